@@ -1,0 +1,81 @@
+"""Every error a visitor may meet; each message says what happened and what to do.
+
+May touch the standard library only. Foreign exceptions are wrapped where they enter (`from exc`).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class CoreError(Exception):
+    """Base of all errors whose text is fit to show a visitor."""
+
+
+class UnknownName(CoreError):
+    """No model, method or class has this name."""
+
+    @classmethod
+    def among(cls, kind: str, name: str, known: Iterable[str]) -> UnknownName:
+        """Return the error for `name`, with the closest known names as the remedy.
+
+        Args:
+            kind: What was looked for, as in "model" or "method".
+            name: What was asked for.
+            known: Every name that would have worked.
+        """
+        names = sorted(set(known))
+        near = difflib.get_close_matches(name.lower(), names, n=4, cutoff=0.55)
+        hint = f"Did you mean {', '.join(near)}?" if near else f"Known: {', '.join(names[:8])} ..."
+        return cls(f"There is no {kind} called {shown(name)}. {hint}")
+
+
+class InvalidParameter(CoreError):
+    """A parameter is out of range, of the wrong type or unknown."""
+
+
+class BadInput(CoreError):
+    """The image or signal cannot be used."""
+
+
+class NeedsNotMet(CoreError):
+    """The model lacks what the method rests on."""
+
+
+class BadArtifact(CoreError):
+    """A file of weights or its manifest is missing, damaged or not what it claims to be."""
+
+
+class WeightsUnavailable(CoreError):
+    """Pretrained weights can be neither found here nor fetched."""
+
+
+class NotAllowed(CoreError):
+    """The name is refused on a public page before any library sees it."""
+
+
+class ExplainerFailed(CoreError):
+    """A plugin raised; the plugin is named and the cause is chained."""
+
+    def __init__(self, plugin: str, cause: BaseException) -> None:
+        super().__init__(
+            f"The method {plugin!r} failed ({type(cause).__name__}: {cause}). The other methods "
+            "are not affected; please report it to the owner named on the Plugins tab."
+        )
+        self.plugin = plugin
+        self.cause = cause
+
+    def __reduce__(self) -> tuple[type[ExplainerFailed], tuple[str, BaseException]]:
+        # Errors cross process boundaries; the default would call __init__ with the message alone.
+        return (type(self), (self.plugin, self.cause))
+
+
+class Busy(CoreError):
+    """All working slots stayed taken for too long."""
+
+
+def shown(text: str, *, limit: int = 80) -> str:
+    """Return `text` quoted, printable and at most `limit` characters long, for use in messages."""
+    clean = "".join(c if c.isprintable() else "?" for c in text)
+    return repr(clean if len(clean) <= limit else clean[: limit - 1] + "…")

@@ -1,0 +1,225 @@
+"""The contract between the engine and an explainer: identity, needs, parameters, one obligation.
+
+May touch pydantic and the results; never torch, so that a plugin's metadata is cheap to read.
+"""
+
+from __future__ import annotations
+
+import re
+import types
+import typing
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from enum import Enum
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
+
+import annotated_types
+from pydantic import BaseModel, ConfigDict
+from pydantic.fields import FieldInfo
+
+from core.errors import InvalidParameter
+from core.results import Partial, Result
+
+if TYPE_CHECKING:
+    from core.models.backbone import Backbone
+    from core.subject import Subject
+
+_ID = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*\+{0,2}")
+
+
+class Need(Enum):
+    """What a method rests on; the value is the phrase shown where it is missing."""
+
+    GRADIENTS = "gradients of the class score with respect to the input"
+    SPATIAL_FEATURES = "a feature map with positions that the class score depends on"
+    POOLED_LINEAR_HEAD = "a head that averages the feature map and applies one linear layer"
+
+
+class Params(BaseModel):
+    """Base of a method's parameters: frozen, nothing extra, defaults for every field.
+
+    A field is an int or float with both bounds, a bool, or a Literal of strings: four kinds, for
+    which every screen has a control. `title` and `description` label the control.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class NoParams(Params):
+    """For a method without parameters."""
+
+
+P = TypeVar("P", bound=Params)
+
+
+class Explainer(ABC, Generic[P]):
+    """One method of explanation: stateless, and named for good.
+
+    Attributes:
+        name: Id in addresses, files and the API: kebab-case, never reused.
+        title: The tab's label.
+        family: Group in the page once there are many methods, as in "CAM".
+        summary: One sentence: what it shows.
+        limits: One sentence: what it cannot show.
+        source: Paper and equation.
+        cost: Work in words, as in "one forward pass".
+        needs: What the model must offer.
+        Params: The parameters' schema.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    family: ClassVar[str]
+    summary: ClassVar[str]
+    limits: ClassVar[str]
+    source: ClassVar[str]
+    cost: ClassVar[str]
+    needs: ClassVar[frozenset[Need]]
+    Params: type[P]
+
+    def why_not(self, backbone: Backbone) -> str | None:  # noqa: ARG002 - the default has no condition
+        """Return a reason not to run on this model that no `Need` expresses, or None.
+
+        Args:
+            backbone: The loaded model.
+        """
+        return None
+
+    @abstractmethod
+    def explain(self, subject: Subject, params: P) -> Result | Iterator[Partial]:
+        """Return the explanation, or yield it in parts, the last with fraction 1.
+
+        A method that takes more than a moment must yield, about twice a second: Stop, time left
+        and deadlines rest on it.
+
+        Args:
+            subject: One question to one model.
+            params: Validated parameters.
+        """
+
+
+class Drawable(BaseModel):
+    """A parameter as a screen needs it: exactly one of four kinds.
+
+    Attributes:
+        name: Field name.
+        kind: Which of the four.
+        title: Label.
+        help: One sentence, may be empty.
+        default: The default value.
+        low: Smallest value of a number.
+        high: Largest value of a number.
+        step: Step of a number.
+        choices: Values of a choice.
+    """
+
+    name: str
+    kind: Literal["int", "float", "bool", "choice"]
+    title: str
+    help: str
+    default: int | float | bool | str
+    low: float = 0
+    high: float = 0
+    step: float = 0
+    choices: tuple[str, ...] = ()
+
+
+def _bounds(info: FieldInfo) -> tuple[float, float, float | None] | None:
+    low = high = step = None
+    for item in info.metadata:
+        match item:
+            case annotated_types.Ge(ge=bound):
+                low = bound
+            case annotated_types.Le(le=bound):
+                high = bound
+            case annotated_types.MultipleOf(multiple_of=bound):
+                step = bound
+    if low is None or high is None:
+        return None
+    return float(typing.cast("float", low)), float(typing.cast("float", high)), step  # type: ignore[return-value]
+
+
+def drawable(name: str, info: FieldInfo) -> Drawable:
+    """Return how a screen can draw one field.
+
+    Args:
+        name: The field's name.
+        info: Its pydantic description.
+
+    Raises:
+        InvalidParameter: The field is of a kind for which there is no control.
+    """
+    label = info.title or name.replace("_", " ").capitalize()
+    common: dict[str, Any] = {
+        "name": name,
+        "title": label,
+        "help": info.description or "",
+        "default": info.default,
+    }
+    if info.is_required():
+        raise InvalidParameter(f"Parameter {name!r} needs a default, so that a click is enough.")
+    kind = info.annotation
+    if typing.get_origin(kind) is Literal:
+        choices = typing.get_args(kind)
+        if all(isinstance(c, str) for c in choices):
+            return Drawable(kind="choice", choices=choices, **common)
+    if kind is bool:
+        return Drawable(kind="bool", **common)
+    if kind is int or kind is float:
+        bounds = _bounds(info)
+        if bounds is None:
+            raise InvalidParameter(
+                f"Parameter {name!r} needs both ge= and le=: a slider has two ends."
+            )
+        low, high, step = bounds
+        fallback = 1.0 if kind is int else (high - low) / 100
+        number: Literal["int", "float"] = "int" if kind is int else "float"
+        return Drawable(kind=number, low=low, high=high, step=step or fallback, **common)
+    shown = kind if isinstance(kind, types.UnionType) else getattr(kind, "__name__", kind)
+    raise InvalidParameter(
+        f"Parameter {name!r} is of type {shown}; use a bounded int or float, a bool or a Literal "
+        "of strings."
+    )
+
+
+def drawables(params: type[Params]) -> tuple[Drawable, ...]:
+    """Return every field of `params` as a screen needs it, in order.
+
+    Args:
+        params: A parameters class.
+
+    Raises:
+        InvalidParameter: A field cannot be drawn.
+    """
+    return tuple(drawable(name, info) for name, info in params.model_fields.items())
+
+
+def faults(explainer: object) -> list[str]:
+    """Return what is wrong with a would-be explainer, one sentence each; empty if all is well.
+
+    Args:
+        explainer: What a plugin handed over.
+    """
+    if not isinstance(explainer, Explainer):
+        return [f"explainers() returned a {type(explainer).__name__}, not an Explainer."]
+    found = []
+    for attribute in ("name", "title", "family", "summary", "limits", "source", "cost"):
+        value = getattr(explainer, attribute, None)
+        if not isinstance(value, str) or not value.strip():
+            found.append(f"{type(explainer).__name__}.{attribute} must be a non-empty string.")
+    name = getattr(explainer, "name", "")
+    if isinstance(name, str) and name and not _ID.fullmatch(name):
+        found.append(f"The name {name!r} must be kebab-case: lower-case words joined by '-'.")
+    needs = getattr(explainer, "needs", None)
+    if not isinstance(needs, frozenset) or not all(isinstance(n, Need) for n in needs):
+        found.append(f"{type(explainer).__name__}.needs must be a frozenset of Need.")
+    params = getattr(explainer, "Params", None)
+    if not (isinstance(params, type) and issubclass(params, Params)):
+        found.append(f"{type(explainer).__name__}.Params must be a subclass of core.Params.")
+        return found
+    for field_name, info in params.model_fields.items():
+        try:
+            drawable(field_name, info)
+        except InvalidParameter as problem:
+            found.append(str(problem))
+    return found

@@ -1,0 +1,1 @@
+"""Networks by name: found, verified, loaded, split into features and head, and probed."""

@@ -1,0 +1,228 @@
+"""A frozen network as the engine sees it: logits, features, head, and what it provides.
+
+May touch torch and the files beside it; knows no image formats and no methods.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from types import MappingProxyType
+
+import torch
+from torch import Tensor, nn
+
+from core.errors import BadArtifact, NeedsNotMet
+from core.explainer import Need
+from core.models.fast import folded_copy
+from core.models.layouts import Features
+from core.models.probes import LinearHead, gradients_alive, linear_head, missing_words
+from core.models.spec import InputSpec
+from core.models.splits import MISFITS, Split, split_of
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Where a network came from, as shown to visitors and written into manifests.
+
+    Attributes:
+        name: The name under which it was loaded.
+        digest: sha256 of its weights file, or of its parameters if there was none.
+        licence: Licence of the weights, in words.
+        source: Where the weights came from, in words.
+        trained: False for random weights: the page then shows a banner.
+        notes: Anything a visitor should know.
+    """
+
+    name: str
+    digest: str
+    licence: str = "not stated"
+    source: str = "given by the caller"
+    trained: bool = True
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """One network, frozen, in eval mode, immutable from here on.
+
+    Attributes:
+        module: The network itself, for third-party plugins that must hook; no built-in touches it.
+        identity: Name, digest, licence.
+        spec: What it wants to be fed.
+        labels: One label per class.
+        split: Features and head, or None where it cannot be cut.
+        linear: Weights of a pool-then-linear head, or None.
+        reasons: For every need that is not met, why.
+    """
+
+    module: nn.Module
+    identity: Identity
+    spec: InputSpec
+    labels: tuple[str, ...]
+    split: Split | None
+    linear: LinearHead | None
+    reasons: Mapping[Need, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The name under which it was loaded."""
+        return self.identity.name
+
+    @property
+    def provides(self) -> frozenset[Need]:
+        """The needs that this network meets."""
+        return frozenset(Need) - frozenset(self.reasons)
+
+    @property
+    def device(self) -> torch.device:
+        """Where its parameters are."""
+        return next((p.device for p in self.module.parameters()), torch.device("cpu"))
+
+    @cached_property
+    def bytes(self) -> int:
+        """Bytes of its parameters and buffers; twice that where a folded copy may join them."""
+        tensors = [*self.module.parameters(), *self.module.buffers()]
+        return 2 * sum(t.numel() * t.element_size() for t in tensors)
+
+    def why_not(self, needs: frozenset[Need]) -> str | None:
+        """Return in words why `needs` are not met, or None if they are."""
+        return missing_words(needs, dict(self.reasons))
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Return (N, C) logits of (N, C, *S) inputs, with gradient if the caller enabled it."""
+        return two_sided(self.module(x))
+
+    def features(self, x: Tensor) -> Features:
+        """Return the feature map of (N, C, *S) inputs.
+
+        Raises:
+            NeedsNotMet: This network has none.
+        """
+        return self._cut.features(x)
+
+    def head(self, features: Features) -> Tensor:
+        """Return (N, C) logits of a feature map.
+
+        Raises:
+            NeedsNotMet: This network has none.
+        """
+        return two_sided(self._cut.head(features))
+
+    @property
+    def _cut(self) -> Split:
+        if self.split is None:
+            raise NeedsNotMet(f"{self.name} {self.reasons[Need.SPATIAL_FEATURES]}.")
+        return self.split
+
+    @cached_property
+    def folded(self) -> nn.Module:
+        """The same function, faster: a checked private copy, or the network itself."""
+        return folded_copy(self.module, self.probe_inputs())
+
+    def batch_logits(self, x: Tensor) -> Tensor:
+        """Return (N, C) logits by the folded copy; equal to `logits` within 1e-4 relative."""
+        return two_sided(self.folded(x))
+
+    def probe_inputs(self) -> Tensor:
+        """Return (2, C, *S) seeded inputs that are not constant."""
+        return probe_inputs(self.spec).to(self.device)
+
+
+def probe_inputs(spec: InputSpec) -> Tensor:
+    """Return (2, C, *S) seeded inputs with coarse and fine structure.
+
+    Args:
+        spec: What the network wants to be fed.
+    """
+    generator = torch.Generator().manual_seed(20)
+    fine = torch.randn(2, spec.channels, *spec.size, generator=generator)
+    coarse_size = [max(1, n // 16) for n in spec.size]
+    coarse = torch.randn(2, spec.channels, *coarse_size, generator=generator)
+    for axis, n in enumerate(spec.size):
+        coarse = coarse.repeat_interleave(-(-n // coarse.shape[axis + 2]), dim=axis + 2)
+        coarse = coarse.narrow(axis + 2, 0, n)
+    return coarse + 0.5 * fine
+
+
+def two_sided(logits: Tensor) -> Tensor:
+    """Return logits with at least two classes.
+
+    A network with one output z has the classes "no" and "yes" with logits -z/2 and +z/2: their
+    softmax is sigmoid(z), their difference is z, and either side can be explained.
+
+    Args:
+        logits: (N, C).
+    """
+    if logits.ndim == 2 and logits.shape[1] == 1:
+        return torch.cat([-logits / 2, logits / 2], dim=1)
+    return logits
+
+
+def wrap(
+    module: nn.Module,
+    *,
+    spec: InputSpec,
+    labels: tuple[str, ...] = (),
+    identity: Identity | None = None,
+) -> Backbone:
+    """Return any network as a backbone: frozen, split and probed.
+
+    A network is cut where it says: methods `features(x)` and `head(f)`, or timm's
+    `forward_features` and `forward_head`; else its traced graph is cut at the last feature map.
+
+    Args:
+        module: The network; it is put into eval mode and frozen for good.
+        spec: What it wants to be fed.
+        labels: One label per class; "class 0", ... where empty.
+        identity: Where it came from; by default its class name and the hash of its parameters.
+
+    Raises:
+        BadArtifact: It gives no (N, C) logits for such inputs.
+    """
+    from core.models.digests import parameters_sha256
+
+    module.eval().requires_grad_(False)
+    probe = probe_inputs(spec).to(next((p.device for p in module.parameters()), "cpu"))
+    identity = identity or Identity(type(module).__name__, parameters_sha256(module))
+    try:
+        with torch.no_grad():
+            logits = two_sided(module(probe))
+    except MISFITS as exc:
+        raise BadArtifact(
+            f"{identity.name} cannot take {spec.channels} x {spec.size} inputs: {exc}. "
+            "Correct the input size and channels in its manifest."
+        ) from exc
+    if logits.ndim != 2 or logits.shape[1] < 2:
+        raise BadArtifact(
+            f"{identity.name} gives an output of shape {tuple(logits.shape)}, not class scores. "
+            "Choose a network that classifies."
+        )
+    reasons: dict[Need, str] = {}
+    problem = gradients_alive(lambda x: two_sided(module(x)), probe)
+    if problem:
+        reasons[Need.GRADIENTS] = problem
+    split, linear = None, None
+    try:
+        split = split_of(module, probe)
+        with torch.no_grad():
+            features = split.features(probe)
+        if features.map[0, 0].numel() < 2:
+            reasons[Need.SPATIAL_FEATURES] = "its last feature map has a single position"
+    except NeedsNotMet as exc:
+        reasons[Need.SPATIAL_FEATURES] = str(exc)
+        reasons[Need.POOLED_LINEAR_HEAD] = "there is no feature map to pool"
+    if split is not None:
+        cut = split
+        try:
+            linear = linear_head(lambda f: two_sided(cut.head(f)), features)
+        except NeedsNotMet as exc:
+            reasons[Need.POOLED_LINEAR_HEAD] = str(exc)
+    classes = logits.shape[1]
+    known = labels or tuple(f"class {i}" for i in range(classes))
+    if len(known) != classes:
+        raise BadArtifact(
+            f"{identity.name} has {classes} classes but {len(known)} labels; correct its labels."
+        )
+    return Backbone(module, identity, spec, known, split, linear, MappingProxyType(reasons))

@@ -1,0 +1,183 @@
+"""Local checkpoints: a folder with model.json and model.safetensors.
+
+May touch the disk, pydantic and safetensors. Safetensors only, sha256 always checked; every write
+is temporary file + fsync + rename.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import Tensor
+
+from core.errors import BadArtifact
+from core.models.digests import file_sha256
+from core.models.names import is_folder_name
+from core.models.spec import CropMode, InputSpec, Interpolation
+
+log = logging.getLogger(__name__)
+
+MANIFEST, WEIGHTS = "model.json", "model.safetensors"
+FOLDERS_VARIABLE = "WHYLENS_CHECKPOINTS"
+
+
+class CheckpointManifest(BaseModel):
+    """The contents of model.json.
+
+    Attributes:
+        architecture: A timm name, or `torchvision:NAME`.
+        input_size: Spatial size, (height, width).
+        mean: Mean per channel, of values in [0, 1].
+        std: Standard deviation per channel.
+        crop: Share of the resized image that the crop keeps.
+        crop_mode: As in InputSpec.
+        interpolation: Filter of the resize.
+        labels: One label per class, or "imagenet-1k".
+        licence: Licence of the weights.
+        sha256: Of model.safetensors.
+        trained: False for a demonstration with random weights.
+        note: One sentence for visitors.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    architecture: str
+    input_size: tuple[int, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    crop: float = 1.0
+    crop_mode: CropMode = "center"
+    interpolation: Interpolation = "bilinear"
+    labels: tuple[str, ...] | str
+    licence: str
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    trained: bool = True
+    note: str = ""
+
+    def spec(self) -> InputSpec:
+        """Return how images are fed to this network."""
+        return InputSpec(
+            size=self.input_size,
+            channels=len(self.mean),
+            mean=self.mean,
+            std=self.std,
+            crop=self.crop,
+            crop_mode=self.crop_mode,
+            interpolation=self.interpolation,
+        )
+
+
+def checkpoint_folders(root: Path | None = None) -> dict[str, Path]:
+    """Return every local checkpoint by name, those of the project first.
+
+    Args:
+        root: The project's own folder of checkpoints; by default `checkpoints/` beside `core/`.
+    """
+    own = root or Path(__file__).resolve().parents[2] / "checkpoints"
+    extra = [Path(p) for p in os.environ.get(FOLDERS_VARIABLE, "").split(os.pathsep) if p]
+    found: dict[str, Path] = {}
+    for place in [own, *extra]:
+        if not place.is_dir():
+            continue
+        for folder in sorted([place, *place.iterdir()]):
+            complete = (folder / MANIFEST).is_file() and (folder / WEIGHTS).is_file()
+            if complete and is_folder_name(folder.name):
+                if folder.name in found:
+                    log.warning("Checkpoint %s appears twice; the first is used", folder.name)
+                found.setdefault(folder.name, folder)
+    return found
+
+
+def read_manifest(folder: Path) -> CheckpointManifest:
+    """Return a checkpoint's manifest.
+
+    Args:
+        folder: A folder with model.json.
+
+    Raises:
+        BadArtifact: It is missing or says something impossible.
+    """
+    try:
+        text = (folder / MANIFEST).read_text(encoding="utf-8")
+        return CheckpointManifest.model_validate_json(text)
+    except OSError as exc:
+        raise BadArtifact(f"{folder.name}/{MANIFEST} cannot be read: {exc.strerror}.") from exc
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        where = ".".join(str(p) for p in first["loc"]) or "the file"
+        raise BadArtifact(
+            f"{folder.name}/{MANIFEST} is wrong at {where!r}: {first['msg']}. Correct it, or "
+            "write the checkpoint again."
+        ) from exc
+
+
+def read_weights(path: Path, *, sha256: str | None) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file after checking its hash.
+
+    Args:
+        path: The file.
+        sha256: What its hash must be; None skips the check where no hash is known.
+
+    Raises:
+        BadArtifact: It is unreadable, no safetensors file, or has another hash.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        if sha256 is not None and (found := file_sha256(path)) != sha256:
+            raise BadArtifact(
+                f"{path.parent.name}/{path.name} is damaged or was replaced: its sha256 begins "
+                f"with {found[:12]}, expected {sha256[:12]}. Fetch or write it again."
+            )
+        return dict(load_file(path))
+    except (OSError, SafetensorError) as exc:
+        raise BadArtifact(f"{path.name} is not a readable safetensors file: {exc}.") from exc
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Put `content` at `path` so that a reader sees the old file or the new one, never half.
+
+    Args:
+        path: Where to write; its folder must exist.
+        content: The bytes.
+    """
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def write_checkpoint(
+    folder: Path, weights: Mapping[str, Tensor], description: Mapping[str, object]
+) -> CheckpointManifest:
+    """Write a checkpoint and return its manifest; the manifest comes last, so it is never early.
+
+    Args:
+        folder: Where to write; made if absent.
+        weights: The state dict.
+        description: The manifest's fields but for sha256.
+    """
+    from safetensors.torch import save
+
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / WEIGHTS, save({k: v.contiguous() for k, v in weights.items()}))
+    manifest = CheckpointManifest.model_validate(
+        {**description, "sha256": file_sha256(folder / WEIGHTS)}
+    )
+    text = json.dumps(manifest.model_dump(mode="json"), indent=2) + "\n"
+    write_atomically(folder / MANIFEST, text.encode())
+    return manifest

@@ -1,0 +1,135 @@
+"""The one place where feature tensors of any layout become (N, K, *S) and back.
+
+May touch torch and the errors. NCHW, NHWC and token layouts with any number of prefix tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from core.errors import NeedsNotMet
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """A feature map and what rides beside it.
+
+    Attributes:
+        map: (N, K, *S).
+        rest: (N, P, K) prefix tokens that have no position, or None.
+    """
+
+    map: Tensor
+    rest: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelsFirst:
+    """(N, K, *S), as convolutional networks keep it."""
+
+    def read(self, raw: Tensor) -> Features:
+        """Return `raw` as a feature map."""
+        return Features(raw)
+
+    def write(self, features: Features) -> Tensor:
+        """Return the network's own tensor; a copy, since heads may work in place."""
+        return features.map.clone()
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelsLast:
+    """(N, *S, K), as Swin keeps it."""
+
+    def read(self, raw: Tensor) -> Features:
+        """Return `raw` as a feature map."""
+        return Features(raw.movedim(-1, 1))
+
+    def write(self, features: Features) -> Tensor:
+        """Return the network's own tensor; a copy, since heads may work in place."""
+        return features.map.movedim(1, -1).contiguous().clone()
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """(N, P + L, K): P prefix tokens, then L = product(grid) patches in row order."""
+
+    prefix: int
+    grid: tuple[int, ...]
+
+    def read(self, raw: Tensor) -> Features:
+        """Return the patches as a feature map and the prefix tokens beside it."""
+        patches = raw[:, self.prefix :].transpose(1, 2).unflatten(2, self.grid)
+        return Features(patches, raw[:, : self.prefix])
+
+    def write(self, features: Features) -> Tensor:
+        """Return the token sequence."""
+        patches = features.map.flatten(2).transpose(1, 2)
+        if features.rest is None or features.rest.shape[1] == 0:
+            return patches.clone()
+        prefix = features.rest.expand(len(patches), -1, -1)
+        return torch.cat([prefix, patches], dim=1)
+
+
+Layout = ChannelsFirst | ChannelsLast | Tokens
+
+
+def layout_of(raw: Any, size: tuple[int, ...], module: Any) -> Layout:
+    """Return the layout of a feature tensor.
+
+    Args:
+        raw: What the network's feature stage returned for one input.
+        size: Spatial size of that input.
+        module: The network; `output_fmt`, `num_prefix_tokens`, `num_features` and
+            `patch_embed.grid_size` are read where they exist, and believed only if they fit.
+
+    Raises:
+        NeedsNotMet: The tensor has no positions that can be placed on the input.
+    """
+    if not isinstance(raw, Tensor):
+        raise NeedsNotMet("its features come as several tensors, not as one map")
+    if raw.ndim == len(size) + 2 and not (len(size) == 1 and hasattr(module, "num_prefix_tokens")):
+        width = getattr(module, "num_features", None)
+        named = str(getattr(module, "output_fmt", "")).upper().endswith("NHWC")
+        by_width = raw.shape[-1] == width and raw.shape[1] != width
+        return ChannelsLast() if named or by_width else ChannelsFirst()
+    if raw.ndim == 3:
+        told = getattr(module, "num_prefix_tokens", None)
+        for prefix, grid in _token_grids(raw.shape[1], size, told, module):
+            return Tokens(prefix, grid)
+        raise NeedsNotMet(
+            f"its {raw.shape[1]} tokens do not form a grid of the input's shape"
+        )
+    raise NeedsNotMet("its features have no positions left")
+
+
+def _token_grids(
+    tokens: int, size: tuple[int, ...], told: int | None, module: Any
+) -> Iterator[tuple[int, tuple[int, ...]]]:
+    known = getattr(getattr(module, "patch_embed", None), "grid_size", None)
+    # Believed first, but not blindly: class-attention networks add their class token only later.
+    prefixes = ([] if told is None else [told]) + [0, 1, 2, 5, 4, 3]
+    for prefix in prefixes:
+        length = tokens - prefix
+        if length < 1:
+            continue
+        if known is not None and len(known) == len(size) and _product(known) == length:
+            yield prefix, tuple(int(n) for n in known)
+        if len(size) == 1:
+            yield prefix, (length,)
+        elif len(size) == 2:
+            # Rows and columns in the input's own proportion: rows / columns = height / width.
+            rows = round((length * size[0] / size[1]) ** 0.5)
+            if rows >= 1 and length % rows == 0 and rows * size[1] == length // rows * size[0]:
+                yield prefix, (rows, length // rows)
+
+
+def _product(numbers: Any) -> int:
+    total = 1
+    for n in numbers:
+        total *= int(n)
+    return total

@@ -1,0 +1,251 @@
+"""From a name to a probed backbone.
+
+May touch timm, torchvision and the files beside it; the only place that builds networks.
+"""
+
+from __future__ import annotations
+
+import re
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from core.errors import BadArtifact, WeightsUnavailable
+from core.models.backbone import Backbone, Identity, wrap
+from core.models.checkpoints import WEIGHTS, checkpoint_folders, read_manifest, read_weights
+from core.models.digests import file_sha256, parameters_sha256
+from core.models.download import REMEDY, Patience, Progress, answer_within, fetched
+from core.models.hub import hub_file
+from core.models.labels import IMAGENET, imagenet_1k, labels_of
+from core.models.names import ModelName, parsed
+from core.models.randomise import randomise
+from core.models.spec import InputSpec
+from core.models.splits import MISFITS
+
+UNTRAINED_SEED = 7
+
+
+def load(name: str, *, progress: Progress | None = None, device: str = "cpu") -> Backbone:
+    """Return the network called `name`, frozen and probed.
+
+    Args:
+        name: A timm name, `torchvision:NAME`, `untrained:NAME` or a local checkpoint's name.
+        progress: Called with a share done and a sentence while weights are fetched.
+        device: Where to put it.
+
+    Raises:
+        UnknownName: Nothing has this name.
+        NotAllowed: It is a path or an address.
+        WeightsUnavailable: Its pretrained weights cannot be had.
+        BadArtifact: Its files are damaged, or it does not classify.
+    """
+    places = checkpoint_folders()
+    match parsed(name, places):
+        case ModelName(kind="checkpoint"):
+            return from_folder(places[name], device=device)
+        case ModelName(kind="torchvision", name=architecture):
+            return _from_torchvision(architecture, progress, device)
+        case ModelName(kind="untrained", name=architecture):
+            return _untrained(architecture, device)
+        case ModelName(name=architecture):
+            return _from_timm(architecture, progress, device)
+
+
+def build(architecture: str, *, classes: int) -> nn.Module:
+    """Return an architecture without pretrained weights.
+
+    Args:
+        architecture: A timm name, or `torchvision:NAME`.
+        classes: Number of classes.
+
+    Raises:
+        BadArtifact: It cannot be built.
+    """
+    import timm
+    import torchvision
+
+    kind, _, bare = architecture.rpartition(":")
+    try:
+        if kind == "torchvision":
+            extra = {"init_weights": False} if bare in ("googlenet", "inception_v3") else {}
+            return nn.Module.eval(
+                torchvision.models.get_model(bare, weights=None, num_classes=classes, **extra)
+            )
+        return nn.Module.eval(timm.create_model(bare, pretrained=False, num_classes=classes))
+    except MISFITS as exc:
+        raise BadArtifact(f"The architecture {architecture!r} cannot be built: {exc}.") from exc
+
+
+def from_folder(folder: Path, *, device: str = "cpu") -> Backbone:
+    """Return the network of a checkpoint's folder.
+
+    Args:
+        folder: With model.json and model.safetensors.
+        device: Where to put it.
+
+    Raises:
+        BadArtifact: A file is missing or damaged, or the weights do not fit the architecture.
+    """
+    manifest = read_manifest(folder)
+    if isinstance(manifest.labels, str) and manifest.labels != IMAGENET:
+        raise BadArtifact(f"{folder.name}: labels must be a list, or {IMAGENET!r}.")
+    labels = imagenet_1k() if isinstance(manifest.labels, str) else manifest.labels
+    weights = read_weights(folder / WEIGHTS, sha256=manifest.sha256)
+    module = build(manifest.architecture, classes=len(labels))
+    try:
+        module.load_state_dict(weights)
+    except RuntimeError as exc:
+        raise BadArtifact(
+            f"The weights of {folder.name} do not fit {manifest.architecture}: "
+            f"{str(exc).splitlines()[-1].strip()}"
+        ) from exc
+    identity = Identity(
+        name=folder.name,
+        digest=manifest.sha256,
+        licence=manifest.licence,
+        source="local checkpoint",
+        trained=manifest.trained,
+        notes=(manifest.note,) if manifest.note else (),
+    )
+    return wrap(module.to(device), spec=manifest.spec(), labels=labels, identity=identity)
+
+
+def _from_timm(name: str, progress: Progress | None, device: str) -> Backbone:
+    import timm
+    from timm.models import get_pretrained_cfg
+
+    config = get_pretrained_cfg(name)
+    repo = getattr(config, "hf_hub_id", None)
+    if config is None or not repo:
+        raise WeightsUnavailable(
+            f"timm has no pretrained weights on the Hub for {name}. Choose a name with a tag, "
+            f"as `whylens models {name.split('.')[0]}` lists them."
+        )
+    file = hub_file(repo, config.hf_hub_filename or "model.safetensors", progress=progress)
+    try:
+        module = timm.create_model(
+            name, pretrained=True, pretrained_cfg_overlay={"file": str(file.path)}
+        )
+    except MISFITS as exc:
+        raise BadArtifact(f"The weights of {name} do not fit its architecture: {exc}.") from exc
+    identity = Identity(
+        name=name,
+        digest=file.sha256,
+        licence=str(config.license or "not stated by its authors"),
+        source=f"Hub: {repo}",
+    )
+    return wrap(
+        module.eval().to(device), spec=timm_spec(module), labels=_fitting(module), identity=identity
+    )
+
+
+def _fitting(module: Any) -> tuple[str, ...]:
+    labels = labels_of(module)
+    return labels if len(labels) == int(module.num_classes) else ()
+
+
+def timm_spec(module: Any) -> InputSpec:
+    """Return how timm feeds images to a network of its own.
+
+    Args:
+        module: Made by timm.
+    """
+    from timm.data import resolve_model_data_config
+
+    config = resolve_model_data_config(module, use_test_size=True)
+    channels, *size = config["input_size"]
+    interpolation = config["interpolation"]
+    return InputSpec(
+        size=tuple(size),
+        channels=channels,
+        mean=tuple(config["mean"]),
+        std=tuple(config["std"]),
+        crop=config["crop_pct"],
+        crop_mode=config["crop_mode"],
+        interpolation="bilinear" if interpolation == "random" else interpolation,
+    )
+
+
+def _untrained(architecture: str, device: str) -> Backbone:
+    module = randomise(build(architecture, classes=1000), seed=UNTRAINED_SEED).to(device)
+    identity = Identity(
+        name=f"untrained:{architecture}",
+        digest=parameters_sha256(module),
+        licence="none needed: random numbers",
+        source=f"random weights, seed {UNTRAINED_SEED}",
+        trained=False,
+        notes=("Untrained: its predictions mean nothing and its maps only show the mechanics.",),
+    )
+    return wrap(module, spec=timm_spec(module), labels=imagenet_1k(), identity=identity)
+
+
+def _from_torchvision(architecture: str, progress: Progress | None, device: str) -> Backbone:
+    import torchvision
+
+    weights = torchvision.models.get_model_weights(architecture).DEFAULT
+    path = _torchvision_file(weights.url, progress)
+    module = build(f"torchvision:{architecture}", classes=len(weights.meta["categories"]))
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        module.load_state_dict(state, strict=False)
+    except RuntimeError as exc:
+        raise BadArtifact(f"The weights of torchvision:{architecture} do not fit it.") from exc
+    preset = weights.transforms()
+    size, resize = tuple(preset.crop_size * 2)[:2], preset.resize_size[0]
+    spec = InputSpec(
+        size=size,
+        mean=tuple(preset.mean),
+        std=tuple(preset.std),
+        crop=min(1.0, size[0] / resize),
+        interpolation=preset.interpolation.value,
+    )
+    identity = Identity(
+        name=f"torchvision:{architecture}",
+        digest=file_sha256(path),
+        licence="BSD-3-Clause (torchvision); check the data's own terms",
+        source=f"torchvision {weights.name}",
+    )
+    labels = tuple(weights.meta["categories"])
+    return wrap(module.to(device), spec=spec, labels=labels, identity=identity)
+
+
+def _torchvision_file(url: str, progress: Progress | None) -> Path:
+    # torchvision's files are pickles named after the first digits of their sha256; they are read
+    # with weights_only, after that check.
+    name = url.rsplit("/", 1)[-1]
+    path = Path(torch.hub.get_dir()) / "checkpoints" / name
+    promised = re.search(r"-([0-9a-f]{8,})\.", name)
+    if promised is None:
+        raise WeightsUnavailable(f"{name} carries no hash to check, so it is not loaded.")
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        patience = Patience()
+        try:
+            size = answer_within(patience.probe + 0.5, lambda: _length(url, patience.probe))
+        except (OSError, ValueError) as exc:
+            raise WeightsUnavailable(
+                f"torchvision's server cannot be reached, and {name} is not on this disk. {REMEDY}"
+            ) from exc
+        fetched(
+            "import sys, torch; torch.hub.download_url_to_file(*sys.argv[1:4], progress=False);"
+            "print(sys.argv[2])",
+            [url, str(path), promised.group(1)],
+            what=name,
+            into=path.parent,
+            size=size,
+            patience=patience,
+            progress=progress,
+        )
+    if not file_sha256(path).startswith(promised.group(1)):
+        path.unlink(missing_ok=True)
+        raise BadArtifact(f"{name} arrived damaged and was deleted. Try again.")
+    return path
+
+
+def _length(url: str, seconds: float) -> int:
+    request = urllib.request.Request(url, method="HEAD")  # noqa: S310 - torchvision's own table
+    with urllib.request.urlopen(request, timeout=seconds) as answer:  # noqa: S310
+        return int(answer.headers.get("Content-Length", 0))

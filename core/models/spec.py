@@ -1,0 +1,45 @@
+"""What a network wants to be fed, as plain data that travels in manifests and between processes.
+
+May touch numpy-free standard library and pydantic only.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "hamming", "box"]
+CropMode = Literal["center", "squash", "border"]
+
+
+class InputSpec(BaseModel):
+    """How an image becomes the network's input.
+
+    Attributes:
+        size: Spatial size of the input, (height, width) for images, (length,) for signals.
+        channels: Number of channels.
+        mean: Mean per channel, of values in [0, 1].
+        std: Standard deviation per channel, of values in [0, 1].
+        crop: Share of the resized image that the crop keeps.
+        crop_mode: "center" keeps the aspect and crops, "squash" stretches, "border" pads.
+        interpolation: Filter of the resize.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    size: tuple[int, ...] = Field(min_length=1, max_length=3)
+    channels: int = Field(3, ge=1, le=64)
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    crop: float = Field(0.875, gt=0, le=1)
+    crop_mode: CropMode = "center"
+    interpolation: Interpolation = "bilinear"
+
+    @model_validator(mode="after")
+    def _channels_agree(self) -> InputSpec:
+        if not len(self.mean) == len(self.std) == self.channels:
+            raise ValueError("mean and std need one value per channel")
+        if min(self.size) < 1 or min(self.std) <= 0:
+            raise ValueError("sizes and standard deviations must be positive")
+        return self

@@ -1,0 +1,154 @@
+"""What an explainer may answer with: a closed set of frozen, validated values.
+
+May touch numpy only. Values are raw, in the method's own stated unit; nothing here normalises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+import numpy as np
+import numpy.typing as npt
+
+from core.errors import BadInput
+
+Array = npt.NDArray[np.float32]
+
+
+def _read_only(values: npt.ArrayLike, what: str) -> Array:
+    array = np.array(values, dtype=np.float32)  # a copy: the caller keeps theirs writable
+    if not np.isfinite(array).all():
+        raise BadInput(
+            f"The {what} holds NaN or infinite values. Check the image and the weights; "
+            "a map with gaps is never shown."
+        )
+    array.setflags(write=False)
+    return array
+
+
+@dataclass(frozen=True, slots=True)
+class Heatmap:
+    """One attribution per position of the model's view.
+
+    Attributes:
+        values: (*S) float32, raw and, where the method is, signed; S is one or more axes and may
+            be coarser than the model's input: every cell covers an equal share of the view.
+        unit: What one unit of `values` is, as in "class-score units".
+        signed: Whether negative values mean evidence against the target.
+        checks: Named figures by which the map can be judged, as in IG's completeness gap.
+        note: One sentence for the visitor, empty where there is nothing to say.
+    """
+
+    values: Array
+    unit: str
+    signed: bool = False
+    checks: Mapping[str, float] = field(default_factory=dict)
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        values = _read_only(self.values, "map")
+        if values.ndim < 1 or values.size < 1:
+            raise BadInput("A map needs at least one position.")
+        object.__setattr__(self, "values", values)
+        object.__setattr__(self, "checks", MappingProxyType(dict(self.checks)))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # A read-only mapping does not pickle; results must cross process boundaries.
+        plain = np.array(self.values), self.unit, self.signed, dict(self.checks), self.note
+        return (Heatmap, plain)
+
+    def blank_reason(self) -> str:
+        """Return why this map shows nothing, or "" where it shows something."""
+        low, high = float(self.values.min()), float(self.values.max())
+        if low == high == 0:
+            if self.signed:
+                return "The map is zero everywhere: nothing in this view changes the target score."
+            return (
+                "No positive evidence: the method keeps only what speaks for the target, and "
+                "nothing in this view does. Try another class, or signed values where offered."
+            )
+        spread, scale = high - low, max(abs(low), abs(high))
+        if spread <= 1e-6 * scale:
+            return (
+                f"The map has the same value everywhere ({low:.4g} {self.unit}): it points at "
+                "no place. A network with a 1 x 1 feature map, or a constant image, does this."
+            )
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One image that stands for the decision, with a caption.
+
+    Attributes:
+        image: (H, W, 3) uint8.
+        caption: Plain text; label, distance, or points contributed.
+        value: The figure by which it was ranked.
+    """
+
+    image: npt.NDArray[np.uint8]
+    caption: str
+    value: float
+
+    def __post_init__(self) -> None:
+        image = np.array(self.image)
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise BadInput("An example image must be (height, width, 3) bytes.")
+        if not np.isfinite(self.value):
+            raise BadInput("An example's value must be finite.")
+        image.setflags(write=False)
+        object.__setattr__(self, "image", image)
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """Images of the training set that explain the decision, best first.
+
+    Attributes:
+        items: The examples, in the order to show them.
+        unit: What `value` of each item is, as in "cosine similarity".
+        note: One sentence for the visitor.
+    """
+
+    items: tuple[Example, ...]
+    unit: str
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Prototypes:
+    """Prototypes that fired, with the points each adds to the class score.
+
+    Attributes:
+        items: One example per prototype; `value` is the points it contributes.
+        unit: What one point is.
+        predicted: The class that the prototypes' own head chose; it may differ from the model's.
+        note: One sentence for the visitor.
+    """
+
+    items: tuple[Example, ...]
+    unit: str
+    predicted: int
+    note: str = ""
+
+
+Result = Heatmap | Examples | Prototypes
+
+
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """A result that is still being worked on.
+
+    Attributes:
+        result: What can be shown already.
+        fraction: Share of the work done, 0 to 1.
+    """
+
+    result: Result
+    fraction: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.fraction <= 1:
+            raise BadInput(f"A fraction done lies between 0 and 1, not at {self.fraction}.")

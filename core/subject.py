@@ -1,0 +1,177 @@
+"""One question to one model: what every explainer is handed.
+
+May touch torch and the models. A `Trace` holds what is shared by all questions about one input;
+a `Subject` adds the target. Nothing here knows a method.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from core.errors import BadInput, NeedsNotMet
+from core.models.backbone import Backbone
+from core.models.layouts import Features
+from core.models.probes import LinearHead
+from core.preprocess import Fill, filled
+from core.targets import Target
+
+
+class Trace:
+    """One input through one network, computed once and shared by all methods.
+
+    The backbone runs without gradients; only the head keeps a graph, so that each further class
+    costs one short backward pass.
+    """
+
+    def __init__(self, backbone: Backbone, x: Tensor) -> None:
+        if x.shape[1:] != (backbone.spec.channels, *backbone.spec.size) or x.shape[0] != 1:
+            raise BadInput(f"The input is {tuple(x.shape)}, not one of {backbone.spec.size}.")
+        self.backbone = backbone
+        self.x = x.detach()
+        self._leaf: Tensor | None = None
+        if backbone.split is None:
+            with torch.no_grad():
+                scores = backbone.logits(self.x)
+            self._scores, self._features = scores, None
+        else:
+            with torch.no_grad():
+                features = backbone.features(self.x)
+            self._leaf = features.map.detach().clone().requires_grad_()
+            self._features = Features(self._leaf, features.rest)
+            with torch.enable_grad():
+                self._scores = backbone.head(self._features)
+        self.logits = self._scores.detach()
+        if not torch.isfinite(self.logits).all():
+            raise BadInput("The network's scores for this input are not finite; check the input.")
+
+    @property
+    def features(self) -> Tensor:
+        """(1, K, *s) the feature map, detached.
+
+        Raises:
+            NeedsNotMet: The network has none.
+        """
+        return self._mapped[0].detach()
+
+    @property
+    def _mapped(self) -> tuple[Tensor, Features]:
+        if self._leaf is None or self._features is None:
+            raise NeedsNotMet(f"{self.backbone.name} has no feature map to look at.")
+        return self._leaf, self._features
+
+    def gradients(self, target: Target) -> Tensor:
+        """Return (1, K, *s): derivative of the target score with respect to the feature map.
+
+        Args:
+            target: What is explained.
+        """
+        leaf, _ = self._mapped
+        with torch.enable_grad():
+            score = target.score(self._scores)[0]
+        # The graph is kept for the next class; it covers the head alone.
+        (gradient,) = torch.autograd.grad(score, leaf, retain_graph=True)
+        return gradient.detach()
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that keeping this trace takes, roughly."""
+        kept = [self.x, self.logits] + ([] if self._leaf is None else [self._leaf])
+        return 8 * sum(t.numel() * t.element_size() for t in kept)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One question to one model.
+
+    Attributes:
+        trace: The input and what is computed once for it.
+        target: What is explained.
+        batch_size: Largest number of inputs in one forward pass; bounds memory.
+        seed: Seed for methods that draw random numbers.
+    """
+
+    trace: Trace
+    target: Target
+    batch_size: int = 16
+    seed: int = 0
+
+    @property
+    def x(self) -> Tensor:
+        """(1, C, *S) the input, normalised as the network wants it."""
+        return self.trace.x
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        """Spatial size of the input."""
+        return tuple(self.x.shape[2:])
+
+    @property
+    def features(self) -> Tensor:
+        """(1, K, *s) the feature map."""
+        return self.trace.features
+
+    @cached_property
+    def gradients(self) -> Tensor:
+        """(1, K, *s) derivative of the target score with respect to the feature map."""
+        return self.trace.gradients(self.target)
+
+    @property
+    def score(self) -> float:
+        """The target score of the input."""
+        return float(self.target.score(self.trace.logits)[0])
+
+    @property
+    def unit(self) -> str:
+        """What one unit of the score is."""
+        return self.target.unit
+
+    @property
+    def linear_head(self) -> LinearHead:
+        """The head's weights, where it is pool-then-linear.
+
+        Raises:
+            NeedsNotMet: It is not.
+        """
+        if self.trace.backbone.linear is None:
+            raise NeedsNotMet(f"The head of {self.trace.backbone.name} is not pool-then-linear.")
+        return self.trace.backbone.linear
+
+    def generator(self) -> torch.Generator:
+        """Return a fresh generator with this question's seed."""
+        return torch.Generator().manual_seed(self.seed)
+
+    def filled(self, fill: Fill) -> Tensor:
+        """Return (1, C, *S) an input that shows nothing.
+
+        Args:
+            fill: "black", "grey", "mean" (of this input) or "blur", defined in pixel space.
+        """
+        return filled(self.x, self.trace.backbone.spec, fill)
+
+    def batch_logits(self, inputs: Tensor) -> Tensor:
+        """Return (N, C) logits of (N, C, *S) inputs, without gradients, in bounded pieces."""
+        with torch.no_grad():
+            pieces = [self.trace.backbone.batch_logits(p) for p in inputs.split(self.batch_size)]
+        return torch.cat(pieces)
+
+    def scores(self, inputs: Tensor) -> Tensor:
+        """Return (N,) target scores of (N, C, *S) inputs, without gradients, in bounded pieces."""
+        return self.target.score(self.batch_logits(inputs))
+
+    def input_gradients(self, inputs: Tensor) -> Tensor:
+        """Return (N, C, *S): derivative of each input's target score with respect to itself."""
+        pieces = []
+        for piece in inputs.split(self.batch_size):
+            leaf = piece.detach().clone().requires_grad_()
+            with torch.enable_grad():
+                total = self.target.score(self.trace.backbone.batch_logits(leaf)).sum()
+            (gradient,) = torch.autograd.grad(total, leaf)
+            pieces.append(gradient)
+        return torch.cat(pieces)
+
+

@@ -1,0 +1,74 @@
+"""Which number is being explained: a class's logit, its probability, or A rather than B.
+
+May touch torch and the errors; knows neither models nor methods.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from core.errors import BadInput
+
+if TYPE_CHECKING:
+    import torch
+
+Quantity = Literal["logit", "probability", "contrast"]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The scalar whose value is explained.
+
+    Attributes:
+        index: The class A.
+        quantity: "logit" of A, "probability" of A, or "contrast": logit A minus logit B.
+        versus: The class B of a contrast, else None.
+    """
+
+    index: int
+    quantity: Quantity = "logit"
+    versus: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.quantity not in ("logit", "probability", "contrast"):
+            raise BadInput(f"A target is a logit, a probability or a contrast, not {self.quantity}.")
+        if (self.quantity == "contrast") != (self.versus is not None):
+            raise BadInput("A contrast needs a second class to compare with, and only a contrast.")
+        if self.versus == self.index:
+            raise BadInput("A contrast needs two different classes; choose another second class.")
+
+    def checked(self, classes: int) -> Target:
+        """Return this target if its classes exist.
+
+        Args:
+            classes: How many classes the model has.
+
+        Raises:
+            BadInput: A class index is out of range.
+        """
+        for index in (self.index, self.versus):
+            if index is not None and not 0 <= index < classes:
+                raise BadInput(f"The model has classes 0 to {classes - 1}; there is no {index}.")
+        return self
+
+    def score(self, logits: torch.Tensor) -> torch.Tensor:
+        """Return (N,) the explained quantity of each row, differentiable.
+
+        Args:
+            logits: (N, C) class scores.
+        """
+        if self.quantity == "probability":
+            return logits.softmax(-1)[:, self.index]
+        if self.versus is not None:
+            return logits[:, self.index] - logits[:, self.versus]
+        return logits[:, self.index]
+
+    @property
+    def unit(self) -> str:
+        """What one unit of the score is."""
+        return {
+            "logit": "logit",
+            "probability": "probability",
+            "contrast": "logit difference",
+        }[self.quantity]

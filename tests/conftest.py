@@ -1,0 +1,183 @@
+"""Shared by all tests: no network but loopback, real data where it is, tiny networks."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("WHYLENS_STRICT_PLUGINS", "1")
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+class NetworkForbidden(AssertionError):
+    """A test tried to leave this machine."""
+
+
+def _is_local(address: object) -> bool:
+    if not isinstance(address, tuple):
+        return True  # a Unix socket
+    host = str(address[0])
+    return host in ("localhost", "::1", "") or host.startswith("127.")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _socket_guard():
+    connect, connect_ex, lookup = socket.socket.connect, socket.socket.connect_ex, socket.getaddrinfo
+
+    def guarded(original):
+        def call(self, address):
+            if not _is_local(address):
+                raise NetworkForbidden(f"tests may reach loopback only, not {address}")
+            return original(self, address)
+
+        return call
+
+    def guarded_lookup(host, *args, **kwargs):
+        name = host.decode() if isinstance(host, bytes) else host
+        if name is not None and not _is_local((name,)) and name != "0.0.0.0":
+            raise socket.gaierror(socket.EAI_NONAME, f"tests may reach loopback only, not {name}")
+        return lookup(host, *args, **kwargs)
+
+    socket.socket.connect = guarded(connect)
+    socket.socket.connect_ex = guarded(connect_ex)
+    socket.getaddrinfo = guarded_lookup
+    yield
+    socket.socket.connect, socket.socket.connect_ex = connect, connect_ex
+    socket.getaddrinfo = lookup
+
+
+def shared_data() -> Path | None:
+    """Return the folder of real weights and photos, or None where it is absent."""
+    places = [os.environ.get("WHYLENS_SHARED_DATA"), ROOT.parent / "shared" / "data"]
+    for place in places:
+        if place and (Path(place) / "README.md").is_file():
+            return Path(place)
+    return None
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real weights and photos."""
+    found = shared_data()
+    if found is None:
+        pytest.skip("real data is absent: set WHYLENS_SHARED_DATA to its folder")
+    return found
+
+
+@pytest.fixture(scope="session")
+def squeezenet_checkpoints(shared, tmp_path_factory) -> Path:
+    """A folder of checkpoints that holds the real SqueezeNet as `squeezenet`."""
+    import json
+
+    from core.models.digests import file_sha256
+
+    place = tmp_path_factory.mktemp("checkpoints")
+    folder = place / "squeezenet"
+    folder.mkdir()
+    weights = folder / "model.safetensors"
+    weights.symlink_to(shared / "squeezenet1_0_imagenet1k.safetensors")
+    manifest = {
+        "architecture": "torchvision:squeezenet1_0",
+        "input_size": [227, 227],
+        "mean": [0.482353, 0.458824, 0.407843],
+        "std": [1 / 255, 1 / 255, 1 / 255],
+        "crop": 227 / 256,
+        "interpolation": "bilinear",
+        "labels": "imagenet-1k",
+        "licence": "see the data's README",
+        "sha256": file_sha256(weights),
+    }
+    (folder / "model.json").write_text(json.dumps(manifest))
+    return place
+
+
+@pytest.fixture(scope="session")
+def squeezenet(squeezenet_checkpoints):
+    """The real SqueezeNet, loaded."""
+    from core.models.load import from_folder
+
+    return from_folder(squeezenet_checkpoints / "squeezenet")
+
+
+class GapNet(nn.Module):
+    """Convolution, ReLU, average, linear: everything about it is known in closed form."""
+
+    def __init__(self, *, axes: int = 2, channels: int = 3, width: int = 4, classes: int = 3) -> None:
+        super().__init__()
+        conv = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}[axes]
+        self.axes = axes
+        self.conv = conv(channels, width, 3, stride=2, padding=1)
+        self.fc = nn.Linear(width, classes)
+
+    def features(self, x):
+        return self.conv(x).relu()
+
+    def head(self, f):
+        return self.fc(f.flatten(2).mean(-1))
+
+    def forward(self, x):
+        return self.head(self.features(x))
+
+
+class MlpHeadNet(GapNet):
+    """The same trunk under a head that is not linear."""
+
+    def __init__(self, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.hidden = nn.Linear(self.fc.in_features, 6)
+        self.fc = nn.Linear(6, self.fc.out_features)
+
+    def head(self, f):
+        return self.fc(torch.nn.functional.gelu(self.hidden(f.flatten(2).mean(-1))))
+
+
+class TokenNet(nn.Module):
+    """Patches as tokens behind `prefix` extra ones; mean over patches, then linear."""
+
+    def __init__(self, *, grid=(4, 6), prefix: int = 2, width: int = 8, classes: int = 3) -> None:
+        super().__init__()
+        self.num_prefix_tokens = prefix
+        self.patch = nn.Conv2d(3, width, 4, stride=4)
+        self.extra = nn.Parameter(torch.zeros(1, prefix, width))
+        self.fc = nn.Linear(width, classes)
+
+    def features(self, x):
+        patches = self.patch(x).relu().flatten(2).transpose(1, 2)
+        return torch.cat([self.extra.expand(len(x), -1, -1), patches], 1)
+
+    def head(self, tokens):
+        return self.fc(tokens[:, self.num_prefix_tokens :].mean(1))
+
+    def forward(self, x):
+        return self.head(self.features(x))
+
+
+def seeded(module: nn.Module, seed: int = 3) -> nn.Module:
+    """Return `module` with seeded random weights, in eval mode."""
+    from core.models.randomise import randomise
+
+    return randomise(module, seed=seed).eval()
+
+
+def plain_spec(*size: int, channels: int = 3):
+    """Return an input spec without normalisation."""
+    from core.models.spec import InputSpec
+
+    return InputSpec(
+        size=size, channels=channels, mean=(0.0,) * channels, std=(1.0,) * channels, crop=1.0
+    )
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """A seeded generator."""
+    return np.random.default_rng(11)
