@@ -120,6 +120,15 @@ class Subject:
         """(1, K, *s) derivative of the target score with respect to the feature map."""
         return self.trace.gradients(self.target)
 
+    @cached_property
+    def target_row(self) -> Tensor:
+        """(C,) derivative of the target score with respect to the logits, at this input."""
+        leaf = self.trace.logits.clone().requires_grad_()
+        with torch.enable_grad():
+            score = self.target.score(leaf)[0]
+        (row,) = torch.autograd.grad(score, leaf)
+        return row[0]
+
     @property
     def score(self) -> float:
         """The target score of the input."""
@@ -173,5 +182,3 @@ class Subject:
             (gradient,) = torch.autograd.grad(total, leaf)
             pieces.append(gradient)
         return torch.cat(pieces)
-
-

@@ -32,7 +32,9 @@ class Target:
 
     def __post_init__(self) -> None:
         if self.quantity not in ("logit", "probability", "contrast"):
-            raise BadInput(f"A target is a logit, a probability or a contrast, not {self.quantity}.")
+            raise BadInput(
+                f"A target is a logit, a probability or a contrast, not {self.quantity}."
+            )
         if (self.quantity == "contrast") != (self.versus is not None):
             raise BadInput("A contrast needs a second class to compare with, and only a contrast.")
         if self.versus == self.index:

@@ -128,7 +128,9 @@ def model_view(image: Image.Image, view: View, spec: InputSpec) -> npt.NDArray[n
     x0, y0, x1, y1 = view.seen
     left, top = (round(v) for v in view.to_model(x0, y0))
     right, bottom = (round(v) for v in view.to_model(x1, y1))
-    piece = image.resize((right - left, bottom - top), _FILTERS[spec.interpolation], (x0, y0, x1, y1))
+    piece = image.resize(
+        (right - left, bottom - top), _FILTERS[spec.interpolation], (x0, y0, x1, y1)
+    )
     if piece.size == view.model:
         return np.asarray(piece)
     fill = tuple(round(255 * m) for m in spec.mean)
@@ -155,7 +157,10 @@ def on_original(values: Array, view: View) -> tuple[Array, npt.NDArray[np.bool_]
     first_x, first_y = int(np.floor(x0)), int(np.floor(y0))
     last_x, last_y = int(np.ceil(x1)), int(np.ceil(y1))
     cells_x, cells_y = columns / view.model[0], rows / view.model[1]
-    pad_x, pad_y = int(np.ceil(view.scale_x * cells_x)) + 1, int(np.ceil(view.scale_y * cells_y)) + 1
+    pad_x, pad_y = (
+        int(np.ceil(view.scale_x * cells_x)) + 1,
+        int(np.ceil(view.scale_y * cells_y)) + 1,
+    )
     padded = np.pad(values, ((pad_y, pad_y), (pad_x, pad_x)), mode="edge")
     left, top = view.to_model(first_x, first_y)
     right, bottom = view.to_model(last_x, last_y)

@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import logging
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
+from core.atomic import write_atomically
 from core.errors import BadArtifact
 from core.models.digests import file_sha256
 from core.models.names import is_folder_name
@@ -139,26 +139,6 @@ def read_weights(path: Path, *, sha256: str | None) -> dict[str, Tensor]:
         return dict(load_file(path))
     except (OSError, SafetensorError) as exc:
         raise BadArtifact(f"{path.name} is not a readable safetensors file: {exc}.") from exc
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Put `content` at `path` so that a reader sees the old file or the new one, never half.
-
-    Args:
-        path: Where to write; its folder must exist.
-        content: The bytes.
-    """
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def write_checkpoint(

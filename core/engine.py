@@ -1,0 +1,287 @@
+"""The one way in: questions to answers, for every screen, script and process.
+
+Wires registry, models and subjects; holds no maths and no widgets. Safe under many threads: the
+networks are frozen, and a semaphore held by the working thread bounds concurrent work.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import ValidationError
+
+from core.answers import Explanation, Guess, ModelCard, Prediction, Question
+from core.cache import ByteLRU
+from core.errors import Busy, CoreError, ExplainerFailed, InvalidParameter, NeedsNotMet
+from core.explainer import Explainer, Params
+from core.images import photo_of
+from core.models.backbone import Backbone
+from core.models.download import Progress
+from core.models.load import load
+from core.preprocess import photo_tensor, signal_tensor
+from core.registry import Registry, load_registry
+from core.results import Examples, Heatmap, Partial, Prototypes
+from core.subject import Subject, Trace
+from core.targets import Target
+from core.view import View
+
+MODEL_BYTES_VARIABLE = "WHYLENS_MODEL_BYTES"
+Loader = Callable[[str, Progress | None], Backbone]
+
+
+class Engine:
+    """Answers questions; one instance serves all visitors of a process."""
+
+    def __init__(
+        self,
+        registry: Registry | None = None,
+        *,
+        loader: Loader | None = None,
+        batch_size: int = 16,
+        slots: int | None = None,
+        model_bytes: int | None = None,
+        patience: float = 120.0,
+    ) -> None:
+        """Make an engine; nothing is loaded yet.
+
+        Args:
+            registry: The explainers; by default all that are found.
+            loader: Makes a backbone from a name; by default `core.models.load.load`.
+            batch_size: Largest number of inputs in one forward pass; bounds memory.
+            slots: How many threads may compute at once; by default one per two cores.
+            model_bytes: Budget of loaded models; by default WHYLENS_MODEL_BYTES or 3 GB.
+            patience: Seconds after which a waiting question is told that all slots are taken.
+        """
+        self.registry = registry or load_registry()
+        self._loader = loader or (lambda name, progress: load(name, progress=progress))
+        self.batch_size = batch_size
+        self._slots = threading.BoundedSemaphore(slots or max(1, (os.cpu_count() or 2) // 2))
+        self._patience = patience
+        budget = model_bytes or int(os.environ.get(MODEL_BYTES_VARIABLE, 3_000_000_000))
+        self.models: ByteLRU[str, Backbone] = ByteLRU(budget, lambda b: b.bytes)
+        self._traces: ByteLRU[tuple[str, str], tuple[Trace, View | None]] = ByteLRU(
+            256_000_000, lambda item: item[0].bytes
+        )
+
+    def backbone(self, name: str, *, progress: Progress | None = None) -> Backbone:
+        """Return a loaded network, from memory if it is there.
+
+        Args:
+            name: As in `core.models.load.load`.
+            progress: Called while weights are fetched.
+        """
+        return self.models.get(name, lambda: self._loader(name, progress))
+
+    def card(self, name: str, *, progress: Progress | None = None) -> ModelCard:
+        """Return what is known of a model, loading it if need be.
+
+        Args:
+            name: The model's name.
+            progress: Called while weights are fetched.
+        """
+        backbone = self.backbone(name, progress=progress)
+        identity = backbone.identity
+        return ModelCard(
+            name=name,
+            digest=identity.digest,
+            licence=identity.licence,
+            source=identity.source,
+            trained=identity.trained,
+            notes=identity.notes,
+            labels=backbone.labels,
+            unavailable=self._unavailable(backbone),
+            input=backbone.spec.model_dump(mode="json"),
+        )
+
+    def _unavailable(self, backbone: Backbone) -> dict[str, str]:
+        reasons = {}
+        for name, explainer in self.registry.explainers.items():
+            reason = backbone.why_not(explainer.needs) or self._own_reason(explainer, backbone)
+            if reason:
+                reasons[name] = reason
+        return reasons
+
+    def _own_reason(self, explainer: Explainer[Any], backbone: Backbone) -> str | None:
+        try:
+            return explainer.why_not(backbone)
+        except CoreError as exc:
+            return str(exc)
+        except Exception as exc:
+            raise ExplainerFailed(explainer.name, exc) from exc
+
+    def predict(self, question: Question, *, top: int = 5) -> Prediction:
+        """Return the most probable classes.
+
+        Args:
+            question: Input and model; its target plays no part.
+            top: How many classes.
+        """
+        backbone = self.backbone(question.model)
+        began = time.perf_counter()
+        trace, _ = self._trace(question, backbone)
+        probabilities = trace.logits[0].softmax(-1)
+        best = probabilities.topk(min(top, len(backbone.labels)))
+        guesses = tuple(
+            Guess(i, backbone.labels[i], float(p), float(trace.logits[0, i]))
+            for p, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)
+        )
+        return Prediction(question.model, guesses, time.perf_counter() - began)
+
+    def explain(
+        self, question: Question, method: str, params: Mapping[str, object] | None = None
+    ) -> Iterator[Explanation]:
+        """Yield answers, each better than the one before; the last is finished.
+
+        Closing the iterator stops the work at once; what was yielded stays valid.
+
+        Args:
+            question: Input, model and target.
+            method: Name of the explainer.
+            params: Parameters by name; the defaults where absent.
+
+        Raises:
+            CoreError: Of the kind that says what is wrong: name, parameter, need, input or plugin.
+        """
+        explainer = self.registry.explainer(method)
+        checked = _params(explainer, params or {})
+        backbone = self.backbone(question.model)
+        reason = backbone.why_not(explainer.needs) or self._own_reason(explainer, backbone)
+        if reason:
+            raise NeedsNotMet(f"{explainer.title} is not available on {backbone.name}: {reason}")
+        began = time.perf_counter()
+        trace, view = self._trace(question, backbone)
+        target = _target(question, trace)
+        subject = Subject(trace, target, self.batch_size, question.seed)
+        before = _fingerprint(backbone)
+        entry = self.registry.entries[method]
+        spent = time.perf_counter() - began
+        card = self.card(question.model)
+        probability = float(trace.logits[0].softmax(-1)[target.index])
+        work = self._steps(explainer, subject, checked)
+        try:
+            while True:
+                with self._slot():
+                    began = time.perf_counter()
+                    partial = next(work, None)
+                    spent += time.perf_counter() - began
+                if partial is None:
+                    return
+                yield Explanation(
+                    method=method,
+                    title=explainer.title,
+                    plugin=f"{entry.distribution} {entry.version}",
+                    model=card,
+                    question=question,
+                    target=target,
+                    labels=tuple(
+                        backbone.labels[i] for i in (target.index, target.versus) if i is not None
+                    ),
+                    score=subject.score,
+                    probability=probability,
+                    result=partial.result,
+                    view=view,
+                    params=checked.model_dump(),
+                    fraction=partial.fraction,
+                    seconds=spent,
+                    finished=partial.fraction >= 1,
+                )
+        finally:
+            work.close()
+            if _fingerprint(backbone) != before:
+                # The copy in memory can no longer be trusted; the next question loads it anew.
+                self.models.forget(question.model)
+                self._traces.forget(_trace_key(question, backbone))
+                raise ExplainerFailed(method, RuntimeError("it changed the model"))
+
+    def _steps(
+        self, explainer: Explainer[Any], subject: Subject, params: Params
+    ) -> Generator[Partial]:
+        try:
+            answer = explainer.explain(subject, params)
+            if isinstance(answer, Heatmap | Examples | Prototypes):
+                yield Partial(answer, 1.0)
+                return
+            for partial in answer:
+                if not isinstance(partial, Partial):
+                    raise TypeError(f"it yielded a {type(partial).__name__}, not a Partial")
+                yield partial
+        except CoreError:
+            raise
+        except Exception as exc:
+            raise ExplainerFailed(explainer.name, exc) from exc
+
+    def _trace(self, question: Question, backbone: Backbone) -> tuple[Trace, View | None]:
+        def make() -> tuple[Trace, View | None]:
+            view = None
+            if question.pixels is not None and question.signal is None:
+                x, view = photo_tensor(photo_of(question.pixels), backbone.spec)
+            else:
+                x = signal_tensor(np.asarray(question.array, np.float32), backbone.spec)
+            with self._slot():
+                return Trace(backbone, x.to(backbone.device)), view
+
+        return self._traces.get(_trace_key(question, backbone), make)
+
+    @contextmanager
+    def _slot(self) -> Iterator[None]:
+        if not self._slots.acquire(timeout=self._patience):
+            raise Busy(
+                f"All working slots stayed taken for {self._patience:.0f} s. Try again shortly."
+            )
+        try:
+            yield
+        finally:
+            self._slots.release()
+
+
+def _params(explainer: Explainer[Any], given: Mapping[str, object]) -> Params:
+    known = explainer.Params.model_fields
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        raise InvalidParameter(
+            f"{explainer.title} has no parameter {unknown[0]!r}. "
+            f"It has: {', '.join(known) or 'none'}."
+        )
+    try:
+        checked: Params = explainer.Params.model_validate(dict(given))
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise InvalidParameter(f"{explainer.title}: {where}: {first['msg']}.") from exc
+    return checked
+
+
+def _target(question: Question, trace: Trace) -> Target:
+    ranked = trace.logits[0].argsort(descending=True)
+    index = int(ranked[0]) if question.target is None else question.target
+    versus = question.versus
+    if question.quantity == "contrast" and versus is None:
+        versus = next(int(i) for i in ranked if int(i) != index)
+    if question.quantity != "contrast":
+        versus = None
+    return Target(index, question.quantity, versus).checked(trace.logits.shape[1])
+
+
+def _trace_key(question: Question, backbone: Backbone) -> tuple[str, str]:
+    return f"{id(backbone)}", question.digest()
+
+
+def _fingerprint(backbone: Backbone) -> tuple[int, ...]:
+    hooks = training = grads = wanted = versions = 0
+    for part in backbone.module.modules():
+        hooks += len(part._forward_hooks) + len(part._forward_pre_hooks)
+        hooks += len(part._backward_hooks) + len(part._backward_pre_hooks)
+        training += part.training
+    tensors: list[torch.Tensor] = [*backbone.module.parameters(), *backbone.module.buffers()]
+    for tensor in tensors:
+        grads += tensor.grad is not None
+        wanted += tensor.requires_grad
+        versions += tensor._version
+    return hooks, training, grads, wanted, versions, len(tensors)

@@ -1,0 +1,262 @@
+"""Which explainers there are: found, isolated, checked; whatever is wrong becomes a Problem.
+
+May touch pluggy, importlib.metadata and the contract. Names no plugin: the one list of built-ins
+is pyproject.toml's own entry-point table.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tomllib
+import traceback
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, TypeVar, cast
+
+import pluggy
+
+from core import hookspecs
+from core.errors import CoreError, UnknownName
+from core.explainer import Explainer, faults
+from core.hookspecs import GROUP, PROJECT
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+STRICT_VARIABLE, BLOCK_VARIABLE = "WHYLENS_STRICT_PLUGINS", "WHYLENS_BLOCK_PLUGINS"
+
+
+class PluginProblem(CoreError):
+    """A plugin is refused; raised only where strictness is asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An entry point and who owns it.
+
+    Attributes:
+        point: The entry point.
+        distribution: The package that declares it.
+        version: That package's version.
+    """
+
+    point: metadata.EntryPoint
+    distribution: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why a plugin, or one of its explainers, is missing.
+
+    Attributes:
+        stage: "load", "register", "hook", "check", "clash" or "blocked".
+        plugin: Name of the entry point.
+        distribution: The package it comes from.
+        message: What happened and what to do, in words.
+        details: Traceback for the plugin's author; may be empty.
+    """
+
+    stage: str
+    plugin: str
+    distribution: str
+    message: str
+    details: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One explainer and its owner."""
+
+    explainer: Explainer[Any]
+    plugin: str
+    distribution: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """All explainers by name, in tab order, and all problems.
+
+    Attributes:
+        entries: Name to entry.
+        problems: What is missing and why.
+    """
+
+    entries: Mapping[str, Entry]
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def explainers(self) -> dict[str, Explainer[Any]]:
+        """Every explainer by name, in tab order."""
+        return {name: entry.explainer for name, entry in self.entries.items()}
+
+    def explainer(self, name: str) -> Explainer[Any]:
+        """Return the explainer called `name`.
+
+        Raises:
+            UnknownName: There is none; close names are offered.
+        """
+        try:
+            return self.entries[name].explainer
+        except KeyError:
+            raise UnknownName.among("method", name, self.entries) from None
+
+
+def load_registry(
+    found: Iterable[Found] | None = None,
+    *,
+    blocked: Iterable[str] | None = None,
+    strict: bool | None = None,
+) -> Registry:
+    """Return all explainers that load, with a Problem for each plugin that does not.
+
+    Args:
+        found: Entry points to use instead of the built-in and installed ones.
+        blocked: Entry-point names to leave out; by default those in WHYLENS_BLOCK_PLUGINS.
+        strict: Raise on the first problem; by default if WHYLENS_STRICT_PLUGINS is 1.
+
+    Raises:
+        PluginProblem: Only where strict.
+    """
+    if blocked is None:
+        blocked = [name for name in os.environ.get(BLOCK_VARIABLE, "").split(",") if name]
+    if strict is None:
+        strict = os.environ.get(STRICT_VARIABLE) == "1"
+    loader = _Loader(strict=strict)
+    for item in found if found is not None else all_entry_points():
+        if item.point.name in set(blocked):
+            loader.note("blocked", item, f"Blocked by {BLOCK_VARIABLE}.", fatal=False)
+        else:
+            loader.add(item)
+    return Registry(MappingProxyType(loader.entries), tuple(loader.problems))
+
+
+class _Loader:
+    """The state of one loading; each plugin passes every stage alone."""
+
+    def __init__(self, *, strict: bool) -> None:
+        self.strict = strict
+        self.manager = pluggy.PluginManager(PROJECT)
+        self.manager.add_hookspecs(hookspecs)
+        self.entries: dict[str, Entry] = {}
+        self.problems: list[Problem] = []
+
+    def note(
+        self,
+        stage: str,
+        item: Found,
+        message: str,
+        *,
+        cause: BaseException | None = None,
+        fatal: bool = True,
+    ) -> None:
+        details = "".join(traceback.format_exception(cause)) if cause else ""
+        problem = Problem(stage, item.point.name, item.distribution, message, details)
+        self.problems.append(problem)
+        log.warning("Plugin %s of %s: %s", problem.plugin, problem.distribution, message)
+        if self.strict and fatal:
+            raise PluginProblem(f"{item.point.name}: {message}") from cause
+
+    def add(self, item: Found) -> None:
+        owner = self.manager.get_plugin(item.point.name)
+        if owner is not None:
+            self.note("clash", item, f"The entry point {item.point.name!r} is already taken.")
+            return
+        ok, plugin = self._stage("load", item, item.point.load)
+        if not ok:
+            return
+        ok, _ = self._stage("register", item, lambda: self._register(item, plugin))
+        if not ok:
+            # A plugin that fails validation stays half registered and would still answer.
+            self.manager.unregister(plugin)
+            return
+        ok, offered = self._stage("hook", item, lambda: self._offered(plugin))
+        if not ok:
+            self.manager.unregister(plugin)
+            return
+        for explainer in offered or []:
+            self._accept(item, explainer)
+
+    def _stage(self, stage: str, item: Found, work: Callable[[], T]) -> tuple[bool, T | None]:
+        try:
+            return True, work()
+        except (Exception, SystemExit) as exc:  # noqa: BLE001 - a stranger's code may raise anything
+            said = f"{type(exc).__name__}: {exc}"
+            self.note(stage, item, f"It failed to {_WORDS[stage]} ({said}).", cause=exc)
+            return False, None
+
+    def _register(self, item: Found, plugin: object) -> None:
+        self.manager.register(plugin, name=item.point.name)
+        self.manager.check_pending()
+        callers = self.manager.get_hookcallers(plugin)
+        if not callers:
+            raise PluginProblem("it offers no hook; define explainers() and mark it with @hookimpl")
+
+    def _offered(self, plugin: object) -> list[object]:
+        found: list[object] = []
+        for implementation in self.manager.hook.explainers.get_hookimpls():
+            if implementation.plugin is plugin:
+                made = cast("Iterable[object]", implementation.function())
+                found += list(made)  # a generator may fail late
+        return found
+
+    def _accept(self, item: Found, explainer: Any) -> None:
+        wrong = faults(explainer)
+        if wrong:
+            self.note("check", item, " ".join(wrong))
+            return
+        taken = self.entries.get(explainer.name)
+        if taken is not None:
+            self.note(
+                "clash",
+                item,
+                f"The name {explainer.name!r} belongs to {taken.plugin} of {taken.distribution}; "
+                "the first keeps it. Choose another name.",
+            )
+            return
+        self.entries[explainer.name] = Entry(
+            explainer, item.point.name, item.distribution, item.version
+        )
+
+
+_WORDS = {"load": "load", "register": "register", "hook": "list its explainers"}
+
+
+def all_entry_points() -> list[Found]:
+    """Return the built-ins in table order, then strangers by distribution and name."""
+    own = _from_pyproject(Path(__file__).resolve().parents[1] / "pyproject.toml")
+    installed = _installed()
+    if not own:
+        own = [item for item in installed if item.distribution == PROJECT]
+    strangers = [item for item in installed if item.distribution != PROJECT]
+    return own + sorted(strangers, key=lambda i: (i.distribution, i.point.name))
+
+
+def _from_pyproject(path: Path) -> list[Found]:
+    # The checkout's own table: it needs no installation and outlives stale metadata.
+    if not path.is_file():
+        return []
+    project = tomllib.loads(path.read_text(encoding="utf-8")).get("project", {})
+    if project.get("name") != PROJECT:
+        return []
+    table: dict[str, str] = project.get("entry-points", {}).get(GROUP, {})
+    return [
+        Found(metadata.EntryPoint(name, value, GROUP), PROJECT, str(project["version"]))
+        for name, value in table.items()
+    ]
+
+
+def _installed() -> list[Found]:
+    found = []
+    for distribution in metadata.distributions():
+        for point in distribution.entry_points:
+            if point.group == GROUP:
+                name = distribution.metadata["Name"] or "unknown"
+                found.append(Found(point, name.lower(), distribution.version))
+    unique = {(item.distribution, item.point.name): item for item in reversed(found)}
+    return list(unique.values())[::-1]

@@ -1,0 +1,230 @@
+"""From raw values to pictures: the only place that normalises, always around a fixed zero.
+
+May touch numpy, Pillow, cmap and the answers; computes nothing about networks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
+from cmap import Colormap
+from PIL import Image, ImageDraw
+
+from core.answers import Explanation
+from core.errors import BadInput, InvalidParameter
+from core.results import Array, Heatmap
+from core.view import View, on_original
+
+Pixels = npt.NDArray[np.uint8]
+
+# What a visitor reads -> cmap's names, for maps from zero up and for maps around zero.
+_COLOURS = {
+    "ember": ("matplotlib:inferno", "matplotlib:RdBu_r"),
+    "viridis": ("bids:viridis", "matplotlib:PuOr_r"),
+    "turbo": ("google:turbo", "matplotlib:coolwarm"),
+    "grey": ("matplotlib:gray", "matplotlib:gray"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How a map is laid over the photo.
+
+    Attributes:
+        colours: One of `colour_names()`.
+        opacity: 0 shows the photo alone, 1 the colours alone.
+    """
+
+    colours: str = "ember"
+    opacity: float = 0.6
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Which raw values the ends of the colours stand for.
+
+    Attributes:
+        low: Raw value at the lower end; minus `high` for signed maps, else 0.
+        high: Raw value at the upper end.
+        unit: What the values are.
+    """
+
+    low: float
+    high: float
+    unit: str
+
+
+def scale_of(heatmap: Heatmap, *, high: float | None = None) -> Scale:
+    """Return the colour scale of a map: zero stays zero, and signed maps are symmetric about it.
+
+    Args:
+        heatmap: Raw values.
+        high: Upper end to use instead of the map's own largest magnitude, to share a scale.
+    """
+    if high is None:
+        low, top = float(heatmap.values.min()), float(heatmap.values.max())
+        high = max(abs(low), abs(top)) if heatmap.signed or low < 0 else top
+    return Scale(-high if _diverges(heatmap) else 0.0, high, heatmap.unit)
+
+
+def _diverges(heatmap: Heatmap) -> bool:
+    return heatmap.signed or float(heatmap.values.min()) < 0
+
+
+def overlay(
+    photo: Pixels, heatmap: Heatmap, view: View, style: Style, *, scale: Scale | None = None
+) -> Image.Image:
+    """Return the whole photo at its own size under the coloured map, hatched where unseen.
+
+    Args:
+        photo: (H, W, 3) uint8, of the size that `view` was made for.
+        heatmap: (h, w) raw values.
+        view: The way from photo to model.
+        style: Colours and opacity.
+        scale: Shared scale; by default the map's own.
+
+    Raises:
+        BadInput: The map is not two-dimensional.
+    """
+    if heatmap.values.ndim != 2:
+        raise BadInput("Only maps over a picture can be laid over a photo.")
+    values, seen = on_original(np.asarray(heatmap.values), view)
+    scale = scale or scale_of(heatmap)
+    share = share_of(values, scale)
+    colours = coloured(share, style.colours, diverges=scale.low < 0)
+    # Colour is laid on in proportion to magnitude, so that the photo stays readable where the map
+    # says nothing; a floor keeps the faint parts visible.
+    laid = style.opacity * np.clip(0.15 + 0.85 * np.abs(share) ** 0.6, 0, 1)
+    weight = np.where(seen, laid, 0).astype(np.float32)[..., None]
+    mixed = photo * (1 - weight) + colours * weight
+    picture = Image.fromarray(np.clip(np.rint(mixed), 0, 255).astype(np.uint8))
+    return picture if seen.all() else hatched(picture, seen)
+
+
+def share_of(values: Array, scale: Scale) -> Array:
+    """Return values as shares of the scale's upper end, clipped to [-1, 1] or [0, 1]."""
+    if scale.high <= 0:
+        return np.zeros_like(values)
+    low = -1.0 if scale.low < 0 else 0.0
+    shares: Array = np.clip(values / np.float32(scale.high), low, 1.0)
+    return shares
+
+
+def coloured(share: Array, name: str, *, diverges: bool) -> Pixels:
+    """Return (..., 3) uint8 colours of shares.
+
+    Args:
+        share: In [0, 1], or in [-1, 1] where `diverges`.
+        name: One of `colour_names()`.
+        diverges: Whether zero lies in the middle.
+    """
+    table = _table(name, diverges)
+    place = (share + 1) / 2 if diverges else share
+    colours: Pixels = table[np.rint(place * (len(table) - 1)).astype(np.intp)]
+    return colours
+
+
+def colour_names() -> tuple[str, ...]:
+    """Return the names of the colour scales, the default first."""
+    return tuple(_COLOURS)
+
+
+def colour_stops(name: str, *, diverges: bool, count: int = 9) -> list[str]:
+    """Return evenly spaced colours of a scale as #rrggbb, for legends.
+
+    Args:
+        name: One of `colour_names()`.
+        diverges: Whether zero lies in the middle.
+        count: How many.
+    """
+    table = _table(name, diverges)
+    picks = table[np.linspace(0, len(table) - 1, count).round().astype(int)]
+    return ["#{:02x}{:02x}{:02x}".format(*(int(c) for c in rgb)) for rgb in picks]
+
+
+@cache
+def _table(name: str, diverges: bool) -> Pixels:  # noqa: FBT001 - private
+    if name not in _COLOURS:
+        raise InvalidParameter(f"There are the colours {', '.join(_COLOURS)}; not {name!r}.")
+    table = np.asarray(Colormap(_COLOURS[name][1 if diverges else 0])(np.linspace(0, 1, 256)))
+    fixed = np.rint(table[:, :3] * 255).astype(np.uint8)
+    fixed.setflags(write=False)
+    return fixed
+
+
+def hatched(picture: Image.Image, seen: npt.NDArray[np.bool_]) -> Image.Image:
+    """Return the picture with diagonal lines, and faded, where the model saw nothing.
+
+    Args:
+        picture: RGB.
+        seen: (H, W), True where the model looked.
+    """
+    height, width = seen.shape
+    pixels = np.array(picture)
+    rows, columns = np.ogrid[:height, :width]
+    period = max(8, round(min(height, width) / 32))
+    line = (rows + columns) % period < max(1, period // 6)
+    faded = pixels * 0.35 + 255 * 0.65 * 0.82
+    striped = np.where(line[..., None], 96, faded)
+    pixels = np.where(seen[..., None], pixels, striped)
+    return Image.fromarray(pixels.astype(np.uint8))
+
+
+def picture_of(
+    explanation: Explanation, style: Style, *, scale: Scale | None = None
+) -> Image.Image:
+    """Return the picture of an explanation's map: an overlay, or a plot for signals.
+
+    Args:
+        explanation: Of a Heatmap.
+        style: Colours and opacity.
+        scale: Shared scale; by default the map's own.
+
+    Raises:
+        BadInput: Its result is not a map.
+    """
+    if not isinstance(explanation.result, Heatmap):
+        raise BadInput("This result is a set of examples, not a map.")
+    if explanation.view is not None and explanation.question.pixels is not None:
+        photo = explanation.question.pixels
+        return overlay(photo, explanation.result, explanation.view, style, scale=scale)
+    return signal_plot(explanation, style, scale=scale)
+
+
+def signal_plot(
+    explanation: Explanation, style: Style, *, scale: Scale | None = None
+) -> Image.Image:
+    """Return a line plot of a signal whose background is coloured by the map.
+
+    Args:
+        explanation: Of a one-dimensional Heatmap.
+        style: Colours; opacity of the background.
+        scale: Shared scale; by default the map's own.
+
+    Raises:
+        BadInput: The map has another number of axes.
+    """
+    heat, signal = explanation.result, explanation.question.signal
+    if not isinstance(heat, Heatmap) or heat.values.ndim != 1 or signal is None:
+        raise BadInput("Only one-dimensional maps of signals can be plotted.")
+    scale = scale or scale_of(heat)
+    width, height, margin = 960, 360, 24
+    strip = share_of(np.asarray(heat.values), scale)[None, :]
+    colours = Image.fromarray(coloured(strip, style.colours, diverges=scale.low < 0))
+    plot = Image.blend(
+        Image.new("RGB", (width, height), "white"),
+        colours.resize((width, height), Image.Resampling.NEAREST),
+        0.8 * style.opacity,
+    )
+    draw = ImageDraw.Draw(plot)
+    rows = np.atleast_2d(signal)
+    low, high = float(rows.min()), float(rows.max())
+    span = (high - low) or 1.0
+    for row in rows:
+        xs = (np.arange(row.size) + 0.5) * width / row.size
+        ys = height - margin - (row - low) / span * (height - 2 * margin)
+        draw.line(list(zip(xs.tolist(), ys.tolist(), strict=True)), fill="#111111", width=3)
+    return plot

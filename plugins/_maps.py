@@ -1,0 +1,61 @@
+"""Arithmetic that several explainers share: weighted sums of channels, resizing, time slices.
+
+May touch torch only. All of it works over any number of spatial axes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+_MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
+
+
+def weighted_sum(weights: Tensor, features: Tensor) -> Tensor:
+    """Return (*S): the sum over channels of weight times feature map.
+
+    Args:
+        weights: (K,).
+        features: (1, K, *S).
+    """
+    return torch.tensordot(weights, features[0], dims=1)
+
+
+def resized(maps: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Return (N, K, *size) by linear interpolation between cell centres.
+
+    Args:
+        maps: (N, K, *S).
+        size: Wanted spatial size.
+    """
+    mode = _MODES[len(size)]
+    enlarged: Tensor = functional.interpolate(maps, size=size, mode=mode, align_corners=False)
+    return enlarged
+
+
+def as_array(values: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    """Return a float32 array on the CPU."""
+    return values.detach().to("cpu", torch.float32).numpy()
+
+
+def slices(total: int, size: int) -> Iterator[slice]:
+    """Return consecutive slices of at most `size` that cover `total`."""
+    for start in range(0, total, size):
+        yield slice(start, min(start + size, total))
+
+
+def spread_order(count: int) -> list[int]:
+    """Return 0 .. count-1 so that every beginning of the list is spread over the whole.
+
+    A partial map then shows all of the image coarsely before it shows any of it finely.
+
+    Args:
+        count: How many.
+    """
+    bits = max(1, (count - 1).bit_length())
+    order = (int(format(i, f"0{bits}b")[::-1], 2) for i in range(1 << bits))
+    return [i for i in order if i < count]

@@ -1,0 +1,67 @@
+"""Grad-CAM: channels weighted by the mean gradient of the score."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from core import Explainer, Heatmap, Need, Params, hookimpl
+from plugins._maps import as_array, weighted_sum
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from core import Subject
+
+
+class GradCAMParams(Params):
+    """Whether to keep counter-evidence."""
+
+    signed: bool = Field(
+        default=False,
+        title="Keep negative values",
+        description="The paper keeps positive evidence only; tick to see what speaks against.",
+    )
+
+
+class GradCAM(Explainer[GradCAMParams]):
+    """The generalisation of CAM to any head that has gradients."""
+
+    name = "grad-cam"
+    title = "Grad-CAM"
+    family = "CAM"
+    summary = (
+        "Where the last feature map holds what raises the target score, by one backward pass "
+        "through the head."
+    )
+    limits = (
+        "Coarse, first-order, and averages the gradient over positions: it can miss small or "
+        "repeated parts."
+    )
+    source = "Selvaraju et al. 2017, Grad-CAM, eqs. 1 and 2"
+    cost = "1 forward pass and 1 backward pass through the head"
+    needs = frozenset({Need.GRADIENTS, Need.SPATIAL_FEATURES})
+    Params = GradCAMParams
+
+    def explain(self, subject: Subject, params: GradCAMParams) -> Heatmap:
+        """Return the map in units of the score per position."""
+        values = weighted_sum(channel_weights(subject.gradients), subject.features)
+        if not params.signed:
+            values = values.relu()
+        return Heatmap(as_array(values), f"{subject.unit} per position", signed=params.signed)
+
+
+def channel_weights(gradients: Tensor) -> Tensor:
+    """Return (K,): the mean over positions of each channel's gradient. Eq. 1.
+
+    Args:
+        gradients: (1, K, *S) derivative of the score with respect to the feature map.
+    """
+    return gradients[0].flatten(1).mean(-1)
+
+
+@hookimpl
+def explainers() -> list[GradCAM]:
+    """Return this file's explainer."""
+    return [GradCAM()]

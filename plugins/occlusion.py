@@ -1,0 +1,109 @@
+"""Occlusion: how far the score falls when a window is covered."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from pydantic import Field
+
+from core import Explainer, Heatmap, Params, Partial, hookimpl
+from plugins._maps import as_array, slices, spread_order
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from core import Subject
+
+
+class OcclusionParams(Params):
+    """The window, its steps, and what it is covered with."""
+
+    window: int = Field(
+        default=48, ge=8, le=128, multiple_of=8, description="Side of the window, input pixels."
+    )
+    stride: int = Field(
+        default=16, ge=4, le=64, multiple_of=4, description="Step between windows, input pixels."
+    )
+    fill: Literal["grey", "black", "mean", "blur"] = Field(
+        default="grey", description="What a window is covered with; defined in pixel space."
+    )
+
+
+class Occlusion(Explainer[OcclusionParams]):
+    """Every position counts the mean fall over the windows that covered it."""
+
+    name = "occlusion"
+    title = "Occlusion"
+    family = "Perturbation"
+    summary = (
+        "How far the target score falls when a window of the picture is covered, averaged over the "
+        "windows that cover each place."
+    )
+    limits = (
+        "Blind to parts smaller than the window's effect or present twice (cover one, the other "
+        "remains), and covered pictures look unlike any photo."
+    )
+    source = (
+        "Zeiler and Fergus 2014, Visualizing and Understanding Convolutional Networks, sec. 4.2"
+    )
+    cost = "one forward pass per window (about 140 at 224 pixels)"
+    needs = frozenset()
+    Params = OcclusionParams
+
+    def explain(self, subject: Subject, params: OcclusionParams) -> Iterator[Partial]:
+        """Yield the signed map in units of the score, coarse first."""
+        fill = subject.filled(params.fill)
+        # A stride beyond the window would leave stripes that no window covers.
+        stride = min(params.stride, params.window)
+        boxes = list(windows(subject.size, params.window, stride))
+        base = float(subject.scores(subject.x)[0])
+        total = torch.zeros(subject.size, dtype=torch.float64)
+        count = torch.zeros(subject.size, dtype=torch.float64)
+        order = spread_order(len(boxes))
+        for piece in slices(len(order), subject.batch_size):
+            chosen = [boxes[i] for i in order[piece]]
+            covered = subject.x.repeat(len(chosen), *(1,) * (subject.x.ndim - 1))
+            for row, box in enumerate(chosen):
+                covered[row][slice(None), *box] = fill[0][slice(None), *box]
+            falls = (base - subject.scores(covered)).tolist()
+            for fall, box in zip(falls, chosen, strict=True):
+                total[box] += fall
+                count[box] += 1
+            checks = {"windows": len(boxes), "score": base}
+            heat = Heatmap(as_array(mean_fall(total, count)), subject.unit, True, checks)
+            yield Partial(heat, piece.stop / len(order))
+
+
+def windows(size: tuple[int, ...], window: int, stride: int) -> Iterator[tuple[slice, ...]]:
+    """Return the windows that cover every position; the last on each axis touches the edge.
+
+    Args:
+        size: Spatial size of the input.
+        window: Side of the window; cut to the axis where it is longer.
+        stride: Step, at most `window`.
+    """
+    axes = []
+    for length in size:
+        side = min(window, length)
+        starts = [*range(0, length - side, stride), length - side]
+        axes.append([slice(start, start + side) for start in starts])
+    yield from itertools.product(*axes)
+
+
+def mean_fall(total: Tensor, count: Tensor) -> Tensor:
+    """Return the sum of falls divided by how many windows covered each position, 0 where none has.
+
+    Args:
+        total: (*S) sum of score differences.
+        count: (*S) number of windows.
+    """
+    return torch.where(count > 0, total / count.clamp_min(1), 0.0)
+
+
+@hookimpl
+def explainers() -> list[Occlusion]:
+    """Return this file's explainer."""
+    return [Occlusion()]
