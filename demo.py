@@ -1,0 +1,78 @@
+"""Start the page: `python demo.py`, `whylens demo`, or a Space's app_file."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from types import FrameType
+
+# Before gradio is imported: no calls home.
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+
+import gradio as gr
+
+from core.engine import Engine
+from ui.page import build_page
+from ui.theme import STYLESHEET, page_theme
+
+log = logging.getLogger("whylens")
+
+
+def launch(page: gr.Blocks, *, host: str, port: int | None, block: bool = True) -> str:
+    """Serve a page and return its address.
+
+    Args:
+        page: Made by `build_page`.
+        host: Address to listen on.
+        port: Port, or None for the first free one from 7860.
+        block: Wait until the server ends.
+    """
+    page.queue(default_concurrency_limit=4, max_size=40, api_open=False)
+    _, address, _ = page.launch(
+        server_name=host,
+        server_port=port,
+        theme=page_theme(),
+        css_paths=STYLESHEET,
+        footer_links=["api"],
+        share=False,
+        show_error=True,
+        run_history=False,
+        enable_monitoring=False,
+        max_file_size="12mb",
+        ssr_mode=False,
+        pwa=False,
+        mcp_server=False,
+        strict_cors=True,
+        max_threads=16,
+        state_session_capacity=500,
+        prevent_thread_lock=True,
+        quiet=True,
+    )
+    if block:
+        log.info("Whylens is at %s (Ctrl-C stops it)", address)
+        page.block_thread()
+    return str(address)
+
+
+def main(host: str = "127.0.0.1", port: int | None = None) -> None:
+    """Build the page from the registry and serve it until stopped.
+
+    Args:
+        host: Address to listen on.
+        port: Port; by default GRADIO_SERVER_PORT, or the first free one from 7860.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    signal.signal(signal.SIGTERM, _as_interrupt)
+    launch(build_page(Engine()), host=host, port=port)
+
+
+def _as_interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+    # Gradio removes visitors' files on an interrupt, but not when a container is told to end.
+    signal.raise_signal(signal.SIGINT)
+
+
+if __name__ == "__main__":
+    on_a_space = "SPACE_ID" in os.environ
+    main(host="0.0.0.0" if on_a_space else "127.0.0.1")  # noqa: S104 - a Space is reached from outside

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image, ImageCms
+from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
 from core.errors import BadInput
 
@@ -110,7 +110,7 @@ def read_photo(data: bytes, *, limits: ImageLimits | None = None) -> Photo:
         return _photo(image)
     except BadInput:
         raise
-    except Image.UnidentifiedImageError as exc:
+    except UnidentifiedImageError as exc:
         raise BadInput(
             "This is not a readable PNG, JPEG, WEBP, BMP or GIF. Save the picture in one of "
             "these formats."
@@ -239,7 +239,7 @@ _STORED: dict[object, Callable[[Pixels], Pixels]] = {
     3: lambda upright: upright[::-1, ::-1],
     4: lambda upright: upright[::-1],
     5: lambda upright: upright.swapaxes(0, 1),
-    6: lambda upright: np.rot90(upright),
+    6: np.rot90,
     7: lambda upright: upright[::-1, ::-1].swapaxes(0, 1),
     8: lambda upright: np.rot90(upright, -1),
 }

@@ -7,22 +7,20 @@ shallow clones whose parameters are shared, or by splitting their traced graph.
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-from torch import Tensor, fx, nn
-from torch.fx.passes.shape_prop import ShapeProp
+from torch import Tensor, nn
 
 from core.errors import NeedsNotMet
+from core.models.graphs import Halves, graph_proposals
 from core.models.layouts import Features, Layout, layout_of
+from core.models.misfits import MISFITS
 
-# What a network may raise when it is run in a way that it was not written for.
-MISFITS = (
-    AssertionError, AttributeError, IndexError, KeyError, NotImplementedError, RuntimeError,
-    TypeError, ValueError,
-)  # fmt: skip
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +50,10 @@ class Split:
         return self.rest(self.layout.write(features))
 
 
-Halves = tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]
-
-
 def split_of(module: nn.Module, probe: Tensor) -> Split:
     """Return a split of `module` whose halves reproduce its logits and whose map is alive.
+
+    A map with a single position is returned only where no other cut works.
 
     Args:
         module: A frozen network in eval mode.
@@ -67,15 +64,23 @@ def split_of(module: nn.Module, probe: Tensor) -> Split:
     """
     with torch.no_grad():
         whole = module(probe)
-    reasons = []
+    reasons: list[str] = []
+    single: Split | None = None
     for where, halves in _proposals(module, probe):
         try:
-            return _checked(module, probe, whole, where, halves)
+            split, positions = _checked(module, probe, whole, where, halves)
         except NeedsNotMet as misfit:
-            reasons.append(f"{where}: {misfit}")
+            reasons.append(str(misfit))
         except MISFITS as misfit:
-            reasons.append(f"{where}: {type(misfit).__name__}")
-    raise NeedsNotMet("; ".join(dict.fromkeys(reasons)) or "it cannot be cut into two halves")
+            log.info("%s cannot be cut at %s: %s", type(module).__name__, where, misfit)
+        else:
+            if positions > 1:
+                return split
+            single = single or split
+    if single is not None:
+        return single
+    said = list(dict.fromkeys(reasons)) or ["it cannot be cut into a feature map and a head"]
+    raise NeedsNotMet(", and ".join(said[:2]))
 
 
 def _checked(
@@ -84,7 +89,7 @@ def _checked(
     whole: Tensor,
     where: str,
     halves: Callable[[nn.Module], Halves],
-) -> Split:
+) -> tuple[Split, int]:
     trunk, rest = halves(module)
     with torch.no_grad():
         raw = trunk(probe)
@@ -99,29 +104,42 @@ def _checked(
     leaf = features.map.detach().requires_grad_()
     with torch.enable_grad():
         logits = split.head(Features(leaf, features.rest))
-        if float((logits.detach() - whole).abs().max()) > 1e-3 * scale:
+        if not float((logits.detach() - whole).abs().max()) <= 1e-3 * scale:
             raise NeedsNotMet("its two halves do not add up to the whole network")
-        weights = torch.linspace(-1, 1, logits.shape[1], dtype=logits.dtype, device=logits.device)
-        objective = ((logits * weights).sum() if logits.shape[1] > 1 else logits.sum())
-        (gradient,) = torch.autograd.grad(objective, leaf, allow_unused=True)
-    if gradient is None or not gradient.abs().max() > 0:
+        (gradient,) = torch.autograd.grad(_objective(logits), leaf, allow_unused=True)
+    if gradient is None or not float(gradient.abs().max()) > 0:
         raise NeedsNotMet("the class score does not depend on the positions of its feature map")
-    return split
+    return split, leaf[0, 0].numel()
+
+
+def _objective(logits: Tensor) -> Tensor:
+    # The plain sum would do, but heads that sum to a constant would then look dead.
+    classes = logits.shape[1]
+    weights = torch.linspace(1, -1, classes, dtype=logits.dtype, device=logits.device)
+    return (logits * weights).sum()
 
 
 def _proposals(
     module: nn.Module, probe: Tensor
 ) -> Iterator[tuple[str, Callable[[nn.Module], Halves]]]:
-    if hasattr(module, "features") and hasattr(module, "head") and callable(module.head):
-        if not isinstance(module.features, nn.Module):
-            yield "features", lambda m: (m.features, m.head)
-    if hasattr(module, "forward_features") and hasattr(module, "forward_head"):
-        yield "last feature map", lambda m: (m.forward_features, m.forward_head)  # type: ignore[return-value]
+    if _offers(module, "features", "head"):
+        yield "features", lambda m: _methods(m, "features", "head")
+    if _offers(module, "forward_features", "forward_head"):
+        yield "last feature map", lambda m: _methods(m, "forward_features", "forward_head")
         if isinstance(getattr(module, "blocks", None), nn.Sequential | nn.ModuleList):
             stem = torch.zeros_like(probe[:1])
             yield "tokens entering the last block", lambda m: _around_last_block(m, stem)
-        return
-    yield from _graph_proposals(module, probe)
+    yield from graph_proposals(module, probe)
+
+
+def _offers(module: nn.Module, *names: str) -> bool:
+    # A submodule called `features` is a stage of somebody's Sequential, not a promise.
+    parts = [getattr(module, name, None) for name in names]
+    return all(callable(part) for part in parts) and not isinstance(parts[0], nn.Module)
+
+
+def _methods(module: nn.Module, trunk: str, rest: str) -> Halves:
+    return getattr(module, trunk), getattr(module, rest)
 
 
 class _Tap(nn.Module):
@@ -147,9 +165,8 @@ class _Inject(nn.Module):
 def _with_blocks(module: nn.Module, blocks: list[nn.Module]) -> Any:
     clone = copy.copy(module)
     clone._modules = dict(module._modules)
-    clone.blocks = type(module.blocks)(*blocks) if isinstance(
-        module.blocks, nn.Sequential
-    ) else nn.ModuleList(blocks)
+    sequential = isinstance(module.blocks, nn.Sequential)
+    clone.blocks = nn.Sequential(*blocks) if sequential else nn.ModuleList(blocks)
     return clone
 
 
@@ -171,67 +188,3 @@ def _around_last_block(module: nn.Module, stem: Tensor) -> Halves:
         return cast("Tensor", clone.forward_head(clone.forward_features(chaff)))
 
     return trunk, rest
-
-
-def _graph_proposals(
-    module: nn.Module, probe: Tensor
-) -> Iterator[tuple[str, Callable[[nn.Module], Halves]]]:
-    try:
-        graph = fx.symbolic_trace(module)
-        with torch.no_grad():
-            ShapeProp(graph).propagate(probe)
-    except (*MISFITS, fx.proxy.TraceError) as misfit:
-        name = type(misfit).__name__
-
-        def untraceable(_: nn.Module) -> Halves:
-            raise NeedsNotMet(
-                f"it offers neither features() and head() nor a graph to cut ({name})"
-            )
-
-        yield "graph", untraceable
-        return
-    nodes = list(graph.graph.nodes)
-    heads = ("classifier", "fc", "head", "heads")
-    beyond = next(
-        (i for i, n in enumerate(nodes) if str(n.target).split(".")[0] in heads), len(nodes) - 1
-    )
-    for index in range(beyond - 1, 0, -1):
-        if _has_positions(nodes[index], probe) and _is_cut(nodes, index):
-            yield f"graph node {nodes[index].name}", lambda m, i=index: _graph_halves(m, i)  # type: ignore[misc]
-
-
-def _has_positions(node: fx.Node, probe: Tensor) -> bool:
-    meta = node.meta.get("tensor_meta")
-    shape = getattr(meta, "shape", ())
-    if len(shape) == 3 and probe.ndim == 4:
-        return bool(shape[1] > 1)
-    positions = 1
-    for n in shape[2:]:
-        positions *= n
-    return len(shape) == probe.ndim and positions > 1
-
-
-def _is_cut(nodes: list[fx.Node], index: int) -> bool:
-    earlier = {n for n in nodes[:index] if n.op != "get_attr"}
-    return not any(used in earlier for n in nodes[index + 1 :] for used in n.all_input_nodes)
-
-
-def _graph_halves(module: nn.Module, index: int) -> Halves:
-    nodes = list(fx.symbolic_trace(module).graph.nodes)
-    cut = nodes[index]
-    front, back = fx.Graph(), fx.Graph()
-    copies: dict[fx.Node, fx.Node] = {}
-    for node in nodes[: index + 1]:
-        copies[node] = front.node_copy(node, lambda n: copies[n])
-    front.output(copies[cut])
-    moved = {cut: back.placeholder("features")}
-    for node in nodes[:index]:
-        if node.op == "get_attr":
-            moved[node] = back.node_copy(node, lambda n: moved[n])
-    for node in nodes[index + 1 :]:
-        moved[node] = back.node_copy(node, lambda n: moved[n])
-    head = fx.GraphModule(module, back)
-    head.graph.eliminate_dead_code()
-    head.recompile()
-    return fx.GraphModule(module, front), head
-

@@ -1,0 +1,217 @@
+"""The Compare tab: several methods on one question, side by side on one colour scale."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+
+from core.answers import Explanation
+from core.bundle import bundle_files, zipped
+from core.errors import CoreError
+from core.render import Scale, Style, picture_of, scale_of
+from core.results import Heatmap
+from ui import words
+from ui.panel import Look, Question
+from ui.session import Session, said_to_visitor, visitor
+from ui.shelf import on_screen
+
+SLOT = "compare "
+RELATIVE = "Each map's own largest value"
+SHARED = "The same raw values"
+
+
+@dataclass(frozen=True)
+class Compare:
+    """The components of the Compare tab that other events write to."""
+
+    ticks: Component
+    scaling: Component
+    grid: Component
+    legend: Component
+    status: Component
+    download: Component
+    run: Component
+    notice: Component
+    start: Callable[..., Iterator[Any]]
+
+
+def build_compare(session: Session, question: Question, look: Look) -> Compare:
+    """Return the Compare tab, drawn into the open tab and wired.
+
+    Args:
+        session: Engine and shelf.
+        question: The left side.
+        look: Colours and opacity.
+    """
+    titles = [(e.title, name) for name, e in session.engine.registry.explainers.items()]
+    ticks = gr.CheckboxGroup(
+        titles,
+        value=[name for _, name in titles[:3]],
+        label="Methods",
+        info="Tick what to compare; the times are shown under each map.",
+        elem_id="compare-methods",
+    )
+    notice = gr.HTML("", elem_id="compare-notice")
+    scaling = gr.Radio(
+        [RELATIVE, SHARED],
+        value=RELATIVE,
+        label="One colour scale for all: full colour means",
+        elem_id="compare-scaling",
+    )
+    with gr.Row(elem_classes="wl-actions"):
+        run = gr.Button("Compare", variant="primary", elem_id="compare-run")
+        stop = gr.Button("Stop", variant="stop", elem_id="compare-stop", min_width=90, scale=0)
+    status = gr.Textbox(
+        "Give a photo, then press Compare.", label="Status", elem_id="compare-status", max_lines=6
+    )
+    grid = gr.Gallery(
+        label="Maps",
+        elem_id="compare-grid",
+        columns=3,
+        height="auto",
+        object_fit="contain",
+        buttons=["fullscreen"],
+        interactive=False,
+    )
+    legend = gr.HTML("", elem_id="compare-legend")
+    download = gr.DownloadButton(
+        "Download all (ZIP)", interactive=False, elem_id="compare-download", size="sm"
+    )
+    start = _runner(session)
+    shown = [grid, legend, status]
+    inputs = [*question.inputs, *look.inputs, ticks, scaling]
+    event = run.click(
+        start,
+        inputs,
+        shown,
+        api_name="compare",
+        concurrency_id="work",
+        trigger_mode="once",
+        show_progress="hidden",
+    )
+    pack = _packer(session)
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    event.then(pack, [*look.inputs, ticks], [download], **quiet)
+    stop.click(None, cancels=[event], api_visibility="private").then(
+        lambda: "Stopped; the maps that were ready stay.", None, [status], **quiet
+    ).then(pack, [*look.inputs, ticks], [download], **quiet)
+    scaling.change(redraw_of(session), [*look.inputs, ticks, scaling], [grid, legend], **quiet)
+    return Compare(ticks, scaling, grid, legend, status, download, run, notice, start)
+
+
+def _runner(session: Session) -> Callable[..., Iterator[Any]]:
+    def compare(
+        photo: str,
+        model: str,
+        target: str,
+        quantity: str,
+        versus: str,
+        colours: str,
+        opacity: float,
+        methods: list[str],
+        scaling: str,
+        request: gr.Request | None = None,
+    ) -> Iterator[Any]:
+        """Return the maps of several methods for one photo.
+
+        Args:
+            photo: The picture to explain.
+            methods: Names of the methods.
+        """
+        with said_to_visitor():
+            asked = session.question(photo, model, target, quantity, versus)
+            style = Style(colours, opacity)
+            answers: dict[str, Explanation] = {}
+            problems: list[str] = []
+            card = session.engine.card(asked.model)
+            chosen = [m for m in methods if m not in card.unavailable]
+            if not chosen:
+                yield [], "", "Tick at least one method that is available on this model."
+                return
+            for number, method in enumerate(chosen):
+                place = f"{number + 1} of {len(chosen)}"
+                try:
+                    for answer in session.engine.explain(asked, method):
+                        answers[method] = answer
+                        session.shelf.keep(visitor(request), SLOT + method, answer)
+                        grid, legend = drawn(list(answers.values()), style, scaling, session)
+                        yield grid, legend, f"{place}, {answer.title}: {words.status(answer)}"
+                except CoreError as exc:
+                    problems.append(str(exc))
+            total = sum(a.seconds for a in answers.values())
+            done = f"Done: {len(answers)} methods in {words.duration(total)}."
+            yield gr.skip(), gr.skip(), " ".join([done, *problems])
+
+    return compare
+
+
+def drawn(
+    answers: list[Explanation], style: Style, scaling: str, session: Session
+) -> tuple[list[tuple[str, str]], str]:
+    """Return the grid's pictures with captions, and the legend of the scale they share.
+
+    Args:
+        answers: In the order to show them.
+        style: Colours and opacity.
+        scaling: RELATIVE or SHARED.
+        session: Where pictures are put.
+    """
+    maps = [(a, a.result) for a in answers if isinstance(a.result, Heatmap)]
+    own = [scale_of(heat) for _, heat in maps]
+    diverges = any(scale.low < 0 for scale in own)
+    top = max((scale.high for scale in own), default=0.0)
+    shown = []
+    for (answer, heat), scale in zip(maps, own, strict=True):
+        high = top if scaling == SHARED else scale.high
+        # One scale for the whole grid: where any map has counter-evidence, zero is in the middle
+        # for all of them.
+        used = Scale(-high if diverges else 0.0, high, heat.unit)
+        picture = session.shelf.picture(picture_of(on_screen(answer), style, scale=used))
+        time = words.duration(answer.seconds)
+        ready = "" if answer.finished else f" · {answer.fraction:.0%}"
+        blank = f" · blank: {answer.reason}" if answer.reason else ""
+        caption = f"{answer.title} · {time}{ready} · max {scale.high:.3g} {heat.unit}{blank}"
+        shown.append((picture, caption))
+    if not maps:
+        return [], ""
+    if scaling == SHARED:
+        units = " / ".join(sorted({heat.unit for _, heat in maps}))
+        return shown, words.legend(Scale(-top if diverges else 0.0, top, units), style)
+    unit = "share of each map's own largest value, which is under each map"
+    return shown, words.legend(Scale(-1.0 if diverges else 0.0, 1.0, unit), style)
+
+
+def _kept(session: Session, request: gr.Request, methods: list[str]) -> list[Explanation]:
+    found = (session.shelf.answer(visitor(request), SLOT + method) for method in methods)
+    return [answer for answer in found if answer is not None]
+
+
+def redraw_of(session: Session) -> Callable[..., Any]:
+    def redraw(
+        colours: str, opacity: float, methods: list[str], scaling: str, request: gr.Request
+    ) -> Any:
+        answers = _kept(session, request, methods)
+        if not answers:
+            return gr.skip(), gr.skip()
+        return drawn(answers, Style(colours, opacity), scaling, session)
+
+    return redraw
+
+
+def _packer(session: Session) -> Callable[..., Any]:
+    def pack(colours: str, opacity: float, methods: list[str], request: gr.Request) -> Any:
+        files: dict[str, bytes] = {}
+        for answer in _kept(session, request, methods):
+            files |= bundle_files(answer, style=Style(colours, opacity))
+        if not files:
+            return gr.skip()
+        path = session.shelf.file(zipped(files), suffix=".zip", stem="whylens-compare")
+        return gr.DownloadButton(value=path, interactive=True)
+
+    return pack
+
+

@@ -1,0 +1,215 @@
+"""One explainer's tab: its words, generated controls, answer and download. Knows no explainer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+from PIL import Image
+
+from core.answers import Explanation
+from core.bundle import bundle_files, zipped
+from core.explainer import Explainer
+from core.render import Style, picture_of, scale_of
+from core.results import Heatmap
+from ui import words
+from ui.controls import controls_of
+from ui.session import Session, said_to_visitor, visitor
+from ui.shelf import on_screen
+
+
+@dataclass(frozen=True)
+class Question:
+    """The components of the left side that make up a question."""
+
+    photo: Component
+    model: Component
+    target: Component
+    quantity: Component
+    versus: Component
+
+    @property
+    def inputs(self) -> list[Component]:
+        """The components in the order in which handlers take them."""
+        return [self.photo, self.model, self.target, self.quantity, self.versus]
+
+
+@dataclass(frozen=True)
+class Look:
+    """The components that decide how maps are laid over the photo."""
+
+    colours: Component
+    opacity: Component
+
+    @property
+    def inputs(self) -> list[Component]:
+        """The components in the order in which handlers take them."""
+        return [self.colours, self.opacity]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """The components of one explainer's tab that other events write to."""
+
+    name: str
+    notice: Component
+    run: Component
+    picture: Component
+    gallery: Component
+    legend: Component
+    status: Component
+    download: Component
+
+    @property
+    def shown(self) -> list[Component]:
+        """The components that a change of look redraws."""
+        return [self.picture, self.legend]
+
+
+def slug(name: str) -> str:
+    """Return a name fit for element ids and addresses: no plus signs."""
+    return name.replace("+", "-plus")
+
+
+def build_panel(
+    explainer: Explainer[Any], session: Session, question: Question, look: Look
+) -> Panel:
+    """Return the panel of one explainer, drawn into the open tab and wired.
+
+    Args:
+        explainer: A registered explainer.
+        session: Engine and shelf.
+        question: The left side.
+        look: Colours and opacity.
+    """
+    name, key = explainer.name, slug(explainer.name)
+    gr.HTML(words.about(explainer.summary, explainer.limits, explainer.source, explainer.cost))
+    notice = gr.HTML("", elem_id=f"{key}-notice")
+    fields = controls_of(explainer, prefix=key)
+    with gr.Row(elem_classes="wl-actions"):
+        run = gr.Button(f"Explain with {explainer.title}", variant="primary", elem_id=f"{key}-run")
+        stop = gr.Button("Stop", variant="stop", elem_id=f"{key}-stop", min_width=90, scale=0)
+    status = gr.Textbox(
+        "Press Explain.", label="Status", elem_id=f"{key}-status", lines=1, max_lines=4
+    )
+    picture = gr.ImageSlider(
+        label="Original | explained (drag the handle)",
+        type="filepath",
+        interactive=False,
+        elem_id=f"{key}-picture",
+        slider_position=0,
+        max_height=620,
+        buttons=["fullscreen"],
+    )
+    gallery = gr.Gallery(
+        label="Examples", visible=False, elem_id=f"{key}-gallery", columns=4, buttons=[]
+    )
+    legend = gr.HTML("", elem_id=f"{key}-legend")
+    download = gr.DownloadButton(
+        "Download (ZIP: picture, raw values, manifest)",
+        interactive=False,
+        elem_id=f"{key}-download",
+        size="sm",
+    )
+    panel = Panel(name, notice, run, picture, gallery, legend, status, download)
+    shown = [picture, gallery, legend, status]
+    event = run.click(
+        _runner(explainer, session),
+        [*question.inputs, *look.inputs],
+        shown,
+        inputs_kwargs=fields,
+        api_name=key,
+        concurrency_id="work",
+        trigger_mode="once",
+        show_progress="hidden",
+    )
+    pack = _packer(name, session)
+    event.then(pack, look.inputs, [download], show_progress="hidden", api_visibility="private")
+    stop.click(None, cancels=[event], api_visibility="private").then(
+        _stopped(name, session),
+        look.inputs,
+        [status, download],
+        show_progress="hidden",
+        api_visibility="private",
+    )
+    return panel
+
+
+def _runner(explainer: Explainer[Any], session: Session) -> Callable[..., Iterator[Any]]:
+    def run(
+        photo: str,
+        model: str,
+        target: str,
+        quantity: str,
+        versus: str,
+        colours: str,
+        opacity: float,
+        request: gr.Request | None = None,
+        **params: Any,
+    ) -> Iterator[Any]:
+        with said_to_visitor():
+            asked = session.question(photo, model, target, quantity, versus)
+            style = Style(colours, opacity)
+            yield gr.skip(), gr.skip(), gr.skip(), "Working ..."
+            for answer in session.engine.explain(asked, explainer.name, params):
+                session.shelf.keep(visitor(request), explainer.name, answer)
+                yield *drawn(answer, style, session), words.status(answer)
+
+    run.__name__ = slug(explainer.name).replace("-", "_")
+    run.__doc__ = f"{explainer.summary}\n\nArgs:\n    photo: The picture to explain."
+    return run
+
+
+def drawn(answer: Explanation, style: Style, session: Session) -> tuple[Any, Any, Any]:
+    """Return the updates of picture, gallery and legend for one answer.
+
+    Args:
+        answer: Partial or final.
+        style: Colours and opacity.
+        session: Where pictures are put.
+    """
+    match answer.result:
+        case Heatmap() as heat:
+            small = on_screen(answer)
+            above = session.shelf.picture(picture_of(small, style))
+            below = above
+            if small.question.pixels is not None:
+                below = session.shelf.picture(Image.fromarray(small.question.pixels))
+            legend = words.legend(scale_of(heat), style, note=answer.reason)
+            return gr.ImageSlider((below, above), visible=True), gr.Gallery(visible=False), legend
+        case examples:
+            items = [
+                (session.shelf.picture(Image.fromarray(e.image)), e.caption)
+                for e in examples.items
+            ]
+            return gr.ImageSlider(visible=False), gr.Gallery(items, visible=True), ""
+
+
+def _packer(name: str, session: Session) -> Callable[..., Any]:
+    def pack(colours: str, opacity: float, request: gr.Request) -> Any:
+        answer = session.shelf.answer(visitor(request), name)
+        if answer is None:
+            return gr.skip()
+        content = zipped(bundle_files(answer, style=Style(colours, opacity)))
+        path = session.shelf.file(content, suffix=".zip", stem=f"whylens-{slug(name)}")
+        return gr.DownloadButton(value=path, interactive=True)
+
+    return pack
+
+
+def _stopped(name: str, session: Session) -> Callable[..., Any]:
+    pack = _packer(name, session)
+
+    def stopped(colours: str, opacity: float, request: gr.Request) -> Any:
+        answer = session.shelf.answer(visitor(request), name)
+        if answer is None:
+            return "Stopped before there was anything to show.", gr.skip()
+        if answer.finished:
+            return gr.skip(), gr.skip()
+        said = f"Stopped at {answer.fraction:.0%}; what you see is the partial result."
+        return said, pack(colours, opacity, request)
+
+    return stopped

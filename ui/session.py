@@ -1,0 +1,138 @@
+"""What every handler of the page shares: the engine, the shelf, and questions from form values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import cast
+
+import gradio as gr
+
+from core.answers import Question
+from core.engine import Engine
+from core.errors import CoreError, WeightsUnavailable
+from core.models.checkpoints import checkpoint_folders
+from core.models.names import allowed_on_the_web
+from core.targets import Quantity
+from ui.shelf import Shelf
+
+PREDICTED = "predicted"
+RUNNER_UP = "runner-up"
+PRETRAINED = "resnet18.a1_in1k"
+UNTRAINED = "untrained:resnet18"
+SUGGESTED = (
+    "resnet18.a1_in1k",
+    "resnet50.a1_in1k",
+    "convnext_tiny.fb_in1k",
+    "efficientnet_b0.ra_in1k",
+    "mobilenetv3_large_100.ra_in1k",
+    "vit_small_patch16_224.augreg_in21k_ft_in1k",
+    "deit3_small_patch16_224.fb_in1k",
+    "swin_tiny_patch4_window7_224.ms_in1k",
+    "densenet121.ra_in1k",
+    "regnety_016.tv2_in1k",
+)
+QUANTITIES = {
+    "Logit": "logit",
+    "Probability": "probability",
+    "Contrast: A rather than B": "contrast",
+}
+
+
+@dataclass(frozen=True)
+class Session:
+    """The engine and the shelf of one running page.
+
+    Attributes:
+        engine: Answers questions.
+        shelf: Keeps answers and pictures.
+    """
+
+    engine: Engine
+    shelf: Shelf
+
+    def model_name(self, text: str | None) -> str:
+        """Return the model that a visitor named, if a public page may load it.
+
+        Args:
+            text: What the form sent.
+
+        Raises:
+            CoreError: It is unknown, refused or too large; nothing was loaded.
+        """
+        return str(allowed_on_the_web((text or "").strip(), checkpoint_folders()))
+
+    def question(
+        self, path: str | None, model: str | None, target: str, quantity: str, versus: str
+    ) -> Question:
+        """Return the question that the form's values ask.
+
+        Args:
+            path: Path of the uploaded photo.
+            model: Model name.
+            target: Class index as text, or PREDICTED.
+            quantity: One of QUANTITIES.
+            versus: Class index as text, or RUNNER_UP.
+
+        Raises:
+            CoreError: A value is missing or wrong.
+        """
+        kind = cast("Quantity", QUANTITIES.get(quantity, quantity))
+        return Question(
+            model=self.model_name(model),
+            pixels=self.shelf.photo(path).pixels,
+            target=None if target in (PREDICTED, "", None) else int(target),
+            quantity=kind,
+            versus=int(versus) if kind == "contrast" and str(versus).isdecimal() else None,
+        )
+
+
+def model_choices() -> list[str]:
+    """Return the model names that the drop-down offers; local checkpoints come first."""
+    return [*checkpoint_folders(), UNTRAINED, *SUGGESTED]
+
+
+def first_model(engine: Engine) -> tuple[str, str]:
+    """Return the model to begin with, loaded, and the banner that it needs.
+
+    The first local checkpoint; without one a pretrained network where its weights can be had; else
+    an untrained one, and the banner says so.
+
+    Args:
+        engine: Loads it.
+    """
+    for name in checkpoint_folders():
+        engine.card(name)
+        return name, ""
+    try:
+        engine.card(PRETRAINED)
+    except WeightsUnavailable as exc:
+        engine.card(UNTRAINED)
+        return UNTRAINED, str(exc)
+    return PRETRAINED, ""
+
+
+def untrained_banner(reason: str = "") -> str:
+    """Return what visitors must know about a network with random weights."""
+    why = f" {reason}" if reason else ""
+    return (
+        "This network is UNTRAINED: its predictions mean nothing and its maps only show the "
+        f"mechanics.{why}"
+    )
+
+
+@contextmanager
+def said_to_visitor() -> Iterator[None]:
+    """Turn errors that are fit to be shown into the page's red message; others pass."""
+    try:
+        yield
+    except CoreError as exc:
+        raise gr.Error(str(exc), title="That did not work", print_exception=False) from exc
+
+
+def visitor(request: gr.Request | None) -> str:
+    """Return a key for whoever asked; scripts without a session share one."""
+    return str(getattr(request, "session_hash", None) or "script")
+
+

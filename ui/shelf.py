@@ -1,0 +1,123 @@
+"""What the page keeps between two clicks: answers per visitor, pictures on disk, all bounded."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from core.answers import Explanation
+from core.atomic import write_atomically
+from core.cache import ByteLRU
+from core.images import Photo
+from core.results import Heatmap
+from ui.photo_input import photo_at
+
+SCREEN_SIDE = 1400
+KEEP_SECONDS = 3600
+
+
+class Shelf:
+    """Answers by visitor and method, decoded photos, and files ready to be shown.
+
+    Nothing of a visitor lies in Gradio's own session state, which copies what it holds.
+    """
+
+    def __init__(self, folder: Path | None = None, *, bytes_kept: int = 400_000_000) -> None:
+        """Make an empty shelf.
+
+        Args:
+            folder: Where pictures are written; by default a private temporary one.
+            bytes_kept: Budget of answers, and again of photos.
+        """
+        self._own = tempfile.TemporaryDirectory(prefix="whylens-")  # removed with the process
+        self.folder = folder or Path(self._own.name)
+        self._answers: ByteLRU[tuple[str, str], Explanation] = ByteLRU(bytes_kept, _weight)
+        self._photos: ByteLRU[tuple[str, int], Photo] = ByteLRU(
+            bytes_kept, lambda photo: photo.pixels.nbytes
+        )
+
+    def photo(self, path: str | None) -> Photo:
+        """Return the decoded photo at `path`, from memory if it was read before."""
+        if not path:
+            return photo_at(path)
+        key = (path, Path(path).stat().st_mtime_ns)
+        return self._photos.get(key, lambda: photo_at(path))
+
+    def keep(self, visitor: str, slot: str, answer: Explanation) -> None:
+        """Keep an answer; the visitor's earlier one in this slot is replaced."""
+        self._answers.put((visitor, slot), answer)
+
+    def answer(self, visitor: str, slot: str) -> Explanation | None:
+        """Return the visitor's answer in a slot, if it is still there."""
+        return self._answers.peek((visitor, slot))
+
+    def forget(self, visitor: str) -> None:
+        """Forget all answers of a visitor."""
+        for key in self._answers.keys():
+            if key[0] == visitor:
+                self._answers.forget(key)
+
+    def picture(self, image: Image.Image) -> str:
+        """Return the path of a picture, named after its content and written whole."""
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", quality=92, subsampling=0)
+        return self.file(buffer.getvalue(), suffix=".jpg")
+
+    def file(self, content: bytes, *, suffix: str, stem: str = "") -> str:
+        """Return the path of a file with this content; old files are swept out on the way.
+
+        Args:
+            content: The bytes.
+            suffix: As in ".zip".
+            stem: Readable start of the name.
+        """
+        self._sweep()
+        folder = self.folder / hashlib.sha256(content).hexdigest()[:24]
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{stem or 'picture'}{suffix}"
+        if not path.is_file():
+            write_atomically(path, content)
+        return str(path)
+
+    def _sweep(self) -> None:
+        limit = time.time() - KEEP_SECONDS
+        for folder in self.folder.glob("*"):
+            if folder.stat().st_mtime < limit:
+                for path in folder.glob("*"):
+                    path.unlink(missing_ok=True)
+                folder.rmdir()
+
+
+def _weight(answer: Explanation) -> int:
+    pixels = answer.question.pixels
+    values = answer.result.values.nbytes if isinstance(answer.result, Heatmap) else 0
+    return (0 if pixels is None else pixels.nbytes) + values + 1000
+
+
+def on_screen(answer: Explanation) -> Explanation:
+    """Return the answer for a photo no larger than a screen; the download keeps the full size.
+
+    Args:
+        answer: Any answer; one for a small photo or a signal comes back as it is.
+    """
+    pixels, view = answer.question.pixels, answer.view
+    if pixels is None or view is None or max(pixels.shape[:2]) <= SCREEN_SIDE:
+        return answer
+    height, width = pixels.shape[:2]
+    share = SCREEN_SIDE / max(width, height)
+    size = max(1, round(width * share)), max(1, round(height * share))
+    smaller = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))
+    resized = replace(
+        view,
+        original=size,
+        scale_x=view.scale_x * width / size[0],
+        scale_y=view.scale_y * height / size[1],
+    )
+    return replace(answer, question=replace(answer.question, pixels=smaller), view=resized)

@@ -1,0 +1,39 @@
+"""Colours and sizes of the page, chosen for contrast in light and in dark."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import gradio as gr
+
+STYLESHEET = Path(__file__).with_name("page.css")
+
+
+def page_theme() -> gr.themes.Base:
+    """Return the theme: Gradio's own with the colours replaced that are too faint to read."""
+    return gr.themes.Default(
+        primary_hue="indigo", neutral_hue="slate", radius_size="lg", spacing_size="md"
+    ).set(
+        body_text_color_subdued="*neutral_700",
+        body_text_color_subdued_dark="*neutral_300",
+        block_info_text_color="*neutral_700",
+        block_info_text_color_dark="*neutral_300",
+        block_label_text_color="*neutral_800",
+        block_label_text_color_dark="*neutral_100",
+        block_title_text_color="*neutral_800",
+        block_title_text_color_dark="*neutral_100",
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
+        button_primary_background_fill_dark="*primary_600",
+        button_primary_background_fill_hover_dark="*primary_700",
+        button_primary_text_color="white",
+        button_cancel_background_fill="#b91c1c",
+        button_cancel_background_fill_hover="#991b1b",
+        button_cancel_background_fill_dark="#b91c1c",
+        button_cancel_text_color="white",
+        checkbox_label_text_color_selected_dark="white",
+        link_text_color="*primary_700",
+        link_text_color_dark="*primary_300",
+        link_text_color_visited="*primary_700",
+        link_text_color_visited_dark="*primary_300",
+    )

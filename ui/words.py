@@ -1,0 +1,104 @@
+"""Sentences and small pieces of HTML for the page; all foreign text is escaped here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+
+from core.answers import Explanation, ModelCard, Prediction
+from core.render import Scale, Style, colour_stops
+from core.results import Heatmap
+
+
+def duration(seconds: float) -> str:
+    """Return a time in words, as precise as it is useful."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 90:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min"
+
+
+def status(explanation: Explanation) -> str:
+    """Return what a panel says about its answer: progress, time, checks."""
+    if not explanation.finished:
+        left = explanation.seconds_left
+        rest = f", about {duration(left)} left" if left is not None else ""
+        return f"{explanation.fraction:.0%} done in {duration(explanation.seconds)}{rest}"
+    said = [f"Done in {duration(explanation.seconds)}: {explanation.asked}."]
+    result = explanation.result
+    if isinstance(result, Heatmap) and result.checks:
+        said.append(", ".join(f"{k} {v:.4g}" for k, v in result.checks.items()) + ".")
+    if result.note:
+        said.append(result.note)
+    return " ".join(said)
+
+
+def legend(scale: Scale, style: Style, *, note: str = "") -> str:
+    """Return HTML of a colour scale with its raw values.
+
+    Args:
+        scale: Raw values of the ends.
+        style: The colours.
+        note: A sentence beneath.
+    """
+    diverges = scale.low < 0
+    stops = ", ".join(colour_stops(style.colours, diverges=diverges))
+    middle = f"<span>{0:g}</span>" if diverges else ""
+    below = f"<p class='wl-reason'>{escape(note)}</p>" if note else ""
+    return (
+        f"<div class='wl-legend'><div class='wl-bar' style='background:linear-gradient(90deg,{stops})'"
+        f" role='img' aria-label='Colour scale from {scale.low:.4g} to {scale.high:.4g}'></div>"
+        f"<div class='wl-ticks'><span>{scale.low:.4g}</span>{middle}<span>{scale.high:.4g}</span>"
+        f"</div><div class='wl-unit'>{escape(scale.unit)}</div>{below}</div>"
+    )
+
+
+def model_card(card: ModelCard) -> str:
+    """Return HTML that says what the model is, whose weights it has and on what terms."""
+    notes = "".join(f"<br>{escape(note)}" for note in card.notes) if card.trained else ""
+    return (
+        f"<p class='wl-card'><b>{escape(card.name)}</b>, {len(card.labels):,} classes. "
+        f"{escape(card.source)}. Licence of the weights: {escape(card.licence)}. "
+        f"sha256 {escape(card.digest[:12])}…{notes}</p>"
+    )
+
+
+def banner(text: str) -> str:
+    """Return HTML of a banner, or nothing for an empty text."""
+    return f"<div class='wl-banner' role='status'>{escape(text)}</div>" if text else ""
+
+
+def unavailable(reason: str) -> str:
+    """Return HTML that says why a method cannot be used on this model, or nothing."""
+    if not reason:
+        return ""
+    return f"<div class='wl-banner' role='status'>Not on this model: {escape(reason)}</div>"
+
+
+def guesses(prediction: Prediction) -> dict[str, float]:
+    """Return labels with probabilities as the page lists them; equal labels are told apart."""
+    shown: dict[str, float] = {}
+    for guess in prediction.guesses:
+        name = guess.label if guess.label not in shown else f"{guess.label} ({guess.index})"
+        shown[name] = guess.probability
+    return shown
+
+
+def about(summary: str, limits: str, source: str, cost: str) -> str:
+    """Return HTML that introduces a method."""
+    return (
+        f"<p class='wl-about'>{escape(summary)} <span class='wl-limits'><b>Cannot show:</b> "
+        f"{escape(limits)}</span></p><p class='wl-source'>{escape(source)} · "
+        f"Cost: {escape(cost)}</p>"
+    )
+
+
+def unavailable_list(reasons: Mapping[str, str]) -> str:
+    """Return HTML that lists the methods that cannot be used on this model, or nothing."""
+    if not reasons:
+        return ""
+    items = "".join(
+        f"<li><b>{escape(name)}</b>: {escape(reason)}</li>" for name, reason in reasons.items()
+    )
+    return f"<div class='wl-missing'>Not on this model:<ul>{items}</ul></div>"
