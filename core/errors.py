@@ -27,8 +27,12 @@ class UnknownName(CoreError):
         """
         names = sorted(set(known))
         near = difflib.get_close_matches(name.lower(), names, n=4, cutoff=0.55)
-        hint = f"Did you mean {', '.join(near)}?" if near else f"Known: {', '.join(names[:8])} ..."
-        return cls(f"There is no {kind} called {shown(name)}. {hint}")
+        hint = ""
+        if near:
+            hint = f" Did you mean {', '.join(near)}?"
+        elif len(names) <= 12:
+            hint = f" There are: {', '.join(names)}."
+        return cls(f"There is no {kind} called {shown(name)}.{hint}")
 
 
 class InvalidParameter(CoreError):

@@ -5,16 +5,18 @@ May touch pydantic and the results; never torch, so that a plugin's metadata is 
 
 from __future__ import annotations
 
+import inspect
+import math
 import re
 import types
 import typing
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from enum import Enum
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
 import annotated_types
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from core.errors import InvalidParameter
@@ -139,6 +141,19 @@ def _bounds(info: FieldInfo) -> tuple[float, float, float | None] | None:
     return float(typing.cast("float", low)), float(typing.cast("float", high)), step  # type: ignore[return-value]
 
 
+def _default(name: str, info: FieldInfo) -> Any:
+    # pydantic does not check defaults, so a screen would start with a value that is refused.
+    default = info.get_default(call_default_factory=True, validated_data={})
+    bounded: Any = Annotated[(info.annotation, *(info.metadata or [None]))]
+    try:
+        return TypeAdapter(bounded).validate_python(default, strict=True)
+    except ValidationError as exc:
+        raise InvalidParameter(
+            f"Parameter {name!r} has the default {default!r}, which it refuses itself: "
+            f"{exc.errors()[0]['msg']}."
+        ) from exc
+
+
 def drawable(name: str, info: FieldInfo) -> Drawable:
     """Return how a screen can draw one field.
 
@@ -154,7 +169,6 @@ def drawable(name: str, info: FieldInfo) -> Drawable:
         "name": name,
         "title": label,
         "help": info.description or "",
-        "default": info.default,
     }
     if info.is_required():
         raise InvalidParameter(f"Parameter {name!r} needs a default, so that a click is enough.")
@@ -162,9 +176,10 @@ def drawable(name: str, info: FieldInfo) -> Drawable:
     if typing.get_origin(kind) is Literal:
         choices = typing.get_args(kind)
         if all(isinstance(c, str) for c in choices):
-            return Drawable(kind="choice", choices=choices, **common)
+            default = _default(name, info)
+            return Drawable(kind="choice", choices=choices, default=default, **common)
     if kind is bool:
-        return Drawable(kind="bool", **common)
+        return Drawable(kind="bool", default=_default(name, info), **common)
     if kind is int or kind is float:
         bounds = _bounds(info)
         if bounds is None:
@@ -172,9 +187,21 @@ def drawable(name: str, info: FieldInfo) -> Drawable:
                 f"Parameter {name!r} needs both ge= and le=: a slider has two ends."
             )
         low, high, step = bounds
+        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+            raise InvalidParameter(
+                f"Parameter {name!r} goes from {low:g} to {high:g}; a slider needs two finite "
+                "ends, the smaller first."
+            )
         fallback = 1.0 if kind is int else (high - low) / 100
         number: Literal["int", "float"] = "int" if kind is int else "float"
-        return Drawable(kind=number, low=low, high=high, step=step or fallback, **common)
+        return Drawable(
+            kind=number,
+            low=low,
+            high=high,
+            step=step or fallback,
+            default=_default(name, info),
+            **common,
+        )
     shown = kind if isinstance(kind, types.UnionType) else getattr(kind, "__name__", kind)
     raise InvalidParameter(
         f"Parameter {name!r} is of type {shown}; use a bounded int or float, a bool or a Literal "
@@ -192,6 +219,15 @@ def drawables(params: type[Params]) -> tuple[Drawable, ...]:
         InvalidParameter: A field cannot be drawn.
     """
     return tuple(drawable(name, info) for name, info in params.model_fields.items())
+
+
+def is_quick(explainer: Explainer[Any]) -> bool:
+    """Return whether a method answers at once rather than in parts.
+
+    Args:
+        explainer: A registered explainer.
+    """
+    return not inspect.isgeneratorfunction(type(explainer).explain)
 
 
 def faults(explainer: object) -> list[str]:

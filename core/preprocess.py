@@ -42,19 +42,28 @@ def photo_tensor(photo: Photo, spec: InputSpec) -> tuple[Tensor, View]:
 
 
 def signal_tensor(signal: Array, spec: InputSpec) -> Tensor:
-    """Return (1, C, L) normalised input of a signal.
+    """Return (1, C, *S) normalised input of a signal or a volume.
 
     Args:
-        signal: (C, L) or, for one channel, (L,).
+        signal: (C, *S) or, for one channel, (*S,).
         spec: The network's input.
 
     Raises:
-        BadInput: The shape is not what the network wants, or values are not finite.
+        BadInput: It holds no numbers, its shape is not what the network wants, or values are not
+            finite.
     """
-    array = np.atleast_2d(np.asarray(signal, dtype=np.float32))
+    try:
+        array = np.asarray(signal, dtype=np.float32)
+    except (TypeError, ValueError) as exc:
+        raise BadInput(
+            "The signal is not a table of numbers with rows of one length. Check the file."
+        ) from exc
+    if array.ndim == len(spec.size):
+        array = array[None]
     if array.shape != (spec.channels, *spec.size):
         raise BadInput(
-            f"The signal is {array.shape}; this network wants {(spec.channels, *spec.size)}."
+            f"The signal is {array.shape}; this network wants {(spec.channels, *spec.size)}. "
+            "Cut or resample it."
         )
     if not np.isfinite(array).all():
         raise BadInput("The signal holds NaN or infinite values; remove them.")
@@ -106,7 +115,7 @@ def filled(x: Tensor, spec: InputSpec, fill: Fill) -> Tensor:
 def _blurred(unit: Tensor) -> Tensor:
     # Separable, one axis at a time, so that signals and volumes blur by the same lines.
     radius = max(1.0, min(unit.shape[2:]) / 10)
-    reach = int(3 * radius)
+    reach = int(3 * radius + 0.5)
     offsets = torch.arange(-reach, reach + 1, dtype=unit.dtype, device=unit.device)
     kernel = torch.exp(-(offsets**2) / (2 * radius**2))
     kernel = (kernel / kernel.sum())[None, None]

@@ -22,10 +22,10 @@ Pixels = npt.NDArray[np.uint8]
 
 # What a visitor reads -> cmap's names, for maps from zero up and for maps around zero.
 _COLOURS = {
-    "ember": ("matplotlib:inferno", "matplotlib:RdBu_r"),
-    "viridis": ("bids:viridis", "matplotlib:PuOr_r"),
+    "ember": ("matplotlib:inferno", "colorbrewer:RdBu_r"),
+    "viridis": ("bids:viridis", "colorbrewer:PuOr_r"),
     "turbo": ("google:turbo", "matplotlib:coolwarm"),
-    "grey": ("matplotlib:gray", "matplotlib:gray"),
+    "grey": ("colorbrewer:Greys_r", "colorbrewer:RdGy_r"),
 }
 
 
@@ -96,8 +96,8 @@ def overlay(
     share = share_of(values, scale)
     colours = coloured(share, style.colours, diverges=scale.low < 0)
     # Colour is laid on in proportion to magnitude, so that the photo stays readable where the map
-    # says nothing; a floor keeps the faint parts visible.
-    laid = style.opacity * np.clip(0.15 + 0.85 * np.abs(share) ** 0.6, 0, 1)
+    # says nothing; the root keeps the faint parts visible.
+    laid = style.opacity * np.abs(share) ** 0.6
     weight = np.where(seen, laid, 0).astype(np.float32)[..., None]
     mixed = photo * (1 - weight) + colours * weight
     picture = Image.fromarray(np.clip(np.rint(mixed), 0, 255).astype(np.uint8))

@@ -28,7 +28,8 @@ def _read_only(values: npt.ArrayLike, what: str) -> Array:
     return array
 
 
-@dataclass(frozen=True, slots=True)
+# Values that hold arrays compare by identity: == of arrays has no single truth value.
+@dataclass(frozen=True, slots=True, eq=False)
 class Heatmap:
     """One attribution per position of the model's view.
 
@@ -78,7 +79,7 @@ class Heatmap:
         return ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Example:
     """One image that stands for the decision, with a caption.
 

@@ -50,6 +50,11 @@ class View:
             min(float(self.original[1]), (self.top + self.model[1]) / self.scale_y),
         )
 
+    @property
+    def resized(self) -> tuple[int, int]:
+        """Width and height of the whole photo in input pixels, before it is cut or padded."""
+        return round(self.original[0] * self.scale_x), round(self.original[1] * self.scale_y)
+
     def to_model(self, x: float, y: float) -> tuple[float, float]:
         """Return where a point of the photo lies in the input."""
         return x * self.scale_x - self.left, y * self.scale_y - self.top
@@ -114,26 +119,51 @@ _FILTERS = {
 }
 
 
+# Pixels of the whole resized photo up to which it is made; beyond, only the part that is seen is.
+_WHOLE = 1 << 22
+_BAND = 1 << 20  # pixels of a map written at a time, so that no second copy of it is held
+
+
+def _resized(image: Image.Image, view: View, filter_: Image.Resampling) -> Image.Image:
+    # Resized whole, then cut, as torchvision and timm do: filters with edges (box, nearest) then
+    # choose between equally near pixels as theirs do.
+    full, cut, end, region = list(view.resized), [0, 0], [0, 0], [0.0, 0.0, *map(float, image.size)]
+    for axis, offset in enumerate((view.left, view.top)):
+        cut[axis] = max(0, round(offset))
+        end[axis] = min(full[axis], cut[axis] + view.model[axis])
+    if full[0] * full[1] > _WHOLE:
+        # 8 x 5000 pixels would become 256 x 160000: along the longer axis only what the filter
+        # reads is resized. Pillow keeps the region in single precision, hence counted from nearby.
+        axis = int(full[1] > full[0])
+        scale = full[axis] / image.size[axis]
+        first, last = cut[axis] / scale, end[axis] / scale
+        reach = int(np.ceil(3 / min(1.0, scale))) + 1
+        near, far = max(0, int(first) - reach), min(image.size[axis], int(np.ceil(last)) + reach)
+        strip = [0, 0, *image.size]
+        strip[axis], strip[axis + 2] = near, far
+        image = image.crop((strip[0], strip[1], strip[2], strip[3]))
+        region[axis], region[axis + 2] = first - near, min(last - near, float(image.size[axis]))
+        full[axis], cut[axis], end[axis] = end[axis] - cut[axis], 0, end[axis] - cut[axis]
+    box = (region[0], region[1], region[2], region[3])
+    whole = image.resize((full[0], full[1]), filter_, box)
+    return whole.crop((cut[0], cut[1], end[0], end[1]))
+
+
 def model_view(image: Image.Image, view: View, spec: InputSpec) -> npt.NDArray[np.uint8]:
     """Return (H, W, 3) uint8: what the network sees, before normalisation.
-
-    Only the part that is seen is resized, so a very long photo costs no more than a square one;
-    Pillow's filters read beyond the box, so this equals resizing all of it and cropping.
 
     Args:
         image: The photo, RGB.
         view: Made for its size.
         spec: The network's input.
     """
-    x0, y0, x1, y1 = view.seen
-    left, top = (round(v) for v in view.to_model(x0, y0))
-    right, bottom = (round(v) for v in view.to_model(x1, y1))
-    piece = image.resize(
-        (right - left, bottom - top), _FILTERS[spec.interpolation], (x0, y0, x1, y1)
-    )
+    left, top = max(0, round(-view.left)), max(0, round(-view.top))
+    piece = _resized(image, view, _FILTERS[spec.interpolation])
     if piece.size == view.model:
         return np.asarray(piece)
-    fill = tuple(round(255 * m) for m in spec.mean)
+    # Padding is black in torchvision's crop, the mean colour in timm's border.
+    border = spec.crop_mode == "border"
+    fill = tuple(round(255 * m) if border else 0 for m in (spec.mean * 3)[:3])
     canvas = Image.new("RGB", view.model, fill)
     canvas.paste(piece, (left, top))
     return np.asarray(canvas)
@@ -147,34 +177,39 @@ def on_original(values: Array, view: View) -> tuple[Array, npt.NDArray[np.bool_]
         view: The way back.
 
     Returns:
-        (H, W) float32 values, 0 where unseen, and (H, W) bool, True where seen.
+        (H, W) float32 values, 0 where unseen, and (H, W) bool, True where the pixel's centre was
+        seen.
     """
     rows, columns = values.shape
     width, height = view.original
     x0, y0, x1, y1 = view.seen
-    # Photo pixels that the seen part touches; their outer edges may lie beyond the map by less
-    # than a pixel, for which the map is continued at its edge.
-    first_x, first_y = int(np.floor(x0)), int(np.floor(y0))
-    last_x, last_y = int(np.ceil(x1)), int(np.ceil(y1))
-    cells_x, cells_y = columns / view.model[0], rows / view.model[1]
-    pad_x, pad_y = (
-        int(np.ceil(view.scale_x * cells_x)) + 1,
-        int(np.ceil(view.scale_y * cells_y)) + 1,
-    )
-    padded = np.pad(values, ((pad_y, pad_y), (pad_x, pad_x)), mode="edge")
-    left, top = view.to_model(first_x, first_y)
-    right, bottom = view.to_model(last_x, last_y)
-    box = (
-        left * cells_x + pad_x,
-        top * cells_y + pad_y,
-        right * cells_x + pad_x,
-        bottom * cells_y + pad_y,
-    )
-    size = (last_x - first_x, last_y - first_y)
-    piece = Image.fromarray(padded.astype(np.float32)).resize(size, Image.Resampling.BILINEAR, box)
     whole = np.zeros((height, width), dtype=np.float32)
-    whole[first_y:last_y, first_x:last_x] = np.asarray(piece)
-    centre_x, centre_y = np.arange(width) + 0.5, np.arange(height) + 0.5
-    seen = ((centre_y >= y0) & (centre_y < y1))[:, None] & ((centre_x >= x0) & (centre_x < x1))
-    whole[~seen] = 0
+    seen = np.zeros((height, width), dtype=np.bool_)
+    first_x, last_x = int(np.ceil(x0 - 0.5)), int(np.ceil(x1 - 0.5))
+    first_y, last_y = int(np.ceil(y0 - 0.5)), int(np.ceil(y1 - 0.5))
+    if first_x >= last_x or first_y >= last_y:
+        return whole, seen  # the view lies between two pixels' centres
+    # A seen pixel's outer edge may lie beyond the map by half a pixel of the photo, for which the
+    # map is continued at its edge.
+    cells_x, cells_y = columns / view.model[0], rows / view.model[1]
+    pad_x = int(np.ceil(view.scale_x * cells_x)) + 1
+    pad_y = int(np.ceil(view.scale_y * cells_y)) + 1
+    padded = Image.fromarray(
+        np.pad(values.astype(np.float32), ((pad_y, pad_y), (pad_x, pad_x)), mode="edge")
+    )
+
+    def in_map(x: int, y: int) -> tuple[float, float]:
+        across, down = view.to_model(x, y)
+        return across * cells_x + pad_x, down * cells_y + pad_y
+
+    step = max(1, _BAND // (last_x - first_x))
+    for top in range(first_y, last_y, step):
+        bottom = min(last_y, top + step)
+        piece = padded.resize(
+            (last_x - first_x, bottom - top),
+            Image.Resampling.BILINEAR,
+            (*in_map(first_x, top), *in_map(last_x, bottom)),
+        )
+        whole[top:bottom, first_x:last_x] = np.asarray(piece)
+    seen[first_y:last_y, first_x:last_x] = True
     return whole, seen

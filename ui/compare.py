@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +12,11 @@ from gradio.components import Component
 from core.answers import Explanation
 from core.bundle import bundle_files, zipped
 from core.errors import CoreError
+from core.explainer import Explainer, is_quick
 from core.render import Scale, Style, picture_of, scale_of
 from core.results import Heatmap
 from ui import words
-from ui.panel import Look, Question
+from ui.panel import FAILED, Look, Question
 from ui.session import Session, said_to_visitor, visitor
 from ui.shelf import on_screen
 
@@ -36,7 +37,8 @@ class Compare:
     download: Component
     run: Component
     notice: Component
-    start: Callable[..., Iterator[Any]]
+    on_photo: Callable[..., Iterator[Any]]
+    pack: Callable[..., Any]
 
 
 def build_compare(session: Session, question: Question, look: Look) -> Compare:
@@ -50,12 +52,12 @@ def build_compare(session: Session, question: Question, look: Look) -> Compare:
     titles = [(e.title, name) for name, e in session.engine.registry.explainers.items()]
     ticks = gr.CheckboxGroup(
         titles,
-        value=[name for _, name in titles[:3]],
+        value=ticked_first(session.engine.registry.explainers),
         label="Methods",
         info="Tick what to compare; the times are shown under each map.",
         elem_id="compare-methods",
     )
-    notice = gr.HTML("", elem_id="compare-notice")
+    notice = gr.HTML("", elem_id="compare-notice", visible=False)
     scaling = gr.Radio(
         [RELATIVE, SHARED],
         value=RELATIVE,
@@ -95,12 +97,25 @@ def build_compare(session: Session, question: Question, look: Look) -> Compare:
     )
     pack = _packer(session)
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    event.failure(lambda: FAILED, None, [status], **quiet)
     event.then(pack, [*look.inputs, ticks], [download], **quiet)
     stop.click(None, cancels=[event], api_visibility="private").then(
         lambda: "Stopped; the maps that were ready stay.", None, [status], **quiet
     ).then(pack, [*look.inputs, ticks], [download], **quiet)
     scaling.change(redraw_of(session), [*look.inputs, ticks, scaling], [grid, legend], **quiet)
-    return Compare(ticks, scaling, grid, legend, status, download, run, notice, start)
+    return Compare(
+        ticks, scaling, grid, legend, status, download, run, notice, _quietly(start), pack
+    )
+
+
+def ticked_first(explainers: Mapping[str, Explainer[Any]]) -> list[str]:
+    """Return up to three methods to tick before the visitor does: those that answer at once.
+
+    Args:
+        explainers: The available ones by name.
+    """
+    quick = [name for name, explainer in explainers.items() if is_quick(explainer)]
+    return (quick or list(explainers))[:3]
 
 
 def _runner(session: Session) -> Callable[..., Iterator[Any]]:
@@ -149,6 +164,29 @@ def _runner(session: Session) -> Callable[..., Iterator[Any]]:
     return compare
 
 
+def _quietly(start: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
+    # A photo that is taken away also counts as a change; that is no reason to complain.
+    def on_photo(
+        photo: str | None,
+        model: str | None,
+        target: str,
+        quantity: str,
+        versus: str,
+        colours: str,
+        opacity: float,
+        methods: list[str],
+        scaling: str,
+        request: gr.Request,
+    ) -> Iterator[Any]:
+        question = (photo, model, target, quantity, versus)
+        if photo and model:
+            yield from start(*question, colours, opacity, methods, scaling, request)
+        else:
+            yield [], "", "Give a photo, then press Compare."
+
+    return on_photo
+
+
 def drawn(
     answers: list[Explanation], style: Style, scaling: str, session: Session
 ) -> tuple[list[tuple[str, str]], str]:
@@ -173,16 +211,15 @@ def drawn(
         picture = session.shelf.picture(picture_of(on_screen(answer), style, scale=used))
         time = words.duration(answer.seconds)
         ready = "" if answer.finished else f" · {answer.fraction:.0%}"
-        blank = f" · blank: {answer.reason}" if answer.reason else ""
-        caption = f"{answer.title} · {time}{ready} · max {scale.high:.3g} {heat.unit}{blank}"
-        shown.append((picture, caption))
+        shown.append((picture, f"{answer.title} · {time}{ready}"))
     if not maps:
         return [], ""
+    table = words.table_of([answer for answer, _ in maps], own)
     if scaling == SHARED:
         units = " / ".join(sorted({heat.unit for _, heat in maps}))
-        return shown, words.legend(Scale(-top if diverges else 0.0, top, units), style)
-    unit = "share of each map's own largest value, which is under each map"
-    return shown, words.legend(Scale(-1.0 if diverges else 0.0, 1.0, unit), style)
+        return shown, words.legend(Scale(-top if diverges else 0.0, top, units), style) + table
+    unit = "share of each map's own largest value"
+    return shown, words.legend(Scale(-1.0 if diverges else 0.0, 1.0, unit), style) + table
 
 
 def _kept(session: Session, request: gr.Request, methods: list[str]) -> list[Explanation]:
@@ -213,5 +250,3 @@ def _packer(session: Session) -> Callable[..., Any]:
         return gr.DownloadButton(value=path, interactive=True)
 
     return pack
-
-

@@ -18,7 +18,7 @@ from core.registry import Registry
 from core.render import Style, colour_names
 from core.results import Heatmap
 from ui import words
-from ui.compare import Compare, build_compare, redraw_of
+from ui.compare import Compare, build_compare, redraw_of, ticked_first
 from ui.panel import Look, Panel, Question, build_panel, drawn, slug
 from ui.photo_input import PhotoInput
 from ui.session import (
@@ -142,7 +142,9 @@ def _right(
     panels: dict[str, Panel] = {}
 
     def method_tab(explainer: Explainer[Any]) -> None:
-        with gr.Tab(explainer.title, id=slug(explainer.name), elem_id=f"tab-{slug(explainer.name)}"):
+        with gr.Tab(
+            explainer.title, id=slug(explainer.name), elem_id=f"tab-{slug(explainer.name)}"
+        ):
             panels[explainer.name] = build_panel(explainer, session, question, look)
 
     with gr.Tabs(elem_id="tabs") as tabs:
@@ -164,24 +166,14 @@ def _right(
 
 
 def _plugins(registry: Registry) -> None:
-    rows = [
-        [name, e.explainer.title, e.explainer.family, e.plugin, e.distribution, e.version]
-        for name, e in registry.entries.items()
-    ]
-    gr.Dataframe(
-        rows,
-        headers=["Method", "Title", "Family", "Plugin", "Owner", "Version"],
-        datatype="str",
-        interactive=False,
-        label="Explainers found",
-        elem_id="plugins",
-        wrap=True,
-    )
+    gr.HTML(words.plugin_table(registry), elem_id="plugins")
     if not registry.problems:
         gr.HTML("<p class='wl-source'>No problems: every plugin that was found has loaded.</p>")
     for problem in registry.problems:
         head = f"{problem.plugin} of {problem.distribution} ({problem.stage})"
-        gr.Textbox(problem.message, label=f"Problem: {head}", elem_classes="wl-problem", max_lines=8)
+        gr.Textbox(
+            problem.message, label=f"Problem: {head}", elem_classes="wl-problem", max_lines=8
+        )
         if problem.details:
             with gr.Accordion("Traceback", open=False):
                 gr.Code(problem.details, language=None, interactive=False, label=head)
@@ -209,7 +201,7 @@ def _wire(
         compare.notice,
         *(part for panel in panels.values() for part in (panel.notice, panel.run)),
     ]
-    methods = list(panels)
+    methods = session.engine.registry.explainers
     statuses = [compare.status, *(panel.status for panel in panels.values())]
 
     def opened(request: gr.Request) -> Any:
@@ -271,12 +263,12 @@ def _wire(
     )  # fmt: skip
     # A new photo is explained at once by what is ticked: the visitor sees maps before any click.
     shown.success(
-        _if_photo(compare),
+        compare.on_photo,
         [*question.inputs, *look.inputs, compare.ticks, compare.scaling],
         [compare.grid, compare.legend, compare.status],
         concurrency_id="work",
         **quiet,
-    )
+    ).then(compare.pack, [*look.inputs, compare.ticks], [compare.download], **quiet)
     gr.on(
         [question.target.input, question.quantity.input, question.versus.input],
         stale,
@@ -302,16 +294,6 @@ def _wire(
     _endpoints(session)
 
 
-def _if_photo(compare: Compare) -> Callable[..., Any]:
-    def start(photo: str | None, model: str | None, *rest: Any, request: gr.Request) -> Any:
-        if not photo or not model:
-            yield gr.skip(), gr.skip(), gr.skip()
-            return
-        yield from compare.start(photo, model, *rest, request=request)
-
-    return start
-
-
 def _restyle(session: Session, panels: list[Panel]) -> Callable[..., Any]:
     redraw = redraw_of(session)
 
@@ -331,24 +313,31 @@ def _restyle(session: Session, panels: list[Panel]) -> Callable[..., Any]:
     return restyle
 
 
-def _banner(card: ModelCard, reason: str) -> str:
-    return words.banner(reason.strip() if card.trained else untrained_banner(reason))
+def _banner(card: ModelCard, reason: str) -> Component:
+    return _shown(words.banner(reason.strip() if card.trained else untrained_banner(reason)))
 
 
-def _of_model(card: ModelCard, methods: list[str], target: str) -> list[Any]:
+def _shown(html: str) -> Component:
+    # An empty element would still take its row of space.
+    return gr.HTML(html, visible=bool(html))
+
+
+def _of_model(card: ModelCard, explainers: dict[str, Explainer[Any]], target: str) -> list[Any]:
     classes = [(f"{label} ({i})", str(i)) for i, label in enumerate(card.labels)]
     known = target if target.isdecimal() and int(target) < len(classes) else PREDICTED
-    available = [m for m in methods if m not in card.unavailable]
+    available = {n: e for n, e in explainers.items() if n not in card.unavailable}
     updates: list[Any] = [
         words.model_card(card),
         gr.Dropdown([("the predicted class", PREDICTED), *classes], value=known),
         gr.Dropdown([("the runner-up", RUNNER_UP), *classes], value=RUNNER_UP),
-        gr.CheckboxGroup(value=available[:3]),
-        words.unavailable_list(card.unavailable),
+        gr.CheckboxGroup(value=ticked_first(available)),
+        _shown(
+            words.unavailable_list({explainers[n].title: r for n, r in card.unavailable.items()})
+        ),
     ]
-    for method in methods:
-        reason = card.unavailable.get(method, "")
-        updates += [words.unavailable(reason), gr.Button(interactive=not reason)]
+    for name in explainers:
+        reason = card.unavailable.get(name, "")
+        updates += [_shown(words.unavailable(reason)), gr.Button(interactive=not reason)]
     return updates
 
 

@@ -21,6 +21,9 @@ from ui.session import Session, said_to_visitor, visitor
 from ui.shelf import on_screen
 
 
+FAILED = "That did not work; the message at the top right says why."
+
+
 @dataclass(frozen=True)
 class Question:
     """The components of the left side that make up a question."""
@@ -87,7 +90,7 @@ def build_panel(
     """
     name, key = explainer.name, slug(explainer.name)
     gr.HTML(words.about(explainer.summary, explainer.limits, explainer.source, explainer.cost))
-    notice = gr.HTML("", elem_id=f"{key}-notice")
+    notice = gr.HTML("", elem_id=f"{key}-notice", visible=False)
     fields = controls_of(explainer, prefix=key)
     with gr.Row(elem_classes="wl-actions"):
         run = gr.Button(f"Explain with {explainer.title}", variant="primary", elem_id=f"{key}-run")
@@ -126,6 +129,7 @@ def build_panel(
         trigger_mode="once",
         show_progress="hidden",
     )
+    event.failure(lambda: FAILED, None, [status], show_progress="hidden", api_visibility="private")
     pack = _packer(name, session)
     event.then(pack, look.inputs, [download], show_progress="hidden", api_visibility="private")
     stop.click(None, cancels=[event], api_visibility="private").then(
@@ -182,8 +186,7 @@ def drawn(answer: Explanation, style: Style, session: Session) -> tuple[Any, Any
             return gr.ImageSlider((below, above), visible=True), gr.Gallery(visible=False), legend
         case examples:
             items = [
-                (session.shelf.picture(Image.fromarray(e.image)), e.caption)
-                for e in examples.items
+                (session.shelf.picture(Image.fromarray(e.image)), e.caption) for e in examples.items
             ]
             return gr.ImageSlider(visible=False), gr.Gallery(items, visible=True), ""
 

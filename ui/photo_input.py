@@ -26,6 +26,10 @@ class PhotoInput(gr.Image):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(type="filepath", image_mode=None, format="png", **kwargs)
 
+    def get_config(self, cls: type[Any] | None = None) -> dict[str, Any]:
+        """Return the front end's properties, which Gradio reads off the constructor's signature."""
+        return dict(super().get_config(cls or gr.Image))
+
     def preprocess(self, payload: Any) -> str | None:
         """Return the path of the uploaded file, or None."""
         if payload is None:

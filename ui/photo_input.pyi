@@ -27,6 +27,10 @@ class PhotoInput(gr.Image):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(type="filepath", image_mode=None, format="png", **kwargs)
 
+    def get_config(self, cls: type[Any] | None = None) -> dict[str, Any]:
+        """Return the front end's properties, which Gradio reads off the constructor's signature."""
+        return dict(super().get_config(cls or gr.Image))
+
     def preprocess(self, payload: Any) -> str | None:
         """Return the path of the uploaded file, or None."""
         if payload is None:
@@ -36,10 +40,10 @@ class PhotoInput(gr.Image):
         return None if payload.path is None else str(payload.path)
     from typing import Callable, Literal, Sequence, Any, TYPE_CHECKING
     from gradio.blocks import Block
+
     if TYPE_CHECKING:
         from gradio.components import Timer
         from gradio.components.base import Component
-
 
 def _saved(url: str, folder: Path) -> str:
     limit = ImageLimits().bytes
@@ -53,7 +57,6 @@ def _saved(url: str, folder: Path) -> str:
     with tempfile.NamedTemporaryFile(dir=folder, suffix=".img", delete=False) as stream:
         stream.write(data)
     return stream.name
-
 
 def photo_at(path: str | None) -> Photo:
     """Return the photo in an uploaded file.

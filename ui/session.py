@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +18,8 @@ from core.models.checkpoints import checkpoint_folders
 from core.models.names import allowed_on_the_web
 from core.targets import Quantity
 from ui.shelf import Shelf
+
+log = logging.getLogger(__name__)
 
 PREDICTED = "predicted"
 RUNNER_UP = "runner-up"
@@ -124,15 +128,20 @@ def untrained_banner(reason: str = "") -> str:
 
 @contextmanager
 def said_to_visitor() -> Iterator[None]:
-    """Turn errors that are fit to be shown into the page's red message; others pass."""
+    """Turn errors into the page's red message: their own words if fit to be shown, else an id."""
     try:
         yield
-    except CoreError as exc:
+    except (CoreError, gr.Error) as exc:
         raise gr.Error(str(exc), title="That did not work", print_exception=False) from exc
+    except Exception as exc:
+        number = secrets.token_hex(4)
+        log.exception("Error %s", number)
+        said = (
+            f"Something went wrong on our side (error {number}). Please try again, and report it."
+        )
+        raise gr.Error(said, title="Unexpected", print_exception=False) from exc
 
 
 def visitor(request: gr.Request | None) -> str:
     """Return a key for whoever asked; scripts without a session share one."""
     return str(getattr(request, "session_hash", None) or "script")
-
-

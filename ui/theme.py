@@ -12,7 +12,16 @@ STYLESHEET = Path(__file__).with_name("page.css")
 def page_theme() -> gr.themes.Base:
     """Return the theme: Gradio's own with the colours replaced that are too faint to read."""
     return gr.themes.Default(
-        primary_hue="indigo", neutral_hue="slate", radius_size="lg", spacing_size="md"
+        primary_hue="indigo",
+        neutral_hue="slate",
+        radius_size="lg",
+        # Gradio bundles a semi-bold with 55 letters only; the rest would come from elsewhere.
+        font=(
+            gr.themes.LocalFont("Source Sans Pro", weights=(400, 700)),
+            "system-ui",
+            "sans-serif",
+        ),
+        font_mono=(gr.themes.LocalFont("IBM Plex Mono", weights=(400, 700)), "monospace"),
     ).set(
         body_text_color_subdued="*neutral_700",
         body_text_color_subdued_dark="*neutral_300",

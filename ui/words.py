@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 
 from core.answers import Explanation, ModelCard, Prediction
+from core.registry import Registry
 from core.render import Scale, Style, colour_stops
 from core.results import Heatmap
 
@@ -52,6 +53,46 @@ def legend(scale: Scale, style: Style, *, note: str = "") -> str:
         f"<div class='wl-ticks'><span>{scale.low:.4g}</span>{middle}<span>{scale.high:.4g}</span>"
         f"</div><div class='wl-unit'>{escape(scale.unit)}</div>{below}</div>"
     )
+
+
+def table_of(answers: Sequence[Explanation], scales: Sequence[Scale]) -> str:
+    """Return HTML of a table: what each map's full colour means, its time and what to know.
+
+    Args:
+        answers: One per map.
+        scales: The maps' own scales, in the same order.
+    """
+    rows = "".join(
+        f"<tr><td>{escape(a.title)}</td><td class='num'>{duration(a.seconds)}</td>"
+        f"<td class='num'>{s.high:.4g}</td><td>{escape(s.unit)}</td>"
+        f"<td>{escape(_remark(a))}</td></tr>"
+        for a, s in zip(answers, scales, strict=True)
+    )
+    return _table(("Method", "Time", "Largest value", "Unit", "Remarks"), rows)
+
+
+def plugin_table(registry: Registry) -> str:
+    """Return HTML of a table of all explainers and their owners."""
+    rows = "".join(
+        f"<tr><td>{escape(e.explainer.title)}</td><td><code>{escape(name)}</code></td>"
+        f"<td>{escape(e.explainer.family)}</td><td><code>{escape(e.plugin)}</code></td>"
+        f"<td>{escape(e.distribution)}</td><td class='num'>{escape(e.version)}</td></tr>"
+        for name, e in registry.entries.items()
+    )
+    return _table(("Explainer", "Name", "Family", "Plugin", "Owner", "Version"), rows)
+
+
+def _table(heads: Sequence[str], rows: str) -> str:
+    cells = "".join(f"<th scope='col'>{escape(head)}</th>" for head in heads)
+    return (
+        f"<div class='wl-scroll'><table class='wl-table'><thead><tr>{cells}</tr></thead>"
+        f"<tbody>{rows}</tbody></table></div>"
+    )
+
+
+def _remark(answer: Explanation) -> str:
+    note = answer.result.note if isinstance(answer.result, Heatmap) else ""
+    return " ".join(text for text in (answer.reason, note) if text)
 
 
 def model_card(card: ModelCard) -> str:

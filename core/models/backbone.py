@@ -17,9 +17,10 @@ from core.errors import BadArtifact, NeedsNotMet
 from core.explainer import Need
 from core.models.fast import folded_copy
 from core.models.layouts import Features
+from core.models.misfits import MISFITS
 from core.models.probes import LinearHead, gradients_alive, linear_head, missing_words
 from core.models.spec import InputSpec
-from core.models.splits import MISFITS, Split, split_of
+from core.models.splits import Split, split_of
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,8 @@ class Backbone:
     @property
     def _cut(self) -> Split:
         if self.split is None:
-            raise NeedsNotMet(f"{self.name} {self.reasons[Need.SPATIAL_FEATURES]}.")
+            reason = self.reasons[Need.SPATIAL_FEATURES]
+            raise NeedsNotMet(f"{self.name} has no feature map to look at: {reason}.")
         return self.split
 
     @cached_property
@@ -144,6 +146,10 @@ def probe_inputs(spec: InputSpec) -> Tensor:
         coarse = coarse.repeat_interleave(-(-n // coarse.shape[axis + 2]), dim=axis + 2)
         coarse = coarse.narrow(axis + 2, 0, n)
     return coarse + 0.5 * fine
+
+
+def _by(size: tuple[int, ...]) -> str:
+    return " x ".join(str(n) for n in size)
 
 
 def two_sided(logits: Tensor) -> Tensor:
@@ -188,12 +194,19 @@ def wrap(
     identity = identity or Identity(type(module).__name__, parameters_sha256(module))
     try:
         with torch.no_grad():
-            logits = two_sided(module(probe))
+            whole = module(probe)
     except MISFITS as exc:
+        said = " ".join(str(exc).split())[:200] or "it refuses their shape"
         raise BadArtifact(
-            f"{identity.name} cannot take {spec.channels} x {spec.size} inputs: {exc}. "
-            "Correct the input size and channels in its manifest."
+            f"{identity.name} cannot take inputs of {spec.channels} channels and size "
+            f"{_by(spec.size)}: {said}. Correct the input size and channels in its manifest."
         ) from exc
+    if not isinstance(whole, Tensor):
+        raise BadArtifact(
+            f"{identity.name} gives several outputs, not class scores. "
+            "Choose a network that classifies."
+        )
+    logits = two_sided(whole)
     if logits.ndim != 2 or logits.shape[1] < 2:
         raise BadArtifact(
             f"{identity.name} gives an output of shape {tuple(logits.shape)}, not class scores. "
@@ -205,9 +218,9 @@ def wrap(
         reasons[Need.GRADIENTS] = problem
     split, linear = None, None
     try:
-        split = split_of(module, probe)
+        split = split_of(module, probe, whole=whole)
         with torch.no_grad():
-            features = split.features(probe)
+            features = split.features(probe[:1])
         if features.map[0, 0].numel() < 2:
             reasons[Need.SPATIAL_FEATURES] = "its last feature map has a single position"
     except NeedsNotMet as exc:

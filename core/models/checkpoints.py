@@ -104,8 +104,8 @@ def read_manifest(folder: Path) -> CheckpointManifest:
         BadArtifact: It is missing or says something impossible.
     """
     try:
-        text = (folder / MANIFEST).read_text(encoding="utf-8")
-        return CheckpointManifest.model_validate_json(text)
+        manifest = CheckpointManifest.model_validate_json((folder / MANIFEST).read_bytes())
+        manifest.spec()  # means and deviations that disagree are refused here, by name
     except OSError as exc:
         raise BadArtifact(f"{folder.name}/{MANIFEST} cannot be read: {exc.strerror}.") from exc
     except ValidationError as exc:
@@ -115,6 +115,7 @@ def read_manifest(folder: Path) -> CheckpointManifest:
             f"{folder.name}/{MANIFEST} is wrong at {where!r}: {first['msg']}. Correct it, or "
             "write the checkpoint again."
         ) from exc
+    return manifest
 
 
 def read_weights(path: Path, *, sha256: str | None) -> dict[str, Tensor]:
@@ -137,8 +138,16 @@ def read_weights(path: Path, *, sha256: str | None) -> dict[str, Tensor]:
                 f"with {found[:12]}, expected {sha256[:12]}. Fetch or write it again."
             )
         return dict(load_file(path))
-    except (OSError, SafetensorError) as exc:
-        raise BadArtifact(f"{path.name} is not a readable safetensors file: {exc}.") from exc
+    except OSError as exc:
+        raise BadArtifact(
+            f"{path.parent.name}/{path.name} cannot be read: {exc.strerror}. "
+            "Fetch or write it again."
+        ) from exc
+    except SafetensorError as exc:
+        raise BadArtifact(
+            f"{path.parent.name}/{path.name} is not a safetensors file: {exc}. "
+            "Fetch or write it again."
+        ) from exc
 
 
 def write_checkpoint(
@@ -154,7 +163,9 @@ def write_checkpoint(
     from safetensors.torch import save
 
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / WEIGHTS, save({k: v.contiguous() for k, v in weights.items()}))
+    # Cloned, since safetensors refuses tensors that share memory, as tied weights do.
+    tensors = {k: v.detach().cpu().contiguous().clone() for k, v in weights.items()}
+    write_atomically(folder / WEIGHTS, save(tensors))
     manifest = CheckpointManifest.model_validate(
         {**description, "sha256": file_sha256(folder / WEIGHTS)}
     )

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from core.errors import NeedsNotMet
-from core.models.layouts import layout_of
+from core.models.layouts import layout_of, proportional
 from core.models.misfits import MISFITS
 
 log = logging.getLogger(__name__)
@@ -25,18 +25,17 @@ Halves = tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]
 # Two traces at once would undo each other's swap in the wrong order.
 _TRACING = threading.Lock()
 _TRIES = 4
+_HEADS = ("classifier", "fc", "head", "heads")
 
 
 class _Tracer(fx.Tracer):
-    """Records this thread's calls; those of other threads pass through as if nothing happened."""
+    """Records the calls of its own thread; those of others pass as if nothing was swapped."""
 
     def __init__(self) -> None:
         super().__init__()
         self._own = threading.get_ident()
 
-    def call_module(
-        self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any
-    ) -> Any:
+    def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
         if threading.get_ident() != self._own:
             return forward(*args, **kwargs)
         return super().call_module(m, forward, args, kwargs)
@@ -47,30 +46,116 @@ class _Tracer(fx.Tracer):
         return super().getattr(attr, attr_val, parameter_proxy_cache)
 
 
+class _Watched(fx.Interpreter):
+    """Runs a graph and keeps what every node gave."""
+
+    def __init__(self, graph: fx.GraphModule) -> None:
+        super().__init__(graph, garbage_collect_values=False)
+        self.seen: dict[fx.Node, Tensor] = {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        result = super().run_node(n)
+        if isinstance(result, Tensor) and result.requires_grad:
+            self.seen[n] = result
+        return result
+
+
 def traced(module: nn.Module) -> fx.GraphModule:
-    """Return the network's graph; other threads may run networks meanwhile.
+    """Return the network as a graph that shares its parameters.
 
     Args:
-        module: The network; its parameters are shared, not copied.
+        module: The network; other threads may run it, or others, meanwhile.
     """
     with _TRACING:
-        tracer = _Tracer()
-        return fx.GraphModule(tracer.root, tracer.trace(module)) if False else _graph(tracer, module)
+        return fx.GraphModule(module, _Tracer().trace(module))
+
+
+def weighted_sum(logits: Tensor) -> Tensor:
+    """Return one number that depends on every logit.
+
+    Weighted, since a network whose logits sum to a constant would else look dead.
+
+    Args:
+        logits: (N, C).
+    """
+    weights = torch.linspace(1, -1, logits.shape[1], dtype=logits.dtype, device=logits.device)
+    return (logits * weights).sum()
 
 
 def graph_proposals(
     module: nn.Module, probe: Tensor
 ) -> Iterator[tuple[str, Callable[[nn.Module], Halves]]]:
-    """Yield places to cut, deepest first: single tensors with positions that the score depends on.
+    """Yield where to cut, deepest first: single tensors whose positions the score depends on.
 
     Args:
         module: A frozen network in eval mode.
         probe: (N, C, *S) inputs that are not constant.
     """
     try:
-        indices = _candidates(traced(module), module, probe)
+        places = _places(traced(module), module, probe)
     except (*MISFITS, fx.proxy.TraceError) as misfit:
         log.info("No graph of %s: %s", type(module).__name__, misfit)
         return
-    for index in indices[:_TRIES]:
+    for index in places:
         yield "the last map in its graph", lambda m, i=index: _halves(m, i)  # type: ignore[misc]
+
+
+def _places(graph: fx.GraphModule, module: nn.Module, probe: Tensor) -> list[int]:
+    nodes = list(graph.graph.nodes)
+    watched = _Watched(graph)
+    with torch.enable_grad():
+        x = probe[:1].detach().clone().requires_grad_() * 1  # a leaf may not be changed in place
+        logits = watched.run(x)
+        cuts = [i for i in _cuts(nodes) if nodes[i] in watched.seen]
+        values = [watched.seen[nodes[i]] for i in cuts]
+        gradients = torch.autograd.grad(weighted_sum(logits), values, allow_unused=True)
+    places = []
+    for index, value, gradient in zip(cuts, values, gradients, strict=True):
+        if gradient is None:
+            continue
+        try:
+            layout = layout_of(value, tuple(probe.shape[2:]), module)
+        except NeedsNotMet:
+            continue
+        found = layout.read(gradient).map
+        if not proportional(tuple(found.shape[2:]), tuple(probe.shape[2:])):
+            continue
+        if found[0, 0].numel() > 1 and float(found.abs().max()) > 0:
+            places.append(index)
+    return places[:_TRIES]
+
+
+def _cuts(nodes: list[fx.Node]) -> list[int]:
+    # A map early in the network shows edges, not what the decision rests on: the deeper half only.
+    position = {node: i for i, node in enumerate(nodes)}
+    beyond = next(
+        (i for i, n in enumerate(nodes) if str(n.target).split(".")[0] in _HEADS), len(nodes) - 1
+    )
+    found = []
+    needed_until = 0  # by the index of its last reader, what came before node i and is no weight
+    for i, node in enumerate(nodes):
+        if i < beyond and needed_until <= i and 2 * i >= beyond:
+            found.append(i)
+        if node.op != "get_attr":
+            needed_until = max([needed_until, *(position[user] for user in node.users)])
+    return found[::-1]
+
+
+def _halves(module: nn.Module, index: int) -> Halves:
+    nodes = list(traced(module).graph.nodes)
+    cut = nodes[index]
+    front, back = fx.Graph(), fx.Graph()
+    copies: dict[fx.Node, fx.Node] = {}
+    for node in nodes[: index + 1]:
+        copies[node] = front.node_copy(node, lambda n: copies[n])
+    front.output(copies[cut])
+    moved = {cut: back.placeholder("features")}
+    for node in nodes[:index]:
+        if node.op == "get_attr":
+            moved[node] = back.node_copy(node, lambda n: moved[n])
+    for node in nodes[index + 1 :]:
+        moved[node] = back.node_copy(node, lambda n: moved[n])
+    head = fx.GraphModule(module, back)
+    head.graph.eliminate_dead_code()
+    head.recompile()
+    return fx.GraphModule(module, front), head

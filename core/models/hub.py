@@ -6,6 +6,8 @@ does not check what came; here the address is probed first and every file's sha2
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +16,18 @@ from core.errors import BadArtifact, WeightsUnavailable
 from core.models.digests import file_sha256
 from core.models.download import REMEDY, Patience, Progress, answer_within, fetched
 
+log = logging.getLogger(__name__)
+
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_SHA1 = re.compile(r"[0-9a-f]{40}")
+# Written in small pieces: by default 10 MB gather in memory first, so that from outside a slow but
+# healthy download looks stalled. Ended by an exception, the library removes its half of a file.
 _CHILD = """
-import sys
-from huggingface_hub import hf_hub_download
+import signal, sys
+signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended from outside"))
+from huggingface_hub import constants, hf_hub_download
 from huggingface_hub.utils import disable_progress_bars
+constants.DOWNLOAD_CHUNK_SIZE = 65536
 disable_progress_bars()
 print(hf_hub_download(sys.argv[1], sys.argv[2]))
 """
@@ -55,7 +64,7 @@ def hub_file(
     Raises:
         WeightsUnavailable: It is neither cached nor to be had; where nothing answers, this is
             known half a second after `patience.probe`.
-        BadArtifact: What arrived has another hash than the Hub promised; it was deleted.
+        BadArtifact: It has another hash than the Hub promised; it was deleted.
     """
     from huggingface_hub import constants, try_to_load_from_cache
     from huggingface_hub.file_download import repo_folder_name
@@ -63,8 +72,8 @@ def hub_file(
     patience = patience or Patience()
     cached = try_to_load_from_cache(repo, filename)
     if isinstance(cached, str):
-        return _verified(Path(cached), repo, None)
-    sha256, size = _promised(repo, filename, patience)
+        return _verified(Path(cached), None, f"The weights of {repo} on this disk are damaged")
+    promised, size = _promised(repo, filename, patience)
     folder = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo, repo_type="model")
     path = fetched(
         _CHILD,
@@ -75,13 +84,11 @@ def hub_file(
         patience=patience,
         progress=progress,
     )
-    return _verified(Path(path), repo, sha256)
+    return _verified(Path(path), promised, f"The weights of {repo} arrived damaged")
 
 
 def _promised(repo: str, filename: str, patience: Patience) -> tuple[str | None, int]:
-    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
-    from huggingface_hub.errors import LocalEntryNotFoundError, RemoteEntryNotFoundError
-    from huggingface_hub.errors import RepositoryNotFoundError
+    from huggingface_hub import constants, errors, get_hf_file_metadata, hf_hub_url
 
     if constants.HF_HUB_OFFLINE:
         raise WeightsUnavailable(
@@ -92,28 +99,57 @@ def _promised(repo: str, filename: str, patience: Patience) -> tuple[str | None,
         got = answer_within(
             patience.probe + 0.5, lambda: get_hf_file_metadata(url, timeout=patience.probe)
         )
-    except (RemoteEntryNotFoundError, RepositoryNotFoundError) as exc:
+    except errors.GatedRepoError as exc:
+        raise WeightsUnavailable(
+            f"The weights of {repo} are given only to those who accepted their terms on the Hub. "
+            "Accept them there and log in with `hf auth login`, or choose another model."
+        ) from exc
+    except (errors.RemoteEntryNotFoundError, errors.RepositoryNotFoundError) as exc:
         raise WeightsUnavailable(
             f"The Hub has no {filename} for {repo}; only safetensors are loaded. "
             "Choose another tag of this model."
         ) from exc
-    except (LocalEntryNotFoundError, OSError, RuntimeError, ValueError) as exc:
+    except errors.HfHubHTTPError as exc:
+        code = getattr(exc.response, "status_code", "no status")
+        raise WeightsUnavailable(
+            f"The Hub answered with an error ({code}), and the weights of {repo} are not on this "
+            f"disk. {REMEDY}"
+        ) from exc
+    except (_transport_error(), OSError, RuntimeError, ValueError) as exc:
         raise WeightsUnavailable(
             f"The Hub cannot be reached, and the weights of {repo} are not on this disk. {REMEDY}"
         ) from exc
-    return (got.etag if got.etag and _SHA256.fullmatch(got.etag) else None), int(got.size or 0)
+    return got.etag, int(got.size or 0)
 
 
-def _verified(path: Path, repo: str, promised: str | None) -> HubFile:
-    # The cache names a blob after its ETag, which for weights is the sha256.
+def _transport_error() -> type[Exception]:
+    # That of whichever HTTP library this version of the Hub's client rests on.
+    from huggingface_hub import errors
+
+    return getattr(errors, "HTTPError", OSError)
+
+
+def _verified(path: Path, promised: str | None, complaint: str) -> HubFile:
+    # The cache names a blob after its ETag: the sha256 of large files, git's hash of small ones.
     blob = path.resolve()
-    promised = promised or (blob.name if _SHA256.fullmatch(blob.name) else None)
+    promised = promised or blob.name
     found = file_sha256(blob)
-    if promised is not None and found != promised:
+    if _SHA256.fullmatch(promised):
+        sound = found == promised
+    elif _SHA1.fullmatch(promised):
+        sound = _git_hash(blob) == promised
+    else:
+        log.warning("Its server states no hash, so %s could not be checked", path.name)
+        sound = True
+    if not sound:
         blob.unlink(missing_ok=True)
         path.unlink(missing_ok=True)
         raise BadArtifact(
-            f"The weights of {repo} arrived damaged (sha256 {found[:12]}, expected "
-            f"{promised[:12]}) and were deleted. Try again."
+            f"{complaint} (their hash is not {promised[:12]}) and were deleted. Try again."
         )
     return HubFile(path, found)
+
+
+def _git_hash(path: Path) -> str:
+    content = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()

@@ -63,8 +63,8 @@ class Tokens:
 
     def read(self, raw: Tensor) -> Features:
         """Return the patches as a feature map and the prefix tokens beside it."""
-        patches = raw[:, self.prefix :].transpose(1, 2).unflatten(2, self.grid)
-        return Features(patches, raw[:, : self.prefix])
+        patches = raw[:, self.prefix :].transpose(1, 2)
+        return Features(patches.reshape(*patches.shape[:2], *self.grid), raw[:, : self.prefix])
 
     def write(self, features: Features) -> Tensor:
         """Return the token sequence."""
@@ -96,15 +96,30 @@ def layout_of(raw: Any, size: tuple[int, ...], module: Any) -> Layout:
         width = getattr(module, "num_features", None)
         named = str(getattr(module, "output_fmt", "")).upper().endswith("NHWC")
         by_width = raw.shape[-1] == width and raw.shape[1] != width
-        return ChannelsLast() if named or by_width else ChannelsFirst()
+        first, last = tuple(raw.shape[2:]), tuple(raw.shape[1:-1])
+        by_shape = proportional(last, size) and not proportional(first, size)
+        return ChannelsLast() if named or by_width or by_shape else ChannelsFirst()
     if raw.ndim == 3:
         told = getattr(module, "num_prefix_tokens", None)
         for prefix, grid in _token_grids(raw.shape[1], size, told, module):
             return Tokens(prefix, grid)
-        raise NeedsNotMet(
-            f"its {raw.shape[1]} tokens do not form a grid of the input's shape"
-        )
+        raise NeedsNotMet(f"its {raw.shape[1]} tokens do not form a grid of the input's shape")
     raise NeedsNotMet("its features have no positions left")
+
+
+def proportional(grid: tuple[int, ...], size: tuple[int, ...]) -> bool:
+    """Return whether `grid` has the input's own proportions, give or take one cell.
+
+    Args:
+        grid: Spatial size of a would-be feature map.
+        size: Spatial size of the input.
+    """
+    per_cell = [n / cells for n, cells in zip(size, grid, strict=True)]
+    return all(
+        n >= cells and abs(cells - n / other) <= 1
+        for n, cells in zip(size, grid, strict=True)
+        for other in per_cell
+    )
 
 
 def _token_grids(

@@ -5,6 +5,7 @@ May touch timm, torchvision and the files beside it; the only place that builds 
 
 from __future__ import annotations
 
+import pickle
 import re
 import urllib.request
 from pathlib import Path
@@ -13,28 +14,40 @@ from typing import Any
 import torch
 from torch import nn
 
-from core.errors import BadArtifact, WeightsUnavailable
-from core.models.backbone import Backbone, Identity, wrap
+from core.errors import BadArtifact, CoreError, WeightsUnavailable
+from core.models.backbone import Backbone, Identity, probe_inputs, wrap
 from core.models.checkpoints import WEIGHTS, checkpoint_folders, read_manifest, read_weights
 from core.models.digests import file_sha256, parameters_sha256
 from core.models.download import REMEDY, Patience, Progress, answer_within, fetched
 from core.models.hub import hub_file
 from core.models.labels import IMAGENET, imagenet_1k, labels_of
+from core.models.misfits import MISFITS
 from core.models.names import ModelName, parsed
 from core.models.randomise import randomise
 from core.models.spec import InputSpec
-from core.models.splits import MISFITS
 
 UNTRAINED_SEED = 7
 
+# What torchvision itself adds where these two are pretrained: without it they are fed wrongly.
+_AS_TRAINED = {"init_weights": False, "aux_logits": True, "transform_input": True}
+# torchvision's DenseNet files still carry names such as norm.1 for what is now norm1.
+_OLD_DENSENET = re.compile(r"(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\..*)")
 
-def load(name: str, *, progress: Progress | None = None, device: str = "cpu") -> Backbone:
+
+def load(
+    name: str,
+    *,
+    progress: Progress | None = None,
+    device: str = "cpu",
+    patience: Patience | None = None,
+) -> Backbone:
     """Return the network called `name`, frozen and probed.
 
     Args:
         name: A timm name, `torchvision:NAME`, `untrained:NAME` or a local checkpoint's name.
         progress: Called with a share done and a sentence while weights are fetched.
         device: Where to put it.
+        patience: How long to wait for the network.
 
     Raises:
         UnknownName: Nothing has this name.
@@ -43,15 +56,16 @@ def load(name: str, *, progress: Progress | None = None, device: str = "cpu") ->
         BadArtifact: Its files are damaged, or it does not classify.
     """
     places = checkpoint_folders()
+    patience = patience or Patience()
     match parsed(name, places):
         case ModelName(kind="checkpoint"):
             return from_folder(places[name], device=device)
         case ModelName(kind="torchvision", name=architecture):
-            return _from_torchvision(architecture, progress, device)
+            return _from_torchvision(architecture, progress, device, patience)
         case ModelName(kind="untrained", name=architecture):
             return _untrained(architecture, device)
         case ModelName(name=architecture):
-            return _from_timm(architecture, progress, device)
+            return _from_timm(architecture, progress, device, patience)
 
 
 def build(architecture: str, *, classes: int) -> nn.Module:
@@ -67,14 +81,19 @@ def build(architecture: str, *, classes: int) -> nn.Module:
     import timm
     import torchvision
 
-    kind, _, bare = architecture.rpartition(":")
     try:
-        if kind == "torchvision":
-            extra = {"init_weights": False} if bare in ("googlenet", "inception_v3") else {}
-            return nn.Module.eval(
-                torchvision.models.get_model(bare, weights=None, num_classes=classes, **extra)
+        known = parsed(architecture)
+    except CoreError as exc:
+        raise BadArtifact(f"It is of no known architecture. {exc}") from exc
+    try:
+        if known.kind == "torchvision":
+            extra = _AS_TRAINED if known.name in ("googlenet", "inception_v3") else {}
+            module: nn.Module = torchvision.models.get_model(
+                known.name, weights=None, num_classes=classes, **extra
             )
-        return nn.Module.eval(timm.create_model(bare, pretrained=False, num_classes=classes))
+        else:
+            module = timm.create_model(known.name, pretrained=False, num_classes=classes)
+        return module.eval()
     except MISFITS as exc:
         raise BadArtifact(f"The architecture {architecture!r} cannot be built: {exc}.") from exc
 
@@ -113,8 +132,9 @@ def from_folder(folder: Path, *, device: str = "cpu") -> Backbone:
     return wrap(module.to(device), spec=manifest.spec(), labels=labels, identity=identity)
 
 
-def _from_timm(name: str, progress: Progress | None, device: str) -> Backbone:
+def _from_timm(name: str, progress: Progress | None, device: str, patience: Patience) -> Backbone:
     import timm
+    from safetensors import SafetensorError
     from timm.models import get_pretrained_cfg
 
     config = get_pretrained_cfg(name)
@@ -124,13 +144,25 @@ def _from_timm(name: str, progress: Progress | None, device: str) -> Backbone:
             f"timm has no pretrained weights on the Hub for {name}. Choose a name with a tag, "
             f"as `whylens models {name.split('.')[0]}` lists them."
         )
-    file = hub_file(repo, config.hf_hub_filename or "model.safetensors", progress=progress)
-    try:
-        module = timm.create_model(
-            name, pretrained=True, pretrained_cfg_overlay={"file": str(file.path)}
+    if config.num_classes == 0:
+        raise BadArtifact(
+            f"{name} was trained without classes, so there is no decision to explain. Choose a "
+            "network that classifies; most names that end in in1k do."
         )
-    except MISFITS as exc:
-        raise BadArtifact(f"The weights of {name} do not fit its architecture: {exc}.") from exc
+    filename = config.hf_hub_filename or "model.safetensors"
+    if not filename.endswith(".safetensors"):
+        raise WeightsUnavailable(
+            f"The weights of {name} are not safetensors, and nothing else is loaded. Choose "
+            "another tag of this model."
+        )
+    file = hub_file(repo, filename, patience=patience, progress=progress)
+    # custom_load is for the .npz files of old; on the Hub the same weights are in timm's own form.
+    overlay = {"file": str(file.path), "custom_load": False}
+    try:
+        module = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay)
+    except (*MISFITS, SafetensorError) as exc:
+        said = " ".join(str(exc).split())[:200]
+        raise BadArtifact(f"The weights of {name} do not fit its architecture: {said}.") from exc
     identity = Identity(
         name=name,
         digest=file.sha256,
@@ -170,7 +202,9 @@ def timm_spec(module: Any) -> InputSpec:
 
 
 def _untrained(architecture: str, device: str) -> Backbone:
-    module = randomise(build(architecture, classes=1000), seed=UNTRAINED_SEED).to(device)
+    module = build(architecture, classes=1000)
+    spec = timm_spec(module)
+    module = randomise(module, seed=UNTRAINED_SEED, probe=probe_inputs(spec)).to(device)
     identity = Identity(
         name=f"untrained:{architecture}",
         digest=parameters_sha256(module),
@@ -179,24 +213,27 @@ def _untrained(architecture: str, device: str) -> Backbone:
         trained=False,
         notes=("Untrained: its predictions mean nothing and its maps only show the mechanics.",),
     )
-    return wrap(module, spec=timm_spec(module), labels=imagenet_1k(), identity=identity)
+    return wrap(module, spec=spec, labels=imagenet_1k(), identity=identity)
 
 
-def _from_torchvision(architecture: str, progress: Progress | None, device: str) -> Backbone:
+def _from_torchvision(
+    architecture: str, progress: Progress | None, device: str, patience: Patience
+) -> Backbone:
     import torchvision
 
     weights = torchvision.models.get_model_weights(architecture).DEFAULT
-    path = _torchvision_file(weights.url, progress)
+    path = _torchvision_file(weights.url, progress, patience)
     module = build(f"torchvision:{architecture}", classes=len(weights.meta["categories"]))
-    state = torch.load(path, map_location="cpu", weights_only=True)
     try:
-        module.load_state_dict(state, strict=False)
-    except RuntimeError as exc:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        module.load_state_dict({_OLD_DENSENET.sub(r"\1\2", k): v for k, v in state.items()})
+    except (*MISFITS, pickle.UnpicklingError) as exc:
         raise BadArtifact(f"The weights of torchvision:{architecture} do not fit it.") from exc
     preset = weights.transforms()
     size, resize = tuple(preset.crop_size * 2)[:2], preset.resize_size[0]
     spec = InputSpec(
         size=size,
+        channels=3,
         mean=tuple(preset.mean),
         std=tuple(preset.std),
         crop=min(1.0, size[0] / resize),
@@ -212,7 +249,7 @@ def _from_torchvision(architecture: str, progress: Progress | None, device: str)
     return wrap(module.to(device), spec=spec, labels=labels, identity=identity)
 
 
-def _torchvision_file(url: str, progress: Progress | None) -> Path:
+def _torchvision_file(url: str, progress: Progress | None, patience: Patience) -> Path:
     # torchvision's files are pickles named after the first digits of their sha256; they are read
     # with weights_only, after that check.
     name = url.rsplit("/", 1)[-1]
@@ -222,7 +259,6 @@ def _torchvision_file(url: str, progress: Progress | None) -> Path:
         raise WeightsUnavailable(f"{name} carries no hash to check, so it is not loaded.")
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        patience = Patience()
         try:
             size = answer_within(patience.probe + 0.5, lambda: _length(url, patience.probe))
         except (OSError, ValueError) as exc:

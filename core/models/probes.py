@@ -48,9 +48,11 @@ def linear_head(head: Head, like: Features) -> LinearHead:
     real = like.map[:1].detach()
     generator = torch.Generator().manual_seed(0)
     scale = real.abs().mean().clamp_min(1e-3)
-    noise = [
-        torch.randn(real.shape, generator=generator).to(real) * scale + real for _ in range(2)
-    ]
+
+    def noisy() -> Tensor:
+        return torch.randn(real.shape, generator=generator).to(real) * scale + real
+
+    noise = [noisy(), noisy()]
     rest = None if like.rest is None else like.rest[:1]
 
     def ask(features: Tensor) -> Tensor:
@@ -82,7 +84,7 @@ def _units(real: Tensor) -> list[Tensor]:
     channels = real.shape[1]
     eye = torch.eye(channels, dtype=real.dtype, device=real.device)
     view = eye[(...,) + (None,) * (real.ndim - 2)]
-    return [rows.expand(-1, -1, *real.shape[2:]) for rows in view.split(64)]
+    return [rows.expand(-1, -1, *real.shape[2:]) for rows in torch.split(view, 64)]
 
 
 def gradients_alive(logits: Callable[[Tensor], Tensor], probe: Tensor) -> str | None:

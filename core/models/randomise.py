@@ -5,11 +5,14 @@ May touch torch only; used for the labelled untrained network and by tests of ar
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 
-def randomise(module: nn.Module, *, seed: int) -> nn.Module:
+def randomise(module: nn.Module, *, seed: int, probe: Tensor | None = None) -> nn.Module:
     """Return `module` with every parameter and batch-norm statistic drawn anew, in place.
 
     Fresh weights of some families are zeros or ones and make wrong code look right; these are not.
@@ -17,19 +20,21 @@ def randomise(module: nn.Module, *, seed: int) -> nn.Module:
     Args:
         module: Any network.
         seed: Seed of the private generator; the global one is untouched.
+        probe: (N, C, *S) inputs, at least two. With them, batch norms first take the statistics of
+            what really reaches them: without, a deep network's signal dies or explodes on its way.
     """
     generator = torch.Generator().manual_seed(seed)
 
-    def noise(like: torch.Tensor) -> torch.Tensor:
+    def noise(like: Tensor) -> Tensor:
         return torch.randn(like.shape, generator=generator).to(like)
 
     with torch.no_grad():
         for name, parameter in module.named_parameters():
-            if parameter.ndim > 1:
+            if _is_scale(name, parameter):
+                parameter.copy_(1 + 0.1 * noise(parameter))
+            elif parameter.ndim > 1:
                 fan_in = max(1, parameter[0].numel())
                 parameter.copy_(noise(parameter) * fan_in**-0.5)
-            elif name.endswith("weight"):
-                parameter.copy_(1 + 0.1 * noise(parameter))
             else:
                 parameter.copy_(0.05 * noise(parameter))
         for name, buffer in module.named_buffers():
@@ -37,4 +42,42 @@ def randomise(module: nn.Module, *, seed: int) -> nn.Module:
                 buffer.copy_(0.1 * noise(buffer))
             elif name.endswith("running_var"):
                 buffer.copy_(1 + 0.2 * noise(buffer).abs())
+        if probe is not None:
+            _settle(module, probe)
+            for part in _norms(module):
+                mean, var = part.running_mean, part.running_var
+                part.running_mean = mean + 0.1 * noise(mean) * var.sqrt()
+                part.running_var = var * (1 + 0.2 * noise(var).abs())
     return module
+
+
+def _is_scale(name: str, parameter: Tensor) -> bool:
+    # One number per channel that multiplies: a norm's weight, a layer's scale, gamma or gain. Near
+    # zero it would silence its layer.
+    last = name.rpartition(".")[2]
+    if last == "weight":
+        return parameter.ndim == 1
+    adds = any(word in last for word in ("bias", "beta", "token", "embed", "shift"))
+    return parameter.numel() == max(parameter.shape, default=1) and not adds
+
+
+def _norms(module: nn.Module) -> list[Any]:
+    found = [part for part in module.modules() if isinstance(part, _BatchNorm)]
+    return [part for part in found if part.running_mean is not None]
+
+
+def _settle(module: nn.Module, probe: Tensor) -> None:
+    # Only the norms are put into training mode: momentum 1 makes them keep this batch's statistics.
+    norms = _norms(module)
+    momenta = [(part, part.momentum) for part in norms]
+    modes = [(part, part.training) for part in module.modules()]
+    try:
+        module.eval()
+        for part in norms:
+            part.training, part.momentum = True, 1.0
+        module(probe)
+    finally:
+        for part, training in modes:
+            part.training = training
+        for part, momentum in momenta:
+            part.momentum = momentum

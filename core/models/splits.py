@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from core.errors import NeedsNotMet
-from core.models.graphs import Halves, graph_proposals
+from core.models.graphs import Halves, graph_proposals, weighted_sum
 from core.models.layouts import Features, Layout, layout_of
 from core.models.misfits import MISFITS
 
@@ -50,7 +50,7 @@ class Split:
         return self.rest(self.layout.write(features))
 
 
-def split_of(module: nn.Module, probe: Tensor) -> Split:
+def split_of(module: nn.Module, probe: Tensor, *, whole: Tensor | None = None) -> Split:
     """Return a split of `module` whose halves reproduce its logits and whose map is alive.
 
     A map with a single position is returned only where no other cut works.
@@ -58,12 +58,14 @@ def split_of(module: nn.Module, probe: Tensor) -> Split:
     Args:
         module: A frozen network in eval mode.
         probe: (2, C, *S) inputs of the size that will be used, not constant.
+        whole: What `module` gives for `probe`, where that is known already.
 
     Raises:
         NeedsNotMet: No cut gives a feature map on which the class score depends, with the reasons.
     """
-    with torch.no_grad():
-        whole = module(probe)
+    if whole is None:
+        with torch.no_grad():
+            whole = module(probe)
     reasons: list[str] = []
     single: Split | None = None
     for where, halves in _proposals(module, probe):
@@ -106,17 +108,10 @@ def _checked(
         logits = split.head(Features(leaf, features.rest))
         if not float((logits.detach() - whole).abs().max()) <= 1e-3 * scale:
             raise NeedsNotMet("its two halves do not add up to the whole network")
-        (gradient,) = torch.autograd.grad(_objective(logits), leaf, allow_unused=True)
+        (gradient,) = torch.autograd.grad(weighted_sum(logits), leaf, allow_unused=True)
     if gradient is None or not float(gradient.abs().max()) > 0:
         raise NeedsNotMet("the class score does not depend on the positions of its feature map")
     return split, leaf[0, 0].numel()
-
-
-def _objective(logits: Tensor) -> Tensor:
-    # The plain sum would do, but heads that sum to a constant would then look dead.
-    classes = logits.shape[1]
-    weights = torch.linspace(1, -1, classes, dtype=logits.dtype, device=logits.device)
-    return (logits * weights).sum()
 
 
 def _proposals(

@@ -1,0 +1,271 @@
+"""The command line. Nothing heavy is imported before a command needs it: help must be instant."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from core.answers import Explanation
+    from core.engine import Engine
+
+USAGE, INTERRUPTED = 2, 130
+
+app = typer.Typer(
+    name="whylens",
+    help="See why an image classifier decides as it does.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@contextmanager
+def _one_sentence() -> Iterator[None]:
+    from core.errors import CoreError
+
+    try:
+        yield
+    except CoreError as exc:
+        typer.echo(f"whylens: {exc}", err=True)
+        raise typer.Exit(1) from exc
+
+
+@app.command()
+def explain(
+    images: Annotated[list[Path], typer.Argument(help="Photos: PNG, JPEG, WEBP, BMP or GIF.")],
+    model: Annotated[str, typer.Option(help="A timm name, torchvision:NAME or a checkpoint.")],
+    method: Annotated[str, typer.Option(help="Method, or several joined by commas.")],
+    target: Annotated[
+        str | None, typer.Option(help="Class to explain, index or label; default: predicted.")
+    ] = None,
+    versus: Annotated[str | None, typer.Option(help="Explain target rather than this.")] = None,
+    quantity: Annotated[str, typer.Option(help="logit or probability.")] = "logit",
+    param: Annotated[list[str] | None, typer.Option(help="Parameter as name=value.")] = None,
+    seed: Annotated[int, typer.Option(help="For methods that draw random numbers.")] = 0,
+    out: Annotated[Path, typer.Option(help="Folder to write into.")] = Path("out"),
+) -> None:
+    """Explain photos and write pictures, raw values and manifests."""
+    with _one_sentence():
+        from core.engine import Engine
+
+        names = [name.strip() for name in method.split(",") if name.strip()]
+        engine = Engine()
+        for name in names:
+            engine.registry.explainer(name)
+        jobs = _Jobs(engine, names, _params(engine, names, param or []), out)
+        jobs.run(images, model, target, versus, quantity, seed)
+
+
+class _Jobs:
+    """All photos by all methods, with progress on stderr."""
+
+    def __init__(
+        self, engine: Engine, names: list[str], params: dict[str, dict[str, str]], out: Path
+    ) -> None:
+        self.engine, self.names, self.params, self.out = engine, names, params, out
+
+    def run(
+        self,
+        images: list[Path],
+        model: str,
+        target: str | None,
+        versus: str | None,
+        quantity: str,
+        seed: int,
+    ) -> None:
+        from core.answers import Question
+        from core.errors import BadInput
+        from core.images import read_photo
+        from core.models.labels import class_index
+        from rich.console import Console
+        from rich.progress import Progress, TimeRemainingColumn
+
+        if quantity not in ("logit", "probability"):
+            raise BadInput("A quantity is logit or probability; for a contrast give --versus.")
+        many = len(images) > 1
+        console = Console(stderr=True)
+        with Progress(
+            *Progress.get_default_columns()[:-1], TimeRemainingColumn(), console=console
+        ) as bar:
+            loading = bar.add_task(f"loading {model}", total=1)
+            card = self.engine.card(
+                model, progress=lambda f, said: bar.update(loading, completed=f, description=said)
+            )
+            bar.update(loading, completed=1)
+            index = class_index(target, card.labels) if target is not None else None
+            other = class_index(versus, card.labels) if versus is not None else None
+            for image in images:
+                try:
+                    data = image.read_bytes()
+                except OSError as exc:
+                    raise BadInput(f"{image} cannot be read: {exc.strerror}.") from exc
+                question = Question(
+                    model=model,
+                    pixels=read_photo(data).pixels,
+                    target=index,
+                    quantity="contrast" if other is not None else quantity,  # type: ignore[arg-type]
+                    versus=other,
+                    seed=seed,
+                )
+                folder = self.out / image.stem if many else self.out
+                for name in self.names:
+                    task = bar.add_task(f"{image.name}: {name}", total=1)
+                    answer = self._answer(
+                        question, name, lambda f, t=task: bar.update(t, completed=f)
+                    )
+                    self._write(folder, answer, image)
+
+    def _answer(self, question: Any, name: str, advance: Any) -> Explanation:
+        answer = None
+        work = self.engine.explain(question, name, self.params[name])
+        try:
+            for answer in work:
+                advance(answer.fraction)
+        except KeyboardInterrupt:
+            # What is there is kept: the manifest says that it is partial.
+            if answer is None:
+                raise
+            typer.echo(f"Stopped at {answer.fraction:.0%}; the partial map is kept.", err=True)
+            self.stopped = answer
+        assert answer is not None  # noqa: S101 - an explainer yields at least once
+        return answer
+
+    stopped: Explanation | None = None
+
+    def _write(self, folder: Path, answer: Explanation, image: Path) -> None:
+        from core.bundle import bundle_files, write_files
+
+        for path in write_files(folder, bundle_files(answer, source=str(image))):
+            typer.echo(path)
+        if self.stopped is not None:
+            raise typer.Exit(INTERRUPTED)
+
+
+def _params(engine: Engine, names: list[str], given: list[str]) -> dict[str, dict[str, str]]:
+    from core.errors import InvalidParameter
+
+    pairs = {}
+    for text in given:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise InvalidParameter(f"--param takes name=value, not {text!r}.")
+        pairs[key.strip()] = value.strip()
+    fields = {name: engine.registry.explainer(name).Params.model_fields for name in names}
+    for key in pairs:
+        if not any(key in known for known in fields.values()):
+            known = sorted({field for known in fields.values() for field in known})
+            raise InvalidParameter(
+                f"None of these methods has a parameter {key!r}; known: {', '.join(known) or 'none'}."
+            )
+    return {
+        name: {key: value for key, value in pairs.items() if key in known}
+        for name, known in fields.items()
+    }
+
+
+@app.command()
+def plugins(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,  # noqa: FBT002
+) -> None:
+    """List explainers, their owners, and every problem."""
+    with _one_sentence():
+        from core.registry import load_registry
+
+        registry = load_registry()
+        found = [
+            {
+                "name": name,
+                "title": entry.explainer.title,
+                "family": entry.explainer.family,
+                "plugin": entry.plugin,
+                "distribution": entry.distribution,
+                "version": entry.version,
+                "needs": sorted(need.name for need in entry.explainer.needs),
+                "summary": entry.explainer.summary,
+            }
+            for name, entry in registry.entries.items()
+        ]
+        problems = [
+            {
+                "stage": p.stage,
+                "plugin": p.plugin,
+                "distribution": p.distribution,
+                "message": p.message,
+            }
+            for p in registry.problems
+        ]
+        if as_json:
+            typer.echo(json.dumps({"explainers": found, "problems": problems}, indent=2))
+            return
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table("Name", "Title", "Family", "Owner", "Needs")
+        for row in found:
+            owner = f"{row['distribution']} {row['version']}"
+            needs = ", ".join(row["needs"]).lower().replace("_", " ")
+            table.add_row(str(row["name"]), str(row["title"]), str(row["family"]), owner, needs)
+        Console().print(table)
+        for problem in problems:
+            typer.echo(
+                f"Problem: {problem['plugin']} of {problem['distribution']}: {problem['message']}",
+                err=True,
+            )
+
+
+@app.command()
+def models(
+    pattern: Annotated[str, typer.Argument(help="Part of a name, or a pattern with *.")] = "",
+) -> None:
+    """List local checkpoints and timm names with pretrained weights."""
+    from fnmatch import fnmatch
+
+    with _one_sentence():
+        from core.errors import UnknownName
+        from core.models.checkpoints import checkpoint_folders
+        from core.models.names import timm_names
+
+        glob = pattern if "*" in pattern else f"*{pattern}*"
+        known = [*checkpoint_folders(), *sorted(timm_names())]
+        found = [name for name in known if fnmatch(name, glob)]
+        if not found:
+            raise UnknownName.among("model", pattern, known)
+        typer.echo("\n".join(found))
+
+
+@app.command()
+def demo(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port.")] = 7860,
+) -> None:
+    """Serve the page."""
+    _demo_module().main(host=host, port=port)
+
+
+def _demo_module() -> Any:
+    import importlib
+
+    return importlib.import_module("demo")
+
+
+def main() -> None:
+    """Run the command line; Ctrl-C ends it with the usual code."""
+    # The same folder first as for `python demo.py`: a bare checkout needs no installation.
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    try:
+        app()
+    except KeyboardInterrupt:
+        raise SystemExit(INTERRUPTED) from None
+
+
+if __name__ == "__main__":
+    main()
