@@ -80,7 +80,7 @@ class ByteLRU(Generic[K, V]):
         with self._lock:
             self._values.pop(key, None)
 
-    def keys(self) -> list[K]:
+    def kept(self) -> list[K]:
         """Return the kept keys, longest unused first."""
         with self._lock:
             return list(self._values)

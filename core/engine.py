@@ -64,7 +64,7 @@ class Engine:
         self.batch_size = batch_size
         self._slots = threading.BoundedSemaphore(slots or max(1, (os.cpu_count() or 2) // 2))
         self._patience = patience
-        budget = model_bytes or int(os.environ.get(MODEL_BYTES_VARIABLE, 3_000_000_000))
+        budget = model_bytes or int(os.environ.get(MODEL_BYTES_VARIABLE, "3000000000"))
         self.models: ByteLRU[str, Backbone] = ByteLRU(budget, lambda b: b.bytes)
         self._traces: ByteLRU[tuple[str, str], tuple[Trace, View | None]] = ByteLRU(
             256_000_000, lambda item: item[0].bytes
@@ -208,10 +208,7 @@ class Engine:
             if isinstance(answer, Heatmap | Examples | Prototypes):
                 yield Partial(answer, 1.0)
                 return
-            for partial in answer:
-                if not isinstance(partial, Partial):
-                    raise TypeError(f"it yielded a {type(partial).__name__}, not a Partial")
-                yield partial
+            yield from map(_partial, answer)
         except CoreError:
             raise
         except Exception as exc:
@@ -239,6 +236,12 @@ class Engine:
             yield
         finally:
             self._slots.release()
+
+
+def _partial(yielded: object) -> Partial:
+    if not isinstance(yielded, Partial):
+        raise TypeError(f"it yielded a {type(yielded).__name__}, not a Partial")
+    return yielded
 
 
 def _params(explainer: Explainer[Any], given: Mapping[str, object]) -> Params:

@@ -34,6 +34,8 @@ _DAMAGE = (
 # busy for minutes. Cameras and image programs stay below a tenth of each.
 _PNG_CHUNKS, _JPEG_SEGMENTS, _JPEG_SCANS, _GIF_BLOCKS = 10_000, 256, 24, 4_000
 _BMP_RUNS = 1_000_000  # bytes of a run-length coded BMP, likewise stepped through in Python
+_JPEG_LOOSE = 10_000  # bytes between segments, which Pillow steps through one by one
+_JPEG_SEGMENT = re.compile(rb"\xff[\xc0-\xc7\xc9-\xcf\xda-\xef\xfe]")
 # In entropy-coded data a marker is 0xFF and anything but 0, a restart or a fill byte.
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _BAND = 1 << 20  # pixels converted at a time, so that no second copy of a large photo is held
@@ -205,16 +207,20 @@ def _png_crowded(data: bytes) -> bool:
 
 
 def _jpeg_crowded(data: bytes) -> bool:
-    # To the end of the first picture; phones append a second one, or a film.
-    position, segments, scans = 2, 0, 0
-    while segments <= _JPEG_SEGMENTS and scans <= _JPEG_SCANS:
-        found = _JPEG_MARKER.search(data, position)
-        if found is None or data[found.start() + 1] == 0xD9:
-            return False
-        scans += data[found.start() + 1] == 0xDA
+    # As Pillow steps to the first scan, and from there as libjpeg does to the end of the first
+    # picture; phones append a second one, or a film.
+    position, segments, scans, loose = 2, 0, 0, 0
+    while segments <= _JPEG_SEGMENTS and scans <= _JPEG_SCANS and loose <= _JPEG_LOOSE:
+        found = (_JPEG_MARKER if scans else _JPEG_SEGMENT).search(data, position)
+        if not scans:
+            loose += (found.start() if found else len(data)) - position
+        if found is None or found.group() == b"\xff\xd9":
+            return loose > _JPEG_LOOSE
+        scans += found.group() == b"\xff\xda"
         segments += 1
         position = found.end()
-        position += max(2, int.from_bytes(data[position : position + 2], "big"))
+        if found.group() != b"\xff\x01":  # stands alone
+            position += max(2, int.from_bytes(data[position : position + 2], "big"))
     return True
 
 
@@ -222,14 +228,24 @@ def _gif_crowded(data: bytes) -> bool:
     palette = 3 * (2 << (data[10] & 7)) if len(data) > 10 and data[10] & 0x80 else 0
     position, blocks = 13 + palette, 0
     while position < len(data) and blocks <= _GIF_BLOCKS:
-        if data[position] == 0x2C:  # the first frame; the next ones are never looked at
+        kind, label = data[position], data[position + 1 : position + 2]
+        if kind in b",;":  # the first frame; the next ones are never looked at
             return False
-        position += 2 if data[position] == 0x21 else 1
         blocks += 1
-        while position < len(data) and data[position] and blocks <= _GIF_BLOCKS:
-            position += 1 + data[position]
-            blocks += 1
         position += 1
+        if kind != ord("!"):
+            continue
+        position += 1
+        # Pillow reads these blocks of an extension whether or not they are its end.
+        netscape = label == b"\xff" and data[position + 1 : position + 12] == b"NETSCAPE2.0"
+        forced = 0 if label == b"\xfe" else 1 + netscape
+        while position < len(data) and blocks <= _GIF_BLOCKS:
+            size = data[position]
+            blocks += 1
+            position += 1 + size
+            if not size and forced <= 0:
+                break
+            forced -= 1
     return blocks > _GIF_BLOCKS
 
 

@@ -146,11 +146,11 @@ def colour_stops(name: str, *, diverges: bool, count: int = 9) -> list[str]:
 
 
 @cache
-def _table(name: str, diverges: bool) -> Pixels:  # noqa: FBT001 - private
+def _table(name: str, diverges: bool) -> Pixels:
     if name not in _COLOURS:
         raise InvalidParameter(f"There are the colours {', '.join(_COLOURS)}; not {name!r}.")
     table = np.asarray(Colormap(_COLOURS[name][1 if diverges else 0])(np.linspace(0, 1, 256)))
-    fixed = np.rint(table[:, :3] * 255).astype(np.uint8)
+    fixed: Pixels = np.rint(table[:, :3] * 255).astype(np.uint8)
     fixed.setflags(write=False)
     return fixed
 

@@ -6,7 +6,6 @@ a `Subject` adds the target. Nothing here knows a method.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 

@@ -57,7 +57,8 @@ def squared_distances(features: Tensor) -> Tensor:
         features: (K, D) float64.
     """
     distances = torch.cdist(features, features).square()
-    return distances / distances.median().clamp_min(1e-12)
+    scaled: Tensor = distances / distances.median().clamp_min(1e-12)
+    return scaled
 
 
 def fitted(distances: Tensor, trend: Tensor, scores: Tensor, control: Tensor) -> Surrogate:
@@ -104,7 +105,8 @@ def fitted(distances: Tensor, trend: Tensor, scores: Tensor, control: Tensor) ->
 
 
 def _solved(root: Tensor, right: Tensor) -> Tensor:
-    return torch.linalg.solve_triangular(root, right, upper=False)
+    solved: Tensor = torch.linalg.solve_triangular(root, right, upper=False)
+    return solved
 
 
 def rank_agreement(one: Tensor, others: Tensor) -> Tensor:
@@ -129,4 +131,5 @@ def _ranks(values: Tensor) -> Tensor:
     _, place, counts = values.unique(return_inverse=True, return_counts=True)
     middle = counts.cumsum(0).double() - counts.double() / 2
     ranks = middle[place]
-    return ranks - ranks.mean()
+    centred: Tensor = ranks - ranks.mean()
+    return centred

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from core.errors import BadInput
-from core.images import photo_of, read_photo
+from core.images import ImageLimits, photo_of, read_photo
 
 HEIGHT, WIDTH = 40, 56
 
@@ -310,3 +310,28 @@ def test_a_photo_of_an_array_is_a_read_only_copy():
     assert photo != photo_of(patches())
     with pytest.raises(BadInput, match="at least 8 x 8"):
         photo_of(np.zeros((7, 9, 3), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("data", "limits", "message"),
+    [
+        (b"", {}, r"file is empty\. Choose"),
+        (bytes(2001), {"bytes": 2000}, r"up to 0 MB are read\. Save it smaller"),
+        (bytes(12_000_001), {}, r"has 12\.0 MB; up to 12 MB are read\. Save it smaller"),
+        (png(6000, 5001, 1, 0), {}, r"6000 x 5001 pixels; up to 30 million are read\. Save it"),
+        (png(12001, 8, 1, 0), {}, r"side of 12001 pixels is too long; up to 12000 are read\. Crop"),
+        (png(7, 7, 8, 2), {}, r"7 x 7 pixels; at least 8 x 8 are needed .* Choose a larger one"),
+        (png(7, 900, 8, 2), {}, r"7 x 900 pixels; at least 8 x 8 are needed"),
+        (encoded(picture(), "WEBP"), {"memory": 9999}, r"as WEBP up to .* Save it smaller"),
+        (encoded(picture(), "JPEG", progressive=True), {"memory": 9999}, r"progressive JPEG up"),
+    ],
+)  # fmt: skip
+def test_each_limit_is_named_with_a_remedy(data, limits, message):
+    with pytest.raises(BadInput, match=message):
+        read_photo(data, limits=ImageLimits(**limits))
+
+
+@pytest.mark.parametrize("size", [(8, 8), (8, 5000), (5000, 8), (12000, 8)])
+def test_small_and_elongated_photos_are_read(size, rng):
+    noise = rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    assert off(read_photo(encoded(Image.fromarray(noise), "PNG")), noise) == 0

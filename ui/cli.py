@@ -81,12 +81,13 @@ class _Jobs:
         quantity: str,
         seed: int,
     ) -> None:
+        from rich.console import Console
+        from rich.progress import Progress, TimeRemainingColumn
+
         from core.answers import Question
         from core.errors import BadInput
         from core.images import read_photo
         from core.models.labels import class_index
-        from rich.console import Console
-        from rich.progress import Progress, TimeRemainingColumn
 
         if quantity not in ("logit", "probability"):
             raise BadInput("A quantity is logit or probability; for a contrast give --versus.")
@@ -163,7 +164,8 @@ def _params(engine: Engine, names: list[str], given: list[str]) -> dict[str, dic
         if not any(key in known for known in fields.values()):
             known = sorted({field for known in fields.values() for field in known})
             raise InvalidParameter(
-                f"None of these methods has a parameter {key!r}; known: {', '.join(known) or 'none'}."
+                f"None of these methods has a parameter {key!r}; they have: "
+                f"{', '.join(known) or 'none'}."
             )
     return {
         name: {key: value for key, value in pairs.items() if key in known}
@@ -173,7 +175,7 @@ def _params(engine: Engine, names: list[str], given: list[str]) -> dict[str, dic
 
 @app.command()
 def plugins(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,  # noqa: FBT002
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List explainers, their owners, and every problem."""
     with _one_sentence():

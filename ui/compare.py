@@ -131,12 +131,6 @@ def _runner(session: Session) -> Callable[..., Iterator[Any]]:
         scaling: str,
         request: gr.Request | None = None,
     ) -> Iterator[Any]:
-        """Return the maps of several methods for one photo.
-
-        Args:
-            photo: The picture to explain.
-            methods: Names of the methods.
-        """
         with said_to_visitor():
             asked = session.question(photo, model, target, quantity, versus)
             style = Style(colours, opacity)
@@ -161,6 +155,10 @@ def _runner(session: Session) -> Callable[..., Iterator[Any]]:
             done = f"Done: {len(answers)} methods in {words.duration(total)}."
             yield gr.skip(), gr.skip(), " ".join([done, *problems])
 
+    compare.__doc__ = (
+        "Return the maps of several methods for one photo.\n\n"
+        "Args:\n    photo: The picture to explain.\n    methods: Names of the methods."
+    )
     return compare
 
 
@@ -228,6 +226,12 @@ def _kept(session: Session, request: gr.Request, methods: list[str]) -> list[Exp
 
 
 def redraw_of(session: Session) -> Callable[..., Any]:
+    """Return the handler that draws a visitor's kept answers anew, without computing them.
+
+    Args:
+        session: Engine and shelf.
+    """
+
     def redraw(
         colours: str, opacity: float, methods: list[str], scaling: str, request: gr.Request
     ) -> Any:

@@ -2,50 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from gradio.components import Component
 
-from core.answers import ModelCard
 from core.engine import Engine
-from core.errors import CoreError
 from core.explainer import Explainer
 from core.registry import Registry
-from core.render import Style, colour_names
-from core.results import Heatmap
+from core.render import colour_names
 from ui import words
-from ui.compare import Compare, build_compare, redraw_of, ticked_first
-from ui.panel import Look, Panel, Question, build_panel, drawn, slug
-from ui.photo_input import PhotoInput
-from ui.session import (
-    PREDICTED,
-    QUANTITIES,
-    RUNNER_UP,
-    Session,
-    first_model,
-    model_choices,
-    said_to_visitor,
-    untrained_banner,
-    visitor,
-)
+from ui.compare import Compare, build_compare
+from ui.panel import Look, Panel, Question, build_panel, slug
+from ui.photo_input import photo_input
+from ui.session import PREDICTED, QUANTITIES, RUNNER_UP, Session, model_choices
 from ui.shelf import Shelf
+from ui.wiring import COMPARE, PLUGINS, Left, Parts, wire
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples" / "photos"
 GROUPED_ABOVE = 8
-COMPARE, PLUGINS = "compare", "plugins"
-
-# Keeps the address in step with what is shown, so that it can be shared.
-ADDRESS_JS = """(model, target) => {
-  const url = new URL(window.location);
-  url.searchParams.set('model', model || '');
-  url.searchParams.set('target', target || 'predicted');
-  window.history.replaceState({}, '', url);
-}"""
-TAB_JS = "() => {{ const url = new URL(window.location); url.searchParams.set('method', '{tab}'); window.history.replaceState({{}}, '', url); }}"
 
 
 def build_page(engine: Engine, *, shelf: Shelf | None = None) -> gr.Blocks:
@@ -66,16 +42,16 @@ def build_page(engine: Engine, *, shelf: Shelf | None = None) -> gr.Blocks:
         banner = gr.HTML(words.banner("Loading the model ..."), elem_id="banner")
         with gr.Row(elem_classes="wl-columns"):
             with gr.Column(scale=4, min_width=320):
-                question, guesses, card, load = _left()
+                question, left = _left()
             with gr.Column(scale=8, min_width=320):
                 look = _look()
                 tabs, compare, panels = _right(session, question, look)
-        _wire(page, session, question, look, compare, panels, tabs, banner, guesses, card, load)
+        wire(page, Parts(session, banner, question, left, look, tabs, compare, panels))
     return page
 
 
-def _left() -> tuple[Question, Component, Component, Component]:
-    photo = PhotoInput(
+def _left() -> tuple[Question, Left]:
+    photo = photo_input(
         label="Photo",
         sources=["upload", "clipboard", "webcam"],
         elem_id="photo",
@@ -121,7 +97,7 @@ def _left() -> tuple[Question, Component, Component, Component]:
         show_progress="hidden",
         api_visibility="private",
     )
-    return Question(photo, model, target, quantity, versus), guesses, card, load
+    return Question(photo, model, target, quantity, versus), Left(guesses, card, load)
 
 
 def _look() -> Look:
@@ -177,181 +153,3 @@ def _plugins(registry: Registry) -> None:
         if problem.details:
             with gr.Accordion("Traceback", open=False):
                 gr.Code(problem.details, language=None, interactive=False, label=head)
-
-
-def _wire(
-    page: gr.Blocks,
-    session: Session,
-    question: Question,
-    look: Look,
-    compare: Compare,
-    panels: dict[str, Panel],
-    tabs: gr.Tabs,
-    banner: Component,
-    guesses: Component,
-    card: Component,
-    load: Component,
-) -> None:
-    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    of_model: list[Component] = [
-        card,
-        question.target,
-        question.versus,
-        compare.ticks,
-        compare.notice,
-        *(part for panel in panels.values() for part in (panel.notice, panel.run)),
-    ]
-    methods = session.engine.registry.explainers
-    statuses = [compare.status, *(panel.status for panel in panels.values())]
-
-    def opened(request: gr.Request) -> Any:
-        wanted = dict(request.query_params)
-        reason = ""
-        try:
-            name = session.model_name(wanted["model"]) if wanted.get("model") else ""
-            if name:
-                session.engine.card(name)
-        except CoreError as exc:
-            name, reason = "", f"{exc} "
-        if not name:
-            name, why = first_model(session.engine)
-            reason += why
-        known = session.engine.card(name)
-        tab = wanted.get("method", COMPARE)
-        chosen = tab if tab in {COMPARE, PLUGINS, *map(slug, methods)} else COMPARE
-        return (
-            name,
-            _banner(known, reason),
-            gr.Tabs(selected=chosen),
-            *_of_model(known, methods, wanted.get("target", PREDICTED)),
-        )
-
-    def changed(name: str, progress: gr.Progress = gr.Progress()) -> Any:  # noqa: B008 - Gradio's way
-        with said_to_visitor():
-            wanted = session.model_name(name)
-            known = session.engine.card(wanted, progress=lambda f, s: progress(f, desc=s))
-        return _banner(known, ""), *_of_model(known, methods, PREDICTED)
-
-    def predicted(photo: str | None, model: str | None) -> Any:
-        if not photo or not model:
-            return None
-        with said_to_visitor():
-            asked = session.question(photo, model, PREDICTED, "logit", RUNNER_UP)
-            return words.guesses(session.engine.predict(asked))
-
-    def stale() -> list[str]:
-        return ["The question has changed. Press the button to explain again."] * len(statuses)
-
-    first = page.load(opened, None, [question.model, banner, tabs, *of_model], **quiet)
-    for done in (
-        first.then(predicted, [question.photo, question.model], [guesses], **quiet),
-        gr.on(
-            [question.model.input, load.click],
-            changed,
-            [question.model],
-            [banner, *of_model],
-            api_visibility="private",
-            show_progress="full",
-            show_progress_on=[card],
-            trigger_mode="once",
-        ).success(predicted, [question.photo, question.model], [guesses], **quiet),
-    ):
-        done.then(None, [question.model, question.target], None, js=ADDRESS_JS, **quiet)
-    shown = question.photo.change(
-        predicted, [question.photo, question.model], [guesses], api_name="predict",
-        show_progress="hidden",
-    )  # fmt: skip
-    # A new photo is explained at once by what is ticked: the visitor sees maps before any click.
-    shown.success(
-        compare.on_photo,
-        [*question.inputs, *look.inputs, compare.ticks, compare.scaling],
-        [compare.grid, compare.legend, compare.status],
-        concurrency_id="work",
-        **quiet,
-    ).then(compare.pack, [*look.inputs, compare.ticks], [compare.download], **quiet)
-    gr.on(
-        [question.target.input, question.quantity.input, question.versus.input],
-        stale,
-        None,
-        statuses,
-        **quiet,
-    ).then(None, [question.model, question.target], None, js=ADDRESS_JS, **quiet)
-    for tab in tabs.children:
-        if isinstance(tab, gr.Tab):
-            tab.select(None, None, None, js=TAB_JS.format(tab=tab.id), **quiet)
-    gr.on(
-        [look.colours.input, look.opacity.release],
-        _restyle(session, list(panels.values())),
-        [*look.inputs, compare.ticks, compare.scaling],
-        [compare.grid, compare.legend, *(c for p in panels.values() for c in p.shown)],
-        **quiet,
-    )
-
-    def gone(request: gr.Request) -> None:
-        session.shelf.forget(visitor(request))
-
-    page.unload(gone)
-    _endpoints(session)
-
-
-def _restyle(session: Session, panels: list[Panel]) -> Callable[..., Any]:
-    redraw = redraw_of(session)
-
-    def restyle(
-        colours: str, opacity: float, ticks: list[str], scaling: str, request: gr.Request
-    ) -> list[Any]:
-        updates = list(redraw(colours, opacity, ticks, scaling, request))
-        for panel in panels:
-            answer = session.shelf.answer(visitor(request), panel.name)
-            if answer is None or not isinstance(answer.result, Heatmap):
-                updates += [gr.skip(), gr.skip()]
-                continue
-            picture, _, legend = drawn(answer, Style(colours, opacity), session)
-            updates += [picture, legend]
-        return updates
-
-    return restyle
-
-
-def _banner(card: ModelCard, reason: str) -> Component:
-    return _shown(words.banner(reason.strip() if card.trained else untrained_banner(reason)))
-
-
-def _shown(html: str) -> Component:
-    # An empty element would still take its row of space.
-    return gr.HTML(html, visible=bool(html))
-
-
-def _of_model(card: ModelCard, explainers: dict[str, Explainer[Any]], target: str) -> list[Any]:
-    classes = [(f"{label} ({i})", str(i)) for i, label in enumerate(card.labels)]
-    known = target if target.isdecimal() and int(target) < len(classes) else PREDICTED
-    available = {n: e for n, e in explainers.items() if n not in card.unavailable}
-    updates: list[Any] = [
-        words.model_card(card),
-        gr.Dropdown([("the predicted class", PREDICTED), *classes], value=known),
-        gr.Dropdown([("the runner-up", RUNNER_UP), *classes], value=RUNNER_UP),
-        gr.CheckboxGroup(value=ticked_first(available)),
-        _shown(
-            words.unavailable_list({explainers[n].title: r for n, r in card.unavailable.items()})
-        ),
-    ]
-    for name in explainers:
-        reason = card.unavailable.get(name, "")
-        updates += [_shown(words.unavailable(reason)), gr.Button(interactive=not reason)]
-    return updates
-
-
-def _endpoints(session: Session) -> None:
-    def methods() -> list[dict[str, str]]:
-        """Return every method with its title, family and summary."""
-        return [
-            {"name": n, "title": e.title, "family": e.family, "summary": e.summary}
-            for n, e in session.engine.registry.explainers.items()
-        ]
-
-    def models() -> list[str]:
-        """Return the model names that the page offers; other timm names may be typed."""
-        return model_choices()
-
-    gr.api(methods, api_name="methods")
-    gr.api(models, api_name="models")

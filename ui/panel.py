@@ -20,7 +20,6 @@ from ui.controls import controls_of
 from ui.session import Session, said_to_visitor, visitor
 from ui.shelf import on_screen
 
-
 FAILED = "That did not work; the message at the top right says why."
 
 

@@ -14,29 +14,27 @@ from core.errors import BadInput
 from core.images import ImageLimits, Photo, read_photo
 
 
-class PhotoInput(gr.Image):
-    """An image component that hands over the path of the untouched upload.
+def photo_input(**kwargs: Any) -> gr.Image:
+    """Return an image component that hands over the path of the untouched upload.
 
     Gradio's own would open the file first: it drops alpha, saturates 16 bits, ignores colour
-    profiles, and its refusals reach the visitor without a reason.
+    profiles, and its refusals reach the visitor without a reason. A subclass would do as well, but
+    Gradio writes a stub file beside the source of every subclass.
+
+    Args:
+        kwargs: As for gr.Image, but for type, mode and format.
     """
+    component = gr.Image(type="filepath", image_mode=None, format="png", **kwargs)
 
-    is_template = True  # drawn by the front end of gr.Image
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(type="filepath", image_mode=None, format="png", **kwargs)
-
-    def get_config(self, cls: type[Any] | None = None) -> dict[str, Any]:
-        """Return the front end's properties, which Gradio reads off the constructor's signature."""
-        return dict(super().get_config(cls or gr.Image))
-
-    def preprocess(self, payload: Any) -> str | None:
-        """Return the path of the uploaded file, or None."""
+    def untouched(payload: Any) -> str | None:
         if payload is None:
             return None
         if payload.url and payload.url.startswith("data:"):
-            return _saved(payload.url, Path(self.GRADIO_CACHE))
+            return _saved(payload.url, Path(component.GRADIO_CACHE))
         return None if payload.path is None else str(payload.path)
+
+    component.preprocess = untouched
+    return component
 
 
 def _saved(url: str, folder: Path) -> str:
@@ -57,7 +55,7 @@ def photo_at(path: str | None) -> Photo:
     """Return the photo in an uploaded file.
 
     Args:
-        path: As handed over by `PhotoInput`.
+        path: As handed over by `photo_input`.
 
     Raises:
         BadInput: There is none, or it cannot be read; says why.

@@ -60,7 +60,7 @@ class Shelf:
 
     def forget(self, visitor: str) -> None:
         """Forget all answers of a visitor."""
-        for key in self._answers.keys():
+        for key in self._answers.kept():
             if key[0] == visitor:
                 self._answers.forget(key)
 

@@ -48,8 +48,9 @@ def legend(scale: Scale, style: Style, *, note: str = "") -> str:
     middle = f"<span>{0:g}</span>" if diverges else ""
     below = f"<p class='wl-reason'>{escape(note)}</p>" if note else ""
     return (
-        f"<div class='wl-legend'><div class='wl-bar' style='background:linear-gradient(90deg,{stops})'"
-        f" role='img' aria-label='Colour scale from {scale.low:.4g} to {scale.high:.4g}'></div>"
+        "<div class='wl-legend'>"
+        f"<div class='wl-bar' style='background:linear-gradient(90deg,{stops})' role='img'"
+        f" aria-label='Colour scale from {scale.low:.4g} to {scale.high:.4g}'></div>"
         f"<div class='wl-ticks'><span>{scale.low:.4g}</span>{middle}<span>{scale.high:.4g}</span>"
         f"</div><div class='wl-unit'>{escape(scale.unit)}</div>{below}</div>"
     )

@@ -1,0 +1,264 @@
+"""The page's events: what happens when it opens, and when photo, model, target or look change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+
+from core.answers import ModelCard
+from core.errors import CoreError
+from core.explainer import Explainer
+from core.render import Style
+from core.results import Heatmap
+from ui import words
+from ui.compare import Compare, redraw_of, ticked_first
+from ui.panel import Look, Panel, Question, drawn, slug
+from ui.session import (
+    PREDICTED,
+    RUNNER_UP,
+    Session,
+    first_model,
+    model_choices,
+    said_to_visitor,
+    untrained_banner,
+    visitor,
+)
+
+COMPARE, PLUGINS = "compare", "plugins"
+
+# Keeps the address in step with what is shown, so that it can be shared.
+ADDRESS_JS = """(model, target) => {
+  const url = new URL(window.location);
+  url.searchParams.set('model', model || '');
+  url.searchParams.set('target', target || 'predicted');
+  window.history.replaceState({}, '', url);
+}"""
+TAB_JS = """() => {{
+  const url = new URL(window.location);
+  url.searchParams.set('method', '{tab}');
+  window.history.replaceState({{}}, '', url);
+}}"""
+
+
+@dataclass(frozen=True)
+class Left:
+    """The components of the left side beside those of the question."""
+
+    guesses: Component
+    card: Component
+    load: Component
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Everything on the page that events read or write."""
+
+    session: Session
+    banner: Component
+    question: Question
+    left: Left
+    look: Look
+    tabs: gr.Tabs
+    compare: Compare
+    panels: Mapping[str, Panel]
+
+
+STALE = "The question has changed. Press the button to explain again."
+QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+
+
+def wire(page: gr.Blocks, parts: Parts) -> None:
+    """Connect all that is not inside a single tab.
+
+    Args:
+        page: The open page.
+        parts: Its components.
+    """
+    session, question, compare = parts.session, parts.question, parts.compare
+    asked, address = [question.photo, question.model], [question.model, question.target]
+    ticked = [*parts.look.inputs, compare.ticks]
+    panels = list(parts.panels.values())
+    statuses = [compare.status, *(panel.status for panel in panels)]
+    of_model: list[Component] = [
+        parts.left.card,
+        question.target,
+        question.versus,
+        compare.ticks,
+        compare.notice,
+        *(part for panel in panels for part in (panel.notice, panel.run)),
+    ]
+    first = page.load(
+        _opened(session), None, [question.model, parts.banner, parts.tabs, *of_model], **QUIET
+    )
+    other_model = gr.on(
+        [question.model.input, parts.left.load.click],
+        _model_changed(session),
+        [question.model],
+        [parts.banner, *of_model],
+        api_visibility="private",
+        show_progress="full",
+        show_progress_on=[parts.left.card],
+        trigger_mode="once",
+    )
+    other_model.success(lambda: [STALE] * len(statuses), None, statuses, **QUIET)
+    predict = _predicted(session)
+    other_photo = question.photo.change(
+        predict, asked, [parts.left.guesses], api_name="predict", show_progress="hidden"
+    )
+    predictions = [
+        event.success(predict, asked, [parts.left.guesses], **QUIET)
+        for event in (first, other_model)
+    ]
+    for event in predictions:
+        event.then(None, address, None, js=ADDRESS_JS, **QUIET)
+    # What is ticked explains a new photo or model at once: maps before any click.
+    for event in (other_photo, *predictions):
+        event.success(
+            compare.on_photo,
+            [*question.inputs, *ticked, compare.scaling],
+            [compare.grid, compare.legend, compare.status],
+            concurrency_id="work",
+            **QUIET,
+        ).then(compare.pack, ticked, [compare.download], **QUIET)
+    gr.on(
+        [question.target.input, question.quantity.input, question.versus.input],
+        lambda: [STALE] * len(statuses),
+        None,
+        statuses,
+        **QUIET,
+    ).then(None, address, None, js=ADDRESS_JS, **QUIET)
+    for tab in parts.tabs.children:
+        if isinstance(tab, gr.Tab):
+            tab.select(None, None, None, js=TAB_JS.format(tab=tab.id), **QUIET)
+    gr.on(
+        [parts.look.colours.input, parts.look.opacity.release],
+        _restyle(session, panels),
+        [*ticked, compare.scaling],
+        [compare.grid, compare.legend, *(part for panel in panels for part in panel.shown)],
+        **QUIET,
+    )
+
+    def gone(request: gr.Request) -> None:
+        session.shelf.forget(visitor(request))
+
+    page.unload(gone)
+    _endpoints(session)
+
+
+def _opened(session: Session) -> Callable[..., Any]:
+    methods = session.engine.registry.explainers
+
+    def opened(request: gr.Request) -> Any:
+        wanted = dict(request.query_params)
+        name, reason = "", ""
+        if wanted.get("model"):
+            try:
+                name = session.model_name(wanted["model"])
+                session.engine.card(name)
+            except CoreError as exc:
+                name, reason = "", f"{exc} "
+        if not name:
+            name, why = first_model(session.engine)
+            reason += why
+        card = session.engine.card(name)
+        tab = wanted.get("method", COMPARE)
+        chosen = tab if tab in {COMPARE, PLUGINS, *map(slug, methods)} else COMPARE
+        target = wanted.get("target", PREDICTED)
+        return (
+            name,
+            _banner(card, reason),
+            gr.Tabs(selected=chosen),
+            *_of_model(card, methods, target),
+        )
+
+    return opened
+
+
+def _model_changed(session: Session) -> Callable[..., Any]:
+    def changed(name: str, progress: gr.Progress = gr.Progress()) -> Any:  # noqa: B008
+        with said_to_visitor():
+            wanted = session.model_name(name)
+            card = session.engine.card(wanted, progress=lambda f, s: progress(f, desc=s))
+            return _banner(card, ""), *_of_model(
+                card, session.engine.registry.explainers, PREDICTED
+            )
+
+    return changed
+
+
+def _predicted(session: Session) -> Callable[..., Any]:
+    def predicted(photo: str | None, model: str | None) -> Any:
+        if not photo or not model:
+            return None
+        with said_to_visitor():
+            asked = session.question(photo, model, PREDICTED, "logit", RUNNER_UP)
+            return words.guesses(session.engine.predict(asked))
+
+    return predicted
+
+
+def _restyle(session: Session, panels: list[Panel]) -> Callable[..., Any]:
+    redraw = redraw_of(session)
+
+    def restyle(
+        colours: str, opacity: float, ticks: list[str], scaling: str, request: gr.Request
+    ) -> list[Any]:
+        updates = list(redraw(colours, opacity, ticks, scaling, request))
+        for panel in panels:
+            answer = session.shelf.answer(visitor(request), panel.name)
+            if answer is None or not isinstance(answer.result, Heatmap):
+                updates += [gr.skip(), gr.skip()]
+                continue
+            picture, _, legend = drawn(answer, Style(colours, opacity), session)
+            updates += [picture, legend]
+        return updates
+
+    return restyle
+
+
+def _banner(card: ModelCard, reason: str) -> Component:
+    return _shown(words.banner(reason.strip() if card.trained else untrained_banner(reason)))
+
+
+def _shown(html: str) -> Component:
+    # An empty element would still take its row of space.
+    return gr.HTML(html, visible=bool(html))
+
+
+def _of_model(card: ModelCard, explainers: dict[str, Explainer[Any]], target: str) -> list[Any]:
+    classes = [(f"{label} ({i})", str(i)) for i, label in enumerate(card.labels)]
+    known = target if target.isdecimal() and int(target) < len(classes) else PREDICTED
+    available = {n: e for n, e in explainers.items() if n not in card.unavailable}
+    updates: list[Any] = [
+        words.model_card(card),
+        gr.Dropdown([("the predicted class", PREDICTED), *classes], value=known),
+        gr.Dropdown([("the runner-up", RUNNER_UP), *classes], value=RUNNER_UP),
+        gr.CheckboxGroup(value=ticked_first(available)),
+        _shown(
+            words.unavailable_list({explainers[n].title: r for n, r in card.unavailable.items()})
+        ),
+    ]
+    for name in explainers:
+        reason = card.unavailable.get(name, "")
+        updates += [_shown(words.unavailable(reason)), gr.Button(interactive=not reason)]
+    return updates
+
+
+def _endpoints(session: Session) -> None:
+    def methods() -> list[dict[str, str]]:
+        """Return every method with its title, family and summary."""
+        return [
+            {"name": n, "title": e.title, "family": e.family, "summary": e.summary}
+            for n, e in session.engine.registry.explainers.items()
+        ]
+
+    def models() -> list[str]:
+        """Return the model names that the page offers; other timm names may be typed."""
+        return model_choices()
+
+    gr.api(methods, api_name="methods")
+    gr.api(models, api_name="models")
