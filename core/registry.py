@@ -173,7 +173,8 @@ class _Loader:
         ok, _ = self._stage("register", item, lambda: self._register(item, plugin))
         if not ok:
             # A plugin that fails validation stays half registered and would still answer.
-            self.manager.unregister(plugin)
+            if self.manager.is_registered(plugin):
+                self.manager.unregister(plugin)
             return
         ok, offered = self._stage("hook", item, lambda: self._offered(plugin))
         if not ok:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 # The promise is 0.999; the estimate is itself uncertain, so it must clear a higher bar.
 REQUIRED = 0.9995
+PASSES = 2
 FIRST, ROUND, DRAWS = 48, 16, 64
 # Buffers of eight pictures stay below the size at which glibc returns memory after every layer.
 PIECE = 8
@@ -148,7 +149,7 @@ def _fast(questions: _Questions, checks: dict[str, float]) -> Iterator[Partial]:
     generator = questions.subject.generator()
     at_random: list[int] = torch.randperm(count, generator=generator).tolist()
     chosen = control = at_random[:FIRST]
-    weights, fraction, expected = None, 0.0, count
+    weights, fraction, expected, passed = None, 0.0, count, 0
     while True:
         for asked in questions.ask(chosen):
             checks = {**checks, "channels asked": float(asked)}
@@ -165,7 +166,8 @@ def _fast(questions: _Questions, checks: dict[str, float]) -> Iterator[Partial]:
         weights = outcomes.mean(1)
         agreement = _agreement(maps, weights, outcomes)
         checks = {**checks, "rank agreement": agreement}
-        if agreement >= REQUIRED:
+        passed = passed + 1 if agreement >= REQUIRED else 0
+        if passed >= PASSES:
             yield Partial(questions.heat(weights, checks, _note(asked, count, agreement)), 1.0)
             return
         # The error falls about as one over the root of the channels asked.

@@ -31,7 +31,11 @@ def _is_local(address: object) -> bool:
 
 @pytest.fixture(autouse=True, scope="session")
 def _socket_guard():
-    connect, connect_ex, lookup = socket.socket.connect, socket.socket.connect_ex, socket.getaddrinfo
+    connect, connect_ex, lookup = (
+        socket.socket.connect,
+        socket.socket.connect_ex,
+        socket.getaddrinfo,
+    )
 
     def guarded(original):
         def call(self, address):
@@ -111,7 +115,9 @@ def squeezenet(squeezenet_checkpoints):
 class GapNet(nn.Module):
     """Convolution, ReLU, average, linear: everything about it is known in closed form."""
 
-    def __init__(self, *, axes: int = 2, channels: int = 3, width: int = 4, classes: int = 3) -> None:
+    def __init__(
+        self, *, axes: int = 2, channels: int = 3, width: int = 4, classes: int = 3
+    ) -> None:
         super().__init__()
         conv = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}[axes]
         self.axes = axes
