@@ -133,6 +133,18 @@ class Subject:
         """The target score of the input."""
         return float(self.target.score(self.trace.logits)[0])
 
+    @cached_property
+    def rounding(self) -> float:
+        """Differences of the target score up to this are rounding, not evidence.
+
+        The same input in another batch takes another order of sums: its float32 logits then differ
+        by a few units in their last place, here up to 32, and the score by what they carry over.
+        """
+        logits = self.trace.logits
+        carried = 32 * float(logits.abs().max()) * float(self.target_row.abs().sum())
+        kind = torch.finfo(logits.dtype)
+        return kind.eps * (carried + abs(self.score)) + kind.tiny
+
     @property
     def unit(self) -> str:
         """What one unit of the score is."""

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-TAILS = 5
 _LENGTHS = (0.25, 0.5, 1.0, 2.0, 4.0)
 _NOISES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 
@@ -47,11 +46,7 @@ class Surrogate:
         block.diagonal().add_(1e-8 * block.diagonal().mean() + 1e-12)
         root = torch.linalg.cholesky_ex(block).L
         noise = torch.randn(len(rest), count, generator=generator, dtype=torch.float64)
-        error = root @ noise.to(root)
-        if TAILS:
-            chi = torch.randn(TAILS, len(rest), count, generator=generator, dtype=torch.float64).square().mean(0)
-            error = error * chi.rsqrt()
-        drawn[rest] = self.mean[rest, None] + error
+        drawn[rest] = self.mean[rest, None] + root @ noise.to(root)
         return drawn
 
 

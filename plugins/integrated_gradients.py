@@ -73,7 +73,7 @@ class IntegratedGradients(Explainer[IntegratedGradientsParams]):
             last = 2 * steps > params.max_steps
             for gradient, done in _path(subject, start, step, points, weights):
                 values = (step * gradient)[0].sum(0)
-                gap = completeness_gap(float(values.sum()), change)
+                gap = completeness_gap(float(values.sum()), change, subject.rounding)
                 finished = done == 1 and (gap < TOLERANCE or last)
                 checks = {"steps": steps, "score change": change, "completeness gap": gap}
                 note = _note(gap) if finished else ""
@@ -119,17 +119,18 @@ def quadrature(
     return [float(r) for r in (roots + 1) / 2], [float(w) for w in weights / 2]
 
 
-def completeness_gap(total: float, change: float) -> float:
+def completeness_gap(total: float, change: float, rounding: float) -> float:
     """Return how far the attributions are from adding up to the score's change, as a share of it.
 
     Args:
         total: Sum of all attributions.
         change: Score of the input minus score of the baseline.
+        rounding: Size up to which a difference of scores says nothing.
     """
     error = abs(total - change)
-    # Where input and baseline score alike there is nothing to share out; an absolute error at
-    # rounding level is then no gap.
-    return 0.0 if error <= 1e-6 else error / max(abs(change), 1e-6)
+    # Where input and baseline score alike there is nothing to share out, and an error within
+    # rounding is no gap. Nothing absolute: probabilities may be tiny and yet right.
+    return 0.0 if error <= rounding else error / max(abs(change), rounding)
 
 
 def _note(gap: float) -> str:

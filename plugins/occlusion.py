@@ -25,7 +25,7 @@ class OcclusionParams(Params):
         default=48, ge=8, le=128, multiple_of=8, description="Side of the window, input pixels."
     )
     stride: int = Field(
-        default=16, ge=4, le=64, multiple_of=4, description="Step between windows, input pixels."
+        default=16, ge=4, le=64, multiple_of=4, description="Step between windows, input pixels; at most a window."
     )
     fill: Literal["grey", "black", "mean", "blur"] = Field(
         default="grey", description="What a window is covered with; defined in pixel space."
@@ -68,7 +68,8 @@ class Occlusion(Explainer[OcclusionParams]):
             covered = subject.x.repeat(len(chosen), *(1,) * (subject.x.ndim - 1))
             for row, box in enumerate(chosen):
                 covered[row][slice(None), *box] = fill[0][slice(None), *box]
-            falls = (base - subject.scores(covered)).tolist()
+            # Black on black changes nothing, and rounding must not be painted as if it did.
+            falls = significant(base - subject.scores(covered), subject.rounding).tolist()
             for fall, box in zip(falls, chosen, strict=True):
                 total[box] += fall
                 count[box] += 1
@@ -91,6 +92,16 @@ def windows(size: tuple[int, ...], window: int, stride: int) -> Iterator[tuple[s
         starts = [*range(0, length - side, stride), length - side]
         axes.append([slice(start, start + side) for start in starts])
     yield from itertools.product(*axes)
+
+
+def significant(falls: Tensor, rounding: float) -> Tensor:
+    """Return the falls, 0 where they are within rounding.
+
+    Args:
+        falls: (N,) score differences.
+        rounding: Size up to which a difference says nothing.
+    """
+    return torch.where(falls.abs() > rounding, falls, 0.0)
 
 
 def mean_fall(total: Tensor, count: Tensor) -> Tensor:

@@ -32,9 +32,6 @@ from core.models.download import Patience
 
 for line in sys.stdin:
     ask = json.loads(line)
-    if "endpoint" in ask:
-        from huggingface_hub import constants
-        constants.ENDPOINT = ask["endpoint"]
     patience = Patience(**ask.get("patience", {}))
     shares = []
     began = time.monotonic()
@@ -287,9 +284,7 @@ def test_a_cut_download_is_resumed_where_it_was_cut(program, serve):
     assert 0 < repo.gets[1] <= 100_000
 
 
-def test_a_download_cut_again_and_again_fails_in_words_and_the_next_try_works(
-    program, serve, home
-):
+def test_a_download_cut_again_and_again_fails_in_words_and_the_next_try_works(program, serve, home):
     name, repo = serve("cut always")
     answer = program.ask(repo=name, patience={"stall": 2.5})
     assert answer["error"] == "WeightsUnavailable"
@@ -332,9 +327,7 @@ def test_a_cached_file_that_rots_is_refused_deleted_and_fetched_anew(program, se
 
 
 @pytest.mark.parametrize("mode", ["stall", "drip"])
-def test_a_download_that_hardly_moves_is_given_up_and_its_process_ended(
-    program, serve, home, mode
-):
+def test_a_download_that_hardly_moves_is_given_up_and_its_process_ended(program, serve, home, mode):
     name, repo = serve(mode)
     answer = program.ask(repo=name, patience={"stall": 2.5, "floor": 20_000})
     assert answer["error"] == "WeightsUnavailable"
@@ -371,50 +364,64 @@ def test_a_repository_that_does_not_exist_is_said_in_words(program):
     assert "Choose another tag" in answer["message"]
 
 
-@contextmanager
-def closed_port():
+@pytest.fixture(scope="module")
+def far_port():
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    yield port
+        return taken.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def far_program(far_port, tmp_path_factory):
+    home = tmp_path_factory.mktemp("far-home")
+    with closing(Program(home, f"http://127.0.0.1:{far_port}")) as running:
+        running.ask(repo="acme/imported-by-now")
+        yield running
 
 
 @contextmanager
-def mute():
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        yield listening.getsockname()[1]
+def closed_port(port: int):
+    yield
 
 
 @contextmanager
-def black_hole():
+def mute(port: int):
+    with socket.create_server(("127.0.0.1", port)):
+        yield
+
+
+@contextmanager
+def black_hole(port: int):
     # The queue of a listener that never accepts is full: further connections are not even refused.
     with ExitStack() as stack:
-        listening = stack.enter_context(socket.socket())
-        listening.bind(("127.0.0.1", 0))
-        listening.listen(0)
+        stack.enter_context(socket.create_server(("127.0.0.1", port), backlog=0))
         for _ in range(4):
             waiting = stack.enter_context(socket.socket())
             waiting.setblocking(False)
-            waiting.connect_ex(listening.getsockname())
-        yield listening.getsockname()[1]
+            waiting.connect_ex(("127.0.0.1", port))
+        yield
 
 
 @contextmanager
-def dripping_header():
+def dripping_header(port: int):
     ended = threading.Event()
 
     def drip(listening: socket.socket) -> None:
         connection, _ = listening.accept()
         with connection:
+            connection.settimeout(20)
             connection.sendall(b"HTTP/1.1 200 OK\r\nX-Slow: ")
             while not ended.wait(0.05):
                 connection.sendall(b"z")
 
-    with socket.create_server(("127.0.0.1", 0)) as listening:
+    with socket.create_server(("127.0.0.1", port)) as listening:
+        listening.settimeout(20)
         thread = threading.Thread(target=drip, args=(listening,))
         thread.start()
-        yield listening.getsockname()[1]
-        ended.set()
-        thread.join()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
 
 
 @pytest.mark.parametrize(
@@ -423,17 +430,10 @@ def dripping_header():
     ids=["closed port", "mute", "black hole", "dripping header"],
 )
 def test_where_nothing_answers_it_is_known_in_seconds_and_what_to_choose_instead(
-    program, hub, nobody, probe
+    far_program, far_port, nobody, probe
 ):
-    try:
-        with nobody() as port:
-            answer = program.ask(
-                repo="acme/far-away",
-                endpoint=f"http://127.0.0.1:{port}",
-                patience={"probe": probe},
-            )
-    finally:
-        program.ask(repo="acme/nowhere", endpoint=hub.address)
+    with nobody(far_port):
+        answer = far_program.ask(repo="acme/far-away", patience={"probe": probe})
     assert answer["error"] == "WeightsUnavailable"
     assert "cannot be reached" in answer["message"]
     assert "Choose a local checkpoint" in answer["message"]

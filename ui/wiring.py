@@ -30,14 +30,17 @@ from ui.session import (
 
 COMPARE, PLUGINS = "compare", "plugins"
 
-# Keeps the address in step with what is shown, so that it can be shared.
+# Keeps the address in step with what is shown, so that it can be shared. Tabs also report the one
+# that is open when the page is drawn; until the address has been read, that must not change it.
 ADDRESS_JS = """(model, target) => {
   const url = new URL(window.location);
   url.searchParams.set('model', model || '');
   url.searchParams.set('target', target || 'predicted');
   window.history.replaceState({}, '', url);
+  window.whylensHasReadAddress = true;
 }"""
 TAB_JS = """() => {{
+  if (!window.whylensHasReadAddress) return;
   const url = new URL(window.location);
   url.searchParams.set('method', '{tab}');
   window.history.replaceState({{}}, '', url);

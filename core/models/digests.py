@@ -1,15 +1,17 @@
 """sha256 of files and of parameters.
 
-May touch the standard library, numpy-free torch tensors included.
+May touch the standard library; torch only once parameters are hashed, since whoever hashes files
+should not wait for it.
 """
 
 from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from torch import nn
+if TYPE_CHECKING:
+    from torch import nn
 
 
 def file_sha256(path: Path) -> str:
@@ -28,6 +30,8 @@ def parameters_sha256(module: nn.Module) -> str:
     Args:
         module: Any network.
     """
+    import torch
+
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())

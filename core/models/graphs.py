@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -106,9 +107,11 @@ def _places(graph: fx.GraphModule, module: nn.Module, probe: Tensor) -> list[int
     with torch.enable_grad():
         x = probe[:1].detach().clone().requires_grad_() * 1  # a leaf may not be changed in place
         logits = watched.run(x)
-        cuts = [i for i in _cuts(nodes) if nodes[i] in watched.seen]
+        cuts = [i for i in _cuts(graph) if nodes[i] in watched.seen]
         values = [watched.seen[nodes[i]] for i in cuts]
-        gradients = torch.autograd.grad(weighted_sum(logits), values, allow_unused=True)
+        gradients: tuple[Tensor | None, ...] = torch.autograd.grad(
+            weighted_sum(logits), values, allow_unused=True
+        )
     places = []
     for index, value, gradient in zip(cuts, values, gradients, strict=True):
         if gradient is None:
@@ -125,20 +128,33 @@ def _places(graph: fx.GraphModule, module: nn.Module, probe: Tensor) -> list[int
     return places[:_TRIES]
 
 
-def _cuts(nodes: list[fx.Node]) -> list[int]:
-    # A map early in the network shows edges, not what the decision rests on: the deeper half only.
+def _cuts(graph: fx.GraphModule) -> list[int]:
+    # A map early in the network shows edges, not what the decision rests on: before the cut must
+    # lie at least half of the weights that come before the head.
+    nodes = list(graph.graph.nodes)
     position = {node: i for i, node in enumerate(nodes)}
     beyond = next(
         (i for i, n in enumerate(nodes) if str(n.target).split(".")[0] in _HEADS), len(nodes) - 1
     )
+    weights = list(accumulate(_weights(graph, node) for node in nodes))
     found = []
     needed_until = 0  # by the index of its last reader, what came before node i and is no weight
-    for i, node in enumerate(nodes):
-        if i < beyond and needed_until <= i and 2 * i >= beyond:
+    for i, node in enumerate(nodes[:beyond]):
+        if needed_until <= i and 2 * weights[i] >= weights[beyond - 1]:
             found.append(i)
         if node.op != "get_attr":
             needed_until = max([needed_until, *(position[user] for user in node.users)])
     return found[::-1]
+
+
+def _weights(graph: fx.GraphModule, node: fx.Node) -> int:
+    if node.op == "call_module":
+        return sum(p.numel() for p in graph.get_submodule(str(node.target)).parameters())
+    if node.op == "get_attr":
+        owner, _, name = str(node.target).rpartition(".")
+        held = getattr(graph.get_submodule(owner), name)
+        return held.numel() if isinstance(held, nn.Parameter) else 0
+    return 0
 
 
 def _halves(module: nn.Module, index: int) -> Halves:

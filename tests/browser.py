@@ -1,0 +1,144 @@
+"""What the browser tests share: a running page, a real Chromium, and what must never happen."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SECONDS = 1000
+PATIENCE = 90 * SECONDS
+
+
+def chromium_path() -> str | None:
+    """Return the installed Chromium, or None."""
+    names = (os.environ.get("CHROMIUM"), "chromium", "chromium-browser", "google-chrome")
+    return next((path for name in names if name and (path := shutil.which(name))), None)
+
+
+def toy_checkpoint(folder: Path) -> Path:
+    """Write a small network with random weights and 1,000 classes; return its folder."""
+    from core.models.checkpoints import write_checkpoint
+    from core.models.load import build
+    from core.models.randomise import randomise
+
+    module = randomise(build("test_resnet", classes=1000), seed=5)
+    write_checkpoint(
+        folder,
+        module.state_dict(),
+        {
+            "architecture": "test_resnet",
+            "input_size": (160, 160),
+            "mean": (0.5, 0.5, 0.5),
+            "std": (0.5, 0.5, 0.5),
+            "crop": 0.95,
+            "interpolation": "bicubic",
+            "labels": "imagenet-1k",
+            "licence": "none: random numbers",
+            "trained": False,
+        },
+    )
+    return folder
+
+
+def serve(page) -> str:
+    """Serve a page of Blocks on a free loopback port and return its address."""
+    import socket
+
+    import demo
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    return demo.launch(page, host="127.0.0.1", port=port, block=False).rstrip("/")
+
+
+@contextlib.contextmanager
+def chromium() -> Iterator[object]:
+    """Yield a headless Chromium; skip where there is none."""
+    path = chromium_path()
+    if path is None:
+        pytest.skip("no Chromium here: install it, or set CHROMIUM to its path")
+    sync = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with sync.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=path,
+            args=[
+                "--no-sandbox",
+                "--disable-dev-shm-usage",
+                "--disable-gpu",
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--disable-sync",
+                "--no-first-run",
+            ],
+        )
+        yield browser
+        browser.close()
+
+
+class Watch:
+    """Collects what must not happen on a page: errors, refusals, requests to other hosts."""
+
+    def __init__(self, page) -> None:
+        self.seen: list[str] = []
+        page.on("console", self._console)
+        page.on("pageerror", lambda error: self.seen.append(f"page error: {error}"))
+        page.on("response", self._response)
+        page.route("**/*", self._route)
+
+    def _console(self, message) -> None:
+        if message.type == "error":
+            self.seen.append(f"console: {message.text}")
+
+    def _response(self, response) -> None:
+        if response.status >= 400:
+            self.seen.append(f"HTTP {response.status}: {response.url}")
+
+    def _route(self, route) -> None:
+        if route.request.url.startswith(("http://127.0.0.1:", "data:", "blob:")):
+            route.continue_()
+        else:
+            self.seen.append(f"external request: {route.request.url}")
+            route.abort()
+
+
+@contextlib.contextmanager
+def visit(browser, address: str, *, width: int = 1360, height: int = 900) -> Iterator[object]:
+    """Yield an open, loaded page; on leaving, nothing forbidden may have happened."""
+    from playwright.sync_api import expect
+
+    context = browser.new_context(
+        viewport={"width": width, "height": height},
+        reduced_motion="reduce",
+        accept_downloads=True,
+    )
+    context.set_default_timeout(30 * SECONDS)
+    page = context.new_page()
+    watch = Watch(page)
+    try:
+        page.goto(address)
+        expect(page.locator("#model-card")).to_contain_text("classes", timeout=PATIENCE)
+        yield page
+        assert watch.seen == []
+    finally:
+        context.close()
+
+
+def status(page, key: str):
+    """Return the status field of a tab."""
+    return page.locator(f"#{key}-status textarea")
+
+
+def open_tab(page, title: str) -> None:
+    """Open a tab by its title, through the overflow menu where it is folded away."""
+    tab = page.get_by_role("tab", name=title, exact=True)
+    if tab.count() == 0 or not tab.first.is_visible():
+        page.locator("#tabs .overflow-menu > button").click()
+        page.locator("#tabs .overflow-dropdown button", has_text=title).first.click()
+    else:
+        tab.first.click()
