@@ -24,7 +24,7 @@ SEED, CLASSES = 5, 7
 WORKS = "yes"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Specimen:
     """One architecture, as small as its family allows.
 
@@ -94,7 +94,7 @@ def _specimens() -> Iterable[Specimen]:
     yield cnn("MobileNetV2", "mobilenetv2_050", linear=True)
     yield cnn("MobileNetV3", "mobilenetv3_small_050", fast=True)
     yield cnn("MobileNetV4", "mobilenetv4_conv_small_035")
-    yield cnn("MobileNetV5", "mobilenetv5_base", linear=True, grid=(16, 24))
+    yield cnn("MobileNetV5", "mobilenetv5_base", linear=True, size=(64, 64), grid=(16, 16))
     yield cnn("LCNet", "lcnet_050")
     yield cnn("GhostNet", "ghostnet_050")
     yield cnn("GhostNetV3", "ghostnetv3_050")
@@ -128,7 +128,7 @@ def _specimens() -> Iterable[Specimen]:
     yield cnn("MambaOut", "test_mambaout", fast=True)
     yield cnn("EdgeNeXt", "edgenext_xx_small")
     yield cnn("MobileViT", "mobilevit_xxs", linear=True)
-    yield cnn("MobileViTV2", "mobilevitv2_050", linear=True)
+    yield cnn("MobileViTV2", "mobilevitv2_050", linear=True, **square)
     yield cnn("FastViT", "fastvit_t8", linear=True)
     yield cnn("PoolFormer", "poolformer_s12")
     yield cnn("CAFormer", "caformer_s18")
@@ -141,7 +141,7 @@ def _specimens() -> Iterable[Specimen]:
     yield cnn("SHViT", "shvit_s1", linear=True, size=(128, 192))
     yield cnn("iFormer", "iformer_t", linear=True)
     yield cnn("SwiftFormer", "swiftformer_xs", linear=True)
-    yield cnn("CSATv2", "csatv2")
+    yield cnn("CSATv2", "csatv2", size=(128, 192))
     yield cnn("DaViT", "davit_tiny")
     yield cnn("FocalNet", "focalnet_tiny_srf", linear=True)
     yield cnn("NextViT", "nextvit_small", linear=True)
@@ -174,7 +174,7 @@ def _specimens() -> Iterable[Specimen]:
     yield vit("ViTamin", "vitamin_small_224")
     yield vit("Mixer", "mixer_s16_224", linear=True, fast=True)
     yield vit("ResMLP", "resmlp_12_224", linear=True)
-    yield vit("MViTv2", "mvitv2_tiny", stride=32, linear=True)
+    yield vit("MViTv2", "mvitv2_tiny", stride=32, linear=True, size=(64, 64))
     yield vit("Sequencer", "sequencer2d_s", linear=True)
     yield vit(
         "Swin",

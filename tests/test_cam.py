@@ -45,9 +45,7 @@ def literal(module, x, target) -> np.ndarray:
         row = weight[target.index] - weight[target.versus]
     if target.quantity == "probability":
         p = np.exp(logits) / np.exp(logits).sum()
-        row = sum(
-            p[target.index] * ((c == target.index) - p[c]) * weight[c] for c in range(len(p))
-        )
+        row = sum(p[target.index] * ((c == target.index) - p[c]) * weight[c] for c in range(len(p)))
     found = np.zeros(features.shape[1:])
     for place in itertools.product(*map(range, found.shape)):
         for k in range(len(features)):

@@ -16,7 +16,7 @@ from core.targets import Target
 from tests.conftest import GapNet, MlpHeadNet, TokenNet, plain_spec, seeded
 
 SIZES = {1: (17,), 2: (10, 13), 3: (5, 6, 7)}
-TARGETS = [Target(1), Target(2, "probability"), Target(0, "contrast", 2)]
+TARGETS = [Target(1), Target(1, "probability"), Target(0, "contrast", 2)]
 CASES = [(axes, target) for axes in SIZES for target in TARGETS]
 IDS = [f"{axes} axes, {target.quantity}" for axes, target in CASES]
 

@@ -1,0 +1,341 @@
+"""Our speed and memory against the peers', on the same weights, in interleaved rounds.
+
+`python -m benchmarks.compare [--quick] [--write docs/performance.md]` prints a table and, when
+asked, writes it down. Weights are random (`core.models.randomise`): speed does not depend on them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks import memory, peers
+from benchmarks.peers import Bench, Map, likeness
+from benchmarks.table import HEADINGS, Contest, Measured, Row, markdown, raced, shown, verdicts
+from core.answers import Question
+from core.engine import Engine
+from core.models.load import build
+from core.models.randomise import randomise
+from core.registry import load_registry
+
+SEED = 7
+ALIKE = 0.99  # correlation below which two maps are not of the same method
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What the rows are made of; tests put tiny networks in.
+
+    Attributes:
+        bench: "resnet50", "resnet18" or "vit_small_patch16_224" to a network and its input.
+        growth: Method and architecture to gigabytes.
+    """
+
+    bench: Callable[[str], Bench]
+    growth: Callable[[str, str], float] = memory.growth
+
+
+NAMES = {"resnet50": "ResNet-50", "resnet18": "ResNet-18", "vit_small_patch16_224": "ViT-S"}
+METHODS = {"cam": "CAM", "grad-cam": "GradCAM", "grad-cam++": "GradCAMPlusPlus"}
+# The peers' Grad-CAM++ is not the paper's: one pads its denominator, the other never divides.
+UNLIKE = "grad-cam++"
+
+
+@cache
+def bench_of(architecture: str) -> Bench:
+    """Return one of the three networks with random weights.
+
+    Args:
+        architecture: Its name in timm.
+    """
+    module = randomise(build(architecture, classes=1000), seed=SEED).eval()
+    token = architecture.startswith("vit")
+    return Bench(
+        NAMES.get(architecture, architecture), module, 224,
+        layer=(lambda m: m.blocks[-2]) if token else (lambda m: m.layer4[-1]),
+        registry=load_registry(), prefix=1 if token else None,
+    )  # fmt: skip
+
+
+def rows(setup: Setup) -> Iterator[Row]:
+    """Yield every row of the comparison.
+
+    Args:
+        setup: Where networks come from.
+    """
+    for net, name in NAMES.items():
+        yield from _one_pass_rows(setup, net, name)
+    faster = "times as fast as the fastest peer"
+    yield Row(
+        "Score-CAM, exact, ResNet-18", faster, 2.5, True, 3, lambda: _score_cam(setup, "exact")
+    )
+    yield Row(
+        "Score-CAM, fast (the default), ResNet-18",
+        faster,
+        4.5,
+        True,
+        5,
+        lambda: _score_cam(setup, "fast"),
+    )
+    yield Row(
+        "Score-CAM, fast against exact, ResNet-18, lowest of 5 inputs", "Spearman",
+        0.999, True, 1, lambda: _rank_agreement(setup),
+    )  # fmt: skip
+    yield Row("Occlusion 32/16, ResNet-50", faster, 2.5, True, 3, lambda: _occlusion(setup))
+    yield Row("Integrated Gradients, 32 steps, ResNet-50", faster, 3, True, 3, lambda: _path(setup))
+    for method in load_registry().explainers:
+        yield Row(
+            f"Peak memory of {method}, ResNet-50", "GB", 1.5, False, 1,
+            lambda method=method: setup.growth(method, "resnet50"),
+        )  # fmt: skip
+    yield Row(
+        "First Grad-CAM of a new photo on a loaded ResNet-50", "seconds", 0.3, False, 1,
+        lambda: _first_map(setup),
+    )  # fmt: skip
+
+
+def _one_pass_rows(setup: Setup, net: str, name: str) -> Iterator[Row]:
+    kinds = [m for m in METHODS if not (m == "cam" and net.startswith("vit"))]
+    words = " + ".join(kinds)
+    yield Row(
+        f"{words} together, {name}", "bare forward passes", 1.15, False, 15,
+        lambda: _together(setup.bench(net), kinds),
+    )  # fmt: skip
+    for method in kinds:
+        yield Row(
+            f"{method}, {name}", "times the fastest peer's time", 1.0, False, 9,
+            lambda method=method: _alone(setup.bench(net), method),
+        )  # fmt: skip
+
+
+def _together(bench: Bench, kinds: list[str]) -> Contest:
+    def ours() -> None:
+        subject = bench.subject()
+        for method in kinds:
+            bench.heat(method, subject)
+
+    return Contest(ours, {"bare forward": bench.forward}, "", over=False)
+
+
+def _alone(bench: Bench, method: str) -> Contest:
+    kind = METHODS[method]
+    theirs: dict[str, Map] = {"torchcam": peers.torchcam_map(bench, kind.replace("PlusPlus", "pp"))}
+    if method != "cam":
+        theirs["pytorch-grad-cam"] = peers.grad_cam_map(bench, kind)
+    if method == "grad-cam" and bench.prefix is None:  # captum takes tokens for channels
+        theirs["captum"] = peers.captum_grad_cam(bench)
+    ours = np.maximum(bench.heat(method).values, 0)
+    checked = _agreed(ours, theirs, needed=method != UNLIKE)
+    return Contest(lambda: bench.heat(method), dict(theirs), checked, over=False)
+
+
+def _agreed(ours: np.ndarray, theirs: dict[str, Map], *, needed: bool = True) -> str:
+    found = {name: likeness(ours, run()) for name, run in theirs.items()}
+    words = ", ".join(f"{name} {value:.4f}" for name, value in found.items())
+    # NaN is no agreement either.
+    if needed and not all(value >= ALIKE for value in found.values()):
+        raise AssertionError(f"these are not maps of the same method: correlation {words}")
+    return f"correlation of maps: {words}" + ("" if needed else " (the peers are not the paper's)")
+
+
+def _score_cam(setup: Setup, mode: str) -> Contest:
+    bench = setup.bench("resnet18")
+    theirs = {"torchcam": peers.torchcam_map(bench, "ScoreCAM")}
+    checked = _agreed(bench.heat("score-cam", mode=mode, fill="grey").values, theirs)
+    heat = bench.heat("score-cam", mode=mode, fill="grey")
+    asked = f"; channels asked: {heat.checks['channels asked']:.0f}"
+    asked += f" of {heat.checks['channels']:.0f}"
+    return Contest(
+        lambda: bench.heat("score-cam", mode=mode, fill="grey"), dict(theirs), checked + asked,
+        over=True,
+    )  # fmt: skip
+
+
+def _rank_agreement(setup: Setup) -> float:
+    bench, found = setup.bench("resnet18"), []
+    for seed in range(5):
+        other = Bench(
+            bench.name, bench.module, bench.size, bench.layer, bench.registry, seed=seed + 10
+        )
+        fast, exact = (other.heat("score-cam", mode=mode).values for mode in ("fast", "exact"))
+        found.append(spearman(fast, exact))
+    return min(found)
+
+
+def spearman(one: np.ndarray, other: np.ndarray) -> float:
+    """Return the rank correlation of two maps; ties share their rank."""
+    from scipy.stats import spearmanr
+
+    return float(spearmanr(one.ravel(), other.ravel()).statistic)
+
+
+def _occlusion(setup: Setup) -> Contest:
+    bench = setup.bench("resnet50")
+    theirs = {"captum": peers.captum_occlusion(bench, 32, 16)}
+
+    def ours() -> np.ndarray:
+        return bench.heat("occlusion", window=32, stride=16, fill="grey").values
+
+    return Contest(ours, dict(theirs), _agreed(ours(), theirs), over=True)
+
+
+def _path(setup: Setup) -> Contest:
+    bench = setup.bench("resnet50")
+    theirs = {
+        f"captum, {words}": peers.captum_gradients(bench, 32, batch)
+        for words, batch in (("default batch", None), ("batches of 16", 16))
+    }
+
+    def ours() -> np.ndarray:
+        # The number of steps is fixed, as the peer's is: no doubling until the gap is small.
+        return bench.heat("integrated-gradients", baseline="grey", steps=32, max_steps=32).values
+
+    return Contest(ours, dict(theirs), _agreed(ours(), theirs), over=True)
+
+
+def _first_map(setup: Setup) -> float:
+    backbone = setup.bench("resnet50").backbone
+    engine = Engine(load_registry(), loader=lambda *_: backbone)
+    engine.backbone("loaded")
+    spent = []
+    for seed in range(8):
+        pixels = np.random.default_rng(seed).integers(0, 256, (480, 640, 3), np.uint8)
+        began = time.perf_counter()
+        for _ in engine.explain(Question("loaded", pixels), "grad-cam"):
+            pass
+        spent.append(time.perf_counter() - began)
+    return statistics.median(spent[1:])  # the very first also warms the processor up
+
+
+def measured(row: Row, *, rounds: int | None = None) -> Measured:
+    """Return one row with its figures.
+
+    Args:
+        row: What to measure.
+        rounds: Instead of the row's own number.
+    """
+    made = row.method()
+    if isinstance(made, Contest):
+        return raced(row, made, rounds=rounds or row.rounds)
+    return Measured(row, made)
+
+
+def facts() -> str:
+    """Return what the machine is, in words; no names of hosts or people."""
+    model = next(
+        (line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if "model name" in line),
+        platform.machine(),
+    )
+    versions = ", ".join(
+        f"{name} {version(name)}"
+        for name in ("torch", "timm", "grad-cam", "torchcam", "captum", "numpy")
+    )
+    return (
+        f"{model}; {torch.get_num_threads()} threads; {torch.backends.cpu.get_cpu_capability()}; "
+        f"Python {platform.python_version()}; {versions}"
+    )
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text().splitlines()
+    except OSError:
+        return []
+
+
+def page(results: list[Measured], *, quick: bool, load: tuple[float, float]) -> str:
+    """Return docs/performance.md.
+
+    Args:
+        results: Every row.
+        quick: Whether the run was a quick one.
+        load: Load average before and after.
+    """
+    table = markdown(HEADINGS, [shown(m) for m in results])
+    checks = "\n".join(f"- {m.row.title}: {m.checked}." for m in results if m.checked)
+    busy = (
+        f"The load average was {load[0]:.1f} at the start and {load[1]:.1f} at the end: above the "
+        "number of threads, others were at work, and times (not so much ratios) are too long."
+    )
+    length = "A quick run: fewer rounds than `make bench` has.\n\n" if quick else ""
+    return TEXT.format(
+        length=length, facts=facts(), busy=busy, verdicts=verdicts(results), table=table,
+        checks=checks,
+    )  # fmt: skip
+
+
+TEXT = """# Performance
+
+Written by `python -m benchmarks.compare --write docs/performance.md` (`make bench`); every number
+below was measured by that command in one run. Edit `benchmarks/`, not this page.
+
+{length}Machine: {facts}. {busy}
+
+How it is measured: all networks have random weights (`core.models.randomise`) and take 224 x 224
+pictures; every library has its own copy of the same weights. Rounds are interleaved, everyone once
+in each, in turning order; a ratio is taken within a round, and the median over rounds is shown. Our
+side runs as in the app, the forward pass on the picture included; building the folded copy is not
+timed, since it is made once per loaded network. Captum's occlusion runs 16 windows at a time. Peak
+memory is the growth of the resident set in a process of its own, over the loaded network, with the
+defaults of the method; it is stopped after 60 seconds, when all buffers have long been in use.
+
+{verdicts}
+
+{table}
+
+What was compared before timing:
+
+{checks}
+"""
+
+
+def run(chosen: Iterable[Row], *, quick: bool) -> list[Measured]:
+    """Return every row measured, saying each as it comes.
+
+    Args:
+        chosen: The rows.
+        quick: One round each, or two for the short ones.
+    """
+    results = []
+    for row in chosen:
+        results.append(measured(row, rounds=(2 if row.rounds > 5 else 1) if quick else None))
+        print(" | ".join(shown(results[-1])[:5]), flush=True)
+    return results
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the comparison.
+
+    Args:
+        arguments: Instead of the command line's.
+    """
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer rounds")
+    parser.add_argument("--only", default="", help="rows whose title holds this; not to be written")
+    parser.add_argument("--write", type=Path, help="where to write the page")
+    given = parser.parse_args(arguments)
+    if given.only and given.write:
+        parser.error("--only measures a part, which is no page: leave out --write")
+    before = os.getloadavg()[0]
+    chosen = [row for row in rows(Setup(bench_of)) if given.only.lower() in row.title.lower()]
+    results = run(chosen, quick=given.quick)
+    text = page(results, quick=given.quick, load=(before, os.getloadavg()[0]))
+    if given.write:
+        given.write.parent.mkdir(parents=True, exist_ok=True)
+        given.write.write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

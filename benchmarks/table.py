@@ -1,0 +1,161 @@
+"""Rows of a comparison: how they are timed, judged and written down.
+
+May touch the standard library only, so that it can be tested without a network.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+Work = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One thing that is compared, before it is measured.
+
+    Attributes:
+        title: What is compared, in words; unique.
+        unit: What the figure is: "x faster than the fastest peer", "forward passes", ...
+        goal: Figure to reach.
+        at_least: Whether more is better; else the figure must not exceed the goal.
+        rounds: Most interleaved rounds; long rows get fewer.
+        method: Returns what to race, or the figure itself where nobody is raced.
+    """
+
+    title: str
+    unit: str
+    goal: float
+    at_least: bool
+    rounds: int
+    method: Callable[[], Contest | float]
+
+
+@dataclass(frozen=True)
+class Contest:
+    """What runs against what.
+
+    Attributes:
+        ours: Our work.
+        peers: Name to a peer's work; the bare forward pass counts as one.
+        checked: What was compared before timing, in words.
+        over: True for peer / ours (how much faster we are), False for ours / peer.
+    """
+
+    ours: Work
+    peers: dict[str, Work]
+    checked: str
+    over: bool
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A row with its figures.
+
+    Attributes:
+        row: What was compared.
+        figure: The one that is held against the goal: that of the fastest peer.
+        ratios: Name of a peer to the median of ratios within a round.
+        seconds: Name to the median time, "whylens" among them.
+        rounds: How many rounds were run.
+        checked: What was compared before timing.
+    """
+
+    row: Row
+    figure: float
+    ratios: dict[str, float] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    rounds: int = 1
+    checked: str = ""
+
+    @property
+    def reached(self) -> bool:
+        """Whether the goal is reached."""
+        if self.row.at_least:
+            return self.figure >= self.row.goal
+        return self.figure <= self.row.goal
+
+
+def raced(row: Row, contest: Contest, *, rounds: int) -> Measured:
+    """Return a row measured in interleaved rounds: everyone once in each, in turning order.
+
+    A ratio is taken within a round and its median over the rounds: a machine that slows down
+    for a while slows down all of a round.
+
+    Args:
+        row: What is compared.
+        contest: What runs.
+        rounds: How many rounds, at least one; none of them is for warming up.
+    """
+    works = {"whylens": contest.ours, **contest.peers}
+    names = list(works)
+    spent: dict[str, list[float]] = {name: [] for name in names}
+    for turn in range(rounds):
+        shift = turn % len(names)
+        for name in names[shift:] + names[:shift]:
+            began = time.perf_counter()
+            works[name]()
+            spent[name].append(time.perf_counter() - began)
+    ratios = {}
+    for name in contest.peers:
+        pairs = zip(spent["whylens"], spent[name], strict=True)
+        ratios[name] = statistics.median(
+            theirs / ours if contest.over else ours / theirs for ours, theirs in pairs
+        )
+    # Against the fastest peer: the smallest gain, or the largest share of its time.
+    figure = min(ratios.values()) if contest.over else max(ratios.values())
+    seconds = {name: statistics.median(times) for name, times in spent.items()}
+    return Measured(row, figure, ratios, seconds, rounds, contest.checked)
+
+
+def shown(measured: Measured) -> list[str]:
+    """Return the cells of one row."""
+    row = measured.row
+    sign = "≥" if row.at_least else "≤"
+    others = ", ".join(f"{name} {ratio:.2f}" for name, ratio in measured.ratios.items())
+    times = ", ".join(f"{name} {spent:.3f} s" for name, spent in measured.seconds.items())
+    return [
+        row.title,
+        f"{measured.figure:.2f} {row.unit}",
+        f"{sign} {row.goal:g}",
+        "reached" if measured.reached else "**not reached**",
+        others or "-",
+        times or "-",
+        str(measured.rounds),
+    ]
+
+
+HEADINGS = (
+    "What", "Measured", "Goal", "Verdict", "Ratio to each", "Median times", "Rounds",
+)  # fmt: skip
+
+
+def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table.
+
+    Args:
+        headings: One per column.
+        rows: Cells; a bar in a cell is escaped.
+    """
+    lines = [headings, ["---"] * len(headings), *rows]
+    return "\n".join(
+        "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines
+    )
+
+
+def verdicts(results: Sequence[Measured]) -> str:
+    """Return in words which goals were reached and which were not."""
+    good = [m.row.title for m in results if m.reached]
+    bad = [m for m in results if not m.reached]
+    text = f"{len(good)} of {len(results)} goals were reached in this run."
+    if not bad:
+        return text
+    missed = [
+        f"- {m.row.title}: {m.figure:.2f} {m.row.unit}; the goal is "
+        f"{'at least' if m.row.at_least else 'at most'} {m.row.goal:g}."
+        for m in bad
+    ]
+    return "\n".join([text + " Not reached:", "", *missed])

@@ -1,0 +1,69 @@
+"""Pictures of the page as a visitor sees it: `python -m tests.screenshots FOLDER [MODEL]`.
+
+The README's picture is made by this with the real SqueezeNet:
+`WHYLENS_CHECKPOINTS=... python -m tests.screenshots out squeezenet`, then `out/page.png` is copied.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+from core.engine import Engine
+from tests.browser import PATIENCE, chromium, open_tab, serve, status, visit
+
+READY = "[...document.querySelectorAll('#{} img')].every(i => i.complete)"
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def take(folder: Path, model: str) -> None:
+    """Write page.png, method.png, dark.png, phone.png and more into `folder`."""
+    from playwright.sync_api import expect
+
+    from ui.page import build_page
+
+    folder.mkdir(parents=True, exist_ok=True)
+    photo = str(ROOT / "examples" / "photos" / "cat.jpg")
+    done = re.compile("^Done")
+    address = serve(build_page(Engine()))
+    query = f"{address}/?model={model}"
+
+    def give(page) -> None:
+        page.set_input_files("#photo input[type=file]", photo)
+        expect(status(page, "compare")).to_have_value(done, timeout=PATIENCE)
+
+    with chromium() as browser:
+        with visit(browser, query, width=1360, height=1000) as page:
+            page.screenshot(path=folder / "empty.png")
+            give(page)
+            for title in ("Occlusion",):
+                page.locator("#compare-methods").get_by_label(title, exact=True).check()
+            page.click("#compare-run")
+            all_done = re.compile("^Done: [34] methods")
+            expect(status(page, "compare")).to_have_value(all_done, timeout=PATIENCE)
+            page.wait_for_function(READY.format("compare-grid"))
+            page.screenshot(path=folder / "page.png", full_page=True)
+            for title, key in (("Grad-CAM", "grad-cam"), ("Occlusion", "occlusion")):
+                open_tab(page, title)
+                page.click(f"#{key}-run")
+                expect(status(page, key)).to_have_value(done, timeout=PATIENCE)
+                page.wait_for_function(READY.format(f"{key}-picture"))
+                page.screenshot(path=folder / f"{key}.png", full_page=True)
+            open_tab(page, "Plugins")
+            page.screenshot(path=folder / "plugins.png")
+        with visit(browser, f"{query}&__theme=dark") as page:
+            give(page)
+            page.screenshot(path=folder / "dark.png", full_page=True)
+        with visit(browser, query, width=390, height=844) as page:
+            give(page)
+            page.screenshot(path=folder / "phone.png", full_page=True)
+
+
+if __name__ == "__main__":
+    take(Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else "untrained:resnet18")
+    os._exit(0)  # the server's threads need not be waited for

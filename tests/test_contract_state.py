@@ -1,0 +1,273 @@
+"""No explainer changes the model, the input or the process, whatever happens to it."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import os
+import random
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from core.engine import Engine
+from core.errors import ExplainerFailed
+from core.explainer import Explainer, NoParams, is_quick
+from core.models.backbone import Backbone, wrap
+from core.registry import Entry, Registry
+from core.results import Heatmap, Partial
+from tests.conftest import GapNet, seeded
+from tests.contract import (
+    METHODS,
+    REGISTRY,
+    asked,
+    engine,
+    every,
+    final,
+    made,
+    on_every_net,
+    params,
+    spec_of,
+    values,
+)
+from tests.toys import difference
+
+
+def state(backbone: Backbone) -> dict[str, object]:
+    """Return everything about a model and the process that no explainer may change."""
+    module = backbone.module
+    digest = hashlib.sha256()
+    for name, tensor in module.state_dict().items():
+        digest.update(name.encode() + tensor.numpy().tobytes())
+    parts = list(module.modules())
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    tensors = [*module.parameters(), *module.buffers()]
+    return {
+        "values": digest.hexdigest(),
+        "training": [p.training for p in parts],
+        "hooks": [len(getattr(p, kind)) for p in parts for kind in hooks],
+        "wanted": [t.requires_grad for t in tensors],
+        "grad": [t.grad is None for t in tensors],
+        "same": [id(t) for t in tensors],
+        "random": random.getstate(),
+        "numpy": np.random.get_state()[1].tobytes(),  # noqa: NPY002 - the global one
+        "torch": torch.get_rng_state().numpy().tobytes(),
+        "mode": (torch.is_grad_enabled(), torch.is_inference_mode_enabled()),
+    }
+
+
+@on_every_net
+def test_success_and_cancel_leave_model_input_and_process_as_they_were(method, kind):
+    page, question = engine(kind, batch_size=4), asked(kind)
+    pixels = question.array.copy()
+    before = state(page.backbone("toy"))
+    final(page, question, method)
+    assert state(page.backbone("toy")) == before
+    work = page.explain(replace(question, target=1), method, params(method))
+    assert 0 < next(work).fraction <= 1
+    work.close()
+    assert state(page.backbone("toy")) == before
+    with torch.no_grad():
+        final(page, replace(question, target=2), method)
+        assert not torch.is_grad_enabled()
+    assert state(page.backbone("toy")) == before
+    assert np.array_equal(question.array, pixels)
+
+
+class _Fuse(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, switch):
+        ctx.switch = switch
+        if switch.armed == "forward":
+            raise ZeroDivisionError("blown on the way there")
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, grad):
+        if ctx.switch.armed == "backward":
+            raise ZeroDivisionError("blown on the way back")
+        return grad, None
+
+
+class Switch:
+    """Blows the head when armed; shared by copies of the network."""
+
+    armed = ""
+
+    def __deepcopy__(self, memo):
+        return self
+
+
+class FusedNet(GapNet):
+    """GapNet with a head that raises when told to."""
+
+    def __init__(self, switch) -> None:
+        super().__init__()
+        self.switch = switch
+
+    def head(self, f):
+        return super().head(_Fuse.apply(f, self.switch))
+
+
+@every
+@pytest.mark.parametrize("stage", ["before", "forward", "backward"])
+def test_a_failure_in_the_head_leaves_model_and_process_as_they_were(method, stage):
+    switch = Switch()
+    backbone = wrap(seeded(FusedNet(switch)), spec=spec_of("gap"))
+    page = Engine(REGISTRY, loader=lambda name, progress: backbone, batch_size=4)
+    question = asked("gap", 1)
+    wanted = values(final(page, question, method))
+    before = state(backbone)
+    asking = asked("gap", 1, seed=12) if stage == "before" else question
+    switch.armed = "forward" if stage == "before" else stage
+    try:
+        answer = final(page, asking, method)
+    except (ExplainerFailed, ZeroDivisionError) as failure:
+        assert "blown on the way" in str(failure)
+    else:
+        # A method that asks the head nothing further is not harmed.
+        assert stage != "before"
+        assert np.isfinite(values(answer)).all()
+    finally:
+        switch.armed = ""
+    assert state(backbone) == before
+    assert np.array_equal(values(final(page, question, method)), wanted)
+
+
+def test_the_injected_failures_do_reach_the_methods():
+    switch = Switch()
+    backbone = wrap(seeded(FusedNet(switch)), spec=spec_of("gap"))
+    page = Engine(REGISTRY, loader=lambda name, progress: backbone)
+    page.predict(asked("gap"))
+    switch.armed = "backward"
+    with pytest.raises(ExplainerFailed, match="blown on the way back"):
+        final(page, asked("gap"), "grad-cam")
+    switch.armed = "forward"
+    with pytest.raises(ExplainerFailed, match="blown on the way there"):
+        final(page, asked("gap"), "occlusion")
+
+
+@every
+def test_four_threads_get_the_answers_that_one_gets(method):
+    page = engine("gap", slots=4)
+    questions = [asked("gap", target, seed) for target in range(3) for seed in (1, 2)]
+    serial = [values(final(engine("gap"), q, method)) for q in questions]
+    assert sum(bool(v.any()) for v in serial) >= 3
+    wrong: list[object] = []
+    start = threading.Barrier(4)
+
+    def work(first: int) -> None:
+        start.wait(30)
+        for call in range(40):
+            i = (first + call) % len(questions)
+            try:
+                got = values(final(page, questions[i], method))
+                if serial[i].any():
+                    assert difference(got, serial[i]) < 1e-3
+                else:
+                    assert not got.any()
+            except BaseException as failure:  # noqa: BLE001 - a thread's failure is this test's
+                wrong.append(failure)
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert not any(thread.is_alive() for thread in threads)
+    assert wrong == []
+
+
+class Vandal(Explainer[NoParams]):
+    """Harms the model between its first answer and its last."""
+
+    name, title, family = "vandal", "Vandal", "Test"
+    summary = limits = source = cost = "x"
+    needs = frozenset()
+    Params = NoParams
+
+    def __init__(self, harm) -> None:
+        self.harm = harm
+
+    def explain(self, subject, params):
+        yield Partial(Heatmap([1.0], "x"), 0.5)
+        self.harm(subject.trace.backbone.module)
+        yield Partial(Heatmap([1.0], "x"), 1.0)
+
+
+def _hook(module) -> None:
+    module.fc.register_forward_pre_hook(lambda *_: None)
+
+
+def _weight(module) -> None:
+    with torch.no_grad():
+        module.conv.weight[0, 0, 0, 0] += 1
+
+
+def _weight_data(module) -> None:
+    module.conv.weight.data[0, 0, 0, 0] += 1
+
+
+def _other_weight(module) -> None:
+    module.conv.weight = torch.nn.Parameter(2 * module.conv.weight, requires_grad=False)
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+@pytest.mark.parametrize("harm", [_hook, _weight, _weight_data, _other_weight])
+def test_a_stranger_that_changes_the_model_is_reported_and_the_model_evicted(harm, stopped):
+    vandal = Vandal(harm)
+    registry = Registry({"vandal": Entry(vandal, "vandal", "stranger", "1")})
+    page = Engine(registry, loader=lambda name, progress: made("gap"))
+    harmed, question = page.backbone("toy"), asked("gap")
+    wanted = page.predict(question)
+    work = page.explain(question, "vandal")
+    with pytest.raises(ExplainerFailed, match="'vandal' failed .*changed the model"):
+        if stopped:
+            next(work)
+            next(work)
+            work.close()
+        else:
+            list(work)
+    assert page.models.peek("toy") is None
+    assert page.backbone("toy") is not harmed
+    assert page.predict(question).guesses == wanted.guesses
+
+
+def resident() -> int:
+    """Return the bytes of memory that this process holds now."""
+    gc.collect()
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def grown(method: str, calls: int, warm: int) -> int:
+    """Return by how many bytes the process grows over `calls` answers, each to another input."""
+    page = engine("gap")
+    for call in range(warm):
+        final(page, asked("gap", call % 3, seed=call), method)
+    hooks, files = state(page.backbone("toy"))["hooks"], len(os.listdir("/proc/self/fd"))
+    before = resident()
+    for call in range(calls):
+        final(page, asked("gap", call % 3, seed=1000 + call), method)
+    after = resident()
+    assert state(page.backbone("toy"))["hooks"] == hooks
+    assert len(os.listdir("/proc/self/fd")) == files
+    return after - before
+
+
+QUICK = [method for method in METHODS if is_quick(REGISTRY.explainers[method])]
+
+
+@pytest.mark.parametrize("method", QUICK)
+def test_200_quick_answers_leave_memory_as_it_was(method):
+    assert grown(method, calls=200, warm=100) < 8_000_000
+
+
+@pytest.mark.slow
+@every
+def test_1000_answers_leave_memory_as_it_was(method):
+    assert grown(method, calls=1000, warm=100) < 20_000_000
