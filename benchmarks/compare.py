@@ -266,7 +266,8 @@ def page(results: list[Measured], *, quick: bool, load: tuple[float, float]) -> 
     checks = "\n".join(f"- {m.row.title}: {m.checked}." for m in results if m.checked)
     busy = (
         f"The load average was {load[0]:.1f} at the start and {load[1]:.1f} at the end: above the "
-        "number of threads, others were at work, and times (not so much ratios) are too long."
+        "number of threads, others were at work: times are too long and ratios noisy, those of "
+        "processor time less so."
     )
     length = "A quick run: fewer rounds than `make bench` has.\n\n" if quick else ""
     return TEXT.format(
@@ -284,7 +285,8 @@ below was measured by that command in one run. Edit `benchmarks/`, not this page
 
 How it is measured: all networks have random weights (`core.models.randomise`) and take 224 x 224
 pictures; every library has its own copy of the same weights. Rounds are interleaved, everyone once
-in each, in turning order; a ratio is taken within a round, and the median over rounds is shown. Our
+in each, in turning order; a ratio is taken within a round, and the median over rounds is shown, for
+time on the clock, by which the goals are judged, and for processor time. Our
 side runs as in the app, the forward pass on the picture included; building the folded copy is not
 timed, since it is made once per loaded network. Captum's occlusion runs 16 windows at a time. Peak
 memory is the growth of the resident set in a process of its own, over the loaded network, with the

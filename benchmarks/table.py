@@ -59,6 +59,7 @@ class Measured:
         row: What was compared.
         figure: The one that is held against the goal: that of the fastest peer.
         ratios: Name of a peer to the median of ratios within a round.
+        labour: As `ratios`, of processor time instead of time on the clock.
         seconds: Name to the median time, "whylens" among them.
         rounds: How many rounds were run.
         checked: What was compared before timing.
@@ -67,6 +68,7 @@ class Measured:
     row: Row
     figure: float
     ratios: dict[str, float] = field(default_factory=dict)
+    labour: dict[str, float] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     rounds: int = 1
     checked: str = ""
@@ -88,34 +90,52 @@ def raced(row: Row, contest: Contest, *, rounds: int) -> Measured:
     Args:
         row: What is compared.
         contest: What runs.
-        rounds: How many rounds, at least one; none of them is for warming up.
+        rounds: How many rounds, at least one, after one that is not timed.
     """
     works = {"whylens": contest.ours, **contest.peers}
     names = list(works)
-    spent: dict[str, list[float]] = {name: [] for name in names}
+    for work in works.values():  # warm up
+        work()
+    clock: dict[str, list[float]] = {name: [] for name in names}
+    labour: dict[str, list[float]] = {name: [] for name in names}
     for turn in range(rounds):
         shift = turn % len(names)
         for name in names[shift:] + names[:shift]:
-            began = time.perf_counter()
+            began, worked = time.perf_counter(), time.process_time()
             works[name]()
-            spent[name].append(time.perf_counter() - began)
-    ratios = {}
-    for name in contest.peers:
-        pairs = zip(spent["whylens"], spent[name], strict=True)
-        ratios[name] = statistics.median(
-            theirs / ours if contest.over else ours / theirs for ours, theirs in pairs
-        )
+            labour[name].append(time.process_time() - worked)
+            clock[name].append(time.perf_counter() - began)
+    ratios = _ratios(clock, over=contest.over)
     # Against the fastest peer: the smallest gain, or the largest share of its time.
     figure = min(ratios.values()) if contest.over else max(ratios.values())
-    seconds = {name: statistics.median(times) for name, times in spent.items()}
-    return Measured(row, figure, ratios, seconds, rounds, contest.checked)
+    return Measured(
+        row,
+        figure,
+        ratios,
+        _ratios(labour, over=contest.over),
+        {name: statistics.median(times) for name, times in clock.items()},
+        rounds,
+        contest.checked,
+    )
+
+
+def _ratios(spent: dict[str, list[float]], *, over: bool) -> dict[str, float]:
+    found = {}
+    for name in spent:
+        if name != "whylens":
+            pairs = zip(spent["whylens"], spent[name], strict=True)
+            found[name] = statistics.median(t / o if over else o / t for o, t in pairs)
+    return found
 
 
 def shown(measured: Measured) -> list[str]:
     """Return the cells of one row."""
     row = measured.row
     sign = "≥" if row.at_least else "≤"
-    others = ", ".join(f"{name} {ratio:.2f}" for name, ratio in measured.ratios.items())
+    others, labour = (
+        ", ".join(f"{name} {ratio:.2f}" for name, ratio in ratios.items())
+        for ratios in (measured.ratios, measured.labour)
+    )
     times = ", ".join(f"{name} {spent:.3f} s" for name, spent in measured.seconds.items())
     return [
         row.title,
@@ -123,13 +143,15 @@ def shown(measured: Measured) -> list[str]:
         f"{sign} {row.goal:g}",
         "reached" if measured.reached else "**not reached**",
         others or "-",
+        labour or "-",
         times or "-",
         str(measured.rounds),
     ]
 
 
 HEADINGS = (
-    "What", "Measured", "Goal", "Verdict", "Ratio to each", "Median times", "Rounds",
+    "What", "Measured", "Goal", "Verdict", "Ratio to each",
+    "Ratio of processor time", "Median times", "Rounds",
 )  # fmt: skip
 
 

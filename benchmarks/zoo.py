@@ -153,7 +153,13 @@ def _specimens() -> Iterable[Specimen]:
     yield cnn("LeViT", "levit_128s", linear=True, size=(224, 224), grid=(4, 4))
     yield cnn("NesT", "nest_tiny", linear=True, size=(224, 224), grid=(14, 14))
     yield cnn("PiT", "pit_ti_224", size=(224, 224), grid=None)
-    yield cnn("ConViT", "convit_tiny", size=(224, 224), grid=(14, 14), options={"depth": 3})
+    yield cnn(
+        "ConViT",
+        "convit_tiny",
+        size=(224, 224),
+        grid=(14, 14),
+        options={"depth": 3, "local_up_to_layer": 2},
+    )
     yield cnn("CrossViT", "crossvit_tiny_240", size=(240, 240), grid=None)
     yield vit("ViT", "test_vit", fast=True)
     yield vit("ViT", "vit_tiny_patch16_224")

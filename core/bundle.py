@@ -29,7 +29,7 @@ _VERSIONS = ("whylens", "torch", "torchvision", "timm", "numpy", "pillow", "plug
 def bundle_files(
     explanation: Explanation, *, source: str = "photo.png", style: Style | None = None
 ) -> dict[str, bytes]:
-    """Return the files of one explanation by name.
+    """Return the files of one explanation by name, in a folder named after the method.
 
     Args:
         explanation: Partial or final; which one is said in the manifest.
@@ -37,18 +37,18 @@ def bundle_files(
         style: Colours and opacity of the picture.
     """
     style = style or Style()
-    stem = explanation.method
+    folder = explanation.method
     files: dict[str, bytes] = {}
     if isinstance(explanation.result, Heatmap):
-        files[f"{stem}.png"] = _png(picture_of(explanation, style))
+        files[f"{folder}/overlay.png"] = _png(picture_of(explanation, style))
         buffer = io.BytesIO()
         np.save(buffer, explanation.result.values, allow_pickle=False)
-        files[f"{stem}.npy"] = buffer.getvalue()
+        files[f"{folder}/values.npy"] = buffer.getvalue()
     else:
         for number, item in enumerate(explanation.result.items, start=1):
-            files[f"{stem}-{number:02d}.png"] = _png(Image.fromarray(item.image))
+            files[f"{folder}/example-{number:02d}.png"] = _png(Image.fromarray(item.image))
     text = json.dumps(manifest(explanation, source=source, style=style), indent=2) + "\n"
-    files[f"{stem}.json"] = text.encode()
+    files[f"{folder}/manifest.json"] = text.encode()
     return files
 
 
@@ -168,9 +168,10 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> list[Path]:
         folder: Made if absent.
         files: Contents by name.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
-        write_atomically(folder / name, content)
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, content)
     return [folder / name for name in files]
 
 

@@ -164,9 +164,9 @@ def test_the_download_holds_picture_values_and_manifest(browser, address, photo)
         with page.expect_download() as download:
             page.click("#grad-cam-download")
         archive = zipfile.ZipFile(download.value.path())
-        manifest = json.loads(archive.read("grad-cam.json"))
-        values = np.load(io.BytesIO(archive.read("grad-cam.npy")))
-        picture = Image.open(io.BytesIO(archive.read("grad-cam.png")))
+        manifest = json.loads(archive.read("grad-cam/manifest.json"))
+        values = np.load(io.BytesIO(archive.read("grad-cam/values.npy")))
+        picture = Image.open(io.BytesIO(archive.read("grad-cam/overlay.png")))
     assert picture.size == (320, 240)
     assert list(values.shape) == manifest["map"]["shape"]
     assert float(values.max()) == pytest.approx(manifest["map"]["maximum"])

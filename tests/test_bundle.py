@@ -34,14 +34,18 @@ def answer():
 
 def test_the_picture_has_the_size_of_the_photo_and_the_values_are_raw(answer):
     files = bundle_files(answer, source="my cat.png")
-    assert sorted(files) == ["occlusion.json", "occlusion.npy", "occlusion.png"]
-    assert Image.open(io.BytesIO(files["occlusion.png"])).size == (90, 50)
-    values = np.load(io.BytesIO(files["occlusion.npy"]), allow_pickle=False)
+    assert sorted(files) == [
+        "occlusion/manifest.json",
+        "occlusion/overlay.png",
+        "occlusion/values.npy",
+    ]
+    assert Image.open(io.BytesIO(files["occlusion/overlay.png"])).size == (90, 50)
+    values = np.load(io.BytesIO(files["occlusion/values.npy"]), allow_pickle=False)
     assert np.array_equal(values, answer.result.values)
 
 
 def test_the_manifest_tells_all_that_is_needed_to_do_it_again(answer):
-    told = json.loads(bundle_files(answer, source="my cat.png")["occlusion.json"])
+    told = json.loads(bundle_files(answer, source="my cat.png")["occlusion/manifest.json"])
     assert told["model"]["weights_sha256"] == answer.model.digest
     assert told["parameters"] == {"window": 16, "stride": 8, "fill": "blur"}
     assert told["target"]["quantity"] == "contrast"
@@ -76,7 +80,7 @@ def test_a_zip_of_the_same_files_has_the_same_bytes(answer):
 def test_files_are_written_whole(answer, tmp_path):
     paths = write_files(tmp_path / "new" / "folder", bundle_files(answer))
     assert all(path.stat().st_size > 0 for path in paths)
-    assert not list((tmp_path / "new" / "folder").glob(".*"))
+    assert not list((tmp_path / "new").rglob(".*"))
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch):

@@ -58,22 +58,22 @@ def test_photos_are_explained_by_several_methods(place):
         "--param", "stride=32", "--out", "out",
     )  # fmt: skip
     assert run.exit_code == 0, run.stderr
-    told = json.loads((place / "out" / "two" / "occlusion.json").read_text())
+    told = json.loads((place / "out" / "two" / "occlusion/manifest.json").read_text())
     assert told["target"]["label"] == "goldfish"
     assert told["target"]["versus_label"] == "tench"
     assert told["parameters"]["stride"] == 32
-    assert Image.open(place / "out" / "one" / "grad-cam.png").size == (80, 60)
+    assert Image.open(place / "out" / "one" / "grad-cam/overlay.png").size == (80, 60)
     assert len(run.stdout.split()) == 12
 
 
 def test_the_command_in_the_manifest_reproduces_the_values(place):
     whylens(place, "explain", "one.png", "--model", "toy", "--method", "occlusion", "--out", "a")
-    told = json.loads((place / "a" / "occlusion.json").read_text())
+    told = json.loads((place / "a" / "occlusion/manifest.json").read_text())
     import shlex
 
     run = whylens(place, *shlex.split(told["command"])[1:-1], "b")
     assert run.exit_code == 0, run.stderr
-    first, second = (np.load(place / f / "occlusion.npy") for f in "ab")
+    first, second = (np.load(place / f / "occlusion/values.npy") for f in "ab")
     assert np.array_equal(first, second)
 
 
@@ -161,10 +161,12 @@ def test_ctrl_c_keeps_the_partial_map_and_says_so(place):
     _, err = child.communicate(timeout=120)
     assert child.returncode == 130, err
     assert "partial map is kept" in err
-    told = json.loads((place / "stopped" / "occlusion.json").read_text())
+    told = json.loads((place / "stopped" / "occlusion/manifest.json").read_text())
     assert told["finished"] is False
     assert 0 < told["fraction"] < 1
-    assert np.isfinite(np.load(io.BytesIO((place / "stopped" / "occlusion.npy").read_bytes()))).all()
+    assert np.isfinite(
+        np.load(io.BytesIO((place / "stopped" / "occlusion/values.npy").read_bytes()))
+    ).all()
 
 
 def test_the_demo_serves_and_ends_on_sigterm(place):

@@ -206,6 +206,11 @@ def bombs() -> Iterator[Case]:
     for size, count in ((255, 43_000), (1, 5_000_000)):
         comment = b"!\xfe" + (bytes([size]) + b"a" * size) * count + b"\0"
         yield f"gif comment in {size}s", gif[:palette_end] + comment + gif[palette_end:]
+    head, tail = gif[:palette_end], gif[palette_end:]
+    for label, lead in ((b"\xf9", b"\0,"), (b"\xff", b"\x0bNETSCAPE2.0\0,")):
+        hidden = b"!" + label + lead + b"\1" * 10_000_000 + b"\0"
+        yield f"gif behind an empty extension {label!r}", head + hidden + tail
+    yield "gif of filling", head + b"\0" * 11_000_000 + tail
     yield (
         "gif of controls",
         gif[:palette_end] + b"!\xf9\4\0\0\0\0\0" * 1_400_000 + gif[palette_end:],

@@ -223,7 +223,7 @@ def test_inks_with_a_profile_look_as_it_says(ink):
 def test_a_16_bit_grey_ramp_stays_a_ramp():
     ramp = np.linspace(0, 65535, 256 * 32).round().astype(np.uint16).reshape(32, 256)
     photo = read_photo(encoded(Image.fromarray(ramp), "PNG"))
-    assert off(photo, np.repeat((ramp / 257).round()[..., None], 3, -1)) <= 1
+    assert off(photo, np.repeat((ramp / 257).round()[..., None], 3, -1)) == 0
     assert photo.notes == ("16-bit values were scaled to 8 bits.",)
 
 
@@ -232,7 +232,7 @@ def test_a_16_bit_grey_that_is_declared_clear_becomes_white():
     photo = read_photo(encoded(Image.fromarray(ramp), "PNG", transparency=int(ramp[3, 5])))
     expected = (ramp / 257).round()
     expected[3, 5] = 255
-    assert off(photo, np.repeat(expected[..., None], 3, -1)) <= 1
+    assert off(photo, np.repeat(expected[..., None], 3, -1)) == 0
 
 
 @pytest.mark.parametrize(("colour", "samples"), [(2, 3), (6, 4), (4, 2)])
@@ -336,3 +336,12 @@ def test_each_limit_is_named_with_a_remedy(data, limits, message):
 def test_small_and_elongated_photos_are_read(size, rng):
     noise = rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
     assert off(read_photo(encoded(Image.fromarray(noise), "PNG")), noise) == 0
+
+
+def test_the_size_is_checked_before_anything_is_decoded(monkeypatch):
+    def decoded(*args):
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", decoded)
+    with pytest.raises(BadInput, match="side of 12001 pixels"):
+        read_photo(png(12001, 8, 1, 0))

@@ -407,6 +407,18 @@ def test_why_a_need_is_unmet_reads_as_a_sentence():
         assert debug not in said
 
 
+class OneCorner(GapNet):
+    """Reads one position, as where a class token is taken for a patch."""
+
+    def head(self, f):
+        return self.fc(f[:, :, 0, 0])
+
+
+def test_a_score_read_from_one_position_alone_is_refused_in_words():
+    net = wrapped(OneCorner(), 12, 20)
+    assert "from a single position" in net.reasons[SPATIAL]
+
+
 class Pooled(GapNet):
     """Its map has one position left."""
 
@@ -437,7 +449,7 @@ class Constant(GapNet):
 
 def test_a_score_that_ignores_the_map_is_refused_in_words():
     net = wrapped(Constant(), 12, 20)
-    assert "does not depend on the positions" in net.reasons[SPATIAL]
+    assert "not read from the positions" in net.reasons[SPATIAL]
     assert "zero everywhere" in net.reasons[Need.GRADIENTS]
 
 

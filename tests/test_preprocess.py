@@ -72,7 +72,7 @@ def test_mean_is_this_inputs_own_colour(size):
 
 
 @pytest.mark.parametrize(
-    "size", [(4,), (50,), (227,), (12, 9), (40, 96), (5, 6, 7), (24, 30, 20)], ids=str
+    "size", [(4,), (26,), (227,), (12, 9), (40, 96), (5, 6, 7), (24, 30, 20)], ids=str
 )
 def test_blur_is_a_gaussian_of_a_tenth_of_the_shorter_side(size):
     x, spec = random_input(*size)

@@ -29,8 +29,13 @@ def test_a_map_without_positions_is_refused(values):
         Heatmap(values, "u")
 
 
-def test_a_map_is_a_read_only_copy_of_what_it_was_given():
-    mine, checks = np.arange(6.0).reshape(2, 3), {"gap": 0.1}
+def test_huge_but_finite_values_are_kept():
+    assert Heatmap(np.full((3, 3), 3e38), "u").values.max() == np.float32(3e38)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.int64])
+def test_a_map_is_a_read_only_copy_of_what_it_was_given(kind):
+    mine, checks = np.arange(6).reshape(2, 3).astype(kind), {"gap": 0.1}
     heatmap = Heatmap(mine, "logit", checks=checks)
     mine[:] = 7
     checks["gap"] = 9

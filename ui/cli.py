@@ -91,7 +91,7 @@ class _Jobs:
 
         if quantity not in ("logit", "probability"):
             raise BadInput("A quantity is logit or probability; for a contrast give --versus.")
-        many = len(images) > 1
+        folders = _folders(self.out, images)
         console = Console(stderr=True)
         with Progress(
             *Progress.get_default_columns()[:-1], TimeRemainingColumn(), console=console
@@ -103,7 +103,7 @@ class _Jobs:
             bar.update(loading, completed=1)
             index = class_index(target, card.labels) if target is not None else None
             other = class_index(versus, card.labels) if versus is not None else None
-            for image in images:
+            for image, folder in zip(images, folders, strict=True):
                 try:
                     data = image.read_bytes()
                 except OSError as exc:
@@ -116,7 +116,6 @@ class _Jobs:
                     versus=other,
                     seed=seed,
                 )
-                folder = self.out / image.stem if many else self.out
                 for name in self.names:
                     task = bar.add_task(f"{image.name}: {name}", total=1)
                     answer = self._answer(
@@ -148,6 +147,19 @@ class _Jobs:
             typer.echo(path)
         if self.stopped is not None:
             raise typer.Exit(INTERRUPTED)
+
+
+def _folders(out: Path, images: list[Path]) -> list[Path]:
+    # One photo needs no folder of its own; photos of one name from several places must not meet.
+    if len(images) == 1:
+        return [out]
+    seen: dict[str, int] = {}
+    folders = []
+    for image in images:
+        seen[image.stem] = seen.get(image.stem, 0) + 1
+        suffix = f"-{seen[image.stem]}" if seen[image.stem] > 1 else ""
+        folders.append(out / f"{image.stem}{suffix}")
+    return folders
 
 
 def _params(engine: Engine, names: list[str], given: list[str]) -> dict[str, dict[str, str]]:

@@ -16,7 +16,7 @@ from core.explainer import Explainer, is_quick
 from core.render import Scale, Style, picture_of, scale_of
 from core.results import Heatmap
 from ui import words
-from ui.panel import FAILED, Look, Question
+from ui.panel import FAILED, Look, Question, source_name
 from ui.session import Session, said_to_visitor, visitor
 from ui.shelf import on_screen
 
@@ -98,10 +98,11 @@ def build_compare(session: Session, question: Question, look: Look) -> Compare:
     pack = _packer(session)
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     event.failure(lambda: FAILED, None, [status], **quiet)
-    event.then(pack, [*look.inputs, ticks], [download], **quiet)
+    taken = [question.photo, *look.inputs, ticks]
+    event.then(pack, taken, [download], **quiet)
     stop.click(None, cancels=[event], api_visibility="private").then(
         lambda: "Stopped; the maps that were ready stay.", None, [status], **quiet
-    ).then(pack, [*look.inputs, ticks], [download], **quiet)
+    ).then(pack, taken, [download], **quiet)
     scaling.change(redraw_of(session), [*look.inputs, ticks, scaling], [grid, legend], **quiet)
     return Compare(
         ticks, scaling, grid, legend, status, download, run, notice, _quietly(start), pack
@@ -244,10 +245,13 @@ def redraw_of(session: Session) -> Callable[..., Any]:
 
 
 def _packer(session: Session) -> Callable[..., Any]:
-    def pack(colours: str, opacity: float, methods: list[str], request: gr.Request) -> Any:
+    def pack(
+        photo: str | None, colours: str, opacity: float, methods: list[str], request: gr.Request
+    ) -> Any:
+        style, source = Style(colours, opacity), source_name(photo)
         files: dict[str, bytes] = {}
         for answer in _kept(session, request, methods):
-            files |= bundle_files(answer, style=Style(colours, opacity))
+            files |= bundle_files(answer, source=source, style=style)
         if not files:
             return gr.skip()
         path = session.shelf.file(zipped(files), suffix=".zip", stem="whylens-compare")

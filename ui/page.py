@@ -81,7 +81,7 @@ def _left() -> tuple[Question, Left]:
     )
     with gr.Accordion("What about this class?", open=False, elem_id="more"):
         quantity = gr.Radio(
-            list(QUANTITIES), value=next(iter(QUANTITIES)), label="Explain its", elem_id="quantity"
+            list(QUANTITIES.items()), value="logit", label="Explain its", elem_id="quantity"
         )
         versus = gr.Dropdown(
             [("the runner-up", RUNNER_UP)],
@@ -91,7 +91,7 @@ def _left() -> tuple[Question, Left]:
             visible=False,
         )
     quantity.change(
-        lambda chosen: gr.Dropdown(visible=QUANTITIES.get(chosen) == "contrast"),
+        lambda chosen: gr.Dropdown(visible=chosen == "contrast"),
         [quantity],
         [versus],
         show_progress="hidden",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -130,10 +131,11 @@ def build_panel(
     )
     event.failure(lambda: FAILED, None, [status], show_progress="hidden", api_visibility="private")
     pack = _packer(name, session)
-    event.then(pack, look.inputs, [download], show_progress="hidden", api_visibility="private")
+    taken = [question.photo, *look.inputs]
+    event.then(pack, taken, [download], show_progress="hidden", api_visibility="private")
     stop.click(None, cancels=[event], api_visibility="private").then(
         _stopped(name, session),
-        look.inputs,
+        taken,
         [status, download],
         show_progress="hidden",
         api_visibility="private",
@@ -190,12 +192,18 @@ def drawn(answer: Explanation, style: Style, session: Session) -> tuple[Any, Any
             return gr.ImageSlider(visible=False), gr.Gallery(items, visible=True), ""
 
 
+def source_name(photo: str | None) -> str:
+    """Return the name under which a photo was uploaded, for manifests."""
+    return Path(photo).name if photo else "photo"
+
+
 def _packer(name: str, session: Session) -> Callable[..., Any]:
-    def pack(colours: str, opacity: float, request: gr.Request) -> Any:
+    def pack(photo: str | None, colours: str, opacity: float, request: gr.Request) -> Any:
         answer = session.shelf.answer(visitor(request), name)
         if answer is None:
             return gr.skip()
-        content = zipped(bundle_files(answer, style=Style(colours, opacity)))
+        style = Style(colours, opacity)
+        content = zipped(bundle_files(answer, source=source_name(photo), style=style))
         path = session.shelf.file(content, suffix=".zip", stem=f"whylens-{slug(name)}")
         return gr.DownloadButton(value=path, interactive=True)
 
@@ -205,13 +213,13 @@ def _packer(name: str, session: Session) -> Callable[..., Any]:
 def _stopped(name: str, session: Session) -> Callable[..., Any]:
     pack = _packer(name, session)
 
-    def stopped(colours: str, opacity: float, request: gr.Request) -> Any:
+    def stopped(photo: str | None, colours: str, opacity: float, request: gr.Request) -> Any:
         answer = session.shelf.answer(visitor(request), name)
         if answer is None:
             return "Stopped before there was anything to show.", gr.skip()
         if answer.finished:
             return gr.skip(), gr.skip()
         said = f"Stopped at {answer.fraction:.0%}; what you see is the partial result."
-        return said, pack(colours, opacity, request)
+        return said, pack(photo, colours, opacity, request)
 
     return stopped

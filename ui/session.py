@@ -13,7 +13,7 @@ import gradio as gr
 
 from core.answers import Question
 from core.engine import Engine
-from core.errors import CoreError, WeightsUnavailable
+from core.errors import BadInput, CoreError, WeightsUnavailable, shown
 from core.models.checkpoints import checkpoint_folders
 from core.models.names import allowed_on_the_web
 from core.targets import Quantity
@@ -76,20 +76,28 @@ class Session:
             path: Path of the uploaded photo.
             model: Model name.
             target: Class index as text, or PREDICTED.
-            quantity: One of QUANTITIES.
+            quantity: One of the values of QUANTITIES.
             versus: Class index as text, or RUNNER_UP.
 
         Raises:
             CoreError: A value is missing or wrong.
         """
-        kind = cast("Quantity", QUANTITIES.get(quantity, quantity))
+        kind = cast("Quantity", quantity)
         return Question(
             model=self.model_name(model),
             pixels=self.shelf.photo(path).pixels,
-            target=None if target in (PREDICTED, "", None) else int(target),
+            target=_class(target, PREDICTED),
             quantity=kind,
-            versus=int(versus) if kind == "contrast" and str(versus).isdecimal() else None,
+            versus=_class(versus, RUNNER_UP) if kind == "contrast" else None,
         )
+
+
+def _class(chosen: str | None, default: str) -> int | None:
+    if chosen in (default, "", None):
+        return None
+    if not str(chosen).isdecimal():
+        raise BadInput(f"A class is chosen by its number or as {default!r}, not by {shown(chosen)}.")
+    return int(chosen)
 
 
 def model_choices() -> list[str]:

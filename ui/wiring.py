@@ -126,7 +126,7 @@ def wire(page: gr.Blocks, parts: Parts) -> None:
             [compare.grid, compare.legend, compare.status],
             concurrency_id="work",
             **QUIET,
-        ).then(compare.pack, ticked, [compare.download], **QUIET)
+        ).then(compare.pack, [question.photo, *ticked], [compare.download], **QUIET)
     gr.on(
         [question.target.input, question.quantity.input, question.versus.input],
         lambda: [STALE] * len(statuses),

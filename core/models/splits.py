@@ -109,8 +109,12 @@ def _checked(
         if not float((logits.detach() - whole).abs().max()) <= 1e-3 * scale:
             raise NeedsNotMet("its two halves do not add up to the whole network")
         (gradient,) = torch.autograd.grad(weighted_sum(logits), leaf, allow_unused=True)
-    if gradient is None or not float(gradient.abs().max()) > 0:
-        raise NeedsNotMet("the class score does not depend on the positions of its feature map")
+    felt = 0 if gradient is None else int((gradient.abs().sum((0, 1)) > 0).sum())
+    if felt == 0:
+        raise NeedsNotMet("its score is not read from the positions of its last feature map")
+    if felt == 1 < leaf[0, 0].numel():
+        # A class token taken for a patch looks like this.
+        raise NeedsNotMet("its score is read from a single position of its last feature map")
     return split, leaf[0, 0].numel()
 
 

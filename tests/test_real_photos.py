@@ -1,0 +1,130 @@
+"""Real photographs, a real network: maps peak on the object that they are asked about."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from core.answers import Question
+from core.engine import Engine
+from core.models.labels import class_index
+from core.view import on_original
+
+
+@pytest.fixture(scope="module")
+def page(squeezenet) -> Engine:
+    return Engine(loader=lambda name, progress: squeezenet)
+
+
+@pytest.fixture(scope="module")
+def objects(shared) -> list[tuple[str, str, list[float]]]:
+    """(file, label, box) of every object."""
+    listed = json.loads((shared / "photos" / "boxes.json").read_text())
+    return [(e["file"], o["label"], o["box"]) for e in listed for o in e["objects"]]
+
+
+@pytest.fixture(scope="module")
+def ask(page, shared, squeezenet):
+    def answer(file: str, label: str, method: str, *, versus: str | None = None, **params):
+        pixels = np.asarray(Image.open(shared / "photos" / file).convert("RGB"))
+        other = None if versus is None else class_index(versus, squeezenet.labels)
+        question = Question(
+            "squeezenet",
+            pixels,
+            target=class_index(label, squeezenet.labels),
+            quantity="logit" if other is None else "contrast",
+            versus=other,
+        )
+        *_, last = page.explain(question, method, params)
+        return last
+
+    return answer
+
+
+def on_photo(answer) -> np.ndarray:
+    whole, seen = on_original(answer.result.values, answer.view)
+    return np.where(seen, whole, -math.inf)
+
+
+def inside(answer, box) -> bool:
+    """Return whether the map's maximum on the photo lies in the object's box."""
+    whole = on_photo(answer)
+    row, column = np.unravel_index(whole.argmax(), whole.shape)
+    across, down = (column + 0.5) / whole.shape[1], (row + 0.5) / whole.shape[0]
+    return box[0] <= across <= box[2] and box[1] <= down <= box[3]
+
+
+def game(ask, objects, method: str) -> Iterator[bool]:
+    for file, label, box in objects:
+        yield inside(ask(file, label, method), box)
+
+
+def told(method: str, objects, hits: list[bool]) -> None:
+    missed = [o[1] for o, hit in zip(objects, hits, strict=True) if not hit]
+    print(f"pointing game, {method}: {sum(hits)} of {len(hits)}; missed: {missed or 'none'}")  # noqa: T201
+
+
+@pytest.mark.parametrize(
+    "method",
+    ["grad-cam", "grad-cam++", "occlusion", pytest.param("score-cam", marks=pytest.mark.slow)],
+)
+def test_the_map_peaks_on_the_object(ask, objects, method):
+    hits = list(game(ask, objects, method))
+    told(method, objects, hits)
+    assert len(hits) == 12
+    assert sum(hits) >= 11
+
+
+def test_score_cam_peaks_on_three_objects(ask, objects):
+    few = [o for o in objects if o[1] in ("ladybug", "tiger", "goose")]
+    hits = list(game(ask, few, "score-cam"))
+    told("score-cam", few, hits)
+    assert hits == [True] * 3
+
+
+def box_of(objects, label: str):
+    return next(box for file, name, box in objects if (file, name) == ("dog_and_cat.png", label))
+
+
+DOG, CAT = "bull mastiff", "tiger cat"
+
+
+@pytest.mark.parametrize("method", ["grad-cam", "grad-cam++"])
+def test_of_two_animals_each_is_found_when_asked_for(ask, objects, method):
+    for label, other in ((DOG, CAT), (CAT, DOG)):
+        answer = ask("dog_and_cat.png", label, method)
+        assert inside(answer, box_of(objects, label))
+        assert answer.labels == (label,)
+        # Not in the part of the other's box that is its alone.
+        assert not (
+            inside(answer, box_of(objects, other)) and not inside(answer, box_of(objects, label))
+        )
+
+
+def mean_inside(whole: np.ndarray, box, without) -> float:
+    rows, columns = (np.arange(n) + 0.5 for n in whole.shape)
+    rows, columns = rows / whole.shape[0], columns / whole.shape[1]
+
+    def mask(b):
+        down, across = (rows >= b[1]) & (rows <= b[3]), (columns >= b[0]) & (columns <= b[2])
+        return down[:, None] & across[None]
+
+    return float(whole[mask(box) & ~mask(without) & np.isfinite(whole)].mean())
+
+
+@pytest.mark.parametrize(("method", "params"), [("grad-cam", {"signed": True}), ("occlusion", {})])
+def test_dog_rather_than_cat_is_positive_on_the_dog_and_negative_on_the_cat(
+    ask, objects, method, params
+):
+    answer = ask("dog_and_cat.png", DOG, method, versus=CAT, **params)
+    assert answer.asked == f"{DOG} rather than {CAT}"
+    whole, dog, cat = on_photo(answer), box_of(objects, DOG), box_of(objects, CAT)
+    on_dog, on_cat = mean_inside(whole, dog, cat), mean_inside(whole, cat, dog)
+    print(f"dog rather than cat, {method}: {on_dog:+.4f} on the dog, {on_cat:+.4f} on the cat")  # noqa: T201
+    assert on_dog > 0 > on_cat
+    assert inside(answer, dog)
