@@ -20,13 +20,13 @@ def chromium_path() -> str | None:
     return next((path for name in names if name and (path := shutil.which(name))), None)
 
 
-def toy_checkpoint(folder: Path) -> Path:
-    """Write a small network with random weights and 1,000 classes; return its folder."""
+def toy_checkpoint(folder: Path, *, labels: tuple[str, ...] | None = None) -> Path:
+    """Write a small network with random weights, by default of 1,000 classes; return its folder."""
     from core.models.checkpoints import write_checkpoint
     from core.models.load import build
     from core.models.randomise import randomise
 
-    module = randomise(build("test_resnet", classes=1000), seed=5)
+    module = randomise(build("test_resnet", classes=len(labels) if labels else 1000), seed=5)
     write_checkpoint(
         folder,
         module.state_dict(),
@@ -37,7 +37,7 @@ def toy_checkpoint(folder: Path) -> Path:
             "std": (0.5, 0.5, 0.5),
             "crop": 0.95,
             "interpolation": "bicubic",
-            "labels": "imagenet-1k",
+            "labels": labels or "imagenet-1k",
             "licence": "none: random numbers",
             "trained": False,
         },

@@ -19,6 +19,7 @@ from tests.conftest import shared_data
 expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect
 pytestmark = pytest.mark.browser
 DONE = re.compile(r"^Done")
+PAYLOAD = "<img src=x onerror='window.harmed=1'><script>window.harmed=1</script>"
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +29,7 @@ def address(tmp_path_factory, request):
 
     place = tmp_path_factory.mktemp("browser-checkpoints")
     toy_checkpoint(place / "a-toy")
+    toy_checkpoint(place / "hostile", labels=(PAYLOAD, f"2{PAYLOAD}", "=HYPERLINK(1)"))
     folders = [str(place)]
     if shared_data() is not None:
         folders.append(str(request.getfixturevalue("squeezenet_checkpoints")))
@@ -251,6 +253,31 @@ def test_every_text_has_enough_contrast(browser, address, photo, theme):
             found = Axe().run(page, options=options).response["violations"]
             nodes = [node["html"] for violation in found for node in violation["nodes"]]
             assert nodes == [], f"{title}, {theme}"
+
+
+def test_labels_of_a_model_are_text_and_nothing_else(browser, address, photo):
+    with visit(browser, f"{address}/?model=hostile&method=grad-cam&target=1") as page:
+        give(page, photo)
+        page.click("#grad-cam-run")
+        expect(status(page, "grad-cam")).to_have_value(DONE)
+        expect(page.locator("#predictions")).to_contain_text("<script>")
+        open_tab(page, "Compare")
+        page.locator("#target input").click()
+        assert page.evaluate("window.harmed") is None
+
+
+def test_without_network_and_checkpoints_the_page_works_under_a_banner(browser, photo):
+    from ui.page import build_page
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("WHYLENS_CHECKPOINTS", raising=False)
+        patch.setattr("core.models.checkpoints.OWN", photo.parent / "none")
+        running = build_page(Engine())
+        with visit(browser, serve(running)) as page:
+            expect(page.locator("#banner")).to_contain_text("UNTRAINED")
+            expect(page.locator("#model input")).to_have_value(re.compile("^untrained:"))
+            give(page, photo)
+        running.close()
 
 
 def test_a_real_photo_is_recognised_and_explained(browser, address, shared):

@@ -196,7 +196,7 @@ def bombs() -> Iterator[Case]:
     yield "jpeg of endless scans", progressive[:-2] + last * (11_800_000 // len(last)) + b"\xff\xd9"
     yield "jpeg of comments", tiny[:2] + b"\xff\xfe\0\2" * 2_900_000 + tiny[2:]
     yield "jpeg of exif", tiny[:2] + b"\xff\xe1\0\x09Exif\0\0x" * 1_000_000 + tiny[2:]
-    behind = b"\xff\xd9\xff\x01\xff\xd8" + b"\xff\xfe\0\2" * 2_900_000
+    behind = b"\xff\xd9\xff\xd8\xff\xf0" + b"\xff\xfe\0\2" * 2_900_000
     yield "jpeg of comments behind its end", tiny[:2] + behind + tiny[2:]
     yield "jpeg of restarts", tiny[:2] + b"\xff\xd0" * 5_900_000 + tiny[2:]
     yield "jpeg of filling", tiny[:2] + b"\xff" * 11_000_000 + tiny[2:]

@@ -261,7 +261,11 @@ def demo(
     port: Annotated[int, typer.Option(help="Port.")] = 7860,
 ) -> None:
     """Serve the page."""
-    _demo_module().main(host=host, port=port)
+    try:
+        _demo_module().main(host=host, port=port)
+    except OSError as exc:
+        typer.echo(f"whylens: port {port} cannot be used ({exc}). Try another --port.", err=True)
+        raise typer.Exit(1) from exc
 
 
 def _demo_module() -> Any:

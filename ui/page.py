@@ -59,7 +59,9 @@ def _left() -> tuple[Question, Left]:
         buttons=["fullscreen"],
         alt_text="The photo to explain",
     )
-    gr.Examples([[str(p)] for p in sorted(EXAMPLES.glob("*.jpg"))], [photo], label="Examples")
+    examples = [[str(path)] for path in sorted(EXAMPLES.glob("*.jpg"))]
+    if examples:  # an installed wheel carries none
+        gr.Examples(examples, [photo], label="Examples")
     with gr.Row(elem_classes="wl-model"):
         model = gr.Dropdown(
             model_choices(),
@@ -77,6 +79,7 @@ def _left() -> tuple[Question, Left]:
         [("the predicted class", PREDICTED)],
         value=PREDICTED,
         label="Explain the class (A)",
+        allow_custom_value=True,
         elem_id="target",
     )
     with gr.Accordion("What about this class?", open=False, elem_id="more"):
@@ -87,6 +90,7 @@ def _left() -> tuple[Question, Left]:
             [("the runner-up", RUNNER_UP)],
             value=RUNNER_UP,
             label="Rather than (B)",
+            allow_custom_value=True,
             elem_id="versus",
             visible=False,
         )

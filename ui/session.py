@@ -13,8 +13,9 @@ import gradio as gr
 
 from core.answers import Question
 from core.engine import Engine
-from core.errors import BadInput, CoreError, WeightsUnavailable, shown
+from core.errors import CoreError, WeightsUnavailable
 from core.models.checkpoints import checkpoint_folders
+from core.models.labels import class_index
 from core.models.names import allowed_on_the_web
 from core.targets import Quantity
 from ui.shelf import Shelf
@@ -75,29 +76,28 @@ class Session:
         Args:
             path: Path of the uploaded photo.
             model: Model name.
-            target: Class index as text, or PREDICTED.
+            target: Class index or label, or PREDICTED.
             quantity: One of the values of QUANTITIES.
-            versus: Class index as text, or RUNNER_UP.
+            versus: Class index or label, or RUNNER_UP.
 
         Raises:
             CoreError: A value is missing or wrong.
         """
-        kind = cast("Quantity", quantity)
+        kind, name = cast("Quantity", quantity), self.model_name(model)
+        pixels = self.shelf.photo(path).pixels
+
+        def chosen(text: str | None, default: str) -> int | None:
+            if text in (default, "", None):
+                return None
+            return class_index(str(text), self.engine.card(name).labels)
+
         return Question(
-            model=self.model_name(model),
-            pixels=self.shelf.photo(path).pixels,
-            target=_class(target, PREDICTED),
+            model=name,
+            pixels=pixels,
+            target=chosen(target, PREDICTED),
             quantity=kind,
-            versus=_class(versus, RUNNER_UP) if kind == "contrast" else None,
+            versus=chosen(versus, RUNNER_UP) if kind == "contrast" else None,
         )
-
-
-def _class(chosen: str | None, default: str) -> int | None:
-    if chosen in (default, "", None):
-        return None
-    if not str(chosen).isdecimal():
-        raise BadInput(f"A class is chosen by its number or as {default!r}, not by {shown(chosen)}.")
-    return int(chosen)
 
 
 def model_choices() -> list[str]:

@@ -24,6 +24,7 @@ from core.models.spec import CropMode, InputSpec, Interpolation
 log = logging.getLogger(__name__)
 
 MANIFEST, WEIGHTS = "model.json", "model.safetensors"
+OWN = Path(__file__).resolve().parents[2] / "checkpoints"
 FOLDERS_VARIABLE = "WHYLENS_CHECKPOINTS"
 
 
@@ -79,7 +80,7 @@ def checkpoint_folders(root: Path | None = None) -> dict[str, Path]:
     Args:
         root: The project's own folder of checkpoints; by default `checkpoints/` beside `core/`.
     """
-    own = root or Path(__file__).resolve().parents[2] / "checkpoints"
+    own = root or OWN
     extra = [Path(p) for p in os.environ.get(FOLDERS_VARIABLE, "").split(os.pathsep) if p]
     found: dict[str, Path] = {}
     for place in [own, *extra]:
