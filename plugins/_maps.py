@@ -22,7 +22,8 @@ def weighted_sum(weights: Tensor, features: Tensor) -> Tensor:
         weights: (K,).
         features: (1, K, *S).
     """
-    return torch.tensordot(weights, features[0], dims=1)
+    total: Tensor = torch.tensordot(weights, features[0], dims=1)
+    return total
 
 
 def resized(maps: Tensor, size: tuple[int, ...]) -> Tensor:

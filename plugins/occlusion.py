@@ -25,7 +25,11 @@ class OcclusionParams(Params):
         default=48, ge=8, le=128, multiple_of=8, description="Side of the window, input pixels."
     )
     stride: int = Field(
-        default=16, ge=4, le=64, multiple_of=4, description="Step between windows, input pixels; at most a window."
+        default=16,
+        ge=4,
+        le=64,
+        multiple_of=4,
+        description="Step between windows, input pixels; at most a window.",
     )
     fill: Literal["grey", "black", "mean", "blur"] = Field(
         default="grey", description="What a window is covered with; defined in pixel space."

@@ -56,9 +56,8 @@ def test_the_manifest_tells_all_that_is_needed_to_do_it_again(answer):
     view = told["view"]
     again = View(tuple(view.pop("original")), tuple(view.pop("model")), **view)
     assert again == answer.view
-    assert told["map"]["colour_scale"] == [-told["map"]["colour_scale"][1]] + [
-        pytest.approx(float(np.abs(answer.result.values).max()))
-    ]
+    top = pytest.approx(float(np.abs(answer.result.values).max()))
+    assert told["map"]["colour_scale"] == [-told["map"]["colour_scale"][1], top]
 
 
 def test_the_command_line_is_quoted_and_complete(answer):

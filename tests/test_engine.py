@@ -105,7 +105,7 @@ def test_questions_and_answers_cross_a_process_boundary(question):
 
 def test_an_unmet_need_is_refused_in_words(question):
     page = engine(loader=lambda name, progress: backbone(MlpHeadNet))
-    with pytest.raises(NeedsNotMet, match="CAM is not available on .*linear"):
+    with pytest.raises(NeedsNotMet, match=r"CAM is not available on .*linear"):
         final(page.explain(question, "cam"))
     assert "linear" in page.card("toy").unavailable["cam"]
     assert "grad-cam" not in page.card("toy").unavailable
@@ -192,7 +192,7 @@ def test_a_foreign_exception_names_the_plugin(question):
             raise ZeroDivisionError("by a stranger")
 
     page = engine(registry=registry_of(Broken()))
-    with pytest.raises(ExplainerFailed, match="'broken' failed .*by a stranger"):
+    with pytest.raises(ExplainerFailed, match=r"'broken' failed .*by a stranger"):
         final(page.explain(question, "broken"))
     assert page.predict(question).guesses
 

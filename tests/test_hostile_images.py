@@ -194,6 +194,8 @@ def bombs() -> Iterator[Case]:
     # Files of many pieces: Pillow is busy for up to minutes with each of these.
     last = progressive[progressive.rfind(b"\xff\xda") : -2]
     yield "jpeg of endless scans", progressive[:-2] + last * (11_800_000 // len(last)) + b"\xff\xd9"
+    scans = (last + b"\xff\xd0\xff\xff") * 500  # a restart has no length to be skipped
+    yield "jpeg of scans behind restarts", progressive[:-2] + scans + b"\xff\xd9"
     yield "jpeg of comments", tiny[:2] + b"\xff\xfe\0\2" * 2_900_000 + tiny[2:]
     yield "jpeg of exif", tiny[:2] + b"\xff\xe1\0\x09Exif\0\0x" * 1_000_000 + tiny[2:]
     behind = b"\xff\xd9\xff\xd8\xff\xf0" + b"\xff\xfe\0\2" * 2_900_000

@@ -11,8 +11,10 @@ from core.registry import load_registry
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sorted(
-    [*ROOT.glob("core/**/*.py"), *ROOT.glob("plugins/**/*.py"), *ROOT.glob("ui/**/*.py")]
-    + [ROOT / "demo.py"]
+    [
+        *(path for room in ("core", "plugins", "ui") for path in ROOT.glob(f"{room}/**/*.py")),
+        ROOT / "demo.py",
+    ]
 )
 # Rooms of core by height; a module imports only what lies on its own level or below.
 LEVELS = [

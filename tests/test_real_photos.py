@@ -1,10 +1,14 @@
-"""Real photographs, a real network: maps peak on the object that they are asked about."""
+"""Real photographs, a real network: maps peak on the object that they are asked about.
+
+Occlusion takes 2,028 and Score-CAM 6,000 forward passes for all 12 objects: those answers are
+awaited in the slow suite; the quick one stops them early, as a visitor may.
+"""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -14,6 +18,7 @@ from core.answers import Question
 from core.engine import Engine
 from core.models.labels import class_index
 from core.view import on_original
+from plugins.score_cam import ScoreCAM
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +35,10 @@ def objects(shared) -> list[tuple[str, str, list[float]]]:
 
 @pytest.fixture(scope="module")
 def ask(page, shared, squeezenet):
-    def answer(file: str, label: str, method: str, *, versus: str | None = None, **params):
+    def answer(
+        file: str, label: str, method: str, *, versus: str | None = None, stop: float = 1, **params
+    ):
+        """Return the first answer for which at least `stop` of the work is done."""
         pixels = np.asarray(Image.open(shared / "photos" / file).convert("RGB"))
         other = None if versus is None else class_index(versus, squeezenet.labels)
         question = Question(
@@ -40,8 +48,8 @@ def ask(page, shared, squeezenet):
             quantity="logit" if other is None else "contrast",
             versus=other,
         )
-        *_, last = page.explain(question, method, params)
-        return last
+        with closing(page.explain(question, method, params)) as parts:
+            return next(part for part in parts if part.fraction >= stop)
 
     return answer
 
@@ -59,32 +67,35 @@ def inside(answer, box) -> bool:
     return box[0] <= across <= box[2] and box[1] <= down <= box[3]
 
 
-def game(ask, objects, method: str) -> Iterator[bool]:
-    for file, label, box in objects:
-        yield inside(ask(file, label, method), box)
-
-
-def told(method: str, objects, hits: list[bool]) -> None:
+def game(ask, objects, method: str, **how) -> list[bool]:
+    """Return for each object whether the map peaks on it; the score is printed."""
+    hits = [inside(ask(file, label, method, **how), box) for file, label, box in objects]
     missed = [o[1] for o, hit in zip(objects, hits, strict=True) if not hit]
-    print(f"pointing game, {method}: {sum(hits)} of {len(hits)}; missed: {missed or 'none'}")  # noqa: T201
+    print(f"pointing game, {method} {how or ''}: {sum(hits)} of {len(hits)}, missed {missed}")  # noqa: T201
+    return hits
 
 
-@pytest.mark.parametrize(
-    "method",
-    ["grad-cam", "grad-cam++", "occlusion", pytest.param("score-cam", marks=pytest.mark.slow)],
-)
+def slow(method: str):
+    return pytest.param(method, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("method", ["grad-cam", "grad-cam++", slow("occlusion"), slow("score-cam")])
 def test_the_map_peaks_on_the_object(ask, objects, method):
-    hits = list(game(ask, objects, method))
-    told(method, objects, hits)
+    hits = game(ask, objects, method)
     assert len(hits) == 12
     assert sum(hits) >= 11
 
 
-def test_score_cam_peaks_on_three_objects(ask, objects):
+def test_a_quarter_of_the_windows_already_peaks_on_the_object(ask, objects):
+    hits = game(ask, objects, "occlusion", stop=0.25)
+    assert len(hits) == 12
+    assert sum(hits) >= 11
+
+
+def test_an_eighth_of_the_channels_already_peaks_on_the_object(ask, objects):
     few = [o for o in objects if o[1] in ("ladybug", "tiger", "goose")]
-    hits = list(game(ask, few, "score-cam"))
-    told("score-cam", few, hits)
-    assert hits == [True] * 3
+    exact = {"mode": "exact"} if "mode" in ScoreCAM.Params.model_fields else {}
+    assert game(ask, few, "score-cam", stop=0.125, **exact) == [True] * 3
 
 
 def box_of(objects, label: str):
@@ -100,10 +111,7 @@ def test_of_two_animals_each_is_found_when_asked_for(ask, objects, method):
         answer = ask("dog_and_cat.png", label, method)
         assert inside(answer, box_of(objects, label))
         assert answer.labels == (label,)
-        # Not in the part of the other's box that is its alone.
-        assert not (
-            inside(answer, box_of(objects, other)) and not inside(answer, box_of(objects, label))
-        )
+        assert not inside(answer, box_of(objects, other))
 
 
 def mean_inside(whole: np.ndarray, box, without) -> float:
@@ -117,7 +125,10 @@ def mean_inside(whole: np.ndarray, box, without) -> float:
     return float(whole[mask(box) & ~mask(without) & np.isfinite(whole)].mean())
 
 
-@pytest.mark.parametrize(("method", "params"), [("grad-cam", {"signed": True}), ("occlusion", {})])
+@pytest.mark.parametrize(
+    ("method", "params"),
+    [("grad-cam", {"signed": True}), ("occlusion", {"window": 64, "stride": 32})],
+)
 def test_dog_rather_than_cat_is_positive_on_the_dog_and_negative_on_the_cat(
     ask, objects, method, params
 ):

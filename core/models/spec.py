@@ -21,7 +21,7 @@ class InputSpec(BaseModel):
         channels: Number of channels.
         mean: Mean per channel, of values in [0, 1].
         std: Standard deviation per channel, of values in [0, 1].
-        crop: Share of the resized image that the crop keeps.
+        crop: Share of the resized image that the crop keeps; a few networks pad with more than 1.
         crop_mode: "center" keeps the aspect and crops, "squash" stretches, "border" pads.
         interpolation: Filter of the resize.
     """
@@ -32,7 +32,7 @@ class InputSpec(BaseModel):
     channels: int = Field(3, ge=1, le=64)
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
-    crop: float = Field(0.875, gt=0, le=1)
+    crop: float = Field(0.875, gt=0, le=2)
     crop_mode: CropMode = "center"
     interpolation: Interpolation = "bilinear"
 
