@@ -10,6 +10,7 @@ import argparse
 import os
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -242,7 +243,8 @@ def facts() -> str:
         for name in ("torch", "timm", "grad-cam", "torchcam", "captum", "numpy")
     )
     return (
-        f"{model}; {torch.get_num_threads()} threads; {torch.backends.cpu.get_cpu_capability()}; "
+        f"{model}; {torch.get_num_threads()} threads "
+        f"(OMP_WAIT_POLICY={os.environ.get('OMP_WAIT_POLICY', 'unset')}); {torch.backends.cpu.get_cpu_capability()}; "
         f"Python {platform.python_version()}; {versions}"
     )
 
@@ -340,4 +342,9 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    if "OMP_WAIT_POLICY" not in os.environ:
+        # Threads that spin while they wait starve each other as soon as anybody else uses the
+        # processor, tenfold and more; it is read when torch is loaded, hence the fresh start.
+        os.environ["OMP_WAIT_POLICY"] = "passive"
+        os.execv(sys.executable, [sys.executable, "-m", "benchmarks.compare", *sys.argv[1:]])
     main()

@@ -53,8 +53,8 @@ class IntegratedGradients(Explainer[IntegratedGradientsParams]):
         "pixels together add up to the score's change."
     )
     limits = (
-        "Depends on the baseline: what looks like it (black on black) gets nothing. Pixel-fine maps "
-        "look noisy."
+        "Depends on the baseline: what looks like it (black on black) gets nothing. Pixel-fine "
+        "maps look noisy."
     )
     source = "Sundararajan et al. 2017, Axiomatic Attribution for Deep Networks, eq. 1"
     cost = "steps (32 to 256) forward and backward passes"

