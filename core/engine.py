@@ -19,12 +19,14 @@ from pydantic import ValidationError
 
 from core.answers import Explanation, Guess, ModelCard, Prediction, Question
 from core.cache import ByteLRU
-from core.errors import Busy, CoreError, ExplainerFailed, InvalidParameter, NeedsNotMet
+from core.errors import BadArtifact, Busy, CoreError, ExplainerFailed, InvalidParameter, NeedsNotMet
 from core.explainer import Explainer, Params
+from core.hookspecs import PROJECT
 from core.images import photo_of
 from core.models.backbone import Backbone
 from core.models.download import Progress
 from core.models.load import load
+from core.models.misfits import MISFITS
 from core.preprocess import photo_tensor, signal_tensor
 from core.registry import Registry, load_registry
 from core.results import Examples, Heatmap, Partial, Prototypes
@@ -159,8 +161,10 @@ class Engine:
         trace, view = self._trace(question, backbone)
         target = _target(question, trace)
         subject = Subject(trace, target, self.batch_size, question.seed)
-        before = _fingerprint(backbone)
         entry = self.registry.entries[method]
+        # Built-ins are held to this by tests; strangers' values are summed up as well.
+        stranger = entry.distribution != PROJECT
+        before = _fingerprint(backbone, values=stranger)
         spent = time.perf_counter() - began
         card = self.card(question.model)
         probability = float(trace.logits[0].softmax(-1)[target.index])
@@ -194,7 +198,7 @@ class Engine:
                 )
         finally:
             work.close()
-            if _fingerprint(backbone) != before:
+            if _fingerprint(backbone, values=stranger) != before:
                 # The copy in memory can no longer be trusted; the next question loads it anew.
                 self.models.forget(question.model)
                 self._traces.forget(_trace_key(question, backbone))
@@ -222,7 +226,13 @@ class Engine:
             else:
                 x = signal_tensor(np.asarray(question.array, np.float32), backbone.spec)
             with self._slot():
-                return Trace(backbone, x.to(backbone.device)), view
+                try:
+                    return Trace(backbone, x.to(backbone.device)), view
+                except MISFITS as exc:
+                    raise BadArtifact(
+                        f"{backbone.name} failed on this input ({type(exc).__name__}: {exc}). "
+                        "Choose another model."
+                    ) from exc
 
         return self._traces.get(_trace_key(question, backbone), make)
 
@@ -276,8 +286,8 @@ def _trace_key(question: Question, backbone: Backbone) -> tuple[str, str]:
     return f"{id(backbone)}", question.digest()
 
 
-def _fingerprint(backbone: Backbone) -> tuple[int, ...]:
-    hooks = training = grads = wanted = versions = 0
+def _fingerprint(backbone: Backbone, *, values: bool) -> tuple[int, ...]:
+    hooks = training = grads = wanted = versions = total = 0
     for part in backbone.module.modules():
         hooks += len(part._forward_hooks) + len(part._forward_pre_hooks)
         hooks += len(part._backward_hooks) + len(part._backward_pre_hooks)
@@ -287,4 +297,6 @@ def _fingerprint(backbone: Backbone) -> tuple[int, ...]:
         grads += tensor.grad is not None
         wanted += tensor.requires_grad
         versions += tensor._version
-    return hooks, training, grads, wanted, versions, len(tensors)
+        if values:  # a write through `.data` raises no version; the sum of the bits tells it
+            total += int(tensor.detach().contiguous().flatten().view(torch.uint8).sum())
+    return hooks, training, grads, wanted, versions, len(tensors), total

@@ -215,12 +215,8 @@ def _other_weight(module) -> None:
     module.conv.weight = torch.nn.Parameter(2 * module.conv.weight, requires_grad=False)
 
 
-# The engine compares version counters, which a write through `.data` does not raise.
-UNSEEN = pytest.param(_weight_data, marks=pytest.mark.xfail(reason="core.engine._fingerprint"))
-
-
 @pytest.mark.parametrize("stopped", [False, True])
-@pytest.mark.parametrize("harm", [_hook, _weight, UNSEEN, _other_weight])
+@pytest.mark.parametrize("harm", [_hook, _weight, _weight_data, _other_weight])
 def test_a_stranger_that_changes_the_model_is_reported_and_the_model_evicted(harm, stopped):
     vandal = Vandal(harm)
     registry = Registry({"vandal": Entry(vandal, "vandal", "stranger", "1")})

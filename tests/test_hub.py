@@ -150,16 +150,19 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.flush()
         self._until_left(repo)
 
-    def _drip(self, repo: Repo, body: bytes) -> None:
+    def _drip(self, repo: Repo, body: bytes, *, piece: int = 1, pause: float = 0.02) -> None:
         try:
-            for i in range(len(body)):
-                self.wfile.write(body[i : i + 1])
+            for i in range(0, len(body), piece):
+                self.wfile.write(body[i : i + piece])
                 self.wfile.flush()
-                if self.server.closing.wait(0.02):
+                if self.server.closing.wait(pause):
                     break
         except OSError:
             repo.ended.set()
         self.close_connection = True
+
+    def _trickle(self, repo: Repo, body: bytes) -> None:
+        self._drip(repo, body, piece=20_000, pause=0.3)
 
     def _until_left(self, repo: Repo) -> None:
         self.connection.settimeout(20)
@@ -284,6 +287,14 @@ def test_a_cut_download_is_resumed_where_it_was_cut(program, serve):
     assert 0 < repo.gets[1] <= 100_000
 
 
+def test_a_slow_download_that_moves_is_not_given_up(program, serve):
+    name, repo = serve("trickle")  # three seconds of it: longer than the patience
+    answer = program.ask(repo=name, patience={"stall": 2.5, "floor": 15_000})
+    assert answer["sha256"] == sha(repo.content)
+    assert answer["seconds"] > 2.5
+    assert repo.gets == [0]
+
+
 def test_a_download_cut_again_and_again_fails_in_words_and_the_next_try_works(program, serve, home):
     name, repo = serve("cut always")
     answer = program.ask(repo=name, patience={"stall": 2.5})
@@ -326,10 +337,15 @@ def test_a_cached_file_that_rots_is_refused_deleted_and_fetched_anew(program, se
     assert len(repo.gets) == 2
 
 
-@pytest.mark.parametrize("mode", ["stall", "drip"])
-def test_a_download_that_hardly_moves_is_given_up_and_its_process_ended(program, serve, home, mode):
-    name, repo = serve(mode)
-    answer = program.ask(repo=name, patience={"stall": 2.5, "floor": 20_000})
+@pytest.mark.parametrize(
+    ("mode", "floor"),
+    [("stall", 20_000), ("drip", 20_000), ("trickle", 1_000_000)],
+)
+def test_a_download_that_hardly_moves_is_given_up_and_its_process_ended(
+    program, serve, home, mode, floor
+):
+    name, repo = serve(mode, size=900_000 if mode == "trickle" else 200_000)
+    answer = program.ask(repo=name, patience={"stall": 2.5, "floor": floor})
     assert answer["error"] == "WeightsUnavailable"
     assert "stalled" in answer["message"]
     assert "Choose a local checkpoint" in answer["message"]

@@ -27,7 +27,7 @@ import signal, sys
 signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended from outside"))
 from huggingface_hub import constants, hf_hub_download
 from huggingface_hub.utils import disable_progress_bars
-constants.DOWNLOAD_CHUNK_SIZE = 65536
+constants.DOWNLOAD_CHUNK_SIZE = 16384
 disable_progress_bars()
 print(hf_hub_download(sys.argv[1], sys.argv[2]))
 """
