@@ -60,11 +60,6 @@ def _channels_last(module: nn.Module) -> None:
 class _Readers(TorchDispatchMode):
     """Counts the operations that read each of some tensors; acts on its own thread only."""
 
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        # Nothing is compiled here, and keeping the compiler out would import all of it: seconds.
-        return False
-
     def __init__(self, watched: Mapping[int, object]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.watched = watched
