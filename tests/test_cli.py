@@ -126,8 +126,9 @@ def test_help_imports_nothing_heavy(place):
         "import sys, ui.cli\n"
         "try: ui.cli.app(['--help'])\n"
         "except SystemExit: pass\n"
-        "heavy = {'torch', 'timm', 'gradio', 'numpy', 'PIL', 'pydantic', 'rich'} & set(sys.modules)\n"
-        "sys.exit(str(sorted(heavy)) if heavy else 0)"
+        "heavy = {'torch', 'timm', 'gradio', 'numpy', 'PIL', 'pydantic', 'rich'}\n"
+        "found = sorted(heavy & set(sys.modules))\n"
+        "sys.exit(str(found) if found else 0)"
     )
     run = subprocess.run(
         [sys.executable, "-c", code], env=environment(place), capture_output=True, text=True
