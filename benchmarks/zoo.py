@@ -36,6 +36,7 @@ class Specimen:
         size: Size of the input.
         options: What the architecture is built with, to make it smaller.
         fast: Whether the ordinary suite tries it.
+        best_patch: Whether its score reads, for each class, the best patch only.
     """
 
     family: str
@@ -45,6 +46,7 @@ class Specimen:
     size: tuple[int, int] = (64, 96)
     options: dict[str, Any] = field(default_factory=dict)
     fast: bool = False
+    best_patch: bool = False
 
     def __str__(self) -> str:
         return self.name
@@ -176,7 +178,7 @@ def _specimens() -> Iterable[Specimen]:
     yield vit("EVA-02", "eva02_tiny_patch14_224", depth=3, stride=14, size=(56, 84))
     yield vit("CaiT", "cait_xxs24_224", depth=3, fast=True)
     yield vit("TNT", "tnt_s_patch16_224", depth=3)
-    yield vit("VOLO", "volo_d1_224")
+    yield vit("VOLO", "volo_d1_224", best_patch=True)
     yield vit("ViTamin", "vitamin_small_224")
     yield vit("Mixer", "mixer_s16_224", linear=True, fast=True)
     yield vit("ResMLP", "resmlp_12_224", linear=True)
