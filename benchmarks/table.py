@@ -90,12 +90,13 @@ def raced(row: Row, contest: Contest, *, rounds: int) -> Measured:
     Args:
         row: What is compared.
         contest: What runs.
-        rounds: How many rounds, at least one, after one that is not timed.
+        rounds: How many rounds, at least one; everyone has run once before.
     """
     works = {"whylens": contest.ours, **contest.peers}
     names = list(works)
-    for work in works.values():  # warm up
-        work()
+    if not contest.checked:  # else everyone has run already
+        for work in works.values():
+            work()
     clock: dict[str, list[float]] = {name: [] for name in names}
     labour: dict[str, list[float]] = {name: [] for name in names}
     for turn in range(rounds):
@@ -139,7 +140,7 @@ def shown(measured: Measured) -> list[str]:
     times = ", ".join(f"{name} {spent:.3f} s" for name, spent in measured.seconds.items())
     return [
         row.title,
-        f"{measured.figure:.2f} {row.unit}",
+        f"{measured.figure:.4g} {row.unit}",
         f"{sign} {row.goal:g}",
         "reached" if measured.reached else "**not reached**",
         others or "-",
@@ -176,7 +177,7 @@ def verdicts(results: Sequence[Measured]) -> str:
     if not bad:
         return text
     missed = [
-        f"- {m.row.title}: {m.figure:.2f} {m.row.unit}; the goal is "
+        f"- {m.row.title}: {m.figure:.4g} {m.row.unit}; the goal is "
         f"{'at least' if m.row.at_least else 'at most'} {m.row.goal:g}."
         for m in bad
     ]
