@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from core.images import read_photo
 from core.models.backbone import Backbone, wrap
 from core.models.spec import InputSpec
+from core.preprocess import photo_tensor
 from core.registry import Registry
 from core.results import Heatmap
 from core.subject import Subject, Trace
@@ -34,6 +37,7 @@ class Bench:
         size: Side of the input.
         layer: Returns the layer whose output is our feature map, given a copy of the module.
         prefix: Tokens before the patches, or None where the features are (N, K, H, W).
+        photo: File in examples/photos.
     """
 
     name: str
@@ -42,8 +46,7 @@ class Bench:
     layer: Callable[[Any], nn.Module]
     registry: Registry
     prefix: int | None = None
-    seed: int = 1
-    copies: list[nn.Module] = field(default_factory=list)
+    photo: str = "cat.jpg"
 
     @cached_property
     def backbone(self) -> Backbone:
@@ -53,14 +56,9 @@ class Bench:
 
     @cached_property
     def x(self) -> Tensor:
-        """(1, 3, H, W) a smooth picture with some noise, like a photo in its spectrum."""
-        generator = torch.Generator().manual_seed(self.seed)
-        picture = torch.zeros(1, 3, self.size, self.size)
-        for cells in (4, 8, 16, 32, self.size):
-            noise = torch.randn(1, 3, cells, cells, generator=generator)
-            grown = nn.functional.interpolate(noise, (self.size, self.size), mode="bilinear")
-            picture += grown / cells**0.5
-        return picture
+        """(1, 3, H, W) a photo that comes with the project."""
+        file = Path(__file__).resolve().parents[1] / "examples" / "photos" / self.photo
+        return photo_tensor(read_photo(file.read_bytes()), self.backbone.spec)[0]
 
     @cached_property
     def target(self) -> int:
