@@ -249,10 +249,7 @@ def facts() -> str:
 
 
 def _lines(path: str) -> list[str]:
-    try:
-        return Path(path).read_text().splitlines()
-    except OSError:
-        return []
+    return Path(path).read_text().splitlines() if Path(path).is_file() else []
 
 
 def page(results: list[Measured], *, quick: bool, load: tuple[float, float]) -> str:
