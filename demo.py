@@ -9,6 +9,8 @@ from types import FrameType
 
 # Before gradio is imported: no calls home.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+# Before torch is: threads that spin while they wait starve one another on a busy machine.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import gradio as gr
 

@@ -280,6 +280,7 @@ def main() -> None:
     # The same folder first as for `python demo.py`: a bare checkout needs no installation.
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch; see demo.py
     try:
         app()
     except KeyboardInterrupt:
