@@ -105,14 +105,14 @@ class Engine:
     def _unavailable(self, backbone: Backbone) -> dict[str, str]:
         reasons = {}
         for name, explainer in self.registry.explainers.items():
-            reason = backbone.why_not(explainer.needs) or self._own_reason(explainer, backbone)
+            reason = self._reason(explainer, backbone)
             if reason:
                 reasons[name] = reason
         return reasons
 
-    def _own_reason(self, explainer: Explainer[Any], backbone: Backbone) -> str | None:
+    def _reason(self, explainer: Explainer[Any], backbone: Backbone) -> str | None:
         try:
-            return explainer.why_not(backbone)
+            return backbone.why_not(explainer.needs) or explainer.why_not(backbone)
         except CoreError as exc:
             return str(exc)
         except Exception as exc:
@@ -154,7 +154,7 @@ class Engine:
         explainer = self.registry.explainer(method)
         checked = _params(explainer, params or {})
         backbone = self.backbone(question.model)
-        reason = backbone.why_not(explainer.needs) or self._own_reason(explainer, backbone)
+        reason = self._reason(explainer, backbone)
         if reason:
             raise NeedsNotMet(f"{explainer.title} is not available on {backbone.name}: {reason}")
         began = time.perf_counter()

@@ -10,14 +10,13 @@ import gradio as gr
 from gradio.components import Component
 
 from core.answers import Explanation
-from core.bundle import bundle_files, zipped
 from core.errors import CoreError
 from core.explainer import Explainer, is_quick
 from core.render import Scale, Style, picture_of, scale_of
 from core.results import Heatmap
 from ui import words
-from ui.panel import FAILED, Look, Question, source_name
-from ui.session import Session, said_to_visitor, visitor
+from ui.panel import FAILED, Look, Question, offered
+from ui.session import QUIET, Session, said_to_visitor, visitor
 from ui.shelf import on_screen
 
 SLOT = "compare "
@@ -96,14 +95,13 @@ def build_compare(session: Session, question: Question, look: Look) -> Compare:
         show_progress="hidden",
     )
     pack = _packer(session)
-    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    event.failure(lambda: FAILED, None, [status], **quiet)
+    event.failure(lambda: FAILED, None, [status], **QUIET)
     taken = [question.photo, *look.inputs, ticks]
-    event.then(pack, taken, [download], **quiet)
+    event.then(pack, taken, [download], **QUIET)
     stop.click(None, cancels=[event], api_visibility="private").then(
-        lambda: "Stopped; the maps that were ready stay.", None, [status], **quiet
-    ).then(pack, taken, [download], **quiet)
-    scaling.change(redraw_of(session), [*look.inputs, ticks, scaling], [grid, legend], **quiet)
+        lambda: "Stopped; the maps that were ready stay.", None, [status], **QUIET
+    ).then(pack, taken, [download], **QUIET)
+    scaling.change(redraw_of(session), [*look.inputs, ticks, scaling], [grid, legend], **QUIET)
     return Compare(
         ticks, scaling, grid, legend, status, download, run, notice, _quietly(start), pack
     )
@@ -248,13 +246,7 @@ def _packer(session: Session) -> Callable[..., Any]:
     def pack(
         photo: str | None, colours: str, opacity: float, methods: list[str], request: gr.Request
     ) -> Any:
-        style, source = Style(colours, opacity), source_name(photo)
-        files: dict[str, bytes] = {}
-        for answer in _kept(session, request, methods):
-            files |= bundle_files(answer, source=source, style=style)
-        if not files:
-            return gr.skip()
-        path = session.shelf.file(zipped(files), suffix=".zip", stem="whylens-compare")
-        return gr.DownloadButton(value=path, interactive=True)
+        answers = _kept(session, request, methods)
+        return offered(answers, photo, Style(colours, opacity), session, stem="whylens-compare")
 
     return pack

@@ -18,7 +18,7 @@ from core.render import Style, picture_of, scale_of
 from core.results import Heatmap
 from ui import words
 from ui.controls import controls_of
-from ui.session import Session, said_to_visitor, visitor
+from ui.session import QUIET, Session, said_to_visitor, visitor
 from ui.shelf import on_screen
 
 FAILED = "That did not work; the message at the top right says why."
@@ -129,16 +129,12 @@ def build_panel(
         trigger_mode="once",
         show_progress="hidden",
     )
-    event.failure(lambda: FAILED, None, [status], show_progress="hidden", api_visibility="private")
+    event.failure(lambda: FAILED, None, [status], **QUIET)
     pack = _packer(name, session)
     taken = [question.photo, *look.inputs]
-    event.then(pack, taken, [download], show_progress="hidden", api_visibility="private")
+    event.then(pack, taken, [download], **QUIET)
     stop.click(None, cancels=[event], api_visibility="private").then(
-        _stopped(name, session),
-        taken,
-        [status, download],
-        show_progress="hidden",
-        api_visibility="private",
+        _stopped(name, session), taken, [status, download], **QUIET
     )
     return panel
 
@@ -192,20 +188,34 @@ def drawn(answer: Explanation, style: Style, session: Session) -> tuple[Any, Any
             return gr.ImageSlider(visible=False), gr.Gallery(items, visible=True), ""
 
 
-def source_name(photo: str | None) -> str:
-    """Return the name under which a photo was uploaded, for manifests."""
-    return Path(photo).name if photo else "photo"
+def offered(
+    answers: list[Explanation], photo: str | None, style: Style, session: Session, *, stem: str
+) -> Any:
+    """Return the update of a download button that offers these answers in one ZIP.
+
+    Args:
+        answers: What to pack; without any the button stays as it is.
+        photo: Path of the upload, whose name goes into the manifests.
+        style: Colours and opacity of the pictures.
+        session: Where files are put.
+        stem: Start of the ZIP's name.
+    """
+    if not answers:
+        return gr.skip()
+    source = Path(photo).name if photo else "photo"
+    files: dict[str, bytes] = {}
+    for answer in answers:
+        files |= bundle_files(answer, source=source, style=style)
+    path = session.shelf.file(zipped(files), suffix=".zip", stem=stem)
+    return gr.DownloadButton(value=path, interactive=True)
 
 
 def _packer(name: str, session: Session) -> Callable[..., Any]:
     def pack(photo: str | None, colours: str, opacity: float, request: gr.Request) -> Any:
         answer = session.shelf.answer(visitor(request), name)
-        if answer is None:
-            return gr.skip()
-        style = Style(colours, opacity)
-        content = zipped(bundle_files(answer, source=source_name(photo), style=style))
-        path = session.shelf.file(content, suffix=".zip", stem=f"whylens-{slug(name)}")
-        return gr.DownloadButton(value=path, interactive=True)
+        answers = [] if answer is None else [answer]
+        stem = f"whylens-{slug(name)}"
+        return offered(answers, photo, Style(colours, opacity), session, stem=stem)
 
     return pack
 

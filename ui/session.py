@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import gradio as gr
 
@@ -22,6 +22,8 @@ from ui.shelf import Shelf
 
 log = logging.getLogger(__name__)
 
+# For events that are not worth a spinner and are no endpoint for scripts.
+QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 PREDICTED = "predicted"
 RUNNER_UP = "runner-up"
 PRETRAINED = "resnet18.a1_in1k"

@@ -19,6 +19,7 @@ from ui.compare import Compare, redraw_of, ticked_first
 from ui.panel import Look, Panel, Question, drawn, slug
 from ui.session import (
     PREDICTED,
+    QUIET,
     RUNNER_UP,
     Session,
     first_model,
@@ -71,7 +72,6 @@ class Parts:
 
 
 STALE = "The question has changed. Press the button to explain again."
-QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
 
 def wire(page: gr.Blocks, parts: Parts) -> None:
