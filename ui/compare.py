@@ -34,7 +34,6 @@ class Compare:
     legend: Component
     status: Component
     download: Component
-    run: Component
     notice: Component
     on_photo: Callable[..., Iterator[Any]]
     pack: Callable[..., Any]
@@ -102,9 +101,7 @@ def build_compare(session: Session, question: Question, look: Look) -> Compare:
         lambda: "Stopped; the maps that were ready stay.", None, [status], **QUIET
     ).then(pack, taken, [download], **QUIET)
     scaling.change(redraw_of(session), [*look.inputs, ticks, scaling], [grid, legend], **QUIET)
-    return Compare(
-        ticks, scaling, grid, legend, status, download, run, notice, _quietly(start), pack
-    )
+    return Compare(ticks, scaling, grid, legend, status, download, notice, _quietly(start), pack)
 
 
 def ticked_first(explainers: Mapping[str, Explainer[Any]]) -> list[str]:

@@ -61,10 +61,8 @@ class Panel:
     notice: Component
     run: Component
     picture: Component
-    gallery: Component
     legend: Component
     status: Component
-    download: Component
 
     @property
     def shown(self) -> list[Component]:
@@ -117,7 +115,7 @@ def build_panel(
         elem_id=f"{key}-download",
         size="sm",
     )
-    panel = Panel(name, notice, run, picture, gallery, legend, status, download)
+    panel = Panel(name, notice, run, picture, legend, status)
     shown = [picture, gallery, legend, status]
     event = run.click(
         _runner(explainer, session),
