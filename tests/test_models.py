@@ -941,6 +941,20 @@ def folder(tmp_path, weights):
     return tmp_path / "owls"
 
 
+def test_a_manifest_may_narrow_its_architecture(tmp_path):
+    narrow = {"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16]}
+    state = seeded(build("resnet18", classes=3, arguments=narrow)).state_dict()
+    write_checkpoint(
+        tmp_path / "thin", state, {**DESCRIPTION, "architecture": "resnet18", "arguments": narrow}
+    )
+    net = from_folder(tmp_path / "thin")
+    assert net.linear is not None
+    assert net.linear.weight.shape == (3, 16)
+    edit(tmp_path / "thin", arguments={"no_such_option": 1})
+    with pytest.raises(BadArtifact, match="cannot be built"):
+        from_folder(tmp_path / "thin")
+
+
 def edit(folder, **changes) -> None:
     manifest = json.loads((folder / MANIFEST).read_text())
     (folder / MANIFEST).write_text(json.dumps({**manifest, **changes}))

@@ -27,12 +27,16 @@ MANIFEST, WEIGHTS = "model.json", "model.safetensors"
 OWN = Path(__file__).resolve().parents[2] / "checkpoints"
 FOLDERS_VARIABLE = "WHYLENS_CHECKPOINTS"
 
+Argument = int | float | str | bool | tuple[int, ...]
+
 
 class CheckpointManifest(BaseModel):
     """The contents of model.json.
 
     Attributes:
         architecture: A timm name, or `torchvision:NAME`.
+        arguments: What differs from that architecture, as its maker's keyword arguments: narrower
+            or shallower networks are written so.
         input_size: Spatial size, (height, width).
         mean: Mean per channel, of values in [0, 1].
         std: Standard deviation per channel.
@@ -49,6 +53,7 @@ class CheckpointManifest(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     architecture: str
+    arguments: Mapping[str, Argument] = {}
     input_size: tuple[int, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import pickle
 import re
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,13 @@ from torch import nn
 
 from core.errors import BadArtifact, CoreError, WeightsUnavailable
 from core.models.backbone import Backbone, Identity, probe_inputs, wrap
-from core.models.checkpoints import WEIGHTS, checkpoint_folders, read_manifest, read_weights
+from core.models.checkpoints import (
+    WEIGHTS,
+    Argument,
+    checkpoint_folders,
+    read_manifest,
+    read_weights,
+)
 from core.models.digests import file_sha256, parameters_sha256
 from core.models.download import REMEDY, Patience, Progress, answer_within, fetched
 from core.models.hub import hub_file
@@ -68,12 +75,15 @@ def load(
             return _from_timm(architecture, progress, device, patience)
 
 
-def build(architecture: str, *, classes: int) -> nn.Module:
+def build(
+    architecture: str, *, classes: int, arguments: Mapping[str, Argument] | None = None
+) -> nn.Module:
     """Return an architecture without pretrained weights.
 
     Args:
         architecture: A timm name, or `torchvision:NAME`.
         classes: Number of classes.
+        arguments: What differs from it, as keyword arguments of its maker.
 
     Raises:
         BadArtifact: It cannot be built.
@@ -89,10 +99,12 @@ def build(architecture: str, *, classes: int) -> nn.Module:
         if known.kind == "torchvision":
             extra = _AS_TRAINED if known.name in ("googlenet", "inception_v3") else {}
             module: nn.Module = torchvision.models.get_model(
-                known.name, weights=None, num_classes=classes, **extra
+                known.name, weights=None, num_classes=classes, **{**extra, **(arguments or {})}
             )
         else:
-            module = timm.create_model(known.name, pretrained=False, num_classes=classes)
+            module = timm.create_model(
+                known.name, pretrained=False, num_classes=classes, **(arguments or {})
+            )
         return module.eval()
     except MISFITS as exc:
         raise BadArtifact(f"The architecture {architecture!r} cannot be built: {exc}.") from exc
@@ -113,7 +125,7 @@ def from_folder(folder: Path, *, device: str = "cpu") -> Backbone:
         raise BadArtifact(f"{folder.name}: labels must be a list, or {IMAGENET!r}.")
     labels = imagenet_1k() if isinstance(manifest.labels, str) else manifest.labels
     weights = read_weights(folder / WEIGHTS, sha256=manifest.sha256)
-    module = build(manifest.architecture, classes=len(labels))
+    module = build(manifest.architecture, classes=len(labels), arguments=manifest.arguments)
     try:
         module.load_state_dict(weights)
     except RuntimeError as exc:
