@@ -1,30 +1,45 @@
 """The public surface for plugins: the contract, the results, the errors.
 
-Importing it costs no torch; `Subject` and `Backbone` are fetched when first asked for.
+Importing it costs no torch; what needs it is fetched when first asked for.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from core.errors import BadInput, CoreError, InvalidParameter, NeedsNotMet
-from core.explainer import Explainer, Need, NoParams, Params
+from core.explainer import Explainer, Fitting, Need, NoParams, Params
 from core.hookspecs import hookimpl
-from core.results import Example, Examples, Heatmap, Partial, Prototypes, Result
+from core.results import Beside, Example, Examples, Heatmap, Mark, Partial, Prototypes, Result
 
 if TYPE_CHECKING:
+    from core.artifacts import Artifact
+    from core.datasets.dataset import Dataset
+    from core.datasets.inputs import (
+        inputs_from,
+        inputs_of,
+        packed_pictures,
+        pictures_of,
+        view_pixels,
+    )
     from core.models.backbone import Backbone
     from core.subject import Subject
 
 __all__ = [
+    "Artifact",
     "Backbone",
     "BadInput",
+    "Beside",
     "CoreError",
+    "Dataset",
     "Example",
     "Examples",
     "Explainer",
+    "Fitting",
     "Heatmap",
     "InvalidParameter",
+    "Mark",
     "Need",
     "NeedsNotMet",
     "NoParams",
@@ -34,16 +49,27 @@ __all__ = [
     "Result",
     "Subject",
     "hookimpl",
+    "inputs_from",
+    "inputs_of",
+    "packed_pictures",
+    "pictures_of",
+    "view_pixels",
 ]
+
+_LATER = {
+    "Artifact": "core.artifacts",
+    "Backbone": "core.models.backbone",
+    "Dataset": "core.datasets.dataset",
+    "Subject": "core.subject",
+    "inputs_from": "core.datasets.inputs",
+    "inputs_of": "core.datasets.inputs",
+    "packed_pictures": "core.datasets.inputs",
+    "pictures_of": "core.datasets.inputs",
+    "view_pixels": "core.datasets.inputs",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "Subject":
-        from core.subject import Subject
-
-        return Subject
-    if name == "Backbone":
-        from core.models.backbone import Backbone
-
-        return Backbone
+    if name in _LATER:
+        return getattr(import_module(_LATER[name]), name)
     raise AttributeError(f"module 'core' has no attribute {name!r}")

@@ -30,6 +30,7 @@ class Question:
         quantity: "logit", "probability" or "contrast".
         versus: The other class of a contrast; None means the runner-up.
         seed: For methods that draw random numbers.
+        collection: Id of a visitor whose own fitted artifacts come first; "" for none.
     """
 
     model: str
@@ -39,6 +40,7 @@ class Question:
     quantity: Quantity = "logit"
     versus: int | None = None
     seed: int = 0
+    collection: str = ""
 
     @property
     def array(self) -> npt.NDArray[np.uint8] | npt.NDArray[np.float32]:

@@ -14,13 +14,15 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-import torch
-from pydantic import ValidationError
 
 from core.answers import Explanation, Guess, ModelCard, Prediction, Question
+from core.artifacts import Artifact
 from core.cache import ByteLRU
+from core.datasets.dataset import Dataset
 from core.errors import BadArtifact, Busy, CoreError, ExplainerFailed, InvalidParameter, NeedsNotMet
-from core.explainer import Explainer, Params
+from core.explainer import Explainer, Fitting, Params
+from core.fitted import FittedStore
+from core.guard import checked_params, fingerprint, foreign, partial_of
 from core.hookspecs import PROJECT
 from core.images import photo_of
 from core.models.backbone import Backbone
@@ -71,6 +73,7 @@ class Engine:
         self._traces: ByteLRU[tuple[str, str], tuple[Trace, View | None]] = ByteLRU(
             256_000_000, lambda item: item[0].bytes
         )
+        self.fitted = FittedStore()
 
     def backbone(self, name: str, *, progress: Progress | None = None) -> Backbone:
         """Return a loaded network, from memory if it is there.
@@ -81,12 +84,15 @@ class Engine:
         """
         return self.models.get(name, lambda: self._loader(name, progress))
 
-    def card(self, name: str, *, progress: Progress | None = None) -> ModelCard:
+    def card(
+        self, name: str, *, progress: Progress | None = None, collection: str = ""
+    ) -> ModelCard:
         """Return what is known of a model, loading it if need be.
 
         Args:
             name: The model's name.
             progress: Called while weights are fetched.
+            collection: A visitor whose own artifacts count, or "".
         """
         backbone = self.backbone(name, progress=progress)
         identity = backbone.identity
@@ -98,25 +104,28 @@ class Engine:
             trained=identity.trained,
             notes=identity.notes,
             labels=backbone.labels,
-            unavailable=self._unavailable(backbone),
+            unavailable=self._unavailable(backbone, collection),
             input=backbone.spec.model_dump(mode="json"),
         )
 
-    def _unavailable(self, backbone: Backbone) -> dict[str, str]:
+    def _unavailable(self, backbone: Backbone, collection: str) -> dict[str, str]:
         reasons = {}
         for name, explainer in self.registry.explainers.items():
-            reason = self._reason(explainer, backbone)
+            reason = self._reason(explainer, backbone, collection)
             if reason:
                 reasons[name] = reason
         return reasons
 
-    def _reason(self, explainer: Explainer[Any], backbone: Backbone) -> str | None:
+    def _reason(self, explainer: Explainer[Any], backbone: Backbone, collection: str) -> str | None:
         try:
-            return backbone.why_not(explainer.needs) or explainer.why_not(backbone)
+            reason = backbone.why_not(explainer.needs) or explainer.why_not(backbone)
+            if reason is None and explainer.fitted:
+                self.fitted.found(explainer, backbone, collection)
         except CoreError as exc:
             return str(exc)
         except Exception as exc:
             raise ExplainerFailed(explainer.name, exc) from exc
+        return reason
 
     def predict(self, question: Question, *, top: int = 5) -> Prediction:
         """Return the most probable classes.
@@ -152,21 +161,24 @@ class Engine:
             CoreError: Of the kind that says what is wrong: name, parameter, need, input or plugin.
         """
         explainer = self.registry.explainer(method)
-        checked = _params(explainer, params or {})
+        checked: Params = checked_params(explainer, explainer.Params, params or {})
         backbone = self.backbone(question.model)
-        reason = self._reason(explainer, backbone)
+        reason = self._reason(explainer, backbone, question.collection)
         if reason:
             raise NeedsNotMet(f"{explainer.title} is not available on {backbone.name}: {reason}")
         began = time.perf_counter()
         trace, view = self._trace(question, backbone)
         target = _target(question, trace)
-        subject = Subject(trace, target, self.batch_size, question.seed)
+        artifact = None
+        if explainer.fitted:
+            artifact = self.fitted.found(explainer, backbone, question.collection)
+        subject = Subject(trace, target, self.batch_size, question.seed, artifact)
         entry = self.registry.entries[method]
         # Built-ins are held to this by tests; strangers' values are summed up as well.
         stranger = entry.distribution != PROJECT
-        before = _fingerprint(backbone, values=stranger)
+        before = fingerprint(backbone, values=stranger)
         spent = time.perf_counter() - began
-        card = self.card(question.model)
+        card = self.card(question.model, collection=question.collection)
         probability = float(trace.logits[0].softmax(-1)[target.index])
         work = self._steps(explainer, subject, checked)
         try:
@@ -198,25 +210,100 @@ class Engine:
                 )
         finally:
             work.close()
-            if _fingerprint(backbone, values=stranger) != before:
+            if fingerprint(backbone, values=stranger) != before:
                 # The copy in memory can no longer be trusted; the next question loads it anew.
                 self.models.forget(question.model)
                 self._traces.forget(_trace_key(question, backbone))
                 raise ExplainerFailed(method, RuntimeError("it changed the model"))
 
+    def fit(
+        self,
+        model: str,
+        method: str,
+        dataset: Dataset,
+        params: Mapping[str, object] | None = None,
+        *,
+        collection: str = "",
+    ) -> Iterator[Fitting]:
+        """Yield the steps of fitting a method to pictures; the last leaves the artifact in place.
+
+        Closing the iterator stops the work and leaves what was there before.
+
+        Args:
+            model: The network's name.
+            method: Name of an explainer that is fitted.
+            dataset: Labelled pictures.
+            params: Of its `FitParams`, by name.
+            collection: The visitor for whom it is; "" writes it for all, beside the checkpoint.
+
+        Raises:
+            CoreError: Of the kind that says what is wrong.
+        """
+        explainer = self.registry.explainer(method)
+        if not explainer.fitted:
+            raise NeedsNotMet(f"{explainer.title} needs nothing but the model: just explain.")
+        checked = checked_params(explainer, explainer.FitParams, params or {})
+        backbone = self.backbone(model)
+        reason = backbone.why_not(explainer.needs) or explainer.why_not(backbone)
+        if reason:
+            raise NeedsNotMet(f"{explainer.title} is not available on {backbone.name}: {reason}")
+        work = explainer.fit(dataset, backbone, checked)
+        while True:
+            with self._slot(), foreign(explainer):
+                step = next(work, None)
+            if step is None:
+                return
+            if step.artifact is not None:
+                if collection:
+                    self.fitted.keep(explainer, backbone, collection, step.artifact)
+                else:
+                    self.fitted.write(explainer, backbone, step.artifact)
+            yield step
+
+    def edit(
+        self,
+        model: str,
+        method: str,
+        action: str,
+        chosen: tuple[str, ...],
+        text: str = "",
+        *,
+        collection: str,
+    ) -> Artifact:
+        """Return what was fitted, changed for one visitor; later questions of theirs use it.
+
+        Args:
+            model: The network's name.
+            method: Name of an explainer that offers actions.
+            action: Which.
+            chosen: Keys of the items it acts on.
+            text: What the visitor typed.
+            collection: The visitor's id.
+
+        Raises:
+            CoreError: Of the kind that says what is wrong.
+        """
+        explainer, backbone = self.registry.explainer(method), self.backbone(model)
+        if action not in explainer.actions:
+            raise InvalidParameter(
+                f"{explainer.title} has no action {action!r}. It has: "
+                f"{', '.join(explainer.actions) or 'none'}."
+            )
+        before = self.fitted.found(explainer, backbone, collection)
+        with self._slot(), foreign(explainer):
+            after = explainer.edited(before, action, chosen, text)
+        self.fitted.keep(explainer, backbone, collection, after)
+        return after
+
     def _steps(
         self, explainer: Explainer[Any], subject: Subject, params: Params
     ) -> Generator[Partial]:
-        try:
+        with foreign(explainer):
             answer = explainer.explain(subject, params)
             if isinstance(answer, Heatmap | Examples | Prototypes):
                 yield Partial(answer, 1.0)
                 return
-            yield from map(_partial, answer)
-        except CoreError:
-            raise
-        except Exception as exc:
-            raise ExplainerFailed(explainer.name, exc) from exc
+            yield from map(partial_of, answer)
 
     def _trace(self, question: Question, backbone: Backbone) -> tuple[Trace, View | None]:
         def make() -> tuple[Trace, View | None]:
@@ -248,29 +335,6 @@ class Engine:
             self._slots.release()
 
 
-def _partial(yielded: object) -> Partial:
-    if not isinstance(yielded, Partial):
-        raise TypeError(f"it yielded a {type(yielded).__name__}, not a Partial")
-    return yielded
-
-
-def _params(explainer: Explainer[Any], given: Mapping[str, object]) -> Params:
-    known = explainer.Params.model_fields
-    unknown = sorted(set(given) - set(known))
-    if unknown:
-        raise InvalidParameter(
-            f"{explainer.title} has no parameter {unknown[0]!r}. "
-            f"It has: {', '.join(known) or 'none'}."
-        )
-    try:
-        checked: Params = explainer.Params.model_validate(dict(given))
-    except ValidationError as exc:
-        first = exc.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise InvalidParameter(f"{explainer.title}: {where}: {first['msg']}.") from exc
-    return checked
-
-
 def _target(question: Question, trace: Trace) -> Target:
     ranked = trace.logits[0].argsort(descending=True)
     index = int(ranked[0]) if question.target is None else question.target
@@ -284,19 +348,3 @@ def _target(question: Question, trace: Trace) -> Target:
 
 def _trace_key(question: Question, backbone: Backbone) -> tuple[str, str]:
     return f"{id(backbone)}", question.digest()
-
-
-def _fingerprint(backbone: Backbone, *, values: bool) -> tuple[int, ...]:
-    hooks = training = grads = wanted = versions = total = 0
-    for part in backbone.module.modules():
-        hooks += len(part._forward_hooks) + len(part._forward_pre_hooks)
-        hooks += len(part._backward_hooks) + len(part._backward_pre_hooks)
-        training += part.training
-    tensors: list[torch.Tensor] = [*backbone.module.parameters(), *backbone.module.buffers()]
-    for tensor in tensors:
-        grads += tensor.grad is not None
-        wanted += tensor.requires_grad
-        versions += tensor._version
-        if values:  # a write through `.data` raises no version; the sum of the bits tells it
-            total += int(tensor.detach().contiguous().flatten().view(torch.uint8).sum())
-    return hooks, training, grads, wanted, versions, len(tensors), total

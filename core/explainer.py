@@ -12,6 +12,7 @@ import types
 import typing
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
@@ -23,6 +24,8 @@ from core.errors import InvalidParameter
 from core.results import Partial, Result
 
 if TYPE_CHECKING:
+    from core.artifacts import Artifact
+    from core.datasets.dataset import Dataset
     from core.models.backbone import Backbone
     from core.subject import Subject
 
@@ -67,6 +70,10 @@ class Explainer(ABC, Generic[P]):
         cost: Work in words, as in "one forward pass".
         needs: What the model must offer.
         Params: The parameters' schema.
+        fitted: What `fit` makes, in words, as in "a gallery of training pictures"; empty for a
+            method that needs nothing but the model.
+        FitParams: The schema of `fit`'s parameters.
+        actions: What `edited` can do to what was fitted, as in "delete"; empty if nothing.
     """
 
     name: ClassVar[str]
@@ -78,6 +85,9 @@ class Explainer(ABC, Generic[P]):
     cost: ClassVar[str]
     needs: ClassVar[frozenset[Need]]
     Params: type[P]
+    fitted: ClassVar[str] = ""
+    FitParams: ClassVar[type[BaseModel]] = NoParams
+    actions: ClassVar[tuple[str, ...]] = ()
 
     def why_not(self, backbone: Backbone) -> str | None:  # noqa: ARG002 - the default has no condition
         """Return a reason not to run on this model that no `Need` expresses, or None.
@@ -98,6 +108,49 @@ class Explainer(ABC, Generic[P]):
             subject: One question to one model.
             params: Validated parameters.
         """
+
+    def fit(self, dataset: Dataset, backbone: Backbone, params: Any) -> Iterator[Fitting]:
+        """Yield the steps of fitting, the last with the artifact.
+
+        A generator, so that progress, cancel and deadlines work as they do for `explain`.
+
+        Args:
+            dataset: Labelled pictures.
+            backbone: The network whose decisions will be explained.
+            params: Of type `FitParams`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} says what it needs but has no fit().")
+
+    def edited(
+        self, artifact: Artifact, action: str, chosen: tuple[str, ...], text: str
+    ) -> Artifact:
+        """Return what was fitted, changed by a visitor; `facts["edited"]` says what it did.
+
+        Args:
+            artifact: As `fit` made it, or as an earlier edit left it.
+            action: One of `actions`.
+            chosen: Keys of the items it acts on.
+            text: What the visitor typed, as for a new name.
+
+        Raises:
+            InvalidParameter: The choice does not fit the action.
+        """
+        raise NotImplementedError(f"{type(self).__name__} names actions but has no edited().")
+
+
+@dataclass(frozen=True, slots=True)
+class Fitting:
+    """A step of fitting.
+
+    Attributes:
+        fraction: Share of the work done, 0 to 1.
+        said: What is going on, in a few words.
+        artifact: The outcome; only the last step has it.
+    """
+
+    fraction: float
+    said: str
+    artifact: Artifact | None = None
 
 
 class Drawable(BaseModel):
@@ -253,6 +306,10 @@ def faults(explainer: object) -> list[str]:
     if not (isinstance(params, type) and issubclass(params, Params)):
         found.append(f"{type(explainer).__name__}.Params must be a subclass of core.Params.")
         return found
+    if explainer.fitted and type(explainer).fit is Explainer.fit:
+        found.append(f"{type(explainer).__name__} rests on {explainer.fitted} but has no fit().")
+    if explainer.actions and type(explainer).edited is Explainer.edited:
+        found.append(f"{type(explainer).__name__} names actions but has no edited().")
     for field_name, info in params.model_fields.items():
         try:
             drawable(field_name, info)

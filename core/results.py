@@ -79,6 +79,49 @@ class Heatmap:
         return ""
 
 
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A numbered box on a picture; boxes of one number on two pictures belong together.
+
+    Attributes:
+        number: From 1.
+        left: Share of the width, 0 to 1, as are the others of width and height.
+        top: Upper edge.
+        right: Right edge.
+        bottom: Lower edge.
+    """
+
+    number: int
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.left < self.right <= 1 and 0 <= self.top < self.bottom <= 1):
+            raise BadInput("A mark is a box within the picture, in shares of its sides.")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Beside:
+    """The visitor's own view, shown beside an example to say where the two meet.
+
+    Attributes:
+        image: (H, W, 3) uint8, what the network saw.
+        marks: Boxes on it.
+        similarity: (h, w) float32 over the view, or None where there is no map.
+    """
+
+    image: npt.NDArray[np.uint8]
+    marks: tuple[Mark, ...] = ()
+    similarity: Array | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "image", _picture(self.image))
+        if self.similarity is not None:
+            object.__setattr__(self, "similarity", _read_only(self.similarity, "similarity map"))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Example:
     """One image that stands for the decision, with a caption.
@@ -87,20 +130,39 @@ class Example:
         image: (H, W, 3) uint8.
         caption: Plain text; label, distance, or points contributed.
         value: The figure by which it was ranked.
+        key: Id of the training picture, where it has one.
+        group: Heading under which it is shown; items of one group follow one another.
+        marks: Boxes on it.
+        beside: What of the visitor's own view it is compared with, or None.
+        checks: Named figures by which it can be judged.
     """
 
     image: npt.NDArray[np.uint8]
     caption: str
     value: float
+    key: str = ""
+    group: str = ""
+    marks: tuple[Mark, ...] = ()
+    beside: Beside | None = None
+    checks: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        image = np.array(self.image)
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise BadInput("An example image must be (height, width, 3) bytes.")
+        object.__setattr__(self, "image", _picture(self.image))
         if not np.isfinite(self.value):
             raise BadInput("An example's value must be finite.")
-        image.setflags(write=False)
-        object.__setattr__(self, "image", image)
+        object.__setattr__(self, "checks", MappingProxyType(dict(self.checks)))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        fields = self.image, self.caption, self.value, self.key, self.group, self.marks
+        return (Example, (*fields, self.beside, dict(self.checks)))
+
+
+def _picture(image: npt.ArrayLike) -> npt.NDArray[np.uint8]:
+    array = np.array(image)
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
+        raise BadInput("An example image must be (height, width, 3) bytes.")
+    array.setflags(write=False)
+    return array
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,13 +187,17 @@ class Prototypes:
     Attributes:
         items: One example per prototype; `value` is the points it contributes.
         unit: What one point is.
-        predicted: The class that the prototypes' own head chose; it may differ from the model's.
+        predicted: Label that the prototypes' own head chose; it may differ from the model's.
+        score: The class score that the points of all items and `rest` add up to.
+        rest: Points that are in no item: the constant, and prototypes too small to show.
         note: One sentence for the visitor.
     """
 
     items: tuple[Example, ...]
     unit: str
-    predicted: int
+    predicted: str
+    score: float
+    rest: float = 0.0
     note: str = ""
 
 

@@ -12,6 +12,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from core.artifacts import Artifact
 from core.errors import BadInput, NeedsNotMet
 from core.models.backbone import Backbone
 from core.models.layouts import Features
@@ -92,12 +93,25 @@ class Subject:
         target: What is explained.
         batch_size: Largest number of inputs in one forward pass; bounds memory.
         seed: Seed for methods that draw random numbers.
+        fitted: What the method was fitted with, where it is of that kind.
     """
 
     trace: Trace
     target: Target
     batch_size: int = 16
     seed: int = 0
+    fitted: Artifact | None = None
+
+    @property
+    def artifact(self) -> Artifact:
+        """What the method was fitted with.
+
+        Raises:
+            NeedsNotMet: Nothing; only methods that say what they need are given it.
+        """
+        if self.fitted is None:
+            raise NeedsNotMet("nothing was fitted for this method and this model")
+        return self.fitted
 
     @property
     def x(self) -> Tensor:
@@ -127,6 +141,20 @@ class Subject:
             score = self.target.score(leaf)[0]
         (row,) = torch.autograd.grad(score, leaf)
         return row[0]
+
+    @cached_property
+    def embedding(self) -> Tensor:
+        """(D,) the vector that stands for this input: what the last linear layer reads."""
+        with torch.no_grad():
+            return self.trace.backbone.embed(self.x)[0]
+
+    @cached_property
+    def embedding_weights(self) -> Tensor:
+        """(D,) derivative of the target score with respect to `embedding`, at this input."""
+        weight = self.trace.backbone.embedder.weight
+        if weight is not None:
+            return self.target_row @ weight
+        return self.gradients[0].flatten(1).sum(-1)
 
     @property
     def score(self) -> float:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
 import torch
 
 from core.answers import Question
+from core.artifacts import Artifact
+from core.datasets.dataset import Dataset, Item
 from core.engine import Engine
 from core.models.backbone import Backbone, wrap
 from core.models.spec import InputSpec
@@ -43,8 +46,40 @@ def made(kind: str, seed: int = 3) -> Backbone:
     return wrap(module, spec=spec_of(kind), labels=("ant", "bee", "cat"))
 
 
+class Noise(Dataset):
+    """A dozen pictures of noise in three classes, for methods that are fitted."""
+
+    name = "noise"
+    labels = ("ant", "bee", "cat")
+    items = tuple(Item(f"noise/{i}", i % 3, "train" if i < 24 else "val") for i in range(36))
+
+    def pixels(self, index):
+        rng = np.random.default_rng([7, index])
+        coarse = rng.integers(0, 256, (4, 6, 3), dtype=np.uint8)
+        return coarse.repeat(8, 0).repeat(8, 1)
+
+    def content_digest(self, index):
+        return str(index)
+
+
+MINE = "the visitor of the contract"
+
+
 def engine(kind: str, *, seed: int = 3, **kwargs) -> Engine:
-    return Engine(REGISTRY, loader=lambda name, progress: made(kind, seed), **kwargs)
+    page = Engine(REGISTRY, loader=lambda name, progress: made(kind, seed), **kwargs)
+    for name, fitted in _fitted(kind, seed).items():
+        page.fitted.keep(REGISTRY.explainers[name], page.backbone("toy"), MINE, fitted)
+    return page
+
+
+@cache  # fitting is deterministic: done once, shared by all tests of the contract
+def _fitted(kind: str, seed: int) -> dict[str, Artifact]:
+    page, found = Engine(REGISTRY, loader=lambda name, progress: made(kind, seed)), {}
+    for name, explainer in REGISTRY.explainers.items():
+        if explainer.fitted and kind != "1-d":
+            *_, last = page.fit("toy", name, Noise(), collection=MINE)
+            found[name] = last.artifact
+    return found
 
 
 def asked(kind: str, target: int | None = None, seed: int = 11) -> Question:
@@ -52,7 +87,8 @@ def asked(kind: str, target: int | None = None, seed: int = 11) -> Question:
     if kind == "1-d":
         signal = rng.normal(size=(2, 64)).astype(np.float32)
         return Question("toy", signal=signal, target=target)
-    return Question("toy", rng.integers(0, 256, (33, 47, 3), dtype=np.uint8), target=target)
+    pixels = rng.integers(0, 256, (33, 47, 3), dtype=np.uint8)
+    return Question("toy", pixels, target=target, collection=MINE)
 
 
 def final(page: Engine, question: Question, method: str):
@@ -64,7 +100,9 @@ def values(answer) -> np.ndarray:
     """Return the figures of a result of any kind."""
     if isinstance(answer.result, Heatmap):
         return np.asarray(answer.result.values)
-    return np.array([item.value for item in answer.result.items])
+    # One picture that is another one when other pictures come, or in another order.
+    weighted = [rank * item.value * item.image for rank, item in enumerate(answer.result.items, 1)]
+    return np.sum(weighted, axis=0)
 
 
 def telling(page: Engine, question: Question, method: str) -> int:
@@ -75,13 +113,15 @@ def telling(page: Engine, question: Question, method: str) -> int:
     raise AssertionError(f"{method} is blank for every class")
 
 
+# Methods that are asked about networks made for one test, where nothing was fitted.
+UNFITTED = [m for m in METHODS if not REGISTRY.explainers[m].fitted]
+every_unfitted = pytest.mark.parametrize("method", UNFITTED)
 every = pytest.mark.parametrize("method", METHODS)
 PAIRS = [(method, kind) for kind in KINDS for method in METHODS]
 REFUSED = [
     (method, kind, reason)
     for kind in KINDS
-    for method, reason in engine(kind).card("toy").unavailable.items()
+    for method, reason in engine(kind).card("toy", collection=MINE).unavailable.items()
 ]
-on_every_net = pytest.mark.parametrize(
-    ("method", "kind"), [p for p in PAIRS if p not in [r[:2] for r in REFUSED]]
-)
+ON_NETS = [p for p in PAIRS if p not in [r[:2] for r in REFUSED]]
+on_every_net = pytest.mark.parametrize(("method", "kind"), ON_NETS)

@@ -18,7 +18,7 @@ from core.models.spec import InputSpec
 from core.results import Heatmap
 from core.view import on_original
 from tests.conftest import GapNet, plain_spec, seeded
-from tests.contract import METHODS, REGISTRY, engine, every, final, params, values
+from tests.contract import REGISTRY, UNFITTED, engine, every_unfitted, final, params, values
 from tests.toys import NETS, difference, noise, subject_of
 from tests.toys import final as last
 
@@ -56,7 +56,7 @@ class SpotNet(nn.Module):
         return self.head(self.features(x))
 
 
-@every
+@every_unfitted
 @pytest.mark.parametrize("spot", [(0, 0), (3, 5), (7, 11), (4, 0)])
 @pytest.mark.parametrize(("size", "crop"), [((101, 160), 0.8), ((333, 251), 0.7), ((40, 61), 1.0)])
 def test_a_network_that_reads_one_cell_is_explained_by_that_place_of_the_photo(
@@ -89,7 +89,7 @@ def _at(row: int, column: int) -> torch.Tensor:
     return x
 
 
-@every
+@every_unfitted
 @pytest.mark.parametrize("kind", [*NETS])
 def test_moving_the_picture_by_one_stride_moves_the_map(method, kind):
     # The convolutions' own bias is left out, so that empty places look alike to the very edge.
@@ -149,7 +149,7 @@ DEGENERATE = {
 }
 
 
-@every
+@every_unfitted
 @pytest.mark.parametrize("case", DEGENERATE)
 @pytest.mark.parametrize("quantity", ["logit", "probability", "contrast"])
 def test_degenerate_input_gives_a_finite_map_a_reason_or_a_typed_refusal(method, case, quantity):
@@ -188,4 +188,4 @@ def test_rounding_is_not_painted_on_a_photo_in_which_nothing_can_change(method, 
 
 
 def test_every_method_is_under_contract():
-    assert len(METHODS) >= 6
+    assert len(UNFITTED) >= 6

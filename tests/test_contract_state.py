@@ -27,6 +27,7 @@ from tests.contract import (
     asked,
     engine,
     every,
+    every_unfitted,
     final,
     made,
     on_every_net,
@@ -113,7 +114,7 @@ class FusedNet(GapNet):
         return super().head(_Fuse.apply(f, self.switch))
 
 
-@every
+@every_unfitted
 @pytest.mark.parametrize("stage", ["before", "forward", "backward"])
 def test_a_failure_in_the_head_leaves_model_and_process_as_they_were(method, stage):
     switch = Switch()

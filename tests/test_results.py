@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from core.errors import BadInput
-from core.results import Example, Examples, Heatmap, Partial, Prototypes
+from core.results import Beside, Example, Examples, Heatmap, Mark, Partial, Prototypes
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e39])
@@ -72,11 +72,20 @@ def test_a_map_survives_pickling_with_all_it_says(rng):
 @pytest.mark.parametrize("kind", [Examples, Prototypes])
 def test_examples_and_prototypes_survive_pickling(kind, rng):
     image = rng.integers(0, 256, (4, 5, 3), dtype=np.uint8)
-    extra = {"predicted": 3} if kind is Prototypes else {}
-    items = (Example(image, "a cat", 0.5), Example(255 - image, "a dog", 0.25))
+    extra = {"predicted": "cat", "score": 0.75} if kind is Prototypes else {}
+    beside = Beside(image, (Mark(1, 0, 0.25, 0.5, 1),), np.ones((2, 3)))
+    items = (
+        Example(image, "a cat", 0.5, "k", "g", (Mark(2, 0, 0, 1, 1),), beside, {"drop": 0.5}),
+        Example(255 - image, "a dog", 0.25),
+    )
     after = pickle.loads(pickle.dumps(kind(items, "cosine", note="n", **extra)))
     assert [(e.caption, e.value) for e in after.items] == [("a cat", 0.5), ("a dog", 0.25)]
     np.testing.assert_array_equal(after.items[1].image, 255 - image)
+    first = after.items[0]
+    assert (first.key, first.group, dict(first.checks)) == ("k", "g", {"drop": 0.5})
+    assert first.marks == (Mark(2, 0, 0, 1, 1),)
+    assert first.beside.marks == beside.marks
+    np.testing.assert_array_equal(first.beside.similarity, np.ones((2, 3)))
     assert (after.unit, after.note) == ("cosine", "n")
 
 

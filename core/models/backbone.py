@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from core.errors import BadArtifact, NeedsNotMet
 from core.explainer import Need
+from core.models.embeddings import Embedder, embedder_of
 from core.models.fast import folded_copy
 from core.models.layouts import Features
 from core.models.misfits import MISFITS
@@ -126,6 +127,19 @@ class Backbone:
     def batch_logits(self, x: Tensor) -> Tensor:
         """Return (N, C) logits by the folded copy; equal to `logits` within 1e-4 relative."""
         return two_sided(self.folded(x))
+
+    @cached_property
+    def embedder(self) -> Embedder:
+        """How it turns inputs into vectors that can be compared.
+
+        Raises:
+            NeedsNotMet: It cannot.
+        """
+        return embedder_of(self)
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Return (N, D) vectors of (N, C, *S) inputs: what the last linear layer reads."""
+        return self.embedder.embed(x)
 
     def probe_inputs(self) -> Tensor:
         """Return (2, C, *S) seeded inputs that are not constant."""

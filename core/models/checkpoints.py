@@ -85,10 +85,8 @@ def checkpoint_folders(root: Path | None = None) -> dict[str, Path]:
     Args:
         root: The project's own folder of checkpoints; by default `checkpoints/` beside `core/`.
     """
-    own = root or OWN
-    extra = [Path(p) for p in os.environ.get(FOLDERS_VARIABLE, "").split(os.pathsep) if p]
     found: dict[str, Path] = {}
-    for place in [own, *extra]:
+    for place in checkpoint_places(root):
         if not place.is_dir():
             continue
         for folder in sorted([place, *place.iterdir()]):
@@ -98,6 +96,16 @@ def checkpoint_folders(root: Path | None = None) -> dict[str, Path]:
                     log.warning("Checkpoint %s appears twice; the first is used", folder.name)
                 found.setdefault(folder.name, folder)
     return found
+
+
+def checkpoint_places(root: Path | None = None) -> list[Path]:
+    """Return the folders in which checkpoints are looked for, the project's own first.
+
+    Args:
+        root: The project's own folder; by default `checkpoints/` beside `core/`.
+    """
+    extra = [Path(p) for p in os.environ.get(FOLDERS_VARIABLE, "").split(os.pathsep) if p]
+    return [root or OWN, *extra]
 
 
 def read_manifest(folder: Path) -> CheckpointManifest:

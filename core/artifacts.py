@@ -1,0 +1,161 @@
+"""What a method was fitted with: arrays and facts, bound to one network's weights and transform.
+
+May touch numpy, the disk and safetensors' file format. Arrays stay on disk until they are read:
+a gallery of a million items is searched through a memory map.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from core.atomic import write_atomically
+from core.errors import BadArtifact
+from core.models.digests import file_sha256
+from core.models.spec import InputSpec
+
+ARRAYS, FACTS = "arrays.safetensors", "artifact.json"
+_KINDS: dict[str, Any] = {
+    "F16": np.float16,
+    "F32": np.float32,
+    "U8": np.uint8,
+    "I32": np.int32,
+    "I64": np.int64,
+}
+_HEADER_LIMIT = 10_000_000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Artifact:
+    """Everything a fitted explainer needs beside the network.
+
+    Attributes:
+        arrays: By name; float16, float32, uint8, int32 or int64.
+        facts: JSON-able: where it came from, how good it is, names.
+    """
+
+    arrays: Mapping[str, npt.NDArray[Any]]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "arrays", MappingProxyType(dict(self.arrays)))
+        object.__setattr__(self, "facts", MappingProxyType(dict(self.facts)))
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of its arrays, wherever they lie."""
+        return sum(a.nbytes for a in self.arrays.values())
+
+
+class _Description(BaseModel):
+    """The contents of artifact.json."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    method: str
+    model: str
+    weights: str = Field(description="sha256 of the network's weights")
+    transform: InputSpec
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="of the arrays' file")
+    facts: dict[str, Any]
+
+
+def write_artifact(
+    folder: Path, artifact: Artifact, *, method: str, model: str, weights: str, spec: InputSpec
+) -> None:
+    """Write an artifact, its description last, so that it is never there too early.
+
+    Args:
+        folder: Where to write; made if absent.
+        artifact: What to write.
+        method: Name of the explainer that was fitted.
+        model: The network's name, for messages.
+        weights: sha256 of the network's weights.
+        spec: How images reach it.
+    """
+    from safetensors.numpy import save
+
+    folder.mkdir(parents=True, exist_ok=True)
+    content = save({k: np.ascontiguousarray(v) for k, v in artifact.arrays.items()})
+    # A reader that comes between the two writes finds a hash that does not fit, never a mixture.
+    write_atomically(folder / ARRAYS, content)
+    described = _Description(
+        method=method,
+        model=model,
+        weights=weights,
+        transform=spec,
+        sha256=file_sha256(folder / ARRAYS),
+        facts=dict(artifact.facts),
+    )
+    text = json.dumps(described.model_dump(mode="json"), indent=1) + "\n"
+    write_atomically(folder / FACTS, text.encode())
+
+
+def read_artifact(folder: Path, *, method: str, weights: str, spec: InputSpec) -> Artifact:
+    """Return the artifact of a folder, its arrays memory-mapped and read-only.
+
+    Args:
+        folder: Where it lies.
+        method: Name of the explainer that asks.
+        weights: sha256 of the network in use.
+        spec: How images reach that network.
+
+    Raises:
+        BadArtifact: It is damaged, of another method, or was made with other weights or another
+            transform.
+    """
+    where = f"{folder.parent.name}/{folder.name}"
+    try:
+        described = _Description.model_validate_json((folder / FACTS).read_bytes())
+        found = file_sha256(folder / ARRAYS)
+    except OSError as exc:
+        raise BadArtifact(f"{where} cannot be read: {exc.strerror}. Fit it again.") from exc
+    except ValidationError as exc:
+        raise BadArtifact(f"{where}/{FACTS} is damaged. Fit it again.") from exc
+    if described.method != method:
+        raise BadArtifact(f"{where} was fitted for {described.method!r}, not {method!r}.")
+    if described.weights != weights:
+        raise BadArtifact(
+            f"{where} was made with other weights ({described.model}, sha256 "
+            f"{described.weights[:12]}) than those in use ({weights[:12]}). Fit it again."
+        )
+    if described.transform != spec:
+        raise BadArtifact(f"{where} was made with another image transform. Fit it again.")
+    if found != described.sha256:
+        raise BadArtifact(f"{where}/{ARRAYS} is damaged or was replaced. Fit it again.")
+    return Artifact(_mapped(folder / ARRAYS, where), described.facts)
+
+
+def is_artifact(folder: Path) -> bool:
+    """Return whether a folder claims to hold an artifact."""
+    return (folder / FACTS).is_file() and (folder / ARRAYS).is_file()
+
+
+def _mapped(path: Path, where: str) -> dict[str, npt.NDArray[Any]]:
+    # safetensors: 8 bytes of header length, a JSON header, then the raw values.
+    try:
+        with path.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            if length > _HEADER_LIMIT:
+                raise BadArtifact(f"{where}/{ARRAYS} is no safetensors file. Fit it again.")
+            header = json.loads(stream.read(length))
+        header.pop("__metadata__", None)
+        mapped: dict[str, npt.NDArray[Any]] = {}
+        for name, entry in header.items():
+            kind, shape = np.dtype(_KINDS[entry["dtype"]]), tuple(entry["shape"])
+            if 0 in shape:  # nothing can be mapped
+                mapped[name] = np.zeros(shape, kind)
+                continue
+            begin = 8 + length + entry["data_offsets"][0]
+            mapped[name] = np.memmap(path, kind, "r", begin, shape)
+    except (ValueError, KeyError, TypeError) as exc:
+        raise BadArtifact(f"{where}/{ARRAYS} is no safetensors file. Fit it again.") from exc
+    return mapped

@@ -1,0 +1,208 @@
+"""Twin: the training pictures that the network finds most like this one, and the nearest rivals."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import Field
+
+from core import (
+    Beside,
+    Example,
+    Examples,
+    Explainer,
+    Params,
+    hookimpl,
+    inputs_from,
+    pictures_of,
+    view_pixels,
+)
+from plugins.twin.gallery import GalleryParams, gallery
+from plugins.twin.matches import mark_of, matched_cells
+from plugins.twin.neighbours import (
+    Bools,
+    Floats,
+    best,
+    cosines,
+    same_picture,
+    searches_by_shortlist,
+    shortlist,
+    tiny,
+)
+
+if TYPE_CHECKING:
+    from core import Backbone, Dataset, Fitting, Subject
+
+# Neighbours whose labels are counted for the hint that labels or decision are doubtful.
+_JURY = 10
+
+
+class TwinParams(Params):
+    """How neighbours are measured and shown."""
+
+    weighting: Literal["class-weighted", "plain"] = Field(
+        default="class-weighted",
+        description="Class-weighted counts each feature by what it does for the explained class; "
+        "plain is the cosine of all features.",
+    )
+    count: int = Field(default=4, ge=1, le=12, description="Pictures per group.")
+    matches: bool = Field(
+        default=True, title="Patch matches", description="Draw which patch looks like which."
+    )
+
+
+@dataclass(frozen=True)
+class _Group:
+    heading: str
+    allowed: Bools
+
+
+class Twin(Explainer[TwinParams]):
+    """Nearest training pictures by what the classifier's last layer reads."""
+
+    name = "twin"
+    title = "Twin"
+    family = "Examples"
+    summary = (
+        "Shows the training pictures that the network finds most like this one, of its class and "
+        "of others, and which patches match."
+    )
+    limits = (
+        "It shows what the network finds alike, not why; a neighbour need not have caused the "
+        "decision, and pictures outside the gallery are never seen."
+    )
+    source = (
+        "Cosine neighbours of penultimate features; weighting by the class as in Kenny & Keane "
+        "2019, 'Twin-systems to explain artificial neural networks using case-based reasoning' "
+        "(COLE)"
+    )
+    cost = "1 forward pass and a search"
+    needs = frozenset()
+    Params = TwinParams
+    fitted = "a gallery of training pictures"
+    FitParams = GalleryParams
+
+    def why_not(self, backbone: Backbone) -> str | None:
+        """Return why this network's inputs cannot be compared, or None."""
+        if len(backbone.spec.size) != 2:
+            return "a gallery holds pictures, and this network takes none"
+        backbone.embedder  # noqa: B018 - raises NeedsNotMet where there is no vector
+        return None
+
+    def fit(self, dataset: Dataset, backbone: Backbone, params: Any) -> Iterator[Fitting]:
+        """Yield the steps of making a gallery of the data's training pictures."""
+        return gallery(dataset, backbone, params)
+
+    def explain(self, subject: Subject, params: TwinParams) -> Examples:
+        """Return neighbours in three groups: the target's class, others by label, by prediction."""
+        arrays, facts = subject.artifact.arrays, subject.artifact.facts
+        query = subject.embedding.float().cpu().numpy()
+        weights = None
+        if params.weighting == "class-weighted":
+            weights = subject.embedding_weights.float().cpu().numpy()
+            weights = weights if np.abs(weights).max() > 0 else None
+        near = _similarities(arrays["vectors"], query, weights)
+        seen = view_pixels(subject.x, subject.trace.backbone.spec)
+        near[same_picture(arrays["tinies"], tiny(seen))] = -np.inf
+        groups = _groups(subject, arrays, facts["labels"], np.isfinite(near))
+        items: list[Example] = []
+        for group in groups:
+            for rank, i in enumerate(best(near, group.allowed, params.count)):
+                compared = params.matches and rank == 0
+                items.append(_example(subject, i, float(near[i]), group.heading, seen, compared))
+        how = "class-weighted cosine" if weights is not None else "plain cosine"
+        return Examples(tuple(items), how, _note(subject, near, arrays, facts))
+
+
+def _similarities(vectors: npt.NDArray[Any], query: Floats, weights: Floats | None) -> Floats:
+    if searches_by_shortlist(len(vectors), weighted=weights is not None):
+        # The nearest ten thousand are enough for every group that a page shows.
+        where, found = shortlist(vectors, query, 10_000)
+        near = np.full(len(vectors), -np.inf, np.float32)
+        near[where] = found
+        return near
+    return cosines(vectors, query, weights)
+
+
+def _groups(subject: Subject, arrays: Any, labels: list[str], usable: Bools) -> list[_Group]:
+    backbone, index = subject.trace.backbone, subject.target.index
+    name = backbone.labels[index]
+    said_so = np.asarray(arrays["predicted"]) == index
+    if name not in labels:
+        # A gallery with classes of its own: only the network's word can be compared.
+        return [
+            _Group(f"Nearest that the network also calls {name}", usable & said_so),
+            _Group("Nearest that the network calls something else", usable & ~said_so),
+        ]
+    labelled_so = np.asarray(arrays["labels"]) == labels.index(name)
+    return [
+        _Group(f"Nearest labelled {name}", usable & labelled_so),
+        _Group("Nearest with another label", usable & ~labelled_so),
+        _Group("Nearest that the network calls something else", usable & ~said_so),
+    ]
+
+
+def _example(
+    subject: Subject, i: int, value: float, group: str, seen: npt.NDArray[np.uint8], compared: bool
+) -> Example:
+    arrays, facts = subject.artifact.arrays, subject.artifact.facts
+    backbone = subject.trace.backbone
+    label = facts["labels"][int(arrays["labels"][i])]
+    said = backbone.labels[int(arrays["predicted"][i])]
+    parts = [label, f"cosine {value:.3f}"]
+    if said != label:
+        parts.append(f"the network says {said}")
+    parts.append("in training" if facts["splits"][i] == "train" else f"in {facts['splits'][i]}")
+    (picture,) = pictures_of(arrays, [i])
+    marks, beside = (), None
+    if compared and backbone.split is not None:
+        ours, theirs = _marks(subject, picture)
+        marks, beside = theirs, Beside(seen, ours)
+    return Example(
+        picture, " · ".join(parts), value, facts["keys"][i], group, marks=marks, beside=beside
+    )
+
+
+def _marks(subject: Subject, picture: npt.NDArray[np.uint8]) -> tuple[Any, Any]:
+    backbone = subject.trace.backbone
+    here = subject.features[0].float().cpu().numpy()
+    with torch.no_grad():
+        there = backbone.features(inputs_from(picture, backbone.spec)).map[0].float().cpu().numpy()
+    # What a channel counts for: its mean gradient, as in Grad-CAM, on any head.
+    weights = subject.gradients[0].flatten(1).mean(-1).float().cpu().numpy()
+    if not np.abs(weights).any():
+        weights = np.ones_like(weights)
+    pairs = matched_cells(here, there, weights, 3)
+    ours = tuple(mark_of(a, here.shape[1:], n) for n, (a, _, _) in enumerate(pairs, 1))
+    theirs = tuple(mark_of(b, there.shape[1:], n) for n, (_, b, _) in enumerate(pairs, 1))
+    return ours, theirs
+
+
+def _note(subject: Subject, near: Floats, arrays: Any, facts: Any) -> str:
+    jury = best(near, np.isfinite(near), _JURY)
+    if not jury:
+        return "The gallery holds no other picture than this one."
+    votes = Counter(facts["labels"][int(arrays["labels"][i])] for i in jury)
+    name = subject.trace.backbone.labels[subject.target.index]
+    rival, count = votes.most_common(1)[0]
+    nearest = f"of the {len(jury)} nearest pictures of {facts['data']}"
+    if name not in facts["labels"]:
+        return f"{count} {nearest} are labelled {rival}."
+    if votes[name] * 2 >= len(jury):
+        return f"{votes[name]} {nearest} are labelled {name}."
+    return (
+        f"Look twice: only {votes[name]} {nearest} are labelled {name}, {count} are labelled "
+        f"{rival}. Either the decision stands on thin ground or labels near it are wrong."
+    )
+
+
+@hookimpl
+def explainers() -> list[Explainer[Any]]:
+    """Return the one explainer of this plugin."""
+    return [Twin()]

@@ -1,0 +1,82 @@
+"""Which patch of one picture looks to the network like which patch of another.
+
+May touch numpy and the results.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from core import Mark
+
+Floats = npt.NDArray[np.float32]
+Cell = tuple[int, int]
+
+# A feature sees more than its cell; the box shows the cell and half of its neighbours.
+_REACH = 0.5
+
+
+def matched_cells(
+    here: Floats, there: Floats, weights: Floats, count: int
+) -> list[tuple[Cell, Cell, float]]:
+    """Return pairs of cells, the strongest first: where here, where there, and their cosine.
+
+    A pair's strength is its cosine times what the cell here adds to the score, so that alike
+    patches of background do not come first. No cell is used twice, nor a direct neighbour.
+
+    Args:
+        here: (K, h, w) features of the question's picture.
+        there: (K, h, w) features of the other.
+        weights: (K,) what each channel counts for the target.
+        count: How many pairs at most.
+    """
+    rows, columns = here.shape[1:]
+    worth = np.maximum(np.tensordot(weights, here, 1), 0).ravel()
+    if not worth.any():
+        worth = np.linalg.norm(here, axis=0).ravel()
+    left = _unit(here.reshape(len(here), -1).T * np.abs(weights))
+    right = _unit(there.reshape(len(there), -1).T * np.abs(weights))
+    cosine = left @ right.T
+    strength = np.maximum(cosine, 0) * worth[:, None]
+    pairs: list[tuple[Cell, Cell, float]] = []
+    wide = there.shape[2]
+    for _ in range(count):
+        best = int(strength.argmax())
+        i, j = divmod(best, strength.shape[1])
+        if strength[i, j] <= 0:
+            break
+        a, b = divmod(i, columns), divmod(j, wide)
+        pairs.append(((a[0], a[1]), (b[0], b[1]), float(cosine[i, j])))
+        strength[_around(a, (rows, columns)), :] = 0
+        strength[:, _around(b, there.shape[1:])] = 0
+    return pairs
+
+
+def mark_of(cell: Cell, grid: tuple[int, int], number: int) -> Mark:
+    """Return the box of a cell in shares of the view.
+
+    Args:
+        cell: Row and column.
+        grid: Rows and columns of the feature map.
+        number: What to write on it.
+    """
+    (row, column), (rows, columns) = cell, grid
+    return Mark(
+        number,
+        max(0.0, (column - _REACH) / columns),
+        max(0.0, (row - _REACH) / rows),
+        min(1.0, (column + 1 + _REACH) / columns),
+        min(1.0, (row + 1 + _REACH) / rows),
+    )
+
+
+def _unit(rows: Floats) -> Floats:
+    lengths: Floats = np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    return rows / lengths
+
+
+def _around(cell: Cell, grid: tuple[int, ...]) -> npt.NDArray[np.int64]:
+    rows = np.arange(max(0, cell[0] - 1), min(grid[0], cell[0] + 2))
+    columns = np.arange(max(0, cell[1] - 1), min(grid[1], cell[1] + 2))
+    return (rows[:, None] * grid[1] + columns).ravel()
