@@ -1,0 +1,207 @@
+"""ProtoPNet: the decision as a sum of points for looking like patches of training pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from core import (
+    Beside,
+    Example,
+    Explainer,
+    Mark,
+    Need,
+    Params,
+    Partial,
+    Prototypes,
+    hookimpl,
+    pictures_of,
+    view_pixels,
+)
+from plugins.protopnet.editing import ACTIONS, edited
+from plugins.protopnet.evidence import Seen, seen_by
+from plugins.protopnet.fitting import PrototypeParams, prototypes
+from plugins.protopnet.similarity import (
+    Metric,
+    best_places,
+    cosine_maps,
+    metric_of,
+    strongest,
+    whitened,
+)
+
+if TYPE_CHECKING:
+    from core import Artifact, Backbone, Dataset, Fitting, Subject
+
+
+class ProtoParams(Params):
+    """How much is shown."""
+
+    count: int = Field(default=5, ge=1, le=20, description="Prototypes shown.")
+    patches: bool = Field(
+        default=True,
+        title="Check the patches",
+        description="Find by gradient what each prototype rests on, and cover it to make sure.",
+    )
+
+
+class ProtoPNet(Explainer[ProtoParams]):
+    """Prototypes on frozen features with a convex, sparse head."""
+
+    name = "protopnet"
+    title = "ProtoPNet"
+    family = "Prototypes"
+    summary = (
+        "Adds up the class score from likeness to patches of training pictures, and shows each "
+        "patch, where it fires here, and the points it gives."
+    )
+    limits = (
+        "It is a second classifier on the network's features: it may disagree with the network, "
+        "and says so; likeness to the network need not be likeness to the eye."
+    )
+    source = (
+        "Chen et al. 2019, 'This Looks Like That'; here with whitened cosine similarity, a "
+        "discriminative start, gated projection and a convex sparse head on frozen features"
+    )
+    cost = "1 forward pass, and 1 backward and 9 forward per prototype shown"
+    needs = frozenset({Need.GRADIENTS, Need.SPATIAL_FEATURES})
+    Params = ProtoParams
+    fitted = "prototypes learnt from labelled pictures"
+    FitParams = PrototypeParams
+    actions = ACTIONS
+
+    def why_not(self, backbone: Backbone) -> str | None:
+        """Return why no prototypes can be shown on this network, or None."""
+        if len(backbone.spec.size) != 2:
+            return "prototypes are patches of pictures, and this network takes none"
+        return None
+
+    def fit(self, dataset: Dataset, backbone: Backbone, params: Any) -> Iterator[Fitting]:
+        """Yield the steps of learning prototypes."""
+        return prototypes(dataset, backbone, params)
+
+    def edited(
+        self, artifact: Artifact, action: str, chosen: tuple[str, ...], text: str
+    ) -> Artifact:
+        """Return prototypes that a visitor deleted, merged or renamed."""
+        return edited(artifact, action, chosen, text)
+
+    def explain(self, subject: Subject, params: ProtoParams) -> Iterator[Partial]:
+        """Yield the prototypes that decide, first without their patches checked, then with."""
+        arrays, facts = subject.artifact.arrays, subject.artifact.facts
+        metric = metric_of(arrays)
+        white = whitened(subject.features, metric.mean, metric.whiten)
+        maps = cosine_maps(white, metric.turn, metric.patches)
+        values = best_places(maps)
+        sims = strongest(values, metric.member, metric.count)[0].double().numpy()
+        weight = np.asarray(arrays["weight"], np.float64)
+        bias = np.asarray(arrays["bias"], np.float64)
+        scores = weight @ sims + bias
+        said = int(scores.argmax())
+        name = subject.trace.backbone.labels[subject.target.index]
+        known = name in facts["labels"]
+        explained = facts["labels"].index(name) if known else said
+        points = weight[explained] * sims
+        shown = [int(i) for i in np.argsort(-np.abs(points))[: params.count] if points[i]]
+        rest = float(scores[explained] - points[shown].sum())
+        view = view_pixels(subject.x, subject.trace.backbone.spec)
+        checked: dict[int, Seen] = {}
+
+        def answer() -> Prototypes:
+            items = tuple(
+                _item(subject, metric, maps, values, view, i, points, sims, checked.get(i))
+                for i in sorted(shown, key=lambda i: -points[i])
+            )
+            return Prototypes(
+                items,
+                f"points towards {facts['labels'][explained]}",
+                predicted=facts["labels"][said],
+                score=float(scores[explained]),
+                rest=rest,
+                note=_note(subject, facts, said, known=known),
+            )
+
+        todo = shown if params.patches else []
+        for done, i in enumerate(todo):
+            yield Partial(answer(), done / len(todo))
+            checked[i] = seen_by(subject, metric, i)
+        yield Partial(answer(), 1.0)
+
+
+def _item(
+    subject: Subject,
+    metric: Metric,
+    maps: torch.Tensor,
+    values: torch.Tensor,
+    view: Any,
+    prototype: int,
+    points: Any,
+    sims: Any,
+    seen: Seen | None,
+) -> Example:
+    arrays, facts = subject.artifact.arrays, subject.artifact.facts
+    members = torch.nonzero(metric.member == prototype)[:, 0]
+    patch = int(members[values[0, members].argmax()])
+    owner = facts["labels"][int(arrays["owner"][prototype])]
+    name, value = facts["names"][prototype], float(points[prototype])
+    weight = value / float(sims[prototype]) if sims[prototype] else 0.0
+    caption = f"{name}: likeness {sims[prototype]:.2f} x weight {weight:+.2f} = {value:+.2f}"
+    checks: dict[str, float] = {}
+    marks: tuple[Mark, ...] = ()
+    if seen is not None:
+        checks = {"drop when covered": seen.drop, "drop elsewhere": seen.random_drop}
+        top, left, bottom, right = seen.box
+        height, width = subject.size
+        marks = (Mark(1, left / width, top / height, right / width, bottom / height),)
+        if seen.drop > seen.random_drop:
+            caption += (
+                f" · covering the box takes {seen.drop:.2f}, elsewhere {seen.random_drop:.2f}"
+            )
+        else:
+            caption += " · its box fails the check: covering it costs no more than elsewhere"
+    (picture,) = pictures_of(arrays, [patch])
+    return Example(
+        picture,
+        caption,
+        value,
+        key=facts["keys"][patch],
+        group=f"Looks like {owner}" if value > 0 else "Speaks against",
+        marks=(_cell(int(arrays["places"][patch]), facts["grid"]),),
+        beside=Beside(view, marks, maps[0, patch].numpy()),
+        checks=checks,
+    )
+
+
+def _cell(place: int, grid: list[int]) -> Mark:
+    # Half a cell more on every side: a feature sees beyond its cell.
+    (rows, columns), (row, column) = grid, divmod(place, grid[1])
+    return Mark(
+        1,
+        max(0.0, (column - 0.5) / columns),
+        max(0.0, (row - 0.5) / rows),
+        min(1.0, (column + 1.5) / columns),
+        min(1.0, (row + 1.5) / rows),
+    )
+
+
+def _note(subject: Subject, facts: Any, said: int, *, known: bool) -> str:
+    backbone = subject.trace.backbone
+    label = backbone.labels[int(subject.trace.logits[0].argmax())]
+    ours = facts["labels"][said]
+    accuracy = facts["report"].get("test_accuracy", facts["report"]["validation_accuracy"])
+    trust = f"The prototypes are right on {accuracy:.1%} of pictures they have not seen."
+    if not known:
+        return f"They know other classes than {backbone.name} does, and say {ours}. {trust}"
+    if ours != label:
+        return f"They disagree: the network says {label}, the prototypes say {ours}. {trust}"
+    return trust
+
+
+@hookimpl
+def explainers() -> list[Explainer[Any]]:
+    """Return the one explainer of this plugin."""
+    return [ProtoPNet()]

@@ -1,0 +1,140 @@
+"""What a visitor may do to prototypes: delete, merge, rename; the head is solved again at once.
+
+May touch numpy and the public surface of core.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from core import Artifact, InvalidParameter
+from plugins.protopnet.head import Head, solved
+
+DELETE, MERGE, RENAME = ACTIONS = ("delete", "merge", "rename")
+_LONGEST_NAME = 60
+
+
+def edited(artifact: Artifact, action: str, chosen: tuple[str, ...], text: str) -> Artifact:
+    """Return changed prototypes; `facts["edited"]` says what was done and what it cost.
+
+    Args:
+        artifact: As fitted or as edited before.
+        action: "delete", "merge" or "rename".
+        chosen: Names of prototypes.
+        text: The new name.
+
+    Raises:
+        InvalidParameter: The choice does not fit the action.
+    """
+    names: list[str] = list(artifact.facts["names"])
+    unknown = [name for name in chosen if name not in names]
+    if unknown or not chosen:
+        what = f"There is no prototype called {unknown[0]!r}" if unknown else "Nothing is ticked"
+        raise InvalidParameter(f"{what}. Tick prototypes that are listed.")
+    rows = [names.index(name) for name in chosen]
+    if action == RENAME:
+        return _renamed(artifact, names, rows, text)
+    owner = np.asarray(artifact.arrays["owner"])
+    if action == MERGE:
+        groups = _merged(names, rows, owner, text)
+    else:
+        groups = [([i], names[i]) for i in range(len(names)) if i not in rows]
+    classes = {int(owner[members[0]]) for members, _ in groups}
+    lost = sorted({int(c) for c in owner} - classes)
+    if lost:
+        raise InvalidParameter(
+            f"The class {artifact.facts['labels'][lost[0]]} would be left without a prototype."
+        )
+    return _solved_again(artifact, groups, action)
+
+
+def _renamed(artifact: Artifact, names: list[str], rows: list[int], text: str) -> Artifact:
+    name = " ".join(text.split())[:_LONGEST_NAME]
+    if len(rows) != 1 or not name:
+        raise InvalidParameter("Tick one prototype and type its new name.")
+    if name in names and names.index(name) != rows[0]:
+        raise InvalidParameter(f"Another prototype is called {name!r} already.")
+    old, names[rows[0]] = names[rows[0]], name
+    said = f"{old} is now called {name}."
+    return Artifact(artifact.arrays, {**artifact.facts, "names": names, "edited": said})
+
+
+def _merged(
+    names: list[str], rows: list[int], owner: np.ndarray[Any, Any], text: str
+) -> list[tuple[list[int], str]]:
+    if len(rows) < 2:
+        raise InvalidParameter("Tick two or more prototypes to merge.")
+    if len({int(owner[i]) for i in rows}) > 1:
+        raise InvalidParameter("Only prototypes of one class can be merged.")
+    name = " ".join(text.split())[:_LONGEST_NAME] or names[rows[0]]
+    if name in names and names.index(name) not in rows:
+        raise InvalidParameter(f"Another prototype is called {name!r} already.")
+    groups = []
+    for i, own in enumerate(names):
+        if i == rows[0]:
+            groups.append((rows, name))
+        elif i not in rows:
+            groups.append(([i], own))
+    return groups
+
+
+def _solved_again(artifact: Artifact, groups: list[tuple[list[int], str]], action: str) -> Artifact:
+    arrays, facts = artifact.arrays, artifact.facts
+    began = time.perf_counter()
+
+    def fused(name: str) -> np.ndarray[Any, np.dtype[np.float64]]:
+        # A merged prototype fires as its strongest patch does.
+        old = np.asarray(arrays[name], np.float64)
+        return np.stack([old[:, members].max(1) for members, _ in groups], 1)
+
+    owner = np.array([int(arrays["owner"][members[0]]) for members, _ in groups], np.int64)
+    sims, sims_val = fused("train_similarities"), fused("val_similarities")
+    labels = np.asarray(arrays["train_labels"], np.int64)
+    labels_val = np.asarray(arrays["val_labels"], np.int64)
+    classes, penalty = len(facts["labels"]), float(facts["report"]["penalty"])
+    head = solved(sims, labels, owner, classes, penalty)
+    seconds = time.perf_counter() - began
+    old = Head(np.asarray(arrays["weight"], float), np.asarray(arrays["bias"], float), penalty)
+    before = old.accuracy(np.asarray(arrays["val_similarities"], float), labels_val)
+    after = head.accuracy(sims_val, labels_val)
+    member = np.asarray(arrays["member"])
+    kept = [(patch, new) for new, (members, _) in enumerate(groups) for patch in
+            np.flatnonzero(np.isin(member, members))]  # fmt: skip
+    changed = _patches(arrays, [int(patch) for patch, _ in kept])
+    changed |= {
+        "member": np.array([new for _, new in kept], np.int32),
+        "owner": owner.astype(np.int32),
+        "weight": head.weight.astype(np.float32),
+        "bias": head.bias.astype(np.float32),
+        "train_similarities": sims.astype(np.float16),
+        "val_similarities": sims_val.astype(np.float16),
+    }
+    done = "Merged" if action == MERGE else "Deleted"
+    said = (
+        f"{done}: {len(facts['names'])} prototypes are now {len(groups)}. Accuracy on "
+        f"{len(labels_val)} held-out pictures {before:.1%} before, {after:.1%} after; the head was "
+        f"solved again in {seconds:.2f} s."
+    )
+    report = {**facts["report"], "validation_accuracy": after, "prototypes": len(groups)}
+    names = [name for _, name in groups]
+    keys = [facts["keys"][patch] for patch, _ in kept]
+    return Artifact(
+        {**arrays, **changed},
+        {**facts, "names": names, "keys": keys, "report": report, "edited": said},
+    )
+
+
+def _patches(arrays: Mapping[str, Any], patches: list[int]) -> dict[str, Any]:
+    ends = np.asarray(arrays["jpeg_ends"])
+    begins = np.concatenate([[0], ends[:-1]])
+    pieces = [np.asarray(arrays["jpeg"][int(begins[i]) : int(ends[i])]) for i in patches]
+    return {
+        "patches": np.asarray(arrays["patches"])[patches],
+        "places": np.asarray(arrays["places"])[patches],
+        "jpeg": np.concatenate(pieces),
+        "jpeg_ends": np.cumsum([len(p) for p in pieces], dtype=np.int64),
+    }

@@ -1,0 +1,82 @@
+"""Where a prototype fires, and whether the place shown is really what it sees.
+
+May touch torch, numpy and the public surface of core. An enlarged similarity map does not show what
+a deep unit sees; a gradient does, and covering it must lower the similarity more than covering
+another place of the same size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from plugins.protopnet.similarity import Metric, similarities
+
+if TYPE_CHECKING:
+    from core import Backbone, Subject
+
+# Side of the patch as a share of the view's, and how many other places it is compared with.
+SIDE = 0.25
+OTHERS = 8
+
+Box = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A patch of the view and what covering it does.
+
+    Attributes:
+        box: top, left, bottom, right in input pixels.
+        drop: Fall of the similarity when it is covered.
+        random_drop: Mean fall when patches of this size elsewhere are covered.
+    """
+
+    box: Box
+    drop: float
+    random_drop: float
+
+
+def seen_by(subject: Subject, metric: Metric, prototype: int) -> Seen:
+    """Return the patch that a prototype's similarity rests on, by gradient times input.
+
+    Args:
+        subject: The question.
+        metric: The prototypes.
+        prototype: Which.
+    """
+    backbone = subject.trace.backbone
+    empty = subject.filled("blur")
+    leaf = subject.x.clone().requires_grad_()
+    with torch.enable_grad():
+        value = similarities(backbone.features(leaf).map, metric)[0, prototype]
+        (gradient,) = torch.autograd.grad(value, leaf)
+    worth = (gradient * (subject.x - empty)).sum(1)[0].abs()
+    height, width = subject.size
+    tall, wide = max(1, round(SIDE * height)), max(1, round(SIDE * width))
+    mass = functional.avg_pool2d(worth[None, None], (tall, wide), stride=1)[0, 0]
+    top, left = divmod(int(mass.argmax()), mass.shape[1])
+    boxes = [(top, left, top + tall, left + wide)]
+    generator = subject.generator()
+    for _ in range(OTHERS):
+        y = int(torch.randint(height - tall + 1, (1,), generator=generator))
+        x = int(torch.randint(width - wide + 1, (1,), generator=generator))
+        boxes.append((y, x, y + tall, x + wide))
+    falls = (
+        float(value.detach()) - _covered(backbone, subject.x, empty, metric, boxes)[:, prototype]
+    )
+    return Seen(boxes[0], float(falls[0]), float(falls[1:].mean()))
+
+
+def _covered(
+    backbone: Backbone, x: Tensor, empty: Tensor, metric: Metric, boxes: list[Box]
+) -> Tensor:
+    inputs = x.repeat(len(boxes), 1, 1, 1)
+    for row, (top, left, bottom, right) in enumerate(boxes):
+        inputs[row, :, top:bottom, left:right] = empty[0, :, top:bottom, left:right]
+    with torch.no_grad():
+        return similarities(backbone.features(inputs).map, metric)

@@ -1,0 +1,159 @@
+"""How good prototypes are, in figures: purity, consistency, stability, sparsity, faithfulness.
+
+May touch torch and numpy and the public surface of core. Purity and consistency need pictures whose
+parts are known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from core import inputs_of
+from plugins.protopnet.head import Head
+from plugins.protopnet.similarity import Metric, best_places, cosine_maps, whitened
+
+if TYPE_CHECKING:
+    from core import Backbone, Dataset
+
+Bools = npt.NDArray[np.bool_]
+
+TOP = 10
+# 32 of 224 pixels, as in PIP-Net's purity; 72 of 224 as in Huang et al.'s consistency.
+SMALL, LARGE = 32 / 224, 72 / 224
+# Parts that are nearly everywhere would make any patch pure; left and right are one part.
+_TOO_LARGE = ("head", "background")
+_SIDES = ("left_", "right_")
+
+
+def merged_parts(parts: Mapping[str, Bools]) -> dict[str, Bools]:
+    """Return the parts by which purity is judged: sides merged, head and background left out."""
+    found: dict[str, Bools] = {}
+    for name, mask in parts.items():
+        if name in _TOO_LARGE or any(name.startswith(side) for side in _SIDES):
+            continue
+        found[name] = np.asarray(mask, bool)
+    return found
+
+
+def parts_in(parts: Mapping[str, Bools], centre: tuple[float, float], share: float) -> set[str]:
+    """Return the parts that a box holds pixels of.
+
+    Args:
+        parts: (H, W) bool each.
+        centre: x and y in shares of the sides.
+        share: Side of the box as a share of the picture's.
+    """
+    found = set()
+    for name, mask in parts.items():
+        height, width = mask.shape
+        x0, x1 = (round(width * (centre[0] + sign * share / 2)) for sign in (-1, 1))
+        y0, y1 = (round(height * (centre[1] + sign * share / 2)) for sign in (-1, 1))
+        if mask[max(0, y0) : max(0, y1), max(0, x0) : max(0, x1)].any():
+            found.add(name)
+    return found
+
+
+def part_quality(
+    dataset: Dataset,
+    positions: list[int],
+    backbone: Backbone,
+    metric: Metric,
+    owner: npt.NDArray[np.int64],
+    *,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Return purity, consistency and stability against known parts, or {} where none are known.
+
+    Args:
+        dataset: Labelled pictures.
+        positions: Which of them; the test split, not seen in training.
+        backbone: The network.
+        metric: The prototypes.
+        owner: (M,) their classes.
+        seed: Of the noise that stability adds.
+    """
+    if not positions or not dataset.parts(positions[0]):
+        return {}
+    values, centres = _peaks(dataset, positions, backbone, metric, None)
+    shaken = _peaks(dataset, positions, backbone, metric, torch.Generator().manual_seed(seed))[1]
+    parts = {}
+
+    def of(i: int) -> dict[str, Bools]:
+        if i not in parts:
+            parts[i] = merged_parts(dataset.parts(positions[i]))
+        return parts[i]
+
+    labels = np.array([dataset.items[i].label for i in positions])
+    purity, names, consistent, stable = [], [], [], []
+    for p in range(metric.count):
+        top = np.argsort(-values[:, p])[:TOP]
+        counts: dict[str, int] = {}
+        for i in top:
+            for name in parts_in(of(int(i)), tuple(centres[i, p]), SMALL):
+                counts[name] = counts.get(name, 0) + 1
+        best = max(counts, key=lambda name: counts[name]) if counts else ""
+        names.append(best)
+        purity.append(counts.get(best, 0) / len(top))
+        own = [int(i) for i in np.flatnonzero(labels == owner[p])]
+        inside = [parts_in(of(i), tuple(centres[i, p]), LARGE) for i in own]
+        seen = {name for found in inside for name in found}
+        rates = [sum(name in found for found in inside) / len(own) for name in seen]
+        consistent.append(max(rates, default=0.0) >= 0.8)
+        again = [parts_in(of(i), tuple(shaken[i, p]), LARGE) for i in own]
+        stable.append(float(np.mean([a == b for a, b in zip(inside, again, strict=True)])))
+    return {
+        "purity": float(np.mean(purity)),
+        "purity_each": [round(x, 3) for x in purity],
+        "part_each": names,
+        "consistency": float(np.mean(consistent)),
+        "stability": float(np.mean(stable)),
+        "pictures": len(positions),
+    }
+
+
+def _peaks(
+    dataset: Dataset,
+    positions: list[int],
+    backbone: Backbone,
+    metric: Metric,
+    noise: torch.Generator | None,
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    values, centres = [], []
+    for _, x in inputs_of(dataset, positions, backbone.spec):
+        shaken = x
+        if noise is not None:
+            shaken = x + (0.2 * torch.randn(x.shape, generator=noise)).clamp(-0.25, 0.25)
+        with torch.no_grad():
+            features = backbone.features(shaken).map.float()
+        maps = cosine_maps(
+            whitened(features, metric.mean, metric.whiten), metric.turn, metric.patches
+        )
+        values.append(best_places(maps).numpy())
+        rows, columns = maps.shape[2:]
+        place = maps.flatten(2).argmax(2)
+        y = (torch.div(place, columns, rounding_mode="floor") + 0.5) / rows
+        centres.append(torch.stack([(place % columns + 0.5) / columns, y], -1).numpy())
+    return np.concatenate(values), np.concatenate(centres).astype(np.float32)
+
+
+def sparsity(head: Head, sims: npt.NDArray[np.float64]) -> dict[str, float]:
+    """Return how few prototypes decide: per class, and per decision.
+
+    Args:
+        head: Solved.
+        sims: (N, M) similarities of some pictures.
+    """
+    used = np.abs(head.weight) > 1e-9
+    chosen = head.scores(sims).argmax(1)
+    points = np.abs(head.weight[chosen] * (sims - sims.mean(0)))
+    order = -np.sort(-points, axis=1)
+    reach = np.cumsum(order, axis=1) >= 0.9 * order.sum(1, keepdims=True)
+    return {
+        "prototypes_per_class": float(used.sum(1).mean()),
+        "prototypes_for_90_percent_of_a_decision": float((reach.argmax(1) + 1).mean()),
+    }

@@ -1,0 +1,112 @@
+"""Where prototypes begin: at the centres of patches that tell a class from the others.
+
+May touch numpy and scipy. Random starts are all alike and collapse to one class; these do not.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from scipy import optimize
+
+Array = npt.NDArray[np.float32]
+Labels = npt.NDArray[np.int64]
+
+
+def whitening(patches: Array, directions: int) -> tuple[Array, Array]:
+    """Return mean (K,) and (D, K) directions in which the patches have unit variance.
+
+    Args:
+        patches: (N, K).
+        directions: D at most; directions of almost no variance are left out.
+    """
+    mean = patches.mean(0, dtype=np.float64)
+    centred = patches - mean
+    covariance = centred.T @ centred / max(1, len(patches) - 1)
+    values, vectors = np.linalg.eigh(covariance)
+    order = np.argsort(values)[::-1][:directions]
+    order = order[values[order] > 1e-5 * values[order[0]]]
+    return (
+        mean.astype(np.float32),
+        (vectors[:, order] / np.sqrt(values[order])).T.astype(np.float32),
+    )
+
+
+def probe(vectors: Array, labels: Labels, classes: int, *, decay: float = 1e-2) -> Array:
+    """Return (C, D + 1): a linear probe, class-balanced, its bias in the last column.
+
+    Args:
+        vectors: (N, D), about unit variance.
+        labels: (N,).
+        classes: C.
+        decay: Weight of the squared norm.
+    """
+    x = np.concatenate([vectors, np.ones((len(vectors), 1))], 1).astype(np.float64)
+    truth = np.eye(classes)[labels]
+    worth = (truth / np.maximum(truth.sum(0), 1)).sum(1)[:, None] / classes
+
+    def loss(flat: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
+        weight = flat.reshape(classes, -1)
+        scores = x @ weight.T
+        scores -= scores.max(1, keepdims=True)
+        logsum = np.log(np.exp(scores).sum(1, keepdims=True))
+        error = worth * (np.exp(scores - logsum) - truth)
+        value = -(worth * truth * (scores - logsum)).sum() + decay / 2 * (flat**2).sum()
+        return float(value), (error.T @ x).ravel() + decay * flat
+
+    start = np.zeros(classes * x.shape[1])
+    answer = optimize.minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 300})
+    return np.asarray(answer.x.reshape(classes, -1), np.float32)
+
+
+def telling_patches(white: Array, weights: Array, label: int, share: float = 0.1) -> Array:
+    """Return (n, D): the patches of a class's pictures that speak most for it against all others.
+
+    Args:
+        white: (N, D, L) whitened patches of the pictures of one class.
+        weights: (C, D + 1) a linear probe of the mean patch.
+        label: The class.
+        share: Of the patches of each picture.
+    """
+    scores = np.einsum("cd,ndl->ncl", weights[:, :-1], white) + weights[:, -1][None, :, None]
+    others = np.delete(scores, label, axis=1).max(1)
+    margin = scores[:, label] - others
+    kept = max(1, round(share * white.shape[2]))
+    best = np.argsort(-margin, axis=1)[:, :kept]
+    rows = np.arange(len(white))[:, None]
+    speaking = margin[rows, best] > 0
+    patches = white.transpose(0, 2, 1)[rows, best]
+    return np.asarray(patches[speaking] if speaking.any() else patches.reshape(-1, white.shape[1]))
+
+
+def spherical_centres(patches: Array, count: int, *, seed: int, rounds: int = 30) -> Array:
+    """Return (count, D) unit centres of patches by spherical k-means, seeded far apart.
+
+    Args:
+        patches: (N, D).
+        count: How many; fewer come back where there are fewer distinct patches.
+        seed: Of the first centre.
+        rounds: At most.
+    """
+    unit = patches / np.maximum(np.linalg.norm(patches, axis=1, keepdims=True), 1e-9)
+    rng = np.random.default_rng(seed)
+    chosen = [int(rng.integers(len(unit)))]
+    while len(chosen) < min(count, len(unit)):
+        gap = 1 - (unit @ unit[chosen].T).max(1)
+        if gap.max() < 1e-6:
+            break
+        chosen.append(int(rng.choice(len(unit), p=np.maximum(gap, 0) / np.maximum(gap, 0).sum())))
+    centres = unit[chosen]
+    for _ in range(rounds):
+        nearest = (unit @ centres.T).argmax(1)
+        sums = np.stack(
+            [
+                unit[nearest == k].sum(0) if (nearest == k).any() else centres[k]
+                for k in range(len(centres))
+            ]
+        )
+        moved = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-9)
+        if np.abs(moved - centres).max() < 1e-5:
+            break
+        centres = moved
+    return np.asarray(centres, np.float32)
