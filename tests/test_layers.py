@@ -20,7 +20,7 @@ SOURCES = sorted(
 LEVELS = [
     {"errors", "results", "explainer", "hookspecs", "targets", "atomic", "cache"},
     {"models", "images", "preprocess", "view", "datasets", "artifacts"},
-    {"subject", "fitted", "guard"},
+    {"subject", "fitted", "guard", "train"},
     {"registry", "answers"},
     {"render", "bundle"},
     {"engine"},
@@ -133,6 +133,8 @@ def test_sources_hold_none_of_the_forbidden_calls(path):
         if isinstance(node, ast.Call)
     }
     forbidden = {"backward", "zero_grad", "inference_mode", "eval_js", "exec"}
+    if path.is_relative_to(ROOT / "core" / "train"):
+        forbidden -= {"backward", "zero_grad"}  # nowhere else does a network learn
     # manual_seed is fine on a private generator, never on torch itself.
     text = path.read_text(encoding="utf-8")
     assert not called & forbidden

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ui.cli_train import INTERRUPTED, train
+
 if TYPE_CHECKING:
     from core.answers import Explanation
     from core.engine import Engine
 
-USAGE, INTERRUPTED = 2, 130
+USAGE = 2
 
 app = typer.Typer(
     name="whylens",
@@ -184,6 +186,9 @@ def _params(engine: Engine, names: list[str], given: list[str]) -> dict[str, dic
         name: {key: value for key, value in pairs.items() if key in known}
         for name, known in fields.items()
     }
+
+
+app.command()(train)
 
 
 @app.command()

@@ -44,12 +44,14 @@ class Dataset(ABC):
         labels: One per class.
         items: Every picture.
         licence: Terms of the pictures, in words.
+        notes: What whoever trains on it should know.
     """
 
     name: str
     labels: tuple[str, ...]
     items: tuple[Item, ...]
     licence: str = "not stated"
+    notes: tuple[str, ...] = ()
 
     @abstractmethod
     def pixels(self, index: int) -> Pixels:

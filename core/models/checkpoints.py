@@ -177,6 +177,8 @@ def write_checkpoint(
     from safetensors.torch import save
 
     folder.mkdir(parents=True, exist_ok=True)
+    # An old manifest beside new weights would call them damaged: better none for a moment.
+    (folder / MANIFEST).unlink(missing_ok=True)
     # Cloned, since safetensors refuses tensors that share memory, as tied weights do.
     tensors = {k: v.detach().cpu().contiguous().clone() for k, v in weights.items()}
     write_atomically(folder / WEIGHTS, save(tensors))

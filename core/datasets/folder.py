@@ -1,0 +1,248 @@
+"""A folder of photos as a set: one subfolder per class, or train/ and val/ with such subfolders.
+
+May touch the disk, the photo reader and the splits. Every file is read once at the start: what
+cannot be read is listed with its reason, and copies of one picture are kept on one side.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from core.datasets.dataset import SPLITS, Dataset, Item, Pixels, SplitName
+from core.datasets.splits import Fingerprint, copies, fingerprint, stratified
+from core.errors import BadInput, shown
+from core.images import ImageLimits, read_photo
+
+FEWEST, FEW, UNEVEN = 4, 20, 3.0
+# One's own photos, not a visitor's: cameras write larger files than a page should accept.
+LIMITS = ImageLimits(bytes=40_000_000, pixels=60_000_000, memory=480_000_000)
+Progress = Callable[[float, str], None]
+
+
+class ImageFolder(Dataset):
+    """Photos in one subfolder per class.
+
+    Attributes:
+        unreadable: Key and reason of every file that was left out.
+    """
+
+    unreadable: tuple[tuple[str, str], ...]
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        val: float = 0.15,
+        test: float = 0.15,
+        seed: int = 0,
+        progress: Progress | None = None,
+    ) -> None:
+        """Read every file once.
+
+        Args:
+            root: The folder. Its own train/ and val/ (and test/) are honoured.
+            val: Share for validation where the folder is not split yet.
+            test: Share for the test where the folder is not split yet.
+            seed: Which draw of the split.
+            progress: Called with a share done and a sentence.
+
+        Raises:
+            BadInput: There is no such folder, or too little in it to learn from.
+        """
+        self._root = root
+        self.name = root.resolve().name
+        files, given = _listed(root)
+        prints, unreadable = _read(root, files, progress)
+        self.unreadable = tuple(unreadable)
+        kept = [(file, prints[file.key]) for file in files if file.key in prints]
+        if not kept:
+            reason = f" The first: {unreadable[0][0]}: {unreadable[0][1]}" if unreadable else ""
+            raise BadInput(f"No picture in {root} can be read.{reason}")
+        counts = Counter(file.label for file, _ in kept)
+        self.labels = tuple(sorted({file.label for file in files}))
+        _check_counts(root, self.labels, counts)
+        index = {label: i for i, label in enumerate(self.labels)}
+        labels = [index[file.label] for file, _ in kept]
+        groups = copies([known for _, known in kept])
+        if given:
+            splits: list[SplitName] = [file.split or "train" for file, _ in kept]
+        else:
+            splits = stratified(labels, groups, val=val, test=test, seed=seed)
+        self.items = tuple(
+            Item(file.key, label, split)
+            for (file, _), label, split in zip(kept, labels, splits, strict=True)
+        )
+        self._contents = tuple(known.content for _, known in kept)
+        self.notes = (
+            *_unreadable_notes(self.unreadable),
+            *_count_notes(self.labels, counts),
+            *_copy_notes(self.items, groups),
+            *_split_notes(self.items, self.labels, given),
+        )
+
+    def pixels(self, index: int) -> Pixels:  # noqa: D102
+        path = self._root / self.items[index].key
+        try:
+            return read_photo(path.read_bytes(), limits=LIMITS).pixels
+        except OSError as exc:
+            raise BadInput(f"{path} cannot be read any more: {exc.strerror}.") from exc
+
+    def content_digest(self, index: int) -> str:  # noqa: D102
+        return self._contents[index]
+
+
+class _File:
+    __slots__ = ("key", "label", "split")
+
+    def __init__(self, key: str, label: str, split: SplitName | None) -> None:
+        self.key, self.label, self.split = key, label, split
+
+
+def _folders(place: Path) -> list[Path]:
+    try:
+        return sorted(p for p in place.iterdir() if p.is_dir() and not p.name.startswith("."))
+    except OSError as exc:
+        raise BadInput(f"The folder {place} cannot be read: {exc.strerror}.") from exc
+
+
+def _listed(root: Path) -> tuple[list[_File], bool]:
+    if not root.is_dir():
+        raise BadInput(f"There is no folder {root}. Give a folder with one subfolder per class.")
+    folders = _folders(root)
+    names = {folder.name for folder in folders}
+    given = {"train", "val"} <= names and names <= set(SPLITS)
+    files: list[_File] = []
+    for split in SPLITS if given else (None,):
+        if split is None or split in names:
+            for folder in _folders(root / split) if split else folders:
+                files += [_File(key, folder.name, split) for key in _keys(root, folder)]
+    if not files:
+        raise BadInput(
+            f"The folder {root} holds no pictures in subfolders. Put the pictures of each class "
+            "into a subfolder of its own."
+        )
+    labels = {file.label for file in files}
+    if len(labels) < 2:
+        raise BadInput(
+            f"There is one class only, {shown(min(labels))}. Put the pictures of at least two "
+            "classes into a subfolder each."
+        )
+    return files, given
+
+
+def _keys(root: Path, folder: Path) -> list[str]:
+    # Links to folders are not followed: they may lead round in a circle.
+    found: list[str] = []
+    for place, inner, names in os.walk(folder):
+        inner[:] = sorted(name for name in inner if not name.startswith("."))
+        paths = (Path(place) / name for name in sorted(names) if not name.startswith("."))
+        found += [path.relative_to(root).as_posix() for path in paths if path.is_file()]
+    return found
+
+
+def _read(
+    root: Path, files: list[_File], progress: Progress | None
+) -> tuple[dict[str, Fingerprint], list[tuple[str, str]]]:
+    def one(file: _File) -> Fingerprint | str:
+        path = root / file.key
+        try:
+            if path.stat().st_size > LIMITS.bytes:
+                return f"It has more than {LIMITS.bytes / 1e6:.0f} MB."
+            data = path.read_bytes()
+            pixels = read_photo(data, limits=LIMITS).pixels
+        except OSError as exc:
+            return f"It cannot be read: {exc.strerror}."
+        except BadInput as exc:
+            return str(exc)
+        return fingerprint(pixels, hashlib.sha256(data).hexdigest())
+
+    prints: dict[str, Fingerprint] = {}
+    unreadable: list[tuple[str, str]] = []
+    # Pillow lets other threads run while it decodes.
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        for done, (file, answer) in enumerate(zip(files, pool.map(one, files), strict=True), 1):
+            if isinstance(answer, str):
+                unreadable.append((file.key, answer))
+            else:
+                prints[file.key] = answer
+            if progress is not None and (done % 50 == 0 or done == len(files)):
+                progress(done / len(files), f"reading {done} of {len(files)} pictures")
+    return prints, unreadable
+
+
+def _check_counts(root: Path, labels: tuple[str, ...], counts: Counter[str]) -> None:
+    for label in labels:
+        if counts[label] < FEWEST:
+            raise BadInput(
+                f"{shown(label)} in {root} has {_pictures(counts[label])}; at least {FEWEST} per "
+                "class are needed, and 50 or more to learn anything."
+            )
+
+
+def _pictures(count: int) -> str:
+    return f"{count} picture{'s' * (count != 1)}"
+
+
+def _unreadable_notes(unreadable: tuple[tuple[str, str], ...]) -> Iterable[str]:
+    if unreadable:
+        first = "; ".join(f"{key}: {reason}" for key, reason in unreadable[:3])
+        yield f"{_pictures(len(unreadable))} could not be read and were left out. {first}"
+
+
+def _count_notes(labels: tuple[str, ...], counts: Counter[str]) -> Iterable[str]:
+    small = [f"{label} ({counts[label]})" for label in labels if counts[label] < FEW]
+    if small:
+        yield (
+            f"Fewer than {FEW} pictures in {', '.join(small[:5])}: its figures are hardly more "
+            "than chance. Add pictures."
+        )
+    most, least = max(labels, key=counts.__getitem__), min(labels, key=counts.__getitem__)
+    if counts[most] > UNEVEN * counts[least]:
+        yield (
+            f"The classes are uneven: {counts[most]} of {most}, {counts[least]} of {least}. Rare "
+            "classes are weighted up; read the recall of each class, not the accuracy."
+        )
+
+
+def _copy_notes(items: tuple[Item, ...], groups: list[int]) -> Iterable[str]:
+    members: dict[int, list[Item]] = defaultdict(list)
+    for item, group in zip(items, groups, strict=True):
+        members[group].append(item)
+    several = [group for group in members.values() if len(group) > 1]
+    if not several:
+        return
+    yield (
+        f"{sum(map(len, several))} pictures are copies or near copies of one another, in "
+        f"{len(several)} groups, as {several[0][0].key} and {several[0][1].key}."
+    )
+    torn = [group for group in several if len({item.split for item in group}) > 1]
+    if torn:
+        yield (
+            f"{len(torn)} of these groups lie in more than one of the folder's own splits: the "
+            "figures are too good by them. Split the folder again."
+        )
+    mixed = [group for group in several if len({item.label for item in group}) > 1]
+    if mixed:
+        yield (
+            f"{len(mixed)} of these groups carry different labels, as {mixed[0][0].key}: "
+            "correct them."
+        )
+
+
+def _split_notes(items: tuple[Item, ...], labels: tuple[str, ...], given: bool) -> Iterable[str]:
+    present = {(item.split, item.label) for item in items}
+    splits = [split for split in SPLITS if any(item.split == split for item in items)]
+    for split in splits:
+        missing = [label for i, label in enumerate(labels) if (split, i) not in present]
+        if missing:
+            yield f"The {split} split has no picture of {', '.join(missing[:5])}."
+    if given and "test" not in splits:
+        yield (
+            "The folder has no test split: validation chose the best epoch, so its figures are "
+            "a little too good."
+        )

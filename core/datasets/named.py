@@ -1,0 +1,43 @@
+"""From a name on the command line to a set of pictures.
+
+May touch the sets beside it, each imported only when its name is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from core.datasets.dataset import Dataset
+from core.errors import BadInput, shown
+
+WORLDS = ("breed", "genuine")
+
+
+def dataset_named(text: str, *, progress: Callable[[float, str], None] | None = None) -> Dataset:
+    """Return the set that `text` names.
+
+    Args:
+        text: A folder, a .npz file, "painted-cats:breed" or "painted-cats:genuine".
+        progress: Called with a share done and a sentence while a folder is read.
+
+    Raises:
+        BadInput: There is nothing of this name, or too little in it.
+    """
+    prefix, colon, world = text.partition(":")
+    if colon and prefix == "painted-cats":
+        if world not in WORLDS:
+            known = " and ".join(f"painted-cats:{name}" for name in WORLDS)
+            raise BadInput(f"There is no painted world {shown(world)}; there are {known}.")
+        from core.datasets.painted_cats import PaintedCats
+
+        painted: Dataset = PaintedCats(world)
+        return painted
+    path = Path(text)
+    if path.suffix == ".npz":
+        from core.datasets.archive import ImageArchive
+
+        return ImageArchive(path)
+    from core.datasets.folder import ImageFolder
+
+    return ImageFolder(path, progress=progress)

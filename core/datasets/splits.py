@@ -1,0 +1,146 @@
+"""Which pictures go into which split: stratified, seeded, and copies never on both sides.
+
+May touch numpy, hashlib-made strings and Pillow for thumbnails; reads no files.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from core.datasets.dataset import Pixels, SplitName
+
+NEAR = 3  # bits of 64; beyond it unrelated photos begin to meet
+_BANDS = NEAR + 1  # two hashes that differ in NEAR bits agree in at least one band whole
+_COLOUR = 10.0  # grey levels: recompressed and resized copies stay below 3
+_PLAIN = 4  # so few bits set, or unset, say nothing about a picture
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """What is compared to find copies of one picture.
+
+    Attributes:
+        content: Hex sha256 of its file or of whatever it is made from.
+        gradients: 64-bit difference hash: which of two neighbours is brighter, on 8 rows of 9.
+        colours: (192,) uint8: the picture on 8 x 8 pixels.
+    """
+
+    content: str
+    gradients: int
+    colours: npt.NDArray[np.uint8]
+
+
+def fingerprint(pixels: Pixels, content: str) -> Fingerprint:
+    """Return what identifies a picture and its near copies.
+
+    Args:
+        pixels: (H, W, 3) uint8.
+        content: Hex sha256 of its file.
+    """
+    image = Image.fromarray(pixels)
+    grey = np.asarray(image.convert("L").resize((9, 8), Image.Resampling.BOX)).astype(np.int16)
+    bits = np.packbits((grey[:, 1:] > grey[:, :-1]).ravel())
+    colours = np.asarray(image.resize((8, 8), Image.Resampling.BOX)).reshape(-1)
+    return Fingerprint(content, int.from_bytes(bits.tobytes(), "big"), colours)
+
+
+def copies(prints: Sequence[Fingerprint]) -> list[int]:
+    """Return for each picture the number of its group; copies of one picture share a group.
+
+    Same content is a copy. So is a difference hash within `NEAR` bits, where the hash says
+    anything and the colours agree up to an even change of brightness.
+
+    Args:
+        prints: One per picture.
+    """
+    parent = list(range(len(prints)))
+
+    def root(index: int) -> int:
+        while parent[index] != index:
+            parent[index] = parent[parent[index]]
+            index = parent[index]
+        return index
+
+    def join(one: int, other: int) -> None:
+        one, other = sorted((root(one), root(other)))
+        parent[other] = one
+
+    first: dict[str, int] = {}
+    for index, known in enumerate(prints):
+        join(first.setdefault(known.content, index), index)
+    for one, other in _near_pairs(prints):
+        join(one, other)
+    numbers: dict[int, int] = {}
+    return [numbers.setdefault(root(index), len(numbers)) for index in range(len(prints))]
+
+
+def _near_pairs(prints: Sequence[Fingerprint]) -> list[tuple[int, int]]:
+    hashes = np.array([known.gradients for known in prints], dtype=np.uint64)
+    if not len(hashes):
+        return []
+    set_bits = np.bitwise_count(hashes)
+    telling = np.flatnonzero((set_bits >= _PLAIN) & (set_bits <= 64 - _PLAIN))
+    colours = np.stack([known.colours for known in prints]).astype(np.float32)
+    colours -= colours.mean(1, keepdims=True)
+    width = 64 // _BANDS
+    pairs: list[tuple[int, int]] = []
+    for band in range(_BANDS):
+        part = (hashes[telling] >> np.uint64(band * width)) & np.uint64((1 << width) - 1)
+        order = np.argsort(part, kind="stable")
+        edges = np.flatnonzero(np.diff(part[order])) + 1
+        for bucket in np.split(telling[order], edges):
+            for place, one in enumerate(bucket[:-1]):
+                rest = bucket[place + 1 :]
+                close = rest[np.bitwise_count(hashes[rest] ^ hashes[one]) <= NEAR]
+                same = np.abs(colours[close] - colours[one]).mean(1) <= _COLOUR
+                pairs.extend((int(one), int(other)) for other in close[same])
+    return pairs
+
+
+def stratified(
+    labels: Sequence[int], groups: Sequence[int], *, val: float, test: float, seed: int
+) -> list[SplitName]:
+    """Return the split of each picture; a group is never divided, every class is in each split.
+
+    A group belongs to the class of its first picture. Where a class consists of few large
+    groups, the training split is served first and another may stay without it.
+
+    Args:
+        labels: Class of each picture.
+        groups: Number of each picture's group.
+        val: Share for validation.
+        test: Share for the test; 0 for none.
+        seed: Which draw.
+    """
+    members: dict[int, list[int]] = defaultdict(list)
+    for index, group in enumerate(groups):
+        members[group].append(index)
+    by_class: dict[int, list[list[int]]] = defaultdict(list)
+    for together in members.values():
+        by_class[labels[together[0]]].append(together)
+    splits: list[SplitName] = ["train"] * len(labels)
+    for label in sorted(by_class):
+        rng = np.random.default_rng([seed, label])
+        drawn = [by_class[label][i] for i in rng.permutation(len(by_class[label]))]
+        size = sum(map(len, drawn))
+        wanted: dict[SplitName, int] = {
+            "test": max(1, round(test * size)) if test else 0,
+            "val": max(1, round(val * size)) if val else 0,
+        }
+        # Large groups are set aside at the end of the draw, hence for training.
+        left = len(drawn)
+        for together in sorted(drawn, key=len):
+            for name, room in wanted.items():
+                if len(together) <= room and left > 1:
+                    wanted[name] -= len(together)
+                    left -= 1
+                    for index in together:
+                        splits[index] = name
+                    break
+    return splits

@@ -1,0 +1,143 @@
+"""One step of training and what it needs: rates, losses, averaged weights.
+
+May touch torch; knows no files and no pictures.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from core.train.network import Network
+from core.train.recipe import Recipe
+
+
+def schedule(step: int, total: int, recipe: Recipe) -> float:
+    """Return the share of the highest learning rate at a step.
+
+    Args:
+        step: From 0.
+        total: Number of steps.
+        recipe: Shape and warm-up.
+    """
+    at = (step + 0.5) / total
+    rising = at < recipe.warmup
+    share = at / recipe.warmup if rising else (1 - at) / (1 - recipe.warmup)
+    if recipe.schedule == "triangular":
+        return max(0.0, share)
+    return 0.5 * (1 - math.cos(math.pi * share))
+
+
+def class_weights(labels: Sequence[int], classes: int, *, balance: bool) -> Tensor:
+    """Return (C,) how much a picture of each class counts; 1 on average over the pictures.
+
+    Args:
+        labels: Classes of the training pictures.
+        classes: Number of classes.
+        balance: Whether each class counts alike, however many pictures it has.
+    """
+    counts = torch.bincount(torch.tensor(labels), minlength=classes).float()
+    if not balance:
+        return torch.ones(classes)
+    return torch.where(counts > 0, counts.sum() / (counts > 0).sum() / counts.clamp_min(1), 0.0)
+
+
+def loss_of(logits: Tensor, labels: Tensor, weights: Tensor, smoothing: float) -> Tensor:
+    """Return the cross entropy to smoothed labels, each picture weighted by its class.
+
+    Args:
+        logits: (B, C).
+        labels: (B,).
+        weights: (C,).
+        smoothing: Share of the target spread over all classes.
+    """
+    logs = logits.float().log_softmax(1)
+    own = -logs.gather(1, labels[:, None])[:, 0]
+    return (weights[labels] * ((1 - smoothing) * own - smoothing * logs.mean(1))).mean()
+
+
+def optimiser_of(network: Network, recipe: Recipe, *, head_fitted: bool) -> torch.optim.Optimizer:
+    """Return the optimiser: matrices with weight decay, the rest without, the head by itself.
+
+    Args:
+        network: What is trained.
+        recipe: Rates and decay.
+        head_fitted: Whether the last layer was trained already.
+    """
+    rate = recipe.rate(trained=network.trained)
+    ratio = recipe.head_ratio
+    if ratio is None:
+        ratio = 10.0 if network.trained and not head_fitted else 1.0
+    groups: dict[tuple[bool, bool], list[Tensor]] = {}
+    for name, parameter in network.module.named_parameters():
+        key = (name.startswith(f"{network.head}."), parameter.ndim > 1)
+        groups.setdefault(key, []).append(parameter)
+    options = [
+        {
+            "params": parameters,
+            "lr": rate * (ratio if is_head else 1.0),
+            "peak": rate * (ratio if is_head else 1.0),
+            "weight_decay": recipe.weight_decay if decays else 0.0,
+        }
+        for (is_head, decays), parameters in sorted(groups.items(), key=lambda item: item[0])
+    ]
+    if recipe.optimiser == "adamw":
+        return torch.optim.AdamW(options, betas=(recipe.momentum, 0.999))
+    nesterov = recipe.momentum > 0
+    return torch.optim.SGD(options, lr=rate, momentum=recipe.momentum, nesterov=nesterov)
+
+
+def learn(
+    network: Network,
+    optimiser: torch.optim.Optimizer,
+    x: Tensor,
+    labels: Tensor,
+    weights: Tensor,
+    recipe: Recipe,
+    rate: float,
+) -> float:
+    """Return the loss of a batch after one step on it.
+
+    Args:
+        network: In train mode.
+        optimiser: Of its parameters.
+        x: (B, 3, h, w), normalised.
+        labels: (B,).
+        weights: (C,).
+        recipe: Smoothing and clipping.
+        rate: Share of the highest learning rate.
+    """
+    for group in optimiser.param_groups:
+        group["lr"] = group["peak"] * rate
+    with torch.enable_grad():
+        loss = loss_of(network.logits(x), labels, weights, recipe.smoothing)
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    if recipe.clip is not None:
+        nn.utils.clip_grad_norm_(network.module.parameters(), recipe.clip)
+    optimiser.step()
+    return float(loss.detach())
+
+
+def averaged(
+    before: Mapping[str, Tensor] | None, module: nn.Module, decay: float, step: int
+) -> dict[str, Tensor]:
+    """Return the moving average of a network's numbers; young averages forget faster.
+
+    Args:
+        before: The average so far, or None at the start.
+        module: The network after a step.
+        decay: Share of the average that is kept.
+        step: From 0.
+    """
+    now = {name: tensor.detach() for name, tensor in module.state_dict().items()}
+    if before is None:
+        return {name: tensor.clone() for name, tensor in now.items()}
+    keep = min(decay, (1 + step) / (10 + step))
+    return {
+        name: tensor.lerp(now[name], 1 - keep) if tensor.is_floating_point() else now[name].clone()
+        for name, tensor in before.items()
+    }

@@ -1,0 +1,147 @@
+"""Pictures decoded once and kept as bytes, at the size from which training cuts its views.
+
+May touch numpy, Pillow and the view; no torch, so that the processes that draw start quickly.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+from collections.abc import Generator, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from core.datasets.dataset import Dataset, Pixels
+from core.models.spec import InputSpec
+from core.view import model_view, view_of
+
+_CHUNK = 64
+_LONG = 40.0  # seconds of decoding from which other processes, which take seconds to start, pay
+
+
+@dataclass(frozen=True, slots=True)
+class Frames:
+    """Pictures of one shape, in memory or read whenever they are asked for.
+
+    Attributes:
+        dataset: Where they come from.
+        indices: Their positions in it.
+        spec: How each was cut to shape.
+        kept: (N, H, W, 3) uint8, or None where they do not fit into memory.
+    """
+
+    dataset: Dataset
+    indices: tuple[int, ...]
+    spec: InputSpec
+    kept: Pixels | None
+
+    def batch(self, places: Sequence[int]) -> Pixels:
+        """Return (B, H, W, 3) uint8.
+
+        Args:
+            places: Positions in `indices`.
+        """
+        if self.kept is not None:
+            return self.kept[np.asarray(places, dtype=np.int64)]
+        return drawn(self.dataset, [self.indices[place] for place in places], self.spec)
+
+
+def fitted(pixels: Pixels, spec: InputSpec) -> Pixels:
+    """Return (h, w, 3) uint8: a picture as a network of this spec sees it.
+
+    Args:
+        pixels: (H, W, 3) uint8.
+        spec: The network's input, or a larger one to cut views from.
+    """
+    size = (pixels.shape[1], pixels.shape[0])
+    return model_view(Image.fromarray(pixels), view_of(size, spec), spec)
+
+
+def drawn(dataset: Dataset, indices: Sequence[int], spec: InputSpec) -> Pixels:
+    """Return (N, H, W, 3) uint8: pictures of a set, cut to one shape.
+
+    Args:
+        dataset: The set.
+        indices: Positions in it.
+        spec: Their shape.
+    """
+    return np.stack([fitted(dataset.pixels(index), spec) for index in indices])
+
+
+def stored_spec(dataset: Dataset, indices: Sequence[int], spec: InputSpec) -> InputSpec:
+    """Return the shape in which training pictures are kept.
+
+    Small square pictures of one size are kept as they are; larger ones are cut to the square
+    whose middle the network would see, so that views can be shifted within it.
+
+    Args:
+        dataset: The set.
+        indices: Positions in it.
+        spec: The network's input.
+    """
+    some = [indices[i] for i in np.linspace(0, len(indices) - 1, 12).astype(int)]
+    shapes = {dataset.pixels(index).shape[:2] for index in set(some)}
+    whole = tuple(int(np.floor(n / spec.crop)) for n in spec.size)
+    if len(shapes) == 1:
+        ((height, width),) = shapes
+        if height <= whole[0] and width <= whole[1]:
+            whole = (height, width)
+    return spec.model_copy(update={"size": whole, "crop": 1.0})
+
+
+def gathered(
+    dataset: Dataset, indices: tuple[int, ...], spec: InputSpec, *, budget: int
+) -> Generator[float, None, Frames]:
+    """Yield the share done and return the frames.
+
+    Args:
+        dataset: The set.
+        indices: Positions in it.
+        spec: Their shape.
+        budget: Bytes that they may take.
+    """
+    need = len(indices) * spec.size[0] * spec.size[1] * 3
+    if need > budget or not indices:
+        return Frames(dataset, indices, spec, None)
+    kept = np.empty((len(indices), *spec.size, 3), dtype=np.uint8)
+    started = time.monotonic()
+    done = min(8, len(indices))
+    kept[:done] = drawn(dataset, indices[:done], spec)
+    expected = (time.monotonic() - started) / done * len(indices)
+    workers = min(8, os.cpu_count() or 1)
+    if expected > _LONG and workers > 1:
+        try:
+            context = multiprocessing.get_context("spawn")
+            with ProcessPoolExecutor(workers, mp_context=context) as pool:
+                yield from _filled(pool, kept, done, dataset, indices, spec)
+            return Frames(dataset, indices, spec, kept)
+        except BrokenProcessPool:
+            pass  # a script without a main guard cannot be started again; threads always can
+    with ThreadPoolExecutor(workers) as pool:
+        yield from _filled(pool, kept, done, dataset, indices, spec)
+    return Frames(dataset, indices, spec, kept)
+
+
+def _filled(
+    pool: Executor,
+    kept: Pixels,
+    done: int,
+    dataset: Dataset,
+    indices: tuple[int, ...],
+    spec: InputSpec,
+) -> Generator[float, None, None]:
+    starts = range(done, len(indices), _CHUNK)
+    jobs = [pool.submit(drawn, dataset, indices[start : start + _CHUNK], spec) for start in starts]
+    try:
+        for start, job in zip(starts, jobs, strict=True):
+            part = job.result()
+            kept[start : start + len(part)] = part
+            yield (start + len(part)) / len(indices)
+    finally:
+        for job in jobs:
+            job.cancel()

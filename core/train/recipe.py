@@ -1,0 +1,136 @@
+"""How a network is trained, as plain data that travels in files and reports.
+
+May touch pydantic, the checkpoint's manifest and the input spec.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from core.errors import BadInput
+from core.models.checkpoints import Argument
+from core.models.spec import CropMode, Interpolation
+
+Mode = Literal["head", "full", "head-then-full"]
+PRETRAINED = "pretrained"
+
+
+class Recipe(BaseModel):
+    """Everything that decides how a network is trained.
+
+    Attributes:
+        backbone: A timm name, or `torchvision:NAME`.
+        arguments: What differs from it, as its maker's keyword arguments.
+        weights: To start from: a safetensors file, a checkpoint's folder, "pretrained" for those
+            of the backbone's authors, or None for random numbers.
+        mode: "head" trains the last layer on features computed once, "full" all layers,
+            "head-then-full" one after the other; by default the last with weights to start from,
+            "full" without.
+        epochs: Passes over the training split; "head" needs none.
+        batch: Pictures per step.
+        optimiser: "sgd" with Nesterov momentum, or "adamw".
+        lr: Highest learning rate of the trunk; by default what suits optimiser and start.
+        head_ratio: Learning rate of the last layer relative to `lr`; by default 1, or 10 where
+            only the trunk has weights to start from.
+        schedule: "one-cycle" rises and falls as a cosine, "triangular" in straight lines.
+        warmup: Share of the steps in which the learning rate rises.
+        momentum: Of SGD; the first beta of AdamW.
+        weight_decay: Of matrices; biases and norms are left alone.
+        smoothing: Label smoothing.
+        clip: Largest norm of the gradient; None for any.
+        ema: Decay of the averaged weights that are then evaluated and kept; None for none.
+        balance: Weight classes so that each counts alike.
+        size: Side of the input in pixels; by default the backbone's own.
+        mean: Mean per channel; by default the backbone's own. Likewise the next four.
+        std: Standard deviation per channel.
+        crop: Share of the resized picture that the network sees.
+        crop_mode: As in InputSpec.
+        interpolation: Filter of the resize.
+        strength: Of the augmentation by zoom, shift and colour; 0 for none.
+        flip: Mirror half of the pictures.
+        cutout: Side of a square left blank, as a share of the picture's.
+        half: Store the weights in 16 bits.
+        seed: For everything random.
+        threads: Of the computation; by default as they are. Bit-identical repeats need the same.
+        device: Where to compute.
+        memory: Bytes that decoded pictures may take; beyond, they are decoded in every epoch.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    backbone: str
+    arguments: Mapping[str, Argument] = {}
+    weights: str | None = None
+    mode: Mode | None = None
+    epochs: int = Field(20, ge=1, le=10_000)
+    batch: int = Field(32, ge=2, le=4096)
+    optimiser: Literal["sgd", "adamw"] = "sgd"
+    lr: float | None = Field(None, gt=0, le=10)
+    head_ratio: float | None = Field(None, gt=0, le=1000)
+    schedule: Literal["one-cycle", "triangular"] = "triangular"
+    warmup: float = Field(0.2, ge=0, lt=1)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(5e-4, ge=0, le=1)
+    smoothing: float = Field(0.1, ge=0, lt=1)
+    clip: float | None = Field(None, gt=0)
+    ema: float | None = Field(None, gt=0, lt=1)
+    balance: bool = True
+    size: int | None = Field(None, ge=8, le=2048)
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    crop: float | None = Field(None, gt=0, le=1)
+    crop_mode: CropMode | None = None
+    interpolation: Interpolation | None = None
+    strength: float = Field(0.5, ge=0, le=1)
+    flip: bool = True
+    cutout: float = Field(0.0, ge=0, le=0.9)
+    half: bool = False
+    seed: int = Field(0, ge=0, lt=2**31)
+    threads: int | None = Field(None, ge=1, le=256)
+    device: str = "cpu"
+    memory: int = Field(3_000_000_000, ge=0)
+
+    @property
+    def stages(self) -> Mode:
+        """The mode, decided."""
+        return self.mode or ("head-then-full" if self.weights else "full")
+
+    def rate(self, *, trained: bool) -> float:
+        """Return the highest learning rate.
+
+        Args:
+            trained: Whether the trunk starts from trained weights.
+        """
+        if self.lr is not None:
+            return self.lr
+        if self.optimiser == "adamw":
+            return 1e-4 if trained else 1e-3
+        return (0.005 if trained else 0.1) * self.batch / 64
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Return the recipe of a JSON file.
+
+    Args:
+        path: The file.
+
+    Raises:
+        BadInput: It cannot be read or says something impossible.
+    """
+    try:
+        return Recipe.model_validate_json(path.read_bytes())
+    except OSError as exc:
+        raise BadInput(f"The recipe {path} cannot be read: {exc.strerror}.") from exc
+    except ValidationError as exc:
+        raise BadInput(f"The recipe {path} is wrong {first_fault(exc)}") from exc
+
+
+def first_fault(exc: ValidationError) -> str:
+    """Return where and what the first complaint of pydantic is, as the end of a sentence."""
+    first = exc.errors()[0]
+    where = ".".join(str(part) for part in first["loc"]) or "as a whole"
+    return f"at {where!r}: {first['msg']}. Correct it."

@@ -1,0 +1,341 @@
+"""A training from start to end: a generator that tells how far it is and keeps the best so far.
+
+May touch torch, the sets and the checkpoints.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from core.datasets.dataset import Dataset, SplitName
+from core.errors import BadInput, NeedsNotMet, shown
+from core.models.checkpoints import MANIFEST, read_weights
+from core.models.names import is_folder_name
+from core.preprocess import normalised
+from core.train import head, state
+from core.train.augment import views
+from core.train.kept import EVALUATED, evaluated, keep
+from core.train.network import Chance, Network, network_of
+from core.train.optimise import averaged, class_weights, learn, optimiser_of, schedule
+from core.train.pictures import Frames, gathered, stored_spec
+from core.train.recipe import Recipe
+
+_Result = TypeVar("_Result")
+_EVERY = 0.2  # seconds between two signs of life
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A sign of life.
+
+    Attributes:
+        fraction: Share done, from 0 to 1.
+        said: What is going on, in words.
+        seconds_left: A guess; None while there is nothing to guess from.
+        epoch: The epoch it belongs to; 0 before the first.
+        figures: Numbers by name: the loss, or those of the epoch that has just ended.
+    """
+
+    fraction: float
+    said: str
+    seconds_left: float | None = None
+    epoch: int = 0
+    figures: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+
+
+def train(dataset: Dataset, recipe: Recipe, out: Path, *, resume: bool = False) -> Iterator[Step]:
+    """Train a network and yield how far it is; the last step has fraction 1.
+
+    After every epoch `out` holds the best network so far as a checkpoint, and what is needed to
+    go on. Closing the generator, or an end of the process at any moment, loses the epoch begun.
+
+    Args:
+        dataset: What to learn.
+        recipe: How.
+        out: The checkpoint's folder; its name is the model's.
+        resume: Go on with the training that is in `out`, if there is one.
+
+    Raises:
+        BadInput: The folder is taken, or the set, the recipe and what is there do not fit.
+        BadArtifact: The weights to start from, or the files to go on with, are damaged.
+        UnknownName: There is no such backbone.
+    """
+    log = _checked(dataset, recipe, out, resume=resume)
+    threads = torch.get_num_threads()
+    if recipe.threads is not None:
+        torch.set_num_threads(recipe.threads)
+    try:
+        yield from _Training(dataset, recipe, out, log).steps()
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _checked(dataset: Dataset, recipe: Recipe, out: Path, *, resume: bool) -> state.Log | None:
+    if not is_folder_name(out.name):
+        raise BadInput(
+            f"{shown(out.name)} cannot be a model's name. Use letters, digits, dots and dashes."
+        )
+    for split in ("train", "val"):
+        if not dataset.of(split):
+            raise BadInput(f"{dataset.name} has no {split} split; add pictures to it.")
+    log = state.read_log(out) if out.is_dir() else None
+    if not resume:
+        if log is not None or (out / MANIFEST).exists():
+            raise BadInput(
+                f"{out} holds a model already. Add --resume to go on with it, or choose another "
+                "--out."
+            )
+        return None
+    if log is None:
+        return None
+    now = recipe.model_dump(mode="json")
+    differing = sorted(key for key in now if now[key] != log.recipe.get(key))
+    if differing:
+        raise BadInput(
+            f"The training in {out} was started with another {', '.join(differing)}. Go on with "
+            "the same recipe, or choose another --out."
+        )
+    if log.digest != dataset.digest:
+        raise BadInput(
+            f"The training in {out} was started on other pictures than {dataset.name} has now. "
+            "Choose another --out."
+        )
+    return log
+
+
+def _relayed(
+    work: Generator[float, None, _Result], step: Callable[[float], Step]
+) -> Generator[Step, None, _Result]:
+    while True:
+        try:
+            share = next(work)
+        except StopIteration as end:
+            result: _Result = end.value
+            return result
+        yield step(share)
+
+
+class _Training:
+    """One training's state, while it runs."""
+
+    def __init__(self, dataset: Dataset, recipe: Recipe, out: Path, log: state.Log | None) -> None:
+        self.dataset, self.recipe, self.out = dataset, recipe, out
+        self.chance = Chance(recipe.seed)
+        self.network = network_of(recipe, len(dataset.labels), self.chance)
+        self.device = torch.device(recipe.device)
+        self.average: dict[str, Tensor] | None = None
+        self.before = log.seconds if log else 0.0
+        self.started = time.monotonic()
+        self.log = log or state.Log(
+            recipe=recipe.model_dump(mode="json"),
+            dataset=dataset.name,
+            digest=dataset.digest,
+            start=self.network.start,
+            notes=(*dataset.notes, *self.network.notes),
+            step=0,
+            epochs=(),
+            best=-1,
+            seconds=0.0,
+        )
+        self.resumed = log is not None
+        # The share of the whole at which each stage ends, roughly as long as it takes.
+        has_head, has_epochs = recipe.stages != "full", recipe.stages != "head"
+        self.decoded = 0.05
+        self.headed = self.decoded + (0.05 if has_epochs else 0.85) * has_head
+
+    def steps(self) -> Generator[Step, None, None]:
+        self.labels = {split: self._labels(split) for split in ("train", "val")}
+        self.weights = class_weights(
+            self.labels["train"].tolist(), len(self.dataset.labels), balance=self.recipe.balance
+        )
+        yield from self._decode()
+        if self.recipe.stages != "full" and not self.log.epochs:
+            yield from self._head()
+        if self.recipe.stages != "head":
+            yield from self._epochs()
+        yield Step(1.0, "done", 0.0, len(self.log.epochs), self._figures())
+
+    def _labels(self, split: SplitName) -> Tensor:
+        return torch.tensor([self.dataset.items[i].label for i in self.dataset.of(split)])
+
+    def _figures(self) -> dict[str, float]:
+        last = self.log.epochs[-1]
+        best = next((e for e in self.log.epochs if e.epoch == self.log.best), last)
+        figures = {"val_accuracy": last.val_accuracy, "val_loss": last.val_loss}
+        return {**figures, "best_accuracy": best.val_accuracy, "best_epoch": float(best.epoch)}
+
+    def _decode(self) -> Generator[Step, None, None]:
+        spec, budget = self.network.spec, self.recipe.memory
+        ours, theirs = self.dataset.of("train"), self.dataset.of("val")
+        kept = stored_spec(self.dataset, ours, spec)
+        total = len(ours) + len(theirs)
+
+        def preparing(share: float, done: int, more: int) -> Step:
+            return Step(self.decoded * (done + share * more) / total, "preparing pictures")
+
+        self.train = yield from _relayed(
+            gathered(self.dataset, ours, kept, budget=budget),
+            lambda share: preparing(share, 0, len(ours)),
+        )
+        used = 0 if self.train.kept is None else self.train.kept.nbytes
+        small = kept.size[0] * kept.size[1] <= spec.size[0] * spec.size[1]
+        self.val = yield from _relayed(
+            gathered(self.dataset, theirs, kept if small else spec, budget=budget - used),
+            lambda share: preparing(share, len(ours), len(theirs)),
+        )
+
+    def _head(self) -> Generator[Step, None, None]:
+        network, recipe = self.network, self.recipe
+        begun = time.monotonic()
+
+        def step(said: str, start: float, end: float) -> Callable[[float], Step]:
+            def told(share: float) -> Step:
+                done = start + (end - start) * share
+                left = (time.monotonic() - begun) * (1 / done - 1)
+                fraction = self.decoded + (self.headed - self.decoded) * done
+                return Step(fraction, said, left if recipe.stages == "head" else None)
+
+            return told
+
+        def features(
+            frames: Frames, start: float, end: float, *, mirrored: bool
+        ) -> Generator[Step, None, Tensor]:
+            work = head.features(network, frames, batch=EVALUATED, mirrored=mirrored)
+            return (yield from _relayed(work, step("computing features", start, end)))
+
+        try:
+            ours = yield from features(self.train, 0.0, 0.6, mirrored=recipe.flip)
+            theirs = yield from features(self.val, 0.6, 0.75, mirrored=False)
+        except NeedsNotMet as exc:
+            if recipe.stages == "head":
+                raise
+            self.log = self.log.model_copy(update={"notes": (*self.log.notes, str(exc))})
+            return
+        labels = self.labels["train"].repeat(1 + recipe.flip)
+        work = head.fit((ours, labels), (theirs, self.labels["val"]), self.weights)
+        solution = yield from _relayed(work, step("fitting the last layer", 0.75, 0.9))
+        head.put(network, solution, self.train, batch=EVALUATED)
+        yield from self._ended(0, None, {}, self.headed)
+
+    def _optimiser(self) -> torch.optim.Optimizer:
+        fitted = any(epoch.epoch == 0 for epoch in self.log.epochs)
+        return optimiser_of(self.network, self.recipe, head_fitted=fitted)
+
+    def _restore(self, optimiser: torch.optim.Optimizer | None) -> None:
+        tensors = read_weights(self.out / state.TRAINING, sha256=None)
+        self.network.module.load_state_dict(state.part(tensors, "weights"))
+        if optimiser is not None:
+            state.restore_moments(optimiser, tensors)
+        self.average = state.part(tensors, "average") or None
+        self.chance.own.set_state(tensors["chance.own"])
+        self.chance.libraries = tensors["chance.libraries"]
+        if not (self.out / MANIFEST).exists():
+            # The process ended between the old best network and a better one.
+            self.log = self.log.model_copy(update={"best": -1})
+
+    def _epochs(self) -> Generator[Step, None, None]:
+        recipe, network = self.recipe, self.network
+        optimiser = self._optimiser()
+        if self.resumed:
+            self._restore(optimiser)
+        parts = -(-len(self.train.indices) // recipe.batch)
+        total = parts * recipe.epochs
+        done = sum(epoch.epoch > 0 for epoch in self.log.epochs)
+        begun, first = time.monotonic(), done * parts
+        for epoch in range(done + 1, recipe.epochs + 1):
+            order = torch.randperm(len(self.train.indices), generator=self.chance.own)
+            losses: list[float] = []
+            told = 0.0
+            # Parts of one size but for one picture: batch norms cannot learn from a single one.
+            for places in torch.tensor_split(order, parts):
+                step = self.log.step + len(losses)
+                losses.append(self._learn(optimiser, places, schedule(step, total, recipe)))
+                if recipe.ema is not None:
+                    self.average = averaged(self.average, network.module, recipe.ema, step)
+                share = (step + 1) / total
+                if time.monotonic() - told > _EVERY:
+                    told = time.monotonic()
+                    left = (told - begun) * (total - step - 1) / (step + 1 - first)
+                    said = f"epoch {epoch} of {recipe.epochs}"
+                    figures = {"loss": float(np.mean(losses))}
+                    yield Step(self._share(share), said, left, epoch, figures)
+            self.log = self.log.model_copy(update={"step": self.log.step + len(losses)})
+            moments = state.moments(optimiser)
+            yield from self._ended(epoch, float(np.mean(losses)), moments, self._share(share))
+
+    def _share(self, share: float) -> float:
+        return self.headed + (0.97 - self.headed) * share
+
+    def _learn(self, optimiser: torch.optim.Optimizer, places: Tensor, rate: float) -> float:
+        spec = self.network.spec
+        batch = torch.from_numpy(self.train.batch(places.tolist())).to(self.device)
+        # Pictures kept as they are were never cut; those kept larger were, to `1 / crop`.
+        seen = views(
+            batch.permute(0, 3, 1, 2),
+            (spec.size[0], spec.size[1]),
+            self.recipe,
+            crop=spec.crop,
+            generator=self.chance.own,
+        )
+        self.network.module.train()
+        with self.chance.lent():
+            return learn(
+                self.network,
+                optimiser,
+                normalised(seen, spec),
+                self.labels["train"][places].to(self.device),
+                self.weights.to(self.device),
+                self.recipe,
+                rate,
+            )
+
+    def _ended(
+        self, epoch: int, loss: float | None, moments: dict[str, Tensor], share: float
+    ) -> Generator[Step, None, None]:
+        network = self.network
+        if self.average is not None:
+            module = copy.deepcopy(self.network.module)
+            module.load_state_dict(self.average)
+            network = Network(
+                module, network.spec, network.arguments, network.head, True, network.start
+            )
+        line = state.Epoch(
+            epoch=epoch,
+            loss=loss,
+            seconds=self._seconds(),
+            **evaluated(network, self.val, self.labels["val"]),
+        )
+        best = next((e for e in self.log.epochs if e.epoch == self.log.best), None)
+        if best is None or line.merit > best.merit:
+            keep(self.out, network, self.recipe, self.dataset, line.val_accuracy)
+            best = line
+        self.log = self.log.model_copy(
+            update={
+                "epochs": (*self.log.epochs, line),
+                "best": best.epoch,
+                "seconds": self._seconds(),
+            }
+        )
+        tensors = {
+            **{f"weights.{k}": v for k, v in self.network.module.state_dict().items()},
+            **{f"average.{k}": v for k, v in (self.average or {}).items()},
+            **moments,
+            "chance.own": self.chance.own.get_state(),
+            "chance.libraries": self.chance.libraries,
+        }
+        state.save_state(self.out, self.log, tensors)
+        said = f"epoch {epoch}: {line.val_accuracy:.1%} of validation"
+        yield Step(share, said, None, epoch, self._figures())
+
+    def _seconds(self) -> float:
+        return self.before + time.monotonic() - self.started

@@ -1,0 +1,133 @@
+"""The command `whylens train`. Nothing heavy is imported before it runs: help must be instant."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from core.datasets.dataset import Dataset
+    from core.train.recipe import Recipe
+
+INTERRUPTED = 130
+
+
+def train(
+    data: Annotated[
+        str,
+        typer.Argument(
+            help="A folder with a subfolder per class (or train/ and val/ with such), a .npz "
+            "archive, painted-cats:breed or painted-cats:genuine."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to write; its name is the model's name.")],
+    backbone: Annotated[
+        str | None, typer.Option(help="A timm name or torchvision:NAME to train.")
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(help="Start from a safetensors file, a checkpoint's folder or pretrained."),
+    ] = None,
+    mode: Annotated[
+        str | None,
+        typer.Option(help="head, full or head-then-full; default: the last with --weights."),
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the pictures.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Pictures per step.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
+    size: Annotated[int | None, typer.Option(help="Side of the input in pixels.")] = None,
+    recipe: Annotated[
+        Path | None, typer.Option(help="JSON file with any field of the recipe; options win.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where it was stopped.")] = False,
+    seed: Annotated[int | None, typer.Option(help="For everything random.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads of the computation.")] = None,
+) -> None:
+    """Train a network on your own pictures; the page and `explain` then know it by name."""
+    from core.errors import CoreError
+
+    said = {
+        "backbone": backbone,
+        "weights": weights,
+        "mode": mode,
+        "epochs": epochs,
+        "batch": batch,
+        "lr": lr,
+        "size": size,
+        "seed": seed,
+        "threads": threads,
+    }
+    try:
+        _run(data, {k: v for k, v in said.items() if v is not None}, recipe, out, resume=resume)
+    except CoreError as exc:
+        typer.echo(f"whylens: {exc}", err=True)
+        raise typer.Exit(1) from exc
+
+
+def _run(data: str, said: dict[str, Any], file: Path | None, out: Path, *, resume: bool) -> None:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+    from core.datasets.named import dataset_named
+    from core.train.run import train as training
+
+    chosen = _recipe(said, file)
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
+    with Progress(*columns, TextColumn("{task.fields[left]}"), console=console) as bar:
+        task = bar.add_task("reading pictures", total=1.0, left="")
+        dataset = dataset_named(
+            data, progress=lambda f, text: bar.update(task, completed=f, description=text)
+        )
+        for note in dataset.notes:
+            bar.console.print(f"Note: {note}", markup=False, highlight=False)
+        work = training(dataset, chosen, out, resume=resume)
+        try:
+            for step in work:
+                left = "" if step.seconds_left is None else _spoken(step.seconds_left)
+                bar.update(task, completed=step.fraction, description=step.said, left=left)
+                if "val_accuracy" in step.figures and step.fraction < 1:
+                    bar.console.print(step.said, highlight=False)
+        except KeyboardInterrupt:
+            bar.update(task, description="stopping", left="")
+            _stopped(dataset, out, bar.console.print)
+            raise typer.Exit(INTERRUPTED) from None
+    typer.echo(out)
+
+
+def _recipe(said: dict[str, Any], file: Path | None) -> Recipe:
+    from pydantic import ValidationError
+
+    from core.errors import BadInput
+    from core.train.recipe import Recipe, first_fault, read_recipe
+
+    try:
+        if file is not None:
+            return Recipe.model_validate({**read_recipe(file).model_dump(), **said})
+        if "backbone" not in said:
+            raise BadInput(
+                "Which network? Give --backbone, such as resnet18 or torchvision:squeezenet1_0."
+            )
+        return Recipe.model_validate(said)
+    except ValidationError as exc:
+        raise BadInput(f"The recipe is wrong {first_fault(exc)}") from exc
+
+
+def _stopped(dataset: Dataset, out: Path, say: Callable[..., None]) -> None:
+    del dataset
+    from core.models.checkpoints import MANIFEST
+
+    if (out / MANIFEST).exists():
+        say(f"Stopped. The best so far is in {out}; go on with the same command and --resume.")
+    else:
+        say("Stopped before the first epoch was over: nothing is kept.")
+
+
+def _spoken(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.0f} s left"
+    minutes = round(seconds / 60)
+    return f"{minutes} min left" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min left"
