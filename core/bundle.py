@@ -21,7 +21,8 @@ from PIL import Image
 from core.answers import Explanation
 from core.atomic import write_atomically
 from core.render import Style, picture_of, scale_of
-from core.results import Example, Heatmap
+from core.results import Example, Heatmap, Prototypes
+from core.tiles import tile
 
 _VERSIONS = ("whylens", "torch", "torchvision", "timm", "numpy", "pillow", "pluggy")
 
@@ -46,7 +47,7 @@ def bundle_files(
         files[f"{folder}/values.npy"] = buffer.getvalue()
     else:
         for number, item in enumerate(explanation.result.items, start=1):
-            files[f"{folder}/example-{number:02d}.png"] = _png(Image.fromarray(item.image))
+            files[f"{folder}/example-{number:02d}.png"] = _png(tile(item, colours=style.colours))
     text = json.dumps(manifest(explanation, source=source, style=style), indent=2) + "\n"
     files[f"{folder}/manifest.json"] = text.encode()
     return files
@@ -107,11 +108,24 @@ def manifest(explanation: Explanation, *, source: str, style: Style) -> dict[str
         }
     else:
         described["items"] = [_item(item) for item in result.items]
+        described |= {"unit": result.unit, "note": result.note}
+        if isinstance(result, Prototypes):
+            described |= {
+                "predicted": result.predicted,
+                "score": result.score,
+                "rest": result.rest,
+            }
     return described
 
 
 def _item(item: Example) -> Mapping[str, object]:
-    return {"caption": item.caption, "value": item.value}
+    return {
+        "caption": item.caption,
+        "value": item.value,
+        "key": item.key,
+        "group": item.group,
+        "checks": dict(item.checks),
+    }
 
 
 def command_line(explanation: Explanation, source: str) -> str:

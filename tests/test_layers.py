@@ -22,7 +22,7 @@ LEVELS = [
     {"models", "images", "preprocess", "view", "datasets", "artifacts"},
     {"subject", "fitted", "guard", "train"},
     {"registry", "answers"},
-    {"render", "bundle"},
+    {"render", "tiles", "bundle"},
     {"engine"},
 ]
 SIBLINGS = ({"registry", "render"}, {"registry", "bundle"})

@@ -15,7 +15,7 @@ from tests.browser import serve, toy_checkpoint
 from tests.conftest import GapNet, plain_spec, seeded
 from ui.controls import controls_of
 from ui.page import build_page
-from ui.panel import slug
+from ui.words import slug
 
 gradio_client = pytest.importorskip("gradio_client")
 

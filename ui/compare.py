@@ -14,6 +14,7 @@ from core.errors import CoreError
 from core.explainer import Explainer, is_quick
 from core.render import Scale, Style, picture_of, scale_of
 from core.results import Heatmap
+from core.tiles import sheet
 from ui import words
 from ui.panel import FAILED, Look, Question, offered
 from ui.session import QUIET, Session, said_to_visitor, visitor
@@ -105,12 +106,12 @@ def build_compare(session: Session, question: Question, look: Look) -> Compare:
 
 
 def ticked_first(explainers: Mapping[str, Explainer[Any]]) -> list[str]:
-    """Return up to three methods to tick before the visitor does: those that answer at once.
+    """Return up to three methods to tick before the visitor does: maps that come at once.
 
     Args:
         explainers: The available ones by name.
     """
-    quick = [name for name, explainer in explainers.items() if is_quick(explainer)]
+    quick = [n for n, e in explainers.items() if is_quick(e) and not e.fitted]
     return (quick or list(explainers))[:3]
 
 
@@ -128,11 +129,11 @@ def _runner(session: Session) -> Callable[..., Iterator[Any]]:
         request: gr.Request | None = None,
     ) -> Iterator[Any]:
         with said_to_visitor():
-            asked = session.question(photo, model, target, quantity, versus)
+            asked = session.question(photo, model, target, quantity, versus, mine=visitor(request))
             style = Style(colours, opacity)
             answers: dict[str, Explanation] = {}
             problems: list[str] = []
-            card = session.engine.card(asked.model)
+            card = session.engine.card(asked.model, collection=asked.collection)
             chosen = [m for m in methods if m not in card.unavailable]
             if not chosen:
                 yield [], "", "Tick at least one method that is available on this model."
@@ -196,18 +197,23 @@ def drawn(
     own = [scale_of(heat) for _, heat in maps]
     diverges = any(scale.low < 0 for scale in own)
     top = max((scale.high for scale in own), default=0.0)
+    scales = {answer.method: scale for (answer, _), scale in zip(maps, own, strict=True)}
     shown = []
-    for (answer, heat), scale in zip(maps, own, strict=True):
-        high = top if scaling == SHARED else scale.high
-        # One scale for the whole grid: where any map has counter-evidence, zero is in the middle
-        # for all of them.
-        used = Scale(-high if diverges else 0.0, high, heat.unit)
-        picture = session.shelf.picture(picture_of(on_screen(answer), style, scale=used))
+    for answer in answers:
+        heat = answer.result
+        if isinstance(heat, Heatmap):
+            high = top if scaling == SHARED else scales[answer.method].high
+            # One scale for the whole grid: where any map has counter-evidence, zero is in the
+            # middle for all of them.
+            used = Scale(-high if diverges else 0.0, high, heat.unit)
+            picture = picture_of(on_screen(answer), style, scale=used)
+        else:
+            picture = sheet(heat)
         time = words.duration(answer.seconds)
         ready = "" if answer.finished else f" · {answer.fraction:.0%}"
-        shown.append((picture, f"{answer.title} · {time}{ready}"))
+        shown.append((session.shelf.picture(picture), f"{answer.title} · {time}{ready}"))
     if not maps:
-        return [], ""
+        return shown, ""
     table = words.table_of([answer for answer, _ in maps], own)
     if scaling == SHARED:
         units = " / ".join(sorted({heat.unit for _, heat in maps}))

@@ -14,11 +14,12 @@ from core.registry import Registry
 from core.render import colour_names
 from ui import words
 from ui.compare import Compare, build_compare
-from ui.panel import Look, Panel, Question, build_panel, slug
+from ui.panel import Look, Panel, Question, build_panel
 from ui.photo_input import photo_input
 from ui.session import PREDICTED, QUANTITIES, RUNNER_UP, Session, model_choices
 from ui.shelf import Shelf
 from ui.wiring import COMPARE, PLUGINS, Left, Parts, wire
+from ui.words import slug
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples" / "photos"
 GROUPED_ABOVE = 8

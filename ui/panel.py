@@ -18,8 +18,11 @@ from core.render import Style, picture_of, scale_of
 from core.results import Heatmap
 from ui import words
 from ui.controls import controls_of
+from ui.fitting import build_edits, build_own_pictures, editable_items
 from ui.session import QUIET, Session, said_to_visitor, visitor
 from ui.shelf import on_screen
+from ui.tiles import tiles_html
+from ui.words import slug
 
 FAILED = "That did not work; the message at the top right says why."
 
@@ -61,18 +64,14 @@ class Panel:
     notice: Component
     run: Component
     picture: Component
+    examples: Component
     legend: Component
     status: Component
 
     @property
     def shown(self) -> list[Component]:
         """The components that a change of look redraws."""
-        return [self.picture, self.legend]
-
-
-def slug(name: str) -> str:
-    """Return a name fit for element ids and addresses: no plus signs."""
-    return name.replace("+", "-plus")
+        return [self.picture, self.examples, self.legend]
 
 
 def build_panel(
@@ -105,9 +104,7 @@ def build_panel(
         max_height=620,
         buttons=["fullscreen"],
     )
-    gallery = gr.Gallery(
-        label="Examples", visible=False, elem_id=f"{key}-gallery", columns=4, buttons=[]
-    )
+    gallery = gr.HTML("", visible=False, elem_id=f"{key}-examples")
     legend = gr.HTML("", elem_id=f"{key}-legend")
     download = gr.DownloadButton(
         "Download (ZIP: picture, raw values, manifest)",
@@ -115,7 +112,7 @@ def build_panel(
         elem_id=f"{key}-download",
         size="sm",
     )
-    panel = Panel(name, notice, run, picture, legend, status)
+    panel = Panel(name, notice, run, picture, gallery, legend, status)
     shown = [picture, gallery, legend, status]
     event = run.click(
         _runner(explainer, session),
@@ -128,6 +125,15 @@ def build_panel(
         show_progress="hidden",
     )
     event.failure(lambda: FAILED, None, [status], **QUIET)
+    if explainer.actions:
+        items = build_edits(explainer, session, question.model)
+
+        def listed(model: str, request: gr.Request) -> Any:
+            return editable_items(explainer, session, model, visitor(request))
+
+        event.success(listed, [question.model], [items], **QUIET)
+    if explainer.fitted:
+        build_own_pictures(explainer, session, question.model, notice, run)
     pack = _packer(name, session)
     taken = [question.photo, *look.inputs]
     event.then(pack, taken, [download], **QUIET)
@@ -150,7 +156,7 @@ def _runner(explainer: Explainer[Any], session: Session) -> Callable[..., Iterat
         **params: Any,
     ) -> Iterator[Any]:
         with said_to_visitor():
-            asked = session.question(photo, model, target, quantity, versus)
+            asked = session.question(photo, model, target, quantity, versus, mine=visitor(request))
             style = Style(colours, opacity)
             yield gr.skip(), gr.skip(), gr.skip(), "Working ..."
             for answer in session.engine.explain(asked, explainer.name, params):
@@ -178,12 +184,10 @@ def drawn(answer: Explanation, style: Style, session: Session) -> tuple[Any, Any
             if small.question.pixels is not None:
                 below = session.shelf.picture(Image.fromarray(small.question.pixels))
             legend = words.legend(scale_of(heat), style, note=answer.reason)
-            return gr.ImageSlider((below, above), visible=True), gr.Gallery(visible=False), legend
-        case examples:
-            items = [
-                (session.shelf.picture(Image.fromarray(e.image)), e.caption) for e in examples.items
-            ]
-            return gr.ImageSlider(visible=False), gr.Gallery(items, visible=True), ""
+            return gr.ImageSlider((below, above), visible=True), gr.HTML(visible=False), legend
+        case pictures:
+            html = tiles_html(pictures, colours=style.colours)
+            return gr.ImageSlider(visible=False), gr.HTML(html, visible=True), ""
 
 
 def offered(

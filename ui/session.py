@@ -71,7 +71,14 @@ class Session:
         return str(allowed_on_the_web((text or "").strip(), checkpoint_folders()))
 
     def question(
-        self, path: str | None, model: str | None, target: str, quantity: str, versus: str
+        self,
+        path: str | None,
+        model: str | None,
+        target: str,
+        quantity: str,
+        versus: str,
+        *,
+        mine: str = "",
     ) -> Question:
         """Return the question that the form's values ask.
 
@@ -81,6 +88,7 @@ class Session:
             target: Class index or label, or PREDICTED.
             quantity: One of the values of QUANTITIES.
             versus: Class index or label, or RUNNER_UP.
+            mine: The visitor, whose own fitted artifacts come first.
 
         Raises:
             CoreError: A value is missing or wrong.
@@ -99,6 +107,7 @@ class Session:
             target=chosen(target, PREDICTED),
             quantity=kind,
             versus=chosen(versus, RUNNER_UP) if kind == "contrast" else None,
+            collection=mine,
         )
 
 

@@ -13,10 +13,9 @@ from core.answers import ModelCard
 from core.errors import CoreError
 from core.explainer import Explainer
 from core.render import Style
-from core.results import Heatmap
 from ui import words
 from ui.compare import Compare, redraw_of, ticked_first
-from ui.panel import Look, Panel, Question, drawn, slug
+from ui.panel import Look, Panel, Question, drawn
 from ui.session import (
     PREDICTED,
     QUIET,
@@ -28,6 +27,7 @@ from ui.session import (
     untrained_banner,
     visitor,
 )
+from ui.words import slug
 
 COMPARE, PLUGINS = "compare", "plugins"
 
@@ -167,7 +167,7 @@ def _opened(session: Session) -> Callable[..., Any]:
         if not name:
             name, why = first_model(session.engine)
             reason += why
-        card = session.engine.card(name)
+        card = session.engine.card(name, collection=visitor(request))
         tab = wanted.get("method", COMPARE)
         chosen = tab if tab in {COMPARE, PLUGINS, *map(slug, methods)} else COMPARE
         target = wanted.get("target", PREDICTED)
@@ -182,10 +182,18 @@ def _opened(session: Session) -> Callable[..., Any]:
 
 
 def _model_changed(session: Session) -> Callable[..., Any]:
-    def changed(name: str, progress: gr.Progress = gr.Progress()) -> Any:  # noqa: B008
+    def changed(
+        name: str,
+        request: gr.Request,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
+    ) -> Any:
         with said_to_visitor():
             wanted = session.model_name(name)
-            card = session.engine.card(wanted, progress=lambda f, s: progress(f, desc=s))
+            card = session.engine.card(
+                wanted,
+                progress=lambda f, s: progress(f, desc=s),
+                collection=visitor(request),
+            )
             return _banner(card, ""), *_of_model(
                 card, session.engine.registry.explainers, PREDICTED
             )
@@ -213,11 +221,10 @@ def _restyle(session: Session, panels: list[Panel]) -> Callable[..., Any]:
         updates = list(redraw(colours, opacity, ticks, scaling, request))
         for panel in panels:
             answer = session.shelf.answer(visitor(request), panel.name)
-            if answer is None or not isinstance(answer.result, Heatmap):
-                updates += [gr.skip(), gr.skip()]
-                continue
-            picture, _, legend = drawn(answer, Style(colours, opacity), session)
-            updates += [picture, legend]
+            if answer is None:
+                updates += [gr.skip()] * len(panel.shown)
+            else:
+                updates += drawn(answer, Style(colours, opacity), session)
         return updates
 
     return restyle

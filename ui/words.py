@@ -11,6 +11,11 @@ from core.render import Scale, Style, colour_stops
 from core.results import Heatmap
 
 
+def slug(name: str) -> str:
+    """Return a name fit for element ids and addresses: no plus signs."""
+    return name.replace("+", "-plus")
+
+
 def duration(seconds: float) -> str:
     """Return a time in words, as precise as it is useful."""
     if seconds < 1:

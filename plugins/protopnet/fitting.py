@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 RETRIES = 2
 TOLERATED_LOSS = 0.02
-_PATCH_SAMPLE = 60_000
+_PATCH_SAMPLE = 20_000
 
 
 class PrototypeParams(BaseModel):

@@ -20,9 +20,9 @@ def whitening(patches: Array, directions: int) -> tuple[Array, Array]:
         patches: (N, K).
         directions: D at most; directions of almost no variance are left out.
     """
-    mean = patches.mean(0, dtype=np.float64)
+    mean = patches.mean(0)
     centred = patches - mean
-    covariance = centred.T @ centred / max(1, len(patches) - 1)
+    covariance = (centred.T @ centred).astype(np.float64) / max(1, len(patches) - 1)
     values, vectors = np.linalg.eigh(covariance)
     order = np.argsort(values)[::-1][:directions]
     order = order[values[order] > 1e-5 * values[order[0]]]
