@@ -6,6 +6,7 @@ networks are frozen, and a semaphore held by the working thread bounds concurren
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -33,6 +34,8 @@ from core.results import Examples, Heatmap, Partial, Prototypes
 from core.subject import Subject, Trace
 from core.targets import Target
 from core.view import View
+
+log = logging.getLogger(__name__)
 
 MODEL_BYTES_VARIABLE = "WHYLENS_MODEL_BYTES"
 Loader = Callable[[str, Progress | None], Backbone]
@@ -112,11 +115,13 @@ class Engine:
 
     def _reason(self, explainer: Explainer[Any], backbone: Backbone) -> str | None:
         try:
-            return backbone.why_not(explainer.needs) or explainer.why_not(backbone)
+            return backbone.why_not(explainer.needs) or _words(explainer.why_not(backbone))
         except CoreError as exc:
             return str(exc)
         except Exception as exc:
-            raise ExplainerFailed(explainer.name, exc) from exc
+            # A stranger's fault is that method's own: the model and the others stay of use.
+            log.exception("why_not of %s failed on %s", explainer.name, backbone.name)
+            return str(ExplainerFailed(explainer.name, exc))
 
     def predict(self, question: Question, *, top: int = 5) -> Prediction:
         """Return the most probable classes.
@@ -246,6 +251,12 @@ class Engine:
             yield
         finally:
             self._slots.release()
+
+
+def _words(reason: object) -> str | None:
+    if not isinstance(reason, str | None):
+        raise TypeError(f"its why_not returned {reason!r}, not words")
+    return reason
 
 
 def _partial(yielded: object) -> Partial:
