@@ -82,7 +82,7 @@ class Engine:
             name: As in `core.models.load.load`.
             progress: Called while weights are fetched.
         """
-        return self.models.get(name, lambda: self._loader(name, progress))
+        return self.models.get(name, lambda: self._loader(name, progress).prepare())
 
     def card(self, name: str, *, progress: Progress | None = None) -> ModelCard:
         """Return what is known of a model, loading it if need be.

@@ -23,8 +23,8 @@ from core.targets import Target
 class Trace:
     """One input through one network, computed once and shared by all methods.
 
-    The backbone runs without gradients; only the head keeps a graph, so that each further class
-    costs one short backward pass.
+    The folded copy computes the features, without gradients; the network's own head reads them and
+    keeps a graph, so that each further class costs one short backward pass.
     """
 
     def __init__(self, backbone: Backbone, x: Tensor) -> None:
@@ -39,8 +39,9 @@ class Trace:
             self._scores, self._features = scores, None
         else:
             with torch.no_grad():
-                features = backbone.features(self.x)
-            self._leaf = features.map.detach().clone().requires_grad_()
+                features = backbone.batch_features(self.x)
+            kept = features.map.clone(memory_format=torch.contiguous_format)
+            self._leaf = kept.requires_grad_()
             self._features = Features(self._leaf, features.rest)
             with torch.enable_grad():
                 self._scores = backbone.head(self._features)
