@@ -6,6 +6,7 @@ a `Subject` adds the target. Nothing here knows a method.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -183,6 +184,17 @@ class Subject:
     def scores(self, inputs: Tensor) -> Tensor:
         """Return (N,) target scores of (N, C, *S) inputs, without gradients, in bounded pieces."""
         return self.target.score(self.batch_logits(inputs))
+
+    def window_scores(self, boxes: Sequence[tuple[slice, ...]], fill: Tensor) -> Iterator[Tensor]:
+        """Yield (n,) target scores of the input with each box filled, a bounded piece at a time.
+
+        Args:
+            boxes: Of one size, as slices of the spatial axes; at most `batch_size` go into a piece.
+            fill: (1, C, *S) what is shown inside them.
+        """
+        logits = self.trace.backbone.covered_logits(self.x, fill)
+        for start in range(0, len(boxes), self.batch_size):
+            yield self.target.score(logits(boxes[start : start + self.batch_size]))
 
     def input_gradients(self, inputs: Tensor) -> Tensor:
         """Return (N, C, *S): derivative of each input's target score with respect to itself."""
