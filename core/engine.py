@@ -6,6 +6,7 @@ networks are frozen, and a semaphore held by the working thread bounds concurren
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -22,7 +23,7 @@ from core.datasets.dataset import Dataset
 from core.errors import BadArtifact, Busy, CoreError, ExplainerFailed, InvalidParameter, NeedsNotMet
 from core.explainer import Explainer, Fitting, Params
 from core.fitted import FittedStore
-from core.guard import checked_params, fingerprint, foreign, partial_of
+from core.guard import checked_params, fingerprint, foreign, partial_of, why_not_of
 from core.hookspecs import PROJECT
 from core.images import photo_of
 from core.models.backbone import Backbone
@@ -33,8 +34,10 @@ from core.preprocess import photo_tensor, signal_tensor
 from core.registry import Registry, load_registry
 from core.results import Examples, Heatmap, Partial, Prototypes
 from core.subject import Subject, Trace
-from core.targets import Target
+from core.targets import target_of
 from core.view import View
+
+log = logging.getLogger(__name__)
 
 MODEL_BYTES_VARIABLE = "WHYLENS_MODEL_BYTES"
 Loader = Callable[[str, Progress | None], Backbone]
@@ -82,7 +85,7 @@ class Engine:
             name: As in `core.models.load.load`.
             progress: Called while weights are fetched.
         """
-        return self.models.get(name, lambda: self._loader(name, progress))
+        return self.models.get(name, lambda: self._loader(name, progress).prepare())
 
     def card(
         self, name: str, *, progress: Progress | None = None, collection: str = ""
@@ -118,13 +121,15 @@ class Engine:
 
     def _reason(self, explainer: Explainer[Any], backbone: Backbone, collection: str) -> str | None:
         try:
-            reason = backbone.why_not(explainer.needs) or explainer.why_not(backbone)
+            reason = backbone.why_not(explainer.needs) or why_not_of(explainer, backbone)
             if reason is None and explainer.fitted:
                 self.fitted.found(explainer, backbone, collection)
         except CoreError as exc:
             return str(exc)
         except Exception as exc:
-            raise ExplainerFailed(explainer.name, exc) from exc
+            # A stranger's fault is that method's own: the model and the others stay of use.
+            log.exception("why_not of %s failed on %s", explainer.name, backbone.name)
+            return str(ExplainerFailed(explainer.name, exc))
         return reason
 
     def predict(self, question: Question, *, top: int = 5) -> Prediction:
@@ -168,7 +173,7 @@ class Engine:
             raise NeedsNotMet(f"{explainer.title} is not available on {backbone.name}: {reason}")
         began = time.perf_counter()
         trace, view = self._trace(question, backbone)
-        target = _target(question, trace)
+        target = target_of(trace.logits[0], question.target, question.quantity, question.versus)
         artifact = None
         if explainer.fitted:
             artifact = self.fitted.found(explainer, backbone, question.collection)
@@ -244,7 +249,7 @@ class Engine:
             raise NeedsNotMet(f"{explainer.title} needs nothing but the model: just explain.")
         checked = checked_params(explainer, explainer.FitParams, params or {})
         backbone = self.backbone(model)
-        reason = backbone.why_not(explainer.needs) or explainer.why_not(backbone)
+        reason = backbone.why_not(explainer.needs) or why_not_of(explainer, backbone)
         if reason:
             raise NeedsNotMet(f"{explainer.title} is not available on {backbone.name}: {reason}")
         work = explainer.fit(dataset, backbone, checked)
@@ -333,17 +338,6 @@ class Engine:
             yield
         finally:
             self._slots.release()
-
-
-def _target(question: Question, trace: Trace) -> Target:
-    ranked = trace.logits[0].argsort(descending=True)
-    index = int(ranked[0]) if question.target is None else question.target
-    versus = question.versus
-    if question.quantity == "contrast" and versus is None:
-        versus = next(int(i) for i in ranked if int(i) != index)
-    if question.quantity != "contrast":
-        versus = None
-    return Target(index, question.quantity, versus).checked(trace.logits.shape[1])
 
 
 def _trace_key(question: Question, backbone: Backbone) -> tuple[str, str]:

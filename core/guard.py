@@ -64,6 +64,22 @@ def partial_of(yielded: object) -> Partial:
     return yielded
 
 
+def why_not_of(explainer: Explainer[Any], backbone: Backbone) -> str | None:
+    """Return an explainer's own reason not to run on a network, or None.
+
+    Args:
+        explainer: Asked.
+        backbone: The network.
+
+    Raises:
+        TypeError: What it gave is no sentence.
+    """
+    reason: object = explainer.why_not(backbone)
+    if not isinstance(reason, str | None):
+        raise TypeError(f"its why_not returned {reason!r}, not words")
+    return reason
+
+
 def fingerprint(backbone: Backbone, *, values: bool) -> tuple[int, ...]:
     """Return figures that change when a network was tampered with.
 

@@ -6,6 +6,7 @@ a `Subject` adds the target. Nothing here knows a method.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -24,8 +25,8 @@ from core.targets import Target
 class Trace:
     """One input through one network, computed once and shared by all methods.
 
-    The backbone runs without gradients; only the head keeps a graph, so that each further class
-    costs one short backward pass.
+    The folded copy computes the features, without gradients; the network's own head reads them and
+    keeps a graph, so that each further class costs one short backward pass.
     """
 
     def __init__(self, backbone: Backbone, x: Tensor) -> None:
@@ -40,8 +41,9 @@ class Trace:
             self._scores, self._features = scores, None
         else:
             with torch.no_grad():
-                features = backbone.features(self.x)
-            self._leaf = features.map.detach().clone().requires_grad_()
+                features = backbone.batch_features(self.x)
+            kept = features.map.clone(memory_format=torch.contiguous_format)
+            self._leaf = kept.requires_grad_()
             self._features = Features(self._leaf, features.rest)
             with torch.enable_grad():
                 self._scores = backbone.head(self._features)
@@ -210,6 +212,17 @@ class Subject:
     def scores(self, inputs: Tensor) -> Tensor:
         """Return (N,) target scores of (N, C, *S) inputs, without gradients, in bounded pieces."""
         return self.target.score(self.batch_logits(inputs))
+
+    def window_scores(self, boxes: Sequence[tuple[slice, ...]], fill: Tensor) -> Iterator[Tensor]:
+        """Yield (n,) target scores of the input with each box filled, a bounded piece at a time.
+
+        Args:
+            boxes: Of one size, as slices of the spatial axes; at most `batch_size` go into a piece.
+            fill: (1, C, *S) what is shown inside them.
+        """
+        logits = self.trace.backbone.covered_logits(self.x, fill)
+        for start in range(0, len(boxes), self.batch_size):
+            yield self.target.score(logits(boxes[start : start + self.batch_size]))
 
     def input_gradients(self, inputs: Tensor) -> Tensor:
         """Return (N, C, *S): derivative of each input's target score with respect to itself."""

@@ -74,3 +74,26 @@ class Target:
             "probability": "probability",
             "contrast": "logit difference",
         }[self.quantity]
+
+
+def target_of(
+    logits: torch.Tensor, index: int | None, quantity: Quantity, versus: int | None
+) -> Target:
+    """Return what is explained: the predicted class, against the runner-up, where not said.
+
+    Args:
+        logits: (C,) of the input.
+        index: The class A, or None for the predicted one.
+        quantity: As in `Target`.
+        versus: The class B of a contrast, or None for the best other one.
+
+    Raises:
+        BadInput: There is no such class.
+    """
+    ranked = logits.argsort(descending=True)
+    chosen = int(ranked[0]) if index is None else index
+    if quantity == "contrast" and versus is None:
+        versus = next(int(i) for i in ranked if int(i) != chosen)
+    if quantity != "contrast":
+        versus = None
+    return Target(chosen, quantity, versus).checked(len(logits))

@@ -66,14 +66,12 @@ class Occlusion(Explainer[OcclusionParams]):
         base = float(subject.scores(subject.x)[0])
         total = torch.zeros(subject.size, dtype=torch.float64)
         count = torch.zeros(subject.size, dtype=torch.float64)
-        order = spread_order(len(boxes))
-        for piece in slices(len(order), subject.batch_size):
-            chosen = [boxes[i] for i in order[piece]]
-            covered = subject.x.repeat(len(chosen), *(1,) * (subject.x.ndim - 1))
-            for row, box in enumerate(chosen):
-                covered[row][slice(None), *box] = fill[0][slice(None), *box]
+        order = [boxes[i] for i in spread_order(len(boxes))]
+        pieces = slices(len(order), subject.batch_size)
+        for piece, scores in zip(pieces, subject.window_scores(order, fill), strict=True):
+            chosen = order[piece]
             # Black on black changes nothing, and rounding must not be painted as if it did.
-            falls = significant(base - subject.scores(covered), subject.rounding).tolist()
+            falls = significant(base - scores, subject.rounding).tolist()
             for fall, box in zip(falls, chosen, strict=True):
                 total[box] += fall
                 count[box] += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import threading
 from dataclasses import replace
 
@@ -195,6 +196,42 @@ def test_a_foreign_exception_names_the_plugin(question):
     with pytest.raises(ExplainerFailed, match=r"'broken' failed .*by a stranger"):
         final(page.explain(question, "broken"))
     assert page.predict(question).guesses
+
+
+class Raising(Stepper):
+    name = "raising"
+
+    def why_not(self, backbone):
+        raise ZeroDivisionError("by a stranger")
+
+
+class Wordless(Stepper):
+    name = "wordless"
+
+    def why_not(self, backbone):
+        return 3
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        (Raising, r"'raising' failed \(ZeroDivisionError: by a stranger\)"),
+        (Wordless, r"'wordless' failed \(TypeError: its why_not returned 3, not words\)"),
+    ],
+)
+def test_a_method_that_cannot_say_why_not_is_refused_alone(question, kind, said, caplog):
+    sound = Stepper()
+    sound.closed = threading.Event()
+    entries = {e.name: Entry(e, e.name, "test", "1") for e in (kind(), sound)}
+    page = engine(registry=Registry(entries))
+    assert final(page.explain(question, "stepper")).finished
+    unavailable = page.card("toy").unavailable
+    assert list(unavailable) == [kind.name]
+    assert re.search(said, unavailable[kind.name])
+    with pytest.raises(NeedsNotMet, match=said):
+        final(page.explain(question, kind.name))
+    assert all(record.exc_info for record in caplog.records)
+    assert {record.levelname for record in caplog.records} == {"ERROR"}
 
 
 def test_an_explainer_that_yields_something_else_fails(question):

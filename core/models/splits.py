@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from core.errors import NeedsNotMet
 from core.models.graphs import Halves, graph_proposals, weighted_sum
@@ -83,6 +83,41 @@ def split_of(module: nn.Module, probe: Tensor, *, whole: Tensor | None = None) -
         return single
     said = list(dict.fromkeys(reasons)) or ["it cannot be cut into a feature map and a head"]
     raise NeedsNotMet(", and ".join(said[:2]))
+
+
+def cut_alike(split: Split, other: nn.Module, probe: Tensor, *, tolerance: float = 1e-4) -> Split:
+    """Return `other` cut where `split` is, or `split` itself where their features disagree.
+
+    Args:
+        split: Of the network as its author wrote it.
+        other: A copy that should compute the same, faster.
+        probe: (N, C, *S) inputs that are not constant.
+        tolerance: Largest accepted difference of features, relative to the largest feature.
+    """
+    with torch.no_grad():
+        wanted = split.features(probe)
+        try:
+            cut = split.again(other)
+            got = cut.features(probe)
+        except (*MISFITS, fx.proxy.TraceError) as misfit:
+            log.info("A copy of %s cannot be cut: %s", type(other).__name__, misfit)
+            return split
+    pairs = [(got.map, wanted.map)]
+    if got.rest is not None and wanted.rest is not None:
+        pairs.append((got.rest, wanted.rest))
+    same = (got.rest is None) == (wanted.rest is None)
+    if same and all(_agree(one, two, tolerance) for one, two in pairs):
+        return cut
+    log.info("The features of a copy of %s disagree", type(other).__name__)
+    return split
+
+
+def _agree(got: Tensor, wanted: Tensor, tolerance: float) -> bool:
+    if got.shape != wanted.shape:
+        return False
+    if wanted.numel() == 0:
+        return True
+    return float((got - wanted).abs().max()) <= tolerance * float(wanted.abs().max())
 
 
 def _checked(
