@@ -82,8 +82,6 @@ def _run(data: str, said: dict[str, Any], file: Path | None, out: Path, *, resum
         dataset = dataset_named(
             data, progress=lambda f, text: bar.update(task, completed=f, description=text)
         )
-        for note in dataset.notes:
-            bar.console.print(f"Note: {note}", markup=False, highlight=False)
         work = training(dataset, chosen, out, resume=resume)
         try:
             for step in work:
@@ -95,7 +93,21 @@ def _run(data: str, said: dict[str, Any], file: Path | None, out: Path, *, resum
             bar.update(task, description="stopping", left="")
             _stopped(dataset, out, bar.console.print)
             raise typer.Exit(INTERRUPTED) from None
+        _tell(out, bar.console.print)
     typer.echo(out)
+
+
+def _tell(out: Path, say: Callable[..., None]) -> None:
+    from core.train.report import read_report
+
+    report = read_report(out)
+    if report is None:
+        return
+    for name, figures in (("validation", report.val), ("test", report.test)):
+        if figures is not None:
+            say(f"{figures.accuracy:.1%} of {figures.count} {name} pictures are recognised.")
+    for note in report.notes:
+        say(f"Note: {note}", markup=False, highlight=False)
 
 
 def _recipe(said: dict[str, Any], file: Path | None) -> Recipe:
@@ -117,13 +129,18 @@ def _recipe(said: dict[str, Any], file: Path | None) -> Recipe:
 
 
 def _stopped(dataset: Dataset, out: Path, say: Callable[..., None]) -> None:
-    del dataset
     from core.models.checkpoints import MANIFEST
+    from core.train.examine import examined
+    from core.train.state import read_log
 
-    if (out / MANIFEST).exists():
-        say(f"Stopped. The best so far is in {out}; go on with the same command and --resume.")
-    else:
+    if not (out / MANIFEST).exists() or read_log(out) is None:
         say("Stopped before the first epoch was over: nothing is kept.")
+        return
+    say("Stopped; examining the best so far. Ctrl-C again leaves it without a report.")
+    for _ in examined(dataset, out):
+        pass
+    _tell(out, say)
+    say(f"The best so far is in {out}; go on with the same command and --resume.", markup=False)
 
 
 def _spoken(seconds: float) -> str:

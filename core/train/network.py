@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from core.errors import BadArtifact, BadInput, WeightsUnavailable
 from core.models.backbone import probe_inputs
 from core.models.checkpoints import MANIFEST, WEIGHTS, Argument, read_manifest, read_weights
+from core.models.digests import file_sha256
 from core.models.load import build, load, timm_spec
 from core.models.misfits import MISFITS
 from core.models.spec import InputSpec
@@ -169,7 +170,9 @@ def _start(
         spec, path = manifest.spec(), path / WEIGHTS
     elif (path.parent / MANIFEST).is_file() and path.name == WEIGHTS:
         spec = read_manifest(path.parent).spec()
-    return read_weights(path, sha256=None), spec, path.name, ()
+    weights = read_weights(path, sha256=None)
+    name = path.parent.name if path.name == WEIGHTS else path.name
+    return weights, spec, f"{name} (sha256 {file_sha256(path)[:12]})", ()
 
 
 def _spec(recipe: Recipe, module: nn.Module, known: InputSpec | None) -> InputSpec:

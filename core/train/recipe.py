@@ -32,7 +32,8 @@ class Recipe(BaseModel):
             "full" without.
         epochs: Passes over the training split; "head" needs none.
         batch: Pictures per step.
-        optimiser: "sgd" with Nesterov momentum, or "adamw".
+        optimiser: "sgd" with Nesterov momentum, or "adamw"; by default the latter with weights to
+            start from, since its steps do not grow with the scale of the inputs.
         lr: Highest learning rate of the trunk; by default what suits optimiser and start.
         head_ratio: Learning rate of the last layer relative to `lr`; by default 1, or 10 where
             only the trunk has weights to start from.
@@ -68,7 +69,7 @@ class Recipe(BaseModel):
     mode: Mode | None = None
     epochs: int = Field(20, ge=1, le=10_000)
     batch: int = Field(32, ge=2, le=4096)
-    optimiser: Literal["sgd", "adamw"] = "sgd"
+    optimiser: Literal["sgd", "adamw"] | None = None
     lr: float | None = Field(None, gt=0, le=10)
     head_ratio: float | None = Field(None, gt=0, le=1000)
     schedule: Literal["one-cycle", "triangular"] = "triangular"
@@ -99,6 +100,14 @@ class Recipe(BaseModel):
         """The mode, decided."""
         return self.mode or ("head-then-full" if self.weights else "full")
 
+    def solver(self, *, trained: bool) -> Literal["sgd", "adamw"]:
+        """Return the optimiser, decided.
+
+        Args:
+            trained: Whether the trunk starts from trained weights.
+        """
+        return self.optimiser or ("adamw" if trained else "sgd")
+
     def rate(self, *, trained: bool) -> float:
         """Return the highest learning rate.
 
@@ -107,9 +116,9 @@ class Recipe(BaseModel):
         """
         if self.lr is not None:
             return self.lr
-        if self.optimiser == "adamw":
-            return 1e-4 if trained else 1e-3
-        return (0.005 if trained else 0.1) * self.batch / 64
+        if self.solver(trained=trained) == "adamw":
+            return 5e-5 if trained else 1e-3
+        return (0.002 if trained else 0.1) * self.batch / 64
 
 
 def read_recipe(path: Path) -> Recipe:
