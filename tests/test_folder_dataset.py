@@ -163,8 +163,8 @@ def test_an_archive_that_is_no_archive_is_refused(tmp_path):
         ImageArchive(tmp_path / "x.npz")
     with pytest.raises(BadInput, match="cannot be read: No such file"):
         ImageArchive(tmp_path / "y.npz")
-    np.savez(tmp_path / "z.npz", **{"jpeg": np.array([{}], dtype=object)})
-    with pytest.raises(BadInput, match="z.npz is not"):
+    np.savez(tmp_path / "z.npz", jpeg=np.array([{}], dtype=object))
+    with pytest.raises(BadInput, match=r"is not an? "):
         ImageArchive(tmp_path / "z.npz")
 
 

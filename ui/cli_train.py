@@ -10,7 +10,6 @@ import typer
 
 if TYPE_CHECKING:
     from core.datasets.dataset import Dataset
-    from core.train.recipe import Recipe
 
 INTERRUPTED = 130
 
@@ -72,9 +71,17 @@ def _run(data: str, said: dict[str, Any], file: Path | None, out: Path, *, resum
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
     from core.datasets.named import dataset_named
+    from core.errors import BadInput
+    from core.models.names import parsed
+    from core.train.recipe import read_recipe
     from core.train.run import train as training
 
-    chosen = _recipe(said, file)
+    if file is None and "backbone" not in said:
+        raise BadInput(
+            "Which network? Give --backbone, such as resnet18 or torchvision:squeezenet1_0."
+        )
+    chosen = read_recipe(file, said)
+    parsed(chosen.backbone)  # a typing error should not cost the reading of all pictures
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
     with Progress(*columns, TextColumn("{task.fields[left]}"), console=console) as bar:
@@ -108,24 +115,6 @@ def _tell(out: Path, say: Callable[..., None]) -> None:
             say(f"{figures.accuracy:.1%} of {figures.count} {name} pictures are recognised.")
     for note in report.notes:
         say(f"Note: {note}", markup=False, highlight=False)
-
-
-def _recipe(said: dict[str, Any], file: Path | None) -> Recipe:
-    from pydantic import ValidationError
-
-    from core.errors import BadInput
-    from core.train.recipe import Recipe, first_fault, read_recipe
-
-    try:
-        if file is not None:
-            return Recipe.model_validate({**read_recipe(file).model_dump(), **said})
-        if "backbone" not in said:
-            raise BadInput(
-                "Which network? Give --backbone, such as resnet18 or torchvision:squeezenet1_0."
-            )
-        return Recipe.model_validate(said)
-    except ValidationError as exc:
-        raise BadInput(f"The recipe is wrong {first_fault(exc)}") from exc
 
 
 def _stopped(dataset: Dataset, out: Path, say: Callable[..., None]) -> None:

@@ -56,7 +56,8 @@ def examined(dataset: Dataset, folder: Path) -> Generator[float, None, ModelRepo
     log = read_log(folder)
     if log is None or not (folder / MANIFEST).exists():
         raise BadArtifact(f"{folder.name} holds no training. Train first.")
-    backbone = from_folder(folder, device=str(log.recipe.get("device", "cpu")))
+    with torch.random.fork_rng(devices=[]):  # libraries draw weights before they are filled
+        backbone = from_folder(folder, device=str(log.recipe.get("device", "cpu")))
     val, test = dataset.of("val"), dataset.of("test")
     indices = (*test, *val)
     found: list[npt.NDArray[np.float64]] = []

@@ -55,6 +55,7 @@ class Network:
         head: Name of its last layer.
         trained: Whether its trunk starts from trained weights.
         start: From what it starts, in words.
+        told: Whether its weights came with how they want their pictures.
         notes: What the report should say about it.
     """
 
@@ -64,6 +65,7 @@ class Network:
     head: str
     trained: bool
     start: str
+    told: bool = False
     notes: tuple[str, ...] = ()
 
     @property
@@ -95,8 +97,8 @@ def network_of(recipe: Recipe, classes: int, chance: Chance) -> Network:
     arguments = dict(recipe.arguments)
     with chance.lent():
         module = build(recipe.backbone, classes=classes, arguments=arguments)
-    weights, spec, start, notes = _start(recipe)
-    spec = _spec(recipe, module, spec)
+    weights, known, start, notes = _start(recipe)
+    spec = _spec(recipe, module, known)
     if not _fits(module, spec):
         # Transformers are built for one input size.
         arguments["img_size"] = spec.size[0]
@@ -114,7 +116,8 @@ def network_of(recipe: Recipe, classes: int, chance: Chance) -> Network:
     if weights is not None:
         _fill(module, weights, head, recipe)
     module.to(torch.device(recipe.device), memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Network(module, spec, arguments, head, weights is not None, start, notes)
+    told = known is not None
+    return Network(module, spec, arguments, head, weights is not None, start, told, notes)
 
 
 def head_name(module: nn.Module, classes: int, called: str) -> str:

@@ -1,7 +1,7 @@
 """What a trained network was trained on, how, and how good it is: report.json beside it.
 
-May touch pydantic, the disk, safetensors' arrays and the photo reader; no torch, so that a page
-can show a report at no cost.
+May touch pydantic, the disk, safetensors' arrays and the photo reader; builds no network, so
+that a page can show a report at no cost.
 """
 
 from __future__ import annotations

@@ -18,9 +18,9 @@ from torch import Tensor
 from core.datasets.dataset import Dataset, SplitName
 from core.errors import BadInput, NeedsNotMet, shown
 from core.models.checkpoints import MANIFEST, read_weights
-from core.models.names import is_folder_name
+from core.models.names import is_folder_name, parsed
 from core.preprocess import normalised
-from core.train import head, state
+from core.train import feeding, head, state
 from core.train.augment import views
 from core.train.examine import examined
 from core.train.kept import EVALUATED, evaluated, keep
@@ -65,6 +65,7 @@ def _checked(dataset: Dataset, recipe: Recipe, out: Path, *, resume: bool) -> st
         raise BadInput(
             f"{shown(out.name)} cannot be a model's name. Use letters, digits, dots and dashes."
         )
+    parsed(recipe.backbone)
     for split in ("train", "val"):
         if not dataset.of(split):
             raise BadInput(f"{dataset.name} has no {split} split; add pictures to it.")
@@ -135,7 +136,7 @@ class _Training:
             out.mkdir(parents=True, exist_ok=True)
             state.save_state(out, self.log, {})
         # The share of the whole at which each stage ends, roughly as long as it takes.
-        has_head, has_epochs = recipe.stages != "full", recipe.stages != "head"
+        has_head, has_epochs = recipe.mode != "full", recipe.mode != "head"
         self.decoded = 0.05
         self.headed = self.decoded + (0.05 if has_epochs else 0.85) * has_head
 
@@ -145,9 +146,11 @@ class _Training:
             self.labels["train"].tolist(), len(self.dataset.labels), balance=self.recipe.balance
         )
         yield from self._decode()
-        if self.recipe.stages != "full" and not self.log.epochs:
+        if feeding.is_open(self.recipe, self.network):
+            yield from self._feed()
+        if self.recipe.mode != "full" and not self.log.epochs:
             yield from self._head()
-        if self.recipe.stages != "head":
+        if self.recipe.mode != "head":
             yield from self._epochs()
         count = len(self.log.epochs)
         yield from relayed(
@@ -185,6 +188,21 @@ class _Training:
             lambda share: preparing(share, len(ours), len(theirs)),
         )
 
+    def _feed(self) -> Generator[Step, None, None]:
+        before = len(self.network.notes)
+        work = feeding.best_fed(
+            self.network, self.train, self.labels["train"], len(self.dataset.labels)
+        )
+        try:
+            self.network = yield from relayed(
+                work, lambda share: Step(self.decoded, f"trying ways to feed it: {share:.0%}")
+            )
+        except NeedsNotMet:
+            return  # no features to judge by
+        if not self.resumed:
+            notes = (*self.log.notes, *self.network.notes[before:])
+            self.log = self.log.model_copy(update={"notes": notes})
+
     def _head(self) -> Generator[Step, None, None]:
         network, recipe = self.network, self.recipe
         begun = time.monotonic()
@@ -194,7 +212,7 @@ class _Training:
                 done = start + (end - start) * share
                 left = (time.monotonic() - begun) * (1 / done - 1)
                 fraction = self.decoded + (self.headed - self.decoded) * done
-                return Step(fraction, said, left if recipe.stages == "head" else None)
+                return Step(fraction, said, left if recipe.mode == "head" else None)
 
             return told
 
@@ -208,7 +226,7 @@ class _Training:
             ours = yield from features(self.train, 0.0, 0.6, mirrored=recipe.flip)
             theirs = yield from features(self.val, 0.6, 0.75, mirrored=False)
         except NeedsNotMet as exc:
-            if recipe.stages == "head":
+            if recipe.mode == "head":
                 raise
             self.log = self.log.model_copy(update={"notes": (*self.log.notes, str(exc))})
             return
