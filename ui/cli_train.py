@@ -10,7 +10,6 @@ import typer
 
 if TYPE_CHECKING:
     from core.datasets.dataset import Dataset
-    from core.train.recipe import Recipe
 
 INTERRUPTED = 130
 
@@ -72,9 +71,17 @@ def _run(data: str, said: dict[str, Any], file: Path | None, out: Path, *, resum
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
     from core.datasets.named import dataset_named
+    from core.errors import BadInput
+    from core.models.names import parsed
+    from core.train.recipe import read_recipe
     from core.train.run import train as training
 
-    chosen = _recipe(said, file)
+    if file is None and "backbone" not in said:
+        raise BadInput(
+            "Which network? Give --backbone, such as resnet18 or torchvision:squeezenet1_0."
+        )
+    chosen = read_recipe(file, said)
+    parsed(chosen.backbone)  # a typing error should not cost the reading of all pictures
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
     with Progress(*columns, TextColumn("{task.fields[left]}"), console=console) as bar:
@@ -82,8 +89,6 @@ def _run(data: str, said: dict[str, Any], file: Path | None, out: Path, *, resum
         dataset = dataset_named(
             data, progress=lambda f, text: bar.update(task, completed=f, description=text)
         )
-        for note in dataset.notes:
-            bar.console.print(f"Note: {note}", markup=False, highlight=False)
         work = training(dataset, chosen, out, resume=resume)
         try:
             for step in work:
@@ -95,35 +100,36 @@ def _run(data: str, said: dict[str, Any], file: Path | None, out: Path, *, resum
             bar.update(task, description="stopping", left="")
             _stopped(dataset, out, bar.console.print)
             raise typer.Exit(INTERRUPTED) from None
+        _tell(out, bar.console.print)
     typer.echo(out)
 
 
-def _recipe(said: dict[str, Any], file: Path | None) -> Recipe:
-    from pydantic import ValidationError
+def _tell(out: Path, say: Callable[..., None]) -> None:
+    from core.train.report import read_report
 
-    from core.errors import BadInput
-    from core.train.recipe import Recipe, first_fault, read_recipe
-
-    try:
-        if file is not None:
-            return Recipe.model_validate({**read_recipe(file).model_dump(), **said})
-        if "backbone" not in said:
-            raise BadInput(
-                "Which network? Give --backbone, such as resnet18 or torchvision:squeezenet1_0."
-            )
-        return Recipe.model_validate(said)
-    except ValidationError as exc:
-        raise BadInput(f"The recipe is wrong {first_fault(exc)}") from exc
+    report = read_report(out)
+    if report is None:
+        return
+    for name, figures in (("validation", report.val), ("test", report.test)):
+        if figures is not None:
+            say(f"{figures.accuracy:.1%} of {figures.count} {name} pictures are recognised.")
+    for note in report.notes:
+        say(f"Note: {note}", markup=False, highlight=False)
 
 
 def _stopped(dataset: Dataset, out: Path, say: Callable[..., None]) -> None:
-    del dataset
     from core.models.checkpoints import MANIFEST
+    from core.train.examine import examined
+    from core.train.state import read_log
 
-    if (out / MANIFEST).exists():
-        say(f"Stopped. The best so far is in {out}; go on with the same command and --resume.")
-    else:
+    if not (out / MANIFEST).exists() or read_log(out) is None:
         say("Stopped before the first epoch was over: nothing is kept.")
+        return
+    say("Stopped; examining the best so far. Ctrl-C again leaves it without a report.")
+    for _ in examined(dataset, out):
+        pass
+    _tell(out, say)
+    say(f"The best so far is in {out}; go on with the same command and --resume.", markup=False)
 
 
 def _spoken(seconds: float) -> str:

@@ -82,7 +82,7 @@ class ImageFolder(Dataset):
             *_unreadable_notes(self.unreadable),
             *_count_notes(self.labels, counts),
             *_copy_notes(self.items, groups),
-            *_split_notes(self.items, self.labels, given),
+            *_split_notes(self.items, self.labels),
         )
 
     def pixels(self, index: int) -> Pixels:  # noqa: D102
@@ -234,15 +234,10 @@ def _copy_notes(items: tuple[Item, ...], groups: list[int]) -> Iterable[str]:
         )
 
 
-def _split_notes(items: tuple[Item, ...], labels: tuple[str, ...], given: bool) -> Iterable[str]:
+def _split_notes(items: tuple[Item, ...], labels: tuple[str, ...]) -> Iterable[str]:
     present = {(item.split, item.label) for item in items}
     splits = [split for split in SPLITS if any(item.split == split for item in items)]
     for split in splits:
         missing = [label for i, label in enumerate(labels) if (split, i) not in present]
         if missing:
             yield f"The {split} split has no picture of {', '.join(missing[:5])}."
-    if given and "test" not in splits:
-        yield (
-            "The folder has no test split: validation chose the best epoch, so its figures are "
-            "a little too good."
-        )

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from core.errors import BadArtifact, BadInput, WeightsUnavailable
 from core.models.backbone import probe_inputs
 from core.models.checkpoints import MANIFEST, WEIGHTS, Argument, read_manifest, read_weights
+from core.models.digests import file_sha256
 from core.models.load import build, load, timm_spec
 from core.models.misfits import MISFITS
 from core.models.spec import InputSpec
@@ -54,6 +55,7 @@ class Network:
         head: Name of its last layer.
         trained: Whether its trunk starts from trained weights.
         start: From what it starts, in words.
+        told: Whether its weights came with how they want their pictures.
         notes: What the report should say about it.
     """
 
@@ -63,6 +65,7 @@ class Network:
     head: str
     trained: bool
     start: str
+    told: bool = False
     notes: tuple[str, ...] = ()
 
     @property
@@ -94,8 +97,8 @@ def network_of(recipe: Recipe, classes: int, chance: Chance) -> Network:
     arguments = dict(recipe.arguments)
     with chance.lent():
         module = build(recipe.backbone, classes=classes, arguments=arguments)
-    weights, spec, start, notes = _start(recipe)
-    spec = _spec(recipe, module, spec)
+    weights, known, start, notes = _start(recipe)
+    spec = _spec(recipe, module, known)
     if not _fits(module, spec):
         # Transformers are built for one input size.
         arguments["img_size"] = spec.size[0]
@@ -113,7 +116,8 @@ def network_of(recipe: Recipe, classes: int, chance: Chance) -> Network:
     if weights is not None:
         _fill(module, weights, head, recipe)
     module.to(torch.device(recipe.device), memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Network(module, spec, arguments, head, weights is not None, start, notes)
+    told = known is not None
+    return Network(module, spec, arguments, head, weights is not None, start, told, notes)
 
 
 def head_name(module: nn.Module, classes: int, called: str) -> str:
@@ -169,7 +173,9 @@ def _start(
         spec, path = manifest.spec(), path / WEIGHTS
     elif (path.parent / MANIFEST).is_file() and path.name == WEIGHTS:
         spec = read_manifest(path.parent).spec()
-    return read_weights(path, sha256=None), spec, path.name, ()
+    weights = read_weights(path, sha256=None)
+    name = path.parent.name if path.name == WEIGHTS else path.name
+    return weights, spec, f"{name} (sha256 {file_sha256(path)[:12]})", ()
 
 
 def _spec(recipe: Recipe, module: nn.Module, known: InputSpec | None) -> InputSpec:

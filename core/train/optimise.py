@@ -84,7 +84,7 @@ def optimiser_of(network: Network, recipe: Recipe, *, head_fitted: bool) -> torc
         }
         for (is_head, decays), parameters in sorted(groups.items(), key=lambda item: item[0])
     ]
-    if recipe.optimiser == "adamw":
+    if recipe.solver(trained=network.trained) == "adamw":
         return torch.optim.AdamW(options, betas=(recipe.momentum, 0.999))
     nesterov = recipe.momentum > 0
     return torch.optim.SGD(options, lr=rate, momentum=recipe.momentum, nesterov=nesterov)

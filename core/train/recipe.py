@@ -5,11 +5,12 @@ May touch pydantic, the checkpoint's manifest and the input spec.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from core.errors import BadInput
 from core.models.checkpoints import Argument
@@ -30,9 +31,11 @@ class Recipe(BaseModel):
         mode: "head" trains the last layer on features computed once, "full" all layers,
             "head-then-full" one after the other; by default the last with weights to start from,
             "full" without.
-        epochs: Passes over the training split; "head" needs none.
+        epochs: Passes over the training split; by default 10 with weights to start from, 30
+            without. "head" needs none.
         batch: Pictures per step.
-        optimiser: "sgd" with Nesterov momentum, or "adamw".
+        optimiser: "sgd" with Nesterov momentum, or "adamw"; by default the latter with weights to
+            start from, since its steps do not grow with the scale of the inputs.
         lr: Highest learning rate of the trunk; by default what suits optimiser and start.
         head_ratio: Learning rate of the last layer relative to `lr`; by default 1, or 10 where
             only the trunk has weights to start from.
@@ -65,10 +68,10 @@ class Recipe(BaseModel):
     backbone: str
     arguments: Mapping[str, Argument] = {}
     weights: str | None = None
-    mode: Mode | None = None
-    epochs: int = Field(20, ge=1, le=10_000)
+    mode: Mode = "full"
+    epochs: int = Field(30, ge=1, le=10_000)
     batch: int = Field(32, ge=2, le=4096)
-    optimiser: Literal["sgd", "adamw"] = "sgd"
+    optimiser: Literal["sgd", "adamw"] | None = None
     lr: float | None = Field(None, gt=0, le=10)
     head_ratio: float | None = Field(None, gt=0, le=1000)
     schedule: Literal["one-cycle", "triangular"] = "triangular"
@@ -94,10 +97,21 @@ class Recipe(BaseModel):
     device: str = "cpu"
     memory: int = Field(3_000_000_000, ge=0)
 
-    @property
-    def stages(self) -> Mode:
-        """The mode, decided."""
-        return self.mode or ("head-then-full" if self.weights else "full")
+    @model_validator(mode="before")
+    @classmethod
+    def _by_start(cls, said: Any) -> Any:
+        # Written out, so that a report shows what was done and not what was left open.
+        if isinstance(said, Mapping) and said.get("weights") is not None:
+            return {"mode": "head-then-full", "epochs": 10, **said}
+        return said
+
+    def solver(self, *, trained: bool) -> Literal["sgd", "adamw"]:
+        """Return the optimiser, decided.
+
+        Args:
+            trained: Whether the trunk starts from trained weights.
+        """
+        return self.optimiser or ("adamw" if trained else "sgd")
 
     def rate(self, *, trained: bool) -> float:
         """Return the highest learning rate.
@@ -107,30 +121,30 @@ class Recipe(BaseModel):
         """
         if self.lr is not None:
             return self.lr
-        if self.optimiser == "adamw":
-            return 1e-4 if trained else 1e-3
-        return (0.005 if trained else 0.1) * self.batch / 64
+        if self.solver(trained=trained) == "adamw":
+            return 5e-5 if trained else 1e-3
+        return (0.002 if trained else 0.1) * self.batch / 64
 
 
-def read_recipe(path: Path) -> Recipe:
+def read_recipe(path: Path | None, changed: Mapping[str, Any] | None = None) -> Recipe:
     """Return the recipe of a JSON file.
 
     Args:
-        path: The file.
+        path: The file; None where everything is in `changed`.
+        changed: Fields that win over those of the file.
 
     Raises:
         BadInput: It cannot be read or says something impossible.
     """
+    called = "recipe" if path is None else f"recipe {path}"
     try:
-        return Recipe.model_validate_json(path.read_bytes())
+        said = {} if path is None else json.loads(path.read_bytes())
+        return Recipe.model_validate({**said, **(changed or {})})
     except OSError as exc:
-        raise BadInput(f"The recipe {path} cannot be read: {exc.strerror}.") from exc
+        raise BadInput(f"The {called} cannot be read: {exc.strerror}.") from exc
     except ValidationError as exc:
-        raise BadInput(f"The recipe {path} is wrong {first_fault(exc)}") from exc
-
-
-def first_fault(exc: ValidationError) -> str:
-    """Return where and what the first complaint of pydantic is, as the end of a sentence."""
-    first = exc.errors()[0]
-    where = ".".join(str(part) for part in first["loc"]) or "as a whole"
-    return f"at {where!r}: {first['msg']}. Correct it."
+        first = exc.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "as a whole"
+        raise BadInput(f"The {called} is wrong at {where!r}: {first['msg']}. Correct it.") from exc
+    except (ValueError, TypeError) as exc:
+        raise BadInput(f"The {called} is not a JSON object: {exc}. Correct it.") from exc

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -20,37 +18,19 @@ from torch import Tensor
 from core.datasets.dataset import Dataset, SplitName
 from core.errors import BadInput, NeedsNotMet, shown
 from core.models.checkpoints import MANIFEST, read_weights
-from core.models.names import is_folder_name
+from core.models.names import is_folder_name, parsed
 from core.preprocess import normalised
-from core.train import head, state
+from core.train import feeding, head, state
 from core.train.augment import views
+from core.train.examine import examined
 from core.train.kept import EVALUATED, evaluated, keep
-from core.train.network import Chance, Network, network_of
+from core.train.network import Chance, network_of
 from core.train.optimise import averaged, class_weights, learn, optimiser_of, schedule
 from core.train.pictures import Frames, gathered, stored_spec
 from core.train.recipe import Recipe
+from core.train.steps import Step, relayed
 
-_Result = TypeVar("_Result")
 _EVERY = 0.2  # seconds between two signs of life
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """A sign of life.
-
-    Attributes:
-        fraction: Share done, from 0 to 1.
-        said: What is going on, in words.
-        seconds_left: A guess; None while there is nothing to guess from.
-        epoch: The epoch it belongs to; 0 before the first.
-        figures: Numbers by name: the loss, or those of the epoch that has just ended.
-    """
-
-    fraction: float
-    said: str
-    seconds_left: float | None = None
-    epoch: int = 0
-    figures: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
 
 
 def train(dataset: Dataset, recipe: Recipe, out: Path, *, resume: bool = False) -> Iterator[Step]:
@@ -85,18 +65,24 @@ def _checked(dataset: Dataset, recipe: Recipe, out: Path, *, resume: bool) -> st
         raise BadInput(
             f"{shown(out.name)} cannot be a model's name. Use letters, digits, dots and dashes."
         )
+    parsed(recipe.backbone)
     for split in ("train", "val"):
         if not dataset.of(split):
             raise BadInput(f"{dataset.name} has no {split} split; add pictures to it.")
     log = state.read_log(out) if out.is_dir() else None
     if not resume:
-        if log is not None or (out / MANIFEST).exists():
+        if (log is not None and log.epochs) or (out / MANIFEST).exists():
             raise BadInput(
                 f"{out} holds a model already. Add --resume to go on with it, or choose another "
                 "--out."
             )
         return None
     if log is None:
+        if (out / MANIFEST).exists():
+            raise BadInput(
+                f"{out} holds a model that was not trained here, so there is nothing to go on "
+                "with. Choose another --out; --weights can start from it."
+            )
         return None
     now = recipe.model_dump(mode="json")
     differing = sorted(key for key in now if now[key] != log.recipe.get(key))
@@ -113,16 +99,13 @@ def _checked(dataset: Dataset, recipe: Recipe, out: Path, *, resume: bool) -> st
     return log
 
 
-def _relayed(
-    work: Generator[float, None, _Result], step: Callable[[float], Step]
-) -> Generator[Step, None, _Result]:
-    while True:
-        try:
-            share = next(work)
-        except StopIteration as end:
-            result: _Result = end.value
-            return result
-        yield step(share)
+def _untested(dataset: Dataset) -> tuple[str, ...]:
+    if dataset.of("test"):
+        return ()
+    return (
+        "There is no test split. Validation chose the best epoch, so its figures are a little too "
+        "good.",
+    )
 
 
 class _Training:
@@ -141,15 +124,19 @@ class _Training:
             dataset=dataset.name,
             digest=dataset.digest,
             start=self.network.start,
-            notes=(*dataset.notes, *self.network.notes),
+            notes=(*dataset.notes, *self.network.notes, *_untested(dataset)),
             step=0,
             epochs=(),
             best=-1,
             seconds=0.0,
         )
-        self.resumed = log is not None
+        self.resumed = bool(self.log.epochs)
+        # From here on the folder is known as this training's, whenever the process may end.
+        if not self.resumed:
+            out.mkdir(parents=True, exist_ok=True)
+            state.save_state(out, self.log, {})
         # The share of the whole at which each stage ends, roughly as long as it takes.
-        has_head, has_epochs = recipe.stages != "full", recipe.stages != "head"
+        has_head, has_epochs = recipe.mode != "full", recipe.mode != "head"
         self.decoded = 0.05
         self.headed = self.decoded + (0.05 if has_epochs else 0.85) * has_head
 
@@ -159,11 +146,18 @@ class _Training:
             self.labels["train"].tolist(), len(self.dataset.labels), balance=self.recipe.balance
         )
         yield from self._decode()
-        if self.recipe.stages != "full" and not self.log.epochs:
+        if feeding.is_open(self.recipe, self.network):
+            yield from self._feed()
+        if self.recipe.mode != "full" and not self.log.epochs:
             yield from self._head()
-        if self.recipe.stages != "head":
+        if self.recipe.mode != "head":
             yield from self._epochs()
-        yield Step(1.0, "done", 0.0, len(self.log.epochs), self._figures())
+        count = len(self.log.epochs)
+        yield from relayed(
+            examined(self.dataset, self.out),
+            lambda share: Step(0.97 + 0.029 * share, "examining the best", None, count),
+        )
+        yield Step(1.0, "done", 0.0, count, self._figures())
 
     def _labels(self, split: SplitName) -> Tensor:
         return torch.tensor([self.dataset.items[i].label for i in self.dataset.of(split)])
@@ -183,16 +177,31 @@ class _Training:
         def preparing(share: float, done: int, more: int) -> Step:
             return Step(self.decoded * (done + share * more) / total, "preparing pictures")
 
-        self.train = yield from _relayed(
+        self.train = yield from relayed(
             gathered(self.dataset, ours, kept, budget=budget),
             lambda share: preparing(share, 0, len(ours)),
         )
         used = 0 if self.train.kept is None else self.train.kept.nbytes
         small = kept.size[0] * kept.size[1] <= spec.size[0] * spec.size[1]
-        self.val = yield from _relayed(
+        self.val = yield from relayed(
             gathered(self.dataset, theirs, kept if small else spec, budget=budget - used),
             lambda share: preparing(share, len(ours), len(theirs)),
         )
+
+    def _feed(self) -> Generator[Step, None, None]:
+        before = len(self.network.notes)
+        work = feeding.best_fed(
+            self.network, self.train, self.labels["train"], len(self.dataset.labels)
+        )
+        try:
+            self.network = yield from relayed(
+                work, lambda share: Step(self.decoded, f"trying ways to feed it: {share:.0%}")
+            )
+        except NeedsNotMet:
+            return  # no features to judge by
+        if not self.resumed:
+            notes = (*self.log.notes, *self.network.notes[before:])
+            self.log = self.log.model_copy(update={"notes": notes})
 
     def _head(self) -> Generator[Step, None, None]:
         network, recipe = self.network, self.recipe
@@ -203,7 +212,7 @@ class _Training:
                 done = start + (end - start) * share
                 left = (time.monotonic() - begun) * (1 / done - 1)
                 fraction = self.decoded + (self.headed - self.decoded) * done
-                return Step(fraction, said, left if recipe.stages == "head" else None)
+                return Step(fraction, said, left if recipe.mode == "head" else None)
 
             return told
 
@@ -211,19 +220,19 @@ class _Training:
             frames: Frames, start: float, end: float, *, mirrored: bool
         ) -> Generator[Step, None, Tensor]:
             work = head.features(network, frames, batch=EVALUATED, mirrored=mirrored)
-            return (yield from _relayed(work, step("computing features", start, end)))
+            return (yield from relayed(work, step("computing features", start, end)))
 
         try:
             ours = yield from features(self.train, 0.0, 0.6, mirrored=recipe.flip)
             theirs = yield from features(self.val, 0.6, 0.75, mirrored=False)
         except NeedsNotMet as exc:
-            if recipe.stages == "head":
+            if recipe.mode == "head":
                 raise
             self.log = self.log.model_copy(update={"notes": (*self.log.notes, str(exc))})
             return
         labels = self.labels["train"].repeat(1 + recipe.flip)
         work = head.fit((ours, labels), (theirs, self.labels["val"]), self.weights)
-        solution = yield from _relayed(work, step("fitting the last layer", 0.75, 0.9))
+        solution = yield from relayed(work, step("fitting the last layer", 0.75, 0.9))
         head.put(network, solution, self.train, batch=EVALUATED)
         yield from self._ended(0, None, {}, self.headed)
 
@@ -306,9 +315,7 @@ class _Training:
         if self.average is not None:
             module = copy.deepcopy(self.network.module)
             module.load_state_dict(self.average)
-            network = Network(
-                module, network.spec, network.arguments, network.head, True, network.start
-            )
+            network = replace(network, module=module)
         line = state.Epoch(
             epoch=epoch,
             loss=loss,

@@ -1,0 +1,51 @@
+"""Small sets of pictures for tests: structured noise whose colour tells the class."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from core.datasets.dataset import Dataset, Item, SplitName
+
+SLIM = {"layers": (1, 1, 1, 1), "channels": (8, 8, 16, 16)}
+
+
+def noisy(seed: int, channel: int, *, side: int = 32) -> np.ndarray:
+    """Return (side, side, 3) uint8: blocks of noise, brighter in one channel."""
+    rng = np.random.default_rng(seed)
+    blocks = rng.integers(0, 120, (8, 8, 3)).astype(np.uint8)
+    pixels = blocks.repeat(side // 8, 0).repeat(side // 8, 1)
+    pixels[..., channel] = pixels[..., channel] // 2 + 120
+    return pixels
+
+
+class Colours(Dataset):
+    """Red and blue noise, drawn when asked for."""
+
+    def __init__(self, *, train=(24, 24), val=(8, 8), test=(6, 6), name="colours"):
+        self.name, self.labels, self.licence = name, ("red", "blue"), "none needed"
+        counts: dict[SplitName, tuple[int, int]] = {"train": train, "val": val, "test": test}
+        self.items = tuple(
+            Item(f"{split}-{label}-{i}", label, split)
+            for split, (red, blue) in counts.items()
+            for label, count in enumerate((red, blue))
+            for i in range(count)
+        )
+
+    def pixels(self, index):
+        return noisy(index, 2 * self.items[index].label)
+
+    def content_digest(self, index):
+        return f"{index}"
+
+
+def colour_folder(root: Path, counts: dict[str, int], *, first: int = 0) -> Path:
+    """Return a folder of PNGs, one subfolder per class; the n-th class is bright in channel n."""
+    for label, (name, count) in enumerate(counts.items()):
+        (root / name).mkdir(parents=True)
+        for i in range(count):
+            image = Image.fromarray(noisy(first + 1000 * label + i, label))
+            image.save(root / name / f"{i:03d}.png")
+    return root
