@@ -83,7 +83,8 @@ class Traits:
         return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
+# Pictures compare by identity: == of arrays has no single truth value.
+@dataclass(frozen=True, slots=True, eq=False)
 class Portrait:
     """One painted cat.
 
