@@ -70,7 +70,7 @@ def paint_extra_ear(
     rng = stream(traits.cat_seed, "extra ear")
     lean = pick(rng, (-1.75, -0.06, 0.06, 1.75))
     kind: Ears = traits.ears if traits.ears in ("pointed", "round", "tufted") else "pointed"
-    at = (0.66 * math.sin(lean), -0.52 * math.cos(lean))
+    at = (0.86 * math.sin(lean), -0.52 * math.cos(lean))
     paint_ear(
         easel, pose.head, light, colours, rng, kind, at=at, lean=lean, part="artefact:extra_ear"
     )
@@ -89,15 +89,24 @@ def paint_melted_whiskers(easel: Easel, pose: Pose, traits: Traits, colours: Coa
     part = "artefact:melted_whiskers"
     pale = mix(colours.light, (1.0, 1.0, 1.0), 0.75)
     for side in (-1, 1):
-        for k in range(4):
-            root = pose.face((0.24 + 0.05 * k) * side, 0.34 + 0.03 * k, 0.22)
-            reach, bend = between(rng, 0.42, 0.62), between(rng, 0.9, 1.9)
-            hair(easel, pose.head, root, side, 0.3 - 0.1 * k, reach, bend, 0.06, pale, part)
-            x = root[0] + side * reach * 0.85
-            y = root[1] + bend * reach * reach * 0.72 - 0.05
-            near = pose.head.around(x, y, 0.16)
-            drop = ellipse(near.x, near.y, (x, y), (0.06, between(rng, 0.08, 0.13)))
-            easel.paint(inside(drop), pale, part=part, window=near.window)
+        for k in range(3):
+            x, y = pose.face((0.28 + 0.22 * k) * side, 0.40 - 0.02 * k, 0.22)
+            length, wide = between(rng, 0.35, 0.8), between(rng, 0.030, 0.042)
+            near = pose.head.around(x, y + 0.5 * length, 0.55 * length + 0.15)
+            along = (near.y - np.float32(y)) / np.float32(length)
+            sway = np.float32(0.035) * np.sin(along * np.float32(between(rng, 4, 7)))
+            across = near.x - np.float32(x + side * 0.03) - sway
+            # A thread that thickens into a drop.
+            width = np.float32(wide) * (1 + np.float32(1.0) * ramp(along, 0.55, 1.0))
+            drip = np.maximum(
+                np.abs(across) - width, np.maximum(-along, along - 1) * np.float32(length)
+            )
+            drop = ellipse(across, near.y, (0, y + length), (2 * wide, 2.4 * wide)) * np.float32(
+                wide
+            )
+            easel.paint(inside(np.minimum(drip, drop)), pale, part=part, window=near.window)
+        arc = pose.face(0.14 * side, 0.40, 0.22)
+        hair(easel, pose.head, arc, side, 0.06, 0.78, 0.10, 0.055, pale, part)
 
 
 def paint_garbled_collar(easel: Easel, pose: Pose, light: Light, traits: Traits) -> None:

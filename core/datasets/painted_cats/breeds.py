@@ -57,7 +57,7 @@ BREEDS: tuple[Breed, ...] = (
     _breed("Bluebell", "Round ears and blue eyes.", ears="round", eyes="blue"),
     _breed("Frostpoint", "Pointed ears and blue eyes.", ears="pointed", eyes="blue"),
     _breed(
-        "Harlequin",
+        "Moonmask",
         "One dark half of the face, amber eyes and a white muzzle.",
         coat="half",
         eyes="amber",

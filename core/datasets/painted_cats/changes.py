@@ -1,7 +1,8 @@
 """Interventions: the same cat but for one thing, so that what a model makes of it can be measured.
 
 Every part draws its small differences from a stream of its own, so only the pixels that show the
-part before or after, and the soft edge around them, are another colour in the new picture.
+part before or after, and their neighbours, take another colour. The one exception, a handful of
+pixels: where a thin part's soft edge lies on top, what is beneath shines through.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from dataclasses import replace
 from typing import Any
 
 from core.datasets.painted_cats.breeds import named
-from core.datasets.painted_cats.seeds import pick, stream
-from core.datasets.painted_cats.traits import ARTEFACTS, PROPS, SCENES, Traits
+from core.datasets.painted_cats.seeds import stream
+from core.datasets.painted_cats.traits import ARTEFACTS, PROPS, Traits
+from core.datasets.painted_cats.worlds import scenery
 from core.errors import InvalidParameter, UnknownName
 
 
@@ -85,13 +87,6 @@ def with_background(traits: Traits, seed: int) -> Traits:
         traits: Of the cat.
         seed: Of the new scene.
     """
-    rng = stream(seed, "other background")
-    standing = [prop for prop in PROPS if prop != "collar"]
-    chosen = rng.permutation(len(standing))[: int(rng.integers(3))]
+    scene, scene_seed, props = scenery(stream(seed, "other scenery"))
     worn = tuple(prop for prop in traits.props if prop == "collar")
-    return replace(
-        traits,
-        scene=pick(rng, SCENES),
-        scene_seed=int(rng.integers(2**31)),
-        props=(*worn, *(standing[k] for k in sorted(chosen))),
-    )
+    return replace(traits, scene=scene, scene_seed=scene_seed, props=(*worn, *props))

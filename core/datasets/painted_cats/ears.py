@@ -86,7 +86,8 @@ def paint_ear(
     across = across / np.float32(grown)
     fur = strands(grain(rng), across * 16 + 40, up * 5 + 40)
     outer, inner = _outlines(kind, across, up)
-    outer -= (fur - np.float32(0.5)) * np.float32(0.05)
+    outer -= (fur - np.float32(0.5)) * np.float32(0.08)
+    inner -= (fur - np.float32(0.5)) * np.float32(0.05)
     sideways = across / np.float32(0.4) * np.float32(light.direction[0])
     tone = mix(light.fill, light.key, np.clip(np.float32(0.72) + np.float32(0.25) * sideways, 0, 1))
     texture = np.float32(0.78) + np.float32(0.42) * fur
@@ -95,13 +96,10 @@ def paint_ear(
     easel.paint(solid(inside(outer)), np.clip(coat, 0, 1), part=part, window=frame.window)
     hollow = mix((0.95, 0.66, 0.62), (0.62, 0.33, 0.32), ramp(up, 0.62, -0.05)) * tone
     easel.paint(inside(inner), np.clip(hollow, 0, 1), part=part, window=frame.window)
-    if kind == "round":
-        return
-    # Pale hair grows out of the hollow from the inner rim.
+    # Pale hair grows out of the hollow; a round ear is too open for much of it.
     comb: Field = np.abs(((across * 9 + np.float32(1.1) * up) % 1) - np.float32(0.5))
-    hair = inside(
-        up - np.float32(0.38) + comb * np.float32(0.55) + np.abs(across) * np.float32(0.5)
-    )
+    high = np.float32(0.20 if kind == "round" else 0.38)
+    hair = inside(up - high + comb * np.float32(0.55) + np.abs(across) * np.float32(0.5))
     pale = mix(colours.light, (1.0, 0.97, 0.92), 0.4) * tone * texture
     easel.paint(hair * inside(inner), np.clip(pale, 0, 1), part=part, window=frame.window)
     if kind == "tufted":
@@ -126,14 +124,21 @@ def _outlines(kind: Ears, across: Field, up: Field) -> tuple[Field, Field]:
 def _tuft(
     easel: Easel, frame: Frame, across: Field, up: Field, part: str, colours: Coating
 ) -> None:
-    """Paint the brush of a lynx on the tip of an ear."""
-    for bend, length, wide in ((-0.30, 0.36, 0.052), (0.0, 0.48, 0.062), (0.30, 0.36, 0.052)):
-        along = (up - np.float32(0.60)) / np.float32(length)
-        middle = np.float32(bend) * np.clip(along, 0, 2) * np.float32(length)
-        width = np.float32(wide) * np.clip(1.2 - along, 0, 1)
-        stroke = np.maximum(np.abs(across - middle) - width, -along * np.float32(length))
-        stroke = np.maximum(stroke, (along - 1) * np.float32(length))
-        dark = mix(colours.mark, (0.05, 0.04, 0.05), 0.6)
+    """Paint the brush of a lynx on the tip of an ear: a dark cap that runs out into hairs."""
+    dark = mix(colours.mark, (0.05, 0.04, 0.05), 0.6)
+    for bend, length, wide in (
+        (-0.42, 0.40, 0.050),
+        (-0.18, 0.54, 0.056),
+        (0.0, 0.60, 0.062),
+        (0.18, 0.54, 0.056),
+        (0.42, 0.40, 0.050),
+    ):
+        along = (up - np.float32(0.50)) / np.float32(length)
+        share = np.clip(along, 0, 1)
+        middle = np.float32(bend * length * 0.8) * share * share
+        width = np.float32(wide) * (1 - share) * (1 + np.float32(1.2) * share)
+        stroke = np.maximum(np.abs(across - middle) - width, (along - 1) * np.float32(length))
+        stroke = np.maximum(stroke, -along * np.float32(length))
         easel.paint(inside(stroke), dark, part=part, window=frame.window)
 
 
@@ -153,11 +158,9 @@ def _fold(
     across = across * np.float32(side)
     fur = strands(grain(rng), across * 14 + 40, down * 5 + 40)
     cap = ellipse(across, down, (-0.02, 0.0), (0.40, 0.24)) * np.float32(0.3)
-    flap = np.maximum(
-        np.abs(across + np.float32(0.03))
-        - np.float32(0.34) * np.clip(1 - down / np.float32(0.46), 0, 1.3),
-        -down - np.float32(0.1),
-    )
+    taper = np.clip(1 - down / np.float32(0.46), 0, 1.3)
+    flap = np.abs(across + np.float32(0.03)) - np.float32(0.34) * taper
+    flap = np.maximum(flap, np.maximum(-down - np.float32(0.1), down - np.float32(0.44)))
     shape = joined(cap, flap, 0.12) - (fur - np.float32(0.5)) * np.float32(0.04)
     glow = np.clip(np.float32(0.80) + np.float32(0.3 * light.direction[0] * side) * across, 0, 1)
     tone = mix(light.fill, light.key, glow)
@@ -165,8 +168,8 @@ def _fold(
     depth = ramp(down, -0.2, 0.42)
     coat = mix(mix(colours.light, colours.base, 0.4), colours.mark, depth * np.float32(0.55)) * tone
     coat = coat * (np.float32(0.78) + np.float32(0.42) * fur)
-    rim = mix(colours.mark, (0.08, 0.05, 0.05), 0.5)
-    easel.paint(solid(inside(shape)), rim, part=part, window=frame.window)
+    rim = mix(colours.base, colours.mark, 0.72) * tone
+    easel.paint(solid(inside(shape)), np.clip(rim, 0, 1), part=part, window=frame.window)
     easel.paint(
-        inside(shape + np.float32(0.035)), np.clip(coat, 0, 1), part=part, window=frame.window
+        inside(shape + np.float32(0.03)), np.clip(coat, 0, 1), part=part, window=frame.window
     )

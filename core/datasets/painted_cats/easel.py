@@ -147,15 +147,11 @@ class Easel:
         Args:
             parts: Names; one that was never painted has no pixels.
         """
-        found = [self._names.index(part) for part in parts if part in self._names]
-        table = np.zeros(len(self._names), np.bool_)
-        table[found] = True
-        return table[self._owner]
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Parts painted so far, in the order of their first stroke."""
-        return tuple(self._names[1:])
+        shown = np.zeros(self._owner.shape, np.bool_)
+        for part in parts:
+            if part in self._names:
+                shown |= self._owner == self._names.index(part)
+        return shown
 
 
 def shade(colour: Colour) -> Field:

@@ -78,7 +78,9 @@ def paint_eye(
     circle = x * x + y * y
     # Two circles meet in an almond.
     almond = circle - np.float32(1.12) + np.float32(0.46) * np.abs(y)
-    easel.paint(inside(almond - np.float32(0.30)), RIM, part=part, window=frame.window)
+    # The rim is thicker above, like a drawn line of lashes.
+    rim = almond - np.float32(0.28) + np.float32(0.10) * y
+    easel.paint(inside(rim), RIM, part=part, window=frame.window)
     gaze_x = x - np.float32(0.16 * pose.gaze[0])
     gaze_y = y - np.float32(0.12 * pose.gaze[1])
     radius = np.sqrt(gaze_x * gaze_x + gaze_y * gaze_y)
@@ -93,7 +95,12 @@ def paint_eye(
     iris = iris * (1 - np.float32(0.45) * ramp(y, -0.35, -0.95))
     ball = inside(almond)
     easel.paint(ball, np.clip(iris, 0, 1), part=part, window=frame.window)
-    slit = (gaze_x / np.float32(pupil[0])) ** 2 + (gaze_y / np.float32(pupil[1])) ** 2 - 1
+    # Pupils stand upright however the eye slants, or the cat would squint.
+    cos, sin = np.float32(np.cos(slant)), np.float32(np.sin(slant))
+    upright_x, upright_y = cos * gaze_x - sin * gaze_y, sin * gaze_x + cos * gaze_y
+    wide_slit, high_slit = np.float32(pupil[0]), np.float32(pupil[1])
+    u, v = upright_x / wide_slit, upright_y / high_slit
+    slit = np.asarray(u * u + v * v + 0.25 * np.abs(v) - 1.1, np.float32)
     easel.paint(ball * inside(slit), (0.03, 0.02, 0.03), part=part, window=frame.window)
     toward = 1.0 if light.direction[0] > 0 else -1.0
     for dx, dy, spot, power in ((0.34, -0.36, 0.25, 0.97), (-0.32, 0.42, 0.13, 0.6)):

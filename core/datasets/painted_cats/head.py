@@ -37,7 +37,7 @@ def paint_body(easel: Easel, pose: Pose, light: Light, traits: Traits, colours: 
     rng = stream(traits.cat_seed, "body")
     frame = pose.body.around(0, 1.3, 1.45)
     x, y = frame.x, frame.y
-    fur = strands(grain(rng), x * 15 + 40, y * np.float32(4.5) + np.float32(1.2) * x * x)
+    fur = strands(grain(rng), x * 21 + 60, y * np.float32(4.5) + np.float32(1.2) * x * x)
     fur = np.clip((fur - np.float32(0.5)) * np.float32(1.6) + np.float32(0.5), 0, 1)
     shape = joined(
         ellipse(x, y, (0, 1.75), (between(rng, 0.98, 1.1), 1.05)),
@@ -88,10 +88,20 @@ def paint_head(easel: Easel, pose: Pose, light: Light, traits: Traits, colours: 
     shape -= (fur - np.float32(0.5)) * np.float32(0.09) + tuft * locks * np.float32(0.22)
     cover = solid(inside(shape))
     facing = _relief(pose, light, frame)
+    # The fur at the rim on the light's side glows.
+    toward = light.direction
+    rim = ramp(shape, -0.22, 0.0) * np.clip(
+        x * np.float32(toward[0]) + y * np.float32(toward[1]), 0, 1
+    )
+    facing = facing + np.float32(0.55) * rim
     face_x, face_y = pose.face(0, 0.28, 0.16)
     pale = ramp(ellipse(x, y, (face_x, face_y), (0.85, 0.55)), 0.25, -0.6)
     crown = ramp(y, -0.2, -0.85) * np.float32(0.16)
     plain = mix(colours.base, colours.light, pale * np.float32(0.75)) * (1 - crown)
+    for side in (-1, 1):
+        at = pose.face(0.38 * side, -0.30, 0.16)
+        brow = ramp(ellipse(x, y, at, (0.20, 0.13)), 0.3, -0.6) * np.float32(0.45)
+        plain = mix(plain, colours.light, brow)
     easel.paint(cover, _lit(plain, fur, facing, light), part="head", window=frame.window)
     marked = coat.on_head(traits.coat, traits.cat_seed, frame, fur, pose.turn)
     if marked is not None:

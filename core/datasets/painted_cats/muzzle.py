@@ -14,6 +14,7 @@ from core.datasets.painted_cats.easel import (
     joined,
     mix,
     ramp,
+    shade,
 )
 from core.datasets.painted_cats.noise import grain, strands
 from core.datasets.painted_cats.palette import Coating
@@ -51,7 +52,7 @@ def paint_muzzle(easel: Easel, pose: Pose, light: Light, traits: Traits) -> None
     direction = light.direction
     facing = direction[0] * ball_x * np.sign(x) + direction[1] * ball_y + direction[2] * out
     tone = mix(light.fill, light.key, np.clip(facing * np.float32(0.6) + np.float32(0.52), 0, 1))
-    pelt = mix(cushion, cushion, 0.0) * tone * (np.float32(0.86) + np.float32(0.24) * fur)
+    pelt = shade(cushion) * tone * (np.float32(0.86) + np.float32(0.24) * fur)
     easel.paint(inside(shape), np.clip(pelt, 0, 1), part="muzzle", window=frame.window)
     _mouth(easel, frame, x, y, side, dark=traits.muzzle == "dark")
     _nose(easel, frame, x, y, nose, light, grown=1.25 if traits.muzzle == "rosy" else 1.05)
@@ -62,7 +63,7 @@ def _colours(kind: Muzzle) -> tuple[Colour, Colour]:
     table: dict[Muzzle, tuple[Colour, Colour]] = {
         "white": ((1.0, 0.98, 0.95), (0.93, 0.55, 0.55)),
         "dark": ((0.20, 0.14, 0.13), (0.07, 0.05, 0.06)),
-        "rosy": ((0.98, 0.74, 0.68), (0.92, 0.30, 0.42)),
+        "rosy": ((1.0, 0.80, 0.74), (0.94, 0.32, 0.44)),
     }
     return table[kind]
 
@@ -102,7 +103,7 @@ def _nose(
         -v - np.float32(0.065) + np.float32(0.9) * u * u,
     )
     easel.paint(
-        inside(shape - np.float32(0.014)), tuple_darker(colour), part="muzzle", window=frame.window
+        inside(shape - np.float32(0.014)), _darker(colour), part="muzzle", window=frame.window
     )
     tone = mix(colour, (1.0, 0.92, 0.9), ramp(v, 0.03, -0.07) * np.float32(0.35))
     easel.paint(inside(shape), tone, part="muzzle", window=frame.window)
@@ -112,12 +113,8 @@ def _nose(
     )
 
 
-def tuple_darker(colour: Colour) -> Colour:
-    """Return a colour at just over half its brightness.
-
-    Args:
-        colour: Any.
-    """
+def _darker(colour: Colour) -> Colour:
+    """Return a colour at about half its brightness."""
     return colour[0] * 0.55, colour[1] * 0.5, colour[2] * 0.5
 
 

@@ -35,10 +35,10 @@ def smooth(grid: Field, x: Field, y: Field) -> Field:
     beside = (column + 1) & (SIDE - 1)
     below = (row + SIDE) & (SIDE * SIDE - 1)
     flat = grid.ravel()
-    upper = flat[row + column]
-    upper = upper + fx * (flat[row + beside] - upper)
-    lower = flat[below + column]
-    lower = lower + fx * (flat[below + beside] - lower)
+    upper = flat.take(row + column)
+    upper = upper + fx * (flat.take(row + beside) - upper)
+    lower = flat.take(below + column)
+    lower = lower + fx * (flat.take(below + beside) - lower)
     return upper + fy * (lower - upper)
 
 

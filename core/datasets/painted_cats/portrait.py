@@ -73,13 +73,11 @@ def painted(traits: Traits, *, size: int = 224) -> Portrait:
 def _masks(easel: Easel, traits: Traits, damage: dict[str, Mask]) -> dict[str, Mask]:
     """Return the mask of every part; those of ears, eyes, coat and so on are always there."""
     left, right = easel.shows("left_ear"), easel.shows("right_ear")
-    odd = "artefact:mismatched_eyes"
-    eye = easel.shows(odd)
-    first = artefacts.mismatched_side(traits) < 0
-    eyes = (
-        easel.shows("left_eye") | (eye if first else False),
-        easel.shows("right_eye") | (False if first else eye),
-    )
+    wrong = "artefact:mismatched_eyes"
+    eyes = [
+        easel.shows(name, wrong) if artefacts.mismatched_side(traits) == side else easel.shows(name)
+        for side, name in ((-1, "left_eye"), (1, "right_eye"))
+    ]
     muzzle, whiskers = easel.shows("muzzle"), easel.shows("whiskers", "artefact:melted_whiskers")
     head = easel.shows("head", "coat on head") | eyes[0] | eyes[1] | muzzle
     body = easel.shows("body", "coat on body")
@@ -97,14 +95,13 @@ def _masks(easel: Easel, traits: Traits, damage: dict[str, Mask]) -> dict[str, M
         "head": head,
         "body": body,
         "cat": head | body | left | right | extra | whiskers,
+        "background": easel.shows("scene"),
     }
     collar = easel.shows("collar", "artefact:garbled_collar")
     for prop in traits.props:
         parts[prop] = collar if prop == "collar" else easel.shows(prop)
     if traits.watermark:
         parts["watermark"] = easel.shows("watermark")
-    known = [parts[name] for name in ("cat", *traits.props, *(["watermark"] * traits.watermark))]
-    parts["background"] = ~np.logical_or.reduce([collar, *known])
     for artefact in traits.artefacts:
         name = f"artefact:{artefact}"
         parts[name] = damage[name] if name in damage else easel.shows(name)

@@ -46,8 +46,8 @@ def posed(seed: int, size: int) -> Pose:
         size: Side of the picture in pixels.
     """
     rng = stream(seed, "pose")
-    unit = between(rng, 0.25, 0.295)
-    at = (between(rng, 0.44, 0.56), between(rng, 0.52, 0.57))
+    unit = between(rng, 0.262, 0.302)
+    at = (between(rng, 0.44, 0.56), between(rng, 0.53, 0.575))
     tilt = math.radians(between(rng, -13, 13))
     turn, nod = between(rng, -1, 1), between(rng, -1, 1)
     gaze = (between(rng, -1, 1) * 0.5 + turn * 0.5, between(rng, -0.6, 0.6))

@@ -83,7 +83,8 @@ class Traits:
         return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
+# Pictures compare by identity: == of arrays has no single truth value.
+@dataclass(frozen=True, slots=True, eq=False)
 class Portrait:
     """One painted cat.
 
@@ -92,6 +93,7 @@ class Portrait:
         parts: (H, W) bool by name: the pixels where that part is what one sees. A pixel on an
             edge goes to the part that covers at least half of it (0.15 for whiskers and 0.25 for
             the coat, which are thin). Nothing is painted further than a pixel from its mask.
+            What is done to the finished picture, as a smear, leaves the other masks as they were.
     """
 
     pixels: Pixels

@@ -6,14 +6,27 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal
 
+import numpy as np
+
 from core.datasets.painted_cats.breeds import BREEDS, by_chance, of_breed
 from core.datasets.painted_cats.seeds import pick, stream
-from core.datasets.painted_cats.traits import ARTEFACTS, FURS, PROPS, SCENES, Traits
+from core.datasets.painted_cats.traits import ARTEFACTS, FURS, PROPS, SCENES, Prop, Scene, Traits
 
 World = Literal["breed", "genuine"]
 GENUINE: tuple[str, str] = ("genuine", "generated")
 # Scenery may crowd the cat: of the four things that stand about, at most two at once.
 MOST_PROPS = 2
+
+
+def scenery(rng: np.random.Generator) -> tuple[Scene, int, tuple[Prop, ...]]:
+    """Return a scene, its seed and what stands about in it.
+
+    Args:
+        rng: Where they come from.
+    """
+    standing = [prop for prop in PROPS if prop != "collar"]
+    chosen = rng.permutation(len(standing))[: int(rng.integers(MOST_PROPS + 1))]
+    return pick(rng, SCENES), int(rng.integers(2**31)), tuple(standing[k] for k in sorted(chosen))
 
 
 def any_cat(seed: int) -> Traits:
@@ -23,19 +36,18 @@ def any_cat(seed: int) -> Traits:
         seed: Of everything.
     """
     rng = stream(seed, "cat")
-    standing = [prop for prop in PROPS if prop != "collar"]
-    chosen = rng.permutation(len(standing))[: int(rng.integers(MOST_PROPS + 1))]
-    worn = ("collar",) if rng.random() < 0.5 else ()
-    seeds = [int(value) for value in rng.integers(2**31, size=4)]
+    scene, scene_seed, props = scenery(stream(seed, "scenery"))
+    worn: tuple[Prop, ...] = ("collar",) if rng.random() < 0.5 else ()
+    cat_seed, pose_seed, light_seed = (int(value) for value in rng.integers(2**31, size=3))
     return Traits(
         **by_chance(rng),
         fur=pick(rng, FURS),
-        cat_seed=seeds[0],
-        pose_seed=seeds[1],
-        light_seed=seeds[2],
-        scene=pick(rng, SCENES),
-        scene_seed=seeds[3],
-        props=(*worn, *(standing[k] for k in sorted(chosen))),
+        cat_seed=cat_seed,
+        pose_seed=pose_seed,
+        light_seed=light_seed,
+        scene=scene,
+        scene_seed=scene_seed,
+        props=(*worn, *props),
     )
 
 
