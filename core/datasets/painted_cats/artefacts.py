@@ -72,7 +72,16 @@ def paint_extra_ear(
     kind: Ears = traits.ears if traits.ears in ("pointed", "round", "tufted") else "pointed"
     at = (0.86 * math.sin(lean), -0.52 * math.cos(lean))
     paint_ear(
-        easel, pose.head, light, colours, rng, kind, at=at, lean=lean, part="artefact:extra_ear"
+        easel,
+        pose.head,
+        light,
+        colours,
+        rng,
+        kind,
+        at=at,
+        lean=lean,
+        part="artefact:extra_ear",
+        scale=1.3,
     )
 
 

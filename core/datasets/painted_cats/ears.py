@@ -65,6 +65,7 @@ def paint_ear(
     at: tuple[float, float],
     lean: float,
     part: str,
+    scale: float = 1.0,
 ) -> None:
     """Paint one upright ear.
 
@@ -78,9 +79,13 @@ def paint_ear(
         at: Middle of its base.
         lean: Angle of its axis in radians, 0 for upright.
         part: What its pixels show.
+        scale: Its size; 1 is usual.
     """
-    grown = between(rng, 0.95, 1.06)
-    frame = head.around(at[0] + 0.45 * math.sin(lean), at[1] - 0.45 * math.cos(lean), 0.98)
+    grown = between(rng, 0.95, 1.06) * scale
+    middle = 0.45 * scale
+    frame = head.around(
+        at[0] + middle * math.sin(lean), at[1] - middle * math.cos(lean), 0.98 * scale
+    )
     across, down = frame.local(*at, lean)
     up = -down / np.float32(grown)
     across = across / np.float32(grown)
