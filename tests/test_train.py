@@ -196,7 +196,7 @@ def test_averaged_weights_are_the_moving_average():
     for now in (1.0, 2.0, 3.0):
         expected.append(0.15 * expected[-1] + 0.85 * now)
     assert seen == pytest.approx(expected)
-    assert float(averaged(average, module, 0.9, 1)["bias"]) == float(module.bias)
+    assert float(averaged(average, module, 0.9, 1)["bias"]) == module.bias.item()
 
 
 def test_without_augmentation_a_view_is_what_the_network_is_fed_later():
@@ -240,6 +240,39 @@ def test_pictures_beyond_the_budget_are_read_when_asked_for():
                 break
     assert found[0].kept is None
     assert (found[0].batch([5, 40]) == found[10**9].batch([5, 40])).all()
+
+
+def test_slow_pictures_are_drawn_by_other_processes_with_the_same_result(monkeypatch):
+    monkeypatch.setattr("core.train.pictures._LONG", -1.0)
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    dataset = Colours(train=(40, 40))
+    spec = network_of(QUICK, 2, Chance(0)).spec
+    work = gathered(dataset, dataset.of("train"), spec, budget=10**9)
+    assert (run_out(work).kept == drawn(dataset, dataset.of("train"), spec)).all()
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_a_training_that_leaves_all_bounds_says_so_and_keeps_what_was(
+    tmp_path, monkeypatch, epochs
+):
+    import core.train.run as module
+
+    learnt, steps = module.learn, []
+
+    def exploding(*args):
+        steps.append(1)
+        return float("nan") if len(steps) > 3 * (epochs - 1) else learnt(*args)
+
+    monkeypatch.setattr(module, "learn", exploding)
+    if epochs == 1:
+        with pytest.raises(BadInput, match=r"no number\. Choose a lower --lr"):
+            trained(tmp_path / "m")
+    else:
+        trained(tmp_path / "m")
+        report = read_report(tmp_path / "m")
+        assert len(report.epochs) == 1
+        assert not report.complete
+        assert any("left all bounds in epoch 2" in note for note in report.notes)
 
 
 def run_out(work):
@@ -345,6 +378,7 @@ def test_how_weights_want_their_pictures_is_found_out(tmp_path):
     told = recipe.model_copy(update={"mean": (0.4,) * 3})
     trained(tmp_path / "o", dataset=Faint(), recipe=told)
     assert not any("Of three ways" in note for note in read_report(tmp_path / "o").notes)
+    assert str(tmp_path) not in (tmp_path / "o" / "report.json").read_text()
     checkpoint = recipe.model_copy(update={"weights": str(tmp_path / "m")})
     trained(tmp_path / "p", dataset=Faint(), recipe=checkpoint)
     assert read_manifest(tmp_path / "p").std == (1 / 255,) * 3

@@ -64,6 +64,9 @@ def train(
     except CoreError as exc:
         typer.echo(f"whylens: {exc}", err=True)
         raise typer.Exit(1) from exc
+    except OSError as exc:
+        typer.echo(f"whylens: {out} cannot be written: {exc.strerror}.", err=True)
+        raise typer.Exit(1) from exc
 
 
 def _run(data: str, said: dict[str, Any], file: Path | None, out: Path, *, resume: bool) -> None:
