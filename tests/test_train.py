@@ -129,6 +129,14 @@ def test_weights_in_16_bits_are_what_is_reported(tmp_path):
     assert np.allclose(told, shares, atol=1e-6)
 
 
+def test_numbers_beyond_16_bits_stay_in_32(tmp_path):
+    from core.train.kept import _halved
+
+    assert _halved(torch.tensor([1.0])).dtype == torch.float16
+    assert _halved(torch.tensor([1e5])).dtype == torch.float32
+    assert _halved(torch.tensor([3])).dtype == torch.int64
+
+
 def test_a_rare_class_does_not_disappear(tmp_path):
     dataset = Colours(train=(90, 10), val=(18, 4), test=(18, 6))
     trained(tmp_path / "m", dataset=dataset, recipe=QUICK.model_copy(update={"epochs": 8}))
