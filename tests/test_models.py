@@ -1114,8 +1114,18 @@ def test_a_checkpoint_cut_between_its_two_files_is_refused_not_half_used(
     monkeypatch.setattr(checkpoints, "write_atomically", only_weights)
     with pytest.raises(KeyboardInterrupt):
         write_checkpoint(folder, changed, DESCRIPTION)
-    with pytest.raises(BadArtifact, match="damaged or was replaced"):
+    # Between the two there is no checkpoint at all: one of old words and new weights would be
+    # called damaged, and a training that ends there could not be told from sabotage.
+    assert folder.name not in checkpoints.checkpoint_folders(folder.parent)
+    with pytest.raises(BadArtifact, match=r"model\.json cannot be read"):
         from_folder(folder)
+
+
+def test_a_checkpoint_that_cannot_be_described_leaves_the_old_one_whole(folder, weights):
+    before = from_folder(folder).identity.digest
+    with pytest.raises(ValueError, match="input_size"):
+        write_checkpoint(folder, weights, {**DESCRIPTION, "input_size": "large"})
+    assert from_folder(folder).identity.digest == before
 
 
 def test_the_untrained_network_says_so_and_is_alive():

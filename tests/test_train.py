@@ -129,6 +129,14 @@ def test_weights_in_16_bits_are_what_is_reported(tmp_path):
     assert np.allclose(told, shares, atol=1e-6)
 
 
+def test_numbers_beyond_16_bits_stay_in_32(tmp_path):
+    from core.train.kept import _halved
+
+    assert _halved(torch.tensor([1.0])).dtype == torch.float16
+    assert _halved(torch.tensor([1e5])).dtype == torch.float32
+    assert _halved(torch.tensor([3])).dtype == torch.int64
+
+
 def test_a_rare_class_does_not_disappear(tmp_path):
     dataset = Colours(train=(90, 10), val=(18, 4), test=(18, 6))
     trained(tmp_path / "m", dataset=dataset, recipe=QUICK.model_copy(update={"epochs": 8}))
@@ -196,7 +204,7 @@ def test_averaged_weights_are_the_moving_average():
     for now in (1.0, 2.0, 3.0):
         expected.append(0.15 * expected[-1] + 0.85 * now)
     assert seen == pytest.approx(expected)
-    assert float(averaged(average, module, 0.9, 1)["bias"]) == float(module.bias)
+    assert float(averaged(average, module, 0.9, 1)["bias"]) == module.bias.item()
 
 
 def test_without_augmentation_a_view_is_what_the_network_is_fed_later():
@@ -240,6 +248,39 @@ def test_pictures_beyond_the_budget_are_read_when_asked_for():
                 break
     assert found[0].kept is None
     assert (found[0].batch([5, 40]) == found[10**9].batch([5, 40])).all()
+
+
+def test_slow_pictures_are_drawn_by_other_processes_with_the_same_result(monkeypatch):
+    monkeypatch.setattr("core.train.pictures._LONG", -1.0)
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    dataset = Colours(train=(40, 40))
+    spec = network_of(QUICK, 2, Chance(0)).spec
+    work = gathered(dataset, dataset.of("train"), spec, budget=10**9)
+    assert (run_out(work).kept == drawn(dataset, dataset.of("train"), spec)).all()
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_a_training_that_leaves_all_bounds_says_so_and_keeps_what_was(
+    tmp_path, monkeypatch, epochs
+):
+    import core.train.run as module
+
+    learnt, steps = module.learn, []
+
+    def exploding(*args):
+        steps.append(1)
+        return float("nan") if len(steps) > 3 * (epochs - 1) else learnt(*args)
+
+    monkeypatch.setattr(module, "learn", exploding)
+    if epochs == 1:
+        with pytest.raises(BadInput, match=r"no number\. Choose a lower --lr"):
+            trained(tmp_path / "m")
+    else:
+        trained(tmp_path / "m")
+        report = read_report(tmp_path / "m")
+        assert len(report.epochs) == 1
+        assert not report.complete
+        assert any("left all bounds in epoch 2" in note for note in report.notes)
 
 
 def run_out(work):
@@ -345,6 +386,7 @@ def test_how_weights_want_their_pictures_is_found_out(tmp_path):
     told = recipe.model_copy(update={"mean": (0.4,) * 3})
     trained(tmp_path / "o", dataset=Faint(), recipe=told)
     assert not any("Of three ways" in note for note in read_report(tmp_path / "o").notes)
+    assert str(tmp_path) not in (tmp_path / "o" / "report.json").read_text()
     checkpoint = recipe.model_copy(update={"weights": str(tmp_path / "m")})
     trained(tmp_path / "p", dataset=Faint(), recipe=checkpoint)
     assert read_manifest(tmp_path / "p").std == (1 / 255,) * 3

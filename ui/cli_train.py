@@ -64,6 +64,9 @@ def train(
     except CoreError as exc:
         typer.echo(f"whylens: {exc}", err=True)
         raise typer.Exit(1) from exc
+    except OSError as exc:
+        typer.echo(f"whylens: {out} cannot be written: {exc.strerror}.", err=True)
+        raise typer.Exit(1) from exc
 
 
 def _run(data: str, said: dict[str, Any], file: Path | None, out: Path, *, resume: bool) -> None:
@@ -122,8 +125,9 @@ def _stopped(dataset: Dataset, out: Path, say: Callable[..., None]) -> None:
     from core.train.examine import examined
     from core.train.state import read_log
 
-    if not (out / MANIFEST).exists() or read_log(out) is None:
-        say("Stopped before the first epoch was over: nothing is kept.")
+    log = read_log(out) if out.is_dir() else None
+    if log is None or not log.epochs or not (out / MANIFEST).exists():
+        say("Stopped before an epoch was kept. The same command with --resume begins again.")
         return
     say("Stopped; examining the best so far. Ctrl-C again leaves it without a report.")
     for _ in examined(dataset, out):

@@ -70,7 +70,7 @@ class ImageArchive(Dataset):
 
 
 def _parts(path: Path) -> dict[str, npt.NDArray[np.generic]]:
-    wanted = f"It must hold {', '.join(_PARTS)} as docs say; write it again."
+    wanted = f"It must hold {', '.join(_PARTS)}, as `ImageArchive` explains. Write it again."
     try:
         with np.load(path, allow_pickle=False) as archive:
             parts = {name: archive[name] for name in _PARTS}

@@ -177,14 +177,14 @@ def write_checkpoint(
     from safetensors.torch import save
 
     folder.mkdir(parents=True, exist_ok=True)
-    # An old manifest beside new weights would call them damaged: better none for a moment.
-    (folder / MANIFEST).unlink(missing_ok=True)
     # Cloned, since safetensors refuses tensors that share memory, as tied weights do.
     tensors = {k: v.detach().cpu().contiguous().clone() for k, v in weights.items()}
-    write_atomically(folder / WEIGHTS, save(tensors))
-    manifest = CheckpointManifest.model_validate(
-        {**description, "sha256": file_sha256(folder / WEIGHTS)}
-    )
+    staged = folder / f".{WEIGHTS}.next"
+    write_atomically(staged, save(tensors))
+    manifest = CheckpointManifest.model_validate({**description, "sha256": file_sha256(staged)})
     text = json.dumps(manifest.model_dump(mode="json"), indent=2) + "\n"
+    # An old manifest beside new weights would call them damaged: better none for a moment.
+    (folder / MANIFEST).unlink(missing_ok=True)
+    staged.replace(folder / WEIGHTS)
     write_atomically(folder / MANIFEST, text.encode())
     return manifest

@@ -43,12 +43,15 @@ from core.train.state import Log, read_log
 _AT_ONCE = 32
 
 
-def examined(dataset: Dataset, folder: Path) -> Generator[float, None, ModelReport]:
+def examined(
+    dataset: Dataset, folder: Path, *, more: tuple[str, ...] = ()
+) -> Generator[float, None, ModelReport]:
     """Yield the share done, write the report and its card, and return the report.
 
     Args:
         dataset: What was learnt.
         folder: With the best checkpoint and the training's log.
+        more: Notes for the report beside those of the log.
 
     Raises:
         BadArtifact: There is no trained checkpoint, or it is damaged.
@@ -56,6 +59,7 @@ def examined(dataset: Dataset, folder: Path) -> Generator[float, None, ModelRepo
     log = read_log(folder)
     if log is None or not (folder / MANIFEST).exists():
         raise BadArtifact(f"{folder.name} holds no training. Train first.")
+    log = log.model_copy(update={"notes": (*log.notes, *more)})
     with torch.random.fork_rng(devices=[]):  # libraries draw weights before they are filled
         backbone = from_folder(folder, device=str(log.recipe.get("device", "cpu")))
     val, test = dataset.of("val"), dataset.of("test")
@@ -133,7 +137,7 @@ def _report(
             },
         ),
         versions=_versions(),
-        recipe=log.recipe,
+        recipe={**log.recipe, "weights": _placeless(log.recipe.get("weights"))},
         start=log.start,
         epochs=tuple(epoch.model_dump() for epoch in log.epochs),
         best=log.best,
@@ -155,6 +159,11 @@ def _notes(log: Log, run: int, wanted: int) -> tuple[str, ...]:
             f"Training was stopped after {run} of {wanted} epochs; --resume goes on with it."
         )
     return tuple(notes)
+
+
+def _placeless(weights: str | None) -> str | None:
+    # A report travels with the model; where a file lay on this machine is nobody's business.
+    return None if weights is None else Path(weights).name
 
 
 def _versions() -> dict[str, str]:

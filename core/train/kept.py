@@ -56,7 +56,7 @@ def keep(out: Path, network: Network, recipe: Recipe, dataset: Dataset, accuracy
     """
     weights = network.module.state_dict()
     if recipe.half:
-        weights = {k: v.half() if v.is_floating_point() else v for k, v in weights.items()}
+        weights = {name: _halved(tensor) for name, tensor in weights.items()}
     spec = network.spec
     write_checkpoint(
         out,
@@ -78,3 +78,11 @@ def keep(out: Path, network: Network, recipe: Recipe, dataset: Dataset, accuracy
             ),
         },
     )
+
+
+def _halved(tensor: Tensor) -> Tensor:
+    if not tensor.is_floating_point():
+        return tensor
+    half = tensor.half()
+    # Variances of a norm behind inputs of up to 255 may lie beyond what 16 bits hold.
+    return half if bool(half.isfinite().all()) else tensor

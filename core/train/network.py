@@ -183,8 +183,8 @@ def _spec(recipe: Recipe, module: nn.Module, known: InputSpec | None) -> InputSp
         timms = hasattr(module, "pretrained_cfg")
         known = timm_spec(module) if timms else InputSpec(size=(224, 224))
         if recipe.weights is None:
-            # Nothing ties a network that starts from nothing to its authors' sizes and filters.
-            known = known.model_copy(update={"interpolation": "bilinear"})
+            # Nothing ties a network that starts from nothing to its authors' crop and filter.
+            known = known.model_copy(update={"interpolation": "bilinear", "crop": 1.0})
     said = {
         "size": (recipe.size, recipe.size) if recipe.size else None,
         "mean": recipe.mean,

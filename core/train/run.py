@@ -6,6 +6,7 @@ May touch torch, the sets and the checkpoints.
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
@@ -16,11 +17,11 @@ import torch
 from torch import Tensor
 
 from core.datasets.dataset import Dataset, SplitName
-from core.errors import BadInput, NeedsNotMet, shown
+from core.errors import BadInput, NeedsNotMet
 from core.models.checkpoints import MANIFEST, read_weights
-from core.models.names import is_folder_name, parsed
 from core.preprocess import normalised
 from core.train import feeding, head, state
+from core.train.admission import admitted, prepared, untested
 from core.train.augment import views
 from core.train.examine import examined
 from core.train.kept import EVALUATED, evaluated, keep
@@ -50,7 +51,7 @@ def train(dataset: Dataset, recipe: Recipe, out: Path, *, resume: bool = False) 
         BadArtifact: The weights to start from, or the files to go on with, are damaged.
         UnknownName: There is no such backbone.
     """
-    log = _checked(dataset, recipe, out, resume=resume)
+    log = admitted(dataset, recipe, out, resume=resume)
     threads = torch.get_num_threads()
     if recipe.threads is not None:
         torch.set_num_threads(recipe.threads)
@@ -60,52 +61,9 @@ def train(dataset: Dataset, recipe: Recipe, out: Path, *, resume: bool = False) 
         torch.set_num_threads(threads)
 
 
-def _checked(dataset: Dataset, recipe: Recipe, out: Path, *, resume: bool) -> state.Log | None:
-    if not is_folder_name(out.name):
-        raise BadInput(
-            f"{shown(out.name)} cannot be a model's name. Use letters, digits, dots and dashes."
-        )
-    parsed(recipe.backbone)
-    for split in ("train", "val"):
-        if not dataset.of(split):
-            raise BadInput(f"{dataset.name} has no {split} split; add pictures to it.")
-    log = state.read_log(out) if out.is_dir() else None
-    if not resume:
-        if (log is not None and log.epochs) or (out / MANIFEST).exists():
-            raise BadInput(
-                f"{out} holds a model already. Add --resume to go on with it, or choose another "
-                "--out."
-            )
-        return None
-    if log is None:
-        if (out / MANIFEST).exists():
-            raise BadInput(
-                f"{out} holds a model that was not trained here, so there is nothing to go on "
-                "with. Choose another --out; --weights can start from it."
-            )
-        return None
-    now = recipe.model_dump(mode="json")
-    differing = sorted(key for key in now if now[key] != log.recipe.get(key))
-    if differing:
-        raise BadInput(
-            f"The training in {out} was started with another {', '.join(differing)}. Go on with "
-            "the same recipe, or choose another --out."
-        )
-    if log.digest != dataset.digest:
-        raise BadInput(
-            f"The training in {out} was started on other pictures than {dataset.name} has now. "
-            "Choose another --out."
-        )
-    return log
-
-
-def _untested(dataset: Dataset) -> tuple[str, ...]:
-    if dataset.of("test"):
-        return ()
-    return (
-        "There is no test split. Validation chose the best epoch, so its figures are a little too "
-        "good.",
-    )
+class _Diverged(Exception):
+    def __init__(self, epoch: int) -> None:
+        super().__init__(f"Training left all bounds in epoch {epoch}: its loss is no number.")
 
 
 class _Training:
@@ -124,7 +82,7 @@ class _Training:
             dataset=dataset.name,
             digest=dataset.digest,
             start=self.network.start,
-            notes=(*dataset.notes, *self.network.notes, *_untested(dataset)),
+            notes=(*dataset.notes, *self.network.notes, *untested(dataset)),
             step=0,
             epochs=(),
             best=-1,
@@ -133,7 +91,7 @@ class _Training:
         self.resumed = bool(self.log.epochs)
         # From here on the folder is known as this training's, whenever the process may end.
         if not self.resumed:
-            out.mkdir(parents=True, exist_ok=True)
+            prepared(out)
             state.save_state(out, self.log, {})
         # The share of the whole at which each stage ends, roughly as long as it takes.
         has_head, has_epochs = recipe.mode != "full", recipe.mode != "head"
@@ -150,11 +108,17 @@ class _Training:
             yield from self._feed()
         if self.recipe.mode != "full" and not self.log.epochs:
             yield from self._head()
+        more: tuple[str, ...] = ()
         if self.recipe.mode != "head":
-            yield from self._epochs()
+            try:
+                yield from self._epochs()
+            except _Diverged as exc:
+                if self.log.best < 0:
+                    raise BadInput(f"{exc} Choose a lower --lr.") from exc
+                more = (f"{exc} The best before is kept; choose a lower --lr.",)
         count = len(self.log.epochs)
         yield from relayed(
-            examined(self.dataset, self.out),
+            examined(self.dataset, self.out, more=more),
             lambda share: Step(0.97 + 0.029 * share, "examining the best", None, count),
         )
         yield Step(1.0, "done", 0.0, count, self._figures())
@@ -200,8 +164,10 @@ class _Training:
         except NeedsNotMet:
             return  # no features to judge by
         if not self.resumed:
-            notes = (*self.log.notes, *self.network.notes[before:])
-            self.log = self.log.model_copy(update={"notes": notes})
+            self._note(*self.network.notes[before:])
+
+    def _note(self, *notes: str) -> None:
+        self.log = self.log.model_copy(update={"notes": (*self.log.notes, *notes)})
 
     def _head(self) -> Generator[Step, None, None]:
         network, recipe = self.network, self.recipe
@@ -228,7 +194,7 @@ class _Training:
         except NeedsNotMet as exc:
             if recipe.mode == "head":
                 raise
-            self.log = self.log.model_copy(update={"notes": (*self.log.notes, str(exc))})
+            self._note(str(exc))
             return
         labels = self.labels["train"].repeat(1 + recipe.flip)
         work = head.fit((ours, labels), (theirs, self.labels["val"]), self.weights)
@@ -245,7 +211,8 @@ class _Training:
         self.network.module.load_state_dict(state.part(tensors, "weights"))
         if optimiser is not None:
             state.restore_moments(optimiser, tensors)
-        self.average = state.part(tensors, "average") or None
+        average = state.part(tensors, "average")
+        self.average = {k: v.to(self.device) for k, v in average.items()} or None
         self.chance.own.set_state(tensors["chance.own"])
         self.chance.libraries = tensors["chance.libraries"]
         if not (self.out / MANIFEST).exists():
@@ -269,6 +236,8 @@ class _Training:
             for places in torch.tensor_split(order, parts):
                 step = self.log.step + len(losses)
                 losses.append(self._learn(optimiser, places, schedule(step, total, recipe)))
+                if not math.isfinite(losses[-1]):
+                    raise _Diverged(epoch)
                 if recipe.ema is not None:
                     self.average = averaged(self.average, network.module, recipe.ema, step)
                 share = (step + 1) / total
@@ -316,12 +285,10 @@ class _Training:
             module = copy.deepcopy(self.network.module)
             module.load_state_dict(self.average)
             network = replace(network, module=module)
-        line = state.Epoch(
-            epoch=epoch,
-            loss=loss,
-            seconds=self._seconds(),
-            **evaluated(network, self.val, self.labels["val"]),
-        )
+        figures = evaluated(network, self.val, self.labels["val"])
+        if not math.isfinite(figures["val_loss"]):
+            raise _Diverged(epoch)
+        line = state.Epoch(epoch=epoch, loss=loss, seconds=self._seconds(), **figures)
         best = next((e for e in self.log.epochs if e.epoch == self.log.best), None)
         if best is None or line.merit > best.merit:
             keep(self.out, network, self.recipe, self.dataset, line.val_accuracy)
