@@ -89,8 +89,10 @@ class FittedStore:
             backbone: For which network.
             artifact: Fitted or edited.
         """
-        places = [p for p in checkpoint_places() if (p / backbone.name).is_dir()]
-        folder = (places or checkpoint_places())[0] / backbone.name / explainer.name
+        own, *extra = checkpoint_places()
+        there = [p for p in (own, *extra) if (p / backbone.name).is_dir()]
+        # Folders that the user named are for what the user makes.
+        folder = (there or extra or [own])[0] / backbone.name / explainer.name
         write_artifact(
             folder,
             artifact,

@@ -1,0 +1,301 @@
+"""Twin: neighbours against a literal search, groups, duplicates, patches and hints."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from core.answers import Question
+from core.artifacts import Artifact
+from core.engine import Engine
+from core.errors import BadInput, NeedsNotMet
+from core.models.backbone import wrap
+from core.registry import load_registry
+from plugins.twin import neighbours
+from plugins.twin.gallery import GalleryParams, chosen
+from plugins.twin.matches import mark_of, matched_cells
+from plugins.twin.neighbours import best, cosines, same_picture, shortlist, tiny
+from tests.conftest import GapNet, plain_spec, seeded
+from tests.contract import Tinted
+
+REGISTRY = load_registry()
+ME = "me"
+
+
+@pytest.fixture
+def page():
+    net = wrap(seeded(GapNet()), spec=plain_spec(32, 48), labels=Tinted.labels)
+    return Engine(REGISTRY, loader=lambda name, progress: net)
+
+
+@pytest.fixture
+def fitted(page):
+    *_, last = page.fit("toy", "twin", Tinted(), {"splits": "all"}, collection=ME)
+    return last.artifact
+
+
+def asked(pixels, target=None) -> Question:
+    return Question("toy", pixels, target=target, collection=ME)
+
+
+def explained(page, question, **params):
+    *_, answer = page.explain(question, "twin", params)
+    return answer
+
+
+def literal_cosine(a, b) -> float:
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    return float((a * b).sum() / ((a * a).sum() ** 0.5 * (b * b).sum() ** 0.5))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("chunk", [3, 64, 1000])
+def test_similarities_are_those_of_the_formula_for_any_chunk(rng, monkeypatch, weighted, chunk):
+    monkeypatch.setattr(neighbours, "CHUNK", chunk)
+    vectors = rng.normal(size=(101, 7)).astype(np.float32)
+    query, weights = rng.normal(size=(2, 7)).astype(np.float32)
+    found = cosines(vectors, query, weights if weighted else None)
+    w = weights if weighted else np.ones(7)
+    wanted = [literal_cosine(v * w, query * w) for v in vectors]
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
+
+
+def test_a_channel_of_no_weight_does_not_count(rng):
+    vectors = rng.normal(size=(20, 4)).astype(np.float32)
+    query, weights = rng.normal(size=4).astype(np.float32), np.array([1, 2, 0, 1], np.float32)
+    loud = vectors.copy()
+    loud[:, 2] += 100 * rng.normal(size=20)
+    np.testing.assert_allclose(
+        cosines(vectors, query, weights), cosines(loud, query, weights), atol=1e-6
+    )
+
+
+def test_vectors_of_zeros_are_like_nothing():
+    assert cosines(np.zeros((2, 3), np.float16), np.ones(3, np.float32)).tolist() == [0, 0]
+    assert cosines(np.ones((2, 3), np.float16), np.zeros(3, np.float32)).tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("count", [1, 3, 50])
+def test_the_best_are_those_that_sorting_finds(rng, count):
+    values = rng.integers(0, 12, 200).astype(np.float32)  # many ties
+    allowed = rng.random(200) < 0.5
+    wanted = sorted(np.flatnonzero(allowed), key=lambda i: (-values[i], i))[:count]
+    assert best(values, allowed, count) == wanted
+
+
+def test_fewer_than_asked_is_fine():
+    assert best(np.zeros(3, np.float32), np.array([False, True, False]), 5) == [1]
+    assert best(np.zeros(3, np.float32), np.zeros(3, bool), 5) == []
+
+
+def test_faiss_finds_the_same_neighbours(rng):
+    pytest.importorskip("faiss")
+    vectors = rng.normal(size=(5000, 16)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    query = rng.normal(size=16).astype(np.float32)
+    where, found = shortlist(vectors, query, 50)
+    ours = cosines(vectors, query)
+    assert where.tolist() == best(ours, np.ones(5000, bool), 50)
+    np.testing.assert_allclose(found, ours[where], atol=1e-5)
+
+
+def test_faiss_is_asked_only_where_it_answers_the_same_question(monkeypatch):
+    pytest.importorskip("faiss")
+    million = neighbours.EXACT_LIMIT
+    assert not neighbours.searches_by_shortlist(million, weighted=False)
+    assert neighbours.searches_by_shortlist(million + 1, weighted=False)
+    assert not neighbours.searches_by_shortlist(million + 1, weighted=True)
+    monkeypatch.setattr(neighbours.importlib.util, "find_spec", lambda name: None)
+    assert not neighbours.searches_by_shortlist(million + 1, weighted=False)
+
+
+def test_a_mapped_gallery_is_searched_where_it_lies(tmp_path, rng):
+    vectors = rng.normal(size=(100_000, 8)).astype(np.float16)
+    (tmp_path / "v").write_bytes(vectors.tobytes())
+    mapped = np.memmap(tmp_path / "v", np.float16, "r", 0, vectors.shape)
+    query = vectors[77_777].astype(np.float32)
+    assert best(cosines(mapped, query), np.ones(len(vectors), bool), 1) == [77_777]
+
+
+def jpeg(pixels, quality):
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=quality)
+    return np.asarray(Image.open(buffer))
+
+
+def test_copies_are_known_and_other_pictures_are_not(rng):
+    scenes = [
+        np.asarray(
+            Image.fromarray(rng.integers(0, 256, (5, 7, 3), dtype=np.uint8)).resize((96, 64), 3)
+        )
+        for _ in range(30)
+    ]
+    tinies = np.stack([tiny(s) for s in scenes])
+    for i, scene in enumerate(scenes):
+        bigger = np.asarray(Image.fromarray(scene).resize((230, 150), 3))
+        for version in (jpeg(scene, 60), scene[:, ::-1], bigger):
+            assert np.flatnonzero(same_picture(tinies, tiny(version))).tolist() == [i]
+
+
+def test_the_query_and_its_copies_never_come_back(page, fitted):
+    data = Tinted()
+    for i in range(0, len(data.items), 7):
+        for pixels in (data.pixels(i), data.pixels(i)[:, ::-1].copy()):
+            keys = {e.key for e in explained(page, asked(pixels), count=12).result.items}
+            assert keys
+            assert data.items[i].key not in keys
+
+
+def test_groups_are_the_class_the_other_labels_and_the_other_predictions(page, fitted):
+    labels = np.asarray(fitted.arrays["labels"])
+    said = np.asarray(fitted.arrays["predicted"])
+    keys = fitted.facts["keys"]
+    for target in range(3):
+        question = asked(Tinted().pixels(4), target)
+        answer = explained(page, question, weighting="plain", count=3, matches=False)
+        groups: dict[str, list[str]] = {}
+        for item in answer.result.items:
+            groups.setdefault(item.group, []).append(item.key)
+        query = page.backbone("toy").embed(torch.from_numpy(question.pixels / 255).float()
+                                           .permute(2, 0, 1)[None])[0].numpy()  # fmt: skip
+        near = cosines(fitted.arrays["vectors"], query)
+        near[keys.index("tinted/4")] = -np.inf
+        name = Tinted.labels[target]
+        wanted = {
+            f"Nearest labelled {name}": labels == target,
+            "Nearest with another label": labels != target,
+            "Nearest that the network calls something else": said != target,
+        }
+        for heading, allowed in wanted.items():
+            found = [keys[i] for i in best(near, allowed & np.isfinite(near), 3)]
+            assert groups.get(heading, []) == found
+
+
+def test_values_are_what_the_captions_say_and_fall_within_a_group(page, fitted):
+    items = explained(page, asked(Tinted().pixels(5)), count=5).result.items
+    for a, b in zip(items, items[1:], strict=False):
+        assert a.group != b.group or a.value >= b.value
+    for item in items:
+        assert f"cosine {item.value:.3f}" in item.caption
+        i = fitted.facts["keys"].index(item.key)
+        assert item.caption.startswith(Tinted.labels[fitted.arrays["labels"][i]])
+        assert ("in training" in item.caption) == (fitted.facts["splits"][i] == "train")
+
+
+def test_weighting_uses_the_derivative_of_the_score(page, fitted):
+    question = asked(Tinted().pixels(6), 1)
+    net = page.backbone("toy")
+    x = torch.from_numpy(question.pixels / 255).float().permute(2, 0, 1)[None]
+    w = net.module.fc.weight[1].numpy()
+    near = [
+        literal_cosine(np.asarray(v, np.float64) * w, net.embed(x)[0].numpy() * w)
+        for v in fitted.arrays["vectors"]
+    ]
+    for item in explained(page, question).result.items:
+        assert item.value == pytest.approx(near[fitted.facts["keys"].index(item.key)], abs=1e-5)
+
+
+def test_a_written_gallery_serves_all_and_is_refused_for_other_weights(
+    page, fitted, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("WHYLENS_CHECKPOINTS", str(tmp_path))
+    page.fitted.write(REGISTRY.explainers["twin"], page.backbone("toy"), fitted)
+    assert (tmp_path / "GapNet" / "twin").is_dir()
+    everyone = replace(asked(Tinted().pixels(0)), collection="")
+    assert explained(page, everyone).result.items
+    other = wrap(seeded(GapNet(), 4), spec=plain_spec(32, 48), labels=Tinted.labels)
+    strange = Engine(REGISTRY, loader=lambda name, progress: other)
+    with pytest.raises(NeedsNotMet, match="GapNet/twin was made with other weights"):
+        explained(strange, everyone)
+
+
+def test_without_a_gallery_the_page_says_how_to_get_one(page):
+    with pytest.raises(NeedsNotMet, match=r"a gallery of training pictures.*whylens fit"):
+        explained(page, replace(asked(Tinted().pixels(0)), collection=""))
+
+
+def test_a_rare_class_keeps_all_it_has():
+    class Lopsided(Tinted):
+        items = tuple(
+            replace(item, label=2 if n < 4 else n % 2, split="train")
+            for n, item in enumerate(Tinted.items)
+        )
+
+    kept = chosen(Lopsided(), GalleryParams(limit=20))
+    labels = [Lopsided.items[i].label for i in kept]
+    assert [labels.count(c) for c in range(3)] == [8, 8, 4]
+
+
+def test_a_gallery_of_a_split_without_pictures_is_refused():
+    class Empty(Tinted):
+        items = tuple(replace(item, split="test") for item in Tinted.items)
+
+    with pytest.raises(BadInput, match="no pictures in train"):
+        chosen(Empty(), GalleryParams())
+
+
+def with_labels(fitted: Artifact, labels) -> Artifact:
+    changed = np.asarray(labels, np.int32)
+    return Artifact({**fitted.arrays, "labels": changed}, fitted.facts)
+
+
+def test_neighbours_that_disagree_make_the_hint(page, fitted):
+    explainer, net = REGISTRY.explainers["twin"], page.backbone("toy")
+    question = asked(Tinted().pixels(7), 0)
+    page.fitted.keep(explainer, net, ME, with_labels(fitted, np.zeros(54)))
+    assert explained(page, question).result.note.startswith("10 of the 10 nearest pictures")
+    page.fitted.keep(explainer, net, ME, with_labels(fitted, np.ones(54)))
+    note = explained(page, question).result.note
+    assert note.startswith("Look twice: only 0 of the 10")
+    assert "10 are labelled bee" in note
+
+
+def test_a_gallery_with_other_classes_goes_by_the_networks_word(page, fitted):
+    explainer, net = REGISTRY.explainers["twin"], page.backbone("toy")
+    facts = {**fitted.facts, "labels": ["oak", "elm", "fir"]}
+    page.fitted.keep(explainer, net, ME, Artifact(fitted.arrays, facts))
+    groups = {e.group for e in explained(page, asked(Tinted().pixels(8), 1)).result.items}
+    assert groups <= {
+        "Nearest that the network also calls bee",
+        "Nearest that the network calls something else",
+    }
+
+
+def test_a_planted_patch_is_matched_to_its_copy(rng):
+    here, there = rng.normal(size=(2, 16, 6, 9)).astype(np.float32)
+    mark = 4 * rng.normal(size=16).astype(np.float32)
+    here[:, 4, 7], there[:, 1, 2] = mark, mark
+    weights = np.sign(mark)
+    pairs = matched_cells(here, there, weights, 3)
+    assert pairs[0][:2] == ((4, 7), (1, 2))
+    assert pairs[0][2] == pytest.approx(1, abs=1e-5)
+    for k, (a, b, _) in enumerate(pairs):
+        for c, d, _ in pairs[k + 1 :]:
+            assert max(abs(a[0] - c[0]), abs(a[1] - c[1])) > 1
+            assert max(abs(b[0] - d[0]), abs(b[1] - d[1])) > 1
+
+
+def test_marks_lie_within_the_picture_and_around_their_cell():
+    for cell in [(0, 0), (5, 8), (2, 3)]:
+        mark = mark_of(cell, (6, 9), 1)
+        assert mark.left <= (cell[1] + 0.5) / 9 <= mark.right
+        assert mark.top <= (cell[0] + 0.5) / 6 <= mark.bottom
+
+
+def test_the_first_of_each_group_is_compared_patch_by_patch(page, fitted):
+    items = explained(page, asked(Tinted().pixels(9)), count=3).result.items
+    firsts = {}
+    for item in items:
+        firsts.setdefault(item.group, item)
+    for item in items:
+        assert (item.beside is not None) == (item is firsts[item.group])
+        if item.beside is not None:
+            assert [m.number for m in item.marks] == [m.number for m in item.beside.marks]
+            assert item.marks
+    alone = explained(page, asked(Tinted().pixels(9)), matches=False).result.items
+    assert all(item.beside is None and not item.marks for item in alone)
