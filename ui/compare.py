@@ -17,7 +17,6 @@ from core.results import Heatmap
 from ui import words
 from ui.panel import FAILED, Look, Question, offered
 from ui.session import QUIET, Session, said_to_visitor, visitor
-from ui.shelf import on_screen
 
 SLOT = "compare "
 RELATIVE = "Each map's own largest value"
@@ -202,7 +201,8 @@ def drawn(
         # One scale for the whole grid: where any map has counter-evidence, zero is in the middle
         # for all of them.
         used = Scale(-high if diverges else 0.0, high, heat.unit)
-        picture = session.shelf.picture(picture_of(on_screen(answer), style, scale=used))
+        small = session.shelf.on_screen(answer)
+        picture = session.shelf.picture(picture_of(small, style, scale=used))
         time = words.duration(answer.seconds)
         ready = "" if answer.finished else f" · {answer.fraction:.0%}"
         shown.append((picture, f"{answer.title} · {time}{ready}"))

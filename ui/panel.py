@@ -19,7 +19,6 @@ from core.results import Heatmap
 from ui import words
 from ui.controls import controls_of
 from ui.session import QUIET, Session, said_to_visitor, visitor
-from ui.shelf import on_screen
 
 FAILED = "That did not work; the message at the top right says why."
 
@@ -172,11 +171,11 @@ def drawn(answer: Explanation, style: Style, session: Session) -> tuple[Any, Any
     """
     match answer.result:
         case Heatmap() as heat:
-            small = on_screen(answer)
+            small = session.shelf.on_screen(answer)
             above = session.shelf.picture(picture_of(small, style))
             below = above
             if small.question.pixels is not None:
-                below = session.shelf.picture(Image.fromarray(small.question.pixels))
+                below = session.shelf.original(small.question.pixels)
             legend = words.legend(scale_of(heat), style, note=answer.reason)
             return gr.ImageSlider((below, above), visible=True), gr.Gallery(visible=False), legend
         case examples:
