@@ -193,14 +193,14 @@ def test_two_visitors_do_not_see_each_other(photo):
 def test_large_photos_are_shown_smaller_and_kept_whole():
     from core.answers import Question
     from core.render import Style, picture_of
-    from ui.shelf import SCREEN_SIDE, on_screen
+    from ui.shelf import SCREEN_SIDE, Shelf
 
     backbone = wrap(seeded(GapNet()), spec=plain_spec(32, 32))
     engine = Engine(loader=lambda name, progress: backbone)
     ramp = np.linspace(0, 255, 4000).astype(np.uint8)
     pixels = np.broadcast_to(ramp[None, :, None], (2000, 4000, 3)).copy()
     (answer,) = engine.explain(Question("toy", pixels), "grad-cam", {"signed": True})
-    small = on_screen(answer)
+    small = Shelf().on_screen(answer)
     assert small.question.pixels.shape == (SCREEN_SIDE // 2, SCREEN_SIDE, 3)
     whole = np.asarray(picture_of(answer, Style(opacity=1.0))).astype(int)
     shown = np.asarray(picture_of(small, Style(opacity=1.0))).astype(int)
@@ -209,3 +209,35 @@ def test_large_photos_are_shown_smaller_and_kept_whole():
     middle = shown[shown.shape[0] // 2, shown.shape[1] // 2]
     assert np.abs(whole[1000, 2000] - middle).max() <= 3
     assert reduced.ndim == 3
+
+
+@pytest.mark.parametrize("side", [300, 1600])
+def test_the_photo_is_shrunk_and_encoded_once_for_all_parts_of_an_answer(side, monkeypatch):
+    from pathlib import Path
+
+    from core.answers import Question
+    from ui import shelf as shelves
+
+    backbone = wrap(seeded(GapNet()), spec=plain_spec(32, 32))
+    engine = Engine(loader=lambda name, progress: backbone)
+    shelf, encoded, shrunk = shelves.Shelf(), [], []
+    picture, shrink = shelf.picture, shelves._shrunk
+    monkeypatch.setattr(shelf, "picture", lambda image: encoded.append(1) or picture(image))
+    monkeypatch.setattr(shelves, "_shrunk", lambda pixels: shrunk.append(1) or shrink(pixels))
+
+    def parts(value):
+        pixels = np.full((side, side, 3), value, np.uint8)
+        params = {"window": 8, "stride": 4}
+        answers = engine.explain(Question("t", pixels), "occlusion", params)
+        return [shelf.on_screen(answer) for answer in answers]
+
+    first = parts(90)
+    assert len(first) > 2
+    paths = {shelf.original(part.question.pixels) for part in first}
+    assert (len(paths), len(encoded), len(shrunk)) == (1, 1, int(side > shelves.SCREEN_SIDE))
+    other = {shelf.original(part.question.pixels) for part in parts(200)}
+    assert len(encoded) == 2
+    assert not other & paths
+    Path(*paths).unlink()
+    assert shelf.original(first[0].question.pixels) in paths
+    assert Path(*paths).is_file(), "what was swept out is written again"

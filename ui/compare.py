@@ -18,7 +18,6 @@ from core.tiles import sheet
 from ui import words
 from ui.panel import FAILED, Look, Question, offered
 from ui.session import QUIET, Session, said_to_visitor, visitor
-from ui.shelf import on_screen
 
 SLOT = "compare "
 RELATIVE = "Each map's own largest value"
@@ -206,7 +205,7 @@ def drawn(
             # One scale for the whole grid: where any map has counter-evidence, zero is in the
             # middle for all of them.
             used = Scale(-high if diverges else 0.0, high, heat.unit)
-            picture = picture_of(on_screen(answer), style, scale=used)
+            picture = picture_of(session.shelf.on_screen(answer), style, scale=used)
         else:
             picture = sheet(heat)
         time = words.duration(answer.seconds)

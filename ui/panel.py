@@ -9,7 +9,6 @@ from typing import Any
 
 import gradio as gr
 from gradio.components import Component
-from PIL import Image
 
 from core.answers import Explanation
 from core.bundle import bundle_files, zipped
@@ -20,7 +19,6 @@ from ui import words
 from ui.controls import controls_of
 from ui.fitting import build_edits, build_own_pictures, editable_items
 from ui.session import QUIET, Session, said_to_visitor, visitor
-from ui.shelf import on_screen
 from ui.tiles import tiles_html
 from ui.words import slug
 
@@ -178,11 +176,11 @@ def drawn(answer: Explanation, style: Style, session: Session) -> tuple[Any, Any
     """
     match answer.result:
         case Heatmap() as heat:
-            small = on_screen(answer)
+            small = session.shelf.on_screen(answer)
             above = session.shelf.picture(picture_of(small, style))
             below = above
             if small.question.pixels is not None:
-                below = session.shelf.picture(Image.fromarray(small.question.pixels))
+                below = session.shelf.original(small.question.pixels)
             legend = words.legend(scale_of(heat), style, note=answer.reason)
             return gr.ImageSlider((below, above), visible=True), gr.HTML(visible=False), legend
         case pictures:

@@ -15,7 +15,7 @@ from PIL import Image
 from core.answers import Explanation
 from core.atomic import write_atomically
 from core.cache import ByteLRU
-from core.images import Photo
+from core.images import Photo, Pixels
 from core.results import Heatmap
 from ui.photo_input import photo_at
 
@@ -34,13 +34,21 @@ class Shelf:
 
         Args:
             folder: Where pictures are written; by default a private temporary one.
-            bytes_kept: Budget of answers, and again of photos.
+            bytes_kept: Budget of answers, and again of photos, and of their small copies.
         """
         self._own = tempfile.TemporaryDirectory(prefix="whylens-")  # removed with the process
         self.folder = folder or Path(self._own.name)
         self._answers: ByteLRU[tuple[str, str], Explanation] = ByteLRU(bytes_kept, _weight)
         self._photos: ByteLRU[tuple[str, int], Photo] = ByteLRU(
             bytes_kept, lambda photo: photo.pixels.nbytes
+        )
+        # By the id of the pixels that they were made of, which lie beside them: an id in use is
+        # no other array's.
+        self._small: ByteLRU[int, tuple[Pixels, Pixels]] = ByteLRU(
+            bytes_kept, lambda pair: pair[0].nbytes + pair[1].nbytes
+        )
+        self._originals: ByteLRU[int, tuple[Pixels, str]] = ByteLRU(
+            bytes_kept, lambda pair: pair[0].nbytes
         )
 
     def photo(self, path: str | None) -> Photo:
@@ -63,6 +71,42 @@ class Shelf:
         for key in self._answers.kept():
             if key[0] == visitor:
                 self._answers.forget(key)
+
+    def on_screen(self, answer: Explanation) -> Explanation:
+        """Return the answer for a photo no larger than a screen; downloads keep the full size.
+
+        Args:
+            answer: Any answer; one for a small photo or a signal comes back as it is.
+        """
+        pixels, view = answer.question.pixels, answer.view
+        if pixels is None or view is None or max(pixels.shape[:2]) <= SCREEN_SIDE:
+            return answer
+        # A long answer comes in many parts, all of the same photo.
+        _, smaller = self._small.get(id(pixels), lambda: (pixels, _shrunk(pixels)))
+        height, width = smaller.shape[:2]
+        resized = replace(
+            view,
+            original=(width, height),
+            scale_x=view.scale_x * pixels.shape[1] / width,
+            scale_y=view.scale_y * pixels.shape[0] / height,
+        )
+        return replace(answer, question=replace(answer.question, pixels=smaller), view=resized)
+
+    def original(self, pixels: Pixels) -> str:
+        """Return the path of a photo's picture, encoded once for all parts of an answer.
+
+        Args:
+            pixels: (H, W, 3) that nobody writes to.
+        """
+
+        def made() -> tuple[Pixels, str]:
+            return pixels, self.picture(Image.fromarray(pixels))
+
+        _, path = self._originals.get(id(pixels), made)
+        if not Path(path).is_file():  # swept out meanwhile
+            self._originals.forget(id(pixels))
+            _, path = self._originals.get(id(pixels), made)
+        return path
 
     def picture(self, image: Image.Image) -> str:
         """Return the path of a picture, named after its content and written whole."""
@@ -101,23 +145,8 @@ def _weight(answer: Explanation) -> int:
     return (0 if pixels is None else pixels.nbytes) + values + 1000
 
 
-def on_screen(answer: Explanation) -> Explanation:
-    """Return the answer for a photo no larger than a screen; the download keeps the full size.
-
-    Args:
-        answer: Any answer; one for a small photo or a signal comes back as it is.
-    """
-    pixels, view = answer.question.pixels, answer.view
-    if pixels is None or view is None or max(pixels.shape[:2]) <= SCREEN_SIDE:
-        return answer
+def _shrunk(pixels: Pixels) -> Pixels:
     height, width = pixels.shape[:2]
     share = SCREEN_SIDE / max(width, height)
     size = max(1, round(width * share)), max(1, round(height * share))
-    smaller = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))
-    resized = replace(
-        view,
-        original=size,
-        scale_x=view.scale_x * width / size[0],
-        scale_y=view.scale_y * height / size[1],
-    )
-    return replace(answer, question=replace(answer.question, pixels=smaller), view=resized)
+    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from core.models.graphs import traced
-from core.models.reach import Region, Span, overlap, united, whole
+from core.models.reach import Kernel, Region, Span, overlap, united, whole
 from core.models.steps import (
     Global,
     Pointwise,
@@ -76,7 +76,7 @@ class LocalNetwork:
         if node in self.fixed or len(self.shapes.get(node, ())) != 4:
             return False
         return any(
-            not isinstance(self.steps[user], Pointwise | ShapeOnly)
+            not _cell_by_cell(self.steps[user])
             or len([n for n in user.all_input_nodes if n not in self.fixed]) > 1
             for user in node.users
         )
@@ -255,6 +255,12 @@ class _Partly(fx.Interpreter):
             to, of = _both(windows, [(span.starts[i], span.length) for span in held])
             out[i][to] = patch[i][of]
         return out
+
+
+def _cell_by_cell(step: Step) -> bool:
+    if isinstance(step, Windowed):
+        return step.kernels == (Kernel(), Kernel())
+    return isinstance(step, Pointwise | ShapeOnly)
 
 
 def _both(
