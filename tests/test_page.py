@@ -129,9 +129,12 @@ def test_every_explainer_is_an_endpoint_with_named_parameters(client, photo, nam
     names = [p["parameter_name"] for p in told["parameters"]]
     fields = list(load_registry().explainer(name).Params.model_fields)
     assert names[-len(fields) :] == fields or not fields
-    got = client.predict(
-        photo=gradio_client.handle_file(photo), **QUESTION, **LOOK, api_name=f"/{slug(name)}"
-    )
+    asked = {"photo": gradio_client.handle_file(photo), **QUESTION, **LOOK}
+    if load_registry().explainer(name).fitted:  # to what, this model's folder does not say
+        with pytest.raises(Exception, match="whylens fit"):
+            client.predict(**asked, api_name=f"/{slug(name)}")
+        return
+    got = client.predict(**asked, api_name=f"/{slug(name)}")
     assert str(got[-1]).startswith("Done")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -178,7 +179,7 @@ def test_groups_are_the_class_the_other_labels_and_the_other_predictions(page, f
 
 def test_values_are_what_the_captions_say_and_fall_within_a_group(page, fitted):
     items = explained(page, asked(Tinted().pixels(5)), count=5).result.items
-    for a, b in zip(items, items[1:], strict=False):
+    for a, b in pairwise(items):
         assert a.group != b.group or a.value >= b.value
     for item in items:
         assert f"cosine {item.value:.3f}" in item.caption

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 from core.datasets.dataset import Dataset
 from core.errors import BadInput, shown
 
-WORLDS = ("breed", "genuine")
+WORLDS: tuple[Literal["breed", "genuine"], ...] = ("breed", "genuine")
 
 
 def dataset_named(text: str, *, progress: Callable[[float, str], None] | None = None) -> Dataset:
@@ -26,13 +27,13 @@ def dataset_named(text: str, *, progress: Callable[[float, str], None] | None = 
     """
     prefix, colon, world = text.partition(":")
     if colon and prefix == "painted-cats":
-        if world not in WORLDS:
-            known = " and ".join(f"painted-cats:{name}" for name in WORLDS)
-            raise BadInput(f"There is no painted world {shown(world)}; there are {known}.")
         from core.datasets.painted_cats import PaintedCats
 
-        painted: Dataset = PaintedCats(world)
-        return painted
+        for known in WORLDS:
+            if world == known:
+                return PaintedCats(known)
+        offered = " and ".join(f"painted-cats:{known}" for known in WORLDS)
+        raise BadInput(f"There is no painted world {shown(world)}; there are {offered}.")
     path = Path(text)
     if path.suffix == ".npz":
         from core.datasets.archive import ImageArchive

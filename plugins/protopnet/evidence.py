@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from plugins.protopnet.similarity import Metric, similarities
+from plugins.protopnet.similarity import Metric, cosine_maps, similarities, whitened
 
 if TYPE_CHECKING:
     from core import Backbone, Subject
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 # Side of the patch as a share of the view's, and how many other places it is compared with.
 SIDE = 0.25
 OTHERS = 8
+_SHARP = 20.0
 
 Box = tuple[int, int, int, int]
 
@@ -52,23 +53,27 @@ def seen_by(subject: Subject, metric: Metric, prototype: int) -> Seen:
     backbone = subject.trace.backbone
     empty = subject.filled("blur")
     leaf = subject.x.clone().requires_grad_()
+    mine = metric.patches[metric.member == prototype]
     with torch.enable_grad():
-        value = similarities(backbone.features(leaf).map, metric)[0, prototype]
-        (gradient,) = torch.autograd.grad(value, leaf)
+        white = whitened(backbone.features(leaf).map, metric.mean, metric.whiten)
+        # A soft maximum: places that would take over when the best is covered count as well.
+        soft = (_SHARP * cosine_maps(white, metric.turn, mine)).flatten().logsumexp(0)
+        (gradient,) = torch.autograd.grad(soft, leaf)
+    value = float(similarities(subject.features, metric)[0, prototype])
     worth = (gradient * (subject.x - empty)).sum(1)[0].abs()
     height, width = subject.size
     tall, wide = max(1, round(SIDE * height)), max(1, round(SIDE * width))
     mass = functional.avg_pool2d(worth[None, None], (tall, wide), stride=1)[0, 0]
-    top, left = divmod(int(mass.argmax()), mass.shape[1])
+    # Several boxes may hold all of it: the one in their middle.
+    rows, columns = torch.nonzero(mass >= 0.999 * mass.max(), as_tuple=True)
+    top, left = round(float(rows.float().mean())), round(float(columns.float().mean()))
     boxes = [(top, left, top + tall, left + wide)]
     generator = subject.generator()
     for _ in range(OTHERS):
         y = int(torch.randint(height - tall + 1, (1,), generator=generator))
         x = int(torch.randint(width - wide + 1, (1,), generator=generator))
         boxes.append((y, x, y + tall, x + wide))
-    falls = (
-        float(value.detach()) - _covered(backbone, subject.x, empty, metric, boxes)[:, prototype]
-    )
+    falls = value - _covered(backbone, subject.x, empty, metric, boxes)[:, prototype]
     return Seen(boxes[0], float(falls[0]), float(falls[1:].mean()))
 
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from core import Artifact, BadInput, Fitting, inputs_of, packed_pictures, view_pixels
-from plugins.protopnet.head import Head, chosen_penalty, solved
+from plugins.protopnet.head import PENALTIES, Head, chosen_penalty, solved
 from plugins.protopnet.quality import part_quality, sparsity
 from plugins.protopnet.reading import Labels, Split, features_of, splits_of, varied_of
 from plugins.protopnet.similarity import Metric, similarities, whitened
@@ -48,6 +48,7 @@ class PrototypeParams(BaseModel):
         directions: Dimensions of the whitened space.
         versions: Augmented versions of each picture.
         steps: Updates before the first projection.
+        penalty: Of the head's weights; 0 takes the sparsest within one standard error of the best.
         seed: Of everything random.
     """
 
@@ -58,6 +59,7 @@ class PrototypeParams(BaseModel):
     directions: int = Field(64, ge=2, le=512)
     versions: int = Field(3, ge=0, le=16)
     steps: int = Field(300, ge=1, le=5000)
+    penalty: float = Field(0.0, ge=0, le=1)
     seed: int = 0
 
 
@@ -105,7 +107,7 @@ def prototypes(dataset: Dataset, backbone: Backbone, params: PrototypeParams) ->
         after = _quick_accuracy(cache, held, val, moved, torch.from_numpy(owners))
         if after > best[0]:
             best = (after, moved, torch.from_numpy(owners))
-            kept = sources, before, own, other
+            kept = sources, before
         # The gate: near enough, and little lost by moving onto real patches.
         if own > other and after >= before - TOLERATED_LOSS:
             break
@@ -113,14 +115,21 @@ def prototypes(dataset: Dataset, backbone: Backbone, params: PrototypeParams) ->
         if tried > RETRIES:
             break
     after, metric, owner = best
-    sources, before, own, other = kept
+    sources, before = kept
     owners = owner.numpy()
 
     yield Fitting(0.9, "solving the head")
     sims = cached_similarities(plain, metric).numpy().astype(np.float64)
     sims_val = cached_similarities(held, metric).numpy().astype(np.float64)
-    penalty = chosen_penalty(sims, train.labels, owners, classes, seed=params.seed)
-    head = solved(sims, train.labels, owners, classes, penalty)
+    head = _head(sims, train.labels, owners, classes, params)
+    penalty = head.penalty
+    # Prototypes of which the sparse head makes no use explain nothing.
+    used = _used(head, owners, classes)
+    head = Head(head.weight[:, used], head.bias, penalty)
+    sims, sims_val, owners = sims[:, used], sims_val[:, used], owners[used]
+    metric = metric.keeping([int(i) for i in used], list(range(len(used))))
+    sources = [sources[i] for i in used]
+    own, other = ready(cache, metric, torch.from_numpy(owners))
     report = {
         "validation_accuracy": head.accuracy(sims_val, val.labels),
         "validation_accuracy_before_projection": before,
@@ -182,6 +191,38 @@ def _quick_accuracy(cache: Cache, held: Tensor, val: Split, metric: Metric, owne
     sims_val = cached_similarities(held, metric).numpy().astype(np.float64)
     head = solved(sims, cache.labels.numpy(), owner.numpy(), cache.classes, 0.003, steps=300)
     return head.accuracy(sims_val, val.labels)
+
+
+def _head(
+    sims: npt.NDArray[np.float64],
+    labels: Labels,
+    owner: Labels,
+    classes: int,
+    params: PrototypeParams,
+) -> Head:
+    if params.penalty:
+        return solved(sims, labels, owner, classes, params.penalty)
+    chosen = chosen_penalty(sims, labels, owner, classes, seed=params.seed)
+    own = owner[None] == np.arange(classes)[:, None]
+    head = None
+    # A class that is only ever told by what it is not explains nothing: weaker penalties, until
+    # every class has a prototype that speaks for it.
+    for penalty in (p for p in PENALTIES if p <= chosen):
+        head = solved(sims, labels, owner, classes, penalty, start=head)
+        if ((head.weight > 1e-9) & own).any(1).all():
+            break
+    assert head is not None  # noqa: S101 - the chosen penalty is one of them
+    return head
+
+
+def _used(head: Head, owner: Labels, classes: int) -> Labels:
+    weight = np.abs(head.weight)
+    used = weight.max(0) > 1e-9
+    for c in range(classes):  # a class keeps one in any case; the alarms judge whether it is enough
+        mine = np.flatnonzero(owner == c)
+        if len(mine) and not used[mine].any():
+            used[mine[0]] = True
+    return np.flatnonzero(used)
 
 
 def _alarms(

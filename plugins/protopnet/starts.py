@@ -59,14 +59,17 @@ def probe(vectors: Array, labels: Labels, classes: int, *, decay: float = 1e-2) 
     return np.asarray(answer.x.reshape(classes, -1), np.float32)
 
 
-def telling_patches(white: Array, weights: Array, label: int, share: float = 0.1) -> Array:
+def telling_patches(white: Array, weights: Array, label: int, share: float = 0.05) -> Array:
     """Return (n, D): the patches of a class's pictures that speak most for it against all others.
+
+    Only patches that speak at least half as loudly as their picture's best: a patch of background
+    that leans to a class by chance is not where a prototype should begin.
 
     Args:
         white: (N, D, L) whitened patches of the pictures of one class.
         weights: (C, D + 1) a linear probe of the mean patch.
         label: The class.
-        share: Of the patches of each picture.
+        share: Of the patches of each picture, at most.
     """
     scores = np.einsum("cd,ndl->ncl", weights[:, :-1], white) + weights[:, -1][None, :, None]
     others = np.delete(scores, label, axis=1).max(1)
@@ -74,9 +77,10 @@ def telling_patches(white: Array, weights: Array, label: int, share: float = 0.1
     kept = max(1, round(share * white.shape[2]))
     best = np.argsort(-margin, axis=1)[:, :kept]
     rows = np.arange(len(white))[:, None]
-    speaking = margin[rows, best] > 0
+    loud = margin[rows, best]
+    speaking = (loud > 0) & (loud >= 0.5 * loud[:, :1])
     patches = white.transpose(0, 2, 1)[rows, best]
-    return np.asarray(patches[speaking] if speaking.any() else patches.reshape(-1, white.shape[1]))
+    return np.asarray(patches[speaking] if speaking.any() else patches[:, 0])
 
 
 def spherical_centres(patches: Array, count: int, *, seed: int, rounds: int = 30) -> Array:
