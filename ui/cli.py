@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ui.cli_fit import fit
 from ui.cli_train import INTERRUPTED, train
 
 if TYPE_CHECKING:
@@ -189,6 +190,7 @@ def _params(engine: Engine, names: list[str], given: list[str]) -> dict[str, dic
 
 
 app.command()(train)
+app.command()(fit)
 
 
 @app.command()

@@ -1,0 +1,73 @@
+"""The command `whylens fit`. Nothing heavy is imported before it runs: help must be instant."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def fit(
+    model: Annotated[str, typer.Argument(help="The model whose decisions will be explained.")],
+    data: Annotated[
+        str,
+        typer.Argument(
+            help="A folder with a subfolder per class, a .npz archive, painted-cats:breed or "
+            "painted-cats:genuine."
+        ),
+    ],
+    method: Annotated[
+        str | None,
+        typer.Option(help="Methods joined by commas; default: all that rest on pictures."),
+    ] = None,
+    param: Annotated[list[str] | None, typer.Option(help="Parameter as name=value.")] = None,
+) -> None:
+    """Fit methods that rest on labelled pictures, and keep the outcome beside the checkpoint."""
+    from core.errors import CoreError
+
+    try:
+        _run(model, data, method, param or [])
+    except CoreError as exc:
+        typer.echo(f"whylens: {exc}", err=True)
+        raise typer.Exit(1) from exc
+
+
+def _run(model: str, data: str, method: str | None, param: list[str]) -> None:
+    from rich.console import Console
+    from rich.progress import Progress, TimeRemainingColumn
+
+    from core.datasets.named import dataset_named
+    from core.engine import Engine
+    from core.errors import InvalidParameter
+
+    engine = Engine()
+    fitted = [name for name, e in engine.registry.explainers.items() if e.fitted]
+    names = [n.strip() for n in method.split(",") if n.strip()] if method else fitted
+    schemas = {n: engine.registry.explainer(n).FitParams.model_fields for n in names}
+    given: dict[str, str] = {}
+    for text in param:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise InvalidParameter(f"--param takes name=value, not {text!r}.")
+        if not any(key in fields for fields in schemas.values()):
+            known = sorted({field for fields in schemas.values() for field in fields})
+            raise InvalidParameter(f"There is no parameter {key!r}; there are {', '.join(known)}.")
+        given[key] = value
+    console = Console(stderr=True)
+    columns = Progress.get_default_columns()[:-1]
+    with Progress(*columns, TimeRemainingColumn(), console=console) as bar:
+        loading = bar.add_task("reading pictures", total=1)
+        dataset = dataset_named(
+            data, progress=lambda f, said: bar.update(loading, completed=f, description=said)
+        )
+        bar.update(loading, completed=1)
+        for name in names:
+            task = bar.add_task(name, total=1)
+            mine = {k: v for k, v in given.items() if k in schemas[name]}
+            for step in engine.fit(model, name, dataset, mine):
+                bar.update(task, completed=step.fraction, description=f"{name}: {step.said}")
+                if step.artifact is not None:
+                    report = step.artifact.facts.get("report", {})
+                    for key, value in report.items():
+                        typer.echo(f"{name}: {key} {value}")
+    typer.echo(f"{model}: {', '.join(names)}")
