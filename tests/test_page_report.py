@@ -22,7 +22,7 @@ from ui import report, report_html
 from ui.session import Session
 from ui.shelf import Shelf
 
-PAYLOAD = "<img src=x onerror='window.harmed=1'>"
+PAYLOAD = "<img src=x onerror='window.harmed=1'>${window.harmed=1}{{value}}"
 
 
 class Mislabelled(Colours):
@@ -63,7 +63,7 @@ def value(update):
 
 
 def test_figures_and_classes_are_on_the_tab(place):
-    notice, body, head, split, grid, classes, *_ = report._of_model("a-colours")
+    notice, body, head, split, grid, classes, *_ = report._of_model(report.BY_COMMAND, "a-colours")
     assert not notice.visible
     assert body.visible
     assert [choice for _, choice in split.choices] == ["test", "val"]
@@ -81,7 +81,7 @@ def test_figures_and_classes_are_on_the_tab(place):
 
 def test_without_a_report_the_tab_says_how_to_get_one(place):
     for name in ("toy", "resnet18.a1_in1k", "", None):
-        notice, body, *rest = report._of_model(name)
+        notice, body, *rest = report._of_model(report.BY_COMMAND, name)
         assert "whylens train" in value(notice)
         assert not body.visible
         assert len(rest) == 8
@@ -91,7 +91,7 @@ def test_a_damaged_report_is_words(place, monkeypatch, tmp_path):
     shutil.copytree(place / "a-colours", tmp_path / "broken")
     (tmp_path / "broken" / "report.json").write_text('{"name": "x"}')
     monkeypatch.setenv("WHYLENS_CHECKPOINTS", str(tmp_path))
-    notice, body, *_ = report._of_model("broken")
+    notice, body, *_ = report._of_model(report.BY_COMMAND, "broken")
     assert "is damaged" in value(notice)
     assert not body.visible
 
@@ -104,7 +104,7 @@ def test_a_cell_shows_its_mistakes_with_ids_and_a_diagonal_one_says_why_not(plac
     kept = {i.key for i in read_report(place / "a-colours").wrong("test")}
     captions = [item["caption"] for item in gallery.value]
     assert len(captions) == 2
-    assert all(re.fullmatch(r"test-0-\d · \d+%", c) and c.split(" ")[0] in kept for c in captions)
+    assert all(re.fullmatch(r"\d+% · test-0-\d", c) and c.split(" ")[2] in kept for c in captions)
     _, _, said, gallery = chosen("a-colours", "test", SimpleNamespace(cell="1-1"))
     assert "Only the pictures of mistakes are kept" in said
     assert not gallery.visible
@@ -159,6 +159,12 @@ def test_clicks_lead_from_a_cell_to_a_mistake_to_its_maps(place):
             page.locator("#report-mistakes button img").first.click()
             expect(status(page, "report")).to_have_value(re.compile("photo on the left now"))
             expect(page.locator("#photo img")).to_be_visible()
+            before = page.locator("#photo img").get_attribute("src")
+            page.locator("#report-matrix [data-cell='1-0']").click()
+            expect(status(page, "report")).to_have_value(re.compile("are taken for red"))
+            page.locator("#report-mistakes button img").first.click()
+            expect(page.locator("#photo img")).not_to_have_attribute("src", before)
+            expect(page.locator("#target input")).to_have_value("red (0)")
             expect(page.locator("#predictions")).to_contain_text("%", timeout=PATIENCE)
             done = re.compile("^Done")
             open_tab(page, "Compare")

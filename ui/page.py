@@ -122,6 +122,7 @@ def _look() -> Look:
 def _right(session: Session, question: Question, look: Look, *, public: bool) -> dict[str, Any]:
     registry = session.engine.registry
     training: Training | None = None
+    trainable = training_allowed(public=public)
     panels: dict[str, Panel] = {}
 
     def method_tab(explainer: Explainer[Any]) -> None:
@@ -144,8 +145,8 @@ def _right(session: Session, question: Question, look: Look, *, public: bool) ->
                     for explainer in members:
                         method_tab(explainer)
         with gr.Tab("Model report", id=REPORT, elem_id="tab-report"):
-            report = build_report(session, question)
-        if training_allowed(public=public):
+            report = build_report(session, question, trainable=trainable)
+        if trainable:
             with gr.Tab("Your folder", id=TRAIN, elem_id="tab-train"):
                 training = build_training(session, question, local=not is_public(public=public))
         with gr.Tab("Plugins", id=PLUGINS, elem_id="tab-plugins"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -30,6 +31,8 @@ from ui.session import QUIET, Session, said_to_visitor
 
 MOST_SHOWN = 48
 CHOOSE = "Choose a cell of the matrix, or two classes below it."
+BY_TAB = "Train one on pictures of your own on the tab Your folder."
+BY_COMMAND = "Train one on pictures of your own with the command whylens train."
 # The grid's cells are buttons: a mouse, a finger and the keyboard all end in a click.
 CELL_JS = """element.addEventListener('click', event => {
   const cell = event.target.closest('[data-cell]');
@@ -52,26 +55,33 @@ class Report:
     on_model: Callable[[str | None], Any]
 
 
-def build_report(session: Session, question: Question) -> Report:
+def build_report(session: Session, question: Question, *, trainable: bool) -> Report:
     """Return the Model report tab, drawn into the open tab and wired.
 
     Args:
         session: Engine and shelf.
         question: The left side; a mistake that is chosen becomes its photo.
+        trainable: Whether the page has a tab to train on.
     """
+    way = BY_TAB if trainable else BY_COMMAND
     notice = gr.HTML(words.banner("No model is loaded yet."), elem_id="report-notice")
     with gr.Column(visible=False, elem_id="report-body") as body:
         head = gr.HTML("", elem_id="report-headline")
         split = gr.Radio([], label="Figures on", elem_id="report-split")
         grid = gr.HTML("", elem_id="report-matrix", js_on_load=CELL_JS)
         with gr.Row():
-            truth = gr.Dropdown([], label="Pictures of", elem_id="report-is", interactive=True)
-            taken = gr.Dropdown([], label="taken for", elem_id="report-taken", interactive=True)
+            truth = gr.Dropdown(
+                [], label="Pictures of", elem_id="report-is", interactive=True, min_width=240
+            )
+            taken = gr.Dropdown(
+                [], label="taken for", elem_id="report-taken", interactive=True, min_width=240
+            )
         said = gr.Textbox(CHOOSE, label="Mistakes", elem_id="report-status", max_lines=4)
         gallery = gr.Gallery(
-            label="Mistakes, the surest first: choose one to explain it",
+            label="Mistakes",
+            show_label=False,
             elem_id="report-mistakes",
-            columns=6,
+            columns=5,
             height="auto",
             object_fit="cover",
             allow_preview=False,
@@ -88,10 +98,10 @@ def build_report(session: Session, question: Question) -> Report:
     gallery.select(
         _loaded(session), asked, [question.photo, question.target, question.versus, said], **QUIET
     )
-    return Report([notice, body, head, split, *on_split], _of_model)
+    return Report([notice, body, head, split, *on_split], partial(_of_model, way))
 
 
-def _of_model(model: str | None) -> Any:
+def _of_model(way: str, model: str | None) -> Any:
     report, why = None, ""
     try:
         folder = checkpoint_folders().get(model or "")
@@ -99,10 +109,8 @@ def _of_model(model: str | None) -> Any:
     except CoreError as exc:
         why = str(exc)
     if report is None:
-        said = why or (
-            "There is no report of this model: only networks that were trained here have one. "
-            "Train one on your own pictures with `whylens train`, or on the tab Your folder where "
-            "this page has it."
+        said = (
+            why or f"There is no report of this model: only networks trained here have one. {way}"
         )
         skipped = [gr.skip()] * 8
         return gr.HTML(words.banner(said), visible=True), Column(visible=False), *skipped
@@ -177,7 +185,7 @@ def _mistakes(session: Session) -> Callable[..., Any]:
                 return told, empty
             pictures = mistake_pictures(folder, [item.key for item in kept])
             files = [
-                (_file(session, pictures[item.key]), f"{item.key} · {item.probability:.0%}")
+                (_file(session, pictures[item.key]), f"{item.probability:.0%} · {item.key}")
                 for item in kept
             ]
             return told, gr.Gallery(files, visible=True, selected_index=None)
@@ -208,7 +216,7 @@ def _told(
     if not kept:
         return f"{said}; none of them is kept.", []
     shown = "" if len(kept) == count else f"; {len(kept)} of them are kept"
-    return f"{said}{shown}. Choose one to explain it.", kept
+    return f"{said}{shown}, the surest first. Choose one to explain it.", kept
 
 
 def _file(session: Session, pixels: Any) -> str:

@@ -103,7 +103,9 @@ def build_training(session: Session, question: Question, *, local: bool) -> Trai
     )
     upload, folder = _pictures(local=local)
     with gr.Row():
-        name = gr.Textbox(label="Name of the new model", elem_id="train-name", max_lines=1)
+        name = gr.Textbox(
+            label="Name of the new model", elem_id="train-name", max_lines=1, min_width=240
+        )
         backbone = gr.Dropdown(
             list(BACKBONES),
             value=BACKBONES[0],
@@ -111,6 +113,7 @@ def build_training(session: Session, question: Question, *, local: bool) -> Trai
             info="Choose, or type any timm name",
             allow_custom_value=True,
             elem_id="train-backbone",
+            min_width=240,
         )
     start = gr.Radio(STARTS, value=PRETRAINED, label="Start from", elem_id="train-start")
     mode = gr.Radio(MODES, value="head-then-full", label="What to train", elem_id="train-mode")
@@ -148,11 +151,11 @@ def build_training(session: Session, question: Question, *, local: bool) -> Trai
 def _pictures(*, local: bool) -> tuple[Component, Component]:
     with gr.Row():
         upload = gr.File(
-            label="ZIP with one folder per class",
+            label="ZIP with a folder per class, up to 12 MB",
             file_types=[".zip"],
             type="filepath",
             elem_id="train-zip",
-            height=130,
+            height=160,
         )
         folder = gr.Textbox(
             label="Or a folder of this computer",
@@ -160,6 +163,7 @@ def _pictures(*, local: bool) -> tuple[Component, Component]:
             elem_id="train-folder",
             max_lines=1,
             visible=local,
+            min_width=240,
         )
     return upload, folder
 
