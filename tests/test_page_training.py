@@ -201,6 +201,18 @@ def test_stopped_before_anything_was_learnt_leaves_nothing(place):
     assert place_for("m") == place / "m"
 
 
+def test_a_slow_screen_gets_the_newest_and_every_epoch(place):
+    recipe = SLOW.model_copy(update={"epochs": 3})
+    workshop = Workshop()
+    steps = workshop.run("me", lambda tell: Colours(), recipe, place / "m", lambda _: iter(()))
+    next(steps)
+    workshop._running.thread.join(60)
+    rest = list(steps)
+    ended = [step.epoch for step in rest if "val_accuracy" in step.figures and step.fraction < 1]
+    assert ended == [1, 2, 3]
+    assert rest[-1].fraction == 1.0
+
+
 def test_a_set_is_split_by_class_with_copies_together(packed):
     *_, pictures = pictures_in_zip(training.Path(packed))
     work = resplit(pictures)

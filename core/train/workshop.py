@@ -9,6 +9,7 @@ from __future__ import annotations
 import queue
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from core.train.steps import Step
 
 Tell = Callable[[float, str], None]
 Reader = Callable[[Tell], Dataset]
+_EVERY = 0.1  # seconds between two signs of life while pictures are read
 _PATIENCE = 0.5  # seconds after which a silent training is looked at again
 
 
@@ -140,10 +142,12 @@ class _Run:
     ) -> None:
         self.owner, self.read, self.recipe, self.out, self.then = owner, read, recipe, out, then
         self.stop, self.left = threading.Event(), False
+        self.when = 0.0  # of the last sign of life while pictures are read
         self.said: queue.SimpleQueue[Step | Exception | None] = queue.SimpleQueue()
         self.thread = threading.Thread(target=self._work, name="whylens-training", daemon=True)
 
     def told(self) -> Iterator[Step]:
+        last = ""
         while True:
             try:
                 step = self.said.get(timeout=_PATIENCE)
@@ -153,6 +157,12 @@ class _Run:
                 return
             if isinstance(step, Exception):
                 raise step
+            # A screen that is slower than the work shall not lag behind it: of signs of life that
+            # say the same, only the newest counts.
+            told = step.said == last and step.figures.keys() <= {"loss"}
+            if told and not self.said.empty():
+                continue
+            last = step.said
             yield step
 
     def _work(self) -> None:
@@ -192,6 +202,8 @@ class _Run:
             close()
 
     def _tell(self, share: float, said: str) -> None:
-        self.said.put(Step(share, said))
+        if time.monotonic() - self.when >= _EVERY:
+            self.when = time.monotonic()
+            self.said.put(Step(share, said))
         if self.stop.is_set():
             raise _Stopped
