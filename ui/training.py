@@ -196,7 +196,8 @@ def _trainer(session: Session, workshop: Workshop, *, local: bool) -> Callable[.
                     lines.append(step.said)
                 shown = gr.Textbox("\n".join(lines), visible=bool(lines))
                 yield _told(step), shown, gr.skip()
-            yield _ended(out), gr.skip(), gr.Dropdown(model_choices(), value=called)
+            shown = gr.Textbox("\n".join(lines), visible=True)
+            yield _ended(out), shown, gr.Dropdown(model_choices(), value=called)
 
     return trained
 
