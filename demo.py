@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import os
 import signal
@@ -67,7 +68,14 @@ def main(host: str = "127.0.0.1", port: int | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     signal.signal(signal.SIGTERM, _as_interrupt)
-    launch(build_page(Engine()), host=host, port=port)
+    launch(build_page(Engine(), public=not _is_loopback(host)), host=host, port=port)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _as_interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001

@@ -63,13 +63,15 @@ def tabs_of(page) -> list[list[str]]:
 
 def test_a_tab_per_explainer_between_compare_and_plugins():
     page = build_page(Engine(registry_of(fake(1), fake(2))))
-    assert tabs_of(page) == [["Compare", "Fake 1", "Fake 2", "Plugins"]]
+    assert tabs_of(page) == [
+        ["Compare", "Fake 1", "Fake 2", "Model report", "Your folder", "Plugins"]
+    ]
 
 
 def test_more_than_eight_are_grouped_by_family():
     many = [fake(n, "Odd" if n % 2 else "Even") for n in range(1, 10)]
     outer, *inner = tabs_of(build_page(Engine(registry_of(*many))))
-    assert outer == ["Compare", "Even", "Odd", "Plugins"]
+    assert outer == ["Compare", "Even", "Odd", "Model report", "Your folder", "Plugins"]
     assert inner == [
         [f"Fake {n}" for n in (2, 4, 6, 8)],
         [f"Fake {n}" for n in (1, 3, 5, 7, 9)],

@@ -13,24 +13,27 @@ from core.explainer import Explainer
 from core.registry import Registry
 from core.render import colour_names
 from ui import words
-from ui.compare import Compare, build_compare
+from ui.compare import build_compare
 from ui.panel import Look, Panel, Question, build_panel
 from ui.photo_input import photo_input
+from ui.report import build_report
 from ui.session import PREDICTED, QUANTITIES, RUNNER_UP, Session, model_choices
 from ui.shelf import Shelf
-from ui.wiring import COMPARE, PLUGINS, Left, Parts, wire
+from ui.training import Training, build_training, is_public, training_allowed
+from ui.wiring import COMPARE, PLUGINS, REPORT, TRAIN, Left, Parts, wire
 from ui.words import slug
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples" / "photos"
 GROUPED_ABOVE = 8
 
 
-def build_page(engine: Engine, *, shelf: Shelf | None = None) -> gr.Blocks:
+def build_page(engine: Engine, *, shelf: Shelf | None = None, public: bool = False) -> gr.Blocks:
     """Return the page; nothing is loaded until a visitor opens it.
 
     Args:
         engine: Answers questions.
         shelf: Keeps answers and pictures; by default a new one.
+        public: Whether others than the one who runs it can reach it; they may not train.
     """
     session = Session(engine, shelf or Shelf())
     with gr.Blocks(
@@ -46,8 +49,8 @@ def build_page(engine: Engine, *, shelf: Shelf | None = None) -> gr.Blocks:
                 question, left = _left()
             with gr.Column(scale=8, min_width=320):
                 look = _look()
-                tabs, compare, panels = _right(session, question, look)
-        wire(page, Parts(session, banner, question, left, look, tabs, compare, panels))
+                right = _right(session, question, look, public=public)
+        wire(page, Parts(session, banner, question, left, look, **right))
     return page
 
 
@@ -116,10 +119,10 @@ def _look() -> Look:
     return Look(colours, opacity)
 
 
-def _right(
-    session: Session, question: Question, look: Look
-) -> tuple[gr.Tabs, Compare, dict[str, Panel]]:
+def _right(session: Session, question: Question, look: Look, *, public: bool) -> dict[str, Any]:
     registry = session.engine.registry
+    training: Training | None = None
+    trainable = training_allowed(public=public)
     panels: dict[str, Panel] = {}
 
     def method_tab(explainer: Explainer[Any]) -> None:
@@ -141,9 +144,20 @@ def _right(
                 with gr.Tab(family, id=f"family-{family}"), gr.Tabs():
                     for explainer in members:
                         method_tab(explainer)
+        with gr.Tab("Model report", id=REPORT, elem_id="tab-report"):
+            report = build_report(session, question, trainable=trainable)
+        if trainable:
+            with gr.Tab("Your folder", id=TRAIN, elem_id="tab-train"):
+                training = build_training(session, question, local=not is_public(public=public))
         with gr.Tab("Plugins", id=PLUGINS, elem_id="tab-plugins"):
             _plugins(registry)
-    return tabs, compare, panels
+    return {
+        "tabs": tabs,
+        "compare": compare,
+        "panels": panels,
+        "report": report,
+        "training": training,
+    }
 
 
 def _plugins(registry: Registry) -> None:

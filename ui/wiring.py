@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from core.render import Style
 from ui import words
 from ui.compare import Compare, redraw_of, ticked_first
 from ui.panel import Look, Panel, Question, drawn
+from ui.report import Report
 from ui.session import (
     PREDICTED,
     QUIET,
@@ -27,9 +28,10 @@ from ui.session import (
     untrained_banner,
     visitor,
 )
+from ui.training import Training
 from ui.words import slug
 
-COMPARE, PLUGINS = "compare", "plugins"
+COMPARE, REPORT, TRAIN, PLUGINS = "compare", "report", "train", "plugins"
 
 # Keeps the address in step with what is shown, so that it can be shared. Tabs also report the one
 # that is open when the page is drawn; until the address has been read, that must not change it.
@@ -69,6 +71,8 @@ class Parts:
     tabs: gr.Tabs
     compare: Compare
     panels: Mapping[str, Panel]
+    report: Report
+    training: Training | None
 
 
 STALE = "The question has changed. Press the button to explain again."
@@ -94,12 +98,14 @@ def wire(page: gr.Blocks, parts: Parts) -> None:
         compare.notice,
         *(part for panel in panels for part in (panel.notice, panel.run)),
     ]
+    tabs = {COMPARE, REPORT, PLUGINS} | ({TRAIN} if parts.training is not None else set())
     first = page.load(
-        _opened(session), None, [question.model, parts.banner, parts.tabs, *of_model], **QUIET
+        _opened(session, tabs), None, [question.model, parts.banner, parts.tabs, *of_model], **QUIET
     )
+    changed = _model_changed(session)
     other_model = gr.on(
         [question.model.input, parts.left.load.click],
-        _model_changed(session),
+        changed,
         [question.model],
         [parts.banner, *of_model],
         api_visibility="private",
@@ -107,14 +113,23 @@ def wire(page: gr.Blocks, parts: Parts) -> None:
         show_progress_on=[parts.left.card],
         trigger_mode="once",
     )
-    other_model.success(lambda: [STALE] * len(statuses), None, statuses, **QUIET)
+    loaded = [other_model]
+    if parts.training is not None:
+        loaded.append(
+            parts.training.done.success(
+                changed, [question.model], [parts.banner, *of_model], **QUIET
+            )
+        )
+    for event in loaded:
+        event.success(lambda: [STALE] * len(statuses), None, statuses, **QUIET)
+    for event in (first, *loaded):
+        event.success(parts.report.on_model, [question.model], parts.report.shown, **QUIET)
     predict = _predicted(session)
     other_photo = question.photo.change(
         predict, asked, [parts.left.guesses], api_name="predict", show_progress="hidden"
     )
     predictions = [
-        event.success(predict, asked, [parts.left.guesses], **QUIET)
-        for event in (first, other_model)
+        event.success(predict, asked, [parts.left.guesses], **QUIET) for event in (first, *loaded)
     ]
     for event in predictions:
         event.then(None, address, None, js=ADDRESS_JS, **QUIET)
@@ -152,7 +167,7 @@ def wire(page: gr.Blocks, parts: Parts) -> None:
     _endpoints(session)
 
 
-def _opened(session: Session) -> Callable[..., Any]:
+def _opened(session: Session, tabs: Collection[str]) -> Callable[..., Any]:
     methods = session.engine.registry.explainers
 
     def opened(request: gr.Request) -> Any:
@@ -169,7 +184,7 @@ def _opened(session: Session) -> Callable[..., Any]:
             reason += why
         card = session.engine.card(name, collection=visitor(request))
         tab = wanted.get("method", COMPARE)
-        chosen = tab if tab in {COMPARE, PLUGINS, *map(slug, methods)} else COMPARE
+        chosen = tab if tab in {*tabs, *map(slug, methods)} else COMPARE
         target = wanted.get("target", PREDICTED)
         return (
             name,

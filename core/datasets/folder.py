@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from core.datasets.dataset import SPLITS, Dataset, Item, Pixels, SplitName
+from core.datasets.remarks import enough, pictures, remarks
 from core.datasets.splits import Fingerprint, copies, fingerprint, stratified
 from core.errors import BadInput, shown
 from core.images import ImageLimits, read_photo
 
-FEWEST, FEW, UNEVEN = 4, 20, 3.0
 # One's own photos, not a visitor's: cameras write larger files than a page should accept.
 LIMITS = ImageLimits(bytes=40_000_000, pixels=60_000_000, memory=480_000_000)
 Progress = Callable[[float, str], None]
@@ -65,7 +65,7 @@ class ImageFolder(Dataset):
             raise BadInput(f"No picture in {root} can be read.{reason}")
         counts = Counter(file.label for file, _ in kept)
         self.labels = tuple(sorted({file.label for file in files}))
-        _check_counts(root, self.labels, counts)
+        enough(str(root), self.labels, counts)
         index = {label: i for i, label in enumerate(self.labels)}
         labels = [index[file.label] for file, _ in kept]
         groups = copies([known for _, known in kept])
@@ -80,9 +80,7 @@ class ImageFolder(Dataset):
         self._contents = tuple(known.content for _, known in kept)
         self.notes = (
             *_unreadable_notes(self.unreadable),
-            *_count_notes(self.labels, counts),
-            *_copy_notes(self.items, groups),
-            *_split_notes(self.items, self.labels),
+            *remarks(self.items, self.labels, groups),
         )
 
     def pixels(self, index: int) -> Pixels:  # noqa: D102
@@ -175,69 +173,7 @@ def _read(
     return prints, unreadable
 
 
-def _check_counts(root: Path, labels: tuple[str, ...], counts: Counter[str]) -> None:
-    for label in labels:
-        if counts[label] < FEWEST:
-            raise BadInput(
-                f"{shown(label)} in {root} has {_pictures(counts[label])}; at least {FEWEST} per "
-                "class are needed, and 50 or more to learn anything."
-            )
-
-
-def _pictures(count: int) -> str:
-    return f"{count} picture{'s' * (count != 1)}"
-
-
 def _unreadable_notes(unreadable: tuple[tuple[str, str], ...]) -> Iterable[str]:
     if unreadable:
         first = "; ".join(f"{key}: {reason}" for key, reason in unreadable[:3])
-        yield f"{_pictures(len(unreadable))} could not be read and were left out. {first}"
-
-
-def _count_notes(labels: tuple[str, ...], counts: Counter[str]) -> Iterable[str]:
-    small = [f"{label} ({counts[label]})" for label in labels if counts[label] < FEW]
-    if small:
-        yield (
-            f"Fewer than {FEW} pictures in {', '.join(small[:5])}: its figures are hardly more "
-            "than chance. Add pictures."
-        )
-    most, least = max(labels, key=counts.__getitem__), min(labels, key=counts.__getitem__)
-    if counts[most] > UNEVEN * counts[least]:
-        yield (
-            f"The classes are uneven: {counts[most]} of {most}, {counts[least]} of {least}. Rare "
-            "classes are weighted up; read the recall of each class, not the accuracy."
-        )
-
-
-def _copy_notes(items: tuple[Item, ...], groups: list[int]) -> Iterable[str]:
-    members: dict[int, list[Item]] = defaultdict(list)
-    for item, group in zip(items, groups, strict=True):
-        members[group].append(item)
-    several = [group for group in members.values() if len(group) > 1]
-    if not several:
-        return
-    yield (
-        f"{sum(map(len, several))} pictures are copies or near copies of one another, in "
-        f"{len(several)} groups, as {several[0][0].key} and {several[0][1].key}."
-    )
-    torn = [group for group in several if len({item.split for item in group}) > 1]
-    if torn:
-        yield (
-            f"{len(torn)} of these groups lie in more than one of the folder's own splits: the "
-            "figures are too good by them. Split the folder again."
-        )
-    mixed = [group for group in several if len({item.label for item in group}) > 1]
-    if mixed:
-        yield (
-            f"{len(mixed)} of these groups carry different labels, as {mixed[0][0].key}: "
-            "correct them."
-        )
-
-
-def _split_notes(items: tuple[Item, ...], labels: tuple[str, ...]) -> Iterable[str]:
-    present = {(item.split, item.label) for item in items}
-    splits = [split for split in SPLITS if any(item.split == split for item in items)]
-    for split in splits:
-        missing = [label for i, label in enumerate(labels) if (split, i) not in present]
-        if missing:
-            yield f"The {split} split has no picture of {', '.join(missing[:5])}."
+        yield f"{pictures(len(unreadable))} could not be read and were left out. {first}"

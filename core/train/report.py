@@ -7,6 +7,7 @@ that a page can show a report at no cost.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -237,16 +238,34 @@ def mistake_picture(folder: Path, key: str) -> Pixels:
         BadInput: No picture of this key is kept.
         BadArtifact: The report or the pictures are damaged.
     """
+    found = mistake_pictures(folder, (key,))
+    if key not in found:
+        raise BadInput(f"No picture {shown(key)} is kept beside {folder.name}.")
+    return found[key]
+
+
+def mistake_pictures(folder: Path, keys: Collection[str]) -> dict[str, Pixels]:
+    """Return (H, W, 3) uint8 pictures by key, of those that are kept; files are read once.
+
+    Args:
+        folder: A checkpoint's folder.
+        keys: Of the pictures, as in the report's items.
+
+    Raises:
+        BadArtifact: The report or the pictures are damaged.
+    """
     from core.images import read_photo
 
     report = read_report(folder)
-    if report is not None and report.mistakes_sha256 is not None:
-        kept = _mistakes(folder, report)
-        for place, item in enumerate(kept["item"].tolist()):
-            if report.items[item].key == key:
-                start, end = kept["offset"][place : place + 2].tolist()
-                return read_photo(kept["jpeg"][start:end].tobytes()).pixels
-    raise BadInput(f"No picture {shown(key)} is kept beside {folder.name}.")
+    if report is None or report.mistakes_sha256 is None:
+        return {}
+    kept, found = _mistakes(folder, report), {}
+    for place, item in enumerate(kept["item"].tolist()):
+        key = report.items[item].key
+        if key in keys:
+            start, end = kept["offset"][place : place + 2].tolist()
+            found[key] = read_photo(kept["jpeg"][start:end].tobytes()).pixels
+    return found
 
 
 def _mistakes(folder: Path, report: ModelReport) -> dict[str, npt.NDArray[Any]]:

@@ -1,0 +1,79 @@
+"""A set with a split of its own, where its maker has made none: stratified, copies together.
+
+May touch the pictures of the set it wraps, each read once.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Generator, Mapping
+from dataclasses import replace
+
+from core.datasets.dataset import Dataset, Item, Mask, Pixels
+from core.datasets.remarks import enough, remarks
+from core.datasets.splits import copies, fingerprint, stratified
+
+
+class Resplit(Dataset):
+    """The pictures of another set in other splits."""
+
+    def __init__(
+        self,
+        whole: Dataset,
+        items: tuple[Item, ...],
+        contents: tuple[str, ...],
+        notes: tuple[str, ...],
+    ) -> None:
+        """Wrap a set; `resplit` finds what this takes.
+
+        Args:
+            whole: Where the pictures are.
+            items: Those of `whole` in the same order, with other splits.
+            contents: A digest of what each shows.
+            notes: What whoever trains on it should know.
+        """
+        self.name, self.labels, self.licence = whole.name, whole.labels, whole.licence
+        self.items, self.notes = items, notes
+        self._whole, self._contents = whole, contents
+
+    def pixels(self, index: int) -> Pixels:
+        """Return a picture."""
+        return self._whole.pixels(index)
+
+    def parts(self, index: int) -> Mapping[str, Mask]:
+        """Return the masks of a picture's parts, where any are known."""
+        return self._whole.parts(index)
+
+    def content_digest(self, index: int) -> str:
+        """Return the digest of what a picture shows."""
+        return self._contents[index]
+
+
+def resplit(
+    whole: Dataset, *, val: float = 0.15, test: float = 0.15, seed: int = 0
+) -> Generator[float, None, Resplit]:
+    """Yield the share of pictures compared, and return the set with train, val and test.
+
+    Args:
+        whole: Any set; its own splits are forgotten.
+        val: Share for validation.
+        test: Share for the test; 0 for none.
+        seed: Which draw.
+
+    Raises:
+        BadInput: A class has too few pictures to be in every split.
+    """
+    labels = [item.label for item in whole.items]
+    enough(whole.name, whole.labels, Counter(whole.labels[label] for label in labels))
+    prints = []
+    for index in range(len(labels)):
+        prints.append(fingerprint(whole.pixels(index), whole.content_digest(index)))
+        yield (index + 1) / len(labels)
+    groups = copies(prints)
+    splits = stratified(labels, groups, val=val, test=test, seed=seed)
+    items = tuple(
+        replace(item, split=split) for item, split in zip(whole.items, splits, strict=True)
+    )
+    contents = tuple(known.content for known in prints)
+    notes = (*whole.notes, *remarks(items, whole.labels, groups))
+    return Resplit(whole, items, contents, notes)
