@@ -6,7 +6,7 @@ READY  := $(VENV)/.installed
 HOST   ?= 127.0.0.1
 PORT   ?= 7860
 
-.PHONY: setup demo test test-long lint browser bench clean
+.PHONY: setup demo test test-long lint browser bench checkpoints clean
 
 setup: $(READY)
 
@@ -45,6 +45,17 @@ lint: setup
 
 bench: setup
 	$(BIN)/python -m benchmarks.compare --write docs/performance.md
+
+# The shipped checkpoints, from nothing but this repository: about an hour on two cores.
+WORLDS := breed genuine
+checkpoints: setup $(WORLDS:%=checkpoint-%)
+
+checkpoint-%: setup
+	rm -rf checkpoints/painted-cats-$*
+	$(BIN)/whylens train painted-cats:$* --recipe checkpoints/recipes/painted-cats-$*.json \
+	  --out checkpoints/painted-cats-$*
+	rm checkpoints/painted-cats-$*/training.*
+	$(BIN)/whylens fit painted-cats-$* painted-cats:$*
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info
