@@ -55,7 +55,8 @@ checkpoint-%: setup
 	$(BIN)/whylens train painted-cats:$* --recipe checkpoints/recipes/painted-cats-$*.json \
 	  --out checkpoints/painted-cats-$*
 	rm checkpoints/painted-cats-$*/training.*
-	$(BIN)/whylens fit painted-cats-$* painted-cats:$*
+	$(BIN)/whylens fit painted-cats-$* painted-cats:$* --method twin --param limit=1000
+	$(BIN)/whylens fit painted-cats-$* painted-cats:$* --method protopnet
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

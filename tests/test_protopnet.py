@@ -17,7 +17,7 @@ from core.models.backbone import wrap
 from core.registry import load_registry
 from plugins.protopnet.editing import edited
 from plugins.protopnet.head import PENALTIES, Head, chosen_penalty, solved
-from plugins.protopnet.quality import merged_parts, parts_in
+from plugins.protopnet.quality import parts_in, small_parts
 from plugins.protopnet.similarity import Metric, similarities
 from plugins.protopnet.starts import probe, spherical_centres, telling_patches, whitening
 from plugins.protopnet.training import Cache, projected
@@ -488,5 +488,11 @@ def test_parts_in_a_box_are_those_with_pixels_there():
     assert parts_in(parts, (0.95, 0.95), 0.2) == {"eye"}
     assert parts_in(parts, (0.5, 0.5), 0.2) == set()
     assert parts_in(parts, (0.5, 0.5), 1.0) == {"ear", "eye"}
-    names = ["ear", "left_ear", "right_ear", "head", "background"]
-    assert set(merged_parts(dict.fromkeys(names, parts["ear"]))) == {"ear"}
+
+
+def test_parts_that_are_everywhere_and_sides_do_not_count_for_purity():
+    ear, head = np.zeros((10, 10), bool), np.ones((10, 10), bool)
+    ear[0, 0] = True
+    parts = {"ear": ear, "left_ear": ear, "head": head, "background": ~head}
+    assert small_parts([parts, parts]) == {"ear", "background"}
+    assert small_parts([parts, {"ear": head}]) == {"background"}

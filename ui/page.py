@@ -23,7 +23,7 @@ from ui.training import Training, build_training, is_public, training_allowed
 from ui.wiring import COMPARE, PLUGINS, REPORT, TRAIN, Left, Parts, wire
 from ui.words import slug
 
-EXAMPLES = Path(__file__).resolve().parents[1] / "examples" / "photos"
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 GROUPED_ABOVE = 8
 
 
@@ -63,7 +63,7 @@ def _left() -> tuple[Question, Left]:
         buttons=["fullscreen"],
         alt_text="The photo to explain",
     )
-    examples = [[str(path)] for path in sorted(EXAMPLES.glob("*.jpg"))]
+    examples = [[str(path)] for path in sorted(EXAMPLES.glob("*/*.jpg"))]
     if examples:  # an installed wheel carries none
         gr.Examples(examples, [photo], label="Examples")
     with gr.Row(elem_classes="wl-model"):

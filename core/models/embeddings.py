@@ -56,7 +56,7 @@ def embedder_of(backbone: Backbone) -> Embedder:
     if found is not None:
         return found
     if backbone.split is None:
-        raise NeedsNotMet(f"{backbone.name} has no features by which inputs could be compared.")
+        raise NeedsNotMet("it has no features by which inputs could be compared")
     return Embedder(pooled, None)
 
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 RETRIES = 2
 TOLERATED_LOSS = 0.02
 _PATCH_SAMPLE = 20_000
+_PURE = 0.8
 
 
 class PrototypeParams(BaseModel):
@@ -280,6 +281,19 @@ def _tested(
     return found
 
 
+def _names(labels: tuple[str, ...], owner: Labels, report: dict[str, Any]) -> list[str]:
+    # Where the parts of pictures are known, what a prototype is a patch of goes into its name.
+    parts = report.get("part_each", [""] * len(owner))
+    purity = report.get("purity_each", [0.0] * len(owner))
+    numbers = [0] * len(labels)
+    names = []
+    for c, part, pure in zip(owner, parts, purity, strict=True):
+        numbers[c] += 1
+        said = f", {part}" if pure >= _PURE else ""
+        names.append(f"{labels[c]} {numbers[c]}{said}")
+    return names
+
+
 def _artifact(
     dataset: Dataset,
     backbone: Backbone,
@@ -315,11 +329,7 @@ def _artifact(
         "val_labels": val.labels.astype(np.int32),
         **packed_pictures(pictures),
     }
-    numbers = np.zeros(len(dataset.labels), int)
-    names = []
-    for c in owner:
-        numbers[c] += 1
-        names.append(f"{dataset.labels[c]} {numbers[c]}")
+    names = _names(dataset.labels, owner, report)
     facts = {
         "data": dataset.name,
         "data_digest": dataset.digest,

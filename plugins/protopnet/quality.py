@@ -6,7 +6,7 @@ parts are known.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,19 +25,24 @@ Bools = npt.NDArray[np.bool_]
 TOP = 10
 # 32 of 224 pixels, as in PIP-Net's purity; 72 of 224 as in Huang et al.'s consistency.
 SMALL, LARGE = 32 / 224, 72 / 224
-# Parts that are nearly everywhere would make any patch pure; left and right are one part.
-_TOO_LARGE = ("head", "background")
+# What covers more of a picture than this, a whole head or the background, would make any patch
+# pure; left and right are one part.
+LARGEST = 0.15
 _SIDES = ("left_", "right_")
 
 
-def merged_parts(parts: Mapping[str, Bools]) -> dict[str, Bools]:
-    """Return the parts by which purity is judged: sides merged, head and background left out."""
-    found: dict[str, Bools] = {}
-    for name, mask in parts.items():
-        if name in _TOO_LARGE or any(name.startswith(side) for side in _SIDES):
-            continue
-        found[name] = np.asarray(mask, bool)
-    return found
+def small_parts(pictures: Sequence[Mapping[str, Bools]]) -> set[str]:
+    """Return the names of the parts by which purity is judged: small ones, sides merged.
+
+    Args:
+        pictures: The parts of some pictures.
+    """
+    areas: dict[str, list[float]] = {}
+    for parts in pictures:
+        for name, mask in parts.items():
+            if not name.startswith(_SIDES):
+                areas.setdefault(name, []).append(float(mask.mean()))
+    return {name for name, shares in areas.items() if np.mean(shares) <= LARGEST}
 
 
 def parts_in(parts: Mapping[str, Bools], centre: tuple[float, float], share: float) -> set[str]:
@@ -81,12 +86,11 @@ def part_quality(
         return {}
     values, centres = _peaks(dataset, positions, backbone, metric, None)
     shaken = _peaks(dataset, positions, backbone, metric, torch.Generator().manual_seed(seed))[1]
-    parts = {}
+    parts = [dataset.parts(i) for i in positions]
+    judged = small_parts(parts)
 
     def of(i: int) -> dict[str, Bools]:
-        if i not in parts:
-            parts[i] = merged_parts(dataset.parts(positions[i]))
-        return parts[i]
+        return {name: mask for name, mask in parts[i].items() if name in judged}
 
     labels = np.array([dataset.items[i].label for i in positions])
     purity, names, consistent, stable = [], [], [], []

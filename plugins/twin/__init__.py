@@ -17,6 +17,7 @@ from core import (
     Example,
     Examples,
     Explainer,
+    NeedsNotMet,
     Params,
     hookimpl,
     inputs_from,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
 # Neighbours whose labels are counted for the hint that labels or decision are doubtful.
 _JURY = 10
+_BOTH = "Nearest with another label, which the network also calls something else"
 
 
 class TwinParams(Params):
@@ -92,7 +94,10 @@ class Twin(Explainer[TwinParams]):
         """Return why this network's inputs cannot be compared, or None."""
         if len(backbone.spec.size) != 2:
             return "a gallery holds pictures, and this network takes none"
-        backbone.embedder  # noqa: B018 - raises NeedsNotMet where there is no vector
+        try:
+            _ = backbone.embedder
+        except NeedsNotMet as reason:
+            return str(reason)
         return None
 
     def fit(self, dataset: Dataset, backbone: Backbone, params: Any) -> Iterator[Fitting]:
@@ -111,11 +116,15 @@ class Twin(Explainer[TwinParams]):
         seen = view_pixels(subject.x, subject.trace.backbone.spec)
         near[same_picture(arrays["tinies"], tiny(seen))] = -np.inf
         groups = _groups(subject, arrays, facts["labels"], np.isfinite(near))
+        found = [(group.heading, best(near, group.allowed, params.count)) for group in groups]
+        if len(found) == 3 and found[1][1] == found[2][1]:
+            # By label and by prediction are two questions; with one answer it is shown once.
+            found = [found[0], (_BOTH, found[1][1])]
         items: list[Example] = []
-        for group in groups:
-            for rank, i in enumerate(best(near, group.allowed, params.count)):
+        for heading, members in found:
+            for rank, i in enumerate(members):
                 compared = params.matches and rank == 0
-                items.append(_example(subject, i, float(near[i]), group.heading, seen, compared))
+                items.append(_example(subject, i, float(near[i]), heading, seen, compared))
         how = "class-weighted cosine" if weights is not None else "plain cosine"
         return Examples(tuple(items), how, _note(subject, near, arrays, facts))
 
