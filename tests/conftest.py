@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
+import tempfile
 from pathlib import Path
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("WHYLENS_STRICT_PLUGINS", "1")
+# Two runs on one machine must not sweep each other's uploads.
+os.environ["GRADIO_TEMP_DIR"] = tempfile.mkdtemp(prefix="whylens-tests-")
 
 import numpy as np
 import pytest
@@ -58,6 +62,15 @@ def _socket_guard():
     yield
     socket.socket.connect, socket.socket.connect_ex = connect, connect_ex
     socket.getaddrinfo = lookup
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_shipped_checkpoints(tmp_path_factory):
+    # Tests make the checkpoints they need; the shipped ones are the matter of test_shipped.py.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("core.models.checkpoints.OWN", tmp_path_factory.mktemp("none"))
+        yield
+    shutil.rmtree(os.environ["GRADIO_TEMP_DIR"], ignore_errors=True)
 
 
 def shared_data() -> Path | None:
