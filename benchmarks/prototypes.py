@@ -25,7 +25,8 @@ HEAD = """# Prototypes and twins, measured
 
 Written by `python -m benchmarks.prototypes --write docs/prototypes.md`: mean and, in brackets, the
 spread (largest minus smallest) over the seeds {seeds}. Test accuracy is on pictures that neither
-the network nor the prototypes have seen.
+the network nor the prototypes have seen; prototypes and galleries are made from at most {limit}
+training pictures.
 Purity, consistency and stability are judged against the painted parts: a prototype's ten strongest
 test pictures must hold the same part in a box of 32/224 of the side (purity), of 72/224 (the other
 two). Duplicates are prototypes of one class with a cosine above 0.95.
@@ -60,7 +61,7 @@ def main() -> None:
     """Measure and print or write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", type=Path)
-    parser.add_argument("--limit", type=int, default=1600)
+    parser.add_argument("--limit", type=int, default=800)
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     parser.add_argument("pairs", nargs="*", help="model=data")
     given = parser.parse_args()
@@ -83,7 +84,7 @@ def main() -> None:
         print(twins[-1], flush=True)
     text = "\n".join(
         [
-            HEAD.format(seeds=", ".join(map(str, given.seeds))),
+            HEAD.format(seeds=", ".join(map(str, given.seeds)), limit=given.limit),
             "## Prototypes\n",
             *_table(rows),
             "\n## Twins\n",

@@ -1,7 +1,9 @@
 """Pictures of the page as a visitor sees it: `python -m tests.screenshots FOLDER [MODEL]`.
 
-The README's picture is made by this with the real SqueezeNet:
+The README's first picture is made by this with the real SqueezeNet:
 `WHYLENS_CHECKPOINTS=... python -m tests.screenshots out squeezenet`, then `out/page.png` is copied.
+The others are of the shipped checkpoint: `python -m tests.screenshots out --shipped` writes
+`twin.png`, `prototypes.png` and `mistakes.png`.
 """
 
 from __future__ import annotations
@@ -64,6 +66,36 @@ def take(folder: Path, model: str) -> None:
             page.screenshot(path=folder / "phone.png", full_page=True)
 
 
+def take_shipped(folder: Path) -> None:
+    """Write twin.png, prototypes.png and mistakes.png of the shipped checkpoint into `folder`."""
+    from playwright.sync_api import expect
+
+    from ui.page import build_page
+
+    folder.mkdir(parents=True, exist_ok=True)
+    done = re.compile("^Done")
+    address = serve(build_page(Engine()))
+    photo = str(ROOT / "examples" / "painted" / "emberface.jpg")
+    with chromium() as browser:
+        for key, name in (("twin", "twin"), ("protopnet", "prototypes")):
+            with visit(browser, f"{address}/?method={key}", width=1360, height=1000) as page:
+                page.set_input_files("#photo input[type=file]", photo)
+                expect(status(page, "compare")).to_have_value(done, timeout=PATIENCE)
+                page.click(f"#{key}-run")
+                expect(status(page, key)).to_have_value(done, timeout=PATIENCE)
+                page.screenshot(path=folder / f"{name}.png", full_page=True)
+        with visit(browser, f"{address}/?method=report", width=1360, height=1000) as page:
+            wrong = page.locator("#report-matrix button.wl-wrong:not([aria-label^='0 '])")
+            wrong.first.click(timeout=PATIENCE)
+            pictures = page.locator("#report-mistakes button img")
+            pictures.first.click(timeout=PATIENCE)
+            expect(status(page, "compare")).to_have_value(done, timeout=PATIENCE)
+            page.screenshot(path=folder / "mistakes.png", full_page=True)
+
+
 if __name__ == "__main__":
+    if "--shipped" in sys.argv:
+        take_shipped(Path(sys.argv[1]))
+        os._exit(0)
     take(Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else "untrained:resnet18")
     os._exit(0)  # the server's threads need not be waited for
