@@ -95,7 +95,9 @@ def rows(setup: Setup) -> Iterator[Row]:
     )  # fmt: skip
     yield Row("Occlusion 32/16, ResNet-50", faster, 2.5, True, 3, lambda: _occlusion(setup))
     yield Row("Integrated Gradients, 32 steps, ResNet-50", faster, 3, True, 3, lambda: _path(setup))
-    for method in load_registry().explainers:
+    for method, explainer in load_registry().explainers.items():
+        if explainer.fitted:  # to random weights there is nothing to fit
+            continue
         yield Row(
             f"Peak memory of {method}, ResNet-50", "GB", 1.5, False, 1,
             lambda method=method: setup.growth(method, "resnet50"),

@@ -14,12 +14,16 @@ from PIL import Image
 from core.engine import Engine
 from core.registry import load_registry
 from tests.browser import PATIENCE, chromium, open_tab, serve, status, toy_checkpoint, visit
-from tests.conftest import shared_data
+from tests.conftest import ROOT, shared_data
 
 expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect
 pytestmark = pytest.mark.browser
 DONE = re.compile(r"^Done")
 PAYLOAD = "<img src=x onerror='window.harmed=1'><script>window.harmed=1</script>"
+
+
+FITTED = [name for name, e in load_registry().explainers.items() if e.fitted]
+UNFITTED = [name for name in load_registry().explainers if name not in FITTED]
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +34,7 @@ def address(tmp_path_factory, request):
     place = tmp_path_factory.mktemp("browser-checkpoints")
     toy_checkpoint(place / "a-toy")
     toy_checkpoint(place / "hostile", labels=(PAYLOAD, f"2{PAYLOAD}", "=HYPERLINK(1)"))
-    folders = [str(place)]
+    folders = [str(place), str(ROOT / "checkpoints")]
     if shared_data() is not None:
         folders.append(str(request.getfixturevalue("squeezenet_checkpoints")))
     with pytest.MonkeyPatch.context() as patch:
@@ -73,7 +77,26 @@ def test_a_photo_is_predicted_and_compared_without_a_click(browser, address, pho
         expect(page.locator("#compare-legend")).to_contain_text("Grad-CAM++")
 
 
-@pytest.mark.parametrize("name", list(load_registry().entries))
+@pytest.mark.parametrize("name", FITTED)
+def test_every_method_that_is_fitted_shows_pictures(browser, address, name):
+    explainer = load_registry().explainer(name)
+    with visit(browser, f"{address}/?model=painted-cats-breed&method={name}") as page:
+        give(page, ROOT / "examples" / "painted" / "emberface.jpg")
+        page.click(f"#{name}-run")
+        expect(status(page, name)).to_have_value(DONE, timeout=PATIENCE)
+        pictures = page.locator(f"#{name}-examples figure img")
+        assert pictures.count() >= 3
+        assert all(page.evaluate("i => i.naturalWidth > 0", h) for h in pictures.element_handles())
+        if not explainer.actions:
+            return
+        page.click(f"#{name}-edit button")
+        page.locator(f"#{name}-items input").first.check()
+        page.click(f"#{name}-apply")
+        edited = page.locator(f"#{name}-edited textarea")
+        expect(edited).to_have_value(re.compile("before.*after"), timeout=PATIENCE)
+
+
+@pytest.mark.parametrize("name", UNFITTED)
 def test_every_tab_explains(browser, address, photo, name):
     explainer = load_registry().explainer(name)
     key = name.replace("+", "-plus")
@@ -89,10 +112,10 @@ def test_every_tab_explains(browser, address, photo, name):
 
 
 def test_compare_puts_all_methods_on_one_scale(browser, address, photo):
-    names = list(load_registry().entries)
+    names = UNFITTED
     with visit(browser, address) as page:
         give(page, photo)
-        for title in (e.title for e in load_registry().explainers.values()):
+        for title in (load_registry().explainer(name).title for name in names):
             page.locator("#compare-methods").get_by_label(title, exact=True).check()
         page.click("#compare-run")
         expect(status(page, "compare")).to_have_value(
