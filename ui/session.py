@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -120,20 +121,25 @@ def first_model(engine: Engine) -> tuple[str, str]:
     """Return the model to begin with, loaded, and the banner that it needs.
 
     The first local checkpoint; without one a pretrained network where its weights can be had; else
-    an untrained one, and the banner says so.
+    an untrained one, and the banner says so. On a Space, where the Hub is near, the pretrained
+    network comes first.
 
     Args:
         engine: Loads it.
     """
-    for name in checkpoint_folders():
-        engine.card(name)
-        return name, ""
-    try:
-        engine.card(PRETRAINED)
-    except WeightsUnavailable as exc:
-        engine.card(UNTRAINED)
-        return UNTRAINED, str(exc)
-    return PRETRAINED, ""
+    local = list(checkpoint_folders())[:1]
+    on_a_space = "SPACE_ID" in os.environ
+    wanted = [PRETRAINED, *local] if on_a_space else [*local, PRETRAINED]
+    reason = ""
+    for name in wanted:
+        try:
+            engine.card(name)
+        except WeightsUnavailable as exc:
+            reason = str(exc)
+        else:
+            return name, ""
+    engine.card(UNTRAINED)
+    return UNTRAINED, reason
 
 
 def untrained_banner(reason: str = "") -> str:
