@@ -85,8 +85,10 @@ def take_shipped(folder: Path) -> None:
                 expect(status(page, key)).to_have_value(done, timeout=PATIENCE)
                 page.screenshot(path=folder / f"{name}.png", full_page=True)
         with visit(browser, f"{address}/?method=report", width=1360, height=1000) as page:
-            wrong = page.locator("#report-matrix button.wl-wrong:not([aria-label^='0 '])")
-            wrong.first.click(timeout=PATIENCE)
+            expect(page.locator("#report-matrix button").first).to_be_visible(timeout=PATIENCE)
+            wrong = page.locator("#report-matrix button.wl-wrong")
+            counts = [int(text) for text in wrong.all_inner_texts()]
+            wrong.nth(counts.index(max(counts))).click()
             pictures = page.locator("#report-mistakes button img")
             pictures.first.click(timeout=PATIENCE)
             expect(status(page, "compare")).to_have_value(done, timeout=PATIENCE)
