@@ -77,9 +77,15 @@ class FittedStore:
         """
         self._own.put(_key(explainer, backbone, collection), artifact)
 
-    def forget(self, explainer: Explainer[Any], backbone: Backbone, collection: str) -> None:
-        """Drop a visitor's own artifact, so that the shared one counts again."""
-        self._own.forget(_key(explainer, backbone, collection))
+    def forget(self, collection: str) -> None:
+        """Drop all that belongs to one visitor.
+
+        Args:
+            collection: The visitor's id.
+        """
+        for key in self._own.kept():
+            if key[0] == collection:
+                self._own.forget(key)
 
     def write(self, explainer: Explainer[Any], backbone: Backbone, artifact: Artifact) -> str:
         """Write an artifact where all will find it and return the folder's path.

@@ -59,6 +59,16 @@ def test_a_zip_makes_a_gallery_for_its_visitor_alone(session, pictures):
         )
 
 
+def test_what_was_made_is_gone_with_its_visitor(session, pictures):
+    twin, net = explainer(session, "twin"), session.engine.backbone("toy")
+    list(_fitter(twin, session)(str(pictures), "toy", ME))
+    list(_fitter(twin, session)(str(pictures), "toy", SimpleNamespace(session_hash="you")))
+    session.engine.fitted.forget("me")
+    with pytest.raises(NeedsNotMet, match="none was made"):
+        session.engine.fitted.found(twin, net, "me")
+    assert session.engine.fitted.found(twin, net, "you")
+
+
 def test_without_a_zip_the_visitor_is_told(session):
     with pytest.raises(gr.Error, match="Choose a ZIP first"):
         list(_fitter(explainer(session, "twin"), session)(None, "toy", ME))

@@ -162,6 +162,7 @@ def wire(page: gr.Blocks, parts: Parts) -> None:
 
     def gone(request: gr.Request) -> None:
         session.shelf.forget(visitor(request))
+        session.engine.fitted.forget(visitor(request))
 
     page.unload(gone)
     _endpoints(session)
