@@ -127,7 +127,7 @@ class ProtoPNet(Explainer[ProtoParams]):
 
         todo = shown if params.patches else []
         for done, i in enumerate(todo):
-            yield Partial(answer(), done / len(todo))
+            yield Partial(answer(), (done + 1) / (len(todo) + 1))
             checked[i] = seen_by(subject, metric, i)
         yield Partial(answer(), 1.0)
 
