@@ -35,6 +35,7 @@ class Trace:
         self.backbone = backbone
         self.x = x.detach()
         self._leaf: Tensor | None = None
+        self._kept: tuple[Target, Tensor] | None = None
         if backbone.split is None:
             with torch.no_grad():
                 scores = backbone.logits(self.x)
@@ -69,15 +70,20 @@ class Trace:
     def gradients(self, target: Target) -> Tensor:
         """Return (1, K, *s): derivative of the target score with respect to the feature map.
 
+        The last one is kept: methods that are compared ask for the same target, one after another.
+
         Args:
             target: What is explained.
         """
-        leaf, _ = self._mapped
-        with torch.enable_grad():
-            score = target.score(self._scores)[0]
-        # The graph is kept for the next class; it covers the head alone.
-        (gradient,) = torch.autograd.grad(score, leaf, retain_graph=True)
-        return gradient.detach()
+        kept = self._kept
+        if kept is None or kept[0] != target:
+            leaf, _ = self._mapped
+            with torch.enable_grad():
+                score = target.score(self._scores)[0]
+            # The graph is kept for the next class; it covers the head alone.
+            (gradient,) = torch.autograd.grad(score, leaf, retain_graph=True)
+            kept = self._kept = target, gradient.detach()
+        return kept[1].clone()  # what a plugin writes into is its own
 
     @property
     def bytes(self) -> int:

@@ -108,3 +108,14 @@ def test_real_networks_give_the_same_features_folded(name):
         close(quick.map, plain.map)
         close(Trace(net, x).logits, net.logits(x))
     assert net.folded is not net.module
+
+
+def test_kept_gradients_are_those_of_the_target_asked_and_cannot_be_spoilt():
+    net = wrap(seeded(GapNet()), spec=plain_spec(16, 24))
+    trace = Trace(net, net.probe_inputs()[:1])
+    rows = net.linear.weight / trace.features[0, 0].numel()
+    for index in (1, 2, 2, 1, 1):
+        found = trace.gradients(Target(index))
+        wanted = rows[index][None, :, None, None].expand_as(found)
+        torch.testing.assert_close(found, wanted)
+        found.fill_(7)
