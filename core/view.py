@@ -213,3 +213,18 @@ def on_original(values: Array, view: View) -> tuple[Array, npt.NDArray[np.bool_]
         whole[top:bottom, first_x:last_x] = np.asarray(piece)
     seen[first_y:last_y, first_x:last_x] = True
     return whole, seen
+
+
+def shrunk(pixels: npt.NDArray[np.uint8], longest: int) -> npt.NDArray[np.uint8]:
+    """Return a picture whose longer side is `longest` pixels at most.
+
+    Args:
+        pixels: (H, W, 3) uint8; one that is small enough comes back as it is.
+        longest: In pixels.
+    """
+    height, width = pixels.shape[:2]
+    if max(height, width) <= longest:
+        return pixels
+    share = longest / max(width, height)
+    size = max(1, round(width * share)), max(1, round(height * share))
+    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))

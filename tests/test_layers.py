@@ -18,7 +18,7 @@ SOURCES = sorted(
 )
 # Rooms of core by height; a module imports only what lies on its own level or below.
 LEVELS = [
-    {"errors", "results", "explainer", "hookspecs", "targets", "atomic", "cache"},
+    {"errors", "results", "explainer", "hookspecs", "targets", "atomic", "cache", "relay"},
     {"models", "images", "preprocess", "view", "datasets", "artifacts"},
     {"subject", "fitted", "guard", "train"},
     {"registry", "answers"},

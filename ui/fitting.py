@@ -9,9 +9,10 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from core.datasets.zipped import ZippedPictures, pictures_in_zip
+from core.datasets.zipped import pictures_in_zip
 from core.errors import BadInput
 from core.explainer import Explainer
+from core.relay import relayed
 from ui import words
 from ui.session import QUIET, Session, said_to_visitor, visitor
 
@@ -67,14 +68,10 @@ def _fitter(explainer: Explainer[Any], session: Session) -> Callable[..., Iterat
             if not path:
                 raise BadInput("Choose a ZIP first.")
             name = session.model_name(model)
-            pictures: ZippedPictures | None = None
-            for step in pictures_in_zip(Path(path)):
-                if isinstance(step, ZippedPictures):
-                    pictures = step
-                else:
-                    yield f"Reading pictures: {step:.0%}", gr.skip(), gr.skip()
-            if pictures is None:
-                raise BadInput("The ZIP ended before its pictures did. Pack it again.")
+            pictures = yield from relayed(
+                pictures_in_zip(Path(path)),
+                lambda share: (f"Reading pictures: {share:.0%}", gr.skip(), gr.skip()),
+            )
             work = session.engine.fit(name, explainer.name, pictures, collection=visitor(request))
             for done in work:
                 yield f"{done.said}: {done.fraction:.0%}", gr.skip(), gr.skip()

@@ -9,7 +9,6 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
 from core.answers import Explanation
@@ -17,6 +16,7 @@ from core.atomic import write_atomically
 from core.cache import ByteLRU
 from core.images import Photo, Pixels
 from core.results import Heatmap
+from core.view import shrunk
 from ui.photo_input import photo_at
 
 SCREEN_SIDE = 1400
@@ -82,7 +82,7 @@ class Shelf:
         if pixels is None or view is None or max(pixels.shape[:2]) <= SCREEN_SIDE:
             return answer
         # A long answer comes in many parts, all of the same photo.
-        _, smaller = self._small.get(id(pixels), lambda: (pixels, _shrunk(pixels)))
+        _, smaller = self._small.get(id(pixels), lambda: (pixels, shrunk(pixels, SCREEN_SIDE)))
         height, width = smaller.shape[:2]
         resized = replace(
             view,
@@ -143,10 +143,3 @@ def _weight(answer: Explanation) -> int:
     pixels = answer.question.pixels
     values = answer.result.values.nbytes if isinstance(answer.result, Heatmap) else 0
     return (0 if pixels is None else pixels.nbytes) + values + 1000
-
-
-def _shrunk(pixels: Pixels) -> Pixels:
-    height, width = pixels.shape[:2]
-    share = SCREEN_SIDE / max(width, height)
-    size = max(1, round(width * share)), max(1, round(height * share))
-    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))

@@ -15,11 +15,12 @@ from pydantic import ValidationError
 from core.datasets.dataset import Dataset
 from core.datasets.named import dataset_named
 from core.datasets.resplit import resplit
-from core.datasets.zipped import ZippedPictures, pictures_in_zip
+from core.datasets.zipped import pictures_in_zip
 from core.engine import Engine
 from core.errors import BadInput, CoreError
 from core.models.checkpoints import checkpoint_folders
 from core.models.names import allowed_on_the_web
+from core.relay import result_of
 from core.train.recipe import PRETRAINED, Recipe
 from core.train.report import read_report
 from core.train.steps import Step
@@ -258,21 +259,8 @@ def _reader(path: str | None, folder: str | None) -> Reader:
 
 
 def _unpacked(path: Path, tell: Tell) -> Dataset:
-    pictures: ZippedPictures | None = None
-    for step in pictures_in_zip(path):
-        if isinstance(step, ZippedPictures):
-            pictures = step
-        else:
-            tell(step, "reading pictures")
-    if pictures is None:
-        raise BadInput("The ZIP ended before its pictures did. Pack it again.")
-    work = resplit(pictures)
-    while True:
-        try:
-            tell(next(work), "looking for copies")
-        except StopIteration as end:
-            found: Dataset = end.value
-            return found
+    pictures = result_of(pictures_in_zip(path), lambda share: tell(share, "reading pictures"))
+    return result_of(resplit(pictures), lambda share: tell(share, "looking for copies"))
 
 
 def _recipe(backbone: str, start: str, mode: str, epochs: int, model: str | None) -> Recipe:

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path, PurePosixPath
-
-import numpy as np
-from PIL import Image
 
 from core.datasets.dataset import Dataset, Item, Pixels
 from core.errors import BadInput, shown
 from core.images import read_photo
+from core.view import shrunk
 
 MOST_FILES = 5_000
 MOST_BYTES = 400_000_000  # of all pictures, packed as they are inside
@@ -54,8 +52,8 @@ class ZippedPictures(Dataset):
         return hashlib.sha256(self._pictures[index].tobytes()).hexdigest()
 
 
-def pictures_in_zip(path: Path) -> Iterator[float | ZippedPictures]:
-    """Yield the share read so far, and at last the pictures.
+def pictures_in_zip(path: Path) -> Generator[float, None, ZippedPictures]:
+    """Yield the share read so far, and return the pictures.
 
     Args:
         path: A ZIP with a folder per class; one folder around them all is fine.
@@ -90,7 +88,7 @@ def pictures_in_zip(path: Path) -> Iterator[float | ZippedPictures]:
             "This file is no ZIP that can be read (damaged, encrypted or of another kind). "
             "Pack the folders again."
         ) from exc
-    yield ZippedPictures(path.name, labels, tuple(items), pictures)
+    return ZippedPictures(path.name, labels, tuple(items), pictures)
 
 
 def _members(archive: zipfile.ZipFile) -> list[tuple[str, zipfile.ZipInfo]]:
@@ -126,9 +124,4 @@ def _small(data: bytes, name: str) -> Pixels:
         pixels = read_photo(data).pixels
     except BadInput as exc:
         raise BadInput(f"{shown(name)}: {exc}") from exc
-    longest = max(pixels.shape[:2])
-    if longest <= KEPT_SIDE:
-        return pixels
-    size = tuple(max(1, round(n * KEPT_SIDE / longest)) for n in pixels.shape[1::-1])
-    smaller = Image.fromarray(pixels).resize((size[0], size[1]), Image.Resampling.LANCZOS)
-    return np.asarray(smaller)
+    return shrunk(pixels, KEPT_SIDE)

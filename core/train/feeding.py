@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from core.relay import relayed, result_of
 from core.train import head
 from core.train.network import Network
 from core.train.pictures import Frames
@@ -66,12 +67,10 @@ def best_fed(
     for done, (mean, std) in enumerate(ways):
         fed = replace(network, spec=spec.model_copy(update={"mean": mean, "std": std}))
         work = head.features(fed, some, batch=32, mirrored=False)
-        while True:
-            try:
-                yield (done + next(work)) / len(ways)
-            except StopIteration as end:
-                features: Tensor = end.value
-                break
+        features = yield from relayed(
+            work,
+            lambda share, done=done: (done + share) / len(ways),  # type: ignore[misc]
+        )
         one, other = (features[::2], truth[::2]), (features[1::2], truth[1::2])
         losses.append(_loss(one, other, classes))
     best = int(np.argmin(losses))
@@ -92,10 +91,4 @@ def best_fed(
 
 
 def _loss(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor], classes: int) -> float:
-    work = head.fit(one, other, torch.ones(classes))
-    while True:
-        try:
-            next(work)
-        except StopIteration as end:
-            fitted: head.Fit = end.value
-            return fitted.loss
+    return result_of(head.fit(one, other, torch.ones(classes))).loss

@@ -20,6 +20,7 @@ from core.datasets.dataset import Dataset, SplitName
 from core.errors import BadInput, NeedsNotMet
 from core.models.checkpoints import MANIFEST, read_weights
 from core.preprocess import normalised
+from core.relay import relayed
 from core.train import feeding, head, state
 from core.train.admission import admitted, prepared, untested
 from core.train.augment import views
@@ -29,7 +30,7 @@ from core.train.network import Chance, network_of
 from core.train.optimise import averaged, class_weights, learn, optimiser_of, schedule
 from core.train.pictures import Frames, gathered, stored_spec
 from core.train.recipe import Recipe
-from core.train.steps import Step, relayed
+from core.train.steps import Step
 
 _EVERY = 0.2  # seconds between two signs of life
 
