@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         pictures_of,
         view_pixels,
     )
+    from core.estimates import MaskedMeans
     from core.models.backbone import Backbone
     from core.subject import Subject
 
@@ -40,6 +41,7 @@ __all__ = [
     "Heatmap",
     "InvalidParameter",
     "Mark",
+    "MaskedMeans",
     "Need",
     "NeedsNotMet",
     "NoParams",
@@ -60,6 +62,7 @@ _LATER = {
     "Artifact": "core.artifacts",
     "Backbone": "core.models.backbone",
     "Dataset": "core.datasets.dataset",
+    "MaskedMeans": "core.estimates",
     "Subject": "core.subject",
     "inputs_from": "core.datasets.inputs",
     "inputs_of": "core.datasets.inputs",

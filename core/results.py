@@ -6,7 +6,7 @@ May touch numpy only. Values are raw, in the method's own stated unit; nothing h
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy.typing as npt
 from core.errors import BadInput
 
 Array = npt.NDArray[np.float32]
+SURE = 1.96  # standard errors within which 95 of 100 estimates of 0 lie
 
 
 def _read_only(values: npt.ArrayLike, what: str) -> Array:
@@ -40,6 +41,8 @@ class Heatmap:
         signed: Whether negative values mean evidence against the target.
         checks: Named figures by which the map can be judged, as in IG's completeness gap.
         note: One sentence for the visitor, empty where there is nothing to say.
+        error: (*S) float32 standard error of `values`, for a method that samples; None for one
+            that does not.
     """
 
     values: Array
@@ -47,18 +50,34 @@ class Heatmap:
     signed: bool = False
     checks: Mapping[str, float] = field(default_factory=dict)
     note: str = ""
+    error: Array | None = None
 
     def __post_init__(self) -> None:
         values = _read_only(self.values, "map")
         if values.ndim < 1 or values.size < 1:
             raise BadInput("A map needs at least one position.")
         object.__setattr__(self, "values", values)
+        if self.error is not None:
+            error = _read_only(self.error, "standard error")
+            if error.shape != values.shape or (error < 0).any():
+                raise BadInput("A map has one standard error per position, none below 0.")
+            object.__setattr__(self, "error", error)
         object.__setattr__(self, "checks", MappingProxyType(dict(self.checks)))
 
     def __reduce__(self) -> tuple[object, ...]:
         # A read-only mapping does not pickle; results must cross process boundaries.
         plain = np.array(self.values), self.unit, self.signed, dict(self.checks), self.note
-        return (Heatmap, plain)
+        return (Heatmap, (*plain, None if self.error is None else np.array(self.error)))
+
+    def significant(self) -> Heatmap:
+        """Return this map with 0 where the value does not differ from 0 at 95 %.
+
+        A map without a standard error comes back as it is: all of it is measured.
+        """
+        if self.error is None:
+            return self
+        sure = np.abs(self.values) > SURE * self.error
+        return replace(self, values=np.where(sure, self.values, np.float32(0)))
 
     def blank_reason(self) -> str:
         """Return why this map shows nothing, or "" where it shows something."""

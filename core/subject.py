@@ -6,7 +6,7 @@ a `Subject` adds the target. Nothing here knows a method.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -218,6 +218,28 @@ class Subject:
     def scores(self, inputs: Tensor) -> Tensor:
         """Return (N,) target scores of (N, C, *S) inputs, without gradients, in bounded pieces."""
         return self.target.score(self.batch_logits(inputs))
+
+    def masked_scores(
+        self, masks: Iterable[Tensor], fill: Tensor, *, quantity: Target | None = None
+    ) -> Iterator[Tensor]:
+        """Yield (n,) target scores of the input seen through masks, a bounded piece at a time.
+
+        The one evaluator of all methods that ask the network about masked inputs: it draws the
+        masks as it needs them, so that memory does not grow and a caller may stop at any piece.
+
+        Args:
+            masks: (n, 1 or C, *S) pieces of any n, in [0, 1]: 1 shows the input, 0 the fill.
+            fill: (1, C, *S), or one per mask (n, C, *S) where masks come in a single piece.
+            quantity: Another target than the question's.
+        """
+        target = quantity or self.target
+        for given in masks:
+            fills = fill.expand(len(given), *fill.shape[1:])
+            for mask, empty in zip(
+                given.split(self.batch_size), fills.split(self.batch_size), strict=True
+            ):
+                shown = empty + mask * (self.x - empty)
+                yield target.score(self.batch_logits(shown))
 
     def window_scores(self, boxes: Sequence[tuple[slice, ...]], fill: Tensor) -> Iterator[Tensor]:
         """Yield (n,) target scores of the input with each box filled, a bounded piece at a time.

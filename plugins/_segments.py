@@ -1,0 +1,68 @@
+"""A view cut into regions that people can name: superpixels, or stretches of a signal.
+
+May touch torch, scikit-image and core's public surface.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from skimage.segmentation import slic
+from torch import Tensor
+
+from core import view_pixels
+
+if TYPE_CHECKING:
+    from core import Subject
+
+
+def segments(subject: Subject, count: int) -> Tensor:
+    """Return (*S) int64 labels 0 to n - 1, all of which occur; n is near `count`, at least 1.
+
+    Pictures are cut by SLIC on what the network was shown, in colours as people see them; signals
+    and volumes into equal boxes.
+
+    Args:
+        subject: The question.
+        count: How many regions are wished for.
+    """
+    if len(subject.size) == 2:
+        pixels = view_pixels(subject.x, subject.trace.backbone.spec)
+        # Labels as SLIC gives them may start at 1 or leave some out: a region that no feature
+        # stands for could never light up.
+        raw = slic(pixels, n_segments=count, compactness=10, start_label=0)
+        _, labels = np.unique(raw, return_inverse=True)
+        return torch.from_numpy(labels.reshape(raw.shape).astype(np.int64))
+    per_axis = max(1, round(count ** (1 / len(subject.size))))
+    label = torch.zeros(subject.size, dtype=torch.int64)
+    for axis, length in enumerate(subject.size):
+        pieces = min(per_axis, length)
+        along = torch.arange(length) * pieces // length
+        label = label * pieces + along.view([-1 if a == axis else 1 for a in range(label.ndim)])
+    return label
+
+
+def segment_means(x: Tensor, labels: Tensor) -> Tensor:
+    """Return (1, C, *S): `x` with every region painted in its own mean.
+
+    Args:
+        x: (1, C, *S).
+        labels: (*S) int64, 0 to n - 1.
+    """
+    flat, index = x[0].flatten(1), labels.flatten().to(x.device)
+    number = int(labels.max()) + 1
+    sums = torch.zeros(len(flat), number, dtype=x.dtype, device=x.device).index_add(1, index, flat)
+    means = sums / torch.bincount(index, minlength=number).clamp_min(1)
+    return means[:, index].view_as(x)
+
+
+def region_masks(shown: Tensor, labels: Tensor) -> Tensor:
+    """Return (n, 1, *S) float masks that show the regions chosen.
+
+    Args:
+        shown: (n, regions) 1 where the region is shown, 0 where it is hidden.
+        labels: (*S) int64.
+    """
+    return shown[:, labels.flatten()].view(len(shown), 1, *labels.shape).float()
