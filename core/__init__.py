@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         view_pixels,
     )
     from core.estimates import MaskedMeans
+    from core.layers import Layer
     from core.models.backbone import Backbone
     from core.subject import Subject
 
@@ -40,6 +41,7 @@ __all__ = [
     "Fitting",
     "Heatmap",
     "InvalidParameter",
+    "Layer",
     "Mark",
     "MaskedMeans",
     "Need",
@@ -62,6 +64,7 @@ _LATER = {
     "Artifact": "core.artifacts",
     "Backbone": "core.models.backbone",
     "Dataset": "core.datasets.dataset",
+    "Layer": "core.layers",
     "MaskedMeans": "core.estimates",
     "Subject": "core.subject",
     "inputs_from": "core.datasets.inputs",

@@ -69,6 +69,7 @@ class Explainer(ABC, Generic[P]):
         source: Paper and equation.
         cost: Work in words, as in "one forward pass".
         needs: What the model must offer.
+        class_blind: Whether the map is the same for every class, as the method's formula has it.
         Params: The parameters' schema.
         fitted: What `fit` makes, in words, as in "a gallery of training pictures"; empty for a
             method that needs nothing but the model.
@@ -85,6 +86,7 @@ class Explainer(ABC, Generic[P]):
     cost: ClassVar[str]
     needs: ClassVar[frozenset[Need]]
     Params: type[P]
+    class_blind: ClassVar[bool] = False
     fitted: ClassVar[str] = ""
     FitParams: ClassVar[type[BaseModel]] = NoParams
     actions: ClassVar[tuple[str, ...]] = ()

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from core.artifacts import Artifact
 from core.errors import BadInput, NeedsNotMet
+from core.layers import ALL, LAST, Layer, stage_layer
 from core.models.backbone import Backbone
 from core.models.layouts import Features
 from core.models.probes import LinearHead
@@ -85,6 +86,13 @@ class Trace:
             kept = self._kept = target, gradient.detach()
         return kept[1].clone()  # what a plugin writes into is its own
 
+    def logits_with(self, maps: Tensor) -> Tensor:
+        """Return (N, C) logits of (N, K, *s) maps put in place of the feature map."""
+        _, own = self._mapped
+        rest = None if own.rest is None else own.rest.expand(len(maps), *own.rest.shape[1:])
+        with torch.no_grad():
+            return self.backbone.head(Features(maps, rest))
+
     @property
     def bytes(self) -> int:
         """Bytes that keeping this trace takes, roughly."""
@@ -140,6 +148,40 @@ class Subject:
     def gradients(self) -> Tensor:
         """(1, K, *s) derivative of the target score with respect to the feature map."""
         return self.trace.gradients(self.target)
+
+    def layers(self, choice: str = LAST) -> tuple[Layer, ...]:
+        """Return the layers that a visitor chose, from first to last.
+
+        Args:
+            choice: "last", "stage 1" and so on, or "mean over stages" for all stages.
+
+        Raises:
+            NeedsNotMet: The network has no feature map.
+            InvalidParameter: It has no such stage.
+        """
+        backbone, numbers = self.trace.backbone, [choice]
+        if choice == LAST or (choice == ALL and not backbone.stages):
+            return (self._last,)
+        if choice == ALL:
+            numbers = [f"stage {i}" for i in range(1, len(backbone.stages) + 1)]
+        return tuple(
+            stage_layer(backbone, self.x, name, self.target, self.batch_size) for name in numbers
+        )
+
+    @cached_property
+    def _last(self) -> Layer:
+        return Layer(
+            LAST,
+            self.features,
+            self.trace.gradients,
+            self.trace.logits_with,
+            self.target,
+            self.batch_size,
+        )
+
+    def feature_scores(self, maps: Tensor) -> Tensor:
+        """Return (N,) target scores of (N, K, *s) maps put in place of the last feature map."""
+        return self._last.scores(maps)
 
     @cached_property
     def target_row(self) -> Tensor:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from core import Explainer, Heatmap, Need, Params, hookimpl
+from core import Explainer, Heatmap, Need, hookimpl
+from plugins._layers import LayerParams, fused, unit_of
 from plugins._maps import as_array, weighted_sum
 
 if TYPE_CHECKING:
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
     from core import Subject
 
 
-class GradCAMParams(Params):
-    """Whether to keep counter-evidence."""
+class GradCAMParams(LayerParams):
+    """Which feature map, and whether to keep counter-evidence."""
 
     signed: bool = Field(
         default=False,
@@ -32,8 +33,8 @@ class GradCAM(Explainer[GradCAMParams]):
     title = "Grad-CAM"
     family = "CAM"
     summary = (
-        "Where the last feature map holds what raises the target score, by one backward pass "
-        "through the head."
+        "Where a feature map, by default the last, holds what raises the target score, by one "
+        "backward pass."
     )
     limits = (
         "Coarse, first-order, and averages the gradient over positions: it can miss small or "
@@ -46,10 +47,11 @@ class GradCAM(Explainer[GradCAMParams]):
 
     def explain(self, subject: Subject, params: GradCAMParams) -> Heatmap:
         """Return the map in units of the score per position."""
-        values = weighted_sum(channel_weights(subject.gradients), subject.features)
-        if not params.signed:
-            values = values.relu()
-        return Heatmap(as_array(values), f"{subject.unit} per position", signed=params.signed)
+        layers = subject.layers(params.layer)
+        maps = [weighted_sum(channel_weights(at.gradients), at.features) for at in layers]
+        values = fused(maps if params.signed else [m.relu() for m in maps])
+        unit = unit_of(layers, f"{subject.unit} per position")
+        return Heatmap(as_array(values), unit, signed=params.signed)
 
 
 def channel_weights(gradients: Tensor) -> Tensor:

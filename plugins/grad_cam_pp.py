@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from core import Explainer, Heatmap, Need, NoParams, hookimpl
+from core import Explainer, Heatmap, Need, hookimpl
+from plugins._layers import LayerParams, fused, unit_of
 from plugins._maps import as_array, weighted_sum
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from core import Subject
 
 
-class GradCAMPlusPlus(Explainer[NoParams]):
+class GradCAMPlusPlus(Explainer[LayerParams]):
     """Exact: the denominator is simplified, not padded with an absolute epsilon."""
 
     name = "grad-cam++"
@@ -32,13 +33,17 @@ class GradCAMPlusPlus(Explainer[NoParams]):
     source = "Chattopadhay et al. 2018, Grad-CAM++, eqs. 5, 10 and 19"
     cost = "1 forward pass and 1 backward pass through the head"
     needs = frozenset({Need.GRADIENTS, Need.SPATIAL_FEATURES})
-    Params = NoParams
+    Params = LayerParams
 
-    def explain(self, subject: Subject, params: NoParams) -> Heatmap:  # noqa: ARG002
+    def explain(self, subject: Subject, params: LayerParams) -> Heatmap:
         """Return the non-negative map in units of the score."""
-        weights = channel_weights(subject.features, subject.gradients)
-        values = weighted_sum(weights, subject.features).relu()
-        return Heatmap(as_array(values), f"{subject.unit}, weighted by position")
+        layers = subject.layers(params.layer)
+        maps = [
+            weighted_sum(channel_weights(at.features, at.gradients), at.features).relu()
+            for at in layers
+        ]
+        unit = unit_of(layers, f"{subject.unit}, weighted by position")
+        return Heatmap(as_array(fused(maps)), unit)
 
 
 def channel_weights(features: Tensor, gradients: Tensor) -> Tensor:

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from pydantic import Field
 
-from core import Explainer, Heatmap, Need, Params, Partial, hookimpl
+from core import Explainer, Heatmap, Need, Partial, hookimpl
+from plugins._layers import LayerParams, over_layers
 from plugins._maps import as_array, resized, slices, spread_order, weighted_sum
 from plugins._surrogate import fitted, rank_agreement, squared_distances
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from core import Subject
+    from core import Layer, Subject
 
 # The promise is 0.999. The estimate is itself uncertain, so it must clear a higher bar, and once
 # more after another round: a single channel that scores unlike its neighbours can decide a softmax.
@@ -29,8 +30,8 @@ FELL_BACK = (
 )
 
 
-class ScoreCAMParams(Params):
-    """How channels are weighted and what hidden places show."""
+class ScoreCAMParams(LayerParams):
+    """Which feature map, how its channels are weighted and what hidden places show."""
 
     weighting: Literal["softmax", "increase", "probability"] = Field(
         default="softmax",
@@ -72,21 +73,27 @@ class ScoreCAM(Explainer[ScoreCAMParams]):
 
     def explain(self, subject: Subject, params: ScoreCAMParams) -> Iterator[Partial]:
         """Yield the non-negative map, in units of the feature map, ever more channels in it."""
-        maps = subject.features
-        alive = varying_channels(maps)
-        checks = {
-            "channels": float(maps.shape[1]),
-            "constant channels": float(maps.shape[1] - len(alive)),
-        }
-        if len(alive) == 0:
-            blank = torch.zeros(maps.shape[2:])
-            yield Partial(Heatmap(as_array(blank), "activation", checks=checks), 1.0)
-            return
-        questions = _Questions(subject, params, alive)
-        if params.mode == "exact" or len(alive) <= FIRST + ROUND:
-            yield from _exact(questions, checks)
-        else:
-            yield from _fast(questions, checks)
+        yield from over_layers(
+            subject.layers(params.layer), lambda layer: _of_layer(subject, layer, params)
+        )
+
+
+def _of_layer(subject: Subject, layer: Layer, params: ScoreCAMParams) -> Iterator[Partial]:
+    maps = layer.features
+    alive = varying_channels(maps)
+    checks = {
+        "channels": float(maps.shape[1]),
+        "constant channels": float(maps.shape[1] - len(alive)),
+    }
+    if len(alive) == 0:
+        blank = torch.zeros(maps.shape[2:])
+        yield Partial(Heatmap(as_array(blank), "activation", checks=checks), 1.0)
+        return
+    questions = _Questions(subject, maps[:, alive], params)
+    if params.mode == "exact" or len(alive) <= FIRST + ROUND:
+        yield from _exact(questions, checks)
+    else:
+        yield from _fast(questions, checks)
 
 
 class _Questions:
@@ -97,13 +104,13 @@ class _Questions:
         scores: (k,) float64, NaN where not yet asked.
     """
 
-    def __init__(self, subject: Subject, params: ScoreCAMParams, alive: Tensor) -> None:
+    def __init__(self, subject: Subject, maps: Tensor, params: ScoreCAMParams) -> None:
         self.subject = subject
         self.weighting = params.weighting
-        self.maps = subject.features[:, alive]
+        self.maps = maps
         self.empty = subject.filled(params.fill)
         self.floor = float(self._measured(self.empty)[0])
-        self.scores = torch.full((len(alive),), torch.nan, dtype=torch.float64)
+        self.scores = torch.full((maps.shape[1],), torch.nan, dtype=torch.float64)
 
     def ask(self, channels: list[int]) -> Iterator[int]:
         """Measure these channels' scores, yielding how many are known after each piece."""

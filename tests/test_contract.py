@@ -88,6 +88,10 @@ def test_the_same_question_has_the_same_answer(method, kind):
 def test_another_class_has_another_map(method, kind):
     page, question = engine(kind), asked(kind)
     maps = [values(final(page, replace(question, target=c), method)) for c in range(3)]
+    if REGISTRY.explainers[method].class_blind:
+        assert np.array_equal(maps[0], maps[1])
+        assert np.array_equal(maps[1], maps[2])
+        return
     for one, other in ((0, 1), (1, 2), (2, 0)):
         size = np.linalg.norm(maps[one]) + np.linalg.norm(maps[other])
         if size > 0:

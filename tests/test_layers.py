@@ -30,7 +30,7 @@ LEVELS = [
         "estimates",
     },
     {"models", "images", "preprocess", "view", "datasets", "artifacts", "estimates"},
-    {"subject", "fitted", "guard", "train"},
+    {"subject", "layers", "fitted", "guard", "train"},
     {"registry", "answers"},
     {"render", "tiles", "bundle"},
     {"engine"},

@@ -107,6 +107,7 @@ def slopes64(module: nn.Module, x: torch.Tensor, target: Target):
 
 def difference(got, wanted) -> float:
     """Return the norm of the difference, relative to the norm of what was wanted, not zero."""
+    wanted = np.asarray(wanted, float)
     size = float(np.linalg.norm(wanted))
     assert size > 0, "the reference is zero: the comparison would say nothing"
     return float(np.linalg.norm(np.asarray(got, float) - wanted)) / size

@@ -23,6 +23,7 @@ from core.models.misfits import MISFITS
 from core.models.probes import LinearHead, gradients_alive, linear_head, missing_words
 from core.models.spec import InputSpec
 from core.models.splits import Split, cut_alike, split_of
+from core.models.stages import Stage, stages_of
 from core.models.windows import covered, local_network
 
 
@@ -120,6 +121,11 @@ class Backbone:
             reason = self.reasons[Need.SPATIAL_FEATURES]
             raise NeedsNotMet(f"{self.name} has no feature map to look at: {reason}.")
         return self.split
+
+    @cached_property
+    def stages(self) -> tuple[Stage, ...]:
+        """Where feature maps other than the last can be read and replaced, from first to last."""
+        return stages_of(self.module, self.probe_inputs()[:1])
 
     @cached_property
     def folded(self) -> nn.Module:

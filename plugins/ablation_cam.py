@@ -1,0 +1,99 @@
+"""Ablation-CAM: channels weighted by how far the score falls when each is switched off."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import torch
+from pydantic import Field
+
+from core import Explainer, Heatmap, Need, Partial, hookimpl
+from plugins._layers import LayerParams, over_layers
+from plugins._maps import as_array, slices, weighted_sum
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from core import Layer, Subject
+
+PARTS = 8  # partial maps on the way
+
+
+class AblationCAMParams(LayerParams):
+    """Which feature map, and whether to keep counter-evidence."""
+
+    signed: bool = Field(
+        default=False,
+        title="Keep negative values",
+        description="The paper keeps positive evidence only; tick to see what speaks against.",
+    )
+
+
+class AblationCAM(Explainer[AblationCAMParams]):
+    """No gradients: what follows the layer is asked once per channel."""
+
+    name = "ablation-cam"
+    title = "Ablation-CAM"
+    family = "CAM"
+    summary = (
+        "Feature maps weighted by how far the target score falls when that one channel is switched "
+        "off; no gradients."
+    )
+    limits = (
+        "Channels that stand in for one another all look unimportant, and one weight serves a "
+        "channel's every place."
+    )
+    source = "Desai and Ramaswamy 2020, Ablation-CAM, eqs. 3 and 4"
+    cost = "1 forward pass, and per channel one pass through what follows the layer"
+    needs = frozenset({Need.SPATIAL_FEATURES})
+    Params = AblationCAMParams
+
+    def explain(self, subject: Subject, params: AblationCAMParams) -> Iterator[Partial]:
+        """Yield the map in units of score times activation, ever more channels in it."""
+        layers = subject.layers(params.layer)
+        yield from over_layers(
+            layers, lambda layer: _of_layer(subject, layer, signed=params.signed)
+        )
+
+
+def _of_layer(subject: Subject, layer: Layer, *, signed: bool) -> Iterator[Partial]:
+    maps = layer.features
+    count = maps.shape[1]
+    weights = torch.zeros(count, dtype=maps.dtype, device=maps.device)
+    base = float(layer.scores(maps)[0])
+    for piece in slices(count, -(-count // PARTS)):
+        falls = base - layer.scores(without(maps, piece))
+        # A dead channel changes nothing, and rounding must not give it a weight.
+        weights[piece] = torch.where(falls.abs() > subject.rounding, falls, 0.0)
+        values = weighted_sum(weights, maps)
+        heat = Heatmap(
+            as_array(values if signed else values.relu()),
+            f"{subject.unit} times activation",
+            signed,
+            {"channels": count, "channels that matter": int((weights != 0).sum())},
+        )
+        yield Partial(heat, piece.stop / count)
+
+
+def without(maps: Tensor, channels: slice) -> Tensor:
+    """Return (n, K, *s): n copies, in each of which the next of n channels is 0. Eq. 3.
+
+    The weight is then the difference of scores. The paper divides it by the score, which turns
+    every sign where that is negative; a constant factor changes no map.
+
+    Args:
+        maps: (1, K, *s).
+        channels: n of the K.
+    """
+    numbers = range(channels.start, channels.stop)
+    copies = maps.repeat(len(numbers), *[1] * (maps.ndim - 1))
+    for row, channel in enumerate(numbers):
+        copies[row, channel] = 0
+    return copies
+
+
+@hookimpl
+def explainers() -> list[AblationCAM]:
+    """Return this file's explainer."""
+    return [AblationCAM()]

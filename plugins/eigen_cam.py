@@ -1,0 +1,66 @@
+"""Eigen-CAM: the feature map seen along its first principal direction, whatever the class."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from core import Explainer, Heatmap, Need, hookimpl
+from plugins._layers import LayerParams, fused, unit_of
+from plugins._maps import as_array
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from core import Subject
+
+
+class EigenCAM(Explainer[LayerParams]):
+    """No gradients, no class: what the layer responds to most."""
+
+    name = "eigen-cam"
+    title = "Eigen-CAM"
+    family = "CAM"
+    summary = "Where a feature map responds most strongly along its main direction of activity."
+    limits = (
+        "Knows no class: the map is the same whatever you ask about, so it cannot say why this "
+        "class and not another."
+    )
+    source = "Muhammad and Yeasin 2020, Eigen-CAM, eqs. 2 and 3"
+    cost = "1 forward pass and a singular value decomposition"
+    needs = frozenset({Need.SPATIAL_FEATURES})
+    class_blind = True
+    Params = LayerParams
+
+    def explain(self, subject: Subject, params: LayerParams) -> Heatmap:
+        """Return the signed map in units of the feature map, with the share that it explains."""
+        layers = subject.layers(params.layer)
+        parts = [principal_map(at.features) for at in layers]
+        checks = {} if len(parts) > 1 else {"share of activity": parts[0][1]}
+        values = fused([values for values, _ in parts])
+        return Heatmap(as_array(values), unit_of(layers, "activation"), True, checks)
+
+
+def principal_map(features: Tensor) -> tuple[Tensor, float]:
+    """Return (*s) the features along the first right singular vector, and its share of energy.
+
+    As in the paper nothing is centred. A singular vector has no sign of its own: we take that by
+    which the map's sum is not negative.
+
+    Args:
+        features: (1, K, *s).
+    """
+    columns = features[0].flatten(1).T.double()  # positions by channels
+    _, strengths, directions = torch.linalg.svd(columns, full_matrices=False)
+    values = columns @ directions[0]
+    values = values * (1.0 if float(values.sum()) >= 0 else -1.0)
+    energy = float((strengths**2).sum())
+    share = float(strengths[0] ** 2) / energy if energy > 0 else 0.0
+    return values.view(features.shape[2:]), share
+
+
+@hookimpl
+def explainers() -> list[EigenCAM]:
+    """Return this file's explainer."""
+    return [EigenCAM()]

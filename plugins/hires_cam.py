@@ -1,0 +1,59 @@
+"""HiResCAM: gradient times feature, place by place, which adds up to the score where it can."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from core import Explainer, Heatmap, Need, hookimpl
+from plugins._layers import LayerParams, fused, unit_of
+from plugins._maps import as_array
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from core import Subject
+
+
+class HiResCAM(Explainer[LayerParams]):
+    """Faithful to the score wherever what follows the layer is linear."""
+
+    name = "hires-cam"
+    title = "HiResCAM"
+    family = "CAM"
+    summary = (
+        "How much each place of a feature map raises or lowers the target score, to first order: "
+        "the gradient is not averaged over the picture."
+    )
+    limits = (
+        "Exact only where all that follows the layer is linear; after pooling it is Grad-CAM. "
+        "Noisy in early stages."
+    )
+    source = "Draelos and Carin 2020, Use HiResCAM instead of Grad-CAM, eq. 5"
+    cost = "1 forward pass and 1 backward pass down to the layer"
+    needs = frozenset({Need.GRADIENTS, Need.SPATIAL_FEATURES})
+    Params = LayerParams
+
+    def explain(self, subject: Subject, params: LayerParams) -> Heatmap:
+        """Return the signed map in units of the score; its sum is the score less a constant."""
+        layers = subject.layers(params.layer)
+        maps = [attributed(at.features, at.gradients) for at in layers]
+        checks = {} if len(maps) > 1 else {"sum of map": float(maps[0].sum())}
+        return Heatmap(as_array(fused(maps)), unit_of(layers, subject.unit), True, checks)
+
+
+def attributed(features: Tensor, gradients: Tensor) -> Tensor:
+    """Return (*s) in score units: the sum over channels of gradient times feature. Eq. 5.
+
+    The paper shows its positive part; we keep the sign.
+
+    Args:
+        features: (1, K, *s).
+        gradients: (1, K, *s) derivative of the score.
+    """
+    return (gradients * features)[0].sum(0)
+
+
+@hookimpl
+def explainers() -> list[HiResCAM]:
+    """Return this file's explainer."""
+    return [HiResCAM()]
