@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         pictures_of,
         view_pixels,
     )
-    from core.estimates import MaskedMeans
+    from core.estimates import MaskedMeans, expected_agreement
     from core.layers import Layer
     from core.models.backbone import Backbone
     from core.subject import Subject
@@ -52,6 +52,7 @@ __all__ = [
     "Prototypes",
     "Result",
     "Subject",
+    "expected_agreement",
     "hookimpl",
     "inputs_from",
     "inputs_of",
@@ -66,6 +67,7 @@ _LATER = {
     "Dataset": "core.datasets.dataset",
     "Layer": "core.layers",
     "MaskedMeans": "core.estimates",
+    "expected_agreement": "core.estimates",
     "Subject": "core.subject",
     "inputs_from": "core.datasets.inputs",
     "inputs_of": "core.datasets.inputs",

@@ -69,3 +69,19 @@ class MaskedMeans:
         overall = (self._squares - n * mean**2) / n**2
         squared = (own - 2 * crossed + overall).clamp_min(0)
         return torch.where(m > 0, squared.sqrt(), 0.0)
+
+
+def expected_agreement(values: Tensor, errors: Tensor) -> float:
+    """Return the correlation to expect between this map and that of another seed, 0 to 1.
+
+    What varies between places is the map's own variance plus that of its errors; two seeds share
+    the former only.
+
+    Args:
+        values: (*S) estimates.
+        errors: (*S) their standard errors.
+    """
+    spread = float(values.double().var(correction=0))
+    if spread <= 0:
+        return 0.0
+    return max(0.0, 1 - float((errors.double() ** 2).mean()) / spread)

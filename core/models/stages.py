@@ -162,9 +162,10 @@ def stages_of(module: nn.Module, probe: Tensor) -> tuple[Stage, ...]:
 def _proposals(module: nn.Module) -> Iterator[tuple[str, Any]]:
     info: Any = getattr(module, "feature_info", None)
     known = dict(module.named_modules())
+    # Not `output_fmt`: it is about the network's end, and early parts may lie otherwise.
     facts = {
         key: getattr(module, key)
-        for key in ("output_fmt", "num_prefix_tokens", "patch_embed")
+        for key in ("num_prefix_tokens", "patch_embed")
         if hasattr(module, key)
     }
     if isinstance(info, Sequence):

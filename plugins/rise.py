@@ -1,0 +1,133 @@
+"""RISE: what a place scores on average over random masks that show it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from pydantic import Field
+
+from core import Explainer, Heatmap, MaskedMeans, Params, Partial, expected_agreement, hookimpl
+from plugins._maps import as_array, resized
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from core import Subject
+
+DRAWN = 16  # masks at once, whatever the batch: the draw must not depend on it
+PROMISED = 0.99
+
+
+class RISEParams(Params):
+    """How many masks of which coarseness."""
+
+    masks: int = Field(
+        default=1024, ge=64, le=8192, multiple_of=64, description="How many random masks to try."
+    )
+    cells: int = Field(
+        default=7, ge=2, le=16, description="Cells of a mask along the shorter side of the view."
+    )
+    shown: float = Field(
+        default=0.5,
+        ge=0.1,
+        le=0.9,
+        multiple_of=0.05,
+        description="Share of the cells that a mask shows.",
+    )
+    fill: Literal["grey", "black", "mean", "blur"] = Field(
+        default="black", description="What hidden places show; defined in pixel space."
+    )
+
+
+class RISE(Explainer[RISEParams]):
+    """A black box is enough: no gradients, no feature map."""
+
+    name = "rise"
+    title = "RISE"
+    family = "Perturbation"
+    summary = (
+        "How much better the network scores when a random mask shows this place, on average over "
+        "many masks; works on any network."
+    )
+    limits = (
+        "An estimate: fewer masks, more grain; its standard error is kept, and the agreement with "
+        "another seed is shown. As coarse as the masks' cells."
+    )
+    source = "Petsiuk et al. 2018, RISE, eqs. 5 and 6"
+    cost = "one forward pass per mask (1,024)"
+    needs = frozenset()
+    Params = RISEParams
+
+    def explain(self, subject: Subject, params: RISEParams) -> Iterator[Partial]:
+        """Yield the signed map in units of the score, ever surer."""
+        generator, fill = subject.generator(), subject.filled(params.fill)
+        means = MaskedMeans(subject.size)
+        while means.count < params.masks:
+            masks = random_masks(DRAWN, subject.size, params.cells, params.shown, generator)
+            scores = torch.cat(list(subject.masked_scores([masks.to(fill)], fill)))
+            means.add(masks, scores)
+            values, errors = _above_rounding(means, subject.rounding)
+            agreement = expected_agreement(values, errors)
+            done = means.count >= params.masks
+            yield Partial(
+                Heatmap(
+                    as_array(values),
+                    subject.unit,
+                    signed=True,
+                    checks={"masks": means.count, "expected agreement of seeds": agreement},
+                    note=_note(agreement) if done else "",
+                    error=as_array(errors),
+                ),
+                means.count / params.masks,
+            )
+
+
+def random_masks(
+    count: int, size: tuple[int, ...], cells: int, shown: float, generator: torch.Generator
+) -> Tensor:
+    """Return (count, 1, *size) masks in [0, 1]: coarse cells, enlarged, each mask moved by itself.
+
+    Args:
+        count: How many.
+        size: Spatial size of the input.
+        cells: Cells along the shorter side; cells are square.
+        shown: Probability that a cell shows.
+        generator: The only source of chance.
+    """
+    side = -(-min(size) // cells)
+    # One cell more than fits, since it is moved, and one since the outermost half cells hold no
+    # edges between cells: the authors' code shows those at the rim only.
+    grid = [-(-n // side) + 2 for n in size]
+    coarse = (torch.rand(count, 1, *grid, generator=generator) < shown).float()
+    large = resized(coarse, tuple(n * side for n in grid))
+    offsets = torch.randint(side, (count, len(size)), generator=generator) + side // 2
+    masks = torch.empty(count, 1, *size)
+    for row, offset in enumerate(offsets.tolist()):
+        window = tuple(slice(o, o + n) for o, n in zip(offset, size, strict=True))
+        masks[row, 0] = large[row, 0][window]
+    return masks
+
+
+def _above_rounding(means: MaskedMeans, rounding: float) -> tuple[Tensor, Tensor]:
+    # A network that hears nothing of the masks scores alike up to rounding, which is no evidence.
+    values, errors = means.values(), means.errors()
+    if float(values.abs().max()) <= rounding:
+        return torch.zeros_like(values), torch.zeros_like(errors)
+    return values, errors
+
+
+def _note(agreement: float) -> str:
+    if agreement >= PROMISED:
+        return ""
+    return (
+        f"Another seed's map is expected to correlate {agreement:.2f} with this one; "
+        "more masks bring them closer."
+    )
+
+
+@hookimpl
+def explainers() -> list[RISE]:
+    """Return this file's explainer."""
+    return [RISE()]
