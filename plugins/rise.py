@@ -107,7 +107,7 @@ def random_masks(
     for row, offset in enumerate(offsets.tolist()):
         window = tuple(slice(o, o + n) for o, n in zip(offset, size, strict=True))
         masks[row, 0] = large[row, 0][window]
-    return masks
+    return masks.clamp_(0, 1)  # interpolation rounds
 
 
 def _above_rounding(means: MaskedMeans, rounding: float) -> tuple[Tensor, Tensor]:
