@@ -40,6 +40,9 @@ class Need(Enum):
     POOLED_LINEAR_HEAD = "a head that averages the feature map and applies one linear layer"
 
 
+Answers = Literal["where", "like what", "what if"]
+
+
 class Params(BaseModel):
     """Base of a method's parameters: frozen, nothing extra, defaults for every field.
 
@@ -63,9 +66,12 @@ class Explainer(ABC, Generic[P]):
     Attributes:
         name: Id in addresses, files and the API: kebab-case, never reused.
         title: The tab's label.
-        family: Group in the page once there are many methods, as in "CAM".
+        family: Group in the page once there are many methods, as in "Class activation".
+        answers: The question that it answers: where the network looks, what the input is like to
+            it, or what would change its mind.
         summary: One sentence: what it shows.
         limits: One sentence: what it cannot show.
+        when: One sentence: when to use it; may be empty.
         source: Paper and equation.
         cost: Work in words, as in "one forward pass".
         needs: What the model must offer.
@@ -86,6 +92,8 @@ class Explainer(ABC, Generic[P]):
     cost: ClassVar[str]
     needs: ClassVar[frozenset[Need]]
     Params: type[P]
+    answers: ClassVar[Answers] = "where"
+    when: ClassVar[str] = ""
     class_blind: ClassVar[bool] = False
     fitted: ClassVar[str] = ""
     FitParams: ClassVar[type[BaseModel]] = NoParams

@@ -35,7 +35,7 @@ class AblationCAM(Explainer[AblationCAMParams]):
 
     name = "ablation-cam"
     title = "Ablation-CAM"
-    family = "CAM"
+    family = "Class activation"
     summary = (
         "Feature maps weighted by how far the target score falls when that one channel is switched "
         "off; no gradients."
@@ -44,6 +44,7 @@ class AblationCAM(Explainer[AblationCAMParams]):
         "Channels that stand in for one another all look unimportant, and one weight serves a "
         "channel's every place."
     )
+    when = "Where gradients cannot be had or are saturated."
     source = "Desai and Ramaswamy 2020, Ablation-CAM, eqs. 3 and 4"
     cost = "1 forward pass, and per channel one pass through what follows the layer"
     needs = frozenset({Need.SPATIAL_FEATURES})

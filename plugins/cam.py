@@ -18,7 +18,7 @@ class CAM(Explainer[NoParams]):
 
     name = "cam"
     title = "CAM"
-    family = "CAM"
+    family = "Class activation"
     summary = (
         "How much each place adds to, or takes from, the class score: the mean of the map plus the "
         "class's bias is the score itself."
@@ -27,6 +27,7 @@ class CAM(Explainer[NoParams]):
         "Exists only for heads that pool and apply one linear layer, and is as coarse as the last "
         "feature map."
     )
+    when = "First, on any network with a plain pooled head: free, exact and signed."
     source = "Zhou et al. 2016, Learning Deep Features for Discriminative Localization, eq. 2"
     cost = "1 forward pass"
     needs = frozenset({Need.SPATIAL_FEATURES, Need.POOLED_LINEAR_HEAD})

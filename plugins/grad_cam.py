@@ -31,7 +31,7 @@ class GradCAM(Explainer[GradCAMParams]):
 
     name = "grad-cam"
     title = "Grad-CAM"
-    family = "CAM"
+    family = "Class activation"
     summary = (
         "Where a feature map, by default the last, holds what raises the target score, by one "
         "backward pass."
@@ -40,6 +40,7 @@ class GradCAM(Explainer[GradCAMParams]):
         "Coarse, first-order, and averages the gradient over positions: it can miss small or "
         "repeated parts."
     )
+    when = "First, on any network: fast, and the best known."
     source = "Selvaraju et al. 2017, Grad-CAM, eqs. 1 and 2"
     cost = "1 forward pass and 1 backward pass through the head"
     needs = frozenset({Need.GRADIENTS, Need.SPATIAL_FEATURES})

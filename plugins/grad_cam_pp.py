@@ -21,7 +21,7 @@ class GradCAMPlusPlus(Explainer[LayerParams]):
 
     name = "grad-cam++"
     title = "Grad-CAM++"
-    family = "CAM"
+    family = "Class activation"
     summary = (
         "As Grad-CAM, but weighs each position's positive gradient, so that several objects of one "
         "class all light up."
@@ -30,6 +30,7 @@ class GradCAMPlusPlus(Explainer[LayerParams]):
         "With a head that averages and applies one linear layer its weights are about 1/2 "
         "everywhere: it then adds little to Grad-CAM. Positive evidence only."
     )
+    when = "When an object appears several times."
     source = "Chattopadhay et al. 2018, Grad-CAM++, eqs. 5, 10 and 19"
     cost = "1 forward pass and 1 backward pass through the head"
     needs = frozenset({Need.GRADIENTS, Need.SPATIAL_FEATURES})

@@ -19,7 +19,7 @@ class HiResCAM(Explainer[LayerParams]):
 
     name = "hires-cam"
     title = "HiResCAM"
-    family = "CAM"
+    family = "Class activation"
     summary = (
         "How much each place of a feature map raises or lowers the target score, to first order: "
         "the gradient is not averaged over the picture."
@@ -28,6 +28,7 @@ class HiResCAM(Explainer[LayerParams]):
         "Exact only where all that follows the layer is linear; after pooling it is Grad-CAM. "
         "Noisy in early stages."
     )
+    when = "When the map has to add up to the score, or Grad-CAM looks too smooth."
     source = "Draelos and Carin 2020, Use HiResCAM instead of Grad-CAM, eq. 5"
     cost = "1 forward pass and 1 backward pass down to the layer"
     needs = frozenset({Need.GRADIENTS, Need.SPATIAL_FEATURES})

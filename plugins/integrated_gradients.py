@@ -56,6 +56,7 @@ class IntegratedGradients(Explainer[IntegratedGradientsParams]):
         "Depends on the baseline: what looks like it (black on black) gets nothing. Pixel-fine "
         "maps look noisy."
     )
+    when = "For single pixels, and where shares must add up to the score's change."
     source = "Sundararajan et al. 2017, Axiomatic Attribution for Deep Networks, eq. 1"
     cost = "steps (32 to 256) forward and backward passes"
     needs = frozenset({Need.GRADIENTS})

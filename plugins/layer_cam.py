@@ -19,7 +19,7 @@ class LayerCAM(Explainer[LayerParams]):
 
     name = "layer-cam"
     title = "LayerCAM"
-    family = "CAM"
+    family = "Class activation"
     summary = (
         "Where a feature map, also an early and fine one, holds what raises the target score, each "
         "place by its own gradient."
@@ -28,6 +28,7 @@ class LayerCAM(Explainer[LayerParams]):
         "Positive gradients and positive evidence only; in early stages it marks edges and "
         "textures, of which the network makes an object only later."
     )
+    when = "When the last layer is too coarse: take an earlier stage."
     source = "Jiang et al. 2021, LayerCAM, eqs. 5 to 7"
     cost = "1 forward pass and 1 backward pass down to the layer"
     needs = frozenset({Need.GRADIENTS, Need.SPATIAL_FEATURES})

@@ -50,6 +50,7 @@ class Occlusion(Explainer[OcclusionParams]):
         "Blind to parts smaller than the window's effect or present twice (cover one, the other "
         "remains), and covered pictures look unlike any photo."
     )
+    when = "To check any other map: nothing is assumed but that covering hides."
     source = (
         "Zeiler and Fergus 2014, Visualizing and Understanding Convolutional Networks, sec. 4.2"
     )

@@ -55,6 +55,7 @@ class RISE(Explainer[RISEParams]):
         "An estimate: fewer masks, more grain; its standard error is kept, and the agreement with "
         "another seed is shown. As coarse as the masks' cells."
     )
+    when = "When only inputs and scores can be had, and you want to know how sure the map is."
     source = "Petsiuk et al. 2018, RISE, eqs. 5 and 6"
     cost = "one forward pass per mask (1,024)"
     needs = frozenset()

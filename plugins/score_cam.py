@@ -57,7 +57,7 @@ class ScoreCAM(Explainer[ScoreCAMParams]):
 
     name = "score-cam"
     title = "Score-CAM"
-    family = "CAM"
+    family = "Class activation"
     summary = (
         "Feature maps weighted by how well the network still scores when it sees the picture only "
         "where that map is active; no gradients."
@@ -66,6 +66,7 @@ class ScoreCAM(Explainer[ScoreCAMParams]):
         "Softmax weighting lets a few channels decide when scores are large. Positive evidence "
         "only. The fast mode predicts the channels that it does not ask."
     )
+    when = "To check a gradient's map by asking the network instead."
     source = "Wang et al. 2020, Score-CAM, eqs. 4 to 7 and algorithm 1"
     cost = "one forward pass per channel (512 to 2,048), or for a part of them in fast mode"
     needs = frozenset({Need.SPATIAL_FEATURES})

@@ -40,7 +40,7 @@ class SISE(Explainer[SISEParams]):
 
     name = "sise"
     title = "SISE"
-    family = "CAM"
+    family = "Class activation"
     summary = (
         "The picture is seen through feature maps of every stage that speak for the target; what "
         "they score is fused from early and fine to late and telling."
@@ -49,6 +49,7 @@ class SISE(Explainer[SISEParams]):
         "Positive evidence only, in shares and not in units of the score; a late stage that finds "
         "nothing hides what early ones found."
     )
+    when = "When both outline and class matter and there is time to wait."
     source = "Sattarzadeh et al. 2021, Explaining CNNs through Attribution-Based Input Sampling"
     cost = "one forward pass per mask (64 per stage), and one backward pass per stage"
     needs = frozenset({Need.GRADIENTS, Need.SPATIAL_FEATURES})

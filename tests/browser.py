@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from core.registry import load_registry
+from ui.words import family_tab
+
 SECONDS = 1000
 PATIENCE = 90 * SECONDS
 
@@ -134,11 +137,19 @@ def status(page, key: str):
     return page.locator(f"#{key}-status textarea")
 
 
+FAMILIES = {e.title: e.family for e in load_registry().explainers.values()}
+
+
 def open_tab(page, title: str) -> None:
-    """Open a tab by its title, through the overflow menu where it is folded away."""
+    """Open a tab by its title, that of its family first, through the menu where it is folded."""
+    where = "tabs"
+    if title in FAMILIES:
+        open_tab(page, FAMILIES[title])
+        where = f"tabs-{family_tab(FAMILIES[title])}"
     tab = page.get_by_role("tab", name=title, exact=True)
     if tab.count() == 0 or not tab.first.is_visible():
-        page.locator("#tabs .overflow-menu > button").click()
-        page.locator("#tabs .overflow-dropdown button", has_text=title).first.click()
+        page.locator(f"#{where} > .tab-wrapper .overflow-menu > button").click()
+        menu = page.locator(f"#{where} > .tab-wrapper .overflow-dropdown button")
+        menu.get_by_text(title, exact=True).first.click()
     else:
         tab.first.click()

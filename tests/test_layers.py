@@ -18,21 +18,11 @@ SOURCES = sorted(
 )
 # Rooms of core by height; a module imports only what lies on its own level or below.
 LEVELS = [
-    {
-        "errors",
-        "results",
-        "explainer",
-        "hookspecs",
-        "targets",
-        "atomic",
-        "cache",
-        "relay",
-        "estimates",
-    },
+    {"errors", "results", "explainer", "hookspecs", "targets", "atomic", "cache", "relay"},
     {"models", "images", "preprocess", "view", "datasets", "artifacts", "estimates"},
     {"subject", "layers", "fitted", "guard", "train"},
     {"registry", "answers"},
-    {"render", "tiles", "bundle"},
+    {"render", "tiles", "bundle", "guide"},
     {"engine"},
 ]
 SIBLINGS = ({"registry", "render"}, {"registry", "bundle"})

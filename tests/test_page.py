@@ -64,17 +64,17 @@ def tabs_of(page) -> list[list[str]]:
 def test_a_tab_per_explainer_between_compare_and_plugins():
     page = build_page(Engine(registry_of(fake(1), fake(2))))
     assert tabs_of(page) == [
-        ["Compare", "Fake 1", "Fake 2", "Model report", "Your folder", "Plugins"]
+        ["Compare", "Guide", "Fake 1", "Fake 2", "Model report", "Your folder", "Plugins"]
     ]
 
 
 def test_more_than_eight_are_grouped_by_family():
     many = [fake(n, "Odd" if n % 2 else "Even") for n in range(1, 10)]
     outer, *inner = tabs_of(build_page(Engine(registry_of(*many))))
-    assert outer == ["Compare", "Even", "Odd", "Model report", "Your folder", "Plugins"]
-    assert inner == [
-        [f"Fake {n}" for n in (2, 4, 6, 8)],
+    assert outer == ["Compare", "Guide", "Odd", "Even", "Model report", "Your folder", "Plugins"]
+    assert inner == [  # families as the table first names them
         [f"Fake {n}" for n in (1, 3, 5, 7, 9)],
+        [f"Fake {n}" for n in (2, 4, 6, 8)],
     ]
 
 
@@ -226,9 +226,14 @@ def test_the_photo_is_shrunk_and_encoded_once_for_all_parts_of_an_answer(side, m
     backbone = wrap(seeded(GapNet()), spec=plain_spec(32, 32))
     engine = Engine(loader=lambda name, progress: backbone)
     shelf, encoded, shrunk = shelves.Shelf(), [], []
-    picture, shrink = shelf.picture, shelves._shrunk
+    picture, shrink = shelf.picture, shelves.shrunk
     monkeypatch.setattr(shelf, "picture", lambda image: encoded.append(1) or picture(image))
-    monkeypatch.setattr(shelves, "_shrunk", lambda pixels: shrunk.append(1) or shrink(pixels))
+
+    def counted(pixels, longest):
+        shrunk.append(pixels.shape[0] > longest)
+        return shrink(pixels, longest)
+
+    monkeypatch.setattr(shelves, "shrunk", counted)
 
     def parts(value):
         pixels = np.full((side, side, 3), value, np.uint8)
@@ -239,7 +244,7 @@ def test_the_photo_is_shrunk_and_encoded_once_for_all_parts_of_an_answer(side, m
     first = parts(90)
     assert len(first) > 2
     paths = {shelf.original(part.question.pixels) for part in first}
-    assert (len(paths), len(encoded), len(shrunk)) == (1, 1, int(side > shelves.SCREEN_SIDE))
+    assert (len(paths), len(encoded), sum(shrunk)) == (1, 1, int(side > shelves.SCREEN_SIDE))
     other = {shelf.original(part.question.pixels) for part in parts(200)}
     assert len(encoded) == 2
     assert not other & paths

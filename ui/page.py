@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +13,15 @@ from core.registry import Registry
 from core.render import colour_names
 from ui import words
 from ui.compare import build_compare
+from ui.guide import build_guide
 from ui.panel import Look, Panel, Question, build_panel
 from ui.photo_input import photo_input
 from ui.report import build_report
 from ui.session import PREDICTED, QUANTITIES, RUNNER_UP, Session, model_choices
 from ui.shelf import Shelf
 from ui.training import Training, build_training, is_public, training_allowed
-from ui.wiring import COMPARE, PLUGINS, REPORT, TRAIN, Left, Parts, wire
-from ui.words import slug
+from ui.wiring import Left, Parts, wire
+from ui.words import COMPARE, GUIDE, PLUGINS, REPORT, TRAIN, family_tab, slug
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 GROUPED_ABOVE = 8
@@ -124,6 +124,7 @@ def _right(session: Session, question: Question, look: Look, *, public: bool) ->
     training: Training | None = None
     trainable = training_allowed(public=public)
     panels: dict[str, Panel] = {}
+    groups: dict[str, gr.Tabs] = {}
 
     def method_tab(explainer: Explainer[Any]) -> None:
         with gr.Tab(
@@ -134,16 +135,23 @@ def _right(session: Session, question: Question, look: Look, *, public: bool) ->
     with gr.Tabs(elem_id="tabs") as tabs:
         with gr.Tab("Compare", id=COMPARE, elem_id="tab-compare"):
             compare = build_compare(session, question, look)
+        with gr.Tab("Guide", id=GUIDE, elem_id="tab-guide"):
+            build_guide(session, question, tabs, compare.ticks)
         explainers = list(registry.explainers.values())
         if len(explainers) <= GROUPED_ABOVE:
             for explainer in explainers:
                 method_tab(explainer)
         else:
-            by_family = sorted(explainers, key=lambda e: e.family)  # stable: keeps table order
-            for family, members in groupby(by_family, key=lambda e: e.family):
-                with gr.Tab(family, id=f"family-{family}"), gr.Tabs():
-                    for explainer in members:
-                        method_tab(explainer)
+            # Families in the order in which the table first names them, and methods likewise.
+            for family in dict.fromkeys(e.family for e in explainers):
+                key = family_tab(family)
+                with (
+                    gr.Tab(family, id=key, elem_id=f"tab-{key}"),
+                    gr.Tabs(elem_id=f"tabs-{key}") as groups[key],
+                ):
+                    for explainer in explainers:
+                        if explainer.family == family:
+                            method_tab(explainer)
         with gr.Tab("Model report", id=REPORT, elem_id="tab-report"):
             report = build_report(session, question, trainable=trainable)
         if trainable:
@@ -153,6 +161,7 @@ def _right(session: Session, question: Question, look: Look, *, public: bool) ->
             _plugins(registry)
     return {
         "tabs": tabs,
+        "groups": groups,
         "compare": compare,
         "panels": panels,
         "report": report,

@@ -29,9 +29,7 @@ from ui.session import (
     visitor,
 )
 from ui.training import Training
-from ui.words import slug
-
-COMPARE, REPORT, TRAIN, PLUGINS = "compare", "report", "train", "plugins"
+from ui.words import COMPARE, family_tab, slug
 
 # Keeps the address in step with what is shown, so that it can be shared. Tabs also report the one
 # that is open when the page is drawn; until the address has been read, that must not change it.
@@ -69,6 +67,7 @@ class Parts:
     left: Left
     look: Look
     tabs: gr.Tabs
+    groups: Mapping[str, gr.Tabs]
     compare: Compare
     panels: Mapping[str, Panel]
     report: Report
@@ -98,9 +97,13 @@ def wire(page: gr.Blocks, parts: Parts) -> None:
         compare.notice,
         *(part for panel in panels for part in (panel.notice, panel.run)),
     ]
-    tabs = {COMPARE, REPORT, PLUGINS} | ({TRAIN} if parts.training is not None else set())
+    every = [parts.tabs, *parts.groups.values()]
+    tabs = {tab.id for tab in parts.tabs.children if isinstance(tab, gr.Tab)}
     first = page.load(
-        _opened(session, tabs), None, [question.model, parts.banner, parts.tabs, *of_model], **QUIET
+        _opened(session, tabs, list(parts.groups)),
+        None,
+        [question.model, parts.banner, *every, *of_model],
+        **QUIET,
     )
     changed = _model_changed(session)
     other_model = gr.on(
@@ -149,7 +152,7 @@ def wire(page: gr.Blocks, parts: Parts) -> None:
         statuses,
         **QUIET,
     ).then(None, address, None, js=ADDRESS_JS, **QUIET)
-    for tab in parts.tabs.children:
+    for tab in (child for tabs in every for child in tabs.children):
         if isinstance(tab, gr.Tab):
             tab.select(None, None, None, js=TAB_JS.format(tab=tab.id), **QUIET)
     gr.on(
@@ -168,7 +171,7 @@ def wire(page: gr.Blocks, parts: Parts) -> None:
     _endpoints(session)
 
 
-def _opened(session: Session, tabs: Collection[str]) -> Callable[..., Any]:
+def _opened(session: Session, tabs: Collection[Any], groups: list[str]) -> Callable[..., Any]:
     methods = session.engine.registry.explainers
 
     def opened(request: gr.Request) -> Any:
@@ -184,17 +187,26 @@ def _opened(session: Session, tabs: Collection[str]) -> Callable[..., Any]:
             name, why = first_model(session.engine)
             reason += why
         card = session.engine.card(name, collection=visitor(request))
-        tab = wanted.get("method", COMPARE)
-        chosen = tab if tab in {*tabs, *map(slug, methods)} else COMPARE
+        chosen = _tabs_open(wanted.get("method", COMPARE), methods, tabs, groups)
         target = wanted.get("target", PREDICTED)
         return (
             name,
             _banner(card, reason),
-            gr.Tabs(selected=chosen),
+            *chosen,
             *_of_model(card, methods, target),
         )
 
     return opened
+
+
+def _tabs_open(
+    wanted: str, methods: Mapping[str, Explainer[Any]], tabs: Collection[Any], groups: list[str]
+) -> list[Any]:
+    # The outer tabs first; a method may lie in those of its family.
+    family = {slug(name): family_tab(e.family) for name, e in methods.items()}.get(wanted, "")
+    outer = wanted if wanted in tabs else family if family in tabs else COMPARE
+    inner = [gr.Tabs(selected=wanted) if group == family else gr.skip() for group in groups]
+    return [gr.Tabs(selected=outer), *inner]
 
 
 def _model_changed(session: Session) -> Callable[..., Any]:

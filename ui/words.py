@@ -10,10 +10,18 @@ from core.registry import Registry
 from core.render import Scale, Style, colour_stops
 from core.results import Heatmap
 
+# Ids of the tabs that are no method's.
+COMPARE, GUIDE, REPORT, TRAIN, PLUGINS = "compare", "guide", "report", "train", "plugins"
+
 
 def slug(name: str) -> str:
     """Return a name fit for element ids and addresses: no plus signs."""
     return name.replace("+", "-plus")
+
+
+def family_tab(family: str) -> str:
+    """Return the id of the tab that holds a family's methods."""
+    return "family-" + "-".join(family.lower().split())
 
 
 def duration(seconds: float) -> str:

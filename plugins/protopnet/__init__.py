@@ -63,6 +63,8 @@ class ProtoPNet(Explainer[ProtoParams]):
         "It is a second classifier on the network's features: it may disagree with the network, "
         "and says so; likeness to the network need not be likeness to the eye."
     )
+    answers = "like what"
+    when = "To see a decision as a sum of parts that look like parts of known pictures."
     source = (
         "Chen et al. 2019, 'This Looks Like That'; here with whitened cosine similarity, a "
         "discriminative start, gated projection and a convex sparse head on frozen features"

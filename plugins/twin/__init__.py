@@ -79,6 +79,8 @@ class Twin(Explainer[TwinParams]):
         "It shows what the network finds alike, not why; a neighbour need not have caused the "
         "decision, and pictures outside the gallery are never seen."
     )
+    answers = "like what"
+    when = "To see what the network takes this picture for, by pictures it learnt from."
     source = (
         "Cosine neighbours of penultimate features; weighting by the class as in Kenny & Keane "
         "2019, 'Twin-systems to explain artificial neural networks using case-based reasoning' "

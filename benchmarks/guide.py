@@ -1,0 +1,260 @@
+"""What each method costs, finds and looks at: measured with its defaults, for the Guide.
+
+`python -m benchmarks.guide --data FOLDER --write` needs real weights and photos with boxes (see
+`tests/conftest.py`), takes about an hour on two cores, and writes plugins/measured.json and
+docs/methods.md; `--only NAME` measures some anew and keeps the others; `--docs` writes the
+document from what is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from scipy.stats import spearmanr
+
+from core.answers import Explanation, Question
+from core.atomic import write_atomically
+from core.engine import Engine
+from core.errors import CoreError
+from core.guide import QUESTIONS, Entry, Measured, Measurements, entries, measurements
+from core.models.backbone import Backbone, wrap
+from core.models.labels import class_index
+from core.models.load import build, from_folder
+from core.models.randomise import randomise
+from core.registry import load_registry
+from core.results import Heatmap
+from core.view import on_original
+from ui.guide import MEASURED, measured_words
+
+DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "methods.md"
+SLOW = 60.0  # seconds for one photo: such a method is asked about fewer objects
+FEW = 4
+
+
+def networks(data: Path) -> tuple[Backbone, Backbone]:
+    """Return SqueezeNet as it was trained, and with random weights.
+
+    Args:
+        data: Folder with its weights.
+    """
+    from core.models.digests import file_sha256
+
+    weights = data / "squeezenet1_0_imagenet1k.safetensors"
+    manifest = {
+        "architecture": "torchvision:squeezenet1_0",
+        "input_size": [227, 227],
+        "mean": [0.482353, 0.458824, 0.407843],
+        "std": [1 / 255] * 3,
+        "crop": 227 / 256,
+        "interpolation": "bilinear",
+        "labels": "imagenet-1k",
+        "licence": "see the data",
+        "sha256": file_sha256(weights),
+    }
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place) / "squeezenet"
+        folder.mkdir()
+        (folder / "model.safetensors").symlink_to(weights.resolve())
+        (folder / "model.json").write_text(json.dumps(manifest))
+        trained = from_folder(folder)
+    module = build("torchvision:squeezenet1_0", classes=len(trained.labels))
+    shuffled = randomise(module, seed=1, probe=trained.probe_inputs())
+    return trained, wrap(shuffled, spec=trained.spec, labels=trained.labels)
+
+
+class Bench:
+    """One engine per network, the objects, and the price of a forward pass."""
+
+    def __init__(self, data: Path, objects: int) -> None:
+        self.trained, shuffled = networks(data)
+        self.pages = {
+            "trained": Engine(loader=lambda *_: self.trained),
+            "random": Engine(loader=lambda *_: shuffled),
+        }
+        listed = json.loads((data / "photos" / "boxes.json").read_text())
+        every = [(e["file"], o["label"], o["box"]) for e in listed for o in e["objects"]]
+        self.objects = every[:objects]
+        self.photos = {
+            file: np.asarray(Image.open(data / "photos" / file).convert("RGB"))
+            for file, _, _ in self.objects
+        }
+
+    def forward(self) -> float:
+        """Return seconds of one forward pass, now."""
+        x, spent = self.trained.probe_inputs()[:1], []
+        for _ in range(9):
+            began = time.perf_counter()
+            with torch.no_grad():
+                self.trained.batch_logits(x)
+            spent.append(time.perf_counter() - began)
+        return statistics.median(spent)
+
+    def answer(self, net: str, method: str, file: str, label: str) -> Explanation:
+        """Return the finished answer about one object."""
+        target = class_index(label, self.trained.labels)
+        question = Question("squeezenet", self.photos[file], target=target)
+        *_, last = self.pages[net].explain(question, method)
+        return last
+
+    def measured(self, method: str) -> Measured | None:
+        """Return the figures of one method; None where it does not run on this network."""
+        ratios, hits, inside, unmoved, cells = [], [], [], [], None
+        objects = list(self.objects)
+        while objects:
+            file, label, box = objects.pop(0)
+            self.pages["trained"].predict(Question("squeezenet", self.photos[file]))
+            before, began = self.forward(), time.perf_counter()
+            try:
+                answer = self.answer("trained", method, file, label)
+            except CoreError as exc:
+                print(f"  {method}: {exc}", flush=True)
+                return None
+            spent = time.perf_counter() - began
+            ratios.append((spent + before) / before)
+            if spent > SLOW:
+                objects = objects[: max(0, FEW - len(ratios))]
+            if not isinstance(answer.result, Heatmap):
+                continue
+            cells = answer.result.values.size
+            whole, seen = on_original(answer.result.values, answer.view)
+            hits.append(_peaks_in(np.where(seen, whole, -math.inf), box))
+            inside.append(_share_in(np.where(seen, whole, 0).clip(0), box))
+            other = self.answer("random", method, file, label).result
+            unmoved.append(_rank_agreement(answer.result.values, other.values))
+        means = [x for x in inside if x is not None]
+        return Measured(
+            forwards=round(statistics.median(ratios), 2),
+            hits=sum(hits) if hits else None,
+            objects=len(hits) if hits else None,
+            inside=round(statistics.mean(means), 3) if means else None,
+            unmoved=round(statistics.mean(unmoved), 3) if unmoved else None,
+            cells=cells,
+        )
+
+
+def _box(shape: tuple[int, ...], box: list[float]) -> np.ndarray:
+    rows, columns = ((np.arange(n) + 0.5) / n for n in shape)
+    down = (rows >= box[1]) & (rows <= box[3])
+    across = (columns >= box[0]) & (columns <= box[2])
+    return down[:, None] & across[None]
+
+
+def _peaks_in(whole: np.ndarray, box: list[float]) -> bool:
+    return bool(_box(whole.shape, box)[np.unravel_index(whole.argmax(), whole.shape)])
+
+
+def _share_in(positive: np.ndarray, box: list[float]) -> float | None:
+    total = float(positive.sum())
+    return float(positive[_box(positive.shape, box)].sum()) / total if total > 0 else None
+
+
+def _rank_agreement(one: np.ndarray, other: np.ndarray) -> float:
+    if one.min() == one.max() or other.min() == other.max():
+        return 0.0  # a blank map agrees with nothing
+    return abs(float(spearmanr(one.ravel(), other.ravel()).statistic))
+
+
+def document(guide: Iterable[Entry], known: Measurements) -> str:
+    """Return docs/methods.md.
+
+    Args:
+        guide: All methods.
+        known: The measurements.
+    """
+    guide = list(guide)
+    lines = [
+        "# Methods",
+        "",
+        "Made from the registry and plugins/measured.json by "
+        "`python -m benchmarks.guide --docs`; do not edit.",
+        "",
+        "Every method here explains one picture or signal (local); the Model report shows what a "
+        "model does on a whole set. Explainers of trees and other tables of numbers are out of "
+        "scope: Whylens explains networks that see pictures or signals.",
+        "",
+        f"{known.setting} Cost: time as a multiple of one forward pass of the same network. In "
+        "the box: share of the positive evidence that lies on the object. Sanity: size of the "
+        "rank correlation with the map of the same network with random weights; near 0 is right.",
+        "",
+        "| Method | Type | Cost | Peaks on the object | In the box | Sanity |",
+        "|---|---|---:|---:|---:|---:|",
+    ]
+    for entry in guide:
+        cost, hits, inside, unmoved = measured_words(entry)
+        title = f"[{entry.title}](#{_anchor(entry.title)})"
+        lines.append(f"| {title} | {entry.family} | {cost} | {hits} | {inside} | {unmoved} |")
+    for answers, words in QUESTIONS.items():
+        lines += ["", f"## {words}"]
+        for entry in guide:
+            if entry.answers != answers:
+                continue
+            needs = [*entry.needs, *([entry.fitted] if entry.fitted else [])]
+            lines += [
+                "",
+                f"### {entry.title}",
+                "",
+                f"`{entry.name}`, {entry.family.lower()}"
+                + (", knows no class" if entry.class_blind else "")
+                + f". {entry.shows}",
+                "",
+                f"- Cannot show: {entry.cannot}",
+                *([f"- When: {entry.when}"] if entry.when else []),
+                f"- Needs: {'; '.join(needs) or 'nothing but scores'}.",
+                f"- Cost: {entry.cost}.",
+                f"- Source: {entry.source}.",
+            ]
+    return "\n".join(lines) + "\n"
+
+
+def _anchor(title: str) -> str:
+    kept = "".join(c for c in title.lower() if c.isalnum() or c in " -")
+    return kept.replace(" ", "-")
+
+
+def main() -> None:
+    """Measure what is asked for and write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, help="folder with weights and photos")
+    parser.add_argument("--only", nargs="*", default=[], help="names of methods")
+    parser.add_argument("--objects", type=int, default=12)
+    parser.add_argument("--write", action="store_true")
+    parser.add_argument("--docs", action="store_true", help="measure nothing, write the document")
+    given = parser.parse_args()
+    registry, known = load_registry(), measurements(MEASURED)
+    figures = {n: m for n, m in known.methods.items() if n in registry.explainers}
+    setting = known.setting
+    if not given.docs:
+        if given.data is None:
+            parser.error("--data is needed to measure")
+        bench = Bench(given.data, given.objects)
+        setting = (
+            f"Measured on SqueezeNet with ImageNet weights and {len(bench.objects)} objects in "
+            f"real photos ({FEW} for methods above {SLOW:.0f} s each)."
+        )
+        for name, explainer in registry.explainers.items():
+            if explainer.fitted or (given.only and name not in given.only):
+                continue
+            found = bench.measured(name)
+            print(name, found, flush=True)
+            if found is not None:
+                figures[name] = found
+            known = Measurements(setting=setting, methods=figures)
+            if given.write:
+                write_atomically(MEASURED, (known.model_dump_json(indent=1) + "\n").encode())
+    if given.write or given.docs:
+        text = document(entries(registry, known), known)
+        write_atomically(DOCUMENT, text.encode())
+
+
+if __name__ == "__main__":
+    main()
