@@ -24,7 +24,13 @@ REGISTRY = load_registry()
 METHODS = list(REGISTRY.explainers)
 KINDS = [*NETS, "1-d"]
 # Smaller windows for smaller pictures; every channel asked, so that answers can be compared.
-PARAMS = {"occlusion": {"window": 8, "stride": 4}, "score-cam": {"mode": "exact"}}
+PARAMS = {
+    "occlusion": {"window": 8, "stride": 4},
+    "score-cam": {"mode": "exact"},
+    "lime": {"segments": 8, "samples": 50},
+    "kernel-shap": {"segments": 6, "samples": 50},
+    "permutation": {"segments": 8, "repeats": 4},
+}
 FITS = {"steps": 60, "versions": 1}
 COLOURS = {"mean": (0.4, 0.5, 0.3), "std": (0.25, 0.2, 0.3)}
 
