@@ -36,7 +36,9 @@ def segments(subject: Subject, count: int, cut: Cut = "superpixels") -> Tensor:
         pixels = view_pixels(subject.x, subject.trace.backbone.spec)
         # Labels as SLIC gives them may start at 1 or leave some out: a region that no feature
         # stands for could never light up.
-        raw = slic(pixels, n_segments=count, compactness=10, start_label=0)
+        # Smoothing by a pixel keeps noise from tearing regions into crumbs, which SLIC then merges:
+        # a picture of pure noise came out as one region.
+        raw = slic(pixels, n_segments=count, compactness=20, sigma=1, start_label=0)
         _, labels = np.unique(raw, return_inverse=True)
         return torch.from_numpy(labels.reshape(raw.shape).astype(np.int64))
     return boxes(subject.size, count)
@@ -49,12 +51,17 @@ def boxes(size: tuple[int, ...], count: int) -> Tensor:
         size: Spatial size.
         count: How many boxes are wished for.
     """
-    side = (float(np.prod(size)) / count) ** (1 / len(size))
+    pieces, left = [1] * len(size), list(np.argsort(size, kind="stable"))
+    # Short axes first: what an axis is too short for goes to the longer ones.
+    while left:
+        side = (np.prod([size[axis] for axis in left]) / count) ** (1 / len(left))
+        axis = left.pop(0)
+        pieces[axis] = max(1, min(size[axis], round(size[axis] / side)))
+        count = max(1, round(count / pieces[axis]))
     label = torch.zeros(size, dtype=torch.int64)
-    for axis, length in enumerate(size):
-        pieces = max(1, min(length, round(length / side)))
-        along = torch.arange(length) * pieces // length
-        label = label * pieces + along.view([-1 if a == axis else 1 for a in range(label.ndim)])
+    for axis, (length, number) in enumerate(zip(size, pieces, strict=True)):
+        along = torch.arange(length) * number // length
+        label = label * number + along.view([-1 if a == axis else 1 for a in range(label.ndim)])
     return label
 
 

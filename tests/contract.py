@@ -27,9 +27,9 @@ KINDS = [*NETS, "1-d"]
 PARAMS = {
     "occlusion": {"window": 8, "stride": 4},
     "score-cam": {"mode": "exact"},
-    "lime": {"segments": 8, "samples": 50},
-    "kernel-shap": {"segments": 6, "samples": 50},
-    "permutation": {"segments": 8, "repeats": 4},
+    "lime": {"segments": 24, "samples": 100},
+    "kernel-shap": {"segments": 24, "samples": 50},
+    "permutation": {"segments": 24, "repeats": 4},
 }
 FITS = {"steps": 60, "versions": 1}
 COLOURS = {"mean": (0.4, 0.5, 0.3), "std": (0.25, 0.2, 0.3)}
