@@ -168,10 +168,9 @@ def coalition_pairs(regions: int, budget: int, generator: torch.Generator) -> Pa
         draws = torch.multinomial(
             torch.tensor(shares, dtype=torch.float64), left, True, generator=generator
         )
-        rows = torch.zeros(left, regions, dtype=torch.float64)
-        for row, chosen in zip(rows, draws.tolist(), strict=True):
-            row[torch.randperm(regions, generator=generator)[: sizes[chosen]]] = 1
-        shown.append(rows)
+        wanted = torch.tensor(sizes)[draws, None]
+        order = torch.rand(left, regions, generator=generator).argsort(1).argsort(1)
+        shown.append((order < wanted).double())
         weights += [sum(shares) / left] * left
     total = len(weights)
     order = torch.tensor(spread_order(total) if total else [], dtype=torch.int64)

@@ -71,6 +71,7 @@ class Permutation(Explainer[PermutationParams]):
         # Repeat by repeat, so that every region has its first value early.
         order = spread_order(regions) * params.repeats
         falls = torch.zeros(params.repeats, regions, dtype=torch.float64)
+        counts = torch.zeros(regions, dtype=torch.int64)
         for piece in slices(len(order), subject.batch_size):
             chosen = order[piece]
             fills = subject.x[0].flatten(1)[:, torch.stack([draws.sources(r) for r in chosen])]
@@ -79,9 +80,10 @@ class Permutation(Explainer[PermutationParams]):
             masks = region_masks(shown, labels).to(subject.x)
             (scores,) = subject.masked_scores([masks], inputs)
             fall = beyond_rounding(base - scores.double().cpu(), subject.rounding)
-            rounds = torch.arange(piece.start, piece.stop) // regions
-            falls[rounds, torch.tensor(chosen)] = fall
-            means, errors = mean_falls(falls, piece.stop, order)
+            for region, value in zip(chosen, fall, strict=True):
+                falls[counts[region], region] = value
+                counts[region] += 1
+            means, errors = mean_falls(falls, counts)
             error = None if errors is None else as_array(painted(errors, labels))
             values = as_array(painted(means, labels))
             heat = Heatmap(values, subject.unit, True, checks, error=error)
@@ -110,19 +112,16 @@ class _Draws:
         return found
 
 
-def mean_falls(falls: Tensor, done: int, order: list[int]) -> tuple[Tensor, Tensor | None]:
+def mean_falls(falls: Tensor, counts: Tensor) -> tuple[Tensor, Tensor | None]:
     """Return (regions,) mean falls and their standard errors, of what is measured so far.
 
     Args:
-        falls: (repeats, regions) float64, measured row by row.
-        done: How many are measured.
-        order: The region of each measurement.
+        falls: (repeats, regions) float64, each column measured from the top, 0 below.
+        counts: (regions,) int64, how much of each column is measured.
 
     Returns:
         Means, 0 where nothing is measured; errors, None before every region was measured twice.
     """
-    regions = falls.shape[1]
-    counts = torch.bincount(torch.tensor(order[:done]), minlength=regions)
     means = falls.sum(0) / counts.clamp_min(1)
     if int(counts.min()) < 2:
         return means, None
