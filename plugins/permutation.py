@@ -12,7 +12,7 @@ from torch import Tensor
 from core import Explainer, Heatmap, Params, Partial, hookimpl
 from plugins._maps import as_array, slices, spread_order
 from plugins._regions import beyond_rounding, painted
-from plugins._segments import Cut, region_masks, segments
+from plugins._segments import Cut, segments
 
 if TYPE_CHECKING:
     from core import Subject
@@ -74,11 +74,11 @@ class Permutation(Explainer[PermutationParams]):
         counts = torch.zeros(regions, dtype=torch.int64)
         for piece in slices(len(order), subject.batch_size):
             chosen = order[piece]
-            fills = subject.x[0].flatten(1)[:, torch.stack([draws.sources(r) for r in chosen])]
-            inputs = fills.movedim(0, 1).unflatten(2, subject.size)
-            shown = 1 - torch.nn.functional.one_hot(torch.tensor(chosen), regions)
-            masks = region_masks(shown, labels).to(subject.x)
-            (scores,) = subject.masked_scores([masks], inputs)
+            inputs = subject.x.flatten(2).repeat(len(chosen), 1, 1)
+            for mixed, region in zip(inputs, chosen, strict=True):
+                places, sources = draws.of(region)
+                mixed[:, places] = mixed[:, sources]
+            scores = subject.scores(inputs.unflatten(2, subject.size))
             fall = beyond_rounding(base - scores.double().cpu(), subject.rounding)
             for region, value in zip(chosen, fall, strict=True):
                 falls[counts[region], region] = value
@@ -100,16 +100,13 @@ class _Draws:
         self.sizes: list[int] = torch.bincount(flat).tolist()
         self.starts = [0, *torch.tensor(self.sizes).cumsum(0).tolist()]
 
-    def sources(self, region: int) -> Tensor:
-        """Return (places,) int64: from where each place of the view takes its pixel."""
+    def of(self, region: int) -> tuple[Tensor, Tensor]:
+        """Return the region's places and, for each of them, a place of the rest; int64."""
         start, size = self.starts[region], self.sizes[region]
-        total = len(self.by_region)
-        drawn = torch.randint(0, total - size, (size,), generator=self.generator)
+        drawn = torch.randint(0, len(self.by_region) - size, (size,), generator=self.generator)
         # Places sorted by region: those from `start` on lie behind the region itself.
         drawn = drawn + size * (drawn >= start)
-        found = torch.arange(total)
-        found[self.by_region[start : start + size]] = self.by_region[drawn]
-        return found
+        return self.by_region[start : start + size], self.by_region[drawn]
 
 
 def mean_falls(falls: Tensor, counts: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -113,8 +113,10 @@ def test_a_network_that_reads_one_region_peaks_on_it_whichever_it_is(cut):
         base = float(subject.scores(lit)[0])
         falls = []
         for other in labels.unique().tolist():
-            mixed = lit[0].flatten(1)[:, draws.sources(other)].view_as(lit)
-            falls.append(base - float(subject.scores(mixed)[0]))
+            mixed = lit[0].flatten(1).clone()
+            places, sources = draws.of(other)
+            mixed[:, places] = mixed[:, sources]
+            falls.append(base - float(subject.scores(mixed.view_as(lit))[0]))
         assert int(np.argmax(falls)) == int(region)
         assert np.abs(np.delete(falls, int(region))).max() < 1e-6
         heat = explained(subject, segments=12, regions=cut)
@@ -130,9 +132,9 @@ def test_a_region_takes_pixels_from_all_of_the_rest_and_none_of_its_own(labels):
         inside = flat == region
         seen = torch.zeros(len(flat))
         for _ in range(600):
-            found = draws.sources(region)
-            assert torch.equal(found[~inside], torch.arange(len(flat))[~inside])
-            seen += found[inside].bincount(minlength=len(flat))
+            places, sources = draws.of(region)
+            assert places.sort().values.tolist() == inside.nonzero()[:, 0].tolist()
+            seen += sources.bincount(minlength=len(flat))
         assert not seen[inside].any()
         wanted = 600 * int(inside.sum()) / int((~inside).sum())
         # Five standard deviations of a count; a place left out would be nine or more away.
