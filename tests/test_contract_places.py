@@ -30,7 +30,7 @@ STEADY = {
     # Regions of 4 by 4 pixels, which move with the picture; superpixels are where SLIC puts them.
     "lime": {"fill": "black", "regions": "boxes", "samples": 1000},
     "kernel-shap": {"fill": "black", "regions": "boxes", "samples": 1000},
-    "permutation": {"regions": "boxes", "repeats": 32},
+    "permutation": {"regions": "boxes", "repeats": 20},
 }
 # These compare a place with the rest of the picture: where the rest has more of what the network
 # looks for, the place that it looks at speaks against the class.
