@@ -188,14 +188,17 @@ def test_the_sampled_values_close_in_on_the_exact_ones_and_always_add_up():
     assert far[0] > 1.7 * far[1] > 1.7 * 1.7 * far[2]
 
 
-@pytest.mark.parametrize("budget", [200, 800])
+@pytest.mark.parametrize("budget", [100, 200, 800])
 def test_standard_errors_are_the_scatter_about_the_exact_values(budget):
     game = random_game(12)
     exact, _ = solved(12, 4094, game)
     found, errors = zip(*(solved(12, budget, game, seed) for seed in range(300)), strict=True)
     scatter = (torch.stack(found) - exact).square().mean(0).sqrt()
     stated = torch.stack(errors).square().mean(0).sqrt()
-    assert (stated / scatter - 1).abs().max() < 0.2
+    ratio = stated / scatter
+    # 300 seeds tell a scatter to 4 %; few draws per region overstate it, and never understate it.
+    assert ratio.min() > 0.9
+    assert ratio.max() < 1.25
 
 
 def test_values_add_up_to_the_score_s_change_and_the_gap_is_stated():
