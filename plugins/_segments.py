@@ -5,7 +5,7 @@ May touch torch, scikit-image and core's public surface.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -18,29 +18,50 @@ if TYPE_CHECKING:
     from core import Subject
 
 
-def segments(subject: Subject, count: int) -> Tensor:
+Cut = Literal["superpixels", "boxes"]
+
+
+def segments(subject: Subject, count: int, cut: Cut = "superpixels") -> Tensor:
     """Return (*S) int64 labels 0 to n - 1, all of which occur; n is near `count`, at least 1.
 
-    Pictures are cut by SLIC on what the network was shown, in colours as people see them; signals
-    and volumes into equal boxes.
+    Superpixels are what SLIC makes of the picture that the network was shown, in colours as people
+    see them; signals, volumes and pictures without such colours are cut into boxes in any case.
 
     Args:
         subject: The question.
         count: How many regions are wished for.
+        cut: "superpixels" follow what is seen, "boxes" are equal whatever is seen.
     """
-    if len(subject.size) == 2:
+    if cut == "superpixels" and len(subject.size) == 2 and subject.x.shape[1] in (1, 3):
         pixels = view_pixels(subject.x, subject.trace.backbone.spec)
         # Labels as SLIC gives them may start at 1 or leave some out: a region that no feature
         # stands for could never light up.
-        raw = slic(pixels, n_segments=count, compactness=10, start_label=0)
+        # Smoothing by a pixel keeps noise from tearing regions into crumbs, which SLIC then merges:
+        # a picture of pure noise came out as one region.
+        raw = slic(pixels, n_segments=count, compactness=20, sigma=1, start_label=0)
         _, labels = np.unique(raw, return_inverse=True)
         return torch.from_numpy(labels.reshape(raw.shape).astype(np.int64))
-    per_axis = max(1, round(count ** (1 / len(subject.size))))
-    label = torch.zeros(subject.size, dtype=torch.int64)
-    for axis, length in enumerate(subject.size):
-        pieces = min(per_axis, length)
-        along = torch.arange(length) * pieces // length
-        label = label * pieces + along.view([-1 if a == axis else 1 for a in range(label.ndim)])
+    return boxes(subject.size, count)
+
+
+def boxes(size: tuple[int, ...], count: int) -> Tensor:
+    """Return (*S) int64 labels of near `count` boxes, as close to cubes as the size allows.
+
+    Args:
+        size: Spatial size.
+        count: How many boxes are wished for.
+    """
+    pieces, left = [1] * len(size), list(np.argsort(size, kind="stable"))
+    # Short axes first: what an axis is too short for goes to the longer ones.
+    while left:
+        side = (np.prod([size[axis] for axis in left]) / count) ** (1 / len(left))
+        axis = left.pop(0)
+        pieces[axis] = max(1, min(size[axis], round(size[axis] / side)))
+        count = max(1, round(count / pieces[axis]))
+    label = torch.zeros(size, dtype=torch.int64)
+    for axis, (length, number) in enumerate(zip(size, pieces, strict=True)):
+        along = torch.arange(length) * number // length
+        label = label * number + along.view([-1 if a == axis else 1 for a in range(label.ndim)])
     return label
 
 

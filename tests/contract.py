@@ -24,8 +24,15 @@ REGISTRY = load_registry()
 METHODS = list(REGISTRY.explainers)
 KINDS = [*NETS, "1-d"]
 # Smaller windows for smaller pictures; every channel asked, so that answers can be compared.
-PARAMS = {"occlusion": {"window": 8, "stride": 4}, "score-cam": {"mode": "exact"},
-          "rise": {"masks": 128, "cells": 4}, "sise": {"masks": 8}}  # fmt: skip
+PARAMS = {
+    "occlusion": {"window": 8, "stride": 4},
+    "score-cam": {"mode": "exact"},
+    "sise": {"masks": 8},
+    "rise": {"masks": 128, "cells": 4},
+    "lime": {"segments": 24, "samples": 100},
+    "kernel-shap": {"segments": 24, "samples": 50},
+    "permutation": {"segments": 24, "repeats": 4},
+}
 FITS = {"steps": 60, "versions": 1}
 COLOURS = {"mean": (0.4, 0.5, 0.3), "std": (0.25, 0.2, 0.3)}
 

@@ -1,0 +1,71 @@
+"""What explainers share that hide a picture's regions and read the scores: fills, scores, maps.
+
+May touch torch and core's public surface.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor
+
+from plugins._maps import slices
+from plugins._segments import region_masks, segment_means
+
+if TYPE_CHECKING:
+    from core import Subject
+
+RegionFill = Literal["segment mean", "grey", "black", "blur"]
+
+
+def region_fill(subject: Subject, labels: Tensor, fill: RegionFill) -> Tensor:
+    """Return (1, C, *S): what hidden regions show, in the network's own units.
+
+    All fills are defined in pixel space. A region's mean commutes with the network's
+    normalisation, which is affine, so it may be taken on either side of it.
+
+    Args:
+        subject: The question.
+        labels: (*S) int64.
+        fill: "segment mean" paints each region in its own mean colour.
+    """
+    return segment_means(subject.x, labels) if fill == "segment mean" else subject.filled(fill)
+
+
+def region_scores(
+    subject: Subject, shown: Tensor, labels: Tensor, empty: Tensor
+) -> Iterator[Tensor]:
+    """Yield (n,) float64 target scores with only the regions shown, a bounded piece at a time.
+
+    Args:
+        subject: The question.
+        shown: (N, regions) 1 where a region is shown, 0 where it is hidden.
+        labels: (*S) int64.
+        empty: (1, C, *S) what hidden regions show.
+    """
+    pieces = slices(len(shown), subject.batch_size)
+    masks = (region_masks(shown[piece], labels).to(subject.x) for piece in pieces)
+    for scores in subject.masked_scores(masks, empty):
+        yield scores.double().cpu()
+
+
+def beyond_rounding(differences: Tensor, rounding: float) -> Tensor:
+    """Return score differences, 0 where they are within rounding.
+
+    Args:
+        differences: (N,), score units.
+        rounding: Size up to which a difference says nothing.
+    """
+    return torch.where(differences.abs() > rounding, differences, 0.0)
+
+
+def painted(values: Tensor, labels: Tensor) -> Tensor:
+    """Return (*S): every place has its region's value.
+
+    Args:
+        values: (regions,).
+        labels: (*S) int64.
+    """
+    return values[labels]

@@ -1,0 +1,226 @@
+"""KernelSHAP: the score's change to an empty picture, shared out fairly among the regions."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from core import Explainer, Heatmap, Params, Partial, hookimpl
+from plugins._maps import as_array, spread_order
+from plugins._regions import RegionFill, beyond_rounding, painted, region_fill, region_scores
+from plugins._segments import Cut, segments
+
+if TYPE_CHECKING:
+    from core import Subject
+
+EXACT = 10  # up to that many regions all 2^n coalitions are asked
+
+
+class KernelSHAPParams(Params):
+    """The regions, how many coalitions are asked about, and what hidden regions show."""
+
+    segments: int = Field(default=40, ge=2, le=200, description="Regions wished for.")
+    regions: Cut = Field(
+        default="superpixels",
+        description="superpixels follow what is seen; boxes are equal whatever is seen.",
+    )
+    samples: int = Field(
+        default=2000,
+        ge=50,
+        le=5000,
+        multiple_of=50,
+        description="Coalitions asked about; all of them, whatever this says, up to 10 regions.",
+    )
+    fill: RegionFill = Field(
+        default="grey",
+        description="What a hidden region shows; its own mean keeps its colour, not its detail.",
+    )
+
+
+class KernelSHAP(Explainer[KernelSHAPParams]):
+    """Values add up to the score's change by construction, sampled or not."""
+
+    name = "kernel-shap"
+    title = "KernelSHAP"
+    family = "Perturbation"
+    summary = (
+        "The Shapley value of each region: what it adds to the score on average over all orders in "
+        "which regions could be uncovered; together they add up to the score's change."
+    )
+    limits = (
+        "Averages over mostly covered pictures that look unlike any photo, depends on the fill, "
+        "and beyond 10 regions it is estimated from a sample of the coalitions."
+    )
+    source = (
+        "Lundberg and Lee 2017, A Unified Approach to Interpreting Model Predictions, theorem 2; "
+        "paired coalitions as in Covert and Lee 2021"
+    )
+    cost = "one forward pass per coalition (2,000)"
+    needs = frozenset()
+    Params = KernelSHAPParams
+
+    def explain(self, subject: Subject, params: KernelSHAPParams) -> Iterator[Partial]:
+        """Yield the signed map in units of the score, ever more coalitions in it."""
+        labels = segments(subject, params.segments, params.regions)
+        regions = int(labels.max()) + 1
+        empty = region_fill(subject, labels, params.fill)
+        ends = subject.scores(torch.cat([subject.x, empty])).double().cpu()
+        (change,) = beyond_rounding(ends[:1] - ends[1:], subject.rounding).tolist()
+        pairs = coalition_pairs(regions, params.samples, subject.generator())
+        checks = {"regions": float(regions), "score": float(ends[0]), "score change": change}
+        values, errors = torch.full((regions,), change / regions, dtype=torch.float64), None
+        if regions == 1:  # there is nothing to share out
+            yield Partial(_heat(subject, labels, values, errors, {**checks, "coalitions": 2.0}), 1)
+            return
+        both = torch.stack([pairs.shown, 1 - pairs.shown], 1).flatten(0, 1)
+        scores, fitted = torch.zeros(0, dtype=torch.float64), 0
+        for piece in region_scores(subject, both, labels, empty):
+            scores = torch.cat([scores, piece])
+            done = len(scores) // 2
+            # Refitting at every piece would cost more than the network where pieces are small.
+            if len(scores) == len(both) or done >= max(1, 1.1 * fitted):
+                one, other = scores[: 2 * done].view(-1, 2).unbind(1)
+                gaps = beyond_rounding(one - other, subject.rounding)
+                values, errors = shapley_values(pairs.first(done), gaps, change)
+                fitted = done
+            asked = {**checks, "coalitions": float(len(scores) + 2)}
+            yield Partial(_heat(subject, labels, values, errors, asked), len(scores) / len(both))
+
+
+def _heat(
+    subject: Subject,
+    labels: Tensor,
+    values: Tensor,
+    errors: Tensor | None,
+    checks: dict[str, float],
+) -> Heatmap:
+    gap = abs(float(values.sum()) - checks["score change"])
+    return Heatmap(
+        as_array(painted(values, labels)),
+        subject.unit,
+        True,
+        {**checks, "efficiency gap": gap},
+        error=None if errors is None else as_array(painted(errors, labels)),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """Coalitions of regions, each to be asked about together with its complement.
+
+    Attributes:
+        shown: (M, regions) float64, 1 where a region is shown in the first of the pair.
+        weights: (M,) float64, share of the Shapley kernel that the pair stands for.
+        drawn: (M,) bool, True where the pair was drawn at random, False where it stands only for
+            itself.
+    """
+
+    shown: Tensor
+    weights: Tensor
+    drawn: Tensor
+
+    def first(self, count: int) -> Pairs:
+        """Return the first of them; a part of the pairs is a sample in any case."""
+        if count == len(self.shown):
+            return self
+        return Pairs(self.shown[:count], self.weights[:count], torch.ones(count, dtype=torch.bool))
+
+
+def coalition_pairs(regions: int, budget: int, generator: torch.Generator) -> Pairs:
+    """Return coalitions, every beginning of the list spread over all sizes; none for one region.
+
+    Sizes are enumerated from the outside in, as long as drawing would ask for each of their
+    coalitions once or more; what is left of the budget is drawn by the kernel's weights from the
+    other sizes. So up to 2^regions - 2 within the budget all coalitions are enumerated.
+
+    Args:
+        regions: How many.
+        budget: Coalitions to ask about, the two of a pair counted each; more where all 2^regions
+            of at most 10 regions need more.
+        generator: Source of randomness.
+    """
+    if regions <= EXACT:
+        budget = max(budget, 2**regions - 2)
+    left = budget // 2
+    sizes = list(range(1, regions // 2 + 1))
+    # Theorem 2's kernel, summed over the coalitions of a size and of the complements' size.
+    kernel = [(1 if 2 * s == regions else 2) / (s * (regions - s)) for s in sizes]
+    shares = [k / sum(kernel) for k in kernel]
+    shown, weights = [torch.zeros(0, regions, dtype=torch.float64)], []
+    while sizes:
+        size, share = sizes[0], shares[0]
+        count = math.comb(regions, size) // (2 if 2 * size == regions else 1)
+        if left * share / sum(shares) < count * (1 - 1e-9):
+            break
+        shown.append(_all_of(regions, size, count))
+        weights += [share / count] * count
+        left -= count
+        sizes, shares = sizes[1:], shares[1:]
+    enumerated = len(weights)
+    if sizes:
+        draws = torch.multinomial(
+            torch.tensor(shares, dtype=torch.float64), left, True, generator=generator
+        )
+        wanted = torch.tensor(sizes)[draws, None]
+        order = torch.rand(left, regions, generator=generator).argsort(1).argsort(1)
+        shown.append((order < wanted).double())
+        weights += [sum(shares) / left] * left
+    total = len(weights)
+    order = torch.tensor(spread_order(total) if total else [], dtype=torch.int64)
+    return Pairs(
+        torch.cat(shown)[order],
+        torch.tensor(weights, dtype=torch.float64)[order],
+        order >= enumerated,
+    )
+
+
+def _all_of(regions: int, size: int, count: int) -> Tensor:
+    # In lexicographic order the first half of the middle size holds region 0, and its complements
+    # are the other half.
+    members = list(itertools.islice(itertools.combinations(range(regions), size), count))
+    return torch.zeros(count, regions, dtype=torch.float64).scatter_(1, torch.tensor(members), 1)
+
+
+def shapley_values(pairs: Pairs, gaps: Tensor, change: float) -> tuple[Tensor, Tensor | None]:
+    """Return (regions,) float64 values that sum to `change`, and their standard errors.
+
+    The weighted least squares of theorem 2 under the constraint of efficiency. With values
+    change / n + v, sum(v) = 0, a coalition z and its complement differ in score by
+    change (2 |z| - n) / n + 2 (z - mean(z)) v, so every pair is one equation in v alone. Where
+    pairs are too few to tell, v is the smallest that fits. The errors are of the sandwich form
+    with left-out residuals (HC3) over the pairs drawn; pairs that were enumerated have none.
+
+    Args:
+        pairs: M of them.
+        gaps: (M,) float64 score of each coalition less its complement's.
+        change: Score of the picture less score of the empty one.
+
+    Returns:
+        Values and errors; None for errors where nothing was drawn.
+    """
+    regions = pairs.shown.shape[1]
+    centred = pairs.shown - pairs.shown.mean(1, keepdim=True)
+    wanted = (gaps - change * (2 * pairs.shown.mean(1) - 1)) / 2
+    weighted = pairs.weights[:, None] * centred
+    inverse = torch.linalg.pinv(centred.T @ weighted, rtol=1e-10, hermitian=True)
+    offsets = inverse @ (weighted.T @ wanted)
+    values = change / regions + offsets
+    if not pairs.drawn.any():
+        return values, None
+    leverage = ((centred @ inverse) * weighted).sum(1)
+    left_out = (wanted - centred @ offsets) / (1 - leverage).clamp_min(1e-9)
+    moves = (weighted * left_out[:, None])[pairs.drawn]
+    return values, (inverse @ moves.T).square().sum(1).sqrt()
+
+
+@hookimpl
+def explainers() -> list[KernelSHAP]:
+    """Return this file's explainer."""
+    return [KernelSHAP()]

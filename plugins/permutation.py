@@ -1,0 +1,133 @@
+"""Permutation importance: how far the score falls when a region shows what the others show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from core import Explainer, Heatmap, Params, Partial, hookimpl
+from plugins._maps import as_array, slices, spread_order
+from plugins._regions import beyond_rounding, painted
+from plugins._segments import Cut, segments
+
+if TYPE_CHECKING:
+    from core import Subject
+
+
+class PermutationParams(Params):
+    """The regions, and how often each is replaced."""
+
+    segments: int = Field(default=40, ge=2, le=200, description="Regions wished for.")
+    regions: Cut = Field(
+        default="superpixels",
+        description="superpixels follow what is seen; boxes are equal whatever is seen.",
+    )
+    repeats: int = Field(
+        default=8, ge=2, le=64, description="How often each region is filled with another draw."
+    )
+
+
+# Permuting a feature map's channels over positions would be the other reading of the name. But an
+# average over positions, the head of most networks, does not change under it: every channel would
+# come out at zero, however much the score rests on it.
+class Permutation(Explainer[PermutationParams]):
+    """Replaced by the picture's own pixels, so that no fill colour has to be chosen."""
+
+    name = "permutation"
+    title = "Permutation importance"
+    family = "Perturbation"
+    summary = (
+        "How far the target score falls on average when a region's pixels are replaced by pixels "
+        "drawn at random from the rest of the picture."
+    )
+    limits = (
+        "Blind to what is present twice, to what the rest of the picture looks like too, and a "
+        "region of mixed pixels looks like noise, to which a network may react by itself."
+    )
+    source = (
+        "Breiman 2001, Random Forests, sec. 10, and Fisher et al. 2019, All Models are Wrong, but "
+        "Many are Useful, eq. 3, over the places of one picture instead of the rows of a data set"
+    )
+    cost = "one forward pass per region and repeat (about 320)"
+    needs = frozenset()
+    Params = PermutationParams
+
+    def explain(self, subject: Subject, params: PermutationParams) -> Iterator[Partial]:
+        """Yield the signed map in units of the score, ever more repeats in it."""
+        labels = segments(subject, params.segments, params.regions)
+        regions = int(labels.max()) + 1
+        base = float(subject.scores(subject.x)[0])
+        checks = {"regions": float(regions), "repeats": float(params.repeats), "score": base}
+        if regions == 1:
+            blank = as_array(torch.zeros(subject.size))
+            note = "The whole view is one region: there is no rest to draw pixels from."
+            yield Partial(Heatmap(blank, subject.unit, True, checks, note), 1.0)
+            return
+        draws = _Draws(labels, subject.generator())
+        # Repeat by repeat, so that every region has its first value early.
+        order = spread_order(regions) * params.repeats
+        falls = torch.zeros(params.repeats, regions, dtype=torch.float64)
+        counts = torch.zeros(regions, dtype=torch.int64)
+        for piece in slices(len(order), subject.batch_size):
+            chosen = order[piece]
+            inputs = subject.x.flatten(2).repeat(len(chosen), 1, 1)
+            for mixed, region in zip(inputs, chosen, strict=True):
+                places, sources = draws.of(region)
+                mixed[:, places] = mixed[:, sources]
+            scores = subject.scores(inputs.unflatten(2, subject.size))
+            fall = beyond_rounding(base - scores.double().cpu(), subject.rounding)
+            for region, value in zip(chosen, fall, strict=True):
+                falls[counts[region], region] = value
+                counts[region] += 1
+            means, errors = mean_falls(falls, counts)
+            error = None if errors is None else as_array(painted(errors, labels))
+            values = as_array(painted(means, labels))
+            heat = Heatmap(values, subject.unit, True, checks, error=error)
+            yield Partial(heat, piece.stop / len(order))
+
+
+class _Draws:
+    """Pixels to put in place of a region's; lives for one explanation."""
+
+    def __init__(self, labels: Tensor, generator: torch.Generator) -> None:
+        flat = labels.flatten()
+        self.generator = generator
+        self.by_region = flat.argsort(stable=True)
+        self.sizes: list[int] = torch.bincount(flat).tolist()
+        self.starts = [0, *torch.tensor(self.sizes).cumsum(0).tolist()]
+
+    def of(self, region: int) -> tuple[Tensor, Tensor]:
+        """Return the region's places and, for each of them, a place of the rest; int64."""
+        start, size = self.starts[region], self.sizes[region]
+        drawn = torch.randint(0, len(self.by_region) - size, (size,), generator=self.generator)
+        # Places sorted by region: those from `start` on lie behind the region itself.
+        drawn = drawn + size * (drawn >= start)
+        return self.by_region[start : start + size], self.by_region[drawn]
+
+
+def mean_falls(falls: Tensor, counts: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Return (regions,) mean falls and their standard errors, of what is measured so far.
+
+    Args:
+        falls: (repeats, regions) float64, each column measured from the top, 0 below.
+        counts: (regions,) int64, how much of each column is measured.
+
+    Returns:
+        Means, 0 where nothing is measured; errors, None before every region was measured twice.
+    """
+    means = falls.sum(0) / counts.clamp_min(1)
+    if int(counts.min()) < 2:
+        return means, None
+    measured = torch.arange(len(falls))[:, None] < counts
+    squares = torch.where(measured, (falls - means) ** 2, 0.0).sum(0)
+    return means, (squares / (counts - 1) / counts).sqrt()
+
+
+@hookimpl
+def explainers() -> list[Permutation]:
+    """Return this file's explainer."""
+    return [Permutation()]
