@@ -70,6 +70,8 @@ class Explainer(ABC, Generic[P]):
         cost: Work in words, as in "one forward pass".
         needs: What the model must offer.
         Params: The parameters' schema.
+        class_blind: Whether the answer is the same whichever class is asked about; then `limits`
+            says so, and the contract's tests hold the method to it.
         fitted: What `fit` makes, in words, as in "a gallery of training pictures"; empty for a
             method that needs nothing but the model.
         FitParams: The schema of `fit`'s parameters.
@@ -85,6 +87,7 @@ class Explainer(ABC, Generic[P]):
     cost: ClassVar[str]
     needs: ClassVar[frozenset[Need]]
     Params: type[P]
+    class_blind: ClassVar[bool] = False
     fitted: ClassVar[str] = ""
     FitParams: ClassVar[type[BaseModel]] = NoParams
     actions: ClassVar[tuple[str, ...]] = ()

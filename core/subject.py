@@ -15,6 +15,7 @@ from torch import Tensor
 
 from core.artifacts import Artifact
 from core.errors import BadInput, NeedsNotMet
+from core.models.attention import Attention, Pooling, attention_of, layer_gradients
 from core.models.backbone import Backbone
 from core.models.layouts import Features
 from core.models.probes import LinearHead
@@ -262,3 +263,22 @@ class Subject:
             (gradient,) = torch.autograd.grad(total, leaf)
             pieces.append(gradient)
         return torch.cat(pieces)
+
+    def attention(self) -> Attention:
+        """Return what every layer attends to for this input.
+
+        Raises:
+            NeedsNotMet: The network does not attend to all of its tokens in every layer.
+        """
+        return attention_of(self.trace.backbone, self.x)
+
+    def attention_gradients(self, pooling: Pooling = "all tokens") -> tuple[Tensor, ...]:
+        """Return (heads, T, T) for every layer: how its attention moves its own target score.
+
+        Args:
+            pooling: Which tokens of a layer's output are scored, as in `layer_gradients`.
+
+        Raises:
+            NeedsNotMet: The network's layers cannot be scored one by one.
+        """
+        return layer_gradients(self.trace.backbone, self.x, self.target.score, pooling=pooling)
