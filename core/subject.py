@@ -86,6 +86,15 @@ class Trace:
             kept = self._kept = target, gradient.detach()
         return kept[1].clone()  # what a plugin writes into is its own
 
+    def head_logits(self, maps: Tensor) -> Tensor:
+        """Return (N, C) logits of feature maps put in place of this input's own.
+
+        Args:
+            maps: (N, K, *s); what has no place, such as a class token, stays this input's.
+        """
+        _, own = self._mapped
+        return self.backbone.head(Features(maps, own.rest))
+
     @property
     def bytes(self) -> int:
         """Bytes that keeping this trace takes, roughly."""
@@ -252,6 +261,34 @@ class Subject:
         logits = self.trace.backbone.covered_logits(self.x, fill)
         for start in range(0, len(boxes), self.batch_size):
             yield self.target.score(logits(boxes[start : start + self.batch_size]))
+
+    def feature_logits(self, maps: Tensor) -> Tensor:
+        """Return (N, C) logits of (N, K, *s) feature maps in place of this input's own.
+
+        Without gradients, in bounded pieces; prefix tokens stay this input's.
+        """
+        with torch.no_grad():
+            return torch.cat([self.trace.head_logits(p) for p in maps.split(self.batch_size)])
+
+    def feature_scores(self, maps: Tensor) -> Tensor:
+        """Return (N,) target scores of (N, K, *s) feature maps, as `feature_logits` has them."""
+        return self.target.score(self.feature_logits(maps))
+
+    def feature_gradients(self, maps: Tensor, *, quantity: Target | None = None) -> Tensor:
+        """Return (N, K, *s): derivative of each map's target score with respect to itself.
+
+        Args:
+            maps: (N, K, *s) feature maps in place of this input's own.
+            quantity: Another target than the question's.
+        """
+        target, pieces = quantity or self.target, []
+        for piece in maps.split(self.batch_size):
+            leaf = piece.detach().clone().requires_grad_()
+            with torch.enable_grad():
+                total = target.score(self.trace.head_logits(leaf)).sum()
+            (gradient,) = torch.autograd.grad(total, leaf)
+            pieces.append(gradient)
+        return torch.cat(pieces)
 
     def input_gradients(self, inputs: Tensor) -> Tensor:
         """Return (N, C, *S): derivative of each input's target score with respect to itself."""
