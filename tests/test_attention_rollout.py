@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import threading
 
 import numpy as np
@@ -11,6 +12,7 @@ import timm
 import torch
 from torch import nn
 from torch.nn import functional
+from torchvision.models import VisionTransformer
 
 from core.errors import NeedsNotMet
 from core.models.attention import _Recorder
@@ -234,6 +236,11 @@ SWIN = {"img_size": 64, "window_size": 2, "embed_dim": 12, "depths": (1, 1), "nu
 CAIT = {"img_size": 64, "embed_dim": 24, "depth": 2, "num_heads": 2}
 
 
+def torchvision_net() -> nn.Module:
+    size = {"image_size": 16, "patch_size": 4, "num_layers": 2, "num_heads": 2}
+    return VisionTransformer(**size, hidden_dim=16, mlp_dim=32, num_classes=3)
+
+
 @pytest.mark.parametrize(
     ("make", "size", "reason"),
     [
@@ -242,14 +249,13 @@ CAIT = {"img_size": 64, "embed_dim": 24, "depth": 2, "num_heads": 2}
         (NhwcNet, 16, "no attention between tokens was seen"),
         (lambda: timm_net("swin_tiny_patch4_window7_224", **SWIN), 64, "windows of 4 tokens"),
         (lambda: timm_net("cait_xxs24_224", **CAIT), 64, r"do not all attend .*16 x 16, 1 x 17"),
+        (torchvision_net, (16, 16), "inside torch's MultiheadAttention"),
     ],
-    ids=["gap", "tokens", "nhwc", "swin", "cait"],
+    ids=["gap", "tokens", "nhwc", "swin", "cait", "torchvision"],
 )
 def test_a_network_whose_attention_says_nothing_about_places_is_refused(make, size, reason):
-    wide = 24 if size == 16 else size
-    subject = subject_of(seeded(make()), noise(1, 3, size, wide))
-    import re
-
+    shape = size if isinstance(size, tuple) else (size, 24 if size == 16 else size)
+    subject = subject_of(seeded(make()), noise(1, 3, *shape))
     assert re.search(reason, METHOD.why_not(subject.trace.backbone))
     with pytest.raises(NeedsNotMet, match=reason):
         METHOD.explain(subject, AttentionRolloutParams())

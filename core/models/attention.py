@@ -74,11 +74,13 @@ class _Recorder(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self.seen: list[Tensor] = []
+        self.hidden = False  # attention inside a function that calls no other by name
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         given = kwargs or {}
         if func is functional.scaled_dot_product_attention:
             return self._attended(*args, **given)
+        self.hidden |= func is functional.multi_head_attention_forward
         out = func(*args, **given)
         if func in _SOFTMAX and out.ndim == 4:
             axis = given.get("dim", args[1] if len(args) > 1 else None)
@@ -188,7 +190,7 @@ def layout_or_reason(backbone: Backbone) -> AttentionLayout | str:
     Args:
         backbone: A loaded network; it is tried out on noise, its type plays no part.
     """
-    probe = backbone.probe_inputs()
+    probe = backbone.probe_inputs()[:1]
     try:
         with torch.no_grad():
             plain = backbone.logits(probe)
@@ -198,6 +200,8 @@ def layout_or_reason(backbone: Backbone) -> AttentionLayout | str:
         log.info("%s cannot be watched: %s", backbone.name, misfit)
         return "its forward pass cannot be watched"
     seen = recorder.seen
+    if recorder.hidden:
+        return "its attention is computed inside torch's MultiheadAttention, which keeps it hidden"
     problem = _shape_problem(seen, len(probe))
     if problem:
         return problem
@@ -211,10 +215,10 @@ def layout_or_reason(backbone: Backbone) -> AttentionLayout | str:
     if not _agree(logits.detach(), plain):
         return "its scores change when its attention is written out"
     with torch.enable_grad():
-        slopes = torch.autograd.grad(weighted_sum(logits), seen, allow_unused=True)
-    if any(slope is None or not slope.any() for slope in slopes):
-        return "its scores do not rest on its attention"
-    felt = slopes[-1].abs().sum((0, 1, 3)) > 0
+        (slope,) = torch.autograd.grad(weighted_sum(logits), seen[-1], allow_unused=True)
+    if slope is None or not slope.any():
+        return "its scores do not rest on its last attention"
+    felt = slope.abs().sum((0, 1, 3)) > 0
     readers = tuple(int(i) for i in felt.nonzero()[:, 0])
     unlayered = _layer_problem(backbone, probe, plain, len(seen))
     return AttentionLayout(layout.prefix, layout.grid, len(seen), readers, unlayered)
