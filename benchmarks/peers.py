@@ -23,8 +23,9 @@ from core.models.spec import InputSpec
 from core.preprocess import photo_tensor
 from core.registry import Registry
 from core.results import Heatmap
-from core.subject import Subject, Trace
+from core.subject import Subject
 from core.targets import Target
+from core.trace import Trace
 
 
 @dataclass

@@ -162,8 +162,9 @@ def _twins(engine: Engine, model: str, dataset: Dataset, limit: int) -> dict[str
 
 
 def _question(backbone: Backbone, x: torch.Tensor) -> tuple[Any, Any]:
-    from core.subject import Subject, Trace
+    from core.subject import Subject
     from core.targets import target_of
+    from core.trace import Trace
 
     trace = Trace(backbone, x)
     subject = Subject(trace, target_of(trace.logits[0], None, "logit", None))

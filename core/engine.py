@@ -33,8 +33,9 @@ from core.models.misfits import MISFITS
 from core.preprocess import photo_tensor, signal_tensor
 from core.registry import Registry, load_registry
 from core.results import Examples, Heatmap, Partial, Prototypes
-from core.subject import Subject, Trace
+from core.subject import Subject
 from core.targets import target_of
+from core.trace import Trace
 from core.view import View
 
 log = logging.getLogger(__name__)

@@ -75,8 +75,9 @@ class Explainer(ABC, Generic[P]):
         source: Paper and equation.
         cost: Work in words, as in "one forward pass".
         needs: What the model must offer.
-        class_blind: Whether the map is the same for every class, as the method's formula has it.
         Params: The parameters' schema.
+        class_blind: Whether the answer is the same whichever class is asked about; then `limits`
+            says so, and the contract's tests hold the method to it.
         fitted: What `fit` makes, in words, as in "a gallery of training pictures"; empty for a
             method that needs nothing but the model.
         FitParams: The schema of `fit`'s parameters.

@@ -14,90 +14,13 @@ import torch
 from torch import Tensor
 
 from core.artifacts import Artifact
-from core.errors import BadInput, NeedsNotMet
+from core.errors import NeedsNotMet
 from core.layers import ALL, LAST, Layer, stage_layer
-from core.models.backbone import Backbone
-from core.models.layouts import Features
+from core.models.attention import Attention, Pooling, attention_of, layer_gradients
 from core.models.probes import LinearHead
 from core.preprocess import Fill, filled
 from core.targets import Target
-
-
-class Trace:
-    """One input through one network, computed once and shared by all methods.
-
-    The folded copy computes the features, without gradients; the network's own head reads them and
-    keeps a graph, so that each further class costs one short backward pass.
-    """
-
-    def __init__(self, backbone: Backbone, x: Tensor) -> None:
-        if x.shape[1:] != (backbone.spec.channels, *backbone.spec.size) or x.shape[0] != 1:
-            raise BadInput(f"The input is {tuple(x.shape)}, not one of {backbone.spec.size}.")
-        self.backbone = backbone
-        self.x = x.detach()
-        self._leaf: Tensor | None = None
-        self._kept: tuple[Target, Tensor] | None = None
-        if backbone.split is None:
-            with torch.no_grad():
-                scores = backbone.logits(self.x)
-            self._scores, self._features = scores, None
-        else:
-            with torch.no_grad():
-                features = backbone.batch_features(self.x)
-            kept = features.map.clone(memory_format=torch.contiguous_format)
-            self._leaf = kept.requires_grad_()
-            self._features = Features(self._leaf, features.rest)
-            with torch.enable_grad():
-                self._scores = backbone.head(self._features)
-        self.logits = self._scores.detach()
-        if not torch.isfinite(self.logits).all():
-            raise BadInput("The network's scores for this input are not finite; check the input.")
-
-    @property
-    def features(self) -> Tensor:
-        """(1, K, *s) the feature map, detached.
-
-        Raises:
-            NeedsNotMet: The network has none.
-        """
-        return self._mapped[0].detach()
-
-    @property
-    def _mapped(self) -> tuple[Tensor, Features]:
-        if self._leaf is None or self._features is None:
-            raise NeedsNotMet(f"{self.backbone.name} has no feature map to look at.")
-        return self._leaf, self._features
-
-    def gradients(self, target: Target) -> Tensor:
-        """Return (1, K, *s): derivative of the target score with respect to the feature map.
-
-        The last one is kept: methods that are compared ask for the same target, one after another.
-
-        Args:
-            target: What is explained.
-        """
-        kept = self._kept
-        if kept is None or kept[0] != target:
-            leaf, _ = self._mapped
-            with torch.enable_grad():
-                score = target.score(self._scores)[0]
-            # The graph is kept for the next class; it covers the head alone.
-            (gradient,) = torch.autograd.grad(score, leaf, retain_graph=True)
-            kept = self._kept = target, gradient.detach()
-        return kept[1].clone()  # what a plugin writes into is its own
-
-    def logits_with(self, maps: Tensor) -> Tensor:
-        """Return (N, C) logits of (N, K, *s) maps put in place of the feature map."""
-        _, own = self._mapped
-        rest = None if own.rest is None else own.rest.expand(len(maps), *own.rest.shape[1:])
-        with torch.no_grad():
-            return self.backbone.head(Features(maps, rest))
-
-    @property
-    def bytes(self) -> int:
-        """Bytes that keeping this trace takes, roughly."""
-        kept = [self.x, self.logits] + ([] if self._leaf is None else [self._leaf])
-        return 8 * sum(t.numel() * t.element_size() for t in kept)
+from core.trace import Trace
 
 
 @dataclass(frozen=True)
@@ -174,14 +97,10 @@ class Subject:
             LAST,
             self.features,
             self.trace.gradients,
-            self.trace.logits_with,
+            self.trace.head_logits,
             self.target,
             self.batch_size,
         )
-
-    def feature_scores(self, maps: Tensor) -> Tensor:
-        """Return (N,) target scores of (N, K, *s) maps put in place of the last feature map."""
-        return self._last.scores(maps)
 
     @cached_property
     def target_row(self) -> Tensor:
@@ -294,6 +213,34 @@ class Subject:
         for start in range(0, len(boxes), self.batch_size):
             yield self.target.score(logits(boxes[start : start + self.batch_size]))
 
+    def feature_logits(self, maps: Tensor) -> Tensor:
+        """Return (N, C) logits of (N, K, *s) feature maps in place of this input's own.
+
+        Without gradients, in bounded pieces; prefix tokens stay this input's.
+        """
+        with torch.no_grad():
+            return torch.cat([self.trace.head_logits(p) for p in maps.split(self.batch_size)])
+
+    def feature_scores(self, maps: Tensor) -> Tensor:
+        """Return (N,) target scores of (N, K, *s) feature maps, as `feature_logits` has them."""
+        return self.target.score(self.feature_logits(maps))
+
+    def feature_gradients(self, maps: Tensor, *, quantity: Target | None = None) -> Tensor:
+        """Return (N, K, *s): derivative of each map's target score with respect to itself.
+
+        Args:
+            maps: (N, K, *s) feature maps in place of this input's own.
+            quantity: Another target than the question's.
+        """
+        target, pieces = quantity or self.target, []
+        for piece in maps.split(self.batch_size):
+            leaf = piece.detach().clone().requires_grad_()
+            with torch.enable_grad():
+                total = target.score(self.trace.head_logits(leaf)).sum()
+            (gradient,) = torch.autograd.grad(total, leaf)
+            pieces.append(gradient)
+        return torch.cat(pieces)
+
     def input_gradients(self, inputs: Tensor) -> Tensor:
         """Return (N, C, *S): derivative of each input's target score with respect to itself."""
         pieces = []
@@ -304,3 +251,22 @@ class Subject:
             (gradient,) = torch.autograd.grad(total, leaf)
             pieces.append(gradient)
         return torch.cat(pieces)
+
+    def attention(self) -> Attention:
+        """Return what every layer attends to for this input.
+
+        Raises:
+            NeedsNotMet: The network does not attend to all of its tokens in every layer.
+        """
+        return attention_of(self.trace.backbone, self.x)
+
+    def attention_gradients(self, pooling: Pooling = "all tokens") -> tuple[Tensor, ...]:
+        """Return (heads, T, T) for every layer: how its attention moves its own target score.
+
+        Args:
+            pooling: Which tokens of a layer's output are scored, as in `layer_gradients`.
+
+        Raises:
+            NeedsNotMet: The network's layers cannot be scored one by one.
+        """
+        return layer_gradients(self.trace.backbone, self.x, self.target.score, pooling=pooling)

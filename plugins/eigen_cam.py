@@ -24,8 +24,8 @@ class EigenCAM(Explainer[LayerParams]):
     family = "Class activation"
     summary = "Where a feature map responds most strongly along its main direction of activity."
     limits = (
-        "Knows no class: the map is the same whatever you ask about, so it cannot say why this "
-        "class and not another."
+        "Knows no class: the map is the same for every class, so it cannot say why this one and "
+        "not another."
     )
     when = "To see what the network responds to at all, before asking about a class."
     source = "Muhammad and Yeasin 2020, Eigen-CAM, eqs. 2 and 3"

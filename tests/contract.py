@@ -18,11 +18,11 @@ from core.models.spec import InputSpec
 from core.registry import load_registry
 from core.results import Heatmap
 from tests.conftest import GapNet, seeded
-from tests.toys import NETS
+from tests.toys import NETS, attention_net
 
 REGISTRY = load_registry()
 METHODS = list(REGISTRY.explainers)
-KINDS = [*NETS, "1-d"]
+KINDS = [*NETS, "attention", "1-d"]
 # Smaller windows for smaller pictures; every channel asked, so that answers can be compared.
 PARAMS = {
     "occlusion": {"window": 8, "stride": 4},
@@ -32,6 +32,7 @@ PARAMS = {
     "lime": {"segments": 24, "samples": 100},
     "kernel-shap": {"segments": 24, "samples": 50},
     "permutation": {"segments": 24, "repeats": 4},
+    "counterfactual-patches": {"swaps": 2, "candidates": 50},
 }
 FITS = {"steps": 60, "versions": 1}
 COLOURS = {"mean": (0.4, 0.5, 0.3), "std": (0.25, 0.2, 0.3)}
@@ -49,9 +50,11 @@ def spec_of(kind: str) -> InputSpec:
 
 
 def made(kind: str, seed: int = 3) -> Backbone:
-    module = seeded(GapNet(axes=1, channels=2) if kind == "1-d" else NETS[kind](), seed)
+    others = {"1-d": lambda: GapNet(axes=1, channels=2), "attention": attention_net}
+    module = seeded((NETS | others)[kind](), seed)
     with torch.no_grad():
-        module.fc.weight *= 20  # scores as far apart as a trained network's
+        last = module.head if kind == "attention" else module.fc
+        last.weight *= 20  # scores as far apart as a trained network's
     return wrap(module, spec=spec_of(kind), labels=("ant", "bee", "cat"))
 
 
@@ -132,11 +135,21 @@ every_unfitted = pytest.mark.parametrize("method", UNFITTED)
 every = pytest.mark.parametrize("method", METHODS)
 PAIRS = [(method, kind) for kind in KINDS for method in METHODS]
 BACKBONES = {kind: made(kind) for kind in KINDS}
+
+
+def refusal(method: str, net: Backbone) -> str | None:
+    """Return why a method does not run on a network, or None."""
+    explainer = REGISTRY.explainers[method]
+    return net.why_not(explainer.needs) or explainer.why_not(net)
+
+
 REFUSED = [
     (method, kind, reason)
     for kind, net in BACKBONES.items()
-    for method, explainer in REGISTRY.explainers.items()
-    if (reason := net.why_not(explainer.needs) or explainer.why_not(net))
+    for method in METHODS
+    if (reason := refusal(method, net))
 ]
 ON_NETS = [p for p in PAIRS if p not in [r[:2] for r in REFUSED]]
 on_every_net = pytest.mark.parametrize(("method", "kind"), ON_NETS)
+# The network on which a method is tried where one is enough: the simplest that it runs on.
+HOME = {method: next(kind for m, kind in ON_NETS if m == method) for method in METHODS}

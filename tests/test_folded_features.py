@@ -9,8 +9,8 @@ from torch import nn
 from core.models.backbone import wrap
 from core.models.load import build, probe_inputs
 from core.models.randomise import randomise
-from core.subject import Trace
 from core.targets import Target
+from core.trace import Trace
 from tests.conftest import GapNet, plain_spec, seeded
 from tests.toys import NETS, noise
 

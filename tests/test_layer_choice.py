@@ -13,8 +13,9 @@ import torch
 from core.errors import InvalidParameter
 from core.models.backbone import wrap
 from core.models.spec import InputSpec
-from core.subject import Subject, Trace
+from core.subject import Subject
 from core.targets import Target
+from core.trace import Trace
 from plugins._layers import fused
 from plugins.ablation_cam import AblationCAM, AblationCAMParams
 from plugins.grad_cam import GradCAM, GradCAMParams

@@ -17,8 +17,9 @@ from core.models.local import LocalNetwork
 from core.models.randomise import randomise
 from core.models.reach import Kernel, Span, overlap, united
 from core.models.windows import covered, local_network
-from core.subject import Subject, Trace
+from core.subject import Subject
 from core.targets import Target
+from core.trace import Trace
 from tests.conftest import GapNet, plain_spec, seeded
 from tests.toys import noise
 

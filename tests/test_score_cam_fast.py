@@ -13,8 +13,9 @@ from torch import nn
 from core.images import read_photo
 from core.models.backbone import wrap
 from core.preprocess import photo_tensor
-from core.subject import Subject, Trace
+from core.subject import Subject
 from core.targets import Target
+from core.trace import Trace
 from plugins._surrogate import fitted, rank_agreement, squared_distances
 from plugins.score_cam import FIRST, ScoreCAM
 from tests.conftest import plain_spec, seeded

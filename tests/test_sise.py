@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from core.models.backbone import wrap
-from core.subject import Subject, Trace
+from core.subject import Subject
 from core.targets import Target
+from core.trace import Trace
 from plugins.sise import SISE, SISEParams, cascaded, speaking_channels
 from tests.conftest import plain_spec, seeded
 from tests.toys import difference, final, noise

@@ -11,8 +11,9 @@ from torch import nn
 
 from core.models.backbone import Backbone, wrap
 from core.results import Partial
-from core.subject import Subject, Trace
+from core.subject import Subject
 from core.targets import Target
+from core.trace import Trace
 from tests.conftest import GapNet, MlpHeadNet, TokenNet, plain_spec, seeded
 
 SIZES = {1: (17,), 2: (10, 13), 3: (5, 6, 7)}
@@ -53,6 +54,15 @@ class LinearNet(nn.Module):
 
 
 NETS = {"gap": GapNet, "mlp": MlpHeadNet, "tokens": TokenNet, "nhwc": NhwcNet}
+
+
+def attention_net(**changes) -> nn.Module:
+    """Return a small vision transformer: 4 x 6 patches behind a class token."""
+    import timm
+
+    size = {"img_size": (16, 24), "patch_size": 4, "embed_dim": 16, "depth": 2, "num_heads": 2}
+    given = {**size, "num_classes": 3, **changes}
+    return timm.create_model("vit_tiny_patch16_224", pretrained=False, **given).eval()
 
 
 def noise(*shape: int, seed: int = 5) -> torch.Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from core.errors import BadArtifact, NeedsNotMet
 from core.explainer import Need
+from core.models.attention import AttentionLayout, layout_or_reason
 from core.models.embeddings import Embedder, embedder_of
 from core.models.fast import folded_copy
 from core.models.layouts import Features
@@ -148,6 +149,11 @@ class Backbone:
     def embed(self, x: Tensor) -> Tensor:
         """Return (N, D) vectors of (N, C, *S) inputs: what the last linear layer reads."""
         return self.embedder.embed(x)
+
+    @cached_property
+    def attention_layout(self) -> AttentionLayout | str:
+        """Where the tokens lie to which every layer attends, or why there are none such."""
+        return layout_or_reason(self)
 
     @cached_property
     def local(self) -> LocalNetwork | None:
