@@ -48,7 +48,11 @@ bench: setup
 
 # The shipped checkpoints, from nothing but this repository: about an hour on two cores.
 WORLDS := breed genuine
-checkpoints: setup $(WORLDS:%=checkpoint-%)
+checkpoints: setup $(WORLDS:%=checkpoint-%) checkpoint-mnist1d
+
+checkpoint-mnist1d: setup
+	rm -rf checkpoints/mnist1d
+	$(BIN)/whylens train mnist1d --out checkpoints/mnist1d
 
 checkpoint-%: setup
 	rm -rf checkpoints/painted-cats-$*

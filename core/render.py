@@ -11,11 +11,12 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 from cmap import Colormap
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from core.answers import Explanation
 from core.errors import BadInput, InvalidParameter
 from core.results import Array, Heatmap
+from core.signals import plotted
 from core.view import View, on_original
 
 Pixels = npt.NDArray[np.uint8]
@@ -95,13 +96,17 @@ def overlay(
     scale = scale or scale_of(heatmap)
     share = share_of(values, scale)
     colours = coloured(share, style.colours, diverges=scale.low < 0)
-    # Colour is laid on in proportion to magnitude, so that the photo stays readable where the map
-    # says nothing; the root keeps the faint parts visible.
-    laid = style.opacity * np.abs(share) ** 0.6
-    weight = np.where(seen, laid, 0).astype(np.float32)[..., None]
+    weight = np.where(seen, _laid(share, style), 0).astype(np.float32)[..., None]
     mixed = photo * (1 - weight) + colours * weight
     picture = Image.fromarray(np.clip(np.rint(mixed), 0, 255).astype(np.uint8))
     return picture if seen.all() else hatched(picture, seen)
+
+
+def _laid(share: Array, style: Style) -> Array:
+    # Colour is laid on in proportion to magnitude, so that what lies behind stays readable where
+    # the map says nothing; the root keeps the faint parts visible.
+    laid: Array = (style.opacity * np.abs(share) ** 0.6).astype(np.float32)
+    return laid
 
 
 def share_of(values: Array, scale: Scale) -> Array:
@@ -211,20 +216,8 @@ def signal_plot(
     if not isinstance(heat, Heatmap) or heat.values.ndim != 1 or signal is None:
         raise BadInput("Only one-dimensional maps of signals can be plotted.")
     scale = scale or scale_of(heat)
-    width, height, margin = 960, 360, 24
-    strip = share_of(np.asarray(heat.values), scale)[None, :]
-    colours = Image.fromarray(coloured(strip, style.colours, diverges=scale.low < 0))
-    plot = Image.blend(
-        Image.new("RGB", (width, height), "white"),
-        colours.resize((width, height), Image.Resampling.NEAREST),
-        0.8 * style.opacity,
-    )
-    draw = ImageDraw.Draw(plot)
-    rows = np.atleast_2d(signal)
-    low, high = float(rows.min()), float(rows.max())
-    span = (high - low) or 1.0
-    for row in rows:
-        xs = (np.arange(row.size) + 0.5) * width / row.size
-        ys = height - margin - (row - low) / span * (height - 2 * margin)
-        draw.line(list(zip(xs.tolist(), ys.tolist(), strict=True)), fill="#111111", width=3)
-    return plot
+    share = share_of(np.asarray(heat.values), scale)[None, :]
+    colours = coloured(share, style.colours, diverges=scale.low < 0)
+    weight = _laid(share, style)[..., None]  # white where the map says nothing
+    mixed = 255 * (1 - weight) + colours * weight
+    return plotted(signal, Image.fromarray(np.rint(mixed).astype(np.uint8)))

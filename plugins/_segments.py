@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 Cut = Literal["superpixels", "boxes"]
 
 
+LEAST = 4  # places of a box
+
+
 def segments(subject: Subject, count: int, cut: Cut = "superpixels") -> Tensor:
     """Return (*S) int64 labels 0 to n - 1, all of which occur; n is near `count`, at least 1.
 
@@ -41,7 +44,9 @@ def segments(subject: Subject, count: int, cut: Cut = "superpixels") -> Tensor:
         raw = slic(pixels, n_segments=count, compactness=20, sigma=1, start_label=0)
         _, labels = np.unique(raw, return_inverse=True)
         return torch.from_numpy(labels.reshape(raw.shape).astype(np.int64))
-    return boxes(subject.size, count)
+    # A region of one value has nothing to be painted over with but itself.
+    places = int(np.prod(subject.size))
+    return boxes(subject.size, max(1, min(count, places // LEAST)))
 
 
 def boxes(size: tuple[int, ...], count: int) -> Tensor:

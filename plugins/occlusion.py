@@ -22,7 +22,11 @@ class OcclusionParams(Params):
     """The window, its steps, and what it is covered with."""
 
     window: int = Field(
-        default=48, ge=8, le=128, multiple_of=8, description="Side of the window, input pixels."
+        default=48,
+        ge=8,
+        le=128,
+        multiple_of=8,
+        description="Side of the window, input pixels; a fifth of a signal shorter than that.",
     )
     stride: int = Field(
         default=16,
@@ -61,9 +65,8 @@ class Occlusion(Explainer[OcclusionParams]):
     def explain(self, subject: Subject, params: OcclusionParams) -> Iterator[Partial]:
         """Yield the signed map in units of the score, coarse first."""
         fill = subject.filled(params.fill)
-        # A stride beyond the window would leave stripes that no window covers.
-        stride = min(params.stride, params.window)
-        boxes = list(windows(subject.size, params.window, stride))
+        window, stride = fitting(subject.size, params.window, params.stride)
+        boxes = list(windows(subject.size, window, stride))
         base = float(subject.scores(subject.x)[0])
         total = torch.zeros(subject.size, dtype=torch.float64)
         count = torch.zeros(subject.size, dtype=torch.float64)
@@ -79,6 +82,23 @@ class Occlusion(Explainer[OcclusionParams]):
             checks = {"windows": len(boxes), "score": base}
             heat = Heatmap(as_array(mean_fall(total, count)), subject.unit, True, checks)
             yield Partial(heat, piece.stop / len(order))
+
+
+def fitting(size: tuple[int, ...], window: int, stride: int) -> tuple[int, int]:
+    """Return window and stride as they are used.
+
+    A stride beyond the window would leave stripes that no window covers. A signal shorter than the
+    window would be covered whole: then a fifth of it is, moved by a third of that.
+
+    Args:
+        size: Spatial size of the input.
+        window: As asked for.
+        stride: As asked for.
+    """
+    if len(size) == 1 and window >= size[0]:
+        window = max(1, size[0] // 5)
+        return window, max(1, window // 3)
+    return window, min(stride, window)
 
 
 def windows(size: tuple[int, ...], window: int, stride: int) -> Iterator[tuple[slice, ...]]:

@@ -19,7 +19,7 @@ SOURCES = sorted(
 # Rooms of core by height; a module imports only what lies on its own level or below.
 LEVELS = [
     {"errors", "results", "explainer", "hookspecs", "targets", "atomic", "cache", "relay"},
-    {"models", "images", "preprocess", "view", "datasets", "artifacts", "estimates"},
+    {"models", "images", "signals", "preprocess", "view", "datasets", "artifacts", "estimates"},
     {"trace", "subject", "layers", "fitted", "guard", "train"},
     {"registry", "answers"},
     {"render", "tiles", "bundle", "guide"},

@@ -44,7 +44,9 @@ def _one_sentence() -> Iterator[None]:
 
 @app.command()
 def explain(
-    images: Annotated[list[Path], typer.Argument(help="Photos: PNG, JPEG, WEBP, BMP or GIF.")],
+    images: Annotated[
+        list[Path], typer.Argument(help="Photos (PNG, JPEG, WEBP, BMP, GIF) or signals (CSV, NPY).")
+    ],
     model: Annotated[str, typer.Option(help="A timm name, torchvision:NAME or a checkpoint.")],
     method: Annotated[str, typer.Option(help="Method, or several joined by commas.")],
     target: Annotated[
@@ -92,6 +94,7 @@ class _Jobs:
         from core.errors import BadInput
         from core.images import read_photo
         from core.models.labels import class_index
+        from core.signals import is_signal_file, read_signal
 
         if quantity not in ("logit", "probability"):
             raise BadInput("A quantity is logit or probability; for a contrast give --versus.")
@@ -112,9 +115,11 @@ class _Jobs:
                     data = image.read_bytes()
                 except OSError as exc:
                     raise BadInput(f"{image} cannot be read: {exc.strerror}.") from exc
+                is_signal = is_signal_file(image.name)
                 question = Question(
                     model=model,
-                    pixels=read_photo(data).pixels,
+                    pixels=None if is_signal else read_photo(data).pixels,
+                    signal=read_signal(data, image.name) if is_signal else None,
                     target=index,
                     quantity="contrast" if other is not None else quantity,  # type: ignore[arg-type]
                     versus=other,

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from core.datasets.dataset import Dataset
 
 INTERRUPTED = 130
+SIGNALS = "mnist1d"
 
 
 def train(
@@ -19,7 +20,7 @@ def train(
         str,
         typer.Argument(
             help="A folder with a subfolder per class (or train/ and val/ with such), a .npz "
-            "archive, painted-cats:breed or painted-cats:genuine."
+            "archive, painted-cats:breed, painted-cats:genuine, or mnist1d for signals."
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder to write; its name is the model's name.")],
@@ -59,14 +60,42 @@ def train(
         "seed": seed,
         "threads": threads,
     }
+    given = {k: v for k, v in said.items() if v is not None}
     try:
-        _run(data, {k: v for k, v in said.items() if v is not None}, recipe, out, resume=resume)
+        if data == SIGNALS:
+            _run_on_signals(given, recipe, out)
+        else:
+            _run(data, given, recipe, out, resume=resume)
     except CoreError as exc:
         typer.echo(f"whylens: {exc}", err=True)
         raise typer.Exit(1) from exc
     except OSError as exc:
         typer.echo(f"whylens: {out} cannot be written: {exc.strerror}.", err=True)
         raise typer.Exit(1) from exc
+
+
+def _run_on_signals(said: dict[str, Any], file: Path | None, out: Path) -> None:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from core.errors import BadInput
+    from core.relay import result_of
+    from core.train.signals import trained_on_signals
+
+    other = sorted(set(said) - {"epochs", "seed"}) + (["recipe"] if file else [])
+    if other:
+        raise BadInput(
+            f"Signals are learnt by one small network: only --epochs and --seed can be chosen, "
+            f"not --{other[0]}."
+        )
+    console = Console(stderr=True)
+    with Progress(console=console) as bar:
+        task = bar.add_task("training on signals", total=1.0)
+        accuracy = result_of(
+            trained_on_signals(out, **said), lambda share: bar.update(task, completed=share)
+        )
+    console.print(f"{accuracy:.1%} of the test signals are recognised.", highlight=False)
+    typer.echo(out)
 
 
 def _run(data: str, said: dict[str, Any], file: Path | None, out: Path, *, resume: bool) -> None:

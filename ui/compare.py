@@ -101,7 +101,9 @@ def build_compare(session: Session, question: Question, look: Look) -> Compare:
         lambda: "Stopped; the maps that were ready stay.", None, [status], **QUIET
     ).then(pack, taken, [download], **QUIET)
     scaling.change(redraw_of(session), [*look.inputs, ticks, scaling], [grid, legend], **QUIET)
-    return Compare(ticks, scaling, grid, legend, status, download, notice, _quietly(start), pack)
+    return Compare(
+        ticks, scaling, grid, legend, status, download, notice, _quietly(start, session), pack
+    )
 
 
 def ticked_first(explainers: Mapping[str, Explainer[Any]]) -> list[str]:
@@ -158,7 +160,7 @@ def _runner(session: Session) -> Callable[..., Iterator[Any]]:
     return compare
 
 
-def _quietly(start: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
+def _quietly(start: Callable[..., Iterator[Any]], session: Session) -> Callable[..., Iterator[Any]]:
     # A photo that is taken away also counts as a change; that is no reason to complain.
     def on_photo(
         photo: str | None,
@@ -173,7 +175,9 @@ def _quietly(start: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]
         request: gr.Request,
     ) -> Iterator[Any]:
         question = (photo, model, target, quantity, versus)
-        if photo and model:
+        if photo and model and not session.fits(photo, model):
+            yield [], "", "This network reads signals: choose a sample or upload one."
+        elif photo and model:
             yield from start(*question, colours, opacity, methods, scaling, request)
         else:
             yield [], "", "Give a photo, then press Compare."

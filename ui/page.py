@@ -19,6 +19,7 @@ from ui.photo_input import photo_input
 from ui.report import build_report
 from ui.session import PREDICTED, QUANTITIES, RUNNER_UP, Session, model_choices
 from ui.shelf import Shelf
+from ui.signal_input import build_signal_input
 from ui.training import Training, build_training, is_public, training_allowed
 from ui.wiring import Left, Parts, wire
 from ui.words import COMPARE, GUIDE, PLUGINS, REPORT, TRAIN, family_tab, slug
@@ -66,6 +67,7 @@ def _left() -> tuple[Question, Left]:
     examples = [[str(path)] for path in sorted(EXAMPLES.glob("*/*.jpg"))]
     if examples:  # an installed wheel carries none
         gr.Examples(examples, [photo], label="Examples")
+    signal = build_signal_input()
     with gr.Row(elem_classes="wl-model"):
         model = gr.Dropdown(
             model_choices(),
@@ -105,7 +107,7 @@ def _left() -> tuple[Question, Left]:
         show_progress="hidden",
         api_visibility="private",
     )
-    return Question(photo, model, target, quantity, versus), Left(guesses, card, load)
+    return Question(photo, model, target, quantity, versus), Left(guesses, card, load, signal)
 
 
 def _look() -> Look:

@@ -178,9 +178,7 @@ def drawn(answer: Explanation, style: Style, session: Session) -> tuple[Any, Any
         case Heatmap() as heat:
             small = session.shelf.on_screen(answer)
             above = session.shelf.picture(picture_of(small, style))
-            below = above
-            if small.question.pixels is not None:
-                below = session.shelf.original(small.question.pixels)
+            below = session.shelf.beside(small) or above
             legend = words.legend(scale_of(heat), style, note=answer.reason)
             return gr.ImageSlider((below, above), visible=True), gr.HTML(visible=False), legend
         case pictures:

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import gradio as gr
 
-from core.answers import Question
+from core.answers import ModelCard, Question
 from core.engine import Engine
 from core.errors import CoreError, WeightsUnavailable
 from core.models.checkpoints import checkpoint_folders
@@ -71,6 +71,16 @@ class Session:
         """
         return str(allowed_on_the_web((text or "").strip(), checkpoint_folders()))
 
+    def fits(self, path: str, model: str) -> bool:
+        """Return whether what was given is what a model reads, as far as can be told at once.
+
+        Args:
+            path: Path of the picture.
+            model: Model name.
+        """
+        wanted = takes_signals(self.engine.card(self.model_name(model)))
+        return not wanted or self.shelf.has_signal(path)
+
     def question(
         self,
         path: str | None,
@@ -95,7 +105,9 @@ class Session:
             CoreError: A value is missing or wrong.
         """
         kind, name = cast("Quantity", quantity), self.model_name(model)
-        pixels = self.shelf.photo(path).pixels
+        reads_signals = takes_signals(self.engine.card(name))
+        pixels = None if reads_signals else self.shelf.photo(path).pixels
+        signal = self.shelf.signal(path) if reads_signals else None
 
         def chosen(text: str | None, default: str) -> int | None:
             if text in (default, "", None):
@@ -105,11 +117,18 @@ class Session:
         return Question(
             model=name,
             pixels=pixels,
+            signal=signal,
             target=chosen(target, PREDICTED),
             quantity=kind,
             versus=chosen(versus, RUNNER_UP) if kind == "contrast" else None,
             collection=mine,
         )
+
+
+def takes_signals(card: ModelCard) -> bool:
+    """Return whether a model is fed signals and not photos."""
+    size = card.input["size"]
+    return isinstance(size, list | tuple) and len(size) == 1
 
 
 def model_choices() -> list[str]:
@@ -127,7 +146,8 @@ def first_model(engine: Engine) -> tuple[str, str]:
     Args:
         engine: Loads it.
     """
-    local = list(checkpoint_folders())[:1]
+    # A photo is what most visitors come with.
+    local = [n for n in checkpoint_folders() if not takes_signals(engine.card(n))][:1]
     on_a_space = "SPACE_ID" in os.environ
     wanted = [PRETRAINED, *local] if on_a_space else [*local, PRETRAINED]
     reason = ""

@@ -14,8 +14,10 @@ from PIL import Image
 from core.answers import Explanation
 from core.atomic import write_atomically
 from core.cache import ByteLRU
+from core.errors import BadInput
 from core.images import Photo, Pixels
-from core.results import Heatmap
+from core.results import Array, Heatmap
+from core.signals import plotted, signal_in, signal_picture
 from core.view import shrunk
 from ui.photo_input import photo_at
 
@@ -58,6 +60,28 @@ class Shelf:
         key = (path, Path(path).stat().st_mtime_ns)
         return self._photos.get(key, lambda: photo_at(path))
 
+    def has_signal(self, path: str) -> bool:
+        """Return whether the picture at `path` carries a signal."""
+        return signal_in(Path(path).read_bytes()) is not None
+
+    def signal(self, path: str | None) -> Array:
+        """Return the signal that the picture at `path` carries.
+
+        Raises:
+            BadInput: There is none.
+        """
+        found = signal_in(Path(path).read_bytes()) if path else None
+        if found is None:
+            raise BadInput(
+                "This network reads signals, not photos. Choose a sample or upload a signal, "
+                "or choose another model."
+            )
+        return found
+
+    def signal_picture(self, signal: Array) -> str:
+        """Return the path of a signal's plot, which carries the signal."""
+        return self.file(signal_picture(signal), suffix=".png", stem="signal")
+
     def keep(self, visitor: str, slot: str, answer: Explanation) -> None:
         """Keep an answer; the visitor's earlier one in this slot is replaced."""
         self._answers.put((visitor, slot), answer)
@@ -91,6 +115,14 @@ class Shelf:
             scale_y=view.scale_y * pixels.shape[0] / height,
         )
         return replace(answer, question=replace(answer.question, pixels=smaller), view=resized)
+
+    def beside(self, answer: Explanation) -> str | None:
+        """Return the path of what an answer is about, without the map: a photo or a plot."""
+        if answer.question.pixels is not None:
+            return self.original(answer.question.pixels)
+        if answer.question.signal is not None and answer.question.signal.ndim <= 2:
+            return self.picture(plotted(answer.question.signal))
+        return None
 
     def original(self, pixels: Pixels) -> str:
         """Return the path of a photo's picture, encoded once for all parts of an answer.

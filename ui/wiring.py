@@ -28,6 +28,7 @@ from ui.session import (
     untrained_banner,
     visitor,
 )
+from ui.signal_input import SignalInput, shown_for, wire_signal_input
 from ui.training import Training
 from ui.words import COMPARE, family_tab, slug
 
@@ -55,6 +56,7 @@ class Left:
     guesses: Component
     card: Component
     load: Component
+    signal: SignalInput
 
 
 @dataclass(frozen=True)
@@ -89,14 +91,16 @@ def wire(page: gr.Blocks, parts: Parts) -> None:
     ticked = [*parts.look.inputs, compare.ticks]
     panels = list(parts.panels.values())
     statuses = [compare.status, *(panel.status for panel in panels)]
-    of_model: list[Component] = [
+    of_model: list[Any] = [
         parts.left.card,
+        parts.left.signal.box,
         question.target,
         question.versus,
         compare.ticks,
         compare.notice,
         *(part for panel in panels for part in (panel.notice, panel.run)),
     ]
+    wire_signal_input(parts.left.signal, question.photo, session.shelf)
     every = [parts.tabs, *parts.groups.values()]
     tabs = {tab.id for tab in parts.tabs.children if isinstance(tab, gr.Tab)}
     first = page.load(
@@ -234,6 +238,8 @@ def _predicted(session: Session) -> Callable[..., Any]:
         if not photo or not model:
             return None
         with said_to_visitor():
+            if not session.fits(photo, model):  # the box beside the photo says what is wanted
+                return None
             asked = session.question(photo, model, PREDICTED, "logit", RUNNER_UP)
             return words.guesses(session.engine.predict(asked))
 
@@ -273,6 +279,7 @@ def _of_model(card: ModelCard, explainers: dict[str, Explainer[Any]], target: st
     available = {n: e for n, e in explainers.items() if n not in card.unavailable}
     updates: list[Any] = [
         words.model_card(card),
+        shown_for(card),
         gr.Dropdown([("the predicted class", PREDICTED), *classes], value=known),
         gr.Dropdown([("the runner-up", RUNNER_UP), *classes], value=RUNNER_UP),
         gr.CheckboxGroup(value=ticked_first(available)),

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from core.errors import BadArtifact, CoreError, WeightsUnavailable
+from core.models import signal_net
 from core.models.backbone import Backbone, Identity, probe_inputs, wrap
 from core.models.checkpoints import (
     WEIGHTS,
@@ -81,7 +82,7 @@ def build(
     """Return an architecture without pretrained weights.
 
     Args:
-        architecture: A timm name, or `torchvision:NAME`.
+        architecture: A timm name, `torchvision:NAME`, or "signal_cnn".
         classes: Number of classes.
         arguments: What differs from it, as keyword arguments of its maker.
 
@@ -91,6 +92,11 @@ def build(
     import timm
     import torchvision
 
+    if architecture == signal_net.NAME:
+        try:
+            return signal_net.SignalNet(num_classes=classes, **(arguments or {})).eval()  # type: ignore[arg-type]
+        except MISFITS as exc:
+            raise BadArtifact(f"The architecture {architecture!r} cannot be built: {exc}.") from exc
     try:
         known = parsed(architecture)
     except CoreError as exc:
