@@ -24,7 +24,11 @@ REGISTRY = load_registry()
 METHODS = list(REGISTRY.explainers)
 KINDS = [*NETS, "1-d"]
 # Smaller windows for smaller pictures; every channel asked, so that answers can be compared.
-PARAMS = {"occlusion": {"window": 8, "stride": 4}, "score-cam": {"mode": "exact"}}
+PARAMS = {
+    "occlusion": {"window": 8, "stride": 4},
+    "score-cam": {"mode": "exact"},
+    "smoothgrad": {"samples": 16},
+}
 FITS = {"steps": 60, "versions": 1}
 COLOURS = {"mean": (0.4, 0.5, 0.3), "std": (0.25, 0.2, 0.3)}
 
