@@ -28,6 +28,7 @@ PARAMS = {
     "occlusion": {"window": 8, "stride": 4},
     "score-cam": {"mode": "exact"},
     "smoothgrad": {"samples": 16},
+    "gradient-shap": {"samples": 16},
 }
 FITS = {"steps": 60, "versions": 1}
 COLOURS = {"mean": (0.4, 0.5, 0.3), "std": (0.25, 0.2, 0.3)}

@@ -29,6 +29,7 @@ STEADY = {
     "occlusion": {"fill": "black"},
     "score-cam": {"fill": "black"},
     "smoothgrad": {"noise": 0.0},
+    "gradient-shap": {"noise": 0.0},
 }
 
 
