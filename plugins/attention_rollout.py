@@ -45,6 +45,7 @@ class AttentionRollout(Explainer[AttentionRolloutParams]):
         "It is the same for every class, and it follows attention only: what the layers do with "
         "what they take in is not seen, so a bright patch need not have counted for anything."
     )
+    when = "For transformers, to see where attention goes before asking about a class."
     source = (
         "Abnar and Zuidema 2020, Quantifying Attention Flow in Transformers, sec. 3, eq. 1; the "
         "largest or smallest of the heads is a common variant"

@@ -58,6 +58,7 @@ class KernelSHAP(Explainer[KernelSHAPParams]):
         "Averages over mostly covered pictures that look unlike any photo, depends on the fill, "
         "and beyond 10 regions it is estimated from a sample of the coalitions."
     )
+    when = "When shares of regions must add up, whatever the network."
     source = (
         "Lundberg and Lee 2017, A Unified Approach to Interpreting Model Predictions, theorem 2; "
         "paired coalitions as in Covert and Lee 2021"

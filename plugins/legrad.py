@@ -55,6 +55,7 @@ class LeGrad(Explainer[LeGradParams]):
         "Keeps what speaks for the target only; early layers are read by a classifier that was "
         "made for the last one, and a patch that is fully attended to already may get little."
     )
+    when = "For vision transformers, in place of Grad-CAM."
     source = (
         "Bousselham et al. 2024, LeGrad: An Explainability Method for Vision Transformers via "
         "Feature Formation Sensitivity, sec. 3.2; scored tokens as in the authors' code"

@@ -61,6 +61,7 @@ class LIME(Explainer[LIMEParams]):
         "Only as good as a linear model can be: regions that matter together, or stand in for "
         "each other, share one number each; other regions or another fill give another map."
     )
+    when = "When the picture falls into regions that people can name."
     source = (
         "Ribeiro et al. 2016, 'Why Should I Trust You?', eq. 1 and algorithm 1, with ridge "
         "regression on all regions, cosine distance and width 0.25 as in the authors' package"

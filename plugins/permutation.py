@@ -48,6 +48,7 @@ class Permutation(Explainer[PermutationParams]):
         "Blind to what is present twice, to what the rest of the picture looks like too, and a "
         "region of mixed pixels looks like noise, to which a network may react by itself."
     )
+    when = "To see what a region is worth against the rest of the same picture."
     source = (
         "Breiman 2001, Random Forests, sec. 10, and Fisher et al. 2019, All Models are Wrong, but "
         "Many are Useful, eq. 3, over the places of one picture instead of the rows of a data set"

@@ -33,6 +33,10 @@ PARAMS = {
     "kernel-shap": {"segments": 24, "samples": 50},
     "permutation": {"segments": 24, "repeats": 4},
     "counterfactual-patches": {"swaps": 2, "candidates": 50},
+    "smoothgrad": {"samples": 16},
+    "gradient-shap": {"samples": 16},
+    # A pertinent negative is nothing for all classes but one; small nets have small margins.
+    "contrastive": {"find": "pertinent positive", "kappa": 0.0, "steps": 30, "constants": 1},
 }
 FITS = {"steps": 60, "versions": 1}
 COLOURS = {"mean": (0.4, 0.5, 0.3), "std": (0.25, 0.2, 0.3)}

@@ -74,6 +74,8 @@ class CounterfactualPatches(Explainer[CounterfactualParams]):
         "Patches are exchanged in the feature map, where each has seen more than its box, and the "
         "mixture need not look like any picture; the search is greedy and may miss a shorter way."
     )
+    answers = "what if"
+    when = "When the question is why not the other class, shown by a picture of it."
     source = (
         "Goyal et al. 2019, Counterfactual Visual Explanations, eq. 4 and algorithm 1 (greedy "
         "sequential exhaustive search)"

@@ -1,0 +1,62 @@
+"""Pixel space, in which noise and changes are stated, and the network's units, which it is fed.
+
+May touch torch and core's public surface.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from core import Subject
+
+
+def column(values: tuple[float, ...], like: Tensor) -> Tensor:
+    """Return (1, C, 1, ...): one value per channel, shaped to meet (N, C, *S).
+
+    Args:
+        values: C values.
+        like: (N, C, *S) gives axes, kind and device.
+    """
+    found = torch.tensor(values, dtype=like.dtype, device=like.device)
+    return found[(None, ...) + (None,) * (like.ndim - 2)]
+
+
+def pixels_of(subject: Subject) -> Tensor:
+    """Return (1, C, *S) the input in pixel space: 0 to 1 for pictures, raw values for signals.
+
+    Args:
+        subject: The question.
+    """
+    spec = subject.trace.backbone.spec
+    return subject.x * column(spec.std, subject.x) + column(spec.mean, subject.x)
+
+
+def inputs_of_pixels(pixels: Tensor, subject: Subject) -> Tensor:
+    """Return (N, C, *S) in the network's units.
+
+    Args:
+        pixels: (N, C, *S) in pixel space.
+        subject: The question.
+    """
+    spec = subject.trace.backbone.spec
+    return (pixels - column(spec.mean, pixels)) / column(spec.std, pixels)
+
+
+def limits_of(pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return (1, C, 1, ...) lowest and highest value that this input takes, twice.
+
+    The channels of a picture are of one kind and share their limits; those of a signal or a volume
+    may be millivolts and degrees, and each has its own.
+
+    Args:
+        pixels: (1, C, *S) in pixel space.
+    """
+    channels = pixels.shape[1]
+    shape = (1, channels, *[1] * (pixels.ndim - 2))
+    flat = pixels.flatten(1) if pixels.ndim == 4 else pixels[0].flatten(1)
+    low, high = flat.amin(-1), flat.amax(-1)
+    return low.expand(channels).view(shape), high.expand(channels).view(shape)

@@ -1,0 +1,289 @@
+"""DeepLIFT: the difference to a baseline, handed back through the network unit by unit."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+from core import Explainer, Heatmap, Need, NeedsNotMet, Params, hookimpl
+from plugins._maps import as_array
+
+if TYPE_CHECKING:
+    from core import Subject
+
+TOLERANCE = 0.05
+# Functions of one number at a time, by the name they have in torch, its tensors and torch.nn; each
+# may come with a final "_" or inplace=True.
+ELEMENTWISE = frozenset(
+    re.findall(
+        r"\w+",
+        "abs celu clamp clamp_max clamp_min clip elu exp gelu hardsigmoid hardswish hardtanh "
+        "leaky_relu log_sigmoid logsigmoid mish prelu relu relu6 selu sigmoid silu softplus "
+        "softsign sqrt square swish tanh tanhshrink",
+    )
+)
+POOLS = frozenset(f"{kind}max_pool{n}d" for kind in ("", "adaptive_") for n in (1, 2, 3))
+INDICES = "_with_indices"
+
+
+class DeepLiftParams(Params):
+    """What the input is compared with."""
+
+    baseline: Literal["black", "grey", "blur", "mean"] = Field(
+        default="black", description="What counts as 'nothing there'; defined in pixel space."
+    )
+
+
+class DeepLift(Explainer[DeepLiftParams]):
+    """Refuses where its contributions do not add up, instead of falling back to gradients."""
+
+    name = "deeplift"
+    title = "DeepLIFT"
+    family = "Gradient"
+    summary = (
+        "How much each pixel's difference to a baseline picture adds to the score, by following "
+        "the difference back through every unit of the network."
+    )
+    limits = (
+        "Depends on the baseline. Products of activations, as in attention and gating, and "
+        "normalisation by the input's own spread are not covered by its rule: where that costs "
+        "more than 5 % of the score's change, no map is shown."
+    )
+    when = "As Integrated Gradients, for one pass, where its gap stays small."
+    source = (
+        "Shrikumar et al. 2017, Learning Important Features Through Propagating Activation "
+        "Differences, sec. 3.5.1 (rescale rule) and eq. 1 (summation to delta)"
+    )
+    cost = "one forward and backward pass of two inputs"
+    needs = frozenset({Need.GRADIENTS})
+    Params = DeepLiftParams
+
+    def explain(self, subject: Subject, params: DeepLiftParams) -> Heatmap:
+        """Return the signed map in units of the score per pixel.
+
+        Raises:
+            NeedsNotMet: The contributions miss more than 5 % of the score's change.
+        """
+        start = subject.filled(params.baseline)
+        multiplier, change = multipliers(subject, start)
+        values = ((subject.x - start) * multiplier)[0].sum(0)
+        gap = completeness_gap(float(values.double().sum()), change, subject.rounding)
+        if not gap <= TOLERANCE:
+            raise NeedsNotMet(
+                f"DeepLIFT's rule does not fit {subject.trace.backbone.name}: the contributions "
+                f"miss {gap:.0%} of the score's change of {change:.4g} ({subject.unit}), 5 % are "
+                "allowed. Products of activations (attention, gating) and layer normalisation "
+                "do this. Use Integrated Gradients instead, which holds for any network."
+            )
+        checks = {"score change": change, "completeness gap": gap}
+        return Heatmap(as_array(values), f"{subject.unit} per pixel", True, checks)
+
+
+def multipliers(subject: Subject, start: Tensor) -> tuple[Tensor, float]:
+    """Return (1, C, *S) multipliers of the input's difference, and the score's change.
+
+    Args:
+        subject: The question.
+        start: (1, C, *S) the baseline.
+    """
+    with torch.enable_grad():
+        both = torch.cat([subject.x, start]).requires_grad_()
+        # A copy, for a network whose first layer works in place.
+        with RescaleRule():
+            logits = subject.trace.backbone.logits(both.clone())
+        if subject.target.quantity == "probability":
+            # In float64, as are its exponentials: logits may lie hundreds apart.
+            scores = rescaled_probability(logits.double(), subject.target.index)
+        else:
+            scores = subject.target.score(logits)
+        # The input's own half alone: the baseline's gets what its multipliers share.
+        (gradient,) = torch.autograd.grad(scores[0], both)
+    scores = scores.detach()
+    return gradient[:1], float(scores[0] - scores[1])
+
+
+class RescaleRule(TorchFunctionMode):
+    """While entered, this thread's nonlinearities hand gradients back by the rescale rule.
+
+    It sees torch's functions as they are called, so that modules, functions, methods and in-place
+    forms are one, and it leaves nothing on the network: torch keeps such modes per thread.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Return what `func` returns; its gradient is the rule's where it is not linear."""
+        given = dict(kwargs or {})
+        name = getattr(func, "__name__", "")
+        plain = name.removesuffix("_")
+        if not _depends_on_input(args, given):
+            return func(*args, **given)
+        if plain in ELEMENTWISE:
+            # On a copy, as `func` may work in place.
+            out = rescaled(args[0], lambda x: func(x.clone(), *args[1:], **given))
+            in_place = name != plain or given.get("inplace", False)
+            return args[0].copy_(out) if in_place else out
+        if name.removesuffix(INDICES) in POOLS:
+            return _pooled(name, args, given)
+        return func(*args, **given)
+
+
+def _depends_on_input(args: tuple[Any, ...], given: Mapping[str, Any]) -> bool:
+    # A function of two tensors that both depend on the input is a product or the like.
+    rest = (*args[1:], *given.values())
+    return (
+        bool(args)
+        and isinstance(args[0], Tensor)
+        and args[0].requires_grad
+        and not any(isinstance(a, Tensor) and a.requires_grad for a in rest)
+    )
+
+
+def rescaled(x: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return `function(x)`, whose gradient is multiplied by difference out over difference in.
+
+    Args:
+        x: (2 n, ...) values of the input, then of the baseline.
+        function: Of each value by itself; not in place.
+    """
+    found: Tensor = _Rescaled.apply(x, function)
+    return found
+
+
+def rescaled_probability(logits: Tensor, index: int) -> Tensor:
+    """Return (2,) probabilities of a class, whose gradients obey the rescale rule.
+
+    p = 1 / sum_j exp(z_j - z_index) is a chain of sums and of functions of one number; as such the
+    rule covers it, and its contributions add up.
+
+    Args:
+        logits: (2, C) float64 of the input and the baseline.
+        index: The class.
+    """
+    apart = logits - logits[:, index : index + 1]
+    ratios = rescaled(apart, lambda z: z.clamp_max(700).exp())  # e^710 is beyond float64
+    return rescaled(ratios.sum(-1), torch.reciprocal)
+
+
+def _halves(values: Tensor) -> tuple[Tensor, Tensor]:
+    if values.ndim == 0 or values.shape[0] % 2:
+        raise NeedsNotMet(
+            f"DeepLIFT compares an input with a baseline in one batch, and a layer of this network "
+            f"has values of shape {tuple(values.shape)}, without the batch first. Use Integrated "
+            "Gradients instead."
+        )
+    one, other = values.chunk(2)
+    return one, other
+
+
+def _tiny(change: Tensor, *sizes: Tensor) -> Tensor:
+    # Where a quotient of differences would be rounding. Scaled to the values: across a kink at 0
+    # the difference is never small beside them, so that the kink itself is not lost.
+    size = torch.stack([s.abs() for s in sizes]).amax(0)
+    return change.abs() <= 1024 * torch.finfo(change.dtype).eps * size
+
+
+class _Rescaled(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+        _halves(x)
+        # A copy: what is computed next may write into it.
+        ctx.save_for_backward(x.clone())
+        ctx.function = function
+        return function(x)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        (x,) = ctx.saved_tensors
+        with torch.enable_grad():
+            leaf = x.detach().requires_grad_()
+            out = ctx.function(leaf)
+            (slope,) = torch.autograd.grad(out.sum(), leaf)
+        (x1, x0), (y1, y0), (s1, s0) = _halves(x), _halves(out.detach()), _halves(slope)
+        change = x1 - x0
+        tiny = _tiny(change, x1, x0, y1, y0)
+        # Of two slopes so close together the mean is nearer to the quotient than either.
+        quotient = (y1 - y0) / torch.where(tiny, 1, change)
+        multiplier = torch.where(tiny, (s1 + s0) / 2, quotient)
+        return grads[0] * torch.cat([multiplier, multiplier]), None
+
+
+def _pooled(name: str, args: tuple[Any, ...], given: dict[str, Any]) -> Any:
+    pool = getattr(functional, name.removesuffix(INDICES) + INDICES)
+    wants = given.pop("return_indices", False)
+    out, indices = _Pooled.apply(args[0], lambda x: pool(x, *args[1:], **given))
+    return (out, indices) if wants else out
+
+
+def _is_top(x: Tensor, place: Tensor, top: Tensor) -> Tensor:
+    flat = top.flatten(2)
+    rounding = 16 * torch.finfo(x.dtype).eps * flat.abs()
+    return (x.flatten(2).gather(2, place) - flat).abs() <= rounding
+
+
+class _Pooled(torch.autograd.Function):
+    """Max-pooling: what the output gains goes to the input's winner, what it loses to the other's.
+
+    With m the larger of both outputs, m - y0 is handed to the place where the input has its
+    maximum and y1 - m to the place where the baseline has its own, each over the difference there.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, pool: Callable[[Tensor], tuple[Tensor, Tensor]]
+    ) -> tuple[Tensor, Tensor]:
+        _halves(x)
+        out, indices = pool(x)
+        ctx.save_for_backward(x.clone(), out.clone(), indices)
+        ctx.mark_non_differentiable(indices)
+        return out, indices
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        x, out, indices = ctx.saved_tensors
+        (x1, x0), (y1, y0), (i1, i0) = (_halves(t) for t in (x, out, indices.flatten(2)))
+        change, top = x1 - x0, torch.maximum(y1, y0)
+        tiny = _tiny(change, x1, x0)
+        # An even baseline has its maximum everywhere, and rounding would choose the place: where
+        # one place can be the winner of both, it is.
+        i0 = torch.where(_is_top(x0, i1, y0), i1, i0)
+        i1 = torch.where(_is_top(x1, i0, y1), i0, i1)
+        found = []
+        for grad in _halves(grads[0]):
+            empty = torch.zeros_like(x1).flatten(2)
+            gained = ((top - y0) * grad).flatten(2)
+            lost = ((y1 - top) * grad).flatten(2)
+            # Added up: windows overlap, and one place may win in several.
+            moved = empty.scatter_add(2, i1, gained).scatter_add(2, i0, lost).view_as(x1)
+            plain = empty.scatter_add(2, i1, grad.flatten(2)).view_as(x1)
+            found.append(torch.where(tiny, plain, moved / torch.where(tiny, 1, change)))
+        return torch.cat(found), None
+
+
+def completeness_gap(total: float, change: float, rounding: float) -> float:
+    """Return how far the contributions are from adding up to the score's change.
+
+    Args:
+        total: Sum of all contributions.
+        change: Score of the input minus score of the baseline.
+        rounding: Size up to which a difference of scores says nothing.
+    """
+    error = abs(total - change)
+    return 0.0 if error <= rounding else error / max(abs(change), rounding)
+
+
+@hookimpl
+def explainers() -> list[DeepLift]:
+    """Return this file's explainer."""
+    return [DeepLift()]
