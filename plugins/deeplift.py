@@ -16,9 +16,10 @@ from core import Explainer, Heatmap, Need, NeedsNotMet, Params, hookimpl
 from plugins._maps import as_array
 
 if TYPE_CHECKING:
-    from core import Subject
+    from core import Backbone, Subject
 
 TOLERANCE = 0.05
+HOPELESS = 0.2  # on a probe; between the two it depends on the picture
 # Functions of one number at a time, by the name they have in torch, its tensors and torch.nn; each
 # may come with a final "_" or inplace=True.
 ELEMENTWISE = frozenset(
@@ -65,6 +66,17 @@ class DeepLift(Explainer[DeepLiftParams]):
     needs = frozenset({Need.GRADIENTS})
     Params = DeepLiftParams
 
+    def why_not(self, backbone: Backbone) -> str | None:
+        """Return that the rule misses far too much on a probe, or None."""
+        gap = backbone.once("deeplift", probed_gap)
+        if gap <= HOPELESS:
+            return None
+        return (
+            "its rule does not fit what this network computes (attention, gating and layer "
+            f"normalisation do this): on a probe, contributions miss {gap:.0%} of the score's "
+            "change; use Integrated Gradients"
+        )
+
     def explain(self, subject: Subject, params: DeepLiftParams) -> Heatmap:
         """Return the signed map in units of the score per pixel.
 
@@ -84,6 +96,24 @@ class DeepLift(Explainer[DeepLiftParams]):
             )
         checks = {"score change": change, "completeness gap": gap}
         return Heatmap(as_array(values), f"{subject.unit} per pixel", True, checks)
+
+
+def probed_gap(backbone: Backbone) -> float:
+    """Return the completeness gap between a seeded input and one without detail.
+
+    Args:
+        backbone: A loaded network.
+    """
+    x = backbone.probe_inputs()[:1]
+    with torch.enable_grad():
+        both = torch.cat([x, torch.zeros_like(x)]).requires_grad_()
+        with RescaleRule():
+            logits = backbone.logits(both.clone())
+        scores = logits[:, logits[0].argmax()]
+        (gradient,) = torch.autograd.grad(scores[0], both)
+    change = float(scores[0] - scores[1])
+    rounding = 64 * torch.finfo(logits.dtype).eps * float(logits.abs().max())
+    return completeness_gap(float((gradient[:1] * x).double().sum()), change, rounding)
 
 
 def multipliers(subject: Subject, start: Tensor) -> tuple[Tensor, float]:

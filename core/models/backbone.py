@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,8 @@ from core.models.spec import InputSpec
 from core.models.splits import Split, cut_alike, split_of
 from core.models.stages import Stage, stages_of
 from core.models.windows import covered, local_network
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,21 @@ class Backbone:
     split: Split | None
     linear: LinearHead | None
     reasons: Mapping[Need, str] = field(default_factory=dict)
+    _known: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def once(self, key: str, find: Callable[[Backbone], Found]) -> Found:
+        """Return what `find` finds out about this network, found out once and kept with it.
+
+        Methods are stateless and networks frozen: what holds of a network is kept here.
+
+        Args:
+            key: The method's name, and what it is.
+            find: Called with this network; two threads may both call it.
+        """
+        if key not in self._known:
+            self._known[key] = find(self)
+        found: Found = self._known[key]
+        return found
 
     @property
     def name(self) -> str:
