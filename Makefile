@@ -61,6 +61,7 @@ checkpoint-%: setup
 	rm checkpoints/painted-cats-$*/training.*
 	$(BIN)/whylens fit painted-cats-$* painted-cats:$* --method twin --param limit=1000
 	$(BIN)/whylens fit painted-cats-$* painted-cats:$* --method protopnet
+	$(BIN)/whylens fit painted-cats-$* painted-cats:$* --method counterfactual-patches
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -68,13 +68,12 @@ class DeepLift(Explainer[DeepLiftParams]):
 
     def why_not(self, backbone: Backbone) -> str | None:
         """Return that the rule misses far too much on a probe, or None."""
-        gap = backbone.once("deeplift", probed_gap)
-        if gap <= HOPELESS:
+        if backbone.once("deeplift", probed_gap) <= HOPELESS:
             return None
         return (
             "its rule does not fit what this network computes (attention, gating and layer "
-            f"normalisation do this): on a probe, contributions miss {gap:.0%} of the score's "
-            "change; use Integrated Gradients"
+            f"normalisation do this): on a probe, contributions miss more than {HOPELESS:.0%} of "
+            "the score's change; use Integrated Gradients"
         )
 
     def explain(self, subject: Subject, params: DeepLiftParams) -> Heatmap:
@@ -111,6 +110,7 @@ def probed_gap(backbone: Backbone) -> float:
             logits = backbone.logits(both.clone())
         scores = logits[:, logits[0].argmax()]
         (gradient,) = torch.autograd.grad(scores[0], both)
+    scores = scores.detach()
     change = float(scores[0] - scores[1])
     rounding = 64 * torch.finfo(logits.dtype).eps * float(logits.abs().max())
     return completeness_gap(float((gradient[:1] * x).double().sum()), change, rounding)

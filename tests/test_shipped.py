@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from core.answers import Question
+from core.datasets.mnist1d import mnist1d
 from core.datasets.named import dataset_named
 from core.engine import Engine
 from core.models import checkpoints
@@ -19,9 +21,15 @@ from core.train.recipe import read_recipe
 from core.train.report import read_report
 
 SHIPPED = Path(__file__).resolve().parents[1] / "checkpoints"
-NAMES = sorted(p.parent.name for p in SHIPPED.glob("*/model.json"))
+SIGNALS = "mnist1d"
+NAMES = sorted({p.parent.name for p in SHIPPED.glob("*/model.json")} - {SIGNALS})
+FITTED = ("twin", "protopnet", "counterfactual-patches")
 # Test accuracy that each has to reach: of the network, and of its prototypes.
 WANTED = {"painted-cats-breed": (0.97, 0.95), "painted-cats-genuine": (0.95, 0.90)}
+QUICK = {
+    "mode": "fast", "steps": 40, "window": 48, "stride": 48, "count": 2, "masks": 64,
+    "samples": 400, "repeats": 2, "constants": 1, "swaps": 2, "candidates": 50,
+}  # fmt: skip
 each = pytest.mark.parametrize("name", NAMES)
 
 
@@ -58,7 +66,7 @@ def test_the_report_is_of_these_weights_this_recipe_and_good_enough(name):
 def test_the_data_is_still_what_it_was_trained_on(name):
     dataset = dataset_named(name.replace("cats-", "cats:"))
     assert read_report(SHIPPED / name).data.digest == dataset.digest
-    for method in ("twin", "protopnet"):
+    for method in FITTED:
         facts = json.loads((SHIPPED / name / method / "artifact.json").read_text())["facts"]
         assert facts["data_digest"] == dataset.digest
 
@@ -93,16 +101,52 @@ def test_prototypes_are_as_good_as_asked_and_none_is_double(name):
 @each
 def test_every_method_explains_a_picture(engine, name):
     dataset = dataset_named(name.replace("cats-", "cats:"))
-    assert not engine.card(name).unavailable
+    refused = engine.card(name).unavailable
+    assert {engine.registry.explainers[n].family for n in refused} == {"Attention"}
     question = Question(name, dataset.pixels(dataset.of("test")[0]))
-    quick = {"mode": "fast", "steps": 16, "window": 48, "stride": 48, "count": 2}
     for method, explainer in load_registry().explainers.items():
-        params = {k: v for k, v in quick.items() if k in explainer.Params.model_fields}
+        if method in refused:
+            continue
+        params = {k: v for k, v in QUICK.items() if k in explainer.Params.model_fields}
         *_, answer = engine.explain(question, method, params)
         assert answer.finished
         if isinstance(answer.result, Prototypes):
             points = sum(item.value for item in answer.result.items) + answer.result.rest
             assert points == pytest.approx(answer.result.score, abs=1e-4)
+
+
+def test_the_network_for_signals_is_small_and_as_good_as_it_says(engine):
+    files = [p for p in (SHIPPED / SIGNALS).rglob("*") if p.is_file()]
+    assert sum(p.stat().st_size for p in files) < 1_000_000
+    net, fresh = engine.backbone(SIGNALS), mnist1d(2_000, 77)
+    spec = net.spec
+    x = (torch.from_numpy(fresh.values) - spec.mean[0]) / spec.std[0]
+    with torch.no_grad():
+        right = net.logits(x).argmax(1).numpy() == fresh.labels
+    assert right.mean() >= 0.97
+    assert spec.size == (40,)
+
+
+def test_every_method_that_can_explains_a_signal_and_most_peak_on_the_digit(engine):
+    fresh = mnist1d(20, 78)
+    refused = engine.card(SIGNALS).unavailable
+    for method, explainer in load_registry().explainers.items():
+        if method in refused:
+            continue
+        params = {k: v for k, v in QUICK.items() if k in explainer.Params.model_fields}
+        hits = []
+        for signal, label, where in zip(fresh.values, fresh.labels, fresh.shape, strict=True):
+            question = Question(SIGNALS, signal=signal, target=int(label))
+            *_, answer = engine.explain(question, method, params)
+            values = answer.result.values
+            peak = (int(values.argmax()) + 0.5) / len(values) * 40
+            reach = 40 / len(values) / 2 + 1
+            hits.append(bool(where[max(0, int(peak - reach)) : int(peak + reach) + 1].any()))
+        print(f"{method}: {sum(hits)} of {len(hits)} peaks on the digit")  # noqa: T201
+        assert sum(hits) >= 12, method
+    families = {explainer.family for name, explainer in engine.registry.explainers.items()
+                if name in refused}  # fmt: skip
+    assert families == {"Attention", "Examples", "Prototypes", "Contrast"}
 
 
 def test_prototypes_of_one_class_are_not_alike(engine):

@@ -9,6 +9,8 @@ from gradio.components import Component
 
 from core.explainer import Drawable, Explainer, drawables
 
+MOST_IN_A_ROW = 6  # choices that are laid out side by side
+
 
 def control(field: Drawable, *, elem_id: str) -> Component:
     """Return the control of one parameter.
@@ -27,6 +29,8 @@ def control(field: Drawable, *, elem_id: str) -> Component:
     match field.kind:
         case "bool":
             return gr.Checkbox(**common)
+        case "choice" if len(field.choices) > MOST_IN_A_ROW:
+            return gr.Dropdown(choices=list(field.choices), **common)
         case "choice":
             return gr.Radio(choices=list(field.choices), **common)
         case "int" | "float":

@@ -143,8 +143,7 @@ def table(guide: Sequence[Entry], known: Measurements) -> str:
         guide: The methods.
         known: Where the figures were measured.
     """
-    heads = ("Method", "Type", "Shows", "Cannot show", "When", "Needs", "Cost", "Peaks on object",
-             "In the box", "Sanity")  # fmt: skip
+    heads = ("Method", "What it tells", "Needs", "Cost", "Peaks on object", "In the box", "Sanity")
     cells = "".join(f"<th scope='col'>{head}</th>" for head in heads)
     rows = "".join(_row(entry) for entry in guide)
     setting = f"{escape(known.setting)} " if known.setting else ""
@@ -163,16 +162,15 @@ def table(guide: Sequence[Entry], known: Measurements) -> str:
 def _row(entry: Entry) -> str:
     needs = [*entry.needs, *([entry.fitted] if entry.fitted else [])]
     blind = " Knows no class." if entry.class_blind else ""
-    texts = (
-        entry.family,
-        entry.shows + blind,
-        entry.cannot,
-        entry.when,
-        "; ".join(needs) or "nothing but scores",
-    )
-    plain = "".join(f"<td>{escape(text)}</td>" for text in texts)
+    told = f"{escape(entry.shows + blind)}<br><b>Cannot show:</b> {escape(entry.cannot)}"
+    if entry.when:
+        told += f"<br><b>When:</b> {escape(entry.when)}"
     figures = "".join(f"<td class='num'>{escape(text)}</td>" for text in measured_words(entry))
-    return f"<tr><th scope='row'>{escape(entry.title)}</th>{plain}{figures}</tr>"
+    return (
+        f"<tr><th scope='row'>{escape(entry.title)}<br><span class='wl-source'>"
+        f"{escape(entry.family)}</span></th><td>{told}</td>"
+        f"<td>{escape('; '.join(needs) or 'nothing but scores')}</td>{figures}</tr>"
+    )
 
 
 def measured_words(entry: Entry) -> tuple[str, str, str, str]:

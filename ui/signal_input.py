@@ -44,7 +44,7 @@ def build_signal_input() -> SignalInput:
             label="Signal (CSV or NPY)",
             file_types=list(SUFFIXES),
             elem_id="signal-file",
-            height=110,
+            height=140,
         )
     return SignalInput(box, sample, file)
 

@@ -13,5 +13,6 @@ MISFITS = (
     NotImplementedError,
     RuntimeError,
     TypeError,
+    UnboundLocalError,
     ValueError,
 )
