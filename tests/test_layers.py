@@ -20,7 +20,7 @@ SOURCES = sorted(
 LEVELS = [
     {"errors", "results", "explainer", "hookspecs", "targets", "atomic", "cache", "relay"},
     {"models", "images", "signals", "preprocess", "view", "datasets", "artifacts", "estimates"},
-    {"trace", "subject", "layers", "fitted", "guard", "train"},
+    {"trace", "subject", "layers", "metrics", "fitted", "guard", "train"},
     {"registry", "answers"},
     {"render", "tiles", "bundle", "guide"},
     {"engine"},
