@@ -21,7 +21,7 @@ from PIL import Image
 from core.answers import Explanation
 from core.atomic import write_atomically
 from core.render import Style, picture_of, scale_of
-from core.results import Example, Heatmap, Prototypes
+from core.results import Array, Example, Heatmap, Prototypes
 from core.tiles import tile
 
 _VERSIONS = ("whylens", "torch", "torchvision", "timm", "numpy", "pillow", "pluggy")
@@ -42,15 +42,21 @@ def bundle_files(
     files: dict[str, bytes] = {}
     if isinstance(explanation.result, Heatmap):
         files[f"{folder}/overlay.png"] = _png(picture_of(explanation, style))
-        buffer = io.BytesIO()
-        np.save(buffer, explanation.result.values, allow_pickle=False)
-        files[f"{folder}/values.npy"] = buffer.getvalue()
+        files[f"{folder}/values.npy"] = _npy(explanation.result.values)
+        if explanation.result.error is not None:
+            files[f"{folder}/standard_error.npy"] = _npy(explanation.result.error)
     else:
         for number, item in enumerate(explanation.result.items, start=1):
             files[f"{folder}/example-{number:02d}.png"] = _png(tile(item, colours=style.colours))
     text = json.dumps(manifest(explanation, source=source, style=style), indent=2) + "\n"
     files[f"{folder}/manifest.json"] = text.encode()
     return files
+
+
+def _npy(values: Array) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, values, allow_pickle=False)
+    return buffer.getvalue()
 
 
 def manifest(explanation: Explanation, *, source: str, style: Style) -> dict[str, object]:
@@ -89,7 +95,7 @@ def manifest(explanation: Explanation, *, source: str, style: Style) -> dict[str
         },
         "parameters": dict(explanation.params),
         "seed": explanation.question.seed,
-        "style": {"colours": style.colours, "opacity": style.opacity},
+        "style": {"colours": style.colours, "opacity": style.opacity, "sure": style.sure},
         "versions": versions(),
         "command": command_line(explanation, source),
     }

@@ -37,10 +37,12 @@ class Style:
     Attributes:
         colours: One of `colour_names()`.
         opacity: 0 shows the photo alone, 1 the colours alone.
+        sure: Hide what does not differ from 0 at 95 %, in maps that have a standard error.
     """
 
     colours: str = "ember"
     opacity: float = 0.6
+    sure: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,9 +195,11 @@ def picture_of(
     """
     if not isinstance(explanation.result, Heatmap):
         raise BadInput("This result is a set of examples, not a map.")
+    scale = scale or scale_of(explanation.result)  # of the whole map, whatever is hidden
     if explanation.view is not None and explanation.question.pixels is not None:
-        photo = explanation.question.pixels
-        return overlay(photo, explanation.result, explanation.view, style, scale=scale)
+        photo, heat = explanation.question.pixels, explanation.result
+        heat = heat.significant() if style.sure else heat
+        return overlay(photo, heat, explanation.view, style, scale=scale)
     return signal_plot(explanation, style, scale=scale)
 
 
@@ -216,6 +220,7 @@ def signal_plot(
     if not isinstance(heat, Heatmap) or heat.values.ndim != 1 or signal is None:
         raise BadInput("Only one-dimensional maps of signals can be plotted.")
     scale = scale or scale_of(heat)
+    heat = heat.significant() if style.sure else heat
     share = share_of(np.asarray(heat.values), scale)[None, :]
     colours = coloured(share, style.colours, diverges=scale.low < 0)
     weight = _laid(share, style)[..., None]  # white where the map says nothing

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -110,22 +111,22 @@ class _Questions:
         self.weighting = params.weighting
         self.maps = maps
         self.empty = subject.filled(params.fill)
-        self.floor = float(self._measured(self.empty)[0])
+        of_class = params.weighting == "probability"
+        likely = replace(subject.target, quantity="probability", versus=None)
+        self.quantity = likely if of_class else None
+        hidden = torch.zeros_like(self.empty[:, :1])
+        (floor,) = subject.masked_scores([hidden], self.empty, quantity=self.quantity)
+        self.floor = float(floor[0])
         self.scores = torch.full((maps.shape[1],), torch.nan, dtype=torch.float64)
 
     def ask(self, channels: list[int]) -> Iterator[int]:
         """Measure these channels' scores, yielding how many are known after each piece."""
         for piece in slices(len(channels), min(PIECE, self.subject.batch_size)):
             some = channels[piece]
-            masks = unit_masks(self.maps[:, some], self.subject.size)
-            shown = self.empty + masks.transpose(0, 1) * (self.subject.x - self.empty)
-            self.scores[some] = self._measured(shown).double().cpu()
+            masks = unit_masks(self.maps[:, some], self.subject.size).transpose(0, 1)
+            scores = self.subject.masked_scores([masks], self.empty, quantity=self.quantity)
+            self.scores[some] = torch.cat(list(scores)).double().cpu()
             yield int((~self.scores.isnan()).sum())
-
-    def _measured(self, inputs: Tensor) -> Tensor:
-        if self.weighting == "probability":
-            return self.subject.batch_logits(inputs).softmax(-1)[:, self.subject.target.index]
-        return self.subject.scores(inputs)
 
     def weights(self, scores: Tensor) -> Tensor:
         """Return (k, N) weights of (k, N) scores; 0 where a score is NaN."""

@@ -119,3 +119,15 @@ def test_examples_are_no_map(photo):
     items = Examples((Example(photo, "a cat", 0.5),), "cosine")
     with pytest.raises(BadInput, match="set of examples"):
         picture_of(explanation(items, Question("toy", photo), view()), Style())
+
+
+def test_what_may_be_chance_can_be_hidden_and_the_scale_stays():
+    signal = np.zeros((1, 40), np.float32)
+    heat = Heatmap([4.0, 1.0], "u", error=[3.0, 0.1])
+    given = explanation(heat, Question("toy", signal=signal))
+    plain, sure = (np.asarray(picture_of(given, Style(opacity=1.0, sure=s))) for s in (False, True))
+    half = plain.shape[1] // 2
+    top = slice(0, 100)  # above the line of the signal
+    assert (plain[top, : half - 9] < 255).any(-1).all()
+    assert (sure[top, : half - 9] == 255).all()
+    assert np.array_equal(plain[:, half + 9 :], sure[:, half + 9 :])

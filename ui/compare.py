@@ -125,13 +125,14 @@ def _runner(session: Session) -> Callable[..., Iterator[Any]]:
         versus: str,
         colours: str,
         opacity: float,
+        sure: bool,
         methods: list[str],
         scaling: str,
         request: gr.Request | None = None,
     ) -> Iterator[Any]:
         with said_to_visitor():
             asked = session.question(photo, model, target, quantity, versus, mine=visitor(request))
-            style = Style(colours, opacity)
+            style = Style(colours, opacity, sure)
             answers: dict[str, Explanation] = {}
             problems: list[str] = []
             card = session.engine.card(asked.model, collection=asked.collection)
@@ -170,6 +171,7 @@ def _quietly(start: Callable[..., Iterator[Any]], session: Session) -> Callable[
         versus: str,
         colours: str,
         opacity: float,
+        sure: bool,
         methods: list[str],
         scaling: str,
         request: gr.Request,
@@ -178,7 +180,7 @@ def _quietly(start: Callable[..., Iterator[Any]], session: Session) -> Callable[
         if photo and model and not session.fits(photo, model):
             yield [], "", "This network reads signals: choose a sample or upload one."
         elif photo and model:
-            yield from start(*question, colours, opacity, methods, scaling, request)
+            yield from start(*question, colours, opacity, sure, methods, scaling, request)
         else:
             yield [], "", "Give a photo, then press Compare."
 
@@ -238,21 +240,32 @@ def redraw_of(session: Session) -> Callable[..., Any]:
     """
 
     def redraw(
-        colours: str, opacity: float, methods: list[str], scaling: str, request: gr.Request
+        colours: str,
+        opacity: float,
+        sure: bool,
+        methods: list[str],
+        scaling: str,
+        request: gr.Request,
     ) -> Any:
         answers = _kept(session, request, methods)
         if not answers:
             return gr.skip(), gr.skip()
-        return drawn(answers, Style(colours, opacity), scaling, session)
+        return drawn(answers, Style(colours, opacity, sure), scaling, session)
 
     return redraw
 
 
 def _packer(session: Session) -> Callable[..., Any]:
     def pack(
-        photo: str | None, colours: str, opacity: float, methods: list[str], request: gr.Request
+        photo: str | None,
+        colours: str,
+        opacity: float,
+        sure: bool,
+        methods: list[str],
+        request: gr.Request,
     ) -> Any:
         answers = _kept(session, request, methods)
-        return offered(answers, photo, Style(colours, opacity), session, stem="whylens-compare")
+        style = Style(colours, opacity, sure)
+        return offered(answers, photo, style, session, stem="whylens-compare")
 
     return pack

@@ -118,7 +118,13 @@ def _look() -> Look:
         opacity = gr.Slider(
             0, 1, value=0.7, step=0.05, label="Opacity of the map", elem_id="opacity", buttons=[]
         )
-    return Look(colours, opacity)
+        sure = gr.Checkbox(
+            value=False,
+            label="Hide what may be chance",
+            info="Where a sampled map does not differ from 0 at 95 %",
+            elem_id="sure",
+        )
+    return Look(colours, opacity, sure)
 
 
 def _right(session: Session, question: Question, look: Look, *, public: bool) -> dict[str, Any]:

@@ -47,11 +47,12 @@ class Look:
 
     colours: Component
     opacity: Component
+    sure: Component
 
     @property
     def inputs(self) -> list[Component]:
         """The components in the order in which handlers take them."""
-        return [self.colours, self.opacity]
+        return [self.colours, self.opacity, self.sure]
 
 
 @dataclass(frozen=True)
@@ -150,12 +151,13 @@ def _runner(explainer: Explainer[Any], session: Session) -> Callable[..., Iterat
         versus: str,
         colours: str,
         opacity: float,
+        sure: bool,
         request: gr.Request | None = None,
         **params: Any,
     ) -> Iterator[Any]:
         with said_to_visitor():
             asked = session.question(photo, model, target, quantity, versus, mine=visitor(request))
-            style = Style(colours, opacity)
+            style = Style(colours, opacity, sure)
             yield gr.skip(), gr.skip(), gr.skip(), "Working ..."
             for answer in session.engine.explain(asked, explainer.name, params):
                 session.shelf.keep(visitor(request), explainer.name, answer)
@@ -209,11 +211,13 @@ def offered(
 
 
 def _packer(name: str, session: Session) -> Callable[..., Any]:
-    def pack(photo: str | None, colours: str, opacity: float, request: gr.Request) -> Any:
+    def pack(
+        photo: str | None, colours: str, opacity: float, sure: bool, request: gr.Request
+    ) -> Any:
         answer = session.shelf.answer(visitor(request), name)
         answers = [] if answer is None else [answer]
         stem = f"whylens-{slug(name)}"
-        return offered(answers, photo, Style(colours, opacity), session, stem=stem)
+        return offered(answers, photo, Style(colours, opacity, sure), session, stem=stem)
 
     return pack
 
@@ -221,13 +225,15 @@ def _packer(name: str, session: Session) -> Callable[..., Any]:
 def _stopped(name: str, session: Session) -> Callable[..., Any]:
     pack = _packer(name, session)
 
-    def stopped(photo: str | None, colours: str, opacity: float, request: gr.Request) -> Any:
+    def stopped(
+        photo: str | None, colours: str, opacity: float, sure: bool, request: gr.Request
+    ) -> Any:
         answer = session.shelf.answer(visitor(request), name)
         if answer is None:
             return "Stopped before there was anything to show.", gr.skip()
         if answer.finished:
             return gr.skip(), gr.skip()
         said = f"Stopped at {answer.fraction:.0%}; what you see is the partial result."
-        return said, pack(photo, colours, opacity, request)
+        return said, pack(photo, colours, opacity, sure, request)
 
     return stopped

@@ -160,7 +160,7 @@ def wire(page: gr.Blocks, parts: Parts) -> None:
         if isinstance(tab, gr.Tab):
             tab.select(None, None, None, js=TAB_JS.format(tab=tab.id), **QUIET)
     gr.on(
-        [parts.look.colours.input, parts.look.opacity.release],
+        [parts.look.colours.input, parts.look.opacity.release, parts.look.sure.input],
         _restyle(session, panels),
         [*ticked, compare.scaling],
         [compare.grid, compare.legend, *(part for panel in panels for part in panel.shown)],
@@ -250,15 +250,20 @@ def _restyle(session: Session, panels: list[Panel]) -> Callable[..., Any]:
     redraw = redraw_of(session)
 
     def restyle(
-        colours: str, opacity: float, ticks: list[str], scaling: str, request: gr.Request
+        colours: str,
+        opacity: float,
+        sure: bool,
+        ticks: list[str],
+        scaling: str,
+        request: gr.Request,
     ) -> list[Any]:
-        updates = list(redraw(colours, opacity, ticks, scaling, request))
+        updates = list(redraw(colours, opacity, sure, ticks, scaling, request))
         for panel in panels:
             answer = session.shelf.answer(visitor(request), panel.name)
             if answer is None:
                 updates += [gr.skip()] * len(panel.shown)
             else:
-                updates += drawn(answer, Style(colours, opacity), session)
+                updates += drawn(answer, Style(colours, opacity, sure), session)
         return updates
 
     return restyle
