@@ -24,6 +24,7 @@ LEVELS = [
     {"registry", "answers"},
     {"render", "tiles", "bundle", "guide"},
     {"engine"},
+    {"means"},
 ]
 SIBLINGS = ({"registry", "render"}, {"registry", "bundle"})
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ui.cli_fit import fit
+from ui.cli_means import means
 from ui.cli_train import INTERRUPTED, train
+from ui.cli_words import one_sentence, params_of
 
 if TYPE_CHECKING:
     from core.answers import Explanation
@@ -29,17 +29,6 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help: it answers in a third of the time
     pretty_exceptions_enable=False,
 )
-
-
-@contextmanager
-def _one_sentence() -> Iterator[None]:
-    from core.errors import CoreError
-
-    try:
-        yield
-    except CoreError as exc:
-        typer.echo(f"whylens: {exc}", err=True)
-        raise typer.Exit(1) from exc
 
 
 @app.command()
@@ -59,14 +48,13 @@ def explain(
     out: Annotated[Path, typer.Option(help="Folder to write into.")] = Path("out"),
 ) -> None:
     """Explain photos and write pictures, raw values and manifests."""
-    with _one_sentence():
+    with one_sentence():
         from core.engine import Engine
 
         names = [name.strip() for name in method.split(",") if name.strip()]
         engine = Engine()
-        for name in names:
-            engine.registry.explainer(name)
-        jobs = _Jobs(engine, names, _params(engine, names, param or []), out)
+        fields = {name: engine.registry.explainer(name).Params.model_fields for name in names}
+        jobs = _Jobs(engine, names, params_of(param or [], fields), out)
         jobs.run(images, model, target, versus, quantity, seed)
 
 
@@ -171,31 +159,9 @@ def _folders(out: Path, images: list[Path]) -> list[Path]:
     return folders
 
 
-def _params(engine: Engine, names: list[str], given: list[str]) -> dict[str, dict[str, str]]:
-    from core.errors import InvalidParameter
-
-    pairs = {}
-    for text in given:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise InvalidParameter(f"--param takes name=value, not {text!r}.")
-        pairs[key.strip()] = value.strip()
-    fields = {name: engine.registry.explainer(name).Params.model_fields for name in names}
-    for key in pairs:
-        if not any(key in known for known in fields.values()):
-            known = sorted({field for known in fields.values() for field in known})
-            raise InvalidParameter(
-                f"None of these methods has a parameter {key!r}; they have: "
-                f"{', '.join(known) or 'none'}."
-            )
-    return {
-        name: {key: value for key, value in pairs.items() if key in known}
-        for name, known in fields.items()
-    }
-
-
 app.command()(train)
 app.command()(fit)
+app.command()(means)
 
 
 @app.command()
@@ -203,7 +169,7 @@ def plugins(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List explainers, their owners, and every problem."""
-    with _one_sentence():
+    with one_sentence():
         from core.registry import load_registry
 
         registry = load_registry()
@@ -255,7 +221,7 @@ def models(
     """List local checkpoints and timm names with pretrained weights."""
     from fnmatch import fnmatch
 
-    with _one_sentence():
+    with one_sentence():
         from core.errors import UnknownName
         from core.models.checkpoints import checkpoint_folders
         from core.models.names import timm_names

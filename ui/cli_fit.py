@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from ui.cli_words import one_sentence, params_of
+
 
 def fit(
     model: Annotated[str, typer.Argument(help="The model whose decisions will be explained.")],
@@ -23,13 +25,8 @@ def fit(
     param: Annotated[list[str] | None, typer.Option(help="Parameter as name=value.")] = None,
 ) -> None:
     """Fit methods that rest on labelled pictures, and keep the outcome beside the checkpoint."""
-    from core.errors import CoreError
-
-    try:
+    with one_sentence():
         _run(model, data, method, param or [])
-    except CoreError as exc:
-        typer.echo(f"whylens: {exc}", err=True)
-        raise typer.Exit(1) from exc
 
 
 def _run(model: str, data: str, method: str | None, param: list[str]) -> None:
@@ -38,21 +35,12 @@ def _run(model: str, data: str, method: str | None, param: list[str]) -> None:
 
     from core.datasets.named import dataset_named
     from core.engine import Engine
-    from core.errors import InvalidParameter
 
     engine = Engine()
     fitted = [name for name, e in engine.registry.explainers.items() if e.fitted]
     names = [n.strip() for n in method.split(",") if n.strip()] if method else fitted
     schemas = {n: engine.registry.explainer(n).FitParams.model_fields for n in names}
-    given: dict[str, str] = {}
-    for text in param:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise InvalidParameter(f"--param takes name=value, not {text!r}.")
-        if not any(key in fields for fields in schemas.values()):
-            known = sorted({field for fields in schemas.values() for field in fields})
-            raise InvalidParameter(f"There is no parameter {key!r}; there are {', '.join(known)}.")
-        given[key] = value
+    given = params_of(param, schemas)
     console = Console(stderr=True)
     columns = Progress.get_default_columns()[:-1]
     with Progress(*columns, TimeRemainingColumn(), console=console) as bar:
@@ -63,8 +51,7 @@ def _run(model: str, data: str, method: str | None, param: list[str]) -> None:
         bar.update(loading, completed=1)
         for name in names:
             task = bar.add_task(name, total=1)
-            mine = {k: v for k, v in given.items() if k in schemas[name]}
-            for step in engine.fit(model, name, dataset, mine):
+            for step in engine.fit(model, name, dataset, given[name]):
                 bar.update(task, completed=step.fraction, description=f"{name}: {step.said}")
                 if step.artifact is not None:
                     report = step.artifact.facts.get("report", {})

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ui.cli_words import one_sentence
+
 if TYPE_CHECKING:
     from core.datasets.dataset import Dataset
 
@@ -47,8 +49,6 @@ def train(
     threads: Annotated[int | None, typer.Option(help="Threads of the computation.")] = None,
 ) -> None:
     """Train a network on your own pictures; the page and `explain` then know it by name."""
-    from core.errors import CoreError
-
     said = {
         "backbone": backbone,
         "weights": weights,
@@ -62,13 +62,11 @@ def train(
     }
     given = {k: v for k, v in said.items() if v is not None}
     try:
-        if data == SIGNALS:
-            _run_on_signals(given, recipe, out)
-        else:
-            _run(data, given, recipe, out, resume=resume)
-    except CoreError as exc:
-        typer.echo(f"whylens: {exc}", err=True)
-        raise typer.Exit(1) from exc
+        with one_sentence():
+            if data == SIGNALS:
+                _run_on_signals(given, recipe, out)
+            else:
+                _run(data, given, recipe, out, resume=resume)
     except OSError as exc:
         typer.echo(f"whylens: {out} cannot be written: {exc.strerror}.", err=True)
         raise typer.Exit(1) from exc
