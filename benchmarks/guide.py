@@ -242,8 +242,8 @@ def main() -> None:
             parser.error("--data is needed to measure")
         bench = Bench(given.data, given.objects)
         setting = (
-            f"Measured on SqueezeNet with ImageNet weights and {len(bench.objects)} objects in "
-            f"real photos ({FEW} for methods above {SLOW:.0f} s each)."
+            "Measured on SqueezeNet with ImageNet weights and 12 objects in real photos, fewer "
+            "for slow methods."
         )
         for name, explainer in registry.explainers.items():
             if explainer.fitted or (given.only and name not in given.only):

@@ -112,7 +112,7 @@ def probed_gap(backbone: Backbone) -> float:
         (gradient,) = torch.autograd.grad(scores[0], both)
     scores = scores.detach()
     change = float(scores[0] - scores[1])
-    rounding = 64 * torch.finfo(logits.dtype).eps * float(logits.abs().max())
+    rounding = 64 * torch.finfo(logits.dtype).eps * float(logits.detach().abs().max())
     return completeness_gap(float((gradient[:1] * x).double().sum()), change, rounding)
 
 
