@@ -120,6 +120,27 @@ class Mark:
         if not (0 <= self.left < self.right <= 1 and 0 <= self.top < self.bottom <= 1):
             raise BadInput("A mark is a box within the picture, in shares of its sides.")
 
+    @classmethod
+    def of_cell(
+        cls, cell: tuple[int, int], grid: tuple[int, int], number: int = 1, *, reach: float = 0.0
+    ) -> Mark:
+        """Return the box of a feature map's cell on the picture.
+
+        Args:
+            cell: Row and column.
+            grid: Rows and columns of the feature map.
+            number: What to write on it.
+            reach: Cells more on every side, since a feature sees beyond its own.
+        """
+        (row, column), (rows, columns) = cell, grid
+        return cls(
+            number,
+            max(0.0, (column - reach) / columns),
+            max(0.0, (row - reach) / rows),
+            min(1.0, (column + 1 + reach) / columns),
+            min(1.0, (row + 1 + reach) / rows),
+        )
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Beside:

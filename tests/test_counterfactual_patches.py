@@ -18,8 +18,9 @@ from core.engine import Engine
 from core.errors import BadInput
 from core.models.backbone import wrap
 from core.registry import load_registry
+from core.results import Mark
 from core.targets import Target
-from plugins.counterfactual_patches import CounterfactualParams, CounterfactualPatches, mark_of
+from plugins.counterfactual_patches import CounterfactualParams, CounterfactualPatches
 from plugins.counterfactual_patches.gallery import GalleryParams, chosen, gallery, is_copy, ranked
 from plugins.counterfactual_patches.swaps import (
     Decision,
@@ -402,7 +403,7 @@ def test_a_signal_has_no_picture_to_take_from():
 
 @pytest.mark.parametrize("grid", [(4, 6), (7, 7), (3, 11)])
 def test_marks_tile_the_view(grid):
-    marks = [mark_of(cell, grid, 1) for cell in range(grid[0] * grid[1])]
+    marks = [Mark.of_cell(divmod(c, grid[1]), grid) for c in range(grid[0] * grid[1])]
     area = sum((m.right - m.left) * (m.bottom - m.top) for m in marks)
     assert area == pytest.approx(1)
     middle = [((m.left + m.right) / 2 * grid[1], (m.top + m.bottom) / 2 * grid[0]) for m in marks]

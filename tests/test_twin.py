@@ -17,9 +17,10 @@ from core.engine import Engine
 from core.errors import BadInput, NeedsNotMet
 from core.models.backbone import wrap
 from core.registry import load_registry
+from core.results import Mark
 from plugins.twin import neighbours
 from plugins.twin.gallery import GalleryParams, chosen
-from plugins.twin.matches import mark_of, matched_cells
+from plugins.twin.matches import matched_cells
 from plugins.twin.neighbours import best, cosines, same_picture, shortlist, tiny
 from tests.conftest import GapNet, plain_spec, seeded
 from tests.contract import Tinted
@@ -289,7 +290,7 @@ def test_a_planted_patch_is_matched_to_its_copy(rng):
 
 def test_marks_lie_within_the_picture_and_around_their_cell():
     for cell in [(0, 0), (5, 8), (2, 3)]:
-        mark = mark_of(cell, (6, 9), 1)
+        mark = Mark.of_cell(cell, (6, 9), reach=0.5)
         assert mark.left <= (cell[1] + 0.5) / 9 <= mark.right
         assert mark.top <= (cell[0] + 0.5) / 6 <= mark.bottom
 

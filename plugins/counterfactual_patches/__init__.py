@@ -125,6 +125,10 @@ class CounterfactualPatches(Explainer[CounterfactualParams]):
         yield Partial(Examples(tuple(items), subject.unit, _note(subject, aim, items)), 1.0)
 
 
+def _mark(cell: int, grid: tuple[int, int], number: int) -> Mark:
+    return Mark.of_cell(divmod(cell, grid[1]), grid, number)
+
+
 def _distractors(
     subject: Subject, aim: Decision, count: int, seen: npt.NDArray[np.uint8]
 ) -> list[tuple[int, float, npt.NDArray[np.uint8]]]:
@@ -178,24 +182,9 @@ def _example(
         score - subject.score,
         facts["keys"][i],
         f"{labels[aim.start]} → {labels[aim.goal]}",
-        marks=tuple(mark_of(s.taken, grid, n) for n, s in enumerate(swaps, 1)),
-        beside=Beside(seen, tuple(mark_of(s.replaced, grid, n) for n, s in enumerate(swaps, 1))),
+        marks=tuple(_mark(s.taken, grid, n) for n, s in enumerate(swaps, 1)),
+        beside=Beside(seen, tuple(_mark(s.replaced, grid, n) for n, s in enumerate(swaps, 1))),
         checks=checks,
-    )
-
-
-def mark_of(cell: int, grid: tuple[int, int], number: int) -> Mark:
-    """Return the box of a cell in shares of the view.
-
-    Args:
-        cell: Its number in row order.
-        grid: Rows and columns of the feature map.
-        number: What to write on it.
-    """
-    rows, columns = grid
-    row, column = divmod(cell, columns)
-    return Mark(
-        number, column / columns, row / rows, (column + 1) / columns, min(1.0, (row + 1) / rows)
     )
 
 

@@ -166,27 +166,18 @@ def _item(
         else:
             caption += " · its box fails the check: covering it costs no more than elsewhere"
     (picture,) = pictures_of(arrays, [patch])
+    rows, columns = facts["grid"]
+    place = divmod(int(arrays["places"][patch]), columns)
     return Example(
         picture,
         caption,
         value,
         key=facts["keys"][patch],
         group=f"Looks like {owner}" if value > 0 else "Speaks against",
-        marks=(_cell(int(arrays["places"][patch]), facts["grid"]),),
+        # Half a cell more on every side: a feature sees beyond its cell.
+        marks=(Mark.of_cell(place, (rows, columns), reach=0.5),),
         beside=Beside(view, marks, maps[0, patch].numpy()),
         checks=checks,
-    )
-
-
-def _cell(place: int, grid: list[int]) -> Mark:
-    # Half a cell more on every side: a feature sees beyond its cell.
-    (rows, columns), (row, column) = grid, divmod(place, grid[1])
-    return Mark(
-        1,
-        max(0.0, (column - 0.5) / columns),
-        max(0.0, (row - 0.5) / rows),
-        min(1.0, (column + 1.5) / columns),
-        min(1.0, (row + 1.5) / rows),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,6 +17,7 @@ from core import (
     Example,
     Examples,
     Explainer,
+    Mark,
     NeedsNotMet,
     Params,
     hookimpl,
@@ -25,7 +26,7 @@ from core import (
     view_pixels,
 )
 from plugins.twin.gallery import GalleryParams, gallery
-from plugins.twin.matches import mark_of, matched_cells
+from plugins.twin.matches import matched_cells
 from plugins.twin.neighbours import (
     Bools,
     Floats,
@@ -190,9 +191,13 @@ def _marks(subject: Subject, picture: npt.NDArray[np.uint8]) -> tuple[Any, Any]:
     if not np.abs(weights).any():
         weights = np.ones_like(weights)
     pairs = matched_cells(here, there, weights, 3)
-    ours = tuple(mark_of(a, here.shape[1:], n) for n, (a, _, _) in enumerate(pairs, 1))
-    theirs = tuple(mark_of(b, there.shape[1:], n) for n, (_, b, _) in enumerate(pairs, 1))
-    return ours, theirs
+
+    def marked(cells: Iterable[tuple[int, int]], grid: tuple[int, int]) -> tuple[Mark, ...]:
+        # A feature sees more than its cell; the box shows the cell and half of its neighbours.
+        return tuple(Mark.of_cell(c, grid, n, reach=0.5) for n, c in enumerate(cells, 1))
+
+    ours = marked((a for a, _, _ in pairs), here.shape[1:])
+    return ours, marked((b for _, b, _ in pairs), there.shape[1:])
 
 
 def _note(subject: Subject, near: Floats, arrays: Any, facts: Any) -> str:

@@ -1,6 +1,6 @@
 """Which patch of one picture looks to the network like which patch of another.
 
-May touch numpy and the results.
+May touch numpy.
 """
 
 from __future__ import annotations
@@ -8,13 +8,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from core import Mark
-
 Floats = npt.NDArray[np.float32]
 Cell = tuple[int, int]
-
-# A feature sees more than its cell; the box shows the cell and half of its neighbours.
-_REACH = 0.5
 
 
 def matched_cells(
@@ -51,24 +46,6 @@ def matched_cells(
         strength[_around(a, (rows, columns)), :] = 0
         strength[:, _around(b, there.shape[1:])] = 0
     return pairs
-
-
-def mark_of(cell: Cell, grid: tuple[int, int], number: int) -> Mark:
-    """Return the box of a cell in shares of the view.
-
-    Args:
-        cell: Row and column.
-        grid: Rows and columns of the feature map.
-        number: What to write on it.
-    """
-    (row, column), (rows, columns) = cell, grid
-    return Mark(
-        number,
-        max(0.0, (column - _REACH) / columns),
-        max(0.0, (row - _REACH) / rows),
-        min(1.0, (column + 1 + _REACH) / columns),
-        min(1.0, (row + 1 + _REACH) / rows),
-    )
 
 
 def _unit(rows: Floats) -> Floats:
