@@ -15,7 +15,7 @@ import gradio as gr
 from core.answers import ModelCard, Question
 from core.engine import Engine
 from core.errors import CoreError, WeightsUnavailable
-from core.models.checkpoints import checkpoint_folders
+from core.models.checkpoints import checkpoint_folders, read_manifest
 from core.models.labels import class_index
 from core.models.names import allowed_on_the_web
 from core.targets import Quantity
@@ -147,7 +147,8 @@ def first_model(engine: Engine) -> tuple[str, str]:
         engine: Loads it.
     """
     # A photo is what most visitors come with.
-    local = [n for n in checkpoint_folders() if not takes_signals(engine.card(n))][:1]
+    folders = checkpoint_folders().items()
+    local = [name for name, folder in folders if len(read_manifest(folder).input_size) > 1][:1]
     on_a_space = "SPACE_ID" in os.environ
     wanted = [PRETRAINED, *local] if on_a_space else [*local, PRETRAINED]
     reason = ""
