@@ -91,6 +91,14 @@ def test_the_map_peaks_on_the_object(ask, objects, method):
     assert sum(hits) >= 11
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["rise", "sise"])
+def test_random_masks_and_the_network_s_own_beat_a_random_map(ask, objects, method):
+    some = objects[:4]
+    by_chance = sum((x1 - x0) * (y1 - y0) for _, _, (x0, y0, x1, y1) in some)
+    assert sum(game(ask, some, method)) >= by_chance + 1
+
+
 def test_a_quarter_of_the_windows_already_peaks_on_the_object(ask, objects):
     hits = game(ask, objects, "occlusion", stop=0.25)
     assert len(hits) == 12

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def means(
     model: Annotated[str, typer.Argument(help="The model.")],
     data: Annotated[str, typer.Argument(help="Its pictures, as for `whylens train`.")],
-    method: Annotated[str, typer.Option(help="A method that gives maps.")] = "grad-cam",
+    method: Annotated[str, typer.Option(help="A method that gives maps.")],
     per_class: Annotated[int, typer.Option(help="Pictures of each class.", min=1)] = 20,
     param: Annotated[list[str] | None, typer.Option(help="Parameter as name=value.")] = None,
     out: Annotated[Path, typer.Option(help="Folder to write into.")] = Path("means"),
