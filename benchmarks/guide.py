@@ -183,7 +183,8 @@ def document(guide: Iterable[Entry], known: Measurements) -> str:
         "`python -m benchmarks.guide --docs`; do not edit.",
         "",
         "Every method here explains one picture or signal (local); the Model report shows what a "
-        "model does on a whole set. Explainers of trees and other tables of numbers are out of "
+        "model does on a whole set, and `whylens means` where it looks there on average (global). "
+        "Explainers of trees and other tables of numbers are out of "
         "scope: Whylens explains networks that see pictures or signals.",
         "",
         f"{known.setting} Cost: time as a multiple of one forward pass of the same network. In "
@@ -195,7 +196,9 @@ def document(guide: Iterable[Entry], known: Measurements) -> str:
     ]
     for entry in guide:
         cost, hits, inside, unmoved = measured_words(entry)
-        title = f"[{entry.title}](#{_anchor(entry.title)})"
+        anchor = _anchor(entry.title)
+        before = sum(_anchor(other.title) == anchor for other in guide[: guide.index(entry)])
+        title = f"[{entry.title}](#{anchor}{f'-{before}' if before else ''})"
         lines.append(f"| {title} | {entry.family} | {cost} | {hits} | {inside} | {unmoved} |")
     for answers, words in QUESTIONS.items():
         lines += ["", f"## {words}"]

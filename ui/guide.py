@@ -181,4 +181,5 @@ def measured_words(entry: Entry) -> tuple[str, str, str, str]:
     hits = NONE if m.hits is None else f"{m.hits} of {m.objects}"
     inside = NONE if m.inside is None else f"{m.inside:.0%}"
     unmoved = NONE if m.unmoved is None else f"{m.unmoved:.2f}"
-    return f"{m.forwards:,.3g} x", hits, inside, unmoved
+    cost = f"{m.forwards:.3g} x" if m.forwards < 1000 else f"{m.forwards:,.0f} x"
+    return cost, hits, inside, unmoved
