@@ -17,6 +17,7 @@ from core.errors import BadInput, Busy
 from core.explainer import Explainer, NoParams
 from core.models.checkpoints import MANIFEST
 from core.registry import Entry, Registry
+from core.relay import result_of
 from core.results import Heatmap
 from core.train.recipe import Recipe
 from core.train.report import read_report
@@ -214,13 +215,8 @@ def test_a_slow_screen_gets_the_newest_and_every_epoch(place):
 
 
 def test_a_set_is_split_by_class_with_copies_together(packed):
-    *_, pictures = pictures_in_zip(training.Path(packed))
-    work = resplit(pictures)
-    try:
-        while True:
-            next(work)
-    except StopIteration as end:
-        dataset = end.value
+    pictures = result_of(pictures_in_zip(training.Path(packed)))
+    dataset = result_of(resplit(pictures))
     present = {(item.split, item.label) for item in dataset.items}
     assert present == {(split, label) for split in SPLITS for label in (0, 1)}
     splits = {item.key: item.split for item in dataset.items}
