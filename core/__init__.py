@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from core.estimates import MaskedMeans, expected_agreement
     from core.layers import Layer
     from core.models.backbone import Backbone
+    from core.preprocess import column, normalised, pixel_space
     from core.subject import Subject
 
 __all__ = [
@@ -52,12 +53,15 @@ __all__ = [
     "Prototypes",
     "Result",
     "Subject",
+    "column",
     "expected_agreement",
     "hookimpl",
     "inputs_from",
     "inputs_of",
+    "normalised",
     "packed_pictures",
     "pictures_of",
+    "pixel_space",
     "view_pixels",
 ]
 
@@ -67,12 +71,15 @@ _LATER = {
     "Dataset": "core.datasets.dataset",
     "Layer": "core.layers",
     "MaskedMeans": "core.estimates",
+    "column": "core.preprocess",
     "expected_agreement": "core.estimates",
     "Subject": "core.subject",
     "inputs_from": "core.datasets.inputs",
     "inputs_of": "core.datasets.inputs",
+    "normalised": "core.preprocess",
     "packed_pictures": "core.datasets.inputs",
     "pictures_of": "core.datasets.inputs",
+    "pixel_space": "core.preprocess",
     "view_pixels": "core.datasets.inputs",
 }
 

@@ -77,12 +77,12 @@ def normalised(unit: Tensor, spec: InputSpec) -> Tensor:
         unit: (N, C, *S) in pixel space, [0, 1] for images.
         spec: The network's input.
     """
-    return (unit - _column(spec.mean, unit)) / _column(spec.std, unit)
+    return (unit - column(spec.mean, unit)) / column(spec.std, unit)
 
 
 def pixel_space(x: Tensor, spec: InputSpec) -> Tensor:
     """Return the inverse of `normalised`."""
-    return x * _column(spec.std, x) + _column(spec.mean, x)
+    return x * column(spec.std, x) + column(spec.mean, x)
 
 
 def filled(x: Tensor, spec: InputSpec, fill: Fill) -> Tensor:
@@ -129,6 +129,12 @@ def _blurred(unit: Tensor) -> Tensor:
     return unit
 
 
-def _column(values: tuple[float, ...], like: Tensor) -> Tensor:
-    column = torch.tensor(values, dtype=like.dtype, device=like.device)
-    return column[(None, ...) + (None,) * (like.ndim - 2)]
+def column(values: tuple[float, ...], like: Tensor) -> Tensor:
+    """Return (1, C, 1, ...): one value per channel, shaped to meet (N, C, *S).
+
+    Args:
+        values: C values.
+        like: (N, C, *S) gives axes, kind and device.
+    """
+    found = torch.tensor(values, dtype=like.dtype, device=like.device)
+    return found[(None, ...) + (None,) * (like.ndim - 2)]

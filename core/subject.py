@@ -218,12 +218,11 @@ class Subject:
 
         Without gradients, in bounded pieces; prefix tokens stay this input's.
         """
-        with torch.no_grad():
-            return torch.cat([self.trace.head_logits(p) for p in maps.split(self.batch_size)])
+        return self._last.logits(maps)
 
     def feature_scores(self, maps: Tensor) -> Tensor:
         """Return (N,) target scores of (N, K, *s) feature maps, as `feature_logits` has them."""
-        return self.target.score(self.feature_logits(maps))
+        return self._last.scores(maps)
 
     def feature_gradients(self, maps: Tensor, *, quantity: Target | None = None) -> Tensor:
         """Return (N, K, *s): derivative of each map's target score with respect to itself.

@@ -60,3 +60,39 @@ def spread_order(count: int) -> list[int]:
     bits = max(1, (count - 1).bit_length())
     order = (int(format(i, f"0{bits}b")[::-1], 2) for i in range(1 << bits))
     return [i for i in order if i < count]
+
+
+def beyond_rounding(differences: Tensor, rounding: float) -> Tensor:
+    """Return score differences, 0 where they are within rounding.
+
+    Args:
+        differences: (N,), score units.
+        rounding: Size up to which a difference says nothing.
+    """
+    return torch.where(differences.abs() > rounding, differences, 0.0)
+
+
+def completeness_gap(total: float, change: float, rounding: float) -> float:
+    """Return how far attributions are from adding up to the score's change, as a share of it.
+
+    Args:
+        total: Sum of all attributions.
+        change: Score of the input minus score of the baseline.
+        rounding: Size up to which a difference of scores says nothing.
+    """
+    return missed_share(total - change, change, rounding)
+
+
+def missed_share(missed: float, change: float, rounding: float) -> float:
+    """Return what attributions miss of the score's change, as a share of it.
+
+    Where input and baseline score alike there is nothing to share out, and an error within
+    rounding is no gap. Nothing absolute: probabilities may be tiny and yet right.
+
+    Args:
+        missed: Sum of all attributions minus the change.
+        change: Score of the input minus that of the baseline, or their mean.
+        rounding: Size up to which a difference of scores says nothing.
+    """
+    error = abs(missed)
+    return 0.0 if error <= rounding else error / max(abs(change), rounding)

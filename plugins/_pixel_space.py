@@ -7,22 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
+
+from core import normalised, pixel_space
 
 if TYPE_CHECKING:
     from core import Subject
-
-
-def column(values: tuple[float, ...], like: Tensor) -> Tensor:
-    """Return (1, C, 1, ...): one value per channel, shaped to meet (N, C, *S).
-
-    Args:
-        values: C values.
-        like: (N, C, *S) gives axes, kind and device.
-    """
-    found = torch.tensor(values, dtype=like.dtype, device=like.device)
-    return found[(None, ...) + (None,) * (like.ndim - 2)]
 
 
 def pixels_of(subject: Subject) -> Tensor:
@@ -31,8 +21,7 @@ def pixels_of(subject: Subject) -> Tensor:
     Args:
         subject: The question.
     """
-    spec = subject.trace.backbone.spec
-    return subject.x * column(spec.std, subject.x) + column(spec.mean, subject.x)
+    return pixel_space(subject.x, subject.trace.backbone.spec)
 
 
 def inputs_of_pixels(pixels: Tensor, subject: Subject) -> Tensor:
@@ -42,8 +31,7 @@ def inputs_of_pixels(pixels: Tensor, subject: Subject) -> Tensor:
         pixels: (N, C, *S) in pixel space.
         subject: The question.
     """
-    spec = subject.trace.backbone.spec
-    return (pixels - column(spec.mean, pixels)) / column(spec.std, pixels)
+    return normalised(pixels, subject.trace.backbone.spec)
 
 
 def limits_of(pixels: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,16 +8,27 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
-import torch
+from pydantic import Field
 from torch import Tensor
 
+from core import Params
 from plugins._maps import slices
-from plugins._segments import region_masks, segment_means
+from plugins._segments import Cut, region_masks, segment_means
 
 if TYPE_CHECKING:
     from core import Subject
 
 RegionFill = Literal["segment mean", "grey", "black", "blur"]
+
+
+class RegionParams(Params):
+    """Into which regions the view is cut."""
+
+    segments: int = Field(default=40, ge=2, le=200, description="Regions wished for.")
+    regions: Cut = Field(
+        default="superpixels",
+        description="superpixels follow what is seen; boxes are equal whatever is seen.",
+    )
 
 
 def region_fill(subject: Subject, labels: Tensor, fill: RegionFill) -> Tensor:
@@ -49,16 +60,6 @@ def region_scores(
     masks = (region_masks(shown[piece], labels).to(subject.x) for piece in pieces)
     for scores in subject.masked_scores(masks, empty):
         yield scores.double().cpu()
-
-
-def beyond_rounding(differences: Tensor, rounding: float) -> Tensor:
-    """Return score differences, 0 where they are within rounding.
-
-    Args:
-        differences: (N,), score units.
-        rounding: Size up to which a difference says nothing.
-    """
-    return torch.where(differences.abs() > rounding, differences, 0.0)
 
 
 def painted(values: Tensor, labels: Tensor) -> Tensor:

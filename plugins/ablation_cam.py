@@ -10,7 +10,7 @@ from pydantic import Field
 
 from core import Explainer, Heatmap, Need, Partial, hookimpl
 from plugins._layers import LayerParams, over_layers
-from plugins._maps import as_array, slices, weighted_sum
+from plugins._maps import as_array, beyond_rounding, slices, weighted_sum
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -66,7 +66,7 @@ def _of_layer(subject: Subject, layer: Layer, *, signed: bool) -> Iterator[Parti
     for piece in slices(count, -(-count // PARTS)):
         falls = base - layer.scores(without(maps, piece))
         # A dead channel changes nothing, and rounding must not give it a weight.
-        weights[piece] = torch.where(falls.abs() > subject.rounding, falls, 0.0)
+        weights[piece] = beyond_rounding(falls, subject.rounding)
         values = weighted_sum(weights, maps)
         heat = Heatmap(
             as_array(values if signed else values.relu()),

@@ -10,9 +10,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from core import Explainer, Heatmap, Need, Params, Partial, hookimpl
+from core import Explainer, Heatmap, Need, Params, Partial, hookimpl, pixel_space
 from plugins._maps import as_array
-from plugins._pixel_space import column, inputs_of_pixels, limits_of, pixels_of
+from plugins._pixel_space import inputs_of_pixels, limits_of, pixels_of
 
 if TYPE_CHECKING:
     from core import Subject
@@ -172,9 +172,8 @@ def room_of(subject: Subject, find: Find, empty: Literal["black", "grey", "blur"
         find: What is looked for.
         empty: What shows nothing.
     """
-    spec = subject.trace.backbone.spec
     pixels = pixels_of(subject)
-    nothing = subject.filled(empty) * column(spec.std, pixels) + column(spec.mean, pixels)
+    nothing = pixel_space(subject.filled(empty), subject.trace.backbone.spec)
     # Values that are equal but for the rounding of two conversions are equal.
     apart = pixels - nothing
     apart = torch.where(apart.abs() <= 8 * torch.finfo(apart.dtype).eps, 0.0, apart)

@@ -13,7 +13,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from core import Explainer, Heatmap, Need, NeedsNotMet, Params, hookimpl
-from plugins._maps import as_array
+from plugins._maps import as_array, completeness_gap
 
 if TYPE_CHECKING:
     from core import Backbone, Subject
@@ -299,18 +299,6 @@ class _Pooled(torch.autograd.Function):
             plain = empty.scatter_add(2, i1, grad.flatten(2)).view_as(x1)
             found.append(torch.where(tiny, plain, moved / torch.where(tiny, 1, change)))
         return torch.cat(found), None
-
-
-def completeness_gap(total: float, change: float, rounding: float) -> float:
-    """Return how far the contributions are from adding up to the score's change.
-
-    Args:
-        total: Sum of all contributions.
-        change: Score of the input minus score of the baseline.
-        rounding: Size up to which a difference of scores says nothing.
-    """
-    error = abs(total - change)
-    return 0.0 if error <= rounding else error / max(abs(change), rounding)
 
 
 @hookimpl

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from pydantic import Field
 
-from core import Explainer, Heatmap, Need, Params, Partial, hookimpl
-from plugins._maps import as_array, spread_order
-from plugins._pixel_space import column, inputs_of_pixels, limits_of, pixels_of
+from core import Explainer, Heatmap, Need, Params, Partial, column, hookimpl
+from plugins._maps import as_array, missed_share, spread_order
+from plugins._pixel_space import inputs_of_pixels, limits_of, pixels_of
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -159,18 +159,6 @@ def column_of(along: Tensor, like: Tensor) -> Tensor:
     return along.view(-1, *[1] * (like.ndim - 1))
 
 
-def completeness_gap(missed: float, change: float, rounding: float) -> float:
-    """Return how far the attributions are from adding up to the mean change, as a share of it.
-
-    Args:
-        missed: Sum of all attributions minus the change.
-        change: Score of the input minus the mean score of the baselines.
-        rounding: Size up to which a difference of scores says nothing.
-    """
-    error = abs(missed)
-    return 0.0 if error <= rounding else error / max(abs(change), rounding)
-
-
 def _heat(
     subject: Subject,
     mean: Tensor,
@@ -181,12 +169,12 @@ def _heat(
     strata: int,
 ) -> Heatmap:
     missed = float(mean.sum()) - change
-    gap = completeness_gap(missed, change, subject.rounding)
+    gap = missed_share(missed, change, subject.rounding)
     checks = {
         "samples": 2.0 * done,
         "score change": change,
         "completeness gap": gap,
-        "gap's standard error": completeness_gap(spread, change, subject.rounding),
+        "gap's standard error": missed_share(spread, change, subject.rounding),
     }
     note = ""
     if done == strata and gap >= TOLERANCE:

@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 
 from core import Explainer, Heatmap, Need, Params, Partial, hookimpl
-from plugins._maps import as_array, slices, spread_order
+from plugins._maps import as_array, completeness_gap, slices, spread_order
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -118,20 +118,6 @@ def quadrature(
         return [(i + 0.5) / steps for i in range(steps)], [1 / steps] * steps
     roots, weights = np.polynomial.legendre.leggauss(steps)
     return [float(r) for r in (roots + 1) / 2], [float(w) for w in weights / 2]
-
-
-def completeness_gap(total: float, change: float, rounding: float) -> float:
-    """Return how far the attributions are from adding up to the score's change, as a share of it.
-
-    Args:
-        total: Sum of all attributions.
-        change: Score of the input minus score of the baseline.
-        rounding: Size up to which a difference of scores says nothing.
-    """
-    error = abs(total - change)
-    # Where input and baseline score alike there is nothing to share out, and an error within
-    # rounding is no gap. Nothing absolute: probabilities may be tiny and yet right.
-    return 0.0 if error <= rounding else error / max(abs(change), rounding)
 
 
 def _note(gap: float) -> str:

@@ -10,10 +10,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from core import Explainer, Heatmap, Params, Partial, hookimpl
-from plugins._maps import as_array
-from plugins._regions import RegionFill, beyond_rounding, painted, region_fill, region_scores
-from plugins._segments import Cut, segments
+from core import Explainer, Heatmap, Partial, hookimpl
+from plugins._maps import as_array, beyond_rounding
+from plugins._regions import RegionFill, RegionParams, painted, region_fill, region_scores
+from plugins._segments import segments
 
 if TYPE_CHECKING:
     from core import Subject
@@ -26,14 +26,9 @@ RIDGE = 1e-3
 ENOUGH = 0.5
 
 
-class LIMEParams(Params):
+class LIMEParams(RegionParams):
     """The regions, how many pictures are asked about, and what hidden regions show."""
 
-    segments: int = Field(default=40, ge=2, le=200, description="Regions wished for.")
-    regions: Cut = Field(
-        default="superpixels",
-        description="superpixels follow what is seen; boxes are equal whatever is seen.",
-    )
     samples: int = Field(
         default=1000,
         ge=50,

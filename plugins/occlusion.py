@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 
 from core import Explainer, Heatmap, Params, Partial, hookimpl
-from plugins._maps import as_array, slices, spread_order
+from plugins._maps import as_array, beyond_rounding, slices, spread_order
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -75,7 +75,7 @@ class Occlusion(Explainer[OcclusionParams]):
         for piece, scores in zip(pieces, subject.window_scores(order, fill), strict=True):
             chosen = order[piece]
             # Black on black changes nothing, and rounding must not be painted as if it did.
-            falls = significant(base - scores, subject.rounding).tolist()
+            falls = beyond_rounding(base - scores, subject.rounding).tolist()
             for fall, box in zip(falls, chosen, strict=True):
                 total[box] += fall
                 count[box] += 1
@@ -115,16 +115,6 @@ def windows(size: tuple[int, ...], window: int, stride: int) -> Iterator[tuple[s
         starts = [*range(0, length - side, stride), length - side]
         axes.append([slice(start, start + side) for start in starts])
     yield from itertools.product(*axes)
-
-
-def significant(falls: Tensor, rounding: float) -> Tensor:
-    """Return the falls, 0 where they are within rounding.
-
-    Args:
-        falls: (N,) score differences.
-        rounding: Size up to which a difference says nothing.
-    """
-    return torch.where(falls.abs() > rounding, falls, 0.0)
 
 
 def mean_fall(total: Tensor, count: Tensor) -> Tensor:

@@ -9,23 +9,18 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from core import Explainer, Heatmap, Params, Partial, hookimpl
-from plugins._maps import as_array, slices, spread_order
-from plugins._regions import beyond_rounding, painted
-from plugins._segments import Cut, segments
+from core import Explainer, Heatmap, Partial, hookimpl
+from plugins._maps import as_array, beyond_rounding, slices, spread_order
+from plugins._regions import RegionParams, painted
+from plugins._segments import segments
 
 if TYPE_CHECKING:
     from core import Subject
 
 
-class PermutationParams(Params):
+class PermutationParams(RegionParams):
     """The regions, and how often each is replaced."""
 
-    segments: int = Field(default=40, ge=2, le=200, description="Regions wished for.")
-    regions: Cut = Field(
-        default="superpixels",
-        description="superpixels follow what is seen; boxes are equal whatever is seen.",
-    )
     repeats: int = Field(
         default=8, ge=2, le=64, description="How often each region is filled with another draw."
     )

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from pydantic import Field
 
-from core import Explainer, Heatmap, Need, Params, Partial, hookimpl
+from core import Explainer, Heatmap, Need, Params, Partial, column, expected_agreement, hookimpl
 from plugins._maps import as_array, slices
-from plugins._pixel_space import column, limits_of, pixels_of
+from plugins._pixel_space import limits_of, pixels_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -115,22 +115,6 @@ def parts(gradients: Tensor, subject: Subject, value: Value) -> Tensor:
     return gradients.sum(1, keepdim=True)
 
 
-def seed_correlation(values: Tensor, error: Tensor) -> float:
-    """Return the correlation over places that a map of another seed would have with this one.
-
-    Values vary over places by what there is to see and by what the noise left; their standard
-    errors say how much is the latter, and two seeds share only the former. Errors that are
-    bounds, or common to all places, make it a little low.
-
-    Args:
-        values: (*S).
-        error: (*S) their standard errors.
-    """
-    total = float(values.var(correction=0))
-    left = float((error**2).mean())
-    return 0.0 if total == 0 else max(0.0, 1 - left / total)
-
-
 def _heat(
     subject: Subject,
     params: SmoothGradParams,
@@ -145,7 +129,7 @@ def _heat(
     checks = {"samples": float(seen), "score": subject.score}
     note = ""
     if seen > 1:
-        checks["seed correlation"] = agreement = seed_correlation(values, error)
+        checks["seed correlation"] = agreement = expected_agreement(values, error)
         if seen == count and agreement < STABLE and values.any():
             about = "at least" if params.value == "magnitude" else "about"
             note = (

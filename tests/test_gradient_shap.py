@@ -15,7 +15,7 @@ from plugins.gradient_shap import (
     FILLS,
     GradientShap,
     GradientShapParams,
-    completeness_gap,
+    missed_share,
     visits,
 )
 from plugins.integrated_gradients import IntegratedGradients, IntegratedGradientsParams
@@ -246,9 +246,9 @@ def test_a_gap_above_5_percent_is_said():
 
 
 def test_a_gap_is_relative_and_rounding_is_no_gap():
-    assert completeness_gap(-0.1, 1.0, 1e-6) == pytest.approx(0.1)
-    assert completeness_gap(5e-7, 0.0, 1e-6) == 0
-    assert completeness_gap(2.1, -1.0, 1e-6) == pytest.approx(2.1)
+    assert missed_share(-0.1, 1.0, 1e-6) == pytest.approx(0.1)
+    assert missed_share(5e-7, 0.0, 1e-6) == 0
+    assert missed_share(2.1, -1.0, 1e-6) == pytest.approx(2.1)
 
 
 def test_a_class_that_nothing_changes_gets_nothing():

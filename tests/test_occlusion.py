@@ -12,7 +12,7 @@ from torch import nn
 
 from core.models.spec import InputSpec
 from core.targets import Target
-from plugins.occlusion import Occlusion, OcclusionParams, mean_fall, significant, windows
+from plugins.occlusion import Occlusion, OcclusionParams, beyond_rounding, mean_fall, windows
 from tests.conftest import GapNet, MlpHeadNet, seeded
 from tests.toys import (
     CASES,
@@ -188,7 +188,7 @@ def test_covering_black_with_black_shows_nothing_rather_than_rounding(fill, sque
 
 def test_falls_within_rounding_are_none_and_small_real_ones_stay():
     falls = torch.tensor([2e-7, -2e-7, 3e-6, -3e-6])
-    assert significant(falls, 1e-6).tolist() == pytest.approx([0, 0, 3e-6, -3e-6])
+    assert beyond_rounding(falls, 1e-6).tolist() == pytest.approx([0, 0, 3e-6, -3e-6])
     module, x = seeded(GapNet()), noise(1, 3, 16, 24)
     with torch.no_grad():
         module.fc.weight *= 1e-9

@@ -14,7 +14,7 @@ from core.models.spec import InputSpec
 from core.preprocess import photo_tensor
 from core.subject import Subject, Trace
 from core.targets import Target
-from plugins.smoothgrad import SmoothGrad, SmoothGradParams, seed_correlation
+from plugins.smoothgrad import SmoothGrad, SmoothGradParams, expected_agreement
 from tests.conftest import GapNet, MlpHeadNet, seeded
 from tests.toys import (
     CASES,
@@ -168,10 +168,10 @@ def test_a_correlation_below_0_99_is_said():
 
 def test_correlation_of_seeds_from_values_and_errors():
     values = torch.tensor([0.0, 2.0])
-    assert seed_correlation(values, torch.zeros(2)) == 1
-    assert seed_correlation(values, torch.full((2,), 0.5)) == pytest.approx(0.75)
-    assert seed_correlation(values, torch.full((2,), 5.0)) == 0
-    assert seed_correlation(torch.ones(2), torch.zeros(2)) == 0
+    assert expected_agreement(values, torch.zeros(2)) == 1
+    assert expected_agreement(values, torch.full((2,), 0.5)) == pytest.approx(0.75)
+    assert expected_agreement(values, torch.full((2,), 5.0)) == 0
+    assert expected_agreement(torch.ones(2), torch.zeros(2)) == 0
 
 
 @pytest.mark.parametrize("value", VALUES)

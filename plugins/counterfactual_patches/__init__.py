@@ -15,7 +15,6 @@ from core import (
     Explainer,
     Mark,
     Need,
-    NeedsNotMet,
     Params,
     Partial,
     hookimpl,
@@ -23,6 +22,7 @@ from core import (
     pictures_of,
     view_pixels,
 )
+from plugins._gallery import why_no_pictures
 from plugins.counterfactual_patches.gallery import GalleryParams, gallery, is_copy, ranked
 from plugins.counterfactual_patches.swaps import Decision, Swap, decision, greedy_swaps
 
@@ -88,13 +88,7 @@ class CounterfactualPatches(Explainer[CounterfactualParams]):
 
     def why_not(self, backbone: Backbone) -> str | None:
         """Return why pictures of this network cannot be exchanged, or None."""
-        if len(backbone.spec.size) != 2:
-            return "a gallery holds pictures, and this network takes none"
-        try:
-            _ = backbone.embedder
-        except NeedsNotMet as reason:
-            return str(reason)
-        return None
+        return why_no_pictures(backbone)
 
     def fit(self, dataset: Dataset, backbone: Backbone, params: Any) -> Iterator[Fitting]:
         """Yield the steps of making a gallery of the data's pictures."""

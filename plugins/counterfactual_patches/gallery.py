@@ -6,14 +6,14 @@ May touch the public surface of core.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from core import Artifact, BadInput, Fitting, inputs_of, packed_pictures, view_pixels
+from core import Artifact, Fitting
+from plugins._gallery import Splits, gathered, members_by_class, unit_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,7 +36,7 @@ class GalleryParams(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     per_class: int = Field(40, ge=1, le=10_000)
-    splits: Literal["train", "train+val", "all"] = "train"
+    splits: Splits = "train"
     seed: int = 0
 
 
@@ -50,18 +50,12 @@ def chosen(dataset: Dataset, params: GalleryParams) -> list[int]:
     Raises:
         BadInput: There are none.
     """
-    wanted = {"train": ("train",), "train+val": ("train", "val")}.get(params.splits)
     rng = np.random.default_rng(params.seed)
-    kept: list[int] = []
-    for label in range(len(dataset.labels)):
-        members = [
-            i
-            for i, item in enumerate(dataset.items)
-            if item.label == label and (wanted is None or item.split in wanted)
-        ]
-        kept.extend(int(i) for i in rng.permutation(members)[: params.per_class])
-    if not kept:
-        raise BadInput(f"{dataset.name} has no pictures in {params.splits}; choose other splits.")
+    kept = [
+        int(i)
+        for members in members_by_class(dataset, params.splits)
+        for i in rng.permutation(members)[: params.per_class]
+    ]
     return sorted(kept)
 
 
@@ -74,32 +68,8 @@ def gallery(dataset: Dataset, backbone: Backbone, params: GalleryParams) -> Iter
         params: How.
     """
     positions = chosen(dataset, params)
-    vectors, predicted = [], []
-    pictures: list[npt.NDArray[np.uint8]] = []
-    for _, x in inputs_of(dataset, positions, backbone.spec):
-        with torch.no_grad():
-            found = backbone.embed(x).float().cpu().numpy()
-            predicted.append(backbone.batch_logits(x).argmax(1).cpu().numpy().astype(np.int32))
-        vectors.append(_unit(found).astype(np.float16))
-        pictures.extend(view_pixels(row, backbone.spec) for row in x.split(1))
-        done = len(pictures)
-        yield Fitting(0.99 * done / len(positions), f"{done:,} of {len(positions):,} pictures")
-    items = [dataset.items[i] for i in positions]
-    arrays: dict[str, npt.NDArray[Any]] = {
-        "vectors": np.concatenate(vectors),
-        "labels": np.array([item.label for item in items], np.int32),
-        "predicted": np.concatenate(predicted),
-        **packed_pictures(pictures),
-    }
-    facts = {
-        "data": dataset.name,
-        "data_digest": dataset.digest,
-        "licence": dataset.licence,
-        "labels": list(dataset.labels),
-        "keys": [item.key for item in items],
-        "params": params.model_dump(),
-    }
-    yield Fitting(1.0, f"A gallery of {len(items):,} pictures", Artifact(arrays, facts))
+    arrays, facts, _ = yield from gathered(dataset, backbone, positions, params)
+    yield Fitting(1.0, f"A gallery of {len(positions):,} pictures", Artifact(arrays, facts))
 
 
 def ranked(
@@ -124,7 +94,7 @@ def ranked(
     # Of a gallery with classes of its own only the network's word counts.
     labelled = np.asarray(arrays["labels"])
     member = labelled == labels.index(name) if name in labels else called
-    near = np.asarray(arrays["vectors"], np.float32) @ _unit(query[None])[0]
+    near = np.asarray(arrays["vectors"], np.float32) @ unit_rows(query[None])[0]
     order = np.lexsort((-near, ~called))
     return [(int(i), float(near[i])) for i in order if member[i]]
 
@@ -137,9 +107,3 @@ def is_copy(one: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]) -> bool:
         other: (H, W, 3) uint8.
     """
     return float(np.abs(one.astype(np.int16) - other.astype(np.int16)).mean()) <= _SAME
-
-
-def _unit(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    lengths = np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
-    unit: npt.NDArray[np.float32] = (rows / lengths).astype(np.float32)
-    return unit

@@ -18,13 +18,13 @@ from core import (
     Examples,
     Explainer,
     Mark,
-    NeedsNotMet,
     Params,
     hookimpl,
     inputs_from,
     pictures_of,
     view_pixels,
 )
+from plugins._gallery import why_no_pictures
 from plugins.twin.gallery import GalleryParams, gallery
 from plugins.twin.matches import matched_cells
 from plugins.twin.neighbours import (
@@ -95,13 +95,7 @@ class Twin(Explainer[TwinParams]):
 
     def why_not(self, backbone: Backbone) -> str | None:
         """Return why this network's inputs cannot be compared, or None."""
-        if len(backbone.spec.size) != 2:
-            return "a gallery holds pictures, and this network takes none"
-        try:
-            _ = backbone.embedder
-        except NeedsNotMet as reason:
-            return str(reason)
-        return None
+        return why_no_pictures(backbone)
 
     def fit(self, dataset: Dataset, backbone: Backbone, params: Any) -> Iterator[Fitting]:
         """Yield the steps of making a gallery of the data's training pictures."""

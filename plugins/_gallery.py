@@ -1,0 +1,112 @@
+"""Pictures kept with the vectors by which they are found: what methods that show examples share.
+
+May touch the public surface of core.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from core import BadInput, Fitting, NeedsNotMet, inputs_of, packed_pictures, view_pixels
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from core import Backbone, Dataset
+
+Splits = Literal["train", "train+val", "all"]
+Pictures = list[npt.NDArray[np.uint8]]
+Arrays = dict[str, npt.NDArray[Any]]
+
+
+def why_no_pictures(backbone: Backbone) -> str | None:
+    """Return why a network's pictures cannot be kept and compared, or None.
+
+    Args:
+        backbone: The loaded model.
+    """
+    if len(backbone.spec.size) != 2:
+        return "a gallery holds pictures, and this network takes none"
+    try:
+        _ = backbone.embedder
+    except NeedsNotMet as reason:
+        return str(reason)
+    return None
+
+
+def members_by_class(dataset: Dataset, splits: Splits) -> list[list[int]]:
+    """Return the positions of every class's pictures.
+
+    Args:
+        dataset: Labelled pictures.
+        splits: Which splits of the data they come from.
+
+    Raises:
+        BadInput: There are none.
+    """
+    wanted = {"train": ("train",), "train+val": ("train", "val")}.get(splits)
+    found: list[list[int]] = [[] for _ in dataset.labels]
+    for i, item in enumerate(dataset.items):
+        if wanted is None or item.split in wanted:
+            found[item.label].append(i)
+    if not any(found):
+        raise BadInput(f"{dataset.name} has no pictures in {splits}; choose other splits.")
+    return found
+
+
+def gathered(
+    dataset: Dataset, backbone: Backbone, positions: Sequence[int], params: BaseModel
+) -> Generator[Fitting, None, tuple[Arrays, dict[str, Any], Pictures]]:
+    """Yield the steps of reading pictures; return arrays, facts and what the network was shown.
+
+    The arrays are "vectors" (unit length, float16), "labels", what the network "predicted", and
+    the pictures packed; the facts say where they come from.
+
+    Args:
+        dataset: Labelled pictures.
+        backbone: The network whose vectors are compared.
+        positions: Which pictures.
+        params: With which the gallery is made.
+    """
+    vectors, predicted = [], []
+    pictures: Pictures = []
+    for _, x in inputs_of(dataset, positions, backbone.spec):
+        with torch.no_grad():
+            found = backbone.embed(x).float().cpu().numpy()
+            predicted.append(backbone.batch_logits(x).argmax(1).cpu().numpy().astype(np.int32))
+        vectors.append(unit_rows(found).astype(np.float16))
+        pictures.extend(view_pixels(row, backbone.spec) for row in x.split(1))
+        done = len(pictures)
+        yield Fitting(0.99 * done / len(positions), f"{done:,} of {len(positions):,} pictures")
+    items = [dataset.items[i] for i in positions]
+    arrays: Arrays = {
+        "vectors": np.concatenate(vectors),
+        "labels": np.array([item.label for item in items], np.int32),
+        "predicted": np.concatenate(predicted),
+        **packed_pictures(pictures),
+    }
+    facts = {
+        "data": dataset.name,
+        "data_digest": dataset.digest,
+        "licence": dataset.licence,
+        "labels": list(dataset.labels),
+        "keys": [item.key for item in items],
+        "params": params.model_dump(),
+    }
+    return arrays, facts, pictures
+
+
+def unit_rows(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return rows of length 1; one that is 0 stays so.
+
+    Args:
+        rows: (N, D).
+    """
+    lengths = np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    unit: npt.NDArray[np.float32] = (rows / lengths).astype(np.float32)
+    return unit
