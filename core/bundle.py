@@ -42,9 +42,9 @@ def bundle_files(
     files: dict[str, bytes] = {}
     if isinstance(explanation.result, Heatmap):
         files[f"{folder}/overlay.png"] = _png(picture_of(explanation, style))
-        files[f"{folder}/values.npy"] = _npy(explanation.result.values)
+        files[f"{folder}/values.npy"] = npy_bytes(explanation.result.values)
         if explanation.result.error is not None:
-            files[f"{folder}/standard_error.npy"] = _npy(explanation.result.error)
+            files[f"{folder}/standard_error.npy"] = npy_bytes(explanation.result.error)
     else:
         for number, item in enumerate(explanation.result.items, start=1):
             files[f"{folder}/example-{number:02d}.png"] = _png(tile(item, colours=style.colours))
@@ -53,7 +53,12 @@ def bundle_files(
     return files
 
 
-def _npy(values: Array) -> bytes:
+def npy_bytes(values: Array) -> bytes:
+    """Return values as an .npy file.
+
+    Args:
+        values: Raw.
+    """
     buffer = io.BytesIO()
     np.save(buffer, values, allow_pickle=False)
     return buffer.getvalue()

@@ -58,9 +58,8 @@ def _run(model: str, data: str, method: str, per_class: int, param: list[str], o
 def _write(out: Path, label: str, mean: MeanMap, spec: InputSpec) -> None:
     import io
 
-    import numpy as np
-
     from core.atomic import write_atomically
+    from core.bundle import npy_bytes
     from core.render import Style, overlay
     from core.view import view_of
 
@@ -71,7 +70,6 @@ def _write(out: Path, label: str, mean: MeanMap, spec: InputSpec) -> None:
     picture = io.BytesIO()
     overlay(mean.picture, mean.heatmap, view, Style()).save(picture, "PNG")
     write_atomically(out / f"{stem}.png", picture.getvalue())
-    for name, values in (("values", mean.heatmap.values), ("error", mean.heatmap.error)):
-        buffer = io.BytesIO()
-        np.save(buffer, np.asarray(values), allow_pickle=False)
-        write_atomically(out / f"{stem}.{name}.npy", buffer.getvalue())
+    write_atomically(out / f"{stem}.values.npy", npy_bytes(mean.heatmap.values))
+    if mean.heatmap.error is not None:
+        write_atomically(out / f"{stem}.error.npy", npy_bytes(mean.heatmap.error))
