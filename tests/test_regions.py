@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from core.models.spec import InputSpec
-from plugins._regions import beyond_rounding, painted, region_fill, region_scores
+from plugins._maps import beyond_rounding
+from plugins._regions import painted, region_fill, region_scores
 from plugins._segments import boxes, region_masks, segment_means, segments
 from tests.conftest import GapNet, plain_spec, seeded
 from tests.toys import LinearNet, difference, noise, subject_of
