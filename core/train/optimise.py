@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from core.train.network import Network
 from core.train.recipe import Recipe
 
+_GROWN = 0.6  # share of the training after which pictures have their full size
+
 
 def schedule(step: int, total: int, recipe: Recipe) -> float:
     """Return the share of the highest learning rate at a step.
@@ -29,6 +31,19 @@ def schedule(step: int, total: int, recipe: Recipe) -> float:
     if recipe.schedule == "triangular":
         return max(0.0, share)
     return 0.5 * (1 - math.cos(math.pi * share))
+
+
+def size_at(done: float, size: tuple[int, int], recipe: Recipe) -> tuple[int, int]:
+    """Return height and width of the pictures at a moment of the training.
+
+    Args:
+        done: Share of the steps taken.
+        size: Height and width of the network's input.
+        recipe: How small they start.
+    """
+    share = min(1.0, recipe.grow + (1 - recipe.grow) * done / _GROWN)
+    height, width = (side if share == 1 else max(8, int(side * share) // 8 * 8) for side in size)
+    return height, width
 
 
 def class_weights(labels: Sequence[int], classes: int, *, balance: bool) -> Tensor:

@@ -48,6 +48,8 @@ class Recipe(BaseModel):
         ema: Decay of the averaged weights that are then evaluated and kept; None for none.
         balance: Weight classes so that each counts alike.
         size: Side of the input in pixels; by default the backbone's own.
+        grow: Side of the pictures in the first step, as a share of the input's; it grows in equal
+            steps of 8 pixels to the whole until 60 % of the training. Small pictures cost less.
         mean: Mean per channel; by default the backbone's own. Likewise the next four.
         std: Standard deviation per channel.
         crop: Share of the resized picture that the network sees.
@@ -83,6 +85,7 @@ class Recipe(BaseModel):
     ema: float | None = Field(None, gt=0, lt=1)
     balance: bool = True
     size: int | None = Field(None, ge=8, le=2048)
+    grow: float = Field(1.0, ge=0.25, le=1)
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     crop: float | None = Field(None, gt=0, le=1)

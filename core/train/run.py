@@ -27,7 +27,7 @@ from core.train.augment import views
 from core.train.examine import examined
 from core.train.kept import EVALUATED, evaluated, keep
 from core.train.network import Chance, network_of
-from core.train.optimise import averaged, class_weights, learn, optimiser_of, schedule
+from core.train.optimise import averaged, class_weights, learn, optimiser_of, schedule, size_at
 from core.train.pictures import Frames, gathered, stored_spec
 from core.train.recipe import Recipe
 from core.train.steps import Step
@@ -236,7 +236,9 @@ class _Training:
             # Parts of one size but for one picture: batch norms cannot learn from a single one.
             for places in torch.tensor_split(order, parts):
                 step = self.log.step + len(losses)
-                losses.append(self._learn(optimiser, places, schedule(step, total, recipe)))
+                losses.append(
+                    self._learn(optimiser, places, step / total, schedule(step, total, recipe))
+                )
                 if not math.isfinite(losses[-1]):
                     raise _Diverged(epoch)
                 if recipe.ema is not None:
@@ -255,13 +257,15 @@ class _Training:
     def _share(self, share: float) -> float:
         return self.headed + (0.97 - self.headed) * share
 
-    def _learn(self, optimiser: torch.optim.Optimizer, places: Tensor, rate: float) -> float:
+    def _learn(
+        self, optimiser: torch.optim.Optimizer, places: Tensor, done: float, rate: float
+    ) -> float:
         spec = self.network.spec
         batch = torch.from_numpy(self.train.batch(places.tolist())).to(self.device)
         # Pictures kept as they are were never cut; those kept larger were, to `1 / crop`.
         seen = views(
             batch.permute(0, 3, 1, 2),
-            (spec.size[0], spec.size[1]),
+            size_at(done, (spec.size[0], spec.size[1]), self.recipe),
             self.recipe,
             crop=spec.crop,
             generator=self.chance.own,
