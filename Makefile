@@ -53,6 +53,8 @@ checkpoints: setup $(WORLDS:%=checkpoint-%) checkpoint-mnist1d
 checkpoint-mnist1d: setup
 	rm -rf checkpoints/mnist1d
 	$(BIN)/whylens train mnist1d --out checkpoints/mnist1d
+	$(BIN)/whylens fit mnist1d mnist1d --method twin --param limit=800
+	$(BIN)/whylens fit mnist1d mnist1d --method protopnet
 
 checkpoint-%: setup
 	rm -rf checkpoints/painted-cats-$*

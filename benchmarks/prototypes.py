@@ -18,7 +18,8 @@ from core.datasets.inputs import inputs_of
 from core.datasets.named import dataset_named
 from core.engine import Engine
 from core.models.backbone import Backbone
-from plugins.twin.neighbours import best, cosines, same_picture, tiny
+from plugins._copies import same_picture, tiny
+from plugins.twin.neighbours import best, cosines
 
 SEEDS = (0, 1, 2)
 HEAD = """# Prototypes and twins, measured

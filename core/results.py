@@ -128,7 +128,7 @@ class Mark:
 
         Args:
             cell: Row and column.
-            grid: Rows and columns of the feature map.
+            grid: Rows and columns of the feature map; a signal's has one row.
             number: What to write on it.
             reach: Cells more on every side, since a feature sees beyond its own.
         """

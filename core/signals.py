@@ -72,23 +72,30 @@ def _checked(array: Array) -> Array:
     return array
 
 
-def plotted(signal: Array, background: Image.Image | None = None) -> Image.Image:
+def plotted(
+    signal: Array,
+    background: Image.Image | None = None,
+    *,
+    size: tuple[int, int] = (WIDTH, HEIGHT),
+) -> Image.Image:
     """Return a line plot of a signal, one line per channel on one scale.
 
     Args:
         signal: (C, L).
         background: What lies behind, of any size; white without.
+        size: Width and height.
     """
-    plot = Image.new("RGB", (WIDTH, HEIGHT), "white")
+    width, height = size
+    plot = Image.new("RGB", size, "white")
     if background is not None:
-        plot = background.resize((WIDTH, HEIGHT), Image.Resampling.NEAREST)
+        plot = background.resize(size, Image.Resampling.NEAREST)
     draw = ImageDraw.Draw(plot)
     rows = np.atleast_2d(signal)
     low, high = float(rows.min()), float(rows.max())
     span = (high - low) or 1.0
     for number, row in enumerate(rows):
-        xs = (np.arange(row.size) + 0.5) * WIDTH / row.size
-        ys = HEIGHT - MARGIN - (row - low) / span * (HEIGHT - 2 * MARGIN)
+        xs = (np.arange(row.size) + 0.5) * width / row.size
+        ys = height - MARGIN - (row - low) / span * (height - 2 * MARGIN)
         points = list(zip(xs.tolist(), ys.tolist(), strict=True))
         draw.line(points * (2 if len(points) == 1 else 1), fill=_LINES[number % 6], width=3)
     return plot

@@ -12,7 +12,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from core import BadInput, Fitting, NeedsNotMet, inputs_of, packed_pictures, view_pixels
+from core import (
+    BadInput,
+    Fitting,
+    NeedsNotMet,
+    inputs_of,
+    joined_views,
+    packed_views,
+    view_pixels,
+)
+from plugins._copies import tiny
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -20,18 +29,15 @@ if TYPE_CHECKING:
     from core import Backbone, Dataset
 
 Splits = Literal["train", "train+val", "all"]
-Pictures = list[npt.NDArray[np.uint8]]
 Arrays = dict[str, npt.NDArray[Any]]
 
 
-def why_no_pictures(backbone: Backbone) -> str | None:
-    """Return why a network's pictures cannot be kept and compared, or None.
+def why_no_vectors(backbone: Backbone) -> str | None:
+    """Return why a network gives no vectors by which inputs are compared, or None.
 
     Args:
         backbone: The loaded model.
     """
-    if len(backbone.spec.size) != 2:
-        return "a gallery holds pictures, and this network takes none"
     try:
         _ = backbone.embedder
     except NeedsNotMet as reason:
@@ -61,11 +67,11 @@ def members_by_class(dataset: Dataset, splits: Splits) -> list[list[int]]:
 
 def gathered(
     dataset: Dataset, backbone: Backbone, positions: Sequence[int], params: BaseModel
-) -> Generator[Fitting, None, tuple[Arrays, dict[str, Any], Pictures]]:
-    """Yield the steps of reading pictures; return arrays, facts and what the network was shown.
+) -> Generator[Fitting, None, tuple[Arrays, dict[str, Any]]]:
+    """Yield the steps of reading pictures or signals; return arrays and facts.
 
-    The arrays are "vectors" (unit length, float16), "labels", what the network "predicted", and
-    the pictures packed; the facts say where they come from.
+    The arrays are "vectors" (unit length, float16), "labels", what the network "predicted", what
+    it was shown, packed, and of pictures "tinies"; the facts say where they come from.
 
     Args:
         dataset: Labelled pictures.
@@ -74,22 +80,28 @@ def gathered(
         params: With which the gallery is made.
     """
     vectors, predicted = [], []
-    pictures: Pictures = []
+    packs: list[Arrays] = []
+    tinies: list[npt.NDArray[np.uint8]] = []
+    done = 0
     for _, x in inputs_of(dataset, positions, backbone.spec):
         with torch.no_grad():
             found = backbone.embed(x).float().cpu().numpy()
             predicted.append(backbone.batch_logits(x).argmax(1).cpu().numpy().astype(np.int32))
         vectors.append(unit_rows(found).astype(np.float16))
-        pictures.extend(view_pixels(row, backbone.spec) for row in x.split(1))
-        done = len(pictures)
-        yield Fitting(0.99 * done / len(positions), f"{done:,} of {len(positions):,} pictures")
+        packs.append(packed_views(x.split(1), backbone.spec))
+        if x.ndim == 4:
+            tinies += [tiny(view_pixels(row, backbone.spec)) for row in x.split(1)]
+        done += len(x)
+        yield Fitting(0.99 * done / len(positions), f"{done:,} of {len(positions):,}")
     items = [dataset.items[i] for i in positions]
     arrays: Arrays = {
         "vectors": np.concatenate(vectors),
         "labels": np.array([item.label for item in items], np.int32),
         "predicted": np.concatenate(predicted),
-        **packed_pictures(pictures),
+        **joined_views(packs),
     }
+    if tinies:
+        arrays["tinies"] = np.stack(tinies)
     facts = {
         "data": dataset.name,
         "data_digest": dataset.digest,
@@ -98,7 +110,7 @@ def gathered(
         "keys": [item.key for item in items],
         "params": params.model_dump(),
     }
-    return arrays, facts, pictures
+    return arrays, facts
 
 
 def unit_rows(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

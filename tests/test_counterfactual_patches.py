@@ -20,8 +20,9 @@ from core.models.backbone import wrap
 from core.registry import load_registry
 from core.results import Mark
 from core.targets import Target
+from plugins._copies import same_picture, tiny
 from plugins.counterfactual_patches import CounterfactualParams, CounterfactualPatches
-from plugins.counterfactual_patches.gallery import GalleryParams, chosen, gallery, is_copy, ranked
+from plugins.counterfactual_patches.gallery import GalleryParams, chosen, gallery, ranked
 from plugins.counterfactual_patches.swaps import (
     Decision,
     decision,
@@ -386,8 +387,9 @@ def test_the_gallery_holds_pictures_vectors_and_the_network_s_word():
         assert arrays["vectors"][n] == pytest.approx(vector / np.linalg.norm(vector), abs=2e-3)
         assert arrays["predicted"][n] == int(net.logits(x).argmax())
         (picture,) = pictures_of(arrays, [n])
-        assert is_copy(picture, data.pixels(index))
-        assert not is_copy(picture, data.pixels((index + 3) % 54))
+        assert same_picture(arrays["tinies"][n : n + 1], tiny(data.pixels(index)))[0]
+        assert same_picture(tiny(picture)[None], tiny(data.pixels(index)))[0]
+        assert not same_picture(tiny(picture)[None], tiny(data.pixels((index + 3) % 54)))[0]
 
 
 def test_a_gallery_of_a_split_without_pictures_is_refused():
@@ -398,7 +400,7 @@ def test_a_gallery_of_a_split_without_pictures_is_refused():
 
 def test_a_signal_has_no_picture_to_take_from():
     net = wrap(seeded(GapNet(axes=1)), spec=plain_spec(64))
-    assert "holds pictures" in METHOD.why_not(net)
+    assert "patches of pictures" in METHOD.why_not(net)
 
 
 @pytest.mark.parametrize("grid", [(4, 6), (7, 7), (3, 11)])
@@ -422,6 +424,7 @@ def test_a_vision_transformer_is_turned_by_patches_entering_its_last_block():
         "labels": np.arange(6, dtype=np.int32) % 3,
         "predicted": net.logits(x).argmax(1).numpy().astype(np.int32),
         **packed_pictures(pictures, quality=95),
+        "tinies": np.stack([tiny(picture) for picture in pictures]),
     }
     facts = {"labels": list(Tinted.labels), "keys": [str(n) for n in range(6)]}
     subject = subject_of(net.module, HERE, backbone=net)

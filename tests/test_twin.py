@@ -13,15 +13,19 @@ from PIL import Image
 
 from core.answers import Question
 from core.artifacts import Artifact
+from core.datasets.inputs import joined_views, kept_input, packed_views, pictures_of
 from core.engine import Engine
 from core.errors import BadInput, NeedsNotMet
 from core.models.backbone import wrap
+from core.models.spec import InputSpec
+from core.preprocess import signal_tensor
 from core.registry import load_registry
 from core.results import Mark
+from plugins._copies import same_picture, same_signal, tiny
 from plugins.twin import neighbours
 from plugins.twin.gallery import GalleryParams, chosen
 from plugins.twin.matches import matched_cells
-from plugins.twin.neighbours import best, cosines, same_picture, shortlist, tiny
+from plugins.twin.neighbours import best, cosines, shortlist
 from tests.conftest import GapNet, plain_spec, seeded
 from tests.contract import Tinted
 
@@ -144,6 +148,45 @@ def test_copies_are_known_and_other_pictures_are_not(rng):
             assert np.flatnonzero(same_picture(tinies, tiny(version))).tolist() == [i]
 
 
+def test_a_signal_written_as_decimals_is_known_again_and_its_neighbour_is_not(rng):
+    signals = rng.normal(size=(30, 2, 40)).astype(np.float32)
+    for i, signal in enumerate(signals):
+        rounded = np.round(signal, 3)
+        assert np.flatnonzero(same_signal(signals, rounded)).tolist() == [i]
+        assert not same_signal(signals, signal + 0.05).any()
+        assert not same_signal(signals, signal[:, ::-1]).any()
+
+
+def test_views_packed_in_parts_are_those_packed_at_once(rng):
+    spec = plain_spec(32, 48)
+    views = [torch.from_numpy(rng.random((1, 3, 32, 48), np.float32)) for _ in range(7)]
+    whole = packed_views(views, spec)
+    parts = joined_views([packed_views(views[:3], spec), packed_views(views[3:], spec)])
+    assert whole.keys() == parts.keys()
+    assert all((whole[key] == parts[key]).all() for key in whole)
+    for n, view in enumerate(views):
+        assert (kept_input(parts, n, spec) - view).abs().mean() < 0.05
+        others = [(kept_input(parts, n, spec) - other).abs().mean() for other in views]
+        assert int(np.argmin(others)) == n
+
+
+def test_signals_are_packed_as_they_were_given(rng):
+    spec = InputSpec(size=(40,), channels=1, mean=(0.3,), std=(2.0,))
+    views = [signal_tensor(rng.normal(size=(1, 40)).astype(np.float32), spec) for _ in range(5)]
+    arrays = joined_views([packed_views(views[:2], spec), packed_views(views[2:], spec)])
+    for n, view in enumerate(views):
+        assert torch.allclose(kept_input(arrays, n, spec), view, atol=1e-6)
+    pictures = pictures_of(arrays, [0, 1])
+    assert pictures[0].shape[2] == 3
+    assert (pictures[0] != pictures[1]).any()
+
+
+def test_a_set_of_pictures_is_refused_by_a_network_for_signals():
+    net = wrap(seeded(GapNet(axes=1)), spec=plain_spec(64))
+    with pytest.raises(BadInput, match="holds pictures"):
+        list(REGISTRY.explainers["twin"].fit(Tinted(), net, GalleryParams()))
+
+
 def test_the_query_and_its_copies_never_come_back(page, fitted):
     data = Tinted()
     for i in range(0, len(data.items), 7):
@@ -256,7 +299,7 @@ def test_neighbours_that_disagree_make_the_hint(page, fitted):
     explainer, net = REGISTRY.explainers["twin"], page.backbone("toy")
     question = asked(Tinted().pixels(7), 0)
     page.fitted.keep(explainer, net, ME, with_labels(fitted, np.zeros(54)))
-    assert explained(page, question).result.note.startswith("10 of the 10 nearest pictures")
+    assert explained(page, question).result.note.startswith("10 of the 10 nearest in")
     page.fitted.keep(explainer, net, ME, with_labels(fitted, np.ones(54)))
     note = explained(page, question).result.note
     assert note.startswith("Look twice: only 0 of the 10")

@@ -14,8 +14,8 @@ def fit(
     data: Annotated[
         str,
         typer.Argument(
-            help="A folder with a subfolder per class, a .npz archive, painted-cats:breed or "
-            "painted-cats:genuine."
+            help="A folder with a subfolder per class, a .npz archive, painted-cats:breed, "
+            "painted-cats:genuine, or mnist1d for networks that read signals."
         ),
     ],
     method: Annotated[

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from core.datasets.dataset import Dataset
 
 INTERRUPTED = 130
-SIGNALS = "mnist1d"
 
 
 def train(
@@ -63,6 +62,8 @@ def train(
     given = {k: v for k, v in said.items() if v is not None}
     try:
         with one_sentence():
+            from core.datasets.named import SIGNALS
+
             if data == SIGNALS:
                 _run_on_signals(given, recipe, out)
             else:

@@ -13,8 +13,8 @@ from core.results import Example, Examples, Prototypes
 from core.tiles import tile
 
 _PAIRS = (
-    "<p class='wl-source'>In pairs: left what the network saw of your photo, right the training "
-    "picture. Boxes of one number belong together.</p>"
+    "<p class='wl-source'>In pairs: left what you gave as the network saw it, right what was known "
+    "before. Boxes of one number belong together.</p>"
 )
 
 

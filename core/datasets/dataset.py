@@ -1,6 +1,6 @@
 """What a set of labelled pictures is, whoever made them.
 
-May touch numpy and the standard library only.
+May touch numpy and the errors only.
 """
 
 from __future__ import annotations
@@ -15,9 +15,12 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
+from core.errors import BadInput
+
 SplitName = Literal["train", "val", "test"]
 SPLITS: tuple[SplitName, ...] = get_args(SplitName)
 Pixels = npt.NDArray[np.uint8]
+Signal = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 
 
@@ -63,6 +66,20 @@ class Dataset(ABC):
         Raises:
             BadInput: It cannot be read.
         """
+
+    def signal(self, index: int) -> Signal:
+        """Return (C, L) float32: the signal of `items[index]`, in a set that holds signals.
+
+        Args:
+            index: Position in `items`.
+
+        Raises:
+            BadInput: The set holds pictures.
+        """
+        raise BadInput(
+            f"{self.name} holds pictures, and this network takes signals: {self.items[index].key} "
+            "is none. Choose a set of signals, such as mnist1d."
+        )
 
     def parts(self, index: int) -> Mapping[str, Mask]:  # noqa: ARG002 - photos have no known parts
         """Return (H, W) bool masks of the picture's parts by name; empty where none are known.

@@ -13,13 +13,14 @@ from core.datasets.dataset import Dataset
 from core.errors import BadInput, shown
 
 WORLDS: tuple[Literal["breed", "genuine"], ...] = ("breed", "genuine")
+SIGNALS = "mnist1d"
 
 
 def dataset_named(text: str, *, progress: Callable[[float, str], None] | None = None) -> Dataset:
     """Return the set that `text` names.
 
     Args:
-        text: A folder, a .npz file, "painted-cats:breed" or "painted-cats:genuine".
+        text: A folder, a .npz file, "painted-cats:breed", "painted-cats:genuine" or "mnist1d".
         progress: Called with a share done and a sentence while a folder is read.
 
     Raises:
@@ -34,6 +35,10 @@ def dataset_named(text: str, *, progress: Callable[[float, str], None] | None = 
                 return PaintedCats(known)
         offered = " and ".join(f"painted-cats:{known}" for known in WORLDS)
         raise BadInput(f"There is no painted world {shown(world)}; there are {offered}.")
+    if text == SIGNALS:
+        from core.datasets.signals import GeneratedSignals
+
+        return GeneratedSignals()
     path = Path(text)
     if path.suffix == ".npz":
         from core.datasets.archive import ImageArchive

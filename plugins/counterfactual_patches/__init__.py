@@ -18,12 +18,13 @@ from core import (
     Params,
     Partial,
     hookimpl,
-    inputs_from,
+    kept_input,
     pictures_of,
     view_pixels,
 )
-from plugins._gallery import why_no_pictures
-from plugins.counterfactual_patches.gallery import GalleryParams, gallery, is_copy, ranked
+from plugins._copies import copies_of
+from plugins._gallery import why_no_vectors
+from plugins.counterfactual_patches.gallery import GalleryParams, gallery, ranked
 from plugins.counterfactual_patches.swaps import Decision, Swap, decision, greedy_swaps
 
 if TYPE_CHECKING:
@@ -88,7 +89,9 @@ class CounterfactualPatches(Explainer[CounterfactualParams]):
 
     def why_not(self, backbone: Backbone) -> str | None:
         """Return why pictures of this network cannot be exchanged, or None."""
-        return why_no_pictures(backbone)
+        if len(backbone.spec.size) != 2:
+            return "it exchanges patches of pictures, and this network takes none"
+        return why_no_vectors(backbone)
 
     def fit(self, dataset: Dataset, backbone: Backbone, params: Any) -> Iterator[Fitting]:
         """Yield the steps of making a gallery of the data's pictures."""
@@ -98,11 +101,11 @@ class CounterfactualPatches(Explainer[CounterfactualParams]):
         """Yield the pictures with the patches taken from them so far, swap by swap."""
         aim, backbone = decision(subject), subject.trace.backbone
         seen = view_pixels(subject.x, backbone.spec)
-        found = _distractors(subject, aim, params.pictures, seen)
+        found = _distractors(subject, aim, params.pictures)
         items: list[Example] = []
         for n, (i, near, picture) in enumerate(found):
             with torch.no_grad():
-                x = inputs_from(picture, backbone.spec).to(subject.x.device)
+                x = kept_input(subject.artifact.arrays, i, backbone.spec).to(subject.x.device)
                 there = backbone.batch_features(x).map
             swaps: list[Swap] = []
             search = greedy_swaps(
@@ -124,20 +127,17 @@ def _mark(cell: int, grid: tuple[int, int], number: int) -> Mark:
 
 
 def _distractors(
-    subject: Subject, aim: Decision, count: int, seen: npt.NDArray[np.uint8]
+    subject: Subject, aim: Decision, count: int
 ) -> list[tuple[int, float, npt.NDArray[np.uint8]]]:
     arrays, facts = subject.artifact.arrays, subject.artifact.facts
     name = subject.trace.backbone.labels[aim.goal]
     query = subject.embedding.float().cpu().numpy()
-    found: list[tuple[int, float, npt.NDArray[np.uint8]]] = []
-    for i, near in ranked(arrays, facts["labels"], (aim.goal, name), query):
-        (picture,) = pictures_of(arrays, [i])
-        # A copy of the visitor's own picture has nothing else to offer.
-        if not is_copy(picture, seen):
-            found.append((i, near, picture))
-        if len(found) == count:
-            break
-    return found
+    # A copy of the visitor's own picture has nothing else to offer.
+    copies = copies_of(subject, arrays)
+    order = ranked(arrays, facts["labels"], (aim.goal, name), query)
+    chosen = [(i, near) for i, near in order if not copies[i]][:count]
+    pictures = pictures_of(arrays, [i for i, _ in chosen])
+    return [(i, near, picture) for (i, near), picture in zip(chosen, pictures, strict=True)]
 
 
 def _example(

@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 
     from core import Backbone, Dataset
 
-# Mean difference of pixels, in grey levels, up to which two views are one picture saved twice.
-_SAME = 5.0
-
 
 class GalleryParams(BaseModel):
     """How the gallery is made.
@@ -68,7 +65,7 @@ def gallery(dataset: Dataset, backbone: Backbone, params: GalleryParams) -> Iter
         params: How.
     """
     positions = chosen(dataset, params)
-    arrays, facts, _ = yield from gathered(dataset, backbone, positions, params)
+    arrays, facts = yield from gathered(dataset, backbone, positions, params)
     yield Fitting(1.0, f"A gallery of {len(positions):,} pictures", Artifact(arrays, facts))
 
 
@@ -97,13 +94,3 @@ def ranked(
     near = np.asarray(arrays["vectors"], np.float32) @ unit_rows(query[None])[0]
     order = np.lexsort((-near, ~called))
     return [(int(i), float(near[i])) for i in order if member[i]]
-
-
-def is_copy(one: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]) -> bool:
-    """Return whether two views show one picture, give or take what saving as JPEG changes.
-
-    Args:
-        one: (H, W, 3) uint8.
-        other: (H, W, 3) uint8.
-    """
-    return float(np.abs(one.astype(np.int16) - other.astype(np.int16)).mean()) <= _SAME

@@ -23,7 +23,7 @@ from core import (
     view_pixels,
 )
 from plugins.protopnet.editing import ACTIONS, edited
-from plugins.protopnet.evidence import Seen, seen_by
+from plugins.protopnet.evidence import Seen, in_rows, seen_by
 from plugins.protopnet.fitting import PrototypeParams, prototypes
 from plugins.protopnet.similarity import (
     Metric,
@@ -75,12 +75,6 @@ class ProtoPNet(Explainer[ProtoParams]):
     fitted = "prototypes learnt from labelled pictures"
     FitParams = PrototypeParams
     actions = ACTIONS
-
-    def why_not(self, backbone: Backbone) -> str | None:
-        """Return why no prototypes can be shown on this network, or None."""
-        if len(backbone.spec.size) != 2:
-            return "prototypes are patches of pictures, and this network takes none"
-        return None
 
     def fit(self, dataset: Dataset, backbone: Backbone, params: Any) -> Iterator[Fitting]:
         """Yield the steps of learning prototypes."""
@@ -157,7 +151,7 @@ def _item(
     if seen is not None:
         checks = {"drop when covered": seen.drop, "drop elsewhere": seen.random_drop}
         top, left, bottom, right = seen.box
-        height, width = subject.size
+        height, width = in_rows(subject.size)
         marks = (Mark(1, left / width, top / height, right / width, bottom / height),)
         if seen.drop > seen.random_drop:
             caption += (
@@ -166,7 +160,7 @@ def _item(
         else:
             caption += " · its box fails the check: covering it costs no more than elsewhere"
     (picture,) = pictures_of(arrays, [patch])
-    rows, columns = facts["grid"]
+    rows, columns = in_rows(facts["grid"])
     place = divmod(int(arrays["places"][patch]), columns)
     return Example(
         picture,
@@ -176,7 +170,7 @@ def _item(
         group=f"Looks like {owner}" if value > 0 else "Speaks against",
         # Half a cell more on every side: a feature sees beyond its cell.
         marks=(Mark.of_cell(place, (rows, columns), reach=0.5),),
-        beside=Beside(view, marks, maps[0, patch].numpy()),
+        beside=Beside(view, marks, maps[0, patch].reshape(in_rows(maps.shape[2:])).numpy()),
         checks=checks,
     )
 

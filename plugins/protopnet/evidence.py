@@ -7,6 +7,7 @@ another place of the same size.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -42,6 +43,16 @@ class Seen:
     random_drop: float
 
 
+def in_rows(size: Sequence[int]) -> tuple[int, int]:
+    """Return height and width; a signal lies in one row.
+
+    Args:
+        size: One axis, or two.
+    """
+    height, width = (1, *size)[-2:]
+    return height, width
+
+
 def seen_by(subject: Subject, metric: Metric, prototype: int) -> Seen:
     """Return the patch that a prototype's similarity rests on, by gradient times input.
 
@@ -60,8 +71,8 @@ def seen_by(subject: Subject, metric: Metric, prototype: int) -> Seen:
         soft = (_SHARP * cosine_maps(white, metric.turn, mine)).flatten().logsumexp(0)
         (gradient,) = torch.autograd.grad(soft, leaf)
     value = float(similarities(subject.features, metric)[0, prototype])
-    worth = (gradient * (subject.x - empty)).sum(1)[0].abs()
-    height, width = subject.size
+    height, width = in_rows(subject.size)
+    worth = (gradient * (subject.x - empty)).sum(1)[0].abs().reshape(height, width)
     tall, wide = max(1, round(SIDE * height)), max(1, round(SIDE * width))
     mass = functional.avg_pool2d(worth[None, None], (tall, wide), stride=1)[0, 0]
     # Several boxes may hold all of it: the one in their middle.
@@ -80,8 +91,10 @@ def seen_by(subject: Subject, metric: Metric, prototype: int) -> Seen:
 def _covered(
     backbone: Backbone, x: Tensor, empty: Tensor, metric: Metric, boxes: list[Box]
 ) -> Tensor:
-    inputs = x.repeat(len(boxes), 1, 1, 1)
+    laid = (x.shape[1], *in_rows(x.shape[2:]))
+    inputs = x.reshape(1, *laid).repeat(len(boxes), 1, 1, 1)
+    fill = empty.reshape(laid)
     for row, (top, left, bottom, right) in enumerate(boxes):
-        inputs[row, :, top:bottom, left:right] = empty[0, :, top:bottom, left:right]
+        inputs[row, :, top:bottom, left:right] = fill[:, top:bottom, left:right]
     with torch.no_grad():
-        return similarities(backbone.features(inputs).map, metric)
+        return similarities(backbone.features(inputs.reshape(-1, *x.shape[1:])).map, metric)

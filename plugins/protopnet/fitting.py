@@ -16,7 +16,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from core import Artifact, BadInput, Fitting, inputs_of, packed_pictures, view_pixels
+from core import Artifact, BadInput, Fitting, inputs_of, packed_views
 from plugins.protopnet.head import PENALTIES, Head, chosen_penalty, solved
 from plugins.protopnet.quality import part_quality, sparsity
 from plugins.protopnet.reading import Labels, Split, features_of, splits_of, varied_of
@@ -308,12 +308,12 @@ def _artifact(
     report: dict[str, Any],
     params: PrototypeParams,
 ) -> Artifact:
-    pictures, keys = [], []
+    views, keys = [], []
     grid: list[int] = []
     for source in sources:
         position = train.positions[source.picture]
         ((_, x),) = inputs_of(dataset, [position], backbone.spec)
-        pictures.append(view_pixels(x, backbone.spec))
+        views.append(x)
         keys.append(dataset.items[position].key)
         with torch.no_grad():
             grid = list(backbone.features(x).map.shape[2:])
@@ -327,7 +327,7 @@ def _artifact(
         "train_labels": train.labels.astype(np.int32),
         "val_similarities": sims_val.astype(np.float16),
         "val_labels": val.labels.astype(np.int32),
-        **packed_pictures(pictures),
+        **packed_views(views, backbone.spec),
     }
     names = _names(dataset.labels, owner, report)
     facts = {

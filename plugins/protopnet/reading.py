@@ -107,9 +107,16 @@ def varied_of(
 
 
 def augmented(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Return (N, C, H, W): mirrored, mildly cropped and tinted inputs."""
+    """Return (N, C, *S): mildly cropped and tinted inputs; pictures are mirrored as well."""
+    if x.ndim == 3:
+        # A signal read backwards is another signal.
+        return _varied(x[:, :, None], generator, mirrored=False)[:, :, 0]
+    return _varied(x, generator, mirrored=True)
+
+
+def _varied(x: Tensor, generator: torch.Generator, *, mirrored: bool) -> Tensor:
     n = len(x)
-    mirror = torch.where(torch.rand(n, generator=generator) < 0.5, -1.0, 1.0)
+    mirror = torch.where(torch.rand(n, generator=generator) < 0.5 * mirrored, -1.0, 1.0)
     zoom = 0.8 + 0.2 * torch.rand(n, generator=generator)
     shift = (2 * torch.rand(n, 2, generator=generator) - 1) * (1 - zoom)[:, None]
     theta = torch.zeros(n, 2, 3)

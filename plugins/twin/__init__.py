@@ -20,11 +20,12 @@ from core import (
     Mark,
     Params,
     hookimpl,
-    inputs_from,
+    kept_input,
     pictures_of,
     view_pixels,
 )
-from plugins._gallery import why_no_pictures
+from plugins._copies import copies_of
+from plugins._gallery import why_no_vectors
 from plugins.twin.gallery import GalleryParams, gallery
 from plugins.twin.matches import matched_cells
 from plugins.twin.neighbours import (
@@ -32,10 +33,8 @@ from plugins.twin.neighbours import (
     Floats,
     best,
     cosines,
-    same_picture,
     searches_by_shortlist,
     shortlist,
-    tiny,
 )
 
 if TYPE_CHECKING:
@@ -95,7 +94,7 @@ class Twin(Explainer[TwinParams]):
 
     def why_not(self, backbone: Backbone) -> str | None:
         """Return why this network's inputs cannot be compared, or None."""
-        return why_no_pictures(backbone)
+        return why_no_vectors(backbone)
 
     def fit(self, dataset: Dataset, backbone: Backbone, params: Any) -> Iterator[Fitting]:
         """Yield the steps of making a gallery of the data's training pictures."""
@@ -111,7 +110,7 @@ class Twin(Explainer[TwinParams]):
             weights = weights if np.abs(weights).max() > 0 else None
         near = _similarities(arrays["vectors"], query, weights)
         seen = view_pixels(subject.x, subject.trace.backbone.spec)
-        near[same_picture(arrays["tinies"], tiny(seen))] = -np.inf
+        near[copies_of(subject, arrays)] = -np.inf
         groups = _groups(subject, arrays, facts["labels"], np.isfinite(near))
         found = [(group.heading, best(near, group.allowed, params.count)) for group in groups]
         if len(found) == 3 and found[1][1] == found[2][1]:
@@ -168,18 +167,18 @@ def _example(
     (picture,) = pictures_of(arrays, [i])
     marks, beside = (), None
     if compared and backbone.split is not None:
-        ours, theirs = _marks(subject, picture)
+        ours, theirs = _marks(subject, i)
         marks, beside = theirs, Beside(seen, ours)
     return Example(
         picture, " · ".join(parts), value, facts["keys"][i], group, marks=marks, beside=beside
     )
 
 
-def _marks(subject: Subject, picture: npt.NDArray[np.uint8]) -> tuple[Any, Any]:
+def _marks(subject: Subject, i: int) -> tuple[Any, Any]:
     backbone = subject.trace.backbone
-    here = subject.features[0].float().cpu().numpy()
     with torch.no_grad():
-        there = backbone.features(inputs_from(picture, backbone.spec)).map[0].float().cpu().numpy()
+        other = backbone.features(kept_input(subject.artifact.arrays, i, backbone.spec)).map
+    here, there = (_in_rows(found[0].float().cpu().numpy()) for found in (subject.features, other))
     # What a channel counts for: its mean gradient, as in Grad-CAM, on any head.
     weights = subject.gradients[0].flatten(1).mean(-1).float().cpu().numpy()
     if not np.abs(weights).any():
@@ -194,14 +193,19 @@ def _marks(subject: Subject, picture: npt.NDArray[np.uint8]) -> tuple[Any, Any]:
     return ours, marked((b for _, b, _ in pairs), there.shape[1:])
 
 
+def _in_rows(features: Floats) -> Floats:
+    # A signal's places lie in one row.
+    return features if features.ndim == 3 else features[:, None]
+
+
 def _note(subject: Subject, near: Floats, arrays: Any, facts: Any) -> str:
     jury = best(near, np.isfinite(near), _JURY)
     if not jury:
-        return "The gallery holds no other picture than this one."
+        return "The gallery holds nothing but what you gave."
     votes = Counter(facts["labels"][int(arrays["labels"][i])] for i in jury)
     name = subject.trace.backbone.labels[subject.target.index]
     rival, count = votes.most_common(1)[0]
-    nearest = f"of the {len(jury)} nearest pictures of {facts['data']}"
+    nearest = f"of the {len(jury)} nearest in {facts['data']}"
     if name not in facts["labels"]:
         return f"{count} {nearest} are labelled {rival}."
     if votes[name] * 2 >= len(jury):

@@ -13,7 +13,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from core import Artifact, Fitting
 from plugins._gallery import Splits, gathered, members_by_class
-from plugins.twin.neighbours import tiny
 
 if TYPE_CHECKING:
     from core import Backbone, Dataset
@@ -68,7 +67,7 @@ def gallery(dataset: Dataset, backbone: Backbone, params: GalleryParams) -> Iter
         params: How.
     """
     positions = chosen(dataset, params)
-    arrays, facts, pictures = yield from gathered(dataset, backbone, positions, params)
-    arrays["tinies"] = np.stack([tiny(picture) for picture in pictures])
+    arrays, facts = yield from gathered(dataset, backbone, positions, params)
     facts["splits"] = [dataset.items[i].split for i in positions]
-    yield Fitting(1.0, f"A gallery of {len(positions):,} pictures", Artifact(arrays, facts))
+    kind = "signals" if "signals" in arrays else "pictures"
+    yield Fitting(1.0, f"A gallery of {len(positions):,} {kind}", Artifact(arrays, facts))

@@ -11,15 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from plugins._copies import CHUNK
+
 Floats = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
 
-CHUNK = 65_536
 EXACT_LIMIT = 1_000_000
-# Mean difference of 16 x 16 thumbnails, in grey levels, up to which two pictures are one: what
-# resizing and saving as JPEG changes stays below 3, two photos of one scene lie above 10.
-SAME_PICTURE = 5.0
-_TINY = 16
 
 
 def cosines(vectors: npt.NDArray[Any], query: Floats, weights: Floats | None = None) -> Floats:
@@ -88,31 +85,3 @@ def searches_by_shortlist(count: int, *, weighted: bool) -> bool:
         weighted: Whether channels are weighted; faiss knows no such search.
     """
     return count > EXACT_LIMIT and not weighted and importlib.util.find_spec("faiss") is not None
-
-
-def tiny(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Return (16, 16, 3) uint8: a picture so small that copies of one picture look the same.
-
-    Args:
-        pixels: (H, W, 3) uint8.
-    """
-    from PIL import Image
-
-    small = Image.fromarray(pixels).resize((_TINY, _TINY), Image.Resampling.BOX)
-    return np.asarray(small)
-
-
-def same_picture(tinies: npt.NDArray[np.uint8], query: npt.NDArray[np.uint8]) -> Bools:
-    """Return (N,) whether each picture is a copy of the query, mirrored ones included.
-
-    Args:
-        tinies: (N, 16, 16, 3) uint8 by `tiny`.
-        query: (16, 16, 3) uint8.
-    """
-    found = np.zeros(len(tinies), np.bool_)
-    for start in range(0, len(tinies), CHUNK):
-        piece = np.asarray(tinies[start : start + CHUNK], np.int16)
-        for version in (query, query[:, ::-1]):
-            difference = np.abs(piece - version.astype(np.int16)).mean((1, 2, 3))
-            found[start : start + CHUNK] |= difference <= SAME_PICTURE
-    return found
