@@ -9,113 +9,65 @@ document from what is there.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import statistics
-import tempfile
 import time
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from scipy.stats import spearmanr
 
+from benchmarks.scenes import Box, Scene, painted, photos
 from core.answers import Explanation, Question
 from core.atomic import write_atomically
-from core.engine import Engine
 from core.errors import CoreError
 from core.guide import QUESTIONS, Entry, Measured, Measurements, entries, measurements
-from core.models.backbone import Backbone, wrap
-from core.models.labels import class_index
-from core.models.load import build, from_folder
-from core.models.randomise import randomise
 from core.registry import load_registry
 from core.results import Heatmap
 from core.view import on_original
 from ui.guide import MEASURED, measured_words
 
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "methods.md"
+MAIN = "squeezenet"
+# Networks for methods that the first one refuses or was not fitted for, in this order.
+OTHERS = ("painted-cats-breed", "painted-cats-vit")
 SLOW = 12.0  # seconds for one photo: such a method is asked about fewer objects
 FEW = 4
 
 
-def networks(data: Path) -> tuple[Backbone, Backbone]:
-    """Return SqueezeNet as it was trained, and with random weights.
-
-    Args:
-        data: Folder with its weights.
-    """
-    from core.models.digests import file_sha256
-
-    weights = data / "squeezenet1_0_imagenet1k.safetensors"
-    manifest = {
-        "architecture": "torchvision:squeezenet1_0",
-        "input_size": [227, 227],
-        "mean": [0.482353, 0.458824, 0.407843],
-        "std": [1 / 255] * 3,
-        "crop": 227 / 256,
-        "interpolation": "bilinear",
-        "labels": "imagenet-1k",
-        "licence": "see the data",
-        "sha256": file_sha256(weights),
-    }
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place) / "squeezenet"
-        folder.mkdir()
-        (folder / "model.safetensors").symlink_to(weights.resolve())
-        (folder / "model.json").write_text(json.dumps(manifest))
-        trained = from_folder(folder)
-    module = build("torchvision:squeezenet1_0", classes=len(trained.labels))
-    shuffled = randomise(module, seed=1, probe=trained.probe_inputs())
-    return trained, wrap(shuffled, spec=trained.spec, labels=trained.labels)
-
-
 class Bench:
-    """One engine per network, the objects, and the price of a forward pass."""
+    """A scene, and the price of a forward pass in it."""
 
-    def __init__(self, data: Path, objects: int) -> None:
-        self.trained, shuffled = networks(data)
-        self.pages = {
-            "trained": Engine(loader=lambda *_: self.trained),
-            "random": Engine(loader=lambda *_: shuffled),
-        }
-        listed = json.loads((data / "photos" / "boxes.json").read_text())
-        every = [(e["file"], o["label"], o["box"]) for e in listed for o in e["objects"]]
-        self.objects = every[:objects]
-        self.photos = {
-            file: np.asarray(Image.open(data / "photos" / file).convert("RGB"))
-            for file, _, _ in self.objects
-        }
+    def __init__(self, scene: Scene) -> None:
+        self.scene = scene
 
     def forward(self) -> float:
         """Return seconds of one forward pass, now."""
-        x, spent = self.trained.probe_inputs()[:1], []
+        x, spent = self.scene.trained.probe_inputs()[:1], []
         for _ in range(9):
             began = time.perf_counter()
             with torch.no_grad():
-                self.trained.batch_logits(x)
+                self.scene.trained.batch_logits(x)
             spent.append(time.perf_counter() - began)
         return statistics.median(spent)
 
-    def answer(self, net: str, method: str, file: str, label: str) -> Explanation:
+    def answer(self, net: str, method: str, question: Question) -> Explanation:
         """Return the finished answer about one object."""
-        target = class_index(label, self.trained.labels)
-        question = Question("squeezenet", self.photos[file], target=target)
-        *_, last = self.pages[net].explain(question, method)
+        *_, last = self.scene.pages[net].explain(question, method)
         return last
 
     def measured(self, method: str) -> Measured | None:
         """Return the figures of one method; None where it does not run on this network."""
         ratios, hits, inside, unmoved, cells = [], [], [], [], None
-        objects = list(self.objects)
+        objects = list(self.scene.objects)
         while objects:
-            file, label, box = objects.pop(0)
-            self.pages["trained"].predict(Question("squeezenet", self.photos[file]))
+            question, box = objects.pop(0)
+            self.scene.pages["trained"].predict(question)
             before, began = self.forward(), time.perf_counter()
             try:
-                answer = self.answer("trained", method, file, label)
+                answer = self.answer("trained", method, question)
             except CoreError as exc:
                 print(f"  {method}: {exc}", flush=True)
                 return None
@@ -130,7 +82,7 @@ class Bench:
             hits.append(_peaks_in(np.where(seen, whole, -math.inf), box))
             inside.append(_share_in(np.where(seen, whole, 0).clip(0), box))
             try:
-                other = self.answer("random", method, file, label).result
+                other = self.answer("random", method, question).result
             except CoreError as exc:  # a method may refuse what random weights make of a photo
                 print(f"  {method}, random weights: {exc}", flush=True)
                 continue
@@ -143,21 +95,22 @@ class Bench:
             inside=round(statistics.mean(means), 3) if means else None,
             unmoved=round(statistics.mean(unmoved), 3) if unmoved else None,
             cells=cells,
+            network="" if self.scene.name == MAIN else self.scene.name,
         )
 
 
-def _box(shape: tuple[int, ...], box: list[float]) -> np.ndarray:
+def _box(shape: tuple[int, ...], box: Box) -> np.ndarray:
     rows, columns = ((np.arange(n) + 0.5) / n for n in shape)
     down = (rows >= box[1]) & (rows <= box[3])
     across = (columns >= box[0]) & (columns <= box[2])
     return down[:, None] & across[None]
 
 
-def _peaks_in(whole: np.ndarray, box: list[float]) -> bool:
+def _peaks_in(whole: np.ndarray, box: Box) -> bool:
     return bool(_box(whole.shape, box)[np.unravel_index(whole.argmax(), whole.shape)])
 
 
-def _share_in(positive: np.ndarray, box: list[float]) -> float | None:
+def _share_in(positive: np.ndarray, box: Box) -> float | None:
     total = float(positive.sum())
     return float(positive[_box(positive.shape, box)].sum()) / total if total > 0 else None
 
@@ -199,6 +152,8 @@ def document(guide: Iterable[Entry], known: Measurements) -> str:
         anchor = _anchor(entry.title)
         before = sum(_anchor(other.title) == anchor for other in guide[: guide.index(entry)])
         title = f"[{entry.title}](#{anchor}{f'-{before}' if before else ''})"
+        if entry.measured and entry.measured.network:
+            title += f" on {entry.measured.network}"
         lines.append(f"| {title} | {entry.family} | {cost} | {hits} | {inside} | {unmoved} |")
     for answers, words in QUESTIONS.items():
         lines += ["", f"## {words}"]
@@ -243,15 +198,15 @@ def main() -> None:
     if not given.docs:
         if given.data is None:
             parser.error("--data is needed to measure")
-        bench = Bench(given.data, given.objects)
-        setting = (
-            "Measured on SqueezeNet with ImageNet weights and 12 objects in real photos, fewer "
-            "for slow methods."
-        )
-        for name, explainer in registry.explainers.items():
-            if explainer.fitted or (given.only and name not in given.only):
+        scenes = [
+            photos(given.data, given.objects),
+            *(painted(name, given.objects) for name in OTHERS),
+        ]
+        setting = " ".join(scene.setting for scene in scenes)
+        for name in registry.explainers:
+            if given.only and name not in given.only:
                 continue
-            found = bench.measured(name)
+            found = next(filter(None, (Bench(scene).measured(name) for scene in scenes)), None)
             print(name, found, flush=True)
             if found is not None:
                 figures[name] = found

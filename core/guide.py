@@ -35,6 +35,7 @@ class Measured(BaseModel):
         unmoved: Rank correlation between its maps of the trained and of the randomised network,
             mean of its size; near 0 passes the sanity check.
         cells: Positions of its map.
+        network: On what it was measured, where not on the network of all others.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -45,6 +46,7 @@ class Measured(BaseModel):
     inside: float | None = None
     unmoved: float | None = None
     cells: int | None = None
+    network: str = ""
 
 
 class Measurements(BaseModel):

@@ -165,10 +165,12 @@ def _row(entry: Entry) -> str:
     told = f"{escape(entry.shows + blind)}<br><b>Cannot show:</b> {escape(entry.cannot)}"
     if entry.when:
         told += f"<br><b>When:</b> {escape(entry.when)}"
+    network = entry.measured.network if entry.measured else ""
+    elsewhere = f"<br>figures: {escape(network)}" if network else ""
     figures = "".join(f"<td class='num'>{escape(text)}</td>" for text in measured_words(entry))
     return (
         f"<tr><th scope='row'>{escape(entry.title)}<br><span class='wl-source'>"
-        f"{escape(entry.family)}</span></th><td>{told}</td>"
+        f"{escape(entry.family)}{elsewhere}</span></th><td>{told}</td>"
         f"<td>{escape('; '.join(needs) or 'nothing but scores')}</td>{figures}</tr>"
     )
 

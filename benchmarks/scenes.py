@@ -1,0 +1,145 @@
+"""What methods are measured on: a network as it was trained and shuffled, and pictures of objects.
+
+Photos with boxes for a network of ImageNet; painted cats, whose heads lie where the renderer put
+them, for the shipped networks.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from core.answers import Question
+from core.datasets.named import dataset_named
+from core.engine import Engine
+from core.models.backbone import Backbone, wrap
+from core.models.checkpoints import OWN, Argument
+from core.models.digests import file_sha256
+from core.models.labels import class_index
+from core.models.load import build, from_folder
+from core.models.randomise import randomise
+
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A network, and pictures in which the place of the evidence is known.
+
+    Attributes:
+        name: Of the network, as questions call it.
+        setting: One sentence about it.
+        trained: The network.
+        pages: Engines with the "trained" network and with one of "random" weights.
+        objects: Questions, and the left, top, right and bottom of the object in shares of the
+            picture's sides.
+    """
+
+    name: str
+    setting: str
+    trained: Backbone
+    pages: dict[str, Engine]
+    objects: list[tuple[Question, Box]]
+
+
+def photos(data: Path, count: int) -> Scene:
+    """Return SqueezeNet with ImageNet weights and photos with boxes.
+
+    Args:
+        data: Folder with both.
+        count: How many objects.
+    """
+    trained = _squeezenet(data / "squeezenet1_0_imagenet1k.safetensors")
+    listed = json.loads((data / "photos" / "boxes.json").read_text())
+    every = [(e["file"], o["label"], tuple(o["box"])) for e in listed for o in e["objects"]][:count]
+    pixels = {
+        file: np.asarray(Image.open(data / "photos" / file).convert("RGB")) for file, _, _ in every
+    }
+    asked = [
+        (Question("squeezenet", pixels[file], target=class_index(label, trained.labels)), box)
+        for file, label, box in every
+    ]
+    return _scene(
+        "squeezenet",
+        "Measured on SqueezeNet with ImageNet weights and 12 objects in real photos, fewer for "
+        "slow methods.",
+        trained,
+        "torchvision:squeezenet1_0",
+        {},
+        asked,
+    )
+
+
+def painted(name: str, count: int) -> Scene:
+    """Return a shipped network and painted cats of its test split; the object is the head.
+
+    Args:
+        name: A checkpoint of painted breeds.
+        count: How many cats.
+    """
+    folder = OWN / name
+    trained, dataset = from_folder(folder), dataset_named("painted-cats:breed")
+    manifest = json.loads((folder / "model.json").read_text())
+    asked = []
+    for i in dataset.of("test")[:count]:
+        parts = dataset.parts(i)
+        rows, columns = np.nonzero(parts["head"] | parts["ears"])
+        height, width = parts["head"].shape
+        box = (
+            columns.min() / width,
+            rows.min() / height,
+            (columns.max() + 1) / width,
+            (rows.max() + 1) / height,
+        )
+        asked.append((Question(name, dataset.pixels(i), target=dataset.items[i].label), box))
+    return _scene(
+        name,
+        f"Methods on {name}: on that network and {count} painted cats, whose head is the object.",
+        trained,
+        manifest["architecture"],
+        manifest.get("arguments", {}),
+        asked,
+    )
+
+
+def _scene(
+    name: str,
+    setting: str,
+    trained: Backbone,
+    architecture: str,
+    arguments: dict[str, Argument],
+    objects: list[tuple[Question, Box]],
+) -> Scene:
+    module = build(architecture, classes=len(trained.labels), arguments=arguments)
+    shuffled = randomise(module, seed=1, probe=trained.probe_inputs())
+    other = wrap(shuffled, spec=trained.spec, labels=trained.labels)
+    pages = {
+        "trained": Engine(loader=lambda *_: trained),
+        "random": Engine(loader=lambda *_: other),
+    }
+    return Scene(name, setting, trained, pages, objects)
+
+
+def _squeezenet(weights: Path) -> Backbone:
+    manifest = {
+        "architecture": "torchvision:squeezenet1_0",
+        "input_size": [227, 227],
+        "mean": [0.482353, 0.458824, 0.407843],
+        "std": [1 / 255] * 3,
+        "crop": 227 / 256,
+        "interpolation": "bilinear",
+        "labels": "imagenet-1k",
+        "licence": "see the data",
+        "sha256": file_sha256(weights),
+    }
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place) / "squeezenet"
+        folder.mkdir()
+        (folder / "model.safetensors").symlink_to(weights.resolve())
+        (folder / "model.json").write_text(json.dumps(manifest))
+        return from_folder(folder)
