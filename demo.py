@@ -16,13 +16,16 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import gradio as gr
 
 from core.engine import Engine
+from ui.endpoints import require_mcp
 from ui.page import build_page
 from ui.theme import STYLESHEET, page_theme
 
 log = logging.getLogger("whylens")
 
 
-def launch(page: gr.Blocks, *, host: str, port: int | None, block: bool = True) -> str:
+def launch(
+    page: gr.Blocks, *, host: str, port: int | None, block: bool = True, mcp: bool = False
+) -> str:
     """Serve a page and return its address.
 
     Args:
@@ -30,6 +33,7 @@ def launch(page: gr.Blocks, *, host: str, port: int | None, block: bool = True) 
         host: Address to listen on.
         port: Port, or None for the first free one from 7860.
         block: Wait until the server ends.
+        mcp: Serve the endpoints to agents as well, by the Model Context Protocol.
     """
     page.queue(default_concurrency_limit=4, max_size=40, api_open=False)
     _, address, _ = page.launch(
@@ -45,7 +49,7 @@ def launch(page: gr.Blocks, *, host: str, port: int | None, block: bool = True) 
         max_file_size="12mb",
         ssr_mode=False,
         pwa=False,
-        mcp_server=False,
+        mcp_server=mcp,
         strict_cors=True,
         max_threads=16,
         state_session_capacity=500,
@@ -58,17 +62,23 @@ def launch(page: gr.Blocks, *, host: str, port: int | None, block: bool = True) 
     return str(address)
 
 
-def main(host: str = "127.0.0.1", port: int | None = None) -> None:
+def main(host: str = "127.0.0.1", port: int | None = None, *, mcp: bool = False) -> None:
     """Build the page from the registry and serve it until stopped.
 
     Args:
         host: Address to listen on.
         port: Port; by default GRADIO_SERVER_PORT, or the first free one from 7860.
+        mcp: Serve agents as well, at /gradio_api/mcp/.
+
+    Raises:
+        NeedsNotMet: What serving agents needs is not installed.
     """
+    if mcp:
+        require_mcp()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     signal.signal(signal.SIGTERM, _as_interrupt)
-    launch(build_page(Engine(), public=not _is_loopback(host)), host=host, port=port)
+    launch(build_page(Engine(), public=not _is_loopback(host)), host=host, port=port, mcp=mcp)
 
 
 def _is_loopback(host: str) -> bool:

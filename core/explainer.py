@@ -236,7 +236,7 @@ def drawable(name: str, info: FieldInfo) -> Drawable:
     }
     if info.is_required():
         raise InvalidParameter(f"Parameter {name!r} needs a default, so that a click is enough.")
-    kind = info.annotation
+    kind: Any = info.annotation
     if typing.get_origin(kind) is Literal:
         choices = typing.get_args(kind)
         if all(isinstance(c, str) for c in choices):

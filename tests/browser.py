@@ -48,7 +48,7 @@ def toy_checkpoint(folder: Path, *, labels: tuple[str, ...] | None = None) -> Pa
     return folder
 
 
-def serve(page) -> str:
+def serve(page, **options) -> str:
     """Serve a page of Blocks on a free loopback port and return its address."""
     import socket
 
@@ -57,7 +57,7 @@ def serve(page) -> str:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    return demo.launch(page, host="127.0.0.1", port=port, block=False).rstrip("/")
+    return demo.launch(page, host="127.0.0.1", port=port, block=False, **options).rstrip("/")
 
 
 @contextlib.contextmanager

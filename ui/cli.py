@@ -238,10 +238,12 @@ def models(
 def demo(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port.")] = 7860,
+    mcp: Annotated[bool, typer.Option("--mcp", help="Serve agents too (whylens[mcp]).")] = False,
 ) -> None:
     """Serve the page."""
     try:
-        _demo_module().main(host=host, port=port)
+        with one_sentence():
+            _demo_module().main(host=host, port=port, mcp=mcp)
     except OSError as exc:
         typer.echo(f"whylens: port {port} cannot be used ({exc}). Try another --port.", err=True)
         raise typer.Exit(1) from exc

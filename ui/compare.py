@@ -88,7 +88,7 @@ def build_compare(session: Session, question: Question, look: Look) -> Compare:
         start,
         inputs,
         shown,
-        api_name="compare",
+        api_visibility="private",
         concurrency_id="work",
         trigger_mode="once",
         show_progress="hidden",

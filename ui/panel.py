@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,7 @@ class Panel:
     examples: Component
     legend: Component
     status: Component
+    fields: Mapping[str, Component]
 
     @property
     def shown(self) -> list[Component]:
@@ -111,14 +112,14 @@ def build_panel(
         elem_id=f"{key}-download",
         size="sm",
     )
-    panel = Panel(name, notice, run, picture, gallery, legend, status)
+    panel = Panel(name, notice, run, picture, gallery, legend, status, fields)
     shown = [picture, gallery, legend, status]
     event = run.click(
         _runner(explainer, session),
         [*question.inputs, *look.inputs],
         shown,
         inputs_kwargs=fields,
-        api_name=key,
+        api_visibility="private",
         concurrency_id="work",
         trigger_mode="once",
         show_progress="hidden",
@@ -163,8 +164,6 @@ def _runner(explainer: Explainer[Any], session: Session) -> Callable[..., Iterat
                 session.shelf.keep(visitor(request), explainer.name, answer)
                 yield *drawn(answer, style, session), words.status(answer)
 
-    run.__name__ = slug(explainer.name).replace("-", "_")
-    run.__doc__ = f"{explainer.summary}\n\nArgs:\n    photo: The picture to explain."
     return run
 
 

@@ -15,6 +15,7 @@ from core.explainer import Explainer
 from core.render import Style
 from ui import words
 from ui.compare import Compare, redraw_of, ticked_first
+from ui.endpoints import build_endpoints
 from ui.panel import Look, Panel, Question, drawn
 from ui.report import Report
 from ui.session import (
@@ -23,7 +24,6 @@ from ui.session import (
     RUNNER_UP,
     Session,
     first_model,
-    model_choices,
     said_to_visitor,
     untrained_banner,
     visitor,
@@ -172,7 +172,7 @@ def wire(page: gr.Blocks, parts: Parts) -> None:
         session.engine.fitted.forget(visitor(request))
 
     page.unload(gone)
-    _endpoints(session)
+    build_endpoints(session, question, parts.look, parts.panels)
 
 
 def _opened(session: Session, tabs: Collection[Any], groups: list[str]) -> Callable[..., Any]:
@@ -234,7 +234,13 @@ def _model_changed(session: Session) -> Callable[..., Any]:
 
 
 def _predicted(session: Session) -> Callable[..., Any]:
-    def predicted(photo: str | None, model: str | None) -> Any:
+    def predict(photo: str | None, model: str | None) -> Any:
+        """Return the model's best five classes with their probabilities.
+
+        Args:
+            photo: The picture: an address, a data URL or an uploaded file.
+            model: A name that `models` lists, or any timm name.
+        """
         if not photo or not model:
             return None
         with said_to_visitor():
@@ -243,7 +249,7 @@ def _predicted(session: Session) -> Callable[..., Any]:
             asked = session.question(photo, model, PREDICTED, "logit", RUNNER_UP)
             return words.guesses(session.engine.predict(asked))
 
-    return predicted
+    return predict
 
 
 def _restyle(session: Session, panels: list[Panel]) -> Callable[..., Any]:
@@ -296,19 +302,3 @@ def _of_model(card: ModelCard, explainers: dict[str, Explainer[Any]], target: st
         reason = card.unavailable.get(name, "")
         updates += [_shown(words.unavailable(reason)), gr.Button(interactive=not reason)]
     return updates
-
-
-def _endpoints(session: Session) -> None:
-    def methods() -> list[dict[str, str]]:
-        """Return every method with its title, family and summary."""
-        return [
-            {"name": n, "title": e.title, "family": e.family, "summary": e.summary}
-            for n, e in session.engine.registry.explainers.items()
-        ]
-
-    def models() -> list[str]:
-        """Return the model names that the page offers; other timm names may be typed."""
-        return model_choices()
-
-    gr.api(methods, api_name="methods")
-    gr.api(models, api_name="models")
