@@ -10,6 +10,7 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from PIL import Image
 
 from core.answers import Question
 from core.datasets.dataset import SPLITS, Dataset
@@ -17,7 +18,10 @@ from core.datasets.inputs import inputs_from, view_pixels
 from core.engine import Engine
 from core.errors import BadInput, NeedsNotMet
 from core.images import Pixels
+from core.models.spec import InputSpec
+from core.render import Style, overlay
 from core.results import Heatmap
+from core.view import view_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,19 @@ def mean_maps(
         seen.setdefault(label, []).append(view_pixels(inputs_from(pixels, spec), spec))
         yield done / len(chosen)
     return {dataset.labels[label]: _mean(maps[label], seen[label]) for label in sorted(maps)}
+
+
+def mean_picture(mean: MeanMap, spec: InputSpec, style: Style) -> Image.Image:
+    """Return the mean map over the mean of what the network was shown.
+
+    Args:
+        mean: Of one class.
+        spec: The network's input.
+        style: Colours and opacity.
+    """
+    height, width = mean.picture.shape[:2]
+    whole = spec.model_copy(update={"crop": 1.0, "crop_mode": "squash"})
+    return overlay(mean.picture, mean.heatmap, view_of((width, height), whole), style)
 
 
 def _chosen(dataset: Dataset, per_class: int) -> list[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import gradio as gr
@@ -12,13 +13,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from core.datasets.named import dataset_named
 from core.engine import Engine
+from core.means import mean_maps, mean_picture
+from core.relay import result_of
+from core.render import Style
 from core.train.recipe import Recipe
 from core.train.report import ModelReport, mistake_picture, read_report
 from core.train.run import train
 from tests.browser import PATIENCE, chromium, open_tab, serve, status, toy_checkpoint, visit
 from tests.pictures import SLIM, Colours, noisy
-from ui import report, report_html
+from ui import means, report, report_html
 from ui.session import Session
 from ui.shelf import Shelf
 
@@ -196,3 +201,31 @@ def test_clicks_lead_from_a_cell_to_a_mistake_to_its_maps(place):
                 wide = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
                 assert wide <= 0, f"{title} is {wide} pixels too wide"
     running.close()
+
+
+def test_the_mean_maps_of_a_shipped_model_are_those_of_the_command(tmp_path):
+
+    shipped = Path(__file__).resolve().parents[1] / "checkpoints"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("core.models.checkpoints.OWN", shipped)
+        page = Session(Engine(), Shelf(tmp_path))
+        asked = ("painted-cats-genuine", "grad-cam", 2, "viridis", 0.6, False)
+        *partial, (said, gallery) = means._runner(page)(*asked)
+        assert [step[0] for step in partial][-1] == "Averaging: 100%"
+        data = dataset_named("painted-cats:genuine")
+        found = result_of(mean_maps(page.engine, asked[0], asked[1], data, per_class=2))
+        assert [item["caption"] for item in gallery.value] == list(found)
+        files = [item["image"]["path"] for item in gallery.value]
+        shown = [np.asarray(Image.open(path), np.float32) for path in files]
+        for picture, mean in zip(shown, found.values(), strict=True):
+            spec = page.engine.backbone(asked[0]).spec
+            wanted = mean_picture(mean, spec, Style("viridis", 0.6))
+            assert np.abs(picture - np.asarray(wanted, np.float32)).mean() < 4  # JPEG
+        assert "Grad-CAM" in said
+        assert np.abs(shown[0] - shown[1]).mean() > 4
+
+
+def test_mean_maps_without_the_pictures_point_to_the_command(place, session):
+
+    with pytest.raises(gr.Error, match="whylens means a-colours FOLDER --method cam"):
+        list(means._runner(session)("a-colours", "cam", 2, "viridis", 0.6, False))

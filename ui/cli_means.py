@@ -60,15 +60,13 @@ def _write(out: Path, label: str, mean: MeanMap, spec: InputSpec) -> None:
 
     from core.atomic import write_atomically
     from core.bundle import npy_bytes
-    from core.render import Style, overlay
-    from core.view import view_of
+    from core.means import mean_picture
+    from core.render import Style
 
     out.mkdir(parents=True, exist_ok=True)
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", label).strip("-.") or "class"
-    height, width = mean.picture.shape[:2]
-    view = view_of((width, height), spec.model_copy(update={"crop": 1.0, "crop_mode": "squash"}))
     picture = io.BytesIO()
-    overlay(mean.picture, mean.heatmap, view, Style()).save(picture, "PNG")
+    mean_picture(mean, spec, Style()).save(picture, "PNG")
     write_atomically(out / f"{stem}.png", picture.getvalue())
     write_atomically(out / f"{stem}.values.npy", npy_bytes(mean.heatmap.values))
     if mean.heatmap.error is not None:

@@ -161,7 +161,7 @@ def _right(session: Session, question: Question, look: Look, *, public: bool) ->
                         if explainer.family == family:
                             method_tab(explainer)
         with gr.Tab("Model report", id=REPORT, elem_id="tab-report"):
-            report = build_report(session, question, trainable=trainable)
+            report = build_report(session, question, look, trainable=trainable)
         if trainable:
             with gr.Tab("Your folder", id=TRAIN, elem_id="tab-train"):
                 training = build_training(session, question, local=not is_public(public=public))

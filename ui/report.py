@@ -25,7 +25,8 @@ from core.train.report import (
     read_report,
 )
 from ui import words
-from ui.panel import Question
+from ui.means import build_means
+from ui.panel import Look, Question
 from ui.report_html import SPLIT_NAMES, class_table, headline, matrix
 from ui.session import QUIET, Session, said_to_visitor
 
@@ -55,12 +56,13 @@ class Report:
     on_model: Callable[[str | None], Any]
 
 
-def build_report(session: Session, question: Question, *, trainable: bool) -> Report:
+def build_report(session: Session, question: Question, look: Look, *, trainable: bool) -> Report:
     """Return the Model report tab, drawn into the open tab and wired.
 
     Args:
         session: Engine and shelf.
         question: The left side; a mistake that is chosen becomes its photo.
+        look: Colours and opacity.
         trainable: Whether the page has a tab to train on.
     """
     way = BY_TAB if trainable else BY_COMMAND
@@ -90,6 +92,7 @@ def build_report(session: Session, question: Question, *, trainable: bool) -> Re
         )
         with gr.Accordion("Precision and recall of each class", open=False):
             classes = gr.HTML("", elem_id="report-classes")
+        build_means(session, question.model, look)
     on_split = [grid, classes, truth, taken, said, gallery]
     asked = [question.model, split, truth, taken]
     split.input(_of_split, [question.model, split], on_split, **QUIET)

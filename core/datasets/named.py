@@ -16,6 +16,15 @@ WORLDS: tuple[Literal["breed", "genuine"], ...] = ("breed", "genuine")
 SIGNALS = "mnist1d"
 
 
+def generated(name: str) -> Dataset | None:
+    """Return the set of this name that is made here and needs no file, or None.
+
+    Args:
+        name: As in "painted-cats:breed".
+    """
+    return dataset_named(name) if name in {f"painted-cats:{w}" for w in WORLDS} else None
+
+
 def dataset_named(text: str, *, progress: Callable[[float, str], None] | None = None) -> Dataset:
     """Return the set that `text` names.
 
