@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from core.estimates import MaskedMeans, expected_agreement
     from core.layers import Layer
     from core.models.backbone import Backbone
+    from core.models.towers import Tower, tower
     from core.preprocess import column, normalised, pixel_space
     from core.subject import Subject
 
@@ -54,6 +55,7 @@ __all__ = [
     "Prototypes",
     "Result",
     "Subject",
+    "Tower",
     "column",
     "expected_agreement",
     "hookimpl",
@@ -64,6 +66,7 @@ __all__ = [
     "packed_views",
     "pictures_of",
     "pixel_space",
+    "tower",
     "view_pixels",
 ]
 
@@ -76,6 +79,8 @@ _LATER = {
     "column": "core.preprocess",
     "expected_agreement": "core.estimates",
     "Subject": "core.subject",
+    "Tower": "core.models.towers",
+    "tower": "core.models.towers",
     "inputs_of": "core.datasets.inputs",
     "joined_views": "core.datasets.inputs",
     "kept_input": "core.datasets.inputs",

@@ -13,10 +13,11 @@ from PIL import Image
 
 from core.answers import Question
 from core.artifacts import Artifact
-from core.datasets.inputs import joined_views, kept_input, packed_views, pictures_of
+from core.datasets.inputs import inputs_from, joined_views, kept_input, packed_views, pictures_of
 from core.engine import Engine
 from core.errors import BadInput, NeedsNotMet
 from core.models.backbone import wrap
+from core.models.load import from_folder
 from core.models.spec import InputSpec
 from core.preprocess import signal_tensor
 from core.registry import load_registry
@@ -26,6 +27,7 @@ from plugins.twin import neighbours
 from plugins.twin.gallery import GalleryParams, chosen
 from plugins.twin.matches import matched_cells
 from plugins.twin.neighbours import best, cosines, shortlist
+from tests.browser import toy_checkpoint
 from tests.conftest import GapNet, plain_spec, seeded
 from tests.contract import Tinted
 
@@ -179,6 +181,51 @@ def test_signals_are_packed_as_they_were_given(rng):
     pictures = pictures_of(arrays, [0, 1])
     assert pictures[0].shape[2] == 3
     assert (pictures[0] != pictures[1]).any()
+
+
+def test_neighbours_by_another_network_are_those_of_its_own_vectors(page, tmp_path, monkeypatch):
+    toy_checkpoint(tmp_path / "eyes", labels=("a", "b", "c"))
+    monkeypatch.setenv("WHYLENS_CHECKPOINTS", str(tmp_path))
+    given = {"splits": "all", "vectors_by": "eyes"}
+    *_, last = page.fit("toy", "twin", Tinted(), given, collection=ME)
+    arrays, facts = last.artifact.arrays, last.artifact.facts
+    eyes = from_folder(tmp_path / "eyes")
+    assert facts["vectors_by"] == {"name": "eyes", "digest": eyes.identity.digest}
+    data = Tinted()
+    answer = explained(page, asked(data.pixels(3)), count=12)
+    assert answer.result.unit == "cosine of vectors by eyes"
+
+    def seen(pixels):
+        x = inputs_from(pixels, eyes.spec)
+        return eyes.module.global_pool(eyes.module.forward_features(x)).flatten()
+
+    query = seen(data.pixels(3))
+    shown = {item.key: item.value for item in answer.result.items}
+    assert len(shown) >= 12
+    for key, value in shown.items():
+        (picture,) = pictures_of(arrays, [facts["keys"].index(key)])
+        assert value == pytest.approx(literal_cosine(query, seen(picture)), abs=2e-3)
+    own = [item.key for item in explained_by_itself(data.pixels(3)).result.items]
+    assert own != list(shown)
+
+
+def explained_by_itself(pixels):
+    net = wrap(seeded(GapNet()), spec=plain_spec(32, 48), labels=Tinted.labels)
+    page = Engine(REGISTRY, loader=lambda name, progress: net)
+    for _ in page.fit("toy", "twin", Tinted(), {"splits": "all"}, collection=ME):
+        pass
+    return explained(page, asked(pixels), count=12)
+
+
+def test_other_eyes_than_those_of_the_gallery_are_refused(page, tmp_path, monkeypatch):
+    monkeypatch.setenv("WHYLENS_CHECKPOINTS", str(tmp_path))
+    toy_checkpoint(tmp_path / "eyes", labels=("a", "b", "c"))
+    *_, last = page.fit("toy", "twin", Tinted(), {"vectors_by": "eyes"}, collection=ME)
+    facts = {**last.artifact.facts, "vectors_by": {"name": "eyes", "digest": "0" * 64}}
+    explainer = REGISTRY.explainers["twin"]
+    page.fitted.keep(explainer, page.backbone("toy"), ME, replace(last.artifact, facts=facts))
+    with pytest.raises(BadInput, match="other weights of eyes"):
+        explained(page, asked(Tinted().pixels(3)))
 
 
 def test_a_set_of_pictures_is_refused_by_a_network_for_signals():

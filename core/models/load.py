@@ -151,6 +151,33 @@ def from_folder(folder: Path, *, device: str = "cpu") -> Backbone:
 
 
 def _from_timm(name: str, progress: Progress | None, device: str, patience: Patience) -> Backbone:
+    from timm.models import get_pretrained_cfg
+
+    if getattr(get_pretrained_cfg(name), "num_classes", None) == 0:
+        raise BadArtifact(
+            f"{name} was trained without classes, so there is no decision to explain. Choose a "
+            "network that classifies; most names that end in in1k do."
+        )
+    module, identity = pretrained(name, progress=progress, patience=patience)
+    return wrap(
+        module.to(device), spec=timm_spec(module), labels=_fitting(module), identity=identity
+    )
+
+
+def pretrained(
+    name: str, *, progress: Progress | None = None, patience: Patience | None = None
+) -> tuple[Any, Identity]:
+    """Return a timm network with the weights of its authors, and where they are from.
+
+    Args:
+        name: A timm name with a tag.
+        progress: Called with a share done and a sentence while weights are fetched.
+        patience: How long to wait for the network.
+
+    Raises:
+        WeightsUnavailable: They cannot be had.
+        BadArtifact: They are damaged.
+    """
     import timm
     from safetensors import SafetensorError
     from timm.models import get_pretrained_cfg
@@ -162,18 +189,13 @@ def _from_timm(name: str, progress: Progress | None, device: str, patience: Pati
             f"timm has no pretrained weights on the Hub for {name}. Choose a name with a tag, "
             f"as `whylens models {name.split('.')[0]}` lists them."
         )
-    if config.num_classes == 0:
-        raise BadArtifact(
-            f"{name} was trained without classes, so there is no decision to explain. Choose a "
-            "network that classifies; most names that end in in1k do."
-        )
     filename = config.hf_hub_filename or "model.safetensors"
     if not filename.endswith(".safetensors"):
         raise WeightsUnavailable(
             f"The weights of {name} are not safetensors, and nothing else is loaded. Choose "
             "another tag of this model."
         )
-    file = hub_file(repo, filename, patience=patience, progress=progress)
+    file = hub_file(repo, filename, patience=patience or Patience(), progress=progress)
     # custom_load is for the .npz files of old; on the Hub the same weights are in timm's own form.
     overlay = {"file": str(file.path), "custom_load": False}
     try:
@@ -187,9 +209,7 @@ def _from_timm(name: str, progress: Progress | None, device: str, patience: Pati
         licence=str(config.license or "not stated by its authors"),
         source=f"Hub: {repo}",
     )
-    return wrap(
-        module.eval().to(device), spec=timm_spec(module), labels=_fitting(module), identity=identity
-    )
+    return module.eval(), identity
 
 
 def _fitting(module: Any) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ import torch
 from pydantic import Field
 
 from core import (
+    BadInput,
     Beside,
     Example,
     Examples,
@@ -22,6 +23,7 @@ from core import (
     hookimpl,
     kept_input,
     pictures_of,
+    tower,
     view_pixels,
 )
 from plugins._copies import copies_of
@@ -103,11 +105,7 @@ class Twin(Explainer[TwinParams]):
     def explain(self, subject: Subject, params: TwinParams) -> Examples:
         """Return neighbours in three groups: the target's class, others by label, by prediction."""
         arrays, facts = subject.artifact.arrays, subject.artifact.facts
-        query = subject.embedding.float().cpu().numpy()
-        weights = None
-        if params.weighting == "class-weighted":
-            weights = subject.embedding_weights.float().cpu().numpy()
-            weights = weights if np.abs(weights).max() > 0 else None
+        query, weights, how = _query(subject, params)
         near = _similarities(arrays["vectors"], query, weights)
         seen = view_pixels(subject.x, subject.trace.backbone.spec)
         near[copies_of(subject, arrays)] = -np.inf
@@ -121,8 +119,26 @@ class Twin(Explainer[TwinParams]):
             for rank, i in enumerate(members):
                 compared = params.matches and rank == 0
                 items.append(_example(subject, i, float(near[i]), heading, seen, compared))
-        how = "class-weighted cosine" if weights is not None else "plain cosine"
         return Examples(tuple(items), how, _note(subject, near, arrays, facts))
+
+
+def _query(subject: Subject, params: TwinParams) -> tuple[Floats, Floats | None, str]:
+    backbone, known = subject.trace.backbone, subject.artifact.facts.get("vectors_by")
+    if known:
+        eyes = backbone.once(f"twin: {known['name']}", lambda _: tower(known["name"]))
+        if eyes.digest != known["digest"]:
+            raise BadInput(
+                f"The gallery was made with other weights of {eyes.name} than there are now. Fit "
+                "it again."
+            )
+        seen = view_pixels(subject.x, backbone.spec)
+        return eyes.vectors([seen])[0], None, f"cosine of vectors by {eyes.name}"
+    query = subject.embedding.float().cpu().numpy()
+    if params.weighting == "class-weighted":
+        weights = subject.embedding_weights.float().cpu().numpy()
+        if np.abs(weights).max() > 0:
+            return query, weights, "class-weighted cosine"
+    return query, None, "plain cosine"
 
 
 def _similarities(vectors: npt.NDArray[Any], query: Floats, weights: Floats | None) -> Floats:

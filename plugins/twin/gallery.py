@@ -6,16 +6,22 @@ May touch the public surface of core.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from core import Artifact, Fitting
-from plugins._gallery import Splits, gathered, members_by_class
+from core import Artifact, BadInput, Fitting, pictures_of, tower
+from plugins._gallery import Splits, gathered, members_by_class, unit_rows
 
 if TYPE_CHECKING:
-    from core import Backbone, Dataset
+    from collections.abc import Generator, Mapping
+
+    import numpy.typing as npt
+
+    from core import Backbone, Dataset, Tower
+
+_BATCH = 16
 
 
 class GalleryParams(BaseModel):
@@ -25,6 +31,8 @@ class GalleryParams(BaseModel):
         limit: Pictures at most, taken evenly from all classes.
         splits: Which splits of the data they come from.
         seed: Of the choice among more pictures than the limit.
+        vectors_by: Another network by whose vectors pictures are compared, by name: a CLIP or
+            DINO tower, or any other; empty for those of the network that is explained.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -32,6 +40,7 @@ class GalleryParams(BaseModel):
     limit: int = Field(2000, ge=2, le=5_000_000)
     splits: Splits = "train"
     seed: int = 0
+    vectors_by: str = Field("", max_length=200)
 
 
 def chosen(dataset: Dataset, params: GalleryParams) -> list[int]:
@@ -68,6 +77,25 @@ def gallery(dataset: Dataset, backbone: Backbone, params: GalleryParams) -> Iter
     """
     positions = chosen(dataset, params)
     arrays, facts = yield from gathered(dataset, backbone, positions, params)
+    if params.vectors_by:
+        eyes = tower(params.vectors_by)
+        arrays["vectors"] = yield from _seen_by(eyes, arrays, len(positions))
+        facts["vectors_by"] = {"name": eyes.name, "digest": eyes.digest}
     facts["splits"] = [dataset.items[i].split for i in positions]
     kind = "signals" if "signals" in arrays else "pictures"
     yield Fitting(1.0, f"A gallery of {len(positions):,} {kind}", Artifact(arrays, facts))
+
+
+def _seen_by(
+    eyes: Tower, arrays: Mapping[str, npt.NDArray[Any]], count: int
+) -> Generator[Fitting, None, npt.NDArray[np.float16]]:
+    # What the gallery keeps is what the visitor's picture is compared with: JPEG and all.
+    if "jpeg" not in arrays:
+        raise BadInput(f"{eyes.name} compares pictures, and these are signals. Leave it out.")
+    rows = []
+    for start in range(0, count, _BATCH):
+        places = range(start, min(start + _BATCH, count))
+        rows.append(unit_rows(eyes.vectors(pictures_of(arrays, places))).astype(np.float16))
+        done = places.stop
+        yield Fitting(0.99, f"{eyes.name}: {done:,} of {count:,} pictures")
+    return np.concatenate(rows)
