@@ -82,6 +82,9 @@ class Explainer(ABC, Generic[P]):
             method that needs nothing but the model.
         FitParams: The schema of `fit`'s parameters.
         actions: What `edited` can do to what was fitted, as in "delete"; empty if nothing.
+        trial: Parameters for an input of 32 by 48 pixels, where the defaults suit larger ones; the
+            conformance tests ask with them. None for the defaults.
+        trial_fit: Likewise for `fit`, on 36 pictures.
     """
 
     name: ClassVar[str]
@@ -99,6 +102,8 @@ class Explainer(ABC, Generic[P]):
     fitted: ClassVar[str] = ""
     FitParams: ClassVar[type[BaseModel]] = NoParams
     actions: ClassVar[tuple[str, ...]] = ()
+    trial: ClassVar[BaseModel | None] = None
+    trial_fit: ClassVar[BaseModel | None] = None
 
     def why_not(self, backbone: Backbone) -> str | None:  # noqa: ARG002 - the default has no condition
         """Return a reason not to run on this model that no `Need` expresses, or None.
@@ -321,6 +326,9 @@ def faults(explainer: object) -> list[str]:
         found.append(f"{type(explainer).__name__} rests on {explainer.fitted} but has no fit().")
     if explainer.actions and type(explainer).edited is Explainer.edited:
         found.append(f"{type(explainer).__name__} names actions but has no edited().")
+    for attribute, kind in (("trial", params), ("trial_fit", explainer.FitParams)):
+        if not isinstance(getattr(explainer, attribute), kind | None):
+            found.append(f"{type(explainer).__name__}.{attribute} must be a {kind.__name__} or None.")
     for field_name, info in params.model_fields.items():
         try:
             drawable(field_name, info)

@@ -106,6 +106,8 @@ class Contrastive(Explainer[ContrastiveParams]):
     cost = "steps times constants (500) forward and backward passes"
     needs = frozenset({Need.GRADIENTS})
     Params = ContrastiveParams
+    # Small nets have small margins; a pertinent negative is nothing for all classes but one.
+    trial = ContrastiveParams(find="pertinent positive", kappa=0.0, steps=30, constants=1)
 
     def explain(self, subject: Subject, params: ContrastiveParams) -> Iterator[Partial]:
         """Yield the smallest change found so far, or the one that came nearest.

@@ -67,6 +67,7 @@ class GradientShap(Explainer[GradientShapParams]):
     cost = "samples (128) forward and backward passes, as many forward ones for the noisy baselines"
     needs = frozenset({Need.GRADIENTS})
     Params = GradientShapParams
+    trial = GradientShapParams(samples=32)
 
     def explain(self, subject: Subject, params: GradientShapParams) -> Iterator[Partial]:
         """Yield the signed map in units of the score per pixel, with its standard error.

@@ -61,6 +61,7 @@ class Occlusion(Explainer[OcclusionParams]):
     cost = "one forward pass per window (about 140 at 224 pixels)"
     needs = frozenset()
     Params = OcclusionParams
+    trial = OcclusionParams(window=8, stride=4, fill="black")
 
     def explain(self, subject: Subject, params: OcclusionParams) -> Iterator[Partial]:
         """Yield the signed map in units of the score, coarse first."""

@@ -60,6 +60,7 @@ class RISE(Explainer[RISEParams]):
     cost = "one forward pass per mask (1,024)"
     needs = frozenset()
     Params = RISEParams
+    trial = RISEParams(masks=128, cells=4)
 
     def explain(self, subject: Subject, params: RISEParams) -> Iterator[Partial]:
         """Yield the signed map in units of the score, ever surer."""

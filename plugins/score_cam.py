@@ -72,6 +72,7 @@ class ScoreCAM(Explainer[ScoreCAMParams]):
     cost = "one forward pass per channel (512 to 2,048), or for a part of them in fast mode"
     needs = frozenset({Need.SPATIAL_FEATURES})
     Params = ScoreCAMParams
+    trial = ScoreCAMParams(mode="exact", fill="black")
 
     def explain(self, subject: Subject, params: ScoreCAMParams) -> Iterator[Partial]:
         """Yield the non-negative map, in units of the feature map, ever more channels in it."""

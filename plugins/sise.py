@@ -54,6 +54,7 @@ class SISE(Explainer[SISEParams]):
     cost = "one forward pass per mask (64 per stage), and one backward pass per stage"
     needs = frozenset({Need.GRADIENTS, Need.SPATIAL_FEATURES})
     Params = SISEParams
+    trial = SISEParams(masks=8)
 
     def explain(self, subject: Subject, params: SISEParams) -> Iterator[Partial]:
         """Yield the non-negative map in shares, stage after stage."""

@@ -61,6 +61,7 @@ class SmoothGrad(Explainer[SmoothGradParams]):
     cost = "samples (64) forward and backward passes"
     needs = frozenset({Need.GRADIENTS})
     Params = SmoothGradParams
+    trial = SmoothGradParams(samples=16)
 
     def explain(self, subject: Subject, params: SmoothGradParams) -> Iterator[Partial]:
         """Yield the map with its standard error, ever steadier."""

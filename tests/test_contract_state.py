@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import gc
-import hashlib
 import os
-import random
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -15,13 +13,14 @@ import pytest
 import torch
 
 from core.cache import ByteLRU
+from core.conformance.networks import randomised
+from core.conformance.state import FusedNet, Switch, state
 from core.engine import Engine
 from core.errors import ExplainerFailed
 from core.explainer import Explainer, NoParams, is_quick
-from core.models.backbone import Backbone, wrap
+from core.models.backbone import wrap
 from core.registry import Entry, Registry
 from core.results import Heatmap, Partial
-from tests.conftest import GapNet, seeded
 from tests.contract import (
     HOME,
     METHODS,
@@ -29,39 +28,14 @@ from tests.contract import (
     asked,
     engine,
     every,
-    every_unfitted,
     final,
     made,
     on_every_net,
     params,
-    refusal,
     spec_of,
     values,
 )
 from tests.toys import difference
-
-
-def state(backbone: Backbone) -> dict[str, object]:
-    """Return everything about a model and the process that no explainer may change."""
-    module = backbone.module
-    digest = hashlib.sha256()
-    for name, tensor in module.state_dict().items():
-        digest.update(name.encode() + tensor.numpy().tobytes())
-    parts = list(module.modules())
-    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    tensors = [*module.parameters(), *module.buffers()]
-    return {
-        "values": digest.hexdigest(),
-        "training": [p.training for p in parts],
-        "hooks": [len(getattr(p, kind)) for p in parts for kind in hooks],
-        "wanted": [t.requires_grad for t in tensors],
-        "grad": [t.grad is None for t in tensors],
-        "same": [id(t) for t in tensors],
-        "random": random.getstate(),
-        "numpy": np.random.get_state()[1].tobytes(),  # noqa: NPY002 - the global one
-        "torch": torch.get_rng_state().numpy().tobytes(),
-        "mode": (torch.is_grad_enabled(), torch.is_inference_mode_enabled()),
-    }
 
 
 @on_every_net
@@ -82,70 +56,9 @@ def test_success_and_cancel_leave_model_input_and_process_as_they_were(method, k
     assert np.array_equal(question.array, pixels)
 
 
-class _Fuse(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x, switch):
-        ctx.switch = switch
-        if switch.armed == "forward":
-            raise ZeroDivisionError("blown on the way there")
-        return x.clone()
-
-    @staticmethod
-    def backward(ctx, grad):
-        if ctx.switch.armed == "backward":
-            raise ZeroDivisionError("blown on the way back")
-        return grad, None
-
-
-class Switch:
-    """Blows the head when armed; shared by copies of the network."""
-
-    armed = ""
-
-    def __deepcopy__(self, memo):
-        return self
-
-
-class FusedNet(GapNet):
-    """GapNet with a head that raises when told to."""
-
-    def __init__(self, switch) -> None:
-        super().__init__()
-        self.switch = switch
-
-    def head(self, f):
-        return super().head(_Fuse.apply(f, self.switch))
-
-
-@every_unfitted
-@pytest.mark.parametrize("stage", ["before", "forward", "backward"])
-def test_a_failure_in_the_head_leaves_model_and_process_as_they_were(method, stage):
-    switch = Switch()
-    backbone = wrap(seeded(FusedNet(switch)), spec=spec_of("gap"))
-    page = Engine(REGISTRY, loader=lambda name, progress: backbone, batch_size=4)
-    if refusal(method, backbone):
-        pytest.skip("not for a network of this kind")
-    question = asked("gap", 1)
-    wanted = values(final(page, question, method))
-    before = state(backbone)
-    asking = asked("gap", 1, seed=12) if stage == "before" else question
-    switch.armed = "forward" if stage == "before" else stage
-    said = ""
-    try:
-        answer = final(page, asking, method)
-    except (ExplainerFailed, ZeroDivisionError) as failure:
-        said = str(failure)
-    finally:
-        switch.armed = ""
-    # A method that asks the head nothing after the first pass is not harmed by what comes later.
-    assert "blown on the way" in said or (stage != "before" and np.isfinite(values(answer)).all())
-    assert state(backbone) == before
-    assert np.array_equal(values(final(page, question, method)), wanted)
-
-
 def test_the_injected_failures_do_reach_the_methods():
     switch = Switch()
-    backbone = wrap(seeded(FusedNet(switch)), spec=spec_of("gap"))
+    backbone = wrap(randomised(FusedNet(switch)), spec=spec_of("gap"))
     page = Engine(REGISTRY, loader=lambda name, progress: backbone)
     page.predict(asked("gap"))
     switch.armed = "backward"

@@ -25,6 +25,7 @@ LEVELS = [
     {"render", "tiles", "bundle", "guide"},
     {"engine"},
     {"means"},
+    {"conformance"},
 ]
 SIBLINGS = ({"registry", "render"}, {"registry", "bundle"})
 

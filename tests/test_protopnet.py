@@ -10,6 +10,7 @@ import torch
 from scipy import optimize
 
 from core.answers import Question
+from core.conformance.networks import sleeping
 from core.datasets.dataset import Dataset, Item
 from core.engine import Engine
 from core.errors import BadInput, InvalidParameter
@@ -499,3 +500,9 @@ def test_parts_that_are_everywhere_and_sides_do_not_count_for_purity():
     parts = {"ear": ear, "left_ear": ear, "head": head, "background": ~head}
     assert small_parts([parts, parts]) == {"ear", "background"}
     assert small_parts([parts, {"ear": head}]) == {"background"}
+
+
+def test_a_network_to_which_all_places_look_the_same_is_refused():
+    explainer = REGISTRY.explainer("protopnet")
+    with pytest.raises(BadInput, match="all places of these pictures look the same"):
+        list(explainer.fit(Planted(), sleeping(), explainer.FitParams()))

@@ -84,6 +84,7 @@ class CounterfactualPatches(Explainer[CounterfactualParams]):
     cost = "per swap, one pass through the head for every pair of patches that is tried"
     needs = frozenset({Need.GRADIENTS, Need.SPATIAL_FEATURES})
     Params = CounterfactualParams
+    trial = CounterfactualParams(swaps=2, candidates=50)
     fitted = "a few pictures of every class"
     FitParams = GalleryParams
 

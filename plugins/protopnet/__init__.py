@@ -74,6 +74,7 @@ class ProtoPNet(Explainer[ProtoParams]):
     Params = ProtoParams
     fitted = "prototypes learnt from labelled pictures"
     FitParams = PrototypeParams
+    trial_fit = PrototypeParams(steps=60, versions=1)
     actions = ACTIONS
 
     def fit(self, dataset: Dataset, backbone: Backbone, params: Any) -> Iterator[Fitting]:

@@ -84,7 +84,11 @@ def seen_by(subject: Subject, metric: Metric, prototype: int) -> Seen:
         y = int(torch.randint(height - tall + 1, (1,), generator=generator))
         x = int(torch.randint(width - wide + 1, (1,), generator=generator))
         boxes.append((y, x, y + tall, x + wide))
-    falls = value - _covered(backbone, subject.x, empty, metric, boxes)[:, prototype]
+    pieces = [
+        _covered(backbone, subject.x, empty, metric, boxes[start : start + subject.batch_size])
+        for start in range(0, len(boxes), subject.batch_size)
+    ]
+    falls = value - torch.cat(pieces)[:, prototype]
     return Seen(boxes[0], float(falls[0]), float(falls[1:].mean()))
 
 

@@ -85,6 +85,11 @@ def prototypes(dataset: Dataset, backbone: Backbone, params: PrototypeParams) ->
     classes = len(dataset.labels)
     raw = yield from features_of(dataset, backbone, train, (0.0, 0.25), "reading pictures")
     metric = _whitened_metric(raw, params, generator)
+    if len(metric.whiten) == 0:
+        raise Refused(
+            f"To {backbone.name} all places of these pictures look the same: its features do not "
+            "vary, and there is nothing to be like. Choose another network, or other pictures."
+        )
     plain = whitened(raw.float(), metric.mean, metric.whiten).half()
     varied = yield from varied_of(dataset, backbone, train, metric, params.versions, generator)
     raw_val = yield from features_of(

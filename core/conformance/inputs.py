@@ -1,0 +1,137 @@
+"""Tests 9 and 10: input that shows nothing, and features laid out in every way.
+
+May touch what lies below.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from core.conformance.candidate import Candidate
+from core.conformance.chance import telling
+from core.conformance.networks import (
+    LABELS,
+    PatchNet,
+    attending,
+    changed,
+    patches,
+    plain_spec,
+    randomised,
+    sleeping,
+    tinted_spec,
+)
+from core.conformance.pictures import GRID, SIZE, noise
+from core.conformance.verdicts import NotForThis, difference, require
+from core.models.backbone import Backbone, wrap
+from core.preprocess import normalised
+from core.results import Heatmap
+from core.targets import Target
+
+LAYOUTS: dict[str, dict[str, object]] = {
+    "channels last": {"layout": "channels last"},
+    "tokens without prefix": {"layout": "tokens", "prefix": 0},
+    "tokens behind 1 prefix token": {"layout": "tokens", "prefix": 1},
+    "tokens behind 2 prefix tokens": {"layout": "tokens", "prefix": 2},
+    "tokens behind 5 prefix tokens": {"layout": "tokens", "prefix": 5},
+}
+
+
+class _OnePlace(PatchNet):
+    """One patch as large as the picture: a feature map of 1 x 1."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 6, SIZE)
+
+
+def _dead_channel(module: nn.Module) -> None:
+    module.get_parameter("conv.weight")[1] = 0
+    module.get_parameter("conv.bias")[1] = -1
+
+
+def _flat(colour: float) -> Tensor:
+    return normalised(torch.full((1, 3, *SIZE), colour), tinted_spec())
+
+
+def degenerate(candidate: Candidate) -> None:
+    """Where there is nothing to see the map is finite, and blank rather than painted over."""
+    alive = patches()
+    random = noise(alive.spec)
+    cases: dict[str, tuple[Backbone, Tensor, bool]] = {
+        "a black picture": (alive, _flat(0.0), False),
+        "a white picture": (alive, _flat(1.0), False),
+        "a picture of one grey": (alive, _flat(0.5), False),
+        "a dead channel": (changed(alive, _dead_channel), random, False),
+        "a network that no photo can wake": (sleeping(), noise(plain_spec()), True),
+        "a feature map of one place": (
+            wrap(randomised(_OnePlace()), spec=tinted_spec(), labels=LABELS),
+            random,
+            False,
+        ),
+        "one output only": (patches(classes=1), random, False),
+    }
+    refusals = []
+    for case, (backbone, x, nothing) in cases.items():
+        for quantity in ("logit", "probability"):
+            try:
+                answer = candidate.answer(backbone, x, Target(1, quantity))
+            except NotForThis as refusal:
+                refusals.append(str(refusal))
+                continue
+            require(
+                np.isfinite(answer.values).all(),
+                f"With {case} the answer holds NaN or infinite values.",
+            )
+            if not isinstance(answer.result, Heatmap):
+                continue
+            heat = answer.result
+            require(
+                all(np.isfinite(value) for value in heat.checks.values()),
+                f"With {case} a check is not finite: {dict(heat.checks)}.",
+            )
+            require(
+                not (nothing and candidate.explainer.answers == "where") or not np.ptp(heat.values),
+                f"With {case} no place of the picture changes any score, yet the map shows "
+                f"differences of up to {np.ptp(heat.values):.3g} {heat.unit}. Return the zeros "
+                "that were computed: the page says in words that nothing was found.",
+            )
+    if len(refusals) == 2 * len(cases):
+        raise NotForThis(refusals[0])
+
+
+def layouts(candidate: Candidate) -> None:
+    """One network, its features laid out in six ways, has one map, on the grid of its patches."""
+    try:
+        wanted = telling(candidate, patches())
+    except NotForThis:
+        _on_transformers(candidate)
+        return
+    target = wanted.subject.target
+    _fits(wanted.heat, "channels first")
+    for layout, changes in LAYOUTS.items():
+        backbone = patches(**changes)  # type: ignore[arg-type]
+        got = candidate.answer(backbone, noise(backbone.spec), target)
+        _fits(got.heat, layout)
+        apart = difference(got.heat.values, wanted.heat.values)
+        require(
+            apart < 1e-3,
+            f"The same network with its features as {layout} has a map that differs by "
+            f"{apart:.1%} from that with channels first. subject.features is (1, K, *S) whatever "
+            "the layout; read nothing from backbone.module by its shape.",
+        )
+
+
+def _on_transformers(candidate: Candidate) -> None:
+    for registers in (0, 4):
+        heat = telling(candidate, attending(registers=registers)).heat
+        _fits(heat, f"tokens behind {registers + 1} prefix tokens")
+
+
+def _fits(heat: Heatmap, layout: str) -> None:
+    require(
+        heat.values.shape in (GRID, SIZE),
+        f"With features as {layout} the map is of {heat.values.shape}; it must be of the patches' "
+        f"grid {GRID} or of the input {SIZE}. Class and register tokens have no place.",
+    )

@@ -1,0 +1,137 @@
+"""Tests 11 and 14: the map is about the class that was asked for, and about this network.
+
+May touch what lies below.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+
+from core.conformance.candidate import Candidate
+from core.conformance.chance import home, telling
+from core.conformance.networks import changed, patches
+from core.conformance.pictures import noise
+from core.conformance.verdicts import Broken, NotForThis, difference, require
+from core.results import Heatmap
+
+
+def class_sensitivity(candidate: Candidate) -> None:
+    """Two classes have two maps, and one that hears nothing a blank one; or it says it is blind."""
+    backbone = home(candidate)
+    x = noise(backbone.spec)
+    answers = [candidate.answer(backbone, x, target) for target in range(3)]
+    explainer = candidate.explainer
+    if explainer.class_blind:
+        require(
+            all(np.array_equal(a.values, answers[0].values) for a in answers),
+            "It declares class_blind, but its answers differ between classes. Leave the "
+            "declaration out.",
+        )
+        require(
+            "every class" in explainer.limits,
+            "It declares class_blind; limits must tell visitors that the map is the same for "
+            '"every class".',
+        )
+        return
+    for one, two in ((0, 1), (1, 2), (2, 0)):
+        a, b = answers[one].values, answers[two].values
+        size = float(np.linalg.norm(a) + np.linalg.norm(b))
+        require(
+            size == 0 or float(np.linalg.norm(a - b)) > 1e-2 * size,
+            f"Classes {one} and {two} have the same map. Explain subject.target, or declare "
+            'class_blind = True and say in limits that it is the same for "every class".',
+        )
+    first = answers[0]
+    if not isinstance(first.result, Heatmap) or first.subject.unit not in first.result.unit:
+        return
+
+    def deaf(module: nn.Module) -> None:
+        module.get_parameter("fc.weight")[1] = 0
+
+    silent = changed(patches(), deaf)
+    if candidate.refusal(silent) is None:
+        heat = candidate.answer(silent, x, 1).heat
+        require(
+            not heat.values.any(),
+            "Class 1 scores the same whatever the picture, yet its map, in units of its score "
+            f"({heat.unit!r}), is not zero. Explain subject.target, not the predicted class.",
+        )
+
+
+def other_weights(candidate: Candidate) -> None:
+    """Another network has another map: what is shown is the network, not the picture's edges."""
+    ours = telling(candidate, home(candidate))
+    other = home(candidate, seed=8)
+    theirs = candidate.answer(other, noise(other.spec), ours.subject.target)
+    apart = difference(theirs.values, ours.values)
+    require(
+        apart > 0.1,
+        f"With all weights drawn anew the map differs by {apart:.1%} only. It shows the picture, "
+        "not the network's reasons, as guided backpropagation does.",
+    )
+
+
+def sign_of_score(candidate: Candidate) -> None:
+    """A constant added to all scores, which makes the target's negative, leaves the map alone."""
+    _needs_own_pictures(candidate)
+    backbone = patches()
+    plain = telling(candidate, backbone)
+    target, x = plain.subject.target, noise(backbone.spec)
+    high = 2 * float(plain.subject.trace.logits.abs().max())
+    maps = []
+    for constant in (high, -high):
+
+        def lifted(module: nn.Module, by: float = constant) -> None:
+            module.get_parameter("fc.bias").add_(by)
+
+        maps.append(candidate.answer(changed(backbone, lifted), x, target).values)
+    apart = difference(maps[1], maps[0])
+    require(
+        apart < 1e-2,
+        "With a constant taken from all scores, so that the target's is negative, the map differs "
+        f"by {apart:.0%}. Use differences of scores, and never divide by the score itself.",
+    )
+
+
+def one_logit(candidate: Candidate) -> None:
+    """A network with one output explains the predicted side, as two mirrored outputs would."""
+    _needs_own_pictures(candidate)
+    single, x = patches(classes=1), noise(patches().spec)
+    with torch.no_grad():
+        up = float(single.module(x)[0, 0]) > 0
+    for side in (0, 1):
+
+        def turned(module: nn.Module, wanted: int = side) -> None:
+            sign = 1.0 if up == bool(wanted) else -1.0
+            module.get_parameter("fc.weight").mul_(sign)
+            module.get_parameter("fc.bias").mul_(sign)
+
+        one = changed(single, turned)
+        answer = candidate.answer(one, x)
+        if answer.subject.target.index != side:
+            raise Broken(f"A network whose one output speaks for side {side} predicts the other.")
+        two = _mirrored(one.module.get_parameter("fc.weight"), one.module.get_parameter("fc.bias"))
+        twin = changed(patches(classes=2), two)
+        wanted = candidate.answer(twin, x, side)
+        apart = difference(answer.values, wanted.values)
+        require(
+            apart < 1e-3,
+            f"For a network with one output that predicts side {side}, the map differs by "
+            f"{apart:.0%} from that of two mirrored outputs. Score by subject.target, never by the "
+            "module's raw output.",
+        )
+
+
+def _mirrored(weight: torch.Tensor, bias: torch.Tensor) -> object:
+    def change(module: nn.Module) -> None:
+        module.get_parameter("fc.weight").copy_(torch.cat([-weight / 2, weight / 2]))
+        module.get_parameter("fc.bias").copy_(torch.cat([-bias / 2, bias / 2]))
+
+    return change
+
+
+def _needs_own_pictures(candidate: Candidate) -> None:
+    if candidate.explainer.fitted:
+        raise NotForThis("it is fitted: what it shows rests on pictures of its own")

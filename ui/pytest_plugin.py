@@ -1,0 +1,121 @@
+"""`pytest --explainer NAME`: the conformance tests, in whatever folder pytest is started.
+
+Registered with pytest by the distribution, so it must cost a pytest run that has other things to do
+next to nothing: it lies here because importing anything of `core` costs half a second.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from core.conformance.candidate import Candidate
+    from core.conformance.suite import Check
+
+ALL = "all"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Offer the option."""
+    group = parser.getgroup("whylens", "Whylens")
+    group.addoption(
+        "--explainer",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="run the conformance tests on this explainer, or on 'all'; may be given several "
+        "times; other tests run only where their files are named",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Leave out the tests of the folder where only explainers are asked for."""
+    if not config.getoption("explainer"):
+        return
+    config.addinivalue_line("markers", "slow: takes minutes; leave out by -m 'not slow'")
+    if config.args_source is not pytest.Config.ArgsSource.ARGS:
+        config.args = []
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(
+    session: pytest.Session, config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    """Add one item for every explainer and every test; -k and -m choose among them."""
+    asked: list[str] = config.getoption("explainer")
+    if not asked:
+        return
+    from core.conformance.candidate import Candidate
+    from core.errors import UnknownName
+    from core.registry import load_registry
+
+    registry = load_registry(strict=False)
+    names = list(registry.entries) if ALL in asked else list(dict.fromkeys(asked))
+    for name in names:
+        try:
+            candidate = Candidate(registry.explainer(name))
+        except UnknownName as exc:
+            troubles = [f"{p.plugin} of {p.distribution}: {p.message}" for p in registry.problems]
+            raise pytest.UsageError("\n".join([str(exc), *troubles])) from exc
+        suite: Suite = Suite.from_parent(session, name=name, nodeid=name)
+        suite.candidate = candidate
+        # By way of the hooks, so that pytest counts what is collected.
+        report = config.hook.pytest_make_collect_report(collector=suite)
+        config.hook.pytest_collectreport(report=report)
+        items.extend(report.result)
+
+
+class Suite(pytest.Collector):
+    """All conformance tests of one explainer."""
+
+    candidate: Candidate
+
+    def collect(self) -> Iterator[pytest.Item]:
+        """Yield them in order."""
+        from core.conformance.suite import CHECKS
+
+        for check in CHECKS:
+            item: Conformance = Conformance.from_parent(self, name=check.id)
+            item.check = check
+            if check.slow:
+                item.add_marker("slow")
+            yield item
+
+
+class Conformance(pytest.Item):
+    """One conformance test of one explainer."""
+
+    check: Check
+
+    def runtest(self) -> None:
+        """Run it; where it does not apply it is skipped with the reason, never passed."""
+        from core.conformance.verdicts import NotForThis
+
+        suite = self.parent
+        assert isinstance(suite, Suite)  # noqa: S101 - made above
+        try:
+            self.check.run(suite.candidate)
+        except NotForThis as reason:
+            pytest.skip(str(reason))
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], *args: Any) -> Any:
+        """Return what the author must mend, and the traceback of their own code where it raised."""
+        from core.conformance.verdicts import Broken
+
+        if not isinstance(excinfo.value, Broken):
+            return super().repr_failure(excinfo, *args)
+        told = [self.check.says, "", str(excinfo.value)]
+        if excinfo.value.__cause__ is not None:
+            told += ["", *traceback.format_exception(excinfo.value.__cause__)]
+        return "\n".join(told)
+
+    def reportinfo(self) -> tuple[Path, int, str]:
+        """Return where the test is written and what it is called."""
+        code = self.check.run.__code__
+        suite = "" if self.parent is None else self.parent.name
+        return Path(code.co_filename), code.co_firstlineno - 1, f"{suite}: {self.name}"
