@@ -6,6 +6,7 @@ a gallery of a million items is searched through a memory map.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -40,10 +41,12 @@ class Artifact:
     Attributes:
         arrays: By name; float16, float32, uint8, int32 or int64.
         facts: JSON-able: where it came from, how good it is, names.
+        digest: sha256 of its description on disk, which holds that of the arrays; "" in memory.
     """
 
     arrays: Mapping[str, npt.NDArray[Any]]
     facts: Mapping[str, Any] = field(default_factory=dict)
+    digest: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "arrays", MappingProxyType(dict(self.arrays)))
@@ -114,7 +117,8 @@ def read_artifact(folder: Path, *, method: str, weights: str, spec: InputSpec) -
     """
     where = f"{folder.parent.name}/{folder.name}"
     try:
-        described = _Description.model_validate_json((folder / FACTS).read_bytes())
+        text = (folder / FACTS).read_bytes()
+        described = _Description.model_validate_json(text)
         found = file_sha256(folder / ARRAYS)
     except OSError as exc:
         raise BadArtifact(f"{where} cannot be read: {exc.strerror}. Fit it again.") from exc
@@ -131,7 +135,8 @@ def read_artifact(folder: Path, *, method: str, weights: str, spec: InputSpec) -
         raise BadArtifact(f"{where} was made with another image transform. Fit it again.")
     if found != described.sha256:
         raise BadArtifact(f"{where}/{ARRAYS} is damaged or was replaced. Fit it again.")
-    return Artifact(_mapped(folder / ARRAYS, where), described.facts)
+    digest = hashlib.sha256(text).hexdigest()
+    return Artifact(_mapped(folder / ARRAYS, where), described.facts, digest)
 
 
 def is_artifact(folder: Path) -> bool:

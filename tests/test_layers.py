@@ -24,7 +24,7 @@ LEVELS = [
     {"registry", "answers"},
     {"render", "tiles", "bundle", "guide"},
     {"engine"},
-    {"means"},
+    {"means", "batch"},
 ]
 SIBLINGS = ({"registry", "render"}, {"registry", "bundle"})
 
