@@ -105,16 +105,18 @@ class RayActors:
             [{"part": number} for number in numbers], override_num_blocks=len(numbers)
         )
         told = items.map_batches(
-            _Actor,
-            fn_constructor_args=(job,),
-            compute=ray.data.ActorPoolStrategy(size=self.workers),
+            # The job travels in the class: as an argument of the constructor Ray would keep it in
+            # its store, and warn that it may be lost there.
+            type("Actor", (_Actor,), {"job": job}),
+            # One part in work and one waiting: more would all go to the actor that is ready first.
+            compute=ray.data.ActorPoolStrategy(size=self.workers, max_tasks_in_flight_per_actor=2),
             batch_size=1,
             num_cpus=job.threads,
             num_gpus=1 if _on_gpu(job) else None,
         )
         try:
-            for row in told.iter_rows(prefetch_batches=0):
-                said = pickle.loads(row["said"])  # noqa: S301 - our own actor wrote it
+            for batch in told.iter_batches(batch_size=1, prefetch_batches=0):
+                said = pickle.loads(batch["said"][0])  # noqa: S301 - our own actor wrote it
                 if isinstance(said, CoreError):
                     raise said
                 yield said
@@ -128,8 +130,10 @@ class RayActors:
 class _Actor:
     """Lives as long as the run, with the network in memory."""
 
-    def __init__(self, job: Job) -> None:
-        self._worker = job.worker()
+    job: Job
+
+    def __init__(self) -> None:
+        self._worker = self.job.worker()
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         said: list[bytes] = []
