@@ -18,20 +18,22 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from core.atomic import write_atomically
+from core.atomic import replacing, write_atomically
 from core.errors import BadArtifact
 from core.models.digests import file_sha256
 from core.models.spec import InputSpec
 
 ARRAYS, FACTS = "arrays.safetensors", "artifact.json"
+# In the order in which safetensors writes them.
 _KINDS: dict[str, Any] = {
-    "F16": np.float16,
-    "F32": np.float32,
-    "U8": np.uint8,
-    "I32": np.int32,
     "I64": np.int64,
+    "F32": np.float32,
+    "I32": np.int32,
+    "F16": np.float16,
+    "U8": np.uint8,
 }
 _HEADER_LIMIT = 10_000_000
+_PIECE = 1 << 25  # bytes written at a time
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,12 +86,9 @@ def write_artifact(
         weights: sha256 of the network's weights.
         spec: How images reach it.
     """
-    from safetensors.numpy import save
-
     folder.mkdir(parents=True, exist_ok=True)
-    content = save({k: np.ascontiguousarray(v) for k, v in artifact.arrays.items()})
     # A reader that comes between the two writes finds a hash that does not fit, never a mixture.
-    write_atomically(folder / ARRAYS, content)
+    _write_arrays(folder / ARRAYS, artifact.arrays)
     described = _Description(
         method=method,
         model=model,
@@ -142,6 +141,32 @@ def read_artifact(folder: Path, *, method: str, weights: str, spec: InputSpec) -
 def is_artifact(folder: Path) -> bool:
     """Return whether a folder claims to hold an artifact."""
     return (folder / FACTS).is_file() and (folder / ARRAYS).is_file()
+
+
+def _write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    # The file that safetensors writes, piece by piece: its own functions hold all of it in memory.
+    kinds = {np.dtype(kind): name for name, kind in _KINDS.items()}
+    rank = list(kinds)
+    order = sorted(arrays, key=lambda name: (rank.index(arrays[name].dtype), name))
+    header, begin = {}, 0
+    for name in order:
+        array = arrays[name]
+        end = begin + array.nbytes
+        header[name] = {
+            "dtype": kinds[array.dtype],
+            "shape": list(array.shape),
+            "data_offsets": [begin, end],
+        }
+        begin = end
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # so that the values lie on their own boundaries
+    with replacing(path) as stream:
+        stream.write(len(text).to_bytes(8, "little") + text)
+        for name in order:
+            rows = np.atleast_1d(arrays[name])
+            step = max(1, _PIECE // max(1, rows[:1].nbytes))
+            for start in range(0, len(rows), step):
+                stream.write(np.ascontiguousarray(rows[start : start + step]).tobytes())
 
 
 def _mapped(path: Path, where: str) -> dict[str, npt.NDArray[Any]]:
