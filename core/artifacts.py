@@ -6,6 +6,7 @@ a gallery of a million items is searched through a memory map.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,20 +18,22 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from core.atomic import write_atomically
+from core.atomic import replacing, write_atomically
 from core.errors import BadArtifact
 from core.models.digests import file_sha256
 from core.models.spec import InputSpec
 
 ARRAYS, FACTS = "arrays.safetensors", "artifact.json"
+# In the order in which safetensors writes them.
 _KINDS: dict[str, Any] = {
-    "F16": np.float16,
-    "F32": np.float32,
-    "U8": np.uint8,
-    "I32": np.int32,
     "I64": np.int64,
+    "F32": np.float32,
+    "I32": np.int32,
+    "F16": np.float16,
+    "U8": np.uint8,
 }
 _HEADER_LIMIT = 10_000_000
+_PIECE = 1 << 25  # bytes written at a time
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,10 +43,12 @@ class Artifact:
     Attributes:
         arrays: By name; float16, float32, uint8, int32 or int64.
         facts: JSON-able: where it came from, how good it is, names.
+        digest: sha256 of its description on disk, which holds that of the arrays; "" in memory.
     """
 
     arrays: Mapping[str, npt.NDArray[Any]]
     facts: Mapping[str, Any] = field(default_factory=dict)
+    digest: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "arrays", MappingProxyType(dict(self.arrays)))
@@ -81,12 +86,9 @@ def write_artifact(
         weights: sha256 of the network's weights.
         spec: How images reach it.
     """
-    from safetensors.numpy import save
-
     folder.mkdir(parents=True, exist_ok=True)
-    content = save({k: np.ascontiguousarray(v) for k, v in artifact.arrays.items()})
     # A reader that comes between the two writes finds a hash that does not fit, never a mixture.
-    write_atomically(folder / ARRAYS, content)
+    _write_arrays(folder / ARRAYS, artifact.arrays)
     described = _Description(
         method=method,
         model=model,
@@ -114,7 +116,8 @@ def read_artifact(folder: Path, *, method: str, weights: str, spec: InputSpec) -
     """
     where = f"{folder.parent.name}/{folder.name}"
     try:
-        described = _Description.model_validate_json((folder / FACTS).read_bytes())
+        text = (folder / FACTS).read_bytes()
+        described = _Description.model_validate_json(text)
         found = file_sha256(folder / ARRAYS)
     except OSError as exc:
         raise BadArtifact(f"{where} cannot be read: {exc.strerror}. Fit it again.") from exc
@@ -131,12 +134,39 @@ def read_artifact(folder: Path, *, method: str, weights: str, spec: InputSpec) -
         raise BadArtifact(f"{where} was made with another image transform. Fit it again.")
     if found != described.sha256:
         raise BadArtifact(f"{where}/{ARRAYS} is damaged or was replaced. Fit it again.")
-    return Artifact(_mapped(folder / ARRAYS, where), described.facts)
+    digest = hashlib.sha256(text).hexdigest()
+    return Artifact(_mapped(folder / ARRAYS, where), described.facts, digest)
 
 
 def is_artifact(folder: Path) -> bool:
     """Return whether a folder claims to hold an artifact."""
     return (folder / FACTS).is_file() and (folder / ARRAYS).is_file()
+
+
+def _write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    # The file that safetensors writes, piece by piece: its own functions hold all of it in memory.
+    kinds = {np.dtype(kind): name for name, kind in _KINDS.items()}
+    rank = list(kinds)
+    order = sorted(arrays, key=lambda name: (rank.index(arrays[name].dtype), name))
+    header, begin = {}, 0
+    for name in order:
+        array = arrays[name]
+        end = begin + array.nbytes
+        header[name] = {
+            "dtype": kinds[array.dtype],
+            "shape": list(array.shape),
+            "data_offsets": [begin, end],
+        }
+        begin = end
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # so that the values lie on their own boundaries
+    with replacing(path) as stream:
+        stream.write(len(text).to_bytes(8, "little") + text)
+        for name in order:
+            rows = np.atleast_1d(arrays[name])
+            step = max(1, _PIECE // max(1, rows[:1].nbytes))
+            for start in range(0, len(rows), step):
+                stream.write(np.ascontiguousarray(rows[start : start + step]).tobytes())
 
 
 def _mapped(path: Path, where: str) -> dict[str, npt.NDArray[Any]]:

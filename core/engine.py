@@ -55,6 +55,7 @@ class Engine:
         batch_size: int = 16,
         slots: int | None = None,
         model_bytes: int | None = None,
+        trace_bytes: int = 256_000_000,
         patience: float = 120.0,
     ) -> None:
         """Make an engine; nothing is loaded yet.
@@ -65,6 +66,7 @@ class Engine:
             batch_size: Largest number of inputs in one forward pass; bounds memory.
             slots: How many threads may compute at once; by default one per two cores.
             model_bytes: Budget of loaded models; by default WHYLENS_MODEL_BYTES or 3 GB.
+            trace_bytes: Budget of what is kept of inputs that were asked about.
             patience: Seconds after which a waiting question is told that all slots are taken.
         """
         self.registry = registry or load_registry()
@@ -75,7 +77,7 @@ class Engine:
         budget = model_bytes or int(os.environ.get(MODEL_BYTES_VARIABLE, "3000000000"))
         self.models: ByteLRU[str, Backbone] = ByteLRU(budget, lambda b: b.bytes)
         self._traces: ByteLRU[tuple[str, str], tuple[Trace, View | None]] = ByteLRU(
-            256_000_000, lambda item: item[0].bytes
+            trace_bytes, lambda item: item[0].bytes
         )
         self.fitted = FittedStore()
 

@@ -79,6 +79,14 @@ class Busy(CoreError):
     """All working slots stayed taken for too long."""
 
 
+class NotInstalled(CoreError):
+    """An optional package is asked for and is not there."""
+
+
+class WorkerLost(CoreError):
+    """A process that worked for this one ended before its work did."""
+
+
 def shown(text: str, *, limit: int = 80) -> str:
     """Return `text` quoted, printable and at most `limit` characters long, for use in messages."""
     clean = "".join(c if c.isprintable() else "?" for c in text)

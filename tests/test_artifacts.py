@@ -52,6 +52,16 @@ def test_arrays_stay_on_disk_and_cannot_be_written_through(folder):
         vectors[0, 0] = 1
 
 
+def test_the_file_is_the_one_that_safetensors_writes(folder, artifact, monkeypatch):
+    from safetensors.numpy import save
+
+    wanted = save(dict(artifact.arrays))
+    assert (folder / ARRAYS).read_bytes() == wanted
+    monkeypatch.setattr("core.artifacts._PIECE", 3)  # less than a row
+    write_artifact(folder, artifact, model="resnet18", **BOUND)
+    assert (folder / ARRAYS).read_bytes() == wanted
+
+
 def test_other_readers_of_safetensors_agree(folder, artifact):
     from safetensors.numpy import load_file
 

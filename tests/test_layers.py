@@ -24,8 +24,8 @@ LEVELS = [
     {"registry", "answers"},
     {"render", "tiles", "bundle", "guide"},
     {"engine"},
-    {"means"},
     {"conformance"},
+    {"means", "batch"},
 ]
 SIBLINGS = ({"registry", "render"}, {"registry", "bundle"})
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ui.cli_batch import explain_all
 from ui.cli_fit import fit
 from ui.cli_means import means
 from ui.cli_train import INTERRUPTED, train
@@ -34,7 +35,10 @@ app = typer.Typer(
 @app.command()
 def explain(
     images: Annotated[
-        list[Path], typer.Argument(help="Photos (PNG, JPEG, WEBP, BMP, GIF) or signals (CSV, NPY).")
+        list[Path],
+        typer.Argument(
+            help="Photos (PNG, JPEG, WEBP, BMP, GIF) or signals (CSV, NPY), or one folder."
+        ),
     ],
     model: Annotated[str, typer.Option(help="A timm name, torchvision:NAME or a checkpoint.")],
     method: Annotated[str, typer.Option(help="Method, or several joined by commas.")],
@@ -46,15 +50,53 @@ def explain(
     param: Annotated[list[str] | None, typer.Option(help="Parameter as name=value.")] = None,
     seed: Annotated[int, typer.Option(help="For methods that draw random numbers.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder to write into.")] = Path("out"),
+    maps: Annotated[
+        str | None, typer.Option("--format", help="Of a folder's maps: npy or png (16 bits).")
+    ] = None,
+    engine: Annotated[str | None, typer.Option(help="For a folder: local or ray.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="For a folder: processes; default: one per core.")
+    ] = None,
+    shard: Annotated[int | None, typer.Option(min=1, help="For a folder: files per part.")] = None,
+    device: Annotated[str | None, typer.Option(help="For a folder: cpu or cuda.")] = None,
 ) -> None:
-    """Explain photos and write pictures, raw values and manifests."""
+    """Explain photos and write pictures, raw values and manifests; or a folder of any size.
+
+    A folder's maps and a table of all answers are written part by part; the same command goes on
+    where it was stopped.
+    """
     with one_sentence():
+        from core.errors import BadInput
+        from core.registry import load_registry
+
+        names = list(dict.fromkeys(name.strip() for name in method.split(",") if name.strip()))
+        registry = load_registry()
+        fields = {name: registry.explainer(name).Params.model_fields for name in names}
+        params = params_of(param or [], fields)
+        if quantity not in ("logit", "probability"):
+            raise BadInput("A quantity is logit or probability; for a contrast give --versus.")
+        if any(image.is_dir() for image in images):
+            if len(images) > 1:
+                raise BadInput("Give photos, or one folder and nothing else.")
+            asked = {
+                "folder": images[0],
+                "out": out,
+                "model": model,
+                "methods": params,
+                "target": target,
+                "versus": versus,
+                "quantity": quantity,
+                "seed": seed,
+                "shard": shard,
+                "device": device or "cpu",
+            }
+            explain_all(asked, engine=engine, workers=workers, maps=maps)
+            return
+        if any(given is not None for given in (maps, engine, workers, shard, device)):
+            raise BadInput("--format, --engine, --workers, --shard and --device are for a folder.")
         from core.engine import Engine
 
-        names = [name.strip() for name in method.split(",") if name.strip()]
-        engine = Engine()
-        fields = {name: engine.registry.explainer(name).Params.model_fields for name in names}
-        jobs = _Jobs(engine, names, params_of(param or [], fields), out)
+        jobs = _Jobs(Engine(registry), names, params, out)
         jobs.run(images, model, target, versus, quantity, seed)
 
 
@@ -84,8 +126,6 @@ class _Jobs:
         from core.models.labels import class_index
         from core.signals import is_signal_file, read_signal
 
-        if quantity not in ("logit", "probability"):
-            raise BadInput("A quantity is logit or probability; for a contrast give --versus.")
         folders = _folders(self.out, images)
         console = Console(stderr=True)
         with Progress(

@@ -1,0 +1,1 @@
+"""Folders of any size: explained part by part, by one machine or many, to the same bytes."""

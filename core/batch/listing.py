@@ -1,0 +1,115 @@
+"""Which files a run explains, in one order for all: listed once, on disk, never held in memory.
+
+May touch the disk and pyarrow. The order is that of the relative paths as text; only the names of
+one folder at a time are sorted in memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict
+
+from core.errors import BadInput
+
+FILES = "files.parquet"
+PICTURES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"))
+SIGNALS = frozenset((".csv", ".npy"))
+_GROUP = 1024  # names that are read at a time
+# Names of files are bytes: not all of them are text.
+_SCHEMA = pa.schema([pa.field("path", pa.binary()), pa.field("bytes", pa.int64())])
+
+
+class Listing(BaseModel):
+    """What tells one list of files from another.
+
+    Attributes:
+        count: How many files.
+        digest: sha256 of their relative paths and sizes, in order.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    count: int
+    digest: str
+
+
+def write_listing(folder: Path, out: Path, endings: frozenset[str], target: Path) -> Listing:
+    """Write the list of files below a folder, and return what tells it from another.
+
+    Args:
+        folder: Searched with all its subfolders; names with a leading dot are left out, and links
+            to folders are not followed.
+        out: A folder that is left out, should it lie inside.
+        endings: Of the files that count, in lower case, with the dot.
+        target: The file to write.
+
+    Raises:
+        BadInput: There is no such folder, it cannot be read, or holds no such files.
+    """
+    digest, count = hashlib.sha256(), 0
+    files = _files(folder, b"", out.resolve(), endings)
+    with pq.ParquetWriter(target, _SCHEMA, compression="zstd") as writer:
+        while group := list(islice(files, _GROUP)):
+            for path, size in group:
+                digest.update(b"%s\0%d\n" % (path, size))
+            count += len(group)
+            columns = [list(column) for column in zip(*group, strict=True)]
+            writer.write_table(pa.table(columns, schema=_SCHEMA), row_group_size=_GROUP)
+    if not count:
+        raise BadInput(
+            f"The folder {folder} holds no files that end in {', '.join(sorted(endings))}."
+        )
+    return Listing(count=count, digest=digest.hexdigest())
+
+
+def listed(listing: Path, start: int, stop: int) -> list[bytes]:
+    """Return the relative paths of files number `start` to `stop`, the last not included.
+
+    Args:
+        listing: Written by `write_listing`.
+        start: From 0.
+        stop: At most the number of files.
+    """
+    with pq.ParquetFile(listing) as file:
+        first = start // _GROUP
+        groups = list(range(first, (stop - 1) // _GROUP + 1))
+        names: list[bytes] = (
+            file.read_row_groups(groups, columns=["path"]).column("path").to_pylist()
+        )
+    return names[start - first * _GROUP : stop - first * _GROUP]
+
+
+def _files(
+    folder: Path, prefix: bytes, left_out: Path, endings: frozenset[str]
+) -> Iterator[tuple[bytes, int]]:
+    try:
+        with os.scandir(folder) as scan:
+            # A subfolder sorts as its paths do: with the slash that follows its name.
+            entries = sorted(
+                (os.fsencode(e.name) + b"/" * is_dir, is_dir)
+                for e in scan
+                if not e.name.startswith(".")
+                and ((is_dir := e.is_dir(follow_symlinks=False)) or _ending(e.name) in endings)
+            )
+    except OSError as exc:
+        raise BadInput(f"The folder {folder} cannot be read: {exc.strerror}.") from exc
+    for name, is_dir in entries:
+        path = folder / os.fsdecode(name)
+        if is_dir:
+            if path.resolve() != left_out:
+                yield from _files(path, prefix + name, left_out, endings)
+        elif path.is_file():
+            yield prefix + name, path.stat().st_size
+        elif path.is_symlink() and not path.exists():
+            yield prefix + name, -1  # a broken link: reading it says so in its row
+
+
+def _ending(name: str) -> str:
+    return os.path.splitext(name)[1].lower()  # noqa: PTH122 - a Path of every name is slow

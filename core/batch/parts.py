@@ -1,0 +1,129 @@
+"""Finished parts on disk: each is there whole or not at all, however the run ended.
+
+May touch the disk only. A part is its maps and its manifest; the manifest is renamed into place
+last, and what has no manifest counts for nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from pathlib import Path
+
+MANIFEST, MAPS, WORK = "manifest", "maps", ".work"
+_NAME, _MAPS = re.compile(r"part-(\d{5,})\.parquet"), re.compile(r"part-(\d{5,})")
+
+
+def part_name(part: int) -> str:
+    """Return the name that a part's files share.
+
+    Args:
+        part: From 0.
+    """
+    return f"part-{part:05d}"
+
+
+def manifest_path(out: Path, part: int) -> Path:
+    """Return where a part's manifest lies once it is finished.
+
+    Args:
+        out: The run's folder.
+        part: From 0.
+    """
+    return out / MANIFEST / f"{part_name(part)}.parquet"
+
+
+def finished(out: Path) -> set[int]:
+    """Return the numbers of the finished parts.
+
+    Args:
+        out: The run's folder.
+    """
+    manifest = out / MANIFEST
+    there = manifest.iterdir() if manifest.is_dir() else ()
+    return {int(match.group(1)) for path in there if (match := _NAME.fullmatch(path.name))}
+
+
+def begin(out: Path, part: int) -> Path:
+    """Return a new folder in which a part is worked on; nobody else writes there.
+
+    Args:
+        out: The run's folder.
+        part: From 0.
+    """
+    work = out / WORK
+    work.mkdir(parents=True, exist_ok=True)
+    place = Path(tempfile.mkdtemp(dir=work, prefix=f"{part_name(part)}-"))
+    (place / MAPS).mkdir()
+    return place
+
+
+def commit(out: Path, part: int, place: Path) -> None:
+    """Put a part's files where they belong, its manifest last, and remove its working folder.
+
+    Where another worker has finished the same part meanwhile, its files are the same and stay.
+
+    Args:
+        out: The run's folder.
+        part: From 0.
+        place: From `begin`, with maps and the manifest under its final name.
+    """
+    manifest, maps = manifest_path(out, part), out / MAPS / part_name(part)
+    for folder in (manifest.parent, maps.parent):
+        folder.mkdir(exist_ok=True)
+    _flush_all(place)
+    if not manifest.exists():
+        if maps.exists():  # of a run that was killed between the two renames
+            maps.rename(place / "old")
+        if any((place / MAPS).iterdir()):
+            (place / MAPS).rename(maps)
+            _flush_folder(maps.parent)
+        (place / manifest.name).rename(manifest)
+        _flush_folder(manifest.parent)
+    shutil.rmtree(place)
+
+
+def sweep(out: Path) -> None:
+    """Remove what an ended run left unfinished.
+
+    Args:
+        out: The run's folder, in which nobody works.
+    """
+    work = out / WORK
+    if work.exists():
+        shutil.rmtree(work)
+    done = finished(out)
+    maps = out / MAPS
+    for folder in maps.iterdir() if maps.is_dir() else ():
+        match = _MAPS.fullmatch(folder.name)
+        if match and int(match.group(1)) not in done:
+            shutil.rmtree(folder)
+
+
+def flush(path: Path) -> None:
+    """Wait until a file's content is on the disk.
+
+    Args:
+        path: The file.
+    """
+    with path.open("rb+") as stream:
+        os.fsync(stream.fileno())
+
+
+def _flush_all(place: Path) -> None:
+    for folder, _, names in os.walk(place):
+        for name in names:
+            flush(Path(folder) / name)
+        _flush_folder(Path(folder))
+
+
+def _flush_folder(folder: Path) -> None:
+    if os.name == "nt":  # Windows has no such call; its file systems journal names themselves
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

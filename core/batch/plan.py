@@ -1,0 +1,313 @@
+"""What a run over a folder does, down to the last option: one plan, one set of bytes.
+
+May touch the engine and the disk. Nothing about machines, workers or places is in a plan; all that
+decides the numbers is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from core.atomic import write_atomically
+from core.batch.listing import PICTURES, SIGNALS, Listing
+from core.bundle import versions
+from core.engine import Engine
+from core.errors import BadArtifact, BadInput, NeedsNotMet
+from core.guard import checked_params
+from core.models.labels import class_index
+from core.targets import Quantity
+
+PLAN = "plan.json"
+MapFormat = Literal["npy", "png"]
+_PARTS, _LARGEST, _SMALLEST = 64, 256, 8
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelPlan(_Frozen):
+    """The network.
+
+    Attributes:
+        name: Its name.
+        digest: sha256 of its weights.
+        input: How images are fed, as plain data.
+    """
+
+    name: str
+    digest: str
+    input: dict[str, Any]
+
+
+class MethodPlan(_Frozen):
+    """One method.
+
+    Attributes:
+        name: Its name.
+        plugin: Who owns it, "distribution version".
+        params: All of its parameters.
+        fitted: sha256 of what it was fitted with, or "".
+    """
+
+    name: str
+    plugin: str
+    params: dict[str, Any]
+    fitted: str = ""
+
+
+class Plan(_Frozen):
+    """All that decides the bytes of a run.
+
+    Attributes:
+        files: Which files.
+        shard: Files per part.
+        model: The network.
+        methods: In the order of their rows.
+        target: Class to explain; None means the predicted one.
+        versus: The other class of a contrast.
+        quantity: What about the class.
+        seed: From which every file's own seed is drawn.
+        maps: How maps are written.
+        threads: Of one worker: another number sums in another order.
+        batch_size: Inputs in one forward pass, likewise.
+        device: Where the network lies.
+        versions: Of the packages that decide the numbers and the bytes.
+    """
+
+    files: Listing
+    shard: int = Field(ge=1)
+    model: ModelPlan
+    methods: tuple[MethodPlan, ...]
+    target: int | None = None
+    versus: int | None = None
+    quantity: Quantity = "logit"
+    seed: int = 0
+    maps: MapFormat = "npy"
+    threads: int = Field(1, ge=1)
+    batch_size: int = Field(16, ge=1)
+    device: str = "cpu"
+    versions: dict[str, str]
+
+    @property
+    def parts(self) -> int:
+        """Into how many parts the files are split."""
+        return -(-self.files.count // self.shard)
+
+    def span(self, part: int) -> tuple[int, int]:
+        """Return the numbers of a part's files: the first, and the one after the last.
+
+        Args:
+            part: From 0.
+        """
+        return part * self.shard, min(self.files.count, (part + 1) * self.shard)
+
+    def text(self) -> str:
+        """Return it as JSON, the same text for the same plan."""
+        return json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True) + "\n"
+
+    def digest(self) -> str:
+        """Return the hex sha256 of its text."""
+        return hashlib.sha256(self.text().encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user asks of a folder.
+
+    Attributes:
+        folder: With pictures, or with signals for a network that reads them.
+        out: Folder to write.
+        model: The network's name.
+        methods: Names with parameters; the defaults where absent.
+        target: Index or label; None means the predicted class.
+        versus: Index or label of the other class of a contrast.
+        quantity: "logit" or "probability"; a contrast where `versus` is given.
+        seed: From which every file's own seed is drawn.
+        maps: "npy" keeps values as they are, "png" in 65,536 steps.
+        shard: Files per part; None chooses 8 to 256 by their number.
+        threads: Of one worker.
+        device: "cpu", or one of torch's such as "cuda".
+        batch_size: Inputs in one forward pass.
+    """
+
+    folder: Path
+    out: Path
+    model: str
+    methods: Mapping[str, Mapping[str, object]]
+    target: str | None = None
+    versus: str | None = None
+    quantity: Quantity = "logit"
+    seed: int = 0
+    maps: MapFormat = "npy"
+    shard: int | None = None
+    threads: int = 1
+    device: str = "cpu"
+    batch_size: int = 16
+
+
+def planned(request: Request, engine: Engine, listing: Callable[[], Listing]) -> Plan:
+    """Return the plan of a request.
+
+    Args:
+        request: What was asked.
+        engine: With the network on the request's device.
+        listing: Lists the files; called once all else has proved possible, since it may take long.
+
+    Raises:
+        CoreError: Of the kind that says what cannot be done: model, method, parameter or class.
+    """
+    labels = engine.card(request.model).labels
+    target = None if request.target is None else class_index(request.target, labels)
+    versus = None if request.versus is None else class_index(request.versus, labels)
+    methods = tuple(
+        method_plan(engine, request.model, name, params) for name, params in request.methods.items()
+    )
+    files = listing()
+    return Plan(
+        files=files,
+        shard=request.shard or min(_LARGEST, max(_SMALLEST, -(-files.count // _PARTS))),
+        model=model_plan(engine, request.model),
+        methods=methods,
+        target=target,
+        versus=versus,
+        quantity=request.quantity if versus is None else "contrast",
+        seed=request.seed,
+        maps=request.maps,
+        threads=request.threads,
+        batch_size=request.batch_size,
+        device=request.device,
+        versions=batch_versions(),
+    )
+
+
+def model_plan(engine: Engine, name: str) -> ModelPlan:
+    """Return what tells a network from another.
+
+    Args:
+        engine: Knows it.
+        name: Its name.
+    """
+    card = engine.card(name)
+    spec = engine.backbone(name).spec.model_dump(mode="json")
+    return ModelPlan(name=name, digest=card.digest, input=spec)
+
+
+def method_plan(engine: Engine, model: str, name: str, params: Mapping[str, object]) -> MethodPlan:
+    """Return what tells a method's answers from others.
+
+    Args:
+        engine: Knows it.
+        model: The network's name.
+        name: The method's name.
+        params: The defaults where absent.
+
+    Raises:
+        CoreError: There is no such method or parameter, or it does not work on this network.
+    """
+    explainer = engine.registry.explainer(name)
+    checked = checked_params(explainer, explainer.Params, params)
+    reason = engine.card(model).unavailable.get(name)
+    if reason:
+        raise NeedsNotMet(f"{explainer.title} is not available on {model}: {reason}")
+    fitted = ""
+    if explainer.fitted:
+        fitted = engine.fitted.found(explainer, engine.backbone(model), "").digest
+    entry = engine.registry.entries[name]
+    return MethodPlan(
+        name=name,
+        plugin=f"{entry.distribution} {entry.version}",
+        params=checked.model_dump(mode="json"),
+        fitted=fitted,
+    )
+
+
+def batch_versions() -> dict[str, str]:
+    """Return the versions of all that decides numbers and bytes."""
+    return {**versions(), "pyarrow": metadata.version("pyarrow")}
+
+
+def endings_for(engine: Engine, model: str) -> frozenset[str]:
+    """Return the endings of files that a network can read.
+
+    Args:
+        engine: Knows the network.
+        model: Its name.
+
+    Raises:
+        BadInput: It reads neither pictures nor signals.
+    """
+    axes = len(engine.backbone(model).spec.size)
+    if axes > 2:
+        raise BadInput(f"{model} reads volumes; a folder can hold pictures or signals only.")
+    return PICTURES if axes == 2 else SIGNALS
+
+
+def write_plan(out: Path, plan: Plan) -> None:
+    """Write a plan into a run's folder.
+
+    Args:
+        out: The folder.
+        plan: The plan.
+    """
+    write_atomically(out / PLAN, plan.text().encode())
+
+
+def read_plan(out: Path) -> Plan:
+    """Return the plan of a run's folder.
+
+    Args:
+        out: The folder.
+
+    Raises:
+        BadArtifact: It cannot be read.
+    """
+    try:
+        return Plan.model_validate_json((out / PLAN).read_bytes())
+    except (OSError, ValidationError) as exc:
+        raise BadArtifact(
+            f"{out / PLAN} cannot be read, so what was begun there is unknown. "
+            "Choose another --out."
+        ) from exc
+
+
+def differences(before: Plan, now: Plan) -> list[str]:
+    """Return in words how a plan differs from the one before; nothing where it does not.
+
+    Args:
+        before: The one that was begun.
+        now: The one that is asked for.
+    """
+    if before.files != now.files:
+        then, there = before.files.count, now.files.count
+        change = f"{then:,} files, now {there:,}" if then != there else "other files or sizes"
+        return [f"the folder held {change}"]
+    names, asked = ([method.name for method in plan.methods] for plan in (before, now))
+    if names != asked:
+        return [f"the methods were {', '.join(names)}, now {', '.join(asked)}"]
+    old, new = (_flat("", json.loads(plan.text())) for plan in (before, now))
+    return [
+        f"{key} was {old.get(key)!r}, now {new.get(key)!r}"
+        for key in sorted(old | new)
+        if old.get(key) != new.get(key)
+    ]
+
+
+def _flat(prefix: str, value: Any) -> dict[str, Any]:
+    if isinstance(value, list):
+        value = {str(item.get("name", i)) if isinstance(item, dict) else str(i): item
+                 for i, item in enumerate(value)}  # fmt: skip
+    if not isinstance(value, dict):
+        return {prefix: value}
+    found: dict[str, Any] = {}
+    for key, inner in value.items():
+        found |= _flat(f"{prefix}.{key}" if prefix else key, inner)
+    return found

@@ -1,0 +1,196 @@
+"""The rows of a manifest: one per file and method, with no time and no place in them.
+
+May touch pyarrow, numpy and the answers.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from core.answers import Explanation, Guess
+from core.results import Heatmap, Prototypes
+from core.view import View
+
+DONE, FAILED = "done", "failed"
+SCHEMA = pa.schema(
+    [
+        ("index", pa.int64()),
+        ("path", pa.string()),
+        ("sha256", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("method", pa.string()),
+        ("status", pa.string()),
+        ("error", pa.string()),
+        ("predicted", pa.int32()),
+        ("predicted_label", pa.string()),
+        ("predicted_probability", pa.float64()),
+        ("target", pa.int32()),
+        ("target_label", pa.string()),
+        ("versus", pa.int32()),
+        ("versus_label", pa.string()),
+        ("quantity", pa.string()),
+        ("score", pa.float64()),
+        ("probability", pa.float64()),
+        ("seed", pa.int64()),
+        ("kind", pa.string()),
+        ("unit", pa.string()),
+        ("note", pa.string()),
+        ("map", pa.string()),
+        ("shape", pa.list_(pa.int32())),
+        ("signed", pa.bool_()),
+        ("minimum", pa.float64()),
+        ("maximum", pa.float64()),
+        ("peak_x", pa.float64()),
+        ("peak_y", pa.float64()),
+        ("blank_because", pa.string()),
+        ("error_map", pa.string()),
+        ("error_minimum", pa.float64()),
+        ("error_maximum", pa.float64()),
+        ("checks", pa.map_(pa.string(), pa.float64())),
+        ("items", pa.string()),
+        ("view", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file of the list.
+
+    Attributes:
+        index: Its number in the list, from 0.
+        path: Its relative path.
+        seed: Its own seed.
+        sha256: Of its content; None where it could not be read.
+        size: Width and height of a photo that could be read.
+    """
+
+    index: int
+    path: str
+    seed: int
+    sha256: str | None = None
+    size: tuple[int, int] | None = None
+
+    def row(self, method: str) -> dict[str, Any]:
+        """Return what a row of this file holds whatever comes of it.
+
+        Args:
+            method: The method's name.
+        """
+        width, height = self.size or (None, None)
+        return {
+            "index": self.index,
+            "path": self.path,
+            "sha256": self.sha256,
+            "width": width,
+            "height": height,
+            "method": method,
+            "seed": self.seed,
+        }
+
+
+def failed_row(source: Source, method: str, error: str) -> dict[str, Any]:
+    """Return the row of a file that could not be explained.
+
+    Args:
+        source: The file.
+        method: The method's name.
+        error: What happened, in words.
+    """
+    return {**source.row(method), "status": FAILED, "error": error}
+
+
+def explained_row(source: Source, guess: Guess, answer: Explanation) -> dict[str, Any]:
+    """Return the row of an answer; the names of its map's files are not in it yet.
+
+    Args:
+        source: The file.
+        guess: The predicted class.
+        answer: Finished.
+    """
+    result, target = answer.result, answer.target
+    row = {
+        **source.row(answer.method),
+        "status": DONE,
+        "predicted": guess.index,
+        "predicted_label": guess.label,
+        "predicted_probability": guess.probability,
+        "target": target.index,
+        "target_label": answer.labels[0],
+        "versus": target.versus,
+        "versus_label": answer.labels[1] if len(answer.labels) > 1 else None,
+        "quantity": target.quantity,
+        "score": answer.score,
+        "probability": answer.probability,
+        "kind": type(result).__name__.lower(),
+        "unit": result.unit,
+        "note": result.note or None,
+        "view": json.dumps(answer.view.as_dict(), sort_keys=True) if answer.view else None,
+    }
+    if isinstance(result, Heatmap):
+        return row | _of_map(result, answer)
+    items: dict[str, Any] = {
+        "items": [
+            {"key": i.key, "value": i.value, "group": i.group, "caption": i.caption}
+            for i in result.items
+        ]
+    }
+    if isinstance(result, Prototypes):
+        items |= {"predicted": result.predicted, "score": result.score, "rest": result.rest}
+    return row | {"items": json.dumps(items, ensure_ascii=False, sort_keys=True)}
+
+
+def _of_map(heat: Heatmap, answer: Explanation) -> dict[str, Any]:
+    x, y = (None, None) if answer.reason else peak(heat, answer)
+    low, high = (None, None) if heat.error is None else (heat.error.min(), heat.error.max())
+    return {
+        "shape": list(heat.values.shape),
+        "signed": heat.signed,
+        "minimum": float(heat.values.min()),
+        "maximum": float(heat.values.max()),
+        "peak_x": x,
+        "peak_y": y,
+        "blank_because": answer.reason or None,
+        "error_minimum": None if low is None else float(low),
+        "error_maximum": None if high is None else float(high),
+        "checks": sorted(heat.checks.items()),
+    }
+
+
+def peak(heat: Heatmap, answer: Explanation) -> tuple[float, float | None]:
+    """Return where the largest value lies, at its cell's centre.
+
+    Args:
+        heat: The map.
+        answer: Whose it is.
+
+    Returns:
+        x and y in pixels of the photo as it was given, upright; a signal has a position only.
+    """
+    where = np.unravel_index(int(heat.values.argmax()), heat.values.shape)
+    shares = [(int(i) + 0.5) / n for i, n in zip(where, heat.values.shape, strict=True)]
+    if isinstance(answer.view, View):
+        wide, tall = answer.view.model
+        return answer.view.to_original(shares[1] * wide, shares[0] * tall)
+    return shares[0] * answer.question.array.shape[-1], None
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]], plan_digest: str) -> None:
+    """Write rows as a Parquet file, the same bytes for the same rows.
+
+    Args:
+        path: The file.
+        rows: In their order.
+        plan_digest: Of the plan they belong to; kept in the file's metadata.
+    """
+    schema = SCHEMA.with_metadata({"whylens.plan": plan_digest})
+    table = pa.Table.from_pylist(rows, schema=schema)
+    pq.write_table(table, path, compression="zstd", compression_level=3)

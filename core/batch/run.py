@@ -1,0 +1,179 @@
+"""A run over a folder: planned, checked against what was begun, and carried to its end.
+
+May touch the engine once, to plan; the work is done by a runner. Times go into a log of their own.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Generator
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
+
+from core.batch.job import Job, PartDone, Runner
+from core.batch.listing import FILES, Listing, write_listing
+from core.batch.parts import WORK, finished, flush, manifest_path, sweep
+from core.batch.plan import (
+    PLAN,
+    Plan,
+    Request,
+    differences,
+    endings_for,
+    planned,
+    read_plan,
+    write_plan,
+)
+from core.batch.rows import FAILED
+from core.batch.worker import engine_for, peak_bytes
+from core.errors import BadInput, Busy
+from core.models.download import Progress
+
+LOCK, LOG = ".lock", "log.jsonl"
+_NEXT = f".{FILES}.next"
+_SAID = 3  # differences that are named
+
+
+@dataclass(frozen=True)
+class Step:
+    """How far a run is.
+
+    Attributes:
+        done: Files explained, those of earlier runs included.
+        count: Files in all.
+        resumed: Files that earlier runs had finished.
+    """
+
+    done: int
+    count: int
+    resumed: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a finished run holds.
+
+    Attributes:
+        images: Files.
+        rows: One per file and method.
+        failed: Rows that hold an error.
+        resumed: Files that earlier runs had finished.
+        seconds: Time of this run, planning included.
+    """
+
+    images: int
+    rows: int
+    failed: int
+    resumed: int
+    seconds: float
+
+
+def explain_folder(
+    request: Request, runner: Runner, *, progress: Progress | None = None
+) -> Generator[Step, None, Summary]:
+    """Yield how far the run is, and return what it holds; what was finished before is kept.
+
+    Closing the iterator stops the work; the same request goes on from there.
+
+    Args:
+        request: What is to be done.
+        runner: Shares out the parts.
+        progress: Called with a share done and a sentence while weights are fetched.
+
+    Raises:
+        CoreError: Of the kind that says what is wrong: an option, the folder, or another run's
+            plan in the same place.
+    """
+    began = time.perf_counter()
+    request.out.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(request.out / LOCK, timeout=0):
+            plan = _settled(request, progress)
+            resumed = yield from _carried_out(request, plan, runner, began)
+            rows, failed = _counted(request.out, plan)
+    except Timeout as exc:
+        raise Busy(
+            f"Another run is writing into {request.out}. Wait for it, or choose another --out."
+        ) from exc
+    return Summary(plan.files.count, rows, failed, resumed, time.perf_counter() - began)
+
+
+def _settled(request: Request, progress: Progress | None) -> Plan:
+    out, listing = request.out, request.out / _NEXT
+    engine = engine_for(request.device, request.batch_size)
+    engine.card(request.model, progress=progress)
+    endings = endings_for(engine, request.model)
+
+    def files() -> Listing:
+        return write_listing(request.folder, out, endings, listing)
+
+    try:
+        plan = planned(request, engine, files)
+        if (out / PLAN).exists():
+            changes = differences(read_plan(out), plan)
+            if changes:
+                more = f"; {len(changes) - _SAID} more" if len(changes) > _SAID else ""
+                raise BadInput(
+                    f"{out} holds a run that was begun otherwise: {'; '.join(changes[:_SAID])}"
+                    f"{more}. Go on as it was begun, or choose another --out."
+                )
+            return plan
+        others = sorted({path.name for path in out.iterdir()} - {LOCK, FILES, _NEXT, WORK})
+        if others:
+            raise BadInput(f"{out} holds other things, such as {others[0]}. Choose another --out.")
+        flush(listing)
+        listing.replace(out / FILES)
+        write_plan(out, plan)
+        return plan
+    finally:
+        listing.unlink(missing_ok=True)
+
+
+def _carried_out(
+    request: Request, plan: Plan, runner: Runner, began: float
+) -> Generator[Step, None, int]:
+    out, count = request.out, plan.files.count
+    sweep(out)
+    ready = finished(out)
+    done = resumed = sum(stop - start for start, stop in map(plan.span, ready))
+    step = partial(Step, count=count, resumed=resumed)
+    yield step(done)
+    job = Job(request.folder, out, plan.threads, plan.device)
+    left = (part for part in range(plan.parts) if part not in ready)
+    ahead = 0  # files that were told of and whose part is not finished
+    with (out / LOG).open("a", encoding="utf-8") as log, closing(runner.run(job, left)) as work:
+        for said in work:
+            if isinstance(said, PartDone):
+                log.write(_line({"at": time.time(), **asdict(said)}))
+                log.flush()
+                done += said.images
+                ahead = max(0, ahead - said.images)
+            else:
+                ahead += said.images
+            yield step(done + ahead)
+        seconds = time.perf_counter() - began
+        figures = {"workers": runner.workers, "images": done - resumed, "seconds": seconds}
+        log.write(_line({**figures, "peak_bytes": peak_bytes()}))
+    sweep(out)
+    return resumed
+
+
+def _line(figures: dict[str, Any]) -> str:
+    rounded = {k: round(v, 3) if isinstance(v, float) else v for k, v in figures.items()}
+    return json.dumps(rounded) + "\n"
+
+
+def _counted(out: Path, plan: Plan) -> tuple[int, int]:
+    rows = failed = 0
+    for part in range(plan.parts):
+        status = pq.read_table(manifest_path(out, part), columns=["status"]).column("status")
+        rows += len(status)
+        failed += int(pc.sum(pc.equal(status, FAILED)).as_py() or 0)
+    return rows, failed

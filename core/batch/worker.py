@@ -1,0 +1,190 @@
+"""One part of a run, computed: what it writes depends on the plan and the files, on nothing else.
+
+May touch the engine and the disk. The same worker serves every way of sharing out the parts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from core.answers import Explanation, Question
+from core.batch.inputs import Loaded, read_ahead
+from core.batch.job import PartDone
+from core.batch.listing import FILES, listed
+from core.batch.maps import map_bytes
+from core.batch.parts import MAPS, begin, commit, manifest_path, part_name
+from core.batch.plan import Plan, batch_versions, method_plan, model_plan, read_plan
+from core.batch.rows import FAILED, Source, explained_row, failed_row, write_rows
+from core.engine import Engine
+from core.errors import BadArtifact, CoreError, NeedsNotMet
+from core.models.load import load
+from core.results import Heatmap
+
+# What is kept of one picture for its next method; more would only fill memory.
+TRACE_BYTES = 64_000_000
+
+
+def engine_for(device: str, batch_size: int) -> Engine:
+    """Return an engine whose networks lie on a device.
+
+    Args:
+        device: As torch calls it.
+        batch_size: Inputs in one forward pass.
+
+    Raises:
+        NeedsNotMet: There is no such device.
+    """
+    import torch
+
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as exc:
+        said = str(exc).splitlines()[0]
+        raise NeedsNotMet(f"The device {device!r} cannot be used here: {said}") from exc
+    return Engine(
+        loader=lambda name, progress: load(name, progress=progress, device=device),
+        batch_size=batch_size,
+        slots=1,
+        trace_bytes=TRACE_BYTES,
+    )
+
+
+class Worker:
+    """Explains parts of one run, one after another."""
+
+    def __init__(self, folder: Path, out: Path, engine: Engine | None = None) -> None:
+        """Load the plan and its network.
+
+        Args:
+            folder: With the files.
+            out: The run's folder, with plan and list.
+            engine: By default one of its own, as the plan says.
+
+        Raises:
+            BadArtifact: This process has another network, method or version than the plan.
+        """
+        self.folder, self.out = folder, out
+        self.plan = read_plan(out)
+        self.digest = self.plan.digest()
+        self.engine = engine or engine_for(self.plan.device, self.plan.batch_size)
+        _check(self.plan, self.engine)
+
+    def work(self, part: int, tick: Callable[[], object] = lambda: None) -> PartDone:
+        """Compute a part, put it in place, and return what became of it.
+
+        Args:
+            part: Its number.
+            tick: Called after each file.
+        """
+        began = time.perf_counter()
+        start, stop = self.plan.span(part)
+        paths = listed(self.out / FILES, start, stop)
+        place = begin(self.out, part)
+        rows: list[dict[str, Any]] = []
+        files = read_ahead(self.folder, paths)
+        for index, (path, file) in enumerate(zip(paths, files, strict=True), start):
+            rows += self._rows(index, path, file, place / MAPS, part)
+            tick()
+        write_rows(place / manifest_path(self.out, part).name, rows, self.digest)
+        commit(self.out, part, place)
+        return PartDone(
+            part=part,
+            images=stop - start,
+            failed=sum(row["status"] == FAILED for row in rows),
+            seconds=time.perf_counter() - began,
+            peak_bytes=peak_bytes(),
+        )
+
+    def _rows(
+        self, index: int, path: bytes, file: Loaded, maps: Path, part: int
+    ) -> list[dict[str, Any]]:
+        size = None if file.pixels is None else (file.pixels.shape[1], file.pixels.shape[0])
+        source = Source(
+            index=index,
+            path=path.decode("utf-8", "backslashreplace"),
+            seed=seed_of(path, self.plan.seed),
+            sha256=file.sha256,
+            size=size,
+        )
+        names = [method.name for method in self.plan.methods]
+        if file.error:
+            return [failed_row(source, name, file.error) for name in names]
+        question = Question(
+            model=self.plan.model.name,
+            pixels=file.pixels,
+            signal=file.signal,
+            target=self.plan.target,
+            quantity=self.plan.quantity,
+            versus=self.plan.versus,
+            seed=source.seed,
+        )
+        try:
+            (guess,) = self.engine.predict(question, top=1).guesses
+        except CoreError as exc:
+            return [failed_row(source, name, str(exc)) for name in names]
+        rows = []
+        for method in self.plan.methods:
+            try:
+                *_, answer = self.engine.explain(question, method.name, method.params)
+            except CoreError as exc:
+                rows.append(failed_row(source, method.name, str(exc)))
+                continue
+            row = explained_row(source, guess, answer)
+            for column, name, content in self._files(source, answer):
+                (maps / name).write_bytes(content)
+                row[column] = f"{MAPS}/{part_name(part)}/{name}"
+            rows.append(row)
+        return rows
+
+    def _files(self, source: Source, answer: Explanation) -> list[tuple[str, str, bytes]]:
+        if not isinstance(answer.result, Heatmap):
+            return []
+        kind, heat = self.plan.maps, answer.result
+        stem = f"{source.index:08d}-{answer.method}"
+        files = [("map", f"{stem}.{kind}", map_bytes(heat.values, kind))]
+        if heat.error is not None:
+            files.append(("error_map", f"{stem}-error.{kind}", map_bytes(heat.error, kind)))
+        return files
+
+
+def seed_of(path: bytes, seed: int) -> int:
+    """Return a file's own seed, whichever worker asks and whatever other files there are.
+
+    Args:
+        path: Relative, as the disk spells it.
+        seed: Of the run.
+    """
+    digest = hashlib.sha256(b"%d\0%s" % (seed, path)).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
+
+
+def peak_bytes() -> int | None:
+    """Return the largest memory this process has held; None where the system does not say."""
+    try:
+        import resource
+    except ModuleNotFoundError:  # Windows
+        return None
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
+
+
+def _check(plan: Plan, engine: Engine) -> None:
+    model = plan.model.name
+    methods = tuple(method_plan(engine, model, m.name, m.params) for m in plan.methods)
+    now = (model_plan(engine, model), methods, batch_versions())
+    for planned, found, what in zip(
+        (plan.model, plan.methods, plan.versions),
+        now,
+        ("network", "methods", "versions"),
+        strict=True,
+    ):
+        if planned != found:
+            raise BadArtifact(
+                f"A worker has other {what} than the plan of {plan.files.count:,} files: "
+                f"{found}. Install the same on every machine and start again."
+            )
