@@ -15,7 +15,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import gradio as gr
 
-from core.engine import Engine
+from ui.accelerator import engine_here
+from ui.health import health_route
 from ui.page import build_page
 from ui.theme import STYLESHEET, page_theme
 
@@ -49,6 +50,7 @@ def launch(page: gr.Blocks, *, host: str, port: int | None, block: bool = True) 
         strict_cors=True,
         max_threads=16,
         state_session_capacity=500,
+        app_kwargs={"routes": [health_route()]},
         prevent_thread_lock=True,
         quiet=True,
     )
@@ -68,7 +70,11 @@ def main(host: str = "127.0.0.1", port: int | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     signal.signal(signal.SIGTERM, _as_interrupt)
-    launch(build_page(Engine(), public=not _is_loopback(host)), host=host, port=port)
+    page = build_page(engine_here(), public=not _is_loopback(host))
+    try:
+        launch(page, host=host, port=port)
+    except KeyboardInterrupt:
+        page.close()  # told to end while it was still starting: visitors' files go all the same
 
 
 def _is_loopback(host: str) -> bool:
@@ -84,5 +90,6 @@ def _as_interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
 
 
 if __name__ == "__main__":
-    on_a_space = "SPACE_ID" in os.environ
-    main(host="0.0.0.0" if on_a_space else "127.0.0.1")  # noqa: S104 - a Space is reached from outside
+    # A Space and a container are reached from outside; the latter says so in the variable.
+    anywhere = "0.0.0.0" if "SPACE_ID" in os.environ else "127.0.0.1"  # noqa: S104
+    main(host=os.environ.get("GRADIO_SERVER_NAME") or anywhere)
