@@ -140,31 +140,50 @@ def started(
     card = read_card((folder / README).read_text(encoding="utf-8"))
     app = home / "app"
     shutil.copytree(folder, app)
-    port = _free_port()
     environment = {
         **{name: os.environ[name] for name in _PASSED_ON if name in os.environ},
         "HOME": str(home),
         "PYTHONPATH": str(app),
         "PYTHONUNBUFFERED": "1",
-        "SYSTEM": "spaces",
+        # Not SYSTEM=spaces: with it gradio and `spaces` open a port to the world that takes new
+        # code, which is for the owner of a Space and not for this machine.
         "SPACE_ID": "someone/whylens",
         "CPU_CORES": "2",
         "GRADIO_SERVER_NAME": "127.0.0.1",  # 0.0.0.0 on a Space; here nobody else need see it
-        "GRADIO_SERVER_PORT": str(port),
+        "GRADIO_SERVER_PORT": str(free_port()),
         "GRADIO_NUM_PORTS": "1",
         **(variables or {}),
     }
-    log = home / "log.txt"
+    with serving(python, app, card.app_file, environment, home / "log.txt") as space:
+        yield space
+
+
+@contextlib.contextmanager
+def serving(
+    python: Path, app: Path, script: str, environment: Mapping[str, str], log: Path
+) -> Iterator[Started]:
+    """Yield a page that runs in a process of its own; on leaving, it is told to end and must.
+
+    Args:
+        python: Interpreter.
+        app: Folder to run in.
+        script: What to run there.
+        environment: All variables; GRADIO_SERVER_PORT among them.
+        log: File for what it prints.
+
+    Raises:
+        SpaceProblem: It does not start in time, or does not end cleanly on SIGTERM.
+    """
     with log.open("wb") as stream:
         began = time.perf_counter()
         process = subprocess.Popen(  # noqa: S603 - the app that is to be tried
-            [str(python), card.app_file],
+            [str(python), script],
             cwd=app,
-            env=environment,
+            env=dict(environment),
             stdout=stream,
             stderr=subprocess.STDOUT,
         )
-    address = f"http://127.0.0.1:{port}/"
+    address = f"http://127.0.0.1:{environment['GRADIO_SERVER_PORT']}/"
     try:
         _await_page(address, process, log)
         yield Started(address, time.perf_counter() - began, log)
@@ -215,7 +234,8 @@ def _python_of(environment: Path) -> Path:
     return environment / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of loopback that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
