@@ -6,7 +6,6 @@ import ipaddress
 import logging
 import os
 import signal
-from types import FrameType
 
 # Before gradio is imported: no calls home.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -69,7 +68,9 @@ def main(host: str = "127.0.0.1", port: int | None = None) -> None:
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    signal.signal(signal.SIGTERM, _as_interrupt)
+    # Gradio removes visitors' files on an interrupt, but not when a container is told to end. Not
+    # by way of SIGINT, which is ignored in what a script starts in the background.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     page = build_page(engine_here(), public=not _is_loopback(host))
     try:
         launch(page, host=host, port=port)
@@ -82,11 +83,6 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def _as_interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-    # Gradio removes visitors' files on an interrupt, but not when a container is told to end.
-    signal.raise_signal(signal.SIGINT)
 
 
 if __name__ == "__main__":

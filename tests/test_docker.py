@@ -133,10 +133,11 @@ def test_the_copied_files_serve_are_healthy_and_leave_nothing_behind(tmp_path):
         "GRADIO_SERVER_NAME": "127.0.0.1", "GRADIO_SERVER_PORT": port,
         "TMPDIR": str(tmp_path), "GRADIO_TEMP_DIR": str(uploads),
     }  # fmt: skip
-    python = Path(sys.executable)
     check = [sys.executable, *health_command()[1:]]
     check[-1] = check[-1].replace(variables()["GRADIO_SERVER_PORT"], port)
-    with serving(python, app, "demo.py", environment, tmp_path / "log.txt"):
+    # SIGINT is ignored in what a script starts in the background; SIGTERM must do all the same.
+    command = ["sh", "-c", "trap '' INT; exec \"$0\" demo.py", sys.executable]
+    with serving(command, app, environment, tmp_path / "log.txt"):
         healthy = subprocess.run(check, capture_output=True, text=True)
         assert healthy.returncode == 0, healthy.stderr
         shelves = list(tmp_path.glob("whylens-*"))

@@ -154,20 +154,19 @@ def started(
         "GRADIO_NUM_PORTS": "1",
         **(variables or {}),
     }
-    with serving(python, app, card.app_file, environment, home / "log.txt") as space:
+    with serving([str(python), card.app_file], app, environment, home / "log.txt") as space:
         yield space
 
 
 @contextlib.contextmanager
 def serving(
-    python: Path, app: Path, script: str, environment: Mapping[str, str], log: Path
+    command: list[str], folder: Path, environment: Mapping[str, str], log: Path
 ) -> Iterator[Started]:
     """Yield a page that runs in a process of its own; on leaving, it is told to end and must.
 
     Args:
-        python: Interpreter.
-        app: Folder to run in.
-        script: What to run there.
+        command: What to run.
+        folder: Folder to run in.
         environment: All variables; GRADIO_SERVER_PORT among them.
         log: File for what it prints.
 
@@ -177,8 +176,8 @@ def serving(
     with log.open("wb") as stream:
         began = time.perf_counter()
         process = subprocess.Popen(  # noqa: S603 - the app that is to be tried
-            [str(python), script],
-            cwd=app,
+            command,
+            cwd=folder,
             env=dict(environment),
             stdout=stream,
             stderr=subprocess.STDOUT,
