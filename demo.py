@@ -6,7 +6,6 @@ import ipaddress
 import logging
 import os
 import signal
-from types import FrameType
 
 # Before gradio is imported: no calls home.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -15,8 +14,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import gradio as gr
 
-from core.engine import Engine
+from ui.accelerator import engine_here
 from ui.endpoints import require_mcp
+from ui.health import health_route
 from ui.page import build_page
 from ui.theme import STYLESHEET, page_theme
 
@@ -53,6 +53,7 @@ def launch(
         strict_cors=True,
         max_threads=16,
         state_session_capacity=500,
+        app_kwargs={"routes": [health_route()]},
         prevent_thread_lock=True,
         quiet=True,
     )
@@ -77,8 +78,14 @@ def main(host: str = "127.0.0.1", port: int | None = None, *, mcp: bool = False)
         require_mcp()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    signal.signal(signal.SIGTERM, _as_interrupt)
-    launch(build_page(Engine(), public=not _is_loopback(host)), host=host, port=port, mcp=mcp)
+    # Gradio removes visitors' files on an interrupt, but not when a container is told to end. Not
+    # by way of SIGINT, which is ignored in what a script starts in the background.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    page = build_page(engine_here(), public=not _is_loopback(host))
+    try:
+        launch(page, host=host, port=port, mcp=mcp)
+    except KeyboardInterrupt:
+        page.close()  # told to end while it was still starting: visitors' files go all the same
 
 
 def _is_loopback(host: str) -> bool:
@@ -88,11 +95,7 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _as_interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-    # Gradio removes visitors' files on an interrupt, but not when a container is told to end.
-    signal.raise_signal(signal.SIGINT)
-
-
 if __name__ == "__main__":
-    on_a_space = "SPACE_ID" in os.environ
-    main(host="0.0.0.0" if on_a_space else "127.0.0.1")  # noqa: S104 - a Space is reached from outside
+    # A Space and a container are reached from outside; the latter says so in the variable.
+    anywhere = "0.0.0.0" if "SPACE_ID" in os.environ else "127.0.0.1"  # noqa: S104
+    main(host=os.environ.get("GRADIO_SERVER_NAME") or anywhere)

@@ -328,7 +328,9 @@ def faults(explainer: object) -> list[str]:
         found.append(f"{type(explainer).__name__} names actions but has no edited().")
     for attribute, kind in (("trial", params), ("trial_fit", explainer.FitParams)):
         if not isinstance(getattr(explainer, attribute), kind | None):
-            found.append(f"{type(explainer).__name__}.{attribute} must be a {kind.__name__} or None.")
+            found.append(
+                f"{type(explainer).__name__}.{attribute} must be a {kind.__name__} or None."
+            )
     for field_name, info in params.model_fields.items():
         try:
             drawable(field_name, info)

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ui.clash import clash_in
 from ui.cli_batch import explain_all
 from ui.cli_fit import fit
 from ui.cli_means import means
+from ui.cli_space import deploy_space
 from ui.cli_train import INTERRUPTED, train
 from ui.cli_words import one_sentence, params_of
 
@@ -202,6 +204,7 @@ def _folders(out: Path, images: list[Path]) -> list[Path]:
 app.command()(train)
 app.command()(fit)
 app.command()(means)
+app.command()(deploy_space)
 
 
 @app.command()
@@ -298,7 +301,11 @@ def _demo_module() -> Any:
 def main() -> None:
     """Run the command line; Ctrl-C ends it with the usual code."""
     # The same folder first as for `python demo.py`: a bare checkout needs no installation.
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    root = Path(__file__).resolve().parents[1]
+    sys.path.insert(0, str(root))
+    if "--help" not in sys.argv and (said := clash_in(root)):
+        typer.echo(f"whylens: {said}", err=True)
+        raise SystemExit(1)
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch; see demo.py
     try:
