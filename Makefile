@@ -48,7 +48,15 @@ bench: setup
 
 # The shipped checkpoints, from nothing but this repository: about an hour on two cores.
 WORLDS := breed genuine
-checkpoints: setup $(WORLDS:%=checkpoint-%) checkpoint-mnist1d
+checkpoints: setup $(WORLDS:%=checkpoint-%) checkpoint-vit checkpoint-mnist1d
+
+# A transformer, for the methods that read attention.
+checkpoint-vit: setup
+	rm -rf checkpoints/painted-cats-vit
+	$(BIN)/whylens train painted-cats:breed --recipe checkpoints/recipes/painted-cats-vit.json \
+	  --out checkpoints/painted-cats-vit
+	rm checkpoints/painted-cats-vit/training.*
+	$(BIN)/whylens fit painted-cats-vit painted-cats:breed --method twin --param limit=500
 
 checkpoint-mnist1d: setup
 	rm -rf checkpoints/mnist1d
