@@ -20,7 +20,7 @@ from core import (
     NoParams,
     Partial,
     inputs_of,
-    packed_pictures,
+    packed_views,
     pictures_of,
 )
 
@@ -245,7 +245,8 @@ class ShowsTheQuestion(Sound):
         train = dataset.of("train")
         inputs = [x for _, x in inputs_of(dataset, train, backbone.spec)]
         vectors = torch.cat([backbone.embed(x) for x in inputs]).numpy()
-        arrays = {"vectors": vectors, **packed_pictures([dataset.pixels(i) for i in train])}
+        views = [view for x in inputs for view in x.split(1)]
+        arrays = {"vectors": vectors, **packed_views(views, backbone.spec)}
         keys = [dataset.items[i].key for i in train]
         yield Fitting(1.0, "done", Artifact(arrays, {"keys": keys}))
 
