@@ -241,7 +241,7 @@ def drawable(name: str, info: FieldInfo) -> Drawable:
     }
     if info.is_required():
         raise InvalidParameter(f"Parameter {name!r} needs a default, so that a click is enough.")
-    kind = info.annotation
+    kind: Any = info.annotation
     if typing.get_origin(kind) is Literal:
         choices = typing.get_args(kind)
         if all(isinstance(c, str) for c in choices):
@@ -328,7 +328,9 @@ def faults(explainer: object) -> list[str]:
         found.append(f"{type(explainer).__name__} names actions but has no edited().")
     for attribute, kind in (("trial", params), ("trial_fit", explainer.FitParams)):
         if not isinstance(getattr(explainer, attribute), kind | None):
-            found.append(f"{type(explainer).__name__}.{attribute} must be a {kind.__name__} or None.")
+            found.append(
+                f"{type(explainer).__name__}.{attribute} must be a {kind.__name__} or None."
+            )
     for field_name, info in params.model_fields.items():
         try:
             drawable(field_name, info)

@@ -12,6 +12,7 @@ import typer
 
 from ui.cli_fit import fit
 from ui.cli_means import means
+from ui.cli_plugin import new_plugin
 from ui.cli_train import INTERRUPTED, train
 from ui.cli_words import one_sentence, params_of
 
@@ -162,6 +163,7 @@ def _folders(out: Path, images: list[Path]) -> list[Path]:
 app.command()(train)
 app.command()(fit)
 app.command()(means)
+app.command()(new_plugin)
 
 
 @app.command()
