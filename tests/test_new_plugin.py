@@ -10,7 +10,6 @@ import subprocess
 import sys
 import sysconfig
 import tomllib
-import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -164,28 +163,25 @@ def served(venv: Environment, place: Path):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    words = [venv.python, "-m", "ui.cli", "demo", "--port", str(port)]
-    with (place / "demo.log").open("w") as log:
-        process = subprocess.Popen(words, cwd=ROOT, env=environment(place), stdout=log, stderr=log)
-        try:
-            address = f"http://127.0.0.1:{port}"
-            _wait_for(address, process, place / "demo.log")
-            yield address
-        finally:
-            process.terminate()
-            process.wait(30)
-
-
-def _wait_for(address: str, process: subprocess.Popen, log: Path) -> None:
-    import time
-
-    for _ in range(480):
-        assert process.poll() is None, log.read_text()
-        with contextlib.suppress(OSError), urllib.request.urlopen(address, timeout=30) as answer:
-            if answer.status == 200:
-                return
-        time.sleep(0.25)
-    raise AssertionError(log.read_text())
+    child = subprocess.Popen(
+        [venv.python, "-u", "-m", "ui.cli", "demo", "--port", str(port)],
+        cwd=ROOT,
+        env=environment(place),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        said = []
+        for line in child.stdout:
+            said.append(line)
+            if "Whylens is at" in line:
+                break
+        assert child.poll() is None, "".join(said)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        child.kill()
+        child.communicate()
 
 
 @pytest.mark.slow
