@@ -20,8 +20,6 @@ from core import (
     NoParams,
     Partial,
     inputs_of,
-    packed_views,
-    pictures_of,
 )
 
 
@@ -245,8 +243,7 @@ class ShowsTheQuestion(Sound):
         train = dataset.of("train")
         inputs = [x for _, x in inputs_of(dataset, train, backbone.spec)]
         vectors = torch.cat([backbone.embed(x) for x in inputs]).numpy()
-        views = [view for x in inputs for view in x.split(1)]
-        arrays = {"vectors": vectors, **packed_views(views, backbone.spec)}
+        arrays = {"vectors": vectors, "pictures": np.stack([dataset.pixels(i) for i in train])}
         keys = [dataset.items[i].key for i in train]
         yield Fitting(1.0, "done", Artifact(arrays, {"keys": keys}))
 
@@ -255,10 +252,9 @@ class ShowsTheQuestion(Sound):
         weights = subject.embedding_weights.abs().numpy()
         apart = np.square((arrays["vectors"] - subject.embedding.numpy()) * weights).sum(1)
         chosen = [int(i) for i in apart.argsort(kind="stable")[:4]]
-        pictures = pictures_of(arrays, chosen)
         items = [
-            Example(picture, keys[i], 1 / (1 + float(apart[i])), keys[i])
-            for i, picture in zip(chosen, pictures, strict=True)
+            Example(arrays["pictures"][i], keys[i], 1 / (1 + float(apart[i])), keys[i])
+            for i in chosen
         ]
         return Examples(tuple(items), "closeness")
 

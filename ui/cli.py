@@ -14,6 +14,7 @@ from ui.clash import clash_in
 from ui.cli_batch import explain_all
 from ui.cli_fit import fit
 from ui.cli_means import means
+from ui.cli_plugin import new_plugin
 from ui.cli_space import deploy_space
 from ui.cli_train import INTERRUPTED, train
 from ui.cli_words import one_sentence, params_of
@@ -205,6 +206,7 @@ app.command()(train)
 app.command()(fit)
 app.command()(means)
 app.command()(deploy_space)
+app.command()(new_plugin)
 
 
 @app.command()
