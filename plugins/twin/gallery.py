@@ -13,7 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from core import Artifact, Fitting
 from plugins._gallery import Splits, gathered, members_by_class
+from plugins.twin.index import has_faiss, index_of
 from plugins.twin.neighbours import tiny
+from plugins.twin.search import is_large
 
 if TYPE_CHECKING:
     from core import Backbone, Dataset
@@ -70,5 +72,7 @@ def gallery(dataset: Dataset, backbone: Backbone, params: GalleryParams) -> Iter
     positions = chosen(dataset, params)
     arrays, facts, pictures = yield from gathered(dataset, backbone, positions, params)
     arrays["tinies"] = np.stack([tiny(picture) for picture in pictures])
+    if is_large(len(positions)) and has_faiss():
+        arrays["index"] = index_of(arrays["vectors"], arrays["labels"], seed=params.seed)
     facts["splits"] = [dataset.items[i].split for i in positions]
     yield Fitting(1.0, f"A gallery of {len(positions):,} pictures", Artifact(arrays, facts))
