@@ -5,7 +5,7 @@ May touch numpy, Pillow and the public surface of core.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,8 +27,10 @@ _TINY = 16
 SAME_SIGNAL = 0.01
 
 
-def copies_of(subject: Subject, arrays: Mapping[str, npt.NDArray[Any]]) -> Bools:
-    """Return (N,) whether each member of a gallery is the visitor's own input, or a copy of it.
+def copies_of(
+    subject: Subject, arrays: Mapping[str, npt.NDArray[Any]]
+) -> Callable[[npt.NDArray[np.int64]], Bools]:
+    """Return what says of members of a gallery, by position, whether they are the visitor's input.
 
     Args:
         subject: The question.
@@ -36,8 +38,10 @@ def copies_of(subject: Subject, arrays: Mapping[str, npt.NDArray[Any]]) -> Bools
     """
     spec = subject.trace.backbone.spec
     if "signals" in arrays:
-        return same_signal(arrays["signals"], pixel_space(subject.x, spec)[0].cpu().numpy())
-    return same_picture(arrays["tinies"], tiny(view_pixels(subject.x, spec)))
+        signal = pixel_space(subject.x, spec)[0].cpu().numpy()
+        return lambda where: same_signal(arrays["signals"][where], signal)
+    small = tiny(view_pixels(subject.x, spec))
+    return lambda where: same_picture(arrays["tinies"][where], small)
 
 
 def tiny(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

@@ -26,7 +26,7 @@ from plugins._copies import same_picture, same_signal, tiny
 from plugins.twin import neighbours
 from plugins.twin.gallery import GalleryParams, chosen
 from plugins.twin.matches import matched_cells
-from plugins.twin.neighbours import best, cosines, shortlist
+from plugins.twin.neighbours import best, cosines
 from tests.browser import toy_checkpoint
 from tests.conftest import GapNet, plain_spec, seeded
 from tests.contract import Tinted
@@ -99,27 +99,6 @@ def test_the_best_are_those_that_sorting_finds(rng, count):
 def test_fewer_than_asked_is_fine():
     assert best(np.zeros(3, np.float32), np.array([False, True, False]), 5) == [1]
     assert best(np.zeros(3, np.float32), np.zeros(3, bool), 5) == []
-
-
-def test_faiss_finds_the_same_neighbours(rng):
-    pytest.importorskip("faiss")
-    vectors = rng.normal(size=(5000, 16)).astype(np.float32)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    query = rng.normal(size=16).astype(np.float32)
-    where, found = shortlist(vectors, query, 50)
-    ours = cosines(vectors, query)
-    assert where.tolist() == best(ours, np.ones(5000, bool), 50)
-    np.testing.assert_allclose(found, ours[where], atol=1e-5)
-
-
-def test_faiss_is_asked_only_where_it_answers_the_same_question(monkeypatch):
-    pytest.importorskip("faiss")
-    million = neighbours.EXACT_LIMIT
-    assert not neighbours.searches_by_shortlist(million, weighted=False)
-    assert neighbours.searches_by_shortlist(million + 1, weighted=False)
-    assert not neighbours.searches_by_shortlist(million + 1, weighted=True)
-    monkeypatch.setattr(neighbours.importlib.util, "find_spec", lambda name: None)
-    assert not neighbours.searches_by_shortlist(million + 1, weighted=False)
 
 
 def test_a_mapped_gallery_is_searched_where_it_lies(tmp_path, rng):

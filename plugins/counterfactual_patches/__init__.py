@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from pydantic import Field
 
@@ -28,7 +29,6 @@ from plugins.counterfactual_patches.gallery import GalleryParams, gallery, ranke
 from plugins.counterfactual_patches.swaps import Decision, Swap, decision, greedy_swaps
 
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
 
     from core import Backbone, Dataset, Fitting, Subject
@@ -134,9 +134,9 @@ def _distractors(
     name = subject.trace.backbone.labels[aim.goal]
     query = subject.embedding.float().cpu().numpy()
     # A copy of the visitor's own picture has nothing else to offer.
-    copies = copies_of(subject, arrays)
     order = ranked(arrays, facts["labels"], (aim.goal, name), query)
-    chosen = [(i, near) for i, near in order if not copies[i]][:count]
+    copies = copies_of(subject, arrays)(np.array([i for i, _ in order], np.int64))
+    chosen = [pair for pair, copy in zip(order, copies, strict=True) if not copy][:count]
     pictures = pictures_of(arrays, [i for i, _ in chosen])
     return [(i, near, picture) for (i, near), picture in zip(chosen, pictures, strict=True)]
 

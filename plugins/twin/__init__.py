@@ -30,20 +30,12 @@ from plugins._copies import copies_of
 from plugins._gallery import why_no_vectors
 from plugins.twin.gallery import GalleryParams, gallery
 from plugins.twin.matches import matched_cells
-from plugins.twin.neighbours import (
-    Bools,
-    Floats,
-    best,
-    cosines,
-    searches_by_shortlist,
-    shortlist,
-)
+from plugins.twin.neighbours import Bools, Floats
+from plugins.twin.search import JURY, drop_copies, nearest, similarities
 
 if TYPE_CHECKING:
     from core import Backbone, Dataset, Fitting, Subject
 
-# Neighbours whose labels are counted for the hint that labels or decision are doubtful.
-_JURY = 10
 _BOTH = "Nearest with another label, which the network also calls something else"
 
 
@@ -106,11 +98,12 @@ class Twin(Explainer[TwinParams]):
         """Return neighbours in three groups: the target's class, others by label, by prediction."""
         arrays, facts = subject.artifact.arrays, subject.artifact.facts
         query, weights, how = _query(subject, params)
-        near = _similarities(arrays["vectors"], query, weights)
+        groups = _groups(subject, arrays, facts["labels"])
+        masks = [group.allowed for group in groups]
+        near = similarities(arrays, query, weights, masks)
         seen = view_pixels(subject.x, subject.trace.backbone.spec)
-        near[copies_of(subject, arrays)] = -np.inf
-        groups = _groups(subject, arrays, facts["labels"], np.isfinite(near))
-        found = [(group.heading, best(near, group.allowed, params.count)) for group in groups]
+        drop_copies(near, masks, params.count, copies_of(subject, arrays))
+        found = [(group.heading, nearest(near, group.allowed, params.count)) for group in groups]
         if len(found) == 3 and found[1][1] == found[2][1]:
             # By label and by prediction are two questions; with one answer it is shown once.
             found = [found[0], (_BOTH, found[1][1])]
@@ -141,31 +134,21 @@ def _query(subject: Subject, params: TwinParams) -> tuple[Floats, Floats | None,
     return query, None, "plain cosine"
 
 
-def _similarities(vectors: npt.NDArray[Any], query: Floats, weights: Floats | None) -> Floats:
-    if searches_by_shortlist(len(vectors), weighted=weights is not None):
-        # The nearest ten thousand are enough for every group that a page shows.
-        where, found = shortlist(vectors, query, 10_000)
-        near = np.full(len(vectors), -np.inf, np.float32)
-        near[where] = found
-        return near
-    return cosines(vectors, query, weights)
-
-
-def _groups(subject: Subject, arrays: Any, labels: list[str], usable: Bools) -> list[_Group]:
+def _groups(subject: Subject, arrays: Any, labels: list[str]) -> list[_Group]:
     backbone, index = subject.trace.backbone, subject.target.index
     name = backbone.labels[index]
     said_so = np.asarray(arrays["predicted"]) == index
     if name not in labels:
         # A gallery with classes of its own: only the network's word can be compared.
         return [
-            _Group(f"Nearest that the network also calls {name}", usable & said_so),
-            _Group("Nearest that the network calls something else", usable & ~said_so),
+            _Group(f"Nearest that the network also calls {name}", said_so),
+            _Group("Nearest that the network calls something else", ~said_so),
         ]
     labelled_so = np.asarray(arrays["labels"]) == labels.index(name)
     return [
-        _Group(f"Nearest labelled {name}", usable & labelled_so),
-        _Group("Nearest with another label", usable & ~labelled_so),
-        _Group("Nearest that the network calls something else", usable & ~said_so),
+        _Group(f"Nearest labelled {name}", labelled_so),
+        _Group("Nearest with another label", ~labelled_so),
+        _Group("Nearest that the network calls something else", ~said_so),
     ]
 
 
@@ -215,19 +198,19 @@ def _in_rows(features: Floats) -> Floats:
 
 
 def _note(subject: Subject, near: Floats, arrays: Any, facts: Any) -> str:
-    jury = best(near, np.isfinite(near), _JURY)
+    jury = nearest(near, np.ones(len(near), np.bool_), JURY)
     if not jury:
         return "The gallery holds nothing but what you gave."
     votes = Counter(facts["labels"][int(arrays["labels"][i])] for i in jury)
     name = subject.trace.backbone.labels[subject.target.index]
     rival, count = votes.most_common(1)[0]
-    nearest = f"of the {len(jury)} nearest in {facts['data']}"
+    among = f"of the {len(jury)} nearest in {facts['data']}"
     if name not in facts["labels"]:
-        return f"{count} {nearest} are labelled {rival}."
+        return f"{count} {among} are labelled {rival}."
     if votes[name] * 2 >= len(jury):
-        return f"{votes[name]} {nearest} are labelled {name}."
+        return f"{votes[name]} {among} are labelled {name}."
     return (
-        f"Look twice: only {votes[name]} {nearest} are labelled {name}, {count} are labelled "
+        f"Look twice: only {votes[name]} {among} are labelled {name}, {count} are labelled "
         f"{rival}. Either the decision stands on thin ground or labels near it are wrong."
     )
 

@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from core import Artifact, BadInput, Fitting, pictures_of, tower
 from plugins._gallery import Splits, gathered, members_by_class, unit_rows
+from plugins.twin.index import has_faiss, index_of
+from plugins.twin.search import is_large
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
@@ -81,6 +83,8 @@ def gallery(dataset: Dataset, backbone: Backbone, params: GalleryParams) -> Iter
         eyes = tower(params.vectors_by)
         arrays["vectors"] = yield from _seen_by(eyes, arrays, len(positions))
         facts["vectors_by"] = {"name": eyes.name, "digest": eyes.digest}
+    if is_large(len(positions)) and has_faiss():
+        arrays["index"] = index_of(arrays["vectors"], arrays["labels"], seed=params.seed)
     facts["splits"] = [dataset.items[i].split for i in positions]
     kind = "signals" if "signals" in arrays else "pictures"
     yield Fitting(1.0, f"A gallery of {len(positions):,} {kind}", Artifact(arrays, facts))

@@ -1,11 +1,10 @@
 """Which vectors of a gallery lie nearest, exactly, in bounded memory.
 
-May touch numpy only; above a million vectors faiss does the same search where it is installed.
+May touch numpy only. Vectors may lie on disk: they are read in chunks, whatever their number.
 """
 
 from __future__ import annotations
 
-import importlib.util
 from typing import Any
 
 import numpy as np
@@ -15,8 +14,6 @@ from plugins._copies import CHUNK
 
 Floats = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
-
-EXACT_LIMIT = 1_000_000
 
 
 def cosines(vectors: npt.NDArray[Any], query: Floats, weights: Floats | None = None) -> Floats:
@@ -57,31 +54,3 @@ def best(similarities: Floats, allowed: Bools, count: int) -> list[int]:
         candidates = candidates[values >= limit]
     order = np.lexsort((candidates, -similarities[candidates]))
     return [int(i) for i in candidates[order][:count]]
-
-
-def shortlist(
-    vectors: npt.NDArray[Any], query: Floats, count: int
-) -> tuple[npt.NDArray[np.int64], Floats]:
-    """Return positions and cosines of the `count` nearest vectors by faiss, best first.
-
-    Args:
-        vectors: (N, D) of unit length.
-        query: (D,).
-        count: How many.
-    """
-    import faiss
-
-    unit = query / max(float(np.linalg.norm(query)), 1e-12)
-    database = np.ascontiguousarray(vectors, np.float32)
-    found, where = faiss.knn(unit[None], database, count, metric=faiss.METRIC_INNER_PRODUCT)
-    return where[0], found[0]
-
-
-def searches_by_shortlist(count: int, *, weighted: bool) -> bool:
-    """Return whether a gallery is so large that faiss is to be asked, and can be.
-
-    Args:
-        count: Vectors in the gallery.
-        weighted: Whether channels are weighted; faiss knows no such search.
-    """
-    return count > EXACT_LIMIT and not weighted and importlib.util.find_spec("faiss") is not None

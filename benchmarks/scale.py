@@ -1,0 +1,252 @@
+"""Folders at scale: local against Ray, memory, and the cost of a million images per method.
+
+`python -m benchmarks.scale [--images N] [--gallery N] [--write docs/scale.md]` runs the command
+line as a user does and reads its log. Give the machine to it alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from benchmarks.scale_page import Cost, Measurements, Run, page
+from benchmarks.twin_scale import COUNT, KINDS, figures
+from core.atomic import write_atomically
+from core.batch.job import cores
+from core.batch.listing import FILES
+from core.batch.run import LOCK, LOG
+from core.engine import Engine
+
+MODEL, METHOD = "painted-cats-breed", "grad-cam"
+PHOTOS = Path(__file__).resolve().parents[1] / "examples" / "photos"
+_SHIFTS, _SIDE = 64, 256
+
+
+def photos(place: Path, count: int, sources: Sequence[Path]) -> Path:
+    """Return a folder of JPEGs, no two alike: crops of the photos, each shifted otherwise.
+
+    Args:
+        place: The folder to make.
+        count: How many.
+        sources: The photos.
+    """
+    place.mkdir()
+    read = [Image.open(source).convert("RGB").resize((448, 448)) for source in sources]
+    for number in range(count):
+        turn, which = divmod(number, len(read))
+        left, top = turn % _SHIFTS, turn // _SHIFTS % _SHIFTS
+        crop = read[which].crop((left, top, left + _SIDE, top + _SIDE))
+        crop.save(place / f"{number:06d}.jpg", quality=90)
+    return place
+
+
+def measured(
+    folder: Path, out: Path, method: str, *options: str
+) -> tuple[Run, list[dict[str, Any]]]:
+    """Return the figures of one command and the log of its parts.
+
+    Args:
+        folder: With the files.
+        out: To write.
+        method: Name of the method.
+        options: More words of the command.
+    """
+    words = ["explain", str(folder), "--model", MODEL, "--method", method, "--out", str(out)]
+    child = subprocess.Popen(
+        [sys.executable, "-m", "ui.cli", *words, *options],
+        cwd=Path(__file__).resolve().parents[1],
+        stdout=subprocess.DEVNULL,
+    )
+    peak, ended = 0, threading.Event()
+
+    def watch() -> None:
+        nonlocal peak
+        while not ended.wait(0.5):
+            peak = max(peak, tree_bytes(child.pid))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        child.wait()
+    finally:
+        ended.set()
+        watcher.join()
+    if child.returncode:
+        raise SystemExit(f"whylens {' '.join(words)} failed")
+    *parts, whole = [json.loads(line) for line in (out / LOG).read_text().splitlines()]
+    engine = "ray" if "ray" in options else "local"
+    run = Run(
+        engine=engine,
+        images=whole["images"],
+        workers=whole["workers"],
+        seconds=whole["seconds"],
+        steady=steady(parts),
+        worker_bytes=max(part["peak_bytes"] for part in parts),
+        main_bytes=whole["peak_bytes"],
+        tree_bytes=peak,
+        bytes_in=sum(path.stat().st_size for path in folder.iterdir()),
+        bytes_out=sum(len(content) for content in tree(out).values()),
+    )
+    return run, parts
+
+
+def steady(parts: Sequence[dict[str, Any]]) -> float:
+    """Return images a second from the first finished part on; 0 where there is one part.
+
+    Args:
+        parts: Lines of the log, in their order.
+    """
+    first, *others = parts
+    if not others:
+        return 0.0
+    return sum(part["images"] for part in others) / (others[-1]["at"] - first["at"])
+
+
+def tree(out: Path) -> dict[str, bytes]:
+    """Return what a run wrote, by path; times and lists of its own left out.
+
+    Args:
+        out: The run's folder.
+    """
+    return {
+        str(path.relative_to(out)): path.read_bytes()
+        for path in sorted(out.rglob("*"))
+        if path.is_file() and path.name not in (LOG, LOCK, FILES)
+    }
+
+
+def tree_bytes(pid: int) -> int:
+    """Return the resident memory of a process and all that it started.
+
+    Args:
+        pid: Its id.
+    """
+    parents: dict[int, int] = {}
+    sizes: dict[int, int] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # it ended meanwhile
+            parents[int(entry.name)] = int(fields[1])
+            sizes[int(entry.name)] = int(fields[21]) * os.sysconf("SC_PAGE_SIZE")
+    total = 0
+    for process in parents:
+        above = process
+        while above not in (pid, 0, 1) and above in parents:
+            above = parents[above]
+        total += sizes[process] if above == pid else 0
+    return total
+
+
+def costs(
+    place: Path, names: dict[str, str], per_method: int, device: str, workers: int
+) -> list[Cost]:
+    """Return what every method takes for one image, after one part per worker to warm up.
+
+    Args:
+        place: For files and outputs.
+        names: Titles by name.
+        per_method: Files per part; four parts per worker.
+        device: Where the network lies.
+        workers: Side by side.
+    """
+    folder = photos(place / f"few-{device}", 4 * workers * per_method, _sources())
+    found = []
+    for name, title in names.items():
+        run, parts = measured(
+            folder, place / f"{device}-{name}", name,
+            "--workers", str(workers), "--shard", str(per_method), "--device", device,
+        )  # fmt: skip
+        warm = parts[workers:]
+        images = sum(part["images"] for part in warm)
+        seconds = sum(part["seconds"] for part in warm) / images
+        found.append(Cost(title, images, seconds, workers, run.bytes_out / run.images))
+        print(f"{title}: {seconds:.3f} s an image on {device}", file=sys.stderr, flush=True)
+    return found
+
+
+def _sources() -> list[Path]:
+    return sorted(PHOTOS.glob("*.jpg"))
+
+
+def measurements(given: argparse.Namespace) -> Measurements:
+    """Return all figures of the page.
+
+    Args:
+        given: The command's options.
+    """
+    import torch
+
+    from benchmarks.compare import facts
+
+    before, workers = os.getloadavg()[0], cores()
+    engine = Engine()
+    refused = engine.card(MODEL).unavailable
+    titles = {name: e.title for name, e in engine.registry.explainers.items()}
+    wanted = given.methods.split(",") if given.methods else list(titles)
+    names = {name: titles[name] for name in wanted if name not in refused}
+    runs, same, fewer, gpu = [], None, None, []
+    with tempfile.TemporaryDirectory(prefix="whylens-scale-") as temporary:
+        place = Path(temporary)
+        folder = photos(place / "photos", given.images, _sources())
+        for name in given.engines.split(","):
+            run, _ = measured(
+                folder, place / name, METHOD, "--engine", name, "--workers", str(workers)
+            )
+            runs.append(run)
+            print(run, file=sys.stderr, flush=True)
+        if len(runs) == 2:
+            same = tree(place / "local") == tree(place / "ray")
+        few = photos(place / "fewer", max(8, given.images // 8), _sources())
+        fewer, _ = measured(few, place / "out-fewer", METHOD, "--workers", str(workers))
+        found = costs(place, names, given.per_method, "cpu", workers)
+        if torch.cuda.is_available():
+            gpu = costs(place, names, given.per_method, "cuda", 1)
+    galleries = [figures(given.gallery, kind) for kind in KINDS] if given.gallery else []
+    return Measurements(
+        method=titles[METHOD],
+        model=MODEL,
+        machine=f"{workers} cores, of which each worker uses one; {facts()}",
+        load=(before, os.getloadavg()[0]),
+        runs=runs,
+        same=same,
+        fewer=fewer,
+        costs=found,
+        refused={titles[name]: reason for name, reason in refused.items()},
+        gpu=gpu,
+        gpu_name=torch.cuda.get_device_name() if gpu else "",
+        galleries=galleries,
+    )
+
+
+def main() -> None:
+    """Print or write the page."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--write", type=Path)
+    parser.add_argument("--images", type=int, default=2000)
+    parser.add_argument("--engines", default="local,ray", help="local, or local,ray")
+    parser.add_argument("--per-method", type=int, default=4, help="files per part")
+    parser.add_argument("--methods", default="", help="names joined by commas; default: all")
+    parser.add_argument("--gallery", type=int, default=COUNT, help="vectors; 0 leaves Twin out")
+    given = parser.parse_args()
+    text = page(measurements(given))
+    if given.write:
+        write_atomically(given.write, text.encode())
+    else:
+        print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,252 @@
+"""A gallery of a million synthetic vectors: made, indexed, written and searched, and its memory.
+
+`python -m benchmarks.twin_scale [--count N] [--kind classes|sphere]` prints the figures as JSON.
+Every stage is a process of its own, so that its peak memory is its own; stages hand one another
+files, as a fit and a page do, and load only what they need: torch alone is half a gigabyte.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from core.artifacts import Artifact, write_artifact
+from core.models.checkpoints import FOLDERS_VARIABLE
+from core.models.spec import InputSpec
+
+MODEL, WIDTH, CLASSES, SEED = "untrained:resnet18", 512, 1000, 11
+COUNT, QUERIES, NEAREST = 1_000_000, 50, 10
+_CHUNK = 20_000
+KINDS = {
+    "classes": "1,000 classes, each vector half its class's centre and half noise",
+    "sphere": "no structure: directions drawn evenly, the worst case for any index",
+}
+_STAGES = ("make", "index", "write", "query")
+
+
+def figures(count: int, kind: str, queries: int = QUERIES) -> dict[str, Any]:
+    """Return what making and asking a gallery takes: seconds, bytes and recall, by name.
+
+    Args:
+        count: Vectors.
+        kind: One of `KINDS`.
+        queries: How many questions are asked.
+    """
+    found: dict[str, Any] = {"count": count, "kind": kind, "width": WIDTH, "queries": queries}
+    with tempfile.TemporaryDirectory(prefix="whylens-gallery-") as place:
+        for stage in _STAGES:
+            words = [stage, place, "--count", str(count), "--kind", kind, "--queries", str(queries)]
+            done = subprocess.run(
+                [sys.executable, "-m", "benchmarks.twin_scale", "--stage", *words],
+                cwd=Path(__file__).resolve().parents[1],
+                env={**os.environ, FOLDERS_VARIABLE: place},
+                stdout=subprocess.PIPE,
+                text=True,
+                check=True,
+            )
+            found |= json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def made(count: int, kind: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Return unit vectors, (count, WIDTH) float32, with labels.
+
+    Args:
+        count: How many.
+        kind: One of `KINDS`.
+        rng: The source of chance.
+    """
+    centres = np.random.default_rng(SEED).normal(size=(CLASSES, WIDTH)).astype(np.float32)
+    labels = rng.integers(0, CLASSES, count).astype(np.int32)
+    rows = rng.standard_normal((count, WIDTH), dtype=np.float32)
+    if kind == "classes":
+        rows += centres[labels]
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows, labels
+
+
+def make(place: Path, count: int, kind: str) -> dict[str, Any]:
+    """Write vectors, labels and pictures to files, piece by piece."""
+    from core.datasets.inputs import packed_pictures
+    from plugins._copies import tiny
+
+    rng = np.random.default_rng(SEED + 1)
+    picture = rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    jpeg, small = packed_pictures([picture])["jpeg"], tiny(picture)
+    names = ("vectors", "labels", "jpeg", "tinies")
+    streams = [(place / name).open("wb") for name in names]
+    for start in range(0, count, _CHUNK):
+        size = min(_CHUNK, count - start)
+        rows, labels = made(size, kind, rng)
+        pieces = (
+            rows.astype(np.float16),
+            labels,
+            np.tile(jpeg, size),
+            np.tile(small, (size, 1, 1, 1)),
+        )
+        for stream, piece in zip(streams, pieces, strict=True):
+            piece.tofile(stream)
+    for stream in streams:
+        stream.close()
+    (place / "jpeg_bytes").write_text(str(len(jpeg)))
+    return {}
+
+
+def opened(place: Path, count: int) -> dict[str, np.ndarray]:
+    """Return the arrays of a gallery, memory-mapped."""
+    labels = np.memmap(place / "labels", np.int32, "r", 0, (count,))
+    step = int((place / "jpeg_bytes").read_text())
+    return {
+        "vectors": np.memmap(place / "vectors", np.float16, "r", 0, (count, WIDTH)),
+        "labels": labels,
+        "predicted": labels,
+        "jpeg": np.memmap(place / "jpeg", np.uint8, "r"),
+        "jpeg_ends": step * np.arange(1, count + 1, dtype=np.int64),
+        "tinies": np.memmap(place / "tinies", np.uint8, "r", 0, (count, 16, 16, 3)),
+    }
+
+
+def index(place: Path, count: int) -> dict[str, Any]:
+    """Make the index from the mapped vectors."""
+    from plugins.twin.index import index_of
+
+    arrays = opened(place, count)
+    began = time.perf_counter()
+    data = index_of(arrays["vectors"], arrays["labels"])
+    seconds = time.perf_counter() - began
+    data.tofile(place / "index")
+    return {"index_seconds": seconds, "index_bytes": data.nbytes}
+
+
+def write(place: Path, count: int) -> dict[str, Any]:
+    """Write the artifact, as a fit does."""
+    described = json.loads(_described())
+    arrays = {**opened(place, count), "index": np.memmap(place / "index", np.uint8, "r")}
+    facts = {
+        "data": "synthetic",
+        "labels": [f"class {i}" for i in range(CLASSES)],
+        "keys": [f"synthetic/{i}" for i in range(count)],
+        "splits": ["train"] * count,
+    }
+    began = time.perf_counter()
+    write_artifact(
+        place / MODEL / "twin",
+        Artifact(arrays, facts),
+        method="twin",
+        model=MODEL,
+        weights=described["digest"],
+        spec=InputSpec.model_validate(described["spec"]),
+    )
+    return {"write_seconds": time.perf_counter() - began}
+
+
+def _described() -> str:
+    # The network is looked at in another process: torch is not part of what writing takes.
+    code = (
+        "import json; from core.models.load import load; b = load('%s');"
+        "print(json.dumps({'digest': b.identity.digest, 'spec': b.spec.model_dump(mode='json')}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code % MODEL], stdout=subprocess.PIPE, text=True, check=True
+    )
+    return done.stdout.splitlines()[-1]
+
+
+def query(count: int, kind: str, queries: int) -> dict[str, Any]:
+    """Ask the written gallery: the search alone, and the method as the page asks it."""
+    from core.answers import Question
+    from core.engine import Engine
+    from plugins.twin import search
+    from plugins.twin.index import near_by_index
+    from plugins.twin.neighbours import best, cosines
+
+    engine = Engine()
+    explainer, backbone = engine.registry.explainer("twin"), engine.backbone(MODEL)
+    began = time.perf_counter()
+    arrays = engine.fitted.found(explainer, backbone, "").arrays
+    found: dict[str, Any] = {"open_seconds": time.perf_counter() - began}
+    asked, labels = made(queries, kind, np.random.default_rng(SEED + 2))
+    own, everything = np.asarray(arrays["labels"]), np.ones(count, np.bool_)
+    exact_times, index_times = [], []
+    shares: dict[str, list[float]] = {"recall": [], "others_recall": []}
+    for row, label in zip(asked, labels, strict=True):
+        near, seconds = timed(lambda row=row: cosines(arrays["vectors"], row))
+        exact_times.append(seconds)
+        for name, allowed in (("recall", None), ("others_recall", own != label)):
+            truth = best(near, everything if allowed is None else allowed, NEAREST)
+            got, seconds = timed(
+                lambda row=row, allowed=allowed: near_by_index(
+                    arrays["index"], row, NEAREST, allowed
+                )
+            )
+            shares[name].append(len(set(truth) & set(got.tolist())) / NEAREST)
+            if allowed is None:
+                index_times.append(seconds)
+    found |= {name: statistics.mean(values) for name, values in shares.items()}
+    found |= {
+        "exact_seconds": statistics.median(exact_times),
+        "index_query_seconds": statistics.median(index_times),
+    }
+    rng = np.random.default_rng(SEED + 3)
+
+    def explained(**params: Any) -> None:
+        pixels = rng.integers(0, 256, (224, 224, 3), dtype=np.uint8)
+        for _ in engine.explain(Question(MODEL, pixels), "twin", {"matches": False, **params}):
+            pass
+
+    explained()
+    limit = search.EXACT_LIMIT
+    for name, weighting, most in (
+        ("weighted_explain_seconds", "class-weighted", limit),
+        ("plain_explain_seconds", "plain", max(limit, count)),
+        ("index_explain_seconds", "plain", 0),  # as for more than a million
+    ):
+        search.EXACT_LIMIT = most
+        times = [timed(lambda w=weighting: explained(weighting=w))[1] for _ in range(3)]
+        found[name] = statistics.median(times)
+    search.EXACT_LIMIT = limit
+    return found
+
+
+def timed(work: Callable[[], Any]) -> tuple[Any, float]:
+    """Return what `work` returns, and the seconds it took."""
+    began = time.perf_counter()
+    return work(), time.perf_counter() - began
+
+
+def main() -> None:
+    """Run one stage, or all of them."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--stage", nargs=2, metavar=("STAGE", "PLACE"), help=argparse.SUPPRESS)
+    parser.add_argument("--count", type=int, default=COUNT)
+    parser.add_argument("--kind", choices=list(KINDS), default="classes")
+    parser.add_argument("--queries", type=int, default=QUERIES)
+    given = parser.parse_args()
+    if given.stage is None:
+        print(json.dumps(figures(given.count, given.kind, given.queries), indent=1))
+        return
+    stage, place = given.stage[0], Path(given.stage[1])
+    did = {
+        "make": lambda: make(place, given.count, given.kind),
+        "index": lambda: index(place, given.count),
+        "write": lambda: write(place, given.count),
+        "query": lambda: query(given.count, given.kind, given.queries),
+    }[stage]()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(json.dumps({**did, f"{stage}_peak_bytes": peak}))
+
+
+if __name__ == "__main__":
+    main()

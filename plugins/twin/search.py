@@ -1,0 +1,104 @@
+"""What of a gallery lies near a question: exactly where that is quick enough, else by its index.
+
+May touch numpy. A gallery of up to a million pictures is always searched exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from plugins._copies import CHUNK
+from plugins.twin.index import has_faiss, near_by_index
+from plugins.twin.neighbours import Bools, Floats, best, cosines
+
+EXACT_LIMIT = 1_000_000
+SHORTLIST = 1000  # of an index's answers that are measured exactly, for every group
+# Neighbours whose labels are counted for the hint that labels or decision are doubtful.
+JURY = 10
+
+
+def is_large(count: int) -> bool:
+    """Return whether so many pictures are more than an exact search is to look through.
+
+    Args:
+        count: Of a gallery or of a group.
+    """
+    return count > EXACT_LIMIT
+
+
+def similarities(
+    arrays: Mapping[str, npt.NDArray[Any]],
+    query: Floats,
+    weights: Floats | None,
+    groups: Sequence[Bools],
+) -> Floats:
+    """Return (N,) cosines of the pictures that may be shown; minus infinity for all others.
+
+    Exact for galleries and groups of up to a million pictures, and wherever channels are weighted,
+    which no index knows. In larger ones an index, where there is one, names the thousand nearest of
+    the gallery and of each group; their cosines are exact again.
+
+    Args:
+        arrays: Of the gallery.
+        query: (D,).
+        weights: (D,) or None.
+        groups: (N,) which pictures each group may show.
+    """
+    vectors = arrays["vectors"]
+    indexed = weights is None and "index" in arrays and has_faiss()
+    if not is_large(len(vectors)) or not indexed:
+        return cosines(vectors, query, weights)
+    near = np.full(len(vectors), -np.inf, np.float32)
+    for allowed in (None, *groups):
+        if allowed is not None and not is_large(int(np.count_nonzero(allowed))):
+            where = np.flatnonzero(allowed)
+        else:
+            where = np.sort(near_by_index(arrays["index"], query, SHORTLIST, allowed))
+        for start in range(0, len(where), CHUNK):
+            rows = where[start : start + CHUNK]
+            near[rows] = cosines(vectors[rows], query)
+    return near
+
+
+def drop_copies(
+    near: Floats,
+    groups: Sequence[Bools],
+    count: int,
+    is_copy: Callable[[npt.NDArray[np.int64]], Bools],
+) -> None:
+    """Put copies of the query at minus infinity, wherever one would be shown or counted.
+
+    Only what would be shown is compared, again and again until no copy is among it: all of a
+    million members would take longer than the search.
+
+    Args:
+        near: (N,) by `similarities`; written into.
+        groups: (N,) which pictures each group may show.
+        count: How many each group shows.
+        is_copy: From positions to whether each is a copy of the query.
+    """
+    everything = np.ones(len(near), np.bool_)
+    while True:
+        shown = set(nearest(near, everything, JURY))
+        for allowed in groups:
+            shown |= set(nearest(near, allowed, count))
+        where = np.array(sorted(shown), np.int64)
+        copies = where[is_copy(where)]
+        if not len(copies):
+            return
+        near[copies] = -np.inf
+
+
+def nearest(near: Floats, allowed: Bools, count: int) -> list[int]:
+    """Return the positions of the `count` nearest allowed pictures, best first.
+
+    Args:
+        near: (N,) by `similarities`.
+        allowed: (N,).
+        count: How many at most.
+    """
+    return best(near, allowed & np.isfinite(near), count)
