@@ -177,6 +177,17 @@ def test_parameters_must_be_a_class_of_ours(params):
     assert faults(spoilt(Params=params)) == ["Spoilt.Params must be a subclass of core.Params."]
 
 
+@pytest.mark.parametrize("trial", [3, {}, NoParams], ids=repr)
+@pytest.mark.parametrize("field", ["trial", "trial_fit"])
+def test_trial_parameters_must_be_of_the_explainers_own_class(field, trial):
+    (found,) = faults(spoilt(**{field: trial}))
+    assert found == f"Spoilt.{field} must be a NoParams or None."
+    assert faults(spoilt(Params=FourKinds, trial=NoParams())) == [
+        "Spoilt.trial must be a FourKinds or None."
+    ]
+    assert faults(spoilt(Params=FourKinds, trial=FourKinds(steps=16))) == []
+
+
 def test_every_parameter_that_cannot_be_drawn_is_listed():
     found = faults(spoilt(Params=only(a=(str, "x"), b=(bool, True), c=(int, 3))))
     assert len(found) == 2

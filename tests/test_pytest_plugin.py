@@ -7,7 +7,6 @@ import sys
 
 import pytest
 
-import core.conformance.suite  # noqa: F401 - what pytester finds loaded it leaves loaded
 from core.registry import load_registry
 from tests.conftest import ROOT
 
@@ -22,6 +21,8 @@ LOADED = ("-p", "ui.pytest_plugin", "-p", "no:cacheprovider")
 def run(pytester, monkeypatch):
     """Return what runs pytest, in this process, in an empty folder."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    # pytester would unload what a run loaded, and torch can be loaded only once in a process.
+    monkeypatch.setattr("_pytest.pytester.SysModulesSnapshot.restore", lambda self: None)
     return lambda *words: pytester.runpytest_inprocess(*LOADED, *words)
 
 
@@ -47,7 +48,7 @@ def test_all_stands_for_every_method_that_is_found(run):
 
 
 def test_the_tests_of_the_folder_run_only_where_they_are_named(run, pytester):
-    path = pytester.makepyfile(test_own="def test_own():\n    pass\n")
+    path = pytester.makepyfile(test_of_the_folder="def test_own():\n    pass\n")
     result = run("--explainer", "cam", "-k", "own or 04")
     result.assert_outcomes(passed=1, deselected=28)
     named = run("--explainer", "cam", "-k", "own or 04", str(path))
@@ -83,21 +84,21 @@ def explainers():
 
 @pytest.fixture
 def stranger(pytester, monkeypatch):
-    """Return a maker of an installed plugin called leaky."""
+    """Return a maker of an installed plugin; its module stays loaded, so each needs its own."""
 
-    def make(source: str) -> None:
-        (pytester.path / "leaky_plugin.py").write_text(source)
+    def make(module: str, source: str) -> None:
+        (pytester.path / f"{module}.py").write_text(source)
         info = pytester.path / "leaky-1.0.dist-info"
         info.mkdir(exist_ok=True)
         (info / "METADATA").write_text("Metadata-Version: 2.1\nName: leaky\nVersion: 1.0\n")
-        (info / "entry_points.txt").write_text("[whylens.explainers]\nleaky = leaky_plugin\n")
+        (info / "entry_points.txt").write_text(f"[whylens.explainers]\nleaky = {module}\n")
         monkeypatch.syspath_prepend(str(pytester.path))
 
     return make
 
 
 def test_a_failure_tells_what_to_mend_and_where_it_was_raised(run, stranger):
-    stranger(BROKEN)
+    stranger("leaky_plugin", BROKEN)
     result = run("--explainer", "leaky", "-k", "08-state-restored or 17")
     result.assert_outcomes(failed=2, deselected=27)
     told = result.stdout.str()
@@ -108,7 +109,7 @@ def test_a_failure_tells_what_to_mend_and_where_it_was_raised(run, stranger):
 
 
 def test_a_plugin_that_does_not_load_is_told_with_its_problem(run, stranger):
-    stranger("import nowhere_at_all")
+    stranger("lost_plugin", "import nowhere_at_all")
     result = run("--explainer", "leaky")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*no method called 'leaky'*", "*nowhere_at_all*"])
