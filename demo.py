@@ -50,6 +50,8 @@ def launch(page: gr.Blocks, *, host: str, port: int | None, block: bool = True) 
         max_threads=16,
         state_session_capacity=500,
         app_kwargs={"routes": [health_route()]},
+        # Gradio would ask itself for the page and die if it took 3 s, as on a busy machine it may.
+        _frontend=False,
         prevent_thread_lock=True,
         quiet=True,
     )
