@@ -6,7 +6,7 @@ READY  := $(VENV)/.installed
 HOST   ?= 127.0.0.1
 PORT   ?= 7860
 
-.PHONY: setup demo test test-long lint browser bench checkpoints clean
+.PHONY: setup demo test test-long lint browser bench checkpoints docs clean
 
 setup: $(READY)
 
@@ -46,6 +46,10 @@ lint: setup
 bench: setup
 	$(BIN)/python -m benchmarks.compare --write docs/performance.md
 
+# Tutorials and reference, as pages that open from a folder.
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 # The shipped checkpoints, from nothing but this repository: about an hour on two cores.
 WORLDS := breed genuine
 checkpoints: setup $(WORLDS:%=checkpoint-%) checkpoint-vit checkpoint-mnist1d
@@ -74,4 +78,4 @@ checkpoint-%: setup
 	$(BIN)/whylens fit painted-cats-$* painted-cats:$* --method counterfactual-patches
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) build dist site *.egg-info

@@ -54,6 +54,8 @@ def launch(
         max_threads=16,
         state_session_capacity=500,
         app_kwargs={"routes": [health_route()]},
+        # Gradio would ask itself for the page and die if it took 3 s, as on a busy machine it may.
+        _frontend=False,
         prevent_thread_lock=True,
         quiet=True,
     )

@@ -1,0 +1,54 @@
+"""Fenced blocks of Markdown pages, with what the comment before each says about it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+_FENCE = re.compile(
+    r"^(?:<!-- (?P<remark>[^\n]*?) -->\n\n?)?^```(?P<language>\w+)[^\n]*\n(?P<code>.*?)^```$",
+    re.DOTALL | re.MULTILINE,
+)
+
+
+@dataclass(frozen=True)
+class Block:
+    """One fenced block.
+
+    Attributes:
+        page: Where it stands.
+        line: Of its first line.
+        language: After the fence.
+        code: Its text.
+        reason: Why it is not run; "" for one that is.
+        file: Name under which a reader is told to save it, or "".
+    """
+
+    page: Path
+    line: int
+    language: str
+    code: str
+    reason: str
+    file: str
+
+
+def blocks_of(page: Path) -> list[Block]:
+    """Return the fenced blocks of a page, in order."""
+    text = page.read_text(encoding="utf-8")
+    found = []
+    for match in _FENCE.finditer(text):
+        kind, _, rest = (match["remark"] or "").partition(": ")
+        found.append(
+            Block(
+                page,
+                text.count("\n", 0, match.start("code")) + 1,
+                match["language"],
+                match["code"],
+                rest if kind == "not run" else "",
+                rest if kind == "file" else "",
+            )
+        )
+    return found
