@@ -47,8 +47,8 @@ def folder(built, tmp_path) -> Path:
     """A small copy that a test may spoil."""
     small = tmp_path / "space"
     small.mkdir()
-    for name in ("README.md", "requirements.txt", "demo.py", "LICENSE", "CONTRIBUTING.md"):
-        shutil.copy(built / name, small)
+    for path in (path for path in built.iterdir() if path.is_file()):
+        shutil.copy(path, small)
     shutil.copytree(built / "docs", small / "docs")
     return small
 
