@@ -24,6 +24,7 @@ from benchmarks.twin_scale import COUNT, KINDS, figures
 from core.atomic import write_atomically
 from core.batch.job import cores
 from core.batch.listing import FILES
+from core.batch.parts import MANIFEST, MAPS
 from core.batch.run import LOCK, LOG
 from core.engine import Engine
 
@@ -95,9 +96,19 @@ def measured(
         main_bytes=whole["peak_bytes"],
         tree_bytes=peak,
         bytes_in=sum(path.stat().st_size for path in folder.iterdir()),
-        bytes_out=sum(len(content) for content in tree(out).values()),
+        manifest_bytes=written(out, MANIFEST),
     )
     return run, parts
+
+
+def written(out: Path, kind: str) -> int:
+    """Return the bytes of a run's maps or of its manifest.
+
+    Args:
+        out: The run's folder.
+        kind: The name of the folder in it.
+    """
+    return sum(path.stat().st_size for path in (out / kind).rglob("*") if path.is_file())
 
 
 def steady(parts: Sequence[dict[str, Any]]) -> float:
@@ -165,14 +176,16 @@ def costs(
     folder = photos(place / f"few-{device}", 4 * workers * per_method, _sources())
     found = []
     for name, title in names.items():
+        out = place / f"{device}-{name}"
         run, parts = measured(
-            folder, place / f"{device}-{name}", name,
+            folder, out, name,
             "--workers", str(workers), "--shard", str(per_method), "--device", device,
         )  # fmt: skip
         warm = parts[workers:]
         images = sum(part["images"] for part in warm)
         seconds = sum(part["seconds"] for part in warm) / images
-        found.append(Cost(title, images, seconds, workers, run.bytes_out / run.images))
+        maps = written(out, MAPS) / run.images
+        found.append(Cost(title, images, seconds, workers, maps))
         print(f"{title}: {seconds:.3f} s an image on {device}", file=sys.stderr, flush=True)
     return found
 

@@ -30,7 +30,7 @@ class Run:
         main_bytes: Largest memory of the process that shares out.
         tree_bytes: Largest sum over all processes of the run, shared pages counted in each.
         bytes_in: Of the files read.
-        bytes_out: Of the maps and the manifest written.
+        manifest_bytes: Of the manifest written.
     """
 
     engine: str
@@ -42,7 +42,7 @@ class Run:
     main_bytes: int
     tree_bytes: int
     bytes_in: int
-    bytes_out: int
+    manifest_bytes: int
 
 
 @dataclass(frozen=True)
@@ -54,14 +54,14 @@ class Cost:
         images: On how many files it was measured.
         seconds: Of one worker for one image, reading and writing included.
         workers: Workers that ran side by side.
-        bytes_out: Written per image.
+        map_bytes: Of maps, written for one image.
     """
 
     title: str
     images: int
     seconds: float
     workers: int
-    bytes_out: float
+    map_bytes: float
 
     @property
     def hours(self) -> float:
@@ -166,11 +166,11 @@ def _engines(found: Measurements) -> str:
     if len(found.runs) == 2:
         local, ray = found.runs
         text += (
-            f" Ray took {ray.seconds / local.seconds:.2f} times as long for the whole command and "
-            f"{local.steady / ray.steady:.2f} times as long once it ran: on one machine use local."
-            if ray.seconds > local.seconds
-            else f" Ray took {ray.seconds / local.seconds:.2f} times as long for the whole command."
+            f" For the whole command Ray took {ray.seconds / local.seconds:.2f} times as long; "
+            f"once running it did {ray.steady:.1f} images a second, local {local.steady:.1f}."
         )
+        if ray.seconds > local.seconds:
+            text += " On one machine use local; Ray is for several."
     return text
 
 
@@ -193,7 +193,7 @@ def _costs(found: Measurements) -> str:
     if not found.costs:
         return ""
     gpu = {cost.title: cost for cost in found.gpu}
-    headings = ["Method", "Files", "One image, one worker", "A million images here", "Written"]
+    headings = ["Method", "Files", "One image, one worker", "A million images here", "Maps"]
     if gpu:
         headings.append(f"A million images on {found.gpu_name}")
     rows = []
@@ -203,7 +203,7 @@ def _costs(found: Measurements) -> str:
             str(cost.images),
             _time(cost.seconds),
             _hours(cost.hours),
-            _size(MILLION * cost.bytes_out),
+            _size(MILLION * cost.map_bytes),
         ]
         if gpu:
             row.append(_hours(gpu[cost.title].hours) if cost.title in gpu else "-")
@@ -245,18 +245,19 @@ def _nodes(found: Measurements) -> str:
     run, size = found.runs[-1], 100 * MILLION
     per_file_in = run.bytes_in / run.images
     cheap = sorted(found.costs, key=lambda c: c.seconds)
-    chosen = [cheap[0], cheap[len(cheap) // 2], cheap[-1]]
+    chosen = dict.fromkeys((cheap[0], cheap[len(cheap) // 2], cheap[-1]))
     rows = []
     for cost in chosen:
         seconds = seconds_on(NODES, size, cost)
         rate = size / (seconds - START)
+        written = cost.map_bytes + run.manifest_bytes / run.images
         rows.append(
             [
                 cost.title,
                 _hours(seconds / 3600),
                 f"{_size(rate * per_file_in)}/s",
-                f"{_size(rate * cost.bytes_out)}/s",
-                _size(size * cost.bytes_out),
+                f"{_size(rate * written)}/s",
+                _size(size * written),
             ]
         )
     parts = math.ceil(size / 256)

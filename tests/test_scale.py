@@ -42,11 +42,14 @@ def test_the_page_states_measured_and_computed_figures():
     assert "| Quick | 8 | 7 ms | 1.0 hours | 4 GB |" in text
     assert "| Slow | 8 | 3.60 s | 20.8 days | 4 GB |" in text
     assert text.index("| Quick | 8") < text.index("| Middle | 8") < text.index("| Slow | 8")
-    assert "Ray took 1.50 times as long for the whole command" in text
+    assert "For the whole command Ray took 1.50 times as long; once running it did 20.0" in text
     assert "byte for byte" in text
     assert "Computed, not measured: 64 machines" in text
     assert "- Odd: no attention" in text
     assert "390,625 parts" in text
+    # 100 million of (4,000 of maps + 8,000,000 / 2,000 of the manifest) bytes.
+    assert "| Quick | 1.6 hours | " in text.split("## What 64 nodes")[1]
+    assert "| 800 GB |" in text.split("## What 64 nodes")[1]
 
 
 def test_the_page_says_whether_a_gpu_was_measured():

@@ -35,6 +35,8 @@ class RayActors:
             NotInstalled: Ray is not there.
         """
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # before it is imported
+        # Ray Data warns of its own actors in the log of its core; what fails is raised anyway.
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         try:
             import ray
             import ray.data
@@ -80,8 +82,9 @@ class RayActors:
         if os.environ.get(ADDRESS):
             self._ray.init(address=os.environ[ADDRESS], **common)
             return
-        # One machine: nothing listens on any other address.
+        # One machine: nothing listens on any other address, and no other cluster is joined.
         self._ray.init(
+            address="local",
             num_cpus=self.workers * job.threads,
             include_dashboard=False,
             object_store_memory=_STORE,
@@ -105,9 +108,8 @@ class RayActors:
             [{"part": number} for number in numbers], override_num_blocks=len(numbers)
         )
         told = items.map_batches(
-            # The job travels in the class: as an argument of the constructor Ray would keep it in
-            # its store, and warn that it may be lost there.
-            type("Actor", (_Actor,), {"job": job}),
+            _Actor,
+            fn_constructor_args=(job,),
             # One part in work and one waiting: more would all go to the actor that is ready first.
             compute=ray.data.ActorPoolStrategy(size=self.workers, max_tasks_in_flight_per_actor=2),
             batch_size=1,
@@ -130,10 +132,8 @@ class RayActors:
 class _Actor:
     """Lives as long as the run, with the network in memory."""
 
-    job: Job
-
-    def __init__(self) -> None:
-        self._worker = self.job.worker()
+    def __init__(self, job: Job) -> None:
+        self._worker = job.worker()
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         said: list[bytes] = []

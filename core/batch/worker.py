@@ -6,7 +6,6 @@ May touch the engine and the disk. The same worker serves every way of sharing o
 from __future__ import annotations
 
 import hashlib
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -165,12 +164,13 @@ def seed_of(path: bytes, seed: int) -> int:
 
 def peak_bytes() -> int | None:
     """Return the largest memory this process has held; None where the system does not say."""
-    try:
-        import resource
-    except ModuleNotFoundError:  # Windows
+    # Not getrusage: what it says survives the start of another program in the same process, so
+    # that every worker would be as large as the one that started it.
+    status = Path("/proc/self/status")
+    if not status.exists():
         return None
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else most * 1024
+    lines = status.read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
 def _check(plan: Plan, engine: Engine) -> None:
