@@ -178,7 +178,9 @@ def said_to_visitor() -> Iterator[None]:
     try:
         yield
     except (CoreError, gr.Error) as exc:
-        raise gr.Error(str(exc), title="That did not work", print_exception=False) from exc
+        # The text of Gradio's own error comes in quotes.
+        said = exc.message if isinstance(exc, gr.Error) else str(exc)
+        raise gr.Error(said, title="That did not work", print_exception=False) from exc
     except Exception as exc:
         number = secrets.token_hex(4)
         log.exception("Error %s", number)
