@@ -13,7 +13,7 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
 
-CHUNK = 65_536
+CHUNK = 16_384  # vectors held in single precision at a time
 # Mean difference of 16 x 16 thumbnails, in grey levels, up to which two pictures are one: what
 # resizing and saving as JPEG changes stays below 3, two photos of one scene lie above 10.
 SAME_PICTURE = 5.0
