@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Bools = npt.NDArray[np.bool_]
 
-CHUNK = 65_536
+CHUNK = 16_384  # members of a gallery that are held in memory at a time
 # Mean difference of 16 x 16 thumbnails, in grey levels, up to which two pictures are one: what
 # resizing and saving as JPEG changes stays below 3, two photos of one scene lie above 10.
 SAME_PICTURE = 5.0

@@ -72,8 +72,8 @@ def drop_copies(
 ) -> None:
     """Put copies of the query at minus infinity, wherever one would be shown or counted.
 
-    Only what would be shown is compared, again and again until no copy is among it: all of a
-    million members would take longer than the search.
+    Only what would be shown is compared, and twice as much each time that a copy is among it: all
+    of a million members would take longer than the search.
 
     Args:
         near: (N,) by `similarities`; written into.
@@ -81,16 +81,17 @@ def drop_copies(
         count: How many each group shows.
         is_copy: From positions to whether each is a copy of the query.
     """
-    everything = np.ones(len(near), np.bool_)
+    everything, more = np.ones(len(near), np.bool_), 1
     while True:
-        shown = set(nearest(near, everything, JURY))
+        shown = set(nearest(near, everything, more * JURY))
         for allowed in groups:
-            shown |= set(nearest(near, allowed, count))
+            shown |= set(nearest(near, allowed, more * count))
         where = np.array(sorted(shown), np.int64)
         copies = where[is_copy(where)]
         if not len(copies):
             return
         near[copies] = -np.inf
+        more *= 2
 
 
 def nearest(near: Floats, allowed: Bools, count: int) -> list[int]:
