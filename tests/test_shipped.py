@@ -107,7 +107,7 @@ def test_every_method_explains_a_picture(engine, name):
     dataset = dataset_named(DATA[name])
     refused = engine.card(name).unavailable
     if name == VIT:
-        assert not {"Attention", "Gradient", "Perturbation"} & _families(engine, refused)
+        assert not {"Attention", "Perturbation"} & _families(engine, refused)
     else:
         assert _families(engine, refused) == {"Attention"}
     question = Question(name, dataset.pixels(dataset.of("test")[0]))
