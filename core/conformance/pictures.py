@@ -47,6 +47,20 @@ def lit(spec: InputSpec, cells: Iterable[Cell], seed: int = 5) -> Tensor:
     return x
 
 
+def tinted(index: int) -> Pixels:
+    """Return (32, 48, 3) uint8: noise with a few cells of one of three colours.
+
+    Args:
+        index: Decides all of it; its remainder by three the colour.
+    """
+    rng = np.random.default_rng([7, index])
+    coarse = rng.integers(0, 120, (4, 6, 3), dtype=np.uint8)
+    row, column = int(rng.integers(3)), int(rng.integers(4))
+    coarse[row : row + 2, column : column + 3] = 20
+    coarse[row : row + 2, column : column + 3, index % 3] = 250
+    return coarse.repeat(8, 0).repeat(8, 1)
+
+
 class Tinted(Dataset):
     """Pictures of noise whose class is the colour of a few cells, for methods that are fitted.
 
@@ -59,13 +73,7 @@ class Tinted(Dataset):
 
     def pixels(self, index: int) -> Pixels:
         """Return (32, 48, 3) uint8: the picture of `items[index]`."""
-        index = 0 if index == TWIN_OF_FIRST else index
-        rng = np.random.default_rng([7, index])
-        coarse = rng.integers(0, 120, (4, 6, 3), dtype=np.uint8)
-        row, column = int(rng.integers(3)), int(rng.integers(4))
-        coarse[row : row + 2, column : column + 3] = 20
-        coarse[row : row + 2, column : column + 3, index % 3] = 250
-        return coarse.repeat(8, 0).repeat(8, 1)
+        return tinted(0 if index == TWIN_OF_FIRST else index)
 
     def content_digest(self, index: int) -> str:
         """Return what determines the picture."""
