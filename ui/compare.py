@@ -16,8 +16,9 @@ from core.render import Scale, Style, picture_of, scale_of
 from core.results import Heatmap
 from core.tiles import sheet
 from ui import words
-from ui.panel import FAILED, Look, Question, offered
-from ui.session import QUIET, Session, said_to_visitor, visitor
+from ui.endings import AT_ONCE, FAILED, saying, stopped_by
+from ui.panel import Look, Question, offered
+from ui.session import QUIET, Session, visitor
 
 SLOT = "compare "
 RELATIVE = "Each map's own largest value"
@@ -94,12 +95,10 @@ def build_compare(session: Session, question: Question, look: Look) -> Compare:
         show_progress="hidden",
     )
     pack = _packer(session)
-    event.failure(lambda: FAILED, None, [status], **QUIET)
     taken = [question.photo, *look.inputs, ticks]
-    event.then(pack, taken, [download], **QUIET)
-    stop.click(None, cancels=[event], api_visibility="private").then(
-        lambda: "Stopped; the maps that were ready stay.", None, [status], **QUIET
-    ).then(pack, taken, [download], **QUIET)
+    event.success(pack, taken, [download], **QUIET)
+    early = stopped_by(stop, event, status, lambda _: "Stopped; the maps that were ready stay.")
+    early.then(pack, taken, [download], **AT_ONCE)
     scaling.change(redraw_of(session), [*look.inputs, ticks, scaling], [grid, legend], **QUIET)
     return Compare(
         ticks, scaling, grid, legend, status, download, notice, _quietly(start, session), pack
@@ -117,6 +116,7 @@ def ticked_first(explainers: Mapping[str, Explainer[Any]]) -> list[str]:
 
 
 def _runner(session: Session) -> Callable[..., Iterator[Any]]:
+    @saying(FAILED, at=2, of=3)
     def compare(
         photo: str,
         model: str,
@@ -130,29 +130,28 @@ def _runner(session: Session) -> Callable[..., Iterator[Any]]:
         scaling: str,
         request: gr.Request | None = None,
     ) -> Iterator[Any]:
-        with said_to_visitor():
-            asked = session.question(photo, model, target, quantity, versus, mine=visitor(request))
-            style = Style(colours, opacity, sure)
-            answers: dict[str, Explanation] = {}
-            problems: list[str] = []
-            card = session.engine.card(asked.model, collection=asked.collection)
-            chosen = [m for m in methods if m not in card.unavailable]
-            if not chosen:
-                yield [], "", "Tick at least one method that is available on this model."
-                return
-            for number, method in enumerate(chosen):
-                place = f"{number + 1} of {len(chosen)}"
-                try:
-                    for answer in session.engine.explain(asked, method):
-                        answers[method] = answer
-                        session.shelf.keep(visitor(request), SLOT + method, answer)
-                        grid, legend = drawn(list(answers.values()), style, scaling, session)
-                        yield grid, legend, f"{place}, {answer.title}: {words.status(answer)}"
-                except CoreError as exc:
-                    problems.append(str(exc))
-            total = sum(a.seconds for a in answers.values())
-            done = f"Done: {len(answers)} methods in {words.duration(total)}."
-            yield gr.skip(), gr.skip(), " ".join([done, *problems])
+        asked = session.question(photo, model, target, quantity, versus, mine=visitor(request))
+        style = Style(colours, opacity, sure)
+        answers: dict[str, Explanation] = {}
+        problems: list[str] = []
+        card = session.engine.card(asked.model, collection=asked.collection)
+        chosen = [m for m in methods if m not in card.unavailable]
+        if not chosen:
+            yield [], "", "Tick at least one method that is available on this model."
+            return
+        for number, method in enumerate(chosen):
+            place = f"{number + 1} of {len(chosen)}"
+            try:
+                for answer in session.engine.explain(asked, method):
+                    answers[method] = answer
+                    session.shelf.keep(visitor(request), SLOT + method, answer)
+                    grid, legend = drawn(list(answers.values()), style, scaling, session)
+                    yield grid, legend, f"{place}, {answer.title}: {words.status(answer)}"
+            except CoreError as exc:
+                problems.append(str(exc))
+        total = sum(a.seconds for a in answers.values())
+        done = f"Done: {len(answers)} methods in {words.duration(total)}."
+        yield gr.skip(), gr.skip(), " ".join([done, *problems])
 
     compare.__doc__ = (
         "Return the maps of several methods for one photo.\n\n"

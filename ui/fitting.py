@@ -14,7 +14,10 @@ from core.errors import BadInput
 from core.explainer import Explainer
 from core.relay import relayed
 from ui import words
+from ui.endings import saying, stopped_by
 from ui.session import QUIET, Session, said_to_visitor, visitor
+
+_FAILED = "That did not work; nothing was changed."
 
 
 def build_own_pictures(
@@ -56,27 +59,24 @@ def build_own_pictures(
         show_progress="hidden",
         api_visibility="private",
     )
-    event.failure(lambda: "That did not work; nothing was changed.", None, [said], **QUIET)
-    stop.click(None, cancels=[event], api_visibility="private").then(
-        lambda: "Stopped; nothing was changed.", None, [said], **QUIET
-    )
+    stopped_by(stop, event, said, lambda _: "Stopped; nothing was changed.", failed=_FAILED)
 
 
 def _fitter(explainer: Explainer[Any], session: Session) -> Callable[..., Iterator[Any]]:
+    @saying(_FAILED, at=0, of=3)
     def fit(path: str | None, model: str, request: gr.Request) -> Iterator[Any]:
-        with said_to_visitor():
-            if not path:
-                raise BadInput("Choose a ZIP first.")
-            name = session.model_name(model)
-            pictures = yield from relayed(
-                pictures_in_zip(Path(path)),
-                lambda share: (f"Reading pictures: {share:.0%}", gr.skip(), gr.skip()),
-            )
-            work = session.engine.fit(name, explainer.name, pictures, collection=visitor(request))
-            for done in work:
-                yield f"{done.said}: {done.fraction:.0%}", gr.skip(), gr.skip()
-            said = f"Ready: {done.said} from {len(pictures.items):,} pictures of yours."
-            yield said, gr.HTML(visible=False), gr.Button(interactive=True)
+        if not path:
+            raise BadInput("Choose a ZIP first.")
+        name = session.model_name(model)
+        pictures = yield from relayed(
+            pictures_in_zip(Path(path)),
+            lambda share: (f"Reading pictures: {share:.0%}", gr.skip(), gr.skip()),
+        )
+        work = session.engine.fit(name, explainer.name, pictures, collection=visitor(request))
+        for done in work:
+            yield f"{done.said}: {done.fraction:.0%}", gr.skip(), gr.skip()
+        said = f"Ready: {done.said} from {len(pictures.items):,} pictures of yours."
+        yield said, gr.HTML(visible=False), gr.Button(interactive=True)
 
     return fit
 

@@ -16,9 +16,11 @@ from core.models.checkpoints import checkpoint_folders
 from core.relay import relayed
 from core.render import Style
 from core.train.report import read_report
+from ui.endings import saying, stopped_by
 from ui.panel import Look
-from ui.session import QUIET, Session, said_to_visitor
+from ui.session import QUIET, Session
 
+_FAILED = "That did not work; nothing was averaged."
 _WAIT = "Press the button; every picture is asked about its own class."
 
 
@@ -69,39 +71,37 @@ def build_means(session: Session, model: Component, look: Look) -> None:
         show_progress="hidden",
         api_visibility="private",
     )
-    stop.click(None, cancels=[event], api_visibility="private").then(
-        lambda: "Stopped; nothing was averaged.", None, [said], **QUIET
-    )
+    stopped_by(stop, event, said, lambda _: "Stopped; nothing was averaged.", failed=_FAILED)
     model.change(lambda: (_WAIT, gr.Gallery([], visible=False)), None, [said, grid], **QUIET)
 
 
 def _runner(session: Session) -> Callable[..., Iterator[Any]]:
+    @saying(_FAILED, at=0, of=2)
     def average(
         model: str, method: str, count: float, colours: str, opacity: float, sure: bool
     ) -> Iterator[Any]:
-        with said_to_visitor():
-            name = session.model_name(model)
-            folder = checkpoint_folders().get(name)
-            report = read_report(folder) if folder else None
-            dataset = generated(report.data.name) if report else None
-            if report is None or dataset is None:
-                raise BadInput(
-                    "The pictures of this model are not at hand here. On the machine that holds "
-                    f"them: `whylens means {name} FOLDER --method {method}`."
-                )
-            work = mean_maps(session.engine, name, method, dataset, per_class=int(count))
-            found = yield from relayed(work, lambda share: (f"Averaging: {share:.0%}", gr.skip()))
-            spec = session.engine.backbone(name).spec
-            style = Style(colours, opacity, sure)
-            files = [
-                (session.shelf.picture(mean_picture(mean, spec, style)), label)
-                for label, mean in found.items()
-            ]
-            told = (
-                f"{session.engine.registry.explainer(method).title}: the mean over {int(count)} "
-                "pictures of each class, over the mean picture. What is the same in all of them "
-                "shows; what moves about blurs."
+        name = session.model_name(model)
+        folder = checkpoint_folders().get(name)
+        report = read_report(folder) if folder else None
+        dataset = generated(report.data.name) if report else None
+        if report is None or dataset is None:
+            raise BadInput(
+                "The pictures of this model are not at hand here. On the machine that holds "
+                f"them: `whylens means {name} FOLDER --method {method}`."
             )
-            yield told, gr.Gallery(files, visible=True)
+        work = mean_maps(session.engine, name, method, dataset, per_class=int(count))
+        found = yield from relayed(work, lambda share: (f"Averaging: {share:.0%}", gr.skip()))
+        spec = session.engine.backbone(name).spec
+        style = Style(colours, opacity, sure)
+        files = [
+            (session.shelf.picture(mean_picture(mean, spec, style)), label)
+            for label, mean in found.items()
+        ]
+        told = (
+            f"{session.engine.registry.explainer(method).title}: the mean over {int(count)} "
+            "pictures of each class, over the mean picture. What is the same in all of them "
+            "shows; what moves about blurs."
+        )
+        yield told, gr.Gallery(files, visible=True)
 
     return average

@@ -17,12 +17,11 @@ from core.render import Style, picture_of, scale_of
 from core.results import Heatmap
 from ui import words
 from ui.controls import controls_of
+from ui.endings import AT_ONCE, FAILED, saying, stopped_by
 from ui.fitting import build_edits, build_own_pictures, editable_items
-from ui.session import QUIET, Session, said_to_visitor, visitor
+from ui.session import QUIET, Session, visitor
 from ui.tiles import tiles_html
 from ui.words import slug
-
-FAILED = "That did not work; the message at the top right says why."
 
 
 @dataclass(frozen=True)
@@ -124,7 +123,6 @@ def build_panel(
         trigger_mode="once",
         show_progress="hidden",
     )
-    event.failure(lambda: FAILED, None, [status], **QUIET)
     if explainer.actions:
         items = build_edits(explainer, session, question.model)
 
@@ -136,14 +134,14 @@ def build_panel(
         build_own_pictures(explainer, session, question.model, notice, run)
     pack = _packer(name, session)
     taken = [question.photo, *look.inputs]
-    event.then(pack, taken, [download], **QUIET)
-    stop.click(None, cancels=[event], api_visibility="private").then(
-        _stopped(name, session), taken, [status, download], **QUIET
-    )
+    event.success(pack, taken, [download], **QUIET)
+    early = stopped_by(stop, event, status, _stopped(name, session))
+    early.then(pack, taken, [download], **AT_ONCE)
     return panel
 
 
 def _runner(explainer: Explainer[Any], session: Session) -> Callable[..., Iterator[Any]]:
+    @saying(FAILED, at=3, of=4)
     def run(
         photo: str,
         model: str,
@@ -156,13 +154,12 @@ def _runner(explainer: Explainer[Any], session: Session) -> Callable[..., Iterat
         request: gr.Request | None = None,
         **params: Any,
     ) -> Iterator[Any]:
-        with said_to_visitor():
-            asked = session.question(photo, model, target, quantity, versus, mine=visitor(request))
-            style = Style(colours, opacity, sure)
-            yield gr.skip(), gr.skip(), gr.skip(), "Working ..."
-            for answer in session.engine.explain(asked, explainer.name, params):
-                session.shelf.keep(visitor(request), explainer.name, answer)
-                yield *drawn(answer, style, session), words.status(answer)
+        asked = session.question(photo, model, target, quantity, versus, mine=visitor(request))
+        style = Style(colours, opacity, sure)
+        yield gr.skip(), gr.skip(), gr.skip(), "Working ..."
+        for answer in session.engine.explain(asked, explainer.name, params):
+            session.shelf.keep(visitor(request), explainer.name, answer)
+            yield *drawn(answer, style, session), words.status(answer)
 
     return run
 
@@ -221,18 +218,11 @@ def _packer(name: str, session: Session) -> Callable[..., Any]:
     return pack
 
 
-def _stopped(name: str, session: Session) -> Callable[..., Any]:
-    pack = _packer(name, session)
-
-    def stopped(
-        photo: str | None, colours: str, opacity: float, sure: bool, request: gr.Request
-    ) -> Any:
-        answer = session.shelf.answer(visitor(request), name)
-        if answer is None:
-            return "Stopped before there was anything to show.", gr.skip()
-        if answer.finished:
-            return gr.skip(), gr.skip()
-        said = f"Stopped at {answer.fraction:.0%}; what you see is the partial result."
-        return said, pack(photo, colours, opacity, sure, request)
+def _stopped(name: str, session: Session) -> Callable[[str], str]:
+    def stopped(mine: str) -> str:
+        answer = session.shelf.answer(mine, name)
+        if answer is None or answer.finished:
+            return "Stopped before there was anything new to show."
+        return f"Stopped at {answer.fraction:.0%}; what you see is the partial result."
 
     return stopped

@@ -25,8 +25,9 @@ from core.train.recipe import PRETRAINED, Recipe
 from core.train.report import read_report
 from core.train.steps import Step
 from core.train.workshop import Reader, Tell, Workshop, place_for, start_of
+from ui.endings import saying
 from ui.panel import Question
-from ui.session import QUIET, Session, model_choices, said_to_visitor, visitor
+from ui.session import QUIET, Session, model_choices, visitor
 from ui.words import duration
 
 TRAINING_VARIABLE = "WHYLENS_TRAINING"
@@ -139,7 +140,6 @@ def build_training(session: Session, question: Question, *, local: bool) -> Trai
         show_progress="hidden",
         api_visibility="private",
     )
-    event.failure(lambda: FAILED, None, [status], **QUIET)
 
     def stopped(request: gr.Request) -> Any:
         mine = workshop.stop(visitor(request))
@@ -170,6 +170,7 @@ def _pictures(*, local: bool) -> tuple[Component, Component]:
 
 
 def _trainer(session: Session, workshop: Workshop, *, local: bool) -> Callable[..., Iterator[Any]]:
+    @saying(FAILED, at=0, of=3)
     def trained(
         path: str | None,
         folder: str | None,
@@ -181,24 +182,23 @@ def _trainer(session: Session, workshop: Workshop, *, local: bool) -> Callable[.
         model: str | None,
         request: gr.Request,
     ) -> Iterator[Any]:
-        with said_to_visitor():
-            # What is not drawn can still be sent.
-            read = _reader(path, folder if local else None)
-            called = (name or "").strip()
-            out = place_for(called)
-            recipe = _recipe(backbone or "", start, mode, int(epochs), model)
-            lines: list[str] = []
+        # What is not drawn can still be sent.
+        read = _reader(path, folder if local else None)
+        called = (name or "").strip()
+        out = place_for(called)
+        recipe = _recipe(backbone or "", start, mode, int(epochs), model)
+        lines: list[str] = []
 
-            def methods(dataset: Dataset) -> Iterator[Step]:
-                return fitted(session.engine, called, dataset)
+        def methods(dataset: Dataset) -> Iterator[Step]:
+            return fitted(session.engine, called, dataset)
 
-            for step in workshop.run(visitor(request), read, recipe, out, methods):
-                if {"val_accuracy", "made"} & step.figures.keys() and step.fraction < 1:
-                    lines.append(step.said)
-                shown = gr.Textbox("\n".join(lines), visible=bool(lines))
-                yield _told(step), shown, gr.skip()
-            shown = gr.Textbox("\n".join(lines), visible=True)
-            yield _ended(out), shown, gr.Dropdown(model_choices(), value=called)
+        for step in workshop.run(visitor(request), read, recipe, out, methods):
+            if {"val_accuracy", "made"} & step.figures.keys() and step.fraction < 1:
+                lines.append(step.said)
+            shown = gr.Textbox("\n".join(lines), visible=bool(lines))
+            yield _told(step), shown, gr.skip()
+        shown = gr.Textbox("\n".join(lines), visible=True)
+        yield _ended(out), shown, gr.Dropdown(model_choices(), value=called)
 
     return trained
 
