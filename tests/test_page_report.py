@@ -120,6 +120,18 @@ def test_a_cell_shows_its_mistakes_with_ids_and_a_diagonal_one_says_why_not(plac
         chosen("../../etc", "test", SimpleNamespace(cell="0-1"))
 
 
+def test_without_kept_pictures_a_cell_says_so(place, session, tmp_path, monkeypatch):
+    shutil.copytree(place / "a-colours", tmp_path / "bare")
+    (tmp_path / "bare" / "mistakes.safetensors").unlink()
+    facts = json.loads((tmp_path / "bare" / "report.json").read_text())
+    facts["mistakes_sha256"] = None
+    (tmp_path / "bare" / "report.json").write_text(json.dumps(facts))
+    monkeypatch.setenv("WHYLENS_CHECKPOINTS", str(tmp_path))
+    *_, said, gallery = report._cell(session)("bare", "test", SimpleNamespace(cell="0-1"))
+    assert said.endswith("This model travels without pictures.")
+    assert not gallery.visible
+
+
 def test_a_mistake_becomes_the_photo_unchanged_and_its_class_the_target(place, session):
     load = report._loaded(session)
     path, target, versus, said = load("a-colours", "test", "0", "1", SimpleNamespace(index=1))

@@ -13,9 +13,11 @@ from safetensors.numpy import load
 
 from core.errors import BadArtifact, BadInput
 from core.train import metrics
+from core.train.examine import examined
 from core.train.recipe import Recipe
 from core.train.report import mistake_keys, mistake_picture, read_report
 from core.train.run import train
+from core.train.state import read_log, save_state
 from tests.pictures import SLIM, Colours, noisy
 
 
@@ -148,6 +150,19 @@ def test_wrong_pictures_are_kept_small_test_first_and_surest_first(folder):
     assert mistake_picture(folder, "test-1-0").shape == (320, 320, 3)
     with pytest.raises(BadInput, match="No picture 'val-0-7' is kept"):
         mistake_picture(folder, "val-0-7")
+
+
+def test_a_recipe_can_leave_the_pictures_of_mistakes_behind(folder, tmp_path):
+    copied = tmp_path / "colours"
+    shutil.copytree(folder, copied)
+    log = read_log(copied)
+    save_state(copied, log.model_copy(update={"recipe": {**log.recipe, "mistakes": False}}), {})
+    for _ in examined(Mislabelled(), copied):
+        pass
+    assert not (copied / "mistakes.safetensors").exists()
+    assert mistake_keys(copied) == ()
+    kept, before = read_report(copied), read_report(folder)
+    assert (kept.test, kept.items) == (before.test, before.items)
 
 
 def test_damage_is_found(folder, tmp_path):

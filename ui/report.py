@@ -216,6 +216,8 @@ def _told(
     kept_keys = set(mistake_keys(folder))
     kept = [i for i in _wrong(report, split, cell) if i.key in kept_keys][:MOST_SHOWN]
     said = f"{count} {SPLIT_NAMES[split]} pictures of {one} are taken for {other}"
+    if report.mistakes_sha256 is None:
+        return f"{said}. This model travels without pictures.", []
     if not kept:
         return f"{said}; none of them is kept.", []
     shown = "" if len(kept) == count else f"; {len(kept)} of them are kept"

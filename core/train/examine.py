@@ -75,7 +75,8 @@ def examined(
     # The test split comes first among the items, hence among the mistakes; the surest before all.
     places = {item.key: place for place, item in enumerate(report.items)}
     wrong = [places[item.key] for item in (*report.wrong("test"), *report.wrong("val"))]
-    digest = _write_mistakes(dataset, folder, indices, wrong[:MOST_MISTAKES])
+    most = MOST_MISTAKES if log.recipe.get("mistakes", True) else 0
+    digest = _write_mistakes(dataset, folder, indices, wrong[:most])
     report = report.model_copy(update={"mistakes_sha256": digest})
     write_atomically(folder / REPORT, (report.model_dump_json(indent=1) + "\n").encode())
     write_atomically(folder / CARD, card(report).encode())

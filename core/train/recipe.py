@@ -59,6 +59,8 @@ class Recipe(BaseModel):
         flip: Mirror half of the pictures.
         cutout: Side of a square left blank, as a share of the picture's.
         half: Store the weights in 16 bits.
+        mistakes: Keep the pictures of mistakes beside the report; not where they may not travel
+            with the network.
         seed: For everything random.
         threads: Of the computation; by default as they are. Bit-identical repeats need the same.
         device: Where to compute.
@@ -95,6 +97,7 @@ class Recipe(BaseModel):
     flip: bool = True
     cutout: float = Field(0.0, ge=0, le=0.9)
     half: bool = False
+    mistakes: bool = True
     seed: int = Field(0, ge=0, lt=2**31)
     threads: int | None = Field(None, ge=1, le=256)
     device: str = "cpu"

@@ -119,7 +119,7 @@ class ModelReport(_Plain):
         temperature: By which logits are divided for the best likelihood on validation.
         notes: What to know before believing the figures.
         items: Predictions for all pictures of val and test.
-        mistakes_sha256: Of mistakes.safetensors; None where there are no mistakes.
+        mistakes_sha256: Of mistakes.safetensors; None where there are none, or none were kept.
     """
 
     name: str

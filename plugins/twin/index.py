@@ -78,7 +78,12 @@ def index_of(
         if hits >= recall * total:
             break
         index.nprobe = min(lists, 2 * index.nprobe)
-    return _packed(index)
+    # By way of a file: in memory faiss would hold index, growing buffer and copy at once.
+    with tempfile.TemporaryDirectory() as place:
+        path = Path(place) / "index"
+        faiss.write_index(index, str(path))
+        del index  # its lists, with the room in which they grew, go before the bytes come
+        return np.fromfile(path, np.uint8)
 
 
 def near_by_index(
@@ -107,15 +112,6 @@ def _searched(index: Any, query: Floats, count: int, allowed: Bools | None) -> P
     _, where = index.search(query[None].astype(np.float32), count, params=params)
     found: Positions = where[0][where[0] >= 0]
     return found
-
-
-def _packed(index: Any) -> Bytes:
-    # By way of a file: in memory faiss would hold index, growing buffer and copy at once.
-    with tempfile.TemporaryDirectory() as place:
-        path = Path(place) / "index"
-        _faiss().write_index(index, str(path))
-        index.reset()
-        return np.fromfile(path, np.uint8)
 
 
 def _exact(
