@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from core.atomic import replacing, write_atomically
 from core.errors import BadArtifact
+from core.headers import header_of
 from core.models.digests import file_sha256
 from core.models.spec import InputSpec
 
@@ -32,7 +33,6 @@ _KINDS: dict[str, Any] = {
     "F16": np.float16,
     "U8": np.uint8,
 }
-_HEADER_LIMIT = 10_000_000
 _PIECE = 1 << 25  # bytes written at a time
 
 
@@ -170,13 +170,8 @@ def _write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
 
 
 def _mapped(path: Path, where: str) -> dict[str, npt.NDArray[Any]]:
-    # safetensors: 8 bytes of header length, a JSON header, then the raw values.
     try:
-        with path.open("rb") as stream:
-            length = int.from_bytes(stream.read(8), "little")
-            if length > _HEADER_LIMIT:
-                raise BadArtifact(f"{where}/{ARRAYS} is no safetensors file. Fit it again.")
-            header = json.loads(stream.read(length))
+        header, values = header_of(path)
         header.pop("__metadata__", None)
         mapped: dict[str, npt.NDArray[Any]] = {}
         for name, entry in header.items():
@@ -184,7 +179,7 @@ def _mapped(path: Path, where: str) -> dict[str, npt.NDArray[Any]]:
             if 0 in shape:  # nothing can be mapped
                 mapped[name] = np.zeros(shape, kind)
                 continue
-            begin = 8 + length + entry["data_offsets"][0]
+            begin = values + entry["data_offsets"][0]
             mapped[name] = np.memmap(path, kind, "r", begin, shape)
     except (ValueError, KeyError, TypeError) as exc:
         raise BadArtifact(f"{where}/{ARRAYS} is no safetensors file. Fit it again.") from exc

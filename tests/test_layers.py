@@ -18,7 +18,17 @@ SOURCES = sorted(
 )
 # Rooms of core by height; a module imports only what lies on its own level or below.
 LEVELS = [
-    {"errors", "results", "explainer", "hookspecs", "targets", "atomic", "cache", "relay"},
+    {
+        "errors",
+        "results",
+        "explainer",
+        "hookspecs",
+        "targets",
+        "atomic",
+        "cache",
+        "headers",
+        "relay",
+    },
     {"models", "images", "signals", "preprocess", "view", "datasets", "artifacts", "estimates"},
     {"trace", "subject", "layers", "metrics", "fitted", "guard", "train"},
     {"registry", "answers"},

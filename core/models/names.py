@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
-from core.errors import NotAllowed, UnknownName, shown
+from core.errors import BadInput, NotAllowed, UnknownName, shown
 
 Kind = Literal["timm", "torchvision", "checkpoint", "untrained"]
 _BARE = re.compile(r"[a-z0-9][a-z0-9_]{1,80}(?:\.[a-z0-9_]{1,60})?")
@@ -134,6 +134,21 @@ def allowed_on_the_web(
                 f"{limit / 1e6:.0f} million. Choose a smaller model, or run Whylens yourself."
             )
     return name
+
+
+def check_folder_name(text: str) -> None:
+    """Do nothing where `text` can be the name of a new model.
+
+    Args:
+        text: As a person would call it.
+
+    Raises:
+        BadInput: It cannot.
+    """
+    if not is_folder_name(text):
+        raise BadInput(
+            f"{shown(text)} cannot be a model's name. Use letters, digits, dots and dashes."
+        )
 
 
 def is_folder_name(text: str) -> bool:

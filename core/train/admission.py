@@ -8,9 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from core.datasets.dataset import Dataset
-from core.errors import BadInput, shown
+from core.errors import BadInput
 from core.models.checkpoints import MANIFEST
-from core.models.names import is_folder_name, parsed
+from core.models.names import check_folder_name, parsed
 from core.train.recipe import Recipe
 from core.train.state import Log, read_log
 
@@ -28,10 +28,7 @@ def admitted(dataset: Dataset, recipe: Recipe, out: Path, *, resume: bool) -> Lo
         BadInput: The folder is taken, or the set, the recipe and what is there do not fit.
         UnknownName: There is no such backbone.
     """
-    if not is_folder_name(out.name):
-        raise BadInput(
-            f"{shown(out.name)} cannot be a model's name. Use letters, digits, dots and dashes."
-        )
+    check_folder_name(out.name)
     parsed(recipe.backbone)
     for split in ("train", "val"):
         if not dataset.of(split):

@@ -6,7 +6,6 @@ May touch the disk, torch and safetensors; safetensors only, so a foreign file c
 from __future__ import annotations
 
 import json
-import struct
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from core.atomic import write_atomically
 from core.errors import BadArtifact
+from core.headers import header_of
 
 TRAINING, LOG = "training.safetensors", "training.json"
 _AGAIN = "Train again into another folder."
@@ -106,13 +106,11 @@ def read_log(folder: Path) -> Log | None:
     if not path.is_file():
         return None
     try:
-        with path.open("rb") as stream:
-            (length,) = struct.unpack("<Q", stream.read(8))
-            header = json.loads(stream.read(min(length, 100_000_000)))
+        header, _ = header_of(path)
         return Log.model_validate_json(header["__metadata__"]["log"])
     except OSError as exc:
         raise BadArtifact(f"{folder.name}/{TRAINING} cannot be read: {exc.strerror}.") from exc
-    except (struct.error, ValueError, KeyError, TypeError, ValidationError) as exc:
+    except (ValueError, KeyError, TypeError, ValidationError) as exc:
         raise BadArtifact(f"{folder.name}/{TRAINING} is damaged. {_AGAIN}") from exc
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from core.datasets.dataset import Dataset
 from core.errors import BadInput, Busy, shown
 from core.models.checkpoints import MANIFEST, checkpoint_folders, checkpoint_places, read_manifest
-from core.models.names import is_folder_name, timm_architectures, timm_names
+from core.models.names import check_folder_name, timm_architectures, timm_names
 from core.train.examine import examined
 from core.train.recipe import Recipe
 from core.train.run import train
@@ -37,10 +37,7 @@ def place_for(name: str) -> Path:
     Raises:
         BadInput: It is no name, or it is taken.
     """
-    if not is_folder_name(name):
-        raise BadInput(
-            f"{shown(name)} cannot be a model's name. Use letters, digits, dots and dashes."
-        )
+    check_folder_name(name)
     places = checkpoint_places()
     place = (places[1:] or places)[0]
     known = name in checkpoint_folders() or (place / name).exists()
