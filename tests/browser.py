@@ -67,6 +67,7 @@ def chromium() -> Iterator[object]:
     if path is None:
         pytest.skip("no Chromium here: install it, or set CHROMIUM to its path")
     sync = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    sync.expect.set_options(timeout=30 * SECONDS)  # as clicks have: a busy machine is no failure
     with sync.sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=path,
