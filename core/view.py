@@ -158,7 +158,13 @@ def model_view(image: Image.Image, view: View, spec: InputSpec) -> npt.NDArray[n
         spec: The network's input.
     """
     left, top = max(0, round(-view.left)), max(0, round(-view.top))
-    piece = _resized(image, view, _FILTERS[spec.interpolation])
+    filter_ = _FILTERS[spec.interpolation]
+    piece = _resized(image, view, filter_)
+    x0, y0, x1, y1 = view.seen
+    if spec.detail is not None and min(x1 - x0, y1 - y0) > spec.detail:
+        share = min(1.0, spec.detail / min(view.model))
+        width, height = (max(1, round(share * side)) for side in piece.size)
+        piece = piece.resize((width, height), Image.Resampling.BOX).resize(piece.size, filter_)
     if piece.size == view.model:
         return np.asarray(piece)
     # Padding is black in torchvision's crop, the mean colour in timm's border.

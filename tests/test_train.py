@@ -116,6 +116,18 @@ def test_the_best_epoch_is_kept_although_later_ones_are_worse(tmp_path):
     assert figures.nll == pytest.approx(-max(merits)[1], rel=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("size", "crop", "detail"), [(32, 1.0, None), (24, 1.0, None), (64, 1.0, 32), (48, 0.75, 24)]
+)
+def test_a_network_knows_how_fine_the_pictures_were_that_it_learnt_from(
+    tmp_path, size, crop, detail
+):
+    recipe = QUICK.model_copy(update={"epochs": 1, "size": size, "crop": crop})
+    trained(tmp_path / "m", recipe=recipe)
+    assert read_manifest(tmp_path / "m").detail == detail
+    assert from_folder(tmp_path / "m").spec.detail == detail
+
+
 def test_weights_in_16_bits_are_what_is_reported(tmp_path):
     trained(tmp_path / "m", recipe=QUICK.model_copy(update={"half": True, "epochs": 3}))
     weights = load_file(tmp_path / "m" / "model.safetensors")

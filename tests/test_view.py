@@ -333,3 +333,40 @@ def test_a_square_photo_of_the_right_size_is_seen_as_it_is(rng):
     assert view == View((224, 224), (224, 224), 1.0, 1.0, 0.0, 0.0)
     values = rng.random((224, 224)).astype(np.float32)
     np.testing.assert_array_equal(on_original(values, view)[0], values)
+
+
+@pytest.mark.parametrize("size", [(200, 200), (300, 200), (90, 250)])
+@pytest.mark.parametrize("crop_mode", ["center", "squash", "border"])
+def test_a_fine_photo_has_no_more_detail_than_the_network_learnt_from(size, crop_mode, rng):
+    image = noise(size, rng)
+    spec = spec_of(64, 64).model_copy(update={"crop": 1.0, "crop_mode": crop_mode})
+    view = view_of(image.size, spec)
+    sharp = np.asarray(model_view(image, view, spec), np.float64)
+    blurred = model_view(image, view, spec.model_copy(update={"detail": 32}))
+    if crop_mode != "border":  # whose padding stays as it is
+        halved = sharp.reshape(32, 2, 32, 2, 3).mean((1, 3)).round().astype(np.uint8)
+        again = Image.fromarray(halved).resize((64, 64), Image.Resampling.BILINEAR)
+        assert levels(blurred, again) <= 1
+    middle = np.s_[24:40, 24:40]  # inside of any padding
+    assert sharp[middle].std() > 1.3 * blurred[middle].std()
+
+
+def test_a_photo_with_as_little_detail_is_left_alone(rng):
+    spec = spec_of(64, 64).model_copy(update={"crop": 1.0})
+    for size in ((32, 32), (32, 50), (20, 32)):
+        image = noise(size, rng)
+        view = view_of(image.size, spec)
+        plain = model_view(image, view, spec)
+        assert (model_view(image, view, spec.model_copy(update={"detail": 32})) == plain).all()
+
+
+def test_less_detail_moves_nothing():
+    pixels = np.zeros((150, 220, 3), np.uint8)
+    pixels[40:60, 130:150] = 255
+    spec = spec_of(64, 64).model_copy(update={"crop": 1.0, "detail": 24})
+    image = Image.fromarray(pixels)
+    view = view_of(image.size, spec)
+    seen = np.asarray(model_view(image, view, spec), np.float64)[..., 0]
+    rows, columns = np.indices(seen.shape) + 0.5
+    x, y = view.to_original(*((seen * at).sum() / seen.sum() for at in (columns, rows)))
+    assert (x, y) == pytest.approx((140, 50), abs=0.5)

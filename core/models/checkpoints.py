@@ -43,6 +43,7 @@ class CheckpointManifest(BaseModel):
         crop: Share of the resized image that the crop keeps.
         crop_mode: As in InputSpec.
         interpolation: Filter of the resize.
+        detail: As in InputSpec.
         labels: One label per class, or "imagenet-1k".
         licence: Licence of the weights.
         sha256: Of model.safetensors.
@@ -60,6 +61,7 @@ class CheckpointManifest(BaseModel):
     crop: float = 1.0
     crop_mode: CropMode = "center"
     interpolation: Interpolation = "bilinear"
+    detail: int | None = None
     labels: tuple[str, ...] | str
     licence: str
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
@@ -76,6 +78,7 @@ class CheckpointManifest(BaseModel):
             crop=self.crop,
             crop_mode=self.crop_mode,
             interpolation=self.interpolation,
+            detail=self.detail,
         )
 
 

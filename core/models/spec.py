@@ -24,6 +24,8 @@ class InputSpec(BaseModel):
         crop: Share of the resized image that the crop keeps; a few networks pad with more than 1.
         crop_mode: "center" keeps the aspect and crops, "squash" stretches, "border" pads.
         interpolation: Filter of the resize.
+        detail: Side in pixels of the pictures that the network learnt from, where they were smaller
+            than its input; finer photos are blurred to as much, since it never saw finer ones.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -35,6 +37,7 @@ class InputSpec(BaseModel):
     crop: float = Field(0.875, gt=0, le=2)
     crop_mode: CropMode = "center"
     interpolation: Interpolation = "bilinear"
+    detail: int | None = Field(None, ge=1)
 
     @model_validator(mode="after")
     def _channels_agree(self) -> InputSpec:

@@ -70,6 +70,7 @@ def keep(out: Path, network: Network, recipe: Recipe, dataset: Dataset, accuracy
             "crop": spec.crop,
             "crop_mode": spec.crop_mode,
             "interpolation": spec.interpolation,
+            "detail": spec.detail,
             "labels": dataset.labels,
             "licence": f"trained here on {dataset.name} ({dataset.licence})",
             "note": (

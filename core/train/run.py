@@ -137,6 +137,10 @@ class _Training:
         spec, budget = self.network.spec, self.recipe.memory
         ours, theirs = self.dataset.of("train"), self.dataset.of("val")
         kept = stored_spec(self.dataset, ours, spec)
+        seen = round(min(kept.size) * spec.crop)
+        if seen < min(spec.size):  # a photo finer than any that it learns from would be strange
+            spec = spec.model_copy(update={"detail": seen})
+            self.network = replace(self.network, spec=spec)
         total = len(ours) + len(theirs)
 
         def preparing(share: float, done: int, more: int) -> Step:
