@@ -117,8 +117,10 @@ def test_a_zip_becomes_a_model_with_a_report_that_is_chosen(place, packed):
     log = text(steps[-1][1])
     assert "of validation" in log
     assert "Without a thing for Unfitting: These pictures do not do." in log
+    again = run(**work)
+    assert next(again)[0] == training.FAILED  # the line of status, before the red message
     with pytest.raises(gr.Error, match="There is a model called 'fruits' already"):
-        next(run(**work))
+        next(again)
 
 
 @pytest.mark.parametrize(
