@@ -28,6 +28,10 @@ Written by `python -m benchmarks.prototypes --write docs/prototypes.md`: mean an
 spread (largest minus smallest) over the seeds {seeds}. Test accuracy is on pictures that neither
 the network nor the prototypes have seen; prototypes and galleries are made from at most {limit}
 training pictures.
+Other pairs can be named: `squeezenet=FOLDER cats-dogs=FOLDER` measured the rows of cats_dogs, 700
+photos for training and 300 for validation, without a test split. `squeezenet` has its ImageNet
+weights, its trunk untouched; `cats-dogs` is what
+`whylens train FOLDER --backbone torchvision:squeezenet1_0 --weights squeezenet` made of it.
 Purity, consistency and stability are judged against the painted parts: a prototype's ten strongest
 test pictures must hold the same part in a box of 32/224 of the side (purity), of 72/224 (the other
 two). Duplicates are prototypes of one class with a cosine above 0.95.
