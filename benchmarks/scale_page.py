@@ -296,7 +296,8 @@ def _galleries(galleries: Sequence[Mapping[str, Any]]) -> str:
         "index finds, among all and among those with another label. Up to a million pictures Twin "
         "searches exactly; beyond, its plain weighting asks the index. A whole answer is one of "
         "Twin's on a new photo with ResNet-18, forward pass included; the last line lowers that "
-        "limit to see the index at work."
+        "limit to see the index at work. Each table is a run of its own: "
+        "`python -m benchmarks.twin_scale --kind KIND`."
     ]
     for found in galleries:
         indexing = _size(found["index_peak_bytes"])
