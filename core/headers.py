@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-LIMIT = 100_000_000  # bytes; more is no header, whatever the first 8 bytes say
+LIMIT = 10_000_000  # bytes; more is no header, whatever the first 8 bytes say
 
 
 def header_of(path: Path) -> tuple[dict[str, Any], int]:

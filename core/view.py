@@ -149,6 +149,15 @@ def _resized(image: Image.Image, view: View, filter_: Image.Resampling) -> Image
     return whole.crop((cut[0], cut[1], end[0], end[1]))
 
 
+def _coarse(piece: Image.Image, view: View, detail: int, filter_: Image.Resampling) -> Image.Image:
+    x0, y0, x1, y1 = view.seen
+    share = detail / min(view.model)
+    if share >= 1 or min(x1 - x0, y1 - y0) <= detail:
+        return piece  # no finer than that as it is
+    width, height = (max(1, round(share * side)) for side in piece.size)
+    return piece.resize((width, height), Image.Resampling.BOX).resize(piece.size, filter_)
+
+
 def model_view(image: Image.Image, view: View, spec: InputSpec) -> npt.NDArray[np.uint8]:
     """Return (H, W, 3) uint8: what the network sees, before normalisation.
 
@@ -158,13 +167,9 @@ def model_view(image: Image.Image, view: View, spec: InputSpec) -> npt.NDArray[n
         spec: The network's input.
     """
     left, top = max(0, round(-view.left)), max(0, round(-view.top))
-    filter_ = _FILTERS[spec.interpolation]
-    piece = _resized(image, view, filter_)
-    x0, y0, x1, y1 = view.seen
-    if spec.detail is not None and min(x1 - x0, y1 - y0) > spec.detail:
-        share = min(1.0, spec.detail / min(view.model))
-        width, height = (max(1, round(share * side)) for side in piece.size)
-        piece = piece.resize((width, height), Image.Resampling.BOX).resize(piece.size, filter_)
+    piece = _resized(image, view, _FILTERS[spec.interpolation])
+    if spec.detail is not None:
+        piece = _coarse(piece, view, spec.detail, _FILTERS[spec.interpolation])
     if piece.size == view.model:
         return np.asarray(piece)
     # Padding is black in torchvision's crop, the mean colour in timm's border.

@@ -117,7 +117,8 @@ def test_the_best_epoch_is_kept_although_later_ones_are_worse(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("size", "crop", "detail"), [(32, 1.0, None), (24, 1.0, None), (64, 1.0, 32), (48, 0.75, 24)]
+    ("size", "crop", "detail"),
+    [(32, 1.0, None), (24, 1.0, None), (24, 0.9, None), (64, 1.0, 32), (48, 0.75, 24)],
 )
 def test_a_network_knows_how_fine_the_pictures_were_that_it_learnt_from(
     tmp_path, size, crop, detail

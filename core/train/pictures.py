@@ -86,12 +86,28 @@ def stored_spec(dataset: Dataset, indices: Sequence[int], spec: InputSpec) -> In
     """
     some = [indices[i] for i in np.linspace(0, len(indices) - 1, 12).astype(int)]
     shapes = {dataset.pixels(index).shape[:2] for index in set(some)}
-    whole = tuple(int(np.floor(n / spec.crop)) for n in spec.size)
+    whole = _whole(spec)
     if len(shapes) == 1:
         ((height, width),) = shapes
         if height <= whole[0] and width <= whole[1]:
             whole = (height, width)
     return spec.model_copy(update={"size": whole, "crop": 1.0})
+
+
+def detail_of(kept: InputSpec, spec: InputSpec) -> int | None:
+    """Return how many pixels of a picture's shorter side the network sees, or None if all it could.
+
+    Args:
+        kept: Made by `stored_spec`.
+        spec: The network's input.
+    """
+    side = min(kept.size)
+    return round(side * spec.crop) if side < min(_whole(spec)) else None
+
+
+def _whole(spec: InputSpec) -> tuple[int, ...]:
+    # The frame whose middle the network sees.
+    return tuple(int(np.floor(n / spec.crop)) for n in spec.size)
 
 
 def gathered(

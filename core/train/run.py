@@ -28,7 +28,7 @@ from core.train.examine import examined
 from core.train.kept import EVALUATED, evaluated, keep
 from core.train.network import Chance, network_of
 from core.train.optimise import averaged, class_weights, learn, optimiser_of, schedule, size_at
-from core.train.pictures import Frames, gathered, stored_spec
+from core.train.pictures import Frames, detail_of, gathered, stored_spec
 from core.train.recipe import Recipe
 from core.train.steps import Step
 
@@ -137,10 +137,9 @@ class _Training:
         spec, budget = self.network.spec, self.recipe.memory
         ours, theirs = self.dataset.of("train"), self.dataset.of("val")
         kept = stored_spec(self.dataset, ours, spec)
-        seen = round(min(kept.size) * spec.crop)
-        if seen < min(spec.size):  # a photo finer than any that it learns from would be strange
-            spec = spec.model_copy(update={"detail": seen})
-            self.network = replace(self.network, spec=spec)
+        # A photo finer than any that it learns from would be strange to it.
+        spec = spec.model_copy(update={"detail": detail_of(kept, spec)})
+        self.network = replace(self.network, spec=spec)
         total = len(ours) + len(theirs)
 
         def preparing(share: float, done: int, more: int) -> Step:
