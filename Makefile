@@ -53,23 +53,22 @@ docs: setup
 # The shipped checkpoints. All but one come from nothing but this repository: about an hour on two
 # cores. photos-10 is learnt from CIFAR-10, which does not lie here, in another hour and a half.
 WORLDS := breed genuine
+define trained  # name, data
+	rm -rf checkpoints/$(1)
+	$(BIN)/whylens train $(2) --recipe checkpoints/recipes/$(1).json --out checkpoints/$(1)
+	rm checkpoints/$(1)/training.*
+endef
 CIFAR10 ?= ../shared/data/cifar10_jpeg.npz
 checkpoints: setup $(WORLDS:%=checkpoint-%) checkpoint-vit checkpoint-mnist1d checkpoint-photos
 
 # Weights only: whoever passes on CIFAR-10's pictures needs rights that we do not have.
 checkpoint-photos: setup
 	@test -f $(CIFAR10) || { echo "No $(CIFAR10): say make checkpoint-photos CIFAR10=FILE"; exit 1; }
-	rm -rf checkpoints/photos-10
-	$(BIN)/whylens train $(CIFAR10) --recipe checkpoints/recipes/photos-10.json \
-	  --out checkpoints/photos-10
-	rm checkpoints/photos-10/training.*
+	$(call trained,photos-10,$(CIFAR10))
 
 # A transformer, for the methods that read attention.
 checkpoint-vit: setup
-	rm -rf checkpoints/painted-cats-vit
-	$(BIN)/whylens train painted-cats:breed --recipe checkpoints/recipes/painted-cats-vit.json \
-	  --out checkpoints/painted-cats-vit
-	rm checkpoints/painted-cats-vit/training.*
+	$(call trained,painted-cats-vit,painted-cats:breed)
 	$(BIN)/whylens fit painted-cats-vit painted-cats:breed --method twin --param limit=500
 
 checkpoint-mnist1d: setup
@@ -79,10 +78,7 @@ checkpoint-mnist1d: setup
 	$(BIN)/whylens fit mnist1d mnist1d --method protopnet
 
 checkpoint-%: setup
-	rm -rf checkpoints/painted-cats-$*
-	$(BIN)/whylens train painted-cats:$* --recipe checkpoints/recipes/painted-cats-$*.json \
-	  --out checkpoints/painted-cats-$*
-	rm checkpoints/painted-cats-$*/training.*
+	$(call trained,painted-cats-$*,painted-cats:$*)
 	$(BIN)/whylens fit painted-cats-$* painted-cats:$* --method twin --param limit=1000
 	$(BIN)/whylens fit painted-cats-$* painted-cats:$* --method protopnet
 	$(BIN)/whylens fit painted-cats-$* painted-cats:$* --method counterfactual-patches

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,15 +11,12 @@ import torch
 from core.answers import Question
 from core.datasets.mnist1d import mnist1d
 from core.datasets.named import dataset_named
-from core.engine import Engine
-from core.models import checkpoints
 from core.models.load import from_folder
-from core.registry import load_registry
 from core.results import Heatmap, Prototypes
 from core.train.recipe import read_recipe
 from core.train.report import read_report
+from tests.shipped import SHIPPED, answered, available, shipped_engine
 
-SHIPPED = Path(__file__).resolve().parents[1] / "checkpoints"
 SIGNALS = "mnist1d"
 OTHERS = {SIGNALS, "photos-10"}  # with tests of their own
 NAMES = sorted({p.parent.name for p in SHIPPED.glob("*/model.json")} - OTHERS)
@@ -30,19 +26,14 @@ WANTED = {"painted-cats-breed": (0.97, 0.95), "painted-cats-genuine": (0.95, 0.9
 # A transformer, there for the methods that read attention; what it was trained on, how good it is.
 VIT, VIT_WANTED = "painted-cats-vit", 0.85
 DATA = {name: name.replace("cats-", "cats:") for name in WANTED} | {VIT: "painted-cats:breed"}
-QUICK = {
-    "mode": "fast", "steps": 40, "window": 48, "stride": 48, "count": 2, "masks": 64,
-    "samples": 400, "repeats": 2, "constants": 1, "swaps": 2, "candidates": 50,
-}  # fmt: skip
 each = pytest.mark.parametrize("name", NAMES)
 each_with_prototypes = pytest.mark.parametrize("name", list(WANTED))
 
 
 @pytest.fixture(scope="module")
 def engine():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checkpoints, "OWN", SHIPPED)
-        yield Engine()
+    with shipped_engine() as known:
+        yield known
 
 
 def test_the_offline_default_is_there():
@@ -109,14 +100,13 @@ def test_every_method_explains_a_picture(engine, name):
     refused = engine.card(name).unavailable
     if name == VIT:
         assert not {"Attention", "Perturbation"} & _families(engine, refused)
+        registered = engine.registry.explainers
+        assert {m for m in refused if registered[m].family == "Gradient"} == {"deeplift"}
     else:
         assert _families(engine, refused) == {"Attention"}
     question = Question(name, dataset.pixels(dataset.of("test")[0]))
-    for method, explainer in load_registry().explainers.items():
-        if method in refused:
-            continue
-        params = {k: v for k, v in QUICK.items() if k in explainer.Params.model_fields}
-        *_, answer = engine.explain(question, method, params)
+    for method in available(engine, name):
+        answer = answered(engine, question, method)
         assert answer.finished
         if isinstance(answer.result, Prototypes):
             points = sum(item.value for item in answer.result.items) + answer.result.rest
@@ -138,14 +128,11 @@ def test_the_network_for_signals_is_small_and_as_good_as_it_says(engine):
 def test_every_method_that_can_explains_a_signal_and_most_peak_on_the_digit(engine):
     fresh = mnist1d(20, 78)
     refused = engine.card(SIGNALS).unavailable
-    for method, explainer in load_registry().explainers.items():
-        if method in refused:
-            continue
-        params = {k: v for k, v in QUICK.items() if k in explainer.Params.model_fields}
+    for method in available(engine, SIGNALS):
         hits = []
         for signal, label, where in zip(fresh.values, fresh.labels, fresh.shape, strict=True):
             question = Question(SIGNALS, signal=signal, target=int(label))
-            *_, answer = engine.explain(question, method, params)
+            answer = answered(engine, question, method)
             if not isinstance(answer.result, Heatmap):
                 hits.append(_alike(answer.result, str(label)))
                 continue

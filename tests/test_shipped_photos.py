@@ -8,13 +8,10 @@ import torch
 
 from core.answers import Question
 from core.datasets.archive import ImageArchive
-from core.engine import Engine
 from core.images import read_photo
-from core.models import checkpoints
-from core.registry import load_registry
 from core.train.recipe import read_recipe
 from core.train.report import read_report
-from tests.test_shipped import QUICK, SHIPPED
+from tests.shipped import SHIPPED, answered, available, shipped_engine
 
 NAME = "photos-10"
 FOLDER = SHIPPED / NAME
@@ -22,9 +19,8 @@ FOLDER = SHIPPED / NAME
 
 @pytest.fixture(scope="module")
 def engine():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checkpoints, "OWN", SHIPPED)
-        yield Engine()
+    with shipped_engine() as known:
+        yield known
 
 
 @pytest.fixture(scope="module")
@@ -76,12 +72,8 @@ def test_a_photo_of_a_cat_is_a_cat(engine, cat):
 
 
 def test_every_method_that_needs_no_pictures_explains_a_photo(engine, cat):
-    refused = engine.card(NAME).unavailable
-    question = Question(NAME, cat)
-    for method, explainer in load_registry().explainers.items():
-        if method in refused:
-            assert explainer.fitted or explainer.family == "Attention", refused[method]
-            continue
-        params = {k: v for k, v in QUICK.items() if k in explainer.Params.model_fields}
-        *_, answer = engine.explain(question, method, params)
-        assert answer.finished
+    for method, reason in engine.card(NAME).unavailable.items():
+        explainer = engine.registry.explainers[method]
+        assert explainer.fitted or explainer.family == "Attention", reason
+    for method in available(engine, NAME):
+        assert answered(engine, Question(NAME, cat), method).finished

@@ -1,0 +1,39 @@
+"""What the tests of shipped networks share: an engine that knows them, and quick questions."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from core.engine import Engine
+from core.models import checkpoints
+
+SHIPPED = Path(__file__).resolve().parents[1] / "checkpoints"
+QUICK = {
+    "mode": "fast", "steps": 40, "window": 48, "stride": 48, "count": 2, "masks": 64,
+    "samples": 400, "repeats": 2, "constants": 1, "swaps": 2, "candidates": 50,
+}  # fmt: skip
+
+
+@contextlib.contextmanager
+def shipped_engine() -> Iterator[Engine]:
+    """Yield an engine that finds the shipped networks, which other tests do not see."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoints, "OWN", SHIPPED)
+        yield Engine()
+
+
+def available(engine: Engine, name: str) -> list[str]:
+    """Return the methods that explain a network."""
+    refused = engine.card(name).unavailable
+    return [method for method in engine.registry.explainers if method not in refused]
+
+
+def answered(engine: Engine, question, method: str):
+    """Return a method's last answer, with few samples."""
+    fields = engine.registry.explainers[method].Params.model_fields
+    *_, answer = engine.explain(question, method, {k: v for k, v in QUICK.items() if k in fields})
+    return answer
