@@ -69,7 +69,9 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(colours_ne
     assert read_manifest(tmp_path / "other").sha256 != sha
 
 
-@pytest.mark.parametrize("change", [{}, {"optimiser": "adamw", "lr": 0.003, "ema": 0.9}])
+@pytest.mark.parametrize(
+    "change", [{}, {"optimiser": "adamw", "lr": 0.003, "ema": 0.9, "whiten": True}]
+)
 def test_a_resumed_training_ends_at_the_same_bits(tmp_path, change):
     recipe = QUICK.model_copy(update={"epochs": 3, **change})
     trained(tmp_path / "whole", recipe=recipe)
@@ -187,7 +189,9 @@ def test_the_rate_rises_to_its_peak_and_falls_to_nothing():
 
 def test_a_step_of_sgd_is_the_literal_one():
     chance = Chance(0)
-    recipe = QUICK.model_copy(update={"momentum": 0.0, "weight_decay": 0.01, "smoothing": 0.0})
+    rates = {"head_ratio": 3.0, "bias_ratio": 8.0}
+    plain = {"momentum": 0.0, "weight_decay": 0.01, "smoothing": 0.0, **rates}
+    recipe = QUICK.model_copy(update=plain)
     network = network_of(recipe, 2, chance)
     x, labels = torch.randn(4, 3, 32, 32, generator=chance.own), torch.tensor([0, 1, 1, 0])
     network.module.train()
@@ -200,8 +204,8 @@ def test_a_step_of_sgd_is_the_literal_one():
     assert told == pytest.approx(loss.item(), rel=1e-5)
     for name, p in own.items():
         decay = 0.01 * before[name] if p.ndim > 1 else 0.0
-        expected = before[name] - 0.5 * 0.05 * (gradients[name] + decay)
-        assert torch.allclose(p, expected, atol=1e-6)
+        rate = 0.5 * 0.05 * (3 if name.startswith("fc.") else 1) * (1 if p.ndim > 1 else 8)
+        assert torch.allclose(p, before[name] - rate * (gradients[name] + decay), atol=1e-6)
 
 
 def test_averaged_weights_are_the_moving_average():

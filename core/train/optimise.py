@@ -90,15 +90,11 @@ def optimiser_of(network: Network, recipe: Recipe, *, head_fitted: bool) -> torc
     for name, parameter in network.module.named_parameters():
         key = (name.startswith(f"{network.head}."), parameter.ndim > 1)
         groups.setdefault(key, []).append(parameter)
-    options = [
-        {
-            "params": parameters,
-            "lr": rate * (ratio if is_head else 1.0),
-            "peak": rate * (ratio if is_head else 1.0),
-            "weight_decay": recipe.weight_decay if decays else 0.0,
-        }
-        for (is_head, decays), parameters in sorted(groups.items(), key=lambda item: item[0])
-    ]
+    options = []
+    for (is_head, is_matrix), parameters in sorted(groups.items(), key=lambda item: item[0]):
+        peak = rate * (ratio if is_head else 1.0) * (1.0 if is_matrix else recipe.bias_ratio)
+        decay = recipe.weight_decay if is_matrix else 0.0
+        options.append({"params": parameters, "lr": peak, "peak": peak, "weight_decay": decay})
     if recipe.solver(trained=network.trained) == "adamw":
         return torch.optim.AdamW(options, betas=(recipe.momentum, 0.999))
     nesterov = recipe.momentum > 0

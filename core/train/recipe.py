@@ -39,6 +39,7 @@ class Recipe(BaseModel):
         lr: Highest learning rate of the trunk; by default what suits optimiser and start.
         head_ratio: Learning rate of the last layer relative to `lr`; by default 1, or 10 where
             only the trunk has weights to start from.
+        bias_ratio: Learning rate of biases and norms relative to that of matrices.
         schedule: "one-cycle" rises and falls as a cosine, "triangular" in straight lines.
         warmup: Share of the steps in which the learning rate rises.
         momentum: Of SGD; the first beta of AdamW.
@@ -61,6 +62,8 @@ class Recipe(BaseModel):
         half: Store the weights in 16 bits.
         mistakes: Keep the pictures of mistakes beside the report; not where they may not travel
             with the network.
+        whiten: Start with first filters that whiten patches of the pictures; without weights to
+            start from only.
         seed: For everything random.
         threads: Of the computation; by default as they are. Bit-identical repeats need the same.
         device: Where to compute.
@@ -78,6 +81,7 @@ class Recipe(BaseModel):
     optimiser: Literal["sgd", "adamw"] | None = None
     lr: float | None = Field(None, gt=0, le=10)
     head_ratio: float | None = Field(None, gt=0, le=1000)
+    bias_ratio: float = Field(1.0, gt=0, le=1000)
     schedule: Literal["one-cycle", "triangular"] = "triangular"
     warmup: float = Field(0.2, ge=0, lt=1)
     momentum: float = Field(0.9, ge=0, lt=1)
@@ -98,6 +102,7 @@ class Recipe(BaseModel):
     cutout: float = Field(0.0, ge=0, le=0.9)
     half: bool = False
     mistakes: bool = True
+    whiten: bool = False
     seed: int = Field(0, ge=0, lt=2**31)
     threads: int | None = Field(None, ge=1, le=256)
     device: str = "cpu"
@@ -110,6 +115,12 @@ class Recipe(BaseModel):
         if isinstance(said, Mapping) and said.get("weights") is not None:
             return {"mode": "head-then-full", "epochs": 10, **said}
         return said
+
+    @model_validator(mode="after")
+    def _whitens_nothing_trained(self) -> Recipe:
+        if self.whiten and self.weights is not None:
+            raise ValueError("'whiten' would overwrite filters of the weights to start from")
+        return self
 
     def solver(self, *, trained: bool) -> Literal["sgd", "adamw"]:
         """Return the optimiser, decided.

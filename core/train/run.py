@@ -31,6 +31,7 @@ from core.train.optimise import averaged, class_weights, learn, optimiser_of, sc
 from core.train.pictures import Frames, detail_of, gathered, stored_spec
 from core.train.recipe import Recipe
 from core.train.steps import Step
+from core.train.whiten import whiten
 
 _EVERY = 0.2  # seconds between two signs of life
 
@@ -107,6 +108,8 @@ class _Training:
         yield from self._decode()
         if feeding.is_open(self.recipe, self.network):
             yield from self._feed()
+        if self.recipe.whiten and not self.resumed:
+            whiten(self.network, self.train, self.recipe)
         if self.recipe.mode != "full" and not self.log.epochs:
             yield from self._head()
         more: tuple[str, ...] = ()
