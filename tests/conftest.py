@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import socket
@@ -20,6 +21,7 @@ import pytest
 import torch
 from torch import nn
 
+atexit.register(shutil.rmtree, os.environ["GRADIO_TEMP_DIR"], ignore_errors=True)
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -70,7 +72,6 @@ def _no_shipped_checkpoints(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("core.models.checkpoints.OWN", tmp_path_factory.mktemp("none"))
         yield
-    shutil.rmtree(os.environ["GRADIO_TEMP_DIR"], ignore_errors=True)
 
 
 def shared_data() -> Path | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import copy
+import functools
 from pathlib import Path
 
 import pytest
@@ -40,11 +42,18 @@ LEVELS = [
 SIBLINGS = ({"registry", "render"}, {"registry", "bundle"})
 
 
+@functools.cache
+def tree_of(path: Path) -> ast.Module:
+    """Return what a file says, parsed once for all tests; not to be changed."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def imports(path: Path, *, run_time_only: bool = False) -> set[str]:
     """Return the dotted names that a file imports, inside functions as well."""
     found: set[str] = set()
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = tree_of(path)
     if run_time_only:
+        tree = copy.copy(tree)
         tree.body = [node for node in tree.body if not _is_type_checking(node)]
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -95,7 +104,7 @@ def test_nobody_imports_a_plugin_but_the_entry_points(path):
 def test_plugins_know_only_the_public_surface_of_core(path):
     import core
 
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = tree_of(path)
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "core":
             assert node.module == "core", f"{path.name} imports {node.module}"
@@ -117,18 +126,23 @@ def test_core_imports_point_down(path):
             assert not any({own, other} == pair for pair in SIBLINGS), f"{own} imports {other}"
 
 
+@pytest.fixture(scope="module")
+def method_names() -> set[str]:
+    """The identifiers and titles of all methods."""
+    entries = load_registry().entries
+    return {*entries, *(entry.explainer.title for entry in entries.values())}
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=relative)
-def test_no_method_is_known_by_name_outside_its_plugin(path):
+def test_no_method_is_known_by_name_outside_its_plugin(path, method_names):
     if "plugins" in path.relative_to(ROOT).parts:
         return
-    entries = load_registry().entries
-    ids = {*entries, *(entry.explainer.title for entry in entries.values())}
     words = {
         node.value
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in ast.walk(tree_of(path))
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }
-    assert not ids & words
+    assert not method_names & words
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=relative)
@@ -138,7 +152,7 @@ def test_no_file_is_longer_than_350_lines(path):
 
 @pytest.mark.parametrize("path", SOURCES, ids=relative)
 def test_sources_hold_none_of_the_forbidden_calls(path):
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = tree_of(path)
     called = {
         node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
         for node in ast.walk(tree)
