@@ -70,7 +70,8 @@ def test_the_injected_failures_do_reach_the_methods():
 
 
 @every
-def test_four_threads_get_the_answers_that_one_gets(method):
+@pytest.mark.parametrize("calls", [10, pytest.param(40, marks=pytest.mark.slow)])
+def test_four_threads_get_the_answers_that_one_gets(method, calls):
     kind = HOME[method]
     page = engine(kind, slots=4)
     questions = [asked(kind, target, seed) for target in range(3) for seed in (1, 2)]
@@ -81,7 +82,7 @@ def test_four_threads_get_the_answers_that_one_gets(method):
 
     def work(first: int) -> None:
         start.wait(30)
-        for call in range(40):
+        for call in range(calls):
             i = (first + call) % len(questions)
             try:
                 got = values(final(page, questions[i], method))
