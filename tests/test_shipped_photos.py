@@ -37,7 +37,7 @@ def test_it_travels_without_pictures_and_is_small():
 
 def test_the_report_is_of_this_recipe_and_good_enough():
     report = read_report(FOLDER)
-    assert report.test.accuracy >= 0.87  # 92 % is wanted, and takes longer than two cores allow
+    assert report.test.accuracy >= 0.88  # 92 % is wanted; two cores reach this in 91 minutes
     assert report.test.count == 10_000
     recipe = read_recipe(SHIPPED / "recipes" / f"{NAME}.json").model_dump(mode="json")
     assert report.recipe == recipe
