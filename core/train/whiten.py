@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from core.errors import BadInput
-from core.preprocess import normalised
-from core.train.augment import views
+from core.train.head import inputs
 from core.train.network import Network
 from core.train.pictures import Frames
 from core.train.recipe import Recipe
@@ -62,13 +61,8 @@ def whiten(network: Network, frames: Frames, recipe: Recipe) -> None:
             f"{recipe.backbone} does not begin with filters over the three colours, which 'whiten' "
             "would set. Leave it out of the recipe, or choose another backbone."
         )
-    spec = network.spec
-    places = range(0, len(frames.indices), -(-len(frames.indices) // _PICTURES))
-    batch = torch.from_numpy(frames.batch(places)).permute(0, 3, 1, 2)
-    plain = recipe.model_copy(update={"strength": 0.0, "flip": False, "cutout": 0.0})
-    seen = views(
-        batch, (spec.size[0], spec.size[1]), plain, crop=spec.crop, generator=torch.Generator()
-    )
-    filters = whitening_filters(normalised(seen, spec), first.out_channels, first.kernel_size[0])
+    places = list(range(0, len(frames.indices), -(-len(frames.indices) // _PICTURES)))
+    seen = inputs(frames, places, network)
+    filters = whitening_filters(seen, first.out_channels, first.kernel_size[0])
     with torch.no_grad():
-        first.weight[: len(filters)] = filters.to(first.weight)
+        first.weight[: len(filters)] = filters
