@@ -67,14 +67,13 @@ class Occlusion(Explainer[OcclusionParams]):
         """Yield the signed map in units of the score, coarse first."""
         fill = subject.filled(params.fill)
         window, stride = fitting(subject.size, params.window, params.stride)
-        boxes = list(windows(subject.size, window, stride))
+        boxes = asking_order(subject.size, list(windows(subject.size, window, stride)))
         base = float(subject.scores(subject.x)[0])
         total = torch.zeros(subject.size, dtype=torch.float64)
         count = torch.zeros(subject.size, dtype=torch.float64)
-        order = [boxes[i] for i in spread_order(len(boxes))]
-        pieces = slices(len(order), subject.batch_size)
-        for piece, scores in zip(pieces, subject.window_scores(order, fill), strict=True):
-            chosen = order[piece]
+        pieces = slices(len(boxes), subject.batch_size)
+        for piece, scores in zip(pieces, subject.window_scores(boxes, fill), strict=True):
+            chosen = boxes[piece]
             # Black on black changes nothing, and rounding must not be painted as if it did.
             falls = beyond_rounding(base - scores, subject.rounding).tolist()
             for fall, box in zip(falls, chosen, strict=True):
@@ -82,7 +81,7 @@ class Occlusion(Explainer[OcclusionParams]):
                 count[box] += 1
             checks = {"windows": len(boxes), "score": base}
             heat = Heatmap(as_array(mean_fall(total, count)), subject.unit, True, checks)
-            yield Partial(heat, piece.stop / len(order))
+            yield Partial(heat, piece.stop / len(boxes))
 
 
 def fitting(size: tuple[int, ...], window: int, stride: int) -> tuple[int, int]:
@@ -116,6 +115,27 @@ def windows(size: tuple[int, ...], window: int, stride: int) -> Iterator[tuple[s
         starts = [*range(0, length - side, stride), length - side]
         axes.append([slice(start, start + side) for start in starts])
     yield from itertools.product(*axes)
+
+
+def asking_order(size: tuple[int, ...], boxes: list[tuple[slice, ...]]) -> list[tuple[slice, ...]]:
+    """Return the windows: a sixth all over the picture, the rest by the edges that they are near.
+
+    What a window changes in feature maps ends at the edge of the picture, and windows that are
+    asked together cost what the farthest reaching of them costs.
+
+    Args:
+        size: Spatial size of the input.
+        boxes: Windows in the order of places.
+    """
+
+    def edges(box: tuple[slice, ...]) -> list[tuple[int, int]]:
+        # Per axis 0 in the first quarter, 1 in the middle half, 2 in the last quarter.
+        near = [round((p.start + p.stop) / length) for p, length in zip(box, size, strict=True)]
+        return [(abs(part - 1), part) for part in near]
+
+    spread = [boxes[i] for i in spread_order(len(boxes))]
+    coarse = len(spread) // 6
+    return spread[:coarse] + sorted(spread[coarse:], key=edges)
 
 
 def mean_fall(total: Tensor, count: Tensor) -> Tensor:

@@ -12,7 +12,14 @@ from torch import nn
 
 from core.models.spec import InputSpec
 from core.targets import Target
-from plugins.occlusion import Occlusion, OcclusionParams, beyond_rounding, mean_fall, windows
+from plugins.occlusion import (
+    Occlusion,
+    OcclusionParams,
+    asking_order,
+    beyond_rounding,
+    mean_fall,
+    windows,
+)
 from tests.conftest import GapNet, MlpHeadNet, seeded
 from tests.toys import (
     CASES,
@@ -241,3 +248,16 @@ def test_a_head_with_one_output_explains_the_side_that_it_predicts(bias):
     heat = occluded(subject_of(module, x, Target(side)), window=8, stride=4)
     half = literal(module, x, Target(0), 8, 4) / 2
     assert difference(heat.values, half if side else -half) < 1e-4
+
+
+@pytest.mark.parametrize("size", [(224, 224), (64, 96), (400,)])
+def test_past_the_coarse_sixth_windows_near_the_same_edges_are_asked_together(size):
+    boxes = list(windows(size, 32, 16))
+    order = asking_order(size, boxes)
+    assert sorted(map(str, order)) == sorted(map(str, boxes))
+    quarters = []
+    for box in order[len(order) // 6 :]:
+        middles = [(p.start + p.stop) / 2 / n for p, n in zip(box, size, strict=True)]
+        quarters.append(tuple(np.digitize(middles, [0.2501, 0.7499])))
+    runs = [edges for edges, _ in itertools.groupby(quarters)]
+    assert len(runs) == len(set(runs)) > 1
