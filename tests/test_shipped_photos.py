@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -37,10 +39,13 @@ def test_it_travels_without_pictures_and_is_small():
 
 def test_the_report_is_of_this_recipe_and_good_enough():
     report = read_report(FOLDER)
-    assert report.test.accuracy >= 0.88  # 92 % is wanted; two cores reach this in 91 minutes
+    assert report.test.accuracy >= 0.917  # 92 % is wanted
     assert report.test.count == 10_000
     recipe = read_recipe(SHIPPED / "recipes" / f"{NAME}.json").model_dump(mode="json")
-    assert report.recipe == recipe
+    # A report keeps no folders of whoever trained.
+    assert report.recipe == {**recipe, "weights": Path(recipe["weights"]).name}
+    for origin in ("photos-10-coarse", "cifar10_jpeg", "efficientnet-lite0 (Apache-2.0; sha256"):
+        assert origin in report.start
 
 
 def test_its_feature_map_has_at_least_eight_by_eight_places(engine):

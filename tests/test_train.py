@@ -406,7 +406,9 @@ def test_how_weights_want_their_pictures_is_found_out(tmp_path):
     assert str(tmp_path) not in (tmp_path / "o" / "report.json").read_text()
     checkpoint = recipe.model_copy(update={"weights": str(tmp_path / "m")})
     trained(tmp_path / "p", dataset=Faint(), recipe=checkpoint)
-    assert read_manifest(tmp_path / "p").std == (1 / 255,) * 3
+    made = read_manifest(tmp_path / "p")
+    assert made.std == (1 / 255,) * 3
+    assert f"from m ({read_manifest(tmp_path / 'm').licence}; sha256" in made.licence
 
 
 def test_weights_that_cannot_be_had_are_said_loudly(tmp_path, monkeypatch):

@@ -72,7 +72,8 @@ def keep(out: Path, network: Network, recipe: Recipe, dataset: Dataset, accuracy
             "interpolation": spec.interpolation,
             "detail": spec.detail,
             "labels": dataset.labels,
-            "licence": f"trained here on {dataset.name} ({dataset.licence})",
+            "licence": f"trained here on {dataset.name} ({dataset.licence})"
+            + f" from {network.start}" * network.trained,
             "note": (
                 f"Trained on {dataset.name} from {network.start}; {accuracy:.1%} of its "
                 "validation pictures are recognised."

@@ -160,9 +160,10 @@ def _start(
                 f"training started from random weights: expect much less. {exc}"
             )
             return None, None, "random weights", (note,)
-        return known.module.state_dict(), known.spec, f"{known.name}: {known.identity.source}", ()
+        start = f"{known.name} ({known.identity.licence}; {known.identity.source})"
+        return known.module.state_dict(), known.spec, start, ()
     path = Path(recipe.weights)
-    spec = None
+    spec, licence = None, ""
     if path.is_dir():
         manifest = read_manifest(path)
         if manifest.architecture != recipe.backbone:
@@ -170,12 +171,14 @@ def _start(
                 f"{path.name} is a {manifest.architecture}, not a {recipe.backbone}. Give that as "
                 "--backbone, or other weights."
             )
-        spec, path = manifest.spec(), path / WEIGHTS
+        spec, licence, path = manifest.spec(), manifest.licence, path / WEIGHTS
     elif (path.parent / MANIFEST).is_file() and path.name == WEIGHTS:
-        spec = read_manifest(path.parent).spec()
+        manifest = read_manifest(path.parent)
+        spec, licence = manifest.spec(), manifest.licence
     weights = read_weights(path, sha256=None)
     name = path.parent.name if path.name == WEIGHTS else path.name
-    return weights, spec, f"{name} (sha256 {file_sha256(path)[:12]})", ()
+    said = "; ".join(filter(None, (licence, f"sha256 {file_sha256(path)[:12]}")))
+    return weights, spec, f"{name} ({said})", ()
 
 
 def _spec(recipe: Recipe, module: nn.Module, known: InputSpec | None) -> InputSpec:

