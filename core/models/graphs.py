@@ -18,6 +18,7 @@ from torch import Tensor, fx, nn
 from core.errors import NeedsNotMet
 from core.models.layouts import layout_of, proportional
 from core.models.misfits import MISFITS
+from core.models.packed import PackedLinear
 
 log = logging.getLogger(__name__)
 
@@ -37,9 +38,9 @@ class _Tracer(fx.Tracer):
         self._own = threading.get_ident()
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        # Ours differ from torch's in how they compute, not in what.
-        linear = isinstance(m, nn.Linear)
-        return linear or super().is_leaf_module(m, module_qualified_name)
+        # What it asks about its input has no answer in a graph.
+        packed = isinstance(m, PackedLinear)
+        return packed or super().is_leaf_module(m, module_qualified_name)
 
     def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
         if threading.get_ident() != self._own:

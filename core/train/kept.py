@@ -73,7 +73,7 @@ def keep(out: Path, network: Network, recipe: Recipe, dataset: Dataset, accuracy
             "detail": spec.detail,
             "labels": dataset.labels,
             "licence": f"trained here on {dataset.name} ({dataset.licence})"
-            + f" from {network.start}" * network.trained,
+            + (f" from {network.start}" if network.trained else ""),
             "note": (
                 f"Trained on {dataset.name} from {network.start}; {accuracy:.1%} of its "
                 "validation pictures are recognised."

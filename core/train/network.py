@@ -163,7 +163,7 @@ def _start(
         start = f"{known.name} ({known.identity.licence}; {known.identity.source})"
         return known.module.state_dict(), known.spec, start, ()
     path = Path(recipe.weights)
-    spec, licence = None, ""
+    manifest = None
     if path.is_dir():
         manifest = read_manifest(path)
         if manifest.architecture != recipe.backbone:
@@ -171,14 +171,15 @@ def _start(
                 f"{path.name} is a {manifest.architecture}, not a {recipe.backbone}. Give that as "
                 "--backbone, or other weights."
             )
-        spec, licence, path = manifest.spec(), manifest.licence, path / WEIGHTS
+        path = path / WEIGHTS
     elif (path.parent / MANIFEST).is_file() and path.name == WEIGHTS:
         manifest = read_manifest(path.parent)
-        spec, licence = manifest.spec(), manifest.licence
     weights = read_weights(path, sha256=None)
     name = path.parent.name if path.name == WEIGHTS else path.name
-    said = "; ".join(filter(None, (licence, f"sha256 {file_sha256(path)[:12]}")))
-    return weights, spec, f"{name} ({said})", ()
+    digest = f"sha256 {file_sha256(path)[:12]}"
+    if manifest is None:
+        return weights, None, f"{name} ({digest})", ()
+    return weights, manifest.spec(), f"{name} ({manifest.licence}; {digest})", ()
 
 
 def _spec(recipe: Recipe, module: nn.Module, known: InputSpec | None) -> InputSpec:
