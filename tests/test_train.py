@@ -409,6 +409,10 @@ def test_how_weights_want_their_pictures_is_found_out(tmp_path):
     made = read_manifest(tmp_path / "p")
     assert made.std == (1 / 255,) * 3
     assert f"from m ({read_manifest(tmp_path / 'm').licence}; sha256" in made.licence
+    with (tmp_path / "m" / "model.safetensors").open("ab") as file:
+        file.write(b" ")
+    with pytest.raises(BadArtifact, match="damaged or was replaced"):
+        trained(tmp_path / "q", dataset=Faint(), recipe=checkpoint)
 
 
 def test_weights_that_cannot_be_had_are_said_loudly(tmp_path, monkeypatch):

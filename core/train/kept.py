@@ -72,11 +72,10 @@ def keep(out: Path, network: Network, recipe: Recipe, dataset: Dataset, accuracy
             "interpolation": spec.interpolation,
             "detail": spec.detail,
             "labels": dataset.labels,
-            "licence": f"trained here on {dataset.name} ({dataset.licence})"
-            + (f" from {network.start}" if network.trained else ""),
+            "licence": f"trained here on {dataset.name} ({dataset.licence}) from {network.start}",
             "note": (
-                f"Trained on {dataset.name} from {network.start}; {accuracy:.1%} of its "
-                "validation pictures are recognised."
+                f"Trained on {dataset.name}; {accuracy:.1%} of its validation pictures are "
+                "recognised."
             ),
         },
     )

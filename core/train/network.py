@@ -174,7 +174,7 @@ def _start(
         path = path / WEIGHTS
     elif (path.parent / MANIFEST).is_file() and path.name == WEIGHTS:
         manifest = read_manifest(path.parent)
-    weights = read_weights(path, sha256=None)
+    weights = read_weights(path, sha256=manifest.sha256 if manifest else None)
     name = path.parent.name if path.name == WEIGHTS else path.name
     digest = f"sha256 {file_sha256(path)[:12]}"
     if manifest is None:
