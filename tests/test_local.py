@@ -14,8 +14,9 @@ from core.models.backbone import wrap
 from core.models.digests import parameters_sha256
 from core.models.load import build, probe_inputs
 from core.models.local import LocalNetwork
+from core.models.pasting import pasted
 from core.models.randomise import randomise
-from core.models.reach import Kernel, Span, overlap, united
+from core.models.reach import Kernel, Span, united
 from core.models.windows import covered, local_network
 from core.subject import Subject
 from core.targets import Target
@@ -50,13 +51,34 @@ def test_what_a_kernel_reaches_and_reads_is_what_a_convolution_does(seed):
     assert read.starts[0] == span.starts[0] * kernel.stride - kernel.padding
 
 
-def test_spans_are_united_within_the_axis_and_overlaps_counted_from_both():
+def test_spans_are_united_within_the_axis():
     spans = [Span((0, 6), 3), Span((1, 5), 2)]
     assert united(spans, 9) == Span((0, 5), 4)
     assert united(spans, 8) == Span((0, 4), 4)
-    assert overlap((2, 5), (4, 9)) == (slice(2, 5), slice(0, 3))
-    own, other = overlap((0, 3), (7, 2))
-    assert (own.stop - own.start, other.stop - other.start) == (0, 0)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_parts_with_patches_are_cut_from_padded_maps_with_patches(seed):
+    draw = random.Random(seed)
+    size, count = (draw.randint(4, 9), draw.randint(4, 9)), 3
+
+    def span(longest, low, high):
+        length = draw.randint(1, longest)
+        return Span(tuple(draw.randint(low, high - length) for _ in range(count)), length)
+
+    held = tuple(span(side, 0, side) for side in size)
+    wanted = tuple(span(side + 4, -2, side + 2) for side in size)
+    clean = noise(1, 5, *size, seed=seed)
+    patches = noise(count, 5, *(s.length for s in held), seed=seed + 100)
+    got = pasted(clean, patches, held, wanted, -7.0)
+    assert got.is_contiguous(memory_format=torch.channels_last)
+    for i, patch in enumerate(patches):
+        (top, left), (rows, columns) = (s.starts[i] for s in held), (s.length for s in held)
+        whole = clean[0].clone()
+        whole[:, top : top + rows, left : left + columns] = patch
+        whole = functional.pad(whole, (2, 2, 2, 2), value=-7.0)
+        (top, left), (rows, columns) = (s.starts[i] + 2 for s in wanted), (s.length for s in wanted)
+        assert torch.equal(got[i], whole[:, top : top + rows, left : left + columns])
 
 
 class Plain(nn.Module):

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from core.models.graphs import traced
-from core.models.reach import Kernel, Region, Span, overlap, united, whole
+from core.models.pasting import pasted
+from core.models.reach import Kernel, Region, Span, united, whole
 from core.models.steps import (
     Global,
     Pointwise,
@@ -237,42 +238,13 @@ class _Partly(fx.Interpreter):
         held = self.plan[source]
         if wanted == held:
             return patch
-        clean = self.done.maps[source][0]
-        size = [span.length for span in wanted]
-        out = torch.empty(
-            (*patch.shape[:2], *size),
-            dtype=patch.dtype,
-            device=patch.device,
-            memory_format=torch.channels_last,
-        )
-        limits = self.done.network.size(source)
-        if any(_leaves(span, limit) for span, limit in zip(wanted, limits, strict=True)):
-            out.fill_(padding)
-        for i in range(len(patch)):
-            windows = [(span.starts[i], span.length) for span in wanted]
-            to, of = _both(windows, [(0, limit) for limit in limits])
-            out[i][to] = clean[of]
-            to, of = _both(windows, [(span.starts[i], span.length) for span in held])
-            out[i][to] = patch[i][of]
-        return out
+        return pasted(self.done.maps[source], patch, held, wanted, padding)
 
 
 def _cell_by_cell(step: Step) -> bool:
     if isinstance(step, Windowed):
         return step.kernels == (Kernel(), Kernel())
     return isinstance(step, Pointwise | ShapeOnly)
-
-
-def _both(
-    windows: list[tuple[int, int]], others: list[tuple[int, int]]
-) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    pairs = [overlap(window, other) for window, other in zip(windows, others, strict=True)]
-    everything = slice(None)
-    return (everything, *(a for a, _ in pairs)), (everything, *(b for _, b in pairs))
-
-
-def _leaves(span: Span, limit: int) -> bool:
-    return min(span.starts) < 0 or max(span.starts) + span.length > limit
 
 
 def _region(boxes: Sequence[Box]) -> Region | None:

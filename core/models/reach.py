@@ -90,18 +90,6 @@ def whole(size: tuple[int, int], count: int) -> Region:
     return rows, columns
 
 
-def overlap(window: tuple[int, int], other: tuple[int, int]) -> tuple[slice, slice]:
-    """Return what two stretches share, counted from the start of each; empty slices if nothing.
-
-    Args:
-        window: Start and length.
-        other: Start and length.
-    """
-    low = max(window[0], other[0])
-    high = max(low, min(window[0] + window[1], other[0] + other[1]))
-    return slice(low - window[0], high - window[0]), slice(low - other[0], high - other[0])
-
-
 def _even(lows: list[int], highs: list[int], limit: int) -> Span:
     # All as long as the longest, moved back where they would leave the axis. A change that falls
     # between the places of a strided kernel reaches nothing; one unchanged cell then stands for it.
