@@ -91,3 +91,16 @@ def test_a_transformer_s_copy_is_packed_agrees_and_can_be_traced():
         torch.testing.assert_close(copy(x), network(x), rtol=1e-4, atol=1e-4)
     calls = {str(node.target) for node in traced(copy).graph.nodes if node.op == "call_module"}
     assert {"blocks.0.attn.qkv", "head"} <= calls
+
+
+def test_weights_that_will_be_packed_are_not_copied(monkeypatch):
+    original = seeded(nn.Sequential(nn.Linear(6, 6), nn.Linear(6, 3))).requires_grad_(False)
+    original[1].requires_grad_(True)
+    shared = []
+
+    def note(private, given):
+        shared.extend(a.weight is b.weight for a, b in zip(private, given, strict=True))
+
+    monkeypatch.setattr("core.models.fast.pack", note)
+    folded_copy(original, noise(2, 6))
+    assert shared == [True, False]

@@ -21,7 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from core.models.misfits import MISFITS
-from core.models.packed import pack
+from core.models.packed import pack, weights_kept
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ def folded_copy(module: nn.Module, probe: Tensor, *, tolerance: float = 1e-4) ->
     with torch.no_grad():
         expected = module(probe)
         try:
-            private = copy.deepcopy(module)
+            private = copy.deepcopy(module, weights_kept(module))
             _fold_batch_norms(private, probe)
             _channels_last(private)
             pack(private, module)

@@ -36,6 +36,16 @@ class PackedLinear(nn.Linear):
         return out
 
 
+def weights_kept(module: nn.Module) -> dict[int, nn.Parameter]:
+    """Return by their `id` the parameters that `pack` reads from the original: not to be copied.
+
+    Args:
+        module: The original.
+    """
+    parts = filter(_can_be_packed, module.modules())
+    return {id(held): held for part in parts for held in part.parameters(recurse=False)}
+
+
 def pack(private: nn.Module, original: nn.Module) -> None:
     """Replace the linear layers of a private copy by packed ones of the network it was copied from.
 
