@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import timm
 import torch
@@ -9,7 +11,7 @@ from torch import nn
 
 from core.models.fast import folded_copy
 from core.models.graphs import traced
-from core.models.packed import PackedLinear, pack
+from core.models.packed import PackedLinear, pack, weights_kept
 from tests.conftest import seeded
 from tests.toys import noise
 
@@ -67,8 +69,9 @@ class Mixed(nn.Module):
 
 
 def test_only_frozen_plain_layers_of_32_bits_are_packed():
-    original, private = Mixed().eval(), Mixed().eval()
-    pack(private, original)
+    original = Mixed().eval()
+    private = copy.deepcopy(original, weights_kept(original))
+    pack(private)
     found = {name for name, part in private.named_modules() if isinstance(part, PackedLinear)}
     assert found == {"inner.0"}
     assert type(original.inner[0]) is nn.Linear
@@ -77,19 +80,19 @@ def test_only_frozen_plain_layers_of_32_bits_are_packed():
 def test_without_the_library_nothing_is_packed(monkeypatch):
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
     private = Mixed().eval()
-    pack(private, Mixed().eval())
+    pack(private)
     assert not any(isinstance(part, PackedLinear) for part in private.modules())
 
 
 def test_a_transformer_s_copy_is_packed_agrees_and_can_be_traced():
     network = seeded(timm.create_model("vit_tiny_patch16_224", depth=2)).requires_grad_(False)
-    copy = folded_copy(network, noise(2, 3, 224, 224))
-    packed = [part for part in copy.modules() if isinstance(part, PackedLinear)]
+    private = folded_copy(network, noise(2, 3, 224, 224))
+    packed = [part for part in private.modules() if isinstance(part, PackedLinear)]
     assert len(packed) == 2 * 4 + 1
     x = noise(1, 3, 224, 224, seed=5)
     with torch.no_grad():
-        torch.testing.assert_close(copy(x), network(x), rtol=1e-4, atol=1e-4)
-    calls = {str(node.target) for node in traced(copy).graph.nodes if node.op == "call_module"}
+        torch.testing.assert_close(private(x), network(x), rtol=1e-4, atol=1e-4)
+    calls = {str(node.target) for node in traced(private).graph.nodes if node.op == "call_module"}
     assert {"blocks.0.attn.qkv", "head"} <= calls
 
 
@@ -98,8 +101,8 @@ def test_weights_that_will_be_packed_are_not_copied(monkeypatch):
     original[1].requires_grad_(True)
     shared = []
 
-    def note(private, given):
-        shared.extend(a.weight is b.weight for a, b in zip(private, given, strict=True))
+    def note(private):
+        shared.extend(a.weight is b.weight for a, b in zip(private, original, strict=True))
 
     monkeypatch.setattr("core.models.fast.pack", note)
     folded_copy(original, noise(2, 6))

@@ -40,7 +40,7 @@ def folded_copy(module: nn.Module, probe: Tensor, *, tolerance: float = 1e-4) ->
             private = copy.deepcopy(module, weights_kept(module))
             _fold_batch_norms(private, probe)
             _channels_last(private)
-            pack(private, module)
+            pack(private)
             got = private(probe)
         except MISFITS as misfit:
             log.info("No folded copy of %s: %s", type(module).__name__, misfit)

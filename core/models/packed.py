@@ -37,30 +37,28 @@ class PackedLinear(nn.Linear):
 
 
 def weights_kept(module: nn.Module) -> dict[int, nn.Parameter]:
-    """Return by their `id` the parameters that `pack` reads from the original: not to be copied.
+    """Return by their `id` the parameters that `pack` will read: a copy may share them.
 
     Args:
-        module: The original.
+        module: What will be copied.
     """
     parts = filter(_can_be_packed, module.modules())
     return {id(held): held for part in parts for held in part.parameters(recurse=False)}
 
 
-def pack(private: nn.Module, original: nn.Module) -> None:
-    """Replace the linear layers of a private copy by packed ones of the network it was copied from.
+def pack(private: nn.Module) -> None:
+    """Replace the linear layers of a private copy by packed ones with the same weights.
 
     Args:
-        private: Changed.
-        original: Has the same parts under the same names, as far as they are linear layers.
+        private: Changed; its weights are not.
     """
     if not torch.backends.mkldnn.is_available() or not hasattr(
         torch.ops.mkldnn, "_linear_pointwise"
     ):
         return
-    for name, part in original.named_modules():
+    for name, part in list(private.named_modules()):
         if name and _can_be_packed(part):
-            parent, _, called = name.rpartition(".")
-            setattr(private.get_submodule(parent), called, PackedLinear(part))
+            private.set_submodule(name, PackedLinear(part))
 
 
 def _can_be_packed(part: nn.Module) -> bool:

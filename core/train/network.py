@@ -176,10 +176,10 @@ def _start(
         manifest = read_manifest(path.parent)
     weights = read_weights(path, sha256=manifest.sha256 if manifest else None)
     name = path.parent.name if path.name == WEIGHTS else path.name
-    digest = f"sha256 {file_sha256(path)[:12]}"
     if manifest is None:
-        return weights, None, f"{name} ({digest})", ()
-    return weights, manifest.spec(), f"{name} ({manifest.licence}; {digest})", ()
+        return weights, None, f"{name} (sha256 {file_sha256(path)[:12]})", ()
+    start = f"{name} ({manifest.licence}; sha256 {manifest.sha256[:12]})"
+    return weights, manifest.spec(), start, ()
 
 
 def _spec(recipe: Recipe, module: nn.Module, known: InputSpec | None) -> InputSpec:
