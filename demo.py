@@ -17,6 +17,7 @@ import gradio as gr
 from ui.accelerator import engine_here
 from ui.endpoints import require_mcp
 from ui.health import health_route
+from ui.interrupts import restore_interrupt
 from ui.page import build_page
 from ui.theme import STYLESHEET, page_theme
 
@@ -80,8 +81,8 @@ def main(host: str = "127.0.0.1", port: int | None = None, *, mcp: bool = False)
         require_mcp()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    # Gradio removes visitors' files on an interrupt, but not when a container is told to end. Not
-    # by way of SIGINT, which is ignored in what a script starts in the background.
+    restore_interrupt()
+    # Gradio removes visitors' files on an interrupt, but not when a container is told to end.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     page = build_page(engine_here(), public=not _is_loopback(host))
     try:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +41,23 @@ class EndingJob(Job):
         os._exit(9)
 
 
+class InterruptedJob(TellingJob):
+    """Its processes get Ctrl-C before any of their own code runs, and again at work."""
+
+    def __reduce__(self):
+        return _with_ctrl_c, (self.folder, self.out, self.threads, self.device)
+
+    def worker(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        return super().worker()
+
+
+def _with_ctrl_c(*fields):
+    if multiprocessing.parent_process() is not None:
+        os.kill(os.getpid(), signal.SIGINT)
+    return InterruptedJob(*fields)
+
+
 class RefusingJob(Job):
     """Its processes cannot do the work, and say so."""
 
@@ -65,9 +84,6 @@ class EndlessJob(Job):
 
 def killed_at_work() -> None:
     """Kill this process once two of its own are at work; their ids are on stdout."""
-    import multiprocessing
-    import signal
-
     work = LocalProcesses(2).run(EndlessJob(Path(), Path(), 1, "cpu"), range(2))
     next(work)
     next(work)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import multiprocessing
 import os
 import select
+import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 
 import pytest
 
 from core.batch.job import PartDone, Tick
 from core.batch.local import LocalProcesses
 from core.errors import BadInput, WorkerLost
-from tests.batch_jobs import EndingJob, EndlessJob, RefusingJob, TellingJob
+from core.interrupts import interrupts_blocked
+from tests.batch_jobs import EndingJob, EndlessJob, InterruptedJob, RefusingJob, TellingJob
 from tests.conftest import ROOT
 
 
@@ -45,6 +48,28 @@ def test_no_more_processes_than_parts_are_started(tmp_path):
     list(LocalProcesses(8).run(job(TellingJob, tmp_path), range(2)))
     assert len({p.name.split("-")[2] for p in tmp_path.iterdir()}) == 2
     assert list(LocalProcesses(2).run(job(TellingJob, tmp_path), [])) == []
+
+
+def test_ctrl_c_is_for_the_process_that_started_the_others(tmp_path, capfd):
+    said = list(LocalProcesses(2).run(job(InterruptedJob, tmp_path), range(4)))
+    assert sum(isinstance(s, PartDone) for s in said) == 4
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("ignored", [True, False])
+def test_ctrl_c_while_a_process_starts_is_delivered_afterwards(ignored):
+    before = signal.getsignal(signal.SIGINT)
+    started = []
+    try:
+        signal.signal(signal.SIGINT, signal.SIG_IGN if ignored else signal.default_int_handler)
+        expected = nullcontext() if ignored else pytest.raises(KeyboardInterrupt)
+        with expected, interrupts_blocked():
+            signal.raise_signal(signal.SIGINT)
+            started.append(True)
+        assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert started
 
 
 def test_a_process_that_ends_is_told_of_with_the_remedy(tmp_path):

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -137,11 +138,14 @@ def test_help_imports_nothing_heavy(place):
     assert "explain" in run.stdout
 
 
-def test_ctrl_c_keeps_the_partial_map_and_says_so(place):
+@pytest.mark.parametrize("started", ["default_int_handler", "SIG_IGN"])
+def test_ctrl_c_keeps_the_partial_map_and_says_so(place, started):
+    """A shell starts what it puts into the background with SIGINT ignored."""
     child = subprocess.Popen(
         [
             sys.executable, "-u", "-c",
-            "import os, signal, ui.cli\n"
+            f"import os, signal; signal.signal(signal.SIGINT, signal.{started})\n"
+            "import ui.cli\n"
             "from core.engine import Engine\n"
             "explain = Engine.explain\n"
             "def interrupted(self, *a):\n"
@@ -168,6 +172,26 @@ def test_ctrl_c_keeps_the_partial_map_and_says_so(place):
     assert np.isfinite(
         np.load(io.BytesIO((place / "stopped" / "occlusion/values.npy").read_bytes()))
     ).all()
+
+
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT])
+def test_a_demo_that_is_still_starting_puts_visitors_files_away(monkeypatch, ending):
+    import demo
+
+    ended = []
+    monkeypatch.setattr(demo, "engine_here", lambda: None)
+    monkeypatch.setattr(
+        demo, "build_page", lambda *_, **__: SimpleNamespace(close=lambda: ended.append(True))
+    )
+    monkeypatch.setattr(demo, "launch", lambda *_, **__: signal.raise_signal(ending))
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell starts what is in the background
+        demo.main()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert ended == [True]
 
 
 def test_the_demo_serves_and_ends_on_sigterm(place):

@@ -17,6 +17,12 @@ from tests.pictures import SLIM, colour_folder
 from ui.cli import app
 
 ROOT = Path(__file__).resolve().parents[1]
+# As a shell starts what it puts into the background.
+IN_BACKGROUND = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+os.execv(sys.executable, [sys.executable, "-m", "ui.cli", *sys.argv[1:]])
+"""
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +78,7 @@ def test_errors_are_one_sentence(place, monkeypatch, tmp_path, words, said):
 
 def test_ctrl_c_keeps_the_best_reports_it_and_says_how_to_go_on(place, tmp_path):
     command = [
-        sys.executable, "-m", "ui.cli", "train", str(place / "fruit"),
+        sys.executable, "-c", IN_BACKGROUND, "train", str(place / "fruit"),
         "--recipe", str(place / "slim.json"), "--epochs", "500", "--out", str(tmp_path / "m"),
     ]  # fmt: skip
     process = subprocess.Popen(

@@ -21,6 +21,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import torch
 
+from core.models.download import Patience, fetched
 from tests.conftest import ROOT, seeded
 
 PROGRAM = """
@@ -510,3 +511,9 @@ def test_a_network_without_classes_is_refused_before_anything_is_fetched(program
     assert answer["error"] == "BadArtifact"
     assert "no decision to explain" in answer["message"]
     assert repo.gets == []
+
+
+def test_ctrl_c_does_not_reach_the_child_that_downloads(tmp_path):
+    code = "import signal; print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []))"
+    last = fetched(code, [], what="x", into=tmp_path, size=0, patience=Patience(), progress=None)
+    assert last == "True"

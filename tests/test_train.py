@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -267,10 +268,19 @@ def test_pictures_beyond_the_budget_are_read_when_asked_for():
     assert (found[0].batch([5, 40]) == found[10**9].batch([5, 40])).all()
 
 
+class Interrupted(Colours):
+    """Other processes get Ctrl-C as they read: it is meant for the one that started them."""
+
+    def pixels(self, index):
+        if multiprocessing.parent_process() is not None:
+            os.kill(os.getpid(), signal.SIGINT)
+        return super().pixels(index)
+
+
 def test_slow_pictures_are_drawn_by_other_processes_with_the_same_result(monkeypatch):
     monkeypatch.setattr("core.train.pictures._LONG", -1.0)
     monkeypatch.setattr("os.cpu_count", lambda: 2)
-    dataset = Colours(train=(40, 40))
+    dataset = Interrupted(train=(40, 40))
     spec = network_of(QUICK, 2, Chance(0)).spec
     work = gathered(dataset, dataset.of("train"), spec, budget=10**9)
     assert (run_out(work).kept == drawn(dataset, dataset.of("train"), spec)).all()

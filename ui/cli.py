@@ -18,6 +18,7 @@ from ui.cli_plugin import new_plugin
 from ui.cli_space import deploy_space
 from ui.cli_train import INTERRUPTED, train
 from ui.cli_words import one_sentence, params_of
+from ui.interrupts import restore_interrupt
 
 if TYPE_CHECKING:
     from core.answers import Explanation
@@ -301,7 +302,8 @@ def _demo_module() -> Any:
 
 
 def main() -> None:
-    """Run the command line; Ctrl-C ends it with the usual code."""
+    """Run the command line; Ctrl-C ends it with the usual code, in the background as well."""
+    restore_interrupt()
     # The same folder first as for `python demo.py`: a bare checkout needs no installation.
     root = Path(__file__).resolve().parents[1]
     sys.path.insert(0, str(root))

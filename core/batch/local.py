@@ -18,6 +18,7 @@ from typing import Any
 
 from core.batch.job import Job, PartDone, Tick, thread_variables
 from core.errors import CoreError, WorkerLost
+from core.interrupts import interrupts_blocked
 
 
 class LocalProcesses:
@@ -76,7 +77,8 @@ def _started(job: Job) -> tuple[Connection[Any, Any], BaseProcess]:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(job, theirs), daemon=True)
-    with _environment(thread_variables(job.threads)):
+    # Ctrl-C reaches the whole group; the one who started the processes decides.
+    with _environment(thread_variables(job.threads)), interrupts_blocked():
         process.start()
     theirs.close()  # so that the line breaks when the process does
     return ours, process
@@ -96,8 +98,7 @@ def _heard(line: Connection[Any, Any], process: BaseProcess) -> Tick | PartDone 
 
 
 def _serve(job: Job, line: Connection[Any, Any]) -> None:
-    # Ctrl-C reaches the whole group; the one who started us decides.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where it could not be blocked: on Windows
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         worker = job.worker()

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from core.errors import WeightsUnavailable
+from core.interrupts import interrupts_blocked
 
 Progress = Callable[[float, str], None]
 T = TypeVar("T")
@@ -92,17 +93,19 @@ def fetched(
     Raises:
         WeightsUnavailable: It failed or stalled.
     """
-    child = subprocess.Popen(  # noqa: S603 - our own interpreter and our own source
-        [sys.executable, "-c", code, *arguments],
-        # Plain HTTP: the bytes that have come can then be counted, and a cut download resumed.
-        env={**os.environ, "HF_HUB_DISABLE_XET": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    before = _bytes_in(into)
-    seen, since = before, time.monotonic()
+    child: subprocess.Popen[str] | None = None
     try:
+        with interrupts_blocked():  # on Ctrl-C it is this process that ends the child
+            child = subprocess.Popen(  # noqa: S603 - our own interpreter and our own source
+                [sys.executable, "-c", code, *arguments],
+                # Plain HTTP: what has come can then be counted, and a cut download resumed.
+                env={**os.environ, "HF_HUB_DISABLE_XET": "1"},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        before = _bytes_in(into)
+        seen, since = before, time.monotonic()
         while True:
             try:
                 out, err = child.communicate(timeout=0.25)
@@ -120,7 +123,8 @@ def fetched(
                     f"came in {patience.stall:.0f} s. {REMEDY}"
                 )
     finally:
-        _end(child)
+        if child is not None:
+            _end(child)
     if child.returncode != 0:
         last = (err.strip().splitlines() or ["no reason given"])[-1]
         raise WeightsUnavailable(f"The download of {what} failed ({last[:200]}). {REMEDY}")

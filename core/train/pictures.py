@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from core.datasets.dataset import Dataset, Pixels
+from core.interrupts import interrupts_blocked
 from core.models.spec import InputSpec
 from core.view import model_view, view_of
 
@@ -152,7 +153,10 @@ def _filled(
     spec: InputSpec,
 ) -> Generator[float, None, None]:
     starts = range(done, len(indices), _CHUNK)
-    jobs = [pool.submit(drawn, dataset, indices[start : start + _CHUNK], spec) for start in starts]
+    with interrupts_blocked():  # processes start as work comes in; Ctrl-C is for this one
+        jobs = [
+            pool.submit(drawn, dataset, indices[start : start + _CHUNK], spec) for start in starts
+        ]
     try:
         for start, job in zip(starts, jobs, strict=True):
             part = job.result()
