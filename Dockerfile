@@ -22,6 +22,7 @@ RUN grep -E '^(torch|torchvision)==' constraints.txt > torch.txt \
  && rm torch.txt
 
 COPY pyproject.toml LICENSE README.md demo.py ./
+COPY whylens whylens
 COPY core core
 COPY plugins plugins
 COPY ui ui

@@ -38,16 +38,24 @@ test: setup browser
 test-long: setup browser
 	$(BIN)/python -m pytest
 
-lint: setup
+# `whylens` as an installed copy has it, in links: for tools that read files and follow no __path__.
+TYPES := build/types
+$(TYPES)/whylens: whylens/__init__.py
+	rm -rf $@ && mkdir -p $@
+	ln -s $(addprefix $(CURDIR)/,core plugins ui whylens/__init__.py whylens/__main__.py whylens/py.typed) $@
+	touch $@
+
+lint: setup $(TYPES)/whylens
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	MYPYPATH=$(TYPES) $(BIN)/mypy -p whylens
+	$(BIN)/mypy demo.py
 
 bench: setup
 	$(BIN)/python -m benchmarks.compare --write docs/performance.md
 
 # Tutorials and reference, as pages that open from a folder.
-docs: setup
+docs: setup $(TYPES)/whylens
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # The shipped checkpoints. All but one come from nothing but this repository: about an hour on two

@@ -1,104 +1,12 @@
-"""Start the page: `python demo.py`, `whylens demo`, or a Space's app_file."""
+"""Start the page: `python demo.py`, or a Space's app_file; `whylens demo` does the same."""
 
 from __future__ import annotations
 
-import ipaddress
-import logging
 import os
-import signal
 
-# Before gradio is imported: no calls home.
-os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
-# Before torch is: threads that spin while they wait starve one another on a busy machine.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-
-import gradio as gr
-
-from ui.accelerator import engine_here
-from ui.endpoints import require_mcp
-from ui.health import health_route
-from ui.interrupts import restore_interrupt
-from ui.page import build_page
-from ui.theme import STYLESHEET, page_theme
-
-log = logging.getLogger("whylens")
-
-
-def launch(
-    page: gr.Blocks, *, host: str, port: int | None, block: bool = True, mcp: bool = False
-) -> str:
-    """Serve a page and return its address.
-
-    Args:
-        page: Made by `build_page`.
-        host: Address to listen on.
-        port: Port, or None for the first free one from 7860.
-        block: Wait until the server ends.
-        mcp: Serve the endpoints to agents as well, by the Model Context Protocol.
-    """
-    page.queue(default_concurrency_limit=4, max_size=40, api_open=False)
-    _, address, _ = page.launch(
-        server_name=host,
-        server_port=port,
-        theme=page_theme(),
-        css_paths=STYLESHEET,
-        footer_links=["api"],
-        share=False,
-        show_error=True,
-        run_history=False,
-        enable_monitoring=False,
-        max_file_size="12mb",
-        ssr_mode=False,
-        pwa=False,
-        mcp_server=mcp,
-        strict_cors=True,
-        max_threads=16,
-        state_session_capacity=500,
-        app_kwargs={"routes": [health_route()]},
-        # Gradio would ask itself for the page and die if it took 3 s, as on a busy machine it may.
-        _frontend=False,
-        prevent_thread_lock=True,
-        quiet=True,
-    )
-    if block:
-        log.info("Whylens is at %s (Ctrl-C stops it)", address)
-        page.block_thread()
-    return str(address)
-
-
-def main(host: str = "127.0.0.1", port: int | None = None, *, mcp: bool = False) -> None:
-    """Build the page from the registry and serve it until stopped.
-
-    Args:
-        host: Address to listen on.
-        port: Port; by default GRADIO_SERVER_PORT, or the first free one from 7860.
-        mcp: Serve agents as well, at /gradio_api/mcp/.
-
-    Raises:
-        NeedsNotMet: What serving agents needs is not installed.
-    """
-    if mcp:
-        require_mcp()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
-    restore_interrupt()
-    # Gradio removes visitors' files on an interrupt, but not when a container is told to end.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    page = build_page(engine_here(), public=not _is_loopback(host))
-    try:
-        launch(page, host=host, port=port, mcp=mcp)
-    except KeyboardInterrupt:
-        page.close()  # told to end while it was still starting: visitors' files go all the same
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
+from whylens.ui.page.server import serve
 
 if __name__ == "__main__":
     # A Space and a container are reached from outside; the latter says so in the variable.
     anywhere = "0.0.0.0" if "SPACE_ID" in os.environ else "127.0.0.1"  # noqa: S104
-    main(host=os.environ.get("GRADIO_SERVER_NAME") or anywhere)
+    serve(host=os.environ.get("GRADIO_SERVER_NAME") or anywhere)

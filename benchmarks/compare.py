@@ -1,7 +1,7 @@
 """Our speed and memory against the peers', on the same weights, in interleaved rounds.
 
 `python -m benchmarks.compare [--quick] [--write docs/performance.md]` prints a table and, when
-asked, writes it down. Weights are random (`core.models.randomise`): speed does not depend on them.
+asked, writes it down. Weights are random: speed does not depend on them.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ import torch
 from benchmarks import memory, peers
 from benchmarks.peers import Bench, Map, likeness
 from benchmarks.table import HEADINGS, Contest, Measured, Row, markdown, raced, shown, verdicts
-from core.answers import Question
-from core.engine import Engine
-from core.models.load import build
-from core.models.randomise import randomise
-from core.registry import load_registry
+from whylens.core.engine import Engine
+from whylens.core.explanation import Question
+from whylens.core.models.load import build
+from whylens.core.models.random_weights import randomise
+from whylens.core.registry import load_registry
 
 SEED = 7
 ALIKE = 0.99  # correlation below which two maps are not of the same method
@@ -283,7 +283,7 @@ below was measured by that command in one run. Edit `benchmarks/`, not this page
 
 {length}Machine: {facts}. {busy}
 
-How it is measured: all networks have random weights (`core.models.randomise`) and see a photo of
+How it is measured: all networks have random weights and see a photo of
 examples/photos at 224 x 224; every library has its own copy of the same weights. Rounds are
 interleaved, everyone once in each, in turning order; a ratio is taken within a round, and the
 median over rounds is shown, for time on the clock, by which the goals are judged, and for processor

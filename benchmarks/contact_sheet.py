@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from core.datasets.painted_cats import PaintedCats
+from whylens.plugins.painted_cats import PaintedCats
 
 
 def main() -> None:

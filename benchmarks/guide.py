@@ -20,14 +20,21 @@ import torch
 from scipy.stats import spearmanr
 
 from benchmarks.scenes import Box, Scene, painted, photos
-from core.answers import Explanation, Question
-from core.atomic import write_atomically
-from core.errors import CoreError
-from core.guide import QUESTIONS, Entry, Measured, Measurements, entries, measurements
-from core.registry import load_registry
-from core.results import Heatmap
-from core.view import on_original
-from ui.guide import MEASURED, measured_words
+from whylens.core.errors import CoreError
+from whylens.core.explanation import Explanation, Question
+from whylens.core.inputs.view import on_original
+from whylens.core.outputs.guide import (
+    QUESTIONS,
+    Entry,
+    Measured,
+    Measurements,
+    entries,
+    measurements,
+)
+from whylens.core.registry import load_registry
+from whylens.core.results import Heatmap
+from whylens.core.storage.files import write_atomically
+from whylens.ui.page.guide import MEASURED, measured_words
 
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "methods.md"
 MAIN = "squeezenet"

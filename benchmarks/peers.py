@@ -17,15 +17,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from core.images import read_photo
-from core.models.backbone import Backbone, wrap
-from core.models.spec import InputSpec
-from core.preprocess import photo_tensor
-from core.registry import Registry
-from core.results import Heatmap
-from core.subject import Subject
-from core.targets import Target
-from core.trace import Trace
+from whylens.core.inputs.photo import read_photo
+from whylens.core.inputs.preprocess import photo_tensor
+from whylens.core.models.backbone import Backbone, wrap
+from whylens.core.models.forward_pass import Trace
+from whylens.core.models.spec import InputSpec
+from whylens.core.registry import Registry
+from whylens.core.results import Heatmap
+from whylens.core.subject import Subject
+from whylens.core.targets import Target
 
 
 @dataclass

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from core.datasets.dataset import Dataset, Pixels
-from core.datasets.inputs import inputs_of
-from core.datasets.named import dataset_named
-from core.engine import Engine
-from core.models.backbone import Backbone
-from plugins._copies import same_picture, tiny
-from plugins.twin.neighbours import best, cosines
+from whylens.core.datasets.by_name import dataset_named
+from whylens.core.datasets.dataset import Dataset, Pixels
+from whylens.core.datasets.tensors import inputs_of
+from whylens.core.engine import Engine
+from whylens.core.models.backbone import Backbone
+from whylens.plugins._near_duplicates import same_picture, tiny
+from whylens.plugins.twin.cosine_search import best, cosines
 
 SEEDS = (0, 1, 2)
 HEAD = """# Prototypes and twins, measured
@@ -167,9 +167,9 @@ def _twins(engine: Engine, model: str, dataset: Dataset, limit: int) -> dict[str
 
 
 def _question(backbone: Backbone, x: torch.Tensor) -> tuple[Any, Any]:
-    from core.subject import Subject
-    from core.targets import target_of
-    from core.trace import Trace
+    from whylens.core.models.forward_pass import Trace
+    from whylens.core.subject import Subject
+    from whylens.core.targets import target_of
 
     trace = Trace(backbone, x)
     subject = Subject(trace, target_of(trace.logits[0], None, "logit", None))

@@ -21,12 +21,12 @@ from PIL import Image
 
 from benchmarks.scale_page import Cost, Measurements, Run, page
 from benchmarks.twin_scale import COUNT, KINDS, figures
-from core.atomic import write_atomically
-from core.batch.job import cores
-from core.batch.listing import FILES
-from core.batch.parts import MANIFEST, MAPS
-from core.batch.run import LOCK, LOG
-from core.engine import Engine
+from whylens.core.batch.listing import FILES
+from whylens.core.batch.protocol import cores
+from whylens.core.batch.run import LOCK, LOG
+from whylens.core.batch.shards import MANIFEST, MAPS
+from whylens.core.engine import Engine
+from whylens.core.storage.files import write_atomically
 
 MODEL, METHOD = "painted-cats-breed", "grad-cam"
 PHOTOS = Path(__file__).resolve().parents[1] / "examples" / "photos"
@@ -64,7 +64,7 @@ def measured(
     """
     words = ["explain", str(folder), "--model", MODEL, "--method", method, "--out", str(out)]
     child = subprocess.Popen(
-        [sys.executable, "-m", "ui.cli", *words, *options],
+        [sys.executable, "-m", "whylens.ui.cli.app", *words, *options],
         cwd=Path(__file__).resolve().parents[1],
         stdout=subprocess.DEVNULL,
     )

@@ -14,15 +14,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from core.answers import Question
-from core.datasets.named import dataset_named
-from core.engine import Engine
-from core.models.backbone import Backbone, wrap
-from core.models.checkpoints import OWN, Argument
-from core.models.digests import file_sha256
-from core.models.labels import class_index
-from core.models.load import build, from_folder
-from core.models.randomise import randomise
+from whylens.core.datasets.by_name import dataset_named
+from whylens.core.engine import Engine
+from whylens.core.explanation import Question
+from whylens.core.models.backbone import Backbone, wrap
+from whylens.core.models.checkpoints import OWN, Argument
+from whylens.core.models.labels import class_index
+from whylens.core.models.load import build, from_folder
+from whylens.core.models.random_weights import randomise
+from whylens.core.storage.files import file_sha256
 
 Box = tuple[float, float, float, float]
 

@@ -14,15 +14,15 @@ from pathlib import Path
 
 import numpy as np
 
-from core.answers import Question
-from core.atomic import write_atomically
-from core.datasets.mnist1d import LENGTH, mnist1d
-from core.engine import Engine
-from core.metrics import faithfulness, on_input
-from core.results import Heatmap
-from core.subject import Subject
-from core.targets import Target
-from core.trace import Trace
+from whylens.core.engine import Engine
+from whylens.core.explanation import Question
+from whylens.core.models.forward_pass import Trace
+from whylens.core.outputs.metrics import faithfulness, on_input
+from whylens.core.results import Heatmap
+from whylens.core.storage.files import write_atomically
+from whylens.core.subject import Subject
+from whylens.core.targets import Target
+from whylens.plugins.mnist1d.signals import LENGTH, mnist1d
 
 MODEL, SEED = "mnist1d", 4001
 FILL = "mean"

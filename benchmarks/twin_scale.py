@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from core.artifacts import Artifact, write_artifact
-from core.models.spec import InputSpec
+from whylens.core.models.spec import InputSpec
+from whylens.core.storage.artifacts import Artifact, write_artifact
 
 MODEL, WIDTH, CLASSES, SEED = "untrained:resnet18", 512, 1000, 11
 COUNT, QUERIES, NEAREST = 1_000_000, 50, 10
@@ -42,7 +42,7 @@ def figures(count: int, kind: str, queries: int = QUERIES) -> dict[str, Any]:
         kind: One of `KINDS`.
         queries: How many questions are asked.
     """
-    from core.models.checkpoints import FOLDERS_VARIABLE
+    from whylens.core.models.checkpoints import FOLDERS_VARIABLE
 
     found: dict[str, Any] = {"count": count, "kind": kind, "width": WIDTH, "queries": queries}
     with tempfile.TemporaryDirectory(prefix="whylens-gallery-") as place:
@@ -79,8 +79,8 @@ def made(count: int, kind: str, rng: np.random.Generator) -> tuple[np.ndarray, n
 
 def make(place: Path, count: int, kind: str) -> dict[str, Any]:
     """Write vectors, labels and pictures to files, piece by piece."""
-    from core.datasets.inputs import packed_pictures
-    from plugins._copies import tiny
+    from whylens.core.datasets.tensors import packed_pictures
+    from whylens.plugins._near_duplicates import tiny
 
     rng = np.random.default_rng(SEED + 1)
     # A board of black and white, which no question looks like: the smallest JPEG will do.
@@ -122,7 +122,7 @@ def opened(place: Path, count: int) -> dict[str, np.ndarray]:
 
 def index(place: Path, count: int) -> dict[str, Any]:
     """Make the index from the mapped vectors."""
-    from plugins.twin.index import index_of
+    from whylens.plugins.twin.index import index_of
 
     arrays = opened(place, count)
     began = time.perf_counter()
@@ -157,7 +157,7 @@ def write(place: Path, count: int) -> dict[str, Any]:
 def _described() -> str:
     # The network is looked at in another process: torch is not part of what writing takes.
     code = (
-        "import json; from core.models.load import load; b = load('%s');"
+        "import json; from whylens.core.models.load import load; b = load('%s');"
         "print(json.dumps({'digest': b.identity.digest, 'spec': b.spec.model_dump(mode='json')}))"
     )
     done = subprocess.run(
@@ -168,11 +168,11 @@ def _described() -> str:
 
 def query(count: int, kind: str, queries: int) -> dict[str, Any]:
     """Ask the written gallery: the search alone, and the method as the page asks it."""
-    from core.answers import Question
-    from core.engine import Engine
-    from plugins.twin import search
-    from plugins.twin.index import near_by_index
-    from plugins.twin.neighbours import best, cosines
+    from whylens.core.engine import Engine
+    from whylens.core.explanation import Question
+    from whylens.plugins.twin import search
+    from whylens.plugins.twin.cosine_search import best, cosines
+    from whylens.plugins.twin.index import near_by_index
 
     engine = Engine()
     explainer, backbone = engine.registry.explainer("twin"), engine.backbone(MODEL)

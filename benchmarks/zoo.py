@@ -15,10 +15,10 @@ from typing import Any
 
 import torch
 
-from core.models.backbone import Backbone, probe_inputs, wrap
-from core.models.randomise import randomise
-from core.models.spec import InputSpec
-from core.registry import load_registry
+from whylens.core.models.backbone import Backbone, probe_inputs, wrap
+from whylens.core.models.random_weights import randomise
+from whylens.core.models.spec import InputSpec
+from whylens.core.registry import load_registry
 
 SEED, CLASSES = 5, 7
 WORKS = "yes"

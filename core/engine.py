@@ -16,27 +16,34 @@ from typing import Any
 
 import numpy as np
 
-from core.answers import Explanation, Guess, ModelCard, Prediction, Question
-from core.artifacts import Artifact
-from core.cache import ByteLRU
-from core.datasets.dataset import Dataset
-from core.errors import BadArtifact, Busy, CoreError, ExplainerFailed, InvalidParameter, NeedsNotMet
-from core.explainer import Explainer, Fitting, Params
-from core.fitted import FittedStore
-from core.guard import checked_params, fingerprint, foreign, partial_of, why_not_of
-from core.hookspecs import PROJECT
-from core.images import photo_of
-from core.models.backbone import Backbone
-from core.models.download import Progress
-from core.models.load import load
-from core.models.misfits import MISFITS
-from core.preprocess import photo_tensor, signal_tensor
-from core.registry import Registry, load_registry
-from core.results import Examples, Heatmap, Partial, Prototypes
-from core.subject import Subject
-from core.targets import target_of
-from core.trace import Trace
-from core.view import View
+from whylens.core.datasets.dataset import Dataset
+from whylens.core.errors import (
+    BadArtifact,
+    Busy,
+    CoreError,
+    ExplainerFailed,
+    InvalidParameter,
+    NeedsNotMet,
+)
+from whylens.core.explainer import Explainer, Fitting, Params
+from whylens.core.explanation import Explanation, Guess, ModelCard, Prediction, Question
+from whylens.core.hookspecs import PROJECT
+from whylens.core.inputs.photo import photo_of
+from whylens.core.inputs.preprocess import photo_tensor, signal_tensor
+from whylens.core.inputs.view import View
+from whylens.core.models.backbone import Backbone
+from whylens.core.models.download import Progress
+from whylens.core.models.forward_pass import Trace
+from whylens.core.models.load import load
+from whylens.core.models.network_errors import MISFITS
+from whylens.core.plugin_calls import checked_params, fingerprint, foreign, partial_of, why_not_of
+from whylens.core.registry import Registry, load_registry
+from whylens.core.results import Examples, Heatmap, Partial, Prototypes
+from whylens.core.storage.artifact_store import FittedStore
+from whylens.core.storage.artifacts import Artifact
+from whylens.core.storage.cache import ByteLRU
+from whylens.core.subject import Subject
+from whylens.core.targets import target_of
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +69,7 @@ class Engine:
 
         Args:
             registry: The explainers; by default all that are found.
-            loader: Makes a backbone from a name; by default `core.models.load.load`.
+            loader: Makes a backbone from a name; by default `whylens.core.models.load.load`.
             batch_size: Largest number of inputs in one forward pass; bounds memory.
             slots: How many threads may compute at once; by default one per two cores.
             model_bytes: Budget of loaded models; by default WHYLENS_MODEL_BYTES or 3 GB.
@@ -85,7 +92,7 @@ class Engine:
         """Return a loaded network, from memory if it is there.
 
         Args:
-            name: As in `core.models.load.load`.
+            name: As in `whylens.core.models.load.load`.
             progress: Called while weights are fetched.
         """
         return self.models.get(name, lambda: self._loader(name, progress).prepare())

@@ -20,14 +20,14 @@ import annotated_types
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from core.errors import InvalidParameter
-from core.results import Partial, Result
+from whylens.core.errors import InvalidParameter
+from whylens.core.results import Partial, Result
 
 if TYPE_CHECKING:
-    from core.artifacts import Artifact
-    from core.datasets.dataset import Dataset
-    from core.models.backbone import Backbone
-    from core.subject import Subject
+    from whylens.core.datasets.dataset import Dataset
+    from whylens.core.models.backbone import Backbone
+    from whylens.core.storage.artifacts import Artifact
+    from whylens.core.subject import Subject
 
 _ID = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*\+{0,2}")
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 if TYPE_CHECKING:
-    from core.explainer import Explainer
+    from whylens.core.explainer import Explainer
 
 PROJECT = "whylens"
 GROUP = "whylens.explainers"

@@ -19,10 +19,10 @@ from typing import Any, TypeVar, cast
 
 import pluggy
 
-from core import hookspecs
-from core.errors import CoreError, UnknownName
-from core.explainer import Explainer, faults
-from core.hookspecs import GROUP, PROJECT
+from whylens.core import hookspecs
+from whylens.core.errors import CoreError, UnknownName
+from whylens.core.explainer import Explainer, faults
+from whylens.core.hookspecs import GROUP, PROJECT
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

@@ -12,7 +12,7 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
-from core.errors import BadInput
+from whylens.core.errors import BadInput
 
 Array = npt.NDArray[np.float32]
 SURE = 1.96  # standard errors within which 95 of 100 estimates of 0 lie

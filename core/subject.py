@@ -13,14 +13,14 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from core.artifacts import Artifact
-from core.errors import NeedsNotMet
-from core.layers import ALL, LAST, Layer, stage_layer
-from core.models.attention import Attention, Pooling, attention_of, layer_gradients
-from core.models.probes import LinearHead
-from core.preprocess import Fill, filled
-from core.targets import Target
-from core.trace import Trace
+from whylens.core.errors import NeedsNotMet
+from whylens.core.inputs.preprocess import Fill, filled
+from whylens.core.models.attention import Attention, Pooling, attention_of, layer_gradients
+from whylens.core.models.feature_layer import ALL, LAST, Layer, stage_layer
+from whylens.core.models.forward_pass import Trace
+from whylens.core.models.head_probe import LinearHead
+from whylens.core.storage.artifacts import Artifact
+from whylens.core.targets import Target
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from core.errors import BadInput
+from whylens.core.errors import BadInput
 
 if TYPE_CHECKING:
     import torch

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from core import (
+from whylens import (
     BadInput,
     Fitting,
     NeedsNotMet,
@@ -21,12 +21,12 @@ from core import (
     packed_views,
     view_pixels,
 )
-from plugins._copies import tiny
+from whylens.plugins._near_duplicates import tiny
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from core import Backbone, Dataset
+    from whylens import Backbone, Dataset
 
 Splits = Literal["train", "train+val", "all"]
 Arrays = dict[str, npt.NDArray[Any]]

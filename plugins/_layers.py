@@ -12,11 +12,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from core import Heatmap, Params, Partial
-from plugins._maps import as_array, resized
+from whylens import Heatmap, Params, Partial
+from whylens.plugins._arrays import as_array, resized
 
 if TYPE_CHECKING:
-    from core import Layer
+    from whylens import Layer
 
 LayerChoice = Literal[
     "last", "mean over stages", "stage 1", "stage 2", "stage 3", "stage 4", "stage 5", "stage 6",

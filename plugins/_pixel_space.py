@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from core import normalised, pixel_space
+from whylens import normalised, pixel_space
 
 if TYPE_CHECKING:
-    from core import Subject
+    from whylens import Subject
 
 
 def pixels_of(subject: Subject) -> Tensor:

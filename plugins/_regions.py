@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 from torch import Tensor
 
-from core import Params
-from plugins._maps import slices
-from plugins._segments import Cut, region_masks, segment_means
+from whylens import Params
+from whylens.plugins._arrays import slices
+from whylens.plugins._segments import Cut, region_masks, segment_means
 
 if TYPE_CHECKING:
-    from core import Subject
+    from whylens import Subject
 
 RegionFill = Literal["segment mean", "grey", "black", "blur"]
 

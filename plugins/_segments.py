@@ -12,10 +12,10 @@ import torch
 from skimage.segmentation import slic
 from torch import Tensor
 
-from core import view_pixels
+from whylens import view_pixels
 
 if TYPE_CHECKING:
-    from core import Subject
+    from whylens import Subject
 
 
 Cut = Literal["superpixels", "boxes"]

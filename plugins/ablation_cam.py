@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import torch
 from pydantic import Field
 
-from core import Explainer, Heatmap, Need, Partial, hookimpl
-from plugins._layers import LayerParams, over_layers
-from plugins._maps import as_array, beyond_rounding, slices, weighted_sum
+from whylens import Explainer, Heatmap, Need, Partial, hookimpl
+from whylens.plugins._arrays import as_array, beyond_rounding, slices, weighted_sum
+from whylens.plugins._layers import LayerParams, over_layers
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from core import Layer, Subject
+    from whylens import Layer, Subject
 
 PARTS = 8  # partial maps on the way
 

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from pydantic import Field
 
-from core import Explainer, Heatmap, Need, Params, hookimpl
-from plugins._maps import as_array
+from whylens import Explainer, Heatmap, Need, Params, hookimpl
+from whylens.plugins._arrays import as_array
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor
 
-    from core import Backbone, Subject
+    from whylens import Backbone, Subject
 
 Fusion = Literal["mean", "max", "min"]
 

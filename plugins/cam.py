@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from core import Explainer, Heatmap, Need, NoParams, hookimpl
-from plugins._maps import as_array, weighted_sum
+from whylens import Explainer, Heatmap, Need, NoParams, hookimpl
+from whylens.plugins._arrays import as_array, weighted_sum
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from core import Subject
+    from whylens import Subject
 
 
 class CAM(Explainer[NoParams]):

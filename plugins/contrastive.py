@@ -10,12 +10,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from core import Explainer, Heatmap, Need, Params, Partial, hookimpl, pixel_space
-from plugins._maps import as_array
-from plugins._pixel_space import inputs_of_pixels, limits_of, pixels_of
+from whylens import Explainer, Heatmap, Need, Params, Partial, hookimpl, pixel_space
+from whylens.plugins._arrays import as_array
+from whylens.plugins._pixel_space import inputs_of_pixels, limits_of, pixels_of
 
 if TYPE_CHECKING:
-    from core import Subject
+    from whylens import Subject
 
 STEP = 0.1  # first step of the search, times gradients that are at most about the constant
 FIRST = 1.0  # first constant: the class may then count ten times as much as the default beta

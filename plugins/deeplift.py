@@ -12,11 +12,11 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from core import Explainer, Heatmap, Need, NeedsNotMet, Params, hookimpl
-from plugins._maps import as_array, completeness_gap
+from whylens import Explainer, Heatmap, Need, NeedsNotMet, Params, hookimpl
+from whylens.plugins._arrays import as_array, completeness_gap
 
 if TYPE_CHECKING:
-    from core import Backbone, Subject
+    from whylens import Backbone, Subject
 
 TOLERANCE = 0.05
 HOPELESS = 0.2  # on a probe; between the two it depends on the picture

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from core import Explainer, Heatmap, Need, hookimpl
-from plugins._layers import LayerParams, fused, unit_of
-from plugins._maps import as_array, weighted_sum
+from whylens import Explainer, Heatmap, Need, hookimpl
+from whylens.plugins._arrays import as_array, weighted_sum
+from whylens.plugins._layers import LayerParams, fused, unit_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from core import Subject
+    from whylens import Subject
 
 
 class GradCAMPlusPlus(Explainer[LayerParams]):

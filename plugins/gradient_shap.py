@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from pydantic import Field
 
-from core import Explainer, Heatmap, Need, Params, Partial, column, hookimpl
-from plugins._maps import as_array, missed_share, spread_order
-from plugins._pixel_space import inputs_of_pixels, limits_of, pixels_of
+from whylens import Explainer, Heatmap, Need, Params, Partial, column, hookimpl
+from whylens.plugins._arrays import as_array, missed_share, spread_order
+from whylens.plugins._pixel_space import inputs_of_pixels, limits_of, pixels_of
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
 
-    from core import Subject
+    from whylens import Subject
 
 FILLS: tuple[Literal["black", "grey", "mean", "blur"], ...] = ("black", "grey", "mean", "blur")
 TOLERANCE = 0.05

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from core import Explainer, Heatmap, Need, Params, Partial, hookimpl
-from plugins._maps import as_array, completeness_gap, slices, spread_order
+from whylens import Explainer, Heatmap, Need, Params, Partial, hookimpl
+from whylens.plugins._arrays import as_array, completeness_gap, slices, spread_order
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from core import Subject
+    from whylens import Subject
 
 TOLERANCE = 0.05
 

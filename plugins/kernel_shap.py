@@ -12,13 +12,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from core import Explainer, Heatmap, Partial, hookimpl
-from plugins._maps import as_array, beyond_rounding, spread_order
-from plugins._regions import RegionFill, RegionParams, painted, region_fill, region_scores
-from plugins._segments import segments
+from whylens import Explainer, Heatmap, Partial, hookimpl
+from whylens.plugins._arrays import as_array, beyond_rounding, spread_order
+from whylens.plugins._regions import RegionFill, RegionParams, painted, region_fill, region_scores
+from whylens.plugins._segments import segments
 
 if TYPE_CHECKING:
-    from core import Subject
+    from whylens import Subject
 
 EXACT = 10  # up to that many regions all 2^n coalitions are asked
 

@@ -10,13 +10,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from core import Explainer, Heatmap, Partial, hookimpl
-from plugins._maps import as_array, beyond_rounding
-from plugins._regions import RegionFill, RegionParams, painted, region_fill, region_scores
-from plugins._segments import segments
+from whylens import Explainer, Heatmap, Partial, hookimpl
+from whylens.plugins._arrays import as_array, beyond_rounding
+from whylens.plugins._regions import RegionFill, RegionParams, painted, region_fill, region_scores
+from whylens.plugins._segments import segments
 
 if TYPE_CHECKING:
-    from core import Subject
+    from whylens import Subject
 
 KERNEL_WIDTH = 0.25
 # The lime package's 1 shrinks coefficients by about 1 % at 1,000 samples. There are more samples

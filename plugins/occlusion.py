@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from pydantic import Field
 
-from core import Explainer, Heatmap, Params, Partial, hookimpl
-from plugins._maps import as_array, beyond_rounding, slices, spread_order
+from whylens import Explainer, Heatmap, Params, Partial, hookimpl
+from whylens.plugins._arrays import as_array, beyond_rounding, slices, spread_order
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from core import Subject
+    from whylens import Subject
 
 
 class OcclusionParams(Params):

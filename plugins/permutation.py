@@ -9,13 +9,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from core import Explainer, Heatmap, Partial, hookimpl
-from plugins._maps import as_array, beyond_rounding, slices, spread_order
-from plugins._regions import RegionParams, painted
-from plugins._segments import segments
+from whylens import Explainer, Heatmap, Partial, hookimpl
+from whylens.plugins._arrays import as_array, beyond_rounding, slices, spread_order
+from whylens.plugins._regions import RegionParams, painted
+from whylens.plugins._segments import segments
 
 if TYPE_CHECKING:
-    from core import Subject
+    from whylens import Subject
 
 
 class PermutationParams(RegionParams):

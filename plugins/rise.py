@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from pydantic import Field
 
-from core import Explainer, Heatmap, MaskedMeans, Params, Partial, expected_agreement, hookimpl
-from plugins._maps import as_array, resized
+from whylens import Explainer, Heatmap, MaskedMeans, Params, Partial, expected_agreement, hookimpl
+from whylens.plugins._arrays import as_array, resized
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from core import Subject
+    from whylens import Subject
 
 DRAWN = 16  # masks at once, whatever the batch: the draw must not depend on it
 PROMISED = 0.99

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from pydantic import Field
 
-from core import Explainer, Heatmap, Need, Partial, hookimpl
-from plugins._layers import LayerParams, over_layers
-from plugins._maps import as_array, resized, slices, spread_order, weighted_sum
-from plugins._surrogate import fitted, rank_agreement, squared_distances
+from whylens import Explainer, Heatmap, Need, Partial, hookimpl
+from whylens.plugins._arrays import as_array, resized, slices, spread_order, weighted_sum
+from whylens.plugins._gaussian_process import fitted, rank_agreement, squared_distances
+from whylens.plugins._layers import LayerParams, over_layers
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from core import Layer, Subject
+    from whylens import Layer, Subject
 
 # The promise is 0.999. The estimate is itself uncertain, so it must clear a higher bar, and once
 # more after another round: a single channel that scores unlike its neighbours can decide a softmax.

@@ -10,13 +10,13 @@ import torch
 from pydantic import Field
 from skimage.filters import threshold_otsu
 
-from core import Explainer, Heatmap, Need, Params, Partial, hookimpl
-from plugins._maps import as_array, resized, slices, weighted_sum
+from whylens import Explainer, Heatmap, Need, Params, Partial, hookimpl
+from whylens.plugins._arrays import as_array, resized, slices, weighted_sum
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from core import Layer, Subject
+    from whylens import Layer, Subject
 
 
 class SISEParams(Params):

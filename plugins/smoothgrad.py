@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from pydantic import Field
 
-from core import Explainer, Heatmap, Need, Params, Partial, column, expected_agreement, hookimpl
-from plugins._maps import as_array, slices
-from plugins._pixel_space import limits_of, pixels_of
+from whylens import Explainer, Heatmap, Need, Params, Partial, column, expected_agreement, hookimpl
+from whylens.plugins._arrays import as_array, slices
+from whylens.plugins._pixel_space import limits_of, pixels_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from core import Subject
+    from whylens import Subject
 
 STABLE = 0.99
 Value = Literal["gradient", "gradient x input", "magnitude"]

@@ -9,9 +9,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.batch.job import Job, PartDone
-from core.batch.local import LocalProcesses
-from core.errors import BadInput
+from whylens.core.batch.process_runner import LocalProcesses
+from whylens.core.batch.protocol import Job, PartDone
+from whylens.core.errors import BadInput
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from core.registry import load_registry
-from ui.words import family_tab
+from whylens.core.registry import load_registry
+from whylens.ui.page.html import family_tab
 
 SECONDS = 1000
 PATIENCE = 90 * SECONDS
@@ -25,9 +25,9 @@ def chromium_path() -> str | None:
 
 def toy_checkpoint(folder: Path, *, labels: tuple[str, ...] | None = None) -> Path:
     """Write a small network with random weights, by default of 1,000 classes; return its folder."""
-    from core.models.checkpoints import write_checkpoint
-    from core.models.load import build
-    from core.models.randomise import randomise
+    from whylens.core.models.checkpoints import write_checkpoint
+    from whylens.core.models.load import build
+    from whylens.core.models.random_weights import randomise
 
     module = randomise(build("test_resnet", classes=len(labels) if labels else 1000), seed=5)
     write_checkpoint(
@@ -52,12 +52,12 @@ def serve(page, **options) -> str:
     """Serve a page of Blocks on a free loopback port and return its address."""
     import socket
 
-    import demo
+    from whylens.ui.page.server import launch
 
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    return demo.launch(page, host="127.0.0.1", port=port, block=False, **options).rstrip("/")
+    return launch(page, host="127.0.0.1", port=port, block=False, **options).rstrip("/")
 
 
 @contextlib.contextmanager

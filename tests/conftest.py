@@ -70,7 +70,7 @@ def _socket_guard():
 def _no_shipped_checkpoints(tmp_path_factory):
     # Tests make the checkpoints they need; the shipped ones are the matter of test_shipped.py.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("core.models.checkpoints.OWN", tmp_path_factory.mktemp("none"))
+        patch.setattr("whylens.core.models.checkpoints.OWN", tmp_path_factory.mktemp("none"))
         yield
 
 
@@ -97,7 +97,7 @@ def squeezenet_checkpoints(shared, tmp_path_factory) -> Path:
     """A folder of checkpoints that holds the real SqueezeNet as `squeezenet`."""
     import json
 
-    from core.models.digests import file_sha256
+    from whylens.core.storage.files import file_sha256
 
     place = tmp_path_factory.mktemp("checkpoints")
     folder = place / "squeezenet"
@@ -122,7 +122,7 @@ def squeezenet_checkpoints(shared, tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def squeezenet(squeezenet_checkpoints):
     """The real SqueezeNet, loaded."""
-    from core.models.load import from_folder
+    from whylens.core.models.load import from_folder
 
     return from_folder(squeezenet_checkpoints / "squeezenet")
 
@@ -184,14 +184,14 @@ class TokenNet(nn.Module):
 
 def seeded(module: nn.Module, seed: int = 3) -> nn.Module:
     """Return `module` with seeded random weights, in eval mode."""
-    from core.models.randomise import randomise
+    from whylens.core.models.random_weights import randomise
 
     return randomise(module, seed=seed).eval()
 
 
 def plain_spec(*size: int, channels: int = 3):
     """Return an input spec without normalisation."""
-    from core.models.spec import InputSpec
+    from whylens.core.models.spec import InputSpec
 
     return InputSpec(
         size=size, channels=channels, mean=(0.0,) * channels, std=(1.0,) * channels, crop=1.0

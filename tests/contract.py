@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-from core.answers import Question
-from core.artifacts import Artifact
-from core.conformance.pictures import tinted
-from core.datasets.dataset import Dataset, Item
-from core.engine import Engine
-from core.models.backbone import Backbone, wrap
-from core.models.spec import InputSpec
-from core.registry import load_registry
-from core.results import Heatmap
 from tests.conftest import GapNet, seeded
 from tests.toys import NETS, attention_net
+from whylens.core.conformance.toy_inputs import tinted
+from whylens.core.datasets.dataset import Dataset, Item
+from whylens.core.engine import Engine
+from whylens.core.explanation import Question
+from whylens.core.models.backbone import Backbone, wrap
+from whylens.core.models.spec import InputSpec
+from whylens.core.registry import load_registry
+from whylens.core.results import Heatmap
+from whylens.core.storage.artifacts import Artifact
 
 REGISTRY = load_registry()
 METHODS = list(REGISTRY.explainers)

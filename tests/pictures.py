@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from core.datasets.dataset import Dataset, Item, SplitName
+from whylens.core.datasets.dataset import Dataset, Item, SplitName
 
 SLIM = {"layers": (1, 1, 1, 1), "channels": (8, 8, 16, 16)}
 

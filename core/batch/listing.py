@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
-from core.errors import BadInput
+from whylens.core.errors import BadInput
 
 FILES = "files.parquet"
 PICTURES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"))

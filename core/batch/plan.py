@@ -16,14 +16,14 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from core.atomic import write_atomically
-from core.batch.listing import PICTURES, SIGNALS, Listing
-from core.bundle import versions
-from core.engine import Engine
-from core.errors import BadArtifact, BadInput, NeedsNotMet
-from core.guard import checked_params
-from core.models.labels import class_index
-from core.targets import Quantity
+from whylens.core.batch.listing import PICTURES, SIGNALS, Listing
+from whylens.core.engine import Engine
+from whylens.core.errors import BadArtifact, BadInput, NeedsNotMet
+from whylens.core.models.labels import class_index
+from whylens.core.outputs.export import versions
+from whylens.core.plugin_calls import checked_params
+from whylens.core.storage.files import write_atomically
+from whylens.core.targets import Quantity
 
 PLAN = "plan.json"
 MapFormat = Literal["npy", "png"]

@@ -14,9 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from core.answers import Explanation, Guess
-from core.results import Heatmap, Prototypes
-from core.view import View
+from whylens.core.explanation import Explanation, Guess
+from whylens.core.inputs.view import View
+from whylens.core.results import Heatmap, Prototypes
 
 DONE, FAILED = "done", "failed"
 SCHEMA = pa.schema(

@@ -18,10 +18,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
-from core.batch.job import Job, PartDone, Runner
-from core.batch.listing import FILES, Listing, write_listing
-from core.batch.parts import WORK, finished, flush, manifest_path, sweep
-from core.batch.plan import (
+from whylens.core.batch.listing import FILES, Listing, write_listing
+from whylens.core.batch.plan import (
     PLAN,
     Plan,
     Request,
@@ -31,10 +29,12 @@ from core.batch.plan import (
     read_plan,
     write_plan,
 )
-from core.batch.rows import FAILED
-from core.batch.worker import engine_for, peak_bytes
-from core.errors import BadInput, Busy
-from core.models.download import Progress
+from whylens.core.batch.protocol import Job, PartDone, Runner
+from whylens.core.batch.rows import FAILED
+from whylens.core.batch.shards import WORK, finished, flush, manifest_path, sweep
+from whylens.core.batch.worker import engine_for, peak_bytes
+from whylens.core.errors import BadInput, Busy
+from whylens.core.models.download import Progress
 
 LOCK, LOG = ".lock", "log.jsonl"
 _NEXT = f".{FILES}.next"

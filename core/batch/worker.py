@@ -11,18 +11,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from core.answers import Explanation, Question
-from core.batch.inputs import Loaded, read_ahead
-from core.batch.job import PartDone
-from core.batch.listing import FILES, listed
-from core.batch.maps import map_bytes
-from core.batch.parts import MAPS, begin, commit, manifest_path, part_name
-from core.batch.plan import Plan, batch_versions, method_plan, model_plan, read_plan
-from core.batch.rows import FAILED, Source, explained_row, failed_row, write_rows
-from core.engine import Engine
-from core.errors import BadArtifact, CoreError, NeedsNotMet
-from core.models.load import load
-from core.results import Heatmap
+from whylens.core.batch.inputs import Loaded, read_ahead
+from whylens.core.batch.listing import FILES, listed
+from whylens.core.batch.map_files import map_bytes
+from whylens.core.batch.plan import Plan, batch_versions, method_plan, model_plan, read_plan
+from whylens.core.batch.protocol import PartDone
+from whylens.core.batch.rows import FAILED, Source, explained_row, failed_row, write_rows
+from whylens.core.batch.shards import MAPS, begin, commit, manifest_path, part_name
+from whylens.core.engine import Engine
+from whylens.core.errors import BadArtifact, CoreError, NeedsNotMet
+from whylens.core.explanation import Explanation, Question
+from whylens.core.models.load import load
+from whylens.core.results import Heatmap
 
 # What is kept of one picture for its next method; more would only fill memory.
 TRACE_BYTES = 64_000_000

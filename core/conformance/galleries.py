@@ -11,14 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
-from core.artifacts import read_artifact, write_artifact
-from core.conformance.candidate import Candidate
-from core.conformance.chance import home
-from core.conformance.pictures import TWIN_OF_FIRST, Tinted
-from core.conformance.verdicts import Broken, NotForThis, require
-from core.datasets.inputs import inputs_from
-from core.errors import BadArtifact
-from core.results import Examples
+from whylens.core.conformance.outcome import Broken, NotForThis, require
+from whylens.core.conformance.randomness import home
+from whylens.core.conformance.toy_inputs import TWIN_OF_FIRST, Tinted
+from whylens.core.conformance.under_test import Candidate
+from whylens.core.datasets.tensors import inputs_from
+from whylens.core.errors import BadArtifact
+from whylens.core.results import Examples
+from whylens.core.storage.artifacts import read_artifact, write_artifact
 
 
 def never_itself(candidate: Candidate) -> None:

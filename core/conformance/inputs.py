@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from core.conformance.candidate import Candidate
-from core.conformance.chance import telling
-from core.conformance.networks import (
+from whylens.core.conformance.outcome import NotForThis, difference, require
+from whylens.core.conformance.randomness import telling
+from whylens.core.conformance.toy_inputs import GRID, SIZE, noise
+from whylens.core.conformance.toy_networks import (
     LABELS,
     PatchNet,
     attending,
@@ -22,12 +23,11 @@ from core.conformance.networks import (
     sleeping,
     tinted_spec,
 )
-from core.conformance.pictures import GRID, SIZE, noise
-from core.conformance.verdicts import NotForThis, difference, require
-from core.models.backbone import Backbone, wrap
-from core.preprocess import normalised
-from core.results import Heatmap
-from core.targets import Target
+from whylens.core.conformance.under_test import Candidate
+from whylens.core.inputs.preprocess import normalised
+from whylens.core.models.backbone import Backbone, wrap
+from whylens.core.results import Heatmap
+from whylens.core.targets import Target
 
 LAYOUTS: dict[str, dict[str, object]] = {
     "channels last": {"layout": "channels last"},

@@ -8,8 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from core.conformance import chance, galleries, inputs, places, state, sums, targets
-from core.conformance.candidate import Candidate
+from whylens.core.conformance import additivity as sums
+from whylens.core.conformance import galleries, inputs, targets
+from whylens.core.conformance import localisation as places
+from whylens.core.conformance import randomness as chance
+from whylens.core.conformance import side_effects as state
+from whylens.core.conformance.under_test import Candidate
 
 
 @dataclass(frozen=True, slots=True)

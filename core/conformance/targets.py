@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from core.conformance.candidate import Candidate
-from core.conformance.chance import home, telling
-from core.conformance.networks import changed, patches
-from core.conformance.pictures import noise
-from core.conformance.verdicts import Broken, NotForThis, difference, require
-from core.results import Heatmap
+from whylens.core.conformance.outcome import Broken, NotForThis, difference, require
+from whylens.core.conformance.randomness import home, telling
+from whylens.core.conformance.toy_inputs import noise
+from whylens.core.conformance.toy_networks import changed, patches
+from whylens.core.conformance.under_test import Candidate
+from whylens.core.results import Heatmap
 
 
 def class_sensitivity(candidate: Candidate) -> None:

@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from core.datasets.dataset import SPLITS, Dataset, Item, Pixels, SplitName
-from core.datasets.remarks import enough, pictures, remarks
-from core.datasets.splits import Fingerprint, copies, fingerprint, stratified
-from core.errors import BadInput, shown
-from core.images import ImageLimits, read_photo
+from whylens.core.datasets.dataset import SPLITS, Dataset, Item, Pixels, SplitName
+from whylens.core.datasets.dataset_notes import enough, pictures, remarks
+from whylens.core.datasets.splits import Fingerprint, copies, fingerprint, stratified
+from whylens.core.errors import BadInput, shown
+from whylens.core.inputs.photo import ImageLimits, read_photo
 
 # One's own photos, not a visitor's: cameras write larger files than a page should accept.
 LIMITS = ImageLimits(bytes=40_000_000, pixels=60_000_000, memory=480_000_000)

@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Generator, Mapping
 from dataclasses import replace
 
-from core.datasets.dataset import Dataset, Item, Mask, Pixels
-from core.datasets.remarks import enough, remarks
-from core.datasets.splits import copies, fingerprint, stratified
+from whylens.core.datasets.dataset import Dataset, Item, Mask, Pixels
+from whylens.core.datasets.dataset_notes import enough, remarks
+from whylens.core.datasets.splits import copies, fingerprint, stratified
 
 
 class Resplit(Dataset):

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from core.datasets.dataset import Pixels, SplitName
+from whylens.core.datasets.dataset import Pixels, SplitName
 
 NEAR = 3  # bits of 64; beyond it unrelated photos begin to meet
 _BANDS = NEAR + 1  # two hashes that differ in NEAR bits agree in at least one band whole

@@ -16,13 +16,13 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from core.errors import NeedsNotMet
-from core.models.graphs import weighted_sum
-from core.models.layouts import Tokens
-from core.models.misfits import MISFITS
+from whylens.core.errors import NeedsNotMet
+from whylens.core.models.fx_split import weighted_sum
+from whylens.core.models.layouts import Tokens
+from whylens.core.models.network_errors import MISFITS
 
 if TYPE_CHECKING:
-    from core.models.backbone import Backbone
+    from whylens.core.models.backbone import Backbone
 
 log = logging.getLogger(__name__)
 
@@ -253,7 +253,7 @@ def _token_logits(module: Any, tokens: Tensor, pooling: Pooling) -> Tensor:
     if pooling == "all tokens":
         # Whichever tokens the head reads, it then reads the mean of all.
         tokens = tokens.mean(1, keepdim=True).expand_as(tokens)
-    from core.models.backbone import two_sided  # which imports this file
+    from whylens.core.models.backbone import two_sided  # which imports this file
 
     return two_sided(module.forward_head(module.norm(tokens)))
 

@@ -14,19 +14,19 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from core.errors import BadArtifact, NeedsNotMet
-from core.explainer import Need
-from core.models.attention import AttentionLayout, layout_or_reason
-from core.models.embeddings import Embedder, embedder_of
-from core.models.fast import folded_copy
-from core.models.layouts import Features
-from core.models.local import Box, LocalNetwork
-from core.models.misfits import MISFITS
-from core.models.probes import LinearHead, gradients_alive, linear_head, missing_words
-from core.models.spec import InputSpec
-from core.models.splits import Split, cut_alike, split_of
-from core.models.stages import Stage, stages_of
-from core.models.windows import covered, local_network
+from whylens.core.errors import BadArtifact, NeedsNotMet
+from whylens.core.explainer import Need
+from whylens.core.models.attention import AttentionLayout, layout_or_reason
+from whylens.core.models.embeddings import Embedder, embedder_of
+from whylens.core.models.head_probe import LinearHead, gradients_alive, linear_head, missing_words
+from whylens.core.models.layouts import Features
+from whylens.core.models.network_errors import MISFITS
+from whylens.core.models.spec import InputSpec
+from whylens.core.models.split import Split, cut_alike, split_of
+from whylens.core.models.stages import Stage, stages_of
+from whylens.core.speed.folded import folded_copy
+from whylens.core.speed.incremental import Box, LocalNetwork
+from whylens.core.speed.windows import covered, local_network
 
 Found = TypeVar("Found")
 
@@ -278,7 +278,7 @@ def wrap(
     Raises:
         BadArtifact: It gives no (N, C) logits for such inputs.
     """
-    from core.models.digests import parameters_sha256
+    from whylens.core.storage.files import parameters_sha256
 
     module.eval().requires_grad_(False)
     probe = probe_inputs(spec).to(next((p.device for p in module.parameters()), "cpu"))

@@ -15,11 +15,10 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
-from core.atomic import write_atomically
-from core.errors import BadArtifact
-from core.models.digests import file_sha256
-from core.models.names import is_folder_name
-from core.models.spec import CropMode, InputSpec, Interpolation
+from whylens.core.errors import BadArtifact
+from whylens.core.models.model_names import is_folder_name
+from whylens.core.models.spec import CropMode, InputSpec, Interpolation
+from whylens.core.storage.files import file_sha256, write_atomically
 
 log = logging.getLogger(__name__)
 

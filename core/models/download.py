@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from core.errors import WeightsUnavailable
-from core.interrupts import interrupts_blocked
+from whylens.core.errors import WeightsUnavailable
+from whylens.core.interrupts import interrupts_blocked
 
 Progress = Callable[[float, str], None]
 T = TypeVar("T")

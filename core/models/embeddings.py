@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from core.errors import NeedsNotMet
-from core.models.misfits import MISFITS
+from whylens.core.errors import NeedsNotMet
+from whylens.core.models.network_errors import MISFITS
 
 if TYPE_CHECKING:
-    from core.models.backbone import Backbone
+    from whylens.core.models.backbone import Backbone
 
 log = logging.getLogger(__name__)
 

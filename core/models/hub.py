@@ -12,9 +12,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.errors import BadArtifact, WeightsUnavailable
-from core.models.digests import file_sha256
-from core.models.download import REMEDY, Patience, Progress, answer_within, fetched
+from whylens.core.errors import BadArtifact, WeightsUnavailable
+from whylens.core.models.download import REMEDY, Patience, Progress, answer_within, fetched
+from whylens.core.storage.files import file_sha256
 
 log = logging.getLogger(__name__)
 

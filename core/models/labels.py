@@ -46,7 +46,7 @@ def class_index(text: str, labels: tuple[str, ...]) -> int:
     Raises:
         UnknownName: No class is called that; the message names close ones.
     """
-    from core.errors import UnknownName
+    from whylens.core.errors import UnknownName
 
     wanted = text.strip()
     if wanted.isdecimal() and int(wanted) < len(labels):

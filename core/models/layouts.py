@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from core.errors import NeedsNotMet
+from whylens.core.errors import NeedsNotMet
 
 
 @dataclass(frozen=True, slots=True)

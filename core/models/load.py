@@ -15,24 +15,24 @@ from typing import Any
 import torch
 from torch import nn
 
-from core.errors import BadArtifact, CoreError, WeightsUnavailable
-from core.models import signal_net
-from core.models.backbone import Backbone, Identity, probe_inputs, wrap
-from core.models.checkpoints import (
+from whylens.core.errors import BadArtifact, CoreError, WeightsUnavailable
+from whylens.core.models import signal_net
+from whylens.core.models.backbone import Backbone, Identity, probe_inputs, wrap
+from whylens.core.models.checkpoints import (
     WEIGHTS,
     Argument,
     checkpoint_folders,
     read_manifest,
     read_weights,
 )
-from core.models.digests import file_sha256, parameters_sha256
-from core.models.download import REMEDY, Patience, Progress, answer_within, fetched
-from core.models.hub import hub_file
-from core.models.labels import IMAGENET, imagenet_1k, labels_of
-from core.models.misfits import MISFITS
-from core.models.names import ModelName, parsed
-from core.models.randomise import randomise
-from core.models.spec import InputSpec
+from whylens.core.models.download import REMEDY, Patience, Progress, answer_within, fetched
+from whylens.core.models.hub import hub_file
+from whylens.core.models.labels import IMAGENET, imagenet_1k, labels_of
+from whylens.core.models.model_names import ModelName, parsed
+from whylens.core.models.network_errors import MISFITS
+from whylens.core.models.random_weights import randomise
+from whylens.core.models.spec import InputSpec
+from whylens.core.storage.files import file_sha256, parameters_sha256
 
 UNTRAINED_SEED = 7
 

@@ -16,10 +16,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from core.errors import NeedsNotMet
-from core.models.graphs import weighted_sum
-from core.models.layouts import Features, Layout, layout_of
-from core.models.misfits import MISFITS
+from whylens.core.errors import NeedsNotMet
+from whylens.core.models.fx_split import weighted_sum
+from whylens.core.models.layouts import Features, Layout, layout_of
+from whylens.core.models.network_errors import MISFITS
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from core.train.recipe import Recipe
+from whylens.core.train.recipe import Recipe
 
 _Between = Callable[[float, float], Tensor]
 

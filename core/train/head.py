@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from core.errors import NeedsNotMet
-from core.preprocess import normalised
-from core.train.network import Network
-from core.train.pictures import Frames, fitted
+from whylens.core.errors import NeedsNotMet
+from whylens.core.inputs.preprocess import normalised
+from whylens.core.train.network import Network
+from whylens.core.train.pictures import Frames, fitted
 
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1)
 _STEPS = 100

@@ -13,14 +13,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from core.errors import BadArtifact, BadInput, WeightsUnavailable
-from core.models.backbone import probe_inputs
-from core.models.checkpoints import MANIFEST, WEIGHTS, Argument, read_manifest, read_weights
-from core.models.digests import file_sha256
-from core.models.load import build, load, timm_spec
-from core.models.misfits import MISFITS
-from core.models.spec import InputSpec
-from core.train.recipe import PRETRAINED, Recipe
+from whylens.core.errors import BadArtifact, BadInput, WeightsUnavailable
+from whylens.core.models.backbone import probe_inputs
+from whylens.core.models.checkpoints import MANIFEST, WEIGHTS, Argument, read_manifest, read_weights
+from whylens.core.models.load import build, load, timm_spec
+from whylens.core.models.network_errors import MISFITS
+from whylens.core.models.spec import InputSpec
+from whylens.core.storage.files import file_sha256
+from whylens.core.train.recipe import PRETRAINED, Recipe
 
 _BOOKKEEPING = "num_batches_tracked"
 

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from core.train.network import Network
-from core.train.recipe import Recipe
+from whylens.core.train.network import Network
+from whylens.core.train.recipe import Recipe
 
 _GROWN = 0.6  # share of the training after which pictures have their full size
 

@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from core.datasets.dataset import Pixels, SplitName
-from core.errors import BadArtifact, BadInput, shown
-from core.models.checkpoints import read_manifest
-from core.train import metrics
+from whylens.core.datasets.dataset import Pixels, SplitName
+from whylens.core.errors import BadArtifact, BadInput, shown
+from whylens.core.models.checkpoints import read_manifest
+from whylens.core.train import metrics
 
 REPORT, MISTAKES, CARD = "report.json", "mistakes.safetensors", "README.md"
 MOST_MISTAKES, LONGEST_SIDE = 400, 320
@@ -254,7 +254,7 @@ def mistake_pictures(folder: Path, keys: Collection[str]) -> dict[str, Pixels]:
     Raises:
         BadArtifact: The report or the pictures are damaged.
     """
-    from core.images import read_photo
+    from whylens.core.inputs.photo import read_photo
 
     report = read_report(folder)
     if report is None or report.mistakes_sha256 is None:

@@ -16,22 +16,30 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.datasets.dataset import Dataset, SplitName
-from core.errors import BadInput, NeedsNotMet
-from core.models.checkpoints import MANIFEST, read_weights
-from core.preprocess import normalised
-from core.relay import relayed
-from core.train import feeding, head, state
-from core.train.admission import admitted, prepared, untested
-from core.train.augment import views
-from core.train.examine import examined
-from core.train.kept import EVALUATED, evaluated, keep
-from core.train.network import Chance, network_of
-from core.train.optimise import averaged, class_weights, learn, optimiser_of, schedule, size_at
-from core.train.pictures import Frames, detail_of, gathered, stored_spec
-from core.train.recipe import Recipe
-from core.train.steps import Step
-from core.train.whiten import whiten
+from whylens.core.datasets.dataset import Dataset, SplitName
+from whylens.core.errors import BadInput, NeedsNotMet
+from whylens.core.inputs.preprocess import normalised
+from whylens.core.models.checkpoints import MANIFEST, read_weights
+from whylens.core.progress import relayed
+from whylens.core.train import head, state
+from whylens.core.train import input_range as feeding
+from whylens.core.train.augment import views
+from whylens.core.train.checkpointing import EVALUATED, evaluated, keep
+from whylens.core.train.evaluate import examined
+from whylens.core.train.network import Chance, network_of
+from whylens.core.train.optimise import (
+    averaged,
+    class_weights,
+    learn,
+    optimiser_of,
+    schedule,
+    size_at,
+)
+from whylens.core.train.pictures import Frames, detail_of, gathered, stored_spec
+from whylens.core.train.preflight import admitted, prepared, untested
+from whylens.core.train.progress import Step
+from whylens.core.train.recipe import Recipe
+from whylens.core.train.whiten import whiten
 
 _EVERY = 0.2  # seconds between two signs of life
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from core.datasets.mnist1d import LABELS, LENGTH, TEST, TRAIN, Signals, mnist1d
-from core.models import signal_net
-from core.models.checkpoints import write_checkpoint
-from core.train.network import Chance
+from whylens.core.models import signal_net
+from whylens.core.models.checkpoints import write_checkpoint
+from whylens.core.train.network import Chance
+from whylens.plugins.mnist1d.signals import LABELS, LENGTH, TEST, TRAIN, Signals, mnist1d
 
 BATCH, RATE, DECAY, SMOOTHING = 100, 1e-2, 0.05, 0.1
 TEST_SEED_OFFSET = 1  # seeds of the two sets never meet for seeds that are even

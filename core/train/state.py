@@ -13,9 +13,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
-from core.atomic import write_atomically
-from core.errors import BadArtifact
-from core.headers import header_of
+from whylens.core.errors import BadArtifact
+from whylens.core.storage.files import header_of, write_atomically
 
 TRAINING, LOG = "training.safetensors", "training.json"
 _AGAIN = "Train again into another folder."

@@ -8,11 +8,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from core.errors import BadInput
-from core.train.head import inputs
-from core.train.network import Network
-from core.train.pictures import Frames
-from core.train.recipe import Recipe
+from whylens.core.errors import BadInput
+from whylens.core.train.head import inputs
+from whylens.core.train.network import Network
+from whylens.core.train.pictures import Frames
+from whylens.core.train.recipe import Recipe
 
 _PICTURES = 2000
 _FLOOR = 5e-4  # added to variances: directions in which patches hardly differ are noise

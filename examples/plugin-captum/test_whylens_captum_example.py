@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from core import Heatmap, Subject
-from core.models.backbone import wrap
-from core.models.spec import InputSpec
-from core.targets import Target
-from core.trace import Trace
 from torch import nn
+from whylens import Heatmap, Subject
+from whylens.core.models.backbone import wrap
+from whylens.core.models.forward_pass import Trace
+from whylens.core.models.spec import InputSpec
+from whylens.core.targets import Target
 
 from whylens_captum_example import CaptumInputXGradient
 

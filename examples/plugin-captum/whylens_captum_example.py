@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from core import Explainer, Heatmap, Need, Params, hookimpl, normalised, pixel_space
 from pydantic import Field
+from whylens import Explainer, Heatmap, Need, Params, hookimpl, normalised, pixel_space
 
 if TYPE_CHECKING:
-    from core import Subject
     from torch import Tensor
+    from whylens import Subject
 
 
 class InputXGradientParams(Params):

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from core import (
+from whylens import (
     Beside,
     Example,
     Examples,
@@ -23,15 +23,15 @@ from core import (
     pictures_of,
     view_pixels,
 )
-from plugins._copies import copies_of
-from plugins._gallery import why_no_vectors
-from plugins.counterfactual_patches.gallery import GalleryParams, gallery, ranked
-from plugins.counterfactual_patches.swaps import Decision, Swap, decision, greedy_swaps
+from whylens.plugins._gallery import why_no_vectors
+from whylens.plugins._near_duplicates import copies_of
+from whylens.plugins.counterfactual_patches.gallery import GalleryParams, gallery, ranked
+from whylens.plugins.counterfactual_patches.swaps import Decision, Swap, decision, greedy_swaps
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from core import Backbone, Dataset, Fitting, Subject
+    from whylens import Backbone, Dataset, Fitting, Subject
 
 
 class CounterfactualParams(Params):

@@ -12,13 +12,13 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
-from core import Artifact, Fitting
-from plugins._gallery import Splits, gathered, members_by_class, unit_rows
+from whylens import Artifact, Fitting
+from whylens.plugins._gallery import Splits, gathered, members_by_class, unit_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from core import Backbone, Dataset
+    from whylens import Backbone, Dataset
 
 
 class GalleryParams(BaseModel):

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from plugins._maps import slices
+from whylens.plugins._arrays import slices
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from core import Subject
+    from whylens import Subject
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from core import (
+from whylens import (
     Beside,
     Example,
     Explainer,
@@ -22,10 +22,10 @@ from core import (
     pictures_of,
     view_pixels,
 )
-from plugins.protopnet.editing import ACTIONS, edited
-from plugins.protopnet.evidence import Seen, in_rows, seen_by
-from plugins.protopnet.fitting import PrototypeParams, prototypes
-from plugins.protopnet.similarity import (
+from whylens.plugins.protopnet.editing import ACTIONS, edited
+from whylens.plugins.protopnet.patch_check import Seen, in_rows, seen_by
+from whylens.plugins.protopnet.pipeline import PrototypeParams, prototypes
+from whylens.plugins.protopnet.similarity import (
     Metric,
     best_places,
     cosine_maps,
@@ -35,7 +35,7 @@ from plugins.protopnet.similarity import (
 )
 
 if TYPE_CHECKING:
-    from core import Artifact, Backbone, Dataset, Fitting, Subject
+    from whylens import Artifact, Backbone, Dataset, Fitting, Subject
 
 
 class ProtoParams(Params):

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from core import Artifact, InvalidParameter
-from plugins.protopnet.head import Head, solved
+from whylens import Artifact, InvalidParameter
+from whylens.plugins.protopnet.head import Head, solved
 
 DELETE, MERGE, RENAME = ACTIONS = ("delete", "merge", "rename")
 _LONGEST_NAME = 60

@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from core import inputs_of
-from plugins.protopnet.head import Head
-from plugins.protopnet.similarity import Metric, best_places, cosine_maps, whitened
+from whylens import inputs_of
+from whylens.plugins.protopnet.head import Head
+from whylens.plugins.protopnet.similarity import Metric, best_places, cosine_maps, whitened
 
 if TYPE_CHECKING:
-    from core import Backbone, Dataset
+    from whylens import Backbone, Dataset
 
 Bools = npt.NDArray[np.bool_]
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from pydantic import Field
 
-from core import (
+from whylens import (
     BadInput,
     Beside,
     Example,
@@ -26,15 +26,15 @@ from core import (
     tower,
     view_pixels,
 )
-from plugins._copies import copies_of
-from plugins._gallery import why_no_vectors
-from plugins.twin.gallery import GalleryParams, gallery
-from plugins.twin.matches import matched_cells
-from plugins.twin.neighbours import Bools, Floats
-from plugins.twin.search import JURY, drop_copies, nearest, similarities
+from whylens.plugins._gallery import why_no_vectors
+from whylens.plugins._near_duplicates import copies_of
+from whylens.plugins.twin.cosine_search import Bools, Floats
+from whylens.plugins.twin.gallery import GalleryParams, gallery
+from whylens.plugins.twin.patch_matches import matched_cells
+from whylens.plugins.twin.search import JURY, drop_copies, nearest, similarities
 
 if TYPE_CHECKING:
-    from core import Backbone, Dataset, Fitting, Subject
+    from whylens import Backbone, Dataset, Fitting, Subject
 
 _BOTH = "Nearest with another label, which the network also calls something else"
 

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from core import Artifact, BadInput, Fitting, pictures_of, tower
-from plugins._gallery import Splits, gathered, members_by_class, unit_rows
-from plugins.twin.index import has_faiss, index_of
-from plugins.twin.search import is_large
+from whylens import Artifact, BadInput, Fitting, pictures_of, tower
+from whylens.plugins._gallery import Splits, gathered, members_by_class, unit_rows
+from whylens.plugins.twin.index import has_faiss, index_of
+from whylens.plugins.twin.search import is_large
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
 
     import numpy.typing as npt
 
-    from core import Backbone, Dataset, Tower
+    from whylens import Backbone, Dataset, Tower
 
 _BATCH = 16
 

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from plugins._copies import CHUNK
-from plugins.twin.neighbours import Bools, Floats
+from whylens.plugins._near_duplicates import CHUNK
+from whylens.plugins.twin.cosine_search import Bools, Floats
 
 Bytes = npt.NDArray[np.uint8]
 Positions = npt.NDArray[np.int64]

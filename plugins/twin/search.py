@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from plugins._copies import CHUNK
-from plugins.twin.index import has_faiss, near_by_index
-from plugins.twin.neighbours import Bools, Floats, best, cosines
+from whylens.plugins._near_duplicates import CHUNK
+from whylens.plugins.twin.cosine_search import Bools, Floats, best, cosines
+from whylens.plugins.twin.index import has_faiss, near_by_index
 
 EXACT_LIMIT = 1_000_000
 SHORTLIST = 1000  # of an index's answers that are measured exactly, for every group

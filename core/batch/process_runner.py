@@ -1,0 +1,130 @@
+"""Parts shared out among processes of this machine.
+
+May touch processes and pipes; what the processes do is the worker's. A process serves one run and
+ends with it, or with the process that started it: after a kill -9 nobody goes on writing.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from whylens.core.batch.protocol import Job, PartDone, Tick, thread_variables
+from whylens.core.errors import CoreError, WorkerLost
+from whylens.core.interrupts import interrupts_blocked
+
+
+class LocalProcesses:
+    """Runs parts in processes of this machine."""
+
+    def __init__(self, workers: int) -> None:
+        """Choose how many; nothing is started yet.
+
+        Args:
+            workers: Processes, each with a network of its own.
+        """
+        self.workers = workers
+
+    def run(self, job: Job, parts: Iterable[int]) -> Generator[Tick | PartDone]:
+        """Yield what the processes say, as they say it; closing the generator ends them.
+
+        Args:
+            job: What is to be done.
+            parts: Numbers of the parts, each given to whoever is free.
+
+        Raises:
+            CoreError: A process cannot do its work, or was lost.
+        """
+        left = iter(parts)
+        pool: dict[Connection[Any, Any], BaseProcess] = {}
+        try:
+            for _ in range(self.workers):
+                part = next(left, None)
+                if part is None:
+                    break
+                line, process = _started(job)
+                pool[line] = process
+                line.send(part)
+            while pool:
+                for ready in wait(list(pool)):
+                    assert isinstance(ready, Connection)  # noqa: S101 - nothing else is waited for
+                    said = _heard(ready, pool[ready])
+                    if isinstance(said, CoreError):
+                        raise said
+                    if isinstance(said, PartDone):
+                        part = next(left, None)
+                        ready.send(part)
+                        if part is None:
+                            pool.pop(ready).join()
+                            ready.close()
+                    yield said
+        finally:
+            for process in pool.values():
+                process.terminate()
+            for line, process in pool.items():
+                process.join()
+                line.close()
+
+
+def _started(job: Job) -> tuple[Connection[Any, Any], BaseProcess]:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_serve, args=(job, theirs), daemon=True)
+    # Ctrl-C reaches the whole group; the one who started the processes decides.
+    with _environment(thread_variables(job.threads)), interrupts_blocked():
+        process.start()
+    theirs.close()  # so that the line breaks when the process does
+    return ours, process
+
+
+def _heard(line: Connection[Any, Any], process: BaseProcess) -> Tick | PartDone | CoreError:
+    try:
+        said: Tick | PartDone | CoreError = line.recv()
+    except (EOFError, ConnectionError) as exc:
+        process.join()
+        raise WorkerLost(
+            f"A working process ended (exit code {process.exitcode}); what it printed is above, "
+            "and where there is nothing, memory was short. Finished parts are kept: run the same "
+            "command again, with fewer --workers if need be."
+        ) from exc
+    return said
+
+
+def _serve(job: Job, line: Connection[Any, Any]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where it could not be blocked: on Windows
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    try:
+        worker = job.worker()
+        while (part := line.recv()) is not None:
+            line.send(worker.work(part, lambda: line.send(Tick(1))))
+    except CoreError as exc:
+        line.send(exc)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)  # at once, wherever the work is: a part is whole or not there
+
+
+@contextmanager
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    # Libraries read their number of threads when they are loaded, before any code of ours.
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name)
+            else:
+                os.environ[name] = value

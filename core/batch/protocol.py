@@ -1,0 +1,102 @@
+"""What whoever shares out the parts of a run must know, and what is said back.
+
+May touch the standard library only: it is loaded in every process before anything heavy is.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from whylens.core.batch.worker import Worker
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run that was planned.
+
+    Attributes:
+        folder: With the files.
+        out: The run's folder.
+        threads: Of one worker's arithmetic.
+        device: Where its network lies.
+    """
+
+    folder: Path
+    out: Path
+    threads: int
+    device: str
+
+    def worker(self) -> Worker:
+        """Return a worker for this process, held to the plan's threads."""
+        import torch
+
+        from whylens.core.batch.worker import Worker
+
+        torch.set_num_threads(self.threads)
+        return Worker(self.folder, self.out)
+
+
+@dataclass(frozen=True)
+class Tick:
+    """Files were explained whose part is not finished yet.
+
+    Attributes:
+        images: How many.
+    """
+
+    images: int
+
+
+@dataclass(frozen=True)
+class PartDone:
+    """What became of a part.
+
+    Attributes:
+        part: Its number.
+        images: How many files.
+        failed: Rows that hold an error.
+        seconds: Time taken.
+        peak_bytes: Largest memory of the worker's process so far; None where it is not known.
+    """
+
+    part: int
+    images: int
+    failed: int
+    seconds: float
+    peak_bytes: int | None
+
+
+class Runner(Protocol):
+    """A way of sharing out parts; all ways write the same bytes."""
+
+    workers: int
+
+    def run(self, job: Job, parts: Iterable[int]) -> Generator[Tick | PartDone]:
+        """Yield what is done, as it is done; closing the generator ends the work.
+
+        Args:
+            job: What is to be done.
+            parts: Numbers of the parts.
+        """
+
+
+def thread_variables(threads: int) -> dict[str, str]:
+    """Return the environment that holds every library of a new process to so many threads.
+
+    Args:
+        threads: Of the arithmetic.
+    """
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+    return dict.fromkeys(names, str(threads)) | {"OMP_WAIT_POLICY": "passive"}
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

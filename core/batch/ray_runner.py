@@ -1,0 +1,149 @@
+"""Parts shared out by Ray Data: actors that hold the network, on this machine or on a cluster.
+
+May touch ray, which is imported only here and only when asked for. Folder and output must lie
+under the same paths on every machine, and each needs the same installation.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+from collections.abc import Generator, Iterable
+from typing import Any
+
+import numpy as np
+
+from whylens.core.batch.protocol import Job, PartDone, Tick, cores, thread_variables
+from whylens.core.errors import CoreError, NotInstalled, WorkerLost
+
+ADDRESS = "RAY_ADDRESS"  # Ray's own name for the variable that says where a cluster is
+_STORE = 100 * 2**20  # bytes of shared memory: nothing but part numbers travels
+
+
+class RayActors:
+    """Runs parts in actors of Ray."""
+
+    def __init__(self, workers: int | None = None) -> None:
+        """Check that Ray is installed; nothing is started yet.
+
+        Args:
+            workers: Actors, each with a network of its own; by default as many as there are cores,
+                or devices, on this machine or in the cluster that RAY_ADDRESS names.
+
+        Raises:
+            NotInstalled: Ray is not there.
+        """
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # before it is imported
+        # Ray Data warns of its own actors in the log of its core; what fails is raised anyway.
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+        try:
+            import ray
+            import ray.data
+        except ImportError as exc:
+            raise NotInstalled(
+                "The engine ray needs Ray, which is not installed: pip install 'whylens[ray]'. "
+                "On one machine --engine local does the same."
+            ) from exc
+        self._ray: Any = ray
+        self._wanted = workers
+        self.workers = workers or cores()
+
+    def run(self, job: Job, parts: Iterable[int]) -> Generator[Tick | PartDone]:
+        """Yield what becomes of the parts; closing the generator ends the actors.
+
+        Args:
+            job: What is to be done.
+            parts: Numbers of the parts.
+
+        Raises:
+            CoreError: An actor cannot do its work, or was lost.
+        """
+        numbers = list(parts)
+        if not numbers:
+            return
+        ray = self._ray
+        own = not ray.is_initialized()
+        if own:
+            self._start(job)
+        try:
+            self.workers = min(self._wanted or self._room(job), len(numbers))
+            yield from self._done(job, numbers)
+        finally:
+            if own:
+                ray.shutdown()
+
+    def _start(self, job: Job) -> None:
+        common: dict[str, Any] = {
+            "runtime_env": {"env_vars": thread_variables(job.threads)},
+            "log_to_driver": False,
+            "logging_level": logging.ERROR,
+        }
+        if os.environ.get(ADDRESS):
+            self._ray.init(address=os.environ[ADDRESS], **common)
+            return
+        # One machine: nothing listens on any other address, and no other cluster is joined.
+        self._ray.init(
+            address="local",
+            num_cpus=self.workers * job.threads,
+            include_dashboard=False,
+            object_store_memory=_STORE,
+            _node_ip_address="127.0.0.1",
+            **common,
+        )
+
+    def _room(self, job: Job) -> int:
+        there = self._ray.cluster_resources()
+        if _on_gpu(job):
+            return max(1, int(there.get("GPU", 0)))
+        return max(1, int(there.get("CPU", 1)) // job.threads)
+
+    def _done(self, job: Job, numbers: list[int]) -> Generator[PartDone]:
+        ray = self._ray
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        # One block per part: a part is told of when it is done, not with its neighbours.
+        items = ray.data.from_items(
+            [{"part": number} for number in numbers], override_num_blocks=len(numbers)
+        )
+        told = items.map_batches(
+            _Actor,
+            fn_constructor_args=(job,),
+            # One part in work and one waiting: more would all go to the actor that is ready first.
+            compute=ray.data.ActorPoolStrategy(size=self.workers, max_tasks_in_flight_per_actor=2),
+            batch_size=1,
+            num_cpus=job.threads,
+            num_gpus=1 if _on_gpu(job) else None,
+        )
+        try:
+            for batch in told.iter_batches(batch_size=1, prefetch_batches=0):
+                said = pickle.loads(batch["said"][0])  # noqa: S301 - our own actor wrote it
+                if isinstance(said, CoreError):
+                    raise said
+                yield said
+        except ray.exceptions.RayError as exc:
+            raise WorkerLost(
+                f"Ray could not go on: {str(exc).strip().splitlines()[-1]} Finished parts are "
+                "kept: run the same command again."
+            ) from exc
+
+
+class _Actor:
+    """Lives as long as the run, with the network in memory."""
+
+    def __init__(self, job: Job) -> None:
+        self._worker = job.worker()
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        said: list[bytes] = []
+        for part in batch["part"]:
+            try:
+                said.append(pickle.dumps(self._worker.work(int(part))))
+            except CoreError as exc:  # told as it is, without Ray's wrapping
+                said.append(pickle.dumps(exc))
+        return {"said": np.array(said, dtype=object)}
+
+
+def _on_gpu(job: Job) -> bool:
+    return job.device.startswith("cuda")

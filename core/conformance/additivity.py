@@ -1,0 +1,189 @@
+"""Tests 3, 4 and 5: where the truth is a sum, the map says that sum.
+
+May touch what lies below; the networks are linear, or linear above their feature map.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+
+from whylens.core.conformance.outcome import (
+    NotForThis,
+    alike,
+    difference,
+    on_grid,
+    rank_correlation,
+    require,
+)
+from whylens.core.conformance.toy_inputs import GRID, SIZE, noise
+from whylens.core.conformance.toy_networks import (
+    LinearNet,
+    changed,
+    patches,
+    plain_spec,
+    randomised,
+    sloping,
+)
+from whylens.core.conformance.under_test import Answer, Candidate
+from whylens.core.explainer import Need
+from whylens.core.models.backbone import wrap
+from whylens.core.results import Heatmap
+
+GAP, CHANGE = "completeness gap", "score change"
+SCALES = (1e-3, 1e3)
+
+
+def linear_rank(candidate: Candidate) -> None:
+    """On a picture of one colour a linear network's places rank as its weights do."""
+    candidate.needs_places()
+    backbone, weights = sloping()
+    heat = candidate.answer(backbone, torch.full((1, 3, *SIZE), 0.8), 0).heat
+    if not heat.values.any():
+        raise NotForThis("a picture of one colour shows it nothing: it compares places")
+    truth = (weights if heat.signed else weights.clamp_min(0)).numpy()
+    agreement = rank_correlation(on_grid(heat.values, GRID), truth)
+    require(
+        agreement >= 0.9,
+        "The network adds up the light of its cells by weights that slope across the picture; the "
+        f"picture is of one colour. The map's ranks agree with the weights by {agreement:.2f} "
+        "(Spearman), 0.9 is owed. Divide by how often each place was covered, keep the sign, and "
+        "say signed=True only where negative values are kept.",
+    )
+
+
+def linear_shares(candidate: Candidate) -> None:
+    """On a linear network shares are w (x - x0) exactly; with ReLUs the stated gap is true."""
+    candidate.needs_places()
+    backbone = wrap(randomised(LinearNet()), spec=plain_spec())
+    x = noise(backbone.spec)
+    heat = _complete(candidate.answer(backbone, x, 1))
+    weight = backbone.module.get_parameter("fc.weight")[1].view(3, -1).double().numpy()
+    pixels = x[0].flatten(1).double().numpy()
+    # Whatever the baseline, if it is of one colour: w x minus the map is w times that colour.
+    left = (weight * pixels).sum(0) - heat.values.ravel()
+    colour, *_ = np.linalg.lstsq(weight.T, left, rcond=None)
+    missed = difference(weight.T @ colour + heat.values.ravel(), (weight * pixels).sum(0))
+    require(
+        missed < 1e-4,
+        "On a linear network a complete method gives every pixel w (x - x0), with x0 of one "
+        f"colour; the map misses that by {missed:.1%}. The weights of a path's points add up to 1, "
+        "channels are summed after multiplying, and the trial's baseline is of one colour.",
+    )
+    for word, act in (("functional", None), ("module", nn.ReLU())):
+        net = wrap(randomised(_Rectified(act)), spec=plain_spec())
+        heat = _complete(candidate.answer(net, x, 1))
+        change, said = heat.checks[CHANGE], heat.checks[GAP]
+        gap = abs(float(heat.values.sum(dtype=np.float64)) - change) / max(abs(change), 1e-6)
+        require(
+            gap <= said + 1e-3 and said <= 0.05,
+            f"With {word} ReLUs the shares miss the score's change by {gap:.1%} of it; the map "
+            f"says {said:.1%}, and 5 % are allowed. Where the rule does not cover a network, raise "
+            "core.NeedsNotMet instead of falling back to gradients.",
+        )
+
+
+class _Rectified(nn.Module):
+    """Two layers with a ReLU between them, a module or a function; no feature map."""
+
+    def __init__(self, act: nn.Module | None) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(LinearNet().fc.in_features, 12)
+        self.act = act
+        self.fc = nn.Linear(12, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        inner = self.hidden(x.flatten(1))
+        scores: torch.Tensor = self.fc(inner.relu() if self.act is None else self.act(inner))
+        return scores
+
+
+def cam_identity(candidate: Candidate) -> None:
+    """Where a head pools and is linear: the map's mean plus the class's bias is the logit."""
+    candidate.needs_places()
+    if Need.POOLED_LINEAR_HEAD not in candidate.explainer.needs:
+        raise NotForThis("it does not declare Need.POOLED_LINEAR_HEAD")
+    backbone = patches()
+    x = noise(backbone.spec)
+    for target in range(3):
+        answer = candidate.answer(backbone, x, target)
+        if backbone.linear is None:
+            raise NotForThis("this network's head is not linear")
+        bias, score = float(backbone.linear.bias[target]), answer.subject.score
+        said = float(answer.heat.values.mean(dtype=np.float64)) + bias
+        require(
+            abs(said - score) <= 1e-4 * max(1.0, abs(score)),
+            f"On a head that pools and applies one linear layer, class {target} scores "
+            f"{score:.4f}, but the map's mean plus the class's bias is {said:.4f}. Weigh the "
+            "feature map by the class's own row of weights, and cut off nothing.",
+        )
+
+
+def one_channel(candidate: Candidate) -> None:
+    """Where a class reads one channel, a map made of features and gradients is that channel."""
+    candidate.needs_places()
+    if not {Need.GRADIENTS, Need.SPATIAL_FEATURES} <= candidate.explainer.needs:
+        raise NotForThis("it does not weigh feature maps by gradients")
+
+    def one_each(module: nn.Module) -> None:
+        weight = module.get_parameter("fc.weight")
+        weight.copy_(20 * torch.eye(*weight.shape))
+
+    backbone = changed(patches(), one_each)
+    for seed in range(5, 8):
+        answer = candidate.answer(backbone, noise(backbone.spec, seed))
+        target = answer.subject.target.index
+        channel = answer.subject.features[0, target].numpy()
+        if answer.heat.values.shape != channel.shape:
+            raise NotForThis("its map is finer than the feature map")
+        likeness = alike(answer.heat.values, channel)
+        require(
+            likeness > 0.9999,
+            f"Class {target} reads channel {target} alone, through a mean over places: CAM, "
+            "Grad-CAM and their kin are then that channel up to scale. The map's cosine with it is "
+            f"{likeness:.4f}. Use the gradient of the score with respect to this very layer.",
+        )
+
+
+def scale_of_scores(candidate: Candidate) -> None:
+    """Scores a thousand times larger or smaller leave the map's form; raw values grow with them."""
+    candidate.needs_places()
+    if Need.GRADIENTS not in candidate.explainer.needs:
+        raise NotForThis("it uses no gradients")
+    backbone, target = patches(), 1
+    x = noise(backbone.spec)
+    plain = candidate.answer(backbone, x, target)
+
+    for scale in SCALES:
+
+        def scaled(module: nn.Module, by: float = scale) -> None:
+            module.get_parameter("fc.weight").mul_(by)
+            module.get_parameter("fc.bias").mul_(by)
+
+        other = candidate.answer(changed(backbone, scaled), x, target)
+        likeness = alike(other.heat.values, plain.heat.values)
+        require(
+            likeness > 0.999,
+            f"All scores times {scale:g}, which changes no decision, changes the form of the map: "
+            f"cosine {likeness:.4f}. Guard divisions relative to their size, never by adding a "
+            "fixed epsilon.",
+        )
+        if not (plain.heat.signed and plain.subject.unit in plain.heat.unit):
+            continue
+        grown = difference(other.heat.values, scale * plain.heat.values)
+        require(
+            grown < 1e-2,
+            f"The map is signed and in units of the score ({plain.heat.unit!r}), but with all "
+            f"scores times {scale:g} its values are not. Values stay raw: leave normalising to "
+            "the page, or state another unit.",
+        )
+
+
+def _complete(answer: Answer) -> Heatmap:
+    heat = answer.heat
+    if GAP not in heat.checks or CHANGE not in heat.checks:
+        raise NotForThis(f"it does not claim completeness: no {GAP!r} and {CHANGE!r} in its checks")
+    if heat.error is not None:
+        raise NotForThis("it is complete on average only: its map has a standard error")
+    return heat

@@ -1,0 +1,203 @@
+"""Tests 6 and 7: the same question has the same answer, and chance is as large as it is said.
+
+May touch what lies below.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from whylens.core.conformance.outcome import (
+    Broken,
+    NotForThis,
+    correlation,
+    difference,
+    require,
+)
+from whylens.core.conformance.toy_inputs import noise
+from whylens.core.conformance.toy_networks import attending, patches
+from whylens.core.conformance.under_test import Answer, Candidate
+from whylens.core.explainer import Drawable, drawables
+from whylens.core.models.backbone import Backbone
+from whylens.core.results import Heatmap
+
+SEEDS = 8
+STEADY = 0.99
+
+
+def home(candidate: Candidate, seed: int = 3) -> Backbone:
+    """Return the first network of this kit on which an explainer runs.
+
+    Args:
+        candidate: The explainer.
+        seed: Of the network's weights.
+
+    Raises:
+        NotForThis: There is none; says why.
+    """
+    reasons = []
+    for make in (patches, attending):
+        backbone = make(seed)
+        reason = candidate.refusal(backbone)
+        if reason is None:
+            return backbone
+        reasons.append(reason)
+    raise NotForThis(f"it refuses every network of the kit: {'; '.join(reasons)}")
+
+
+def telling(candidate: Candidate, backbone: Backbone) -> Answer:
+    """Return an answer that is not blank, for some class.
+
+    Args:
+        candidate: The explainer.
+        backbone: A network with three classes.
+    """
+    for target in range(3):
+        answer = candidate.answer(backbone, noise(backbone.spec), target)
+        if answer.values.any():
+            return answer
+    raise Broken(
+        "The answer is zero for every class of a network that does tell them apart. Check that the "
+        "values are those that were computed."
+    )
+
+
+def determinism(candidate: Candidate) -> None:
+    """The same question, asked twice and on a fresh copy of the network, has the same answer."""
+    try:
+        backbone = home(candidate)
+        first = telling(candidate, backbone)
+    except NotForThis as refusal:
+        raise Broken(
+            f"It runs on no network of the kit, a convolutional one and a transformer: {refusal}. "
+            "Ask for less in needs and why_not."
+        ) from refusal
+    target = first.subject.target
+    again = candidate.answer(backbone, noise(backbone.spec), target)
+    anew = candidate.answer(home(candidate), noise(backbone.spec), target)
+    for other in (again, anew):
+        require(
+            np.array_equal(first.values, other.values),
+            "The same question had two answers. Draw random numbers from subject.generator() only, "
+            "and keep nothing between calls.",
+        )
+
+
+def batch_size(candidate: Candidate) -> None:
+    """How many inputs go into one forward pass does not change the answer."""
+    backbone = home(candidate)
+    wanted = telling(candidate, backbone)
+    for size in (1, 3):
+        got = candidate.answer(
+            backbone, noise(backbone.spec), wanted.subject.target, batch_size=size
+        )
+        apart = difference(got.values, wanted.values)
+        require(
+            apart < 1e-3,
+            f"With batch_size={size} instead of 16 the answer differs by {apart:.1%}. Draw random "
+            "numbers one by one, and give each input of a batch its own mask, offset and noise.",
+        )
+
+
+def in_place(candidate: Candidate) -> None:
+    """A layer that works in place does not change the answer: what is read is read before it."""
+    plain, hidden = patches(), patches(in_place=True)
+    wanted = telling(candidate, plain)
+    got = candidate.answer(hidden, noise(plain.spec), wanted.subject.target)
+    apart = difference(got.values, wanted.values)
+    require(
+        apart < 1e-4,
+        "A ReLU that works in place instead of one that does not changes the answer by "
+        f"{apart:.1%}, though the network computes the same. A forward hook keeps a reference, "
+        "which the next layer overwrites: clone in the hook, or use subject.features.",
+    )
+
+
+def accelerator(candidate: Candidate) -> None:
+    """On a GPU the answer is the one of the CPU."""
+    if not torch.cuda.is_available():
+        raise NotForThis("there is no GPU here")
+    backbone = home(candidate)
+    wanted = telling(candidate, backbone)
+    there = home(candidate)
+    there.module.to("cuda")
+    from whylens.core.models.backbone import wrap
+
+    there = wrap(there.module, spec=there.spec, labels=there.labels)
+    got = candidate.answer(there, noise(backbone.spec), wanted.subject.target)
+    apart = difference(got.values, wanted.values)
+    require(
+        apart < 1e-2,
+        f"The GPU's answer differs from the CPU's by {apart:.1%}. Draw random numbers on the CPU "
+        "and move them to subject.x.device; a copy to the CPU is none on the CPU.",
+    )
+
+
+def stated_error(candidate: Candidate) -> None:
+    """The standard error that a map states is how far maps of other seeds lie apart."""
+    backbone = home(candidate)
+    first = telling(candidate, backbone)
+    target = first.subject.target
+    others = [
+        candidate.answer(backbone, noise(backbone.spec), target, seed=s).heat
+        for s in range(1, SEEDS)
+    ]
+    heats = [first.heat, *others]
+    _draws(heats)
+    if any(heat.error is None for heat in heats):
+        raise NotForThis("it draws random numbers, but states no standard error")
+    errors = [np.asarray(heat.error, np.float64) for heat in heats]
+    stated = float(np.sqrt(np.mean([e**2 for e in errors])))
+    found = float(np.sqrt(np.var([h.values for h in heats], axis=0, ddof=1).mean()))
+    require(
+        0.4 * found <= stated <= 2.5 * found,
+        f"Maps of {SEEDS} seeds scatter by {found:.3g} around their mean; the standard error they "
+        f"state is {stated:.3g}. It is that of the mean shown, not of one sample.",
+    )
+
+
+def convergence(candidate: Candidate) -> None:
+    """More samples bring seeds together: to 0.99, or to what the map itself says of other seeds."""
+    backbone = home(candidate)
+    first = telling(candidate, backbone)
+    target = first.subject.target
+
+    def pair(**changes: object) -> list[Heatmap]:
+        params = candidate.params.model_copy(update=changes)
+        return [
+            candidate.asked(
+                candidate.subject(backbone, noise(backbone.spec), target, seed=seed), params
+            ).heat
+            for seed in (1, 2)
+        ]
+
+    few = pair()
+    _draws(few)
+    begin = correlation(few[0].values, few[1].values)
+    if begin >= STEADY:
+        return
+    found = {}
+    for field in drawables(type(candidate.params)):
+        if field.kind == "int":
+            more = _larger(field, getattr(candidate.params, field.name))
+            heats = pair(**{field.name: more})
+            found[field.name, more] = correlation(heats[0].values, heats[1].values)
+    best = max(found.values(), default=begin)
+    require(
+        best >= STEADY or 1 - best <= 0.5 * (1 - begin),
+        f"Two seeds' maps correlate by {begin:.3f}, and no whole-number parameter brings them "
+        f"closer when it is enlarged 16 times: {found}. The mean over samples must be over all of "
+        "them, not over the last.",
+    )
+
+
+def _larger(field: Drawable, now: int) -> int:
+    step = int(field.step)
+    wanted = min(int(field.high), 16 * now)
+    return max(now, int(field.low) + (wanted - int(field.low)) // step * step)
+
+
+def _draws(heats: list[Heatmap]) -> None:
+    if all(np.array_equal(h.values, heats[0].values) for h in heats):
+        raise NotForThis("it draws no random numbers here: all seeds have one answer")

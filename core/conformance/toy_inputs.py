@@ -1,0 +1,83 @@
+"""The inputs of the conformance tests: light in known cells, noise, and a small set of pictures.
+
+May touch torch, numpy and the datasets' contract.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from whylens.core.datasets.dataset import Dataset, Item, Pixels
+from whylens.core.inputs.preprocess import normalised
+from whylens.core.models.spec import InputSpec
+
+CELL = 8  # input pixels along a side of a cell of the toy networks' feature maps
+SIZE = (32, 48)
+GRID = (4, 6)
+Cell = tuple[int, ...]
+
+
+def noise(spec: InputSpec, seed: int = 5) -> Tensor:
+    """Return (1, C, *S) seeded noise as a network gets it.
+
+    Args:
+        spec: The network's input.
+        seed: Another one, another picture.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    return normalised(torch.rand(1, spec.channels, *spec.size, generator=generator), spec)
+
+
+def lit(spec: InputSpec, cells: Iterable[Cell], seed: int = 5) -> Tensor:
+    """Return (1, C, *S) a dim input that is bright in some cells.
+
+    Args:
+        spec: A network's input without normalisation.
+        cells: Which, by their place on the grid of cells.
+        seed: Of the noise in both.
+    """
+    x = 0.1 + 0.2 * noise(spec, seed)
+    for cell in cells:
+        box = tuple(slice(CELL * n, CELL * (n + 1)) for n in cell)
+        x[(slice(None), slice(None), *box)] += 0.65
+    return x
+
+
+def tinted(index: int) -> Pixels:
+    """Return (32, 48, 3) uint8: noise with a few cells of one of three colours.
+
+    Args:
+        index: Decides all of it; its remainder by three the colour.
+    """
+    rng = np.random.default_rng([7, index])
+    coarse = rng.integers(0, 120, (4, 6, 3), dtype=np.uint8)
+    row, column = int(rng.integers(3)), int(rng.integers(4))
+    coarse[row : row + 2, column : column + 3] = 20
+    coarse[row : row + 2, column : column + 3, index % 3] = 250
+    return coarse.repeat(8, 0).repeat(8, 1)
+
+
+class Tinted(Dataset):
+    """Pictures of noise whose class is the colour of a few cells, for methods that are fitted.
+
+    Two of the training pictures are the same one, byte for byte: 0 and `TWIN_OF_FIRST`.
+    """
+
+    name = "tinted"
+    labels = ("ant", "bee", "cat")
+    items = tuple(Item(f"tinted/{i}", i % 3, "train" if i < 36 else "val") for i in range(54))
+
+    def pixels(self, index: int) -> Pixels:
+        """Return (32, 48, 3) uint8: the picture of `items[index]`."""
+        return tinted(0 if index == TWIN_OF_FIRST else index)
+
+    def content_digest(self, index: int) -> str:
+        """Return what determines the picture."""
+        return str(0 if index == TWIN_OF_FIRST else index)
+
+
+TWIN_OF_FIRST = 33

@@ -1,0 +1,266 @@
+"""Networks whose every score is known in closed form.
+
+May touch torch and the backbones. Cells are of 8 pixels; the usual input is 32 by 48, so that the
+grid is 4 by 6: not square, and coarse enough to be quick.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from whylens.core.conformance.toy_inputs import CELL, GRID, SIZE, Cell
+from whylens.core.models.backbone import Backbone, wrap
+from whylens.core.models.random_weights import randomise
+from whylens.core.models.spec import InputSpec
+
+LABELS = ("ant", "bee", "cat")
+CONVOLUTIONS: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+POOLS: dict[int, Any] = {
+    1: functional.avg_pool1d,
+    2: functional.avg_pool2d,
+    3: functional.avg_pool3d,
+}
+
+
+def plain_spec(*size: int, channels: int = 3, crop: float = 1.0, mode: str = "center") -> InputSpec:
+    """Return an input without normalisation.
+
+    Args:
+        size: Spatial size; by default that of the tests.
+        channels: How many.
+        crop: As in `InputSpec`.
+        mode: As `crop_mode` there.
+    """
+    zeros, ones = (0.0,) * channels, (1.0,) * channels
+    return InputSpec.model_validate(
+        {
+            "size": size or SIZE,
+            "channels": channels,
+            "mean": zeros,
+            "std": ones,
+            "crop": crop,
+            "crop_mode": mode,
+        }
+    )
+
+
+def tinted_spec() -> InputSpec:
+    """Return an input that is normalised, as a trained network's is."""
+    return InputSpec(size=SIZE, mean=(0.4, 0.5, 0.3), std=(0.25, 0.2, 0.3), crop=1.0)
+
+
+class WeighedLight(nn.Module):
+    """The score is the light of each cell times that cell's weight, summed.
+
+    The feature map has two channels: what speaks for class 0, and what speaks against it.
+    """
+
+    def __init__(self, weights: Tensor, gain: float = 20.0) -> None:
+        super().__init__()
+        self.axes = weights.ndim
+        both = torch.stack([weights.clamp_min(0), (-weights).clamp_min(0)])[None]
+        self.weights = nn.Parameter(both)
+        self.fc = nn.Linear(2, 2, bias=False)
+        with torch.no_grad():
+            scale = gain * weights.numel()
+            self.fc.weight.copy_(scale * torch.tensor([[1.0, -1.0], [-1.0, 1.0]]))
+
+    def features(self, x: Tensor) -> Tensor:
+        """Return the feature map of (N, C, *S) inputs."""
+        light = POOLS[self.axes](x, CELL).mean(1, keepdim=True)
+        weighed: Tensor = light * self.weights
+        return weighed
+
+    def head(self, f: Tensor) -> Tensor:
+        """Return (N, C) scores of a feature map."""
+        scores: Tensor = self.fc(f.flatten(2).mean(-1))
+        return scores
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (N, C) scores."""
+        return self.head(self.features(x))
+
+
+class ReadLight(WeighedLight):
+    """The score is the light in some cells alone; the rest of the picture is another channel."""
+
+    def __init__(self, read: Tensor, gain: float = 20.0) -> None:
+        super().__init__(read, gain)
+        with torch.no_grad():
+            self.weights.copy_(torch.stack([read, 1 - read])[None])
+            self.fc.weight[:, 1] = 0
+
+
+def reading(cells: Sequence[Cell], spec: InputSpec, gain: float = 20.0) -> Backbone:
+    """Return a network whose class 0 scores the light in some cells, and nothing else.
+
+    Args:
+        cells: Which, by their place on the grid of cells.
+        spec: Its input, whole cells along every axis.
+        gain: Score per unit of light.
+    """
+    read = torch.zeros([n // CELL for n in spec.size])
+    for cell in cells:
+        read[cell] = 1
+    return wrap(ReadLight(read, gain).eval(), spec=spec)
+
+
+def sloping() -> tuple[Backbone, Tensor]:
+    """Return a network that weighs light by a slope across the picture, and the (4, 6) weights."""
+    rows, columns = torch.linspace(-0.6, 0.6, GRID[0]), torch.linspace(-1, 1, GRID[1])
+    weights = 0.3 + rows[:, None] + columns[None]  # not 0 on the whole: a change to share out
+    return wrap(WeighedLight(weights).eval(), spec=plain_spec()), weights
+
+
+class LinearNet(nn.Module):
+    """Scores that are linear in the input; it has no feature map."""
+
+    def __init__(self, classes: int = 3) -> None:
+        super().__init__()
+        self.fc = nn.Linear(3 * math.prod(SIZE), classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (N, C) scores."""
+        scores: Tensor = self.fc(x.flatten(1))
+        return scores
+
+
+class PatchNet(nn.Module):
+    """A convolution that cuts patches, ReLU, mean over places, linear; in any layout.
+
+    Places do not see each other, so that moving the picture by a patch moves the features.
+    """
+
+    def __init__(
+        self,
+        *,
+        axes: int = 2,
+        channels: int = 3,
+        width: int = 6,
+        classes: int = 3,
+        layout: str = "channels first",
+        prefix: int = 0,
+        in_place: bool = False,
+    ) -> None:
+        super().__init__()
+        self.layout = layout
+        if layout == "channels last":
+            self.output_fmt = "NHWC"
+        if layout == "tokens":
+            self.num_prefix_tokens = prefix
+        self.conv = CONVOLUTIONS[axes](channels, width, CELL, stride=CELL)
+        self.act = nn.ReLU(inplace=in_place)
+        self.fc = nn.Linear(width, classes)
+        # A buffer: networks of one seed then agree in all the rest, whatever their layout.
+        self.register_buffer("extra", torch.full((1, prefix, width), 0.5))
+
+    def features(self, x: Tensor) -> Tensor:
+        """Return the feature map of (N, C, *S) inputs."""
+        maps: Tensor = self.act(self.conv(x))
+        if self.layout == "channels last":
+            return maps.movedim(1, -1)
+        if self.layout == "tokens":
+            tokens = maps.flatten(2).transpose(1, 2)
+            extra: Tensor = self.get_buffer("extra")
+            return torch.cat([extra.expand(len(x), -1, -1), tokens], 1)
+        return maps
+
+    def head(self, f: Tensor) -> Tensor:
+        """Return (N, C) scores of a feature map."""
+        if self.layout == "tokens":
+            pooled = f[:, self.num_prefix_tokens :].mean(1)
+        else:
+            places = range(1, f.ndim - 1) if self.layout == "channels last" else range(2, f.ndim)
+            pooled = f.mean(tuple(places))
+        scores: Tensor = self.fc(pooled)
+        return scores
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (N, C) scores."""
+        return self.head(self.features(x))
+
+
+def randomised(module: nn.Module, seed: int = 3) -> nn.Module:
+    """Return a network with seeded random weights, its classes as far apart as a trained one's.
+
+    Args:
+        module: One whose last layer is `fc`.
+        seed: Another one, other weights.
+    """
+    made = randomise(module, seed=seed).eval()
+    with torch.no_grad():
+        made.get_parameter("fc.weight").mul_(20)
+    return made
+
+
+def patches(seed: int = 3, **changes: Any) -> Backbone:
+    """Return a seeded `PatchNet` for normalised pictures, as a backbone.
+
+    Args:
+        seed: Of its weights.
+        changes: As in `PatchNet`.
+    """
+    module = randomised(PatchNet(**changes), seed)
+    labels = LABELS if changes.get("classes", 3) == 3 else ()
+    return wrap(module, spec=tinted_spec(), labels=labels)
+
+
+def sleeping() -> Backbone:
+    """Return a network that no photo can wake: its features are zero wherever light is below 1.2.
+
+    The probes of a backbone, which are no photos, find it alive.
+    """
+    module = randomised(PatchNet())
+    weight, bias = module.get_parameter("conv.weight"), module.get_parameter("conv.bias")
+    with torch.no_grad():
+        weight.zero_()
+        for channel, filters in enumerate(weight):
+            filters[channel % 3] = 1 / filters[0].numel()
+        bias.fill_(-1.2)
+    return wrap(module, spec=plain_spec(), labels=LABELS)
+
+
+def attending(seed: int = 3, *, registers: int = 0) -> Backbone:
+    """Return a small vision transformer: 4 x 6 patches behind a class token and registers.
+
+    Args:
+        seed: Of its weights.
+        registers: More tokens without a place.
+    """
+    import timm
+
+    module = timm.create_model(
+        "vit_tiny_patch16_224",
+        pretrained=False,
+        img_size=SIZE,
+        patch_size=CELL,
+        embed_dim=16,
+        depth=2,
+        num_heads=2,
+        num_classes=3,
+        reg_tokens=registers,
+    )
+    randomise(module, seed=seed).eval()
+    with torch.no_grad():
+        module.head.weight *= 20
+    return wrap(module, spec=tinted_spec(), labels=LABELS)
+
+
+def changed(backbone: Backbone, change: Any) -> Backbone:
+    """Return the same network after a change to its weights.
+
+    Args:
+        backbone: Stays as it is.
+        change: Called with a copy of its module, without gradients.
+    """
+    module = copy.deepcopy(backbone.module)
+    with torch.no_grad():
+        change(module)
+    return wrap(module, spec=backbone.spec, labels=backbone.labels)

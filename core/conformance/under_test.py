@@ -1,0 +1,243 @@
+"""An explainer under test: asked as the engine asks it, without the engine's protection.
+
+May touch the subject and what lies below it. The engine would refuse any answer of an explainer
+that leaves a mark on the network; here each test sees its own matter alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel
+from torch import Tensor
+
+from whylens.core.conformance.outcome import Broken, NotForThis
+from whylens.core.conformance.toy_inputs import Tinted
+from whylens.core.errors import CoreError, ExplainerFailed, NeedsNotMet
+from whylens.core.explainer import Explainer, Params
+from whylens.core.models.backbone import Backbone
+from whylens.core.models.forward_pass import Trace
+from whylens.core.plugin_calls import checked_params, foreign, partial_of, why_not_of
+from whylens.core.results import Examples, Heatmap, Partial, Prototypes, Result
+from whylens.core.storage.artifacts import Artifact
+from whylens.core.subject import Subject
+from whylens.core.targets import Target, target_of
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What an explainer answered with.
+
+    Attributes:
+        result: Its last result.
+        subject: What it was asked.
+        partials: All that it yielded.
+    """
+
+    result: Result
+    subject: Subject
+    partials: tuple[Partial, ...]
+
+    @property
+    def heat(self) -> Heatmap:
+        """The result, where it is a map.
+
+        Raises:
+            NotForThis: It is none.
+        """
+        if isinstance(self.result, Heatmap):
+            return self.result
+        raise NotForThis("it answers with pictures, not with a map")
+
+    @property
+    def values(self) -> npt.NDArray[np.float64]:
+        """The figures of a result of any kind."""
+        return figures(self.result)
+
+
+def figures(result: Result) -> npt.NDArray[np.float64]:
+    """Return the figures of a result of any kind.
+
+    Those of pictures are others where other pictures come, or the same in another order.
+
+    Args:
+        result: Any.
+    """
+    if isinstance(result, Heatmap):
+        return np.asarray(result.values, np.float64)
+    weighted = [
+        rank * item.value * np.asarray(item.image, np.float64)
+        for rank, item in enumerate(result.items, 1)
+    ]
+    return np.sum(weighted, axis=0) if weighted else np.zeros(1)
+
+
+class Candidate:
+    """An explainer under test, and what was fitted for it."""
+
+    def __init__(self, explainer: Explainer[Any]) -> None:
+        """Take an explainer.
+
+        Args:
+            explainer: The one under test.
+        """
+        self.explainer = explainer
+        self.params: Params = checked_params(explainer, explainer.Params, _given(explainer.trial))
+        self._fitted: dict[str, Artifact] = {}
+
+    def refusal(self, backbone: Backbone) -> str | None:
+        """Return why it does not run on a network, or None.
+
+        Args:
+            backbone: The network.
+        """
+        own = why_not_of(self.explainer, backbone)
+        return backbone.why_not(self.explainer.needs) or own
+
+    def subject(
+        self,
+        backbone: Backbone,
+        x: Tensor,
+        target: int | Target | None = None,
+        *,
+        seed: int = 0,
+        batch_size: int = 16,
+    ) -> Subject:
+        """Return a question.
+
+        Args:
+            backbone: The network.
+            x: (1, C, *S) its input.
+            target: A class, what about it, or None for the predicted one.
+            seed: For methods that draw random numbers.
+            batch_size: Largest number of inputs in one forward pass.
+
+        Raises:
+            NotForThis: It does not run on this network.
+        """
+        reason = self.refusal(backbone)
+        if reason:
+            raise NotForThis(f"it refuses the network of this test: {reason}")
+        trace = Trace(backbone.prepare(), x.to(backbone.device))
+        if not isinstance(target, Target):
+            target = target_of(trace.logits[0], target, "logit", None)
+        fitted = self.artifact(backbone) if self.explainer.fitted else None
+        return Subject(trace, target, batch_size, seed, fitted)
+
+    def artifact(self, backbone: Backbone) -> Artifact:
+        """Return what it is fitted with for a network, made from pictures of coloured noise.
+
+        Args:
+            backbone: The network.
+
+        Raises:
+            NotForThis: The network takes no pictures, or fitting is refused in words.
+            Broken: Fitting fails in any other way, or ends without an artifact.
+        """
+        key = backbone.identity.digest
+        if key not in self._fitted:
+            if len(backbone.spec.size) != 2 or backbone.spec.channels != 3:
+                raise NotForThis("it is fitted with pictures, which this network does not take")
+            given = _given(self.explainer.trial_fit)
+            params = checked_params(self.explainer, self.explainer.FitParams, given)
+            artifact = None
+            try:
+                with foreign(self.explainer):
+                    for step in self.explainer.fit(Tinted(), backbone, params):
+                        artifact = step.artifact or artifact
+            except ExplainerFailed as exc:
+                why = exc.__cause__
+                raise Broken(
+                    f"fit() raised {type(why).__name__}: {why}, on 36 pictures of coloured noise. "
+                    "Refuse what cannot be fitted by a core.CoreError with the reason."
+                ) from why
+            except CoreError as exc:
+                raise NotForThis(f"it refuses to be fitted for this network: {exc}") from exc
+            if artifact is None:
+                raise Broken("The last step that fit() yields must carry the artifact.")
+            self._fitted[key] = artifact
+        return self._fitted[key]
+
+    def steps(self, subject: Subject, params: Params | None = None) -> Iterator[Partial]:
+        """Yield what it answers, as the engine would take it.
+
+        Args:
+            subject: The question.
+            params: Others than its trial parameters.
+
+        Raises:
+            ExplainerFailed: It raised something that is no `CoreError`, or yielded no `Partial`.
+        """
+        with foreign(self.explainer):
+            answer = self.explainer.explain(subject, params or self.params)
+            if isinstance(answer, Heatmap | Examples | Prototypes):
+                yield Partial(answer, 1.0)
+                return
+            yield from map(partial_of, answer)
+
+    def asked(self, subject: Subject, params: Params | None = None) -> Answer:
+        """Return the answer to a question.
+
+        Args:
+            subject: The question.
+            params: Others than its trial parameters.
+
+        Raises:
+            NotForThis: It refuses, in words.
+            Broken: It fails in any other way.
+        """
+        try:
+            partials = tuple(self.steps(subject, params))
+        except NeedsNotMet as exc:
+            raise NotForThis(f"it refuses the network of this test: {exc}") from exc
+        except ExplainerFailed as exc:
+            why = exc.__cause__
+            raise Broken(
+                f"explain() raised {type(why).__name__}: {why}. It must answer this question, or "
+                "refuse it by raising core.NeedsNotMet with the reason."
+            ) from why
+        except CoreError as exc:
+            raise Broken(f"explain() gave what cannot be shown. {exc}") from exc
+        if not partials:
+            raise Broken("explain() yielded nothing; yield at least one Partial, the last of 1.")
+        if partials[-1].fraction < 1:
+            raise Broken(
+                f"explain() ended at a fraction of {partials[-1].fraction:g}. The last Partial "
+                "must have fraction 1, or the page waits for more."
+            )
+        return Answer(partials[-1].result, subject, partials)
+
+    def answer(
+        self,
+        backbone: Backbone,
+        x: Tensor,
+        target: int | Target | None = None,
+        *,
+        seed: int = 0,
+        batch_size: int = 16,
+    ) -> Answer:
+        """Return its answer to a question, given as in `subject`; raises as `asked` does.
+
+        Args:
+            backbone: The network.
+            x: (1, C, *S) its input.
+            target: A class, what about it, or None for the predicted one.
+            seed: For methods that draw random numbers.
+            batch_size: Largest number of inputs in one forward pass.
+        """
+        return self.asked(self.subject(backbone, x, target, seed=seed, batch_size=batch_size))
+
+    def needs_places(self) -> None:
+        """Raise `NotForThis` unless a map of it should point at what the score is read from."""
+        if self.explainer.class_blind:
+            raise NotForThis("it declares class_blind: it does not ask what the score rests on")
+        if self.explainer.answers != "where":
+            raise NotForThis(f'it answers "{self.explainer.answers}", not "where"')
+
+
+def _given(trial: BaseModel | None) -> dict[str, object]:
+    return {} if trial is None else trial.model_dump(exclude_unset=True)

@@ -1,0 +1,104 @@
+"""What to tell whoever trains on a set: too few pictures, uneven classes, copies, empty splits.
+
+May touch the standard library only.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+from whylens.core.datasets.dataset import SPLITS, Item
+from whylens.core.errors import BadInput, shown
+
+FEWEST, FEW, UNEVEN = 4, 20, 3.0
+
+
+def remarks(items: Sequence[Item], labels: Sequence[str], groups: Sequence[int]) -> tuple[str, ...]:
+    """Return sentences on a set that is split.
+
+    Args:
+        items: Every picture.
+        labels: One per class.
+        groups: Number of each picture's group; copies of one picture share one.
+    """
+    counts = Counter(labels[item.label] for item in items)
+    return (
+        *_count_notes(labels, counts),
+        *_copy_notes(items, groups),
+        *_split_notes(items, labels),
+    )
+
+
+def enough(place: str, labels: Sequence[str], counts: Mapping[str, int]) -> None:
+    """Refuse a set that has too few pictures of a class.
+
+    Args:
+        place: Where they are, for the message.
+        labels: One per class.
+        counts: Pictures of each class.
+
+    Raises:
+        BadInput: It has.
+    """
+    for label in labels:
+        found = counts.get(label, 0)
+        if found < FEWEST:
+            raise BadInput(
+                f"{shown(label)} in {place} has {pictures(found)}; at least {FEWEST} per "
+                "class are needed, and 50 or more to learn anything."
+            )
+
+
+def pictures(count: int) -> str:
+    """Return a number of pictures in words."""
+    return f"{count} picture{'s' * (count != 1)}"
+
+
+def _count_notes(labels: Sequence[str], counts: Mapping[str, int]) -> Iterable[str]:
+    small = [f"{label} ({counts[label]})" for label in labels if counts[label] < FEW]
+    if small:
+        yield (
+            f"Fewer than {FEW} pictures in {', '.join(small[:5])}: its figures are hardly more "
+            "than chance. Add pictures."
+        )
+    most, least = max(labels, key=counts.__getitem__), min(labels, key=counts.__getitem__)
+    if counts[most] > UNEVEN * counts[least]:
+        yield (
+            f"The classes are uneven: {counts[most]} of {most}, {counts[least]} of {least}. Rare "
+            "classes are weighted up; read the recall of each class, not the accuracy."
+        )
+
+
+def _copy_notes(items: Sequence[Item], groups: Sequence[int]) -> Iterable[str]:
+    members: dict[int, list[Item]] = defaultdict(list)
+    for item, group in zip(items, groups, strict=True):
+        members[group].append(item)
+    several = [group for group in members.values() if len(group) > 1]
+    if not several:
+        return
+    yield (
+        f"{sum(map(len, several))} pictures are copies or near copies of one another, in "
+        f"{len(several)} groups, as {several[0][0].key} and {several[0][1].key}."
+    )
+    torn = [group for group in several if len({item.split for item in group}) > 1]
+    if torn:
+        yield (
+            f"{len(torn)} of these groups lie in more than one of the set's own splits: the "
+            "figures are too good by them. Split it again."
+        )
+    mixed = [group for group in several if len({item.label for item in group}) > 1]
+    if mixed:
+        yield (
+            f"{len(mixed)} of these groups carry different labels, as {mixed[0][0].key}: "
+            "correct them."
+        )
+
+
+def _split_notes(items: Sequence[Item], labels: Sequence[str]) -> Iterable[str]:
+    present = {(item.split, item.label) for item in items}
+    splits = [split for split in SPLITS if any(item.split == split for item in items)]
+    for split in splits:
+        missing = [label for i, label in enumerate(labels) if (split, i) not in present]
+        if missing:
+            yield f"The {split} split has no picture of {', '.join(missing[:5])}."

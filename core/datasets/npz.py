@@ -1,0 +1,102 @@
+"""A set in one .npz file: JPEG bytes end to end, offsets, labels, class names, test marks.
+
+May touch the disk, numpy and the photo reader.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from whylens.core.datasets.dataset import Dataset, Item, Pixels
+from whylens.core.datasets.folder import LIMITS
+from whylens.core.datasets.splits import stratified
+from whylens.core.errors import BadInput
+from whylens.core.inputs.photo import read_photo
+
+_PARTS = ("jpeg", "offset", "label", "classes", "is_test")
+
+
+class ImageArchive(Dataset):
+    """Pictures of an .npz file; validation is split off its training part."""
+
+    def __init__(self, path: Path, *, val: float = 0.1, seed: int = 0) -> None:
+        """Read the file whole, pictures still compressed.
+
+        Args:
+            path: With picture i in `jpeg[offset[i]:offset[i + 1]]`, of class `label[i]` among
+                `classes`, in the test split where `is_test[i]`.
+            val: Share of the training part for validation.
+            seed: Which draw of the split.
+
+        Raises:
+            BadInput: There is no such file, or it holds something else.
+        """
+        self.name = path.stem
+        parts = _parts(path)
+        self._jpeg, self._offset = parts["jpeg"], parts["offset"]
+        self.labels = tuple(str(name) for name in parts["classes"])
+        labels = [int(label) for label in parts["label"]]
+        is_test = parts["is_test"].astype(bool)
+        self._contents = tuple(
+            hashlib.sha256(self._bytes(i)).hexdigest() for i in range(len(labels))
+        )
+        ours = np.flatnonzero(~is_test)
+        # Copies with the same bytes stay together; pictures are not decoded only to be compared.
+        numbers: dict[str, int] = {}
+        groups = [numbers.setdefault(self._contents[i], len(numbers)) for i in ours]
+        drawn = stratified([labels[i] for i in ours], groups, val=val, test=0.0, seed=seed)
+        splits = dict(zip(ours.tolist(), drawn, strict=True))
+        self.items = tuple(
+            Item(f"{i:06d}", label, splits.get(i, "test")) for i, label in enumerate(labels)
+        )
+        test = {self._contents[i] for i in np.flatnonzero(is_test)}
+        torn = len(test & set(numbers))
+        if torn:
+            self.notes = (f"{torn} pictures of the test split occur in its training part too.",)
+
+    def _bytes(self, index: int) -> bytes:
+        return self._jpeg[self._offset[index] : self._offset[index + 1]].tobytes()
+
+    def pixels(self, index: int) -> Pixels:  # noqa: D102
+        return read_photo(self._bytes(index), limits=LIMITS).pixels
+
+    def content_digest(self, index: int) -> str:  # noqa: D102
+        return self._contents[index]
+
+
+def _parts(path: Path) -> dict[str, npt.NDArray[np.generic]]:
+    wanted = f"It must hold {', '.join(_PARTS)}, as `ImageArchive` explains. Write it again."
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            parts = {name: archive[name] for name in _PARTS}
+    except OSError as exc:
+        raise BadInput(f"{path} cannot be read: {exc.strerror or exc}.") from exc
+    except KeyError as exc:
+        raise BadInput(f"{path} is not an archive of pictures. {wanted}") from exc
+    except (ValueError, zipfile.BadZipFile, EOFError) as exc:
+        raise BadInput(f"{path} is not a readable .npz file. {wanted}") from exc
+    count = len(parts["label"])
+    offset, label = parts["offset"], parts["label"]
+    sound = (
+        parts["jpeg"].dtype == np.uint8
+        and offset.shape == (count + 1,)
+        and parts["is_test"].shape == (count,)
+        and np.issubdtype(offset.dtype, np.integer)
+        and np.issubdtype(label.dtype, np.integer)
+        and count > 0
+        and int(offset[0]) >= 0
+        and bool((np.diff(offset.astype(np.int64)) > 0).all())
+        and int(offset[-1]) <= len(parts["jpeg"])
+        and int(label.min()) >= 0
+        and int(label.max()) < len(parts["classes"])
+    )
+    if not sound:
+        raise BadInput(f"The parts of {path} contradict one another. {wanted}")
+    if len(parts["classes"]) < 2:
+        raise BadInput(f"{path} holds one class only; at least two are needed.")
+    return parts

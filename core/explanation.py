@@ -1,0 +1,172 @@
+"""Questions to the engine and its answers: plain data that can cross a process boundary.
+
+May touch numpy and the values of layer 0; no tensors, no networks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from whylens.core.errors import BadInput
+from whylens.core.inputs.view import View
+from whylens.core.results import Heatmap, Result
+from whylens.core.targets import Quantity, Target
+
+
+@dataclass(frozen=True)
+class Question:
+    """An input, a model and what about it is to be explained.
+
+    Attributes:
+        model: The model's name.
+        pixels: (H, W, 3) uint8 of the upright photo, or None for a signal.
+        signal: (C, L) float32, or None for a photo.
+        target: Class to explain; None means the predicted one.
+        quantity: "logit", "probability" or "contrast".
+        versus: The other class of a contrast; None means the runner-up.
+        seed: For methods that draw random numbers.
+        collection: Id of a visitor whose own fitted artifacts come first; "" for none.
+    """
+
+    model: str
+    pixels: npt.NDArray[np.uint8] | None = None
+    signal: npt.NDArray[np.float32] | None = None
+    target: int | None = None
+    quantity: Quantity = "logit"
+    versus: int | None = None
+    seed: int = 0
+    collection: str = ""
+
+    @property
+    def array(self) -> npt.NDArray[np.uint8] | npt.NDArray[np.float32]:
+        """The input itself.
+
+        Raises:
+            BadInput: There is none, or there are two.
+        """
+        if self.pixels is not None and self.signal is None:
+            return self.pixels
+        if self.signal is not None and self.pixels is None:
+            return self.signal
+        raise BadInput("A question needs a photo or a signal, and only one of them.")
+
+    def digest(self) -> str:
+        """Return the hex sha256 of the input's values and shape."""
+        array = np.ascontiguousarray(self.array)
+        head = f"{array.shape} {array.dtype}".encode()
+        return hashlib.sha256(head + array.tobytes()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Guess:
+    """One class with its probability."""
+
+    index: int
+    label: str
+    probability: float
+    logit: float
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says to an input.
+
+    Attributes:
+        model: Its name.
+        guesses: Best first.
+        seconds: Time taken, loading not counted.
+    """
+
+    model: str
+    guesses: tuple[Guess, ...]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What is known of a model, as plain data.
+
+    Attributes:
+        name: Its name.
+        digest: sha256 of its weights.
+        licence: Licence of the weights.
+        source: Where the weights came from.
+        trained: False for random weights.
+        notes: For visitors.
+        labels: One per class.
+        unavailable: Method name to the reason why it cannot be used on this model.
+        input: How images are fed, as plain data.
+    """
+
+    name: str
+    digest: str
+    licence: str
+    source: str
+    trained: bool
+    notes: tuple[str, ...]
+    labels: tuple[str, ...]
+    unavailable: Mapping[str, str]
+    input: Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """One answer, partial or final.
+
+    Attributes:
+        method: Name of the explainer.
+        title: Its title.
+        plugin: Who owns it, "distribution version".
+        model: The model's card.
+        question: What was asked; its input included.
+        target: What was explained.
+        labels: Label of the target class and, for a contrast, of the other.
+        score: The target score.
+        probability: Probability of the target class.
+        result: The result.
+        view: How the photo reached the network; None for a signal.
+        params: Parameters by name.
+        fraction: Share of the work done.
+        seconds: Computing time so far.
+        finished: False for a partial result.
+        reason: Why a map shows nothing, or "".
+    """
+
+    method: str
+    title: str
+    plugin: str
+    model: ModelCard
+    question: Question
+    target: Target
+    labels: tuple[str, ...]
+    score: float
+    probability: float
+    result: Result
+    view: View | None
+    params: Mapping[str, object] = field(default_factory=dict)
+    fraction: float = 1.0
+    seconds: float = 0.0
+    finished: bool = True
+
+    @property
+    def reason(self) -> str:
+        """Why a map shows nothing, or "" where it shows something."""
+        return self.result.blank_reason() if isinstance(self.result, Heatmap) else ""
+
+    @property
+    def seconds_left(self) -> float | None:
+        """An estimate of the time left, None before it can be made."""
+        if self.fraction <= 0 or self.finished:
+            return None
+        return self.seconds * (1 - self.fraction) / self.fraction
+
+    @property
+    def asked(self) -> str:
+        """The question in words, as in "tiger cat rather than boxer"."""
+        words = " rather than ".join(self.labels)
+        return f"probability of {words}" if self.target.quantity == "probability" else words

@@ -1,0 +1,140 @@
+"""From a photo or a signal to the tensor that a network eats, and the baselines it is compared to.
+
+May touch torch, Pillow through the view, and the input spec.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from whylens.core.errors import BadInput
+from whylens.core.inputs.photo import Photo
+from whylens.core.inputs.view import View, model_view, view_of
+from whylens.core.models.spec import InputSpec
+from whylens.core.results import Array
+
+Fill = Literal["black", "grey", "mean", "blur"]
+
+
+def photo_tensor(photo: Photo, spec: InputSpec) -> tuple[Tensor, View]:
+    """Return (1, C, H, W) normalised input and the view through which it was taken.
+
+    Args:
+        photo: An upright RGB photo.
+        spec: The network's input; 1 channel means luminance.
+
+    Raises:
+        BadInput: The network does not take images.
+    """
+    if len(spec.size) != 2 or spec.channels not in (1, 3):
+        raise BadInput("This network does not take photos; choose another, or give it a signal.")
+    view = view_of(photo.size, spec)
+    pixels = model_view(photo.image(), view, spec)
+    if spec.channels == 1:
+        pixels = np.asarray(Image.fromarray(pixels).convert("L"))[..., None]
+    unit = torch.from_numpy(pixels.astype(np.float32) / 255.0).permute(2, 0, 1)[None]
+    return normalised(unit, spec), view
+
+
+def signal_tensor(signal: Array, spec: InputSpec) -> Tensor:
+    """Return (1, C, *S) normalised input of a signal or a volume.
+
+    Args:
+        signal: (C, *S) or, for one channel, (*S,).
+        spec: The network's input.
+
+    Raises:
+        BadInput: It holds no numbers, its shape is not what the network wants, or values are not
+            finite.
+    """
+    try:
+        array = np.asarray(signal, dtype=np.float32)
+    except (TypeError, ValueError) as exc:
+        raise BadInput(
+            "The signal is not a table of numbers with rows of one length. Check the file."
+        ) from exc
+    if array.ndim == len(spec.size):
+        array = array[None]
+    if array.shape != (spec.channels, *spec.size):
+        raise BadInput(
+            f"The signal is {array.shape}; this network wants {(spec.channels, *spec.size)}. "
+            "Cut or resample it."
+        )
+    if not np.isfinite(array).all():
+        raise BadInput("The signal holds NaN or infinite values; remove them.")
+    return normalised(torch.from_numpy(array)[None], spec)
+
+
+def normalised(unit: Tensor, spec: InputSpec) -> Tensor:
+    """Return values of pixel space as the network wants them.
+
+    Args:
+        unit: (N, C, *S) in pixel space, [0, 1] for images.
+        spec: The network's input.
+    """
+    return (unit - column(spec.mean, unit)) / column(spec.std, unit)
+
+
+def pixel_space(x: Tensor, spec: InputSpec) -> Tensor:
+    """Return the inverse of `normalised`."""
+    return x * column(spec.std, x) + column(spec.mean, x)
+
+
+def filled(x: Tensor, spec: InputSpec, fill: Fill) -> Tensor:
+    """Return an input of the same shape that shows nothing, in the network's own units.
+
+    Args:
+        x: (1, C, *S) the input that shows something.
+        spec: The network's input.
+        fill: Defined in pixel space: "black" is 0, "grey" is 1/2, "mean" is this input's own mean
+            colour, "blur" is this input without detail (a Gaussian of 1/10 of the shorter side).
+
+    Raises:
+        BadInput: There is no such fill.
+    """
+    unit = pixel_space(x, spec)
+    match fill:
+        case "black":
+            empty = torch.zeros_like(unit)
+        case "grey":
+            empty = torch.full_like(unit, 0.5)
+        case "mean":
+            empty = unit.flatten(2).mean(-1)[(...,) + (None,) * (unit.ndim - 2)].expand_as(unit)
+        case "blur":
+            empty = _blurred(unit)
+        case _:
+            raise BadInput(f"A fill is black, grey, mean or blur, not {fill!r}.")
+    return normalised(empty, spec)
+
+
+def _blurred(unit: Tensor) -> Tensor:
+    # Separable, one axis at a time, so that signals and volumes blur by the same lines.
+    radius = max(1.0, min(unit.shape[2:]) / 10)
+    reach = int(3 * radius + 0.5)
+    offsets = torch.arange(-reach, reach + 1, dtype=unit.dtype, device=unit.device)
+    kernel = torch.exp(-(offsets**2) / (2 * radius**2))
+    kernel = (kernel / kernel.sum())[None, None]
+    for axis in range(2, unit.ndim):
+        moved = unit.movedim(axis, -1)
+        rows = moved.reshape(-1, 1, moved.shape[-1])
+        # Edges are continued: the image does not fade to black outside.
+        padded = torch.nn.functional.pad(rows, (reach, reach), mode="replicate")
+        blurred = torch.nn.functional.conv1d(padded, kernel)
+        unit = blurred.reshape(moved.shape).movedim(-1, axis)
+    return unit
+
+
+def column(values: tuple[float, ...], like: Tensor) -> Tensor:
+    """Return (1, C, 1, ...): one value per channel, shaped to meet (N, C, *S).
+
+    Args:
+        values: C values.
+        like: (N, C, *S) gives axes, kind and device.
+    """
+    found = torch.tensor(values, dtype=like.dtype, device=like.device)
+    return found[(None, ...) + (None,) * (like.ndim - 2)]

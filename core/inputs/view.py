@@ -1,0 +1,241 @@
+"""What part of a photo the network sees, and the exact way back.
+
+May touch Pillow, numpy and the input spec. One convention everywhere: pixel i covers [i, i + 1),
+its centre is at i + 1/2; resizing is Pillow's, whose filters widen when shrinking.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from whylens.core.models.spec import InputSpec
+from whylens.core.results import Array
+
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """An axis-aligned affine map between a photo and the network's input.
+
+    A point (x, y) of the photo lies at (x * scale_x - left, y * scale_y - top) of the input.
+
+    Attributes:
+        original: Width and height of the photo.
+        model: Width and height of the network's input.
+        scale_x: Input pixels per photo pixel.
+        scale_y: Likewise, downwards.
+        left: Input pixels of the resized photo cut off at the left; negative where it is padded.
+        top: Likewise at the top.
+    """
+
+    original: tuple[int, int]
+    model: tuple[int, int]
+    scale_x: float
+    scale_y: float
+    left: float
+    top: float
+
+    @property
+    def seen(self) -> Box:
+        """The part of the photo that the network sees: x0, y0, x1, y1 in photo pixels."""
+        return (
+            max(0.0, self.left / self.scale_x),
+            max(0.0, self.top / self.scale_y),
+            min(float(self.original[0]), (self.left + self.model[0]) / self.scale_x),
+            min(float(self.original[1]), (self.top + self.model[1]) / self.scale_y),
+        )
+
+    @property
+    def resized(self) -> tuple[int, int]:
+        """Width and height of the whole photo in input pixels, before it is cut or padded."""
+        return round(self.original[0] * self.scale_x), round(self.original[1] * self.scale_y)
+
+    def to_model(self, x: float, y: float) -> tuple[float, float]:
+        """Return where a point of the photo lies in the input."""
+        return x * self.scale_x - self.left, y * self.scale_y - self.top
+
+    def to_original(self, x: float, y: float) -> tuple[float, float]:
+        """Return where a point of the input lies in the photo."""
+        return (x + self.left) / self.scale_x, (y + self.top) / self.scale_y
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the plain numbers, for manifests."""
+        return asdict(self)
+
+
+def view_of(size: tuple[int, int], spec: InputSpec) -> View:
+    """Return how a photo of `size` reaches a network that wants `spec`.
+
+    Args:
+        size: Width and height of the photo.
+        spec: The network's input; its rounding of sizes is that of torchvision and timm.
+    """
+    width, height = size
+    tall, wide = spec.size
+    target = [int(np.floor(n / spec.crop)) for n in (tall, wide)]
+    if spec.crop_mode == "squash":
+        new_w, new_h = target[1], target[0]
+    elif spec.crop_mode == "center" and target[0] == target[1]:
+        # torchvision: the shorter side becomes the target, the longer is cut to an integer.
+        short = target[0]
+        new_w, new_h = (
+            (short, int(short * height / width))
+            if width <= height
+            else (int(short * width / height), short)
+        )
+    else:
+        ratios = height / target[0], width / target[1]
+        ratio = max(ratios) if spec.crop_mode == "border" else min(ratios)
+        new_h, new_w = (max(1, round(n / ratio)) for n in (height, width))
+    new_w, new_h = max(1, new_w), max(1, new_h)
+    return View(
+        original=size,
+        model=(wide, tall),
+        scale_x=new_w / width,
+        scale_y=new_h / height,
+        left=_offset(new_w, wide),
+        top=_offset(new_h, tall),
+    )
+
+
+def _offset(resized: int, wanted: int) -> float:
+    if resized >= wanted:
+        return float(round((resized - wanted) / 2.0))
+    return float(-((wanted - resized) // 2))
+
+
+_FILTERS = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+    "hamming": Image.Resampling.HAMMING,
+    "box": Image.Resampling.BOX,
+}
+
+
+# Pixels of the whole resized photo up to which it is made; beyond, only the part that is seen is.
+_WHOLE = 1 << 22
+_BAND = 1 << 20  # pixels of a map written at a time, so that no second copy of it is held
+
+
+def _resized(image: Image.Image, view: View, filter_: Image.Resampling) -> Image.Image:
+    # Resized whole, then cut, as torchvision and timm do: filters with edges (box, nearest) then
+    # choose between equally near pixels as theirs do.
+    full, cut, end, region = list(view.resized), [0, 0], [0, 0], [0.0, 0.0, *map(float, image.size)]
+    for axis, offset in enumerate((view.left, view.top)):
+        cut[axis] = max(0, round(offset))
+        end[axis] = min(full[axis], cut[axis] + view.model[axis])
+    if full[0] * full[1] > _WHOLE:
+        # 8 x 5000 pixels would become 256 x 160000: along the longer axis only what the filter
+        # reads is resized. Pillow keeps the region in single precision, hence counted from nearby.
+        axis = int(full[1] > full[0])
+        scale = full[axis] / image.size[axis]
+        first, last = cut[axis] / scale, end[axis] / scale
+        reach = int(np.ceil(3 / min(1.0, scale))) + 1
+        near, far = max(0, int(first) - reach), min(image.size[axis], int(np.ceil(last)) + reach)
+        strip = [0, 0, *image.size]
+        strip[axis], strip[axis + 2] = near, far
+        image = image.crop((strip[0], strip[1], strip[2], strip[3]))
+        region[axis], region[axis + 2] = first - near, min(last - near, float(image.size[axis]))
+        full[axis], cut[axis], end[axis] = end[axis] - cut[axis], 0, end[axis] - cut[axis]
+    box = (region[0], region[1], region[2], region[3])
+    whole = image.resize((full[0], full[1]), filter_, box)
+    return whole.crop((cut[0], cut[1], end[0], end[1]))
+
+
+def _coarse(piece: Image.Image, view: View, detail: int, filter_: Image.Resampling) -> Image.Image:
+    x0, y0, x1, y1 = view.seen
+    share = detail / min(view.model)
+    if share >= 1 or min(x1 - x0, y1 - y0) <= detail:
+        return piece  # no finer than that as it is
+    width, height = (max(1, round(share * side)) for side in piece.size)
+    return piece.resize((width, height), Image.Resampling.BOX).resize(piece.size, filter_)
+
+
+def model_view(image: Image.Image, view: View, spec: InputSpec) -> npt.NDArray[np.uint8]:
+    """Return (H, W, 3) uint8: what the network sees, before normalisation.
+
+    Args:
+        image: The photo, RGB.
+        view: Made for its size.
+        spec: The network's input.
+    """
+    left, top = max(0, round(-view.left)), max(0, round(-view.top))
+    piece = _resized(image, view, _FILTERS[spec.interpolation])
+    if spec.detail is not None:
+        piece = _coarse(piece, view, spec.detail, _FILTERS[spec.interpolation])
+    if piece.size == view.model:
+        return np.asarray(piece)
+    # Padding is black in torchvision's crop, the mean colour in timm's border.
+    border = spec.crop_mode == "border"
+    fill = tuple(round(255 * m) if border else 0 for m in (spec.mean * 3)[:3])
+    canvas = Image.new("RGB", view.model, fill)
+    canvas.paste(piece, (left, top))
+    return np.asarray(canvas)
+
+
+def on_original(values: Array, view: View) -> tuple[Array, npt.NDArray[np.bool_]]:
+    """Return a map on the whole photo, and where the network saw anything at all.
+
+    Args:
+        values: (h, w) of any resolution; its cells share the model's view equally.
+        view: The way back.
+
+    Returns:
+        (H, W) float32 values, 0 where unseen, and (H, W) bool, True where the pixel's centre was
+        seen.
+    """
+    rows, columns = values.shape
+    width, height = view.original
+    x0, y0, x1, y1 = view.seen
+    whole = np.zeros((height, width), dtype=np.float32)
+    seen = np.zeros((height, width), dtype=np.bool_)
+    first_x, last_x = int(np.ceil(x0 - 0.5)), int(np.ceil(x1 - 0.5))
+    first_y, last_y = int(np.ceil(y0 - 0.5)), int(np.ceil(y1 - 0.5))
+    if first_x >= last_x or first_y >= last_y:
+        return whole, seen  # the view lies between two pixels' centres
+    # A seen pixel's outer edge may lie beyond the map by half a pixel of the photo, for which the
+    # map is continued at its edge.
+    cells_x, cells_y = columns / view.model[0], rows / view.model[1]
+    pad_x = int(np.ceil(view.scale_x * cells_x)) + 1
+    pad_y = int(np.ceil(view.scale_y * cells_y)) + 1
+    padded = Image.fromarray(
+        np.pad(values.astype(np.float32), ((pad_y, pad_y), (pad_x, pad_x)), mode="edge")
+    )
+
+    def in_map(x: int, y: int) -> tuple[float, float]:
+        across, down = view.to_model(x, y)
+        return across * cells_x + pad_x, down * cells_y + pad_y
+
+    step = max(1, _BAND // (last_x - first_x))
+    for top in range(first_y, last_y, step):
+        bottom = min(last_y, top + step)
+        piece = padded.resize(
+            (last_x - first_x, bottom - top),
+            Image.Resampling.BILINEAR,
+            (*in_map(first_x, top), *in_map(last_x, bottom)),
+        )
+        whole[top:bottom, first_x:last_x] = np.asarray(piece)
+    seen[first_y:last_y, first_x:last_x] = True
+    return whole, seen
+
+
+def shrunk(pixels: npt.NDArray[np.uint8], longest: int) -> npt.NDArray[np.uint8]:
+    """Return a picture whose longer side is `longest` pixels at most.
+
+    Args:
+        pixels: (H, W, 3) uint8; one that is small enough comes back as it is.
+        longest: In pixels.
+    """
+    height, width = pixels.shape[:2]
+    if max(height, width) <= longest:
+        return pixels
+    share = longest / max(width, height)
+    size = max(1, round(width * share)), max(1, round(height * share))
+    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))

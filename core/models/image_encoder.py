@@ -1,0 +1,82 @@
+"""A network of which only the vectors count: CLIP and DINO towers, or any other, chosen by name.
+
+May touch timm through the loader, and the inputs of pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from whylens.core.datasets.tensors import inputs_from
+from whylens.core.errors import BadArtifact
+from whylens.core.inputs.photo import Pixels
+from whylens.core.models.checkpoints import checkpoint_folders
+from whylens.core.models.labels import labels_of
+from whylens.core.models.load import load, pretrained, timm_spec
+from whylens.core.models.model_names import parsed
+from whylens.core.models.spec import InputSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Tower:
+    """A network that turns pictures into vectors.
+
+    Attributes:
+        name: As it was asked for.
+        digest: sha256 of its weights.
+        spec: How pictures reach it.
+        embed: From (N, 3, H, W) inputs to (N, D).
+    """
+
+    name: str
+    digest: str
+    spec: InputSpec
+    embed: Callable[[Tensor], Tensor]
+
+    def vectors(self, pictures: Sequence[Pixels]) -> npt.NDArray[np.float32]:
+        """Return (N, D) float32: one vector per picture.
+
+        Args:
+            pictures: (H, W, 3) uint8 each.
+        """
+        with torch.no_grad():
+            x = torch.cat([inputs_from(picture, self.spec) for picture in pictures])
+            found: npt.NDArray[np.float32] = self.embed(x).flatten(1).float().cpu().numpy()
+        return found
+
+
+def tower(name: str) -> Tower:
+    """Return the network of this name as one that makes vectors.
+
+    Of one that classifies, the vector is what its last linear layer reads; a CLIP tower keeps its
+    projection, the space in which it was trained to compare.
+
+    Args:
+        name: A timm name, `torchvision:NAME`, `untrained:NAME` or a local checkpoint's name.
+
+    Raises:
+        UnknownName: Nothing has this name.
+        WeightsUnavailable: Its weights cannot be had.
+        BadArtifact: Its files are damaged, or it takes no pictures.
+        NeedsNotMet: It gives no vectors.
+    """
+    if parsed(name, checkpoint_folders()).kind != "timm":
+        backbone = load(name)
+        embed, digest, spec = backbone.embedder.embed, backbone.identity.digest, backbone.spec
+    else:
+        module, identity = pretrained(name)
+        digest, spec = identity.digest, timm_spec(module)
+        if labels_of(module):
+            module.reset_classifier(0)
+        for parameter in module.parameters():
+            parameter.requires_grad_(False)
+        embed = module
+    if len(spec.size) != 2:
+        raise BadArtifact(f"{name} takes no pictures, so it cannot compare them. Choose another.")
+    return Tower(name, digest, spec, embed)

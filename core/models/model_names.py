@@ -1,0 +1,156 @@
+"""Which model names exist and which a public page may load.
+
+May touch timm's and torchvision's registries of names; loads nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+from whylens.core.errors import BadInput, NotAllowed, UnknownName, shown
+
+Kind = Literal["timm", "torchvision", "checkpoint", "untrained"]
+_BARE = re.compile(r"[a-z0-9][a-z0-9_]{1,80}(?:\.[a-z0-9_]{1,60})?")
+_FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,80}")
+
+# ViT-B, ResNet-152 and ConvNeXt-B fit; each takes about 0.8 GB with its folded copy.
+DEFAULT_PARAMETER_LIMIT = 100_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class ModelName:
+    """A name, taken apart.
+
+    Attributes:
+        kind: Where to look.
+        name: The name without its prefix.
+    """
+
+    kind: Kind
+    name: str
+
+    def __str__(self) -> str:
+        prefix = f"{self.kind}:" if self.kind in ("torchvision", "untrained") else ""
+        return prefix + self.name
+
+
+def parsed(text: str, checkpoints: Collection[str] = ()) -> ModelName:
+    """Return what `text` names, without loading anything.
+
+    Args:
+        text: A bare timm name, `torchvision:NAME`, `untrained:NAME`, or a checkpoint's folder name.
+        checkpoints: Names of the local checkpoints.
+
+    Raises:
+        UnknownName: Nothing has this name; close names are offered.
+        NotAllowed: It is a path or an address of some other kind.
+    """
+    if text in checkpoints:
+        return ModelName("checkpoint", text)
+    prefix, colon, rest = text.partition(":")
+    if colon and prefix in ("torchvision", "untrained"):
+        known = torchvision_names() if prefix == "torchvision" else timm_architectures()
+        if not _BARE.fullmatch(rest) or rest not in known:
+            raise UnknownName.among("model", rest, known)
+        return ModelName("torchvision" if prefix == "torchvision" else "untrained", rest)
+    if not _BARE.fullmatch(text):
+        raise NotAllowed(
+            f"{shown(text)} is not a model name. Use a bare timm name such as resnet50.a1_in1k, "
+            "or the name of a local checkpoint; paths and addresses are never loaded."
+        )
+    if text not in timm_names() and text not in timm_architectures():
+        raise UnknownName.among("model", text, [*timm_names(), *checkpoints])
+    return ModelName("timm", text)
+
+
+@cache
+def timm_names() -> frozenset[str]:
+    """Return every timm name with pretrained weights, tags included."""
+    import timm
+
+    return frozenset(timm.list_models(pretrained=True))
+
+
+@cache
+def timm_architectures() -> frozenset[str]:
+    """Return every architecture that timm can build, without tags."""
+    import timm
+
+    return frozenset(timm.list_models())
+
+
+@cache
+def torchvision_names() -> frozenset[str]:
+    """Return every classification architecture of torchvision."""
+    import torchvision
+
+    return frozenset(torchvision.models.list_models(module=torchvision.models))
+
+
+@cache
+def parameter_count(architecture: str) -> int:
+    """Return the number of parameters of a timm architecture, without allocating them.
+
+    Args:
+        architecture: A timm name; a tag is ignored.
+    """
+    import timm
+    import torch
+
+    with torch.device("meta"):
+        module = timm.create_model(architecture.split(".")[0], pretrained=False)
+    return sum(p.numel() for p in module.parameters())
+
+
+def allowed_on_the_web(
+    text: str, checkpoints: Collection[str], *, limit: int = DEFAULT_PARAMETER_LIMIT
+) -> ModelName:
+    """Return what `text` names if a public page may load it.
+
+    Args:
+        text: What the visitor's browser sent.
+        checkpoints: Names of the local checkpoints.
+        limit: Largest number of parameters.
+
+    Raises:
+        NotAllowed: It is not a bare timm name or a local checkpoint, or it is too large.
+        UnknownName: Nothing has this name.
+    """
+    name = parsed(text, checkpoints)
+    if name.kind == "torchvision":
+        raise NotAllowed(
+            "This page loads timm models and local checkpoints only; use the command line or "
+            "Python for torchvision's. timm has most of them under the same name."
+        )
+    if name.kind in ("timm", "untrained"):
+        size = parameter_count(name.name)
+        if size > limit:
+            raise NotAllowed(
+                f"{name} has {size / 1e6:.0f} million parameters; this page loads up to "
+                f"{limit / 1e6:.0f} million. Choose a smaller model, or run Whylens yourself."
+            )
+    return name
+
+
+def check_folder_name(text: str) -> None:
+    """Do nothing where `text` can be the name of a new model.
+
+    Args:
+        text: As a person would call it.
+
+    Raises:
+        BadInput: It cannot.
+    """
+    if not is_folder_name(text):
+        raise BadInput(
+            f"{shown(text)} cannot be a model's name. Use letters, digits, dots and dashes."
+        )
+
+
+def is_folder_name(text: str) -> bool:
+    """Return whether `text` can be the name of a checkpoint's folder."""
+    return bool(_FOLDER.fullmatch(text))

@@ -1,0 +1,127 @@
+"""What a method shows on average over the pictures of a class: an explanation of the model.
+
+May touch the engine and data sets. Maps are averaged on the view that the network was shown, where
+one place of the map is the same place of every picture's frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from whylens.core.datasets.dataset import SPLITS, Dataset
+from whylens.core.datasets.tensors import inputs_from, view_pixels
+from whylens.core.engine import Engine
+from whylens.core.errors import BadInput, NeedsNotMet
+from whylens.core.explanation import Question
+from whylens.core.inputs.photo import Pixels
+from whylens.core.inputs.view import view_of
+from whylens.core.models.spec import InputSpec
+from whylens.core.outputs.render import Style, overlay
+from whylens.core.results import Heatmap
+
+
+@dataclass(frozen=True, slots=True)
+class MeanMap:
+    """The mean of one method's maps over pictures of one class.
+
+    Attributes:
+        heatmap: The mean, with its standard error over pictures.
+        picture: (H, W, 3) the mean of what the network was shown.
+        count: How many pictures.
+    """
+
+    heatmap: Heatmap
+    picture: Pixels
+    count: int
+
+
+def mean_maps(
+    engine: Engine,
+    model: str,
+    method: str,
+    dataset: Dataset,
+    *,
+    params: Mapping[str, object] | None = None,
+    per_class: int = 20,
+) -> Generator[float, None, dict[str, MeanMap]]:
+    """Yield the share done, and return the mean map of every class, by its label.
+
+    Each picture is asked about its own class. Pictures of the test split are taken, those of
+    validation where there is none, else those of training.
+
+    Args:
+        engine: Answers.
+        model: The network's name.
+        method: A method that gives maps.
+        dataset: Labelled pictures.
+        params: Of the method.
+        per_class: Pictures of each class, at most.
+
+    Raises:
+        NeedsNotMet: The method gives no maps.
+        BadInput: The network has no class of that label, or nothing was given to look at.
+    """
+    spec, labels = engine.backbone(model).spec, engine.backbone(model).labels
+    missing = [label for label in dataset.labels if label not in labels]
+    if missing:
+        raise BadInput(
+            f"{model} has no class {missing[0]!r}. Give the pictures that it was trained on."
+        )
+    chosen = _chosen(dataset, per_class)
+    if not chosen:
+        raise BadInput(f"{dataset.name} holds no pictures.")
+    maps: dict[int, list[Heatmap]] = {}
+    seen: dict[int, list[Pixels]] = {}
+    for done, index in enumerate(chosen, start=1):
+        label, pixels = dataset.items[index].label, dataset.pixels(index)
+        question = Question(model, pixels, target=labels.index(dataset.labels[label]))
+        *_, answer = engine.explain(question, method, params)
+        if not isinstance(answer.result, Heatmap):
+            raise NeedsNotMet(f"{answer.title} gives no maps, so there is nothing to average.")
+        maps.setdefault(label, []).append(answer.result)
+        seen.setdefault(label, []).append(view_pixels(inputs_from(pixels, spec), spec))
+        yield done / len(chosen)
+    return {dataset.labels[label]: _mean(maps[label], seen[label]) for label in sorted(maps)}
+
+
+def mean_picture(mean: MeanMap, spec: InputSpec, style: Style) -> Image.Image:
+    """Return the mean map over the mean of what the network was shown.
+
+    Args:
+        mean: Of one class.
+        spec: The network's input.
+        style: Colours and opacity.
+    """
+    height, width = mean.picture.shape[:2]
+    whole = spec.model_copy(update={"crop": 1.0, "crop_mode": "squash"})
+    return overlay(mean.picture, mean.heatmap, view_of((width, height), whole), style)
+
+
+def _chosen(dataset: Dataset, per_class: int) -> list[int]:
+    for split in reversed(SPLITS):
+        found: dict[int, list[int]] = {}
+        for index in dataset.of(split):
+            found.setdefault(dataset.items[index].label, []).append(index)
+        if found:
+            return [i for label in sorted(found) for i in found[label][:per_class]]
+    return []
+
+
+def _mean(maps: list[Heatmap], seen: list[Pixels]) -> MeanMap:
+    values = np.stack([heat.values for heat in maps]).astype(np.float64)
+    count = len(values)
+    spread = values.std(0, ddof=1) if count > 1 else np.zeros_like(values[0])
+    heat = Heatmap(
+        values.mean(0),
+        maps[0].unit,
+        maps[0].signed,
+        {"pictures": count},
+        "The mean over pictures; its standard error is that of another choice of pictures.",
+        spread / np.sqrt(count),
+    )
+    picture = np.stack(seen).mean(0).round().astype(np.uint8)
+    return MeanMap(heat, picture, count)

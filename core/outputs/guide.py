@@ -1,0 +1,190 @@
+"""Which method should I use: the registry's own words and our measurements, in one list.
+
+May touch the registry and a file of measurements; draws nothing and measures nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from whylens.core.errors import BadInput
+from whylens.core.explainer import Answers, is_quick
+from whylens.core.registry import Registry
+
+QUESTIONS: dict[Answers, str] = {
+    "where": "Where does it look?",
+    "like what": "What does the picture resemble, to the network?",
+    "what if": "What would have to be different?",
+}
+# Forward passes that a visitor waits for without noticing, and while watching.
+AT_ONCE, A_MOMENT = 20.0, 400.0
+
+
+class Measured(BaseModel):
+    """What a method costs and finds, measured with its defaults.
+
+    Attributes:
+        forwards: Its time as a multiple of one forward pass of the same network, median.
+        hits: Objects on which its map peaks.
+        objects: Objects asked about.
+        inside: Share of the positive evidence that lies in the object's box, mean.
+        unmoved: Rank correlation between its maps of the trained and of the randomised network,
+            mean of its size; near 0 passes the sanity check.
+        cells: Positions of its map.
+        network: On what it was measured, where not on the network of all others.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    forwards: float = Field(gt=0)
+    hits: int | None = None
+    objects: int | None = None
+    inside: float | None = None
+    unmoved: float | None = None
+    cells: int | None = None
+    network: str = ""
+
+
+class Measurements(BaseModel):
+    """Measurements of all methods.
+
+    Attributes:
+        setting: On what they were taken, in a sentence.
+        methods: By name.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    setting: str
+    methods: dict[str, Measured]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One method as a guide shows it.
+
+    Attributes:
+        name: Id.
+        title: Label.
+        family: Its type.
+        answers: The question that it answers.
+        shows: What it shows.
+        cannot: What it cannot show.
+        when: When to use it, may be empty.
+        needs: In words, what the model must offer; empty if nothing.
+        fitted: What must be fitted before, in words, or "".
+        class_blind: Whether it knows no class.
+        cost: Work in words.
+        quick: Whether it answers at once.
+        source: Paper.
+        measured: Or None for one that was not.
+    """
+
+    name: str
+    title: str
+    family: str
+    answers: Answers
+    shows: str
+    cannot: str
+    when: str
+    needs: tuple[str, ...]
+    fitted: str
+    class_blind: bool
+    cost: str
+    quick: bool
+    source: str
+    measured: Measured | None
+
+
+def measurements(path: Path) -> Measurements:
+    """Return what was measured; nothing where the file is absent.
+
+    Args:
+        path: A JSON file written by `benchmarks.guide`.
+
+    Raises:
+        BadInput: It is of another kind.
+    """
+    if not path.is_file():
+        return Measurements(setting="", methods={})
+    try:
+        return Measurements.model_validate_json(path.read_bytes())
+    except ValidationError as exc:
+        raise BadInput(f"{path.name} holds no measurements of methods. Write it anew.") from exc
+
+
+def entries(registry: Registry, measured: Measurements) -> tuple[Entry, ...]:
+    """Return every method, in the registry's order.
+
+    Args:
+        registry: The explainers.
+        measured: By name; some may be missing.
+    """
+    return tuple(
+        Entry(
+            name,
+            e.title,
+            e.family,
+            e.answers,
+            e.summary,
+            e.limits,
+            e.when,
+            tuple(sorted(need.value for need in e.needs)),
+            e.fitted,
+            e.class_blind,
+            e.cost,
+            is_quick(e),
+            e.source,
+            measured.methods.get(name),
+        )
+        for name, e in registry.explainers.items()
+    )
+
+
+def recommended(
+    guide: Sequence[Entry],
+    *,
+    answers: Answers,
+    inside: bool,
+    forwards: float,
+    available: Collection[str],
+    most: int = 3,
+) -> list[str]:
+    """Return the names of the methods to begin with, the best first; empty where none fits.
+
+    Of those that fit, one per family comes first, by how well its maps find objects.
+
+    Args:
+        guide: All methods.
+        answers: What the visitor wants to know.
+        inside: Whether a method may use more than the network's scores.
+        forwards: What it may cost, in forward passes.
+        available: Names of the methods that the model allows.
+        most: How many at most.
+    """
+
+    def fits(entry: Entry) -> bool:
+        cost = entry.measured.forwards if entry.measured else (1.0 if entry.quick else A_MOMENT)
+        return (
+            entry.name in available
+            and entry.answers == answers
+            and (inside or not (entry.needs or entry.fitted))
+            and cost <= forwards
+        )
+
+    def rank(entry: Entry) -> tuple[float, float, float]:
+        m = entry.measured
+        if m is None:
+            return (1.0, 0.0, 0.0)
+        found = 0.0 if m.hits is None or not m.objects else m.hits / m.objects
+        return (float(entry.class_blind), -found, -(m.inside or 0.0))
+
+    best = sorted(filter(fits, guide), key=rank)
+    first = {entry.family: entry for entry in reversed(best)}
+    ahead = [entry for entry in best if first[entry.family] is entry]
+    rest = [entry for entry in best if first[entry.family] is not entry]
+    return [entry.name for entry in [*ahead, *rest][:most]]

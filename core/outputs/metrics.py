@@ -1,0 +1,104 @@
+"""How faithful a map is: what the network says as the places it names are hidden, or shown alone.
+
+May touch torch and subjects; plain functions, used by benchmarks and reports.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from whylens.core.results import Heatmap
+from whylens.core.subject import Subject
+
+_LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
+Mode = Literal["deletion", "insertion"]
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """The target's probability along the way.
+
+    Attributes:
+        shares: Share of the places hidden (deletion) or shown (insertion), from 0 to 1.
+        probabilities: Of the target class, mean over ways of breaking ties.
+        area: Under the curve, by trapezoids; low is good for deletion, high for insertion.
+    """
+
+    shares: tuple[float, ...]
+    probabilities: tuple[float, ...]
+    area: float
+
+
+def faithfulness(
+    subject: Subject,
+    heatmap: Heatmap,
+    fill: Tensor,
+    mode: Mode,
+    *,
+    steps: int = 20,
+    draws: int = 3,
+) -> Curve:
+    """Return the curve of a map: its strongest places first.
+
+    Exactly k places are changed at each step, never "all above a threshold": a map with many equal
+    values would lose all of them at once. Ties are broken at random, several times, seeded.
+    Source: Petsiuk et al. 2018, RISE, sec. 4.1.
+
+    Args:
+        subject: The question; its class is followed, as a probability.
+        heatmap: Over the whole input, of any resolution.
+        fill: (1, C, *S) what hidden places show.
+        mode: "deletion" hides them, "insertion" shows them on the fill.
+        steps: Steps from none to all.
+        draws: Ways of breaking ties.
+    """
+    values, generator = on_input(heatmap, subject.size), subject.generator()
+    counts = [round(step * values.numel() / steps) for step in range(steps + 1)]
+    asked = replace(subject.target, quantity="probability", versus=None)
+    rows = []
+    for _ in range(draws):
+        order = ranked(values.flatten(), generator)
+        masks = torch.zeros(len(counts), values.numel())
+        for row, count in zip(masks, counts, strict=True):
+            row[order[:count]] = 1
+        shown = masks if mode == "insertion" else 1 - masks
+        pieces = subject.masked_scores(
+            [shown.view(-1, 1, *subject.size).to(fill)], fill, quantity=asked
+        )
+        rows.append(torch.cat(list(pieces)).double().cpu())
+    mean = torch.stack(rows).mean(0)
+    shares = torch.tensor(counts, dtype=torch.float64) / values.numel()
+    area = float(torch.trapezoid(mean, shares))
+    return Curve(tuple(shares.tolist()), tuple(mean.tolist()), area)
+
+
+def on_input(heatmap: Heatmap, size: tuple[int, ...]) -> Tensor:
+    """Return (*size) a map's values, linearly between its cells' centres.
+
+    Args:
+        heatmap: Of any resolution.
+        size: Spatial size of the input.
+    """
+    values = torch.tensor(heatmap.values)[None, None]
+    if tuple(values.shape[2:]) == tuple(size):
+        return values[0, 0]
+    large: Tensor = functional.interpolate(
+        values, size=size, mode=_LINEAR[len(size)], align_corners=False
+    )
+    return large[0, 0]
+
+
+def ranked(values: Tensor, generator: torch.Generator) -> Tensor:
+    """Return the places of (n,) values from largest to smallest, equal ones in random order.
+
+    Args:
+        values: (n,).
+        generator: The only source of chance.
+    """
+    shuffled = torch.randperm(len(values), generator=generator)
+    return shuffled[values[shuffled].argsort(descending=True, stable=True)]

@@ -1,0 +1,103 @@
+"""What the engine holds against plugins: their errors are wrapped, their marks on a model found.
+
+May touch torch, pydantic and the contract; knows no method.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import torch
+from pydantic import BaseModel, ValidationError
+
+from whylens.core.errors import CoreError, ExplainerFailed, InvalidParameter
+from whylens.core.explainer import Explainer
+from whylens.core.models.backbone import Backbone
+from whylens.core.results import Partial
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def checked_params(explainer: Explainer[Any], schema: type[M], given: Mapping[str, object]) -> M:
+    """Return validated parameters.
+
+    Args:
+        explainer: Whose they are, for messages.
+        schema: Its `Params` or `FitParams`.
+        given: Values by name; the defaults where absent.
+
+    Raises:
+        InvalidParameter: A name is unknown or a value is refused.
+    """
+    known = schema.model_fields
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        raise InvalidParameter(
+            f"{explainer.title} has no parameter {unknown[0]!r}. "
+            f"It has: {', '.join(known) or 'none'}."
+        )
+    try:
+        return schema.model_validate(dict(given))
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise InvalidParameter(f"{explainer.title}: {where}: {first['msg']}.") from exc
+
+
+@contextmanager
+def foreign(explainer: Explainer[Any]) -> Iterator[None]:
+    """Return a context that turns whatever a plugin raises into `ExplainerFailed`, naming it."""
+    try:
+        yield
+    except CoreError:
+        raise
+    except Exception as exc:
+        raise ExplainerFailed(explainer.name, exc) from exc
+
+
+def partial_of(yielded: object) -> Partial:
+    """Return what an explainer yielded, or raise TypeError where it is no Partial."""
+    if not isinstance(yielded, Partial):
+        raise TypeError(f"it yielded a {type(yielded).__name__}, not a Partial")
+    return yielded
+
+
+def why_not_of(explainer: Explainer[Any], backbone: Backbone) -> str | None:
+    """Return an explainer's own reason not to run on a network, or None.
+
+    Args:
+        explainer: Asked.
+        backbone: The network.
+
+    Raises:
+        TypeError: What it gave is no sentence.
+    """
+    reason: object = explainer.why_not(backbone)
+    if not isinstance(reason, str | None):
+        raise TypeError(f"its why_not returned {reason!r}, not words")
+    return reason
+
+
+def fingerprint(backbone: Backbone, *, values: bool) -> tuple[int, ...]:
+    """Return figures that change when a network was tampered with.
+
+    Args:
+        backbone: The network.
+        values: Sum up the bits of every parameter as well: a write through `.data` raises no
+            version, but costs a read of the whole network.
+    """
+    hooks = training = grads = wanted = versions = total = 0
+    for part in backbone.module.modules():
+        hooks += len(part._forward_hooks) + len(part._forward_pre_hooks)
+        hooks += len(part._backward_hooks) + len(part._backward_pre_hooks)
+        training += part.training
+    tensors: list[torch.Tensor] = [*backbone.module.parameters(), *backbone.module.buffers()]
+    for tensor in tensors:
+        grads += tensor.grad is not None
+        wanted += tensor.requires_grad
+        versions += tensor._version
+        if values:
+            total += int(tensor.detach().contiguous().flatten().view(torch.uint8).sum())
+    return hooks, training, grads, wanted, versions, len(tensors), total

@@ -1,0 +1,222 @@
+"""What each operation of a traced network does to places: windows, single cells, or all at once.
+
+May touch torch and the whole-number side of it. Operations are known by what they are in torch,
+networks not at all; what is not known here counts as looking at the whole map.
+"""
+
+from __future__ import annotations
+
+import copy
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional
+
+from whylens.core.speed.receptive_field import Kernel
+
+
+@dataclass(frozen=True, slots=True)
+class Windowed:
+    """Each output cell reads a window of the input's; `run` takes inputs padded already."""
+
+    kernels: tuple[Kernel, Kernel]
+    padding: float
+    run: Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Pointwise:
+    """Each output cell reads the same cell of the inputs."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShapeOnly:
+    """The output depends on the input's shape alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Global:
+    """Anything else."""
+
+
+Step = Windowed | Pointwise | ShapeOnly | Global
+
+# In training these mix places or inputs.
+_QUIET_IN_EVAL = (nn.BatchNorm2d, nn.Dropout, nn.Dropout2d)
+_MODULES = (
+    nn.Identity, nn.ReLU, nn.ReLU6, nn.LeakyReLU,
+    nn.PReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish, nn.Sigmoid, nn.Tanh,
+    nn.Softplus, nn.Softsign, nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid, nn.LogSigmoid,
+)  # fmt: skip
+_ACTIVATIONS = (
+    functional.relu, functional.relu6, functional.leaky_relu, functional.elu, functional.selu,
+    functional.celu, functional.silu, functional.mish, functional.hardtanh, functional.hardswish,
+    functional.hardsigmoid, functional.dropout,
+)  # fmt: skip
+_FUNCTIONS = (
+    *_ACTIVATIONS, functional.gelu, functional.sigmoid, functional.tanh, functional.softplus,
+    functional.batch_norm, operator.add, operator.sub, operator.mul, operator.truediv,
+    operator.neg, torch.add, torch.sub, torch.mul, torch.div, torch.relu, torch.sigmoid,
+    torch.tanh, torch.clamp,
+)  # fmt: skip
+_METHODS = ("add", "sub", "mul", "div", "relu", "sigmoid", "tanh", "clamp", "clone", "contiguous")
+_IN_PLACE = {
+    operator.iadd: operator.add,
+    operator.isub: operator.sub,
+    operator.imul: operator.mul,
+    operator.itruediv: operator.truediv,
+    torch.relu_: torch.relu,
+}
+
+
+def out_of_place(graph: fx.GraphModule) -> fx.GraphModule:
+    """Return the graph with what it changes in place written to new tensors instead.
+
+    Its inputs are kept for the next batch, so they must stay as they are.
+
+    Args:
+        graph: Changed; the modules that it shares with the network are not.
+    """
+    for node in graph.graph.nodes:
+        if node.op == "call_module" and getattr(
+            graph.get_submodule(str(node.target)), "inplace", False
+        ):
+            twin: Any = copy.copy(graph.get_submodule(str(node.target)))
+            twin.inplace = False
+            graph.add_submodule(str(node.target), twin)
+        elif node.op == "call_function":
+            node.target = _IN_PLACE.get(node.target, node.target)
+            if node.target in _ACTIVATIONS and node.kwargs.get("inplace"):
+                node.kwargs = {**node.kwargs, "inplace": False}
+        elif node.op == "call_method" and str(node.target).removesuffix("_") in _METHODS:
+            node.target = str(node.target).removesuffix("_")
+    graph.recompile()
+    return graph
+
+
+def step_of(node: fx.Node, graph: fx.GraphModule, seen: dict[fx.Node, object]) -> Step:
+    """Return what a node does to places.
+
+    Args:
+        node: Of a graph without operations in place.
+        graph: Where its modules are.
+        seen: What every node gave for one input.
+    """
+    if node.op == "call_method" and node.target in ("size", "dim"):
+        return ShapeOnly()
+    if node.target is getattr and node.args[1:] in (("shape",), ("ndim",), ("dtype",)):
+        return ShapeOnly()
+    out = seen.get(node)
+    if not isinstance(out, Tensor) or out.ndim != 4:
+        return Global()
+    made = _module_step(node, graph) if node.op == "call_module" else _function_step(node)
+    if isinstance(made, Pointwise) and not _same_places(node, out, seen):
+        return Global()
+    return made
+
+
+def _module_step(node: fx.Node, graph: fx.GraphModule) -> Step:
+    module = graph.get_submodule(str(node.target))
+    if len(node.args) != 1 or node.kwargs:
+        return Global()
+    if type(module) in _MODULES or (type(module) in _QUIET_IN_EVAL and not module.training):
+        return Pointwise()
+    if type(module) is nn.Conv2d:
+        return _convolution(module)
+    if type(module) is nn.MaxPool2d and not module.return_indices:
+        return _max_pool(module)
+    if type(module) is nn.AvgPool2d:
+        return _mean_pool(module)
+    return Global()
+
+
+def _function_step(node: fx.Node) -> Step:
+    if node.target in (torch.cat, torch.concat) and node.op == "call_function":
+        axis = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
+        return Pointwise() if axis in (1, -3) else Global()
+    if node.op == "call_function" and node.target in _FUNCTIONS:
+        dropping = node.target is functional.dropout and _training(node, position=2, default=True)
+        fitting = node.target is functional.batch_norm and _training(
+            node, position=5, default=False
+        )
+        return Global() if dropping or fitting else Pointwise()
+    if node.op == "call_method" and node.target in _METHODS:
+        return Pointwise()
+    return Global()
+
+
+def _training(node: fx.Node, *, position: int, default: bool) -> bool:
+    if len(node.args) > position:
+        return bool(node.args[position])
+    return bool(node.kwargs.get("training", default))
+
+
+def _same_places(node: fx.Node, out: Tensor, seen: dict[fx.Node, object]) -> bool:
+    # What is broadcast over places is the same everywhere; what has places must have the output's.
+    if node.target is functional.batch_norm:
+        return True
+    for source in node.all_input_nodes:
+        value = seen.get(source)
+        if not isinstance(value, Tensor):
+            continue
+        places = tuple(value.shape[-2:])
+        if set(places) <= {1}:
+            continue
+        if value.ndim != 4 or places != tuple(out.shape[-2:]):
+            return False
+    return True
+
+
+def _convolution(module: nn.Conv2d) -> Step:
+    if module.padding_mode != "zeros" or isinstance(module.padding, str):
+        return Global()
+
+    def run(x: Tensor) -> Tensor:
+        return functional.conv2d(
+            x, module.weight, module.bias, module.stride, 0, module.dilation, module.groups
+        )
+
+    return Windowed(
+        _kernels(module.kernel_size, module.stride, module.padding, module.dilation), 0.0, run
+    )
+
+
+def _max_pool(module: nn.MaxPool2d) -> Step:
+    def run(x: Tensor) -> Tensor:
+        pooled: Tensor = functional.max_pool2d(
+            x, module.kernel_size, module.stride, 0, module.dilation
+        )
+        return pooled
+
+    return Windowed(
+        _kernels(module.kernel_size, module.stride, module.padding, module.dilation),
+        -torch.inf,
+        run,
+    )
+
+
+def _mean_pool(module: nn.AvgPool2d) -> Step:
+    # At an edge these divide by the number of cells that are really there.
+    padded = _pair(module.padding) != (0, 0)
+    if module.ceil_mode or (padded and not module.count_include_pad):
+        return Global()
+
+    def run(x: Tensor) -> Tensor:
+        return functional.avg_pool2d(
+            x, module.kernel_size, module.stride, divisor_override=module.divisor_override
+        )
+
+    return Windowed(_kernels(module.kernel_size, module.stride, module.padding, 1), 0.0, run)
+
+
+def _kernels(size: Any, stride: Any, padding: Any, dilation: Any) -> tuple[Kernel, Kernel]:
+    rows, columns = zip(*map(_pair, (size, stride, padding, dilation)), strict=True)
+    return Kernel(*rows), Kernel(*columns)
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else (int(value[0]), int(value[1]))

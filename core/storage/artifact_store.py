@@ -1,0 +1,115 @@
+"""Where fitted artifacts are found: beside checkpoints for all, in memory for one visitor.
+
+May touch the artifacts, the checkpoints' places and the cache; knows no method by name.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from whylens.core.errors import NeedsNotMet
+from whylens.core.explainer import Explainer
+from whylens.core.models.backbone import Backbone
+from whylens.core.models.checkpoints import checkpoint_places
+from whylens.core.storage.artifacts import Artifact, is_artifact, read_artifact, write_artifact
+from whylens.core.storage.cache import ByteLRU
+
+VISITORS_BUDGET = 512_000_000
+_Key = tuple[str, str, str]
+
+
+class FittedStore:
+    """Artifacts by network and method; a visitor's own come before those that all share."""
+
+    def __init__(self, budget: int = VISITORS_BUDGET) -> None:
+        """Make an empty store.
+
+        Args:
+            budget: Bytes of visitors' own artifacts kept in memory; the oldest go first.
+        """
+        self._own: ByteLRU[_Key, Artifact] = ByteLRU(budget, lambda a: a.bytes)
+        self._shared: ByteLRU[_Key, Artifact] = ByteLRU(budget, lambda _: 1)
+
+    def found(self, explainer: Explainer[Any], backbone: Backbone, collection: str) -> Artifact:
+        """Return what `explainer` was fitted with for this network.
+
+        Args:
+            explainer: One whose `fitted` is not empty.
+            backbone: The network in use.
+            collection: A visitor's id, or "" for what all share.
+
+        Raises:
+            NeedsNotMet: There is nothing.
+            BadArtifact: It is damaged or belongs to other weights.
+        """
+        key = _key(explainer, backbone, collection)
+        own = self._own.peek(key) if collection else None
+        if own is not None:
+            return own
+        for place in checkpoint_places():
+            folder = place / backbone.name / explainer.name
+            if is_artifact(folder):
+                return self._shared.get(
+                    (str(folder), *key[1:]),
+                    lambda folder=folder: read_artifact(  # type: ignore[misc]
+                        folder,
+                        method=explainer.name,
+                        weights=backbone.identity.digest,
+                        spec=backbone.spec,
+                    ),
+                )
+        raise NeedsNotMet(
+            f"it rests on {explainer.fitted}, and none was made for {backbone.name} yet. Give "
+            "labelled pictures of your own below, or make it for all: `whylens fit "
+            f"{backbone.name} --method {explainer.name} FOLDER`"
+        )
+
+    def keep(
+        self, explainer: Explainer[Any], backbone: Backbone, collection: str, artifact: Artifact
+    ) -> None:
+        """Keep an artifact for one visitor.
+
+        Args:
+            explainer: Whose it is.
+            backbone: For which network.
+            collection: The visitor's id.
+            artifact: Fitted or edited.
+        """
+        self._own.put(_key(explainer, backbone, collection), artifact)
+
+    def forget(self, collection: str) -> None:
+        """Drop all that belongs to one visitor.
+
+        Args:
+            collection: The visitor's id.
+        """
+        for key in self._own.kept():
+            if key[0] == collection:
+                self._own.forget(key)
+
+    def write(self, explainer: Explainer[Any], backbone: Backbone, artifact: Artifact) -> str:
+        """Write an artifact where all will find it and return the folder's path.
+
+        Args:
+            explainer: Whose it is.
+            backbone: For which network.
+            artifact: Fitted or edited.
+        """
+        own, *extra = checkpoint_places()
+        there = [p for p in (own, *extra) if (p / backbone.name).is_dir()]
+        # Folders that the user named are for what the user makes.
+        folder = (there or extra or [own])[0] / backbone.name / explainer.name
+        write_artifact(
+            folder,
+            artifact,
+            method=explainer.name,
+            model=backbone.name,
+            weights=backbone.identity.digest,
+            spec=backbone.spec,
+        )
+        self._shared.forget((str(folder), *_key(explainer, backbone, "")[1:]))
+        return str(folder)
+
+
+def _key(explainer: Explainer[Any], backbone: Backbone, collection: str) -> _Key:
+    return collection, explainer.name, backbone.identity.digest

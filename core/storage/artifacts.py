@@ -1,0 +1,184 @@
+"""What a method was fitted with: arrays and facts, bound to one network's weights and transform.
+
+May touch numpy, the disk and safetensors' file format. Arrays stay on disk until they are read:
+a gallery of a million items is searched through a memory map.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from whylens.core.errors import BadArtifact
+from whylens.core.models.spec import InputSpec
+from whylens.core.storage.files import file_sha256, header_of, replacing, write_atomically
+
+ARRAYS, FACTS = "arrays.safetensors", "artifact.json"
+# In the order in which safetensors writes them.
+_KINDS: dict[str, Any] = {
+    "I64": np.int64,
+    "F32": np.float32,
+    "I32": np.int32,
+    "F16": np.float16,
+    "U8": np.uint8,
+}
+_PIECE = 1 << 25  # bytes written at a time
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Artifact:
+    """Everything a fitted explainer needs beside the network.
+
+    Attributes:
+        arrays: By name; float16, float32, uint8, int32 or int64.
+        facts: JSON-able: where it came from, how good it is, names.
+        digest: sha256 of its description on disk, which holds that of the arrays; "" in memory.
+    """
+
+    arrays: Mapping[str, npt.NDArray[Any]]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    digest: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "arrays", MappingProxyType(dict(self.arrays)))
+        object.__setattr__(self, "facts", MappingProxyType(dict(self.facts)))
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of its arrays, wherever they lie."""
+        return sum(a.nbytes for a in self.arrays.values())
+
+
+class _Description(BaseModel):
+    """The contents of artifact.json."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    method: str
+    model: str
+    weights: str = Field(description="sha256 of the network's weights")
+    transform: InputSpec
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="of the arrays' file")
+    facts: dict[str, Any]
+
+
+def write_artifact(
+    folder: Path, artifact: Artifact, *, method: str, model: str, weights: str, spec: InputSpec
+) -> None:
+    """Write an artifact, its description last, so that it is never there too early.
+
+    Args:
+        folder: Where to write; made if absent.
+        artifact: What to write.
+        method: Name of the explainer that was fitted.
+        model: The network's name, for messages.
+        weights: sha256 of the network's weights.
+        spec: How images reach it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    # A reader that comes between the two writes finds a hash that does not fit, never a mixture.
+    _write_arrays(folder / ARRAYS, artifact.arrays)
+    described = _Description(
+        method=method,
+        model=model,
+        weights=weights,
+        transform=spec,
+        sha256=file_sha256(folder / ARRAYS),
+        facts=dict(artifact.facts),
+    )
+    text = json.dumps(described.model_dump(mode="json"), indent=1) + "\n"
+    write_atomically(folder / FACTS, text.encode())
+
+
+def read_artifact(folder: Path, *, method: str, weights: str, spec: InputSpec) -> Artifact:
+    """Return the artifact of a folder, its arrays memory-mapped and read-only.
+
+    Args:
+        folder: Where it lies.
+        method: Name of the explainer that asks.
+        weights: sha256 of the network in use.
+        spec: How images reach that network.
+
+    Raises:
+        BadArtifact: It is damaged, of another method, or was made with other weights or another
+            transform.
+    """
+    where = f"{folder.parent.name}/{folder.name}"
+    try:
+        text = (folder / FACTS).read_bytes()
+        described = _Description.model_validate_json(text)
+        found = file_sha256(folder / ARRAYS)
+    except OSError as exc:
+        raise BadArtifact(f"{where} cannot be read: {exc.strerror}. Fit it again.") from exc
+    except ValidationError as exc:
+        raise BadArtifact(f"{where}/{FACTS} is damaged. Fit it again.") from exc
+    if described.method != method:
+        raise BadArtifact(f"{where} was fitted for {described.method!r}, not {method!r}.")
+    if described.weights != weights:
+        raise BadArtifact(
+            f"{where} was made with other weights ({described.model}, sha256 "
+            f"{described.weights[:12]}) than those in use ({weights[:12]}). Fit it again."
+        )
+    if described.transform != spec:
+        raise BadArtifact(f"{where} was made with another image transform. Fit it again.")
+    if found != described.sha256:
+        raise BadArtifact(f"{where}/{ARRAYS} is damaged or was replaced. Fit it again.")
+    digest = hashlib.sha256(text).hexdigest()
+    return Artifact(_mapped(folder / ARRAYS, where), described.facts, digest)
+
+
+def is_artifact(folder: Path) -> bool:
+    """Return whether a folder claims to hold an artifact."""
+    return (folder / FACTS).is_file() and (folder / ARRAYS).is_file()
+
+
+def _write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    # The file that safetensors writes, piece by piece: its own functions hold all of it in memory.
+    kinds = {np.dtype(kind): name for name, kind in _KINDS.items()}
+    rank = list(kinds)
+    order = sorted(arrays, key=lambda name: (rank.index(arrays[name].dtype), name))
+    header, begin = {}, 0
+    for name in order:
+        array = arrays[name]
+        end = begin + array.nbytes
+        header[name] = {
+            "dtype": kinds[array.dtype],
+            "shape": list(array.shape),
+            "data_offsets": [begin, end],
+        }
+        begin = end
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # so that the values lie on their own boundaries
+    with replacing(path) as stream:
+        stream.write(len(text).to_bytes(8, "little") + text)
+        for name in order:
+            rows = np.atleast_1d(arrays[name])
+            step = max(1, _PIECE // max(1, rows[:1].nbytes))
+            for start in range(0, len(rows), step):
+                stream.write(np.ascontiguousarray(rows[start : start + step]).tobytes())
+
+
+def _mapped(path: Path, where: str) -> dict[str, npt.NDArray[Any]]:
+    try:
+        header, values = header_of(path)
+        header.pop("__metadata__", None)
+        mapped: dict[str, npt.NDArray[Any]] = {}
+        for name, entry in header.items():
+            kind, shape = np.dtype(_KINDS[entry["dtype"]]), tuple(entry["shape"])
+            if 0 in shape:  # nothing can be mapped
+                mapped[name] = np.zeros(shape, kind)
+                continue
+            begin = values + entry["data_offsets"][0]
+            mapped[name] = np.memmap(path, kind, "r", begin, shape)
+    except (ValueError, KeyError, TypeError) as exc:
+        raise BadArtifact(f"{where}/{ARRAYS} is no safetensors file. Fit it again.") from exc
+    return mapped

@@ -1,0 +1,206 @@
+"""The examination at a training's end: the checkpoint as the page loads it, on val and test.
+
+May touch torch, the sets, the checkpoints and the report.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import platform
+from collections.abc import Generator
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+
+from whylens.core.datasets.dataset import SPLITS, Dataset
+from whylens.core.errors import BadArtifact
+from whylens.core.inputs.preprocess import normalised
+from whylens.core.models.backbone import Backbone
+from whylens.core.models.checkpoints import MANIFEST, read_manifest
+from whylens.core.models.load import from_folder
+from whylens.core.storage.files import write_atomically
+from whylens.core.train import metrics
+from whylens.core.train.model_card import card
+from whylens.core.train.pictures import drawn
+from whylens.core.train.report import (
+    CARD,
+    LONGEST_SIDE,
+    MISTAKES,
+    MOST_MISTAKES,
+    REPORT,
+    DataFacts,
+    ModelReport,
+    Prediction,
+    figures_of,
+)
+from whylens.core.train.state import Log, read_log
+
+_AT_ONCE = 32
+
+
+def examined(
+    dataset: Dataset, folder: Path, *, more: tuple[str, ...] = ()
+) -> Generator[float, None, ModelReport]:
+    """Yield the share done, write the report and its card, and return the report.
+
+    Args:
+        dataset: What was learnt.
+        folder: With the best checkpoint and the training's log.
+        more: Notes for the report beside those of the log.
+
+    Raises:
+        BadArtifact: There is no trained checkpoint, or it is damaged.
+    """
+    log = read_log(folder)
+    if log is None or not (folder / MANIFEST).exists():
+        raise BadArtifact(f"{folder.name} holds no training. Train first.")
+    log = log.model_copy(update={"notes": (*log.notes, *more)})
+    with torch.random.fork_rng(devices=[]):  # libraries draw weights before they are filled
+        backbone = from_folder(folder, device=str(log.recipe.get("device", "cpu")))
+    val, test = dataset.of("val"), dataset.of("test")
+    indices = (*test, *val)
+    found: list[npt.NDArray[np.float64]] = []
+    for start in range(0, len(indices), _AT_ONCE):
+        part = indices[start : start + _AT_ONCE]
+        found.append(_logits(dataset, part, backbone))
+        yield (start + len(part)) / len(indices)
+    logits = np.concatenate(found)
+    truth = np.array([dataset.items[i].label for i in indices], dtype=np.int64)
+    report = _report(dataset, folder, log, logits, truth)
+    # The test split comes first among the items, hence among the mistakes; the surest before all.
+    places = {item.key: place for place, item in enumerate(report.items)}
+    wrong = [places[item.key] for item in (*report.wrong("test"), *report.wrong("val"))]
+    most = MOST_MISTAKES if log.recipe.get("mistakes", True) else 0
+    digest = _write_mistakes(dataset, folder, indices, wrong[:most])
+    report = report.model_copy(update={"mistakes_sha256": digest})
+    write_atomically(folder / REPORT, (report.model_dump_json(indent=1) + "\n").encode())
+    write_atomically(folder / CARD, card(report).encode())
+    return report
+
+
+def _logits(
+    dataset: Dataset, indices: tuple[int, ...], backbone: Backbone
+) -> npt.NDArray[np.float64]:
+    pixels = torch.from_numpy(drawn(dataset, indices, backbone.spec))
+    unit = pixels.permute(0, 3, 1, 2).to(backbone.device).float() / 255.0
+    with torch.no_grad():
+        scores = backbone.logits(normalised(unit, backbone.spec))
+    array: npt.NDArray[np.float64] = scores.double().cpu().numpy()
+    return array
+
+
+def _report(
+    dataset: Dataset,
+    folder: Path,
+    log: Log,
+    logits: npt.NDArray[np.float64],
+    truth: npt.NDArray[np.int64],
+) -> ModelReport:
+    val, test = dataset.of("val"), dataset.of("test")
+    cut = len(test)
+    temperature = metrics.best_temperature(logits[cut:], truth[cut:])
+    shares = metrics.probabilities(logits)
+    items = [
+        Prediction(
+            key=dataset.items[index].key,
+            split=dataset.items[index].split,
+            label=int(truth[place]),
+            predicted=int(logits[place].argmax()),
+            probability=float(shares[place].max()),
+        )
+        for place, index in enumerate((*test, *val))
+    ]
+    epochs_run = max((epoch.epoch for epoch in log.epochs), default=0)
+    wanted = 0 if log.recipe.get("mode") == "head" else int(log.recipe["epochs"])
+    labels = dataset.labels
+    return ModelReport(
+        name=folder.resolve().name,
+        model_sha256=read_manifest(folder).sha256,
+        labels=labels,
+        data=DataFacts(
+            name=dataset.name,
+            digest=log.digest,
+            licence=dataset.licence,
+            sizes={split: len(dataset.of(split)) for split in SPLITS},
+            counts={
+                split: tuple(
+                    np.bincount(
+                        [dataset.items[i].label for i in dataset.of(split)],
+                        minlength=len(labels),
+                    ).tolist()
+                )
+                for split in SPLITS
+            },
+        ),
+        versions=_versions(),
+        recipe={**log.recipe, "weights": _placeless(log.recipe.get("weights"))},
+        start=log.start,
+        epochs=tuple(epoch.model_dump() for epoch in log.epochs),
+        best=log.best,
+        complete=epochs_run >= wanted,
+        seconds=log.seconds,
+        val=figures_of(logits[cut:], truth[cut:], labels, temperature),
+        test=figures_of(logits[:cut], truth[:cut], labels, temperature) if cut else None,
+        temperature=temperature,
+        notes=_notes(log, epochs_run, wanted),
+        items=tuple(items),
+        mistakes_sha256=None,
+    )
+
+
+def _notes(log: Log, run: int, wanted: int) -> tuple[str, ...]:
+    notes = list(log.notes)
+    if run < wanted:
+        notes.append(
+            f"Training was stopped after {run} of {wanted} epochs; --resume goes on with it."
+        )
+    return tuple(notes)
+
+
+def _placeless(weights: str | None) -> str | None:
+    # A report travels with the model; where a file lay on this machine is nobody's business.
+    return None if weights is None else Path(weights).name
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in ("torch", "torchvision", "timm", "whylens"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def _write_mistakes(
+    dataset: Dataset, folder: Path, indices: tuple[int, ...], wrong: list[int]
+) -> str | None:
+    from safetensors.numpy import save
+
+    if not wrong:
+        (folder / MISTAKES).unlink(missing_ok=True)
+        return None
+    pictures = [_jpeg(dataset.pixels(indices[place])) for place in wrong]
+    ends = np.cumsum([0, *map(len, pictures)], dtype=np.int64)
+    data = save(
+        {
+            "jpeg": np.frombuffer(b"".join(pictures), dtype=np.uint8).copy(),
+            "offset": ends,
+            "item": np.array(wrong, dtype=np.int64),
+        }
+    )
+    write_atomically(folder / MISTAKES, data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def _jpeg(pixels: npt.NDArray[np.uint8]) -> bytes:
+    image = Image.fromarray(pixels)
+    image.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", quality=88)
+    return stream.getvalue()

@@ -1,0 +1,87 @@
+"""Which members of a gallery are the visitor's own input, saved or rounded anew.
+
+May touch numpy, Pillow and the public surface of core.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from whylens import pixel_space, view_pixels
+
+if TYPE_CHECKING:
+    from whylens import Subject
+
+Bools = npt.NDArray[np.bool_]
+
+CHUNK = 16_384  # members of a gallery that are held in memory at a time
+# Mean difference of 16 x 16 thumbnails, in grey levels, up to which two pictures are one: what
+# resizing and saving as JPEG changes stays below 3, two photos of one scene lie above 10.
+SAME_PICTURE = 5.0
+_TINY = 16
+# Likewise of signals, as a share of their deviation: a file of decimals rounds to less.
+SAME_SIGNAL = 0.01
+
+
+def copies_of(
+    subject: Subject, arrays: Mapping[str, npt.NDArray[Any]]
+) -> Callable[[npt.NDArray[np.int64]], Bools]:
+    """Return what says of members of a gallery, by position, whether they are the visitor's input.
+
+    Args:
+        subject: The question.
+        arrays: By `gathered`.
+    """
+    spec = subject.trace.backbone.spec
+    if "signals" in arrays:
+        signal = pixel_space(subject.x, spec)[0].cpu().numpy()
+        return lambda where: same_signal(arrays["signals"][where], signal)
+    small = tiny(view_pixels(subject.x, spec))
+    return lambda where: same_picture(arrays["tinies"][where], small)
+
+
+def tiny(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Return (16, 16, 3) uint8: a picture so small that copies of one picture look the same.
+
+    Args:
+        pixels: (H, W, 3) uint8.
+    """
+    from PIL import Image
+
+    small = Image.fromarray(pixels).resize((_TINY, _TINY), Image.Resampling.BOX)
+    return np.asarray(small)
+
+
+def same_picture(tinies: npt.NDArray[np.uint8], query: npt.NDArray[np.uint8]) -> Bools:
+    """Return (N,) whether each picture is a copy of the query, mirrored ones included.
+
+    Args:
+        tinies: (N, 16, 16, 3) uint8 by `tiny`.
+        query: (16, 16, 3) uint8.
+    """
+    found = np.zeros(len(tinies), np.bool_)
+    for start in range(0, len(tinies), CHUNK):
+        piece = np.asarray(tinies[start : start + CHUNK], np.int16)
+        for version in (query, query[:, ::-1]):
+            difference = np.abs(piece - version.astype(np.int16)).mean((1, 2, 3))
+            found[start : start + CHUNK] |= difference <= SAME_PICTURE
+    return found
+
+
+def same_signal(signals: npt.NDArray[np.float32], query: npt.NDArray[np.float32]) -> Bools:
+    """Return (N,) whether each signal is a copy of the query, but for rounding.
+
+    Args:
+        signals: (N, C, L).
+        query: (C, L).
+    """
+    found = np.zeros(len(signals), np.bool_)
+    limit = SAME_SIGNAL * max(float(query.std()), 1e-12)
+    for start in range(0, len(signals), CHUNK):
+        piece = np.asarray(signals[start : start + CHUNK])
+        found[start : start + CHUNK] = np.sqrt(((piece - query) ** 2).mean((1, 2))) <= limit
+    return found

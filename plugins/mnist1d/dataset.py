@@ -1,0 +1,69 @@
+"""MNIST-1D as a labelled set: what methods that rest on known inputs are fitted with.
+
+May touch numpy, the generator and the drawing of signals.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cached_property
+
+import numpy as np
+
+from whylens.core.datasets.dataset import Dataset, Item, Pixels, Signal, SplitName
+from whylens.core.inputs.signal import plotted
+from whylens.plugins.mnist1d.signals import LABELS, TEST, TRAIN, Signals, mnist1d
+
+
+class GeneratedSignals(Dataset):
+    """Signals made when first asked for; those on which the shipped network was trained come first.
+
+    Attributes:
+        seed: Of the training signals; those of the test split have the next.
+    """
+
+    name = "mnist1d"
+    labels = LABELS
+    licence = "Apache-2.0, generated here"
+
+    def __init__(self, *, train: int = TRAIN, test: int = TEST, seed: int = 0) -> None:
+        """Plan the set.
+
+        Args:
+            train: Training signals, a multiple of ten; there is no validation split.
+            test: Test signals, a multiple of ten.
+            seed: An even number.
+        """
+        self.seed = seed
+        self._counts: dict[SplitName, int] = {"train": train, "test": test}
+
+    @cached_property
+    def _signals(self) -> dict[SplitName, Signals]:
+        return {
+            split: mnist1d(count, self.seed + n)
+            for n, (split, count) in enumerate(self._counts.items())
+        }
+
+    @cached_property
+    def items(self) -> tuple[Item, ...]:  # type: ignore[override]
+        """Every signal; its key names split and position."""
+        return tuple(
+            Item(f"{split}/{n}", int(label), split)
+            for split, signals in self._signals.items()
+            for n, label in enumerate(signals.labels)
+        )
+
+    def signal(self, index: int) -> Signal:
+        """Return (1, 40) float32: the signal of `items[index]`."""
+        first = self._counts["train"]
+        split: SplitName = "train" if index < first else "test"
+        values: Signal = self._signals[split].values[index - first * (split == "test")]
+        return values
+
+    def pixels(self, index: int) -> Pixels:
+        """Return (H, W, 3) uint8: the signal drawn as a line."""
+        return np.asarray(plotted(self.signal(index)))
+
+    def content_digest(self, index: int) -> str:
+        """Return the sha256 of the signal's values."""
+        return hashlib.sha256(self.signal(index).tobytes()).hexdigest()

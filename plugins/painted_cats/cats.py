@@ -1,0 +1,138 @@
+"""Painted Cats as a set of labelled pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import get_args
+
+from whylens.core.datasets.dataset import SPLITS, Dataset, Item, Mask, Pixels, SplitName
+from whylens.core.errors import InvalidParameter, UnknownName
+from whylens.plugins.painted_cats.breeds import BREEDS
+from whylens.plugins.painted_cats.portrait import painted
+from whylens.plugins.painted_cats.seeds import stream
+from whylens.plugins.painted_cats.tasks import GENUINE, World, maker
+from whylens.plugins.painted_cats.traits import Portrait, Traits
+
+# Seeds of a split start here; no split may hold more pictures than lie between two starts.
+STARTS: tuple[int, int, int] = (0, 1_000_000_000, 2_000_000_000)
+MOST = 1_000_000_000
+SMALLEST_SIDE = 64
+
+
+class PaintedCats(Dataset):
+    """Cats whose evidence is known, drawn when asked for.
+
+    Picture i of a split has the seed `start of the split + i` and the label `i mod classes`: the
+    splits share no seed and every class comes equally often. Seeds go through a hash before
+    anything is drawn from them, so neighbours have nothing in common.
+
+    With a shortcut, a badge lies in the corner of pictures of the first class: in train and val,
+    `shortcut` of the first class's pictures carry it, and `shortcut` of the pictures that carry
+    it are of the first class. In test half of every class carries it, so it tells nothing.
+
+    Attributes:
+        world: "breed" or "genuine".
+        size: Side of the pictures in pixels.
+        shortcut: Rate at which the badge gives the first class away; 0 for no badge at all.
+    """
+
+    licence = "drawn by this project (Apache-2.0)"
+
+    def __init__(
+        self,
+        world: World,
+        *,
+        train: int | None = None,
+        val: int = 400,
+        test: int = 800,
+        size: int = 160,
+        shortcut: float = 0.0,
+    ) -> None:
+        """List the pictures; none is drawn yet.
+
+        Args:
+            world: "breed" for eight breeds, "genuine" for genuine and generated pictures.
+            train: Pictures to learn from; 3200 for breeds and 3000 for genuine unless given.
+            val: Pictures to choose by.
+            test: Pictures to judge by.
+            size: Side of the pictures in pixels, at least 64.
+            shortcut: In [0, 1].
+
+        Raises:
+            UnknownName: There is no such world.
+            InvalidParameter: A number is out of range.
+        """
+        if world not in get_args(World):
+            raise UnknownName.among("world", world, get_args(World))
+        if not 0 <= shortcut <= 1:
+            raise InvalidParameter(f"The shortcut is a rate from 0 to 1, not {shortcut}.")
+        if size < SMALLEST_SIDE:
+            raise InvalidParameter(f"Pictures are {SMALLEST_SIDE} pixels or larger, not {size}.")
+        default = 3200 if world == "breed" else 3000
+        counts = (default if train is None else train, val, test)
+        if not all(0 <= count <= MOST for count in counts):
+            raise InvalidParameter(f"A split holds 0 to {MOST} pictures, not {counts}.")
+        self.world: World = world
+        self.size = size
+        self.shortcut = shortcut
+        self.name = f"painted-cats:{world}"
+        self.labels = tuple(breed.name for breed in BREEDS) if world == "breed" else GENUINE
+        self.items = tuple(
+            Item(f"{start + i}", i % len(self.labels), split)
+            for split, start, count in zip(SPLITS, STARTS, counts, strict=True)
+            for i in range(count)
+        )
+
+    def traits(self, index: int) -> Traits:
+        """Return what determines a picture.
+
+        Args:
+            index: Position in `items`.
+        """
+        item = self.items[index]
+        seed = int(item.key)
+        traits = maker(self.world)(seed, item.label)
+        if self.shortcut and stream(seed, "watermark").random() < self._rate(
+            item.label, item.split
+        ):
+            return replace(traits, watermark=True)
+        return traits
+
+    def _rate(self, label: int, split: SplitName) -> float:
+        """Return how many pictures of a class carry the badge."""
+        if split == "test":
+            return 0.5
+        return self.shortcut if label == 0 else (1 - self.shortcut) / (len(self.labels) - 1)
+
+    def portrait(self, index: int) -> Portrait:
+        """Return a picture with its masks.
+
+        Args:
+            index: Position in `items`.
+        """
+        return painted(self.traits(index), size=self.size)
+
+    def pixels(self, index: int) -> Pixels:
+        """Return (H, W, 3) uint8: the picture of `items[index]`.
+
+        Args:
+            index: Position in `items`.
+        """
+        return self.portrait(index).pixels
+
+    def parts(self, index: int) -> Mapping[str, Mask]:
+        """Return (H, W) bool masks of the picture's parts by name.
+
+        Args:
+            index: Position in `items`.
+        """
+        return self.portrait(index).parts
+
+    def content_digest(self, index: int) -> str:
+        """Return a digest of all that determines `items[index]`; nothing is drawn for it.
+
+        Args:
+            index: Position in `items`.
+        """
+        return self.traits(index).digest(self.size)

@@ -1,0 +1,127 @@
+"""Reading pictures for prototypes: splits, features, and features of augmented versions.
+
+May touch torch and numpy and the public surface of core.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from whylens import BadInput, Fitting, inputs_of
+from whylens.plugins.protopnet.similarity import Metric, whitened
+
+if TYPE_CHECKING:
+    from whylens import Backbone, Dataset
+
+Labels = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Positions in a data set and their labels."""
+
+    positions: list[int]
+    labels: Labels
+
+
+def splits_of(dataset: Dataset, limit: int, seed: int) -> tuple[Split, Split]:
+    """Return training and held-out pictures, the former at most `limit` and of all classes.
+
+    Args:
+        dataset: Without a validation split, a fifth of its training pictures is held out.
+        limit: Training pictures at most.
+        seed: Of the choice.
+
+    Raises:
+        BadInput: There are too few classes or pictures.
+    """
+    rng = np.random.default_rng(seed)
+    if len(dataset.labels) < 2:
+        raise BadInput(f"{dataset.name} has one class; prototypes tell classes apart.")
+    train, val = list(dataset.of("train")), list(dataset.of("val"))
+    if not val:
+        order = [int(i) for i in rng.permutation(train)]
+        val = [i for n, i in enumerate(order) if n % 5 == 0]
+        train = sorted(set(train) - set(val))
+    label = {i: dataset.items[i].label for i in [*train, *val]}
+    for c, name in enumerate(dataset.labels):
+        if sum(label[i] == c for i in train) < 4:
+            raise BadInput(f"The class {name} has fewer than 4 training pictures; add some.")
+    if len(train) > limit:
+        by_class = [[i for i in train if label[i] == c] for c in range(len(dataset.labels))]
+        share = max(4, limit // len(dataset.labels))
+        train = sorted(int(i) for members in by_class for i in rng.permutation(members)[:share])
+    return tuple(  # type: ignore[return-value]
+        Split(part, np.array([label[i] for i in part], np.int64)) for part in (train, val)
+    )
+
+
+def features_of(
+    dataset: Dataset, backbone: Backbone, split: Split, span: tuple[float, float], said: str
+) -> Generator[Fitting, None, Tensor]:
+    """Return (N, K, *S) float16 features of a split, and yield how far it is on the way."""
+    pieces = []
+    for piece, x in inputs_of(dataset, split.positions, backbone.spec):
+        with torch.no_grad():
+            pieces.append(backbone.features(x).map.half())
+        done = sum(len(p) for p in pieces) / len(split.positions)
+        del piece
+        yield Fitting(span[0] + (span[1] - span[0]) * done, said)
+    return torch.cat(pieces)
+
+
+def varied_of(
+    dataset: Dataset,
+    backbone: Backbone,
+    split: Split,
+    metric: Metric,
+    versions: int,
+    generator: torch.Generator,
+) -> Generator[Fitting, None, Tensor]:
+    """Return (N, V, D, *S) float16 whitened features of augmented versions, likewise."""
+    rows = []
+    for piece, x in inputs_of(dataset, split.positions, backbone.spec):
+        views = []
+        for _ in range(versions):
+            with torch.no_grad():
+                features = backbone.features(augmented(x, generator)).map.float()
+            views.append(whitened(features, metric.mean, metric.whiten).half())
+        if views:
+            rows.append(torch.stack(views, 1))
+        else:
+            with torch.no_grad():
+                shape = backbone.features(x).map.shape[2:]
+            rows.append(torch.zeros(len(x), 0, len(metric.whiten), *shape, dtype=torch.float16))
+        del piece
+        done = sum(len(r) for r in rows) / len(split.positions)
+        yield Fitting(0.25 + 0.35 * done, "reading varied pictures")
+    return torch.cat(rows)
+
+
+def augmented(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Return (N, C, *S): mildly cropped and tinted inputs; pictures are mirrored as well."""
+    if x.ndim == 3:
+        # A signal read backwards is another signal.
+        return _varied(x[:, :, None], generator, mirrored=False)[:, :, 0]
+    return _varied(x, generator, mirrored=True)
+
+
+def _varied(x: Tensor, generator: torch.Generator, *, mirrored: bool) -> Tensor:
+    n = len(x)
+    mirror = torch.where(torch.rand(n, generator=generator) < 0.5 * mirrored, -1.0, 1.0)
+    zoom = 0.8 + 0.2 * torch.rand(n, generator=generator)
+    shift = (2 * torch.rand(n, 2, generator=generator) - 1) * (1 - zoom)[:, None]
+    theta = torch.zeros(n, 2, 3)
+    theta[:, 0, 0], theta[:, 1, 1], theta[:, :, 2] = mirror * zoom, zoom, shift
+    grid = functional.affine_grid(theta, list(x.shape), align_corners=False)
+    moved = functional.grid_sample(x, grid, align_corners=False, padding_mode="reflection")
+    gain = 1 + 0.15 * (2 * torch.rand(n, x.shape[1], 1, 1, generator=generator) - 1)
+    return moved * gain

@@ -1,0 +1,104 @@
+"""Where a prototype fires, and whether the place shown is really what it sees.
+
+May touch torch, numpy and the public surface of core. An enlarged similarity map does not show what
+a deep unit sees; a gradient does, and covering it must lower the similarity more than covering
+another place of the same size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from whylens.plugins.protopnet.similarity import Metric, cosine_maps, similarities, whitened
+
+if TYPE_CHECKING:
+    from whylens import Backbone, Subject
+
+# Side of the patch as a share of the view's, and how many other places it is compared with.
+SIDE = 0.25
+OTHERS = 8
+_SHARP = 20.0
+
+Box = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A patch of the view and what covering it does.
+
+    Attributes:
+        box: top, left, bottom, right in input pixels.
+        drop: Fall of the similarity when it is covered.
+        random_drop: Mean fall when patches of this size elsewhere are covered.
+    """
+
+    box: Box
+    drop: float
+    random_drop: float
+
+
+def in_rows(size: Sequence[int]) -> tuple[int, int]:
+    """Return height and width; a signal lies in one row.
+
+    Args:
+        size: One axis, or two.
+    """
+    height, width = (1, *size)[-2:]
+    return height, width
+
+
+def seen_by(subject: Subject, metric: Metric, prototype: int) -> Seen:
+    """Return the patch that a prototype's similarity rests on, by gradient times input.
+
+    Args:
+        subject: The question.
+        metric: The prototypes.
+        prototype: Which.
+    """
+    backbone = subject.trace.backbone
+    empty = subject.filled("blur")
+    leaf = subject.x.clone().requires_grad_()
+    mine = metric.patches[metric.member == prototype]
+    with torch.enable_grad():
+        white = whitened(backbone.features(leaf).map, metric.mean, metric.whiten)
+        # A soft maximum: places that would take over when the best is covered count as well.
+        soft = (_SHARP * cosine_maps(white, metric.turn, mine)).flatten().logsumexp(0)
+        (gradient,) = torch.autograd.grad(soft, leaf)
+    value = float(similarities(subject.features, metric)[0, prototype])
+    height, width = in_rows(subject.size)
+    worth = (gradient * (subject.x - empty)).sum(1)[0].abs().reshape(height, width)
+    tall, wide = max(1, round(SIDE * height)), max(1, round(SIDE * width))
+    mass = functional.avg_pool2d(worth[None, None], (tall, wide), stride=1)[0, 0]
+    # Several boxes may hold all of it: the one in their middle.
+    rows, columns = torch.nonzero(mass >= 0.999 * mass.max(), as_tuple=True)
+    top, left = round(float(rows.float().mean())), round(float(columns.float().mean()))
+    boxes = [(top, left, top + tall, left + wide)]
+    generator = subject.generator()
+    for _ in range(OTHERS):
+        y = int(torch.randint(height - tall + 1, (1,), generator=generator))
+        x = int(torch.randint(width - wide + 1, (1,), generator=generator))
+        boxes.append((y, x, y + tall, x + wide))
+    pieces = [
+        _covered(backbone, subject.x, empty, metric, boxes[start : start + subject.batch_size])
+        for start in range(0, len(boxes), subject.batch_size)
+    ]
+    falls = value - torch.cat(pieces)[:, prototype]
+    return Seen(boxes[0], float(falls[0]), float(falls[1:].mean()))
+
+
+def _covered(
+    backbone: Backbone, x: Tensor, empty: Tensor, metric: Metric, boxes: list[Box]
+) -> Tensor:
+    laid = (x.shape[1], *in_rows(x.shape[2:]))
+    inputs = x.reshape(1, *laid).repeat(len(boxes), 1, 1, 1)
+    fill = empty.reshape(laid)
+    for row, (top, left, bottom, right) in enumerate(boxes):
+        inputs[row, :, top:bottom, left:right] = fill[:, top:bottom, left:right]
+    with torch.no_grad():
+        return similarities(backbone.features(inputs.reshape(-1, *x.shape[1:])).map, metric)

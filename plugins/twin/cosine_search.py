@@ -1,0 +1,56 @@
+"""Which vectors of a gallery lie nearest, exactly, in bounded memory.
+
+May touch numpy only. Vectors may lie on disk: they are read in chunks, whatever their number.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from whylens.plugins._near_duplicates import CHUNK
+
+Floats = npt.NDArray[np.float32]
+Bools = npt.NDArray[np.bool_]
+
+
+def cosines(vectors: npt.NDArray[Any], query: Floats, weights: Floats | None = None) -> Floats:
+    """Return (N,) cosine similarities between a query and every vector.
+
+    With weights both sides are multiplied by them first, channel by channel: what the classifier
+    does not use then does not count.
+
+    Args:
+        vectors: (N, D), may be float16 and memory-mapped; read in chunks.
+        query: (D,) float32.
+        weights: (D,) float32 or None.
+    """
+    scaled = query if weights is None else query * weights
+    scaled = scaled / max(float(np.linalg.norm(scaled)), 1e-12)
+    found = np.empty(len(vectors), np.float32)
+    for start in range(0, len(vectors), CHUNK):
+        piece = np.asarray(vectors[start : start + CHUNK], np.float32)
+        if weights is not None:
+            piece = piece * weights
+        norms = np.linalg.norm(piece, axis=1)
+        found[start : start + CHUNK] = piece @ scaled / np.maximum(norms, 1e-12)
+    return found
+
+
+def best(similarities: Floats, allowed: Bools, count: int) -> list[int]:
+    """Return the positions of the `count` largest allowed similarities, best first.
+
+    Args:
+        similarities: (N,).
+        allowed: (N,).
+        count: How many at most; ties go to the lower position.
+    """
+    candidates = np.flatnonzero(allowed)
+    if len(candidates) > 4 * count:
+        values = similarities[candidates]
+        limit = np.partition(values, -count)[-count]
+        candidates = candidates[values >= limit]
+    order = np.lexsort((candidates, -similarities[candidates]))
+    return [int(i) for i in candidates[order][:count]]

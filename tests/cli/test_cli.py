@@ -1,0 +1,222 @@
+"""The command line: files, errors in one sentence, exit codes, instant help, Ctrl-C, SIGTERM."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from tests.browser import toy_checkpoint
+from whylens.ui.cli.app import app
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with a toy checkpoint and two photos."""
+    folder = tmp_path_factory.mktemp("cli")
+    toy_checkpoint(folder / "checkpoints" / "toy")
+    rng = np.random.default_rng(1)
+    for name in ("one.png", "two.png"):
+        pixels = rng.integers(0, 256, (60, 80, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / name)
+    return folder
+
+
+def environment(place) -> dict[str, str]:
+    return {
+        **os.environ,
+        "WHYLENS_CHECKPOINTS": str(place / "checkpoints"),
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(ROOT),
+    }
+
+
+def whylens(place, *words: str):
+    """Return the result of a command, run in this process: starting torch anew takes seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        patch.setenv("WHYLENS_CHECKPOINTS", str(place / "checkpoints"))
+        return CliRunner().invoke(app, list(words))
+
+
+def test_photos_are_explained_by_several_methods(place):
+    run = whylens(
+        place, "explain", "one.png", "two.png", "--model", "toy",
+        "--method", "grad-cam,occlusion", "--target", "goldfish", "--versus", "tench",
+        "--param", "stride=32", "--out", "out",
+    )  # fmt: skip
+    assert run.exit_code == 0, run.stderr
+    told = json.loads((place / "out" / "two" / "occlusion/manifest.json").read_text())
+    assert told["target"]["label"] == "goldfish"
+    assert told["target"]["versus_label"] == "tench"
+    assert told["parameters"]["stride"] == 32
+    assert Image.open(place / "out" / "one" / "grad-cam/overlay.png").size == (80, 60)
+    assert len(run.stdout.split()) == 12
+
+
+def test_the_command_in_the_manifest_reproduces_the_values(place):
+    whylens(place, "explain", "one.png", "--model", "toy", "--method", "occlusion", "--out", "a")
+    told = json.loads((place / "a" / "occlusion/manifest.json").read_text())
+    import shlex
+
+    run = whylens(place, *shlex.split(told["command"])[1:-1], "b")
+    assert run.exit_code == 0, run.stderr
+    first, second = (np.load(place / f / "occlusion/values.npy") for f in "ab")
+    assert np.array_equal(first, second)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["explain", "one.png", "--model", "toy", "--method", "gradcam"], 1, "Did you mean"),
+        (["explain", "none.png", "--model", "toy", "--method", "cam"], 1, "cannot be read"),
+        (["explain", "one.png", "--model", "toyy", "--method", "cam"], 1, "toy"),
+        (["explain", "one.png", "--model", "local-dir:/x", "--method", "cam"], 1, "never loaded"),
+        (
+            ["explain", "one.png", "--model", "toy", "--method", "cam", "--target", "golfish"],
+            1,
+            "goldfish",
+        ),
+        (
+            ["explain", "one.png", "--model", "toy", "--method", "cam", "--param", "x=1"],
+            1,
+            "parameter 'x'",
+        ),
+        (["explain", "one.png", "--model", "toy"], 2, "--method"),
+        (["explain", "one.png", "--model", "resnet18.a1_in1k", "--method", "cam"], 1, "HF_HUB_"),
+        (["models", "zzzz"], 1, "no model"),
+    ],
+)
+def test_errors_are_one_sentence_on_stderr_and_an_exit_code(place, words, code, said):
+    run = whylens(place, *words)
+    assert run.exit_code == code
+    assert said in run.stderr
+    assert "Traceback" not in run.stderr
+    assert run.stdout == ""
+
+
+def test_plugins_lists_all_and_can_speak_json(place):
+    listed = json.loads(whylens(place, "plugins", "--json").stdout)
+    assert [row["name"] for row in listed["explainers"]][:2] == ["cam", "grad-cam"]
+    assert listed["problems"] == []
+    assert "Grad-CAM++" in whylens(place, "plugins").stdout
+
+
+def test_models_finds_checkpoints_and_timm_names(place):
+    assert whylens(place, "models", "toy").stdout.split()[0] == "toy"
+    names = whylens(place, "models", "resnet18*").stdout.split()
+    assert "resnet18.a1_in1k" in names
+    assert all(name.startswith("resnet18") for name in names)
+
+
+def test_help_imports_nothing_heavy(place):
+    code = (
+        "import sys, whylens.ui.cli.app\n"
+        "try: whylens.ui.cli.app.app(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'timm', 'gradio', 'numpy', 'PIL', 'pydantic', 'rich'}\n"
+        "found = sorted(heavy & set(sys.modules))\n"
+        "sys.exit(str(found) if found else 0)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], env=environment(place), capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
+    assert "explain" in run.stdout
+
+
+@pytest.mark.parametrize("started", ["default_int_handler", "SIG_IGN"])
+def test_ctrl_c_keeps_the_partial_map_and_says_so(place, started):
+    """A shell starts what it puts into the background with SIGINT ignored."""
+    child = subprocess.Popen(
+        [
+            sys.executable, "-u", "-c",
+            f"import os, signal; signal.signal(signal.SIGINT, signal.{started})\n"
+            "import whylens.ui.cli.app\n"
+            "from whylens.core.engine import Engine\n"
+            "explain = Engine.explain\n"
+            "def interrupted(self, *a):\n"
+            "    for n, answer in enumerate(explain(self, *a)):\n"
+            "        yield answer\n"
+            "        if n == 1: os.kill(os.getpid(), signal.SIGINT)\n"
+            "Engine.explain = interrupted\n"
+            "whylens.ui.cli.app.main()",
+            "explain", "one.png", "--model", "toy", "--method", "occlusion",
+            "--param", "stride=8", "--out", "stopped",
+        ],
+        cwd=place,
+        env=environment(place),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
+    _, err = child.communicate(timeout=120)
+    assert child.returncode == 130, err
+    assert "partial map is kept" in err
+    told = json.loads((place / "stopped" / "occlusion/manifest.json").read_text())
+    assert told["finished"] is False
+    assert 0 < told["fraction"] < 1
+    assert np.isfinite(
+        np.load(io.BytesIO((place / "stopped" / "occlusion/values.npy").read_bytes()))
+    ).all()
+
+
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT])
+def test_a_demo_that_is_still_starting_puts_visitors_files_away(monkeypatch, ending):
+    import demo
+
+    ended = []
+    monkeypatch.setattr(demo, "engine_here", lambda: None)
+    monkeypatch.setattr(
+        demo, "build_page", lambda *_, **__: SimpleNamespace(close=lambda: ended.append(True))
+    )
+    monkeypatch.setattr(demo, "launch", lambda *_, **__: signal.raise_signal(ending))
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell starts what is in the background
+        demo.main()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert ended == [True]
+
+
+def test_the_demo_serves_and_ends_on_sigterm(place):
+    import socket
+    import urllib.request
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    child = subprocess.Popen(
+        [sys.executable, "-u", "-m", "whylens.ui.cli.app", "demo", "--port", str(port)],
+        cwd=place,
+        env=environment(place),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        for line in child.stdout:
+            if "Whylens is at" in line:
+                break
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/config") as answer:
+            assert json.load(answer)["title"].startswith("Whylens")
+        child.send_signal(signal.SIGTERM)
+        assert child.wait(30) == 0
+    finally:
+        child.kill()
+        child.communicate()

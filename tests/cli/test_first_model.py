@@ -1,0 +1,51 @@
+"""With which model the page begins: what is here, what the Hub has, or one that says it is raw."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.browser import toy_checkpoint
+from whylens.core.errors import WeightsUnavailable
+from whylens.ui.page.session import PRETRAINED, UNTRAINED, first_model
+
+
+class Cards:
+    """Stands in for the engine: loads everything but what is out of reach."""
+
+    def __init__(self, *, hub: bool) -> None:
+        self.hub, self.asked = hub, []
+
+    def card(self, name):
+        self.asked.append(name)
+        if name == PRETRAINED and not self.hub:
+            raise WeightsUnavailable("The Hub is out of reach.")
+
+
+@pytest.fixture
+def local(tmp_path, monkeypatch):
+    toy_checkpoint(tmp_path / "toy")
+    monkeypatch.setenv("WHYLENS_CHECKPOINTS", str(tmp_path))
+
+
+def test_a_local_checkpoint_comes_first_and_the_hub_is_not_asked(local):
+    cards = Cards(hub=True)
+    assert first_model(cards) == ("toy", "")
+    assert cards.asked == ["toy"]
+
+
+@pytest.mark.parametrize(("hub", "name"), [(True, PRETRAINED), (False, "toy")])
+def test_on_a_space_a_pretrained_network_comes_first_if_it_can_be_had(
+    local, monkeypatch, hub, name
+):
+    monkeypatch.setenv("SPACE_ID", "someone/whylens")
+    assert first_model(Cards(hub=hub)) == (name, "")
+
+
+def test_without_checkpoints_the_hub_is_asked(monkeypatch):
+    monkeypatch.delenv("WHYLENS_CHECKPOINTS", raising=False)
+    assert first_model(Cards(hub=True)) == (PRETRAINED, "")
+
+
+def test_without_anything_the_page_begins_untrained_and_says_why(monkeypatch):
+    monkeypatch.delenv("WHYLENS_CHECKPOINTS", raising=False)
+    assert first_model(Cards(hub=False)) == (UNTRAINED, "The Hub is out of reach.")

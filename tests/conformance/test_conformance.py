@@ -1,0 +1,104 @@
+"""The kit that every explainer is held to: the built-ins pass it, and each mistake is found."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.wrong_explainers import WRONG, Sound
+from whylens.core.conformance.outcome import Broken, NotForThis
+from whylens.core.conformance.suite import CHECKS
+from whylens.core.conformance.under_test import Candidate
+from whylens.core.explainer import faults
+from whylens.core.registry import load_registry
+
+REGISTRY = load_registry()
+QUICK = [check for check in CHECKS if not check.slow]
+SLOW = [check for check in CHECKS if check.slow]
+# Made once for each: what it is fitted with serves all tests.
+CANDIDATES = {name: Candidate(explainer) for name, explainer in REGISTRY.explainers.items()}
+
+every_method = pytest.mark.parametrize("method", list(CANDIDATES))
+
+
+def held(candidate: Candidate, check) -> None:
+    """Run a test; skip where it does not apply."""
+    try:
+        check.run(candidate)
+    except NotForThis as reason:
+        pytest.skip(str(reason))
+
+
+@every_method
+@pytest.mark.parametrize("check", QUICK, ids=lambda c: c.id)
+def test_every_built_in_passes(method, check):
+    held(CANDIDATES[method], check)
+
+
+@pytest.mark.slow
+@every_method
+@pytest.mark.parametrize("check", SLOW, ids=lambda c: c.id)
+def test_every_built_in_passes_the_long_ones(method, check):
+    held(CANDIDATES[method], check)
+
+
+def test_there_are_eighteen_tests_each_with_a_sentence_and_a_name_of_its_own():
+    assert [c.number for c in CHECKS] == sorted(c.number for c in CHECKS)
+    assert {c.number for c in CHECKS} == set(range(1, 19))
+    assert len({c.id for c in CHECKS}) == len(CHECKS)
+    assert all(c.says.endswith(".") and "\n" not in c.says for c in CHECKS)
+
+
+def failed(candidate: Candidate, checks) -> dict[str, str]:
+    """Return the id and the sentence of every test that fails."""
+    found = {}
+    for check in checks:
+        try:
+            check.run(candidate)
+        except NotForThis:
+            continue
+        except Broken as exc:
+            found[check.id] = str(exc)
+    return found
+
+
+def test_a_sound_explainer_passes_all():
+    assert faults(Sound()) == []
+    assert failed(Candidate(Sound()), QUICK) == {}
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=lambda c: c.__name__)
+def test_a_wrong_explainer_fails_the_test_that_is_there_for_it(wrong):
+    assert faults(wrong()) == []
+    found = failed(Candidate(wrong()), [c for c in QUICK if c.number in WRONG[wrong]])
+    assert {int(name[:2]) for name in found} == WRONG[wrong]
+    # What happened, then what to do about it.
+    assert all(len(said) > 70 and said.endswith(".") for said in found.values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("wrong", WRONG, ids=lambda c: c.__name__)
+def test_a_wrong_explainer_fails_no_other_test(wrong):
+    found = failed(Candidate(wrong()), [c for c in QUICK if c.number not in WRONG[wrong]])
+    assert found == {}
+
+
+def test_every_number_has_a_mistake_that_it_finds():
+    assert set().union(*WRONG.values()) == set(range(1, 19))
+
+
+def test_what_does_not_apply_is_told_and_not_passed():
+    blind = next(c for c in CANDIDATES.values() if c.explainer.class_blind)
+    for check in QUICK:
+        if check.number in (1, 2, 3, 12, 13):
+            with pytest.raises(NotForThis, match="class_blind"):
+                check.run(blind)
+
+
+def test_an_explainer_that_refuses_every_network_does_not_pass_by_refusing():
+    class Shy(Sound):
+        def why_not(self, backbone):
+            return "it would rather not"
+
+    found = failed(Candidate(Shy()), QUICK)
+    assert list(found) == ["07-determinism"]
+    assert "it would rather not" in found["07-determinism"]

@@ -1,0 +1,96 @@
+"""What is taken home: complete, reproducible, whole or not at all."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shlex
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.conftest import GapNet, plain_spec, seeded
+from whylens.core.engine import Engine
+from whylens.core.explanation import Question
+from whylens.core.inputs.view import View
+from whylens.core.models.backbone import wrap
+from whylens.core.outputs.export import bundle_files, command_line, write_files, zipped
+from whylens.core.storage.files import write_atomically
+
+
+@pytest.fixture(scope="module")
+def answer():
+    """An occlusion of a wide photo by a toy network."""
+    spec = plain_spec(32, 32)
+    engine = Engine(loader=lambda name, progress: wrap(seeded(GapNet()), spec=spec))
+    pixels = np.random.default_rng(2).integers(0, 256, (50, 90, 3), dtype=np.uint8)
+    question = Question("toy", pixels, quantity="contrast", target=1, seed=4)
+    *_, last = engine.explain(question, "occlusion", {"window": 16, "stride": 8, "fill": "blur"})
+    return last
+
+
+def test_the_picture_has_the_size_of_the_photo_and_the_values_are_raw(answer):
+    files = bundle_files(answer, source="my cat.png")
+    assert sorted(files) == [
+        "occlusion/manifest.json",
+        "occlusion/overlay.png",
+        "occlusion/values.npy",
+    ]
+    assert Image.open(io.BytesIO(files["occlusion/overlay.png"])).size == (90, 50)
+    values = np.load(io.BytesIO(files["occlusion/values.npy"]), allow_pickle=False)
+    assert np.array_equal(values, answer.result.values)
+
+
+def test_the_manifest_tells_all_that_is_needed_to_do_it_again(answer):
+    told = json.loads(bundle_files(answer, source="my cat.png")["occlusion/manifest.json"])
+    assert told["model"]["weights_sha256"] == answer.model.digest
+    assert told["parameters"] == {"window": 16, "stride": 8, "fill": "blur"}
+    assert told["target"]["quantity"] == "contrast"
+    assert told["target"]["index"] == 1
+    assert told["seed"] == 4
+    assert told["finished"] is True
+    assert set(told["versions"]) >= {"python", "torch", "timm", "numpy", "whylens"}
+    view = told["view"]
+    again = View(tuple(view.pop("original")), tuple(view.pop("model")), **view)
+    assert again == answer.view
+    top = pytest.approx(float(np.abs(answer.result.values).max()))
+    assert told["map"]["colour_scale"] == [-told["map"]["colour_scale"][1], top]
+
+
+def test_the_command_line_is_quoted_and_complete(answer):
+    words = shlex.split(command_line(answer, "my cat.png"))
+    assert words[:3] == ["whylens", "explain", "my cat.png"]
+    assert words[words.index("--versus") + 1] == str(answer.target.versus)
+    assert "stride=8" in words
+    assert words[words.index("--seed") + 1] == "4"
+
+
+def test_a_zip_of_the_same_files_has_the_same_bytes(answer):
+    files = bundle_files(answer)
+    assert zipped(files) == zipped(dict(reversed(files.items())))
+    archive = zipfile.ZipFile(io.BytesIO(zipped(files)))
+    assert archive.testzip() is None
+    assert {n: archive.read(n) for n in archive.namelist()} == files
+
+
+def test_files_are_written_whole(answer, tmp_path):
+    paths = write_files(tmp_path / "new" / "folder", bundle_files(answer))
+    assert all(path.stat().st_size > 0 for path in paths)
+    assert not list((tmp_path / "new").rglob(".*"))
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]

@@ -1,0 +1,338 @@
+"""The engine: answers, errors, limits, caches; on tiny networks that need no files."""
+
+from __future__ import annotations
+
+import pickle
+import re
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import GapNet, MlpHeadNet, plain_spec, seeded
+from whylens.core.engine import Engine
+from whylens.core.errors import (
+    BadInput,
+    Busy,
+    ExplainerFailed,
+    InvalidParameter,
+    NeedsNotMet,
+    UnknownName,
+)
+from whylens.core.explainer import Explainer, Need, NoParams
+from whylens.core.explanation import Question
+from whylens.core.models.backbone import wrap
+from whylens.core.registry import Entry, Registry
+from whylens.core.results import Heatmap, Partial
+from whylens.core.storage.cache import ByteLRU
+
+
+def backbone(kind=GapNet):
+    return wrap(seeded(kind()), spec=plain_spec(32, 48), labels=("ant", "bee", "cat"))
+
+
+def engine(**kwargs) -> Engine:
+    kwargs.setdefault("loader", lambda name, progress: backbone())
+    return Engine(**kwargs)
+
+
+@pytest.fixture
+def question(rng) -> Question:
+    return Question("toy", rng.integers(0, 256, (40, 60, 3), dtype=np.uint8))
+
+
+def final(answers):
+    *_, last = answers
+    return last
+
+
+class Stepper(Explainer[NoParams]):
+    """Yields three partial maps and remembers whether it was closed."""
+
+    name, title, family = "stepper", "Stepper", "Test"
+    summary = limits = source = cost = "x"
+    needs = frozenset()
+    Params = NoParams
+    closed: threading.Event
+
+    def explain(self, subject, params):
+        try:
+            for step in range(1, 4):
+                yield Partial(Heatmap([[float(step)]], "steps"), step / 3)
+        finally:
+            self.closed.set()
+
+
+def registry_of(explainer) -> Registry:
+    return Registry({explainer.name: Entry(explainer, explainer.name, "test", "1")})
+
+
+def test_the_target_is_the_predicted_class_unless_asked_otherwise(question):
+    page = engine()
+    best = page.predict(question).guesses[0]
+    assert final(page.explain(question, "cam")).target.index == best.index
+    other = (best.index + 1) % 3
+    chosen = final(page.explain(replace(question, target=other), "cam"))
+    assert chosen.target.index == other
+    assert chosen.score == pytest.approx(page.predict(question, top=3).guesses[
+        [g.index for g in page.predict(question, top=3).guesses].index(other)
+    ].logit)  # fmt: skip
+
+
+def test_a_contrast_without_a_second_class_takes_the_runner_up(question):
+    page = engine()
+    first, second, _ = page.predict(question, top=3).guesses
+    answer = final(page.explain(replace(question, quantity="contrast"), "grad-cam"))
+    assert (answer.target.index, answer.target.versus) == (first.index, second.index)
+    assert answer.score == pytest.approx(first.logit - second.logit, abs=1e-5)
+    assert answer.asked == f"{first.label} rather than {second.label}"
+
+
+def test_probabilities_are_the_softmax_of_the_logits(question):
+    guesses = engine().predict(question, top=3).guesses
+    logits = torch.tensor([g.logit for g in guesses])
+    assert [g.probability for g in guesses] == pytest.approx(logits.softmax(0).tolist(), abs=1e-6)
+
+
+def test_questions_and_answers_cross_a_process_boundary(question):
+    asked = pickle.loads(pickle.dumps(question))
+    answer = final(engine().explain(asked, "occlusion", {"window": 16, "stride": 8}))
+    again = pickle.loads(pickle.dumps(answer))
+    assert np.array_equal(again.result.values, answer.result.values)
+    assert (again.view, again.target, again.params) == (answer.view, answer.target, answer.params)
+
+
+def test_an_unmet_need_is_refused_in_words(question):
+    page = engine(loader=lambda name, progress: backbone(MlpHeadNet))
+    with pytest.raises(NeedsNotMet, match=r"CAM is not available on .*linear"):
+        final(page.explain(question, "cam"))
+    assert "linear" in page.card("toy").unavailable["cam"]
+    assert "grad-cam" not in page.card("toy").unavailable
+
+
+@pytest.mark.parametrize(
+    ("method", "params", "error", "said"),
+    [
+        ("gradcam", {}, UnknownName, "grad-cam"),
+        ("occlusion", {"windw": 3}, InvalidParameter, "no parameter 'windw'"),
+        ("occlusion", {"window": 4000}, InvalidParameter, "window"),
+        ("occlusion", {"fill": "red"}, InvalidParameter, "fill"),
+    ],
+)
+def test_wrong_names_and_values_are_named(question, method, params, error, said):
+    with pytest.raises(error, match=said):
+        final(engine().explain(question, method, params))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"target": 3}, "classes 0 to 2"),
+        ({"target": 1, "quantity": "contrast", "versus": 1}, "two different classes"),
+        ({"pixels": None}, "photo or a signal"),
+    ],
+)
+def test_impossible_questions_are_refused(question, change, said):
+    with pytest.raises(BadInput, match=said):
+        final(engine().explain(replace(question, **change), "grad-cam"))
+
+
+def test_closing_the_iterator_stops_the_explainer_and_keeps_what_came(question):
+    explainer = Stepper()
+    explainer.closed = threading.Event()
+    page = engine(registry=registry_of(explainer))
+    work = page.explain(question, "stepper")
+    first = next(work)
+    assert (first.fraction, first.finished) == (pytest.approx(1 / 3), False)
+    assert first.seconds_left is not None
+    work.close()
+    assert explainer.closed.is_set()
+    assert float(first.result.values[0, 0]) == 1
+
+
+def test_a_suspended_question_holds_no_slot(question):
+    explainer = Stepper()
+    explainer.closed = threading.Event()
+    page = engine(registry=registry_of(explainer), slots=1, patience=0.2)
+    waiting = page.explain(question, "stepper")
+    next(waiting)
+    assert final(page.explain(question, "stepper")).finished
+    waiting.close()
+
+
+def test_a_full_engine_says_so_in_time(question):
+    entered, leave = threading.Event(), threading.Event()
+
+    class Slow(Stepper):
+        name = "slow"
+
+        def explain(self, subject, params):
+            entered.set()
+            leave.wait(10)
+            return Heatmap([[1.0]], "x")
+
+    page = engine(registry=registry_of(Slow()), slots=1, patience=0.1)
+    page.predict(question)
+    thread = threading.Thread(target=lambda: final(page.explain(question, "slow")))
+    thread.start()
+    assert entered.wait(10)
+    with pytest.raises(Busy, match="slots stayed taken"):
+        final(page.explain(question, "slow"))
+    leave.set()
+    thread.join(10)
+    assert final(page.explain(question, "slow")).finished
+
+
+def test_a_foreign_exception_names_the_plugin(question):
+    class Broken(Stepper):
+        name = "broken"
+
+        def explain(self, subject, params):
+            raise ZeroDivisionError("by a stranger")
+
+    page = engine(registry=registry_of(Broken()))
+    with pytest.raises(ExplainerFailed, match=r"'broken' failed .*by a stranger"):
+        final(page.explain(question, "broken"))
+    assert page.predict(question).guesses
+
+
+class Raising(Stepper):
+    name = "raising"
+
+    def why_not(self, backbone):
+        raise ZeroDivisionError("by a stranger")
+
+
+class Wordless(Stepper):
+    name = "wordless"
+
+    def why_not(self, backbone):
+        return 3
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        (Raising, r"'raising' failed \(ZeroDivisionError: by a stranger\)"),
+        (Wordless, r"'wordless' failed \(TypeError: its why_not returned 3, not words\)"),
+    ],
+)
+def test_a_method_that_cannot_say_why_not_is_refused_alone(question, kind, said, caplog):
+    sound = Stepper()
+    sound.closed = threading.Event()
+    entries = {e.name: Entry(e, e.name, "test", "1") for e in (kind(), sound)}
+    page = engine(registry=Registry(entries))
+    assert final(page.explain(question, "stepper")).finished
+    unavailable = page.card("toy").unavailable
+    assert list(unavailable) == [kind.name]
+    assert re.search(said, unavailable[kind.name])
+    with pytest.raises(NeedsNotMet, match=said):
+        final(page.explain(question, kind.name))
+    assert all(record.exc_info for record in caplog.records)
+    assert {record.levelname for record in caplog.records} == {"ERROR"}
+
+
+def test_an_explainer_that_yields_something_else_fails(question):
+    class Odd(Stepper):
+        name = "odd"
+
+        def explain(self, subject, params):
+            yield 3
+
+    with pytest.raises(ExplainerFailed, match="not a Partial"):
+        final(engine(registry=registry_of(Odd())).explain(question, "odd"))
+
+
+@pytest.mark.parametrize("harm", ["hook", "weights", "train", "grad"])
+def test_a_method_that_changes_the_model_is_reported_and_the_model_loaded_anew(question, harm):
+    class Vandal(Stepper):
+        name = "vandal"
+
+        def explain(self, subject, params):
+            module = subject.trace.backbone.module
+            match harm:
+                case "hook":
+                    module.register_forward_hook(lambda *_: None)
+                case "weights":
+                    with torch.no_grad():
+                        module.fc.weight.mul_(2)
+                case "train":
+                    module.train()
+                case "grad":
+                    module.fc.weight.requires_grad_()
+            return Heatmap([[1.0]], "x")
+
+    page = engine(registry=registry_of(Vandal()))
+    before = page.backbone("toy")
+    logit = page.predict(question).guesses[0].logit
+    with pytest.raises(ExplainerFailed, match="changed the model"):
+        final(page.explain(question, "vandal"))
+    assert page.backbone("toy") is not before
+    assert page.predict(question).guesses[0].logit == pytest.approx(logit)
+
+
+def test_models_are_made_once_and_the_longest_unused_goes_first():
+    made = []
+
+    def loader(name, progress):
+        made.append(name)
+        return backbone()
+
+    size = backbone().bytes
+    page = engine(loader=loader, model_bytes=2 * size)
+    for name in ("a", "b", "a", "c", "a", "b"):
+        page.backbone(name)
+    assert made == ["a", "b", "c", "b"]
+    assert page.models.bytes <= 2 * size
+
+
+def test_ten_threads_share_one_load():
+    started, made = threading.Barrier(10), []
+
+    def loader(name, progress):
+        made.append(name)
+        return backbone()
+
+    page = engine(loader=loader)
+    got = []
+
+    def ask():
+        started.wait(10)
+        got.append(page.backbone("a"))
+
+    threads = [threading.Thread(target=ask) for _ in range(10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert made == ["a"]
+    assert len({id(b) for b in got}) == 1
+
+
+def test_a_failed_load_is_tried_again():
+    answers = iter([RuntimeError("first"), 5])
+
+    def make():
+        value = next(answers)
+        if isinstance(value, Exception):
+            raise value
+        return value
+
+    cache: ByteLRU[str, int] = ByteLRU(100, lambda v: v)
+    with pytest.raises(RuntimeError, match="first"):
+        cache.get("k", make)
+    assert cache.get("k", make) == 5
+
+
+def test_a_value_above_the_budget_is_returned_but_not_kept():
+    cache: ByteLRU[str, int] = ByteLRU(10, lambda v: v)
+    cache.put("small", 4)
+    assert cache.get("huge", lambda: 50) == 50
+    assert cache.kept() == ["small"]
+    assert cache.bytes == 4
+
+
+def test_every_need_has_words():
+    assert all(len(need.value.split()) > 3 for need in Need)

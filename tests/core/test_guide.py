@@ -1,0 +1,115 @@
+"""The guide: what it recommends follows from fields and figures, and its document from both."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from benchmarks.guide import DOCUMENT, document
+from whylens.core.engine import Engine
+from whylens.core.errors import BadInput
+from whylens.core.outputs.guide import (
+    AT_ONCE,
+    Measured,
+    Measurements,
+    entries,
+    measurements,
+    recommended,
+)
+from whylens.core.registry import load_registry
+from whylens.ui.page.guide import MEASURED, table
+
+REGISTRY = load_registry()
+KNOWN = measurements(MEASURED)
+GUIDE = entries(REGISTRY, KNOWN)
+
+
+def test_the_document_is_made_from_the_registry_and_the_measurements():
+    assert DOCUMENT.read_text(encoding="utf-8") == document(GUIDE, KNOWN)
+
+
+def test_every_method_that_needs_no_fitting_was_measured_or_cannot_run_on_that_network():
+    missing = [e.name for e in GUIDE if e.measured is None and not e.fitted]
+    for name in missing:  # what the measured network does not offer
+        assert REGISTRY.explainers[name].needs or REGISTRY.explainers[name].why_not
+    assert len(missing) <= 4
+    assert set(KNOWN.methods) <= set(REGISTRY.explainers)
+
+
+def test_every_built_in_says_when_to_use_it():
+    assert not [e.name for e in GUIDE if not e.when]
+
+
+def made(name: str, *, family="A", answers="where", needs=(), forwards=1.0, hits=5, blind=False):
+    base = GUIDE[0]
+    measured = Measured(forwards=forwards, hits=hits, objects=10, inside=0.5)
+    return replace(
+        base, name=name, family=family, answers=answers, needs=needs, fitted="",
+        class_blind=blind, measured=measured,
+    )  # fmt: skip
+
+
+METHODS = [
+    made("blind", family="C", blind=True, hits=10),
+    made("worse", needs=("gradients",), hits=6),
+    made("better", needs=("gradients",), hits=9),
+    made("slow", family="B", forwards=900, hits=10),
+    made("other", answers="what if"),
+]
+ALL = {m.name for m in METHODS}
+
+
+@pytest.mark.parametrize(
+    ("asked", "wanted"),
+    [
+        ({}, ["better", "blind", "worse"]),  # one per family first, the class-blind behind
+        ({"forwards": float("inf")}, ["slow", "better", "blind"]),
+        ({"inside": False}, ["blind"]),
+        ({"inside": False, "forwards": float("inf")}, ["slow", "blind"]),
+        ({"answers": "what if"}, ["other"]),
+        ({"answers": "like what"}, []),
+        ({"available": ALL - {"better"}}, ["worse", "blind"]),
+    ],
+)
+def test_what_is_recommended_fits_all_three_answers_best_first(asked, wanted):
+    asked = {
+        "answers": "where", "inside": True, "forwards": AT_ONCE, "available": ALL, **asked
+    }  # fmt: skip
+    assert recommended(METHODS, **asked) == wanted
+
+
+def test_a_method_never_measured_counts_as_slow_unless_it_answers_at_once():
+    quick = replace(METHODS[1], measured=None, quick=True)
+    slow = replace(METHODS[2], measured=None, quick=False)
+    got = recommended([slow, quick], answers="where", inside=True, forwards=AT_ONCE, available=ALL)
+    assert got == ["worse"]
+
+
+def test_foreign_text_in_the_table_is_escaped():
+    nothing = Measurements(setting="", methods={})
+    html = table([replace(GUIDE[0], title="<script>x</script>")], nothing)
+    assert "<script>" not in html
+
+
+def test_a_file_of_another_kind_is_refused_and_none_is_no_measurement(tmp_path):
+    assert measurements(tmp_path / "none.json").methods == {}
+    (tmp_path / "other.json").write_text(json.dumps({"a": 1}))
+    with pytest.raises(BadInput, match="holds no measurements"):
+        measurements(tmp_path / "other.json")
+
+
+def test_the_guide_ticks_only_what_the_model_allows(
+    squeezenet, squeezenet_checkpoints, monkeypatch
+):
+    monkeypatch.setenv("WHYLENS_CHECKPOINTS", str(squeezenet_checkpoints))
+    from whylens.ui.page.guide import _INSIDE, _TIME, _chooser
+    from whylens.ui.page.page_store import Shelf
+    from whylens.ui.page.session import Session
+
+    page = Engine(loader=lambda *_: squeezenet)
+    choose = _chooser(Session(page, Shelf()), GUIDE)
+    names = choose("squeezenet", "where", next(iter(_INSIDE)), next(iter(_TIME)), "me")
+    assert names
+    assert not set(names) & set(page.card("squeezenet").unavailable)

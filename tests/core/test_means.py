@@ -1,0 +1,90 @@
+"""Mean maps: the mean of single answers, their error, and the command that writes them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from tests.cli.test_cli_fit import photos, place  # noqa: F401 - fixtures
+from tests.contract import Tinted, engine, made
+from tests.page.test_page import registry_of
+from whylens.core.datasets.by_name import dataset_named
+from whylens.core.engine import Engine
+from whylens.core.errors import BadInput, NeedsNotMet
+from whylens.core.explainer import Explainer, NoParams
+from whylens.core.explanation import Question
+from whylens.core.outputs.class_means import mean_maps
+from whylens.core.progress import result_of
+from whylens.core.results import Example, Examples
+from whylens.ui.cli.app import app
+
+
+def test_the_mean_is_that_of_single_answers_about_each_picture_s_own_class():
+    page, data, told = engine("gap"), Tinted(), []
+    found = result_of(
+        mean_maps(page, "toy", "grad-cam", data, params={"signed": True}, per_class=4), told.append
+    )
+    assert list(found) == list(data.labels)
+    assert told == sorted(told)
+    assert told[-1] == 1
+    for label, name in enumerate(data.labels):
+        some = [i for i in data.of("val") if data.items[i].label == label][:4]
+        single = []
+        for i in some:
+            question = Question("toy", data.pixels(i), target=label)
+            *_, answer = page.explain(question, "grad-cam", {"signed": True})
+            single.append(answer.result.values.astype(float))
+        mean = found[name]
+        assert mean.count == len(some) == 4
+        assert np.allclose(mean.heatmap.values, np.mean(single, 0), rtol=1e-5)
+        wanted = np.std(single, 0, ddof=1) / 2
+        assert np.allclose(mean.heatmap.error, wanted, rtol=1e-4, atol=1e-7)
+        assert mean.picture.shape == (*page.backbone("toy").spec.size, 3)
+
+
+class Pictures(Explainer[NoParams]):
+    name, title, family = "pictures", "Pictures", "Test"
+    summary = limits = source = cost = "x"
+    needs, Params = frozenset(), NoParams
+
+    def explain(self, subject, params):
+        return Examples((Example(np.zeros((2, 2, 3), np.uint8), "x", 1.0),), "x")
+
+
+def test_a_method_without_maps_is_refused():
+    page = Engine(registry_of(Pictures()), loader=lambda *_: made("gap"))
+    with pytest.raises(NeedsNotMet, match="gives no maps"):
+        result_of(mean_maps(page, "toy", "pictures", Tinted(), per_class=1))
+
+
+def test_pictures_of_other_classes_are_refused():
+    class Others(Tinted):
+        labels = ("ant", "bee", "wasp")
+
+    with pytest.raises(BadInput, match="no class 'wasp'"):
+        result_of(mean_maps(engine("gap"), "toy", "cam", Others()))
+
+
+def test_the_command_writes_a_picture_and_values_per_class(place, photos):  # noqa: F811
+    words = ["means", "toy", str(photos), "--method", "grad-cam", "--per-class", "2"]
+    done = CliRunner().invoke(app, [*words, "--param", "signed=true", "--out", str(place / "out")])
+    assert done.exit_code == 0, done.output
+    names = sorted(p.name for p in (place / "out").iterdir())
+    assert names == sorted(
+        f"{label}{end}" for label in Tinted.labels for end in (".png", ".values.npy", ".error.npy")
+    )
+    assert Image.open(place / "out" / "ant.png").size == (160, 160)
+    values = np.load(place / "out" / "ant.values.npy")
+    assert values.any()
+    data, given = dataset_named(str(photos)), {"signed": True}
+    found = result_of(mean_maps(Engine(), "toy", "grad-cam", data, params=given, per_class=2))
+    assert np.allclose(found["ant"].heatmap.values, values, rtol=1e-4, atol=1e-7)
+
+
+def test_a_method_that_is_unknown_is_told_in_one_sentence(place, photos):  # noqa: F811
+    done = CliRunner().invoke(app, ["means", "toy", str(photos), "--method", "grad-camm"])
+    assert done.exit_code == 1
+    assert "grad-cam" in done.output
+    assert "Traceback" not in done.output

@@ -1,0 +1,200 @@
+"""Discovery: isolation of every stage, clashes, blocking, both readers."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from whylens.core.registry import Found, PluginProblem, all_entry_points, load_registry
+
+ROOT = Path(__file__).resolve().parents[2]
+
+GOOD = """
+from whylens import Explainer, Heatmap, NoParams, hookimpl
+class {cls}(Explainer[NoParams]):
+    name, title, family = "{name}", "{cls}", "Test"
+    summary, limits, source, cost = "s", "l", "p", "c"
+    needs, Params = frozenset(), NoParams
+    def explain(self, subject, params):
+        return Heatmap([[1.0, 2.0]], "units")
+@hookimpl
+def explainers():
+    return [{cls}()]
+"""
+
+
+@pytest.fixture
+def plugin(tmp_path, monkeypatch):
+    """Return a maker of importable plugins; each call gives an entry point."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def make(module: str, source: str, *, point: str | None = None, owner: str = "stranger"):
+        (tmp_path / f"{module}.py").write_text(textwrap.dedent(source))
+        entry = metadata.EntryPoint(point or module, module, "whylens.explainers")
+        return Found(entry, owner, "1.2")
+
+    return make
+
+
+def good(name: str, cls: str = "Good") -> str:
+    return GOOD.format(name=name, cls=cls)
+
+
+def test_built_ins_come_in_table_order_without_problems():
+    registry = load_registry()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    table = project["entry-points"]["whylens.explainers"]
+    assert [entry.plugin for entry in registry.entries.values()] == list(table)
+    assert list(registry.entries)[:3] == ["cam", "grad-cam", "grad-cam++"]
+    assert registry.problems == ()
+    assert all(e.distribution == "whylens" for e in registry.entries.values())
+
+
+@pytest.mark.parametrize(
+    ("source", "stage", "said"),
+    [
+        ("raise ImportError('no such thing')", "load", "no such thing"),
+        ("import sys; sys.exit(3)", "load", "SystemExit"),
+        ("import nowhere_at_all", "load", "nowhere_at_all"),
+        ("x = 1", "register", "no hook"),
+        (
+            "from whylens import hookimpl\n@hookimpl\ndef explainerz(): return []",
+            "register",
+            "explainerz",
+        ),
+        (
+            "from whylens import hookimpl\n@hookimpl\ndef explainers(surplus): return []",
+            "register",
+            "surplus",
+        ),
+        (
+            "from whylens import hookimpl\n@hookimpl\ndef explainers():\n yield from []\n 1 / 0",
+            "hook",
+            "division by zero",
+        ),
+        ("from whylens import hookimpl\n@hookimpl\ndef explainers(): return [3]", "check", "int"),
+        (
+            good("Not Kebab"),
+            "check",
+            "kebab-case",
+        ),
+        (
+            good("undrawable").replace(
+                "class Good", "class Bad(Params):\n    words: list = []\nclass Good"
+            )
+            .replace("needs, Params = frozenset(), NoParams", "needs, Params = frozenset(), Bad")
+            .replace("NoParams, hookimpl", "NoParams, Params, hookimpl"),
+            "check",
+            "words",
+        ),
+    ],
+)  # fmt: skip
+def test_a_bad_plugin_becomes_a_problem_and_the_others_live(plugin, source, stage, said):
+    bad = plugin("bad_plugin_" + str(abs(hash(source)) % 10**8), source, point="bad")
+    fine = plugin("fine_plugin", good("fine"))
+    registry = load_registry([bad, fine], strict=False)
+    assert list(registry.entries) == ["fine"]
+    (problem,) = registry.problems
+    assert (problem.stage, problem.plugin, problem.distribution) == (stage, "bad", "stranger")
+    assert said in problem.message + problem.details
+    with pytest.raises(PluginProblem, match="bad"):
+        load_registry([bad, fine], strict=True)
+
+
+def test_a_plugin_that_fails_validation_does_not_answer_hooks(plugin):
+    half = plugin(
+        "half_registered",
+        good("half") + "\n@hookimpl\ndef unknown_hook(): return 1\n",
+    )
+    assert "half" not in load_registry([half], strict=False).entries
+
+
+def test_the_first_owner_of_a_name_keeps_it(plugin):
+    first = plugin("first_mod", good("same", "First"), owner="aaa")
+    second = plugin("second_mod", good("same", "Second"), owner="bbb")
+    registry = load_registry([first, second], strict=False)
+    assert registry.entries["same"].distribution == "aaa"
+    (problem,) = registry.problems
+    assert problem.stage == "clash"
+    assert "aaa" in problem.message
+    assert problem.distribution == "bbb"
+
+
+def test_a_taken_entry_point_name_is_refused_too(plugin):
+    first = plugin("one_mod", good("one", "One"), point="point")
+    second = plugin("two_mod", good("two", "Two"), point="point")
+    registry = load_registry([first, second], strict=False)
+    assert list(registry.entries) == ["one"]
+    assert "already taken" in registry.problems[0].message
+
+
+def test_a_plugin_can_be_blocked_by_name(plugin, monkeypatch):
+    item = plugin("unwanted", good("unwanted"))
+    monkeypatch.setenv("WHYLENS_BLOCK_PLUGINS", "unwanted,other")
+    registry = load_registry([item])
+    assert not registry.entries
+    assert registry.problems[0].stage == "blocked"
+
+
+def test_strangers_come_after_built_ins_sorted_by_owner(monkeypatch, tmp_path):
+    for owner in ("zeta", "alpha"):
+        info = tmp_path / f"{owner}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {owner}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[whylens.explainers]\n{owner}-x = {owner}_mod\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    owners = [item.distribution for item in all_entry_points()]
+    assert owners[-2:] == ["alpha", "zeta"]
+    assert set(owners[:-2]) == {"whylens"}
+
+
+def test_an_unknown_method_names_close_ones():
+    from whylens.core.errors import UnknownName
+
+    with pytest.raises(UnknownName, match=r"grad-cam"):
+        load_registry().explainer("gradcam")
+
+
+def test_a_bare_checkout_finds_the_built_ins_without_being_installed(tmp_path):
+    # Only the dependencies are importable: the project's own metadata is hidden by copying the
+    # sources elsewhere and leaving the environment's .pth of the editable install out.
+    import shutil
+
+    for part in ("whylens", "core", "plugins", "pyproject.toml"):
+        source = ROOT / part
+        ignore = shutil.ignore_patterns("__pycache__")
+        if source.is_dir():
+            shutil.copytree(source, tmp_path / part, ignore=ignore)
+        else:
+            shutil.copy(source, tmp_path / part)
+    site = Path(sys.prefix, "lib", f"python{sys.version_info[0]}.{sys.version_info[1]}")
+    code = (
+        "import sys, json; from importlib import metadata\n"
+        "names = [d.metadata['Name'] for d in metadata.distributions()]\n"
+        "from whylens.core.registry import load_registry; r = load_registry()\n"
+        "import whylens.core\n"
+        "print(json.dumps([list(r.entries), len(r.problems), whylens.core.__file__]))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-S", "-c", code],
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([str(tmp_path), str(site / "site-packages")]),
+        },
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    entries, problems, where = json.loads(run.stdout)
+    assert len(entries) >= 6
+    assert problems == 0
+    assert where.startswith(str(tmp_path))

@@ -1,0 +1,133 @@
+"""Pictures of maps: a fixed zero, a shared scale, hatching; by the numbers of pixels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.conftest import plain_spec
+from whylens.core.errors import BadInput, InvalidParameter
+from whylens.core.explanation import Explanation, ModelCard, Question
+from whylens.core.inputs.view import view_of
+from whylens.core.outputs.render import (
+    Scale,
+    Style,
+    colour_names,
+    colour_stops,
+    coloured,
+    overlay,
+    picture_of,
+    scale_of,
+    share_of,
+)
+from whylens.core.results import Example, Examples, Heatmap
+from whylens.core.targets import Target
+
+
+def view(width=64, height=48):
+    return view_of((width, height), plain_spec(48, 48))
+
+
+@pytest.fixture
+def photo(rng):
+    return rng.integers(0, 256, (48, 64, 3), dtype=np.uint8)
+
+
+def card() -> ModelCard:
+    return ModelCard("toy", "0" * 64, "free", "made", True, (), ("a", "b"), {}, {})
+
+
+def explanation(result, question, view=None) -> Explanation:
+    return Explanation(
+        "m", "M", "test 1", card(), question, Target(0), ("a",), 1.0, 0.5, result, view
+    )
+
+
+@pytest.mark.parametrize("name", colour_names())
+@pytest.mark.parametrize("diverges", [False, True])
+def test_every_colour_scale_exists_and_changes_all_along(name, diverges):
+    steps = np.linspace(-1 if diverges else 0, 1, 17, dtype=np.float32)
+    colours = coloured(steps, name, diverges=diverges).astype(int)
+    assert (np.abs(np.diff(colours, axis=0)).sum(1) > 0).all()
+    assert len(set(colour_stops(name, diverges=diverges))) == 9
+
+
+def test_an_unknown_colour_scale_is_refused():
+    with pytest.raises(InvalidParameter, match="There are the colours"):
+        coloured(np.zeros(1, np.float32), "pink", diverges=False)
+
+
+def test_zero_is_fixed_and_signed_maps_are_symmetric():
+    assert scale_of(Heatmap([[0.5, 2.0]], "u")) == Scale(0.0, 2.0, "u")
+    assert scale_of(Heatmap([[-3.0, 1.0]], "u", signed=True)) == Scale(-3.0, 3.0, "u")
+    # Two maps of the same shape but another size look alike only on scales of their own.
+    small = Heatmap([[0.0, 1.0]], "u")
+    assert share_of(small.values, Scale(0, 4, "u")).max() == 0.25
+
+
+def test_a_constant_positive_map_is_not_painted_as_zero():
+    shares = share_of(Heatmap([[2.0, 2.0]], "u").values, scale_of(Heatmap([[2.0, 2.0]], "u")))
+    assert (shares == 1).all()
+
+
+def test_an_empty_map_leaves_the_photo_as_it_is(photo):
+    seen_all = view_of((64, 48), plain_spec(48, 64))
+    picture = overlay(photo, Heatmap(np.zeros((4, 4)), "u"), seen_all, Style())
+    assert np.array_equal(np.asarray(picture), photo)
+
+
+def test_opacity_one_shows_the_colours_alone_where_the_map_is_strongest(photo):
+    seen_all = view_of((64, 48), plain_spec(48, 64))
+    picture = overlay(photo, Heatmap(np.ones((3, 4)), "u"), seen_all, Style(opacity=1.0))
+    top = coloured(np.ones(1, np.float32), Style().colours, diverges=False)[0]
+    assert (np.asarray(picture) == top).all()
+    same = overlay(photo, Heatmap(np.ones((3, 4)), "u"), seen_all, Style(opacity=0.0))
+    assert np.array_equal(np.asarray(same), photo)
+
+
+def test_what_the_model_never_saw_is_hatched_and_the_rest_is_not(photo):
+    picture = np.asarray(overlay(photo, Heatmap(np.zeros((4, 4)), "u"), view(), Style()))
+    assert picture.shape == photo.shape
+    assert np.array_equal(picture[:, 8:56], photo[:, 8:56])
+    left = picture[:, :8]
+    assert (left == 96).all(-1).any(), "no line"
+    assert not (left == photo[:, :8]).all(-1).any(), "unseen pixels shown as if seen"
+
+
+def test_a_shared_scale_makes_equal_values_equal_colours(photo):
+    seen_all = view_of((64, 48), plain_spec(48, 64))
+    shared, style = Scale(0.0, 4.0, "u"), Style(opacity=1.0)
+    one = overlay(photo, Heatmap(np.full((2, 2), 4.0), "u"), seen_all, style, scale=shared)
+    own = overlay(photo, Heatmap(np.full((2, 2), 1.0), "u"), seen_all, style, scale=shared)
+    two = overlay(photo, Heatmap(np.full((2, 2), 4.0), "u"), seen_all, style)
+    assert np.array_equal(np.asarray(one), np.asarray(two))
+    assert not np.array_equal(np.asarray(one), np.asarray(own))
+
+
+def test_signals_become_a_plot_whose_colour_follows_the_map():
+    signal = np.sin(np.arange(40, dtype=np.float32))[None]
+    heat = Heatmap([0.0, 0.0, 0.0, 4.0], "u")
+    plot = picture_of(explanation(heat, Question("toy", signal=signal)), Style(opacity=1.0))
+    pixels = np.asarray(plot).astype(int)
+    quarter = pixels.shape[1] // 4
+    means = [pixels[:, i * quarter : (i + 1) * quarter].mean() for i in range(4)]
+    assert means[0] == pytest.approx(means[1], rel=0.1)
+    assert means[3] < means[0] - 20  # coloured; white where the map says nothing
+
+
+def test_examples_are_no_map(photo):
+    items = Examples((Example(photo, "a cat", 0.5),), "cosine")
+    with pytest.raises(BadInput, match="set of examples"):
+        picture_of(explanation(items, Question("toy", photo), view()), Style())
+
+
+def test_what_may_be_chance_can_be_hidden_and_the_scale_stays():
+    signal = np.zeros((1, 40), np.float32)
+    heat = Heatmap([4.0, 1.0], "u", error=[3.0, 0.1])
+    given = explanation(heat, Question("toy", signal=signal))
+    plain, sure = (np.asarray(picture_of(given, Style(opacity=1.0, sure=s))) for s in (False, True))
+    half = plain.shape[1] // 2
+    top = slice(0, 100)  # above the line of the signal
+    assert (plain[top, : half - 9] < 255).any(-1).all()
+    assert (sure[top, : half - 9] == 255).all()
+    assert np.array_equal(plain[:, half + 9 :], sure[:, half + 9 :])

@@ -1,0 +1,176 @@
+"""Folders, archives and names become sets of pictures, or one clear sentence."""
+
+from __future__ import annotations
+
+import io
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.pictures import colour_folder, noisy
+from whylens.core.datasets.by_name import dataset_named
+from whylens.core.datasets.folder import ImageFolder
+from whylens.core.datasets.npz import ImageArchive
+from whylens.core.errors import BadInput
+
+
+def test_classes_are_the_subfolders_and_pixels_those_of_the_files(tmp_path):
+    root = colour_folder(tmp_path / "fruit", {"apple": 20, "plum": 20})
+    (root / ".git").mkdir()
+    (root / "apple" / ".DS_Store").write_bytes(b"x")
+    found = ImageFolder(root)
+    assert found.name == "fruit"
+    assert found.labels == ("apple", "plum")
+    assert [len(found.of(s)) for s in ("train", "val", "test")] == [28, 6, 6]
+    for index, item in enumerate(found.items):
+        name, file = item.key.split("/")
+        assert found.labels[item.label] == name
+        seed = 1000 * item.label + int(file[:3])
+        assert (found.pixels(index) == noisy(seed, item.label)).all()
+    assert found.unreadable == ()
+    assert found.notes == ()
+
+
+def test_the_same_files_give_the_same_digest_and_another_file_another(tmp_path):
+    root = colour_folder(tmp_path / "a", {"x": 6, "y": 6})
+    before = ImageFolder(root).digest
+    shutil.copytree(root, tmp_path / "b")
+    assert ImageFolder(tmp_path / "b").digest == before
+    Image.fromarray(noisy(77, 0)).save(root / "x" / "000.png")
+    assert ImageFolder(root).digest != before
+
+
+def test_own_splits_are_honoured_and_leaks_between_them_named(tmp_path):
+    colour_folder(tmp_path / "d" / "train", {"x": 6, "y": 6})
+    colour_folder(tmp_path / "d" / "val", {"x": 4, "y": 4}, first=500)
+    shutil.copy(tmp_path / "d/train/x/000.png", tmp_path / "d/val/x/again.png")
+    found = ImageFolder(tmp_path / "d")
+    assert all(item.key.startswith(item.split) for item in found.items)
+    assert [len(found.of(s)) for s in ("train", "val", "test")] == [12, 9, 0]
+    assert any("1 of these groups lie in more than one" in note for note in found.notes)
+
+
+def test_a_leaky_copy_is_never_in_two_splits(tmp_path):
+    root = colour_folder(tmp_path / "d", {"x": 20, "y": 20})
+    for i in range(10):
+        image = Image.open(root / "x" / f"{i:03d}.png").resize((48, 48), Image.Resampling.BOX)
+        image.save(root / "x" / f"copy-of-{i}.jpg", quality=90)
+    for seed in range(8):
+        found = ImageFolder(root, seed=seed, val=0.3, test=0.3)
+        split = {item.key: item.split for item in found.items}
+        for i in range(10):
+            assert split[f"x/{i:03d}.png"] == split[f"x/copy-of-{i}.jpg"]
+    assert any("20 pictures are copies" in note for note in found.notes)
+
+
+def test_unreadable_files_are_counted_and_named(tmp_path):
+    root = colour_folder(tmp_path / "d", {"x": 20, "y": 20})
+    whole = (root / "x" / "000.png").read_bytes()
+    (root / "x" / "cut.png").write_bytes(whole[: len(whole) // 2])
+    (root / "y" / "notes.txt").write_text("not a picture")
+    found = ImageFolder(root)
+    assert [key for key, _ in found.unreadable] == ["x/cut.png", "y/notes.txt"]
+    assert "damaged" in found.unreadable[0][1]
+    assert len(found.items) == 40
+    assert found.notes[0].startswith("2 pictures could not be read and were left out. x/cut.png")
+
+
+def test_few_pictures_and_uneven_classes_are_noted(tmp_path):
+    found = ImageFolder(colour_folder(tmp_path / "d", {"x": 5, "y": 45}))
+    assert any("Fewer than 20 pictures in x (5)" in note for note in found.notes)
+    assert any("uneven: 45 of y, 5 of x" in note for note in found.notes)
+
+
+def test_the_same_picture_under_two_labels_is_noted(tmp_path):
+    root = colour_folder(tmp_path / "d", {"x": 20, "y": 20})
+    shutil.copy(root / "x" / "000.png", root / "y" / "other.png")
+    notes = ImageFolder(root).notes
+    assert any("1 of these groups carry different labels" in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("counts", "said"),
+    [
+        ({"x": 9}, "one class only, 'x'"),
+        ({}, "holds no pictures in subfolders"),
+        ({"x": 9, "y": 3}, "'y' in .* has 3 pictures; at least 4"),
+        ({"x": 9, "y": 1}, "has 1 picture;"),
+    ],
+)
+def test_too_little_is_refused_in_one_sentence(tmp_path, counts, said):
+    (tmp_path / "d").mkdir()
+    with pytest.raises(BadInput, match=said):
+        ImageFolder(colour_folder(tmp_path / "d", counts))
+
+
+def test_a_folder_that_is_not_there_and_one_without_readable_pictures_are_refused(tmp_path):
+    with pytest.raises(BadInput, match="There is no folder"):
+        ImageFolder(tmp_path / "nowhere")
+    for name in ("x", "y"):
+        (tmp_path / "d" / name).mkdir(parents=True)
+        (tmp_path / "d" / name / "a.jpg").write_bytes(b"no picture")
+    with pytest.raises(BadInput, match=r"No picture in .* can be read\. The first: x/a.jpg"):
+        ImageFolder(tmp_path / "d")
+
+
+def archive(path, *, count=40, **changes):
+    pictures = []
+    for i in range(count):
+        stream = io.BytesIO()
+        Image.fromarray(noisy(i, i % 2)).save(stream, "JPEG", quality=95)
+        pictures.append(stream.getvalue())
+    parts = {
+        "jpeg": np.frombuffer(b"".join(pictures), np.uint8),
+        "offset": np.cumsum([0, *map(len, pictures)]),
+        "label": np.arange(count, dtype=np.uint8) % 2,
+        "classes": np.array(["even", "odd"]),
+        "is_test": np.arange(count) >= count - 10,
+        **changes,
+    }
+    np.savez(path, **{name: part for name, part in parts.items() if part is not None})
+    return path
+
+
+def test_an_archive_keeps_its_test_and_gives_validation_from_the_rest(tmp_path):
+    found = ImageArchive(archive(tmp_path / "toy.npz"), val=0.2)
+    assert found.labels == ("even", "odd")
+    assert [len(found.of(s)) for s in ("train", "val", "test")] == [24, 6, 10]
+    assert found.of("test") == tuple(range(30, 40))
+    difference = found.pixels(3).astype(int) - noisy(3, 1)
+    assert np.abs(difference).mean() < 12  # JPEG halves the resolution of colour
+    assert ImageArchive(tmp_path / "toy.npz", val=0.2).items == found.items
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"label": None}, "not an archive of pictures"),
+        ({"offset": np.arange(12)}, "contradict one another"),
+        ({"label": np.full(40, 7)}, "contradict one another"),
+        ({"classes": np.array(["one"]), "label": np.zeros(40, int)}, "one class only"),
+    ],
+)
+def test_broken_archives_are_refused(tmp_path, changes, said):
+    with pytest.raises(BadInput, match=said):
+        ImageArchive(archive(tmp_path / "toy.npz", **changes))
+
+
+def test_an_archive_that_is_no_archive_is_refused(tmp_path):
+    (tmp_path / "x.npz").write_bytes(b"PK nonsense")
+    with pytest.raises(BadInput, match="not a readable"):
+        ImageArchive(tmp_path / "x.npz")
+    with pytest.raises(BadInput, match="cannot be read: No such file"):
+        ImageArchive(tmp_path / "y.npz")
+    np.savez(tmp_path / "z.npz", jpeg=np.array([{}], dtype=object))
+    with pytest.raises(BadInput, match=r"is not an? "):
+        ImageArchive(tmp_path / "z.npz")
+
+
+def test_names_lead_to_their_sets(tmp_path):
+    assert isinstance(dataset_named(str(archive(tmp_path / "toy.npz"))), ImageArchive)
+    folder = colour_folder(tmp_path / "d", {"x": 5, "y": 5})
+    assert isinstance(dataset_named(str(folder)), ImageFolder)
+    with pytest.raises(BadInput, match="no painted world 'dogs'; there are painted-cats:breed"):
+        dataset_named("painted-cats:dogs")

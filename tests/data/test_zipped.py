@@ -1,0 +1,146 @@
+"""A visitor's ZIP is read under limits, and refused in words."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from whylens.core.datasets import zip as zipped
+from whylens.core.datasets.zip import ZippedPictures, pictures_in_zip
+from whylens.core.errors import BadInput
+from whylens.core.progress import result_of
+
+
+def png(colour, size=(20, 12)) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", size, colour).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def packed(path, files):
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return path
+
+
+def read(path) -> ZippedPictures:
+    return result_of(pictures_in_zip(path))
+
+
+@pytest.fixture
+def good(tmp_path):
+    files = {
+        "set/cat/1.png": png("red"),
+        "set/dog/1.png": png("blue"),
+        "set/cat/2.PNG": png("green"),
+        "set/readme.txt": b"hello",
+        "__MACOSX/set/cat/._1.png": b"junk",
+        "set/.hidden/x.png": b"junk",
+    }
+    return packed(tmp_path / "mine.zip", files)
+
+
+def test_folders_are_classes_and_pictures_come_back_exactly(good):
+    found = read(good)
+    assert found.labels == ("cat", "dog")
+    assert [(i.key, i.label, i.split) for i in found.items] == [
+        ("set/cat/1.png", 0, "train"),
+        ("set/dog/1.png", 1, "train"),
+        ("set/cat/2.PNG", 0, "train"),
+    ]
+    assert found.pixels(1).shape == (12, 20, 3)
+    assert (found.pixels(1) == (0, 0, 255)).all()
+
+
+def test_the_digest_follows_the_contents(good, tmp_path):
+    other = packed(tmp_path / "b.zip", {"set/cat/1.png": png("red"), "set/dog/1.png": png("black")})
+    assert read(good).digest == read(good).digest != read(other).digest
+
+
+def test_large_pictures_are_kept_small(tmp_path):
+    path = packed(tmp_path / "x.zip", {"a/1.png": png("red", (900, 450)), "b/1.png": png("blue")})
+    assert read(path).pixels(0).shape == (160, 320, 3)
+
+
+def test_progress_rises_to_the_end(good):
+    shares = list(pictures_in_zip(good))
+    assert shares == [0, 1 / 3, 2 / 3]
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({"cat/1.png": png("red")}, "two classes at least"),
+        ({"1.png": png("red"), "dog/1.png": png("red")}, "'1.png' lies in no folder"),
+        ({"cat/readme.txt": b"x"}, "holds no PNG, JPEG"),
+        ({"cat/1.png": b"no picture", "dog/1.png": png("red")}, "'cat/1.png': "),
+    ],
+)
+def test_what_cannot_be_used_is_refused_with_the_reason(tmp_path, files, said):
+    with pytest.raises(BadInput, match=said):
+        read(packed(tmp_path / "x.zip", files))
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04" + b"\0" * 40, b"\x89PNG\r\n"])
+def test_what_is_no_zip_is_refused(tmp_path, content):
+    (tmp_path / "x.zip").write_bytes(content)
+    with pytest.raises(BadInput, match="no ZIP that can be read"):
+        read(tmp_path / "x.zip")
+
+
+def test_a_bomb_is_stopped_by_its_real_bytes(tmp_path, monkeypatch):
+    monkeypatch.setattr(zipped, "MOST_EACH", 50_000)
+    path = tmp_path / "x.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/1.png", png("red"))
+        archive.writestr("b/1.png", b"\0" * 1_000_000)
+    assert path.stat().st_size < 5_000
+    with pytest.raises(BadInput, match="is larger than"):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "said"),
+    [
+        ("MOST_FILES", 2, "more than 2 pictures"),
+        ("MOST_BYTES", 100, "more than 0 MB of pictures"),
+        ("MOST_CLASSES", 1, "holds 2 classes; 1 are allowed"),
+    ],
+)
+def test_limits_hold(good, monkeypatch, limit, value, said):
+    monkeypatch.setattr(zipped, limit, value)
+    with pytest.raises(BadInput, match=said):
+        read(good)
+
+
+def test_names_choose_no_path(tmp_path):
+    files = {
+        "../../evil/1.png": png("red"),
+        "/abs/1.png": png("blue"),
+        "c:\\other\\1.png": png("blue"),
+    }
+    found = read(packed(tmp_path / "x.zip", files))
+    assert found.labels == ("abs", "other")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["x.zip"]
+
+
+def test_encrypted_archives_are_refused(good):
+    data = bytearray(good.read_bytes())
+    # The flag of encryption, in the local and in the central header.
+    for mark in (b"PK\x03\x04", b"PK\x01\x02"):
+        place = data.find(mark)
+        while place >= 0:
+            data[place + (6 if mark[2] == 3 else 8)] |= 1
+            place = data.find(mark, place + 4)
+    good.write_bytes(bytes(data))
+    with pytest.raises(BadInput, match="encrypted"):
+        read(good)
+
+
+def test_pictures_can_be_turned_into_arrays_by_anyone(good):
+    assert isinstance(np.asarray(read(good).pixels(0)), np.ndarray)

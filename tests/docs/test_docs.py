@@ -1,0 +1,167 @@
+"""Everything that README and docs tell a reader to type is run, or says why it is not."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import runpy
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+
+import pytest
+import yaml
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from tests.pages import PAGES, ROOT, Block, blocks_of
+from tests.pictures import colour_folder
+from whylens.ui.cli.app import app
+
+BLOCKS = [block for page in PAGES for block in blocks_of(page)]
+RUN = {
+    page: [b for b in BLOCKS if b.page == page and b.language in ("python", "bash")]
+    for page in PAGES
+}
+VARIABLE = re.compile(r"^(?:export )?([A-Z_]+)=(\S+)$")
+
+
+def name_of(block: Block) -> str:
+    return f"{block.page.relative_to(ROOT)}:{block.line}"
+
+
+def lines_of(block: Block) -> list[list[str]]:
+    """Return the words of each command of a bash block."""
+    text = block.code.replace("\\\n", " ")
+    return [words for line in text.splitlines() if (words := shlex.split(line, comments=True))]
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder with a photo, pictures in a folder per class, and the shipped networks in reach."""
+    shutil.copy(ROOT / "examples" / "painted" / "bluebell.jpg", tmp_path / "photo.jpg")
+    shutil.copytree(ROOT / "examples" / "signals", tmp_path / "examples" / "signals")
+    colour_folder(tmp_path / "photos", {"cherry": 12, "kiwi": 12})
+    for label in ("cherry", "kiwi"):
+        for number in range(3):
+            (tmp_path / "photos" / label / f"{number:03d}.png").rename(
+                tmp_path / "photos" / label / f"{number}.png"
+            )
+    monkeypatch.setattr("whylens.core.models.checkpoints.OWN", ROOT / "checkpoints")
+    monkeypatch.delenv("WHYLENS_CHECKPOINTS", raising=False)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "page",
+    [page for page in PAGES if any(not block.reason for block in RUN[page])],
+    ids=lambda page: page.stem,
+)
+def test_what_a_page_tells_to_type_works_from_top_to_bottom(page, place, monkeypatch):
+    before = set(sys.modules)
+    for block in RUN[page]:
+        if block.reason:
+            continue
+        if block.file:
+            (place / block.file).write_text(block.code)
+        if block.language == "python":
+            script = place / f"line_{block.line}.py"
+            script.write_text(block.code)
+            runpy.run_path(str(script))
+            continue
+        for words in lines_of(block):
+            run_line(words, block, monkeypatch)
+    for name in set(sys.modules) - before:
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(place)):
+            del sys.modules[name]
+
+
+def run_line(words: list[str], block: Block, monkeypatch) -> None:
+    if variable := VARIABLE.match(" ".join(words)):
+        monkeypatch.setenv(*variable.groups())
+        return
+    assert words[0] == "whylens", f"{name_of(block)}: {words[0]} is not run; say why"
+    run = CliRunner().invoke(app, words[1:])
+    assert run.exit_code == 0, f"{name_of(block)}: {shlex.join(words)}\n{run.output}"
+
+
+COMMANDS = [b for b in BLOCKS if b.language == "bash" and re.search("whylens |make ", b.code)]
+
+
+@pytest.mark.parametrize("block", COMMANDS, ids=name_of)
+def test_commands_and_options_exist_and_so_do_make_targets(block):
+    makefile = (ROOT / "Makefile").read_text()
+    for line in lines_of(block):
+        words = list(itertools.dropwhile(lambda word: "=" in word, line))
+        if words[:1] == ["make"]:
+            assert re.search(rf"^{words[1]}:", makefile, re.MULTILINE)
+        if words and words[0].split("/")[-1] == "whylens":
+            group = get_command(app)
+            command = group.get_command(None, words[1])
+            assert command is not None, shlex.join(words)
+            # Options and arguments are read, nothing is run.
+            command.make_context(words[1], list(words[2:]))
+
+
+@pytest.mark.parametrize("block", [b for b in BLOCKS if b.language == "toml"], ids=name_of)
+def test_tables_are_valid_and_name_the_group_of_entry_points(block):
+    assert "whylens.explainers" in tomllib.loads(block.code)["project"]["entry-points"]
+
+
+def test_every_block_is_of_a_language_that_is_checked():
+    assert {b.language for b in BLOCKS} <= {"python", "bash", "toml", "text", "nginx"}
+    # None escapes the pattern by the way it is written.
+    assert 2 * len(BLOCKS) == sum(
+        len(re.findall("^ *```", p.read_text(), re.MULTILINE)) for p in PAGES
+    )
+
+
+def test_what_is_not_run_says_why():
+    reasons = [b.reason for b in BLOCKS if b.reason]
+    assert all(len(reason) > 10 for reason in reasons)
+    named = {name for reason in reasons for name in re.findall(r"tests/\w+\.py", reason)}
+    assert all((ROOT / name).is_file() for name in named)
+
+
+def test_the_page_of_variables_knows_what_the_code_reads():
+    host = (ROOT / "docs" / "tutorials" / "host.md").read_text()
+    readme = (ROOT / "README.md").read_text()
+    sources = "".join(
+        p.read_text() for room in ("core", "ui") for p in ROOT.glob(f"{room}/**/*.py")
+    )
+    read = set(re.findall(r'"(WHYLENS_[A-Z_]+)"', sources))
+    assert read
+    for variable in read:
+        assert variable in host + readme, f"{variable} is read and nowhere explained"
+
+
+def test_the_navigation_names_pages_that_exist_and_fonts_stay_at_home():
+    told = yaml.load((ROOT / "mkdocs.yml").read_text(), yaml.BaseLoader)
+    named = re.findall(r"[\w/-]+\.md", json.dumps(told["nav"]))
+    assert all((ROOT / "docs" / name).is_file() for name in named)
+    assert told["theme"]["font"] == "false"
+
+
+@pytest.mark.slow
+def test_the_site_builds_strictly_and_asks_no_other_host(tmp_path):
+    pytest.importorskip("mkdocs", reason="mkdocs is not installed")
+    run = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "-d", str(tmp_path / "site")],
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    pages = list((tmp_path / "site").rglob("*.html"))
+    assert len(pages) > 15
+    fetched = re.compile(
+        r"<(?:script|link|img|iframe)[^>]+(?:src|href)=\"?(https?:)?//", re.IGNORECASE
+    )
+    for page in pages:
+        assert not fetched.search(page.read_text(encoding="utf-8")), page
+    reference = (tmp_path / "site" / "reference" / "plugins.html").read_text(encoding="utf-8")
+    for said in ("One method of explanation: stateless", "One question to one model."):
+        assert said in reference

@@ -1,0 +1,98 @@
+"""What the import contracts of pyproject.toml cannot say of the sources."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from whylens.core.registry import load_registry
+
+ROOT = Path(__file__).resolve().parents[2]
+ROOMS = ("whylens", "core", "plugins", "ui")
+SOURCES = sorted(path for room in ROOMS for path in ROOT.glob(f"{room}/**/*.py"))
+
+
+@pytest.fixture(scope="module")
+def trees() -> dict[Path, ast.Module]:
+    """Every source file, parsed once."""
+    return {path: ast.parse(path.read_text(encoding="utf-8")) for path in SOURCES}
+
+
+def test_one_name_is_imported(trees):
+    old = {"core", "plugins", "ui", "demo"}
+    for path, tree in trees.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                assert not {a.name.split(".")[0] for a in node.names} & old, path
+            elif isinstance(node, ast.ImportFrom):
+                assert node.level == 0, f"{path} uses a relative import"
+                assert (node.module or "").split(".")[0] not in old, path
+
+
+def test_no_method_and_no_data_set_is_known_by_name_outside_the_plugins(trees):
+    entries = load_registry().entries
+    names = {*entries, *(entry.explainer.title for entry in entries.values())}
+    for path, tree in trees.items():
+        if "plugins" not in path.relative_to(ROOT).parts:
+            words = {n.value for n in ast.walk(tree) if isinstance(n, ast.Constant)}
+            assert not names & words, path
+
+
+def test_plugins_import_only_what_whylens_lists(trees):
+    import whylens
+
+    for path, tree in trees.items():
+        if "plugins" in path.relative_to(ROOT).parts:
+            for node in ast.walk(tree):
+                if isinstance(node, ast.ImportFrom) and node.module == "whylens":
+                    assert {alias.name for alias in node.names} <= set(whylens.__all__), path
+
+
+def test_no_source_makes_a_forbidden_call(trees):
+    for path, tree in trees.items():
+        forbidden = {"backward", "zero_grad", "inference_mode", "eval_js", "exec"}
+        if path.is_relative_to(ROOT / "core" / "train"):
+            forbidden -= {"backward", "zero_grad"}  # nowhere else does a network learn
+        called = {
+            node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Call)
+        }
+        assert not called & forbidden, path
+        # manual_seed is fine on a private generator, never on torch itself.
+        text = path.read_text(encoding="utf-8")
+        for words in ("torch.manual_seed(", "np.random.seed(", "weights_only=False"):
+            assert words not in text, path
+
+
+def test_no_file_is_longer_than_600_lines(trees):
+    assert not [p for p in trees if len(p.read_text(encoding="utf-8").splitlines()) > 600]
+
+
+def test_the_distribution_lists_every_package():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    listed = set(project["tool"]["setuptools"]["packages"])
+    own = {path.parent.relative_to(ROOT) for path in SOURCES} - {Path("whylens")}
+    assert listed == {
+        "whylens", "whylens.checkpoints", "whylens.examples",
+        *(f"whylens.{'.'.join(path.parts)}" for path in own),
+    }  # fmt: skip
+
+
+def test_the_public_names_cost_no_torch():
+    code = (
+        "import sys, whylens; from whylens import Explainer, Heatmap, hookimpl\n"
+        "sys.exit('torch' in sys.modules or 'gradio' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_whylens_is_the_one_of_this_checkout():
+    import whylens.core
+
+    assert Path(whylens.core.__file__).resolve().parents[1] == ROOT

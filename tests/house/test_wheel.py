@@ -1,0 +1,123 @@
+"""The wheel: whole, and of use in an environment without the checkout."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import urllib.request
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from whylens.ui.space.trial import borrowed, free_port, serving
+
+ROOT = Path(__file__).resolve().parents[2]
+ROOMS = ("core", "plugins", "ui", "checkpoints", "examples")
+pytestmark = pytest.mark.slow
+
+
+def tracked() -> list[str]:
+    """Return the files that belong to the project."""
+    run = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True
+    )
+    if run.returncode != 0:
+        pytest.skip("not a checkout: what belongs to the project is not known")
+    return [name for name in run.stdout.splitlines() if (ROOT / name).is_file()]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    """The wheel, built from the source distribution, as `python -m build` does."""
+    pytest.importorskip("build", reason="build is not installed")
+    place = tmp_path_factory.mktemp("build")
+    for name in tracked():
+        (place / "src" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, place / "src" / name)
+    run = subprocess.run(
+        [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(place / "dist"), "."],
+        cwd=place / "src", capture_output=True, text=True,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr[-3000:] + run.stdout[-3000:]
+    assert "absent from the `packages` configuration" not in run.stderr + run.stdout
+    (found,) = (place / "dist").glob("*.whl")
+    return found
+
+
+@pytest.fixture(scope="module")
+def place(wheel, tmp_path_factory) -> Path:
+    """An environment with the wheel; all other packages come from this one."""
+    home = tmp_path_factory.mktemp("installed")
+    inside = borrowed(home)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "--python", str(inside), "install", "-q", "--no-deps",
+         "--no-index", str(wheel)],
+        check=True,
+    )  # fmt: skip
+    (home / "elsewhere").mkdir()
+    return home
+
+
+def environment(place: Path, **more: str) -> dict[str, str]:
+    kept = {name: os.environ[name] for name in ("PATH", "HF_HUB_OFFLINE") if name in os.environ}
+    return {**kept, "HOME": str(place), **more}
+
+
+def whylens(place: Path, *words: str) -> subprocess.CompletedProcess:
+    command = [str(place / "env" / "bin" / "whylens"), *words]
+    return subprocess.run(
+        command, cwd=place / "elsewhere", env=environment(place), capture_output=True, text=True
+    )
+
+
+def test_the_wheel_holds_all_that_runs_and_is_no_burden(wheel):
+    # All of `whylens` as it is, and the rooms inside it: no other name reaches site-packages.
+    wanted = {name for name in tracked() if name.startswith("whylens/")}
+    wanted |= {f"whylens/{name}" for name in tracked() if name.split("/")[0] in ROOMS}
+    # For whoever has the checkout: a plugin to copy, and how a network to start from was converted.
+    wanted -= {n for n in wanted if n.startswith("whylens/examples/plugin-captum/")}
+    wanted -= {"whylens/checkpoints/recipes/efficientnet_lite0.py"}
+    with zipfile.ZipFile(wheel) as archive:
+        held = {name for name in archive.namelist() if ".dist-info/" not in name}
+    assert held == wanted
+    assert wheel.stat().st_size < 60_000_000
+
+
+def test_the_command_answers_outside_the_checkout(place):
+    shown = whylens(place, "--help")
+    assert shown.returncode == 0, shown.stderr
+    assert "deploy-space" in shown.stdout
+    listed = whylens(place, "plugins", "--json")
+    assert listed.returncode == 0, listed.stderr
+    assert '"problems": []' in listed.stdout
+    assert listed.stdout.count('"distribution": "whylens"') >= 24
+
+
+def test_a_shipped_network_explains_a_shipped_picture(place):
+    import sysconfig
+
+    site = next((place / "env").glob("lib/python*/site-packages"))
+    assert str(site) != sysconfig.get_path("purelib")
+    photo = site / "whylens" / "examples" / "painted" / "bluebell.jpg"
+    run = whylens(
+        place, "explain", str(photo), "--model", "painted-cats-breed", "--method", "cam",
+        "--out", "out",
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    assert (place / "elsewhere" / "out" / "cam" / "overlay.png").is_file()
+
+
+def test_the_page_is_served_outside_the_checkout(place):
+    port = str(free_port())
+    command = [str(place / "env" / "bin" / "whylens"), "demo", "--port", port]
+    variables = environment(place, GRADIO_SERVER_PORT=port, TMPDIR=str(place))
+    with (
+        serving(command, place / "elsewhere", variables, place / "log.txt") as page,
+        urllib.request.urlopen(f"{page.address}config") as answer,
+    ):
+        config = answer.read().decode()
+    assert "painted-cats-breed" in config
+    assert "bluebell.jpg" in config

@@ -1,0 +1,435 @@
+"""Counterfactual patches: the paper's search written out, cells that are known, real flips."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from tests.conftest import GapNet, MlpHeadNet, TokenNet, plain_spec, seeded
+from tests.contract import Tinted
+from tests.toys import attention_net, final, noise, precise, subject_of
+from whylens.core.datasets.tensors import packed_pictures, pictures_of
+from whylens.core.engine import Engine
+from whylens.core.errors import BadInput
+from whylens.core.explanation import Question
+from whylens.core.models.backbone import wrap
+from whylens.core.registry import load_registry
+from whylens.core.results import Mark
+from whylens.core.storage.artifacts import Artifact
+from whylens.core.targets import Target
+from whylens.plugins._near_duplicates import same_picture, tiny
+from whylens.plugins.counterfactual_patches import CounterfactualParams, CounterfactualPatches
+from whylens.plugins.counterfactual_patches.gallery import GalleryParams, chosen, gallery, ranked
+from whylens.plugins.counterfactual_patches.swaps import (
+    Decision,
+    decision,
+    edited,
+    greedy_swaps,
+    promising,
+)
+
+REGISTRY = load_registry()
+METHOD = CounterfactualPatches()
+ME = "me"
+HERE, THERE = noise(1, 3, 16, 24, seed=1), noise(1, 3, 16, 24, seed=2)
+NETS = {
+    "gap": GapNet,
+    "mlp": MlpHeadNet,
+    "tokens": TokenNet,
+    "class token": attention_net,
+    "registers": lambda: attention_net(reg_tokens=4),
+    "average": lambda: attention_net(class_token=False, global_pool="avg"),
+}
+
+
+def loud(kind: str) -> nn.Module:
+    """Return a toy network whose scores lie apart."""
+    module = seeded(NETS[kind]())
+    with torch.no_grad():
+        (module.head if hasattr(module, "patch_embed") else module.fc).weight *= 10
+    return module
+
+
+def searched(subject, there, aim, **options):
+    given = {"budget": 3, "candidates": 10**6, **options}
+    return [swap for _, swap in greedy_swaps(subject, there, aim, **given) if swap is not None]
+
+
+def literal_search(head, here, there, aim, budget):
+    """Return algorithm 1: at each step every pair is tried, in float64, one map at a time."""
+    current, steps = here.clone(), []
+    size = here.shape[2] * here.shape[3]
+    used_here, used_there = set(), set()
+    for _ in range(budget):
+        best = None
+        for i, j in itertools.product(range(size), range(size)):
+            if i in used_here or j in used_there:
+                continue
+            trial = current.clone()
+            a, b = divmod(i, here.shape[3]), divmod(j, here.shape[3])
+            trial[0, :, a[0], a[1]] = there[0, :, b[0], b[1]]
+            logits = head(trial)[0]
+            chance = float(logits[aim.goal] - logits.logsumexp(0))
+            if best is None or chance > best[0] + 1e-12:
+                best = chance, i, j, trial, logits
+        _, i, j, current, logits = best
+        used_here.add(i)
+        used_there.add(j)
+        steps.append((i, j, logits))
+        if int(logits.argmax()) == aim.goal:
+            break
+    return steps
+
+
+@pytest.mark.parametrize("kind", ["mlp", "tokens"])
+def test_the_search_is_the_paper_s_written_out(kind):
+    module = loud(kind)
+    # The convolution's grid of 8 x 12 is long to search literally; a smaller picture does.
+    size = (8, 12) if kind == "mlp" else (16, 24)
+    if kind == "tokens":
+        here, there = HERE, THERE
+    else:
+        here, there = noise(1, 3, *size, seed=1), noise(1, 3, *size, seed=2)
+    subject = subject_of(module, here, batch_size=7)
+    backbone, twin = subject.trace.backbone, precise(module)
+    aim = Decision(int(subject.trace.logits.argmax()), int(subject.trace.logits.argmin()), False)
+
+    def head(maps):
+        if kind == "mlp":
+            return twin.head(maps)
+        tokens = maps.flatten(2).transpose(1, 2)
+        return twin.head(torch.cat([torch.zeros(1, 2, 8).double(), tokens], 1))
+
+    other = backbone.features(there).map.double()
+    wanted = literal_search(head, subject.features.double(), other, aim, 3)
+    got = searched(subject, other.float(), aim)
+    assert [(s.replaced, s.taken) for s in got] == [(i, j) for i, j, _ in wanted]
+    for swap, (_, _, logits) in zip(got, wanted, strict=True):
+        assert torch.allclose(swap.logits.double(), logits.detach(), atol=1e-4)
+        assert swap.tried == swap.possible
+
+
+@pytest.mark.parametrize("kind", NETS)
+def test_what_is_said_to_flip_does_flip_the_network_s_own_head(kind):
+    module, flips = loud(kind), 0
+    last = module.head if hasattr(module, "patch_embed") else module.fc
+    for seed in range(2):
+        x = noise(1, 3, 16, 24, seed=seed)
+        ranks = module(x)[0].detach()
+        first, second = ranks.argsort(descending=True)[:2].tolist()
+        with torch.no_grad():  # a close decision, which a few patches can turn
+            last.bias[second] += 0.97 * (ranks[first] - ranks[second])
+        subject = subject_of(module, x, batch_size=9)
+        backbone, aim = subject.trace.backbone, Decision(first, second, False)
+        own = backbone.features(x)
+        for other in (10, 11):
+            there = backbone.features(noise(1, 3, 16, 24, seed=other)).map
+            swaps = searched(subject, there, aim, budget=4, candidates=60)
+            maps = own.map.clone().flatten(2)
+            for n, swap in enumerate(swaps, 1):
+                maps[0, :, swap.replaced] = there[0].flatten(1)[:, swap.taken]
+                again = backbone.head(replace(own, map=maps.reshape(own.map.shape)))[0]
+                assert torch.allclose(again, swap.logits, atol=1e-3)
+                # The search ends with the flip, and only with it or with the budget.
+                assert (int(again.argmax()) == second) <= (n == len(swaps))
+            flipped = int(again.argmax()) == second
+            assert flipped or len(swaps) == 4
+            flips += flipped
+            for side in ("replaced", "taken"):
+                assert len({getattr(s, side) for s in swaps}) == len(swaps)
+    assert flips >= 1
+
+
+def test_maps_put_in_place_are_read_by_the_network_s_head_with_its_own_prefix_tokens():
+    module = loud("registers")
+    subject = subject_of(module, HERE, Target(2, "contrast", 0), batch_size=2)
+    again = subject.feature_logits(subject.features.repeat(5, 1, 1, 1))
+    assert torch.allclose(again, subject.trace.logits.expand(5, -1), atol=1e-4)
+    scores = subject.feature_scores(torch.cat([subject.features, subject.features.abs()]))
+    assert float(scores[0]) == pytest.approx(subject.score, rel=1e-4)
+    assert abs(float(scores[1]) - subject.score) > 1e-2
+    assert not scores.requires_grad
+    slope = subject.feature_gradients(subject.features.repeat(3, 1, 1, 1))
+    assert torch.allclose(slope, subject.gradients.expand_as(slope), atol=1e-5)
+
+
+@pytest.mark.parametrize("candidates", [10, 200])
+def test_the_pairs_that_promise_most_are_those_of_the_largest_first_order_gain(candidates):
+    module = loud("mlp")
+    subject = subject_of(module, HERE)
+    other = subject.trace.backbone.features(THERE).map
+    aim = Decision(0, 2, True)
+    left = list(range(3, 40)), list(range(5, 50))
+    got = promising(subject, subject.features, other, aim, left, candidates)
+    leaf = subject.features.double().requires_grad_()
+    logits = precise(module).head(leaf)[0]
+    (slope,) = torch.autograd.grad(logits[2] - logits[0], leaf)
+    slope, old, new = (t[0].flatten(1).detach().double() for t in (slope, leaf, other))
+    gains = {(i, j): float(slope[:, i] @ (new[:, j] - old[:, i])) for i in left[0] for j in left[1]}
+    wanted = sorted(gains, key=lambda pair: -gains[pair])[:candidates]
+    assert len(set(got)) == candidates
+    assert len(set(got) & set(wanted)) >= candidates - 1  # ties of rounding at the very end
+
+
+def test_under_a_linear_head_the_promise_is_kept_by_the_best_of_all():
+    subject = subject_of(loud("gap"), HERE)
+    other = subject.trace.backbone.features(THERE).map
+    order = subject.trace.logits[0].argsort(descending=True).tolist()
+    aim = Decision(order[0], order[1], False)
+    (all_tried,), (few,) = (
+        searched(subject, other, aim, budget=1, candidates=n) for n in (10**6, 300)
+    )
+    assert (few.tried, all_tried.tried) == (300, 96 * 96)
+    assert (few.replaced, few.taken) == (all_tried.replaced, all_tried.taken)
+
+
+def test_cells_are_exchanged_and_nothing_else():
+    one, two = noise(1, 2, 3, 4, seed=1), noise(1, 2, 3, 4, seed=2)
+    maps = edited(one, two, [(0, 11), (5, 2)])
+    wanted = one.repeat(2, 1, 1, 1)
+    wanted[0, :, 0, 0] = two[0, :, 2, 3]
+    wanted[1, :, 1, 1] = two[0, :, 0, 2]
+    assert torch.equal(maps, wanted)
+
+
+@pytest.mark.parametrize(
+    ("target", "aim"),
+    [
+        (Target(1), Decision(1, 2, False)),
+        (Target(2), Decision(1, 2, False)),
+        (Target(0, "probability"), Decision(1, 0, False)),
+        (Target(1, "contrast", 0), Decision(1, 0, True)),
+        (Target(0, "contrast", 2), Decision(2, 0, True)),
+    ],
+    ids=str,
+)
+def test_the_decision_is_the_one_that_is_asked_about(target, aim):
+    module = seeded(GapNet())
+    with torch.no_grad():
+        module.fc.weight.zero_()
+        module.fc.bias.copy_(torch.tensor([0.0, 2.0, 1.0]))
+        module.fc.weight[0, 0] = 1e-3  # the head must still read something
+    assert decision(subject_of(module, HERE, target)) == aim
+    assert not aim.reached(torch.tensor([0.0, 2.0, 1.0]))
+    assert aim.reached(torch.tensor([9.0 * (aim.goal == c) for c in range(3)]))
+
+
+class RedOrGreen(nn.Module):
+    """Says "green" where one 4 x 4 cell is greener than all others are red."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(2, 2, bias=False)
+        with torch.no_grad():
+            self.fc.weight.copy_(torch.eye(2))
+
+    def features(self, x):
+        return functional.avg_pool2d(x, 4)[:, :2]
+
+    def head(self, f):
+        # Squares, so that one strong cell outweighs many weak ones.
+        return self.fc((8 * f**2).flatten(2).mean(-1))
+
+    def forward(self, x):
+        return self.head(self.features(x))
+
+
+def painted(cells: dict[tuple[int, int], tuple[int, int, int]]) -> np.ndarray:
+    pixels = np.full((16, 24, 3), 20, np.uint8)
+    for (row, column), colour in cells.items():
+        pixels[4 * row : 4 * row + 4, 4 * column : 4 * column + 4] = colour
+    return pixels
+
+
+class Painted(Tinted):
+    """One red picture, one green one and one that is green to its label only, and blue."""
+
+    labels = ("red", "green")
+    items = tuple(
+        replace(item, key=f"painted/{n}", label=int(n > 0), split="train")
+        for n, item in enumerate(Tinted.items[:3])
+    )
+
+    def pixels(self, index):
+        return [
+            painted({(0, 0): (250, 10, 10)}),
+            painted({(3, 5): (10, 250, 10), (1, 1): (10, 120, 10)}),
+            painted({(2, 2): (60, 10, 10), **{(r, 0): (20, 20, 250) for r in range(4)}}),
+        ][index]
+
+
+@pytest.fixture
+def colours():
+    net = wrap(RedOrGreen().eval(), spec=plain_spec(16, 24), labels=Painted.labels)
+    page = Engine(REGISTRY, loader=lambda name, progress: net)
+    for _ in page.fit("toy", METHOD.name, Painted(), {}, collection=ME):
+        pass
+    return page
+
+
+def explained(page, pixels, **params):
+    question = Question("toy", pixels, collection=ME)
+    *_, answer = page.explain(question, METHOD.name, params)
+    return answer
+
+
+def test_the_known_cell_is_replaced_by_the_known_cell(colours):
+    query = painted({(1, 4): (250, 10, 10), (2, 0): (60, 10, 10)})
+    result = explained(colours, query).result
+    (item,) = result.items
+    assert item.key == "painted/1"
+    (mark,), (own,) = item.marks, item.beside.marks
+    assert (mark.number, mark.left, mark.top) == (1, pytest.approx(5 / 6), pytest.approx(3 / 4))
+    assert (own.number, own.left, own.top) == (1, pytest.approx(4 / 6), pytest.approx(1 / 4))
+    assert (mark.right, mark.bottom) == (1, 1)
+    assert (item.checks["swaps"], item.checks["flipped"]) == (1, 1)
+    assert item.checks["share of swaps tried"] == pytest.approx(500 / 24**2)
+    assert "After 1 swap red becomes green" in result.note
+    assert item.group == "red → green"
+    assert item.value == item.checks["score after"] - item.checks["score before"] < 0
+    assert np.array_equal(item.beside.image, query)
+
+
+def test_the_caption_tells_the_chance_of_the_other_class_after_each_swap(colours):
+    cells = {(r, c): (250, 10, 10) for r in range(2) for c in range(2)}
+    (item,) = explained(colours, painted(cells), candidates=1000, swaps=4).result.items
+    told = [float(part.split()[-2]) for part in item.caption.split(" → ")]
+    net = colours.backbone("toy")
+    f = functional.avg_pool2d(torch.from_numpy(painted(cells)).permute(2, 0, 1)[None] / 255.0, 4)
+    f = f[:, :2]
+    wanted = [100 * float(net.module.head(f).softmax(1)[0, 1])]
+    (other,) = pictures_of(
+        _fitted(colours).arrays, [_fitted(colours).facts["keys"].index(item.key)]
+    )
+    g = functional.avg_pool2d(torch.from_numpy(other.copy()).permute(2, 0, 1)[None] / 255.0, 4)
+    for taken, own in zip(item.marks, item.beside.marks, strict=True):
+        place = [(round(m.top * 4), round(m.left * 6)) for m in (own, taken)]
+        f[0, :, place[0][0], place[0][1]] = g[0, :2, place[1][0], place[1][1]]
+        wanted.append(100 * float(net.module.head(f).softmax(1)[0, 1]))
+    assert told == pytest.approx(wanted, rel=2e-2)
+    assert len(told) == len(item.marks) + 1 >= 3
+
+
+def _fitted(page) -> Artifact:
+    return page.fitted.found(REGISTRY.explainers[METHOD.name], page.backbone("toy"), ME)
+
+
+def test_a_decision_that_does_not_flip_in_time_is_said_to_stand(colours):
+    query = painted({(r, c): (250, 10, 10) for r in range(4) for c in range(6)})
+    result = explained(colours, query, swaps=2, candidates=1000).result
+    assert result.note == "2 patches taken over do not turn red into green."
+    assert (result.items[0].checks["swaps"], result.items[0].checks["flipped"]) == (2, 0)
+
+
+def test_every_part_of_the_answer_holds_the_swaps_so_far(colours):
+    query = painted({(r, c): (250, 10, 10) for r in range(4) for c in range(6)})
+    question = Question("toy", query, collection=ME)
+    parts = list(colours.explain(question, METHOD.name, {"swaps": 3, "candidates": 1000}))
+    counts = [len(p.result.items[0].marks) for p in parts]
+    assert counts == sorted(counts)
+    assert {0, 1, 2, 3} == set(counts)
+    assert [p.fraction for p in parts] == sorted(p.fraction for p in parts)
+
+
+def test_the_visitor_s_own_picture_is_not_compared_with_itself(colours):
+    keys = {
+        item.key
+        for item in explained(
+            colours, Painted().pixels(0), pictures=4, candidates=1000
+        ).result.items
+    }
+    assert keys == {"painted/1", "painted/2"}
+    back = explained(colours, Painted().pixels(1), candidates=1000).result
+    assert [item.key for item in back.items] == ["painted/0"]
+    page = Engine(REGISTRY, loader=lambda name, progress: colours.backbone("toy"))
+    lonely = _fitted(colours)
+    only = Artifact({k: v[:1] if len(v) == 3 else v for k, v in lonely.arrays.items()},
+                    {**lonely.facts, "keys": lonely.facts["keys"][:1]})  # fmt: skip
+    page.fitted.keep(REGISTRY.explainers[METHOD.name], page.backbone("toy"), ME, only)
+    none = explained(page, Painted().pixels(0)).result
+    assert none.items == ()
+    assert none.note == "The gallery holds no picture of green other than this one."
+
+
+def test_pictures_that_the_network_also_calls_so_come_first_then_the_nearest():
+    vectors = np.eye(4, dtype=np.float16)[[0, 1, 2, 3, 0]]
+    arrays = {
+        "vectors": vectors,
+        "labels": np.array([1, 1, 1, 0, 0]),
+        "predicted": np.array([0, 1, 1, 1, 0]),
+    }
+    query = np.array([0.9, 0.1, 0.3, 0.0], np.float32)
+    found = ranked(arrays, ["a", "b"], (1, "b"), query)
+    assert [i for i, _ in found] == [2, 1, 0]
+    length = float(np.linalg.norm(query))
+    assert [near for _, near in found] == pytest.approx([0.3 / length, 0.1 / length, 0.9 / length])
+    # A gallery with classes of its own: what the network calls so.
+    assert [i for i, _ in ranked(arrays, ["oak", "elm"], (1, "b"), query)] == [2, 1, 3]
+
+
+def test_the_gallery_holds_pictures_vectors_and_the_network_s_word():
+    net = wrap(seeded(GapNet()), spec=plain_spec(32, 48), labels=Tinted.labels)
+    *_, last = gallery(Tinted(), net, GalleryParams(per_class=5))
+    arrays, facts = last.artifact.arrays, last.artifact.facts
+    assert [list(arrays["labels"]).count(c) for c in range(3)] == [5, 5, 5]
+    data = Tinted()
+    for n, key in enumerate(facts["keys"]):
+        index = int(key.split("/")[1])
+        assert data.items[index].split == "train"
+        x = torch.from_numpy(data.pixels(index)).permute(2, 0, 1)[None] / 255.0
+        vector = net.embed(x)[0].numpy()
+        assert arrays["vectors"][n] == pytest.approx(vector / np.linalg.norm(vector), abs=2e-3)
+        assert arrays["predicted"][n] == int(net.logits(x).argmax())
+        (picture,) = pictures_of(arrays, [n])
+        assert same_picture(arrays["tinies"][n : n + 1], tiny(data.pixels(index)))[0]
+        assert same_picture(tiny(picture)[None], tiny(data.pixels(index)))[0]
+        assert not same_picture(tiny(picture)[None], tiny(data.pixels((index + 3) % 54)))[0]
+
+
+def test_a_gallery_of_a_split_without_pictures_is_refused():
+    with pytest.raises(BadInput, match="no pictures in train"):
+        chosen(type("E", (Tinted,), {"items": tuple(
+            replace(i, split="test") for i in Tinted.items)})(), GalleryParams())  # fmt: skip
+
+
+def test_a_signal_has_no_picture_to_take_from():
+    net = wrap(seeded(GapNet(axes=1)), spec=plain_spec(64))
+    assert "patches of pictures" in METHOD.why_not(net)
+
+
+@pytest.mark.parametrize("grid", [(4, 6), (7, 7), (3, 11)])
+def test_marks_tile_the_view(grid):
+    marks = [Mark.of_cell(divmod(c, grid[1]), grid) for c in range(grid[0] * grid[1])]
+    area = sum((m.right - m.left) * (m.bottom - m.top) for m in marks)
+    assert area == pytest.approx(1)
+    middle = [((m.left + m.right) / 2 * grid[1], (m.top + m.bottom) / 2 * grid[0]) for m in marks]
+    assert middle[1] == (pytest.approx(1.5), pytest.approx(0.5))
+    assert len({(int(x), int(y)) for x, y in middle}) == len(marks)
+
+
+def test_a_vision_transformer_is_turned_by_patches_entering_its_last_block():
+    net = wrap(loud("class token"), spec=plain_spec(16, 24), labels=Tinted.labels)
+    rng = np.random.default_rng(4)
+    pictures = [rng.integers(0, 256, (16, 24, 3), dtype=np.uint8) for _ in range(6)]
+    x = torch.stack([torch.from_numpy(p).permute(2, 0, 1) / 255.0 for p in pictures])
+    unit = functional.normalize(net.embed(x)).numpy()
+    arrays = {
+        "vectors": unit.astype(np.float16),
+        "labels": np.arange(6, dtype=np.int32) % 3,
+        "predicted": net.logits(x).argmax(1).numpy().astype(np.int32),
+        **packed_pictures(pictures, quality=95),
+        "tinies": np.stack([tiny(picture) for picture in pictures]),
+    }
+    facts = {"labels": list(Tinted.labels), "keys": [str(n) for n in range(6)]}
+    subject = subject_of(net.module, HERE, backbone=net)
+    subject = replace(subject, fitted=Artifact(arrays, facts))
+    result = final(METHOD.explain(subject, CounterfactualParams(candidates=50, swaps=3)))
+    (item,) = result.items
+    assert item.checks["swaps"] == len(item.marks) == len(item.beside.marks)
+    assert abs(item.value) > 0

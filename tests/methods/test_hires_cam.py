@@ -1,0 +1,56 @@
+"""HiResCAM: its equation written out, and the score that it adds up to."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from tests.conftest import GapNet, MlpHeadNet, TokenNet, seeded
+from tests.toys import (
+    CASES,
+    IDS,
+    NhwcNet,
+    difference,
+    final,
+    noise,
+    picture,
+    slopes64,
+    subject_of,
+    toy,
+)
+from whylens.core.targets import Target
+from whylens.plugins.cam import CAM
+from whylens.plugins.hires_cam import HiResCAM
+
+METHOD = HiResCAM()
+
+
+def literal(features: np.ndarray, gradients: np.ndarray) -> np.ndarray:
+    found = np.zeros(features.shape[1:])
+    for place in itertools.product(*map(range, found.shape)):
+        for k in range(len(features)):
+            found[place] += gradients[k][place] * features[k][place]
+    return found
+
+
+@pytest.mark.parametrize("kind", [GapNet, MlpHeadNet])
+@pytest.mark.parametrize(("axes", "target"), CASES, ids=IDS)
+def test_the_map_is_the_paper_s_formula_position_by_position(axes, target, kind):
+    module, x = toy(axes, kind), picture(axes)
+    heat = final(METHOD.explain(subject_of(module, x, target), METHOD.Params()))
+    assert difference(heat.values, literal(*slopes64(module, x, target))) < 1e-5
+    assert heat.signed
+
+
+@pytest.mark.parametrize("kind", [GapNet, TokenNet, NhwcNet])
+def test_where_the_rest_is_linear_it_adds_up_to_the_score_less_the_bias(kind):
+    module = seeded(kind())
+    subject = subject_of(module, noise(1, 3, 16, 24), Target(2))
+    heat = final(METHOD.explain(subject, METHOD.Params()))
+    wanted = subject.score - float(module.fc.bias[2])
+    assert abs(float(heat.values.sum()) - wanted) < 1e-5 * (1 + abs(wanted))
+    assert abs(heat.checks["sum of map"] - wanted) < 1e-5 * (1 + abs(wanted))
+    cam = final(CAM().explain(subject, CAM.Params()))
+    assert difference(heat.values * cam.values.size, cam.values) < 1e-5

@@ -1,0 +1,251 @@
+"""Any stage of a network as the layer: read, felt and replaced as by plain PyTorch."""
+
+from __future__ import annotations
+
+import copy
+import threading
+
+import numpy as np
+import pytest
+import timm
+import torch
+
+from tests.toys import difference, final, noise, subject_of
+from whylens.core.errors import InvalidParameter
+from whylens.core.models.backbone import wrap
+from whylens.core.models.forward_pass import Trace
+from whylens.core.models.spec import InputSpec
+from whylens.core.subject import Subject
+from whylens.core.targets import Target
+from whylens.plugins._layers import fused
+from whylens.plugins.ablation_cam import AblationCAM, AblationCAMParams
+from whylens.plugins.grad_cam import GradCAM, GradCAMParams
+
+SWIN = "swin_tiny_patch4_window7_224"
+DEIT = "deit_tiny_distilled_patch16_224"
+# Every layout, made small.
+NETS = {
+    "resnet10t": {},
+    "convnext_atto": {},
+    SWIN: {"img_size": 64, "window_size": 2, "embed_dim": 24},
+    DEIT: {"img_size": 64, "embed_dim": 48},
+    "regnety_002": {},
+}
+SIDE = 64
+
+
+def net(name: str, **kwargs) -> torch.nn.Module:
+    """Return a seeded network with seven classes."""
+    with torch.random.fork_rng(devices=[]):
+        torch.random.default_generator.manual_seed(4)
+        return timm.create_model(name, num_classes=7, **kwargs).eval()
+
+
+@pytest.fixture(scope="module")
+def asked():
+    kept = {}
+
+    def subject(name: str) -> Subject:
+        if name not in kept:
+            spec = InputSpec(size=(SIDE, SIDE), mean=(0.5,) * 3, std=(0.25,) * 3, crop=1.0)
+            backbone = wrap(net(name, **NETS[name]), spec=spec)
+            kept[name] = Subject(Trace(backbone, noise(1, 3, SIDE, SIDE)), Target(3), 4)
+        return kept[name]
+
+    return subject
+
+
+def plainly(subject: Subject, path: str):
+    """Return a module's raw output and the score's derivative to it, by hooks, in float64."""
+    twin = copy.deepcopy(subject.trace.backbone.module).double().requires_grad_(False)
+    kept = []
+
+    def keep(module, args, out):
+        kept.append(out.detach().clone().requires_grad_())
+        return kept[-1].clone()
+
+    twin.get_submodule(path).register_forward_hook(keep)
+    score = twin(subject.x.double())[0, subject.target.index]
+    (slope,) = torch.autograd.grad(score, kept[0])
+    return kept[0].detach(), slope
+
+
+def as_map(raw: torch.Tensor, name: str) -> np.ndarray:
+    if name == SWIN:
+        raw = raw.permute(0, 3, 1, 2)
+    elif name == DEIT:
+        raw = raw[:, 2:].transpose(1, 2).unflatten(2, (4, 4))
+    return raw[0].numpy()
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_features_and_gradients_of_every_stage_are_those_of_plain_pytorch(asked, name):
+    subject = asked(name)
+    stages = subject.trace.backbone.stages
+    assert len(stages) >= 4
+    for number, stage in enumerate(stages, start=1):
+        (layer,) = subject.layers(f"stage {number}")
+        raw, slope = plainly(subject, stage.path)
+        assert difference(layer.features[0], as_map(raw, name)) < 1e-4
+        assert difference(layer.gradients[0], as_map(slope, name)) < 1e-3
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_maps_put_in_place_of_a_stage_are_scored_as_plain_pytorch_scores_them(asked, name):
+    subject = asked(name)
+    for number, stage in enumerate(subject.trace.backbone.stages, start=1):
+        (layer,) = subject.layers(f"stage {number}")
+        maps = layer.features * torch.tensor([1.0, 0.5, 0.0]).view(3, 1, 1, 1)
+        twin = copy.deepcopy(subject.trace.backbone.module)
+
+        def put(module, args, out):
+            scaled = out * torch.tensor([1.0, 0.5, 0.0]).view(3, *[1] * (out.ndim - 1))
+            if name == DEIT:
+                scaled[:, :2] = out[:, :2]
+            return scaled
+
+        twin.get_submodule(stage.path).register_forward_hook(put)
+        with torch.no_grad():
+            wanted = twin(subject.x.expand(3, -1, -1, -1))[:, subject.target.index]
+        assert difference(layer.scores(maps), wanted) < 1e-4
+
+
+def test_the_last_layer_is_that_of_the_split(asked):
+    subject = asked("resnet10t")
+    (last,) = subject.layers("last")
+    stages = subject.trace.backbone.stages
+    (stage,) = subject.layers(f"stage {len(stages)}")
+    assert difference(last.features, stage.features) < 1e-4
+    assert difference(last.gradients, stage.gradients) < 1e-4
+    assert difference(last.scores(last.features * 2), stage.scores(last.features * 2)) < 1e-4
+
+
+def test_for_a_vision_transformer_no_stage_is_dead(asked):
+    subject = asked(DEIT)
+    paths = [stage.path for stage in subject.trace.backbone.stages]
+    # After the last block only the class tokens are read.
+    assert paths == [f"blocks.{i}" for i in range(11)]
+    (last,), (stage,) = subject.layers("last"), subject.layers("stage 11")
+    assert difference(last.features, stage.features) < 1e-4
+    assert difference(last.gradients, stage.gradients) < 1e-4
+
+
+def test_a_deep_network_keeps_twelve_stages_spread_over_its_depth():
+    spec = InputSpec(size=(32, 32), mean=(0.5,) * 3, std=(0.25,) * 3, crop=1.0)
+    module = net("vit_tiny_patch16_224", img_size=32, depth=24, embed_dim=48, num_heads=3)
+    paths = [stage.path for stage in wrap(module, spec=spec).stages]
+    assert len(paths) == 12
+    assert (paths[0], paths[-1]) == ("blocks.0", "blocks.22")
+
+
+class Bare(torch.nn.Module):
+    """Has a feature map and not a single part."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(noise(5, 3))
+
+    def features(self, x):
+        return torch.einsum("ky,nyhw->nkhw", self.weight, x)[:, :, ::4, ::4]
+
+    def head(self, f):
+        return f.mean((2, 3))
+
+    def forward(self, x):
+        return self.head(self.features(x))
+
+
+def test_a_network_without_stages_says_which_layers_there_are():
+    subject = subject_of(Bare(), noise(1, 3, 16, 24))
+    with pytest.raises(InvalidParameter, match="only the last layer, not 'stage 2'"):
+        subject.layers("stage 2")
+    assert [layer.name for layer in subject.layers("mean over stages")] == ["last"]
+
+
+def test_a_stage_too_many_is_refused_with_those_there_are(asked):
+    with pytest.raises(InvalidParameter, match="has stages 1 to 5 and the last layer"):
+        asked("resnet10t").layers("stage 9")
+
+
+def test_the_network_stays_as_it_was(asked):
+    module = asked("resnet10t").trace.backbone.module
+    before = {name: id(part) for name, part in module.named_modules()}
+    for layer in asked("resnet10t").layers("mean over stages"):
+        layer.gradients, layer.scores(layer.features)
+    assert {name: id(part) for name, part in module.named_modules()} == before
+    assert not any(part._forward_hooks for part in module.modules())
+
+
+def test_threads_do_not_meet(asked):
+    subject = asked("resnet10t")
+    inputs = [noise(1, 3, 64, 64, seed=s) for s in range(6)]
+    backbone = subject.trace.backbone
+
+    def slopes(x):
+        (layer,) = Subject(Trace(backbone, x), Target(2)).layers("stage 3")
+        return layer.gradients
+
+    wanted, got = [slopes(x) for x in inputs], [None] * len(inputs)
+
+    def work(i):
+        got[i] = slopes(inputs[i])
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(len(inputs))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for one, other in zip(got, wanted, strict=True):
+        assert difference(one, other) < 1e-5
+
+
+def test_the_mean_over_stages_is_of_shares_at_the_finest_size(asked):
+    subject = asked("resnet10t")
+    params = {"signed": True}
+    singles = [
+        final(GradCAM().explain(subject, GradCAMParams(layer=f"stage {i}", **params))).values
+        for i in range(1, 6)
+    ]
+    together = final(GradCAM().explain(subject, GradCAMParams(layer="mean over stages", **params)))
+    total = np.zeros((32, 32))
+    for values in singles:
+        centre = (np.arange(32) + 0.5) * len(values) / 32 - 0.5
+        large = np.array([[bilinear(values, y, x) for x in centre] for y in centre])
+        total += large / np.abs(large).max()
+    assert difference(together.values, total / 5) < 1e-5
+    assert together.unit == "mean over stages of shares of the largest value"
+
+
+def bilinear(values, y, x):
+    side = len(values)
+    y, x = min(max(y, 0), side - 1), min(max(x, 0), side - 1)
+    top, left = min(int(y), max(side - 2, 0)), min(int(x), max(side - 2, 0))
+    down, right = y - top, x - left
+    below, after = min(top + 1, side - 1), min(left + 1, side - 1)
+    return (
+        values[top, left] * (1 - down) * (1 - right)
+        + values[top, after] * (1 - down) * right
+        + values[below, left] * down * (1 - right)
+        + values[below, after] * down * right
+    )
+
+
+def test_a_blank_stage_adds_nothing_and_no_nan():
+    found = fused([torch.zeros(2, 2), torch.full((4, 4), 3.0)])
+    assert torch.equal(found, torch.full((4, 4), 0.5))
+
+
+def test_a_method_that_yields_goes_through_the_stages_one_by_one(asked):
+    subject = asked("convnext_atto")
+
+    def maps(layer):
+        return list(AblationCAM().explain(subject, AblationCAMParams(layer=layer)))
+
+    singles = [maps(f"stage {i}")[-1].result for i in range(1, 5)]
+    parts = maps("mean over stages")
+    fractions = [part.fraction for part in parts]
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == 1
+    wanted = fused([torch.tensor(heat.values) for heat in singles])
+    assert difference(parts[-1].result.values, wanted) < 1e-6
+    assert parts[-1].result.checks["stage 4: channels"] == 320

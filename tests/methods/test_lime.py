@@ -1,0 +1,292 @@
+"""LIME: the weighted regression written out, its errors, and what it says of its own fit."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tests.conftest import GapNet, MlpHeadNet, seeded
+from tests.toys import (
+    CASES,
+    IDS,
+    LinearNet,
+    difference,
+    final,
+    noise,
+    picture,
+    precise,
+    score64,
+    subject_of,
+    toy,
+)
+from whylens.core.models.spec import InputSpec
+from whylens.core.targets import Target
+from whylens.plugins._segments import segments
+from whylens.plugins.lime import LIME, LIMEParams, locality, random_samples, surrogate
+
+METHOD = LIME()
+
+
+def explained(subject, **params):
+    return final(METHOD.explain(subject, LIMEParams(**params)))
+
+
+def regions_of(subject, **params) -> np.ndarray:
+    given = LIMEParams(**params)
+    return segments(subject, given.segments, given.regions).numpy()
+
+
+def smooth(*size: int) -> torch.Tensor:
+    """Return a picture that changes slowly, as photos do."""
+    coarse = noise(1, 3, *(n // 8 for n in size))
+    return nn.functional.interpolate(coarse, size=size, mode="bicubic").clamp(0, 1)
+
+
+def solved(rows, scores, weights, ridge):
+    """Return intercept and coefficients by least squares on rows scaled and stacked."""
+    wide = [[math.sqrt(w) * v for v in (1.0, *row)] for row, w in zip(rows, weights, strict=True)]
+    right = [math.sqrt(w) * y for y, w in zip(scores, weights, strict=True)]
+    for i in range(len(rows[0])):
+        wide.append([0.0] * (i + 1) + [math.sqrt(ridge)] + [0.0] * (len(rows[0]) - i - 1))
+        right.append(0.0)
+    return np.linalg.lstsq(np.array(wide), np.array(right), rcond=None)[0]
+
+
+def literal(module, x, target, labels, samples, ridge=1e-3):
+    """Return map, errors, R^2 and held-out R^2, sample by sample, black fill, seed 0."""
+    twin, x, regions = precise(module), x.double(), int(labels.max()) + 1
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randint(0, 2, (samples, regions), generator=generator).tolist()
+    rows[0] = [1] * regions
+    scores, weights = [], []
+    for row in rows:
+        shown = x.clone()
+        for region, kept in enumerate(row):
+            if not kept:
+                shown[..., torch.from_numpy(labels == region)] = 0
+        with torch.no_grad():
+            scores.append(float(score64(twin(shown)[0], target)))
+        ones = [1.0] * regions
+        length = math.sqrt(sum(row)) * math.sqrt(regions)
+        cosine = sum(a * b for a, b in zip(row, ones, strict=True)) / length if length else 0.0
+        weights.append(math.sqrt(math.exp(-((1 - cosine) ** 2) / 0.25**2)))
+    found = solved(rows, scores, weights, ridge)
+    weight, score = np.array(weights), np.array(scores)
+    design = np.hstack([np.ones((samples, 1)), np.array(rows, float)])
+    bread = np.linalg.inv(
+        design.T @ np.diag(weight) @ design + ridge * np.diag([0.0] + [1.0] * regions)
+    )
+    meat, over, under = np.zeros_like(bread), 0.0, 0.0
+    for i in range(samples):
+        others = [j for j in range(samples) if j != i]
+        without = solved([rows[j] for j in others], score[others], weight[others], ridge)
+        missed = score[i] - design[i] @ without
+        meat += (weight[i] * missed) ** 2 * np.outer(design[i], design[i])
+        over += weight[i] * missed**2
+        under += weight[i] * (score[i] - np.average(score[others], weights=weight[others])) ** 2
+    errors = np.sqrt(np.diag(bread @ meat @ bread))
+    left = weight @ (score - design @ found) ** 2
+    spread = weight @ (score - np.average(score, weights=weight)) ** 2
+    return found[1:][labels], errors[1:][labels], 1 - left / spread, 1 - over / under
+
+
+@pytest.mark.parametrize("kind", [GapNet, MlpHeadNet])
+@pytest.mark.parametrize(("axes", "target"), CASES, ids=IDS)
+def test_map_errors_and_fit_are_those_of_the_regression_sample_by_sample(axes, target, kind):
+    module, x = toy(axes, kind), picture(axes)
+    subject, given = subject_of(module, x, target), {"segments": 8, "samples": 50}
+    heat = explained(subject, fill="black", **given)
+    labels = regions_of(subject, **given)
+    assert labels.max() >= 1
+    values, errors, fit, held_out = literal(module, x, target, labels, 50)
+    assert difference(heat.values, values) < 1e-4
+    assert difference(heat.error, errors) < 1e-3
+    assert heat.checks["surrogate R2"] == pytest.approx(fit, rel=1e-3)
+    assert heat.checks["held-out R2"] == pytest.approx(held_out, rel=1e-3)
+    assert heat.signed
+    assert heat.unit == target.unit
+
+
+class RegionMean(nn.Module):
+    """The score is the mean of one region."""
+
+    def __init__(self, here: torch.Tensor) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(here.float() / here.sum())
+
+    def forward(self, x):
+        value = (x.mean(1) * self.weight).flatten(1).sum(1)
+        return torch.stack([-value, value], 1)
+
+
+@pytest.mark.parametrize("cut", ["superpixels", "boxes"])
+def test_a_network_that_reads_one_region_peaks_on_it_whichever_it_is(cut):
+    x, given = 0.2 + smooth(32, 48), {"segments": 12, "samples": 200, "regions": cut}
+    labels = regions_of(subject_of(LinearNet(32, 48), x), **given)
+    assert labels.max() >= 7
+    for region in range(labels.max() + 1):
+        here = torch.from_numpy(labels == region)
+        heat = explained(subject_of(RegionMean(here), x), fill="black", **given)
+        light = float(x.mean(1)[0][here].mean())
+        assert heat.values[here] == pytest.approx(light, rel=1e-3)
+        assert np.abs(heat.values[~here]).max() < 1e-3 * light
+
+
+@pytest.mark.parametrize("fill", ["black", "grey", "blur", "segment mean"])
+def test_on_a_linear_network_coefficients_are_the_exact_effects_of_the_regions(fill):
+    # Normalised in the network, filled in pixel space: both must meet.
+    spec = InputSpec(size=(32, 48), mean=(0.4, 0.5, 0.1), std=(0.2, 0.3, 0.25), crop=1.0)
+    mean, std = (torch.tensor(v)[:, None, None] for v in (spec.mean, spec.std))
+    unit, module = noise(1, 3, 32, 48), seeded(LinearNet(32, 48))
+    subject = subject_of(module, (unit - mean) / std, Target(0), spec=spec)
+    heat = explained(subject, segments=12, fill=fill, samples=300)
+    labels = torch.from_numpy(regions_of(subject, segments=12))
+    weight = module.fc.weight[0].detach().view(3, 32, 48)
+    empty = {"black": 0 * unit, "grey": 0 * unit + 0.5}.get(fill)
+    if fill == "blur":
+        empty = subject.filled("blur") * std + mean
+    if fill == "segment mean":
+        empty = torch.zeros_like(unit)
+        for region in labels.unique():
+            here = labels == region
+            empty[..., here] = unit[..., here].mean(-1, keepdim=True)
+    effect = (weight * (unit - empty)[0] / std).sum(0).double()
+    wanted = np.zeros((32, 48))
+    for region in labels.unique():
+        wanted[labels == region] = float(effect[labels == region].sum())
+    # Rounding of the scores, and the ridge's pull of RIDGE over the samples' weight.
+    assert difference(heat.values, wanted) < 2e-4
+    assert heat.checks["held-out R2"] > 0.9999
+    assert heat.note == ""
+
+
+def test_perturbing_normalised_pixels_is_perturbing_rgb_and_normalising():
+    spec = InputSpec(size=(16, 24), mean=(0.4, 0.5, 0.1), std=(0.2, 0.3, 0.25), crop=1.0)
+    mean, std = (torch.tensor(v)[:, None, None] for v in (spec.mean, spec.std))
+    module, unit = seeded(MlpHeadNet()), noise(1, 3, 16, 24)
+
+    class TakesRgb(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = module
+
+        def forward(self, x):
+            return self.net((x - mean) / std)
+
+    inside = subject_of(module, (unit - mean) / std, spec=spec)
+    outside = subject_of(TakesRgb(), unit)
+    for fill in ("segment mean", "grey", "black", "blur"):
+        one, other = (explained(s, segments=24, samples=100, fill=fill) for s in (inside, outside))
+        assert difference(one.values, other.values) < 1e-3
+
+
+class Parity(nn.Module):
+    """+1 or -1, flipped by every quarter of the picture that is black: nothing adds up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(()))
+
+    def forward(self, x):
+        quarters = nn.functional.adaptive_max_pool2d(x.amax(1, keepdim=True), (2, 2)).flatten(1)
+        value = self.gain * (1 - 2 * (quarters > 0).float()).prod(1)
+        return torch.stack([-value, value], 1)
+
+
+def test_a_surrogate_that_explains_little_is_said_to():
+    subject = subject_of(Parity(), 0.5 + smooth(16, 24))
+    given = {"segments": 4, "regions": "boxes", "fill": "black", "samples": 300}
+    heat = explained(subject, **given)
+    assert heat.checks["surrogate R2"] < 0.5
+    assert heat.checks["held-out R2"] < 0.5
+    assert "explains " in heat.note
+    assert "not additive in these regions" in heat.note
+    fair = explained(subject_of(seeded(GapNet()), 0.5 + smooth(16, 24)), **given)
+    assert fair.checks["surrogate R2"] > 0.9
+    assert fair.note == ""
+
+
+def test_more_regions_than_samples_fit_anything_and_are_not_believed():
+    scores = torch.randn(50, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    shown = random_samples(50, 80, torch.Generator().manual_seed(1))
+    fit = surrogate(shown, scores, locality(shown))
+    assert fit.fit > 0.99
+    assert fit.held_out < 0.1
+
+
+def test_the_regression_is_scikit_learn_s():
+    linear = pytest.importorskip("sklearn.linear_model", reason="scikit-learn is not installed")
+    shown = random_samples(120, 9, torch.Generator().manual_seed(4))
+    scores = torch.randn(120, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    weights = locality(shown)
+    ours = surrogate(shown, scores, weights, ridge=1.0)
+    theirs = linear.Ridge(alpha=1.0).fit(shown.numpy(), scores.numpy(), sample_weight=weights)
+    assert ours.coefficients.numpy() == pytest.approx(theirs.coef_, rel=1e-9)
+    assert ours.intercept == pytest.approx(theirs.intercept_, rel=1e-9)
+    score = theirs.score(shown.numpy(), scores.numpy(), sample_weight=weights.numpy())
+    assert ours.fit == pytest.approx(score, rel=1e-9)
+
+
+def test_weights_fall_with_the_cosine_distance_from_the_whole_picture():
+    shown = torch.tensor([[1.0] * 4, [1, 1, 1, 0], [1, 0, 0, 0], [0, 0, 0, 0]])
+    wanted = [math.exp(-((1 - math.sqrt(k / 4)) ** 2) / (2 * 0.25**2)) for k in (4, 3, 1, 0)]
+    assert locality(shown).tolist() == pytest.approx(wanted)
+
+
+def test_standard_errors_are_the_scatter_from_seed_to_seed():
+    game = torch.randn(2**8, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    powers = 2 ** torch.arange(8).double()
+    found, errors = [], []
+    for seed in range(300):
+        shown = random_samples(200, 8, torch.Generator().manual_seed(seed))
+        fit = surrogate(shown, game[(shown @ powers).long()], locality(shown))
+        found.append(fit.coefficients)
+        errors.append(fit.errors)
+    scatter = torch.stack(found).std(0)
+    stated = torch.stack(errors).square().mean(0).sqrt()
+    assert (stated / scatter - 1).abs().max() < 0.2
+
+
+@pytest.mark.parametrize("kind", [GapNet, MlpHeadNet])
+def test_at_the_default_budget_seeds_agree(kind):
+    subject = subject_of(seeded(kind()), smooth(48, 64))
+    maps = [explained(replace(subject, seed=seed)).values.ravel() for seed in range(3)]
+    assert np.corrcoef(maps).min() > 0.99
+    few = [explained(replace(subject, seed=s), samples=100).values.ravel() for s in range(3)]
+    assert np.corrcoef(few).min() < np.corrcoef(maps).min()
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 100])
+def test_the_answer_does_not_depend_on_the_batch_size(batch_size):
+    subject, given = subject_of(seeded(MlpHeadNet()), noise(1, 3, 16, 24)), {"samples": 100}
+    wanted = explained(subject, segments=24, **given)
+    got = explained(replace(subject, batch_size=batch_size), segments=24, **given)
+    assert difference(got.values, wanted.values) < 1e-4
+    assert difference(got.error, wanted.error) < 1e-3
+
+
+def test_parts_come_nearer_to_the_end_and_say_how_many_samples_they_rest_on():
+    subject = subject_of(seeded(MlpHeadNet()), smooth(32, 48))
+    parts = list(METHOD.explain(subject, LIMEParams(segments=12, samples=800)))
+    assert [p.fraction for p in parts] == pytest.approx([(i + 1) / 50 for i in range(50)])
+    counts = [p.result.checks["samples"] for p in parts]
+    assert counts == sorted(counts)
+    assert (counts[0], counts[-1]) == (16, 800)
+    ends = parts[-1].result
+    far = [difference(p.result.values, ends.values) for p in (parts[1], parts[9])]
+    assert far[0] > 2 * far[1] > 0
+    assert not any(p.result.note for p in parts[:-1])
+
+
+@pytest.mark.parametrize("fill", ["black", "blur", "segment mean"])
+def test_hiding_black_with_black_shows_nothing_rather_than_rounding(fill):
+    module = seeded(MlpHeadNet())
+    heat = explained(subject_of(module, torch.zeros(1, 3, 32, 48)), fill=fill, samples=100)
+    assert not heat.values.any()
+    assert heat.checks["surrogate R2"] == heat.checks["held-out R2"] == 1
+    assert "zero everywhere" in heat.blank_reason()

@@ -1,0 +1,121 @@
+"""A trace's features come from the folded copy, and only where they are the network's own."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from tests.conftest import GapNet, plain_spec, seeded
+from tests.toys import NETS, noise
+from whylens.core.models.backbone import wrap
+from whylens.core.models.forward_pass import Trace
+from whylens.core.models.load import build, probe_inputs
+from whylens.core.models.random_weights import randomise
+from whylens.core.targets import Target
+
+
+class InPlaceNet(nn.Module):
+    """Convolution, norm, in-place ReLU; `early` cuts before the norm, which the head then applies.
+
+    The head works in place as well: whatever it is handed must not be the features that are kept.
+    """
+
+    def __init__(self, *, early: bool = False) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 6, 3, padding=1, bias=False), nn.BatchNorm2d(6)
+        self.last, self.norm_last = nn.Conv2d(6, 8, 3, stride=2), nn.BatchNorm2d(8)
+        self.act, self.fc = nn.ReLU(inplace=True), nn.Linear(8, 3)
+        self.early = early
+
+    def features(self, x):
+        x = self.last(self.act(self.norm(self.conv(x))))
+        return x if self.early else self.norm_last(x)
+
+    def head(self, f):
+        f = self.act(self.norm_last(f) if self.early else f)
+        return self.fc(f.mean((2, 3)))
+
+    def forward(self, x):
+        return self.head(self.features(x))
+
+
+def close(got: torch.Tensor, wanted: torch.Tensor) -> None:
+    assert got.shape == wanted.shape
+    assert float((got - wanted).abs().max()) <= 1e-4 * float(wanted.abs().max()) > 0
+
+
+@pytest.mark.parametrize("kind", [*NETS.values(), InPlaceNet])
+def test_features_logits_and_gradients_are_those_of_the_network_itself(kind):
+    size = (16, 24)
+    net = wrap(seeded(kind()), spec=plain_spec(*size))
+    x = noise(1, 3, *size)
+    trace = Trace(net, x)
+    with torch.no_grad():
+        plain = net.features(x)
+    close(trace.features, plain.map)
+    assert trace.features.is_contiguous()
+    close(trace.logits, net.logits(x))
+    leaf = plain.map.clone().requires_grad_()
+    score = net.head(type(plain)(leaf, plain.rest))[0, 1]
+    close(trace.gradients(Target(1)), torch.autograd.grad(score, leaf)[0])
+    close(trace.features, plain.map)  # the head has run by now, and backwards as well
+
+
+def norms(module: nn.Module) -> int:
+    return sum(isinstance(part, nn.BatchNorm2d) for part in module.modules())
+
+
+@pytest.mark.parametrize(("early", "folded"), [(False, True), (True, False)])
+def test_where_folding_reaches_across_the_cut_the_plain_features_are_kept(early, folded):
+    net = wrap(seeded(InPlaceNet(early=early)), spec=plain_spec(16, 24))
+    assert norms(net.folded) == 0
+    calls = []
+    handle = net.folded.last.register_forward_hook(lambda *_: calls.append(1))
+    x = noise(1, 3, 16, 24)
+    trace = Trace(net.prepare(), x)
+    handle.remove()
+    # Once to compare and once to use; or once to compare, and then never again.
+    assert len(calls) == (2 if folded else 1)
+    with torch.no_grad():
+        close(trace.features, net.features(x).map)
+
+
+def test_a_copy_that_cannot_be_cut_leaves_the_plain_features():
+    class OneOfAKind(GapNet):
+        def __deepcopy__(self, memo):
+            twin = seeded(GapNet())
+            twin.load_state_dict(self.state_dict())
+            twin.features = None
+            twin.forward = self.forward
+            return twin
+
+    net = wrap(seeded(OneOfAKind()), spec=plain_spec(16, 24))
+    assert net.folded is not net.module
+    x = noise(1, 3, 16, 24)
+    close(Trace(net, x).features, net.features(x).map)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "densenet121", "mobilenetv3_small_050", "vit_tiny"])
+def test_real_networks_give_the_same_features_folded(name):
+    name = {"vit_tiny": "vit_tiny_patch16_224"}.get(name, name)
+    module = build(name, classes=10)
+    spec = plain_spec(224, 224) if "vit" in name else plain_spec(96, 128)
+    net = wrap(randomise(module, seed=4, probe=probe_inputs(spec)), spec=spec)
+    x = noise(1, 3, *spec.size)
+    with torch.no_grad():
+        plain, quick = net.features(x), net.batch_features(x)
+        close(quick.map, plain.map)
+        close(Trace(net, x).logits, net.logits(x))
+    assert net.folded is not net.module
+
+
+def test_kept_gradients_are_those_of_the_target_asked_and_cannot_be_spoilt():
+    net = wrap(seeded(GapNet()), spec=plain_spec(16, 24))
+    trace = Trace(net, net.probe_inputs()[:1])
+    rows = net.linear.weight / trace.features[0, 0].numel()
+    for index in (1, 2, 2, 1, 1):
+        found = trace.gradients(Target(index))
+        wanted = rows[index][None, :, None, None].expand_as(found)
+        torch.testing.assert_close(found, wanted)
+        found.fill_(7)

@@ -1,0 +1,323 @@
+"""Windows answered by local work: the same logits as in full, wherever the window lies."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from tests.conftest import GapNet, plain_spec, seeded
+from tests.toys import noise
+from whylens.core.models.backbone import wrap
+from whylens.core.models.forward_pass import Trace
+from whylens.core.models.load import build, probe_inputs
+from whylens.core.models.random_weights import randomise
+from whylens.core.speed import incremental as local
+from whylens.core.speed.gather_patches import pasted
+from whylens.core.speed.incremental import LocalNetwork
+from whylens.core.speed.receptive_field import Kernel, Span, united
+from whylens.core.speed.windows import covered, local_network
+from whylens.core.storage.files import parameters_sha256
+from whylens.core.subject import Subject
+from whylens.core.targets import Target
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_what_a_kernel_reaches_and_reads_is_what_a_convolution_does(seed):
+    draw = random.Random(seed)
+    kernel = Kernel(*(draw.randint(*r) for r in ((1, 4), (1, 3), (0, 2), (1, 2))))
+    length, size = draw.randint(kernel.extent, 20), draw.randint(1, 6)
+    starts = tuple(draw.randint(0, length - min(size, length)) for _ in range(5))
+    changed = Span(starts, min(size, length))
+    x = torch.zeros(5, 1, length)
+    for row, start in enumerate(starts):
+        x[row, :, start : start + changed.length] = 1
+    weight = torch.ones(1, 1, kernel.size)
+    out = functional.conv1d(x, weight, None, kernel.stride, kernel.padding, kernel.dilation)
+    span = kernel.reached(changed, out.shape[-1])
+    assert min(span.starts) >= 0
+    assert max(span.starts) + span.length <= out.shape[-1]
+    widest = 1
+    for row, start in enumerate(span.starts):
+        touched = out[row, 0].nonzero()[:, 0].tolist()
+        assert set(touched) <= set(range(start, start + span.length))
+        widest = max([widest, *(touched[-1] - touched[0] + 1 for _ in touched[:1])])
+    assert span.length == widest or kernel.dilation > 1, "no larger than the largest needs"
+    read = kernel.read(span)
+    assert read.length == (span.length - 1) * kernel.stride + kernel.extent
+    assert read.starts[0] == span.starts[0] * kernel.stride - kernel.padding
+
+
+def test_spans_are_united_within_the_axis():
+    spans = [Span((0, 6), 3), Span((1, 5), 2)]
+    assert united(spans, 9) == Span((0, 5), 4)
+    assert united(spans, 8) == Span((0, 4), 4)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_parts_with_patches_are_cut_from_padded_maps_with_patches(seed):
+    draw = random.Random(seed)
+    size, count = (draw.randint(4, 9), draw.randint(4, 9)), 3
+
+    def span(longest, low, high):
+        length = draw.randint(1, longest)
+        return Span(tuple(draw.randint(low, high - length) for _ in range(count)), length)
+
+    held = tuple(span(side, 0, side) for side in size)
+    wanted = tuple(span(side + 4, -2, side + 2) for side in size)
+    clean = noise(1, 5, *size, seed=seed)
+    patches = noise(count, 5, *(s.length for s in held), seed=seed + 100)
+    got = pasted(clean, patches, held, wanted, -7.0)
+    assert got.is_contiguous(memory_format=torch.channels_last)
+    for i, patch in enumerate(patches):
+        (top, left), (rows, columns) = (s.starts[i] for s in held), (s.length for s in held)
+        whole = clean[0].clone()
+        whole[:, top : top + rows, left : left + columns] = patch
+        whole = functional.pad(whole, (2, 2, 2, 2), value=-7.0)
+        (top, left), (rows, columns) = (s.starts[i] + 2 for s in wanted), (s.length for s in wanted)
+        assert torch.equal(got[i], whole[:, top : top + rows, left : left + columns])
+
+
+class Plain(nn.Module):
+    """Every kind of window that is known, then a mean."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 7, stride=2, padding=3, bias=False)
+        self.norm, self.act = nn.BatchNorm2d(8), nn.ReLU(inplace=True)
+        self.pool = nn.MaxPool2d(3, 2, 1)
+        self.wide = nn.Conv2d(8, 8, 3, padding=2, dilation=2, groups=2)
+        self.fc = nn.Linear(8, 3)
+
+    def body(self, x):
+        return self.wide(self.pool(self.act(self.norm(self.stem(x))))).relu_()
+
+    def forward(self, x):
+        return self.fc(self.body(x).mean((2, 3)))
+
+
+class Pools(Plain):
+    """Max pooling up to a partial window; means with and without padding; no padding at all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, (3, 5), stride=(1, 2), padding=(0, 1), bias=False)
+        self.pool = nn.MaxPool2d(3, 2, ceil_mode=True)
+        self.mean, self.even = nn.AvgPool2d(3, 2, 1), nn.AvgPool2d(2, 1)
+
+    def body(self, x):
+        return self.even(self.mean(super().body(x)))
+
+
+class Branches(Plain):
+    """A residual in place, a concatenation, a constant per channel, shapes that are asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 5, padding=2)
+        self.down = nn.Conv2d(16, 8, 1, stride=2)
+        self.gain = nn.Parameter(torch.ones(8, 1, 1))
+
+    def body(self, x):
+        x = super().body(x)
+        y = self.two(x) * self.gain
+        y += self.one(x)
+        y = functional.silu(y, inplace=True)
+        return self.down(torch.cat([x, y], 1)) * (1 / x.shape[1])
+
+
+class Gated(Branches):
+    """A gate looks at the whole map half way."""
+
+    def body(self, x):
+        x = super().body(x)
+        return self.one(x * x.mean((2, 3), keepdim=True).sigmoid())
+
+
+class Shuffled(Plain):
+    """Rearranges places in a way that is not known: from there on all is computed in full."""
+
+    def body(self, x):
+        return super().body(x).flip(2).roll(1, 3)
+
+
+class Patterned(Plain):
+    """Weighs places by where they are."""
+
+    def body(self, x):
+        x = super().body(x)
+        return x * torch.linspace(0, 1, x.shape[3])
+
+
+KINDS = [Plain, Pools, Branches, Gated, Shuffled]
+
+
+def boxes_of(size, window) -> list:
+    """Return windows at every corner and edge, and at odd places between."""
+    height, width = (min(w, n) for w, n in zip(window, size, strict=True))
+    rows = sorted({0, 1, (size[0] - height) // 2, (size[0] - height) // 3 * 2, size[0] - height})
+    columns = sorted({0, 3, (size[1] - width) // 2, size[1] - width})
+    return [(slice(r, r + height), slice(c, c + width)) for r in rows for c in columns]
+
+
+def compare(network, module, x, fill, boxes) -> None:
+    got = network.on(x).logits(boxes, fill)
+    with torch.no_grad():
+        wanted = module(covered(x, fill, boxes))
+        unchanged = module(x)
+    assert got.shape == wanted.shape
+    assert float((wanted - unchanged).abs().min(0).values.max()) > 0, "no window changes anything"
+    assert float((got - wanted).abs().max()) <= 1e-4 * float(wanted.abs().max())
+
+
+@pytest.fixture
+def always(monkeypatch):
+    """Local work is done whether or not it saves any."""
+    monkeypatch.setattr(local, "WORTHWHILE", 2.0)
+
+
+@pytest.mark.usefixtures("always")
+@pytest.mark.parametrize("window", [(8, 8), (5, 17), (30, 9)])
+@pytest.mark.parametrize("size", [(64, 96), (61, 87)])
+@pytest.mark.parametrize("kind", KINDS)
+def test_logits_equal_those_of_the_covered_inputs(kind, size, window):
+    module = seeded(kind()).requires_grad_(False)
+    x, fill = noise(1, 3, *size), noise(1, 3, *size, seed=8)
+    before = parameters_sha256(module)
+    network = LocalNetwork(module, x)
+    boxes = boxes_of(size, window)
+    assert len(network.plan(local._region(boxes))) >= 5
+    compare(network, module, x, fill, boxes)
+    for piece in (boxes[:1], boxes[-1:], boxes[3:6]):
+        compare(network, module, x, fill, piece)
+    assert parameters_sha256(module) == before
+    assert module.act.inplace, "the network's own modules stay as they were"
+
+
+@pytest.mark.parametrize(("kind", "partly"), [(Branches, True), (Gated, False), (Shuffled, False)])
+def test_local_work_ends_where_a_whole_map_is_looked_at(kind, partly):
+    module, x = seeded(kind()), noise(1, 3, 128, 128)
+    network = LocalNetwork(module, x)
+    plan = network.plan(local._region([(slice(8, 16), slice(40, 48))]))
+    last = [node for node in network.graph.graph.nodes if len(network.shapes.get(node, ())) == 4]
+    in_part = [node for node in last if node in plan]
+    assert in_part
+    assert (last[-1] in plan) is partly
+
+
+def test_the_work_left_shrinks_with_the_window_and_too_much_is_refused():
+    module, x = seeded(Plain()), noise(1, 3, 128, 128)
+    network = LocalNetwork(module, x)
+    shares = []
+    for side in (8, 32, 96, 128):
+        box = (slice(0, side), slice(0, side))
+        shares.append(network.share(network.plan(local._region([box]))))
+        answer = network.on(x).logits([box], noise(1, 3, 128, 128, seed=8))
+        assert (answer is None) is (shares[-1] > local.WORTHWHILE)
+    assert shares == sorted(shares)
+    assert 0 < shares[0] < 0.2
+    assert shares[-1] == 1
+
+
+class Undone(Plain):
+    """Reads a map again after it was changed in place: written anew, that would be lost."""
+
+    def body(self, x):
+        x = self.stem(x)
+        y = x * 1
+        x.sub_(0.1).relu_()
+        return self.pool(x + y)
+
+
+class Fork(Plain):
+    def body(self, x):
+        return super().body(x) if x.sum() > 0 else x
+
+
+@pytest.mark.parametrize("kind", [Undone, Fork])
+def test_a_local_form_that_disagrees_or_cannot_be_made_is_not_used(kind):
+    module = seeded(kind()).requires_grad_(False)
+    probe = probe_inputs(plain_spec(96, 96))
+    assert local_network(seeded(Plain()), seeded(Plain()), probe) is not None
+    assert local_network(module, module, probe) is None
+
+
+def test_a_map_weighed_by_place_is_computed_in_full_from_there_on():
+    module, x = seeded(Patterned()), noise(1, 3, 128, 128)
+    network = LocalNetwork(module, x)
+    compare(network, module, x, noise(1, 3, 128, 128, seed=8), boxes_of((128, 128), (8, 8)))
+
+
+@pytest.mark.parametrize("axes", [1, 3])
+def test_inputs_of_other_dimensions_have_no_local_form(axes):
+    module = seeded(GapNet(axes=axes))
+    probe = probe_inputs(plain_spec(*(16,) * axes))
+    assert local_network(module, module, probe) is None
+
+
+def short_vgg() -> nn.Module:
+    import torchvision
+
+    module = torchvision.models.vgg11_bn(weights=None)
+    module.classifier = nn.Linear(512 * 49, 10)  # the real one weighs 0.5 GB and sees one position
+    return module.eval()
+
+
+@pytest.mark.parametrize(
+    "name", ["resnet18", "resnet50", "densenet121", "regnetx_002", "vgg11_bn", "mobilenetv2_050"]
+)
+def test_real_networks_answer_windows_locally(name):
+    spec = plain_spec(160, 128)
+    module = short_vgg() if name == "vgg11_bn" else build(name, classes=10)
+    net = wrap(randomise(module, seed=4, probe=probe_inputs(spec)), spec=spec)
+    assert net.local is not None
+    x, fill = noise(1, 3, *spec.size), torch.zeros(1, 3, *spec.size)
+    boxes = boxes_of(spec.size, (16, 16))[::4]
+    compare(net.local, net.module, x, fill, boxes)
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in net.module.modules())
+
+
+@pytest.mark.parametrize(
+    ("name", "side"),
+    [("regnety_002", 128), ("convnext_atto", 128), ("vit_tiny_patch16_224", 224)],
+)
+def test_networks_that_look_at_all_of_a_map_early_are_run_in_full(name, side):
+    spec = plain_spec(side, side)
+    net = wrap(randomise(build(name, classes=10), seed=4, probe=probe_inputs(spec)), spec=spec)
+    assert net.local is None
+    x, fill = noise(1, 3, side, side), torch.zeros(1, 3, side, side)
+    boxes = boxes_of((side, side), (32, 32))[:3]
+    got = net.covered_logits(x, fill)(boxes)
+    with torch.no_grad():
+        wanted = net.logits(covered(x, fill, boxes))
+    assert float((got - wanted).abs().max()) <= 1e-4 * float(wanted.abs().max())
+
+
+@pytest.mark.parametrize("classes", [1, 3])
+@pytest.mark.parametrize("batch_size", [1, 3, 50])
+def test_a_subject_scores_windows_in_bounded_pieces(batch_size, classes):
+    module = seeded(Plain())
+    module.fc = seeded(nn.Linear(8, classes))
+    net = wrap(module, spec=plain_spec(96, 128))
+    x, fill = noise(1, 3, 96, 128), torch.zeros(1, 3, 96, 128)
+    subject = Subject(Trace(net, x), Target(1, "probability"), batch_size)
+    boxes = boxes_of((96, 128), (8, 8))
+    pieces = list(subject.window_scores(boxes, fill))
+    assert net.local is not None
+    assert [len(p) for p in pieces[:-1]] == [batch_size] * (len(pieces) - 1)
+    wanted = subject.scores(covered(x, fill, boxes))
+    torch.testing.assert_close(torch.cat(pieces), wanted, rtol=1e-4, atol=1e-6)
+    assert not torch.cat(pieces).requires_grad
+
+
+def test_windows_of_several_sizes_are_run_in_full():
+    net = wrap(seeded(Plain()), spec=plain_spec(96, 128))
+    x, fill = noise(1, 3, 96, 128), torch.zeros(1, 3, 96, 128)
+    boxes = [(slice(0, 8), slice(0, 8)), (slice(0, 9), slice(4, 12))]
+    assert net.local.on(x).logits(boxes, fill) is None
+    torch.testing.assert_close(
+        net.covered_logits(x, fill)(boxes), net.logits(covered(x, fill, boxes))
+    )

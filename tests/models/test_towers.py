@@ -1,0 +1,70 @@
+"""Towers: which vector a network of each kind is asked for, on small networks with real names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+
+from whylens.core.datasets.tensors import inputs_from
+from whylens.core.errors import BadArtifact, NotAllowed, UnknownName
+from whylens.core.models import image_encoder as towers
+from whylens.core.models.backbone import Identity
+from whylens.core.models.random_weights import randomise
+
+SHIPPED = Path(__file__).resolve().parents[2] / "checkpoints"
+CLASSIFIER = "vit_small_patch16_224.augreg_in21k_ft_in1k"
+DINO = "vit_small_patch16_224.dino"
+CLIP = "vit_base_patch32_clip_224.openai"
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """Networks of real names, one block deep and with random weights, instead of a download."""
+    found = {}
+
+    def small(name, **_):
+        module = timm.create_model(name, depth=1, embed_dim=48, num_heads=3).eval()
+        found[name] = randomise(module, seed=2)
+        return found[name], Identity(name=name, digest="d" * 64, licence="", source="")
+
+    monkeypatch.setattr(towers, "pretrained", small)
+    return found
+
+
+@pytest.fixture
+def pictures():
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, 256, (40, 56, 3), dtype=np.uint8) for _ in range(3)]
+
+
+def test_a_clip_tower_gives_its_projection(made, pictures):
+    eyes = towers.tower(CLIP)
+    x = torch.cat([inputs_from(p, eyes.spec) for p in pictures])
+    with torch.no_grad():
+        wanted = made[CLIP].head(made[CLIP].fc_norm(made[CLIP].forward_features(x)[:, 0]))
+    assert wanted.shape == (3, 512)
+    assert eyes.vectors(pictures) == pytest.approx(wanted.numpy(), rel=1e-4, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", [DINO, CLASSIFIER])
+def test_others_give_what_a_head_would_read(made, pictures, name):
+    eyes = towers.tower(name)
+    x = torch.cat([inputs_from(p, eyes.spec) for p in pictures])
+    with torch.no_grad():
+        wanted = made[name].forward_features(x)[:, 0]
+    assert wanted.shape == (3, 48)
+    assert eyes.vectors(pictures) == pytest.approx(wanted.numpy(), rel=1e-4, abs=1e-4)
+
+
+def test_what_has_no_such_name_or_takes_no_pictures_is_refused(monkeypatch):
+    with pytest.raises(UnknownName):
+        towers.tower("vit_small_patch16_224.dinoo")
+    with pytest.raises(NotAllowed):
+        towers.tower("/etc/passwd")
+    monkeypatch.setattr("whylens.core.models.checkpoints.OWN", SHIPPED)
+    with pytest.raises(BadArtifact, match="takes no pictures"):
+        towers.tower("mnist1d")

@@ -1,0 +1,267 @@
+"""The page without a browser: built from any registry, its endpoints, and what it must refuse."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.browser import serve, toy_checkpoint
+from tests.conftest import GapNet, plain_spec, seeded
+from whylens.core.engine import Engine
+from whylens.core.explainer import Explainer, NoParams, Params
+from whylens.core.models.backbone import wrap
+from whylens.core.registry import Entry, Problem, Registry, load_registry
+from whylens.core.results import Example, Examples, Heatmap
+from whylens.ui.page.controls import controls_of
+from whylens.ui.page.html import slug
+from whylens.ui.page.layout import build_page
+
+gradio_client = pytest.importorskip("gradio_client")
+
+
+def fake(number: int, family: str = "Test"):
+    """Return an explainer of a class of its own."""
+
+    class Fake(Explainer[NoParams]):
+        name, title = f"fake-{number}", f"Fake {number}"
+        summary = limits = source = cost = "<b>words</b>"
+        needs = frozenset()
+        Params = NoParams
+
+        def explain(self, subject, params):
+            if number == 0:
+                picture = np.full((8, 8, 3), 200, np.uint8)
+                return Examples((Example(picture, "a neighbour", 0.5),), "cosine")
+            return Heatmap([[0.0, float(number)]], "units")
+
+    Fake.family = family
+    return Fake()
+
+
+def registry_of(*explainers, problems=()) -> Registry:
+    entries = {e.name: Entry(e, e.name, "stranger", "0.1") for e in explainers}
+    return Registry(entries, tuple(problems))
+
+
+def tabs_of(page) -> list[list[str]]:
+    """Return the tab labels of each group of tabs, outermost first."""
+    blocks = page.config["components"]
+    labels = {b["id"]: b["props"]["label"] for b in blocks if b["type"] == "tabitem"}
+    groups = {b["id"] for b in blocks if b["type"] == "tabs"}
+    found: list[list[str]] = []
+
+    def walk(node):
+        if node["id"] in groups:
+            found.append([labels[child["id"]] for child in node["children"]])
+        for child in node.get("children", []):
+            walk(child)
+
+    walk(page.config["layout"])
+    return found
+
+
+def test_a_tab_per_explainer_between_compare_and_plugins():
+    page = build_page(Engine(registry_of(fake(1), fake(2))))
+    assert tabs_of(page) == [
+        ["Compare", "Guide", "Fake 1", "Fake 2", "Model report", "Your folder", "Plugins"]
+    ]
+
+
+def test_more_than_eight_are_grouped_by_family():
+    many = [fake(n, "Odd" if n % 2 else "Even") for n in range(1, 10)]
+    outer, *inner = tabs_of(build_page(Engine(registry_of(*many))))
+    assert outer == ["Compare", "Guide", "Odd", "Even", "Model report", "Your folder", "Plugins"]
+    assert inner == [  # families as the table first names them
+        [f"Fake {n}" for n in (1, 3, 5, 7, 9)],
+        [f"Fake {n}" for n in (2, 4, 6, 8)],
+    ]
+
+
+def test_every_problem_and_owner_is_on_the_plugins_tab():
+    problem = Problem("load", "bad", "acme", "It failed <i>badly</i>.", "Traceback: here")
+    page = build_page(Engine(registry_of(fake(1), problems=[problem])))
+    props = [b["props"] for b in page.config["components"]]
+    texts = [str(p.get("value")) for p in props]
+    assert "It failed <i>badly</i>." in texts
+    assert "Traceback: here" in texts
+    assert any("bad of acme" in str(p.get("label")) for p in props)
+    assert any("stranger" in text and "fake-1" in text for text in texts)
+    assert not any("<b>words</b>" in text for text in texts), "a stranger's words are not escaped"
+
+
+def test_controls_follow_the_parameters():
+    for entry in load_registry().entries.values():
+        fields = controls_of(entry.explainer, prefix="x")
+        assert list(fields) == list(entry.explainer.Params.model_fields)
+        for name, field in entry.explainer.Params.model_fields.items():
+            assert fields[name].value == field.default
+    assert controls_of(fake(1), prefix="x") == {}
+    assert issubclass(NoParams, Params)
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory):
+    """A script's connection to a running page with a toy network."""
+    place = tmp_path_factory.mktemp("page")
+    toy_checkpoint(place / "toy")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WHYLENS_CHECKPOINTS", str(place))
+        page = build_page(Engine())
+        address = serve(page)
+        yield gradio_client.Client(address, verbose=False, download_files=str(place / "down"))
+        page.close()
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory) -> str:
+    path = tmp_path_factory.mktemp("photo") / "p.png"
+    pixels = np.random.default_rng(3).integers(0, 256, (90, 120, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return str(path)
+
+
+QUESTION = {"model": "toy", "target": "predicted", "quantity": "logit", "versus": "runner-up"}
+# Fewer questions to the network than by default; what comes of them is tested elsewhere.
+QUICK = {"masks": 64, "samples": 400, "repeats": 2, "steps": 40, "constants": 1}
+LOOK = {"colours": "viridis", "opacity": 0.5}
+
+
+@pytest.mark.parametrize("name", list(load_registry().entries))
+def test_every_explainer_is_an_endpoint_with_named_parameters(client, photo, name):
+    told = client.view_api(return_format="dict")["named_endpoints"][f"/{slug(name)}"]
+    names = [p["parameter_name"] for p in told["parameters"]]
+    fields = list(load_registry().explainer(name).Params.model_fields)
+    assert names[-len(fields) :] == fields or not fields
+    asked = {"photo": gradio_client.handle_file(photo), **QUESTION, **LOOK}
+    if load_registry().explainer(name).fitted:  # to what, this model's folder does not say
+        with pytest.raises(Exception, match="whylens fit"):
+            client.predict(**asked, api_name=f"/{slug(name)}")
+        return
+    if load_registry().explainer(name).family == "Attention":  # the toy network has none
+        with pytest.raises(Exception, match="is not available on toy: no attention"):
+            client.predict(**asked, api_name=f"/{slug(name)}")
+        return
+    fields_given = {k: v for k, v in QUICK.items() if k in fields}
+    asked |= fields_given
+    picture, values, told = client.predict(**asked, api_name=f"/{slug(name)}")
+    assert told["finished"]
+    assert told["method"] == name
+    assert told["parameters"] == told["parameters"] | fields_given
+    with Image.open(picture) as shown:
+        assert shown.size[0] > 30
+    if "map" in told:
+        assert list(np.load(values).shape) == told["map"]["shape"]
+
+
+def test_a_class_can_be_given_by_number_or_by_label(client, photo):
+    for target in ("1", "Goldfish"):
+        got = client.predict(
+            photo=gradio_client.handle_file(photo),
+            **{**QUESTION, "target": target},
+            **LOOK,
+            api_name="/grad-cam",
+        )
+        assert got[-1]["target"] | {"index": 1, "label": "goldfish"} == got[-1]["target"]
+
+
+def test_methods_and_models_can_be_listed(client):
+    assert [m["name"] for m in client.predict(api_name="/methods")] == list(load_registry().entries)
+    assert client.predict(api_name="/models")[0] == "toy"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"model": "local-dir:/tmp"}, "never loaded"),
+        ({"model": "torchvision:resnet18"}, "command line"),
+        ({"target": "5000"}, "no class called"),
+        ({"target": "golfish"}, "Did you mean goldfish"),
+        ({"opacity": 7}, "maximum"),
+        ({"signed": "perhaps"}, "signed"),
+    ],
+)
+def test_bad_values_are_refused_in_words(client, photo, change, said):
+    values = {**QUESTION, **LOOK, **change}
+    with pytest.raises(Exception, match=f"(?i){said}"):
+        client.predict(photo=gradio_client.handle_file(photo), **values, api_name="/grad-cam")
+
+
+def test_files_of_the_server_are_not_read(client):
+    stolen = {"path": "/etc/hostname", "meta": {"_type": "gradio.FileData"}}
+    with pytest.raises(Exception, match=r"(?i)not|refused|allow|error"):
+        client.predict(photo=stolen, **QUESTION, **LOOK, api_name="/grad-cam")
+
+
+def test_two_visitors_do_not_see_each_other(photo):
+    from whylens.ui.page.page_store import Shelf
+
+    backbone = wrap(seeded(GapNet()), spec=plain_spec(32, 32))
+    engine = Engine(loader=lambda name, progress: backbone)
+    from whylens.core.explanation import Question
+
+    pixels = np.asarray(Image.open(photo))
+    (answer,) = engine.explain(Question("toy", pixels), "grad-cam")
+    shelf = Shelf()
+    shelf.keep("one", "grad-cam", answer)
+    assert shelf.answer("two", "grad-cam") is None
+    shelf.forget("one")
+    assert shelf.answer("one", "grad-cam") is None
+
+
+def test_large_photos_are_shown_smaller_and_kept_whole():
+    from whylens.core.explanation import Question
+    from whylens.core.outputs.render import Style, picture_of
+    from whylens.ui.page.page_store import SCREEN_SIDE, Shelf
+
+    backbone = wrap(seeded(GapNet()), spec=plain_spec(32, 32))
+    engine = Engine(loader=lambda name, progress: backbone)
+    ramp = np.linspace(0, 255, 4000).astype(np.uint8)
+    pixels = np.broadcast_to(ramp[None, :, None], (2000, 4000, 3)).copy()
+    (answer,) = engine.explain(Question("toy", pixels), "grad-cam", {"signed": True})
+    small = Shelf().on_screen(answer)
+    assert small.question.pixels.shape == (SCREEN_SIDE // 2, SCREEN_SIDE, 3)
+    whole = np.asarray(picture_of(answer, Style(opacity=1.0))).astype(int)
+    shown = np.asarray(picture_of(small, Style(opacity=1.0))).astype(int)
+    # The same map lies on the same places of both.
+    reduced = whole[:: 2000 // shown.shape[0], :: 4000 // shown.shape[1]]
+    middle = shown[shown.shape[0] // 2, shown.shape[1] // 2]
+    assert np.abs(whole[1000, 2000] - middle).max() <= 3
+    assert reduced.ndim == 3
+
+
+@pytest.mark.parametrize("side", [300, 1600])
+def test_the_photo_is_shrunk_and_encoded_once_for_all_parts_of_an_answer(side, monkeypatch):
+    from pathlib import Path
+
+    from whylens.core.explanation import Question
+    from whylens.ui.page import page_store as shelves
+
+    backbone = wrap(seeded(GapNet()), spec=plain_spec(32, 32))
+    engine = Engine(loader=lambda name, progress: backbone)
+    shelf, encoded, shrunk = shelves.Shelf(), [], []
+    picture, shrink = shelf.picture, shelves.shrunk
+    monkeypatch.setattr(shelf, "picture", lambda image: encoded.append(1) or picture(image))
+
+    def counted(pixels, longest):
+        shrunk.append(pixels.shape[0] > longest)
+        return shrink(pixels, longest)
+
+    monkeypatch.setattr(shelves, "shrunk", counted)
+
+    def parts(value):
+        pixels = np.full((side, side, 3), value, np.uint8)
+        params = {"window": 8, "stride": 4}
+        answers = engine.explain(Question("t", pixels), "occlusion", params)
+        return [shelf.on_screen(answer) for answer in answers]
+
+    first = parts(90)
+    assert len(first) > 2
+    paths = {shelf.original(part.question.pixels) for part in first}
+    assert (len(paths), len(encoded), sum(shrunk)) == (1, 1, int(side > shelves.SCREEN_SIDE))
+    other = {shelf.original(part.question.pixels) for part in parts(200)}
+    assert len(encoded) == 2
+    assert not other & paths
+    Path(*paths).unlink()
+    assert shelf.original(first[0].question.pixels) in paths
+    assert Path(*paths).is_file(), "what was swept out is written again"

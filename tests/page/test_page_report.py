@@ -1,0 +1,244 @@
+"""The Model report tab: what it says, what a cell shows, and that a mistake becomes the photo."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import gradio as gr
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.browser import PATIENCE, chromium, open_tab, serve, status, toy_checkpoint, visit
+from tests.pictures import SLIM, Colours, noisy
+from whylens.core.datasets.by_name import dataset_named
+from whylens.core.engine import Engine
+from whylens.core.outputs.class_means import mean_maps, mean_picture
+from whylens.core.outputs.render import Style
+from whylens.core.progress import result_of
+from whylens.core.train.recipe import Recipe
+from whylens.core.train.report import ModelReport, mistake_picture, read_report
+from whylens.core.train.run import train
+from whylens.ui.page import class_means as means
+from whylens.ui.page import report, report_html
+from whylens.ui.page.page_store import Shelf
+from whylens.ui.page.session import Session
+
+PAYLOAD = "<img src=x onerror='window.harmed=1'>${window.harmed=1}{{value}}"
+
+
+class Mislabelled(Colours):
+    """Colours of which some pictures carry the wrong label; one class is called as an attack is."""
+
+    def __init__(self):
+        super().__init__()
+        self.labels = ("red", PAYLOAD)
+
+    def pixels(self, index):
+        item = self.items[index]
+        number = int(item.key.rsplit("-", 1)[1])
+        wrong = item.split != "train" and number < (2 if item.split == "test" else 1)
+        return noisy(index, 2 * (item.label ^ wrong))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder of checkpoints: one that errs on 6 pictures, with a report, and one without."""
+    place = tmp_path_factory.mktemp("reported")
+    recipe = Recipe(backbone="resnet18", arguments=SLIM, size=32, batch=16, epochs=6, lr=0.05)
+    for _ in train(Mislabelled(), recipe, place / "a-colours"):
+        pass
+    toy_checkpoint(place / "toy")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WHYLENS_CHECKPOINTS", str(place))
+        yield place
+
+
+@pytest.fixture
+def session():
+    """A session whose engine is never asked."""
+    return Session(Engine(), Shelf())
+
+
+def value(update):
+    return update["value"] if isinstance(update, dict) else update.value
+
+
+def test_figures_and_classes_are_on_the_tab(place):
+    notice, body, head, split, grid, classes, *_ = report._of_model(report.BY_COMMAND, "a-colours")
+    assert not notice.visible
+    assert body.visible
+    assert [choice for _, choice in split.choices] == ["test", "val"]
+    kept = read_report(place / "a-colours")
+    assert f"<b>{kept.test.accuracy:.1%}</b>" in head
+    assert f"{kept.val.ece:.3f}" in head
+    assert "none needed" in head
+    assert f"{kept.test.classes[0].precision:.3f}" in classes
+    cells = re.findall(r"data-cell='(\d-\d)'[^>]*>(\d+)<", grid)
+    wanted = [(f"{i}-{j}", str(kept.test.confusion[i][j])) for i in (0, 1) for j in (0, 1)]
+    assert cells == wanted
+    for text in (head, grid, classes):
+        assert "<img" not in text
+
+
+def test_without_a_report_the_tab_says_how_to_get_one(place):
+    for name in ("toy", "resnet18.a1_in1k", "", None):
+        notice, body, *rest = report._of_model(report.BY_COMMAND, name)
+        assert "whylens train" in value(notice)
+        assert not body.visible
+        assert len(rest) == 8
+
+
+def test_a_damaged_report_is_words(place, monkeypatch, tmp_path):
+    shutil.copytree(place / "a-colours", tmp_path / "broken")
+    (tmp_path / "broken" / "report.json").write_text('{"name": "x"}')
+    monkeypatch.setenv("WHYLENS_CHECKPOINTS", str(tmp_path))
+    notice, body, *_ = report._of_model(report.BY_COMMAND, "broken")
+    assert "is damaged" in value(notice)
+    assert not body.visible
+
+
+def test_a_cell_shows_its_mistakes_with_ids_and_a_diagonal_one_says_why_not(place, session):
+    chosen = report._cell(session)
+    truth, taken, said, gallery = chosen("a-colours", "test", SimpleNamespace(cell="0-1"))
+    assert (value(truth), value(taken)) == ("0", "1")
+    assert "2 test pictures of red are taken for" in said
+    kept = {i.key for i in read_report(place / "a-colours").wrong("test")}
+    captions = [item["caption"] for item in gallery.value]
+    assert len(captions) == 2
+    assert all(re.fullmatch(r"\d+% · test-0-\d", c) and c.split(" ")[2] in kept for c in captions)
+    _, _, said, gallery = chosen("a-colours", "test", SimpleNamespace(cell="1-1"))
+    assert "Only the pictures of mistakes are kept" in said
+    assert not gallery.visible
+    assert chosen("a-colours", "test", SimpleNamespace(cell="")) == [gr.skip()] * 4
+    with pytest.raises(gr.Error, match="no such class"):
+        chosen("a-colours", "test", SimpleNamespace(cell="0-9"))
+    with pytest.raises(gr.Error, match="gone"):
+        chosen("../../etc", "test", SimpleNamespace(cell="0-1"))
+
+
+def test_without_kept_pictures_a_cell_says_so(place, session, tmp_path, monkeypatch):
+    shutil.copytree(place / "a-colours", tmp_path / "bare")
+    (tmp_path / "bare" / "mistakes.safetensors").unlink()
+    facts = json.loads((tmp_path / "bare" / "report.json").read_text())
+    facts["mistakes_sha256"] = None
+    (tmp_path / "bare" / "report.json").write_text(json.dumps(facts))
+    monkeypatch.setenv("WHYLENS_CHECKPOINTS", str(tmp_path))
+    *_, said, gallery = report._cell(session)("bare", "test", SimpleNamespace(cell="0-1"))
+    assert said.endswith("This model travels without pictures.")
+    assert not gallery.visible
+
+
+def test_a_mistake_becomes_the_photo_unchanged_and_its_class_the_target(place, session):
+    load = report._loaded(session)
+    path, target, versus, said = load("a-colours", "test", "0", "1", SimpleNamespace(index=1))
+    key = said.split(" ")[0]
+    assert (np.asarray(Image.open(path)) == mistake_picture(place / "a-colours", key)).all()
+    assert (value(target), value(versus)) == ("1", "0")
+    item = next(i for i in read_report(place / "a-colours").items if i.key == key)
+    assert (item.label, item.predicted, item.split) == (0, 1, "test")
+    with pytest.raises(gr.Error, match="gone"):
+        load("a-colours", "test", "0", "1", SimpleNamespace(index=7))
+
+
+def test_many_classes_are_listed_by_their_commonest_mistakes(place):
+    kept = json.loads(read_report(place / "a-colours").model_dump_json())
+    count = report_html.MOST_COLUMNS + 1
+    figures = kept["test"]
+    one = figures["classes"][0]
+    figures["classes"] = [{**one, "label": f"class {i}"} for i in range(count)]
+    figures["confusion"] = [[9] * count for _ in range(count)]
+    figures["confusion"][3][4] = 77
+    many = ModelReport.model_validate(kept).test
+    html = report_html.matrix(many)
+    assert html.count("data-cell") == report_html.MOST_PAIRS
+    assert re.search(r"data-cell='(\d+-\d+)'", html)[1] == "3-4"
+
+
+@pytest.mark.browser
+def test_clicks_lead_from_a_cell_to_a_mistake_to_its_maps(place):
+    from axe_playwright_python.sync_playwright import Axe
+    from playwright.sync_api import expect
+
+    from whylens.ui.page.layout import build_page
+
+    running = build_page(Engine())
+    address = serve(running)
+    options = {"runOnly": {"type": "rule", "values": ["color-contrast"]}}
+    with chromium() as browser:
+        with visit(browser, f"{address}/?model=a-colours&method=report") as page:
+            expect(page.locator("#report-headline")).to_contain_text("Accuracy")
+            page.locator("#report-matrix [data-cell='0-1']").click()
+            expect(status(page, "report")).to_have_value(re.compile("are taken for"))
+            page.locator("#report-mistakes button img").first.click()
+            expect(status(page, "report")).to_have_value(re.compile("photo on the left now"))
+            expect(page.locator("#photo img")).to_be_visible()
+            before = page.locator("#photo img").get_attribute("src")
+            page.locator("#report-matrix [data-cell='1-0']").click()
+            expect(status(page, "report")).to_have_value(re.compile("are taken for red"))
+            page.locator("#report-mistakes button img").first.click()
+            expect(page.locator("#photo img")).not_to_have_attribute("src", before)
+            expect(page.locator("#target input")).to_have_value("red (0)")
+            expect(page.locator("#predictions")).to_contain_text("%", timeout=PATIENCE)
+            done = re.compile("^Done")
+            open_tab(page, "Compare")
+            expect(status(page, "compare")).to_have_value(done, timeout=PATIENCE)
+            open_tab(page, "Model report")
+            # The same with the keyboard alone.
+            page.locator("#report-matrix [data-cell='0-0']").focus()
+            page.keyboard.press("Enter")
+            expect(status(page, "report")).to_have_value(re.compile("Only the pictures"))
+            assert page.evaluate("window.harmed") is None
+        for theme in ("light", "dark"):
+            with visit(browser, f"{address}/?model=a-colours&__theme={theme}") as page:
+                for title in ("Model report", "Your folder"):
+                    open_tab(page, title)
+                    if title == "Model report":
+                        page.locator("#report-matrix [data-cell='0-1']").click()
+                        page.get_by_text("Precision and recall of each class").click()
+                        expect(page.locator("#report-mistakes img").first).to_be_visible()
+                    found = Axe().run(page, options=options).response["violations"]
+                    nodes = [
+                        f"{node['html']} {node['failureSummary']}"
+                        for each in found
+                        for node in each["nodes"]
+                    ]
+                    assert nodes == [], f"{title}, {theme}"
+        with visit(browser, f"{address}/?model=a-colours", width=390, height=844) as page:
+            for title in ("Model report", "Your folder"):
+                open_tab(page, title)
+                wide = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+                assert wide <= 0, f"{title} is {wide} pixels too wide"
+    running.close()
+
+
+def test_the_mean_maps_of_a_shipped_model_are_those_of_the_command(tmp_path):
+
+    shipped = Path(__file__).resolve().parents[2] / "checkpoints"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("whylens.core.models.checkpoints.OWN", shipped)
+        page = Session(Engine(), Shelf(tmp_path))
+        asked = ("painted-cats-genuine", "grad-cam", 2, "viridis", 0.6, False)
+        *partial, (said, gallery) = means._runner(page)(*asked)
+        assert [step[0] for step in partial][-1] == "Averaging: 100%"
+        data = dataset_named("painted-cats:genuine")
+        found = result_of(mean_maps(page.engine, asked[0], asked[1], data, per_class=2))
+        assert [item["caption"] for item in gallery.value] == list(found)
+        files = [item["image"]["path"] for item in gallery.value]
+        shown = [np.asarray(Image.open(path), np.float32) for path in files]
+        for picture, mean in zip(shown, found.values(), strict=True):
+            spec = page.engine.backbone(asked[0]).spec
+            wanted = mean_picture(mean, spec, Style("viridis", 0.6))
+            assert np.abs(picture - np.asarray(wanted, np.float32)).mean() < 4  # JPEG
+        assert "Grad-CAM" in said
+        assert np.abs(shown[0] - shown[1]).mean() > 4
+
+
+def test_mean_maps_without_the_pictures_point_to_the_command(place, session):
+
+    with pytest.raises(gr.Error, match="whylens means a-colours FOLDER --method cam"):
+        list(means._runner(session)("a-colours", "cam", 2, "viridis", 0.6, False))

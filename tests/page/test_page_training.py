@@ -1,0 +1,292 @@
+"""The Your folder tab: a ZIP becomes a chosen model with a report; refusals, and stopping."""
+
+from __future__ import annotations
+
+import threading
+import zipfile
+from types import SimpleNamespace
+
+import gradio as gr
+import pytest
+
+from tests.browser import PATIENCE, chromium, open_tab, serve, status, toy_checkpoint, visit
+from tests.pictures import SLIM, Colours, colour_folder, noisy
+from whylens.core.datasets.dataset import SPLITS
+from whylens.core.datasets.resplit import resplit
+from whylens.core.datasets.zip import ZippedPictures, pictures_in_zip
+from whylens.core.engine import Engine
+from whylens.core.errors import BadInput, Busy
+from whylens.core.explainer import Explainer, NoParams
+from whylens.core.models.checkpoints import MANIFEST
+from whylens.core.progress import result_of
+from whylens.core.registry import Entry, Registry
+from whylens.core.results import Heatmap
+from whylens.core.train.recipe import Recipe
+from whylens.core.train.report import read_report
+from whylens.core.train.training_jobs import Workshop, place_for
+from whylens.ui.page import training
+from whylens.ui.page.layout import build_page
+from whylens.ui.page.page_store import Shelf
+from whylens.ui.page.session import Session
+
+SLOW = Recipe(backbone="resnet18", arguments=SLIM, size=32, batch=16, epochs=500, lr=0.01)
+
+
+class Unfitting(Explainer[NoParams]):
+    """A method that is fitted and cannot be."""
+
+    name, title, family = "unfitting", "Unfitting", "Test"
+    summary = limits = source = cost = "words"
+    needs = frozenset()
+    Params = NoParams
+    fitted = "a thing"
+
+    def explain(self, subject, params):
+        return Heatmap([[1.0]], "units")
+
+    def fit(self, dataset, backbone, params):
+        assert {item.split for item in dataset.items} == set(SPLITS)
+        raise BadInput("These pictures do not do.")
+        yield
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """The folder of checkpoints in use, with a toy network in it."""
+    root = tmp_path / "checkpoints"
+    toy_checkpoint(root / "toy", labels=("one", "two"))
+    monkeypatch.setenv("WHYLENS_CHECKPOINTS", str(root))
+    monkeypatch.delenv("SPACE_ID", raising=False)
+    monkeypatch.delenv("WHYLENS_TRAINING", raising=False)
+    return root
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory) -> str:
+    """A ZIP of cherries and kiwis, one cherry twice."""
+    root = tmp_path_factory.mktemp("fruit")
+    colour_folder(root / "fruit", {"cherry": 20, "kiwi": 20})
+    path = root / "fruit.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted((root / "fruit").rglob("*.png")):
+            archive.write(file, file.relative_to(root))
+        archive.write(root / "fruit" / "cherry" / "000.png", "fruit/cherry/copy.png")
+    return str(path)
+
+
+def handler(**kwargs):
+    session = Session(Engine(Registry({}, ())), Shelf())
+    if kwargs.pop("unfitting", False):
+        entries = {"unfitting": Entry(Unfitting(), "unfitting", "stranger", "0.1")}
+        session = Session(Engine(Registry(entries, ())), Shelf())
+    workshop = kwargs.pop("workshop", None) or Workshop()
+    return training._trainer(session, workshop, **{"local": True, **kwargs})
+
+
+def asked(**changes):
+    said = {
+        "path": None,
+        "folder": None,
+        "name": "fruits",
+        "backbone": "test_resnet",
+        "start": training.RANDOM,
+        "mode": "full",
+        "epochs": 1,
+        "model": "toy",
+        "request": SimpleNamespace(session_hash="me"),
+    }
+    return {**said, **changes}
+
+
+def text(update):
+    return update if isinstance(update, str) else getattr(update, "value", None)
+
+
+def test_a_zip_becomes_a_model_with_a_report_that_is_chosen(place, packed):
+    run = handler(unfitting=True)
+    work = asked(path=packed, start=training.LOADED, mode="head")
+    *steps, (said, _, model) = run(**work)
+    assert said.startswith("Done: fruits recognises")
+    assert model.value == "fruits"
+    assert "fruits" in [name for name, _ in model.choices]
+    report = read_report(place / "fruits")
+    assert report.labels == ("cherry", "kiwi")
+    assert report.test is not None
+    assert report.start.startswith("toy")
+    assert any("reading pictures" in told for told, *_ in steps)
+    log = text(steps[-1][1])
+    assert "of validation" in log
+    assert "Without a thing for Unfitting: These pictures do not do." in log
+    again = run(**work)
+    assert next(again)[0] == training.FAILED  # the line of status, before the red message
+    with pytest.raises(gr.Error, match="There is a model called 'fruits' already"):
+        next(again)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({}, "no pictures yet"),
+        ({"path": "x.zip", "folder": "y"}, "not both"),
+        ({"folder": "/nowhere/at/all"}, "There is no folder"),
+        ({"folder": "painted-cats:unheard"}, "no painted world"),
+        ({"folder": "painted-cats:breed", "name": "../up"}, "cannot be a model's name"),
+        ({"folder": "painted-cats:breed", "name": "resnet18"}, "already"),
+        ({"folder": "painted-cats:breed", "name": "toy"}, "already"),
+        ({"folder": "painted-cats:breed", "backbone": "/etc/passwd"}, "not a model name"),
+        ({"folder": "painted-cats:breed", "backbone": "resnet19"}, "no model called"),
+        ({"folder": "painted-cats:breed", "backbone": "untrained:resnet18"}, "Choose a backbone"),
+        ({"folder": "p", "start": "loaded", "model": "resnet18"}, "no local checkpoint"),
+        ({"folder": "p", "mode": "sideways"}, "mode"),
+        ({"folder": "p", "epochs": 0}, "epochs"),
+    ],
+)
+def test_what_does_not_do_is_refused_in_words(place, change, said):
+    with pytest.raises(gr.Error, match=said):
+        list(handler()(**asked(**change)))
+    assert [p.name for p in place.iterdir()] == ["toy"]
+
+
+def test_a_folder_of_the_machine_is_not_read_where_only_zips_are_offered(place):
+    with pytest.raises(gr.Error, match="no pictures yet"):
+        list(handler(local=False)(**asked(folder="painted-cats:breed")))
+
+
+def test_stop_keeps_the_best_so_far_and_goes_on_with_what_follows(place):
+    workshop, followed = Workshop(), []
+
+    def then(dataset):
+        followed.append(dataset.name)
+        return iter(())
+
+    steps = workshop.run("me", lambda tell: Colours(), SLOW, place / "m", then)
+    for step in steps:
+        if step.epoch == 2:
+            assert not workshop.stop("another")
+            assert workshop.stop("me")
+            break
+    assert "examining the best so far" in [step.said for step in steps]
+    assert not read_report(place / "m").complete
+    assert followed == ["colours"]
+    assert not workshop.stop("me")
+
+
+def test_one_at_a_time_and_leaving_ends_it(place):
+    workshop = Workshop()
+    steps = workshop.run("me", lambda tell: Colours(), SLOW, place / "m", lambda _: iter(()))
+    next(step for step in steps if step.epoch == 2)
+    with pytest.raises(Busy, match="under way already"):
+        next(workshop.run("you", lambda tell: Colours(), SLOW, place / "n", lambda _: iter(())))
+    thread = workshop._running.thread
+    steps.close()
+    thread.join(30)
+    assert not thread.is_alive()
+    assert read_report(place / "m") is not None
+    assert not (place / "n").exists()
+
+
+def test_stopped_before_anything_was_learnt_leaves_nothing(place):
+    workshop, waiting = Workshop(), threading.Event()
+
+    def read(tell):
+        tell(0.0, "reading")
+        waiting.wait(10)
+        tell(0.5, "reading")
+        raise AssertionError
+
+    steps = workshop.run("me", read, SLOW, place / "m", lambda _: iter(()))
+    assert next(steps).said == "reading"
+    workshop.stop("me")
+    waiting.set()
+    with pytest.raises(BadInput, match="before anything was learnt"):
+        list(steps)
+    assert not (place / "m" / MANIFEST).exists()
+    assert place_for("m") == place / "m"
+
+
+def test_a_slow_screen_gets_the_newest_and_every_epoch(place):
+    recipe = SLOW.model_copy(update={"epochs": 3})
+    workshop = Workshop()
+    steps = workshop.run("me", lambda tell: Colours(), recipe, place / "m", lambda _: iter(()))
+    next(steps)
+    workshop._running.thread.join(60)
+    rest = list(steps)
+    ended = [step.epoch for step in rest if "val_accuracy" in step.figures and step.fraction < 1]
+    assert ended == [1, 2, 3]
+    assert rest[-1].fraction == 1.0
+
+
+def test_a_set_is_split_by_class_with_copies_together(packed):
+    pictures = result_of(pictures_in_zip(training.Path(packed)))
+    dataset = result_of(resplit(pictures))
+    present = {(item.split, item.label) for item in dataset.items}
+    assert present == {(split, label) for split in SPLITS for label in (0, 1)}
+    splits = {item.key: item.split for item in dataset.items}
+    assert splits["fruit/cherry/000.png"] == splits["fruit/cherry/copy.png"]
+    assert any("copies" in note for note in dataset.notes)
+    assert (dataset.pixels(3) == pictures.pixels(3)).all()
+    few = ZippedPictures("few.zip", ("a", "b"), pictures.items[:2], [noisy(0, 0)] * 2)
+    with pytest.raises(BadInput, match=r"in few\.zip has 2 pictures"):
+        list(resplit(few))
+
+
+@pytest.mark.parametrize(
+    ("said", "public", "space", "allowed"),
+    [
+        (None, False, False, True),
+        (None, True, False, False),
+        (None, False, True, False),
+        ("0", False, False, False),
+        ("1", True, True, True),
+    ],
+)
+def test_training_is_off_where_strangers_are(monkeypatch, said, public, space, allowed):
+    for name, value in (("WHYLENS_TRAINING", said), ("SPACE_ID", "a/b" if space else None)):
+        if value is None:
+            monkeypatch.delenv(name, raising=False)
+        else:
+            monkeypatch.setenv(name, value)
+    assert training.training_allowed(public=public) is allowed
+    page = build_page(Engine(Registry({}, ())), public=public)
+    shown = {b["props"].get("elem_id"): b["props"] for b in page.config["components"]}
+    assert ("train-run" in shown) is allowed
+    if allowed:
+        assert shown["train-folder"]["visible"] is not (public or space)
+
+
+def test_the_demo_is_public_unless_on_loopback():
+    from whylens.ui.page.server import _is_loopback
+
+    assert [_is_loopback(h) for h in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "host")] == [
+        True,
+        True,
+        True,
+        False,
+        False,
+    ]
+
+
+@pytest.mark.browser
+def test_a_visitor_trains_and_finds_the_model_chosen_and_reported(place, packed):
+    import re
+
+    from playwright.sync_api import expect
+
+    running = build_page(Engine())
+    with chromium() as browser, visit(browser, f"{serve(running)}/?model=toy&method=train") as page:
+        page.set_input_files("#train-zip input[type=file]", packed)
+        page.locator("#train-name textarea, #train-name input").fill("fruits")
+        page.get_by_label("The loaded model, if it is a local checkpoint").check()
+        page.get_by_label("The last layer only (quickest)").check()
+        expect(page.locator("#train-zip")).to_contain_text("KB")
+        page.click("#train-run")
+        done = re.compile("^Done: fruits recognises")
+        expect(status(page, "train")).to_have_value(done, timeout=PATIENCE)
+        expect(page.locator("#model input")).to_have_value("fruits")
+        expect(page.locator("#model-card")).to_contain_text("fruits", timeout=PATIENCE)
+        expect(page.locator("#train-log textarea")).to_have_value(
+            re.compile(r"Made a gallery[\s\S]*ProtoPNet")
+        )
+        open_tab(page, "Model report")
+        expect(page.locator("#report-headline")).to_contain_text("fruit.zip")
+    running.close()

@@ -1,0 +1,176 @@
+"""Two processes behind nginx, with the configuration of docs/replicas.md."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from whylens.ui.space.trial import free_port
+
+ROOT = Path(__file__).resolve().parents[2]
+SITE = (ROOT / "docs" / "replicas.conf").read_text()
+WHOLE = """
+pid nginx.pid;
+error_log stderr;
+daemon off;
+master_process off;
+events {{ worker_connections 256; }}
+http {{
+    access_log off;
+    client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi;
+    uwsgi_temp_path uwsgi; scgi_temp_path scgi;
+    {site}
+}}
+"""
+pytestmark = pytest.mark.slow
+
+
+@contextlib.contextmanager
+def process(command: list[str], address: str, log: Path, **settings) -> Iterator[subprocess.Popen]:
+    """Yield a process that answers at an address; it is killed at the end."""
+    # Into a file: whoever writes to a pipe that nobody empties stands still.
+    with log.open("wb") as stream:
+        child = subprocess.Popen(command, stdout=stream, stderr=stream, **settings)
+    try:
+        limit = time.monotonic() + 300
+        while True:
+            try:
+                httpx.get(address, timeout=30)
+                break
+            except httpx.TransportError:
+                assert child.poll() is None, log.read_text()
+                assert time.monotonic() < limit, log.read_text()
+        yield child
+    finally:
+        child.kill()
+        child.wait()
+
+
+@pytest.fixture(scope="module")
+def replicas(tmp_path_factory):
+    """Two pages on loopback: their ports, and the first one's process."""
+    ports = [free_port(), free_port()]
+    with contextlib.ExitStack() as stack:
+        for port in ports:
+            place = tmp_path_factory.mktemp("replica")
+            variables = {
+                **os.environ,
+                "GRADIO_SERVER_PORT": str(port),
+                "GRADIO_TEMP_DIR": str(place / "files"),
+                "HF_HUB_OFFLINE": "1",
+                "WHYLENS_TRAINING": "0",
+            }
+            command = [sys.executable, "demo.py"]
+            address = f"http://127.0.0.1:{port}/"
+            child = stack.enter_context(
+                process(command, address, place / "log.txt", cwd=ROOT, env=variables)
+            )
+            if port == ports[0]:
+                first = child
+        yield ports, first
+
+
+@contextlib.contextmanager
+def nginx(ports: list[int], place: Path, *, sticky: bool = True) -> Iterator[str]:
+    """Yield the address of nginx with the documented site before two ports."""
+    program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+    if program is None:
+        pytest.skip("nginx is not installed: apt-get install nginx-light")
+    own = free_port()
+    site = SITE
+    changes = [
+        ("7861", str(ports[0])),
+        ("7862", str(ports[1])),
+        ("listen 8080", f"listen 127.0.0.1:{own}"),
+        ("add_header", "add_header X-Replica $upstream_addr; add_header"),
+    ]
+    if not sticky:
+        changes.append(("hash $visitor consistent;", ""))
+    for before, after in changes:
+        assert site.count(before) == 1, before
+        site = site.replace(before, after)
+    (place / "nginx.conf").write_text(WHOLE.format(site=site))
+    command = [program, "-p", f"{place}/", "-c", "nginx.conf"]
+    address = f"http://127.0.0.1:{own}"
+    with process(command, f"{address}/health", place / "log.txt"):
+        yield address
+
+
+def called(client: httpx.Client) -> tuple[bool, set[str]]:
+    """Return whether one call through the queue succeeded, and which replicas took part."""
+    posted = client.post("/gradio_api/call/models", json={"data": []})
+    if posted.status_code != 200:
+        return False, set()
+    used = {posted.headers["X-Replica"]}
+    try:
+        answer = client.get(f"/gradio_api/call/models/{posted.json()['event_id']}")
+    except httpx.RemoteProtocolError:  # a process that does not know the event breaks off
+        return False, used
+    good = answer.status_code == 200 and "event: complete" in answer.text
+    return good, used | {answer.headers["X-Replica"]}
+
+
+def visited(address: str) -> tuple[bool, set[str]]:
+    """Return whether a new browser got the page and one answer, and from which replicas."""
+    with httpx.Client(base_url=address, timeout=60) as client:
+        page = client.get("/")
+        good, used = called(client)
+        return page.status_code == 200 and good, used | {page.headers["X-Replica"]}
+
+
+def test_visitors_are_spread_and_each_stays_with_one_process(replicas, tmp_path):
+    ports, _ = replicas
+    with nginx(ports, tmp_path) as address:
+        outcomes = [visited(address) for _ in range(24)]
+        assert all(good for good, _ in outcomes)
+        assert all(len(used) == 1 for _, used in outcomes)
+        assert set.union(*(used for _, used in outcomes)) == {f"127.0.0.1:{p}" for p in ports}
+        with httpx.Client(base_url=address, timeout=60) as client:
+            client.get("/")
+            mine = [called(client) for _ in range(6)]
+            assert all(good for good, _ in mine)
+            assert len(set.union(*(used for _, used in mine))) == 1
+
+
+def test_scripts_without_cookies_get_their_answers(replicas, tmp_path):
+    ports, _ = replicas
+    with nginx(ports, tmp_path) as address:
+        for _ in range(24):
+            with httpx.Client(base_url=address, timeout=60) as client:
+                assert called(client)[0]
+
+
+def test_without_stickiness_calls_fail(replicas, tmp_path):
+    ports, _ = replicas
+    with nginx(ports, tmp_path, sticky=False) as address:
+        outcomes = [visited(address)[0] for _ in range(24)]
+    assert not all(outcomes)
+
+
+def test_the_proxy_refuses_to_fetch_for_others_and_large_bodies(replicas, tmp_path):
+    ports, _ = replicas
+    with nginx(ports, tmp_path) as address:
+        for path in ("/gradio_api/file=https://example.org/x", "/gradio_api/FILE=http://a/b"):
+            assert httpx.get(address + path).status_code == 403
+        body = b"x" * 14_000_000
+        assert httpx.post(f"{address}/gradio_api/upload", content=body).status_code == 413
+
+
+def test_new_visitors_survive_the_death_of_a_process(replicas, tmp_path):
+    ports, first = replicas
+    with nginx(ports, tmp_path) as address:
+        first.send_signal(signal.SIGKILL)
+        first.wait()
+        outcomes = [visited(address) for _ in range(12)]
+    assert all(good for good, _ in outcomes)
+    assert all(f"127.0.0.1:{ports[1]}" in used for _, used in outcomes)

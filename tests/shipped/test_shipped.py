@@ -1,0 +1,187 @@
+"""What lies in checkpoints/ is whole, small, as good as it says, and explained by every method."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from tests.shipped import SHIPPED, answered, available, shipped_engine
+from whylens.core.datasets.by_name import dataset_named
+from whylens.core.explanation import Question
+from whylens.core.models.load import from_folder
+from whylens.core.results import Heatmap, Prototypes
+from whylens.core.train.recipe import read_recipe
+from whylens.core.train.report import read_report
+from whylens.plugins.mnist1d.signals import mnist1d
+
+SIGNALS = "mnist1d"
+OTHERS = {SIGNALS, "photos-10"}  # with tests of their own
+NAMES = sorted({p.parent.name for p in SHIPPED.glob("*/model.json")} - OTHERS)
+FITTED = ("twin", "protopnet", "counterfactual-patches")
+# Test accuracy that each has to reach: of the network, and of its prototypes.
+WANTED = {"painted-cats-breed": (0.97, 0.95), "painted-cats-genuine": (0.95, 0.90)}
+# A transformer, there for the methods that read attention; what it was trained on, how good it is.
+VIT, VIT_WANTED = "painted-cats-vit", 0.85
+DATA = {name: name.replace("cats-", "cats:") for name in WANTED} | {VIT: "painted-cats:breed"}
+each = pytest.mark.parametrize("name", NAMES)
+each_with_prototypes = pytest.mark.parametrize("name", list(WANTED))
+
+
+@pytest.fixture(scope="module")
+def engine():
+    with shipped_engine() as known:
+        yield known
+
+
+def test_the_offline_default_is_there():
+    assert NAMES[0] == "painted-cats-breed"
+    assert set(NAMES) == set(DATA)
+
+
+@each
+def test_every_file_is_small_and_no_state_of_training_is_left(name):
+    files = [p for p in (SHIPPED / name).rglob("*") if p.is_file()]
+    assert all(p.stat().st_size < 10_000_000 for p in files)
+    assert not [p for p in files if p.name.startswith("training.")]
+
+
+@each
+def test_the_report_is_of_these_weights_this_recipe_and_good_enough(name):
+    report = read_report(SHIPPED / name)
+    assert report.test.accuracy >= (VIT_WANTED if name == VIT else WANTED[name][0])
+    recipe = read_recipe(SHIPPED / "recipes" / f"{name}.json").model_dump(mode="json")
+    differing = {k for k in recipe if k in report.recipe and report.recipe[k] != recipe[k]}
+    assert not differing
+    assert report.data.name == DATA[name]
+
+
+@each
+def test_the_data_is_still_what_it_was_trained_on(name):
+    dataset = dataset_named(DATA[name])
+    assert read_report(SHIPPED / name).data.digest == dataset.digest
+    for method in ("twin",) if name == VIT else FITTED:
+        facts = json.loads((SHIPPED / name / method / "artifact.json").read_text())["facts"]
+        assert facts["data_digest"] == dataset.digest
+
+
+@each
+def test_predictions_on_fresh_pictures_are_those_of_the_report(engine, name):
+    dataset = dataset_named(DATA[name])
+    said = {item.key: item for item in read_report(SHIPPED / name).items}
+    net = engine.backbone(name)
+    assert net.labels == dataset.labels
+    for i in dataset.of("test")[:24]:
+        question = Question(name, dataset.pixels(i))
+        best = engine.predict(question).guesses[0]
+        known = said[dataset.items[i].key]
+        # The report reads the pictures as they were stored for training; rounding differs.
+        if known.probability > 0.7:
+            assert best.index == known.predicted
+            assert best.probability == pytest.approx(known.probability, abs=0.15)
+
+
+@each_with_prototypes
+def test_prototypes_are_as_good_as_asked_and_none_is_double(name):
+    facts = json.loads((SHIPPED / name / "protopnet" / "artifact.json").read_text())["facts"]
+    report = facts["report"]
+    assert report["test_accuracy"] >= WANTED[name][1]
+    assert report["test_accuracy"] >= report["black_box_test_accuracy"] - 0.03
+    assert min(report["test_recall_each"]) >= 0.8
+    if name == "painted-cats-breed":
+        assert report["purity"] >= 0.8
+
+
+@each
+def test_every_method_explains_a_picture(engine, name):
+    dataset = dataset_named(DATA[name])
+    refused = engine.card(name).unavailable
+    if name == VIT:
+        assert not {"Attention", "Perturbation"} & _families(engine, refused)
+        registered = engine.registry.explainers
+        assert {m for m in refused if registered[m].family == "Gradient"} == {"deeplift"}
+    else:
+        assert _families(engine, refused) == {"Attention"}
+    question = Question(name, dataset.pixels(dataset.of("test")[0]))
+    for method in available(engine, name):
+        answer = answered(engine, question, method)
+        assert answer.finished
+        if isinstance(answer.result, Prototypes):
+            points = sum(item.value for item in answer.result.items) + answer.result.rest
+            assert points == pytest.approx(answer.result.score, abs=1e-4)
+
+
+def test_the_network_for_signals_is_small_and_as_good_as_it_says(engine):
+    files = [p for p in (SHIPPED / SIGNALS).rglob("*") if p.is_file()]
+    assert sum(p.stat().st_size for p in files) < 1_000_000
+    net, fresh = engine.backbone(SIGNALS), mnist1d(2_000, 77)
+    spec = net.spec
+    x = (torch.from_numpy(fresh.values) - spec.mean[0]) / spec.std[0]
+    with torch.no_grad():
+        right = net.logits(x).argmax(1).numpy() == fresh.labels
+    assert right.mean() >= 0.97
+    assert spec.size == (40,)
+
+
+def test_every_method_that_can_explains_a_signal_and_most_peak_on_the_digit(engine):
+    fresh = mnist1d(20, 78)
+    refused = engine.card(SIGNALS).unavailable
+    for method in available(engine, SIGNALS):
+        hits = []
+        for signal, label, where in zip(fresh.values, fresh.labels, fresh.shape, strict=True):
+            question = Question(SIGNALS, signal=signal, target=int(label))
+            answer = answered(engine, question, method)
+            if not isinstance(answer.result, Heatmap):
+                hits.append(_alike(answer.result, str(label)))
+                continue
+            values = answer.result.values
+            peak = (int(values.argmax()) + 0.5) / len(values) * 40
+            reach = 40 / len(values) / 2 + 1
+            hits.append(bool(where[max(0, int(peak - reach)) : int(peak + reach) + 1].any()))
+        print(f"{method}: {sum(hits)} of {len(hits)} peaks on the digit")  # noqa: T201
+        assert sum(hits) >= 12, method
+    assert _families(engine, refused) == {"Attention", "Contrast"}
+
+
+def _families(engine, names):
+    return {engine.registry.explainers[name].family for name in names}
+
+
+def _alike(result, label):
+    if isinstance(result, Prototypes):
+        points = sum(item.value for item in result.items) + result.rest
+        assert points == pytest.approx(result.score, abs=1e-4)
+        return result.predicted == label
+    # The nearest of another label as well as of this one are there, and differ.
+    return {item.caption.split(" ")[0] == label for item in result.items} == {True, False}
+
+
+def test_what_is_known_of_signals_was_made_with_these_signals(engine):
+    dataset = dataset_named(SIGNALS)
+    for method in ("twin", "protopnet"):
+        facts = json.loads((SHIPPED / SIGNALS / method / "artifact.json").read_text())["facts"]
+        assert facts["data_digest"] == dataset.digest
+    assert facts["report"]["test_accuracy"] >= facts["report"]["black_box_test_accuracy"] - 0.03
+    # A signal of the gallery does not find itself.
+    i = int(facts["keys"][0].split("/")[1])
+    key = dataset.items[i].key
+    *_, answer = engine.explain(Question(SIGNALS, signal=dataset.signal(i)), "twin", {"count": 12})
+    assert key not in {item.key for item in answer.result.items}
+
+
+def test_prototypes_of_one_class_are_not_alike(engine):
+    for name in WANTED:
+        net = engine.backbone(name)
+        explainer = engine.registry.explainers["protopnet"]
+        arrays = engine.fitted.found(explainer, net, "").arrays
+        unit, owner = np.asarray(arrays["patches"]), np.asarray(arrays["owner"])
+        alike = np.triu(unit @ unit.T > 0.95, 1) & (owner[:, None] == owner[None])
+        assert not alike.any()
+
+
+def test_weights_come_back_from_half_precision(engine):
+    for name in NAMES:
+        net = from_folder(SHIPPED / name)
+        assert {p.dtype.itemsize for p in net.module.parameters()} == {4}

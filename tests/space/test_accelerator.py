@@ -1,0 +1,184 @@
+"""A lent GPU is asked for what is slow, in another process; without one the processor answers."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import gradio as gr
+import numpy as np
+import pytest
+import torch
+
+from whylens.core.engine import Engine
+from whylens.core.errors import CoreError
+from whylens.core.explanation import Question
+from whylens.ui.space import zero_gpu as accelerator
+from whylens.ui.space.zero_gpu import LentGpuEngine, allotted_cores, engine_here, lender
+
+ROOT = Path(__file__).resolve().parents[2]
+SLOW, QUICK = ("occlusion", {"window": 48, "stride": 24}), ("grad-cam", {})
+
+
+@pytest.fixture(autouse=True)
+def _threads():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def question(rng):
+    return Question("untrained:test_resnet", rng.integers(0, 256, (80, 90, 3), dtype=np.uint8))
+
+
+class Lender:
+    """Lends as ZeroGPU does: what goes in and what comes out is pickled; only gr.Error is known."""
+
+    def __init__(self, failing: str = "", after: int = 0) -> None:
+        self.failing, self.after = failing, after
+        self.asked: list[str] = []
+        self.closed = False
+
+    def __call__(self, task):
+        def borrowed(*given):
+            given = pickle.loads(pickle.dumps(given))
+            self.asked.append(given[1])
+            work = task(*given)
+            try:
+                for number, answer in enumerate(work):
+                    if self.failing and number >= self.after:
+                        raise gr.Error(self.failing)
+                    yield pickle.loads(pickle.dumps(answer))
+            finally:
+                work.close()
+                self.closed = True
+
+        return borrowed
+
+
+def final(engine, question, method, params):
+    *_, answer = engine.explain(question, method, params)
+    assert answer.finished
+    return answer.result.values
+
+
+def test_slow_methods_go_to_the_lent_gpu_and_give_the_same_map(question):
+    lend = Lender()
+    lent, plain = LentGpuEngine(lend=lend, device="cpu"), Engine()
+    assert np.array_equal(final(lent, question, *SLOW), final(plain, question, *SLOW))
+    assert lend.asked == ["occlusion"]
+    assert lent.models.kept() == []  # the network was loaded over there
+
+
+def test_quick_methods_cost_visitors_nothing_of_their_share(question):
+    lend = Lender()
+    final(LentGpuEngine(lend=lend, device="cpu"), question, *QUICK)
+    assert lend.asked == []
+
+
+def test_an_error_says_the_same_from_over_there(question):
+    said = []
+    for engine in (LentGpuEngine(lend=Lender(), device="cpu"), Engine()):
+        with pytest.raises(CoreError) as caught:
+            list(engine.explain(question, "occlusion", {"window": -1}))
+        said.append(str(caught.value))
+    assert said[0] == said[1]
+    assert "window" in said[0]
+
+
+@pytest.mark.parametrize("after", [0, 1])
+def test_without_a_gpu_the_processor_computes_and_the_visitor_is_told(question, after):
+    lend = Lender("You have exceeded your quota.", after)
+    with pytest.warns(UserWarning, match="quota. The processor computes instead"):
+        values = final(LentGpuEngine(lend=lend, device="cpu"), question, *SLOW)
+    assert np.array_equal(values, final(Engine(), question, *SLOW))
+
+
+def test_stop_reaches_the_lent_gpu(question):
+    lend = Lender()
+    work = LentGpuEngine(lend=lend, device="cpu").explain(question, "occlusion", {"stride": 8})
+    assert next(work).fraction < 1
+    assert not lend.closed
+    work.close()
+    assert lend.closed
+
+
+def test_the_decorator_is_that_of_spaces_or_the_identity(monkeypatch):
+    monkeypatch.setitem(sys.modules, "spaces", None)
+    assert lender(30)(len) is len
+    asked = []
+    fake = types.SimpleNamespace(GPU=lambda duration: asked.append(duration) or (lambda f: "lent"))
+    monkeypatch.setitem(sys.modules, "spaces", fake)
+    assert lender(30)(len) == "lent"
+    assert asked == [30]
+
+
+def test_only_a_zero_gpu_space_borrows(monkeypatch):
+    monkeypatch.setattr(accelerator, "lender", lambda seconds: Lender())
+    monkeypatch.delenv("SPACES_ZERO_GPU", raising=False)
+    assert type(engine_here()) is Engine
+    monkeypatch.setenv("SPACES_ZERO_GPU", "true")
+    assert type(engine_here()) is LentGpuEngine
+
+
+@pytest.mark.parametrize(
+    ("said", "cores"), [("", None), ("2", 2), ("7.5", 7), ("0.5", 1), ("many", None), ("inf", None)]
+)
+def test_the_share_of_the_cores_is_that_of_the_space(monkeypatch, said, cores):
+    monkeypatch.setenv("CPU_CORES", said)
+    assert allotted_cores() == cores
+
+
+def test_the_share_of_the_cores_bounds_threads_and_slots(monkeypatch):
+    monkeypatch.setenv("CPU_CORES", "4")
+    engine = engine_here()
+    assert torch.get_num_threads() == 4
+    taken = [engine._slots.acquire(blocking=False) for _ in range(3)]
+    assert taken == [True, True, False]
+
+
+FORKED = """
+import multiprocessing, numpy as np, torch
+from whylens.core.explanation import Question
+from whylens.core.engine import Engine
+from whylens.ui.space.zero_gpu import LentGpuEngine
+
+context = multiprocessing.get_context("fork")
+
+def lend(task):
+    def borrowed(*given):
+        results = context.SimpleQueue()
+        def work():
+            for answer in task(*given):
+                results.put(answer)
+            results.put(None)
+        process = context.Process(target=work, daemon=True)
+        process.start()
+        while (answer := results.get()) is not None:
+            yield answer
+        process.join()
+    return borrowed
+
+pixels = np.random.default_rng(0).integers(0, 256, (80, 90, 3), dtype=np.uint8)
+question = Question("untrained:test_resnet", pixels)
+engine = LentGpuEngine(lend=lend, device="cpu", slots=1)
+engine.predict(question)  # the parent's threads and caches have been used
+*_, here = Engine().explain(question, "occlusion", {"window": 64, "stride": 64})
+with engine._slots, engine.models._lock, engine._traces._lock:  # as another visitor may hold them
+    *_, there = engine.explain(question, "occlusion", {"window": 64, "stride": 64})
+assert np.allclose(here.result.values, there.result.values, rtol=1e-5, atol=1e-6)
+print("the same map")
+"""
+
+
+@pytest.mark.slow
+def test_a_fork_beside_threads_that_hold_locks_still_answers():
+    run = subprocess.run(
+        [sys.executable, "-c", FORKED], cwd=ROOT, capture_output=True, text=True, timeout=180
+    )
+    assert run.returncode == 0, run.stderr
+    assert "the same map" in run.stdout

@@ -1,0 +1,217 @@
+"""Figures are the literal ones, and what is written beside a network says the truth about it."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.numpy import load
+
+from tests.pictures import SLIM, Colours, noisy
+from whylens.core.errors import BadArtifact, BadInput
+from whylens.core.train import metrics
+from whylens.core.train.evaluate import examined
+from whylens.core.train.recipe import Recipe
+from whylens.core.train.report import mistake_keys, mistake_picture, read_report
+from whylens.core.train.run import train
+from whylens.core.train.state import read_log, save_state
+
+
+class Mislabelled(Colours):
+    """Colours of which some pictures carry the wrong label, or cannot be told."""
+
+    def pixels(self, index):
+        item = self.items[index]
+        number = int(item.key.rsplit("-", 1)[1])
+        wrong = item.split != "train" and number < (2 if item.split == "test" else 1)
+        return noisy(index, 2 * (item.label ^ wrong), side=640 if number == 0 else 32)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A network that errs on 6 pictures, with its report."""
+    out = tmp_path_factory.mktemp("report") / "colours"
+    recipe = Recipe(backbone="resnet18", arguments=SLIM, size=32, batch=16, epochs=6, lr=0.05)
+    for _ in train(Mislabelled(), recipe, out):
+        pass
+    return out
+
+
+def test_confusion_and_class_figures_are_those_counted_by_hand():
+    truth = np.array([0, 0, 0, 1, 1, 2])
+    predicted = np.array([0, 0, 1, 1, 0, 0])
+    counts = metrics.confusion(truth, predicted, 4)
+    assert counts.tolist() == [[2, 1, 0, 0], [1, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]]
+    each = metrics.per_class(counts)
+    assert each.precision.tolist() == [2 / 4, 1 / 2, 0, 0]
+    assert each.recall.tolist() == [2 / 3, 1 / 2, 0, 0]
+    assert each.f1.tolist() == pytest.approx([4 / 7, 1 / 2, 0, 0])
+    assert each.support.tolist() == [3, 2, 1, 0]
+
+
+def test_the_calibration_error_is_the_literal_sum_over_bins(rng):
+    shares = metrics.probabilities(rng.normal(0, 2, (200, 3)))
+    truth = rng.integers(0, 3, 200)
+    total = 0.0
+    for m in range(1, 16):
+        inside = [i for i in range(200) if (m - 1) / 15 < shares[i].max() <= m / 15]
+        if inside:
+            accuracy = np.mean([shares[i].argmax() == truth[i] for i in inside])
+            confidence = np.mean([shares[i].max() for i in inside])
+            total += len(inside) / 200 * abs(accuracy - confidence)
+    assert metrics.calibration_error(shares, truth) == pytest.approx(total, rel=1e-12)
+
+
+def test_a_sure_and_right_network_is_calibrated_and_a_sure_and_wrong_one_is_not():
+    sure = np.array([[1.0, 0.0], [0.0, 1.0]])
+    assert metrics.calibration_error(sure, np.array([0, 1])) == 0
+    assert metrics.calibration_error(sure, np.array([1, 0])) == 1
+    # Ten pictures at 0.8, of which seven are right.
+    shares = np.tile([0.8, 0.2], (10, 1))
+    truth = np.array([0] * 7 + [1] * 3)
+    assert metrics.calibration_error(shares, truth) == pytest.approx(0.1)
+
+
+def test_the_likelihood_is_the_literal_one(rng):
+    logits, truth = rng.normal(0, 3, (50, 4)), rng.integers(0, 4, 50)
+    shares = np.exp(logits / 2) / np.exp(logits / 2).sum(1, keepdims=True)
+    expected = np.mean([-np.log(shares[i, truth[i]]) for i in range(50)])
+    found = metrics.negative_log_likelihood(logits, truth, 2.0)
+    assert found == pytest.approx(expected, rel=1e-12)
+    assert np.isfinite(metrics.negative_log_likelihood(logits * 1e4, truth))
+
+
+def test_the_best_temperature_is_that_of_a_fine_grid_and_recovers_a_known_one(rng):
+    logits = rng.normal(0, 2, (20_000, 3))
+    draws = rng.random(20_000)[:, None]
+    truth = (metrics.probabilities(logits).cumsum(1) < draws).sum(1)
+    assert metrics.best_temperature(logits * 3, truth) == pytest.approx(3, rel=0.05)
+    few, known = logits[:100] * 3, truth[:100]
+    grid = np.linspace(0.5, 10, 4000)
+    losses = [metrics.negative_log_likelihood(few, known, t) for t in grid]
+    assert metrics.best_temperature(few, known) == pytest.approx(
+        grid[int(np.argmin(losses))], abs=grid[1] - grid[0]
+    )
+
+
+def test_temperatures_stay_within_bounds_where_the_likelihood_has_no_maximum():
+    logits = np.array([[5.0, 0.0], [0.0, 5.0]])
+    assert metrics.best_temperature(logits, np.array([0, 1])) == pytest.approx(0.05)
+    assert metrics.best_temperature(logits, np.array([1, 0])) == pytest.approx(20)
+
+
+def test_the_report_says_what_is_wrong_and_how_often(folder):
+    report = read_report(folder)
+    assert report.val.accuracy == pytest.approx(14 / 16)
+    assert report.test.accuracy == pytest.approx(8 / 12)
+    assert report.test.confusion == ((4, 2), (2, 4))
+    assert report.val.classes[0].recall == pytest.approx(7 / 8)
+    assert report.data.sizes == {"train": 48, "val": 16, "test": 12}
+    assert report.data.counts["train"] == (24, 24)
+    assert len(report.items) == 28
+    assert {item.key for item in report.wrong("test")} == {
+        f"test-{label}-{i}" for label in (0, 1) for i in (0, 1)
+    }
+    assert report.complete
+    assert report.data.digest == Mislabelled().digest
+    assert report.versions["torch"]
+
+
+def test_the_temperature_is_fitted_on_validation(folder):
+    report = read_report(folder)
+    val = [item for item in report.items if item.split == "val"]
+    logits = np.zeros((len(val), 2))
+    for row, item in zip(logits, val, strict=True):
+        row[item.predicted] = np.log(item.probability / (1 - item.probability))
+    truth = np.array([item.label for item in val])
+    assert report.temperature == pytest.approx(metrics.best_temperature(logits, truth), rel=1e-3)
+    shares = metrics.probabilities(logits, report.temperature)
+    scaled = metrics.calibration_error(shares, truth)
+    assert report.val.ece_scaled == pytest.approx(scaled, abs=1e-6)
+
+
+def test_wrong_pictures_are_kept_small_test_first_and_surest_first(folder):
+    keys = mistake_keys(folder)
+    assert len(keys) == 6
+    assert [key.split("-")[0] for key in keys] == ["test"] * 4 + ["val"] * 2
+    sure = {item.key: item.probability for item in read_report(folder).items}
+    assert [sure[k] for k in keys[:4]] == sorted((sure[k] for k in keys[:4]), reverse=True)
+    dataset = Mislabelled()
+    places = {item.key: i for i, item in enumerate(dataset.items)}
+    small = mistake_picture(folder, "test-0-1")
+    assert small.shape == (32, 32, 3)
+    stream = io.BytesIO()
+    Image.fromarray(dataset.pixels(places["test-0-1"])).save(stream, "JPEG", quality=88)
+    assert (small == np.asarray(Image.open(stream).convert("RGB"))).all()
+    assert mistake_picture(folder, "test-1-0").shape == (320, 320, 3)
+    with pytest.raises(BadInput, match="No picture 'val-0-7' is kept"):
+        mistake_picture(folder, "val-0-7")
+
+
+def test_a_recipe_can_leave_the_pictures_of_mistakes_behind(folder, tmp_path):
+    copied = tmp_path / "colours"
+    shutil.copytree(folder, copied)
+    log = read_log(copied)
+    save_state(copied, log.model_copy(update={"recipe": {**log.recipe, "mistakes": False}}), {})
+    for _ in examined(Mislabelled(), copied):
+        pass
+    assert not (copied / "mistakes.safetensors").exists()
+    assert mistake_keys(copied) == ()
+    kept, before = read_report(copied), read_report(folder)
+    assert (kept.test, kept.items) == (before.test, before.items)
+
+
+def test_damage_is_found(folder, tmp_path):
+    copied = tmp_path / "colours"
+    shutil.copytree(folder, copied)
+    data = bytearray((copied / "mistakes.safetensors").read_bytes())
+    data[-1] ^= 1
+    (copied / "mistakes.safetensors").write_bytes(data)
+    with pytest.raises(BadArtifact, match=r"mistakes\.safetensors is damaged"):
+        mistake_picture(copied, "test-0-1")
+    (copied / "report.json").write_text('{"name": "colours"}')
+    with pytest.raises(BadArtifact, match=r"report\.json is damaged at 'model_sha256'"):
+        read_report(copied)
+    (copied / "report.json").unlink()
+    assert read_report(copied) is None
+
+
+def test_a_report_of_other_weights_is_none(folder, tmp_path):
+    copied = tmp_path / "colours"
+    shutil.copytree(folder, copied)
+    manifest = json.loads((copied / "model.json").read_text())
+    (copied / "model.json").write_text(json.dumps({**manifest, "sha256": "0" * 64}))
+    assert read_report(copied) is None
+
+
+def test_the_pictures_file_holds_arrays_only(folder):
+    kept = load((folder / "mistakes.safetensors").read_bytes())
+    assert {name: part.dtype for name, part in kept.items()} == {
+        "jpeg": np.uint8,
+        "offset": np.int64,
+        "item": np.int64,
+    }
+    assert kept["offset"][-1] == len(kept["jpeg"])
+
+
+def test_the_card_is_for_people(folder):
+    text = (folder / "README.md").read_text()
+    assert "| validation | 16 | 87.5% |" in text
+    assert "| test | 12 | 66.7% |" in text
+    assert "| is \\ taken for | red | blue |" in text
+    assert "| red | 4 | 2 |" in text
+    assert "licence: none needed" in text
+
+
+def test_reports_cost_no_library_of_networks():
+    import subprocess
+    import sys
+    from pathlib import Path
+
+    code = "import sys, whylens.core.train.report; sys.exit('timm' in sys.modules)"
+    root = Path(__file__).resolve().parents[2]
+    assert subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 0

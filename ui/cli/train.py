@@ -1,0 +1,171 @@
+"""The command `whylens train`. Nothing heavy is imported before it runs: help must be instant."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from whylens.ui.cli.common import one_sentence
+
+if TYPE_CHECKING:
+    from whylens.core.datasets.dataset import Dataset
+
+INTERRUPTED = 130
+
+
+def train(
+    data: Annotated[
+        str,
+        typer.Argument(
+            help="A folder with a subfolder per class (or train/ and val/ with such), a .npz "
+            "archive, painted-cats:breed, painted-cats:genuine, or mnist1d for signals."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to write; its name is the model's name.")],
+    backbone: Annotated[
+        str | None, typer.Option(help="A timm name or torchvision:NAME to train.")
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(help="Start from a safetensors file, a checkpoint's folder or pretrained."),
+    ] = None,
+    mode: Annotated[
+        str | None,
+        typer.Option(help="head, full or head-then-full; default: the last with --weights."),
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the pictures.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Pictures per step.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
+    size: Annotated[int | None, typer.Option(help="Side of the input in pixels.")] = None,
+    recipe: Annotated[
+        Path | None, typer.Option(help="JSON file with any field of the recipe; options win.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where it was stopped.")] = False,
+    seed: Annotated[int | None, typer.Option(help="For everything random.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads of the computation.")] = None,
+) -> None:
+    """Train a network on your own pictures; the page and `explain` then know it by name."""
+    said = {
+        "backbone": backbone,
+        "weights": weights,
+        "mode": mode,
+        "epochs": epochs,
+        "batch": batch,
+        "lr": lr,
+        "size": size,
+        "seed": seed,
+        "threads": threads,
+    }
+    given = {k: v for k, v in said.items() if v is not None}
+    try:
+        with one_sentence():
+            from whylens.core.datasets.by_name import SIGNALS
+
+            if data == SIGNALS:
+                _run_on_signals(given, recipe, out)
+            else:
+                _run(data, given, recipe, out, resume=resume)
+    except OSError as exc:
+        typer.echo(f"whylens: {out} cannot be written: {exc.strerror}.", err=True)
+        raise typer.Exit(1) from exc
+
+
+def _run_on_signals(said: dict[str, Any], file: Path | None, out: Path) -> None:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from whylens.core.errors import BadInput
+    from whylens.core.progress import result_of
+    from whylens.core.train.signals import trained_on_signals
+
+    other = sorted(set(said) - {"epochs", "seed"}) + (["recipe"] if file else [])
+    if other:
+        raise BadInput(
+            f"Signals are learnt by one small network: only --epochs and --seed can be chosen, "
+            f"not --{other[0]}."
+        )
+    console = Console(stderr=True)
+    with Progress(console=console) as bar:
+        task = bar.add_task("training on signals", total=1.0)
+        accuracy = result_of(
+            trained_on_signals(out, **said), lambda share: bar.update(task, completed=share)
+        )
+    console.print(f"{accuracy:.1%} of the test signals are recognised.", highlight=False)
+    typer.echo(out)
+
+
+def _run(data: str, said: dict[str, Any], file: Path | None, out: Path, *, resume: bool) -> None:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+    from whylens.core.datasets.by_name import dataset_named
+    from whylens.core.errors import BadInput
+    from whylens.core.models.model_names import parsed
+    from whylens.core.train.recipe import read_recipe
+    from whylens.core.train.run import train as training
+
+    if file is None and "backbone" not in said:
+        raise BadInput(
+            "Which network? Give --backbone, such as resnet18 or torchvision:squeezenet1_0."
+        )
+    chosen = read_recipe(file, said)
+    parsed(chosen.backbone)  # a typing error should not cost the reading of all pictures
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
+    with Progress(*columns, TextColumn("{task.fields[left]}"), console=console) as bar:
+        task = bar.add_task("reading pictures", total=1.0, left="")
+        dataset = dataset_named(
+            data, progress=lambda f, text: bar.update(task, completed=f, description=text)
+        )
+        work = training(dataset, chosen, out, resume=resume)
+        try:
+            for step in work:
+                left = "" if step.seconds_left is None else _spoken(step.seconds_left)
+                bar.update(task, completed=step.fraction, description=step.said, left=left)
+                if "val_accuracy" in step.figures and step.fraction < 1:
+                    bar.console.print(step.said, highlight=False)
+        except KeyboardInterrupt:
+            bar.update(task, description="stopping", left="")
+            _stopped(dataset, out, bar.console.print)
+            raise typer.Exit(INTERRUPTED) from None
+        _tell(out, bar.console.print)
+    typer.echo(out)
+
+
+def _tell(out: Path, say: Callable[..., None]) -> None:
+    from whylens.core.train.report import read_report
+
+    report = read_report(out)
+    if report is None:
+        return
+    for name, figures in (("validation", report.val), ("test", report.test)):
+        if figures is not None:
+            say(f"{figures.accuracy:.1%} of {figures.count} {name} pictures are recognised.")
+    for note in report.notes:
+        say(f"Note: {note}", markup=False, highlight=False)
+
+
+def _stopped(dataset: Dataset, out: Path, say: Callable[..., None]) -> None:
+    from whylens.core.models.checkpoints import MANIFEST
+    from whylens.core.train.evaluate import examined
+    from whylens.core.train.state import read_log
+
+    log = read_log(out) if out.is_dir() else None
+    if log is None or not log.epochs or not (out / MANIFEST).exists():
+        say("Stopped before an epoch was kept. The same command with --resume begins again.")
+        return
+    say("Stopped; examining the best so far. Ctrl-C again leaves it without a report.")
+    for _ in examined(dataset, out):
+        pass
+    _tell(out, say)
+    say(f"The best so far is in {out}; go on with the same command and --resume.", markup=False)
+
+
+def _spoken(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.0f} s left"
+    minutes = round(seconds / 60)
+    return f"{minutes} min left" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min left"

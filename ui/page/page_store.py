@@ -1,0 +1,177 @@
+"""What the page keeps between two clicks: answers per visitor, pictures on disk, all bounded."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from PIL import Image
+
+from whylens.core.errors import BadInput
+from whylens.core.explanation import Explanation
+from whylens.core.inputs.photo import Photo, Pixels
+from whylens.core.inputs.signal import plotted, signal_in, signal_picture
+from whylens.core.inputs.view import shrunk
+from whylens.core.results import Array, Heatmap
+from whylens.core.storage.cache import ByteLRU
+from whylens.core.storage.files import write_atomically
+from whylens.ui.page.photo_input import photo_at
+
+SCREEN_SIDE = 1400
+KEEP_SECONDS = 3600
+
+
+class Shelf:
+    """Answers by visitor and method, decoded photos, and files ready to be shown.
+
+    Nothing of a visitor lies in Gradio's own session state, which copies what it holds.
+    """
+
+    def __init__(self, folder: Path | None = None, *, bytes_kept: int = 400_000_000) -> None:
+        """Make an empty shelf.
+
+        Args:
+            folder: Where pictures are written; by default a private temporary one.
+            bytes_kept: Budget of answers, and again of photos, and of their small copies.
+        """
+        self._own = tempfile.TemporaryDirectory(prefix="whylens-")  # removed with the process
+        self.folder = folder or Path(self._own.name)
+        self._answers: ByteLRU[tuple[str, str], Explanation] = ByteLRU(bytes_kept, _weight)
+        self._photos: ByteLRU[tuple[str, int], Photo] = ByteLRU(
+            bytes_kept, lambda photo: photo.pixels.nbytes
+        )
+        # By the id of the pixels that they were made of, which lie beside them: an id in use is
+        # no other array's.
+        self._small: ByteLRU[int, tuple[Pixels, Pixels]] = ByteLRU(
+            bytes_kept, lambda pair: pair[0].nbytes + pair[1].nbytes
+        )
+        self._originals: ByteLRU[int, tuple[Pixels, str]] = ByteLRU(
+            bytes_kept, lambda pair: pair[0].nbytes
+        )
+
+    def photo(self, path: str | None) -> Photo:
+        """Return the decoded photo at `path`, from memory if it was read before."""
+        if not path:
+            return photo_at(path)
+        key = (path, Path(path).stat().st_mtime_ns)
+        return self._photos.get(key, lambda: photo_at(path))
+
+    def has_signal(self, path: str) -> bool:
+        """Return whether the picture at `path` carries a signal."""
+        return signal_in(Path(path).read_bytes()) is not None
+
+    def signal(self, path: str | None) -> Array:
+        """Return the signal that the picture at `path` carries.
+
+        Raises:
+            BadInput: There is none.
+        """
+        found = signal_in(Path(path).read_bytes()) if path else None
+        if found is None:
+            raise BadInput(
+                "This network reads signals, not photos. Choose a sample or upload a signal, "
+                "or choose another model."
+            )
+        return found
+
+    def signal_picture(self, signal: Array) -> str:
+        """Return the path of a signal's plot, which carries the signal."""
+        return self.file(signal_picture(signal), suffix=".png", stem="signal")
+
+    def keep(self, visitor: str, slot: str, answer: Explanation) -> None:
+        """Keep an answer; the visitor's earlier one in this slot is replaced."""
+        self._answers.put((visitor, slot), answer)
+
+    def answer(self, visitor: str, slot: str) -> Explanation | None:
+        """Return the visitor's answer in a slot, if it is still there."""
+        return self._answers.peek((visitor, slot))
+
+    def forget(self, visitor: str) -> None:
+        """Forget all answers of a visitor."""
+        for key in self._answers.kept():
+            if key[0] == visitor:
+                self._answers.forget(key)
+
+    def on_screen(self, answer: Explanation) -> Explanation:
+        """Return the answer for a photo no larger than a screen; downloads keep the full size.
+
+        Args:
+            answer: Any answer; one for a small photo or a signal comes back as it is.
+        """
+        pixels, view = answer.question.pixels, answer.view
+        if pixels is None or view is None or max(pixels.shape[:2]) <= SCREEN_SIDE:
+            return answer
+        # A long answer comes in many parts, all of the same photo.
+        _, smaller = self._small.get(id(pixels), lambda: (pixels, shrunk(pixels, SCREEN_SIDE)))
+        height, width = smaller.shape[:2]
+        resized = replace(
+            view,
+            original=(width, height),
+            scale_x=view.scale_x * pixels.shape[1] / width,
+            scale_y=view.scale_y * pixels.shape[0] / height,
+        )
+        return replace(answer, question=replace(answer.question, pixels=smaller), view=resized)
+
+    def beside(self, answer: Explanation) -> str | None:
+        """Return the path of what an answer is about, without the map: a photo or a plot."""
+        if answer.question.pixels is not None:
+            return self.original(answer.question.pixels)
+        if answer.question.signal is not None and answer.question.signal.ndim <= 2:
+            return self.picture(plotted(answer.question.signal))
+        return None
+
+    def original(self, pixels: Pixels) -> str:
+        """Return the path of a photo's picture, encoded once for all parts of an answer.
+
+        Args:
+            pixels: (H, W, 3) that nobody writes to.
+        """
+
+        def made() -> tuple[Pixels, str]:
+            return pixels, self.picture(Image.fromarray(pixels))
+
+        _, path = self._originals.get(id(pixels), made)
+        if not Path(path).is_file():  # swept out meanwhile
+            self._originals.forget(id(pixels))
+            _, path = self._originals.get(id(pixels), made)
+        return path
+
+    def picture(self, image: Image.Image) -> str:
+        """Return the path of a picture, named after its content and written whole."""
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", quality=92, subsampling=0)
+        return self.file(buffer.getvalue(), suffix=".jpg")
+
+    def file(self, content: bytes, *, suffix: str, stem: str = "") -> str:
+        """Return the path of a file with this content; old files are swept out on the way.
+
+        Args:
+            content: The bytes.
+            suffix: As in ".zip".
+            stem: Readable start of the name.
+        """
+        self._sweep()
+        folder = self.folder / hashlib.sha256(content).hexdigest()[:24]
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{stem or 'picture'}{suffix}"
+        if not path.is_file():
+            write_atomically(path, content)
+        return str(path)
+
+    def _sweep(self) -> None:
+        limit = time.time() - KEEP_SECONDS
+        for folder in self.folder.glob("*"):
+            if folder.stat().st_mtime < limit:
+                for path in folder.glob("*"):
+                    path.unlink(missing_ok=True)
+                folder.rmdir()
+
+
+def _weight(answer: Explanation) -> int:
+    pixels = answer.question.pixels
+    values = answer.result.values.nbytes if isinstance(answer.result, Heatmap) else 0
+    return (0 if pixels is None else pixels.nbytes) + values + 1000

@@ -1,0 +1,195 @@
+"""What every handler of the page shares: the engine, the shelf, and questions from form values."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, cast
+
+import gradio as gr
+
+from whylens.core.engine import Engine
+from whylens.core.errors import CoreError, WeightsUnavailable
+from whylens.core.explanation import ModelCard, Question
+from whylens.core.models.checkpoints import checkpoint_folders, read_manifest
+from whylens.core.models.labels import class_index
+from whylens.core.models.model_names import allowed_on_the_web
+from whylens.core.targets import Quantity
+from whylens.ui.page.page_store import Shelf
+
+log = logging.getLogger(__name__)
+
+# For events that are not worth a spinner and are no endpoint for scripts.
+QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+PREDICTED = "predicted"
+RUNNER_UP = "runner-up"
+PRETRAINED = "resnet18.a1_in1k"
+UNTRAINED = "untrained:resnet18"
+SUGGESTED = (
+    "resnet18.a1_in1k",
+    "resnet50.a1_in1k",
+    "convnext_tiny.fb_in1k",
+    "efficientnet_b0.ra_in1k",
+    "mobilenetv3_large_100.ra_in1k",
+    "vit_small_patch16_224.augreg_in21k_ft_in1k",
+    "deit3_small_patch16_224.fb_in1k",
+    "swin_tiny_patch4_window7_224.ms_in1k",
+    "densenet121.ra_in1k",
+    "regnety_016.tv2_in1k",
+)
+QUANTITIES = {
+    "Logit": "logit",
+    "Probability": "probability",
+    "Contrast: A rather than B": "contrast",
+}
+
+
+@dataclass(frozen=True)
+class Session:
+    """The engine and the shelf of one running page.
+
+    Attributes:
+        engine: Answers questions.
+        shelf: Keeps answers and pictures.
+    """
+
+    engine: Engine
+    shelf: Shelf
+
+    def model_name(self, text: str | None) -> str:
+        """Return the model that a visitor named, if a public page may load it.
+
+        Args:
+            text: What the form sent.
+
+        Raises:
+            CoreError: It is unknown, refused or too large; nothing was loaded.
+        """
+        return str(allowed_on_the_web((text or "").strip(), checkpoint_folders()))
+
+    def fits(self, path: str, model: str) -> bool:
+        """Return whether what was given is what a model reads, as far as can be told at once.
+
+        Args:
+            path: Path of the picture.
+            model: Model name.
+        """
+        wanted = takes_signals(self.engine.card(self.model_name(model)))
+        return not wanted or self.shelf.has_signal(path)
+
+    def question(
+        self,
+        path: str | None,
+        model: str | None,
+        target: str,
+        quantity: str,
+        versus: str,
+        *,
+        mine: str = "",
+    ) -> Question:
+        """Return the question that the form's values ask.
+
+        Args:
+            path: Path of the uploaded photo.
+            model: Model name.
+            target: Class index or label, or PREDICTED.
+            quantity: One of the values of QUANTITIES.
+            versus: Class index or label, or RUNNER_UP.
+            mine: The visitor, whose own fitted artifacts come first.
+
+        Raises:
+            CoreError: A value is missing or wrong.
+        """
+        kind, name = cast("Quantity", quantity), self.model_name(model)
+        reads_signals = takes_signals(self.engine.card(name))
+        pixels = None if reads_signals else self.shelf.photo(path).pixels
+        signal = self.shelf.signal(path) if reads_signals else None
+
+        def chosen(text: str | None, default: str) -> int | None:
+            if text in (default, "", None):
+                return None
+            return class_index(str(text), self.engine.card(name).labels)
+
+        return Question(
+            model=name,
+            pixels=pixels,
+            signal=signal,
+            target=chosen(target, PREDICTED),
+            quantity=kind,
+            versus=chosen(versus, RUNNER_UP) if kind == "contrast" else None,
+            collection=mine,
+        )
+
+
+def takes_signals(card: ModelCard) -> bool:
+    """Return whether a model is fed signals and not photos."""
+    size = card.input["size"]
+    return isinstance(size, list | tuple) and len(size) == 1
+
+
+def model_choices() -> list[str]:
+    """Return the model names that the drop-down offers; local checkpoints come first."""
+    return [*checkpoint_folders(), UNTRAINED, *SUGGESTED]
+
+
+def first_model(engine: Engine) -> tuple[str, str]:
+    """Return the model to begin with, loaded, and the banner that it needs.
+
+    The first local checkpoint; without one a pretrained network where its weights can be had; else
+    an untrained one, and the banner says so. On a Space, where the Hub is near, the pretrained
+    network comes first.
+
+    Args:
+        engine: Loads it.
+    """
+    # A photo is what most visitors come with.
+    folders = checkpoint_folders().items()
+    local = [name for name, folder in folders if len(read_manifest(folder).input_size) > 1][:1]
+    on_a_space = "SPACE_ID" in os.environ
+    wanted = [PRETRAINED, *local] if on_a_space else [*local, PRETRAINED]
+    reason = ""
+    for name in wanted:
+        try:
+            engine.card(name)
+        except WeightsUnavailable as exc:
+            reason = str(exc)
+        else:
+            return name, ""
+    engine.card(UNTRAINED)
+    return UNTRAINED, reason
+
+
+def untrained_banner(reason: str = "") -> str:
+    """Return what visitors must know about a network with random weights."""
+    why = f" {reason}" if reason else ""
+    return (
+        "This network is UNTRAINED: its predictions mean nothing and its maps only show the "
+        f"mechanics.{why}"
+    )
+
+
+@contextmanager
+def said_to_visitor() -> Iterator[None]:
+    """Turn errors into the page's red message: their own words if fit to be shown, else an id."""
+    try:
+        yield
+    except (CoreError, gr.Error) as exc:
+        # The text of Gradio's own error comes in quotes.
+        said = exc.message if isinstance(exc, gr.Error) else str(exc)
+        raise gr.Error(said, title="That did not work", print_exception=False) from exc
+    except Exception as exc:
+        number = secrets.token_hex(4)
+        log.exception("Error %s", number)
+        said = (
+            f"Something went wrong on our side (error {number}). Please try again, and report it."
+        )
+        raise gr.Error(said, title="Unexpected", print_exception=False) from exc
+
+
+def visitor(request: gr.Request | None) -> str:
+    """Return a key for whoever asked; scripts without a session share one."""
+    return str(getattr(request, "session_hash", None) or "script")

@@ -1,0 +1,94 @@
+"""Where a signal comes from: samples and files; both become the picture that carries it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+
+from whylens.core.errors import BadInput
+from whylens.core.explanation import ModelCard
+from whylens.core.inputs.signal import SUFFIXES, read_signal
+from whylens.ui.page.page_store import Shelf
+from whylens.ui.page.session import QUIET, said_to_visitor, takes_signals
+
+SAMPLES = Path(__file__).resolve().parents[2] / "examples" / "signals"
+NOTHING = "choose a sample"
+
+
+@dataclass(frozen=True)
+class SignalInput:
+    """The components that a model for signals shows beside the photo's place."""
+
+    box: gr.Group
+    sample: Component
+    file: Component
+
+
+def build_signal_input() -> SignalInput:
+    """Return the components, drawn into the open column, hidden until a model wants them."""
+    found = sorted(path.name for path in SAMPLES.glob("*.csv"))
+    with gr.Group(visible=False, elem_id="signal") as box:
+        gr.HTML(
+            "<p class='wl-source'>This network reads signals. Choose a sample, or upload a CSV "
+            "file with one row of numbers per channel, or an .npy array of that shape.</p>"
+        )
+        sample = gr.Dropdown(
+            [NOTHING, *found], value=NOTHING, label="Sample", elem_id="signal-sample"
+        )
+        file = gr.File(
+            label="Signal (CSV or NPY)",
+            file_types=list(SUFFIXES),
+            elem_id="signal-file",
+            height=140,
+        )
+    return SignalInput(box, sample, file)
+
+
+def wire_signal_input(parts: SignalInput, photo: Component, shelf: Shelf) -> None:
+    """Connect samples and files to the photo's place.
+
+    Args:
+        parts: The components.
+        photo: Where the picture of the signal goes.
+        shelf: Where it is kept.
+    """
+    parts.sample.input(_sampled(shelf), [parts.sample], [photo], **QUIET)
+    parts.file.upload(_uploaded(shelf), [parts.file], [photo], **QUIET)
+
+
+def shown_for(card: ModelCard) -> Any:
+    """Return the update of the box for a model.
+
+    Args:
+        card: Of the model.
+    """
+    return gr.Group(visible=takes_signals(card))
+
+
+def _sampled(shelf: Shelf) -> Callable[[str], Any]:
+    def sampled(name: str) -> Any:
+        with said_to_visitor():
+            if name == NOTHING:
+                return gr.skip()
+            known = {path.name: path for path in SAMPLES.glob("*.csv")}
+            if name not in known:
+                raise BadInput("There is no sample of this name. Choose one from the list.")
+            return shelf.signal_picture(read_signal(known[name].read_bytes(), name))
+
+    return sampled
+
+
+def _uploaded(shelf: Shelf) -> Callable[[str | None], Any]:
+    def uploaded(path: str | None) -> Any:
+        with said_to_visitor():
+            if path is None:
+                return gr.skip()
+            signal = read_signal(Path(path).read_bytes(), Path(path).name)
+            return shelf.signal_picture(signal)
+
+    return uploaded

@@ -1,0 +1,1 @@
+"""A Hugging Face Space: its files, checks and GPU."""

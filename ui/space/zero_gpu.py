@@ -1,0 +1,163 @@
+"""Where the page computes: on the cores it was given and, on a ZeroGPU Space, on a lent GPU.
+
+The only place that knows of Hugging Face's `spaces` package. Elsewhere, and wherever no GPU can be
+had, the processor computes: nothing else depends on a GPU.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
+
+import gradio as gr
+import torch
+
+from whylens.core.engine import Engine
+from whylens.core.errors import CoreError
+from whylens.core.explainer import is_quick
+from whylens.core.explanation import Explanation, Question
+from whylens.core.models.load import load
+from whylens.core.registry import Registry
+
+log = logging.getLogger(__name__)
+F = TypeVar("F", bound=Callable[..., Any])
+Lend = Callable[[F], F]
+
+CORES_VARIABLE = "CPU_CORES"  # set by Spaces: the machine has more cores than a Space may use
+ZERO_GPU_VARIABLE = "SPACES_ZERO_GPU"
+# What is asked for has to be left of a visitor's daily two minutes; slow methods take seconds.
+LENT_SECONDS = 30
+
+
+def engine_here() -> Engine:
+    """Return the engine that suits this machine: its share of the cores, a lent GPU where lent."""
+    given = allotted_cores()
+    slots = None
+    if given is not None:
+        torch.set_num_threads(given)
+        slots = max(1, given // 2)
+    if on_zero_gpu():
+        return LentGpuEngine(lend=lender(LENT_SECONDS), slots=slots)
+    return Engine(slots=slots)
+
+
+def allotted_cores() -> int | None:
+    """Return how many cores CPU_CORES allots, at least one; None where it says nothing."""
+    said = os.environ.get(CORES_VARIABLE, "").strip()
+    try:
+        return max(1, int(float(said))) if said else None
+    except (ValueError, OverflowError):
+        log.warning("%s is %r, which is no number; it is ignored", CORES_VARIABLE, said)
+        return None
+
+
+def on_zero_gpu() -> bool:
+    """Return whether this is a Space that lends a GPU call by call."""
+    return os.environ.get(ZERO_GPU_VARIABLE, "").strip().lower() in ("1", "t", "true")
+
+
+def lender(seconds: int) -> Lend[Any]:
+    """Return the decorator that runs a generator on a lent GPU; without `spaces` the identity.
+
+    Args:
+        seconds: For how long a GPU is asked.
+    """
+    try:
+        from spaces import GPU
+    except ImportError:
+        return lambda function: function
+    lend: Lend[Any] = GPU(duration=seconds)
+    return lend
+
+
+class LentGpuEngine(Engine):
+    """An engine that computes slow methods on a GPU lent for each question.
+
+    Quick methods answer on the processor before a GPU could be lent, and cost visitors nothing of
+    their daily share. What rests on a visitor's own pictures stays here, where those pictures are.
+    """
+
+    def __init__(
+        self,
+        registry: Registry | None = None,
+        *,
+        lend: Lend[Any],
+        device: str = "cuda",
+        slots: int | None = None,
+    ) -> None:
+        """Make an engine; nothing is lent yet.
+
+        Args:
+            registry: As in Engine.
+            lend: `spaces.GPU`, or what does the same.
+            device: Where networks lie in the process that holds the GPU.
+            slots: As in Engine, for what is computed here.
+        """
+        super().__init__(registry, slots=slots)
+        self._borrowed = lend(_Borrower(self.registry, device).answers)
+
+    def explain(
+        self, question: Question, method: str, params: Mapping[str, object] | None = None
+    ) -> Iterator[Explanation]:
+        """Yield answers as Engine does; where no GPU can be had, from the processor.
+
+        Args:
+            question: As in Engine.
+            method: As in Engine.
+            params: As in Engine.
+
+        Raises:
+            CoreError: As in Engine.
+        """
+        explainer = self.registry.explainer(method)
+        if not is_quick(explainer) and not explainer.fitted:
+            work = self._borrowed(question, method, dict(params or {}))
+            try:
+                while True:
+                    try:
+                        answer = next(work, None)
+                    except gr.Error as exc:  # the only kind that `spaces` raises
+                        log.warning("No GPU for %s: %s", method, exc.message)
+                        gr.Warning(
+                            f"{exc.message} The processor computes instead, which takes longer."
+                        )
+                        break
+                    if answer is None:
+                        return
+                    if isinstance(answer, str):
+                        raise CoreError(answer)
+                    yield answer
+            finally:
+                work.close()
+        yield from super().explain(question, method, params)
+
+
+class _Borrower:
+    """Answers in the process that holds the GPU.
+
+    That process is forked while other threads may hold locks of the page's engine, which nobody
+    would ever release there. It makes an engine of its own instead.
+    """
+
+    def __init__(self, registry: Registry, device: str) -> None:
+        self._registry, self._device = registry, device
+        self._engine: Engine | None = None
+
+    def answers(
+        self, question: Question, method: str, params: dict[str, object]
+    ) -> Iterator[Explanation | str]:
+        # An OpenMP pool does not survive a fork: more than one thread would wait for ever.
+        torch.set_num_threads(1)
+        if self._engine is None:
+            device = self._device
+            self._engine = Engine(
+                self._registry,
+                loader=lambda name, progress: load(name, progress=progress, device=device),
+            )
+        try:
+            yield from self._engine.explain(question, method, params)
+        except CoreError as exc:
+            # `spaces` carries an error's kind across, but not what it says.
+            yield str(exc)
