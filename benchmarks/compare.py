@@ -157,8 +157,8 @@ def _score_cam(setup: Setup, mode: str) -> Contest:
     theirs = {"torchcam": peers.torchcam_map(bench, "ScoreCAM")}
     checked = _agreed(bench.heat("score-cam", mode=mode, fill="grey").values, theirs)
     heat = bench.heat("score-cam", mode=mode, fill="grey")
-    asked = f"; channels asked: {heat.checks['channels asked']:.0f}"
-    asked += f" of {heat.checks['channels']:.0f}"
+    asked = f"; channels asked: {heat.diagnostics['channels asked']:.0f}"
+    asked += f" of {heat.diagnostics['channels']:.0f}"
     return Contest(
         lambda: bench.heat("score-cam", mode=mode, fill="grey"), dict(theirs), checked + asked,
         over=True,

@@ -56,7 +56,7 @@ class Bench:
         for _ in range(9):
             began = time.perf_counter()
             with torch.no_grad():
-                self.scene.trained.batch_logits(x)
+                self.scene.trained.fast_logits(x)
             spent.append(time.perf_counter() - began)
         return statistics.median(spent)
 
@@ -165,9 +165,9 @@ def document(guide: Iterable[Entry], known: Measurements) -> str:
     for answers, words in QUESTIONS.items():
         lines += ["", f"## {words}"]
         for entry in guide:
-            if entry.answers != answers:
+            if entry.question_kind != answers:
                 continue
-            needs = [*entry.needs, *([entry.fitted] if entry.fitted else [])]
+            needs = [*entry.needs, *([entry.artifact_kind] if entry.artifact_kind else [])]
             lines += [
                 "",
                 f"### {entry.title}",

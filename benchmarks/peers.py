@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from whylens.core.inputs.photo import read_photo
 from whylens.core.inputs.preprocess import photo_tensor
 from whylens.core.models.backbone import Backbone, wrap
-from whylens.core.models.forward_pass import Trace
+from whylens.core.models.forward_pass import ForwardPass
 from whylens.core.models.spec import InputSpec
 from whylens.core.registry import Registry
 from whylens.core.results import Heatmap
@@ -67,9 +67,9 @@ class Bench:
         with torch.no_grad():
             return int(self.module(self.x)[0].argmax())
 
-    def subject(self, *, trace: Trace | None = None) -> Subject:
+    def subject(self, *, trace: ForwardPass | None = None) -> Subject:
         """Return the question, with a trace of its own unless one is given."""
-        return Subject(trace or Trace(self.backbone, self.x), Target(self.target))
+        return Subject(trace or ForwardPass(self.backbone, self.x), Target(self.target))
 
     def heat(self, method: str, subject: Subject | None = None, **params: object) -> Heatmap:
         """Return our finished map.

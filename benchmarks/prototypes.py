@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from whylens.core.datasets.by_name import dataset_named
+from whylens.core.datasets.by_name import load_dataset
 from whylens.core.datasets.dataset import Dataset, Pixels
-from whylens.core.datasets.tensors import inputs_of
+from whylens.core.datasets.tensors import iter_tensors
 from whylens.core.engine import Engine
 from whylens.core.models.backbone import Backbone
 from whylens.plugins._near_duplicates import same_picture, tiny
@@ -78,7 +78,7 @@ def main() -> None:
     rows, twins = [], []
     for pair in pairs:
         model, _, data = pair.partition("=")
-        dataset = Kept(dataset_named(data))
+        dataset = Kept(load_dataset(data))
         reports = []
         for seed in given.seeds:
             report = _report(engine, model, dataset, seed, given.limit)
@@ -105,7 +105,7 @@ def main() -> None:
 
 def _report(engine: Engine, model: str, dataset: Dataset, seed: int, limit: int) -> dict[str, Any]:
     steps = engine.fit(
-        model, "protopnet", dataset, {"seed": seed, "limit": limit}, collection=f"seed {seed}"
+        model, "protopnet", dataset, {"seed": seed, "limit": limit}, visitor=f"seed {seed}"
     )
     *_, last = steps
     assert last.artifact is not None
@@ -149,13 +149,13 @@ def _row(model: str, data: str, reports: list[dict[str, Any]]) -> dict[str, str]
 
 
 def _twins(engine: Engine, model: str, dataset: Dataset, limit: int) -> dict[str, str]:
-    *_, last = engine.fit(model, "twin", dataset, {"limit": limit}, collection="twins")
+    *_, last = engine.fit(model, "twin", dataset, {"limit": limit}, visitor="twins")
     assert last.artifact is not None
     arrays, backbone = last.artifact.arrays, engine.backbone(model)
     test = list(dataset.of("test") or dataset.of("val"))[:400]
     shares: dict[str, list[float]] = {"Plain cosine": [], "Class-weighted cosine": []}
     for i in test:
-        ((_, x),) = inputs_of(dataset, [i], backbone.spec)
+        ((_, x),) = iter_tensors(dataset, [i], backbone.spec)
         query, weights = _question(backbone, x)
         allowed = ~same_picture(arrays["tinies"], tiny(dataset.pixels(i)))
         label = dataset.items[i].label
@@ -167,11 +167,11 @@ def _twins(engine: Engine, model: str, dataset: Dataset, limit: int) -> dict[str
 
 
 def _question(backbone: Backbone, x: torch.Tensor) -> tuple[Any, Any]:
-    from whylens.core.models.forward_pass import Trace
+    from whylens.core.models.forward_pass import ForwardPass
     from whylens.core.subject import Subject
     from whylens.core.targets import target_of
 
-    trace = Trace(backbone, x)
+    trace = ForwardPass(backbone, x)
     subject = Subject(trace, target_of(trace.logits[0], None, "logit", None))
     return subject.embedding.numpy(), subject.embedding_weights.numpy()
 

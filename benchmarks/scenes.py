@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from whylens.core.datasets.by_name import dataset_named
+from whylens.core.datasets.by_name import load_dataset
 from whylens.core.engine import Engine
 from whylens.core.explanation import Question
 from whylens.core.models.backbone import Backbone, wrap
@@ -83,7 +83,7 @@ def painted(name: str, count: int) -> Scene:
         count: How many cats.
     """
     folder = OWN / name
-    trained, dataset = from_folder(folder), dataset_named("painted-cats:breed")
+    trained, dataset = from_folder(folder), load_dataset("painted-cats:breed")
     manifest = json.loads((folder / "model.json").read_text())
     asked = []
     for i in dataset.of("test")[:count]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from whylens.core.engine import Engine
 from whylens.core.explanation import Question
-from whylens.core.models.forward_pass import Trace
+from whylens.core.models.forward_pass import ForwardPass
 from whylens.core.outputs.metrics import faithfulness, on_input
 from whylens.core.results import Heatmap
 from whylens.core.storage.files import write_atomically
@@ -52,8 +52,8 @@ def figures(
             inside.append(float(values[near].sum() / values.sum()))
         hits.append(bool(near[int(values.argmax())]) and bool(values.any()))
         trace, _ = engine._trace(question, net)
-        subject = Subject(Trace(net, trace.x), Target(int(label)))
-        fill = subject.filled(FILL)
+        subject = Subject(ForwardPass(net, trace.x), Target(int(label)))
+        fill = subject.baseline(FILL)
         deleted.append(faithfulness(subject, heat, fill, "deletion").area)
         inserted.append(faithfulness(subject, heat, fill, "insertion").area)
     return (

@@ -25,21 +25,28 @@ from whylens.core.errors import (
     InvalidParameter,
     NeedsNotMet,
 )
-from whylens.core.explainer import Explainer, Fitting, Params
-from whylens.core.explanation import Explanation, Guess, ModelCard, Prediction, Question
+from whylens.core.explainer import Explainer, Params
+from whylens.core.explanation import ClassScore, Explanation, ModelCard, Prediction, Question
 from whylens.core.hookspecs import PROJECT
 from whylens.core.inputs.photo import photo_of
 from whylens.core.inputs.preprocess import photo_tensor, signal_tensor
 from whylens.core.inputs.view import View
 from whylens.core.models.backbone import Backbone
-from whylens.core.models.download import Progress
-from whylens.core.models.forward_pass import Trace
+from whylens.core.models.download import ProgressCallback
+from whylens.core.models.forward_pass import ForwardPass
 from whylens.core.models.load import load
-from whylens.core.models.network_errors import MISFITS
-from whylens.core.plugin_calls import checked_params, fingerprint, foreign, partial_of, why_not_of
+from whylens.core.models.network_errors import NETWORK_ERRORS
+from whylens.core.plugin_calls import (
+    checked_params,
+    model_state,
+    partial_of,
+    why_not_of,
+    wrap_plugin_errors,
+)
+from whylens.core.progress import Progress
 from whylens.core.registry import Registry, load_registry
 from whylens.core.results import Examples, Heatmap, Partial, Prototypes
-from whylens.core.storage.artifact_store import FittedStore
+from whylens.core.storage.artifact_store import ArtifactStore
 from whylens.core.storage.artifacts import Artifact
 from whylens.core.storage.cache import ByteLRU
 from whylens.core.subject import Subject
@@ -48,7 +55,7 @@ from whylens.core.targets import target_of
 log = logging.getLogger(__name__)
 
 MODEL_BYTES_VARIABLE = "WHYLENS_MODEL_BYTES"
-Loader = Callable[[str, Progress | None], Backbone]
+Loader = Callable[[str, ProgressCallback | None], Backbone]
 
 
 class Engine:
@@ -83,12 +90,12 @@ class Engine:
         self._patience = patience
         budget = model_bytes or int(os.environ.get(MODEL_BYTES_VARIABLE, "3000000000"))
         self.models: ByteLRU[str, Backbone] = ByteLRU(budget, lambda b: b.bytes)
-        self._traces: ByteLRU[tuple[str, str], tuple[Trace, View | None]] = ByteLRU(
+        self._traces: ByteLRU[tuple[str, str], tuple[ForwardPass, View | None]] = ByteLRU(
             trace_bytes, lambda item: item[0].bytes
         )
-        self.fitted = FittedStore()
+        self.artifact_store = ArtifactStore()
 
-    def backbone(self, name: str, *, progress: Progress | None = None) -> Backbone:
+    def backbone(self, name: str, *, progress: ProgressCallback | None = None) -> Backbone:
         """Return a loaded network, from memory if it is there.
 
         Args:
@@ -98,14 +105,14 @@ class Engine:
         return self.models.get(name, lambda: self._loader(name, progress).prepare())
 
     def card(
-        self, name: str, *, progress: Progress | None = None, collection: str = ""
+        self, name: str, *, progress: ProgressCallback | None = None, visitor: str = ""
     ) -> ModelCard:
         """Return what is known of a model, loading it if need be.
 
         Args:
             name: The model's name.
             progress: Called while weights are fetched.
-            collection: A visitor whose own artifacts count, or "".
+            visitor: One whose own artifacts count, or "".
         """
         backbone = self.backbone(name, progress=progress)
         identity = backbone.identity
@@ -117,23 +124,23 @@ class Engine:
             trained=identity.trained,
             notes=identity.notes,
             labels=backbone.labels,
-            unavailable=self._unavailable(backbone, collection),
+            unavailable=self._unavailable(backbone, visitor),
             input=backbone.spec.model_dump(mode="json"),
         )
 
-    def _unavailable(self, backbone: Backbone, collection: str) -> dict[str, str]:
+    def _unavailable(self, backbone: Backbone, visitor: str) -> dict[str, str]:
         reasons = {}
         for name, explainer in self.registry.explainers.items():
-            reason = self._reason(explainer, backbone, collection)
+            reason = self._reason(explainer, backbone, visitor)
             if reason:
                 reasons[name] = reason
         return reasons
 
-    def _reason(self, explainer: Explainer[Any], backbone: Backbone, collection: str) -> str | None:
+    def _reason(self, explainer: Explainer[Any], backbone: Backbone, visitor: str) -> str | None:
         try:
             reason = backbone.why_not(explainer.needs) or why_not_of(explainer, backbone)
-            if reason is None and explainer.fitted:
-                self.fitted.found(explainer, backbone, collection)
+            if reason is None and explainer.artifact_kind:
+                self.artifact_store.found(explainer, backbone, visitor)
         except CoreError as exc:
             return str(exc)
         except Exception as exc:
@@ -155,7 +162,7 @@ class Engine:
         probabilities = trace.logits[0].softmax(-1)
         best = probabilities.topk(min(top, len(backbone.labels)))
         guesses = tuple(
-            Guess(i, backbone.labels[i], float(p), float(trace.logits[0, i]))
+            ClassScore(i, backbone.labels[i], float(p), float(trace.logits[0, i]))
             for p, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)
         )
         return Prediction(question.model, guesses, time.perf_counter() - began)
@@ -178,22 +185,22 @@ class Engine:
         explainer = self.registry.explainer(method)
         checked: Params = checked_params(explainer, explainer.Params, params or {})
         backbone = self.backbone(question.model)
-        reason = self._reason(explainer, backbone, question.collection)
+        reason = self._reason(explainer, backbone, question.visitor)
         if reason:
             raise NeedsNotMet(f"{explainer.title} is not available on {backbone.name}: {reason}")
         began = time.perf_counter()
         trace, view = self._trace(question, backbone)
         target = target_of(trace.logits[0], question.target, question.quantity, question.versus)
         artifact = None
-        if explainer.fitted:
-            artifact = self.fitted.found(explainer, backbone, question.collection)
+        if explainer.artifact_kind:
+            artifact = self.artifact_store.found(explainer, backbone, question.visitor)
         subject = Subject(trace, target, self.batch_size, question.seed, artifact)
         entry = self.registry.entries[method]
         # Built-ins are held to this by tests; strangers' values are summed up as well.
         stranger = entry.distribution != PROJECT
-        before = fingerprint(backbone, values=stranger)
+        before = model_state(backbone, values=stranger)
         spent = time.perf_counter() - began
-        card = self.card(question.model, collection=question.collection)
+        card = self.card(question.model, visitor=question.visitor)
         probability = float(trace.logits[0].softmax(-1)[target.index])
         work = self._steps(explainer, subject, checked)
         try:
@@ -225,7 +232,7 @@ class Engine:
                 )
         finally:
             work.close()
-            if fingerprint(backbone, values=stranger) != before:
+            if model_state(backbone, values=stranger) != before:
                 # The copy in memory can no longer be trusted; the next question loads it anew.
                 self.models.forget(question.model)
                 self._traces.forget(_trace_key(question, backbone))
@@ -238,8 +245,8 @@ class Engine:
         dataset: Dataset,
         params: Mapping[str, object] | None = None,
         *,
-        collection: str = "",
-    ) -> Iterator[Fitting]:
+        visitor: str = "",
+    ) -> Iterator[Progress]:
         """Yield the steps of fitting a method to pictures; the last leaves the artifact in place.
 
         Closing the iterator stops the work and leaves what was there before.
@@ -249,13 +256,13 @@ class Engine:
             method: Name of an explainer that is fitted.
             dataset: Labelled pictures.
             params: Of its `FitParams`, by name.
-            collection: The visitor for whom it is; "" writes it for all, beside the checkpoint.
+            visitor: For whom it is; "" writes it for all, beside the checkpoint.
 
         Raises:
             CoreError: Of the kind that says what is wrong.
         """
         explainer = self.registry.explainer(method)
-        if not explainer.fitted:
+        if not explainer.artifact_kind:
             raise NeedsNotMet(f"{explainer.title} needs nothing but the model: just explain.")
         checked = checked_params(explainer, explainer.FitParams, params or {})
         backbone = self.backbone(model)
@@ -264,15 +271,15 @@ class Engine:
             raise NeedsNotMet(f"{explainer.title} is not available on {backbone.name}: {reason}")
         work = explainer.fit(dataset, backbone, checked)
         while True:
-            with self._slot(), foreign(explainer):
+            with self._slot(), wrap_plugin_errors(explainer):
                 step = next(work, None)
             if step is None:
                 return
             if step.artifact is not None:
-                if collection:
-                    self.fitted.keep(explainer, backbone, collection, step.artifact)
+                if visitor:
+                    self.artifact_store.keep(explainer, backbone, visitor, step.artifact)
                 else:
-                    self.fitted.write(explainer, backbone, step.artifact)
+                    self.artifact_store.write(explainer, backbone, step.artifact)
             yield step
 
     def edit(
@@ -283,7 +290,7 @@ class Engine:
         chosen: tuple[str, ...],
         text: str = "",
         *,
-        collection: str,
+        visitor: str,
     ) -> Artifact:
         """Return what was fitted, changed for one visitor; later questions of theirs use it.
 
@@ -293,7 +300,7 @@ class Engine:
             action: Which.
             chosen: Keys of the items it acts on.
             text: What the visitor typed.
-            collection: The visitor's id.
+            visitor: Their id.
 
         Raises:
             CoreError: Of the kind that says what is wrong.
@@ -304,24 +311,24 @@ class Engine:
                 f"{explainer.title} has no action {action!r}. It has: "
                 f"{', '.join(explainer.actions) or 'none'}."
             )
-        before = self.fitted.found(explainer, backbone, collection)
-        with self._slot(), foreign(explainer):
-            after = explainer.edited(before, action, chosen, text)
-        self.fitted.keep(explainer, backbone, collection, after)
+        before = self.artifact_store.found(explainer, backbone, visitor)
+        with self._slot(), wrap_plugin_errors(explainer):
+            after = explainer.edit(before, action, chosen, text)
+        self.artifact_store.keep(explainer, backbone, visitor, after)
         return after
 
     def _steps(
         self, explainer: Explainer[Any], subject: Subject, params: Params
     ) -> Generator[Partial]:
-        with foreign(explainer):
+        with wrap_plugin_errors(explainer):
             answer = explainer.explain(subject, params)
             if isinstance(answer, Heatmap | Examples | Prototypes):
                 yield Partial(answer, 1.0)
                 return
             yield from map(partial_of, answer)
 
-    def _trace(self, question: Question, backbone: Backbone) -> tuple[Trace, View | None]:
-        def make() -> tuple[Trace, View | None]:
+    def _trace(self, question: Question, backbone: Backbone) -> tuple[ForwardPass, View | None]:
+        def make() -> tuple[ForwardPass, View | None]:
             view = None
             if question.pixels is not None and question.signal is None:
                 x, view = photo_tensor(photo_of(question.pixels), backbone.spec)
@@ -329,8 +336,8 @@ class Engine:
                 x = signal_tensor(np.asarray(question.array, np.float32), backbone.spec)
             with self._slot():
                 try:
-                    return Trace(backbone, x.to(backbone.device)), view
-                except MISFITS as exc:
+                    return ForwardPass(backbone, x.to(backbone.device)), view
+                except NETWORK_ERRORS as exc:
                     raise BadArtifact(
                         f"{backbone.name} failed on this input ({type(exc).__name__}: {exc}). "
                         "Choose another model."

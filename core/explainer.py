@@ -12,7 +12,6 @@ import types
 import typing
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
@@ -21,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from whylens.core.errors import InvalidParameter
+from whylens.core.progress import Progress
 from whylens.core.results import Partial, Result
 
 if TYPE_CHECKING:
@@ -67,8 +67,8 @@ class Explainer(ABC, Generic[P]):
         name: Id in addresses, files and the API: kebab-case, never reused.
         title: The tab's label.
         family: Group in the page once there are many methods, as in "Class activation".
-        answers: The question that it answers: where the network looks, what the input is like to
-            it, or what would change its mind.
+        question_kind: The question that it answers: where the network looks, what the input is
+            like to it, or what would change its mind.
         summary: One sentence: what it shows.
         limits: One sentence: what it cannot show.
         when: One sentence: when to use it; may be empty.
@@ -78,13 +78,13 @@ class Explainer(ABC, Generic[P]):
         Params: The parameters' schema.
         class_blind: Whether the answer is the same whichever class is asked about; then `limits`
             says so, and the contract's tests hold the method to it.
-        fitted: What `fit` makes, in words, as in "a gallery of training pictures"; empty for a
-            method that needs nothing but the model.
+        artifact_kind: What `fit` makes, in words, as in "a gallery of training pictures"; empty for
+            a method that needs nothing but the model.
         FitParams: The schema of `fit`'s parameters.
-        actions: What `edited` can do to what was fitted, as in "delete"; empty if nothing.
-        trial: Parameters for an input of 32 by 48 pixels, where the defaults suit larger ones; the
-            conformance tests ask with them. None for the defaults.
-        trial_fit: Likewise for `fit`, on 36 pictures.
+        actions: What `edit` can do to what was fitted, as in "delete"; empty if nothing.
+        test_params: Parameters for an input of 32 by 48 pixels, where the defaults suit larger
+            ones; the conformance tests ask with them. None for the defaults.
+        test_fit_params: Likewise for `fit`, on 36 pictures.
     """
 
     name: ClassVar[str]
@@ -96,14 +96,14 @@ class Explainer(ABC, Generic[P]):
     cost: ClassVar[str]
     needs: ClassVar[frozenset[Need]]
     Params: type[P]
-    answers: ClassVar[Answers] = "where"
+    question_kind: ClassVar[Answers] = "where"
     when: ClassVar[str] = ""
     class_blind: ClassVar[bool] = False
-    fitted: ClassVar[str] = ""
+    artifact_kind: ClassVar[str] = ""
     FitParams: ClassVar[type[BaseModel]] = NoParams
     actions: ClassVar[tuple[str, ...]] = ()
-    trial: ClassVar[BaseModel | None] = None
-    trial_fit: ClassVar[BaseModel | None] = None
+    test_params: ClassVar[BaseModel | None] = None
+    test_fit_params: ClassVar[BaseModel | None] = None
 
     def why_not(self, backbone: Backbone) -> str | None:  # noqa: ARG002 - the default has no condition
         """Return a reason not to run on this model that no `Need` expresses, or None.
@@ -125,7 +125,7 @@ class Explainer(ABC, Generic[P]):
             params: Validated parameters.
         """
 
-    def fit(self, dataset: Dataset, backbone: Backbone, params: Any) -> Iterator[Fitting]:
+    def fit(self, dataset: Dataset, backbone: Backbone, params: Any) -> Iterator[Progress]:
         """Yield the steps of fitting, the last with the artifact.
 
         A generator, so that progress, cancel and deadlines work as they do for `explain`.
@@ -137,9 +137,7 @@ class Explainer(ABC, Generic[P]):
         """
         raise NotImplementedError(f"{type(self).__name__} says what it needs but has no fit().")
 
-    def edited(
-        self, artifact: Artifact, action: str, chosen: tuple[str, ...], text: str
-    ) -> Artifact:
+    def edit(self, artifact: Artifact, action: str, chosen: tuple[str, ...], text: str) -> Artifact:
         """Return what was fitted, changed by a visitor; `facts["edited"]` says what it did.
 
         Args:
@@ -154,22 +152,7 @@ class Explainer(ABC, Generic[P]):
         raise NotImplementedError(f"{type(self).__name__} names actions but has no edited().")
 
 
-@dataclass(frozen=True, slots=True)
-class Fitting:
-    """A step of fitting.
-
-    Attributes:
-        fraction: Share of the work done, 0 to 1.
-        said: What is going on, in a few words.
-        artifact: The outcome; only the last step has it.
-    """
-
-    fraction: float
-    said: str
-    artifact: Artifact | None = None
-
-
-class Drawable(BaseModel):
+class ControlSpec(BaseModel):
     """A parameter as a screen needs it: exactly one of four kinds.
 
     Attributes:
@@ -223,7 +206,7 @@ def _default(name: str, info: FieldInfo) -> Any:
         ) from exc
 
 
-def drawable(name: str, info: FieldInfo) -> Drawable:
+def control_of(name: str, info: FieldInfo) -> ControlSpec:
     """Return how a screen can draw one field.
 
     Args:
@@ -246,9 +229,9 @@ def drawable(name: str, info: FieldInfo) -> Drawable:
         choices = typing.get_args(kind)
         if all(isinstance(c, str) for c in choices):
             default = _default(name, info)
-            return Drawable(kind="choice", choices=choices, default=default, **common)
+            return ControlSpec(kind="choice", choices=choices, default=default, **common)
     if kind is bool:
-        return Drawable(kind="bool", default=_default(name, info), **common)
+        return ControlSpec(kind="bool", default=_default(name, info), **common)
     if kind is int or kind is float:
         bounds = _bounds(info)
         if bounds is None:
@@ -263,7 +246,7 @@ def drawable(name: str, info: FieldInfo) -> Drawable:
             )
         fallback = 1.0 if kind is int else (high - low) / 100
         number: Literal["int", "float"] = "int" if kind is int else "float"
-        return Drawable(
+        return ControlSpec(
             kind=number,
             low=low,
             high=high,
@@ -278,7 +261,7 @@ def drawable(name: str, info: FieldInfo) -> Drawable:
     )
 
 
-def drawables(params: type[Params]) -> tuple[Drawable, ...]:
+def controls_of(params: type[Params]) -> tuple[ControlSpec, ...]:
     """Return every field of `params` as a screen needs it, in order.
 
     Args:
@@ -287,10 +270,10 @@ def drawables(params: type[Params]) -> tuple[Drawable, ...]:
     Raises:
         InvalidParameter: A field cannot be drawn.
     """
-    return tuple(drawable(name, info) for name, info in params.model_fields.items())
+    return tuple(control_of(name, info) for name, info in params.model_fields.items())
 
 
-def is_quick(explainer: Explainer[Any]) -> bool:
+def is_single_step(explainer: Explainer[Any]) -> bool:
     """Return whether a method answers at once rather than in parts.
 
     Args:
@@ -299,7 +282,7 @@ def is_quick(explainer: Explainer[Any]) -> bool:
     return not inspect.isgeneratorfunction(type(explainer).explain)
 
 
-def faults(explainer: object) -> list[str]:
+def contract_errors(explainer: object) -> list[str]:
     """Return what is wrong with a would-be explainer, one sentence each; empty if all is well.
 
     Args:
@@ -322,18 +305,20 @@ def faults(explainer: object) -> list[str]:
     if not (isinstance(params, type) and issubclass(params, Params)):
         found.append(f"{type(explainer).__name__}.Params must be a subclass of core.Params.")
         return found
-    if explainer.fitted and type(explainer).fit is Explainer.fit:
-        found.append(f"{type(explainer).__name__} rests on {explainer.fitted} but has no fit().")
-    if explainer.actions and type(explainer).edited is Explainer.edited:
+    if explainer.artifact_kind and type(explainer).fit is Explainer.fit:
+        found.append(
+            f"{type(explainer).__name__} rests on {explainer.artifact_kind} but has no fit()."
+        )
+    if explainer.actions and type(explainer).edit is Explainer.edit:
         found.append(f"{type(explainer).__name__} names actions but has no edited().")
-    for attribute, kind in (("trial", params), ("trial_fit", explainer.FitParams)):
+    for attribute, kind in (("test_params", params), ("test_fit_params", explainer.FitParams)):
         if not isinstance(getattr(explainer, attribute), kind | None):
             found.append(
                 f"{type(explainer).__name__}.{attribute} must be a {kind.__name__} or None."
             )
     for field_name, info in params.model_fields.items():
         try:
-            drawable(field_name, info)
+            control_of(field_name, info)
         except InvalidParameter as problem:
             found.append(str(problem))
     return found

@@ -30,7 +30,7 @@ class Question:
         quantity: "logit", "probability" or "contrast".
         versus: The other class of a contrast; None means the runner-up.
         seed: For methods that draw random numbers.
-        collection: Id of a visitor whose own fitted artifacts come first; "" for none.
+        visitor: Id of a visitor whose own fitted artifacts come first; "" for none.
     """
 
     model: str
@@ -40,7 +40,7 @@ class Question:
     quantity: Quantity = "logit"
     versus: int | None = None
     seed: int = 0
-    collection: str = ""
+    visitor: str = ""
 
     @property
     def array(self) -> npt.NDArray[np.uint8] | npt.NDArray[np.float32]:
@@ -63,7 +63,7 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Guess:
+class ClassScore:
     """One class with its probability."""
 
     index: int
@@ -83,7 +83,7 @@ class Prediction:
     """
 
     model: str
-    guesses: tuple[Guess, ...]
+    guesses: tuple[ClassScore, ...]
     seconds: float
 
 

@@ -47,7 +47,7 @@ def checked_params(explainer: Explainer[Any], schema: type[M], given: Mapping[st
 
 
 @contextmanager
-def foreign(explainer: Explainer[Any]) -> Iterator[None]:
+def wrap_plugin_errors(explainer: Explainer[Any]) -> Iterator[None]:
     """Return a context that turns whatever a plugin raises into `ExplainerFailed`, naming it."""
     try:
         yield
@@ -80,7 +80,7 @@ def why_not_of(explainer: Explainer[Any], backbone: Backbone) -> str | None:
     return reason
 
 
-def fingerprint(backbone: Backbone, *, values: bool) -> tuple[int, ...]:
+def model_state(backbone: Backbone, *, values: bool) -> tuple[int, ...]:
     """Return figures that change when a network was tampered with.
 
     Args:

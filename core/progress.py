@@ -1,18 +1,35 @@
-"""Generators that tell how far they are and return what they made: passing both on.
-
-May touch the standard library only.
-"""
+"""How far work is: a share and a sentence, and generators that pass both on."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from whylens.core.storage.artifacts import Artifact
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A step of fitting.
+
+    Attributes:
+        fraction: Share of the work done, 0 to 1.
+        message: What is going on, in a few words.
+        artifact: The outcome; only the last step has it.
+    """
+
+    fraction: float
+    message: str
+    artifact: Artifact | None = None
+
 
 _Told = TypeVar("_Told")
 _Result = TypeVar("_Result")
 
 
-def relayed(
+def map_progress(
     work: Generator[float, None, _Result], told: Callable[[float], _Told]
 ) -> Generator[_Told, None, _Result]:
     """Yield what `told` makes of each share of a part's work, and return the part's result.

@@ -21,7 +21,7 @@ import pluggy
 
 from whylens.core import hookspecs
 from whylens.core.errors import CoreError, UnknownName
-from whylens.core.explainer import Explainer, faults
+from whylens.core.explainer import Explainer, contract_errors
 from whylens.core.hookspecs import GROUP, PROJECT
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ class PluginProblem(CoreError):
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class PluginSource:
     """An entry point and who owns it.
 
     Attributes:
@@ -108,7 +108,7 @@ class Registry:
 
 
 def load_registry(
-    found: Iterable[Found] | None = None,
+    found: Iterable[PluginSource] | None = None,
     *,
     blocked: Iterable[str] | None = None,
     strict: bool | None = None,
@@ -149,7 +149,7 @@ class _Loader:
     def note(
         self,
         stage: str,
-        item: Found,
+        item: PluginSource,
         message: str,
         *,
         cause: BaseException | None = None,
@@ -162,7 +162,7 @@ class _Loader:
         if self.strict and fatal:
             raise PluginProblem(f"{item.point.name}: {message}") from cause
 
-    def add(self, item: Found) -> None:
+    def add(self, item: PluginSource) -> None:
         owner = self.manager.get_plugin(item.point.name)
         if owner is not None:
             self.note("clash", item, f"The entry point {item.point.name!r} is already taken.")
@@ -183,7 +183,9 @@ class _Loader:
         for explainer in offered or []:
             self._accept(item, explainer)
 
-    def _stage(self, stage: str, item: Found, work: Callable[[], T]) -> tuple[bool, T | None]:
+    def _stage(
+        self, stage: str, item: PluginSource, work: Callable[[], T]
+    ) -> tuple[bool, T | None]:
         try:
             return True, work()
         except (Exception, SystemExit) as exc:  # noqa: BLE001 - a stranger's code may raise anything
@@ -191,7 +193,7 @@ class _Loader:
             self.note(stage, item, f"It failed to {_WORDS[stage]} ({said}).", cause=exc)
             return False, None
 
-    def _register(self, item: Found, plugin: object) -> None:
+    def _register(self, item: PluginSource, plugin: object) -> None:
         self.manager.register(plugin, name=item.point.name)
         self.manager.check_pending()
         callers = self.manager.get_hookcallers(plugin)
@@ -206,8 +208,8 @@ class _Loader:
                 found += list(made)  # a generator may fail late
         return found
 
-    def _accept(self, item: Found, explainer: Any) -> None:
-        wrong = faults(explainer)
+    def _accept(self, item: PluginSource, explainer: Any) -> None:
+        wrong = contract_errors(explainer)
         if wrong:
             self.note("check", item, " ".join(wrong))
             return
@@ -228,7 +230,7 @@ class _Loader:
 _WORDS = {"load": "load", "register": "register", "hook": "list its explainers"}
 
 
-def all_entry_points() -> list[Found]:
+def all_entry_points() -> list[PluginSource]:
     """Return the built-ins in table order, then strangers by distribution and name."""
     own = _from_pyproject(Path(__file__).resolve().parents[1] / "pyproject.toml")
     installed = _installed()
@@ -238,7 +240,7 @@ def all_entry_points() -> list[Found]:
     return own + sorted(strangers, key=lambda i: (i.distribution, i.point.name))
 
 
-def _from_pyproject(path: Path) -> list[Found]:
+def _from_pyproject(path: Path) -> list[PluginSource]:
     # The checkout's own table: it needs no installation and outlives stale metadata.
     if not path.is_file():
         return []
@@ -247,17 +249,17 @@ def _from_pyproject(path: Path) -> list[Found]:
         return []
     table: dict[str, str] = project.get("entry-points", {}).get(GROUP, {})
     return [
-        Found(metadata.EntryPoint(name, value, GROUP), PROJECT, str(project["version"]))
+        PluginSource(metadata.EntryPoint(name, value, GROUP), PROJECT, str(project["version"]))
         for name, value in table.items()
     ]
 
 
-def _installed() -> list[Found]:
+def _installed() -> list[PluginSource]:
     found = []
     for distribution in metadata.distributions():
         for point in distribution.entry_points:
             if point.group == GROUP:
                 name = distribution.metadata["Name"] or "unknown"
-                found.append(Found(point, name.lower(), distribution.version))
+                found.append(PluginSource(point, name.lower(), distribution.version))
     unique = {(item.distribution, item.point.name): item for item in reversed(found)}
     return list(unique.values())[::-1]

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from whylens.core.errors import BadInput
 
 Array = npt.NDArray[np.float32]
-SURE = 1.96  # standard errors within which 95 of 100 estimates of 0 lie
+Z95 = 1.96  # standard errors within which 95 of 100 estimates of 0 lie
 
 
 def _read_only(values: npt.ArrayLike, what: str) -> Array:
@@ -39,7 +39,7 @@ class Heatmap:
             be coarser than the model's input: every cell covers an equal share of the view.
         unit: What one unit of `values` is, as in "class-score units".
         signed: Whether negative values mean evidence against the target.
-        checks: Named figures by which the map can be judged, as in IG's completeness gap.
+        diagnostics: Named figures by which the map can be judged, as in IG's completeness gap.
         note: One sentence for the visitor, empty where there is nothing to say.
         error: (*S) float32 standard error of `values`, for a method that samples; None for one
             that does not.
@@ -48,7 +48,7 @@ class Heatmap:
     values: Array
     unit: str
     signed: bool = False
-    checks: Mapping[str, float] = field(default_factory=dict)
+    diagnostics: Mapping[str, float] = field(default_factory=dict)
     note: str = ""
     error: Array | None = None
 
@@ -62,11 +62,11 @@ class Heatmap:
             if error.shape != values.shape or (error < 0).any():
                 raise BadInput("A map has one standard error per position, none below 0.")
             object.__setattr__(self, "error", error)
-        object.__setattr__(self, "checks", MappingProxyType(dict(self.checks)))
+        object.__setattr__(self, "diagnostics", MappingProxyType(dict(self.diagnostics)))
 
     def __reduce__(self) -> tuple[object, ...]:
         # A read-only mapping does not pickle; results must cross process boundaries.
-        plain = np.array(self.values), self.unit, self.signed, dict(self.checks), self.note
+        plain = np.array(self.values), self.unit, self.signed, dict(self.diagnostics), self.note
         return (Heatmap, (*plain, None if self.error is None else np.array(self.error)))
 
     def significant(self) -> Heatmap:
@@ -76,7 +76,7 @@ class Heatmap:
         """
         if self.error is None:
             return self
-        sure = np.abs(self.values) > SURE * self.error
+        sure = np.abs(self.values) > Z95 * self.error
         return replace(self, values=np.where(sure, self.values, np.float32(0)))
 
     def blank_reason(self) -> str:
@@ -99,7 +99,7 @@ class Heatmap:
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class NumberedBox:
     """A numbered box on a picture; boxes of one number on two pictures belong together.
 
     Attributes:
@@ -123,7 +123,7 @@ class Mark:
     @classmethod
     def of_cell(
         cls, cell: tuple[int, int], grid: tuple[int, int], number: int = 1, *, reach: float = 0.0
-    ) -> Mark:
+    ) -> NumberedBox:
         """Return the box of a feature map's cell on the picture.
 
         Args:
@@ -143,7 +143,7 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Beside:
+class Comparison:
     """The visitor's own view, shown beside an example to say where the two meet.
 
     Attributes:
@@ -153,7 +153,7 @@ class Beside:
     """
 
     image: npt.NDArray[np.uint8]
-    marks: tuple[Mark, ...] = ()
+    marks: tuple[NumberedBox, ...] = ()
     similarity: Array | None = None
 
     def __post_init__(self) -> None:
@@ -174,7 +174,7 @@ class Example:
         group: Heading under which it is shown; items of one group follow one another.
         marks: Boxes on it.
         beside: What of the visitor's own view it is compared with, or None.
-        checks: Named figures by which it can be judged.
+        diagnostics: Named figures by which it can be judged.
     """
 
     image: npt.NDArray[np.uint8]
@@ -182,19 +182,19 @@ class Example:
     value: float
     key: str = ""
     group: str = ""
-    marks: tuple[Mark, ...] = ()
-    beside: Beside | None = None
-    checks: Mapping[str, float] = field(default_factory=dict)
+    marks: tuple[NumberedBox, ...] = ()
+    beside: Comparison | None = None
+    diagnostics: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "image", _picture(self.image))
         if not np.isfinite(self.value):
             raise BadInput("An example's value must be finite.")
-        object.__setattr__(self, "checks", MappingProxyType(dict(self.checks)))
+        object.__setattr__(self, "diagnostics", MappingProxyType(dict(self.diagnostics)))
 
     def __reduce__(self) -> tuple[object, ...]:
         fields = self.image, self.caption, self.value, self.key, self.group, self.marks
-        return (Example, (*fields, self.beside, dict(self.checks)))
+        return (Example, (*fields, self.beside, dict(self.diagnostics)))
 
 
 def _picture(image: npt.ArrayLike) -> npt.NDArray[np.uint8]:

@@ -1,7 +1,6 @@
 """One question to one model: what every explainer is handed.
 
-May touch torch and the models. A `Trace` holds what is shared by all questions about one input;
-a `Subject` adds the target. Nothing here knows a method.
+A `ForwardPass` holds what all questions about one input share; a `Subject` adds the target.
 """
 
 from __future__ import annotations
@@ -14,10 +13,10 @@ import torch
 from torch import Tensor
 
 from whylens.core.errors import NeedsNotMet
-from whylens.core.inputs.preprocess import Fill, filled
+from whylens.core.inputs.preprocess import Fill, baseline
 from whylens.core.models.attention import Attention, Pooling, attention_of, layer_gradients
-from whylens.core.models.feature_layer import ALL, LAST, Layer, stage_layer
-from whylens.core.models.forward_pass import Trace
+from whylens.core.models.feature_layer import ALL, LAST, FeatureLayer, stage_layer
+from whylens.core.models.forward_pass import ForwardPass
 from whylens.core.models.head_probe import LinearHead
 from whylens.core.storage.artifacts import Artifact
 from whylens.core.targets import Target
@@ -32,14 +31,14 @@ class Subject:
         target: What is explained.
         batch_size: Largest number of inputs in one forward pass; bounds memory.
         seed: Seed for methods that draw random numbers.
-        fitted: What the method was fitted with, where it is of that kind.
+        stored_artifact: What the method was fitted with, where it is of that kind.
     """
 
-    trace: Trace
+    trace: ForwardPass
     target: Target
     batch_size: int = 16
     seed: int = 0
-    fitted: Artifact | None = None
+    stored_artifact: Artifact | None = None
 
     @property
     def artifact(self) -> Artifact:
@@ -48,9 +47,9 @@ class Subject:
         Raises:
             NeedsNotMet: Nothing; only methods that say what they need are given it.
         """
-        if self.fitted is None:
+        if self.stored_artifact is None:
             raise NeedsNotMet("nothing was fitted for this method and this model")
-        return self.fitted
+        return self.stored_artifact
 
     @property
     def x(self) -> Tensor:
@@ -72,7 +71,7 @@ class Subject:
         """(1, K, *s) derivative of the target score with respect to the feature map."""
         return self.trace.gradients(self.target)
 
-    def layers(self, choice: str = LAST) -> tuple[Layer, ...]:
+    def layers(self, choice: str = LAST) -> tuple[FeatureLayer, ...]:
         """Return the layers that a visitor chose, from first to last.
 
         Args:
@@ -92,8 +91,8 @@ class Subject:
         )
 
     @cached_property
-    def _last(self) -> Layer:
-        return Layer(
+    def _last(self) -> FeatureLayer:
+        return FeatureLayer(
             LAST,
             self.features,
             self.trace.gradients,
@@ -162,23 +161,23 @@ class Subject:
         """Return a fresh generator with this question's seed."""
         return torch.Generator().manual_seed(self.seed)
 
-    def filled(self, fill: Fill) -> Tensor:
+    def baseline(self, fill: Fill) -> Tensor:
         """Return (1, C, *S) an input that shows nothing.
 
         Args:
             fill: "black", "grey", "mean" (of this input) or "blur", defined in pixel space.
         """
-        return filled(self.x, self.trace.backbone.spec, fill)
+        return baseline(self.x, self.trace.backbone.spec, fill)
 
-    def batch_logits(self, inputs: Tensor) -> Tensor:
+    def fast_logits(self, inputs: Tensor) -> Tensor:
         """Return (N, C) logits of (N, C, *S) inputs, without gradients, in bounded pieces."""
         with torch.no_grad():
-            pieces = [self.trace.backbone.batch_logits(p) for p in inputs.split(self.batch_size)]
+            pieces = [self.trace.backbone.fast_logits(p) for p in inputs.split(self.batch_size)]
         return torch.cat(pieces)
 
     def scores(self, inputs: Tensor) -> Tensor:
         """Return (N,) target scores of (N, C, *S) inputs, without gradients, in bounded pieces."""
-        return self.target.score(self.batch_logits(inputs))
+        return self.target.score(self.fast_logits(inputs))
 
     def masked_scores(
         self, masks: Iterable[Tensor], fill: Tensor, *, quantity: Target | None = None
@@ -200,7 +199,7 @@ class Subject:
                 given.split(self.batch_size), fills.split(self.batch_size), strict=True
             ):
                 shown = empty + mask * (self.x - empty)
-                yield target.score(self.batch_logits(shown))
+                yield target.score(self.fast_logits(shown))
 
     def window_scores(self, boxes: Sequence[tuple[slice, ...]], fill: Tensor) -> Iterator[Tensor]:
         """Yield (n,) target scores of the input with each box filled, a bounded piece at a time.
@@ -209,7 +208,7 @@ class Subject:
             boxes: Of one size, as slices of the spatial axes; at most `batch_size` go into a piece.
             fill: (1, C, *S) what is shown inside them.
         """
-        logits = self.trace.backbone.covered_logits(self.x, fill)
+        logits = self.trace.backbone.occluded_logits(self.x, fill)
         for start in range(0, len(boxes), self.batch_size):
             yield self.target.score(logits(boxes[start : start + self.batch_size]))
 
@@ -246,7 +245,7 @@ class Subject:
         for piece in inputs.split(self.batch_size):
             leaf = piece.detach().clone().requires_grad_()
             with torch.enable_grad():
-                total = self.target.score(self.trace.backbone.batch_logits(leaf)).sum()
+                total = self.target.score(self.trace.backbone.fast_logits(leaf)).sum()
             (gradient,) = torch.autograd.grad(total, leaf)
             pieces.append(gradient)
         return torch.cat(pieces)

@@ -14,11 +14,11 @@ import torch
 
 from whylens import (
     BadInput,
-    Fitting,
     NeedsNotMet,
-    inputs_of,
-    joined_views,
-    packed_views,
+    Progress,
+    concat_views,
+    encode_views,
+    iter_tensors,
     view_pixels,
 )
 from whylens.plugins._near_duplicates import tiny
@@ -67,7 +67,7 @@ def members_by_class(dataset: Dataset, splits: Splits) -> list[list[int]]:
 
 def gathered(
     dataset: Dataset, backbone: Backbone, positions: Sequence[int], params: BaseModel
-) -> Generator[Fitting, None, tuple[Arrays, dict[str, Any]]]:
+) -> Generator[Progress, None, tuple[Arrays, dict[str, Any]]]:
     """Yield the steps of reading pictures or signals; return arrays and facts.
 
     The arrays are "vectors" (unit length, float16), "labels", what the network "predicted", what
@@ -83,22 +83,22 @@ def gathered(
     packs: list[Arrays] = []
     tinies: list[npt.NDArray[np.uint8]] = []
     done = 0
-    for _, x in inputs_of(dataset, positions, backbone.spec):
+    for _, x in iter_tensors(dataset, positions, backbone.spec):
         with torch.no_grad():
             found = backbone.embed(x).float().cpu().numpy()
-            predicted.append(backbone.batch_logits(x).argmax(1).cpu().numpy().astype(np.int32))
+            predicted.append(backbone.fast_logits(x).argmax(1).cpu().numpy().astype(np.int32))
         vectors.append(unit_rows(found).astype(np.float16))
-        packs.append(packed_views(x.split(1), backbone.spec))
+        packs.append(encode_views(x.split(1), backbone.spec))
         if x.ndim == 4:
             tinies += [tiny(view_pixels(row, backbone.spec)) for row in x.split(1)]
         done += len(x)
-        yield Fitting(0.99 * done / len(positions), f"{done:,} of {len(positions):,}")
+        yield Progress(0.99 * done / len(positions), f"{done:,} of {len(positions):,}")
     items = [dataset.items[i] for i in positions]
     arrays: Arrays = {
         "vectors": np.concatenate(vectors),
         "labels": np.array([item.label for item in items], np.int32),
         "predicted": np.concatenate(predicted),
-        **joined_views(packs),
+        **concat_views(packs),
     }
     if tinies:
         arrays["tinies"] = np.stack(tinies)

@@ -16,7 +16,7 @@ from whylens import Heatmap, Params, Partial
 from whylens.plugins._arrays import as_array, resized
 
 if TYPE_CHECKING:
-    from whylens import Layer
+    from whylens import FeatureLayer
 
 LayerChoice = Literal[
     "last", "mean over stages", "stage 1", "stage 2", "stage 3", "stage 4", "stage 5", "stage 6",
@@ -52,7 +52,7 @@ def fused(maps: Sequence[Tensor]) -> Tensor:
     return torch.stack(shares).mean(0)
 
 
-def unit_of(layers: Sequence[Layer], unit: str) -> str:
+def unit_of(layers: Sequence[FeatureLayer], unit: str) -> str:
     """Return the unit of a map made of these layers.
 
     Args:
@@ -63,7 +63,7 @@ def unit_of(layers: Sequence[Layer], unit: str) -> str:
 
 
 def over_layers(
-    layers: Sequence[Layer], work: Callable[[Layer], Iterator[Partial]]
+    layers: Sequence[FeatureLayer], work: Callable[[FeatureLayer], Iterator[Partial]]
 ) -> Iterator[Partial]:
     """Yield the map of one layer as it grows, or the mean of several as one after another is done.
 
@@ -84,11 +84,11 @@ def over_layers(
             done.append(heat)
 
 
-def _mean(heats: Sequence[Heatmap], layers: Sequence[Layer]) -> Heatmap:
+def _mean(heats: Sequence[Heatmap], layers: Sequence[FeatureLayer]) -> Heatmap:
     checks = {
         f"{layer.name}: {name}": value
         for layer, heat in zip(layers, heats, strict=False)  # fewer while it is under way
-        for name, value in heat.checks.items()
+        for name, value in heat.diagnostics.items()
     }
     shares = [torch.tensor(h.values) for h in heats]
     if len(shares) == 1:

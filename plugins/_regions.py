@@ -42,7 +42,7 @@ def region_fill(subject: Subject, labels: Tensor, fill: RegionFill) -> Tensor:
         labels: (*S) int64.
         fill: "segment mean" paints each region in its own mean colour.
     """
-    return segment_means(subject.x, labels) if fill == "segment mean" else subject.filled(fill)
+    return segment_means(subject.x, labels) if fill == "segment mean" else subject.baseline(fill)
 
 
 def region_scores(

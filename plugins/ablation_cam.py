@@ -15,7 +15,7 @@ from whylens.plugins._layers import LayerParams, over_layers
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from whylens import Layer, Subject
+    from whylens import FeatureLayer, Subject
 
 PARTS = 8  # partial maps on the way
 
@@ -58,7 +58,7 @@ class AblationCAM(Explainer[AblationCAMParams]):
         )
 
 
-def _of_layer(subject: Subject, layer: Layer, *, signed: bool) -> Iterator[Partial]:
+def _of_layer(subject: Subject, layer: FeatureLayer, *, signed: bool) -> Iterator[Partial]:
     maps = layer.features
     count = maps.shape[1]
     weights = torch.zeros(count, dtype=maps.dtype, device=maps.device)

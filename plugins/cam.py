@@ -45,9 +45,11 @@ class CAM(Explainer[NoParams]):
         checks = {"mean of map": float(values.mean()), "bias": bias}
         if subject.target.quantity == "probability":
             note = "For a probability the map is its first-order change; its mean is not its value."
-            return Heatmap(as_array(values), subject.unit, signed=True, checks=checks, note=note)
+            return Heatmap(
+                as_array(values), subject.unit, signed=True, diagnostics=checks, note=note
+            )
         return Heatmap(
-            as_array(values), subject.unit, signed=True, checks={**checks, "identity gap": gap}
+            as_array(values), subject.unit, signed=True, diagnostics={**checks, "identity gap": gap}
         )
 
 

@@ -97,7 +97,7 @@ class Contrastive(Explainer[ContrastiveParams]):
         "A search: a smaller change may exist. Without the paper's autoencoder term what is added "
         "need not look like anything a camera could see."
     )
-    answers = "what if"
+    question_kind = "what if"
     when = "When the question is what is missing, or what is enough."
     source = (
         "Dhurandhar et al. 2018, Explanations based on the Missing: Towards Contrastive "
@@ -107,7 +107,7 @@ class Contrastive(Explainer[ContrastiveParams]):
     needs = frozenset({Need.GRADIENTS})
     Params = ContrastiveParams
     # Small nets have small margins; a pertinent negative is nothing for all classes but one.
-    trial = ContrastiveParams(find="pertinent positive", kappa=0.0, steps=30, constants=1)
+    test_params = ContrastiveParams(find="pertinent positive", kappa=0.0, steps=30, constants=1)
 
     def explain(self, subject: Subject, params: ContrastiveParams) -> Iterator[Partial]:
         """Yield the smallest change found so far, or the one that came nearest.
@@ -175,7 +175,7 @@ def room_of(subject: Subject, find: Find, empty: Literal["black", "grey", "blur"
         empty: What shows nothing.
     """
     pixels = pixels_of(subject)
-    nothing = pixel_space(subject.filled(empty), subject.trace.backbone.spec)
+    nothing = pixel_space(subject.baseline(empty), subject.trace.backbone.spec)
     # Values that are equal but for the rounding of two conversions are equal.
     apart = pixels - nothing
     apart = torch.where(apart.abs() <= 8 * torch.finfo(apart.dtype).eps, 0.0, apart)
@@ -247,7 +247,7 @@ def _slope(subject: Subject, pixels: Tensor, rival: Tensor, sign: float) -> tupl
     # One input at a time, so that the search's path does not depend on a batch's order of sums.
     leaf = pixels.detach().requires_grad_()
     with torch.enable_grad():
-        logits = subject.trace.backbone.batch_logits(inputs_of_pixels(leaf, subject))[0]
+        logits = subject.trace.backbone.fast_logits(inputs_of_pixels(leaf, subject))[0]
         loss = sign * (logits[subject.target.index] - logits[rival].max())
     (gradient,) = torch.autograd.grad(loss, leaf)
     return gradient, logits.detach()
@@ -262,7 +262,7 @@ def _heat(
     finished: bool,
 ) -> Heatmap:
     negative = params.find == "pertinent negative"
-    logits = subject.batch_logits(inputs_of_pixels(room.base + change, subject))[0]
+    logits = subject.fast_logits(inputs_of_pixels(room.base + change, subject))[0]
     index = subject.target.index
     lead = margin(logits, index, rival)
     found = (-lead if negative else lead) >= max(params.kappa, subject.rounding)

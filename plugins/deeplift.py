@@ -82,7 +82,7 @@ class DeepLift(Explainer[DeepLiftParams]):
         Raises:
             NeedsNotMet: The contributions miss more than 5 % of the score's change.
         """
-        start = subject.filled(params.baseline)
+        start = subject.baseline(params.baseline)
         multiplier, change = multipliers(subject, start)
         values = ((subject.x - start) * multiplier)[0].sum(0)
         gap = completeness_gap(float(values.double().sum()), change, subject.rounding)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from pydantic import Field
 
-from whylens import Explainer, Heatmap, Need, Params, Partial, column, hookimpl
+from whylens import Explainer, Heatmap, Need, Params, Partial, hookimpl, per_channel
 from whylens.plugins._arrays import as_array, missed_share, spread_order
 from whylens.plugins._pixel_space import inputs_of_pixels, limits_of, pixels_of
 
@@ -67,7 +67,7 @@ class GradientShap(Explainer[GradientShapParams]):
     cost = "samples (128) forward and backward passes, as many forward ones for the noisy baselines"
     needs = frozenset({Need.GRADIENTS})
     Params = GradientShapParams
-    trial = GradientShapParams(samples=32)
+    test_params = GradientShapParams(samples=32)
 
     def explain(self, subject: Subject, params: GradientShapParams) -> Iterator[Partial]:
         """Yield the signed map in units of the score per pixel, with its standard error.
@@ -150,8 +150,8 @@ def pair(
             least, most = least.clamp_max(0), most.clamp_min(1)
         grains = torch.rand(shape, generator=generator).to(pixels)
         return inputs_of_pixels(least + (most - least) * grains, subject), along
-    start = subject.filled(FILLS[fill]).expand(shape)
-    spread = params.noise * (most - least) / column(subject.trace.backbone.spec.std, pixels)
+    start = subject.baseline(FILLS[fill]).expand(shape)
+    spread = params.noise * (most - least) / per_channel(subject.trace.backbone.spec.std, pixels)
     return start + spread * torch.randn(shape, generator=generator).to(start), along
 
 

@@ -61,7 +61,7 @@ class KernelSHAP(Explainer[KernelSHAPParams]):
     cost = "one forward pass per coalition (2,000)"
     needs = frozenset()
     Params = KernelSHAPParams
-    trial = KernelSHAPParams(segments=24, regions="boxes", samples=100, fill="black")
+    test_params = KernelSHAPParams(segments=24, regions="boxes", samples=100, fill="black")
 
     def explain(self, subject: Subject, params: KernelSHAPParams) -> Iterator[Partial]:
         """Yield the signed map in units of the score, ever more coalitions in it."""

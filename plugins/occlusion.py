@@ -61,11 +61,11 @@ class Occlusion(Explainer[OcclusionParams]):
     cost = "one forward pass per window (about 140 at 224 pixels)"
     needs = frozenset()
     Params = OcclusionParams
-    trial = OcclusionParams(window=8, stride=4, fill="black")
+    test_params = OcclusionParams(window=8, stride=4, fill="black")
 
     def explain(self, subject: Subject, params: OcclusionParams) -> Iterator[Partial]:
         """Yield the signed map in units of the score, coarse first."""
-        fill = subject.filled(params.fill)
+        fill = subject.baseline(params.fill)
         window, stride = fitting(subject.size, params.window, params.stride)
         boxes = asking_order(subject.size, list(windows(subject.size, window, stride)))
         base = float(subject.scores(subject.x)[0])

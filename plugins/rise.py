@@ -60,11 +60,11 @@ class RISE(Explainer[RISEParams]):
     cost = "one forward pass per mask (1,024)"
     needs = frozenset()
     Params = RISEParams
-    trial = RISEParams(masks=128, cells=4)
+    test_params = RISEParams(masks=128, cells=4)
 
     def explain(self, subject: Subject, params: RISEParams) -> Iterator[Partial]:
         """Yield the signed map in units of the score, ever surer."""
-        generator, fill = subject.generator(), subject.filled(params.fill)
+        generator, fill = subject.generator(), subject.baseline(params.fill)
         means = MaskedMeans(subject.size)
         while means.count < params.masks:
             masks = random_masks(DRAWN, subject.size, params.cells, params.shown, generator)
@@ -78,7 +78,7 @@ class RISE(Explainer[RISEParams]):
                     as_array(values),
                     subject.unit,
                     signed=True,
-                    checks={"masks": means.count, "expected agreement of seeds": agreement},
+                    diagnostics={"masks": means.count, "expected agreement of seeds": agreement},
                     note=_note(agreement) if done else "",
                     error=as_array(errors),
                 ),

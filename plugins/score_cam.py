@@ -17,7 +17,7 @@ from whylens.plugins._layers import LayerParams, over_layers
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from whylens import Layer, Subject
+    from whylens import FeatureLayer, Subject
 
 # The promise is 0.999. The estimate is itself uncertain, so it must clear a higher bar, and once
 # more after another round: a single channel that scores unlike its neighbours can decide a softmax.
@@ -72,7 +72,7 @@ class ScoreCAM(Explainer[ScoreCAMParams]):
     cost = "one forward pass per channel (512 to 2,048), or for a part of them in fast mode"
     needs = frozenset({Need.SPATIAL_FEATURES})
     Params = ScoreCAMParams
-    trial = ScoreCAMParams(mode="exact", fill="black")
+    test_params = ScoreCAMParams(mode="exact", fill="black")
 
     def explain(self, subject: Subject, params: ScoreCAMParams) -> Iterator[Partial]:
         """Yield the non-negative map, in units of the feature map, ever more channels in it."""
@@ -81,7 +81,7 @@ class ScoreCAM(Explainer[ScoreCAMParams]):
         )
 
 
-def _of_layer(subject: Subject, layer: Layer, params: ScoreCAMParams) -> Iterator[Partial]:
+def _of_layer(subject: Subject, layer: FeatureLayer, params: ScoreCAMParams) -> Iterator[Partial]:
     maps = layer.features
     alive = varying_channels(maps)
     checks = {
@@ -90,7 +90,7 @@ def _of_layer(subject: Subject, layer: Layer, params: ScoreCAMParams) -> Iterato
     }
     if len(alive) == 0:
         blank = torch.zeros(maps.shape[2:])
-        yield Partial(Heatmap(as_array(blank), "activation", checks=checks), 1.0)
+        yield Partial(Heatmap(as_array(blank), "activation", diagnostics=checks), 1.0)
         return
     questions = _Questions(subject, maps[:, alive], params)
     if params.mode == "exact" or len(alive) <= FIRST + ROUND:
@@ -111,7 +111,7 @@ class _Questions:
         self.subject = subject
         self.weighting = params.weighting
         self.maps = maps
-        self.empty = subject.filled(params.fill)
+        self.empty = subject.baseline(params.fill)
         of_class = params.weighting == "probability"
         likely = replace(subject.target, quantity="probability", versus=None)
         self.quantity = likely if of_class else None
@@ -136,7 +136,7 @@ class _Questions:
 
     def heat(self, weights: Tensor, checks: dict[str, float], note: str = "") -> Heatmap:
         values = weighted_sum(weights.to(self.maps), self.maps).relu()
-        return Heatmap(as_array(values), "activation", checks=checks, note=note)
+        return Heatmap(as_array(values), "activation", diagnostics=checks, note=note)
 
 
 def _exact(questions: _Questions, checks: dict[str, float]) -> Iterator[Partial]:

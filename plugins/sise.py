@@ -16,7 +16,7 @@ from whylens.plugins._arrays import as_array, resized, slices, weighted_sum
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from whylens import Layer, Subject
+    from whylens import FeatureLayer, Subject
 
 
 class SISEParams(Params):
@@ -54,12 +54,12 @@ class SISE(Explainer[SISEParams]):
     cost = "one forward pass per mask (64 per stage), and one backward pass per stage"
     needs = frozenset({Need.GRADIENTS, Need.SPATIAL_FEATURES})
     Params = SISEParams
-    trial = SISEParams(masks=8)
+    test_params = SISEParams(masks=8)
 
     def explain(self, subject: Subject, params: SISEParams) -> Iterator[Partial]:
         """Yield the non-negative map in shares, stage after stage."""
         layers = subject.layers("mean over stages")
-        fill = subject.filled(params.fill)
+        fill = subject.baseline(params.fill)
         base, fused, asked = float(subject.scores(fill)[0]), torch.zeros(subject.size), 0
         for number, layer in enumerate(layers):
             chosen = speaking_channels(layer.gradients, layer.features, params.masks)
@@ -77,7 +77,7 @@ class SISE(Explainer[SISEParams]):
 
 
 def _heat(values: Tensor, asked: int) -> Heatmap:
-    return Heatmap(as_array(values), "share of the largest value", checks={"masks": asked})
+    return Heatmap(as_array(values), "share of the largest value", diagnostics={"masks": asked})
 
 
 def _told(rises: Tensor, rounding: float) -> Tensor:
@@ -102,7 +102,7 @@ def speaking_channels(gradients: Tensor, features: Tensor, most: int) -> list[in
     return order[: min(most, int(speaks.sum()))]
 
 
-def unit_masks(layer: Layer, channels: list[int], size: tuple[int, ...]) -> Tensor:
+def unit_masks(layer: FeatureLayer, channels: list[int], size: tuple[int, ...]) -> Tensor:
     """Return (n, 1, *size): channels enlarged, then scaled to [0, 1] each.
 
     Args:

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from pydantic import Field
 
-from whylens import Explainer, Heatmap, Need, Params, Partial, column, expected_agreement, hookimpl
+from whylens import (
+    Explainer,
+    Heatmap,
+    Need,
+    Params,
+    Partial,
+    expected_agreement,
+    hookimpl,
+    per_channel,
+)
 from whylens.plugins._arrays import as_array, slices
 from whylens.plugins._pixel_space import limits_of, pixels_of
 
@@ -61,7 +70,7 @@ class SmoothGrad(Explainer[SmoothGradParams]):
     cost = "samples (64) forward and backward passes"
     needs = frozenset({Need.GRADIENTS})
     Params = SmoothGradParams
-    trial = SmoothGradParams(samples=16)
+    test_params = SmoothGradParams(samples=16)
 
     def explain(self, subject: Subject, params: SmoothGradParams) -> Iterator[Partial]:
         """Yield the map with its standard error, ever steadier."""
@@ -94,7 +103,7 @@ def noise_spread(subject: Subject, share: float) -> Tensor:
         share: Of the range that the input's values span in pixel space.
     """
     low, high = limits_of(pixels_of(subject))
-    return share * (high - low) / column(subject.trace.backbone.spec.std, subject.x)
+    return share * (high - low) / per_channel(subject.trace.backbone.spec.std, subject.x)
 
 
 def parts(gradients: Tensor, subject: Subject, value: Value) -> Tensor:
@@ -112,7 +121,7 @@ def parts(gradients: Tensor, subject: Subject, value: Value) -> Tensor:
     if value == "magnitude":
         return gradients
     if value == "gradient x input":
-        gradients = gradients * (subject.x - subject.filled("black"))
+        gradients = gradients * (subject.x - subject.baseline("black"))
     return gradients.sum(1, keepdim=True)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from whylens.core.batch.process_runner import LocalProcesses
-from whylens.core.batch.protocol import Job, PartDone
+from whylens.core.batch.protocol import Job, ShardDone
 from whylens.core.errors import BadInput
 
 
@@ -24,7 +24,7 @@ class Telling:
         name = self.out / f"{part}-{os.environ['OMP_NUM_THREADS']}-{os.getpid()}"
         name.touch(exist_ok=False)
         tick()
-        return PartDone(part, 1, 0, 0.0, None)
+        return ShardDone(part, 1, 0, 0.0, None)
 
 
 class TellingJob(Job):

@@ -97,7 +97,7 @@ MINE = "the visitor of the contract"
 def engine(kind: str, *, seed: int = 3, **kwargs) -> Engine:
     page = Engine(REGISTRY, loader=lambda name, progress: made(kind, seed), **kwargs)
     for name, fitted in _fitted(kind, seed).items():
-        page.fitted.keep(REGISTRY.explainers[name], page.backbone("toy"), MINE, fitted)
+        page.artifact_store.keep(REGISTRY.explainers[name], page.backbone("toy"), MINE, fitted)
     return page
 
 
@@ -106,9 +106,9 @@ def _fitted(kind: str, seed: int) -> dict[str, Artifact]:
     page, found = Engine(REGISTRY, loader=lambda name, progress: made(kind, seed)), {}
     data = Bumps() if kind == "1-d" else Tinted()
     for name, explainer in REGISTRY.explainers.items():
-        if explainer.fitted and refusal(name, page.backbone("toy")) is None:
+        if explainer.artifact_kind and refusal(name, page.backbone("toy")) is None:
             given = {k: v for k, v in FITS.items() if k in explainer.FitParams.model_fields}
-            *_, last = page.fit("toy", name, data, given, collection=MINE)
+            *_, last = page.fit("toy", name, data, given, visitor=MINE)
             found[name] = last.artifact
     return found
 
@@ -117,9 +117,9 @@ def asked(kind: str, target: int | None = None, seed: int = 11) -> Question:
     rng = np.random.default_rng(seed)
     if kind == "1-d":
         signal = rng.normal(size=(2, 64)).astype(np.float32)
-        return Question("toy", signal=signal, target=target, collection=MINE)
+        return Question("toy", signal=signal, target=target, visitor=MINE)
     pixels = rng.integers(0, 256, (33, 47, 3), dtype=np.uint8)
-    return Question("toy", pixels, target=target, collection=MINE)
+    return Question("toy", pixels, target=target, visitor=MINE)
 
 
 def final(page: Engine, question: Question, method: str):
@@ -148,7 +148,7 @@ def telling(page: Engine, question: Question, method: str) -> int:
 
 
 # Methods that are asked about networks made for one test, where nothing was fitted.
-UNFITTED = [m for m in METHODS if not REGISTRY.explainers[m].fitted]
+UNFITTED = [m for m in METHODS if not REGISTRY.explainers[m].artifact_kind]
 every_unfitted = pytest.mark.parametrize("method", UNFITTED)
 every = pytest.mark.parametrize("method", METHODS)
 PAIRS = [(method, kind) for kind in KINDS for method in METHODS]

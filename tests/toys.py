@@ -11,7 +11,7 @@ from torch import nn
 
 from tests.conftest import GapNet, MlpHeadNet, TokenNet, plain_spec, seeded
 from whylens.core.models.backbone import Backbone, wrap
-from whylens.core.models.forward_pass import Trace
+from whylens.core.models.forward_pass import ForwardPass
 from whylens.core.results import Partial
 from whylens.core.subject import Subject
 from whylens.core.targets import Target
@@ -82,7 +82,7 @@ def subject_of(
     """Return a question about `x`; pixel space is the network's own unless `spec` says more."""
     spec = spec or plain_spec(*x.shape[2:], channels=x.shape[1])
     backbone = backbone or wrap(module, spec=spec)
-    return Subject(Trace(backbone, x), target or Target(1), batch_size)
+    return Subject(ForwardPass(backbone, x), target or Target(1), batch_size)
 
 
 def final(answer):

@@ -14,12 +14,12 @@ from whylens import (
     Example,
     Examples,
     Explainer,
-    Fitting,
     Heatmap,
     Need,
     NoParams,
     Partial,
-    inputs_of,
+    Progress,
+    iter_tensors,
 )
 
 
@@ -155,9 +155,9 @@ class AllAtOnce(Sound):
         noise = torch.randn(24, *subject.x.shape[1:], generator=subject.generator())
         copies = (subject.x + 1e-4 * noise.to(subject.x)).requires_grad_()
         with torch.enable_grad():
-            total = subject.target.score(subject.trace.backbone.batch_logits(copies)).sum()
+            total = subject.target.score(subject.trace.backbone.fast_logits(copies)).sum()
         (gradients,) = torch.autograd.grad(total, copies)
-        return (gradients.mean(0) * (subject.x - subject.filled("black"))[0]).sum(0)
+        return (gradients.mean(0) * (subject.x - subject.baseline("black"))[0]).sum(0)
 
 
 class KeepsTheQuestion(Sound):
@@ -196,7 +196,7 @@ class ShortTrapezoid(Sound):
     needs = frozenset({Need.GRADIENTS})
 
     def explain(self, subject, params):
-        start, steps = subject.filled("black"), 8
+        start, steps = subject.baseline("black"), 8
         along = torch.linspace(0, 1, steps).view(-1, 1, *[1] * len(subject.size))
         weights = torch.full((steps,), 1 / steps)
         weights[0] = weights[-1] = 1 / (2 * steps)
@@ -241,11 +241,11 @@ class ShowsTheQuestion(Sound):
 
     def fit(self, dataset, backbone, params):
         train = dataset.of("train")
-        inputs = [x for _, x in inputs_of(dataset, train, backbone.spec)]
+        inputs = [x for _, x in iter_tensors(dataset, train, backbone.spec)]
         vectors = torch.cat([backbone.embed(x) for x in inputs]).numpy()
         arrays = {"vectors": vectors, "pictures": np.stack([dataset.pixels(i) for i in train])}
         keys = [dataset.items[i].key for i in train]
-        yield Fitting(1.0, "done", Artifact(arrays, {"keys": keys}))
+        yield Progress(1.0, "done", Artifact(arrays, {"keys": keys}))
 
     def explain(self, subject, params):
         arrays, keys = subject.artifact.arrays, subject.artifact.facts["keys"]

@@ -15,7 +15,7 @@ import pytest
 
 if TYPE_CHECKING:
     from whylens.core.conformance.suite import Check
-    from whylens.core.conformance.under_test import Candidate
+    from whylens.core.conformance.under_test import ExplainerUnderTest
 
 ALL = "all"
 
@@ -50,7 +50,7 @@ def pytest_collection_modifyitems(
     asked: list[str] = config.getoption("explainer")
     if not asked:
         return
-    from whylens.core.conformance.under_test import Candidate
+    from whylens.core.conformance.under_test import ExplainerUnderTest
     from whylens.core.errors import UnknownName
     from whylens.core.registry import load_registry
 
@@ -58,7 +58,7 @@ def pytest_collection_modifyitems(
     names = list(registry.entries) if ALL in asked else list(dict.fromkeys(asked))
     for name in names:
         try:
-            candidate = Candidate(registry.explainer(name))
+            candidate = ExplainerUnderTest(registry.explainer(name))
         except UnknownName as exc:
             troubles = [f"{p.plugin} of {p.distribution}: {p.message}" for p in registry.problems]
             raise pytest.UsageError("\n".join([str(exc), *troubles])) from exc
@@ -73,7 +73,7 @@ def pytest_collection_modifyitems(
 class Suite(pytest.Collector):
     """All conformance tests of one explainer."""
 
-    candidate: Candidate
+    candidate: ExplainerUnderTest
 
     def collect(self) -> Iterator[pytest.Item]:
         """Yield them in order."""
@@ -94,20 +94,20 @@ class Conformance(pytest.Item):
 
     def runtest(self) -> None:
         """Run it; where it does not apply it is skipped with the reason, never passed."""
-        from whylens.core.conformance.outcome import NotForThis
+        from whylens.core.conformance.outcome import NotApplicable
 
         suite = self.parent
         assert isinstance(suite, Suite)  # noqa: S101 - made above
         try:
             self.check.run(suite.candidate)
-        except NotForThis as reason:
+        except NotApplicable as reason:
             pytest.skip(str(reason))
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], *args: Any) -> Any:
         """Return what the author must mend, and the traceback of their own code where it raised."""
-        from whylens.core.conformance.outcome import Broken
+        from whylens.core.conformance.outcome import CheckFailed
 
-        if not isinstance(excinfo.value, Broken):
+        if not isinstance(excinfo.value, CheckFailed):
             return super().repr_failure(excinfo, *args)
         told = [self.check.says, "", str(excinfo.value)]
         if excinfo.value.__cause__ is not None:

@@ -17,27 +17,28 @@ if not (_HERE / "core").is_dir():
 if TYPE_CHECKING:
     from whylens.core.datasets.dataset import Dataset
     from whylens.core.datasets.tensors import (
-        inputs_of,
-        joined_views,
-        kept_input,
-        packed_views,
-        pictures_of,
+        concat_views,
+        decode_images,
+        decode_tensor,
+        encode_views,
+        iter_tensors,
         view_pixels,
     )
     from whylens.core.errors import BadInput, CoreError, InvalidParameter, NeedsNotMet
-    from whylens.core.explainer import Explainer, Fitting, Need, NoParams, Params
+    from whylens.core.explainer import Explainer, Need, NoParams, Params
     from whylens.core.hookspecs import hookimpl
-    from whylens.core.inputs.preprocess import column, normalised, pixel_space
+    from whylens.core.inputs.preprocess import normalised, per_channel, pixel_space
     from whylens.core.models.backbone import Backbone
-    from whylens.core.models.feature_layer import Layer
-    from whylens.core.models.image_encoder import Tower, tower
+    from whylens.core.models.feature_layer import FeatureLayer
+    from whylens.core.models.image_encoder import ImageEncoder, load_encoder
     from whylens.core.outputs.masked_mean import MaskedMeans, expected_agreement
+    from whylens.core.progress import Progress
     from whylens.core.results import (
-        Beside,
+        Comparison,
         Example,
         Examples,
         Heatmap,
-        Mark,
+        NumberedBox,
         Partial,
         Prototypes,
         Result,
@@ -49,49 +50,49 @@ __all__ = [
     "Artifact",
     "Backbone",
     "BadInput",
-    "Beside",
+    "Comparison",
     "CoreError",
     "Dataset",
     "Example",
     "Examples",
     "Explainer",
-    "Fitting",
+    "FeatureLayer",
     "Heatmap",
+    "ImageEncoder",
     "InvalidParameter",
-    "Layer",
-    "Mark",
     "MaskedMeans",
     "Need",
     "NeedsNotMet",
     "NoParams",
+    "NumberedBox",
     "Params",
     "Partial",
+    "Progress",
     "Prototypes",
     "Result",
     "Subject",
-    "Tower",
-    "column",
+    "concat_views",
+    "decode_images",
+    "decode_tensor",
+    "encode_views",
     "expected_agreement",
     "hookimpl",
-    "inputs_of",
-    "joined_views",
-    "kept_input",
+    "iter_tensors",
+    "load_encoder",
     "normalised",
-    "packed_views",
-    "pictures_of",
+    "per_channel",
     "pixel_space",
-    "tower",
     "view_pixels",
 ]
 
 _NAMES_BY_MODULE = {
     "whylens.core.datasets.dataset": ("Dataset",),
     "whylens.core.datasets.tensors": (
-        "inputs_of",
-        "joined_views",
-        "kept_input",
-        "packed_views",
-        "pictures_of",
+        "iter_tensors",
+        "concat_views",
+        "decode_tensor",
+        "encode_views",
+        "decode_images",
         "view_pixels",
     ),
     "whylens.core.errors": (
@@ -102,33 +103,33 @@ _NAMES_BY_MODULE = {
     ),
     "whylens.core.explainer": (
         "Explainer",
-        "Fitting",
         "Need",
         "NoParams",
         "Params",
     ),
     "whylens.core.hookspecs": ("hookimpl",),
     "whylens.core.inputs.preprocess": (
-        "column",
+        "per_channel",
         "normalised",
         "pixel_space",
     ),
     "whylens.core.models.backbone": ("Backbone",),
-    "whylens.core.models.feature_layer": ("Layer",),
+    "whylens.core.models.feature_layer": ("FeatureLayer",),
     "whylens.core.models.image_encoder": (
-        "Tower",
-        "tower",
+        "ImageEncoder",
+        "load_encoder",
     ),
     "whylens.core.outputs.masked_mean": (
         "MaskedMeans",
         "expected_agreement",
     ),
+    "whylens.core.progress": ("Progress",),
     "whylens.core.results": (
-        "Beside",
+        "Comparison",
         "Example",
         "Examples",
         "Heatmap",
-        "Mark",
+        "NumberedBox",
         "Partial",
         "Prototypes",
         "Result",
@@ -139,10 +140,12 @@ _NAMES_BY_MODULE = {
 _MODULE_OF = {name: module for module, names in _NAMES_BY_MODULE.items() for name in names}
 
 
-def __getattr__(name: str) -> Any:
-    if name in _MODULE_OF:
-        return getattr(import_module(_MODULE_OF[name]), name)
-    raise AttributeError(f"module 'whylens' has no attribute {name!r}")
+if not TYPE_CHECKING:  # else every name would pass for one of ours
+
+    def __getattr__(name: str) -> Any:
+        if name in _MODULE_OF:
+            return getattr(import_module(_MODULE_OF[name]), name)
+        raise AttributeError(f"module 'whylens' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -219,8 +219,8 @@ def method_plan(engine: Engine, model: str, name: str, params: Mapping[str, obje
     if reason:
         raise NeedsNotMet(f"{explainer.title} is not available on {model}: {reason}")
     fitted = ""
-    if explainer.fitted:
-        fitted = engine.fitted.found(explainer, engine.backbone(model), "").digest
+    if explainer.artifact_kind:
+        fitted = engine.artifact_store.found(explainer, engine.backbone(model), "").digest
     entry = engine.registry.entries[name]
     return MethodPlan(
         name=name,

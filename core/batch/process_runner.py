@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from whylens.core.batch.protocol import Job, PartDone, Tick, thread_variables
+from whylens.core.batch.protocol import FilesDone, Job, ShardDone, thread_variables
 from whylens.core.errors import CoreError, WorkerLost
 from whylens.core.interrupts import interrupts_blocked
 
@@ -32,7 +32,7 @@ class LocalProcesses:
         """
         self.workers = workers
 
-    def run(self, job: Job, parts: Iterable[int]) -> Generator[Tick | PartDone]:
+    def run(self, job: Job, parts: Iterable[int]) -> Generator[FilesDone | ShardDone]:
         """Yield what the processes say, as they say it; closing the generator ends them.
 
         Args:
@@ -58,7 +58,7 @@ class LocalProcesses:
                     said = _heard(ready, pool[ready])
                     if isinstance(said, CoreError):
                         raise said
-                    if isinstance(said, PartDone):
+                    if isinstance(said, ShardDone):
                         part = next(left, None)
                         ready.send(part)
                         if part is None:
@@ -84,9 +84,9 @@ def _started(job: Job) -> tuple[Connection[Any, Any], BaseProcess]:
     return ours, process
 
 
-def _heard(line: Connection[Any, Any], process: BaseProcess) -> Tick | PartDone | CoreError:
+def _heard(line: Connection[Any, Any], process: BaseProcess) -> FilesDone | ShardDone | CoreError:
     try:
-        said: Tick | PartDone | CoreError = line.recv()
+        said: FilesDone | ShardDone | CoreError = line.recv()
     except (EOFError, ConnectionError) as exc:
         process.join()
         raise WorkerLost(
@@ -103,7 +103,7 @@ def _serve(job: Job, line: Connection[Any, Any]) -> None:
     try:
         worker = job.worker()
         while (part := line.recv()) is not None:
-            line.send(worker.work(part, lambda: line.send(Tick(1))))
+            line.send(worker.work(part, lambda: line.send(FilesDone(1))))
     except CoreError as exc:
         line.send(exc)
 

@@ -42,7 +42,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Tick:
+class FilesDone:
     """Files were explained whose part is not finished yet.
 
     Attributes:
@@ -53,7 +53,7 @@ class Tick:
 
 
 @dataclass(frozen=True)
-class PartDone:
+class ShardDone:
     """What became of a part.
 
     Attributes:
@@ -76,7 +76,7 @@ class Runner(Protocol):
 
     workers: int
 
-    def run(self, job: Job, parts: Iterable[int]) -> Generator[Tick | PartDone]:
+    def run(self, job: Job, parts: Iterable[int]) -> Generator[FilesDone | ShardDone]:
         """Yield what is done, as it is done; closing the generator ends the work.
 
         Args:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from whylens.core.batch.protocol import Job, PartDone, Tick, cores, thread_variables
+from whylens.core.batch.protocol import FilesDone, Job, ShardDone, cores, thread_variables
 from whylens.core.errors import CoreError, NotInstalled, WorkerLost
 
 ADDRESS = "RAY_ADDRESS"  # Ray's own name for the variable that says where a cluster is
@@ -49,7 +49,7 @@ class RayActors:
         self._wanted = workers
         self.workers = workers or cores()
 
-    def run(self, job: Job, parts: Iterable[int]) -> Generator[Tick | PartDone]:
+    def run(self, job: Job, parts: Iterable[int]) -> Generator[FilesDone | ShardDone]:
         """Yield what becomes of the parts; closing the generator ends the actors.
 
         Args:
@@ -98,7 +98,7 @@ class RayActors:
             return max(1, int(there.get("GPU", 0)))
         return max(1, int(there.get("CPU", 1)) // job.threads)
 
-    def _done(self, job: Job, numbers: list[int]) -> Generator[PartDone]:
+    def _done(self, job: Job, numbers: list[int]) -> Generator[ShardDone]:
         ray = self._ray
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from whylens.core.explanation import Explanation, Guess
+from whylens.core.explanation import ClassScore, Explanation
 from whylens.core.inputs.view import View
 from whylens.core.results import Heatmap, Prototypes
 
@@ -54,7 +54,7 @@ SCHEMA = pa.schema(
         ("error_map", pa.string()),
         ("error_minimum", pa.float64()),
         ("error_maximum", pa.float64()),
-        ("checks", pa.map_(pa.string(), pa.float64())),
+        ("diagnostics", pa.map_(pa.string(), pa.float64())),
         ("items", pa.string()),
         ("view", pa.string()),
     ]
@@ -108,7 +108,7 @@ def failed_row(source: Source, method: str, error: str) -> dict[str, Any]:
     return {**source.row(method), "status": FAILED, "error": error}
 
 
-def explained_row(source: Source, guess: Guess, answer: Explanation) -> dict[str, Any]:
+def explained_row(source: Source, guess: ClassScore, answer: Explanation) -> dict[str, Any]:
     """Return the row of an answer; the names of its map's files are not in it yet.
 
     Args:
@@ -161,7 +161,7 @@ def _of_map(heat: Heatmap, answer: Explanation) -> dict[str, Any]:
         "blank_because": answer.reason or None,
         "error_minimum": None if low is None else float(low),
         "error_maximum": None if high is None else float(high),
-        "checks": sorted(heat.checks.items()),
+        "diagnostics": sorted(heat.diagnostics.items()),
     }
 
 

@@ -29,12 +29,12 @@ from whylens.core.batch.plan import (
     read_plan,
     write_plan,
 )
-from whylens.core.batch.protocol import Job, PartDone, Runner
+from whylens.core.batch.protocol import Job, Runner, ShardDone
 from whylens.core.batch.rows import FAILED
 from whylens.core.batch.shards import WORK, finished, flush, manifest_path, sweep
 from whylens.core.batch.worker import engine_for, peak_bytes
 from whylens.core.errors import BadInput, Busy
-from whylens.core.models.download import Progress
+from whylens.core.models.download import ProgressCallback
 
 LOCK, LOG = ".lock", "log.jsonl"
 _NEXT = f".{FILES}.next"
@@ -76,7 +76,7 @@ class Summary:
 
 
 def explain_folder(
-    request: Request, runner: Runner, *, progress: Progress | None = None
+    request: Request, runner: Runner, *, progress: ProgressCallback | None = None
 ) -> Generator[Step, None, Summary]:
     """Yield how far the run is, and return what it holds; what was finished before is kept.
 
@@ -105,7 +105,7 @@ def explain_folder(
     return Summary(plan.files.count, rows, failed, resumed, time.perf_counter() - began)
 
 
-def _settled(request: Request, progress: Progress | None) -> Plan:
+def _settled(request: Request, progress: ProgressCallback | None) -> Plan:
     out, listing = request.out, request.out / _NEXT
     engine = engine_for(request.device, request.batch_size)
     engine.card(request.model, progress=progress)
@@ -150,7 +150,7 @@ def _carried_out(
     ahead = 0  # files that were told of and whose part is not finished
     with (out / LOG).open("a", encoding="utf-8") as log, closing(runner.run(job, left)) as work:
         for said in work:
-            if isinstance(said, PartDone):
+            if isinstance(said, ShardDone):
                 log.write(_line({"at": time.time(), **asdict(said)}))
                 log.flush()
                 done += said.images

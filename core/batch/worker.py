@@ -15,7 +15,7 @@ from whylens.core.batch.inputs import Loaded, read_ahead
 from whylens.core.batch.listing import FILES, listed
 from whylens.core.batch.map_files import map_bytes
 from whylens.core.batch.plan import Plan, batch_versions, method_plan, model_plan, read_plan
-from whylens.core.batch.protocol import PartDone
+from whylens.core.batch.protocol import ShardDone
 from whylens.core.batch.rows import FAILED, Source, explained_row, failed_row, write_rows
 from whylens.core.batch.shards import MAPS, begin, commit, manifest_path, part_name
 from whylens.core.engine import Engine
@@ -73,7 +73,7 @@ class Worker:
         self.engine = engine or engine_for(self.plan.device, self.plan.batch_size)
         _check(self.plan, self.engine)
 
-    def work(self, part: int, tick: Callable[[], object] = lambda: None) -> PartDone:
+    def work(self, part: int, tick: Callable[[], object] = lambda: None) -> ShardDone:
         """Compute a part, put it in place, and return what became of it.
 
         Args:
@@ -91,7 +91,7 @@ class Worker:
             tick()
         write_rows(place / manifest_path(self.out, part).name, rows, self.digest)
         commit(self.out, part, place)
-        return PartDone(
+        return ShardDone(
             part=part,
             images=stop - start,
             failed=sum(row["status"] == FAILED for row in rows),

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from whylens.core.conformance.outcome import (
-    NotForThis,
+    NotApplicable,
     alike,
     difference,
     on_grid,
@@ -26,7 +26,7 @@ from whylens.core.conformance.toy_networks import (
     randomised,
     sloping,
 )
-from whylens.core.conformance.under_test import Answer, Candidate
+from whylens.core.conformance.under_test import Answer, ExplainerUnderTest
 from whylens.core.explainer import Need
 from whylens.core.models.backbone import wrap
 from whylens.core.results import Heatmap
@@ -35,13 +35,13 @@ GAP, CHANGE = "completeness gap", "score change"
 SCALES = (1e-3, 1e3)
 
 
-def linear_rank(candidate: Candidate) -> None:
+def linear_rank(candidate: ExplainerUnderTest) -> None:
     """On a picture of one colour a linear network's places rank as its weights do."""
     candidate.needs_places()
     backbone, weights = sloping()
     heat = candidate.answer(backbone, torch.full((1, 3, *SIZE), 0.8), 0).heat
     if not heat.values.any():
-        raise NotForThis("a picture of one colour shows it nothing: it compares places")
+        raise NotApplicable("a picture of one colour shows it nothing: it compares places")
     truth = (weights if heat.signed else weights.clamp_min(0)).numpy()
     agreement = rank_correlation(on_grid(heat.values, GRID), truth)
     require(
@@ -53,7 +53,7 @@ def linear_rank(candidate: Candidate) -> None:
     )
 
 
-def linear_shares(candidate: Candidate) -> None:
+def linear_shares(candidate: ExplainerUnderTest) -> None:
     """On a linear network shares are w (x - x0) exactly; with ReLUs the stated gap is true."""
     candidate.needs_places()
     backbone = wrap(randomised(LinearNet()), spec=plain_spec())
@@ -74,7 +74,7 @@ def linear_shares(candidate: Candidate) -> None:
     for word, act in (("functional", None), ("module", nn.ReLU())):
         net = wrap(randomised(_Rectified(act)), spec=plain_spec())
         heat = _complete(candidate.answer(net, x, 1))
-        change, said = heat.checks[CHANGE], heat.checks[GAP]
+        change, said = heat.diagnostics[CHANGE], heat.diagnostics[GAP]
         gap = abs(float(heat.values.sum(dtype=np.float64)) - change) / max(abs(change), 1e-6)
         require(
             gap <= said + 1e-3 and said <= 0.05,
@@ -99,17 +99,17 @@ class _Rectified(nn.Module):
         return scores
 
 
-def cam_identity(candidate: Candidate) -> None:
+def cam_identity(candidate: ExplainerUnderTest) -> None:
     """Where a head pools and is linear: the map's mean plus the class's bias is the logit."""
     candidate.needs_places()
     if Need.POOLED_LINEAR_HEAD not in candidate.explainer.needs:
-        raise NotForThis("it does not declare Need.POOLED_LINEAR_HEAD")
+        raise NotApplicable("it does not declare Need.POOLED_LINEAR_HEAD")
     backbone = patches()
     x = noise(backbone.spec)
     for target in range(3):
         answer = candidate.answer(backbone, x, target)
         if backbone.linear is None:
-            raise NotForThis("this network's head is not linear")
+            raise NotApplicable("this network's head is not linear")
         bias, score = float(backbone.linear.bias[target]), answer.subject.score
         said = float(answer.heat.values.mean(dtype=np.float64)) + bias
         require(
@@ -120,11 +120,11 @@ def cam_identity(candidate: Candidate) -> None:
         )
 
 
-def one_channel(candidate: Candidate) -> None:
+def one_channel(candidate: ExplainerUnderTest) -> None:
     """Where a class reads one channel, a map made of features and gradients is that channel."""
     candidate.needs_places()
     if not {Need.GRADIENTS, Need.SPATIAL_FEATURES} <= candidate.explainer.needs:
-        raise NotForThis("it does not weigh feature maps by gradients")
+        raise NotApplicable("it does not weigh feature maps by gradients")
 
     def one_each(module: nn.Module) -> None:
         weight = module.get_parameter("fc.weight")
@@ -136,7 +136,7 @@ def one_channel(candidate: Candidate) -> None:
         target = answer.subject.target.index
         channel = answer.subject.features[0, target].numpy()
         if answer.heat.values.shape != channel.shape:
-            raise NotForThis("its map is finer than the feature map")
+            raise NotApplicable("its map is finer than the feature map")
         likeness = alike(answer.heat.values, channel)
         require(
             likeness > 0.9999,
@@ -146,11 +146,11 @@ def one_channel(candidate: Candidate) -> None:
         )
 
 
-def scale_of_scores(candidate: Candidate) -> None:
+def scale_of_scores(candidate: ExplainerUnderTest) -> None:
     """Scores a thousand times larger or smaller leave the map's form; raw values grow with them."""
     candidate.needs_places()
     if Need.GRADIENTS not in candidate.explainer.needs:
-        raise NotForThis("it uses no gradients")
+        raise NotApplicable("it uses no gradients")
     backbone, target = patches(), 1
     x = noise(backbone.spec)
     plain = candidate.answer(backbone, x, target)
@@ -182,8 +182,10 @@ def scale_of_scores(candidate: Candidate) -> None:
 
 def _complete(answer: Answer) -> Heatmap:
     heat = answer.heat
-    if GAP not in heat.checks or CHANGE not in heat.checks:
-        raise NotForThis(f"it does not claim completeness: no {GAP!r} and {CHANGE!r} in its checks")
+    if GAP not in heat.diagnostics or CHANGE not in heat.diagnostics:
+        raise NotApplicable(
+            f"it does not claim completeness: no {GAP!r} and {CHANGE!r} in its checks"
+        )
     if heat.error is not None:
-        raise NotForThis("it is complete on average only: its map has a standard error")
+        raise NotApplicable("it is complete on average only: its map has a standard error")
     return heat

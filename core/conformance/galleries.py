@@ -11,26 +11,26 @@ from pathlib import Path
 
 import numpy as np
 
-from whylens.core.conformance.outcome import Broken, NotForThis, require
-from whylens.core.conformance.randomness import home
+from whylens.core.conformance.outcome import CheckFailed, NotApplicable, require
+from whylens.core.conformance.randomness import default_network
 from whylens.core.conformance.toy_inputs import TWIN_OF_FIRST, Tinted
-from whylens.core.conformance.under_test import Candidate
-from whylens.core.datasets.tensors import inputs_from
+from whylens.core.conformance.under_test import ExplainerUnderTest
+from whylens.core.datasets.tensors import to_tensor
 from whylens.core.errors import BadArtifact
 from whylens.core.results import Examples
 from whylens.core.storage.artifacts import read_artifact, write_artifact
 
 
-def never_itself(candidate: Candidate) -> None:
+def never_itself(candidate: ExplainerUnderTest) -> None:
     """A picture of the gallery is not shown itself, nor a copy of it, byte for byte."""
     _needs_fitting(candidate)
-    backbone, data = home(candidate), Tinted()
-    result = candidate.answer(backbone, inputs_from(data.pixels(0), backbone.spec)).result
+    backbone, data = default_network(candidate), Tinted()
+    result = candidate.answer(backbone, to_tensor(data.pixels(0), backbone.spec)).result
     if not isinstance(result, Examples):
-        raise NotForThis("it shows no pictures of a gallery as they are")
+        raise NotApplicable("it shows no pictures of a gallery as they are")
     shown = {item.key for item in result.items if item.key}
     if not shown:
-        raise NotForThis("its examples carry no keys")
+        raise NotApplicable("its examples carry no keys")
     found = sorted(shown & {data.items[0].key, data.items[TWIN_OF_FIRST].key})
     require(
         not found,
@@ -39,13 +39,13 @@ def never_itself(candidate: Candidate) -> None:
     )
 
 
-def bound_to_weights(candidate: Candidate) -> None:
+def bound_to_weights(candidate: ExplainerUnderTest) -> None:
     """What was fitted survives the disk, answers the same, and is refused for other weights."""
     _needs_fitting(candidate)
-    backbone, name = home(candidate), candidate.explainer.name
-    subject = candidate.subject(backbone, inputs_from(Tinted().pixels(1), backbone.spec))
+    backbone, name = default_network(candidate), candidate.explainer.name
+    subject = candidate.subject(backbone, to_tensor(Tinted().pixels(1), backbone.spec))
     wanted = candidate.asked(subject).values
-    own, other = backbone.identity.digest, home(candidate, seed=8).identity.digest
+    own, other = backbone.identity.digest, default_network(candidate, seed=8).identity.digest
     spec = backbone.spec
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "network" / name
@@ -54,12 +54,12 @@ def bound_to_weights(candidate: Candidate) -> None:
                 folder, subject.artifact, method=name, model="network", weights=own, spec=spec
             )
         except (TypeError, ValueError, KeyError) as exc:
-            raise Broken(
+            raise CheckFailed(
                 f"What fit() made cannot be written ({exc}). Arrays are of float16, float32, "
                 "uint8, int32 or int64, and facts are what JSON knows."
             ) from exc
         again = read_artifact(folder, method=name, weights=own, spec=spec)
-        got = candidate.asked(replace(subject, fitted=again)).values
+        got = candidate.asked(replace(subject, stored_artifact=again)).values
         require(
             np.array_equal(got, wanted),
             "What was fitted answers otherwise once it was written and read. Keep all that an "
@@ -71,9 +71,9 @@ def bound_to_weights(candidate: Candidate) -> None:
             return
         finally:
             del again, got  # maps of the file, which is about to go
-    raise Broken("What was fitted for one network was accepted for another's weights.")
+    raise CheckFailed("What was fitted for one network was accepted for another's weights.")
 
 
-def _needs_fitting(candidate: Candidate) -> None:
-    if not candidate.explainer.fitted:
-        raise NotForThis("it is not fitted: it has no gallery")
+def _needs_fitting(candidate: ExplainerUnderTest) -> None:
+    if not candidate.explainer.artifact_kind:
+        raise NotApplicable("it is not fitted: it has no gallery")

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from whylens.core.conformance.outcome import NotForThis, difference, require
-from whylens.core.conformance.randomness import telling
+from whylens.core.conformance.outcome import NotApplicable, difference, require
+from whylens.core.conformance.randomness import non_blank_answer
 from whylens.core.conformance.toy_inputs import GRID, SIZE, noise
 from whylens.core.conformance.toy_networks import (
     LABELS,
@@ -23,7 +23,7 @@ from whylens.core.conformance.toy_networks import (
     sleeping,
     tinted_spec,
 )
-from whylens.core.conformance.under_test import Candidate
+from whylens.core.conformance.under_test import ExplainerUnderTest
 from whylens.core.inputs.preprocess import normalised
 from whylens.core.models.backbone import Backbone, wrap
 from whylens.core.results import Heatmap
@@ -55,7 +55,7 @@ def _flat(colour: float) -> Tensor:
     return normalised(torch.full((1, 3, *SIZE), colour), tinted_spec())
 
 
-def degenerate(candidate: Candidate) -> None:
+def degenerate(candidate: ExplainerUnderTest) -> None:
     """Where there is nothing to see the map is finite, and blank rather than painted over."""
     alive = patches()
     random = noise(alive.spec)
@@ -77,7 +77,7 @@ def degenerate(candidate: Candidate) -> None:
         for quantity in ("logit", "probability"):
             try:
                 answer = candidate.answer(backbone, x, Target(1, quantity))
-            except NotForThis as refusal:
+            except NotApplicable as refusal:
                 refusals.append(str(refusal))
                 continue
             require(
@@ -88,24 +88,25 @@ def degenerate(candidate: Candidate) -> None:
                 continue
             heat = answer.result
             require(
-                all(np.isfinite(value) for value in heat.checks.values()),
-                f"With {case} a check is not finite: {dict(heat.checks)}.",
+                all(np.isfinite(value) for value in heat.diagnostics.values()),
+                f"With {case} a check is not finite: {dict(heat.diagnostics)}.",
             )
             require(
-                not (nothing and candidate.explainer.answers == "where") or not np.ptp(heat.values),
+                not (nothing and candidate.explainer.question_kind == "where")
+                or not np.ptp(heat.values),
                 f"With {case} no place of the picture changes any score, yet the map shows "
                 f"differences of up to {np.ptp(heat.values):.3g} {heat.unit}. Return the zeros "
                 "that were computed: the page says in words that nothing was found.",
             )
     if len(refusals) == 2 * len(cases):
-        raise NotForThis(refusals[0])
+        raise NotApplicable(refusals[0])
 
 
-def layouts(candidate: Candidate) -> None:
+def layouts(candidate: ExplainerUnderTest) -> None:
     """One network, its features laid out in six ways, has one map, on the grid of its patches."""
     try:
-        wanted = telling(candidate, patches())
-    except NotForThis:
+        wanted = non_blank_answer(candidate, patches())
+    except NotApplicable:
         _on_transformers(candidate)
         return
     target = wanted.subject.target
@@ -123,9 +124,9 @@ def layouts(candidate: Candidate) -> None:
         )
 
 
-def _on_transformers(candidate: Candidate) -> None:
+def _on_transformers(candidate: ExplainerUnderTest) -> None:
     for registers in (0, 4):
-        heat = telling(candidate, attending(registers=registers)).heat
+        heat = non_blank_answer(candidate, attending(registers=registers)).heat
         _fits(heat, f"tokens behind {registers + 1} prefix tokens")
 
 

@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from whylens.core.conformance.outcome import NotForThis, difference, peak, require
+from whylens.core.conformance.outcome import NotApplicable, difference, peak, require
 from whylens.core.conformance.toy_inputs import CELL, GRID, SIZE, Cell, lit, noise
 from whylens.core.conformance.toy_networks import changed, patches, plain_spec, reading
-from whylens.core.conformance.under_test import Candidate
+from whylens.core.conformance.under_test import ExplainerUnderTest
 from whylens.core.inputs.photo import Photo, photo_of, read_photo
 from whylens.core.inputs.preprocess import photo_tensor
 from whylens.core.inputs.view import View, on_original, view_of
@@ -32,7 +32,7 @@ FRAMES = {"crop": (1, 4), "letterbox": (0, 3), "squash": (3, 5), "exif": (2, 1)}
 RANDOM_MAPS = 20
 
 
-def one_segment(candidate: Candidate) -> None:
+def one_segment(candidate: ExplainerUnderTest) -> None:
     """A network reads one of six segments; the map peaks on it, the first and the last included."""
     candidate.needs_places()
     spec = plain_spec()
@@ -54,7 +54,7 @@ def one_segment(candidate: Candidate) -> None:
         )
 
 
-def one_patch(candidate: Candidate) -> None:
+def one_patch(candidate: ExplainerUnderTest) -> None:
     """A network reads one cell; its place on the photo peaks, through crop, letterbox and EXIF."""
     candidate.needs_places()
     for kind, cell in FRAMES.items():
@@ -69,7 +69,7 @@ def one_patch(candidate: Candidate) -> None:
         heat = candidate.answer(reading([cell], spec), x, 0).heat
         _peak(heat, f"the network reads cell {cell} alone")
         if heat.values.ndim != 2:
-            raise NotForThis("its map is not one of a picture")
+            raise NotApplicable("its map is not one of a picture")
         whole, _ = on_original(heat.values, view)
         down, across = (p * n for p, n in zip(peak(whole), whole.shape, strict=True))
         at_x, at_y = view.to_original((cell[1] + 0.5) * CELL, (cell[0] + 0.5) * CELL)
@@ -83,7 +83,7 @@ def one_patch(candidate: Candidate) -> None:
         )
 
 
-def shift(candidate: Candidate) -> None:
+def shift(candidate: ExplainerUnderTest) -> None:
     """Moving the picture by one stride moves the inner part of the map by one cell."""
     candidate.needs_places()
     backbone = patches()
@@ -100,7 +100,7 @@ def shift(candidate: Candidate) -> None:
         if before.values.ndim != 2 or any(
             n % cells for n, cells in zip(before.values.shape, GRID, strict=True)
         ):
-            raise NotForThis("its map has no whole number of cells per patch")
+            raise NotApplicable("its map has no whole number of cells per patch")
         step = before.values.shape[1] // GRID[1]
         inner = (slice(step, -step), slice(step, -step))
         moved = np.roll(before.values, step, 1)[inner]
@@ -112,7 +112,9 @@ def shift(candidate: Candidate) -> None:
             spread = np.hypot(np.roll(before.error, step, 1)[inner], after.error[inner])
             chance = float(np.linalg.norm(spread) / np.linalg.norm(moved))
             if chance > 0.5:
-                raise NotForThis(f"its own standard error, {chance:.0%} of the map, hides the move")
+                raise NotApplicable(
+                    f"its own standard error, {chance:.0%} of the map, hides the move"
+                )
             allowed = max(2 * chance, 1e-3)
         else:
             allowed = 1e-3
@@ -123,10 +125,10 @@ def shift(candidate: Candidate) -> None:
             "fixed centre, or a resize that shifts.",
         )
         return
-    raise NotForThis("its map of this network is blank for every class")
+    raise NotApplicable("its map of this network is blank for every class")
 
 
-def beats_chance(candidate: Candidate) -> None:
+def beats_chance(candidate: ExplainerUnderTest) -> None:
     """Hiding exactly the map's first k places hurts more than nearly all random orders do."""
     candidate.needs_places()
     spec = plain_spec()
@@ -134,7 +136,7 @@ def beats_chance(candidate: Candidate) -> None:
     # A gain at which the probability falls over the whole way, not at its last step.
     answer = candidate.answer(reading(half, spec, gain=6.0), lit(spec, half), 0)
     subject = answer.subject
-    fill = subject.filled("black")
+    fill = subject.baseline("black")
     generator = np.random.default_rng(3)
 
     def area(heat: Heatmap) -> float:
@@ -153,7 +155,7 @@ def beats_chance(candidate: Candidate) -> None:
     )
 
 
-def axes(candidate: Candidate) -> None:
+def axes(candidate: ExplainerUnderTest) -> None:
     """Signals and volumes are explained by the same code, or refused in words."""
     candidate.needs_places()
     tried: list[str] = []
@@ -163,7 +165,7 @@ def axes(candidate: Candidate) -> None:
         decoy = tuple(n - 1 - at for n, at in zip(grid, cell, strict=True))
         try:
             heat = candidate.answer(reading([cell], spec), lit(spec, [cell, decoy]), 0).heat
-        except NotForThis as refusal:
+        except NotApplicable as refusal:
             tried.append(str(refusal))
             continue
         require(
@@ -180,7 +182,7 @@ def axes(candidate: Candidate) -> None:
             "choose the interpolation by their number.",
         )
     if len(tried) == 2:
-        raise NotForThis(tried[0])
+        raise NotApplicable(tried[0])
 
 
 def _peak(heat: Heatmap, because: str) -> tuple[float, ...]:

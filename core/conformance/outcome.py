@@ -11,16 +11,16 @@ import numpy.typing as npt
 from whylens.core.results import Array
 
 
-class Broken(AssertionError):
+class CheckFailed(AssertionError):
     """An explainer does not do what it owes; the sentence tells its author what to mend."""
 
 
-class NotForThis(Exception):
+class NotApplicable(Exception):
     """A test does not apply to an explainer, and why."""
 
 
 def require(kept: object, sentence: str) -> None:
-    """Raise `Broken` with a sentence unless something holds.
+    """Raise `CheckFailed` with a sentence unless something holds.
 
     Args:
         kept: Whether it holds.
@@ -30,7 +30,7 @@ def require(kept: object, sentence: str) -> None:
         Broken: It does not.
     """
     if not kept:
-        raise Broken(sentence)
+        raise CheckFailed(sentence)
 
 
 def difference(got: npt.ArrayLike, wanted: npt.ArrayLike) -> float:

@@ -9,16 +9,16 @@ import numpy as np
 import torch
 
 from whylens.core.conformance.outcome import (
-    Broken,
-    NotForThis,
+    CheckFailed,
+    NotApplicable,
     correlation,
     difference,
     require,
 )
 from whylens.core.conformance.toy_inputs import noise
 from whylens.core.conformance.toy_networks import attending, patches
-from whylens.core.conformance.under_test import Answer, Candidate
-from whylens.core.explainer import Drawable, drawables
+from whylens.core.conformance.under_test import Answer, ExplainerUnderTest
+from whylens.core.explainer import ControlSpec, controls_of
 from whylens.core.models.backbone import Backbone
 from whylens.core.results import Heatmap
 
@@ -26,7 +26,7 @@ SEEDS = 8
 STEADY = 0.99
 
 
-def home(candidate: Candidate, seed: int = 3) -> Backbone:
+def default_network(candidate: ExplainerUnderTest, seed: int = 3) -> Backbone:
     """Return the first network of this kit on which an explainer runs.
 
     Args:
@@ -34,7 +34,7 @@ def home(candidate: Candidate, seed: int = 3) -> Backbone:
         seed: Of the network's weights.
 
     Raises:
-        NotForThis: There is none; says why.
+        NotApplicable: There is none; says why.
     """
     reasons = []
     for make in (patches, attending):
@@ -43,10 +43,10 @@ def home(candidate: Candidate, seed: int = 3) -> Backbone:
         if reason is None:
             return backbone
         reasons.append(reason)
-    raise NotForThis(f"it refuses every network of the kit: {'; '.join(reasons)}")
+    raise NotApplicable(f"it refuses every network of the kit: {'; '.join(reasons)}")
 
 
-def telling(candidate: Candidate, backbone: Backbone) -> Answer:
+def non_blank_answer(candidate: ExplainerUnderTest, backbone: Backbone) -> Answer:
     """Return an answer that is not blank, for some class.
 
     Args:
@@ -57,25 +57,25 @@ def telling(candidate: Candidate, backbone: Backbone) -> Answer:
         answer = candidate.answer(backbone, noise(backbone.spec), target)
         if answer.values.any():
             return answer
-    raise Broken(
+    raise CheckFailed(
         "The answer is zero for every class of a network that does tell them apart. Check that the "
         "values are those that were computed."
     )
 
 
-def determinism(candidate: Candidate) -> None:
+def determinism(candidate: ExplainerUnderTest) -> None:
     """The same question, asked twice and on a fresh copy of the network, has the same answer."""
     try:
-        backbone = home(candidate)
-        first = telling(candidate, backbone)
-    except NotForThis as refusal:
-        raise Broken(
+        backbone = default_network(candidate)
+        first = non_blank_answer(candidate, backbone)
+    except NotApplicable as refusal:
+        raise CheckFailed(
             f"It runs on no network of the kit, a convolutional one and a transformer: {refusal}. "
             "Ask for less in needs and why_not."
         ) from refusal
     target = first.subject.target
     again = candidate.answer(backbone, noise(backbone.spec), target)
-    anew = candidate.answer(home(candidate), noise(backbone.spec), target)
+    anew = candidate.answer(default_network(candidate), noise(backbone.spec), target)
     for other in (again, anew):
         require(
             np.array_equal(first.values, other.values),
@@ -84,10 +84,10 @@ def determinism(candidate: Candidate) -> None:
         )
 
 
-def batch_size(candidate: Candidate) -> None:
+def batch_size(candidate: ExplainerUnderTest) -> None:
     """How many inputs go into one forward pass does not change the answer."""
-    backbone = home(candidate)
-    wanted = telling(candidate, backbone)
+    backbone = default_network(candidate)
+    wanted = non_blank_answer(candidate, backbone)
     for size in (1, 3):
         got = candidate.answer(
             backbone, noise(backbone.spec), wanted.subject.target, batch_size=size
@@ -100,10 +100,10 @@ def batch_size(candidate: Candidate) -> None:
         )
 
 
-def in_place(candidate: Candidate) -> None:
+def in_place(candidate: ExplainerUnderTest) -> None:
     """A layer that works in place does not change the answer: what is read is read before it."""
     plain, hidden = patches(), patches(in_place=True)
-    wanted = telling(candidate, plain)
+    wanted = non_blank_answer(candidate, plain)
     got = candidate.answer(hidden, noise(plain.spec), wanted.subject.target)
     apart = difference(got.values, wanted.values)
     require(
@@ -114,13 +114,13 @@ def in_place(candidate: Candidate) -> None:
     )
 
 
-def accelerator(candidate: Candidate) -> None:
+def accelerator(candidate: ExplainerUnderTest) -> None:
     """On a GPU the answer is the one of the CPU."""
     if not torch.cuda.is_available():
-        raise NotForThis("there is no GPU here")
-    backbone = home(candidate)
-    wanted = telling(candidate, backbone)
-    there = home(candidate)
+        raise NotApplicable("there is no GPU here")
+    backbone = default_network(candidate)
+    wanted = non_blank_answer(candidate, backbone)
+    there = default_network(candidate)
     there.module.to("cuda")
     from whylens.core.models.backbone import wrap
 
@@ -134,10 +134,10 @@ def accelerator(candidate: Candidate) -> None:
     )
 
 
-def stated_error(candidate: Candidate) -> None:
+def stated_error(candidate: ExplainerUnderTest) -> None:
     """The standard error that a map states is how far maps of other seeds lie apart."""
-    backbone = home(candidate)
-    first = telling(candidate, backbone)
+    backbone = default_network(candidate)
+    first = non_blank_answer(candidate, backbone)
     target = first.subject.target
     others = [
         candidate.answer(backbone, noise(backbone.spec), target, seed=s).heat
@@ -146,7 +146,7 @@ def stated_error(candidate: Candidate) -> None:
     heats = [first.heat, *others]
     _draws(heats)
     if any(heat.error is None for heat in heats):
-        raise NotForThis("it draws random numbers, but states no standard error")
+        raise NotApplicable("it draws random numbers, but states no standard error")
     errors = [np.asarray(heat.error, np.float64) for heat in heats]
     stated = float(np.sqrt(np.mean([e**2 for e in errors])))
     found = float(np.sqrt(np.var([h.values for h in heats], axis=0, ddof=1).mean()))
@@ -157,10 +157,10 @@ def stated_error(candidate: Candidate) -> None:
     )
 
 
-def convergence(candidate: Candidate) -> None:
+def convergence(candidate: ExplainerUnderTest) -> None:
     """More samples bring seeds together: to 0.99, or to what the map itself says of other seeds."""
-    backbone = home(candidate)
-    first = telling(candidate, backbone)
+    backbone = default_network(candidate)
+    first = non_blank_answer(candidate, backbone)
     target = first.subject.target
 
     def pair(**changes: object) -> list[Heatmap]:
@@ -178,7 +178,7 @@ def convergence(candidate: Candidate) -> None:
     if begin >= STEADY:
         return
     found = {}
-    for field in drawables(type(candidate.params)):
+    for field in controls_of(type(candidate.params)):
         if field.kind == "int":
             more = _larger(field, getattr(candidate.params, field.name))
             heats = pair(**{field.name: more})
@@ -192,7 +192,7 @@ def convergence(candidate: Candidate) -> None:
     )
 
 
-def _larger(field: Drawable, now: int) -> int:
+def _larger(field: ControlSpec, now: int) -> int:
     step = int(field.step)
     wanted = min(int(field.high), 16 * now)
     return max(now, int(field.low) + (wanted - int(field.low)) // step * step)
@@ -200,4 +200,4 @@ def _larger(field: Drawable, now: int) -> int:
 
 def _draws(heats: list[Heatmap]) -> None:
     if all(np.array_equal(h.values, heats[0].values) for h in heats):
-        raise NotForThis("it draws no random numbers here: all seeds have one answer")
+        raise NotApplicable("it draws no random numbers here: all seeds have one answer")

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from whylens.core.conformance.outcome import Broken, NotForThis, difference, require
-from whylens.core.conformance.randomness import home, telling
+from whylens.core.conformance.outcome import CheckFailed, NotApplicable, difference, require
+from whylens.core.conformance.randomness import default_network, non_blank_answer
 from whylens.core.conformance.toy_inputs import noise
 from whylens.core.conformance.toy_networks import LABELS, PatchNet, randomised, tinted_spec
-from whylens.core.conformance.under_test import Candidate, figures
+from whylens.core.conformance.under_test import ExplainerUnderTest, figures
 from whylens.core.errors import CoreError, ExplainerFailed
 from whylens.core.models.backbone import Backbone, wrap
 
@@ -63,9 +63,9 @@ def state(backbone: Backbone) -> dict[str, object]:
     }
 
 
-def restored(candidate: Candidate) -> None:
+def restored(candidate: ExplainerUnderTest) -> None:
     """An answer, and one that is stopped halfway, leave network, input and process as they were."""
-    backbone = home(candidate)
+    backbone = default_network(candidate)
     x = noise(backbone.spec)
     subject = candidate.subject(backbone, x, 1)
     features = None if backbone.split is None else subject.features.clone()
@@ -143,11 +143,11 @@ class FusedNet(PatchNet):
         return super().head(_Fuse.apply(f, self.switch))
 
 
-def after_failure(candidate: Candidate) -> None:
+def after_failure(candidate: ExplainerUnderTest) -> None:
     """A network that fails midway is left as it was, and its failure is not swallowed."""
     switch = Switch()
     backbone = wrap(randomised(FusedNet(switch)), spec=tinted_spec(), labels=LABELS)
-    wanted = telling(candidate, backbone)
+    wanted = non_blank_answer(candidate, backbone)
     target = wanted.subject.target
     before = state(backbone)
     for stage in ("forward", "backward"):
@@ -210,7 +210,7 @@ class MeteredNet(PatchNet):
         return super().head(f)
 
 
-def batch_bound(candidate: Candidate) -> None:
+def batch_bound(candidate: ExplainerUnderTest) -> None:
     """No forward pass takes more inputs than batch_size: memory is bounded by it."""
     meter, allowed = Meter(), 4
     backbone = wrap(randomised(MeteredNet(meter)), spec=tinted_spec(), labels=LABELS)
@@ -220,14 +220,14 @@ def batch_bound(candidate: Candidate) -> None:
     require(
         meter.largest <= allowed,
         f"A forward pass took {meter.largest} inputs at once, where subject.batch_size allows "
-        f"{allowed}. Use subject.scores, batch_logits or masked_scores, which cut batches, or cut "
+        f"{allowed}. Use subject.scores, fast_logits or masked_scores, which cut batches, or cut "
         "them yourself.",
     )
 
 
-def flat_memory(candidate: Candidate) -> None:
+def flat_memory(candidate: ExplainerUnderTest) -> None:
     """Two hundred answers leave the process's memory as it was."""
-    backbone = home(candidate)
+    backbone = default_network(candidate)
     for call in range(50):
         candidate.answer(backbone, noise(backbone.spec, call), call % 3)
     before, held = _resident(), _on_gpu()
@@ -249,7 +249,7 @@ def _resident() -> int:
     gc.collect()
     table = Path("/proc/self/statm")
     if not table.is_file():
-        raise NotForThis("this system does not say how much memory a process holds")
+        raise NotApplicable("this system does not say how much memory a process holds")
     return int(table.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
@@ -257,9 +257,9 @@ def _on_gpu() -> int:
     return torch.cuda.memory_allocated() if torch.cuda.is_available() else 0
 
 
-def threads(candidate: Candidate) -> None:
+def threads(candidate: ExplainerUnderTest) -> None:
     """Questions that are answered at once, of two networks, have the answers they have alone."""
-    nets = [home(candidate, seed).prepare() for seed in (3, 8)]
+    nets = [default_network(candidate, seed).prepare() for seed in (3, 8)]
     questions = [(net, target) for net in nets for target in (0, 1)]
 
     def subject(number: int) -> Any:
@@ -284,7 +284,7 @@ def threads(candidate: Candidate) -> None:
                 got = candidate.asked(subject(number)).values
                 apart = difference(got, alone[number])
                 if apart > 1e-3:
-                    raise Broken(_MIXED.format(apart))  # noqa: TRY301 - one way out
+                    raise CheckFailed(_MIXED.format(apart))  # noqa: TRY301 - one way out
         except BaseException as failure:  # noqa: BLE001 - a thread's failure is this test's
             wrong.append(failure)
 
@@ -303,7 +303,7 @@ def threads(candidate: Candidate) -> None:
     )
 
 
-def _kept(candidate: Candidate) -> dict[str, int]:
+def _kept(candidate: ExplainerUnderTest) -> dict[str, int]:
     return {name: id(value) for name, value in vars(candidate.explainer).items()}
 
 

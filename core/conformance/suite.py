@@ -13,7 +13,7 @@ from whylens.core.conformance import galleries, inputs, targets
 from whylens.core.conformance import localisation as places
 from whylens.core.conformance import randomness as chance
 from whylens.core.conformance import side_effects as state
-from whylens.core.conformance.under_test import Candidate
+from whylens.core.conformance.under_test import ExplainerUnderTest
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +23,13 @@ class Check:
     Attributes:
         number: 1 to 18.
         name: What it is about, kebab-case.
-        run: Raises `Broken` where an explainer fails, `NotForThis` where it does not apply.
+        run: Raises `CheckFailed` where an explainer fails, `NotApplicable` where it does not apply.
         slow: Whether it takes minutes.
     """
 
     number: int
     name: str
-    run: Callable[[Candidate], None]
+    run: Callable[[ExplainerUnderTest], None]
     slow: bool = False
 
     @property

@@ -9,17 +9,17 @@ import numpy as np
 import torch
 from torch import nn
 
-from whylens.core.conformance.outcome import Broken, NotForThis, difference, require
-from whylens.core.conformance.randomness import home, telling
+from whylens.core.conformance.outcome import CheckFailed, NotApplicable, difference, require
+from whylens.core.conformance.randomness import default_network, non_blank_answer
 from whylens.core.conformance.toy_inputs import noise
 from whylens.core.conformance.toy_networks import changed, patches
-from whylens.core.conformance.under_test import Candidate
+from whylens.core.conformance.under_test import ExplainerUnderTest
 from whylens.core.results import Heatmap
 
 
-def class_sensitivity(candidate: Candidate) -> None:
+def class_sensitivity(candidate: ExplainerUnderTest) -> None:
     """Two classes have two maps, and one that hears nothing a blank one; or it says it is blind."""
-    backbone = home(candidate)
+    backbone = default_network(candidate)
     x = noise(backbone.spec)
     answers = [candidate.answer(backbone, x, target) for target in range(3)]
     explainer = candidate.explainer
@@ -60,10 +60,10 @@ def class_sensitivity(candidate: Candidate) -> None:
         )
 
 
-def other_weights(candidate: Candidate) -> None:
+def other_weights(candidate: ExplainerUnderTest) -> None:
     """Another network has another map: what is shown is the network, not the picture's edges."""
-    ours = telling(candidate, home(candidate))
-    other = home(candidate, seed=8)
+    ours = non_blank_answer(candidate, default_network(candidate))
+    other = default_network(candidate, seed=8)
     theirs = candidate.answer(other, noise(other.spec), ours.subject.target)
     apart = difference(theirs.values, ours.values)
     require(
@@ -73,11 +73,11 @@ def other_weights(candidate: Candidate) -> None:
     )
 
 
-def sign_of_score(candidate: Candidate) -> None:
+def sign_of_score(candidate: ExplainerUnderTest) -> None:
     """A constant added to all scores, which makes the target's negative, leaves the map alone."""
     _needs_own_pictures(candidate)
     backbone = patches()
-    plain = telling(candidate, backbone)
+    plain = non_blank_answer(candidate, backbone)
     target, x = plain.subject.target, noise(backbone.spec)
     high = 2 * float(plain.subject.trace.logits.abs().max())
     maps = []
@@ -95,7 +95,7 @@ def sign_of_score(candidate: Candidate) -> None:
     )
 
 
-def one_logit(candidate: Candidate) -> None:
+def one_logit(candidate: ExplainerUnderTest) -> None:
     """A network with one output explains the predicted side, as two mirrored outputs would."""
     _needs_own_pictures(candidate)
     single, x = patches(classes=1), noise(patches().spec)
@@ -111,7 +111,9 @@ def one_logit(candidate: Candidate) -> None:
         one = changed(single, turned)
         answer = candidate.answer(one, x)
         if answer.subject.target.index != side:
-            raise Broken(f"A network whose one output speaks for side {side} predicts the other.")
+            raise CheckFailed(
+                f"A network whose one output speaks for side {side} predicts the other."
+            )
         two = _mirrored(one.module.get_parameter("fc.weight"), one.module.get_parameter("fc.bias"))
         twin = changed(patches(classes=2), two)
         wanted = candidate.answer(twin, x, side)
@@ -132,6 +134,6 @@ def _mirrored(weight: torch.Tensor, bias: torch.Tensor) -> object:
     return change
 
 
-def _needs_own_pictures(candidate: Candidate) -> None:
-    if candidate.explainer.fitted:
-        raise NotForThis("it is fitted: what it shows rests on pictures of its own")
+def _needs_own_pictures(candidate: ExplainerUnderTest) -> None:
+    if candidate.explainer.artifact_kind:
+        raise NotApplicable("it is fitted: what it shows rests on pictures of its own")

@@ -15,13 +15,13 @@ import numpy.typing as npt
 from pydantic import BaseModel
 from torch import Tensor
 
-from whylens.core.conformance.outcome import Broken, NotForThis
+from whylens.core.conformance.outcome import CheckFailed, NotApplicable
 from whylens.core.conformance.toy_inputs import Tinted
 from whylens.core.errors import CoreError, ExplainerFailed, NeedsNotMet
 from whylens.core.explainer import Explainer, Params
 from whylens.core.models.backbone import Backbone
-from whylens.core.models.forward_pass import Trace
-from whylens.core.plugin_calls import checked_params, foreign, partial_of, why_not_of
+from whylens.core.models.forward_pass import ForwardPass
+from whylens.core.plugin_calls import checked_params, partial_of, why_not_of, wrap_plugin_errors
 from whylens.core.results import Examples, Heatmap, Partial, Prototypes, Result
 from whylens.core.storage.artifacts import Artifact
 from whylens.core.subject import Subject
@@ -47,11 +47,11 @@ class Answer:
         """The result, where it is a map.
 
         Raises:
-            NotForThis: It is none.
+            NotApplicable: It is none.
         """
         if isinstance(self.result, Heatmap):
             return self.result
-        raise NotForThis("it answers with pictures, not with a map")
+        raise NotApplicable("it answers with pictures, not with a map")
 
     @property
     def values(self) -> npt.NDArray[np.float64]:
@@ -76,7 +76,7 @@ def figures(result: Result) -> npt.NDArray[np.float64]:
     return np.sum(weighted, axis=0) if weighted else np.zeros(1)
 
 
-class Candidate:
+class ExplainerUnderTest:
     """An explainer under test, and what was fitted for it."""
 
     def __init__(self, explainer: Explainer[Any]) -> None:
@@ -86,7 +86,9 @@ class Candidate:
             explainer: The one under test.
         """
         self.explainer = explainer
-        self.params: Params = checked_params(explainer, explainer.Params, _given(explainer.trial))
+        self.params: Params = checked_params(
+            explainer, explainer.Params, _given(explainer.test_params)
+        )
         self._fitted: dict[str, Artifact] = {}
 
     def refusal(self, backbone: Backbone) -> str | None:
@@ -117,15 +119,15 @@ class Candidate:
             batch_size: Largest number of inputs in one forward pass.
 
         Raises:
-            NotForThis: It does not run on this network.
+            NotApplicable: It does not run on this network.
         """
         reason = self.refusal(backbone)
         if reason:
-            raise NotForThis(f"it refuses the network of this test: {reason}")
-        trace = Trace(backbone.prepare(), x.to(backbone.device))
+            raise NotApplicable(f"it refuses the network of this test: {reason}")
+        trace = ForwardPass(backbone.prepare(), x.to(backbone.device))
         if not isinstance(target, Target):
             target = target_of(trace.logits[0], target, "logit", None)
-        fitted = self.artifact(backbone) if self.explainer.fitted else None
+        fitted = self.artifact(backbone) if self.explainer.artifact_kind else None
         return Subject(trace, target, batch_size, seed, fitted)
 
     def artifact(self, backbone: Backbone) -> Artifact:
@@ -135,30 +137,30 @@ class Candidate:
             backbone: The network.
 
         Raises:
-            NotForThis: The network takes no pictures, or fitting is refused in words.
-            Broken: Fitting fails in any other way, or ends without an artifact.
+            NotApplicable: The network takes no pictures, or fitting is refused in words.
+            Broken: Progress fails in any other way, or ends without an artifact.
         """
         key = backbone.identity.digest
         if key not in self._fitted:
             if len(backbone.spec.size) != 2 or backbone.spec.channels != 3:
-                raise NotForThis("it is fitted with pictures, which this network does not take")
-            given = _given(self.explainer.trial_fit)
+                raise NotApplicable("it is fitted with pictures, which this network does not take")
+            given = _given(self.explainer.test_fit_params)
             params = checked_params(self.explainer, self.explainer.FitParams, given)
             artifact = None
             try:
-                with foreign(self.explainer):
+                with wrap_plugin_errors(self.explainer):
                     for step in self.explainer.fit(Tinted(), backbone, params):
                         artifact = step.artifact or artifact
             except ExplainerFailed as exc:
                 why = exc.__cause__
-                raise Broken(
+                raise CheckFailed(
                     f"fit() raised {type(why).__name__}: {why}, on 36 pictures of coloured noise. "
                     "Refuse what cannot be fitted by a core.CoreError with the reason."
                 ) from why
             except CoreError as exc:
-                raise NotForThis(f"it refuses to be fitted for this network: {exc}") from exc
+                raise NotApplicable(f"it refuses to be fitted for this network: {exc}") from exc
             if artifact is None:
-                raise Broken("The last step that fit() yields must carry the artifact.")
+                raise CheckFailed("The last step that fit() yields must carry the artifact.")
             self._fitted[key] = artifact
         return self._fitted[key]
 
@@ -172,7 +174,7 @@ class Candidate:
         Raises:
             ExplainerFailed: It raised something that is no `CoreError`, or yielded no `Partial`.
         """
-        with foreign(self.explainer):
+        with wrap_plugin_errors(self.explainer):
             answer = self.explainer.explain(subject, params or self.params)
             if isinstance(answer, Heatmap | Examples | Prototypes):
                 yield Partial(answer, 1.0)
@@ -187,25 +189,27 @@ class Candidate:
             params: Others than its trial parameters.
 
         Raises:
-            NotForThis: It refuses, in words.
+            NotApplicable: It refuses, in words.
             Broken: It fails in any other way.
         """
         try:
             partials = tuple(self.steps(subject, params))
         except NeedsNotMet as exc:
-            raise NotForThis(f"it refuses the network of this test: {exc}") from exc
+            raise NotApplicable(f"it refuses the network of this test: {exc}") from exc
         except ExplainerFailed as exc:
             why = exc.__cause__
-            raise Broken(
+            raise CheckFailed(
                 f"explain() raised {type(why).__name__}: {why}. It must answer this question, or "
                 "refuse it by raising core.NeedsNotMet with the reason."
             ) from why
         except CoreError as exc:
-            raise Broken(f"explain() gave what cannot be shown. {exc}") from exc
+            raise CheckFailed(f"explain() gave what cannot be shown. {exc}") from exc
         if not partials:
-            raise Broken("explain() yielded nothing; yield at least one Partial, the last of 1.")
+            raise CheckFailed(
+                "explain() yielded nothing; yield at least one Partial, the last of 1."
+            )
         if partials[-1].fraction < 1:
-            raise Broken(
+            raise CheckFailed(
                 f"explain() ended at a fraction of {partials[-1].fraction:g}. The last Partial "
                 "must have fraction 1, or the page waits for more."
             )
@@ -232,11 +236,11 @@ class Candidate:
         return self.asked(self.subject(backbone, x, target, seed=seed, batch_size=batch_size))
 
     def needs_places(self) -> None:
-        """Raise `NotForThis` unless a map of it should point at what the score is read from."""
+        """Raise `NotApplicable` unless a map of it should point at what the score is read from."""
         if self.explainer.class_blind:
-            raise NotForThis("it declares class_blind: it does not ask what the score rests on")
-        if self.explainer.answers != "where":
-            raise NotForThis(f'it answers "{self.explainer.answers}", not "where"')
+            raise NotApplicable("it declares class_blind: it does not ask what the score rests on")
+        if self.explainer.question_kind != "where":
+            raise NotApplicable(f'it answers "{self.explainer.question_kind}", not "where"')
 
 
 def _given(trial: BaseModel | None) -> dict[str, object]:

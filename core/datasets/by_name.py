@@ -22,10 +22,10 @@ def generated(name: str) -> Dataset | None:
     Args:
         name: As in "painted-cats:breed".
     """
-    return dataset_named(name) if name in {f"painted-cats:{w}" for w in WORLDS} else None
+    return load_dataset(name) if name in {f"painted-cats:{w}" for w in WORLDS} else None
 
 
-def dataset_named(text: str, *, progress: Callable[[float, str], None] | None = None) -> Dataset:
+def load_dataset(text: str, *, progress: Callable[[float, str], None] | None = None) -> Dataset:
     """Return the set that `text` names.
 
     Args:

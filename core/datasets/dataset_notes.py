@@ -30,7 +30,7 @@ def remarks(items: Sequence[Item], labels: Sequence[str], groups: Sequence[int])
     )
 
 
-def enough(place: str, labels: Sequence[str], counts: Mapping[str, int]) -> None:
+def check_counts(place: str, labels: Sequence[str], counts: Mapping[str, int]) -> None:
     """Refuse a set that has too few pictures of a class.
 
     Args:

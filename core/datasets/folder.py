@@ -14,14 +14,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from whylens.core.datasets.dataset import SPLITS, Dataset, Item, Pixels, SplitName
-from whylens.core.datasets.dataset_notes import enough, pictures, remarks
+from whylens.core.datasets.dataset_notes import check_counts, pictures, remarks
 from whylens.core.datasets.splits import Fingerprint, copies, fingerprint, stratified
 from whylens.core.errors import BadInput, shown
 from whylens.core.inputs.photo import ImageLimits, read_photo
 
 # One's own photos, not a visitor's: cameras write larger files than a page should accept.
 LIMITS = ImageLimits(bytes=40_000_000, pixels=60_000_000, memory=480_000_000)
-Progress = Callable[[float, str], None]
+ProgressCallback = Callable[[float, str], None]
 
 
 class ImageFolder(Dataset):
@@ -40,7 +40,7 @@ class ImageFolder(Dataset):
         val: float = 0.15,
         test: float = 0.15,
         seed: int = 0,
-        progress: Progress | None = None,
+        progress: ProgressCallback | None = None,
     ) -> None:
         """Read every file once.
 
@@ -65,7 +65,7 @@ class ImageFolder(Dataset):
             raise BadInput(f"No picture in {root} can be read.{reason}")
         counts = Counter(file.label for file, _ in kept)
         self.labels = tuple(sorted({file.label for file in files}))
-        enough(str(root), self.labels, counts)
+        check_counts(str(root), self.labels, counts)
         index = {label: i for i, label in enumerate(self.labels)}
         labels = [index[file.label] for file, _ in kept]
         groups = copies([known for _, known in kept])
@@ -144,7 +144,7 @@ def _keys(root: Path, folder: Path) -> list[str]:
 
 
 def _read(
-    root: Path, files: list[_File], progress: Progress | None
+    root: Path, files: list[_File], progress: ProgressCallback | None
 ) -> tuple[dict[str, Fingerprint], list[tuple[str, str]]]:
     def one(file: _File) -> Fingerprint | str:
         path = root / file.key

@@ -10,7 +10,7 @@ from collections.abc import Generator, Mapping
 from dataclasses import replace
 
 from whylens.core.datasets.dataset import Dataset, Item, Mask, Pixels
-from whylens.core.datasets.dataset_notes import enough, remarks
+from whylens.core.datasets.dataset_notes import check_counts, remarks
 from whylens.core.datasets.splits import copies, fingerprint, stratified
 
 
@@ -64,7 +64,7 @@ def resplit(
         BadInput: A class has too few pictures to be in every split.
     """
     labels = [item.label for item in whole.items]
-    enough(whole.name, whole.labels, Counter(whole.labels[label] for label in labels))
+    check_counts(whole.name, whole.labels, Counter(whole.labels[label] for label in labels))
     prints = []
     for index in range(len(labels)):
         prints.append(fingerprint(whole.pixels(index), whole.content_digest(index)))

@@ -24,7 +24,7 @@ from whylens.core.models.spec import InputSpec
 _PLOT = (400, 240)  # width and height of a signal's picture
 
 
-def inputs_of(
+def iter_tensors(
     dataset: Dataset, indices: Sequence[int], spec: InputSpec, *, batch: int = 32
 ) -> Iterator[tuple[Sequence[int], Tensor]]:
     """Yield (positions, (n, C, *S) inputs) for pictures or signals, as those of visitors are seen.
@@ -43,7 +43,7 @@ def inputs_of(
 def _input(dataset: Dataset, index: int, spec: InputSpec) -> Tensor:
     if len(spec.size) == 1:
         return signal_tensor(dataset.signal(index), spec)
-    return inputs_from(dataset.pixels(index), spec)
+    return to_tensor(dataset.pixels(index), spec)
 
 
 def view_pixels(x: Tensor, spec: InputSpec) -> Pixels:
@@ -65,7 +65,7 @@ def _drawn(signal: Signal) -> Pixels:
     return np.asarray(plotted(signal, size=_PLOT))
 
 
-def packed_views(views: Sequence[Tensor], spec: InputSpec) -> dict[str, npt.NDArray[Any]]:
+def encode_views(views: Sequence[Tensor], spec: InputSpec) -> dict[str, npt.NDArray[Any]]:
     """Return what a network was shown as arrays fit for an artifact.
 
     Pictures become "jpeg" and "jpeg_ends"; "signals", (N, C, L) float32, stay as they were given.
@@ -80,8 +80,8 @@ def packed_views(views: Sequence[Tensor], spec: InputSpec) -> dict[str, npt.NDAr
     return packed_pictures([view_pixels(x, spec) for x in views])
 
 
-def joined_views(packs: Sequence[Mapping[str, npt.NDArray[Any]]]) -> dict[str, npt.NDArray[Any]]:
-    """Return the arrays of all that several calls of `packed_views` packed, in order.
+def concat_views(packs: Sequence[Mapping[str, npt.NDArray[Any]]]) -> dict[str, npt.NDArray[Any]]:
+    """Return the arrays of all that several calls of `encode_views` packed, in order.
 
     Args:
         packs: What they returned; at least one.
@@ -111,8 +111,8 @@ def packed_pictures(
     return {"jpeg": np.concatenate(pieces) if pieces else np.zeros(0, np.uint8), "jpeg_ends": ends}
 
 
-def pictures_of(arrays: Mapping[str, npt.NDArray[Any]], indices: Sequence[int]) -> list[Pixels]:
-    """Return (H, W, 3) uint8 pictures of what `packed_views` packed; signals are drawn as lines.
+def decode_images(arrays: Mapping[str, npt.NDArray[Any]], indices: Sequence[int]) -> list[Pixels]:
+    """Return (H, W, 3) uint8 pictures of what `encode_views` packed; signals are drawn as lines.
 
     Args:
         arrays: Holding "jpeg" and "jpeg_ends", or "signals".
@@ -130,8 +130,8 @@ def pictures_of(arrays: Mapping[str, npt.NDArray[Any]], indices: Sequence[int]) 
     return found
 
 
-def kept_input(arrays: Mapping[str, npt.NDArray[Any]], index: int, spec: InputSpec) -> Tensor:
-    """Return (1, C, *S): what `packed_views` packed, as the network sees it.
+def decode_tensor(arrays: Mapping[str, npt.NDArray[Any]], index: int, spec: InputSpec) -> Tensor:
+    """Return (1, C, *S): what `encode_views` packed, as the network sees it.
 
     Args:
         arrays: Holding "jpeg" and "jpeg_ends", or "signals".
@@ -140,10 +140,10 @@ def kept_input(arrays: Mapping[str, npt.NDArray[Any]], index: int, spec: InputSp
     """
     if "signals" in arrays:
         return signal_tensor(np.array(arrays["signals"][index]), spec)
-    return inputs_from(pictures_of(arrays, [index])[0], spec)
+    return to_tensor(decode_images(arrays, [index])[0], spec)
 
 
-def inputs_from(pixels: Pixels, spec: InputSpec) -> Tensor:
+def to_tensor(pixels: Pixels, spec: InputSpec) -> Tensor:
     """Return (1, C, H, W): one picture as the network sees it.
 
     Args:

@@ -77,15 +77,15 @@ def normalised(unit: Tensor, spec: InputSpec) -> Tensor:
         unit: (N, C, *S) in pixel space, [0, 1] for images.
         spec: The network's input.
     """
-    return (unit - column(spec.mean, unit)) / column(spec.std, unit)
+    return (unit - per_channel(spec.mean, unit)) / per_channel(spec.std, unit)
 
 
 def pixel_space(x: Tensor, spec: InputSpec) -> Tensor:
     """Return the inverse of `normalised`."""
-    return x * column(spec.std, x) + column(spec.mean, x)
+    return x * per_channel(spec.std, x) + per_channel(spec.mean, x)
 
 
-def filled(x: Tensor, spec: InputSpec, fill: Fill) -> Tensor:
+def baseline(x: Tensor, spec: InputSpec, fill: Fill) -> Tensor:
     """Return an input of the same shape that shows nothing, in the network's own units.
 
     Args:
@@ -129,7 +129,7 @@ def _blurred(unit: Tensor) -> Tensor:
     return unit
 
 
-def column(values: tuple[float, ...], like: Tensor) -> Tensor:
+def per_channel(values: tuple[float, ...], like: Tensor) -> Tensor:
     """Return (1, C, 1, ...): one value per channel, shaped to meet (N, C, *S).
 
     Args:

@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 from whylens.core.errors import NeedsNotMet
 from whylens.core.models.fx_split import weighted_sum
 from whylens.core.models.layouts import Tokens
-from whylens.core.models.network_errors import MISFITS
+from whylens.core.models.network_errors import NETWORK_ERRORS
 
 if TYPE_CHECKING:
     from whylens.core.models.backbone import Backbone
@@ -196,7 +196,7 @@ def layout_or_reason(backbone: Backbone) -> AttentionLayout | str:
             plain = backbone.logits(probe)
         with torch.enable_grad(), _Recorder() as recorder:
             logits = backbone.logits(probe)
-    except MISFITS as misfit:
+    except NETWORK_ERRORS as misfit:
         log.info("%s cannot be watched: %s", backbone.name, misfit)
         return "its forward pass cannot be watched"
     seen = recorder.seen
@@ -253,9 +253,9 @@ def _token_logits(module: Any, tokens: Tensor, pooling: Pooling) -> Tensor:
     if pooling == "all tokens":
         # Whichever tokens the head reads, it then reads the mean of all.
         tokens = tokens.mean(1, keepdim=True).expand_as(tokens)
-    from whylens.core.models.backbone import two_sided  # which imports this file
+    from whylens.core.models.backbone import as_two_logits  # which imports this file
 
-    return two_sided(module.forward_head(module.norm(tokens)))
+    return as_two_logits(module.forward_head(module.norm(tokens)))
 
 
 def _layer_problem(backbone: Backbone, probe: Tensor, plain: Tensor, layers: int) -> str:
@@ -275,7 +275,7 @@ def _layer_problem(backbone: Backbone, probe: Tensor, plain: Tensor, layers: int
             (slope,) = torch.autograd.grad(total, attention, retain_graph=True, allow_unused=True)
             if slope is None:
                 return _UNLAYERED
-    except MISFITS as misfit:
+    except NETWORK_ERRORS as misfit:
         log.info("The layers of %s cannot be scored: %s", backbone.name, misfit)
         return _UNLAYERED
     return ""

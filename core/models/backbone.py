@@ -18,21 +18,21 @@ from whylens.core.errors import BadArtifact, NeedsNotMet
 from whylens.core.explainer import Need
 from whylens.core.models.attention import AttentionLayout, layout_or_reason
 from whylens.core.models.embeddings import Embedder, embedder_of
-from whylens.core.models.head_probe import LinearHead, gradients_alive, linear_head, missing_words
+from whylens.core.models.head_probe import LinearHead, explain_unmet, gradient_problem, linear_head
 from whylens.core.models.layouts import Features
-from whylens.core.models.network_errors import MISFITS
+from whylens.core.models.network_errors import NETWORK_ERRORS
 from whylens.core.models.spec import InputSpec
-from whylens.core.models.split import Split, cut_alike, split_of
+from whylens.core.models.split import Split, find_split, same_split_on
 from whylens.core.models.stages import Stage, stages_of
-from whylens.core.speed.folded import folded_copy
-from whylens.core.speed.incremental import Box, LocalNetwork
+from whylens.core.speed.folded import fold_batchnorm
+from whylens.core.speed.incremental import Box, IncrementalNetwork
 from whylens.core.speed.windows import covered, local_network
 
 Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
-class Identity:
+class ModelSource:
     """Where a network came from, as shown to visitors and written into manifests.
 
     Attributes:
@@ -63,16 +63,16 @@ class Backbone:
         labels: One label per class.
         split: Features and head, or None where it cannot be cut.
         linear: Weights of a pool-then-linear head, or None.
-        reasons: For every need that is not met, why.
+        unmet: For every need that is not met, why.
     """
 
     module: nn.Module
-    identity: Identity
+    identity: ModelSource
     spec: InputSpec
     labels: tuple[str, ...]
     split: Split | None
     linear: LinearHead | None
-    reasons: Mapping[Need, str] = field(default_factory=dict)
+    unmet: Mapping[Need, str] = field(default_factory=dict)
     _known: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def once(self, key: str, find: Callable[[Backbone], Found]) -> Found:
@@ -97,7 +97,7 @@ class Backbone:
     @property
     def provides(self) -> frozenset[Need]:
         """The needs that this network meets."""
-        return frozenset(Need) - frozenset(self.reasons)
+        return frozenset(Need) - frozenset(self.unmet)
 
     @property
     def device(self) -> torch.device:
@@ -112,11 +112,11 @@ class Backbone:
 
     def why_not(self, needs: frozenset[Need]) -> str | None:
         """Return in words why `needs` are not met, or None if they are."""
-        return missing_words(needs, dict(self.reasons))
+        return explain_unmet(needs, dict(self.unmet))
 
     def logits(self, x: Tensor) -> Tensor:
         """Return (N, C) logits of (N, C, *S) inputs, with gradient if the caller enabled it."""
-        return two_sided(self.module(x))
+        return as_two_logits(self.module(x))
 
     def features(self, x: Tensor) -> Features:
         """Return the feature map of (N, C, *S) inputs.
@@ -132,12 +132,12 @@ class Backbone:
         Raises:
             NeedsNotMet: This network has none.
         """
-        return two_sided(self._cut.head(features))
+        return as_two_logits(self._cut.head(features))
 
     @property
     def _cut(self) -> Split:
         if self.split is None:
-            reason = self.reasons[Need.SPATIAL_FEATURES]
+            reason = self.unmet[Need.SPATIAL_FEATURES]
             raise NeedsNotMet(f"{self.name} has no feature map to look at: {reason}.")
         return self.split
 
@@ -149,11 +149,11 @@ class Backbone:
     @cached_property
     def folded(self) -> nn.Module:
         """The same function, faster: a checked private copy, or the network itself."""
-        return folded_copy(self.module, self.probe_inputs())
+        return fold_batchnorm(self.module, self.probe_inputs())
 
-    def batch_logits(self, x: Tensor) -> Tensor:
+    def fast_logits(self, x: Tensor) -> Tensor:
         """Return (N, C) logits by the folded copy; equal to `logits` within 1e-4 relative."""
-        return two_sided(self.folded(x))
+        return as_two_logits(self.folded(x))
 
     @cached_property
     def embedder(self) -> Embedder:
@@ -174,11 +174,11 @@ class Backbone:
         return layout_or_reason(self)
 
     @cached_property
-    def local(self) -> LocalNetwork | None:
+    def local(self) -> IncrementalNetwork | None:
         """The folded copy for changes in one place, checked; None where nothing is gained."""
         return local_network(self.folded, self.module, self.probe_inputs())
 
-    def covered_logits(self, x: Tensor, fill: Tensor) -> Callable[[Sequence[Box]], Tensor]:
+    def occluded_logits(self, x: Tensor, fill: Tensor) -> Callable[[Sequence[Box]], Tensor]:
         """Return what gives (N, C) logits of `x` with each of N boxes filled, without gradients.
 
         What the boxes cannot change is computed here, once, where the network allows it; logits
@@ -193,9 +193,9 @@ class Backbone:
         def logits(boxes: Sequence[Box]) -> Tensor:
             raw = None if done is None else done.logits(boxes, fill)
             if raw is not None:
-                return two_sided(raw)
+                return as_two_logits(raw)
             with torch.no_grad():
-                return self.batch_logits(covered(x, fill, boxes))
+                return self.fast_logits(covered(x, fill, boxes))
 
         return logits
 
@@ -203,9 +203,9 @@ class Backbone:
     def _quick(self) -> Split:
         cut = self._cut
         folded = self.folded
-        return cut if folded is self.module else cut_alike(cut, folded, self.probe_inputs()[:1])
+        return cut if folded is self.module else same_split_on(cut, folded, self.probe_inputs()[:1])
 
-    def batch_features(self, x: Tensor) -> Features:
+    def fast_features(self, x: Tensor) -> Features:
         """Return the feature map by the folded copy; equal to `features` within 1e-4 relative.
 
         Raises:
@@ -243,7 +243,7 @@ def _by(size: tuple[int, ...]) -> str:
     return " x ".join(str(n) for n in size)
 
 
-def two_sided(logits: Tensor) -> Tensor:
+def as_two_logits(logits: Tensor) -> Tensor:
     """Return logits with at least two classes.
 
     A network with one output z has the classes "no" and "yes" with logits -z/2 and +z/2: their
@@ -262,7 +262,7 @@ def wrap(
     *,
     spec: InputSpec,
     labels: tuple[str, ...] = (),
-    identity: Identity | None = None,
+    identity: ModelSource | None = None,
 ) -> Backbone:
     """Return any network as a backbone: frozen, split and probed.
 
@@ -282,11 +282,11 @@ def wrap(
 
     module.eval().requires_grad_(False)
     probe = probe_inputs(spec).to(next((p.device for p in module.parameters()), "cpu"))
-    identity = identity or Identity(type(module).__name__, parameters_sha256(module))
+    identity = identity or ModelSource(type(module).__name__, parameters_sha256(module))
     try:
         with torch.no_grad():
             whole = module(probe)
-    except MISFITS as exc:
+    except NETWORK_ERRORS as exc:
         said = " ".join(str(exc).split())[:200] or "it refuses their shape"
         raise BadArtifact(
             f"{identity.name} cannot take inputs of {spec.channels} channels and size "
@@ -297,19 +297,19 @@ def wrap(
             f"{identity.name} gives several outputs, not class scores. "
             "Choose a network that classifies."
         )
-    logits = two_sided(whole)
+    logits = as_two_logits(whole)
     if logits.ndim != 2 or logits.shape[1] < 2:
         raise BadArtifact(
             f"{identity.name} gives an output of shape {tuple(logits.shape)}, not class scores. "
             "Choose a network that classifies."
         )
     reasons: dict[Need, str] = {}
-    problem = gradients_alive(lambda x: two_sided(module(x)), probe)
+    problem = gradient_problem(lambda x: as_two_logits(module(x)), probe)
     if problem:
         reasons[Need.GRADIENTS] = problem
     split, linear = None, None
     try:
-        split = split_of(module, probe, whole=whole)
+        split = find_split(module, probe, whole=whole)
         with torch.no_grad():
             features = split.features(probe[:1])
         if features.map[0, 0].numel() < 2:
@@ -320,7 +320,7 @@ def wrap(
     if split is not None:
         cut = split
         try:
-            linear = linear_head(lambda f: two_sided(cut.head(f)), features)
+            linear = linear_head(lambda f: as_two_logits(cut.head(f)), features)
         except NeedsNotMet as exc:
             reasons[Need.POOLED_LINEAR_HEAD] = str(exc)
     classes = logits.shape[1]

@@ -19,13 +19,13 @@ from typing import TypeVar
 from whylens.core.errors import WeightsUnavailable
 from whylens.core.interrupts import interrupts_blocked
 
-Progress = Callable[[float, str], None]
+ProgressCallback = Callable[[float, str], None]
 T = TypeVar("T")
 REMEDY = "Choose a local checkpoint (they are listed first), or connect and try again."
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class Timeouts:
     """How long to wait.
 
     Attributes:
@@ -39,7 +39,7 @@ class Patience:
     floor: int = 20_000
 
 
-def answer_within(seconds: float, ask: Callable[[], T]) -> T:
+def call_with_deadline(seconds: float, ask: Callable[[], T]) -> T:
     """Return what `ask` returns, or raise what it raises, if that happens in time.
 
     Args:
@@ -69,15 +69,15 @@ def answer_within(seconds: float, ask: Callable[[], T]) -> T:
     return answers[0]
 
 
-def fetched(
+def download_in_child(
     code: str,
     arguments: list[str],
     *,
     what: str,
     into: Path,
     size: int,
-    patience: Patience,
-    progress: Progress | None,
+    patience: Timeouts,
+    progress: ProgressCallback | None,
 ) -> str:
     """Return the last line printed by a child that downloads, ended if bytes stop coming.
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from whylens.core.errors import NeedsNotMet
-from whylens.core.models.network_errors import MISFITS
+from whylens.core.models.network_errors import NETWORK_ERRORS
 
 if TYPE_CHECKING:
     from whylens.core.models.backbone import Backbone
@@ -77,7 +77,7 @@ def _pre_logits(backbone: Backbone) -> Embedder | None:
         with torch.no_grad():
             vectors, logits = embed(probe), module(probe)
             again = last(vectors)
-    except MISFITS as misfit:
+    except NETWORK_ERRORS as misfit:
         log.info("%s has no vector before its logits: %s", backbone.name, misfit)
         return None
     scale = float(logits.abs().max()) + 1e-12
@@ -86,6 +86,6 @@ def _pre_logits(backbone: Backbone) -> Embedder | None:
     if not float((again - logits).abs().max()) <= 1e-4 * scale:
         return None
     weight = last.weight.detach()
-    if len(weight) == 1:  # as in `two_sided`
+    if len(weight) == 1:  # as in `as_two_logits`
         weight = torch.cat([-weight / 2, weight / 2])
     return Embedder(embed, weight)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from whylens.core.errors import InvalidParameter
-from whylens.core.models.backbone import Backbone, two_sided
+from whylens.core.models.backbone import Backbone, as_two_logits
 from whylens.core.models.stages import at_stage, with_maps
 from whylens.core.targets import Target
 
@@ -22,7 +22,7 @@ ALL = "mean over stages"
 
 
 @dataclass(frozen=True)
-class Layer:
+class FeatureLayer:
     """A feature map between input and score.
 
     Attributes:
@@ -56,7 +56,9 @@ class Layer:
         return self.target.score(self.logits(maps))
 
 
-def stage_layer(backbone: Backbone, x: Tensor, name: str, target: Target, batch: int) -> Layer:
+def stage_layer(
+    backbone: Backbone, x: Tensor, name: str, target: Target, batch: int
+) -> FeatureLayer:
     """Return the layer of a stage.
 
     Args:
@@ -80,11 +82,11 @@ def stage_layer(backbone: Backbone, x: Tensor, name: str, target: Target, batch:
 
     def gradients(target: Target) -> Tensor:
         with torch.enable_grad():
-            score = target.score(two_sided(raw))[0]
+            score = target.score(as_two_logits(raw))[0]
         (slope,) = torch.autograd.grad(score, leaf, retain_graph=True)
         return slope
 
     def logits(maps: Tensor) -> Tensor:
-        return two_sided(with_maps(backbone.module, stage, x, maps))
+        return as_two_logits(with_maps(backbone.module, stage, x, maps))
 
-    return Layer(name, leaf.detach(), gradients, logits, target, batch)
+    return FeatureLayer(name, leaf.detach(), gradients, logits, target, batch)

@@ -14,7 +14,7 @@ from whylens.core.models.layouts import Features
 from whylens.core.targets import Target
 
 
-class Trace:
+class ForwardPass:
     """One input through one network, computed once and shared by all methods.
 
     The folded copy computes the features, without gradients; the network's own head reads them and
@@ -34,10 +34,10 @@ class Trace:
             self._scores, self._features = scores, None
         else:
             with torch.no_grad():
-                features = backbone.batch_features(self.x)
+                features = backbone.fast_features(self.x)
             kept = features.map.clone(memory_format=torch.contiguous_format)
             self._leaf = kept.requires_grad_()
-            self._features = Features(self._leaf, features.rest)
+            self._features = Features(self._leaf, features.prefix_tokens)
             with torch.enable_grad():
                 self._scores = backbone.head(self._features)
         self.logits = self._scores.detach()
@@ -84,7 +84,7 @@ class Trace:
             maps: (N, K, *s); what has no place, such as a class token, stays this input's.
         """
         _, own = self._mapped
-        return self.backbone.head(Features(maps, own.rest))
+        return self.backbone.head(Features(maps, own.prefix_tokens))
 
     @property
     def bytes(self) -> int:

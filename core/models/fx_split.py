@@ -17,7 +17,7 @@ from torch import Tensor, fx, nn
 
 from whylens.core.errors import NeedsNotMet
 from whylens.core.models.layouts import layout_of, proportional
-from whylens.core.models.network_errors import MISFITS
+from whylens.core.models.network_errors import NETWORK_ERRORS
 from whylens.core.speed.mkldnn import PackedLinear
 
 log = logging.getLogger(__name__)
@@ -100,7 +100,7 @@ def graph_proposals(
     """
     try:
         places = _places(traced(module), module, probe)
-    except (*MISFITS, fx.proxy.TraceError) as misfit:
+    except (*NETWORK_ERRORS, fx.proxy.TraceError) as misfit:
         log.info("No graph of %s: %s", type(module).__name__, misfit)
         return
     for index in places:

@@ -53,7 +53,7 @@ def linear_head(head: Head, like: Features) -> LinearHead:
         return torch.randn(real.shape, generator=generator).to(real) * scale + real
 
     noise = [noisy(), noisy()]
-    rest = None if like.rest is None else like.rest[:1]
+    rest = None if like.prefix_tokens is None else like.prefix_tokens[:1]
 
     def ask(features: Tensor) -> Tensor:
         return head(Features(features, rest)).double()
@@ -87,7 +87,7 @@ def _units(real: Tensor) -> list[Tensor]:
     return [rows.expand(-1, -1, *real.shape[2:]) for rows in torch.split(view, 64)]
 
 
-def gradients_alive(logits: Callable[[Tensor], Tensor], probe: Tensor) -> str | None:
+def gradient_problem(logits: Callable[[Tensor], Tensor], probe: Tensor) -> str | None:
     """Return why input gradients are of no use, or None if they are.
 
     Args:
@@ -107,7 +107,7 @@ def gradients_alive(logits: Callable[[Tensor], Tensor], probe: Tensor) -> str | 
     return None
 
 
-def missing_words(needs: frozenset[Need], reasons: dict[Need, str]) -> str | None:
+def explain_unmet(needs: frozenset[Need], reasons: dict[Need, str]) -> str | None:
     """Return in words why `needs` are not met, or None if they are.
 
     Args:

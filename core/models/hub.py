@@ -13,7 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from whylens.core.errors import BadArtifact, WeightsUnavailable
-from whylens.core.models.download import REMEDY, Patience, Progress, answer_within, fetched
+from whylens.core.models.download import (
+    REMEDY,
+    ProgressCallback,
+    Timeouts,
+    call_with_deadline,
+    download_in_child,
+)
 from whylens.core.storage.files import file_sha256
 
 log = logging.getLogger(__name__)
@@ -50,8 +56,8 @@ def hub_file(
     repo: str,
     filename: str,
     *,
-    patience: Patience | None = None,
-    progress: Progress | None = None,
+    patience: Timeouts | None = None,
+    progress: ProgressCallback | None = None,
 ) -> HubFile:
     """Return a file of a Hub repository, from the cache or fetched, its sha256 checked.
 
@@ -69,13 +75,13 @@ def hub_file(
     from huggingface_hub import constants, try_to_load_from_cache
     from huggingface_hub.file_download import repo_folder_name
 
-    patience = patience or Patience()
+    patience = patience or Timeouts()
     cached = try_to_load_from_cache(repo, filename)
     if isinstance(cached, str):
         return _verified(Path(cached), None, f"The weights of {repo} on this disk are damaged")
     promised, size = _promised(repo, filename, patience)
     folder = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo, repo_type="model")
-    path = fetched(
+    path = download_in_child(
         _CHILD,
         [repo, filename],
         what=repo,
@@ -87,7 +93,7 @@ def hub_file(
     return _verified(Path(path), promised, f"The weights of {repo} arrived damaged")
 
 
-def _promised(repo: str, filename: str, patience: Patience) -> tuple[str | None, int]:
+def _promised(repo: str, filename: str, patience: Timeouts) -> tuple[str | None, int]:
     from huggingface_hub import constants, errors, get_hf_file_metadata, hf_hub_url
 
     if constants.HF_HUB_OFFLINE:
@@ -96,7 +102,7 @@ def _promised(repo: str, filename: str, patience: Patience) -> tuple[str | None,
         )
     url = hf_hub_url(repo, filename)
     try:
-        got = answer_within(
+        got = call_with_deadline(
             patience.probe + 0.5, lambda: get_hf_file_metadata(url, timeout=patience.probe)
         )
     except errors.GatedRepoError as exc:

@@ -13,18 +13,18 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from whylens.core.datasets.tensors import inputs_from
+from whylens.core.datasets.tensors import to_tensor
 from whylens.core.errors import BadArtifact
 from whylens.core.inputs.photo import Pixels
 from whylens.core.models.checkpoints import checkpoint_folders
 from whylens.core.models.labels import labels_of
 from whylens.core.models.load import load, pretrained, timm_spec
-from whylens.core.models.model_names import parsed
+from whylens.core.models.model_names import parse_model_name
 from whylens.core.models.spec import InputSpec
 
 
 @dataclass(frozen=True, slots=True)
-class Tower:
+class ImageEncoder:
     """A network that turns pictures into vectors.
 
     Attributes:
@@ -46,12 +46,12 @@ class Tower:
             pictures: (H, W, 3) uint8 each.
         """
         with torch.no_grad():
-            x = torch.cat([inputs_from(picture, self.spec) for picture in pictures])
+            x = torch.cat([to_tensor(picture, self.spec) for picture in pictures])
             found: npt.NDArray[np.float32] = self.embed(x).flatten(1).float().cpu().numpy()
         return found
 
 
-def tower(name: str) -> Tower:
+def load_encoder(name: str) -> ImageEncoder:
     """Return the network of this name as one that makes vectors.
 
     Of one that classifies, the vector is what its last linear layer reads; a CLIP tower keeps its
@@ -66,7 +66,7 @@ def tower(name: str) -> Tower:
         BadArtifact: Its files are damaged, or it takes no pictures.
         NeedsNotMet: It gives no vectors.
     """
-    if parsed(name, checkpoint_folders()).kind != "timm":
+    if parse_model_name(name, checkpoint_folders()).kind != "timm":
         backbone = load(name)
         embed, digest, spec = backbone.embedder.embed, backbone.identity.digest, backbone.spec
     else:
@@ -79,4 +79,4 @@ def tower(name: str) -> Tower:
         embed = module
     if len(spec.size) != 2:
         raise BadArtifact(f"{name} takes no pictures, so it cannot compare them. Choose another.")
-    return Tower(name, digest, spec, embed)
+    return ImageEncoder(name, digest, spec, embed)

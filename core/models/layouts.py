@@ -21,11 +21,11 @@ class Features:
 
     Attributes:
         map: (N, K, *S).
-        rest: (N, P, K) prefix tokens that have no position, or None.
+        prefix_tokens: (N, P, K) prefix tokens that have no position, or None.
     """
 
     map: Tensor
-    rest: Tensor | None = None
+    prefix_tokens: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +69,9 @@ class Tokens:
     def write(self, features: Features) -> Tensor:
         """Return the token sequence."""
         patches = features.map.flatten(2).transpose(1, 2)
-        if features.rest is None or features.rest.shape[1] == 0:
+        if features.prefix_tokens is None or features.prefix_tokens.shape[1] == 0:
             return patches.clone()
-        prefix = features.rest.expand(len(patches), -1, -1)
+        prefix = features.prefix_tokens.expand(len(patches), -1, -1)
         return torch.cat([prefix, patches], dim=1)
 
 

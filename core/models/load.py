@@ -17,7 +17,7 @@ from torch import nn
 
 from whylens.core.errors import BadArtifact, CoreError, WeightsUnavailable
 from whylens.core.models import signal_net
-from whylens.core.models.backbone import Backbone, Identity, probe_inputs, wrap
+from whylens.core.models.backbone import Backbone, ModelSource, probe_inputs, wrap
 from whylens.core.models.checkpoints import (
     WEIGHTS,
     Argument,
@@ -25,11 +25,17 @@ from whylens.core.models.checkpoints import (
     read_manifest,
     read_weights,
 )
-from whylens.core.models.download import REMEDY, Patience, Progress, answer_within, fetched
+from whylens.core.models.download import (
+    REMEDY,
+    ProgressCallback,
+    Timeouts,
+    call_with_deadline,
+    download_in_child,
+)
 from whylens.core.models.hub import hub_file
 from whylens.core.models.labels import IMAGENET, imagenet_1k, labels_of
-from whylens.core.models.model_names import ModelName, parsed
-from whylens.core.models.network_errors import MISFITS
+from whylens.core.models.model_names import ModelName, parse_model_name
+from whylens.core.models.network_errors import NETWORK_ERRORS
 from whylens.core.models.random_weights import randomise
 from whylens.core.models.spec import InputSpec
 from whylens.core.storage.files import file_sha256, parameters_sha256
@@ -45,9 +51,9 @@ _OLD_DENSENET = re.compile(r"(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\..*)")
 def load(
     name: str,
     *,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
     device: str = "cpu",
-    patience: Patience | None = None,
+    patience: Timeouts | None = None,
 ) -> Backbone:
     """Return the network called `name`, frozen and probed.
 
@@ -64,8 +70,8 @@ def load(
         BadArtifact: Its files are damaged, or it does not classify.
     """
     places = checkpoint_folders()
-    patience = patience or Patience()
-    match parsed(name, places):
+    patience = patience or Timeouts()
+    match parse_model_name(name, places):
         case ModelName(kind="checkpoint"):
             return from_folder(places[name], device=device)
         case ModelName(kind="torchvision", name=architecture):
@@ -95,10 +101,10 @@ def build(
     if architecture == signal_net.NAME:
         try:
             return signal_net.SignalNet(num_classes=classes, **(arguments or {})).eval()  # type: ignore[arg-type]
-        except MISFITS as exc:
+        except NETWORK_ERRORS as exc:
             raise BadArtifact(f"The architecture {architecture!r} cannot be built: {exc}.") from exc
     try:
-        known = parsed(architecture)
+        known = parse_model_name(architecture)
     except CoreError as exc:
         raise BadArtifact(f"It is of no known architecture. {exc}") from exc
     try:
@@ -112,7 +118,7 @@ def build(
                 known.name, pretrained=False, num_classes=classes, **(arguments or {})
             )
         return module.eval()
-    except MISFITS as exc:
+    except NETWORK_ERRORS as exc:
         raise BadArtifact(f"The architecture {architecture!r} cannot be built: {exc}.") from exc
 
 
@@ -139,7 +145,7 @@ def from_folder(folder: Path, *, device: str = "cpu") -> Backbone:
             f"The weights of {folder.name} do not fit {manifest.architecture}: "
             f"{str(exc).splitlines()[-1].strip()}"
         ) from exc
-    identity = Identity(
+    identity = ModelSource(
         name=folder.name,
         digest=manifest.sha256,
         licence=manifest.licence,
@@ -150,7 +156,9 @@ def from_folder(folder: Path, *, device: str = "cpu") -> Backbone:
     return wrap(module.to(device), spec=manifest.spec(), labels=labels, identity=identity)
 
 
-def _from_timm(name: str, progress: Progress | None, device: str, patience: Patience) -> Backbone:
+def _from_timm(
+    name: str, progress: ProgressCallback | None, device: str, patience: Timeouts
+) -> Backbone:
     from timm.models import get_pretrained_cfg
 
     if getattr(get_pretrained_cfg(name), "num_classes", None) == 0:
@@ -165,8 +173,8 @@ def _from_timm(name: str, progress: Progress | None, device: str, patience: Pati
 
 
 def pretrained(
-    name: str, *, progress: Progress | None = None, patience: Patience | None = None
-) -> tuple[Any, Identity]:
+    name: str, *, progress: ProgressCallback | None = None, patience: Timeouts | None = None
+) -> tuple[Any, ModelSource]:
     """Return a timm network with the weights of its authors, and where they are from.
 
     Args:
@@ -195,15 +203,15 @@ def pretrained(
             f"The weights of {name} are not safetensors, and nothing else is loaded. Choose "
             "another tag of this model."
         )
-    file = hub_file(repo, filename, patience=patience or Patience(), progress=progress)
+    file = hub_file(repo, filename, patience=patience or Timeouts(), progress=progress)
     # custom_load is for the .npz files of old; on the Hub the same weights are in timm's own form.
     overlay = {"file": str(file.path), "custom_load": False}
     try:
         module = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay)
-    except (*MISFITS, SafetensorError) as exc:
+    except (*NETWORK_ERRORS, SafetensorError) as exc:
         said = " ".join(str(exc).split())[:200]
         raise BadArtifact(f"The weights of {name} do not fit its architecture: {said}.") from exc
-    identity = Identity(
+    identity = ModelSource(
         name=name,
         digest=file.sha256,
         licence=str(config.license or "not stated by its authors"),
@@ -243,7 +251,7 @@ def _untrained(architecture: str, device: str) -> Backbone:
     module = build(architecture, classes=1000)
     spec = timm_spec(module)
     module = randomise(module, seed=UNTRAINED_SEED, probe=probe_inputs(spec)).to(device)
-    identity = Identity(
+    identity = ModelSource(
         name=f"untrained:{architecture}",
         digest=parameters_sha256(module),
         licence="none needed: random numbers",
@@ -255,7 +263,7 @@ def _untrained(architecture: str, device: str) -> Backbone:
 
 
 def _from_torchvision(
-    architecture: str, progress: Progress | None, device: str, patience: Patience
+    architecture: str, progress: ProgressCallback | None, device: str, patience: Timeouts
 ) -> Backbone:
     import torchvision
 
@@ -265,7 +273,7 @@ def _from_torchvision(
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         module.load_state_dict({_OLD_DENSENET.sub(r"\1\2", k): v for k, v in state.items()})
-    except (*MISFITS, pickle.UnpicklingError) as exc:
+    except (*NETWORK_ERRORS, pickle.UnpicklingError) as exc:
         raise BadArtifact(f"The weights of torchvision:{architecture} do not fit it.") from exc
     preset = weights.transforms()
     size, resize = tuple(preset.crop_size * 2)[:2], preset.resize_size[0]
@@ -277,7 +285,7 @@ def _from_torchvision(
         crop=min(1.0, size[0] / resize),
         interpolation=preset.interpolation.value,
     )
-    identity = Identity(
+    identity = ModelSource(
         name=f"torchvision:{architecture}",
         digest=file_sha256(path),
         licence="BSD-3-Clause (torchvision); check the data's own terms",
@@ -287,7 +295,7 @@ def _from_torchvision(
     return wrap(module.to(device), spec=spec, labels=labels, identity=identity)
 
 
-def _torchvision_file(url: str, progress: Progress | None, patience: Patience) -> Path:
+def _torchvision_file(url: str, progress: ProgressCallback | None, patience: Timeouts) -> Path:
     # torchvision's files are pickles named after the first digits of their sha256; they are read
     # with weights_only, after that check.
     name = url.rsplit("/", 1)[-1]
@@ -298,12 +306,12 @@ def _torchvision_file(url: str, progress: Progress | None, patience: Patience) -
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            size = answer_within(patience.probe + 0.5, lambda: _length(url, patience.probe))
+            size = call_with_deadline(patience.probe + 0.5, lambda: _length(url, patience.probe))
         except (OSError, ValueError) as exc:
             raise WeightsUnavailable(
                 f"torchvision's server cannot be reached, and {name} is not on this disk. {REMEDY}"
             ) from exc
-        fetched(
+        download_in_child(
             "import sys, torch; torch.hub.download_url_to_file(*sys.argv[1:4], progress=False);"
             "print(sys.argv[2])",
             [url, str(path), promised.group(1)],

@@ -38,7 +38,7 @@ class ModelName:
         return prefix + self.name
 
 
-def parsed(text: str, checkpoints: Collection[str] = ()) -> ModelName:
+def parse_model_name(text: str, checkpoints: Collection[str] = ()) -> ModelName:
     """Return what `text` names, without loading anything.
 
     Args:
@@ -106,7 +106,7 @@ def parameter_count(architecture: str) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
-def allowed_on_the_web(
+def check_public_model(
     text: str, checkpoints: Collection[str], *, limit: int = DEFAULT_PARAMETER_LIMIT
 ) -> ModelName:
     """Return what `text` names if a public page may load it.
@@ -120,7 +120,7 @@ def allowed_on_the_web(
         NotAllowed: It is not a bare timm name or a local checkpoint, or it is too large.
         UnknownName: Nothing has this name.
     """
-    name = parsed(text, checkpoints)
+    name = parse_model_name(text, checkpoints)
     if name.kind == "torchvision":
         raise NotAllowed(
             "This page loads timm models and local checkpoints only; use the command line or "

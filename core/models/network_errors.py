@@ -5,7 +5,7 @@ May touch nothing. Kept apart so that every file that tries networks out catches
 
 from __future__ import annotations
 
-MISFITS = (
+NETWORK_ERRORS = (
     AssertionError,
     AttributeError,
     IndexError,

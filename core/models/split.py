@@ -18,7 +18,7 @@ from torch import Tensor, fx, nn
 from whylens.core.errors import NeedsNotMet
 from whylens.core.models.fx_split import Halves, graph_proposals, weighted_sum
 from whylens.core.models.layouts import Features, Layout, layout_of
-from whylens.core.models.network_errors import MISFITS
+from whylens.core.models.network_errors import NETWORK_ERRORS
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class Split:
         return self.rest(self.layout.write(features))
 
 
-def split_of(module: nn.Module, probe: Tensor, *, whole: Tensor | None = None) -> Split:
+def find_split(module: nn.Module, probe: Tensor, *, whole: Tensor | None = None) -> Split:
     """Return a split of `module` whose halves reproduce its logits and whose map is alive.
 
     A map with a single position is returned only where no other cut works.
@@ -73,7 +73,7 @@ def split_of(module: nn.Module, probe: Tensor, *, whole: Tensor | None = None) -
             split, positions = _checked(module, probe, whole, where, halves)
         except NeedsNotMet as misfit:
             reasons.append(str(misfit))
-        except MISFITS as misfit:
+        except NETWORK_ERRORS as misfit:
             log.info("%s cannot be cut at %s: %s", type(module).__name__, where, misfit)
         else:
             if positions > 1:
@@ -85,7 +85,9 @@ def split_of(module: nn.Module, probe: Tensor, *, whole: Tensor | None = None) -
     raise NeedsNotMet(", and ".join(said[:2]))
 
 
-def cut_alike(split: Split, other: nn.Module, probe: Tensor, *, tolerance: float = 1e-4) -> Split:
+def same_split_on(
+    split: Split, other: nn.Module, probe: Tensor, *, tolerance: float = 1e-4
+) -> Split:
     """Return `other` cut where `split` is, or `split` itself where their features disagree.
 
     Args:
@@ -99,13 +101,13 @@ def cut_alike(split: Split, other: nn.Module, probe: Tensor, *, tolerance: float
         try:
             cut = split.again(other)
             got = cut.features(probe)
-        except (*MISFITS, fx.proxy.TraceError) as misfit:
+        except (*NETWORK_ERRORS, fx.proxy.TraceError) as misfit:
             log.info("A copy of %s cannot be cut: %s", type(other).__name__, misfit)
             return split
     pairs = [(got.map, wanted.map)]
-    if got.rest is not None and wanted.rest is not None:
-        pairs.append((got.rest, wanted.rest))
-    same = (got.rest is None) == (wanted.rest is None)
+    if got.prefix_tokens is not None and wanted.prefix_tokens is not None:
+        pairs.append((got.prefix_tokens, wanted.prefix_tokens))
+    same = (got.prefix_tokens is None) == (wanted.prefix_tokens is None)
     if same and all(_agree(one, two, tolerance) for one, two in pairs):
         return cut
     log.info("The features of a copy of %s disagree", type(other).__name__)
@@ -140,7 +142,7 @@ def _checked(
     scale = float(whole.abs().max()) + 1e-12
     leaf = features.map.detach().requires_grad_()
     with torch.enable_grad():
-        logits = split.head(Features(leaf, features.rest))
+        logits = split.head(Features(leaf, features.prefix_tokens))
         if not float((logits.detach() - whole).abs().max()) <= 1e-3 * scale:
             raise NeedsNotMet("its two halves do not add up to the whole network")
         (gradient,) = torch.autograd.grad(weighted_sum(logits), leaf, allow_unused=True)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from whylens.core.errors import NeedsNotMet
 from whylens.core.models.fx_split import weighted_sum
 from whylens.core.models.layouts import Features, Layout, layout_of
-from whylens.core.models.network_errors import MISFITS
+from whylens.core.models.network_errors import NETWORK_ERRORS
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ def at_stage(module: nn.Module, stage: Stage, x: Tensor) -> tuple[Features, Tens
     def meet(raw: Tensor) -> Tensor:
         found = stage.layout.read(raw.detach())
         leaf = found.map.clone(memory_format=torch.contiguous_format).requires_grad_()
-        seen.append(Features(leaf, found.rest))
+        seen.append(Features(leaf, found.prefix_tokens))
         return stage.layout.write(seen[-1])
 
     with torch.enable_grad():
@@ -99,7 +99,11 @@ def with_maps(module: nn.Module, stage: Stage, x: Tensor, maps: Tensor) -> Tenso
 
     def meet(raw: Tensor) -> Tensor:
         own = stage.layout.read(raw)
-        rest = None if own.rest is None else own.rest.expand(len(maps), *own.rest.shape[1:])
+        rest = (
+            None
+            if own.prefix_tokens is None
+            else own.prefix_tokens.expand(len(maps), *own.prefix_tokens.shape[1:])
+        )
         return stage.layout.write(Features(maps, rest))
 
     with torch.no_grad():
@@ -141,7 +145,7 @@ def stages_of(module: nn.Module, probe: Tensor) -> tuple[Stage, ...]:
             scores = clone(probe[:1].clone().requires_grad_())
             maps = [m for _, m in found.values()]
             slopes = torch.autograd.grad(weighted_sum(scores), maps, allow_unused=True)
-    except MISFITS as misfit:
+    except NETWORK_ERRORS as misfit:
         log.info("%s has no stages: %s", type(module).__name__, misfit)
         return ()
     alive = [

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from whylens.core.datasets.dataset import SPLITS, Dataset
-from whylens.core.datasets.tensors import inputs_from, view_pixels
+from whylens.core.datasets.tensors import to_tensor, view_pixels
 from whylens.core.engine import Engine
 from whylens.core.errors import BadInput, NeedsNotMet
 from whylens.core.explanation import Question
@@ -83,7 +83,7 @@ def mean_maps(
         if not isinstance(answer.result, Heatmap):
             raise NeedsNotMet(f"{answer.title} gives no maps, so there is nothing to average.")
         maps.setdefault(label, []).append(answer.result)
-        seen.setdefault(label, []).append(view_pixels(inputs_from(pixels, spec), spec))
+        seen.setdefault(label, []).append(view_pixels(to_tensor(pixels, spec), spec))
         yield done / len(chosen)
     return {dataset.labels[label]: _mean(maps[label], seen[label]) for label in sorted(maps)}
 

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from whylens.core.outputs.render import Pixels, coloured
-from whylens.core.results import Array, Example, Examples, Mark, Prototypes
+from whylens.core.results import Array, Example, Examples, NumberedBox, Prototypes
 
 # Told apart by people with any kind of colour vision (Okabe and Ito), bright first.
 _INKS = ("#f0e442", "#56b4e9", "#d55e00", "#009e73", "#cc79a7", "#e69f00")
@@ -57,7 +57,7 @@ def likeness(picture: Image.Image, similarity: Array, colours: str) -> Image.Ima
     return Image.fromarray(np.rint(mixed).astype(np.uint8))
 
 
-def marked(picture: Image.Image, marks: Sequence[Mark]) -> Image.Image:
+def marked(picture: Image.Image, marks: Sequence[NumberedBox]) -> Image.Image:
     """Return a picture with numbered boxes; one number has one colour everywhere.
 
     Args:

@@ -20,7 +20,7 @@ from PIL import Image
 
 from whylens.core.explanation import Explanation
 from whylens.core.outputs.example_images import tile
-from whylens.core.outputs.render import Style, picture_of, scale_of
+from whylens.core.outputs.render import Style, render_explanation, scale_of
 from whylens.core.results import Array, Example, Heatmap, Prototypes
 from whylens.core.storage.files import write_atomically
 
@@ -41,13 +41,13 @@ def bundle_files(
     folder = explanation.method
     files: dict[str, bytes] = {}
     if isinstance(explanation.result, Heatmap):
-        files[f"{folder}/overlay.png"] = _png(picture_of(explanation, style))
+        files[f"{folder}/overlay.png"] = _png(render_explanation(explanation, style))
         files[f"{folder}/values.npy"] = npy_bytes(explanation.result.values)
         if explanation.result.error is not None:
             files[f"{folder}/standard_error.npy"] = npy_bytes(explanation.result.error)
     else:
         for number, item in enumerate(explanation.result.items, start=1):
-            files[f"{folder}/example-{number:02d}.png"] = _png(tile(item, colours=style.colours))
+            files[f"{folder}/example-{number:02d}.png"] = _png(tile(item, colours=style.colormap))
     text = json.dumps(manifest(explanation, source=source, style=style), indent=2) + "\n"
     files[f"{folder}/manifest.json"] = text.encode()
     return files
@@ -100,7 +100,11 @@ def manifest(explanation: Explanation, *, source: str, style: Style) -> dict[str
         },
         "parameters": dict(explanation.params),
         "seed": explanation.question.seed,
-        "style": {"colours": style.colours, "opacity": style.opacity, "sure": style.sure},
+        "style": {
+            "colormap": style.colormap,
+            "opacity": style.opacity,
+            "significant_only": style.significant_only,
+        },
         "versions": versions(),
         "command": command_line(explanation, source),
     }
@@ -113,7 +117,7 @@ def manifest(explanation: Explanation, *, source: str, style: Style) -> dict[str
             "minimum": float(result.values.min()),
             "maximum": float(result.values.max()),
             "colour_scale": [scale.low, scale.high],
-            "checks": dict(result.checks),
+            "diagnostics": dict(result.diagnostics),
             "note": result.note,
             "blank_because": result.blank_reason(),
         }
@@ -135,7 +139,7 @@ def _item(item: Example) -> Mapping[str, object]:
         "value": item.value,
         "key": item.key,
         "group": item.group,
-        "checks": dict(item.checks),
+        "diagnostics": dict(item.diagnostics),
     }
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from whylens.core.errors import BadInput
-from whylens.core.explainer import Answers, is_quick
+from whylens.core.explainer import Answers, is_single_step
 from whylens.core.registry import Registry
 
 QUESTIONS: dict[Answers, str] = {
@@ -71,12 +71,12 @@ class Entry:
         name: Id.
         title: Label.
         family: Its type.
-        answers: The question that it answers.
+        question_kind: The question that it answers.
         shows: What it shows.
         cannot: What it cannot show.
         when: When to use it, may be empty.
         needs: In words, what the model must offer; empty if nothing.
-        fitted: What must be fitted before, in words, or "".
+        artifact_kind: What must be fitted before, in words, or "".
         class_blind: Whether it knows no class.
         cost: Work in words.
         quick: Whether it answers at once.
@@ -87,12 +87,12 @@ class Entry:
     name: str
     title: str
     family: str
-    answers: Answers
+    question_kind: Answers
     shows: str
     cannot: str
     when: str
     needs: tuple[str, ...]
-    fitted: str
+    artifact_kind: str
     class_blind: bool
     cost: str
     quick: bool
@@ -129,15 +129,15 @@ def entries(registry: Registry, measured: Measurements) -> tuple[Entry, ...]:
             name,
             e.title,
             e.family,
-            e.answers,
+            e.question_kind,
             e.summary,
             e.limits,
             e.when,
             tuple(sorted(need.value for need in e.needs)),
-            e.fitted,
+            e.artifact_kind,
             e.class_blind,
             e.cost,
-            is_quick(e),
+            is_single_step(e),
             e.source,
             measured.methods.get(name),
         )
@@ -148,7 +148,7 @@ def entries(registry: Registry, measured: Measurements) -> tuple[Entry, ...]:
 def recommended(
     guide: Sequence[Entry],
     *,
-    answers: Answers,
+    question_kind: Answers,
     inside: bool,
     forwards: float,
     available: Collection[str],
@@ -160,7 +160,7 @@ def recommended(
 
     Args:
         guide: All methods.
-        answers: What the visitor wants to know.
+        question_kind: What the visitor wants to know.
         inside: Whether a method may use more than the network's scores.
         forwards: What it may cost, in forward passes.
         available: Names of the methods that the model allows.
@@ -171,8 +171,8 @@ def recommended(
         cost = entry.measured.forwards if entry.measured else (1.0 if entry.quick else A_MOMENT)
         return (
             entry.name in available
-            and entry.answers == answers
-            and (inside or not (entry.needs or entry.fitted))
+            and entry.question_kind == question_kind
+            and (inside or not (entry.needs or entry.artifact_kind))
             and cost <= forwards
         )
 

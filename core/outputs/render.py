@@ -35,14 +35,14 @@ class Style:
     """How a map is laid over the photo.
 
     Attributes:
-        colours: One of `colour_names()`.
+        colormap: One of `colour_names()`.
         opacity: 0 shows the photo alone, 1 the colours alone.
-        sure: Hide what does not differ from 0 at 95 %, in maps that have a standard error.
+        significant_only: Hide what does not differ from 0 at 95 %, in maps with a standard error.
     """
 
-    colours: str = "ember"
+    colormap: str = "ember"
     opacity: float = 0.6
-    sure: bool = False
+    significant_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ def overlay(
     values, seen = on_original(np.asarray(heatmap.values), view)
     scale = scale or scale_of(heatmap)
     share = share_of(values, scale)
-    colours = coloured(share, style.colours, diverges=scale.low < 0)
+    colours = coloured(share, style.colormap, diverges=scale.low < 0)
     weight = np.where(seen, _laid(share, style), 0).astype(np.float32)[..., None]
     mixed = photo * (1 - weight) + colours * weight
     picture = Image.fromarray(np.clip(np.rint(mixed), 0, 255).astype(np.uint8))
@@ -180,7 +180,7 @@ def hatched(picture: Image.Image, seen: npt.NDArray[np.bool_]) -> Image.Image:
     return Image.fromarray(pixels.astype(np.uint8))
 
 
-def picture_of(
+def render_explanation(
     explanation: Explanation, style: Style, *, scale: Scale | None = None
 ) -> Image.Image:
     """Return the picture of an explanation's map: an overlay, or a plot for signals.
@@ -198,7 +198,7 @@ def picture_of(
     scale = scale or scale_of(explanation.result)  # of the whole map, whatever is hidden
     if explanation.view is not None and explanation.question.pixels is not None:
         photo, heat = explanation.question.pixels, explanation.result
-        heat = heat.significant() if style.sure else heat
+        heat = heat.significant() if style.significant_only else heat
         return overlay(photo, heat, explanation.view, style, scale=scale)
     return signal_plot(explanation, style, scale=scale)
 
@@ -220,9 +220,9 @@ def signal_plot(
     if not isinstance(heat, Heatmap) or heat.values.ndim != 1 or signal is None:
         raise BadInput("Only one-dimensional maps of signals can be plotted.")
     scale = scale or scale_of(heat)
-    heat = heat.significant() if style.sure else heat
+    heat = heat.significant() if style.significant_only else heat
     share = share_of(np.asarray(heat.values), scale)[None, :]
-    colours = coloured(share, style.colours, diverges=scale.low < 0)
+    colours = coloured(share, style.colormap, diverges=scale.low < 0)
     weight = _laid(share, style)[..., None]  # white where the map says nothing
     mixed = 255 * (1 - weight) + colours * weight
     return plotted(signal, Image.fromarray(np.rint(mixed).astype(np.uint8)))

@@ -20,13 +20,13 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from whylens.core.models.network_errors import MISFITS
+from whylens.core.models.network_errors import NETWORK_ERRORS
 from whylens.core.speed.mkldnn import pack, weights_kept
 
 log = logging.getLogger(__name__)
 
 
-def folded_copy(module: nn.Module, probe: Tensor, *, tolerance: float = 1e-4) -> nn.Module:
+def fold_batchnorm(module: nn.Module, probe: Tensor, *, tolerance: float = 1e-4) -> nn.Module:
     """Return a faster network with the same logits, or `module` itself where none can be made.
 
     Args:
@@ -42,7 +42,7 @@ def folded_copy(module: nn.Module, probe: Tensor, *, tolerance: float = 1e-4) ->
             _channels_last(private)
             pack(private)
             got = private(probe)
-        except MISFITS as misfit:
+        except NETWORK_ERRORS as misfit:
             log.info("No folded copy of %s: %s", type(module).__name__, misfit)
             return module
     scale = float(expected.abs().max()) + 1e-12

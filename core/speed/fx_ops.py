@@ -43,7 +43,7 @@ class Global:
     """Anything else."""
 
 
-Step = Windowed | Pointwise | ShapeOnly | Global
+OpKind = Windowed | Pointwise | ShapeOnly | Global
 
 # In training these mix places or inputs.
 _QUIET_IN_EVAL = (nn.BatchNorm2d, nn.Dropout, nn.Dropout2d)
@@ -98,7 +98,7 @@ def out_of_place(graph: fx.GraphModule) -> fx.GraphModule:
     return graph
 
 
-def step_of(node: fx.Node, graph: fx.GraphModule, seen: dict[fx.Node, object]) -> Step:
+def op_kind(node: fx.Node, graph: fx.GraphModule, seen: dict[fx.Node, object]) -> OpKind:
     """Return what a node does to places.
 
     Args:
@@ -119,7 +119,7 @@ def step_of(node: fx.Node, graph: fx.GraphModule, seen: dict[fx.Node, object]) -
     return made
 
 
-def _module_step(node: fx.Node, graph: fx.GraphModule) -> Step:
+def _module_step(node: fx.Node, graph: fx.GraphModule) -> OpKind:
     module = graph.get_submodule(str(node.target))
     if len(node.args) != 1 or node.kwargs:
         return Global()
@@ -134,7 +134,7 @@ def _module_step(node: fx.Node, graph: fx.GraphModule) -> Step:
     return Global()
 
 
-def _function_step(node: fx.Node) -> Step:
+def _function_step(node: fx.Node) -> OpKind:
     if node.target in (torch.cat, torch.concat) and node.op == "call_function":
         axis = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
         return Pointwise() if axis in (1, -3) else Global()
@@ -171,7 +171,7 @@ def _same_places(node: fx.Node, out: Tensor, seen: dict[fx.Node, object]) -> boo
     return True
 
 
-def _convolution(module: nn.Conv2d) -> Step:
+def _convolution(module: nn.Conv2d) -> OpKind:
     if module.padding_mode != "zeros" or isinstance(module.padding, str):
         return Global()
 
@@ -185,7 +185,7 @@ def _convolution(module: nn.Conv2d) -> Step:
     )
 
 
-def _max_pool(module: nn.MaxPool2d) -> Step:
+def _max_pool(module: nn.MaxPool2d) -> OpKind:
     def run(x: Tensor) -> Tensor:
         pooled: Tensor = functional.max_pool2d(
             x, module.kernel_size, module.stride, 0, module.dilation
@@ -199,7 +199,7 @@ def _max_pool(module: nn.MaxPool2d) -> Step:
     )
 
 
-def _mean_pool(module: nn.AvgPool2d) -> Step:
+def _mean_pool(module: nn.AvgPool2d) -> OpKind:
     # At an edge these divide by the number of cells that are really there.
     padded = _pair(module.padding) != (0, 0)
     if module.ceil_mode or (padded and not module.count_include_pad):

@@ -12,7 +12,9 @@ from torch import Tensor
 from whylens.core.speed.receptive_field import Region, Span
 
 
-def pasted(clean: Tensor, patches: Tensor, held: Region, wanted: Region, padding: float) -> Tensor:
+def gather_patches(
+    clean: Tensor, patches: Tensor, held: Region, wanted: Region, padding: float
+) -> Tensor:
     """Return (N, K, h, w) parts of a map, in channels-last order, each with a patch pasted in.
 
     Args:

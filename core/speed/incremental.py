@@ -16,22 +16,22 @@ from torch import Tensor, fx, nn
 from whylens.core.models.fx_split import traced
 from whylens.core.speed.fx_ops import (
     Global,
+    OpKind,
     Pointwise,
     ShapeOnly,
-    Step,
     Windowed,
+    op_kind,
     out_of_place,
-    step_of,
 )
-from whylens.core.speed.gather_patches import pasted
-from whylens.core.speed.receptive_field import Kernel, Region, Span, united, whole
+from whylens.core.speed.gather_patches import gather_patches
+from whylens.core.speed.receptive_field import Kernel, Region, Span, union, whole
 
 Box = tuple[slice, ...]
 # What copying and calling cost is not counted as work, so less must be left to do than this.
 WORTHWHILE = 0.7
 
 
-class LocalNetwork:
+class IncrementalNetwork:
     """A network's graph, and what each of its operations does to places.
 
     Made once per network and never changed; `on` starts the work on one input.
@@ -48,12 +48,12 @@ class LocalNetwork:
         self.inputs = [node for node in self.graph.graph.nodes if node.op == "placeholder"][:1]
         seen: dict[fx.Node, object] = {}
         _Recorder(self.graph, set(self.graph.graph.nodes), seen).run(like)
-        self.steps: dict[fx.Node, Step] = {}
+        self.steps: dict[fx.Node, OpKind] = {}
         self.shapes: dict[fx.Node, torch.Size] = {}
         self.work: dict[fx.Node, float] = {}
         self.fixed: set[fx.Node] = set()  # what does not depend on the values of the input
         for node in self.graph.graph.nodes:
-            step = step_of(node, self.graph, seen)
+            step = op_kind(node, self.graph, seen)
             self.steps[node] = step
             value = seen.get(node)
             if isinstance(value, Tensor):
@@ -64,13 +64,13 @@ class LocalNetwork:
                 self.fixed.add(node)
         self.kept = {node for node in self.graph.graph.nodes if self._read_again(node)}
 
-    def on(self, x: Tensor) -> LocalPass:
+    def on(self, x: Tensor) -> IncrementalRun:
         """Return what answers for changes of `x`.
 
         Args:
             x: (1, C, H, W).
         """
-        return LocalPass(self, x)
+        return IncrementalRun(self, x)
 
     def _read_again(self, node: fx.Node) -> bool:
         # A map is needed unless all that read it do so cell by cell, on their own.
@@ -114,14 +114,14 @@ class LocalNetwork:
         step = self.steps[node]
         if isinstance(step, Windowed):
             rows, columns = (
-                kernel.reached(span, limit)
+                kernel.outputs_touching(span, limit)
                 for kernel, span, limit in zip(
                     step.kernels, regions[sources[0]], limits, strict=True
                 )
             )
         else:
             rows, columns = (
-                united([regions[source][axis] for source in sources], limits[axis])
+                union([regions[source][axis] for source in sources], limits[axis])
                 for axis in (0, 1)
             )
         return rows, columns
@@ -139,10 +139,10 @@ class LocalNetwork:
         return left / sum(self.work.values())
 
 
-class LocalPass:
-    """One input through a `LocalNetwork`, with the maps that changes of it are pasted into."""
+class IncrementalRun:
+    """One input through an `IncrementalNetwork`, with the maps into which changes are pasted."""
 
-    def __init__(self, network: LocalNetwork, x: Tensor) -> None:
+    def __init__(self, network: IncrementalNetwork, x: Tensor) -> None:
         self.network = network
         self.x = x
         self.maps: dict[fx.Node, Tensor] = {}
@@ -169,7 +169,7 @@ class LocalPass:
         shown = torch.cat([fill[(slice(None), slice(None), *box)] for box in boxes])
         shown = shown.contiguous(memory_format=torch.channels_last)
         with torch.no_grad():
-            out: Tensor = _Partly(self, plan, shown).run(shown)
+            out: Tensor = _PartialInterpreter(self, plan, shown).run(shown)
         return out
 
 
@@ -190,10 +190,10 @@ class _Recorder(fx.Interpreter):
         return result
 
 
-class _Partly(fx.Interpreter):
+class _PartialInterpreter(fx.Interpreter):
     """Runs a graph on the parts of its maps that a plan names, and in full beyond."""
 
-    def __init__(self, done: LocalPass, plan: dict[fx.Node, Region], shown: Tensor) -> None:
+    def __init__(self, done: IncrementalRun, plan: dict[fx.Node, Region], shown: Tensor) -> None:
         super().__init__(done.network.graph)
         self.done = done
         self.plan = plan
@@ -207,7 +207,8 @@ class _Partly(fx.Interpreter):
         if n in self.plan and isinstance(step, Windowed):
             (source,) = (node for node in n.all_input_nodes if node not in network.fixed)
             rows, columns = (
-                kernel.read(span) for kernel, span in zip(step.kernels, self.plan[n], strict=True)
+                kernel.inputs_read(span)
+                for kernel, span in zip(step.kernels, self.plan[n], strict=True)
             )
             return step.run(self._crop(source, (rows, columns), step.padding))
         if n in self.plan:
@@ -238,10 +239,10 @@ class _Partly(fx.Interpreter):
         held = self.plan[source]
         if wanted == held:
             return patch
-        return pasted(self.done.maps[source], patch, held, wanted, padding)
+        return gather_patches(self.done.maps[source], patch, held, wanted, padding)
 
 
-def _cell_by_cell(step: Step) -> bool:
+def _cell_by_cell(step: OpKind) -> bool:
     if isinstance(step, Windowed):
         return step.kernels == (Kernel(), Kernel())
     return isinstance(step, Pointwise | ShapeOnly)

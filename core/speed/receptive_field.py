@@ -49,7 +49,7 @@ class Kernel:
         """Cells from the first that it reads to the last."""
         return self.dilation * (self.size - 1) + 1
 
-    def reached(self, changed: Span, limit: int) -> Span:
+    def outputs_touching(self, changed: Span, limit: int) -> Span:
         """Return the outputs that read any cell of `changed`, and perhaps some more.
 
         Args:
@@ -64,13 +64,13 @@ class Kernel:
             highs.append(min(limit, last // self.stride + 1))
         return _even(lows, highs, limit)
 
-    def read(self, outputs: Span) -> Span:
+    def inputs_read(self, outputs: Span) -> Span:
         """Return the input cells that `outputs` read, in coordinates of the axis unpadded."""
         starts = tuple(start * self.stride - self.padding for start in outputs.starts)
         return Span(starts, (outputs.length - 1) * self.stride + self.extent)
 
 
-def united(spans: list[Span], limit: int) -> Span:
+def union(spans: list[Span], limit: int) -> Span:
     """Return a span that holds all of `spans`.
 
     Args:

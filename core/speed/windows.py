@@ -12,15 +12,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, fx, nn
 
-from whylens.core.models.network_errors import MISFITS
-from whylens.core.speed.incremental import Box, LocalNetwork
+from whylens.core.models.network_errors import NETWORK_ERRORS
+from whylens.core.speed.incremental import Box, IncrementalNetwork
 
 log = logging.getLogger(__name__)
 
 
 def local_network(
     module: nn.Module, wanted: nn.Module, probe: Tensor, *, tolerance: float = 1e-4
-) -> LocalNetwork | None:
+) -> IncrementalNetwork | None:
     """Return a local form of a network, or None where it has none or it does not agree.
 
     Args:
@@ -34,7 +34,7 @@ def local_network(
     x, fill = probe[:1], probe[1:2]
     compared = 0
     try:
-        network = LocalNetwork(module, x)
+        network = IncrementalNetwork(module, x)
         done = network.on(x)
         for boxes in _probe_boxes(x.shape[2], x.shape[3]):
             got = done.logits(boxes, fill)
@@ -50,7 +50,7 @@ def local_network(
             if far:
                 log.info("The local form of %s disagrees", type(module).__name__)
                 return None
-    except (*MISFITS, fx.proxy.TraceError) as misfit:
+    except (*NETWORK_ERRORS, fx.proxy.TraceError) as misfit:
         log.info("No local form of %s: %s", type(module).__name__, misfit)
         return None
     return network if compared else None

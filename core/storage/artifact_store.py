@@ -18,7 +18,7 @@ VISITORS_BUDGET = 512_000_000
 _Key = tuple[str, str, str]
 
 
-class FittedStore:
+class ArtifactStore:
     """Artifacts by network and method; a visitor's own come before those that all share."""
 
     def __init__(self, budget: int = VISITORS_BUDGET) -> None:
@@ -30,20 +30,20 @@ class FittedStore:
         self._own: ByteLRU[_Key, Artifact] = ByteLRU(budget, lambda a: a.bytes)
         self._shared: ByteLRU[_Key, Artifact] = ByteLRU(budget, lambda _: 1)
 
-    def found(self, explainer: Explainer[Any], backbone: Backbone, collection: str) -> Artifact:
+    def found(self, explainer: Explainer[Any], backbone: Backbone, visitor: str) -> Artifact:
         """Return what `explainer` was fitted with for this network.
 
         Args:
             explainer: One whose `fitted` is not empty.
             backbone: The network in use.
-            collection: A visitor's id, or "" for what all share.
+            visitor: A visitor's id, or "" for what all share.
 
         Raises:
             NeedsNotMet: There is nothing.
             BadArtifact: It is damaged or belongs to other weights.
         """
-        key = _key(explainer, backbone, collection)
-        own = self._own.peek(key) if collection else None
+        key = _key(explainer, backbone, visitor)
+        own = self._own.peek(key) if visitor else None
         if own is not None:
             return own
         for place in checkpoint_places():
@@ -59,32 +59,32 @@ class FittedStore:
                     ),
                 )
         raise NeedsNotMet(
-            f"it rests on {explainer.fitted}, and none was made for {backbone.name} yet. Give "
-            "labelled pictures of your own below, or make it for all: `whylens fit "
+            f"it rests on {explainer.artifact_kind}, and none was made for {backbone.name} yet. "
+            "Give labelled pictures of your own below, or make it for all: `whylens fit "
             f"{backbone.name} --method {explainer.name} FOLDER`"
         )
 
     def keep(
-        self, explainer: Explainer[Any], backbone: Backbone, collection: str, artifact: Artifact
+        self, explainer: Explainer[Any], backbone: Backbone, visitor: str, artifact: Artifact
     ) -> None:
         """Keep an artifact for one visitor.
 
         Args:
             explainer: Whose it is.
             backbone: For which network.
-            collection: The visitor's id.
+            visitor: The visitor's id.
             artifact: Fitted or edited.
         """
-        self._own.put(_key(explainer, backbone, collection), artifact)
+        self._own.put(_key(explainer, backbone, visitor), artifact)
 
-    def forget(self, collection: str) -> None:
+    def forget(self, visitor: str) -> None:
         """Drop all that belongs to one visitor.
 
         Args:
-            collection: The visitor's id.
+            visitor: The visitor's id.
         """
         for key in self._own.kept():
-            if key[0] == collection:
+            if key[0] == visitor:
                 self._own.forget(key)
 
     def write(self, explainer: Explainer[Any], backbone: Backbone, artifact: Artifact) -> str:
@@ -111,5 +111,5 @@ class FittedStore:
         return str(folder)
 
 
-def _key(explainer: Explainer[Any], backbone: Backbone, collection: str) -> _Key:
-    return collection, explainer.name, backbone.identity.digest
+def _key(explainer: Explainer[Any], backbone: Backbone, visitor: str) -> _Key:
+    return visitor, explainer.name, backbone.identity.digest

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from whylens.core.progress import relayed, result_of
+from whylens.core.progress import map_progress, result_of
 from whylens.core.train import head
 from whylens.core.train.network import Network
 from whylens.core.train.pictures import Frames
@@ -67,7 +67,7 @@ def best_fed(
     for done, (mean, std) in enumerate(ways):
         fed = replace(network, spec=spec.model_copy(update={"mean": mean, "std": std}))
         work = head.features(fed, some, batch=32, mirrored=False)
-        features = yield from relayed(
+        features = yield from map_progress(
             work,
             lambda share, done=done: (done + share) / len(ways),  # type: ignore[misc]
         )

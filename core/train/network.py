@@ -17,7 +17,7 @@ from whylens.core.errors import BadArtifact, BadInput, WeightsUnavailable
 from whylens.core.models.backbone import probe_inputs
 from whylens.core.models.checkpoints import MANIFEST, WEIGHTS, Argument, read_manifest, read_weights
 from whylens.core.models.load import build, load, timm_spec
-from whylens.core.models.network_errors import MISFITS
+from whylens.core.models.network_errors import NETWORK_ERRORS
 from whylens.core.models.spec import InputSpec
 from whylens.core.storage.files import file_sha256
 from whylens.core.train.recipe import PRETRAINED, Recipe
@@ -211,7 +211,7 @@ def _fits(module: nn.Module, spec: InputSpec) -> bool:
     try:
         with torch.no_grad():
             module.eval()(probe_inputs(spec))
-    except MISFITS:
+    except NETWORK_ERRORS:
         return False
     return True
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from whylens.core.datasets.dataset import Dataset
 from whylens.core.errors import BadInput
 from whylens.core.models.checkpoints import MANIFEST
-from whylens.core.models.model_names import check_folder_name, parsed
+from whylens.core.models.model_names import check_folder_name, parse_model_name
 from whylens.core.train.recipe import Recipe
 from whylens.core.train.state import Log, read_log
 
@@ -29,7 +29,7 @@ def admitted(dataset: Dataset, recipe: Recipe, out: Path, *, resume: bool) -> Lo
         UnknownName: There is no such backbone.
     """
     check_folder_name(out.name)
-    parsed(recipe.backbone)
+    parse_model_name(recipe.backbone)
     for split in ("train", "val"):
         if not dataset.of(split):
             raise BadInput(f"{dataset.name} has no {split} split; add pictures to it.")

@@ -16,14 +16,14 @@ class Step:
 
     Attributes:
         fraction: Share done, from 0 to 1.
-        said: What is going on, in words.
+        message: What is going on, in words.
         seconds_left: A guess; None while there is nothing to guess from.
         epoch: The epoch it belongs to; 0 before the first.
         figures: Numbers by name: the loss, or those of the epoch that has just ended.
     """
 
     fraction: float
-    said: str
+    message: str
     seconds_left: float | None = None
     epoch: int = 0
     figures: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))

@@ -20,7 +20,7 @@ from whylens.core.datasets.dataset import Dataset, SplitName
 from whylens.core.errors import BadInput, NeedsNotMet
 from whylens.core.inputs.preprocess import normalised
 from whylens.core.models.checkpoints import MANIFEST, read_weights
-from whylens.core.progress import relayed
+from whylens.core.progress import map_progress
 from whylens.core.train import head, state
 from whylens.core.train import input_range as feeding
 from whylens.core.train.augment import views
@@ -129,7 +129,7 @@ class _Training:
                     raise BadInput(f"{exc} Choose a lower --lr.") from exc
                 more = (f"{exc} The best before is kept; choose a lower --lr.",)
         count = len(self.log.epochs)
-        yield from relayed(
+        yield from map_progress(
             examined(self.dataset, self.out, more=more),
             lambda share: Step(0.97 + 0.029 * share, "examining the best", None, count),
         )
@@ -156,13 +156,13 @@ class _Training:
         def preparing(share: float, done: int, more: int) -> Step:
             return Step(self.decoded * (done + share * more) / total, "preparing pictures")
 
-        self.train = yield from relayed(
+        self.train = yield from map_progress(
             gathered(self.dataset, ours, kept, budget=budget),
             lambda share: preparing(share, 0, len(ours)),
         )
         used = 0 if self.train.kept is None else self.train.kept.nbytes
         small = kept.size[0] * kept.size[1] <= spec.size[0] * spec.size[1]
-        self.val = yield from relayed(
+        self.val = yield from map_progress(
             gathered(self.dataset, theirs, kept if small else spec, budget=budget - used),
             lambda share: preparing(share, len(ours), len(theirs)),
         )
@@ -173,7 +173,7 @@ class _Training:
             self.network, self.train, self.labels["train"], len(self.dataset.labels)
         )
         try:
-            self.network = yield from relayed(
+            self.network = yield from map_progress(
                 work, lambda share: Step(self.decoded, f"trying ways to feed it: {share:.0%}")
             )
         except NeedsNotMet:
@@ -201,7 +201,7 @@ class _Training:
             frames: Frames, start: float, end: float, *, mirrored: bool
         ) -> Generator[Step, None, Tensor]:
             work = head.features(network, frames, batch=EVALUATED, mirrored=mirrored)
-            return (yield from relayed(work, step("computing features", start, end)))
+            return (yield from map_progress(work, step("computing features", start, end)))
 
         try:
             ours = yield from features(self.train, 0.0, 0.6, mirrored=recipe.flip)
@@ -213,7 +213,7 @@ class _Training:
             return
         labels = self.labels["train"].repeat(1 + recipe.flip)
         work = head.fit((ours, labels), (theirs, self.labels["val"]), self.weights)
-        solution = yield from relayed(work, step("fitting the last layer", 0.75, 0.9))
+        solution = yield from map_progress(work, step("fitting the last layer", 0.75, 0.9))
         head.put(network, solution, self.train, batch=EVALUATED)
         yield from self._ended(0, None, {}, self.headed)
 

@@ -161,10 +161,10 @@ class _Run:
                 raise step
             # A screen that is slower than the work shall not lag behind it: of signs of life that
             # say the same, only the newest counts.
-            told = step.said == last and step.figures.keys() <= {"loss"}
+            told = step.message == last and step.figures.keys() <= {"loss"}
             if told and not self.said.empty():
                 continue
-            last = step.said
+            last = step.message
             yield step
 
     def _work(self) -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from whylens import Heatmap, Subject
 from whylens.core.models.backbone import wrap
-from whylens.core.models.forward_pass import Trace
+from whylens.core.models.forward_pass import ForwardPass
 from whylens.core.models.spec import InputSpec
 from whylens.core.targets import Target
 
@@ -31,7 +31,7 @@ class Squares(nn.Module):
 def subject(target: Target) -> Subject:
     x = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(1))
     backbone = wrap(Squares(), spec=InputSpec(size=(8, 8), mean=MEAN, std=STD))
-    return Subject(Trace(backbone, x), target)
+    return Subject(ForwardPass(backbone, x), target)
 
 
 def shares(asked: Subject, sign: float) -> torch.Tensor:

@@ -10,17 +10,17 @@ import torch
 from pydantic import Field
 
 from whylens import (
-    Beside,
+    Comparison,
     Example,
     Examples,
     Explainer,
-    Mark,
     Need,
+    NumberedBox,
     Params,
     Partial,
+    decode_images,
+    decode_tensor,
     hookimpl,
-    kept_input,
-    pictures_of,
     view_pixels,
 )
 from whylens.plugins._gallery import why_no_vectors
@@ -31,7 +31,7 @@ from whylens.plugins.counterfactual_patches.swaps import Decision, Swap, decisio
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from whylens import Backbone, Dataset, Fitting, Subject
+    from whylens import Backbone, Dataset, Progress, Subject
 
 
 class CounterfactualParams(Params):
@@ -75,7 +75,7 @@ class CounterfactualPatches(Explainer[CounterfactualParams]):
         "Patches are exchanged in the feature map, where each has seen more than its box, and the "
         "mixture need not look like any picture; the search is greedy and may miss a shorter way."
     )
-    answers = "what if"
+    question_kind = "what if"
     when = "When the question is why not the other class, shown by a picture of it."
     source = (
         "Goyal et al. 2019, Counterfactual Visual Explanations, eq. 4 and algorithm 1 (greedy "
@@ -84,8 +84,8 @@ class CounterfactualPatches(Explainer[CounterfactualParams]):
     cost = "per swap, one pass through the head for every pair of patches that is tried"
     needs = frozenset({Need.GRADIENTS, Need.SPATIAL_FEATURES})
     Params = CounterfactualParams
-    trial = CounterfactualParams(swaps=2, candidates=50)
-    fitted = "a few pictures of every class"
+    test_params = CounterfactualParams(swaps=2, candidates=50)
+    artifact_kind = "a few pictures of every class"
     FitParams = GalleryParams
 
     def why_not(self, backbone: Backbone) -> str | None:
@@ -94,7 +94,7 @@ class CounterfactualPatches(Explainer[CounterfactualParams]):
             return "it exchanges patches of pictures, and this network takes none"
         return why_no_vectors(backbone)
 
-    def fit(self, dataset: Dataset, backbone: Backbone, params: Any) -> Iterator[Fitting]:
+    def fit(self, dataset: Dataset, backbone: Backbone, params: Any) -> Iterator[Progress]:
         """Yield the steps of making a gallery of the data's pictures."""
         return gallery(dataset, backbone, params)
 
@@ -106,8 +106,8 @@ class CounterfactualPatches(Explainer[CounterfactualParams]):
         items: list[Example] = []
         for n, (i, near, picture) in enumerate(found):
             with torch.no_grad():
-                x = kept_input(subject.artifact.arrays, i, backbone.spec).to(subject.x.device)
-                there = backbone.batch_features(x).map
+                x = decode_tensor(subject.artifact.arrays, i, backbone.spec).to(subject.x.device)
+                there = backbone.fast_features(x).map
             swaps: list[Swap] = []
             search = greedy_swaps(
                 subject, there, aim, budget=params.swaps, candidates=params.candidates
@@ -123,8 +123,8 @@ class CounterfactualPatches(Explainer[CounterfactualParams]):
         yield Partial(Examples(tuple(items), subject.unit, _note(subject, aim, items)), 1.0)
 
 
-def _mark(cell: int, grid: tuple[int, int], number: int) -> Mark:
-    return Mark.of_cell(divmod(cell, grid[1]), grid, number)
+def _mark(cell: int, grid: tuple[int, int], number: int) -> NumberedBox:
+    return NumberedBox.of_cell(divmod(cell, grid[1]), grid, number)
 
 
 def _distractors(
@@ -137,7 +137,7 @@ def _distractors(
     order = ranked(arrays, facts["labels"], (aim.goal, name), query)
     copies = copies_of(subject, arrays)(np.array([i for i, _ in order], np.int64))
     chosen = [pair for pair, copy in zip(order, copies, strict=True) if not copy][:count]
-    pictures = pictures_of(arrays, [i for i, _ in chosen])
+    pictures = decode_images(arrays, [i for i, _ in chosen])
     return [(i, near, picture) for (i, near), picture in zip(chosen, pictures, strict=True)]
 
 
@@ -178,8 +178,8 @@ def _example(
         facts["keys"][i],
         f"{labels[aim.start]} → {labels[aim.goal]}",
         marks=tuple(_mark(s.taken, grid, n) for n, s in enumerate(swaps, 1)),
-        beside=Beside(seen, tuple(_mark(s.replaced, grid, n) for n, s in enumerate(swaps, 1))),
-        checks=checks,
+        beside=Comparison(seen, tuple(_mark(s.replaced, grid, n) for n, s in enumerate(swaps, 1))),
+        diagnostics=checks,
     )
 
 
@@ -188,14 +188,14 @@ def _note(subject: Subject, aim: Decision, items: list[Example]) -> str:
     start, goal = labels[aim.start], labels[aim.goal]
     if not items:
         return f"The gallery holds no picture of {goal} other than this one."
-    flips = [int(item.checks["swaps"]) for item in items if item.checks["flipped"]]
+    flips = [int(item.diagnostics["swaps"]) for item in items if item.diagnostics["flipped"]]
     if not flips:
-        most = max(int(item.checks["swaps"]) for item in items)
+        most = max(int(item.diagnostics["swaps"]) for item in items)
         said = f"{most} patches taken over do not turn {start} into {goal}"
     else:
         taken = min(flips)
         said = f"After {taken} swap{'s' if taken > 1 else ''} {start} becomes {goal}"
-    if min(item.checks["share of swaps tried"] for item in items) < 1:
+    if min(item.diagnostics["share of swaps tried"] for item in items) < 1:
         return f"{said}; only the most promising swaps were tried."
     return f"{said}."
 

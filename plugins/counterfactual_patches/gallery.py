@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
-from whylens import Artifact, Fitting
+from whylens import Artifact, Progress
 from whylens.plugins._gallery import Splits, gathered, members_by_class, unit_rows
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def chosen(dataset: Dataset, params: GalleryParams) -> list[int]:
     return sorted(kept)
 
 
-def gallery(dataset: Dataset, backbone: Backbone, params: GalleryParams) -> Iterator[Fitting]:
+def gallery(dataset: Dataset, backbone: Backbone, params: GalleryParams) -> Iterator[Progress]:
     """Yield the steps of making a gallery.
 
     Args:
@@ -66,7 +66,7 @@ def gallery(dataset: Dataset, backbone: Backbone, params: GalleryParams) -> Iter
     """
     positions = chosen(dataset, params)
     arrays, facts = yield from gathered(dataset, backbone, positions, params)
-    yield Fitting(1.0, f"A gallery of {len(positions):,} pictures", Artifact(arrays, facts))
+    yield Progress(1.0, f"A gallery of {len(positions):,} pictures", Artifact(arrays, facts))
 
 
 def ranked(

@@ -10,16 +10,16 @@ import torch
 from pydantic import Field
 
 from whylens import (
-    Beside,
+    Comparison,
     Example,
     Explainer,
-    Mark,
     Need,
+    NumberedBox,
     Params,
     Partial,
     Prototypes,
+    decode_images,
     hookimpl,
-    pictures_of,
     view_pixels,
 )
 from whylens.plugins.protopnet.editing import ACTIONS, edited
@@ -35,7 +35,7 @@ from whylens.plugins.protopnet.similarity import (
 )
 
 if TYPE_CHECKING:
-    from whylens import Artifact, Backbone, Dataset, Fitting, Subject
+    from whylens import Artifact, Backbone, Dataset, Progress, Subject
 
 
 class ProtoParams(Params):
@@ -63,7 +63,7 @@ class ProtoPNet(Explainer[ProtoParams]):
         "It is a second classifier on the network's features: it may disagree with the network, "
         "and says so; likeness to the network need not be likeness to the eye."
     )
-    answers = "like what"
+    question_kind = "like what"
     when = "To see a decision as a sum of parts that look like parts of known pictures."
     source = (
         "Chen et al. 2019, 'This Looks Like That'; here with whitened cosine similarity, a "
@@ -72,18 +72,16 @@ class ProtoPNet(Explainer[ProtoParams]):
     cost = "1 forward pass, and 1 backward and 9 forward per prototype shown"
     needs = frozenset({Need.GRADIENTS, Need.SPATIAL_FEATURES})
     Params = ProtoParams
-    fitted = "prototypes learnt from labelled pictures"
+    artifact_kind = "prototypes learnt from labelled pictures"
     FitParams = PrototypeParams
-    trial_fit = PrototypeParams(steps=60, versions=1)
+    test_fit_params = PrototypeParams(steps=60, versions=1)
     actions = ACTIONS
 
-    def fit(self, dataset: Dataset, backbone: Backbone, params: Any) -> Iterator[Fitting]:
+    def fit(self, dataset: Dataset, backbone: Backbone, params: Any) -> Iterator[Progress]:
         """Yield the steps of learning prototypes."""
         return prototypes(dataset, backbone, params)
 
-    def edited(
-        self, artifact: Artifact, action: str, chosen: tuple[str, ...], text: str
-    ) -> Artifact:
+    def edit(self, artifact: Artifact, action: str, chosen: tuple[str, ...], text: str) -> Artifact:
         """Return prototypes that a visitor deleted, merged or renamed."""
         return edited(artifact, action, chosen, text)
 
@@ -148,19 +146,19 @@ def _item(
     weight = value / float(sims[prototype]) if sims[prototype] else 0.0
     caption = f"{name}: likeness {sims[prototype]:.2f} x weight {weight:+.2f} = {value:+.2f}"
     checks: dict[str, float] = {}
-    marks: tuple[Mark, ...] = ()
+    marks: tuple[NumberedBox, ...] = ()
     if seen is not None:
         checks = {"drop when covered": seen.drop, "drop elsewhere": seen.random_drop}
         top, left, bottom, right = seen.box
         height, width = in_rows(subject.size)
-        marks = (Mark(1, left / width, top / height, right / width, bottom / height),)
+        marks = (NumberedBox(1, left / width, top / height, right / width, bottom / height),)
         if seen.drop > seen.random_drop:
             caption += (
                 f" · covering the box takes {seen.drop:.2f}, elsewhere {seen.random_drop:.2f}"
             )
         else:
             caption += " · its box fails the check: covering it costs no more than elsewhere"
-    (picture,) = pictures_of(arrays, [patch])
+    (picture,) = decode_images(arrays, [patch])
     rows, columns = in_rows(facts["grid"])
     place = divmod(int(arrays["places"][patch]), columns)
     return Example(
@@ -170,9 +168,9 @@ def _item(
         key=facts["keys"][patch],
         group=f"Looks like {owner}" if value > 0 else "Speaks against",
         # Half a cell more on every side: a feature sees beyond its cell.
-        marks=(Mark.of_cell(place, (rows, columns), reach=0.5),),
-        beside=Beside(view, marks, maps[0, patch].reshape(in_rows(maps.shape[2:])).numpy()),
-        checks=checks,
+        marks=(NumberedBox.of_cell(place, (rows, columns), reach=0.5),),
+        beside=Comparison(view, marks, maps[0, patch].reshape(in_rows(maps.shape[2:])).numpy()),
+        diagnostics=checks,
     )
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from whylens import BadInput, Fitting, inputs_of
+from whylens import BadInput, Progress, iter_tensors
 from whylens.plugins.protopnet.similarity import Metric, whitened
 
 if TYPE_CHECKING:
@@ -66,15 +66,15 @@ def splits_of(dataset: Dataset, limit: int, seed: int) -> tuple[Split, Split]:
 
 def features_of(
     dataset: Dataset, backbone: Backbone, split: Split, span: tuple[float, float], said: str
-) -> Generator[Fitting, None, Tensor]:
+) -> Generator[Progress, None, Tensor]:
     """Return (N, K, *S) float16 features of a split, and yield how far it is on the way."""
     pieces = []
-    for piece, x in inputs_of(dataset, split.positions, backbone.spec):
+    for piece, x in iter_tensors(dataset, split.positions, backbone.spec):
         with torch.no_grad():
             pieces.append(backbone.features(x).map.half())
         done = sum(len(p) for p in pieces) / len(split.positions)
         del piece
-        yield Fitting(span[0] + (span[1] - span[0]) * done, said)
+        yield Progress(span[0] + (span[1] - span[0]) * done, said)
     return torch.cat(pieces)
 
 
@@ -85,10 +85,10 @@ def varied_of(
     metric: Metric,
     versions: int,
     generator: torch.Generator,
-) -> Generator[Fitting, None, Tensor]:
+) -> Generator[Progress, None, Tensor]:
     """Return (N, V, D, *S) float16 whitened features of augmented versions, likewise."""
     rows = []
-    for piece, x in inputs_of(dataset, split.positions, backbone.spec):
+    for piece, x in iter_tensors(dataset, split.positions, backbone.spec):
         views = []
         for _ in range(versions):
             with torch.no_grad():
@@ -102,7 +102,7 @@ def varied_of(
             rows.append(torch.zeros(len(x), 0, len(metric.whiten), *shape, dtype=torch.float16))
         del piece
         done = sum(len(r) for r in rows) / len(split.positions)
-        yield Fitting(0.25 + 0.35 * done, "reading varied pictures")
+        yield Progress(0.25 + 0.35 * done, "reading varied pictures")
     return torch.cat(rows)
 
 

@@ -62,7 +62,7 @@ def seen_by(subject: Subject, metric: Metric, prototype: int) -> Seen:
         prototype: Which.
     """
     backbone = subject.trace.backbone
-    empty = subject.filled("blur")
+    empty = subject.baseline("blur")
     leaf = subject.x.clone().requires_grad_()
     mine = metric.patches[metric.member == prototype]
     with torch.enable_grad():

@@ -16,7 +16,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from whylens import Artifact, BadInput, Fitting, inputs_of, packed_views
+from whylens import Artifact, BadInput, Progress, encode_views, iter_tensors
 from whylens.plugins.protopnet.features import Labels, Split, features_of, splits_of, varied_of
 from whylens.plugins.protopnet.head import PENALTIES, Head, chosen_penalty, solved
 from whylens.plugins.protopnet.init import probe, spherical_centres, telling_patches, whitening
@@ -68,7 +68,7 @@ class Refused(BadInput):
     """The prototypes are not fit to be shown; the message says which check failed."""
 
 
-def prototypes(dataset: Dataset, backbone: Backbone, params: PrototypeParams) -> Iterator[Fitting]:
+def prototypes(dataset: Dataset, backbone: Backbone, params: PrototypeParams) -> Iterator[Progress]:
     """Yield the steps of making prototypes; the last holds them and their report.
 
     Args:
@@ -106,7 +106,7 @@ def prototypes(dataset: Dataset, backbone: Backbone, params: PrototypeParams) ->
         started = metric
         for share, learning in learnt(cache, started, owner, steps=steps, generator=generator):
             metric = learning
-            yield Fitting(spread + 0.1 * share, "learning prototypes")
+            yield Progress(spread + 0.1 * share, "learning prototypes")
         own, other = ready(cache, metric, owner)
         before = _quick_accuracy(cache, held, val, metric, owner)
         moved, owners, sources = projected(cache, metric, owner)
@@ -124,7 +124,7 @@ def prototypes(dataset: Dataset, backbone: Backbone, params: PrototypeParams) ->
     sources, before = kept
     owners = owner.numpy()
 
-    yield Fitting(0.9, "solving the head")
+    yield Progress(0.9, "solving the head")
     sims = cached_similarities(plain, metric).numpy().astype(np.float64)
     sims_val = cached_similarities(held, metric).numpy().astype(np.float64)
     head = _head(sims, train.labels, owners, classes, params)
@@ -147,7 +147,7 @@ def prototypes(dataset: Dataset, backbone: Backbone, params: PrototypeParams) ->
         **sparsity(head, sims_val),
     }
     _alarms(head, sims_val, val, report, dataset, owners)
-    yield Fitting(0.93, "measuring the prototypes")
+    yield Progress(0.93, "measuring the prototypes")
     test = list(dataset.of("test"))
     if test:
         report |= _tested(dataset, backbone, test, metric, head)
@@ -155,7 +155,7 @@ def prototypes(dataset: Dataset, backbone: Backbone, params: PrototypeParams) ->
     artifact = _artifact(
         dataset, backbone, train, val, metric, owners, sources, head, sims, sims_val, report, params
     )
-    yield Fitting(1.0, f"{len(owners)} prototypes", artifact)
+    yield Progress(1.0, f"{len(owners)} prototypes", artifact)
 
 
 def _whitened_metric(raw: Tensor, params: PrototypeParams, generator: torch.Generator) -> Metric:
@@ -270,10 +270,10 @@ def _tested(
 ) -> dict[str, Any]:
     labels = np.array([dataset.items[i].label for i in test])
     sims, black_box = [], []
-    for _, x in inputs_of(dataset, test, backbone.spec):
+    for _, x in iter_tensors(dataset, test, backbone.spec):
         with torch.no_grad():
             sims.append(similarities(backbone.features(x).map.float(), metric).numpy())
-            black_box.append(backbone.batch_logits(x).argmax(1).numpy())
+            black_box.append(backbone.fast_logits(x).argmax(1).numpy())
     said = head.scores(np.concatenate(sims).astype(np.float64)).argmax(1)
     recall = [float((said[labels == c] == c).mean()) for c in np.unique(labels)]
     found = {
@@ -317,7 +317,7 @@ def _artifact(
     grid: list[int] = []
     for source in sources:
         position = train.positions[source.picture]
-        ((_, x),) = inputs_of(dataset, [position], backbone.spec)
+        ((_, x),) = iter_tensors(dataset, [position], backbone.spec)
         views.append(x)
         keys.append(dataset.items[position].key)
         with torch.no_grad():
@@ -332,7 +332,7 @@ def _artifact(
         "train_labels": train.labels.astype(np.int32),
         "val_similarities": sims_val.astype(np.float16),
         "val_labels": val.labels.astype(np.int32),
-        **packed_views(views, backbone.spec),
+        **encode_views(views, backbone.spec),
     }
     names = _names(dataset.labels, owner, report)
     facts = {

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from whylens import inputs_of
+from whylens import iter_tensors
 from whylens.plugins.protopnet.head import Head
 from whylens.plugins.protopnet.similarity import Metric, best_places, cosine_maps, whitened
 
@@ -128,7 +128,7 @@ def _peaks(
     noise: torch.Generator | None,
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     values, centres = [], []
-    for _, x in inputs_of(dataset, positions, backbone.spec):
+    for _, x in iter_tensors(dataset, positions, backbone.spec):
         shaken = x
         if noise is not None:
             shaken = x + (0.2 * torch.randn(x.shape, generator=noise)).clamp(-0.25, 0.25)

@@ -14,16 +14,16 @@ from pydantic import Field
 
 from whylens import (
     BadInput,
-    Beside,
+    Comparison,
     Example,
     Examples,
     Explainer,
-    Mark,
+    NumberedBox,
     Params,
+    decode_images,
+    decode_tensor,
     hookimpl,
-    kept_input,
-    pictures_of,
-    tower,
+    load_encoder,
     view_pixels,
 )
 from whylens.plugins._gallery import why_no_vectors
@@ -31,10 +31,10 @@ from whylens.plugins._near_duplicates import copies_of
 from whylens.plugins.twin.cosine_search import Bools, Floats
 from whylens.plugins.twin.gallery import GalleryParams, gallery
 from whylens.plugins.twin.patch_matches import matched_cells
-from whylens.plugins.twin.search import JURY, drop_copies, nearest, similarities
+from whylens.plugins.twin.search import VOTING_NEIGHBOURS, drop_copies, nearest, similarities
 
 if TYPE_CHECKING:
-    from whylens import Backbone, Dataset, Fitting, Subject
+    from whylens import Backbone, Dataset, Progress, Subject
 
 _BOTH = "Nearest with another label, which the network also calls something else"
 
@@ -73,7 +73,7 @@ class Twin(Explainer[TwinParams]):
         "It shows what the network finds alike, not why; a neighbour need not have caused the "
         "decision, and pictures outside the gallery are never seen."
     )
-    answers = "like what"
+    question_kind = "like what"
     when = "To see what the network takes this picture for, by pictures it learnt from."
     source = (
         "Cosine neighbours of penultimate features; weighting by the class as in Kenny & Keane "
@@ -83,14 +83,14 @@ class Twin(Explainer[TwinParams]):
     cost = "1 forward pass and a search"
     needs = frozenset()
     Params = TwinParams
-    fitted = "a gallery of training pictures"
+    artifact_kind = "a gallery of training pictures"
     FitParams = GalleryParams
 
     def why_not(self, backbone: Backbone) -> str | None:
         """Return why this network's inputs cannot be compared, or None."""
         return why_no_vectors(backbone)
 
-    def fit(self, dataset: Dataset, backbone: Backbone, params: Any) -> Iterator[Fitting]:
+    def fit(self, dataset: Dataset, backbone: Backbone, params: Any) -> Iterator[Progress]:
         """Yield the steps of making a gallery of the data's training pictures."""
         return gallery(dataset, backbone, params)
 
@@ -118,7 +118,7 @@ class Twin(Explainer[TwinParams]):
 def _query(subject: Subject, params: TwinParams) -> tuple[Floats, Floats | None, str]:
     backbone, known = subject.trace.backbone, subject.artifact.facts.get("vectors_by")
     if known:
-        eyes = backbone.once(f"twin: {known['name']}", lambda _: tower(known["name"]))
+        eyes = backbone.once(f"twin: {known['name']}", lambda _: load_encoder(known["name"]))
         if eyes.digest != known["digest"]:
             raise BadInput(
                 f"The gallery was made with other weights of {eyes.name} than there are now. Fit "
@@ -163,11 +163,11 @@ def _example(
     if said != label:
         parts.append(f"the network says {said}")
     parts.append("in training" if facts["splits"][i] == "train" else f"in {facts['splits'][i]}")
-    (picture,) = pictures_of(arrays, [i])
+    (picture,) = decode_images(arrays, [i])
     marks, beside = (), None
     if compared and backbone.split is not None:
         ours, theirs = _marks(subject, i)
-        marks, beside = theirs, Beside(seen, ours)
+        marks, beside = theirs, Comparison(seen, ours)
     return Example(
         picture, " · ".join(parts), value, facts["keys"][i], group, marks=marks, beside=beside
     )
@@ -176,7 +176,7 @@ def _example(
 def _marks(subject: Subject, i: int) -> tuple[Any, Any]:
     backbone = subject.trace.backbone
     with torch.no_grad():
-        other = backbone.features(kept_input(subject.artifact.arrays, i, backbone.spec)).map
+        other = backbone.features(decode_tensor(subject.artifact.arrays, i, backbone.spec)).map
     here, there = (_in_rows(found[0].float().cpu().numpy()) for found in (subject.features, other))
     # What a channel counts for: its mean gradient, as in Grad-CAM, on any head.
     weights = subject.gradients[0].flatten(1).mean(-1).float().cpu().numpy()
@@ -184,9 +184,9 @@ def _marks(subject: Subject, i: int) -> tuple[Any, Any]:
         weights = np.ones_like(weights)
     pairs = matched_cells(here, there, weights, 3)
 
-    def marked(cells: Iterable[tuple[int, int]], grid: tuple[int, int]) -> tuple[Mark, ...]:
+    def marked(cells: Iterable[tuple[int, int]], grid: tuple[int, int]) -> tuple[NumberedBox, ...]:
         # A feature sees more than its cell; the box shows the cell and half of its neighbours.
-        return tuple(Mark.of_cell(c, grid, n, reach=0.5) for n, c in enumerate(cells, 1))
+        return tuple(NumberedBox.of_cell(c, grid, n, reach=0.5) for n, c in enumerate(cells, 1))
 
     ours = marked((a for a, _, _ in pairs), here.shape[1:])
     return ours, marked((b for _, b, _ in pairs), there.shape[1:])
@@ -198,7 +198,7 @@ def _in_rows(features: Floats) -> Floats:
 
 
 def _note(subject: Subject, near: Floats, arrays: Any, facts: Any) -> str:
-    jury = nearest(near, np.ones(len(near), np.bool_), JURY)
+    jury = nearest(near, np.ones(len(near), np.bool_), VOTING_NEIGHBOURS)
     if not jury:
         return "The gallery holds nothing but what you gave."
     votes = Counter(facts["labels"][int(arrays["labels"][i])] for i in jury)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from whylens import Artifact, BadInput, Fitting, pictures_of, tower
+from whylens import Artifact, BadInput, Progress, decode_images, load_encoder
 from whylens.plugins._gallery import Splits, gathered, members_by_class, unit_rows
 from whylens.plugins.twin.index import has_faiss, index_of
 from whylens.plugins.twin.search import is_large
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from whylens import Backbone, Dataset, Tower
+    from whylens import Backbone, Dataset, ImageEncoder
 
 _BATCH = 16
 
@@ -69,7 +69,7 @@ def chosen(dataset: Dataset, params: GalleryParams) -> list[int]:
     return sorted(turns[: params.limit])
 
 
-def gallery(dataset: Dataset, backbone: Backbone, params: GalleryParams) -> Iterator[Fitting]:
+def gallery(dataset: Dataset, backbone: Backbone, params: GalleryParams) -> Iterator[Progress]:
     """Yield the steps of making a gallery.
 
     Args:
@@ -80,26 +80,26 @@ def gallery(dataset: Dataset, backbone: Backbone, params: GalleryParams) -> Iter
     positions = chosen(dataset, params)
     arrays, facts = yield from gathered(dataset, backbone, positions, params)
     if params.vectors_by:
-        eyes = tower(params.vectors_by)
+        eyes = load_encoder(params.vectors_by)
         arrays["vectors"] = yield from _seen_by(eyes, arrays, len(positions))
         facts["vectors_by"] = {"name": eyes.name, "digest": eyes.digest}
     if is_large(len(positions)) and has_faiss():
         arrays["index"] = index_of(arrays["vectors"], arrays["labels"], seed=params.seed)
     facts["splits"] = [dataset.items[i].split for i in positions]
     kind = "signals" if "signals" in arrays else "pictures"
-    yield Fitting(1.0, f"A gallery of {len(positions):,} {kind}", Artifact(arrays, facts))
+    yield Progress(1.0, f"A gallery of {len(positions):,} {kind}", Artifact(arrays, facts))
 
 
 def _seen_by(
-    eyes: Tower, arrays: Mapping[str, npt.NDArray[Any]], count: int
-) -> Generator[Fitting, None, npt.NDArray[np.float16]]:
+    eyes: ImageEncoder, arrays: Mapping[str, npt.NDArray[Any]], count: int
+) -> Generator[Progress, None, npt.NDArray[np.float16]]:
     # What the gallery keeps is what the visitor's picture is compared with: JPEG and all.
     if "jpeg" not in arrays:
         raise BadInput(f"{eyes.name} compares pictures, and these are signals. Leave it out.")
     rows = []
     for start in range(0, count, _BATCH):
         places = range(start, min(start + _BATCH, count))
-        rows.append(unit_rows(eyes.vectors(pictures_of(arrays, places))).astype(np.float16))
+        rows.append(unit_rows(eyes.vectors(decode_images(arrays, places))).astype(np.float16))
         done = places.stop
-        yield Fitting(0.99, f"{eyes.name}: {done:,} of {count:,} pictures")
+        yield Progress(0.99, f"{eyes.name}: {done:,} of {count:,} pictures")
     return np.concatenate(rows)

@@ -18,7 +18,7 @@ from whylens.plugins.twin.index import has_faiss, near_by_index
 EXACT_LIMIT = 1_000_000
 SHORTLIST = 1000  # of an index's answers that are measured exactly, for every group
 # Neighbours whose labels are counted for the hint that labels or decision are doubtful.
-JURY = 10
+VOTING_NEIGHBOURS = 10
 
 
 def is_large(count: int) -> bool:
@@ -83,7 +83,7 @@ def drop_copies(
     """
     everything, more = np.ones(len(near), np.bool_), 1
     while True:
-        shown = set(nearest(near, everything, more * JURY))
+        shown = set(nearest(near, everything, more * VOTING_NEIGHBOURS))
         for allowed in groups:
             shown |= set(nearest(near, allowed, more * count))
         where = np.array(sorted(shown), np.int64)

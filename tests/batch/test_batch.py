@@ -151,7 +151,7 @@ def test_rows_and_maps_are_what_the_engine_answers(engine, unbroken, place):
         assert (row["width"], row["height"]) == (pixels.shape[1], pixels.shape[0])
         assert row["sha256"] == hashlib.sha256(data).hexdigest()
         assert json.loads(row["view"])["original"] == [row["width"], row["height"]]
-        assert dict(row["checks"]).keys() == answer.result.checks.keys()
+        assert dict(row["diagnostics"]).keys() == answer.result.diagnostics.keys()
         if answer.result.error is not None:
             errors = np.load(unbroken / row["error_map"])
             np.testing.assert_allclose(errors, answer.result.error, rtol=1e-3, atol=1e-7)

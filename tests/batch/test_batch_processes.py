@@ -15,7 +15,7 @@ import pytest
 from tests.batch_jobs import EndingJob, EndlessJob, InterruptedJob, RefusingJob, TellingJob
 from tests.conftest import ROOT
 from whylens.core.batch.process_runner import LocalProcesses
-from whylens.core.batch.protocol import PartDone, Tick
+from whylens.core.batch.protocol import FilesDone, ShardDone
 from whylens.core.errors import BadInput, WorkerLost
 from whylens.core.interrupts import interrupts_blocked
 
@@ -26,9 +26,9 @@ def job(kind, place, threads=1):
 
 def test_every_part_is_given_out_once_and_told_of_once(tmp_path):
     said = list(LocalProcesses(2).run(job(TellingJob, tmp_path, threads=3), range(3, 20)))
-    done = [s for s in said if isinstance(s, PartDone)]
+    done = [s for s in said if isinstance(s, ShardDone)]
     assert sorted(s.part for s in done) == list(range(3, 20))
-    assert sum(s.images for s in said if isinstance(s, Tick)) == 17
+    assert sum(s.images for s in said if isinstance(s, FilesDone)) == 17
     parts, threads, workers = zip(*(p.name.split("-") for p in tmp_path.iterdir()), strict=True)
     assert sorted(map(int, parts)) == list(range(3, 20))
     assert set(threads) == {"3"}
@@ -52,7 +52,7 @@ def test_no_more_processes_than_parts_are_started(tmp_path):
 
 def test_ctrl_c_is_for_the_process_that_started_the_others(tmp_path, capfd):
     said = list(LocalProcesses(2).run(job(InterruptedJob, tmp_path), range(4)))
-    assert sum(isinstance(s, PartDone) for s in said) == 4
+    assert sum(isinstance(s, ShardDone) for s in said) == 4
     assert capfd.readouterr().err == ""
 
 
@@ -86,7 +86,7 @@ def test_what_a_process_refuses_is_raised_here(tmp_path):
 
 def test_closing_ends_all_processes_at_work(tmp_path):
     work = LocalProcesses(2).run(job(EndlessJob, tmp_path), range(4))
-    assert next(work) == Tick(1)
+    assert next(work) == FilesDone(1)
     assert len(multiprocessing.active_children()) == 2
     work.close()
     assert not multiprocessing.active_children()

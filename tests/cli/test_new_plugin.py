@@ -19,10 +19,10 @@ from typer.testing import CliRunner
 
 from tests.browser import PATIENCE, chromium, open_tab, status, toy_checkpoint, visit
 from tests.conftest import ROOT
-from whylens.core.conformance.outcome import NotForThis
+from whylens.core.conformance.outcome import NotApplicable
 from whylens.core.conformance.suite import CHECKS
-from whylens.core.conformance.under_test import Candidate
-from whylens.core.registry import load_registry
+from whylens.core.conformance.under_test import ExplainerUnderTest
+from whylens.core.registry import PluginSource, load_registry
 from whylens.ui.cli.app import app
 
 LONGEST = "a-name-of-thirty-letters-or-so"
@@ -117,17 +117,15 @@ def test_the_packages_own_test_passes(package):
 def test_the_packages_explainer_passes_the_conformance_tests(package, monkeypatch):
     from importlib import metadata
 
-    from whylens.core.registry import Found
-
     monkeypatch.syspath_prepend(str(package))
     project = tomllib.loads((package / "pyproject.toml").read_text())["project"]
     ((name, module),) = project["entry-points"]["whylens.explainers"].items()
     point = metadata.EntryPoint(name, module, "whylens.explainers")
-    registry = load_registry([Found(point, project["name"], "1")], strict=True)
-    candidate, passed = Candidate(registry.explainer(name)), set()
+    registry = load_registry([PluginSource(point, project["name"], "1")], strict=True)
+    candidate, passed = ExplainerUnderTest(registry.explainer(name)), set()
     for check in CHECKS:
         if not check.slow:
-            with contextlib.suppress(NotForThis):
+            with contextlib.suppress(NotApplicable):
                 check.run(candidate)
                 passed.add(check.number)
     assert passed >= {1, 2, 3, 5, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17}

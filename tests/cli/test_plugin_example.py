@@ -12,10 +12,10 @@ from importlib import metadata
 import pytest
 
 from tests.conftest import ROOT
-from whylens.core.conformance.outcome import NotForThis
+from whylens.core.conformance.outcome import NotApplicable
 from whylens.core.conformance.suite import CHECKS
-from whylens.core.conformance.under_test import Candidate
-from whylens.core.registry import Found, load_registry
+from whylens.core.conformance.under_test import ExplainerUnderTest
+from whylens.core.registry import PluginSource, load_registry
 
 PACKAGE = ROOT / "examples" / "plugin-captum"
 PROJECT = tomllib.loads((PACKAGE / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -39,11 +39,13 @@ def test_its_explainer_passes_the_conformance_tests(monkeypatch):
     monkeypatch.syspath_prepend(str(PACKAGE))
     ((name, module),) = PROJECT["entry-points"]["whylens.explainers"].items()
     point = metadata.EntryPoint(name, module, "whylens.explainers")
-    registry = load_registry([Found(point, PROJECT["name"], PROJECT["version"])], strict=True)
-    candidate, passed = Candidate(registry.explainer(name)), set()
+    registry = load_registry(
+        [PluginSource(point, PROJECT["name"], PROJECT["version"])], strict=True
+    )
+    candidate, passed = ExplainerUnderTest(registry.explainer(name)), set()
     for check in CHECKS:
         if not check.slow:
-            with contextlib.suppress(NotForThis):
+            with contextlib.suppress(NotApplicable):
                 check.run(candidate)
                 passed.add(check.number)
     assert passed >= {1, 2, 3, 5, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17}

@@ -5,26 +5,28 @@ from __future__ import annotations
 import pytest
 
 from tests.wrong_explainers import WRONG, Sound
-from whylens.core.conformance.outcome import Broken, NotForThis
+from whylens.core.conformance.outcome import CheckFailed, NotApplicable
 from whylens.core.conformance.suite import CHECKS
-from whylens.core.conformance.under_test import Candidate
-from whylens.core.explainer import faults
+from whylens.core.conformance.under_test import ExplainerUnderTest
+from whylens.core.explainer import contract_errors
 from whylens.core.registry import load_registry
 
 REGISTRY = load_registry()
 QUICK = [check for check in CHECKS if not check.slow]
 SLOW = [check for check in CHECKS if check.slow]
 # Made once for each: what it is fitted with serves all tests.
-CANDIDATES = {name: Candidate(explainer) for name, explainer in REGISTRY.explainers.items()}
+CANDIDATES = {
+    name: ExplainerUnderTest(explainer) for name, explainer in REGISTRY.explainers.items()
+}
 
 every_method = pytest.mark.parametrize("method", list(CANDIDATES))
 
 
-def held(candidate: Candidate, check) -> None:
+def held(candidate: ExplainerUnderTest, check) -> None:
     """Run a test; skip where it does not apply."""
     try:
         check.run(candidate)
-    except NotForThis as reason:
+    except NotApplicable as reason:
         pytest.skip(str(reason))
 
 
@@ -48,28 +50,28 @@ def test_there_are_eighteen_tests_each_with_a_sentence_and_a_name_of_its_own():
     assert all(c.says.endswith(".") and "\n" not in c.says for c in CHECKS)
 
 
-def failed(candidate: Candidate, checks) -> dict[str, str]:
+def failed(candidate: ExplainerUnderTest, checks) -> dict[str, str]:
     """Return the id and the sentence of every test that fails."""
     found = {}
     for check in checks:
         try:
             check.run(candidate)
-        except NotForThis:
+        except NotApplicable:
             continue
-        except Broken as exc:
+        except CheckFailed as exc:
             found[check.id] = str(exc)
     return found
 
 
 def test_a_sound_explainer_passes_all():
-    assert faults(Sound()) == []
-    assert failed(Candidate(Sound()), QUICK) == {}
+    assert contract_errors(Sound()) == []
+    assert failed(ExplainerUnderTest(Sound()), QUICK) == {}
 
 
 @pytest.mark.parametrize("wrong", WRONG, ids=lambda c: c.__name__)
 def test_a_wrong_explainer_fails_the_test_that_is_there_for_it(wrong):
-    assert faults(wrong()) == []
-    found = failed(Candidate(wrong()), [c for c in QUICK if c.number in WRONG[wrong]])
+    assert contract_errors(wrong()) == []
+    found = failed(ExplainerUnderTest(wrong()), [c for c in QUICK if c.number in WRONG[wrong]])
     assert {int(name[:2]) for name in found} == WRONG[wrong]
     # What happened, then what to do about it.
     assert all(len(said) > 70 and said.endswith(".") for said in found.values())
@@ -78,7 +80,7 @@ def test_a_wrong_explainer_fails_the_test_that_is_there_for_it(wrong):
 @pytest.mark.slow
 @pytest.mark.parametrize("wrong", WRONG, ids=lambda c: c.__name__)
 def test_a_wrong_explainer_fails_no_other_test(wrong):
-    found = failed(Candidate(wrong()), [c for c in QUICK if c.number not in WRONG[wrong]])
+    found = failed(ExplainerUnderTest(wrong()), [c for c in QUICK if c.number not in WRONG[wrong]])
     assert found == {}
 
 
@@ -90,7 +92,7 @@ def test_what_does_not_apply_is_told_and_not_passed():
     blind = next(c for c in CANDIDATES.values() if c.explainer.class_blind)
     for check in QUICK:
         if check.number in (1, 2, 3, 12, 13):
-            with pytest.raises(NotForThis, match="class_blind"):
+            with pytest.raises(NotApplicable, match="class_blind"):
                 check.run(blind)
 
 
@@ -99,6 +101,6 @@ def test_an_explainer_that_refuses_every_network_does_not_pass_by_refusing():
         def why_not(self, backbone):
             return "it would rather not"
 
-    found = failed(Candidate(Shy()), QUICK)
+    found = failed(ExplainerUnderTest(Shy()), QUICK)
     assert list(found) == ["07-determinism"]
     assert "it would rather not" in found["07-determinism"]

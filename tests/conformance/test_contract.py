@@ -48,7 +48,7 @@ def test_an_answer_is_finite_of_the_right_shape_and_finishes(method, kind):
         if isinstance(answer.result, Heatmap):
             assert answer.result.values.shape in (grid, backbone.spec.size)
             assert answer.result.unit
-            assert all(np.isfinite(v) for v in answer.result.checks.values())
+            assert all(np.isfinite(v) for v in answer.result.diagnostics.values())
     assert values(
         final(page, replace(question, target=telling(page, question, method)), method)
     ).any()
@@ -121,7 +121,7 @@ def test_questions_and_answers_cross_a_process_boundary(method, kind):
                   "view", "params", "fraction", "seconds", "finished", "reason"):  # fmt: skip
         assert getattr(again, field) == getattr(answer, field)
     if isinstance(answer.result, Heatmap):
-        assert again.result.checks == answer.result.checks
+        assert again.result.diagnostics == answer.result.diagnostics
         assert not again.result.values.flags.writeable
 
 
@@ -148,4 +148,4 @@ def test_a_network_without_map_and_gradients_is_refused_for_just_that(method):
     with pytest.raises(NeedsNotMet, match="is not available on DeafNet") as refusal:
         final(page, asked("gap"), method)
     for need in needs:
-        assert f"needs {need.value}: {backbone.reasons[need]}" in str(refusal.value)
+        assert f"needs {need.value}: {backbone.unmet[need]}" in str(refusal.value)

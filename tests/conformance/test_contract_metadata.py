@@ -10,14 +10,14 @@ from pydantic import Field, ValidationError
 
 from whylens.core.errors import InvalidParameter
 from whylens.core.explainer import (
-    Drawable,
+    ControlSpec,
     Explainer,
     Need,
     NoParams,
     Params,
-    drawable,
-    drawables,
-    faults,
+    contract_errors,
+    control_of,
+    controls_of,
 )
 
 
@@ -40,39 +40,40 @@ def only(**fields) -> type[Params]:
 
 
 def test_the_four_kinds_become_four_controls_in_order():
-    assert drawables(FourKinds) == (
-        Drawable(name="steps", kind="int", title="Steps", help="More is finer.", default=32,
+    assert controls_of(FourKinds) == (
+        ControlSpec(name="steps", kind="int", title="Steps", help="More is finer.", default=32,
                  low=8, high=128, step=8),
-        Drawable(name="sigma_share", kind="float", title="Sigma share", help="", default=0.1,
+        ControlSpec(name="sigma_share", kind="float", title="Sigma share", help="", default=0.1,
                  low=0, high=0.5, step=0.005),
-        Drawable(name="signed", kind="bool", title="Show evidence against", help="", default=True),
-        Drawable(name="fill", kind="choice", title="Fill", help="", default="blur",
+        ControlSpec(name="signed", kind="bool", title="Show evidence against", help="",
+                 default=True),
+        ControlSpec(name="fill", kind="choice", title="Fill", help="", default="blur",
                  choices=("black", "blur")),
     )  # fmt: skip
 
 
 def test_defaults_keep_their_type():
-    steps, sigma, signed, fill = (d.default for d in drawables(FourKinds))
+    steps, sigma, signed, fill = (d.default for d in controls_of(FourKinds))
     assert [type(v) for v in (steps, sigma, signed, fill)] == [int, float, bool, str]
 
 
 def test_a_whole_number_moves_in_steps_of_one_unless_told_otherwise():
-    (control,) = drawables(only(k=(int, Field(5, ge=1, le=9))))
+    (control,) = controls_of(only(k=(int, Field(5, ge=1, le=9))))
     assert control.step == 1
 
 
 def test_bounds_in_an_annotation_count():
-    (control,) = drawables(only(k=(Annotated[int, Field(ge=2, le=6)], 3)))
+    (control,) = controls_of(only(k=(Annotated[int, Field(ge=2, le=6)], 3)))
     assert (control.low, control.high, control.default) == (2, 6, 3)
 
 
 def test_a_default_that_is_computed_is_shown():
-    (control,) = drawables(only(k=(int, Field(default_factory=lambda: 4, ge=1, le=9))))
+    (control,) = controls_of(only(k=(int, Field(default_factory=lambda: 4, ge=1, le=9))))
     assert control.default == 4
 
 
 def test_a_method_without_parameters_has_no_controls():
-    assert drawables(NoParams) == ()
+    assert controls_of(NoParams) == ()
 
 
 @pytest.mark.parametrize(
@@ -108,14 +109,14 @@ def test_a_method_without_parameters_has_no_controls():
 )
 def test_a_parameter_without_a_control_is_refused(kind, default, message):
     with pytest.raises(InvalidParameter, match=message):
-        drawables(only(k=(kind, default)))
+        controls_of(only(k=(kind, default)))
 
 
 def test_the_refusal_names_the_field_it_is_about():
     fields = only(good=(bool, True), bad=(str, "x")).model_fields
-    assert drawable("good", fields["good"]).kind == "bool"
+    assert control_of("good", fields["good"]).kind == "bool"
     with pytest.raises(InvalidParameter, match="'bad'"):
-        drawable("bad", fields["bad"])
+        control_of("bad", fields["bad"])
 
 
 def test_parameters_are_frozen_and_closed():
@@ -148,7 +149,7 @@ def spoilt(**attributes) -> Explainer:
 
 
 def test_a_sound_explainer_has_no_faults():
-    assert faults(Sound()) == []
+    assert contract_errors(Sound()) == []
     assert Sound().why_not(None) is None
 
 
@@ -157,7 +158,7 @@ def test_a_sound_explainer_has_no_faults():
 )
 @pytest.mark.parametrize("value", ["", "  ", None, 3], ids=repr)
 def test_each_text_must_be_there(field, value):
-    found = faults(spoilt(**{field: value}))
+    found = contract_errors(spoilt(**{field: value}))
     assert f"Spoilt.{field} must be a non-empty string." in found
     assert all(f"Spoilt.{field}" in f or "kebab-case" in f for f in found)
 
@@ -166,51 +167,53 @@ def test_each_text_must_be_there(field, value):
     "name", ["Grad-CAM", "grad_cam", "-cam", "cam-", "a--b", "a b", "cam+++", "é"]
 )
 def test_a_name_must_be_kebab_case(name):
-    assert faults(spoilt(name=name)) == [
+    assert contract_errors(spoilt(name=name)) == [
         f"The name {name!r} must be kebab-case: lower-case words joined by '-'."
     ]
 
 
 @pytest.mark.parametrize("name", ["cam", "grad-cam", "grad-cam++", "x2-cam", "3d"])
 def test_kebab_case_names_pass(name):
-    assert faults(spoilt(name=name)) == []
+    assert contract_errors(spoilt(name=name)) == []
 
 
 @pytest.mark.parametrize("needs", [None, (), {Need.GRADIENTS}, frozenset({"gradients"})], ids=repr)
 def test_needs_must_be_a_frozen_set_of_needs(needs):
-    assert faults(spoilt(needs=needs)) == ["Spoilt.needs must be a frozenset of Need."]
+    assert contract_errors(spoilt(needs=needs)) == ["Spoilt.needs must be a frozenset of Need."]
 
 
-@pytest.mark.parametrize("params", [None, dict, NoParams(), Field], ids=repr)
+@pytest.mark.parametrize("params", [None, dict, NoParams(), Field], ids=lambda v: type(v).__name__)
 def test_parameters_must_be_a_class_of_ours(params):
-    assert faults(spoilt(Params=params)) == ["Spoilt.Params must be a subclass of core.Params."]
-
-
-@pytest.mark.parametrize("trial", [3, {}, NoParams], ids=repr)
-@pytest.mark.parametrize("field", ["trial", "trial_fit"])
-def test_trial_parameters_must_be_of_the_explainers_own_class(field, trial):
-    (found,) = faults(spoilt(**{field: trial}))
-    assert found == f"Spoilt.{field} must be a NoParams or None."
-    assert faults(spoilt(Params=FourKinds, trial=NoParams())) == [
-        "Spoilt.trial must be a FourKinds or None."
+    assert contract_errors(spoilt(Params=params)) == [
+        "Spoilt.Params must be a subclass of core.Params."
     ]
-    assert faults(spoilt(Params=FourKinds, trial=FourKinds(steps=16))) == []
+
+
+@pytest.mark.parametrize("trial", [3, {}, NoParams], ids=lambda v: type(v).__name__)
+@pytest.mark.parametrize("field", ["test_params", "test_fit_params"])
+def test_trial_parameters_must_be_of_the_explainers_own_class(field, trial):
+    (found,) = contract_errors(spoilt(**{field: trial}))
+    assert found == f"Spoilt.{field} must be a NoParams or None."
+    assert contract_errors(spoilt(Params=FourKinds, test_params=NoParams())) == [
+        "Spoilt.test_params must be a FourKinds or None."
+    ]
+    assert contract_errors(spoilt(Params=FourKinds, test_params=FourKinds(steps=16))) == []
 
 
 def test_every_parameter_that_cannot_be_drawn_is_listed():
-    found = faults(spoilt(Params=only(a=(str, "x"), b=(bool, True), c=(int, 3))))
+    found = contract_errors(spoilt(Params=only(a=(str, "x"), b=(bool, True), c=(int, 3))))
     assert len(found) == 2
     assert "'a' is of type str" in found[0]
     assert "'c' needs both ge= and le=" in found[1]
 
 
-@pytest.mark.parametrize("stranger", [None, "cam", Sound, object()], ids=repr)
+@pytest.mark.parametrize("stranger", [None, "cam", Sound, object()], ids=lambda v: type(v).__name__)
 def test_what_is_no_explainer_is_named_by_its_type(stranger):
-    assert faults(stranger) == [
+    assert contract_errors(stranger) == [
         f"explainers() returned a {type(stranger).__name__}, not an Explainer."
     ]
 
 
 def test_all_faults_are_found_at_once():
-    found = faults(spoilt(name="Bad Name", title="", needs=(), Params=only(k=(int, 3))))
+    found = contract_errors(spoilt(name="Bad Name", title="", needs=(), Params=only(k=(int, 3))))
     assert len(found) == 4

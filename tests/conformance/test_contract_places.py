@@ -75,7 +75,7 @@ def test_degenerate_input_gives_a_finite_map_a_reason_or_a_typed_refusal(method,
     answer = final(page, question, method)
     assert np.isfinite(values(answer)).all()
     if isinstance(answer.result, Heatmap):
-        assert all(np.isfinite(v) for v in answer.result.checks.values())
+        assert all(np.isfinite(v) for v in answer.result.diagnostics.values())
         spread = float(np.ptp(answer.result.values))
         # What is flat, or only rounding, is said to be blank; what is not is not.
         assert bool(answer.reason) == (spread <= 1e-6 * np.abs(answer.result.values).max())

@@ -31,7 +31,7 @@ from whylens.core.conformance.side_effects import FusedNet, Switch, state
 from whylens.core.conformance.toy_networks import randomised
 from whylens.core.engine import Engine
 from whylens.core.errors import ExplainerFailed
-from whylens.core.explainer import Explainer, NoParams, is_quick
+from whylens.core.explainer import Explainer, NoParams, is_single_step
 from whylens.core.models.backbone import wrap
 from whylens.core.registry import Entry, Registry
 from whylens.core.results import Heatmap, Partial
@@ -179,7 +179,7 @@ def grown(method: str, calls: int, warm: int) -> int:
     return after - before
 
 
-QUICK = [method for method in METHODS if is_quick(REGISTRY.explainers[method])]
+QUICK = [method for method in METHODS if is_single_step(REGISTRY.explainers[method])]
 
 
 @pytest.mark.parametrize("method", QUICK)

@@ -186,13 +186,13 @@ def test_a_full_engine_says_so_in_time(question):
 
 
 def test_a_foreign_exception_names_the_plugin(question):
-    class Broken(Stepper):
+    class CheckFailed(Stepper):
         name = "broken"
 
         def explain(self, subject, params):
             raise ZeroDivisionError("by a stranger")
 
-    page = engine(registry=registry_of(Broken()))
+    page = engine(registry=registry_of(CheckFailed()))
     with pytest.raises(ExplainerFailed, match=r"'broken' failed .*by a stranger"):
         final(page.explain(question, "broken"))
     assert page.predict(question).guesses

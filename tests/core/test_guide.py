@@ -31,7 +31,7 @@ def test_the_document_is_made_from_the_registry_and_the_measurements():
 
 
 def test_every_method_that_needs_no_fitting_was_measured_or_cannot_run_on_that_network():
-    missing = [e.name for e in GUIDE if e.measured is None and not e.fitted]
+    missing = [e.name for e in GUIDE if e.measured is None and not e.artifact_kind]
     for name in missing:  # what the measured network does not offer
         assert REGISTRY.explainers[name].needs or REGISTRY.explainers[name].why_not
     assert len(missing) <= 4
@@ -42,11 +42,11 @@ def test_every_built_in_says_when_to_use_it():
     assert not [e.name for e in GUIDE if not e.when]
 
 
-def made(name: str, *, family="A", answers="where", needs=(), forwards=1.0, hits=5, blind=False):
+def made(name: str, *, family="A", kind="where", needs=(), forwards=1.0, hits=5, blind=False):
     base = GUIDE[0]
     measured = Measured(forwards=forwards, hits=hits, objects=10, inside=0.5)
     return replace(
-        base, name=name, family=family, answers=answers, needs=needs, fitted="",
+        base, name=name, family=family, question_kind=kind, needs=needs, artifact_kind="",
         class_blind=blind, measured=measured,
     )  # fmt: skip
 
@@ -56,7 +56,7 @@ METHODS = [
     made("worse", needs=("gradients",), hits=6),
     made("better", needs=("gradients",), hits=9),
     made("slow", family="B", forwards=900, hits=10),
-    made("other", answers="what if"),
+    made("other", kind="what if"),
 ]
 ALL = {m.name for m in METHODS}
 
@@ -68,14 +68,14 @@ ALL = {m.name for m in METHODS}
         ({"forwards": float("inf")}, ["slow", "better", "blind"]),
         ({"inside": False}, ["blind"]),
         ({"inside": False, "forwards": float("inf")}, ["slow", "blind"]),
-        ({"answers": "what if"}, ["other"]),
-        ({"answers": "like what"}, []),
+        ({"question_kind": "what if"}, ["other"]),
+        ({"question_kind": "like what"}, []),
         ({"available": ALL - {"better"}}, ["worse", "blind"]),
     ],
 )
 def test_what_is_recommended_fits_all_three_answers_best_first(asked, wanted):
     asked = {
-        "answers": "where", "inside": True, "forwards": AT_ONCE, "available": ALL, **asked
+        "question_kind": "where", "inside": True, "forwards": AT_ONCE, "available": ALL, **asked
     }  # fmt: skip
     assert recommended(METHODS, **asked) == wanted
 
@@ -83,7 +83,9 @@ def test_what_is_recommended_fits_all_three_answers_best_first(asked, wanted):
 def test_a_method_never_measured_counts_as_slow_unless_it_answers_at_once():
     quick = replace(METHODS[1], measured=None, quick=True)
     slow = replace(METHODS[2], measured=None, quick=False)
-    got = recommended([slow, quick], answers="where", inside=True, forwards=AT_ONCE, available=ALL)
+    got = recommended(
+        [slow, quick], question_kind="where", inside=True, forwards=AT_ONCE, available=ALL
+    )
     assert got == ["worse"]
 
 
@@ -105,11 +107,11 @@ def test_the_guide_ticks_only_what_the_model_allows(
 ):
     monkeypatch.setenv("WHYLENS_CHECKPOINTS", str(squeezenet_checkpoints))
     from whylens.ui.page.guide import _INSIDE, _TIME, _chooser
-    from whylens.ui.page.page_store import Shelf
+    from whylens.ui.page.page_store import PageStore
     from whylens.ui.page.session import Session
 
     page = Engine(loader=lambda *_: squeezenet)
-    choose = _chooser(Session(page, Shelf()), GUIDE)
+    choose = _chooser(Session(page, PageStore()), GUIDE)
     names = choose("squeezenet", "where", next(iter(_INSIDE)), next(iter(_TIME)), "me")
     assert names
     assert not set(names) & set(page.card("squeezenet").unavailable)

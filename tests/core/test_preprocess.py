@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter1d
 from whylens.core.errors import BadInput
 from whylens.core.inputs.photo import photo_of
 from whylens.core.inputs.preprocess import (
-    filled,
+    baseline,
     normalised,
     photo_tensor,
     pixel_space,
@@ -56,19 +56,19 @@ def test_normalisation_is_per_channel():
 def test_black_and_grey_are_meant_in_pixel_space(fill, value, size):
     x, spec = random_input(*size)
     kept = x.clone()
-    unit = pixel_space(filled(x, spec, fill), spec)
+    unit = pixel_space(baseline(x, spec, fill), spec)
     assert unit.shape == x.shape
     torch.testing.assert_close(unit, torch.full_like(unit, value), rtol=0, atol=1e-12)
     assert torch.equal(x, kept)
     # In the network's own units black is not zero, which is the mean colour of its training set.
     mean, std = spec.mean[0], spec.std[0]
-    assert filled(x, spec, fill)[0, 0].flatten()[0].item() == pytest.approx((value - mean) / std)
+    assert baseline(x, spec, fill)[0, 0].flatten()[0].item() == pytest.approx((value - mean) / std)
 
 
 @pytest.mark.parametrize("size", [(50,), (12, 9), (5, 6, 7)], ids=str)
 def test_mean_is_this_inputs_own_colour(size):
     x, spec = random_input(*size)
-    unit = pixel_space(filled(x, spec, "mean"), spec)
+    unit = pixel_space(baseline(x, spec, "mean"), spec)
     own = pixel_space(x, spec).flatten(2).mean(-1)[0]
     for channel in range(3):
         torch.testing.assert_close(
@@ -86,7 +86,7 @@ def test_blur_is_a_gaussian_of_a_tenth_of_the_shorter_side(size):
     for axis in range(1, expected.ndim):
         sigma = max(1.0, min(size) / 10)
         expected = gaussian_filter1d(expected, sigma, axis=axis, mode="nearest", truncate=3)
-    unit = pixel_space(filled(x, spec, "blur"), spec)[0].numpy()
+    unit = pixel_space(baseline(x, spec, "blur"), spec)[0].numpy()
     np.testing.assert_allclose(unit, expected, rtol=0, atol=1e-10)
     assert unit.std() < pixel_space(x, spec).std()
 
@@ -94,13 +94,13 @@ def test_blur_is_a_gaussian_of_a_tenth_of_the_shorter_side(size):
 def test_blur_leaves_a_constant_input_alone_to_its_edges():
     spec = spec_of(40, 40)
     x = normalised(torch.full((1, 3, 40, 40), 0.8), spec)
-    torch.testing.assert_close(filled(x, spec, "blur"), x, rtol=0, atol=1e-5)
+    torch.testing.assert_close(baseline(x, spec, "blur"), x, rtol=0, atol=1e-5)
 
 
 def test_an_unknown_fill_is_refused():
     x, spec = random_input(8, 8)
     with pytest.raises(BadInput, match="black, grey, mean or blur, not 'pink'"):
-        filled(x, spec, "pink")
+        baseline(x, spec, "pink")
 
 
 def test_a_photo_arrives_channels_first_in_the_networks_units(rng):
@@ -168,7 +168,9 @@ def test_a_signal_of_another_shape_is_told_the_right_one(shape):
         signal_tensor(np.zeros(shape, np.float32), spec_of(64, channels=1))
 
 
-@pytest.mark.parametrize("signal", [[[1, 2], [3]], "abc", [None, object()]], ids=str)
+@pytest.mark.parametrize(
+    "signal", [[[1, 2], [3]], "abc", [None, object()]], ids=["ragged", "words", "objects"]
+)
 def test_a_signal_without_numbers_is_refused(signal):
     with pytest.raises(BadInput, match="not a table of numbers"):
         signal_tensor(signal, spec_of(2, channels=1))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from whylens.core.registry import Found, PluginProblem, all_entry_points, load_registry
+from whylens.core.registry import PluginProblem, PluginSource, all_entry_points, load_registry
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -39,7 +39,7 @@ def plugin(tmp_path, monkeypatch):
     def make(module: str, source: str, *, point: str | None = None, owner: str = "stranger"):
         (tmp_path / f"{module}.py").write_text(textwrap.dedent(source))
         entry = metadata.EntryPoint(point or module, module, "whylens.explainers")
-        return Found(entry, owner, "1.2")
+        return PluginSource(entry, owner, "1.2")
 
     return make
 

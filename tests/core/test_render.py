@@ -16,7 +16,7 @@ from whylens.core.outputs.render import (
     colour_stops,
     coloured,
     overlay,
-    picture_of,
+    render_explanation,
     scale_of,
     share_of,
 )
@@ -107,7 +107,7 @@ def test_a_shared_scale_makes_equal_values_equal_colours(photo):
 def test_signals_become_a_plot_whose_colour_follows_the_map():
     signal = np.sin(np.arange(40, dtype=np.float32))[None]
     heat = Heatmap([0.0, 0.0, 0.0, 4.0], "u")
-    plot = picture_of(explanation(heat, Question("toy", signal=signal)), Style(opacity=1.0))
+    plot = render_explanation(explanation(heat, Question("toy", signal=signal)), Style(opacity=1.0))
     pixels = np.asarray(plot).astype(int)
     quarter = pixels.shape[1] // 4
     means = [pixels[:, i * quarter : (i + 1) * quarter].mean() for i in range(4)]
@@ -118,14 +118,17 @@ def test_signals_become_a_plot_whose_colour_follows_the_map():
 def test_examples_are_no_map(photo):
     items = Examples((Example(photo, "a cat", 0.5),), "cosine")
     with pytest.raises(BadInput, match="set of examples"):
-        picture_of(explanation(items, Question("toy", photo), view()), Style())
+        render_explanation(explanation(items, Question("toy", photo), view()), Style())
 
 
 def test_what_may_be_chance_can_be_hidden_and_the_scale_stays():
     signal = np.zeros((1, 40), np.float32)
     heat = Heatmap([4.0, 1.0], "u", error=[3.0, 0.1])
     given = explanation(heat, Question("toy", signal=signal))
-    plain, sure = (np.asarray(picture_of(given, Style(opacity=1.0, sure=s))) for s in (False, True))
+    plain, sure = (
+        np.asarray(render_explanation(given, Style(opacity=1.0, significant_only=s)))
+        for s in (False, True)
+    )
     half = plain.shape[1] // 2
     top = slice(0, 100)  # above the line of the signal
     assert (plain[top, : half - 9] < 255).any(-1).all()

@@ -10,7 +10,15 @@ import numpy as np
 import pytest
 
 from whylens.core.errors import BadInput
-from whylens.core.results import Beside, Example, Examples, Heatmap, Mark, Partial, Prototypes
+from whylens.core.results import (
+    Comparison,
+    Example,
+    Examples,
+    Heatmap,
+    NumberedBox,
+    Partial,
+    Prototypes,
+)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e39])
@@ -36,17 +44,17 @@ def test_huge_but_finite_values_are_kept():
 @pytest.mark.parametrize("kind", [np.float32, np.float64, np.int64])
 def test_a_map_is_a_read_only_copy_of_what_it_was_given(kind):
     mine, checks = np.arange(6).reshape(2, 3).astype(kind), {"gap": 0.1}
-    heatmap = Heatmap(mine, "logit", checks=checks)
+    heatmap = Heatmap(mine, "logit", diagnostics=checks)
     mine[:] = 7
     checks["gap"] = 9
     np.testing.assert_array_equal(heatmap.values, [[0, 1, 2], [3, 4, 5]])
     assert heatmap.values.dtype == np.float32
-    assert dict(heatmap.checks) == {"gap": 0.1}
+    assert dict(heatmap.diagnostics) == {"gap": 0.1}
     assert mine.flags.writeable
     with pytest.raises(ValueError, match="read-only"):
         heatmap.values[0, 0] = 1
     with pytest.raises(TypeError, match="does not support item assignment"):
-        heatmap.checks["gap"] = 2
+        heatmap.diagnostics["gap"] = 2
     with pytest.raises(dataclasses.FrozenInstanceError, match="unit"):
         heatmap.unit = "other"
 
@@ -60,30 +68,32 @@ def test_two_maps_compare_without_failing():
 
 def test_a_map_survives_pickling_with_all_it_says(rng):
     values = rng.normal(size=(5, 7)).astype(np.float32)
-    before = Heatmap(values, "logit", signed=True, checks={"gap": 0.25}, note="Half a step.")
+    before = Heatmap(values, "logit", signed=True, diagnostics={"gap": 0.25}, note="Half a step.")
     after = pickle.loads(pickle.dumps(before))
     np.testing.assert_array_equal(after.values, values)
     assert not after.values.flags.writeable
     assert (after.unit, after.signed, after.note) == ("logit", True, "Half a step.")
-    assert isinstance(after.checks, MappingProxyType)
-    assert dict(after.checks) == {"gap": 0.25}
+    assert isinstance(after.diagnostics, MappingProxyType)
+    assert dict(after.diagnostics) == {"gap": 0.25}
 
 
 @pytest.mark.parametrize("kind", [Examples, Prototypes])
 def test_examples_and_prototypes_survive_pickling(kind, rng):
     image = rng.integers(0, 256, (4, 5, 3), dtype=np.uint8)
     extra = {"predicted": "cat", "score": 0.75} if kind is Prototypes else {}
-    beside = Beside(image, (Mark(1, 0, 0.25, 0.5, 1),), np.ones((2, 3)))
+    beside = Comparison(image, (NumberedBox(1, 0, 0.25, 0.5, 1),), np.ones((2, 3)))
     items = (
-        Example(image, "a cat", 0.5, "k", "g", (Mark(2, 0, 0, 1, 1),), beside, {"drop": 0.5}),
+        Example(
+            image, "a cat", 0.5, "k", "g", (NumberedBox(2, 0, 0, 1, 1),), beside, {"drop": 0.5}
+        ),
         Example(255 - image, "a dog", 0.25),
     )
     after = pickle.loads(pickle.dumps(kind(items, "cosine", note="n", **extra)))
     assert [(e.caption, e.value) for e in after.items] == [("a cat", 0.5), ("a dog", 0.25)]
     np.testing.assert_array_equal(after.items[1].image, 255 - image)
     first = after.items[0]
-    assert (first.key, first.group, dict(first.checks)) == ("k", "g", {"drop": 0.5})
-    assert first.marks == (Mark(2, 0, 0, 1, 1),)
+    assert (first.key, first.group, dict(first.diagnostics)) == ("k", "g", {"drop": 0.5})
+    assert first.marks == (NumberedBox(2, 0, 0, 1, 1),)
     assert first.beside.marks == beside.marks
     np.testing.assert_array_equal(first.beside.similarity, np.ones((2, 3)))
     assert (after.unit, after.note) == ("cosine", "n")

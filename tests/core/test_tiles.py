@@ -10,7 +10,7 @@ from PIL import Image
 
 from whylens.core.errors import BadInput
 from whylens.core.outputs.example_images import likeness, marked, sheet, tile
-from whylens.core.results import Beside, Example, Examples, Mark, Prototypes
+from whylens.core.results import Comparison, Example, Examples, NumberedBox, Prototypes
 from whylens.ui.page.example_tiles import tiles_html
 
 GREY = np.full((60, 90, 3), 128, np.uint8)
@@ -26,7 +26,7 @@ def changed(picture: Image.Image) -> np.ndarray:
 
 
 def test_a_mark_is_drawn_at_its_box_and_nowhere_else():
-    found = changed(marked(Image.fromarray(GREY), (Mark(1, 0.2, 0.25, 0.6, 0.75),)))
+    found = changed(marked(Image.fromarray(GREY), (NumberedBox(1, 0.2, 0.25, 0.6, 0.75),)))
     (top, left), (bottom, right) = found.min(0), found.max(0)
     assert abs(top - 0.25 * 59) <= 2
     assert abs(bottom - 0.75 * 59) <= 2
@@ -36,7 +36,9 @@ def test_a_mark_is_drawn_at_its_box_and_nowhere_else():
 
 def test_one_number_has_one_colour_and_two_numbers_have_two():
     def ink(number):
-        picture = np.asarray(marked(Image.fromarray(GREY), (Mark(number, 0.1, 0.1, 0.9, 0.9),)))
+        picture = np.asarray(
+            marked(Image.fromarray(GREY), (NumberedBox(number, 0.1, 0.1, 0.9, 0.9),))
+        )
         return tuple(picture[round(0.5 * 59), round(0.1 * 89)])
 
     assert ink(1) == ink(1) != ink(2)
@@ -47,7 +49,7 @@ def test_one_number_has_one_colour_and_two_numbers_have_two():
 )
 def test_marks_outside_the_picture_are_refused(box):
     with pytest.raises(BadInput, match="within the picture"):
-        Mark(1, *box)
+        NumberedBox(1, *box)
 
 
 def test_likeness_colours_where_it_is_high_and_leaves_the_rest():
@@ -59,7 +61,7 @@ def test_likeness_colours_where_it_is_high_and_leaves_the_rest():
 
 
 def test_a_tile_shows_the_view_at_the_left_of_the_example():
-    beside = Beside(np.zeros((30, 30, 3), np.uint8))
+    beside = Comparison(np.zeros((30, 30, 3), np.uint8))
     picture = np.asarray(tile(example(beside=beside), side=60))
     assert picture.shape[0] == 60
     assert (picture[30, 5] == 0).all()

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.pictures import colour_folder, noisy
-from whylens.core.datasets.by_name import dataset_named
+from whylens.core.datasets.by_name import load_dataset
 from whylens.core.datasets.folder import ImageFolder
 from whylens.core.datasets.npz import ImageArchive
 from whylens.core.errors import BadInput
@@ -169,8 +169,8 @@ def test_an_archive_that_is_no_archive_is_refused(tmp_path):
 
 
 def test_names_lead_to_their_sets(tmp_path):
-    assert isinstance(dataset_named(str(archive(tmp_path / "toy.npz"))), ImageArchive)
+    assert isinstance(load_dataset(str(archive(tmp_path / "toy.npz"))), ImageArchive)
     folder = colour_folder(tmp_path / "d", {"x": 5, "y": 5})
-    assert isinstance(dataset_named(str(folder)), ImageFolder)
+    assert isinstance(load_dataset(str(folder)), ImageFolder)
     with pytest.raises(BadInput, match="no painted world 'dogs'; there are painted-cats:breed"):
-        dataset_named("painted-cats:dogs")
+        load_dataset("painted-cats:dogs")

@@ -12,7 +12,7 @@ import whylens.core.results
 from tests.conftest import ROOT
 from whylens.core import hookspecs
 from whylens.core.conformance.suite import CHECKS
-from whylens.core.explainer import Drawable, Explainer, Need
+from whylens.core.explainer import ControlSpec, Explainer, Need
 
 TEXT = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
 
@@ -64,11 +64,11 @@ def test_every_need_is_there_in_its_own_words():
 
 def test_every_kind_of_parameter_is_there():
     (kinds,) = tables("### `Params`")
-    assert set(kinds) == set(Drawable.model_fields["kind"].annotation.__args__)
+    assert set(kinds) == set(ControlSpec.model_fields["kind"].annotation.__args__)
 
 
-RESULTS = ["Heatmap", "Examples", "Example", "Prototypes", "Mark", "Beside", "Partial", "Fitting",
-           "Artifact"]  # fmt: skip
+RESULTS = ["Heatmap", "Examples", "Example", "Prototypes", "NumberedBox", "Comparison", "Partial",
+           "Progress", "Artifact"]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", RESULTS)
@@ -83,7 +83,7 @@ def test_every_result_is_described():
     assert results <= set(RESULTS)
 
 
-@pytest.mark.parametrize("name", ["Subject", "Layer"])
+@pytest.mark.parametrize("name", ["Subject", "FeatureLayer"])
 def test_everything_that_a_question_offers_is_there(name):
     (rows,) = tables(f"### `{name}`")
     kind = getattr(whylens, name)

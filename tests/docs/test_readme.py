@@ -6,7 +6,7 @@ import re
 from importlib import metadata
 from pathlib import Path
 
-from whylens.core.registry import Found, load_registry
+from whylens.core.registry import PluginSource, load_registry
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -29,7 +29,7 @@ def test_the_explainer_of_the_readme_is_found_and_explains(tmp_path, monkeypatch
     (tmp_path / "feature_norm_of_the_readme.py").write_text(code)
     monkeypatch.syspath_prepend(str(tmp_path))
     point = metadata.EntryPoint("x", "feature_norm_of_the_readme", "whylens.explainers")
-    registry = load_registry([Found(point, "readme", "1")], strict=True)
+    registry = load_registry([PluginSource(point, "readme", "1")], strict=True)
     backbone = wrap(seeded(GapNet()), spec=plain_spec(32, 32))
     engine = Engine(registry, loader=lambda name, progress: backbone)
     photo = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)

@@ -62,7 +62,7 @@ def test_random_weights_leave_the_network_alive(case):
         logits = net.logits(fresh(net))
     assert torch.isfinite(logits).all()
     assert float((logits[0] - logits[1]).abs().max()) > 0.01 * float(logits.abs().max())
-    assert Need.GRADIENTS not in net.reasons
+    assert Need.GRADIENTS not in net.unmet
 
 
 def test_the_map_has_the_expected_grid_and_the_score_depends_on_all_of_it(case):
@@ -76,7 +76,7 @@ def test_the_map_has_the_expected_grid_and_the_score_depends_on_all_of_it(case):
         features = net.features(fresh(net, 1))
     assert tuple(features.map.shape[2:]) == specimen.grid
     leaf = features.map.detach().requires_grad_()
-    logits = net.head(Features(leaf, features.rest))
+    logits = net.head(Features(leaf, features.prefix_tokens))
     score = logits[0].logsumexp(0) if specimen.best_patch else logits[0, 1]
     felt = torch.autograd.grad(score, leaf)[0].abs().sum(1) > 0
     if specimen.best_patch:
@@ -99,12 +99,12 @@ def test_the_two_halves_add_up_to_the_whole(case):
 def test_the_verdict_on_the_head_is_the_expected_one_and_its_weights_are_the_networks(case):
     specimen, net = case
     if specimen.grid is None:
-        assert {Need.SPATIAL_FEATURES, Need.POOLED_LINEAR_HEAD} & set(net.reasons)
+        assert {Need.SPATIAL_FEATURES, Need.POOLED_LINEAR_HEAD} & set(net.unmet)
         return
     assert (net.linear is not None) is specimen.linear
-    assert (Need.POOLED_LINEAR_HEAD in net.reasons) is not specimen.linear
+    assert (Need.POOLED_LINEAR_HEAD in net.unmet) is not specimen.linear
     if net.linear is None:
-        assert not DEBUG.search(net.reasons[Need.POOLED_LINEAR_HEAD])
+        assert not DEBUG.search(net.unmet[Need.POOLED_LINEAR_HEAD])
         return
     x = fresh(net)
     with torch.no_grad():
@@ -117,7 +117,7 @@ def test_the_folded_copy_agrees_and_the_network_stays_as_it_was(case):
     before = parameters_sha256(net.module)
     x = fresh(net)
     with torch.no_grad():
-        close(net.batch_logits(x), net.logits(x))
+        close(net.fast_logits(x), net.logits(x))
     assert parameters_sha256(net.module) == before
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in net.module.modules())
     assert not any(m.training for m in net.module.modules())

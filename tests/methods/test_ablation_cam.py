@@ -82,4 +82,4 @@ def test_a_dead_channel_weighs_nothing():
     with torch.no_grad():
         module.fc.weight[:, 0] = 0
     heat = ablation_cam(subject_of(module, noise(1, 3, 16, 24)))
-    assert heat.checks["channels that matter"] == heat.checks["channels"] - 1
+    assert heat.diagnostics["channels that matter"] == heat.diagnostics["channels"] - 1

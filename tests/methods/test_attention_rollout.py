@@ -104,7 +104,7 @@ def test_the_map_is_the_paper_s_equation(kind, fusion, fused_by_torch):
     rows = literal_rollout(literal_attentions(module, X), fusion)[list(readers)]
     wanted = rows.mean(0)[prefix:].reshape(4, 6)
     assert difference(heat.values, wanted) < 1e-5
-    assert heat.checks["share of all places"] == pytest.approx(wanted.sum(), abs=1e-5)
+    assert heat.diagnostics["share of all places"] == pytest.approx(wanted.sum(), abs=1e-5)
 
 
 def test_a_distilled_network_is_read_from_both_of_its_tokens():
@@ -121,8 +121,8 @@ def test_a_full_size_network_of_timm_is_understood():
     net = timm.create_model("vit_tiny_patch16_224", pretrained=False, img_size=64)
     subject = subject_of(seeded(net), noise(1, 3, 64, 64))
     heat = final(METHOD.explain(subject, AttentionRolloutParams()))
-    assert (heat.values.shape, heat.checks["layers"]) == ((4, 4), 12)
-    assert 0 < heat.checks["share of all places"] < 1
+    assert (heat.values.shape, heat.diagnostics["layers"]) == ((4, 4), 12)
+    assert 0 < heat.diagnostics["share of all places"] < 1
 
 
 def test_nothing_flows_where_nobody_attends_and_rows_stay_shares(rng):

@@ -76,13 +76,13 @@ def test_the_mean_of_the_map_plus_the_bias_is_the_score(kind, target):
     if target.versus is not None:
         score, offset = score - logits[target.versus], offset - bias[target.versus]
     assert float(heat.values.astype(float).mean() + offset) == pytest.approx(float(score), abs=1e-6)
-    assert abs(heat.checks["identity gap"]) < 1e-6
+    assert abs(heat.diagnostics["identity gap"]) < 1e-6
 
 
 def test_a_probability_s_map_says_that_it_is_first_order():
     heat = cam(subject_of(toy(2), picture(2), Target(1, "probability")))
     assert "first-order" in heat.note
-    assert "identity gap" not in heat.checks
+    assert "identity gap" not in heat.diagnostics
 
 
 @pytest.mark.parametrize(("axes", "target"), CASES[:1] + CASES[3:4], ids=IDS[:1] + IDS[3:4])

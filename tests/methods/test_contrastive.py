@@ -130,16 +130,16 @@ class LiteralSearch:
 def test_the_search_is_the_paper_s_number_by_number(kind, find, empty):
     module = linear() if kind == "linear" else flipping()
     subject = question(module, spec=SPEC, seed=3)  # another class than for an empty input
-    assert int(subject.batch_logits(subject.filled(empty)).argmax()) != subject.target.index
+    assert int(subject.fast_logits(subject.baseline(empty)).argmax()) != subject.target.index
     how = {"find": find, "empty": empty, "kappa": 0.2, "beta": 0.05}
     heat = sought(subject, steps=20, constants=3, **how)
     wanted = LiteralSearch(module, subject, spec=SPEC, **how).run(20, 3)
     assert wanted is not None
-    assert heat.checks["found"] == 1
+    assert heat.diagnostics["found"] == 1
     shown = wanted.sum(0) if find == NEGATIVE else np.abs(wanted).sum(0)
     assert difference(heat.values, shown) < 1e-3
-    assert heat.checks["L1"] == pytest.approx(np.abs(wanted).sum(), rel=1e-3)
-    assert heat.checks["L2"] == pytest.approx(np.sqrt((wanted**2).sum()), rel=1e-3)
+    assert heat.diagnostics["L1"] == pytest.approx(np.abs(wanted).sum(), rel=1e-3)
+    assert heat.diagnostics["L2"] == pytest.approx(np.sqrt((wanted**2).sum()), rel=1e-3)
 
 
 def flipping() -> nn.Module:
@@ -201,7 +201,7 @@ def test_what_is_added_is_the_pixel_that_speaks_most_against_the_class():
     heat = sought(subject, kappa=0.0, beta=0.1, constants=9)
     # The lead is 1 + 0.5 - 0.8 - 0.4 = 0.3. Of least squares and sums, over 4 and 1: nearly all on
     # the second pixel, 0.075 by itself.
-    assert heat.checks["found"] == 1
+    assert heat.diagnostics["found"] == 1
     assert heat.values.argmax() == 1
     assert heat.values[1] == pytest.approx(0.075, abs=0.01)
     assert heat.values[0] == 0
@@ -214,7 +214,7 @@ def test_what_is_kept_is_the_pixel_that_speaks_most_for_the_class():
     subject = subject_of(module, torch.tensor([[[0.9, 0.6, 0.4]]]), Target(0))
     heat = sought(subject, POSITIVE, kappa=0.0, beta=0.1, constants=9)
     # A quarter of the first pixel's light is enough against the constant.
-    assert heat.checks["found"] == 1
+    assert heat.diagnostics["found"] == 1
     assert heat.values[0] == pytest.approx(0.25, abs=0.03)
     assert abs(heat.values[1]) < 0.03
     assert heat.values[2] == 0
@@ -254,22 +254,24 @@ def test_the_class_really_changes_when_the_negative_is_added(kind, seed, empty):
     own = int(subject.trace.logits.argmax())
     subject = replace(subject, target=Target(own))
     heat, room, change = changes(subject, NEGATIVE, empty=empty, kappa=0.1, steps=50)
-    assert heat.checks["found"] == 1
+    assert heat.diagnostics["found"] == 1
     logits = tried(module, subject, room, change)
     new = int(logits.argmax())
     assert new != own
-    assert heat.checks["class chosen"] == new
-    assert heat.checks["margin"] == pytest.approx(float(logits[own] - logits.max()), abs=1e-3)
-    assert heat.checks["margin"] <= -0.1
+    assert heat.diagnostics["class chosen"] == new
+    assert heat.diagnostics["margin"] == pytest.approx(float(logits[own] - logits.max()), abs=1e-3)
+    assert heat.diagnostics["margin"] <= -0.1
     assert f"chooses class {new} rather than class {own}" in heat.note
-    assert heat.checks["its probability"] == pytest.approx(float(logits.softmax(0)[new]), abs=1e-4)
+    assert heat.diagnostics["its probability"] == pytest.approx(
+        float(logits.softmax(0)[new]), abs=1e-4
+    )
     # Only added: away from what shows nothing, and nowhere beyond what a pixel can be.
     nothing = {"black": 0.0, "grey": 0.5}[empty]
     before = room.base.double() - nothing
     assert (change * before >= -1e-6).all()
     assert ((room.base + change) > -1e-6).all()
     assert ((room.base + change) < 1 + 1e-6).all()
-    assert heat.checks["places changed"] == pytest.approx(float((change != 0).double().mean()))
+    assert heat.diagnostics["places changed"] == pytest.approx(float((change != 0).double().mean()))
 
 
 @pytest.mark.parametrize("empty", ["black", "grey"])
@@ -283,11 +285,11 @@ def test_the_class_really_stays_when_only_the_positive_is_shown(kind, seed, empt
     own = int(subject.trace.logits.argmax())
     subject = replace(subject, target=Target(own))
     heat, room, change = changes(subject, POSITIVE, empty=empty, kappa=0.1, steps=50)
-    assert heat.checks["found"] == 1
+    assert heat.diagnostics["found"] == 1
     logits = tried(module, subject, room, change)
     assert int(logits.argmax()) == own
-    assert heat.checks["margin"] >= 0.1
-    empty_logits = subject.batch_logits(subject.filled(empty))[0]
+    assert heat.diagnostics["margin"] >= 0.1
+    empty_logits = subject.fast_logits(subject.baseline(empty))[0]
     if margin(empty_logits, own, torch.arange(3) != own) >= 0.1:
         assert not heat.values.any()
         assert "Nothing needs keeping" in heat.note
@@ -296,8 +298,8 @@ def test_the_class_really_stays_when_only_the_positive_is_shown(kind, seed, empt
     assert f"chooses class {own}" in heat.note
     assert (change.abs() <= room.start.abs() + 1e-6).all()
     whole = float(room.start.abs().sum())
-    assert heat.checks["L1"] < 0.2 * whole
-    assert heat.checks["places kept"] < 1
+    assert heat.diagnostics["L1"] < 0.2 * whole
+    assert heat.diagnostics["places kept"] < 1
 
 
 @pytest.mark.parametrize("find", [NEGATIVE, POSITIVE])
@@ -305,7 +307,7 @@ def test_more_constants_never_make_it_larger(find):
     subject = question(flipping())
     sizes = []
     for constants in (1, 3, 6):
-        checks = sought(subject, find, constants=constants, beta=0.1, steps=50).checks
+        checks = sought(subject, find, constants=constants, beta=0.1, steps=50).diagnostics
         if checks["found"]:
             sizes.append(0.1 * checks["L1"] + checks["L2"] ** 2)
     assert len(sizes) >= 2
@@ -314,7 +316,7 @@ def test_more_constants_never_make_it_larger(find):
 
 def test_a_larger_margin_takes_more():
     subject = question(linear())
-    small, large = (sought(subject, kappa=k, constants=5).checks for k in (0.0, 2.0))
+    small, large = (sought(subject, kappa=k, constants=5).diagnostics for k in (0.0, 2.0))
     assert small["found"] == large["found"] == 1
     assert large["margin"] <= -2 < small["margin"]
     assert large["L1"] > small["L1"]
@@ -322,7 +324,7 @@ def test_a_larger_margin_takes_more():
 
 def test_a_larger_beta_changes_fewer_places():
     subject = question(linear())
-    few, many = (sought(subject, beta=b, constants=5).checks for b in (1.0, 0.0))
+    few, many = (sought(subject, beta=b, constants=5).diagnostics for b in (1.0, 0.0))
     assert few["found"] == many["found"] == 1
     assert few["places changed"] < many["places changed"]
 
@@ -333,7 +335,7 @@ def test_of_a_class_that_is_not_chosen_nothing_needs_adding():
     other = (own + 1) % 3
     heat = sought(replace(subject, target=Target(other)))
     assert not heat.values.any()
-    assert heat.checks["found"] == 1 or heat.checks["margin"] > -0.1
+    assert heat.diagnostics["found"] == 1 or heat.diagnostics["margin"] > -0.1
     assert f"prefers class {own} to class {other} as it is" in heat.note
 
 
@@ -342,10 +344,10 @@ def test_a_part_may_be_enough_for_a_class_that_the_whole_is_not():
     subject = subject_of(module, torch.tensor([[[0.9, 0.9, 0.4]]]), Target(0))
     assert int(subject.trace.logits.argmax()) == 1
     heat = sought(subject, POSITIVE)
-    assert heat.checks["found"] == 1
+    assert heat.diagnostics["found"] == 1
     assert heat.values[0] > 0
     assert heat.values[1] < 0.6 * heat.values[0]
-    assert heat.checks["class chosen"] == 0
+    assert heat.diagnostics["class chosen"] == 0
 
 
 def test_what_cannot_be_found_is_said_and_the_nearest_attempt_shown():
@@ -353,13 +355,13 @@ def test_what_cannot_be_found_is_said_and_the_nearest_attempt_shown():
     module = OnePixel([4.0, 1.0, 2.0], 1.0)
     subject = subject_of(module, torch.tensor([[[0.9, 0.6, 0.4]]]), Target(0))
     heat = sought(subject)
-    assert heat.checks["found"] == 0
+    assert heat.diagnostics["found"] == 0
     assert not heat.values.any()
     assert "did not find" in heat.note
     assert "class 0 has +6 logits" in heat.note
     far = OnePixel([-1.0, 0.0, 0.0], 5.0)
     heat = sought(subject_of(far, torch.tensor([[[0.4, 0.1, 0.9]]]), Target(0)))
-    assert heat.checks["found"] == 0
+    assert heat.diagnostics["found"] == 0
     assert heat.values[0] > 0.3
     assert "did not find" in heat.note
 
@@ -371,8 +373,8 @@ def test_of_a_contrast_only_the_second_class_counts():
     for versus in {0, 1, 2} - {own}:
         asked = replace(subject, target=Target(own, "contrast", versus))
         heat = sought(asked)
-        assert heat.checks["found"] == 1
-        assert heat.checks["margin"] <= -0.1
+        assert heat.diagnostics["found"] == 1
+        assert heat.diagnostics["margin"] <= -0.1
         assert f"prefers class {versus} rather than class {own}" in heat.note
 
 
@@ -432,7 +434,7 @@ def test_parts_get_smaller_once_found_and_fractions_end_at_1(find):
     assert fractions == sorted(fractions)
     assert fractions[-1] == 1
     assert len(parts) > 10
-    found = [p.result.checks for p in parts if p.result.checks["found"]]
+    found = [p.result.diagnostics for p in parts if p.result.diagnostics["found"]]
     sizes = [0.1 * c["L1"] + c["L2"] ** 2 for c in found]
     assert len(sizes) > 3
     assert all(b <= a * (1 + 1e-6) for a, b in itertools.pairwise(sizes))
@@ -445,5 +447,5 @@ def test_labels_are_named():
     subject = question(module, backbone=backbone)
     heat = sought(subject)
     names = ("ant", "bee", "cat")
-    chosen = names[int(heat.checks["class chosen"])]
+    chosen = names[int(heat.diagnostics["class chosen"])]
     assert f"chooses {chosen} rather than {names[subject.target.index]}." in heat.note

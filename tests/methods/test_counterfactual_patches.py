@@ -14,13 +14,13 @@ from torch.nn import functional
 from tests.conftest import GapNet, MlpHeadNet, TokenNet, plain_spec, seeded
 from tests.contract import Tinted
 from tests.toys import attention_net, final, noise, precise, subject_of
-from whylens.core.datasets.tensors import packed_pictures, pictures_of
+from whylens.core.datasets.tensors import decode_images, packed_pictures
 from whylens.core.engine import Engine
 from whylens.core.errors import BadInput
 from whylens.core.explanation import Question
 from whylens.core.models.backbone import wrap
 from whylens.core.registry import load_registry
-from whylens.core.results import Mark
+from whylens.core.results import NumberedBox
 from whylens.core.storage.artifacts import Artifact
 from whylens.core.targets import Target
 from whylens.plugins._near_duplicates import same_picture, tiny
@@ -268,13 +268,13 @@ class Painted(Tinted):
 def colours():
     net = wrap(RedOrGreen().eval(), spec=plain_spec(16, 24), labels=Painted.labels)
     page = Engine(REGISTRY, loader=lambda name, progress: net)
-    for _ in page.fit("toy", METHOD.name, Painted(), {}, collection=ME):
+    for _ in page.fit("toy", METHOD.name, Painted(), {}, visitor=ME):
         pass
     return page
 
 
 def explained(page, pixels, **params):
-    question = Question("toy", pixels, collection=ME)
+    question = Question("toy", pixels, visitor=ME)
     *_, answer = page.explain(question, METHOD.name, params)
     return answer
 
@@ -288,11 +288,11 @@ def test_the_known_cell_is_replaced_by_the_known_cell(colours):
     assert (mark.number, mark.left, mark.top) == (1, pytest.approx(5 / 6), pytest.approx(3 / 4))
     assert (own.number, own.left, own.top) == (1, pytest.approx(4 / 6), pytest.approx(1 / 4))
     assert (mark.right, mark.bottom) == (1, 1)
-    assert (item.checks["swaps"], item.checks["flipped"]) == (1, 1)
-    assert item.checks["share of swaps tried"] == pytest.approx(500 / 24**2)
+    assert (item.diagnostics["swaps"], item.diagnostics["flipped"]) == (1, 1)
+    assert item.diagnostics["share of swaps tried"] == pytest.approx(500 / 24**2)
     assert "After 1 swap red becomes green" in result.note
     assert item.group == "red → green"
-    assert item.value == item.checks["score after"] - item.checks["score before"] < 0
+    assert item.value == item.diagnostics["score after"] - item.diagnostics["score before"] < 0
     assert np.array_equal(item.beside.image, query)
 
 
@@ -304,7 +304,7 @@ def test_the_caption_tells_the_chance_of_the_other_class_after_each_swap(colours
     f = functional.avg_pool2d(torch.from_numpy(painted(cells)).permute(2, 0, 1)[None] / 255.0, 4)
     f = f[:, :2]
     wanted = [100 * float(net.module.head(f).softmax(1)[0, 1])]
-    (other,) = pictures_of(
+    (other,) = decode_images(
         _fitted(colours).arrays, [_fitted(colours).facts["keys"].index(item.key)]
     )
     g = functional.avg_pool2d(torch.from_numpy(other.copy()).permute(2, 0, 1)[None] / 255.0, 4)
@@ -317,19 +317,19 @@ def test_the_caption_tells_the_chance_of_the_other_class_after_each_swap(colours
 
 
 def _fitted(page) -> Artifact:
-    return page.fitted.found(REGISTRY.explainers[METHOD.name], page.backbone("toy"), ME)
+    return page.artifact_store.found(REGISTRY.explainers[METHOD.name], page.backbone("toy"), ME)
 
 
 def test_a_decision_that_does_not_flip_in_time_is_said_to_stand(colours):
     query = painted({(r, c): (250, 10, 10) for r in range(4) for c in range(6)})
     result = explained(colours, query, swaps=2, candidates=1000).result
     assert result.note == "2 patches taken over do not turn red into green."
-    assert (result.items[0].checks["swaps"], result.items[0].checks["flipped"]) == (2, 0)
+    assert (result.items[0].diagnostics["swaps"], result.items[0].diagnostics["flipped"]) == (2, 0)
 
 
 def test_every_part_of_the_answer_holds_the_swaps_so_far(colours):
     query = painted({(r, c): (250, 10, 10) for r in range(4) for c in range(6)})
-    question = Question("toy", query, collection=ME)
+    question = Question("toy", query, visitor=ME)
     parts = list(colours.explain(question, METHOD.name, {"swaps": 3, "candidates": 1000}))
     counts = [len(p.result.items[0].marks) for p in parts]
     assert counts == sorted(counts)
@@ -351,7 +351,7 @@ def test_the_visitor_s_own_picture_is_not_compared_with_itself(colours):
     lonely = _fitted(colours)
     only = Artifact({k: v[:1] if len(v) == 3 else v for k, v in lonely.arrays.items()},
                     {**lonely.facts, "keys": lonely.facts["keys"][:1]})  # fmt: skip
-    page.fitted.keep(REGISTRY.explainers[METHOD.name], page.backbone("toy"), ME, only)
+    page.artifact_store.keep(REGISTRY.explainers[METHOD.name], page.backbone("toy"), ME, only)
     none = explained(page, Painted().pixels(0)).result
     assert none.items == ()
     assert none.note == "The gallery holds no picture of green other than this one."
@@ -386,7 +386,7 @@ def test_the_gallery_holds_pictures_vectors_and_the_network_s_word():
         vector = net.embed(x)[0].numpy()
         assert arrays["vectors"][n] == pytest.approx(vector / np.linalg.norm(vector), abs=2e-3)
         assert arrays["predicted"][n] == int(net.logits(x).argmax())
-        (picture,) = pictures_of(arrays, [n])
+        (picture,) = decode_images(arrays, [n])
         assert same_picture(arrays["tinies"][n : n + 1], tiny(data.pixels(index)))[0]
         assert same_picture(tiny(picture)[None], tiny(data.pixels(index)))[0]
         assert not same_picture(tiny(picture)[None], tiny(data.pixels((index + 3) % 54)))[0]
@@ -405,7 +405,7 @@ def test_a_signal_has_no_picture_to_take_from():
 
 @pytest.mark.parametrize("grid", [(4, 6), (7, 7), (3, 11)])
 def test_marks_tile_the_view(grid):
-    marks = [Mark.of_cell(divmod(c, grid[1]), grid) for c in range(grid[0] * grid[1])]
+    marks = [NumberedBox.of_cell(divmod(c, grid[1]), grid) for c in range(grid[0] * grid[1])]
     area = sum((m.right - m.left) * (m.bottom - m.top) for m in marks)
     assert area == pytest.approx(1)
     middle = [((m.left + m.right) / 2 * grid[1], (m.top + m.bottom) / 2 * grid[0]) for m in marks]
@@ -428,8 +428,8 @@ def test_a_vision_transformer_is_turned_by_patches_entering_its_last_block():
     }
     facts = {"labels": list(Tinted.labels), "keys": [str(n) for n in range(6)]}
     subject = subject_of(net.module, HERE, backbone=net)
-    subject = replace(subject, fitted=Artifact(arrays, facts))
+    subject = replace(subject, stored_artifact=Artifact(arrays, facts))
     result = final(METHOD.explain(subject, CounterfactualParams(candidates=50, swaps=3)))
     (item,) = result.items
-    assert item.checks["swaps"] == len(item.marks) == len(item.beside.marks)
+    assert item.diagnostics["swaps"] == len(item.marks) == len(item.beside.marks)
     assert abs(item.value) > 0

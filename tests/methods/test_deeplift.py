@@ -184,8 +184,8 @@ def test_contributions_add_up_for_every_form_of_every_nonlinearity(name, target)
     change = float(ends[0] - ends[1])
     total = float(heat.values.astype(float).sum())
     assert abs(total - change) < 1e-4 * abs(change)
-    assert heat.checks["score change"] == pytest.approx(change, rel=1e-4)
-    assert heat.checks["completeness gap"] < 1e-4
+    assert heat.diagnostics["score change"] == pytest.approx(change, rel=1e-4)
+    assert heat.diagnostics["completeness gap"] < 1e-4
     # The plain gradient does not add up: the rule is what does.
     plain = (subject.input_gradients(subject.x) * subject.x).sum()
     if name not in ("module prelu", "leaky_relu", "module leaky_relu"):
@@ -226,7 +226,7 @@ def test_values_written_in_place_are_seen_by_whoever_reads_them_later():
     heat = lifted(subject, baseline="grey")
     before = subject.x.clone()
     with torch.no_grad():
-        ends = [module(v.clone())[0, 1] for v in (subject.x, subject.filled("grey"))]
+        ends = [module(v.clone())[0, 1] for v in (subject.x, subject.baseline("grey"))]
     change = float(ends[0] - ends[1])
     assert float(heat.values.astype(float).sum()) == pytest.approx(change, rel=1e-4)
     assert torch.equal(subject.x, before)
@@ -237,7 +237,7 @@ def test_on_a_linear_network_each_pixel_gets_weight_times_difference(baseline):
     module = seeded(LinearNet(6, 9))
     subject = subject_of(module, noise(1, 3, 6, 9), Target(2))
     weight = module.fc.weight[2].detach().double().reshape(3, 6, 9)
-    step = (subject.x - subject.filled(baseline))[0].double()
+    step = (subject.x - subject.baseline(baseline))[0].double()
     heat = lifted(subject, baseline=baseline)
     assert difference(heat.values, (weight * step).sum(0).numpy()) < 1e-5
 
@@ -248,8 +248,8 @@ def test_it_adds_up_on_signals_pictures_and_volumes(axes, target):
     subject = subject_of(module, picture(axes), target)
     heat = lifted(subject)
     assert heat.values.shape == subject.size
-    assert heat.checks["completeness gap"] < 1e-3
-    assert float(heat.values.sum()) == pytest.approx(heat.checks["score change"], rel=1e-3)
+    assert heat.diagnostics["completeness gap"] < 1e-3
+    assert float(heat.values.sum()) == pytest.approx(heat.diagnostics["score change"], rel=1e-3)
 
 
 POOLINGS = {
@@ -265,8 +265,8 @@ POOLINGS = {
 @pytest.mark.parametrize("pool", POOLINGS)
 def test_contributions_add_up_through_max_pools(pool):
     heat = lifted(asked(loud(Net(functional.relu, POOLINGS[pool])), Target(0)))
-    assert heat.checks["completeness gap"] < 1e-4
-    assert abs(heat.checks["score change"]) > 0.1
+    assert heat.diagnostics["completeness gap"] < 1e-4
+    assert abs(heat.diagnostics["score change"]) > 0.1
 
 
 def test_a_max_pool_of_one_window_by_hand():
@@ -331,7 +331,7 @@ def test_it_is_captum_s_on_modules_that_captum_covers(pool, target):
         x = subject.x.clone().requires_grad_()
         # Not an even baseline: there captum leaves the winners of pools to rounding. Nor a pool
         # next to a ReLU: there captum 0.9 loses one of the two rules, see below.
-        theirs = captum.DeepLift(module).attribute(x, subject.filled("blur"), target=target)
+        theirs = captum.DeepLift(module).attribute(x, subject.baseline("blur"), target=target)
     heat = lifted(subject, baseline="blur")
     assert difference(heat.values, theirs.detach()[0].sum(0).numpy()) < 1e-5
 
@@ -352,7 +352,7 @@ def test_captum_does_not_add_up_on_a_pool_after_a_relu_and_this_does():
 
     module = loud(Modules())
     subject = asked(module)
-    start = subject.filled("blur")
+    start = subject.baseline("blur")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         x = subject.x.clone().requires_grad_()
@@ -375,9 +375,9 @@ def test_captum_does_not_add_up_on_functional_relus_and_this_does():
         x = subject.x.clone().requires_grad_()
         theirs = captum.DeepLift(module).attribute(x, torch.zeros_like(x), target=1)
     heat = lifted(subject)
-    change = heat.checks["score change"]
+    change = heat.diagnostics["score change"]
     assert abs(float(theirs.detach().sum()) - change) > 1e-3 * abs(change)
-    assert heat.checks["completeness gap"] < 1e-4
+    assert heat.diagnostics["completeness gap"] < 1e-4
 
 
 class Gated(nn.Module):
@@ -461,7 +461,7 @@ def test_gaps_of_real_architectures(name, least, most):
         torch.manual_seed(0)
         module = timm.create_model(name, pretrained=False, num_classes=10)
     backbone = wrap(module, spec=plain_spec(64, 64))
-    gap = lifted(subject_of(module, noise(1, 3, 64, 64), backbone=backbone)).checks
+    gap = lifted(subject_of(module, noise(1, 3, 64, 64), backbone=backbone)).diagnostics
     print(f"{name}: completeness gap {gap['completeness gap']:.2g}")  # noqa: T201
     assert least <= gap["completeness gap"] < most
 
@@ -473,7 +473,7 @@ def test_the_gap_of_squeeze_and_excite_is_measured_and_stated():
     backbone = wrap(module, spec=plain_spec(64, 64))
     subject = subject_of(module, noise(1, 3, 64, 64), backbone=backbone)
     heat = lifted(subject)
-    gap = heat.checks["completeness gap"]
+    gap = heat.diagnostics["completeness gap"]
     print(f"efficientnet_b0: completeness gap {gap:.2g}")  # noqa: T201
     # With random weights the gates hardly move; where they do, see the refusals above.
     assert 0.005 < gap <= 0.05
@@ -495,7 +495,7 @@ def test_units_that_do_not_differ_take_the_gradient():
 def test_an_input_that_is_its_own_baseline_has_nothing_to_share_out():
     heat = lifted(subject_of(loud(Net(torch.relu)), torch.zeros(1, 3, 10, 13)))
     assert not heat.values.any()
-    assert heat.checks["completeness gap"] == 0
+    assert heat.diagnostics["completeness gap"] == 0
 
 
 def test_other_threads_and_later_calls_are_not_touched():

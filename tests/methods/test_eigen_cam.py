@@ -33,7 +33,7 @@ def test_the_map_is_the_projection_on_the_first_principal_direction(axes, kind):
     heat = final(METHOD.explain(subject_of(module, x), METHOD.Params()))
     assert difference(heat.values, literal(features)) < 1e-4
     share = (literal(features) ** 2).sum() / (features**2).sum()
-    assert abs(heat.checks["share of activity"] - share) < 1e-5
+    assert abs(heat.diagnostics["share of activity"] - share) < 1e-5
 
 
 def test_the_sign_makes_the_sum_of_the_map_not_negative():

@@ -66,7 +66,7 @@ def drawn(subject, *, baselines, share, samples):
                     unit = least + (most - least) * grain[c]
                     start[c] = (unit - spec.mean[c]) / spec.std[c]
                 else:
-                    fill = subject.filled(FILLS[kind])[0, c].double().numpy()
+                    fill = subject.baseline(FILLS[kind])[0, c].double().numpy()
                     start[c] = fill + share * (most - least) * grain[c] / spec.std[c]
             yield start, place
 
@@ -103,9 +103,9 @@ def test_map_error_and_change_are_the_expectation_sample_by_sample(axes, target,
     )  # fmt: skip
     assert difference(heat.values, wanted) < 2e-5
     assert difference(heat.error, error) < 2e-5
-    assert heat.checks["score change"] == pytest.approx(change, rel=1e-4)
+    assert heat.diagnostics["score change"] == pytest.approx(change, rel=1e-4)
     gap = abs(wanted.sum() - change) / abs(change)
-    assert heat.checks["completeness gap"] == pytest.approx(gap, abs=1e-4)
+    assert heat.diagnostics["completeness gap"] == pytest.approx(gap, abs=1e-4)
     assert heat.signed
 
 
@@ -115,9 +115,9 @@ def test_on_a_linear_network_each_pixel_gets_weight_times_mean_change(samples):
     subject = subject_of(module, x, Target(2))
     heat = expected(subject, samples=samples, noise=0)
     weight = module.fc.weight[2].detach().double().reshape(3, 6, 9)
-    start = torch.cat([subject.filled(f) for f in FILLS]).double().mean(0)
+    start = torch.cat([subject.baseline(f) for f in FILLS]).double().mean(0)
     assert difference(heat.values, (weight * (x[0].double() - start)).sum(0).numpy()) < 1e-5
-    assert heat.checks["completeness gap"] < 1e-4
+    assert heat.diagnostics["completeness gap"] < 1e-4
     # Within a pair all is alike: one fill, and on a line every place of the path.
     assert float(heat.error.max()) < 1e-6 * float(np.abs(heat.values).max())
 
@@ -141,12 +141,12 @@ def test_without_noise_it_is_the_mean_of_integrated_gradients_from_the_four_fill
 def test_it_adds_up_to_the_score_s_mean_change_within_the_stated_error(baselines):
     subject = subject_of(toy(2, MlpHeadNet), picture(2))
     heats = [expected(replace(subject, seed=s), baselines=baselines, samples=64) for s in range(40)]
-    gaps = np.array([h.checks["completeness gap"] for h in heats])
-    stated = np.array([h.checks["gap's standard error"] for h in heats])
+    gaps = np.array([h.diagnostics["completeness gap"] for h in heats])
+    stated = np.array([h.diagnostics["gap's standard error"] for h in heats])
     assert (stated > 0).all()
     assert np.sqrt((gaps**2).mean() / (stated**2).mean()) == pytest.approx(1, abs=0.35)
     many = expected(subject, baselines=baselines, samples=1024)
-    assert many.checks["completeness gap"] < 0.02
+    assert many.diagnostics["completeness gap"] < 0.02
     assert not many.note
 
 
@@ -165,7 +165,7 @@ def test_the_stated_error_is_the_spread_between_seeds(baselines):
 def test_strata_make_it_steadier_than_plain_draws():
     module, subject = toy(2, MlpHeadNet), subject_of(toy(2, MlpHeadNet), picture(2))
     twin, x = precise(module), subject.x.double()
-    fills = torch.cat([subject.filled(f) for f in FILLS]).double()
+    fills = torch.cat([subject.baseline(f) for f in FILLS]).double()
     generator, plain = torch.Generator().manual_seed(0), []
     for _ in range(40):
         which = torch.randint(4, (32,), generator=generator)
@@ -239,7 +239,7 @@ def test_parts_have_the_size_of_the_whole_and_fractions_end_at_1():
 def test_a_gap_above_5_percent_is_said():
     subject = subject_of(toy(2, MlpHeadNet), picture(2), Target(0, "contrast", 1))
     heats = [expected(replace(subject, seed=s), samples=16, noise=0.5) for s in range(20)]
-    gaps = [h.checks["completeness gap"] for h in heats]
+    gaps = [h.diagnostics["completeness gap"] for h in heats]
     assert min(gaps) < 0.05 < max(gaps)
     for heat, gap in zip(heats, gaps, strict=True):
         assert (f"{gap:.0%}" in heat.note) == (gap >= 0.05)
@@ -257,4 +257,4 @@ def test_a_class_that_nothing_changes_gets_nothing():
         module.fc.weight[1] = 0
     heat = expected(subject_of(module, picture(2)))
     assert not heat.values.any()
-    assert heat.checks["completeness gap"] == 0
+    assert heat.diagnostics["completeness gap"] == 0

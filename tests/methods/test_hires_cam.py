@@ -51,6 +51,6 @@ def test_where_the_rest_is_linear_it_adds_up_to_the_score_less_the_bias(kind):
     heat = final(METHOD.explain(subject, METHOD.Params()))
     wanted = subject.score - float(module.fc.bias[2])
     assert abs(float(heat.values.sum()) - wanted) < 1e-5 * (1 + abs(wanted))
-    assert abs(heat.checks["sum of map"] - wanted) < 1e-5 * (1 + abs(wanted))
+    assert abs(heat.diagnostics["sum of map"] - wanted) < 1e-5 * (1 + abs(wanted))
     cam = final(CAM().explain(subject, CAM.Params()))
     assert difference(heat.values * cam.values.size, cam.values) < 1e-5

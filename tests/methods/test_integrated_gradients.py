@@ -97,8 +97,8 @@ def test_on_a_linear_network_each_pixel_gets_weight_times_change_for_any_rule_an
     heat = integrated(subject_of(module, x, Target(2)), rule=rule, steps=steps, max_steps=steps)
     weight = module.fc.weight[2].detach().double().reshape(3, 6, 9)
     assert difference(heat.values, (weight * x[0].double()).sum(0).numpy()) < 1e-6
-    assert heat.checks["completeness gap"] < 1e-5
-    assert heat.checks["steps"] == steps
+    assert heat.diagnostics["completeness gap"] < 1e-5
+    assert heat.diagnostics["steps"] == steps
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -107,10 +107,10 @@ def test_all_pixels_together_add_up_to_the_score_s_change(rule, target):
     module, x = seeded(MlpHeadNet()), noise(1, 3, 16, 24)
     heat = integrated(subject_of(module, x, target), rule=rule, steps=128, max_steps=1024)
     change = score_change(module, x, target, torch.zeros_like(x))
-    assert heat.checks["score change"] == pytest.approx(change, rel=1e-4)
+    assert heat.diagnostics["score change"] == pytest.approx(change, rel=1e-4)
     reached = abs(float(heat.values.astype(float).sum()) - change) / abs(change)
     assert reached < TOLERANCE
-    assert heat.checks["completeness gap"] == pytest.approx(reached, abs=1e-4)
+    assert heat.diagnostics["completeness gap"] == pytest.approx(reached, abs=1e-4)
     assert not heat.note
 
 
@@ -132,7 +132,7 @@ def test_steps_are_doubled_until_the_gap_is_below_5_percent_at_any_scale(scale):
     module, x = Steep(scale=scale), torch.full((1, 3, 6, 9), 0.9)
     subject = subject_of(module, x)
     one, two, three = (
-        integrated(subject, steps=8, max_steps=steps).checks for steps in (8, 16, 1024)
+        integrated(subject, steps=8, max_steps=steps).diagnostics for steps in (8, 16, 1024)
     )
     assert one["completeness gap"] > TOLERANCE
     steps = three["steps"]
@@ -140,14 +140,14 @@ def test_steps_are_doubled_until_the_gap_is_below_5_percent_at_any_scale(scale):
     assert steps in (16, 32, 64, 128)
     assert three["completeness gap"] < TOLERANCE
     half = integrated(subject, steps=int(steps) // 2, max_steps=int(steps) // 2)
-    assert half.checks["completeness gap"] >= TOLERANCE
+    assert half.diagnostics["completeness gap"] >= TOLERANCE
     assert two["steps"] == 16
 
 
 def test_at_the_most_steps_the_gap_is_said():
     heat = integrated(subject_of(Steep(), torch.full((1, 3, 6, 9), 0.9)), steps=8, max_steps=8)
-    gap = heat.checks["completeness gap"]
-    assert heat.checks["steps"] == 8
+    gap = heat.diagnostics["completeness gap"]
+    assert heat.diagnostics["steps"] == 8
     assert f"{gap:.0%}" in heat.note
     assert "more steps" in heat.note
 
@@ -155,14 +155,14 @@ def test_at_the_most_steps_the_gap_is_said():
 def test_the_most_steps_bound_the_first_steps():
     module, x = seeded(GapNet()), noise(1, 3, 10, 13)
     heat = integrated(subject_of(module, x), steps=128, max_steps=16)
-    assert heat.checks["steps"] <= 16
+    assert heat.diagnostics["steps"] <= 16
 
 
 def test_an_input_that_is_its_own_baseline_has_nothing_to_share_out():
     heat = integrated(subject_of(seeded(GapNet()), torch.zeros(1, 3, 10, 13)))
     assert not heat.values.any()
-    assert heat.checks["completeness gap"] == 0
-    assert heat.checks["steps"] == 32
+    assert heat.diagnostics["completeness gap"] == 0
+    assert heat.diagnostics["steps"] == 32
     assert "zero everywhere" in heat.blank_reason()
 
 

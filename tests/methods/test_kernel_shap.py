@@ -104,9 +104,9 @@ def test_values_are_shapley_s_formula_coalition_by_coalition(axes, target, kind)
     heat = explained(subject, fill="grey", **given)
     assert difference(heat.values, fair_shares(worth, players)[labels]) < 1e-4
     assert heat.error is None
-    assert heat.checks["coalitions"] == 2**players
+    assert heat.diagnostics["coalitions"] == 2**players
     change = worth(range(players)) - worth([])
-    assert heat.checks["score change"] == pytest.approx(change, rel=1e-3)
+    assert heat.diagnostics["score change"] == pytest.approx(change, rel=1e-3)
     assert heat.signed
     assert heat.unit == target.unit
 
@@ -213,9 +213,9 @@ def test_values_add_up_to_the_score_s_change_and_the_gap_is_stated():
         labels = regions_of(subject, segments=count)
         assert (labels.max() >= 10) == (count == 40)
         total = sum(float(heat.values[labels == r][0]) for r in range(labels.max() + 1))
-        ends = subject.scores(torch.cat([subject.x, subject.filled("grey")]))
+        ends = subject.scores(torch.cat([subject.x, subject.baseline("grey")]))
         assert total == pytest.approx(float(ends[0] - ends[1]), rel=1e-4)
-        assert heat.checks["efficiency gap"] < 1e-12
+        assert heat.diagnostics["efficiency gap"] < 1e-12
         assert (heat.error is None) == (count == 6)
 
 
@@ -299,19 +299,19 @@ def test_every_part_adds_up_and_comes_nearer_to_the_end():
     subject = subject_of(seeded(MlpHeadNet()), smooth(48, 64))
     parts = list(METHOD.explain(subject, KernelSHAPParams(samples=800)))
     assert [p.fraction for p in parts] == pytest.approx([(i + 1) / 50 for i in range(50)])
-    assert all(p.result.checks["efficiency gap"] < 1e-12 for p in parts)
+    assert all(p.result.diagnostics["efficiency gap"] < 1e-12 for p in parts)
     ends = parts[-1].result
     far = [difference(p.result.values, ends.values) for p in (parts[1], parts[9], parts[30])]
     assert far[0] > far[1] > far[2] > 0
-    assert ends.checks["coalitions"] == 802
+    assert ends.diagnostics["coalitions"] == 802
 
 
 def test_one_region_takes_all_of_the_change():
     module, x = seeded(GapNet(axes=1)), picture(1)
     subject = subject_of(module, x[..., :1].contiguous())
     heat = explained(subject)
-    assert heat.values.tolist() == [pytest.approx(heat.checks["score change"])]
-    assert heat.checks["regions"] == 1
+    assert heat.values.tolist() == [pytest.approx(heat.diagnostics["score change"])]
+    assert heat.diagnostics["regions"] == 1
 
 
 @pytest.mark.parametrize("fill", ["black", "blur", "segment mean"])

@@ -13,7 +13,7 @@ import torch
 from tests.toys import difference, final, noise, subject_of
 from whylens.core.errors import InvalidParameter
 from whylens.core.models.backbone import wrap
-from whylens.core.models.forward_pass import Trace
+from whylens.core.models.forward_pass import ForwardPass
 from whylens.core.models.spec import InputSpec
 from whylens.core.subject import Subject
 from whylens.core.targets import Target
@@ -49,7 +49,7 @@ def asked():
         if name not in kept:
             spec = InputSpec(size=(SIDE, SIDE), mean=(0.5,) * 3, std=(0.25,) * 3, crop=1.0)
             backbone = wrap(net(name, **NETS[name]), spec=spec)
-            kept[name] = Subject(Trace(backbone, noise(1, 3, SIDE, SIDE)), Target(3), 4)
+            kept[name] = Subject(ForwardPass(backbone, noise(1, 3, SIDE, SIDE)), Target(3), 4)
         return kept[name]
 
     return subject
@@ -182,7 +182,7 @@ def test_threads_do_not_meet(asked):
     backbone = subject.trace.backbone
 
     def slopes(x):
-        (layer,) = Subject(Trace(backbone, x), Target(2)).layers("stage 3")
+        (layer,) = Subject(ForwardPass(backbone, x), Target(2)).layers("stage 3")
         return layer.gradients
 
     wanted, got = [slopes(x) for x in inputs], [None] * len(inputs)
@@ -248,4 +248,4 @@ def test_a_method_that_yields_goes_through_the_stages_one_by_one(asked):
     assert fractions[-1] == 1
     wanted = fused([torch.tensor(heat.values) for heat in singles])
     assert difference(parts[-1].result.values, wanted) < 1e-6
-    assert parts[-1].result.checks["stage 4: channels"] == 320
+    assert parts[-1].result.diagnostics["stage 4: channels"] == 320

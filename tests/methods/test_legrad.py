@@ -118,7 +118,7 @@ def test_fewer_layers_are_the_last_ones():
     module, target = small("average"), Target(1)
     last = legrad(subject_of(module, X, target), layers=1)
     both = legrad(subject_of(module, X, target))
-    assert (last.checks["layers"], both.checks["layers"]) == (1, 2)
+    assert (last.diagnostics["layers"], both.diagnostics["layers"]) == (1, 2)
     (*_, (attention, logits)) = literal_layers(module, X)
     leaf = attention.requires_grad_()
     logits(leaf, "all tokens")[1].backward()

@@ -106,8 +106,8 @@ def test_map_errors_and_fit_are_those_of_the_regression_sample_by_sample(axes, t
     values, errors, fit, held_out = literal(module, x, target, labels, 50)
     assert difference(heat.values, values) < 1e-4
     assert difference(heat.error, errors) < 1e-3
-    assert heat.checks["surrogate R2"] == pytest.approx(fit, rel=1e-3)
-    assert heat.checks["held-out R2"] == pytest.approx(held_out, rel=1e-3)
+    assert heat.diagnostics["surrogate R2"] == pytest.approx(fit, rel=1e-3)
+    assert heat.diagnostics["held-out R2"] == pytest.approx(held_out, rel=1e-3)
     assert heat.signed
     assert heat.unit == target.unit
 
@@ -149,7 +149,7 @@ def test_on_a_linear_network_coefficients_are_the_exact_effects_of_the_regions(f
     weight = module.fc.weight[0].detach().view(3, 32, 48)
     empty = {"black": 0 * unit, "grey": 0 * unit + 0.5}.get(fill)
     if fill == "blur":
-        empty = subject.filled("blur") * std + mean
+        empty = subject.baseline("blur") * std + mean
     if fill == "segment mean":
         empty = torch.zeros_like(unit)
         for region in labels.unique():
@@ -161,7 +161,7 @@ def test_on_a_linear_network_coefficients_are_the_exact_effects_of_the_regions(f
         wanted[labels == region] = float(effect[labels == region].sum())
     # Rounding of the scores, and the ridge's pull of RIDGE over the samples' weight.
     assert difference(heat.values, wanted) < 2e-4
-    assert heat.checks["held-out R2"] > 0.9999
+    assert heat.diagnostics["held-out R2"] > 0.9999
     assert heat.note == ""
 
 
@@ -202,12 +202,12 @@ def test_a_surrogate_that_explains_little_is_said_to():
     subject = subject_of(Parity(), 0.5 + smooth(16, 24))
     given = {"segments": 4, "regions": "boxes", "fill": "black", "samples": 300}
     heat = explained(subject, **given)
-    assert heat.checks["surrogate R2"] < 0.5
-    assert heat.checks["held-out R2"] < 0.5
+    assert heat.diagnostics["surrogate R2"] < 0.5
+    assert heat.diagnostics["held-out R2"] < 0.5
     assert "explains " in heat.note
     assert "not additive in these regions" in heat.note
     fair = explained(subject_of(seeded(GapNet()), 0.5 + smooth(16, 24)), **given)
-    assert fair.checks["surrogate R2"] > 0.9
+    assert fair.diagnostics["surrogate R2"] > 0.9
     assert fair.note == ""
 
 
@@ -274,7 +274,7 @@ def test_parts_come_nearer_to_the_end_and_say_how_many_samples_they_rest_on():
     subject = subject_of(seeded(MlpHeadNet()), smooth(32, 48))
     parts = list(METHOD.explain(subject, LIMEParams(segments=12, samples=800)))
     assert [p.fraction for p in parts] == pytest.approx([(i + 1) / 50 for i in range(50)])
-    counts = [p.result.checks["samples"] for p in parts]
+    counts = [p.result.diagnostics["samples"] for p in parts]
     assert counts == sorted(counts)
     assert (counts[0], counts[-1]) == (16, 800)
     ends = parts[-1].result
@@ -288,5 +288,5 @@ def test_hiding_black_with_black_shows_nothing_rather_than_rounding(fill):
     module = seeded(MlpHeadNet())
     heat = explained(subject_of(module, torch.zeros(1, 3, 32, 48)), fill=fill, samples=100)
     assert not heat.values.any()
-    assert heat.checks["surrogate R2"] == heat.checks["held-out R2"] == 1
+    assert heat.diagnostics["surrogate R2"] == heat.diagnostics["held-out R2"] == 1
     assert "zero everywhere" in heat.blank_reason()

@@ -124,7 +124,7 @@ def test_under_disjoint_windows_an_additive_network_s_falls_add_up_to_its_score(
     whole = float((module.fc.weight[0].detach().double() * x.flatten().double()).sum())
     # A window's fall stands on each of its 64 places.
     assert float(heat.values.astype(float).sum()) / 64 == pytest.approx(whole, rel=1e-5)
-    assert heat.checks["windows"] == 6
+    assert heat.diagnostics["windows"] == 6
 
 
 class Reader(nn.Module):
@@ -156,7 +156,7 @@ def test_a_window_larger_than_the_picture_covers_all_of_it():
     assert difference(heat.values, literal(module, x, Target(1), 48, 16)) < 1e-4
     assert (heat.values[0] == heat.values[-1]).all()
     small = occluded(subject_of(module, x[..., :12].contiguous()), window=48, stride=16)
-    assert small.checks["windows"] == 1
+    assert small.diagnostics["windows"] == 1
     assert "same value everywhere" in small.blank_reason()
 
 
@@ -185,7 +185,7 @@ def test_windows_show_the_fill_in_pixel_space(fill, value):
 @pytest.mark.parametrize("fill", ["black", "mean", "blur"])
 def test_covering_black_with_black_shows_nothing_rather_than_rounding(fill, squeezenet):
     x = subject_of(seeded(GapNet()), torch.zeros(1, 3, 227, 227), spec=squeezenet.spec)
-    black = x.filled("black")
+    black = x.baseline("black")
     top = int(squeezenet.logits(black)[0].argmax())
     subject = subject_of(squeezenet.module, black, Target(top), backbone=squeezenet)
     heat = occluded(subject, window=64, stride=64, fill=fill)

@@ -76,21 +76,19 @@ def page():
 
 @pytest.fixture(scope="module")
 def fitted(page):
-    *_, last = page.fit(
-        "toy", "protopnet", Planted(), {"steps": 120, "penalty": 0.003}, collection=ME
-    )
+    *_, last = page.fit("toy", "protopnet", Planted(), {"steps": 120, "penalty": 0.003}, visitor=ME)
     return last.artifact
 
 
 @pytest.fixture(scope="module")
 def sparse(page):
     """The head's penalty chosen by the data: only prototypes that are needed are left."""
-    *_, last = page.fit("toy", "protopnet", Planted(), {"steps": 120}, collection="sparse")
+    *_, last = page.fit("toy", "protopnet", Planted(), {"steps": 120}, visitor="sparse")
     return last.artifact
 
 
 def explained(page, index, target=None, **params):
-    question = Question("toy", Planted().pixels(index), target=target, collection=ME)
+    question = Question("toy", Planted().pixels(index), target=target, visitor=ME)
     *_, answer = page.explain(question, "protopnet", params)
     return answer
 
@@ -322,7 +320,7 @@ def test_points_are_weight_times_similarity(page, fitted):
 
 
 def test_the_checked_patch_lies_on_the_evidence_and_covering_it_matters(page, fitted, sparse):
-    page.fitted.keep(REGISTRY.explainers["protopnet"], page.backbone("toy"), ME, sparse)
+    page.artifact_store.keep(REGISTRY.explainers["protopnet"], page.backbone("toy"), ME, sparse)
     data = Planted()
     hits = total = 0
     for index in range(90, 111):
@@ -336,15 +334,15 @@ def test_the_checked_patch_lies_on_the_evidence_and_covering_it_matters(page, fi
             hits += (
                 mark.left <= (column + 0.5) / 6 <= mark.right
                 and mark.top <= (row + 0.5) / 4 <= mark.bottom
-                and item.checks["drop when covered"] > item.checks["drop elsewhere"]
+                and item.diagnostics["drop when covered"] > item.diagnostics["drop elsewhere"]
             )
-    page.fitted.keep(REGISTRY.explainers["protopnet"], page.backbone("toy"), ME, fitted)
+    page.artifact_store.keep(REGISTRY.explainers["protopnet"], page.backbone("toy"), ME, fitted)
     assert total >= 10
     assert hits >= 0.9 * total
 
 
 def test_answers_come_in_parts_and_the_last_is_whole(page, fitted):
-    question = Question("toy", Planted().pixels(93), collection=ME)
+    question = Question("toy", Planted().pixels(93), visitor=ME)
     shares = [a.fraction for a in page.explain(question, "protopnet", {"count": 3})]
     assert shares == sorted(shares)
     assert 0 < shares[0] < shares[-1] == 1
@@ -395,8 +393,8 @@ def test_merged_prototypes_fire_as_their_strongest_and_still_add_up(page, fitted
     ]
     np.testing.assert_array_equal(merged, sims[:, pair].max(1))
     explainer, net = REGISTRY.explainers["protopnet"], page.backbone("toy")
-    page.fitted.keep(explainer, net, "other", after)
-    question = Question("toy", Planted().pixels(91), collection="other")
+    page.artifact_store.keep(explainer, net, "other", after)
+    question = Question("toy", Planted().pixels(91), visitor="other")
     *_, answer = page.explain(question, "protopnet", {"patches": False, "count": 20})
     total = sum(i.value for i in answer.result.items) + answer.result.rest
     assert total == pytest.approx(answer.result.score, abs=1e-4)
@@ -441,12 +439,12 @@ def test_no_class_can_lose_its_last_prototype(fitted):
 
 def test_edits_are_a_visitors_own(page, fitted):
     names = fitted.facts["names"]
-    page.edit("toy", "protopnet", "rename", (names[0],), "mine", collection=ME)
+    page.edit("toy", "protopnet", "rename", (names[0],), "mine", visitor=ME)
     with pytest.raises(InvalidParameter, match="no action 'explode'"):
-        page.edit("toy", "protopnet", "explode", (names[0],), "", collection=ME)
+        page.edit("toy", "protopnet", "explode", (names[0],), "", visitor=ME)
     net, explainer = page.backbone("toy"), REGISTRY.explainers["protopnet"]
-    assert "mine" in page.fitted.found(explainer, net, ME).facts["names"]
-    page.fitted.keep(explainer, net, ME, fitted)
+    assert "mine" in page.artifact_store.found(explainer, net, ME).facts["names"]
+    page.artifact_store.keep(explainer, net, ME, fitted)
     assert names[0] in fitted.facts["names"]
 
 
@@ -468,18 +466,18 @@ class OneClass(Planted):
 
 def test_prototypes_of_noise_are_not_shown(page):
     with pytest.raises(BadInput, match="These prototypes are not shown"):
-        list(page.fit("toy", "protopnet", Unlearnable(), {"steps": 20}, collection="noise"))
+        list(page.fit("toy", "protopnet", Unlearnable(), {"steps": 20}, visitor="noise"))
 
 
 @pytest.mark.parametrize(("data", "said"), [(Tiny, "fewer than 4"), (OneClass, "has one class")])
 def test_too_little_to_learn_from_is_refused(page, data, said):
     with pytest.raises(BadInput, match=said):
-        list(page.fit("toy", "protopnet", data(), collection="few"))
+        list(page.fit("toy", "protopnet", data(), visitor="few"))
 
 
 def test_the_same_seed_gives_the_same_prototypes(page, fitted):
     *_, last = page.fit(
-        "toy", "protopnet", Planted(), {"steps": 120, "penalty": 0.003}, collection="again"
+        "toy", "protopnet", Planted(), {"steps": 120, "penalty": 0.003}, visitor="again"
     )
     assert last.artifact.facts["keys"] == fitted.facts["keys"]
     np.testing.assert_allclose(last.artifact.arrays["weight"], fitted.arrays["weight"], atol=1e-4)

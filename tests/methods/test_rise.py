@@ -38,7 +38,7 @@ def test_the_map_is_the_mean_score_of_the_masks_that_show_a_place_less_the_mean(
     subject = subject_of(module, x, target)
     generator = subject.generator()
     masks = torch.cat([random_masks(16, subject.size, 3, 0.5, generator) for _ in range(4)])
-    twin, fill = precise(module), subject.filled("grey").double()
+    twin, fill = precise(module), subject.baseline("grey").double()
     with torch.no_grad():
         scores = [
             float(score64(twin(fill + m.double() * (x.double() - fill))[0], target))
@@ -85,7 +85,7 @@ def test_errors_shrink_and_two_seeds_agree_as_foretold():
         correlation = np.corrcoef(one.values.ravel(), two.values.ravel())[0, 1]
         agreed.append(correlation)
         # 16 by 24 places move together: the foretold figure is no sharper than this.
-        assert abs(one.checks["expected agreement of seeds"] - correlation) < 0.15
+        assert abs(one.diagnostics["expected agreement of seeds"] - correlation) < 0.15
     assert agreed == sorted(agreed)
     assert agreed[-1] > 0.95
 

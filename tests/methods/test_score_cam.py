@@ -140,7 +140,7 @@ def test_a_constant_channel_weighs_nothing(weighting):
         module.fc.weight *= 20
         module.fc.weight[:, 2] = 0
     heat = score_cam(subject_of(module, x), weighting=weighting)
-    assert heat.checks["constant channels"] == 1
+    assert heat.diagnostics["constant channels"] == 1
     assert difference(heat.values, literal(module, x, Target(1), weighting)) < 1e-6
 
 
@@ -150,7 +150,7 @@ def test_where_all_channels_are_constant_the_map_is_blank_and_says_so():
         module.conv.weight[:, :, 0] = module.conv.weight[:, :, :, 0] = 0  # reads no padding
     x = torch.full((1, 3, 12, 18), 0.5)
     heat = score_cam(subject_of(module, x))
-    assert heat.checks["constant channels"] == 4
+    assert heat.diagnostics["constant channels"] == 4
     assert not heat.values.any()
     assert heat.blank_reason()
 

@@ -14,7 +14,7 @@ from tests.conftest import plain_spec, seeded
 from whylens.core.inputs.photo import read_photo
 from whylens.core.inputs.preprocess import photo_tensor
 from whylens.core.models.backbone import wrap
-from whylens.core.models.forward_pass import Trace
+from whylens.core.models.forward_pass import ForwardPass
 from whylens.core.subject import Subject
 from whylens.core.targets import Target
 from whylens.plugins._gaussian_process import fitted, rank_agreement, squared_distances
@@ -65,7 +65,7 @@ def subject_of(module, *size, seed=0, batch_size=16):
     x = torch.rand(1, 3, *cells, generator=generator)
     x = nn.functional.interpolate(x, size, mode={1: "linear", 2: "bilinear"}[len(size)])
     x = x + 0.1 * torch.rand(1, 3, *size, generator=generator)
-    trace = Trace(backbone, x)
+    trace = ForwardPass(backbone, x)
     return Subject(trace, Target(int(trace.logits.argmax())), batch_size, seed)
 
 
@@ -91,18 +91,18 @@ def test_its_ranks_are_those_of_the_exact_map(subject, weighting):
     fast, exact = (final(subject, mode, weighting=weighting) for mode in ("fast", "exact"))
     assert spearman(fast, exact) >= 0.999
     assert (
-        exact.checks["channels asked"]
-        == exact.checks["channels"] - exact.checks["constant channels"]
+        exact.diagnostics["channels asked"]
+        == exact.diagnostics["channels"] - exact.diagnostics["constant channels"]
     )
     assert exact.note == ""
 
 
 def test_it_asks_fewer_channels_and_says_how_many_and_how_sure_it_is(subject):
     heat = final(subject)
-    asked = heat.checks["channels asked"]
-    assert FIRST <= asked < 0.7 * heat.checks["channels"]
+    asked = heat.diagnostics["channels asked"]
+    assert FIRST <= asked < 0.7 * heat.diagnostics["channels"]
     assert heat.note.startswith(f"Fast mode asked {asked:.0f} of ")
-    assert 0.999 <= heat.checks["rank agreement"] <= 1
+    assert 0.999 <= heat.diagnostics["rank agreement"] <= 1
 
 
 def test_it_works_on_signals():
@@ -121,9 +121,9 @@ def test_it_never_shows_the_network_another_size_than_its_own(subject):
 def test_where_scores_cannot_be_predicted_it_falls_back_to_exact_and_says_so():
     erratic = subject_of(seeded(Erratic()), 96, 128)
     fast, exact = final(erratic), final(erratic, "exact")
-    assert fast.checks["channels asked"] == exact.checks["channels asked"]
+    assert fast.diagnostics["channels asked"] == exact.diagnostics["channels asked"]
     assert "fell back" in fast.note
-    assert fast.checks["rank agreement"] == 1
+    assert fast.diagnostics["rank agreement"] == 1
     # Even rounding is amplified by this network, so equality is too much to ask.
     assert spearman(fast, exact) >= 0.999
 
@@ -136,7 +136,7 @@ def test_with_few_channels_it_is_exact():
 def test_the_same_seed_gives_the_same_map_and_another_seed_asks_others(subject):
     one, again = final(subject), final(subject)
     np.testing.assert_array_equal(one.values, again.values)
-    assert one.checks == again.checks
+    assert one.diagnostics == again.diagnostics
     other = final(Subject(subject.trace, subject.target, seed=1))
     assert not np.array_equal(one.values, other.values)
 
@@ -144,7 +144,7 @@ def test_the_same_seed_gives_the_same_map_and_another_seed_asks_others(subject):
 def test_the_batch_size_changes_nothing(subject):
     small = Subject(subject.trace, subject.target, batch_size=3)
     one, other = final(subject), final(small)
-    assert one.checks["channels asked"] == other.checks["channels asked"]
+    assert one.diagnostics["channels asked"] == other.diagnostics["channels asked"]
     np.testing.assert_allclose(one.values, other.values, rtol=1e-4)
 
 
@@ -157,7 +157,7 @@ def test_constant_channels_weigh_nothing():
             module.convs[-1].bias[:20] = level
             module.fc.weight[:, :20] = 0
         heat = final(subject_of(module, 96, 128))
-        assert heat.checks["constant channels"] >= 20
+        assert heat.diagnostics["constant channels"] >= 20
         maps.append(heat.values)
     np.testing.assert_array_equal(*maps)
 
@@ -172,12 +172,12 @@ def test_stopped_midway_it_leaves_a_valid_map(subject):
     for partial in seen:
         assert partial.result.values.min() >= 0
         assert partial.result.values.max() > 0
-    assert [p.result.checks["channels asked"] for p in seen] == [8, 16, 24, 32]
+    assert [p.result.diagnostics["channels asked"] for p in seen] == [8, 16, 24, 32]
 
 
 def _real(squeezenet, photo, seed=0):
     x, _ = photo_tensor(read_photo(photo.read_bytes()), squeezenet.spec)
-    trace = Trace(squeezenet, x)
+    trace = ForwardPass(squeezenet, x)
     return Subject(trace, Target(int(trace.logits.argmax())), 16, seed)
 
 
@@ -185,7 +185,7 @@ def test_on_a_trained_network_and_a_photo_its_ranks_are_those_of_the_exact_map(s
     real = _real(squeezenet, shared / "photos" / "zebra.jpg")
     fast, exact = final(real), final(real, "exact")
     assert spearman(fast, exact) >= 0.999
-    assert fast.checks["channels asked"] < 0.5 * fast.checks["channels"]
+    assert fast.diagnostics["channels asked"] < 0.5 * fast.diagnostics["channels"]
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from torch import nn
 from tests.conftest import plain_spec, seeded
 from tests.toys import difference, final, noise
 from whylens.core.models.backbone import wrap
-from whylens.core.models.forward_pass import Trace
+from whylens.core.models.forward_pass import ForwardPass
 from whylens.core.subject import Subject
 from whylens.core.targets import Target
 from whylens.plugins.sise import SISE, SISEParams, cascaded, speaking_channels
@@ -42,7 +42,9 @@ def subject():
     module = seeded(TwoStages(), 5)
     with torch.no_grad():
         module.fc.weight *= 20  # scores as far apart as a trained network's
-    return Subject(Trace(wrap(module, spec=plain_spec(16, 24)), noise(1, 3, 16, 24)), Target(1), 3)
+    return Subject(
+        ForwardPass(wrap(module, spec=plain_spec(16, 24)), noise(1, 3, 16, 24)), Target(1), 3
+    )
 
 
 def otsu(values: np.ndarray) -> float:
@@ -95,7 +97,7 @@ def test_the_map_is_the_paper_s_written_out(subject, most, target):
     backbone = subject.trace.backbone
     assert [stage.path for stage in backbone.stages] == ["first", "second"]
     subject = Subject(subject.trace, Target(target), 3)
-    fill = subject.filled("grey")
+    fill = subject.baseline("grey")
     with torch.enable_grad():
         wanted = literal(backbone.module, subject.x, fill, target, most)
     heat = final(METHOD.explain(subject, SISEParams(masks=most, fill="grey")))

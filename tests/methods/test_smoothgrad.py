@@ -26,7 +26,7 @@ from tests.toys import (
 from whylens.core.inputs.photo import photo_of
 from whylens.core.inputs.preprocess import photo_tensor
 from whylens.core.models.spec import InputSpec
-from whylens.core.subject import Subject, Trace
+from whylens.core.subject import ForwardPass, Subject
 from whylens.core.targets import Target
 from whylens.plugins.smoothgrad import SmoothGrad, SmoothGradParams, expected_agreement
 
@@ -96,7 +96,7 @@ def test_on_a_linear_network_any_noise_gives_the_weights_without_error(samples):
     weight = module.fc.weight[2].detach().double().reshape(3, 6, 9)
     assert difference(heat.values, weight.sum(0).numpy()) < 1e-6
     assert float(heat.error.max()) < 1e-7
-    assert heat.checks["seed correlation"] == pytest.approx(1)
+    assert heat.diagnostics["seed correlation"] == pytest.approx(1)
     assert not heat.note
     product = smooth(subject_of(module, x, Target(2)), value="gradient x input")
     assert difference(product.values, (weight * x[0].double()).sum(0).numpy()) < 1e-6
@@ -107,13 +107,13 @@ def test_without_noise_it_is_the_plain_gradient_in_one_pass():
     subject = subject_of(module, x)
     (part,) = METHOD.explain(subject, SmoothGradParams(noise=0))
     assert difference(part.result.values, subject.input_gradients(x)[0].sum(0).numpy()) < 1e-6
-    assert part.result.checks["samples"] == 1
+    assert part.result.diagnostics["samples"] == 1
     assert part.result.error is None
 
 
 def test_an_input_of_one_colour_has_no_range_and_so_no_noise():
     heat = smooth(subject_of(seeded(GapNet()), torch.full((1, 3, 10, 13), 0.4)))
-    assert heat.checks["samples"] == 1
+    assert heat.diagnostics["samples"] == 1
 
 
 def test_the_channels_of_a_signal_have_noise_of_their_own_size():
@@ -148,7 +148,7 @@ def test_the_stated_correlation_is_the_one_between_seeds_and_rises_with_the_samp
     seen = []
     for samples in (4, 16, 64, 256):
         heats, between = maps_of_seeds(subject, 24, samples=samples, noise=0.3)
-        stated = np.mean([h.checks["seed correlation"] for h in heats])
+        stated = np.mean([h.diagnostics["seed correlation"] for h in heats])
         # What noise does to all places alike is in the errors, but no correlation can see it.
         assert between - 0.05 < stated < between + 0.01
         seen.append(between)
@@ -161,7 +161,7 @@ def test_the_stated_correlation_is_the_one_between_seeds_and_rises_with_the_samp
 def test_a_correlation_below_0_99_is_said():
     subject = subject_of(toy(2, MlpHeadNet, width=8), picture(2))
     heat = smooth(subject, samples=4, noise=0.5)
-    agreement = heat.checks["seed correlation"]
+    agreement = heat.diagnostics["seed correlation"]
     assert agreement < 0.99
     assert f"{agreement:.2f}" in heat.note
 
@@ -196,9 +196,9 @@ def test_parts_have_the_size_of_the_whole_and_fractions_end_at_1():
 def test_how_well_seeds_agree_on_a_real_network(squeezenet, shared):
     pixels = np.asarray(Image.open(shared / "photos" / "dog_and_cat.png").convert("RGB"))
     x, _ = photo_tensor(photo_of(pixels), squeezenet.spec)
-    trace = Trace(squeezenet, x)
+    trace = ForwardPass(squeezenet, x)
     subject = Subject(trace, Target(int(trace.logits.argmax())))
     heats, between = maps_of_seeds(subject, 2)
-    stated = np.mean([h.checks["seed correlation"] for h in heats])
+    stated = np.mean([h.diagnostics["seed correlation"] for h in heats])
     print(f"SqueezeNet at 64 copies: {between:.3f} between seeds, {stated:.3f} stated")  # noqa: T201
     assert stated == pytest.approx(between, abs=0.05)

@@ -15,11 +15,11 @@ from tests.browser import toy_checkpoint
 from tests.conftest import GapNet, plain_spec, seeded
 from tests.contract import Tinted
 from whylens.core.datasets.tensors import (
-    inputs_from,
-    joined_views,
-    kept_input,
-    packed_views,
-    pictures_of,
+    concat_views,
+    decode_images,
+    decode_tensor,
+    encode_views,
+    to_tensor,
 )
 from whylens.core.engine import Engine
 from whylens.core.errors import BadInput, NeedsNotMet
@@ -29,7 +29,7 @@ from whylens.core.models.backbone import wrap
 from whylens.core.models.load import from_folder
 from whylens.core.models.spec import InputSpec
 from whylens.core.registry import load_registry
-from whylens.core.results import Mark
+from whylens.core.results import NumberedBox
 from whylens.core.storage.artifacts import Artifact
 from whylens.plugins._near_duplicates import same_picture, same_signal, tiny
 from whylens.plugins.twin import cosine_search as neighbours
@@ -49,12 +49,12 @@ def page():
 
 @pytest.fixture
 def fitted(page):
-    *_, last = page.fit("toy", "twin", Tinted(), {"splits": "all"}, collection=ME)
+    *_, last = page.fit("toy", "twin", Tinted(), {"splits": "all"}, visitor=ME)
     return last.artifact
 
 
 def asked(pixels, target=None) -> Question:
-    return Question("toy", pixels, target=target, collection=ME)
+    return Question("toy", pixels, target=target, visitor=ME)
 
 
 def explained(page, question, **params):
@@ -147,23 +147,23 @@ def test_a_signal_written_as_decimals_is_known_again_and_its_neighbour_is_not(rn
 def test_views_packed_in_parts_are_those_packed_at_once(rng):
     spec = plain_spec(32, 48)
     views = [torch.from_numpy(rng.random((1, 3, 32, 48), np.float32)) for _ in range(7)]
-    whole = packed_views(views, spec)
-    parts = joined_views([packed_views(views[:3], spec), packed_views(views[3:], spec)])
+    whole = encode_views(views, spec)
+    parts = concat_views([encode_views(views[:3], spec), encode_views(views[3:], spec)])
     assert whole.keys() == parts.keys()
     assert all((whole[key] == parts[key]).all() for key in whole)
     for n, view in enumerate(views):
-        assert (kept_input(parts, n, spec) - view).abs().mean() < 0.05
-        others = [(kept_input(parts, n, spec) - other).abs().mean() for other in views]
+        assert (decode_tensor(parts, n, spec) - view).abs().mean() < 0.05
+        others = [(decode_tensor(parts, n, spec) - other).abs().mean() for other in views]
         assert int(np.argmin(others)) == n
 
 
 def test_signals_are_packed_as_they_were_given(rng):
     spec = InputSpec(size=(40,), channels=1, mean=(0.3,), std=(2.0,))
     views = [signal_tensor(rng.normal(size=(1, 40)).astype(np.float32), spec) for _ in range(5)]
-    arrays = joined_views([packed_views(views[:2], spec), packed_views(views[2:], spec)])
+    arrays = concat_views([encode_views(views[:2], spec), encode_views(views[2:], spec)])
     for n, view in enumerate(views):
-        assert torch.allclose(kept_input(arrays, n, spec), view, atol=1e-6)
-    pictures = pictures_of(arrays, [0, 1])
+        assert torch.allclose(decode_tensor(arrays, n, spec), view, atol=1e-6)
+    pictures = decode_images(arrays, [0, 1])
     assert pictures[0].shape[2] == 3
     assert (pictures[0] != pictures[1]).any()
 
@@ -172,7 +172,7 @@ def test_neighbours_by_another_network_are_those_of_its_own_vectors(page, tmp_pa
     toy_checkpoint(tmp_path / "eyes", labels=("a", "b", "c"))
     monkeypatch.setenv("WHYLENS_CHECKPOINTS", str(tmp_path))
     given = {"splits": "all", "vectors_by": "eyes"}
-    *_, last = page.fit("toy", "twin", Tinted(), given, collection=ME)
+    *_, last = page.fit("toy", "twin", Tinted(), given, visitor=ME)
     arrays, facts = last.artifact.arrays, last.artifact.facts
     eyes = from_folder(tmp_path / "eyes")
     assert facts["vectors_by"] == {"name": "eyes", "digest": eyes.identity.digest}
@@ -181,14 +181,14 @@ def test_neighbours_by_another_network_are_those_of_its_own_vectors(page, tmp_pa
     assert answer.result.unit == "cosine of vectors by eyes"
 
     def seen(pixels):
-        x = inputs_from(pixels, eyes.spec)
+        x = to_tensor(pixels, eyes.spec)
         return eyes.module.global_pool(eyes.module.forward_features(x)).flatten()
 
     query = seen(data.pixels(3))
     shown = {item.key: item.value for item in answer.result.items}
     assert len(shown) >= 12
     for key, value in shown.items():
-        (picture,) = pictures_of(arrays, [facts["keys"].index(key)])
+        (picture,) = decode_images(arrays, [facts["keys"].index(key)])
         assert value == pytest.approx(literal_cosine(query, seen(picture)), abs=2e-3)
     own = [item.key for item in explained_by_itself(data.pixels(3)).result.items]
     assert own != list(shown)
@@ -197,7 +197,7 @@ def test_neighbours_by_another_network_are_those_of_its_own_vectors(page, tmp_pa
 def explained_by_itself(pixels):
     net = wrap(seeded(GapNet()), spec=plain_spec(32, 48), labels=Tinted.labels)
     page = Engine(REGISTRY, loader=lambda name, progress: net)
-    for _ in page.fit("toy", "twin", Tinted(), {"splits": "all"}, collection=ME):
+    for _ in page.fit("toy", "twin", Tinted(), {"splits": "all"}, visitor=ME):
         pass
     return explained(page, asked(pixels), count=12)
 
@@ -205,10 +205,12 @@ def explained_by_itself(pixels):
 def test_other_eyes_than_those_of_the_gallery_are_refused(page, tmp_path, monkeypatch):
     monkeypatch.setenv("WHYLENS_CHECKPOINTS", str(tmp_path))
     toy_checkpoint(tmp_path / "eyes", labels=("a", "b", "c"))
-    *_, last = page.fit("toy", "twin", Tinted(), {"vectors_by": "eyes"}, collection=ME)
+    *_, last = page.fit("toy", "twin", Tinted(), {"vectors_by": "eyes"}, visitor=ME)
     facts = {**last.artifact.facts, "vectors_by": {"name": "eyes", "digest": "0" * 64}}
     explainer = REGISTRY.explainers["twin"]
-    page.fitted.keep(explainer, page.backbone("toy"), ME, replace(last.artifact, facts=facts))
+    page.artifact_store.keep(
+        explainer, page.backbone("toy"), ME, replace(last.artifact, facts=facts)
+    )
     with pytest.raises(BadInput, match="other weights of eyes"):
         explained(page, asked(Tinted().pixels(3)))
 
@@ -287,9 +289,9 @@ def test_a_written_gallery_serves_all_and_is_refused_for_other_weights(
     page, fitted, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("WHYLENS_CHECKPOINTS", str(tmp_path))
-    page.fitted.write(REGISTRY.explainers["twin"], page.backbone("toy"), fitted)
+    page.artifact_store.write(REGISTRY.explainers["twin"], page.backbone("toy"), fitted)
     assert (tmp_path / "GapNet" / "twin").is_dir()
-    everyone = replace(asked(Tinted().pixels(0)), collection="")
+    everyone = replace(asked(Tinted().pixels(0)), visitor="")
     assert explained(page, everyone).result.items
     other = wrap(seeded(GapNet(), 4), spec=plain_spec(32, 48), labels=Tinted.labels)
     strange = Engine(REGISTRY, loader=lambda name, progress: other)
@@ -299,7 +301,7 @@ def test_a_written_gallery_serves_all_and_is_refused_for_other_weights(
 
 def test_without_a_gallery_the_page_says_how_to_get_one(page):
     with pytest.raises(NeedsNotMet, match=r"a gallery of training pictures.*whylens fit"):
-        explained(page, replace(asked(Tinted().pixels(0)), collection=""))
+        explained(page, replace(asked(Tinted().pixels(0)), visitor=""))
 
 
 def test_a_rare_class_keeps_all_it_has():
@@ -330,9 +332,9 @@ def with_labels(fitted: Artifact, labels) -> Artifact:
 def test_neighbours_that_disagree_make_the_hint(page, fitted):
     explainer, net = REGISTRY.explainers["twin"], page.backbone("toy")
     question = asked(Tinted().pixels(7), 0)
-    page.fitted.keep(explainer, net, ME, with_labels(fitted, np.zeros(54)))
+    page.artifact_store.keep(explainer, net, ME, with_labels(fitted, np.zeros(54)))
     assert explained(page, question).result.note.startswith("10 of the 10 nearest in")
-    page.fitted.keep(explainer, net, ME, with_labels(fitted, np.ones(54)))
+    page.artifact_store.keep(explainer, net, ME, with_labels(fitted, np.ones(54)))
     note = explained(page, question).result.note
     assert note.startswith("Look twice: only 0 of the 10")
     assert "10 are labelled bee" in note
@@ -341,7 +343,7 @@ def test_neighbours_that_disagree_make_the_hint(page, fitted):
 def test_a_gallery_with_other_classes_goes_by_the_networks_word(page, fitted):
     explainer, net = REGISTRY.explainers["twin"], page.backbone("toy")
     facts = {**fitted.facts, "labels": ["oak", "elm", "fir"]}
-    page.fitted.keep(explainer, net, ME, Artifact(fitted.arrays, facts))
+    page.artifact_store.keep(explainer, net, ME, Artifact(fitted.arrays, facts))
     groups = {e.group for e in explained(page, asked(Tinted().pixels(8), 1)).result.items}
     assert groups <= {
         "Nearest that the network also calls bee",
@@ -365,7 +367,7 @@ def test_a_planted_patch_is_matched_to_its_copy(rng):
 
 def test_marks_lie_within_the_picture_and_around_their_cell():
     for cell in [(0, 0), (5, 8), (2, 3)]:
-        mark = Mark.of_cell(cell, (6, 9), reach=0.5)
+        mark = NumberedBox.of_cell(cell, (6, 9), reach=0.5)
         assert mark.left <= (cell[1] + 0.5) / 9 <= mark.right
         assert mark.top <= (cell[0] + 0.5) / 6 <= mark.bottom
 

@@ -152,11 +152,11 @@ def test_a_large_gallery_answers_through_its_index_as_a_small_one_does(monkeypat
     pytest.importorskip("faiss")
     net = wrap(seeded(GapNet()), spec=plain_spec(32, 48), labels=Tinted.labels)
     page = Engine(load_registry(), loader=lambda name, progress: net)
-    question = Question("toy", Tinted().pixels(4), collection="me")
+    question = Question("toy", Tinted().pixels(4), visitor="me")
     params = {"weighting": "plain", "matches": False}
 
     def answer():
-        *_, last = page.fit("toy", "twin", Tinted(), {"splits": "all"}, collection="me")
+        *_, last = page.fit("toy", "twin", Tinted(), {"splits": "all"}, visitor="me")
         *_, answered = page.explain(question, "twin", params)
         return last.artifact, [(i.key, i.value, i.group) for i in answered.result.items]
 

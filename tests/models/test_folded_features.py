@@ -9,7 +9,7 @@ from torch import nn
 from tests.conftest import GapNet, plain_spec, seeded
 from tests.toys import NETS, noise
 from whylens.core.models.backbone import wrap
-from whylens.core.models.forward_pass import Trace
+from whylens.core.models.forward_pass import ForwardPass
 from whylens.core.models.load import build, probe_inputs
 from whylens.core.models.random_weights import randomise
 from whylens.core.targets import Target
@@ -50,7 +50,7 @@ def test_features_logits_and_gradients_are_those_of_the_network_itself(kind):
     size = (16, 24)
     net = wrap(seeded(kind()), spec=plain_spec(*size))
     x = noise(1, 3, *size)
-    trace = Trace(net, x)
+    trace = ForwardPass(net, x)
     with torch.no_grad():
         plain = net.features(x)
     close(trace.features, plain.map)
@@ -73,7 +73,7 @@ def test_where_folding_reaches_across_the_cut_the_plain_features_are_kept(early,
     calls = []
     handle = net.folded.last.register_forward_hook(lambda *_: calls.append(1))
     x = noise(1, 3, 16, 24)
-    trace = Trace(net.prepare(), x)
+    trace = ForwardPass(net.prepare(), x)
     handle.remove()
     # Once to compare and once to use; or once to compare, and then never again.
     assert len(calls) == (2 if folded else 1)
@@ -93,7 +93,7 @@ def test_a_copy_that_cannot_be_cut_leaves_the_plain_features():
     net = wrap(seeded(OneOfAKind()), spec=plain_spec(16, 24))
     assert net.folded is not net.module
     x = noise(1, 3, 16, 24)
-    close(Trace(net, x).features, net.features(x).map)
+    close(ForwardPass(net, x).features, net.features(x).map)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "densenet121", "mobilenetv3_small_050", "vit_tiny"])
@@ -104,15 +104,15 @@ def test_real_networks_give_the_same_features_folded(name):
     net = wrap(randomise(module, seed=4, probe=probe_inputs(spec)), spec=spec)
     x = noise(1, 3, *spec.size)
     with torch.no_grad():
-        plain, quick = net.features(x), net.batch_features(x)
+        plain, quick = net.features(x), net.fast_features(x)
         close(quick.map, plain.map)
-        close(Trace(net, x).logits, net.logits(x))
+        close(ForwardPass(net, x).logits, net.logits(x))
     assert net.folded is not net.module
 
 
 def test_kept_gradients_are_those_of_the_target_asked_and_cannot_be_spoilt():
     net = wrap(seeded(GapNet()), spec=plain_spec(16, 24))
-    trace = Trace(net, net.probe_inputs()[:1])
+    trace = ForwardPass(net, net.probe_inputs()[:1])
     rows = net.linear.weight / trace.features[0, 0].numel()
     for index in (1, 2, 2, 1, 1):
         found = trace.gradients(Target(index))

@@ -22,18 +22,18 @@ import pytest
 import torch
 
 from tests.conftest import ROOT, seeded
-from whylens.core.models.download import Patience, fetched
+from whylens.core.models.download import Timeouts, download_in_child
 
 PROGRAM = """
 import json, sys, time
 
 import whylens.core.models.hub as hub
 from whylens.core.errors import CoreError
-from whylens.core.models.download import Patience
+from whylens.core.models.download import Timeouts
 
 for line in sys.stdin:
     ask = json.loads(line)
-    patience = Patience(**ask.get("patience", {}))
+    patience = Timeouts(**ask.get("patience", {}))
     shares = []
     began = time.monotonic()
     try:
@@ -515,5 +515,7 @@ def test_a_network_without_classes_is_refused_before_anything_is_fetched(program
 
 def test_ctrl_c_does_not_reach_the_child_that_downloads(tmp_path):
     code = "import signal; print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []))"
-    last = fetched(code, [], what="x", into=tmp_path, size=0, patience=Patience(), progress=None)
+    last = download_in_child(
+        code, [], what="x", into=tmp_path, size=0, patience=Timeouts(), progress=None
+    )
     assert last == "True"

@@ -12,13 +12,13 @@ from torch.nn import functional
 from tests.conftest import GapNet, plain_spec, seeded
 from tests.toys import noise
 from whylens.core.models.backbone import wrap
-from whylens.core.models.forward_pass import Trace
+from whylens.core.models.forward_pass import ForwardPass
 from whylens.core.models.load import build, probe_inputs
 from whylens.core.models.random_weights import randomise
 from whylens.core.speed import incremental as local
-from whylens.core.speed.gather_patches import pasted
-from whylens.core.speed.incremental import LocalNetwork
-from whylens.core.speed.receptive_field import Kernel, Span, united
+from whylens.core.speed.gather_patches import gather_patches
+from whylens.core.speed.incremental import IncrementalNetwork
+from whylens.core.speed.receptive_field import Kernel, Span, union
 from whylens.core.speed.windows import covered, local_network
 from whylens.core.storage.files import parameters_sha256
 from whylens.core.subject import Subject
@@ -37,7 +37,7 @@ def test_what_a_kernel_reaches_and_reads_is_what_a_convolution_does(seed):
         x[row, :, start : start + changed.length] = 1
     weight = torch.ones(1, 1, kernel.size)
     out = functional.conv1d(x, weight, None, kernel.stride, kernel.padding, kernel.dilation)
-    span = kernel.reached(changed, out.shape[-1])
+    span = kernel.outputs_touching(changed, out.shape[-1])
     assert min(span.starts) >= 0
     assert max(span.starts) + span.length <= out.shape[-1]
     widest = 1
@@ -46,15 +46,15 @@ def test_what_a_kernel_reaches_and_reads_is_what_a_convolution_does(seed):
         assert set(touched) <= set(range(start, start + span.length))
         widest = max([widest, *(touched[-1] - touched[0] + 1 for _ in touched[:1])])
     assert span.length == widest or kernel.dilation > 1, "no larger than the largest needs"
-    read = kernel.read(span)
+    read = kernel.inputs_read(span)
     assert read.length == (span.length - 1) * kernel.stride + kernel.extent
     assert read.starts[0] == span.starts[0] * kernel.stride - kernel.padding
 
 
 def test_spans_are_united_within_the_axis():
     spans = [Span((0, 6), 3), Span((1, 5), 2)]
-    assert united(spans, 9) == Span((0, 5), 4)
-    assert united(spans, 8) == Span((0, 4), 4)
+    assert union(spans, 9) == Span((0, 5), 4)
+    assert union(spans, 8) == Span((0, 4), 4)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -70,7 +70,7 @@ def test_parts_with_patches_are_cut_from_padded_maps_with_patches(seed):
     wanted = tuple(span(side + 4, -2, side + 2) for side in size)
     clean = noise(1, 5, *size, seed=seed)
     patches = noise(count, 5, *(s.length for s in held), seed=seed + 100)
-    got = pasted(clean, patches, held, wanted, -7.0)
+    got = gather_patches(clean, patches, held, wanted, -7.0)
     assert got.is_contiguous(memory_format=torch.channels_last)
     for i, patch in enumerate(patches):
         (top, left), (rows, columns) = (s.starts[i] for s in held), (s.length for s in held)
@@ -187,7 +187,7 @@ def test_logits_equal_those_of_the_covered_inputs(kind, size, window):
     module = seeded(kind()).requires_grad_(False)
     x, fill = noise(1, 3, *size), noise(1, 3, *size, seed=8)
     before = parameters_sha256(module)
-    network = LocalNetwork(module, x)
+    network = IncrementalNetwork(module, x)
     boxes = boxes_of(size, window)
     assert len(network.plan(local._region(boxes))) >= 5
     compare(network, module, x, fill, boxes)
@@ -200,7 +200,7 @@ def test_logits_equal_those_of_the_covered_inputs(kind, size, window):
 @pytest.mark.parametrize(("kind", "partly"), [(Branches, True), (Gated, False), (Shuffled, False)])
 def test_local_work_ends_where_a_whole_map_is_looked_at(kind, partly):
     module, x = seeded(kind()), noise(1, 3, 128, 128)
-    network = LocalNetwork(module, x)
+    network = IncrementalNetwork(module, x)
     plan = network.plan(local._region([(slice(8, 16), slice(40, 48))]))
     last = [node for node in network.graph.graph.nodes if len(network.shapes.get(node, ())) == 4]
     in_part = [node for node in last if node in plan]
@@ -210,7 +210,7 @@ def test_local_work_ends_where_a_whole_map_is_looked_at(kind, partly):
 
 def test_the_work_left_shrinks_with_the_window_and_too_much_is_refused():
     module, x = seeded(Plain()), noise(1, 3, 128, 128)
-    network = LocalNetwork(module, x)
+    network = IncrementalNetwork(module, x)
     shares = []
     for side in (8, 32, 96, 128):
         box = (slice(0, side), slice(0, side))
@@ -247,7 +247,7 @@ def test_a_local_form_that_disagrees_or_cannot_be_made_is_not_used(kind):
 
 def test_a_map_weighed_by_place_is_computed_in_full_from_there_on():
     module, x = seeded(Patterned()), noise(1, 3, 128, 128)
-    network = LocalNetwork(module, x)
+    network = IncrementalNetwork(module, x)
     compare(network, module, x, noise(1, 3, 128, 128, seed=8), boxes_of((128, 128), (8, 8)))
 
 
@@ -290,7 +290,7 @@ def test_networks_that_look_at_all_of_a_map_early_are_run_in_full(name, side):
     assert net.local is None
     x, fill = noise(1, 3, side, side), torch.zeros(1, 3, side, side)
     boxes = boxes_of((side, side), (32, 32))[:3]
-    got = net.covered_logits(x, fill)(boxes)
+    got = net.occluded_logits(x, fill)(boxes)
     with torch.no_grad():
         wanted = net.logits(covered(x, fill, boxes))
     assert float((got - wanted).abs().max()) <= 1e-4 * float(wanted.abs().max())
@@ -303,7 +303,7 @@ def test_a_subject_scores_windows_in_bounded_pieces(batch_size, classes):
     module.fc = seeded(nn.Linear(8, classes))
     net = wrap(module, spec=plain_spec(96, 128))
     x, fill = noise(1, 3, 96, 128), torch.zeros(1, 3, 96, 128)
-    subject = Subject(Trace(net, x), Target(1, "probability"), batch_size)
+    subject = Subject(ForwardPass(net, x), Target(1, "probability"), batch_size)
     boxes = boxes_of((96, 128), (8, 8))
     pieces = list(subject.window_scores(boxes, fill))
     assert net.local is not None
@@ -319,5 +319,5 @@ def test_windows_of_several_sizes_are_run_in_full():
     boxes = [(slice(0, 8), slice(0, 8)), (slice(0, 9), slice(4, 12))]
     assert net.local.on(x).logits(boxes, fill) is None
     torch.testing.assert_close(
-        net.covered_logits(x, fill)(boxes), net.logits(covered(x, fill, boxes))
+        net.occluded_logits(x, fill)(boxes), net.logits(covered(x, fill, boxes))
     )

@@ -26,7 +26,7 @@ from whylens.core.errors import (
 )
 from whylens.core.explainer import Need
 from whylens.core.models import checkpoints
-from whylens.core.models.backbone import Backbone, probe_inputs, two_sided, wrap
+from whylens.core.models.backbone import Backbone, as_two_logits, probe_inputs, wrap
 from whylens.core.models.checkpoints import (
     MANIFEST,
     WEIGHTS,
@@ -35,8 +35,8 @@ from whylens.core.models.checkpoints import (
     read_weights,
     write_checkpoint,
 )
-from whylens.core.models.download import answer_within
-from whylens.core.models.head_probe import gradients_alive, linear_head
+from whylens.core.models.download import call_with_deadline
+from whylens.core.models.head_probe import gradient_problem, linear_head
 from whylens.core.models.labels import class_index, imagenet_1k, labels_of
 from whylens.core.models.layouts import (
     ChannelsFirst,
@@ -47,9 +47,9 @@ from whylens.core.models.layouts import (
     proportional,
 )
 from whylens.core.models.load import build, from_folder, load
-from whylens.core.models.model_names import allowed_on_the_web, parameter_count, parsed
+from whylens.core.models.model_names import check_public_model, parameter_count, parse_model_name
 from whylens.core.models.random_weights import randomise
-from whylens.core.speed.folded import folded_copy
+from whylens.core.speed.folded import fold_batchnorm
 from whylens.core.storage.files import file_sha256, parameters_sha256, write_atomically
 
 SPATIAL, POOLED = Need.SPATIAL_FEATURES, Need.POOLED_LINEAR_HEAD
@@ -103,7 +103,7 @@ def test_tokens_are_placed_row_by_row_behind_the_prefix():
     tokens = torch.arange(2.0 + 12).reshape(1, 14, 1)
     features = Tokens(2, (3, 4)).read(tokens)
     assert features.map[0, 0].tolist() == [[2, 3, 4, 5], [6, 7, 8, 9], [10, 11, 12, 13]]
-    assert features.rest.flatten().tolist() == [0, 1]
+    assert features.prefix_tokens.flatten().tolist() == [0, 1]
 
 
 def test_prefix_tokens_of_one_input_serve_a_whole_batch():
@@ -251,8 +251,8 @@ def test_the_same_cut_can_be_made_again_on_a_copy(net):
             parameter.mul_(1.1)
     again = net.split.again(twin)
     x = noise(2, 3, *net.spec.size)
-    torch.testing.assert_close(two_sided(again.head(again.features(x))), two_sided(twin(x)))
-    assert not torch.allclose(two_sided(twin(x)), net.logits(x))
+    torch.testing.assert_close(as_two_logits(again.head(again.features(x))), as_two_logits(twin(x)))
+    assert not torch.allclose(as_two_logits(twin(x)), net.logits(x))
 
 
 def test_the_graph_is_cut_after_its_last_map():
@@ -321,7 +321,7 @@ def test_where_a_class_token_is_read_the_map_is_what_enters_the_last_block():
     leaf = net.features(x).map.detach().requires_grad_()
     score = net.head(Features(leaf, net.features(x).rest))[0, 0]
     assert float(torch.autograd.grad(score, leaf)[0].abs().max()) > 0
-    assert "average" in net.reasons[POOLED]
+    assert "average" in net.unmet[POOLED]
 
 
 def test_cutting_around_the_last_block_leaves_the_network_as_it_was():
@@ -408,8 +408,8 @@ class Unruly(GapNet):
 def test_halves_that_do_not_add_up_are_refused_in_words():
     net = wrapped(Unruly(), 12, 20)
     assert net.split is None
-    assert "do not add up" in net.reasons[SPATIAL]
-    assert "no feature map to pool" in net.reasons[POOLED]
+    assert "do not add up" in net.unmet[SPATIAL]
+    assert "no feature map to pool" in net.unmet[POOLED]
     with pytest.raises(NeedsNotMet, match="Unruly has no feature map to look at: its two halves"):
         net.features(noise(1, 3, 12, 20))
 
@@ -433,7 +433,7 @@ class OneCorner(GapNet):
 
 def test_a_score_read_from_one_position_alone_is_refused_in_words():
     net = wrapped(OneCorner(), 12, 20)
-    assert "from a single position" in net.reasons[SPATIAL]
+    assert "from a single position" in net.unmet[SPATIAL]
 
 
 class Pooled(GapNet):
@@ -449,13 +449,13 @@ def test_a_map_with_one_position_is_no_map():
             return super().forward(x) if float(x.detach().sum()) < 1e9 else x
 
     net = wrapped(Untraceable(), 12, 20)
-    assert net.reasons[SPATIAL] == "its last feature map has a single position"
+    assert net.unmet[SPATIAL] == "its last feature map has a single position"
     assert net.features(noise(1, 3, 12, 20)).map.shape == (1, 4, 1, 1)  # fit for comparing images
 
 
 def test_where_the_offered_map_has_one_position_an_earlier_one_is_found_in_the_graph():
     net = wrapped(Pooled(), 12, 20)
-    assert SPATIAL not in net.reasons
+    assert SPATIAL not in net.unmet
     assert net.features(noise(1, 3, 12, 20)).map.shape == (1, 4, 6, 10)
 
 
@@ -466,8 +466,8 @@ class Constant(GapNet):
 
 def test_a_score_that_ignores_the_map_is_refused_in_words():
     net = wrapped(Constant(), 12, 20)
-    assert "not read from the positions" in net.reasons[SPATIAL]
-    assert "zero everywhere" in net.reasons[Need.GRADIENTS]
+    assert "not read from the positions" in net.unmet[SPATIAL]
+    assert "zero everywhere" in net.unmet[Need.GRADIENTS]
 
 
 # --- any module, and what comes out -------------------------------------------------------------
@@ -492,7 +492,7 @@ def test_one_logit_becomes_two_sides_of_the_same_probability():
     assert logits.shape == (3, 2)
     torch.testing.assert_close(logits.softmax(-1)[:, 1], torch.sigmoid(z))
     torch.testing.assert_close(logits[:, 1] - logits[:, 0], z)
-    torch.testing.assert_close(net.batch_logits(x), logits)
+    torch.testing.assert_close(net.fast_logits(x), logits)
     torch.testing.assert_close(net.linear.weight[1], net.module.fc.weight[0] / 2)
     torch.testing.assert_close(net.linear.weight[0], -net.module.fc.weight[0] / 2)
 
@@ -526,10 +526,10 @@ def test_probe_inputs_are_the_same_every_time_and_vary_within():
 
 def test_gradients_are_tried_out():
     x = noise(2, 3, 8, 8)
-    assert gradients_alive(lambda v: v.flatten(1)[:, :4], x) is None
-    assert "cuts" in gradients_alive(lambda v: v.detach().flatten(1), x)
-    assert "zero" in gradients_alive(lambda v: v.flatten(1) * 0, x)
-    assert "finite" in gradients_alive(lambda v: (v * 0).sqrt().flatten(1), x)
+    assert gradient_problem(lambda v: v.flatten(1)[:, :4], x) is None
+    assert "cuts" in gradient_problem(lambda v: v.detach().flatten(1), x)
+    assert "zero" in gradient_problem(lambda v: v.flatten(1) * 0, x)
+    assert "finite" in gradient_problem(lambda v: (v * 0).sqrt().flatten(1), x)
 
 
 # --- heads --------------------------------------------------------------------------------------
@@ -624,7 +624,7 @@ def norms_left(module: nn.Module) -> int:
 @pytest.mark.parametrize(("trap", "left"), [(False, 0), (True, 1)])
 def test_the_folded_copy_computes_the_same_with_fewer_norms(trap, left):
     module = seeded(Foldable(trap=trap)).requires_grad_(False)
-    folded = folded_copy(module, noise(2, 3, 12, 20))
+    folded = fold_batchnorm(module, noise(2, 3, 12, 20))
     assert folded is not module
     assert norms_left(folded) == left
     x = noise(5, 3, 12, 20, seed=9)
@@ -636,7 +636,7 @@ def test_folding_leaves_the_original_untouched():
     module = seeded(Foldable()).requires_grad_(False)
     before = {k: v.clone() for k, v in module.state_dict().items()}
     strides = [p.stride() for p in module.parameters()]
-    folded_copy(module, noise(2, 3, 12, 20))
+    fold_batchnorm(module, noise(2, 3, 12, 20))
     after = module.state_dict()
     assert list(after) == list(before)
     assert all(torch.equal(after[k], before[k]) for k in before)
@@ -663,7 +663,7 @@ class NoCopies(Foldable):
 @pytest.mark.parametrize("kind", [Fickle, NoCopies])
 def test_a_folded_copy_that_disagrees_or_cannot_be_made_is_not_used(kind):
     module = seeded(kind()).requires_grad_(False)
-    assert folded_copy(module, noise(2, 3, 12, 20)) is module
+    assert fold_batchnorm(module, noise(2, 3, 12, 20)) is module
 
 
 class Twice(nn.Module):
@@ -681,7 +681,7 @@ class Twice(nn.Module):
 @pytest.mark.parametrize("norms", [1, 2])
 def test_a_convolution_used_twice_is_not_folded(norms):
     module = seeded(Twice(norms=norms)).requires_grad_(False)
-    folded = folded_copy(module, noise(2, 3, 8, 8))
+    folded = fold_batchnorm(module, noise(2, 3, 8, 8))
     assert folded is not module, "nothing to fold is no reason to refuse the copy"
     assert norms_left(folded) == norms
     torch.testing.assert_close(folded(noise(2, 3, 8, 8)), module(noise(2, 3, 8, 8)))
@@ -698,14 +698,14 @@ def test_three_dimensional_convolutions_do_not_prevent_folding():
             return self.deep(self.norm(self.flat(x))[:, None])[:, 0].mean((2, 3))
 
     module = seeded(Mixed()).requires_grad_(False)
-    folded = folded_copy(module, noise(2, 3, 8, 8))
+    folded = fold_batchnorm(module, noise(2, 3, 8, 8))
     assert folded is not module
     assert norms_left(folded) == 0
 
 
 def test_batch_logits_agree_with_the_network(net):
     x = noise(4, 3, *net.spec.size, seed=12)
-    torch.testing.assert_close(net.batch_logits(x), net.logits(x), rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(net.fast_logits(x), net.logits(x), rtol=1e-3, atol=1e-5)
 
 
 # --- random weights -------------------------------------------------------------------------------
@@ -752,13 +752,13 @@ def test_with_a_probe_the_signal_neither_dies_nor_explodes():
     ],
 )
 def test_a_name_is_taken_apart(text, kind, name):
-    found = parsed(text, ["My-Net.v2"])
+    found = parse_model_name(text, ["My-Net.v2"])
     assert (found.kind, found.name) == (kind, name)
     assert str(found) == text
 
 
 def test_a_local_checkpoint_goes_before_a_network_of_the_same_name():
-    assert parsed("resnet18", ["resnet18"]).kind == "checkpoint"
+    assert parse_model_name("resnet18", ["resnet18"]).kind == "checkpoint"
 
 
 @pytest.mark.parametrize(
@@ -773,7 +773,7 @@ def test_a_local_checkpoint_goes_before_a_network_of_the_same_name():
 )
 def test_an_unknown_name_offers_close_ones(text, close):
     with pytest.raises(UnknownName, match=f"Did you mean .*{close}"):
-        parsed(text, ["my_cats_and_dogs"])
+        parse_model_name(text, ["my_cats_and_dogs"])
 
 
 NEVER = [
@@ -808,7 +808,7 @@ def test_paths_and_addresses_never_reach_a_library(text, monkeypatch):
     monkeypatch.setattr(timm, "create_model", touched)
     monkeypatch.setattr(timm, "list_models", touched)
     monkeypatch.setattr(timm, "is_model", touched)
-    for ask in (parsed, lambda t: allowed_on_the_web(t, []), load):
+    for ask in (parse_model_name, lambda t: check_public_model(t, []), load):
         with pytest.raises(NotAllowed, match="is not a model name") as caught:
             ask(text)
         said = str(caught.value)
@@ -819,7 +819,7 @@ def test_paths_and_addresses_never_reach_a_library(text, monkeypatch):
 @pytest.mark.parametrize("text", ["torchvision:../x", "untrained:" + "x" * 5000, "torchvision:"])
 def test_a_path_behind_a_prefix_is_only_an_unknown_name(text):
     with pytest.raises(UnknownName, match="There is no model called") as caught:
-        parsed(text)
+        parse_model_name(text)
     assert len(str(caught.value)) < 400
 
 
@@ -838,7 +838,7 @@ def test_a_network_too_large_is_refused_without_allocating_it(name, monkeypatch)
     monkeypatch.setattr(timm, "create_model", watched)
     parameter_count.cache_clear()
     with pytest.raises(NotAllowed, match=r"has \d{4} million parameters; .* up to 100 million"):
-        allowed_on_the_web(name, [])
+        check_public_model(name, [])
     assert made == ["meta"], "weights were allocated"
 
 
@@ -847,15 +847,15 @@ def test_the_size_of_a_network_is_counted_without_its_weights():
 
     expected = sum(p.numel() for p in timm.create_model("test_resnet").parameters())
     assert parameter_count("test_resnet.r160_in1k") == expected
-    assert allowed_on_the_web("test_resnet", [], limit=expected).name == "test_resnet"
+    assert check_public_model("test_resnet", [], limit=expected).name == "test_resnet"
     with pytest.raises(NotAllowed, match="Choose a smaller model"):
-        allowed_on_the_web("test_resnet", [], limit=expected - 1)
+        check_public_model("test_resnet", [], limit=expected - 1)
 
 
 def test_the_page_loads_local_checkpoints_but_not_torchvision():
-    assert allowed_on_the_web("mine", ["mine"]).kind == "checkpoint"
+    assert check_public_model("mine", ["mine"]).kind == "checkpoint"
     with pytest.raises(NotAllowed, match="timm models and local checkpoints only"):
-        allowed_on_the_web("torchvision:resnet18", [])
+        check_public_model("torchvision:resnet18", [])
 
 
 # --- labels ---------------------------------------------------------------------------------------
@@ -905,12 +905,12 @@ def test_the_digest_of_parameters_sees_names_shapes_types_and_values():
 
 
 def test_waiting_ends_in_time_and_passes_errors_on():
-    assert answer_within(1, lambda: 5) == 5
+    assert call_with_deadline(1, lambda: 5) == 5
     with pytest.raises(ZeroDivisionError):
-        answer_within(1, lambda: 1 / 0)
+        call_with_deadline(1, lambda: 1 / 0)
     hold, began = threading.Event(), time.monotonic()
     with pytest.raises(TimeoutError, match="no answer within"):
-        answer_within(0.2, hold.wait)
+        call_with_deadline(0.2, hold.wait)
     assert time.monotonic() - began < 1
     hold.set()
 
@@ -1182,7 +1182,7 @@ def test_the_vision_transformer_of_torchvision_is_cut_before_its_last_block():
     x = noise(1, 3, 224, 224)
     features = net.features(x)
     assert tuple(features.map.shape) == (1, 768, 14, 14)
-    assert features.rest.shape == (1, 1, 768)
+    assert features.prefix_tokens.shape == (1, 1, 768)
     torch.testing.assert_close(net.head(features), net.logits(x), rtol=1e-3, atol=1e-5)
 
 

@@ -12,7 +12,7 @@ from torch import nn
 from tests.conftest import seeded
 from tests.toys import noise
 from whylens.core.models.fx_split import traced
-from whylens.core.speed.folded import folded_copy
+from whylens.core.speed.folded import fold_batchnorm
 from whylens.core.speed.mkldnn import PackedLinear, pack, weights_kept
 
 
@@ -86,7 +86,7 @@ def test_without_the_library_nothing_is_packed(monkeypatch):
 
 def test_a_transformer_s_copy_is_packed_agrees_and_can_be_traced():
     network = seeded(timm.create_model("vit_tiny_patch16_224", depth=2)).requires_grad_(False)
-    private = folded_copy(network, noise(2, 3, 224, 224))
+    private = fold_batchnorm(network, noise(2, 3, 224, 224))
     packed = [part for part in private.modules() if isinstance(part, PackedLinear)]
     assert len(packed) == 2 * 4 + 1
     x = noise(1, 3, 224, 224, seed=5)
@@ -105,5 +105,5 @@ def test_weights_that_will_be_packed_are_not_copied(monkeypatch):
         shared.extend(a.weight is b.weight for a, b in zip(private, original, strict=True))
 
     monkeypatch.setattr("whylens.core.speed.folded.pack", note)
-    folded_copy(original, noise(2, 6))
+    fold_batchnorm(original, noise(2, 6))
     assert shared == [True, False]

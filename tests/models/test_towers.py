@@ -9,10 +9,10 @@ import pytest
 import timm
 import torch
 
-from whylens.core.datasets.tensors import inputs_from
+from whylens.core.datasets.tensors import to_tensor
 from whylens.core.errors import BadArtifact, NotAllowed, UnknownName
 from whylens.core.models import image_encoder as towers
-from whylens.core.models.backbone import Identity
+from whylens.core.models.backbone import ModelSource
 from whylens.core.models.random_weights import randomise
 
 SHIPPED = Path(__file__).resolve().parents[2] / "checkpoints"
@@ -29,7 +29,7 @@ def made(monkeypatch):
     def small(name, **_):
         module = timm.create_model(name, depth=1, embed_dim=48, num_heads=3).eval()
         found[name] = randomise(module, seed=2)
-        return found[name], Identity(name=name, digest="d" * 64, licence="", source="")
+        return found[name], ModelSource(name=name, digest="d" * 64, licence="", source="")
 
     monkeypatch.setattr(towers, "pretrained", small)
     return found
@@ -42,8 +42,8 @@ def pictures():
 
 
 def test_a_clip_tower_gives_its_projection(made, pictures):
-    eyes = towers.tower(CLIP)
-    x = torch.cat([inputs_from(p, eyes.spec) for p in pictures])
+    eyes = towers.load_encoder(CLIP)
+    x = torch.cat([to_tensor(p, eyes.spec) for p in pictures])
     with torch.no_grad():
         wanted = made[CLIP].head(made[CLIP].fc_norm(made[CLIP].forward_features(x)[:, 0]))
     assert wanted.shape == (3, 512)
@@ -52,8 +52,8 @@ def test_a_clip_tower_gives_its_projection(made, pictures):
 
 @pytest.mark.parametrize("name", [DINO, CLASSIFIER])
 def test_others_give_what_a_head_would_read(made, pictures, name):
-    eyes = towers.tower(name)
-    x = torch.cat([inputs_from(p, eyes.spec) for p in pictures])
+    eyes = towers.load_encoder(name)
+    x = torch.cat([to_tensor(p, eyes.spec) for p in pictures])
     with torch.no_grad():
         wanted = made[name].forward_features(x)[:, 0]
     assert wanted.shape == (3, 48)
@@ -62,9 +62,9 @@ def test_others_give_what_a_head_would_read(made, pictures, name):
 
 def test_what_has_no_such_name_or_takes_no_pictures_is_refused(monkeypatch):
     with pytest.raises(UnknownName):
-        towers.tower("vit_small_patch16_224.dinoo")
+        towers.load_encoder("vit_small_patch16_224.dinoo")
     with pytest.raises(NotAllowed):
-        towers.tower("/etc/passwd")
+        towers.load_encoder("/etc/passwd")
     monkeypatch.setattr("whylens.core.models.checkpoints.OWN", SHIPPED)
     with pytest.raises(BadArtifact, match="takes no pictures"):
-        towers.tower("mnist1d")
+        towers.load_encoder("mnist1d")

@@ -13,7 +13,7 @@ import pytest
 from tests.browser import serve
 from whylens.core.engine import Engine
 from whylens.core.errors import NeedsNotMet
-from whylens.core.explainer import drawables
+from whylens.core.explainer import controls_of
 from whylens.core.registry import load_registry
 from whylens.ui.page import endpoints
 from whylens.ui.page.layout import build_page
@@ -79,7 +79,7 @@ def test_an_agent(address):
 def test_every_parameter_is_described_to_agents():
     for explainer in load_registry().explainers.values():
         told = endpoints.described(explainer)
-        for field in drawables(explainer.Params):
+        for field in controls_of(explainer.Params):
             (line,) = re.findall(rf"^    {field.name}: (.+)$", told, re.MULTILINE)
             if field.kind in ("int", "float"):
                 low, high = re.findall(r"From (\S+) to (\S+)\.$", line)[0]

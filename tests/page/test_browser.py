@@ -22,13 +22,13 @@ DONE = re.compile(r"^Done")
 PAYLOAD = "<img src=x onerror='window.harmed=1'><script>window.harmed=1</script>"
 
 
-FITTED = [name for name, e in load_registry().explainers.items() if e.fitted]
+FITTED = [name for name, e in load_registry().explainers.items() if e.artifact_kind]
 # One method of every family, as far as the toy network allows it.
 ONE_EACH = list(
     {
         e.family: name
         for name, e in load_registry().explainers.items()
-        if not e.fitted and e.family not in ("Attention", "Contrast")
+        if not e.artifact_kind and e.family not in ("Attention", "Contrast")
     }.values()
 )
 COMPARED = ["cam", "grad-cam", "grad-cam++", "hires-cam", "integrated-gradients", "occlusion"]
@@ -93,7 +93,7 @@ def test_every_method_that_is_fitted_shows_pictures(browser, address, name):
         page.click(f"#{name}-run")
         expect(status(page, name)).to_have_value(DONE, timeout=PATIENCE)
         pictures = page.locator(f"#{name}-examples figure img")
-        assert pictures.count() >= (1 if explainer.answers == "what if" else 3)
+        assert pictures.count() >= (1 if explainer.question_kind == "what if" else 3)
         assert all(page.evaluate("i => i.naturalWidth > 0", h) for h in pictures.element_handles())
         if not explainer.actions:
             return

@@ -13,7 +13,7 @@ from whylens.core.explainer import Explainer, NoParams, Params
 from whylens.core.models.backbone import wrap
 from whylens.core.registry import Entry, Problem, Registry, load_registry
 from whylens.core.results import Example, Examples, Heatmap
-from whylens.ui.page.controls import controls_of
+from whylens.ui.page.controls import build_controls
 from whylens.ui.page.html import slug
 from whylens.ui.page.layout import build_page
 
@@ -92,11 +92,11 @@ def test_every_problem_and_owner_is_on_the_plugins_tab():
 
 def test_controls_follow_the_parameters():
     for entry in load_registry().entries.values():
-        fields = controls_of(entry.explainer, prefix="x")
+        fields = build_controls(entry.explainer, prefix="x")
         assert list(fields) == list(entry.explainer.Params.model_fields)
         for name, field in entry.explainer.Params.model_fields.items():
             assert fields[name].value == field.default
-    assert controls_of(fake(1), prefix="x") == {}
+    assert build_controls(fake(1), prefix="x") == {}
     assert issubclass(NoParams, Params)
 
 
@@ -134,7 +134,7 @@ def test_every_explainer_is_an_endpoint_with_named_parameters(client, photo, nam
     fields = list(load_registry().explainer(name).Params.model_fields)
     assert names[-len(fields) :] == fields or not fields
     asked = {"photo": gradio_client.handle_file(photo), **QUESTION, **LOOK}
-    if load_registry().explainer(name).fitted:  # to what, this model's folder does not say
+    if load_registry().explainer(name).artifact_kind:  # to what, this model's folder does not say
         with pytest.raises(Exception, match="whylens fit"):
             client.predict(**asked, api_name=f"/{slug(name)}")
         return
@@ -194,7 +194,7 @@ def test_files_of_the_server_are_not_read(client):
 
 
 def test_two_visitors_do_not_see_each_other(photo):
-    from whylens.ui.page.page_store import Shelf
+    from whylens.ui.page.page_store import PageStore
 
     backbone = wrap(seeded(GapNet()), spec=plain_spec(32, 32))
     engine = Engine(loader=lambda name, progress: backbone)
@@ -202,7 +202,7 @@ def test_two_visitors_do_not_see_each_other(photo):
 
     pixels = np.asarray(Image.open(photo))
     (answer,) = engine.explain(Question("toy", pixels), "grad-cam")
-    shelf = Shelf()
+    shelf = PageStore()
     shelf.keep("one", "grad-cam", answer)
     assert shelf.answer("two", "grad-cam") is None
     shelf.forget("one")
@@ -211,18 +211,18 @@ def test_two_visitors_do_not_see_each_other(photo):
 
 def test_large_photos_are_shown_smaller_and_kept_whole():
     from whylens.core.explanation import Question
-    from whylens.core.outputs.render import Style, picture_of
-    from whylens.ui.page.page_store import SCREEN_SIDE, Shelf
+    from whylens.core.outputs.render import Style, render_explanation
+    from whylens.ui.page.page_store import SCREEN_SIDE, PageStore
 
     backbone = wrap(seeded(GapNet()), spec=plain_spec(32, 32))
     engine = Engine(loader=lambda name, progress: backbone)
     ramp = np.linspace(0, 255, 4000).astype(np.uint8)
     pixels = np.broadcast_to(ramp[None, :, None], (2000, 4000, 3)).copy()
     (answer,) = engine.explain(Question("toy", pixels), "grad-cam", {"signed": True})
-    small = Shelf().on_screen(answer)
+    small = PageStore().on_screen(answer)
     assert small.question.pixels.shape == (SCREEN_SIDE // 2, SCREEN_SIDE, 3)
-    whole = np.asarray(picture_of(answer, Style(opacity=1.0))).astype(int)
-    shown = np.asarray(picture_of(small, Style(opacity=1.0))).astype(int)
+    whole = np.asarray(render_explanation(answer, Style(opacity=1.0))).astype(int)
+    shown = np.asarray(render_explanation(small, Style(opacity=1.0))).astype(int)
     # The same map lies on the same places of both.
     reduced = whole[:: 2000 // shown.shape[0], :: 4000 // shown.shape[1]]
     middle = shown[shown.shape[0] // 2, shown.shape[1] // 2]
@@ -239,7 +239,7 @@ def test_the_photo_is_shrunk_and_encoded_once_for_all_parts_of_an_answer(side, m
 
     backbone = wrap(seeded(GapNet()), spec=plain_spec(32, 32))
     engine = Engine(loader=lambda name, progress: backbone)
-    shelf, encoded, shrunk = shelves.Shelf(), [], []
+    shelf, encoded, shrunk = shelves.PageStore(), [], []
     picture, shrink = shelf.picture, shelves.shrunk
     monkeypatch.setattr(shelf, "picture", lambda image: encoded.append(1) or picture(image))
 

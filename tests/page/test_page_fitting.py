@@ -17,7 +17,7 @@ from whylens.core.errors import NeedsNotMet
 from whylens.core.explanation import Question
 from whylens.core.models.backbone import wrap
 from whylens.ui.page.own_images import _fitter, editable_items
-from whylens.ui.page.page_store import Shelf
+from whylens.ui.page.page_store import PageStore
 from whylens.ui.page.session import Session
 
 ME = SimpleNamespace(session_hash="me")
@@ -27,7 +27,7 @@ ME = SimpleNamespace(session_hash="me")
 def session(monkeypatch):
     net = wrap(seeded(GapNet(width=12)), spec=plain_spec(32, 48), labels=Planted.labels)
     monkeypatch.setattr(Session, "model_name", lambda self, text: text)
-    return Session(Engine(loader=lambda name, progress: net), Shelf())
+    return Session(Engine(loader=lambda name, progress: net), PageStore())
 
 
 @pytest.fixture
@@ -50,23 +50,21 @@ def test_a_zip_makes_a_gallery_for_its_visitor_alone(session, pictures):
     assert steps[0][0].startswith("Reading pictures: 0%")
     assert steps[-1][0] == "Ready: A gallery of 30 pictures from 30 pictures of yours."
     assert steps[-1][2].interactive
-    question = Question("toy", Planted().pixels(40), collection="me")
+    question = Question("toy", Planted().pixels(40), visitor="me")
     *_, answer = session.engine.explain(question, "twin")
     assert {item.key.split("/")[0] for item in answer.result.items} <= set(Planted.labels)
     with pytest.raises(NeedsNotMet, match="none was made"):
-        list(
-            session.engine.explain(Question("toy", Planted().pixels(40), collection="you"), "twin")
-        )
+        list(session.engine.explain(Question("toy", Planted().pixels(40), visitor="you"), "twin"))
 
 
 def test_what_was_made_is_gone_with_its_visitor(session, pictures):
     twin, net = explainer(session, "twin"), session.engine.backbone("toy")
     list(_fitter(twin, session)(str(pictures), "toy", ME))
     list(_fitter(twin, session)(str(pictures), "toy", SimpleNamespace(session_hash="you")))
-    session.engine.fitted.forget("me")
+    session.engine.artifact_store.forget("me")
     with pytest.raises(NeedsNotMet, match="none was made"):
-        session.engine.fitted.found(twin, net, "me")
-    assert session.engine.fitted.found(twin, net, "you")
+        session.engine.artifact_store.found(twin, net, "me")
+    assert session.engine.artifact_store.found(twin, net, "you")
 
 
 def test_without_a_zip_the_visitor_is_told(session):
@@ -82,9 +80,9 @@ def test_a_file_that_is_no_zip_is_told_in_words(session, tmp_path):
 
 def test_prototypes_can_be_listed_once_they_are_made(session):
     proto = explainer(session, "protopnet")
-    list(session.engine.fit("toy", "protopnet", Planted(), {"steps": 40}, collection="me"))
+    list(session.engine.fit("toy", "protopnet", Planted(), {"steps": 40}, visitor="me"))
     listed = editable_items(proto, session, "toy", "me")
     assert listed.choices
     first = listed.choices[0][0]
-    session.engine.edit("toy", "protopnet", "rename", (first,), "mine", collection="me")
+    session.engine.edit("toy", "protopnet", "rename", (first,), "mine", visitor="me")
     assert ("mine", "mine") in editable_items(proto, session, "toy", "me").choices

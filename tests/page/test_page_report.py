@@ -15,7 +15,7 @@ from PIL import Image
 
 from tests.browser import PATIENCE, chromium, open_tab, serve, status, toy_checkpoint, visit
 from tests.pictures import SLIM, Colours, noisy
-from whylens.core.datasets.by_name import dataset_named
+from whylens.core.datasets.by_name import load_dataset
 from whylens.core.engine import Engine
 from whylens.core.outputs.class_means import mean_maps, mean_picture
 from whylens.core.outputs.render import Style
@@ -25,7 +25,7 @@ from whylens.core.train.report import ModelReport, mistake_picture, read_report
 from whylens.core.train.run import train
 from whylens.ui.page import class_means as means
 from whylens.ui.page import report, report_html
-from whylens.ui.page.page_store import Shelf
+from whylens.ui.page.page_store import PageStore
 from whylens.ui.page.session import Session
 
 PAYLOAD = "<img src=x onerror='window.harmed=1'>${window.harmed=1}{{value}}"
@@ -61,7 +61,7 @@ def place(tmp_path_factory):
 @pytest.fixture
 def session():
     """A session whose engine is never asked."""
-    return Session(Engine(), Shelf())
+    return Session(Engine(), PageStore())
 
 
 def value(update):
@@ -221,11 +221,11 @@ def test_the_mean_maps_of_a_shipped_model_are_those_of_the_command(tmp_path):
     shipped = Path(__file__).resolve().parents[2] / "checkpoints"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("whylens.core.models.checkpoints.OWN", shipped)
-        page = Session(Engine(), Shelf(tmp_path))
+        page = Session(Engine(), PageStore(tmp_path))
         asked = ("painted-cats-genuine", "grad-cam", 2, "viridis", 0.6, False)
         *partial, (said, gallery) = means._runner(page)(*asked)
         assert [step[0] for step in partial][-1] == "Averaging: 100%"
-        data = dataset_named("painted-cats:genuine")
+        data = load_dataset("painted-cats:genuine")
         found = result_of(mean_maps(page.engine, asked[0], asked[1], data, per_class=2))
         assert [item["caption"] for item in gallery.value] == list(found)
         files = [item["image"]["path"] for item in gallery.value]

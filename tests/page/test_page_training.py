@@ -26,7 +26,7 @@ from whylens.core.train.report import read_report
 from whylens.core.train.training_jobs import Workshop, place_for
 from whylens.ui.page import training
 from whylens.ui.page.layout import build_page
-from whylens.ui.page.page_store import Shelf
+from whylens.ui.page.page_store import PageStore
 from whylens.ui.page.session import Session
 
 SLOW = Recipe(backbone="resnet18", arguments=SLIM, size=32, batch=16, epochs=500, lr=0.01)
@@ -39,7 +39,7 @@ class Unfitting(Explainer[NoParams]):
     summary = limits = source = cost = "words"
     needs = frozenset()
     Params = NoParams
-    fitted = "a thing"
+    artifact_kind = "a thing"
 
     def explain(self, subject, params):
         return Heatmap([[1.0]], "units")
@@ -75,10 +75,10 @@ def packed(tmp_path_factory) -> str:
 
 
 def handler(**kwargs):
-    session = Session(Engine(Registry({}, ())), Shelf())
+    session = Session(Engine(Registry({}, ())), PageStore())
     if kwargs.pop("unfitting", False):
         entries = {"unfitting": Entry(Unfitting(), "unfitting", "stranger", "0.1")}
-        session = Session(Engine(Registry(entries, ())), Shelf())
+        session = Session(Engine(Registry(entries, ())), PageStore())
     workshop = kwargs.pop("workshop", None) or Workshop()
     return training._trainer(session, workshop, **{"local": True, **kwargs})
 
@@ -165,7 +165,7 @@ def test_stop_keeps_the_best_so_far_and_goes_on_with_what_follows(place):
             assert not workshop.stop("another")
             assert workshop.stop("me")
             break
-    assert "examining the best so far" in [step.said for step in steps]
+    assert "examining the best so far" in [step.message for step in steps]
     assert not read_report(place / "m").complete
     assert followed == ["colours"]
     assert not workshop.stop("me")
@@ -195,7 +195,7 @@ def test_stopped_before_anything_was_learnt_leaves_nothing(place):
         raise AssertionError
 
     steps = workshop.run("me", read, SLOW, place / "m", lambda _: iter(()))
-    assert next(steps).said == "reading"
+    assert next(steps).message == "reading"
     workshop.stop("me")
     waiting.set()
     with pytest.raises(BadInput, match="before anything was learnt"):

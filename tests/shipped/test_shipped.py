@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.shipped import SHIPPED, answered, available, shipped_engine
-from whylens.core.datasets.by_name import dataset_named
+from whylens.core.datasets.by_name import load_dataset
 from whylens.core.explanation import Question
 from whylens.core.models.load import from_folder
 from whylens.core.results import Heatmap, Prototypes
@@ -60,7 +60,7 @@ def test_the_report_is_of_these_weights_this_recipe_and_good_enough(name):
 
 @each
 def test_the_data_is_still_what_it_was_trained_on(name):
-    dataset = dataset_named(DATA[name])
+    dataset = load_dataset(DATA[name])
     assert read_report(SHIPPED / name).data.digest == dataset.digest
     for method in ("twin",) if name == VIT else FITTED:
         facts = json.loads((SHIPPED / name / method / "artifact.json").read_text())["facts"]
@@ -69,7 +69,7 @@ def test_the_data_is_still_what_it_was_trained_on(name):
 
 @each
 def test_predictions_on_fresh_pictures_are_those_of_the_report(engine, name):
-    dataset = dataset_named(DATA[name])
+    dataset = load_dataset(DATA[name])
     said = {item.key: item for item in read_report(SHIPPED / name).items}
     net = engine.backbone(name)
     assert net.labels == dataset.labels
@@ -96,7 +96,7 @@ def test_prototypes_are_as_good_as_asked_and_none_is_double(name):
 
 @each
 def test_every_method_explains_a_picture(engine, name):
-    dataset = dataset_named(DATA[name])
+    dataset = load_dataset(DATA[name])
     refused = engine.card(name).unavailable
     if name == VIT:
         assert not {"Attention", "Perturbation"} & _families(engine, refused)
@@ -159,7 +159,7 @@ def _alike(result, label):
 
 
 def test_what_is_known_of_signals_was_made_with_these_signals(engine):
-    dataset = dataset_named(SIGNALS)
+    dataset = load_dataset(SIGNALS)
     for method in ("twin", "protopnet"):
         facts = json.loads((SHIPPED / SIGNALS / method / "artifact.json").read_text())["facts"]
         assert facts["data_digest"] == dataset.digest
@@ -175,7 +175,7 @@ def test_prototypes_of_one_class_are_not_alike(engine):
     for name in WANTED:
         net = engine.backbone(name)
         explainer = engine.registry.explainers["protopnet"]
-        arrays = engine.fitted.found(explainer, net, "").arrays
+        arrays = engine.artifact_store.found(explainer, net, "").arrays
         unit, owner = np.asarray(arrays["patches"]), np.asarray(arrays["owner"])
         alike = np.triu(unit @ unit.T > 0.95, 1) & (owner[:, None] == owner[None])
         assert not alike.any()

@@ -33,11 +33,11 @@ def _run(model: str, data: str, method: str | None, param: list[str]) -> None:
     from rich.console import Console
     from rich.progress import Progress, TimeRemainingColumn
 
-    from whylens.core.datasets.by_name import dataset_named
+    from whylens.core.datasets.by_name import load_dataset
     from whylens.core.engine import Engine
 
     engine = Engine()
-    fitted = [name for name, e in engine.registry.explainers.items() if e.fitted]
+    fitted = [name for name, e in engine.registry.explainers.items() if e.artifact_kind]
     names = [n.strip() for n in method.split(",") if n.strip()] if method else fitted
     schemas = {n: engine.registry.explainer(n).FitParams.model_fields for n in names}
     given = params_of(param, schemas)
@@ -45,14 +45,14 @@ def _run(model: str, data: str, method: str | None, param: list[str]) -> None:
     columns = Progress.get_default_columns()[:-1]
     with Progress(*columns, TimeRemainingColumn(), console=console) as bar:
         loading = bar.add_task("reading pictures", total=1)
-        dataset = dataset_named(
+        dataset = load_dataset(
             data, progress=lambda f, said: bar.update(loading, completed=f, description=said)
         )
         bar.update(loading, completed=1)
         for name in names:
             task = bar.add_task(name, total=1)
             for step in engine.fit(model, name, dataset, given[name]):
-                bar.update(task, completed=step.fraction, description=f"{name}: {step.said}")
+                bar.update(task, completed=step.fraction, description=f"{name}: {step.message}")
                 if step.artifact is not None:
                     report = step.artifact.facts.get("report", {})
                     for key, value in report.items():

@@ -32,7 +32,7 @@ def _run(model: str, data: str, method: str, per_class: int, param: list[str], o
     from rich.console import Console
     from rich.progress import Progress, TimeRemainingColumn
 
-    from whylens.core.datasets.by_name import dataset_named
+    from whylens.core.datasets.by_name import load_dataset
     from whylens.core.engine import Engine
     from whylens.core.outputs.class_means import mean_maps
     from whylens.core.progress import result_of
@@ -44,7 +44,7 @@ def _run(model: str, data: str, method: str, per_class: int, param: list[str], o
     columns = Progress.get_default_columns()[:-1]
     with Progress(*columns, TimeRemainingColumn(), console=console) as bar:
         task = bar.add_task("reading pictures", total=1)
-        dataset = dataset_named(
+        dataset = load_dataset(
             data, progress=lambda f, said: bar.update(task, completed=f, description=said)
         )
         work = mean_maps(engine, model, method, dataset, params=given, per_class=per_class)

@@ -101,9 +101,9 @@ def _run(data: str, said: dict[str, Any], file: Path | None, out: Path, *, resum
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
-    from whylens.core.datasets.by_name import dataset_named
+    from whylens.core.datasets.by_name import load_dataset
     from whylens.core.errors import BadInput
-    from whylens.core.models.model_names import parsed
+    from whylens.core.models.model_names import parse_model_name
     from whylens.core.train.recipe import read_recipe
     from whylens.core.train.run import train as training
 
@@ -112,21 +112,21 @@ def _run(data: str, said: dict[str, Any], file: Path | None, out: Path, *, resum
             "Which network? Give --backbone, such as resnet18 or torchvision:squeezenet1_0."
         )
     chosen = read_recipe(file, said)
-    parsed(chosen.backbone)  # a typing error should not cost the reading of all pictures
+    parse_model_name(chosen.backbone)  # a typing error should not cost the reading of all pictures
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
     with Progress(*columns, TextColumn("{task.fields[left]}"), console=console) as bar:
         task = bar.add_task("reading pictures", total=1.0, left="")
-        dataset = dataset_named(
+        dataset = load_dataset(
             data, progress=lambda f, text: bar.update(task, completed=f, description=text)
         )
         work = training(dataset, chosen, out, resume=resume)
         try:
             for step in work:
                 left = "" if step.seconds_left is None else _spoken(step.seconds_left)
-                bar.update(task, completed=step.fraction, description=step.said, left=left)
+                bar.update(task, completed=step.fraction, description=step.message, left=left)
                 if "val_accuracy" in step.figures and step.fraction < 1:
-                    bar.console.print(step.said, highlight=False)
+                    bar.console.print(step.message, highlight=False)
         except KeyboardInterrupt:
             bar.update(task, description="stopping", left="")
             _stopped(dataset, out, bar.console.print)

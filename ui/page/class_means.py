@@ -10,11 +10,11 @@ from gradio.components import Component
 
 from whylens.core.datasets.by_name import generated
 from whylens.core.errors import BadInput
-from whylens.core.explainer import is_quick
+from whylens.core.explainer import is_single_step
 from whylens.core.models.checkpoints import checkpoint_folders
 from whylens.core.outputs.class_means import mean_maps, mean_picture
 from whylens.core.outputs.render import Style
-from whylens.core.progress import relayed
+from whylens.core.progress import map_progress
 from whylens.core.train.report import read_report
 from whylens.ui.page.long_events import saying, stopped_by
 from whylens.ui.page.panel import Look
@@ -35,7 +35,7 @@ def build_means(session: Session, model: Component, look: Look) -> None:
     quick = [
         (explainer.title, name)
         for name, explainer in session.engine.registry.explainers.items()
-        if is_quick(explainer) and not explainer.fitted
+        if is_single_step(explainer) and not explainer.artifact_kind
     ]
     if not quick:
         return
@@ -90,7 +90,7 @@ def _runner(session: Session) -> Callable[..., Iterator[Any]]:
                 f"them: `whylens means {name} FOLDER --method {method}`."
             )
         work = mean_maps(session.engine, name, method, dataset, per_class=int(count))
-        found = yield from relayed(work, lambda share: (f"Averaging: {share:.0%}", gr.skip()))
+        found = yield from map_progress(work, lambda share: (f"Averaging: {share:.0%}", gr.skip()))
         spec = session.engine.backbone(name).spec
         style = Style(colours, opacity, sure)
         files = [

@@ -10,10 +10,10 @@ import gradio as gr
 from gradio.components import Component
 
 from whylens.core.errors import CoreError
-from whylens.core.explainer import Explainer, is_quick
+from whylens.core.explainer import Explainer, is_single_step
 from whylens.core.explanation import Explanation
 from whylens.core.outputs.example_images import sheet
-from whylens.core.outputs.render import Scale, Style, picture_of, scale_of
+from whylens.core.outputs.render import Scale, Style, render_explanation, scale_of
 from whylens.core.results import Heatmap
 from whylens.ui.page import html as words
 from whylens.ui.page.long_events import AT_ONCE, FAILED, saying, stopped_by
@@ -53,7 +53,7 @@ def build_compare(session: Session, question: Question, look: Look) -> Compare:
         titles,
         value=ticked_first(session.engine.registry.explainers),
         label="Methods",
-        info="Tick what to compare; the times are shown under each map.",
+        info="FilesDone what to compare; the times are shown under each map.",
         elem_id="compare-methods",
     )
     notice = gr.HTML("", elem_id="compare-notice", visible=False)
@@ -111,7 +111,7 @@ def ticked_first(explainers: Mapping[str, Explainer[Any]]) -> list[str]:
     Args:
         explainers: The available ones by name.
     """
-    quick = [n for n, e in explainers.items() if is_quick(e) and not e.fitted]
+    quick = [n for n, e in explainers.items() if is_single_step(e) and not e.artifact_kind]
     return (quick or list(explainers))[:3]
 
 
@@ -134,10 +134,10 @@ def _runner(session: Session) -> Callable[..., Iterator[Any]]:
         style = Style(colours, opacity, sure)
         answers: dict[str, Explanation] = {}
         problems: list[str] = []
-        card = session.engine.card(asked.model, collection=asked.collection)
+        card = session.engine.card(asked.model, visitor=asked.visitor)
         chosen = [m for m in methods if m not in card.unavailable]
         if not chosen:
-            yield [], "", "Tick at least one method that is available on this model."
+            yield [], "", "FilesDone at least one method that is available on this model."
             return
         for number, method in enumerate(chosen):
             place = f"{number + 1} of {len(chosen)}"
@@ -210,7 +210,7 @@ def drawn(
             # One scale for the whole grid: where any map has counter-evidence, zero is in the
             # middle for all of them.
             used = Scale(-high if diverges else 0.0, high, heat.unit)
-            picture = picture_of(session.shelf.on_screen(answer), style, scale=used)
+            picture = render_explanation(session.shelf.on_screen(answer), style, scale=used)
         else:
             picture = sheet(heat)
         time = words.duration(answer.seconds)

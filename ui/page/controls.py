@@ -7,12 +7,12 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from whylens.core.explainer import Drawable, Explainer, drawables
+from whylens.core.explainer import ControlSpec, Explainer, controls_of
 
 MOST_IN_A_ROW = 6  # choices that are laid out side by side
 
 
-def control(field: Drawable, *, elem_id: str) -> Component:
+def control(field: ControlSpec, *, elem_id: str) -> Component:
     """Return the control of one parameter.
 
     Args:
@@ -39,7 +39,7 @@ def control(field: Drawable, *, elem_id: str) -> Component:
             )
 
 
-def controls_of(explainer: Explainer[Any], *, prefix: str) -> dict[str, Component]:
+def build_controls(explainer: Explainer[Any], *, prefix: str) -> dict[str, Component]:
     """Return one control per parameter, by field name.
 
     Args:
@@ -48,5 +48,5 @@ def controls_of(explainer: Explainer[Any], *, prefix: str) -> dict[str, Componen
     """
     return {
         field.name: control(field, elem_id=f"{prefix}-{field.name}")
-        for field in drawables(explainer.Params)
+        for field in controls_of(explainer.Params)
     }

@@ -14,14 +14,14 @@ from typing import Any
 import gradio as gr
 
 from whylens.core.errors import NeedsNotMet
-from whylens.core.explainer import Explainer, drawables
+from whylens.core.explainer import Explainer, controls_of
 from whylens.core.outputs.example_images import sheet
 from whylens.core.outputs.export import manifest, npy_bytes
-from whylens.core.outputs.render import Style, picture_of
+from whylens.core.outputs.render import Style, render_explanation
 from whylens.core.results import Heatmap
 from whylens.ui.page.html import slug
 from whylens.ui.page.panel import Look, Panel, Question
-from whylens.ui.page.session import Session, model_choices, said_to_visitor, visitor
+from whylens.ui.page.session import Session, errors_as_messages, model_choices, visitor
 
 _ARGUMENTS = {
     "photo": "The picture to explain: an address, a data URL or an uploaded file.",
@@ -111,14 +111,14 @@ def _answerer(explainer: Explainer[Any], session: Session) -> Callable[..., Any]
         request: gr.Request | None = None,
         **params: Any,
     ) -> tuple[str, str | None, dict[str, object]]:
-        with said_to_visitor():
+        with errors_as_messages():
             asked = session.question(photo, model, target, quantity, versus, mine=visitor(request))
             style = Style(colours, opacity, sure)
             *_, found = session.engine.explain(asked, explainer.name, params)
             told = manifest(found, source=Path(photo).name, style=style)
             stem = slug(explainer.name)
             if isinstance(found.result, Heatmap):
-                picture = picture_of(session.shelf.on_screen(found), style)
+                picture = render_explanation(session.shelf.on_screen(found), style)
                 content = npy_bytes(found.result.values)
                 values = session.shelf.file(content, suffix=".npy", stem=stem)
             else:
@@ -143,7 +143,7 @@ def described(explainer: Explainer[Any]) -> str:
         explainer: Whose endpoint it is.
     """
     said = dict(_ARGUMENTS)
-    for field in drawables(explainer.Params):
+    for field in controls_of(explainer.Params):
         bounds = f" From {field.low:g} to {field.high:g}." if field.kind in ("int", "float") else ""
         choices = f" One of {', '.join(map(str, field.choices))}." if field.choices else ""
         said[field.name] = f"{field.help or field.title}{bounds}{choices}"

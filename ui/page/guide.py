@@ -24,9 +24,9 @@ from whylens.core.outputs.guide import (
 )
 from whylens.ui.page.html import COMPARE
 from whylens.ui.page.panel import Question
-from whylens.ui.page.session import QUIET, Session, said_to_visitor, visitor
+from whylens.ui.page.session import QUIET, Session, errors_as_messages, visitor
 
-# Beside the methods that it is about, and so in a wheel as well.
+# Comparison the methods that it is about, and so in a wheel as well.
 MEASURED = Path(__file__).resolve().parents[2] / "plugins" / "measured.json"
 NONE = "-"
 _INSIDE = {"It may look inside the network": True, "Only inputs and scores": False}
@@ -64,7 +64,7 @@ def build_guide(session: Session, question: Question, tabs: gr.Tabs, ticks: Comp
     time = gr.Radio(
         list(_TIME), value="At once", label="3. How long may it take?", elem_id="guide-time"
     )
-    go = gr.Button("Tick these in Compare", variant="primary", elem_id="guide-go")
+    go = gr.Button("FilesDone these in Compare", variant="primary", elem_id="guide-go")
     said = gr.HTML("", elem_id="guide-said")
     choose = _chooser(session, guide)
     answers = [question.model, wanted, inside, time]
@@ -89,12 +89,12 @@ def _chooser(session: Session, guide: Sequence[Entry]) -> Callable[..., list[str
     def chosen(model: str, wanted: str, inside: str, time: str, mine: str) -> list[str]:
         if inside not in _INSIDE or time not in _TIME:
             raise BadInput("Choose one of the answers that are shown.")
-        card = session.engine.card(session.model_name(model), collection=mine)
+        card = session.engine.card(session.model_name(model), visitor=mine)
         answers: Answers = next((key for key in QUESTIONS if key == wanted), "where")
         available = {entry.name for entry in guide} - set(card.unavailable)
         return recommended(
             guide,
-            answers=answers,
+            question_kind=answers,
             inside=_INSIDE[inside],
             forwards=_TIME[time],
             available=available,
@@ -105,7 +105,7 @@ def _chooser(session: Session, guide: Sequence[Entry]) -> Callable[..., list[str
 
 def _advice(choose: Callable[..., list[str]], guide: Sequence[Entry]) -> Callable[..., str]:
     def advice(model: str, wanted: str, inside: str, time: str, request: gr.Request) -> str:
-        with said_to_visitor():
+        with errors_as_messages():
             return _said(choose(model, wanted, inside, time, visitor(request)), guide)
 
     return advice
@@ -113,7 +113,7 @@ def _advice(choose: Callable[..., list[str]], guide: Sequence[Entry]) -> Callabl
 
 def _ticked(choose: Callable[..., list[str]], guide: Sequence[Entry]) -> Callable[..., Any]:
     def ticked(model: str, wanted: str, inside: str, time: str, request: gr.Request) -> Any:
-        with said_to_visitor():
+        with errors_as_messages():
             names = choose(model, wanted, inside, time, visitor(request))
             if not names:
                 return gr.skip(), gr.skip(), _said(names, guide)
@@ -160,7 +160,7 @@ def table(guide: Sequence[Entry], known: Measurements) -> str:
 
 
 def _row(entry: Entry) -> str:
-    needs = [*entry.needs, *([entry.fitted] if entry.fitted else [])]
+    needs = [*entry.needs, *([entry.artifact_kind] if entry.artifact_kind else [])]
     blind = " Knows no class." if entry.class_blind else ""
     told = f"{escape(entry.shows + blind)}<br><b>Cannot show:</b> {escape(entry.cannot)}"
     if entry.when:

@@ -41,8 +41,8 @@ def status(explanation: Explanation) -> str:
         return f"{explanation.fraction:.0%} done in {duration(explanation.seconds)}{rest}"
     said = [f"Done in {duration(explanation.seconds)}: {explanation.asked}."]
     result = explanation.result
-    if isinstance(result, Heatmap) and result.checks:
-        said.append(", ".join(f"{k} {v:.4g}" for k, v in result.checks.items()) + ".")
+    if isinstance(result, Heatmap) and result.diagnostics:
+        said.append(", ".join(f"{k} {v:.4g}" for k, v in result.diagnostics.items()) + ".")
     if result.note:
         said.append(result.note)
     return " ".join(said)
@@ -57,7 +57,7 @@ def legend(scale: Scale, style: Style, *, note: str = "") -> str:
         note: A sentence beneath.
     """
     diverges = scale.low < 0
-    stops = ", ".join(colour_stops(style.colours, diverges=diverges))
+    stops = ", ".join(colour_stops(style.colormap, diverges=diverges))
     middle = f"<span>{0:g}</span>" if diverges else ""
     below = f"<p class='wl-reason'>{escape(note)}</p>" if note else ""
     return (

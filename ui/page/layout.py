@@ -15,7 +15,7 @@ from whylens.ui.page import html as words
 from whylens.ui.page.compare import build_compare
 from whylens.ui.page.guide import build_guide
 from whylens.ui.page.html import COMPARE, GUIDE, PLUGINS, REPORT, TRAIN, family_tab, slug
-from whylens.ui.page.page_store import Shelf
+from whylens.ui.page.page_store import PageStore
 from whylens.ui.page.panel import Look, Panel, Question, build_panel
 from whylens.ui.page.photo_input import photo_input
 from whylens.ui.page.report import build_report
@@ -28,7 +28,9 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 GROUPED_ABOVE = 8
 
 
-def build_page(engine: Engine, *, shelf: Shelf | None = None, public: bool = False) -> gr.Blocks:
+def build_page(
+    engine: Engine, *, shelf: PageStore | None = None, public: bool = False
+) -> gr.Blocks:
     """Return the page; nothing is loaded until a visitor opens it.
 
     Args:
@@ -36,7 +38,7 @@ def build_page(engine: Engine, *, shelf: Shelf | None = None, public: bool = Fal
         shelf: Keeps answers and pictures; by default a new one.
         public: Whether others than the one who runs it can reach it; they may not train.
     """
-    session = Session(engine, shelf or Shelf())
+    session = Session(engine, shelf or PageStore())
     with gr.Blocks(
         title="Whylens: why did it say that?", delete_cache=(300, 3600), analytics_enabled=False
     ) as page:

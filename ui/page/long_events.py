@@ -10,7 +10,7 @@ import gradio as gr
 from gradio.components import Component
 from gradio.events import Dependency
 
-from whylens.ui.page.session import QUIET, said_to_visitor, visitor
+from whylens.ui.page.session import QUIET, errors_as_messages, visitor
 
 Work = TypeVar("Work", bound=Callable[..., Iterator[Any]])
 
@@ -32,7 +32,7 @@ def saying(failed: str, *, at: int, of: int) -> Callable[[Work], Work]:
     def decorated(work: Work) -> Work:
         @functools.wraps(work)
         def told(*args: Any, **kwargs: Any) -> Iterator[Any]:
-            with said_to_visitor():
+            with errors_as_messages():
                 try:
                     yield from work(*args, **kwargs)
                 except Exception:

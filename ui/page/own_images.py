@@ -12,10 +12,10 @@ from gradio.components import Component
 from whylens.core.datasets.zip import pictures_in_zip
 from whylens.core.errors import BadInput
 from whylens.core.explainer import Explainer
-from whylens.core.progress import relayed
+from whylens.core.progress import map_progress
 from whylens.ui.page import html as words
 from whylens.ui.page.long_events import saying, stopped_by
-from whylens.ui.page.session import QUIET, Session, said_to_visitor, visitor
+from whylens.ui.page.session import QUIET, Session, errors_as_messages, visitor
 
 _FAILED = "That did not work; nothing was changed."
 
@@ -36,8 +36,8 @@ def build_own_pictures(
     with gr.Accordion("Use pictures of your own", open=False, elem_id=f"{key}-own"):
         gr.HTML(
             "<p class='wl-source'>A ZIP with one folder per class, each named after its class. "
-            f"{explainer.title} then rests on {explainer.fitted} from them, for you alone and for "
-            "the model that is loaded; nothing is kept after you leave.</p>"
+            f"{explainer.title} then rests on {explainer.artifact_kind} from them, for you alone "
+            "and for the model that is loaded; nothing is kept after you leave.</p>"
         )
         upload = gr.File(
             label="ZIP of pictures by class",
@@ -68,14 +68,14 @@ def _fitter(explainer: Explainer[Any], session: Session) -> Callable[..., Iterat
         if not path:
             raise BadInput("Choose a ZIP first.")
         name = session.model_name(model)
-        pictures = yield from relayed(
+        pictures = yield from map_progress(
             pictures_in_zip(Path(path)),
             lambda share: (f"Reading pictures: {share:.0%}", gr.skip(), gr.skip()),
         )
-        work = session.engine.fit(name, explainer.name, pictures, collection=visitor(request))
+        work = session.engine.fit(name, explainer.name, pictures, visitor=visitor(request))
         for done in work:
-            yield f"{done.said}: {done.fraction:.0%}", gr.skip(), gr.skip()
-        said = f"Ready: {done.said} from {len(pictures.items):,} pictures of yours."
+            yield f"{done.message}: {done.fraction:.0%}", gr.skip(), gr.skip()
+        said = f"Ready: {done.message} from {len(pictures.items):,} pictures of yours."
         yield said, gr.HTML(visible=False), gr.Button(interactive=True)
 
     return fit
@@ -91,7 +91,7 @@ def build_edits(explainer: Explainer[Any], session: Session, model: Component) -
     """
     key = words.slug(explainer.name)
     with gr.Accordion(f"Edit ({', '.join(explainer.actions)})", open=False, elem_id=f"{key}-edit"):
-        ticks = gr.CheckboxGroup([], label="Tick what to change", elem_id=f"{key}-items")
+        ticks = gr.CheckboxGroup([], label="FilesDone what to change", elem_id=f"{key}-items")
         with gr.Row(elem_classes="wl-actions"):
             action = gr.Radio(
                 [(a.capitalize(), a) for a in explainer.actions],
@@ -106,14 +106,14 @@ def build_edits(explainer: Explainer[Any], session: Session, model: Component) -
     def edit(
         name: str, chosen: list[str], what: str, typed: str, request: gr.Request
     ) -> tuple[Any, Any]:
-        with said_to_visitor():
+        with errors_as_messages():
             after = session.engine.edit(
                 session.model_name(name),
                 explainer.name,
                 what,
                 tuple(chosen),
                 typed,
-                collection=visitor(request),
+                visitor=visitor(request),
             )
         listed = list(after.facts["names"])
         return gr.CheckboxGroup(listed, value=[]), f"{after.facts['edited']} Explain again to see."
@@ -132,5 +132,5 @@ def editable_items(explainer: Explainer[Any], session: Session, model: str, mine
         mine: The visitor.
     """
     backbone = session.engine.backbone(model)
-    artifact = session.engine.fitted.found(explainer, backbone, mine)
+    artifact = session.engine.artifact_store.found(explainer, backbone, mine)
     return gr.CheckboxGroup(list(artifact.facts["names"]))

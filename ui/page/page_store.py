@@ -25,7 +25,7 @@ SCREEN_SIDE = 1400
 KEEP_SECONDS = 3600
 
 
-class Shelf:
+class PageStore:
     """Answers by visitor and method, decoded photos, and files ready to be shown.
 
     Nothing of a visitor lies in Gradio's own session state, which copies what it holds.

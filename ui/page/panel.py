@@ -13,10 +13,10 @@ from gradio.components import Component
 from whylens.core.explainer import Explainer
 from whylens.core.explanation import Explanation
 from whylens.core.outputs.export import bundle_files, zipped
-from whylens.core.outputs.render import Style, picture_of, scale_of
+from whylens.core.outputs.render import Style, render_explanation, scale_of
 from whylens.core.results import Heatmap
 from whylens.ui.page import html as words
-from whylens.ui.page.controls import controls_of
+from whylens.ui.page.controls import build_controls
 from whylens.ui.page.example_tiles import tiles_html
 from whylens.ui.page.html import slug
 from whylens.ui.page.long_events import AT_ONCE, FAILED, saying, stopped_by
@@ -87,7 +87,7 @@ def build_panel(
     name, key = explainer.name, slug(explainer.name)
     gr.HTML(words.about(explainer.summary, explainer.limits, explainer.source, explainer.cost))
     notice = gr.HTML("", elem_id=f"{key}-notice", visible=False)
-    fields = controls_of(explainer, prefix=key)
+    fields = build_controls(explainer, prefix=key)
     with gr.Row(elem_classes="wl-actions"):
         run = gr.Button(f"Explain with {explainer.title}", variant="primary", elem_id=f"{key}-run")
         stop = gr.Button("Stop", variant="stop", elem_id=f"{key}-stop", min_width=90, scale=0)
@@ -130,7 +130,7 @@ def build_panel(
             return editable_items(explainer, session, model, visitor(request))
 
         event.success(listed, [question.model], [items], **QUIET)
-    if explainer.fitted:
+    if explainer.artifact_kind:
         build_own_pictures(explainer, session, question.model, notice, run)
     pack = _packer(name, session)
     taken = [question.photo, *look.inputs]
@@ -175,12 +175,12 @@ def drawn(answer: Explanation, style: Style, session: Session) -> tuple[Any, Any
     match answer.result:
         case Heatmap() as heat:
             small = session.shelf.on_screen(answer)
-            above = session.shelf.picture(picture_of(small, style))
+            above = session.shelf.picture(render_explanation(small, style))
             below = session.shelf.beside(small) or above
             legend = words.legend(scale_of(heat), style, note=answer.reason)
             return gr.ImageSlider((below, above), visible=True), gr.HTML(visible=False), legend
         case pictures:
-            html = tiles_html(pictures, colours=style.colours)
+            html = tiles_html(pictures, colours=style.colormap)
             return gr.ImageSlider(visible=False), gr.HTML(html, visible=True), ""
 
 

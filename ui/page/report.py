@@ -28,7 +28,7 @@ from whylens.ui.page import html as words
 from whylens.ui.page.class_means import build_means
 from whylens.ui.page.panel import Look, Question
 from whylens.ui.page.report_html import SPLIT_NAMES, class_table, headline, matrix
-from whylens.ui.page.session import QUIET, Session, said_to_visitor
+from whylens.ui.page.session import QUIET, Session, errors_as_messages
 
 MOST_SHOWN = 48
 CHOOSE = "Choose a cell of the matrix, or two classes below it."
@@ -154,7 +154,7 @@ def _opened(model: str | None) -> tuple[Path, ModelReport]:
 
 
 def _of_split(model: str, split: str) -> Any:
-    with said_to_visitor():
+    with errors_as_messages():
         return _drawn(_opened(model)[1], split)
 
 
@@ -180,7 +180,7 @@ def _mistakes(session: Session) -> Callable[..., Any]:
         empty = gr.Gallery([], visible=False, selected_index=None)
         if truth is None or taken is None:
             return CHOOSE, empty
-        with said_to_visitor():
+        with errors_as_messages():
             folder, report = _opened(model)
             cell = _classes(report, truth, taken)
             told, kept = _told(folder, report, split, cell)
@@ -235,7 +235,7 @@ def _loaded(session: Session) -> Callable[..., Any]:
     def loaded(
         model: str, split: str, truth: str | None, taken: str | None, event: gr.SelectData
     ) -> Any:
-        with said_to_visitor():
+        with errors_as_messages():
             folder, report = _opened(model)
             if truth is None or taken is None:
                 raise BadInput(CHOOSE)

@@ -17,9 +17,9 @@ from whylens.core.errors import CoreError, WeightsUnavailable
 from whylens.core.explanation import ModelCard, Question
 from whylens.core.models.checkpoints import checkpoint_folders, read_manifest
 from whylens.core.models.labels import class_index
-from whylens.core.models.model_names import allowed_on_the_web
+from whylens.core.models.model_names import check_public_model
 from whylens.core.targets import Quantity
-from whylens.ui.page.page_store import Shelf
+from whylens.ui.page.page_store import PageStore
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class Session:
     """
 
     engine: Engine
-    shelf: Shelf
+    shelf: PageStore
 
     def model_name(self, text: str | None) -> str:
         """Return the model that a visitor named, if a public page may load it.
@@ -69,7 +69,7 @@ class Session:
         Raises:
             CoreError: It is unknown, refused or too large; nothing was loaded.
         """
-        return str(allowed_on_the_web((text or "").strip(), checkpoint_folders()))
+        return str(check_public_model((text or "").strip(), checkpoint_folders()))
 
     def fits(self, path: str, model: str) -> bool:
         """Return whether what was given is what a model reads, as far as can be told at once.
@@ -121,7 +121,7 @@ class Session:
             target=chosen(target, PREDICTED),
             quantity=kind,
             versus=chosen(versus, RUNNER_UP) if kind == "contrast" else None,
-            collection=mine,
+            visitor=mine,
         )
 
 
@@ -173,7 +173,7 @@ def untrained_banner(reason: str = "") -> str:
 
 
 @contextmanager
-def said_to_visitor() -> Iterator[None]:
+def errors_as_messages() -> Iterator[None]:
     """Turn errors into the page's red message: their own words if fit to be shown, else an id."""
     try:
         yield

@@ -13,8 +13,8 @@ from gradio.components import Component
 from whylens.core.errors import BadInput
 from whylens.core.explanation import ModelCard
 from whylens.core.inputs.signal import SUFFIXES, read_signal
-from whylens.ui.page.page_store import Shelf
-from whylens.ui.page.session import QUIET, said_to_visitor, takes_signals
+from whylens.ui.page.page_store import PageStore
+from whylens.ui.page.session import QUIET, errors_as_messages, takes_signals
 
 SAMPLES = Path(__file__).resolve().parents[2] / "examples" / "signals"
 NOTHING = "choose a sample"
@@ -49,7 +49,7 @@ def build_signal_input() -> SignalInput:
     return SignalInput(box, sample, file)
 
 
-def wire_signal_input(parts: SignalInput, photo: Component, shelf: Shelf) -> None:
+def wire_signal_input(parts: SignalInput, photo: Component, shelf: PageStore) -> None:
     """Connect samples and files to the photo's place.
 
     Args:
@@ -70,9 +70,9 @@ def shown_for(card: ModelCard) -> Any:
     return gr.Group(visible=takes_signals(card))
 
 
-def _sampled(shelf: Shelf) -> Callable[[str], Any]:
+def _sampled(shelf: PageStore) -> Callable[[str], Any]:
     def sampled(name: str) -> Any:
-        with said_to_visitor():
+        with errors_as_messages():
             if name == NOTHING:
                 return gr.skip()
             known = {path.name: path for path in SAMPLES.glob("*.csv")}
@@ -83,9 +83,9 @@ def _sampled(shelf: Shelf) -> Callable[[str], Any]:
     return sampled
 
 
-def _uploaded(shelf: Shelf) -> Callable[[str | None], Any]:
+def _uploaded(shelf: PageStore) -> Callable[[str | None], Any]:
     def uploaded(path: str | None) -> Any:
-        with said_to_visitor():
+        with errors_as_messages():
             if path is None:
                 return gr.skip()
             signal = read_signal(Path(path).read_bytes(), Path(path).name)

@@ -12,14 +12,14 @@ import gradio as gr
 from gradio.components import Component
 from pydantic import ValidationError
 
-from whylens.core.datasets.by_name import dataset_named
+from whylens.core.datasets.by_name import load_dataset
 from whylens.core.datasets.dataset import Dataset
 from whylens.core.datasets.resplit import resplit
 from whylens.core.datasets.zip import pictures_in_zip
 from whylens.core.engine import Engine
 from whylens.core.errors import BadInput, CoreError
 from whylens.core.models.checkpoints import checkpoint_folders
-from whylens.core.models.model_names import allowed_on_the_web
+from whylens.core.models.model_names import check_public_model
 from whylens.core.progress import result_of
 from whylens.core.train.progress import Step
 from whylens.core.train.recipe import PRETRAINED, Recipe
@@ -194,7 +194,7 @@ def _trainer(session: Session, workshop: Workshop, *, local: bool) -> Callable[.
 
         for step in workshop.run(visitor(request), read, recipe, out, methods):
             if {"val_accuracy", "made"} & step.figures.keys() and step.fraction < 1:
-                lines.append(step.said)
+                lines.append(step.message)
             shown = gr.Textbox("\n".join(lines), visible=bool(lines))
             yield _told(step), shown, gr.skip()
         shown = gr.Textbox("\n".join(lines), visible=True)
@@ -208,7 +208,7 @@ def _told(step: Step) -> str:
     rest = f", about {duration(left)} left" if left else ""
     loss = step.figures.get("loss")
     so_far = f" (loss {loss:.3f})" if loss is not None else ""
-    return f"{step.fraction:.0%}: {step.said}{so_far}{rest}"
+    return f"{step.fraction:.0%}: {step.message}{so_far}{rest}"
 
 
 def _ended(out: Path) -> str:
@@ -233,13 +233,13 @@ def fitted(engine: Engine, model: str, dataset: Dataset) -> Iterator[Step]:
         model: Name of the new model.
         dataset: What it learnt.
     """
-    wanted = [e for e in engine.registry.explainers.values() if e.fitted]
+    wanted = [e for e in engine.registry.explainers.values() if e.artifact_kind]
     for number, explainer in enumerate(wanted):
-        told = f"{explainer.fitted} for {explainer.title}"
+        told = f"{explainer.artifact_kind} for {explainer.title}"
         try:
             for step in engine.fit(model, explainer.name, dataset):
                 share = (number + step.fraction) / len(wanted)
-                yield Step(min(share, 0.99), f"{told}: {step.said}")
+                yield Step(min(share, 0.99), f"{told}: {step.message}")
         except CoreError as exc:
             said = f"Without {told}: {exc}"
         else:
@@ -252,7 +252,7 @@ def _reader(path: str | None, folder: str | None) -> Reader:
     if path and named:
         raise BadInput("Give a ZIP or a folder, not both. Empty one of the two.")
     if named:
-        return lambda tell: dataset_named(named, progress=tell)
+        return lambda tell: load_dataset(named, progress=tell)
     if not path:
         raise BadInput("There are no pictures yet. Give a ZIP with one folder per class.")
     return lambda tell: _unpacked(Path(path), tell)
@@ -274,7 +274,7 @@ def _recipe(backbone: str, start: str, mode: str, epochs: int, model: str | None
         said = start_of(folder)
     else:
         wanted = backbone.strip()
-        if wanted not in BACKBONES and allowed_on_the_web(wanted, ()).kind != "timm":
+        if wanted not in BACKBONES and check_public_model(wanted, ()).kind != "timm":
             raise BadInput(f"Choose a backbone such as {BACKBONES[0]}.")
         said = {"backbone": wanted, "weights": None if start == RANDOM else PRETRAINED}
     try:

@@ -24,8 +24,8 @@ from whylens.ui.page.session import (
     QUIET,
     RUNNER_UP,
     Session,
+    errors_as_messages,
     first_model,
-    said_to_visitor,
     untrained_banner,
     visitor,
 )
@@ -169,7 +169,7 @@ def wire(page: gr.Blocks, parts: Parts) -> None:
 
     def gone(request: gr.Request) -> None:
         session.shelf.forget(visitor(request))
-        session.engine.fitted.forget(visitor(request))
+        session.engine.artifact_store.forget(visitor(request))
 
     page.unload(gone)
     build_endpoints(session, question, parts.look, parts.panels)
@@ -190,7 +190,7 @@ def _opened(session: Session, tabs: Collection[Any], groups: list[str]) -> Calla
         if not name:
             name, why = first_model(session.engine)
             reason += why
-        card = session.engine.card(name, collection=visitor(request))
+        card = session.engine.card(name, visitor=visitor(request))
         chosen = _tabs_open(wanted.get("method", COMPARE), methods, tabs, groups)
         target = wanted.get("target", PREDICTED)
         return (
@@ -219,12 +219,12 @@ def _model_changed(session: Session) -> Callable[..., Any]:
         request: gr.Request,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> Any:
-        with said_to_visitor():
+        with errors_as_messages():
             wanted = session.model_name(name)
             card = session.engine.card(
                 wanted,
                 progress=lambda f, s: progress(f, desc=s),
-                collection=visitor(request),
+                visitor=visitor(request),
             )
             return _banner(card, ""), *_of_model(
                 card, session.engine.registry.explainers, PREDICTED
@@ -243,7 +243,7 @@ def _predicted(session: Session) -> Callable[..., Any]:
         """
         if not photo or not model:
             return None
-        with said_to_visitor():
+        with errors_as_messages():
             if not session.fits(photo, model):  # the box beside the photo says what is wanted
                 return None
             asked = session.question(photo, model, PREDICTED, "logit", RUNNER_UP)

@@ -16,7 +16,7 @@ import torch
 
 from whylens.core.engine import Engine
 from whylens.core.errors import CoreError
-from whylens.core.explainer import is_quick
+from whylens.core.explainer import is_single_step
 from whylens.core.explanation import Explanation, Question
 from whylens.core.models.load import load
 from whylens.core.registry import Registry
@@ -39,7 +39,7 @@ def engine_here() -> Engine:
         torch.set_num_threads(given)
         slots = max(1, given // 2)
     if on_zero_gpu():
-        return LentGpuEngine(lend=lender(LENT_SECONDS), slots=slots)
+        return ZeroGpuEngine(lend=lender(LENT_SECONDS), slots=slots)
     return Engine(slots=slots)
 
 
@@ -72,7 +72,7 @@ def lender(seconds: int) -> Lend[Any]:
     return lend
 
 
-class LentGpuEngine(Engine):
+class ZeroGpuEngine(Engine):
     """An engine that computes slow methods on a GPU lent for each question.
 
     Quick methods answer on the processor before a GPU could be lent, and cost visitors nothing of
@@ -112,7 +112,7 @@ class LentGpuEngine(Engine):
             CoreError: As in Engine.
         """
         explainer = self.registry.explainer(method)
-        if not is_quick(explainer) and not explainer.fitted:
+        if not is_single_step(explainer) and not explainer.artifact_kind:
             work = self._borrowed(question, method, dict(params or {}))
             try:
                 while True:
