@@ -168,7 +168,10 @@ def test_a_signal_of_another_shape_is_told_the_right_one(shape):
         signal_tensor(np.zeros(shape, np.float32), spec_of(64, channels=1))
 
 
-@pytest.mark.parametrize(
+NO_NUMBERS = {"ragged": [[1, 2], [3]], "words": "abc", "objects": [None, object()]}
+
+
+@pytest.mark.parametrize("signal", NO_NUMBERS.values(), ids=NO_NUMBERS)
     "signal", [[[1, 2], [3]], "abc", [None, object()]], ids=["ragged", "words", "objects"]
 )
 def test_a_signal_without_numbers_is_refused(signal):
