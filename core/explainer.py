@@ -12,7 +12,6 @@ import types
 import typing
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
 import annotated_types
@@ -20,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from whylens.core.errors import InvalidParameter
+from whylens.core.needs import Need
 from whylens.core.progress import Progress
 from whylens.core.results import Partial, Result
 
@@ -30,15 +30,6 @@ if TYPE_CHECKING:
     from whylens.core.subject import Subject
 
 _ID = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*\+{0,2}")
-
-
-class Need(Enum):
-    """What a method rests on; the value is the phrase shown where it is missing."""
-
-    GRADIENTS = "gradients of the class score with respect to the input"
-    SPATIAL_FEATURES = "a feature map with positions that the class score depends on"
-    POOLED_LINEAR_HEAD = "a head that averages the feature map and applies one linear layer"
-
 
 Answers = Literal["where", "like what", "what if"]
 

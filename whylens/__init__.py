@@ -25,12 +25,13 @@ if TYPE_CHECKING:
         view_pixels,
     )
     from whylens.core.errors import BadInput, CoreError, InvalidParameter, NeedsNotMet
-    from whylens.core.explainer import Explainer, Need, NoParams, Params
+    from whylens.core.explainer import Explainer, NoParams, Params
     from whylens.core.hookspecs import hookimpl
     from whylens.core.inputs.preprocess import normalised, per_channel, pixel_space
     from whylens.core.models.backbone import Backbone
     from whylens.core.models.feature_layer import FeatureLayer
     from whylens.core.models.image_encoder import ImageEncoder, load_encoder
+    from whylens.core.needs import Need
     from whylens.core.outputs.masked_mean import MaskedMeans, expected_agreement
     from whylens.core.progress import Progress
     from whylens.core.results import (
@@ -103,7 +104,6 @@ _NAMES_BY_MODULE = {
     ),
     "whylens.core.explainer": (
         "Explainer",
-        "Need",
         "NoParams",
         "Params",
     ),
@@ -119,6 +119,7 @@ _NAMES_BY_MODULE = {
         "ImageEncoder",
         "load_encoder",
     ),
+    "whylens.core.needs": ("Need",),
     "whylens.core.outputs.masked_mean": (
         "MaskedMeans",
         "expected_agreement",

@@ -27,8 +27,8 @@ from whylens.core.conformance.toy_networks import (
     sloping,
 )
 from whylens.core.conformance.under_test import Answer, ExplainerUnderTest
-from whylens.core.explainer import Need
 from whylens.core.models.backbone import wrap
+from whylens.core.needs import Need
 from whylens.core.results import Heatmap
 
 GAP, CHANGE = "completeness gap", "score change"

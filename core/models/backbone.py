@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from whylens.core.errors import BadArtifact, NeedsNotMet
-from whylens.core.explainer import Need
 from whylens.core.models.attention import AttentionLayout, layout_or_reason
 from whylens.core.models.embeddings import Embedder, embedder_of
 from whylens.core.models.head_probe import LinearHead, explain_unmet, gradient_problem, linear_head
@@ -24,6 +23,7 @@ from whylens.core.models.network_errors import NETWORK_ERRORS
 from whylens.core.models.spec import InputSpec
 from whylens.core.models.split import Split, find_split, same_split_on
 from whylens.core.models.stages import Stage, stages_of
+from whylens.core.needs import Need
 from whylens.core.speed.folded import fold_batchnorm
 from whylens.core.speed.incremental import Box, IncrementalNetwork
 from whylens.core.speed.windows import covered, local_network

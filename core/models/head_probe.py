@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from whylens.core.errors import NeedsNotMet
-from whylens.core.explainer import Need
 from whylens.core.models.layouts import Features
+from whylens.core.needs import Need
 
 Head = Callable[[Features], Tensor]
 

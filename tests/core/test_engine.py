@@ -21,9 +21,10 @@ from whylens.core.errors import (
     NeedsNotMet,
     UnknownName,
 )
-from whylens.core.explainer import Explainer, Need, NoParams
+from whylens.core.explainer import Explainer, NoParams
 from whylens.core.explanation import Question
 from whylens.core.models.backbone import wrap
+from whylens.core.needs import Need
 from whylens.core.registry import Entry, Registry
 from whylens.core.results import Heatmap, Partial
 from whylens.core.storage.cache import ByteLRU

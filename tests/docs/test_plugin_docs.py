@@ -12,7 +12,8 @@ import whylens.core.results
 from tests.conftest import ROOT
 from whylens.core import hookspecs
 from whylens.core.conformance.suite import CHECKS
-from whylens.core.explainer import ControlSpec, Explainer, Need
+from whylens.core.explainer import ControlSpec, Explainer
+from whylens.core.needs import Need
 
 TEXT = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
 

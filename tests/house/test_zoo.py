@@ -12,9 +12,9 @@ import torch
 
 from benchmarks.zoo import SPECIMENS, WORKS, Specimen, read_table, table, verdicts
 from tests.conftest import ROOT
-from whylens.core.explainer import Need
 from whylens.core.models.backbone import Backbone
 from whylens.core.models.layouts import Features
+from whylens.core.needs import Need
 from whylens.core.storage.files import parameters_sha256
 
 TABLE = ROOT / "docs" / "models.md"

@@ -24,7 +24,6 @@ from whylens.core.errors import (
     UnknownName,
     WeightsUnavailable,
 )
-from whylens.core.explainer import Need
 from whylens.core.models import checkpoints
 from whylens.core.models.backbone import Backbone, as_two_logits, probe_inputs, wrap
 from whylens.core.models.checkpoints import (
@@ -49,6 +48,7 @@ from whylens.core.models.layouts import (
 from whylens.core.models.load import build, from_folder, load
 from whylens.core.models.model_names import check_public_model, parameter_count, parse_model_name
 from whylens.core.models.random_weights import randomise
+from whylens.core.needs import Need
 from whylens.core.speed.folded import fold_batchnorm
 from whylens.core.storage.files import file_sha256, parameters_sha256, write_atomically
 
