@@ -42,8 +42,8 @@ class RayActors:
             import ray.data
         except ImportError as exc:
             raise NotInstalled(
-                "The engine ray needs Ray, which is not installed: pip install 'whylens[ray]'. "
-                "On one machine --engine local does the same."
+                "The engine ray needs Ray, which is not installed: `pip install '.[ray]'` in the "
+                "checkout. On one machine --engine local does the same."
             ) from exc
         self._ray: Any = ray
         self._wanted = workers

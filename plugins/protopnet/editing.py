@@ -34,7 +34,7 @@ def edited(artifact: Artifact, action: str, chosen: tuple[str, ...], text: str) 
     unknown = [name for name in chosen if name not in names]
     if unknown or not chosen:
         what = f"There is no prototype called {unknown[0]!r}" if unknown else "Nothing is ticked"
-        raise InvalidParameter(f"{what}. FilesDone prototypes that are listed.")
+        raise InvalidParameter(f"{what}. Tick prototypes that are listed.")
     rows = [names.index(name) for name in chosen]
     if action == RENAME:
         return _renamed(artifact, names, rows, text)
@@ -55,7 +55,7 @@ def edited(artifact: Artifact, action: str, chosen: tuple[str, ...], text: str) 
 def _renamed(artifact: Artifact, names: list[str], rows: list[int], text: str) -> Artifact:
     name = " ".join(text.split())[:_LONGEST_NAME]
     if len(rows) != 1 or not name:
-        raise InvalidParameter("FilesDone one prototype and type its new name.")
+        raise InvalidParameter("Tick one prototype and type its new name.")
     if name in names and names.index(name) != rows[0]:
         raise InvalidParameter(f"Another prototype is called {name!r} already.")
     old, names[rows[0]] = names[rows[0]], name
@@ -67,7 +67,7 @@ def _merged(
     names: list[str], rows: list[int], owner: np.ndarray[Any, Any], text: str
 ) -> list[tuple[list[int], str]]:
     if len(rows) < 2:
-        raise InvalidParameter("FilesDone two or more prototypes to merge.")
+        raise InvalidParameter("Tick two or more prototypes to merge.")
     if len({int(owner[i]) for i in rows}) > 1:
         raise InvalidParameter("Only prototypes of one class can be merged.")
     name = " ".join(text.split())[:_LONGEST_NAME] or names[rows[0]]

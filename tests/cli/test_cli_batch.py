@@ -132,7 +132,7 @@ def test_without_ray_the_remedy_is_named(place, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     run = whylens(place, "explain", "photos", *WORDS, "--engine", "ray", "--out", "none")
     assert run.exit_code == 1
-    assert "pip install 'whylens[ray]'" in run.stderr
+    assert "pip install '.[ray]'` in the checkout" in run.stderr
     assert not (place / "none").exists()
 
 

@@ -92,5 +92,5 @@ def test_without_the_extra_it_says_so_and_does_not_start(monkeypatch):
     from whylens.ui.page.server import serve
 
     monkeypatch.setattr(endpoints.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(NeedsNotMet, match=r"pip install 'whylens\[mcp\]'"):
+    with pytest.raises(NeedsNotMet, match=r"pip install '\.\[mcp\]'` in the checkout"):
         serve(mcp=True)

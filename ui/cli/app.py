@@ -282,7 +282,7 @@ def models(
 def demo(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port.")] = 7860,
-    mcp: Annotated[bool, typer.Option("--mcp", help="Serve agents too (whylens[mcp]).")] = False,
+    mcp: Annotated[bool, typer.Option("--mcp", help="Serve agents too (extra: mcp).")] = False,
 ) -> None:
     """Serve the page."""
     try:

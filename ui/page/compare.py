@@ -53,7 +53,7 @@ def build_compare(session: Session, question: Question, look: Look) -> Compare:
         titles,
         value=ticked_first(session.engine.registry.explainers),
         label="Methods",
-        info="FilesDone what to compare; the times are shown under each map.",
+        info="Tick what to compare; the times are shown under each map.",
         elem_id="compare-methods",
     )
     notice = gr.HTML("", elem_id="compare-notice", visible=False)
@@ -137,7 +137,7 @@ def _runner(session: Session) -> Callable[..., Iterator[Any]]:
         card = session.engine.card(asked.model, visitor=asked.visitor)
         chosen = [m for m in methods if m not in card.unavailable]
         if not chosen:
-            yield [], "", "FilesDone at least one method that is available on this model."
+            yield [], "", "Tick at least one method that is available on this model."
             return
         for number, method in enumerate(chosen):
             place = f"{number + 1} of {len(chosen)}"

@@ -94,7 +94,7 @@ def require_mcp() -> None:
     if importlib.util.find_spec("mcp") is None:
         raise NeedsNotMet(
             "The MCP server needs packages that are not installed. Install them with "
-            "`pip install 'whylens[mcp]'`, or start without --mcp."
+            "`pip install '.[mcp]'` in the checkout, or start without --mcp."
         )
 
 

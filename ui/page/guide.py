@@ -26,7 +26,7 @@ from whylens.ui.page.html import COMPARE
 from whylens.ui.page.panel import Question
 from whylens.ui.page.session import QUIET, Session, errors_as_messages, visitor
 
-# Comparison the methods that it is about, and so in a wheel as well.
+# Beside the methods that it is about, and so in a wheel as well.
 MEASURED = Path(__file__).resolve().parents[2] / "plugins" / "measured.json"
 NONE = "-"
 _INSIDE = {"It may look inside the network": True, "Only inputs and scores": False}
@@ -64,7 +64,7 @@ def build_guide(session: Session, question: Question, tabs: gr.Tabs, ticks: Comp
     time = gr.Radio(
         list(_TIME), value="At once", label="3. How long may it take?", elem_id="guide-time"
     )
-    go = gr.Button("FilesDone these in Compare", variant="primary", elem_id="guide-go")
+    go = gr.Button("Tick these in Compare", variant="primary", elem_id="guide-go")
     said = gr.HTML("", elem_id="guide-said")
     choose = _chooser(session, guide)
     answers = [question.model, wanted, inside, time]

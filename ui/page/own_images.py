@@ -91,7 +91,7 @@ def build_edits(explainer: Explainer[Any], session: Session, model: Component) -
     """
     key = words.slug(explainer.name)
     with gr.Accordion(f"Edit ({', '.join(explainer.actions)})", open=False, elem_id=f"{key}-edit"):
-        ticks = gr.CheckboxGroup([], label="FilesDone what to change", elem_id=f"{key}-items")
+        ticks = gr.CheckboxGroup([], label="Tick what to change", elem_id=f"{key}-items")
         with gr.Row(elem_classes="wl-actions"):
             action = gr.Radio(
                 [(a.capitalize(), a) for a in explainer.actions],
