@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from whylens import pixel_space, view_pixels
+from whylens import denormalize, view_pixels
 
 if TYPE_CHECKING:
     from whylens import Subject
@@ -38,7 +38,7 @@ def copies_of(
     """
     spec = subject.trace.backbone.spec
     if "signals" in arrays:
-        signal = pixel_space(subject.x, spec)[0].cpu().numpy()
+        signal = denormalize(subject.x, spec)[0].cpu().numpy()
         return lambda where: same_signal(arrays["signals"][where], signal)
     small = tiny(view_pixels(subject.x, spec))
     return lambda where: same_picture(arrays["tinies"][where], small)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from whylens import normalised, pixel_space
+from whylens import denormalize, normalize
 
 if TYPE_CHECKING:
     from whylens import Subject
@@ -21,7 +21,7 @@ def pixels_of(subject: Subject) -> Tensor:
     Args:
         subject: The question.
     """
-    return pixel_space(subject.x, subject.trace.backbone.spec)
+    return denormalize(subject.x, subject.trace.backbone.spec)
 
 
 def inputs_of_pixels(pixels: Tensor, subject: Subject) -> Tensor:
@@ -31,7 +31,7 @@ def inputs_of_pixels(pixels: Tensor, subject: Subject) -> Tensor:
         pixels: (N, C, *S) in pixel space.
         subject: The question.
     """
-    return normalised(pixels, subject.trace.backbone.spec)
+    return normalize(pixels, subject.trace.backbone.spec)
 
 
 def limits_of(pixels: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from whylens import Explainer, Heatmap, Need, Params, Partial, hookimpl, pixel_space
+from whylens import Explainer, Heatmap, Need, Params, Partial, denormalize, hookimpl
 from whylens.plugins._arrays import as_array
 from whylens.plugins._pixel_space import inputs_of_pixels, limits_of, pixels_of
 
@@ -175,7 +175,7 @@ def room_of(subject: Subject, find: Find, empty: Literal["black", "grey", "blur"
         empty: What shows nothing.
     """
     pixels = pixels_of(subject)
-    nothing = pixel_space(subject.baseline(empty), subject.trace.backbone.spec)
+    nothing = denormalize(subject.baseline(empty), subject.trace.backbone.spec)
     # Values that are equal but for the rounding of two conversions are equal.
     apart = pixels - nothing
     apart = torch.where(apart.abs() <= 8 * torch.finfo(apart.dtype).eps, 0.0, apart)

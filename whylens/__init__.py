@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from whylens.core.errors import BadInput, CoreError, InvalidParameter, NeedsNotMet
     from whylens.core.explainer import Explainer, NoParams, Params
     from whylens.core.hookspecs import hookimpl
-    from whylens.core.inputs.preprocess import normalised, per_channel, pixel_space
+    from whylens.core.inputs.preprocess import denormalize, normalize, per_channel
     from whylens.core.models.backbone import Backbone
     from whylens.core.models.feature_layer import FeatureLayer
     from whylens.core.models.image_encoder import ImageEncoder, load_encoder
@@ -75,14 +75,14 @@ __all__ = [
     "concat_views",
     "decode_images",
     "decode_tensor",
+    "denormalize",
     "encode_views",
     "expected_agreement",
     "hookimpl",
     "iter_tensors",
     "load_encoder",
-    "normalised",
+    "normalize",
     "per_channel",
-    "pixel_space",
     "view_pixels",
 ]
 
@@ -110,8 +110,8 @@ _NAMES_BY_MODULE = {
     "whylens.core.hookspecs": ("hookimpl",),
     "whylens.core.inputs.preprocess": (
         "per_channel",
-        "normalised",
-        "pixel_space",
+        "normalize",
+        "denormalize",
     ),
     "whylens.core.models.backbone": ("Backbone",),
     "whylens.core.models.feature_layer": ("FeatureLayer",),

@@ -24,7 +24,7 @@ from whylens.core.conformance.toy_networks import (
     tinted_spec,
 )
 from whylens.core.conformance.under_test import ExplainerUnderTest
-from whylens.core.inputs.preprocess import normalised
+from whylens.core.inputs.preprocess import normalize
 from whylens.core.models.backbone import Backbone, wrap
 from whylens.core.results import Heatmap
 from whylens.core.targets import Target
@@ -52,7 +52,7 @@ def _dead_channel(module: nn.Module) -> None:
 
 
 def _flat(colour: float) -> Tensor:
-    return normalised(torch.full((1, 3, *SIZE), colour), tinted_spec())
+    return normalize(torch.full((1, 3, *SIZE), colour), tinted_spec())
 
 
 def degenerate(candidate: ExplainerUnderTest) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from whylens.core.datasets.dataset import Dataset, Item, Pixels
-from whylens.core.inputs.preprocess import normalised
+from whylens.core.inputs.preprocess import normalize
 from whylens.core.models.spec import InputSpec
 
 CELL = 8  # input pixels along a side of a cell of the toy networks' feature maps
@@ -29,7 +29,7 @@ def noise(spec: InputSpec, seed: int = 5) -> Tensor:
         seed: Another one, another picture.
     """
     generator = torch.Generator().manual_seed(seed)
-    return normalised(torch.rand(1, spec.channels, *spec.size, generator=generator), spec)
+    return normalize(torch.rand(1, spec.channels, *spec.size, generator=generator), spec)
 
 
 def lit(spec: InputSpec, cells: Iterable[Cell], seed: int = 5) -> Tensor:

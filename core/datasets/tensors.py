@@ -17,7 +17,7 @@ from torch import Tensor
 
 from whylens.core.datasets.dataset import Dataset, Pixels, Signal
 from whylens.core.inputs.photo import photo_of
-from whylens.core.inputs.preprocess import photo_tensor, pixel_space, signal_tensor
+from whylens.core.inputs.preprocess import denormalize, photo_tensor, signal_tensor
 from whylens.core.inputs.signal import plotted
 from whylens.core.models.spec import InputSpec
 
@@ -55,8 +55,8 @@ def view_pixels(x: Tensor, spec: InputSpec) -> Pixels:
         spec: The network's input.
     """
     if x.ndim == 3:
-        return _drawn(pixel_space(x, spec)[0].cpu().numpy())
-    unit = pixel_space(x, spec)[0].clamp(0, 1)
+        return _drawn(denormalize(x, spec)[0].cpu().numpy())
+    unit = denormalize(x, spec)[0].clamp(0, 1)
     pixels = (unit * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
     return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
 
@@ -75,7 +75,7 @@ def encode_views(views: Sequence[Tensor], spec: InputSpec) -> dict[str, npt.NDAr
         spec: The network's input.
     """
     if len(spec.size) == 1:
-        rows = [pixel_space(x, spec)[0].cpu().numpy() for x in views]
+        rows = [denormalize(x, spec)[0].cpu().numpy() for x in views]
         return {"signals": np.stack(rows).astype(np.float32)}
     return packed_pictures([view_pixels(x, spec) for x in views])
 

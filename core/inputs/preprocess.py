@@ -38,7 +38,7 @@ def photo_tensor(photo: Photo, spec: InputSpec) -> tuple[Tensor, View]:
     if spec.channels == 1:
         pixels = np.asarray(Image.fromarray(pixels).convert("L"))[..., None]
     unit = torch.from_numpy(pixels.astype(np.float32) / 255.0).permute(2, 0, 1)[None]
-    return normalised(unit, spec), view
+    return normalize(unit, spec), view
 
 
 def signal_tensor(signal: Array, spec: InputSpec) -> Tensor:
@@ -67,10 +67,10 @@ def signal_tensor(signal: Array, spec: InputSpec) -> Tensor:
         )
     if not np.isfinite(array).all():
         raise BadInput("The signal holds NaN or infinite values; remove them.")
-    return normalised(torch.from_numpy(array)[None], spec)
+    return normalize(torch.from_numpy(array)[None], spec)
 
 
-def normalised(unit: Tensor, spec: InputSpec) -> Tensor:
+def normalize(unit: Tensor, spec: InputSpec) -> Tensor:
     """Return values of pixel space as the network wants them.
 
     Args:
@@ -80,8 +80,8 @@ def normalised(unit: Tensor, spec: InputSpec) -> Tensor:
     return (unit - per_channel(spec.mean, unit)) / per_channel(spec.std, unit)
 
 
-def pixel_space(x: Tensor, spec: InputSpec) -> Tensor:
-    """Return the inverse of `normalised`."""
+def denormalize(x: Tensor, spec: InputSpec) -> Tensor:
+    """Return the inverse of `normalize`."""
     return x * per_channel(spec.std, x) + per_channel(spec.mean, x)
 
 
@@ -97,7 +97,7 @@ def baseline(x: Tensor, spec: InputSpec, fill: Fill) -> Tensor:
     Raises:
         BadInput: There is no such fill.
     """
-    unit = pixel_space(x, spec)
+    unit = denormalize(x, spec)
     match fill:
         case "black":
             empty = torch.zeros_like(unit)
@@ -109,7 +109,7 @@ def baseline(x: Tensor, spec: InputSpec, fill: Fill) -> Tensor:
             empty = _blurred(unit)
         case _:
             raise BadInput(f"A fill is black, grey, mean or blur, not {fill!r}.")
-    return normalised(empty, spec)
+    return normalize(empty, spec)
 
 
 def _blurred(unit: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from PIL import Image
 
 from whylens.core.datasets.dataset import SPLITS, Dataset
 from whylens.core.errors import BadArtifact
-from whylens.core.inputs.preprocess import normalised
+from whylens.core.inputs.preprocess import normalize
 from whylens.core.models.backbone import Backbone
 from whylens.core.models.checkpoints import MANIFEST, read_manifest
 from whylens.core.models.load import from_folder
@@ -89,7 +89,7 @@ def _logits(
     pixels = torch.from_numpy(drawn(dataset, indices, backbone.spec))
     unit = pixels.permute(0, 3, 1, 2).to(backbone.device).float() / 255.0
     with torch.no_grad():
-        scores = backbone.logits(normalised(unit, backbone.spec))
+        scores = backbone.logits(normalize(unit, backbone.spec))
     array: npt.NDArray[np.float64] = scores.double().cpu().numpy()
     return array
 

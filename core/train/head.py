@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from whylens.core.errors import NeedsNotMet
-from whylens.core.inputs.preprocess import normalised
+from whylens.core.inputs.preprocess import normalize
 from whylens.core.train.network import Network
 from whylens.core.train.pictures import Frames, fitted
 
@@ -52,7 +52,7 @@ def inputs(frames: Frames, places: list[int], network: Network) -> Tensor:
     if batch.shape[1:3] != spec.size or frames.spec.crop != spec.crop:
         batch = np.stack([fitted(picture, spec) for picture in batch])
     unit = torch.from_numpy(batch).permute(0, 3, 1, 2).float() / 255.0
-    x = normalised(unit, spec).contiguous(memory_format=torch.channels_last)
+    x = normalize(unit, spec).contiguous(memory_format=torch.channels_last)
     return x.to(next(network.module.parameters()).device)
 
 

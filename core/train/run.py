@@ -18,7 +18,7 @@ from torch import Tensor
 
 from whylens.core.datasets.dataset import Dataset, SplitName
 from whylens.core.errors import BadInput, NeedsNotMet
-from whylens.core.inputs.preprocess import normalised
+from whylens.core.inputs.preprocess import normalize
 from whylens.core.models.checkpoints import MANIFEST, read_weights
 from whylens.core.progress import map_progress
 from whylens.core.train import head, state
@@ -289,7 +289,7 @@ class _Training:
             return learn(
                 self.network,
                 optimiser,
-                normalised(seen, spec),
+                normalize(seen, spec),
                 self.labels["train"][places].to(self.device),
                 self.weights.to(self.device),
                 self.recipe,

@@ -12,9 +12,9 @@ from whylens.core.errors import BadInput
 from whylens.core.inputs.photo import photo_of
 from whylens.core.inputs.preprocess import (
     baseline,
-    normalised,
+    denormalize,
+    normalize,
     photo_tensor,
-    pixel_space,
     signal_tensor,
 )
 from whylens.core.models.spec import InputSpec
@@ -30,15 +30,15 @@ def random_input(*size, channels=3, seed=5) -> tuple[torch.Tensor, InputSpec]:
     """Return a double input in the network's units, and its spec."""
     spec = spec_of(*size, channels=channels)
     unit = torch.rand(1, channels, *size, generator=torch.Generator().manual_seed(seed))
-    return normalised(unit.double(), spec), spec
+    return normalize(unit.double(), spec), spec
 
 
 @pytest.mark.parametrize("size", [(50,), (12, 9), (5, 6, 7)], ids=str)
 def test_pixel_space_undoes_the_normalisation(size):
     x, spec = random_input(*size)
-    back = normalised(pixel_space(x, spec), spec)
+    back = normalize(denormalize(x, spec), spec)
     torch.testing.assert_close(back, x, rtol=0, atol=1e-12)
-    unit = pixel_space(x, spec)
+    unit = denormalize(x, spec)
     assert 0 <= unit.min() < 0.05
     assert 0.95 < unit.max() <= 1
 
@@ -46,8 +46,8 @@ def test_pixel_space_undoes_the_normalisation(size):
 def test_normalisation_is_per_channel():
     unit = torch.tensor([0.485, 0.456, 0.406]).reshape(1, 3, 1, 1)
     spec = spec_of(1, 1)
-    assert normalised(unit, spec).abs().max() == 0
-    one_up = normalised(unit + torch.tensor(spec.std).reshape(1, 3, 1, 1), spec)
+    assert normalize(unit, spec).abs().max() == 0
+    one_up = normalize(unit + torch.tensor(spec.std).reshape(1, 3, 1, 1), spec)
     torch.testing.assert_close(one_up, torch.ones(1, 3, 1, 1))
 
 
@@ -56,7 +56,7 @@ def test_normalisation_is_per_channel():
 def test_black_and_grey_are_meant_in_pixel_space(fill, value, size):
     x, spec = random_input(*size)
     kept = x.clone()
-    unit = pixel_space(baseline(x, spec, fill), spec)
+    unit = denormalize(baseline(x, spec, fill), spec)
     assert unit.shape == x.shape
     torch.testing.assert_close(unit, torch.full_like(unit, value), rtol=0, atol=1e-12)
     assert torch.equal(x, kept)
@@ -68,8 +68,8 @@ def test_black_and_grey_are_meant_in_pixel_space(fill, value, size):
 @pytest.mark.parametrize("size", [(50,), (12, 9), (5, 6, 7)], ids=str)
 def test_mean_is_this_inputs_own_colour(size):
     x, spec = random_input(*size)
-    unit = pixel_space(baseline(x, spec, "mean"), spec)
-    own = pixel_space(x, spec).flatten(2).mean(-1)[0]
+    unit = denormalize(baseline(x, spec, "mean"), spec)
+    own = denormalize(x, spec).flatten(2).mean(-1)[0]
     for channel in range(3):
         torch.testing.assert_close(
             unit[0, channel], torch.full(size, own[channel].item(), dtype=torch.float64)
@@ -82,18 +82,18 @@ def test_mean_is_this_inputs_own_colour(size):
 )
 def test_blur_is_a_gaussian_of_a_tenth_of_the_shorter_side(size):
     x, spec = random_input(*size)
-    expected = pixel_space(x, spec)[0].numpy()
+    expected = denormalize(x, spec)[0].numpy()
     for axis in range(1, expected.ndim):
         sigma = max(1.0, min(size) / 10)
         expected = gaussian_filter1d(expected, sigma, axis=axis, mode="nearest", truncate=3)
-    unit = pixel_space(baseline(x, spec, "blur"), spec)[0].numpy()
+    unit = denormalize(baseline(x, spec, "blur"), spec)[0].numpy()
     np.testing.assert_allclose(unit, expected, rtol=0, atol=1e-10)
-    assert unit.std() < pixel_space(x, spec).std()
+    assert unit.std() < denormalize(x, spec).std()
 
 
 def test_blur_leaves_a_constant_input_alone_to_its_edges():
     spec = spec_of(40, 40)
-    x = normalised(torch.full((1, 3, 40, 40), 0.8), spec)
+    x = normalize(torch.full((1, 3, 40, 40), 0.8), spec)
     torch.testing.assert_close(baseline(x, spec, "blur"), x, rtol=0, atol=1e-5)
 
 
@@ -120,7 +120,7 @@ def test_a_network_with_one_channel_gets_the_luminance(rng):
     x, _ = photo_tensor(photo_of(pixels), spec)
     luminance = pixels @ np.array([0.299, 0.587, 0.114])
     assert x.shape == (1, 1, 16, 16)
-    np.testing.assert_allclose(pixel_space(x, spec)[0, 0].numpy() * 255, luminance, atol=0.6)
+    np.testing.assert_allclose(denormalize(x, spec)[0, 0].numpy() * 255, luminance, atol=0.6)
 
 
 def test_padding_of_a_border_is_nothing_in_the_networks_units():

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from tests.pictures import SLIM, Colours
 from whylens.core.errors import BadArtifact, BadInput, WeightsUnavailable
-from whylens.core.inputs.preprocess import normalised
+from whylens.core.inputs.preprocess import normalize
 from whylens.core.models.checkpoints import read_manifest
 from whylens.core.models.load import from_folder
 from whylens.core.train import head
@@ -60,7 +60,7 @@ def test_colours_are_learnt_and_the_page_can_load_the_network(colours_net):
     assert backbone.labels == ("red", "blue")
     dataset = Colours()
     x = torch.from_numpy(drawn(dataset, dataset.of("test"), backbone.spec)).permute(0, 3, 1, 2)
-    found = backbone.logits(normalised(x / 255, backbone.spec)).argmax(1).tolist()
+    found = backbone.logits(normalize(x / 255, backbone.spec)).argmax(1).tolist()
     assert found == [dataset.items[i].label for i in dataset.of("test")]
     fractions = [step.fraction for step in steps]
     assert fractions == sorted(fractions)
@@ -147,7 +147,7 @@ def test_weights_in_16_bits_are_what_is_reported(tmp_path):
     assert {p.dtype for p in backbone.module.parameters()} == {torch.float32}
     report, dataset = read_report(tmp_path / "m"), Colours()
     x = torch.from_numpy(drawn(dataset, dataset.of("val"), backbone.spec)).permute(0, 3, 1, 2)
-    shares = backbone.logits(normalised(x / 255, backbone.spec)).softmax(1).amax(1)
+    shares = backbone.logits(normalize(x / 255, backbone.spec)).softmax(1).amax(1)
     told = [item.probability for item in report.items if item.split == "val"]
     assert np.allclose(told, shares, atol=1e-6)
 
