@@ -1,6 +1,6 @@
 """Arithmetic that several explainers share: weighted sums of channels, resizing, time slices.
 
-May touch torch only. All of it works over any number of spatial axes.
+All of it works over any number of spatial axes.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ def resized(maps: Tensor, size: tuple[int, ...]) -> Tensor:
 
     Args:
         maps: (N, K, *S).
-        size: Wanted spatial size.
     """
     mode = _MODES[len(size)]
     enlarged: Tensor = functional.interpolate(maps, size=size, mode=mode, align_corners=False)
@@ -53,9 +52,6 @@ def spread_order(count: int) -> list[int]:
     """Return 0 .. count-1 so that every beginning of the list is spread over the whole.
 
     A partial map then shows all of the image coarsely before it shows any of it finely.
-
-    Args:
-        count: How many.
     """
     bits = max(1, (count - 1).bit_length())
     order = (int(format(i, f"0{bits}b")[::-1], 2) for i in range(1 << bits))
@@ -67,19 +63,12 @@ def beyond_rounding(differences: Tensor, rounding: float) -> Tensor:
 
     Args:
         differences: (N,), score units.
-        rounding: Size up to which a difference says nothing.
     """
     return torch.where(differences.abs() > rounding, differences, 0.0)
 
 
 def completeness_gap(total: float, change: float, rounding: float) -> float:
-    """Return how far attributions are from adding up to the score's change, as a share of it.
-
-    Args:
-        total: Sum of all attributions.
-        change: Score of the input minus score of the baseline.
-        rounding: Size up to which a difference of scores says nothing.
-    """
+    """Return how far attributions are from adding up to the score's change, as a share of it."""
     return missed_share(total - change, change, rounding)
 
 
@@ -88,11 +77,6 @@ def missed_share(missed: float, change: float, rounding: float) -> float:
 
     Where input and baseline score alike there is nothing to share out, and an error within
     rounding is no gap. Nothing absolute: probabilities may be tiny and yet right.
-
-    Args:
-        missed: Sum of all attributions minus the change.
-        change: Score of the input minus that of the baseline, or their mean.
-        rounding: Size up to which a difference of scores says nothing.
     """
     error = abs(missed)
     return 0.0 if error <= rounding else error / max(abs(change), rounding)

@@ -1,7 +1,4 @@
-"""Pictures kept with the vectors by which they are found: what methods that show examples share.
-
-May touch the public surface of core.
-"""
+"""A data set's pictures with their feature vectors, for methods that show examples."""
 
 from __future__ import annotations
 
@@ -33,11 +30,7 @@ Arrays = dict[str, npt.NDArray[Any]]
 
 
 def why_no_vectors(backbone: Backbone) -> str | None:
-    """Return why a network gives no vectors by which inputs are compared, or None.
-
-    Args:
-        backbone: The loaded model.
-    """
+    """Return why a network gives no vectors by which inputs are compared, or None."""
     try:
         _ = backbone.embedder
     except NeedsNotMet as reason:
@@ -47,10 +40,6 @@ def why_no_vectors(backbone: Backbone) -> str | None:
 
 def members_by_class(dataset: Dataset, splits: Splits) -> list[list[int]]:
     """Return the positions of every class's pictures.
-
-    Args:
-        dataset: Labelled pictures.
-        splits: Which splits of the data they come from.
 
     Raises:
         BadInput: There are none.
@@ -72,12 +61,6 @@ def gathered(
 
     The arrays are "vectors" (unit length, float16), "labels", what the network "predicted", what
     it was shown, packed, and of pictures "tinies"; the facts say where they come from.
-
-    Args:
-        dataset: Labelled pictures.
-        backbone: The network whose vectors are compared.
-        positions: Which pictures.
-        params: With which the gallery is made.
     """
     vectors, predicted = [], []
     packs: list[Arrays] = []

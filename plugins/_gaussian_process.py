@@ -1,8 +1,8 @@
 """A regression that predicts unmeasured scores and knows how far it can be wrong.
 
-May touch torch only. Gaussian process over feature vectors, with a linear trend in their mean;
-length scale and noise are chosen by likelihood. Rasmussen and Williams 2006, Gaussian Processes
-for Machine Learning, eqs. 2.41, 2.42, 5.8 and 5.12.
+Gaussian process over feature vectors, with a linear trend in their mean; length scale and noise are
+chosen by likelihood. Rasmussen and Williams 2006, Gaussian Processes for Machine Learning, eqs.
+2.41, 2.42, 5.8 and 5.12.
 """
 
 from __future__ import annotations
@@ -36,8 +36,6 @@ class Surrogate:
 
         Args:
             scores: (K,) float64, NaN where not measured.
-            count: How many draws.
-            generator: Source of randomness.
         """
         drawn = scores[:, None].repeat(1, count)
         rest = scores.isnan().nonzero()[:, 0]

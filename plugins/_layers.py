@@ -1,7 +1,4 @@
-"""Which feature map a method looks at, and how the maps of several become one.
-
-May touch torch and core's public surface.
-"""
+"""Which feature map a method looks at, and how the maps of several become one."""
 
 from __future__ import annotations
 
@@ -53,24 +50,14 @@ def fused(maps: Sequence[Tensor]) -> Tensor:
 
 
 def unit_of(layers: Sequence[FeatureLayer], unit: str) -> str:
-    """Return the unit of a map made of these layers.
-
-    Args:
-        layers: One or more.
-        unit: Of a single layer's map.
-    """
+    """Return the unit of a map made of these layers."""
     return unit if len(layers) == 1 else "mean over stages of shares of the largest value"
 
 
 def over_layers(
     layers: Sequence[FeatureLayer], work: Callable[[FeatureLayer], Iterator[Partial]]
 ) -> Iterator[Partial]:
-    """Yield the map of one layer as it grows, or the mean of several as one after another is done.
-
-    Args:
-        layers: One or more.
-        work: Yields the heatmap of one layer.
-    """
+    """Yield the map of one layer as it grows, or the mean of several, layer after layer."""
     done: list[Heatmap] = []
     for number, layer in enumerate(layers):
         heat: Heatmap | None = None

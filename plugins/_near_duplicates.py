@@ -1,7 +1,4 @@
-"""Which members of a gallery are the visitor's own input, saved or rounded anew.
-
-May touch numpy, Pillow and the public surface of core.
-"""
+"""Which members of a gallery are the visitor's own input, saved again or rounded."""
 
 from __future__ import annotations
 
@@ -30,12 +27,7 @@ SAME_SIGNAL = 0.01
 def copies_of(
     subject: Subject, arrays: Mapping[str, npt.NDArray[Any]]
 ) -> Callable[[npt.NDArray[np.int64]], Bools]:
-    """Return what says of members of a gallery, by position, whether they are the visitor's input.
-
-    Args:
-        subject: The question.
-        arrays: By `gathered`.
-    """
+    """Return a test of gallery positions: (n,) whether each is the visitor's own input."""
     spec = subject.trace.backbone.spec
     if "signals" in arrays:
         signal = denormalize(subject.x, spec)[0].cpu().numpy()

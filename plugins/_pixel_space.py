@@ -1,7 +1,4 @@
-"""Pixel space, in which noise and changes are stated, and the network's units, which it is fed.
-
-May touch torch and core's public surface.
-"""
+"""A question's input in pixel space, where noise and changes are defined."""
 
 from __future__ import annotations
 
@@ -16,11 +13,7 @@ if TYPE_CHECKING:
 
 
 def pixels_of(subject: Subject) -> Tensor:
-    """Return (1, C, *S) the input in pixel space: 0 to 1 for pictures, raw values for signals.
-
-    Args:
-        subject: The question.
-    """
+    """Return (1, C, *S) the input in pixel space: 0 to 1 for pictures, raw values for signals."""
     return denormalize(subject.x, subject.trace.backbone.spec)
 
 
@@ -29,7 +22,6 @@ def inputs_of_pixels(pixels: Tensor, subject: Subject) -> Tensor:
 
     Args:
         pixels: (N, C, *S) in pixel space.
-        subject: The question.
     """
     return normalize(pixels, subject.trace.backbone.spec)
 

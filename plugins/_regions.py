@@ -1,7 +1,4 @@
-"""What explainers share that hide a picture's regions and read the scores: fills, scores, maps.
-
-May touch torch and core's public surface.
-"""
+"""Hiding regions of an input: parameters, fills, scores and maps."""
 
 from __future__ import annotations
 
@@ -38,7 +35,6 @@ def region_fill(subject: Subject, labels: Tensor, fill: RegionFill) -> Tensor:
     normalisation, which is affine, so it may be taken on either side of it.
 
     Args:
-        subject: The question.
         labels: (*S) int64.
         fill: "segment mean" paints each region in its own mean colour.
     """
@@ -51,7 +47,6 @@ def region_scores(
     """Yield (n,) float64 target scores with only the regions shown, a bounded piece at a time.
 
     Args:
-        subject: The question.
         shown: (N, regions) 1 where a region is shown, 0 where it is hidden.
         labels: (*S) int64.
         empty: (1, C, *S) what hidden regions show.

@@ -1,7 +1,4 @@
-"""A view cut into regions that people can name: superpixels, or stretches of a signal.
-
-May touch torch, scikit-image and core's public surface.
-"""
+"""A view cut into regions that people can name: superpixels, or stretches of a signal."""
 
 from __future__ import annotations
 
@@ -31,8 +28,6 @@ def segments(subject: Subject, count: int, cut: Cut = "superpixels") -> Tensor:
     see them; signals, volumes and pictures without such colours are cut into boxes in any case.
 
     Args:
-        subject: The question.
-        count: How many regions are wished for.
         cut: "superpixels" follow what is seen, "boxes" are equal whatever is seen.
     """
     if cut == "superpixels" and len(subject.size) == 2 and subject.x.shape[1] in (1, 3):
@@ -50,12 +45,7 @@ def segments(subject: Subject, count: int, cut: Cut = "superpixels") -> Tensor:
 
 
 def boxes(size: tuple[int, ...], count: int) -> Tensor:
-    """Return (*S) int64 labels of near `count` boxes, as close to cubes as the size allows.
-
-    Args:
-        size: Spatial size.
-        count: How many boxes are wished for.
-    """
+    """Return (*S) int64 labels of near `count` boxes, as close to cubes as the size allows."""
     pieces, left = [1] * len(size), list(np.argsort(size, kind="stable"))
     # Short axes first: what an axis is too short for goes to the longer ones.
     while left:

@@ -85,7 +85,6 @@ def without(maps: Tensor, channels: slice) -> Tensor:
 
     Args:
         maps: (1, K, *s).
-        channels: n of the K.
     """
     numbers = range(channels.start, channels.stop)
     copies = maps.repeat(len(numbers), *[1] * (maps.ndim - 1))

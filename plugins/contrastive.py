@@ -168,11 +168,6 @@ def room_of(subject: Subject, find: Find, empty: Literal["black", "grey", "blur"
 
     To add is to move a value away from its empty one, up to the limits of what values can be: 0 to
     1 in pictures, the range of its channel in signals. To keep is to stay between the two.
-
-    Args:
-        subject: The question.
-        find: What is looked for.
-        empty: What shows nothing.
     """
     pixels = pixels_of(subject)
     nothing = denormalize(subject.baseline(empty), subject.trace.backbone.spec)
@@ -207,19 +202,13 @@ def margin(logits: Tensor, index: int, rival: Tensor) -> float:
 
     Args:
         logits: (C,).
-        index: The class.
         rival: (C,) which classes compete.
     """
     return float(logits[index] - logits[rival].max())
 
 
 def elastic_net(change: Tensor, beta: float) -> float:
-    """Return beta |change|_1 + |change|_2^2.
-
-    Args:
-        change: Any shape, pixel space.
-        beta: Weight of the first.
-    """
+    """Return beta |change|_1 + |change|_2^2."""
     values = change.double()
     return float(beta * values.abs().sum() + (values**2).sum())
 
@@ -232,8 +221,6 @@ def ista_step(
     Args:
         change: (1, C, *S) where the search is.
         pull: (1, C, *S) gradient of c f there.
-        rate: The step's size.
-        beta: Weight of the absolute values.
         low: (1, C, *S) bounds, at most 0.
         high: (1, C, *S) bounds, at least 0.
     """

@@ -98,11 +98,7 @@ class DeepLift(Explainer[DeepLiftParams]):
 
 
 def probed_gap(backbone: Backbone) -> float:
-    """Return the completeness gap between a seeded input and one without detail.
-
-    Args:
-        backbone: A loaded network.
-    """
+    """Return the completeness gap between a seeded input and one without detail."""
     x = backbone.probe_inputs()[:1]
     with torch.enable_grad():
         both = torch.cat([x, torch.zeros_like(x)]).requires_grad_()
@@ -120,7 +116,6 @@ def multipliers(subject: Subject, start: Tensor) -> tuple[Tensor, float]:
     """Return (1, C, *S) multipliers of the input's difference, and the score's change.
 
     Args:
-        subject: The question.
         start: (1, C, *S) the baseline.
     """
     with torch.enable_grad():
@@ -199,7 +194,6 @@ def rescaled_probability(logits: Tensor, index: int) -> Tensor:
 
     Args:
         logits: (2, C) float64 of the input and the baseline.
-        index: The class.
     """
     apart = logits - logits[:, index : index + 1]
     ratios = rescaled(apart, lambda z: z.clamp_max(700).exp())  # e^710 is beyond float64

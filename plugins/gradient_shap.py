@@ -133,11 +133,7 @@ def pair(
     """Return (2, C, *S) baselines and (2,) shares of the path, drawn independently.
 
     Args:
-        subject: The question.
-        params: What baselines are drawn from.
         fill: Which of `FILLS`; of no matter for "noise".
-        stretch: Where on the path the points lie.
-        generator: Where chance comes from.
     """
     low, high = stretch
     along = low + (high - low) * torch.rand(2, generator=generator, dtype=torch.float64)

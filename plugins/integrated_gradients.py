@@ -112,7 +112,6 @@ def quadrature(
 
     Args:
         rule: "midpoint" puts point i at (i + 1/2) / n; "gauss-legendre" at Legendre roots.
-        steps: How many.
     """
     if rule == "midpoint":
         return [(i + 0.5) / steps for i in range(steps)], [1 / steps] * steps

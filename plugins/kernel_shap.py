@@ -138,10 +138,8 @@ def coalition_pairs(regions: int, budget: int, generator: torch.Generator) -> Pa
     other sizes. So up to 2^regions - 2 within the budget all coalitions are enumerated.
 
     Args:
-        regions: How many.
         budget: Coalitions to ask about, the two of a pair counted each; more where all 2^regions
             of at most 10 regions need more.
-        generator: Source of randomness.
     """
     if regions <= EXACT:
         budget = max(budget, 2**regions - 2)
@@ -195,9 +193,7 @@ def shapley_values(pairs: Pairs, gaps: Tensor, change: float) -> tuple[Tensor, T
     with left-out residuals (HC3) over the pairs drawn; pairs that were enumerated have none.
 
     Args:
-        pairs: M of them.
         gaps: (M,) float64 score of each coalition less its complement's.
-        change: Score of the picture less score of the empty one.
 
     Returns:
         Values and errors; None for errors where nothing was drawn.

@@ -101,13 +101,7 @@ class LIME(Explainer[LIMEParams]):
 
 
 def random_samples(count: int, regions: int, generator: torch.Generator) -> Tensor:
-    """Return (count, regions) float64: 1 where a region is shown; the first shows all of them.
-
-    Args:
-        count: How many samples.
-        regions: How many regions.
-        generator: Source of randomness.
-    """
+    """Return (count, regions) float64: 1 where a region is shown; the first shows all of them."""
     shown = torch.randint(0, 2, (count, regions), generator=generator).double()
     shown[0] = 1
     return shown

@@ -89,11 +89,6 @@ def fitting(size: tuple[int, ...], window: int, stride: int) -> tuple[int, int]:
 
     A stride beyond the window would leave stripes that no window covers. A signal shorter than the
     window would be covered whole: then a fifth of it is, moved by a third of that.
-
-    Args:
-        size: Spatial size of the input.
-        window: As asked for.
-        stride: As asked for.
     """
     if len(size) == 1 and window >= size[0]:
         window = max(1, size[0] // 5)
@@ -105,7 +100,6 @@ def windows(size: tuple[int, ...], window: int, stride: int) -> Iterator[tuple[s
     """Return the windows that cover every position; the last on each axis touches the edge.
 
     Args:
-        size: Spatial size of the input.
         window: Side of the window; cut to the axis where it is longer.
         stride: Step, at most `window`.
     """
@@ -122,10 +116,6 @@ def asking_order(size: tuple[int, ...], boxes: list[tuple[slice, ...]]) -> list[
 
     What a window changes in feature maps ends at the edge of the picture, and windows that are
     asked together cost what the farthest reaching of them costs.
-
-    Args:
-        size: Spatial size of the input.
-        boxes: Windows in the order of places.
     """
 
     def edges(box: tuple[slice, ...]) -> list[tuple[int, int]]:

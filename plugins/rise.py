@@ -92,11 +92,8 @@ def random_masks(
     """Return (count, 1, *size) masks in [0, 1]: coarse cells, enlarged, each mask moved by itself.
 
     Args:
-        count: How many.
-        size: Spatial size of the input.
         cells: Cells along the shorter side; cells are square.
         shown: Probability that a cell shows.
-        generator: The only source of chance.
     """
     side = -(-min(size) // cells)
     # One cell more than fits, since it is moved, and one since the outermost half cells hold no

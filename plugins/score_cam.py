@@ -224,7 +224,6 @@ def unit_masks(maps: Tensor, size: tuple[int, ...]) -> Tensor:
 
     Args:
         maps: (1, K, *S) of channels that are not constant.
-        size: Spatial size of the input.
     """
     large = resized(maps, size)
     axes = tuple(range(2, large.ndim))
@@ -237,7 +236,6 @@ def channel_weights(scores: Tensor, floor: float, weighting: str) -> Tensor:
 
     Args:
         scores: (K,) or, for N ways in which they may come out, (K, N) float64.
-        floor: Score of the empty picture.
         weighting: "softmax", "increase" or "probability".
     """
     measured = scores.isfinite()

@@ -103,13 +103,7 @@ def speaking_channels(gradients: Tensor, features: Tensor, most: int) -> list[in
 
 
 def unit_masks(layer: FeatureLayer, channels: list[int], size: tuple[int, ...]) -> Tensor:
-    """Return (n, 1, *size): channels enlarged, then scaled to [0, 1] each.
-
-    Args:
-        layer: Whose feature map.
-        channels: n of its channels, none of them constant.
-        size: Spatial size of the input.
-    """
+    """Return (n, 1, *size): channels enlarged, then scaled to [0, 1] each."""
     large = resized(layer.features[:, channels], size)[0]
     flat = large.flatten(1)
     shape = (-1, *[1] * len(size))

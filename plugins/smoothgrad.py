@@ -99,7 +99,6 @@ def noise_spread(subject: Subject, share: float) -> Tensor:
     """Return (1, C, 1, ...) the noise's standard deviation in the network's units.
 
     Args:
-        subject: The question.
         share: Of the range that the input's values span in pixel space.
     """
     low, high = limits_of(pixels_of(subject))
@@ -115,7 +114,6 @@ def parts(gradients: Tensor, subject: Subject, value: Value) -> Tensor:
 
     Args:
         gradients: (N, C, *S) in the network's units.
-        subject: The question.
         value: "gradient x input" counts the input from black, where pixel space is 0.
     """
     if value == "magnitude":

@@ -1,7 +1,4 @@
-"""The pictures from which patches are taken: a few of every class, and what tells them apart.
-
-May touch the public surface of core.
-"""
+"""The gallery from which patches are taken: a few pictures of every class."""
 
 from __future__ import annotations
 
@@ -40,10 +37,6 @@ class GalleryParams(BaseModel):
 def chosen(dataset: Dataset, params: GalleryParams) -> list[int]:
     """Return positions of the pictures to keep, at most `per_class` of every class.
 
-    Args:
-        dataset: Labelled pictures.
-        params: Limit, splits, seed.
-
     Raises:
         BadInput: There are none.
     """
@@ -57,13 +50,7 @@ def chosen(dataset: Dataset, params: GalleryParams) -> list[int]:
 
 
 def gallery(dataset: Dataset, backbone: Backbone, params: GalleryParams) -> Iterator[Progress]:
-    """Yield the steps of making a gallery.
-
-    Args:
-        dataset: Labelled pictures.
-        backbone: The network whose vectors are compared.
-        params: How.
-    """
+    """Yield the steps of making a gallery."""
     positions = chosen(dataset, params)
     arrays, facts = yield from gathered(dataset, backbone, positions, params)
     yield Progress(1.0, f"A gallery of {len(positions):,} pictures", Artifact(arrays, facts))
@@ -81,9 +68,6 @@ def ranked(
     patches of a picture that the network takes for something else need not change its mind.
 
     Args:
-        arrays: Of the gallery.
-        labels: Its classes.
-        goal: The class, by index in the network and by name.
         query: (D,) the vector of the visitor's picture.
     """
     index, name = goal

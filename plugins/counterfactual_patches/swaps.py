@@ -1,7 +1,4 @@
-"""Greedy search for the cells that, taken over from another picture, change the decision.
-
-May touch torch and the public surface of core.
-"""
+"""Greedy search for the cells that, taken over from another picture, change the decision."""
 
 from __future__ import annotations
 
@@ -64,9 +61,6 @@ def decision(subject: Subject) -> Decision:
 
     Of a contrast it is the one between its two classes. Else the prediction is to become the class
     asked about or, where that is what is predicted, the runner-up.
-
-    Args:
-        subject: The question.
     """
     logits, target = subject.trace.logits[0], subject.target
     if target.versus is not None:
@@ -88,7 +82,6 @@ def greedy_swaps(
     Args:
         subject: The question; its feature map is edited.
         there: (1, K, *s) feature map of the other picture.
-        aim: When to stop.
         budget: Swaps at most.
         candidates: How many are tried at each step; if there are more, those of the largest
             first-order estimate.
@@ -129,11 +122,8 @@ def promising(
     """Return the (replaced, taken) pairs to try: all, or those that promise most.
 
     Args:
-        subject: The question.
         current: (1, K, *s) its feature map with the swaps so far.
         there: (1, K, *s) feature map of the other picture.
-        aim: Which class against which.
-        left: Cells of each that were not used.
         candidates: How many at most.
     """
     here_left, there_left = left

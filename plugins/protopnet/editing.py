@@ -1,7 +1,4 @@
-"""What a visitor may do to prototypes: delete, merge, rename; the head is solved again at once.
-
-May touch numpy and the public surface of core.
-"""
+"""What a visitor may do to prototypes: delete, merge, rename; the head is solved again at once."""
 
 from __future__ import annotations
 
@@ -22,10 +19,7 @@ def edited(artifact: Artifact, action: str, chosen: tuple[str, ...], text: str) 
     """Return changed prototypes; `facts["edited"]` says what was done and what it cost.
 
     Args:
-        artifact: As fitted or as edited before.
         action: "delete", "merge" or "rename".
-        chosen: Names of prototypes.
-        text: The new name.
 
     Raises:
         InvalidParameter: The choice does not fit the action.

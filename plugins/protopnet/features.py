@@ -1,7 +1,4 @@
-"""Reading pictures for prototypes: splits, features, and features of augmented versions.
-
-May touch torch and numpy and the public surface of core.
-"""
+"""Reading pictures for prototypes: splits, features, and features of augmented versions."""
 
 from __future__ import annotations
 
@@ -38,7 +35,6 @@ def splits_of(dataset: Dataset, limit: int, seed: int) -> tuple[Split, Split]:
     Args:
         dataset: Without a validation split, a fifth of its training pictures is held out.
         limit: Training pictures at most.
-        seed: Of the choice.
 
     Raises:
         BadInput: There are too few classes or pictures.

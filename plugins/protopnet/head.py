@@ -1,7 +1,7 @@
 """The head: a convex problem with one answer, solved to tolerance, sparse and readable.
 
-May touch numpy only. Multinomial logistic regression on similarities; a prototype never speaks
-against its own class, and what it says about others costs.
+Multinomial logistic regression on similarities; a prototype never speaks against its own class, and
+what it says about others costs.
 """
 
 from __future__ import annotations
@@ -63,10 +63,7 @@ def solved(
         similarities: (N, M).
         labels: (N,).
         owner: (M,) class of each prototype.
-        classes: C.
         penalty: Weight of the L1 norm, per unit of standard deviation.
-        start: A head near the answer.
-        steps: At most.
     """
     centre, spread = similarities.mean(0), similarities.std(0) + 1e-9
     x = (similarities - centre) / spread
@@ -110,8 +107,6 @@ def chosen_penalty(
         similarities: (N, M).
         labels: (N,).
         owner: (M,).
-        classes: C.
-        seed: Of the folds.
     """
     rng = np.random.default_rng(seed)
     fold = np.empty(len(labels), np.int64)

@@ -1,6 +1,6 @@
 """Where prototypes begin: at the centres of patches that tell a class from the others.
 
-May touch numpy and scipy. Random starts are all alike and collapse to one class; these do not.
+Random starts are all alike and collapse to one class; these do not.
 """
 
 from __future__ import annotations
@@ -38,8 +38,6 @@ def probe(vectors: Array, labels: Labels, classes: int, *, decay: float = 1e-2) 
     Args:
         vectors: (N, D), about unit variance.
         labels: (N,).
-        classes: C.
-        decay: Weight of the squared norm.
     """
     x = np.concatenate([vectors, np.ones((len(vectors), 1))], 1).astype(np.float64)
     truth = np.eye(classes)[labels]
@@ -68,7 +66,6 @@ def telling_patches(white: Array, weights: Array, label: int, share: float = 0.0
     Args:
         white: (N, D, L) whitened patches of the pictures of one class.
         weights: (C, D + 1) a linear probe of the mean patch.
-        label: The class.
         share: Of the patches of each picture, at most.
     """
     scores = np.einsum("cd,ndl->ncl", weights[:, :-1], white) + weights[:, -1][None, :, None]
@@ -89,8 +86,6 @@ def spherical_centres(patches: Array, count: int, *, seed: int, rounds: int = 30
     Args:
         patches: (N, D).
         count: How many; fewer come back where there are fewer distinct patches.
-        seed: Of the first centre.
-        rounds: At most.
     """
     unit = patches / np.maximum(np.linalg.norm(patches, axis=1, keepdims=True), 1e-9)
     rng = np.random.default_rng(seed)

@@ -1,7 +1,4 @@
-"""Learning prototypes on cached features, and putting each onto a training patch.
-
-May touch torch, numpy and scipy; never the network.
-"""
+"""Learning prototypes on cached features, and putting each onto a training patch."""
 
 from __future__ import annotations
 
@@ -70,11 +67,7 @@ def learnt(
     """Yield (fraction, metric) while prototypes and metric are learnt; the last is the outcome.
 
     Args:
-        cache: Training features.
-        metric: Where to begin.
         owner: (P,) class of each prototype.
-        steps: Updates.
-        generator: Draws batches.
     """
     turn, patches = (t.clone().requires_grad_() for t in (metric.turn, metric.patches))
     scale = torch.tensor(10.0, requires_grad=True)
@@ -136,8 +129,6 @@ def ready(cache: Cache, metric: Metric, owner: Tensor) -> tuple[float, float]:
     """Return (own, other): mean best cosine to the own class and to the others.
 
     Args:
-        cache: Training features.
-        metric: The prototypes.
         owner: (P,) their classes.
     """
     sims = cached_similarities(cache.plain, metric)
@@ -166,7 +157,6 @@ def projected(
 
     Args:
         cache: Training features; only unaugmented patches of the own class are used.
-        metric: As learnt.
         owner: (P,) their classes.
     """
     unit: list[Tensor] = []

@@ -1,8 +1,7 @@
 """Where a prototype fires, and whether the place shown is really what it sees.
 
-May touch torch, numpy and the public surface of core. An enlarged similarity map does not show what
-a deep unit sees; a gradient does, and covering it must lower the similarity more than covering
-another place of the same size.
+An enlarged similarity map does not show what a deep unit sees; a gradient does, and covering it
+must lower the similarity more than covering another place of the same size.
 """
 
 from __future__ import annotations
@@ -44,23 +43,13 @@ class Seen:
 
 
 def in_rows(size: Sequence[int]) -> tuple[int, int]:
-    """Return height and width; a signal lies in one row.
-
-    Args:
-        size: One axis, or two.
-    """
+    """Return height and width; a signal lies in one row."""
     height, width = (1, *size)[-2:]
     return height, width
 
 
 def seen_by(subject: Subject, metric: Metric, prototype: int) -> Seen:
-    """Return the patch that a prototype's similarity rests on, by gradient times input.
-
-    Args:
-        subject: The question.
-        metric: The prototypes.
-        prototype: Which.
-    """
+    """Return the patch that a prototype's similarity rests on, by gradient times input."""
     backbone = subject.trace.backbone
     empty = subject.baseline("blur")
     leaf = subject.x.clone().requires_grad_()

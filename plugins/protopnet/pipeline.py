@@ -1,8 +1,8 @@
 """From labelled pictures to prototypes that are safe to show: every stage in order, with alarms.
 
-May touch torch and numpy and the public surface of core. The recipe: frozen features, a whitened
-cosine, a discriminative start, gated projection, a convex head; it cannot collapse to one class by
-construction, and where it fails all the same it refuses to be published.
+The recipe: frozen features, a whitened cosine, a discriminative start, gated projection, a convex
+head; it cannot collapse to one class by construction, and where it fails all the same it refuses to
+be published.
 """
 
 from __future__ import annotations
@@ -73,8 +73,6 @@ def prototypes(dataset: Dataset, backbone: Backbone, params: PrototypeParams) ->
 
     Args:
         dataset: Labelled pictures in splits; without a validation split a fifth is held out.
-        backbone: The frozen network.
-        params: How.
 
     Raises:
         Refused: An alarm went off.

@@ -1,7 +1,6 @@
 """How good prototypes are, in figures: purity, consistency, stability, sparsity, faithfulness.
 
-May touch torch and numpy and the public surface of core. Purity and consistency need pictures whose
-parts are known.
+Purity and consistency need pictures whose parts are known.
 """
 
 from __future__ import annotations
@@ -32,11 +31,7 @@ _SIDES = ("left_", "right_")
 
 
 def small_parts(pictures: Sequence[Mapping[str, Bools]]) -> set[str]:
-    """Return the names of the parts by which purity is judged: small ones, sides merged.
-
-    Args:
-        pictures: The parts of some pictures.
-    """
+    """Return the names of the parts by which purity is judged: small ones, sides merged."""
     areas: dict[str, list[float]] = {}
     for parts in pictures:
         for name, mask in parts.items():
@@ -75,12 +70,8 @@ def part_quality(
     """Return purity, consistency and stability against known parts, or {} where none are known.
 
     Args:
-        dataset: Labelled pictures.
         positions: Which of them; the test split, not seen in training.
-        backbone: The network.
-        metric: The prototypes.
         owner: (M,) their classes.
-        seed: Of the noise that stability adds.
     """
     if not positions or not dataset.parts(positions[0]):
         return {}
@@ -149,7 +140,6 @@ def sparsity(head: Head, sims: npt.NDArray[np.float64]) -> dict[str, float]:
     """Return how few prototypes decide: per class, and per decision.
 
     Args:
-        head: Solved.
         sims: (N, M) similarities of some pictures.
     """
     used = np.abs(head.weight) > 1e-9

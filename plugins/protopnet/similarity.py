@@ -1,6 +1,6 @@
 """How much a picture's patches look like the prototypes: projection, cosine, best places.
 
-May touch torch and numpy. All of it can be differentiated, and works over any spatial axes.
+All of it can be differentiated, and works over any spatial axes.
 """
 
 from __future__ import annotations
@@ -53,23 +53,14 @@ class Metric:
         }
 
     def keeping(self, patches: list[int], member: list[int]) -> Metric:
-        """Return the metric of some of the patches.
-
-        Args:
-            patches: Which.
-            member: Prototype of each.
-        """
+        """Return the metric of some of the patches."""
         return replace(
             self, patches=self.patches[patches], member=torch.tensor(member, dtype=torch.long)
         )
 
 
 def metric_of(arrays: Mapping[str, npt.NDArray[Any]]) -> Metric:
-    """Return the metric of an artifact.
-
-    Args:
-        arrays: Holding what `Metric.arrays` gave.
-    """
+    """Return the metric of an artifact."""
     parts = {k: torch.tensor(np.array(arrays[k])) for k in ("mean", "whiten", "turn", "patches")}
     return Metric(**parts, member=torch.tensor(np.array(arrays["member"]), dtype=torch.long))
 
@@ -115,7 +106,6 @@ def strongest(values: Tensor, member: Tensor, count: int) -> Tensor:
     Args:
         values: (N, P).
         member: (P,).
-        count: M.
     """
     if len(member) == count:
         return values
@@ -128,7 +118,6 @@ def similarities(features: Tensor, metric: Metric) -> Tensor:
 
     Args:
         features: (N, K, *S).
-        metric: Where and with what to compare.
     """
     white = whitened(features, metric.mean, metric.whiten)
     values = best_places(cosine_maps(white, metric.turn, metric.patches))

@@ -1,6 +1,6 @@
 """Which vectors of a gallery lie nearest, exactly, in bounded memory.
 
-May touch numpy only. Vectors may lie on disk: they are read in chunks, whatever their number.
+Vectors may lie on disk: they are read in chunks, whatever their number.
 """
 
 from __future__ import annotations

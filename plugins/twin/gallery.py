@@ -1,7 +1,4 @@
-"""A gallery of training pictures: their vectors, what they show, and what the network says to them.
-
-May touch the public surface of core.
-"""
+"""A gallery of training pictures: their vectors, pixels and predicted classes."""
 
 from __future__ import annotations
 
@@ -48,10 +45,6 @@ class GalleryParams(BaseModel):
 def chosen(dataset: Dataset, params: GalleryParams) -> list[int]:
     """Return positions of the pictures to keep: as many of every class as there are or fit.
 
-    Args:
-        dataset: Labelled pictures.
-        params: Limit, splits, seed.
-
     Raises:
         BadInput: There are none.
     """
@@ -70,13 +63,7 @@ def chosen(dataset: Dataset, params: GalleryParams) -> list[int]:
 
 
 def gallery(dataset: Dataset, backbone: Backbone, params: GalleryParams) -> Iterator[Progress]:
-    """Yield the steps of making a gallery.
-
-    Args:
-        dataset: Labelled pictures.
-        backbone: The network whose vectors are compared.
-        params: How.
-    """
+    """Yield the steps of making a gallery."""
     positions = chosen(dataset, params)
     arrays, facts = yield from gathered(dataset, backbone, positions, params)
     if params.vectors_by:

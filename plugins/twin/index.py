@@ -1,7 +1,7 @@
 """A faiss index over a large gallery: lists of alike vectors, of which a query reads the nearest.
 
-May touch numpy and faiss, which is imported only here. The index is bytes in the gallery's
-artifact; a query maps them from the disk and reads the lists it needs, nothing is unpacked.
+The index is bytes in the gallery's artifact; a query maps them from the disk and reads the lists it
+needs, nothing is unpacked.
 """
 
 from __future__ import annotations
@@ -48,7 +48,6 @@ def index_of(
     Args:
         vectors: (N, D) of unit length, may be float16 and memory-mapped.
         labels: (N,) of each vector.
-        seed: Of the samples.
         recall: Share of the true neighbours to find, 0 to 1.
     """
     faiss = _faiss()

@@ -1,7 +1,4 @@
-"""Which patch of one picture looks to the network like which patch of another.
-
-May touch numpy.
-"""
+"""Which patch of one picture looks to the network like which patch of another."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """What of a gallery lies near a question: exactly where that is quick enough, else by its index.
 
-May touch numpy. A gallery of up to a million pictures is always searched exactly.
+A gallery of up to a million pictures is always searched exactly.
 """
 
 from __future__ import annotations
@@ -22,11 +22,7 @@ VOTING_NEIGHBOURS = 10
 
 
 def is_large(count: int) -> bool:
-    """Return whether so many pictures are more than an exact search is to look through.
-
-    Args:
-        count: Of a gallery or of a group.
-    """
+    """Return whether so many pictures are more than an exact search is to look through."""
     return count > EXACT_LIMIT
 
 
@@ -43,7 +39,6 @@ def similarities(
     the gallery and of each group; their cosines are exact again.
 
     Args:
-        arrays: Of the gallery.
         query: (D,).
         weights: (D,) or None.
         groups: (N,) which pictures each group may show.
@@ -78,8 +73,6 @@ def drop_copies(
     Args:
         near: (N,) by `similarities`; written into.
         groups: (N,) which pictures each group may show.
-        count: How many each group shows.
-        is_copy: From positions to whether each is a copy of the query.
     """
     everything, more = np.ones(len(near), np.bool_), 1
     while True:
