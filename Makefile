@@ -50,6 +50,7 @@ lint: setup $(TYPES)/whylens
 	$(BIN)/ruff format --check .
 	MYPYPATH=$(TYPES) $(BIN)/mypy -p whylens
 	$(BIN)/mypy demo.py
+	cd $(TYPES) && $(abspath $(BIN))/lint-imports --no-cache $(CURDIR)/pyproject.toml
 
 bench: setup
 	$(BIN)/python -m benchmarks.compare --write docs/performance.md

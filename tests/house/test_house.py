@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 import tomllib
@@ -96,3 +97,19 @@ def test_whylens_is_the_one_of_this_checkout():
     import whylens.core
 
     assert Path(whylens.core.__file__).resolve().parents[1] == ROOT
+
+
+def test_folders_of_the_user_with_the_names_of_rooms_are_in_nobodys_way(tmp_path):
+    for room in ("core", "plugins", "ui", "demo"):
+        (tmp_path / room).mkdir()
+        (tmp_path / room / "__init__.py").write_text("raise ImportError('not yours')")
+    code = "import whylens.core.registry as r; print(len(r.load_registry(strict=True).entries))"
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+    assert int(run.stdout) >= 24

@@ -57,7 +57,10 @@ def place(wheel, tmp_path_factory) -> Path:
          "--no-index", str(wheel)],
         check=True,
     )  # fmt: skip
-    (home / "elsewhere").mkdir()
+    # Where the commands are started lie folders of the user's own, with the names of our rooms.
+    for room in ("core", "plugins", "ui", "checkpoints", "demo"):
+        (home / "elsewhere" / room).mkdir(parents=True)
+        (home / "elsewhere" / room / "__init__.py").write_text("raise ImportError('not yours')")
     return home
 
 
@@ -84,6 +87,12 @@ def test_the_wheel_holds_all_that_runs_and_is_no_burden(wheel):
         held = {name for name in archive.namelist() if ".dist-info/" not in name}
     assert held == wanted
     assert wheel.stat().st_size < 60_000_000
+
+
+def test_nothing_but_whylens_reaches_site_packages(place):
+    site = next((place / "env").glob("lib/python*/site-packages"))
+    names = {path.name for path in site.iterdir() if path.suffix not in (".dist-info", ".pth")}
+    assert names - {"__pycache__"} == {"whylens"}
 
 
 def test_the_command_answers_outside_the_checkout(place):
