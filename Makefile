@@ -40,9 +40,9 @@ test-long: setup browser
 
 # `whylens` as an installed copy has it, in links: for tools that read files and follow no __path__.
 TYPES := build/types
-$(TYPES)/whylens: whylens/__init__.py
+$(TYPES)/whylens: $(wildcard whylens/*.py)
 	rm -rf $@ && mkdir -p $@
-	ln -s $(addprefix $(CURDIR)/,core plugins ui whylens/__init__.py whylens/__main__.py whylens/py.typed) $@
+	ln -s $(addprefix $(CURDIR)/,core plugins ui $(wildcard whylens/*.py) whylens/py.typed) $@
 	touch $@
 
 lint: setup $(TYPES)/whylens

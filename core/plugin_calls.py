@@ -5,6 +5,7 @@ May touch torch, pydantic and the contract; knows no method.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -34,8 +35,10 @@ def checked_params(explainer: Explainer[Any], schema: type[M], given: Mapping[st
     known = schema.model_fields
     unknown = sorted(set(given) - set(known))
     if unknown:
+        near = difflib.get_close_matches(unknown[0], known, n=1)
+        hint = f"Did you mean {near[0]!r}? " if near else ""
         raise InvalidParameter(
-            f"{explainer.title} has no parameter {unknown[0]!r}. "
+            f"{explainer.title} has no parameter {unknown[0]!r}. {hint}"
             f"It has: {', '.join(known) or 'none'}."
         )
     try:

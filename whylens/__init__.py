@@ -1,5 +1,8 @@
 """See why an image classifier decides as it does: the public names, for scripts and for plugins.
 
+`explain`, `compare`, `explain_steps`, `predict`, `methods`, `models` and `load_model` are for
+scripts and notebooks; the other names are for plugins.
+
 Importing this costs no torch; what needs it is fetched when a name is first asked for.
 """
 
@@ -15,6 +18,15 @@ if not (_HERE / "core").is_dir():
     __path__.append(str(_HERE.parent))
 
 if TYPE_CHECKING:
+    from whylens.api import (
+        compare,
+        explain,
+        explain_steps,
+        load_model,
+        methods,
+        models,
+        predict,
+    )
     from whylens.core.datasets.dataset import Dataset
     from whylens.core.datasets.tensors import (
         concat_views,
@@ -46,6 +58,7 @@ if TYPE_CHECKING:
     )
     from whylens.core.storage.artifacts import Artifact
     from whylens.core.subject import Subject
+    from whylens.why import ExplainedClass, SideBySide, Why
 
 __all__ = [
     "Artifact",
@@ -56,6 +69,7 @@ __all__ = [
     "Dataset",
     "Example",
     "Examples",
+    "ExplainedClass",
     "Explainer",
     "FeatureLayer",
     "Heatmap",
@@ -71,22 +85,40 @@ __all__ = [
     "Progress",
     "Prototypes",
     "Result",
+    "SideBySide",
     "Subject",
+    "Why",
+    "compare",
     "concat_views",
     "decode_images",
     "decode_tensor",
     "denormalize",
     "encode_views",
     "expected_agreement",
+    "explain",
+    "explain_steps",
     "hookimpl",
     "iter_tensors",
     "load_encoder",
+    "load_model",
+    "methods",
+    "models",
     "normalize",
     "per_channel",
+    "predict",
     "view_pixels",
 ]
 
 _NAMES_BY_MODULE = {
+    "whylens.api": (
+        "compare",
+        "explain",
+        "explain_steps",
+        "load_model",
+        "methods",
+        "models",
+        "predict",
+    ),
     "whylens.core.datasets.dataset": ("Dataset",),
     "whylens.core.datasets.tensors": (
         "iter_tensors",
@@ -137,6 +169,7 @@ _NAMES_BY_MODULE = {
     ),
     "whylens.core.storage.artifacts": ("Artifact",),
     "whylens.core.subject": ("Subject",),
+    "whylens.why": ("ExplainedClass", "SideBySide", "Why"),
 }
 _MODULE_OF = {name: module for module, names in _NAMES_BY_MODULE.items() for name in names}
 

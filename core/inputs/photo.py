@@ -145,6 +145,50 @@ def photo_of(pixels: Pixels) -> Photo:
     return Photo(copied)
 
 
+def photo_from_image(image: Image.Image) -> Photo:
+    """Return the photo that a Pillow image of any mode shows: upright, sRGB, on white.
+
+    Args:
+        image: As Pillow opened or made it; it is not changed.
+
+    Raises:
+        BadInput: It is damaged, out of the limits, or of a mode that shows no colours.
+    """
+    _check_size(image.size, ImageLimits())
+    try:
+        return _photo(_in_known_mode(image))
+    except _DAMAGE as exc:
+        raise BadInput(
+            f"The Pillow image of mode {image.mode!r} cannot be read as a photo "
+            f"({type(exc).__name__}: {exc}). Convert it to RGB first."
+        ) from exc
+
+
+def _in_known_mode(image: Image.Image) -> Image.Image:
+    # Modes that files of `FORMATS` never have; the others are what `_photo` takes apart itself.
+    match image.mode:
+        case "RGBa" | "La":
+            return image.convert("RGBA" if image.mode == "RGBa" else "LA")
+        case "LAB":
+            lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+            changed = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
+            return image if changed is None else changed
+        case "I" | "F":
+            values = np.asarray(image, np.float64)
+            low, high = float(values.min()), float(values.max())
+            # Pillow's own conversions to these modes keep 0 to 255; 16-bit files are read as "I".
+            top = 65535 if image.mode == "I" and high > 255 else 255
+            top = 1 if image.mode == "F" and high <= 1 else top
+            if low < 0 or high > top:
+                raise BadInput(
+                    f"A Pillow image of mode {image.mode!r} runs from 0 to {top}; this one runs "
+                    f"from {low:g} to {high:g}. Scale it first."
+                )
+            return Image.fromarray(np.rint(values * (255 / top)).astype(np.uint8))
+        case _:
+            return image
+
+
 def _check_size(size: tuple[int, int], limits: ImageLimits) -> None:
     width, height = size
     if width * height > limits.pixels:

@@ -280,7 +280,9 @@ def wrap(
     """
     from whylens.core.storage.files import parameters_sha256
 
-    module.eval().requires_grad_(False)
+    module.eval()
+    for parameter in module.parameters():  # a scripted network has no requires_grad_ of its own
+        parameter.requires_grad_(False)
     probe = probe_inputs(spec).to(next((p.device for p in module.parameters()), "cpu"))
     identity = identity or ModelSource(type(module).__name__, parameters_sha256(module))
     try:

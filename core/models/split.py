@@ -158,9 +158,9 @@ def _checked(
 def _proposals(
     module: nn.Module, probe: Tensor
 ) -> Iterator[tuple[str, Callable[[nn.Module], Halves]]]:
-    if _offers(module, "features", "head"):
+    if offers(module, "features", "head"):
         yield "features", lambda m: _methods(m, "features", "head")
-    if _offers(module, "forward_features", "forward_head"):
+    if offers(module, "forward_features", "forward_head"):
         yield "last feature map", lambda m: _methods(m, "forward_features", "forward_head")
         if isinstance(getattr(module, "blocks", None), nn.Sequential | nn.ModuleList):
             stem = torch.zeros_like(probe[:1])
@@ -168,7 +168,8 @@ def _proposals(
     yield from graph_proposals(module, probe)
 
 
-def _offers(module: nn.Module, *names: str) -> bool:
+def offers(module: nn.Module, *names: str) -> bool:
+    """Return whether a network has methods of these names."""
     # A submodule called `features` is a stage of somebody's Sequential, not a promise.
     parts = [getattr(module, name, None) for name in names]
     return all(callable(part) for part in parts) and not isinstance(parts[0], nn.Module)

@@ -1,0 +1,249 @@
+"""Photos and signals from whatever a script holds: paths, bytes, Pillow images, arrays, tensors."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from whylens.core.errors import BadInput, shown
+from whylens.core.inputs.photo import Photo, photo_from_image, photo_of, read_photo
+from whylens.core.inputs.signal import is_signal_file, read_signal
+from whylens.core.models.spec import InputSpec
+from whylens.core.results import Array
+
+_FORMS = "a path, bytes, a Pillow image, a NumPy array or a tensor"
+_CHANNELS = (1, 3, 4)  # of a photo: grey, RGB, RGBA
+_ROUNDING = 1e-5  # beyond 0..1, as float32 sums leave it
+_ADDRESS = re.compile(r"[a-z]+://")
+
+
+def to_photo(image: Any) -> Photo:
+    """Return the photo that `image` is or names.
+
+    Floats become 256 steps, as a photo has them; where that changes values, a note says so.
+
+    Args:
+        image: A path, the bytes of a file, a Pillow image of any mode, or an array or tensor of
+            (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4 channels: bytes, or floats in 0 to 1.
+
+    Raises:
+        BadInput: It is none of these, or its values are no picture's; says which.
+    """
+    if isinstance(image, Photo):
+        return image
+    if isinstance(image, Image.Image):
+        return photo_from_image(image)
+    if isinstance(image, str | os.PathLike):
+        path = _existing(image)
+        if path.suffix.lower() != ".npy":
+            return read_photo(path.read_bytes())
+        return _photo_from_array(_loaded(path), channels_first=False)
+    if isinstance(image, bytes | bytearray | memoryview):
+        return read_photo(bytes(image))
+    return _photo_from_array(_array(image), channels_first=_is_tensor(image))
+
+
+def to_channels(image: Any, spec: InputSpec) -> Array:
+    """Return (C, *S) float32 of a signal, a volume or a picture with other channels than RGB.
+
+    Values are taken as they are, but bytes of a picture, which become shares of 255.
+
+    Args:
+        image: A path to a CSV or .npy file, or an array or tensor with the channels first or last.
+        spec: What the network wants to be fed.
+
+    Raises:
+        BadInput: It is none of these.
+    """
+    if isinstance(image, str | os.PathLike):
+        path = _existing(image)
+        if path.suffix.lower() == ".npy":
+            array = _loaded(path)
+        elif is_signal_file(path.name):
+            array = read_signal(path.read_bytes(), path.name)
+        else:
+            raise BadInput(
+                f"{path.name} is a photo by its name; this network takes arrays of "
+                f"{(spec.channels, *spec.size)}. Give one, or a .csv or .npy file of it."
+            )
+    else:
+        array = _array(image)
+    if array.dtype == np.uint8 and len(spec.size) == 2:
+        array = array / np.float32(255)
+    wanted = (spec.channels, *spec.size)
+    if array.ndim == len(wanted) + 1 and len(array) == 1:
+        array = array[0]
+    if array.shape != wanted and array.shape == (*spec.size, spec.channels):
+        array = np.moveaxis(array, -1, 0)
+    if array.ndim == len(spec.size):
+        array = array[None]
+    return np.array(array, dtype=np.float32)
+
+
+def shape_of(images: Sequence[Any], size: int | Sequence[int] | None = None) -> tuple[int, ...]:
+    """Return (channels, *S) of the largest image; channels are 0 for a photo, which fits any.
+
+    Args:
+        images: As for `to_photo` and `to_channels`; one at least.
+        size: Spatial size of the network's input, where it is known.
+
+    Raises:
+        BadInput: One of them is no image.
+    """
+    shapes = [_shape(image, size) for image in images]
+    axes = len(shapes[0])
+    if any(len(shape) != axes for shape in shapes):
+        raise BadInput("Give photos, or arrays of one shape, not both.")
+    return tuple(max(shape[axis] for shape in shapes) for axis in range(axes))
+
+
+def _shape(image: Any, size: int | Sequence[int] | None) -> tuple[int, ...]:
+    wanted = None if size is None or isinstance(size, int) else tuple(size)
+    is_file = isinstance(image, str | os.PathLike)
+    if is_file and Path(image).suffix.lower() == ".csv":
+        path = _existing(image)
+        return read_signal(path.read_bytes(), path.name).shape
+    is_array = is_file and Path(image).suffix.lower() == ".npy"
+    if not is_array and (is_file or isinstance(image, Photo | Image.Image | bytes | bytearray)):
+        width, height = to_photo(image).size
+        return 0, height, width
+    array = _loaded(_existing(image)) if is_array else _array(image)
+    shape = tuple(array.shape)
+    if len(shape) == 4 and shape[0] == 1 and (wanted is None or len(wanted) == 2):
+        shape = shape[1:]
+    if wanted is not None and shape[1:] != wanted and shape[:-1] == wanted:
+        shape = (shape[-1], *shape[:-1])
+    if wanted is not None and len(wanted) != 2:
+        return shape
+    if len(shape) == 2:
+        return 0, *shape
+    if len(shape) == 3 and not {shape[0], shape[2]} & {1, 3}:
+        first = shape[0] < shape[2] or shape[1:] == wanted
+        return shape if first else (shape[2], *shape[:2])
+    if len(shape) == 3:
+        width, height = to_photo(image).size
+        return 0, height, width
+    return shape
+
+
+def _existing(name: str | os.PathLike[str]) -> Path:
+    text = os.fspath(name)
+    if _ADDRESS.match(text):
+        raise BadInput(f"{shown(text)} is an address; nothing is fetched. Give its bytes.")
+    path = Path(text).expanduser()
+    if not path.is_file():
+        raise BadInput(f"There is no file {shown(text)}.")
+    return path
+
+
+def _loaded(path: Path) -> npt.NDArray[Any]:
+    try:
+        array: npt.NDArray[Any] = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
+    except (ValueError, EOFError, OSError) as exc:
+        raise BadInput(f"{path.name} holds no NumPy array of numbers.") from exc
+    return array
+
+
+def _is_tensor(image: Any) -> bool:
+    import torch
+
+    return isinstance(image, torch.Tensor)
+
+
+def _array(image: Any) -> npt.NDArray[Any]:
+    if _is_tensor(image):
+        tensor = image.detach().cpu()
+        image = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+    elif not hasattr(image, "__array__") and not isinstance(image, list | tuple):
+        raise BadInput(f"An image is {_FORMS}, not a {type(image).__name__}.")
+    try:
+        array = np.asarray(image)
+    except ValueError as exc:
+        raise BadInput("The rows of this list have different lengths.") from exc
+    if array.dtype.kind not in "biuf":
+        raise BadInput(f"An image is {_FORMS}; this one holds {array.dtype}, not numbers.")
+    return array
+
+
+def _photo_from_array(array: npt.NDArray[Any], *, channels_first: bool) -> Photo:
+    array = _height_width_channels(array, channels_first=channels_first)
+    pixels, note = _bytes_of(array)
+    if pixels.ndim == 3 and pixels.shape[2] == 3:
+        photo = photo_of(pixels)
+    else:
+        photo = photo_from_image(
+            Image.fromarray(np.squeeze(pixels, 2) if pixels.shape[2:] == (1,) else pixels)
+        )
+    return replace(photo, notes=(*photo.notes, note)) if note else photo
+
+
+def _height_width_channels(array: npt.NDArray[Any], *, channels_first: bool) -> npt.NDArray[Any]:
+    shape = array.shape
+    if array.ndim == 4:
+        if len(array) != 1:
+            raise BadInput(
+                f"This is a batch of {len(array)} images; give them as a list: [*batch]."
+            )
+        array = array[0]
+    if array.ndim == 2:
+        return array
+    if array.ndim == 3:
+        first, last = array.shape[0] in _CHANNELS, array.shape[2] in _CHANNELS
+        if first and (channels_first or not last):
+            return np.moveaxis(array, 0, 2)
+        if last:
+            return array
+    raise BadInput(
+        f"An image array is (height, width), (height, width, channels) or (channels, height, "
+        f"width) with 1, 3 or 4 channels; this one is {shape}."
+    )
+
+
+def _bytes_of(array: npt.NDArray[Any]) -> tuple[npt.NDArray[np.uint8], str]:
+    if array.size == 0:
+        raise BadInput(f"The image array is empty: {array.shape}.")
+    if array.dtype == np.uint8:
+        return array, ""
+    if array.dtype == np.bool_:
+        return array * np.uint8(255), ""
+    if array.dtype == np.uint16:
+        return np.rint(array / np.float64(257)).astype(
+            np.uint8
+        ), "16-bit values were scaled to 8 bits."
+    values = array.astype(np.float64)
+    if not np.isfinite(values).all():
+        raise BadInput("The image array holds NaN or infinite values; remove them.")
+    low, high = float(values.min()), float(values.max())
+    if array.dtype.kind in "iu":
+        if low < 0 or high > 255:
+            raise BadInput(
+                f"Whole numbers of an image lie in 0 to 255; these run from {low:g} to {high:g}. "
+                "Scale them, or give floats in 0 to 1."
+            )
+        return values.astype(np.uint8), ""
+    if low < -_ROUNDING or high > 1 + _ROUNDING:
+        raise BadInput(_beyond(low, high))
+    steps = np.clip(values, 0, 1) * 255
+    pixels = np.rint(steps)
+    moved = float(np.abs(steps - pixels).max()) > 0.01
+    note = "Floats were rounded to the 256 steps of a photo." if moved else ""
+    return pixels.astype(np.uint8), note
+
+
+def _beyond(low: float, high: float) -> str:
+    run = f"Floats of an image lie in 0 to 1; these run from {low:.3g} to {high:.3g}."
+    if low >= 0 and 2 < high <= 255:
+        return f"{run} They look like bytes: divide them by 255, or give them as uint8."
+    return (
+        f"{run} Most likely the image was normalised already. Give it as it was before, and the "
+        "normalisation as mean= and std=: Whylens applies it."
+    )

@@ -1,0 +1,394 @@
+"""From any network of a caller to a backbone; the caller's own object is copied, never changed."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from whylens.core.errors import BadArtifact, BadInput
+from whylens.core.models.backbone import Backbone, ModelSource, probe_inputs, wrap
+from whylens.core.models.labels import labels_of
+from whylens.core.models.load import timm_spec
+from whylens.core.models.network_errors import NETWORK_ERRORS
+from whylens.core.models.spec import InputSpec
+from whylens.core.models.split import offers
+from whylens.core.storage.files import parameters_sha256
+
+log = logging.getLogger(__name__)
+
+# Square inputs to try where the size is unknown; a network with a fixed one takes no other.
+_SIDES = (224, 32, 28, 64, 96, 128, 256, 299, 384)
+_LARGEST_AS_IT_IS = 256
+_IMAGENET = InputSpec(size=(1, 1))
+_PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+
+Size = int | Sequence[int]
+PerChannel = float | Sequence[float]
+
+
+@dataclass(frozen=True)
+class InputHint:
+    """What a caller says of a network's input, and what the image shows of it.
+
+    Attributes:
+        size: (height, width), (length,) or one number for a square.
+        mean: Per channel, of values in 0 to 1; or one for all.
+        std: Likewise.
+        shape: (channels or 0, *S) of an image that will be asked about; 0 where any will do.
+    """
+
+    size: Size | None = None
+    mean: PerChannel | None = None
+    std: PerChannel | None = None
+    shape: tuple[int, ...] | None = None
+
+
+def backbone_of(
+    module: nn.Module, hint: InputHint | None = None, *, labels: Sequence[str] = ()
+) -> Backbone:
+    """Return any network as a backbone: an unwrapped float32 copy in eval mode, split and probed.
+
+    Args:
+        module: The network, in any mode and on any device; it is left as it is.
+        hint: What is known of its input. What is not known is taken from timm's own settings or
+            tried out, and the backbone's notes say what was taken.
+        labels: One label per class; timm's own, else "class 0" and so on.
+
+    Raises:
+        BadArtifact: It cannot be copied, refuses its input, or gives no class scores.
+        BadInput: Size, mean or std do not fit each other.
+    """
+    hint = hint or InputHint()
+    bare = _unwrapped(module)
+    name, digest = type(bare).__name__, parameters_sha256(bare)
+    network = private_copy(bare)
+    spec, output, notes = _fitting_spec(network, hint, name)
+    probe = probe_inputs(spec).to(_device(network))
+    path = _path_to_scores(output, len(labels), name)
+    network, path, spec, normalised = _without_shells(network, path, spec, probe, hint)
+    network = network if path == () else ClassScores(network, path)
+    notes += _notes_on_normalisation(spec, hint, normalised)
+    known = tuple(labels) or _known_labels(bare)
+    identity = ModelSource(name, digest, notes=tuple(notes))
+    return wrap(network, spec=spec, labels=known, identity=identity)
+
+
+def private_copy(module: nn.Module) -> nn.Module:
+    """Return a float32 copy of a network in eval mode, which shares no tensor with it.
+
+    Args:
+        module: Left as it is.
+
+    Raises:
+        BadArtifact: It cannot be copied.
+    """
+    try:
+        network = copy.deepcopy(module, _shared_parts(module))
+        for part in list(network.modules()):
+            for key, child in part._modules.items():
+                if child is not None:
+                    part._modules[key] = _unwrapped(child)
+        for parameter in network.parameters():
+            parameter.requires_grad_(False)
+            parameter.grad = None
+        return network.eval().float()
+    except NETWORK_ERRORS as exc:
+        raise BadArtifact(
+            f"{type(module).__name__} cannot be copied ({type(exc).__name__}: {exc}). Give the "
+            "network that lies inside it."
+        ) from exc
+
+
+def _shared_parts(module: nn.Module) -> dict[int, Any]:
+    # What refuses to be copied (locks, loaders, results that hang on a graph) is no weight.
+    shared: dict[int, Any] = {}
+    for part in module.modules():
+        for key, value in vars(part).items():
+            if key in ("_modules", "_parameters", "_buffers"):
+                continue
+            if isinstance(value, Tensor):
+                shared[id(value)] = value.detach().clone()
+                continue
+            try:
+                copy.deepcopy(value, {id(module): None})
+            except Exception as exc:  # noqa: BLE001 - whatever a stranger's object raises
+                log.info("%s.%s is not copied: %s", type(part).__name__, key, exc)
+                shared[id(value)] = value
+    return shared
+
+
+def _unwrapped(module: nn.Module) -> nn.Module:
+    while True:
+        inner = getattr(module, "_orig_mod", None)  # torch.compile
+        if inner is None and isinstance(module, _PARALLEL):
+            inner = module.module
+        if not isinstance(inner, nn.Module):
+            return module
+        module = inner
+
+
+def _device(module: nn.Module) -> torch.device:
+    return next((p.device for p in module.parameters()), torch.device("cpu"))
+
+
+# --- what goes in ---------------------------------------------------------------------------
+
+
+def _fitting_spec(
+    network: nn.Module, hint: InputHint, name: str
+) -> tuple[InputSpec, Any, list[str]]:
+    """Return the first likely input that the network takes, its output for it, and remarks."""
+    first: Exception | None = None
+    known = _timm_input(network)
+    for spec, note in _likely_specs(known, hint):
+        try:
+            with torch.no_grad():
+                output = network(probe_inputs(spec).to(_device(network)))
+        except NETWORK_ERRORS as exc:
+            first = first or exc
+            continue
+        return spec, output, [note] if note else []
+    reason = " ".join(str(first).split())[:200] or "it refuses their shape"
+    raise BadArtifact(
+        f"{name} takes no input of the size and channels that are likely ({reason}). Say size= "
+        "and, where it has other channels than three, one mean= and std= per channel."
+    ) from first
+
+
+def _timm_input(network: nn.Module) -> InputSpec | None:
+    config = getattr(network, "pretrained_cfg", None)
+    if not config or "input_size" not in config:
+        return None
+    try:
+        return timm_spec(network)
+    except (*NETWORK_ERRORS, OSError):
+        return None
+
+
+def _likely_specs(known: InputSpec | None, hint: InputHint) -> Iterator[tuple[InputSpec, str]]:
+    shape = hint.shape
+    sizes: list[tuple[tuple[int, ...], str]] = []
+    if hint.size is not None:
+        size = (hint.size,) * 2 if isinstance(hint.size, int) else tuple(hint.size)
+        sizes = [(size, "")]
+    elif known is not None:
+        sizes = [(known.size, "")]
+    else:
+        if shape is not None and (shape[0] != 0 or max(shape[1:]) <= _LARGEST_AS_IT_IS):
+            sizes.append((shape[1:], "the image's own" if shape[0] == 0 else ""))
+        sizes += [((side, side), f"{side} x {side}") for side in _SIDES]
+    lengths = {len(v) for v in (hint.mean, hint.std) if isinstance(v, Sequence) and len(v) > 1}
+    if len(lengths) > 1:
+        raise BadInput("mean= and std= need one value per channel, both the same number.")
+    channels = [*lengths]
+    if not channels and known is not None:
+        channels = [known.channels]
+    if not channels:
+        channels = [3, 1] if shape is None or shape[0] == 0 else [shape[0]]
+    for size, words in sizes:
+        for count in channels:
+            note = f"No size= was given: {words} was taken." if words else ""
+            yield _spec(size, count, known, hint), note
+
+
+def _spec(
+    size: tuple[int, ...], channels: int, known: InputSpec | None, hint: InputHint
+) -> InputSpec:
+    photo = len(size) == 2 and channels == 3
+    default = known or (_IMAGENET if photo else None)
+    mean = _each(hint.mean, channels, default.mean if default else (0.0,) * channels)
+    std = _each(hint.std, channels, default.std if default else (1.0,) * channels)
+    if known is not None:
+        return known.model_copy(update={"size": size, "mean": mean, "std": std})
+    try:
+        return InputSpec(size=size, channels=channels, mean=mean, std=std, crop=1.0)
+    except ValueError as exc:
+        raise BadInput(f"size=, mean= and std= do not describe an input: {exc}") from exc
+
+
+def _each(value: PerChannel | None, channels: int, default: tuple[float, ...]) -> tuple[float, ...]:
+    if value is None:
+        return default
+    values = tuple(float(v) for v in value) if isinstance(value, Sequence) else (float(value),)
+    return values * channels if len(values) == 1 else values
+
+
+def _notes_on_normalisation(spec: InputSpec, hint: InputHint, normalised: bool) -> list[str]:
+    if normalised or hint.mean is not None or hint.std is not None:
+        return []
+    if len(spec.size) == 2 and spec.mean == _IMAGENET.mean and spec.std == _IMAGENET.std:
+        return ["No mean= and std= were given: those of ImageNet were taken."]
+    return []
+
+
+def _known_labels(module: nn.Module) -> tuple[str, ...]:
+    if not getattr(module, "pretrained_cfg", None):
+        return ()
+    labels = labels_of(module)
+    return labels if len(labels) == int(cast("Any", module).num_classes) else ()
+
+
+# --- what comes out -------------------------------------------------------------------------
+
+Path = tuple[Any, ...]
+
+
+class ClassScores(nn.Module):
+    """A network of which one output is read."""
+
+    def __init__(self, network: nn.Module, path: Path) -> None:
+        super().__init__()
+        self.network = network
+        self.path = path
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (N, C) class scores."""
+        return _read(self.network(x), self.path)
+
+
+_FLAT = "flat"  # (N,) scores of one output become (N, 1)
+
+
+def _read(output: Any, path: Path) -> Tensor:
+    for step in path:
+        if step == _FLAT:
+            output = output[:, None]
+        elif isinstance(step, str) and not isinstance(output, Mapping):
+            output = getattr(output, step)
+        else:
+            output = output[step]
+    return cast("Tensor", output)
+
+
+def _path_to_scores(output: Any, classes: int, name: str) -> Path:
+    if isinstance(output, Tensor):
+        return (_FLAT,) if output.ndim == 1 else ()
+    logits = (
+        output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
+    )
+    if isinstance(logits, Tensor):
+        return ("logits", _FLAT) if logits.ndim == 1 else ("logits",)
+    parts: list[tuple[Any, Any]] = []
+    if isinstance(output, Mapping):
+        parts = list(output.items())
+    elif isinstance(output, list | tuple):
+        parts = list(enumerate(output))
+    scores = [(key, part) for key, part in parts if isinstance(part, Tensor) and part.ndim == 2]
+    fitting = [(key, part) for key, part in scores if part.shape[1] == classes]
+    for key, _ in fitting or scores:
+        return (key,)
+    raise BadArtifact(
+        f"{name} gives {_described(output)}, in which no (N, classes) scores are found. Give a "
+        "module whose forward returns them."
+    )
+
+
+def _described(output: Any) -> str:
+    if isinstance(output, Mapping):
+        return f"a dict with {', '.join(str(key) for key in output) or 'nothing'}"
+    return f"a {type(output).__name__}"
+
+
+# --- shells around the network --------------------------------------------------------------
+
+
+class _Tap(nn.Module):
+    """Stands in for a part of a network and records what it is given and what it returns."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+        self.calls: list[tuple[tuple[Any, ...], dict[str, Any], Any]] = []
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        output = self.inner(*args, **kwargs)
+        self.calls.append((args, kwargs, output))
+        return output
+
+
+def _without_shells(
+    network: nn.Module, path: Path, spec: InputSpec, probe: Tensor, hint: InputHint
+) -> tuple[nn.Module, Path, InputSpec, bool]:
+    """Return the innermost part that computes the same, and whether a normalisation went."""
+    normalised = False
+    while True:
+        step = _inner(network, path, probe)
+        if step is None:
+            return network, path, spec, normalised
+        inner, inner_path, scale, shift = step
+        if scale is not None and shift is not None:
+            # The shell normalises: what it does becomes a part of the input's description.
+            own = hint.mean is None and hint.std is None and not normalised
+            mean0 = torch.zeros(spec.channels) if own else torch.tensor(spec.mean)
+            std0 = torch.ones(spec.channels) if own else torch.tensor(spec.std)
+            mean, std = mean0 - shift * std0 / scale, std0 / scale
+            changes = {"mean": tuple(mean.tolist()), "std": tuple(std.tolist())}
+            spec, normalised = spec.model_copy(update=changes), True
+            probe = probe * _column(scale, probe) + _column(shift, probe)
+        network, path = inner, inner_path
+
+
+def _inner(
+    network: nn.Module, path: Path, probe: Tensor
+) -> tuple[nn.Module, Path, Tensor | None, Tensor | None] | None:
+    if offers(network, "features", "head"):  # where to cut it, in its author's words
+        return None
+    weights = {id(p) for p in network.parameters()}
+    children = [
+        (key, child)
+        for key, child in network.named_children()
+        if weights and {id(p) for p in child.parameters()} == weights
+    ]
+    for key, child in children:
+        tap = _Tap(child)
+        network._modules[key] = tap  # a private copy's own table
+        try:
+            with torch.no_grad():
+                whole = _read(network(probe), path)
+        except NETWORK_ERRORS as misfit:
+            log.info("%s cannot be taken apart: %s", type(network).__name__, misfit)
+            continue
+        finally:
+            network._modules[key] = child
+        if len(tap.calls) != 1:
+            continue
+        args, kwargs, output = tap.calls[0]
+        if len(args) != 1 or kwargs or not isinstance(args[0], Tensor):
+            continue
+        try:
+            inner_path = _path_to_scores(output, whole.shape[1], type(child).__name__)
+        except BadArtifact:
+            continue
+        scores = _read(output, inner_path)
+        if scores.shape != whole.shape or not torch.equal(scores, whole):
+            continue
+        if args[0].shape == probe.shape and torch.equal(args[0], probe):
+            return child, inner_path, None, None
+        lines = _per_channel_line(probe, args[0])
+        if lines is not None:
+            return child, inner_path, *lines
+    return None
+
+
+def _per_channel_line(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Return (C,) scale and shift where y = scale * x + shift in every channel, else None."""
+    if y.shape != x.shape or y.dtype != x.dtype:
+        return None
+    flat_x, flat_y = (t.detach().cpu().double().transpose(0, 1).flatten(1) for t in (x, y))
+    centred = flat_x - flat_x.mean(1, keepdim=True)
+    scale = (centred * flat_y).sum(1) / (centred**2).sum(1)
+    shift = flat_y.mean(1) - scale * flat_x.mean(1)
+    left = (flat_y - scale[:, None] * flat_x - shift[:, None]).abs().max()
+    if not bool((scale > 0).all()) or float(left) > 1e-5 * float(flat_y.abs().max()):
+        return None
+    return scale.float(), shift.float()
+
+
+def _column(values: Tensor, like: Tensor) -> Tensor:
+    return values.to(like)[(None, ...) + (None,) * (like.ndim - 2)]

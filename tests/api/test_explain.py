@@ -1,0 +1,242 @@
+"""`whylens.explain` and its kin on toy networks: the engine's own values, from any image."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+import whylens
+from tests.conftest import GapNet, plain_spec, seeded
+from whylens.core.engine import Engine
+from whylens.core.explanation import Question
+from whylens.core.models.backbone import wrap
+
+PLAIN = {"size": (24, 32), "mean": 0.0, "std": 1.0}
+LABELS = ("cat", "dog", "cow")
+
+
+@pytest.fixture
+def net():
+    """A toy network, fresh for each test."""
+    return seeded(GapNet())
+
+
+@pytest.fixture
+def pixels(rng):
+    """A noisy photo of another shape than the network's input."""
+    return rng.integers(0, 256, (30, 52, 3), dtype=np.uint8)
+
+
+def by_engine(net, pixels, method="grad-cam", params=None, **question):
+    backbone = wrap(net, spec=plain_spec(24, 32), labels=LABELS)
+    engine = Engine(loader=lambda name, progress: backbone)
+    *_, answer = engine.explain(Question("toy", pixels, **question), method, params)
+    return answer
+
+
+def test_values_are_the_engine_s(net, pixels):
+    why = whylens.explain(net, pixels, "occlusion", labels=LABELS, window=8, stride=8, **PLAIN)
+    answer = by_engine(net, pixels, "occlusion", {"window": 8, "stride": 8})
+    assert np.array_equal(why.values, answer.result.values)
+    assert why.unit == answer.result.unit
+    assert why.score == answer.score
+    assert why.probability == answer.probability
+    assert why.params["window"] == 8
+    assert (why.target.index, why.target.label) == (answer.target.index, answer.labels[0])
+    assert why.prediction.index == why.target.index
+    assert why.prediction.probability == pytest.approx(why.probability)
+
+
+def test_target_and_versus_by_index_and_by_label(net, pixels):
+    given = {"labels": LABELS, **PLAIN}
+    by_label = whylens.explain(net, pixels, "grad-cam", target="cow", versus="cat", **given)
+    by_index = whylens.explain(net, pixels, "grad-cam", target=2, versus=np.int64(0), **given)
+    answer = by_engine(net, pixels, target=2, versus=0, quantity="contrast")
+    for why in (by_label, by_index):
+        assert np.array_equal(why.values, answer.result.values)
+        assert str(why.target) == "cow rather than cat"
+        assert why.score == answer.score
+
+
+def test_a_module_is_left_as_it_is(net, pixels):
+    net.train()
+    net.conv.eval()
+    net.fc.requires_grad_(False)
+    net.conv.weight.grad = torch.ones_like(net.conv.weight)
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    whylens.explain(net, pixels, "grad-cam", **PLAIN)
+    assert net.training
+    assert not net.conv.training
+    assert net.fc.training
+    assert net.conv.weight.requires_grad
+    assert not net.fc.weight.requires_grad
+    assert torch.equal(net.conv.weight.grad, torch.ones_like(net.conv.weight))
+    assert net.fc.weight.grad is None
+    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
+
+
+def test_a_network_that_learnt_answers_anew(net, pixels):
+    first = whylens.explain(net, pixels, "grad-cam", target=1, **PLAIN)
+    with torch.no_grad():
+        net.conv.weight.mul_(2)
+    second = whylens.explain(net, pixels, "grad-cam", target=1, **PLAIN)
+    answer = by_engine(net, pixels, target=1)
+    assert not np.array_equal(first.values, second.values)
+    assert np.array_equal(second.values, answer.result.values)
+
+
+def file_of(pixels, kind="PNG"):
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, kind)
+    return buffer.getvalue()
+
+
+def test_every_form_of_an_image_gives_the_same_map(net, pixels, tmp_path):
+    path = tmp_path / "photo.png"
+    path.write_bytes(file_of(pixels))
+    np.save(tmp_path / "photo.npy", pixels)
+    image = Image.fromarray(pixels)
+    rgba = np.dstack([pixels, np.full(pixels.shape[:2], 255, np.uint8)])
+    chw = torch.from_numpy(pixels).permute(2, 0, 1)
+    forms = [
+        str(path), path, tmp_path / "photo.npy", path.read_bytes(), bytearray(path.read_bytes()),
+        image, image.convert("RGBA"), image.convert("RGBX"), pixels, rgba, pixels / 255,
+        (pixels / 255).astype(np.float32), pixels[None], pixels.astype(np.int64),
+        chw, chw[None], chw / 255, chw.permute(1, 2, 0), (chw / 255).double(),
+        (chw / 255).requires_grad_(), np.asarray(chw),
+    ]  # fmt: skip
+    model = whylens.load_model(net, **PLAIN)
+    wanted = by_engine(net, pixels).result.values
+    for why in whylens.explain(model, forms, "grad-cam"):
+        assert np.array_equal(why.values, wanted)
+        assert "rounded" not in why.note
+
+
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [
+        (np.full((20, 20, 3), -1.5), "normalised already.*mean= and std="),
+        (torch.full((3, 20, 20), 2.5), "divide them by 255|normalised"),
+        (np.full((20, 20, 3), 200.0), "divide them by 255"),
+        (np.full((20, 20, 3), 300), "0 to 255"),
+        (np.full((20, 20, 3), np.nan), "NaN"),
+        (np.zeros((2, 20, 20, 3)), "batch of 2 images.*list"),
+        (np.zeros((20, 20, 7)), r"\(20, 20, 7\)"),
+        (np.array(["a"]), "not numbers"),
+        ("nowhere.jpg", "no file 'nowhere.jpg'"),
+        ("https://example.org/cat.jpg", "address"),
+        (None, "NoneType"),
+    ],
+)
+def test_what_is_no_picture_is_refused_with_the_remedy(net, image, words):
+    model = whylens.load_model(net, **PLAIN)
+    with pytest.raises(whylens.BadInput, match=words):
+        whylens.explain(model, image, "grad-cam")
+
+
+def test_wrong_names_are_refused_with_near_ones(net, pixels):
+    model = whylens.load_model(net, labels=LABELS, **PLAIN)
+    for options, words in [
+        ({"method": "gradcam"}, "Did you mean grad-cam"),
+        ({"method": "occlusion", "windw": 8}, "Did you mean window="),
+        ({"method": "occlusion", "taget": 1}, "Did you mean target="),
+        ({"method": "occlusion", "window": "wide"}, "window"),
+        ({"method": "grad-cam", "target": "caat"}, "Did you mean cat"),
+        ({"method": "grad-cam", "target": 3}, "classes 0 to 2"),
+        ({"method": "grad-cam", "target": -1}, "classes 0 to 2"),
+        ({"method": "grad-cam", "target": [1, 2]}, "one class at a time"),
+        ({"method": "grad-cam", "size": 20}, "describe an nn.Module"),
+    ]:
+        with pytest.raises(whylens.CoreError, match=words):
+            whylens.explain(model, pixels, **options)
+
+
+def test_an_explainer_s_instance_is_a_method(net, pixels):
+    class Peak(whylens.Explainer[whylens.NoParams]):
+        name = "peak"
+        title = "Peak"
+        family = "Tests"
+        summary = "The largest feature."
+        limits = "All else."
+        source = "none"
+        cost = "1 forward pass"
+        needs = frozenset({whylens.Need.SPATIAL_FEATURES})
+        Params = whylens.NoParams
+
+        def explain(self, subject, params):
+            return whylens.Heatmap(subject.features[0].amax(0).numpy(), unit="activation")
+
+    why = whylens.explain(net, pixels, Peak(), **PLAIN)
+    model = whylens.load_model(net, **PLAIN)
+    x = torch.from_numpy(by_input(pixels))
+    assert np.allclose(why.values, model.features(x).map[0].amax(0))
+    with pytest.raises(whylens.InvalidParameter, match=r"give an instance: Peak\(\)"):
+        whylens.explain(net, pixels, Peak, **PLAIN)
+
+
+def by_input(pixels):
+    from whylens.core.inputs.photo import photo_of
+    from whylens.core.inputs.preprocess import photo_tensor
+
+    return photo_tensor(photo_of(pixels), plain_spec(24, 32))[0].numpy()
+
+
+def test_steps_come_one_by_one_and_stop_when_closed(net, pixels):
+    steps = whylens.explain_steps(net, pixels, "rise", masks=256, **PLAIN)
+    first = next(steps)
+    assert 0 < first.fraction < 1
+    assert not first.finished
+    steps.close()
+    *_, last = whylens.explain_steps(net, pixels, "rise", masks=256, **PLAIN)
+    assert last.finished
+    whole = whylens.explain(net, pixels, "rise", masks=256, **PLAIN)
+    assert np.array_equal(last.values, whole.values)
+
+
+def test_a_list_gives_a_list_in_its_order(net, rng):
+    images = [rng.integers(0, 256, (30, 40 + n, 3), dtype=np.uint8) for n in range(3)]
+    answers = whylens.explain(net, images, "grad-cam", target=0, **PLAIN)
+    assert len(answers) == 3
+    for image, why in zip(images, answers, strict=True):
+        assert np.array_equal(why.values, by_engine(net, image, target=0).result.values)
+    assert whylens.explain(net, [], "grad-cam", **PLAIN) == []
+
+
+def test_predict_ranks_the_softmax_of_the_logits(net, pixels):
+    top = whylens.predict(net, pixels, top=2, labels=LABELS, **PLAIN)
+    logits = net(torch.from_numpy(by_input(pixels)))[0].detach()
+    order = logits.argsort(descending=True)[:2].tolist()
+    assert [guess.index for guess in top] == order
+    assert [guess.label for guess in top] == [LABELS[i] for i in order]
+    assert np.allclose([g.probability for g in top], logits.softmax(-1)[order], atol=1e-6)
+    assert len(whylens.predict(net, [pixels, pixels], **PLAIN)) == 2
+
+
+def test_methods_say_why_not(net):
+    names = whylens.methods(net, **PLAIN)
+    assert "grad-cam" in names
+    assert "occlusion" in names
+    assert "legrad" not in names
+    assert "attention" in names.unavailable["legrad"]
+    assert set(whylens.methods()) == {*names, *names.unavailable}
+
+
+def test_models_lists_names_by_pattern():
+    found = whylens.models("resnet18*")
+    assert "resnet18.a1_in1k" in found
+    assert all(name.startswith("resnet18") for name in found)
+    with pytest.raises(whylens.CoreError, match="Did you mean"):
+        whylens.models("resnot18.a1_in1k")
+
+
+def test_a_network_without_a_feature_map_keeps_the_other_methods(pixels):
+    flat = seeded(nn.Sequential(nn.Flatten(), nn.Linear(24 * 32 * 3, 3)))
+    why = whylens.explain(flat, pixels, "occlusion", window=8, stride=8, **PLAIN)
+    assert why.values.any()
+    with pytest.raises(whylens.NeedsNotMet, match="feature map"):
+        whylens.explain(flat, pixels, "grad-cam", **PLAIN)

@@ -1,0 +1,114 @@
+"""What `Why` and `SideBySide` show and write."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from html import escape
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import whylens
+from tests.conftest import GapNet, seeded
+from whylens.core.inputs.view import on_original
+from whylens.core.outputs.export import bundle_files
+
+PLAIN = {"size": (24, 24), "mean": 0.0, "std": 1.0}
+
+
+@pytest.fixture(scope="module")
+def model():
+    """A toy network with a label that HTML could read."""
+    return whylens.load_model(seeded(GapNet()), labels=("<b>cat</b>", "dog", "cow"), **PLAIN)
+
+
+@pytest.fixture(scope="module")
+def photo():
+    """A photo that is wider than the network sees."""
+    return np.random.default_rng(11).integers(0, 256, (30, 60, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def why(model, photo):
+    """One answer."""
+    return whylens.explain(model, photo, "grad-cam", target=0)
+
+
+def test_on_photo_has_the_photo_s_size_and_gaps_where_nothing_was_seen(why):
+    laid = why.on_photo()
+    values, seen = on_original(np.asarray(why.values), why.explanation.view)
+    assert laid.shape == (30, 60)
+    assert np.isnan(laid[:, :15]).all()
+    assert np.isnan(laid[:, 45:]).all()
+    assert np.array_equal(laid[:, 15:45], values[:, 15:45])
+    assert np.array_equal(np.isnan(laid), ~seen)
+
+
+def test_a_picture_of_the_photo_s_size_and_the_files_of_the_zip(why, tmp_path):
+    assert why.image().size == (60, 30)
+    assert why.image(colormap="viridis") != why.image()
+    written = why.save(tmp_path)
+    files = bundle_files(why.explanation)
+    assert {str(path.relative_to(tmp_path)) for path in written} == set(files)
+    assert all((tmp_path / name).read_bytes() == content for name, content in files.items())
+    manifest = json.loads((tmp_path / "grad-cam" / "manifest.json").read_text())
+    assert manifest["target"]["label"] == "<b>cat</b>"
+
+
+def test_a_notebook_shows_picture_legend_prediction_and_note(why):
+    html = why._repr_html_()
+    for words in ("data:image/png;base64,", "linear-gradient", why.unit, "Predicted: ",
+                  f"{why.prediction.probability:.1%}", "&lt;b&gt;cat&lt;/b&gt;"):  # fmt: skip
+        assert words in html
+    assert "<b>cat</b>" not in html
+    assert Image.open(io.BytesIO(why._repr_png_())).size == (60, 30)
+
+
+def test_notes_reach_the_reader(photo):
+    clear = Image.fromarray(np.dstack([photo, np.zeros(photo.shape[:2], np.uint8)]))
+    net = seeded(GapNet())
+    why = whylens.explain(net, clear, "grad-cam")
+    for words in ("Transparent parts", "No size= was given", "those of ImageNet"):
+        assert words in why.note
+        assert escape(words) in why._repr_html_()
+
+
+def test_compare_is_one_row_on_one_scale(model, photo):
+    row = whylens.compare(
+        model, photo, ["grad-cam", "occlusion", "attention-rollout"], target=0,
+        params={"occlusion": {"window": 8, "stride": 8}},
+    )  # fmt: skip
+    assert [why.method for why in row] == ["grad-cam", "occlusion"]
+    assert "attention" in row.problems["attention-rollout"]
+    assert row["occlusion"].params["window"] == 8
+    for scale, why in zip(row.scales(), row, strict=True):
+        assert scale.high == pytest.approx(np.abs(why.values).max())
+        assert scale.low == -scale.high  # occlusion has counter-evidence: zero is in the middle
+    shared = whylens.compare(model, photo, ["grad-cam", "occlusion"], target=0, shared=True)
+    assert len({scale.high for scale in shared.scales()}) == 1
+    width, height = row.image().size
+    assert width > 2 * 280
+    assert height < 330
+    html = row._repr_html_()
+    assert html.count("<img") == 2
+    assert "attention-rollout" in html
+    assert row._repr_png_().startswith(b"\x89PNG")
+
+
+def test_compare_fails_where_no_method_answers(model, photo):
+    with pytest.raises(whylens.CoreError, match="attention"):
+        whylens.compare(model, photo, ["attention-rollout"])
+    with pytest.raises(whylens.CoreError, match="Did you mean grad-cam"):
+        whylens.compare(model, photo, ["grad-cam", "gradcam"])
+
+
+def test_the_import_costs_no_torch():
+    code = (
+        "import sys, whylens; dir(whylens)\n"
+        "sys.exit(bool({'torch', 'numpy', 'PIL', 'pydantic'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -1,0 +1,178 @@
+"""Networks in wrappers, of other kinds of numbers and outputs: the map of the bare network."""
+
+from __future__ import annotations
+
+from collections import namedtuple
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torchvision.transforms import Normalize
+
+import whylens
+from tests.conftest import GapNet, seeded
+
+SIZE = (24, 32)
+PLAIN = {"size": SIZE, "mean": 0.0, "std": 1.0}
+MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.25)
+
+
+@pytest.fixture(scope="module")
+def pixels():
+    """A noisy photo that goes in as it is."""
+    return np.random.default_rng(11).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def net():
+    """A toy network that none of the tests may change."""
+    return seeded(GapNet())
+
+
+def grad_cam(net, pixels, **options):
+    return whylens.explain(net, pixels, "grad-cam", target=1, **{**PLAIN, **options}).values
+
+
+class Inside(nn.Module):
+    """Calls a network from its own forward, and does something with its output."""
+
+    def __init__(self, net, after=lambda y: y):
+        super().__init__()
+        self.net = net
+        self.after = after
+
+    def forward(self, x):
+        return self.after(self.net(x))
+
+
+class Lightning(Inside):
+    """Shaped as a LightningModule is: loss and trainer beside the network."""
+
+    def __init__(self, net):
+        super().__init__(net)
+        self.loss = nn.CrossEntropyLoss(weight=torch.ones(3))
+        self.trainer = (step for step in range(3))  # as a data loader, not to be copied
+
+    def training_step(self, batch, index):
+        return self.loss(self(batch[0]), batch[1])
+
+
+Pair = namedtuple("Pair", "logits aux")
+
+
+@dataclass
+class ModelOutput:
+    """As Hugging Face's, with more than the logits."""
+
+    logits: torch.Tensor
+    hidden: torch.Tensor
+
+
+WRAPPED = {
+    "compiled": torch.compile,
+    "data parallel": nn.DataParallel,
+    "compiled data parallel": lambda net: torch.compile(nn.DataParallel(net)),
+    "lightning": Lightning,
+    "lightning around compiled": lambda net: Lightning(torch.compile(net)),
+    "wrapped twice": lambda net: Inside(Inside(net)),
+    "sequential": lambda net: nn.Sequential(nn.Identity(), net),
+    "tuple": lambda net: Inside(net, lambda y: (y, y[:, :1])),
+    "loss first": lambda net: Inside(net, lambda y: (y.sum(), y)),
+    "named tuple": lambda net: Inside(net, lambda y: Pair(y, y)),
+    "dict": lambda net: Inside(net, lambda y: {"loss": y.sum(), "logits": y}),
+    "dict by another name": lambda net: Inside(net, lambda y: {"scores": y, "x": y.sum(1)}),
+    "model output": lambda net: Inside(net, lambda y: ModelOutput(y, y[:, :2])),
+    "float16": lambda net: rounded(net, torch.float16),
+    "bfloat16": lambda net: rounded(net, torch.bfloat16),
+    "float64": lambda net: rounded(net, torch.float64),
+}
+
+
+def rounded(net, kind):
+    import copy
+
+    return copy.deepcopy(net).to(kind)
+
+
+@pytest.mark.parametrize("name", WRAPPED)
+def test_a_wrapper_gives_the_map_of_what_it_wraps(name, net, pixels):
+    wrapped = WRAPPED[name](net)
+    kinds = {p.dtype for p in wrapped.parameters()}
+    tolerance = {"float16": 5e-3, "bfloat16": 5e-2}.get(name, 1e-5)
+    wanted, got = grad_cam(net, pixels), grad_cam(wrapped, pixels)
+    assert np.abs(got - wanted).max() <= tolerance * np.abs(wanted).max()
+    assert {p.dtype for p in wrapped.parameters()} == kinds
+
+
+class NormalisesInside(nn.Module):
+    """Normalises in its forward."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+        self.register_buffer("mean", torch.tensor(MEAN)[:, None, None])
+        self.register_buffer("std", torch.tensor(STD)[:, None, None])
+
+    def forward(self, x):
+        return self.net((x - self.mean) / self.std)
+
+
+@pytest.mark.parametrize(
+    "shell", [lambda n: nn.Sequential(Normalize(MEAN, STD), n), NormalisesInside]
+)
+def test_a_network_that_normalises_by_itself_is_fed_pixels(shell, net, pixels):
+    wanted = grad_cam(net, pixels, mean=MEAN, std=STD)
+    for options in ({"mean": None, "std": None}, {"mean": 0.0, "std": 1.0}):
+        got = grad_cam(shell(net), pixels, **options)
+        assert np.abs(got - wanted).max() <= 1e-5 * np.abs(wanted).max()
+    backbone = whylens.load_model(shell(net), size=SIZE)
+    assert np.allclose(backbone.spec.mean, MEAN, atol=1e-6)
+    assert np.allclose(backbone.spec.std, STD, atol=1e-6)
+
+
+def test_a_shell_that_does_more_than_pass_on_stays(net, pixels):
+    doubled = Inside(net, lambda y: 2 * y)
+    assert np.allclose(grad_cam(doubled, pixels), 2 * grad_cam(net, pixels), rtol=1e-4)
+
+
+def test_scores_that_are_nowhere_are_named(net, pixels):
+    for after, words in [
+        (lambda y: {"boxes": y[:, :, None]}, "a dict with boxes"),
+        (lambda y: "yes", "a str"),
+        (lambda y: y[:, :, None], "not class scores"),
+    ]:
+        with pytest.raises(whylens.CoreError, match=words):
+            grad_cam(Inside(net, after), pixels)
+
+
+@pytest.mark.parametrize("channels", [1, 6])
+def test_other_channels_than_three(channels, rng):
+    net = seeded(GapNet(channels=channels))
+    image = rng.integers(0, 256, (channels, *SIZE), dtype=np.uint8)
+    forms = [image, np.moveaxis(image, 0, -1), torch.from_numpy(image)]
+    model = whylens.load_model(net, size=SIZE, mean=[0.0] * channels, std=[1.0] * channels)
+    maps = [why.values for why in whylens.explain(model, forms, "grad-cam", target=1)]
+    x = torch.from_numpy(image / np.float32(255))[None]
+    features = net.features(x)
+    expected = (features[0] * (net.fc.weight[1] / features[0, 0].numel())[:, None, None]).sum(0)
+    for values in maps:
+        assert np.allclose(values, expected.relu().detach(), atol=1e-6)
+    assert whylens.explain(net, forms[0], "grad-cam", target=1, size=SIZE).values.shape == (12, 16)
+
+
+def test_signals_go_to_networks_that_read_them(rng, tmp_path):
+    net = seeded(GapNet(axes=1, channels=2))
+    signal = rng.normal(size=(2, 40)).astype(np.float32) * 5
+    np.save(tmp_path / "signal.npy", signal)
+    np.savetxt(tmp_path / "signal.csv", signal, delimiter=",", fmt="%.9g")
+    forms = [signal, torch.from_numpy(signal), signal.T, signal[None], tmp_path / "signal.npy",
+             tmp_path / "signal.csv"]  # fmt: skip
+    model = whylens.load_model(net, size=(40,), mean=[0.0, 0.0])
+    answers = whylens.explain(model, forms, "occlusion", target=0)
+    for why in answers[1:]:
+        assert np.array_equal(why.values, answers[0].values)
+    assert answers[0].image().size[0] > 100
+    with pytest.raises(whylens.BadInput, match="no photo"):
+        answers[0].on_photo()

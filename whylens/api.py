@@ -1,0 +1,454 @@
+"""The public functions: from any network and any image to an explanation in one call."""
+
+from __future__ import annotations
+
+import difflib
+import operator
+import os
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatch
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import nn
+
+from whylens.core.engine import Engine
+from whylens.core.errors import BadInput, CoreError, InvalidParameter, UnknownName
+from whylens.core.explainer import Explainer, contract_errors
+from whylens.core.explanation import ClassScore, Question
+from whylens.core.inputs.arrays import shape_of, to_channels, to_photo
+from whylens.core.inputs.photo import Photo
+from whylens.core.models.adapt import InputHint, PerChannel, Size, backbone_of
+from whylens.core.models.backbone import Backbone
+from whylens.core.models.checkpoints import checkpoint_folders
+from whylens.core.models.download import ProgressCallback
+from whylens.core.models.labels import class_index
+from whylens.core.models.load import from_folder
+from whylens.core.models.model_names import timm_names
+from whylens.core.registry import Entry, Registry
+from whylens.core.targets import Quantity
+from whylens.why import SideBySide, Why
+
+Model = str | os.PathLike[str] | nn.Module | Backbone
+Method = str | Explainer[Any]
+
+
+def explain(
+    model: Model,
+    image: Any,
+    method: Method,
+    *,
+    target: int | str | None = None,
+    versus: int | str | None = None,
+    quantity: Quantity = "logit",
+    seed: int = 0,
+    size: Size | None = None,
+    mean: PerChannel | None = None,
+    std: PerChannel | None = None,
+    labels: Sequence[str] = (),
+    **params: Any,
+) -> Any:
+    """Return why a network decides as it does about an image: a `Why`, or one per image of a list.
+
+    Args:
+        model: A model's name, any `nn.Module`, or what `load_model` returned. A module is copied
+            and left as it is; `load_model` saves the copying where one network is asked often.
+        image: A path, the bytes of a file, a Pillow image, an array or tensor of (H, W, C) or
+            (C, H, W) in bytes or floats in 0 to 1, not normalised; a signal where the network
+            reads signals; or a list of these.
+        method: A method's name, as `methods()` lists them, or an `Explainer`.
+        target: Class to explain, by index or label; by default the predicted one.
+        versus: Explain the target rather than this class.
+        quantity: "logit", "probability" or "contrast".
+        seed: For methods that draw random numbers.
+        size: Input of a module: (height, width), or one number for a square.
+        mean: Normalisation of a module's input, per channel or one for all, of values in 0 to 1.
+        std: Likewise.
+        labels: Of a module's classes.
+        **params: The method's own parameters; `methods()` names them.
+
+    Raises:
+        CoreError: What is wrong, and what to do.
+    """
+    several = isinstance(image, list | tuple)
+    images = list(image) if several else [image]
+    session = _Session.of(model, images, InputHint(size, mean, std), labels)
+    session = session.with_method(method)
+    checked = session.params(method, params)
+    answers = []
+    for item in images:
+        question, notes, source = session.question(item, target, versus, quantity, seed)
+        *_, last = session.steps(question, method, checked, notes, source)
+        answers.append(last)
+    return answers if several else answers[0]
+
+
+def explain_steps(
+    model: Model,
+    image: Any,
+    method: Method,
+    *,
+    target: int | str | None = None,
+    versus: int | str | None = None,
+    quantity: Quantity = "logit",
+    seed: int = 0,
+    size: Size | None = None,
+    mean: PerChannel | None = None,
+    std: PerChannel | None = None,
+    labels: Sequence[str] = (),
+    **params: Any,
+) -> Generator[Why]:
+    """Yield a `Why` after every step of the work, each better than the one before.
+
+    `fraction` says how far it is, `finished` marks the last; closing the generator stops the work.
+
+    Args:
+        model: As for `explain`, and so are the others.
+        image: One image.
+        method: A method's name or an `Explainer`.
+        target: Class to explain, by index or label.
+        versus: Explain the target rather than this class.
+        quantity: "logit", "probability" or "contrast".
+        seed: For methods that draw random numbers.
+        size: Input of a module.
+        mean: Normalisation of a module's input.
+        std: Likewise.
+        labels: Of a module's classes.
+        **params: The method's own parameters.
+
+    Raises:
+        CoreError: What is wrong, and what to do; before the first step.
+    """
+    if isinstance(image, list | tuple):
+        raise BadInput("Steps are of one image; call explain_steps once for each.")
+    session = _Session.of(model, [image], InputHint(size, mean, std), labels).with_method(method)
+    checked = session.params(method, params)
+    question, notes, source = session.question(image, target, versus, quantity, seed)
+    return session.steps(question, method, checked, notes, source)
+
+
+def compare(
+    model: Model,
+    image: Any,
+    methods: Sequence[Method],
+    *,
+    target: int | str | None = None,
+    versus: int | str | None = None,
+    quantity: Quantity = "logit",
+    seed: int = 0,
+    size: Size | None = None,
+    mean: PerChannel | None = None,
+    std: PerChannel | None = None,
+    labels: Sequence[str] = (),
+    params: Mapping[str, Mapping[str, Any]] | None = None,
+    shared: bool = False,
+) -> SideBySide:
+    """Return the answers of several methods about one image, drawn in a row on one scale.
+
+    A method that cannot be used on this network is named in `problems`; the others answer.
+
+    Args:
+        model: As for `explain`, and so are the others that are not named here.
+        image: One image.
+        methods: Names or explainers.
+        target: Class to explain, by index or label.
+        versus: Explain the target rather than this class.
+        quantity: "logit", "probability" or "contrast".
+        seed: For methods that draw random numbers.
+        size: Input of a module.
+        mean: Normalisation of a module's input.
+        std: Likewise.
+        labels: Of a module's classes.
+        params: Parameters by method.
+        shared: Let full colour mean the same raw value in all maps, not each map's own largest.
+
+    Raises:
+        CoreError: A name is unknown, the input cannot be used, or no method answers.
+    """
+    if isinstance(image, list | tuple):
+        raise BadInput("One image is compared at a time; call compare once for each.")
+    if isinstance(methods, str | Explainer):
+        methods = [methods]
+    session = _Session.of(model, [image], InputHint(size, mean, std), labels)
+    for method in methods:
+        session = session.with_method(method)
+    own = dict(params or {})
+    names = [_name(method) for method in methods]
+    unknown = [name for name in own if name not in names]
+    if unknown:
+        raise UnknownName.among("compared method", unknown[0], names)
+    checked = {n: session.params(m, own.get(n, {})) for n, m in zip(names, methods, strict=True)}
+    question, notes, source = session.question(image, target, versus, quantity, seed)
+    answers, problems = [], {}
+    for name in names:
+        try:
+            *_, last = session.steps(question, name, checked[name], notes, source)
+            answers.append(last)
+        except CoreError as exc:
+            problems[name] = str(exc)
+    if not answers:
+        raise BadInput(" ".join(problems.values()) or "Name at least one method to compare.")
+    return SideBySide(answers, problems, shared=shared)
+
+
+def predict(
+    model: Model,
+    image: Any,
+    *,
+    top: int = 5,
+    size: Size | None = None,
+    mean: PerChannel | None = None,
+    std: PerChannel | None = None,
+    labels: Sequence[str] = (),
+) -> Any:
+    """Return the most probable classes, best first, each with index, label, probability and logit.
+
+    Args:
+        model: As for `explain`, and so are the others.
+        image: One image, or a list, which gives a list.
+        top: How many classes.
+        size: Input of a module.
+        mean: Normalisation of a module's input.
+        std: Likewise.
+        labels: Of a module's classes.
+
+    Raises:
+        CoreError: What is wrong, and what to do.
+    """
+    several = isinstance(image, list | tuple)
+    images = list(image) if several else [image]
+    session = _Session.of(model, images, InputHint(size, mean, std), labels)
+    answers = []
+    for item in images:
+        question, _, _ = session.question(item, None, None, "logit", 0)
+        answers.append(session.engine.predict(question, top=top).guesses)
+    return answers if several else answers[0]
+
+
+class MethodNames(tuple[str, ...]):
+    """Names of the methods that can be used.
+
+    Attributes:
+        unavailable: Why each of the others cannot.
+    """
+
+    unavailable: Mapping[str, str]
+
+    def __repr__(self) -> str:
+        lines = [", ".join(self), *(f"not {n}: {why}" for n, why in self.unavailable.items())]
+        return "\n".join(lines)
+
+
+def methods(model: Model | None = None, **description: Any) -> MethodNames:
+    """Return the names of all methods, or of those that can be used on a network.
+
+    Args:
+        model: As for `explain`; None for all methods.
+        **description: size, mean, std and labels of a module.
+    """
+    engine = _shared_engine()
+    reasons: Mapping[str, str] = {}
+    if model is not None:
+        backbone = load_model(model, **description)
+        reasons = _engine_of(backbone).card(backbone.name).unavailable
+    names = MethodNames(name for name in engine.registry.entries if name not in reasons)
+    names.unavailable = MappingProxyType(dict(reasons))
+    return names
+
+
+def models(pattern: str = "") -> list[str]:
+    """Return the local checkpoints and timm's pretrained names that match.
+
+    Args:
+        pattern: Part of a name, or a pattern with *.
+
+    Raises:
+        UnknownName: None does; close names are offered.
+    """
+    glob = pattern if "*" in pattern else f"*{pattern}*"
+    known = [*checkpoint_folders(), *sorted(timm_names())]
+    found = [name for name in known if fnmatch(name, glob)]
+    if not found:
+        raise UnknownName.among("model", pattern, known)
+    return found
+
+
+def load_model(
+    model: Model,
+    *,
+    size: Size | None = None,
+    mean: PerChannel | None = None,
+    std: PerChannel | None = None,
+    labels: Sequence[str] = (),
+) -> Backbone:
+    """Return a network, loaded and probed once, which all functions here take as a model.
+
+    Args:
+        model: A model's name, the folder of a checkpoint (a `Path`), or any `nn.Module`, which is
+            copied as it is now: what is trained later does not reach the copy.
+        size: Input of a module: (height, width), or one number for a square.
+        mean: Normalisation of a module's input, per channel or one for all, of values in 0 to 1.
+        std: Likewise.
+        labels: Of a module's classes.
+
+    Raises:
+        CoreError: What is wrong, and what to do.
+    """
+    return _loaded(model, InputHint(size, mean, std), labels)
+
+
+@cache
+def _shared_engine() -> Engine:
+    return Engine()
+
+
+def _engine_of(backbone: Backbone) -> Engine:
+    registry = _shared_engine().registry
+    return backbone.once("whylens.api engine", lambda b: _engine(registry, b))
+
+
+def _engine(registry: Registry, backbone: Backbone) -> Engine:
+    # An engine of its own for every network: two may share a name.
+    def loader(_name: str, _progress: ProgressCallback | None) -> Backbone:
+        return backbone
+
+    return Engine(registry, loader=loader)
+
+
+def _loaded(model: Model, hint: InputHint, labels: Sequence[str]) -> Backbone:
+    if torch.is_inference_mode_enabled():
+        raise BadInput(
+            "Call Whylens outside torch.inference_mode(): no gradient can be had inside. "
+            "torch.no_grad() does no harm."
+        )
+    if isinstance(model, nn.Module):
+        return backbone_of(model, hint, labels=labels).prepare()
+    if hint.size is not None or hint.mean is not None or hint.std is not None or labels:
+        raise BadInput("size=, mean=, std= and labels= describe an nn.Module; this model has them.")
+    if isinstance(model, Backbone):
+        return model
+    if isinstance(model, str):
+        return _shared_engine().backbone(model)
+    if isinstance(model, os.PathLike):
+        return from_folder(Path(model)).prepare()
+    raise BadInput(
+        f"A model is a name, an nn.Module or what load_model returned, not a "
+        f"{type(model).__name__}."
+    )
+
+
+def _name(method: Method) -> str:
+    if isinstance(method, type) and issubclass(method, Explainer):
+        raise InvalidParameter(
+            f"{method.__name__} is a class; give an instance: {method.__name__}()."
+        )
+    return method if isinstance(method, str) else str(getattr(method, "name", method))
+
+
+@dataclass(frozen=True)
+class _Session:
+    """A network and what answers for it."""
+
+    backbone: Backbone
+    engine: Engine
+
+    @classmethod
+    def of(
+        cls, model: Model, images: Sequence[Any], hint: InputHint, labels: Sequence[str]
+    ) -> _Session:
+        if isinstance(model, nn.Module) and images:
+            hint = replace(hint, shape=shape_of(images, hint.size))
+        backbone = _loaded(model, hint, labels)
+        return cls(backbone, _engine_of(backbone))
+
+    def with_method(self, method: Method) -> _Session:
+        """Return this with `method` among the methods; a name must be there already."""
+        name = _name(method)
+        if isinstance(method, str):
+            self.engine.registry.explainer(name)
+            return self
+        wrong = contract_errors(method)
+        if wrong or not isinstance(method, Explainer):
+            raise InvalidParameter(" ".join(wrong))
+        if self.engine.registry.explainers.get(name) is method:
+            return self
+        entry = Entry(method, type(method).__module__, "given in Python", "")
+        entries = MappingProxyType({**self.engine.registry.entries, name: entry})
+        return _Session(self.backbone, _engine(Registry(entries), self.backbone))
+
+    def params(self, method: Method, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return `given` if the method knows the names."""
+        explainer = self.engine.registry.explainer(_name(method))
+        known = explainer.Params.model_fields
+        for name in given:
+            if name not in known:
+                near = difflib.get_close_matches(name, [*known, *_KEYWORDS], n=1)
+                hint = f" Did you mean {near[0]}=?" if near else ""
+                raise InvalidParameter(
+                    f"{explainer.title} has no parameter {name!r}.{hint} It has: "
+                    f"{', '.join(known) or 'none'}."
+                )
+        return given
+
+    def question(
+        self,
+        image: Any,
+        target: int | str | None,
+        versus: int | str | None,
+        quantity: Quantity,
+        seed: int,
+    ) -> tuple[Question, tuple[str, ...], str]:
+        """Return the engine's question, notes on the input, and the input's file name."""
+        spec, labels = self.backbone.spec, self.backbone.labels
+        if versus is not None:
+            if quantity == "probability":
+                raise BadInput("A contrast is one of logits: give versus= or quantity=, not both.")
+            quantity = "contrast"
+        fields: dict[str, Any] = {
+            "model": self.backbone.name,
+            "target": _class(target, labels),
+            "versus": _class(versus, labels),
+            "quantity": quantity,
+            "seed": seed,
+        }
+        source = Path(image).name if isinstance(image, str | os.PathLike) else ""
+        if len(spec.size) == 2 and spec.channels in (1, 3):
+            photo: Photo = to_photo(image)
+            return Question(pixels=photo.pixels, **fields), photo.notes, source
+        return Question(signal=to_channels(image, spec), **fields), (), source
+
+    def steps(
+        self,
+        question: Question,
+        method: Method,
+        params: Mapping[str, Any],
+        notes: tuple[str, ...],
+        source: str,
+    ) -> Generator[Why]:
+        """Yield the answers."""
+        prediction: ClassScore = self.engine.predict(question, top=1).guesses[0]
+        for answer in self.engine.explain(question, _name(method), params):
+            yield Why(answer, prediction, notes, source)
+
+
+_KEYWORDS = ("target", "versus", "quantity", "seed", "size", "mean", "std", "labels")
+
+
+def _class(value: int | str | None, labels: tuple[str, ...]) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return class_index(value, labels)
+    try:
+        index = operator.index(value)
+    except TypeError as exc:
+        raise BadInput(
+            f"A class is an index or a label, not {value!r}; explain one class at a time."
+        ) from exc
+    if isinstance(value, bool) or not 0 <= index < len(labels):
+        raise BadInput(f"The model has classes 0 to {len(labels) - 1}; there is no {value}.")
+    return index

@@ -1,0 +1,355 @@
+"""What the public functions answer with: explanations that show and save themselves."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont
+
+from whylens.core.errors import BadInput
+from whylens.core.explanation import ClassScore, Explanation
+from whylens.core.inputs.view import on_original, shrunk
+from whylens.core.outputs.example_images import sheet
+from whylens.core.outputs.export import bundle_files, write_files
+from whylens.core.outputs.render import Scale, Style, colour_stops, render_explanation, scale_of
+from whylens.core.results import Array, Examples, Heatmap, Prototypes
+
+_LONGEST = 640  # pixels of a picture in a notebook
+
+
+@dataclass(frozen=True)
+class ExplainedClass:
+    """What was explained.
+
+    Attributes:
+        index: The class.
+        label: Its label.
+        quantity: "logit", "probability" or "contrast".
+        versus: The other class of a contrast, else None.
+        versus_label: Its label, else None.
+    """
+
+    index: int
+    label: str
+    quantity: str = "logit"
+    versus: int | None = None
+    versus_label: str | None = None
+
+    def __str__(self) -> str:
+        words = (
+            self.label if self.versus is None else f"{self.label} rather than {self.versus_label}"
+        )
+        return f"probability of {words}" if self.quantity == "probability" else words
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Why:
+    """One explanation: values, what they are of, and pictures of them.
+
+    Attributes:
+        explanation: The engine's own answer, as plain data.
+        prediction: The predicted class.
+        input_notes: What was done to the input that one should know.
+        source: Name of the input file, or "".
+    """
+
+    explanation: Explanation
+    prediction: ClassScore
+    input_notes: tuple[str, ...] = ()
+    source: str = ""
+
+    @property
+    def result(self) -> Heatmap | Examples | Prototypes:
+        """The result: a map, or examples from training data."""
+        return self.explanation.result
+
+    @property
+    def values(self) -> Array:
+        """(*S) float32, raw: the map; of examples (N,), the figure by which each was ranked."""
+        if isinstance(self.result, Heatmap):
+            return self.result.values
+        return np.array([item.value for item in self.result.items], np.float32)
+
+    @property
+    def unit(self) -> str:
+        """What one unit of `values` is."""
+        return self.result.unit
+
+    @property
+    def score(self) -> float:
+        """The explained score of the input: a logit, a probability or a difference of logits."""
+        return self.explanation.score
+
+    @property
+    def probability(self) -> float:
+        """Probability of the explained class."""
+        return self.explanation.probability
+
+    @property
+    def target(self) -> ExplainedClass:
+        """What was explained."""
+        target, labels = self.explanation.target, self.explanation.labels
+        return ExplainedClass(
+            target.index,
+            labels[0],
+            target.quantity,
+            target.versus,
+            labels[1] if target.versus is not None else None,
+        )
+
+    @property
+    def diagnostics(self) -> Mapping[str, float]:
+        """Named figures by which a map can be judged; empty for examples."""
+        return self.result.diagnostics if isinstance(self.result, Heatmap) else {}
+
+    @property
+    def note(self) -> str:
+        """What one should know of this answer, in sentences; "" where there is nothing to say."""
+        sentences = [self.explanation.reason, self.result.note, *self.input_notes]
+        sentences += self.explanation.model.notes
+        return " ".join(dict.fromkeys(sentence for sentence in sentences if sentence))
+
+    @property
+    def method(self) -> str:
+        """Name of the method."""
+        return self.explanation.method
+
+    @property
+    def title(self) -> str:
+        """Title of the method."""
+        return self.explanation.title
+
+    @property
+    def params(self) -> Mapping[str, object]:
+        """The method's parameters."""
+        return self.explanation.params
+
+    @property
+    def fraction(self) -> float:
+        """Share of the work done; 1 for a finished answer."""
+        return self.explanation.fraction
+
+    @property
+    def finished(self) -> bool:
+        """False for a step on the way."""
+        return self.explanation.finished
+
+    @property
+    def seconds(self) -> float:
+        """Computing time so far."""
+        return self.explanation.seconds
+
+    def on_photo(self) -> Array:
+        """Return (H, W) float32: the map at the photo's own size, NaN where the network never saw.
+
+        Raises:
+            BadInput: There is no map, or no photo.
+        """
+        heat, view = self._heatmap(), self.explanation.view
+        if view is None:
+            raise BadInput("The input is no photo; `values` lie on it as they are.")
+        values, seen = on_original(np.asarray(heat.values), view)
+        return np.where(seen, values, np.float32(np.nan))
+
+    def image(
+        self, *, colormap: str = "ember", opacity: float = 0.6, significant_only: bool = False
+    ) -> Image.Image:
+        """Return a picture: the map over the whole photo, hatched where unseen; or the examples.
+
+        Args:
+            colormap: "ember", "viridis", "turbo" or "grey".
+            opacity: 0 shows the photo alone, 1 the colours alone.
+            significant_only: Hide what does not differ from 0 at 95 %, where errors are known.
+        """
+        return self._drawn(Style(colormap, opacity, significant_only))
+
+    def save(self, folder: str | os.PathLike[str]) -> list[Path]:
+        """Write picture, raw values and manifest into a folder of the method's name.
+
+        Args:
+            folder: Made if absent.
+
+        Returns:
+            The files, which are those of the page's ZIP.
+        """
+        source = self.source or "photo.png"
+        return write_files(Path(folder), bundle_files(self.explanation, source=source))
+
+    def _heatmap(self) -> Heatmap:
+        if not isinstance(self.result, Heatmap):
+            raise BadInput(f"{self.title} answers with examples, not with a map.")
+        return self.result
+
+    def _drawn(self, style: Style, scale: Scale | None = None) -> Image.Image:
+        if isinstance(self.result, Heatmap):
+            return render_explanation(self.explanation, style, scale=scale)
+        return sheet(self.result)
+
+    def __repr__(self) -> str:
+        shape = " x ".join(str(n) for n in self.values.shape)
+        ready = "" if self.finished else f", {self.fraction:.0%} done"
+        return (
+            f"<Why: {self.title} on {self.explanation.model.name}: {self.target}, score "
+            f"{self.score:.4g}, {shape} values in {self.unit}{ready}>"
+        )
+
+    def _repr_png_(self) -> bytes:
+        return _png(_smaller(self.image(), _LONGEST))
+
+    def _repr_html_(self) -> str:
+        return _figure(self, Style(), None)
+
+
+class SideBySide(Sequence[Why]):
+    """Several methods on one input, drawn in one row on one colour scale.
+
+    Full colour means each map's own largest value, since methods have units of their own; with
+    `shared=True` it means the same raw value in all of them.
+
+    Attributes:
+        problems: Why a method gave no answer, by its name.
+    """
+
+    def __init__(
+        self, answers: Sequence[Why], problems: Mapping[str, str], *, shared: bool = False
+    ) -> None:
+        self._answers = tuple(answers)
+        self.problems = dict(problems)
+        self._shared = shared
+
+    def __getitem__(self, key: Any) -> Any:
+        """Return an answer by its place or by its method's name."""
+        if isinstance(key, str):
+            for why in self._answers:
+                if why.method == key:
+                    return why
+            raise KeyError(self.problems.get(key, key))
+        return self._answers[key]
+
+    def __len__(self) -> int:
+        return len(self._answers)
+
+    def __iter__(self) -> Iterator[Why]:
+        return iter(self._answers)
+
+    def scales(self) -> list[Scale | None]:
+        """Return the colour scale of each map; None for examples."""
+        own = [scale_of(w.result) if isinstance(w.result, Heatmap) else None for w in self]
+        diverges = any(scale is not None and scale.low < 0 for scale in own)
+        top = max((scale.high for scale in own if scale is not None), default=0.0)
+        used: list[Scale | None] = []
+        for scale in own:
+            if scale is None:
+                used.append(None)
+                continue
+            high = top if self._shared else scale.high
+            used.append(Scale(-high if diverges else 0.0, high, scale.unit))
+        return used
+
+    def image(self, *, colormap: str = "ember", opacity: float = 0.6) -> Image.Image:
+        """Return all maps in one row, each under its method's title.
+
+        Args:
+            colormap: "ember", "viridis", "turbo" or "grey".
+            opacity: 0 shows the photo alone, 1 the colours alone.
+        """
+        style = Style(colormap, opacity)
+        side = 280
+        tiles = [
+            _of_height(why._drawn(style, scale), side)
+            for why, scale in zip(self, self.scales(), strict=True)
+        ]
+        return _row(tiles, [why.title for why in self])
+
+    def save(self, folder: str | os.PathLike[str]) -> list[Path]:
+        """Write the files of every answer, a folder per method, and return their paths."""
+        return [path for why in self for path in why.save(folder)]
+
+    def __repr__(self) -> str:
+        lines = [repr(why) for why in self]
+        lines += [f"<{name}: {problem}>" for name, problem in self.problems.items()]
+        return "\n".join(lines)
+
+    def _repr_png_(self) -> bytes:
+        return _png(self.image())
+
+    def _repr_html_(self) -> str:
+        figures = "".join(
+            _figure(why, Style(), scale) for why, scale in zip(self, self.scales(), strict=True)
+        )
+        problems = "".join(
+            f"<p><b>{escape(name)}</b>: {escape(text)}</p>" for name, text in self.problems.items()
+        )
+        return (
+            f"<div style='display:flex;gap:12px;align-items:flex-start'>{figures}</div>{problems}"
+        )
+
+
+def _figure(why: Why, style: Style, scale: Scale | None) -> str:
+    picture = base64.b64encode(_png(_smaller(why._drawn(style, scale), _LONGEST))).decode()
+    bar = ""
+    if isinstance(why.result, Heatmap):
+        bar = _legend(scale or scale_of(why.result), style)
+    guess = why.prediction
+    summary = f"Predicted: {guess.label} ({guess.probability:.1%}). Score {why.score:.4g}."
+    note = f"<br><i>{escape(why.note)}</i>" if why.note else ""
+    return (
+        "<figure style='margin:0;max-width:640px;font:13px sans-serif'>"
+        f"<figcaption><b>{escape(why.title)}</b>: {escape(str(why.target))}</figcaption>"
+        f"<img style='max-width:100%' alt='{escape(why.title)}: {escape(str(why.target))}'"
+        f" src='data:image/png;base64,{picture}'>{bar}"
+        f"<figcaption>{escape(summary)}{note}</figcaption></figure>"
+    )
+
+
+def _legend(scale: Scale, style: Style) -> str:
+    stops = ", ".join(colour_stops(style.colormap, diverges=scale.low < 0))
+    ticks = [f"{scale.low:.4g}", *(["0"] if scale.low < 0 else []), f"{scale.high:.4g}"]
+    spans = "".join(f"<span>{tick}</span>" for tick in ticks)
+    return (
+        f"<div style='height:10px;background:linear-gradient(90deg,{stops})'></div>"
+        f"<div style='display:flex;justify-content:space-between'>{spans}</div>"
+        f"<div>{escape(scale.unit)}</div>"
+    )
+
+
+def _png(picture: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _smaller(picture: Image.Image, longest: int) -> Image.Image:
+    return Image.fromarray(shrunk(np.asarray(picture.convert("RGB")), longest))
+
+
+def _of_height(picture: Image.Image, height: int) -> Image.Image:
+    width = max(1, math.floor(picture.width * height / picture.height))
+    return picture.resize((width, height), Image.Resampling.LANCZOS)
+
+
+def _row(tiles: Sequence[Image.Image], titles: Sequence[str]) -> Image.Image:
+    gap, top = 12, 28
+    font = ImageFont.load_default(16)
+    width = sum(tile.width for tile in tiles) + gap * (len(tiles) - 1)
+    height = top + max((tile.height for tile in tiles), default=0)
+    row = Image.new("RGB", (max(1, width), height), "white")
+    draw, left = ImageDraw.Draw(row), 0
+    for tile, title in zip(tiles, titles, strict=True):
+        draw.text((left, 4), title, fill="black", font=font)
+        row.paste(tile, (left, top))
+        left += tile.width + gap
+    return row
+
+
+Pixels = npt.NDArray[np.uint8]
