@@ -32,11 +32,14 @@ browser:
 	            chromium fonts-dejavu-core >/dev/null; } \
 	  || echo "No Chromium and no way to install it here: the browser tests will skip."
 
+# One process for each core; what tests/conftest.py puts into one group stays in one process.
+PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadgroup --no-loadscope-reorder
+
 test: setup browser
-	$(BIN)/python -m pytest -m 'not slow'
+	$(PYTEST) -m 'not slow'
 
 test-long: setup browser
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 # `whylens` as an installed copy has it, in links: for tools that read files and follow no __path__.
 TYPES := build/types

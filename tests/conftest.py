@@ -12,6 +12,8 @@ from pathlib import Path
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# One thread: tests run in as many processes as there are cores, and toy networks gain by no more.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("WHYLENS_STRICT_PLUGINS", "1")
 # Two runs on one machine must not sweep each other's uploads.
 os.environ["GRADIO_TEMP_DIR"] = tempfile.mkdtemp(prefix="whylens-tests-")
@@ -23,6 +25,19 @@ from torch import nn
 
 atexit.register(shutil.rmtree, os.environ["GRADIO_TEMP_DIR"], ignore_errors=True)
 ROOT = Path(__file__).resolve().parents[1]
+
+
+# Files that take longest begin first, so that no process is left alone with one at the end.
+LONGEST = ("page/test_browser.py",)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of a file in one process, which then makes its fixtures once."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    items.sort(key=lambda item: not item.path.as_posix().endswith(LONGEST))
 
 
 class NetworkForbidden(AssertionError):
