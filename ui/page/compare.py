@@ -15,7 +15,7 @@ from whylens.core.explanation import Explanation
 from whylens.core.outputs.example_images import sheet
 from whylens.core.outputs.render import Scale, Style, render_explanation, scale_of
 from whylens.core.results import Heatmap
-from whylens.ui.page import html as words
+from whylens.ui.page import html
 from whylens.ui.page.long_events import AT_ONCE, FAILED, saying, stopped_by
 from whylens.ui.page.panel import Look, Question, offered
 from whylens.ui.page.session import QUIET, Session, visitor
@@ -146,11 +146,11 @@ def _runner(session: Session) -> Callable[..., Iterator[Any]]:
                     answers[method] = answer
                     session.shelf.keep(visitor(request), SLOT + method, answer)
                     grid, legend = drawn(list(answers.values()), style, scaling, session)
-                    yield grid, legend, f"{place}, {answer.title}: {words.status(answer)}"
+                    yield grid, legend, f"{place}, {answer.title}: {html.status(answer)}"
             except CoreError as exc:
                 problems.append(str(exc))
         total = sum(a.seconds for a in answers.values())
-        done = f"Done: {len(answers)} methods in {words.duration(total)}."
+        done = f"Done: {len(answers)} methods in {html.duration(total)}."
         yield gr.skip(), gr.skip(), " ".join([done, *problems])
 
     compare.__doc__ = (
@@ -213,17 +213,17 @@ def drawn(
             picture = render_explanation(session.shelf.on_screen(answer), style, scale=used)
         else:
             picture = sheet(heat)
-        time = words.duration(answer.seconds)
+        time = html.duration(answer.seconds)
         ready = "" if answer.finished else f" · {answer.fraction:.0%}"
         shown.append((session.shelf.picture(picture), f"{answer.title} · {time}{ready}"))
     if not maps:
         return shown, ""
-    table = words.table_of([answer for answer, _ in maps], own)
+    table = html.map_table([answer for answer, _ in maps], own)
     if scaling == SHARED:
         units = " / ".join(sorted({heat.unit for _, heat in maps}))
-        return shown, words.legend(Scale(-top if diverges else 0.0, top, units), style) + table
+        return shown, html.legend(Scale(-top if diverges else 0.0, top, units), style) + table
     unit = "share of each map's own largest value"
-    return shown, words.legend(Scale(-1.0 if diverges else 0.0, 1.0, unit), style) + table
+    return shown, html.legend(Scale(-1.0 if diverges else 0.0, 1.0, unit), style) + table
 
 
 def _kept(session: Session, request: gr.Request, methods: list[str]) -> list[Explanation]:

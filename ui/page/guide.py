@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from whylens.core.outputs.guide import (
     measurements,
     recommended,
 )
-from whylens.ui.page.html import COMPARE
+from whylens.ui.page.html import COMPARE, render
 from whylens.ui.page.panel import Question
 from whylens.ui.page.session import QUIET, Session, errors_as_messages, visitor
 
@@ -106,7 +105,7 @@ def _chooser(session: Session, guide: Sequence[Entry]) -> Callable[..., list[str
 def _advice(choose: Callable[..., list[str]], guide: Sequence[Entry]) -> Callable[..., str]:
     def advice(model: str, wanted: str, inside: str, time: str, request: gr.Request) -> str:
         with errors_as_messages():
-            return _said(choose(model, wanted, inside, time, visitor(request)), guide)
+            return _advice_html(choose(model, wanted, inside, time, visitor(request)), guide)
 
     return advice
 
@@ -116,63 +115,28 @@ def _ticked(choose: Callable[..., list[str]], guide: Sequence[Entry]) -> Callabl
         with errors_as_messages():
             names = choose(model, wanted, inside, time, visitor(request))
             if not names:
-                return gr.skip(), gr.skip(), _said(names, guide)
-            return names, gr.Tabs(selected=COMPARE), _said(names, guide)
+                return gr.skip(), gr.skip(), _advice_html(names, guide)
+            return names, gr.Tabs(selected=COMPARE), _advice_html(names, guide)
 
     return ticked
 
 
-def _said(names: Sequence[str], guide: Sequence[Entry]) -> str:
-    if not names:
-        return (
-            "<p class='wl-reason'>No method fits all three on this model. Allow more time, or a "
-            "look inside; methods that show examples must be fitted to pictures first.</p>"
-        )
-    known = {entry.name: entry for entry in guide}
-    items = "".join(
-        f"<li><b>{escape(known[n].title)}</b>: {escape(known[n].when or known[n].shows)}</li>"
-        for n in names
-    )
-    return f"<ul class='wl-notes'>{items}</ul>"
+def _advice_html(names: Sequence[str], guide: Sequence[Entry]) -> str:
+    by_name = {entry.name: entry for entry in guide}
+    return render("guide", "advice", entries=[by_name[name] for name in names])
 
 
 def table(guide: Sequence[Entry], known: Measurements) -> str:
-    """Return HTML of what is known of each method, one row each.
-
-    Args:
-        guide: The methods.
-        known: Where the figures were measured.
-    """
-    heads = ("Method", "What it tells", "Needs", "Cost", "Peaks on object", "In the box", "Sanity")
-    cells = "".join(f"<th scope='col'>{head}</th>" for head in heads)
-    rows = "".join(_row(entry) for entry in guide)
-    setting = f"{escape(known.setting)} " if known.setting else ""
-    return (
-        "<h3 class='wl-guide'>All methods</h3><p class='wl-source'>Each explains one picture "
-        f"(local). {setting}Cost: time as a multiple of one forward pass. In the box: share of "
-        "the positive evidence on the object. Sanity: rank correlation with the map of the same "
-        "network with random weights; near 0 is right, near 1 means that the method does not "
-        "look at what was learnt. Methods for tables of numbers, as tree explainers, are not "
-        "here: Whylens explains networks that see pictures or signals.</p>"
-        "<div class='wl-scroll wl-high' tabindex='0'><table class='wl-table'><thead><tr>"
-        f"{cells}</tr></thead><tbody>{rows}</tbody></table></div>"
-    )
-
-
-def _row(entry: Entry) -> str:
-    needs = [*entry.needs, *([entry.artifact_kind] if entry.artifact_kind else [])]
-    blind = " Knows no class." if entry.class_blind else ""
-    told = f"{escape(entry.shows + blind)}<br><b>Cannot show:</b> {escape(entry.cannot)}"
-    if entry.when:
-        told += f"<br><b>When:</b> {escape(entry.when)}"
-    network = entry.measured.network if entry.measured else ""
-    elsewhere = f"<br>figures: {escape(network)}" if network else ""
-    figures = "".join(f"<td class='num'>{escape(text)}</td>" for text in measured_words(entry))
-    return (
-        f"<tr><th scope='row'>{escape(entry.title)}<br><span class='wl-source'>"
-        f"{escape(entry.family)}{elsewhere}</span></th><td>{told}</td>"
-        f"<td>{escape('; '.join(needs) or 'nothing but scores')}</td>{figures}</tr>"
-    )
+    """Return HTML of what is known of each method, one row each."""
+    rows = [
+        (
+            entry,
+            [*entry.needs, *([entry.artifact_kind] if entry.artifact_kind else [])],
+            measured_words(entry),
+        )
+        for entry in guide
+    ]
+    return render("guide", "method_table", rows=rows, setting=known.setting)
 
 
 def measured_words(entry: Entry) -> tuple[str, str, str, str]:

@@ -11,7 +11,7 @@ from whylens.core.engine import Engine
 from whylens.core.explainer import Explainer
 from whylens.core.outputs.render import colour_names
 from whylens.core.registry import Registry
-from whylens.ui.page import html as words
+from whylens.ui.page import html
 from whylens.ui.page.compare import build_compare
 from whylens.ui.page.guide import build_guide
 from whylens.ui.page.html import COMPARE, GUIDE, PLUGINS, REPORT, TRAIN, family_tab, slug
@@ -46,7 +46,7 @@ def build_page(
             "<header class='wl-head'><h1>Whylens</h1><p>Why does an image classifier decide as it "
             "does? Ask several methods, on one scale.</p></header>"
         )
-        banner = gr.HTML(words.banner("Loading the model ..."), elem_id="banner")
+        banner = gr.HTML(html.banner("Loading the model ..."), elem_id="banner")
         with gr.Row(elem_classes="wl-columns"):
             with gr.Column(scale=4, min_width=320):
                 question, left = _left()
@@ -180,7 +180,7 @@ def _right(session: Session, question: Question, look: Look, *, public: bool) ->
 
 
 def _plugins(registry: Registry) -> None:
-    gr.HTML(words.plugin_table(registry), elem_id="plugins")
+    gr.HTML(html.plugin_table(registry), elem_id="plugins")
     if not registry.problems:
         gr.HTML("<p class='wl-source'>No problems: every plugin that was found has loaded.</p>")
     for problem in registry.problems:

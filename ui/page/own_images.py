@@ -13,7 +13,7 @@ from whylens.core.datasets.zip import pictures_in_zip
 from whylens.core.errors import BadInput
 from whylens.core.explainer import Explainer
 from whylens.core.progress import map_progress
-from whylens.ui.page import html as words
+from whylens.ui.page import html
 from whylens.ui.page.long_events import saying, stopped_by
 from whylens.ui.page.session import QUIET, Session, errors_as_messages, visitor
 
@@ -32,13 +32,9 @@ def build_own_pictures(
         notice: Says why the method cannot be used; emptied once it can.
         run: The panel's button; switched on once the method can be used.
     """
-    key = words.slug(explainer.name)
+    key = html.slug(explainer.name)
     with gr.Accordion("Use pictures of your own", open=False, elem_id=f"{key}-own"):
-        gr.HTML(
-            "<p class='wl-source'>A ZIP with one folder per class, each named after its class. "
-            f"{explainer.title} then rests on {explainer.artifact_kind} from them, for you alone "
-            "and for the model that is loaded; nothing is kept after you leave.</p>"
-        )
+        gr.HTML(html.render("pieces", "own_images", explainer=explainer))
         upload = gr.File(
             label="ZIP of pictures by class",
             file_types=[".zip"],
@@ -89,7 +85,7 @@ def build_edits(explainer: Explainer[Any], session: Session, model: Component) -
         session: Engine and shelf.
         model: The model's drop-down.
     """
-    key = words.slug(explainer.name)
+    key = html.slug(explainer.name)
     with gr.Accordion(f"Edit ({', '.join(explainer.actions)})", open=False, elem_id=f"{key}-edit"):
         ticks = gr.CheckboxGroup([], label="Tick what to change", elem_id=f"{key}-items")
         with gr.Row(elem_classes="wl-actions"):

@@ -15,7 +15,7 @@ from whylens.core.explanation import Explanation
 from whylens.core.outputs.export import bundle_files, zipped
 from whylens.core.outputs.render import Style, render_explanation, scale_of
 from whylens.core.results import Heatmap
-from whylens.ui.page import html as words
+from whylens.ui.page import html
 from whylens.ui.page.controls import build_controls
 from whylens.ui.page.example_tiles import tiles_html
 from whylens.ui.page.html import slug
@@ -85,7 +85,7 @@ def build_panel(
         look: Colours and opacity.
     """
     name, key = explainer.name, slug(explainer.name)
-    gr.HTML(words.about(explainer.summary, explainer.limits, explainer.source, explainer.cost))
+    gr.HTML(html.about(explainer))
     notice = gr.HTML("", elem_id=f"{key}-notice", visible=False)
     fields = build_controls(explainer, prefix=key)
     with gr.Row(elem_classes="wl-actions"):
@@ -159,7 +159,7 @@ def _runner(explainer: Explainer[Any], session: Session) -> Callable[..., Iterat
         yield gr.skip(), gr.skip(), gr.skip(), "Working ..."
         for answer in session.engine.explain(asked, explainer.name, params):
             session.shelf.keep(visitor(request), explainer.name, answer)
-            yield *drawn(answer, style, session), words.status(answer)
+            yield *drawn(answer, style, session), html.status(answer)
 
     return run
 
@@ -177,11 +177,11 @@ def drawn(answer: Explanation, style: Style, session: Session) -> tuple[Any, Any
             small = session.shelf.on_screen(answer)
             above = session.shelf.picture(render_explanation(small, style))
             below = session.shelf.beside(small) or above
-            legend = words.legend(scale_of(heat), style, note=answer.reason)
+            legend = html.legend(scale_of(heat), style, note=answer.reason)
             return gr.ImageSlider((below, above), visible=True), gr.HTML(visible=False), legend
         case pictures:
-            html = tiles_html(pictures, colours=style.colormap)
-            return gr.ImageSlider(visible=False), gr.HTML(html, visible=True), ""
+            tiles = gr.HTML(tiles_html(pictures, colours=style.colormap), visible=True)
+            return gr.ImageSlider(visible=False), tiles, ""
 
 
 def offered(

@@ -24,7 +24,7 @@ from whylens.core.train.report import (
     mistake_pictures,
     read_report,
 )
-from whylens.ui.page import html as words
+from whylens.ui.page import html
 from whylens.ui.page.class_means import build_means
 from whylens.ui.page.panel import Look, Question
 from whylens.ui.page.report_html import SPLIT_NAMES, class_table, headline, matrix
@@ -66,7 +66,7 @@ def build_report(session: Session, question: Question, look: Look, *, trainable:
         trainable: Whether the page has a tab to train on.
     """
     way = BY_TAB if trainable else BY_COMMAND
-    notice = gr.HTML(words.banner("No model is loaded yet."), elem_id="report-notice")
+    notice = gr.HTML(html.banner("No model is loaded yet."), elem_id="report-notice")
     with gr.Column(visible=False, elem_id="report-body") as body:
         head = gr.HTML("", elem_id="report-headline")
         split = gr.Radio([], label="Figures on", elem_id="report-split")
@@ -116,7 +116,7 @@ def _of_model(way: str, model: str | None) -> Any:
             why or f"There is no report of this model: only networks trained here have one. {way}"
         )
         skipped = [gr.skip()] * 8
-        return gr.HTML(words.banner(said), visible=True), Column(visible=False), *skipped
+        return gr.HTML(html.banner(said), visible=True), Column(visible=False), *skipped
     splits = ["test", "val"] if report.test is not None else ["val"]
     first = splits[0]
     return (

@@ -13,7 +13,7 @@ from whylens.core.errors import CoreError
 from whylens.core.explainer import Explainer
 from whylens.core.explanation import ModelCard
 from whylens.core.outputs.render import Style
-from whylens.ui.page import html as words
+from whylens.ui.page import html
 from whylens.ui.page.compare import Compare, redraw_of, ticked_first
 from whylens.ui.page.endpoints import build_endpoints
 from whylens.ui.page.html import COMPARE, family_tab, slug
@@ -247,7 +247,7 @@ def _predicted(session: Session) -> Callable[..., Any]:
             if not session.fits(photo, model):  # the box beside the photo says what is wanted
                 return None
             asked = session.question(photo, model, PREDICTED, "logit", RUNNER_UP)
-            return words.guesses(session.engine.predict(asked))
+            return html.class_probabilities(session.engine.predict(asked))
 
     return predict
 
@@ -276,12 +276,12 @@ def _restyle(session: Session, panels: list[Panel]) -> Callable[..., Any]:
 
 
 def _banner(card: ModelCard, reason: str) -> Component:
-    return _shown(words.banner(reason.strip() if card.trained else untrained_banner(reason)))
+    return _shown(html.banner(reason.strip() if card.trained else untrained_banner(reason)))
 
 
-def _shown(html: str) -> Component:
+def _shown(text: str) -> Component:
     # An empty element would still take its row of space.
-    return gr.HTML(html, visible=bool(html))
+    return gr.HTML(text, visible=bool(text))
 
 
 def _of_model(card: ModelCard, explainers: dict[str, Explainer[Any]], target: str) -> list[Any]:
@@ -289,16 +289,16 @@ def _of_model(card: ModelCard, explainers: dict[str, Explainer[Any]], target: st
     known = target if target.isdecimal() and int(target) < len(classes) else PREDICTED
     available = {n: e for n, e in explainers.items() if n not in card.unavailable}
     updates: list[Any] = [
-        words.model_card(card),
+        html.model_card(card),
         shown_for(card),
         gr.Dropdown([("the predicted class", PREDICTED), *classes], value=known),
         gr.Dropdown([("the runner-up", RUNNER_UP), *classes], value=RUNNER_UP),
         gr.CheckboxGroup(value=ticked_first(available)),
         _shown(
-            words.unavailable_list({explainers[n].title: r for n, r in card.unavailable.items()})
+            html.unavailable_list({explainers[n].title: r for n, r in card.unavailable.items()})
         ),
     ]
     for name in explainers:
         reason = card.unavailable.get(name, "")
-        updates += [_shown(words.unavailable(reason)), gr.Button(interactive=not reason)]
+        updates += [_shown(html.unavailable(reason)), gr.Button(interactive=not reason)]
     return updates

@@ -31,6 +31,7 @@ ALLOWED = (
     "plugins/measured.json",
     "ui/**/*.py",
     "ui/page/*.css",
+    "ui/page/templates/*.html",
     "ui/cli/plugin_template/*",
     "checkpoints/**/*.json",
     "checkpoints/**/*.md",
