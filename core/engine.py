@@ -160,10 +160,10 @@ class Engine:
         began = time.perf_counter()
         trace, _ = self._trace(question, backbone)
         probabilities = trace.logits[0].softmax(-1)
-        best = probabilities.topk(min(top, len(backbone.labels)))
+        best = trace.logits[0].argsort(descending=True, stable=True)[:top].tolist()
         guesses = tuple(
-            ClassScore(i, backbone.labels[i], float(p), float(trace.logits[0, i]))
-            for p, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)
+            ClassScore(i, backbone.labels[i], float(probabilities[i]), float(trace.logits[0, i]))
+            for i in best
         )
         return Prediction(question.model, guesses, time.perf_counter() - began)
 

@@ -84,7 +84,10 @@ class Heatmap:
         low, high = float(self.values.min()), float(self.values.max())
         if low == high == 0:
             if self.signed:
-                return "The map is zero everywhere: nothing in this view changes the target score."
+                return (
+                    "The map is zero everywhere: no place of this view adds to the target score or "
+                    "takes from it."
+                )
             return (
                 "No positive evidence: the method keeps only what speaks for the target, and "
                 "nothing in this view does. Try another class, or signed values where offered."

@@ -90,7 +90,7 @@ def target_of(
     Raises:
         BadInput: There is no such class.
     """
-    ranked = logits.argsort(descending=True)
+    ranked = logits.argsort(descending=True, stable=True)
     chosen = int(ranked[0]) if index is None else index
     if quantity == "contrast" and versus is None:
         versus = next(int(i) for i in ranked if int(i) != chosen)

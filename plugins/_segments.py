@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
+from scipy.ndimage import gaussian_filter
+from skimage.color import rgb2lab
 from skimage.segmentation import slic
 from torch import Tensor
 
@@ -19,6 +22,7 @@ Cut = Literal["superpixels", "boxes"]
 
 
 LEAST = 4  # places of a box
+_GRID = 64  # steps of a colour: Lab's units are as small as people can see
 
 
 def segments(subject: Subject, count: int, cut: Cut = "superpixels") -> Tensor:
@@ -32,16 +36,33 @@ def segments(subject: Subject, count: int, cut: Cut = "superpixels") -> Tensor:
     """
     if cut == "superpixels" and len(subject.size) == 2 and subject.x.shape[1] in (1, 3):
         pixels = view_pixels(subject.x, subject.trace.backbone.spec)
-        # Labels as SLIC gives them may start at 1 or leave some out: a region that no feature
-        # stands for could never light up.
-        # Smoothing by a pixel keeps noise from tearing regions into crumbs, which SLIC then merges:
-        # a picture of pure noise came out as one region.
-        raw = slic(pixels, n_segments=count, compactness=20, sigma=1, start_label=0)
-        _, labels = np.unique(raw, return_inverse=True)
-        return torch.from_numpy(labels.reshape(raw.shape).astype(np.int64))
+        return torch.from_numpy(superpixels(pixels, count))
     # A region of one value has nothing to be painted over with but itself.
     places = int(np.prod(subject.size))
     return boxes(subject.size, max(1, min(count, places // LEAST)))
+
+
+def superpixels(pixels: npt.NDArray[np.uint8], count: int) -> npt.NDArray[np.int64]:
+    """Return (H, W) labels 0 to n - 1 of near `count` superpixels (SLIC, compactness 20).
+
+    Its colours are made here, and rounded: powers and roots differ in their last bits between
+    processors, and of two centres that are equally near those bits would choose.
+
+    Args:
+        pixels: (H, W, 3) uint8.
+        count: How many are wished for.
+    """
+    low, high = int(pixels.min()), int(pixels.max())
+    colours = rgb2lab((pixels.astype(np.float64) - low) / max(1, high - low))
+    # Smoothing by a pixel keeps noise from tearing regions into crumbs, which SLIC then merges: a
+    # picture of pure noise came out as one region.
+    smooth = np.round(gaussian_filter(colours, (1, 1, 0)) * _GRID) / _GRID
+    span = float(np.ptp(smooth)) or 1.0  # SLIC divides by it, and would change what 20 means
+    raw = slic(smooth, n_segments=count, compactness=20 / span, convert2lab=False, start_label=0)
+    # Labels as SLIC gives them may leave some out: a region that no feature stands for could never
+    # light up.
+    _, labels = np.unique(raw, return_inverse=True)
+    return labels.reshape(raw.shape).astype(np.int64)
 
 
 def boxes(size: tuple[int, ...], count: int) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from whylens import Explainer, Heatmap, Need, hookimpl
 from whylens.plugins._arrays import as_array
 from whylens.plugins._layers import LayerParams, fused, unit_of
+from whylens.plugins._order import first_largest
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,7 +48,8 @@ def principal_map(features: Tensor) -> tuple[Tensor, float]:
     """Return (*s) the features along the first right singular vector, and its share of energy.
 
     As in the paper nothing is centred. A singular vector has no sign of its own: we take that by
-    which the map's sum is not negative.
+    which the map's sum is positive or, where positive and negative parts weigh the same, its
+    largest value.
 
     Args:
         features: (1, K, *s).
@@ -55,7 +57,10 @@ def principal_map(features: Tensor) -> tuple[Tensor, float]:
     columns = features[0].flatten(1).T.double()  # positions by channels
     _, strengths, directions = torch.linalg.svd(columns, full_matrices=False)
     values = columns @ directions[0]
-    values = values * (1.0 if float(values.sum()) >= 0 else -1.0)
+    balance, weight = float(values.sum()), float(values.abs().sum())
+    if abs(balance) <= 1e-4 * weight:
+        balance = float(values[first_largest(values.abs().cpu().numpy())])
+    values = values if balance >= 0 else -values
     energy = float((strengths**2).sum())
     share = float(strengths[0] ** 2) / energy if energy > 0 else 0.0
     return values.view(features.shape[2:]), share

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
+
 from whylens import Explainer, Heatmap, Need, hookimpl
 from whylens.plugins._arrays import as_array
 from whylens.plugins._layers import LayerParams, fused, unit_of
+from whylens.plugins._order import ROUNDING
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,19 +42,30 @@ class HiResCAM(Explainer[LayerParams]):
         layers = subject.layers(params.layer)
         maps = [attributed(at.features, at.gradients) for at in layers]
         checks = {} if len(maps) > 1 else {"sum of map": float(maps[0].sum())}
-        return Heatmap(as_array(fused(maps)), unit_of(layers, subject.unit), True, checks)
+        cancelled = not any(m.any() for m in maps) and any(at.gradients.any() for at in layers)
+        note = _CANCELLED if cancelled else ""
+        return Heatmap(as_array(fused(maps)), unit_of(layers, subject.unit), True, checks, note)
+
+
+_CANCELLED = (
+    "Gradient times feature cancels out at every place: what follows this layer normalises over "
+    "channels, so that the size of a feature says nothing. Choose a stage before it, or Grad-CAM."
+)
 
 
 def attributed(features: Tensor, gradients: Tensor) -> Tensor:
     """Return (*s) in score units: the sum over channels of gradient times feature. Eq. 5.
 
-    The paper shows its positive part; we keep the sign.
+    The paper shows its positive part; we keep the sign. Where positive and negative terms cancel
+    to within rounding it is 0: before a layer that normalises over channels they do so everywhere.
 
     Args:
         features: (1, K, *s).
         gradients: (1, K, *s) derivative of the score.
     """
-    return (gradients * features)[0].sum(0)
+    terms = (gradients.double() * features)[0]
+    total = terms.sum(0)
+    return torch.where(total.abs() > ROUNDING * terms.abs().sum(0).max(), total, 0.0)
 
 
 @hookimpl

@@ -164,7 +164,8 @@ def coalition_pairs(regions: int, budget: int, generator: torch.Generator) -> Pa
             torch.tensor(shares, dtype=torch.float64), left, True, generator=generator
         )
         wanted = torch.tensor(sizes)[draws, None]
-        order = torch.rand(left, regions, generator=generator).argsort(1).argsort(1)
+        lots = torch.rand(left, regions, generator=generator)
+        order = lots.argsort(dim=1, stable=True).argsort(dim=1)
         shown.append((order < wanted).double())
         weights += [sum(shares) / left] * left
     total = len(weights)

@@ -188,7 +188,7 @@ def _fast(questions: _Questions, checks: dict[str, float]) -> Iterator[Partial]:
         size = max(ROUND, asked // 6)
         influence = outcomes.std(1) * maps.std(1)
         influence[~questions.scores.isnan()] = -1
-        matter = influence.argsort(descending=True).tolist()[: size - size // 4]
+        matter = influence.argsort(descending=True, stable=True).tolist()[: size - size // 4]
         fresh = questions.scores.isnan().tolist()
         luck = [k for k in at_random if fresh[k] and k not in matter][: size // 4]
         chosen, control = [k for k in [*matter, *luck] if fresh[k]], [*control, *luck]

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import torch
 from pydantic import Field
-from skimage.filters import threshold_otsu
 
 from whylens import Explainer, Heatmap, Need, Params, Partial, hookimpl
 from whylens.plugins._arrays import as_array, resized, slices, weighted_sum
+from whylens.plugins._order import ROUNDING, first_largest, strongest_first
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     from torch import Tensor
 
     from whylens import FeatureLayer, Subject
@@ -97,9 +98,11 @@ def speaking_channels(gradients: Tensor, features: Tensor, most: int) -> list[in
     """
     slopes, maps = gradients[0].flatten(1).mean(1), features[0].flatten(1)
     spread = maps.amax(1) - maps.amin(1)
-    speaks = (slopes > 0) & (spread > 1e-6 * maps.abs().amax(1))
-    order: list[int] = torch.where(speaks, slopes, -1.0).argsort(descending=True).tolist()
-    return order[: min(most, int(speaks.sum()))]
+    speaks = slopes > ROUNDING * slopes.abs().max()
+    speaks &= spread > 1e-6 * maps.abs().amax(1)
+    channels: list[int] = speaks.nonzero()[:, 0].tolist()
+    order = strongest_first(slopes[channels].double().cpu().numpy())
+    return [channels[i] for i in order[:most]]
 
 
 def unit_masks(layer: FeatureLayer, channels: list[int], size: tuple[int, ...]) -> Tensor:
@@ -120,8 +123,8 @@ def as_shares(values: Tensor) -> Tensor:
 def cascaded(earlier: Tensor, later: Tensor) -> Tensor:
     """Return the fusion of two maps: their sum, kept where the later one is strong, as shares.
 
-    Strong is what Otsu's threshold separates; a map of one value has no threshold, and nothing of
-    it is strong unless it is positive.
+    Strong is what lies above Otsu's threshold; a map of one value has none, and nothing of it is
+    strong unless it is positive.
 
     Args:
         earlier: (*S) shares, of all stages so far.
@@ -129,10 +132,31 @@ def cascaded(earlier: Tensor, later: Tensor) -> Tensor:
     """
     share = as_shares(later)
     plain = share.double().numpy() if share.device.type == "cpu" else share.double().cpu().numpy()
-    flat = float(plain.min()) == float(plain.max())
-    strong = plain > (0.0 if flat else threshold_otsu(plain.ravel()))
+    strong = plain > otsu_threshold(plain)
     kept = torch.from_numpy(strong.astype(np.float32)).to(share)
     return as_shares((earlier.to(share) + share) * kept)
+
+
+def otsu_threshold(values: npt.NDArray[np.float64]) -> float:
+    """Return what parts values into two groups as far apart as can be; 0 where all are equal.
+
+    Otsu 1979 cuts a histogram: whether a value falls into one bin or the next is then for rounding
+    to say, and one value moves the cut by a whole bin. Here every value is a bin of its own, the
+    cut lies midway between two of them, and of cuts as good to a millionth the lowest is taken.
+
+    Args:
+        values: Of any shape.
+    """
+    ordered = np.sort(values, axis=None)
+    rises = np.flatnonzero(np.diff(ordered) > ROUNDING * np.abs(ordered).max())
+    if not len(rises):
+        return 0.0
+    low, total = rises + 1.0, float(len(ordered))
+    sums = np.cumsum(ordered)
+    apart = (sums[-1] - sums[rises]) / (total - low) - sums[rises] / low
+    between = low * (total - low) * apart**2
+    cut = rises[first_largest(between, 1e-6 * float(between.max()))]
+    return float(ordered[cut] + ordered[cut + 1]) / 2
 
 
 @hookimpl

@@ -75,6 +75,8 @@ def ranked(
     # Of a gallery with classes of its own only the network's word counts.
     labelled = np.asarray(arrays["labels"])
     member = labelled == labels.index(name) if name in labels else called
-    near = np.asarray(arrays["vectors"], np.float32) @ unit_rows(query[None])[0]
+    # Row by row alike, as a matrix product is not: copies of a picture then tie exactly.
+    vectors = np.asarray(arrays["vectors"], np.float32)
+    near = np.einsum("nd,d->n", vectors, unit_rows(query[None])[0])
     order = np.lexsort((-near, ~called))
     return [(int(i), float(near[i])) for i in order if member[i]]

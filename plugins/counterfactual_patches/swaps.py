@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from whylens.plugins._arrays import slices
+from whylens.plugins._order import ROUNDING, first_largest, strongest_first
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -67,7 +68,7 @@ def decision(subject: Subject) -> Decision:
         one, other = target.index, target.versus
         ahead = bool(logits[one] >= logits[other])
         return Decision(*((one, other) if ahead else (other, one)), between=True)
-    first, second = (int(i) for i in logits.argsort(descending=True)[:2])
+    first, second = (int(i) for i in logits.argsort(descending=True, stable=True)[:2])
     return Decision(first, second if target.index == first else target.index, between=False)
 
 
@@ -76,8 +77,8 @@ def greedy_swaps(
 ) -> Iterator[tuple[float, Swap | None]]:
     """Yield shares of the search for each swap, and with share 1 the swap, until the goal.
 
-    Each step takes the swap after which the goal is most probable (Goyal et al. 2019, eq. 4); no
-    cell of either picture is used twice.
+    Each step takes the swap after which the goal is most probable (Goyal et al. 2019, eq. 4), of
+    swaps that are alike but for rounding the first; no cell of either picture is used twice.
 
     Args:
         subject: The question; its feature map is edited.
@@ -94,9 +95,10 @@ def greedy_swaps(
         best: tuple[float, tuple[int, int], Tensor] | None = None
         for piece in slices(len(pairs), subject.batch_size):
             logits = subject.feature_logits(edited(current, there, pairs[piece]))
-            chances = logits.double().log_softmax(-1)[:, aim.goal]
-            top = int(chances.argmax())
-            if best is None or float(chances[top]) > best[0]:
+            chances = logits.double().log_softmax(-1)[:, aim.goal].cpu()
+            margin = ROUNDING * float(logits.abs().max())
+            top = first_largest(chances.numpy(), margin)
+            if best is None or float(chances[top]) > best[0] + margin:
                 best = float(chances[top]), pairs[piece][top], logits[top]
             if piece.stop < len(pairs):
                 yield piece.stop / len(pairs), None
@@ -135,7 +137,7 @@ def promising(
     new = there[0].flatten(1)[:, there_left].double()
     # What swapping i for j does to the margin, to first order: slope_i (new_j - old_i).
     gains = slope.T @ new - (slope * old).sum(0)[:, None]
-    chosen = gains.flatten().topk(candidates).indices.sort().values.tolist()
+    chosen = sorted(strongest_first(gains.flatten().cpu().numpy())[:candidates])
     return [(here_left[k // len(there_left)], there_left[k % len(there_left)]) for k in chosen]
 
 

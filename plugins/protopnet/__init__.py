@@ -22,6 +22,7 @@ from whylens import (
     hookimpl,
     view_pixels,
 )
+from whylens.plugins._order import first_largest, strongest_first
 from whylens.plugins.protopnet.editing import ACTIONS, edited
 from whylens.plugins.protopnet.patch_check import Seen, in_rows, seen_by
 from whylens.plugins.protopnet.pipeline import PrototypeParams, prototypes
@@ -101,7 +102,7 @@ class ProtoPNet(Explainer[ProtoParams]):
         known = name in facts["labels"]
         explained = facts["labels"].index(name) if known else said
         points = weight[explained] * sims
-        shown = [int(i) for i in np.argsort(-np.abs(points))[: params.count] if points[i]]
+        shown = [i for i in strongest_first(np.abs(points))[: params.count] if points[i]]
         rest = float(scores[explained] - points[shown].sum())
         view = view_pixels(subject.x, subject.trace.backbone.spec)
         checked: dict[int, Seen] = {}
@@ -140,7 +141,7 @@ def _item(
 ) -> Example:
     arrays, facts = subject.artifact.arrays, subject.artifact.facts
     members = torch.nonzero(metric.member == prototype)[:, 0]
-    patch = int(members[values[0, members].argmax()])
+    patch = int(members[first_largest(values[0, members].numpy())])
     owner = facts["labels"][int(arrays["owner"][prototype])]
     name, value = facts["names"][prototype], float(points[prototype])
     weight = value / float(sims[prototype]) if sims[prototype] else 0.0

@@ -24,7 +24,7 @@ def whitening(patches: Array, directions: int) -> tuple[Array, Array]:
     centred = patches - mean
     covariance = (centred.T @ centred).astype(np.float64) / max(1, len(patches) - 1)
     values, vectors = np.linalg.eigh(covariance)
-    order = np.argsort(values)[::-1][:directions]
+    order = np.argsort(-values, kind="stable")[:directions]
     order = order[values[order] > 1e-5 * values[order[0]]]
     return (
         mean.astype(np.float32),
@@ -72,7 +72,7 @@ def telling_patches(white: Array, weights: Array, label: int, share: float = 0.0
     others = np.delete(scores, label, axis=1).max(1)
     margin = scores[:, label] - others
     kept = max(1, round(share * white.shape[2]))
-    best = np.argsort(-margin, axis=1)[:, :kept]
+    best = np.argsort(-margin, axis=1, kind="stable")[:, :kept]
     rows = np.arange(len(white))[:, None]
     loud = margin[rows, best]
     speaking = (loud > 0) & (loud >= 0.5 * loud[:, :1])

@@ -12,6 +12,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn import functional
 
+from whylens.plugins._order import ROUNDING, strongest_first
 from whylens.plugins.protopnet.similarity import Metric, best_places, cosine_maps
 
 BATCH = 96
@@ -168,7 +169,7 @@ def projected(
         maps = cosine_maps(cache.plain[pictures].float(), metric.turn, metric.patches[mine])
         values, places = maps.flatten(2).max(2)
         rows, columns = linear_sum_assignment(-values.numpy())
-        order = np.argsort(-values.numpy()[rows, columns])
+        order = strongest_first(values.numpy()[rows, columns], ROUNDING)
         kept: list[Tensor] = []
         for row, column in zip(rows[order], columns[order], strict=True):
             picture, place = int(pictures[row]), int(places[row, column])

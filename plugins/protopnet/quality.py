@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 
 from whylens import iter_tensors
+from whylens.plugins._order import ROUNDING, strongest_first
 from whylens.plugins.protopnet.head import Head
 from whylens.plugins.protopnet.similarity import Metric, best_places, cosine_maps, whitened
 
@@ -86,7 +87,7 @@ def part_quality(
     labels = np.array([dataset.items[i].label for i in positions])
     purity, names, consistent, stable = [], [], [], []
     for p in range(metric.count):
-        top = np.argsort(-values[:, p])[:TOP]
+        top = strongest_first(values[:, p], ROUNDING)[:TOP]
         counts: dict[str, int] = {}
         for i in top:
             for name in parts_in(of(int(i)), tuple(centres[i, p]), SMALL):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from whylens.plugins._order import first_largest
+
 Floats = npt.NDArray[np.float32]
 Cell = tuple[int, int]
 
@@ -34,7 +36,7 @@ def matched_cells(
     pairs: list[tuple[Cell, Cell, float]] = []
     wide = there.shape[2]
     for _ in range(count):
-        best = int(strength.argmax())
+        best = first_largest(strength.ravel())
         i, j = divmod(best, strength.shape[1])
         if strength[i, j] <= 0:
             break

@@ -6,6 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
+from torch import nn
 
 from tests.conftest import GapNet, MlpHeadNet, TokenNet, seeded
 from tests.toys import (
@@ -54,3 +55,21 @@ def test_where_the_rest_is_linear_it_adds_up_to_the_score_less_the_bias(kind):
     assert abs(heat.diagnostics["sum of map"] - wanted) < 1e-5 * (1 + abs(wanted))
     cam = final(CAM().explain(subject, CAM.Params()))
     assert difference(heat.values * cam.values.size, cam.values) < 1e-5
+
+
+class NormedNet(GapNet):
+    """Normalises every place over its channels after the feature map, as transformers do."""
+
+    def head(self, f):
+        normed = nn.functional.layer_norm(f.movedim(1, -1), (f.shape[1],), eps=1e-12)
+        return super().head(normed.movedim(-1, 1))
+
+
+def test_what_cancels_is_zero_and_said_rather_than_rounding_shown_as_a_map():
+    subject = subject_of(seeded(NormedNet()), noise(1, 3, 16, 24), Target(2))
+    exact = literal(*slopes64(subject.trace.backbone.module, subject.x, Target(2)))
+    assert np.abs(exact).max() < 1e-9
+    assert (subject.gradients * subject.features).sum(1).any()  # float32 alone leaves something
+    heat = final(METHOD.explain(subject, METHOD.Params()))
+    assert not heat.values.any()
+    assert "cancels out" in heat.note
