@@ -206,7 +206,7 @@ def measurements(given: argparse.Namespace) -> Measurements:
 
     before, workers = os.getloadavg()[0], cores()
     engine = Engine()
-    refused = engine.card(MODEL).unavailable
+    refused = engine.unavailable(MODEL)
     titles = {name: e.title for name, e in engine.registry.explainers.items()}
     wanted = given.methods.split(",") if given.methods else list(titles)
     names = {name: titles[name] for name in wanted if name not in refused}

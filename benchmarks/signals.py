@@ -71,7 +71,7 @@ def table(count: int) -> str:
         count: How many signals.
     """
     engine = Engine()
-    refused = engine.card(MODEL).unavailable
+    refused = engine.unavailable(MODEL)
     rng = np.random.default_rng(0)
     centre = np.exp(-((np.arange(LENGTH) - (LENGTH - 1) / 2) ** 2) / (2 * (LENGTH / 6) ** 2))
     rows: dict[str, tuple[float, float, float, float]] = {}

@@ -28,7 +28,6 @@ from whylens.core.errors import (
 from whylens.core.explainer import Explainer, Params
 from whylens.core.explanation import ClassScore, Explanation, ModelCard, Prediction, Question
 from whylens.core.hookspecs import PROJECT
-from whylens.core.inputs.photo import photo_of
 from whylens.core.inputs.preprocess import photo_tensor, signal_tensor
 from whylens.core.inputs.view import View
 from whylens.core.models.backbone import Backbone
@@ -104,50 +103,42 @@ class Engine:
         """
         return self.models.get(name, lambda: self._loader(name, progress).prepare())
 
-    def card(
-        self, name: str, *, progress: ProgressCallback | None = None, visitor: str = ""
-    ) -> ModelCard:
+    def card(self, name: str, *, progress: ProgressCallback | None = None) -> ModelCard:
         """Return what is known of a model, loading it if need be.
 
         Args:
-            name: The model's name.
             progress: Called while weights are fetched.
+        """
+        return _card_of(self.backbone(name, progress=progress), name)
+
+    def unavailable(self, model: str, *, visitor: str = "") -> dict[str, str]:
+        """Return, for every method that cannot be used on a model, the reason.
+
+        Args:
             visitor: One whose own artifacts count, or "".
         """
-        backbone = self.backbone(name, progress=progress)
-        identity = backbone.identity
-        return ModelCard(
-            name=name,
-            digest=identity.digest,
-            licence=identity.licence,
-            source=identity.source,
-            trained=identity.trained,
-            notes=identity.notes,
-            labels=backbone.labels,
-            unavailable=self._unavailable(backbone, visitor),
-            input=backbone.spec.model_dump(mode="json"),
-        )
+        backbone = self.backbone(model)
+        reasons = {
+            name: self._reason_and_artifact(explainer, backbone, visitor)[0]
+            for name, explainer in self.registry.explainers.items()
+        }
+        return {name: reason for name, reason in reasons.items() if reason}
 
-    def _unavailable(self, backbone: Backbone, visitor: str) -> dict[str, str]:
-        reasons = {}
-        for name, explainer in self.registry.explainers.items():
-            reason = self._reason(explainer, backbone, visitor)
-            if reason:
-                reasons[name] = reason
-        return reasons
-
-    def _reason(self, explainer: Explainer[Any], backbone: Backbone, visitor: str) -> str | None:
+    def _reason_and_artifact(
+        self, explainer: Explainer[Any], backbone: Backbone, visitor: str
+    ) -> tuple[str | None, Artifact | None]:
+        """Return why a method does not run on a network, or None and what it was fitted with."""
         try:
             reason = backbone.why_not(explainer.needs) or why_not_of(explainer, backbone)
-            if reason is None and explainer.artifact_kind:
-                self.artifact_store.found(explainer, backbone, visitor)
+            if reason or not explainer.artifact_kind:
+                return reason, None
+            return None, self.artifact_store.found(explainer, backbone, visitor)
         except CoreError as exc:
-            return str(exc)
+            return str(exc), None
         except Exception as exc:
             # A stranger's fault is that method's own: the model and the others stay of use.
             log.exception("why_not of %s failed on %s", explainer.name, backbone.name)
-            return str(ExplainerFailed(explainer.name, exc))
-        return reason
+            return str(ExplainerFailed(explainer.name, exc)), None
 
     def predict(self, question: Question, *, top: int = 5) -> Prediction:
         """Return the most probable classes.
@@ -185,22 +176,19 @@ class Engine:
         explainer = self.registry.explainer(method)
         checked: Params = checked_params(explainer, explainer.Params, params or {})
         backbone = self.backbone(question.model)
-        reason = self._reason(explainer, backbone, question.visitor)
+        reason, artifact = self._reason_and_artifact(explainer, backbone, question.visitor)
         if reason:
             raise NeedsNotMet(f"{explainer.title} is not available on {backbone.name}: {reason}")
         began = time.perf_counter()
         trace, view = self._trace(question, backbone)
         target = target_of(trace.logits[0], question.target, question.quantity, question.versus)
-        artifact = None
-        if explainer.artifact_kind:
-            artifact = self.artifact_store.found(explainer, backbone, question.visitor)
         subject = Subject(trace, target, self.batch_size, question.seed, artifact)
         entry = self.registry.entries[method]
         # Built-ins are held to this by tests; strangers' values are summed up as well.
         stranger = entry.distribution != PROJECT
         before = model_state(backbone, values=stranger)
         spent = time.perf_counter() - began
-        card = self.card(question.model, visitor=question.visitor)
+        card = _card_of(backbone, question.model)
         probability = float(trace.logits[0].softmax(-1)[target.index])
         work = self._steps(explainer, subject, checked)
         try:
@@ -330,8 +318,8 @@ class Engine:
     def _trace(self, question: Question, backbone: Backbone) -> tuple[ForwardPass, View | None]:
         def make() -> tuple[ForwardPass, View | None]:
             view = None
-            if question.pixels is not None and question.signal is None:
-                x, view = photo_tensor(photo_of(question.pixels), backbone.spec)
+            if question.photo is not None and question.signal is None:
+                x, view = photo_tensor(question.photo, backbone.spec)
             else:
                 x = signal_tensor(np.asarray(question.array, np.float32), backbone.spec)
             with self._slot():
@@ -355,6 +343,20 @@ class Engine:
             yield
         finally:
             self._slots.release()
+
+
+def _card_of(backbone: Backbone, name: str) -> ModelCard:
+    identity = backbone.identity
+    return ModelCard(
+        name=name,
+        digest=identity.digest,
+        licence=identity.licence,
+        source=identity.source,
+        trained=identity.trained,
+        notes=identity.notes,
+        labels=backbone.labels,
+        input=backbone.spec.model_dump(mode="json"),
+    )
 
 
 def _trace_key(question: Question, backbone: Backbone) -> tuple[str, str]:

@@ -1,7 +1,4 @@
-"""Questions to the engine and its answers: plain data that can cross a process boundary.
-
-May touch numpy and the values of layer 0; no tensors, no networks.
-"""
+"""Questions to the engine and its explanations: plain data that can cross a process boundary."""
 
 from __future__ import annotations
 
@@ -13,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from whylens.core.errors import BadInput
+from whylens.core.inputs.photo import Photo, photo_of
 from whylens.core.inputs.view import View
 from whylens.core.results import Heatmap, Result
 from whylens.core.targets import Quantity, Target
@@ -24,7 +22,7 @@ class Question:
 
     Attributes:
         model: The model's name.
-        pixels: (H, W, 3) uint8 of the upright photo, or None for a signal.
+        photo: A photo, or (H, W, 3) uint8 of an upright one; None for a signal.
         signal: (C, L) float32, or None for a photo.
         target: Class to explain; None means the predicted one.
         quantity: "logit", "probability" or "contrast".
@@ -34,13 +32,22 @@ class Question:
     """
 
     model: str
-    pixels: npt.NDArray[np.uint8] | None = None
+    photo: Photo | None = None
     signal: npt.NDArray[np.float32] | None = None
     target: int | None = None
     quantity: Quantity = "logit"
     versus: int | None = None
     seed: int = 0
     visitor: str = ""
+
+    def __post_init__(self) -> None:
+        if self.photo is not None and not isinstance(self.photo, Photo):  # scripts give pixels
+            object.__setattr__(self, "photo", photo_of(self.photo))  # type: ignore[unreachable]
+
+    @property
+    def pixels(self) -> npt.NDArray[np.uint8] | None:
+        """(H, W, 3) uint8 of the photo, or None for a signal."""
+        return None if self.photo is None else self.photo.pixels
 
     @property
     def array(self) -> npt.NDArray[np.uint8] | npt.NDArray[np.float32]:
@@ -49,9 +56,9 @@ class Question:
         Raises:
             BadInput: There is none, or there are two.
         """
-        if self.pixels is not None and self.signal is None:
-            return self.pixels
-        if self.signal is not None and self.pixels is None:
+        if self.photo is not None and self.signal is None:
+            return self.photo.pixels
+        if self.signal is not None and self.photo is None:
             return self.signal
         raise BadInput("A question needs a photo or a signal, and only one of them.")
 
@@ -99,7 +106,6 @@ class ModelCard:
         trained: False for random weights.
         notes: For visitors.
         labels: One per class.
-        unavailable: Method name to the reason why it cannot be used on this model.
         input: How images are fed, as plain data.
     """
 
@@ -110,7 +116,6 @@ class ModelCard:
     trained: bool
     notes: tuple[str, ...]
     labels: tuple[str, ...]
-    unavailable: Mapping[str, str]
     input: Mapping[str, object]
 
 
@@ -157,6 +162,11 @@ class Explanation:
     def reason(self) -> str:
         """Why a map shows nothing, or "" where it shows something."""
         return self.result.blank_reason() if isinstance(self.result, Heatmap) else ""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was done to the photo that a visitor should know, as in "laid on white"."""
+        return () if self.question.photo is None else self.question.photo.notes
 
     @property
     def seconds_left(self) -> float | None:

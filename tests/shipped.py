@@ -28,7 +28,7 @@ def shipped_engine() -> Iterator[Engine]:
 
 def available(engine: Engine, name: str) -> list[str]:
     """Return the methods that explain a network."""
-    refused = engine.card(name).unavailable
+    refused = engine.unavailable(name)
     return [method for method in engine.registry.explainers if method not in refused]
 
 

@@ -254,7 +254,7 @@ def methods(model: Model | None = None, **description: Any) -> MethodNames:
     reasons: Mapping[str, str] = {}
     if model is not None:
         backbone = load_model(model, **description)
-        reasons = _engine_of(backbone).card(backbone.name).unavailable
+        reasons = _engine_of(backbone).unavailable(backbone.name)
     names = MethodNames(name for name in engine.registry.entries if name not in reasons)
     names.unavailable = MappingProxyType(dict(reasons))
     return names
@@ -418,7 +418,7 @@ class _Session:
         source = Path(image).name if isinstance(image, str | os.PathLike) else ""
         if len(spec.size) == 2 and spec.channels in (1, 3):
             photo: Photo = to_photo(image)
-            return Question(pixels=photo.pixels, **fields), photo.notes, source
+            return Question(photo=photo, **fields), photo.notes, source
         return Question(signal=to_channels(image, spec), **fields), (), source
 
     def steps(

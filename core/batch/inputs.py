@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from whylens.core.errors import BadInput
-from whylens.core.inputs.photo import ImageLimits, Pixels, read_photo
+from whylens.core.inputs.photo import ImageLimits, Photo, read_photo
 from whylens.core.inputs.signal import is_signal_file, read_signal
 from whylens.core.results import Array
 
@@ -27,13 +27,13 @@ class Loaded:
 
     Attributes:
         sha256: Of its content; None where it could not be read.
-        pixels: (H, W, 3) uint8 of a photo.
+        photo: A photo.
         signal: (C, L) float32 of a signal.
         error: Why there is neither, in words; "" where there is one.
     """
 
     sha256: str | None = None
-    pixels: Pixels | None = None
+    photo: Photo | None = None
     signal: Array | None = None
     error: str = ""
 
@@ -56,7 +56,7 @@ def loaded(path: Path) -> Loaded:
         sha256 = hashlib.sha256(data).hexdigest()
         if is_signal_file(path.name):
             return Loaded(sha256, signal=read_signal(data, path.name))
-        return Loaded(sha256, pixels=read_photo(data).pixels)
+        return Loaded(sha256, photo=read_photo(data))
     except OSError as exc:
         return Loaded(sha256, error=f"The file cannot be read: {exc.strerror}.")
     except BadInput as exc:

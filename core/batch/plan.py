@@ -215,7 +215,7 @@ def method_plan(engine: Engine, model: str, name: str, params: Mapping[str, obje
     """
     explainer = engine.registry.explainer(name)
     checked = checked_params(explainer, explainer.Params, params)
-    reason = engine.card(model).unavailable.get(name)
+    reason = engine.unavailable(model).get(name)
     if reason:
         raise NeedsNotMet(f"{explainer.title} is not available on {model}: {reason}")
     fitted = ""

@@ -102,7 +102,7 @@ class Worker:
     def _rows(
         self, index: int, path: bytes, file: Loaded, maps: Path, part: int
     ) -> list[dict[str, Any]]:
-        size = None if file.pixels is None else (file.pixels.shape[1], file.pixels.shape[0])
+        size = None if file.photo is None else file.photo.size
         source = Source(
             index=index,
             path=path.decode("utf-8", "backslashreplace"),
@@ -115,7 +115,7 @@ class Worker:
             return [failed_row(source, name, file.error) for name in names]
         question = Question(
             model=self.plan.model.name,
-            pixels=file.pixels,
+            photo=file.photo,
             signal=file.signal,
             target=self.plan.target,
             quantity=self.plan.quantity,

@@ -17,7 +17,7 @@ from whylens.core.datasets.tensors import to_tensor, view_pixels
 from whylens.core.engine import Engine
 from whylens.core.errors import BadInput, NeedsNotMet
 from whylens.core.explanation import Question
-from whylens.core.inputs.photo import Pixels
+from whylens.core.inputs.photo import Pixels, photo_of
 from whylens.core.inputs.view import view_of
 from whylens.core.models.spec import InputSpec
 from whylens.core.outputs.render import Style, overlay
@@ -78,7 +78,7 @@ def mean_maps(
     seen: dict[int, list[Pixels]] = {}
     for done, index in enumerate(chosen, start=1):
         label, pixels = dataset.items[index].label, dataset.pixels(index)
-        question = Question(model, pixels, target=labels.index(dataset.labels[label]))
+        question = Question(model, photo_of(pixels), target=labels.index(dataset.labels[label]))
         *_, answer = engine.explain(question, method, params)
         if not isinstance(answer.result, Heatmap):
             raise NeedsNotMet(f"{answer.title} gives no maps, so there is nothing to average.")

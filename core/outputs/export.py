@@ -79,7 +79,11 @@ def manifest(explanation: Explanation, *, source: str, style: Style) -> dict[str
         "finished": explanation.finished,
         "fraction": explanation.fraction,
         "seconds": round(explanation.seconds, 4),
-        "input": {"name": source, "sha256_of_pixels": explanation.question.digest()},
+        "input": {
+            "name": source,
+            "sha256_of_pixels": explanation.question.digest(),
+            "notes": list(explanation.notes),
+        },
         "model": {
             "name": card.name,
             "weights_sha256": card.digest,

@@ -109,8 +109,8 @@ def test_an_unmet_need_is_refused_in_words(question):
     page = engine(loader=lambda name, progress: backbone(MlpHeadNet))
     with pytest.raises(NeedsNotMet, match=r"CAM is not available on .*linear"):
         final(page.explain(question, "cam"))
-    assert "linear" in page.card("toy").unavailable["cam"]
-    assert "grad-cam" not in page.card("toy").unavailable
+    assert "linear" in page.unavailable("toy")["cam"]
+    assert "grad-cam" not in page.unavailable("toy")
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_wrong_names_and_values_are_named(question, method, params, error, said)
     [
         ({"target": 3}, "classes 0 to 2"),
         ({"target": 1, "quantity": "contrast", "versus": 1}, "two different classes"),
-        ({"pixels": None}, "photo or a signal"),
+        ({"photo": None}, "photo or a signal"),
     ],
 )
 def test_impossible_questions_are_refused(question, change, said):
@@ -226,7 +226,7 @@ def test_a_method_that_cannot_say_why_not_is_refused_alone(question, kind, said,
     entries = {e.name: Entry(e, e.name, "test", "1") for e in (kind(), sound)}
     page = engine(registry=Registry(entries))
     assert final(page.explain(question, "stepper")).finished
-    unavailable = page.card("toy").unavailable
+    unavailable = page.unavailable("toy")
     assert list(unavailable) == [kind.name]
     assert re.search(said, unavailable[kind.name])
     with pytest.raises(NeedsNotMet, match=said):

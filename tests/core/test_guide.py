@@ -114,4 +114,4 @@ def test_the_guide_ticks_only_what_the_model_allows(
     choose = _chooser(Session(page, PageStore()), GUIDE)
     names = choose("squeezenet", "where", next(iter(_INSIDE)), next(iter(_TIME)), "me")
     assert names
-    assert not set(names) & set(page.card("squeezenet").unavailable)
+    assert not set(names) & set(page.unavailable("squeezenet"))

@@ -34,7 +34,7 @@ def photo(rng):
 
 
 def card() -> ModelCard:
-    return ModelCard("toy", "0" * 64, "free", "made", True, (), ("a", "b"), {}, {})
+    return ModelCard("toy", "0" * 64, "free", "made", True, (), ("a", "b"), {})
 
 
 def explanation(result, question, view=None) -> Explanation:
@@ -79,7 +79,7 @@ def test_an_empty_map_leaves_the_photo_as_it_is(photo):
 def test_opacity_one_shows_the_colours_alone_where_the_map_is_strongest(photo):
     seen_all = view_of((64, 48), plain_spec(48, 64))
     picture = overlay(photo, Heatmap(np.ones((3, 4)), "u"), seen_all, Style(opacity=1.0))
-    top = coloured(np.ones(1, np.float32), Style().colours, diverges=False)[0]
+    top = coloured(np.ones(1, np.float32), Style().colormap, diverges=False)[0]
     assert (np.asarray(picture) == top).all()
     same = overlay(photo, Heatmap(np.ones((3, 4)), "u"), seen_all, Style(opacity=0.0))
     assert np.array_equal(np.asarray(same), photo)

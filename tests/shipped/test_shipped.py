@@ -97,7 +97,7 @@ def test_prototypes_are_as_good_as_asked_and_none_is_double(name):
 @each
 def test_every_method_explains_a_picture(engine, name):
     dataset = load_dataset(DATA[name])
-    refused = engine.card(name).unavailable
+    refused = engine.unavailable(name)
     if name == VIT:
         assert not {"Attention", "Perturbation"} & _families(engine, refused)
         registered = engine.registry.explainers
@@ -127,7 +127,7 @@ def test_the_network_for_signals_is_small_and_as_good_as_it_says(engine):
 
 def test_every_method_that_can_explains_a_signal_and_most_peak_on_the_digit(engine):
     fresh = mnist1d(20, 78)
-    refused = engine.card(SIGNALS).unavailable
+    refused = engine.unavailable(SIGNALS)
     for method in available(engine, SIGNALS):
         hits = []
         for signal, label, where in zip(fresh.values, fresh.labels, fresh.shape, strict=True):

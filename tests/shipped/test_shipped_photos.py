@@ -78,7 +78,7 @@ def test_a_photo_of_a_cat_is_a_cat(engine, cat):
 
 
 def test_every_method_that_needs_no_pictures_explains_a_photo(engine, cat):
-    for method, reason in engine.card(NAME).unavailable.items():
+    for method, reason in engine.unavailable(NAME).items():
         explainer = engine.registry.explainers[method]
         assert explainer.artifact_kind or explainer.family == "Attention", reason
     for method in available(engine, NAME):

@@ -148,7 +148,7 @@ class _Jobs:
                 is_signal = is_signal_file(image.name)
                 question = Question(
                     model=model,
-                    pixels=None if is_signal else read_photo(data).pixels,
+                    photo=None if is_signal else read_photo(data),
                     signal=read_signal(data, image.name) if is_signal else None,
                     target=index,
                     quantity="contrast" if other is not None else quantity,  # type: ignore[arg-type]

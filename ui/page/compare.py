@@ -134,8 +134,8 @@ def _runner(session: Session) -> Callable[..., Iterator[Any]]:
         style = Style(colours, opacity, sure)
         answers: dict[str, Explanation] = {}
         problems: list[str] = []
-        card = session.engine.card(asked.model, visitor=asked.visitor)
-        chosen = [m for m in methods if m not in card.unavailable]
+        unavailable = session.engine.unavailable(asked.model, visitor=asked.visitor)
+        chosen = [m for m in methods if m not in unavailable]
         if not chosen:
             yield [], "", "Tick at least one method that is available on this model."
             return

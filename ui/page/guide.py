@@ -88,9 +88,9 @@ def _chooser(session: Session, guide: Sequence[Entry]) -> Callable[..., list[str
     def chosen(model: str, wanted: str, inside: str, time: str, mine: str) -> list[str]:
         if inside not in _INSIDE or time not in _TIME:
             raise BadInput("Choose one of the answers that are shown.")
-        card = session.engine.card(session.model_name(model), visitor=mine)
+        unavailable = session.engine.unavailable(session.model_name(model), visitor=mine)
         answers: Answers = next((key for key in QUESTIONS if key == wanted), "where")
-        available = {entry.name for entry in guide} - set(card.unavailable)
+        available = {entry.name for entry in guide} - set(unavailable)
         return recommended(
             guide,
             question_kind=answers,

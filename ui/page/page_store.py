@@ -46,8 +46,8 @@ class PageStore:
         )
         # By the id of the pixels that they were made of, which lie beside them: an id in use is
         # no other array's.
-        self._small: ByteLRU[int, tuple[Pixels, Pixels]] = ByteLRU(
-            bytes_kept, lambda pair: pair[0].nbytes + pair[1].nbytes
+        self._small: ByteLRU[int, tuple[Pixels, Photo]] = ByteLRU(
+            bytes_kept, lambda pair: pair[0].nbytes + pair[1].pixels.nbytes
         )
         self._originals: ByteLRU[int, tuple[Pixels, str]] = ByteLRU(
             bytes_kept, lambda pair: pair[0].nbytes
@@ -102,19 +102,22 @@ class PageStore:
         Args:
             answer: Any answer; one for a small photo or a signal comes back as it is.
         """
-        pixels, view = answer.question.pixels, answer.view
-        if pixels is None or view is None or max(pixels.shape[:2]) <= SCREEN_SIDE:
+        photo, view = answer.question.photo, answer.view
+        if photo is None or view is None or max(photo.size) <= SCREEN_SIDE:
             return answer
         # A long answer comes in many parts, all of the same photo.
-        _, smaller = self._small.get(id(pixels), lambda: (pixels, shrunk(pixels, SCREEN_SIDE)))
-        height, width = smaller.shape[:2]
+        _, smaller = self._small.get(
+            id(photo.pixels),
+            lambda: (photo.pixels, replace(photo, pixels=shrunk(photo.pixels, SCREEN_SIDE))),
+        )
+        (width, height), (full_width, full_height) = smaller.size, photo.size
         resized = replace(
             view,
             original=(width, height),
-            scale_x=view.scale_x * pixels.shape[1] / width,
-            scale_y=view.scale_y * pixels.shape[0] / height,
+            scale_x=view.scale_x * full_width / width,
+            scale_y=view.scale_y * full_height / height,
         )
-        return replace(answer, question=replace(answer.question, pixels=smaller), view=resized)
+        return replace(answer, question=replace(answer.question, photo=smaller), view=resized)
 
     def beside(self, answer: Explanation) -> str | None:
         """Return the path of what an answer is about, without the map: a photo or a plot."""

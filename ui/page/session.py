@@ -106,7 +106,7 @@ class Session:
         """
         kind, name = cast("Quantity", quantity), self.model_name(model)
         reads_signals = takes_signals(self.engine.card(name))
-        pixels = None if reads_signals else self.shelf.photo(path).pixels
+        photo = None if reads_signals else self.shelf.photo(path)
         signal = self.shelf.signal(path) if reads_signals else None
 
         def chosen(text: str | None, default: str) -> int | None:
@@ -116,7 +116,7 @@ class Session:
 
         return Question(
             model=name,
-            pixels=pixels,
+            photo=photo,
             signal=signal,
             target=chosen(target, PREDICTED),
             quantity=kind,

@@ -190,14 +190,15 @@ def _opened(session: Session, tabs: Collection[Any], groups: list[str]) -> Calla
         if not name:
             name, why = first_model(session.engine)
             reason += why
-        card = session.engine.card(name, visitor=visitor(request))
+        card = session.engine.card(name)
+        unavailable = session.engine.unavailable(name, visitor=visitor(request))
         chosen = _tabs_open(wanted.get("method", COMPARE), methods, tabs, groups)
         target = wanted.get("target", PREDICTED)
         return (
             name,
             _banner(card, reason),
             *chosen,
-            *_of_model(card, methods, target),
+            *_of_model(card, unavailable, methods, target),
         )
 
     return opened
@@ -221,14 +222,10 @@ def _model_changed(session: Session) -> Callable[..., Any]:
     ) -> Any:
         with errors_as_messages():
             wanted = session.model_name(name)
-            card = session.engine.card(
-                wanted,
-                progress=lambda f, s: progress(f, desc=s),
-                visitor=visitor(request),
-            )
-            return _banner(card, ""), *_of_model(
-                card, session.engine.registry.explainers, PREDICTED
-            )
+            card = session.engine.card(wanted, progress=lambda f, s: progress(f, desc=s))
+            unavailable = session.engine.unavailable(wanted, visitor=visitor(request))
+            explainers = session.engine.registry.explainers
+            return _banner(card, ""), *_of_model(card, unavailable, explainers, PREDICTED)
 
     return changed
 
@@ -284,21 +281,24 @@ def _shown(text: str) -> Component:
     return gr.HTML(text, visible=bool(text))
 
 
-def _of_model(card: ModelCard, explainers: dict[str, Explainer[Any]], target: str) -> list[Any]:
+def _of_model(
+    card: ModelCard,
+    unavailable: Mapping[str, str],
+    explainers: Mapping[str, Explainer[Any]],
+    target: str,
+) -> list[Any]:
     classes = [(f"{label} ({i})", str(i)) for i, label in enumerate(card.labels)]
     known = target if target.isdecimal() and int(target) < len(classes) else PREDICTED
-    available = {n: e for n, e in explainers.items() if n not in card.unavailable}
+    available = {n: e for n, e in explainers.items() if n not in unavailable}
     updates: list[Any] = [
         html.model_card(card),
         shown_for(card),
         gr.Dropdown([("the predicted class", PREDICTED), *classes], value=known),
         gr.Dropdown([("the runner-up", RUNNER_UP), *classes], value=RUNNER_UP),
         gr.CheckboxGroup(value=ticked_first(available)),
-        _shown(
-            html.unavailable_list({explainers[n].title: r for n, r in card.unavailable.items()})
-        ),
+        _shown(html.unavailable_list({explainers[n].title: r for n, r in unavailable.items()})),
     ]
     for name in explainers:
-        reason = card.unavailable.get(name, "")
+        reason = unavailable.get(name, "")
         updates += [_shown(html.unavailable(reason)), gr.Button(interactive=not reason)]
     return updates
