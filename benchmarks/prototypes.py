@@ -78,7 +78,7 @@ def main() -> None:
     rows, twins = [], []
     for pair in pairs:
         model, _, data = pair.partition("=")
-        dataset = Kept(load_dataset(data))
+        dataset = Kept(load_dataset(data, engine.registry.datasets))
         reports = []
         for seed in given.seeds:
             report = _report(engine, model, dataset, seed, given.limit)

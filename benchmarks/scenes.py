@@ -22,6 +22,7 @@ from whylens.core.models.checkpoints import OWN, Argument
 from whylens.core.models.labels import class_index
 from whylens.core.models.load import build, from_folder
 from whylens.core.models.random_weights import randomise
+from whylens.core.registry import load_registry
 from whylens.core.storage.files import file_sha256
 
 Box = tuple[float, float, float, float]
@@ -83,7 +84,8 @@ def painted(name: str, count: int) -> Scene:
         count: How many cats.
     """
     folder = OWN / name
-    trained, dataset = from_folder(folder), load_dataset("painted-cats:breed")
+    trained = from_folder(folder)
+    dataset = load_dataset("painted-cats:breed", load_registry().datasets)
     manifest = json.loads((folder / "model.json").read_text())
     asked = []
     for i in dataset.of("test")[:count]:

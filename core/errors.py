@@ -75,6 +75,20 @@ class ExplainerFailed(CoreError):
         return (type(self), (self.plugin, self.cause))
 
 
+class DatasetFailed(CoreError):
+    """A plugin's data set cannot be made; its own error, if any, is chained."""
+
+    def __init__(self, name: str, cause: str) -> None:
+        super().__init__(
+            f"The data set {name!r} failed ({cause}). Please report it to the owner of its plugin."
+        )
+        self.name = name
+        self.cause = cause
+
+    def __reduce__(self) -> tuple[type[DatasetFailed], tuple[str, str]]:
+        return (type(self), (self.name, self.cause))
+
+
 class Busy(CoreError):
     """All working slots stayed taken for too long."""
 

@@ -1,7 +1,4 @@
-"""The single hook through which built-ins and strangers alike offer explainers.
-
-May touch pluggy only.
-"""
+"""The hooks through which built-ins and strangers alike offer explainers and data sets."""
 
 from __future__ import annotations
 
@@ -11,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 if TYPE_CHECKING:
+    from whylens.core.datasets.dataset import DatasetSource
     from whylens.core.explainer import Explainer
 
 PROJECT = "whylens"
@@ -23,3 +21,8 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 @hookspec
 def explainers() -> Iterable[Explainer[Any]]:  # type: ignore[empty-body]
     """Return the explainers that this plugin offers, in tab order."""
+
+
+@hookspec
+def datasets() -> Iterable[DatasetSource]:  # type: ignore[empty-body]
+    """Return the data sets that this plugin makes or fetches itself, known by name."""

@@ -1,7 +1,6 @@
-"""Which explainers there are: found, isolated, checked; whatever is wrong becomes a Problem.
+"""Which explainers and data sets there are: isolated, checked; what is wrong becomes a Problem.
 
-May touch pluggy, importlib.metadata and the contract. Names no plugin: the one list of built-ins
-is pyproject.toml's own entry-point table.
+Names no plugin: the one list of built-ins is pyproject.toml's own entry-point table.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import os
 import tomllib
 import traceback
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from types import MappingProxyType
@@ -20,6 +19,7 @@ from typing import Any, TypeVar, cast
 import pluggy
 
 from whylens.core import hookspecs
+from whylens.core.datasets.dataset import DatasetSource, dataset_errors
 from whylens.core.errors import CoreError, UnknownName
 from whylens.core.explainer import Explainer, contract_errors
 from whylens.core.hookspecs import GROUP, PROJECT
@@ -51,7 +51,7 @@ class PluginSource:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Why a plugin, or one of its explainers, is missing.
+    """Why a plugin, or something that it offers, is missing.
 
     Attributes:
         stage: "load", "register", "hook", "check", "clash" or "blocked".
@@ -80,15 +80,17 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Registry:
-    """All explainers by name, in tab order, and all problems.
+    """All explainers by name, in tab order, all data sets by name, and all problems.
 
     Attributes:
         entries: Name to entry.
         problems: What is missing and why.
+        datasets: Name, without an option, to data set.
     """
 
     entries: Mapping[str, Entry]
     problems: tuple[Problem, ...] = ()
+    datasets: Mapping[str, DatasetSource] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
     def explainers(self) -> dict[str, Explainer[Any]]:
@@ -133,7 +135,11 @@ def load_registry(
             loader.note("blocked", item, f"Blocked by {BLOCK_VARIABLE}.", fatal=False)
         else:
             loader.add(item)
-    return Registry(MappingProxyType(loader.entries), tuple(loader.problems))
+    return Registry(
+        MappingProxyType(loader.entries),
+        tuple(loader.problems),
+        MappingProxyType({name: source for name, (source, _) in loader.datasets.items()}),
+    )
 
 
 class _Loader:
@@ -144,6 +150,7 @@ class _Loader:
         self.manager = pluggy.PluginManager(PROJECT)
         self.manager.add_hookspecs(hookspecs)
         self.entries: dict[str, Entry] = {}
+        self.datasets: dict[str, tuple[DatasetSource, PluginSource]] = {}
         self.problems: list[Problem] = []
 
     def note(
@@ -176,12 +183,17 @@ class _Loader:
             if self.manager.is_registered(plugin):
                 self.manager.unregister(plugin)
             return
-        ok, offered = self._stage("hook", item, lambda: self._offered(plugin))
+        hooks = self.manager.hook
+        ok, explainers = self._stage("hook", item, lambda: _offers(plugin, hooks.explainers))
         if not ok:
             self.manager.unregister(plugin)
             return
-        for explainer in offered or []:
-            self._accept(item, explainer)
+        for explainer in explainers or []:
+            self._accept_explainer(item, explainer)
+        # A plugin whose data sets fail keeps its explainers.
+        _, datasets = self._stage("hook", item, lambda: _offers(plugin, hooks.datasets))
+        for dataset in datasets or []:
+            self._accept_dataset(item, dataset)
 
     def _stage(
         self, stage: str, item: PluginSource, work: Callable[[], T]
@@ -189,8 +201,8 @@ class _Loader:
         try:
             return True, work()
         except (Exception, SystemExit) as exc:  # noqa: BLE001 - a stranger's code may raise anything
-            said = f"{type(exc).__name__}: {exc}"
-            self.note(stage, item, f"It failed to {_WORDS[stage]} ({said}).", cause=exc)
+            cause = f"{type(exc).__name__}: {exc}"
+            self.note(stage, item, f"It failed to {_WORDS[stage]} ({cause}).", cause=exc)
             return False, None
 
     def _register(self, item: PluginSource, plugin: object) -> None:
@@ -198,17 +210,11 @@ class _Loader:
         self.manager.check_pending()
         callers = self.manager.get_hookcallers(plugin)
         if not callers:
-            raise PluginProblem("it offers no hook; define explainers() and mark it with @hookimpl")
+            raise PluginProblem(
+                "it offers no hook; define explainers() or datasets() and mark it with @hookimpl"
+            )
 
-    def _offered(self, plugin: object) -> list[object]:
-        found: list[object] = []
-        for implementation in self.manager.hook.explainers.get_hookimpls():
-            if implementation.plugin is plugin:
-                made = cast("Iterable[object]", implementation.function())
-                found += list(made)  # a generator may fail late
-        return found
-
-    def _accept(self, item: PluginSource, explainer: Any) -> None:
+    def _accept_explainer(self, item: PluginSource, explainer: Any) -> None:
         wrong = contract_errors(explainer)
         if wrong:
             self.note("check", item, " ".join(wrong))
@@ -226,8 +232,32 @@ class _Loader:
             explainer, item.point.name, item.distribution, item.version
         )
 
+    def _accept_dataset(self, item: PluginSource, source: Any) -> None:
+        wrong = dataset_errors(source)
+        if wrong:
+            self.note("check", item, " ".join(wrong))
+        elif source.name in self.datasets:
+            owner = self.datasets[source.name][1]
+            self.note(
+                "clash",
+                item,
+                f"The data set {source.name!r} belongs to {owner.point.name} of "
+                f"{owner.distribution}; the first keeps the name. Choose another name.",
+            )
+        else:
+            self.datasets[source.name] = (source, item)
 
-_WORDS = {"load": "load", "register": "register", "hook": "list its explainers"}
+
+def _offers(plugin: object, hook: pluggy.HookCaller) -> list[object]:
+    offers: list[object] = []
+    for implementation in hook.get_hookimpls():
+        if implementation.plugin is plugin:
+            # A generator may fail late.
+            offers += list(cast("Iterable[object]", implementation.function()))
+    return offers
+
+
+_WORDS = {"load": "load", "register": "register", "hook": "list what it offers"}
 
 
 def all_entry_points() -> list[PluginSource]:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         models,
         predict,
     )
-    from whylens.core.datasets.dataset import Dataset
+    from whylens.core.datasets.dataset import Dataset, DatasetSource, Item
     from whylens.core.datasets.tensors import (
         concat_views,
         decode_images,
@@ -67,6 +67,7 @@ __all__ = [
     "Comparison",
     "CoreError",
     "Dataset",
+    "DatasetSource",
     "Example",
     "Examples",
     "ExplainedClass",
@@ -75,6 +76,7 @@ __all__ = [
     "Heatmap",
     "ImageEncoder",
     "InvalidParameter",
+    "Item",
     "MaskedMeans",
     "Need",
     "NeedsNotMet",
@@ -119,7 +121,7 @@ _NAMES_BY_MODULE = {
         "models",
         "predict",
     ),
-    "whylens.core.datasets.dataset": ("Dataset",),
+    "whylens.core.datasets.dataset": ("Dataset", "DatasetSource", "Item"),
     "whylens.core.datasets.tensors": (
         "iter_tensors",
         "concat_views",

@@ -1,53 +1,65 @@
-"""From a name on the command line to a set of pictures.
-
-May touch the sets beside it, each imported only when its name is given.
-"""
+"""From a name on the command line to a set of pictures or signals."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Literal
 
-from whylens.core.datasets.dataset import Dataset
-from whylens.core.errors import BadInput, shown
+from whylens.core.datasets.dataset import Dataset, DatasetSource
+from whylens.core.errors import BadInput, CoreError, DatasetFailed, shown
 
-WORLDS: tuple[Literal["breed", "genuine"], ...] = ("breed", "genuine")
-SIGNALS = "mnist1d"
+Sources = Mapping[str, DatasetSource]
 
 
-def generated(name: str) -> Dataset | None:
-    """Return the set of this name that is made here and needs no file, or None.
+def load_registered(text: str, sources: Sources) -> Dataset | None:
+    """Return the set of this name that a plugin offers, or None where none does.
 
     Args:
-        name: As in "painted-cats:breed".
+        text: As in "cats:breed".
+        sources: The registry's data sets.
+
+    Raises:
+        BadInput: The data set has no such option.
+        DatasetFailed: The plugin failed, or gave no data set of this name.
     """
-    return load_dataset(name) if name in {f"painted-cats:{w}" for w in WORLDS} else None
+    name, _, option = text.partition(":")
+    source = sources.get(name)
+    if source is None:
+        return None
+    if text not in source.names:
+        raise BadInput(
+            f"There is no data set {shown(text)}; there is {' and '.join(source.names)}."
+        )
+    try:
+        dataset: object = source.load(option)
+    except CoreError:
+        raise
+    except Exception as exc:
+        raise DatasetFailed(text, f"{type(exc).__name__}: {exc}") from exc
+    if not isinstance(dataset, Dataset):
+        raise DatasetFailed(text, f"it gave {type(dataset).__name__}, not a Dataset")
+    if dataset.name != text:
+        raise DatasetFailed(text, f"it gave a set called {dataset.name!r}")
+    return dataset
 
 
-def load_dataset(text: str, *, progress: Callable[[float, str], None] | None = None) -> Dataset:
+def load_dataset(
+    text: str, sources: Sources, *, progress: Callable[[float, str], None] | None = None
+) -> Dataset:
     """Return the set that `text` names.
 
     Args:
-        text: A folder, a .npz file, "painted-cats:breed", "painted-cats:genuine" or "mnist1d".
+        text: A plugin's data set, as in "cats:breed"; else a .npz file, or a folder.
+        sources: The registry's data sets.
         progress: Called with a share done and a sentence while a folder is read.
 
     Raises:
         BadInput: There is nothing of this name, or too little in it.
+        DatasetFailed: The plugin that offers it failed.
     """
-    prefix, colon, world = text.partition(":")
-    if colon and prefix == "painted-cats":
-        from whylens.plugins.painted_cats import PaintedCats
-
-        for known in WORLDS:
-            if world == known:
-                return PaintedCats(known)
-        offered = " and ".join(f"painted-cats:{known}" for known in WORLDS)
-        raise BadInput(f"There is no painted world {shown(world)}; there are {offered}.")
-    if text == SIGNALS:
-        from whylens.plugins.mnist1d.dataset import GeneratedSignals
-
-        return GeneratedSignals()
+    dataset = load_registered(text, sources)
+    if dataset is not None:
+        return dataset
     path = Path(text)
     if path.suffix == ".npz":
         from whylens.core.datasets.npz import ImageArchive

@@ -1,13 +1,11 @@
-"""What a set of labelled pictures is, whoever made them.
-
-May touch numpy and the errors only.
-"""
+"""What a set of labelled pictures or signals is, and how a plugin offers one by name."""
 
 from __future__ import annotations
 
 import hashlib
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal, get_args
@@ -22,6 +20,7 @@ SPLITS: tuple[SplitName, ...] = get_args(SplitName)
 Pixels = npt.NDArray[np.uint8]
 Signal = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
+_KEBAB = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +42,7 @@ class Dataset(ABC):
     """Labelled pictures in three splits; pictures are read or drawn when asked for.
 
     Attributes:
-        name: As a visitor would call it: a folder's name, or "painted-cats:breed".
+        name: As a visitor would call it: a folder's name, or a name and an option, "cats:breed".
         labels: One per class.
         items: Every picture.
         licence: Terms of the pictures, in words.
@@ -78,7 +77,7 @@ class Dataset(ABC):
         """
         raise BadInput(
             f"{self.name} holds pictures, and this network takes signals: {self.items[index].key} "
-            "is none. Choose a set of signals, such as mnist1d."
+            "is none. Choose a set of signals."
         )
 
     def parts(self, index: int) -> Mapping[str, Mask]:  # noqa: ARG002 - photos have no known parts
@@ -113,3 +112,49 @@ class Dataset(ABC):
             split: Which.
         """
         return tuple(i for i, item in enumerate(self.items) if item.split == split)
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetSource:
+    """A data set that a plugin draws or fetches itself, known by name wherever a folder is.
+
+    Attributes:
+        name: Kebab-case, without an option, as in "cats".
+        summary: One sentence: what it holds.
+        load: Called with one of `options`, or with "" where there are none, and returns the set;
+            its `name` is the one asked for, as in "cats:breed". Pictures are drawn or read later,
+            when asked for.
+        options: What may follow the name after a colon, as in "breed"; one has to follow then.
+        kind: Whether networks are fed the set's `pixels` or its `signal`.
+    """
+
+    name: str
+    summary: str
+    load: Callable[[str], Dataset]
+    options: tuple[str, ...] = ()
+    kind: Literal["pictures", "signals"] = "pictures"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every name by which a set can be asked for."""
+        return tuple(f"{self.name}:{option}" for option in self.options) or (self.name,)
+
+
+def dataset_errors(source: object) -> list[str]:
+    """Return what is wrong with something a plugin offers as a data set; empty if nothing is."""
+    if not isinstance(source, DatasetSource):
+        return [f"datasets() gave {type(source).__name__}, not a DatasetSource."]
+    errors = []
+    words = (source.name, *source.options)
+    if not all(isinstance(word, str) and _KEBAB.fullmatch(word) for word in words):
+        errors.append(
+            f"The name {source.name!r} and the options {source.options!r} must be kebab-case: "
+            "lower-case words joined by '-'."
+        )
+    if len(set(source.options)) < len(source.options):
+        errors.append(f"The data set {source.name!r} names an option twice.")
+    if not str(source.summary).strip():
+        errors.append(f"The data set {source.name!r} needs a summary.")
+    if not callable(source.load):
+        errors.append(f"The data set {source.name!r} needs a function `load(option)`.")
+    return errors

@@ -1,100 +1,115 @@
-"""A small network trained on generated signals, written as a checkpoint: seconds to two minutes.
-
-May touch torch, the generated set, the signal network and checkpoints.
-"""
+"""A small network trained on a set of signals, written as a checkpoint: seconds to two minutes."""
 
 from __future__ import annotations
 
 from collections.abc import Generator
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from whylens.core.datasets.dataset import Dataset, SplitName
+from whylens.core.errors import BadInput
 from whylens.core.models import signal_net
 from whylens.core.models.checkpoints import write_checkpoint
 from whylens.core.train.network import Chance
-from whylens.plugins.mnist1d.signals import LABELS, LENGTH, TEST, TRAIN, Signals, mnist1d
 
 BATCH, RATE, DECAY, SMOOTHING = 100, 1e-2, 0.05, 0.1
-TEST_SEED_OFFSET = 1  # seeds of the two sets never meet for seeds that are even
 
 
-def trained_on_signals(
-    out: Path, *, epochs: int = 60, seed: int = 0, train: int = TRAIN, test: int = TEST
+def train_on_signals(
+    dataset: Dataset, out: Path, *, epochs: int = 60, seed: int = 0
 ) -> Generator[float, None, float]:
     """Yield the share done, write the checkpoint, and return the share of test signals recognised.
 
-    Nothing is chosen by the test signals: the network of the last epoch is kept.
+    Nothing is chosen by the test signals: the network of the last epoch is written.
 
     Args:
-        out: The folder.
+        dataset: Signals of one length; those of its splits train and test are used.
+        out: The folder to write.
         epochs: Passes over the training signals.
-        seed: For signals, weights, order and augmentation.
-        train: Training signals.
-        test: Test signals.
+        seed: For weights, order and augmentation.
+
+    Raises:
+        BadInput: A split is empty.
     """
-    known, unseen = mnist1d(train, 2 * seed), mnist1d(test, 2 * seed + TEST_SEED_OFFSET)
-    mean, std = float(known.values.mean()), float(known.values.std())
-    x, y = _tensors(known, mean, std)
+    signals, y = _split(dataset, "train")
+    test_signals, test_y = _split(dataset, "test")
+    channels, length = signals.shape[1:]
+    mean = [float(signals[:, c].mean()) for c in range(channels)]
+    std = [float(signals[:, c].std()) for c in range(channels)]
+    x, test_x = _normalised(signals, mean, std), _normalised(test_signals, mean, std)
     chance = Chance(seed)
     generator = chance.own
     with chance.lent():
-        network = signal_net.SignalNet(num_classes=len(LABELS)).train()
-    solver = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=DECAY)
+        network = signal_net.SignalNet(num_classes=len(dataset.labels), channels=channels).train()
+    optimiser = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=DECAY)
     steps = max(1, len(x) // BATCH)
-    rates = torch.optim.lr_scheduler.OneCycleLR(solver, RATE, total_steps=epochs * steps)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=epochs * steps)
     loss = nn.CrossEntropyLoss(label_smoothing=SMOOTHING)
     for epoch in range(epochs):
         order = torch.randperm(len(x), generator=generator)
-        for chosen in order[: steps * BATCH].chunk(steps):
+        for indices in order[: steps * BATCH].chunk(steps):
             with torch.enable_grad():
-                error = loss(network(varied(x[chosen], generator)), y[chosen])
-            solver.zero_grad()
+                error = loss(network(augment(x[indices], generator)), y[indices])
+            optimiser.zero_grad()
             error.backward()
-            solver.step()
-            rates.step()
+            optimiser.step()
+            schedule.step()
         yield (epoch + 1) / epochs
     network.eval()
-    tested, truth = _tensors(unseen, mean, std)
     with torch.no_grad():
-        accuracy = float((network(tested).argmax(1) == truth).float().mean())
+        accuracy = float((network(test_x).argmax(1) == test_y).float().mean())
     write_checkpoint(
         out,
         network.state_dict(),
         {
             "architecture": signal_net.NAME,
-            "input_size": (LENGTH,),
-            "mean": (mean,),
-            "std": (std,),
-            "labels": LABELS,
-            "licence": "Apache-2.0, trained here on generated signals",
+            "arguments": {"channels": channels} if channels > 1 else {},
+            "input_size": (length,),
+            "mean": tuple(mean),
+            "std": tuple(std),
+            "labels": dataset.labels,
+            "licence": f"trained here on {dataset.name} ({dataset.licence})",
             "note": (
-                f"Trained on {train:,} signals of MNIST-1D, generated here with seed {2 * seed}; "
-                f"{accuracy:.1%} of {test:,} test signals are recognised."
+                f"Trained on {len(x):,} signals of {dataset.name}; {accuracy:.1%} of "
+                f"{len(test_x):,} test signals are recognised."
             ),
         },
     )
     return accuracy
 
 
-def varied(x: Tensor, generator: torch.Generator) -> Tensor:
+def augment(x: Tensor, generator: torch.Generator) -> Tensor:
     """Return signals moved by up to four values, scaled, tilted and with a little noise.
 
     Args:
-        x: (N, 1, L).
+        x: (N, C, L).
         generator: The only source of chance.
     """
-    count, length = len(x), x.shape[-1]
+    count, channels, length = x.shape
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator)
 
-    moved = torch.arange(length) + torch.randint(-4, 5, (count, 1), generator=generator)
-    x = x.gather(2, moved.clamp(0, length - 1)[:, None])
+    positions = torch.arange(length) + torch.randint(-4, 5, (count, 1), generator=generator)
+    positions = positions.clamp(0, length - 1)[:, None].expand(-1, channels, -1)
+    x = x.gather(2, positions)
     tilt = 0.1 * normal(count, 1, 1) * torch.linspace(-1, 1, length)
     return x * (1 + 0.1 * normal(count, 1, 1)) + tilt + 0.03 * normal(*x.shape)
 
 
-def _tensors(signals: Signals, mean: float, std: float) -> tuple[Tensor, Tensor]:
-    return torch.from_numpy((signals.values - mean) / std), torch.from_numpy(signals.labels)
+def _split(dataset: Dataset, split: SplitName) -> tuple[npt.NDArray[np.float32], Tensor]:
+    indices = dataset.of(split)
+    if not indices:
+        raise BadInput(f"The {split} split of {dataset.name} is empty; it takes train and test.")
+    labels = torch.tensor([dataset.items[i].label for i in indices])
+    return np.stack([dataset.signal(i) for i in indices]), labels
+
+
+def _normalised(signals: npt.NDArray[np.float32], mean: list[float], std: list[float]) -> Tensor:
+    # In the signals' own precision, as the page does.
+    m, s = np.array([mean, std], np.float32)[..., None]
+    return torch.from_numpy((signals - m) / s)

@@ -1,5 +1,10 @@
 """Painted Cats: portraits drawn from a seed, with the mask of every part and known evidence."""
 
+from collections.abc import Iterable
+from typing import cast, get_args
+
+from whylens.core.datasets.dataset import DatasetSource
+from whylens.core.hookspecs import hookimpl
 from whylens.plugins.painted_cats.breeds import BREEDS, Breed, diagnostic_parts
 from whylens.plugins.painted_cats.cats import PaintedCats
 from whylens.plugins.painted_cats.changes import with_background, with_part_of, without
@@ -20,3 +25,14 @@ __all__ = [
     "with_part_of",
     "without",
 ]
+
+
+@hookimpl
+def datasets() -> Iterable[DatasetSource]:
+    """Return the painted cats, one data set per world."""
+    yield DatasetSource(
+        name="painted-cats",
+        summary="Cats drawn from seeds, with the mask of every part: by breed, or genuine or not.",
+        load=lambda world: PaintedCats(cast("World", world)),
+        options=get_args(World),
+    )

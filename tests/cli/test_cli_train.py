@@ -64,7 +64,7 @@ def test_a_folder_becomes_a_model_that_is_known_by_name(place, monkeypatch):
         (("fruit", "--backbone", "resnet19"), "Did you mean"),
         (("fruit", "--backbone", "resnet18", "--epochs", "0"), "wrong at 'epochs'"),
         (("fruit", "--backbone", "resnet18", "--weights", "no.safetensors"), "cannot be read"),
-        (("painted-cats:lion", "--backbone", "resnet18"), "no painted world 'lion'"),
+        (("painted-cats:lion", "--backbone", "resnet18"), "no data set 'painted-cats:lion'"),
     ],
 )
 def test_errors_are_one_sentence(place, monkeypatch, tmp_path, words, said):

@@ -78,7 +78,7 @@ def test_the_command_writes_a_picture_and_values_per_class(place, photos):  # no
     assert Image.open(place / "out" / "ant.png").size == (160, 160)
     values = np.load(place / "out" / "ant.values.npy")
     assert values.any()
-    data, given = load_dataset(str(photos)), {"signed": True}
+    data, given = load_dataset(str(photos), {}), {"signed": True}
     found = result_of(mean_maps(Engine(), "toy", "grad-cam", data, params=given, per_class=2))
     assert np.allclose(found["ant"].heatmap.values, values, rtol=1e-4, atol=1e-7)
 

@@ -12,6 +12,7 @@ import whylens.core.results
 from tests.conftest import ROOT
 from whylens.core import hookspecs
 from whylens.core.conformance.suite import CHECKS
+from whylens.core.datasets.dataset import Dataset
 from whylens.core.explainer import ControlSpec, Explainer
 from whylens.core.needs import Need
 
@@ -69,7 +70,7 @@ def test_every_kind_of_parameter_is_there():
 
 
 RESULTS = ["Heatmap", "Examples", "Example", "Prototypes", "NumberedBox", "Comparison", "Partial",
-           "Progress", "Artifact"]  # fmt: skip
+           "Progress", "Artifact", "DatasetSource", "Item"]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", RESULTS)
@@ -82,6 +83,12 @@ def test_every_field_of_a_value_is_there_with_its_default(name):
 def test_every_result_is_described():
     results = {kind.__name__ for kind in whylens.core.results.Result.__args__}
     assert results <= set(RESULTS)
+
+
+def test_everything_of_a_data_set_is_there():
+    (rows,) = tables("### `Dataset`")
+    offered = {n for n in {*vars(Dataset), *Dataset.__annotations__} if n[0] != "_"}
+    assert set(rows) == offered
 
 
 @pytest.mark.parametrize("name", ["Subject", "FeatureLayer"])

@@ -36,12 +36,15 @@ def test_one_name_is_imported(trees):
 
 
 def test_no_method_and_no_data_set_is_known_by_name_outside_the_plugins(trees):
-    entries = load_registry().entries
+    registry = load_registry()
+    entries = registry.entries
     names = {*entries, *(entry.explainer.title for entry in entries.values())}
     for path, tree in trees.items():
         if "plugins" not in path.relative_to(ROOT).parts:
             words = {n.value for n in ast.walk(tree) if isinstance(n, ast.Constant)}
             assert not names & words, path
+            sets = [name for name in registry.datasets for word in words if name in str(word)]
+            assert not sets, path
 
 
 def test_plugins_import_only_what_whylens_lists(trees):

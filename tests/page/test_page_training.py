@@ -129,7 +129,7 @@ def test_a_zip_becomes_a_model_with_a_report_that_is_chosen(place, packed):
         ({}, "no pictures yet"),
         ({"path": "x.zip", "folder": "y"}, "not both"),
         ({"folder": "/nowhere/at/all"}, "There is no folder"),
-        ({"folder": "painted-cats:unheard"}, "no painted world"),
+        ({"folder": "painted-cats:unheard"}, "no folder painted-cats:unheard"),
         ({"folder": "painted-cats:breed", "name": "../up"}, "cannot be a model's name"),
         ({"folder": "painted-cats:breed", "name": "resnet18"}, "already"),
         ({"folder": "painted-cats:breed", "name": "toy"}, "already"),

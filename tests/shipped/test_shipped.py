@@ -12,6 +12,7 @@ from tests.shipped import SHIPPED, answered, available, shipped_engine
 from whylens.core.datasets.by_name import load_dataset
 from whylens.core.explanation import Question
 from whylens.core.models.load import from_folder
+from whylens.core.registry import load_registry
 from whylens.core.results import Heatmap, Prototypes
 from whylens.core.train.recipe import read_recipe
 from whylens.core.train.report import read_report
@@ -60,7 +61,7 @@ def test_the_report_is_of_these_weights_this_recipe_and_good_enough(name):
 
 @each
 def test_the_data_is_still_what_it_was_trained_on(name):
-    dataset = load_dataset(DATA[name])
+    dataset = load_dataset(DATA[name], load_registry().datasets)
     assert read_report(SHIPPED / name).data.digest == dataset.digest
     for method in ("twin",) if name == VIT else FITTED:
         facts = json.loads((SHIPPED / name / method / "artifact.json").read_text())["facts"]
@@ -69,7 +70,7 @@ def test_the_data_is_still_what_it_was_trained_on(name):
 
 @each
 def test_predictions_on_fresh_pictures_are_those_of_the_report(engine, name):
-    dataset = load_dataset(DATA[name])
+    dataset = load_dataset(DATA[name], load_registry().datasets)
     said = {item.key: item for item in read_report(SHIPPED / name).items}
     net = engine.backbone(name)
     assert net.labels == dataset.labels
@@ -96,7 +97,7 @@ def test_prototypes_are_as_good_as_asked_and_none_is_double(name):
 
 @each
 def test_every_method_explains_a_picture(engine, name):
-    dataset = load_dataset(DATA[name])
+    dataset = load_dataset(DATA[name], load_registry().datasets)
     refused = engine.unavailable(name)
     if name == VIT:
         assert not {"Attention", "Perturbation"} & _families(engine, refused)
@@ -159,7 +160,7 @@ def _alike(result, label):
 
 
 def test_what_is_known_of_signals_was_made_with_these_signals(engine):
-    dataset = load_dataset(SIGNALS)
+    dataset = load_dataset(SIGNALS, load_registry().datasets)
     for method in ("twin", "protopnet"):
         facts = json.loads((SHIPPED / SIGNALS / method / "artifact.json").read_text())["facts"]
         assert facts["data_digest"] == dataset.digest

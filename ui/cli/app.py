@@ -212,7 +212,7 @@ app.command()(new_plugin)
 def plugins(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List explainers, their owners, and every problem."""
+    """List explainers, data sets, their owners, and every problem."""
     with one_sentence():
         from whylens.core.registry import load_registry
 
@@ -230,6 +230,10 @@ def plugins(
             }
             for name, entry in registry.entries.items()
         ]
+        datasets = [
+            {"names": list(source.names), "summary": source.summary}
+            for source in registry.datasets.values()
+        ]
         problems = [
             {
                 "stage": p.stage,
@@ -240,7 +244,11 @@ def plugins(
             for p in registry.problems
         ]
         if as_json:
-            typer.echo(json.dumps({"explainers": found, "problems": problems}, indent=2))
+            typer.echo(
+                json.dumps(
+                    {"explainers": found, "datasets": datasets, "problems": problems}, indent=2
+                )
+            )
             return
         from rich.console import Console
         from rich.table import Table
@@ -250,6 +258,10 @@ def plugins(
             owner = f"{row['distribution']} {row['version']}"
             needs = ", ".join(row["needs"]).lower().replace("_", " ")
             table.add_row(str(row["name"]), str(row["title"]), str(row["family"]), owner, needs)
+        Console().print(table)
+        table = Table("Data set", "Summary")
+        for dataset in registry.datasets.values():
+            table.add_row("\n".join(dataset.names), dataset.summary)
         Console().print(table)
         for problem in problems:
             typer.echo(

@@ -14,8 +14,8 @@ def fit(
     data: Annotated[
         str,
         typer.Argument(
-            help="A folder with a subfolder per class, a .npz archive, painted-cats:breed, "
-            "painted-cats:genuine, or mnist1d for networks that read signals."
+            help="A folder with a subfolder per class, a .npz archive, or a data set by name: "
+            "`whylens plugins` lists them."
         ),
     ],
     method: Annotated[
@@ -46,7 +46,9 @@ def _run(model: str, data: str, method: str | None, param: list[str]) -> None:
     with Progress(*columns, TimeRemainingColumn(), console=console) as bar:
         loading = bar.add_task("reading pictures", total=1)
         dataset = load_dataset(
-            data, progress=lambda f, said: bar.update(loading, completed=f, description=said)
+            data,
+            engine.registry.datasets,
+            progress=lambda f, said: bar.update(loading, completed=f, description=said),
         )
         bar.update(loading, completed=1)
         for name in names:

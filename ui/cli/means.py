@@ -45,7 +45,9 @@ def _run(model: str, data: str, method: str, per_class: int, param: list[str], o
     with Progress(*columns, TimeRemainingColumn(), console=console) as bar:
         task = bar.add_task("reading pictures", total=1)
         dataset = load_dataset(
-            data, progress=lambda f, said: bar.update(task, completed=f, description=said)
+            data,
+            engine.registry.datasets,
+            progress=lambda f, said: bar.update(task, completed=f, description=said),
         )
         work = mean_maps(engine, model, method, dataset, params=given, per_class=per_class)
         found = result_of(work, lambda f: bar.update(task, completed=f, description=method))

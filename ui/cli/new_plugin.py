@@ -41,10 +41,14 @@ def _check_free(name: str) -> None:
             f"words joined by '-', as in edge-glow; not {name!r}."
         )
     registry = load_registry(strict=False)
-    taken = {*registry.entries, *(entry.plugin for entry in registry.entries.values())}
+    taken = {
+        *registry.entries,
+        *registry.datasets,
+        *(entry.plugin for entry in registry.entries.values()),
+    }
     if name in taken:
         raise InvalidParameter(
-            f"There is a method called {name!r} already; the first owner of a name keeps it. "
+            f"There is a plugin called {name!r} already; the first owner of a name keeps it. "
             "Choose another."
         )
 

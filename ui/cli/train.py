@@ -11,6 +11,7 @@ import typer
 from whylens.ui.cli.common import one_sentence
 
 if TYPE_CHECKING:
+    from whylens.core.datasets.by_name import Sources
     from whylens.core.datasets.dataset import Dataset
 
 INTERRUPTED = 130
@@ -21,7 +22,7 @@ def train(
         str,
         typer.Argument(
             help="A folder with a subfolder per class (or train/ and val/ with such), a .npz "
-            "archive, painted-cats:breed, painted-cats:genuine, or mnist1d for signals."
+            "archive, or a data set by name: `whylens plugins` lists them."
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder to write; its name is the model's name.")],
@@ -62,24 +63,27 @@ def train(
     given = {k: v for k, v in said.items() if v is not None}
     try:
         with one_sentence():
-            from whylens.core.datasets.by_name import SIGNALS
+            from whylens.core.datasets.by_name import load_dataset
+            from whylens.core.registry import load_registry
 
-            if data == SIGNALS:
-                _run_on_signals(given, recipe, out)
+            sources = load_registry().datasets
+            source = sources.get(data.partition(":")[0])
+            if source is not None and source.kind == "signals":
+                _run_on_signals(load_dataset(data, sources), given, recipe, out)
             else:
-                _run(data, given, recipe, out, resume=resume)
+                _run(data, sources, given, recipe, out, resume=resume)
     except OSError as exc:
         typer.echo(f"whylens: {out} cannot be written: {exc.strerror}.", err=True)
         raise typer.Exit(1) from exc
 
 
-def _run_on_signals(said: dict[str, Any], file: Path | None, out: Path) -> None:
+def _run_on_signals(dataset: Dataset, said: dict[str, Any], file: Path | None, out: Path) -> None:
     from rich.console import Console
     from rich.progress import Progress
 
     from whylens.core.errors import BadInput
     from whylens.core.progress import result_of
-    from whylens.core.train.signals import trained_on_signals
+    from whylens.core.train.signals import train_on_signals
 
     other = sorted(set(said) - {"epochs", "seed"}) + (["recipe"] if file else [])
     if other:
@@ -91,13 +95,21 @@ def _run_on_signals(said: dict[str, Any], file: Path | None, out: Path) -> None:
     with Progress(console=console) as bar:
         task = bar.add_task("training on signals", total=1.0)
         accuracy = result_of(
-            trained_on_signals(out, **said), lambda share: bar.update(task, completed=share)
+            train_on_signals(dataset, out, **said), lambda share: bar.update(task, completed=share)
         )
     console.print(f"{accuracy:.1%} of the test signals are recognised.", highlight=False)
     typer.echo(out)
 
 
-def _run(data: str, said: dict[str, Any], file: Path | None, out: Path, *, resume: bool) -> None:
+def _run(
+    data: str,
+    sources: Sources,
+    said: dict[str, Any],
+    file: Path | None,
+    out: Path,
+    *,
+    resume: bool,
+) -> None:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
@@ -118,7 +130,7 @@ def _run(data: str, said: dict[str, Any], file: Path | None, out: Path, *, resum
     with Progress(*columns, TextColumn("{task.fields[left]}"), console=console) as bar:
         task = bar.add_task("reading pictures", total=1.0, left="")
         dataset = load_dataset(
-            data, progress=lambda f, text: bar.update(task, completed=f, description=text)
+            data, sources, progress=lambda f, text: bar.update(task, completed=f, description=text)
         )
         work = training(dataset, chosen, out, resume=resume)
         try:

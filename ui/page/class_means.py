@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from whylens.core.datasets.by_name import generated
+from whylens.core.datasets.by_name import load_registered
 from whylens.core.errors import BadInput
 from whylens.core.explainer import is_single_step
 from whylens.core.models.checkpoints import checkpoint_folders
@@ -83,8 +83,10 @@ def _runner(session: Session) -> Callable[..., Iterator[Any]]:
         name = session.model_name(model)
         folder = checkpoint_folders().get(name)
         report = read_report(folder) if folder else None
-        dataset = generated(report.data.name) if report else None
-        if report is None or dataset is None:
+        dataset = (
+            load_registered(report.data.name, session.engine.registry.datasets) if report else None
+        )
+        if report is None or dataset is None or dataset.labels != report.labels:
             raise BadInput(
                 "The pictures of this model are not at hand here. On the machine that holds "
                 f"them: `whylens means {name} FOLDER --method {method}`."

@@ -12,7 +12,7 @@ import gradio as gr
 from gradio.components import Component
 from pydantic import ValidationError
 
-from whylens.core.datasets.by_name import load_dataset
+from whylens.core.datasets.by_name import Sources, load_dataset
 from whylens.core.datasets.dataset import Dataset
 from whylens.core.datasets.resplit import resplit
 from whylens.core.datasets.zip import pictures_in_zip
@@ -103,7 +103,7 @@ def build_training(session: Session, question: Question, *, local: bool) -> Trai
         "pictures are made for it. Keep this page open meanwhile; after every epoch the best "
         "network so far is kept.</p>"
     )
-    upload, folder = _pictures(local=local)
+    upload, folder = _pictures(session.engine.registry.datasets, local=local)
     with gr.Row():
         name = gr.Textbox(
             label="Name of the new model", elem_id="train-name", max_lines=1, min_width=240
@@ -149,7 +149,9 @@ def build_training(session: Session, question: Question, *, local: bool) -> Trai
     return Training(event)
 
 
-def _pictures(*, local: bool) -> tuple[Component, Component]:
+def _pictures(sources: Sources, *, local: bool) -> tuple[Component, Component]:
+    pictures = [source for source in sources.values() if source.kind == "pictures"]
+    names = [name for source in pictures for name in source.names]
     with gr.Row():
         upload = gr.File(
             label="ZIP with a folder per class, up to 12 MB",
@@ -160,7 +162,7 @@ def _pictures(*, local: bool) -> tuple[Component, Component]:
         )
         folder = gr.Textbox(
             label="Or a folder of this computer",
-            info="One subfolder per class; or painted-cats:breed, painted-cats:genuine",
+            info=", ".join(["One subfolder per class", *names]),
             elem_id="train-folder",
             max_lines=1,
             visible=local,
@@ -183,7 +185,7 @@ def _trainer(session: Session, workshop: Workshop, *, local: bool) -> Callable[.
         request: gr.Request,
     ) -> Iterator[Any]:
         # What is not drawn can still be sent.
-        read = _reader(path, folder if local else None)
+        read = _reader(path, folder if local else None, session.engine.registry.datasets)
         called = (name or "").strip()
         out = place_for(called)
         recipe = _recipe(backbone or "", start, mode, int(epochs), model)
@@ -247,12 +249,12 @@ def fitted(engine: Engine, model: str, dataset: Dataset) -> Iterator[Step]:
         yield Step(min((number + 1) / len(wanted), 0.99), said, figures={"made": 1.0})
 
 
-def _reader(path: str | None, folder: str | None) -> Reader:
+def _reader(path: str | None, folder: str | None, sources: Sources) -> Reader:
     named = (folder or "").strip()
     if path and named:
         raise BadInput("Give a ZIP or a folder, not both. Empty one of the two.")
     if named:
-        return lambda tell: load_dataset(named, progress=tell)
+        return lambda tell: load_dataset(named, sources, progress=tell)
     if not path:
         raise BadInput("There are no pictures yet. Give a ZIP with one folder per class.")
     return lambda tell: _unpacked(Path(path), tell)
