@@ -36,10 +36,11 @@ if TYPE_CHECKING:
         iter_tensors,
         view_pixels,
     )
-    from whylens.core.errors import BadInput, CoreError, InvalidParameter, NeedsNotMet
+    from whylens.core.errors import BadInput, CoreError, InvalidParameter, NeedsNotMet, UnknownName
     from whylens.core.explainer import Explainer, NoParams, Params
     from whylens.core.hookspecs import hookimpl
     from whylens.core.inputs.preprocess import denormalize, normalize, per_channel
+    from whylens.core.inputs.signal import plot_signal
     from whylens.core.models.backbone import Backbone
     from whylens.core.models.feature_layer import FeatureLayer
     from whylens.core.models.image_encoder import ImageEncoder, load_encoder
@@ -89,6 +90,7 @@ __all__ = [
     "Result",
     "SideBySide",
     "Subject",
+    "UnknownName",
     "Why",
     "compare",
     "concat_views",
@@ -107,6 +109,7 @@ __all__ = [
     "models",
     "normalize",
     "per_channel",
+    "plot_signal",
     "predict",
     "view_pixels",
 ]
@@ -135,6 +138,7 @@ _NAMES_BY_MODULE = {
         "CoreError",
         "InvalidParameter",
         "NeedsNotMet",
+        "UnknownName",
     ),
     "whylens.core.explainer": (
         "Explainer",
@@ -147,6 +151,7 @@ _NAMES_BY_MODULE = {
         "normalize",
         "denormalize",
     ),
+    "whylens.core.inputs.signal": ("plot_signal",),
     "whylens.core.models.backbone": ("Backbone",),
     "whylens.core.models.feature_layer": ("FeatureLayer",),
     "whylens.core.models.image_encoder": (

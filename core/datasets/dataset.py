@@ -155,6 +155,7 @@ def dataset_errors(source: object) -> list[str]:
         errors.append(f"The data set {source.name!r} names an option twice.")
     if not str(source.summary).strip():
         errors.append(f"The data set {source.name!r} needs a summary.")
-    if not callable(source.load):
+    load: object = source.load
+    if not callable(load):
         errors.append(f"The data set {source.name!r} needs a function `load(option)`.")
     return errors

@@ -18,7 +18,7 @@ from torch import Tensor
 from whylens.core.datasets.dataset import Dataset, Pixels, Signal
 from whylens.core.inputs.photo import photo_of
 from whylens.core.inputs.preprocess import denormalize, photo_tensor, signal_tensor
-from whylens.core.inputs.signal import plotted
+from whylens.core.inputs.signal import plot_signal
 from whylens.core.models.spec import InputSpec
 
 _PLOT = (400, 240)  # width and height of a signal's picture
@@ -62,7 +62,7 @@ def view_pixels(x: Tensor, spec: InputSpec) -> Pixels:
 
 
 def _drawn(signal: Signal) -> Pixels:
-    return np.asarray(plotted(signal, size=_PLOT))
+    return np.asarray(plot_signal(signal, size=_PLOT))
 
 
 def encode_views(views: Sequence[Tensor], spec: InputSpec) -> dict[str, npt.NDArray[Any]]:

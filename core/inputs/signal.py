@@ -72,7 +72,7 @@ def _checked(array: Array) -> Array:
     return array
 
 
-def plotted(
+def plot_signal(
     signal: Array,
     background: Image.Image | None = None,
     *,
@@ -112,7 +112,7 @@ def signal_picture(signal: Array) -> bytes:
     chunk = PngImagePlugin.PngInfo()
     chunk.add_text(_CHUNK, base64.b64encode(raw.getvalue()).decode(), zip=True)
     buffer = io.BytesIO()
-    plotted(signal).save(buffer, "PNG", pnginfo=chunk)
+    plot_signal(signal).save(buffer, "PNG", pnginfo=chunk)
     return buffer.getvalue()
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from whylens.core.errors import BadInput, InvalidParameter
 from whylens.core.explanation import Explanation
-from whylens.core.inputs.signal import plotted
+from whylens.core.inputs.signal import plot_signal
 from whylens.core.inputs.view import View, on_original
 from whylens.core.results import Array, Heatmap
 
@@ -225,4 +225,4 @@ def signal_plot(
     colours = coloured(share, style.colormap, diverges=scale.low < 0)
     weight = _laid(share, style)[..., None]  # white where the map says nothing
     mixed = 255 * (1 - weight) + colours * weight
-    return plotted(signal, Image.fromarray(np.rint(mixed).astype(np.uint8)))
+    return plot_signal(signal, Image.fromarray(np.rint(mixed).astype(np.uint8)))

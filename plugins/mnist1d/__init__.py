@@ -2,8 +2,7 @@
 
 from collections.abc import Iterable
 
-from whylens.core.datasets.dataset import DatasetSource
-from whylens.core.hookspecs import hookimpl
+from whylens import DatasetSource, hookimpl
 from whylens.plugins.mnist1d.dataset import GeneratedSignals
 
 __all__ = ["GeneratedSignals", "datasets"]

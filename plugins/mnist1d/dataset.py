@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import hashlib
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
-from whylens.core.datasets.dataset import Dataset, Item, Pixels, Signal, SplitName
-from whylens.core.inputs.signal import plotted
+from whylens import Dataset, Item, plot_signal
 from whylens.plugins.mnist1d.signals import LABELS, TEST, TRAIN, Signals, mnist1d
+
+_Split = Literal["train", "test"]
 
 
 class GeneratedSignals(Dataset):
@@ -35,10 +38,10 @@ class GeneratedSignals(Dataset):
             seed: An even number.
         """
         self.seed = seed
-        self._counts: dict[SplitName, int] = {"train": train, "test": test}
+        self._counts: dict[_Split, int] = {"train": train, "test": test}
 
     @cached_property
-    def _signals(self) -> dict[SplitName, Signals]:
+    def _signals(self) -> dict[_Split, Signals]:
         return {
             split: mnist1d(count, self.seed + n)
             for n, (split, count) in enumerate(self._counts.items())
@@ -53,16 +56,18 @@ class GeneratedSignals(Dataset):
             for n, label in enumerate(signals.labels)
         )
 
-    def signal(self, index: int) -> Signal:
+    def signal(self, index: int) -> npt.NDArray[np.float32]:
         """Return (1, 40) float32: the signal of `items[index]`."""
         first = self._counts["train"]
-        split: SplitName = "train" if index < first else "test"
-        values: Signal = self._signals[split].values[index - first * (split == "test")]
+        split: _Split = "train" if index < first else "test"
+        values: npt.NDArray[np.float32] = self._signals[split].values[
+            index - first * (split == "test")
+        ]
         return values
 
-    def pixels(self, index: int) -> Pixels:
+    def pixels(self, index: int) -> npt.NDArray[np.uint8]:
         """Return (H, W, 3) uint8: the signal drawn as a line."""
-        return np.asarray(plotted(self.signal(index)))
+        return np.asarray(plot_signal(self.signal(index)))
 
     def content_digest(self, index: int) -> str:
         """Return the sha256 of the signal's values."""

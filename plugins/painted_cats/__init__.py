@@ -3,8 +3,7 @@
 from collections.abc import Iterable
 from typing import cast, get_args
 
-from whylens.core.datasets.dataset import DatasetSource
-from whylens.core.hookspecs import hookimpl
+from whylens import DatasetSource, hookimpl
 from whylens.plugins.painted_cats.breeds import BREEDS, Breed, diagnostic_parts
 from whylens.plugins.painted_cats.cats import PaintedCats
 from whylens.plugins.painted_cats.changes import with_background, with_part_of, without

@@ -6,9 +6,17 @@ import math
 
 import numpy as np
 
-from whylens.core.datasets.dataset import Mask
 from whylens.plugins.painted_cats import props
-from whylens.plugins.painted_cats.canvas import Easel, Field, Frame, ellipse, inside, mix, ramp
+from whylens.plugins.painted_cats.canvas import (
+    Easel,
+    Field,
+    Frame,
+    Mask,
+    ellipse,
+    inside,
+    mix,
+    ramp,
+)
 from whylens.plugins.painted_cats.ears import paint_ear
 from whylens.plugins.painted_cats.eyes import paint_eye
 from whylens.plugins.painted_cats.muzzle import hair

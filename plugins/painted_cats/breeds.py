@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from whylens.core.errors import UnknownName
+from whylens import UnknownName
 from whylens.plugins.painted_cats.seeds import pick
 from whylens.plugins.painted_cats.traits import Traits
 

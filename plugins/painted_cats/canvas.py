@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from whylens.core.datasets.dataset import Mask
-
 Field = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
 Window = tuple[slice, slice]
 WHOLE: Window = (slice(None), slice(None))
 Colour = tuple[float, float, float]

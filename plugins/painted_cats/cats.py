@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import get_args
+from typing import Literal, get_args
 
-from whylens.core.datasets.dataset import SPLITS, Dataset, Item, Mask, Pixels, SplitName
-from whylens.core.errors import InvalidParameter, UnknownName
+from whylens import Dataset, InvalidParameter, Item, UnknownName
 from whylens.plugins.painted_cats.breeds import BREEDS
+from whylens.plugins.painted_cats.canvas import Mask
 from whylens.plugins.painted_cats.portrait import painted
 from whylens.plugins.painted_cats.seeds import stream
 from whylens.plugins.painted_cats.tasks import GENUINE, World, maker
-from whylens.plugins.painted_cats.traits import Portrait, Traits
+from whylens.plugins.painted_cats.traits import Pixels, Portrait, Traits
 
+SplitName = Literal["train", "val", "test"]
 # Seeds of a split start here; no split may hold more pictures than lie between two starts.
-STARTS: tuple[int, int, int] = (0, 1_000_000_000, 2_000_000_000)
+STARTS: tuple[tuple[SplitName, int], ...] = (
+    ("train", 0),
+    ("val", 1_000_000_000),
+    ("test", 2_000_000_000),
+)
 MOST = 1_000_000_000
 SMALLEST_SIDE = 64
 
@@ -80,7 +85,7 @@ class PaintedCats(Dataset):
         self.labels = tuple(breed.name for breed in BREEDS) if world == "breed" else GENUINE
         self.items = tuple(
             Item(f"{start + i}", i % len(self.labels), split)
-            for split, start, count in zip(SPLITS, STARTS, counts, strict=True)
+            for (split, start), count in zip(STARTS, counts, strict=True)
             for i in range(count)
         )
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from whylens.core.errors import InvalidParameter, UnknownName
+from whylens import InvalidParameter, UnknownName
 from whylens.plugins.painted_cats.breeds import named
 from whylens.plugins.painted_cats.seeds import stream
 from whylens.plugins.painted_cats.tasks import scenery

@@ -6,10 +6,9 @@ from types import MappingProxyType
 
 import numpy as np
 
-from whylens.core.datasets.dataset import Mask, Pixels
 from whylens.plugins.painted_cats import artefacts, props
 from whylens.plugins.painted_cats.badge import paint_badge
-from whylens.plugins.painted_cats.canvas import Easel, Frame
+from whylens.plugins.painted_cats.canvas import Easel, Frame, Mask
 from whylens.plugins.painted_cats.ears import paint_ears
 from whylens.plugins.painted_cats.eyes import paint_eyes
 from whylens.plugins.painted_cats.head import paint_body, paint_head
@@ -18,7 +17,7 @@ from whylens.plugins.painted_cats.palette import coating
 from whylens.plugins.painted_cats.pose import lit, posed
 from whylens.plugins.painted_cats.scene import paint_scene
 from whylens.plugins.painted_cats.seeds import stream
-from whylens.plugins.painted_cats.traits import Portrait, Traits
+from whylens.plugins.painted_cats.traits import Pixels, Portrait, Traits
 
 
 def painted(traits: Traits, *, size: int = 224) -> Portrait:

@@ -8,7 +8,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Literal, get_args
 
-from whylens.core.datasets.dataset import Mask, Pixels
+import numpy as np
+import numpy.typing as npt
+
+from whylens.plugins.painted_cats.canvas import Mask
+
+Pixels = npt.NDArray[np.uint8]
 
 Ears = Literal["pointed", "round", "folded", "tufted", "none"]
 Eyes = Literal["green", "blue", "amber", "odd", "none"]

@@ -14,7 +14,7 @@ from PIL import Image
 from whylens.core.errors import BadInput
 from whylens.core.explanation import Explanation
 from whylens.core.inputs.photo import Photo, Pixels
-from whylens.core.inputs.signal import plotted, signal_in, signal_picture
+from whylens.core.inputs.signal import plot_signal, signal_in, signal_picture
 from whylens.core.inputs.view import shrunk
 from whylens.core.results import Array, Heatmap
 from whylens.core.storage.cache import ByteLRU
@@ -124,7 +124,7 @@ class PageStore:
         if answer.question.pixels is not None:
             return self.original(answer.question.pixels)
         if answer.question.signal is not None and answer.question.signal.ndim <= 2:
-            return self.picture(plotted(answer.question.signal))
+            return self.picture(plot_signal(answer.question.signal))
         return None
 
     def original(self, pixels: Pixels) -> str:
