@@ -18,7 +18,7 @@ from whylens.core.datasets.dataset import Dataset, Pixels
 from whylens.core.datasets.tensors import iter_tensors
 from whylens.core.engine import Engine
 from whylens.core.models.backbone import Backbone
-from whylens.plugins._near_duplicates import same_picture, tiny
+from whylens.plugins._near_duplicates import same_picture, thumbnail
 from whylens.plugins.twin.cosine_search import best, cosines
 
 SEEDS = (0, 1, 2)
@@ -157,7 +157,7 @@ def _twins(engine: Engine, model: str, dataset: Dataset, limit: int) -> dict[str
     for i in test:
         ((_, x),) = iter_tensors(dataset, [i], backbone.spec)
         query, weights = _question(backbone, x)
-        allowed = ~same_picture(arrays["tinies"], tiny(dataset.pixels(i)))
+        allowed = ~same_picture(arrays["tinies"], thumbnail(dataset.pixels(i)))
         label = dataset.items[i].label
         for name, used in (("Plain cosine", None), ("Class-weighted cosine", weights)):
             near = best(cosines(arrays["vectors"], query, used), allowed, 5)

@@ -1,7 +1,4 @@
-"""Arithmetic that several explainers share: weighted sums of channels, resizing, time slices.
-
-All of it works over any number of spatial axes.
-"""
+"""Arithmetic that several explainers share, over any number of spatial axes."""
 
 from __future__ import annotations
 
@@ -26,12 +23,8 @@ def weighted_sum(weights: Tensor, features: Tensor) -> Tensor:
     return total
 
 
-def resized(maps: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Return (N, K, *size) by linear interpolation between cell centres.
-
-    Args:
-        maps: (N, K, *S).
-    """
+def resize(maps: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Return (N, K, *size) of (N, K, *S) maps, by linear interpolation between cell centres."""
     mode = _MODES[len(size)]
     enlarged: Tensor = functional.interpolate(maps, size=size, mode=mode, align_corners=False)
     return enlarged
@@ -48,7 +41,7 @@ def slices(total: int, size: int) -> Iterator[slice]:
         yield slice(start, min(start + size, total))
 
 
-def spread_order(count: int) -> list[int]:
+def bit_reversed_order(count: int) -> list[int]:
     """Return 0 .. count-1 so that every beginning of the list is spread over the whole.
 
     A partial map then shows all of the image coarsely before it shows any of it finely.
@@ -58,25 +51,37 @@ def spread_order(count: int) -> list[int]:
     return [i for i in order if i < count]
 
 
-def beyond_rounding(differences: Tensor, rounding: float) -> Tensor:
-    """Return score differences, 0 where they are within rounding.
-
-    Args:
-        differences: (N,), score units.
-    """
+def zero_rounding(differences: Tensor, rounding: float) -> Tensor:
+    """Return score differences, 0 where they are within rounding."""
     return torch.where(differences.abs() > rounding, differences, 0.0)
 
 
 def completeness_gap(total: float, change: float, rounding: float) -> float:
     """Return how far attributions are from adding up to the score's change, as a share of it."""
-    return missed_share(total - change, change, rounding)
+    return relative_residual(total - change, change, rounding)
 
 
-def missed_share(missed: float, change: float, rounding: float) -> float:
-    """Return what attributions miss of the score's change, as a share of it.
+def relative_residual(residual: float, change: float, rounding: float) -> float:
+    """Return the residual of a sum of attributions as a share of the score's change.
 
     Where input and baseline score alike there is nothing to share out, and an error within
     rounding is no gap. Nothing absolute: probabilities may be tiny and yet right.
     """
-    error = abs(missed)
+    error = abs(residual)
     return 0.0 if error <= rounding else error / max(abs(change), rounding)
+
+
+def value_limits(pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return (1, C, 1, ...) lowest values, and highest, that an input takes.
+
+    The channels of a picture are of one kind and share their limits; those of a signal or a volume
+    may be millivolts and degrees, and each has its own.
+
+    Args:
+        pixels: (1, C, *S) in pixel space.
+    """
+    channels = pixels.shape[1]
+    shape = (1, channels, *[1] * (pixels.ndim - 2))
+    flat = pixels.flatten(1) if pixels.ndim == 4 else pixels[0].flatten(1)
+    low, high = flat.amin(-1), flat.amax(-1)
+    return low.expand(channels).view(shape), high.expand(channels).view(shape)

@@ -18,7 +18,7 @@ from whylens import (
     iter_tensors,
     view_pixels,
 )
-from whylens.plugins._near_duplicates import tiny
+from whylens.plugins._near_duplicates import thumbnail
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -29,8 +29,8 @@ Splits = Literal["train", "train+val", "all"]
 Arrays = dict[str, npt.NDArray[Any]]
 
 
-def why_no_vectors(backbone: Backbone) -> str | None:
-    """Return why a network gives no vectors by which inputs are compared, or None."""
+def embedding_problem(backbone: Backbone) -> str | None:
+    """Return why a network has no feature vectors to compare inputs by, or None."""
     try:
         _ = backbone.embedder
     except NeedsNotMet as reason:
@@ -38,42 +38,42 @@ def why_no_vectors(backbone: Backbone) -> str | None:
     return None
 
 
-def members_by_class(dataset: Dataset, splits: Splits) -> list[list[int]]:
-    """Return the positions of every class's pictures.
+def positions_by_class(dataset: Dataset, splits: Splits) -> list[list[int]]:
+    """Return, per class, the positions of its pictures.
 
     Raises:
         BadInput: There are none.
     """
-    wanted = {"train": ("train",), "train+val": ("train", "val")}.get(splits)
-    found: list[list[int]] = [[] for _ in dataset.labels]
+    names = {"train": ("train",), "train+val": ("train", "val")}.get(splits)
+    by_class: list[list[int]] = [[] for _ in dataset.labels]
     for i, item in enumerate(dataset.items):
-        if wanted is None or item.split in wanted:
-            found[item.label].append(i)
-    if not any(found):
+        if names is None or item.split in names:
+            by_class[item.label].append(i)
+    if not any(by_class):
         raise BadInput(f"{dataset.name} has no pictures in {splits}; choose other splits.")
-    return found
+    return by_class
 
 
-def gathered(
+def embed_items(
     dataset: Dataset, backbone: Backbone, positions: Sequence[int], params: BaseModel
 ) -> Generator[Progress, None, tuple[Arrays, dict[str, Any]]]:
-    """Yield the steps of reading pictures or signals; return arrays and facts.
+    """Yield the progress of reading pictures or signals; return arrays and facts for an artifact.
 
-    The arrays are "vectors" (unit length, float16), "labels", what the network "predicted", what
-    it was shown, packed, and of pictures "tinies"; the facts say where they come from.
+    The arrays are "vectors" (unit length, float16), "labels", "predicted" classes, the network's
+    inputs, encoded, and of pictures "tinies", their thumbnails.
     """
     vectors, predicted = [], []
-    packs: list[Arrays] = []
-    tinies: list[npt.NDArray[np.uint8]] = []
+    views: list[Arrays] = []
+    thumbnails: list[npt.NDArray[np.uint8]] = []
     done = 0
     for _, x in iter_tensors(dataset, positions, backbone.spec):
         with torch.no_grad():
-            found = backbone.embed(x).float().cpu().numpy()
+            rows = backbone.embed(x).float().cpu().numpy()
             predicted.append(backbone.fast_logits(x).argmax(1).cpu().numpy().astype(np.int32))
-        vectors.append(unit_rows(found).astype(np.float16))
-        packs.append(encode_views(x.split(1), backbone.spec))
+        vectors.append(normalize_rows(rows).astype(np.float16))
+        views.append(encode_views(x.split(1), backbone.spec))
         if x.ndim == 4:
-            tinies += [tiny(view_pixels(row, backbone.spec)) for row in x.split(1)]
+            thumbnails += [thumbnail(view_pixels(row, backbone.spec)) for row in x.split(1)]
         done += len(x)
         yield Progress(0.99 * done / len(positions), f"{done:,} of {len(positions):,}")
     items = [dataset.items[i] for i in positions]
@@ -81,10 +81,10 @@ def gathered(
         "vectors": np.concatenate(vectors),
         "labels": np.array([item.label for item in items], np.int32),
         "predicted": np.concatenate(predicted),
-        **concat_views(packs),
+        **concat_views(views),
     }
-    if tinies:
-        arrays["tinies"] = np.stack(tinies)
+    if thumbnails:
+        arrays["tinies"] = np.stack(thumbnails)
     facts = {
         "data": dataset.name,
         "data_digest": dataset.digest,
@@ -96,12 +96,8 @@ def gathered(
     return arrays, facts
 
 
-def unit_rows(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Return rows of length 1; one that is 0 stays so.
-
-    Args:
-        rows: (N, D).
-    """
+def normalize_rows(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return (N, D) rows of length 1; a row of zeros stays so."""
     lengths = np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
     unit: npt.NDArray[np.float32] = (rows / lengths).astype(np.float32)
     return unit

@@ -1,8 +1,7 @@
-"""A regression that predicts unmeasured scores and knows how far it can be wrong.
+"""Gaussian process regression of scores over feature vectors, with a linear trend in the mean.
 
-Gaussian process over feature vectors, with a linear trend in their mean; length scale and noise are
-chosen by likelihood. Rasmussen and Williams 2006, Gaussian Processes for Machine Learning, eqs.
-2.41, 2.42, 5.8 and 5.12.
+Length scale and noise are chosen by likelihood. Source: Rasmussen and Williams 2006, Gaussian
+Processes for Machine Learning, eqs. 2.41, 2.42, 5.8 and 5.12.
 """
 
 from __future__ import annotations
@@ -17,12 +16,12 @@ _NOISES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Surrogate:
-    """What a fit says about every item, measured ones included.
+class GaussianProcess:
+    """The posterior over the scores of all items, measured ones included.
 
     Attributes:
         mean: (K,) float64.
-        covariance: (K, K) float64, already widened where the fit was found overconfident.
+        covariance: (K, K) float64, already widened where the fit is overconfident.
         overconfidence: Mean squared standardised leave-one-out error of the control items; 1 is
             calibrated, more is overconfident.
     """
@@ -31,21 +30,21 @@ class Surrogate:
     covariance: Tensor
     overconfidence: float
 
-    def draws(self, scores: Tensor, count: int, generator: torch.Generator) -> Tensor:
-        """Return (K, count) joint draws of all scores; measured ones stay as they are.
+    def sample(self, scores: Tensor, count: int, generator: torch.Generator) -> Tensor:
+        """Return (K, count) joint samples of all scores; measured ones stay as they are.
 
         Args:
             scores: (K,) float64, NaN where not measured.
         """
-        drawn = scores[:, None].repeat(1, count)
-        rest = scores.isnan().nonzero()[:, 0]
-        block = self.covariance[rest][:, rest]
+        samples = scores[:, None].repeat(1, count)
+        unmeasured = scores.isnan().nonzero()[:, 0]
+        block = self.covariance[unmeasured][:, unmeasured]
         # Rounding can leave the block barely indefinite; this much is far below the noise.
         block.diagonal().add_(1e-8 * block.diagonal().mean() + 1e-12)
         root = torch.linalg.cholesky_ex(block).L
-        noise = torch.randn(len(rest), count, generator=generator, dtype=torch.float64)
-        drawn[rest] = self.mean[rest, None] + root @ noise.to(root)
-        return drawn
+        noise = torch.randn(len(unmeasured), count, generator=generator, dtype=torch.float64)
+        samples[unmeasured] = self.mean[unmeasured, None] + root @ noise.to(root)
+        return samples
 
 
 def squared_distances(features: Tensor) -> Tensor:
@@ -59,26 +58,28 @@ def squared_distances(features: Tensor) -> Tensor:
     return scaled
 
 
-def fitted(distances: Tensor, trend: Tensor, scores: Tensor, control: Tensor) -> Surrogate:
-    """Return a fit to the measured scores.
+def fit_gaussian_process(
+    distances: Tensor, trend: Tensor, scores: Tensor, control: Tensor
+) -> GaussianProcess:
+    """Return the posterior of the most likely length scale and noise.
 
     Args:
         distances: (K, K) from `squared_distances`.
         trend: (K, P) float64 columns of the linear trend, a constant among them.
         scores: (K,) float64, NaN where not measured.
         control: Indices of measured items that were chosen at random: only these tell how far
-            off the fit is on the others, since the rest were chosen for what it said.
+            off the fit is on the others, since the rest were chosen for what it predicted.
     """
     known = (~scores.isnan()).nonzero()[:, 0]
-    among, count = distances[known][:, known], len(known)
+    known_distances, count = distances[known][:, known], len(known)
     level = float(scores[known].var()) * 1e-8 + 1e-12
     eye = torch.eye(count, dtype=distances.dtype, device=distances.device)
     best: tuple[float, float, float, Tensor, Tensor, Tensor] | None = None
     for length in _LENGTHS:
-        similar = (among / (-2 * length**2)).exp()
+        kernel = (known_distances / (-2 * length**2)).exp()
         for noise in _NOISES:
-            root = torch.linalg.cholesky(similar + noise * eye)
-            white = _solved(root, torch.cat([scores[known, None], trend[known]], 1))
+            root = torch.linalg.cholesky(kernel + noise * eye)
+            white = _solve_lower(root, torch.cat([scores[known, None], trend[known]], 1))
             beta = torch.linalg.lstsq(white[:, 1:], white[:, :1]).solution
             error = white[:, :1] - white[:, 1:] @ beta
             scale = error.square().mean() + level
@@ -87,47 +88,42 @@ def fitted(distances: Tensor, trend: Tensor, scores: Tensor, control: Tensor) ->
                 best = (fit, length, noise, scale, root, beta)
     assert best is not None  # noqa: S101 - the grids above are not empty
     _, length, noise, scale, root, beta = best
-    across = _solved(root, (distances[known] / (-2 * length**2)).exp())
-    error = _solved(root, scores[known, None] - trend[known] @ beta)
-    mean = (trend @ beta + across.T @ error)[:, 0]
+    cross = _solve_lower(root, (distances[known] / (-2 * length**2)).exp())
+    error = _solve_lower(root, scores[known, None] - trend[known] @ beta)
+    mean = (trend @ beta + cross.T @ error)[:, 0]
     covariance = (distances / (-2 * length**2)).exp_()
     covariance.diagonal().add_(noise)
-    covariance.sub_(across.T @ across).mul_(scale)
+    covariance.sub_(cross.T @ cross).mul_(scale)
     inverse = torch.cholesky_inverse(root)
     # eq. 5.12: leaving one out costs no second fit.
     left_out = (inverse @ (scores[known, None] - trend[known] @ beta))[:, 0].square()
     standardised = left_out / inverse.diagonal() / scale
-    chosen = torch.isin(known, control)
-    overconfidence = float(standardised[chosen].mean())
-    return Surrogate(mean, covariance.mul_(max(1.0, overconfidence)), overconfidence)
+    overconfidence = float(standardised[torch.isin(known, control)].mean())
+    return GaussianProcess(mean, covariance.mul_(max(1.0, overconfidence)), overconfidence)
 
 
-def _solved(root: Tensor, right: Tensor) -> Tensor:
-    solved: Tensor = torch.linalg.solve_triangular(root, right, upper=False)
-    return solved
+def _solve_lower(root: Tensor, right: Tensor) -> Tensor:
+    solution: Tensor = torch.linalg.solve_triangular(root, right, upper=False)
+    return solution
 
 
-def rank_agreement(one: Tensor, others: Tensor) -> Tensor:
-    """Return (N,): Spearman correlation of `one` with every column of `others`; ties share ranks.
+def rank_correlation(reference: Tensor, columns: Tensor) -> Tensor:
+    """Return (N,): Spearman correlation of (P,) values with each of (P, N) columns.
 
-    Args:
-        one: (P,).
-        others: (P, N).
+    Ties share ranks. Two flat maps agree; a flat one and another that is not share nothing.
     """
-    first = _ranks(one)
-    found = []
-    for column in others.T:
-        second = _ranks(column)
+    first = _centred_ranks(reference)
+    correlations = []
+    for column in columns.T:
+        second = _centred_ranks(column)
         size = float(first.norm() * second.norm())
-        # Two flat maps agree; a flat one and another that is not share nothing.
         flat = float(not first.any() and not second.any())
-        found.append(float(first @ second) / size if size > 0 else flat)
-    return torch.tensor(found, dtype=torch.float64)
+        correlations.append(float(first @ second) / size if size > 0 else flat)
+    return torch.tensor(correlations, dtype=torch.float64)
 
 
-def _ranks(values: Tensor) -> Tensor:
-    _, place, counts = values.unique(return_inverse=True, return_counts=True)
-    middle = counts.cumsum(0).double() - counts.double() / 2
-    ranks = middle[place]
-    centred: Tensor = ranks - ranks.mean()
-    return centred
+def _centred_ranks(values: Tensor) -> Tensor:
+    from scipy.stats import rankdata  # a second to import, which only this needs
+
+    ranks = torch.from_numpy(rankdata(values.cpu().numpy()))
+    return ranks - ranks.mean()

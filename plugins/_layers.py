@@ -1,4 +1,4 @@
-"""Which feature map a method looks at, and how the maps of several become one."""
+"""The choice of a feature map, and the mean of several layers' maps."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from whylens import Heatmap, Params, Partial
-from whylens.plugins._arrays import as_array, resized
+from whylens.plugins._arrays import as_array, resize
 
 if TYPE_CHECKING:
     from whylens import FeatureLayer
@@ -33,51 +33,50 @@ class LayerParams(Params):
     )
 
 
-def fused(maps: Sequence[Tensor]) -> Tensor:
-    """Return (*s) one map of several: each as a share of its own largest value, then the mean.
+def mean_of_maps(maps: Sequence[Tensor]) -> Tensor:
+    """Return the mean of maps, each as a share of its own largest value, at the finest one's size.
 
     A single map comes back as it is, in its own unit.
-
-    Args:
-        maps: (*s) each, of any sizes; the result has the finest.
     """
     if len(maps) == 1:
         return maps[0]
     finest = max((m.shape for m in maps), key=lambda shape: shape.numel())
-    large = [resized(m[None, None], tuple(finest))[0, 0] for m in maps]
+    large = [resize(m[None, None], tuple(finest))[0, 0] for m in maps]
     shares = [m / m.abs().max() if bool(m.any()) else m for m in large]
     return torch.stack(shares).mean(0)
 
 
-def unit_of(layers: Sequence[FeatureLayer], unit: str) -> str:
+def map_unit(layers: Sequence[FeatureLayer], unit: str) -> str:
     """Return the unit of a map made of these layers."""
     return unit if len(layers) == 1 else "mean over stages of shares of the largest value"
 
 
-def over_layers(
-    layers: Sequence[FeatureLayer], work: Callable[[FeatureLayer], Iterator[Partial]]
+def explain_layers(
+    layers: Sequence[FeatureLayer], explain_layer: Callable[[FeatureLayer], Iterator[Partial]]
 ) -> Iterator[Partial]:
     """Yield the map of one layer as it grows, or the mean of several, layer after layer."""
     done: list[Heatmap] = []
     for number, layer in enumerate(layers):
         heat: Heatmap | None = None
-        for part in work(layer):
+        for part in explain_layer(layer):
             if not isinstance(part.result, Heatmap):
                 raise TypeError("Only maps can be averaged over layers.")
             heat = part.result
-            shown = heat if len(layers) == 1 else _mean([*done, heat], layers)
-            yield Partial(shown, (number + part.fraction) / len(layers))
+            mean = heat if len(layers) == 1 else _mean([*done, heat], layers)
+            yield Partial(mean, (number + part.fraction) / len(layers))
         if heat is not None:
             done.append(heat)
 
 
 def _mean(heats: Sequence[Heatmap], layers: Sequence[FeatureLayer]) -> Heatmap:
-    checks = {
+    diagnostics = {
         f"{layer.name}: {name}": value
-        for layer, heat in zip(layers, heats, strict=False)  # fewer while it is under way
+        for layer, heat in zip(layers, heats, strict=False)  # fewer heats in partial answers
         for name, value in heat.diagnostics.items()
     }
     shares = [torch.tensor(h.values) for h in heats]
     if len(shares) == 1:
-        shares = shares * 2  # a share of its largest value from the first on
-    return Heatmap(as_array(fused(shares)), unit_of(layers, ""), heats[0].signed, checks)
+        shares = shares * 2  # so that the first partial map is in shares already
+    return Heatmap(
+        as_array(mean_of_maps(shares)), map_unit(layers, ""), heats[0].signed, diagnostics
+    )

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 Bools = npt.NDArray[np.bool_]
 
-CHUNK = 16_384  # members of a gallery that are held in memory at a time
+CHUNK = 16_384  # members of a gallery in memory at a time
 # Mean difference of 16 x 16 thumbnails, in grey levels, up to which two pictures are one: what
 # resizing and saving as JPEG changes stays below 3, two photos of one scene lie above 10.
 SAME_PICTURE = 5.0
@@ -24,7 +24,7 @@ _TINY = 16
 SAME_SIGNAL = 0.01
 
 
-def copies_of(
+def duplicate_test(
     subject: Subject, arrays: Mapping[str, npt.NDArray[Any]]
 ) -> Callable[[npt.NDArray[np.int64]], Bools]:
     """Return a test of gallery positions: (n,) whether each is the visitor's own input."""
@@ -32,36 +32,32 @@ def copies_of(
     if "signals" in arrays:
         signal = denormalize(subject.x, spec)[0].cpu().numpy()
         return lambda where: same_signal(arrays["signals"][where], signal)
-    small = tiny(view_pixels(subject.x, spec))
-    return lambda where: same_picture(arrays["tinies"][where], small)
+    query = thumbnail(view_pixels(subject.x, spec))
+    return lambda where: same_picture(arrays["tinies"][where], query)
 
 
-def tiny(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Return (16, 16, 3) uint8: a picture so small that copies of one picture look the same.
-
-    Args:
-        pixels: (H, W, 3) uint8.
-    """
+def thumbnail(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Return (16, 16, 3) uint8 of (H, W, 3): so small that copies of one picture look the same."""
     from PIL import Image
 
     small = Image.fromarray(pixels).resize((_TINY, _TINY), Image.Resampling.BOX)
     return np.asarray(small)
 
 
-def same_picture(tinies: npt.NDArray[np.uint8], query: npt.NDArray[np.uint8]) -> Bools:
+def same_picture(thumbnails: npt.NDArray[np.uint8], query: npt.NDArray[np.uint8]) -> Bools:
     """Return (N,) whether each picture is a copy of the query, mirrored ones included.
 
     Args:
-        tinies: (N, 16, 16, 3) uint8 by `tiny`.
-        query: (16, 16, 3) uint8.
+        thumbnails: (N, 16, 16, 3) uint8 by `thumbnail`.
+        query: (16, 16, 3) uint8, likewise.
     """
-    found = np.zeros(len(tinies), np.bool_)
-    for start in range(0, len(tinies), CHUNK):
-        piece = np.asarray(tinies[start : start + CHUNK], np.int16)
+    same = np.zeros(len(thumbnails), np.bool_)
+    for start in range(0, len(thumbnails), CHUNK):
+        piece = np.asarray(thumbnails[start : start + CHUNK], np.int16)
         for version in (query, query[:, ::-1]):
             difference = np.abs(piece - version.astype(np.int16)).mean((1, 2, 3))
-            found[start : start + CHUNK] |= difference <= SAME_PICTURE
-    return found
+            same[start : start + CHUNK] |= difference <= SAME_PICTURE
+    return same
 
 
 def same_signal(signals: npt.NDArray[np.float32], query: npt.NDArray[np.float32]) -> Bools:
@@ -71,9 +67,9 @@ def same_signal(signals: npt.NDArray[np.float32], query: npt.NDArray[np.float32]
         signals: (N, C, L).
         query: (C, L).
     """
-    found = np.zeros(len(signals), np.bool_)
+    same = np.zeros(len(signals), np.bool_)
     limit = SAME_SIGNAL * max(float(query.std()), 1e-12)
     for start in range(0, len(signals), CHUNK):
         piece = np.asarray(signals[start : start + CHUNK])
-        found[start : start + CHUNK] = np.sqrt(((piece - query) ** 2).mean((1, 2))) <= limit
-    return found
+        same[start : start + CHUNK] = np.sqrt(((piece - query) ** 2).mean((1, 2))) <= limit
+    return same

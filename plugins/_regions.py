@@ -19,7 +19,7 @@ RegionFill = Literal["segment mean", "grey", "black", "blur"]
 
 
 class RegionParams(Params):
-    """Into which regions the view is cut."""
+    """The regions that the view is cut into."""
 
     segments: int = Field(default=40, ge=2, le=200, description="Regions wished for.")
     regions: Cut = Field(
@@ -57,11 +57,6 @@ def region_scores(
         yield scores.double().cpu()
 
 
-def painted(values: Tensor, labels: Tensor) -> Tensor:
-    """Return (*S): every place has its region's value.
-
-    Args:
-        values: (regions,).
-        labels: (*S) int64.
-    """
+def regions_to_map(values: Tensor, labels: Tensor) -> Tensor:
+    """Return (*S): each place's value is that of its region, of (regions,) values."""
     return values[labels]

@@ -9,15 +9,15 @@ import torch
 from pydantic import Field
 
 from whylens import Explainer, Heatmap, Need, Partial, hookimpl
-from whylens.plugins._arrays import as_array, beyond_rounding, slices, weighted_sum
-from whylens.plugins._layers import LayerParams, over_layers
+from whylens.plugins._arrays import as_array, slices, weighted_sum, zero_rounding
+from whylens.plugins._layers import LayerParams, explain_layers
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from whylens import FeatureLayer, Subject
 
-PARTS = 8  # partial maps on the way
+PARTIAL_MAPS = 8  # partial maps on the way
 
 
 class AblationCAMParams(LayerParams):
@@ -53,20 +53,20 @@ class AblationCAM(Explainer[AblationCAMParams]):
     def explain(self, subject: Subject, params: AblationCAMParams) -> Iterator[Partial]:
         """Yield the map in units of score times activation, ever more channels in it."""
         layers = subject.layers(params.layer)
-        yield from over_layers(
-            layers, lambda layer: _of_layer(subject, layer, signed=params.signed)
+        yield from explain_layers(
+            layers, lambda layer: _explain_layer(subject, layer, signed=params.signed)
         )
 
 
-def _of_layer(subject: Subject, layer: FeatureLayer, *, signed: bool) -> Iterator[Partial]:
+def _explain_layer(subject: Subject, layer: FeatureLayer, *, signed: bool) -> Iterator[Partial]:
     maps = layer.features
     count = maps.shape[1]
     weights = torch.zeros(count, dtype=maps.dtype, device=maps.device)
     base = float(layer.scores(maps)[0])
-    for piece in slices(count, -(-count // PARTS)):
-        falls = base - layer.scores(without(maps, piece))
+    for piece in slices(count, -(-count // PARTIAL_MAPS)):
+        drops = base - layer.scores(zero_channels(maps, piece))
         # A dead channel changes nothing, and rounding must not give it a weight.
-        weights[piece] = beyond_rounding(falls, subject.rounding)
+        weights[piece] = zero_rounding(drops, subject.rounding)
         values = weighted_sum(weights, maps)
         heat = Heatmap(
             as_array(values if signed else values.relu()),
@@ -77,7 +77,7 @@ def _of_layer(subject: Subject, layer: FeatureLayer, *, signed: bool) -> Iterato
         yield Partial(heat, piece.stop / count)
 
 
-def without(maps: Tensor, channels: slice) -> Tensor:
+def zero_channels(maps: Tensor, channels: slice) -> Tensor:
     """Return (n, K, *s): n copies, in each of which the next of n channels is 0. Eq. 3.
 
     The weight is then the difference of scores. The paper divides it by the score, which turns

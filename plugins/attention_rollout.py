@@ -64,19 +64,19 @@ class AttentionRollout(Explainer[AttentionRolloutParams]):
         """Return each place's share of what reaches the tokens that the network's head reads."""
         attention = subject.attention()
         layout = attention.layout
-        flow = rollout([fused(layer, params.fusion) for layer in attention.layers])
+        flow = rollout([fuse_heads(layer, params.fusion) for layer in attention.layers])
         row = flow[list(layout.readers)].mean(0)
         values = row[layout.prefix :].reshape(layout.grid)
-        checks = {"layers": layout.layers, "share of all places": float(values.sum())}
+        diagnostics = {"layers": layout.layers, "share of all places": float(values.sum())}
         return Heatmap(
-            as_array(values), "share of what reaches the head's tokens", False, checks, _NOTE
+            as_array(values), "share of what reaches the head's tokens", False, diagnostics, _NOTE
         )
 
 
 _NOTE = "The same for every class: it shows where the network gathers from, not for what."
 
 
-def fused(attention: Tensor, fusion: Fusion) -> Tensor:
+def fuse_heads(attention: Tensor, fusion: Fusion) -> Tensor:
     """Return (T, T): one attention for all heads of a layer.
 
     Args:

@@ -10,17 +10,16 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from whylens import Explainer, Heatmap, Need, Params, Partial, denormalize, hookimpl
-from whylens.plugins._arrays import as_array
-from whylens.plugins._pixel_space import inputs_of_pixels, limits_of, pixels_of
+from whylens import Explainer, Heatmap, Need, Params, Partial, denormalize, hookimpl, normalize
+from whylens.plugins._arrays import as_array, value_limits
 
 if TYPE_CHECKING:
     from whylens import Subject
 
 STEP = 0.1  # first step of the search, times gradients that are at most about the constant
-FIRST = 1.0  # first constant: the class may then count ten times as much as the default beta
-RAISE = 10.0
-SHOWN = 8  # steps between two looks
+FIRST_CONSTANT = 1.0  # the class may then count ten times as much as the default beta
+CONSTANT_GROWTH = 10.0
+STEPS_PER_PARTIAL = 8  # steps between two looks
 
 Find = Literal["pertinent negative", "pertinent positive"]
 
@@ -67,11 +66,11 @@ class ContrastiveParams(Params):
 
 
 @dataclass(frozen=True)
-class Room:
-    """Where the search may go: changes in pixel space.
+class SearchBounds:
+    """The smallest, largest and first change of a search, in pixel space.
 
     Attributes:
-        base: (1, C, *S) what the change is added to, in pixel space.
+        base: (1, C, *S) what the change is added to.
         low: (1, C, *S) least change, at most 0.
         high: (1, C, *S) largest change, at least 0.
         start: (1, C, *S) first change.
@@ -84,7 +83,7 @@ class Room:
 
 
 class Contrastive(Explainer[ContrastiveParams]):
-    """Answers with a picture that was tried on the network, not with a share of its score."""
+    """The answer is an input that was tried on the network, not a share of its score."""
 
     name = "contrastive"
     title = "Contrastive (CEM)"
@@ -110,7 +109,7 @@ class Contrastive(Explainer[ContrastiveParams]):
     test_params = ContrastiveParams(find="pertinent positive", kappa=0.0, steps=30, constants=1)
 
     def explain(self, subject: Subject, params: ContrastiveParams) -> Iterator[Partial]:
-        """Yield the smallest change found so far, or the one that came nearest.
+        """Yield the smallest change so far that succeeds, or the one that comes nearest.
 
         Departures from the paper: plain ISTA, and its proximal step in full, so that the step's
         size multiplies beta; the constant is counted in units of the first gradient's largest
@@ -119,73 +118,78 @@ class Contrastive(Explainer[ContrastiveParams]):
         """
         negative = params.find == "pertinent negative"
         sign = 1.0 if negative else -1.0
-        room = room_of(subject, params.find, params.empty)
-        rival = rivals(subject)
-        wanted = max(params.kappa, subject.rounding)
-        if negative and margin(subject.trace.logits[0], subject.target.index, rival) <= 0:
+        bounds = search_bounds(subject, params.find, params.empty)
+        competitors = competing_classes(subject)
+        required = max(params.kappa, subject.rounding)
+        if negative and margin(subject.trace.logits[0], subject.target.index, competitors) <= 0:
             # Another class is chosen already: the least to add is nothing.
-            yield Partial(_heat(subject, params, room, rival, room.start, True), 1.0)
+            yield Partial(_heat(subject, params, bounds, competitors, bounds.start, True), 1.0)
             return
-        slope, _ = _slope(subject, room.base + room.start, rival, sign)
-        scale = float(slope.abs().max()) or 1.0
+        gradient, _ = _loss_gradient(subject, bounds.base + bounds.start, competitors, sign)
+        scale = float(gradient.abs().max()) or 1.0
         best: Tensor | None = None
-        nearest, nearest_lead = room.start, -torch.inf
-        least = torch.inf
-        low, high, constant = 0.0, torch.inf, FIRST
+        nearest, nearest_lead = bounds.start, -torch.inf
+        smallest = torch.inf
+        low, high, constant = 0.0, torch.inf, FIRST_CONSTANT
         total = params.steps * params.constants
         for attempt in range(params.constants):
-            change, succeeded = room.start, False
+            change, succeeded = bounds.start, False
             for step in range(params.steps + 1):
-                slope, logits = _slope(subject, room.base + change, rival, sign)
-                lead = -sign * margin(logits, subject.target.index, rival)
+                gradient, logits = _loss_gradient(subject, bounds.base + change, competitors, sign)
+                lead = -sign * margin(logits, subject.target.index, competitors)
                 size = elastic_net(change, params.beta)
-                if lead >= wanted:
+                if lead >= required:
                     # The whole input suffices at any constant: what counts is where it leads.
                     succeeded |= step > params.steps // 2
-                    if size < least:
-                        best, least = change, size
+                    if size < smallest:
+                        best, smallest = change, size
                 elif lead > nearest_lead:
                     nearest, nearest_lead = change, lead
                 done = attempt * params.steps + step
-                if step % SHOWN == SHOWN - 1 and done < total:
-                    shown = nearest if best is None else best
-                    yield Partial(_heat(subject, params, room, rival, shown, False), done / total)
-                # Beyond the margin the class has what it wants, and only the size counts.
-                pull = slope * (constant / scale) if lead < wanted else torch.zeros_like(slope)
+                if step % STEPS_PER_PARTIAL == STEPS_PER_PARTIAL - 1 and done < total:
+                    current = nearest if best is None else best
+                    heat = _heat(subject, params, bounds, competitors, current, False)
+                    yield Partial(heat, done / total)
+                # Beyond the margin only the size counts.
+                pull = (
+                    gradient * (constant / scale) if lead < required else torch.zeros_like(gradient)
+                )
                 rate = STEP * (1 - min(step, params.steps - 1) / params.steps) ** 0.5
-                change = ista_step(change, pull, rate, params.beta, room.low, room.high)
+                change = ista_step(change, pull, rate, params.beta, bounds.low, bounds.high)
             if succeeded:
                 high = constant
             else:
                 low = constant
-            constant = (low + high) / 2 if high < torch.inf else constant * RAISE
-        shown = nearest if best is None else best
-        yield Partial(_heat(subject, params, room, rival, shown, True), 1.0)
+            constant = (low + high) / 2 if high < torch.inf else constant * CONSTANT_GROWTH
+        final = nearest if best is None else best
+        yield Partial(_heat(subject, params, bounds, competitors, final, True), 1.0)
 
 
-def room_of(subject: Subject, find: Find, empty: Literal["black", "grey", "blur"]) -> Room:
-    """Return where the search may go.
+def search_bounds(
+    subject: Subject, find: Find, empty: Literal["black", "grey", "blur"]
+) -> SearchBounds:
+    """Return the bounds of the search.
 
     To add is to move a value away from its empty one, up to the limits of what values can be: 0 to
     1 in pictures, the range of its channel in signals. To keep is to stay between the two.
     """
-    pixels = pixels_of(subject)
-    nothing = denormalize(subject.baseline(empty), subject.trace.backbone.spec)
+    pixels = denormalize(subject.x, subject.trace.backbone.spec)
+    blank = denormalize(subject.baseline(empty), subject.trace.backbone.spec)
     # Values that are equal but for the rounding of two conversions are equal.
-    apart = pixels - nothing
-    apart = torch.where(apart.abs() <= 8 * torch.finfo(apart.dtype).eps, 0.0, apart)
+    content = pixels - blank
+    content = torch.where(content.abs() <= 8 * torch.finfo(content.dtype).eps, 0.0, content)
     if find == "pertinent positive":
-        return Room(nothing, apart.clamp_max(0), apart.clamp_min(0), apart)
-    least, most = limits_of(pixels)
+        return SearchBounds(blank, content.clamp_max(0), content.clamp_min(0), content)
+    least, most = value_limits(pixels)
     if len(subject.size) == 2:
         least, most = least.clamp_max(0), most.clamp_min(1)
     down, up = (least - pixels).clamp_max(0), (most - pixels).clamp_min(0)
-    low = torch.where(apart > 0, torch.zeros_like(down), down)
-    high = torch.where(apart < 0, torch.zeros_like(up), up)
-    return Room(pixels, low, high, torch.zeros_like(pixels))
+    low = torch.where(content > 0, torch.zeros_like(down), down)
+    high = torch.where(content < 0, torch.zeros_like(up), up)
+    return SearchBounds(pixels, low, high, torch.zeros_like(pixels))
 
 
-def rivals(subject: Subject) -> Tensor:
+def competing_classes(subject: Subject) -> Tensor:
     """Return (C,) which classes compete with the target: all others, or B of "A rather than B"."""
     target, logits = subject.target, subject.trace.logits[0]
     mask = torch.zeros_like(logits, dtype=torch.bool)
@@ -197,14 +201,14 @@ def rivals(subject: Subject) -> Tensor:
     return mask
 
 
-def margin(logits: Tensor, index: int, rival: Tensor) -> float:
-    """Return by how much the class leads its best rival; negative where it does not.
+def margin(logits: Tensor, index: int, competitors: Tensor) -> float:
+    """Return by how much the class leads its best competitor; negative where it does not.
 
     Args:
         logits: (C,).
         rival: (C,) which classes compete.
     """
-    return float(logits[index] - logits[rival].max())
+    return float(logits[index] - logits[competitors].max())
 
 
 def elastic_net(change: Tensor, beta: float) -> float:
@@ -214,28 +218,31 @@ def elastic_net(change: Tensor, beta: float) -> float:
 
 
 def ista_step(
-    change: Tensor, pull: Tensor, rate: float, beta: float, low: Tensor, high: Tensor
+    change: Tensor, class_gradient: Tensor, rate: float, beta: float, low: Tensor, high: Tensor
 ) -> Tensor:
     """Return the change after one proximal step on c f + beta |d|_1 + |d|_2^2 within bounds.
 
     Args:
-        change: (1, C, *S) where the search is.
+        change: (1, C, *S).
         pull: (1, C, *S) gradient of c f there.
         low: (1, C, *S) bounds, at most 0.
         high: (1, C, *S) bounds, at least 0.
     """
-    moved = change - rate * (pull + 2 * change)
+    moved = change - rate * (class_gradient + 2 * change)
     shrunk = moved.sign() * (moved.abs() - rate * beta).clamp_min(0)
     # Shrinking, then clipping, is exact: the bounds hold 0, and places do not mix.
     return torch.minimum(torch.maximum(shrunk, low), high)
 
 
-def _slope(subject: Subject, pixels: Tensor, rival: Tensor, sign: float) -> tuple[Tensor, Tensor]:
+def _loss_gradient(
+    subject: Subject, pixels: Tensor, competitors: Tensor, sign: float
+) -> tuple[Tensor, Tensor]:
     # One input at a time, so that the search's path does not depend on a batch's order of sums.
     leaf = pixels.detach().requires_grad_()
     with torch.enable_grad():
-        logits = subject.trace.backbone.fast_logits(inputs_of_pixels(leaf, subject))[0]
-        loss = sign * (logits[subject.target.index] - logits[rival].max())
+        x = normalize(leaf, subject.trace.backbone.spec)
+        logits = subject.trace.backbone.fast_logits(x)[0]
+        loss = sign * (logits[subject.target.index] - logits[competitors].max())
     (gradient,) = torch.autograd.grad(loss, leaf)
     return gradient, logits.detach()
 
@@ -243,21 +250,22 @@ def _slope(subject: Subject, pixels: Tensor, rival: Tensor, sign: float) -> tupl
 def _heat(
     subject: Subject,
     params: ContrastiveParams,
-    room: Room,
-    rival: Tensor,
+    bounds: SearchBounds,
+    competitors: Tensor,
     change: Tensor,
     finished: bool,
 ) -> Heatmap:
     negative = params.find == "pertinent negative"
-    logits = subject.fast_logits(inputs_of_pixels(room.base + change, subject))[0]
+    x = normalize(bounds.base + change, subject.trace.backbone.spec)
+    logits = subject.fast_logits(x)[0]
     index = subject.target.index
-    lead = margin(logits, index, rival)
-    found = (-lead if negative else lead) >= max(params.kappa, subject.rounding)
+    lead = margin(logits, index, competitors)
+    succeeded = (-lead if negative else lead) >= max(params.kappa, subject.rounding)
     sizes = change[0].double()
     before, after = subject.trace.logits[0].softmax(-1), logits.softmax(-1)
     best = int(logits.argmax())
-    checks = {
-        "found": float(found),
+    diagnostics = {
+        "found": float(succeeded),
         "class chosen": float(best),
         "its probability": float(after[best]),
         "target's probability": float(after[index]),
@@ -269,39 +277,46 @@ def _heat(
     }
     note = ""
     if finished:
-        nothing = not sizes.any()
-        note = _note(subject, rival, logits, found=found, negative=negative, nothing=nothing)
+        note = _note(
+            subject, competitors, logits, succeeded, negative=negative, empty=not sizes.any()
+        )
     values = sizes.sum(0) if negative else sizes.abs().sum(0)
     unit = "pixel value added" if negative else "pixel value kept"
-    return Heatmap(as_array(values), unit, negative, checks, note)
+    return Heatmap(as_array(values), unit, negative, diagnostics, note)
 
 
 def _note(
-    subject: Subject, rival: Tensor, logits: Tensor, *, found: bool, negative: bool, nothing: bool
+    subject: Subject,
+    competitors: Tensor,
+    logits: Tensor,
+    succeeded: bool,
+    *,
+    negative: bool,
+    empty: bool,
 ) -> str:
     labels, index = subject.trace.backbone.labels, subject.target.index
     own = labels[index]
     # Where all others compete this is the class that is chosen.
-    winner = labels[int(torch.where(rival, logits, -torch.inf).argmax())]
-    rather = subject.target.versus is not None
-    if negative and margin(subject.trace.logits[0], index, rival) <= 0:
+    winner = labels[int(torch.where(competitors, logits, -torch.inf).argmax())]
+    contrast = subject.target.versus is not None
+    if negative and margin(subject.trace.logits[0], index, competitors) <= 0:
         return f"Nothing needs adding: the network prefers {winner} to {own} as it is."
-    if negative and found:
-        verb = "prefers" if rather else "chooses"
+    if negative and succeeded:
+        verb = "prefers" if contrast else "chooses"
         return f"With what the map shows added, the network {verb} {winner} rather than {own}."
-    if found and nothing:
+    if succeeded and empty:
         return f"Nothing needs keeping: the network chooses {own} even where nothing is shown."
-    if found:
-        verb = f"prefers {own} to {winner}" if rather else f"chooses {own}"
+    if succeeded:
+        verb = f"prefers {own} to {winner}" if contrast else f"chooses {own}"
         return f"Shown only what the map keeps, the network {verb}."
-    lead = margin(logits, index, rival)
-    kept = (
+    lead = margin(logits, index, competitors)
+    goal = (
         "something that, added, makes the network leave"
         if negative
         else "a part that is enough for"
     )
     return (
-        f"The search did not find {kept} {own} by the margin asked for. The map shows the attempt "
+        f"The search did not find {goal} {own} by the margin asked for. The map shows the attempt "
         f"that came nearest: there {own} has {lead:+.3g} logits on {winner}."
     )
 

@@ -1,4 +1,4 @@
-"""DeepLIFT: the difference to a baseline, handed back through the network unit by unit."""
+"""DeepLIFT: the difference to a baseline, propagated back unit by unit."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from whylens import Backbone, Subject
 
 TOLERANCE = 0.05
-HOPELESS = 0.2  # on a probe; between the two it depends on the picture
+MAX_PROBE_GAP = 0.2  # of a seeded input; between the two it depends on the picture
 # Functions of one number at a time, by the name they have in torch, its tensors and torch.nn; each
 # may come with a final "_" or inplace=True.
 ELEMENTWISE = frozenset(
@@ -43,7 +43,7 @@ class DeepLiftParams(Params):
 
 
 class DeepLift(Explainer[DeepLiftParams]):
-    """Refuses where its contributions do not add up, instead of falling back to gradients."""
+    """The rescale rule; it refuses where contributions do not add up to the score's change."""
 
     name = "deeplift"
     title = "DeepLIFT"
@@ -68,12 +68,12 @@ class DeepLift(Explainer[DeepLiftParams]):
 
     def why_not(self, backbone: Backbone) -> str | None:
         """Return that the rule misses far too much on a probe, or None."""
-        if backbone.once("deeplift", probed_gap) <= HOPELESS:
+        if backbone.once("deeplift", probe_gap) <= MAX_PROBE_GAP:
             return None
         return (
             "its rule does not fit what this network computes (attention, gating and layer "
-            f"normalisation do this): on a probe, contributions miss more than {HOPELESS:.0%} of "
-            "the score's change; use Integrated Gradients"
+            "normalisation do this): on a probe, contributions miss more than "
+            f"{MAX_PROBE_GAP:.0%} of the score's change; use Integrated Gradients"
         )
 
     def explain(self, subject: Subject, params: DeepLiftParams) -> Heatmap:
@@ -93,11 +93,11 @@ class DeepLift(Explainer[DeepLiftParams]):
                 "allowed. Products of activations (attention, gating) and layer normalisation "
                 "do this. Use Integrated Gradients instead, which holds for any network."
             )
-        checks = {"score change": change, "completeness gap": gap}
-        return Heatmap(as_array(values), f"{subject.unit} per pixel", True, checks)
+        diagnostics = {"score change": change, "completeness gap": gap}
+        return Heatmap(as_array(values), f"{subject.unit} per pixel", True, diagnostics)
 
 
-def probed_gap(backbone: Backbone) -> float:
+def probe_gap(backbone: Backbone) -> float:
     """Return the completeness gap between a seeded input and one without detail."""
     x = backbone.probe_inputs()[:1]
     with torch.enable_grad():
@@ -125,7 +125,7 @@ def multipliers(subject: Subject, start: Tensor) -> tuple[Tensor, float]:
             logits = subject.trace.backbone.logits(both.clone())
         if subject.target.quantity == "probability":
             # In float64, as are its exponentials: logits may lie hundreds apart.
-            scores = rescaled_probability(logits.double(), subject.target.index)
+            scores = rescale_probability(logits.double(), subject.target.index)
         else:
             scores = subject.target.score(logits)
         # The input's own half alone: the baseline's gets what its multipliers share.
@@ -135,7 +135,7 @@ def multipliers(subject: Subject, start: Tensor) -> tuple[Tensor, float]:
 
 
 class RescaleRule(TorchFunctionMode):
-    """While entered, this thread's nonlinearities hand gradients back by the rescale rule.
+    """A mode in which this thread's nonlinearities have the rescale rule for a gradient.
 
     It sees torch's functions as they are called, so that modules, functions, methods and in-place
     forms are one, and it leaves nothing on the network: torch keeps such modes per thread.
@@ -149,24 +149,24 @@ class RescaleRule(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         """Return what `func` returns; its gradient is the rule's where it is not linear."""
-        given = dict(kwargs or {})
+        keywords = dict(kwargs or {})
         name = getattr(func, "__name__", "")
         plain = name.removesuffix("_")
-        if not _depends_on_input(args, given):
-            return func(*args, **given)
+        if not _depends_on_input(args, keywords):
+            return func(*args, **keywords)
         if plain in ELEMENTWISE:
             # On a copy, as `func` may work in place.
-            out = rescaled(args[0], lambda x: func(x.clone(), *args[1:], **given))
-            in_place = name != plain or given.get("inplace", False)
+            out = apply_rescale_rule(args[0], lambda x: func(x.clone(), *args[1:], **keywords))
+            in_place = name != plain or keywords.get("inplace", False)
             return args[0].copy_(out) if in_place else out
         if name.removesuffix(INDICES) in POOLS:
-            return _pooled(name, args, given)
-        return func(*args, **given)
+            return _max_pool(name, args, keywords)
+        return func(*args, **keywords)
 
 
-def _depends_on_input(args: tuple[Any, ...], given: Mapping[str, Any]) -> bool:
+def _depends_on_input(args: tuple[Any, ...], keywords: Mapping[str, Any]) -> bool:
     # A function of two tensors that both depend on the input is a product or the like.
-    rest = (*args[1:], *given.values())
+    rest = (*args[1:], *keywords.values())
     return (
         bool(args)
         and isinstance(args[0], Tensor)
@@ -175,18 +175,18 @@ def _depends_on_input(args: tuple[Any, ...], given: Mapping[str, Any]) -> bool:
     )
 
 
-def rescaled(x: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+def apply_rescale_rule(x: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
     """Return `function(x)`, whose gradient is multiplied by difference out over difference in.
 
     Args:
         x: (2 n, ...) values of the input, then of the baseline.
         function: Of each value by itself; not in place.
     """
-    found: Tensor = _Rescaled.apply(x, function)
-    return found
+    out: Tensor = _RescaleFunction.apply(x, function)
+    return out
 
 
-def rescaled_probability(logits: Tensor, index: int) -> Tensor:
+def rescale_probability(logits: Tensor, index: int) -> Tensor:
     """Return (2,) probabilities of a class, whose gradients obey the rescale rule.
 
     p = 1 / sum_j exp(z_j - z_index) is a chain of sums and of functions of one number; as such the
@@ -195,9 +195,11 @@ def rescaled_probability(logits: Tensor, index: int) -> Tensor:
     Args:
         logits: (2, C) float64 of the input and the baseline.
     """
-    apart = logits - logits[:, index : index + 1]
-    ratios = rescaled(apart, lambda z: z.clamp_max(700).exp())  # e^710 is beyond float64
-    return rescaled(ratios.sum(-1), torch.reciprocal)
+    differences = logits - logits[:, index : index + 1]
+    ratios = apply_rescale_rule(
+        differences, lambda z: z.clamp_max(700).exp()
+    )  # e^710 is beyond float64
+    return apply_rescale_rule(ratios.sum(-1), torch.reciprocal)
 
 
 def _halves(values: Tensor) -> tuple[Tensor, Tensor]:
@@ -207,18 +209,18 @@ def _halves(values: Tensor) -> tuple[Tensor, Tensor]:
             f"has values of shape {tuple(values.shape)}, without the batch first. Use Integrated "
             "Gradients instead."
         )
-    one, other = values.chunk(2)
-    return one, other
+    first, second = values.chunk(2)
+    return first, second
 
 
-def _tiny(change: Tensor, *sizes: Tensor) -> Tensor:
+def _is_tiny(change: Tensor, *sizes: Tensor) -> Tensor:
     # Where a quotient of differences would be rounding. Scaled to the values: across a kink at 0
     # the difference is never small beside them, so that the kink itself is not lost.
     size = torch.stack([s.abs() for s in sizes]).amax(0)
     return change.abs() <= 1024 * torch.finfo(change.dtype).eps * size
 
 
-class _Rescaled(torch.autograd.Function):
+class _RescaleFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
         _halves(x)
@@ -236,18 +238,18 @@ class _Rescaled(torch.autograd.Function):
             (slope,) = torch.autograd.grad(out.sum(), leaf)
         (x1, x0), (y1, y0), (s1, s0) = _halves(x), _halves(out.detach()), _halves(slope)
         change = x1 - x0
-        tiny = _tiny(change, x1, x0, y1, y0)
+        is_tiny = _is_tiny(change, x1, x0, y1, y0)
         # Of two slopes so close together the mean is nearer to the quotient than either.
-        quotient = (y1 - y0) / torch.where(tiny, 1, change)
-        multiplier = torch.where(tiny, (s1 + s0) / 2, quotient)
+        quotient = (y1 - y0) / torch.where(is_tiny, 1, change)
+        multiplier = torch.where(is_tiny, (s1 + s0) / 2, quotient)
         return grads[0] * torch.cat([multiplier, multiplier]), None
 
 
-def _pooled(name: str, args: tuple[Any, ...], given: dict[str, Any]) -> Any:
+def _max_pool(name: str, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
     pool = getattr(functional, name.removesuffix(INDICES) + INDICES)
-    wants = given.pop("return_indices", False)
-    out, indices = _Pooled.apply(args[0], lambda x: pool(x, *args[1:], **given))
-    return (out, indices) if wants else out
+    with_indices = keywords.pop("return_indices", False)
+    out, indices = _MaxPoolFunction.apply(args[0], lambda x: pool(x, *args[1:], **keywords))
+    return (out, indices) if with_indices else out
 
 
 def _is_top(x: Tensor, place: Tensor, top: Tensor) -> Tensor:
@@ -256,7 +258,7 @@ def _is_top(x: Tensor, place: Tensor, top: Tensor) -> Tensor:
     return (x.flatten(2).gather(2, place) - flat).abs() <= rounding
 
 
-class _Pooled(torch.autograd.Function):
+class _MaxPoolFunction(torch.autograd.Function):
     """Max-pooling: what the output gains goes to the input's winner, what it loses to the other's.
 
     With m the larger of both outputs, m - y0 is handed to the place where the input has its
@@ -278,12 +280,12 @@ class _Pooled(torch.autograd.Function):
         x, out, indices = ctx.saved_tensors
         (x1, x0), (y1, y0), (i1, i0) = (_halves(t) for t in (x, out, indices.flatten(2)))
         change, top = x1 - x0, torch.maximum(y1, y0)
-        tiny = _tiny(change, x1, x0)
+        is_tiny = _is_tiny(change, x1, x0)
         # An even baseline has its maximum everywhere, and rounding would choose the place: where
         # one place can be the winner of both, it is.
         i0 = torch.where(_is_top(x0, i1, y0), i1, i0)
         i1 = torch.where(_is_top(x1, i0, y1), i0, i1)
-        found = []
+        inputs = []
         for grad in _halves(grads[0]):
             empty = torch.zeros_like(x1).flatten(2)
             gained = ((top - y0) * grad).flatten(2)
@@ -291,8 +293,8 @@ class _Pooled(torch.autograd.Function):
             # Added up: windows overlap, and one place may win in several.
             moved = empty.scatter_add(2, i1, gained).scatter_add(2, i0, lost).view_as(x1)
             plain = empty.scatter_add(2, i1, grad.flatten(2)).view_as(x1)
-            found.append(torch.where(tiny, plain, moved / torch.where(tiny, 1, change)))
-        return torch.cat(found), None
+            inputs.append(torch.where(is_tiny, plain, moved / torch.where(is_tiny, 1, change)))
+        return torch.cat(inputs), None
 
 
 @hookimpl

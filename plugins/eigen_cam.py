@@ -8,7 +8,7 @@ import torch
 
 from whylens import Explainer, Heatmap, Need, hookimpl
 from whylens.plugins._arrays import as_array
-from whylens.plugins._layers import LayerParams, fused, unit_of
+from whylens.plugins._layers import LayerParams, map_unit, mean_of_maps
 from whylens.plugins._order import first_largest
 
 if TYPE_CHECKING:
@@ -39,9 +39,9 @@ class EigenCAM(Explainer[LayerParams]):
         """Return the signed map in units of the feature map, with the share that it explains."""
         layers = subject.layers(params.layer)
         parts = [principal_map(at.features) for at in layers]
-        checks = {} if len(parts) > 1 else {"share of activity": parts[0][1]}
-        values = fused([values for values, _ in parts])
-        return Heatmap(as_array(values), unit_of(layers, "activation"), True, checks)
+        diagnostics = {} if len(parts) > 1 else {"share of activity": parts[0][1]}
+        values = mean_of_maps([values for values, _ in parts])
+        return Heatmap(as_array(values), map_unit(layers, "activation"), True, diagnostics)
 
 
 def principal_map(features: Tensor) -> tuple[Tensor, float]:

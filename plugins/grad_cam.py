@@ -8,7 +8,7 @@ from pydantic import Field
 
 from whylens import Explainer, Heatmap, Need, hookimpl
 from whylens.plugins._arrays import as_array, weighted_sum
-from whylens.plugins._layers import LayerParams, fused, unit_of
+from whylens.plugins._layers import LayerParams, map_unit, mean_of_maps
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,8 +50,8 @@ class GradCAM(Explainer[GradCAMParams]):
         """Return the map in units of the score per position."""
         layers = subject.layers(params.layer)
         maps = [weighted_sum(channel_weights(at.gradients), at.features) for at in layers]
-        values = fused(maps if params.signed else [m.relu() for m in maps])
-        unit = unit_of(layers, f"{subject.unit} per position")
+        values = mean_of_maps(maps if params.signed else [m.relu() for m in maps])
+        unit = map_unit(layers, f"{subject.unit} per position")
         return Heatmap(as_array(values), unit, signed=params.signed)
 
 

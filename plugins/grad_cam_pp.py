@@ -8,7 +8,7 @@ import torch
 
 from whylens import Explainer, Heatmap, Need, hookimpl
 from whylens.plugins._arrays import as_array, weighted_sum
-from whylens.plugins._layers import LayerParams, fused, unit_of
+from whylens.plugins._layers import LayerParams, map_unit, mean_of_maps
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,8 +43,8 @@ class GradCAMPlusPlus(Explainer[LayerParams]):
             weighted_sum(channel_weights(at.features, at.gradients), at.features).relu()
             for at in layers
         ]
-        unit = unit_of(layers, f"{subject.unit}, weighted by position")
-        return Heatmap(as_array(fused(maps)), unit)
+        unit = map_unit(layers, f"{subject.unit}, weighted by position")
+        return Heatmap(as_array(mean_of_maps(maps)), unit)
 
 
 def channel_weights(features: Tensor, gradients: Tensor) -> Tensor:

@@ -8,9 +8,18 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from pydantic import Field
 
-from whylens import Explainer, Heatmap, Need, Params, Partial, hookimpl, per_channel
-from whylens.plugins._arrays import as_array, missed_share, spread_order
-from whylens.plugins._pixel_space import inputs_of_pixels, limits_of, pixels_of
+from whylens import (
+    Explainer,
+    Heatmap,
+    Need,
+    Params,
+    Partial,
+    denormalize,
+    hookimpl,
+    normalize,
+    per_channel,
+)
+from whylens.plugins._arrays import as_array, bit_reversed_order, relative_residual, value_limits
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -45,7 +54,7 @@ class GradientShapParams(Params):
 
 
 class GradientShap(Explainer[GradientShapParams]):
-    """Expected gradients: no single baseline decides what counts as nothing."""
+    """Expected gradients over fills and noise, with an unbiased standard error."""
 
     name = "gradient-shap"
     title = "Gradient SHAP"
@@ -80,36 +89,36 @@ class GradientShap(Explainer[GradientShapParams]):
         strata = params.samples // 2
         total = torch.zeros(subject.size, dtype=torch.float64, device=subject.x.device)
         squared = torch.zeros_like(total)
-        changes = change_squares = 0.0
+        change_sum = change_squares = 0.0
         at_once = max(1, subject.batch_size // 2)
-        order = list(visits(strata, params.baselines))
+        order = list(visit_order(strata, params.baselines))
         for begin in range(0, strata, at_once):
-            drawn = [
-                pair(subject, params, fill, place, generator)
-                for fill, place in order[begin : begin + at_once]
+            pairs = [
+                draw_pair(subject, params, fill, stretch, generator)
+                for fill, stretch in order[begin : begin + at_once]
             ]
-            starts = torch.cat([start for start, _ in drawn])
-            along = torch.cat([share for _, share in drawn]).to(starts)
+            starts = torch.cat([start for start, _ in pairs])
+            shares = torch.cat([share for _, share in pairs]).to(starts)
             step = subject.x - starts
-            gradients = subject.input_gradients(starts + column_of(along, starts) * step)
+            gradients = subject.input_gradients(starts + per_sample(shares, starts) * step)
             # Channels are summed after multiplying: each has its own step.
             values = (step * gradients).double().sum(1).unflatten(0, (-1, 2))
             total += values.mean(1).sum(0)
             squared += ((values[:, 0] - values[:, 1]) ** 2).sum(0) / 4
             change = (subject.score - subject.scores(starts).double()).unflatten(0, (-1, 2))
-            missed = (values.flatten(2).sum(-1) - change).cpu()
-            changes += float(change.mean(1).sum())
-            change_squares += float(((missed[:, 0] - missed[:, 1]) ** 2).sum()) / 4
-            done = begin + len(drawn)
+            residual = (values.flatten(2).sum(-1) - change).cpu()
+            change_sum += float(change.mean(1).sum())
+            change_squares += float(((residual[:, 0] - residual[:, 1]) ** 2).sum()) / 4
+            done = begin + len(pairs)
             mean, error = total / done, squared.sqrt() / done
             heat = _heat(
-                subject, mean, error, changes / done, change_squares**0.5 / done, done, strata
+                subject, mean, error, change_sum / done, change_squares**0.5 / done, done, strata
             )
             yield Partial(heat, done / strata)
 
 
-def visits(strata: int, baselines: Baselines) -> Iterator[tuple[int, tuple[float, float]]]:
-    """Yield (fill, (from, to)) for each pair of points, so that any beginning is spread out.
+def visit_order(strata: int, baselines: Baselines) -> Iterator[tuple[int, tuple[float, float]]]:
+    """Yield (fill, (from, to)) for each pair of points; any beginning covers fills and path.
 
     Args:
         strata: Pairs, a multiple of 4 for fills.
@@ -118,12 +127,12 @@ def visits(strata: int, baselines: Baselines) -> Iterator[tuple[int, tuple[float
     """
     kinds = len(FILLS) if baselines == "fills" else 1
     pieces = strata // kinds
-    for piece in spread_order(pieces):
+    for piece in bit_reversed_order(pieces):
         for kind in range(kinds):
             yield kind, (piece / pieces, (piece + 1) / pieces)
 
 
-def pair(
+def draw_pair(
     subject: Subject,
     params: GradientShapParams,
     fill: int,
@@ -136,24 +145,25 @@ def pair(
         fill: Which of `FILLS`; of no matter for "noise".
     """
     low, high = stretch
-    along = low + (high - low) * torch.rand(2, generator=generator, dtype=torch.float64)
-    pixels = pixels_of(subject)
-    least, most = limits_of(pixels)
+    shares = low + (high - low) * torch.rand(2, generator=generator, dtype=torch.float64)
+    pixels = denormalize(subject.x, subject.trace.backbone.spec)
+    least, most = value_limits(pixels)
     shape = (2, *subject.x.shape[1:])
     if params.baselines == "noise":
         # A picture's noise takes all values a pixel can have, a signal's those that occur in it.
         if len(subject.size) == 2:
             least, most = least.clamp_max(0), most.clamp_min(1)
-        grains = torch.rand(shape, generator=generator).to(pixels)
-        return inputs_of_pixels(least + (most - least) * grains, subject), along
+        noise = torch.rand(shape, generator=generator).to(pixels)
+        pixels = least + (most - least) * noise
+        return normalize(pixels, subject.trace.backbone.spec), shares
     start = subject.baseline(FILLS[fill]).expand(shape)
-    spread = params.noise * (most - least) / per_channel(subject.trace.backbone.spec.std, pixels)
-    return start + spread * torch.randn(shape, generator=generator).to(start), along
+    deviation = params.noise * (most - least) / per_channel(subject.trace.backbone.spec.std, pixels)
+    return start + deviation * torch.randn(shape, generator=generator).to(start), shares
 
 
-def column_of(along: Tensor, like: Tensor) -> Tensor:
+def per_sample(values: Tensor, like: Tensor) -> Tensor:
     """Return (N, 1, 1, ...): one number per sample, shaped to meet (N, C, *S)."""
-    return along.view(-1, *[1] * (like.ndim - 1))
+    return values.view(-1, *[1] * (like.ndim - 1))
 
 
 def _heat(
@@ -165,13 +175,13 @@ def _heat(
     done: int,
     strata: int,
 ) -> Heatmap:
-    missed = float(mean.sum()) - change
-    gap = missed_share(missed, change, subject.rounding)
-    checks = {
+    residual = float(mean.sum()) - change
+    gap = relative_residual(residual, change, subject.rounding)
+    diagnostics = {
         "samples": 2.0 * done,
         "score change": change,
         "completeness gap": gap,
-        "gap's standard error": missed_share(spread, change, subject.rounding),
+        "gap's standard error": relative_residual(spread, change, subject.rounding),
     }
     note = ""
     if done == strata and gap >= TOLERANCE:
@@ -180,7 +190,7 @@ def _heat(
             "care, or allow more samples."
         )
     unit = f"{subject.unit} per pixel"
-    return Heatmap(as_array(mean), unit, True, checks, note, as_array(error))
+    return Heatmap(as_array(mean), unit, True, diagnostics, note, as_array(error))
 
 
 @hookimpl

@@ -8,7 +8,7 @@ import torch
 
 from whylens import Explainer, Heatmap, Need, hookimpl
 from whylens.plugins._arrays import as_array
-from whylens.plugins._layers import LayerParams, fused, unit_of
+from whylens.plugins._layers import LayerParams, map_unit, mean_of_maps
 from whylens.plugins._order import ROUNDING
 
 if TYPE_CHECKING:
@@ -41,10 +41,11 @@ class HiResCAM(Explainer[LayerParams]):
         """Return the signed map in units of the score; its sum is the score less a constant."""
         layers = subject.layers(params.layer)
         maps = [attributed(at.features, at.gradients) for at in layers]
-        checks = {} if len(maps) > 1 else {"sum of map": float(maps[0].sum())}
+        diagnostics = {} if len(maps) > 1 else {"sum of map": float(maps[0].sum())}
         cancelled = not any(m.any() for m in maps) and any(at.gradients.any() for at in layers)
         note = _CANCELLED if cancelled else ""
-        return Heatmap(as_array(fused(maps)), unit_of(layers, subject.unit), True, checks, note)
+        unit = map_unit(layers, subject.unit)
+        return Heatmap(as_array(mean_of_maps(maps)), unit, True, diagnostics, note)
 
 
 _CANCELLED = (

@@ -1,4 +1,4 @@
-"""Integrated gradients: the score difference to a baseline, shared out among the pixels."""
+"""Integrated gradients: the score's difference to a baseline, attributed to pixels."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 
 from whylens import Explainer, Heatmap, Need, Params, Partial, hookimpl
-from whylens.plugins._arrays import as_array, completeness_gap, slices, spread_order
+from whylens.plugins._arrays import as_array, bit_reversed_order, completeness_gap, slices
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,7 +21,7 @@ TOLERANCE = 0.05
 
 
 class IntegratedGradientsParams(Params):
-    """Where the path starts and how finely it is walked."""
+    """Where the path starts and how many points it has."""
 
     baseline: Literal["black", "grey", "blur", "mean"] = Field(
         default="black", description="What counts as 'nothing there'; defined in pixel space."
@@ -43,7 +43,7 @@ class IntegratedGradientsParams(Params):
 
 
 class IntegratedGradients(Explainer[IntegratedGradientsParams]):
-    """Complete up to a gap that is measured, shown, and driven below 5 %."""
+    """Complete up to a gap that is measured, shown, and reduced below 5 % where steps allow."""
 
     name = "integrated-gradients"
     title = "Integrated Gradients"
@@ -68,36 +68,38 @@ class IntegratedGradients(Explainer[IntegratedGradientsParams]):
         ends = subject.scores(torch.cat([start, subject.x]))
         change = float(ends[1] - ends[0])
         step = subject.x - start
-        steps, spent = min(params.steps, params.max_steps), 0
+        steps, done_steps = min(params.steps, params.max_steps), 0
         while True:
             points, weights = quadrature(params.rule, steps)
             last = 2 * steps > params.max_steps
-            for gradient, done in _path(subject, start, step, points, weights):
+            for gradient, done in _path_gradients(subject, start, step, points, weights):
                 values = (step * gradient)[0].sum(0)
                 gap = completeness_gap(float(values.sum()), change, subject.rounding)
                 finished = done == 1 and (gap < TOLERANCE or last)
-                checks = {"steps": steps, "score change": change, "completeness gap": gap}
+                diagnostics = {"steps": steps, "score change": change, "completeness gap": gap}
                 note = _note(gap) if finished else ""
-                heat = Heatmap(as_array(values), f"{subject.unit} per pixel", True, checks, note)
+                heat = Heatmap(
+                    as_array(values), f"{subject.unit} per pixel", True, diagnostics, note
+                )
                 if finished:
                     yield Partial(heat, 1.0)
                     return
                 # Work done over work known so far; a doubling that follows makes it drop back.
-                yield Partial(heat, min(0.99, (spent + done * steps) / (spent + steps)))
-            spent, steps = spent + steps, 2 * steps
+                yield Partial(heat, min(0.99, (done_steps + done * steps) / (done_steps + steps)))
+            done_steps, steps = done_steps + steps, 2 * steps
 
 
-def _path(
+def _path_gradients(
     subject: Subject, start: Tensor, step: Tensor, points: list[float], weights: list[float]
 ) -> Iterator[tuple[Tensor, float]]:
     # Points are visited so that any beginning covers the whole path, and the running mean is
     # scaled as if it were all: a partial map then has the right size already.
-    order = spread_order(len(points))
+    order = bit_reversed_order(len(points))
     total, used = torch.zeros_like(start), 0.0
     for piece in slices(len(order), subject.batch_size):
-        chosen = order[piece]
-        place = torch.tensor([points[i] for i in chosen], dtype=start.dtype, device=start.device)
-        weight = torch.tensor([weights[i] for i in chosen], dtype=start.dtype, device=start.device)
+        indices = order[piece]
+        place = torch.tensor([points[i] for i in indices], dtype=start.dtype, device=start.device)
+        weight = torch.tensor([weights[i] for i in indices], dtype=start.dtype, device=start.device)
         shape = (-1,) + (1,) * (start.ndim - 1)
         gradients = subject.input_gradients(start + place.view(shape) * step)
         total = total + (weight.view(shape) * gradients).sum(0, keepdim=True)

@@ -13,8 +13,14 @@ from pydantic import Field
 from torch import Tensor
 
 from whylens import Explainer, Heatmap, Partial, hookimpl
-from whylens.plugins._arrays import as_array, beyond_rounding, spread_order
-from whylens.plugins._regions import RegionFill, RegionParams, painted, region_fill, region_scores
+from whylens.plugins._arrays import as_array, bit_reversed_order, zero_rounding
+from whylens.plugins._regions import (
+    RegionFill,
+    RegionParams,
+    region_fill,
+    region_scores,
+    regions_to_map,
+)
 from whylens.plugins._segments import segments
 
 if TYPE_CHECKING:
@@ -69,25 +75,27 @@ class KernelSHAP(Explainer[KernelSHAPParams]):
         regions = int(labels.max()) + 1
         empty = region_fill(subject, labels, params.fill)
         ends = subject.scores(torch.cat([subject.x, empty])).double().cpu()
-        (change,) = beyond_rounding(ends[:1] - ends[1:], subject.rounding).tolist()
+        (change,) = zero_rounding(ends[:1] - ends[1:], subject.rounding).tolist()
         pairs = coalition_pairs(regions, params.samples, subject.generator())
-        checks = {"regions": float(regions), "score": float(ends[0]), "score change": change}
+        diagnostics = {"regions": float(regions), "score": float(ends[0]), "score change": change}
         values, errors = torch.full((regions,), change / regions, dtype=torch.float64), None
         if regions == 1:  # there is nothing to share out
-            yield Partial(_heat(subject, labels, values, errors, {**checks, "coalitions": 2.0}), 1)
+            yield Partial(
+                _heat(subject, labels, values, errors, {**diagnostics, "coalitions": 2.0}), 1
+            )
             return
         both = torch.stack([pairs.shown, 1 - pairs.shown], 1).flatten(0, 1)
-        scores, fitted = torch.zeros(0, dtype=torch.float64), 0
+        scores, fit_samples = torch.zeros(0, dtype=torch.float64), 0
         for piece in region_scores(subject, both, labels, empty):
             scores = torch.cat([scores, piece])
             done = len(scores) // 2
             # Refitting at every piece would cost more than the network where pieces are small.
-            if len(scores) == len(both) or done >= max(1, 1.1 * fitted):
+            if len(scores) == len(both) or done >= max(1, 1.1 * fit_samples):
                 one, other = scores[: 2 * done].view(-1, 2).unbind(1)
-                gaps = beyond_rounding(one - other, subject.rounding)
+                gaps = zero_rounding(one - other, subject.rounding)
                 values, errors = shapley_values(pairs.first(done), gaps, change)
-                fitted = done
-            asked = {**checks, "coalitions": float(len(scores) + 2)}
+                fit_samples = done
+            asked = {**diagnostics, "coalitions": float(len(scores) + 2)}
             yield Partial(_heat(subject, labels, values, errors, asked), len(scores) / len(both))
 
 
@@ -96,15 +104,15 @@ def _heat(
     labels: Tensor,
     values: Tensor,
     errors: Tensor | None,
-    checks: dict[str, float],
+    diagnostics: dict[str, float],
 ) -> Heatmap:
-    gap = abs(float(values.sum()) - checks["score change"])
+    gap = abs(float(values.sum()) - diagnostics["score change"])
     return Heatmap(
-        as_array(painted(values, labels)),
+        as_array(regions_to_map(values, labels)),
         subject.unit,
         True,
-        {**checks, "efficiency gap": gap},
-        error=None if errors is None else as_array(painted(errors, labels)),
+        {**diagnostics, "efficiency gap": gap},
+        error=None if errors is None else as_array(regions_to_map(errors, labels)),
     )
 
 
@@ -154,7 +162,7 @@ def coalition_pairs(regions: int, budget: int, generator: torch.Generator) -> Pa
         count = math.comb(regions, size) // (2 if 2 * size == regions else 1)
         if left * share / sum(shares) < count * (1 - 1e-9):
             break
-        shown.append(_all_of(regions, size, count))
+        shown.append(_enumerate_coalitions(regions, size, count))
         weights += [share / count] * count
         left -= count
         sizes, shares = sizes[1:], shares[1:]
@@ -169,7 +177,7 @@ def coalition_pairs(regions: int, budget: int, generator: torch.Generator) -> Pa
         shown.append((order < wanted).double())
         weights += [sum(shares) / left] * left
     total = len(weights)
-    order = torch.tensor(spread_order(total) if total else [], dtype=torch.int64)
+    order = torch.tensor(bit_reversed_order(total) if total else [], dtype=torch.int64)
     return Pairs(
         torch.cat(shown)[order],
         torch.tensor(weights, dtype=torch.float64)[order],
@@ -177,7 +185,7 @@ def coalition_pairs(regions: int, budget: int, generator: torch.Generator) -> Pa
     )
 
 
-def _all_of(regions: int, size: int, count: int) -> Tensor:
+def _enumerate_coalitions(regions: int, size: int, count: int) -> Tensor:
     # In lexicographic order the first half of the middle size holds region 0, and its complements
     # are the other half.
     members = list(itertools.islice(itertools.combinations(range(regions), size), count))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from whylens import Explainer, Heatmap, Need, hookimpl
 from whylens.plugins._arrays import as_array
-from whylens.plugins._layers import LayerParams, fused, unit_of
+from whylens.plugins._layers import LayerParams, map_unit, mean_of_maps
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,7 +38,7 @@ class LayerCAM(Explainer[LayerParams]):
         """Return the non-negative map in units of the score."""
         layers = subject.layers(params.layer)
         maps = [layer_activation_map(at.features, at.gradients) for at in layers]
-        return Heatmap(as_array(fused(maps)), unit_of(layers, subject.unit))
+        return Heatmap(as_array(mean_of_maps(maps)), map_unit(layers, subject.unit))
 
 
 def layer_activation_map(features: Tensor, gradients: Tensor) -> Tensor:

@@ -75,12 +75,14 @@ class LeGrad(Explainer[LeGradParams]):
         grid = tuple(subject.features.shape[2:])
         places = torch.Size(grid).numel()
         # Prefix tokens come first; they have no place.
-        values = mean_positive(gradients)[-places:].reshape(grid)
-        checks = {"layers": len(gradients)}
-        return Heatmap(as_array(values), f"{subject.unit} per unit of attention", False, checks)
+        values = mean_positive_gradient(gradients)[-places:].reshape(grid)
+        diagnostics = {"layers": len(gradients)}
+        return Heatmap(
+            as_array(values), f"{subject.unit} per unit of attention", False, diagnostics
+        )
 
 
-def mean_positive(gradients: Sequence[Tensor]) -> Tensor:
+def mean_positive_gradient(gradients: Sequence[Tensor]) -> Tensor:
     """Return (T,): the positive part of the gradients, averaged over layers, heads and rows.
 
     Args:

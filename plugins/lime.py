@@ -11,8 +11,14 @@ from pydantic import Field
 from torch import Tensor
 
 from whylens import Explainer, Heatmap, Partial, hookimpl
-from whylens.plugins._arrays import as_array, beyond_rounding
-from whylens.plugins._regions import RegionFill, RegionParams, painted, region_fill, region_scores
+from whylens.plugins._arrays import as_array, zero_rounding
+from whylens.plugins._regions import (
+    RegionFill,
+    RegionParams,
+    region_fill,
+    region_scores,
+    regions_to_map,
+)
 from whylens.plugins._segments import segments
 
 if TYPE_CHECKING:
@@ -23,7 +29,7 @@ KERNEL_WIDTH = 0.25
 # than regions, so the ridge only has to keep the first partial answers solvable.
 RIDGE = 1e-3
 # Below this share of the scores' variance the surrogate is not a description of the network.
-ENOUGH = 0.5
+MIN_R2 = 0.5
 
 
 class LIMEParams(RegionParams):
@@ -75,27 +81,27 @@ class LIME(Explainer[LIMEParams]):
         empty = region_fill(subject, labels, params.fill)
         base = float(subject.scores(subject.x)[0])
         scores = torch.zeros(0, dtype=torch.float64)
-        fit, fitted = None, 0
+        fit, fit_samples = None, 0
         for piece in region_scores(subject, shown, labels, empty):
-            scores = torch.cat([scores, beyond_rounding(piece - base, subject.rounding)])
+            scores = torch.cat([scores, zero_rounding(piece - base, subject.rounding)])
             done = len(scores)
             # Refitting at every piece would cost more than the network where pieces are small.
-            if fit is None or done == len(shown) or done >= 1.1 * fitted:
-                fit, fitted = surrogate(shown[:done], scores, weights[:done]), done
-            checks = {
+            if fit is None or done == len(shown) or done >= 1.1 * fit_samples:
+                fit, fit_samples = fit_linear_surrogate(shown[:done], scores, weights[:done]), done
+            diagnostics = {
                 "regions": float(regions),
-                "samples": float(fitted),
+                "samples": float(fit_samples),
                 "score": base,
                 "surrogate R2": fit.fit,
                 "held-out R2": fit.held_out,
             }
             heat = Heatmap(
-                as_array(painted(fit.coefficients, labels)),
+                as_array(regions_to_map(fit.coefficients, labels)),
                 subject.unit,
                 True,
-                checks,
+                diagnostics,
                 _note(fit.held_out) if done == len(shown) else "",
-                as_array(painted(fit.errors, labels)),
+                as_array(regions_to_map(fit.errors, labels)),
             )
             yield Partial(heat, done / len(shown))
 
@@ -122,7 +128,7 @@ def locality(shown: Tensor, width: float = KERNEL_WIDTH) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class Surrogate:
+class LinearSurrogate:
     """A weighted linear model of the score.
 
     Attributes:
@@ -140,7 +146,9 @@ class Surrogate:
     held_out: float
 
 
-def surrogate(shown: Tensor, scores: Tensor, weights: Tensor, ridge: float = RIDGE) -> Surrogate:
+def fit_linear_surrogate(
+    shown: Tensor, scores: Tensor, weights: Tensor, ridge: float = RIDGE
+) -> LinearSurrogate:
     """Return the b, c that minimise sum_i w_i (y_i - c - z_i b)^2 + ridge |b|^2, solved exactly.
 
     The standard errors are of the sandwich form with left-out residuals (HC3, MacKinnon and White
@@ -169,22 +177,22 @@ def surrogate(shown: Tensor, scores: Tensor, weights: Tensor, ridge: float = RID
     share = weights / weights.sum()
     deviations = scores - share @ scores
     left_out_deviations = deviations / (1 - share).clamp_min(1e-9)
-    return Surrogate(
+    return LinearSurrogate(
         solution[1:],
         errors[1:],
         float(solution[0]),
-        _explained(weights, residuals, deviations),
-        _explained(weights, left_out, left_out_deviations),
+        _r_squared(weights, residuals, deviations),
+        _r_squared(weights, left_out, left_out_deviations),
     )
 
 
-def _explained(weights: Tensor, residuals: Tensor, deviations: Tensor) -> float:
+def _r_squared(weights: Tensor, residuals: Tensor, deviations: Tensor) -> float:
     total = float(weights @ deviations**2)
     return 1 - float(weights @ residuals**2) / total if total > 0 else 1.0
 
 
 def _note(held_out: float) -> str:
-    if held_out >= ENOUGH:
+    if held_out >= MIN_R2:
         return ""
     return (
         f"The linear model explains {max(0.0, held_out):.0%} of the variance of scores that it has "

@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 
 from whylens import Explainer, Heatmap, Params, Partial, hookimpl
-from whylens.plugins._arrays import as_array, beyond_rounding, slices, spread_order
+from whylens.plugins._arrays import as_array, bit_reversed_order, slices, zero_rounding
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -66,8 +66,8 @@ class Occlusion(Explainer[OcclusionParams]):
     def explain(self, subject: Subject, params: OcclusionParams) -> Iterator[Partial]:
         """Yield the signed map in units of the score, coarse first."""
         fill = subject.baseline(params.fill)
-        window, stride = fitting(subject.size, params.window, params.stride)
-        boxes = asking_order(subject.size, list(windows(subject.size, window, stride)))
+        window, stride = usable_window(subject.size, params.window, params.stride)
+        boxes = query_order(subject.size, list(windows(subject.size, window, stride)))
         base = float(subject.scores(subject.x)[0])
         total = torch.zeros(subject.size, dtype=torch.float64)
         count = torch.zeros(subject.size, dtype=torch.float64)
@@ -75,16 +75,16 @@ class Occlusion(Explainer[OcclusionParams]):
         for piece, scores in zip(pieces, subject.window_scores(boxes, fill), strict=True):
             chosen = boxes[piece]
             # Black on black changes nothing, and rounding must not be painted as if it did.
-            falls = beyond_rounding(base - scores, subject.rounding).tolist()
-            for fall, box in zip(falls, chosen, strict=True):
-                total[box] += fall
+            drops = zero_rounding(base - scores, subject.rounding).tolist()
+            for drop, box in zip(drops, chosen, strict=True):
+                total[box] += drop
                 count[box] += 1
-            checks = {"windows": len(boxes), "score": base}
-            heat = Heatmap(as_array(mean_fall(total, count)), subject.unit, True, checks)
+            diagnostics = {"windows": len(boxes), "score": base}
+            heat = Heatmap(as_array(mean_drop(total, count)), subject.unit, True, diagnostics)
             yield Partial(heat, piece.stop / len(boxes))
 
 
-def fitting(size: tuple[int, ...], window: int, stride: int) -> tuple[int, int]:
+def usable_window(size: tuple[int, ...], window: int, stride: int) -> tuple[int, int]:
     """Return window and stride as they are used.
 
     A stride beyond the window would leave stripes that no window covers. A signal shorter than the
@@ -111,7 +111,7 @@ def windows(size: tuple[int, ...], window: int, stride: int) -> Iterator[tuple[s
     yield from itertools.product(*axes)
 
 
-def asking_order(size: tuple[int, ...], boxes: list[tuple[slice, ...]]) -> list[tuple[slice, ...]]:
+def query_order(size: tuple[int, ...], boxes: list[tuple[slice, ...]]) -> list[tuple[slice, ...]]:
     """Return the windows: a sixth all over the picture, the rest by the edges that they are near.
 
     What a window changes in feature maps ends at the edge of the picture, and windows that are
@@ -123,12 +123,12 @@ def asking_order(size: tuple[int, ...], boxes: list[tuple[slice, ...]]) -> list[
         near = [round((p.start + p.stop) / length) for p, length in zip(box, size, strict=True)]
         return [(abs(part - 1), part) for part in near]
 
-    spread = [boxes[i] for i in spread_order(len(boxes))]
+    spread = [boxes[i] for i in bit_reversed_order(len(boxes))]
     coarse = len(spread) // 6
     return spread[:coarse] + sorted(spread[coarse:], key=edges)
 
 
-def mean_fall(total: Tensor, count: Tensor) -> Tensor:
+def mean_drop(total: Tensor, count: Tensor) -> Tensor:
     """Return the sum of falls divided by how many windows covered each position, 0 where none has.
 
     Args:

@@ -10,8 +10,8 @@ from pydantic import Field
 from torch import Tensor
 
 from whylens import Explainer, Heatmap, Partial, hookimpl
-from whylens.plugins._arrays import as_array, beyond_rounding, slices, spread_order
-from whylens.plugins._regions import RegionParams, painted
+from whylens.plugins._arrays import as_array, bit_reversed_order, slices, zero_rounding
+from whylens.plugins._regions import RegionParams, regions_to_map
 from whylens.plugins._segments import segments
 
 if TYPE_CHECKING:
@@ -58,16 +58,16 @@ class Permutation(Explainer[PermutationParams]):
         labels = segments(subject, params.segments, params.regions)
         regions = int(labels.max()) + 1
         base = float(subject.scores(subject.x)[0])
-        checks = {"regions": float(regions), "repeats": float(params.repeats), "score": base}
+        diagnostics = {"regions": float(regions), "repeats": float(params.repeats), "score": base}
         if regions == 1:
             blank = as_array(torch.zeros(subject.size))
             note = "The whole view is one region: there is no rest to draw pixels from."
-            yield Partial(Heatmap(blank, subject.unit, True, checks, note), 1.0)
+            yield Partial(Heatmap(blank, subject.unit, True, diagnostics, note), 1.0)
             return
-        draws = _Draws(labels, subject.generator())
+        draws = _ReplacementSampler(labels, subject.generator())
         # Repeat by repeat, so that every region has its first value early.
-        order = spread_order(regions) * params.repeats
-        falls = torch.zeros(params.repeats, regions, dtype=torch.float64)
+        order = bit_reversed_order(regions) * params.repeats
+        drops = torch.zeros(params.repeats, regions, dtype=torch.float64)
         counts = torch.zeros(regions, dtype=torch.int64)
         for piece in slices(len(order), subject.batch_size):
             chosen = order[piece]
@@ -76,18 +76,18 @@ class Permutation(Explainer[PermutationParams]):
                 places, sources = draws.of(region)
                 mixed[:, places] = mixed[:, sources]
             scores = subject.scores(inputs.unflatten(2, subject.size))
-            fall = beyond_rounding(base - scores.double().cpu(), subject.rounding)
-            for region, value in zip(chosen, fall, strict=True):
-                falls[counts[region], region] = value
+            drop = zero_rounding(base - scores.double().cpu(), subject.rounding)
+            for region, value in zip(chosen, drop, strict=True):
+                drops[counts[region], region] = value
                 counts[region] += 1
-            means, errors = mean_falls(falls, counts)
-            error = None if errors is None else as_array(painted(errors, labels))
-            values = as_array(painted(means, labels))
-            heat = Heatmap(values, subject.unit, True, checks, error=error)
+            means, errors = mean_drops(drops, counts)
+            error = None if errors is None else as_array(regions_to_map(errors, labels))
+            values = as_array(regions_to_map(means, labels))
+            heat = Heatmap(values, subject.unit, True, diagnostics, error=error)
             yield Partial(heat, piece.stop / len(order))
 
 
-class _Draws:
+class _ReplacementSampler:
     """Pixels to put in place of a region's; lives for one explanation."""
 
     def __init__(self, labels: Tensor, generator: torch.Generator) -> None:
@@ -106,7 +106,7 @@ class _Draws:
         return self.by_region[start : start + size], self.by_region[drawn]
 
 
-def mean_falls(falls: Tensor, counts: Tensor) -> tuple[Tensor, Tensor | None]:
+def mean_drops(drops: Tensor, counts: Tensor) -> tuple[Tensor, Tensor | None]:
     """Return (regions,) mean falls and their standard errors, of what is measured so far.
 
     Args:
@@ -116,11 +116,11 @@ def mean_falls(falls: Tensor, counts: Tensor) -> tuple[Tensor, Tensor | None]:
     Returns:
         Means, 0 where nothing is measured; errors, None before every region was measured twice.
     """
-    means = falls.sum(0) / counts.clamp_min(1)
+    means = drops.sum(0) / counts.clamp_min(1)
     if int(counts.min()) < 2:
         return means, None
-    measured = torch.arange(len(falls))[:, None] < counts
-    squares = torch.where(measured, (falls - means) ** 2, 0.0).sum(0)
+    measured = torch.arange(len(drops))[:, None] < counts
+    squares = torch.where(measured, (drops - means) ** 2, 0.0).sum(0)
     return means, (squares / (counts - 1) / counts).sqrt()
 
 

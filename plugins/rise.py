@@ -9,15 +9,15 @@ import torch
 from pydantic import Field
 
 from whylens import Explainer, Heatmap, MaskedMeans, Params, Partial, expected_agreement, hookimpl
-from whylens.plugins._arrays import as_array, resized
+from whylens.plugins._arrays import as_array, resize
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from whylens import Subject
 
-DRAWN = 16  # masks at once, whatever the batch: the draw must not depend on it
-PROMISED = 0.99
+MASKS_PER_DRAW = 16  # masks at once, whatever the batch: the draw must not depend on it
+MIN_AGREEMENT = 0.99
 
 
 class RISEParams(Params):
@@ -67,10 +67,12 @@ class RISE(Explainer[RISEParams]):
         generator, fill = subject.generator(), subject.baseline(params.fill)
         means = MaskedMeans(subject.size)
         while means.count < params.masks:
-            masks = random_masks(DRAWN, subject.size, params.cells, params.shown, generator)
+            masks = random_masks(
+                MASKS_PER_DRAW, subject.size, params.cells, params.shown, generator
+            )
             scores = torch.cat(list(subject.masked_scores([masks.to(fill)], fill)))
             means.add(masks, scores)
-            values, errors = _above_rounding(means, subject.rounding)
+            values, errors = _zero_rounding(means, subject.rounding)
             agreement = expected_agreement(values, errors)
             done = means.count >= params.masks
             yield Partial(
@@ -100,7 +102,7 @@ def random_masks(
     # edges between cells: the authors' code shows those at the rim only.
     grid = [-(-n // side) + 2 for n in size]
     coarse = (torch.rand(count, 1, *grid, generator=generator) < shown).float()
-    large = resized(coarse, tuple(n * side for n in grid))
+    large = resize(coarse, tuple(n * side for n in grid))
     offsets = torch.randint(side, (count, len(size)), generator=generator) + side // 2
     masks = torch.empty(count, 1, *size)
     for row, offset in enumerate(offsets.tolist()):
@@ -109,7 +111,7 @@ def random_masks(
     return masks.clamp_(0, 1)  # interpolation rounds
 
 
-def _above_rounding(means: MaskedMeans, rounding: float) -> tuple[Tensor, Tensor]:
+def _zero_rounding(means: MaskedMeans, rounding: float) -> tuple[Tensor, Tensor]:
     # A network that hears nothing of the masks scores alike up to rounding, which is no evidence.
     values, errors = means.values(), means.errors()
     if float(values.abs().max()) <= rounding:
@@ -118,7 +120,7 @@ def _above_rounding(means: MaskedMeans, rounding: float) -> tuple[Tensor, Tensor
 
 
 def _note(agreement: float) -> str:
-    if agreement >= PROMISED:
+    if agreement >= MIN_AGREEMENT:
         return ""
     return (
         f"Another seed's map is expected to correlate {agreement:.2f} with this one; "

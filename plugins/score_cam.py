@@ -10,9 +10,13 @@ import torch
 from pydantic import Field
 
 from whylens import Explainer, Heatmap, Need, Partial, hookimpl
-from whylens.plugins._arrays import as_array, resized, slices, spread_order, weighted_sum
-from whylens.plugins._gaussian_process import fitted, rank_agreement, squared_distances
-from whylens.plugins._layers import LayerParams, over_layers
+from whylens.plugins._arrays import as_array, bit_reversed_order, resize, slices, weighted_sum
+from whylens.plugins._gaussian_process import (
+    fit_gaussian_process,
+    rank_correlation,
+    squared_distances,
+)
+from whylens.plugins._layers import LayerParams, explain_layers
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -76,30 +80,32 @@ class ScoreCAM(Explainer[ScoreCAMParams]):
 
     def explain(self, subject: Subject, params: ScoreCAMParams) -> Iterator[Partial]:
         """Yield the non-negative map, in units of the feature map, ever more channels in it."""
-        yield from over_layers(
-            subject.layers(params.layer), lambda layer: _of_layer(subject, layer, params)
+        yield from explain_layers(
+            subject.layers(params.layer), lambda layer: _explain_layer(subject, layer, params)
         )
 
 
-def _of_layer(subject: Subject, layer: FeatureLayer, params: ScoreCAMParams) -> Iterator[Partial]:
+def _explain_layer(
+    subject: Subject, layer: FeatureLayer, params: ScoreCAMParams
+) -> Iterator[Partial]:
     maps = layer.features
     alive = varying_channels(maps)
-    checks = {
+    diagnostics = {
         "channels": float(maps.shape[1]),
         "constant channels": float(maps.shape[1] - len(alive)),
     }
     if len(alive) == 0:
         blank = torch.zeros(maps.shape[2:])
-        yield Partial(Heatmap(as_array(blank), "activation", diagnostics=checks), 1.0)
+        yield Partial(Heatmap(as_array(blank), "activation", diagnostics=diagnostics), 1.0)
         return
-    questions = _Questions(subject, maps[:, alive], params)
+    channels = _ChannelScores(subject, maps[:, alive], params)
     if params.mode == "exact" or len(alive) <= FIRST + ROUND:
-        yield from _exact(questions, checks)
+        yield from _exact(channels, diagnostics)
     else:
-        yield from _fast(questions, checks)
+        yield from _fast(channels, diagnostics)
 
 
-class _Questions:
+class _ChannelScores:
     """The scores of one picture seen through its channels; lives for one explanation.
 
     Attributes:
@@ -134,52 +140,52 @@ class _Questions:
         known = torch.where(scores.isnan(), -torch.inf, scores)
         return channel_weights(known, self.floor, self.weighting)
 
-    def heat(self, weights: Tensor, checks: dict[str, float], note: str = "") -> Heatmap:
+    def heat(self, weights: Tensor, diagnostics: dict[str, float], note: str = "") -> Heatmap:
         values = weighted_sum(weights.to(self.maps), self.maps).relu()
-        return Heatmap(as_array(values), "activation", diagnostics=checks, note=note)
+        return Heatmap(as_array(values), "activation", diagnostics=diagnostics, note=note)
 
 
-def _exact(questions: _Questions, checks: dict[str, float]) -> Iterator[Partial]:
-    order = spread_order(len(questions.scores))
-    for asked in questions.ask(order):
-        so_far = {**checks, "channels asked": float(asked)}
-        heat = questions.heat(questions.weights(questions.scores), so_far)
+def _exact(channels: _ChannelScores, diagnostics: dict[str, float]) -> Iterator[Partial]:
+    order = bit_reversed_order(len(channels.scores))
+    for asked in channels.ask(order):
+        so_far = {**diagnostics, "channels asked": float(asked)}
+        heat = channels.heat(channels.weights(channels.scores), so_far)
         yield Partial(heat, asked / len(order))
 
 
-def _fast(questions: _Questions, checks: dict[str, float]) -> Iterator[Partial]:
+def _fast(channels: _ChannelScores, diagnostics: dict[str, float]) -> Iterator[Partial]:
     # Channels whose masks are alike score alike. So a regression over masks, fitted to the
     # channels asked, predicts the others; channels asked at random reveal its error. Draws from
     # it are maps as the exact one might come out: where they agree, more questions add nothing;
     # where they do not, the channels that make them differ are asked next.
-    maps, count = questions.maps[0].flatten(1).double().cpu(), len(questions.scores)
+    maps, count = channels.maps[0].flatten(1).double().cpu(), len(channels.scores)
     low, high = maps.amin(1, keepdim=True), maps.amax(1, keepdim=True)
     masks = (maps - low) / (high - low)
     distances = squared_distances(masks)
     trend = torch.stack([torch.ones(count, dtype=torch.float64), masks.mean(1)], 1)
-    generator = questions.subject.generator()
+    generator = channels.subject.generator()
     at_random: list[int] = torch.randperm(count, generator=generator).tolist()
     chosen = control = at_random[:FIRST]
     weights, fraction, expected, passed = None, 0.0, count, 0
     while True:
-        for asked in questions.ask(chosen):
-            checks = {**checks, "channels asked": float(asked)}
-            shown = questions.weights(questions.scores) if weights is None else weights
+        for asked in channels.ask(chosen):
+            diagnostics = {**diagnostics, "channels asked": float(asked)}
+            shown = channels.weights(channels.scores) if weights is None else weights
             fraction = max(fraction, min(0.98, asked / expected))
-            yield Partial(questions.heat(shown, checks), fraction)
+            yield Partial(channels.heat(shown, diagnostics), fraction)
         if asked == count:
-            checks = {**checks, "rank agreement": 1.0}
-            final = questions.weights(questions.scores)
-            yield Partial(questions.heat(final, checks, FELL_BACK), 1.0)
+            diagnostics = {**diagnostics, "rank agreement": 1.0}
+            final = channels.weights(channels.scores)
+            yield Partial(channels.heat(final, diagnostics, FELL_BACK), 1.0)
             return
-        fit = fitted(distances, trend, questions.scores, torch.tensor(control))
-        outcomes = questions.weights(fit.draws(questions.scores, DRAWS, generator))
+        fit = fit_gaussian_process(distances, trend, channels.scores, torch.tensor(control))
+        outcomes = channels.weights(fit.sample(channels.scores, DRAWS, generator))
         weights = outcomes.mean(1)
         agreement = _agreement(maps, weights, outcomes)
-        checks = {**checks, "rank agreement": agreement}
+        diagnostics = {**diagnostics, "rank agreement": agreement}
         passed = passed + 1 if agreement >= REQUIRED else 0
         if passed >= PASSES:
-            yield Partial(questions.heat(weights, checks, _note(asked, count, agreement)), 1.0)
+            yield Partial(channels.heat(weights, diagnostics, _note(asked, count, agreement)), 1.0)
             return
         # The error falls about as one over the root of the channels asked.
         need = asked * ((1 - agreement) / (1 - REQUIRED)) ** 0.5
@@ -187,9 +193,9 @@ def _fast(questions: _Questions, checks: dict[str, float]) -> Iterator[Partial]:
         # Rounds grow, so that fitting stays cheap beside asking.
         size = max(ROUND, asked // 6)
         influence = outcomes.std(1) * maps.std(1)
-        influence[~questions.scores.isnan()] = -1
+        influence[~channels.scores.isnan()] = -1
         matter = influence.argsort(descending=True, stable=True).tolist()[: size - size // 4]
-        fresh = questions.scores.isnan().tolist()
+        fresh = channels.scores.isnan().tolist()
         luck = [k for k in at_random if fresh[k] and k not in matter][: size // 4]
         chosen, control = [k for k in [*matter, *luck] if fresh[k]], [*control, *luck]
 
@@ -197,7 +203,7 @@ def _fast(questions: _Questions, checks: dict[str, float]) -> Iterator[Partial]:
 def _agreement(maps: Tensor, weights: Tensor, outcomes: Tensor) -> float:
     # The third lowest of 64: what the exact map agrees with at least, 19 times out of 20.
     values = (maps.T @ weights).relu()
-    found = rank_agreement(values, (maps.T @ outcomes).relu())
+    found = rank_correlation(values, (maps.T @ outcomes).relu())
     return min(1.0, float(found.sort().values[DRAWS // 20 - 1]))  # rounding can pass 1
 
 
@@ -225,7 +231,7 @@ def unit_masks(maps: Tensor, size: tuple[int, ...]) -> Tensor:
     Args:
         maps: (1, K, *S) of channels that are not constant.
     """
-    large = resized(maps, size)
+    large = resize(maps, size)
     axes = tuple(range(2, large.ndim))
     low, high = large.amin(axes, keepdim=True), large.amax(axes, keepdim=True)
     return (large - low) / (high - low)

@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 
 from whylens import Explainer, Heatmap, Need, Params, Partial, hookimpl
-from whylens.plugins._arrays import as_array, resized, slices, weighted_sum
+from whylens.plugins._arrays import as_array, resize, slices, weighted_sum
 from whylens.plugins._order import ROUNDING, first_largest, strongest_first
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def speaking_channels(gradients: Tensor, features: Tensor, most: int) -> list[in
 
 def unit_masks(layer: FeatureLayer, channels: list[int], size: tuple[int, ...]) -> Tensor:
     """Return (n, 1, *size): channels enlarged, then scaled to [0, 1] each."""
-    large = resized(layer.features[:, channels], size)[0]
+    large = resize(layer.features[:, channels], size)[0]
     flat = large.flatten(1)
     shape = (-1, *[1] * len(size))
     low, high = flat.amin(1).view(shape), flat.amax(1).view(shape)

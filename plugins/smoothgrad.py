@@ -14,12 +14,12 @@ from whylens import (
     Need,
     Params,
     Partial,
+    denormalize,
     expected_agreement,
     hookimpl,
     per_channel,
 )
-from whylens.plugins._arrays import as_array, slices
-from whylens.plugins._pixel_space import limits_of, pixels_of
+from whylens.plugins._arrays import as_array, slices, value_limits
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,7 +51,7 @@ class SmoothGradParams(Params):
 
 
 class SmoothGrad(Explainer[SmoothGradParams]):
-    """Averages gradients, not their sizes: what flips sign with the noise cancels out."""
+    """The mean of gradients, not of their sizes: what flips sign with the noise cancels out."""
 
     name = "smoothgrad"
     title = "SmoothGrad"
@@ -76,23 +76,25 @@ class SmoothGrad(Explainer[SmoothGradParams]):
         """Yield the map with its standard error, ever steadier."""
         spread = noise_spread(subject, params.noise)
         generator = subject.generator()
-        # Without noise all copies are the same one.
+        # Without noise all copies are the same.
         count = params.samples if spread.any() else 1
         mean = torch.zeros((), dtype=torch.float64, device=subject.x.device)
-        scatter, seen = torch.zeros_like(mean), 0
+        scatter, done = torch.zeros_like(mean), 0
         for piece in slices(count, subject.batch_size):
             number = piece.stop - piece.start
             # One by one: a generator's values depend on how many are drawn at once.
-            draws = [torch.randn(subject.x.shape, generator=generator) for _ in range(number)]
-            gradients = subject.input_gradients(subject.x + spread * torch.cat(draws).to(subject.x))
-            for part in parts(gradients.double(), subject, params.value):
-                seen += 1
-                off = part - mean
-                mean = mean + off / seen
-                scatter = scatter + off * (part - mean)
+            noises = [torch.randn(subject.x.shape, generator=generator) for _ in range(number)]
+            gradients = subject.input_gradients(
+                subject.x + spread * torch.cat(noises).to(subject.x)
+            )
+            for summand in summands(gradients.double(), subject, params.value):
+                done += 1
+                deviation = summand - mean
+                mean = mean + deviation / done
+                scatter = scatter + deviation * (summand - mean)
             values = mean.norm(dim=0) if params.value == "magnitude" else mean.sum(0)
-            error = (scatter.sum(0) / max(1, seen - 1) / seen).sqrt()
-            yield Partial(_heat(subject, params, values, error, seen, count), seen / count)
+            error = (scatter.sum(0) / max(1, done - 1) / done).sqrt()
+            yield Partial(_heat(subject, params, values, error, done, count), done / count)
 
 
 def noise_spread(subject: Subject, share: float) -> Tensor:
@@ -101,12 +103,12 @@ def noise_spread(subject: Subject, share: float) -> Tensor:
     Args:
         share: Of the range that the input's values span in pixel space.
     """
-    low, high = limits_of(pixels_of(subject))
+    low, high = value_limits(denormalize(subject.x, subject.trace.backbone.spec))
     return share * (high - low) / per_channel(subject.trace.backbone.spec.std, subject.x)
 
 
-def parts(gradients: Tensor, subject: Subject, value: Value) -> Tensor:
-    """Return (N, k, *S) what is averaged: linear in the gradients, so that signs can cancel.
+def summands(gradients: Tensor, subject: Subject, value: Value) -> Tensor:
+    """Return (N, k, *S) the terms of the mean: linear in the gradients, so that signs can cancel.
 
     A sum over channels is taken here, which is the same as after averaging and leaves one field
     whose error is the map's own. A length is taken of the mean: k stays C, and the error is the
@@ -128,26 +130,26 @@ def _heat(
     params: SmoothGradParams,
     values: Tensor,
     error: Tensor,
-    seen: int,
+    done: int,
     count: int,
 ) -> Heatmap:
     unit = f"{subject.unit} per network unit"
     if params.value == "gradient x input":
         unit = f"{subject.unit} per pixel"
-    checks = {"samples": float(seen), "score": subject.score}
+    diagnostics = {"samples": float(done), "score": subject.score}
     note = ""
-    if seen > 1:
-        checks["seed correlation"] = agreement = expected_agreement(values, error)
-        if seen == count and agreement < STABLE and values.any():
+    if done > 1:
+        diagnostics["seed correlation"] = agreement = expected_agreement(values, error)
+        if done == count and agreement < STABLE and values.any():
             about = "at least" if params.value == "magnitude" else "about"
             note = (
                 f"Another seed's map would correlate with this one by {about} {agreement:.2f}: "
                 "read groups of pixels, not single ones, or allow more samples."
             )
     signed = params.value != "magnitude"
-    # One copy tells nothing about its error; without noise there is none.
-    measured = as_array(error) if seen > 1 else None
-    return Heatmap(as_array(values), unit, signed, checks, note, measured)
+    # One copy says nothing about its error; without noise there is none.
+    standard_error = as_array(error) if done > 1 else None
+    return Heatmap(as_array(values), unit, signed, diagnostics, note, standard_error)
 
 
 @hookimpl

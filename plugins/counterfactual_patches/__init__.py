@@ -23,8 +23,8 @@ from whylens import (
     hookimpl,
     view_pixels,
 )
-from whylens.plugins._gallery import why_no_vectors
-from whylens.plugins._near_duplicates import copies_of
+from whylens.plugins._gallery import embedding_problem
+from whylens.plugins._near_duplicates import duplicate_test
 from whylens.plugins.counterfactual_patches.gallery import GalleryParams, gallery, ranked
 from whylens.plugins.counterfactual_patches.swaps import Decision, Swap, decision, greedy_swaps
 
@@ -92,7 +92,7 @@ class CounterfactualPatches(Explainer[CounterfactualParams]):
         """Return why pictures of this network cannot be exchanged, or None."""
         if len(backbone.spec.size) != 2:
             return "it exchanges patches of pictures, and this network takes none"
-        return why_no_vectors(backbone)
+        return embedding_problem(backbone)
 
     def fit(self, dataset: Dataset, backbone: Backbone, params: Any) -> Iterator[Progress]:
         """Yield the steps of making a gallery of the data's pictures."""
@@ -135,7 +135,7 @@ def _distractors(
     query = subject.embedding.float().cpu().numpy()
     # A copy of the visitor's own picture has nothing else to offer.
     order = ranked(arrays, facts["labels"], (aim.goal, name), query)
-    copies = copies_of(subject, arrays)(np.array([i for i, _ in order], np.int64))
+    copies = duplicate_test(subject, arrays)(np.array([i for i, _ in order], np.int64))
     chosen = [pair for pair, copy in zip(order, copies, strict=True) if not copy][:count]
     pictures = decode_images(arrays, [i for i, _ in chosen])
     return [(i, near, picture) for (i, near), picture in zip(chosen, pictures, strict=True)]
@@ -162,7 +162,7 @@ def _example(
     parts.append(f"{labels[aim.goal]} " + " → ".join(f"{100 * c:.3g} %" for c in chances))
     grid = (int(subject.features.shape[2]), int(subject.features.shape[3]))
     score = float(subject.target.score(after[None])[0])
-    checks = {
+    diagnostics = {
         "swaps": len(swaps),
         "flipped": float(flipped),
         "score before": subject.score,
@@ -179,7 +179,7 @@ def _example(
         f"{labels[aim.start]} → {labels[aim.goal]}",
         marks=tuple(_mark(s.taken, grid, n) for n, s in enumerate(swaps, 1)),
         beside=Comparison(seen, tuple(_mark(s.replaced, grid, n) for n, s in enumerate(swaps, 1))),
-        diagnostics=checks,
+        diagnostics=diagnostics,
     )
 
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from whylens import Artifact, Progress
-from whylens.plugins._gallery import Splits, gathered, members_by_class, unit_rows
+from whylens.plugins._gallery import Splits, embed_items, normalize_rows, positions_by_class
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,7 +43,7 @@ def chosen(dataset: Dataset, params: GalleryParams) -> list[int]:
     rng = np.random.default_rng(params.seed)
     kept = [
         int(i)
-        for members in members_by_class(dataset, params.splits)
+        for members in positions_by_class(dataset, params.splits)
         for i in rng.permutation(members)[: params.per_class]
     ]
     return sorted(kept)
@@ -52,7 +52,7 @@ def chosen(dataset: Dataset, params: GalleryParams) -> list[int]:
 def gallery(dataset: Dataset, backbone: Backbone, params: GalleryParams) -> Iterator[Progress]:
     """Yield the steps of making a gallery."""
     positions = chosen(dataset, params)
-    arrays, facts = yield from gathered(dataset, backbone, positions, params)
+    arrays, facts = yield from embed_items(dataset, backbone, positions, params)
     yield Progress(1.0, f"A gallery of {len(positions):,} pictures", Artifact(arrays, facts))
 
 
@@ -77,6 +77,6 @@ def ranked(
     member = labelled == labels.index(name) if name in labels else called
     # Row by row alike, as a matrix product is not: copies of a picture then tie exactly.
     vectors = np.asarray(arrays["vectors"], np.float32)
-    near = np.einsum("nd,d->n", vectors, unit_rows(query[None])[0])
+    near = np.einsum("nd,d->n", vectors, normalize_rows(query[None])[0])
     order = np.lexsort((-near, ~called))
     return [(int(i), float(near[i])) for i in order if member[i]]

@@ -146,10 +146,10 @@ def _item(
     name, value = facts["names"][prototype], float(points[prototype])
     weight = value / float(sims[prototype]) if sims[prototype] else 0.0
     caption = f"{name}: likeness {sims[prototype]:.2f} x weight {weight:+.2f} = {value:+.2f}"
-    checks: dict[str, float] = {}
+    diagnostics: dict[str, float] = {}
     marks: tuple[NumberedBox, ...] = ()
     if seen is not None:
-        checks = {"drop when covered": seen.drop, "drop elsewhere": seen.random_drop}
+        diagnostics = {"drop when covered": seen.drop, "drop elsewhere": seen.random_drop}
         top, left, bottom, right = seen.box
         height, width = in_rows(subject.size)
         marks = (NumberedBox(1, left / width, top / height, right / width, bottom / height),)
@@ -171,7 +171,7 @@ def _item(
         # Half a cell more on every side: a feature sees beyond its cell.
         marks=(NumberedBox.of_cell(place, (rows, columns), reach=0.5),),
         beside=Comparison(view, marks, maps[0, patch].reshape(in_rows(maps.shape[2:])).numpy()),
-        diagnostics=checks,
+        diagnostics=diagnostics,
     )
 
 

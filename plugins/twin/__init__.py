@@ -26,8 +26,8 @@ from whylens import (
     load_encoder,
     view_pixels,
 )
-from whylens.plugins._gallery import why_no_vectors
-from whylens.plugins._near_duplicates import copies_of
+from whylens.plugins._gallery import embedding_problem
+from whylens.plugins._near_duplicates import duplicate_test
 from whylens.plugins.twin.cosine_search import Bools, Floats
 from whylens.plugins.twin.gallery import GalleryParams, gallery
 from whylens.plugins.twin.patch_matches import matched_cells
@@ -88,7 +88,7 @@ class Twin(Explainer[TwinParams]):
 
     def why_not(self, backbone: Backbone) -> str | None:
         """Return why this network's inputs cannot be compared, or None."""
-        return why_no_vectors(backbone)
+        return embedding_problem(backbone)
 
     def fit(self, dataset: Dataset, backbone: Backbone, params: Any) -> Iterator[Progress]:
         """Yield the steps of making a gallery of the data's training pictures."""
@@ -102,7 +102,7 @@ class Twin(Explainer[TwinParams]):
         masks = [group.allowed for group in groups]
         near = similarities(arrays, query, weights, masks)
         seen = view_pixels(subject.x, subject.trace.backbone.spec)
-        drop_copies(near, masks, params.count, copies_of(subject, arrays))
+        drop_copies(near, masks, params.count, duplicate_test(subject, arrays))
         found = [(group.heading, nearest(near, group.allowed, params.count)) for group in groups]
         if len(found) == 3 and found[1][1] == found[2][1]:
             # By label and by prediction are two questions; with one answer it is shown once.

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from whylens import Artifact, BadInput, Progress, decode_images, load_encoder
-from whylens.plugins._gallery import Splits, gathered, members_by_class, unit_rows
+from whylens.plugins._gallery import Splits, embed_items, normalize_rows, positions_by_class
 from whylens.plugins.twin.index import has_faiss, index_of
 from whylens.plugins.twin.search import is_large
 
@@ -49,7 +49,7 @@ def chosen(dataset: Dataset, params: GalleryParams) -> list[int]:
         BadInput: There are none.
     """
     rng = np.random.default_rng(params.seed)
-    by_class = members_by_class(dataset, params.splits)
+    by_class = positions_by_class(dataset, params.splits)
     for members in by_class:
         rng.shuffle(members)
     # Turn by turn, one of each class: a rare class keeps all it has.
@@ -65,7 +65,7 @@ def chosen(dataset: Dataset, params: GalleryParams) -> list[int]:
 def gallery(dataset: Dataset, backbone: Backbone, params: GalleryParams) -> Iterator[Progress]:
     """Yield the steps of making a gallery."""
     positions = chosen(dataset, params)
-    arrays, facts = yield from gathered(dataset, backbone, positions, params)
+    arrays, facts = yield from embed_items(dataset, backbone, positions, params)
     if params.vectors_by:
         eyes = load_encoder(params.vectors_by)
         arrays["vectors"] = yield from _seen_by(eyes, arrays, len(positions))
@@ -86,7 +86,7 @@ def _seen_by(
     rows = []
     for start in range(0, count, _BATCH):
         places = range(start, min(start + _BATCH, count))
-        rows.append(unit_rows(eyes.vectors(decode_images(arrays, places))).astype(np.float16))
+        rows.append(normalize_rows(eyes.vectors(decode_images(arrays, places))).astype(np.float16))
         done = places.stop
         yield Progress(0.99, f"{eyes.name}: {done:,} of {count:,} pictures")
     return np.concatenate(rows)

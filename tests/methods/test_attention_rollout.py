@@ -23,7 +23,7 @@ from whylens.core.targets import Target
 from whylens.plugins.attention_rollout import (
     AttentionRollout,
     AttentionRolloutParams,
-    fused,
+    fuse_heads,
     rollout,
 )
 
@@ -129,7 +129,7 @@ def test_nothing_flows_where_nobody_attends_and_rows_stay_shares(rng):
     heads = torch.softmax(torch.from_numpy(rng.normal(size=(3, 2, 7, 7))), -1)
     heads[:, :, :, 4] = 0  # nobody attends to token 4
     heads[:, :, 4, :] = 1 / 7
-    layers = [fused(h / h.sum(-1, keepdim=True), "mean") for h in heads]
+    layers = [fuse_heads(h / h.sum(-1, keepdim=True), "mean") for h in heads]
     flow = rollout(layers)
     assert torch.allclose(flow.sum(-1), torch.ones(7, dtype=torch.float64))
     others = [i for i in range(7) if i != 4]

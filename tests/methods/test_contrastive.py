@@ -18,15 +18,15 @@ from whylens.core.models.backbone import wrap
 from whylens.core.models.spec import InputSpec
 from whylens.core.targets import Target
 from whylens.plugins.contrastive import (
-    FIRST,
-    RAISE,
+    CONSTANT_GROWTH,
+    FIRST_CONSTANT,
     STEP,
     Contrastive,
     ContrastiveParams,
     elastic_net,
     ista_step,
     margin,
-    room_of,
+    search_bounds,
 )
 
 METHOD = Contrastive()
@@ -96,7 +96,7 @@ class LiteralSearch:
     def run(self, steps, constants):
         """Return the smallest change that has the margin."""
         scale = np.abs(self.loss(self.start, np.inf)[1]).max()
-        best, least, low, high, constant = None, np.inf, 0.0, np.inf, FIRST
+        best, least, low, high, constant = None, np.inf, 0.0, np.inf, FIRST_CONSTANT
         for _ in range(constants):
             change, succeeded = self.start.copy(), False
             for step in range(steps + 1):
@@ -120,7 +120,7 @@ class LiteralSearch:
                 high = constant
             else:
                 low = constant
-            constant = (low + high) / 2 if high < np.inf else constant * RAISE
+            constant = (low + high) / 2 if high < np.inf else constant * CONSTANT_GROWTH
         return best
 
 
@@ -163,12 +163,12 @@ def tried(module, subject, room, change):
 
 
 def test_one_step_is_the_proximal_step_number_by_number():
-    d, pull = noise(1, 2, 5) - 0.5, 3 * noise(1, 2, 5, seed=6) - 1.5
+    d, class_gradient = noise(1, 2, 5) - 0.5, 3 * noise(1, 2, 5, seed=6) - 1.5
     low, high = -0.3 * noise(1, 2, 5, seed=7), 0.3 * noise(1, 2, 5, seed=8)
-    got = ista_step(d, pull, 0.07, 0.4, low, high)
+    got = ista_step(d, class_gradient, 0.07, 0.4, low, high)
     # The minimum of rate (beta |v| + ...) + |v - moved|^2 / 2 within the bounds, by trying all.
     for at in np.ndindex(1, 2, 5):
-        moved = float(d[at]) - 0.07 * (float(pull[at]) + 2 * float(d[at]))
+        moved = float(d[at]) - 0.07 * (float(class_gradient[at]) + 2 * float(d[at]))
         grid = np.linspace(float(low[at]), float(high[at]), 20001)
         cost = 0.07 * 0.4 * np.abs(grid) + (grid - moved) ** 2 / 2
         assert float(got[at]) == pytest.approx(grid[cost.argmin()], abs=1e-4)
@@ -225,7 +225,7 @@ def changes(subject, find, **params):
     """Return the change of a one-channel question, which is the map itself, with its sign."""
     heat = sought(subject, find, **params)
     assert subject.x.shape[1] == 1
-    room = room_of(subject, find, params.get("empty", "black"))
+    room = search_bounds(subject, find, params.get("empty", "black"))
     values = torch.from_numpy(np.array(heat.values)).double()[None, None]
     return heat, room, values if find == NEGATIVE else values * room.start.sign()
 
@@ -390,7 +390,7 @@ def test_the_limits_of_a_signal_are_its_channels_own():
     x = torch.stack([torch.linspace(-3, 5, 17), 100 * noise(17)])[None]
     module = seeded(GapNet(axes=1, channels=2))
     subject = subject_of(module, x)
-    room = room_of(subject, NEGATIVE, "black")
+    room = search_bounds(subject, NEGATIVE, "black")
     top = (room.base + room.high).amax(-1)[0]
     bottom = (room.base + room.low).amin(-1)[0]
     assert torch.allclose(top, x[0].amax(-1))

@@ -23,7 +23,7 @@ from whylens.core.registry import load_registry
 from whylens.core.results import NumberedBox
 from whylens.core.storage.artifacts import Artifact
 from whylens.core.targets import Target
-from whylens.plugins._near_duplicates import same_picture, tiny
+from whylens.plugins._near_duplicates import same_picture, thumbnail
 from whylens.plugins.counterfactual_patches import CounterfactualParams, CounterfactualPatches
 from whylens.plugins.counterfactual_patches.gallery import GalleryParams, chosen, gallery, ranked
 from whylens.plugins.counterfactual_patches.swaps import (
@@ -387,9 +387,11 @@ def test_the_gallery_holds_pictures_vectors_and_the_network_s_word():
         assert arrays["vectors"][n] == pytest.approx(vector / np.linalg.norm(vector), abs=2e-3)
         assert arrays["predicted"][n] == int(net.logits(x).argmax())
         (picture,) = decode_images(arrays, [n])
-        assert same_picture(arrays["tinies"][n : n + 1], tiny(data.pixels(index)))[0]
-        assert same_picture(tiny(picture)[None], tiny(data.pixels(index)))[0]
-        assert not same_picture(tiny(picture)[None], tiny(data.pixels((index + 3) % 54)))[0]
+        assert same_picture(arrays["tinies"][n : n + 1], thumbnail(data.pixels(index)))[0]
+        assert same_picture(thumbnail(picture)[None], thumbnail(data.pixels(index)))[0]
+        assert not same_picture(thumbnail(picture)[None], thumbnail(data.pixels((index + 3) % 54)))[
+            0
+        ]
 
 
 def test_a_gallery_of_a_split_without_pictures_is_refused():
@@ -424,7 +426,7 @@ def test_a_vision_transformer_is_turned_by_patches_entering_its_last_block():
         "labels": np.arange(6, dtype=np.int32) % 3,
         "predicted": net.logits(x).argmax(1).numpy().astype(np.int32),
         **packed_pictures(pictures, quality=95),
-        "tinies": np.stack([tiny(picture) for picture in pictures]),
+        "tinies": np.stack([thumbnail(picture) for picture in pictures]),
     }
     facts = {"labels": list(Tinted.labels), "keys": [str(n) for n in range(6)]}
     subject = subject_of(net.module, HERE, backbone=net)

@@ -33,8 +33,8 @@ from whylens.plugins.deeplift import (
     DeepLift,
     DeepLiftParams,
     RescaleRule,
+    apply_rescale_rule,
     completeness_gap,
-    rescaled,
 )
 
 METHOD = DeepLift()
@@ -481,14 +481,14 @@ def test_the_gap_of_squeeze_and_excite_is_measured_and_stated():
 
 def test_units_that_do_not_differ_take_the_gradient():
     both = torch.tensor([[2.0, -1.0, 1.0], [2.0, -1.0, 1.0 - 1e-7]], requires_grad=True)
-    (grad,) = torch.autograd.grad(rescaled(both, torch.tanh)[0].sum(), both)
+    (grad,) = torch.autograd.grad(apply_rescale_rule(both, torch.tanh)[0].sum(), both)
     wanted = 1 - torch.tanh(torch.tensor([2.0, -1.0, 1.0])) ** 2
     assert torch.allclose(grad[0], wanted, rtol=1e-5)
     assert not grad[1].any()
     small = torch.tensor([[1e-9, 1e-9], [-1e-9, -3e-9]], requires_grad=True)
-    (grad,) = torch.autograd.grad(rescaled(small, torch.relu)[0].sum(), small)
+    (grad,) = torch.autograd.grad(apply_rescale_rule(small, torch.relu)[0].sum(), small)
     assert torch.allclose(grad[0], torch.tensor([0.5, 0.25]))
-    (grad,) = torch.autograd.grad(rescaled(small, torch.sigmoid)[0].sum(), small)
+    (grad,) = torch.autograd.grad(apply_rescale_rule(small, torch.sigmoid)[0].sum(), small)
     assert torch.allclose(grad[0], torch.tensor([0.25, 0.25]))
 
 

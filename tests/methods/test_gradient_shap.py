@@ -29,8 +29,8 @@ from whylens.plugins.gradient_shap import (
     FILLS,
     GradientShap,
     GradientShapParams,
-    missed_share,
-    visits,
+    relative_residual,
+    visit_order,
 )
 from whylens.plugins.integrated_gradients import IntegratedGradients, IntegratedGradientsParams
 
@@ -51,7 +51,7 @@ def drawn(subject, *, baselines, share, samples):
     spec, generator = subject.trace.backbone.spec, torch.Generator().manual_seed(subject.seed)
     x = subject.x[0].double().numpy()
     pixels = np.stack([x[c] * spec.std[c] + spec.mean[c] for c in range(len(x))])
-    for kind, (low, high) in visits(samples // 2, baselines):
+    for kind, (low, high) in visit_order(samples // 2, baselines):
         places = low + (high - low) * torch.rand(2, generator=generator, dtype=torch.float64)
         make = torch.rand if baselines == "noise" else torch.randn
         grains = make((2, *x.shape), generator=generator).double().numpy()
@@ -192,7 +192,7 @@ def test_seeds_agree_better_with_more_samples():
 
 @pytest.mark.parametrize("baselines", KINDS)
 def test_pairs_cover_the_path_and_the_fills_evenly(baselines):
-    found = list(visits(32, baselines))
+    found = list(visit_order(32, baselines))
     assert len(found) == 32
     for kind in range(4 if baselines == "fills" else 1):
         stretches = sorted(s for k, s in found if k == kind)
@@ -246,9 +246,9 @@ def test_a_gap_above_5_percent_is_said():
 
 
 def test_a_gap_is_relative_and_rounding_is_no_gap():
-    assert missed_share(-0.1, 1.0, 1e-6) == pytest.approx(0.1)
-    assert missed_share(5e-7, 0.0, 1e-6) == 0
-    assert missed_share(2.1, -1.0, 1e-6) == pytest.approx(2.1)
+    assert relative_residual(-0.1, 1.0, 1e-6) == pytest.approx(0.1)
+    assert relative_residual(5e-7, 0.0, 1e-6) == 0
+    assert relative_residual(2.1, -1.0, 1e-6) == pytest.approx(2.1)
 
 
 def test_a_class_that_nothing_changes_gets_nothing():

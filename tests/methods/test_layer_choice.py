@@ -17,7 +17,7 @@ from whylens.core.models.forward_pass import ForwardPass
 from whylens.core.models.spec import InputSpec
 from whylens.core.subject import Subject
 from whylens.core.targets import Target
-from whylens.plugins._layers import fused
+from whylens.plugins._layers import mean_of_maps
 from whylens.plugins.ablation_cam import AblationCAM, AblationCAMParams
 from whylens.plugins.grad_cam import GradCAM, GradCAMParams
 
@@ -231,7 +231,7 @@ def bilinear(values, y, x):
 
 
 def test_a_blank_stage_adds_nothing_and_no_nan():
-    found = fused([torch.zeros(2, 2), torch.full((4, 4), 3.0)])
+    found = mean_of_maps([torch.zeros(2, 2), torch.full((4, 4), 3.0)])
     assert torch.equal(found, torch.full((4, 4), 0.5))
 
 
@@ -246,6 +246,6 @@ def test_a_method_that_yields_goes_through_the_stages_one_by_one(asked):
     fractions = [part.fraction for part in parts]
     assert fractions == sorted(fractions)
     assert fractions[-1] == 1
-    wanted = fused([torch.tensor(heat.values) for heat in singles])
+    wanted = mean_of_maps([torch.tensor(heat.values) for heat in singles])
     assert difference(parts[-1].result.values, wanted) < 1e-6
     assert parts[-1].result.diagnostics["stage 4: channels"] == 320

@@ -13,7 +13,7 @@ from tests.methods.test_attention_rollout import SMALL, Gazing, distilled, small
 from tests.toys import TARGETS, difference, final, noise, precise, score64, subject_of
 from whylens.core.errors import NeedsNotMet
 from whylens.core.targets import Target
-from whylens.plugins.legrad import LeGrad, LeGradParams, mean_positive
+from whylens.plugins.legrad import LeGrad, LeGradParams, mean_positive_gradient
 
 METHOD = LeGrad()
 X = noise(1, 3, 16, 24)
@@ -129,7 +129,7 @@ def test_fewer_layers_are_the_last_ones():
 
 def test_what_speaks_against_does_not_cancel_what_speaks_for():
     gradients = [torch.tensor([[[1.0, -3.0], [2.0, 0.0]]]), torch.tensor([[[-1.0, 4.0], [0, 0]]])]
-    assert mean_positive(gradients).tolist() == [0.75, 1.0]
+    assert mean_positive_gradient(gradients).tolist() == [0.75, 1.0]
 
 
 def test_two_classes_have_two_maps_and_a_silent_class_none():

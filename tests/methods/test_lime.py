@@ -27,7 +27,7 @@ from tests.toys import (
 from whylens.core.models.spec import InputSpec
 from whylens.core.targets import Target
 from whylens.plugins._segments import segments
-from whylens.plugins.lime import LIME, LIMEParams, locality, random_samples, surrogate
+from whylens.plugins.lime import LIME, LIMEParams, fit_linear_surrogate, locality, random_samples
 
 METHOD = LIME()
 
@@ -214,7 +214,7 @@ def test_a_surrogate_that_explains_little_is_said_to():
 def test_more_regions_than_samples_fit_anything_and_are_not_believed():
     scores = torch.randn(50, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     shown = random_samples(50, 80, torch.Generator().manual_seed(1))
-    fit = surrogate(shown, scores, locality(shown))
+    fit = fit_linear_surrogate(shown, scores, locality(shown))
     assert fit.fit > 0.99
     assert fit.held_out < 0.1
 
@@ -224,7 +224,7 @@ def test_the_regression_is_scikit_learn_s():
     shown = random_samples(120, 9, torch.Generator().manual_seed(4))
     scores = torch.randn(120, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
     weights = locality(shown)
-    ours = surrogate(shown, scores, weights, ridge=1.0)
+    ours = fit_linear_surrogate(shown, scores, weights, ridge=1.0)
     theirs = linear.Ridge(alpha=1.0).fit(shown.numpy(), scores.numpy(), sample_weight=weights)
     assert ours.coefficients.numpy() == pytest.approx(theirs.coef_, rel=1e-9)
     assert ours.intercept == pytest.approx(theirs.intercept_, rel=1e-9)
@@ -244,7 +244,7 @@ def test_standard_errors_are_the_scatter_from_seed_to_seed():
     found, errors = [], []
     for seed in range(300):
         shown = random_samples(200, 8, torch.Generator().manual_seed(seed))
-        fit = surrogate(shown, game[(shown @ powers).long()], locality(shown))
+        fit = fit_linear_surrogate(shown, game[(shown @ powers).long()], locality(shown))
         found.append(fit.coefficients)
         errors.append(fit.errors)
     scatter = torch.stack(found).std(0)

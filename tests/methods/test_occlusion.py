@@ -29,10 +29,10 @@ from whylens.core.targets import Target
 from whylens.plugins.occlusion import (
     Occlusion,
     OcclusionParams,
-    asking_order,
-    beyond_rounding,
-    mean_fall,
+    mean_drop,
+    query_order,
     windows,
+    zero_rounding,
 )
 
 METHOD = Occlusion()
@@ -195,7 +195,7 @@ def test_covering_black_with_black_shows_nothing_rather_than_rounding(fill, sque
 
 def test_falls_within_rounding_are_none_and_small_real_ones_stay():
     falls = torch.tensor([2e-7, -2e-7, 3e-6, -3e-6])
-    assert beyond_rounding(falls, 1e-6).tolist() == pytest.approx([0, 0, 3e-6, -3e-6])
+    assert zero_rounding(falls, 1e-6).tolist() == pytest.approx([0, 0, 3e-6, -3e-6])
     module, x = seeded(GapNet()), noise(1, 3, 16, 24)
     with torch.no_grad():
         module.fc.weight *= 1e-9
@@ -206,7 +206,7 @@ def test_falls_within_rounding_are_none_and_small_real_ones_stay():
 
 def test_places_that_no_window_has_covered_yet_are_zero():
     total, count = torch.tensor([6.0, 0.0]), torch.tensor([3.0, 0.0])
-    assert mean_fall(total, count).tolist() == [2.0, 0.0]
+    assert mean_drop(total, count).tolist() == [2.0, 0.0]
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 7, 100])
@@ -253,7 +253,7 @@ def test_a_head_with_one_output_explains_the_side_that_it_predicts(bias):
 @pytest.mark.parametrize("size", [(224, 224), (64, 96), (400,)])
 def test_past_the_coarse_sixth_windows_near_the_same_edges_are_asked_together(size):
     boxes = list(windows(size, 32, 16))
-    order = asking_order(size, boxes)
+    order = query_order(size, boxes)
     assert sorted(map(str, order)) == sorted(map(str, boxes))
     quarters = []
     for box in order[len(order) // 6 :]:

@@ -153,7 +153,7 @@ def stretched(values: np.ndarray) -> np.ndarray:
 def as_pgc_shows(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Return a map as pytorch-grad-cam returns it: stretched to [0, 1], enlarged, stretched."""
     small = torch.from_numpy(stretched(np.maximum(values, 0)))[None, None]
-    return stretched(maps.resized(small, size)[0, 0].numpy())
+    return stretched(maps.resize(small, size)[0, 0].numpy())
 
 
 def pgc_target(pgc, index: int):

@@ -25,7 +25,12 @@ from tests.toys import (
 )
 from whylens.core.targets import Target
 from whylens.plugins._segments import boxes, segments
-from whylens.plugins.permutation import Permutation, PermutationParams, _Draws, mean_falls
+from whylens.plugins.permutation import (
+    Permutation,
+    PermutationParams,
+    _ReplacementSampler,
+    mean_drops,
+)
 
 METHOD = Permutation()
 
@@ -109,7 +114,7 @@ def test_a_network_that_reads_one_region_peaks_on_it_whichever_it_is(cut):
         lit = torch.where(here, x + 0.01 + x.max(), x)  # brighter than anything elsewhere
         subject = subject_of(RegionMean(here), x)
         # The regions are those of the picture before, so that all of them are lit in turn.
-        draws = _Draws(labels, torch.Generator().manual_seed(0))
+        draws = _ReplacementSampler(labels, torch.Generator().manual_seed(0))
         base = float(subject.scores(lit)[0])
         falls = []
         for other in labels.unique().tolist():
@@ -126,7 +131,7 @@ def test_a_network_that_reads_one_region_peaks_on_it_whichever_it_is(cut):
 
 @pytest.mark.parametrize("labels", [boxes((6, 8), 6), torch.tensor([[0, 1, 1], [2, 2, 0]])])
 def test_a_region_takes_pixels_from_all_of_the_rest_and_none_of_its_own(labels):
-    draws = _Draws(labels, torch.Generator().manual_seed(2))
+    draws = _ReplacementSampler(labels, torch.Generator().manual_seed(2))
     flat = labels.flatten()
     for region in range(int(labels.max()) + 1):
         inside = flat == region
@@ -183,13 +188,13 @@ def test_the_answer_does_not_depend_on_the_batch_size(batch_size):
 def test_means_and_errors_of_what_is_measured_so_far():
     falls = torch.tensor([[1.0, 2.0], [3.0, 8.0], [5.0, 0.0]]).double()
     first = torch.tensor([[0.0, 2.0], [0.0, 0.0], [0.0, 0.0]]).double()
-    means, errors = mean_falls(first, torch.tensor([0, 1]))
+    means, errors = mean_drops(first, torch.tensor([0, 1]))
     assert (means.tolist(), errors) == ([0.0, 2.0], None)
     part = torch.tensor([[1.0, 2.0], [3.0, 8.0], [0.0, 0.0]]).double()
-    means, errors = mean_falls(part, torch.tensor([2, 3]))
+    means, errors = mean_drops(part, torch.tensor([2, 3]))
     assert means.tolist() == pytest.approx([2.0, 10 / 3])
     assert errors.tolist() == pytest.approx([1.0, np.std([2, 8, 0], ddof=1) / 3**0.5])
-    means, errors = mean_falls(falls, torch.tensor([3, 3]))
+    means, errors = mean_drops(falls, torch.tensor([3, 3]))
     assert means.tolist() == pytest.approx([3, 10 / 3])
     assert errors.tolist() == pytest.approx(np.std(falls.numpy(), axis=0, ddof=1) / 3**0.5)
 

@@ -11,8 +11,8 @@ import torch
 from tests.conftest import GapNet, plain_spec, seeded
 from tests.toys import LinearNet, difference, noise, subject_of
 from whylens.core.models.spec import InputSpec
-from whylens.plugins._arrays import beyond_rounding
-from whylens.plugins._regions import painted, region_fill, region_scores
+from whylens.plugins._arrays import zero_rounding
+from whylens.plugins._regions import region_fill, region_scores, regions_to_map
 from whylens.plugins._segments import boxes, region_masks, segment_means, segments
 
 PICTURES = {
@@ -104,9 +104,9 @@ def test_scores_are_those_of_pictures_made_region_by_region(batch_size):
 def test_masks_and_maps_put_a_region_s_number_on_its_places():
     labels = torch.tensor([[0, 0, 1], [2, 1, 1]])
     assert region_masks(torch.tensor([[1, 0, 1]]), labels).tolist() == [[[[1, 1, 0], [1, 0, 0]]]]
-    assert painted(torch.tensor([5.0, 6, 7]), labels).tolist() == [[5, 5, 6], [7, 6, 6]]
+    assert regions_to_map(torch.tensor([5.0, 6, 7]), labels).tolist() == [[5, 5, 6], [7, 6, 6]]
 
 
 def test_differences_within_rounding_are_none():
-    got = beyond_rounding(torch.tensor([2e-7, -2e-7, 3e-6, -3e-6]), 1e-6)
+    got = zero_rounding(torch.tensor([2e-7, -2e-7, 3e-6, -3e-6]), 1e-6)
     assert got.tolist() == pytest.approx([0, 0, 3e-6, -3e-6])

@@ -17,7 +17,11 @@ from whylens.core.models.backbone import wrap
 from whylens.core.models.forward_pass import ForwardPass
 from whylens.core.subject import Subject
 from whylens.core.targets import Target
-from whylens.plugins._gaussian_process import fitted, rank_agreement, squared_distances
+from whylens.plugins._gaussian_process import (
+    fit_gaussian_process,
+    rank_correlation,
+    squared_distances,
+)
 from whylens.plugins.score_cam import FIRST, ScoreCAM
 
 METHOD = ScoreCAM()
@@ -204,12 +208,12 @@ def test_rank_agreement_is_spearman_s_with_shared_ranks():
     one = torch.randn(40, generator=generator).relu().double()
     others = (one[:, None] + 0.3 * torch.randn(40, 6, generator=generator)).relu().double()
     wanted = [spearmanr(one, column).statistic for column in others.T]
-    assert rank_agreement(one, others).tolist() == pytest.approx(wanted)
+    assert rank_correlation(one, others).tolist() == pytest.approx(wanted)
 
 
 def test_a_flat_map_agrees_with_flat_ones_only():
     flat, slope = torch.zeros(5), torch.arange(5.0)
-    assert rank_agreement(flat, torch.stack([flat, slope], 1)).tolist() == [1, 0]
+    assert rank_correlation(flat, torch.stack([flat, slope], 1)).tolist() == [1, 0]
 
 
 def _smooth(count=120):
@@ -225,7 +229,7 @@ def test_the_regression_predicts_a_smooth_function_within_what_it_claims():
     features, truth, known, hidden, trend = _smooth()
     scores = torch.full_like(truth, torch.nan)
     scores[known] = truth[known]
-    fit = fitted(squared_distances(features), trend, scores, known)
+    fit = fit_gaussian_process(squared_distances(features), trend, scores, known)
     error = (fit.mean - truth)[hidden]
     claimed = fit.covariance.diagonal()[hidden].sqrt()
     assert error.abs().max() < 0.3 * truth.std()
@@ -238,9 +242,9 @@ def test_errors_larger_than_claimed_widen_the_claim():
     scores[known] = truth[known]
     scores[known[:3]] += 8  # outliers: the only controls
     distances = squared_distances(features)
-    wide = fitted(distances, trend, scores, known[:3])
-    calm = fitted(distances, trend, scores, known[3:])
+    wide = fit_gaussian_process(distances, trend, scores, known[:3])
+    calm = fit_gaussian_process(distances, trend, scores, known[3:])
     assert wide.overconfidence > 3 > calm.overconfidence
     ratio = wide.covariance.diagonal()[hidden] / calm.covariance.diagonal()[hidden]
     assert ratio.min() > 3
-    assert scores[known].equal(wide.draws(scores, 2, torch.Generator())[known, 0])
+    assert scores[known].equal(wide.sample(scores, 2, torch.Generator())[known, 0])

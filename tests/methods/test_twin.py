@@ -31,7 +31,7 @@ from whylens.core.models.spec import InputSpec
 from whylens.core.registry import load_registry
 from whylens.core.results import NumberedBox
 from whylens.core.storage.artifacts import Artifact
-from whylens.plugins._near_duplicates import same_picture, same_signal, tiny
+from whylens.plugins._near_duplicates import same_picture, same_signal, thumbnail
 from whylens.plugins.twin import cosine_search as neighbours
 from whylens.plugins.twin.cosine_search import best, cosines
 from whylens.plugins.twin.gallery import GalleryParams, chosen
@@ -128,11 +128,11 @@ def test_copies_are_known_and_other_pictures_are_not(rng):
         )
         for _ in range(30)
     ]
-    tinies = np.stack([tiny(s) for s in scenes])
+    tinies = np.stack([thumbnail(s) for s in scenes])
     for i, scene in enumerate(scenes):
         bigger = np.asarray(Image.fromarray(scene).resize((230, 150), 3))
         for version in (jpeg(scene, 60), scene[:, ::-1], bigger):
-            assert np.flatnonzero(same_picture(tinies, tiny(version))).tolist() == [i]
+            assert np.flatnonzero(same_picture(tinies, thumbnail(version))).tolist() == [i]
 
 
 def test_a_signal_written_as_decimals_is_known_again_and_its_neighbour_is_not(rng):
