@@ -11,7 +11,7 @@ from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch import nn
@@ -21,12 +21,11 @@ from whylens.core.errors import BadInput, CoreError, InvalidParameter, UnknownNa
 from whylens.core.explainer import Explainer, contract_errors
 from whylens.core.explanation import ClassScore, Question
 from whylens.core.inputs.arrays import shape_of, to_channels, to_photo
-from whylens.core.inputs.photo import Photo
 from whylens.core.models.adapt import InputHint, PerChannel, Size, backbone_of
 from whylens.core.models.backbone import Backbone
 from whylens.core.models.checkpoints import checkpoint_folders
 from whylens.core.models.download import ProgressCallback
-from whylens.core.models.labels import class_index
+from whylens.core.models.labels import class_of_label
 from whylens.core.models.load import from_folder
 from whylens.core.models.model_names import timm_names
 from whylens.core.registry import Entry, Registry
@@ -37,6 +36,12 @@ Model = str | os.PathLike[str] | nn.Module | Backbone
 Method = str | Explainer[Any]
 
 
+@overload
+def explain(
+    model: Model, image: list[Any] | tuple[Any, ...], method: Method, **options: Any
+) -> list[Why]: ...
+@overload
+def explain(model: Model, image: object, method: Method, **options: Any) -> Why: ...
 def explain(
     model: Model,
     image: Any,
@@ -81,8 +86,8 @@ def explain(
     checked = session.params(method, params)
     answers = []
     for item in images:
-        question, notes, source = session.question(item, target, versus, quantity, seed)
-        *_, last = session.steps(question, method, checked, notes, source)
+        question, source = session.question(item, target, versus, quantity, seed)
+        *_, last = session.steps(question, method, checked, source)
         answers.append(last)
     return answers if several else answers[0]
 
@@ -127,8 +132,8 @@ def explain_steps(
         raise BadInput("Steps are of one image; call explain_steps once for each.")
     session = _Session.of(model, [image], InputHint(size, mean, std), labels).with_method(method)
     checked = session.params(method, params)
-    question, notes, source = session.question(image, target, versus, quantity, seed)
-    return session.steps(question, method, checked, notes, source)
+    question, source = session.question(image, target, versus, quantity, seed)
+    return session.steps(question, method, checked, source)
 
 
 def compare(
@@ -182,11 +187,11 @@ def compare(
     if unknown:
         raise UnknownName.among("compared method", unknown[0], names)
     checked = {n: session.params(m, own.get(n, {})) for n, m in zip(names, methods, strict=True)}
-    question, notes, source = session.question(image, target, versus, quantity, seed)
+    question, source = session.question(image, target, versus, quantity, seed)
     answers, problems = [], {}
     for name in names:
         try:
-            *_, last = session.steps(question, name, checked[name], notes, source)
+            *_, last = session.steps(question, name, checked[name], source)
             answers.append(last)
         except CoreError as exc:
             problems[name] = str(exc)
@@ -195,6 +200,28 @@ def compare(
     return SideBySide(answers, problems, shared=shared)
 
 
+@overload
+def predict(  # type: ignore[overload-overlap]
+    model: Model,
+    image: list[Any] | tuple[Any, ...],
+    *,
+    top: int = ...,
+    size: Size | None = ...,
+    mean: PerChannel | None = ...,
+    std: PerChannel | None = ...,
+    labels: Sequence[str] = ...,
+) -> list[tuple[ClassScore, ...]]: ...
+@overload
+def predict(
+    model: Model,
+    image: object,
+    *,
+    top: int = ...,
+    size: Size | None = ...,
+    mean: PerChannel | None = ...,
+    std: PerChannel | None = ...,
+    labels: Sequence[str] = ...,
+) -> tuple[ClassScore, ...]: ...
 def predict(
     model: Model,
     image: Any,
@@ -224,7 +251,7 @@ def predict(
     session = _Session.of(model, images, InputHint(size, mean, std), labels)
     answers = []
     for item in images:
-        question, _, _ = session.question(item, None, None, "logit", 0)
+        question, _ = session.question(item, None, None, "logit", 0)
         answers.append(session.engine.predict(question, top=top).guesses)
     return answers if several else answers[0]
 
@@ -378,7 +405,9 @@ class _Session:
             return self
         entry = Entry(method, type(method).__module__, "given in Python", "")
         entries = MappingProxyType({**self.engine.registry.entries, name: entry})
-        return _Session(self.backbone, _engine(Registry(entries), self.backbone))
+        return _Session(
+            self.backbone, _engine(replace(self.engine.registry, entries=entries), self.backbone)
+        )
 
     def params(self, method: Method, given: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return `given` if the method knows the names."""
@@ -401,8 +430,8 @@ class _Session:
         versus: int | str | None,
         quantity: Quantity,
         seed: int,
-    ) -> tuple[Question, tuple[str, ...], str]:
-        """Return the engine's question, notes on the input, and the input's file name."""
+    ) -> tuple[Question, str]:
+        """Return the engine's question and the input's file name."""
         spec, labels = self.backbone.spec, self.backbone.labels
         if versus is not None:
             if quantity == "probability":
@@ -417,22 +446,20 @@ class _Session:
         }
         source = Path(image).name if isinstance(image, str | os.PathLike) else ""
         if len(spec.size) == 2 and spec.channels in (1, 3):
-            photo: Photo = to_photo(image)
-            return Question(photo=photo, **fields), photo.notes, source
-        return Question(signal=to_channels(image, spec), **fields), (), source
+            return Question(photo=to_photo(image), **fields), source
+        return Question(signal=to_channels(image, spec), **fields), source
 
     def steps(
         self,
         question: Question,
         method: Method,
         params: Mapping[str, Any],
-        notes: tuple[str, ...],
         source: str,
     ) -> Generator[Why]:
         """Yield the answers."""
         prediction: ClassScore = self.engine.predict(question, top=1).guesses[0]
         for answer in self.engine.explain(question, _name(method), params):
-            yield Why(answer, prediction, notes, source)
+            yield Why(answer, prediction, source)
 
 
 _KEYWORDS = ("target", "versus", "quantity", "seed", "size", "mean", "std", "labels")
@@ -442,7 +469,7 @@ def _class(value: int | str | None, labels: tuple[str, ...]) -> int | None:
     if value is None:
         return None
     if isinstance(value, str):
-        return class_index(value, labels)
+        return class_of_label(value, labels)
     try:
         index = operator.index(value)
     except TypeError as exc:

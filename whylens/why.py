@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from whylens.core.errors import BadInput
 from whylens.core.explanation import ClassScore, Explanation
-from whylens.core.inputs.view import on_original, shrunk
+from whylens.core.inputs.view import on_original, shrunk, whole_view
 from whylens.core.outputs.example_images import sheet
 from whylens.core.outputs.export import bundle_files, write_files
 from whylens.core.outputs.render import Scale, Style, colour_stops, render_explanation, scale_of
@@ -59,13 +58,11 @@ class Why:
     Attributes:
         explanation: The engine's own answer, as plain data.
         prediction: The predicted class.
-        input_notes: What was done to the input that one should know.
         source: Name of the input file, or "".
     """
 
     explanation: Explanation
     prediction: ClassScore
-    input_notes: tuple[str, ...] = ()
     source: str = ""
 
     @property
@@ -115,7 +112,9 @@ class Why:
     @property
     def note(self) -> str:
         """What one should know of this answer, in sentences; "" where there is nothing to say."""
-        sentences = [self.explanation.reason, self.result.note, *self.input_notes]
+        photo = self.explanation.question.photo
+        sentences = [self.explanation.reason, self.result.note]
+        sentences += () if photo is None else photo.notes
         sentences += self.explanation.model.notes
         return " ".join(dict.fromkeys(sentence for sentence in sentences if sentence))
 
@@ -153,11 +152,14 @@ class Why:
         """Return (H, W) float32: the map at the photo's own size, NaN where the network never saw.
 
         Raises:
-            BadInput: There is no map, or no photo.
+            BadInput: There is no map, or the input has no height and width.
         """
         heat, view = self._heatmap(), self.explanation.view
         if view is None:
-            raise BadInput("The input is no photo; `values` lie on it as they are.")
+            if heat.values.ndim != 2:
+                raise BadInput("The input is no photo; `values` lie on it as they are.")
+            height, width = self.explanation.question.array.shape[-2:]
+            view = whole_view(width, height)
         values, seen = on_original(np.asarray(heat.values), view)
         return np.where(seen, values, np.float32(np.nan))
 
@@ -350,6 +352,3 @@ def _row(tiles: Sequence[Image.Image], titles: Sequence[str]) -> Image.Image:
         row.paste(tile, (left, top))
         left += tile.width + gap
     return row
-
-
-Pixels = npt.NDArray[np.uint8]

@@ -103,6 +103,11 @@ def view_of(size: tuple[int, int], spec: InputSpec) -> View:
     )
 
 
+def whole_view(width: int, height: int) -> View:
+    """Return the view of an input that reaches the network as it is."""
+    return View((width, height), (width, height), 1.0, 1.0, 0.0, 0.0)
+
+
 def _offset(resized: int, wanted: int) -> float:
     if resized >= wanted:
         return float(round((resized - wanted) / 2.0))

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from whylens.core.errors import BadArtifact, BadInput
 from whylens.core.models.backbone import Backbone, ModelSource, probe_inputs, wrap
@@ -68,7 +69,10 @@ def backbone_of(
     bare = _unwrapped(module)
     name, digest = type(bare).__name__, parameters_sha256(bare)
     network = private_copy(bare)
+    hooks = _take_hooks(network)
     spec, output, notes = _fitting_spec(network, hint, name)
+    if hooks:
+        output = _output_with_hooks(network, spec, output, hooks)
     probe = probe_inputs(spec).to(_device(network))
     path = _path_to_scores(output, len(labels), name)
     network, path, spec, normalised = _without_shells(network, path, spec, probe, hint)
@@ -89,7 +93,8 @@ def private_copy(module: nn.Module) -> nn.Module:
         BadArtifact: It cannot be copied.
     """
     try:
-        network = copy.deepcopy(module, _shared_parts(module))
+        with torch.no_grad():  # a scripted network's copy would hang on a graph
+            network = copy.deepcopy(module, _shared_parts(module))
         for part in list(network.modules()):
             for key, child in part._modules.items():
                 if child is not None:
@@ -121,6 +126,54 @@ def _shared_parts(module: nn.Module) -> dict[int, Any]:
                 log.info("%s.%s is not copied: %s", type(part).__name__, key, exc)
                 shared[id(value)] = value
     return shared
+
+
+Hooks = list[tuple[dict[int, Any], dict[int, Any]]]
+
+
+def _take_hooks(network: nn.Module) -> Hooks:
+    """Take a copy's hooks off it and return what was taken: each table and what was in it.
+
+    Torch's own stay, since old-style weight norm and pruning compute weights in them.
+    """
+    hooks: Hooks = []
+    for part in network.modules():
+        part._backward_hooks.clear()
+        part._backward_pre_hooks.clear()
+        for table in (part._forward_pre_hooks, part._forward_hooks):
+            own = {
+                key: hook
+                for key, hook in table.items()
+                if not getattr(hook, "__module__", "").startswith("torch.")
+            }
+            for key in own:
+                del table[key]
+            if own:
+                hooks.append((table, own))
+    return hooks
+
+
+def _output_with_hooks(network: nn.Module, spec: InputSpec, output: Any, hooks: Hooks) -> Any:
+    """Return the network's output, its hooks back in place if they have a part in it.
+
+    They run once to find out; those that only look on are left off, so that what they record does
+    not fill up with inputs that their owner never gave.
+    """
+    for table, own in hooks:
+        table.update(own)
+    try:
+        with torch.no_grad():
+            hooked = network(probe_inputs(spec).to(_device(network)))
+    except Exception as exc:  # noqa: BLE001 - a hook may raise anything, as to stop a forward pass
+        log.info("%s fails under its hooks: %s", type(network).__name__, exc)
+        hooked = output
+    pairs = zip(tree_leaves(hooked), tree_leaves(output), strict=False)
+    if all(torch.equal(a, b) for a, b in pairs if isinstance(a, Tensor) and isinstance(b, Tensor)):
+        for table, own in hooks:
+            for key in own:
+                del table[key]
+        return output
+    return hooked
 
 
 def _unwrapped(module: nn.Module) -> nn.Module:

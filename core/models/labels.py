@@ -55,3 +55,26 @@ def class_index(text: str, labels: tuple[str, ...]) -> int:
     if exact:
         return exact[0]
     raise UnknownName.among("class", wanted, [label.lower() for label in labels])
+
+
+def class_of_label(text: str, labels: tuple[str, ...]) -> int:
+    """Return the class that a script means by a label; an index is meant only where no label is.
+
+    Args:
+        text: A label in any case.
+        labels: One label per class.
+
+    Raises:
+        UnknownName: No class is called that, or several are.
+    """
+    from whylens.core.errors import UnknownName
+
+    wanted = text.strip()
+    exact = [i for i, label in enumerate(labels) if label == wanted]
+    found = exact or [i for i, label in enumerate(labels) if label.lower() == wanted.lower()]
+    if len(found) > 1:
+        raise UnknownName(
+            f"{len(found)} classes are called {wanted!r}: {', '.join(map(str, found))}. Give the "
+            "index of the one you mean."
+        )
+    return found[0] if found else class_index(wanted, labels)

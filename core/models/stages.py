@@ -164,6 +164,12 @@ def stages_of(module: nn.Module, probe: Tensor) -> tuple[Stage, ...]:
 
 
 def _proposals(module: nn.Module) -> Iterator[tuple[str, Any]]:
+    prefix = ""
+    while not hasattr(module, "feature_info") and len(parts := list(module.named_children())) == 1:
+        name, inner = parts[0]
+        if not list(inner.children()):
+            break
+        prefix, module = f"{prefix}{name}.", inner  # a shell: what there is to see lies inside
     info: Any = getattr(module, "feature_info", None)
     known = dict(module.named_modules())
     # Not `output_fmt`: it is about the network's end, and early parts may lie otherwise.
@@ -176,11 +182,11 @@ def _proposals(module: nn.Module) -> Iterator[tuple[str, Any]]:
         for entry in info:
             path = entry.get("module", "") if isinstance(entry, dict) else ""
             if path in known and path:
-                yield path, SimpleNamespace(num_features=entry.get("num_chs"), **facts)
+                yield prefix + path, SimpleNamespace(num_features=entry.get("num_chs"), **facts)
         return
     for name, part in module.named_children():
         pieces = [name]
         if isinstance(part, nn.Sequential) and name in ("features", "stages", "blocks"):
             pieces = [f"{name}.{key}" for key, _ in part.named_children()]
         for path in pieces:
-            yield path, SimpleNamespace(**facts)
+            yield prefix + path, SimpleNamespace(**facts)

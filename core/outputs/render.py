@@ -16,7 +16,7 @@ from PIL import Image
 from whylens.core.errors import BadInput, InvalidParameter
 from whylens.core.explanation import Explanation
 from whylens.core.inputs.signal import plot_signal
-from whylens.core.inputs.view import View, on_original
+from whylens.core.inputs.view import View, on_original, whole_view
 from whylens.core.results import Array, Heatmap
 
 Pixels = npt.NDArray[np.uint8]
@@ -185,6 +185,9 @@ def render_explanation(
 ) -> Image.Image:
     """Return the picture of an explanation's map: an overlay, or a plot for signals.
 
+    A picture of other channels than RGB lies under its map in grey, the mean of its channels; of a
+    volume the middle slice along the first axis is shown.
+
     Args:
         explanation: Of a Heatmap.
         style: Colours and opacity.
@@ -200,7 +203,25 @@ def render_explanation(
         photo, heat = explanation.question.pixels, explanation.result
         heat = heat.significant() if style.significant_only else heat
         return overlay(photo, heat, explanation.view, style, scale=scale)
+    if explanation.result.values.ndim in (2, 3):
+        return _grey_overlay(explanation.result, explanation.question.array, style, scale)
     return signal_plot(explanation, style, scale=scale)
+
+
+def _grey_overlay(
+    heat: Heatmap, channels: npt.NDArray[np.generic], style: Style, scale: Scale
+) -> Image.Image:
+    heat = heat.significant() if style.significant_only else heat
+    values = np.asarray(heat.values)
+    grey = np.asarray(channels, np.float64)
+    grey = grey if grey.ndim == values.ndim else grey.mean(0)
+    if values.ndim == 3:
+        values, grey = values[len(values) // 2], grey[len(grey) // 2]
+    grey = (grey - grey.min()) / max(float(np.ptp(grey)), 1e-12) * 255
+    photo = np.repeat(np.rint(grey).astype(np.uint8)[..., None], 3, axis=2)
+    height, width = grey.shape
+    flat = Heatmap(values, heat.unit, heat.signed)
+    return overlay(photo, flat, whole_view(width, height), style, scale=scale)
 
 
 def signal_plot(

@@ -86,10 +86,16 @@ def parameters_sha256(module: nn.Module) -> str:
         module: Any network.
     """
     import torch
+    from torch.utils._pytree import tree_leaves
 
     digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        flat = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
-        digest.update(flat.numpy().tobytes())
+    for name, value in sorted(module.state_dict().items()):
+        for leaf in tree_leaves(value):  # a quantised layer packs its weights into a tuple
+            if not isinstance(leaf, torch.Tensor):
+                digest.update(f"{name} {leaf}".encode())
+                continue
+            tensor = leaf.dequantize() if leaf.is_quantized else leaf
+            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+            flat = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
+            digest.update(flat.numpy().tobytes())
     return digest.hexdigest()

@@ -90,6 +90,42 @@ def test_a_network_that_learnt_answers_anew(net, pixels):
     assert np.array_equal(second.values, answer.result.values)
 
 
+def test_a_hook_that_looks_on_runs_no_more_than_once_and_stays_where_it_is(net, pixels):
+    wanted = whylens.explain(net, pixels, "grad-cam", target=1, **PLAIN).values
+    calls = []
+    net.conv.register_forward_hook(lambda module, args, output: calls.append(len(output)))
+    net.fc.register_full_backward_hook(lambda module, before, after: calls.append("back"))
+    hooks = dict(net.conv._forward_hooks), dict(net.fc._backward_hooks)
+    assert np.array_equal(
+        whylens.explain(net, pixels, "grad-cam", target=1, **PLAIN).values, wanted
+    )
+    assert len(calls) <= 1
+    assert hooks == (dict(net.conv._forward_hooks), dict(net.fc._backward_hooks))
+
+
+def test_a_hook_that_has_a_part_in_the_scores_is_a_part_of_the_network(net, pixels):
+    wanted = whylens.explain(net, pixels, "grad-cam", target=1, **PLAIN).values
+    net.conv.register_forward_hook(lambda module, args, output: 2 * output)
+    hooked = whylens.explain(net, pixels, "grad-cam", target=1, **PLAIN)
+    assert np.allclose(hooked.values, 2 * wanted, rtol=1e-5)
+
+
+def test_labels_come_before_indices_and_two_of_one_name_are_told_apart(net, pixels):
+    model = whylens.load_model(net, labels=("10", "2", "10"), **PLAIN)
+    assert whylens.explain(model, pixels, "grad-cam", target="2").target.index == 1
+    assert whylens.explain(model, pixels, "grad-cam", target="1").target.index == 1
+    with pytest.raises(whylens.CoreError, match="2 classes are called '10': 0, 2"):
+        whylens.explain(model, pixels, "grad-cam", target="10")
+
+
+def test_inference_mode_is_refused_and_no_grad_is_not(net, pixels):
+    wanted = whylens.explain(net, pixels, "grad-cam", **PLAIN).values
+    with torch.no_grad():
+        assert np.array_equal(whylens.explain(net, pixels, "grad-cam", **PLAIN).values, wanted)
+    with torch.inference_mode(), pytest.raises(whylens.BadInput, match="outside"):
+        whylens.explain(net, pixels, "grad-cam", **PLAIN)
+
+
 def file_of(pixels, kind="PNG"):
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, kind)

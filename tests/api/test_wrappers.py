@@ -106,6 +106,50 @@ def test_a_wrapper_gives_the_map_of_what_it_wraps(name, net, pixels):
     assert {p.dtype for p in wrapped.parameters()} == kinds
 
 
+class Plain(nn.Module):
+    """A network without methods that say where to cut it."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, stride=4)
+        self.fc = nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.fc(self.conv(x).relu().mean((2, 3)))
+
+
+def weight_norm(net):
+    return torch.nn.utils.weight_norm(net.conv) and net
+
+
+def remembering(net):
+    """Keep what a hook saw, as part of a graph that cannot be copied."""
+    net.conv.register_forward_hook(lambda module, args, out: setattr(module, "seen", out))
+    net(torch.rand(1, 3, *SIZE))
+    return net
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+@pytest.mark.parametrize(
+    "kind", [torch.jit.script, torch.fx.symbolic_trace, weight_norm, remembering]
+)
+def test_networks_that_are_hard_to_copy(kind, pixels):
+    wanted = whylens.explain(seeded(Plain()), pixels, "occlusion", window=8, target=1, **PLAIN)
+    net = kind(seeded(Plain()))
+    got = whylens.explain(net, pixels, "occlusion", window=8, target=1, **PLAIN)
+    assert np.abs(got.values - wanted.values).max() <= 1e-5 * np.abs(wanted.values).max()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+def test_a_quantised_network_keeps_the_methods_that_need_nothing(pixels):
+    net = torch.ao.quantization.quantize_dynamic(seeded(Plain()), {nn.Linear})
+    why = whylens.explain(net, pixels, "occlusion", window=8, target=1, **PLAIN)
+    x = torch.from_numpy(pixels / np.float32(255)).permute(2, 0, 1)[None]
+    assert why.score == pytest.approx(float(net(x)[0, 1]), rel=1e-5)
+    with pytest.raises(whylens.NeedsNotMet, match="gradients"):
+        grad_cam(net, pixels)
+
+
 class NormalisesInside(nn.Module):
     """Normalises in its forward."""
 
@@ -159,7 +203,10 @@ def test_other_channels_than_three(channels, rng):
     expected = (features[0] * (net.fc.weight[1] / features[0, 0].numel())[:, None, None]).sum(0)
     for values in maps:
         assert np.allclose(values, expected.relu().detach(), atol=1e-6)
-    assert whylens.explain(net, forms[0], "grad-cam", target=1, size=SIZE).values.shape == (12, 16)
+    why = whylens.explain(net, forms[0], "grad-cam", target=1, size=SIZE)
+    assert why.values.shape == (12, 16)
+    assert why.on_photo().shape == SIZE
+    assert why.image().size == SIZE[::-1]
 
 
 def test_signals_go_to_networks_that_read_them(rng, tmp_path):
