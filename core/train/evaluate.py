@@ -34,9 +34,10 @@ from whylens.core.train.report import (
     MOST_MISTAKES,
     REPORT,
     DataFacts,
+    ItemPrediction,
     ModelReport,
-    Prediction,
-    figures_of,
+    compute_figures,
+    write_predictions,
 )
 from whylens.core.train.state import Log, read_log
 
@@ -77,7 +78,10 @@ def examined(
     wrong = [places[item.key] for item in (*report.wrong("test"), *report.wrong("val"))]
     most = MOST_MISTAKES if log.recipe.get("mistakes", True) else 0
     digest = _write_mistakes(dataset, folder, indices, wrong[:most])
-    report = report.model_copy(update={"mistakes_sha256": digest})
+    predictions = write_predictions(folder, report.items)
+    report = report.model_copy(
+        update={"predictions_sha256": predictions, "mistakes_sha256": digest}
+    )
     write_atomically(folder / REPORT, (report.model_dump_json(indent=1) + "\n").encode())
     write_atomically(folder / CARD, card(report).encode())
     return report
@@ -106,7 +110,7 @@ def _report(
     temperature = metrics.best_temperature(logits[cut:], truth[cut:])
     shares = metrics.probabilities(logits)
     items = [
-        Prediction(
+        ItemPrediction(
             key=dataset.items[index].key,
             split=dataset.items[index].split,
             label=int(truth[place]),
@@ -144,11 +148,12 @@ def _report(
         best=log.best,
         complete=epochs_run >= wanted,
         seconds=log.seconds,
-        val=figures_of(logits[cut:], truth[cut:], labels, temperature),
-        test=figures_of(logits[:cut], truth[:cut], labels, temperature) if cut else None,
+        val=compute_figures(logits[cut:], truth[cut:], labels, temperature),
+        test=compute_figures(logits[:cut], truth[:cut], labels, temperature) if cut else None,
         temperature=temperature,
         notes=_notes(log, epochs_run, wanted),
         items=tuple(items),
+        predictions_sha256="",
         mistakes_sha256=None,
     )
 

@@ -1,28 +1,43 @@
-"""What a trained network was trained on, how, and how good it is: report.json beside it.
+"""What a trained network was trained on, how, and how good it is: files beside its checkpoint.
 
-May touch pydantic, the disk, safetensors' arrays and the photo reader; builds no network, so
-that a page can show a report at no cost.
+report.json holds the figures, predictions.parquet a row per picture, mistakes.safetensors pictures.
+Nothing here builds a network, so that a page can show a report at no cost.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection
+import io
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, ValidationError
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from whylens.core.datasets.dataset import Pixels, SplitName
-from whylens.core.errors import BadArtifact, BadInput, shown
+from whylens.core.errors import BadArtifact
 from whylens.core.models.checkpoints import read_manifest
+from whylens.core.storage.files import write_atomically
 from whylens.core.train import metrics
 
-REPORT, MISTAKES, CARD = "report.json", "mistakes.safetensors", "README.md"
+REPORT, PREDICTIONS = "report.json", "predictions.parquet"
+MISTAKES, CARD = "mistakes.safetensors", "README.md"
 MOST_MISTAKES, LONGEST_SIDE = 400, 320
 _AGAIN = "Train it again with --resume, which writes it anew."
+_SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),
+        ("split", pa.string()),
+        ("label", pa.int32()),
+        ("predicted", pa.int32()),
+        ("probability", pa.float64()),
+    ]
+)
 
 
 class _Plain(BaseModel):
@@ -81,8 +96,9 @@ class Figures(_Plain):
     confusion: tuple[tuple[int, ...], ...]
 
 
-class Prediction(_Plain):
-    """What the network says of one picture.
+@dataclass(frozen=True, slots=True)
+class ItemPrediction:
+    """What the network says of one picture of its data set: a row of predictions.parquet.
 
     Attributes:
         key: Of the picture in its set.
@@ -100,7 +116,7 @@ class Prediction(_Plain):
 
 
 class ModelReport(_Plain):
-    """The contents of report.json.
+    """The contents of report.json, and the predictions beside it.
 
     Attributes:
         name: Of the model.
@@ -118,8 +134,9 @@ class ModelReport(_Plain):
         test: Figures on the test split, looked at once; None where there is none.
         temperature: By which logits are divided for the best likelihood on validation.
         notes: What to know before believing the figures.
-        items: Predictions for all pictures of val and test.
-        mistakes_sha256: Of mistakes.safetensors; None where there are none, or none were kept.
+        predictions_sha256: Of predictions.parquet.
+        mistakes_sha256: Of mistakes.safetensors; None where it holds none, or none may travel.
+        items: Predictions for all pictures of test and val; in no JSON.
     """
 
     name: str
@@ -137,20 +154,17 @@ class ModelReport(_Plain):
     test: Figures | None
     temperature: float
     notes: tuple[str, ...]
-    items: tuple[Prediction, ...]
+    predictions_sha256: str
     mistakes_sha256: str | None
+    items: tuple[ItemPrediction, ...] = Field((), exclude=True, repr=False)
 
-    def wrong(self, split: SplitName) -> tuple[Prediction, ...]:
-        """Return the pictures of a split that are taken for another class, surest first.
-
-        Args:
-            split: Which.
-        """
+    def wrong(self, split: SplitName) -> tuple[ItemPrediction, ...]:
+        """Return the pictures of a split that are taken for another class, surest first."""
         items = [i for i in self.items if i.split == split and i.label != i.predicted]
         return tuple(sorted(items, key=lambda item: -item.probability))
 
 
-def figures_of(
+def compute_figures(
     logits: npt.NDArray[np.float64],
     truth: npt.NDArray[np.int64],
     labels: tuple[str, ...],
@@ -208,15 +222,33 @@ def read_report(folder: Path) -> ModelReport | None:
     except ValidationError as exc:
         where = ".".join(str(part) for part in exc.errors()[0]["loc"]) or "the file"
         raise BadArtifact(f"{folder.name}/{REPORT} is damaged at {where!r}. {_AGAIN}") from exc
-    # Training went on after it was written.
-    return report if read_manifest(folder).sha256 == report.model_sha256 else None
+    if read_manifest(folder).sha256 != report.model_sha256:
+        return None  # training went on after it was written
+    return report.model_copy(update={"items": _read_predictions(folder, report)})
+
+
+def write_predictions(folder: Path, items: Sequence[ItemPrediction]) -> str:
+    """Write predictions.parquet and return its hex sha256."""
+    columns = {name: [getattr(item, name) for item in items] for name in _SCHEMA.names}
+    stream = io.BytesIO()
+    pq.write_table(pa.table(columns, schema=_SCHEMA), stream, compression="zstd")
+    write_atomically(folder / PREDICTIONS, stream.getvalue())
+    return hashlib.sha256(stream.getvalue()).hexdigest()
+
+
+def _read_predictions(folder: Path, report: ModelReport) -> tuple[ItemPrediction, ...]:
+    data = _read_bound(folder, PREDICTIONS, report.predictions_sha256)
+    try:
+        table = pq.read_table(pa.BufferReader(data), schema=_SCHEMA)
+    except pa.ArrowException as exc:
+        wrong = f"{folder.name}/{PREDICTIONS} is no table of predictions"
+        raise BadArtifact(f"{wrong}. {_AGAIN}") from exc
+    columns = (table.column(name).to_pylist() for name in _SCHEMA.names)
+    return tuple(ItemPrediction(*row) for row in zip(*columns, strict=True))
 
 
 def mistake_keys(folder: Path) -> tuple[str, ...]:
-    """Return the keys of the mistakes whose pictures are kept: test before val, surest first.
-
-    Args:
-        folder: A checkpoint's folder.
+    """Return the keys of the mistakes whose pictures are stored: test before val, surest first.
 
     Raises:
         BadArtifact: Its report or its pictures are damaged.
@@ -224,32 +256,15 @@ def mistake_keys(folder: Path) -> tuple[str, ...]:
     report = read_report(folder)
     if report is None or report.mistakes_sha256 is None:
         return ()
-    return tuple(report.items[i].key for i in _mistakes(folder, report)["item"].tolist())
-
-
-def mistake_picture(folder: Path, key: str) -> Pixels:
-    """Return (H, W, 3) uint8: a picture that the network takes for another class.
-
-    Args:
-        folder: A checkpoint's folder.
-        key: Of the picture, as in the report's items.
-
-    Raises:
-        BadInput: No picture of this key is kept.
-        BadArtifact: The report or the pictures are damaged.
-    """
-    found = mistake_pictures(folder, (key,))
-    if key not in found:
-        raise BadInput(f"No picture {shown(key)} is kept beside {folder.name}.")
-    return found[key]
+    return tuple(report.items[i].key for i in _read_mistakes(folder, report)["item"].tolist())
 
 
 def mistake_pictures(folder: Path, keys: Collection[str]) -> dict[str, Pixels]:
-    """Return (H, W, 3) uint8 pictures by key, of those that are kept; files are read once.
+    """Return (H, W, 3) uint8 pictures by key, of those that are stored; files are read once.
 
     Args:
         folder: A checkpoint's folder.
-        keys: Of the pictures, as in the report's items.
+        keys: As in the report's items.
 
     Raises:
         BadArtifact: The report or the pictures are damaged.
@@ -259,26 +274,31 @@ def mistake_pictures(folder: Path, keys: Collection[str]) -> dict[str, Pixels]:
     report = read_report(folder)
     if report is None or report.mistakes_sha256 is None:
         return {}
-    kept, found = _mistakes(folder, report), {}
-    for place, item in enumerate(kept["item"].tolist()):
+    arrays, pictures = _read_mistakes(folder, report), {}
+    for place, item in enumerate(arrays["item"].tolist()):
         key = report.items[item].key
         if key in keys:
-            start, end = kept["offset"][place : place + 2].tolist()
-            found[key] = read_photo(kept["jpeg"][start:end].tobytes()).pixels
-    return found
+            start, end = arrays["offset"][place : place + 2].tolist()
+            pictures[key] = read_photo(arrays["jpeg"][start:end].tobytes()).pixels
+    return pictures
 
 
-def _mistakes(folder: Path, report: ModelReport) -> dict[str, npt.NDArray[Any]]:
+def _read_mistakes(folder: Path, report: ModelReport) -> dict[str, npt.NDArray[Any]]:
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
-    damaged = f"{folder.name}/{MISTAKES} is damaged or was replaced. {_AGAIN}"
     try:
-        data = (folder / MISTAKES).read_bytes()
-        if hashlib.sha256(data).hexdigest() != report.mistakes_sha256:
-            raise BadArtifact(damaged)
-        return dict(load(data))
-    except OSError as exc:
-        raise BadArtifact(f"{folder.name}/{MISTAKES} cannot be read: {exc.strerror}.") from exc
+        return dict(load(_read_bound(folder, MISTAKES, report.mistakes_sha256)))
     except SafetensorError as exc:
-        raise BadArtifact(damaged) from exc
+        raise BadArtifact(f"{folder.name}/{MISTAKES} holds no pictures. {_AGAIN}") from exc
+
+
+def _read_bound(folder: Path, name: str, sha256: str | None) -> bytes:
+    # What the report states the digest of, or nothing.
+    try:
+        data = (folder / name).read_bytes()
+    except OSError as exc:
+        raise BadArtifact(f"{folder.name}/{name} cannot be read: {exc.strerror}.") from exc
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise BadArtifact(f"{folder.name}/{name} is damaged or was replaced. {_AGAIN}")
+    return data

@@ -22,7 +22,7 @@ from whylens.core.outputs.render import Style
 from whylens.core.progress import result_of
 from whylens.core.registry import load_registry
 from whylens.core.train.recipe import Recipe
-from whylens.core.train.report import ModelReport, mistake_picture, read_report
+from whylens.core.train.report import ModelReport, mistake_pictures, read_report
 from whylens.core.train.run import train
 from whylens.ui.page import class_means as means
 from whylens.ui.page import report, report_html
@@ -138,7 +138,7 @@ def test_a_mistake_becomes_the_photo_unchanged_and_its_class_the_target(place, s
     load = report._loaded(session)
     path, target, versus, said = load("a-colours", "test", "0", "1", SimpleNamespace(index=1))
     key = said.split(" ")[0]
-    assert (np.asarray(Image.open(path)) == mistake_picture(place / "a-colours", key)).all()
+    assert (np.asarray(Image.open(path)) == mistake_pictures(place / "a-colours", [key])[key]).all()
     assert (value(target), value(versus)) == ("1", "0")
     item = next(i for i in read_report(place / "a-colours").items if i.key == key)
     assert (item.label, item.predicted, item.split) == (0, 1, "test")

@@ -33,7 +33,9 @@ def cat():
 
 def test_it_travels_without_pictures_and_is_small():
     files = {p.relative_to(FOLDER).as_posix(): p.stat().st_size for p in FOLDER.rglob("*")}
-    assert set(files) == {"README.md", "model.json", "model.safetensors", "report.json"}
+    assert set(files) == {
+        "README.md", "model.json", "model.safetensors", "predictions.parquet", "report.json"
+    }  # fmt: skip
     assert max(files.values()) < 10_000_000
 
 

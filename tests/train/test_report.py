@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import shutil
+from dataclasses import asdict
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from safetensors.numpy import load
 
 from tests.pictures import SLIM, Colours, noisy
-from whylens.core.errors import BadArtifact, BadInput
+from whylens.core.errors import BadArtifact
 from whylens.core.train import metrics
 from whylens.core.train.evaluate import examined
 from whylens.core.train.recipe import Recipe
-from whylens.core.train.report import mistake_keys, mistake_picture, read_report
+from whylens.core.train.report import mistake_keys, mistake_pictures, read_report
 from whylens.core.train.run import train
 from whylens.core.train.state import read_log, save_state
 
@@ -142,14 +145,14 @@ def test_wrong_pictures_are_kept_small_test_first_and_surest_first(folder):
     assert [sure[k] for k in keys[:4]] == sorted((sure[k] for k in keys[:4]), reverse=True)
     dataset = Mislabelled()
     places = {item.key: i for i, item in enumerate(dataset.items)}
-    small = mistake_picture(folder, "test-0-1")
+    pictures = mistake_pictures(folder, ("test-0-1", "test-1-0", "val-0-7"))
+    assert set(pictures) == {"test-0-1", "test-1-0"}  # the third is recognised
+    small = pictures["test-0-1"]
     assert small.shape == (32, 32, 3)
     stream = io.BytesIO()
     Image.fromarray(dataset.pixels(places["test-0-1"])).save(stream, "JPEG", quality=88)
     assert (small == np.asarray(Image.open(stream).convert("RGB"))).all()
-    assert mistake_picture(folder, "test-1-0").shape == (320, 320, 3)
-    with pytest.raises(BadInput, match="No picture 'val-0-7' is kept"):
-        mistake_picture(folder, "val-0-7")
+    assert pictures["test-1-0"].shape == (320, 320, 3)
 
 
 def test_a_recipe_can_leave_the_pictures_of_mistakes_behind(folder, tmp_path):
@@ -172,7 +175,15 @@ def test_damage_is_found(folder, tmp_path):
     data[-1] ^= 1
     (copied / "mistakes.safetensors").write_bytes(data)
     with pytest.raises(BadArtifact, match=r"mistakes\.safetensors is damaged"):
-        mistake_picture(copied, "test-0-1")
+        mistake_pictures(copied, ("test-0-1",))
+    (copied / "predictions.parquet").write_bytes(b"PAR1")
+    with pytest.raises(BadArtifact, match=r"predictions\.parquet is damaged"):
+        read_report(copied)
+    sha256 = hashlib.sha256(b"PAR1").hexdigest()
+    facts = json.loads((copied / "report.json").read_text()) | {"predictions_sha256": sha256}
+    (copied / "report.json").write_text(json.dumps(facts))
+    with pytest.raises(BadArtifact, match=r"predictions\.parquet is no table"):
+        read_report(copied)
     (copied / "report.json").write_text('{"name": "colours"}')
     with pytest.raises(BadArtifact, match=r"report\.json is damaged at 'model_sha256'"):
         read_report(copied)
@@ -186,6 +197,13 @@ def test_a_report_of_other_weights_is_none(folder, tmp_path):
     manifest = json.loads((copied / "model.json").read_text())
     (copied / "model.json").write_text(json.dumps({**manifest, "sha256": "0" * 64}))
     assert read_report(copied) is None
+
+
+def test_predictions_lie_in_a_table_and_in_no_json(folder):
+    report = read_report(folder)
+    rows = pq.read_table(folder / "predictions.parquet").to_pylist()
+    assert rows == [asdict(item) for item in report.items]
+    assert "items" not in json.loads((folder / "report.json").read_text())
 
 
 def test_the_pictures_file_holds_arrays_only(folder):

@@ -18,8 +18,8 @@ from whylens.core.errors import BadInput, CoreError
 from whylens.core.models.checkpoints import checkpoint_folders
 from whylens.core.train.report import (
     Figures,
+    ItemPrediction,
     ModelReport,
-    Prediction,
     mistake_keys,
     mistake_pictures,
     read_report,
@@ -158,7 +158,7 @@ def _of_split(model: str, split: str) -> Any:
         return _drawn(_opened(model)[1], split)
 
 
-def _wrong(report: ModelReport, split: str, cell: tuple[int, int]) -> list[Prediction]:
+def _wrong(report: ModelReport, split: str, cell: tuple[int, int]) -> list[ItemPrediction]:
     found = report.wrong(cast("SplitName", split))
     return [item for item in found if (item.label, item.predicted) == cell]
 
@@ -205,7 +205,7 @@ def _classes(report: ModelReport, truth: str, taken: str) -> tuple[int, int]:
 
 def _told(
     folder: Path, report: ModelReport, split: str, cell: tuple[int, int]
-) -> tuple[str, list[Prediction]]:
+) -> tuple[str, list[ItemPrediction]]:
     one, other = (report.labels[i] for i in cell)
     count = _figures(report, split).confusion[cell[0]][cell[1]]
     if cell[0] == cell[1]:

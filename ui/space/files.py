@@ -36,6 +36,7 @@ ALLOWED = (
     "checkpoints/**/*.json",
     "checkpoints/**/*.md",
     "checkpoints/**/*.safetensors",
+    "checkpoints/**/*.parquet",
     "examples/*/*.jpg",
     "examples/*/*.csv",
     "examples/*/LICENSE.md",
