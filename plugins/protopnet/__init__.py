@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,19 +24,21 @@ from whylens import (
     view_pixels,
 )
 from whylens.plugins._order import first_largest, strongest_first
-from whylens.plugins.protopnet.editing import ACTIONS, edited
-from whylens.plugins.protopnet.patch_check import Seen, in_rows, seen_by
-from whylens.plugins.protopnet.pipeline import PrototypeParams, prototypes
+from whylens.plugins.protopnet.editing import ACTIONS, edit_prototypes
+from whylens.plugins.protopnet.patch_check import PatchCheck, check_patch, rows_and_columns
+from whylens.plugins.protopnet.pipeline import PrototypeParams, fit_prototypes
 from whylens.plugins.protopnet.similarity import (
     Metric,
-    best_places,
     cosine_maps,
-    metric_of,
-    strongest,
-    whitened,
+    max_over_patches,
+    metric_from_arrays,
+    top_mean,
 )
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+    from torch import Tensor
+
     from whylens import Artifact, Backbone, Dataset, Progress, Subject
 
 
@@ -80,111 +83,119 @@ class ProtoPNet(Explainer[ProtoParams]):
 
     def fit(self, dataset: Dataset, backbone: Backbone, params: Any) -> Iterator[Progress]:
         """Yield the steps of learning prototypes."""
-        return prototypes(dataset, backbone, params)
+        return fit_prototypes(dataset, backbone, params)
 
     def edit(self, artifact: Artifact, action: str, chosen: tuple[str, ...], text: str) -> Artifact:
         """Return prototypes that a visitor deleted, merged or renamed."""
-        return edited(artifact, action, chosen, text)
+        return edit_prototypes(artifact, action, chosen, text)
 
     def explain(self, subject: Subject, params: ProtoParams) -> Iterator[Partial]:
         """Yield the prototypes that decide, first without their patches checked, then with."""
         arrays, facts = subject.artifact.arrays, subject.artifact.facts
-        metric = metric_of(arrays)
-        white = whitened(subject.features, metric.mean, metric.whiten)
-        maps = cosine_maps(white, metric.turn, metric.patches)
-        values = best_places(maps)
-        sims = strongest(values, metric.member, metric.count)[0].double().numpy()
+        metric = metric_from_arrays(arrays)
+        maps = cosine_maps(metric.whitened(subject.features), metric.rotation, metric.patches)
+        values = top_mean(maps)
+        sims = max_over_patches(values, metric)[0].double().numpy()
         weight = np.asarray(arrays["weight"], np.float64)
-        bias = np.asarray(arrays["bias"], np.float64)
-        scores = weight @ sims + bias
-        said = int(scores.argmax())
+        scores = weight @ sims + np.asarray(arrays["bias"], np.float64)
+        predicted = int(scores.argmax())
         name = subject.trace.backbone.labels[subject.target.index]
         known = name in facts["labels"]
-        explained = facts["labels"].index(name) if known else said
+        explained = facts["labels"].index(name) if known else predicted
         points = weight[explained] * sims
-        shown = [i for i in strongest_first(np.abs(points))[: params.count] if points[i]]
-        rest = float(scores[explained] - points[shown].sum())
-        view = view_pixels(subject.x, subject.trace.backbone.spec)
-        checked: dict[int, Seen] = {}
+        largest = strongest_first(np.abs(points))[: params.count]
+        indices = [i for i in largest if points[i]]
+        evidence = _Evidence(subject, metric, maps[0], values[0], sims, points)
+        checks: dict[int, PatchCheck] = {}
 
         def answer() -> Prototypes:
-            items = tuple(
-                _item(subject, metric, maps, values, view, i, points, sims, checked.get(i))
-                for i in sorted(shown, key=lambda i: -points[i])
-            )
+            ordered = sorted(indices, key=lambda i: -points[i])
             return Prototypes(
-                items,
+                tuple(evidence.example(i, checks.get(i)) for i in ordered),
                 f"points towards {facts['labels'][explained]}",
-                predicted=facts["labels"][said],
+                predicted=facts["labels"][predicted],
                 score=float(scores[explained]),
-                rest=rest,
-                note=_note(subject, facts, said, known=known),
+                rest=float(scores[explained] - points[indices].sum()),
+                note=_note(subject, facts, facts["labels"][predicted], known=known),
             )
 
-        todo = shown if params.patches else []
-        for done, i in enumerate(todo):
-            yield Partial(answer(), (done + 1) / (len(todo) + 1))
-            checked[i] = seen_by(subject, metric, i)
+        if params.patches:
+            for done, i in enumerate(indices, 1):
+                yield Partial(answer(), done / (len(indices) + 1))
+                checks[i] = check_patch(subject, metric, i)
         yield Partial(answer(), 1.0)
 
 
-def _item(
-    subject: Subject,
-    metric: Metric,
-    maps: torch.Tensor,
-    values: torch.Tensor,
-    view: Any,
-    prototype: int,
-    points: Any,
-    sims: Any,
-    seen: Seen | None,
-) -> Example:
-    arrays, facts = subject.artifact.arrays, subject.artifact.facts
-    members = torch.nonzero(metric.member == prototype)[:, 0]
-    patch = int(members[first_largest(values[0, members].numpy())])
-    owner = facts["labels"][int(arrays["owner"][prototype])]
-    name, value = facts["names"][prototype], float(points[prototype])
-    weight = value / float(sims[prototype]) if sims[prototype] else 0.0
-    caption = f"{name}: likeness {sims[prototype]:.2f} x weight {weight:+.2f} = {value:+.2f}"
-    diagnostics: dict[str, float] = {}
-    marks: tuple[NumberedBox, ...] = ()
-    if seen is not None:
-        diagnostics = {"drop when covered": seen.drop, "drop elsewhere": seen.random_drop}
-        top, left, bottom, right = seen.box
-        height, width = in_rows(subject.size)
-        marks = (NumberedBox(1, left / width, top / height, right / width, bottom / height),)
-        if seen.drop > seen.random_drop:
-            caption += (
-                f" · covering the box takes {seen.drop:.2f}, elsewhere {seen.random_drop:.2f}"
-            )
-        else:
-            caption += " · its box fails the check: covering it costs no more than elsewhere"
-    (picture,) = decode_images(arrays, [patch])
-    rows, columns = in_rows(facts["grid"])
-    place = divmod(int(arrays["places"][patch]), columns)
-    return Example(
-        picture,
-        caption,
-        value,
-        key=facts["keys"][patch],
-        group=f"Looks like {owner}" if value > 0 else "Speaks against",
-        # Half a cell more on every side: a feature sees beyond its cell.
-        marks=(NumberedBox.of_cell(place, (rows, columns), reach=0.5),),
-        beside=Comparison(view, marks, maps[0, patch].reshape(in_rows(maps.shape[2:])).numpy()),
-        diagnostics=diagnostics,
-    )
+@dataclass(frozen=True, slots=True)
+class _Evidence:
+    """An input's similarities to the prototypes, and their points for the explained class.
+
+    Attributes:
+        maps: (P, *S) cosine to each patch.
+        values: (P,) the mean of each map's best places.
+        sims: (M,) float64 similarity to each prototype.
+        points: (M,) float64.
+    """
+
+    subject: Subject
+    metric: Metric
+    maps: Tensor
+    values: Tensor
+    sims: npt.NDArray[np.float64]
+    points: npt.NDArray[np.float64]
+
+    def example(self, prototype: int, check: PatchCheck | None) -> Example:
+        """Return a prototype beside the input, with its box there if it was checked."""
+        arrays, facts = self.subject.artifact.arrays, self.subject.artifact.facts
+        members = torch.nonzero(self.metric.prototype_of == prototype)[:, 0]
+        patch = int(members[first_largest(self.values[members].numpy())])
+        owner = facts["labels"][int(arrays["owner"][prototype])]
+        value, sim = float(self.points[prototype]), float(self.sims[prototype])
+        weight = value / sim if sim else 0.0
+        caption = (
+            f"{facts['names'][prototype]}: likeness {sim:.2f} x weight {weight:+.2f} = {value:+.2f}"
+        )
+        diagnostics: dict[str, float] = {}
+        boxes: tuple[NumberedBox, ...] = ()
+        if check is not None:
+            diagnostics = {"drop when covered": check.drop, "drop elsewhere": check.random_drop}
+            top, left, bottom, right = check.box
+            height, width = rows_and_columns(self.subject.size)
+            boxes = (NumberedBox(1, left / width, top / height, right / width, bottom / height),)
+            if check.drop > check.random_drop:
+                caption += (
+                    f" · covering the box takes {check.drop:.2f}, elsewhere {check.random_drop:.2f}"
+                )
+            else:
+                caption += " · its box fails the check: covering it costs no more than elsewhere"
+        (picture,) = decode_images(arrays, [patch])
+        grid = rows_and_columns(facts["grid"])
+        cell = divmod(int(arrays["places"][patch]), grid[1])
+        similarity_map = self.maps[patch].reshape(rows_and_columns(self.maps.shape[1:])).numpy()
+        return Example(
+            picture,
+            caption,
+            value,
+            key=facts["keys"][patch],
+            group=f"Looks like {owner}" if value > 0 else "Speaks against",
+            # Half a cell more on every side: a feature sees beyond its cell.
+            marks=(NumberedBox.of_cell(cell, grid, reach=0.5),),
+            beside=Comparison(
+                view_pixels(self.subject.x, self.subject.trace.backbone.spec), boxes, similarity_map
+            ),
+            diagnostics=diagnostics,
+        )
 
 
-def _note(subject: Subject, facts: Any, said: int, *, known: bool) -> str:
+def _note(subject: Subject, facts: Any, predicted: str, *, known: bool) -> str:
     backbone = subject.trace.backbone
     label = backbone.labels[int(subject.trace.logits[0].argmax())]
-    ours = facts["labels"][said]
     accuracy = facts["report"].get("test_accuracy", facts["report"]["validation_accuracy"])
     trust = f"The prototypes are right on {accuracy:.1%} of pictures they have not seen."
     if not known:
-        return f"They know other classes than {backbone.name} does, and say {ours}. {trust}"
-    if ours != label:
-        return f"They disagree: the network says {label}, the prototypes say {ours}. {trust}"
+        return f"They know other classes than {backbone.name} does, and say {predicted}. {trust}"
+    if predicted != label:
+        return f"They disagree: the network says {label}, the prototypes say {predicted}. {trust}"
     return trust
 
 

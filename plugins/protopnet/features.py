@@ -1,4 +1,4 @@
-"""Reading pictures for prototypes: splits, features, and features of augmented versions."""
+"""Features of a data set for prototypes: splits, plain and augmented features."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from torch import Tensor
 from torch.nn import functional
 
 from whylens import BadInput, Progress, iter_tensors
-from whylens.plugins.protopnet.similarity import Metric, whitened
 
 if TYPE_CHECKING:
     from whylens import Backbone, Dataset
+    from whylens.plugins.protopnet.similarity import Metric
 
 Labels = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
-class Split:
-    """Positions in a data set and their labels."""
+class PictureSet:
+    """Positions in a data set and the labels of the pictures there."""
 
     positions: list[int]
     labels: Labels
 
 
-def splits_of(dataset: Dataset, limit: int, seed: int) -> tuple[Split, Split]:
-    """Return training and held-out pictures, the former at most `limit` and of all classes.
+def make_splits(dataset: Dataset, limit: int, seed: int) -> tuple[PictureSet, PictureSet]:
+    """Return training and validation pictures, the former at most `limit` and of all classes.
 
     Args:
         dataset: Without a validation split, a fifth of its training pictures is held out.
@@ -56,61 +56,59 @@ def splits_of(dataset: Dataset, limit: int, seed: int) -> tuple[Split, Split]:
         share = max(4, limit // len(dataset.labels))
         train = sorted(int(i) for members in by_class for i in rng.permutation(members)[:share])
     return tuple(  # type: ignore[return-value]
-        Split(part, np.array([label[i] for i in part], np.int64)) for part in (train, val)
+        PictureSet(part, np.array([label[i] for i in part], np.int64)) for part in (train, val)
     )
 
 
-def features_of(
-    dataset: Dataset, backbone: Backbone, split: Split, span: tuple[float, float], said: str
+def read_features(
+    dataset: Dataset, backbone: Backbone, split: PictureSet, span: tuple[float, float], message: str
 ) -> Generator[Progress, None, Tensor]:
-    """Return (N, K, *S) float16 features of a split, and yield how far it is on the way."""
+    """Yield the progress of reading a split; return (N, K, *S) float16 features."""
     pieces = []
-    for piece, x in iter_tensors(dataset, split.positions, backbone.spec):
+    for _, x in iter_tensors(dataset, split.positions, backbone.spec):
         with torch.no_grad():
             pieces.append(backbone.features(x).map.half())
         done = sum(len(p) for p in pieces) / len(split.positions)
-        del piece
-        yield Progress(span[0] + (span[1] - span[0]) * done, said)
+        yield Progress(span[0] + (span[1] - span[0]) * done, message)
     return torch.cat(pieces)
 
 
-def varied_of(
+def read_augmented(
     dataset: Dataset,
     backbone: Backbone,
-    split: Split,
+    split: PictureSet,
     metric: Metric,
     versions: int,
     generator: torch.Generator,
 ) -> Generator[Progress, None, Tensor]:
-    """Return (N, V, D, *S) float16 whitened features of augmented versions, likewise."""
+    """Yield likewise; return (N, V, D, *S) float16 whitened features of V augmented versions."""
     rows = []
-    for piece, x in iter_tensors(dataset, split.positions, backbone.spec):
+    for _, x in iter_tensors(dataset, split.positions, backbone.spec):
         views = []
         for _ in range(versions):
             with torch.no_grad():
-                features = backbone.features(augmented(x, generator)).map.float()
-            views.append(whitened(features, metric.mean, metric.whiten).half())
+                features = backbone.features(augment(x, generator)).map.float()
+            views.append(metric.whitened(features).half())
         if views:
             rows.append(torch.stack(views, 1))
         else:
             with torch.no_grad():
                 shape = backbone.features(x).map.shape[2:]
             rows.append(torch.zeros(len(x), 0, len(metric.whiten), *shape, dtype=torch.float16))
-        del piece
         done = sum(len(r) for r in rows) / len(split.positions)
-        yield Progress(0.25 + 0.35 * done, "reading varied pictures")
+        yield Progress(0.25 + 0.35 * done, "reading augmented pictures")
     return torch.cat(rows)
 
 
-def augmented(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Return (N, C, *S): mildly cropped and tinted inputs; pictures are mirrored as well."""
+def augment(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Return (N, C, *S) inputs, mildly cropped and tinted; pictures are mirrored as well."""
     if x.ndim == 3:
         # A signal read backwards is another signal.
-        return _varied(x[:, :, None], generator, mirrored=False)[:, :, 0]
-    return _varied(x, generator, mirrored=True)
+        return _augment_images(x[:, :, None], generator, mirrored=False)[:, :, 0]
+    return _augment_images(x, generator, mirrored=True)
 
 
-def _varied(x: Tensor, generator: torch.Generator, *, mirrored: bool) -> Tensor:
+def _augment_images(x: Tensor, generator: torch.Generator, *, mirrored: bool) -> Tensor:
     n = len(x)
     mirror = torch.where(torch.rand(n, generator=generator) < 0.5 * mirrored, -1.0, 1.0)
     zoom = 0.8 + 0.2 * torch.rand(n, generator=generator)

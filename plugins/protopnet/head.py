@@ -1,7 +1,6 @@
-"""The head: a convex problem with one answer, solved to tolerance, sparse and readable.
+"""The head: multinomial logistic regression on similarities, convex and sparse.
 
-Multinomial logistic regression on similarities; a prototype never speaks against its own class, and
-what it says about others costs.
+A prototype's weight for its own class is never negative, and its weights for others are penalised.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import softmax
 
 Array = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]
@@ -27,7 +27,7 @@ class Head:
     Attributes:
         weight: (C, M).
         bias: (C,).
-        penalty: With which it was solved.
+        penalty: Of the L1 norm, when it was solved.
     """
 
     weight: Array
@@ -36,15 +36,15 @@ class Head:
 
     def scores(self, similarities: Array) -> Array:
         """Return (N, C) class scores of (N, M) similarities."""
-        found: Array = similarities @ self.weight.T + self.bias
-        return found
+        scores: Array = similarities @ self.weight.T + self.bias
+        return scores
 
     def accuracy(self, similarities: Array, labels: Labels) -> float:
         """Return the share of pictures whose class comes first."""
         return float((self.scores(similarities).argmax(1) == labels).mean())
 
 
-def solved(
+def solve_head(
     similarities: Array,
     labels: Labels,
     owner: Labels,
@@ -69,10 +69,12 @@ def solved(
     x = (similarities - centre) / spread
     truth = np.eye(classes)[labels]
     counts = np.maximum(truth.sum(0), 1)
-    worth = (truth / counts).sum(1)[:, None] * len(labels) / max((truth.sum(0) > 0).sum(), 1)
-    worth /= len(labels)
+    sample_weight = (
+        (truth / counts).sum(1)[:, None] * len(labels) / max((truth.sum(0) > 0).sum(), 1)
+    )
+    sample_weight /= len(labels)
     own = owner[None, :] == np.arange(classes)[:, None]
-    reach = 0.5 * float(np.linalg.norm(x.T @ (worth * x), 2)) + 0.5
+    lipschitz = 0.5 * float(np.linalg.norm(x.T @ (sample_weight * x), 2)) + 0.5
     weight = np.zeros((classes, x.shape[1]))
     bias = np.zeros(classes)
     if start is not None:
@@ -80,25 +82,25 @@ def solved(
         bias = start.bias + start.weight @ centre
     ahead, ahead_bias, momentum = weight, bias, 1.0
     for _ in range(steps):
-        error = worth * (_softmax(x @ ahead.T + ahead_bias) - truth)
-        moved = ahead - error.T @ x / reach
-        shrunk = np.sign(moved) * np.maximum(np.abs(moved) - penalty / reach, 0)
+        error = sample_weight * (softmax(x @ ahead.T + ahead_bias, axis=1) - truth)
+        moved = ahead - error.T @ x / lipschitz
+        shrunk = np.sign(moved) * np.maximum(np.abs(moved) - penalty / lipschitz, 0)
         new = np.where(own, np.maximum(shrunk, 0), shrunk)
-        new_bias = ahead_bias - error.sum(0) / reach
+        new_bias = ahead_bias - error.sum(0) / lipschitz
         # Momentum that points uphill is dropped: convergence is then linear.
         uphill = ((ahead - new) * (new - weight)).sum() > 0
-        grown = 1.0 if uphill else (1 + (1 + 4 * momentum**2) ** 0.5) / 2
-        push = 0.0 if uphill else (momentum - 1) / grown
+        next_momentum = 1.0 if uphill else (1 + (1 + 4 * momentum**2) ** 0.5) / 2
+        push = 0.0 if uphill else (momentum - 1) / next_momentum
         step = max(np.abs(new - weight).max(), np.abs(new_bias - bias).max())
         ahead, ahead_bias = new + push * (new - weight), new_bias + push * (new_bias - bias)
-        weight, bias, momentum = new, new_bias, grown
+        weight, bias, momentum = new, new_bias, next_momentum
         if step <= TOLERANCE * max(1.0, float(np.abs(weight).max())):
             break
     raw = weight / spread
     return Head(raw, bias - raw @ centre, penalty)
 
 
-def chosen_penalty(
+def choose_penalty(
     similarities: Array, labels: Labels, owner: Labels, classes: int, *, seed: int
 ) -> float:
     """Return the strongest penalty whose cross-validated accuracy is within one standard error.
@@ -110,25 +112,19 @@ def chosen_penalty(
     """
     rng = np.random.default_rng(seed)
     fold = np.empty(len(labels), np.int64)
-    for c in range(classes):  # every fold has its share of every class
+    for c in range(classes):  # folds are stratified
         members = rng.permutation(np.flatnonzero(labels == c))
         fold[members] = np.arange(len(members)) % FOLDS
     rates = np.zeros((len(PENALTIES), FOLDS))
     for k in range(FOLDS):
-        kept, held = fold != k, fold == k
+        fit, test = fold != k, fold == k
         head = None
         for row, penalty in enumerate(PENALTIES):
-            head = solved(
-                similarities[kept], labels[kept], owner, classes, penalty, start=head, steps=300
+            head = solve_head(
+                similarities[fit], labels[fit], owner, classes, penalty, start=head, steps=300
             )
-            rates[row, k] = head.accuracy(similarities[held], labels[held]) if held.any() else 0
+            rates[row, k] = head.accuracy(similarities[test], labels[test]) if test.any() else 0
     means = rates.mean(1)
     best = int(means.argmax())
     limit = means[best] - rates[best].std(ddof=1) / FOLDS**0.5
     return PENALTIES[int(np.flatnonzero(means >= limit)[0])]
-
-
-def _softmax(scores: Array) -> Array:
-    grown = np.exp(scores - scores.max(1, keepdims=True))
-    found: Array = grown / grown.sum(1, keepdims=True)
-    return found

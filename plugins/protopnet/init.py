@@ -1,6 +1,6 @@
-"""Where prototypes begin: at the centres of patches that tell a class from the others.
+"""Initial prototypes: the centres of patches that discriminate a class from the others.
 
-Random starts are all alike and collapse to one class; these do not.
+Random prototypes are all alike and collapse to one class; these do not.
 """
 
 from __future__ import annotations
@@ -8,12 +8,13 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 from scipy import optimize
+from scipy.special import log_softmax
 
 Array = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
 
 
-def whitening(patches: Array, directions: int) -> tuple[Array, Array]:
+def fit_whitening(patches: Array, directions: int) -> tuple[Array, Array]:
     """Return mean (K,) and (D, K) directions in which the patches have unit variance.
 
     Args:
@@ -32,7 +33,7 @@ def whitening(patches: Array, directions: int) -> tuple[Array, Array]:
     )
 
 
-def probe(vectors: Array, labels: Labels, classes: int, *, decay: float = 1e-2) -> Array:
+def fit_linear_probe(vectors: Array, labels: Labels, classes: int, *, decay: float = 1e-2) -> Array:
     """Return (C, D + 1): a linear probe, class-balanced, its bias in the last column.
 
     Args:
@@ -41,27 +42,25 @@ def probe(vectors: Array, labels: Labels, classes: int, *, decay: float = 1e-2) 
     """
     x = np.concatenate([vectors, np.ones((len(vectors), 1))], 1).astype(np.float64)
     truth = np.eye(classes)[labels]
-    worth = (truth / np.maximum(truth.sum(0), 1)).sum(1)[:, None] / classes
+    sample_weight = (truth / np.maximum(truth.sum(0), 1)).sum(1)[:, None] / classes
 
     def loss(flat: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
         weight = flat.reshape(classes, -1)
-        scores = x @ weight.T
-        scores -= scores.max(1, keepdims=True)
-        logsum = np.log(np.exp(scores).sum(1, keepdims=True))
-        error = worth * (np.exp(scores - logsum) - truth)
-        value = -(worth * truth * (scores - logsum)).sum() + decay / 2 * (flat**2).sum()
+        log_p = log_softmax(x @ weight.T, axis=1)
+        error = sample_weight * (np.exp(log_p) - truth)
+        value = -(sample_weight * truth * log_p).sum() + decay / 2 * (flat**2).sum()
         return float(value), (error.T @ x).ravel() + decay * flat
 
     start = np.zeros(classes * x.shape[1])
-    answer = optimize.minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 300})
-    return np.asarray(answer.x.reshape(classes, -1), np.float32)
+    fit = optimize.minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 300})
+    return np.asarray(fit.x.reshape(classes, -1), np.float32)
 
 
-def telling_patches(white: Array, weights: Array, label: int, share: float = 0.05) -> Array:
-    """Return (n, D): the patches of a class's pictures that speak most for it against all others.
+def discriminative_patches(white: Array, weights: Array, label: int, share: float = 0.05) -> Array:
+    """Return (n, D): the patches of a class's pictures with the largest margin over all others.
 
-    Only patches that speak at least half as loudly as their picture's best: a patch of background
-    that leans to a class by chance is not where a prototype should begin.
+    Only patches of at least half the margin of their picture's best: a patch of background that
+    leans to a class by chance is no start for a prototype.
 
     Args:
         white: (N, D, L) whitened patches of the pictures of one class.
@@ -71,16 +70,16 @@ def telling_patches(white: Array, weights: Array, label: int, share: float = 0.0
     scores = np.einsum("cd,ndl->ncl", weights[:, :-1], white) + weights[:, -1][None, :, None]
     others = np.delete(scores, label, axis=1).max(1)
     margin = scores[:, label] - others
-    kept = max(1, round(share * white.shape[2]))
-    best = np.argsort(-margin, axis=1, kind="stable")[:, :kept]
+    count = max(1, round(share * white.shape[2]))
+    best = np.argsort(-margin, axis=1, kind="stable")[:, :count]
     rows = np.arange(len(white))[:, None]
-    loud = margin[rows, best]
-    speaking = (loud > 0) & (loud >= 0.5 * loud[:, :1])
+    top = margin[rows, best]
+    clear = (top > 0) & (top >= 0.5 * top[:, :1])
     patches = white.transpose(0, 2, 1)[rows, best]
-    return np.asarray(patches[speaking] if speaking.any() else patches[:, 0])
+    return np.asarray(patches[clear] if clear.any() else patches[:, 0])
 
 
-def spherical_centres(patches: Array, count: int, *, seed: int, rounds: int = 30) -> Array:
+def spherical_kmeans(patches: Array, count: int, *, seed: int, rounds: int = 30) -> Array:
     """Return (count, D) unit centres of patches by spherical k-means, seeded far apart.
 
     Args:

@@ -1,4 +1,4 @@
-"""Where a prototype fires, and whether the place shown is really what it sees.
+"""The patch that a prototype's similarity rests on, and a check by covering it.
 
 An enlarged similarity map does not show what a deep unit sees; a gradient does, and covering it
 must lower the similarity more than covering another place of the same size.
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from whylens.plugins.protopnet.similarity import Metric, cosine_maps, similarities, whitened
+from whylens.plugins.protopnet.similarity import Metric, cosine_maps, similarities
 
 if TYPE_CHECKING:
     from whylens import Backbone, Subject
@@ -28,8 +28,8 @@ Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """A patch of the view and what covering it does.
+class PatchCheck:
+    """A patch of the view and the effect of covering it.
 
     Attributes:
         box: top, left, bottom, right in input pixels.
@@ -42,28 +42,28 @@ class Seen:
     random_drop: float
 
 
-def in_rows(size: Sequence[int]) -> tuple[int, int]:
+def rows_and_columns(size: Sequence[int]) -> tuple[int, int]:
     """Return height and width; a signal lies in one row."""
     height, width = (1, *size)[-2:]
     return height, width
 
 
-def seen_by(subject: Subject, metric: Metric, prototype: int) -> Seen:
+def check_patch(subject: Subject, metric: Metric, prototype: int) -> PatchCheck:
     """Return the patch that a prototype's similarity rests on, by gradient times input."""
     backbone = subject.trace.backbone
     empty = subject.baseline("blur")
     leaf = subject.x.clone().requires_grad_()
-    mine = metric.patches[metric.member == prototype]
+    patches = metric.patches[metric.prototype_of == prototype]
     with torch.enable_grad():
-        white = whitened(backbone.features(leaf).map, metric.mean, metric.whiten)
+        white = metric.whitened(backbone.features(leaf).map)
         # A soft maximum: places that would take over when the best is covered count as well.
-        soft = (_SHARP * cosine_maps(white, metric.turn, mine)).flatten().logsumexp(0)
+        soft = (_SHARP * cosine_maps(white, metric.rotation, patches)).flatten().logsumexp(0)
         (gradient,) = torch.autograd.grad(soft, leaf)
     value = float(similarities(subject.features, metric)[0, prototype])
-    height, width = in_rows(subject.size)
-    worth = (gradient * (subject.x - empty)).sum(1)[0].abs().reshape(height, width)
+    height, width = rows_and_columns(subject.size)
+    saliency = (gradient * (subject.x - empty)).sum(1)[0].abs().reshape(height, width)
     tall, wide = max(1, round(SIDE * height)), max(1, round(SIDE * width))
-    mass = functional.avg_pool2d(worth[None, None], (tall, wide), stride=1)[0, 0]
+    mass = functional.avg_pool2d(saliency[None, None], (tall, wide), stride=1)[0, 0]
     # Several boxes may hold all of it: the one in their middle.
     rows, columns = torch.nonzero(mass >= 0.999 * mass.max(), as_tuple=True)
     top, left = round(float(rows.float().mean())), round(float(columns.float().mean()))
@@ -74,19 +74,21 @@ def seen_by(subject: Subject, metric: Metric, prototype: int) -> Seen:
         x = int(torch.randint(width - wide + 1, (1,), generator=generator))
         boxes.append((y, x, y + tall, x + wide))
     pieces = [
-        _covered(backbone, subject.x, empty, metric, boxes[start : start + subject.batch_size])
+        _covered_similarities(
+            backbone, subject.x, empty, metric, boxes[start : start + subject.batch_size]
+        )
         for start in range(0, len(boxes), subject.batch_size)
     ]
-    falls = value - torch.cat(pieces)[:, prototype]
-    return Seen(boxes[0], float(falls[0]), float(falls[1:].mean()))
+    drops = value - torch.cat(pieces)[:, prototype]
+    return PatchCheck(boxes[0], float(drops[0]), float(drops[1:].mean()))
 
 
-def _covered(
+def _covered_similarities(
     backbone: Backbone, x: Tensor, empty: Tensor, metric: Metric, boxes: list[Box]
 ) -> Tensor:
-    laid = (x.shape[1], *in_rows(x.shape[2:]))
-    inputs = x.reshape(1, *laid).repeat(len(boxes), 1, 1, 1)
-    fill = empty.reshape(laid)
+    shape = (x.shape[1], *rows_and_columns(x.shape[2:]))
+    inputs = x.reshape(1, *shape).repeat(len(boxes), 1, 1, 1)
+    fill = empty.reshape(shape)
     for row, (top, left, bottom, right) in enumerate(boxes):
         inputs[row, :, top:bottom, left:right] = fill[:, top:bottom, left:right]
     with torch.no_grad():

@@ -1,13 +1,13 @@
 """From labelled pictures to prototypes that are safe to show: every stage in order, with alarms.
 
-The recipe: frozen features, a whitened cosine, a discriminative start, gated projection, a convex
-head; it cannot collapse to one class by construction, and where it fails all the same it refuses to
-be published.
+Frozen features, a whitened cosine, a discriminative start, gated projection, a convex head: it
+cannot collapse to one class by construction, and where it fails all the same it is not published.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,19 +17,30 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from whylens import Artifact, BadInput, Progress, encode_views, iter_tensors
-from whylens.plugins.protopnet.features import Labels, Split, features_of, splits_of, varied_of
-from whylens.plugins.protopnet.head import PENALTIES, Head, chosen_penalty, solved
-from whylens.plugins.protopnet.init import probe, spherical_centres, telling_patches, whitening
+from whylens.plugins.protopnet.features import (
+    Labels,
+    PictureSet,
+    make_splits,
+    read_augmented,
+    read_features,
+)
+from whylens.plugins.protopnet.head import PENALTIES, Head, choose_penalty, solve_head
+from whylens.plugins.protopnet.init import (
+    discriminative_patches,
+    fit_linear_probe,
+    fit_whitening,
+    spherical_kmeans,
+)
 from whylens.plugins.protopnet.optimise import (
-    Cache,
-    Source,
+    FeatureCache,
+    PatchSource,
     cached_similarities,
-    learnt,
-    projected,
-    ready,
+    class_similarities,
+    project,
+    train_prototypes,
 )
 from whylens.plugins.protopnet.quality import part_quality, sparsity
-from whylens.plugins.protopnet.similarity import Metric, similarities, whitened
+from whylens.plugins.protopnet.similarity import Metric, similarities
 
 if TYPE_CHECKING:
     from whylens import Backbone, Dataset
@@ -41,7 +52,7 @@ _PURE = 0.8
 
 
 class PrototypeParams(BaseModel):
-    """How prototypes are made.
+    """How prototypes are fitted.
 
     Attributes:
         limit: Training pictures at most.
@@ -68,8 +79,63 @@ class Refused(BadInput):
     """The prototypes are not fit to be shown; the message says which check failed."""
 
 
-def prototypes(dataset: Dataset, backbone: Backbone, params: PrototypeParams) -> Iterator[Progress]:
-    """Yield the steps of making prototypes; the last holds them and their report.
+@dataclass(frozen=True, slots=True)
+class _Data:
+    """The pictures, and their features for training.
+
+    Attributes:
+        cache: Whitened features of the training pictures.
+        val_features: (N, D, *S) whitened features of the validation pictures.
+    """
+
+    dataset: Dataset
+    backbone: Backbone
+    train: PictureSet
+    val: PictureSet
+    cache: FeatureCache
+    val_features: Tensor
+
+    @property
+    def classes(self) -> int:
+        return len(self.dataset.labels)
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """Projected prototypes and the similarities of all pictures to them.
+
+    Attributes:
+        owner: (M,) classes of the prototypes.
+        sims: (N, M) similarities of the training pictures.
+        val_sims: (N, M) of the validation pictures.
+        accuracy: Of a quick head on the validation pictures.
+        accuracy_before: Likewise, before projection.
+    """
+
+    metric: Metric
+    owner: Labels
+    sources: list[PatchSource]
+    sims: Tensor
+    val_sims: Tensor
+    accuracy: float
+    accuracy_before: float
+
+    def select(self, prototypes: Labels) -> _Candidate:
+        """Return the candidate with some of its prototypes."""
+        return replace(
+            self,
+            metric=self.metric.select(prototypes.tolist()),
+            owner=self.owner[prototypes],
+            sources=[self.sources[i] for i in prototypes],
+            sims=self.sims[:, prototypes],
+            val_sims=self.val_sims[:, prototypes],
+        )
+
+
+def fit_prototypes(
+    dataset: Dataset, backbone: Backbone, params: PrototypeParams
+) -> Iterator[Progress]:
+    """Yield the progress of fitting prototypes; the last holds them and their report.
 
     Args:
         dataset: Labelled pictures in splits; without a validation split a fifth is held out.
@@ -79,87 +145,63 @@ def prototypes(dataset: Dataset, backbone: Backbone, params: PrototypeParams) ->
         BadInput: There are too few classes or pictures.
     """
     generator = torch.Generator().manual_seed(params.seed)
-    train, val = splits_of(dataset, params.limit, params.seed)
-    classes = len(dataset.labels)
-    raw = yield from features_of(dataset, backbone, train, (0.0, 0.25), "reading pictures")
-    metric = _whitened_metric(raw, params, generator)
+    train, val = make_splits(dataset, params.limit, params.seed)
+    raw = yield from read_features(dataset, backbone, train, (0.0, 0.25), "reading pictures")
+    metric = _initial_metric(raw, params, generator)
     if len(metric.whiten) == 0:
         raise Refused(
             f"To {backbone.name} all places of these pictures look the same: its features do not "
             "vary, and there is nothing to be like. Choose another network, or other pictures."
         )
-    plain = whitened(raw.float(), metric.mean, metric.whiten).half()
-    varied = yield from varied_of(dataset, backbone, train, metric, params.versions, generator)
-    raw_val = yield from features_of(
+    plain = metric.whitened(raw.float()).half()
+    augmented = yield from read_augmented(
+        dataset, backbone, train, metric, params.versions, generator
+    )
+    raw_val = yield from read_features(
         dataset, backbone, val, (0.6, 0.65), "reading the held-out ones"
     )
-    held = whitened(raw_val.float(), metric.mean, metric.whiten).half()
-    cache = Cache(plain, varied, torch.from_numpy(train.labels), classes)
-    metric, owner, linear = _start(cache, held, val, metric, params)
-
-    spread = 0.65
-    best, tried = (-1.0, metric, owner), 0
-    while True:
-        steps = params.steps if tried == 0 else max(1, params.steps // 3)
-        started = metric
-        for share, learning in learnt(cache, started, owner, steps=steps, generator=generator):
-            metric = learning
-            yield Progress(spread + 0.1 * share, "learning prototypes")
-        own, other = ready(cache, metric, owner)
-        before = _quick_accuracy(cache, held, val, metric, owner)
-        moved, owners, sources = projected(cache, metric, owner)
-        after = _quick_accuracy(cache, held, val, moved, torch.from_numpy(owners))
-        if after > best[0]:
-            best = (after, moved, torch.from_numpy(owners))
-            kept = sources, before
-        # The gate: near enough, and little lost by moving onto real patches.
-        if own > other and after >= before - TOLERATED_LOSS:
-            break
-        tried += 1
-        if tried > RETRIES:
-            break
-    after, metric, owner = best
-    sources, before = kept
-    owners = owner.numpy()
+    cache = FeatureCache(plain, augmented, torch.from_numpy(train.labels), len(dataset.labels))
+    data = _Data(dataset, backbone, train, val, cache, metric.whitened(raw_val.float()).half())
+    metric, owner, probe_accuracy = _initial_prototypes(data, metric, params)
+    best = yield from _train_and_project(data, metric, owner, params, generator)
 
     yield Progress(0.9, "solving the head")
-    sims = cached_similarities(plain, metric).numpy().astype(np.float64)
-    sims_val = cached_similarities(held, metric).numpy().astype(np.float64)
-    head = _head(sims, train.labels, owners, classes, params)
-    penalty = head.penalty
+    head = _solve_sparse_head(data, best, params)
     # Prototypes of which the sparse head makes no use explain nothing.
-    used = _used(head, owners, classes)
-    head = Head(head.weight[:, used], head.bias, penalty)
-    sims, sims_val, owners = sims[:, used], sims_val[:, used], owners[used]
-    metric = metric.keeping([int(i) for i in used], list(range(len(used))))
-    sources = [sources[i] for i in used]
-    own, other = ready(cache, metric, torch.from_numpy(owners))
+    used = _used_prototypes(head, best.owner, data.classes)
+    best, head = best.select(used), Head(head.weight[:, used], head.bias, head.penalty)
+    val_sims = _array(best.val_sims)
+    own, other = class_similarities(best.sims, cache.labels, torch.from_numpy(best.owner))
     report = {
-        "validation_accuracy": head.accuracy(sims_val, val.labels),
-        "validation_accuracy_before_projection": before,
-        "linear_probe_accuracy": linear,
+        "validation_accuracy": head.accuracy(val_sims, val.labels),
+        "validation_accuracy_before_projection": best.accuracy_before,
+        "linear_probe_accuracy": probe_accuracy,
         "own_similarity": own,
         "other_similarity": other,
-        "prototypes": len(owners),
-        "penalty": penalty,
-        **sparsity(head, sims_val),
+        "prototypes": len(used),
+        "penalty": head.penalty,
+        **sparsity(head, val_sims),
     }
-    _alarms(head, sims_val, val, report, dataset, owners)
+    _check_alarms(data, head.scores(val_sims).argmax(1), len(used), report)
     yield Progress(0.93, "measuring the prototypes")
     test = list(dataset.of("test"))
     if test:
-        report |= _tested(dataset, backbone, test, metric, head)
-        report |= part_quality(dataset, test[:400], backbone, metric, owners, seed=params.seed)
-    artifact = _artifact(
-        dataset, backbone, train, val, metric, owners, sources, head, sims, sims_val, report, params
-    )
-    yield Progress(1.0, f"{len(owners)} prototypes", artifact)
+        report |= _test(data, test, best.metric, head)
+        report |= part_quality(
+            dataset, test[:400], backbone, best.metric, best.owner, seed=params.seed
+        )
+    artifact = _artifact(data, best, head, report, params)
+    yield Progress(1.0, f"{len(used)} prototypes", artifact)
 
 
-def _whitened_metric(raw: Tensor, params: PrototypeParams, generator: torch.Generator) -> Metric:
+def _array(values: Tensor) -> npt.NDArray[np.float64]:
+    return values.numpy().astype(np.float64)
+
+
+def _initial_metric(raw: Tensor, params: PrototypeParams, generator: torch.Generator) -> Metric:
     flat = raw.flatten(2).transpose(1, 2).flatten(0, 1)
     rows = torch.randperm(len(flat), generator=generator)[:_PATCH_SAMPLE]
-    mean, whiten = whitening(flat[rows].float().numpy(), params.directions)
+    mean, whiten = fit_whitening(flat[rows].float().numpy(), params.directions)
     size = len(whiten)
     return Metric(
         torch.from_numpy(mean),
@@ -170,118 +212,133 @@ def _whitened_metric(raw: Tensor, params: PrototypeParams, generator: torch.Gene
     )
 
 
-def _start(
-    cache: Cache, held: Tensor, val: Split, metric: Metric, params: PrototypeParams
+def _initial_prototypes(
+    data: _Data, metric: Metric, params: PrototypeParams
 ) -> tuple[Metric, Tensor, float]:
-    labels = cache.labels.numpy()
-    pooled = cache.plain.float().flatten(2)
-    weights = probe(pooled.mean(2).numpy(), labels, cache.classes)
-    scores = held.float().flatten(2).mean(2).numpy() @ weights[:, :-1].T + weights[:, -1]
-    linear = float((scores.argmax(1) == val.labels).mean())
+    labels, classes = data.train.labels, data.classes
+    flat = data.cache.plain.float().flatten(2)
+    weights = fit_linear_probe(flat.mean(2).numpy(), labels, classes)
+    pooled = data.val_features.float().flatten(2).mean(2).numpy()
+    predicted = (pooled @ weights[:, :-1].T + weights[:, -1]).argmax(1)
     centres, owner = [], []
-    for c in range(cache.classes):
-        mine = pooled[cache.labels == c].numpy()
-        count = params.per_class or int(np.clip(len(mine) // 6, 2, 6))
-        found = spherical_centres(telling_patches(mine, weights, c), count, seed=params.seed + c)
-        centres.append(found)
-        owner += [c] * len(found)
-    patches = torch.from_numpy(np.concatenate(centres))
-    started = Metric(metric.mean, metric.whiten, metric.turn, patches, torch.arange(len(patches)))
-    return started, torch.tensor(owner), linear
+    for c in range(classes):
+        members = flat[data.cache.labels == c].numpy()
+        count = params.per_class or int(np.clip(len(members) // 6, 2, 6))
+        patches = discriminative_patches(members, weights, c)
+        centres.append(spherical_kmeans(patches, count, seed=params.seed + c))
+        owner += [c] * len(centres[-1])
+    units = torch.from_numpy(np.concatenate(centres))
+    initial = replace(metric, patches=units, prototype_of=torch.arange(len(units)))
+    return initial, torch.tensor(owner), float((predicted == data.val.labels).mean())
 
 
-def _quick_accuracy(cache: Cache, held: Tensor, val: Split, metric: Metric, owner: Tensor) -> float:
-    sims = cached_similarities(cache.plain, metric).numpy().astype(np.float64)
-    sims_val = cached_similarities(held, metric).numpy().astype(np.float64)
-    head = solved(sims, cache.labels.numpy(), owner.numpy(), cache.classes, 0.003, steps=300)
-    return head.accuracy(sims_val, val.labels)
-
-
-def _head(
-    sims: npt.NDArray[np.float64],
-    labels: Labels,
-    owner: Labels,
-    classes: int,
+def _train_and_project(
+    data: _Data,
+    metric: Metric,
+    owner: Tensor,
     params: PrototypeParams,
-) -> Head:
+    generator: torch.Generator,
+) -> Generator[Progress, None, _Candidate]:
+    # The gate: near enough to their classes, and little lost by moving onto real patches.
+    best: _Candidate | None = None
+    for attempt in range(1 + RETRIES):
+        steps = params.steps if attempt == 0 else max(1, params.steps // 3)
+        training = train_prototypes(data.cache, metric, owner, steps=steps, generator=generator)
+        for share, current in training:
+            metric = current
+            yield Progress(0.65 + 0.1 * share, "learning prototypes")
+        sims, val_sims, before = _evaluate(data, metric, owner)
+        own, other = class_similarities(sims, data.cache.labels, owner)
+        projected, owners, sources = project(data.cache, metric, owner)
+        sims, val_sims, after = _evaluate(data, projected, torch.from_numpy(owners))
+        if best is None or after > best.accuracy:
+            best = _Candidate(projected, owners, sources, sims, val_sims, after, before)
+        if own > other and after >= before - TOLERATED_LOSS:
+            break
+    assert best is not None  # noqa: S101 - there is at least one attempt
+    return best
+
+
+def _evaluate(data: _Data, metric: Metric, owner: Tensor) -> tuple[Tensor, Tensor, float]:
+    sims = cached_similarities(data.cache.plain, metric)
+    val_sims = cached_similarities(data.val_features, metric)
+    head = solve_head(
+        _array(sims), data.train.labels, owner.numpy(), data.classes, 0.003, steps=300
+    )
+    return sims, val_sims, head.accuracy(_array(val_sims), data.val.labels)
+
+
+def _solve_sparse_head(data: _Data, best: _Candidate, params: PrototypeParams) -> Head:
+    sims, labels, owner, classes = _array(best.sims), data.train.labels, best.owner, data.classes
     if params.penalty:
-        return solved(sims, labels, owner, classes, params.penalty)
-    chosen = chosen_penalty(sims, labels, owner, classes, seed=params.seed)
+        return solve_head(sims, labels, owner, classes, params.penalty)
+    limit = choose_penalty(sims, labels, owner, classes, seed=params.seed)
     own = owner[None] == np.arange(classes)[:, None]
     head = None
-    # A class that is only ever told by what it is not explains nothing: weaker penalties, until
-    # every class has a prototype that speaks for it.
-    for penalty in (p for p in PENALTIES if p <= chosen):
-        head = solved(sims, labels, owner, classes, penalty, start=head)
+    # A class that is only ever recognised by what it is not explains nothing: weaker penalties,
+    # until every class has a prototype that speaks for it.
+    for penalty in (p for p in PENALTIES if p <= limit):
+        head = solve_head(sims, labels, owner, classes, penalty, start=head)
         if ((head.weight > 1e-9) & own).any(1).all():
             break
-    assert head is not None  # noqa: S101 - the chosen penalty is one of them
+    assert head is not None  # noqa: S101 - the limit is one of the penalties
     return head
 
 
-def _used(head: Head, owner: Labels, classes: int) -> Labels:
-    weight = np.abs(head.weight)
-    used = weight.max(0) > 1e-9
+def _used_prototypes(head: Head, owner: Labels, classes: int) -> Labels:
+    used = np.abs(head.weight).max(0) > 1e-9
     for c in range(classes):  # a class keeps one in any case; the alarms judge whether it is enough
-        mine = np.flatnonzero(owner == c)
-        if len(mine) and not used[mine].any():
-            used[mine[0]] = True
+        members = np.flatnonzero(owner == c)
+        if len(members) and not used[members].any():
+            used[members[0]] = True
     return np.flatnonzero(used)
 
 
-def _alarms(
-    head: Head,
-    sims: npt.NDArray[np.float64],
-    val: Split,
-    report: dict[str, Any],
-    dataset: Dataset,
-    owner: Labels,
-) -> None:
-    said = head.scores(sims).argmax(1)
-    classes = len(dataset.labels)
-    share = np.bincount(said, minlength=classes) / len(said)
+def _check_alarms(data: _Data, predicted: Labels, count: int, report: dict[str, Any]) -> None:
+    labels, classes = data.val.labels, data.classes
+    share = np.bincount(predicted, minlength=classes) / len(predicted)
     entropy = float(-(share[share > 0] * np.log(share[share > 0])).sum())
-    missed = [c for c in np.unique(val.labels) if not (said[val.labels == c] == c).any()]
-    failed = ""
-    if entropy < 0.5 * np.log(len(np.unique(val.labels))):
-        failed = "its answers have collapsed to few classes"
+    missed = [c for c in np.unique(labels) if not (predicted[labels == c] == c).any()]
+    alarm = ""
+    if entropy < 0.5 * np.log(len(np.unique(labels))):
+        alarm = "its answers have collapsed to few classes"
     elif missed:
-        failed = f"it never recognises {dataset.labels[int(missed[0])]}"
+        alarm = f"it never recognises {data.dataset.labels[int(missed[0])]}"
     elif report["validation_accuracy"] < report["linear_probe_accuracy"] - 0.10:
-        failed = (
+        alarm = (
             f"it is right on {report['validation_accuracy']:.0%} of the held-out pictures, a "
             f"linear probe on {report['linear_probe_accuracy']:.0%}"
         )
-    elif len(owner) < classes:
-        failed = f"only {len(owner)} distinct prototypes are left for {classes} classes"
+    elif count < classes:
+        alarm = f"only {count} distinct prototypes are left for {classes} classes"
     elif report["own_similarity"] < report["other_similarity"] + 0.05:
-        failed = "its prototypes look no more like their own class than like others"
-    if failed:
+        alarm = "its prototypes look no more like their own class than like others"
+    if alarm:
         raise Refused(
-            f"These prototypes are not shown: {failed}. Give more pictures per class, or a network "
+            f"These prototypes are not shown: {alarm}. Give more pictures per class, or a network "
             "that tells the classes apart."
         )
 
 
-def _tested(
-    dataset: Dataset, backbone: Backbone, test: list[int], metric: Metric, head: Head
-) -> dict[str, Any]:
-    labels = np.array([dataset.items[i].label for i in test])
-    sims, black_box = [], []
-    for _, x in iter_tensors(dataset, test, backbone.spec):
+def _test(data: _Data, positions: list[int], metric: Metric, head: Head) -> dict[str, Any]:
+    dataset, backbone = data.dataset, data.backbone
+    labels = np.array([dataset.items[i].label for i in positions])
+    sims, network = [], []
+    for _, x in iter_tensors(dataset, positions, backbone.spec):
         with torch.no_grad():
-            sims.append(similarities(backbone.features(x).map.float(), metric).numpy())
-            black_box.append(backbone.fast_logits(x).argmax(1).numpy())
-    said = head.scores(np.concatenate(sims).astype(np.float64)).argmax(1)
-    recall = [float((said[labels == c] == c).mean()) for c in np.unique(labels)]
-    found = {
-        "test_accuracy": float((said == labels).mean()),
-        "test_recall_each": recall,
-        "test_pictures": len(test),
+            sims.append(similarities(backbone.features(x).map.float(), metric))
+            network.append(backbone.fast_logits(x).argmax(1).numpy())
+    predicted = head.scores(_array(torch.cat(sims))).argmax(1)
+    report = {
+        "test_accuracy": float((predicted == labels).mean()),
+        "test_recall_each": [
+            float((predicted[labels == c] == c).mean()) for c in np.unique(labels)
+        ],
+        "test_pictures": len(positions),
     }
     if backbone.labels == dataset.labels:
-        found["black_box_test_accuracy"] = float((np.concatenate(black_box) == labels).mean())
-    return found
+        report["black_box_test_accuracy"] = float((np.concatenate(network) == labels).mean())
+    return report
 
 
 def _names(labels: tuple[str, ...], owner: Labels, report: dict[str, Any]) -> list[str]:
@@ -292,55 +349,37 @@ def _names(labels: tuple[str, ...], owner: Labels, report: dict[str, Any]) -> li
     names = []
     for c, part, pure in zip(owner, parts, purity, strict=True):
         numbers[c] += 1
-        said = f", {part}" if pure >= _PURE else ""
-        names.append(f"{labels[c]} {numbers[c]}{said}")
+        suffix = f", {part}" if pure >= _PURE else ""
+        names.append(f"{labels[c]} {numbers[c]}{suffix}")
     return names
 
 
 def _artifact(
-    dataset: Dataset,
-    backbone: Backbone,
-    train: Split,
-    val: Split,
-    metric: Metric,
-    owner: Labels,
-    sources: list[Source],
-    head: Head,
-    sims: npt.NDArray[np.float64],
-    sims_val: npt.NDArray[np.float64],
-    report: dict[str, Any],
-    params: PrototypeParams,
+    data: _Data, best: _Candidate, head: Head, report: dict[str, Any], params: PrototypeParams
 ) -> Artifact:
-    views, keys = [], []
-    grid: list[int] = []
-    for source in sources:
-        position = train.positions[source.picture]
-        ((_, x),) = iter_tensors(dataset, [position], backbone.spec)
-        views.append(x)
-        keys.append(dataset.items[position].key)
-        with torch.no_grad():
-            grid = list(backbone.features(x).map.shape[2:])
+    dataset, backbone = data.dataset, data.backbone
+    positions = [data.train.positions[source.picture] for source in best.sources]
+    views = [next(iter(iter_tensors(dataset, [i], backbone.spec)))[1] for i in positions]
     arrays = {
-        **metric.arrays(),
-        "owner": owner.astype(np.int32),
-        "places": np.array([s.place for s in sources], np.int32),
+        **best.metric.arrays(),
+        "owner": best.owner.astype(np.int32),
+        "places": np.array([s.place for s in best.sources], np.int32),
         "weight": head.weight.astype(np.float32),
         "bias": head.bias.astype(np.float32),
-        "train_similarities": sims.astype(np.float16),
-        "train_labels": train.labels.astype(np.int32),
-        "val_similarities": sims_val.astype(np.float16),
-        "val_labels": val.labels.astype(np.int32),
+        "train_similarities": _array(best.sims).astype(np.float16),
+        "train_labels": data.train.labels.astype(np.int32),
+        "val_similarities": _array(best.val_sims).astype(np.float16),
+        "val_labels": data.val.labels.astype(np.int32),
         **encode_views(views, backbone.spec),
     }
-    names = _names(dataset.labels, owner, report)
     facts = {
         "data": dataset.name,
         "data_digest": dataset.digest,
         "licence": dataset.licence,
         "labels": list(dataset.labels),
-        "names": names,
-        "keys": keys,
-        "grid": grid,
+        "names": _names(dataset.labels, best.owner, report),
+        "keys": [dataset.items[i].key for i in positions],
+        "grid": list(data.cache.plain.shape[2:]),
         "report": report,
         "params": params.model_dump(),
     }

@@ -1,4 +1,4 @@
-"""How good prototypes are, in figures: purity, consistency, stability, sparsity, faithfulness.
+"""Measures of prototypes: purity, consistency, stability, sparsity.
 
 Purity and consistency need pictures whose parts are known.
 """
@@ -15,7 +15,7 @@ import torch
 from whylens import iter_tensors
 from whylens.plugins._order import ROUNDING, strongest_first
 from whylens.plugins.protopnet.head import Head
-from whylens.plugins.protopnet.similarity import Metric, best_places, cosine_maps, whitened
+from whylens.plugins.protopnet.similarity import Metric, cosine_maps, top_mean
 
 if TYPE_CHECKING:
     from whylens import Backbone, Dataset
@@ -32,7 +32,7 @@ _SIDES = ("left_", "right_")
 
 
 def small_parts(pictures: Sequence[Mapping[str, Bools]]) -> set[str]:
-    """Return the names of the parts by which purity is judged: small ones, sides merged."""
+    """Return the names of the parts that purity is measured by: small ones, sides merged."""
     areas: dict[str, list[float]] = {}
     for parts in pictures:
         for name, mask in parts.items():
@@ -42,21 +42,21 @@ def small_parts(pictures: Sequence[Mapping[str, Bools]]) -> set[str]:
 
 
 def parts_in(parts: Mapping[str, Bools], centre: tuple[float, float], share: float) -> set[str]:
-    """Return the parts that a box holds pixels of.
+    """Return the names of the parts that have pixels in a box.
 
     Args:
         parts: (H, W) bool each.
         centre: x and y in shares of the sides.
         share: Side of the box as a share of the picture's.
     """
-    found = set()
+    names = set()
     for name, mask in parts.items():
         height, width = mask.shape
         x0, x1 = (round(width * (centre[0] + sign * share / 2)) for sign in (-1, 1))
         y0, y1 = (round(height * (centre[1] + sign * share / 2)) for sign in (-1, 1))
         if mask[max(0, y0) : max(0, y1), max(0, x0) : max(0, x1)].any():
-            found.add(name)
-    return found
+            names.add(name)
+    return names
 
 
 def part_quality(
@@ -77,12 +77,13 @@ def part_quality(
     if not positions or not dataset.parts(positions[0]):
         return {}
     values, centres = _peaks(dataset, positions, backbone, metric, None)
-    shaken = _peaks(dataset, positions, backbone, metric, torch.Generator().manual_seed(seed))[1]
+    generator = torch.Generator().manual_seed(seed)
+    noisy_centres = _peaks(dataset, positions, backbone, metric, generator)[1]
     parts = [dataset.parts(i) for i in positions]
-    judged = small_parts(parts)
+    small = small_parts(parts)
 
     def of(i: int) -> dict[str, Bools]:
-        return {name: mask for name, mask in parts[i].items() if name in judged}
+        return {name: mask for name, mask in parts[i].items() if name in small}
 
     labels = np.array([dataset.items[i].label for i in positions])
     purity, names, consistent, stable = [], [], [], []
@@ -97,10 +98,12 @@ def part_quality(
         purity.append(counts.get(best, 0) / len(top))
         own = [int(i) for i in np.flatnonzero(labels == owner[p])]
         inside = [parts_in(of(i), tuple(centres[i, p]), LARGE) for i in own]
-        seen = {name for found in inside for name in found}
-        rates = [sum(name in found for found in inside) / len(own) for name in seen]
+        rates = [
+            sum(name in names_in for names_in in inside) / len(own)
+            for name in {name for names_in in inside for name in names_in}
+        ]
         consistent.append(max(rates, default=0.0) >= 0.8)
-        again = [parts_in(of(i), tuple(shaken[i, p]), LARGE) for i in own]
+        again = [parts_in(of(i), tuple(noisy_centres[i, p]), LARGE) for i in own]
         stable.append(float(np.mean([a == b for a, b in zip(inside, again, strict=True)])))
     return {
         "purity": float(np.mean(purity)),
@@ -121,15 +124,13 @@ def _peaks(
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     values, centres = [], []
     for _, x in iter_tensors(dataset, positions, backbone.spec):
-        shaken = x
+        noisy = x
         if noise is not None:
-            shaken = x + (0.2 * torch.randn(x.shape, generator=noise)).clamp(-0.25, 0.25)
+            noisy = x + (0.2 * torch.randn(x.shape, generator=noise)).clamp(-0.25, 0.25)
         with torch.no_grad():
-            features = backbone.features(shaken).map.float()
-        maps = cosine_maps(
-            whitened(features, metric.mean, metric.whiten), metric.turn, metric.patches
-        )
-        values.append(best_places(maps).numpy())
+            features = backbone.features(noisy).map.float()
+        maps = cosine_maps(metric.whitened(features), metric.rotation, metric.patches)
+        values.append(top_mean(maps).numpy())
         rows, columns = maps.shape[2:]
         place = maps.flatten(2).argmax(2)
         y = (torch.div(place, columns, rounding_mode="floor") + 0.5) / rows
@@ -138,14 +139,14 @@ def _peaks(
 
 
 def sparsity(head: Head, sims: npt.NDArray[np.float64]) -> dict[str, float]:
-    """Return how few prototypes decide: per class, and per decision.
+    """Return mean numbers of prototypes: per class, and for 90 % of a decision.
 
     Args:
         sims: (N, M) similarities of some pictures.
     """
     used = np.abs(head.weight) > 1e-9
-    chosen = head.scores(sims).argmax(1)
-    points = np.abs(head.weight[chosen] * (sims - sims.mean(0)))
+    predicted = head.scores(sims).argmax(1)
+    points = np.abs(head.weight[predicted] * (sims - sims.mean(0)))
     order = -np.sort(-points, axis=1)
     reach = np.cumsum(order, axis=1) >= 0.9 * order.sum(1, keepdims=True)
     return {

@@ -1,4 +1,4 @@
-"""How much a picture's patches look like the prototypes: projection, cosine, best places.
+"""Similarity of an input's patches to prototypes: whitening, cosine, mean of the best places.
 
 All of it can be differentiated, and works over any spatial axes.
 """
@@ -21,104 +21,88 @@ PLACES = 3
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """Where patches are compared, and with what.
+    """The space in which patches are compared, and the patches of the prototypes.
 
     Attributes:
-        mean: (K,) of the features that were whitened.
+        mean: (K,) of the features.
         whiten: (D, K) principal directions, scaled to unit variance.
-        turn: (D, D) learnt after whitening; the identity before.
+        rotation: (D, D), trained, of whitened features; the identity before training.
         patches: (P, D) of unit length.
-        member: (P,) which prototype each patch belongs to; merged prototypes have several.
+        prototype_of: (P,) the prototype of each patch; merged prototypes have several.
     """
 
     mean: Tensor
     whiten: Tensor
-    turn: Tensor
+    rotation: Tensor
     patches: Tensor
-    member: Tensor
+    prototype_of: Tensor
 
     @property
     def count(self) -> int:
         """How many prototypes there are."""
-        return int(self.member.max()) + 1 if len(self.member) else 0
+        return int(self.prototype_of.max()) + 1 if len(self.prototype_of) else 0
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """Return the parts as arrays for an artifact."""
+        """Return the arrays of an artifact; their keys are a file format."""
         return {
             "mean": self.mean.numpy(),
             "whiten": self.whiten.numpy(),
-            "turn": self.turn.numpy(),
+            "turn": self.rotation.numpy(),
             "patches": self.patches.numpy(),
-            "member": self.member.numpy().astype(np.int32),
+            "member": self.prototype_of.numpy().astype(np.int32),
         }
 
-    def keeping(self, patches: list[int], member: list[int]) -> Metric:
-        """Return the metric of some of the patches."""
-        return replace(
-            self, patches=self.patches[patches], member=torch.tensor(member, dtype=torch.long)
-        )
+    def select(self, patches: list[int]) -> Metric:
+        """Return the metric of some of the patches, each a prototype by itself."""
+        return replace(self, patches=self.patches[patches], prototype_of=torch.arange(len(patches)))
+
+    def whitened(self, features: Tensor) -> Tensor:
+        """Return (N, D, *S): (N, K, *S) features in whitened principal directions."""
+        shift = self.whiten @ self.mean
+        white = torch.einsum("dk,nk...->nd...", self.whiten, features)
+        return white - shift[(None, ...) + (None,) * (features.ndim - 2)]
 
 
-def metric_of(arrays: Mapping[str, npt.NDArray[Any]]) -> Metric:
-    """Return the metric of an artifact."""
-    parts = {k: torch.tensor(np.array(arrays[k])) for k in ("mean", "whiten", "turn", "patches")}
-    return Metric(**parts, member=torch.tensor(np.array(arrays["member"]), dtype=torch.long))
+def metric_from_arrays(arrays: Mapping[str, npt.NDArray[Any]]) -> Metric:
+    """Return the metric of an artifact, from what `Metric.arrays` gave."""
+    mean, whiten, rotation, patches = (
+        torch.tensor(np.array(arrays[k])) for k in ("mean", "whiten", "turn", "patches")
+    )
+    prototype_of = torch.tensor(np.array(arrays["member"]), dtype=torch.long)
+    return Metric(mean, whiten, rotation, patches, prototype_of)
 
 
-def whitened(features: Tensor, mean: Tensor, whiten: Tensor) -> Tensor:
-    """Return (N, D, *S): features in whitened principal directions.
-
-    Args:
-        features: (N, K, *S).
-        mean: (K,).
-        whiten: (D, K).
-    """
-    shift = whiten @ mean
-    turned = torch.einsum("dk,nk...->nd...", whiten, features)
-    return turned - shift[(None, ...) + (None,) * (features.ndim - 2)]
-
-
-def cosine_maps(white: Tensor, turn: Tensor, patches: Tensor) -> Tensor:
+def cosine_maps(white: Tensor, rotation: Tensor, patches: Tensor) -> Tensor:
     """Return (N, P, *S): cosine between every place and every patch.
 
     Args:
         white: (N, D, *S) whitened features.
-        turn: (D, D).
+        rotation: (D, D).
         patches: (P, D) of unit length.
     """
-    places = functional.normalize(torch.einsum("de,ne...->nd...", turn, white), dim=1)
+    places = functional.normalize(torch.einsum("de,ne...->nd...", rotation, white), dim=1)
     return torch.einsum("pd,nd...->np...", patches, places)
 
 
-def best_places(maps: Tensor) -> Tensor:
-    """Return (N, P): the mean of the highest values of each map.
-
-    Args:
-        maps: (N, P, *S).
-    """
+def top_mean(maps: Tensor) -> Tensor:
+    """Return (N, P): the mean of the highest values of each of (N, P, *S) maps."""
     flat = maps.flatten(2)
     return flat.topk(min(PLACES, flat.shape[2]), dim=2).values.mean(2)
 
 
-def strongest(values: Tensor, member: Tensor, count: int) -> Tensor:
-    """Return (N, M): per prototype the value of its best patch.
-
-    Args:
-        values: (N, P).
-        member: (P,).
-    """
-    if len(member) == count:
+def max_over_patches(values: Tensor, metric: Metric) -> Tensor:
+    """Return (N, M): per prototype the value of its best patch, of (N, P) values."""
+    if len(metric.prototype_of) == metric.count:
         return values
-    found = values.new_full((len(values), count), -1.0)
-    return found.scatter_reduce(1, member.expand(len(values), -1), values, "amax")
+    best = values.new_full((len(values), metric.count), -1.0)
+    return best.scatter_reduce(1, metric.prototype_of.expand(len(values), -1), values, "amax")
 
 
 def similarities(features: Tensor, metric: Metric) -> Tensor:
-    """Return (N, M): how much each picture looks like each prototype, -1 to 1.
+    """Return (N, M): how much each input looks like each prototype, -1 to 1.
 
     Args:
         features: (N, K, *S).
     """
-    white = whitened(features, metric.mean, metric.whiten)
-    values = best_places(cosine_maps(white, metric.turn, metric.patches))
-    return strongest(values, metric.member, metric.count)
+    maps = cosine_maps(metric.whitened(features), metric.rotation, metric.patches)
+    return max_over_patches(top_mean(maps), metric)

@@ -17,10 +17,15 @@ from whylens.core.errors import BadInput, InvalidParameter
 from whylens.core.explanation import Question
 from whylens.core.models.backbone import wrap
 from whylens.core.registry import load_registry
-from whylens.plugins.protopnet.editing import edited
-from whylens.plugins.protopnet.head import PENALTIES, Head, chosen_penalty, solved
-from whylens.plugins.protopnet.init import probe, spherical_centres, telling_patches, whitening
-from whylens.plugins.protopnet.optimise import Cache, projected
+from whylens.plugins.protopnet.editing import edit_prototypes
+from whylens.plugins.protopnet.head import PENALTIES, Head, choose_penalty, solve_head
+from whylens.plugins.protopnet.init import (
+    discriminative_patches,
+    fit_linear_probe,
+    fit_whitening,
+    spherical_kmeans,
+)
+from whylens.plugins.protopnet.optimise import FeatureCache, project
 from whylens.plugins.protopnet.quality import parts_in, small_parts
 from whylens.plugins.protopnet.similarity import Metric, similarities
 
@@ -106,15 +111,15 @@ def test_similarities_are_those_of_the_formula_on_any_axes(rng, size):
     metric = random_metric(rng, member=[0, 1, 1, 2, 0])
     features = rng.normal(size=(2, 6, *size)).astype(np.float32)
     found = similarities(torch.from_numpy(features), metric).numpy()
-    mean, whiten, turn, patches = (
-        t.double().numpy() for t in (metric.mean, metric.whiten, metric.turn, metric.patches)
+    mean, whiten, rotation, patches = (
+        t.double().numpy() for t in (metric.mean, metric.whiten, metric.rotation, metric.patches)
     )
     for n in range(2):
         values = []
         for patch in patches:
             cosines = []
             for place in features[n].reshape(6, -1).T.astype(np.float64):
-                z = turn @ (whiten @ (place - mean))
+                z = rotation @ (whiten @ (place - mean))
                 cosines.append(float(z @ patch / np.sqrt(z @ z)))
             values.append(np.mean(sorted(cosines)[-3:]))
         wanted = [max(values[0], values[4]), max(values[1], values[2]), values[3]]
@@ -123,7 +128,7 @@ def test_similarities_are_those_of_the_formula_on_any_axes(rng, size):
 
 def test_whitened_patches_have_unit_variance_and_no_correlation(rng):
     patches = (rng.normal(size=(4000, 6)) @ rng.normal(size=(6, 6)) + 3).astype(np.float32)
-    mean, whiten = whitening(patches, 4)
+    mean, whiten = fit_whitening(patches, 4)
     white = (patches - mean) @ whiten.T
     assert white.shape == (4000, 4)
     np.testing.assert_allclose(np.cov(white.T), np.eye(4), atol=1e-3)
@@ -132,13 +137,13 @@ def test_whitened_patches_have_unit_variance_and_no_correlation(rng):
 def test_dead_directions_are_left_out(rng):
     patches = rng.normal(size=(300, 5)).astype(np.float32)
     patches[:, 3] = 7
-    assert len(whitening(patches, 5)[1]) == 4
+    assert len(fit_whitening(patches, 5)[1]) == 4
 
 
 def test_the_probe_minimises_its_loss(rng):
     x = rng.normal(size=(90, 3)).astype(np.float32)
     y = (x @ rng.normal(size=(3, 3))).argmax(1)
-    weights = probe(x, y, 3).astype(np.float64)
+    weights = fit_linear_probe(x, y, 3).astype(np.float64)
     ones = np.concatenate([x, np.ones((90, 1))], 1)
 
     def loss(w):
@@ -155,13 +160,13 @@ def test_the_probe_minimises_its_loss(rng):
 def test_centres_find_planted_clusters(rng):
     truth = np.linalg.qr(rng.normal(size=(8, 8)))[0][:3]
     patches = np.repeat(truth, 60, 0) * 5 + 0.2 * rng.normal(size=(180, 8))
-    centres = spherical_centres(patches.astype(np.float32), 3, seed=0)
+    centres = spherical_kmeans(patches.astype(np.float32), 3, seed=0)
     assert ((centres @ truth.T).max(1) > 0.99).all()
     assert len({int(i) for i in (centres @ truth.T).argmax(1)}) == 3
 
 
 def test_fewer_distinct_patches_give_fewer_centres():
-    assert len(spherical_centres(np.ones((9, 4), np.float32), 5, seed=0)) == 1
+    assert len(spherical_kmeans(np.ones((9, 4), np.float32), 5, seed=0)) == 1
 
 
 def test_telling_patches_are_those_that_speak_for_the_class(rng):
@@ -170,7 +175,7 @@ def test_telling_patches_are_those_that_speak_for_the_class(rng):
     white[np.arange(20), 1, places] = 5
     weights = np.zeros((3, 5), np.float32)
     weights[2, 1] = 1
-    found = telling_patches(white, weights, 2, share=0.1)
+    found = discriminative_patches(white, weights, 2, share=0.1)
     np.testing.assert_allclose(np.sort(found[:, 1]), np.sort(white[np.arange(20), 1, places]))
 
 
@@ -189,7 +194,7 @@ def test_the_head_is_the_minimum_of_its_objective(rng, penalty):
     y = rng.integers(0, 3, 120)
     owner = np.array([0, 0, 1, 1, 2, 2])
     x = rng.normal(size=(120, 6)) * 0.1 + 0.5 + 0.15 * (owner[None] == y[:, None])
-    head = solved(x, y, owner, 3, penalty, steps=20_000)
+    head = solve_head(x, y, owner, 3, penalty, steps=20_000)
     own = owner[None] == np.arange(3)[:, None]
     assert (head.weight[own] >= 0).all()
     best = head_loss(head, x, y, 3)
@@ -214,7 +219,7 @@ def test_a_stronger_penalty_uses_fewer_prototypes(rng):
     y = rng.integers(0, 2, 200)
     owner = np.array([0] * 5 + [1] * 5)
     x = rng.normal(size=(200, 10)) + 0.5 * (owner[None] == y[:, None])
-    used = [(np.abs(solved(x, y, owner, 2, p).weight) > 1e-9).sum() for p in PENALTIES]
+    used = [(np.abs(solve_head(x, y, owner, 2, p).weight) > 1e-9).sum() for p in PENALTIES]
     assert used == sorted(used)
     assert used[0] < used[-1]
 
@@ -223,8 +228,8 @@ def test_a_warm_start_changes_nothing_but_the_time(rng):
     y = rng.integers(0, 2, 100)
     owner = np.array([0, 0, 1, 1])
     x = rng.normal(size=(100, 4)) + (owner[None] == y[:, None])
-    cold = solved(x, y, owner, 2, 0.01, steps=20_000)
-    warm = solved(x, y, owner, 2, 0.01, steps=20_000, start=solved(x, y, owner, 2, 0.1))
+    cold = solve_head(x, y, owner, 2, 0.01, steps=20_000)
+    warm = solve_head(x, y, owner, 2, 0.01, steps=20_000, start=solve_head(x, y, owner, 2, 0.1))
     np.testing.assert_allclose(warm.weight, cold.weight, atol=1e-4)
 
 
@@ -232,37 +237,37 @@ def test_the_chosen_penalty_is_the_strongest_that_is_as_good_as_the_best(rng):
     y = np.repeat([0, 1], 60)
     owner = np.array([0, 1])
     x = np.stack([1.0 - y, y], 1) + 0.01 * rng.normal(size=(120, 2))
-    assert chosen_penalty(x, y, owner, 2, seed=0) == max(PENALTIES)
+    assert choose_penalty(x, y, owner, 2, seed=0) == max(PENALTIES)
 
 
 def test_rare_classes_weigh_as_much_as_common_ones(rng):
     y = np.array([0] * 190 + [1] * 10)
     owner = np.array([0, 1])
     x = np.stack([1.0 - y, y], 1) * 0.5 + 0.1 * rng.normal(size=(200, 2))
-    head = solved(x, y, owner, 2, 0.01)
+    head = solve_head(x, y, owner, 2, 0.01)
     assert (head.scores(x[190:]).argmax(1) == 1).all()
 
 
 def test_projection_uses_no_picture_twice_and_every_prototype_is_a_patch(rng):
     plain = torch.from_numpy(rng.normal(size=(12, 4, 3, 3)).astype(np.float32))
     labels = torch.tensor([0, 1] * 6)
-    cache = Cache(plain, torch.zeros(12, 0, 4, 3, 3), labels, 2)
+    cache = FeatureCache(plain, torch.zeros(12, 0, 4, 3, 3), labels, 2)
     metric = random_metric(rng, patches=6)
     owner = torch.tensor([0, 0, 0, 1, 1, 1])
-    moved, owners, sources = projected(cache, metric, owner)
+    moved, owners, sources = project(cache, metric, owner)
     for c in (0, 1):
         pictures = [s.picture for s, o in zip(sources, owners, strict=True) if o == c]
         assert len(set(pictures)) == len(pictures)
     for patch, own, source in zip(moved.patches, owners, sources, strict=True):
         assert labels[source.picture] == own
-        here = metric.turn @ plain[source.picture].flatten(1)[:, source.place]
+        here = metric.rotation @ plain[source.picture].flatten(1)[:, source.place]
         assert float(patch @ here / here.norm()) == pytest.approx(1, abs=1e-5)
 
 
 def test_prototypes_that_meet_are_merged(rng):
     plain = torch.from_numpy(rng.normal(size=(1, 4, 1, 1)).astype(np.float32)).repeat(6, 1, 2, 2)
-    cache = Cache(plain, torch.zeros(6, 0, 4, 2, 2), torch.zeros(6, dtype=torch.long), 1)
-    moved, owners, _ = projected(cache, random_metric(rng, patches=3), torch.zeros(3).long())
+    cache = FeatureCache(plain, torch.zeros(6, 0, 4, 2, 2), torch.zeros(6, dtype=torch.long), 1)
+    moved, owners, _ = project(cache, random_metric(rng, patches=3), torch.zeros(3).long())
     assert len(moved.patches) == len(owners) == 1
 
 
@@ -306,9 +311,9 @@ def test_points_add_up_to_the_class_score(page, fitted, index, target):
 def test_points_are_weight_times_similarity(page, fitted):
     net, index = page.backbone("toy"), 97
     x = torch.from_numpy(Planted().pixels(index) / 255).float().permute(2, 0, 1)[None]
-    from whylens.plugins.protopnet.similarity import metric_of
+    from whylens.plugins.protopnet.similarity import metric_from_arrays
 
-    sims = similarities(net.features(x).map, metric_of(fitted.arrays))[0].double().numpy()
+    sims = similarities(net.features(x).map, metric_from_arrays(fitted.arrays))[0].double().numpy()
     scores = fitted.arrays["weight"].astype(np.float64) @ sims + fitted.arrays["bias"]
     result = explained(page, index, 1, patches=False, count=20).result
     assert result.score == pytest.approx(scores[1], abs=1e-4)
@@ -365,12 +370,12 @@ def test_deleting_solves_the_head_again_and_says_what_it_cost(fitted):
     owner = np.asarray(fitted.arrays["owner"])
     victim = next(i for i, o in enumerate(owner) if (owner == o).sum() > 1)
     began = time.perf_counter()
-    after = edited(fitted, "delete", (names[victim],), "")
+    after = edit_prototypes(fitted, "delete", (names[victim],), "")
     assert time.perf_counter() - began < 2
     assert after.facts["names"] == [n for n in names if n != names[victim]]
     assert "% before" in after.facts["edited"]
     kept = [i for i in range(len(names)) if i != victim]
-    head = solved(
+    head = solve_head(
         np.asarray(fitted.arrays["train_similarities"], np.float64)[:, kept],
         np.asarray(fitted.arrays["train_labels"], np.int64),
         owner[kept].astype(np.int64),
@@ -384,7 +389,7 @@ def test_merged_prototypes_fire_as_their_strongest_and_still_add_up(page, fitted
     owner = np.asarray(fitted.arrays["owner"])
     names = fitted.facts["names"]
     pair = [i for i in range(len(names)) if owner[i] == 1][:2]
-    after = edited(fitted, "merge", tuple(names[i] for i in pair), "a red spot")
+    after = edit_prototypes(fitted, "merge", tuple(names[i] for i in pair), "a red spot")
     assert "a red spot" in after.facts["names"]
     assert len(after.facts["names"]) == len(names) - 1
     sims = np.asarray(fitted.arrays["train_similarities"])
@@ -403,11 +408,11 @@ def test_merged_prototypes_fire_as_their_strongest_and_still_add_up(page, fitted
 def test_edits_can_follow_one_another(fitted):
     owner, names = np.asarray(fitted.arrays["owner"]), fitted.facts["names"]
     mine = [names[i] for i in range(len(names)) if owner[i] == 1]
-    merged = edited(fitted, "merge", tuple(mine), "all of them")
-    renamed = edited(merged, "rename", ("all of them",), "  the   first ")
+    merged = edit_prototypes(fitted, "merge", tuple(mine), "all of them")
+    renamed = edit_prototypes(merged, "rename", ("all of them",), "  the   first ")
     assert "the first" in renamed.facts["names"]
     gone = next(n for n, o in zip(names, owner, strict=True) if (owner == o).sum() > 1 and o != 1)
-    last = edited(renamed, "delete", (gone,), "")
+    last = edit_prototypes(renamed, "delete", (gone,), "")
     assert len(last.arrays["patches"]) == len(fitted.arrays["patches"]) - 1
     assert len(last.facts["names"]) == len(names) - len(mine)
 
@@ -428,13 +433,13 @@ def test_edits_that_make_no_sense_are_refused(fitted, action, chosen, text, said
     full = {name.split(",")[0]: name for name in fitted.facts["names"]}
     ticked = tuple(full.get(name, name) for name in chosen)
     with pytest.raises(InvalidParameter, match=said):
-        edited(fitted, action, ticked, full.get(text, text))
+        edit_prototypes(fitted, action, ticked, full.get(text, text))
 
 
 def test_no_class_can_lose_its_last_prototype(fitted):
     ants = tuple(n for n in fitted.facts["names"] if n.startswith("ant"))
     with pytest.raises(InvalidParameter, match="ant would be left without"):
-        edited(fitted, "delete", ants, "")
+        edit_prototypes(fitted, "delete", ants, "")
 
 
 def test_edits_are_a_visitors_own(page, fitted):
