@@ -27,7 +27,7 @@ from benchmarks.table import HEADINGS, Contest, Measured, Row, markdown, raced, 
 from whylens.core.engine import Engine
 from whylens.core.explanation import Question
 from whylens.core.models.load import build
-from whylens.core.models.random_weights import randomise
+from whylens.core.models.random_weights import randomize_weights
 from whylens.core.registry import load_registry
 
 SEED = 7
@@ -62,7 +62,7 @@ def bench_of(architecture: str) -> Bench:
     Args:
         architecture: Its name in timm.
     """
-    module = randomise(build(architecture, classes=1000), seed=SEED).eval()
+    module = randomize_weights(build(architecture, classes=1000), seed=SEED).eval()
     token = architecture.startswith("vit")
     return Bench(
         NAMES.get(architecture, architecture), module, 224,

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from whylens.core.inputs.photo import read_photo
 from whylens.core.inputs.preprocess import photo_tensor
+from whylens.core.inputs.spec import InputSpec
 from whylens.core.models.backbone import Backbone, wrap
 from whylens.core.models.forward_pass import ForwardPass
-from whylens.core.models.spec import InputSpec
 from whylens.core.registry import Registry
 from whylens.core.results import Heatmap
 from whylens.core.subject import Subject

@@ -18,10 +18,10 @@ from whylens.core.datasets.by_name import load_dataset
 from whylens.core.engine import Engine
 from whylens.core.explanation import Question
 from whylens.core.models.backbone import Backbone, wrap
-from whylens.core.models.checkpoints import OWN, Argument
+from whylens.core.models.checkpoints import SHIPPED, Argument
 from whylens.core.models.labels import class_index
 from whylens.core.models.load import build, from_folder
-from whylens.core.models.random_weights import randomise
+from whylens.core.models.random_weights import randomize_weights
 from whylens.core.registry import load_registry
 from whylens.core.storage.files import file_sha256
 
@@ -83,7 +83,7 @@ def painted(name: str, count: int) -> Scene:
         name: A checkpoint of painted breeds.
         count: How many cats.
     """
-    folder = OWN / name
+    folder = SHIPPED / name
     trained = from_folder(folder)
     dataset = load_dataset("painted-cats:breed", load_registry().datasets)
     manifest = json.loads((folder / "model.json").read_text())
@@ -118,7 +118,7 @@ def _scene(
     objects: list[tuple[Question, Box]],
 ) -> Scene:
     module = build(architecture, classes=len(trained.labels), arguments=arguments)
-    shuffled = randomise(module, seed=1, probe=trained.probe_inputs())
+    shuffled = randomize_weights(module, seed=1, probe=trained.probe_inputs())
     other = wrap(shuffled, spec=trained.spec, labels=trained.labels)
     pages = {
         "trained": Engine(loader=lambda *_: trained),

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from whylens.core.models.spec import InputSpec
+from whylens.core.inputs.spec import InputSpec
 from whylens.core.storage.artifacts import Artifact, write_artifact
 
 MODEL, WIDTH, CLASSES, SEED = "untrained:resnet18", 512, 1000, 11

@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 
-from whylens.core.models.backbone import Backbone, probe_inputs, wrap
-from whylens.core.models.random_weights import randomise
-from whylens.core.models.spec import InputSpec
+from whylens.core.inputs.spec import InputSpec, probe_inputs
+from whylens.core.models.backbone import Backbone, wrap
+from whylens.core.models.random_weights import randomize_weights
 from whylens.core.registry import load_registry
 
 SEED, CLASSES = 5, 7
@@ -57,7 +57,7 @@ class Specimen:
 
         spec = InputSpec(size=self.size)
         module = timm.create_model(self.name, num_classes=CLASSES, **self.options)
-        randomise(module, seed=SEED, probe=probe_inputs(spec))
+        randomize_weights(module, seed=SEED, probe=probe_inputs(spec))
         return wrap(module, spec=spec)
 
 

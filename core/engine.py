@@ -18,6 +18,7 @@ import numpy as np
 
 from whylens.core.datasets.dataset import Dataset
 from whylens.core.errors import (
+    NETWORK_ERRORS,
     BadArtifact,
     Busy,
     CoreError,
@@ -31,10 +32,8 @@ from whylens.core.hookspecs import PROJECT
 from whylens.core.inputs.preprocess import photo_tensor, signal_tensor
 from whylens.core.inputs.view import View
 from whylens.core.models.backbone import Backbone
-from whylens.core.models.download import ProgressCallback
 from whylens.core.models.forward_pass import ForwardPass
 from whylens.core.models.load import load
-from whylens.core.models.network_errors import NETWORK_ERRORS
 from whylens.core.plugin_calls import (
     checked_params,
     model_state,
@@ -42,7 +41,7 @@ from whylens.core.plugin_calls import (
     why_not_of,
     wrap_plugin_errors,
 )
-from whylens.core.progress import Progress
+from whylens.core.progress import Progress, ProgressCallback
 from whylens.core.registry import Registry, load_registry
 from whylens.core.results import Examples, Heatmap, Partial, Prototypes
 from whylens.core.storage.artifact_store import ArtifactStore

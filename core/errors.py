@@ -101,6 +101,20 @@ class WorkerLost(CoreError):
     """A process that worked for this one ended before its work did."""
 
 
+# What a network may raise when it is run in a way that it was not written for.
+NETWORK_ERRORS = (
+    AssertionError,
+    AttributeError,
+    IndexError,
+    KeyError,
+    NotImplementedError,
+    RuntimeError,
+    TypeError,
+    UnboundLocalError,
+    ValueError,
+)
+
+
 def shown(text: str, *, limit: int = 80) -> str:
     """Return `text` quoted, printable and at most `limit` characters long, for use in messages."""
     clean = "".join(c if c.isprintable() else "?" for c in text)

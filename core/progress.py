@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, TypeVar
 if TYPE_CHECKING:
     from whylens.core.storage.artifacts import Artifact
 
+# Called with the share done (0 to 1) and a sentence.
+ProgressCallback = Callable[[float, str], None]
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:

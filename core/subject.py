@@ -17,7 +17,7 @@ from whylens.core.inputs.preprocess import Fill, baseline
 from whylens.core.models.attention import Attention, Pooling, attention_of, layer_gradients
 from whylens.core.models.feature_layer import ALL, LAST, FeatureLayer, stage_layer
 from whylens.core.models.forward_pass import ForwardPass
-from whylens.core.models.head_probe import LinearHead
+from whylens.core.models.heads import LinearHead
 from whylens.core.storage.artifacts import Artifact
 from whylens.core.targets import Target
 
@@ -256,7 +256,9 @@ class Subject:
         Raises:
             NeedsNotMet: The network does not attend to all of its tokens in every layer.
         """
-        return attention_of(self.trace.backbone, self.x)
+        return attention_of(
+            self.trace.backbone.module, self.trace.backbone.attention_layout, self.x
+        )
 
     def attention_gradients(self, pooling: Pooling = "all tokens") -> tuple[Tensor, ...]:
         """Return (heads, T, T) for every layer: how its attention moves its own target score.
@@ -267,4 +269,7 @@ class Subject:
         Raises:
             NeedsNotMet: The network's layers cannot be scored one by one.
         """
-        return layer_gradients(self.trace.backbone, self.x, self.target.score, pooling=pooling)
+        backbone = self.trace.backbone
+        return layer_gradients(
+            backbone.module, backbone.attention_layout, self.x, self.target.score, pooling=pooling
+        )

@@ -67,7 +67,7 @@ class LeGrad(Explainer[LeGradParams]):
     def why_not(self, backbone: Backbone) -> str | None:
         """Return why the layers of this network cannot be scored one by one, or None."""
         layout = backbone.attention_layout
-        return layout if isinstance(layout, str) else layout.unlayered or None
+        return layout if isinstance(layout, str) else layout.layer_problem or None
 
     def explain(self, subject: Subject, params: LeGradParams) -> Heatmap:
         """Return the map in units of the score per unit of attention."""

@@ -27,9 +27,11 @@ def toy_checkpoint(folder: Path, *, labels: tuple[str, ...] | None = None) -> Pa
     """Write a small network with random weights, by default of 1,000 classes; return its folder."""
     from whylens.core.models.checkpoints import write_checkpoint
     from whylens.core.models.load import build
-    from whylens.core.models.random_weights import randomise
+    from whylens.core.models.random_weights import randomize_weights
 
-    module = randomise(build("test_resnet", classes=len(labels) if labels else 1000), seed=5)
+    module = randomize_weights(
+        build("test_resnet", classes=len(labels) if labels else 1000), seed=5
+    )
     write_checkpoint(
         folder,
         module.state_dict(),

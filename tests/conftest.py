@@ -85,7 +85,7 @@ def _socket_guard():
 def _no_shipped_checkpoints(tmp_path_factory):
     # Tests make the checkpoints they need; the shipped ones are the matter of test_shipped.py.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("whylens.core.models.checkpoints.OWN", tmp_path_factory.mktemp("none"))
+        patch.setattr("whylens.core.models.checkpoints.SHIPPED", tmp_path_factory.mktemp("none"))
         yield
 
 
@@ -199,14 +199,14 @@ class TokenNet(nn.Module):
 
 def seeded(module: nn.Module, seed: int = 3) -> nn.Module:
     """Return `module` with seeded random weights, in eval mode."""
-    from whylens.core.models.random_weights import randomise
+    from whylens.core.models.random_weights import randomize_weights
 
-    return randomise(module, seed=seed).eval()
+    return randomize_weights(module, seed=seed).eval()
 
 
 def plain_spec(*size: int, channels: int = 3):
     """Return an input spec without normalisation."""
-    from whylens.core.models.spec import InputSpec
+    from whylens.core.inputs.spec import InputSpec
 
     return InputSpec(
         size=size, channels=channels, mean=(0.0,) * channels, std=(1.0,) * channels, crop=1.0

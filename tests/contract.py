@@ -15,8 +15,8 @@ from whylens.core.conformance.toy_inputs import tinted
 from whylens.core.datasets.dataset import Dataset, Item
 from whylens.core.engine import Engine
 from whylens.core.explanation import Question
+from whylens.core.inputs.spec import InputSpec
 from whylens.core.models.backbone import Backbone, wrap
-from whylens.core.models.spec import InputSpec
 from whylens.core.registry import load_registry
 from whylens.core.results import Heatmap
 from whylens.core.storage.artifacts import Artifact

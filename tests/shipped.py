@@ -22,7 +22,7 @@ QUICK = {
 def shipped_engine() -> Iterator[Engine]:
     """Yield an engine that finds the shipped networks, which other tests do not see."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checkpoints, "OWN", SHIPPED)
+        patch.setattr(checkpoints, "SHIPPED", SHIPPED)
         yield Engine()
 
 

@@ -24,10 +24,10 @@ from whylens.core.inputs.arrays import shape_of, to_channels, to_photo
 from whylens.core.models.adapt import InputHint, PerChannel, Size, backbone_of
 from whylens.core.models.backbone import Backbone
 from whylens.core.models.checkpoints import checkpoint_folders
-from whylens.core.models.download import ProgressCallback
 from whylens.core.models.labels import class_of_label
 from whylens.core.models.load import from_folder
 from whylens.core.models.model_names import timm_names
+from whylens.core.progress import ProgressCallback
 from whylens.core.registry import Entry, Registry
 from whylens.core.targets import Quantity
 from whylens.why import SideBySide, Why

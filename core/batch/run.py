@@ -34,7 +34,7 @@ from whylens.core.batch.rows import FAILED
 from whylens.core.batch.shards import WORK, finished, flush, manifest_path, sweep
 from whylens.core.batch.worker import engine_for, peak_bytes
 from whylens.core.errors import BadInput, Busy
-from whylens.core.models.download import ProgressCallback
+from whylens.core.progress import ProgressCallback
 
 LOCK, LOG = ".lock", "log.jsonl"
 _NEXT = f".{FILES}.next"

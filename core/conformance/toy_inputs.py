@@ -13,7 +13,7 @@ from torch import Tensor
 
 from whylens.core.datasets.dataset import Dataset, Item, Pixels
 from whylens.core.inputs.preprocess import normalize
-from whylens.core.models.spec import InputSpec
+from whylens.core.inputs.spec import InputSpec
 
 CELL = 8  # input pixels along a side of a cell of the toy networks' feature maps
 SIZE = (32, 48)

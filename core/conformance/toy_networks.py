@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from whylens.core.conformance.toy_inputs import CELL, GRID, SIZE, Cell
+from whylens.core.inputs.spec import InputSpec
 from whylens.core.models.backbone import Backbone, wrap
-from whylens.core.models.random_weights import randomise
-from whylens.core.models.spec import InputSpec
+from whylens.core.models.random_weights import randomize_weights
 
 LABELS = ("ant", "bee", "cat")
 CONVOLUTIONS: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
@@ -194,7 +194,7 @@ def randomised(module: nn.Module, seed: int = 3) -> nn.Module:
         module: One whose last layer is `fc`.
         seed: Another one, other weights.
     """
-    made = randomise(module, seed=seed).eval()
+    made = randomize_weights(module, seed=seed).eval()
     with torch.no_grad():
         made.get_parameter("fc.weight").mul_(20)
     return made
@@ -247,7 +247,7 @@ def attending(seed: int = 3, *, registers: int = 0) -> Backbone:
         num_classes=3,
         reg_tokens=registers,
     )
-    randomise(module, seed=seed).eval()
+    randomize_weights(module, seed=seed).eval()
     with torch.no_grad():
         module.head.weight *= 20
     return wrap(module, spec=tinted_spec(), labels=LABELS)

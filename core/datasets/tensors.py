@@ -19,7 +19,7 @@ from whylens.core.datasets.dataset import Dataset, Pixels, Signal
 from whylens.core.inputs.photo import photo_of
 from whylens.core.inputs.preprocess import denormalize, photo_tensor, signal_tensor
 from whylens.core.inputs.signal import plot_signal
-from whylens.core.models.spec import InputSpec
+from whylens.core.inputs.spec import InputSpec
 
 _PLOT = (400, 240)  # width and height of a signal's picture
 

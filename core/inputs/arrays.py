@@ -17,7 +17,7 @@ from PIL import Image
 from whylens.core.errors import BadInput, shown
 from whylens.core.inputs.photo import Photo, photo_from_image, photo_of, read_photo
 from whylens.core.inputs.signal import is_signal_file, read_signal
-from whylens.core.models.spec import InputSpec
+from whylens.core.inputs.spec import InputSpec
 from whylens.core.results import Array
 
 _FORMS = "a path, bytes, a Pillow image, a NumPy array or a tensor"

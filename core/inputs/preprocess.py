@@ -14,8 +14,8 @@ from torch import Tensor
 
 from whylens.core.errors import BadInput
 from whylens.core.inputs.photo import Photo
+from whylens.core.inputs.spec import InputSpec
 from whylens.core.inputs.view import View, model_view, view_of
-from whylens.core.models.spec import InputSpec
 from whylens.core.results import Array
 
 Fill = Literal["black", "grey", "mean", "blur"]

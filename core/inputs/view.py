@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from whylens.core.models.spec import InputSpec
+from whylens.core.inputs.spec import InputSpec
 from whylens.core.results import Array
 
 Box = tuple[float, float, float, float]

@@ -12,12 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from whylens.core.errors import BadArtifact, BadInput
-from whylens.core.models.backbone import Backbone, ModelSource, probe_inputs, wrap
+from whylens.core.errors import NETWORK_ERRORS, BadArtifact, BadInput
+from whylens.core.inputs.spec import InputSpec, probe_inputs
+from whylens.core.models.backbone import Backbone, ModelSource, wrap
 from whylens.core.models.labels import labels_of
 from whylens.core.models.load import timm_spec
-from whylens.core.models.network_errors import NETWORK_ERRORS
-from whylens.core.models.spec import InputSpec
 from whylens.core.models.split import offers
 from whylens.core.storage.files import parameters_sha256
 

@@ -1,7 +1,4 @@
-"""A frozen network as the engine sees it: logits, features, head, and what it provides.
-
-May touch torch and the files beside it; knows no image formats and no methods.
-"""
+"""A frozen network as the engine sees it: logits, features, head, and what it provides."""
 
 from __future__ import annotations
 
@@ -14,21 +11,23 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from whylens.core.errors import BadArtifact, NeedsNotMet
+from whylens.core.errors import NETWORK_ERRORS, BadArtifact, NeedsNotMet
+from whylens.core.inputs.spec import InputSpec, probe_inputs
 from whylens.core.models.attention import AttentionLayout, layout_or_reason
-from whylens.core.models.embeddings import Embedder, embedder_of
-from whylens.core.models.head_probe import LinearHead, explain_unmet, gradient_problem, linear_head
-from whylens.core.models.layouts import Features
-from whylens.core.models.network_errors import NETWORK_ERRORS
-from whylens.core.models.spec import InputSpec
+from whylens.core.models.heads import (
+    Embedder,
+    LinearHead,
+    embedder_of,
+    gradient_problem,
+    linear_head,
+)
+from whylens.core.models.layouts import Features, as_two_logits
 from whylens.core.models.split import Split, find_split, same_split_on
 from whylens.core.models.stages import Stage, stages_of
 from whylens.core.needs import Need
-from whylens.core.speed.folded import fold_batchnorm
-from whylens.core.speed.incremental import Box, IncrementalNetwork
-from whylens.core.speed.windows import covered, local_network
+from whylens.core.speed import Box, faster, occluded_logits
 
-Found = TypeVar("Found")
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class ModelSource:
 
 @dataclass(frozen=True)
 class Backbone:
-    """One network, frozen, in eval mode, immutable from here on.
+    """A network, frozen, in eval mode, immutable from here on.
 
     Attributes:
         module: The network itself, for third-party plugins that must hook; no built-in touches it.
@@ -73,21 +72,21 @@ class Backbone:
     split: Split | None
     linear: LinearHead | None
     unmet: Mapping[Need, str] = field(default_factory=dict)
-    _known: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _cache: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
-    def once(self, key: str, find: Callable[[Backbone], Found]) -> Found:
-        """Return what `find` finds out about this network, found out once and kept with it.
+    def once(self, key: str, compute: Callable[[Backbone], Value]) -> Value:
+        """Return what `compute` returns for this network, computed at the first call only.
 
-        Methods are stateless and networks frozen: what holds of a network is kept here.
+        Methods are stateless and networks frozen: what holds of a network is cached here.
 
         Args:
             key: The method's name, and what it is.
-            find: Called with this network; two threads may both call it.
+            compute: Called with this network; two threads may both call it.
         """
-        if key not in self._known:
-            self._known[key] = find(self)
-        found: Found = self._known[key]
-        return found
+        if key not in self._cache:
+            self._cache[key] = compute(self)
+        value: Value = self._cache[key]
+        return value
 
     @property
     def name(self) -> str:
@@ -106,13 +105,16 @@ class Backbone:
 
     @cached_property
     def bytes(self) -> int:
-        """Bytes of its parameters and buffers; twice that where a folded copy may join them."""
+        """Bytes of its parameters and buffers; twice that where a faster copy may join them."""
         tensors = [*self.module.parameters(), *self.module.buffers()]
         return 2 * sum(t.numel() * t.element_size() for t in tensors)
 
     def why_not(self, needs: frozenset[Need]) -> str | None:
         """Return in words why `needs` are not met, or None if they are."""
-        return explain_unmet(needs, dict(self.unmet))
+        unmet = [need for need in Need if need in needs and need in self.unmet]
+        if not unmet:
+            return None
+        return "; ".join(f"needs {need.value}: {self.unmet[need]}" for need in unmet) + "."
 
     def logits(self, x: Tensor) -> Tensor:
         """Return (N, C) logits of (N, C, *S) inputs, with gradient if the caller enabled it."""
@@ -124,7 +126,7 @@ class Backbone:
         Raises:
             NeedsNotMet: This network has none.
         """
-        return self._cut.features(x)
+        return self._required_split.features(x)
 
     def head(self, features: Features) -> Tensor:
         """Return (N, C) logits of a feature map.
@@ -132,10 +134,10 @@ class Backbone:
         Raises:
             NeedsNotMet: This network has none.
         """
-        return as_two_logits(self._cut.head(features))
+        return as_two_logits(self._required_split.head(features))
 
     @property
-    def _cut(self) -> Split:
+    def _required_split(self) -> Split:
         if self.split is None:
             reason = self.unmet[Need.SPATIAL_FEATURES]
             raise NeedsNotMet(f"{self.name} has no feature map to look at: {reason}.")
@@ -147,13 +149,13 @@ class Backbone:
         return stages_of(self.module, self.probe_inputs()[:1])
 
     @cached_property
-    def folded(self) -> nn.Module:
+    def fast_module(self) -> nn.Module:
         """The same function, faster: a checked private copy, or the network itself."""
-        return fold_batchnorm(self.module, self.probe_inputs())
+        return faster(self.module, self.probe_inputs())
 
     def fast_logits(self, x: Tensor) -> Tensor:
-        """Return (N, C) logits by the folded copy; equal to `logits` within 1e-4 relative."""
-        return as_two_logits(self.folded(x))
+        """Return (N, C) logits by the faster copy; equal to `logits` within 1e-4 relative."""
+        return as_two_logits(self.fast_module(x))
 
     @cached_property
     def embedder(self) -> Embedder:
@@ -162,7 +164,7 @@ class Backbone:
         Raises:
             NeedsNotMet: It cannot.
         """
-        return embedder_of(self)
+        return embedder_of(self.module, self.linear, self.split, self.probe_inputs())
 
     def embed(self, x: Tensor) -> Tensor:
         """Return (N, D) vectors of (N, C, *S) inputs: what the last linear layer reads."""
@@ -171,90 +173,48 @@ class Backbone:
     @cached_property
     def attention_layout(self) -> AttentionLayout | str:
         """Where the tokens lie to which every layer attends, or why there are none such."""
-        return layout_or_reason(self)
+        return layout_or_reason(self.module, self.split, self.probe_inputs()[:1])
 
     @cached_property
-    def local(self) -> IncrementalNetwork | None:
-        """The folded copy for changes in one place, checked; None where nothing is gained."""
-        return local_network(self.folded, self.module, self.probe_inputs())
+    def _occluded_logits(self) -> Callable[[Tensor, Tensor], Callable[[Sequence[Box]], Tensor]]:
+        return occluded_logits(self.fast_module, self.module, self.probe_inputs())
 
     def occluded_logits(self, x: Tensor, fill: Tensor) -> Callable[[Sequence[Box]], Tensor]:
-        """Return what gives (N, C) logits of `x` with each of N boxes filled, without gradients.
+        """Return a function of N boxes to (N, C) logits of `x` with each of them filled.
 
         What the boxes cannot change is computed here, once, where the network allows it; logits
-        equal `logits` of the covered inputs within 1e-4 relative.
+        equal `logits` of the occluded inputs within 1e-4 relative, without gradients.
 
         Args:
             x: (1, C, *S).
             fill: (1, C, *S) what is shown inside the boxes.
         """
-        done = None if self.local is None else self.local.on(x)
-
-        def logits(boxes: Sequence[Box]) -> Tensor:
-            raw = None if done is None else done.logits(boxes, fill)
-            if raw is not None:
-                return as_two_logits(raw)
-            with torch.no_grad():
-                return self.fast_logits(covered(x, fill, boxes))
-
-        return logits
+        logits = self._occluded_logits(x, fill)
+        return lambda boxes: as_two_logits(logits(boxes))
 
     @cached_property
-    def _quick(self) -> Split:
-        cut = self._cut
-        folded = self.folded
-        return cut if folded is self.module else same_split_on(cut, folded, self.probe_inputs()[:1])
+    def _fast_split(self) -> Split:
+        split, fast = self._required_split, self.fast_module
+        if fast is self.module:
+            return split
+        return same_split_on(split, fast, self.probe_inputs()[:1])
 
     def fast_features(self, x: Tensor) -> Features:
-        """Return the feature map by the folded copy; equal to `features` within 1e-4 relative.
+        """Return the feature map by the faster copy; equal to `features` within 1e-4 relative.
 
         Raises:
             NeedsNotMet: This network has none.
         """
-        return self._quick.features(x)
+        return self._fast_split.features(x)
 
     def prepare(self) -> Backbone:
-        """Return this network with its folded copy built, so that the first answer is no slower."""
-        _ = self.folded if self.split is None else self._quick
+        """Return this network with its faster copy built, so that the first answer is no slower."""
+        _ = self.fast_module if self.split is None else self._fast_split
         return self
 
     def probe_inputs(self) -> Tensor:
         """Return (2, C, *S) seeded inputs that are not constant."""
         return probe_inputs(self.spec).to(self.device)
-
-
-def probe_inputs(spec: InputSpec) -> Tensor:
-    """Return (2, C, *S) seeded inputs with coarse and fine structure.
-
-    Args:
-        spec: What the network wants to be fed.
-    """
-    generator = torch.Generator().manual_seed(20)
-    fine = torch.randn(2, spec.channels, *spec.size, generator=generator)
-    coarse_size = [max(1, n // 16) for n in spec.size]
-    coarse = torch.randn(2, spec.channels, *coarse_size, generator=generator)
-    for axis, n in enumerate(spec.size):
-        coarse = coarse.repeat_interleave(-(-n // coarse.shape[axis + 2]), dim=axis + 2)
-        coarse = coarse.narrow(axis + 2, 0, n)
-    return coarse + 0.5 * fine
-
-
-def _by(size: tuple[int, ...]) -> str:
-    return " x ".join(str(n) for n in size)
-
-
-def as_two_logits(logits: Tensor) -> Tensor:
-    """Return logits with at least two classes.
-
-    A network with one output z has the classes "no" and "yes" with logits -z/2 and +z/2: their
-    softmax is sigmoid(z), their difference is z, and either side can be explained.
-
-    Args:
-        logits: (N, C).
-    """
-    if logits.ndim == 2 and logits.shape[1] == 1:
-        return torch.cat([-logits / 2, logits / 2], dim=1)
-    return logits
 
 
 def wrap(
@@ -285,50 +245,53 @@ def wrap(
         parameter.requires_grad_(False)
     probe = probe_inputs(spec).to(next((p.device for p in module.parameters()), "cpu"))
     identity = identity or ModelSource(type(module).__name__, parameters_sha256(module))
-    try:
-        with torch.no_grad():
-            whole = module(probe)
-    except NETWORK_ERRORS as exc:
-        said = " ".join(str(exc).split())[:200] or "it refuses their shape"
+    raw_logits = _raw_logits(module, probe, spec, identity.name)
+    classes = as_two_logits(raw_logits).shape[1]
+    labels = labels or tuple(f"class {i}" for i in range(classes))
+    if len(labels) != classes:
         raise BadArtifact(
-            f"{identity.name} cannot take inputs of {spec.channels} channels and size "
-            f"{_by(spec.size)}: {said}. Correct the input size and channels in its manifest."
-        ) from exc
-    if not isinstance(whole, Tensor):
-        raise BadArtifact(
-            f"{identity.name} gives several outputs, not class scores. "
-            "Choose a network that classifies."
+            f"{identity.name} has {classes} classes but {len(labels)} labels; correct its labels."
         )
-    logits = as_two_logits(whole)
-    if logits.ndim != 2 or logits.shape[1] < 2:
-        raise BadArtifact(
-            f"{identity.name} gives an output of shape {tuple(logits.shape)}, not class scores. "
-            "Choose a network that classifies."
-        )
-    reasons: dict[Need, str] = {}
+    unmet: dict[Need, str] = {}
     problem = gradient_problem(lambda x: as_two_logits(module(x)), probe)
     if problem:
-        reasons[Need.GRADIENTS] = problem
-    split, linear = None, None
+        unmet[Need.GRADIENTS] = problem
     try:
-        split = find_split(module, probe, whole=whole)
-        with torch.no_grad():
-            features = split.features(probe[:1])
-        if features.map[0, 0].numel() < 2:
-            reasons[Need.SPATIAL_FEATURES] = "its last feature map has a single position"
+        split = find_split(module, probe, logits=raw_logits)
     except NeedsNotMet as exc:
-        reasons[Need.SPATIAL_FEATURES] = str(exc)
-        reasons[Need.POOLED_LINEAR_HEAD] = "there is no feature map to pool"
-    if split is not None:
-        cut = split
-        try:
-            linear = linear_head(lambda f: as_two_logits(cut.head(f)), features)
-        except NeedsNotMet as exc:
-            reasons[Need.POOLED_LINEAR_HEAD] = str(exc)
-    classes = logits.shape[1]
-    known = labels or tuple(f"class {i}" for i in range(classes))
-    if len(known) != classes:
+        unmet[Need.SPATIAL_FEATURES] = str(exc)
+        unmet[Need.POOLED_LINEAR_HEAD] = "there is no feature map to pool"
+        return Backbone(module, identity, spec, labels, None, None, MappingProxyType(unmet))
+    with torch.no_grad():
+        features = split.features(probe[:1])
+    if features.map[0, 0].numel() < 2:
+        unmet[Need.SPATIAL_FEATURES] = "its last feature map has a single position"
+    linear = None
+    try:
+        linear = linear_head(lambda f: as_two_logits(split.head(f)), features)
+    except NeedsNotMet as exc:
+        unmet[Need.POOLED_LINEAR_HEAD] = str(exc)
+    return Backbone(module, identity, spec, labels, split, linear, MappingProxyType(unmet))
+
+
+def _raw_logits(module: nn.Module, probe: Tensor, spec: InputSpec, name: str) -> Tensor:
+    try:
+        with torch.no_grad():
+            logits = module(probe)
+    except NETWORK_ERRORS as exc:
+        reason = " ".join(str(exc).split())[:200] or "it refuses their shape"
+        size = " x ".join(str(n) for n in spec.size)
         raise BadArtifact(
-            f"{identity.name} has {classes} classes but {len(known)} labels; correct its labels."
+            f"{name} cannot take inputs of {spec.channels} channels and size {size}: {reason}. "
+            "Correct the input size and channels in its manifest."
+        ) from exc
+    if not isinstance(logits, Tensor):
+        raise BadArtifact(
+            f"{name} gives several outputs, not class scores. Choose a network that classifies."
         )
-    return Backbone(module, identity, spec, known, split, linear, MappingProxyType(reasons))
+    if logits.ndim != 2 or logits.shape[1] < 1:
+        raise BadArtifact(
+            f"{name} gives an output of shape {tuple(logits.shape)}, not class scores. "
+            "Choose a network that classifies."
+        )
+    return logits

@@ -1,7 +1,6 @@
 """Local checkpoints: a folder with model.json and model.safetensors.
 
-May touch the disk, pydantic and safetensors. Safetensors only, sha256 always checked; every write
-is temporary file + fsync + rename.
+Safetensors only, sha256 always checked; every write is temporary file + fsync + rename.
 """
 
 from __future__ import annotations
@@ -16,14 +15,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
 from whylens.core.errors import BadArtifact
+from whylens.core.inputs.spec import CropMode, InputSpec, Interpolation
 from whylens.core.models.model_names import is_folder_name
-from whylens.core.models.spec import CropMode, InputSpec, Interpolation
 from whylens.core.storage.files import file_sha256, write_atomically
 
 log = logging.getLogger(__name__)
 
 MANIFEST, WEIGHTS = "model.json", "model.safetensors"
-OWN = Path(__file__).resolve().parents[2] / "checkpoints"
+SHIPPED = Path(__file__).resolve().parents[2] / "checkpoints"
 FOLDERS_VARIABLE = "WHYLENS_CHECKPOINTS"
 
 Argument = int | float | str | bool | tuple[int, ...]
@@ -87,17 +86,17 @@ def checkpoint_folders(root: Path | None = None) -> dict[str, Path]:
     Args:
         root: The project's own folder of checkpoints; by default `checkpoints/` beside `core/`.
     """
-    found: dict[str, Path] = {}
+    folders: dict[str, Path] = {}
     for place in checkpoint_places(root):
         if not place.is_dir():
             continue
         for folder in sorted([place, *place.iterdir()]):
             complete = (folder / MANIFEST).is_file() and (folder / WEIGHTS).is_file()
             if complete and is_folder_name(folder.name):
-                if folder.name in found:
+                if folder.name in folders:
                     log.warning("Checkpoint %s appears twice; the first is used", folder.name)
-                found.setdefault(folder.name, folder)
-    return found
+                folders.setdefault(folder.name, folder)
+    return folders
 
 
 def checkpoint_places(root: Path | None = None) -> list[Path]:
@@ -107,14 +106,11 @@ def checkpoint_places(root: Path | None = None) -> list[Path]:
         root: The project's own folder; by default `checkpoints/` beside `core/`.
     """
     extra = [Path(p) for p in os.environ.get(FOLDERS_VARIABLE, "").split(os.pathsep) if p]
-    return [root or OWN, *extra]
+    return [root or SHIPPED, *extra]
 
 
 def read_manifest(folder: Path) -> CheckpointManifest:
-    """Return a checkpoint's manifest.
-
-    Args:
-        folder: A folder with model.json.
+    """Return the manifest of a checkpoint's folder.
 
     Raises:
         BadArtifact: It is missing or says something impossible.
@@ -126,9 +122,9 @@ def read_manifest(folder: Path) -> CheckpointManifest:
         raise BadArtifact(f"{folder.name}/{MANIFEST} cannot be read: {exc.strerror}.") from exc
     except ValidationError as exc:
         first = exc.errors()[0]
-        where = ".".join(str(p) for p in first["loc"]) or "the file"
+        field = ".".join(str(p) for p in first["loc"]) or "the file"
         raise BadArtifact(
-            f"{folder.name}/{MANIFEST} is wrong at {where!r}: {first['msg']}. Correct it, or "
+            f"{folder.name}/{MANIFEST} is wrong at {field!r}: {first['msg']}. Correct it, or "
             "write the checkpoint again."
         ) from exc
     return manifest
@@ -139,7 +135,7 @@ def read_weights(path: Path, *, sha256: str | None) -> dict[str, Tensor]:
 
     Args:
         path: The file.
-        sha256: What its hash must be; None skips the check where no hash is known.
+        sha256: Its expected hash; None skips the check where none is known.
 
     Raises:
         BadArtifact: It is unreadable, no safetensors file, or has another hash.
@@ -148,10 +144,10 @@ def read_weights(path: Path, *, sha256: str | None) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     try:
-        if sha256 is not None and (found := file_sha256(path)) != sha256:
+        if sha256 is not None and (actual := file_sha256(path)) != sha256:
             raise BadArtifact(
                 f"{path.parent.name}/{path.name} is damaged or was replaced: its sha256 begins "
-                f"with {found[:12]}, expected {sha256[:12]}. Fetch or write it again."
+                f"with {actual[:12]}, expected {sha256[:12]}. Fetch or write it again."
             )
         return dict(load_file(path))
     except OSError as exc:
@@ -172,8 +168,8 @@ def write_checkpoint(
     """Write a checkpoint and return its manifest; the manifest comes last, so it is never early.
 
     Args:
-        folder: Where to write; made if absent.
-        weights: The state dict.
+        folder: Made if absent.
+        weights: A state dict.
         description: The manifest's fields but for sha256.
     """
     from safetensors.torch import save

@@ -1,7 +1,4 @@
-"""One feature map of a question: what it holds, what the score feels of it, what others score.
-
-May touch torch and the models; a `Subject` makes these and knows no method.
-"""
+"""A feature map between an input and a score: its values, their gradients, replacing them."""
 
 from __future__ import annotations
 
@@ -13,7 +10,8 @@ import torch
 from torch import Tensor
 
 from whylens.core.errors import InvalidParameter
-from whylens.core.models.backbone import Backbone, as_two_logits
+from whylens.core.models.backbone import Backbone
+from whylens.core.models.layouts import as_two_logits
 from whylens.core.models.stages import at_stage, with_maps
 from whylens.core.targets import Target
 
@@ -28,8 +26,8 @@ class FeatureLayer:
     Attributes:
         name: "last", or "stage 1" and so on.
         features: (1, K, *s) the map, detached.
-        gradients_of: Gives (1, K, *s), the derivative of a target's score.
-        logits_of: Gives (n, C) logits of (n, K, *s) maps put in its place, without gradients.
+        gradients_of: Returns (1, K, *s), the derivative of a target's score.
+        logits_of: Returns (n, C) logits of (n, K, *s) maps put in its place, without gradients.
         target: What is explained.
         batch_size: Largest number of maps at once.
     """
@@ -62,7 +60,7 @@ def stage_layer(
     """Return the layer of a stage.
 
     Args:
-        backbone: A loaded network.
+        backbone: The network.
         x: (1, C, *S) the input.
         name: "stage 1" and so on.
         target: What is explained.
@@ -74,8 +72,9 @@ def stage_layer(
     stages = backbone.stages
     number = int(name.removeprefix("stage "))
     if not 1 <= number <= len(stages):
-        have = f"stages 1 to {len(stages)} and the last layer" if stages else "only the last layer"
-        raise InvalidParameter(f"{backbone.name} has {have}, not {name!r}. Choose one of them.")
+        choices = f"stages 1 to {len(stages)} and the last layer"
+        choices = choices if stages else "only the last layer"
+        raise InvalidParameter(f"{backbone.name} has {choices}, not {name!r}. Choose one of them.")
     stage = stages[number - 1]
     features, raw = at_stage(backbone.module, stage, x)
     leaf = features.map

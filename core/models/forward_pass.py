@@ -1,7 +1,4 @@
-"""One input through one network, computed once and shared by all questions about it.
-
-May touch torch and the models; knows no method.
-"""
+"""One input through one network, computed once and shared by all questions about it."""
 
 from __future__ import annotations
 
@@ -27,7 +24,7 @@ class ForwardPass:
         self.backbone = backbone
         self.x = x.detach()
         self._leaf: Tensor | None = None
-        self._kept: tuple[Target, Tensor] | None = None
+        self._last_gradient: tuple[Target, Tensor] | None = None
         if backbone.split is None:
             with torch.no_grad():
                 scores = backbone.logits(self.x)
@@ -35,8 +32,8 @@ class ForwardPass:
         else:
             with torch.no_grad():
                 features = backbone.fast_features(self.x)
-            kept = features.map.clone(memory_format=torch.contiguous_format)
-            self._leaf = kept.requires_grad_()
+            leaf = features.map.clone(memory_format=torch.contiguous_format)
+            self._leaf = leaf.requires_grad_()
             self._features = Features(self._leaf, features.prefix_tokens)
             with torch.enable_grad():
                 self._scores = backbone.head(self._features)
@@ -51,10 +48,10 @@ class ForwardPass:
         Raises:
             NeedsNotMet: The network has none.
         """
-        return self._mapped[0].detach()
+        return self._leaf_and_features[0].detach()
 
     @property
-    def _mapped(self) -> tuple[Tensor, Features]:
+    def _leaf_and_features(self) -> tuple[Tensor, Features]:
         if self._leaf is None or self._features is None:
             raise NeedsNotMet(f"{self.backbone.name} has no feature map to look at.")
         return self._leaf, self._features
@@ -62,32 +59,25 @@ class ForwardPass:
     def gradients(self, target: Target) -> Tensor:
         """Return (1, K, *s): derivative of the target score with respect to the feature map.
 
-        The last one is kept: methods that are compared ask for the same target, one after another.
-
-        Args:
-            target: What is explained.
+        That of the last target is cached: methods that are compared ask for the same in turn.
         """
-        kept = self._kept
-        if kept is None or kept[0] != target:
-            leaf, _ = self._mapped
+        cached = self._last_gradient
+        if cached is None or cached[0] != target:
+            leaf, _ = self._leaf_and_features
             with torch.enable_grad():
                 score = target.score(self._scores)[0]
-            # The graph is kept for the next class; it covers the head alone.
+            # The graph stays for the next class; it covers the head alone.
             (gradient,) = torch.autograd.grad(score, leaf, retain_graph=True)
-            kept = self._kept = target, gradient.detach()
-        return kept[1].clone()  # what a plugin writes into is its own
+            cached = self._last_gradient = target, gradient.detach()
+        return cached[1].clone()  # a plugin may write into it
 
     def head_logits(self, maps: Tensor) -> Tensor:
-        """Return (N, C) logits of feature maps put in place of this input's own.
-
-        Args:
-            maps: (N, K, *s); what has no place, such as a class token, stays this input's.
-        """
-        _, own = self._mapped
-        return self.backbone.head(Features(maps, own.prefix_tokens))
+        """Return (N, C) logits of (N, K, *s) feature maps, with this input's prefix tokens."""
+        _, features = self._leaf_and_features
+        return self.backbone.head(Features(maps, features.prefix_tokens))
 
     @property
     def bytes(self) -> int:
-        """Bytes that keeping this trace takes, roughly."""
-        kept = [self.x, self.logits] + ([] if self._leaf is None else [self._leaf])
-        return 8 * sum(t.numel() * t.element_size() for t in kept)
+        """Bytes that it takes in memory, roughly."""
+        tensors = [self.x, self.logits] + ([] if self._leaf is None else [self._leaf])
+        return 8 * sum(t.numel() * t.element_size() for t in tensors)

@@ -1,29 +1,35 @@
 """Pretrained weights from the Hub: known within seconds, verified, never half.
 
-May touch huggingface_hub. Its own download retries for most of a minute without a network and
-does not check what came; here the address is probed first and every file's sha256 is checked.
+The Hub's own download retries for most of a minute without a network and does not check what came;
+here the address is probed first and every file's sha256 is checked. Downloads run in a child
+process, since neither of the libraries that fetch can be stopped from outside once a server stalls
+or drips.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from whylens.core.errors import BadArtifact, WeightsUnavailable
-from whylens.core.models.download import (
-    REMEDY,
-    ProgressCallback,
-    Timeouts,
-    call_with_deadline,
-    download_in_child,
-)
+from whylens.core.interrupts import interrupts_blocked
+from whylens.core.progress import ProgressCallback
 from whylens.core.storage.files import file_sha256
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+REMEDY = "Choose a local checkpoint (they are listed first), or connect and try again."
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SHA1 = re.compile(r"[0-9a-f]{40}")
 # Written in small pieces: by default 10 MB gather in memory first, so that from outside a slow but
@@ -37,6 +43,134 @@ constants.DOWNLOAD_CHUNK_SIZE = 16384
 disable_progress_bars()
 print(hf_hub_download(sys.argv[1], sys.argv[2]))
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long to wait.
+
+    Attributes:
+        probe: Seconds for the first answer.
+        stall: Seconds over which at least `floor` bytes must arrive.
+        floor: Bytes.
+    """
+
+    probe: float = 3.0
+    stall: float = 20.0
+    floor: int = 20_000
+
+
+def call_with_deadline(seconds: float, call: Callable[[], T]) -> T:
+    """Return what `call` returns, or raise what it raises, if that happens in time.
+
+    Args:
+        seconds: The deadline. A thread waits beyond it where it must: looking up a host's name
+            can hang longer than any timeout of the request itself.
+        call: Runs in a thread of its own.
+
+    Raises:
+        TimeoutError: It did not return in time.
+    """
+    answers: list[T] = []
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            answers.append(call())
+        except BaseException as exc:  # noqa: BLE001 - raised again below, in the caller's thread
+            failures.append(exc)
+
+    thread = threading.Thread(target=run, daemon=True, name="whylens probe")
+    thread.start()
+    thread.join(seconds)
+    if failures:
+        raise failures[0]
+    if not answers:
+        raise TimeoutError(f"no answer within {seconds:.0f} s")
+    return answers[0]
+
+
+def download_in_child(
+    code: str,
+    arguments: list[str],
+    *,
+    what: str,
+    into: Path,
+    size: int,
+    timeouts: Timeouts,
+    progress: ProgressCallback | None,
+) -> str:
+    """Return the last line printed by a child that downloads, ended if bytes stop coming.
+
+    Args:
+        code: Python source that the child runs; it prints the path of the file last.
+        arguments: The child's sys.argv[1:].
+        what: Name of the download in messages.
+        into: The folder in which bytes appear.
+        size: Bytes expected, 0 if unknown.
+        timeouts: How long to wait.
+        progress: Called with the share fetched (0 to 1) and a sentence.
+
+    Raises:
+        WeightsUnavailable: It failed or stalled.
+    """
+    child: subprocess.Popen[str] | None = None
+    try:
+        with interrupts_blocked():  # on Ctrl-C it is this process that ends the child
+            child = subprocess.Popen(  # noqa: S603 - our own interpreter and our own source
+                [sys.executable, "-c", code, *arguments],
+                # Plain HTTP: what has come can then be counted, and a cut download resumed.
+                env={**os.environ, "HF_HUB_DISABLE_XET": "1"},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        before = _bytes_in(into)
+        counted, since = before, time.monotonic()
+        while True:
+            try:
+                out, err = child.communicate(timeout=0.25)
+                break
+            except subprocess.TimeoutExpired:
+                present, now = _bytes_in(into), time.monotonic()
+            if size and progress is not None:
+                share = min(0.99, max(0, present - before) / size)
+                progress(share, f"Fetching {what}: {size / 1e6:.0f} MB")
+            if present - counted >= timeouts.floor:
+                counted, since = present, now
+            elif now - since > timeouts.stall:
+                raise WeightsUnavailable(
+                    f"The download of {what} stalled: fewer than {timeouts.floor / 1000:.0f} kB "
+                    f"came in {timeouts.stall:.0f} s. {REMEDY}"
+                )
+    finally:
+        if child is not None:
+            _terminate(child)
+    if child.returncode != 0:
+        last = (err.strip().splitlines() or ["no reason given"])[-1]
+        raise WeightsUnavailable(f"The download of {what} failed ({last[:200]}). {REMEDY}")
+    return out.strip().splitlines()[-1]
+
+
+def _terminate(child: subprocess.Popen[str]) -> None:
+    if child.poll() is not None:
+        return
+    child.terminate()  # asked first, so that it takes its half of a file away
+    try:
+        child.communicate(timeout=2)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.communicate()
+
+
+def _bytes_in(folder: Path) -> int:
+    total = 0
+    for path in folder.glob("*"):
+        try:
+            total += path.stat().st_size
+        except FileNotFoundError:  # renamed between listing and asking
+            continue
+    return total
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +190,7 @@ def hub_file(
     repo: str,
     filename: str,
     *,
-    patience: Timeouts | None = None,
+    timeouts: Timeouts | None = None,
     progress: ProgressCallback | None = None,
 ) -> HubFile:
     """Return a file of a Hub repository, from the cache or fetched, its sha256 checked.
@@ -64,22 +198,22 @@ def hub_file(
     Args:
         repo: "owner/name".
         filename: The file inside.
-        patience: How long to wait.
+        timeouts: How long to wait.
         progress: Called with the share fetched (0 to 1) and a sentence.
 
     Raises:
         WeightsUnavailable: It is neither cached nor to be had; where nothing answers, this is
-            known half a second after `patience.probe`.
+            known half a second after `timeouts.probe`.
         BadArtifact: It has another hash than the Hub promised; it was deleted.
     """
     from huggingface_hub import constants, try_to_load_from_cache
     from huggingface_hub.file_download import repo_folder_name
 
-    patience = patience or Timeouts()
+    timeouts = timeouts or Timeouts()
     cached = try_to_load_from_cache(repo, filename)
     if isinstance(cached, str):
         return _verified(Path(cached), None, f"The weights of {repo} on this disk are damaged")
-    promised, size = _promised(repo, filename, patience)
+    promised, size = _metadata(repo, filename, timeouts)
     folder = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo, repo_type="model")
     path = download_in_child(
         _CHILD,
@@ -87,13 +221,13 @@ def hub_file(
         what=repo,
         into=folder / "blobs",
         size=size,
-        patience=patience,
+        timeouts=timeouts,
         progress=progress,
     )
     return _verified(Path(path), promised, f"The weights of {repo} arrived damaged")
 
 
-def _promised(repo: str, filename: str, patience: Timeouts) -> tuple[str | None, int]:
+def _metadata(repo: str, filename: str, timeouts: Timeouts) -> tuple[str | None, int]:
     from huggingface_hub import constants, errors, get_hf_file_metadata, hf_hub_url
 
     if constants.HF_HUB_OFFLINE:
@@ -102,8 +236,8 @@ def _promised(repo: str, filename: str, patience: Timeouts) -> tuple[str | None,
         )
     url = hf_hub_url(repo, filename)
     try:
-        got = call_with_deadline(
-            patience.probe + 0.5, lambda: get_hf_file_metadata(url, timeout=patience.probe)
+        metadata = call_with_deadline(
+            timeouts.probe + 0.5, lambda: get_hf_file_metadata(url, timeout=timeouts.probe)
         )
     except errors.GatedRepoError as exc:
         raise WeightsUnavailable(
@@ -125,7 +259,7 @@ def _promised(repo: str, filename: str, patience: Timeouts) -> tuple[str | None,
         raise WeightsUnavailable(
             f"The Hub cannot be reached, and the weights of {repo} are not on this disk. {REMEDY}"
         ) from exc
-    return got.etag, int(got.size or 0)
+    return metadata.etag, int(metadata.size or 0)
 
 
 def _transport_error() -> type[Exception]:
@@ -139,21 +273,21 @@ def _verified(path: Path, promised: str | None, complaint: str) -> HubFile:
     # The cache names a blob after its ETag: the sha256 of large files, git's hash of small ones.
     blob = path.resolve()
     promised = promised or blob.name
-    found = file_sha256(blob)
+    sha256 = file_sha256(blob)
     if _SHA256.fullmatch(promised):
-        sound = found == promised
+        intact = sha256 == promised
     elif _SHA1.fullmatch(promised):
-        sound = _git_hash(blob) == promised
+        intact = _git_hash(blob) == promised
     else:
         log.warning("Its server states no hash, so %s could not be checked", path.name)
-        sound = True
-    if not sound:
+        intact = True
+    if not intact:
         blob.unlink(missing_ok=True)
         path.unlink(missing_ok=True)
         raise BadArtifact(
             f"{complaint} (their hash is not {promised[:12]}) and were deleted. Try again."
         )
-    return HubFile(path, found)
+    return HubFile(path, sha256)
 
 
 def _git_hash(path: Path) -> str:

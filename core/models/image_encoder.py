@@ -1,7 +1,4 @@
-"""A network of which only the vectors count: CLIP and DINO towers, or any other, chosen by name.
-
-May touch timm through the loader, and the inputs of pictures.
-"""
+"""A network of which only the vectors count: CLIP, DINO or any other, chosen by name."""
 
 from __future__ import annotations
 
@@ -16,22 +13,22 @@ from torch import Tensor
 from whylens.core.datasets.tensors import to_tensor
 from whylens.core.errors import BadArtifact
 from whylens.core.inputs.photo import Pixels
+from whylens.core.inputs.spec import InputSpec
 from whylens.core.models.checkpoints import checkpoint_folders
 from whylens.core.models.labels import labels_of
 from whylens.core.models.load import load, pretrained, timm_spec
 from whylens.core.models.model_names import parse_model_name
-from whylens.core.models.spec import InputSpec
 
 
 @dataclass(frozen=True, slots=True)
 class ImageEncoder:
-    """A network that turns pictures into vectors.
+    """A network that turns images into vectors.
 
     Attributes:
-        name: As it was asked for.
+        name: Under which it was loaded.
         digest: sha256 of its weights.
-        spec: How pictures reach it.
-        embed: From (N, 3, H, W) inputs to (N, D).
+        spec: What it wants to be fed.
+        embed: (N, 3, H, W) inputs to (N, D) vectors.
     """
 
     name: str
@@ -39,16 +36,12 @@ class ImageEncoder:
     spec: InputSpec
     embed: Callable[[Tensor], Tensor]
 
-    def vectors(self, pictures: Sequence[Pixels]) -> npt.NDArray[np.float32]:
-        """Return (N, D) float32: one vector per picture.
-
-        Args:
-            pictures: (H, W, 3) uint8 each.
-        """
+    def encode(self, images: Sequence[Pixels]) -> npt.NDArray[np.float32]:
+        """Return (N, D) vectors of N images, (H, W, 3) uint8 each."""
         with torch.no_grad():
-            x = torch.cat([to_tensor(picture, self.spec) for picture in pictures])
-            found: npt.NDArray[np.float32] = self.embed(x).flatten(1).float().cpu().numpy()
-        return found
+            x = torch.cat([to_tensor(image, self.spec) for image in images])
+            vectors: npt.NDArray[np.float32] = self.embed(x).flatten(1).float().cpu().numpy()
+        return vectors
 
 
 def load_encoder(name: str) -> ImageEncoder:
@@ -63,7 +56,7 @@ def load_encoder(name: str) -> ImageEncoder:
     Raises:
         UnknownName: Nothing has this name.
         WeightsUnavailable: Its weights cannot be had.
-        BadArtifact: Its files are damaged, or it takes no pictures.
+        BadArtifact: Its files are damaged, or it takes no images.
         NeedsNotMet: It gives no vectors.
     """
     if parse_model_name(name, checkpoint_folders()).kind != "timm":
@@ -78,5 +71,5 @@ def load_encoder(name: str) -> ImageEncoder:
             parameter.requires_grad_(False)
         embed = module
     if len(spec.size) != 2:
-        raise BadArtifact(f"{name} takes no pictures, so it cannot compare them. Choose another.")
+        raise BadArtifact(f"{name} takes no images, so it cannot compare them. Choose another.")
     return ImageEncoder(name, digest, spec, embed)

@@ -1,11 +1,10 @@
-"""Words for class indices.
-
-May touch timm's own tables, which travel inside its package; nothing is fetched.
-"""
+"""Names of classes, from the tables inside timm's package; nothing is fetched."""
 
 from __future__ import annotations
 
 from typing import Any
+
+from whylens.core.errors import UnknownName
 
 IMAGENET = "imagenet-1k"
 
@@ -14,25 +13,21 @@ def imagenet_1k() -> tuple[str, ...]:
     """Return the 1,000 ImageNet class names in the usual order, one short name each."""
     from timm.data import ImageNetInfo
 
-    return _described(ImageNetInfo("imagenet-1k"), 1000)
+    return _descriptions(ImageNetInfo("imagenet-1k"), 1000)
 
 
 def labels_of(module: Any) -> tuple[str, ...]:
-    """Return the class names that timm knows for a pretrained network, or () where it knows none.
-
-    Args:
-        module: A network made by timm.
-    """
+    """Return the class names that timm knows for its pretrained network, or () if it knows none."""
     from timm.data import ImageNetInfo, infer_imagenet_subset
 
-    named = (getattr(module, "pretrained_cfg", None) or {}).get("label_names")
-    if named:
-        return tuple(str(name) for name in named)
+    names = (getattr(module, "pretrained_cfg", None) or {}).get("label_names")
+    if names:
+        return tuple(str(name) for name in names)
     subset = infer_imagenet_subset(module)
-    return _described(ImageNetInfo(subset), int(module.num_classes)) if subset else ()
+    return _descriptions(ImageNetInfo(subset), int(module.num_classes)) if subset else ()
 
 
-def _described(info: Any, classes: int) -> tuple[str, ...]:
+def _descriptions(info: Any, classes: int) -> tuple[str, ...]:
     return tuple(str(info.index_to_description(i)).split(",")[0] for i in range(classes))
 
 
@@ -41,13 +36,11 @@ def class_index(text: str, labels: tuple[str, ...]) -> int:
 
     Args:
         text: "281", or a label in any case.
-        labels: One label per class.
+        labels: By class.
 
     Raises:
         UnknownName: No class is called that; the message names close ones.
     """
-    from whylens.core.errors import UnknownName
-
     wanted = text.strip()
     if wanted.isdecimal() and int(wanted) < len(labels):
         return int(wanted)

@@ -1,10 +1,11 @@
-"""The one place where feature tensors of any layout become (N, K, *S) and back.
+"""The only place where tensors of any layout become (N, K, *S) features or (N, C) logits.
 
-May touch torch and the errors. NCHW, NHWC and token layouts with any number of prefix tokens.
+NCHW, NHWC and token layouts with any number of prefix tokens; networks with a single output.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,13 +16,33 @@ from torch import Tensor
 from whylens.core.errors import NeedsNotMet
 
 
+def as_two_logits(logits: Tensor) -> Tensor:
+    """Return (N, C) logits with at least two classes.
+
+    A network with a single output z has the classes "no" and "yes" with logits -z/2 and +z/2: their
+    softmax is sigmoid(z), their difference is z, and either side can be explained.
+    """
+    if logits.ndim == 2 and logits.shape[1] == 1:
+        return torch.cat([-logits / 2, logits / 2], dim=1)
+    return logits
+
+
+def weighted_sum(logits: Tensor) -> Tensor:
+    """Return a number that depends on every one of (N, C) logits.
+
+    Weighted, since a network whose logits sum to a constant would else look dead.
+    """
+    weights = torch.linspace(1, -1, logits.shape[1], dtype=logits.dtype, device=logits.device)
+    return (logits * weights).sum()
+
+
 @dataclass(frozen=True, slots=True)
 class Features:
-    """A feature map and what rides beside it.
+    """A feature map and the tokens that have no position in it.
 
     Attributes:
         map: (N, K, *S).
-        prefix_tokens: (N, P, K) prefix tokens that have no position, or None.
+        prefix_tokens: (N, P, K), or None.
     """
 
     map: Tensor
@@ -30,7 +51,7 @@ class Features:
 
 @dataclass(frozen=True, slots=True)
 class ChannelsFirst:
-    """(N, K, *S), as convolutional networks keep it."""
+    """(N, K, *S), as in convolutional networks."""
 
     def read(self, raw: Tensor) -> Features:
         """Return `raw` as a feature map."""
@@ -43,7 +64,7 @@ class ChannelsFirst:
 
 @dataclass(frozen=True, slots=True)
 class ChannelsLast:
-    """(N, *S, K), as Swin keeps it."""
+    """(N, *S, K), as in Swin."""
 
     def read(self, raw: Tensor) -> Features:
         """Return `raw` as a feature map."""
@@ -94,14 +115,13 @@ def layout_of(raw: Any, size: tuple[int, ...], module: Any) -> Layout:
         raise NeedsNotMet("its features come as several tensors, not as one map")
     if raw.ndim == len(size) + 2 and not (len(size) == 1 and hasattr(module, "num_prefix_tokens")):
         width = getattr(module, "num_features", None)
-        named = str(getattr(module, "output_fmt", "")).upper().endswith("NHWC")
+        stated = str(getattr(module, "output_fmt", "")).upper().endswith("NHWC")
         by_width = raw.shape[-1] == width and raw.shape[1] != width
         first, last = tuple(raw.shape[2:]), tuple(raw.shape[1:-1])
         by_shape = proportional(last, size) and not proportional(first, size)
-        return ChannelsLast() if named or by_width or by_shape else ChannelsFirst()
+        return ChannelsLast() if stated or by_width or by_shape else ChannelsFirst()
     if raw.ndim == 3:
-        told = getattr(module, "num_prefix_tokens", None)
-        for prefix, grid in _token_grids(raw.shape[1], size, told, module):
+        for prefix, grid in _token_grids(raw.shape[1], size, module):
             return Tokens(prefix, grid)
         raise NeedsNotMet(f"its {raw.shape[1]} tokens do not form a grid of the input's shape")
     raise NeedsNotMet("its features have no positions left")
@@ -116,24 +136,25 @@ def proportional(grid: tuple[int, ...], size: tuple[int, ...]) -> bool:
     """
     per_cell = [n / cells for n, cells in zip(size, grid, strict=True)]
     return all(
-        n >= cells and abs(cells - n / other) <= 1
+        n >= cells and abs(cells - n / ratio) <= 1
         for n, cells in zip(size, grid, strict=True)
-        for other in per_cell
+        for ratio in per_cell
     )
 
 
 def _token_grids(
-    tokens: int, size: tuple[int, ...], told: int | None, module: Any
+    tokens: int, size: tuple[int, ...], module: Any
 ) -> Iterator[tuple[int, tuple[int, ...]]]:
-    known = getattr(getattr(module, "patch_embed", None), "grid_size", None)
+    known = tuple(getattr(getattr(module, "patch_embed", None), "grid_size", None) or ())
+    stated = getattr(module, "num_prefix_tokens", None)
     # Believed first, but not blindly: class-attention networks add their class token only later.
-    prefixes = ([] if told is None else [told]) + [0, 1, 2, 5, 4, 3]
+    prefixes = ([] if stated is None else [stated]) + [0, 1, 2, 5, 4, 3]
     for prefix in prefixes:
         length = tokens - prefix
         if length < 1:
             continue
-        if known is not None and len(known) == len(size) and _product(known) == length:
-            yield prefix, tuple(int(n) for n in known)
+        if len(known) == len(size) and math.prod(map(int, known)) == length:
+            yield prefix, tuple(map(int, known))
         if len(size) == 1:
             yield prefix, (length,)
         elif len(size) == 2:
@@ -141,10 +162,3 @@ def _token_grids(
             rows = round((length * size[0] / size[1]) ** 0.5)
             if rows >= 1 and length % rows == 0 and rows * size[1] == length // rows * size[0]:
                 yield prefix, (rows, length // rows)
-
-
-def _product(numbers: Any) -> int:
-    total = 1
-    for n in numbers:
-        total *= int(n)
-    return total

@@ -1,7 +1,4 @@
-"""From a name to a probed backbone.
-
-May touch timm, torchvision and the files beside it; the only place that builds networks.
-"""
+"""From a name to a probed backbone; the only place that builds networks."""
 
 from __future__ import annotations
 
@@ -15,9 +12,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from whylens.core.errors import BadArtifact, CoreError, WeightsUnavailable
+from whylens.core.errors import NETWORK_ERRORS, BadArtifact, CoreError, WeightsUnavailable
+from whylens.core.inputs.spec import InputSpec, probe_inputs
 from whylens.core.models import signal_net
-from whylens.core.models.backbone import Backbone, ModelSource, probe_inputs, wrap
+from whylens.core.models.backbone import Backbone, ModelSource, wrap
 from whylens.core.models.checkpoints import (
     WEIGHTS,
     Argument,
@@ -25,19 +23,17 @@ from whylens.core.models.checkpoints import (
     read_manifest,
     read_weights,
 )
-from whylens.core.models.download import (
+from whylens.core.models.hub import (
     REMEDY,
-    ProgressCallback,
     Timeouts,
     call_with_deadline,
     download_in_child,
+    hub_file,
 )
-from whylens.core.models.hub import hub_file
 from whylens.core.models.labels import IMAGENET, imagenet_1k, labels_of
 from whylens.core.models.model_names import ModelName, parse_model_name
-from whylens.core.models.network_errors import NETWORK_ERRORS
-from whylens.core.models.random_weights import randomise
-from whylens.core.models.spec import InputSpec
+from whylens.core.models.random_weights import randomize_weights
+from whylens.core.progress import ProgressCallback
 from whylens.core.storage.files import file_sha256, parameters_sha256
 
 UNTRAINED_SEED = 7
@@ -53,15 +49,15 @@ def load(
     *,
     progress: ProgressCallback | None = None,
     device: str = "cpu",
-    patience: Timeouts | None = None,
+    timeouts: Timeouts | None = None,
 ) -> Backbone:
     """Return the network called `name`, frozen and probed.
 
     Args:
         name: A timm name, `torchvision:NAME`, `untrained:NAME` or a local checkpoint's name.
-        progress: Called with a share done and a sentence while weights are fetched.
-        device: Where to put it.
-        patience: How long to wait for the network.
+        progress: Called with a share done (0 to 1) and a sentence while weights are fetched.
+        device: Where torch puts it, as in "cpu" or "cuda".
+        timeouts: How long to wait for the network.
 
     Raises:
         UnknownName: Nothing has this name.
@@ -69,17 +65,17 @@ def load(
         WeightsUnavailable: Its pretrained weights cannot be had.
         BadArtifact: Its files are damaged, or it does not classify.
     """
-    places = checkpoint_folders()
-    patience = patience or Timeouts()
-    match parse_model_name(name, places):
+    folders = checkpoint_folders()
+    timeouts = timeouts or Timeouts()
+    match parse_model_name(name, folders):
         case ModelName(kind="checkpoint"):
-            return from_folder(places[name], device=device)
+            return from_folder(folders[name], device=device)
         case ModelName(kind="torchvision", name=architecture):
-            return _from_torchvision(architecture, progress, device, patience)
+            return _from_torchvision(architecture, progress, device, timeouts)
         case ModelName(kind="untrained", name=architecture):
             return _untrained(architecture, device)
         case ModelName(name=architecture):
-            return _from_timm(architecture, progress, device, patience)
+            return _from_timm(architecture, progress, device, timeouts)
 
 
 def build(
@@ -104,18 +100,18 @@ def build(
         except NETWORK_ERRORS as exc:
             raise BadArtifact(f"The architecture {architecture!r} cannot be built: {exc}.") from exc
     try:
-        known = parse_model_name(architecture)
+        parsed = parse_model_name(architecture)
     except CoreError as exc:
         raise BadArtifact(f"It is of no known architecture. {exc}") from exc
     try:
-        if known.kind == "torchvision":
-            extra = _AS_TRAINED if known.name in ("googlenet", "inception_v3") else {}
+        if parsed.kind == "torchvision":
+            extra = _AS_TRAINED if parsed.name in ("googlenet", "inception_v3") else {}
             module: nn.Module = torchvision.models.get_model(
-                known.name, weights=None, num_classes=classes, **{**extra, **(arguments or {})}
+                parsed.name, weights=None, num_classes=classes, **{**extra, **(arguments or {})}
             )
         else:
             module = timm.create_model(
-                known.name, pretrained=False, num_classes=classes, **(arguments or {})
+                parsed.name, pretrained=False, num_classes=classes, **(arguments or {})
             )
         return module.eval()
     except NETWORK_ERRORS as exc:
@@ -127,7 +123,7 @@ def from_folder(folder: Path, *, device: str = "cpu") -> Backbone:
 
     Args:
         folder: With model.json and model.safetensors.
-        device: Where to put it.
+        device: Where torch puts it, as in "cpu" or "cuda".
 
     Raises:
         BadArtifact: A file is missing or damaged, or the weights do not fit the architecture.
@@ -157,7 +153,7 @@ def from_folder(folder: Path, *, device: str = "cpu") -> Backbone:
 
 
 def _from_timm(
-    name: str, progress: ProgressCallback | None, device: str, patience: Timeouts
+    name: str, progress: ProgressCallback | None, device: str, timeouts: Timeouts
 ) -> Backbone:
     from timm.models import get_pretrained_cfg
 
@@ -166,21 +162,21 @@ def _from_timm(
             f"{name} was trained without classes, so there is no decision to explain. Choose a "
             "network that classifies; most names that end in in1k do."
         )
-    module, identity = pretrained(name, progress=progress, patience=patience)
+    module, identity = pretrained(name, progress=progress, timeouts=timeouts)
     return wrap(
-        module.to(device), spec=timm_spec(module), labels=_fitting(module), identity=identity
+        module.to(device), spec=timm_spec(module), labels=_timm_labels(module), identity=identity
     )
 
 
 def pretrained(
-    name: str, *, progress: ProgressCallback | None = None, patience: Timeouts | None = None
+    name: str, *, progress: ProgressCallback | None = None, timeouts: Timeouts | None = None
 ) -> tuple[Any, ModelSource]:
     """Return a timm network with the weights of its authors, and where they are from.
 
     Args:
         name: A timm name with a tag.
-        progress: Called with a share done and a sentence while weights are fetched.
-        patience: How long to wait for the network.
+        progress: Called with a share done (0 to 1) and a sentence while weights are fetched.
+        timeouts: How long to wait for the network.
 
     Raises:
         WeightsUnavailable: They cannot be had.
@@ -203,14 +199,14 @@ def pretrained(
             f"The weights of {name} are not safetensors, and nothing else is loaded. Choose "
             "another tag of this model."
         )
-    file = hub_file(repo, filename, patience=patience or Timeouts(), progress=progress)
+    file = hub_file(repo, filename, timeouts=timeouts or Timeouts(), progress=progress)
     # custom_load is for the .npz files of old; on the Hub the same weights are in timm's own form.
     overlay = {"file": str(file.path), "custom_load": False}
     try:
         module = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay)
     except (*NETWORK_ERRORS, SafetensorError) as exc:
-        said = " ".join(str(exc).split())[:200]
-        raise BadArtifact(f"The weights of {name} do not fit its architecture: {said}.") from exc
+        reason = " ".join(str(exc).split())[:200]
+        raise BadArtifact(f"The weights of {name} do not fit its architecture: {reason}.") from exc
     identity = ModelSource(
         name=name,
         digest=file.sha256,
@@ -220,17 +216,13 @@ def pretrained(
     return module.eval(), identity
 
 
-def _fitting(module: Any) -> tuple[str, ...]:
+def _timm_labels(module: Any) -> tuple[str, ...]:
     labels = labels_of(module)
     return labels if len(labels) == int(module.num_classes) else ()
 
 
 def timm_spec(module: Any) -> InputSpec:
-    """Return how timm feeds images to a network of its own.
-
-    Args:
-        module: Made by timm.
-    """
+    """Return how timm feeds images to a network that it made."""
     from timm.data import resolve_model_data_config
 
     config = resolve_model_data_config(module, use_test_size=True)
@@ -250,7 +242,7 @@ def timm_spec(module: Any) -> InputSpec:
 def _untrained(architecture: str, device: str) -> Backbone:
     module = build(architecture, classes=1000)
     spec = timm_spec(module)
-    module = randomise(module, seed=UNTRAINED_SEED, probe=probe_inputs(spec)).to(device)
+    module = randomize_weights(module, seed=UNTRAINED_SEED, probe=probe_inputs(spec)).to(device)
     identity = ModelSource(
         name=f"untrained:{architecture}",
         digest=parameters_sha256(module),
@@ -263,12 +255,12 @@ def _untrained(architecture: str, device: str) -> Backbone:
 
 
 def _from_torchvision(
-    architecture: str, progress: ProgressCallback | None, device: str, patience: Timeouts
+    architecture: str, progress: ProgressCallback | None, device: str, timeouts: Timeouts
 ) -> Backbone:
     import torchvision
 
     weights = torchvision.models.get_model_weights(architecture).DEFAULT
-    path = _torchvision_file(weights.url, progress, patience)
+    path = _torchvision_file(weights.url, progress, timeouts)
     module = build(f"torchvision:{architecture}", classes=len(weights.meta["categories"]))
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -295,7 +287,7 @@ def _from_torchvision(
     return wrap(module.to(device), spec=spec, labels=labels, identity=identity)
 
 
-def _torchvision_file(url: str, progress: ProgressCallback | None, patience: Timeouts) -> Path:
+def _torchvision_file(url: str, progress: ProgressCallback | None, timeouts: Timeouts) -> Path:
     # torchvision's files are pickles named after the first digits of their sha256; they are read
     # with weights_only, after that check.
     name = url.rsplit("/", 1)[-1]
@@ -306,7 +298,7 @@ def _torchvision_file(url: str, progress: ProgressCallback | None, patience: Tim
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            size = call_with_deadline(patience.probe + 0.5, lambda: _length(url, patience.probe))
+            size = call_with_deadline(timeouts.probe + 0.5, lambda: _length(url, timeouts.probe))
         except (OSError, ValueError) as exc:
             raise WeightsUnavailable(
                 f"torchvision's server cannot be reached, and {name} is not on this disk. {REMEDY}"
@@ -318,7 +310,7 @@ def _torchvision_file(url: str, progress: ProgressCallback | None, patience: Tim
             what=name,
             into=path.parent,
             size=size,
-            patience=patience,
+            timeouts=timeouts,
             progress=progress,
         )
     if not file_sha256(path).startswith(promised.group(1)):

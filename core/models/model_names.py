@@ -1,7 +1,4 @@
-"""Which model names exist and which a public page may load.
-
-May touch timm's and torchvision's registries of names; loads nothing.
-"""
+"""Which model names exist and which a public page may load; loads nothing."""
 
 from __future__ import annotations
 
@@ -23,11 +20,11 @@ DEFAULT_PARAMETER_LIMIT = 100_000_000
 
 @dataclass(frozen=True, slots=True)
 class ModelName:
-    """A name, taken apart.
+    """A name, parsed.
 
     Attributes:
         kind: Where to look.
-        name: The name without its prefix.
+        name: Without its prefix.
     """
 
     kind: Kind
@@ -93,11 +90,7 @@ def torchvision_names() -> frozenset[str]:
 
 @cache
 def parameter_count(architecture: str) -> int:
-    """Return the number of parameters of a timm architecture, without allocating them.
-
-    Args:
-        architecture: A timm name; a tag is ignored.
-    """
+    """Return the number of parameters of a timm architecture, tag or not, without allocating."""
     import timm
     import torch
 
@@ -137,14 +130,7 @@ def check_public_model(
 
 
 def check_folder_name(text: str) -> None:
-    """Do nothing where `text` can be the name of a new model.
-
-    Args:
-        text: As a person would call it.
-
-    Raises:
-        BadInput: It cannot.
-    """
+    """Raise BadInput where `text` cannot be the name of a new model."""
     if not is_folder_name(text):
         raise BadInput(
             f"{shown(text)} cannot be a model's name. Use letters, digits, dots and dashes."

@@ -1,6 +1,6 @@
 """Seeded random weights under which every layer of a network is alive.
 
-May touch torch only; used for the labelled untrained network and by tests of architectures.
+Used for the labelled untrained network and by tests of architectures.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
-def randomise(module: nn.Module, *, seed: int, probe: Tensor | None = None) -> nn.Module:
-    """Return `module` with every parameter and batch-norm statistic drawn anew, in place.
+def randomize_weights(module: nn.Module, *, seed: int, probe: Tensor | None = None) -> nn.Module:
+    """Return `module` with new random parameters and batch-norm statistics, in place.
 
     Fresh weights of some families are zeros or ones and make wrong code look right; these are not.
 
@@ -21,7 +21,7 @@ def randomise(module: nn.Module, *, seed: int, probe: Tensor | None = None) -> n
         module: Any network.
         seed: Seed of the private generator; the global one is untouched.
         probe: (N, C, *S) inputs, at least two. With them, batch norms first take the statistics of
-            what really reaches them: without, a deep network's signal dies or explodes on its way.
+            what really reaches them: without, the signal of a deep network dies or explodes.
     """
     generator = torch.Generator().manual_seed(seed)
 
@@ -43,11 +43,11 @@ def randomise(module: nn.Module, *, seed: int, probe: Tensor | None = None) -> n
             elif name.endswith("running_var"):
                 buffer.copy_(1 + 0.2 * noise(buffer).abs())
         if probe is not None:
-            _settle(module, probe)
-            for part in _norms(module):
-                mean, var = part.running_mean, part.running_var
-                part.running_mean = mean + 0.1 * noise(mean) * var.sqrt()
-                part.running_var = var * (1 + 0.2 * noise(var).abs())
+            _measure_statistics(module, probe)
+            for norm in _batchnorms(module):
+                mean, var = norm.running_mean, norm.running_var
+                norm.running_mean = mean + 0.1 * noise(mean) * var.sqrt()
+                norm.running_var = var * (1 + 0.2 * noise(var).abs())
     return module
 
 
@@ -61,14 +61,14 @@ def _is_scale(name: str, parameter: Tensor) -> bool:
     return parameter.numel() == max(parameter.shape, default=1) and not adds
 
 
-def _norms(module: nn.Module) -> list[Any]:
-    found = [part for part in module.modules() if isinstance(part, _BatchNorm)]
-    return [part for part in found if part.running_mean is not None]
+def _batchnorms(module: nn.Module) -> list[Any]:
+    norms = [part for part in module.modules() if isinstance(part, _BatchNorm)]
+    return [norm for norm in norms if norm.running_mean is not None]
 
 
-def _settle(module: nn.Module, probe: Tensor) -> None:
-    # Only the norms are put into training mode: momentum 1 makes them keep this batch's statistics.
-    norms = _norms(module)
+def _measure_statistics(module: nn.Module, probe: Tensor) -> None:
+    # Only the norms are put into training mode: momentum 1 makes this batch's statistics theirs.
+    norms = _batchnorms(module)
     momenta = [(part, part.momentum) for part in norms]
     modes = [(part, part.training) for part in module.modules()]
     try:

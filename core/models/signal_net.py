@@ -1,6 +1,6 @@
-"""A small convolutional network for signals: the one architecture that is our own.
+"""A small convolutional network for signals; no library has such an architecture.
 
-May touch torch only. It ends in an average and one linear layer, so that every method applies.
+It ends in an average and a linear layer, so that every method applies.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class SignalNet(nn.Module):
         Args:
             num_classes: Number of classes.
             channels: Channels of the signal.
-            widths: Channels after each convolution; every second one halves the length.
+            widths: Channels after each convolution; every second convolution halves the length.
             kernel: Values under a convolution, odd.
         """
         super().__init__()
@@ -45,8 +45,8 @@ class SignalNet(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """Return (N, K, l) the last feature map."""
-        found: Tensor = self.blocks(x)
-        return found
+        features: Tensor = self.blocks(x)
+        return features
 
     def head(self, features: Tensor) -> Tensor:
         """Return (N, classes) logits of a feature map."""

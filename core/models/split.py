@@ -1,7 +1,7 @@
 """Where a network is cut into features and head; proposals are believed only once checked.
 
-May touch torch and the layouts. No hooks: networks are cut by calling their own two halves, by
-shallow clones whose parameters are shared, or by splitting their traced graph.
+No hooks: networks are cut by calling their own two halves, by shallow clones whose parameters are
+shared, or by splitting their traced graph.
 """
 
 from __future__ import annotations
@@ -10,17 +10,23 @@ import copy
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
 
-from whylens.core.errors import NeedsNotMet
-from whylens.core.models.fx_split import Halves, graph_proposals, weighted_sum
-from whylens.core.models.layouts import Features, Layout, layout_of
-from whylens.core.models.network_errors import NETWORK_ERRORS
+from whylens.core.errors import NETWORK_ERRORS, NeedsNotMet
+from whylens.core.models.layouts import Features, Layout, layout_of, proportional, weighted_sum
+from whylens.core.speed.fx_ops import RecordingInterpreter, trace
 
 log = logging.getLogger(__name__)
+
+Halves = tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]
+Cut = Callable[[nn.Module], Halves]
+
+_MAX_GRAPH_CUTS = 4
+_HEAD_NAMES = ("classifier", "fc", "head", "heads")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,29 +34,29 @@ class Split:
     """A network in two halves.
 
     Attributes:
-        trunk: Input to raw features.
-        rest: Raw features to logits.
+        encoder: Input to raw features.
+        raw_head: Raw features to logits.
         layout: How raw features become (N, K, *S) and back.
-        where: Which features they are, in words.
-        again: Cuts a copy of the same network at the same place.
+        description: Which features they are, in words.
+        recut: Cuts a copy of the same network at the same place.
     """
 
-    trunk: Callable[[Tensor], Tensor]
-    rest: Callable[[Tensor], Tensor]
+    encoder: Callable[[Tensor], Tensor]
+    raw_head: Callable[[Tensor], Tensor]
     layout: Layout
-    where: str
-    again: Callable[[nn.Module], Split]
+    description: str
+    recut: Callable[[nn.Module], Split]
 
     def features(self, x: Tensor) -> Features:
         """Return the feature map of (N, C, *S) inputs."""
-        return self.layout.read(self.trunk(x))
+        return self.layout.read(self.encoder(x))
 
     def head(self, features: Features) -> Tensor:
         """Return (N, C) logits of a feature map."""
-        return self.rest(self.layout.write(features))
+        return self.raw_head(self.layout.write(features))
 
 
-def find_split(module: nn.Module, probe: Tensor, *, whole: Tensor | None = None) -> Split:
+def find_split(module: nn.Module, probe: Tensor, *, logits: Tensor | None = None) -> Split:
     """Return a split of `module` whose halves reproduce its logits and whose map is alive.
 
     A map with a single position is returned only where no other cut works.
@@ -58,114 +64,108 @@ def find_split(module: nn.Module, probe: Tensor, *, whole: Tensor | None = None)
     Args:
         module: A frozen network in eval mode.
         probe: (2, C, *S) inputs of the size that will be used, not constant.
-        whole: What `module` gives for `probe`, where that is known already.
+        logits: Of `probe`, where they are known already.
 
     Raises:
         NeedsNotMet: No cut gives a feature map on which the class score depends, with the reasons.
     """
-    if whole is None:
+    if logits is None:
         with torch.no_grad():
-            whole = module(probe)
+            logits = module(probe)
     reasons: list[str] = []
     single: Split | None = None
-    for where, halves in _proposals(module, probe):
+    for description, cut in _proposals(module, probe):
         try:
-            split, positions = _checked(module, probe, whole, where, halves)
-        except NeedsNotMet as misfit:
-            reasons.append(str(misfit))
-        except NETWORK_ERRORS as misfit:
-            log.info("%s cannot be cut at %s: %s", type(module).__name__, where, misfit)
+            split, positions = _checked(module, probe, logits, description, cut)
+        except NeedsNotMet as exc:
+            reasons.append(str(exc))
+        except NETWORK_ERRORS as exc:
+            log.info("%s cannot be cut at %s: %s", type(module).__name__, description, exc)
         else:
             if positions > 1:
                 return split
             single = single or split
     if single is not None:
         return single
-    said = list(dict.fromkeys(reasons)) or ["it cannot be cut into a feature map and a head"]
-    raise NeedsNotMet(", and ".join(said[:2]))
+    unique = list(dict.fromkeys(reasons)) or ["it cannot be cut into a feature map and a head"]
+    raise NeedsNotMet(", and ".join(unique[:2]))
 
 
 def same_split_on(
-    split: Split, other: nn.Module, probe: Tensor, *, tolerance: float = 1e-4
+    split: Split, fast_module: nn.Module, probe: Tensor, *, tolerance: float = 1e-4
 ) -> Split:
-    """Return `other` cut where `split` is, or `split` itself where their features disagree.
+    """Return a faster copy cut at the same place, or `split` itself where their features disagree.
 
     Args:
         split: Of the network as its author wrote it.
-        other: A copy that should compute the same, faster.
+        fast_module: A copy that should compute the same.
         probe: (N, C, *S) inputs that are not constant.
         tolerance: Largest accepted difference of features, relative to the largest feature.
     """
     with torch.no_grad():
-        wanted = split.features(probe)
+        expected = split.features(probe)
         try:
-            cut = split.again(other)
-            got = cut.features(probe)
-        except (*NETWORK_ERRORS, fx.proxy.TraceError) as misfit:
-            log.info("A copy of %s cannot be cut: %s", type(other).__name__, misfit)
+            fast_split = split.recut(fast_module)
+            features = fast_split.features(probe)
+        except (*NETWORK_ERRORS, fx.proxy.TraceError) as exc:
+            log.info("A copy of %s cannot be cut: %s", type(fast_module).__name__, exc)
             return split
-    pairs = [(got.map, wanted.map)]
-    if got.prefix_tokens is not None and wanted.prefix_tokens is not None:
-        pairs.append((got.prefix_tokens, wanted.prefix_tokens))
-    same = (got.prefix_tokens is None) == (wanted.prefix_tokens is None)
-    if same and all(_agree(one, two, tolerance) for one, two in pairs):
-        return cut
-    log.info("The features of a copy of %s disagree", type(other).__name__)
+    pairs = [(features.map, expected.map)]
+    if features.prefix_tokens is not None and expected.prefix_tokens is not None:
+        pairs.append((features.prefix_tokens, expected.prefix_tokens))
+    same = (features.prefix_tokens is None) == (expected.prefix_tokens is None)
+    if same and all(_agree(value, reference, tolerance) for value, reference in pairs):
+        return fast_split
+    log.info("The features of a copy of %s disagree", type(fast_module).__name__)
     return split
 
 
-def _agree(got: Tensor, wanted: Tensor, tolerance: float) -> bool:
-    if got.shape != wanted.shape:
+def _agree(value: Tensor, reference: Tensor, tolerance: float) -> bool:
+    if value.shape != reference.shape:
         return False
-    if wanted.numel() == 0:
+    if reference.numel() == 0:
         return True
-    return float((got - wanted).abs().max()) <= tolerance * float(wanted.abs().max())
+    return float((value - reference).abs().max()) <= tolerance * float(reference.abs().max())
 
 
 def _checked(
-    module: nn.Module,
-    probe: Tensor,
-    whole: Tensor,
-    where: str,
-    halves: Callable[[nn.Module], Halves],
+    module: nn.Module, probe: Tensor, logits: Tensor, description: str, cut: Cut
 ) -> tuple[Split, int]:
-    trunk, rest = halves(module)
+    encoder, raw_head = cut(module)
     with torch.no_grad():
-        raw = trunk(probe)
+        raw = encoder(probe)
         layout = layout_of(raw, tuple(probe.shape[2:]), module)
 
-    def again(other: nn.Module) -> Split:
-        return Split(*halves(other), layout, where, again)
+    def recut(module_copy: nn.Module) -> Split:
+        return Split(*cut(module_copy), layout, description, recut)
 
-    split = Split(trunk, rest, layout, where, again)
+    split = Split(encoder, raw_head, layout, description, recut)
     features = layout.read(raw)
-    scale = float(whole.abs().max()) + 1e-12
+    scale = float(logits.abs().max()) + 1e-12
     leaf = features.map.detach().requires_grad_()
     with torch.enable_grad():
-        logits = split.head(Features(leaf, features.prefix_tokens))
-        if not float((logits.detach() - whole).abs().max()) <= 1e-3 * scale:
+        joined = split.head(Features(leaf, features.prefix_tokens))
+        if not float((joined.detach() - logits).abs().max()) <= 1e-3 * scale:
             raise NeedsNotMet("its two halves do not add up to the whole network")
-        (gradient,) = torch.autograd.grad(weighted_sum(logits), leaf, allow_unused=True)
-    felt = 0 if gradient is None else int((gradient.abs().sum((0, 1)) > 0).sum())
-    if felt == 0:
+        (gradient,) = torch.autograd.grad(weighted_sum(joined), leaf, allow_unused=True)
+    n_live = 0 if gradient is None else int((gradient.abs().sum((0, 1)) > 0).sum())
+    if n_live == 0:
         raise NeedsNotMet("its score is not read from the positions of its last feature map")
-    if felt == 1 < leaf[0, 0].numel():
+    if n_live == 1 < leaf[0, 0].numel():
         # A class token taken for a patch looks like this.
         raise NeedsNotMet("its score is read from a single position of its last feature map")
     return split, leaf[0, 0].numel()
 
 
-def _proposals(
-    module: nn.Module, probe: Tensor
-) -> Iterator[tuple[str, Callable[[nn.Module], Halves]]]:
+def _proposals(module: nn.Module, probe: Tensor) -> Iterator[tuple[str, Cut]]:
     if offers(module, "features", "head"):
         yield "features", lambda m: _methods(m, "features", "head")
     if offers(module, "forward_features", "forward_head"):
         yield "last feature map", lambda m: _methods(m, "forward_features", "forward_head")
         if isinstance(getattr(module, "blocks", None), nn.Sequential | nn.ModuleList):
-            stem = torch.zeros_like(probe[:1])
-            yield "tokens entering the last block", lambda m: _around_last_block(m, stem)
-    yield from graph_proposals(module, probe)
+            dummy = torch.zeros_like(probe[:1])
+            yield "tokens entering the last block", lambda m: _around_last_block(m, dummy)
+    yield from _graph_proposals(module, probe)
 
 
 def offers(module: nn.Module, *names: str) -> bool:
@@ -175,20 +175,20 @@ def offers(module: nn.Module, *names: str) -> bool:
     return all(callable(part) for part in parts) and not isinstance(parts[0], nn.Module)
 
 
-def _methods(module: nn.Module, trunk: str, rest: str) -> Halves:
-    return getattr(module, trunk), getattr(module, rest)
+def _methods(module: nn.Module, encoder: str, head: str) -> Halves:
+    return getattr(module, encoder), getattr(module, head)
 
 
-class _Tap(nn.Module):
-    """Stands in for a block and keeps what enters it; made anew for every call."""
+class _RecordInput(nn.Module):
+    """Stands in for a block and records what enters it; made anew for every call."""
 
     def forward(self, x: Tensor, *_: Any, **__: Any) -> Tensor:
-        self.seen = x
+        self.recorded = x
         return x
 
 
-class _Inject(nn.Module):
-    """Stands in for all blocks: runs the last one on given tokens instead of what enters."""
+class _ReplaceInput(nn.Module):
+    """Stands in for all blocks: runs the last of them on other tokens than those that enter."""
 
     def __init__(self, block: nn.Module, tokens: Tensor) -> None:
         super().__init__()
@@ -207,21 +207,111 @@ def _with_blocks(module: nn.Module, blocks: list[nn.Module]) -> Any:
     return clone
 
 
-def _around_last_block(module: nn.Module, stem: Tensor) -> Halves:
+def _around_last_block(module: nn.Module, dummy: Tensor) -> Halves:
     # Where only the class token is read, gradients of patch tokens after the last block are
     # exactly zero; the tokens that enter it are the last ones that matter. The clones share all
-    # parameters and live for one call, so threads never meet. `stem` only gives the stages
-    # before the blocks something to chew; its tokens are dropped.
+    # parameters and live for one call, so threads never meet. `dummy` runs through what comes
+    # before the blocks; its tokens are dropped.
     blocks = list(cast("nn.Sequential", module.blocks))
 
-    def trunk(x: Tensor) -> Tensor:
-        tap = _Tap()
-        _with_blocks(module, [*blocks[:-1], tap]).forward_features(x)
-        return tap.seen
+    def encoder(x: Tensor) -> Tensor:
+        entry = _RecordInput()
+        _with_blocks(module, [*blocks[:-1], entry]).forward_features(x)
+        return entry.recorded
 
-    def rest(tokens: Tensor) -> Tensor:
-        chaff = stem.to(tokens).expand(len(tokens), *stem.shape[1:])
-        clone = _with_blocks(module, [_Inject(blocks[-1], tokens)])
-        return cast("Tensor", clone.forward_head(clone.forward_features(chaff)))
+    def head(tokens: Tensor) -> Tensor:
+        dummies = dummy.to(tokens).expand(len(tokens), *dummy.shape[1:])
+        clone = _with_blocks(module, [_ReplaceInput(blocks[-1], tokens)])
+        return cast("Tensor", clone.forward_head(clone.forward_features(dummies)))
 
-    return trunk, rest
+    return encoder, head
+
+
+def _graph_proposals(module: nn.Module, probe: Tensor) -> Iterator[tuple[str, Cut]]:
+    # Deepest first: single tensors whose positions the score depends on.
+    try:
+        indices = _live_cuts(trace(module), module, probe)
+    except (*NETWORK_ERRORS, fx.proxy.TraceError) as exc:
+        log.info("No graph of %s: %s", type(module).__name__, exc)
+        return
+    for index in indices:
+        yield "the last map in its graph", lambda m, i=index: _halves(m, i)  # type: ignore[misc]
+
+
+def _live_cuts(graph: fx.GraphModule, module: nn.Module, probe: Tensor) -> list[int]:
+    nodes = list(graph.graph.nodes)
+    recording = RecordingInterpreter(graph)
+    with torch.enable_grad():
+        x = probe[:1].detach().clone().requires_grad_() * 1  # a leaf may not be changed in place
+        logits = recording.run(x)
+        tensors = recording.tensors
+        cuts = [i for i in _cuts(graph) if nodes[i] in tensors and tensors[nodes[i]].requires_grad]
+        values = [tensors[nodes[i]] for i in cuts]
+        gradients: tuple[Tensor | None, ...] = torch.autograd.grad(
+            weighted_sum(logits), values, allow_unused=True
+        )
+    live = []
+    for index, value, gradient in zip(cuts, values, gradients, strict=True):
+        if gradient is None:
+            continue
+        try:
+            layout = layout_of(value, tuple(probe.shape[2:]), module)
+        except NeedsNotMet:
+            continue
+        slope = layout.read(gradient).map
+        if not proportional(tuple(slope.shape[2:]), tuple(probe.shape[2:])):
+            continue
+        if slope[0, 0].numel() > 1 and float(slope.abs().max()) > 0:
+            live.append(index)
+    return live[:_MAX_GRAPH_CUTS]
+
+
+def _cuts(graph: fx.GraphModule) -> list[int]:
+    # A map early in the network shows edges, not what the decision rests on: before the cut must
+    # lie at least half of the weights that come before the head.
+    nodes = list(graph.graph.nodes)
+    position = {node: i for i, node in enumerate(nodes)}
+    head = next(
+        (i for i, n in enumerate(nodes) if str(n.target).split(".")[0] in _HEAD_NAMES),
+        len(nodes) - 1,
+    )
+    weights = list(accumulate(_weights(graph, node) for node in nodes))
+    cuts = []
+    needed_until = 0  # by the index of its last reader, what came before node i and is no weight
+    for i, node in enumerate(nodes[:head]):
+        if needed_until <= i and 2 * weights[i] >= weights[head - 1]:
+            cuts.append(i)
+        if node.op != "get_attr":
+            needed_until = max([needed_until, *(position[user] for user in node.users)])
+    return cuts[::-1]
+
+
+def _weights(graph: fx.GraphModule, node: fx.Node) -> int:
+    if node.op == "call_module":
+        return sum(p.numel() for p in graph.get_submodule(str(node.target)).parameters())
+    if node.op == "get_attr":
+        owner, _, name = str(node.target).rpartition(".")
+        value = getattr(graph.get_submodule(owner), name)
+        return value.numel() if isinstance(value, nn.Parameter) else 0
+    return 0
+
+
+def _halves(module: nn.Module, index: int) -> Halves:
+    # Not fx's split_module: it hands weights that both halves read to the second as inputs.
+    nodes = list(trace(module).graph.nodes)
+    cut = nodes[index]
+    front, back = fx.Graph(), fx.Graph()
+    in_front: dict[fx.Node, fx.Node] = {}
+    for node in nodes[: index + 1]:
+        in_front[node] = front.node_copy(node, lambda n: in_front[n])
+    front.output(in_front[cut])
+    in_back = {cut: back.placeholder("features")}
+    for node in nodes[:index]:
+        if node.op == "get_attr":
+            in_back[node] = back.node_copy(node, lambda n: in_back[n])
+    for node in nodes[index + 1 :]:
+        in_back[node] = back.node_copy(node, lambda n: in_back[n])
+    head = fx.GraphModule(module, back)
+    head.graph.eliminate_dead_code()
+    head.recompile()
+    return fx.GraphModule(module, front), head

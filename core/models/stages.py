@@ -1,7 +1,7 @@
-"""Feature maps before the last one: where a network has them, reading them, putting others there.
+"""Feature maps before the last: where a network has them, reading them, and replacing them.
 
-May touch torch and the layouts. No hooks: a stage is reached by a shallow clone of the network, in
-which that one module is wrapped; the clone shares all parameters and lives for one call.
+No hooks: a stage is reached by a shallow clone of the network in which that module is wrapped; the
+clone shares all parameters and lives for one call.
 """
 
 from __future__ import annotations
@@ -16,22 +16,20 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from whylens.core.errors import NeedsNotMet
-from whylens.core.models.fx_split import weighted_sum
-from whylens.core.models.layouts import Features, Layout, layout_of
-from whylens.core.models.network_errors import NETWORK_ERRORS
+from whylens.core.errors import NETWORK_ERRORS, NeedsNotMet
+from whylens.core.models.layouts import Features, Layout, layout_of, weighted_sum
 
 log = logging.getLogger(__name__)
 
-MOST = 12
+MAX_STAGES = 12
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A place in a network where there is a feature map on which the scores depend.
+    """A feature map inside a network on which the scores depend.
 
     Attributes:
-        path: Dotted name of the module whose output it is.
+        path: Dotted name of the module that returns it.
         layout: How that output becomes (N, K, *S) and back.
     """
 
@@ -39,29 +37,29 @@ class Stage:
     layout: Layout
 
 
-class _Wrapped(nn.Module):
-    """Runs a module and shows its output to `meet`, which gives what the network goes on with."""
+class _WithOutput(nn.Module):
+    """Runs a module and returns what `on_output` makes of its output."""
 
-    def __init__(self, inner: nn.Module, meet: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, inner: nn.Module, on_output: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
         self.inner = inner
-        self.meet = meet
+        self.on_output = on_output
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        return self.meet(self.inner(*args, **kwargs))
+        return self.on_output(self.inner(*args, **kwargs))
 
 
-def _clone(module: nn.Module, wrapped: dict[str, Callable[[Tensor], Tensor]]) -> nn.Module:
-    # Only the modules on the way to a wrapped one are copied, and of them only the table of parts.
-    made = copy.copy(module)
-    made._modules = dict(module._modules)
-    for name in {path.split(".")[0] for path in wrapped}:
-        inner = {p.partition(".")[2]: w for p, w in wrapped.items() if p.split(".")[0] == name}
-        meet = inner.pop("", None)
+def _clone(module: nn.Module, on_output: dict[str, Callable[[Tensor], Tensor]]) -> nn.Module:
+    # Only the modules on the way to a wrapped module are copied, and only their tables of parts.
+    clone = copy.copy(module)
+    clone._modules = dict(module._modules)
+    for name in {path.split(".")[0] for path in on_output}:
+        inner = {p.partition(".")[2]: f for p, f in on_output.items() if p.split(".")[0] == name}
+        own = inner.pop("", None)
         part = cast("nn.Module", module._modules[name])
         part = _clone(part, inner) if inner else part
-        made._modules[name] = part if meet is None else _Wrapped(part, meet)
-    return made
+        clone._modules[name] = part if own is None else _WithOutput(part, own)
+    return clone
 
 
 def at_stage(module: nn.Module, stage: Stage, x: Tensor) -> tuple[Features, Tensor]:
@@ -71,43 +69,40 @@ def at_stage(module: nn.Module, stage: Stage, x: Tensor) -> tuple[Features, Tens
 
     Args:
         module: A frozen network in eval mode.
-        stage: One of `stages_of(module, ...)`.
+        stage: Of `stages_of(module, ...)`.
         x: (N, C, *S) inputs.
     """
-    seen: list[Features] = []
+    recorded: list[Features] = []
 
-    def meet(raw: Tensor) -> Tensor:
-        found = stage.layout.read(raw.detach())
-        leaf = found.map.clone(memory_format=torch.contiguous_format).requires_grad_()
-        seen.append(Features(leaf, found.prefix_tokens))
-        return stage.layout.write(seen[-1])
+    def on_output(raw: Tensor) -> Tensor:
+        features = stage.layout.read(raw.detach())
+        leaf = features.map.clone(memory_format=torch.contiguous_format).requires_grad_()
+        recorded.append(Features(leaf, features.prefix_tokens))
+        return stage.layout.write(recorded[-1])
 
     with torch.enable_grad():
-        scores: Tensor = _clone(module, {stage.path: meet})(x)
-    return seen[-1], scores
+        scores: Tensor = _clone(module, {stage.path: on_output})(x)
+    return recorded[-1], scores
 
 
 def with_maps(module: nn.Module, stage: Stage, x: Tensor, maps: Tensor) -> Tensor:
-    """Return (N, C) scores of one input whose map at a stage is replaced by each of N others.
+    """Return (N, C) scores of an input whose map at a stage is replaced by each of N maps.
 
     Args:
         module: A frozen network in eval mode.
-        stage: Where.
-        x: (1, C, *S) the input; what rides beside its map stays.
+        stage: Of `stages_of(module, ...)`.
+        x: (1, C, *S) the input; its prefix tokens stay.
         maps: (N, K, *s).
     """
 
-    def meet(raw: Tensor) -> Tensor:
-        own = stage.layout.read(raw)
-        rest = (
-            None
-            if own.prefix_tokens is None
-            else own.prefix_tokens.expand(len(maps), *own.prefix_tokens.shape[1:])
-        )
-        return stage.layout.write(Features(maps, rest))
+    def on_output(raw: Tensor) -> Tensor:
+        prefix_tokens = stage.layout.read(raw).prefix_tokens
+        if prefix_tokens is not None:
+            prefix_tokens = prefix_tokens.expand(len(maps), *prefix_tokens.shape[1:])
+        return stage.layout.write(Features(maps, prefix_tokens))
 
     with torch.no_grad():
-        scores: Tensor = _clone(module, {stage.path: meet})(x)
+        scores: Tensor = _clone(module, {stage.path: on_output})(x)
     return scores
 
 
@@ -115,52 +110,53 @@ def stages_of(module: nn.Module, probe: Tensor) -> tuple[Stage, ...]:
     """Return the stages of a network from first to last, at most 12, evenly thinned.
 
     Proposals (what timm says, else the parts that the network is made of, where the grid changes)
-    are believed only if a map can be read there, replaced, and felt by the scores.
+    are believed only if a map can be read and replaced there, and the scores depend on it.
 
     Args:
         module: A frozen network in eval mode.
         probe: (N, C, *S) inputs that are not constant.
     """
-    found: dict[str, tuple[Layout, Tensor]] = {}
+    recorded: dict[str, tuple[Layout, Tensor]] = {}
 
-    def meeting(path: str, told: Any) -> Callable[[Any], Any]:
-        def meet(raw: Any) -> Any:
+    def recording(path: str, facts: Any) -> Callable[[Any], Any]:
+        def on_output(raw: Any) -> Any:
             try:
-                layout = layout_of(raw, tuple(probe.shape[2:]), told)
-            except NeedsNotMet as misfit:
-                log.info("No map after %s: %s", path, misfit)
+                layout = layout_of(raw, tuple(probe.shape[2:]), facts)
+            except NeedsNotMet as exc:
+                log.info("No map after %s: %s", path, exc)
                 return raw
             features = layout.read(raw)
-            found[path] = (layout, features.map)
+            recorded[path] = (layout, features.map)
             return layout.write(features)
 
-        return meet
+        return on_output
 
-    named = dict(_proposals(module))
-    if not named:
+    proposals = dict(_proposals(module))
+    if not proposals:
         return ()
-    clone = _clone(module, {path: meeting(path, told) for path, told in named.items()})
+    clone = _clone(module, {path: recording(path, facts) for path, facts in proposals.items()})
     try:
         with torch.enable_grad():
             scores = clone(probe[:1].clone().requires_grad_())
-            maps = [m for _, m in found.values()]
+            maps = [m for _, m in recorded.values()]
             slopes = torch.autograd.grad(weighted_sum(scores), maps, allow_unused=True)
-    except NETWORK_ERRORS as misfit:
-        log.info("%s has no stages: %s", type(module).__name__, misfit)
+    except NETWORK_ERRORS as exc:
+        log.info("%s has no stages: %s", type(module).__name__, exc)
         return ()
-    alive = [
-        (Stage(path, layout), tuple(found[path][1].shape[2:]))
-        for (path, (layout, _)), slope in zip(found.items(), slopes, strict=True)
+    live = [
+        (Stage(path, layout), tuple(recorded[path][1].shape[2:]))
+        for (path, (layout, _)), slope in zip(recorded.items(), slopes, strict=True)
         if slope is not None and int((slope.abs().sum((0, 1)) > 0).sum()) > 1
     ]
     if not hasattr(module, "feature_info"):
         # The last part at each size of grid.
-        alive = [s for s, after in zip(alive, [*alive[1:], None], strict=True)
-                 if after is None or after[1] != s[1]]  # fmt: skip
-    kept = [stage for stage, _ in alive]
-    if len(kept) > MOST:
-        kept = [kept[round(i * (len(kept) - 1) / (MOST - 1))] for i in range(MOST)]
-    return tuple(kept)
+        live = [s for s, after in zip(live, [*live[1:], None], strict=True)
+                if after is None or after[1] != s[1]]  # fmt: skip
+    stages = [stage for stage, _ in live]
+    if len(stages) > MAX_STAGES:
+        step = (len(stages) - 1) / (MAX_STAGES - 1)
+        stages = [stages[round(i * step)] for i in range(MAX_STAGES)]
+    return tuple(stages)
 
 
 def _proposals(module: nn.Module) -> Iterator[tuple[str, Any]]:

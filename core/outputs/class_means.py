@@ -18,8 +18,8 @@ from whylens.core.engine import Engine
 from whylens.core.errors import BadInput, NeedsNotMet
 from whylens.core.explanation import Question
 from whylens.core.inputs.photo import Pixels, photo_of
+from whylens.core.inputs.spec import InputSpec
 from whylens.core.inputs.view import view_of
-from whylens.core.models.spec import InputSpec
 from whylens.core.outputs.render import Style, overlay
 from whylens.core.results import Heatmap
 

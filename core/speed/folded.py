@@ -1,7 +1,7 @@
 """A private copy of a network that computes the same, faster: norms folded, weights in good order.
 
-May touch torch only. The copy is checked against the original when it is built; where the check
-fails the original is used.
+The copy is checked against the original when it is built; where the check fails the original is
+used.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from whylens.core.models.network_errors import NETWORK_ERRORS
-from whylens.core.speed.mkldnn import pack, weights_kept
+from whylens.core.errors import NETWORK_ERRORS
 
 log = logging.getLogger(__name__)
 
+_PACKED_ROWS = 256  # of inputs at a time, for which the order is chosen; others work as well
 
-def fold_batchnorm(module: nn.Module, probe: Tensor, *, tolerance: float = 1e-4) -> nn.Module:
+
+def faster(module: nn.Module, probe: Tensor, *, tolerance: float = 1e-4) -> nn.Module:
     """Return a faster network with the same logits, or `module` itself where none can be made.
 
     Args:
@@ -37,17 +38,19 @@ def fold_batchnorm(module: nn.Module, probe: Tensor, *, tolerance: float = 1e-4)
     with torch.no_grad():
         expected = module(probe)
         try:
-            private = copy.deepcopy(module, weights_kept(module))
-            _fold_batch_norms(private, probe)
+            private = copy.deepcopy(module, shared_weights(module))
+            _fold_batchnorms(private, probe)
             _channels_last(private)
             pack(private)
-            got = private(probe)
-        except NETWORK_ERRORS as misfit:
-            log.info("No folded copy of %s: %s", type(module).__name__, misfit)
+            logits = private(probe)
+        except NETWORK_ERRORS as exc:
+            log.info("No faster copy of %s: %s", type(module).__name__, exc)
             return module
     scale = float(expected.abs().max()) + 1e-12
-    if got.shape != expected.shape or not float((got - expected).abs().max()) <= tolerance * scale:
-        log.info("Folded copy of %s disagrees; the plain one is used", type(module).__name__)
+    if logits.shape != expected.shape or not (
+        float((logits - expected).abs().max()) <= tolerance * scale
+    ):
+        log.info("The faster copy of %s disagrees and is not used", type(module).__name__)
         return module
     return private
 
@@ -59,7 +62,7 @@ def _channels_last(module: nn.Module) -> None:
             part.weight.data = part.weight.data.contiguous(memory_format=torch.channels_last)
 
 
-class _Readers(TorchDispatchMode):
+class _ReadCounter(TorchDispatchMode):
     """Counts the operations that read each of some tensors; acts on its own thread only."""
 
     def __init__(self, watched: Mapping[int, object]) -> None:
@@ -74,22 +77,22 @@ class _Readers(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def _fold_batch_norms(module: nn.Module, probe: Tensor) -> None:
+def _fold_batchnorms(module: nn.Module, probe: Tensor) -> None:
     # Which norm reads which convolution is observed on the private copy, not guessed from names:
-    # the very tensor that one returned enters the other, and nothing else reads it.
-    came_from: dict[int, tuple[nn.Module, Tensor]] = {}
+    # the very tensor that the convolution returned enters the norm, and nothing else reads it.
+    conv_of_output: dict[int, tuple[nn.Module, Tensor]] = {}
     outputs: dict[nn.Module, int] = {}
     readers: dict[nn.Module, list[nn.Module]] = {}
-    calls: dict[nn.Module, int] = {}
+    calls: Counter[nn.Module] = Counter()
 
     def after_conv(conv: nn.Module, _: object, out: Tensor) -> None:
-        calls[conv] = calls.get(conv, 0) + 1
-        came_from[id(out)] = (conv, out)  # holding `out` keeps its id from being used again
+        calls[conv] += 1
+        conv_of_output[id(out)] = (conv, out)  # holding `out` keeps its id from being used again
         outputs[conv] = id(out)
 
     def before_norm(norm: nn.Module, args: tuple[Tensor, ...]) -> None:
-        calls[norm] = calls.get(norm, 0) + 1
-        source = came_from.get(id(args[0]))
+        calls[norm] += 1
+        source = conv_of_output.get(id(args[0]))
         if source is not None:
             readers.setdefault(source[0], []).append(norm)
 
@@ -101,7 +104,7 @@ def _fold_batch_norms(module: nn.Module, probe: Tensor) -> None:
             handles.append(part.register_forward_hook(after_conv))
         elif isinstance(part, _BatchNorm):
             handles.append(part.register_forward_pre_hook(before_norm))
-    reads = _Readers(came_from)
+    reads = _ReadCounter(conv_of_output)
     try:
         with reads:
             module(probe[:1])
@@ -119,8 +122,8 @@ def _fold(module: nn.Module, conv: nn.Module, norm: nn.Module) -> None:
         return
     if not isinstance(norm, _BatchNorm) or norm.running_mean is None or norm.running_var is None:
         return
-    what_remains = _without_norm(norm)
-    if what_remains is None:
+    remainder = _without_norm(norm)
+    if remainder is None:
         return
     mean, var, scale, shift = norm.running_mean, norm.running_var, norm.weight, norm.bias
     conv.weight, bias = fuse_conv_bn_weights(
@@ -131,7 +134,7 @@ def _fold(module: nn.Module, conv: nn.Module, norm: nn.Module) -> None:
     for parent in module.modules():
         for name, child in parent.named_children():
             if child is norm:
-                setattr(parent, name, what_remains)
+                setattr(parent, name, remainder)
 
 
 def _without_norm(norm: nn.Module) -> nn.Module | None:
@@ -141,3 +144,60 @@ def _without_norm(norm: nn.Module) -> nn.Module | None:
     if isinstance(drop, nn.Module) and isinstance(act, nn.Module):  # timm's norm with activation
         return nn.Sequential(drop, act)
     return None
+
+
+class PackedLinear(nn.Linear):
+    """A linear layer whose weights also lie in the order in which oneDNN reads them.
+
+    Without gradients oneDNN computes it; where a gradient is asked for it is a plain linear layer.
+    Both operations are private to torch: `faster` tries the copy and does without where they fail.
+    torch.utils.mkldnn would be public, but copies every input and output from one layout to the
+    other, and is written in TorchScript, which torch deprecates.
+    """
+
+    def __init__(self, plain: nn.Linear) -> None:
+        """Pack a layer's weights, which stay shared with it.
+
+        Args:
+            plain: Frozen, of 32-bit floats on the processor; never changed.
+        """
+        super().__init__(plain.in_features, plain.out_features, device="meta")
+        self.weight, self.bias = plain.weight, plain.bias
+        self.train(plain.training)
+        # A plain attribute: the packed copy is no part of the network's state.
+        self.packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(
+            plain.weight.detach(), _PACKED_ROWS
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (..., out) of (..., in) inputs."""
+        if torch.is_grad_enabled() and x.requires_grad:
+            return super().forward(x)
+        out: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, "none", [], "")
+        return out
+
+
+def shared_weights(module: nn.Module) -> dict[int, nn.Parameter]:
+    """Return by their `id` the parameters that `pack` only reads: a copy may share them."""
+    layers = filter(_can_be_packed, module.modules())
+    return {id(p): p for layer in layers for p in layer.parameters(recurse=False)}
+
+
+def pack(private: nn.Module) -> None:
+    """Replace the linear layers of a private copy by packed ones with the same weights."""
+    if not torch.backends.mkldnn.is_available() or not hasattr(
+        torch.ops.mkldnn, "_linear_pointwise"
+    ):
+        return
+    for name, part in list(private.named_modules()):
+        if name and _can_be_packed(part):
+            private.set_submodule(name, PackedLinear(part))
+
+
+def _can_be_packed(part: nn.Module) -> bool:
+    if type(part) is not nn.Linear or parametrize.is_parametrized(part):
+        return False
+    weight = part.weight
+    return (
+        weight.device.type == "cpu" and weight.dtype == torch.float32 and not weight.requires_grad
+    )

@@ -1,14 +1,15 @@
-"""What each operation of a traced network does to places: windows, single cells, or all at once.
+"""A network as a graph: tracing it, and what each operation does to places.
 
-May touch torch and the whole-number side of it. Operations are known by what they are in torch,
-networks not at all; what is not known here counts as looking at the whole map.
+Operations are known by what they are in torch, networks not at all; what is not known here counts
+as looking at the whole map.
 """
 
 from __future__ import annotations
 
 import copy
 import operator
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,12 +17,65 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
+from whylens.core.speed.folded import PackedLinear
 from whylens.core.speed.receptive_field import Kernel
+
+# Two traces at once would undo each other's swap in the wrong order.
+_TRACING = threading.Lock()
+
+
+class _Tracer(fx.Tracer):
+    """Records the calls of its own thread; those of others pass as if nothing was swapped.
+
+    For the time of a trace torch swaps the way every module is called, which would break any
+    network that runs in another thread meanwhile.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._thread = threading.get_ident()
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        # What a packed layer asks about its input has no answer in a graph.
+        packed = isinstance(m, PackedLinear)
+        return packed or super().is_leaf_module(m, module_qualified_name)
+
+    def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
+        if threading.get_ident() != self._thread:
+            return forward(*args, **kwargs)
+        return super().call_module(m, forward, args, kwargs)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        if threading.get_ident() != self._thread:
+            return attr_val
+        return super().getattr(attr, attr_val, parameter_proxy_cache)
+
+
+def trace(module: nn.Module) -> fx.GraphModule:
+    """Return the network as a graph that shares its parameters; other threads may run it."""
+    with _TRACING:
+        return fx.GraphModule(module, _Tracer().trace(module))
+
+
+class RecordingInterpreter(fx.Interpreter):
+    """Runs a graph and records the tensors that its nodes, or chosen ones, return."""
+
+    def __init__(self, graph: fx.GraphModule, nodes: Collection[fx.Node] | None = None) -> None:
+        super().__init__(graph)
+        self.nodes = nodes
+        self.tensors: dict[fx.Node, Tensor] = {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        """Return what the node returns."""
+        result = super().run_node(n)
+        if isinstance(result, Tensor) and (self.nodes is None or n in self.nodes):
+            self.tensors[n] = result
+        return result
 
 
 @dataclass(frozen=True, slots=True)
 class Windowed:
-    """Each output cell reads a window of the input's; `run` takes inputs padded already."""
+    """Each output cell reads a window of the input's; `run` takes padded inputs."""
 
     kernels: tuple[Kernel, Kernel]
     padding: float
@@ -46,8 +100,8 @@ class Global:
 OpKind = Windowed | Pointwise | ShapeOnly | Global
 
 # In training these mix places or inputs.
-_QUIET_IN_EVAL = (nn.BatchNorm2d, nn.Dropout, nn.Dropout2d)
-_MODULES = (
+_POINTWISE_IN_EVAL = (nn.BatchNorm2d, nn.Dropout, nn.Dropout2d)
+_POINTWISE_MODULES = (
     nn.Identity, nn.ReLU, nn.ReLU6, nn.LeakyReLU,
     nn.PReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish, nn.Sigmoid, nn.Tanh,
     nn.Softplus, nn.Softsign, nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid, nn.LogSigmoid,
@@ -74,20 +128,17 @@ _IN_PLACE = {
 
 
 def out_of_place(graph: fx.GraphModule) -> fx.GraphModule:
-    """Return the graph with what it changes in place written to new tensors instead.
+    """Return the graph, changed so that no operation writes into its input.
 
-    Its inputs are kept for the next batch, so they must stay as they are.
-
-    Args:
-        graph: Changed; the modules that it shares with the network are not.
+    Its maps serve the next batch too. The modules that it shares with the network stay unchanged.
     """
     for node in graph.graph.nodes:
         if node.op == "call_module" and getattr(
             graph.get_submodule(str(node.target)), "inplace", False
         ):
-            twin: Any = copy.copy(graph.get_submodule(str(node.target)))
-            twin.inplace = False
-            graph.add_submodule(str(node.target), twin)
+            activation: Any = copy.copy(graph.get_submodule(str(node.target)))
+            activation.inplace = False
+            graph.add_submodule(str(node.target), activation)
         elif node.op == "call_function":
             node.target = _IN_PLACE.get(node.target, node.target)
             if node.target in _ACTIVATIONS and node.kwargs.get("inplace"):
@@ -98,52 +149,54 @@ def out_of_place(graph: fx.GraphModule) -> fx.GraphModule:
     return graph
 
 
-def op_kind(node: fx.Node, graph: fx.GraphModule, seen: dict[fx.Node, object]) -> OpKind:
+def op_kind(node: fx.Node, graph: fx.GraphModule, tensors: dict[fx.Node, Tensor]) -> OpKind:
     """Return what a node does to places.
 
     Args:
         node: Of a graph without operations in place.
-        graph: Where its modules are.
-        seen: What every node gave for one input.
+        graph: Its modules.
+        tensors: By node, for a single input.
     """
     if node.op == "call_method" and node.target in ("size", "dim"):
         return ShapeOnly()
     if node.target is getattr and node.args[1:] in (("shape",), ("ndim",), ("dtype",)):
         return ShapeOnly()
-    out = seen.get(node)
-    if not isinstance(out, Tensor) or out.ndim != 4:
+    out = tensors.get(node)
+    if out is None or out.ndim != 4:
         return Global()
-    made = _module_step(node, graph) if node.op == "call_module" else _function_step(node)
-    if isinstance(made, Pointwise) and not _same_places(node, out, seen):
+    kind = _module_kind(node, graph) if node.op == "call_module" else _function_kind(node)
+    if isinstance(kind, Pointwise) and not _same_places(node, out, tensors):
         return Global()
-    return made
+    return kind
 
 
-def _module_step(node: fx.Node, graph: fx.GraphModule) -> OpKind:
+def _module_kind(node: fx.Node, graph: fx.GraphModule) -> OpKind:
     module = graph.get_submodule(str(node.target))
     if len(node.args) != 1 or node.kwargs:
         return Global()
-    if type(module) in _MODULES or (type(module) in _QUIET_IN_EVAL and not module.training):
+    if type(module) in _POINTWISE_MODULES or (
+        type(module) in _POINTWISE_IN_EVAL and not module.training
+    ):
         return Pointwise()
     if type(module) is nn.Conv2d:
         return _convolution(module)
     if type(module) is nn.MaxPool2d and not module.return_indices:
         return _max_pool(module)
     if type(module) is nn.AvgPool2d:
-        return _mean_pool(module)
+        return _average_pool(module)
     return Global()
 
 
-def _function_step(node: fx.Node) -> OpKind:
+def _function_kind(node: fx.Node) -> OpKind:
     if node.target in (torch.cat, torch.concat) and node.op == "call_function":
         axis = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
         return Pointwise() if axis in (1, -3) else Global()
     if node.op == "call_function" and node.target in _FUNCTIONS:
-        dropping = node.target is functional.dropout and _training(node, position=2, default=True)
-        fitting = node.target is functional.batch_norm and _training(
+        drops = node.target is functional.dropout and _training(node, position=2, default=True)
+        updates = node.target is functional.batch_norm and _training(
             node, position=5, default=False
         )
-        return Global() if dropping or fitting else Pointwise()
+        return Global() if drops or updates else Pointwise()
     if node.op == "call_method" and node.target in _METHODS:
         return Pointwise()
     return Global()
@@ -155,13 +208,13 @@ def _training(node: fx.Node, *, position: int, default: bool) -> bool:
     return bool(node.kwargs.get("training", default))
 
 
-def _same_places(node: fx.Node, out: Tensor, seen: dict[fx.Node, object]) -> bool:
+def _same_places(node: fx.Node, out: Tensor, tensors: dict[fx.Node, Tensor]) -> bool:
     # What is broadcast over places is the same everywhere; what has places must have the output's.
     if node.target is functional.batch_norm:
         return True
     for source in node.all_input_nodes:
-        value = seen.get(source)
-        if not isinstance(value, Tensor):
+        value = tensors.get(source)
+        if value is None:
             continue
         places = tuple(value.shape[-2:])
         if set(places) <= {1}:
@@ -199,7 +252,7 @@ def _max_pool(module: nn.MaxPool2d) -> OpKind:
     )
 
 
-def _mean_pool(module: nn.AvgPool2d) -> OpKind:
+def _average_pool(module: nn.AvgPool2d) -> OpKind:
     # At an edge these divide by the number of cells that are really there.
     padded = _pair(module.padding) != (0, 0)
     if module.ceil_mode or (padded and not module.count_include_pad):

@@ -1,84 +1,182 @@
-"""Logits of an input changed in one place, computed only where the change can reach.
+"""Logits of an input changed in a box, computed only where the change can reach.
 
-May touch torch and the traced graphs. Works for any network as far as its graph is local in space:
-from the first operation that looks at a whole map on, everything is computed in full. Exact: what
-a change cannot reach is read from the unchanged input's maps, kept for that purpose.
+Works for any network as far as its graph is local in space: from the first operation that looks at
+a whole map on, everything is computed in full. Exact: what a change cannot reach is read from the
+unchanged input's maps. Whether it agrees with the network is checked by numbers before it is used.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
-from whylens.core.models.fx_split import traced
+from whylens.core.errors import NETWORK_ERRORS
 from whylens.core.speed.fx_ops import (
     Global,
     OpKind,
     Pointwise,
+    RecordingInterpreter,
     ShapeOnly,
     Windowed,
     op_kind,
     out_of_place,
+    trace,
 )
-from whylens.core.speed.gather_patches import gather_patches
-from whylens.core.speed.receptive_field import Kernel, Region, Span, union, whole
+from whylens.core.speed.receptive_field import (
+    Kernel,
+    Region,
+    Span,
+    full_region,
+    gather_patches,
+    union,
+)
+
+log = logging.getLogger(__name__)
 
 Box = tuple[slice, ...]
 # What copying and calling cost is not counted as work, so less must be left to do than this.
 WORTHWHILE = 0.7
 
 
-class IncrementalNetwork:
-    """A network's graph, and what each of its operations does to places.
+def occluded_logits(
+    module: nn.Module, reference: nn.Module, probe: Tensor
+) -> Callable[[Tensor, Tensor], Callable[[Sequence[Box]], Tensor]]:
+    """Return a function of an input and a fill, which returns a function of N boxes to logits.
 
-    Made once per network and never changed; `on` starts the work on one input.
+    The input and the fill are (1, C, *S), boxes are slices of the spatial axes, logits (N, C),
+    without gradients. What no box can change is computed once per input, where the network allows.
+
+    Args:
+        module: A frozen network in eval mode.
+        reference: The same network as its author wrote it, which decides whether that is right.
+        probe: (2, C, *S) inputs that are not constant.
     """
+    network = incremental_network(module, reference, probe)
 
-    def __init__(self, module: nn.Module, like: Tensor) -> None:
+    def occlude(x: Tensor, fill: Tensor) -> Callable[[Sequence[Box]], Tensor]:
+        run = None if network is None else network.start(x)
+
+        def logits(boxes: Sequence[Box]) -> Tensor:
+            partial = None if run is None else run.logits(boxes, fill)
+            if partial is not None:
+                return partial
+            with torch.no_grad():
+                full: Tensor = module(occluded(x, fill, boxes))
+            return full
+
+        return logits
+
+    return occlude
+
+
+def occluded(x: Tensor, fill: Tensor, boxes: Sequence[Box]) -> Tensor:
+    """Return (N, C, *S): `x` with each of N boxes filled.
+
+    Args:
+        x: (1, C, *S).
+        fill: (1, C, *S) what is shown inside the boxes.
+        boxes: Slices of the spatial axes.
+    """
+    out = x.repeat(len(boxes), *(1,) * (x.ndim - 1))
+    for row, box in enumerate(boxes):
+        out[row][(slice(None), *box)] = fill[0][(slice(None), *box)]
+    return out
+
+
+def incremental_network(
+    module: nn.Module, reference: nn.Module, probe: Tensor, *, tolerance: float = 1e-4
+) -> IncrementalNetwork | None:
+    """Return the incremental form of a network, or None where it has none or does not agree.
+
+    Args:
+        module: A frozen network in eval mode.
+        reference: Gives the logits to agree with.
+        probe: (2, C, H, W): the second is shown in boxes of the first.
+        tolerance: Largest accepted difference of logits, relative to the largest logit.
+    """
+    if probe.ndim != 4:
+        return None
+    x, fill = probe[:1], probe[1:2]
+    compared = 0
+    try:
+        network = IncrementalNetwork(module, x)
+        run = network.start(x)
+        for boxes in _probe_boxes(x.shape[2], x.shape[3]):
+            logits = run.logits(boxes, fill)
+            if logits is None:
+                continue
+            with torch.no_grad():
+                expected = reference(occluded(x, fill, boxes))
+            compared += 1
+            scale = float(expected.abs().max()) + 1e-12
+            if logits.shape != expected.shape or not (
+                float((logits - expected).abs().max()) <= tolerance * scale
+            ):
+                log.info("The incremental form of %s disagrees", type(module).__name__)
+                return None
+    except (*NETWORK_ERRORS, fx.proxy.TraceError) as exc:
+        log.info("No incremental form of %s: %s", type(module).__name__, exc)
+        return None
+    return network if compared else None
+
+
+def _probe_boxes(height: int, width: int) -> list[list[Box]]:
+    # At two corners and an odd place in the usual size; elsewhere, once, a small box.
+    usual = (max(1, height // 7), max(1, width // 7))
+    small = (max(1, height // 16), max(1, width // 16))
+    corner = (height - usual[0], width - usual[1])
+    odd = (corner[0] // 3, corner[1] // 2 + corner[1] % 2)
+    return [
+        [_box(start, usual) for start in ((0, 0), corner, odd)],
+        [_box((height - small[0], (width - small[1]) // 3), small)],
+    ]
+
+
+def _box(start: tuple[int, int], size: tuple[int, int]) -> Box:
+    return tuple(slice(low, low + length) for low, length in zip(start, size, strict=True))
+
+
+class IncrementalNetwork:
+    """A network's graph, and what each of its operations does to places; never changed."""
+
+    def __init__(self, module: nn.Module, example: Tensor) -> None:
         """Trace a network.
 
         Args:
             module: Frozen, in eval mode.
-            like: (1, C, H, W) an input of the size that will be used.
+            example: (1, C, H, W) an input of the size that will be used.
         """
-        self.graph = out_of_place(traced(module))
+        self.graph = out_of_place(trace(module))
         self.inputs = [node for node in self.graph.graph.nodes if node.op == "placeholder"][:1]
-        seen: dict[fx.Node, object] = {}
-        _Recorder(self.graph, set(self.graph.graph.nodes), seen).run(like)
-        self.steps: dict[fx.Node, OpKind] = {}
-        self.shapes: dict[fx.Node, torch.Size] = {}
-        self.work: dict[fx.Node, float] = {}
-        self.fixed: set[fx.Node] = set()  # what does not depend on the values of the input
+        recording = RecordingInterpreter(self.graph)
+        recording.run(example)
+        tensors = recording.tensors
+        self.shapes = {node: tensor.shape for node, tensor in tensors.items()}
+        self.work = {node: _work(node, self.graph, tensor) for node, tensor in tensors.items()}
+        self.kinds: dict[fx.Node, OpKind] = {}
+        self.constant: set[fx.Node] = set()  # what does not depend on the values of the input
         for node in self.graph.graph.nodes:
-            step = op_kind(node, self.graph, seen)
-            self.steps[node] = step
-            value = seen.get(node)
-            if isinstance(value, Tensor):
-                self.shapes[node] = value.shape
-                self.work[node] = _work(node, self.graph, value)
-            told = isinstance(step, ShapeOnly) or self.fixed.issuperset(node.all_input_nodes)
-            if told and node not in self.inputs:
-                self.fixed.add(node)
-        self.kept = {node for node in self.graph.graph.nodes if self._read_again(node)}
+            kind = self.kinds[node] = op_kind(node, self.graph, tensors)
+            constant = isinstance(kind, ShapeOnly) or self.constant.issuperset(node.all_input_nodes)
+            if constant and node not in self.inputs:
+                self.constant.add(node)
+        self.recorded = {node for node in self.graph.graph.nodes if self._read_again(node)}
 
-    def on(self, x: Tensor) -> IncrementalRun:
-        """Return what answers for changes of `x`.
-
-        Args:
-            x: (1, C, H, W).
-        """
+    def start(self, x: Tensor) -> IncrementalRun:
+        """Return what answers for changes of `x`, of shape (1, C, H, W)."""
         return IncrementalRun(self, x)
 
     def _read_again(self, node: fx.Node) -> bool:
         # A map is needed unless all that read it do so cell by cell, on their own.
-        if node in self.fixed or len(self.shapes.get(node, ())) != 4:
+        if node in self.constant or len(self.shapes.get(node, ())) != 4:
             return False
         return any(
-            not _cell_by_cell(self.steps[user])
-            or len([n for n in user.all_input_nodes if n not in self.fixed]) > 1
+            not _cell_by_cell(self.kinds[user])
+            or len([n for n in user.all_input_nodes if n not in self.constant]) > 1
             for user in node.users
         )
 
@@ -88,35 +186,35 @@ class IncrementalNetwork:
         return height, width
 
     def plan(self, changed: Region) -> dict[fx.Node, Region]:
-        """Return for each map that is to be computed in part, which part.
+        """Return for each map that needs computing in part, which part.
 
         Args:
-            changed: Of the input.
+            changed: Region of the input.
         """
         count = len(changed[0])
         regions: dict[fx.Node, Region] = {}
         for node in self.graph.graph.nodes:
             if node in self.inputs:
-                found: Region | None = changed
-            elif node in self.fixed or isinstance(self.steps[node], Global | ShapeOnly):
+                region: Region | None = changed
+            elif node in self.constant or isinstance(self.kinds[node], Global | ShapeOnly):
                 continue
             else:
-                found = self._reached(node, regions)
-            if found is not None and found != whole(self.size(node), count):
-                regions[node] = found
+                region = self._affected(node, regions)
+            if region is not None and region != full_region(self.size(node), count):
+                regions[node] = region
         return regions
 
-    def _reached(self, node: fx.Node, regions: dict[fx.Node, Region]) -> Region | None:
-        sources = [source for source in node.all_input_nodes if source not in self.fixed]
+    def _affected(self, node: fx.Node, regions: dict[fx.Node, Region]) -> Region | None:
+        sources = [source for source in node.all_input_nodes if source not in self.constant]
         if not sources or not all(source in regions for source in sources):
             return None
         limits = self.size(node)
-        step = self.steps[node]
-        if isinstance(step, Windowed):
+        kind = self.kinds[node]
+        if isinstance(kind, Windowed):
             rows, columns = (
                 kernel.outputs_touching(span, limit)
                 for kernel, span, limit in zip(
-                    step.kernels, regions[sources[0]], limits, strict=True
+                    kind.kernels, regions[sources[0]], limits, strict=True
                 )
             )
         else:
@@ -126,16 +224,16 @@ class IncrementalNetwork:
             )
         return rows, columns
 
-    def share(self, regions: dict[fx.Node, Region]) -> float:
-        """Return how much of the network's work a plan leaves to do, by estimate."""
+    def work_left(self, regions: dict[fx.Node, Region]) -> float:
+        """Return the share of the network's work that a plan leaves to do, by estimate, 0 to 1."""
         left = 0.0
         for node, work in self.work.items():
-            part = 1.0
+            share = 1.0
             if node in regions:
                 rows, columns = regions[node]
                 height, width = self.size(node)
-                part = rows.length * columns.length / (height * width)
-            left += part * work
+                share = rows.length * columns.length / (height * width)
+            left += share * work
         return left / sum(self.work.values())
 
 
@@ -144,118 +242,96 @@ class IncrementalRun:
 
     def __init__(self, network: IncrementalNetwork, x: Tensor) -> None:
         self.network = network
-        self.x = x
-        self.maps: dict[fx.Node, Tensor] = {}
-        seen: dict[fx.Node, object] = {}
+        recording = RecordingInterpreter(network.graph, network.recorded)
         with torch.no_grad():
-            _Recorder(network.graph, network.kept, seen).run(x)
-        for node, value in seen.items():
-            if isinstance(value, Tensor):
-                self.maps[node] = value
+            recording.run(x)
+        self.maps = recording.tensors
 
     def logits(self, boxes: Sequence[Box], fill: Tensor) -> Tensor | None:
-        """Return (N, C) raw outputs for `x` with each box filled, or None where little is saved.
+        """Return (N, C) raw outputs for the input with each box filled, or None to run in full.
 
         Args:
-            boxes: N boxes of one size, as slices of the spatial axes.
+            boxes: N boxes; of several sizes they are not answered.
             fill: (1, C, H, W) what is shown inside the boxes.
         """
         changed = _region(boxes)
         if changed is None:
             return None
         plan = self.network.plan(changed)
-        if self.network.share(plan) > WORTHWHILE:
+        if self.network.work_left(plan) > WORTHWHILE:
             return None
-        shown = torch.cat([fill[(slice(None), slice(None), *box)] for box in boxes])
-        shown = shown.contiguous(memory_format=torch.channels_last)
+        patches = torch.cat([fill[(slice(None), slice(None), *box)] for box in boxes])
+        patches = patches.contiguous(memory_format=torch.channels_last)
         with torch.no_grad():
-            out: Tensor = _PartialInterpreter(self, plan, shown).run(shown)
+            out: Tensor = _PartialInterpreter(self, plan, patches).run(patches)
         return out
-
-
-class _Recorder(fx.Interpreter):
-    """Runs a graph and keeps what chosen nodes gave."""
-
-    def __init__(
-        self, graph: fx.GraphModule, chosen: set[fx.Node], seen: dict[fx.Node, object]
-    ) -> None:
-        super().__init__(graph)
-        self.chosen = chosen
-        self.seen = seen
-
-    def run_node(self, n: fx.Node) -> Any:
-        result = super().run_node(n)
-        if n in self.chosen:
-            self.seen[n] = result
-        return result
 
 
 class _PartialInterpreter(fx.Interpreter):
     """Runs a graph on the parts of its maps that a plan names, and in full beyond."""
 
-    def __init__(self, done: IncrementalRun, plan: dict[fx.Node, Region], shown: Tensor) -> None:
-        super().__init__(done.network.graph)
-        self.done = done
+    def __init__(self, run: IncrementalRun, plan: dict[fx.Node, Region], patches: Tensor) -> None:
+        super().__init__(run.network.graph)
+        self.network = run.network
+        self.maps = run.maps
         self.plan = plan
-        self.shown = shown
+        self.patches = patches
 
     def run_node(self, n: fx.Node) -> Any:
-        network = self.done.network
+        network = self.network
         if n in network.inputs and n in self.plan:
-            return self.shown
-        step = network.steps[n]
-        if n in self.plan and isinstance(step, Windowed):
-            (source,) = (node for node in n.all_input_nodes if node not in network.fixed)
+            return self.patches
+        kind = network.kinds[n]
+        if n in self.plan and isinstance(kind, Windowed):
+            (source,) = (node for node in n.all_input_nodes if node not in network.constant)
             rows, columns = (
                 kernel.inputs_read(span)
-                for kernel, span in zip(step.kernels, self.plan[n], strict=True)
+                for kernel, span in zip(kind.kernels, self.plan[n], strict=True)
             )
-            return step.run(self._crop(source, (rows, columns), step.padding))
+            return kind.run(self._crop(source, (rows, columns), kind.padding))
         if n in self.plan:
             return self._call(n, lambda source: self._crop(source, self.plan[n], 0.0))
-        if isinstance(step, ShapeOnly):
-            return self._call(n, self._hollow)
-        return self._call(n, lambda source: self._crop(source, self._all_of(source), 0.0))
+        if isinstance(kind, ShapeOnly):
+            return self._call(n, self._shape_of_full_map)
+        return self._call(n, lambda source: self._crop(source, self._full(source), 0.0))
 
-    def _call(self, n: fx.Node, value: Any) -> Any:
-        def given(source: fx.Node) -> Any:
+    def _call(self, n: fx.Node, value: Callable[[fx.Node], Tensor]) -> Any:
+        def argument(source: fx.Node) -> Any:
             return value(source) if source in self.plan else self.env[source]
 
-        args, kwargs = (fx.node.map_arg(held, given) for held in (n.args, n.kwargs))
+        args, kwargs = (fx.node.map_arg(arguments, argument) for arguments in (n.args, n.kwargs))
         return getattr(self, n.op)(n.target, args, kwargs)
 
-    def _all_of(self, source: fx.Node) -> Region:
-        return whole(self.done.network.size(source), len(self.shown))
+    def _full(self, source: fx.Node) -> Region:
+        return full_region(self.network.size(source), len(self.patches))
 
-    def _hollow(self, source: fx.Node) -> Tensor:
-        shape = self.done.network.shapes[source]
-        return torch.empty(
-            (len(self.shown), *shape[1:]), device="meta", dtype=self.env[source].dtype
-        )
+    def _shape_of_full_map(self, source: fx.Node) -> Tensor:
+        shape = (len(self.patches), *self.network.shapes[source][1:])
+        return torch.empty(shape, device="meta", dtype=self.env[source].dtype)
 
-    def _crop(self, source: fx.Node, wanted: Region, padding: float) -> Tensor:
-        """Return (N, K, h, w): the wanted part of a map, the change pasted into it."""
-        patch: Tensor = self.env[source]
-        held = self.plan[source]
-        if wanted == held:
-            return patch
-        return gather_patches(self.done.maps[source], patch, held, wanted, padding)
+    def _crop(self, source: fx.Node, crop: Region, padding: float) -> Tensor:
+        # (N, K, h, w): part of a map, the change pasted into it.
+        patches: Tensor = self.env[source]
+        region = self.plan[source]
+        if crop == region:
+            return patches
+        return gather_patches(self.maps[source], patches, region, crop, padding)
 
 
-def _cell_by_cell(step: OpKind) -> bool:
-    if isinstance(step, Windowed):
-        return step.kernels == (Kernel(), Kernel())
-    return isinstance(step, Pointwise | ShapeOnly)
+def _cell_by_cell(kind: OpKind) -> bool:
+    if isinstance(kind, Windowed):
+        return kind.kernels == (Kernel(), Kernel())
+    return isinstance(kind, Pointwise | ShapeOnly)
 
 
 def _region(boxes: Sequence[Box]) -> Region | None:
-    """Return the boxes as a region, or None where they are not all of one size."""
+    # None where the boxes are not all of one size.
     spans = []
     for axis in zip(*boxes, strict=True):
-        lengths = {place.stop - place.start for place in axis}
+        lengths = {stretch.stop - stretch.start for stretch in axis}
         if len(lengths) != 1:
             return None
-        spans.append(Span(tuple(place.start for place in axis), lengths.pop()))
+        spans.append(Span(tuple(stretch.start for stretch in axis), lengths.pop()))
     return (spans[0], spans[1]) if len(spans) == 2 else None
 
 

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from whylens.core.errors import BadArtifact
-from whylens.core.models.spec import InputSpec
+from whylens.core.inputs.spec import InputSpec
 from whylens.core.storage.files import file_sha256, header_of, replacing, write_atomically
 
 ARRAYS, FACTS = "arrays.safetensors", "artifact.json"

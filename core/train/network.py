@@ -13,12 +13,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from whylens.core.errors import BadArtifact, BadInput, WeightsUnavailable
-from whylens.core.models.backbone import probe_inputs
+from whylens.core.errors import NETWORK_ERRORS, BadArtifact, BadInput, WeightsUnavailable
+from whylens.core.inputs.spec import InputSpec, probe_inputs
 from whylens.core.models.checkpoints import MANIFEST, WEIGHTS, Argument, read_manifest, read_weights
 from whylens.core.models.load import build, load, timm_spec
-from whylens.core.models.network_errors import NETWORK_ERRORS
-from whylens.core.models.spec import InputSpec
 from whylens.core.storage.files import file_sha256
 from whylens.core.train.recipe import PRETRAINED, Recipe
 

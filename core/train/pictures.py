@@ -17,9 +17,9 @@ import numpy as np
 from PIL import Image
 
 from whylens.core.datasets.dataset import Dataset, Pixels
+from whylens.core.inputs.spec import InputSpec
 from whylens.core.inputs.view import model_view, view_of
 from whylens.core.interrupts import interrupts_blocked
-from whylens.core.models.spec import InputSpec
 
 _CHUNK = 64
 _LONG = 40.0  # seconds of decoding from which other processes, which take seconds to start, pay

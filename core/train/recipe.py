@@ -13,8 +13,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from whylens.core.errors import BadInput
+from whylens.core.inputs.spec import CropMode, Interpolation
 from whylens.core.models.checkpoints import Argument
-from whylens.core.models.spec import CropMode, Interpolation
 
 Mode = Literal["head", "full", "head-then-full"]
 PRETRAINED = "pretrained"

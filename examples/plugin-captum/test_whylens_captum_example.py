@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 from whylens import Heatmap, Subject
+from whylens.core.inputs.spec import InputSpec
 from whylens.core.models.backbone import wrap
 from whylens.core.models.forward_pass import ForwardPass
-from whylens.core.models.spec import InputSpec
 from whylens.core.targets import Target
 
 from whylens_captum_example import CaptumInputXGradient

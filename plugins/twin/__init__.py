@@ -125,7 +125,7 @@ def _query(subject: Subject, params: TwinParams) -> tuple[Floats, Floats | None,
                 "it again."
             )
         seen = view_pixels(subject.x, backbone.spec)
-        return eyes.vectors([seen])[0], None, f"cosine of vectors by {eyes.name}"
+        return eyes.encode([seen])[0], None, f"cosine of vectors by {eyes.name}"
     query = subject.embedding.float().cpu().numpy()
     if params.weighting == "class-weighted":
         weights = subject.embedding_weights.float().cpu().numpy()

@@ -86,7 +86,7 @@ def _seen_by(
     rows = []
     for start in range(0, count, _BATCH):
         places = range(start, min(start + _BATCH, count))
-        rows.append(normalize_rows(eyes.vectors(decode_images(arrays, places))).astype(np.float16))
+        rows.append(normalize_rows(eyes.encode(decode_images(arrays, places))).astype(np.float16))
         done = places.stop
         yield Progress(0.99, f"{eyes.name}: {done:,} of {count:,} pictures")
     return np.concatenate(rows)

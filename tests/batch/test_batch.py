@@ -378,9 +378,9 @@ def test_flat_maps_and_signals_survive_as_png(values):
 def test_signals_are_explained_by_a_network_that_reads_them(engine, tmp_path, monkeypatch, rng):
     from whylens.core.models.checkpoints import write_checkpoint
     from whylens.core.models.load import build
-    from whylens.core.models.random_weights import randomise
+    from whylens.core.models.random_weights import randomize_weights
 
-    module = randomise(build("signal_cnn", classes=3), seed=5)
+    module = randomize_weights(build("signal_cnn", classes=3), seed=5)
     described = {
         "architecture": "signal_cnn", "input_size": (40,), "mean": (0.0,), "std": (1.0,),
         "labels": ("x", "y", "z"), "licence": "none: random numbers", "trained": False,

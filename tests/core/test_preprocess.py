@@ -17,7 +17,7 @@ from whylens.core.inputs.preprocess import (
     photo_tensor,
     signal_tensor,
 )
-from whylens.core.models.spec import InputSpec
+from whylens.core.inputs.spec import InputSpec
 
 
 def spec_of(*size, channels=3) -> InputSpec:

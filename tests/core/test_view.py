@@ -15,8 +15,8 @@ from torchvision.transforms import InterpolationMode
 
 import whylens.core.inputs.view
 from whylens.core.inputs.photo import photo_of, read_photo
+from whylens.core.inputs.spec import InputSpec
 from whylens.core.inputs.view import View, model_view, on_original, view_of
-from whylens.core.models.spec import InputSpec
 
 SMOOTH = ("bilinear", "bicubic", "lanczos", "hamming")
 SIZES = [

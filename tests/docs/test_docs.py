@@ -50,7 +50,7 @@ def place(tmp_path, monkeypatch):
             (tmp_path / "photos" / label / f"{number:03d}.png").rename(
                 tmp_path / "photos" / label / f"{number}.png"
             )
-    monkeypatch.setattr("whylens.core.models.checkpoints.OWN", ROOT / "checkpoints")
+    monkeypatch.setattr("whylens.core.models.checkpoints.SHIPPED", ROOT / "checkpoints")
     monkeypatch.delenv("WHYLENS_CHECKPOINTS", raising=False)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))

@@ -17,7 +17,7 @@ from torchvision.models import VisionTransformer
 from tests.conftest import GapNet, TokenNet, plain_spec, seeded
 from tests.toys import NhwcNet, attention_net, difference, final, noise, precise, subject_of
 from whylens.core.errors import NeedsNotMet
-from whylens.core.models.attention import _Recorder
+from whylens.core.models.attention import AttentionRecorder
 from whylens.core.models.backbone import wrap
 from whylens.core.targets import Target
 from whylens.plugins.attention_rollout import (
@@ -195,10 +195,10 @@ def test_the_attention_written_out_is_torch_s_own(mask, options):
         masks["bool"][:, 0] = True
     given = {"attn_mask": masks[mask], **options}
     wanted = functional.scaled_dot_product_attention(query, key, value, **given)
-    with _Recorder() as recorder:
+    with AttentionRecorder() as recorder:
         got = functional.scaled_dot_product_attention(query, key, value, **given)
     assert torch.allclose(got, wanted, atol=1e-6)
-    (kept,) = recorder.seen
+    (kept,) = recorder.recorded
     assert torch.allclose(kept.sum(-1), torch.ones(2, 4, 5))
 
 
@@ -212,22 +212,22 @@ def test_a_recorder_hears_its_own_thread_only():
 
     other = threading.Thread(target=elsewhere)
     other.start()
-    with _Recorder() as recorder:
+    with AttentionRecorder() as recorder:
         inside.set()
         assert done.wait(10)
-        assert recorder.seen == []
+        assert recorder.recorded == []
         functional.scaled_dot_product_attention(*[noise(1, 1, 3, 2)] * 3)
     other.join()
-    assert len(recorder.seen) == 1
+    assert len(recorder.recorded) == 1
     functional.scaled_dot_product_attention(*[noise(1, 1, 3, 2)] * 3)
-    assert len(recorder.seen) == 1
+    assert len(recorder.recorded) == 1
 
 
 def test_what_is_recorded_carries_the_gradient_of_the_score():
     module = small("class token")
-    with torch.enable_grad(), _Recorder() as recorder:
+    with torch.enable_grad(), AttentionRecorder() as recorder:
         score = module(X)[0, 1]
-    for slope in torch.autograd.grad(score, recorder.seen):
+    for slope in torch.autograd.grad(score, recorder.recorded):
         assert slope.abs().max() > 0
     assert all(p.grad is None and not p.requires_grad for p in wrap(
         module, spec=plain_spec(16, 24)).module.parameters())  # fmt: skip

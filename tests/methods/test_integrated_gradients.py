@@ -24,7 +24,7 @@ from tests.toys import (
     subject_of,
     toy,
 )
-from whylens.core.models.spec import InputSpec
+from whylens.core.inputs.spec import InputSpec
 from whylens.core.targets import Target
 from whylens.plugins.integrated_gradients import (
     TOLERANCE,

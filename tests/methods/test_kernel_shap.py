@@ -27,7 +27,7 @@ from tests.toys import (
     subject_of,
     toy,
 )
-from whylens.core.models.spec import InputSpec
+from whylens.core.inputs.spec import InputSpec
 from whylens.core.registry import load_registry
 from whylens.core.targets import Target
 from whylens.plugins._segments import segments

@@ -12,9 +12,9 @@ import torch
 
 from tests.toys import difference, final, noise, subject_of
 from whylens.core.errors import InvalidParameter
+from whylens.core.inputs.spec import InputSpec
 from whylens.core.models.backbone import wrap
 from whylens.core.models.forward_pass import ForwardPass
-from whylens.core.models.spec import InputSpec
 from whylens.core.subject import Subject
 from whylens.core.targets import Target
 from whylens.plugins._layers import mean_of_maps

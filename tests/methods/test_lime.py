@@ -24,7 +24,7 @@ from tests.toys import (
     subject_of,
     toy,
 )
-from whylens.core.models.spec import InputSpec
+from whylens.core.inputs.spec import InputSpec
 from whylens.core.targets import Target
 from whylens.plugins._segments import segments
 from whylens.plugins.lime import LIME, LIMEParams, fit_linear_surrogate, locality, random_samples

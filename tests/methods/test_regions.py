@@ -10,7 +10,7 @@ import torch
 
 from tests.conftest import GapNet, plain_spec, seeded
 from tests.toys import LinearNet, difference, noise, subject_of
-from whylens.core.models.spec import InputSpec
+from whylens.core.inputs.spec import InputSpec
 from whylens.plugins._arrays import zero_rounding
 from whylens.plugins._regions import region_fill, region_scores, regions_to_map
 from whylens.plugins._segments import boxes, region_masks, segment_means, segments

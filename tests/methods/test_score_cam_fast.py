@@ -117,9 +117,9 @@ def test_it_works_on_signals():
 def test_it_never_shows_the_network_another_size_than_its_own(subject):
     module = subject.trace.backbone.module
     module.sizes.clear()
-    subject.trace.backbone.folded.sizes.clear()
+    subject.trace.backbone.fast_module.sizes.clear()
     final(subject)
-    assert module.sizes | subject.trace.backbone.folded.sizes == {(96, 128)}
+    assert module.sizes | subject.trace.backbone.fast_module.sizes == {(96, 128)}
 
 
 def test_where_scores_cannot_be_predicted_it_falls_back_to_exact_and_says_so():

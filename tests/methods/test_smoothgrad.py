@@ -25,7 +25,7 @@ from tests.toys import (
 )
 from whylens.core.inputs.photo import photo_of
 from whylens.core.inputs.preprocess import photo_tensor
-from whylens.core.models.spec import InputSpec
+from whylens.core.inputs.spec import InputSpec
 from whylens.core.subject import ForwardPass, Subject
 from whylens.core.targets import Target
 from whylens.plugins.smoothgrad import SmoothGrad, SmoothGradParams, expected_agreement

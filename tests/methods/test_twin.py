@@ -25,9 +25,9 @@ from whylens.core.engine import Engine
 from whylens.core.errors import BadInput, NeedsNotMet
 from whylens.core.explanation import Question
 from whylens.core.inputs.preprocess import signal_tensor
+from whylens.core.inputs.spec import InputSpec
 from whylens.core.models.backbone import wrap
 from whylens.core.models.load import from_folder
-from whylens.core.models.spec import InputSpec
 from whylens.core.registry import load_registry
 from whylens.core.results import NumberedBox
 from whylens.core.storage.artifacts import Artifact

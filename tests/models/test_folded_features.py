@@ -8,10 +8,11 @@ from torch import nn
 
 from tests.conftest import GapNet, plain_spec, seeded
 from tests.toys import NETS, noise
+from whylens.core.inputs.spec import probe_inputs
 from whylens.core.models.backbone import wrap
 from whylens.core.models.forward_pass import ForwardPass
-from whylens.core.models.load import build, probe_inputs
-from whylens.core.models.random_weights import randomise
+from whylens.core.models.load import build
+from whylens.core.models.random_weights import randomize_weights
 from whylens.core.targets import Target
 
 
@@ -57,7 +58,7 @@ def test_features_logits_and_gradients_are_those_of_the_network_itself(kind):
     assert trace.features.is_contiguous()
     close(trace.logits, net.logits(x))
     leaf = plain.map.clone().requires_grad_()
-    score = net.head(type(plain)(leaf, plain.rest))[0, 1]
+    score = net.head(type(plain)(leaf, plain.prefix_tokens))[0, 1]
     close(trace.gradients(Target(1)), torch.autograd.grad(score, leaf)[0])
     close(trace.features, plain.map)  # the head has run by now, and backwards as well
 
@@ -69,9 +70,9 @@ def norms(module: nn.Module) -> int:
 @pytest.mark.parametrize(("early", "folded"), [(False, True), (True, False)])
 def test_where_folding_reaches_across_the_cut_the_plain_features_are_kept(early, folded):
     net = wrap(seeded(InPlaceNet(early=early)), spec=plain_spec(16, 24))
-    assert norms(net.folded) == 0
+    assert norms(net.fast_module) == 0
     calls = []
-    handle = net.folded.last.register_forward_hook(lambda *_: calls.append(1))
+    handle = net.fast_module.last.register_forward_hook(lambda *_: calls.append(1))
     x = noise(1, 3, 16, 24)
     trace = ForwardPass(net.prepare(), x)
     handle.remove()
@@ -91,7 +92,7 @@ def test_a_copy_that_cannot_be_cut_leaves_the_plain_features():
             return twin
 
     net = wrap(seeded(OneOfAKind()), spec=plain_spec(16, 24))
-    assert net.folded is not net.module
+    assert net.fast_module is not net.module
     x = noise(1, 3, 16, 24)
     close(ForwardPass(net, x).features, net.features(x).map)
 
@@ -101,13 +102,13 @@ def test_real_networks_give_the_same_features_folded(name):
     name = {"vit_tiny": "vit_tiny_patch16_224"}.get(name, name)
     module = build(name, classes=10)
     spec = plain_spec(224, 224) if "vit" in name else plain_spec(96, 128)
-    net = wrap(randomise(module, seed=4, probe=probe_inputs(spec)), spec=spec)
+    net = wrap(randomize_weights(module, seed=4, probe=probe_inputs(spec)), spec=spec)
     x = noise(1, 3, *spec.size)
     with torch.no_grad():
         plain, quick = net.features(x), net.fast_features(x)
         close(quick.map, plain.map)
         close(ForwardPass(net, x).logits, net.logits(x))
-    assert net.folded is not net.module
+    assert net.fast_module is not net.module
 
 
 def test_kept_gradients_are_those_of_the_target_asked_and_cannot_be_spoilt():

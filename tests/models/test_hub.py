@@ -22,25 +22,25 @@ import pytest
 import torch
 
 from tests.conftest import ROOT, seeded
-from whylens.core.models.download import Timeouts, download_in_child
+from whylens.core.models.hub import Timeouts, download_in_child
 
 PROGRAM = """
 import json, sys, time
 
 import whylens.core.models.hub as hub
 from whylens.core.errors import CoreError
-from whylens.core.models.download import Timeouts
+from whylens.core.models.hub import Timeouts
 
 for line in sys.stdin:
     ask = json.loads(line)
-    patience = Timeouts(**ask.get("patience", {}))
+    timeouts = Timeouts(**ask.get("timeouts", {}))
     shares = []
     began = time.monotonic()
     try:
         if "load" in ask:
             from whylens.core.models.load import load
             began = time.monotonic()
-            net = load(ask["load"], patience=patience)
+            net = load(ask["load"], timeouts=timeouts)
             answer = {
                 "sha256": net.identity.digest,
                 "classes": len(net.labels),
@@ -52,7 +52,7 @@ for line in sys.stdin:
             got = hub.hub_file(
                 ask["repo"],
                 "model.safetensors",
-                patience=patience,
+                timeouts=timeouts,
                 progress=lambda share, _: shares.append(share),
             )
             answer = {"path": str(got.path), "sha256": got.sha256}
@@ -289,8 +289,8 @@ def test_a_cut_download_is_resumed_where_it_was_cut(program, serve):
 
 
 def test_a_slow_download_that_moves_is_not_given_up(program, serve):
-    name, repo = serve("trickle")  # three seconds of it: longer than the patience
-    answer = program.ask(repo=name, patience={"stall": 2.5, "floor": 15_000})
+    name, repo = serve("trickle")  # three seconds of it: longer than the timeouts
+    answer = program.ask(repo=name, timeouts={"stall": 2.5, "floor": 15_000})
     assert answer["sha256"] == sha(repo.content)
     assert answer["seconds"] > 2.5
     assert repo.gets == [0]
@@ -298,7 +298,7 @@ def test_a_slow_download_that_moves_is_not_given_up(program, serve):
 
 def test_a_download_cut_again_and_again_fails_in_words_and_the_next_try_works(program, serve, home):
     name, repo = serve("cut always")
-    answer = program.ask(repo=name, patience={"stall": 2.5})
+    answer = program.ask(repo=name, timeouts={"stall": 2.5})
     assert answer["error"] == "WeightsUnavailable"
     assert re.search(r"stalled|failed", answer["message"])
     assert "Choose a local checkpoint" in answer["message"]
@@ -346,7 +346,7 @@ def test_a_download_that_hardly_moves_is_given_up_and_its_process_ended(
     program, serve, home, mode, floor
 ):
     name, repo = serve(mode, size=900_000 if mode == "trickle" else 200_000)
-    answer = program.ask(repo=name, patience={"stall": 2.5, "floor": floor})
+    answer = program.ask(repo=name, timeouts={"stall": 2.5, "floor": floor})
     assert answer["error"] == "WeightsUnavailable"
     assert "stalled" in answer["message"]
     assert "Choose a local checkpoint" in answer["message"]
@@ -450,7 +450,7 @@ def test_where_nothing_answers_it_is_known_in_seconds_and_what_to_choose_instead
     far_program, far_port, nobody, probe
 ):
     with nobody(far_port):
-        answer = far_program.ask(repo="acme/far-away", patience={"probe": probe})
+        answer = far_program.ask(repo="acme/far-away", timeouts={"probe": probe})
     assert answer["error"] == "WeightsUnavailable"
     assert "cannot be reached" in answer["message"]
     assert "Choose a local checkpoint" in answer["message"]
@@ -462,7 +462,7 @@ def put_network(hub, name: str) -> torch.Tensor:
     import timm
     from safetensors.torch import save
 
-    from whylens.core.models.backbone import probe_inputs
+    from whylens.core.inputs.spec import probe_inputs
     from whylens.core.models.load import timm_spec
 
     module = seeded(timm.create_model(name))
@@ -516,6 +516,6 @@ def test_a_network_without_classes_is_refused_before_anything_is_fetched(program
 def test_ctrl_c_does_not_reach_the_child_that_downloads(tmp_path):
     code = "import signal; print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []))"
     last = download_in_child(
-        code, [], what="x", into=tmp_path, size=0, patience=Timeouts(), progress=None
+        code, [], what="x", into=tmp_path, size=0, timeouts=Timeouts(), progress=None
     )
     assert last == "True"

@@ -24,8 +24,9 @@ from whylens.core.errors import (
     UnknownName,
     WeightsUnavailable,
 )
+from whylens.core.inputs.spec import probe_inputs
 from whylens.core.models import checkpoints
-from whylens.core.models.backbone import Backbone, as_two_logits, probe_inputs, wrap
+from whylens.core.models.backbone import Backbone, wrap
 from whylens.core.models.checkpoints import (
     MANIFEST,
     WEIGHTS,
@@ -34,22 +35,23 @@ from whylens.core.models.checkpoints import (
     read_weights,
     write_checkpoint,
 )
-from whylens.core.models.download import call_with_deadline
-from whylens.core.models.head_probe import gradient_problem, linear_head
+from whylens.core.models.heads import gradient_problem, linear_head
+from whylens.core.models.hub import call_with_deadline
 from whylens.core.models.labels import class_index, imagenet_1k, labels_of
 from whylens.core.models.layouts import (
     ChannelsFirst,
     ChannelsLast,
     Features,
     Tokens,
+    as_two_logits,
     layout_of,
     proportional,
 )
 from whylens.core.models.load import build, from_folder, load
 from whylens.core.models.model_names import check_public_model, parameter_count, parse_model_name
-from whylens.core.models.random_weights import randomise
+from whylens.core.models.random_weights import randomize_weights
 from whylens.core.needs import Need
-from whylens.core.speed.folded import fold_batchnorm
+from whylens.core.speed import faster
 from whylens.core.storage.files import file_sha256, parameters_sha256, write_atomically
 
 SPATIAL, POOLED = Need.SPATIAL_FEATURES, Need.POOLED_LINEAR_HEAD
@@ -108,7 +110,7 @@ def test_tokens_are_placed_row_by_row_behind_the_prefix():
 
 def test_prefix_tokens_of_one_input_serve_a_whole_batch():
     one = Tokens(1, (2, 2)).read(noise(1, 5, 3))
-    many = Features(one.map.expand(4, -1, -1, -1), one.rest)
+    many = Features(one.map.expand(4, -1, -1, -1), one.prefix_tokens)
     assert Tokens(1, (2, 2)).write(many).shape == (4, 5, 3)
 
 
@@ -231,7 +233,7 @@ def test_gradients_through_the_head_equal_those_of_the_whole_graph(net):
     with torch.no_grad():
         leaf = net.features(x)
     detached = leaf.map.clone().requires_grad_()
-    alone = torch.autograd.grad(net.head(Features(detached, leaf.rest))[0, 1], detached)[0]
+    alone = torch.autograd.grad(net.head(Features(detached, leaf.prefix_tokens))[0, 1], detached)[0]
     start = x.clone().requires_grad_()
     features = net.features(start)
     score = net.head(features)[0, 1]
@@ -249,7 +251,7 @@ def test_the_same_cut_can_be_made_again_on_a_copy(net):
     with torch.no_grad():
         for parameter in twin.parameters():
             parameter.mul_(1.1)
-    again = net.split.again(twin)
+    again = net.split.recut(twin)
     x = noise(2, 3, *net.spec.size)
     torch.testing.assert_close(as_two_logits(again.head(again.features(x))), as_two_logits(twin(x)))
     assert not torch.allclose(as_two_logits(twin(x)), net.logits(x))
@@ -319,7 +321,7 @@ def test_where_a_class_token_is_read_the_map_is_what_enters_the_last_block():
     entering = module.blocks[1](module.blocks[0](tokens))
     torch.testing.assert_close(Tokens(1, (4, 6)).write(net.features(x)), entering)
     leaf = net.features(x).map.detach().requires_grad_()
-    score = net.head(Features(leaf, net.features(x).rest))[0, 0]
+    score = net.head(Features(leaf, net.features(x).prefix_tokens))[0, 0]
     assert float(torch.autograd.grad(score, leaf)[0].abs().max()) > 0
     assert "average" in net.unmet[POOLED]
 
@@ -373,12 +375,12 @@ def test_tracing_one_network_does_not_disturb_another_that_is_running():
             if same is not True:
                 faults.append(same)
 
-    from whylens.core.models.fx_split import traced
+    from whylens.core.speed.fx_ops import trace
 
     thread = threading.Thread(target=run)
     thread.start()
     for _ in range(8):
-        assert len(traced(other).graph.nodes) == 302
+        assert len(trace(other).graph.nodes) == 302
     stop.set()
     thread.join()
     assert rounds
@@ -624,7 +626,7 @@ def norms_left(module: nn.Module) -> int:
 @pytest.mark.parametrize(("trap", "left"), [(False, 0), (True, 1)])
 def test_the_folded_copy_computes_the_same_with_fewer_norms(trap, left):
     module = seeded(Foldable(trap=trap)).requires_grad_(False)
-    folded = fold_batchnorm(module, noise(2, 3, 12, 20))
+    folded = faster(module, noise(2, 3, 12, 20))
     assert folded is not module
     assert norms_left(folded) == left
     x = noise(5, 3, 12, 20, seed=9)
@@ -636,7 +638,7 @@ def test_folding_leaves_the_original_untouched():
     module = seeded(Foldable()).requires_grad_(False)
     before = {k: v.clone() for k, v in module.state_dict().items()}
     strides = [p.stride() for p in module.parameters()]
-    fold_batchnorm(module, noise(2, 3, 12, 20))
+    faster(module, noise(2, 3, 12, 20))
     after = module.state_dict()
     assert list(after) == list(before)
     assert all(torch.equal(after[k], before[k]) for k in before)
@@ -663,7 +665,7 @@ class NoCopies(Foldable):
 @pytest.mark.parametrize("kind", [Fickle, NoCopies])
 def test_a_folded_copy_that_disagrees_or_cannot_be_made_is_not_used(kind):
     module = seeded(kind()).requires_grad_(False)
-    assert fold_batchnorm(module, noise(2, 3, 12, 20)) is module
+    assert faster(module, noise(2, 3, 12, 20)) is module
 
 
 class Twice(nn.Module):
@@ -681,7 +683,7 @@ class Twice(nn.Module):
 @pytest.mark.parametrize("norms", [1, 2])
 def test_a_convolution_used_twice_is_not_folded(norms):
     module = seeded(Twice(norms=norms)).requires_grad_(False)
-    folded = fold_batchnorm(module, noise(2, 3, 8, 8))
+    folded = faster(module, noise(2, 3, 8, 8))
     assert folded is not module, "nothing to fold is no reason to refuse the copy"
     assert norms_left(folded) == norms
     torch.testing.assert_close(folded(noise(2, 3, 8, 8)), module(noise(2, 3, 8, 8)))
@@ -698,7 +700,7 @@ def test_three_dimensional_convolutions_do_not_prevent_folding():
             return self.deep(self.norm(self.flat(x))[:, None])[:, 0].mean((2, 3))
 
     module = seeded(Mixed()).requires_grad_(False)
-    folded = fold_batchnorm(module, noise(2, 3, 8, 8))
+    folded = faster(module, noise(2, 3, 8, 8))
     assert folded is not module
     assert norms_left(folded) == 0
 
@@ -728,7 +730,7 @@ def test_with_a_probe_the_signal_neither_dies_nor_explodes():
     deep = nn.Sequential(*layers).train()
     x = noise(2, 8, 16, 16)
     for factor in (0.01, 100.0):
-        randomise(deep, seed=1, probe=x * factor)
+        randomize_weights(deep, seed=1, probe=x * factor)
         assert deep.training, "the mode must be put back"
         assert all(part.momentum == 0.1 for part in deep if isinstance(part, nn.BatchNorm2d))
         with torch.no_grad():

@@ -11,9 +11,8 @@ from torch import nn
 
 from tests.conftest import seeded
 from tests.toys import noise
-from whylens.core.models.fx_split import traced
-from whylens.core.speed.folded import fold_batchnorm
-from whylens.core.speed.mkldnn import PackedLinear, pack, weights_kept
+from whylens.core.speed.folded import PackedLinear, faster, pack, shared_weights
+from whylens.core.speed.fx_ops import trace
 
 
 def frozen_linear(*, bias: bool = True) -> nn.Linear:
@@ -70,7 +69,7 @@ class Mixed(nn.Module):
 
 def test_only_frozen_plain_layers_of_32_bits_are_packed():
     original = Mixed().eval()
-    private = copy.deepcopy(original, weights_kept(original))
+    private = copy.deepcopy(original, shared_weights(original))
     pack(private)
     found = {name for name, part in private.named_modules() if isinstance(part, PackedLinear)}
     assert found == {"inner.0"}
@@ -86,13 +85,13 @@ def test_without_the_library_nothing_is_packed(monkeypatch):
 
 def test_a_transformer_s_copy_is_packed_agrees_and_can_be_traced():
     network = seeded(timm.create_model("vit_tiny_patch16_224", depth=2)).requires_grad_(False)
-    private = fold_batchnorm(network, noise(2, 3, 224, 224))
+    private = faster(network, noise(2, 3, 224, 224))
     packed = [part for part in private.modules() if isinstance(part, PackedLinear)]
     assert len(packed) == 2 * 4 + 1
     x = noise(1, 3, 224, 224, seed=5)
     with torch.no_grad():
         torch.testing.assert_close(private(x), network(x), rtol=1e-4, atol=1e-4)
-    calls = {str(node.target) for node in traced(private).graph.nodes if node.op == "call_module"}
+    calls = {str(node.target) for node in trace(private).graph.nodes if node.op == "call_module"}
     assert {"blocks.0.attn.qkv", "head"} <= calls
 
 
@@ -105,5 +104,5 @@ def test_weights_that_will_be_packed_are_not_copied(monkeypatch):
         shared.extend(a.weight is b.weight for a, b in zip(private, original, strict=True))
 
     monkeypatch.setattr("whylens.core.speed.folded.pack", note)
-    fold_batchnorm(original, noise(2, 6))
+    faster(original, noise(2, 6))
     assert shared == [True, False]

@@ -29,7 +29,7 @@ pytest.importorskip("mcp", reason="the extra for agents is not installed")
 @pytest.fixture(scope="module")
 def address():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("whylens.core.models.checkpoints.OWN", ROOT / "checkpoints")
+        patch.setattr("whylens.core.models.checkpoints.SHIPPED", ROOT / "checkpoints")
         page = build_page(Engine())
         yield serve(page, mcp=True)
         page.close()

@@ -305,7 +305,7 @@ def test_without_network_and_checkpoints_the_page_works_under_a_banner(browser, 
 
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("WHYLENS_CHECKPOINTS", raising=False)
-        patch.setattr("whylens.core.models.checkpoints.OWN", photo.parent / "none")
+        patch.setattr("whylens.core.models.checkpoints.SHIPPED", photo.parent / "none")
         running = build_page(Engine())
         with visit(browser, serve(running)) as page:
             expect(page.locator("#banner")).to_contain_text("UNTRAINED")

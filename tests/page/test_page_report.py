@@ -221,7 +221,7 @@ def test_the_mean_maps_of_a_shipped_model_are_those_of_the_command(tmp_path):
 
     shipped = Path(__file__).resolve().parents[2] / "checkpoints"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("whylens.core.models.checkpoints.OWN", shipped)
+        patch.setattr("whylens.core.models.checkpoints.SHIPPED", shipped)
         page = Session(Engine(), PageStore(tmp_path))
         asked = ("painted-cats-genuine", "grad-cam", 2, "viridis", 0.6, False)
         *partial, (said, gallery) = means._runner(page)(*asked)

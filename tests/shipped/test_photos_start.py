@@ -14,7 +14,7 @@ import torch
 
 from tests.conftest import seeded
 from tests.shipped import SHIPPED
-from whylens.core.models.backbone import probe_inputs
+from whylens.core.inputs.spec import probe_inputs
 from whylens.core.models.load import from_folder
 
 SCRIPT = SHIPPED / "recipes" / "efficientnet_lite0.py"

@@ -11,7 +11,7 @@ import typer
 from whylens.ui.cli.common import one_sentence, params_of
 
 if TYPE_CHECKING:
-    from whylens.core.models.spec import InputSpec
+    from whylens.core.inputs.spec import InputSpec
     from whylens.core.outputs.class_means import MeanMap
 
 

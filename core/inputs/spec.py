@@ -1,13 +1,13 @@
-"""What a network wants to be fed, as plain data that travels in manifests and between processes.
-
-May touch numpy-free standard library and pydantic only.
-"""
+"""What a network wants to be fed, as plain data that travels in manifests and between processes."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "hamming", "box"]
 CropMode = Literal["center", "squash", "border"]
@@ -46,3 +46,17 @@ class InputSpec(BaseModel):
         if min(self.size) < 1 or min(self.std) <= 0:
             raise ValueError("sizes and standard deviations must be positive")
         return self
+
+
+def probe_inputs(spec: InputSpec) -> Tensor:
+    """Return (2, C, *S) seeded inputs with coarse and fine structure, to try a network out on."""
+    import torch
+
+    generator = torch.Generator().manual_seed(20)
+    fine = torch.randn(2, spec.channels, *spec.size, generator=generator)
+    coarse_size = [max(1, n // 16) for n in spec.size]
+    coarse = torch.randn(2, spec.channels, *coarse_size, generator=generator)
+    for axis, n in enumerate(spec.size):
+        coarse = coarse.repeat_interleave(-(-n // coarse.shape[axis + 2]), dim=axis + 2)
+        coarse = coarse.narrow(axis + 2, 0, n)
+    return coarse + 0.5 * fine

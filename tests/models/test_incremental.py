@@ -11,15 +11,14 @@ from torch.nn import functional
 
 from tests.conftest import GapNet, plain_spec, seeded
 from tests.toys import noise
+from whylens.core.inputs.spec import probe_inputs
 from whylens.core.models.backbone import wrap
 from whylens.core.models.forward_pass import ForwardPass
-from whylens.core.models.load import build, probe_inputs
-from whylens.core.models.random_weights import randomise
-from whylens.core.speed import incremental as local
-from whylens.core.speed.gather_patches import gather_patches
-from whylens.core.speed.incremental import IncrementalNetwork
-from whylens.core.speed.receptive_field import Kernel, Span, union
-from whylens.core.speed.windows import covered, local_network
+from whylens.core.models.load import build
+from whylens.core.models.random_weights import randomize_weights
+from whylens.core.speed import incremental
+from whylens.core.speed.incremental import IncrementalNetwork, incremental_network, occluded
+from whylens.core.speed.receptive_field import Kernel, Span, gather_patches, union
 from whylens.core.storage.files import parameters_sha256
 from whylens.core.subject import Subject
 from whylens.core.targets import Target
@@ -164,9 +163,9 @@ def boxes_of(size, window) -> list:
 
 
 def compare(network, module, x, fill, boxes) -> None:
-    got = network.on(x).logits(boxes, fill)
+    got = network.start(x).logits(boxes, fill)
     with torch.no_grad():
-        wanted = module(covered(x, fill, boxes))
+        wanted = module(occluded(x, fill, boxes))
         unchanged = module(x)
     assert got.shape == wanted.shape
     assert float((wanted - unchanged).abs().min(0).values.max()) > 0, "no window changes anything"
@@ -176,7 +175,7 @@ def compare(network, module, x, fill, boxes) -> None:
 @pytest.fixture
 def always(monkeypatch):
     """Local work is done whether or not it saves any."""
-    monkeypatch.setattr(local, "WORTHWHILE", 2.0)
+    monkeypatch.setattr(incremental, "WORTHWHILE", 2.0)
 
 
 @pytest.mark.usefixtures("always")
@@ -189,7 +188,7 @@ def test_logits_equal_those_of_the_covered_inputs(kind, size, window):
     before = parameters_sha256(module)
     network = IncrementalNetwork(module, x)
     boxes = boxes_of(size, window)
-    assert len(network.plan(local._region(boxes))) >= 5
+    assert len(network.plan(incremental._region(boxes))) >= 5
     compare(network, module, x, fill, boxes)
     for piece in (boxes[:1], boxes[-1:], boxes[3:6]):
         compare(network, module, x, fill, piece)
@@ -201,7 +200,7 @@ def test_logits_equal_those_of_the_covered_inputs(kind, size, window):
 def test_local_work_ends_where_a_whole_map_is_looked_at(kind, partly):
     module, x = seeded(kind()), noise(1, 3, 128, 128)
     network = IncrementalNetwork(module, x)
-    plan = network.plan(local._region([(slice(8, 16), slice(40, 48))]))
+    plan = network.plan(incremental._region([(slice(8, 16), slice(40, 48))]))
     last = [node for node in network.graph.graph.nodes if len(network.shapes.get(node, ())) == 4]
     in_part = [node for node in last if node in plan]
     assert in_part
@@ -214,9 +213,9 @@ def test_the_work_left_shrinks_with_the_window_and_too_much_is_refused():
     shares = []
     for side in (8, 32, 96, 128):
         box = (slice(0, side), slice(0, side))
-        shares.append(network.share(network.plan(local._region([box]))))
-        answer = network.on(x).logits([box], noise(1, 3, 128, 128, seed=8))
-        assert (answer is None) is (shares[-1] > local.WORTHWHILE)
+        shares.append(network.work_left(network.plan(incremental._region([box]))))
+        answer = network.start(x).logits([box], noise(1, 3, 128, 128, seed=8))
+        assert (answer is None) is (shares[-1] > incremental.WORTHWHILE)
     assert shares == sorted(shares)
     assert 0 < shares[0] < 0.2
     assert shares[-1] == 1
@@ -241,8 +240,8 @@ class Fork(Plain):
 def test_a_local_form_that_disagrees_or_cannot_be_made_is_not_used(kind):
     module = seeded(kind()).requires_grad_(False)
     probe = probe_inputs(plain_spec(96, 96))
-    assert local_network(seeded(Plain()), seeded(Plain()), probe) is not None
-    assert local_network(module, module, probe) is None
+    assert incremental_network(seeded(Plain()), seeded(Plain()), probe) is not None
+    assert incremental_network(module, module, probe) is None
 
 
 def test_a_map_weighed_by_place_is_computed_in_full_from_there_on():
@@ -255,7 +254,11 @@ def test_a_map_weighed_by_place_is_computed_in_full_from_there_on():
 def test_inputs_of_other_dimensions_have_no_local_form(axes):
     module = seeded(GapNet(axes=axes))
     probe = probe_inputs(plain_spec(*(16,) * axes))
-    assert local_network(module, module, probe) is None
+    assert incremental_network(module, module, probe) is None
+
+
+def incremental_form(net) -> IncrementalNetwork | None:
+    return incremental_network(net.fast_module, net.module, net.probe_inputs())
 
 
 def short_vgg() -> nn.Module:
@@ -272,11 +275,12 @@ def short_vgg() -> nn.Module:
 def test_real_networks_answer_windows_locally(name):
     spec = plain_spec(160, 128)
     module = short_vgg() if name == "vgg11_bn" else build(name, classes=10)
-    net = wrap(randomise(module, seed=4, probe=probe_inputs(spec)), spec=spec)
-    assert net.local is not None
+    net = wrap(randomize_weights(module, seed=4, probe=probe_inputs(spec)), spec=spec)
+    network = incremental_form(net)
+    assert network is not None
     x, fill = noise(1, 3, *spec.size), torch.zeros(1, 3, *spec.size)
     boxes = boxes_of(spec.size, (16, 16))[::4]
-    compare(net.local, net.module, x, fill, boxes)
+    compare(network, net.module, x, fill, boxes)
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in net.module.modules())
 
 
@@ -286,13 +290,15 @@ def test_real_networks_answer_windows_locally(name):
 )
 def test_networks_that_look_at_all_of_a_map_early_are_run_in_full(name, side):
     spec = plain_spec(side, side)
-    net = wrap(randomise(build(name, classes=10), seed=4, probe=probe_inputs(spec)), spec=spec)
-    assert net.local is None
+    net = wrap(
+        randomize_weights(build(name, classes=10), seed=4, probe=probe_inputs(spec)), spec=spec
+    )
+    assert incremental_form(net) is None
     x, fill = noise(1, 3, side, side), torch.zeros(1, 3, side, side)
     boxes = boxes_of((side, side), (32, 32))[:3]
     got = net.occluded_logits(x, fill)(boxes)
     with torch.no_grad():
-        wanted = net.logits(covered(x, fill, boxes))
+        wanted = net.logits(occluded(x, fill, boxes))
     assert float((got - wanted).abs().max()) <= 1e-4 * float(wanted.abs().max())
 
 
@@ -306,9 +312,9 @@ def test_a_subject_scores_windows_in_bounded_pieces(batch_size, classes):
     subject = Subject(ForwardPass(net, x), Target(1, "probability"), batch_size)
     boxes = boxes_of((96, 128), (8, 8))
     pieces = list(subject.window_scores(boxes, fill))
-    assert net.local is not None
+    assert incremental_form(net) is not None
     assert [len(p) for p in pieces[:-1]] == [batch_size] * (len(pieces) - 1)
-    wanted = subject.scores(covered(x, fill, boxes))
+    wanted = subject.scores(occluded(x, fill, boxes))
     torch.testing.assert_close(torch.cat(pieces), wanted, rtol=1e-4, atol=1e-6)
     assert not torch.cat(pieces).requires_grad
 
@@ -317,7 +323,7 @@ def test_windows_of_several_sizes_are_run_in_full():
     net = wrap(seeded(Plain()), spec=plain_spec(96, 128))
     x, fill = noise(1, 3, 96, 128), torch.zeros(1, 3, 96, 128)
     boxes = [(slice(0, 8), slice(0, 8)), (slice(0, 9), slice(4, 12))]
-    assert net.local.on(x).logits(boxes, fill) is None
+    assert incremental_form(net).start(x).logits(boxes, fill) is None
     torch.testing.assert_close(
-        net.occluded_logits(x, fill)(boxes), net.logits(covered(x, fill, boxes))
+        net.occluded_logits(x, fill)(boxes), net.logits(occluded(x, fill, boxes))
     )

@@ -13,7 +13,7 @@ from whylens.core.datasets.tensors import to_tensor
 from whylens.core.errors import BadArtifact, NotAllowed, UnknownName
 from whylens.core.models import image_encoder as towers
 from whylens.core.models.backbone import ModelSource
-from whylens.core.models.random_weights import randomise
+from whylens.core.models.random_weights import randomize_weights
 
 SHIPPED = Path(__file__).resolve().parents[2] / "checkpoints"
 CLASSIFIER = "vit_small_patch16_224.augreg_in21k_ft_in1k"
@@ -28,7 +28,7 @@ def made(monkeypatch):
 
     def small(name, **_):
         module = timm.create_model(name, depth=1, embed_dim=48, num_heads=3).eval()
-        found[name] = randomise(module, seed=2)
+        found[name] = randomize_weights(module, seed=2)
         return found[name], ModelSource(name=name, digest="d" * 64, licence="", source="")
 
     monkeypatch.setattr(towers, "pretrained", small)
@@ -47,7 +47,7 @@ def test_a_clip_tower_gives_its_projection(made, pictures):
     with torch.no_grad():
         wanted = made[CLIP].head(made[CLIP].fc_norm(made[CLIP].forward_features(x)[:, 0]))
     assert wanted.shape == (3, 512)
-    assert eyes.vectors(pictures) == pytest.approx(wanted.numpy(), rel=1e-4, abs=1e-4)
+    assert eyes.encode(pictures) == pytest.approx(wanted.numpy(), rel=1e-4, abs=1e-4)
 
 
 @pytest.mark.parametrize("name", [DINO, CLASSIFIER])
@@ -57,7 +57,7 @@ def test_others_give_what_a_head_would_read(made, pictures, name):
     with torch.no_grad():
         wanted = made[name].forward_features(x)[:, 0]
     assert wanted.shape == (3, 48)
-    assert eyes.vectors(pictures) == pytest.approx(wanted.numpy(), rel=1e-4, abs=1e-4)
+    assert eyes.encode(pictures) == pytest.approx(wanted.numpy(), rel=1e-4, abs=1e-4)
 
 
 def test_what_has_no_such_name_or_takes_no_pictures_is_refused(monkeypatch):
@@ -65,6 +65,6 @@ def test_what_has_no_such_name_or_takes_no_pictures_is_refused(monkeypatch):
         towers.load_encoder("vit_small_patch16_224.dinoo")
     with pytest.raises(NotAllowed):
         towers.load_encoder("/etc/passwd")
-    monkeypatch.setattr("whylens.core.models.checkpoints.OWN", SHIPPED)
-    with pytest.raises(BadArtifact, match="takes no pictures"):
+    monkeypatch.setattr("whylens.core.models.checkpoints.SHIPPED", SHIPPED)
+    with pytest.raises(BadArtifact, match="takes no images"):
         towers.load_encoder("mnist1d")
