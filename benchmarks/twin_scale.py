@@ -177,7 +177,7 @@ def query(count: int, kind: str, queries: int) -> dict[str, Any]:
     engine = Engine()
     explainer, backbone = engine.registry.explainer("twin"), engine.backbone(MODEL)
     began = time.perf_counter()
-    arrays = engine.artifact_store.found(explainer, backbone, "").arrays
+    arrays = engine.artifact_store.get(explainer, backbone, "").arrays
     found: dict[str, Any] = {"open_seconds": time.perf_counter() - began}
     asked, labels = made(queries, kind, np.random.default_rng(SEED + 2))
     own, everything = np.asarray(arrays["labels"]), np.ones(count, np.bool_)

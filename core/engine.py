@@ -26,7 +26,7 @@ from whylens.core.errors import (
     InvalidParameter,
     NeedsNotMet,
 )
-from whylens.core.explainer import Explainer, Params
+from whylens.core.explainer import Explainer
 from whylens.core.explanation import ClassScore, Explanation, ModelCard, Prediction, Question
 from whylens.core.hookspecs import PROJECT
 from whylens.core.inputs.preprocess import photo_tensor, signal_tensor
@@ -34,11 +34,12 @@ from whylens.core.inputs.view import View
 from whylens.core.models.backbone import Backbone
 from whylens.core.models.forward_pass import ForwardPass
 from whylens.core.models.load import load
+from whylens.core.params import Params
 from whylens.core.plugin_calls import (
-    checked_params,
+    as_partial,
     model_state,
-    partial_of,
-    why_not_of,
+    plugin_reason,
+    validate_params,
     wrap_plugin_errors,
 )
 from whylens.core.progress import Progress, ProgressCallback
@@ -67,8 +68,8 @@ class Engine:
         batch_size: int = 16,
         slots: int | None = None,
         model_bytes: int | None = None,
-        trace_bytes: int = 256_000_000,
-        patience: float = 120.0,
+        forward_pass_bytes: int = 256_000_000,
+        busy_timeout: float = 120.0,
     ) -> None:
         """Make an engine; nothing is loaded yet.
 
@@ -85,11 +86,11 @@ class Engine:
         self._loader = loader or (lambda name, progress: load(name, progress=progress))
         self.batch_size = batch_size
         self._slots = threading.BoundedSemaphore(slots or max(1, (os.cpu_count() or 2) // 2))
-        self._patience = patience
+        self._busy_timeout = busy_timeout
         budget = model_bytes or int(os.environ.get(MODEL_BYTES_VARIABLE, "3000000000"))
         self.models: ByteLRU[str, Backbone] = ByteLRU(budget, lambda b: b.bytes)
-        self._traces: ByteLRU[tuple[str, str], tuple[ForwardPass, View | None]] = ByteLRU(
-            trace_bytes, lambda item: item[0].bytes
+        self._forward_passes: ByteLRU[tuple[str, str], tuple[ForwardPass, View | None]] = ByteLRU(
+            forward_pass_bytes, lambda item: item[0].bytes
         )
         self.artifact_store = ArtifactStore()
 
@@ -128,10 +129,10 @@ class Engine:
     ) -> tuple[str | None, Artifact | None]:
         """Return why a method does not run on a network, or None and what it was fitted with."""
         try:
-            reason = backbone.why_not(explainer.needs) or why_not_of(explainer, backbone)
+            reason = backbone.why_not(explainer.needs) or plugin_reason(explainer, backbone)
             if reason or not explainer.artifact_kind:
                 return reason, None
-            return None, self.artifact_store.found(explainer, backbone, visitor)
+            return None, self.artifact_store.get(explainer, backbone, visitor)
         except CoreError as exc:
             return str(exc), None
         except Exception as exc:
@@ -148,14 +149,14 @@ class Engine:
         """
         backbone = self.backbone(question.model)
         began = time.perf_counter()
-        trace, _ = self._trace(question, backbone)
-        probabilities = trace.logits[0].softmax(-1)
-        best = trace.logits[0].argsort(descending=True, stable=True)[:top].tolist()
-        guesses = tuple(
-            ClassScore(i, backbone.labels[i], float(probabilities[i]), float(trace.logits[0, i]))
-            for i in best
+        forward_pass, _ = self._forward_pass(question, backbone)
+        logits = forward_pass.logits[0]
+        probabilities = logits.softmax(-1)
+        classes = tuple(
+            ClassScore(i, backbone.labels[i], float(probabilities[i]), float(logits[i]))
+            for i in logits.argsort(descending=True, stable=True)[:top].tolist()
         )
-        return Prediction(question.model, guesses, time.perf_counter() - began)
+        return Prediction(question.model, classes, time.perf_counter() - began)
 
     def explain(
         self, question: Question, method: str, params: Mapping[str, object] | None = None
@@ -173,22 +174,24 @@ class Engine:
             CoreError: Of the kind that says what is wrong: name, parameter, need, input or plugin.
         """
         explainer = self.registry.explainer(method)
-        checked: Params = checked_params(explainer, explainer.Params, params or {})
+        checked: Params = validate_params(explainer, explainer.Params, params or {})
         backbone = self.backbone(question.model)
         reason, artifact = self._reason_and_artifact(explainer, backbone, question.visitor)
         if reason:
             raise NeedsNotMet(f"{explainer.title} is not available on {backbone.name}: {reason}")
         began = time.perf_counter()
-        trace, view = self._trace(question, backbone)
-        target = target_of(trace.logits[0], question.target, question.quantity, question.versus)
-        subject = Subject(trace, target, self.batch_size, question.seed, artifact)
+        forward_pass, view = self._forward_pass(question, backbone)
+        target = target_of(
+            forward_pass.logits[0], question.target, question.quantity, question.versus
+        )
+        subject = Subject(forward_pass, target, self.batch_size, question.seed, artifact)
         entry = self.registry.entries[method]
         # Built-ins are held to this by tests; strangers' values are summed up as well.
         stranger = entry.distribution != PROJECT
         before = model_state(backbone, values=stranger)
         spent = time.perf_counter() - began
         card = _card_of(backbone, question.model)
-        probability = float(trace.logits[0].softmax(-1)[target.index])
+        probability = float(forward_pass.logits[0].softmax(-1)[target.index])
         work = self._steps(explainer, subject, checked)
         try:
             while True:
@@ -222,7 +225,7 @@ class Engine:
             if model_state(backbone, values=stranger) != before:
                 # The copy in memory can no longer be trusted; the next question loads it anew.
                 self.models.forget(question.model)
-                self._traces.forget(_trace_key(question, backbone))
+                self._forward_passes.forget(_input_key(question, backbone))
                 raise ExplainerFailed(method, RuntimeError("it changed the model"))
 
     def fit(
@@ -251,9 +254,9 @@ class Engine:
         explainer = self.registry.explainer(method)
         if not explainer.artifact_kind:
             raise NeedsNotMet(f"{explainer.title} needs nothing but the model: just explain.")
-        checked = checked_params(explainer, explainer.FitParams, params or {})
+        checked = validate_params(explainer, explainer.FitParams, params or {})
         backbone = self.backbone(model)
-        reason = backbone.why_not(explainer.needs) or why_not_of(explainer, backbone)
+        reason = backbone.why_not(explainer.needs) or plugin_reason(explainer, backbone)
         if reason:
             raise NeedsNotMet(f"{explainer.title} is not available on {backbone.name}: {reason}")
         work = explainer.fit(dataset, backbone, checked)
@@ -264,9 +267,9 @@ class Engine:
                 return
             if step.artifact is not None:
                 if visitor:
-                    self.artifact_store.keep(explainer, backbone, visitor, step.artifact)
+                    self.artifact_store.put_for_visitor(explainer, backbone, visitor, step.artifact)
                 else:
-                    self.artifact_store.write(explainer, backbone, step.artifact)
+                    self.artifact_store.save(explainer, backbone, step.artifact)
             yield step
 
     def edit(
@@ -298,10 +301,10 @@ class Engine:
                 f"{explainer.title} has no action {action!r}. It has: "
                 f"{', '.join(explainer.actions) or 'none'}."
             )
-        before = self.artifact_store.found(explainer, backbone, visitor)
+        before = self.artifact_store.get(explainer, backbone, visitor)
         with self._slot(), wrap_plugin_errors(explainer):
             after = explainer.edit(before, action, chosen, text)
-        self.artifact_store.keep(explainer, backbone, visitor, after)
+        self.artifact_store.put_for_visitor(explainer, backbone, visitor, after)
         return after
 
     def _steps(
@@ -312,9 +315,11 @@ class Engine:
             if isinstance(answer, Heatmap | Examples | Prototypes):
                 yield Partial(answer, 1.0)
                 return
-            yield from map(partial_of, answer)
+            yield from map(as_partial, answer)
 
-    def _trace(self, question: Question, backbone: Backbone) -> tuple[ForwardPass, View | None]:
+    def _forward_pass(
+        self, question: Question, backbone: Backbone
+    ) -> tuple[ForwardPass, View | None]:
         def make() -> tuple[ForwardPass, View | None]:
             view = None
             if question.photo is not None and question.signal is None:
@@ -330,13 +335,13 @@ class Engine:
                         "Choose another model."
                     ) from exc
 
-        return self._traces.get(_trace_key(question, backbone), make)
+        return self._forward_passes.get(_input_key(question, backbone), make)
 
     @contextmanager
     def _slot(self) -> Iterator[None]:
-        if not self._slots.acquire(timeout=self._patience):
+        if not self._slots.acquire(timeout=self._busy_timeout):
             raise Busy(
-                f"All working slots stayed taken for {self._patience:.0f} s. Try again shortly."
+                f"All working slots stayed taken for {self._busy_timeout:.0f} s. Try again shortly."
             )
         try:
             yield
@@ -358,5 +363,5 @@ def _card_of(backbone: Backbone, name: str) -> ModelCard:
     )
 
 
-def _trace_key(question: Question, backbone: Backbone) -> tuple[str, str]:
+def _input_key(question: Question, backbone: Backbone) -> tuple[str, str]:
     return f"{id(backbone)}", question.digest()

@@ -1,6 +1,6 @@
 """Every error a visitor may meet; each message says what happened and what to do.
 
-May touch the standard library only. Foreign exceptions are wrapped where they enter (`from exc`).
+Foreign exceptions are wrapped where they enter (`from exc`).
 """
 
 from __future__ import annotations

@@ -1,25 +1,18 @@
-"""The contract between the engine and an explainer: identity, needs, parameters, one obligation.
-
-May touch pydantic and the results; never torch, so that a plugin's metadata is cheap to read.
-"""
+"""The contract between the engine and an explainer; read without torch, so that it is cheap."""
 
 from __future__ import annotations
 
 import inspect
-import math
 import re
-import types
-import typing
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
-import annotated_types
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
-from pydantic.fields import FieldInfo
+from pydantic import BaseModel
 
 from whylens.core.errors import InvalidParameter
 from whylens.core.needs import Need
+from whylens.core.params import NoParams, Params, control_of
 from whylens.core.progress import Progress
 from whylens.core.results import Partial, Result
 
@@ -31,21 +24,7 @@ if TYPE_CHECKING:
 
 _ID = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*\+{0,2}")
 
-Answers = Literal["where", "like what", "what if"]
-
-
-class Params(BaseModel):
-    """Base of a method's parameters: frozen, nothing extra, defaults for every field.
-
-    A field is an int or float with both bounds, a bool, or a Literal of strings: four kinds, for
-    which every screen has a control. `title` and `description` label the control.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class NoParams(Params):
-    """For a method without parameters."""
+QuestionKind = Literal["where", "like what", "what if"]
 
 
 P = TypeVar("P", bound=Params)
@@ -87,7 +66,7 @@ class Explainer(ABC, Generic[P]):
     cost: ClassVar[str]
     needs: ClassVar[frozenset[Need]]
     Params: type[P]
-    question_kind: ClassVar[Answers] = "where"
+    question_kind: ClassVar[QuestionKind] = "where"
     when: ClassVar[str] = ""
     class_blind: ClassVar[bool] = False
     artifact_kind: ClassVar[str] = ""
@@ -97,11 +76,7 @@ class Explainer(ABC, Generic[P]):
     test_fit_params: ClassVar[BaseModel | None] = None
 
     def why_not(self, backbone: Backbone) -> str | None:  # noqa: ARG002 - the default has no condition
-        """Return a reason not to run on this model that no `Need` expresses, or None.
-
-        Args:
-            backbone: The loaded model.
-        """
+        """Return a reason not to run on this model that no `Need` expresses, or None."""
         return None
 
     @abstractmethod
@@ -111,9 +86,6 @@ class Explainer(ABC, Generic[P]):
         A method that takes more than a moment must yield, about twice a second: Stop, time left
         and deadlines rest on it.
 
-        Args:
-            subject: One question to one model.
-            params: Validated parameters.
         """
 
     def fit(self, dataset: Dataset, backbone: Backbone, params: Any) -> Iterator[Progress]:
@@ -122,8 +94,6 @@ class Explainer(ABC, Generic[P]):
         A generator, so that progress, cancel and deadlines work as they do for `explain`.
 
         Args:
-            dataset: Labelled pictures.
-            backbone: The network whose decisions will be explained.
             params: Of type `FitParams`.
         """
         raise NotImplementedError(f"{type(self).__name__} says what it needs but has no fit().")
@@ -143,173 +113,44 @@ class Explainer(ABC, Generic[P]):
         raise NotImplementedError(f"{type(self).__name__} names actions but has no edited().")
 
 
-class ControlSpec(BaseModel):
-    """A parameter as a screen needs it: exactly one of four kinds.
-
-    Attributes:
-        name: Field name.
-        kind: Which of the four.
-        title: Label.
-        help: One sentence, may be empty.
-        default: The default value.
-        low: Smallest value of a number.
-        high: Largest value of a number.
-        step: Step of a number.
-        choices: Values of a choice.
-    """
-
-    name: str
-    kind: Literal["int", "float", "bool", "choice"]
-    title: str
-    help: str
-    default: int | float | bool | str
-    low: float = 0
-    high: float = 0
-    step: float = 0
-    choices: tuple[str, ...] = ()
-
-
-def _bounds(info: FieldInfo) -> tuple[float, float, float | None] | None:
-    low = high = step = None
-    for item in info.metadata:
-        match item:
-            case annotated_types.Ge(ge=bound):
-                low = bound
-            case annotated_types.Le(le=bound):
-                high = bound
-            case annotated_types.MultipleOf(multiple_of=bound):
-                step = bound
-    if low is None or high is None:
-        return None
-    return float(typing.cast("float", low)), float(typing.cast("float", high)), step  # type: ignore[return-value]
-
-
-def _default(name: str, info: FieldInfo) -> Any:
-    # pydantic does not check defaults, so a screen would start with a value that is refused.
-    default = info.get_default(call_default_factory=True, validated_data={})
-    bounded: Any = Annotated[(info.annotation, *(info.metadata or [None]))]
-    try:
-        return TypeAdapter(bounded).validate_python(default, strict=True)
-    except ValidationError as exc:
-        raise InvalidParameter(
-            f"Parameter {name!r} has the default {default!r}, which it refuses itself: "
-            f"{exc.errors()[0]['msg']}."
-        ) from exc
-
-
-def control_of(name: str, info: FieldInfo) -> ControlSpec:
-    """Return how a screen can draw one field.
-
-    Args:
-        name: The field's name.
-        info: Its pydantic description.
-
-    Raises:
-        InvalidParameter: The field is of a kind for which there is no control.
-    """
-    label = info.title or name.replace("_", " ").capitalize()
-    common: dict[str, Any] = {
-        "name": name,
-        "title": label,
-        "help": info.description or "",
-    }
-    if info.is_required():
-        raise InvalidParameter(f"Parameter {name!r} needs a default, so that a click is enough.")
-    kind: Any = info.annotation
-    if typing.get_origin(kind) is Literal:
-        choices = typing.get_args(kind)
-        if all(isinstance(c, str) for c in choices):
-            default = _default(name, info)
-            return ControlSpec(kind="choice", choices=choices, default=default, **common)
-    if kind is bool:
-        return ControlSpec(kind="bool", default=_default(name, info), **common)
-    if kind is int or kind is float:
-        bounds = _bounds(info)
-        if bounds is None:
-            raise InvalidParameter(
-                f"Parameter {name!r} needs both ge= and le=: a slider has two ends."
-            )
-        low, high, step = bounds
-        if not (math.isfinite(low) and math.isfinite(high) and low < high):
-            raise InvalidParameter(
-                f"Parameter {name!r} goes from {low:g} to {high:g}; a slider needs two finite "
-                "ends, the smaller first."
-            )
-        fallback = 1.0 if kind is int else (high - low) / 100
-        number: Literal["int", "float"] = "int" if kind is int else "float"
-        return ControlSpec(
-            kind=number,
-            low=low,
-            high=high,
-            step=step or fallback,
-            default=_default(name, info),
-            **common,
-        )
-    shown = kind if isinstance(kind, types.UnionType) else getattr(kind, "__name__", kind)
-    raise InvalidParameter(
-        f"Parameter {name!r} is of type {shown}; use a bounded int or float, a bool or a Literal "
-        "of strings."
-    )
-
-
-def controls_of(params: type[Params]) -> tuple[ControlSpec, ...]:
-    """Return every field of `params` as a screen needs it, in order.
-
-    Args:
-        params: A parameters class.
-
-    Raises:
-        InvalidParameter: A field cannot be drawn.
-    """
-    return tuple(control_of(name, info) for name, info in params.model_fields.items())
-
-
 def is_single_step(explainer: Explainer[Any]) -> bool:
-    """Return whether a method answers at once rather than in parts.
-
-    Args:
-        explainer: A registered explainer.
-    """
+    """Return whether a method answers at once rather than in parts."""
     return not inspect.isgeneratorfunction(type(explainer).explain)
 
 
 def contract_errors(explainer: object) -> list[str]:
-    """Return what is wrong with a would-be explainer, one sentence each; empty if all is well.
-
-    Args:
-        explainer: What a plugin handed over.
-    """
+    """Return what is wrong with a would-be explainer, one sentence each; empty if all is well."""
     if not isinstance(explainer, Explainer):
         return [f"explainers() returned a {type(explainer).__name__}, not an Explainer."]
-    found = []
+    errors = []
     for attribute in ("name", "title", "family", "summary", "limits", "source", "cost"):
         value = getattr(explainer, attribute, None)
         if not isinstance(value, str) or not value.strip():
-            found.append(f"{type(explainer).__name__}.{attribute} must be a non-empty string.")
+            errors.append(f"{type(explainer).__name__}.{attribute} must be a non-empty string.")
     name = getattr(explainer, "name", "")
     if isinstance(name, str) and name and not _ID.fullmatch(name):
-        found.append(f"The name {name!r} must be kebab-case: lower-case words joined by '-'.")
+        errors.append(f"The name {name!r} must be kebab-case: lower-case words joined by '-'.")
     needs = getattr(explainer, "needs", None)
     if not isinstance(needs, frozenset) or not all(isinstance(n, Need) for n in needs):
-        found.append(f"{type(explainer).__name__}.needs must be a frozenset of Need.")
+        errors.append(f"{type(explainer).__name__}.needs must be a frozenset of Need.")
     params = getattr(explainer, "Params", None)
     if not (isinstance(params, type) and issubclass(params, Params)):
-        found.append(f"{type(explainer).__name__}.Params must be a subclass of core.Params.")
-        return found
+        errors.append(f"{type(explainer).__name__}.Params must be a subclass of core.Params.")
+        return errors
     if explainer.artifact_kind and type(explainer).fit is Explainer.fit:
-        found.append(
+        errors.append(
             f"{type(explainer).__name__} rests on {explainer.artifact_kind} but has no fit()."
         )
     if explainer.actions and type(explainer).edit is Explainer.edit:
-        found.append(f"{type(explainer).__name__} names actions but has no edited().")
+        errors.append(f"{type(explainer).__name__} names actions but has no edited().")
     for attribute, kind in (("test_params", params), ("test_fit_params", explainer.FitParams)):
         if not isinstance(getattr(explainer, attribute), kind | None):
-            found.append(
+            errors.append(
                 f"{type(explainer).__name__}.{attribute} must be a {kind.__name__} or None."
             )
     for field_name, info in params.model_fields.items():
         try:
             control_of(field_name, info)
         except InvalidParameter as problem:
-            found.append(str(problem))
-    return found
+            errors.append(str(problem))
+    return errors

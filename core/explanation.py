@@ -85,12 +85,12 @@ class Prediction:
 
     Attributes:
         model: Its name.
-        guesses: Best first.
+        classes: Best first.
         seconds: Time taken, loading not counted.
     """
 
     model: str
-    guesses: tuple[ClassScore, ...]
+    classes: tuple[ClassScore, ...]
     seconds: float
 
 

@@ -1,7 +1,4 @@
-"""What the engine holds against plugins: their errors are wrapped, their marks on a model found.
-
-May touch torch, pydantic and the contract; knows no method.
-"""
+"""Calls into plugins: parameters checked, errors wrapped, changes of the model noticed."""
 
 from __future__ import annotations
 
@@ -21,19 +18,18 @@ from whylens.core.results import Partial
 M = TypeVar("M", bound=BaseModel)
 
 
-def checked_params(explainer: Explainer[Any], schema: type[M], given: Mapping[str, object]) -> M:
+def validate_params(explainer: Explainer[Any], schema: type[M], values: Mapping[str, object]) -> M:
     """Return validated parameters.
 
     Args:
-        explainer: Whose they are, for messages.
         schema: Its `Params` or `FitParams`.
-        given: Values by name; the defaults where absent.
+        values: By name; the defaults where absent.
 
     Raises:
         InvalidParameter: A name is unknown or a value is refused.
     """
     known = schema.model_fields
-    unknown = sorted(set(given) - set(known))
+    unknown = sorted(set(values) - set(known))
     if unknown:
         near = difflib.get_close_matches(unknown[0], known, n=1)
         hint = f"Did you mean {near[0]!r}? " if near else ""
@@ -42,7 +38,7 @@ def checked_params(explainer: Explainer[Any], schema: type[M], given: Mapping[st
             f"It has: {', '.join(known) or 'none'}."
         )
     try:
-        return schema.model_validate(dict(given))
+        return schema.model_validate(dict(values))
     except ValidationError as exc:
         first = exc.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -60,19 +56,15 @@ def wrap_plugin_errors(explainer: Explainer[Any]) -> Iterator[None]:
         raise ExplainerFailed(explainer.name, exc) from exc
 
 
-def partial_of(yielded: object) -> Partial:
+def as_partial(yielded: object) -> Partial:
     """Return what an explainer yielded, or raise TypeError where it is no Partial."""
     if not isinstance(yielded, Partial):
         raise TypeError(f"it yielded a {type(yielded).__name__}, not a Partial")
     return yielded
 
 
-def why_not_of(explainer: Explainer[Any], backbone: Backbone) -> str | None:
+def plugin_reason(explainer: Explainer[Any], backbone: Backbone) -> str | None:
     """Return an explainer's own reason not to run on a network, or None.
-
-    Args:
-        explainer: Asked.
-        backbone: The network.
 
     Raises:
         TypeError: What it gave is no sentence.
@@ -87,11 +79,10 @@ def model_state(backbone: Backbone, *, values: bool) -> tuple[int, ...]:
     """Return figures that change when a network was tampered with.
 
     Args:
-        backbone: The network.
         values: Sum up the bits of every parameter as well: a write through `.data` raises no
             version, but costs a read of the whole network.
     """
-    hooks = training = grads = wanted = versions = total = 0
+    hooks = training = grads = with_grad = versions = total = 0
     for part in backbone.module.modules():
         hooks += len(part._forward_hooks) + len(part._forward_pre_hooks)
         hooks += len(part._backward_hooks) + len(part._backward_pre_hooks)
@@ -99,8 +90,8 @@ def model_state(backbone: Backbone, *, values: bool) -> tuple[int, ...]:
     tensors: list[torch.Tensor] = [*backbone.module.parameters(), *backbone.module.buffers()]
     for tensor in tensors:
         grads += tensor.grad is not None
-        wanted += tensor.requires_grad
+        with_grad += tensor.requires_grad
         versions += tensor._version
         if values:
             total += int(tensor.detach().contiguous().flatten().view(torch.uint8).sum())
-    return hooks, training, grads, wanted, versions, len(tensors), total
+    return hooks, training, grads, with_grad, versions, len(tensors), total

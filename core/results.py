@@ -1,6 +1,6 @@
 """What an explainer may answer with: a closed set of frozen, validated values.
 
-May touch numpy only. Values are raw, in the method's own stated unit; nothing here normalises.
+Values are raw, in the method's own stated unit; nothing here normalises.
 """
 
 from __future__ import annotations

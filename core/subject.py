@@ -15,6 +15,7 @@ from torch import Tensor
 from whylens.core.errors import NeedsNotMet
 from whylens.core.inputs.preprocess import Fill, baseline
 from whylens.core.models.attention import Attention, Pooling, attention_of, layer_gradients
+from whylens.core.models.backbone import Backbone
 from whylens.core.models.feature_layer import ALL, LAST, FeatureLayer, stage_layer
 from whylens.core.models.forward_pass import ForwardPass
 from whylens.core.models.heads import LinearHead
@@ -34,7 +35,7 @@ class Subject:
         stored_artifact: What the method was fitted with, where it is of that kind.
     """
 
-    trace: ForwardPass
+    forward_pass: ForwardPass
     target: Target
     batch_size: int = 16
     seed: int = 0
@@ -52,9 +53,14 @@ class Subject:
         return self.stored_artifact
 
     @property
+    def backbone(self) -> Backbone:
+        """The network that is asked."""
+        return self.forward_pass.backbone
+
+    @property
     def x(self) -> Tensor:
         """(1, C, *S) the input, normalised as the network wants it."""
-        return self.trace.x
+        return self.forward_pass.x
 
     @property
     def size(self) -> tuple[int, ...]:
@@ -64,12 +70,12 @@ class Subject:
     @property
     def features(self) -> Tensor:
         """(1, K, *s) the feature map."""
-        return self.trace.features
+        return self.forward_pass.features
 
     @cached_property
     def gradients(self) -> Tensor:
         """(1, K, *s) derivative of the target score with respect to the feature map."""
-        return self.trace.gradients(self.target)
+        return self.forward_pass.gradients(self.target)
 
     def layers(self, choice: str = LAST) -> tuple[FeatureLayer, ...]:
         """Return the layers that a visitor chose, from first to last.
@@ -81,7 +87,7 @@ class Subject:
             NeedsNotMet: The network has no feature map.
             InvalidParameter: It has no such stage.
         """
-        backbone, numbers = self.trace.backbone, [choice]
+        backbone, numbers = self.backbone, [choice]
         if choice == LAST or (choice == ALL and not backbone.stages):
             return (self._last,)
         if choice == ALL:
@@ -95,8 +101,8 @@ class Subject:
         return FeatureLayer(
             LAST,
             self.features,
-            self.trace.gradients,
-            self.trace.head_logits,
+            self.forward_pass.gradients,
+            self.forward_pass.head_logits,
             self.target,
             self.batch_size,
         )
@@ -104,7 +110,7 @@ class Subject:
     @cached_property
     def target_row(self) -> Tensor:
         """(C,) derivative of the target score with respect to the logits, at this input."""
-        leaf = self.trace.logits.clone().requires_grad_()
+        leaf = self.forward_pass.logits.clone().requires_grad_()
         with torch.enable_grad():
             score = self.target.score(leaf)[0]
         (row,) = torch.autograd.grad(score, leaf)
@@ -114,12 +120,12 @@ class Subject:
     def embedding(self) -> Tensor:
         """(D,) the vector that stands for this input: what the last linear layer reads."""
         with torch.no_grad():
-            return self.trace.backbone.embed(self.x)[0]
+            return self.backbone.embed(self.x)[0]
 
     @cached_property
     def embedding_weights(self) -> Tensor:
         """(D,) derivative of the target score with respect to `embedding`, at this input."""
-        weight = self.trace.backbone.embedder.weight
+        weight = self.backbone.embedder.weight
         if weight is not None:
             return self.target_row @ weight
         return self.gradients[0].flatten(1).sum(-1)
@@ -127,7 +133,7 @@ class Subject:
     @property
     def score(self) -> float:
         """The target score of the input."""
-        return float(self.target.score(self.trace.logits)[0])
+        return float(self.target.score(self.forward_pass.logits)[0])
 
     @cached_property
     def rounding(self) -> float:
@@ -136,7 +142,7 @@ class Subject:
         The same input in another batch takes another order of sums: its float32 logits then differ
         by a few units in their last place, here up to 32, and the score by what they carry over.
         """
-        logits = self.trace.logits
+        logits = self.forward_pass.logits
         carried = 32 * float(logits.abs().max()) * float(self.target_row.abs().sum())
         kind = torch.finfo(logits.dtype)
         return kind.eps * (carried + abs(self.score)) + kind.tiny
@@ -153,9 +159,9 @@ class Subject:
         Raises:
             NeedsNotMet: It is not.
         """
-        if self.trace.backbone.linear is None:
-            raise NeedsNotMet(f"The head of {self.trace.backbone.name} is not pool-then-linear.")
-        return self.trace.backbone.linear
+        if self.backbone.linear is None:
+            raise NeedsNotMet(f"The head of {self.backbone.name} is not pool-then-linear.")
+        return self.backbone.linear
 
     def generator(self) -> torch.Generator:
         """Return a fresh generator with this question's seed."""
@@ -167,12 +173,12 @@ class Subject:
         Args:
             fill: "black", "grey", "mean" (of this input) or "blur", defined in pixel space.
         """
-        return baseline(self.x, self.trace.backbone.spec, fill)
+        return baseline(self.x, self.backbone.spec, fill)
 
     def fast_logits(self, inputs: Tensor) -> Tensor:
         """Return (N, C) logits of (N, C, *S) inputs, without gradients, in bounded pieces."""
         with torch.no_grad():
-            pieces = [self.trace.backbone.fast_logits(p) for p in inputs.split(self.batch_size)]
+            pieces = [self.backbone.fast_logits(p) for p in inputs.split(self.batch_size)]
         return torch.cat(pieces)
 
     def scores(self, inputs: Tensor) -> Tensor:
@@ -208,7 +214,7 @@ class Subject:
             boxes: Of one size, as slices of the spatial axes; at most `batch_size` go into a piece.
             fill: (1, C, *S) what is shown inside them.
         """
-        logits = self.trace.backbone.occluded_logits(self.x, fill)
+        logits = self.backbone.occluded_logits(self.x, fill)
         for start in range(0, len(boxes), self.batch_size):
             yield self.target.score(logits(boxes[start : start + self.batch_size]))
 
@@ -234,7 +240,7 @@ class Subject:
         for piece in maps.split(self.batch_size):
             leaf = piece.detach().clone().requires_grad_()
             with torch.enable_grad():
-                total = target.score(self.trace.head_logits(leaf)).sum()
+                total = target.score(self.forward_pass.head_logits(leaf)).sum()
             (gradient,) = torch.autograd.grad(total, leaf)
             pieces.append(gradient)
         return torch.cat(pieces)
@@ -245,7 +251,7 @@ class Subject:
         for piece in inputs.split(self.batch_size):
             leaf = piece.detach().clone().requires_grad_()
             with torch.enable_grad():
-                total = self.target.score(self.trace.backbone.fast_logits(leaf)).sum()
+                total = self.target.score(self.backbone.fast_logits(leaf)).sum()
             (gradient,) = torch.autograd.grad(total, leaf)
             pieces.append(gradient)
         return torch.cat(pieces)
@@ -256,9 +262,7 @@ class Subject:
         Raises:
             NeedsNotMet: The network does not attend to all of its tokens in every layer.
         """
-        return attention_of(
-            self.trace.backbone.module, self.trace.backbone.attention_layout, self.x
-        )
+        return attention_of(self.backbone.module, self.backbone.attention_layout, self.x)
 
     def attention_gradients(self, pooling: Pooling = "all tokens") -> tuple[Tensor, ...]:
         """Return (heads, T, T) for every layer: how its attention moves its own target score.
@@ -269,7 +273,7 @@ class Subject:
         Raises:
             NeedsNotMet: The network's layers cannot be scored one by one.
         """
-        backbone = self.trace.backbone
+        backbone = self.backbone
         return layer_gradients(
             backbone.module, backbone.attention_layout, self.x, self.target.score, pooling=pooling
         )

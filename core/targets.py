@@ -1,7 +1,4 @@
-"""Which number is being explained: a class's logit, its probability, or A rather than B.
-
-May touch torch and the errors; knows neither models nor methods.
-"""
+"""Which number is being explained: a class's logit, its probability, or A rather than B."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def duplicate_test(
     subject: Subject, arrays: Mapping[str, npt.NDArray[Any]]
 ) -> Callable[[npt.NDArray[np.int64]], Bools]:
     """Return a test of gallery positions: (n,) whether each is the visitor's own input."""
-    spec = subject.trace.backbone.spec
+    spec = subject.backbone.spec
     if "signals" in arrays:
         signal = denormalize(subject.x, spec)[0].cpu().numpy()
         return lambda where: same_signal(arrays["signals"][where], signal)

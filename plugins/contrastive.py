@@ -121,7 +121,10 @@ class Contrastive(Explainer[ContrastiveParams]):
         bounds = search_bounds(subject, params.find, params.empty)
         competitors = competing_classes(subject)
         required = max(params.kappa, subject.rounding)
-        if negative and margin(subject.trace.logits[0], subject.target.index, competitors) <= 0:
+        if (
+            negative
+            and margin(subject.forward_pass.logits[0], subject.target.index, competitors) <= 0
+        ):
             # Another class is chosen already: the least to add is nothing.
             yield Partial(_heat(subject, params, bounds, competitors, bounds.start, True), 1.0)
             return
@@ -173,8 +176,8 @@ def search_bounds(
     To add is to move a value away from its empty one, up to the limits of what values can be: 0 to
     1 in pictures, the range of its channel in signals. To keep is to stay between the two.
     """
-    pixels = denormalize(subject.x, subject.trace.backbone.spec)
-    blank = denormalize(subject.baseline(empty), subject.trace.backbone.spec)
+    pixels = denormalize(subject.x, subject.backbone.spec)
+    blank = denormalize(subject.baseline(empty), subject.backbone.spec)
     # Values that are equal but for the rounding of two conversions are equal.
     content = pixels - blank
     content = torch.where(content.abs() <= 8 * torch.finfo(content.dtype).eps, 0.0, content)
@@ -191,7 +194,7 @@ def search_bounds(
 
 def competing_classes(subject: Subject) -> Tensor:
     """Return (C,) which classes compete with the target: all others, or B of "A rather than B"."""
-    target, logits = subject.target, subject.trace.logits[0]
+    target, logits = subject.target, subject.forward_pass.logits[0]
     mask = torch.zeros_like(logits, dtype=torch.bool)
     if target.versus is not None:
         mask[target.versus] = True
@@ -240,8 +243,8 @@ def _loss_gradient(
     # One input at a time, so that the search's path does not depend on a batch's order of sums.
     leaf = pixels.detach().requires_grad_()
     with torch.enable_grad():
-        x = normalize(leaf, subject.trace.backbone.spec)
-        logits = subject.trace.backbone.fast_logits(x)[0]
+        x = normalize(leaf, subject.backbone.spec)
+        logits = subject.backbone.fast_logits(x)[0]
         loss = sign * (logits[subject.target.index] - logits[competitors].max())
     (gradient,) = torch.autograd.grad(loss, leaf)
     return gradient, logits.detach()
@@ -256,13 +259,13 @@ def _heat(
     finished: bool,
 ) -> Heatmap:
     negative = params.find == "pertinent negative"
-    x = normalize(bounds.base + change, subject.trace.backbone.spec)
+    x = normalize(bounds.base + change, subject.backbone.spec)
     logits = subject.fast_logits(x)[0]
     index = subject.target.index
     lead = margin(logits, index, competitors)
     succeeded = (-lead if negative else lead) >= max(params.kappa, subject.rounding)
     sizes = change[0].double()
-    before, after = subject.trace.logits[0].softmax(-1), logits.softmax(-1)
+    before, after = subject.forward_pass.logits[0].softmax(-1), logits.softmax(-1)
     best = int(logits.argmax())
     diagnostics = {
         "found": float(succeeded),
@@ -294,12 +297,12 @@ def _note(
     negative: bool,
     empty: bool,
 ) -> str:
-    labels, index = subject.trace.backbone.labels, subject.target.index
+    labels, index = subject.backbone.labels, subject.target.index
     own = labels[index]
     # Where all others compete this is the class that is chosen.
     winner = labels[int(torch.where(competitors, logits, -torch.inf).argmax())]
     contrast = subject.target.versus is not None
-    if negative and margin(subject.trace.logits[0], index, competitors) <= 0:
+    if negative and margin(subject.forward_pass.logits[0], index, competitors) <= 0:
         return f"Nothing needs adding: the network prefers {winner} to {own} as it is."
     if negative and succeeded:
         verb = "prefers" if contrast else "chooses"

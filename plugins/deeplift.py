@@ -88,7 +88,7 @@ class DeepLift(Explainer[DeepLiftParams]):
         gap = completeness_gap(float(values.double().sum()), change, subject.rounding)
         if not gap <= TOLERANCE:
             raise NeedsNotMet(
-                f"DeepLIFT's rule does not fit {subject.trace.backbone.name}: the contributions "
+                f"DeepLIFT's rule does not fit {subject.backbone.name}: the contributions "
                 f"miss {gap:.0%} of the score's change of {change:.4g} ({subject.unit}), 5 % are "
                 "allowed. Products of activations (attention, gating) and layer normalisation "
                 "do this. Use Integrated Gradients instead, which holds for any network."
@@ -122,7 +122,7 @@ def multipliers(subject: Subject, start: Tensor) -> tuple[Tensor, float]:
         both = torch.cat([subject.x, start]).requires_grad_()
         # A copy, for a network whose first layer works in place.
         with RescaleRule():
-            logits = subject.trace.backbone.logits(both.clone())
+            logits = subject.backbone.logits(both.clone())
         if subject.target.quantity == "probability":
             # In float64, as are its exponentials: logits may lie hundreds apart.
             scores = rescale_probability(logits.double(), subject.target.index)

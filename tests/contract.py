@@ -97,7 +97,9 @@ MINE = "the visitor of the contract"
 def engine(kind: str, *, seed: int = 3, **kwargs) -> Engine:
     page = Engine(REGISTRY, loader=lambda name, progress: made(kind, seed), **kwargs)
     for name, fitted in _fitted(kind, seed).items():
-        page.artifact_store.keep(REGISTRY.explainers[name], page.backbone("toy"), MINE, fitted)
+        page.artifact_store.put_for_visitor(
+            REGISTRY.explainers[name], page.backbone("toy"), MINE, fitted
+        )
     return page
 
 

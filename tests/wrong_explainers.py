@@ -53,7 +53,7 @@ class StretchesTheCrop(Sound):
 
     def map(self, subject):
         values = super().map(subject)
-        crop = subject.trace.backbone.spec.crop
+        crop = subject.backbone.spec.crop
         if crop >= 1 or values.ndim != 2:
             return values
         rows, columns = subject.size
@@ -95,7 +95,7 @@ class LeavesHooks(Sound):
     """Hooks the network, switches its mode, and restores neither (pytorch-grad-cam)."""
 
     def map(self, subject):
-        module = subject.trace.backbone.module
+        module = subject.backbone.module
         module.train()
         module.register_forward_hook(lambda *_: None)
         return super().map(subject)
@@ -114,7 +114,7 @@ class StripsOneToken(Sound):
     """Takes the features itself and strips one prefix token, whatever their number."""
 
     def map(self, subject):
-        module = subject.trace.backbone.module
+        module = subject.backbone.module
         with torch.no_grad():
             raw = module.features(subject.x) if hasattr(module, "features") else subject.features
         if raw.ndim == 3 and hasattr(module, "num_prefix_tokens"):
@@ -129,12 +129,12 @@ class ExplainsThePrediction(Sound):
     """Takes the gradient of the largest score, not of the one asked about."""
 
     def map(self, subject):
-        logits = subject.trace.logits
+        logits = subject.forward_pass.logits
         best = torch.zeros(logits.shape[1], dtype=logits.dtype)
         best[logits[0].argmax()] = 1
         leaf = subject.features.clone().requires_grad_()
         with torch.enable_grad():
-            score = subject.trace.head_logits(leaf)[0] @ best
+            score = subject.forward_pass.head_logits(leaf)[0] @ best
         (gradient,) = torch.autograd.grad(score, leaf)
         return (subject.features * gradient)[0].sum(0)
 
@@ -155,7 +155,7 @@ class AllAtOnce(Sound):
         noise = torch.randn(24, *subject.x.shape[1:], generator=subject.generator())
         copies = (subject.x + 1e-4 * noise.to(subject.x)).requires_grad_()
         with torch.enable_grad():
-            total = subject.target.score(subject.trace.backbone.fast_logits(copies)).sum()
+            total = subject.target.score(subject.backbone.fast_logits(copies)).sum()
         (gradients,) = torch.autograd.grad(total, copies)
         return (gradients.mean(0) * (subject.x - subject.baseline("black"))[0]).sum(0)
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
         view_pixels,
     )
     from whylens.core.errors import BadInput, CoreError, InvalidParameter, NeedsNotMet, UnknownName
-    from whylens.core.explainer import Explainer, NoParams, Params
+    from whylens.core.explainer import Explainer
     from whylens.core.hookspecs import hookimpl
     from whylens.core.inputs.preprocess import denormalize, normalize, per_channel
     from whylens.core.inputs.signal import plot_signal
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from whylens.core.models.image_encoder import ImageEncoder, load_encoder
     from whylens.core.needs import Need
     from whylens.core.outputs.masked_mean import MaskedMeans, expected_agreement
+    from whylens.core.params import NoParams, Params
     from whylens.core.progress import Progress
     from whylens.core.results import (
         Comparison,
@@ -140,11 +141,8 @@ _NAMES_BY_MODULE = {
         "NeedsNotMet",
         "UnknownName",
     ),
-    "whylens.core.explainer": (
-        "Explainer",
-        "NoParams",
-        "Params",
-    ),
+    "whylens.core.explainer": ("Explainer",),
+    "whylens.core.params": ("NoParams", "Params"),
     "whylens.core.hookspecs": ("hookimpl",),
     "whylens.core.inputs.preprocess": (
         "per_channel",

@@ -252,7 +252,7 @@ def predict(
     answers = []
     for item in images:
         question, _ = session.question(item, None, None, "logit", 0)
-        answers.append(session.engine.predict(question, top=top).guesses)
+        answers.append(session.engine.predict(question, top=top).classes)
     return answers if several else answers[0]
 
 
@@ -457,7 +457,7 @@ class _Session:
         source: str,
     ) -> Generator[Why]:
         """Yield the answers."""
-        prediction: ClassScore = self.engine.predict(question, top=1).guesses[0]
+        prediction: ClassScore = self.engine.predict(question, top=1).classes[0]
         for answer in self.engine.explain(question, _name(method), params):
             yield Why(answer, prediction, source)
 

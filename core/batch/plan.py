@@ -21,7 +21,7 @@ from whylens.core.engine import Engine
 from whylens.core.errors import BadArtifact, BadInput, NeedsNotMet
 from whylens.core.models.labels import class_index
 from whylens.core.outputs.export import versions
-from whylens.core.plugin_calls import checked_params
+from whylens.core.plugin_calls import validate_params
 from whylens.core.storage.files import write_atomically
 from whylens.core.targets import Quantity
 
@@ -214,13 +214,13 @@ def method_plan(engine: Engine, model: str, name: str, params: Mapping[str, obje
         CoreError: There is no such method or parameter, or it does not work on this network.
     """
     explainer = engine.registry.explainer(name)
-    checked = checked_params(explainer, explainer.Params, params)
+    checked = validate_params(explainer, explainer.Params, params)
     reason = engine.unavailable(model).get(name)
     if reason:
         raise NeedsNotMet(f"{explainer.title} is not available on {model}: {reason}")
     fitted = ""
     if explainer.artifact_kind:
-        fitted = engine.artifact_store.found(explainer, engine.backbone(model), "").digest
+        fitted = engine.artifact_store.get(explainer, engine.backbone(model), "").digest
     entry = engine.registry.entries[name]
     return MethodPlan(
         name=name,

@@ -49,7 +49,7 @@ def engine_for(device: str, batch_size: int) -> Engine:
         loader=lambda name, progress: load(name, progress=progress, device=device),
         batch_size=batch_size,
         slots=1,
-        trace_bytes=TRACE_BYTES,
+        forward_pass_bytes=TRACE_BYTES,
     )
 
 
@@ -123,7 +123,7 @@ class Worker:
             seed=source.seed,
         )
         try:
-            (guess,) = self.engine.predict(question, top=1).guesses
+            (guess,) = self.engine.predict(question, top=1).classes
         except CoreError as exc:
             return [failed_row(source, name, str(exc)) for name in names]
         rows = []

@@ -18,8 +18,8 @@ from whylens.core.conformance.outcome import (
 from whylens.core.conformance.toy_inputs import noise
 from whylens.core.conformance.toy_networks import attending, patches
 from whylens.core.conformance.under_test import Answer, ExplainerUnderTest
-from whylens.core.explainer import ControlSpec, controls_of
 from whylens.core.models.backbone import Backbone
+from whylens.core.params import ControlSpec, controls_of
 from whylens.core.results import Heatmap
 
 SEEDS = 8

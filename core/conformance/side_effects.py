@@ -299,7 +299,7 @@ def threads(candidate: ExplainerUnderTest) -> None:
     require(
         not kept,
         f"It keeps {kept} on itself. One instance serves all visitors: pass values along, or keep "
-        "what holds of a network by subject.trace.backbone.once.",
+        "what holds of a network by subject.backbone.once.",
     )
 
 

@@ -79,7 +79,7 @@ def sign_of_score(candidate: ExplainerUnderTest) -> None:
     backbone = patches()
     plain = non_blank_answer(candidate, backbone)
     target, x = plain.subject.target, noise(backbone.spec)
-    high = 2 * float(plain.subject.trace.logits.abs().max())
+    high = 2 * float(plain.subject.forward_pass.logits.abs().max())
     maps = []
     for constant in (high, -high):
 

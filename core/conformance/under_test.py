@@ -18,10 +18,11 @@ from torch import Tensor
 from whylens.core.conformance.outcome import CheckFailed, NotApplicable
 from whylens.core.conformance.toy_inputs import Tinted
 from whylens.core.errors import CoreError, ExplainerFailed, NeedsNotMet
-from whylens.core.explainer import Explainer, Params
+from whylens.core.explainer import Explainer
 from whylens.core.models.backbone import Backbone
 from whylens.core.models.forward_pass import ForwardPass
-from whylens.core.plugin_calls import checked_params, partial_of, why_not_of, wrap_plugin_errors
+from whylens.core.params import Params
+from whylens.core.plugin_calls import as_partial, plugin_reason, validate_params, wrap_plugin_errors
 from whylens.core.results import Examples, Heatmap, Partial, Prototypes, Result
 from whylens.core.storage.artifacts import Artifact
 from whylens.core.subject import Subject
@@ -86,7 +87,7 @@ class ExplainerUnderTest:
             explainer: The one under test.
         """
         self.explainer = explainer
-        self.params: Params = checked_params(
+        self.params: Params = validate_params(
             explainer, explainer.Params, _given(explainer.test_params)
         )
         self._fitted: dict[str, Artifact] = {}
@@ -97,7 +98,7 @@ class ExplainerUnderTest:
         Args:
             backbone: The network.
         """
-        own = why_not_of(self.explainer, backbone)
+        own = plugin_reason(self.explainer, backbone)
         return backbone.why_not(self.explainer.needs) or own
 
     def subject(
@@ -145,7 +146,7 @@ class ExplainerUnderTest:
             if len(backbone.spec.size) != 2 or backbone.spec.channels != 3:
                 raise NotApplicable("it is fitted with pictures, which this network does not take")
             given = _given(self.explainer.test_fit_params)
-            params = checked_params(self.explainer, self.explainer.FitParams, given)
+            params = validate_params(self.explainer, self.explainer.FitParams, given)
             artifact = None
             try:
                 with wrap_plugin_errors(self.explainer):
@@ -179,7 +180,7 @@ class ExplainerUnderTest:
             if isinstance(answer, Heatmap | Examples | Prototypes):
                 yield Partial(answer, 1.0)
                 return
-            yield from map(partial_of, answer)
+            yield from map(as_partial, answer)
 
     def asked(self, subject: Subject, params: Params | None = None) -> Answer:
         """Return the answer to a question.

@@ -12,10 +12,10 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from whylens.core.errors import BadInput
-from whylens.core.explainer import Answers, is_single_step
+from whylens.core.explainer import QuestionKind, is_single_step
 from whylens.core.registry import Registry
 
-QUESTIONS: dict[Answers, str] = {
+QUESTIONS: dict[QuestionKind, str] = {
     "where": "Where does it look?",
     "like what": "What does the picture resemble, to the network?",
     "what if": "What would have to be different?",
@@ -87,7 +87,7 @@ class Entry:
     name: str
     title: str
     family: str
-    question_kind: Answers
+    question_kind: QuestionKind
     shows: str
     cannot: str
     when: str
@@ -148,7 +148,7 @@ def entries(registry: Registry, measured: Measurements) -> tuple[Entry, ...]:
 def recommended(
     guide: Sequence[Entry],
     *,
-    question_kind: Answers,
+    question_kind: QuestionKind,
     inside: bool,
     forwards: float,
     available: Collection[str],

@@ -30,7 +30,7 @@ class ArtifactStore:
         self._own: ByteLRU[_Key, Artifact] = ByteLRU(budget, lambda a: a.bytes)
         self._shared: ByteLRU[_Key, Artifact] = ByteLRU(budget, lambda _: 1)
 
-    def found(self, explainer: Explainer[Any], backbone: Backbone, visitor: str) -> Artifact:
+    def get(self, explainer: Explainer[Any], backbone: Backbone, visitor: str) -> Artifact:
         """Return what `explainer` was fitted with for this network.
 
         Args:
@@ -64,7 +64,7 @@ class ArtifactStore:
             f"{backbone.name} --method {explainer.name} FOLDER`"
         )
 
-    def keep(
+    def put_for_visitor(
         self, explainer: Explainer[Any], backbone: Backbone, visitor: str, artifact: Artifact
     ) -> None:
         """Keep an artifact for one visitor.
@@ -87,7 +87,7 @@ class ArtifactStore:
             if key[0] == visitor:
                 self._own.forget(key)
 
-    def write(self, explainer: Explainer[Any], backbone: Backbone, artifact: Artifact) -> str:
+    def save(self, explainer: Explainer[Any], backbone: Backbone, artifact: Artifact) -> str:
         """Write an artifact where all will find it and return the folder's path.
 
         Args:

@@ -36,7 +36,7 @@ def subject(target: Target) -> Subject:
 
 def shares(asked: Subject, sign: float) -> torch.Tensor:
     """Return pixel times derivative, written out: the score is w x^2 with x = (pixel - m) / s."""
-    x, weight = asked.x[0].double(), asked.trace.backbone.module.weight[0].double()
+    x, weight = asked.x[0].double(), asked.backbone.module.weight[0].double()
     std = torch.tensor(STD, dtype=torch.float64).view(3, 1, 1)
     mean = torch.tensor(MEAN, dtype=torch.float64).view(3, 1, 1)
     return sign * (x * std + mean) * 2 * weight * x / std

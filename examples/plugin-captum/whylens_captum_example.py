@@ -46,7 +46,7 @@ class CaptumInputXGradient(Explainer[InputXGradientParams]):
         # Here: it takes seconds, and the page starts without it.
         from captum.attr import InputXGradient
 
-        backbone = subject.trace.backbone
+        backbone = subject.backbone
 
         def score(pixels: Tensor) -> Tensor:
             # The question's own target, not captum's: it may be a probability or a contrast, and

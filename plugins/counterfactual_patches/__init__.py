@@ -100,7 +100,7 @@ class CounterfactualPatches(Explainer[CounterfactualParams]):
 
     def explain(self, subject: Subject, params: CounterfactualParams) -> Iterator[Partial]:
         """Yield the pictures with the patches taken from them so far, swap by swap."""
-        aim, backbone = decision(subject), subject.trace.backbone
+        aim, backbone = decision(subject), subject.backbone
         seen = view_pixels(subject.x, backbone.spec)
         found = _distractors(subject, aim, params.pictures)
         items: list[Example] = []
@@ -131,7 +131,7 @@ def _distractors(
     subject: Subject, aim: Decision, count: int
 ) -> list[tuple[int, float, npt.NDArray[np.uint8]]]:
     arrays, facts = subject.artifact.arrays, subject.artifact.facts
-    name = subject.trace.backbone.labels[aim.goal]
+    name = subject.backbone.labels[aim.goal]
     query = subject.embedding.float().cpu().numpy()
     # A copy of the visitor's own picture has nothing else to offer.
     order = ranked(arrays, facts["labels"], (aim.goal, name), query)
@@ -149,10 +149,10 @@ def _example(
     seen: npt.NDArray[np.uint8],
 ) -> Example:
     (i, near, picture), facts = chosen, subject.artifact.facts
-    arrays, labels = subject.artifact.arrays, subject.trace.backbone.labels
+    arrays, labels = subject.artifact.arrays, subject.backbone.labels
     label = facts["labels"][int(arrays["labels"][i])]
     said = labels[int(arrays["predicted"][i])]
-    before = subject.trace.logits[0]
+    before = subject.forward_pass.logits[0]
     after = swaps[-1].logits if swaps else before
     flipped = bool(swaps) and aim.reached(after)
     chances = [float(z.softmax(-1)[aim.goal]) for z in (before, *(s.logits for s in swaps))]
@@ -184,7 +184,7 @@ def _example(
 
 
 def _note(subject: Subject, aim: Decision, items: list[Example]) -> str:
-    labels = subject.trace.backbone.labels
+    labels = subject.backbone.labels
     start, goal = labels[aim.start], labels[aim.goal]
     if not items:
         return f"The gallery holds no picture of {goal} other than this one."

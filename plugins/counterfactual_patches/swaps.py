@@ -63,7 +63,7 @@ def decision(subject: Subject) -> Decision:
     Of a contrast it is the one between its two classes. Else the prediction is to become the class
     asked about or, where that is what is predicted, the runner-up.
     """
-    logits, target = subject.trace.logits[0], subject.target
+    logits, target = subject.forward_pass.logits[0], subject.target
     if target.versus is not None:
         one, other = target.index, target.versus
         ahead = bool(logits[one] >= logits[other])

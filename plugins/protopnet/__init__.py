@@ -99,7 +99,7 @@ class ProtoPNet(Explainer[ProtoParams]):
         weight = np.asarray(arrays["weight"], np.float64)
         scores = weight @ sims + np.asarray(arrays["bias"], np.float64)
         predicted = int(scores.argmax())
-        name = subject.trace.backbone.labels[subject.target.index]
+        name = subject.backbone.labels[subject.target.index]
         known = name in facts["labels"]
         explained = facts["labels"].index(name) if known else predicted
         points = weight[explained] * sims
@@ -181,15 +181,15 @@ class _Evidence:
             # Half a cell more on every side: a feature sees beyond its cell.
             marks=(NumberedBox.of_cell(cell, grid, reach=0.5),),
             beside=Comparison(
-                view_pixels(self.subject.x, self.subject.trace.backbone.spec), boxes, similarity_map
+                view_pixels(self.subject.x, self.subject.backbone.spec), boxes, similarity_map
             ),
             diagnostics=diagnostics,
         )
 
 
 def _note(subject: Subject, facts: Any, predicted: str, *, known: bool) -> str:
-    backbone = subject.trace.backbone
-    label = backbone.labels[int(subject.trace.logits[0].argmax())]
+    backbone = subject.backbone
+    label = backbone.labels[int(subject.forward_pass.logits[0].argmax())]
     accuracy = facts["report"].get("test_accuracy", facts["report"]["validation_accuracy"])
     trust = f"The prototypes are right on {accuracy:.1%} of pictures they have not seen."
     if not known:

@@ -50,7 +50,7 @@ def rows_and_columns(size: Sequence[int]) -> tuple[int, int]:
 
 def check_patch(subject: Subject, metric: Metric, prototype: int) -> PatchCheck:
     """Return the patch that a prototype's similarity rests on, by gradient times input."""
-    backbone = subject.trace.backbone
+    backbone = subject.backbone
     empty = subject.baseline("blur")
     leaf = subject.x.clone().requires_grad_()
     patches = metric.patches[metric.prototype_of == prototype]

@@ -101,7 +101,7 @@ class Twin(Explainer[TwinParams]):
         groups = _groups(subject, arrays, facts["labels"])
         masks = [group.allowed for group in groups]
         near = similarities(arrays, query, weights, masks)
-        seen = view_pixels(subject.x, subject.trace.backbone.spec)
+        seen = view_pixels(subject.x, subject.backbone.spec)
         drop_copies(near, masks, params.count, duplicate_test(subject, arrays))
         found = [(group.heading, nearest(near, group.allowed, params.count)) for group in groups]
         if len(found) == 3 and found[1][1] == found[2][1]:
@@ -116,7 +116,7 @@ class Twin(Explainer[TwinParams]):
 
 
 def _query(subject: Subject, params: TwinParams) -> tuple[Floats, Floats | None, str]:
-    backbone, known = subject.trace.backbone, subject.artifact.facts.get("vectors_by")
+    backbone, known = subject.backbone, subject.artifact.facts.get("vectors_by")
     if known:
         eyes = backbone.once(f"twin: {known['name']}", lambda _: load_encoder(known["name"]))
         if eyes.digest != known["digest"]:
@@ -135,7 +135,7 @@ def _query(subject: Subject, params: TwinParams) -> tuple[Floats, Floats | None,
 
 
 def _groups(subject: Subject, arrays: Any, labels: list[str]) -> list[_Group]:
-    backbone, index = subject.trace.backbone, subject.target.index
+    backbone, index = subject.backbone, subject.target.index
     name = backbone.labels[index]
     said_so = np.asarray(arrays["predicted"]) == index
     if name not in labels:
@@ -156,7 +156,7 @@ def _example(
     subject: Subject, i: int, value: float, group: str, seen: npt.NDArray[np.uint8], compared: bool
 ) -> Example:
     arrays, facts = subject.artifact.arrays, subject.artifact.facts
-    backbone = subject.trace.backbone
+    backbone = subject.backbone
     label = facts["labels"][int(arrays["labels"][i])]
     said = backbone.labels[int(arrays["predicted"][i])]
     parts = [label, f"cosine {value:.3f}"]
@@ -174,7 +174,7 @@ def _example(
 
 
 def _marks(subject: Subject, i: int) -> tuple[Any, Any]:
-    backbone = subject.trace.backbone
+    backbone = subject.backbone
     with torch.no_grad():
         other = backbone.features(decode_tensor(subject.artifact.arrays, i, backbone.spec)).map
     here, there = (_in_rows(found[0].float().cpu().numpy()) for found in (subject.features, other))
@@ -202,7 +202,7 @@ def _note(subject: Subject, near: Floats, arrays: Any, facts: Any) -> str:
     if not jury:
         return "The gallery holds nothing but what you gave."
     votes = Counter(facts["labels"][int(arrays["labels"][i])] for i in jury)
-    name = subject.trace.backbone.labels[subject.target.index]
+    name = subject.backbone.labels[subject.target.index]
     rival, count = votes.most_common(1)[0]
     among = f"of the {len(jury)} nearest in {facts['data']}"
     if name not in facts["labels"]:

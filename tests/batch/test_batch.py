@@ -139,7 +139,7 @@ def test_rows_and_maps_are_what_the_engine_answers(engine, unbroken, place):
         values = np.load(unbroken / row["map"])
         assert values.dtype == np.float32
         np.testing.assert_allclose(values, answer.result.values, rtol=1e-5, atol=1e-7)
-        (guess,) = engine.predict(question, top=1).guesses
+        (guess,) = engine.predict(question, top=1).classes
         assert (row["target"], row["target_label"]) == (guess.index, answer.labels[0])
         assert (row["predicted"], row["predicted_label"]) == (guess.index, guess.label)
         assert row["predicted_probability"] == pytest.approx(guess.probability)

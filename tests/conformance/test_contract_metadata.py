@@ -9,16 +9,8 @@ import pytest
 from pydantic import Field, ValidationError
 
 from whylens.core.errors import InvalidParameter
-from whylens.core.explainer import (
-    ControlSpec,
-    Explainer,
-    Need,
-    NoParams,
-    Params,
-    contract_errors,
-    control_of,
-    controls_of,
-)
+from whylens.core.explainer import Explainer, Need, contract_errors
+from whylens.core.params import ControlSpec, NoParams, Params, control_of, controls_of
 
 
 class FourKinds(Params):

@@ -31,8 +31,9 @@ from whylens.core.conformance.side_effects import FusedNet, Switch, state
 from whylens.core.conformance.toy_networks import randomised
 from whylens.core.engine import Engine
 from whylens.core.errors import ExplainerFailed
-from whylens.core.explainer import Explainer, NoParams, is_single_step
+from whylens.core.explainer import Explainer, is_single_step
 from whylens.core.models.backbone import wrap
+from whylens.core.params import NoParams
 from whylens.core.registry import Entry, Registry
 from whylens.core.results import Heatmap, Partial
 from whylens.core.storage.cache import ByteLRU
@@ -115,7 +116,7 @@ class Vandal(Explainer[NoParams]):
 
     def explain(self, subject, params):
         yield Partial(Heatmap([1.0], "x"), 0.5)
-        self.harm(subject.trace.backbone.module)
+        self.harm(subject.backbone.module)
         yield Partial(Heatmap([1.0], "x"), 1.0)
 
 
@@ -151,7 +152,7 @@ def test_a_stranger_that_changes_the_model_is_reported_and_the_model_evicted(har
         work.close() if stopped else next(work)
     assert page.models.peek("toy") is None
     assert page.backbone("toy") is not harmed
-    assert page.predict(question).guesses == wanted.guesses
+    assert page.predict(question).classes == wanted.classes
 
 
 def resident() -> int:
@@ -166,7 +167,7 @@ def grown(method: str, calls: int, warm: int) -> int:
     kind = HOME[method]
     page = engine(kind)
     # Traces are kept on purpose; with little room for them none is added once counting begins.
-    page._traces = ByteLRU(1_000_000, lambda item: item[0].bytes)
+    page._forward_passes = ByteLRU(1_000_000, lambda item: item[0].bytes)
     for call in range(warm):
         final(page, asked(kind, call % 3, seed=call), method)
     hooks, files = state(page.backbone("toy"))["hooks"], len(list(Path("/proc/self/fd").iterdir()))

@@ -70,7 +70,7 @@ class Leaky(Explainer[NoParams]):
     needs, Params = frozenset({Need.GRADIENTS}), NoParams
 
     def explain(self, subject, params):
-        subject.trace.backbone.module.register_forward_hook(lambda *_: None)
+        subject.backbone.module.register_forward_hook(lambda *_: None)
         if len(subject.size) != 2:
             raise IndexError("two axes, please")
         worth = subject.input_gradients(subject.x) * (subject.x - subject.filled("black"))

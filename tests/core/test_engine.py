@@ -21,10 +21,11 @@ from whylens.core.errors import (
     NeedsNotMet,
     UnknownName,
 )
-from whylens.core.explainer import Explainer, NoParams
+from whylens.core.explainer import Explainer
 from whylens.core.explanation import Question
 from whylens.core.models.backbone import wrap
 from whylens.core.needs import Need
+from whylens.core.params import NoParams
 from whylens.core.registry import Entry, Registry
 from whylens.core.results import Heatmap, Partial
 from whylens.core.storage.cache import ByteLRU
@@ -72,19 +73,19 @@ def registry_of(explainer) -> Registry:
 
 def test_the_target_is_the_predicted_class_unless_asked_otherwise(question):
     page = engine()
-    best = page.predict(question).guesses[0]
+    best = page.predict(question).classes[0]
     assert final(page.explain(question, "cam")).target.index == best.index
     other = (best.index + 1) % 3
     chosen = final(page.explain(replace(question, target=other), "cam"))
     assert chosen.target.index == other
-    assert chosen.score == pytest.approx(page.predict(question, top=3).guesses[
-        [g.index for g in page.predict(question, top=3).guesses].index(other)
+    assert chosen.score == pytest.approx(page.predict(question, top=3).classes[
+        [g.index for g in page.predict(question, top=3).classes].index(other)
     ].logit)  # fmt: skip
 
 
 def test_a_contrast_without_a_second_class_takes_the_runner_up(question):
     page = engine()
-    first, second, _ = page.predict(question, top=3).guesses
+    first, second, _ = page.predict(question, top=3).classes
     answer = final(page.explain(replace(question, quantity="contrast"), "grad-cam"))
     assert (answer.target.index, answer.target.versus) == (first.index, second.index)
     assert answer.score == pytest.approx(first.logit - second.logit, abs=1e-5)
@@ -92,7 +93,7 @@ def test_a_contrast_without_a_second_class_takes_the_runner_up(question):
 
 
 def test_probabilities_are_the_softmax_of_the_logits(question):
-    guesses = engine().predict(question, top=3).guesses
+    guesses = engine().predict(question, top=3).classes
     logits = torch.tensor([g.logit for g in guesses])
     assert [g.probability for g in guesses] == pytest.approx(logits.softmax(0).tolist(), abs=1e-6)
 
@@ -156,7 +157,7 @@ def test_closing_the_iterator_stops_the_explainer_and_keeps_what_came(question):
 def test_a_suspended_question_holds_no_slot(question):
     explainer = Stepper()
     explainer.closed = threading.Event()
-    page = engine(registry=registry_of(explainer), slots=1, patience=0.2)
+    page = engine(registry=registry_of(explainer), slots=1, busy_timeout=0.2)
     waiting = page.explain(question, "stepper")
     next(waiting)
     assert final(page.explain(question, "stepper")).finished
@@ -174,7 +175,7 @@ def test_a_full_engine_says_so_in_time(question):
             leave.wait(10)
             return Heatmap([[1.0]], "x")
 
-    page = engine(registry=registry_of(Slow()), slots=1, patience=0.1)
+    page = engine(registry=registry_of(Slow()), slots=1, busy_timeout=0.1)
     page.predict(question)
     thread = threading.Thread(target=lambda: final(page.explain(question, "slow")))
     thread.start()
@@ -196,7 +197,7 @@ def test_a_foreign_exception_names_the_plugin(question):
     page = engine(registry=registry_of(CheckFailed()))
     with pytest.raises(ExplainerFailed, match=r"'broken' failed .*by a stranger"):
         final(page.explain(question, "broken"))
-    assert page.predict(question).guesses
+    assert page.predict(question).classes
 
 
 class Raising(Stepper):
@@ -252,7 +253,7 @@ def test_a_method_that_changes_the_model_is_reported_and_the_model_loaded_anew(q
         name = "vandal"
 
         def explain(self, subject, params):
-            module = subject.trace.backbone.module
+            module = subject.backbone.module
             match harm:
                 case "hook":
                     module.register_forward_hook(lambda *_: None)
@@ -267,11 +268,11 @@ def test_a_method_that_changes_the_model_is_reported_and_the_model_loaded_anew(q
 
     page = engine(registry=registry_of(Vandal()))
     before = page.backbone("toy")
-    logit = page.predict(question).guesses[0].logit
+    logit = page.predict(question).classes[0].logit
     with pytest.raises(ExplainerFailed, match="changed the model"):
         final(page.explain(question, "vandal"))
     assert page.backbone("toy") is not before
-    assert page.predict(question).guesses[0].logit == pytest.approx(logit)
+    assert page.predict(question).classes[0].logit == pytest.approx(logit)
 
 
 def test_models_are_made_once_and_the_longest_unused_goes_first():

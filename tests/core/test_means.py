@@ -13,9 +13,10 @@ from tests.page.test_page import registry_of
 from whylens.core.datasets.by_name import load_dataset
 from whylens.core.engine import Engine
 from whylens.core.errors import BadInput, NeedsNotMet
-from whylens.core.explainer import Explainer, NoParams
+from whylens.core.explainer import Explainer
 from whylens.core.explanation import Question
 from whylens.core.outputs.class_means import mean_maps
+from whylens.core.params import NoParams
 from whylens.core.progress import result_of
 from whylens.core.results import Example, Examples
 from whylens.ui.cli.app import app

@@ -98,7 +98,7 @@ def test_the_map_is_the_paper_s_equation(kind, fusion, fused_by_torch):
     for block in module.blocks:
         block.attn.fused_attn = fused_by_torch
     subject = subject_of(module, X)
-    layout = subject.trace.backbone.attention_layout
+    layout = subject.backbone.attention_layout
     assert (layout.prefix, layout.grid, layout.readers) == (prefix, (4, 6), readers)
     heat = final(METHOD.explain(subject, AttentionRolloutParams(fusion=fusion)))
     rows = literal_rollout(literal_attentions(module, X), fusion)[list(readers)]
@@ -111,7 +111,7 @@ def test_a_distilled_network_is_read_from_both_of_its_tokens():
     module = distilled()
     x = noise(1, 3, 64, 64)
     subject = subject_of(module, x)
-    assert subject.trace.backbone.attention_layout.readers == (0, 1)
+    assert subject.backbone.attention_layout.readers == (0, 1)
     heat = final(METHOD.explain(subject, AttentionRolloutParams()))
     wanted = literal_rollout(literal_attentions(module, x), "mean")[:2].mean(0)[2:].reshape(4, 4)
     assert difference(heat.values, wanted) < 1e-5
@@ -261,7 +261,7 @@ def torchvision_net() -> nn.Module:
 def test_a_network_whose_attention_says_nothing_about_places_is_refused(make, size, reason):
     shape = size if isinstance(size, tuple) else (size, 24 if size == 16 else size)
     subject = subject_of(seeded(make()), noise(1, 3, *shape))
-    assert re.search(reason, METHOD.why_not(subject.trace.backbone))
+    assert re.search(reason, METHOD.why_not(subject.backbone))
     with pytest.raises(NeedsNotMet, match=reason):
         METHOD.explain(subject, AttentionRolloutParams())
 

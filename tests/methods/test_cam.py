@@ -101,7 +101,7 @@ def test_a_head_with_one_output_explains_the_side_that_it_predicts(bias):
     module, x = seeded(GapNet(classes=1)), noise(1, 3, 16, 24)
     with torch.no_grad():
         module.fc.bias.fill_(bias)
-    side = int(subject_of(module, x).trace.logits[0].argmax())
+    side = int(subject_of(module, x).forward_pass.logits[0].argmax())
     assert side == (bias > 0)
     chosen, other = (subject_of(module, x, Target(i)) for i in (side, 1 - side))
     assert chosen.score > 0 > other.score

@@ -53,7 +53,7 @@ def question(module, find=None, *, spec=None, seed=5, **kwargs):
     mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in (spec.mean, spec.std))
     x = (noise(1, 3, *spec.size, seed=seed) - mean) / std
     subject = subject_of(module, x, Target(0), spec=spec, **kwargs)
-    return replace(subject, target=Target(int(subject.trace.logits.argmax())))
+    return replace(subject, target=Target(int(subject.forward_pass.logits.argmax())))
 
 
 class LiteralSearch:
@@ -154,7 +154,7 @@ def flipping() -> nn.Module:
 
 def tried(module, subject, room, change):
     """Return (C,) float64 logits of the input with the change."""
-    spec = subject.trace.backbone.spec
+    spec = subject.backbone.spec
     mean, std = (
         torch.tensor(v, dtype=torch.float64).view(1, -1, 1, 1) for v in (spec.mean, spec.std)
     )
@@ -251,7 +251,7 @@ def test_the_class_really_changes_when_the_negative_is_added(kind, seed, empty):
     module = one_channel(kind)
     x = (noise(1, 1, 6, 9, seed=seed) - 0.4) / 0.2
     subject = subject_of(module, x, Target(0), spec=spec)
-    own = int(subject.trace.logits.argmax())
+    own = int(subject.forward_pass.logits.argmax())
     subject = replace(subject, target=Target(own))
     heat, room, change = changes(subject, NEGATIVE, empty=empty, kappa=0.1, steps=50)
     assert heat.diagnostics["found"] == 1
@@ -282,7 +282,7 @@ def test_the_class_really_stays_when_only_the_positive_is_shown(kind, seed, empt
     module = one_channel(kind)
     x = (noise(1, 1, 6, 9, seed=seed) - 0.4) / 0.2
     subject = subject_of(module, x, Target(0), spec=spec)
-    own = int(subject.trace.logits.argmax())
+    own = int(subject.forward_pass.logits.argmax())
     subject = replace(subject, target=Target(own))
     heat, room, change = changes(subject, POSITIVE, empty=empty, kappa=0.1, steps=50)
     assert heat.diagnostics["found"] == 1
@@ -342,7 +342,7 @@ def test_of_a_class_that_is_not_chosen_nothing_needs_adding():
 def test_a_part_may_be_enough_for_a_class_that_the_whole_is_not():
     module = OnePixel([3.0, -5.0, 0.0], 0.0)
     subject = subject_of(module, torch.tensor([[[0.9, 0.9, 0.4]]]), Target(0))
-    assert int(subject.trace.logits.argmax()) == 1
+    assert int(subject.forward_pass.logits.argmax()) == 1
     heat = sought(subject, POSITIVE)
     assert heat.diagnostics["found"] == 1
     assert heat.values[0] > 0

@@ -97,8 +97,10 @@ def test_the_search_is_the_paper_s_written_out(kind):
     else:
         here, there = noise(1, 3, *size, seed=1), noise(1, 3, *size, seed=2)
     subject = subject_of(module, here, batch_size=7)
-    backbone, twin = subject.trace.backbone, precise(module)
-    aim = Decision(int(subject.trace.logits.argmax()), int(subject.trace.logits.argmin()), False)
+    backbone, twin = subject.backbone, precise(module)
+    aim = Decision(
+        int(subject.forward_pass.logits.argmax()), int(subject.forward_pass.logits.argmin()), False
+    )
 
     def head(maps):
         if kind == "mlp":
@@ -126,7 +128,7 @@ def test_what_is_said_to_flip_does_flip_the_network_s_own_head(kind):
         with torch.no_grad():  # a close decision, which a few patches can turn
             last.bias[second] += 0.97 * (ranks[first] - ranks[second])
         subject = subject_of(module, x, batch_size=9)
-        backbone, aim = subject.trace.backbone, Decision(first, second, False)
+        backbone, aim = subject.backbone, Decision(first, second, False)
         own = backbone.features(x)
         for other in (10, 11):
             there = backbone.features(noise(1, 3, 16, 24, seed=other)).map
@@ -150,7 +152,7 @@ def test_maps_put_in_place_are_read_by_the_network_s_head_with_its_own_prefix_to
     module = loud("registers")
     subject = subject_of(module, HERE, Target(2, "contrast", 0), batch_size=2)
     again = subject.feature_logits(subject.features.repeat(5, 1, 1, 1))
-    assert torch.allclose(again, subject.trace.logits.expand(5, -1), atol=1e-4)
+    assert torch.allclose(again, subject.forward_pass.logits.expand(5, -1), atol=1e-4)
     scores = subject.feature_scores(torch.cat([subject.features, subject.features.abs()]))
     assert float(scores[0]) == pytest.approx(subject.score, rel=1e-4)
     assert abs(float(scores[1]) - subject.score) > 1e-2
@@ -163,7 +165,7 @@ def test_maps_put_in_place_are_read_by_the_network_s_head_with_its_own_prefix_to
 def test_the_pairs_that_promise_most_are_those_of_the_largest_first_order_gain(candidates):
     module = loud("mlp")
     subject = subject_of(module, HERE)
-    other = subject.trace.backbone.features(THERE).map
+    other = subject.backbone.features(THERE).map
     aim = Decision(0, 2, True)
     left = list(range(3, 40)), list(range(5, 50))
     got = promising(subject, subject.features, other, aim, left, candidates)
@@ -179,8 +181,8 @@ def test_the_pairs_that_promise_most_are_those_of_the_largest_first_order_gain(c
 
 def test_under_a_linear_head_the_promise_is_kept_by_the_best_of_all():
     subject = subject_of(loud("gap"), HERE)
-    other = subject.trace.backbone.features(THERE).map
-    order = subject.trace.logits[0].argsort(descending=True).tolist()
+    other = subject.backbone.features(THERE).map
+    order = subject.forward_pass.logits[0].argsort(descending=True).tolist()
     aim = Decision(order[0], order[1], False)
     (all_tried,), (few,) = (
         searched(subject, other, aim, budget=1, candidates=n) for n in (10**6, 300)
@@ -317,7 +319,7 @@ def test_the_caption_tells_the_chance_of_the_other_class_after_each_swap(colours
 
 
 def _fitted(page) -> Artifact:
-    return page.artifact_store.found(REGISTRY.explainers[METHOD.name], page.backbone("toy"), ME)
+    return page.artifact_store.get(REGISTRY.explainers[METHOD.name], page.backbone("toy"), ME)
 
 
 def test_a_decision_that_does_not_flip_in_time_is_said_to_stand(colours):
@@ -351,7 +353,9 @@ def test_the_visitor_s_own_picture_is_not_compared_with_itself(colours):
     lonely = _fitted(colours)
     only = Artifact({k: v[:1] if len(v) == 3 else v for k, v in lonely.arrays.items()},
                     {**lonely.facts, "keys": lonely.facts["keys"][:1]})  # fmt: skip
-    page.artifact_store.keep(REGISTRY.explainers[METHOD.name], page.backbone("toy"), ME, only)
+    page.artifact_store.put_for_visitor(
+        REGISTRY.explainers[METHOD.name], page.backbone("toy"), ME, only
+    )
     none = explained(page, Painted().pixels(0)).result
     assert none.items == ()
     assert none.note == "The gallery holds no picture of green other than this one."

@@ -84,7 +84,7 @@ def test_a_head_with_one_output_explains_the_side_that_it_predicts(bias):
     module, x = seeded(MlpHeadNet(classes=1)), noise(1, 3, 16, 24)
     with torch.no_grad():
         module.fc.bias.fill_(bias)
-    side = int(subject_of(module, x).trace.logits[0].argmax())
+    side = int(subject_of(module, x).forward_pass.logits[0].argmax())
     assert side == (bias > 0)
     heat = grad_cam(subject_of(module, x, Target(side)), signed=True)
     half = literal(*slopes64(module, x, Target(0))) / 2

@@ -48,7 +48,10 @@ def expected(subject, **params):
 
 def drawn(subject, *, baselines, share, samples):
     """Yield (baseline, place on the path) in the order of the draws, in float64."""
-    spec, generator = subject.trace.backbone.spec, torch.Generator().manual_seed(subject.seed)
+    spec, generator = (
+        subject.backbone.spec,
+        torch.Generator().manual_seed(subject.seed),
+    )
     x = subject.x[0].double().numpy()
     pixels = np.stack([x[c] * spec.std[c] + spec.mean[c] for c in range(len(x))])
     for kind, (low, high) in visit_order(samples // 2, baselines):

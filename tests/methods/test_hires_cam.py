@@ -67,7 +67,7 @@ class NormedNet(GapNet):
 
 def test_what_cancels_is_zero_and_said_rather_than_rounding_shown_as_a_map():
     subject = subject_of(seeded(NormedNet()), noise(1, 3, 16, 24), Target(2))
-    exact = literal(*slopes64(subject.trace.backbone.module, subject.x, Target(2)))
+    exact = literal(*slopes64(subject.backbone.module, subject.x, Target(2)))
     assert np.abs(exact).max() < 1e-9
     assert (subject.gradients * subject.features).sum(1).any()  # float32 alone leaves something
     heat = final(METHOD.explain(subject, METHOD.Params()))

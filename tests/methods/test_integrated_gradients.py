@@ -276,7 +276,7 @@ def test_a_head_with_one_output_explains_the_side_that_it_predicts(bias):
     module, x = seeded(MlpHeadNet(classes=1)), noise(1, 3, 10, 13)
     with torch.no_grad():
         module.fc.bias.fill_(bias)
-    side = int(subject_of(module, x).trace.logits[0].argmax())
+    side = int(subject_of(module, x).forward_pass.logits[0].argmax())
     assert side == (bias > 0)
     heat = integrated(subject_of(module, x, Target(side)), steps=16, max_steps=16)
     points, weights = [(i + 0.5) / 16 for i in range(16)], [1 / 16] * 16

@@ -57,7 +57,7 @@ def asked():
 
 def plainly(subject: Subject, path: str):
     """Return a module's raw output and the score's derivative to it, by hooks, in float64."""
-    twin = copy.deepcopy(subject.trace.backbone.module).double().requires_grad_(False)
+    twin = copy.deepcopy(subject.backbone.module).double().requires_grad_(False)
     kept = []
 
     def keep(module, args, out):
@@ -81,7 +81,7 @@ def as_map(raw: torch.Tensor, name: str) -> np.ndarray:
 @pytest.mark.parametrize("name", NETS)
 def test_features_and_gradients_of_every_stage_are_those_of_plain_pytorch(asked, name):
     subject = asked(name)
-    stages = subject.trace.backbone.stages
+    stages = subject.backbone.stages
     assert len(stages) >= 4
     for number, stage in enumerate(stages, start=1):
         (layer,) = subject.layers(f"stage {number}")
@@ -93,10 +93,10 @@ def test_features_and_gradients_of_every_stage_are_those_of_plain_pytorch(asked,
 @pytest.mark.parametrize("name", NETS)
 def test_maps_put_in_place_of_a_stage_are_scored_as_plain_pytorch_scores_them(asked, name):
     subject = asked(name)
-    for number, stage in enumerate(subject.trace.backbone.stages, start=1):
+    for number, stage in enumerate(subject.backbone.stages, start=1):
         (layer,) = subject.layers(f"stage {number}")
         maps = layer.features * torch.tensor([1.0, 0.5, 0.0]).view(3, 1, 1, 1)
-        twin = copy.deepcopy(subject.trace.backbone.module)
+        twin = copy.deepcopy(subject.backbone.module)
 
         def put(module, args, out):
             scaled = out * torch.tensor([1.0, 0.5, 0.0]).view(3, *[1] * (out.ndim - 1))
@@ -113,7 +113,7 @@ def test_maps_put_in_place_of_a_stage_are_scored_as_plain_pytorch_scores_them(as
 def test_the_last_layer_is_that_of_the_split(asked):
     subject = asked("resnet10t")
     (last,) = subject.layers("last")
-    stages = subject.trace.backbone.stages
+    stages = subject.backbone.stages
     (stage,) = subject.layers(f"stage {len(stages)}")
     assert difference(last.features, stage.features) < 1e-4
     assert difference(last.gradients, stage.gradients) < 1e-4
@@ -122,7 +122,7 @@ def test_the_last_layer_is_that_of_the_split(asked):
 
 def test_for_a_vision_transformer_no_stage_is_dead(asked):
     subject = asked(DEIT)
-    paths = [stage.path for stage in subject.trace.backbone.stages]
+    paths = [stage.path for stage in subject.backbone.stages]
     # After the last block only the class tokens are read.
     assert paths == [f"blocks.{i}" for i in range(11)]
     (last,), (stage,) = subject.layers("last"), subject.layers("stage 11")
@@ -168,7 +168,7 @@ def test_a_stage_too_many_is_refused_with_those_there_are(asked):
 
 
 def test_the_network_stays_as_it_was(asked):
-    module = asked("resnet10t").trace.backbone.module
+    module = asked("resnet10t").backbone.module
     before = {name: id(part) for name, part in module.named_modules()}
     for layer in asked("resnet10t").layers("mean over stages"):
         layer.gradients, layer.scores(layer.features)
@@ -179,7 +179,7 @@ def test_the_network_stays_as_it_was(asked):
 def test_threads_do_not_meet(asked):
     subject = asked("resnet10t")
     inputs = [noise(1, 3, 64, 64, seed=s) for s in range(6)]
-    backbone = subject.trace.backbone
+    backbone = subject.backbone
 
     def slopes(x):
         (layer,) = Subject(ForwardPass(backbone, x), Target(2)).layers("stage 3")

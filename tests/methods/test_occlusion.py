@@ -244,7 +244,7 @@ def test_a_head_with_one_output_explains_the_side_that_it_predicts(bias):
     with torch.no_grad():
         module.fc.bias.fill_(bias)
         module.fc.weight *= 10
-    side = int(subject_of(module, x).trace.logits[0].argmax())
+    side = int(subject_of(module, x).forward_pass.logits[0].argmax())
     heat = occluded(subject_of(module, x, Target(side)), window=8, stride=4)
     half = literal(module, x, Target(0), 8, 4) / 2
     assert difference(heat.values, half if side else -half) < 1e-4

@@ -325,7 +325,9 @@ def test_points_are_weight_times_similarity(page, fitted):
 
 
 def test_the_checked_patch_lies_on_the_evidence_and_covering_it_matters(page, fitted, sparse):
-    page.artifact_store.keep(REGISTRY.explainers["protopnet"], page.backbone("toy"), ME, sparse)
+    page.artifact_store.put_for_visitor(
+        REGISTRY.explainers["protopnet"], page.backbone("toy"), ME, sparse
+    )
     data = Planted()
     hits = total = 0
     for index in range(90, 111):
@@ -341,7 +343,9 @@ def test_the_checked_patch_lies_on_the_evidence_and_covering_it_matters(page, fi
                 and mark.top <= (row + 0.5) / 4 <= mark.bottom
                 and item.diagnostics["drop when covered"] > item.diagnostics["drop elsewhere"]
             )
-    page.artifact_store.keep(REGISTRY.explainers["protopnet"], page.backbone("toy"), ME, fitted)
+    page.artifact_store.put_for_visitor(
+        REGISTRY.explainers["protopnet"], page.backbone("toy"), ME, fitted
+    )
     assert total >= 10
     assert hits >= 0.9 * total
 
@@ -358,7 +362,7 @@ def test_disagreement_with_the_network_is_said(page, fitted):
     notes = []
     for index in range(90, 110):
         answer = explained(page, index, patches=False)
-        logits = page.predict(answer.question).guesses[0].label
+        logits = page.predict(answer.question).classes[0].label
         says = "disagree" in answer.result.note
         assert says == (logits != answer.result.predicted)
         notes.append(says)
@@ -398,7 +402,7 @@ def test_merged_prototypes_fire_as_their_strongest_and_still_add_up(page, fitted
     ]
     np.testing.assert_array_equal(merged, sims[:, pair].max(1))
     explainer, net = REGISTRY.explainers["protopnet"], page.backbone("toy")
-    page.artifact_store.keep(explainer, net, "other", after)
+    page.artifact_store.put_for_visitor(explainer, net, "other", after)
     question = Question("toy", Planted().pixels(91), visitor="other")
     *_, answer = page.explain(question, "protopnet", {"patches": False, "count": 20})
     total = sum(i.value for i in answer.result.items) + answer.result.rest
@@ -448,8 +452,8 @@ def test_edits_are_a_visitors_own(page, fitted):
     with pytest.raises(InvalidParameter, match="no action 'explode'"):
         page.edit("toy", "protopnet", "explode", (names[0],), "", visitor=ME)
     net, explainer = page.backbone("toy"), REGISTRY.explainers["protopnet"]
-    assert "mine" in page.artifact_store.found(explainer, net, ME).facts["names"]
-    page.artifact_store.keep(explainer, net, ME, fitted)
+    assert "mine" in page.artifact_store.get(explainer, net, ME).facts["names"]
+    page.artifact_store.put_for_visitor(explainer, net, ME, fitted)
     assert names[0] in fitted.facts["names"]
 
 

@@ -216,7 +216,7 @@ def test_a_head_with_one_output_explains_the_side_that_it_predicts(bias):
     with torch.no_grad():
         module.fc.bias.fill_(bias)
         module.fc.weight *= 20
-    side = int(subject_of(module, x).trace.logits[0].argmax())
+    side = int(subject_of(module, x).forward_pass.logits[0].argmax())
 
     class TwoSided(torch.nn.Module):
         def __init__(self) -> None:

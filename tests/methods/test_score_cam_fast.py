@@ -115,11 +115,11 @@ def test_it_works_on_signals():
 
 
 def test_it_never_shows_the_network_another_size_than_its_own(subject):
-    module = subject.trace.backbone.module
+    module = subject.backbone.module
     module.sizes.clear()
-    subject.trace.backbone.fast_module.sizes.clear()
+    subject.backbone.fast_module.sizes.clear()
     final(subject)
-    assert module.sizes | subject.trace.backbone.fast_module.sizes == {(96, 128)}
+    assert module.sizes | subject.backbone.fast_module.sizes == {(96, 128)}
 
 
 def test_where_scores_cannot_be_predicted_it_falls_back_to_exact_and_says_so():
@@ -141,12 +141,12 @@ def test_the_same_seed_gives_the_same_map_and_another_seed_asks_others(subject):
     one, again = final(subject), final(subject)
     np.testing.assert_array_equal(one.values, again.values)
     assert one.diagnostics == again.diagnostics
-    other = final(Subject(subject.trace, subject.target, seed=1))
+    other = final(Subject(subject.forward_pass, subject.target, seed=1))
     assert not np.array_equal(one.values, other.values)
 
 
 def test_the_batch_size_changes_nothing(subject):
-    small = Subject(subject.trace, subject.target, batch_size=3)
+    small = Subject(subject.forward_pass, subject.target, batch_size=3)
     one, other = final(subject), final(small)
     assert one.diagnostics["channels asked"] == other.diagnostics["channels asked"]
     np.testing.assert_allclose(one.values, other.values, rtol=1e-4)

@@ -95,9 +95,9 @@ def literal(module, x, fill, target, most) -> np.ndarray:
 @pytest.mark.parametrize("most", [8, 16])
 @pytest.mark.parametrize("target", [0, 1, 2])
 def test_the_map_is_the_paper_s_written_out(subject, most, target):
-    backbone = subject.trace.backbone
+    backbone = subject.backbone
     assert [stage.path for stage in backbone.stages] == ["first", "second"]
-    subject = Subject(subject.trace, Target(target), 3)
+    subject = Subject(subject.forward_pass, Target(target), 3)
     fill = subject.baseline("grey")
     with torch.enable_grad():
         wanted = literal(backbone.module, subject.x, fill, target, most)

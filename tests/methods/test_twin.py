@@ -208,7 +208,7 @@ def test_other_eyes_than_those_of_the_gallery_are_refused(page, tmp_path, monkey
     *_, last = page.fit("toy", "twin", Tinted(), {"vectors_by": "eyes"}, visitor=ME)
     facts = {**last.artifact.facts, "vectors_by": {"name": "eyes", "digest": "0" * 64}}
     explainer = REGISTRY.explainers["twin"]
-    page.artifact_store.keep(
+    page.artifact_store.put_for_visitor(
         explainer, page.backbone("toy"), ME, replace(last.artifact, facts=facts)
     )
     with pytest.raises(BadInput, match="other weights of eyes"):
@@ -289,7 +289,7 @@ def test_a_written_gallery_serves_all_and_is_refused_for_other_weights(
     page, fitted, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("WHYLENS_CHECKPOINTS", str(tmp_path))
-    page.artifact_store.write(REGISTRY.explainers["twin"], page.backbone("toy"), fitted)
+    page.artifact_store.save(REGISTRY.explainers["twin"], page.backbone("toy"), fitted)
     assert (tmp_path / "GapNet" / "twin").is_dir()
     everyone = replace(asked(Tinted().pixels(0)), visitor="")
     assert explained(page, everyone).result.items
@@ -332,9 +332,9 @@ def with_labels(fitted: Artifact, labels) -> Artifact:
 def test_neighbours_that_disagree_make_the_hint(page, fitted):
     explainer, net = REGISTRY.explainers["twin"], page.backbone("toy")
     question = asked(Tinted().pixels(7), 0)
-    page.artifact_store.keep(explainer, net, ME, with_labels(fitted, np.zeros(54)))
+    page.artifact_store.put_for_visitor(explainer, net, ME, with_labels(fitted, np.zeros(54)))
     assert explained(page, question).result.note.startswith("10 of the 10 nearest in")
-    page.artifact_store.keep(explainer, net, ME, with_labels(fitted, np.ones(54)))
+    page.artifact_store.put_for_visitor(explainer, net, ME, with_labels(fitted, np.ones(54)))
     note = explained(page, question).result.note
     assert note.startswith("Look twice: only 0 of the 10")
     assert "10 are labelled bee" in note
@@ -343,7 +343,7 @@ def test_neighbours_that_disagree_make_the_hint(page, fitted):
 def test_a_gallery_with_other_classes_goes_by_the_networks_word(page, fitted):
     explainer, net = REGISTRY.explainers["twin"], page.backbone("toy")
     facts = {**fitted.facts, "labels": ["oak", "elm", "fir"]}
-    page.artifact_store.keep(explainer, net, ME, Artifact(fitted.arrays, facts))
+    page.artifact_store.put_for_visitor(explainer, net, ME, Artifact(fitted.arrays, facts))
     groups = {e.group for e in explained(page, asked(Tinted().pixels(8), 1)).result.items}
     assert groups <= {
         "Nearest that the network also calls bee",

@@ -13,7 +13,7 @@ import pytest
 from tests.browser import serve
 from whylens.core.engine import Engine
 from whylens.core.errors import NeedsNotMet
-from whylens.core.explainer import controls_of
+from whylens.core.params import controls_of
 from whylens.core.registry import load_registry
 from whylens.ui.page import endpoints
 from whylens.ui.page.layout import build_page

@@ -9,8 +9,9 @@ from PIL import Image
 from tests.browser import serve, toy_checkpoint
 from tests.conftest import GapNet, plain_spec, seeded
 from whylens.core.engine import Engine
-from whylens.core.explainer import Explainer, NoParams, Params
+from whylens.core.explainer import Explainer
 from whylens.core.models.backbone import wrap
+from whylens.core.params import NoParams, Params
 from whylens.core.registry import Entry, Problem, Registry, load_registry
 from whylens.core.results import Example, Examples, Heatmap
 from whylens.ui.page.controls import build_controls

@@ -63,8 +63,8 @@ def test_what_was_made_is_gone_with_its_visitor(session, pictures):
     list(_fitter(twin, session)(str(pictures), "toy", SimpleNamespace(session_hash="you")))
     session.engine.artifact_store.forget("me")
     with pytest.raises(NeedsNotMet, match="none was made"):
-        session.engine.artifact_store.found(twin, net, "me")
-    assert session.engine.artifact_store.found(twin, net, "you")
+        session.engine.artifact_store.get(twin, net, "me")
+    assert session.engine.artifact_store.get(twin, net, "you")
 
 
 def test_without_a_zip_the_visitor_is_told(session):

@@ -16,8 +16,9 @@ from whylens.core.datasets.resplit import resplit
 from whylens.core.datasets.zip import ZippedPictures, pictures_in_zip
 from whylens.core.engine import Engine
 from whylens.core.errors import BadInput, Busy
-from whylens.core.explainer import Explainer, NoParams
+from whylens.core.explainer import Explainer
 from whylens.core.models.checkpoints import MANIFEST
+from whylens.core.params import NoParams
 from whylens.core.progress import result_of
 from whylens.core.registry import Entry, Registry
 from whylens.core.results import Heatmap

@@ -76,7 +76,7 @@ def test_predictions_on_fresh_pictures_are_those_of_the_report(engine, name):
     assert net.labels == dataset.labels
     for i in dataset.of("test")[:24]:
         question = Question(name, dataset.pixels(i))
-        best = engine.predict(question).guesses[0]
+        best = engine.predict(question).classes[0]
         known = said[dataset.items[i].key]
         # The report reads the pictures as they were stored for training; rounding differs.
         if known.probability > 0.7:
@@ -176,7 +176,7 @@ def test_prototypes_of_one_class_are_not_alike(engine):
     for name in WANTED:
         net = engine.backbone(name)
         explainer = engine.registry.explainers["protopnet"]
-        arrays = engine.artifact_store.found(explainer, net, "").arrays
+        arrays = engine.artifact_store.get(explainer, net, "").arrays
         unit, owner = np.asarray(arrays["patches"]), np.asarray(arrays["owner"])
         alike = np.triu(unit @ unit.T > 0.95, 1) & (owner[:, None] == owner[None])
         assert not alike.any()

@@ -68,14 +68,14 @@ def test_the_test_pictures_are_recognised_as_the_report_says(engine, shared):
     assert net.labels == dataset.labels
     alike = []
     for i in dataset.of("test")[:1000]:
-        best = engine.predict(Question(NAME, dataset.pixels(i))).guesses[0]
+        best = engine.predict(Question(NAME, dataset.pixels(i))).classes[0]
         alike.append(best.index == said[dataset.items[i].key].predicted)
     # The report reads the pictures as they were stored for training; rounding differs.
     assert np.mean(alike) >= 0.99
 
 
 def test_a_photo_of_a_cat_is_a_cat(engine, cat):
-    best = engine.predict(Question(NAME, cat)).guesses[0]
+    best = engine.predict(Question(NAME, cat)).classes[0]
     assert best.label == "cat"
 
 

@@ -7,7 +7,8 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from whylens.core.explainer import ControlSpec, Explainer, controls_of
+from whylens.core.explainer import Explainer
+from whylens.core.params import ControlSpec, controls_of
 
 MOST_IN_A_ROW = 6  # choices that are laid out side by side
 

@@ -14,10 +14,11 @@ from typing import Any
 import gradio as gr
 
 from whylens.core.errors import NeedsNotMet
-from whylens.core.explainer import Explainer, controls_of
+from whylens.core.explainer import Explainer
 from whylens.core.outputs.example_images import sheet
 from whylens.core.outputs.export import manifest, npy_bytes
 from whylens.core.outputs.render import Style, render_explanation
+from whylens.core.params import controls_of
 from whylens.core.results import Heatmap
 from whylens.ui.page.html import slug
 from whylens.ui.page.panel import Look, Panel, Question

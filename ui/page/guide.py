@@ -10,7 +10,7 @@ import gradio as gr
 from gradio.components import Component
 
 from whylens.core.errors import BadInput
-from whylens.core.explainer import Answers
+from whylens.core.explainer import QuestionKind
 from whylens.core.outputs.guide import (
     A_MOMENT,
     AT_ONCE,
@@ -89,7 +89,7 @@ def _chooser(session: Session, guide: Sequence[Entry]) -> Callable[..., list[str
         if inside not in _INSIDE or time not in _TIME:
             raise BadInput("Choose one of the answers that are shown.")
         unavailable = session.engine.unavailable(session.model_name(model), visitor=mine)
-        answers: Answers = next((key for key in QUESTIONS if key == wanted), "where")
+        answers: QuestionKind = next((key for key in QUESTIONS if key == wanted), "where")
         available = {entry.name for entry in guide} - set(unavailable)
         return recommended(
             guide,

@@ -128,5 +128,5 @@ def editable_items(explainer: Explainer[Any], session: Session, model: str, mine
         mine: The visitor.
     """
     backbone = session.engine.backbone(model)
-    artifact = session.engine.artifact_store.found(explainer, backbone, mine)
+    artifact = session.engine.artifact_store.get(explainer, backbone, mine)
     return gr.CheckboxGroup(list(artifact.facts["names"]))
