@@ -14,7 +14,6 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -22,15 +21,12 @@ import numpy as np
 import torch
 
 from benchmarks import memory, peers
-from benchmarks.peers import Bench, Map, likeness
+from benchmarks.peers import NAMES, Bench, Map, bench_of, likeness
 from benchmarks.table import HEADINGS, Contest, Measured, Row, markdown, raced, shown, verdicts
 from whylens.core.engine import Engine
 from whylens.core.explanation import Question
-from whylens.core.models.load import build
-from whylens.core.models.random_weights import randomize_weights
 from whylens.core.registry import load_registry
 
-SEED = 7
 ALIKE = 0.99  # correlation below which two maps are not of the same method
 
 
@@ -47,7 +43,6 @@ class Setup:
     growth: Callable[[str, str], float] = memory.growth
 
 
-NAMES = {"resnet50": "ResNet-50", "resnet18": "ResNet-18", "vit_small_patch16_224": "ViT-S"}
 # Whose memory is measured: those that are timed here; all others are held flat by the contract.
 MEASURED = ("cam", "grad-cam", "grad-cam++", "score-cam", "integrated-gradients", "occlusion")
 METHODS = {"cam": "CAM", "grad-cam": "GradCAM", "grad-cam++": "GradCAMPlusPlus"}
@@ -55,28 +50,8 @@ METHODS = {"cam": "CAM", "grad-cam": "GradCAM", "grad-cam++": "GradCAMPlusPlus"}
 UNLIKE = "grad-cam++"
 
 
-@cache
-def bench_of(architecture: str) -> Bench:
-    """Return one of the three networks with random weights.
-
-    Args:
-        architecture: Its name in timm.
-    """
-    module = randomize_weights(build(architecture, classes=1000), seed=SEED).eval()
-    token = architecture.startswith("vit")
-    return Bench(
-        NAMES.get(architecture, architecture), module, 224,
-        layer=(lambda m: m.blocks[-2]) if token else (lambda m: m.layer4[-1]),
-        registry=load_registry(), prefix=1 if token else None,
-    )  # fmt: skip
-
-
 def rows(setup: Setup) -> Iterator[Row]:
-    """Yield every row of the comparison.
-
-    Args:
-        setup: Where networks come from.
-    """
+    """Yield every row of the comparison."""
     for net, name in NAMES.items():
         yield from _one_pass_rows(setup, net, name)
     faster = "times as fast as the fastest peer"
@@ -220,12 +195,7 @@ def _first_map(setup: Setup) -> float:
 
 
 def measured(row: Row, *, rounds: int | None = None) -> Measured:
-    """Return one row with its figures.
-
-    Args:
-        row: What to measure.
-        rounds: Instead of the row's own number.
-    """
+    """Return one row with its figures."""
     made = row.method()
     if isinstance(made, Contest):
         return raced(row, made, rounds=rounds or row.rounds)
@@ -258,9 +228,7 @@ def page(results: list[Measured], *, quick: bool, load: tuple[float, float]) -> 
     """Return docs/performance.md.
 
     Args:
-        results: Every row.
         quick: Whether the run was a quick one.
-        load: Load average before and after.
     """
     table = markdown(HEADINGS, [shown(m) for m in results])
     checks = "\n".join(f"- {m.row.title}: {m.checked}." for m in results if m.checked)
@@ -307,7 +275,6 @@ def run(chosen: Iterable[Row], *, quick: bool) -> list[Measured]:
     """Return every row measured, saying each as it comes.
 
     Args:
-        chosen: The rows.
         quick: One round each, or five for the short ones.
     """
     results = []
@@ -318,11 +285,7 @@ def run(chosen: Iterable[Row], *, quick: bool) -> list[Measured]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the comparison.
-
-    Args:
-        arguments: Instead of the command line's.
-    """
+    """Run the comparison."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer rounds")
     parser.add_argument("--only", default="", help="rows whose title holds this; not to be written")

@@ -129,12 +129,7 @@ def _rank_agreement(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def document(guide: Iterable[Entry], known: Measurements) -> str:
-    """Return docs/methods.md.
-
-    Args:
-        guide: All methods.
-        known: The measurements.
-    """
+    """Return docs/methods.md."""
     guide = list(guide)
     lines = [
         "# Methods",

@@ -15,12 +15,7 @@ DEADLINE = 60.0  # a method's buffers are all in use long before; stopping early
 
 
 def growth(method: str, architecture: str) -> float:
-    """Return the gigabytes by which a method grows the resident memory, in a fresh process.
-
-    Args:
-        method: Name of the explainer.
-        architecture: A timm name.
-    """
+    """Return the gigabytes by which a method grows the resident memory, in a fresh process."""
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.memory", method, architecture],
         capture_output=True, text=True, check=True,
@@ -36,7 +31,7 @@ def _resident(field: str) -> int:
 
 
 def _measured(method: str, architecture: str) -> float:
-    from benchmarks.compare import bench_of
+    from benchmarks.peers import bench_of
 
     bench = bench_of(architecture)
     bench.forward()

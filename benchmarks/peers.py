@@ -1,7 +1,7 @@
 """The same networks and inputs for us and for the three libraries we are compared with.
 
-May touch torch, the core, the plugins through the registry, and the peers: pytorch-grad-cam,
-torchcam and captum. Every library gets a copy of its own: hooks of one would slow down another.
+The peers are pytorch-grad-cam, torchcam and captum. Every library gets a copy of its own: hooks of
+one would slow down another.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,15 @@ from whylens.core.inputs.preprocess import photo_tensor
 from whylens.core.inputs.spec import InputSpec
 from whylens.core.models.backbone import Backbone, wrap
 from whylens.core.models.forward_pass import ForwardPass
-from whylens.core.registry import Registry
+from whylens.core.models.load import build
+from whylens.core.models.random_weights import randomize_weights
+from whylens.core.registry import Registry, load_registry
 from whylens.core.results import Heatmap
 from whylens.core.subject import Subject
 from whylens.core.targets import Target
+
+SEED = 7
+NAMES = {"resnet50": "ResNet-50", "resnet18": "ResNet-18", "vit_small_patch16_224": "ViT-S"}
 
 
 @dataclass
@@ -67,15 +72,14 @@ class Bench:
         with torch.no_grad():
             return int(self.module(self.x)[0].argmax())
 
-    def subject(self, *, trace: ForwardPass | None = None) -> Subject:
-        """Return the question, with a trace of its own unless one is given."""
-        return Subject(trace or ForwardPass(self.backbone, self.x), Target(self.target))
+    def subject(self, *, forward_pass: ForwardPass | None = None) -> Subject:
+        """Return the question, with a forward pass of its own unless one is given."""
+        return Subject(forward_pass or ForwardPass(self.backbone, self.x), Target(self.target))
 
     def heat(self, method: str, subject: Subject | None = None, **params: object) -> Heatmap:
         """Return our finished map.
 
         Args:
-            method: Name of the explainer.
             subject: By default a new one, whose forward pass then counts.
             params: Parameters that differ from the defaults.
         """
@@ -113,9 +117,7 @@ def torchcam_map(bench: Bench, kind: str, **options: object) -> Map:
     """Return torchcam's map of one method: a forward pass, then the map.
 
     Args:
-        bench: The network and its input.
         kind: Class name in `torchcam.methods`.
-        options: For its constructor.
     """
     from torchcam import methods
 
@@ -185,7 +187,6 @@ def captum_gradients(bench: Bench, steps: int, batch: int | None) -> Map:
     """Return captum's integrated gradients by the midpoint rule.
 
     Args:
-        bench: The network and its input.
         steps: Points on the path.
         batch: Its internal batch size; None, its default, takes all steps at once.
     """
@@ -212,3 +213,15 @@ def likeness(ours: np.ndarray, theirs: np.ndarray) -> float:
         return nn.functional.interpolate(tensor, size, mode="bilinear")[0, 0].numpy().ravel()
 
     return float(np.corrcoef(grown(ours), grown(theirs))[0, 1])
+
+
+@cache
+def bench_of(architecture: str) -> Bench:
+    """Return one of the three networks with random weights."""
+    module = randomize_weights(build(architecture, classes=1000), seed=SEED).eval()
+    token = architecture.startswith("vit")
+    return Bench(
+        NAMES.get(architecture, architecture), module, 224,
+        layer=(lambda m: m.blocks[-2]) if token else (lambda m: m.layer4[-1]),
+        registry=load_registry(), prefix=1 if token else None,
+    )  # fmt: skip

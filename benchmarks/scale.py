@@ -34,13 +34,7 @@ _SHIFTS, _SIDE = 64, 256
 
 
 def photos(place: Path, count: int, sources: Sequence[Path]) -> Path:
-    """Return a folder of JPEGs, no two alike: crops of the photos, each shifted otherwise.
-
-    Args:
-        place: The folder to make.
-        count: How many.
-        sources: The photos.
-    """
+    """Return a folder of JPEGs, no two alike: crops of the photos, each shifted otherwise."""
     place.mkdir()
     read = [Image.open(source).convert("RGB").resize((448, 448)) for source in sources]
     for number in range(count):
@@ -54,14 +48,7 @@ def photos(place: Path, count: int, sources: Sequence[Path]) -> Path:
 def measured(
     folder: Path, out: Path, method: str, *options: str
 ) -> tuple[Run, list[dict[str, Any]]]:
-    """Return the figures of one command and the log of its parts.
-
-    Args:
-        folder: With the files.
-        out: To write.
-        method: Name of the method.
-        options: More words of the command.
-    """
+    """Return the figures of one command and the log of its parts."""
     words = ["explain", str(folder), "--model", MODEL, "--method", method, "--out", str(out)]
     child = subprocess.Popen(
         [sys.executable, "-m", "whylens.ui.cli.app", *words, *options],
@@ -102,12 +89,7 @@ def measured(
 
 
 def written(out: Path, kind: str) -> int:
-    """Return the bytes of a run's maps or of its manifest.
-
-    Args:
-        out: The run's folder.
-        kind: The name of the folder in it.
-    """
+    """Return the bytes of a run's maps or of its manifest."""
     return sum(path.stat().st_size for path in (out / kind).rglob("*") if path.is_file())
 
 
@@ -124,11 +106,7 @@ def steady(parts: Sequence[dict[str, Any]]) -> float:
 
 
 def tree(out: Path) -> dict[str, bytes]:
-    """Return what a run wrote, by path; times and lists of its own left out.
-
-    Args:
-        out: The run's folder.
-    """
+    """Return what a run wrote, by path; times and lists of its own left out."""
     return {
         str(path.relative_to(out)): path.read_bytes()
         for path in sorted(out.rglob("*"))
@@ -137,11 +115,7 @@ def tree(out: Path) -> dict[str, bytes]:
 
 
 def tree_bytes(pid: int) -> int:
-    """Return the resident memory of a process and all that it started.
-
-    Args:
-        pid: Its id.
-    """
+    """Return the resident memory of a process and all that it started."""
     parents: dict[int, int] = {}
     sizes: dict[int, int] = {}
     for entry in Path("/proc").iterdir():
@@ -167,11 +141,8 @@ def costs(
     """Return what every method takes for one image, after one part per worker to warm up.
 
     Args:
-        place: For files and outputs.
         names: Titles by name.
         per_method: Files per part; four parts per worker.
-        device: Where the network lies.
-        workers: Side by side.
     """
     folder = photos(place / f"few-{device}", 4 * workers * per_method, _sources())
     found = []
@@ -195,11 +166,7 @@ def _sources() -> list[Path]:
 
 
 def measurements(given: argparse.Namespace) -> Measurements:
-    """Return all figures of the page.
-
-    Args:
-        given: The command's options.
-    """
+    """Return all figures of the page."""
     import torch
 
     from benchmarks.compare import facts

@@ -103,11 +103,7 @@ class Measurements:
 
 
 def page(found: Measurements) -> str:
-    """Return docs/scale.md.
-
-    Args:
-        found: What was measured.
-    """
+    """Return docs/scale.md."""
     parts = [
         _opening(found),
         _engines(found),
@@ -229,13 +225,7 @@ def _costs(found: Measurements) -> str:
 
 
 def seconds_on(nodes: int, images: int, cost: Cost) -> float:
-    """Return how long so many nodes of the measured kind would take.
-
-    Args:
-        nodes: Machines like the one measured.
-        images: Files.
-        cost: Of the method.
-    """
+    """Return how long so many nodes of the measured kind would take."""
     return START + images * cost.seconds / (nodes * cost.workers)
 
 

@@ -53,7 +53,6 @@ def photos(data: Path, count: int) -> Scene:
 
     Args:
         data: Folder with both.
-        count: How many objects.
     """
     trained = _squeezenet(data / "squeezenet1_0_imagenet1k.safetensors")
     listed = json.loads((data / "photos" / "boxes.json").read_text())
@@ -77,12 +76,7 @@ def photos(data: Path, count: int) -> Scene:
 
 
 def painted(name: str, count: int) -> Scene:
-    """Return a shipped network and painted cats of its test split; the object is the head.
-
-    Args:
-        name: A checkpoint of painted breeds.
-        count: How many cats.
-    """
+    """Return a shipped network and painted cats of its test split; the object is the head."""
     folder = SHIPPED / name
     trained = from_folder(folder)
     dataset = load_dataset("painted-cats:breed", load_registry().datasets)

@@ -31,13 +31,7 @@ FILL = "mean"
 def figures(
     engine: Engine, count: int, mapped: Callable[[Question, int], Heatmap]
 ) -> tuple[float, float, float, float]:
-    """Return share of evidence on the shape, share of peaks there, deletion and insertion areas.
-
-    Args:
-        engine: Knows the network.
-        count: How many signals.
-        mapped: Gives the map of a question; the number is that of the signal.
-    """
+    """Return share of evidence on the shape, share of peaks there, deletion and insertion areas."""
     net, fresh = engine.backbone(MODEL), mnist1d(count, SEED)
     inside, hits, deleted, inserted = [], [], [], []
     for number, (signal, label, where) in enumerate(
@@ -65,11 +59,7 @@ def figures(
 
 
 def table(count: int) -> str:
-    """Return docs/signals.md.
-
-    Args:
-        count: How many signals.
-    """
+    """Return docs/signals.md."""
     engine = Engine()
     refused = engine.unavailable(MODEL)
     rng = np.random.default_rng(0)

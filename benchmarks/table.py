@@ -88,8 +88,6 @@ def raced(row: Row, contest: Contest, *, rounds: int) -> Measured:
     for a while slows down all of a round.
 
     Args:
-        row: What is compared.
-        contest: What runs.
         rounds: How many rounds, at least one; everyone has run once before.
     """
     works = {"whylens": contest.ours, **contest.peers}
@@ -161,7 +159,6 @@ def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
     Args:
         headings: One per column.
-        rows: Cells; a bar in a cell is escaped.
     """
     lines = [headings, ["---"] * len(headings), *rows]
     return "\n".join(

@@ -38,9 +38,7 @@ def figures(count: int, kind: str, queries: int = QUERIES) -> dict[str, Any]:
     """Return what making and asking a gallery takes: seconds, bytes and recall, by name.
 
     Args:
-        count: Vectors.
         kind: One of `KINDS`.
-        queries: How many questions are asked.
     """
     from whylens.core.models.checkpoints import FOLDERS_VARIABLE
 
@@ -64,9 +62,7 @@ def made(count: int, kind: str, rng: np.random.Generator) -> tuple[np.ndarray, n
     """Return unit vectors, (count, WIDTH) float32, with labels.
 
     Args:
-        count: How many.
         kind: One of `KINDS`.
-        rng: The source of chance.
     """
     centres = np.random.default_rng(SEED).normal(size=(CLASSES, WIDTH)).astype(np.float32)
     labels = rng.integers(0, CLASSES, count).astype(np.int32)

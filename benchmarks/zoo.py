@@ -206,11 +206,7 @@ SPECIMENS: tuple[Specimen, ...] = tuple(_specimens())
 
 
 def verdicts(backbone: Backbone) -> dict[str, str]:
-    """Return for every built-in method, by title, "yes" or the reason why not.
-
-    Args:
-        backbone: A probed network.
-    """
+    """Return for every built-in method, by title, "yes" or the reason why not."""
     found = {}
     for explainer in load_registry().explainers.values():
         reason = backbone.why_not(explainer.needs) or explainer.why_not(backbone)
@@ -254,11 +250,7 @@ def table(rows: dict[Specimen, dict[str, str]]) -> str:
 
 
 def read_table(text: str) -> dict[str, dict[str, str]]:
-    """Return a table's verdicts in words by architecture and method: what `table` was given.
-
-    Args:
-        text: The contents of docs/models.md.
-    """
+    """Return a table's verdicts in words by architecture and method: what `table` was given."""
     lines = text.splitlines()
     reasons = dict(line.split(". ", 1) for line in lines if line[:1].isdigit())
     rows = [[c.strip() for c in line.strip("|").split("|")] for line in lines if line[:1] == "|"]
@@ -270,11 +262,7 @@ def read_table(text: str) -> dict[str, dict[str, str]]:
 
 
 def main(progress: Callable[[str], None] = print) -> None:
-    """Write the table.
-
-    Args:
-        progress: Told of every row.
-    """
+    """Write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", type=Path, required=True, help="where to, as docs/models.md")
     target = parser.parse_args().write

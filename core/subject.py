@@ -225,10 +225,6 @@ class Subject:
         """
         return self._last.logits(maps)
 
-    def feature_scores(self, maps: Tensor) -> Tensor:
-        """Return (N,) target scores of (N, K, *s) feature maps, as `feature_logits` has them."""
-        return self._last.scores(maps)
-
     def feature_gradients(self, maps: Tensor, *, quantity: Target | None = None) -> Tensor:
         """Return (N, K, *s): derivative of each map's target score with respect to itself.
 

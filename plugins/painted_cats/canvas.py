@@ -130,16 +130,6 @@ class Easel:
         over = shade(colour) if isinstance(colour, tuple) else colour
         below += alpha * (over - below)
 
-    def darken(self, amount: Field, *, window: Window = WHOLE) -> None:
-        """Multiply the picture by 1 - amount.
-
-        Args:
-            amount: (h, w) in [0, 1].
-            window: Where the array lies.
-        """
-        below = self.rgb[(slice(None), *window)]
-        below *= 1 - amount
-
     def shows(self, *parts: str) -> Mask:
         """Return (H, W) bool: the pixels that show one of `parts`.
 

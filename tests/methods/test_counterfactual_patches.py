@@ -153,7 +153,9 @@ def test_maps_put_in_place_are_read_by_the_network_s_head_with_its_own_prefix_to
     subject = subject_of(module, HERE, Target(2, "contrast", 0), batch_size=2)
     again = subject.feature_logits(subject.features.repeat(5, 1, 1, 1))
     assert torch.allclose(again, subject.forward_pass.logits.expand(5, -1), atol=1e-4)
-    scores = subject.feature_scores(torch.cat([subject.features, subject.features.abs()]))
+    scores = subject.target.score(
+        subject.feature_logits(torch.cat([subject.features, subject.features.abs()]))
+    )
     assert float(scores[0]) == pytest.approx(subject.score, rel=1e-4)
     assert abs(float(scores[1]) - subject.score) > 1e-2
     assert not scores.requires_grad
