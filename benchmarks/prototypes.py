@@ -19,7 +19,7 @@ from whylens.core.datasets.tensors import iter_tensors
 from whylens.core.engine import Engine
 from whylens.core.models.backbone import Backbone
 from whylens.plugins._near_duplicates import same_picture, thumbnail
-from whylens.plugins.twin.cosine_search import best, cosines
+from whylens.plugins.twin.cosine_search import cosines, top_positions
 
 SEEDS = (0, 1, 2)
 HEAD = """# Prototypes and twins, measured
@@ -160,7 +160,7 @@ def _twins(engine: Engine, model: str, dataset: Dataset, limit: int) -> dict[str
         allowed = ~same_picture(arrays["tinies"], thumbnail(dataset.pixels(i)))
         label = dataset.items[i].label
         for name, used in (("Plain cosine", None), ("Class-weighted cosine", weights)):
-            near = best(cosines(arrays["vectors"], query, used), allowed, 5)
+            near = top_positions(cosines(arrays["vectors"], query, used), allowed, 5)
             shares[name].append(float(np.mean(np.asarray(arrays["labels"])[near] == label)))
     means = {name: f"{np.mean(values):.1%}" for name, values in shares.items()}
     return {"Model": f"`{model}`", "Data": Path(dataset.name).name, **means}

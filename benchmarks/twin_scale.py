@@ -118,11 +118,11 @@ def opened(place: Path, count: int) -> dict[str, np.ndarray]:
 
 def index(place: Path, count: int) -> dict[str, Any]:
     """Make the index from the mapped vectors."""
-    from whylens.plugins.twin.index import index_of
+    from whylens.plugins.twin.index import build_index
 
     arrays = opened(place, count)
     began = time.perf_counter()
-    data = index_of(arrays["vectors"], arrays["labels"])
+    data = build_index(arrays["vectors"], arrays["labels"])
     seconds = time.perf_counter() - began
     data.tofile(place / "index")
     return {"index_seconds": seconds, "index_bytes": data.nbytes}
@@ -167,8 +167,8 @@ def query(count: int, kind: str, queries: int) -> dict[str, Any]:
     from whylens.core.engine import Engine
     from whylens.core.explanation import Question
     from whylens.plugins.twin import search
-    from whylens.plugins.twin.cosine_search import best, cosines
-    from whylens.plugins.twin.index import near_by_index
+    from whylens.plugins.twin.cosine_search import cosines, top_positions
+    from whylens.plugins.twin.index import search_index
 
     engine = Engine()
     explainer, backbone = engine.registry.explainer("twin"), engine.backbone(MODEL)
@@ -183,9 +183,9 @@ def query(count: int, kind: str, queries: int) -> dict[str, Any]:
         near, seconds = timed(lambda row=row: cosines(arrays["vectors"], row))
         exact_times.append(seconds)
         for name, allowed in (("recall", None), ("others_recall", own != label)):
-            truth = best(near, everything if allowed is None else allowed, NEAREST)
+            truth = top_positions(near, everything if allowed is None else allowed, NEAREST)
             got, seconds = timed(
-                lambda row=row, allowed=allowed: near_by_index(
+                lambda row=row, allowed=allowed: search_index(
                     arrays["index"], row, NEAREST, allowed
                 )
             )

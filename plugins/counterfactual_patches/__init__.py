@@ -1,8 +1,9 @@
-"""Counterfactual patches: what, taken over from a picture of another class, turns the decision."""
+"""Counterfactual patches: patches of another class's picture that change the decision."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,8 +26,12 @@ from whylens import (
 )
 from whylens.plugins._gallery import embedding_problem
 from whylens.plugins._near_duplicates import duplicate_test
-from whylens.plugins.counterfactual_patches.gallery import GalleryParams, gallery, ranked
-from whylens.plugins.counterfactual_patches.swaps import Decision, Swap, decision, greedy_swaps
+from whylens.plugins.counterfactual_patches.gallery import (
+    GalleryParams,
+    fit_gallery,
+    rank_candidates,
+)
+from whylens.plugins.counterfactual_patches.swaps import Decision, Swap, find_decision, greedy_swaps
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -35,7 +40,7 @@ if TYPE_CHECKING:
 
 
 class CounterfactualParams(Params):
-    """How many patches may be taken over, from how many pictures, and how hard to search."""
+    """The number of patches and pictures, and the effort of the search."""
 
     swaps: int = Field(
         default=6, ge=1, le=20, title="Most swaps", description="Patches taken over at most."
@@ -95,71 +100,74 @@ class CounterfactualPatches(Explainer[CounterfactualParams]):
         return embedding_problem(backbone)
 
     def fit(self, dataset: Dataset, backbone: Backbone, params: Any) -> Iterator[Progress]:
-        """Yield the steps of making a gallery of the data's pictures."""
-        return gallery(dataset, backbone, params)
+        """Yield the progress of fitting a gallery of the data's pictures."""
+        return fit_gallery(dataset, backbone, params)
 
     def explain(self, subject: Subject, params: CounterfactualParams) -> Iterator[Partial]:
         """Yield the pictures with the patches taken from them so far, swap by swap."""
-        aim, backbone = decision(subject), subject.backbone
-        seen = view_pixels(subject.x, backbone.spec)
-        found = _distractors(subject, aim, params.pictures)
+        decision, backbone = find_decision(subject), subject.backbone
+        view = view_pixels(subject.x, backbone.spec)
+        distractors = _find_distractors(subject, decision, params.pictures)
         items: list[Example] = []
-        for n, (i, near, picture) in enumerate(found):
+        for n, distractor in enumerate(distractors):
             with torch.no_grad():
-                x = decode_tensor(subject.artifact.arrays, i, backbone.spec).to(subject.x.device)
-                there = backbone.fast_features(x).map
+                x = decode_tensor(subject.artifact.arrays, distractor.position, backbone.spec)
+                other = backbone.fast_features(x.to(subject.x.device)).map
             swaps: list[Swap] = []
             search = greedy_swaps(
-                subject, there, aim, budget=params.swaps, candidates=params.candidates
+                subject, other, decision, budget=params.swaps, candidates=params.candidates
             )
             for share, swap in search:
                 done = n * params.swaps + len(swaps) + share
                 if swap is not None:
                     swaps.append(swap)
-                item = _example(subject, aim, swaps, (i, near, picture), seen)
-                told = Examples((*items, item), subject.unit)
-                yield Partial(told, min(0.99, done / (len(found) * params.swaps)))
-            items.append(_example(subject, aim, swaps, (i, near, picture), seen))
-        yield Partial(Examples(tuple(items), subject.unit, _note(subject, aim, items)), 1.0)
+                item = _example(subject, decision, swaps, distractor, view)
+                answer = Examples((*items, item), subject.unit)
+                yield Partial(answer, min(0.99, done / (len(distractors) * params.swaps)))
+            items.append(_example(subject, decision, swaps, distractor, view))
+        yield Partial(Examples(tuple(items), subject.unit, _note(subject, decision, items)), 1.0)
 
 
-def _mark(cell: int, grid: tuple[int, int], number: int) -> NumberedBox:
-    return NumberedBox.of_cell(divmod(cell, grid[1]), grid, number)
+@dataclass(frozen=True, slots=True)
+class _Distractor:
+    """A picture of the other class: its position in the gallery, cosine and pixels."""
+
+    position: int
+    cosine: float
+    pixels: npt.NDArray[np.uint8]
 
 
-def _distractors(
-    subject: Subject, aim: Decision, count: int
-) -> list[tuple[int, float, npt.NDArray[np.uint8]]]:
+def _find_distractors(subject: Subject, decision: Decision, count: int) -> list[_Distractor]:
     arrays, facts = subject.artifact.arrays, subject.artifact.facts
-    name = subject.backbone.labels[aim.goal]
+    name = subject.backbone.labels[decision.goal]
     query = subject.embedding.float().cpu().numpy()
-    # A copy of the visitor's own picture has nothing else to offer.
-    order = ranked(arrays, facts["labels"], (aim.goal, name), query)
+    # A copy of the visitor's own picture has no other patches.
+    order = rank_candidates(arrays, facts["labels"], (decision.goal, name), query)
     copies = duplicate_test(subject, arrays)(np.array([i for i, _ in order], np.int64))
-    chosen = [pair for pair, copy in zip(order, copies, strict=True) if not copy][:count]
-    pictures = decode_images(arrays, [i for i, _ in chosen])
-    return [(i, near, picture) for (i, near), picture in zip(chosen, pictures, strict=True)]
+    pairs = [pair for pair, copy in zip(order, copies, strict=True) if not copy][:count]
+    pictures = decode_images(arrays, [i for i, _ in pairs])
+    return [_Distractor(*pair, picture) for pair, picture in zip(pairs, pictures, strict=True)]
 
 
 def _example(
     subject: Subject,
-    aim: Decision,
+    decision: Decision,
     swaps: list[Swap],
-    chosen: tuple[int, float, npt.NDArray[np.uint8]],
-    seen: npt.NDArray[np.uint8],
+    distractor: _Distractor,
+    view: npt.NDArray[np.uint8],
 ) -> Example:
-    (i, near, picture), facts = chosen, subject.artifact.facts
-    arrays, labels = subject.artifact.arrays, subject.backbone.labels
+    arrays, facts = subject.artifact.arrays, subject.artifact.facts
+    i, labels = distractor.position, subject.backbone.labels
     label = facts["labels"][int(arrays["labels"][i])]
-    said = labels[int(arrays["predicted"][i])]
+    predicted = labels[int(arrays["predicted"][i])]
     before = subject.forward_pass.logits[0]
     after = swaps[-1].logits if swaps else before
-    flipped = bool(swaps) and aim.reached(after)
-    chances = [float(z.softmax(-1)[aim.goal]) for z in (before, *(s.logits for s in swaps))]
-    parts = [label, f"cosine {near:.3f}"]
-    if said != label:
-        parts.append(f"the network says {said}")
-    parts.append(f"{labels[aim.goal]} " + " → ".join(f"{100 * c:.3g} %" for c in chances))
+    flipped = bool(swaps) and decision.is_reached(after)
+    steps = [float(z.softmax(-1)[decision.goal]) for z in (before, *(s.logits for s in swaps))]
+    parts = [label, f"cosine {distractor.cosine:.3f}"]
+    if predicted != label:
+        parts.append(f"the network says {predicted}")
+    parts.append(f"{labels[decision.goal]} " + " → ".join(f"{100 * p:.3g} %" for p in steps))
     grid = (int(subject.features.shape[2]), int(subject.features.shape[3]))
     score = float(subject.target.score(after[None])[0])
     diagnostics = {
@@ -171,33 +179,38 @@ def _example(
             sum(s.tried for s in swaps) / sum(s.possible for s in swaps) if swaps else 0.0
         ),
     }
+
+    def boxes(cells: Iterable[int]) -> tuple[NumberedBox, ...]:
+        places = (divmod(cell, grid[1]) for cell in cells)
+        return tuple(NumberedBox.of_cell(place, grid, n) for n, place in enumerate(places, 1))
+
     return Example(
-        picture,
+        distractor.pixels,
         " · ".join(parts),
         score - subject.score,
         facts["keys"][i],
-        f"{labels[aim.start]} → {labels[aim.goal]}",
-        marks=tuple(_mark(s.taken, grid, n) for n, s in enumerate(swaps, 1)),
-        beside=Comparison(seen, tuple(_mark(s.replaced, grid, n) for n, s in enumerate(swaps, 1))),
+        f"{labels[decision.start]} → {labels[decision.goal]}",
+        marks=boxes(s.taken for s in swaps),
+        beside=Comparison(view, boxes(s.replaced for s in swaps)),
         diagnostics=diagnostics,
     )
 
 
-def _note(subject: Subject, aim: Decision, items: list[Example]) -> str:
+def _note(subject: Subject, decision: Decision, items: list[Example]) -> str:
     labels = subject.backbone.labels
-    start, goal = labels[aim.start], labels[aim.goal]
+    start, goal = labels[decision.start], labels[decision.goal]
     if not items:
         return f"The gallery holds no picture of {goal} other than this one."
     flips = [int(item.diagnostics["swaps"]) for item in items if item.diagnostics["flipped"]]
     if not flips:
         most = max(int(item.diagnostics["swaps"]) for item in items)
-        said = f"{most} patches taken over do not turn {start} into {goal}"
+        result = f"{most} patches taken over do not turn {start} into {goal}"
     else:
-        taken = min(flips)
-        said = f"After {taken} swap{'s' if taken > 1 else ''} {start} becomes {goal}"
+        fewest = min(flips)
+        result = f"After {fewest} swap{'s' if fewest > 1 else ''} {start} becomes {goal}"
     if min(item.diagnostics["share of swaps tried"] for item in items) < 1:
-        return f"{said}; only the most promising swaps were tried."
-    return f"{said}."
+        return f"{result}; only the most promising swaps were tried."
+    return f"{result}."
 
 
 @hookimpl

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class GalleryParams(BaseModel):
-    """How the gallery is made.
+    """How the gallery is fitted.
 
     Attributes:
         per_class: Pictures of every class at most.
@@ -34,29 +34,29 @@ class GalleryParams(BaseModel):
     seed: int = 0
 
 
-def chosen(dataset: Dataset, params: GalleryParams) -> list[int]:
-    """Return positions of the pictures to keep, at most `per_class` of every class.
+def choose_positions(dataset: Dataset, params: GalleryParams) -> list[int]:
+    """Return positions of at most `per_class` random pictures of every class.
 
     Raises:
         BadInput: There are none.
     """
     rng = np.random.default_rng(params.seed)
-    kept = [
+    positions = [
         int(i)
         for members in positions_by_class(dataset, params.splits)
         for i in rng.permutation(members)[: params.per_class]
     ]
-    return sorted(kept)
+    return sorted(positions)
 
 
-def gallery(dataset: Dataset, backbone: Backbone, params: GalleryParams) -> Iterator[Progress]:
-    """Yield the steps of making a gallery."""
-    positions = chosen(dataset, params)
+def fit_gallery(dataset: Dataset, backbone: Backbone, params: GalleryParams) -> Iterator[Progress]:
+    """Yield the progress of fitting a gallery; the last holds it."""
+    positions = choose_positions(dataset, params)
     arrays, facts = yield from embed_items(dataset, backbone, positions, params)
     yield Progress(1.0, f"A gallery of {len(positions):,} pictures", Artifact(arrays, facts))
 
 
-def ranked(
+def rank_candidates(
     arrays: Mapping[str, npt.NDArray[Any]],
     labels: list[str],
     goal: tuple[int, str],
@@ -64,19 +64,19 @@ def ranked(
 ) -> list[tuple[int, float]]:
     """Return (position, cosine) of the pictures of a class, the nearest first.
 
-    Those that the network itself gives to the class come before those that only their label does:
-    patches of a picture that the network takes for something else need not change its mind.
+    Pictures that the network predicts to be of the class come before those that only have its
+    label: patches of a picture that is predicted otherwise need not change the decision.
 
     Args:
         query: (D,) the vector of the visitor's picture.
     """
     index, name = goal
-    called = np.asarray(arrays["predicted"]) == index
-    # Of a gallery with classes of its own only the network's word counts.
+    predicted = np.asarray(arrays["predicted"]) == index
+    # Of a gallery with classes of its own only predictions count.
     labelled = np.asarray(arrays["labels"])
-    member = labelled == labels.index(name) if name in labels else called
+    members = labelled == labels.index(name) if name in labels else predicted
     # Row by row alike, as a matrix product is not: copies of a picture then tie exactly.
     vectors = np.asarray(arrays["vectors"], np.float32)
     near = np.einsum("nd,d->n", vectors, normalize_rows(query[None])[0])
-    order = np.lexsort((-near, ~called))
-    return [(int(i), float(near[i])) for i in order if member[i]]
+    order = np.lexsort((-near, ~predicted))
+    return [(int(i), float(near[i])) for i in order if members[i]]

@@ -1,4 +1,4 @@
-"""Greedy search for the cells that, taken over from another picture, change the decision."""
+"""Greedy search for cells of another picture's feature map that change the decision."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Which decision is to be changed into which.
+    """The decision that is to change, and into which.
 
     Attributes:
         start: The class that the network prefers.
@@ -31,7 +31,7 @@ class Decision:
     goal: int
     between: bool
 
-    def reached(self, logits: Tensor) -> bool:
+    def is_reached(self, logits: Tensor) -> bool:
         """Return whether (C,) logits decide for the goal."""
         if self.between:
             return bool(logits[self.goal] > logits[self.start])
@@ -40,7 +40,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Swap:
-    """One cell taken over.
+    """One cell replaced by one of the other picture.
 
     Attributes:
         replaced: The cell of the visitor's picture, counted in row order.
@@ -57,23 +57,24 @@ class Swap:
     possible: int
 
 
-def decision(subject: Subject) -> Decision:
+def find_decision(subject: Subject) -> Decision:
     """Return the decision that a question is about.
 
-    Of a contrast it is the one between its two classes. Else the prediction is to become the class
-    asked about or, where that is what is predicted, the runner-up.
+    Of a contrast it is that between its two classes. Else the prediction is to become the target
+    or, where the target is predicted, the runner-up.
     """
     logits, target = subject.forward_pass.logits[0], subject.target
     if target.versus is not None:
-        one, other = target.index, target.versus
-        ahead = bool(logits[one] >= logits[other])
-        return Decision(*((one, other) if ahead else (other, one)), between=True)
+        first, second = target.index, target.versus
+        if not bool(logits[first] >= logits[second]):
+            first, second = second, first
+        return Decision(first, second, between=True)
     first, second = (int(i) for i in logits.argsort(descending=True, stable=True)[:2])
     return Decision(first, second if target.index == first else target.index, between=False)
 
 
 def greedy_swaps(
-    subject: Subject, there: Tensor, aim: Decision, *, budget: int, candidates: int
+    subject: Subject, other: Tensor, decision: Decision, *, budget: int, candidates: int
 ) -> Iterator[tuple[float, Swap | None]]:
     """Yield shares of the search for each swap, and with share 1 the swap, until the goal.
 
@@ -82,74 +83,80 @@ def greedy_swaps(
 
     Args:
         subject: The question; its feature map is edited.
-        there: (1, K, *s) feature map of the other picture.
+        other: (1, K, *s) feature map of the other picture.
         budget: Swaps at most.
         candidates: How many are tried at each step; if there are more, those of the largest
             first-order estimate.
     """
     current = subject.features.clone()
     count = current[0, 0].numel()
-    here_left, there_left = list(range(count)), list(range(there[0, 0].numel()))
-    for _ in range(min(budget, len(here_left), len(there_left))):
-        pairs = promising(subject, current, there, aim, (here_left, there_left), candidates)
+    own_cells, other_cells = list(range(count)), list(range(other[0, 0].numel()))
+    for _ in range(min(budget, len(own_cells), len(other_cells))):
+        pairs = candidate_swaps(
+            subject, current, other, decision, (own_cells, other_cells), candidates
+        )
         best: tuple[float, tuple[int, int], Tensor] | None = None
         for piece in slices(len(pairs), subject.batch_size):
-            logits = subject.feature_logits(edited(current, there, pairs[piece]))
-            chances = logits.double().log_softmax(-1)[:, aim.goal].cpu()
+            logits = subject.feature_logits(apply_swaps(current, other, pairs[piece]))
+            log_p = logits.double().log_softmax(-1)[:, decision.goal].cpu()
             margin = ROUNDING * float(logits.abs().max())
-            top = first_largest(chances.numpy(), margin)
-            if best is None or float(chances[top]) > best[0] + margin:
-                best = float(chances[top]), pairs[piece][top], logits[top]
+            top = first_largest(log_p.numpy(), margin)
+            if best is None or float(log_p[top]) > best[0] + margin:
+                best = float(log_p[top]), pairs[piece][top], logits[top]
             if piece.stop < len(pairs):
                 yield piece.stop / len(pairs), None
         if best is None:
             return
         _, (i, j), logits = best
-        current = edited(current, there, [(i, j)])
-        yield 1.0, Swap(i, j, logits, len(pairs), len(here_left) * len(there_left))
-        if aim.reached(logits):
+        current = apply_swaps(current, other, [(i, j)])
+        yield 1.0, Swap(i, j, logits, len(pairs), len(own_cells) * len(other_cells))
+        if decision.is_reached(logits):
             return
-        here_left.remove(i)
-        there_left.remove(j)
+        own_cells.remove(i)
+        other_cells.remove(j)
 
 
-def promising(
+def candidate_swaps(
     subject: Subject,
     current: Tensor,
-    there: Tensor,
-    aim: Decision,
-    left: tuple[Sequence[int], Sequence[int]],
+    other: Tensor,
+    decision: Decision,
+    cells: tuple[Sequence[int], Sequence[int]],
     candidates: int,
 ) -> list[tuple[int, int]]:
-    """Return the (replaced, taken) pairs to try: all, or those that promise most.
+    """Return the (replaced, taken) pairs to try: all, or those of the largest estimated gain.
 
     Args:
         current: (1, K, *s) its feature map with the swaps so far.
-        there: (1, K, *s) feature map of the other picture.
+        other: (1, K, *s) feature map of the other picture.
         candidates: How many at most.
     """
-    here_left, there_left = left
-    if len(here_left) * len(there_left) <= candidates:
-        return [(i, j) for i in here_left for j in there_left]
-    margin = replace(subject.target, index=aim.goal, quantity="contrast", versus=aim.start)
-    slope = subject.feature_gradients(current, quantity=margin)[0].flatten(1)[:, here_left].double()
-    old = current[0].flatten(1)[:, here_left].double()
-    new = there[0].flatten(1)[:, there_left].double()
+    own_cells, other_cells = cells
+    if len(own_cells) * len(other_cells) <= candidates:
+        return [(i, j) for i in own_cells for j in other_cells]
+    margin = replace(
+        subject.target, index=decision.goal, quantity="contrast", versus=decision.start
+    )
+    gradients = subject.feature_gradients(current, quantity=margin)[0].flatten(1)
+    slope = gradients[:, own_cells].double()
+    old = current[0].flatten(1)[:, own_cells].double()
+    new = other[0].flatten(1)[:, other_cells].double()
     # What swapping i for j does to the margin, to first order: slope_i (new_j - old_i).
     gains = slope.T @ new - (slope * old).sum(0)[:, None]
-    chosen = sorted(strongest_first(gains.flatten().cpu().numpy())[:candidates])
-    return [(here_left[k // len(there_left)], there_left[k % len(there_left)]) for k in chosen]
+    indices = sorted(strongest_first(gains.flatten().cpu().numpy())[:candidates])
+    pairs = [divmod(k, len(other_cells)) for k in indices]
+    return [(own_cells[i], other_cells[j]) for i, j in pairs]
 
 
-def edited(current: Tensor, there: Tensor, pairs: Sequence[tuple[int, int]]) -> Tensor:
-    """Return (N, K, *s): one copy of a map per pair, with one cell taken over from another.
+def apply_swaps(current: Tensor, other: Tensor, pairs: Sequence[tuple[int, int]]) -> Tensor:
+    """Return (N, K, *s): one copy of a map per pair, with one cell of another map.
 
     Args:
         current: (1, K, *s).
-        there: (1, K, *s).
+        other: (1, K, *s).
         pairs: (replaced, taken) cells in row order.
     """
     replaced, taken = ([pair[side] for pair in pairs] for side in (0, 1))
     maps = current.flatten(2).repeat(len(pairs), 1, 1)
-    maps[torch.arange(len(pairs)), :, replaced] = there[0].flatten(1)[:, taken].T
+    maps[torch.arange(len(pairs)), :, replaced] = other[0].flatten(1)[:, taken].T
     return maps.reshape(len(pairs), *current.shape[1:])

@@ -1,4 +1,4 @@
-"""Twin: the training pictures that the network finds most like this one, and the nearest rivals."""
+"""Twin: the training pictures nearest to this one by the network's features."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from whylens import (
 from whylens.plugins._gallery import embedding_problem
 from whylens.plugins._near_duplicates import duplicate_test
 from whylens.plugins.twin.cosine_search import Bools, Floats
-from whylens.plugins.twin.gallery import GalleryParams, gallery
-from whylens.plugins.twin.patch_matches import matched_cells
+from whylens.plugins.twin.gallery import GalleryParams, fit_gallery
+from whylens.plugins.twin.patch_matches import match_cells
 from whylens.plugins.twin.search import VOTING_NEIGHBOURS, drop_copies, nearest, similarities
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class _Group:
 
 
 class Twin(Explainer[TwinParams]):
-    """Nearest training pictures by what the classifier's last layer reads."""
+    """Nearest training pictures by the features that the last layer reads."""
 
     name = "twin"
     title = "Twin"
@@ -91,41 +91,41 @@ class Twin(Explainer[TwinParams]):
         return embedding_problem(backbone)
 
     def fit(self, dataset: Dataset, backbone: Backbone, params: Any) -> Iterator[Progress]:
-        """Yield the steps of making a gallery of the data's training pictures."""
-        return gallery(dataset, backbone, params)
+        """Yield the progress of fitting a gallery of the data's training pictures."""
+        return fit_gallery(dataset, backbone, params)
 
     def explain(self, subject: Subject, params: TwinParams) -> Examples:
         """Return neighbours in three groups: the target's class, others by label, by prediction."""
         arrays, facts = subject.artifact.arrays, subject.artifact.facts
-        query, weights, how = _query(subject, params)
+        query, weights, unit = _query(subject, params)
         groups = _groups(subject, arrays, facts["labels"])
         masks = [group.allowed for group in groups]
         near = similarities(arrays, query, weights, masks)
-        seen = view_pixels(subject.x, subject.backbone.spec)
+        view = view_pixels(subject.x, subject.backbone.spec)
         drop_copies(near, masks, params.count, duplicate_test(subject, arrays))
-        found = [(group.heading, nearest(near, group.allowed, params.count)) for group in groups]
-        if len(found) == 3 and found[1][1] == found[2][1]:
+        shown = [(group.heading, nearest(near, group.allowed, params.count)) for group in groups]
+        if len(shown) == 3 and shown[1][1] == shown[2][1]:
             # By label and by prediction are two questions; with one answer it is shown once.
-            found = [found[0], (_BOTH, found[1][1])]
+            shown = [shown[0], (_BOTH, shown[1][1])]
         items: list[Example] = []
-        for heading, members in found:
+        for heading, members in shown:
             for rank, i in enumerate(members):
-                compared = params.matches and rank == 0
-                items.append(_example(subject, i, float(near[i]), heading, seen, compared))
-        return Examples(tuple(items), how, _note(subject, near, arrays, facts))
+                compare = params.matches and rank == 0
+                items.append(_example(subject, i, float(near[i]), heading, view, compare))
+        return Examples(tuple(items), unit, _note(subject, near, arrays, facts))
 
 
 def _query(subject: Subject, params: TwinParams) -> tuple[Floats, Floats | None, str]:
-    backbone, known = subject.backbone, subject.artifact.facts.get("vectors_by")
-    if known:
-        eyes = backbone.once(f"twin: {known['name']}", lambda _: load_encoder(known["name"]))
-        if eyes.digest != known["digest"]:
+    backbone, source = subject.backbone, subject.artifact.facts.get("vectors_by")
+    if source:
+        encoder = backbone.once(f"twin: {source['name']}", lambda _: load_encoder(source["name"]))
+        if encoder.digest != source["digest"]:
             raise BadInput(
-                f"The gallery was made with other weights of {eyes.name} than there are now. Fit "
-                "it again."
+                f"The gallery was made with other weights of {encoder.name} than there are now. "
+                "Fit it again."
             )
-        seen = view_pixels(subject.x, backbone.spec)
-        return eyes.encode([seen])[0], None, f"cosine of vectors by {eyes.name}"
+        view = view_pixels(subject.x, backbone.spec)
+        return encoder.encode([view])[0], None, f"cosine of vectors by {encoder.name}"
     query = subject.embedding.float().cpu().numpy()
     if params.weighting == "class-weighted":
         weights = subject.embedding_weights.float().cpu().numpy()
@@ -137,59 +137,59 @@ def _query(subject: Subject, params: TwinParams) -> tuple[Floats, Floats | None,
 def _groups(subject: Subject, arrays: Any, labels: list[str]) -> list[_Group]:
     backbone, index = subject.backbone, subject.target.index
     name = backbone.labels[index]
-    said_so = np.asarray(arrays["predicted"]) == index
+    predicted = np.asarray(arrays["predicted"]) == index
     if name not in labels:
-        # A gallery with classes of its own: only the network's word can be compared.
+        # A gallery with classes of its own: only predictions can be compared.
         return [
-            _Group(f"Nearest that the network also calls {name}", said_so),
-            _Group("Nearest that the network calls something else", ~said_so),
+            _Group(f"Nearest that the network also calls {name}", predicted),
+            _Group("Nearest that the network calls something else", ~predicted),
         ]
-    labelled_so = np.asarray(arrays["labels"]) == labels.index(name)
+    labelled = np.asarray(arrays["labels"]) == labels.index(name)
     return [
-        _Group(f"Nearest labelled {name}", labelled_so),
-        _Group("Nearest with another label", ~labelled_so),
-        _Group("Nearest that the network calls something else", ~said_so),
+        _Group(f"Nearest labelled {name}", labelled),
+        _Group("Nearest with another label", ~labelled),
+        _Group("Nearest that the network calls something else", ~predicted),
     ]
 
 
 def _example(
-    subject: Subject, i: int, value: float, group: str, seen: npt.NDArray[np.uint8], compared: bool
+    subject: Subject, i: int, value: float, group: str, view: npt.NDArray[np.uint8], compare: bool
 ) -> Example:
     arrays, facts = subject.artifact.arrays, subject.artifact.facts
     backbone = subject.backbone
     label = facts["labels"][int(arrays["labels"][i])]
-    said = backbone.labels[int(arrays["predicted"][i])]
+    predicted = backbone.labels[int(arrays["predicted"][i])]
     parts = [label, f"cosine {value:.3f}"]
-    if said != label:
-        parts.append(f"the network says {said}")
+    if predicted != label:
+        parts.append(f"the network says {predicted}")
     parts.append("in training" if facts["splits"][i] == "train" else f"in {facts['splits'][i]}")
     (picture,) = decode_images(arrays, [i])
     marks, beside = (), None
-    if compared and backbone.split is not None:
-        ours, theirs = _marks(subject, i)
-        marks, beside = theirs, Comparison(seen, ours)
+    if compare and backbone.split is not None:
+        query_boxes, marks = _match_boxes(subject, i)
+        beside = Comparison(view, query_boxes)
     return Example(
         picture, " · ".join(parts), value, facts["keys"][i], group, marks=marks, beside=beside
     )
 
 
-def _marks(subject: Subject, i: int) -> tuple[Any, Any]:
+def _match_boxes(subject: Subject, i: int) -> tuple[Any, Any]:
     backbone = subject.backbone
     with torch.no_grad():
-        other = backbone.features(decode_tensor(subject.artifact.arrays, i, backbone.spec)).map
-    here, there = (_in_rows(found[0].float().cpu().numpy()) for found in (subject.features, other))
-    # What a channel counts for: its mean gradient, as in Grad-CAM, on any head.
+        features = backbone.features(decode_tensor(subject.artifact.arrays, i, backbone.spec)).map
+    query, other = (_in_rows(f[0].float().cpu().numpy()) for f in (subject.features, features))
+    # A channel's weight is its mean gradient, as in Grad-CAM, on any head.
     weights = subject.gradients[0].flatten(1).mean(-1).float().cpu().numpy()
     if not np.abs(weights).any():
         weights = np.ones_like(weights)
-    pairs = matched_cells(here, there, weights, 3)
+    pairs = match_cells(query, other, weights, 3)
 
-    def marked(cells: Iterable[tuple[int, int]], grid: tuple[int, int]) -> tuple[NumberedBox, ...]:
+    def boxes(cells: Iterable[tuple[int, int]], grid: tuple[int, int]) -> tuple[NumberedBox, ...]:
         # A feature sees more than its cell; the box shows the cell and half of its neighbours.
         return tuple(NumberedBox.of_cell(c, grid, n, reach=0.5) for n, c in enumerate(cells, 1))
 
-    ours = marked((a for a, _, _ in pairs), here.shape[1:])
-    return ours, marked((b for _, b, _ in pairs), there.shape[1:])
+    query_boxes = boxes((a for a, _, _ in pairs), query.shape[1:])
+    return query_boxes, boxes((b for _, b, _ in pairs), other.shape[1:])
 
 
 def _in_rows(features: Floats) -> Floats:
@@ -198,20 +198,20 @@ def _in_rows(features: Floats) -> Floats:
 
 
 def _note(subject: Subject, near: Floats, arrays: Any, facts: Any) -> str:
-    jury = nearest(near, np.ones(len(near), np.bool_), VOTING_NEIGHBOURS)
-    if not jury:
+    voters = nearest(near, np.ones(len(near), np.bool_), VOTING_NEIGHBOURS)
+    if not voters:
         return "The gallery holds nothing but what you gave."
-    votes = Counter(facts["labels"][int(arrays["labels"][i])] for i in jury)
+    votes = Counter(facts["labels"][int(arrays["labels"][i])] for i in voters)
     name = subject.backbone.labels[subject.target.index]
-    rival, count = votes.most_common(1)[0]
-    among = f"of the {len(jury)} nearest in {facts['data']}"
+    winner, count = votes.most_common(1)[0]
+    among = f"of the {len(voters)} nearest in {facts['data']}"
     if name not in facts["labels"]:
-        return f"{count} {among} are labelled {rival}."
-    if votes[name] * 2 >= len(jury):
+        return f"{count} {among} are labelled {winner}."
+    if votes[name] * 2 >= len(voters):
         return f"{votes[name]} {among} are labelled {name}."
     return (
         f"Look twice: only {votes[name]} {among} are labelled {name}, {count} are labelled "
-        f"{rival}. Either the decision stands on thin ground or labels near it are wrong."
+        f"{winner}. Either the decision stands on thin ground or labels near it are wrong."
     )
 
 

@@ -1,7 +1,4 @@
-"""Which vectors of a gallery lie nearest, exactly, in bounded memory.
-
-Vectors may lie on disk: they are read in chunks, whatever their number.
-"""
+"""Exact cosine search in bounded memory: vectors may lie on disk, and are read in chunks."""
 
 from __future__ import annotations
 
@@ -19,8 +16,8 @@ Bools = npt.NDArray[np.bool_]
 def cosines(vectors: npt.NDArray[Any], query: Floats, weights: Floats | None = None) -> Floats:
     """Return (N,) cosine similarities between a query and every vector.
 
-    With weights both sides are multiplied by them first, channel by channel: what the classifier
-    does not use then does not count.
+    With weights both sides are multiplied by them first, channel by channel, so that what the
+    classifier does not use does not count.
 
     Args:
         vectors: (N, D), may be float16 and memory-mapped; read in chunks.
@@ -29,7 +26,7 @@ def cosines(vectors: npt.NDArray[Any], query: Floats, weights: Floats | None = N
     """
     scaled = query if weights is None else query * weights
     scaled = scaled / max(float(np.linalg.norm(scaled)), 1e-12)
-    found = np.empty(len(vectors), np.float32)
+    similarities = np.empty(len(vectors), np.float32)
     for start in range(0, len(vectors), CHUNK):
         piece = np.asarray(vectors[start : start + CHUNK], np.float32)
         if weights is not None:
@@ -37,11 +34,11 @@ def cosines(vectors: npt.NDArray[Any], query: Floats, weights: Floats | None = N
         norms = np.linalg.norm(piece, axis=1)
         # Row by row alike, as a matrix product is not: copies of a picture then tie exactly.
         dots = np.einsum("nd,d->n", piece, scaled)
-        found[start : start + CHUNK] = dots / np.maximum(norms, 1e-12)
-    return found
+        similarities[start : start + CHUNK] = dots / np.maximum(norms, 1e-12)
+    return similarities
 
 
-def best(similarities: Floats, allowed: Bools, count: int) -> list[int]:
+def top_positions(similarities: Floats, allowed: Bools, count: int) -> list[int]:
     """Return the positions of the `count` largest allowed similarities, best first.
 
     Args:

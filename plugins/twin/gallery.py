@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from whylens import Artifact, BadInput, Progress, decode_images, load_encoder
 from whylens.plugins._gallery import Splits, embed_items, normalize_rows, positions_by_class
-from whylens.plugins.twin.index import has_faiss, index_of
+from whylens.plugins.twin.index import build_index, has_faiss
 from whylens.plugins.twin.search import is_large
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _BATCH = 16
 
 
 class GalleryParams(BaseModel):
-    """How a gallery is made.
+    """How a gallery is fitted.
 
     Attributes:
         limit: Pictures at most, taken evenly from all classes.
@@ -42,8 +42,8 @@ class GalleryParams(BaseModel):
     vectors_by: str = Field("", max_length=200)
 
 
-def chosen(dataset: Dataset, params: GalleryParams) -> list[int]:
-    """Return positions of the pictures to keep: as many of every class as there are or fit.
+def choose_positions(dataset: Dataset, params: GalleryParams) -> list[int]:
+    """Return positions of at most `limit` pictures, taken evenly from all classes.
 
     Raises:
         BadInput: There are none.
@@ -52,41 +52,41 @@ def chosen(dataset: Dataset, params: GalleryParams) -> list[int]:
     by_class = positions_by_class(dataset, params.splits)
     for members in by_class:
         rng.shuffle(members)
-    # Turn by turn, one of each class: a rare class keeps all it has.
-    turns = [
-        members[turn]
-        for turn in range(max(map(len, by_class)))
+    # One of each class in every round: a rare class keeps all it has.
+    rounds = [
+        members[i]
+        for i in range(max(map(len, by_class)))
         for members in by_class
-        if turn < len(members)
+        if i < len(members)
     ]
-    return sorted(turns[: params.limit])
+    return sorted(rounds[: params.limit])
 
 
-def gallery(dataset: Dataset, backbone: Backbone, params: GalleryParams) -> Iterator[Progress]:
-    """Yield the steps of making a gallery."""
-    positions = chosen(dataset, params)
+def fit_gallery(dataset: Dataset, backbone: Backbone, params: GalleryParams) -> Iterator[Progress]:
+    """Yield the progress of fitting a gallery; the last holds it."""
+    positions = choose_positions(dataset, params)
     arrays, facts = yield from embed_items(dataset, backbone, positions, params)
     if params.vectors_by:
-        eyes = load_encoder(params.vectors_by)
-        arrays["vectors"] = yield from _seen_by(eyes, arrays, len(positions))
-        facts["vectors_by"] = {"name": eyes.name, "digest": eyes.digest}
+        encoder = load_encoder(params.vectors_by)
+        arrays["vectors"] = yield from _encode_images(encoder, arrays, len(positions))
+        facts["vectors_by"] = {"name": encoder.name, "digest": encoder.digest}
     if is_large(len(positions)) and has_faiss():
-        arrays["index"] = index_of(arrays["vectors"], arrays["labels"], seed=params.seed)
+        arrays["index"] = build_index(arrays["vectors"], arrays["labels"], seed=params.seed)
     facts["splits"] = [dataset.items[i].split for i in positions]
     kind = "signals" if "signals" in arrays else "pictures"
     yield Progress(1.0, f"A gallery of {len(positions):,} {kind}", Artifact(arrays, facts))
 
 
-def _seen_by(
-    eyes: ImageEncoder, arrays: Mapping[str, npt.NDArray[Any]], count: int
+def _encode_images(
+    encoder: ImageEncoder, arrays: Mapping[str, npt.NDArray[Any]], count: int
 ) -> Generator[Progress, None, npt.NDArray[np.float16]]:
-    # What the gallery keeps is what the visitor's picture is compared with: JPEG and all.
+    # The stored JPEGs are encoded, since they are what a visitor's picture is compared with.
     if "jpeg" not in arrays:
-        raise BadInput(f"{eyes.name} compares pictures, and these are signals. Leave it out.")
+        raise BadInput(f"{encoder.name} compares pictures, and these are signals. Leave it out.")
     rows = []
     for start in range(0, count, _BATCH):
-        places = range(start, min(start + _BATCH, count))
-        rows.append(normalize_rows(eyes.encode(decode_images(arrays, places))).astype(np.float16))
-        done = places.stop
-        yield Progress(0.99, f"{eyes.name}: {done:,} of {count:,} pictures")
+        positions = range(start, min(start + _BATCH, count))
+        vectors = encoder.encode(decode_images(arrays, positions))
+        rows.append(normalize_rows(vectors).astype(np.float16))
+        yield Progress(0.99, f"{encoder.name}: {positions.stop:,} of {count:,} pictures")
     return np.concatenate(rows)

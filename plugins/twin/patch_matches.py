@@ -1,4 +1,4 @@
-"""Which patch of one picture looks to the network like which patch of another."""
+"""Pairs of similar patches of two pictures, by the network's features."""
 
 from __future__ import annotations
 
@@ -11,39 +11,38 @@ Floats = npt.NDArray[np.float32]
 Cell = tuple[int, int]
 
 
-def matched_cells(
-    here: Floats, there: Floats, weights: Floats, count: int
+def match_cells(
+    query: Floats, other: Floats, weights: Floats, count: int
 ) -> list[tuple[Cell, Cell, float]]:
-    """Return pairs of cells, the strongest first: where here, where there, and their cosine.
+    """Return pairs of cells, the strongest first: query cell, other cell, and their cosine.
 
-    A pair's strength is its cosine times what the cell here adds to the score, so that alike
+    A pair's strength is its cosine times what the query's cell adds to the score, so that alike
     patches of background do not come first. No cell is used twice, nor a direct neighbour.
 
     Args:
-        here: (K, h, w) features of the question's picture.
-        there: (K, h, w) features of the other.
+        query: (K, h, w) features of the question's picture.
+        other: (K, h, w) features of the other.
         weights: (K,) what each channel counts for the target.
         count: How many pairs at most.
     """
-    rows, columns = here.shape[1:]
-    worth = np.maximum(np.tensordot(weights, here, 1), 0).ravel()
-    if not worth.any():
-        worth = np.linalg.norm(here, axis=0).ravel()
-    left = _unit(here.reshape(len(here), -1).T * np.abs(weights))
-    right = _unit(there.reshape(len(there), -1).T * np.abs(weights))
+    rows, columns = query.shape[1:]
+    contribution = np.maximum(np.tensordot(weights, query, 1), 0).ravel()
+    if not contribution.any():
+        contribution = np.linalg.norm(query, axis=0).ravel()
+    left = _unit(query.reshape(len(query), -1).T * np.abs(weights))
+    right = _unit(other.reshape(len(other), -1).T * np.abs(weights))
     cosine = left @ right.T
-    strength = np.maximum(cosine, 0) * worth[:, None]
+    strength = np.maximum(cosine, 0) * contribution[:, None]
     pairs: list[tuple[Cell, Cell, float]] = []
-    wide = there.shape[2]
     for _ in range(count):
         best = first_largest(strength.ravel())
         i, j = divmod(best, strength.shape[1])
         if strength[i, j] <= 0:
             break
-        a, b = divmod(i, columns), divmod(j, wide)
+        a, b = divmod(i, columns), divmod(j, other.shape[2])
         pairs.append(((a[0], a[1]), (b[0], b[1]), float(cosine[i, j])))
-        strength[_around(a, (rows, columns)), :] = 0
-        strength[:, _around(b, there.shape[1:])] = 0
+        strength[_neighbourhood(a, (rows, columns)), :] = 0
+        strength[:, _neighbourhood(b, other.shape[1:])] = 0
     return pairs
 
 
@@ -52,7 +51,7 @@ def _unit(rows: Floats) -> Floats:
     return rows / lengths
 
 
-def _around(cell: Cell, grid: tuple[int, ...]) -> npt.NDArray[np.int64]:
+def _neighbourhood(cell: Cell, grid: tuple[int, ...]) -> npt.NDArray[np.int64]:
     rows = np.arange(max(0, cell[0] - 1), min(grid[0], cell[0] + 2))
     columns = np.arange(max(0, cell[1] - 1), min(grid[1], cell[1] + 2))
     return (rows[:, None] * grid[1] + columns).ravel()

@@ -1,4 +1,4 @@
-"""What of a gallery lies near a question: exactly where that is quick enough, else by its index.
+"""The members of a gallery nearest to a query: exact where that is quick, else by an index.
 
 A gallery of up to a million pictures is always searched exactly.
 """
@@ -12,17 +12,17 @@ import numpy as np
 import numpy.typing as npt
 
 from whylens.plugins._near_duplicates import CHUNK
-from whylens.plugins.twin.cosine_search import Bools, Floats, best, cosines
-from whylens.plugins.twin.index import has_faiss, near_by_index
+from whylens.plugins.twin.cosine_search import Bools, Floats, cosines, top_positions
+from whylens.plugins.twin.index import has_faiss, search_index
 
 EXACT_LIMIT = 1_000_000
-SHORTLIST = 1000  # of an index's answers that are measured exactly, for every group
+SHORTLIST = 1000  # answers of an index whose cosines are computed, for every group
 # Neighbours whose labels are counted for the hint that labels or decision are doubtful.
 VOTING_NEIGHBOURS = 10
 
 
 def is_large(count: int) -> bool:
-    """Return whether so many pictures are more than an exact search is to look through."""
+    """Return whether so many pictures are too many for an exact search."""
     return count > EXACT_LIMIT
 
 
@@ -52,7 +52,7 @@ def similarities(
         if allowed is not None and not is_large(int(np.count_nonzero(allowed))):
             where = np.flatnonzero(allowed)
         else:
-            where = np.sort(near_by_index(arrays["index"], query, SHORTLIST, allowed))
+            where = np.sort(search_index(arrays["index"], query, SHORTLIST, allowed))
         for start in range(0, len(where), CHUNK):
             rows = where[start : start + CHUNK]
             near[rows] = cosines(vectors[rows], query)
@@ -67,24 +67,24 @@ def drop_copies(
 ) -> None:
     """Put copies of the query at minus infinity, wherever one would be shown or counted.
 
-    Only what would be shown is compared, and twice as much each time that a copy is among it: all
+    Only what would be shown is compared, and twice as much each time that it includes a copy: all
     of a million members would take longer than the search.
 
     Args:
         near: (N,) by `similarities`; written into.
         groups: (N,) which pictures each group may show.
     """
-    everything, more = np.ones(len(near), np.bool_), 1
+    everyone, factor = np.ones(len(near), np.bool_), 1
     while True:
-        shown = set(nearest(near, everything, more * VOTING_NEIGHBOURS))
+        shown = set(nearest(near, everyone, factor * VOTING_NEIGHBOURS))
         for allowed in groups:
-            shown |= set(nearest(near, allowed, more * count))
+            shown |= set(nearest(near, allowed, factor * count))
         where = np.array(sorted(shown), np.int64)
         copies = where[is_copy(where)]
         if not len(copies):
             return
         near[copies] = -np.inf
-        more *= 2
+        factor *= 2
 
 
 def nearest(near: Floats, allowed: Bools, count: int) -> list[int]:
@@ -95,4 +95,4 @@ def nearest(near: Floats, allowed: Bools, count: int) -> list[int]:
         allowed: (N,).
         count: How many at most.
     """
-    return best(near, allowed & np.isfinite(near), count)
+    return top_positions(near, allowed & np.isfinite(near), count)

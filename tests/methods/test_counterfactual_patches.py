@@ -25,13 +25,18 @@ from whylens.core.storage.artifacts import Artifact
 from whylens.core.targets import Target
 from whylens.plugins._near_duplicates import same_picture, thumbnail
 from whylens.plugins.counterfactual_patches import CounterfactualParams, CounterfactualPatches
-from whylens.plugins.counterfactual_patches.gallery import GalleryParams, chosen, gallery, ranked
+from whylens.plugins.counterfactual_patches.gallery import (
+    GalleryParams,
+    choose_positions,
+    fit_gallery,
+    rank_candidates,
+)
 from whylens.plugins.counterfactual_patches.swaps import (
     Decision,
-    decision,
-    edited,
+    apply_swaps,
+    candidate_swaps,
+    find_decision,
     greedy_swaps,
-    promising,
 )
 
 REGISTRY = load_registry()
@@ -170,7 +175,7 @@ def test_the_pairs_that_promise_most_are_those_of_the_largest_first_order_gain(c
     other = subject.backbone.features(THERE).map
     aim = Decision(0, 2, True)
     left = list(range(3, 40)), list(range(5, 50))
-    got = promising(subject, subject.features, other, aim, left, candidates)
+    got = candidate_swaps(subject, subject.features, other, aim, left, candidates)
     leaf = subject.features.double().requires_grad_()
     logits = precise(module).head(leaf)[0]
     (slope,) = torch.autograd.grad(logits[2] - logits[0], leaf)
@@ -195,7 +200,7 @@ def test_under_a_linear_head_the_promise_is_kept_by_the_best_of_all():
 
 def test_cells_are_exchanged_and_nothing_else():
     one, two = noise(1, 2, 3, 4, seed=1), noise(1, 2, 3, 4, seed=2)
-    maps = edited(one, two, [(0, 11), (5, 2)])
+    maps = apply_swaps(one, two, [(0, 11), (5, 2)])
     wanted = one.repeat(2, 1, 1, 1)
     wanted[0, :, 0, 0] = two[0, :, 2, 3]
     wanted[1, :, 1, 1] = two[0, :, 0, 2]
@@ -219,9 +224,9 @@ def test_the_decision_is_the_one_that_is_asked_about(target, aim):
         module.fc.weight.zero_()
         module.fc.bias.copy_(torch.tensor([0.0, 2.0, 1.0]))
         module.fc.weight[0, 0] = 1e-3  # the head must still read something
-    assert decision(subject_of(module, HERE, target)) == aim
-    assert not aim.reached(torch.tensor([0.0, 2.0, 1.0]))
-    assert aim.reached(torch.tensor([9.0 * (aim.goal == c) for c in range(3)]))
+    assert find_decision(subject_of(module, HERE, target)) == aim
+    assert not aim.is_reached(torch.tensor([0.0, 2.0, 1.0]))
+    assert aim.is_reached(torch.tensor([9.0 * (aim.goal == c) for c in range(3)]))
 
 
 class RedOrGreen(nn.Module):
@@ -371,17 +376,17 @@ def test_pictures_that_the_network_also_calls_so_come_first_then_the_nearest():
         "predicted": np.array([0, 1, 1, 1, 0]),
     }
     query = np.array([0.9, 0.1, 0.3, 0.0], np.float32)
-    found = ranked(arrays, ["a", "b"], (1, "b"), query)
+    found = rank_candidates(arrays, ["a", "b"], (1, "b"), query)
     assert [i for i, _ in found] == [2, 1, 0]
     length = float(np.linalg.norm(query))
     assert [near for _, near in found] == pytest.approx([0.3 / length, 0.1 / length, 0.9 / length])
     # A gallery with classes of its own: what the network calls so.
-    assert [i for i, _ in ranked(arrays, ["oak", "elm"], (1, "b"), query)] == [2, 1, 3]
+    assert [i for i, _ in rank_candidates(arrays, ["oak", "elm"], (1, "b"), query)] == [2, 1, 3]
 
 
 def test_the_gallery_holds_pictures_vectors_and_the_network_s_word():
     net = wrap(seeded(GapNet()), spec=plain_spec(32, 48), labels=Tinted.labels)
-    *_, last = gallery(Tinted(), net, GalleryParams(per_class=5))
+    *_, last = fit_gallery(Tinted(), net, GalleryParams(per_class=5))
     arrays, facts = last.artifact.arrays, last.artifact.facts
     assert [list(arrays["labels"]).count(c) for c in range(3)] == [5, 5, 5]
     data = Tinted()
@@ -402,7 +407,7 @@ def test_the_gallery_holds_pictures_vectors_and_the_network_s_word():
 
 def test_a_gallery_of_a_split_without_pictures_is_refused():
     with pytest.raises(BadInput, match="no pictures in train"):
-        chosen(type("E", (Tinted,), {"items": tuple(
+        choose_positions(type("E", (Tinted,), {"items": tuple(
             replace(i, split="test") for i in Tinted.items)})(), GalleryParams())  # fmt: skip
 
 

@@ -33,9 +33,9 @@ from whylens.core.results import NumberedBox
 from whylens.core.storage.artifacts import Artifact
 from whylens.plugins._near_duplicates import same_picture, same_signal, thumbnail
 from whylens.plugins.twin import cosine_search as neighbours
-from whylens.plugins.twin.cosine_search import best, cosines
-from whylens.plugins.twin.gallery import GalleryParams, chosen
-from whylens.plugins.twin.patch_matches import matched_cells
+from whylens.plugins.twin.cosine_search import cosines, top_positions
+from whylens.plugins.twin.gallery import GalleryParams, choose_positions
+from whylens.plugins.twin.patch_matches import match_cells
 
 REGISTRY = load_registry()
 ME = "me"
@@ -99,12 +99,12 @@ def test_the_best_are_those_that_sorting_finds(rng, count):
     values = rng.integers(0, 12, 200).astype(np.float32)  # many ties
     allowed = rng.random(200) < 0.5
     wanted = sorted(np.flatnonzero(allowed), key=lambda i: (-values[i], i))[:count]
-    assert best(values, allowed, count) == wanted
+    assert top_positions(values, allowed, count) == wanted
 
 
 def test_fewer_than_asked_is_fine():
-    assert best(np.zeros(3, np.float32), np.array([False, True, False]), 5) == [1]
-    assert best(np.zeros(3, np.float32), np.zeros(3, bool), 5) == []
+    assert top_positions(np.zeros(3, np.float32), np.array([False, True, False]), 5) == [1]
+    assert top_positions(np.zeros(3, np.float32), np.zeros(3, bool), 5) == []
 
 
 def test_a_mapped_gallery_is_searched_where_it_lies(tmp_path, rng):
@@ -112,7 +112,7 @@ def test_a_mapped_gallery_is_searched_where_it_lies(tmp_path, rng):
     (tmp_path / "v").write_bytes(vectors.tobytes())
     mapped = np.memmap(tmp_path / "v", np.float16, "r", 0, vectors.shape)
     query = vectors[77_777].astype(np.float32)
-    assert best(cosines(mapped, query), np.ones(len(vectors), bool), 1) == [77_777]
+    assert top_positions(cosines(mapped, query), np.ones(len(vectors), bool), 1) == [77_777]
 
 
 def jpeg(pixels, quality):
@@ -251,7 +251,7 @@ def test_groups_are_the_class_the_other_labels_and_the_other_predictions(page, f
             "Nearest that the network calls something else": said != target,
         }
         found = {
-            heading: [keys[i] for i in best(near, allowed & np.isfinite(near), 3)]
+            heading: [keys[i] for i in top_positions(near, allowed & np.isfinite(near), 3)]
             for heading, allowed in wanted.items()
         }
         first, by_label, by_word = found
@@ -311,7 +311,7 @@ def test_a_rare_class_keeps_all_it_has():
             for n, item in enumerate(Tinted.items)
         )
 
-    kept = chosen(Lopsided(), GalleryParams(limit=20))
+    kept = choose_positions(Lopsided(), GalleryParams(limit=20))
     labels = [Lopsided.items[i].label for i in kept]
     assert [labels.count(c) for c in range(3)] == [8, 8, 4]
 
@@ -321,7 +321,7 @@ def test_a_gallery_of_a_split_without_pictures_is_refused():
         items = tuple(replace(item, split="test") for item in Tinted.items)
 
     with pytest.raises(BadInput, match="no pictures in train"):
-        chosen(Empty(), GalleryParams())
+        choose_positions(Empty(), GalleryParams())
 
 
 def with_labels(fitted: Artifact, labels) -> Artifact:
@@ -356,7 +356,7 @@ def test_a_planted_patch_is_matched_to_its_copy(rng):
     mark = 4 * rng.normal(size=16).astype(np.float32)
     here[:, 4, 7], there[:, 1, 2] = mark, mark
     weights = np.sign(mark)
-    pairs = matched_cells(here, there, weights, 3)
+    pairs = match_cells(here, there, weights, 3)
     assert pairs[0][:2] == ((4, 7), (1, 2))
     assert pairs[0][2] == pytest.approx(1, abs=1e-5)
     for k, (a, b, _) in enumerate(pairs):

@@ -13,8 +13,8 @@ from whylens.core.models.backbone import wrap
 from whylens.core.registry import load_registry
 from whylens.plugins._near_duplicates import same_picture
 from whylens.plugins.twin import index, search
-from whylens.plugins.twin.cosine_search import best, cosines
-from whylens.plugins.twin.index import index_of, near_by_index
+from whylens.plugins.twin.cosine_search import cosines, top_positions
+from whylens.plugins.twin.index import build_index, search_index
 from whylens.plugins.twin.search import drop_copies, nearest, similarities
 
 COUNT, WIDTH, CLASSES = 6000, 24, 30
@@ -39,7 +39,7 @@ def found_of(wanted, got) -> float:
 def made(request, rng):
     pytest.importorskip("faiss")
     vectors, labels = vectors_of(request.param, rng)
-    return vectors, labels, index_of(vectors, labels)
+    return vectors, labels, build_index(vectors, labels)
 
 
 def test_an_index_finds_the_ten_nearest_of_all_and_of_other_labels(made, rng):
@@ -50,10 +50,10 @@ def test_an_index_finds_the_ten_nearest_of_all_and_of_other_labels(made, rng):
         shares = []
         for i, query in enumerate(queries):
             allowed = allowed_of(i)
-            exact = best(
+            exact = top_positions(
                 cosines(vectors, query), np.ones(COUNT, bool) if allowed is None else allowed, 10
             )
-            got = near_by_index(data, query, 10, allowed)
+            got = search_index(data, query, 10, allowed)
             assert allowed is None or allowed[got].all()
             shares.append(found_of(exact, got))
         assert np.mean(shares) >= 0.99
@@ -61,13 +61,13 @@ def test_an_index_finds_the_ten_nearest_of_all_and_of_other_labels(made, rng):
 
 def test_the_same_vectors_make_the_same_index(made):
     vectors, labels, data = made
-    assert np.array_equal(data, index_of(vectors, labels))
+    assert np.array_equal(data, build_index(vectors, labels))
 
 
 def test_structure_is_made_use_of_and_its_absence_noticed(rng):
     faiss = pytest.importorskip("faiss")
     probes = {
-        kind: faiss.deserialize_index(index_of(*vectors_of(kind, rng))).nprobe
+        kind: faiss.deserialize_index(build_index(*vectors_of(kind, rng))).nprobe
         for kind in ("classes", "sphere")
     }
     assert probes["classes"] < probes["sphere"] <= 64
@@ -78,7 +78,7 @@ def test_an_index_is_read_where_it_lies_whatever_its_place_in_the_file(made, tmp
     (tmp_path / "file").write_bytes(b"abc" + data.tobytes())
     mapped = np.memmap(tmp_path / "file", np.uint8, "r", 3, data.shape)
     query = vectors[7].astype(np.float32)
-    assert near_by_index(mapped, query, 10).tolist() == near_by_index(data, query, 10).tolist()
+    assert search_index(mapped, query, 10).tolist() == search_index(data, query, 10).tolist()
 
 
 def test_large_groups_are_searched_by_the_index_and_small_ones_exactly(made, monkeypatch):
@@ -97,9 +97,9 @@ def test_large_groups_are_searched_by_the_index_and_small_ones_exactly(made, mon
         assert some[far].all()
         assert some.sum() <= far.sum() + 100
         np.testing.assert_allclose(near[some], exact[some], atol=1e-6)
-        shares.append(found_of(best(exact, others, 10), nearest(near, others, 10)))
+        shares.append(found_of(top_positions(exact, others, 10), nearest(near, others, 10)))
         everything = np.ones(COUNT, bool)
-        shares.append(found_of(best(exact, everything, 10), nearest(near, everything, 10)))
+        shares.append(found_of(top_positions(exact, everything, 10), nearest(near, everything, 10)))
     assert np.mean(shares) >= 0.99
 
 
