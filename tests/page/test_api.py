@@ -69,7 +69,7 @@ def test_an_agent(address):
     tools, kinds, failed, answer_text = json.loads(
         run([sys.executable, "-c", program]).splitlines()[-1]
     )
-    wanted = {endpoints.stem_of(e) for e in load_registry().explainers.values()}
+    wanted = {endpoints.tool_name(e) for e in load_registry().explainers.values()}
     assert wanted | {"methods", "models", "predict"} == set(tools)
     assert not failed
     assert kinds[0] == "image", answer_text
@@ -78,7 +78,7 @@ def test_an_agent(address):
 
 def test_every_parameter_is_described_to_agents():
     for explainer in load_registry().explainers.values():
-        told = endpoints.described(explainer)
+        told = endpoints.endpoint_doc(explainer)
         for field in controls_of(explainer.Params):
             (line,) = re.findall(rf"^    {field.name}: (.+)$", told, re.MULTILINE)
             if field.kind in ("int", "float"):

@@ -203,11 +203,11 @@ def test_two_visitors_do_not_see_each_other(photo):
 
     pixels = np.asarray(Image.open(photo))
     (answer,) = engine.explain(Question("toy", pixels), "grad-cam")
-    shelf = PageStore()
-    shelf.keep("one", "grad-cam", answer)
-    assert shelf.answer("two", "grad-cam") is None
-    shelf.forget("one")
-    assert shelf.answer("one", "grad-cam") is None
+    store = PageStore()
+    store.put_answer("one", "grad-cam", answer)
+    assert store.answer("two", "grad-cam") is None
+    store.forget("one")
+    assert store.answer("one", "grad-cam") is None
 
 
 def test_large_photos_are_shown_smaller_and_kept_whole():
@@ -220,7 +220,7 @@ def test_large_photos_are_shown_smaller_and_kept_whole():
     ramp = np.linspace(0, 255, 4000).astype(np.uint8)
     pixels = np.broadcast_to(ramp[None, :, None], (2000, 4000, 3)).copy()
     (answer,) = engine.explain(Question("toy", pixels), "grad-cam", {"signed": True})
-    small = PageStore().on_screen(answer)
+    small = PageStore().downscaled(answer)
     assert small.question.pixels.shape == (SCREEN_SIDE // 2, SCREEN_SIDE, 3)
     whole = np.asarray(render_explanation(answer, Style(opacity=1.0))).astype(int)
     shown = np.asarray(render_explanation(small, Style(opacity=1.0))).astype(int)
@@ -236,33 +236,33 @@ def test_the_photo_is_shrunk_and_encoded_once_for_all_parts_of_an_answer(side, m
     from pathlib import Path
 
     from whylens.core.explanation import Question
-    from whylens.ui.page import page_store as shelves
+    from whylens.ui.page import page_store as stores
 
     backbone = wrap(seeded(GapNet()), spec=plain_spec(32, 32))
     engine = Engine(loader=lambda name, progress: backbone)
-    shelf, encoded, shrunk = shelves.PageStore(), [], []
-    picture, shrink = shelf.picture, shelves.shrunk
-    monkeypatch.setattr(shelf, "picture", lambda image: encoded.append(1) or picture(image))
+    store, encoded, shrunk = stores.PageStore(), [], []
+    picture, shrink = store.save_image, stores.shrunk
+    monkeypatch.setattr(store, "save_image", lambda image: encoded.append(1) or picture(image))
 
     def counted(pixels, longest):
         shrunk.append(pixels.shape[0] > longest)
         return shrink(pixels, longest)
 
-    monkeypatch.setattr(shelves, "shrunk", counted)
+    monkeypatch.setattr(stores, "shrunk", counted)
 
     def parts(value):
         pixels = np.full((side, side, 3), value, np.uint8)
         params = {"window": 8, "stride": 4}
         answers = engine.explain(Question("t", pixels), "occlusion", params)
-        return [shelf.on_screen(answer) for answer in answers]
+        return [store.downscaled(answer) for answer in answers]
 
     first = parts(90)
     assert len(first) > 2
-    paths = {shelf.original(part.question.pixels) for part in first}
-    assert (len(paths), len(encoded), sum(shrunk)) == (1, 1, int(side > shelves.SCREEN_SIDE))
-    other = {shelf.original(part.question.pixels) for part in parts(200)}
+    paths = {store.photo_image(part.question.pixels) for part in first}
+    assert (len(paths), len(encoded), sum(shrunk)) == (1, 1, int(side > stores.SCREEN_SIDE))
+    other = {store.photo_image(part.question.pixels) for part in parts(200)}
     assert len(encoded) == 2
     assert not other & paths
     Path(*paths).unlink()
-    assert shelf.original(first[0].question.pixels) in paths
+    assert store.photo_image(first[0].question.pixels) in paths
     assert Path(*paths).is_file(), "what was swept out is written again"

@@ -65,12 +65,20 @@ def session():
     return Session(Engine(), PageStore())
 
 
+def values(model, method):
+    """Return the values of the form that averages maps."""
+    style = {"colours": "viridis", "opacity": 0.6, "sure": False}
+    return {"model": model, "method": method, "count": 2, **style}
+
+
 def value(update):
     return update["value"] if isinstance(update, dict) else update.value
 
 
 def test_figures_and_classes_are_on_the_tab(place):
-    notice, body, head, split, grid, classes, *_ = report._of_model(report.BY_COMMAND, "a-colours")
+    notice, body, head, split, grid, classes, *_ = report._model_updates(
+        report.BY_COMMAND, "a-colours"
+    )
     assert not notice.visible
     assert body.visible
     assert [choice for _, choice in split.choices] == ["test", "val"]
@@ -88,7 +96,7 @@ def test_figures_and_classes_are_on_the_tab(place):
 
 def test_without_a_report_the_tab_says_how_to_get_one(place):
     for name in ("toy", "resnet18.a1_in1k", "", None):
-        notice, body, *rest = report._of_model(report.BY_COMMAND, name)
+        notice, body, *rest = report._model_updates(report.BY_COMMAND, name)
         assert "whylens train" in value(notice)
         assert not body.visible
         assert len(rest) == 8
@@ -98,13 +106,13 @@ def test_a_damaged_report_is_words(place, monkeypatch, tmp_path):
     shutil.copytree(place / "a-colours", tmp_path / "broken")
     (tmp_path / "broken" / "report.json").write_text('{"name": "x"}')
     monkeypatch.setenv("WHYLENS_CHECKPOINTS", str(tmp_path))
-    notice, body, *_ = report._of_model(report.BY_COMMAND, "broken")
+    notice, body, *_ = report._model_updates(report.BY_COMMAND, "broken")
     assert "is damaged" in value(notice)
     assert not body.visible
 
 
 def test_a_cell_shows_its_mistakes_with_ids_and_a_diagonal_one_says_why_not(place, session):
-    chosen = report._cell(session)
+    chosen = report._on_cell(session)
     truth, taken, said, gallery = chosen("a-colours", "test", SimpleNamespace(cell="0-1"))
     assert (value(truth), value(taken)) == ("0", "1")
     assert "2 test pictures of red are taken for" in said
@@ -129,13 +137,13 @@ def test_without_kept_pictures_a_cell_says_so(place, session, tmp_path, monkeypa
     facts["mistakes_sha256"] = None
     (tmp_path / "bare" / "report.json").write_text(json.dumps(facts))
     monkeypatch.setenv("WHYLENS_CHECKPOINTS", str(tmp_path))
-    *_, said, gallery = report._cell(session)("bare", "test", SimpleNamespace(cell="0-1"))
+    *_, said, gallery = report._on_cell(session)("bare", "test", SimpleNamespace(cell="0-1"))
     assert said.endswith("This model travels without pictures.")
     assert not gallery.visible
 
 
 def test_a_mistake_becomes_the_photo_unchanged_and_its_class_the_target(place, session):
-    load = report._loaded(session)
+    load = report._load_mistake(session)
     path, target, versus, said = load("a-colours", "test", "0", "1", SimpleNamespace(index=1))
     key = said.split(" ")[0]
     assert (np.asarray(Image.open(path)) == mistake_pictures(place / "a-colours", [key])[key]).all()
@@ -223,8 +231,8 @@ def test_the_mean_maps_of_a_shipped_model_are_those_of_the_command(tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("whylens.core.models.checkpoints.SHIPPED", shipped)
         page = Session(Engine(), PageStore(tmp_path))
-        asked = ("painted-cats-genuine", "grad-cam", 2, "viridis", 0.6, False)
-        *partial, (said, gallery) = means._runner(page)(*asked)
+        asked = ("painted-cats-genuine", "grad-cam")
+        *partial, (said, gallery) = means._runner(page)(**values(*asked))
         assert [step[0] for step in partial][-1] == "Averaging: 100%"
         data = load_dataset("painted-cats:genuine", load_registry().datasets)
         found = result_of(mean_maps(page.engine, asked[0], asked[1], data, per_class=2))
@@ -242,4 +250,4 @@ def test_the_mean_maps_of_a_shipped_model_are_those_of_the_command(tmp_path):
 def test_mean_maps_without_the_pictures_point_to_the_command(place, session):
 
     with pytest.raises(gr.Error, match="whylens means a-colours FOLDER --method cam"):
-        list(means._runner(session)("a-colours", "cam", 2, "viridis", 0.6, False))
+        list(means._runner(session)(**values("a-colours", "cam")))

@@ -13,25 +13,18 @@ from whylens.core.errors import BadInput
 from whylens.core.explainer import is_single_step
 from whylens.core.models.checkpoints import checkpoint_folders
 from whylens.core.outputs.class_means import mean_maps, mean_picture
-from whylens.core.outputs.render import Style
 from whylens.core.progress import map_progress
 from whylens.core.train.report import read_report
-from whylens.ui.page.long_events import saying, stopped_by
-from whylens.ui.page.panel import Look
-from whylens.ui.page.session import QUIET, Session
+from whylens.ui.page.form import StyleControls
+from whylens.ui.page.long_events import LONG, report_failure, wire_stop
+from whylens.ui.page.session import PRIVATE, Session
 
 _FAILED = "That did not work; nothing was averaged."
 _WAIT = "Press the button; every picture is asked about its own class."
 
 
-def build_means(session: Session, model: Component, look: Look) -> None:
-    """Draw and wire the part of the Model report that averages maps over pictures.
-
-    Args:
-        session: Engine and shelf.
-        model: The model's drop-down.
-        look: Colours and opacity.
-    """
+def build_means(session: Session, model: Component, style: StyleControls) -> None:
+    """Build and wire the part of the Model report that averages maps over images."""
     quick = [
         (explainer.title, name)
         for name, explainer in session.engine.registry.explainers.items()
@@ -51,7 +44,7 @@ def build_means(session: Session, model: Component, look: Look) -> None:
         with gr.Row(elem_classes="wl-actions"):
             run = gr.Button("Average the maps", elem_id="means-run")
             stop = gr.Button("Stop", variant="stop", min_width=90, scale=0)
-        said = gr.Textbox(_WAIT, label="Status", elem_id="means-status", max_lines=4)
+        status = gr.Textbox(_WAIT, label="Status", elem_id="means-status", max_lines=4)
         grid = gr.Gallery(
             label="Mean maps",
             show_label=False,
@@ -62,48 +55,40 @@ def build_means(session: Session, model: Component, look: Look) -> None:
             interactive=False,
             visible=False,
         )
-    event = run.click(
-        _runner(session),
-        [model, method, count, *look.inputs],
-        [said, grid],
-        concurrency_id="work",
-        trigger_mode="once",
-        show_progress="hidden",
-        api_visibility="private",
-    )
-    stopped_by(stop, event, said, lambda _: "Stopped; nothing was averaged.", failed=_FAILED)
-    model.change(lambda: (_WAIT, gr.Gallery([], visible=False)), None, [said, grid], **QUIET)
+    inputs = {"model": model, "method": method, "count": count, **style.inputs}
+    event = run.click(_runner(session), None, [status, grid], inputs_kwargs=inputs, **LONG)
+    wire_stop(stop, event, status, lambda _: "Stopped; nothing was averaged.", failed=_FAILED)
+    model.change(lambda: (_WAIT, gr.Gallery([], visible=False)), None, [status, grid], **PRIVATE)
 
 
 def _runner(session: Session) -> Callable[..., Iterator[Any]]:
-    @saying(_FAILED, at=0, of=2)
-    def average(
-        model: str, method: str, count: float, colours: str, opacity: float, sure: bool
-    ) -> Iterator[Any]:
-        name = session.model_name(model)
+    @report_failure(_FAILED, at=0, of=2)
+    def average(**values: Any) -> Iterator[Any]:
+        method, count = values["method"], int(values["count"])
+        name = session.model_name(values["model"])
         folder = checkpoint_folders().get(name)
         report = read_report(folder) if folder else None
-        dataset = (
-            load_registered(report.data.name, session.engine.registry.datasets) if report else None
-        )
+        sources = session.engine.registry.datasets
+        dataset = load_registered(report.data.name, sources) if report else None
         if report is None or dataset is None or dataset.labels != report.labels:
             raise BadInput(
                 "The pictures of this model are not at hand here. On the machine that holds "
                 f"them: `whylens means {name} FOLDER --method {method}`."
             )
-        work = mean_maps(session.engine, name, method, dataset, per_class=int(count))
-        found = yield from map_progress(work, lambda share: (f"Averaging: {share:.0%}", gr.skip()))
-        spec = session.engine.backbone(name).spec
-        style = Style(colours, opacity, sure)
+        means = yield from map_progress(
+            mean_maps(session.engine, name, method, dataset, per_class=count),
+            lambda share: (f"Averaging: {share:.0%}", gr.skip()),
+        )
+        spec, style = session.engine.backbone(name).spec, StyleControls.read(values)
         files = [
-            (session.shelf.picture(mean_picture(mean, spec, style)), label)
-            for label, mean in found.items()
+            (session.store.save_image(mean_picture(mean, spec, style)), label)
+            for label, mean in means.items()
         ]
-        told = (
-            f"{session.engine.registry.explainer(method).title}: the mean over {int(count)} "
+        message = (
+            f"{session.engine.registry.explainer(method).title}: the mean over {count} "
             "pictures of each class, over the mean picture. What is the same in all of them "
             "shows; what moves about blurs."
         )
-        yield told, gr.Gallery(files, visible=True)
+        yield message, gr.Gallery(files, visible=True)
 
     return average

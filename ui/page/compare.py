@@ -16,42 +16,50 @@ from whylens.core.outputs.example_images import sheet
 from whylens.core.outputs.render import Scale, Style, render_explanation, scale_of
 from whylens.core.results import Heatmap
 from whylens.ui.page import html
-from whylens.ui.page.long_events import AT_ONCE, FAILED, saying, stopped_by
-from whylens.ui.page.panel import Look, Question, offered
-from whylens.ui.page.session import QUIET, Session, visitor
+from whylens.ui.page.form import QuestionForm, StyleControls
+from whylens.ui.page.long_events import FAILED, LONG, UNQUEUED, report_failure, wire_stop
+from whylens.ui.page.panel import download_update
+from whylens.ui.page.session import PRIVATE, Session, visitor_id
 
 SLOT = "compare "
 RELATIVE = "Each map's own largest value"
 SHARED = "The same raw values"
+NO_PHOTO = "Give a photo, then press Compare."
 
 
 @dataclass(frozen=True)
 class Compare:
-    """The components of the Compare tab that other events write to."""
+    """What other events need of the Compare tab.
 
-    ticks: Component
-    scaling: Component
+    Attributes:
+        inputs: The form, the style and the tab's own choices by name, as `on_photo` takes them.
+        pack_inputs: As `pack` takes them.
+        redraw_inputs: As `redraw` takes them.
+        on_photo: Explains with what is ticked; fills grid, legend and status.
+        pack: Fills the download button.
+        redraw: Draws stored answers anew without computing them; fills grid and legend.
+    """
+
+    methods: Component
     grid: Component
     legend: Component
     status: Component
     download: Component
     notice: Component
+    inputs: Mapping[str, Component]
+    pack_inputs: Mapping[str, Component]
+    redraw_inputs: Mapping[str, Component]
     on_photo: Callable[..., Iterator[Any]]
     pack: Callable[..., Any]
+    redraw: Callable[..., Any]
 
 
-def build_compare(session: Session, question: Question, look: Look) -> Compare:
-    """Return the Compare tab, drawn into the open tab and wired.
-
-    Args:
-        session: Engine and shelf.
-        question: The left side.
-        look: Colours and opacity.
-    """
-    titles = [(e.title, name) for name, e in session.engine.registry.explainers.items()]
-    ticks = gr.CheckboxGroup(
-        titles,
-        value=ticked_first(session.engine.registry.explainers),
+def build_compare(session: Session, form: QuestionForm, style: StyleControls) -> Compare:
+    """Return the Compare tab, built in the open tab and wired."""
+    explainers = session.engine.registry.explainers
+    methods = gr.CheckboxGroup(
+        [(explainer.title, name) for name, explainer in explainers.items()],
+        value=default_methods(explainers),
         label="Methods",
         info="Tick what to compare; the times are shown under each map.",
         elem_id="compare-methods",
@@ -66,9 +74,7 @@ def build_compare(session: Session, question: Question, look: Look) -> Compare:
     with gr.Row(elem_classes="wl-actions"):
         run = gr.Button("Compare", variant="primary", elem_id="compare-run")
         stop = gr.Button("Stop", variant="stop", elem_id="compare-stop", min_width=90, scale=0)
-    status = gr.Textbox(
-        "Give a photo, then press Compare.", label="Status", elem_id="compare-status", max_lines=6
-    )
+    status = gr.Textbox(NO_PHOTO, label="Status", elem_id="compare-status", max_lines=6)
     grid = gr.Gallery(
         label="Maps",
         elem_id="compare-grid",
@@ -82,189 +88,136 @@ def build_compare(session: Session, question: Question, look: Look) -> Compare:
     download = gr.DownloadButton(
         "Download all (ZIP)", interactive=False, elem_id="compare-download", size="sm"
     )
-    start = _runner(session)
-    shown = [grid, legend, status]
-    inputs = [*question.inputs, *look.inputs, ticks, scaling]
-    event = run.click(
-        start,
-        inputs,
-        shown,
-        api_visibility="private",
-        concurrency_id="work",
-        trigger_mode="once",
-        show_progress="hidden",
-    )
-    pack = _packer(session)
-    taken = [question.photo, *look.inputs, ticks]
-    event.success(pack, taken, [download], **QUIET)
-    early = stopped_by(stop, event, status, lambda _: "Stopped; the maps that were ready stay.")
-    early.then(pack, taken, [download], **AT_ONCE)
-    scaling.change(redraw_of(session), [*look.inputs, ticks, scaling], [grid, legend], **QUIET)
+    compare, pack, redraw = _runner(session), _packer(session), _redrawer(session)
+    pack_inputs = {"photo": form.photo, **style.inputs, "methods": methods}
+    redraw_inputs = {**style.inputs, "methods": methods, "scaling": scaling}
+    inputs = {**form.inputs, **redraw_inputs}
+    event = run.click(compare, None, [grid, legend, status], inputs_kwargs=inputs, **LONG)
+    event.success(pack, None, [download], inputs_kwargs=pack_inputs, **PRIVATE)
+    stopped = wire_stop(stop, event, status, lambda _: "Stopped; the maps that were ready stay.")
+    stopped.then(pack, None, [download], inputs_kwargs=pack_inputs, **UNQUEUED)
+    scaling.change(redraw, None, [grid, legend], inputs_kwargs=redraw_inputs, **PRIVATE)
     return Compare(
-        ticks, scaling, grid, legend, status, download, notice, _quietly(start, session), pack
+        methods=methods,
+        grid=grid,
+        legend=legend,
+        status=status,
+        download=download,
+        notice=notice,
+        inputs=inputs,
+        pack_inputs=pack_inputs,
+        redraw_inputs=redraw_inputs,
+        on_photo=_on_photo(compare, session),
+        pack=pack,
+        redraw=redraw,
     )
 
 
-def ticked_first(explainers: Mapping[str, Explainer[Any]]) -> list[str]:
-    """Return up to three methods to tick before the visitor does: maps that come at once.
-
-    Args:
-        explainers: The available ones by name.
-    """
+def default_methods(explainers: Mapping[str, Explainer[Any]]) -> list[str]:
+    """Return up to three methods to tick before the visitor does: maps that come at once."""
     quick = [n for n, e in explainers.items() if is_single_step(e) and not e.artifact_kind]
     return (quick or list(explainers))[:3]
 
 
 def _runner(session: Session) -> Callable[..., Iterator[Any]]:
-    @saying(FAILED, at=2, of=3)
-    def compare(
-        photo: str,
-        model: str,
-        target: str,
-        quantity: str,
-        versus: str,
-        colours: str,
-        opacity: float,
-        sure: bool,
-        methods: list[str],
-        scaling: str,
-        request: gr.Request | None = None,
-    ) -> Iterator[Any]:
-        asked = session.question(photo, model, target, quantity, versus, mine=visitor(request))
-        style = Style(colours, opacity, sure)
-        answers: dict[str, Explanation] = {}
+    @report_failure(FAILED, at=2, of=3)
+    def compare(request: gr.Request | None = None, **values: Any) -> Iterator[Any]:
+        question = QuestionForm.read(values, session, visitor_id(request))
+        style = StyleControls.read(values)
+        answers: list[Explanation] = []
         problems: list[str] = []
-        unavailable = session.engine.unavailable(asked.model, visitor=asked.visitor)
-        chosen = [m for m in methods if m not in unavailable]
-        if not chosen:
+        unavailable = session.engine.unavailable(question.model, visitor=question.visitor)
+        methods = [m for m in values["methods"] if m not in unavailable]
+        if not methods:
             yield [], "", "Tick at least one method that is available on this model."
             return
-        for number, method in enumerate(chosen):
-            place = f"{number + 1} of {len(chosen)}"
+        for number, method in enumerate(methods, 1):
+            finished = list(answers)
             try:
-                for answer in session.engine.explain(asked, method):
-                    answers[method] = answer
-                    session.shelf.keep(visitor(request), SLOT + method, answer)
-                    grid, legend = drawn(list(answers.values()), style, scaling, session)
-                    yield grid, legend, f"{place}, {answer.title}: {html.status(answer)}"
+                for answer in session.engine.explain(question, method):
+                    answers = [*finished, answer]
+                    session.store.put_answer(visitor_id(request), SLOT + method, answer)
+                    maps = grid_updates(answers, style, values["scaling"], session)
+                    progress = f"{number} of {len(methods)}, {answer.title}: {html.status(answer)}"
+                    yield *maps, progress
             except CoreError as exc:
                 problems.append(str(exc))
-        total = sum(a.seconds for a in answers.values())
-        done = f"Done: {len(answers)} methods in {html.duration(total)}."
+        total = html.duration(sum(answer.seconds for answer in answers))
+        done = f"Done: {len(answers)} methods in {total}."
         yield gr.skip(), gr.skip(), " ".join([done, *problems])
 
-    compare.__doc__ = (
-        "Return the maps of several methods for one photo.\n\n"
-        "Args:\n    photo: The picture to explain.\n    methods: Names of the methods."
-    )
     return compare
 
 
-def _quietly(start: Callable[..., Iterator[Any]], session: Session) -> Callable[..., Iterator[Any]]:
+def _on_photo(compare: Callable[..., Iterator[Any]], session: Session) -> Callable[..., Any]:
     # A photo that is taken away also counts as a change; that is no reason to complain.
-    def on_photo(
-        photo: str | None,
-        model: str | None,
-        target: str,
-        quantity: str,
-        versus: str,
-        colours: str,
-        opacity: float,
-        sure: bool,
-        methods: list[str],
-        scaling: str,
-        request: gr.Request,
-    ) -> Iterator[Any]:
-        question = (photo, model, target, quantity, versus)
-        if photo and model and not session.fits(photo, model):
+    def on_photo(request: gr.Request, **values: Any) -> Iterator[Any]:
+        photo, model = values["photo"], values["model"]
+        if not photo or not model:
+            yield [], "", NO_PHOTO
+        elif not session.fits(photo, model):
             yield [], "", "This network reads signals: choose a sample or upload one."
-        elif photo and model:
-            yield from start(*question, colours, opacity, sure, methods, scaling, request)
         else:
-            yield [], "", "Give a photo, then press Compare."
+            yield from compare(request, **values)
 
     return on_photo
 
 
-def drawn(
+def grid_updates(
     answers: list[Explanation], style: Style, scaling: str, session: Session
 ) -> tuple[list[tuple[str, str]], str]:
     """Return the grid's pictures with captions, and the legend of the scale they share.
 
     Args:
-        answers: In the order to show them.
-        style: Colours and opacity.
         scaling: RELATIVE or SHARED.
-        session: Where pictures are put.
     """
     maps = [(a, a.result) for a in answers if isinstance(a.result, Heatmap)]
-    own = [scale_of(heat) for _, heat in maps]
-    diverges = any(scale.low < 0 for scale in own)
-    top = max((scale.high for scale in own), default=0.0)
-    scales = {answer.method: scale for (answer, _), scale in zip(maps, own, strict=True)}
-    shown = []
+    scales = [scale_of(heat) for _, heat in maps]
+    diverges = any(scale.low < 0 for scale in scales)
+    top = max((scale.high for scale in scales), default=0.0)
+    own_scale = {answer.method: scale for (answer, _), scale in zip(maps, scales, strict=True)}
+    pictures = []
     for answer in answers:
-        heat = answer.result
-        if isinstance(heat, Heatmap):
-            high = top if scaling == SHARED else scales[answer.method].high
+        if isinstance(answer.result, Heatmap):
+            high = top if scaling == SHARED else own_scale[answer.method].high
             # One scale for the whole grid: where any map has counter-evidence, zero is in the
             # middle for all of them.
-            used = Scale(-high if diverges else 0.0, high, heat.unit)
-            picture = render_explanation(session.shelf.on_screen(answer), style, scale=used)
+            scale = Scale(-high if diverges else 0.0, high, answer.result.unit)
+            small = session.store.downscaled(answer)
+            picture = render_explanation(small, style, scale=scale)
         else:
-            picture = sheet(heat)
-        time = html.duration(answer.seconds)
-        ready = "" if answer.finished else f" · {answer.fraction:.0%}"
-        shown.append((session.shelf.picture(picture), f"{answer.title} · {time}{ready}"))
+            picture = sheet(answer.result)
+        progress = "" if answer.finished else f" · {answer.fraction:.0%}"
+        caption = f"{answer.title} · {html.duration(answer.seconds)}{progress}"
+        pictures.append((session.store.save_image(picture), caption))
     if not maps:
-        return shown, ""
-    table = html.map_table([answer for answer, _ in maps], own)
+        return pictures, ""
+    top, unit = 1.0, "share of each map's own largest value"
     if scaling == SHARED:
-        units = " / ".join(sorted({heat.unit for _, heat in maps}))
-        return shown, html.legend(Scale(-top if diverges else 0.0, top, units), style) + table
-    unit = "share of each map's own largest value"
-    return shown, html.legend(Scale(-1.0 if diverges else 0.0, 1.0, unit), style) + table
+        top = max(scale.high for scale in scales)
+        unit = " / ".join(sorted({heat.unit for _, heat in maps}))
+    legend = html.legend(Scale(-top if diverges else 0.0, top, unit), style)
+    return pictures, legend + html.map_table([answer for answer, _ in maps], scales)
 
 
-def _kept(session: Session, request: gr.Request, methods: list[str]) -> list[Explanation]:
-    found = (session.shelf.answer(visitor(request), SLOT + method) for method in methods)
-    return [answer for answer in found if answer is not None]
+def _stored_answers(session: Session, request: gr.Request, methods: list[str]) -> list[Explanation]:
+    answers = (session.store.answer(visitor_id(request), SLOT + method) for method in methods)
+    return [answer for answer in answers if answer is not None]
 
 
-def redraw_of(session: Session) -> Callable[..., Any]:
-    """Return the handler that draws a visitor's kept answers anew, without computing them.
-
-    Args:
-        session: Engine and shelf.
-    """
-
-    def redraw(
-        colours: str,
-        opacity: float,
-        sure: bool,
-        methods: list[str],
-        scaling: str,
-        request: gr.Request,
-    ) -> Any:
-        answers = _kept(session, request, methods)
+def _redrawer(session: Session) -> Callable[..., Any]:
+    def redraw(request: gr.Request, **values: Any) -> Any:
+        answers = _stored_answers(session, request, values["methods"])
         if not answers:
             return gr.skip(), gr.skip()
-        return drawn(answers, Style(colours, opacity, sure), scaling, session)
+        return grid_updates(answers, StyleControls.read(values), values["scaling"], session)
 
     return redraw
 
 
 def _packer(session: Session) -> Callable[..., Any]:
-    def pack(
-        photo: str | None,
-        colours: str,
-        opacity: float,
-        sure: bool,
-        methods: list[str],
-        request: gr.Request,
-    ) -> Any:
-        answers = _kept(session, request, methods)
-        style = Style(colours, opacity, sure)
-        return offered(answers, photo, style, session, stem="whylens-compare")
+    def pack(request: gr.Request, **values: Any) -> Any:
+        answers = _stored_answers(session, request, values["methods"])
+        return download_update(answers, values, session, stem="whylens-compare")
 
     return pack

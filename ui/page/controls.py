@@ -14,12 +14,7 @@ MOST_IN_A_ROW = 6  # choices that are laid out side by side
 
 
 def control(field: ControlSpec, *, elem_id: str) -> Component:
-    """Return the control of one parameter.
-
-    Args:
-        field: The parameter as a screen needs it.
-        elem_id: Id of the element in the page.
-    """
+    """Return the control of one parameter."""
     common: dict[str, Any] = {
         "label": field.title,
         "info": field.help or None,
@@ -44,7 +39,6 @@ def build_controls(explainer: Explainer[Any], *, prefix: str) -> dict[str, Compo
     """Return one control per parameter, by field name.
 
     Args:
-        explainer: A registered explainer.
         prefix: Start of the elements' ids.
     """
     return {

@@ -17,12 +17,13 @@ from whylens.core.errors import NeedsNotMet
 from whylens.core.explainer import Explainer
 from whylens.core.outputs.example_images import sheet
 from whylens.core.outputs.export import manifest, npy_bytes
-from whylens.core.outputs.render import Style, render_explanation
+from whylens.core.outputs.render import render_explanation
 from whylens.core.params import controls_of
 from whylens.core.results import Heatmap
+from whylens.ui.page.form import QuestionForm, StyleControls
 from whylens.ui.page.html import slug
-from whylens.ui.page.panel import Look, Panel, Question
-from whylens.ui.page.session import Session, errors_as_messages, model_choices, visitor
+from whylens.ui.page.panel import Panel
+from whylens.ui.page.session import Session, errors_as_messages, model_choices, visitor_id
 
 _ARGUMENTS = {
     "photo": "The picture to explain: an address, a data URL or an uploaded file.",
@@ -37,19 +38,12 @@ _ARGUMENTS = {
 
 
 def build_endpoints(
-    session: Session, question: Question, look: Look, panels: Mapping[str, Panel]
+    session: Session, form: QuestionForm, style: StyleControls, panels: Mapping[str, Panel]
 ) -> None:
-    """Draw the hidden components and name the endpoints.
-
-    Args:
-        session: Engine and shelf.
-        question: The left side.
-        look: Colours and opacity.
-        panels: One per explainer, with its controls.
-    """
+    """Build the hidden components and name the endpoints."""
     registry = session.engine.registry
     trigger = gr.Button("script", visible=False)
-    answer = [
+    outputs = [
         gr.Image(label="Picture", type="filepath", visible=False, format="png"),
         gr.File(label="Raw values (.npy)", visible=False),
         gr.JSON(label="Manifest", visible=False),
@@ -57,9 +51,9 @@ def build_endpoints(
     for name, panel in panels.items():
         trigger.click(
             _answerer(registry.explainers[name], session),
-            [*question.inputs, *look.inputs],
-            answer,
-            inputs_kwargs=dict(panel.fields),
+            None,
+            outputs,
+            inputs_kwargs={**form.inputs, **style.inputs, **panel.fields},
             api_name=slug(name),
             concurrency_id="work",
             show_progress="hidden",
@@ -101,60 +95,46 @@ def require_mcp() -> None:
 
 def _answerer(explainer: Explainer[Any], session: Session) -> Callable[..., Any]:
     def answer(
-        photo: str,
-        model: str,
-        target: str,
-        quantity: str,
-        versus: str,
-        colours: str,
-        opacity: float,
-        sure: bool,
-        request: gr.Request | None = None,
-        **params: Any,
+        request: gr.Request | None = None, **values: Any
     ) -> tuple[str, str | None, dict[str, object]]:
         with errors_as_messages():
-            asked = session.question(photo, model, target, quantity, versus, mine=visitor(request))
-            style = Style(colours, opacity, sure)
-            *_, found = session.engine.explain(asked, explainer.name, params)
-            told = manifest(found, source=Path(photo).name, style=style)
-            stem = slug(explainer.name)
-            if isinstance(found.result, Heatmap):
-                picture = render_explanation(session.shelf.on_screen(found), style)
-                content = npy_bytes(found.result.values)
-                values = session.shelf.file(content, suffix=".npy", stem=stem)
-            else:
-                picture, values = sheet(found.result, count=12), None
-            return session.shelf.picture(picture), values, told
+            question = QuestionForm.read(values, session, visitor_id(request))
+            style = StyleControls.read(values)
+            params = {name: values[name] for name in explainer.Params.model_fields}
+            *_, last = session.engine.explain(question, explainer.name, params)
+            facts = manifest(last, source=Path(values["photo"]).name, style=style)
+            if not isinstance(last.result, Heatmap):
+                return session.store.save_image(sheet(last.result, count=12)), None, facts
+            picture = render_explanation(session.store.downscaled(last), style)
+            content, stem = npy_bytes(last.result.values), slug(explainer.name)
+            raw = session.store.save_file(content, suffix=".npy", stem=stem)
+            return session.store.save_image(picture), raw, facts
 
     # An agent knows a tool by the name of the function and its parameters by the docstring.
-    answer.__name__ = stem_of(explainer)
-    answer.__doc__ = described(explainer)
+    answer.__name__ = tool_name(explainer)
+    answer.__doc__ = endpoint_doc(explainer)
     return answer
 
 
-def stem_of(explainer: Explainer[Any]) -> str:
+def tool_name(explainer: Explainer[Any]) -> str:
     """Return the name of an explainer's tool, fit for any agent."""
     return slug(explainer.name).replace("-", "_")
 
 
-def described(explainer: Explainer[Any]) -> str:
-    """Return an endpoint's documentation: what comes back, and every parameter.
-
-    Args:
-        explainer: Whose endpoint it is.
-    """
-    said = dict(_ARGUMENTS)
+def endpoint_doc(explainer: Explainer[Any]) -> str:
+    """Return an endpoint's documentation: what comes back, and every parameter."""
+    arguments = dict(_ARGUMENTS)
     for field in controls_of(explainer.Params):
         bounds = f" From {field.low:g} to {field.high:g}." if field.kind in ("int", "float") else ""
         choices = f" One of {', '.join(map(str, field.choices))}." if field.choices else ""
-        said[field.name] = f"{field.help or field.title}{bounds}{choices}"
+        arguments[field.name] = f"{field.help or field.title}{bounds}{choices}"
     lines = [
         f"{explainer.title}: {explainer.summary}",
         "",
         f"Cannot show: {explainer.limits}",
         "",
         "Args:",
-        *(f"    {name}: {' '.join(text.split())}" for name, text in said.items()),
+        *(f"    {name}: {' '.join(text.split())}" for name, text in arguments.items()),
         "",
         "Returns:",
         "    The picture with the map over it, or with the examples; the raw values as .npy, for "

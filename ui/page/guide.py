@@ -21,9 +21,9 @@ from whylens.core.outputs.guide import (
     measurements,
     recommended,
 )
+from whylens.ui.page.form import QuestionForm
 from whylens.ui.page.html import COMPARE, render
-from whylens.ui.page.panel import Question
-from whylens.ui.page.session import QUIET, Session, errors_as_messages, visitor
+from whylens.ui.page.session import PRIVATE, Session, errors_as_messages, visitor_id
 
 # Beside the methods that it is about, and so in a wheel as well.
 MEASURED = Path(__file__).resolve().parents[2] / "plugins" / "measured.json"
@@ -36,20 +36,19 @@ _TIME = {
 }
 
 
-def build_guide(session: Session, question: Question, tabs: gr.Tabs, ticks: Component) -> None:
-    """Draw the Guide into the open tab and wire it.
+def build_guide(
+    session: Session, form: QuestionForm, tabs: gr.Tabs, compare_methods: Component
+) -> None:
+    """Build the Guide in the open tab and wire it.
 
     Args:
-        session: Engine and shelf.
-        question: The left side.
-        tabs: The page's tabs.
-        ticks: The methods ticked in Compare.
+        compare_methods: The methods ticked in Compare, which the Guide ticks.
     """
-    known = measurements(MEASURED)
-    guide = entries(session.engine.registry, known)
+    measured = measurements(MEASURED)
+    guide = entries(session.engine.registry, measured)
     gr.HTML("<h3 class='wl-guide'>Which method should I use?</h3>")
-    wanted = gr.Radio(
-        [(words, key) for key, words in QUESTIONS.items()],
+    kind = gr.Radio(
+        [(question, key) for key, question in QUESTIONS.items()],
         value="where",
         label="1. What do you want to know?",
         elem_id="guide-question",
@@ -64,69 +63,49 @@ def build_guide(session: Session, question: Question, tabs: gr.Tabs, ticks: Comp
         list(_TIME), value="At once", label="3. How long may it take?", elem_id="guide-time"
     )
     go = gr.Button("Tick these in Compare", variant="primary", elem_id="guide-go")
-    said = gr.HTML("", elem_id="guide-said")
+    advice = gr.HTML("", elem_id="guide-said")
     choose = _chooser(session, guide)
-    answers = [question.model, wanted, inside, time]
-    gr.on(
-        [wanted.input, inside.input, time.input],
-        _advice(choose, guide),
-        answers,
-        [said],
-        **QUIET,
-    )
-    go.click(
-        _ticked(choose, guide),
-        answers,
-        [ticks, tabs, said],
-        api_visibility="private",
-        show_progress="hidden",
-    )
-    gr.HTML(table(guide, known), elem_id="guide-table")
+    inputs = [form.model, kind, inside, time]
+
+    def advise(model: str, kind: str, inside: str, time: str, request: gr.Request) -> str:
+        with errors_as_messages():
+            return advice_html(choose(model, kind, inside, time, visitor_id(request)), guide)
+
+    def tick(model: str, kind: str, inside: str, time: str, request: gr.Request) -> Any:
+        with errors_as_messages():
+            names = choose(model, kind, inside, time, visitor_id(request))
+            ticked = (names, gr.Tabs(selected=COMPARE)) if names else (gr.skip(), gr.skip())
+            return *ticked, advice_html(names, guide)
+
+    gr.on([kind.input, inside.input, time.input], advise, inputs, [advice], **PRIVATE)
+    go.click(tick, inputs, [compare_methods, tabs, advice], **PRIVATE)
+    gr.HTML(table(guide, measured), elem_id="guide-table")
 
 
 def _chooser(session: Session, guide: Sequence[Entry]) -> Callable[..., list[str]]:
-    def chosen(model: str, wanted: str, inside: str, time: str, mine: str) -> list[str]:
+    def choose(model: str, kind: str, inside: str, time: str, visitor: str) -> list[str]:
         if inside not in _INSIDE or time not in _TIME:
             raise BadInput("Choose one of the answers that are shown.")
-        unavailable = session.engine.unavailable(session.model_name(model), visitor=mine)
-        answers: QuestionKind = next((key for key in QUESTIONS if key == wanted), "where")
-        available = {entry.name for entry in guide} - set(unavailable)
+        unavailable = session.engine.unavailable(session.model_name(model), visitor=visitor)
+        question_kind: QuestionKind = next((key for key in QUESTIONS if key == kind), "where")
         return recommended(
             guide,
-            question_kind=answers,
+            question_kind=question_kind,
             inside=_INSIDE[inside],
             forwards=_TIME[time],
-            available=available,
+            available={entry.name for entry in guide} - set(unavailable),
         )
 
-    return chosen
+    return choose
 
 
-def _advice(choose: Callable[..., list[str]], guide: Sequence[Entry]) -> Callable[..., str]:
-    def advice(model: str, wanted: str, inside: str, time: str, request: gr.Request) -> str:
-        with errors_as_messages():
-            return _advice_html(choose(model, wanted, inside, time, visitor(request)), guide)
-
-    return advice
-
-
-def _ticked(choose: Callable[..., list[str]], guide: Sequence[Entry]) -> Callable[..., Any]:
-    def ticked(model: str, wanted: str, inside: str, time: str, request: gr.Request) -> Any:
-        with errors_as_messages():
-            names = choose(model, wanted, inside, time, visitor(request))
-            if not names:
-                return gr.skip(), gr.skip(), _advice_html(names, guide)
-            return names, gr.Tabs(selected=COMPARE), _advice_html(names, guide)
-
-    return ticked
-
-
-def _advice_html(names: Sequence[str], guide: Sequence[Entry]) -> str:
+def advice_html(names: Sequence[str], guide: Sequence[Entry]) -> str:
+    """Return HTML of the methods that the answers lead to, or of why there are none."""
     by_name = {entry.name: entry for entry in guide}
     return render("guide", "advice", entries=[by_name[name] for name in names])
 
 
-def table(guide: Sequence[Entry], known: Measurements) -> str:
+def table(guide: Sequence[Entry], measured: Measurements) -> str:
     """Return HTML of what is known of each method, one row each."""
     rows = [
         (
@@ -136,7 +115,7 @@ def table(guide: Sequence[Entry], known: Measurements) -> str:
         )
         for entry in guide
     ]
-    return render("guide", "method_table", rows=rows, setting=known.setting)
+    return render("guide", "method_table", rows=rows, setting=measured.setting)
 
 
 def measured_words(entry: Entry) -> tuple[str, str, str, str]:

@@ -23,6 +23,6 @@ def _health(request: Request) -> JSONResponse:  # noqa: ARG001 - the signature i
             stream.write(b"whylens")
             stream.flush()
     except OSError as exc:
-        said = f"No file can be written ({exc.strerror}). Free the disk, or restart."
-        return JSONResponse({"status": "failing", "reason": said}, status_code=503)
+        reason = f"No file can be written ({exc.strerror}). Free the disk, or restart."
+        return JSONResponse({"status": "failing", "reason": reason}, status_code=503)
     return JSONResponse({"status": "ok"})

@@ -13,32 +13,39 @@ from whylens.core.outputs.render import colour_names
 from whylens.core.registry import Registry
 from whylens.ui.page import html
 from whylens.ui.page.compare import build_compare
+from whylens.ui.page.form import QuestionForm, StyleControls
 from whylens.ui.page.guide import build_guide
 from whylens.ui.page.html import COMPARE, GUIDE, PLUGINS, REPORT, TRAIN, family_tab, slug
 from whylens.ui.page.page_store import PageStore
-from whylens.ui.page.panel import Look, Panel, Question, build_panel
+from whylens.ui.page.panel import Panel, build_panel
 from whylens.ui.page.photo_input import photo_input
 from whylens.ui.page.report import build_report
-from whylens.ui.page.session import PREDICTED, QUANTITIES, RUNNER_UP, Session, model_choices
+from whylens.ui.page.session import (
+    PREDICTED,
+    PRIVATE,
+    QUANTITIES,
+    RUNNER_UP,
+    Session,
+    model_choices,
+)
 from whylens.ui.page.signal_input import build_signal_input
-from whylens.ui.page.training import Training, build_training, is_public, training_allowed
-from whylens.ui.page.wiring import Left, Parts, wire
+from whylens.ui.page.training import build_training, is_public, training_allowed
+from whylens.ui.page.wiring import LeftColumn, Page, wire
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 GROUPED_ABOVE = 8
 
 
 def build_page(
-    engine: Engine, *, shelf: PageStore | None = None, public: bool = False
+    engine: Engine, *, store: PageStore | None = None, public: bool = False
 ) -> gr.Blocks:
     """Return the page; nothing is loaded until a visitor opens it.
 
     Args:
-        engine: Answers questions.
-        shelf: Keeps answers and pictures; by default a new one.
+        store: By default a new one.
         public: Whether others than the one who runs it can reach it; they may not train.
     """
-    session = Session(engine, shelf or PageStore())
+    session = Session(engine, store or PageStore())
     with gr.Blocks(
         title="Whylens: why did it say that?", delete_cache=(300, 3600), analytics_enabled=False
     ) as page:
@@ -49,15 +56,15 @@ def build_page(
         banner = gr.HTML(html.banner("Loading the model ..."), elem_id="banner")
         with gr.Row(elem_classes="wl-columns"):
             with gr.Column(scale=4, min_width=320):
-                question, left = _left()
+                form, left = _left()
             with gr.Column(scale=8, min_width=320):
-                look = _look()
-                right = _right(session, question, look, public=public)
-        wire(page, Parts(session, banner, question, left, look, **right))
+                style = _style()
+                right = _right(session, form, style, public=public)
+        wire(page, Page(session, banner, form, left, style, **right))
     return page
 
 
-def _left() -> tuple[Question, Left]:
+def _left() -> tuple[QuestionForm, LeftColumn]:
     photo = photo_input(
         label="Photo",
         sources=["upload", "clipboard", "webcam"],
@@ -82,7 +89,7 @@ def _left() -> tuple[Question, Left]:
         )
         load = gr.Button("Load", elem_id="model-load", scale=0, min_width=80)
     card = gr.HTML("", elem_id="model-card")
-    guesses = gr.Label(label="Predictions", num_top_classes=5, elem_id="predictions")
+    predictions = gr.Label(label="Predictions", num_top_classes=5, elem_id="predictions")
     target = gr.Dropdown(
         [("the predicted class", PREDICTED)],
         value=PREDICTED,
@@ -103,16 +110,13 @@ def _left() -> tuple[Question, Left]:
             visible=False,
         )
     quantity.change(
-        lambda chosen: gr.Dropdown(visible=chosen == "contrast"),
-        [quantity],
-        [versus],
-        show_progress="hidden",
-        api_visibility="private",
+        lambda chosen: gr.Dropdown(visible=chosen == "contrast"), [quantity], [versus], **PRIVATE
     )
-    return Question(photo, model, target, quantity, versus), Left(guesses, card, load, signal)
+    form = QuestionForm(photo, model, target, quantity, versus)
+    return form, LeftColumn(predictions, card, load, signal)
 
 
-def _look() -> Look:
+def _style() -> StyleControls:
     with gr.Row(elem_classes="wl-look"):
         colours = gr.Dropdown(
             list(colour_names()), value=colour_names()[0], label="Colours", elem_id="colours"
@@ -126,12 +130,14 @@ def _look() -> Look:
             info="Where a sampled map does not differ from 0 at 95 %",
             elem_id="sure",
         )
-    return Look(colours, opacity, sure)
+    return StyleControls(colours, opacity, sure)
 
 
-def _right(session: Session, question: Question, look: Look, *, public: bool) -> dict[str, Any]:
+def _right(
+    session: Session, form: QuestionForm, style: StyleControls, *, public: bool
+) -> dict[str, Any]:
     registry = session.engine.registry
-    training: Training | None = None
+    training = None
     trainable = training_allowed(public=public)
     panels: dict[str, Panel] = {}
     groups: dict[str, gr.Tabs] = {}
@@ -140,13 +146,13 @@ def _right(session: Session, question: Question, look: Look, *, public: bool) ->
         with gr.Tab(
             explainer.title, id=slug(explainer.name), elem_id=f"tab-{slug(explainer.name)}"
         ):
-            panels[explainer.name] = build_panel(explainer, session, question, look)
+            panels[explainer.name] = build_panel(explainer, session, form, style)
 
     with gr.Tabs(elem_id="tabs") as tabs:
         with gr.Tab("Compare", id=COMPARE, elem_id="tab-compare"):
-            compare = build_compare(session, question, look)
+            compare = build_compare(session, form, style)
         with gr.Tab("Guide", id=GUIDE, elem_id="tab-guide"):
-            build_guide(session, question, tabs, compare.ticks)
+            build_guide(session, form, tabs, compare.methods)
         explainers = list(registry.explainers.values())
         if len(explainers) <= GROUPED_ABOVE:
             for explainer in explainers:
@@ -163,10 +169,10 @@ def _right(session: Session, question: Question, look: Look, *, public: bool) ->
                         if explainer.family == family:
                             method_tab(explainer)
         with gr.Tab("Model report", id=REPORT, elem_id="tab-report"):
-            report = build_report(session, question, look, trainable=trainable)
+            report = build_report(session, form, style, trainable=trainable)
         if trainable:
             with gr.Tab("Your folder", id=TRAIN, elem_id="tab-train"):
-                training = build_training(session, question, local=not is_public(public=public))
+                training = build_training(session, form, local=not is_public(public=public))
         with gr.Tab("Plugins", id=PLUGINS, elem_id="tab-plugins"):
             _plugins(registry)
     return {

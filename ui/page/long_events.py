@@ -10,45 +10,47 @@ import gradio as gr
 from gradio.components import Component
 from gradio.events import Dependency
 
-from whylens.ui.page.session import QUIET, errors_as_messages, visitor
+from whylens.ui.page.session import PRIVATE, errors_as_messages, visitor_id
 
 Work = TypeVar("Work", bound=Callable[..., Iterator[Any]])
 
 FAILED = "That did not work; the message at the top right says why."
+# For events that compute: one at a time for each trigger, in one line with all others.
+LONG: dict[str, Any] = {**PRIVATE, "concurrency_id": "work", "trigger_mode": "once"}
 # As a visitor's last event ends, Gradio closes the line over which its queue answers, and what is
 # due at that moment is lost. What follows an event that can be stopped goes past the queue.
-AT_ONCE: dict[str, Any] = {**QUIET, "queue": False}
+UNQUEUED: dict[str, Any] = {**PRIVATE, "queue": False}
 
 
-def saying(failed: str, *, at: int, of: int) -> Callable[[Work], Work]:
+def report_failure(message: str, *, at: int, of: int) -> Callable[[Work], Work]:
     """Return a decorator after which a handler that fails also says so in its line of status.
 
     Args:
-        failed: What the line then says; the red message tells why.
+        message: What the line then says; the red message tells why.
         at: Place of the line among the handler's outputs.
         of: Number of its outputs.
     """
 
-    def decorated(work: Work) -> Work:
+    def decorate(work: Work) -> Work:
         @functools.wraps(work)
-        def told(*args: Any, **kwargs: Any) -> Iterator[Any]:
+        def reporting(*args: Any, **kwargs: Any) -> Iterator[Any]:
             with errors_as_messages():
                 try:
                     yield from work(*args, **kwargs)
                 except Exception:
-                    yield tuple(failed if place == at else gr.skip() for place in range(of))
+                    yield tuple(message if place == at else gr.skip() for place in range(of))
                     raise
 
-        return cast(Work, told)
+        return cast(Work, reporting)
 
-    return decorated
+    return decorate
 
 
-def stopped_by(
+def wire_stop(
     stop: gr.Button,
     event: Dependency,
     status: Component,
-    stopped: Callable[[str], str],
+    stop_message: Callable[[str], str],
     *,
     failed: str = FAILED,
 ) -> Dependency:
@@ -58,15 +60,13 @@ def stopped_by(
     follows the click itself would be overwritten by the last that the event had to say.
 
     Args:
-        stop: The button.
-        event: Of a handler that `saying` decorates.
-        status: Its line of status.
-        stopped: What the line says once the visitor, whose key it is given, stopped it.
-        failed: What it says when the event failed.
+        event: Of a handler that `report_failure` decorates.
+        stop_message: From the visitor who stopped it to what the line then says.
+        failed: What the line says when the event failed.
     """
 
-    def ended(said: str, request: gr.Request) -> Any:
-        return gr.skip() if said == failed else stopped(visitor(request))
+    def after(text: str, request: gr.Request) -> Any:
+        return gr.skip() if text == failed else stop_message(visitor_id(request))
 
     stop.click(None, cancels=[event], api_visibility="private")
-    return cast(Dependency, event.failure(ended, [status], [status], **AT_ONCE))
+    return cast(Dependency, event.failure(after, [status], [status], **UNQUEUED))

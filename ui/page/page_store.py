@@ -31,26 +31,26 @@ class PageStore:
     Nothing of a visitor lies in Gradio's own session state, which copies what it holds.
     """
 
-    def __init__(self, folder: Path | None = None, *, bytes_kept: int = 400_000_000) -> None:
-        """Make an empty shelf.
+    def __init__(self, folder: Path | None = None, *, budget: int = 400_000_000) -> None:
+        """Make an empty store.
 
         Args:
-            folder: Where pictures are written; by default a private temporary one.
-            bytes_kept: Budget of answers, and again of photos, and of their small copies.
+            folder: Where files are written; by default a private temporary one.
+            budget: In bytes, of answers, and again of photos, and of their small copies.
         """
         self._own = tempfile.TemporaryDirectory(prefix="whylens-")  # removed with the process
         self.folder = folder or Path(self._own.name)
-        self._answers: ByteLRU[tuple[str, str], Explanation] = ByteLRU(bytes_kept, _weight)
+        self._answers: ByteLRU[tuple[str, str], Explanation] = ByteLRU(budget, _weight)
         self._photos: ByteLRU[tuple[str, int], Photo] = ByteLRU(
-            bytes_kept, lambda photo: photo.pixels.nbytes
+            budget, lambda photo: photo.pixels.nbytes
         )
-        # By the id of the pixels that they were made of, which lie beside them: an id in use is
-        # no other array's.
+        # By the id of the pixels that they were made of, which are kept as well: an id in use
+        # belongs to no second array.
         self._small: ByteLRU[int, tuple[Pixels, Photo]] = ByteLRU(
-            bytes_kept, lambda pair: pair[0].nbytes + pair[1].pixels.nbytes
+            budget, lambda pair: pair[0].nbytes + pair[1].pixels.nbytes
         )
         self._originals: ByteLRU[int, tuple[Pixels, str]] = ByteLRU(
-            bytes_kept, lambda pair: pair[0].nbytes
+            budget, lambda pair: pair[0].nbytes
         )
 
     def photo(self, path: str | None) -> Photo:
@@ -70,20 +70,20 @@ class PageStore:
         Raises:
             BadInput: There is none.
         """
-        found = signal_in(Path(path).read_bytes()) if path else None
-        if found is None:
+        signal = signal_in(Path(path).read_bytes()) if path else None
+        if signal is None:
             raise BadInput(
                 "This network reads signals, not photos. Choose a sample or upload a signal, "
                 "or choose another model."
             )
-        return found
+        return signal
 
-    def signal_picture(self, signal: Array) -> str:
+    def save_signal(self, signal: Array) -> str:
         """Return the path of a signal's plot, which carries the signal."""
-        return self.file(signal_picture(signal), suffix=".png", stem="signal")
+        return self.save_file(signal_picture(signal), suffix=".png", stem="signal")
 
-    def keep(self, visitor: str, slot: str, answer: Explanation) -> None:
-        """Keep an answer; the visitor's earlier one in this slot is replaced."""
+    def put_answer(self, visitor: str, slot: str, answer: Explanation) -> None:
+        """Store an answer; the visitor's earlier one in this slot is replaced."""
         self._answers.put((visitor, slot), answer)
 
     def answer(self, visitor: str, slot: str) -> Explanation | None:
@@ -96,11 +96,10 @@ class PageStore:
             if key[0] == visitor:
                 self._answers.forget(key)
 
-    def on_screen(self, answer: Explanation) -> Explanation:
-        """Return the answer for a photo no larger than a screen; downloads keep the full size.
+    def downscaled(self, answer: Explanation) -> Explanation:
+        """Return the answer for a photo no larger than a screen; downloads have the full size.
 
-        Args:
-            answer: Any answer; one for a small photo or a signal comes back as it is.
+        An answer for a small photo or a signal comes back as it is.
         """
         photo, view = answer.question.photo, answer.view
         if photo is None or view is None or max(photo.size) <= SCREEN_SIDE:
@@ -119,41 +118,40 @@ class PageStore:
         )
         return replace(answer, question=replace(answer.question, photo=smaller), view=resized)
 
-    def beside(self, answer: Explanation) -> str | None:
+    def input_image(self, answer: Explanation) -> str | None:
         """Return the path of what an answer is about, without the map: a photo or a plot."""
         if answer.question.pixels is not None:
-            return self.original(answer.question.pixels)
+            return self.photo_image(answer.question.pixels)
         if answer.question.signal is not None and answer.question.signal.ndim <= 2:
-            return self.picture(plot_signal(answer.question.signal))
+            return self.save_image(plot_signal(answer.question.signal))
         return None
 
-    def original(self, pixels: Pixels) -> str:
-        """Return the path of a photo's picture, encoded once for all parts of an answer.
+    def photo_image(self, pixels: Pixels) -> str:
+        """Return the path of a photo's image, encoded once for all parts of an answer.
 
         Args:
             pixels: (H, W, 3) that nobody writes to.
         """
 
-        def made() -> tuple[Pixels, str]:
-            return pixels, self.picture(Image.fromarray(pixels))
+        def encode() -> tuple[Pixels, str]:
+            return pixels, self.save_image(Image.fromarray(pixels))
 
-        _, path = self._originals.get(id(pixels), made)
+        _, path = self._originals.get(id(pixels), encode)
         if not Path(path).is_file():  # swept out meanwhile
             self._originals.forget(id(pixels))
-            _, path = self._originals.get(id(pixels), made)
+            _, path = self._originals.get(id(pixels), encode)
         return path
 
-    def picture(self, image: Image.Image) -> str:
-        """Return the path of a picture, named after its content and written whole."""
+    def save_image(self, image: Image.Image) -> str:
+        """Return the path of an image, named after its content and written whole."""
         buffer = io.BytesIO()
         image.save(buffer, "JPEG", quality=92, subsampling=0)
-        return self.file(buffer.getvalue(), suffix=".jpg")
+        return self.save_file(buffer.getvalue(), suffix=".jpg")
 
-    def file(self, content: bytes, *, suffix: str, stem: str = "") -> str:
+    def save_file(self, content: bytes, *, suffix: str, stem: str = "") -> str:
         """Return the path of a file with this content; old files are swept out on the way.
 
         Args:
-            content: The bytes.
             suffix: As in ".zip".
             stem: Readable start of the name.
         """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,40 +18,11 @@ from whylens.core.results import Heatmap
 from whylens.ui.page import html
 from whylens.ui.page.controls import build_controls
 from whylens.ui.page.example_tiles import tiles_html
+from whylens.ui.page.form import QuestionForm, StyleControls
 from whylens.ui.page.html import slug
-from whylens.ui.page.long_events import AT_ONCE, FAILED, saying, stopped_by
-from whylens.ui.page.own_images import build_edits, build_own_pictures, editable_items
-from whylens.ui.page.session import QUIET, Session, visitor
-
-
-@dataclass(frozen=True)
-class Question:
-    """The components of the left side that make up a question."""
-
-    photo: Component
-    model: Component
-    target: Component
-    quantity: Component
-    versus: Component
-
-    @property
-    def inputs(self) -> list[Component]:
-        """The components in the order in which handlers take them."""
-        return [self.photo, self.model, self.target, self.quantity, self.versus]
-
-
-@dataclass(frozen=True)
-class Look:
-    """The components that decide how maps are laid over the photo."""
-
-    colours: Component
-    opacity: Component
-    sure: Component
-
-    @property
-    def inputs(self) -> list[Component]:
-        """The components in the order in which handlers take them."""
-        return [self.colours, self.opacity, self.sure]
+from whylens.ui.page.long_events import FAILED, LONG, UNQUEUED, report_failure, wire_stop
+from whylens.ui.page.own_images import build_edits, build_own_images, editable_items
+from whylens.ui.page.session import PRIVATE, Session, visitor_id
 
 
 @dataclass(frozen=True)
@@ -68,22 +39,15 @@ class Panel:
     fields: Mapping[str, Component]
 
     @property
-    def shown(self) -> list[Component]:
-        """The components that a change of look redraws."""
+    def answer(self) -> list[Component]:
+        """The components that `answer_updates` fills."""
         return [self.picture, self.examples, self.legend]
 
 
 def build_panel(
-    explainer: Explainer[Any], session: Session, question: Question, look: Look
+    explainer: Explainer[Any], session: Session, form: QuestionForm, style: StyleControls
 ) -> Panel:
-    """Return the panel of one explainer, drawn into the open tab and wired.
-
-    Args:
-        explainer: A registered explainer.
-        session: Engine and shelf.
-        question: The left side.
-        look: Colours and opacity.
-    """
+    """Return the panel of one explainer, built in the open tab and wired."""
     name, key = explainer.name, slug(explainer.name)
     gr.HTML(html.about(explainer))
     notice = gr.HTML("", elem_id=f"{key}-notice", visible=False)
@@ -103,7 +67,7 @@ def build_panel(
         max_height=620,
         buttons=["fullscreen"],
     )
-    gallery = gr.HTML("", visible=False, elem_id=f"{key}-examples")
+    examples = gr.HTML("", visible=False, elem_id=f"{key}-examples")
     legend = gr.HTML("", elem_id=f"{key}-legend")
     download = gr.DownloadButton(
         "Download (ZIP: picture, raw values, manifest)",
@@ -111,118 +75,92 @@ def build_panel(
         elem_id=f"{key}-download",
         size="sm",
     )
-    panel = Panel(name, notice, run, picture, gallery, legend, status, fields)
-    shown = [picture, gallery, legend, status]
+    panel = Panel(name, notice, run, picture, examples, legend, status, fields)
     event = run.click(
         _runner(explainer, session),
-        [*question.inputs, *look.inputs],
-        shown,
-        inputs_kwargs=fields,
-        api_visibility="private",
-        concurrency_id="work",
-        trigger_mode="once",
-        show_progress="hidden",
+        None,
+        [*panel.answer, status],
+        inputs_kwargs={**form.inputs, **style.inputs, **fields},
+        **LONG,
     )
     if explainer.actions:
-        items = build_edits(explainer, session, question.model)
+        items = build_edits(explainer, session, form.model)
 
-        def listed(model: str, request: gr.Request) -> Any:
-            return editable_items(explainer, session, model, visitor(request))
+        def list_items(model: str, request: gr.Request) -> Any:
+            return editable_items(explainer, session, model, visitor_id(request))
 
-        event.success(listed, [question.model], [items], **QUIET)
+        event.success(list_items, [form.model], [items], **PRIVATE)
     if explainer.artifact_kind:
-        build_own_pictures(explainer, session, question.model, notice, run)
-    pack = _packer(name, session)
-    taken = [question.photo, *look.inputs]
-    event.success(pack, taken, [download], **QUIET)
-    early = stopped_by(stop, event, status, _stopped(name, session))
-    early.then(pack, taken, [download], **AT_ONCE)
+        build_own_images(explainer, session, form.model, notice, run)
+    pack, inputs = _packer(name, session), {"photo": form.photo, **style.inputs}
+    event.success(pack, None, [download], inputs_kwargs=inputs, **PRIVATE)
+    stopped = wire_stop(stop, event, status, _stop_message(name, session))
+    stopped.then(pack, None, [download], inputs_kwargs=inputs, **UNQUEUED)
     return panel
 
 
 def _runner(explainer: Explainer[Any], session: Session) -> Callable[..., Iterator[Any]]:
-    @saying(FAILED, at=3, of=4)
-    def run(
-        photo: str,
-        model: str,
-        target: str,
-        quantity: str,
-        versus: str,
-        colours: str,
-        opacity: float,
-        sure: bool,
-        request: gr.Request | None = None,
-        **params: Any,
-    ) -> Iterator[Any]:
-        asked = session.question(photo, model, target, quantity, versus, mine=visitor(request))
-        style = Style(colours, opacity, sure)
+    @report_failure(FAILED, at=3, of=4)
+    def run(request: gr.Request | None = None, **values: Any) -> Iterator[Any]:
+        question = QuestionForm.read(values, session, visitor_id(request))
+        style = StyleControls.read(values)
+        params = {name: values[name] for name in explainer.Params.model_fields}
         yield gr.skip(), gr.skip(), gr.skip(), "Working ..."
-        for answer in session.engine.explain(asked, explainer.name, params):
-            session.shelf.keep(visitor(request), explainer.name, answer)
-            yield *drawn(answer, style, session), html.status(answer)
+        for answer in session.engine.explain(question, explainer.name, params):
+            session.store.put_answer(visitor_id(request), explainer.name, answer)
+            yield *answer_updates(answer, style, session), html.status(answer)
 
     return run
 
 
-def drawn(answer: Explanation, style: Style, session: Session) -> tuple[Any, Any, Any]:
-    """Return the updates of picture, gallery and legend for one answer.
-
-    Args:
-        answer: Partial or final.
-        style: Colours and opacity.
-        session: Where pictures are put.
-    """
+def answer_updates(answer: Explanation, style: Style, session: Session) -> tuple[Any, Any, Any]:
+    """Return the updates of picture, examples and legend for an answer, partial or final."""
     match answer.result:
         case Heatmap() as heat:
-            small = session.shelf.on_screen(answer)
-            above = session.shelf.picture(render_explanation(small, style))
-            below = session.shelf.beside(small) or above
+            small = session.store.downscaled(answer)
+            overlay = session.store.save_image(render_explanation(small, style))
+            original = session.store.input_image(small) or overlay
             legend = html.legend(scale_of(heat), style, note=answer.reason)
-            return gr.ImageSlider((below, above), visible=True), gr.HTML(visible=False), legend
-        case pictures:
-            tiles = gr.HTML(tiles_html(pictures, colours=style.colormap), visible=True)
+            return gr.ImageSlider((original, overlay), visible=True), gr.HTML(visible=False), legend
+        case examples:
+            tiles = gr.HTML(tiles_html(examples, colours=style.colormap), visible=True)
             return gr.ImageSlider(visible=False), tiles, ""
 
 
-def offered(
-    answers: list[Explanation], photo: str | None, style: Style, session: Session, *, stem: str
+def download_update(
+    answers: Sequence[Explanation], values: Mapping[str, Any], session: Session, *, stem: str
 ) -> Any:
     """Return the update of a download button that offers these answers in one ZIP.
 
     Args:
-        answers: What to pack; without any the button stays as it is.
-        photo: Path of the upload, whose name goes into the manifests.
-        style: Colours and opacity of the pictures.
-        session: Where files are put.
+        answers: Without any the button stays as it is.
+        values: Of the style's controls, and of the photo, whose name goes into the manifests.
         stem: Start of the ZIP's name.
     """
     if not answers:
         return gr.skip()
-    source = Path(photo).name if photo else "photo"
+    source = Path(values["photo"]).name if values["photo"] else "photo"
     files: dict[str, bytes] = {}
     for answer in answers:
-        files |= bundle_files(answer, source=source, style=style)
-    path = session.shelf.file(zipped(files), suffix=".zip", stem=stem)
+        files |= bundle_files(answer, source=source, style=StyleControls.read(values))
+    path = session.store.save_file(zipped(files), suffix=".zip", stem=stem)
     return gr.DownloadButton(value=path, interactive=True)
 
 
 def _packer(name: str, session: Session) -> Callable[..., Any]:
-    def pack(
-        photo: str | None, colours: str, opacity: float, sure: bool, request: gr.Request
-    ) -> Any:
-        answer = session.shelf.answer(visitor(request), name)
+    def pack(request: gr.Request, **values: Any) -> Any:
+        answer = session.store.answer(visitor_id(request), name)
         answers = [] if answer is None else [answer]
-        stem = f"whylens-{slug(name)}"
-        return offered(answers, photo, Style(colours, opacity, sure), session, stem=stem)
+        return download_update(answers, values, session, stem=f"whylens-{slug(name)}")
 
     return pack
 
 
-def _stopped(name: str, session: Session) -> Callable[[str], str]:
-    def stopped(mine: str) -> str:
-        answer = session.shelf.answer(mine, name)
+def _stop_message(name: str, session: Session) -> Callable[[str], str]:
+    def message(visitor: str) -> str:
+        answer = session.store.answer(visitor, name)
         if answer is None or answer.finished:
             return "Stopped before there was anything new to show."
         return f"Stopped at {answer.fraction:.0%}; what you see is the partial result."
 
-    return stopped
+    return message

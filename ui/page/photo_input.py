@@ -20,24 +20,21 @@ def photo_input(**kwargs: Any) -> gr.Image:
     Gradio's own would open the file first: it drops alpha, saturates 16 bits, ignores colour
     profiles, and its refusals reach the visitor without a reason. A subclass would do as well, but
     Gradio writes a stub file beside the source of every subclass.
-
-    Args:
-        kwargs: As for gr.Image, but for type, mode and format.
     """
     component = gr.Image(type="filepath", image_mode=None, format="png", **kwargs)
 
-    def untouched(payload: Any) -> str | None:
+    def upload_path(payload: Any) -> str | None:
         if payload is None:
             return None
         if payload.url and payload.url.startswith("data:"):
-            return _saved(payload.url, Path(component.GRADIO_CACHE))
+            return _save_data_url(payload.url, Path(component.GRADIO_CACHE))
         return None if payload.path is None else str(payload.path)
 
-    component.preprocess = untouched
+    component.preprocess = upload_path
     return component
 
 
-def _saved(url: str, folder: Path) -> str:
+def _save_data_url(url: str, folder: Path) -> str:
     limit = ImageLimits().bytes
     if len(url) > limit * 4 // 3 + 200:
         raise gr.Error(f"The picture is larger than {limit / 1e6:.0f} MB. Save it smaller.")
@@ -53,9 +50,6 @@ def _saved(url: str, folder: Path) -> str:
 
 def photo_at(path: str | None) -> Photo:
     """Return the photo in an uploaded file.
-
-    Args:
-        path: As handed over by `photo_input`.
 
     Raises:
         BadInput: There is none, or it cannot be read; says why.

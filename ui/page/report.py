@@ -26,9 +26,9 @@ from whylens.core.train.report import (
 )
 from whylens.ui.page import html
 from whylens.ui.page.class_means import build_means
-from whylens.ui.page.panel import Look, Question
+from whylens.ui.page.form import QuestionForm, StyleControls
 from whylens.ui.page.report_html import SPLIT_NAMES, class_table, headline, matrix
-from whylens.ui.page.session import QUIET, Session, errors_as_messages
+from whylens.ui.page.session import PRIVATE, Session, errors_as_messages
 
 MOST_SHOWN = 48
 CHOOSE = "Choose a cell of the matrix, or two classes below it."
@@ -56,16 +56,15 @@ class Report:
     on_model: Callable[[str | None], Any]
 
 
-def build_report(session: Session, question: Question, look: Look, *, trainable: bool) -> Report:
-    """Return the Model report tab, drawn into the open tab and wired.
+def build_report(
+    session: Session, form: QuestionForm, style: StyleControls, *, trainable: bool
+) -> Report:
+    """Return the Model report tab, built in the open tab and wired.
 
     Args:
-        session: Engine and shelf.
-        question: The left side; a mistake that is chosen becomes its photo.
-        look: Colours and opacity.
+        form: A mistake that is chosen becomes its photo.
         trainable: Whether the page has a tab to train on.
     """
-    way = BY_TAB if trainable else BY_COMMAND
     notice = gr.HTML(html.banner("No model is loaded yet."), elem_id="report-notice")
     with gr.Column(visible=False, elem_id="report-body") as body:
         head = gr.HTML("", elem_id="report-headline")
@@ -78,7 +77,7 @@ def build_report(session: Session, question: Question, look: Look, *, trainable:
             taken = gr.Dropdown(
                 [], label="taken for", elem_id="report-taken", interactive=True, min_width=240
             )
-        said = gr.Textbox(CHOOSE, label="Mistakes", elem_id="report-status", max_lines=4)
+        status = gr.Textbox(CHOOSE, label="Mistakes", elem_id="report-status", max_lines=4)
         gallery = gr.Gallery(
             label="Mistakes",
             show_label=False,
@@ -92,31 +91,32 @@ def build_report(session: Session, question: Question, look: Look, *, trainable:
         )
         with gr.Accordion("Precision and recall of each class", open=False):
             classes = gr.HTML("", elem_id="report-classes")
-        build_means(session, question.model, look)
-    on_split = [grid, classes, truth, taken, said, gallery]
-    asked = [question.model, split, truth, taken]
-    split.input(_of_split, [question.model, split], on_split, **QUIET)
-    grid.click(_cell(session), [question.model, split], [truth, taken, said, gallery], **QUIET)
-    gr.on([truth.input, taken.input], _mistakes(session), asked, [said, gallery], **QUIET)
-    gallery.select(
-        _loaded(session), asked, [question.photo, question.target, question.versus, said], **QUIET
+        build_means(session, form.model, style)
+    on_split = [grid, classes, truth, taken, status, gallery]
+    cell = [form.model, split, truth, taken]
+    split.input(_on_split, [form.model, split], on_split, **PRIVATE)
+    on_cell = [truth, taken, status, gallery]
+    grid.click(_on_cell(session), [form.model, split], on_cell, **PRIVATE)
+    gr.on([truth.input, taken.input], _mistakes(session), cell, [status, gallery], **PRIVATE)
+    loaded = [form.photo, form.target, form.versus, status]
+    gallery.select(_load_mistake(session), cell, loaded, **PRIVATE)
+    return Report(
+        [notice, body, head, split, *on_split],
+        partial(_model_updates, BY_TAB if trainable else BY_COMMAND),
     )
-    return Report([notice, body, head, split, *on_split], partial(_of_model, way))
 
 
-def _of_model(way: str, model: str | None) -> Any:
-    report, why = None, ""
+def _model_updates(advice: str, model: str | None) -> Any:
+    report, problem = None, ""
     try:
         folder = checkpoint_folders().get(model or "")
         report = read_report(folder) if folder else None
     except CoreError as exc:
-        why = str(exc)
+        problem = str(exc)
     if report is None:
-        said = (
-            why or f"There is no report of this model: only networks trained here have one. {way}"
-        )
-        skipped = [gr.skip()] * 8
-        return gr.HTML(html.banner(said), visible=True), Column(visible=False), *skipped
+        missing = "There is no report of this model: only networks trained here have one."
+        banner = html.banner(problem or f"{missing} {advice}")
+        return gr.HTML(banner, visible=True), Column(visible=False), *[gr.skip()] * 8
     splits = ["test", "val"] if report.test is not None else ["val"]
     first = splits[0]
     return (
@@ -124,11 +124,11 @@ def _of_model(way: str, model: str | None) -> Any:
         Column(visible=True),
         headline(report),
         gr.Radio([(SPLIT_NAMES[s], s) for s in splits], value=first, visible=len(splits) > 1),
-        *_drawn(report, first),
+        *_split_updates(report, first),
     )
 
 
-def _drawn(report: ModelReport, split: str) -> tuple[Any, ...]:
+def _split_updates(report: ModelReport, split: str) -> tuple[Any, ...]:
     figures = _figures(report, split)
     choices = [(label, str(i)) for i, label in enumerate(report.labels)]
     return (
@@ -145,7 +145,7 @@ def _figures(report: ModelReport, split: str) -> Figures:
     return report.test if split == "test" and report.test is not None else report.val
 
 
-def _opened(model: str | None) -> tuple[Path, ModelReport]:
+def _read(model: str | None) -> tuple[Path, ModelReport]:
     folder = checkpoint_folders().get(model or "")
     report = read_report(folder) if folder else None
     if folder is None or report is None:
@@ -153,26 +153,26 @@ def _opened(model: str | None) -> tuple[Path, ModelReport]:
     return folder, report
 
 
-def _of_split(model: str, split: str) -> Any:
+def _on_split(model: str, split: str) -> Any:
     with errors_as_messages():
-        return _drawn(_opened(model)[1], split)
+        return _split_updates(_read(model)[1], split)
 
 
 def _wrong(report: ModelReport, split: str, cell: tuple[int, int]) -> list[ItemPrediction]:
-    found = report.wrong(cast("SplitName", split))
-    return [item for item in found if (item.label, item.predicted) == cell]
+    mistakes = report.wrong(cast("SplitName", split))
+    return [item for item in mistakes if (item.label, item.predicted) == cell]
 
 
-def _cell(session: Session) -> Callable[..., Any]:
-    shown = _mistakes(session)
+def _on_cell(session: Session) -> Callable[..., Any]:
+    mistakes = _mistakes(session)
 
-    def chosen(model: str, split: str, event: gr.EventData) -> Any:
+    def on_cell(model: str, split: str, event: gr.EventData) -> Any:
         row, _, column = str(getattr(event, "cell", "")).partition("-")
         if not (row.isdecimal() and column.isdecimal()):
             return [gr.skip()] * 4  # a click beside the cells
-        return gr.update(value=row), gr.update(value=column), *shown(model, split, row, column)
+        return gr.update(value=row), gr.update(value=column), *mistakes(model, split, row, column)
 
-    return chosen
+    return on_cell
 
 
 def _mistakes(session: Session) -> Callable[..., Any]:
@@ -181,77 +181,77 @@ def _mistakes(session: Session) -> Callable[..., Any]:
         if truth is None or taken is None:
             return CHOOSE, empty
         with errors_as_messages():
-            folder, report = _opened(model)
-            cell = _classes(report, truth, taken)
-            told, kept = _told(folder, report, split, cell)
-            if not kept:
-                return told, empty
-            pictures = mistake_pictures(folder, [item.key for item in kept])
+            folder, report = _read(model)
+            text, items = _stored_mistakes(folder, report, split, _cell(report, truth, taken))
+            if not items:
+                return text, empty
+            images = mistake_pictures(folder, [item.key for item in items])
             files = [
-                (_file(session, pictures[item.key]), f"{item.probability:.0%} · {item.key}")
-                for item in kept
+                (_save(session, images[item.key]), f"{item.probability:.0%} · {item.key}")
+                for item in items
             ]
-            return told, gr.Gallery(files, visible=True, selected_index=None)
+            return text, gr.Gallery(files, visible=True, selected_index=None)
 
     return mistakes
 
 
-def _classes(report: ModelReport, truth: str, taken: str) -> tuple[int, int]:
+def _cell(report: ModelReport, truth: str, taken: str) -> tuple[int, int]:
     cell = int(truth), int(taken)
     if max(cell) >= len(report.labels):
         raise BadInput("The model has no such class. Choose the model again.")
     return cell
 
 
-def _told(
+def _stored_mistakes(
     folder: Path, report: ModelReport, split: str, cell: tuple[int, int]
 ) -> tuple[str, list[ItemPrediction]]:
-    one, other = (report.labels[i] for i in cell)
+    # What the status says of a cell, and its mistakes whose pictures are stored.
+    true, predicted = (report.labels[i] for i in cell)
     count = _figures(report, split).confusion[cell[0]][cell[1]]
     if cell[0] == cell[1]:
-        said = f"{count} {SPLIT_NAMES[split]} pictures of {one} are recognised."
-        return f"{said} Only the pictures of mistakes are kept.", []
+        text = f"{count} {SPLIT_NAMES[split]} pictures of {true} are recognised."
+        return f"{text} Only the pictures of mistakes are kept.", []
     if not count:
-        return f"No {SPLIT_NAMES[split]} picture of {one} is taken for {other}.", []
-    kept_keys = set(mistake_keys(folder))
-    kept = [i for i in _wrong(report, split, cell) if i.key in kept_keys][:MOST_SHOWN]
-    said = f"{count} {SPLIT_NAMES[split]} pictures of {one} are taken for {other}"
+        return f"No {SPLIT_NAMES[split]} picture of {true} is taken for {predicted}.", []
+    keys = set(mistake_keys(folder))
+    items = [i for i in _wrong(report, split, cell) if i.key in keys][:MOST_SHOWN]
+    text = f"{count} {SPLIT_NAMES[split]} pictures of {true} are taken for {predicted}"
     if report.mistakes_sha256 is None:
-        return f"{said}. This model travels without pictures.", []
-    if not kept:
-        return f"{said}; none of them is kept.", []
-    shown = "" if len(kept) == count else f"; {len(kept)} of them are kept"
-    return f"{said}{shown}, the surest first. Choose one to explain it.", kept
+        return f"{text}. This model travels without pictures.", []
+    if not items:
+        return f"{text}; none of them is kept.", []
+    part = "" if len(items) == count else f"; {len(items)} of them are kept"
+    return f"{text}{part}, the surest first. Choose one to explain it.", items
 
 
-def _file(session: Session, pixels: Any) -> str:
+def _save(session: Session, pixels: Any) -> str:
     # PNG: what is explained shall be what is kept, not a second compression of it.
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, "PNG")
-    return session.shelf.file(stream.getvalue(), suffix=".png", stem="mistake")
+    return session.store.save_file(stream.getvalue(), suffix=".png", stem="mistake")
 
 
-def _loaded(session: Session) -> Callable[..., Any]:
-    def loaded(
+def _load_mistake(session: Session) -> Callable[..., Any]:
+    def load(
         model: str, split: str, truth: str | None, taken: str | None, event: gr.SelectData
     ) -> Any:
         with errors_as_messages():
-            folder, report = _opened(model)
+            folder, report = _read(model)
             if truth is None or taken is None:
                 raise BadInput(CHOOSE)
-            cell = _classes(report, truth, taken)
-            kept = _told(folder, report, split, cell)[1]
-            place = int(event.index)
-            if not 0 <= place < len(kept):
+            cell = _cell(report, truth, taken)
+            _, items = _stored_mistakes(folder, report, split, cell)
+            index = int(event.index)
+            if not 0 <= index < len(items):
                 raise BadInput("This picture is gone. Choose the cell again.")
-            item = kept[place]
-            path = _file(session, mistake_pictures(folder, [item.key])[item.key])
-            one, other = (report.labels[i] for i in cell)
-            said = (
-                f"{item.key} is the photo on the left now. It is {one}; the maps on the other "
-                f"tabs say why it was taken for {other} ({item.probability:.0%})."
+            item = items[index]
+            path = _save(session, mistake_pictures(folder, [item.key])[item.key])
+            true, predicted = (report.labels[i] for i in cell)
+            text = (
+                f"{item.key} is the photo on the left now. It is {true}; the maps on the other "
+                f"tabs say why it was taken for {predicted} ({item.probability:.0%})."
             )
             # Why it was taken for that class; against its true one, should a contrast be asked.
-            return path, gr.update(value=taken), gr.update(value=truth), said
+            return path, gr.update(value=taken), gr.update(value=truth), text
 
-    return loaded
+    return load

@@ -30,9 +30,7 @@ def launch(
     """Serve a page and return its address.
 
     Args:
-        page: Made by `build_page`.
-        host: Address to listen on.
-        port: Port, or None for the first free one from 7860.
+        port: None is the first free one from 7860.
         block: Wait until the server ends.
         mcp: Serve the endpoints to agents as well, by the Model Context Protocol.
     """
@@ -70,8 +68,7 @@ def serve(host: str = "127.0.0.1", port: int | None = None, *, mcp: bool = False
     """Build the page from the registry and serve it until stopped.
 
     Args:
-        host: Address to listen on.
-        port: Port; by default GRADIO_SERVER_PORT, or the first free one from 7860.
+        port: By default GRADIO_SERVER_PORT, or the first free one from 7860.
         mcp: Serve agents as well, at /gradio_api/mcp/.
 
     Raises:
@@ -88,7 +85,7 @@ def serve(host: str = "127.0.0.1", port: int | None = None, *, mcp: bool = False
     try:
         launch(page, host=host, port=port, mcp=mcp)
     except KeyboardInterrupt:
-        page.close()  # told to end while it was still starting: visitors' files go all the same
+        page.close()  # stopped while it was still starting: visitors' files go all the same
 
 
 def _is_loopback(host: str) -> bool:

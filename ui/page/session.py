@@ -1,4 +1,4 @@
-"""What every handler of the page shares: the engine, the shelf, and questions from form values."""
+"""What every handler of the page shares: the engine, the store, and errors as messages."""
 
 from __future__ import annotations
 
@@ -8,23 +8,21 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import gradio as gr
 
 from whylens.core.engine import Engine
 from whylens.core.errors import CoreError, WeightsUnavailable
-from whylens.core.explanation import ModelCard, Question
+from whylens.core.explanation import ModelCard
 from whylens.core.models.checkpoints import checkpoint_folders, read_manifest
-from whylens.core.models.labels import class_index
 from whylens.core.models.model_names import check_public_model
-from whylens.core.targets import Quantity
 from whylens.ui.page.page_store import PageStore
 
 log = logging.getLogger(__name__)
 
 # For events that are not worth a spinner and are no endpoint for scripts.
-QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+PRIVATE: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 PREDICTED = "predicted"
 RUNNER_UP = "runner-up"
 PRETRAINED = "resnet18.a1_in1k"
@@ -50,21 +48,13 @@ QUANTITIES = {
 
 @dataclass(frozen=True)
 class Session:
-    """The engine and the shelf of one running page.
-
-    Attributes:
-        engine: Answers questions.
-        shelf: Keeps answers and pictures.
-    """
+    """What one running page computes with, and what it keeps between two clicks."""
 
     engine: Engine
-    shelf: PageStore
+    store: PageStore
 
     def model_name(self, text: str | None) -> str:
         """Return the model that a visitor named, if a public page may load it.
-
-        Args:
-            text: What the form sent.
 
         Raises:
             CoreError: It is unknown, refused or too large; nothing was loaded.
@@ -72,57 +62,9 @@ class Session:
         return str(check_public_model((text or "").strip(), checkpoint_folders()))
 
     def fits(self, path: str, model: str) -> bool:
-        """Return whether what was given is what a model reads, as far as can be told at once.
-
-        Args:
-            path: Path of the picture.
-            model: Model name.
-        """
-        wanted = takes_signals(self.engine.card(self.model_name(model)))
-        return not wanted or self.shelf.has_signal(path)
-
-    def question(
-        self,
-        path: str | None,
-        model: str | None,
-        target: str,
-        quantity: str,
-        versus: str,
-        *,
-        mine: str = "",
-    ) -> Question:
-        """Return the question that the form's values ask.
-
-        Args:
-            path: Path of the uploaded photo.
-            model: Model name.
-            target: Class index or label, or PREDICTED.
-            quantity: One of the values of QUANTITIES.
-            versus: Class index or label, or RUNNER_UP.
-            mine: The visitor, whose own fitted artifacts come first.
-
-        Raises:
-            CoreError: A value is missing or wrong.
-        """
-        kind, name = cast("Quantity", quantity), self.model_name(model)
-        reads_signals = takes_signals(self.engine.card(name))
-        photo = None if reads_signals else self.shelf.photo(path)
-        signal = self.shelf.signal(path) if reads_signals else None
-
-        def chosen(text: str | None, default: str) -> int | None:
-            if text in (default, "", None):
-                return None
-            return class_index(str(text), self.engine.card(name).labels)
-
-        return Question(
-            model=name,
-            photo=photo,
-            signal=signal,
-            target=chosen(target, PREDICTED),
-            quantity=kind,
-            versus=chosen(versus, RUNNER_UP) if kind == "contrast" else None,
-            visitor=mine,
-        )
+        """Return whether a picture is what a model reads, as far as can be told at once."""
+        signals = takes_signals(self.engine.card(self.model_name(model)))
+        return not signals or self.store.has_signal(path)
 
 
 def takes_signals(card: ModelCard) -> bool:
@@ -142,17 +84,13 @@ def first_model(engine: Engine) -> tuple[str, str]:
     The first local checkpoint; without one a pretrained network where its weights can be had; else
     an untrained one, and the banner says so. On a Space, where the Hub is near, the pretrained
     network comes first.
-
-    Args:
-        engine: Loads it.
     """
     # A photo is what most visitors come with.
     folders = checkpoint_folders().items()
     local = [name for name, folder in folders if len(read_manifest(folder).input_size) > 1][:1]
     on_a_space = "SPACE_ID" in os.environ
-    wanted = [PRETRAINED, *local] if on_a_space else [*local, PRETRAINED]
     reason = ""
-    for name in wanted:
+    for name in [PRETRAINED, *local] if on_a_space else [*local, PRETRAINED]:
         try:
             engine.card(name)
         except WeightsUnavailable as exc:
@@ -179,17 +117,17 @@ def errors_as_messages() -> Iterator[None]:
         yield
     except (CoreError, gr.Error) as exc:
         # The text of Gradio's own error comes in quotes.
-        said = exc.message if isinstance(exc, gr.Error) else str(exc)
-        raise gr.Error(said, title="That did not work", print_exception=False) from exc
+        message = exc.message if isinstance(exc, gr.Error) else str(exc)
+        raise gr.Error(message, title="That did not work", print_exception=False) from exc
     except Exception as exc:
         number = secrets.token_hex(4)
         log.exception("Error %s", number)
-        said = (
+        message = (
             f"Something went wrong on our side (error {number}). Please try again, and report it."
         )
-        raise gr.Error(said, title="Unexpected", print_exception=False) from exc
+        raise gr.Error(message, title="Unexpected", print_exception=False) from exc
 
 
-def visitor(request: gr.Request | None) -> str:
-    """Return a key for whoever asked; scripts without a session share one."""
+def visitor_id(request: gr.Request | None) -> str:
+    """Return the id of whoever asked; scripts without a session share one."""
     return str(getattr(request, "session_hash", None) or "script")

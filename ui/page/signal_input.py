@@ -14,7 +14,7 @@ from whylens.core.errors import BadInput
 from whylens.core.explanation import ModelCard
 from whylens.core.inputs.signal import SUFFIXES, read_signal
 from whylens.ui.page.page_store import PageStore
-from whylens.ui.page.session import QUIET, errors_as_messages, takes_signals
+from whylens.ui.page.session import PRIVATE, errors_as_messages, takes_signals
 
 SAMPLES = Path(__file__).resolve().parents[2] / "examples" / "signals"
 NOTHING = "choose a sample"
@@ -30,15 +30,15 @@ class SignalInput:
 
 
 def build_signal_input() -> SignalInput:
-    """Return the components, drawn into the open column, hidden until a model wants them."""
-    found = sorted(path.name for path in SAMPLES.glob("*.csv"))
+    """Return the components, built in the open column, hidden until a model wants them."""
+    names = sorted(path.name for path in SAMPLES.glob("*.csv"))
     with gr.Group(visible=False, elem_id="signal") as box:
         gr.HTML(
             "<p class='wl-source'>This network reads signals. Choose a sample, or upload a CSV "
             "file with one row of numbers per channel, or an .npy array of that shape.</p>"
         )
         sample = gr.Dropdown(
-            [NOTHING, *found], value=NOTHING, label="Sample", elem_id="signal-sample"
+            [NOTHING, *names], value=NOTHING, label="Sample", elem_id="signal-sample"
         )
         file = gr.File(
             label="Signal (CSV or NPY)",
@@ -49,46 +49,36 @@ def build_signal_input() -> SignalInput:
     return SignalInput(box, sample, file)
 
 
-def wire_signal_input(parts: SignalInput, photo: Component, shelf: PageStore) -> None:
-    """Connect samples and files to the photo's place.
-
-    Args:
-        parts: The components.
-        photo: Where the picture of the signal goes.
-        shelf: Where it is kept.
-    """
-    parts.sample.input(_sampled(shelf), [parts.sample], [photo], **QUIET)
-    parts.file.upload(_uploaded(shelf), [parts.file], [photo], **QUIET)
+def wire_signal_input(parts: SignalInput, photo: Component, store: PageStore) -> None:
+    """Connect samples and files to the photo's place."""
+    parts.sample.input(_load_sample(store), [parts.sample], [photo], **PRIVATE)
+    parts.file.upload(_load_upload(store), [parts.file], [photo], **PRIVATE)
 
 
-def shown_for(card: ModelCard) -> Any:
-    """Return the update of the box for a model.
-
-    Args:
-        card: Of the model.
-    """
+def box_update(card: ModelCard) -> Any:
+    """Return the update of the box for a model."""
     return gr.Group(visible=takes_signals(card))
 
 
-def _sampled(shelf: PageStore) -> Callable[[str], Any]:
-    def sampled(name: str) -> Any:
+def _load_sample(store: PageStore) -> Callable[[str], Any]:
+    def load(name: str) -> Any:
         with errors_as_messages():
             if name == NOTHING:
                 return gr.skip()
-            known = {path.name: path for path in SAMPLES.glob("*.csv")}
-            if name not in known:
+            samples = {path.name: path for path in SAMPLES.glob("*.csv")}
+            if name not in samples:
                 raise BadInput("There is no sample of this name. Choose one from the list.")
-            return shelf.signal_picture(read_signal(known[name].read_bytes(), name))
+            return store.save_signal(read_signal(samples[name].read_bytes(), name))
 
-    return sampled
+    return load
 
 
-def _uploaded(shelf: PageStore) -> Callable[[str | None], Any]:
-    def uploaded(path: str | None) -> Any:
+def _load_upload(store: PageStore) -> Callable[[str | None], Any]:
+    def load(path: str | None) -> Any:
         with errors_as_messages():
             if path is None:
                 return gr.skip()
             signal = read_signal(Path(path).read_bytes(), Path(path).name)
-            return shelf.signal_picture(signal)
+            return store.save_signal(signal)
 
-    return uploaded
+    return load

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import gradio as gr
 from gradio.components import Component
+from gradio.events import Dependency
 from pydantic import ValidationError
 
 from whylens.core.datasets.by_name import Sources, load_dataset
@@ -25,10 +25,10 @@ from whylens.core.train.progress import Step
 from whylens.core.train.recipe import PRETRAINED, Recipe
 from whylens.core.train.report import read_report
 from whylens.core.train.training_jobs import Reader, Tell, Workshop, place_for, start_of
+from whylens.ui.page.form import QuestionForm
 from whylens.ui.page.html import duration
-from whylens.ui.page.long_events import saying
-from whylens.ui.page.panel import Question
-from whylens.ui.page.session import QUIET, Session, model_choices, visitor
+from whylens.ui.page.long_events import UNQUEUED, report_failure
+from whylens.ui.page.session import Session, model_choices, visitor_id
 
 TRAINING_VARIABLE = "WHYLENS_TRAINING"
 LOADED, RANDOM = "loaded", "random"
@@ -72,29 +72,18 @@ def training_allowed(*, public: bool = False) -> bool:
     Args:
         public: Whether the demo listens on an address that is not loopback.
     """
-    said = os.environ.get(TRAINING_VARIABLE, "").strip()
-    if said in ("0", "1"):
-        return said == "1"
+    choice = os.environ.get(TRAINING_VARIABLE, "").strip()
+    if choice in ("0", "1"):
+        return choice == "1"
     return not is_public(public=public)
 
 
-@dataclass(frozen=True)
-class Training:
-    """What other events need of the tab.
+def build_training(session: Session, form: QuestionForm, *, local: bool) -> Dependency:
+    """Return the event of training, with the Your folder tab built in the open tab and wired.
 
-    Attributes:
-        done: The event that has put a new model into the drop-down when it succeeds.
-    """
-
-    done: Any
-
-
-def build_training(session: Session, question: Question, *, local: bool) -> Training:
-    """Return the Your folder tab, drawn into the open tab and wired.
+    When it succeeds it has put the new model into the form.
 
     Args:
-        session: Engine and shelf.
-        question: The left side; the new model is chosen there.
         local: Whether visitors may name folders of this machine.
     """
     gr.HTML(
@@ -103,7 +92,7 @@ def build_training(session: Session, question: Question, *, local: bool) -> Trai
         "pictures are made for it. Keep this page open meanwhile; after every epoch the best "
         "network so far is kept.</p>"
     )
-    upload, folder = _pictures(session.engine.registry.datasets, local=local)
+    upload, folder = _data_inputs(session.engine.registry.datasets, local=local)
     with gr.Row():
         name = gr.Textbox(
             label="Name of the new model", elem_id="train-name", max_lines=1, min_width=240
@@ -130,10 +119,21 @@ def build_training(session: Session, question: Question, *, local: bool) -> Trai
         label="Epochs and what was made", elem_id="train-log", max_lines=14, visible=False
     )
     workshop = Workshop()
+    inputs = {
+        "path": upload,
+        "folder": folder,
+        "name": name,
+        "backbone": backbone,
+        "start": start,
+        "mode": mode,
+        "epochs": epochs,
+        "model": form.model,
+    }
     event = run.click(
         _trainer(session, workshop, local=local),
-        [upload, folder, name, backbone, start, mode, epochs, question.model],
-        [status, log, question.model],
+        None,
+        [status, log, form.model],
+        inputs_kwargs=inputs,
         concurrency_id="training",
         concurrency_limit=4,
         trigger_mode="once",
@@ -141,15 +141,15 @@ def build_training(session: Session, question: Question, *, local: bool) -> Trai
         api_visibility="private",
     )
 
-    def stopped(request: gr.Request) -> Any:
-        mine = workshop.stop(visitor(request))
-        return "Stopping; what is best so far is kept ..." if mine else gr.skip()
+    def stop_training(request: gr.Request) -> Any:
+        running = workshop.stop(visitor_id(request))
+        return "Stopping; what is best so far is kept ..." if running else gr.skip()
 
-    stop.click(stopped, None, [status], queue=False, **QUIET)
-    return Training(event)
+    stop.click(stop_training, None, [status], **UNQUEUED)
+    return cast("Dependency", event)
 
 
-def _pictures(sources: Sources, *, local: bool) -> tuple[Component, Component]:
+def _data_inputs(sources: Sources, *, local: bool) -> tuple[Component, Component]:
     pictures = [source for source in sources.values() if source.kind == "pictures"]
     names = [name for source in pictures for name in source.names]
     with gr.Row():
@@ -172,48 +172,38 @@ def _pictures(sources: Sources, *, local: bool) -> tuple[Component, Component]:
 
 
 def _trainer(session: Session, workshop: Workshop, *, local: bool) -> Callable[..., Iterator[Any]]:
-    @saying(FAILED, at=0, of=3)
-    def trained(
-        path: str | None,
-        folder: str | None,
-        name: str | None,
-        backbone: str | None,
-        start: str,
-        mode: str,
-        epochs: float,
-        model: str | None,
-        request: gr.Request,
-    ) -> Iterator[Any]:
-        # What is not drawn can still be sent.
-        read = _reader(path, folder if local else None, session.engine.registry.datasets)
-        called = (name or "").strip()
-        out = place_for(called)
-        recipe = _recipe(backbone or "", start, mode, int(epochs), model)
+    @report_failure(FAILED, at=0, of=3)
+    def train(request: gr.Request, **values: Any) -> Iterator[Any]:
+        # What is not shown can still be sent.
+        folder = values["folder"] if local else None
+        read = _reader(values["path"], folder, session.engine.registry.datasets)
+        model = (values["name"] or "").strip()
+        out, recipe = place_for(model), _recipe(values)
         lines: list[str] = []
 
-        def methods(dataset: Dataset) -> Iterator[Step]:
-            return fitted(session.engine, called, dataset)
+        def fit_methods(dataset: Dataset) -> Iterator[Step]:
+            return fit_all(session.engine, model, dataset)
 
-        for step in workshop.run(visitor(request), read, recipe, out, methods):
+        for step in workshop.run(visitor_id(request), read, recipe, out, fit_methods):
             if {"val_accuracy", "made"} & step.figures.keys() and step.fraction < 1:
                 lines.append(step.message)
-            shown = gr.Textbox("\n".join(lines), visible=bool(lines))
-            yield _told(step), shown, gr.skip()
-        shown = gr.Textbox("\n".join(lines), visible=True)
-        yield _ended(out), shown, gr.Dropdown(model_choices(), value=called)
+            log = gr.Textbox("\n".join(lines), visible=bool(lines))
+            yield _status(step), log, gr.skip()
+        log = gr.Textbox("\n".join(lines), visible=True)
+        yield _summary(out), log, gr.Dropdown(model_choices(), value=model)
 
-    return trained
+    return train
 
 
-def _told(step: Step) -> str:
+def _status(step: Step) -> str:
     left = step.seconds_left
     rest = f", about {duration(left)} left" if left else ""
     loss = step.figures.get("loss")
-    so_far = f" (loss {loss:.3f})" if loss is not None else ""
-    return f"{step.fraction:.0%}: {step.message}{so_far}{rest}"
+    loss_text = f" (loss {loss:.3f})" if loss is not None else ""
+    return f"{step.fraction:.0%}: {step.message}{loss_text}{rest}"
 
 
-def _ended(out: Path) -> str:
+def _summary(out: Path) -> str:
     report = read_report(out)
     if report is None:
         return f"Done: {out.name} is chosen on the left."
@@ -225,62 +215,60 @@ def _ended(out: Path) -> str:
     )
 
 
-def fitted(engine: Engine, model: str, dataset: Dataset) -> Iterator[Step]:
+def fit_all(engine: Engine, model: str, dataset: Dataset) -> Iterator[Step]:
     """Yield the steps of fitting every method that is fitted, for all visitors of the model.
 
     A method that cannot be fitted says why and leaves the others alone.
-
-    Args:
-        engine: Knows the methods.
-        model: Name of the new model.
-        dataset: What it learnt.
     """
-    wanted = [e for e in engine.registry.explainers.values() if e.artifact_kind]
-    for number, explainer in enumerate(wanted):
-        told = f"{explainer.artifact_kind} for {explainer.title}"
+    explainers = [e for e in engine.registry.explainers.values() if e.artifact_kind]
+    for number, explainer in enumerate(explainers):
+        name = f"{explainer.artifact_kind} for {explainer.title}"
         try:
             for step in engine.fit(model, explainer.name, dataset):
-                share = (number + step.fraction) / len(wanted)
-                yield Step(min(share, 0.99), f"{told}: {step.message}")
+                fraction = (number + step.fraction) / len(explainers)
+                yield Step(min(fraction, 0.99), f"{name}: {step.message}")
         except CoreError as exc:
-            said = f"Without {told}: {exc}"
+            outcome = f"Without {name}: {exc}"
         else:
-            said = f"Made {told}"
-        yield Step(min((number + 1) / len(wanted), 0.99), said, figures={"made": 1.0})
+            outcome = f"Made {name}"
+        yield Step(min((number + 1) / len(explainers), 0.99), outcome, figures={"made": 1.0})
 
 
 def _reader(path: str | None, folder: str | None, sources: Sources) -> Reader:
-    named = (folder or "").strip()
-    if path and named:
+    name = (folder or "").strip()
+    if path and name:
         raise BadInput("Give a ZIP or a folder, not both. Empty one of the two.")
-    if named:
-        return lambda tell: load_dataset(named, sources, progress=tell)
+    if name:
+        return lambda tell: load_dataset(name, sources, progress=tell)
     if not path:
         raise BadInput("There are no pictures yet. Give a ZIP with one folder per class.")
-    return lambda tell: _unpacked(Path(path), tell)
+    return lambda tell: _read_zip(Path(path), tell)
 
 
-def _unpacked(path: Path, tell: Tell) -> Dataset:
-    pictures = result_of(pictures_in_zip(path), lambda share: tell(share, "reading pictures"))
-    return result_of(resplit(pictures), lambda share: tell(share, "looking for copies"))
+def _read_zip(path: Path, tell: Tell) -> Dataset:
+    images = result_of(pictures_in_zip(path), lambda share: tell(share, "reading pictures"))
+    return result_of(resplit(images), lambda share: tell(share, "looking for copies"))
 
 
-def _recipe(backbone: str, start: str, mode: str, epochs: int, model: str | None) -> Recipe:
-    if start == LOADED:
-        folder = checkpoint_folders().get(model or "")
+def _recipe(values: Mapping[str, Any]) -> Recipe:
+    if values["start"] == LOADED:
+        folder = checkpoint_folders().get(values["model"] or "")
         if folder is None:
             raise BadInput(
-                f"{model or 'The loaded model'} is no local checkpoint. Start from pretrained "
-                "weights instead."
+                f"{values['model'] or 'The loaded model'} is no local checkpoint. Start from "
+                "pretrained weights instead."
             )
-        said = start_of(folder)
+        network = start_of(folder)
     else:
-        wanted = backbone.strip()
-        if wanted not in BACKBONES and check_public_model(wanted, ()).kind != "timm":
+        backbone = (values["backbone"] or "").strip()
+        if backbone not in BACKBONES and check_public_model(backbone, ()).kind != "timm":
             raise BadInput(f"Choose a backbone such as {BACKBONES[0]}.")
-        said = {"backbone": wanted, "weights": None if start == RANDOM else PRETRAINED}
+        weights = None if values["start"] == RANDOM else PRETRAINED
+        network = {"backbone": backbone, "weights": weights}
     try:
-        return Recipe.model_validate({**said, "mode": mode, "epochs": epochs})
+        return Recipe.model_validate(
+            {**network, "mode": values["mode"], "epochs": int(values["epochs"])}
+        )
     except ValidationError as exc:
         first = exc.errors()[0]
         raise BadInput(f"{first['loc'][0]}: {first['msg']}.") from exc

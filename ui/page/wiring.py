@@ -1,4 +1,4 @@
-"""The page's events: what happens when it opens, and when photo, model, target or look change."""
+"""The page's events: what happens when it opens, and when photo, model, target or style change."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from typing import Any
 
 import gradio as gr
 from gradio.components import Component
+from gradio.events import Dependency
 
 from whylens.core.errors import CoreError
 from whylens.core.explainer import Explainer
 from whylens.core.explanation import ModelCard
-from whylens.core.outputs.render import Style
 from whylens.ui.page import html
-from whylens.ui.page.compare import Compare, redraw_of, ticked_first
+from whylens.ui.page.compare import Compare, default_methods
 from whylens.ui.page.endpoints import build_endpoints
+from whylens.ui.page.form import QuestionForm, StyleControls
 from whylens.ui.page.html import COMPARE, family_tab, slug
-from whylens.ui.page.panel import Look, Panel, Question, drawn
+from whylens.ui.page.panel import Panel, answer_updates
 from whylens.ui.page.report import Report
 from whylens.ui.page.session import (
     PREDICTED,
-    QUIET,
+    PRIVATE,
     RUNNER_UP,
     Session,
     errors_as_messages,
     first_model,
     untrained_banner,
-    visitor,
+    visitor_id,
 )
-from whylens.ui.page.signal_input import SignalInput, shown_for, wire_signal_input
-from whylens.ui.page.training import Training
+from whylens.ui.page.signal_input import SignalInput, box_update, wire_signal_input
 
 # Keeps the address in step with what is shown, so that it can be shared. Tabs also report the one
 # that is open when the page is drawn; until the address has been read, that must not change it.
@@ -50,140 +50,139 @@ TAB_JS = """() => {{
 
 
 @dataclass(frozen=True)
-class Left:
+class LeftColumn:
     """The components of the left side beside those of the question."""
 
-    guesses: Component
+    predictions: Component
     card: Component
     load: Component
     signal: SignalInput
 
 
 @dataclass(frozen=True)
-class Parts:
+class Page:
     """Everything on the page that events read or write."""
 
     session: Session
     banner: Component
-    question: Question
-    left: Left
-    look: Look
+    form: QuestionForm
+    left: LeftColumn
+    style: StyleControls
     tabs: gr.Tabs
     groups: Mapping[str, gr.Tabs]
     compare: Compare
     panels: Mapping[str, Panel]
     report: Report
-    training: Training | None
+    training: Dependency | None
 
 
 STALE = "The question has changed. Press the button to explain again."
 
 
-def wire(page: gr.Blocks, parts: Parts) -> None:
-    """Connect all that is not inside a single tab.
-
-    Args:
-        page: The open page.
-        parts: Its components.
-    """
-    session, question, compare = parts.session, parts.question, parts.compare
-    asked, address = [question.photo, question.model], [question.model, question.target]
-    ticked = [*parts.look.inputs, compare.ticks]
-    panels = list(parts.panels.values())
+def wire(blocks: gr.Blocks, page: Page) -> None:
+    """Connect all that is not inside a single tab."""
+    session, form, compare, left = page.session, page.form, page.compare, page.left
+    panels = list(page.panels.values())
     statuses = [compare.status, *(panel.status for panel in panels)]
     of_model: list[Any] = [
-        parts.left.card,
-        parts.left.signal.box,
-        question.target,
-        question.versus,
-        compare.ticks,
+        left.card,
+        left.signal.box,
+        form.target,
+        form.versus,
+        compare.methods,
         compare.notice,
         *(part for panel in panels for part in (panel.notice, panel.run)),
     ]
-    wire_signal_input(parts.left.signal, question.photo, session.shelf)
-    every = [parts.tabs, *parts.groups.values()]
-    tabs = {tab.id for tab in parts.tabs.children if isinstance(tab, gr.Tab)}
-    first = page.load(
-        _opened(session, tabs, list(parts.groups)),
+    wire_signal_input(left.signal, form.photo, session.store)
+    tab_groups = [page.tabs, *page.groups.values()]
+    tab_ids = {tab.id for tab in page.tabs.children if isinstance(tab, gr.Tab)}
+    opened = blocks.load(
+        _on_open(session, tab_ids, list(page.groups)),
         None,
-        [question.model, parts.banner, *every, *of_model],
-        **QUIET,
+        [form.model, page.banner, *tab_groups, *of_model],
+        **PRIVATE,
     )
-    changed = _model_changed(session)
-    other_model = gr.on(
-        [question.model.input, parts.left.load.click],
-        changed,
-        [question.model],
-        [parts.banner, *of_model],
-        api_visibility="private",
-        show_progress="full",
-        show_progress_on=[parts.left.card],
-        trigger_mode="once",
-    )
-    loaded = [other_model]
-    if parts.training is not None:
-        loaded.append(
-            parts.training.done.success(
-                changed, [question.model], [parts.banner, *of_model], **QUIET
-            )
+    change_model = _model_changer(session)
+    loaded = [
+        gr.on(
+            [form.model.input, left.load.click],
+            change_model,
+            [form.model],
+            [page.banner, *of_model],
+            api_visibility="private",
+            show_progress="full",
+            show_progress_on=[left.card],
+            trigger_mode="once",
         )
-    for event in loaded:
-        event.success(lambda: [STALE] * len(statuses), None, statuses, **QUIET)
-    for event in (first, *loaded):
-        event.success(parts.report.on_model, [question.model], parts.report.shown, **QUIET)
-    predict = _predicted(session)
-    other_photo = question.photo.change(
-        predict, asked, [parts.left.guesses], api_name="predict", show_progress="hidden"
-    )
-    predictions = [
-        event.success(predict, asked, [parts.left.guesses], **QUIET) for event in (first, *loaded)
     ]
-    for event in predictions:
-        event.then(None, address, None, js=ADDRESS_JS, **QUIET)
+    if page.training is not None:
+        outputs = [page.banner, *of_model]
+        loaded.append(page.training.success(change_model, [form.model], outputs, **PRIVATE))
+
+    def mark_stale() -> list[str]:
+        return [STALE] * len(statuses)
+
+    for event in loaded:
+        event.success(mark_stale, None, statuses, **PRIVATE)
+    for event in (opened, *loaded):
+        event.success(page.report.on_model, [form.model], page.report.shown, **PRIVATE)
+    predict, inputs = _predictor(session), [form.photo, form.model]
+    new_photo = form.photo.change(
+        predict, inputs, [left.predictions], api_name="predict", show_progress="hidden"
+    )
+    predicted = [
+        event.success(predict, inputs, [left.predictions], **PRIVATE) for event in (opened, *loaded)
+    ]
+    address = [form.model, form.target]
+    for event in predicted:
+        event.then(None, address, None, js=ADDRESS_JS, **PRIVATE)
     # What is ticked explains a new photo or model at once: maps before any click.
-    for event in (other_photo, *predictions):
+    for event in (new_photo, *predicted):
         event.success(
             compare.on_photo,
-            [*question.inputs, *ticked, compare.scaling],
+            None,
             [compare.grid, compare.legend, compare.status],
+            inputs_kwargs=compare.inputs,
             concurrency_id="work",
-            **QUIET,
-        ).then(compare.pack, [question.photo, *ticked], [compare.download], **QUIET)
+            **PRIVATE,
+        ).then(compare.pack, None, [compare.download], inputs_kwargs=compare.pack_inputs, **PRIVATE)
     gr.on(
-        [question.target.input, question.quantity.input, question.versus.input],
-        lambda: [STALE] * len(statuses),
+        [form.target.input, form.quantity.input, form.versus.input],
+        mark_stale,
         None,
         statuses,
-        **QUIET,
-    ).then(None, address, None, js=ADDRESS_JS, **QUIET)
-    for tab in (child for tabs in every for child in tabs.children):
+        **PRIVATE,
+    ).then(None, address, None, js=ADDRESS_JS, **PRIVATE)
+    for tab in (child for tabs in tab_groups for child in tabs.children):
         if isinstance(tab, gr.Tab):
-            tab.select(None, None, None, js=TAB_JS.format(tab=tab.id), **QUIET)
+            tab.select(None, None, None, js=TAB_JS.format(tab=tab.id), **PRIVATE)
+    style = page.style
     gr.on(
-        [parts.look.colours.input, parts.look.opacity.release, parts.look.sure.input],
-        _restyle(session, panels),
-        [*ticked, compare.scaling],
-        [compare.grid, compare.legend, *(part for panel in panels for part in panel.shown)],
-        **QUIET,
+        [style.colours.input, style.opacity.release, style.sure.input],
+        _restyler(session, compare, panels),
+        None,
+        [compare.grid, compare.legend, *(part for panel in panels for part in panel.answer)],
+        inputs_kwargs=compare.redraw_inputs,
+        **PRIVATE,
     )
 
-    def gone(request: gr.Request) -> None:
-        session.shelf.forget(visitor(request))
-        session.engine.artifact_store.forget(visitor(request))
+    def forget(request: gr.Request) -> None:
+        session.store.forget(visitor_id(request))
+        session.engine.artifact_store.forget(visitor_id(request))
 
-    page.unload(gone)
-    build_endpoints(session, question, parts.look, parts.panels)
+    blocks.unload(forget)
+    build_endpoints(session, form, style, page.panels)
 
 
-def _opened(session: Session, tabs: Collection[Any], groups: list[str]) -> Callable[..., Any]:
+def _on_open(session: Session, tabs: Collection[Any], groups: list[str]) -> Callable[..., Any]:
     methods = session.engine.registry.explainers
 
-    def opened(request: gr.Request) -> Any:
-        wanted = dict(request.query_params)
+    def on_open(request: gr.Request) -> Any:
+        query = dict(request.query_params)
         name, reason = "", ""
-        if wanted.get("model"):
+        if query.get("model"):
             try:
-                name = session.model_name(wanted["model"])
+                name = session.model_name(query["model"])
                 session.engine.card(name)
             except CoreError as exc:
                 name, reason = "", f"{exc} "
@@ -191,20 +190,18 @@ def _opened(session: Session, tabs: Collection[Any], groups: list[str]) -> Calla
             name, why = first_model(session.engine)
             reason += why
         card = session.engine.card(name)
-        unavailable = session.engine.unavailable(name, visitor=visitor(request))
-        chosen = _tabs_open(wanted.get("method", COMPARE), methods, tabs, groups)
-        target = wanted.get("target", PREDICTED)
+        unavailable = session.engine.unavailable(name, visitor=visitor_id(request))
         return (
             name,
             _banner(card, reason),
-            *chosen,
-            *_of_model(card, unavailable, methods, target),
+            *_tab_updates(query.get("method", COMPARE), methods, tabs, groups),
+            *_model_updates(card, unavailable, methods, query.get("target", PREDICTED)),
         )
 
-    return opened
+    return on_open
 
 
-def _tabs_open(
+def _tab_updates(
     wanted: str, methods: Mapping[str, Explainer[Any]], tabs: Collection[Any], groups: list[str]
 ) -> list[Any]:
     # The outer tabs first; a method may lie in those of its family.
@@ -214,23 +211,24 @@ def _tabs_open(
     return [gr.Tabs(selected=outer), *inner]
 
 
-def _model_changed(session: Session) -> Callable[..., Any]:
-    def changed(
+def _model_changer(session: Session) -> Callable[..., Any]:
+    def change_model(
         name: str,
         request: gr.Request,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> Any:
         with errors_as_messages():
-            wanted = session.model_name(name)
-            card = session.engine.card(wanted, progress=lambda f, s: progress(f, desc=s))
-            unavailable = session.engine.unavailable(wanted, visitor=visitor(request))
-            explainers = session.engine.registry.explainers
-            return _banner(card, ""), *_of_model(card, unavailable, explainers, PREDICTED)
+            model, explainers = session.model_name(name), session.engine.registry.explainers
+            card = session.engine.card(
+                model, progress=lambda fraction, message: progress(fraction, desc=message)
+            )
+            unavailable = session.engine.unavailable(model, visitor=visitor_id(request))
+            return _banner(card, ""), *_model_updates(card, unavailable, explainers, PREDICTED)
 
-    return changed
+    return change_model
 
 
-def _predicted(session: Session) -> Callable[..., Any]:
+def _predictor(session: Session) -> Callable[..., Any]:
     def predict(photo: str | None, model: str | None) -> Any:
         """Return the model's best five classes with their probabilities.
 
@@ -243,62 +241,56 @@ def _predicted(session: Session) -> Callable[..., Any]:
         with errors_as_messages():
             if not session.fits(photo, model):  # the box beside the photo says what is wanted
                 return None
-            asked = session.question(photo, model, PREDICTED, "logit", RUNNER_UP)
-            return html.class_probabilities(session.engine.predict(asked))
+            values = {"photo": photo, "model": model, "target": PREDICTED, "quantity": "logit"}
+            question = QuestionForm.read({**values, "versus": RUNNER_UP}, session)
+            return html.class_probabilities(session.engine.predict(question))
 
     return predict
 
 
-def _restyle(session: Session, panels: list[Panel]) -> Callable[..., Any]:
-    redraw = redraw_of(session)
-
-    def restyle(
-        colours: str,
-        opacity: float,
-        sure: bool,
-        ticks: list[str],
-        scaling: str,
-        request: gr.Request,
-    ) -> list[Any]:
-        updates = list(redraw(colours, opacity, sure, ticks, scaling, request))
+def _restyler(session: Session, compare: Compare, panels: list[Panel]) -> Callable[..., Any]:
+    def restyle(request: gr.Request, **values: Any) -> list[Any]:
+        updates = list(compare.redraw(request, **values))
         for panel in panels:
-            answer = session.shelf.answer(visitor(request), panel.name)
+            answer = session.store.answer(visitor_id(request), panel.name)
             if answer is None:
-                updates += [gr.skip()] * len(panel.shown)
+                updates += [gr.skip()] * len(panel.answer)
             else:
-                updates += drawn(answer, Style(colours, opacity, sure), session)
+                updates += answer_updates(answer, StyleControls.read(values), session)
         return updates
 
     return restyle
 
 
 def _banner(card: ModelCard, reason: str) -> Component:
-    return _shown(html.banner(reason.strip() if card.trained else untrained_banner(reason)))
+    return _html(html.banner(reason.strip() if card.trained else untrained_banner(reason)))
 
 
-def _shown(text: str) -> Component:
+def _html(text: str) -> Component:
     # An empty element would still take its row of space.
     return gr.HTML(text, visible=bool(text))
 
 
-def _of_model(
+def _model_updates(
     card: ModelCard,
     unavailable: Mapping[str, str],
     explainers: Mapping[str, Explainer[Any]],
     target: str,
 ) -> list[Any]:
     classes = [(f"{label} ({i})", str(i)) for i, label in enumerate(card.labels)]
-    known = target if target.isdecimal() and int(target) < len(classes) else PREDICTED
+    known = target.isdecimal() and int(target) < len(classes)
     available = {n: e for n, e in explainers.items() if n not in unavailable}
     updates: list[Any] = [
         html.model_card(card),
-        shown_for(card),
-        gr.Dropdown([("the predicted class", PREDICTED), *classes], value=known),
+        box_update(card),
+        gr.Dropdown(
+            [("the predicted class", PREDICTED), *classes], value=target if known else PREDICTED
+        ),
         gr.Dropdown([("the runner-up", RUNNER_UP), *classes], value=RUNNER_UP),
-        gr.CheckboxGroup(value=ticked_first(available)),
-        _shown(html.unavailable_list({explainers[n].title: r for n, r in unavailable.items()})),
+        gr.CheckboxGroup(value=default_methods(available)),
+        _html(html.unavailable_list({explainers[n].title: r for n, r in unavailable.items()})),
     ]
     for name in explainers:
         reason = unavailable.get(name, "")
-        updates += [_shown(html.unavailable(reason)), gr.Button(interactive=not reason)]
+        updates += [_html(html.unavailable(reason)), gr.Button(interactive=not reason)]
     return updates

@@ -1,0 +1,81 @@
+"""The question's form and the maps' style: their components, and what the values mean.
+
+Handlers get the values under the names of the fields, and so do scripts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gradio.components import Component
+
+from whylens.core.explanation import Question
+from whylens.core.models.labels import class_index
+from whylens.core.outputs.render import Style
+from whylens.ui.page.session import PREDICTED, RUNNER_UP, Session, takes_signals
+
+
+@dataclass(frozen=True)
+class QuestionForm:
+    """The components of the left side that make up a question."""
+
+    photo: Component
+    model: Component
+    target: Component
+    quantity: Component
+    versus: Component
+
+    @property
+    def inputs(self) -> dict[str, Component]:
+        """The components by name."""
+        return dict(vars(self))
+
+    @staticmethod
+    def read(values: Mapping[str, Any], session: Session, visitor: str = "") -> Question:
+        """Return the question that the form's values ask.
+
+        Args:
+            values: By name; target and versus are a class's index or label, PREDICTED or RUNNER_UP.
+            visitor: Whose own artifacts come first.
+
+        Raises:
+            CoreError: A value is missing or wrong.
+        """
+        model, quantity = session.model_name(values["model"]), values["quantity"]
+        card = session.engine.card(model)
+        signals = takes_signals(card)
+        photo = None if signals else session.store.photo(values["photo"])
+
+        def index(text: object, default: str) -> int | None:
+            return None if text in (default, "", None) else class_index(str(text), card.labels)
+
+        return Question(
+            model=model,
+            photo=photo,
+            signal=session.store.signal(values["photo"]) if signals else None,
+            target=index(values["target"], PREDICTED),
+            quantity=quantity,
+            versus=index(values["versus"], RUNNER_UP) if quantity == "contrast" else None,
+            visitor=visitor,
+        )
+
+
+@dataclass(frozen=True)
+class StyleControls:
+    """The components that decide how maps are laid over the photo."""
+
+    colours: Component
+    opacity: Component
+    sure: Component
+
+    @property
+    def inputs(self) -> dict[str, Component]:
+        """The components by name."""
+        return dict(vars(self))
+
+    @staticmethod
+    def read(values: Mapping[str, Any]) -> Style:
+        """Return the style that the controls' values ask for."""
+        return Style(values["colours"], values["opacity"], values["sure"])
