@@ -1,15 +1,24 @@
-"""What the commands share: errors in one sentence, and parameters as name=value."""
+"""What the commands share: errors in one line, parameters, progress, and the code of Ctrl-C."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import typer
 
+if TYPE_CHECKING:
+    from rich.progress import Progress, ProgressColumn, TaskID
+
+    from whylens.core.datasets.by_name import Sources
+    from whylens.core.datasets.dataset import Dataset
+
+INTERRUPTED = 130  # exit code
+
 
 @contextmanager
-def one_sentence() -> Iterator[None]:
+def one_line_errors() -> Iterator[None]:
     """Turn an error that is fit to be shown into one line and exit code 1."""
     from whylens.core.errors import CoreError
 
@@ -20,12 +29,19 @@ def one_sentence() -> Iterator[None]:
         raise typer.Exit(1) from exc
 
 
-def params_of(given: list[str], known: Mapping[str, Collection[str]]) -> dict[str, dict[str, str]]:
-    """Return for each method those of the parameters given that it has.
+def split_names(text: str) -> list[str]:
+    """Return the names in a text that joins them by commas, each once."""
+    return list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+
+
+def parse_params(
+    texts: Collection[str] | None, fields: Mapping[str, Collection[str]]
+) -> dict[str, dict[str, str]]:
+    """Return for each method those of the parameters that it has.
 
     Args:
-        given: As name=value.
-        known: Names of every method's parameters.
+        texts: As name=value.
+        fields: Names of every method's parameters.
 
     Raises:
         InvalidParameter: One is no pair, or no method has it.
@@ -33,18 +49,47 @@ def params_of(given: list[str], known: Mapping[str, Collection[str]]) -> dict[st
     from whylens.core.errors import InvalidParameter
 
     pairs = {}
-    for text in given:
+    for text in texts or []:
         key, equals, value = text.partition("=")
         if not equals:
             raise InvalidParameter(f"--param takes name=value, not {text!r}.")
         pairs[key.strip()] = value.strip()
-    every = sorted({field for fields in known.values() for field in fields})
+    known = sorted({field for names in fields.values() for field in names})
     for key in pairs:
-        if key not in every:
+        if key not in known:
             raise InvalidParameter(
-                f"There is no parameter {key!r}; there are: {', '.join(every) or 'none'}."
+                f"There is no parameter {key!r}; there are: {', '.join(known) or 'none'}."
             )
     return {
-        name: {key: value for key, value in pairs.items() if key in fields}
-        for name, fields in known.items()
+        method: {key: value for key, value in pairs.items() if key in names}
+        for method, names in fields.items()
     }
+
+
+def progress_display(*columns: ProgressColumn) -> Progress:
+    """Return a progress display on stderr; `columns` stand where rich shows the time left."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    default = Progress.get_default_columns()
+    shown = (*default[:-1], *columns) if columns else default
+    return Progress(*shown, console=Console(stderr=True))
+
+
+def updater(display: Progress, task: TaskID) -> Callable[[float, str], None]:
+    """Return what shows a fraction and a message as the progress of a task."""
+    return lambda fraction, message: display.update(task, completed=fraction, description=message)
+
+
+def read_dataset(display: Progress, data: str, sources: Sources, **fields: Any) -> Dataset:
+    """Return the data set that a user named, with a task for the reading.
+
+    Args:
+        fields: Of the task, for columns that show them.
+    """
+    from whylens.core.datasets.by_name import load_dataset
+
+    task = display.add_task("reading pictures", total=1, **fields)
+    dataset = load_dataset(data, sources, progress=updater(display, task))
+    display.update(task, completed=1)
+    return dataset

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from whylens.ui.cli.common import one_sentence
+from whylens.ui.cli.common import one_line_errors
 
 
 def deploy_space(
@@ -33,7 +33,7 @@ def deploy_space(
     start: Annotated[bool, typer.Option(help="Start it after the build.")] = True,
 ) -> None:
     """Build the folder of a Hugging Face Space, try it out, or send it."""
-    with one_sentence():
+    with one_line_errors():
         from whylens.core.errors import BadInput
 
         if dry_run is None and repo_id is None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from whylens.ui.cli.train import INTERRUPTED
+from whylens.ui.cli.common import INTERRUPTED, progress_display, updater
 
 if TYPE_CHECKING:
     from whylens.core.batch.protocol import Runner
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 ENGINES, FORMATS = ("local", "ray"), ("npy", "png")
 
 
-def explain_all(
-    asked: dict[str, Any], *, engine: str | None, workers: int | None, maps: str | None
+def run_batch(
+    fields: dict[str, Any], *, engine: str | None, workers: int | None, maps: str | None
 ) -> None:
     """Explain all files of a folder, or go on where it was stopped.
 
     Args:
-        asked: Fields of the request.
+        fields: Of the request.
         engine: "local" or "ray"; None means local.
         workers: Processes or actors; None chooses.
         maps: "npy" or "png"; None means npy.
@@ -32,23 +32,18 @@ def explain_all(
     Raises:
         CoreError: Of the kind that says what is wrong.
     """
-    from rich.console import Console
-    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
+    from rich.progress import MofNCompleteColumn, TimeRemainingColumn
 
     from whylens.core.batch.plan import Request
     from whylens.core.batch.run import explain_folder
 
-    request = Request(**asked, maps=one_of("--format", maps or FORMATS[0], FORMATS))  # type: ignore[arg-type]
-    runner = _runner(one_of("--engine", engine or ENGINES[0], ENGINES), workers, request.device)
-    console = Console(stderr=True)
-    columns = [*Progress.get_default_columns()[:-1], MofNCompleteColumn(), TimeRemainingColumn()]
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task(f"loading {request.model}", total=None)
-        work = explain_folder(
-            request,
-            runner,
-            progress=lambda share, said: bar.update(task, description=said, completed=share),
-        )
+    request = Request(**fields, maps=_check_choice("--format", maps or FORMATS[0], FORMATS))  # type: ignore[arg-type]
+    runner = _runner(
+        _check_choice("--engine", engine or ENGINES[0], ENGINES), workers, request.device
+    )
+    with progress_display(MofNCompleteColumn(), TimeRemainingColumn()) as display:
+        task = display.add_task(f"loading {request.model}", total=None)
+        work = explain_folder(request, runner, progress=updater(display, task))
         try:
             done = 0
             while True:
@@ -58,37 +53,27 @@ def explain_all(
                     summary: Summary = end.value
                     break
                 if not done:  # what was there before does not count for the time left
-                    bar.reset(task, total=step.count, completed=step.done)
+                    display.reset(task, total=step.count, completed=step.done)
                 done = step.done
-                bar.update(task, description=request.folder.name, completed=done)
+                display.update(task, description=request.folder.name, completed=done)
         except KeyboardInterrupt:
-            bar.update(task, description="stopping")
+            display.update(task, description="stopping")
             work.close()
             typer.echo(
                 f"Stopped. The same command goes on from the finished parts in {request.out}.",
                 err=True,
             )
             raise typer.Exit(INTERRUPTED) from None
-    typer.echo(_told(summary), err=True)
+    typer.echo(_summary_text(summary), err=True)
     typer.echo(request.out / "manifest")
 
 
-def one_of(option: str, given: str, known: tuple[str, ...]) -> str:
-    """Return what was given, if it is known.
-
-    Args:
-        option: For the message.
-        given: By the user.
-        known: What may be given.
-
-    Raises:
-        InvalidParameter: It is none of them.
-    """
+def _check_choice(option: str, value: str, choices: tuple[str, ...]) -> str:
     from whylens.core.errors import InvalidParameter, shown
 
-    if given not in known:
-        raise InvalidParameter(f"{option} is {' or '.join(known)}, not {shown(given)}.")
-    return given
+    if value not in choices:
+        raise InvalidParameter(f"{option} is {' or '.join(choices)}, not {shown(value)}.")
+    return value
 
 
 def _runner(engine: str, workers: int | None, device: str) -> Runner:
@@ -102,15 +87,13 @@ def _runner(engine: str, workers: int | None, device: str) -> Runner:
     return LocalProcesses(workers or (cores() if device == "cpu" else 1))
 
 
-def _told(summary: Summary) -> str:
+def _summary_text(summary: Summary) -> str:
     pace = ""
     new = summary.images - summary.resumed
     if new and summary.seconds > 0:
         pace = f" in {summary.seconds:.0f} s, {new / summary.seconds:.1f} a second"
-    told = f"{new:,} files explained{pace}"
-    if summary.resumed:
-        told += f"; {summary.resumed:,} were there before"
-    told += f". {summary.rows:,} rows"
+    before = f"; {summary.resumed:,} were there before" if summary.resumed else ""
+    errors = ""
     if summary.failed:
-        told += f", {summary.failed:,} of them with an error instead of an answer"
-    return told + "."
+        errors = f", {summary.failed:,} of them with an error instead of an answer"
+    return f"{new:,} files explained{pace}{before}. {summary.rows:,} rows{errors}."

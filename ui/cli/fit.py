@@ -6,7 +6,14 @@ from typing import Annotated
 
 import typer
 
-from whylens.ui.cli.common import one_sentence, params_of
+from whylens.ui.cli.common import (
+    one_line_errors,
+    parse_params,
+    progress_display,
+    read_dataset,
+    split_names,
+    updater,
+)
 
 
 def fit(
@@ -25,38 +32,27 @@ def fit(
     param: Annotated[list[str] | None, typer.Option(help="Parameter as name=value.")] = None,
 ) -> None:
     """Fit methods that rest on labelled pictures, and keep the outcome beside the checkpoint."""
-    with one_sentence():
-        _run(model, data, method, param or [])
+    with one_line_errors():
+        _run(model, data, method, param)
 
 
-def _run(model: str, data: str, method: str | None, param: list[str]) -> None:
-    from rich.console import Console
-    from rich.progress import Progress, TimeRemainingColumn
-
-    from whylens.core.datasets.by_name import load_dataset
+def _run(model: str, data: str, method: str | None, param: list[str] | None) -> None:
     from whylens.core.engine import Engine
 
     engine = Engine()
     fitted = [name for name, e in engine.registry.explainers.items() if e.artifact_kind]
-    names = [n.strip() for n in method.split(",") if n.strip()] if method else fitted
-    schemas = {n: engine.registry.explainer(n).FitParams.model_fields for n in names}
-    given = params_of(param, schemas)
-    console = Console(stderr=True)
-    columns = Progress.get_default_columns()[:-1]
-    with Progress(*columns, TimeRemainingColumn(), console=console) as bar:
-        loading = bar.add_task("reading pictures", total=1)
-        dataset = load_dataset(
-            data,
-            engine.registry.datasets,
-            progress=lambda f, said: bar.update(loading, completed=f, description=said),
-        )
-        bar.update(loading, completed=1)
+    names = split_names(method) if method else fitted
+    params = parse_params(
+        param, {name: engine.registry.explainer(name).FitParams.model_fields for name in names}
+    )
+    with progress_display() as display:
+        dataset = read_dataset(display, data, engine.registry.datasets)
         for name in names:
-            task = bar.add_task(name, total=1)
-            for step in engine.fit(model, name, dataset, given[name]):
-                bar.update(task, completed=step.fraction, description=f"{name}: {step.message}")
+            task = display.add_task(name, total=1)
+            update = updater(display, task)
+            for step in engine.fit(model, name, dataset, params[name]):
+                update(step.fraction, f"{name}: {step.message}")
                 if step.artifact is not None:
-                    report = step.artifact.facts.get("report", {})
-                    for key, value in report.items():
+                    for key, value in step.artifact.facts.get("report", {}).items():
                         typer.echo(f"{name}: {key} {value}")
     typer.echo(f"{model}: {', '.join(names)}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from whylens.ui.cli.common import one_sentence, params_of
+from whylens.ui.cli.common import one_line_errors, parse_params, progress_display, read_dataset
 
 if TYPE_CHECKING:
     from whylens.core.inputs.spec import InputSpec
@@ -24,35 +24,27 @@ def means(
     out: Annotated[Path, typer.Option(help="Folder to write into.")] = Path("means"),
 ) -> None:
     """Write the mean map of every class: where a model looks on the whole, not on one picture."""
-    with one_sentence():
-        _run(model, data, method, per_class, param or [], out)
+    with one_line_errors():
+        _run(model, data, method, per_class, param, out)
 
 
-def _run(model: str, data: str, method: str, per_class: int, param: list[str], out: Path) -> None:
-    from rich.console import Console
-    from rich.progress import Progress, TimeRemainingColumn
-
-    from whylens.core.datasets.by_name import load_dataset
+def _run(
+    model: str, data: str, method: str, per_class: int, param: list[str] | None, out: Path
+) -> None:
     from whylens.core.engine import Engine
     from whylens.core.outputs.class_means import mean_maps
     from whylens.core.progress import result_of
 
     engine = Engine()
     fields = engine.registry.explainer(method).Params.model_fields
-    given = params_of(param, {method: fields})[method]
-    console = Console(stderr=True)
-    columns = Progress.get_default_columns()[:-1]
-    with Progress(*columns, TimeRemainingColumn(), console=console) as bar:
-        task = bar.add_task("reading pictures", total=1)
-        dataset = load_dataset(
-            data,
-            engine.registry.datasets,
-            progress=lambda f, said: bar.update(task, completed=f, description=said),
-        )
-        work = mean_maps(engine, model, method, dataset, params=given, per_class=per_class)
-        found = result_of(work, lambda f: bar.update(task, completed=f, description=method))
+    params = parse_params(param, {method: fields})[method]
+    with progress_display() as display:
+        dataset = read_dataset(display, data, engine.registry.datasets)
+        task = display.add_task(method, total=1)
+        work = mean_maps(engine, model, method, dataset, params=params, per_class=per_class)
+        means = result_of(work, lambda fraction: display.update(task, completed=fraction))
     spec = engine.backbone(model).spec
-    for label, mean in found.items():
+    for label, mean in means.items():
         _write(out, label, mean, spec)
     typer.echo(out)
 

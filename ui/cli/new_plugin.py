@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from whylens.ui.cli.common import one_sentence
+from whylens.ui.cli.common import one_line_errors
 
 TEMPLATES = Path(__file__).parent / "plugin_template"
 LONGEST = 30  # so that no line of the package is longer than its own limit
@@ -23,11 +23,12 @@ def new_plugin(
     ] = Path(),
 ) -> None:
     """Make an installable package with one explainer, its test and a README."""
-    with one_sentence():
+    with one_line_errors():
         _check_free(name)
-        made = write_package(name, folder)
+        package = write_package(name, folder)
     typer.echo(
-        f"{made}\n\nNext:\n  pip install -e {made}\n  pytest --explainer {name}\n  whylens demo"
+        f"{package}\n\nNext:\n  pip install -e {package}\n  pytest --explainer {name}\n"
+        "  whylens demo"
     )
 
 
@@ -58,7 +59,7 @@ def write_package(name: str, folder: Path) -> Path:
 
     Args:
         name: Of the method, kebab-case.
-        folder: Where its folder is made; made itself if absent.
+        folder: Where the package's folder is made; made itself if absent.
 
     Raises:
         InvalidParameter: There is something of that name, or the folder cannot be written to.
@@ -100,7 +101,7 @@ def package_files(name: str) -> dict[str, str]:
     """
     words = name.split("-")
     module = "whylens_" + name.replace("-", "_")
-    given = {
+    values = {
         "name": name,
         "distribution": f"whylens-{name}",
         "module": module,
@@ -114,6 +115,6 @@ def package_files(name: str) -> dict[str, str]:
         f"test_{module}.py": "test.py.txt",
     }
     return {
-        path: Template((TEMPLATES / template).read_text(encoding="utf-8")).substitute(given)
+        path: Template((TEMPLATES / template).read_text(encoding="utf-8")).substitute(values)
         for path, template in files.items()
     }

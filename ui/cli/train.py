@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from whylens.ui.cli.common import one_sentence
+from whylens.ui.cli.common import (
+    INTERRUPTED,
+    one_line_errors,
+    progress_display,
+    read_dataset,
+)
 
 if TYPE_CHECKING:
     from whylens.core.datasets.by_name import Sources
     from whylens.core.datasets.dataset import Dataset
-
-INTERRUPTED = 130
 
 
 def train(
@@ -49,7 +52,7 @@ def train(
     threads: Annotated[int | None, typer.Option(help="Threads of the computation.")] = None,
 ) -> None:
     """Train a network on your own pictures; the page and `explain` then know it by name."""
-    said = {
+    options = {
         "backbone": backbone,
         "weights": weights,
         "mode": mode,
@@ -60,94 +63,88 @@ def train(
         "seed": seed,
         "threads": threads,
     }
-    given = {k: v for k, v in said.items() if v is not None}
+    chosen = {k: v for k, v in options.items() if v is not None}
     try:
-        with one_sentence():
+        with one_line_errors():
             from whylens.core.datasets.by_name import load_dataset
             from whylens.core.registry import load_registry
 
             sources = load_registry().datasets
             source = sources.get(data.partition(":")[0])
             if source is not None and source.kind == "signals":
-                _run_on_signals(load_dataset(data, sources), given, recipe, out)
+                _run_on_signals(load_dataset(data, sources), chosen, recipe, out)
             else:
-                _run(data, sources, given, recipe, out, resume=resume)
+                _run(data, sources, chosen, recipe, out, resume=resume)
     except OSError as exc:
         typer.echo(f"whylens: {out} cannot be written: {exc.strerror}.", err=True)
         raise typer.Exit(1) from exc
 
 
-def _run_on_signals(dataset: Dataset, said: dict[str, Any], file: Path | None, out: Path) -> None:
-    from rich.console import Console
-    from rich.progress import Progress
-
+def _run_on_signals(
+    dataset: Dataset, options: dict[str, Any], recipe: Path | None, out: Path
+) -> None:
     from whylens.core.errors import BadInput
     from whylens.core.progress import result_of
     from whylens.core.train.signals import train_on_signals
 
-    other = sorted(set(said) - {"epochs", "seed"}) + (["recipe"] if file else [])
-    if other:
+    unusable = sorted(set(options) - {"epochs", "seed"}) + (["recipe"] if recipe else [])
+    if unusable:
         raise BadInput(
             f"Signals are learnt by one small network: only --epochs and --seed can be chosen, "
-            f"not --{other[0]}."
+            f"not --{unusable[0]}."
         )
-    console = Console(stderr=True)
-    with Progress(console=console) as bar:
-        task = bar.add_task("training on signals", total=1.0)
+    with progress_display() as display:
+        task = display.add_task("training on signals", total=1.0)
         accuracy = result_of(
-            train_on_signals(dataset, out, **said), lambda share: bar.update(task, completed=share)
+            train_on_signals(dataset, out, **options),
+            lambda fraction: display.update(task, completed=fraction),
         )
-    console.print(f"{accuracy:.1%} of the test signals are recognised.", highlight=False)
+        display.console.print(
+            f"{accuracy:.1%} of the test signals are recognised.", highlight=False
+        )
     typer.echo(out)
 
 
 def _run(
     data: str,
     sources: Sources,
-    said: dict[str, Any],
+    options: dict[str, Any],
     file: Path | None,
     out: Path,
     *,
     resume: bool,
 ) -> None:
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+    from rich.progress import TextColumn
 
-    from whylens.core.datasets.by_name import load_dataset
     from whylens.core.errors import BadInput
     from whylens.core.models.model_names import parse_model_name
     from whylens.core.train.recipe import read_recipe
     from whylens.core.train.run import train as training
 
-    if file is None and "backbone" not in said:
+    if file is None and "backbone" not in options:
         raise BadInput(
             "Which network? Give --backbone, such as resnet18 or torchvision:squeezenet1_0."
         )
-    chosen = read_recipe(file, said)
-    parse_model_name(chosen.backbone)  # a typing error should not cost the reading of all pictures
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
-    with Progress(*columns, TextColumn("{task.fields[left]}"), console=console) as bar:
-        task = bar.add_task("reading pictures", total=1.0, left="")
-        dataset = load_dataset(
-            data, sources, progress=lambda f, text: bar.update(task, completed=f, description=text)
-        )
-        work = training(dataset, chosen, out, resume=resume)
+    recipe = read_recipe(file, options)
+    parse_model_name(recipe.backbone)  # a typing error should not cost the reading of all pictures
+    with progress_display(TextColumn("{task.fields[left]}")) as display:
+        dataset = read_dataset(display, data, sources, left="")
+        task, show = display.add_task("training", total=1.0, left=""), display.console.print
         try:
-            for step in work:
-                left = "" if step.seconds_left is None else _spoken(step.seconds_left)
-                bar.update(task, completed=step.fraction, description=step.message, left=left)
+            for step in training(dataset, recipe, out, resume=resume):
+                left = "" if step.seconds_left is None else _time_left(step.seconds_left)
+                display.update(task, completed=step.fraction, description=step.message, left=left)
                 if "val_accuracy" in step.figures and step.fraction < 1:
-                    bar.console.print(step.message, highlight=False)
+                    show(step.message, highlight=False)
         except KeyboardInterrupt:
-            bar.update(task, description="stopping", left="")
-            _stopped(dataset, out, bar.console.print)
+            display.update(task, description="stopping", left="")
+            _finish_stopped(dataset, out, show)
             raise typer.Exit(INTERRUPTED) from None
-        _tell(out, bar.console.print)
+        _show_report(out, show)
     typer.echo(out)
 
 
-def _tell(out: Path, say: Callable[..., None]) -> None:
+def _show_report(out: Path, show: Callable[..., None]) -> None:
     from whylens.core.train.report import read_report
 
     report = read_report(out)
@@ -155,28 +152,28 @@ def _tell(out: Path, say: Callable[..., None]) -> None:
         return
     for name, figures in (("validation", report.val), ("test", report.test)):
         if figures is not None:
-            say(f"{figures.accuracy:.1%} of {figures.count} {name} pictures are recognised.")
+            show(f"{figures.accuracy:.1%} of {figures.count} {name} pictures are recognised.")
     for note in report.notes:
-        say(f"Note: {note}", markup=False, highlight=False)
+        show(f"Note: {note}", markup=False, highlight=False)
 
 
-def _stopped(dataset: Dataset, out: Path, say: Callable[..., None]) -> None:
+def _finish_stopped(dataset: Dataset, out: Path, show: Callable[..., None]) -> None:
     from whylens.core.models.checkpoints import MANIFEST
     from whylens.core.train.evaluate import examined
     from whylens.core.train.state import read_log
 
     log = read_log(out) if out.is_dir() else None
     if log is None or not log.epochs or not (out / MANIFEST).exists():
-        say("Stopped before an epoch was kept. The same command with --resume begins again.")
+        show("Stopped before an epoch was kept. The same command with --resume begins again.")
         return
-    say("Stopped; examining the best so far. Ctrl-C again leaves it without a report.")
+    show("Stopped; examining the best so far. Ctrl-C again leaves it without a report.")
     for _ in examined(dataset, out):
         pass
-    _tell(out, say)
-    say(f"The best so far is in {out}; go on with the same command and --resume.", markup=False)
+    _show_report(out, show)
+    show(f"The best so far is in {out}; go on with the same command and --resume.", markup=False)
 
 
-def _spoken(seconds: float) -> str:
+def _time_left(seconds: float) -> str:
     if seconds < 60:
         return f"{seconds:.0f} s left"
     minutes = round(seconds / 60)

@@ -1,0 +1,102 @@
+"""Photos and signals on the command line: `whylens explain PHOTO ... --out DIR`.
+
+Nothing heavy is imported before it runs: help must be instant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from whylens.ui.cli.common import INTERRUPTED, progress_display, updater
+
+if TYPE_CHECKING:
+    from whylens.core.engine import Engine
+    from whylens.core.explanation import Explanation
+
+
+def explain_photos(
+    engine: Engine,
+    images: list[Path],
+    params: Mapping[str, Mapping[str, str]],
+    asked: Mapping[str, Any],
+    out: Path,
+) -> None:
+    """Explain every photo by every method and write what comes of it.
+
+    Args:
+        params: By method.
+        asked: Model, target, versus, quantity and seed, as the user gave them.
+
+    Raises:
+        CoreError: Of the kind that says what is wrong.
+    """
+    from whylens.core.explanation import Question
+    from whylens.core.models.labels import class_index
+
+    with progress_display() as display:
+        loading = display.add_task(f"loading {asked['model']}", total=1)
+        card = engine.card(asked["model"], progress=updater(display, loading))
+        display.update(loading, completed=1)
+        classes = {
+            key: None if asked[key] is None else class_index(asked[key], card.labels)
+            for key in ("target", "versus")
+        }
+        quantity = asked["quantity"] if classes["versus"] is None else "contrast"
+        fields = {**asked, **classes, "quantity": quantity}
+        for image, folder in zip(images, _folders(out, images), strict=True):
+            question = Question(**fields, **_read_input(image))
+            for method, values in params.items():
+                task = display.add_task(f"{image.name}: {method}", total=1)
+                answer: Explanation | None = None
+                try:
+                    for answer in engine.explain(question, method, values):
+                        display.update(task, completed=answer.fraction)
+                except KeyboardInterrupt:
+                    # The partial map is written; its manifest says that it is partial.
+                    if answer is None:
+                        raise
+                    typer.echo(
+                        f"Stopped at {answer.fraction:.0%}; the partial map is kept.", err=True
+                    )
+                    _write(folder, answer, image)
+                    raise typer.Exit(INTERRUPTED) from None
+                assert answer is not None  # noqa: S101 - an explainer yields at least once
+                _write(folder, answer, image)
+
+
+def _read_input(path: Path) -> dict[str, Any]:
+    from whylens.core.errors import BadInput
+    from whylens.core.inputs.photo import read_photo
+    from whylens.core.inputs.signal import is_signal_file, read_signal
+
+    try:
+        data = path.read_bytes()
+    except OSError as exc:
+        raise BadInput(f"{path} cannot be read: {exc.strerror}.") from exc
+    if is_signal_file(path.name):
+        return {"photo": None, "signal": read_signal(data, path.name)}
+    return {"photo": read_photo(data)}
+
+
+def _write(folder: Path, answer: Explanation, image: Path) -> None:
+    from whylens.core.outputs.export import bundle_files, write_files
+
+    for path in write_files(folder, bundle_files(answer, source=str(image))):
+        typer.echo(path)
+
+
+def _folders(out: Path, images: list[Path]) -> list[Path]:
+    # One photo needs no folder of its own; photos of one name from several places must not meet.
+    if len(images) == 1:
+        return [out]
+    counts: dict[str, int] = {}
+    folders = []
+    for image in images:
+        counts[image.stem] = counts.get(image.stem, 0) + 1
+        suffix = f"-{counts[image.stem]}" if counts[image.stem] > 1 else ""
+        folders.append(out / f"{image.stem}{suffix}")
+    return folders
