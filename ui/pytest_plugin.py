@@ -47,23 +47,22 @@ def pytest_collection_modifyitems(
     session: pytest.Session, config: pytest.Config, items: list[pytest.Item]
 ) -> None:
     """Add one item for every explainer and every test; -k and -m choose among them."""
-    asked: list[str] = config.getoption("explainer")
-    if not asked:
+    names: list[str] = config.getoption("explainer")
+    if not names:
         return
     from whylens.core.conformance.under_test import ExplainerUnderTest
     from whylens.core.errors import UnknownName
     from whylens.core.registry import load_registry
 
     registry = load_registry(strict=False)
-    names = list(registry.entries) if ALL in asked else list(dict.fromkeys(asked))
-    for name in names:
+    for name in registry.entries if ALL in names else dict.fromkeys(names):
         try:
-            candidate = ExplainerUnderTest(registry.explainer(name))
+            explainer = ExplainerUnderTest(registry.explainer(name))
         except UnknownName as exc:
-            troubles = [f"{p.plugin} of {p.distribution}: {p.message}" for p in registry.problems]
-            raise pytest.UsageError("\n".join([str(exc), *troubles])) from exc
+            problems = [f"{p.plugin} of {p.distribution}: {p.message}" for p in registry.problems]
+            raise pytest.UsageError("\n".join([str(exc), *problems])) from exc
         suite: Suite = Suite.from_parent(session, name=name, nodeid=name)
-        suite.candidate = candidate
+        suite.explainer = explainer
         # By way of the hooks, so that pytest counts what is collected.
         report = config.hook.pytest_make_collect_report(collector=suite)
         config.hook.pytest_collectreport(report=report)
@@ -73,7 +72,7 @@ def pytest_collection_modifyitems(
 class Suite(pytest.Collector):
     """All conformance tests of one explainer."""
 
-    candidate: ExplainerUnderTest
+    explainer: ExplainerUnderTest
 
     def collect(self) -> Iterator[pytest.Item]:
         """Yield them in order."""
@@ -99,20 +98,20 @@ class Conformance(pytest.Item):
         suite = self.parent
         assert isinstance(suite, Suite)  # noqa: S101 - made above
         try:
-            self.check.run(suite.candidate)
+            self.check.run(suite.explainer)
         except NotApplicable as reason:
             pytest.skip(str(reason))
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], *args: Any) -> Any:
-        """Return what the author must mend, and the traceback of their own code where it raised."""
+        """Return what the author must fix, and the traceback of their own code where it raised."""
         from whylens.core.conformance.outcome import CheckFailed
 
         if not isinstance(excinfo.value, CheckFailed):
             return super().repr_failure(excinfo, *args)
-        told = [self.check.says, "", str(excinfo.value)]
+        lines = [self.check.says, "", str(excinfo.value)]
         if excinfo.value.__cause__ is not None:
-            told += ["", *traceback.format_exception(excinfo.value.__cause__)]
-        return "\n".join(told)
+            lines += ["", *traceback.format_exception(excinfo.value.__cause__)]
+        return "\n".join(lines)
 
     def reportinfo(self) -> tuple[Path, int, str]:
         """Return where the test is written and what it is called."""

@@ -179,7 +179,7 @@ def test_a_demo_that_is_still_starting_puts_visitors_files_away(monkeypatch, end
     import demo
 
     ended = []
-    monkeypatch.setattr(demo, "engine_here", lambda: None)
+    monkeypatch.setattr(demo, "local_engine", lambda: None)
     monkeypatch.setattr(
         demo, "build_page", lambda *_, **__: SimpleNamespace(close=lambda: ended.append(True))
     )

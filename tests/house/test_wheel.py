@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from whylens.ui.space.trial import borrowed, free_port, serving
+from whylens.ui.space.local_run import free_port, running_page, shared_env
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("core", "plugins", "ui", "checkpoints", "examples")
@@ -51,7 +51,7 @@ def wheel(tmp_path_factory) -> Path:
 def place(wheel, tmp_path_factory) -> Path:
     """An environment with the wheel; all other packages come from this one."""
     home = tmp_path_factory.mktemp("installed")
-    inside = borrowed(home)
+    inside = shared_env(home)
     subprocess.run(
         [sys.executable, "-m", "pip", "--python", str(inside), "install", "-q", "--no-deps",
          "--no-index", str(wheel)],
@@ -124,7 +124,7 @@ def test_the_page_is_served_outside_the_checkout(place):
     command = [str(place / "env" / "bin" / "whylens"), "demo", "--port", port]
     variables = environment(place, GRADIO_SERVER_PORT=port, TMPDIR=str(place))
     with (
-        serving(command, place / "elsewhere", variables, place / "log.txt") as page,
+        running_page(command, place / "elsewhere", variables, place / "log.txt") as page,
         urllib.request.urlopen(f"{page.address}config") as answer,
     ):
         config = answer.read().decode()

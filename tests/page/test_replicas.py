@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from whylens.ui.space.trial import free_port
+from whylens.ui.space.local_run import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 SITE = (ROOT / "docs" / "replicas.conf").read_text()

@@ -16,8 +16,8 @@ import torch
 from whylens.core.engine import Engine
 from whylens.core.errors import CoreError
 from whylens.core.explanation import Question
-from whylens.ui.space import zero_gpu as accelerator
-from whylens.ui.space.zero_gpu import ZeroGpuEngine, allotted_cores, engine_here, lender
+from whylens.ui.space import zero_gpu
+from whylens.ui.space.zero_gpu import ZeroGpuEngine, allotted_cores, gpu_decorator, local_engine
 
 ROOT = Path(__file__).resolve().parents[2]
 SLOW, QUICK = ("occlusion", {"window": 48, "stride": 24}), ("grad-cam", {})
@@ -68,7 +68,7 @@ def final(engine, question, method, params):
 
 def test_slow_methods_go_to_the_lent_gpu_and_give_the_same_map(question):
     lend = Lender()
-    lent, plain = ZeroGpuEngine(lend=lend, device="cpu"), Engine()
+    lent, plain = ZeroGpuEngine(on_gpu=lend, device="cpu"), Engine()
     assert np.array_equal(final(lent, question, *SLOW), final(plain, question, *SLOW))
     assert lend.asked == ["occlusion"]
     assert lent.models.kept() == []  # the network was loaded over there
@@ -76,13 +76,13 @@ def test_slow_methods_go_to_the_lent_gpu_and_give_the_same_map(question):
 
 def test_quick_methods_cost_visitors_nothing_of_their_share(question):
     lend = Lender()
-    final(ZeroGpuEngine(lend=lend, device="cpu"), question, *QUICK)
+    final(ZeroGpuEngine(on_gpu=lend, device="cpu"), question, *QUICK)
     assert lend.asked == []
 
 
 def test_an_error_says_the_same_from_over_there(question):
     said = []
-    for engine in (ZeroGpuEngine(lend=Lender(), device="cpu"), Engine()):
+    for engine in (ZeroGpuEngine(on_gpu=Lender(), device="cpu"), Engine()):
         with pytest.raises(CoreError) as caught:
             list(engine.explain(question, "occlusion", {"window": -1}))
         said.append(str(caught.value))
@@ -94,13 +94,13 @@ def test_an_error_says_the_same_from_over_there(question):
 def test_without_a_gpu_the_processor_computes_and_the_visitor_is_told(question, after):
     lend = Lender("You have exceeded your quota.", after)
     with pytest.warns(UserWarning, match="quota. The processor computes instead"):
-        values = final(ZeroGpuEngine(lend=lend, device="cpu"), question, *SLOW)
+        values = final(ZeroGpuEngine(on_gpu=lend, device="cpu"), question, *SLOW)
     assert np.array_equal(values, final(Engine(), question, *SLOW))
 
 
 def test_stop_reaches_the_lent_gpu(question):
     lend = Lender()
-    work = ZeroGpuEngine(lend=lend, device="cpu").explain(question, "occlusion", {"stride": 8})
+    work = ZeroGpuEngine(on_gpu=lend, device="cpu").explain(question, "occlusion", {"stride": 8})
     assert next(work).fraction < 1
     assert not lend.closed
     work.close()
@@ -109,20 +109,20 @@ def test_stop_reaches_the_lent_gpu(question):
 
 def test_the_decorator_is_that_of_spaces_or_the_identity(monkeypatch):
     monkeypatch.setitem(sys.modules, "spaces", None)
-    assert lender(30)(len) is len
+    assert gpu_decorator(30)(len) is len
     asked = []
     fake = types.SimpleNamespace(GPU=lambda duration: asked.append(duration) or (lambda f: "lent"))
     monkeypatch.setitem(sys.modules, "spaces", fake)
-    assert lender(30)(len) == "lent"
+    assert gpu_decorator(30)(len) == "lent"
     assert asked == [30]
 
 
 def test_only_a_zero_gpu_space_borrows(monkeypatch):
-    monkeypatch.setattr(accelerator, "lender", lambda seconds: Lender())
+    monkeypatch.setattr(zero_gpu, "gpu_decorator", lambda seconds: Lender())
     monkeypatch.delenv("SPACES_ZERO_GPU", raising=False)
-    assert type(engine_here()) is Engine
+    assert type(local_engine()) is Engine
     monkeypatch.setenv("SPACES_ZERO_GPU", "true")
-    assert type(engine_here()) is ZeroGpuEngine
+    assert type(local_engine()) is ZeroGpuEngine
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_the_share_of_the_cores_is_that_of_the_space(monkeypatch, said, cores):
 
 def test_the_share_of_the_cores_bounds_threads_and_slots(monkeypatch):
     monkeypatch.setenv("CPU_CORES", "4")
-    engine = engine_here()
+    engine = local_engine()
     assert torch.get_num_threads() == 4
     taken = [engine._slots.acquire(blocking=False) for _ in range(3)]
     assert taken == [True, True, False]
@@ -165,7 +165,7 @@ def lend(task):
 
 pixels = np.random.default_rng(0).integers(0, 256, (80, 90, 3), dtype=np.uint8)
 question = Question("untrained:test_resnet", pixels)
-engine = ZeroGpuEngine(lend=lend, device="cpu", slots=1)
+engine = ZeroGpuEngine(on_gpu=lend, device="cpu", slots=1)
 engine.predict(question)  # the parent's threads and caches have been used
 *_, here = Engine().explain(question, "occlusion", {"window": 64, "stride": 64})
 with engine._slots, engine.models._lock, engine._traces._lock:  # as another visitor may hold them

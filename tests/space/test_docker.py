@@ -20,7 +20,7 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from whylens.ui.page.health import PATH, health_route
-from whylens.ui.space.trial import free_port, serving
+from whylens.ui.space.local_run import free_port, running_page
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]["whylens"]
@@ -137,7 +137,7 @@ def test_the_copied_files_serve_are_healthy_and_leave_nothing_behind(tmp_path):
     check[-1] = check[-1].replace(variables()["GRADIO_SERVER_PORT"], port)
     # SIGINT is ignored in what a script starts in the background; SIGTERM must do all the same.
     command = ["sh", "-c", "trap '' INT; exec \"$0\" demo.py", sys.executable]
-    with serving(command, app, environment, tmp_path / "log.txt"):
+    with running_page(command, app, environment, tmp_path / "log.txt"):
         healthy = subprocess.run(check, capture_output=True, text=True)
         assert healthy.returncode == 0, healthy.stderr
         shelves = list(tmp_path.glob("whylens-*"))

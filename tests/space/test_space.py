@@ -27,8 +27,14 @@ from whylens.ui.cli.app import app
 from whylens.ui.space.card import SpaceCard, SpaceProblem, read_card, with_front_matter
 from whylens.ui.space.checks import problems_of
 from whylens.ui.space.files import build_space, pins, requirements_of
+from whylens.ui.space.local_run import (
+    builder_packages,
+    find_python,
+    install_env,
+    running_space,
+    shared_env,
+)
 from whylens.ui.space.push import push
-from whylens.ui.space.trial import borrowed, builders_own, installed, python_for, started
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -183,7 +189,7 @@ def space(built, tmp_path_factory):
     empty = home / "tmp"
     empty.mkdir()
     kept = {"HF_HUB_OFFLINE": "1", "GRADIO_TEMP_DIR": str(empty)}
-    with started(built, home, borrowed(home), variables=kept) as running:
+    with running_space(built, home, shared_env(home), variables=kept) as running:
         print(f"first page after {running.seconds:.1f} s")  # noqa: T201
         yield running
     # It was ended by SIGTERM: what a visitor gave and got is gone, the examples are the page's own.
@@ -315,7 +321,7 @@ def test_the_requirements_resolve_beside_what_the_builder_adds(built, tmp_path):
     card = read_card((built / "README.md").read_text(encoding="utf-8"))
     wanted = tmp_path / "wanted.in"
     lines = (built / "requirements.txt").read_text().splitlines()
-    wanted.write_text("\n".join([*lines, *builders_own(card)]))
+    wanted.write_text("\n".join([*lines, *builder_packages(card)]))
     run = subprocess.run(
         [uv, "pip", "compile", "-q", "--no-header", "--no-annotate",
          "--python-version", card.python_version, str(wanted)],
@@ -337,9 +343,9 @@ def test_a_clean_environment_starts_within_20_seconds(built, tmp_path):
     if os.environ.get("WHYLENS_REAL_INSTALL") != "1":
         pytest.skip("installs gigabytes: set WHYLENS_REAL_INSTALL=1 to allow it")
     card = read_card((built / "README.md").read_text(encoding="utf-8"))
-    inside = installed(built, tmp_path, python_for(card))
+    inside = install_env(built, tmp_path, find_python(card))
     began = resource.getrusage(resource.RUSAGE_CHILDREN)
-    with started(built, tmp_path, inside, variables={"HF_HUB_OFFLINE": "1"}) as space:
+    with running_space(built, tmp_path, inside, variables={"HF_HUB_OFFLINE": "1"}) as space:
         print(f"first page after {space.seconds:.1f} s")  # noqa: T201
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
     # A Space has its two cores for itself; here others may be at work, who cost time on the clock.

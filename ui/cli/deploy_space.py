@@ -68,21 +68,21 @@ def _build(folder: Path) -> None:
 def _start(folder: Path, python: Path | None, *, reuse: bool) -> None:
     from whylens.ui.space.card import read_card
     from whylens.ui.space.files import README
-    from whylens.ui.space.trial import borrowed, installed, python_for, started
+    from whylens.ui.space.local_run import find_python, install_env, running_space, shared_env
 
     with tempfile.TemporaryDirectory(prefix="whylens-space-") as place:
         home = Path(place)
         if reuse:
-            inside = borrowed(home)
+            inside = shared_env(home)
             typer.echo("Packages are those of this environment, not the Space's.", err=True)
         else:
             card = read_card((folder / README).read_text(encoding="utf-8"))
-            chosen = python or python_for(card)
+            chosen = python or find_python(card)
             typer.echo(f"Installing as the builder does, with {chosen}; this takes minutes.")
             began = time.perf_counter()
-            inside = installed(folder, home, chosen)
+            inside = install_env(folder, home, chosen)
             typer.echo(f"Installed in {time.perf_counter() - began:.0f} s.")
-        with started(folder, home, inside) as space:
+        with running_space(folder, home, inside) as space:
             typer.echo(f"First page {space.seconds:.1f} s after the start.")
         typer.echo("It ended cleanly when told to.")
 

@@ -19,7 +19,7 @@ from whylens.ui.page.endpoints import require_mcp
 from whylens.ui.page.health import health_route
 from whylens.ui.page.layout import build_page
 from whylens.ui.page.theme import STYLESHEET, page_theme
-from whylens.ui.space.zero_gpu import engine_here
+from whylens.ui.space.zero_gpu import local_engine
 
 log = logging.getLogger("whylens")
 
@@ -81,7 +81,7 @@ def serve(host: str = "127.0.0.1", port: int | None = None, *, mcp: bool = False
     restore_interrupt()
     # Gradio removes visitors' files on an interrupt, but not when a container is told to end.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    page = build_page(engine_here(), public=not _is_loopback(host))
+    page = build_page(local_engine(), public=not _is_loopback(host))
     try:
         launch(page, host=host, port=port, mcp=mcp)
     except KeyboardInterrupt:

@@ -27,19 +27,11 @@ class SpaceCard(BaseModel):
     """The metadata of a Gradio Space that may run on ZeroGPU.
 
     Attributes:
-        title: Shown above the Space.
-        emoji: One emoji.
-        colorFrom: First colour of the card.
-        colorTo: Second colour of the card.
         sdk: Always "gradio": ZeroGPU lends to no other.
         sdk_version: Version of gradio, which the builder installs.
         python_version: One that ZeroGPU offers.
-        app_file: What is run.
-        short_description: Shown under the title.
         license: As Hugging Face abbreviates it.
         startup_duration_timeout: After how long a start counts as failed.
-        tags: For searches.
-        models: What the Space uses, as links.
         preload_from_hub: What the builder fetches into the cache.
     """
 
@@ -62,21 +54,13 @@ class SpaceCard(BaseModel):
 
 
 def with_front_matter(card: SpaceCard, text: str) -> str:
-    """Return a README that begins with the metadata of a Space.
-
-    Args:
-        card: The metadata.
-        text: The README without metadata.
-    """
+    """Return a README that begins with the metadata of a Space."""
     block = yaml.safe_dump(card.model_dump(), sort_keys=False, allow_unicode=True, width=1000)
     return f"{FENCE}\n{block}{FENCE}\n\n{text}"
 
 
 def read_card(readme: str) -> SpaceCard:
-    """Return the metadata at the head of a README.
-
-    Args:
-        readme: Its text.
+    """Return the metadata at the head of a README's text.
 
     Raises:
         SpaceProblem: There is none, it is no YAML, or a value is not what Hugging Face takes.
@@ -86,15 +70,15 @@ def read_card(readme: str) -> SpaceCard:
     if head != FENCE or not end:
         raise SpaceProblem("README.md does not begin with a block of metadata between two '---'.")
     try:
-        found = yaml.safe_load(block)
+        metadata = yaml.safe_load(block)
     except yaml.YAMLError as exc:
         raise SpaceProblem(f"The metadata of README.md are no YAML: {exc}") from exc
     try:
-        return SpaceCard.model_validate(found)
+        return SpaceCard.model_validate(metadata)
     except ValidationError as exc:
-        said = "; ".join(
+        problems = "; ".join(
             f"{'.'.join(str(p) for p in e['loc']) or 'the block'}: {e['msg']}"
             + (" (put it in quotes)" if e["type"] == "string_type" else "")
             for e in exc.errors()
         )
-        raise SpaceProblem(f"The metadata of README.md are wrong. {said}.") from exc
+        raise SpaceProblem(f"The metadata of README.md are wrong. {problems}.") from exc

@@ -52,7 +52,6 @@ def build_space(folder: Path, *, checkout: Path = CHECKOUT) -> list[Path]:
 
     Args:
         folder: Absent or empty.
-        checkout: Where the project lies.
 
     Raises:
         SpaceProblem: The folder is in use, or the checkout lacks what a Space needs.
@@ -69,7 +68,7 @@ def build_space(folder: Path, *, checkout: Path = CHECKOUT) -> list[Path]:
     folder.parent.mkdir(parents=True, exist_ok=True)
     staged = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
-        for path in _chosen(checkout):
+        for path in _allowed_files(checkout):
             target = staged / path.relative_to(checkout)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)
@@ -88,7 +87,7 @@ def build_space(folder: Path, *, checkout: Path = CHECKOUT) -> list[Path]:
     return sorted(p.relative_to(folder) for p in folder.rglob("*") if p.is_file())
 
 
-def _chosen(checkout: Path) -> Iterator[Path]:
+def _allowed_files(checkout: Path) -> Iterator[Path]:
     for pattern in ALLOWED:
         for path in checkout.glob(pattern):
             if path.is_file() and not any(part.startswith(".") for part in path.parts[-2:]):
@@ -96,11 +95,7 @@ def _chosen(checkout: Path) -> Iterator[Path]:
 
 
 def pins(checkout: Path) -> dict[str, str]:
-    """Return the version of each package in constraints.txt, by canonical name.
-
-    Args:
-        checkout: Where the project lies.
-    """
+    """Return the version of each package in constraints.txt, by canonical name."""
     lines = (checkout / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pairs = (line.split("==") for line in lines if "==" in line and not line.startswith("#"))
     return {canonicalize_name(name): version.strip() for name, version in pairs}
@@ -117,14 +112,14 @@ def card_of(project: Mapping[str, Any], pinned: Mapping[str, str]) -> SpaceCard:
         SpaceProblem: A value is not what Hugging Face takes.
     """
     table = {k: v for k, v in project["tool"]["whylens"]["space"].items() if k != "requirements"}
-    fixed = {
+    derived = {
         "sdk": "gradio",
         "sdk_version": pinned[BUILDER],
         "app_file": "demo.py",
         "license": project["project"]["license"].lower(),
     }
     try:
-        return SpaceCard.model_validate({**table, **fixed})
+        return SpaceCard.model_validate({**table, **derived})
     except ValidationError as exc:
         raise SpaceProblem(f"[tool.whylens.space] of pyproject.toml: {exc}") from exc
 

@@ -15,10 +15,9 @@ def push(folder: Path, repo_id: str, *, private: bool = False, api: HfApi | None
     """Make the Space mirror the folder, in one commit, and return the commit's address.
 
     Args:
-        folder: Built and checked.
-        repo_id: "owner/name"; made if it does not exist.
-        private: Whether a Space made anew is private.
-        api: Client of the Hub; by default one for the token that `hf auth login` has kept.
+        repo_id: "owner/name"; created if it does not exist.
+        private: Whether a new Space is private.
+        api: By default a client with the token that `hf auth login` has stored.
 
     Raises:
         SpaceProblem: The Hub refuses, or cannot be reached.

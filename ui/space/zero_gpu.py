@@ -23,33 +23,33 @@ from whylens.core.registry import Registry
 
 log = logging.getLogger(__name__)
 F = TypeVar("F", bound=Callable[..., Any])
-Lend = Callable[[F], F]
+GpuDecorator = Callable[[F], F]
 
 CORES_VARIABLE = "CPU_CORES"  # set by Spaces: the machine has more cores than a Space may use
 ZERO_GPU_VARIABLE = "SPACES_ZERO_GPU"
 # What is asked for has to be left of a visitor's daily two minutes; slow methods take seconds.
-LENT_SECONDS = 30
+GPU_SECONDS = 30
 
 
-def engine_here() -> Engine:
+def local_engine() -> Engine:
     """Return the engine that suits this machine: its share of the cores, a lent GPU where lent."""
-    given = allotted_cores()
+    cores = allotted_cores()
     slots = None
-    if given is not None:
-        torch.set_num_threads(given)
-        slots = max(1, given // 2)
+    if cores is not None:
+        torch.set_num_threads(cores)
+        slots = max(1, cores // 2)
     if on_zero_gpu():
-        return ZeroGpuEngine(lend=lender(LENT_SECONDS), slots=slots)
+        return ZeroGpuEngine(on_gpu=gpu_decorator(GPU_SECONDS), slots=slots)
     return Engine(slots=slots)
 
 
 def allotted_cores() -> int | None:
     """Return how many cores CPU_CORES allots, at least one; None where it says nothing."""
-    said = os.environ.get(CORES_VARIABLE, "").strip()
+    text = os.environ.get(CORES_VARIABLE, "").strip()
     try:
-        return max(1, int(float(said))) if said else None
+        return max(1, int(float(text))) if text else None
     except (ValueError, OverflowError):
-        log.warning("%s is %r, which is no number; it is ignored", CORES_VARIABLE, said)
+        log.warning("%s is %r, which is no number; it is ignored", CORES_VARIABLE, text)
         return None
 
 
@@ -58,7 +58,7 @@ def on_zero_gpu() -> bool:
     return os.environ.get(ZERO_GPU_VARIABLE, "").strip().lower() in ("1", "t", "true")
 
 
-def lender(seconds: int) -> Lend[Any]:
+def gpu_decorator(seconds: int) -> GpuDecorator[Any]:
     """Return the decorator that runs a generator on a lent GPU; without `spaces` the identity.
 
     Args:
@@ -68,8 +68,8 @@ def lender(seconds: int) -> Lend[Any]:
         from spaces import GPU
     except ImportError:
         return lambda function: function
-    lend: Lend[Any] = GPU(duration=seconds)
-    return lend
+    decorator: GpuDecorator[Any] = GPU(duration=seconds)
+    return decorator
 
 
 class ZeroGpuEngine(Engine):
@@ -83,37 +83,31 @@ class ZeroGpuEngine(Engine):
         self,
         registry: Registry | None = None,
         *,
-        lend: Lend[Any],
+        on_gpu: GpuDecorator[Any],
         device: str = "cuda",
         slots: int | None = None,
     ) -> None:
         """Make an engine; nothing is lent yet.
 
         Args:
-            registry: As in Engine.
-            lend: `spaces.GPU`, or what does the same.
+            on_gpu: `spaces.GPU`, or what does the same.
             device: Where networks lie in the process that holds the GPU.
-            slots: As in Engine, for what is computed here.
+            slots: As in Engine, for what is computed in this process.
         """
         super().__init__(registry, slots=slots)
-        self._borrowed = lend(_Borrower(self.registry, device).answers)
+        self._explain_on_gpu = on_gpu(_GpuWorker(self.registry, device).answers)
 
     def explain(
         self, question: Question, method: str, params: Mapping[str, object] | None = None
     ) -> Iterator[Explanation]:
         """Yield answers as Engine does; where no GPU can be had, from the processor.
 
-        Args:
-            question: As in Engine.
-            method: As in Engine.
-            params: As in Engine.
-
         Raises:
             CoreError: As in Engine.
         """
         explainer = self.registry.explainer(method)
         if not is_single_step(explainer) and not explainer.artifact_kind:
-            work = self._borrowed(question, method, dict(params or {}))
+            work = self._explain_on_gpu(question, method, dict(params or {}))
             try:
                 while True:
                     try:
@@ -134,7 +128,7 @@ class ZeroGpuEngine(Engine):
         yield from super().explain(question, method, params)
 
 
-class _Borrower:
+class _GpuWorker:
     """Answers in the process that holds the GPU.
 
     That process is forked while other threads may hold locks of the page's engine, which nobody

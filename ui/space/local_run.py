@@ -33,11 +33,10 @@ _PASSED_ON = ("PATH", "LANG", "LC_ALL", "TMPDIR", "SYSTEMROOT", "HF_HUB_OFFLINE"
 
 
 @dataclass(frozen=True)
-class Started:
-    """A Space that runs here.
+class RunningPage:
+    """A page in a process of its own.
 
     Attributes:
-        address: Of its first page.
         seconds: From the start of the process to the first page.
         log: What it printed.
     """
@@ -47,30 +46,25 @@ class Started:
     log: Path
 
 
-def python_for(card: SpaceCard) -> Path:
-    """Return an interpreter of the Space's version of Python, or this one where there is none.
-
-    Args:
-        card: The Space's metadata.
-    """
+def find_python(card: SpaceCard) -> Path:
+    """Return an interpreter of the Space's version of Python, or this one where there is none."""
     major_minor = ".".join(card.python_version.split(".")[:2])
     path = shutil.which(f"python{major_minor}")
     code = "import sys; print('{}.{}'.format(*sys.version_info))"
     if path is not None:
         # A stand-in on the path may name a version that is not there.
-        told = subprocess.run(  # noqa: S603 - a path that was just looked up
+        answer = subprocess.run(  # noqa: S603 - a path that was just looked up
             [path, "-c", code], capture_output=True, text=True, check=False
         )
-        if told.returncode == 0 and told.stdout.strip() == major_minor:
+        if answer.returncode == 0 and answer.stdout.strip() == major_minor:
             return Path(path)
     return Path(sys.executable)
 
 
-def installed(folder: Path, home: Path, python: Path) -> Path:
+def install_env(folder: Path, home: Path, python: Path) -> Path:
     """Return the interpreter of a clean environment with all that the builder would install.
 
     Args:
-        folder: The Space's.
         home: An empty folder; the environment goes into it.
         python: Interpreter to begin with.
 
@@ -80,30 +74,25 @@ def installed(folder: Path, home: Path, python: Path) -> Path:
     card = read_card((folder / README).read_text(encoding="utf-8"))
     _run([str(python), "-m", "venv", str(home / "env")], cwd=home)
     inside = _python_of(home / "env")
-    alone = home / "build"
-    alone.mkdir()
-    shutil.copyfile(folder / REQUIREMENTS, alone / REQUIREMENTS)
-    wanted = ["-r", REQUIREMENTS, *builders_own(card)]
+    build = home / "build"
+    build.mkdir()
+    shutil.copyfile(folder / REQUIREMENTS, build / REQUIREMENTS)
     uv = shutil.which("uv", path=os.pathsep.join([str(Path(sys.executable).parent), os.defpath]))
     command = (
         [uv, "pip", "install", "-q", "--compile-bytecode", "--python", str(inside)]  # as pip does
         if uv
         else [str(inside), "-m", "pip", "install", "-q"]
     )
-    _run([*command, *wanted], cwd=alone)
+    _run([*command, "-r", REQUIREMENTS, *builder_packages(card)], cwd=build)
     return inside
 
 
-def builders_own(card: SpaceCard) -> list[str]:
-    """Return what the builder installs together with the requirements.
-
-    Args:
-        card: The Space's metadata.
-    """
+def builder_packages(card: SpaceCard) -> list[str]:
+    """Return what the builder installs together with the requirements."""
     return [f"gradio[oauth,mcp]=={card.sdk_version}", *WITH_GRADIO]
 
 
-def borrowed(home: Path) -> Path:
+def shared_env(home: Path) -> Path:
     """Return the interpreter of a new environment that sees the packages of this one.
 
     No package of this environment is imported by way of an editable installation: of the project
@@ -115,23 +104,21 @@ def borrowed(home: Path) -> Path:
     venv.EnvBuilder(with_pip=False, symlinks=os.name != "nt").create(home / "env")
     inside = _python_of(home / "env")
     code = "import sysconfig; print(sysconfig.get_path('purelib'))"
-    told = subprocess.check_output([inside, "-c", code], text=True)  # noqa: S603 - made above
-    site = Path(told.strip())
-    seen = {sysconfig.get_path(kind) for kind in ("purelib", "platlib")}
-    (site / "borrowed.pth").write_text("".join(f"{path}\n" for path in sorted(seen)))
+    site = subprocess.check_output([inside, "-c", code], text=True)  # noqa: S603 - made above
+    shared = {sysconfig.get_path(kind) for kind in ("purelib", "platlib")}
+    lines = "".join(f"{path}\n" for path in sorted(shared))
+    (Path(site.strip()) / "shared.pth").write_text(lines)
     return inside
 
 
 @contextlib.contextmanager
-def started(
+def running_space(
     folder: Path, home: Path, python: Path, *, variables: Mapping[str, str] | None = None
-) -> Iterator[Started]:
-    """Yield the Space, running in a copy of its folder; on leaving, it is told to end and must.
+) -> Iterator[RunningPage]:
+    """Yield the Space, running in a copy of its folder; on leaving, it is stopped and must end.
 
     Args:
-        folder: The Space's.
         home: Stands for the builder's /home/user.
-        python: Interpreter of the environment.
         variables: More of the environment.
 
     Raises:
@@ -154,19 +141,17 @@ def started(
         "GRADIO_NUM_PORTS": "1",
         **(variables or {}),
     }
-    with serving([str(python), card.app_file], app, environment, home / "log.txt") as space:
+    with running_page([str(python), card.app_file], app, environment, home / "log.txt") as space:
         yield space
 
 
 @contextlib.contextmanager
-def serving(
+def running_page(
     command: list[str], folder: Path, environment: Mapping[str, str], log: Path
-) -> Iterator[Started]:
-    """Yield a page that runs in a process of its own; on leaving, it is told to end and must.
+) -> Iterator[RunningPage]:
+    """Yield a page that runs in a process of its own; on leaving, it is stopped and must end.
 
     Args:
-        command: What to run.
-        folder: Folder to run in.
         environment: All variables; GRADIO_SERVER_PORT among them.
         log: File for what it prints.
 
@@ -185,14 +170,14 @@ def serving(
     address = f"http://127.0.0.1:{environment['GRADIO_SERVER_PORT']}/"
     try:
         _await_page(address, process, log)
-        yield Started(address, time.perf_counter() - began, log)
+        yield RunningPage(address, time.perf_counter() - began, log)
         process.send_signal(signal.SIGTERM)
         try:
             code = process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
             raise SpaceProblem(f"It did not end {STOP_SECONDS:.0f} s after SIGTERM.") from None
         if code != 0:
-            raise SpaceProblem(f"It ended with {code} on SIGTERM: {_last_words(log)}")
+            raise SpaceProblem(f"It ended with {code} on SIGTERM: {_log_tail(log)}")
     finally:
         if process.poll() is None:
             process.kill()
@@ -203,7 +188,7 @@ def _await_page(address: str, process: subprocess.Popen[bytes], log: Path) -> No
     limit = time.monotonic() + START_SECONDS
     while time.monotonic() < limit:
         if process.poll() is not None:
-            raise SpaceProblem(f"It ended before its first page: {_last_words(log)}")
+            raise SpaceProblem(f"It ended before its first page: {_log_tail(log)}")
         # An open port is not enough: the page itself must come.
         with (
             contextlib.suppress(urllib.error.URLError, ConnectionError, TimeoutError),
@@ -212,21 +197,21 @@ def _await_page(address: str, process: subprocess.Popen[bytes], log: Path) -> No
             if answer.status == 200 and b"gradio" in answer.read():
                 return
         time.sleep(0.05)
-    raise SpaceProblem(f"No first page within {START_SECONDS:.0f} s: {_last_words(log)}")
+    raise SpaceProblem(f"No first page within {START_SECONDS:.0f} s: {_log_tail(log)}")
 
 
-def _last_words(log: Path) -> str:
+def _log_tail(log: Path) -> str:
     lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
     return " | ".join(lines[-3:]) or "it printed nothing"
 
 
 def _run(command: list[str], *, cwd: Path) -> None:
-    done = subprocess.run(  # noqa: S603 - composed in this file
+    run = subprocess.run(  # noqa: S603 - composed in this file
         command, cwd=cwd, capture_output=True, text=True, check=False
     )
-    if done.returncode != 0:
-        said = (done.stderr or done.stdout).strip()[-2000:]
-        raise SpaceProblem(f"`{' '.join(command)}` failed as it would at the builder:\n{said}")
+    if run.returncode != 0:
+        output = (run.stderr or run.stdout).strip()[-2000:]
+        raise SpaceProblem(f"`{' '.join(command)}` failed as it would at the builder:\n{output}")
 
 
 def _python_of(environment: Path) -> Path:
