@@ -73,7 +73,7 @@ def explain(
         params = parse_params(param, fields)
         if quantity not in ("logit", "probability"):
             raise BadInput("A quantity is logit or probability; for a contrast give --versus.")
-        asked = {
+        question = {
             "model": model,
             "target": target,
             "versus": versus,
@@ -84,14 +84,14 @@ def explain(
             if len(images) > 1:
                 raise BadInput("Give photos, or one folder and nothing else.")
             files = {"folder": images[0], "out": out, "shard": shard, "device": device or "cpu"}
-            request = {**asked, **files, "methods": params}
+            request = {**question, **files, "methods": params}
             run_batch(request, engine=engine, workers=workers, maps=maps)
             return
         if any(option is not None for option in (maps, engine, workers, shard, device)):
             raise BadInput("--format, --engine, --workers, --shard and --device are for a folder.")
         from whylens.core.engine import Engine
 
-        explain_photos(Engine(registry), images, params, asked, out)
+        explain_photos(Engine(registry), images, params, question, out)
 
 
 app.command()(train)
@@ -173,10 +173,10 @@ def models(
         from whylens.core.models.model_names import timm_names
 
         glob = pattern if "*" in pattern else f"*{pattern}*"
-        known = [*checkpoint_folders(), *sorted(timm_names())]
-        names = [name for name in known if fnmatch(name, glob)]
+        every_name = [*checkpoint_folders(), *sorted(timm_names())]
+        names = [name for name in every_name if fnmatch(name, glob)]
         if not names:
-            raise UnknownName.among("model", pattern, known)
+            raise UnknownName.among("model", pattern, every_name)
         typer.echo("\n".join(names))
 
 

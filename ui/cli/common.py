@@ -54,11 +54,11 @@ def parse_params(
         if not equals:
             raise InvalidParameter(f"--param takes name=value, not {text!r}.")
         pairs[key.strip()] = value.strip()
-    known = sorted({field for names in fields.values() for field in names})
+    every_field = sorted({field for names in fields.values() for field in names})
     for key in pairs:
-        if key not in known:
+        if key not in every_field:
             raise InvalidParameter(
-                f"There is no parameter {key!r}; there are: {', '.join(known) or 'none'}."
+                f"There is no parameter {key!r}; there are: {', '.join(every_field) or 'none'}."
             )
     return {
         method: {key: value for key, value in pairs.items() if key in names}
@@ -72,8 +72,8 @@ def progress_display(*columns: ProgressColumn) -> Progress:
     from rich.progress import Progress
 
     default = Progress.get_default_columns()
-    shown = (*default[:-1], *columns) if columns else default
-    return Progress(*shown, console=Console(stderr=True))
+    every_column = (*default[:-1], *columns) if columns else default
+    return Progress(*every_column, console=Console(stderr=True))
 
 
 def updater(display: Progress, task: TaskID) -> Callable[[float, str], None]:

@@ -45,8 +45,8 @@ def deploy_space(
             if repo_id is not None:
                 _send(dry_run, repo_id, private=private)
         elif repo_id is not None:
-            with tempfile.TemporaryDirectory(prefix="whylens-space-") as place:
-                folder = Path(place) / "space"
+            with tempfile.TemporaryDirectory(prefix="whylens-space-") as temporary:
+                folder = Path(temporary) / "space"
                 _build(folder)
                 _send(folder, repo_id, private=private)
 
@@ -70,19 +70,19 @@ def _start(folder: Path, python: Path | None, *, reuse: bool) -> None:
     from whylens.ui.space.files import README
     from whylens.ui.space.local_run import find_python, install_env, running_space, shared_env
 
-    with tempfile.TemporaryDirectory(prefix="whylens-space-") as place:
-        home = Path(place)
+    with tempfile.TemporaryDirectory(prefix="whylens-space-") as temporary:
+        home = Path(temporary)
         if reuse:
-            inside = shared_env(home)
+            interpreter = shared_env(home)
             typer.echo("Packages are those of this environment, not the Space's.", err=True)
         else:
             card = read_card((folder / README).read_text(encoding="utf-8"))
-            chosen = python or find_python(card)
-            typer.echo(f"Installing as the builder does, with {chosen}; this takes minutes.")
-            began = time.perf_counter()
-            inside = install_env(folder, home, chosen)
-            typer.echo(f"Installed in {time.perf_counter() - began:.0f} s.")
-        with running_space(folder, home, inside) as space:
+            base = python or find_python(card)
+            typer.echo(f"Installing as the builder does, with {base}; this takes minutes.")
+            start_time = time.perf_counter()
+            interpreter = install_env(folder, home, base)
+            typer.echo(f"Installed in {time.perf_counter() - start_time:.0f} s.")
+        with running_space(folder, home, interpreter) as space:
             typer.echo(f"First page {space.seconds:.1f} s after the start.")
         typer.echo("It ended cleanly when told to.")
 

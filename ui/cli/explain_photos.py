@@ -22,14 +22,14 @@ def explain_photos(
     engine: Engine,
     images: list[Path],
     params: Mapping[str, Mapping[str, str]],
-    asked: Mapping[str, Any],
+    request: Mapping[str, Any],
     out: Path,
 ) -> None:
     """Explain every photo by every method and write what comes of it.
 
     Args:
         params: By method.
-        asked: Model, target, versus, quantity and seed, as the user gave them.
+        request: Model, target, versus, quantity and seed, as the user gave them.
 
     Raises:
         CoreError: Of the kind that says what is wrong.
@@ -38,15 +38,15 @@ def explain_photos(
     from whylens.core.models.labels import class_index
 
     with progress_display() as display:
-        loading = display.add_task(f"loading {asked['model']}", total=1)
-        card = engine.card(asked["model"], progress=updater(display, loading))
+        loading = display.add_task(f"loading {request['model']}", total=1)
+        card = engine.card(request["model"], progress=updater(display, loading))
         display.update(loading, completed=1)
         classes = {
-            key: None if asked[key] is None else class_index(asked[key], card.labels)
+            key: None if request[key] is None else class_index(request[key], card.labels)
             for key in ("target", "versus")
         }
-        quantity = asked["quantity"] if classes["versus"] is None else "contrast"
-        fields = {**asked, **classes, "quantity": quantity}
+        quantity = request["quantity"] if classes["versus"] is None else "contrast"
+        fields = {**request, **classes, "quantity": quantity}
         for image, folder in zip(images, _folders(out, images), strict=True):
             question = Question(**fields, **_read_input(image))
             for method, values in params.items():

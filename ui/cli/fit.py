@@ -40,8 +40,8 @@ def _run(model: str, data: str, method: str | None, param: list[str] | None) -> 
     from whylens.core.engine import Engine
 
     engine = Engine()
-    fitted = [name for name, e in engine.registry.explainers.items() if e.artifact_kind]
-    names = split_names(method) if method else fitted
+    every_method = [name for name, e in engine.registry.explainers.items() if e.artifact_kind]
+    names = split_names(method) if method else every_method
     params = parse_params(
         param, {name: engine.registry.explainer(name).FitParams.model_fields for name in names}
     )

@@ -52,7 +52,7 @@ def train(
     threads: Annotated[int | None, typer.Option(help="Threads of the computation.")] = None,
 ) -> None:
     """Train a network on your own pictures; the page and `explain` then know it by name."""
-    options = {
+    every_option = {
         "backbone": backbone,
         "weights": weights,
         "mode": mode,
@@ -63,7 +63,7 @@ def train(
         "seed": seed,
         "threads": threads,
     }
-    chosen = {k: v for k, v in options.items() if v is not None}
+    options = {k: v for k, v in every_option.items() if v is not None}
     try:
         with one_line_errors():
             from whylens.core.datasets.by_name import load_dataset
@@ -72,9 +72,9 @@ def train(
             sources = load_registry().datasets
             source = sources.get(data.partition(":")[0])
             if source is not None and source.kind == "signals":
-                _run_on_signals(load_dataset(data, sources), chosen, recipe, out)
+                _run_on_signals(load_dataset(data, sources), options, recipe, out)
             else:
-                _run(data, sources, chosen, recipe, out, resume=resume)
+                _run(data, sources, options, recipe, out, resume=resume)
     except OSError as exc:
         typer.echo(f"whylens: {out} cannot be written: {exc.strerror}.", err=True)
         raise typer.Exit(1) from exc

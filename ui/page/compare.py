@@ -94,8 +94,8 @@ def build_compare(session: Session, form: QuestionForm, style: StyleControls) ->
     inputs = {**form.inputs, **redraw_inputs}
     event = run.click(compare, None, [grid, legend, status], inputs_kwargs=inputs, **LONG)
     event.success(pack, None, [download], inputs_kwargs=pack_inputs, **PRIVATE)
-    stopped = wire_stop(stop, event, status, lambda _: "Stopped; the maps that were ready stay.")
-    stopped.then(pack, None, [download], inputs_kwargs=pack_inputs, **UNQUEUED)
+    stop_event = wire_stop(stop, event, status, lambda _: "Stopped; the maps that were ready stay.")
+    stop_event.then(pack, None, [download], inputs_kwargs=pack_inputs, **UNQUEUED)
     scaling.change(redraw, None, [grid, legend], inputs_kwargs=redraw_inputs, **PRIVATE)
     return Compare(
         methods=methods,

@@ -117,8 +117,8 @@ def about(explainer: Explainer[Any]) -> str:
 
 def class_probabilities(prediction: Prediction) -> dict[str, float]:
     """Return labels with probabilities as the page lists them; equal labels are told apart."""
-    shown: dict[str, float] = {}
+    probabilities: dict[str, float] = {}
     for guess in prediction.classes:
-        name = guess.label if guess.label not in shown else f"{guess.label} ({guess.index})"
-        shown[name] = guess.probability
-    return shown
+        name = guess.label if guess.label not in probabilities else f"{guess.label} ({guess.index})"
+        probabilities[name] = guess.probability
+    return probabilities

@@ -110,7 +110,7 @@ def _left() -> tuple[QuestionForm, LeftColumn]:
             visible=False,
         )
     quantity.change(
-        lambda chosen: gr.Dropdown(visible=chosen == "contrast"), [quantity], [versus], **PRIVATE
+        lambda value: gr.Dropdown(visible=value == "contrast"), [quantity], [versus], **PRIVATE
     )
     form = QuestionForm(photo, model, target, quantity, versus)
     return form, LeftColumn(predictions, card, load, signal)

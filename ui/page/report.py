@@ -48,11 +48,11 @@ class Report:
     """What other events need of the tab.
 
     Attributes:
-        shown: The components that `on_model` fills.
+        outputs: The components that `on_model` fills.
         on_model: From a model's name to their updates.
     """
 
-    shown: list[Any]
+    outputs: list[Any]
     on_model: Callable[[str | None], Any]
 
 
@@ -74,7 +74,7 @@ def build_report(
             truth = gr.Dropdown(
                 [], label="Pictures of", elem_id="report-is", interactive=True, min_width=240
             )
-            taken = gr.Dropdown(
+            prediction = gr.Dropdown(
                 [], label="taken for", elem_id="report-taken", interactive=True, min_width=240
             )
         status = gr.Textbox(CHOOSE, label="Mistakes", elem_id="report-status", max_lines=4)
@@ -92,14 +92,14 @@ def build_report(
         with gr.Accordion("Precision and recall of each class", open=False):
             classes = gr.HTML("", elem_id="report-classes")
         build_means(session, form.model, style)
-    on_split = [grid, classes, truth, taken, status, gallery]
-    cell = [form.model, split, truth, taken]
+    on_split = [grid, classes, truth, prediction, status, gallery]
+    cell = [form.model, split, truth, prediction]
     split.input(_on_split, [form.model, split], on_split, **PRIVATE)
-    on_cell = [truth, taken, status, gallery]
+    on_cell = [truth, prediction, status, gallery]
     grid.click(_on_cell(session), [form.model, split], on_cell, **PRIVATE)
-    gr.on([truth.input, taken.input], _mistakes(session), cell, [status, gallery], **PRIVATE)
-    loaded = [form.photo, form.target, form.versus, status]
-    gallery.select(_load_mistake(session), cell, loaded, **PRIVATE)
+    gr.on([truth.input, prediction.input], _mistakes(session), cell, [status, gallery], **PRIVATE)
+    mistake_outputs = [form.photo, form.target, form.versus, status]
+    gallery.select(_load_mistake(session), cell, mistake_outputs, **PRIVATE)
     return Report(
         [notice, body, head, split, *on_split],
         partial(_model_updates, BY_TAB if trainable else BY_COMMAND),
@@ -176,13 +176,13 @@ def _on_cell(session: Session) -> Callable[..., Any]:
 
 
 def _mistakes(session: Session) -> Callable[..., Any]:
-    def mistakes(model: str, split: str, truth: str | None, taken: str | None) -> Any:
+    def mistakes(model: str, split: str, truth: str | None, prediction: str | None) -> Any:
         empty = gr.Gallery([], visible=False, selected_index=None)
-        if truth is None or taken is None:
+        if truth is None or prediction is None:
             return CHOOSE, empty
         with errors_as_messages():
             folder, report = _read(model)
-            text, items = _stored_mistakes(folder, report, split, _cell(report, truth, taken))
+            text, items = _stored_mistakes(folder, report, split, _cell(report, truth, prediction))
             if not items:
                 return text, empty
             images = mistake_pictures(folder, [item.key for item in items])
@@ -195,8 +195,8 @@ def _mistakes(session: Session) -> Callable[..., Any]:
     return mistakes
 
 
-def _cell(report: ModelReport, truth: str, taken: str) -> tuple[int, int]:
-    cell = int(truth), int(taken)
+def _cell(report: ModelReport, truth: str, prediction: str) -> tuple[int, int]:
+    cell = int(truth), int(prediction)
     if max(cell) >= len(report.labels):
         raise BadInput("The model has no such class. Choose the model again.")
     return cell
@@ -233,13 +233,13 @@ def _save(session: Session, pixels: Any) -> str:
 
 def _load_mistake(session: Session) -> Callable[..., Any]:
     def load(
-        model: str, split: str, truth: str | None, taken: str | None, event: gr.SelectData
+        model: str, split: str, truth: str | None, prediction: str | None, event: gr.SelectData
     ) -> Any:
         with errors_as_messages():
             folder, report = _read(model)
-            if truth is None or taken is None:
+            if truth is None or prediction is None:
                 raise BadInput(CHOOSE)
-            cell = _cell(report, truth, taken)
+            cell = _cell(report, truth, prediction)
             _, items = _stored_mistakes(folder, report, split, cell)
             index = int(event.index)
             if not 0 <= index < len(items):
@@ -252,6 +252,6 @@ def _load_mistake(session: Session) -> Callable[..., Any]:
                 f"tabs say why it was taken for {predicted} ({item.probability:.0%})."
             )
             # Why it was taken for that class; against its true one, should a contrast be asked.
-            return path, gr.update(value=taken), gr.update(value=truth), text
+            return path, gr.update(value=prediction), gr.update(value=truth), text
 
     return load

@@ -96,14 +96,14 @@ def wire(blocks: gr.Blocks, page: Page) -> None:
     wire_signal_input(left.signal, form.photo, session.store)
     tab_groups = [page.tabs, *page.groups.values()]
     tab_ids = {tab.id for tab in page.tabs.children if isinstance(tab, gr.Tab)}
-    opened = blocks.load(
+    open_event = blocks.load(
         _on_open(session, tab_ids, list(page.groups)),
         None,
         [form.model, page.banner, *tab_groups, *of_model],
         **PRIVATE,
     )
     change_model = _model_changer(session)
-    loaded = [
+    model_events = [
         gr.on(
             [form.model.input, left.load.click],
             change_model,
@@ -117,27 +117,28 @@ def wire(blocks: gr.Blocks, page: Page) -> None:
     ]
     if page.training is not None:
         outputs = [page.banner, *of_model]
-        loaded.append(page.training.success(change_model, [form.model], outputs, **PRIVATE))
+        model_events.append(page.training.success(change_model, [form.model], outputs, **PRIVATE))
 
     def mark_stale() -> list[str]:
         return [STALE] * len(statuses)
 
-    for event in loaded:
+    for event in model_events:
         event.success(mark_stale, None, statuses, **PRIVATE)
-    for event in (opened, *loaded):
-        event.success(page.report.on_model, [form.model], page.report.shown, **PRIVATE)
+    for event in (open_event, *model_events):
+        event.success(page.report.on_model, [form.model], page.report.outputs, **PRIVATE)
     predict, inputs = _predictor(session), [form.photo, form.model]
-    new_photo = form.photo.change(
+    photo_event = form.photo.change(
         predict, inputs, [left.predictions], api_name="predict", show_progress="hidden"
     )
-    predicted = [
-        event.success(predict, inputs, [left.predictions], **PRIVATE) for event in (opened, *loaded)
+    predict_events = [
+        event.success(predict, inputs, [left.predictions], **PRIVATE)
+        for event in (open_event, *model_events)
     ]
     address = [form.model, form.target]
-    for event in predicted:
+    for event in predict_events:
         event.then(None, address, None, js=ADDRESS_JS, **PRIVATE)
     # What is ticked explains a new photo or model at once: maps before any click.
-    for event in (new_photo, *predicted):
+    for event in (photo_event, *predict_events):
         event.success(
             compare.on_photo,
             None,
@@ -202,12 +203,12 @@ def _on_open(session: Session, tabs: Collection[Any], groups: list[str]) -> Call
 
 
 def _tab_updates(
-    wanted: str, methods: Mapping[str, Explainer[Any]], tabs: Collection[Any], groups: list[str]
+    tab: str, methods: Mapping[str, Explainer[Any]], tabs: Collection[Any], groups: list[str]
 ) -> list[Any]:
     # The outer tabs first; a method may lie in those of its family.
-    family = {slug(name): family_tab(e.family) for name, e in methods.items()}.get(wanted, "")
-    outer = wanted if wanted in tabs else family if family in tabs else COMPARE
-    inner = [gr.Tabs(selected=wanted) if group == family else gr.skip() for group in groups]
+    family = {slug(name): family_tab(e.family) for name, e in methods.items()}.get(tab, "")
+    outer = tab if tab in tabs else family if family in tabs else COMPARE
+    inner = [gr.Tabs(selected=tab) if group == family else gr.skip() for group in groups]
     return [gr.Tabs(selected=outer), *inner]
 
 
@@ -239,7 +240,7 @@ def _predictor(session: Session) -> Callable[..., Any]:
         if not photo or not model:
             return None
         with errors_as_messages():
-            if not session.fits(photo, model):  # the box beside the photo says what is wanted
+            if not session.fits(photo, model):  # the box beside the photo says what is needed
                 return None
             values = {"photo": photo, "model": model, "target": PREDICTED, "quantity": "logit"}
             question = QuestionForm.read({**values, "versus": RUNNER_UP}, session)

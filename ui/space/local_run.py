@@ -73,18 +73,18 @@ def install_env(folder: Path, home: Path, python: Path) -> Path:
     """
     card = read_card((folder / README).read_text(encoding="utf-8"))
     _run([str(python), "-m", "venv", str(home / "env")], cwd=home)
-    inside = _python_of(home / "env")
+    interpreter = _python_of(home / "env")
     build = home / "build"
     build.mkdir()
     shutil.copyfile(folder / REQUIREMENTS, build / REQUIREMENTS)
     uv = shutil.which("uv", path=os.pathsep.join([str(Path(sys.executable).parent), os.defpath]))
-    command = (
-        [uv, "pip", "install", "-q", "--compile-bytecode", "--python", str(inside)]  # as pip does
+    install = (
+        [uv, "pip", "install", "--compile-bytecode", "--python", str(interpreter)]  # as pip does
         if uv
-        else [str(inside), "-m", "pip", "install", "-q"]
+        else [str(interpreter), "-m", "pip", "install"]
     )
-    _run([*command, "-r", REQUIREMENTS, *builder_packages(card)], cwd=build)
-    return inside
+    _run([*install, "-q", "-r", REQUIREMENTS, *builder_packages(card)], cwd=build)
+    return interpreter
 
 
 def builder_packages(card: SpaceCard) -> list[str]:
@@ -102,13 +102,13 @@ def shared_env(home: Path) -> Path:
         home: An empty folder; the environment goes into it.
     """
     venv.EnvBuilder(with_pip=False, symlinks=os.name != "nt").create(home / "env")
-    inside = _python_of(home / "env")
+    interpreter = _python_of(home / "env")
     code = "import sysconfig; print(sysconfig.get_path('purelib'))"
-    site = subprocess.check_output([inside, "-c", code], text=True)  # noqa: S603 - made above
+    site = subprocess.check_output([interpreter, "-c", code], text=True)  # noqa: S603 - made above
     shared = {sysconfig.get_path(kind) for kind in ("purelib", "platlib")}
     lines = "".join(f"{path}\n" for path in sorted(shared))
     (Path(site.strip()) / "shared.pth").write_text(lines)
-    return inside
+    return interpreter
 
 
 @contextlib.contextmanager
@@ -159,7 +159,7 @@ def running_page(
         SpaceProblem: It does not start in time, or does not end cleanly on SIGTERM.
     """
     with log.open("wb") as stream:
-        began = time.perf_counter()
+        start_time = time.perf_counter()
         process = subprocess.Popen(  # noqa: S603 - the app that is to be tried
             command,
             cwd=folder,
@@ -170,7 +170,7 @@ def running_page(
     address = f"http://127.0.0.1:{environment['GRADIO_SERVER_PORT']}/"
     try:
         _await_page(address, process, log)
-        yield RunningPage(address, time.perf_counter() - began, log)
+        yield RunningPage(address, time.perf_counter() - start_time, log)
         process.send_signal(signal.SIGTERM)
         try:
             code = process.wait(STOP_SECONDS)
