@@ -123,20 +123,13 @@ def plugins(
             }
             for name, entry in registry.entries.items()
         ]
-        datasets = [
-            {"names": list(source.names), "summary": source.summary}
-            for source in registry.datasets.values()
-        ]
-        problems = [
-            {
-                "stage": p.stage,
-                "plugin": p.plugin,
-                "distribution": p.distribution,
-                "message": p.message,
-            }
-            for p in registry.problems
-        ]
         if as_json:
+            datasets = [
+                {"names": list(source.names), "summary": source.summary}
+                for source in registry.datasets.values()
+            ]
+            keys = ("stage", "plugin", "distribution", "message")
+            problems = [{key: getattr(p, key) for key in keys} for p in registry.problems]
             listed = {"explainers": explainers, "datasets": datasets, "problems": problems}
             typer.echo(json.dumps(listed, indent=2))
             return
@@ -153,11 +146,8 @@ def plugins(
         for dataset in registry.datasets.values():
             table.add_row("\n".join(dataset.names), dataset.summary)
         Console().print(table)
-        for problem in problems:
-            typer.echo(
-                f"Problem: {problem['plugin']} of {problem['distribution']}: {problem['message']}",
-                err=True,
-            )
+        for p in registry.problems:
+            typer.echo(f"Problem: {p.plugin} of {p.distribution}: {p.message}", err=True)
 
 
 @app.command()

@@ -6,20 +6,21 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.events import Dependency
 
 from whylens.core.engine import Engine
 from whylens.core.explainer import Explainer
 from whylens.core.outputs.render import colour_names
 from whylens.core.registry import Registry
 from whylens.ui.page import html
-from whylens.ui.page.compare import build_compare
+from whylens.ui.page.compare import Compare, build_compare
 from whylens.ui.page.form import QuestionForm, StyleControls
 from whylens.ui.page.guide import build_guide
 from whylens.ui.page.html import COMPARE, GUIDE, PLUGINS, REPORT, TRAIN, family_tab, slug
 from whylens.ui.page.page_store import PageStore
 from whylens.ui.page.panel import Panel, build_panel
 from whylens.ui.page.photo_input import photo_input
-from whylens.ui.page.report import build_report
+from whylens.ui.page.report import Report, build_report
 from whylens.ui.page.session import (
     PREDICTED,
     PRIVATE,
@@ -48,7 +49,7 @@ def build_page(
     session = Session(engine, store or PageStore())
     with gr.Blocks(
         title="Whylens: why did it say that?", delete_cache=(300, 3600), analytics_enabled=False
-    ) as page:
+    ) as blocks:
         gr.HTML(
             "<header class='wl-head'><h1>Whylens</h1><p>Why does an image classifier decide as it "
             "does? Ask several methods, on one scale.</p></header>"
@@ -59,9 +60,9 @@ def build_page(
                 form, left = _left()
             with gr.Column(scale=8, min_width=320):
                 style = _style()
-                right = _right(session, form, style, public=public)
-        wire(page, Page(session, banner, form, left, style, **right))
-    return page
+                tabs = _tabs(session, form, style, public=public)
+        wire(blocks, Page(session, banner, form, left, style, *tabs))
+    return blocks
 
 
 def _left() -> tuple[QuestionForm, LeftColumn]:
@@ -74,7 +75,7 @@ def _left() -> tuple[QuestionForm, LeftColumn]:
         alt_text="The photo to explain",
     )
     examples = [[str(path)] for path in sorted(EXAMPLES.glob("*/*.jpg"))]
-    if examples:  # an installed wheel carries none
+    if examples:
         gr.Examples(examples, [photo], label="Examples")
     signal = build_signal_input()
     with gr.Row(elem_classes="wl-model"):
@@ -133,9 +134,9 @@ def _style() -> StyleControls:
     return StyleControls(colours, opacity, sure)
 
 
-def _right(
+def _tabs(
     session: Session, form: QuestionForm, style: StyleControls, *, public: bool
-) -> dict[str, Any]:
+) -> tuple[gr.Tabs, dict[str, gr.Tabs], Compare, dict[str, Panel], Report, Dependency | None]:
     registry = session.engine.registry
     training = None
     trainable = training_allowed(public=public)
@@ -175,14 +176,7 @@ def _right(
                 training = build_training(session, form, local=not is_public(public=public))
         with gr.Tab("Plugins", id=PLUGINS, elem_id="tab-plugins"):
             _plugins(registry)
-    return {
-        "tabs": tabs,
-        "groups": groups,
-        "compare": compare,
-        "panels": panels,
-        "report": report,
-        "training": training,
-    }
+    return tabs, groups, compare, panels, report, training
 
 
 def _plugins(registry: Registry) -> None:
