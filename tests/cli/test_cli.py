@@ -176,18 +176,18 @@ def test_ctrl_c_keeps_the_partial_map_and_says_so(place, started):
 
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT])
 def test_a_demo_that_is_still_starting_puts_visitors_files_away(monkeypatch, ending):
-    import demo
+    from whylens.ui.page import server
 
     ended = []
-    monkeypatch.setattr(demo, "local_engine", lambda: None)
+    monkeypatch.setattr(server, "local_engine", lambda: None)
     monkeypatch.setattr(
-        demo, "build_page", lambda *_, **__: SimpleNamespace(close=lambda: ended.append(True))
+        server, "build_page", lambda *_, **__: SimpleNamespace(close=lambda: ended.append(True))
     )
-    monkeypatch.setattr(demo, "launch", lambda *_, **__: signal.raise_signal(ending))
+    monkeypatch.setattr(server, "launch", lambda *_, **__: signal.raise_signal(ending))
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell starts what is in the background
-        demo.main()
+        server.serve()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
