@@ -15,8 +15,7 @@ from torch.utils._pytree import tree_leaves
 from whylens.core.errors import NETWORK_ERRORS, BadArtifact, BadInput
 from whylens.core.inputs.spec import InputSpec, probe_inputs
 from whylens.core.models.backbone import Backbone, ModelSource, wrap
-from whylens.core.models.labels import labels_of
-from whylens.core.models.load import timm_spec
+from whylens.core.models.load import timm_labels, timm_spec
 from whylens.core.models.split import offers
 from whylens.core.storage.files import parameters_sha256
 
@@ -24,7 +23,7 @@ log = logging.getLogger(__name__)
 
 # Square inputs to try where the size is unknown; a network with a fixed one takes no other.
 _SIDES = (224, 32, 28, 64, 96, 128, 256, 299, 384)
-_LARGEST_AS_IT_IS = 256
+_MAX_UNRESIZED = 256
 _IMAGENET = InputSpec(size=(1, 1))
 _PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 
@@ -74,12 +73,12 @@ def backbone_of(
         output = _output_with_hooks(network, spec, output, hooks)
     probe = probe_inputs(spec).to(_device(network))
     path = _path_to_scores(output, len(labels), name)
-    network, path, spec, normalised = _without_shells(network, path, spec, probe, hint)
+    network, path, spec, normalised = _without_wrappers(network, path, spec, probe, hint)
     network = network if path == () else ClassScores(network, path)
     notes += _notes_on_normalisation(spec, hint, normalised)
-    known = tuple(labels) or _known_labels(bare)
+    labels = tuple(labels) or timm_labels(bare)
     identity = ModelSource(name, digest, notes=tuple(notes))
-    return wrap(network, spec=spec, labels=known, identity=identity)
+    return wrap(network, spec=spec, labels=labels, identity=identity)
 
 
 def private_copy(module: nn.Module) -> nn.Module:
@@ -197,8 +196,8 @@ def _fitting_spec(
 ) -> tuple[InputSpec, Any, list[str]]:
     """Return the first likely input that the network takes, its output for it, and remarks."""
     first: Exception | None = None
-    known = _timm_input(network)
-    for spec, note in _likely_specs(known, hint):
+    timm_input = _timm_input(network)
+    for spec, note in _likely_specs(timm_input, hint):
         try:
             with torch.no_grad():
                 output = network(probe_inputs(spec).to(_device(network)))
@@ -223,48 +222,50 @@ def _timm_input(network: nn.Module) -> InputSpec | None:
         return None
 
 
-def _likely_specs(known: InputSpec | None, hint: InputHint) -> Iterator[tuple[InputSpec, str]]:
+def _likely_specs(timm_input: InputSpec | None, hint: InputHint) -> Iterator[tuple[InputSpec, str]]:
     shape = hint.shape
     sizes: list[tuple[tuple[int, ...], str]] = []
     if hint.size is not None:
         size = (hint.size,) * 2 if isinstance(hint.size, int) else tuple(hint.size)
         sizes = [(size, "")]
-    elif known is not None:
-        sizes = [(known.size, "")]
+    elif timm_input is not None:
+        sizes = [(timm_input.size, "")]
     else:
-        if shape is not None and (shape[0] != 0 or max(shape[1:]) <= _LARGEST_AS_IT_IS):
+        if shape is not None and (shape[0] != 0 or max(shape[1:]) <= _MAX_UNRESIZED):
             sizes.append((shape[1:], "the image's own" if shape[0] == 0 else ""))
         sizes += [((side, side), f"{side} x {side}") for side in _SIDES]
     lengths = {len(v) for v in (hint.mean, hint.std) if isinstance(v, Sequence) and len(v) > 1}
     if len(lengths) > 1:
         raise BadInput("mean= and std= need one value per channel, both the same number.")
     channels = [*lengths]
-    if not channels and known is not None:
-        channels = [known.channels]
+    if not channels and timm_input is not None:
+        channels = [timm_input.channels]
     if not channels:
         channels = [3, 1] if shape is None or shape[0] == 0 else [shape[0]]
     for size, words in sizes:
         for count in channels:
             note = f"No size= was given: {words} was taken." if words else ""
-            yield _spec(size, count, known, hint), note
+            yield _spec(size, count, timm_input, hint), note
 
 
 def _spec(
-    size: tuple[int, ...], channels: int, known: InputSpec | None, hint: InputHint
+    size: tuple[int, ...], channels: int, timm_input: InputSpec | None, hint: InputHint
 ) -> InputSpec:
     photo = len(size) == 2 and channels == 3
-    default = known or (_IMAGENET if photo else None)
-    mean = _each(hint.mean, channels, default.mean if default else (0.0,) * channels)
-    std = _each(hint.std, channels, default.std if default else (1.0,) * channels)
-    if known is not None:
-        return known.model_copy(update={"size": size, "mean": mean, "std": std})
+    default = timm_input or (_IMAGENET if photo else None)
+    mean = _values(hint.mean, channels, default.mean if default else (0.0,) * channels)
+    std = _values(hint.std, channels, default.std if default else (1.0,) * channels)
+    if timm_input is not None:
+        return timm_input.model_copy(update={"size": size, "mean": mean, "std": std})
     try:
         return InputSpec(size=size, channels=channels, mean=mean, std=std, crop=1.0)
     except ValueError as exc:
         raise BadInput(f"size=, mean= and std= do not describe an input: {exc}") from exc
 
 
-def _each(value: PerChannel | None, channels: int, default: tuple[float, ...]) -> tuple[float, ...]:
+def _values(
+    value: PerChannel | None, channels: int, default: tuple[float, ...]
+) -> tuple[float, ...]:
     if value is None:
         return default
     values = tuple(float(v) for v in value) if isinstance(value, Sequence) else (float(value),)
@@ -277,13 +278,6 @@ def _notes_on_normalisation(spec: InputSpec, hint: InputHint, normalised: bool) 
     if len(spec.size) == 2 and spec.mean == _IMAGENET.mean and spec.std == _IMAGENET.std:
         return ["No mean= and std= were given: those of ImageNet were taken."]
     return []
-
-
-def _known_labels(module: nn.Module) -> tuple[str, ...]:
-    if not getattr(module, "pretrained_cfg", None):
-        return ()
-    labels = labels_of(module)
-    return labels if len(labels) == int(cast("Any", module).num_classes) else ()
 
 
 # --- what comes out -------------------------------------------------------------------------
@@ -332,25 +326,25 @@ def _path_to_scores(output: Any, classes: int, name: str) -> Path:
     elif isinstance(output, list | tuple):
         parts = list(enumerate(output))
     scores = [(key, part) for key, part in parts if isinstance(part, Tensor) and part.ndim == 2]
-    fitting = [(key, part) for key, part in scores if part.shape[1] == classes]
-    for key, _ in fitting or scores:
+    matching = [(key, part) for key, part in scores if part.shape[1] == classes]
+    for key, _ in matching or scores:
         return (key,)
     raise BadArtifact(
-        f"{name} gives {_described(output)}, in which no (N, classes) scores are found. Give a "
+        f"{name} gives {_describe(output)}, in which no (N, classes) scores are found. Give a "
         "module whose forward returns them."
     )
 
 
-def _described(output: Any) -> str:
+def _describe(output: Any) -> str:
     if isinstance(output, Mapping):
         return f"a dict with {', '.join(str(key) for key in output) or 'nothing'}"
     return f"a {type(output).__name__}"
 
 
-# --- shells around the network --------------------------------------------------------------
+# --- wrappers around the network --------------------------------------------------------------
 
 
-class _Tap(nn.Module):
+class _CallRecorder(nn.Module):
     """Stands in for a part of a network and records what it is given and what it returns."""
 
     def __init__(self, inner: nn.Module) -> None:
@@ -364,7 +358,7 @@ class _Tap(nn.Module):
         return output
 
 
-def _without_shells(
+def _without_wrappers(
     network: nn.Module, path: Path, spec: InputSpec, probe: Tensor, hint: InputHint
 ) -> tuple[nn.Module, Path, InputSpec, bool]:
     """Return the innermost part that computes the same, and whether a normalisation went."""
@@ -375,14 +369,14 @@ def _without_shells(
             return network, path, spec, normalised
         inner, inner_path, scale, shift = step
         if scale is not None and shift is not None:
-            # The shell normalises: what it does becomes a part of the input's description.
+            # The wrapper normalises: what it does becomes a part of the input's description.
             own = hint.mean is None and hint.std is None and not normalised
             mean0 = torch.zeros(spec.channels) if own else torch.tensor(spec.mean)
             std0 = torch.ones(spec.channels) if own else torch.tensor(spec.std)
             mean, std = mean0 - shift * std0 / scale, std0 / scale
             changes = {"mean": tuple(mean.tolist()), "std": tuple(std.tolist())}
             spec, normalised = spec.model_copy(update=changes), True
-            probe = probe * _column(scale, probe) + _column(shift, probe)
+            probe = probe * _per_channel(scale, probe) + _per_channel(shift, probe)
         network, path = inner, inner_path
 
 
@@ -398,19 +392,19 @@ def _inner(
         if weights and {id(p) for p in child.parameters()} == weights
     ]
     for key, child in children:
-        tap = _Tap(child)
-        network._modules[key] = tap  # a private copy's own table
+        recorder = _CallRecorder(child)
+        network._modules[key] = recorder  # a private copy's own table
         try:
             with torch.no_grad():
                 whole = _read(network(probe), path)
-        except NETWORK_ERRORS as misfit:
-            log.info("%s cannot be taken apart: %s", type(network).__name__, misfit)
+        except NETWORK_ERRORS as exc:
+            log.info("%s cannot be taken apart: %s", type(network).__name__, exc)
             continue
         finally:
             network._modules[key] = child
-        if len(tap.calls) != 1:
+        if len(recorder.calls) != 1:
             continue
-        args, kwargs, output = tap.calls[0]
+        args, kwargs, output = recorder.calls[0]
         if len(args) != 1 or kwargs or not isinstance(args[0], Tensor):
             continue
         try:
@@ -442,5 +436,5 @@ def _per_channel_line(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor] | None:
     return scale.float(), shift.float()
 
 
-def _column(values: Tensor, like: Tensor) -> Tensor:
+def _per_channel(values: Tensor, like: Tensor) -> Tensor:
     return values.to(like)[(None, ...) + (None,) * (like.ndim - 2)]

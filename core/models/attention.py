@@ -19,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 from whylens.core.errors import NETWORK_ERRORS, NeedsNotMet
 from whylens.core.models.layouts import Tokens, as_two_logits, weighted_sum
 from whylens.core.models.split import Split
+from whylens.core.speed.folded import agree
 
 log = logging.getLogger(__name__)
 
@@ -121,7 +122,7 @@ def attention_of(module: nn.Module, layout: AttentionLayout | str, x: Tensor) ->
     """Return what every layer attends to for one input, without gradients.
 
     Args:
-        module: A frozen network in eval mode.
+        module: Frozen, in eval mode.
         layout: As `layout_or_reason` returns it.
         x: (1, C, *S).
 
@@ -148,7 +149,7 @@ def layer_gradients(
     layer does in the network.
 
     Args:
-        module: A frozen network in eval mode.
+        module: As for `attention_of`.
         layout: As `layout_or_reason` returns it.
         x: (1, C, *S).
         score: (1, classes) logits to (1,) scores.
@@ -184,7 +185,7 @@ def layout_or_reason(
     """Return where a network's tokens lie, or why its attention says nothing about places.
 
     Args:
-        module: A frozen network in eval mode; its type plays no part.
+        module: Frozen, in eval mode; its type plays no part.
         split: Its features and head.
         probe: (1, C, *S) an input that is not constant.
     """
@@ -209,7 +210,7 @@ def layout_or_reason(
     places = torch.Size(layout.grid).numel()
     if tokens != layout.prefix + places:
         return f"it attends to {tokens} tokens, but its feature map has {places} places"
-    if not _agree(logits.detach(), plain):
+    if not agree(logits.detach(), plain, 1e-3):
         return "its scores change when its attention is written out"
     with torch.enable_grad():
         (slope,) = torch.autograd.grad(weighted_sum(logits), recorded[-1], allow_unused=True)
@@ -262,7 +263,7 @@ def _layer_problem(module: Any, probe: Tensor, plain: Tensor, layers: int) -> st
             logits = [_token_logits(module, tokens, "network") for tokens in outputs]
         if not len(outputs) == len(recorder.recorded) == layers:
             return _NOT_SCORED
-        if not _agree(logits[-1].detach(), plain):
+        if not agree(logits[-1].detach(), plain, 1e-3):
             return _NOT_SCORED
         for attention, scores in zip(recorder.recorded, logits, strict=True):
             total = weighted_sum(scores)
@@ -273,10 +274,3 @@ def _layer_problem(module: Any, probe: Tensor, plain: Tensor, layers: int) -> st
         log.info("The layers of %s cannot be scored: %s", type(module).__name__, exc)
         return _NOT_SCORED
     return ""
-
-
-def _agree(value: Tensor, reference: Tensor) -> bool:
-    if value.shape != reference.shape:
-        return False
-    difference = float((value - reference).abs().max())
-    return difference <= 1e-3 * (float(reference.abs().max()) + 1e-12)

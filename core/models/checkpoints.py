@@ -68,23 +68,15 @@ class CheckpointManifest(BaseModel):
 
     def spec(self) -> InputSpec:
         """Return how images are fed to this network."""
-        return InputSpec(
-            size=self.input_size,
-            channels=len(self.mean),
-            mean=self.mean,
-            std=self.std,
-            crop=self.crop,
-            crop_mode=self.crop_mode,
-            interpolation=self.interpolation,
-            detail=self.detail,
-        )
+        shared = self.model_dump(include=InputSpec.model_fields.keys() & type(self).model_fields)
+        return InputSpec(size=self.input_size, channels=len(self.mean), **shared)
 
 
 def checkpoint_folders(root: Path | None = None) -> dict[str, Path]:
-    """Return every local checkpoint by name, those of the project first.
+    """Return every local checkpoint by name, those that are shipped first.
 
     Args:
-        root: The project's own folder of checkpoints; by default `checkpoints/` beside `core/`.
+        root: The shipped folder; by default `checkpoints/` beside `core/`.
     """
     folders: dict[str, Path] = {}
     for place in checkpoint_places(root):
@@ -100,11 +92,7 @@ def checkpoint_folders(root: Path | None = None) -> dict[str, Path]:
 
 
 def checkpoint_places(root: Path | None = None) -> list[Path]:
-    """Return the folders in which checkpoints are looked for, the project's own first.
-
-    Args:
-        root: The project's own folder; by default `checkpoints/` beside `core/`.
-    """
+    """Return the folders in which checkpoints are looked for, the shipped folder first."""
     extra = [Path(p) for p in os.environ.get(FOLDERS_VARIABLE, "").split(os.pathsep) if p]
     return [root or SHIPPED, *extra]
 

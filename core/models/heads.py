@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from whylens.core.errors import NETWORK_ERRORS, NeedsNotMet
 from whylens.core.models.layouts import Features
 from whylens.core.models.split import Split
+from whylens.core.speed.folded import agree
 
 log = logging.getLogger(__name__)
 
@@ -127,11 +128,11 @@ class Embedder:
 def embedder_of(
     module: nn.Module, linear: LinearHead | None, split: Split | None, probe: Tensor
 ) -> Embedder:
-    """Return how a network embeds inputs: by what its last linear layer reads where it has one.
+    """Return how a network embeds inputs: by what its last linear layer reads, if it has any.
 
     Args:
-        module: A frozen network in eval mode.
-        linear: The weights of a pool-then-linear head.
+        module: Frozen, in eval mode.
+        linear: The weights of its pool-then-linear head, if it has such a head.
         split: Its features and head.
         probe: (N, C, *S) inputs that are not constant.
 
@@ -168,10 +169,7 @@ def _pre_logits(module: Any, probe: Tensor) -> Embedder | None:
     except NETWORK_ERRORS as exc:
         log.info("%s has no vector before its logits: %s", type(module).__name__, exc)
         return None
-    scale = float(logits.abs().max()) + 1e-12
-    if vectors.ndim != 2 or from_vectors.shape != logits.shape:
-        return None
-    if not float((from_vectors - logits).abs().max()) <= 1e-4 * scale:
+    if vectors.ndim != 2 or not agree(from_vectors, logits, 1e-4):
         return None
     weight = last.weight.detach()
     if len(weight) == 1:  # as in `as_two_logits`

@@ -108,7 +108,6 @@ def download_in_child(
         what: Name of the download in messages.
         into: The folder in which bytes appear.
         size: Bytes expected, 0 if unknown.
-        timeouts: How long to wait.
         progress: Called with the share fetched (0 to 1) and a sentence.
 
     Raises:
@@ -175,12 +174,7 @@ def _bytes_in(folder: Path) -> int:
 
 @dataclass(frozen=True, slots=True)
 class HubFile:
-    """A verified file of the Hub on this disk.
-
-    Attributes:
-        path: Where it lies.
-        sha256: Of its contents.
-    """
+    """A verified file of the Hub on this disk."""
 
     path: Path
     sha256: str
@@ -197,8 +191,7 @@ def hub_file(
 
     Args:
         repo: "owner/name".
-        filename: The file inside.
-        timeouts: How long to wait.
+        filename: Of the file inside.
         progress: Called with the share fetched (0 to 1) and a sentence.
 
     Raises:

@@ -45,9 +45,9 @@ class ImageEncoder:
 
 
 def load_encoder(name: str) -> ImageEncoder:
-    """Return the network of this name as one that makes vectors.
+    """Return the network of this name as an encoder.
 
-    Of one that classifies, the vector is what its last linear layer reads; a CLIP tower keeps its
+    The vector of a classifier is what its last linear layer reads; a CLIP tower keeps its
     projection, the space in which it was trained to compare.
 
     Args:

@@ -10,7 +10,7 @@ IMAGENET = "imagenet-1k"
 
 
 def imagenet_1k() -> tuple[str, ...]:
-    """Return the 1,000 ImageNet class names in the usual order, one short name each."""
+    """Return the 1,000 ImageNet class names in the usual order, a short name each."""
     from timm.data import ImageNetInfo
 
     return _descriptions(ImageNetInfo("imagenet-1k"), 1000)
@@ -41,13 +41,13 @@ def class_index(text: str, labels: tuple[str, ...]) -> int:
     Raises:
         UnknownName: No class is called that; the message names close ones.
     """
-    wanted = text.strip()
-    if wanted.isdecimal() and int(wanted) < len(labels):
-        return int(wanted)
-    exact = [i for i, label in enumerate(labels) if label.lower() == wanted.lower()]
-    if exact:
-        return exact[0]
-    raise UnknownName.among("class", wanted, [label.lower() for label in labels])
+    name = text.strip()
+    if name.isdecimal() and int(name) < len(labels):
+        return int(name)
+    matches = [i for i, label in enumerate(labels) if label.lower() == name.lower()]
+    if matches:
+        return matches[0]
+    raise UnknownName.among("class", name, [label.lower() for label in labels])
 
 
 def class_of_label(text: str, labels: tuple[str, ...]) -> int:
@@ -60,14 +60,12 @@ def class_of_label(text: str, labels: tuple[str, ...]) -> int:
     Raises:
         UnknownName: No class is called that, or several are.
     """
-    from whylens.core.errors import UnknownName
-
-    wanted = text.strip()
-    exact = [i for i, label in enumerate(labels) if label == wanted]
-    found = exact or [i for i, label in enumerate(labels) if label.lower() == wanted.lower()]
-    if len(found) > 1:
+    name = text.strip()
+    exact = [i for i, label in enumerate(labels) if label == name]
+    matches = exact or [i for i, label in enumerate(labels) if label.lower() == name.lower()]
+    if len(matches) > 1:
         raise UnknownName(
-            f"{len(found)} classes are called {wanted!r}: {', '.join(map(str, found))}. Give the "
+            f"{len(matches)} classes are called {name!r}: {', '.join(map(str, matches))}. Give the "
             "index of the one you mean."
         )
-    return found[0] if found else class_index(wanted, labels)
+    return matches[0] if matches else class_index(name, labels)

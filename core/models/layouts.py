@@ -128,12 +128,7 @@ def layout_of(raw: Any, size: tuple[int, ...], module: Any) -> Layout:
 
 
 def proportional(grid: tuple[int, ...], size: tuple[int, ...]) -> bool:
-    """Return whether `grid` has the input's own proportions, give or take one cell.
-
-    Args:
-        grid: Spatial size of a would-be feature map.
-        size: Spatial size of the input.
-    """
+    """Return whether a map of size `grid` has the proportions of the input, give or take a cell."""
     per_cell = [n / cells for n, cells in zip(size, grid, strict=True)]
     return all(
         n >= cells and abs(cells - n / ratio) <= 1
@@ -145,7 +140,7 @@ def proportional(grid: tuple[int, ...], size: tuple[int, ...]) -> bool:
 def _token_grids(
     tokens: int, size: tuple[int, ...], module: Any
 ) -> Iterator[tuple[int, tuple[int, ...]]]:
-    known = tuple(getattr(getattr(module, "patch_embed", None), "grid_size", None) or ())
+    stated_grid = tuple(getattr(getattr(module, "patch_embed", None), "grid_size", None) or ())
     stated = getattr(module, "num_prefix_tokens", None)
     # Believed first, but not blindly: class-attention networks add their class token only later.
     prefixes = ([] if stated is None else [stated]) + [0, 1, 2, 5, 4, 3]
@@ -153,8 +148,8 @@ def _token_grids(
         length = tokens - prefix
         if length < 1:
             continue
-        if len(known) == len(size) and math.prod(map(int, known)) == length:
-            yield prefix, tuple(map(int, known))
+        if len(stated_grid) == len(size) and math.prod(map(int, stated_grid)) == length:
+            yield prefix, tuple(map(int, stated_grid))
         if len(size) == 1:
             yield prefix, (length,)
         elif len(size) == 2:

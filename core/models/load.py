@@ -56,8 +56,6 @@ def load(
     Args:
         name: A timm name, `torchvision:NAME`, `untrained:NAME` or a local checkpoint's name.
         progress: Called with a share done (0 to 1) and a sentence while weights are fetched.
-        device: Where torch puts it, as in "cpu" or "cuda".
-        timeouts: How long to wait for the network.
 
     Raises:
         UnknownName: Nothing has this name.
@@ -119,11 +117,7 @@ def build(
 
 
 def from_folder(folder: Path, *, device: str = "cpu") -> Backbone:
-    """Return the network of a checkpoint's folder.
-
-    Args:
-        folder: With model.json and model.safetensors.
-        device: Where torch puts it, as in "cpu" or "cuda".
+    """Return the network of a checkpoint's folder, which holds model.json and model.safetensors.
 
     Raises:
         BadArtifact: A file is missing or damaged, or the weights do not fit the architecture.
@@ -164,7 +158,7 @@ def _from_timm(
         )
     module, identity = pretrained(name, progress=progress, timeouts=timeouts)
     return wrap(
-        module.to(device), spec=timm_spec(module), labels=_timm_labels(module), identity=identity
+        module.to(device), spec=timm_spec(module), labels=timm_labels(module), identity=identity
     )
 
 
@@ -176,7 +170,6 @@ def pretrained(
     Args:
         name: A timm name with a tag.
         progress: Called with a share done (0 to 1) and a sentence while weights are fetched.
-        timeouts: How long to wait for the network.
 
     Raises:
         WeightsUnavailable: They cannot be had.
@@ -216,7 +209,10 @@ def pretrained(
     return module.eval(), identity
 
 
-def _timm_labels(module: Any) -> tuple[str, ...]:
+def timm_labels(module: Any) -> tuple[str, ...]:
+    """Return a label per class where timm pretrained the network for just these, else ()."""
+    if not getattr(module, "pretrained_cfg", None):
+        return ()
     labels = labels_of(module)
     return labels if len(labels) == int(module.num_classes) else ()
 
@@ -298,7 +294,9 @@ def _torchvision_file(url: str, progress: ProgressCallback | None, timeouts: Tim
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            size = call_with_deadline(timeouts.probe + 0.5, lambda: _length(url, timeouts.probe))
+            size = call_with_deadline(
+                timeouts.probe + 0.5, lambda: _content_length(url, timeouts.probe)
+            )
         except (OSError, ValueError) as exc:
             raise WeightsUnavailable(
                 f"torchvision's server cannot be reached, and {name} is not on this disk. {REMEDY}"
@@ -319,7 +317,7 @@ def _torchvision_file(url: str, progress: ProgressCallback | None, timeouts: Tim
     return path
 
 
-def _length(url: str, seconds: float) -> int:
+def _content_length(url: str, seconds: float) -> int:
     request = urllib.request.Request(url, method="HEAD")  # noqa: S310 - torchvision's own table
-    with urllib.request.urlopen(request, timeout=seconds) as answer:  # noqa: S310
-        return int(answer.headers.get("Content-Length", 0))
+    with urllib.request.urlopen(request, timeout=seconds) as response:  # noqa: S310
+        return int(response.headers.get("Content-Length", 0))

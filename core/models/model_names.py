@@ -44,16 +44,16 @@ def parse_model_name(text: str, checkpoints: Collection[str] = ()) -> ModelName:
 
     Raises:
         UnknownName: Nothing has this name; close names are offered.
-        NotAllowed: It is a path or an address of some other kind.
+        NotAllowed: It is a path or an address.
     """
     if text in checkpoints:
         return ModelName("checkpoint", text)
-    prefix, colon, rest = text.partition(":")
+    prefix, colon, architecture = text.partition(":")
     if colon and prefix in ("torchvision", "untrained"):
-        known = torchvision_names() if prefix == "torchvision" else timm_architectures()
-        if not _BARE.fullmatch(rest) or rest not in known:
-            raise UnknownName.among("model", rest, known)
-        return ModelName("torchvision" if prefix == "torchvision" else "untrained", rest)
+        names = torchvision_names() if prefix == "torchvision" else timm_architectures()
+        if not _BARE.fullmatch(architecture) or architecture not in names:
+            raise UnknownName.among("model", architecture, names)
+        return ModelName("torchvision" if prefix == "torchvision" else "untrained", architecture)
     if not _BARE.fullmatch(text):
         raise NotAllowed(
             f"{shown(text)} is not a model name. Use a bare timm name such as resnet50.a1_in1k, "

@@ -19,7 +19,7 @@ def randomize_weights(module: nn.Module, *, seed: int, probe: Tensor | None = No
 
     Args:
         module: Any network.
-        seed: Seed of the private generator; the global one is untouched.
+        seed: Of a private generator; the global generator is untouched.
         probe: (N, C, *S) inputs, at least two. With them, batch norms first take the statistics of
             what really reaches them: without, the signal of a deep network dies or explodes.
     """
@@ -67,7 +67,7 @@ def _batchnorms(module: nn.Module) -> list[Any]:
 
 
 def _measure_statistics(module: nn.Module, probe: Tensor) -> None:
-    # Only the norms are put into training mode: momentum 1 makes this batch's statistics theirs.
+    # Only the norms are put into training mode: momentum 1 takes over this batch's statistics.
     norms = _batchnorms(module)
     momenta = [(part, part.momentum) for part in norms]
     modes = [(part, part.training) for part in module.modules()]

@@ -18,6 +18,7 @@ from torch import Tensor, fx, nn
 
 from whylens.core.errors import NETWORK_ERRORS, NeedsNotMet
 from whylens.core.models.layouts import Features, Layout, layout_of, proportional, weighted_sum
+from whylens.core.speed.folded import agree
 from whylens.core.speed.fx_ops import RecordingInterpreter, trace
 
 log = logging.getLogger(__name__)
@@ -59,10 +60,10 @@ class Split:
 def find_split(module: nn.Module, probe: Tensor, *, logits: Tensor | None = None) -> Split:
     """Return a split of `module` whose halves reproduce its logits and whose map is alive.
 
-    A map with a single position is returned only where no other cut works.
+    A map with a single position is returned only where there is no better cut.
 
     Args:
-        module: A frozen network in eval mode.
+        module: Frozen, in eval mode.
         probe: (2, C, *S) inputs of the size that will be used, not constant.
         logits: Of `probe`, where they are known already.
 
@@ -114,18 +115,10 @@ def same_split_on(
     if features.prefix_tokens is not None and expected.prefix_tokens is not None:
         pairs.append((features.prefix_tokens, expected.prefix_tokens))
     same = (features.prefix_tokens is None) == (expected.prefix_tokens is None)
-    if same and all(_agree(value, reference, tolerance) for value, reference in pairs):
+    if same and all(agree(value, reference, tolerance) for value, reference in pairs):
         return fast_split
     log.info("The features of a copy of %s disagree", type(fast_module).__name__)
     return split
-
-
-def _agree(value: Tensor, reference: Tensor, tolerance: float) -> bool:
-    if value.shape != reference.shape:
-        return False
-    if reference.numel() == 0:
-        return True
-    return float((value - reference).abs().max()) <= tolerance * float(reference.abs().max())
 
 
 def _checked(
@@ -141,11 +134,10 @@ def _checked(
 
     split = Split(encoder, raw_head, layout, description, recut)
     features = layout.read(raw)
-    scale = float(logits.abs().max()) + 1e-12
     leaf = features.map.detach().requires_grad_()
     with torch.enable_grad():
         joined = split.head(Features(leaf, features.prefix_tokens))
-        if not float((joined.detach() - logits).abs().max()) <= 1e-3 * scale:
+        if not agree(joined.detach(), logits, 1e-3):
             raise NeedsNotMet("its two halves do not add up to the whole network")
         (gradient,) = torch.autograd.grad(weighted_sum(joined), leaf, allow_unused=True)
     n_live = 0 if gradient is None else int((gradient.abs().sum((0, 1)) > 0).sum())
@@ -180,7 +172,7 @@ def _methods(module: nn.Module, encoder: str, head: str) -> Halves:
 
 
 class _RecordInput(nn.Module):
-    """Stands in for a block and records what enters it; made anew for every call."""
+    """Stands in for a block and records what enters it; a new instance for every call."""
 
     def forward(self, x: Tensor, *_: Any, **__: Any) -> Tensor:
         self.recorded = x

@@ -68,7 +68,7 @@ def at_stage(module: nn.Module, stage: Stage, x: Tensor) -> tuple[Features, Tens
     The map is a leaf of the scores' graph: its derivative costs one pass through what follows.
 
     Args:
-        module: A frozen network in eval mode.
+        module: Frozen, in eval mode.
         stage: Of `stages_of(module, ...)`.
         x: (N, C, *S) inputs.
     """
@@ -89,7 +89,7 @@ def with_maps(module: nn.Module, stage: Stage, x: Tensor, maps: Tensor) -> Tenso
     """Return (N, C) scores of an input whose map at a stage is replaced by each of N maps.
 
     Args:
-        module: A frozen network in eval mode.
+        module: As for `at_stage`.
         stage: Of `stages_of(module, ...)`.
         x: (1, C, *S) the input; its prefix tokens stay.
         maps: (N, K, *s).
@@ -113,7 +113,7 @@ def stages_of(module: nn.Module, probe: Tensor) -> tuple[Stage, ...]:
     are believed only if a map can be read and replaced there, and the scores depend on it.
 
     Args:
-        module: A frozen network in eval mode.
+        module: Frozen, in eval mode.
         probe: (N, C, *S) inputs that are not constant.
     """
     recorded: dict[str, tuple[Layout, Tensor]] = {}
@@ -167,7 +167,7 @@ def _proposals(module: nn.Module) -> Iterator[tuple[str, Any]]:
             break
         prefix, module = f"{prefix}{name}.", inner  # a shell: what there is to see lies inside
     info: Any = getattr(module, "feature_info", None)
-    known = dict(module.named_modules())
+    modules = dict(module.named_modules())
     # Not `output_fmt`: it is about the network's end, and early parts may lie otherwise.
     facts = {
         key: getattr(module, key)
@@ -177,7 +177,7 @@ def _proposals(module: nn.Module) -> Iterator[tuple[str, Any]]:
     if isinstance(info, Sequence):
         for entry in info:
             path = entry.get("module", "") if isinstance(entry, dict) else ""
-            if path in known and path:
+            if path in modules and path:
                 yield prefix + path, SimpleNamespace(num_features=entry.get("num_chs"), **facts)
         return
     for name, part in module.named_children():

@@ -46,13 +46,21 @@ def faster(module: nn.Module, probe: Tensor, *, tolerance: float = 1e-4) -> nn.M
         except NETWORK_ERRORS as exc:
             log.info("No faster copy of %s: %s", type(module).__name__, exc)
             return module
-    scale = float(expected.abs().max()) + 1e-12
-    if logits.shape != expected.shape or not (
-        float((logits - expected).abs().max()) <= tolerance * scale
-    ):
+    if not agree(logits, expected, tolerance):
         log.info("The faster copy of %s disagrees and is not used", type(module).__name__)
         return module
     return private
+
+
+def agree(value: Tensor, reference: Tensor, tolerance: float) -> bool:
+    """Return whether two tensors differ by no more than a share of the reference's largest value.
+
+    Tensors of different shapes, or with values that are not numbers, do not agree.
+    """
+    if value.shape != reference.shape or not reference.numel():
+        return value.shape == reference.shape
+    scale = float(reference.abs().max()) + 1e-12
+    return float((value - reference).abs().max()) <= tolerance * scale
 
 
 def _channels_last(module: nn.Module) -> None:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from whylens.core.errors import NETWORK_ERRORS
+from whylens.core.speed.folded import agree
 from whylens.core.speed.fx_ops import (
     Global,
     OpKind,
@@ -112,10 +113,7 @@ def incremental_network(
             with torch.no_grad():
                 expected = reference(occluded(x, fill, boxes))
             compared += 1
-            scale = float(expected.abs().max()) + 1e-12
-            if logits.shape != expected.shape or not (
-                float((logits - expected).abs().max()) <= tolerance * scale
-            ):
+            if not agree(logits, expected, tolerance):
                 log.info("The incremental form of %s disagrees", type(module).__name__)
                 return None
     except (*NETWORK_ERRORS, fx.proxy.TraceError) as exc:
