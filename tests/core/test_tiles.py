@@ -11,7 +11,7 @@ from PIL import Image
 from whylens.core.errors import BadInput
 from whylens.core.outputs.example_images import likeness, marked, sheet, tile
 from whylens.core.results import Comparison, Example, Examples, NumberedBox, Prototypes
-from whylens.ui.page.example_tiles import tiles_html
+from whylens.ui.page.html import tiles_html
 
 GREY = np.full((60, 90, 3), 128, np.uint8)
 EVIL = "<script>alert(1)</script>'\""

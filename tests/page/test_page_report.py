@@ -25,7 +25,8 @@ from whylens.core.train.recipe import Recipe
 from whylens.core.train.report import ModelReport, mistake_pictures, read_report
 from whylens.core.train.run import train
 from whylens.ui.page import class_means as means
-from whylens.ui.page import report, report_html
+from whylens.ui.page import html as page_html
+from whylens.ui.page import report
 from whylens.ui.page.page_store import PageStore
 from whylens.ui.page.session import Session
 
@@ -156,15 +157,15 @@ def test_a_mistake_becomes_the_photo_unchanged_and_its_class_the_target(place, s
 
 def test_many_classes_are_listed_by_their_commonest_mistakes(place):
     kept = json.loads(read_report(place / "a-colours").model_dump_json())
-    count = report_html.MOST_COLUMNS + 1
+    count = page_html.MOST_COLUMNS + 1
     figures = kept["test"]
     one = figures["classes"][0]
     figures["classes"] = [{**one, "label": f"class {i}"} for i in range(count)]
     figures["confusion"] = [[9] * count for _ in range(count)]
     figures["confusion"][3][4] = 77
     many = ModelReport.model_validate(kept).test
-    html = report_html.matrix(many)
-    assert html.count("data-cell") == report_html.MOST_PAIRS
+    html = page_html.confusion_matrix(many)
+    assert html.count("data-cell") == page_html.MOST_PAIRS
     assert re.search(r"data-cell='(\d+-\d+)'", html)[1] == "3-4"
 
 

@@ -19,7 +19,7 @@ import yaml
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from whylens.ui.page.health import PATH, health_route
+from whylens.ui.page.server import HEALTH_PATH, health_route
 from whylens.ui.space.local_run import free_port, running_page
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -89,7 +89,7 @@ def test_ports_and_health_checks_agree():
     assert arguments("EXPOSE") == [port]
     assert COMPOSE["ports"] == [f"127.0.0.1:{port}:{port}"]  # not to the world by default
     assert COMPOSE["healthcheck"]["test"] == ["CMD", *health_command()]
-    assert f"127.0.0.1:{port}{PATH}" in health_command()[-1]
+    assert f"127.0.0.1:{port}{HEALTH_PATH}" in health_command()[-1]
 
 
 def test_memory_is_bounded_and_leaves_room_for_more_than_models():
@@ -100,13 +100,13 @@ def test_memory_is_bounded_and_leaves_room_for_more_than_models():
 
 def test_the_health_check_tells_a_full_disk(monkeypatch):
     client = TestClient(Starlette(routes=[health_route()]))
-    assert client.get(PATH).json() == {"status": "ok"}
+    assert client.get(HEALTH_PATH).json() == {"status": "ok"}
 
     def full(*args, **kwargs):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(tempfile, "TemporaryFile", full)
-    answer = client.get(PATH)
+    answer = client.get(HEALTH_PATH)
     assert answer.status_code == 503
     assert "No space left" in answer.json()["reason"]
 

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from PIL import Image
 
 from whylens.core.explainer import Explainer
 from whylens.core.explanation import Explanation, ModelCard, Prediction
+from whylens.core.outputs.example_images import tile
 from whylens.core.outputs.render import Scale, Style, colour_stops
 from whylens.core.registry import Registry
-from whylens.core.results import Heatmap
+from whylens.core.results import Examples, Heatmap, Prototypes
+from whylens.core.train.report import Figures, ModelReport
 
 # Ids of the tabs that are no method's.
 COMPARE, GUIDE, REPORT, TRAIN, PLUGINS = "compare", "guide", "report", "train", "plugins"
+# Beyond this many classes the grid is too wide to read; the commonest mistakes are listed instead.
+MOST_COLUMNS = 24
+MOST_PAIRS = 40
+MOST_LEVEL = 6  # more column heads than this are written upwards
+SPLIT_NAMES = {"val": "validation", "test": "test"}
 
 _TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).with_name("templates")),
@@ -122,3 +133,58 @@ def class_probabilities(prediction: Prediction) -> dict[str, float]:
         name = guess.label if guess.label not in probabilities else f"{guess.label} ({guess.index})"
         probabilities[name] = guess.probability
     return probabilities
+
+
+def tiles_html(result: Examples | Prototypes, *, colours: str) -> str:
+    """Return HTML of a result's pictures under their headings, and the sum of prototypes' points.
+
+    Args:
+        colours: Colour map of likeness maps.
+    """
+    top = max((abs(item.value) for item in result.items), default=0.0) or 1.0
+    groups = [
+        (
+            heading,
+            [(item, _data_url(tile(item, colours=colours)), item.value / top) for item in members],
+        )
+        for heading, members in groupby(result.items, key=lambda item: item.group)
+    ]
+    bars = isinstance(result, Prototypes)
+    return render("tiles", "tiles", result=result, groups=groups, bars=bars)
+
+
+def _data_url(picture: Image.Image) -> str:
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=88)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def report_headline(report: ModelReport) -> str:
+    """Return HTML of the figures, the data and what to know before believing them."""
+    both = (("Test", report.test), ("Validation", report.val))
+    splits = [(name, figures) for name, figures in both if figures is not None]
+    return render("report", "headline", report=report, splits=splits)
+
+
+def class_table(figures: Figures) -> str:
+    """Return HTML of precision, recall, F1 and support of each class."""
+    return render("report", "class_table", classes=figures.classes)
+
+
+def confusion_matrix(figures: Figures) -> str:
+    """Return HTML of the confusion matrix as buttons, coloured by their share of the row.
+
+    A button carries its cell as data-cell="ROW-COLUMN". Of many classes only the commonest
+    mistakes are listed.
+    """
+    if len(figures.classes) <= MOST_COLUMNS:
+        many = len(figures.classes) > MOST_LEVEL
+        return render("report", "matrix", figures=figures, many=many)
+    pairs = [
+        (count, i, j)
+        for i, row in enumerate(figures.confusion)
+        for j, count in enumerate(row)
+        if i != j and count
+    ]
+    pairs.sort(key=lambda pair: (-pair[0], pair[1:]))
+    return render("report", "mistakes", figures=figures, pairs=pairs, most=MOST_PAIRS)

@@ -17,7 +17,6 @@ from whylens.core.outputs.render import Style, render_explanation, scale_of
 from whylens.core.results import Heatmap
 from whylens.ui.page import html
 from whylens.ui.page.controls import build_controls
-from whylens.ui.page.example_tiles import tiles_html
 from whylens.ui.page.form import QuestionForm, StyleControls
 from whylens.ui.page.html import slug
 from whylens.ui.page.long_events import FAILED, LONG, UNQUEUED, report_failure, wire_stop
@@ -123,7 +122,7 @@ def answer_updates(answer: Explanation, style: Style, session: Session) -> tuple
             legend = html.legend(scale_of(heat), style, note=answer.reason)
             return gr.ImageSlider((original, overlay), visible=True), gr.HTML(visible=False), legend
         case examples:
-            tiles = gr.HTML(tiles_html(examples, colours=style.colormap), visible=True)
+            tiles = gr.HTML(html.tiles_html(examples, colours=style.colormap), visible=True)
             return gr.ImageSlider(visible=False), tiles, ""
 
 

@@ -27,7 +27,7 @@ from whylens.core.train.report import (
 from whylens.ui.page import html
 from whylens.ui.page.class_means import build_means
 from whylens.ui.page.form import QuestionForm, StyleControls
-from whylens.ui.page.report_html import SPLIT_NAMES, class_table, headline, matrix
+from whylens.ui.page.html import SPLIT_NAMES
 from whylens.ui.page.session import PRIVATE, Session, errors_as_messages
 
 MOST_SHOWN = 48
@@ -122,7 +122,7 @@ def _model_updates(advice: str, model: str | None) -> Any:
     return (
         gr.HTML("", visible=False),
         Column(visible=True),
-        headline(report),
+        html.report_headline(report),
         gr.Radio([(SPLIT_NAMES[s], s) for s in splits], value=first, visible=len(splits) > 1),
         *_split_updates(report, first),
     )
@@ -132,8 +132,8 @@ def _split_updates(report: ModelReport, split: str) -> tuple[Any, ...]:
     figures = _figures(report, split)
     choices = [(label, str(i)) for i, label in enumerate(report.labels)]
     return (
-        matrix(figures),
-        class_table(figures),
+        html.confusion_matrix(figures),
+        html.class_table(figures),
         gr.Dropdown(choices, value=None),
         gr.Dropdown(choices, value=None),
         CHOOSE,

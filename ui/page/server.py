@@ -6,6 +6,7 @@ import ipaddress
 import logging
 import os
 import signal
+import tempfile
 
 # Before gradio is imported: no calls home.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -13,15 +14,18 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import gradio as gr
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
 
 from whylens.ui.interrupts import restore_interrupt
 from whylens.ui.page.endpoints import require_mcp
-from whylens.ui.page.health import health_route
 from whylens.ui.page.layout import build_page
 from whylens.ui.page.theme import STYLESHEET, page_theme
 from whylens.ui.space.zero_gpu import local_engine
 
 log = logging.getLogger("whylens")
+HEALTH_PATH = "/health"
 
 
 def launch(
@@ -93,3 +97,20 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def health_route() -> Route:
+    """Return the route of a container's health check: whether the server can still write files."""
+    return Route(HEALTH_PATH, _health, methods=["GET"])
+
+
+def _health(request: Request) -> JSONResponse:  # noqa: ARG001 - the signature is Starlette's
+    # Uploads and pictures are files: on a full disk every question would fail.
+    try:
+        with tempfile.TemporaryFile() as stream:
+            stream.write(b"whylens")
+            stream.flush()
+    except OSError as exc:
+        reason = f"No file can be written ({exc.strerror}). Free the disk, or restart."
+        return JSONResponse({"status": "failing", "reason": reason}, status_code=503)
+    return JSONResponse({"status": "ok"})
