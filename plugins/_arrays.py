@@ -71,6 +71,29 @@ def relative_residual(residual: float, change: float, rounding: float) -> float:
     return 0.0 if error <= rounding else error / max(abs(change), rounding)
 
 
+def varying_channels(maps: Tensor) -> Tensor:
+    """Return the indices of channels that are not constant; a constant mask hides nothing.
+
+    Args:
+        maps: (1, K, *S).
+    """
+    flat = maps[0].flatten(1)
+    spread = flat.amax(1) - flat.amin(1)
+    return (spread > 1e-6 * flat.abs().amax(1)).nonzero()[:, 0]
+
+
+def unit_masks(maps: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Return (1, K, *size): each map enlarged, then scaled to [0, 1]. Eqs. 5 and 6.
+
+    Args:
+        maps: (1, K, *S) of channels that are not constant.
+    """
+    large = resize(maps, size)
+    axes = tuple(range(2, large.ndim))
+    low, high = large.amin(axes, keepdim=True), large.amax(axes, keepdim=True)
+    return (large - low) / (high - low)
+
+
 def value_limits(pixels: Tensor) -> tuple[Tensor, Tensor]:
     """Return (1, C, 1, ...) lowest values, and highest, that an input takes.
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Cut = Literal["superpixels", "boxes"]
 
 
-LEAST = 4  # places of a box
+MIN_BOX_PLACES = 4  # places of a box
 _GRID = 64  # steps of a colour: Lab's units are as small as people can see
 
 
@@ -39,14 +39,14 @@ def segments(subject: Subject, count: int, cut: Cut = "superpixels") -> Tensor:
         return torch.from_numpy(superpixels(pixels, count))
     # A region of one value has nothing to be painted over with but itself.
     places = int(np.prod(subject.size))
-    return boxes(subject.size, max(1, min(count, places // LEAST)))
+    return boxes(subject.size, max(1, min(count, places // MIN_BOX_PLACES)))
 
 
 def superpixels(pixels: npt.NDArray[np.uint8], count: int) -> npt.NDArray[np.int64]:
     """Return (H, W) labels 0 to n - 1 of near `count` superpixels (SLIC, compactness 20).
 
-    Its colours are made here, and rounded: powers and roots differ in their last bits between
-    processors, and of two centres that are equally near those bits would choose.
+    Colours are converted and rounded before it: powers and roots differ in their last bits between
+    processors, and those bits would choose between two centres that are equally near.
 
     Args:
         pixels: (H, W, 3) uint8.

@@ -31,7 +31,7 @@ class AblationCAMParams(LayerParams):
 
 
 class AblationCAM(Explainer[AblationCAMParams]):
-    """No gradients: what follows the layer is asked once per channel."""
+    """One pass through what follows the layer per channel; no gradients."""
 
     name = "ablation-cam"
     title = "Ablation-CAM"

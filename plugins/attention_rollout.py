@@ -21,7 +21,7 @@ Fusion = Literal["mean", "max", "min"]
 
 
 class AttentionRolloutParams(Params):
-    """How the heads of a layer become one."""
+    """The fusion of a layer's heads."""
 
     fusion: Fusion = Field(
         default="mean",
@@ -32,7 +32,7 @@ class AttentionRolloutParams(Params):
 
 
 class AttentionRollout(Explainer[AttentionRolloutParams]):
-    """Attention of all layers multiplied out, with the skip connections counted in."""
+    """The product of all layers' attention, with skip connections."""
 
     name = "attention-rollout"
     title = "Attention Rollout"

@@ -25,7 +25,7 @@ Find = Literal["pertinent negative", "pertinent positive"]
 
 
 class ContrastiveParams(Params):
-    """What to look for, from where, and for how long."""
+    """The goal of the search, its start, and its length."""
 
     find: Find = Field(
         default="pertinent negative",
@@ -227,7 +227,7 @@ def ista_step(
 
     Args:
         change: (1, C, *S).
-        pull: (1, C, *S) gradient of c f there.
+        class_gradient: (1, C, *S) gradient of c f at the change.
         low: (1, C, *S) bounds, at most 0.
         high: (1, C, *S) bounds, at least 0.
     """

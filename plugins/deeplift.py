@@ -35,7 +35,7 @@ INDICES = "_with_indices"
 
 
 class DeepLiftParams(Params):
-    """What the input is compared with."""
+    """The baseline."""
 
     baseline: Literal["black", "grey", "blur", "mean"] = Field(
         default="black", description="What counts as 'nothing there'; defined in pixel space."

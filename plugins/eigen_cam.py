@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class EigenCAM(Explainer[LayerParams]):
-    """No gradients, no class: what the layer responds to most."""
+    """The layer's strongest response; no gradients, no class."""
 
     name = "eigen-cam"
     title = "Eigen-CAM"
@@ -38,7 +38,7 @@ class EigenCAM(Explainer[LayerParams]):
     def explain(self, subject: Subject, params: LayerParams) -> Heatmap:
         """Return the signed map in units of the feature map, with the share that it explains."""
         layers = subject.layers(params.layer)
-        parts = [principal_map(at.features) for at in layers]
+        parts = [principal_map(layer.features) for layer in layers]
         diagnostics = {} if len(parts) > 1 else {"share of activity": parts[0][1]}
         values = mean_of_maps([values for values, _ in parts])
         return Heatmap(as_array(values), map_unit(layers, "activation"), True, diagnostics)

@@ -49,7 +49,7 @@ class GradCAM(Explainer[GradCAMParams]):
     def explain(self, subject: Subject, params: GradCAMParams) -> Heatmap:
         """Return the map in units of the score per position."""
         layers = subject.layers(params.layer)
-        maps = [weighted_sum(channel_weights(at.gradients), at.features) for at in layers]
+        maps = [weighted_sum(channel_weights(layer.gradients), layer.features) for layer in layers]
         values = mean_of_maps(maps if params.signed else [m.relu() for m in maps])
         unit = map_unit(layers, f"{subject.unit} per position")
         return Heatmap(as_array(values), unit, signed=params.signed)

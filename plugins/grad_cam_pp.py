@@ -40,8 +40,8 @@ class GradCAMPlusPlus(Explainer[LayerParams]):
         """Return the non-negative map in units of the score."""
         layers = subject.layers(params.layer)
         maps = [
-            weighted_sum(channel_weights(at.features, at.gradients), at.features).relu()
-            for at in layers
+            weighted_sum(channel_weights(layer.features, layer.gradients), layer.features).relu()
+            for layer in layers
         ]
         unit = map_unit(layers, f"{subject.unit}, weighted by position")
         return Heatmap(as_array(mean_of_maps(maps)), unit)

@@ -32,7 +32,7 @@ Baselines = Literal["fills", "noise"]
 
 
 class GradientShapParams(Params):
-    """Where paths start, and how many points are drawn on them."""
+    """Where paths start, and the number of points on them."""
 
     baselines: Baselines = Field(
         default="fills",

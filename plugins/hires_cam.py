@@ -40,9 +40,10 @@ class HiResCAM(Explainer[LayerParams]):
     def explain(self, subject: Subject, params: LayerParams) -> Heatmap:
         """Return the signed map in units of the score; its sum is the score less a constant."""
         layers = subject.layers(params.layer)
-        maps = [attributed(at.features, at.gradients) for at in layers]
+        maps = [hirescam_map(layer.features, layer.gradients) for layer in layers]
         diagnostics = {} if len(maps) > 1 else {"sum of map": float(maps[0].sum())}
-        cancelled = not any(m.any() for m in maps) and any(at.gradients.any() for at in layers)
+        blank = not any(m.any() for m in maps)
+        cancelled = blank and any(layer.gradients.any() for layer in layers)
         note = _CANCELLED if cancelled else ""
         unit = map_unit(layers, subject.unit)
         return Heatmap(as_array(mean_of_maps(maps)), unit, True, diagnostics, note)
@@ -54,7 +55,7 @@ _CANCELLED = (
 )
 
 
-def attributed(features: Tensor, gradients: Tensor) -> Tensor:
+def hirescam_map(features: Tensor, gradients: Tensor) -> Tensor:
     """Return (*s) in score units: the sum over channels of gradient times feature. Eq. 5.
 
     The paper shows its positive part; we keep the sign. Where positive and negative terms cancel

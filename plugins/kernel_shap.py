@@ -1,4 +1,4 @@
-"""KernelSHAP: the score's change to an empty picture, shared out fairly among the regions."""
+"""KernelSHAP: Shapley values of regions, by weighted least squares over coalitions."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ EXACT = 10  # up to that many regions all 2^n coalitions are asked
 
 
 class KernelSHAPParams(RegionParams):
-    """The regions, how many coalitions are asked about, and what hidden regions show."""
+    """The regions, the number of coalitions, and the fill of hidden regions."""
 
     samples: int = Field(
         default=2000,
@@ -91,12 +91,12 @@ class KernelSHAP(Explainer[KernelSHAPParams]):
             done = len(scores) // 2
             # Refitting at every piece would cost more than the network where pieces are small.
             if len(scores) == len(both) or done >= max(1, 1.1 * fit_samples):
-                one, other = scores[: 2 * done].view(-1, 2).unbind(1)
-                gaps = zero_rounding(one - other, subject.rounding)
+                pair_scores = scores[: 2 * done].view(-1, 2)
+                gaps = zero_rounding(pair_scores[:, 0] - pair_scores[:, 1], subject.rounding)
                 values, errors = shapley_values(pairs.first(done), gaps, change)
                 fit_samples = done
-            asked = {**diagnostics, "coalitions": float(len(scores) + 2)}
-            yield Partial(_heat(subject, labels, values, errors, asked), len(scores) / len(both))
+            current = {**diagnostics, "coalitions": float(len(scores) + 2)}
+            yield Partial(_heat(subject, labels, values, errors, current), len(scores) / len(both))
 
 
 def _heat(
@@ -118,7 +118,7 @@ def _heat(
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """Coalitions of regions, each to be asked about together with its complement.
+    """Coalitions of regions, each scored together with its complement.
 
     Attributes:
         shown: (M, regions) float64, 1 where a region is shown in the first of the pair.
@@ -129,7 +129,7 @@ class Pairs:
 
     shown: Tensor
     weights: Tensor
-    drawn: Tensor
+    sampled: Tensor
 
     def first(self, count: int) -> Pairs:
         """Return the first of them; a part of the pairs is a sample in any case."""
@@ -171,10 +171,10 @@ def coalition_pairs(regions: int, budget: int, generator: torch.Generator) -> Pa
         draws = torch.multinomial(
             torch.tensor(shares, dtype=torch.float64), left, True, generator=generator
         )
-        wanted = torch.tensor(sizes)[draws, None]
-        lots = torch.rand(left, regions, generator=generator)
-        order = lots.argsort(dim=1, stable=True).argsort(dim=1)
-        shown.append((order < wanted).double())
+        coalition_sizes = torch.tensor(sizes)[draws, None]
+        keys = torch.rand(left, regions, generator=generator)
+        order = keys.argsort(dim=1, stable=True).argsort(dim=1)
+        shown.append((order < coalition_sizes).double())
         weights += [sum(shares) / left] * left
     total = len(weights)
     order = torch.tensor(bit_reversed_order(total) if total else [], dtype=torch.int64)
@@ -209,16 +209,16 @@ def shapley_values(pairs: Pairs, gaps: Tensor, change: float) -> tuple[Tensor, T
     """
     regions = pairs.shown.shape[1]
     centred = pairs.shown - pairs.shown.mean(1, keepdim=True)
-    wanted = (gaps - change * (2 * pairs.shown.mean(1) - 1)) / 2
+    targets = (gaps - change * (2 * pairs.shown.mean(1) - 1)) / 2
     weighted = pairs.weights[:, None] * centred
     inverse = torch.linalg.pinv(centred.T @ weighted, rtol=1e-10, hermitian=True)
-    offsets = inverse @ (weighted.T @ wanted)
+    offsets = inverse @ (weighted.T @ targets)
     values = change / regions + offsets
-    if not pairs.drawn.any():
+    if not pairs.sampled.any():
         return values, None
     leverage = ((centred @ inverse) * weighted).sum(1)
-    left_out = (wanted - centred @ offsets) / (1 - leverage).clamp_min(1e-9)
-    moves = (weighted * left_out[:, None])[pairs.drawn]
+    left_out = (targets - centred @ offsets) / (1 - leverage).clamp_min(1e-9)
+    moves = (weighted * left_out[:, None])[pairs.sampled]
     return values, (inverse @ moves.T).square().sum(1).sqrt()
 
 

@@ -37,7 +37,7 @@ class LayerCAM(Explainer[LayerParams]):
     def explain(self, subject: Subject, params: LayerParams) -> Heatmap:
         """Return the non-negative map in units of the score."""
         layers = subject.layers(params.layer)
-        maps = [layer_activation_map(at.features, at.gradients) for at in layers]
+        maps = [layer_activation_map(layer.features, layer.gradients) for layer in layers]
         return Heatmap(as_array(mean_of_maps(maps)), map_unit(layers, subject.unit))
 
 

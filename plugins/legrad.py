@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class LeGradParams(Params):
-    """Which layers speak, and which of their tokens are scored."""
+    """The layers, and which of their tokens are scored."""
 
     layers: int = Field(
         default=64,

@@ -33,7 +33,7 @@ MIN_R2 = 0.5
 
 
 class LIMEParams(RegionParams):
-    """The regions, how many pictures are asked about, and what hidden regions show."""
+    """The regions, the number of samples, and the fill of hidden regions."""
 
     samples: int = Field(
         default=1000,
@@ -49,7 +49,7 @@ class LIMEParams(RegionParams):
 
 
 class LIME(Explainer[LIMEParams]):
-    """The surrogate's own fit is measured on samples it has not seen, and said."""
+    """The fit of the surrogate is measured on held-out samples, and reported."""
 
     name = "lime"
     title = "LIME"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class OcclusionParams(Params):
-    """The window, its steps, and what it is covered with."""
+    """The window, its stride, and its fill."""
 
     window: int = Field(
         default=48,
@@ -41,7 +41,7 @@ class OcclusionParams(Params):
 
 
 class Occlusion(Explainer[OcclusionParams]):
-    """Every position counts the mean fall over the windows that covered it."""
+    """The value of a position is the mean drop over the windows that cover it."""
 
     name = "occlusion"
     title = "Occlusion"
@@ -73,10 +73,9 @@ class Occlusion(Explainer[OcclusionParams]):
         count = torch.zeros(subject.size, dtype=torch.float64)
         pieces = slices(len(boxes), subject.batch_size)
         for piece, scores in zip(pieces, subject.window_scores(boxes, fill), strict=True):
-            chosen = boxes[piece]
-            # Black on black changes nothing, and rounding must not be painted as if it did.
+            # Black on black changes nothing, and rounding is no drop.
             drops = zero_rounding(base - scores, subject.rounding).tolist()
-            for drop, box in zip(drops, chosen, strict=True):
+            for drop, box in zip(drops, boxes[piece], strict=True):
                 total[box] += drop
                 count[box] += 1
             diagnostics = {"windows": len(boxes), "score": base}
@@ -85,7 +84,7 @@ class Occlusion(Explainer[OcclusionParams]):
 
 
 def usable_window(size: tuple[int, ...], window: int, stride: int) -> tuple[int, int]:
-    """Return window and stride as they are used.
+    """Return the window and stride to use.
 
     A stride beyond the window would leave stripes that no window covers. A signal shorter than the
     window would be covered whole: then a fifth of it is, moved by a third of that.
@@ -112,10 +111,10 @@ def windows(size: tuple[int, ...], window: int, stride: int) -> Iterator[tuple[s
 
 
 def query_order(size: tuple[int, ...], boxes: list[tuple[slice, ...]]) -> list[tuple[slice, ...]]:
-    """Return the windows: a sixth all over the picture, the rest by the edges that they are near.
+    """Return the windows: a sixth all over the picture, then the rest, sorted by the nearest edges.
 
     What a window changes in feature maps ends at the edge of the picture, and windows that are
-    asked together cost what the farthest reaching of them costs.
+    batched together cost what the farthest reaching of them costs.
     """
 
     def edges(box: tuple[slice, ...]) -> list[tuple[int, int]]:

@@ -1,4 +1,4 @@
-"""Permutation importance: how far the score falls when a region shows what the others show."""
+"""Permutation importance: the score's drop when a region shows pixels of the others."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class PermutationParams(RegionParams):
-    """The regions, and how often each is replaced."""
+    """The regions, and the number of repeats."""
 
     repeats: int = Field(
         default=8, ge=2, le=64, description="How often each region is filled with another draw."
@@ -30,7 +30,7 @@ class PermutationParams(RegionParams):
 # average over positions, the head of most networks, does not change under it: every channel would
 # come out at zero, however much the score rests on it.
 class Permutation(Explainer[PermutationParams]):
-    """Replaced by the picture's own pixels, so that no fill colour has to be chosen."""
+    """A region is filled with the picture's own pixels, so that no fill colour is needed."""
 
     name = "permutation"
     title = "Permutation importance"
@@ -64,20 +64,20 @@ class Permutation(Explainer[PermutationParams]):
             note = "The whole view is one region: there is no rest to draw pixels from."
             yield Partial(Heatmap(blank, subject.unit, True, diagnostics, note), 1.0)
             return
-        draws = _ReplacementSampler(labels, subject.generator())
+        sampler = _ReplacementSampler(labels, subject.generator())
         # Repeat by repeat, so that every region has its first value early.
         order = bit_reversed_order(regions) * params.repeats
         drops = torch.zeros(params.repeats, regions, dtype=torch.float64)
         counts = torch.zeros(regions, dtype=torch.int64)
         for piece in slices(len(order), subject.batch_size):
-            chosen = order[piece]
-            inputs = subject.x.flatten(2).repeat(len(chosen), 1, 1)
-            for mixed, region in zip(inputs, chosen, strict=True):
-                places, sources = draws.of(region)
+            batch = order[piece]
+            inputs = subject.x.flatten(2).repeat(len(batch), 1, 1)
+            for mixed, region in zip(inputs, batch, strict=True):
+                places, sources = sampler.sample(region)
                 mixed[:, places] = mixed[:, sources]
             scores = subject.scores(inputs.unflatten(2, subject.size))
             drop = zero_rounding(base - scores.double().cpu(), subject.rounding)
-            for region, value in zip(chosen, drop, strict=True):
+            for region, value in zip(batch, drop, strict=True):
                 drops[counts[region], region] = value
                 counts[region] += 1
             means, errors = mean_drops(drops, counts)
@@ -88,7 +88,7 @@ class Permutation(Explainer[PermutationParams]):
 
 
 class _ReplacementSampler:
-    """Pixels to put in place of a region's; lives for one explanation."""
+    """Random places whose pixels replace those of a region; one object per explanation."""
 
     def __init__(self, labels: Tensor, generator: torch.Generator) -> None:
         flat = labels.flatten()
@@ -97,13 +97,13 @@ class _ReplacementSampler:
         self.sizes: list[int] = torch.bincount(flat).tolist()
         self.starts = [0, *torch.tensor(self.sizes).cumsum(0).tolist()]
 
-    def of(self, region: int) -> tuple[Tensor, Tensor]:
+    def sample(self, region: int) -> tuple[Tensor, Tensor]:
         """Return the region's places and, for each of them, a place of the rest; int64."""
         start, size = self.starts[region], self.sizes[region]
-        drawn = torch.randint(0, len(self.by_region) - size, (size,), generator=self.generator)
+        rows = torch.randint(0, len(self.by_region) - size, (size,), generator=self.generator)
         # Places sorted by region: those from `start` on lie behind the region itself.
-        drawn = drawn + size * (drawn >= start)
-        return self.by_region[start : start + size], self.by_region[drawn]
+        rows = rows + size * (rows >= start)
+        return self.by_region[start : start + size], self.by_region[rows]
 
 
 def mean_drops(drops: Tensor, counts: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
     from whylens import Subject
 
-MASKS_PER_DRAW = 16  # masks at once, whatever the batch: the draw must not depend on it
+MASKS_PER_DRAW = 16  # masks at once, whatever the batch: random numbers must not depend on it
 MIN_AGREEMENT = 0.99
 
 
 class RISEParams(Params):
-    """How many masks of which coarseness."""
+    """The masks: number, coarseness, share and fill."""
 
     masks: int = Field(
         default=1024, ge=64, le=8192, multiple_of=64, description="How many random masks to try."
@@ -42,7 +42,7 @@ class RISEParams(Params):
 
 
 class RISE(Explainer[RISEParams]):
-    """A black box is enough: no gradients, no feature map."""
+    """The masked mean of scores, for any network: no gradients, no feature map."""
 
     name = "rise"
     title = "RISE"
@@ -63,7 +63,7 @@ class RISE(Explainer[RISEParams]):
     test_params = RISEParams(masks=128, cells=4)
 
     def explain(self, subject: Subject, params: RISEParams) -> Iterator[Partial]:
-        """Yield the signed map in units of the score, ever surer."""
+        """Yield the signed map in units of the score, ever more precise."""
         generator, fill = subject.generator(), subject.baseline(params.fill)
         means = MaskedMeans(subject.size)
         while means.count < params.masks:
@@ -112,7 +112,7 @@ def random_masks(
 
 
 def _zero_rounding(means: MaskedMeans, rounding: float) -> tuple[Tensor, Tensor]:
-    # A network that hears nothing of the masks scores alike up to rounding, which is no evidence.
+    # Scores that are alike up to rounding whatever the mask are no evidence.
     values, errors = means.values(), means.errors()
     if float(values.abs().max()) <= rounding:
         return torch.zeros_like(values), torch.zeros_like(errors)

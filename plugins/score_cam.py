@@ -10,7 +10,14 @@ import torch
 from pydantic import Field
 
 from whylens import Explainer, Heatmap, Need, Partial, hookimpl
-from whylens.plugins._arrays import as_array, bit_reversed_order, resize, slices, weighted_sum
+from whylens.plugins._arrays import (
+    as_array,
+    bit_reversed_order,
+    slices,
+    unit_masks,
+    varying_channels,
+    weighted_sum,
+)
 from whylens.plugins._gaussian_process import (
     fit_gaussian_process,
     rank_correlation,
@@ -23,20 +30,20 @@ if TYPE_CHECKING:
 
     from whylens import FeatureLayer, Subject
 
-# The promise is 0.999. The estimate is itself uncertain, so it must clear a higher bar, and once
-# more after another round: a single channel that scores unlike its neighbours can decide a softmax.
-REQUIRED = 0.9992
-PASSES = 2
-FIRST, ROUND, DRAWS = 48, 16, 64
+# The promise is 0.999. The estimate is itself uncertain, so it must pass a higher bar, and again
+# after another round: a single channel that scores unlike its neighbours can decide a softmax.
+REQUIRED_AGREEMENT = 0.9992
+REQUIRED_PASSES = 2
+FIRST_CHANNELS, ROUND_CHANNELS, SAMPLES = 48, 16, 64
 # Buffers of eight pictures stay below the size at which glibc returns memory after every layer.
 PIECE = 8
-FELL_BACK = (
+FALLBACK_NOTE = (
     "Fast mode fell back to exact: too little could be predicted, so every channel was asked."
 )
 
 
 class ScoreCAMParams(LayerParams):
-    """Which feature map, how its channels are weighted and what hidden places show."""
+    """The feature map, the weights of its channels, and the fill of hidden places."""
 
     weighting: Literal["softmax", "increase", "probability"] = Field(
         default="softmax",
@@ -58,7 +65,7 @@ class ScoreCAMParams(LayerParams):
 
 
 class ScoreCAM(Explainer[ScoreCAMParams]):
-    """Gradient-free: the network is asked, channel by channel."""
+    """One masked forward pass per channel; no gradients."""
 
     name = "score-cam"
     title = "Score-CAM"
@@ -89,28 +96,28 @@ def _explain_layer(
     subject: Subject, layer: FeatureLayer, params: ScoreCAMParams
 ) -> Iterator[Partial]:
     maps = layer.features
-    alive = varying_channels(maps)
+    varying = varying_channels(maps)
     diagnostics = {
         "channels": float(maps.shape[1]),
-        "constant channels": float(maps.shape[1] - len(alive)),
+        "constant channels": float(maps.shape[1] - len(varying)),
     }
-    if len(alive) == 0:
+    if len(varying) == 0:
         blank = torch.zeros(maps.shape[2:])
         yield Partial(Heatmap(as_array(blank), "activation", diagnostics=diagnostics), 1.0)
         return
-    channels = _ChannelScores(subject, maps[:, alive], params)
-    if params.mode == "exact" or len(alive) <= FIRST + ROUND:
+    channels = _ChannelScores(subject, maps[:, varying], params)
+    if params.mode == "exact" or len(varying) <= FIRST_CHANNELS + ROUND_CHANNELS:
         yield from _exact(channels, diagnostics)
     else:
         yield from _fast(channels, diagnostics)
 
 
 class _ChannelScores:
-    """The scores of one picture seen through its channels; lives for one explanation.
+    """The scores of an input masked by each channel; one object per explanation.
 
     Attributes:
         maps: (1, k, *S) the channels that are not constant.
-        scores: (k,) float64, NaN where not yet asked.
+        scores: (k,) float64, NaN where not yet measured.
     """
 
     def __init__(self, subject: Subject, maps: Tensor, params: ScoreCAMParams) -> None:
@@ -118,18 +125,17 @@ class _ChannelScores:
         self.weighting = params.weighting
         self.maps = maps
         self.empty = subject.baseline(params.fill)
-        of_class = params.weighting == "probability"
-        likely = replace(subject.target, quantity="probability", versus=None)
-        self.quantity = likely if of_class else None
+        probability = replace(subject.target, quantity="probability", versus=None)
+        self.quantity = probability if params.weighting == "probability" else None
         hidden = torch.zeros_like(self.empty[:, :1])
         (floor,) = subject.masked_scores([hidden], self.empty, quantity=self.quantity)
         self.floor = float(floor[0])
         self.scores = torch.full((maps.shape[1],), torch.nan, dtype=torch.float64)
 
-    def ask(self, channels: list[int]) -> Iterator[int]:
-        """Measure these channels' scores, yielding how many are known after each piece."""
-        for piece in slices(len(channels), min(PIECE, self.subject.batch_size)):
-            some = channels[piece]
+    def measure(self, indices: list[int]) -> Iterator[int]:
+        """Measure channels' scores, yielding how many are known after each piece."""
+        for piece in slices(len(indices), min(PIECE, self.subject.batch_size)):
+            some = indices[piece]
             masks = unit_masks(self.maps[:, some], self.subject.size).transpose(0, 1)
             scores = self.subject.masked_scores([masks], self.empty, quantity=self.quantity)
             self.scores[some] = torch.cat(list(scores)).double().cpu()
@@ -137,8 +143,8 @@ class _ChannelScores:
 
     def weights(self, scores: Tensor) -> Tensor:
         """Return (k, N) weights of (k, N) scores; 0 where a score is NaN."""
-        known = torch.where(scores.isnan(), -torch.inf, scores)
-        return channel_weights(known, self.floor, self.weighting)
+        measured = torch.where(scores.isnan(), -torch.inf, scores)
+        return channel_weights(measured, self.floor, self.weighting)
 
     def heat(self, weights: Tensor, diagnostics: dict[str, float], note: str = "") -> Heatmap:
         values = weighted_sum(weights.to(self.maps), self.maps).relu()
@@ -147,17 +153,17 @@ class _ChannelScores:
 
 def _exact(channels: _ChannelScores, diagnostics: dict[str, float]) -> Iterator[Partial]:
     order = bit_reversed_order(len(channels.scores))
-    for asked in channels.ask(order):
-        so_far = {**diagnostics, "channels asked": float(asked)}
-        heat = channels.heat(channels.weights(channels.scores), so_far)
-        yield Partial(heat, asked / len(order))
+    for done in channels.measure(order):
+        current = {**diagnostics, "channels asked": float(done)}
+        heat = channels.heat(channels.weights(channels.scores), current)
+        yield Partial(heat, done / len(order))
 
 
 def _fast(channels: _ChannelScores, diagnostics: dict[str, float]) -> Iterator[Partial]:
-    # Channels whose masks are alike score alike. So a regression over masks, fitted to the
-    # channels asked, predicts the others; channels asked at random reveal its error. Draws from
-    # it are maps as the exact one might come out: where they agree, more questions add nothing;
-    # where they do not, the channels that make them differ are asked next.
+    # Channels whose masks are alike score alike. So a regression over masks, fitted to measured
+    # channels, predicts the others; channels measured at random reveal its error. Samples of it are
+    # possible exact maps: where they agree, more channels add nothing; where they do not, the
+    # channels that make them differ are measured next.
     maps, count = channels.maps[0].flatten(1).double().cpu(), len(channels.scores)
     low, high = maps.amin(1, keepdim=True), maps.amax(1, keepdim=True)
     masks = (maps - low) / (high - low)
@@ -165,76 +171,54 @@ def _fast(channels: _ChannelScores, diagnostics: dict[str, float]) -> Iterator[P
     trend = torch.stack([torch.ones(count, dtype=torch.float64), masks.mean(1)], 1)
     generator = channels.subject.generator()
     at_random: list[int] = torch.randperm(count, generator=generator).tolist()
-    chosen = control = at_random[:FIRST]
+    batch = control = at_random[:FIRST_CHANNELS]
     weights, fraction, expected, passed = None, 0.0, count, 0
     while True:
-        for asked in channels.ask(chosen):
-            diagnostics = {**diagnostics, "channels asked": float(asked)}
-            shown = channels.weights(channels.scores) if weights is None else weights
-            fraction = max(fraction, min(0.98, asked / expected))
-            yield Partial(channels.heat(shown, diagnostics), fraction)
-        if asked == count:
+        for done in channels.measure(batch):
+            diagnostics = {**diagnostics, "channels asked": float(done)}
+            current = channels.weights(channels.scores) if weights is None else weights
+            fraction = max(fraction, min(0.98, done / expected))
+            yield Partial(channels.heat(current, diagnostics), fraction)
+        if done == count:
             diagnostics = {**diagnostics, "rank agreement": 1.0}
             final = channels.weights(channels.scores)
-            yield Partial(channels.heat(final, diagnostics, FELL_BACK), 1.0)
+            yield Partial(channels.heat(final, diagnostics, FALLBACK_NOTE), 1.0)
             return
         fit = fit_gaussian_process(distances, trend, channels.scores, torch.tensor(control))
-        outcomes = channels.weights(fit.sample(channels.scores, DRAWS, generator))
+        outcomes = channels.weights(fit.sample(channels.scores, SAMPLES, generator))
         weights = outcomes.mean(1)
         agreement = _agreement(maps, weights, outcomes)
         diagnostics = {**diagnostics, "rank agreement": agreement}
-        passed = passed + 1 if agreement >= REQUIRED else 0
-        if passed >= PASSES:
-            yield Partial(channels.heat(weights, diagnostics, _note(asked, count, agreement)), 1.0)
+        passed = passed + 1 if agreement >= REQUIRED_AGREEMENT else 0
+        if passed >= REQUIRED_PASSES:
+            yield Partial(channels.heat(weights, diagnostics, _note(done, count, agreement)), 1.0)
             return
-        # The error falls about as one over the root of the channels asked.
-        need = asked * ((1 - agreement) / (1 - REQUIRED)) ** 0.5
-        expected = min(count, max(asked + ROUND, int(need)))
-        # Rounds grow, so that fitting stays cheap beside asking.
-        size = max(ROUND, asked // 6)
+        # The error falls about as one over the root of the channels measured.
+        need = done * ((1 - agreement) / (1 - REQUIRED_AGREEMENT)) ** 0.5
+        expected = min(count, max(done + ROUND_CHANNELS, int(need)))
+        # Rounds grow, so that fitting stays cheap beside measuring.
+        size = max(ROUND_CHANNELS, done // 6)
         influence = outcomes.std(1) * maps.std(1)
         influence[~channels.scores.isnan()] = -1
-        matter = influence.argsort(descending=True, stable=True).tolist()[: size - size // 4]
-        fresh = channels.scores.isnan().tolist()
-        luck = [k for k in at_random if fresh[k] and k not in matter][: size // 4]
-        chosen, control = [k for k in [*matter, *luck] if fresh[k]], [*control, *luck]
+        influential = influence.argsort(descending=True, stable=True).tolist()[: size - size // 4]
+        unmeasured = channels.scores.isnan().tolist()
+        random = [k for k in at_random if unmeasured[k] and k not in influential][: size // 4]
+        batch = [k for k in [*influential, *random] if unmeasured[k]]
+        control = [*control, *random]
 
 
 def _agreement(maps: Tensor, weights: Tensor, outcomes: Tensor) -> float:
-    # The third lowest of 64: what the exact map agrees with at least, 19 times out of 20.
+    # The third lowest of 64: a lower bound of the agreement with the exact map, 19 times out of 20.
     values = (maps.T @ weights).relu()
-    found = rank_correlation(values, (maps.T @ outcomes).relu())
-    return min(1.0, float(found.sort().values[DRAWS // 20 - 1]))  # rounding can pass 1
+    correlations = rank_correlation(values, (maps.T @ outcomes).relu())
+    return min(1.0, float(correlations.sort().values[SAMPLES // 20 - 1]))  # rounding can pass 1
 
 
-def _note(asked: int, count: int, agreement: float) -> str:
+def _note(measured: int, count: int, agreement: float) -> str:
     return (
-        f"Fast mode asked {asked} of {count} channels and predicted the others: the ranks of the "
-        f"map agree with those of the exact map to {agreement:.4f} or better, by estimate."
+        f"Fast mode asked {measured} of {count} channels and predicted the others: the ranks of "
+        f"the map agree with those of the exact map to {agreement:.4f} or better, by estimate."
     )
-
-
-def varying_channels(maps: Tensor) -> Tensor:
-    """Return the indices of channels that are not constant; a constant mask hides nothing.
-
-    Args:
-        maps: (1, K, *S).
-    """
-    flat = maps[0].flatten(1)
-    spread = flat.amax(1) - flat.amin(1)
-    return (spread > 1e-6 * flat.abs().amax(1)).nonzero()[:, 0]
-
-
-def unit_masks(maps: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Return (1, K, *size): each map enlarged, then scaled to [0, 1]. Eqs. 5 and 6.
-
-    Args:
-        maps: (1, K, *S) of channels that are not constant.
-    """
-    large = resize(maps, size)
-    axes = tuple(range(2, large.ndim))
-    low, high = large.amin(axes, keepdim=True), large.amax(axes, keepdim=True)
-    return (large - low) / (high - low)
 
 
 def channel_weights(scores: Tensor, floor: float, weighting: str) -> Tensor:

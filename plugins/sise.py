@@ -10,18 +10,18 @@ import torch
 from pydantic import Field
 
 from whylens import Explainer, Heatmap, Need, Params, Partial, hookimpl
-from whylens.plugins._arrays import as_array, resize, slices, weighted_sum
+from whylens.plugins._arrays import as_array, slices, unit_masks, weighted_sum
 from whylens.plugins._order import ROUNDING, first_largest, strongest_first
 
 if TYPE_CHECKING:
     import numpy.typing as npt
     from torch import Tensor
 
-    from whylens import FeatureLayer, Subject
+    from whylens import Subject
 
 
 class SISEParams(Params):
-    """How many masks a stage may give and what they hide."""
+    """The number of masks per stage, and the fill of hidden places."""
 
     masks: int = Field(
         default=64,
@@ -37,7 +37,7 @@ class SISEParams(Params):
 
 
 class SISE(Explainer[SISEParams]):
-    """Fine from the early stages, about the class from the late ones."""
+    """Masks from feature maps of every stage, fused from early and fine to late and specific."""
 
     name = "sise"
     title = "SISE"
@@ -61,35 +61,33 @@ class SISE(Explainer[SISEParams]):
         """Yield the non-negative map in shares, stage after stage."""
         layers = subject.layers("mean over stages")
         fill = subject.baseline(params.fill)
-        base, fused, asked = float(subject.scores(fill)[0]), torch.zeros(subject.size), 0
+        base, total, done = float(subject.scores(fill)[0]), torch.zeros(subject.size), 0
         for number, layer in enumerate(layers):
-            chosen = speaking_channels(layer.gradients, layer.features, params.masks)
+            channels = positive_channels(layer.gradients, layer.features, params.masks)
             shares: list[Tensor] = []
-            for piece in slices(len(chosen), subject.batch_size):
-                masks = unit_masks(layer, chosen[piece], subject.size)
-                rises = torch.cat(list(subject.masked_scores([masks], fill))) - base
-                shares.append(weighted_sum(_told(rises, subject.rounding), masks.transpose(0, 1)))
-                within = (piece.stop / len(chosen)) * 0.99
-                yield Partial(_heat(fused, asked + piece.stop), (number + within) / len(layers))
-            asked += len(chosen)
+            for piece in slices(len(channels), subject.batch_size):
+                maps = layer.features[:, channels[piece]]
+                masks = unit_masks(maps, subject.size)
+                scores = torch.cat(list(subject.masked_scores([masks.transpose(0, 1)], fill)))
+                rises = torch.where(scores - base > subject.rounding, scores - base, 0.0)
+                shares.append(weighted_sum(rises, masks))
+                within = (piece.stop / len(channels)) * 0.99
+                yield Partial(_heat(total, done + piece.stop), (number + within) / len(layers))
+            done += len(channels)
             stage = torch.stack(shares).sum(0).relu() if shares else torch.zeros(subject.size)
-            fused = cascaded(fused, stage) if number else as_shares(stage)
-            yield Partial(_heat(fused, asked), (number + 1) / len(layers))
+            total = fuse_stages(total, stage) if number else as_shares(stage)
+            yield Partial(_heat(total, done), (number + 1) / len(layers))
 
 
-def _heat(values: Tensor, asked: int) -> Heatmap:
-    return Heatmap(as_array(values), "share of the largest value", diagnostics={"masks": asked})
+def _heat(values: Tensor, done: int) -> Heatmap:
+    return Heatmap(as_array(values), "share of the largest value", diagnostics={"masks": done})
 
 
-def _told(rises: Tensor, rounding: float) -> Tensor:
-    return torch.where(rises > rounding, rises, 0.0)
-
-
-def speaking_channels(gradients: Tensor, features: Tensor, most: int) -> list[int]:
+def positive_channels(gradients: Tensor, features: Tensor, most: int) -> list[int]:
     """Return the channels whose mean gradient is positive and whose map varies, strongest first.
 
-    Where the gradient of every channel is negative there is none: nothing speaks for the target.
-    The reference code compares with the largest mean then, and so keeps all of them.
+    Where the mean gradient of every channel is negative there is none. The reference code compares
+    with the largest mean then, and so keeps all channels.
 
     Args:
         gradients: (1, K, *s) derivative of the score.
@@ -98,20 +96,11 @@ def speaking_channels(gradients: Tensor, features: Tensor, most: int) -> list[in
     """
     slopes, maps = gradients[0].flatten(1).mean(1), features[0].flatten(1)
     spread = maps.amax(1) - maps.amin(1)
-    speaks = slopes > ROUNDING * slopes.abs().max()
-    speaks &= spread > 1e-6 * maps.abs().amax(1)
-    channels: list[int] = speaks.nonzero()[:, 0].tolist()
+    positive = slopes > ROUNDING * slopes.abs().max()
+    positive &= spread > 1e-6 * maps.abs().amax(1)
+    channels: list[int] = positive.nonzero()[:, 0].tolist()
     order = strongest_first(slopes[channels].double().cpu().numpy())
     return [channels[i] for i in order[:most]]
-
-
-def unit_masks(layer: FeatureLayer, channels: list[int], size: tuple[int, ...]) -> Tensor:
-    """Return (n, 1, *size): channels enlarged, then scaled to [0, 1] each."""
-    large = resize(layer.features[:, channels], size)[0]
-    flat = large.flatten(1)
-    shape = (-1, *[1] * len(size))
-    low, high = flat.amin(1).view(shape), flat.amax(1).view(shape)
-    return ((large - low) / (high - low))[:, None]
 
 
 def as_shares(values: Tensor) -> Tensor:
@@ -120,8 +109,8 @@ def as_shares(values: Tensor) -> Tensor:
     return values / top if top > 0 else values
 
 
-def cascaded(earlier: Tensor, later: Tensor) -> Tensor:
-    """Return the fusion of two maps: their sum, kept where the later one is strong, as shares.
+def fuse_stages(earlier: Tensor, later: Tensor) -> Tensor:
+    """Return the fusion of two maps as shares: their sum where the later one is strong, else 0.
 
     Strong is what lies above Otsu's threshold; a map of one value has none, and nothing of it is
     strong unless it is positive.
@@ -133,12 +122,12 @@ def cascaded(earlier: Tensor, later: Tensor) -> Tensor:
     share = as_shares(later)
     plain = share.double().numpy() if share.device.type == "cpu" else share.double().cpu().numpy()
     strong = plain > otsu_threshold(plain)
-    kept = torch.from_numpy(strong.astype(np.float32)).to(share)
-    return as_shares((earlier.to(share) + share) * kept)
+    mask = torch.from_numpy(strong.astype(np.float32)).to(share)
+    return as_shares((earlier.to(share) + share) * mask)
 
 
 def otsu_threshold(values: npt.NDArray[np.float64]) -> float:
-    """Return what parts values into two groups as far apart as can be; 0 where all are equal.
+    """Return the threshold between two groups of values as far apart as can be; 0 if all are equal.
 
     Otsu 1979 cuts a histogram: whether a value falls into one bin or the next is then for rounding
     to say, and one value moves the cut by a whole bin. Here every value is a bin of its own, the

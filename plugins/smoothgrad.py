@@ -31,7 +31,7 @@ Value = Literal["gradient", "gradient x input", "magnitude"]
 
 
 class SmoothGradParams(Params):
-    """How noisy the copies are, how many there are, and what of their gradients is shown."""
+    """The noise, the number of copies, and the value of their gradients."""
 
     noise: float = Field(
         default=0.15,

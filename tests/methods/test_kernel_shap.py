@@ -153,7 +153,7 @@ def test_all_coalitions_and_each_once_where_the_budget_is_enough(players, budget
     pairs = coalition_pairs(players, budget, torch.Generator())
     both = {tuple(row) for row in torch.cat([pairs.shown, 1 - pairs.shown]).tolist()}
     assert 2 * len(pairs.shown) == len(both) == 2**players - 2
-    assert not pairs.drawn.any()
+    assert not pairs.sampled.any()
     sizes = pairs.shown.sum(1).long().tolist()
     weights = dict(zip(sizes, pairs.weights.tolist(), strict=True))
     single = weights.get(1, weights.get(players - 1))
@@ -170,10 +170,10 @@ def test_small_coalitions_are_enumerated_and_the_rest_drawn_by_the_kernel(player
     assert float(pairs.weights.sum()) == pytest.approx(1)
     sizes = pairs.shown.sum(1)
     outer = torch.minimum(sizes, players - sizes)
-    listed = outer[~pairs.drawn].long().bincount().tolist()
+    listed = outer[~pairs.sampled].long().bincount().tolist()
     for size, count in enumerate(listed[1:], 1):
         assert count == math.comb(players, size)
-    rest = {int(s) for s in outer[pairs.drawn]}
+    rest = {int(s) for s in outer[pairs.sampled]}
     assert not rest & set(range(len(listed)))
     assert players == 200 or len(listed) >= 2
 

@@ -12,9 +12,9 @@ from tests.conftest import ROOT
 from whylens.plugins import _segments
 from whylens.plugins._order import first_largest, strongest_first
 from whylens.plugins.eigen_cam import principal_map
-from whylens.plugins.sise import otsu_threshold, speaking_channels
-from whylens.plugins.twin.cosine_search import best, cosines
-from whylens.plugins.twin.patch_matches import matched_cells
+from whylens.plugins.sise import otsu_threshold, positive_channels
+from whylens.plugins.twin.cosine_search import cosines, top_positions
+from whylens.plugins.twin.patch_matches import match_cells
 
 
 def shaken(values, seed, size=1e-7):
@@ -63,7 +63,7 @@ def test_channels_whose_slope_is_rounding_do_not_speak():
     for seed in range(10):
         again = torch.tensor(shaken(slopes.numpy(), seed), dtype=torch.float32)
         gradients = again[None, :, None, None].expand(1, 4, 5, 5)
-        assert speaking_channels(gradients, features, 8) == [1, 3]
+        assert positive_channels(gradients, features, 8) == [1, 3]
 
 
 def test_a_balanced_principal_map_keeps_its_sign():
@@ -97,7 +97,7 @@ def test_a_picture_that_a_gallery_holds_twice_ties_with_itself():
     query = rng.normal(size=97).astype(np.float32)
     near = cosines(vectors, vectors[42] + 0.1 * query)
     assert len(set(near[[5, 11, 42, 86, 202]].tolist())) == 1
-    assert best(near, np.ones(203, np.bool_), 5) == [5, 11, 42, 86, 202]
+    assert top_positions(near, np.ones(203, np.bool_), 5) == [5, 11, 42, 86, 202]
 
 
 def test_cells_that_match_alike_are_paired_from_the_first():
@@ -106,7 +106,7 @@ def test_cells_that_match_alike_are_paired_from_the_first():
     wanted = [((0, 0), (0, 0)), ((0, 2), (0, 2)), ((2, 0), (2, 0))]
     for seed in range(10):
         here, there = (shaken(flat, seed + k).astype(np.float32) for k in (0, 100))
-        assert [pair[:2] for pair in matched_cells(here, there, weights, 3)] == wanted
+        assert [pair[:2] for pair in match_cells(here, there, weights, 3)] == wanted
 
 
 def test_every_sort_of_core_and_plugins_says_what_becomes_of_ties():

@@ -114,12 +114,12 @@ def test_a_network_that_reads_one_region_peaks_on_it_whichever_it_is(cut):
         lit = torch.where(here, x + 0.01 + x.max(), x)  # brighter than anything elsewhere
         subject = subject_of(RegionMean(here), x)
         # The regions are those of the picture before, so that all of them are lit in turn.
-        draws = _ReplacementSampler(labels, torch.Generator().manual_seed(0))
+        sampler = _ReplacementSampler(labels, torch.Generator().manual_seed(0))
         base = float(subject.scores(lit)[0])
         falls = []
         for other in labels.unique().tolist():
             mixed = lit[0].flatten(1).clone()
-            places, sources = draws.of(other)
+            places, sources = sampler.sample(other)
             mixed[:, places] = mixed[:, sources]
             falls.append(base - float(subject.scores(mixed.view_as(lit))[0]))
         assert int(np.argmax(falls)) == int(region)
@@ -131,13 +131,13 @@ def test_a_network_that_reads_one_region_peaks_on_it_whichever_it_is(cut):
 
 @pytest.mark.parametrize("labels", [boxes((6, 8), 6), torch.tensor([[0, 1, 1], [2, 2, 0]])])
 def test_a_region_takes_pixels_from_all_of_the_rest_and_none_of_its_own(labels):
-    draws = _ReplacementSampler(labels, torch.Generator().manual_seed(2))
+    sampler = _ReplacementSampler(labels, torch.Generator().manual_seed(2))
     flat = labels.flatten()
     for region in range(int(labels.max()) + 1):
         inside = flat == region
         seen = torch.zeros(len(flat))
         for _ in range(600):
-            places, sources = draws.of(region)
+            places, sources = sampler.sample(region)
             assert places.sort().values.tolist() == inside.nonzero()[:, 0].tolist()
             seen += sources.bincount(minlength=len(flat))
         assert not seen[inside].any()

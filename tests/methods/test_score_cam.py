@@ -22,7 +22,8 @@ from tests.toys import (
     toy,
 )
 from whylens.core.targets import Target
-from whylens.plugins.score_cam import ScoreCAM, channel_weights, unit_masks, varying_channels
+from whylens.plugins._arrays import unit_masks, varying_channels
+from whylens.plugins.score_cam import ScoreCAM, channel_weights
 
 METHOD = ScoreCAM()
 EXACT = {"mode": "exact"} if "mode" in METHOD.Params.model_fields else {}

@@ -13,7 +13,7 @@ from whylens.core.models.backbone import wrap
 from whylens.core.models.forward_pass import ForwardPass
 from whylens.core.subject import Subject
 from whylens.core.targets import Target
-from whylens.plugins.sise import SISE, SISEParams, cascaded, speaking_channels
+from whylens.plugins.sise import SISE, SISEParams, fuse_stages, positive_channels
 
 METHOD = SISE()
 
@@ -109,20 +109,20 @@ def test_the_map_is_the_paper_s_written_out(subject, most, target):
 
 def test_where_all_gradients_are_negative_nothing_speaks():
     features = noise(1, 5, 4, 6)
-    assert speaking_channels(-noise(1, 5, 4, 6), features, 8) == []
+    assert positive_channels(-noise(1, 5, 4, 6), features, 8) == []
     slopes = noise(1, 5, 4, 6) - 0.5
-    order = speaking_channels(slopes, features, 8)
+    order = positive_channels(slopes, features, 8)
     means = slopes[0].mean((1, 2))
     assert order == sorted((k for k in range(5) if means[k] > 0), key=lambda k: -float(means[k]))
 
 
 def test_a_map_of_one_value_has_no_threshold():
     ones, zeros = torch.ones(3, 4), torch.zeros(3, 4)
-    assert torch.equal(cascaded(ones, ones), ones)
-    assert torch.equal(cascaded(ones, zeros), zeros)
+    assert torch.equal(fuse_stages(ones, ones), ones)
+    assert torch.equal(fuse_stages(ones, zeros), zeros)
 
 
 def test_a_constant_channel_is_no_mask():
     features = noise(1, 3, 4, 6)
     features[0, 1] = 0.7
-    assert 1 not in speaking_channels(torch.ones(1, 3, 4, 6), features, 8)
+    assert 1 not in positive_channels(torch.ones(1, 3, 4, 6), features, 8)
