@@ -266,3 +266,23 @@ def test_the_photo_is_shrunk_and_encoded_once_for_all_parts_of_an_answer(side, m
     Path(*paths).unlink()
     assert store.photo_image(first[0].question.pixels) in paths
     assert Path(*paths).is_file(), "what was swept out is written again"
+
+
+def test_what_was_done_to_a_photo_reaches_the_screen_and_the_manifest():
+    import io
+
+    from whylens.core.explanation import Question
+    from whylens.core.inputs.photo import read_photo
+    from whylens.core.outputs.export import manifest
+    from whylens.core.outputs.render import Style
+    from whylens.ui.page.html import status
+
+    stream = io.BytesIO()
+    Image.new("RGBA", (40, 40), (90, 20, 10, 128)).save(stream, "PNG")
+    photo = read_photo(stream.getvalue())
+    (note,) = photo.notes
+    backbone = wrap(seeded(GapNet()), spec=plain_spec(32, 32))
+    engine = Engine(loader=lambda name, progress: backbone)
+    *_, answer = engine.explain(Question("t", photo), "cam")
+    assert note in status(answer)
+    assert manifest(answer, source="see-through.png", style=Style())["input"]["notes"] == [note]

@@ -79,7 +79,10 @@ def _read_input(path: Path) -> dict[str, Any]:
         raise BadInput(f"{path} cannot be read: {exc.strerror}.") from exc
     if is_signal_file(path.name):
         return {"photo": None, "signal": read_signal(data, path.name)}
-    return {"photo": read_photo(data)}
+    photo = read_photo(data)
+    for note in photo.notes:
+        typer.echo(f"{path.name}: {note}", err=True)
+    return {"photo": photo}
 
 
 def _write(folder: Path, answer: Explanation, image: Path) -> None:

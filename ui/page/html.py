@@ -64,7 +64,7 @@ def duration(seconds: float) -> str:
 
 
 def status(explanation: Explanation) -> str:
-    """Return what a panel says about its answer: progress, time, diagnostics."""
+    """Return what a panel says about its answer: progress, time, diagnostics, notes."""
     if not explanation.finished:
         left = explanation.seconds_left
         rest = f", about {duration(left)} left" if left is not None else ""
@@ -73,7 +73,7 @@ def status(explanation: Explanation) -> str:
     result = explanation.result
     if isinstance(result, Heatmap) and result.diagnostics:
         sentences.append(", ".join(f"{k} {v:.4g}" for k, v in result.diagnostics.items()) + ".")
-    return " ".join([*sentences, *([result.note] if result.note else [])])
+    return " ".join([*sentences, *([result.note] if result.note else []), *explanation.notes])
 
 
 def legend(scale: Scale, style: Style, *, note: str = "") -> str:
