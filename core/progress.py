@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -28,18 +29,37 @@ class Progress:
     artifact: Artifact | None = None
 
 
-_Told = TypeVar("_Told")
+@dataclass(frozen=True, slots=True)
+class TrainingProgress:
+    """How far a training is.
+
+    Attributes:
+        fraction: Share done, from 0 to 1.
+        message: What is going on, in words.
+        seconds_left: A guess; None while there is nothing to guess from.
+        epoch: The epoch it belongs to; 0 before the first.
+        figures: Numbers by name: the loss, or those of the epoch that has just ended.
+    """
+
+    fraction: float
+    message: str
+    seconds_left: float | None = None
+    epoch: int = 0
+    figures: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+
+
+_Shown = TypeVar("_Shown")
 _Result = TypeVar("_Result")
 
 
 def map_progress(
-    work: Generator[float, None, _Result], told: Callable[[float], _Told]
-) -> Generator[_Told, None, _Result]:
-    """Yield what `told` makes of each share of a part's work, and return the part's result.
+    work: Generator[float, None, _Result], convert: Callable[[float], _Shown]
+) -> Generator[_Shown, None, _Result]:
+    """Yield what `convert` makes of each share of a part's work, and return the part's result.
 
     Args:
-        work: Yields the share done of the part.
-        told: Makes of it what is said of the whole.
+        work: Yields the share done of the part, 0 to 1.
+        convert: From that share to how far the whole is.
     """
     while True:
         try:
@@ -47,17 +67,17 @@ def map_progress(
         except StopIteration as end:
             result: _Result = end.value
             return result
-        yield told(share)
+        yield convert(share)
 
 
-def result_of(
-    work: Generator[float, None, _Result], tell: Callable[[float], object] | None = None
+def run(
+    work: Generator[float, None, _Result], progress: Callable[[float], object] | None = None
 ) -> _Result:
-    """Return the result of a part's work.
+    """Return the result of work, done to its end.
 
     Args:
-        work: Yields the share done of the part.
-        tell: Called with each share.
+        work: Yields the share done, 0 to 1.
+        progress: Called with each share.
     """
     while True:
         try:
@@ -65,5 +85,5 @@ def result_of(
         except StopIteration as end:
             result: _Result = end.value
             return result
-        if tell is not None:
-            tell(share)
+        if progress is not None:
+            progress(share)

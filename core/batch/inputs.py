@@ -1,6 +1,6 @@
 """Files turned into inputs ahead of their use, so that decoding overlaps with computing.
 
-May touch the disk, photos and signals. What cannot be read is told, not raised: it is one row.
+What cannot be read is told, not raised: it is one row.
 """
 
 from __future__ import annotations

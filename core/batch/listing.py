@@ -1,7 +1,7 @@
 """Which files a run explains, in one order for all: listed once, on disk, never held in memory.
 
-May touch the disk and pyarrow. The order is that of the relative paths as text; only the names of
-one folder at a time are sorted in memory.
+The order is that of the relative paths as text; only the names of one folder at a time are sorted
+in memory.
 """
 
 from __future__ import annotations

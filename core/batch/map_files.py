@@ -1,7 +1,4 @@
-"""Maps as files: raw values, or grey PNGs in 65,536 steps.
-
-May touch numpy and Pillow.
-"""
+"""Maps as files: raw values, or grey PNGs in 65,536 steps."""
 
 from __future__ import annotations
 

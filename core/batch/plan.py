@@ -1,7 +1,6 @@
 """What a run over a folder does, down to the last option: one plan, one set of bytes.
 
-May touch the engine and the disk. Nothing about machines, workers or places is in a plan; all that
-decides the numbers is.
+Nothing about machines, workers or places is in a plan; all that decides the numbers is.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Parts shared out among processes of this machine.
 
-May touch processes and pipes; what the processes do is the worker's. A process serves one run and
-ends with it, or with the process that started it: after a kill -9 nobody goes on writing.
+A process serves one run and ends with it, or with the process that started it: after a kill -9
+nobody goes on writing.
 """
 
 from __future__ import annotations

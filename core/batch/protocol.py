@@ -1,7 +1,4 @@
-"""What whoever shares out the parts of a run must know, and what is said back.
-
-May touch the standard library only: it is loaded in every process before anything heavy is.
-"""
+"""What whoever shares out the parts of a run must know, and what is said back."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Parts shared out by Ray Data: actors that hold the network, on this machine or on a cluster.
 
-May touch ray, which is imported only here and only when asked for. Folder and output must lie
-under the same paths on every machine, and each needs the same installation.
+Folder and output must lie under the same paths on every machine, and each needs the same
+installation.
 """
 
 from __future__ import annotations

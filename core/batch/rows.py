@@ -1,7 +1,4 @@
-"""The rows of a manifest: one per file and method, with no time and no place in them.
-
-May touch pyarrow, numpy and the answers.
-"""
+"""The rows of a manifest: one per file and method, with no time and no place in them."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """A run over a folder: planned, checked against what was begun, and carried to its end.
 
-May touch the engine once, to plan; the work is done by a runner. Times go into a log of their own.
+Times go into a log of their own.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Finished parts on disk: each is there whole or not at all, however the run ended.
 
-May touch the disk only. A part is its maps and its manifest; the manifest is renamed into place
-last, and what has no manifest counts for nothing.
+A part is its maps and its manifest; the manifest is renamed into place last, and what has no
+manifest counts for nothing.
 """
 
 from __future__ import annotations

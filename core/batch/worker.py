@@ -1,6 +1,6 @@
 """One part of a run, computed: what it writes depends on the plan and the files, on nothing else.
 
-May touch the engine and the disk. The same worker serves every way of sharing out the parts.
+The same worker serves every way of sharing out the parts.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""What to tell whoever trains on a set: too few pictures, uneven classes, copies, empty splits.
-
-May touch the standard library only.
-"""
+"""What to tell whoever trains on a set: too few pictures, uneven classes, copies, empty splits."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A folder of photos as a set: one subfolder per class, or train/ and val/ with such subfolders.
 
-May touch the disk, the photo reader and the splits. Every file is read once at the start: what
-cannot be read is listed with its reason, and copies of one picture are kept on one side.
+Every file is read once at the start: what cannot be read is listed with its reason, and copies of
+one picture are kept on one side.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""A set in one .npz file: JPEG bytes end to end, offsets, labels, class names, test marks.
-
-May touch the disk, numpy and the photo reader.
-"""
+"""A set in one .npz file: JPEG bytes end to end, offsets, labels, class names, test marks."""
 
 from __future__ import annotations
 

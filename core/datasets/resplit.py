@@ -1,7 +1,4 @@
-"""A set with a split of its own, where its maker has made none: stratified, copies together.
-
-May touch the pictures of the set it wraps, each read once.
-"""
+"""A set with a split of its own, where its maker has made none: stratified, copies together."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Which pictures go into which split: stratified, seeded, and copies never on both sides.
-
-May touch numpy, hashlib-made strings and Pillow for thumbnails; reads no files.
-"""
+"""Which pictures go into which split: stratified, seeded, and copies never on both sides."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""From pictures of a set to batches that a network eats, and to small pictures worth keeping.
-
-May touch torch, Pillow and the preprocessing of photos and signals.
-"""
+"""From pictures of a set to batches that a network eats, and to small pictures worth keeping."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Labelled pictures from a visitor's ZIP: one folder per class, read under limits.
 
-May touch zipfile, the reading of photos and the set they become. Nothing is written to disk, names
-inside the archive choose no path, and real bytes are counted: declared sizes can lie.
+Nothing is written to disk, names inside the archive choose no path, and real bytes are counted:
+declared sizes can lie.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """From bytes to an RGB photo, upright and in sRGB, or a typed refusal with a reason.
 
-May touch Pillow and numpy. Only five formats are ever offered to a parser; sizes are checked
-before anything is decoded, and so is how many pieces the file makes a parser step through.
+Only five formats are ever offered to a parser; sizes are checked before anything is decoded, and so
+is how many pieces the file makes a parser step through.
 """
 
 from __future__ import annotations

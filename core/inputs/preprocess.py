@@ -1,7 +1,4 @@
-"""From a photo or a signal to the tensor that a network eats, and the baselines it is compared to.
-
-May touch torch, Pillow through the view, and the input spec.
-"""
+"""From a photo or a signal to a network's input tensor, and the baselines it is compared to."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Signals from files, and as pictures that carry them: one row of numbers per channel.
 
-May touch numpy and Pillow. A picture drawn here holds its signal in a text chunk, so that it can
-go wherever a photo goes and be read again.
+A picture drawn here holds its signal in a text chunk, so that it can go wherever a photo goes and
+be read again.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What part of a photo the network sees, and the exact way back.
 
-May touch Pillow, numpy and the input spec. One convention everywhere: pixel i covers [i, i + 1),
-its centre is at i + 1/2; resizing is Pillow's, whose filters widen when shrinking.
+One convention everywhere: pixel i covers [i, i + 1), its centre is at i + 1/2; resizing is
+Pillow's, whose filters widen when shrinking.
 """
 
 from __future__ import annotations

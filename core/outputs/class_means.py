@@ -1,7 +1,7 @@
 """What a method shows on average over the pictures of a class: an explanation of the model.
 
-May touch the engine and data sets. Maps are averaged on the view that the network was shown, where
-one place of the map is the same place of every picture's frame.
+Maps are averaged on the view that the network was shown, where one place of the map is the same
+place of every picture's frame.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Examples and prototypes as pictures: boxes numbered, likeness coloured, tiles laid side by side.
-
-May touch numpy, Pillow and the results; computes nothing about networks.
-"""
+"""Examples and prototypes as pictures: numbered boxes, coloured likeness, tiles side by side."""
 
 from __future__ import annotations
 

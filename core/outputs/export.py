@@ -1,7 +1,6 @@
 """What a visitor takes home: the picture, the raw values, how they came about, how to redo them.
 
-May touch the disk and the answers. The same files go into the page's ZIP and the command line's
-folder.
+The same files go into the page's ZIP and the command line's folder.
 """
 
 from __future__ import annotations

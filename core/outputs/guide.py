@@ -1,7 +1,4 @@
-"""Which method should I use: the registry's own words and our measurements, in one list.
-
-May touch the registry and a file of measurements; draws nothing and measures nothing.
-"""
+"""Which method should I use: the registry's own words and our measurements, in one list."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Means of what was measured under random masks, place by place, with their standard errors.
 
-May touch torch only. Sums are kept, never samples, so memory does not grow with their number.
+Sums are kept, never samples, so memory does not grow with their number.
 """
 
 from __future__ import annotations

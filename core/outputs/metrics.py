@@ -1,7 +1,4 @@
-"""How faithful a map is: what the network says as the places it names are hidden, or shown alone.
-
-May touch torch and subjects; plain functions, used by benchmarks and reports.
-"""
+"""How faithful a map is: the network's scores as the places it names are hidden, or shown alone."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""From raw values to pictures: the only place that normalises, always around a fixed zero.
-
-May touch numpy, Pillow, cmap and the answers; computes nothing about networks.
-"""
+"""From raw values to pictures: the only place that normalises, always around a fixed zero."""
 
 from __future__ import annotations
 

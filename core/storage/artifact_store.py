@@ -1,7 +1,4 @@
-"""Where fitted artifacts are found: beside checkpoints for all, in memory for one visitor.
-
-May touch the artifacts, the checkpoints' places and the cache; knows no method by name.
-"""
+"""Where fitted artifacts are found: beside checkpoints for all, in memory for one visitor."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What a method was fitted with: arrays and facts, bound to one network's weights and transform.
 
-May touch numpy, the disk and safetensors' file format. Arrays stay on disk until they are read:
-a gallery of a million items is searched through a memory map.
+Arrays stay on disk until they are read: a gallery of a million items is searched through a memory
+map.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""A least-recently-used cache bounded by bytes, in which each key is made once.
-
-May touch the standard library only.
-"""
+"""A least-recently-used cache bounded by bytes, in which each key is made once."""
 
 from __future__ import annotations
 

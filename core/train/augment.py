@@ -1,6 +1,6 @@
 """Views of pictures, a batch at a time: zoomed, shifted, mirrored, recoloured, partly blanked.
 
-May touch torch. All chance comes from the generator given.
+All chance comes from the generator given.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from whylens.core.train.recipe import Recipe
 _Between = Callable[[float, float], Tensor]
 
 
-def views(
+def random_views(
     frames: Tensor,
     size: tuple[int, int],
     recipe: Recipe,
@@ -42,14 +42,14 @@ def views(
 
     theta = _windows(between, crop, recipe).to(device)
     grid = torch.nn.functional.affine_grid(theta, [count, 3, *size], align_corners=False)
-    seen = torch.nn.functional.grid_sample(
+    images = torch.nn.functional.grid_sample(
         frames.float() / 255.0, grid, padding_mode="reflection", align_corners=False
     )
     if recipe.strength:
-        seen = _recoloured(seen, between, recipe.strength)
+        images = _recoloured(images, between, recipe.strength)
     if recipe.cutout:
-        seen = _blanked(seen, between, recipe.cutout)
-    return seen.contiguous(memory_format=torch.channels_last)
+        images = _blanked(images, between, recipe.cutout)
+    return images.contiguous(memory_format=torch.channels_last)
 
 
 def _windows(between: _Between, crop: float, recipe: Recipe) -> Tensor:
@@ -72,23 +72,23 @@ def _windows(between: _Between, crop: float, recipe: Recipe) -> Tensor:
     return theta
 
 
-def _recoloured(seen: Tensor, between: _Between, strength: float) -> Tensor:
+def _recoloured(images: Tensor, between: _Between, strength: float) -> Tensor:
     def factor() -> Tensor:
-        return between(1 - 0.4 * strength, 1 + 0.4 * strength)[:, None, None, None].to(seen)
+        return between(1 - 0.4 * strength, 1 + 0.4 * strength)[:, None, None, None].to(images)
 
-    grey = seen.mean(1, keepdim=True)
-    seen = grey + (seen - grey) * factor()
-    middle = seen.mean((1, 2, 3), keepdim=True)
-    return (middle * factor() + (seen - middle) * factor()).clamp_(0, 1)
+    grey = images.mean(1, keepdim=True)
+    images = grey + (images - grey) * factor()
+    middle = images.mean((1, 2, 3), keepdim=True)
+    return (middle * factor() + (images - middle) * factor()).clamp_(0, 1)
 
 
-def _blanked(seen: Tensor, between: _Between, share: float) -> Tensor:
-    height, width = seen.shape[2:]
-    rows = torch.arange(height, device=seen.device)[None, :] + 0.5
-    columns = torch.arange(width, device=seen.device)[None, :] + 0.5
-    down = (between(0, 1) * height)[:, None].to(seen)
-    across = (between(0, 1) * width)[:, None].to(seen)
+def _blanked(images: Tensor, between: _Between, share: float) -> Tensor:
+    height, width = images.shape[2:]
+    rows = torch.arange(height, device=images.device)[None, :] + 0.5
+    columns = torch.arange(width, device=images.device)[None, :] + 0.5
+    down = (between(0, 1) * height)[:, None].to(images)
+    across = (between(0, 1) * width)[:, None].to(images)
     inside = ((rows - down).abs() < share * height / 2)[:, None, :, None] & (
         (columns - across).abs() < share * width / 2
     )[:, None, None, :]
-    return torch.where(inside, seen.mean((0, 2, 3), keepdim=True), seen)
+    return torch.where(inside, images.mean((0, 2, 3), keepdim=True), images)

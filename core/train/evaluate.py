@@ -1,7 +1,4 @@
-"""The examination at a training's end: the checkpoint as the page loads it, on val and test.
-
-May touch torch, the sets, the checkpoints and the report.
-"""
+"""A training's last step: the checkpoint, as the page loads it, on val and test; its card."""
 
 from __future__ import annotations
 
@@ -25,8 +22,8 @@ from whylens.core.models.checkpoints import MANIFEST, read_manifest
 from whylens.core.models.load import from_folder
 from whylens.core.storage.files import write_atomically
 from whylens.core.train import metrics
-from whylens.core.train.model_card import card
-from whylens.core.train.pictures import drawn
+from whylens.core.train.checkpointing import Log, read_log
+from whylens.core.train.pictures import load_batch
 from whylens.core.train.report import (
     CARD,
     LONGEST_SIDE,
@@ -34,17 +31,17 @@ from whylens.core.train.report import (
     MOST_MISTAKES,
     REPORT,
     DataFacts,
+    Figures,
     ItemPrediction,
     ModelReport,
     compute_figures,
     write_predictions,
 )
-from whylens.core.train.state import Log, read_log
 
 _AT_ONCE = 32
 
 
-def examined(
+def write_report(
     dataset: Dataset, folder: Path, *, more: tuple[str, ...] = ()
 ) -> Generator[float, None, ModelReport]:
     """Yield the share done, write the report and its card, and return the report.
@@ -65,12 +62,12 @@ def examined(
         backbone = from_folder(folder, device=str(log.recipe.get("device", "cpu")))
     val, test = dataset.of("val"), dataset.of("test")
     indices = (*test, *val)
-    found: list[npt.NDArray[np.float64]] = []
+    rows: list[npt.NDArray[np.float64]] = []
     for start in range(0, len(indices), _AT_ONCE):
-        part = indices[start : start + _AT_ONCE]
-        found.append(_logits(dataset, part, backbone))
-        yield (start + len(part)) / len(indices)
-    logits = np.concatenate(found)
+        batch = indices[start : start + _AT_ONCE]
+        rows.append(_logits(dataset, batch, backbone))
+        yield (start + len(batch)) / len(indices)
+    logits = np.concatenate(rows)
     truth = np.array([dataset.items[i].label for i in indices], dtype=np.int64)
     report = _report(dataset, folder, log, logits, truth)
     # The test split comes first among the items, hence among the mistakes; the surest before all.
@@ -83,14 +80,14 @@ def examined(
         update={"predictions_sha256": predictions, "mistakes_sha256": digest}
     )
     write_atomically(folder / REPORT, (report.model_dump_json(indent=1) + "\n").encode())
-    write_atomically(folder / CARD, card(report).encode())
+    write_atomically(folder / CARD, model_card(report).encode())
     return report
 
 
 def _logits(
     dataset: Dataset, indices: tuple[int, ...], backbone: Backbone
 ) -> npt.NDArray[np.float64]:
-    pixels = torch.from_numpy(drawn(dataset, indices, backbone.spec))
+    pixels = torch.from_numpy(load_batch(dataset, indices, backbone.spec))
     unit = pixels.permute(0, 3, 1, 2).to(backbone.device).float() / 255.0
     with torch.no_grad():
         scores = backbone.logits(normalize(unit, backbone.spec))
@@ -142,7 +139,7 @@ def _report(
             },
         ),
         versions=_versions(),
-        recipe={**log.recipe, "weights": _placeless(log.recipe.get("weights"))},
+        recipe={**log.recipe, "weights": _file_name(log.recipe.get("weights"))},
         start=log.start,
         epochs=tuple(epoch.model_dump() for epoch in log.epochs),
         best=log.best,
@@ -167,19 +164,19 @@ def _notes(log: Log, run: int, wanted: int) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _placeless(weights: str | None) -> str | None:
+def _file_name(weights: str | None) -> str | None:
     # A report travels with the model; where a file lay on this machine is nobody's business.
     return None if weights is None else Path(weights).name
 
 
 def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
+    numbers = {"python": platform.python_version()}
     for name in ("torch", "torchvision", "timm", "whylens"):
         try:
-            found[name] = metadata.version(name)
+            numbers[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+            numbers[name] = "not installed"
+    return numbers
 
 
 def _write_mistakes(
@@ -209,3 +206,88 @@ def _jpeg(pixels: npt.NDArray[np.uint8]) -> bytes:
     stream = io.BytesIO()
     image.save(stream, "JPEG", quality=88)
     return stream.getvalue()
+
+
+_WIDEST = 12  # classes up to which a confusion matrix can be read
+
+
+def model_card(report: ModelReport) -> str:
+    """Return a report as Markdown, for people."""
+    recipe = report.recipe
+    lines = [
+        f"# {report.name}",
+        "",
+        f"`{recipe['backbone']}` trained by Whylens on {_cell(report.data.name)} from "
+        f"{_cell(report.start)}, in {report.seconds / 60:.1f} minutes.",
+        "",
+        *_table(
+            ["", "pictures", "accuracy", "mean recall", "NLL", "ECE", "ECE at temperature"],
+            [
+                [name, *_row(figures)]
+                for name, figures in (("validation", report.val), ("test", report.test))
+                if figures is not None
+            ],
+        ),
+        "",
+        f"Temperature {report.temperature:.3f} minimises the validation NLL. Validation chose "
+        f"epoch {report.best} of {len(report.epochs)}"
+        + ("; the test split was looked at once." if report.test else "; there is no test split."),
+        "",
+    ]
+    if report.notes:
+        lines += ["## To know", "", *(f"- {note}" for note in report.notes), ""]
+    for name, figures in (("Test", report.test), ("Validation", report.val)):
+        if figures is not None:
+            lines += _split(name, figures)
+    sizes = report.data.sizes
+    lines += [
+        "## Made from",
+        "",
+        f"- Pictures: {_cell(report.data.name)}, {sizes['train']} train, {sizes['val']} val, "
+        f"{sizes['test']} test; licence: {_cell(report.data.licence)}; digest "
+        f"`{report.data.digest[:16]}`",
+        f"- Weights: sha256 `{report.model_sha256[:16]}`",
+        f"- Versions: {', '.join(f'{k} {v}' for k, v in report.versions.items())}",
+        "",
+        *_table(["recipe", ""], [[k, str(v)] for k, v in recipe.items() if v not in (None, {})]),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _row(figures: Figures) -> list[str]:
+    return [
+        str(figures.count),
+        f"{figures.accuracy:.1%}",
+        f"{figures.balanced_accuracy:.1%}",
+        f"{figures.nll:.3f}",
+        f"{figures.ece:.3f}",
+        f"{figures.ece_scaled:.3f}",
+    ]
+
+
+def _split(name: str, figures: Figures) -> list[str]:
+    rows = [
+        [c.label, f"{c.precision:.3f}", f"{c.recall:.3f}", f"{c.f1:.3f}", str(c.support)]
+        for c in figures.classes
+    ]
+    lines = [f"## {name}", ""]
+    lines += _table(["class", "precision", "recall", "F1", "pictures"], rows)
+    lines.append("")
+    if len(figures.classes) <= _WIDEST:
+        labels = [c.label for c in figures.classes]
+        counted = [
+            [label, *map(str, row)] for label, row in zip(labels, figures.confusion, strict=True)
+        ]
+        lines += [*_table(["is \\ taken for", *labels], counted), ""]
+    return lines
+
+
+def _table(head: list[str], rows: list[list[str]]) -> list[str]:
+    lines = [head, ["---"] * len(head), *rows]
+    return ["| " + " | ".join(_cell(text) for text in line) + " |" for line in lines]
+
+
+def _cell(text: str) -> str:
+    # A class may be called anything; a table cell holds one line without bars.
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")

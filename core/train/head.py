@@ -1,6 +1,6 @@
 """Training the last layer alone: what enters it is computed once, then it is fitted to the end.
 
-May touch torch and the network. The fit is convex, so it has no learning rate and no epochs.
+The fit is convex, so it has no learning rate and no epochs.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from whylens.core.errors import NeedsNotMet
 from whylens.core.inputs.preprocess import normalize
 from whylens.core.train.network import Network
-from whylens.core.train.pictures import Frames, fitted
+from whylens.core.train.pictures import Frames, resized
 
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1)
 _STEPS = 100
@@ -44,19 +44,19 @@ def inputs(frames: Frames, places: list[int], network: Network) -> Tensor:
 
     Args:
         frames: The pictures.
-        places: Which.
-        network: What wants to be fed.
+        places: Positions in `frames.indices`.
+        network: Whose input spec it is.
     """
     spec = network.spec
     batch = frames.batch(places)
     if batch.shape[1:3] != spec.size or frames.spec.crop != spec.crop:
-        batch = np.stack([fitted(picture, spec) for picture in batch])
+        batch = np.stack([resized(picture, spec) for picture in batch])
     unit = torch.from_numpy(batch).permute(0, 3, 1, 2).float() / 255.0
     x = normalize(unit, spec).contiguous(memory_format=torch.channels_last)
     return x.to(next(network.module.parameters()).device)
 
 
-def pooled(network: Network, x: Tensor) -> tuple[Tensor, Tensor]:
+def pool(network: Network, x: Tensor) -> tuple[Tensor, Tensor]:
     """Return (B, K) what enters the last layer, averaged over positions, and (B, C) logits.
 
     Args:
@@ -66,22 +66,22 @@ def pooled(network: Network, x: Tensor) -> tuple[Tensor, Tensor]:
     Raises:
         NeedsNotMet: The last layer is entered by something else.
     """
-    seen: list[Tensor] = []
-    hook = network.last.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    entered: list[Tensor] = []
+    hook = network.head_layer.register_forward_pre_hook(lambda _, x: entered.append(x[0]))
     try:
         with torch.no_grad():
             logits = network.logits(x)
     finally:
         hook.remove()
-    last = network.last
+    last = network.head_layer
     plain = isinstance(last, nn.Linear) or last.kernel_size == (1, 1)
     shape = 2 if isinstance(last, nn.Linear) else 4
-    if len(seen) != 1 or seen[0].ndim != shape or len(seen[0]) != len(x) or not plain:
+    if len(entered) != 1 or entered[0].ndim != shape or len(entered[0]) != len(x) or not plain:
         raise NeedsNotMet(
             "This network's last layer is not fed one vector per picture, so it cannot be trained "
             "alone. Train with --mode full."
         )
-    return seen[0].flatten(2).mean(-1) if shape == 4 else seen[0], logits
+    return entered[0].flatten(2).mean(-1) if shape == 4 else entered[0], logits
 
 
 def features(
@@ -89,23 +89,19 @@ def features(
 ) -> Generator[float, None, Tensor]:
     """Yield the share done and return (N, K), or (2 N, K) with the mirrored pictures behind.
 
-    Args:
-        network: The network; put into eval mode.
-        frames: The pictures.
-        batch: How many at a time.
-        mirrored: Whether to look at their mirror images too.
+    The network is put into eval mode.
     """
     network.module.eval()
     sides = 1 + mirrored
-    found: list[Tensor] = []
+    rows: list[Tensor] = []
     total = sides * len(frames.indices)
     for side in range(sides):
         for start in range(0, len(frames.indices), batch):
             places = list(range(start, min(start + batch, len(frames.indices))))
             x = inputs(frames, places, network)
-            found.append(pooled(network, x.flip(-1) if side else x)[0].float().cpu())
+            rows.append(pool(network, x.flip(-1) if side else x)[0].float().cpu())
             yield (side * len(frames.indices) + places[-1] + 1) / total
-    return torch.cat(found)
+    return torch.cat(rows)
 
 
 def fit(
@@ -137,8 +133,8 @@ def fit(
 
 
 def _loss(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
-    own = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
-    return (own * weights[labels]).sum() / weights[labels].sum()
+    losses = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
+    return (losses * weights[labels]).sum() / weights[labels].sum()
 
 
 def _minimum(x: Tensor, labels: Tensor, weights: Tensor, penalty: float, start: Tensor) -> Tensor:
@@ -159,7 +155,7 @@ def _minimum(x: Tensor, labels: Tensor, weights: Tensor, penalty: float, start: 
     return both.detach()
 
 
-def put(network: Network, fitted_: Fit, frames: Frames, *, batch: int) -> None:
+def set_last_layer(network: Network, solution: Fit, frames: Frames, *, batch: int) -> None:
     """Write a fit into the last layer.
 
     Where a ReLU follows a last convolution, as in SqueezeNet, scores below zero would be cut off.
@@ -171,11 +167,11 @@ def put(network: Network, fitted_: Fit, frames: Frames, *, batch: int) -> None:
         frames: Pictures on which no score may fall below zero.
         batch: How many at a time.
     """
-    last = network.last
+    last = network.head_layer
     with torch.no_grad():
-        last.weight.copy_(fitted_.weight.reshape(last.weight.shape))
+        last.weight.copy_(solution.weight.reshape(last.weight.shape))
         if last.bias is not None:
-            last.bias.copy_(fitted_.bias)
+            last.bias.copy_(solution.bias)
     if isinstance(last, nn.Linear) or last.bias is None:
         return
     lowest: list[float] = []

@@ -1,7 +1,4 @@
-"""Figures of a classifier from its logits, each a plain function of arrays.
-
-May touch numpy only.
-"""
+"""Figures of a classifier from its logits, each a plain function of arrays."""
 
 from __future__ import annotations
 
@@ -9,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import root_scalar
+from scipy.special import log_softmax, softmax
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -66,9 +65,7 @@ def probabilities(logits: Floats, temperature: float = 1.0) -> Floats:
         logits: (N, C).
         temperature: Above 1 for less confidence.
     """
-    scaled = logits / temperature
-    raised = np.exp(scaled - scaled.max(1, keepdims=True))
-    shares: Floats = raised / raised.sum(1, keepdims=True)
+    shares: Floats = softmax(logits / temperature, axis=1)
     return shares
 
 
@@ -80,10 +77,8 @@ def negative_log_likelihood(logits: Floats, truth: Ints, temperature: float = 1.
         truth: (N,).
         temperature: As in `probabilities`.
     """
-    scaled = logits / temperature
-    highest = scaled.max(1)
-    total = highest + np.log(np.exp(scaled - highest[:, None]).sum(1))
-    return float((total - scaled[np.arange(len(truth)), truth]).mean())
+    logs = log_softmax(logits / temperature, axis=1)
+    return float(-logs[np.arange(len(truth)), truth].mean())
 
 
 def calibration_error(shares: Floats, truth: Ints, *, bins: int = BINS) -> float:
@@ -109,7 +104,7 @@ def calibration_error(shares: Floats, truth: Ints, *, bins: int = BINS) -> float
 def best_temperature(logits: Floats, truth: Ints) -> float:
     """Return the temperature that minimises the negative log likelihood, from 0.05 to 20.
 
-    The likelihood is concave in 1 / temperature, so its slope is halved down to the only root.
+    The likelihood is concave in 1 / temperature, so its slope has one root at most.
 
     Args:
         logits: (N, C).
@@ -126,7 +121,4 @@ def best_temperature(logits: Floats, truth: Ints) -> float:
         return 1 / low
     if slope(high) <= 0:
         return 1 / high
-    for _ in range(60):
-        middle = (low * high) ** 0.5
-        low, high = (middle, high) if slope(middle) < 0 else (low, middle)
-    return float(1 / (low * high) ** 0.5)
+    return 1 / float(root_scalar(slope, bracket=(low, high), xtol=1e-14).root)

@@ -1,7 +1,4 @@
-"""The network to train: built, filled with what it starts from, and its last layer found.
-
-May touch torch and the models; global random numbers are lent to libraries and taken back.
-"""
+"""The network to train: built, filled with what it starts from, and its last layer found."""
 
 from __future__ import annotations
 
@@ -23,22 +20,27 @@ from whylens.core.train.recipe import PRETRAINED, Recipe
 _BOOKKEEPING = "num_batches_tracked"
 
 
-class Chance:
-    """Random numbers of one training: one generator of its own, one state for libraries."""
+class RandomState:
+    """Random numbers of one training.
+
+    Attributes:
+        generator: For all that takes one.
+        global_state: For libraries that know only torch's global state.
+    """
 
     def __init__(self, seed: int) -> None:
-        self.own = torch.Generator().manual_seed(seed)
-        self.libraries = torch.Generator().manual_seed(seed + 1).get_state()
+        self.generator = torch.Generator().manual_seed(seed)
+        self.global_state = torch.Generator().manual_seed(seed + 1).get_state()
 
     @contextmanager
-    def lent(self) -> Iterator[None]:
-        """Let dropout and initialisers, which know only the global state, continue ours."""
+    def as_global(self) -> Iterator[None]:
+        """Put `global_state` in torch's place for dropout and initialisers, and take it back."""
         outer = torch.get_rng_state()
-        torch.set_rng_state(self.libraries)
+        torch.set_rng_state(self.global_state)
         try:
             yield
         finally:
-            self.libraries = torch.get_rng_state()
+            self.global_state = torch.get_rng_state()
             torch.set_rng_state(outer)
 
 
@@ -53,7 +55,7 @@ class Network:
         head: Name of its last layer.
         trained: Whether its trunk starts from trained weights.
         start: From what it starts, in words.
-        told: Whether its weights came with how they want their pictures.
+        spec_known: Whether its weights came with how they want their pictures.
         notes: What the report should say about it.
     """
 
@@ -63,11 +65,11 @@ class Network:
     head: str
     trained: bool
     start: str
-    told: bool = False
+    spec_known: bool = False
     notes: tuple[str, ...] = ()
 
     @property
-    def last(self) -> nn.Linear | nn.Conv2d:
+    def head_layer(self) -> nn.Linear | nn.Conv2d:
         """Its last layer."""
         layer = self.module.get_submodule(self.head)
         assert isinstance(layer, nn.Linear | nn.Conv2d)  # noqa: S101 - head_name gives no other
@@ -75,25 +77,20 @@ class Network:
 
     def logits(self, x: Tensor) -> Tensor:
         """Return (N, C) of (N, 3, H, W) inputs; auxiliary outputs are dropped."""
-        given = self.module(x)
-        scores: Tensor = given if isinstance(given, Tensor) else given[0]
-        return scores
+        outputs = self.module(x)
+        logits: Tensor = outputs if isinstance(outputs, Tensor) else outputs[0]
+        return logits
 
 
-def network_of(recipe: Recipe, classes: int, chance: Chance) -> Network:
+def build_network(recipe: Recipe, classes: int, random: RandomState) -> Network:
     """Return the network of a recipe, ready to be trained.
-
-    Args:
-        recipe: What to build and from what to start.
-        classes: Number of classes.
-        chance: For what starts from random numbers.
 
     Raises:
         BadArtifact: It cannot be built, or its weights do not fit.
         BadInput: It cannot be fed what the recipe says.
     """
     arguments = dict(recipe.arguments)
-    with chance.lent():
+    with random.as_global():
         module = build(recipe.backbone, classes=classes, arguments=arguments)
     weights, known, start, notes = _start(recipe)
     spec = _spec(recipe, module, known)
@@ -101,7 +98,7 @@ def network_of(recipe: Recipe, classes: int, chance: Chance) -> Network:
         # Transformers are built for one input size.
         arguments["img_size"] = spec.size[0]
         try:
-            with chance.lent():
+            with random.as_global():
                 module = build(recipe.backbone, classes=classes, arguments=arguments)
         except BadArtifact:
             arguments.pop("img_size")
@@ -112,36 +109,32 @@ def network_of(recipe: Recipe, classes: int, chance: Chance) -> Network:
             )
     head = head_name(module, classes, recipe.backbone)
     if weights is not None:
-        _fill(module, weights, head, recipe)
+        _load_weights(module, weights, head, recipe)
     module.to(torch.device(recipe.device), memory_format=torch.channels_last)  # type: ignore[call-overload]
-    told = known is not None
-    return Network(module, spec, arguments, head, weights is not None, start, told, notes)
+    return Network(
+        module, spec, arguments, head, weights is not None, start, known is not None, notes
+    )
 
 
-def head_name(module: nn.Module, classes: int, called: str) -> str:
+def head_name(module: nn.Module, classes: int, backbone: str) -> str:
     """Return the name of the layer that gives one score per class.
-
-    Args:
-        module: The network.
-        classes: Number of classes.
-        called: Its name, for the message.
 
     Raises:
         BadInput: There is none.
     """
-    found = ""
-    for name, part in module.named_modules():
-        if isinstance(part, nn.Linear | nn.Conv2d) and part.weight.shape[0] == classes:
-            found = name
-    own = getattr(module, "get_classifier", None)  # timm knows which of several it is
-    if callable(own):
-        layer = own()
-        found = next((n for n, p in module.named_modules() if p is layer and n), found)
-    if not found or not isinstance(module.get_submodule(found), nn.Linear | nn.Conv2d):
+    head = ""
+    for name, layer in module.named_modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d) and layer.weight.shape[0] == classes:
+            head = name
+    get_classifier = getattr(module, "get_classifier", None)  # timm knows which of several it is
+    if callable(get_classifier):
+        classifier = get_classifier()
+        head = next((n for n, p in module.named_modules() if p is classifier and n), head)
+    if not head or not isinstance(module.get_submodule(head), nn.Linear | nn.Conv2d):
         raise BadInput(
-            f"{called} does not end in one layer with a score per class. Choose another backbone."
+            f"{backbone} does not end in one layer with a score per class. Choose another backbone."
         )
-    return found
+    return head
 
 
 def _start(
@@ -187,7 +180,7 @@ def _spec(recipe: Recipe, module: nn.Module, known: InputSpec | None) -> InputSp
         if recipe.weights is None:
             # Nothing ties a network that starts from nothing to its authors' crop and filter.
             known = known.model_copy(update={"interpolation": "bilinear", "crop": 1.0})
-    said = {
+    stated = {
         "size": (recipe.size, recipe.size) if recipe.size else None,
         "mean": recipe.mean,
         "std": recipe.std,
@@ -195,7 +188,7 @@ def _spec(recipe: Recipe, module: nn.Module, known: InputSpec | None) -> InputSp
         "crop_mode": recipe.crop_mode,
         "interpolation": recipe.interpolation,
     }
-    chosen = {key: value for key, value in said.items() if value is not None}
+    chosen = {key: value for key, value in stated.items() if value is not None}
     try:
         spec = InputSpec.model_validate({**known.model_dump(), **chosen})
     except ValueError as exc:
@@ -214,10 +207,10 @@ def _fits(module: nn.Module, spec: InputSpec) -> bool:
     return True
 
 
-def _fill(module: nn.Module, weights: dict[str, Tensor], head: str, recipe: Recipe) -> None:
+def _load_weights(module: nn.Module, weights: dict[str, Tensor], head: str, recipe: Recipe) -> None:
     own = module.state_dict()
     inside = f"{head}."
-    given = {
+    new = {
         name: tensor
         for name, tensor in weights.items()
         if not name.startswith(inside) or (name in own and own[name].shape == tensor.shape)
@@ -225,18 +218,22 @@ def _fill(module: nn.Module, weights: dict[str, Tensor], head: str, recipe: Reci
     missing = [
         name
         for name in own
-        if name not in given and not name.startswith(inside) and _BOOKKEEPING not in name
+        if name not in new and not name.startswith(inside) and _BOOKKEEPING not in name
     ]
-    foreign = [name for name in given if name not in own and _BOOKKEEPING not in name]
-    other = [name for name in given if name in own and own[name].shape != given[name].shape]
-    faults = [
+    surplus = [name for name in new if name not in own and _BOOKKEEPING not in name]
+    mismatched = [name for name in new if name in own and own[name].shape != new[name].shape]
+    problems = [
         f"{what} {', '.join(names[:3])}{' and others' * (len(names) > 3)}"
-        for what, names in (("lack", missing), ("hold", foreign), ("have other shapes at", other))
+        for what, names in (
+            ("lack", missing),
+            ("hold", surplus),
+            ("have other shapes at", mismatched),
+        )
         if names
     ]
-    if faults:
+    if problems:
         raise BadArtifact(
             f"The weights {Path(recipe.weights or '').name} do not fit {recipe.backbone}: they "
-            f"{'; they '.join(faults)}. Give the backbone they were made for."
+            f"{'; they '.join(problems)}. Give the backbone they were made for."
         )
-    module.load_state_dict({**own, **{k: v for k, v in given.items() if k in own}})
+    module.load_state_dict({**own, **{k: v for k, v in new.items() if k in own}})

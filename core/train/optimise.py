@@ -1,7 +1,4 @@
-"""One step of training and what it needs: rates, losses, averaged weights.
-
-May touch torch; knows no files and no pictures.
-"""
+"""One step of training and what it needs: rates, losses, averaged weights."""
 
 from __future__ import annotations
 
@@ -60,7 +57,7 @@ def class_weights(labels: Sequence[int], classes: int, *, balance: bool) -> Tens
     return torch.where(counts > 0, counts.sum() / (counts > 0).sum() / counts.clamp_min(1), 0.0)
 
 
-def loss_of(logits: Tensor, labels: Tensor, weights: Tensor, smoothing: float) -> Tensor:
+def weighted_loss(logits: Tensor, labels: Tensor, weights: Tensor, smoothing: float) -> Tensor:
     """Return the cross entropy to smoothed labels, each picture weighted by its class.
 
     Args:
@@ -69,12 +66,13 @@ def loss_of(logits: Tensor, labels: Tensor, weights: Tensor, smoothing: float) -
         weights: (C,).
         smoothing: Share of the target spread over all classes.
     """
-    logs = logits.float().log_softmax(1)
-    own = -logs.gather(1, labels[:, None])[:, 0]
-    return (weights[labels] * ((1 - smoothing) * own - smoothing * logs.mean(1))).mean()
+    losses = nn.functional.cross_entropy(
+        logits.float(), labels, reduction="none", label_smoothing=smoothing
+    )
+    return (weights[labels] * losses).mean()
 
 
-def optimiser_of(network: Network, recipe: Recipe, *, head_fitted: bool) -> torch.optim.Optimizer:
+def make_optimiser(network: Network, recipe: Recipe, *, head_fitted: bool) -> torch.optim.Optimizer:
     """Return the optimiser: matrices with weight decay, the rest without, the head by itself.
 
     Args:
@@ -101,7 +99,7 @@ def optimiser_of(network: Network, recipe: Recipe, *, head_fitted: bool) -> torc
     return torch.optim.SGD(options, lr=rate, momentum=recipe.momentum, nesterov=nesterov)
 
 
-def learn(
+def train_step(
     network: Network,
     optimiser: torch.optim.Optimizer,
     x: Tensor,
@@ -124,7 +122,7 @@ def learn(
     for group in optimiser.param_groups:
         group["lr"] = group["peak"] * rate
     with torch.enable_grad():
-        loss = loss_of(network.logits(x), labels, weights, recipe.smoothing)
+        loss = weighted_loss(network.logits(x), labels, weights, recipe.smoothing)
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
     if recipe.clip is not None:
@@ -133,7 +131,7 @@ def learn(
     return float(loss.detach())
 
 
-def averaged(
+def update_average(
     before: Mapping[str, Tensor] | None, module: nn.Module, decay: float, step: int
 ) -> dict[str, Tensor]:
     """Return the moving average of a network's numbers; young averages forget faster.

@@ -1,7 +1,4 @@
-"""Pictures decoded once and kept as bytes, at the size from which training cuts its views.
-
-May touch numpy, Pillow and the view; no torch, so that the processes that draw start quickly.
-"""
+"""Pictures decoded once and kept as bytes, at the size from which training cuts its views."""
 
 from __future__ import annotations
 
@@ -39,7 +36,7 @@ class Frames:
     dataset: Dataset
     indices: tuple[int, ...]
     spec: InputSpec
-    kept: Pixels | None
+    cached: Pixels | None
 
     def batch(self, places: Sequence[int]) -> Pixels:
         """Return (B, H, W, 3) uint8.
@@ -47,12 +44,12 @@ class Frames:
         Args:
             places: Positions in `indices`.
         """
-        if self.kept is not None:
-            return self.kept[np.asarray(places, dtype=np.int64)]
-        return drawn(self.dataset, [self.indices[place] for place in places], self.spec)
+        if self.cached is not None:
+            return self.cached[np.asarray(places, dtype=np.int64)]
+        return load_batch(self.dataset, [self.indices[place] for place in places], self.spec)
 
 
-def fitted(pixels: Pixels, spec: InputSpec) -> Pixels:
+def resized(pixels: Pixels, spec: InputSpec) -> Pixels:
     """Return (h, w, 3) uint8: a picture as a network of this spec sees it.
 
     Args:
@@ -63,7 +60,7 @@ def fitted(pixels: Pixels, spec: InputSpec) -> Pixels:
     return model_view(Image.fromarray(pixels), view_of(size, spec), spec)
 
 
-def drawn(dataset: Dataset, indices: Sequence[int], spec: InputSpec) -> Pixels:
+def load_batch(dataset: Dataset, indices: Sequence[int], spec: InputSpec) -> Pixels:
     """Return (N, H, W, 3) uint8: pictures of a set, cut to one shape.
 
     Args:
@@ -71,10 +68,10 @@ def drawn(dataset: Dataset, indices: Sequence[int], spec: InputSpec) -> Pixels:
         indices: Positions in it.
         spec: Their shape.
     """
-    return np.stack([fitted(dataset.pixels(index), spec) for index in indices])
+    return np.stack([resized(dataset.pixels(index), spec) for index in indices])
 
 
-def stored_spec(dataset: Dataset, indices: Sequence[int], spec: InputSpec) -> InputSpec:
+def cache_spec(dataset: Dataset, indices: Sequence[int], spec: InputSpec) -> InputSpec:
     """Return the shape in which training pictures are kept.
 
     Small square pictures of one size are kept as they are; larger ones are cut to the square
@@ -95,14 +92,14 @@ def stored_spec(dataset: Dataset, indices: Sequence[int], spec: InputSpec) -> In
     return spec.model_copy(update={"size": whole, "crop": 1.0})
 
 
-def detail_of(kept: InputSpec, spec: InputSpec) -> int | None:
+def visible_detail(cached: InputSpec, spec: InputSpec) -> int | None:
     """Return how many pixels of a picture's shorter side the network sees, or None if all it could.
 
     Args:
-        kept: Made by `stored_spec`.
+        kept: Made by `cache_spec`.
         spec: The network's input.
     """
-    side = min(kept.size)
+    side = min(cached.size)
     return round(side * spec.crop) if side < min(_whole(spec)) else None
 
 
@@ -111,7 +108,7 @@ def _whole(spec: InputSpec) -> tuple[int, ...]:
     return tuple(int(np.floor(n / spec.crop)) for n in spec.size)
 
 
-def gathered(
+def cache_images(
     dataset: Dataset, indices: tuple[int, ...], spec: InputSpec, *, budget: int
 ) -> Generator[float, None, Frames]:
     """Yield the share done and return the frames.
@@ -125,28 +122,28 @@ def gathered(
     need = len(indices) * spec.size[0] * spec.size[1] * 3
     if need > budget or not indices:
         return Frames(dataset, indices, spec, None)
-    kept = np.empty((len(indices), *spec.size, 3), dtype=np.uint8)
+    cached = np.empty((len(indices), *spec.size, 3), dtype=np.uint8)
     started = time.monotonic()
     done = min(8, len(indices))
-    kept[:done] = drawn(dataset, indices[:done], spec)
+    cached[:done] = load_batch(dataset, indices[:done], spec)
     expected = (time.monotonic() - started) / done * len(indices)
     workers = min(8, os.cpu_count() or 1)
     if expected > _LONG and workers > 1:
         try:
             context = multiprocessing.get_context("spawn")
             with ProcessPoolExecutor(workers, mp_context=context) as pool:
-                yield from _filled(pool, kept, done, dataset, indices, spec)
-            return Frames(dataset, indices, spec, kept)
+                yield from _fill_cache(pool, cached, done, dataset, indices, spec)
+            return Frames(dataset, indices, spec, cached)
         except BrokenProcessPool:
             pass  # a script without a main guard cannot be started again; threads always can
     with ThreadPoolExecutor(workers) as pool:
-        yield from _filled(pool, kept, done, dataset, indices, spec)
-    return Frames(dataset, indices, spec, kept)
+        yield from _fill_cache(pool, cached, done, dataset, indices, spec)
+    return Frames(dataset, indices, spec, cached)
 
 
-def _filled(
+def _fill_cache(
     pool: Executor,
-    kept: Pixels,
+    cached: Pixels,
     done: int,
     dataset: Dataset,
     indices: tuple[int, ...],
@@ -155,12 +152,13 @@ def _filled(
     starts = range(done, len(indices), _CHUNK)
     with interrupts_blocked():  # processes start as work comes in; Ctrl-C is for this one
         jobs = [
-            pool.submit(drawn, dataset, indices[start : start + _CHUNK], spec) for start in starts
+            pool.submit(load_batch, dataset, indices[start : start + _CHUNK], spec)
+            for start in starts
         ]
     try:
         for start, job in zip(starts, jobs, strict=True):
             part = job.result()
-            kept[start : start + len(part)] = part
+            cached[start : start + len(part)] = part
             yield (start + len(part)) / len(indices)
     finally:
         for job in jobs:

@@ -1,7 +1,4 @@
-"""How a network is trained, as plain data that travels in files and reports.
-
-May touch pydantic, the checkpoint's manifest and the input spec.
-"""
+"""How a network is trained, as plain data that travels in files and reports."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""A training from start to end: a generator that tells how far it is and keeps the best so far.
-
-May touch torch, the sets and the checkpoints.
-"""
+"""A training from start to end: a generator that tells how far it is and keeps the best so far."""
 
 from __future__ import annotations
 
@@ -20,31 +17,46 @@ from whylens.core.datasets.dataset import Dataset, SplitName
 from whylens.core.errors import BadInput, NeedsNotMet
 from whylens.core.inputs.preprocess import normalize
 from whylens.core.models.checkpoints import MANIFEST, read_weights
-from whylens.core.progress import map_progress
-from whylens.core.train import head, state
-from whylens.core.train import input_range as feeding
-from whylens.core.train.augment import views
-from whylens.core.train.checkpointing import EVALUATED, evaluated, keep
-from whylens.core.train.evaluate import examined
-from whylens.core.train.network import Chance, network_of
+from whylens.core.models.model_names import check_folder_name, parse_model_name
+from whylens.core.progress import TrainingProgress, map_progress
+from whylens.core.train import head
+from whylens.core.train.augment import random_views
+from whylens.core.train.checkpointing import (
+    EVALUATED,
+    TRAINING,
+    Epoch,
+    Log,
+    evaluate,
+    moments,
+    read_log,
+    restore_moments,
+    save_best,
+    save_state,
+    with_prefix,
+)
+from whylens.core.train.data_init import guess_input_range, input_range_unknown, whiten
+from whylens.core.train.evaluate import write_report
+from whylens.core.train.network import RandomState, build_network
 from whylens.core.train.optimise import (
-    averaged,
     class_weights,
-    learn,
-    optimiser_of,
+    make_optimiser,
     schedule,
     size_at,
+    train_step,
+    update_average,
 )
-from whylens.core.train.pictures import Frames, detail_of, gathered, stored_spec
-from whylens.core.train.preflight import admitted, prepared, untested
-from whylens.core.train.progress import Step
+from whylens.core.train.pictures import Frames, cache_images, cache_spec, visible_detail
 from whylens.core.train.recipe import Recipe
-from whylens.core.train.whiten import whiten
 
-_EVERY = 0.2  # seconds between two signs of life
+_EVERY = 0.2  # seconds between two reports of progress
+# Shares of the whole at which stages end, roughly as long as they take.
+PROGRESS_DECODED, PROGRESS_EPOCHS = 0.05, 0.97
+PROGRESS_HEAD = {"full": 0.05, "head-then-full": 0.1, "head": 0.9}  # by the recipe's mode
 
 
-def train(dataset: Dataset, recipe: Recipe, out: Path, *, resume: bool = False) -> Iterator[Step]:
+def train(
+    dataset: Dataset, recipe: Recipe, out: Path, *, resume: bool = False
+) -> Iterator[TrainingProgress]:
     """Train a network and yield how far it is; the last step has fraction 1.
 
     After every epoch `out` holds the best network so far as a checkpoint, and what is needed to
@@ -61,7 +73,7 @@ def train(dataset: Dataset, recipe: Recipe, out: Path, *, resume: bool = False) 
         BadArtifact: The weights to start from, or the files to go on with, are damaged.
         UnknownName: There is no such backbone.
     """
-    log = admitted(dataset, recipe, out, resume=resume)
+    log = check_can_start(dataset, recipe, out, resume=resume)
     threads = torch.get_num_threads()
     if recipe.threads is not None:
         torch.set_num_threads(recipe.threads)
@@ -79,20 +91,20 @@ class _Diverged(Exception):
 class _Training:
     """One training's state, while it runs."""
 
-    def __init__(self, dataset: Dataset, recipe: Recipe, out: Path, log: state.Log | None) -> None:
+    def __init__(self, dataset: Dataset, recipe: Recipe, out: Path, log: Log | None) -> None:
         self.dataset, self.recipe, self.out = dataset, recipe, out
-        self.chance = Chance(recipe.seed)
-        self.network = network_of(recipe, len(dataset.labels), self.chance)
+        self.random = RandomState(recipe.seed)
+        self.network = build_network(recipe, len(dataset.labels), self.random)
         self.device = torch.device(recipe.device)
         self.average: dict[str, Tensor] | None = None
         self.before = log.seconds if log else 0.0
         self.started = time.monotonic()
-        self.log = log or state.Log(
+        self.log = log or Log(
             recipe=recipe.model_dump(mode="json"),
             dataset=dataset.name,
             digest=dataset.digest,
             start=self.network.start,
-            notes=(*dataset.notes, *self.network.notes, *untested(dataset)),
+            notes=(*dataset.notes, *self.network.notes, *missing_test_note(dataset)),
             step=0,
             epochs=(),
             best=-1,
@@ -101,39 +113,38 @@ class _Training:
         self.resumed = bool(self.log.epochs)
         # From here on the folder is known as this training's, whenever the process may end.
         if not self.resumed:
-            prepared(out)
-            state.save_state(out, self.log, {})
-        # The share of the whole at which each stage ends, roughly as long as it takes.
-        has_head, has_epochs = recipe.mode != "full", recipe.mode != "head"
-        self.decoded = 0.05
-        self.headed = self.decoded + (0.05 if has_epochs else 0.85) * has_head
+            make_folder(out)
+            save_state(out, self.log, {})
+        self.head_end = PROGRESS_HEAD[recipe.mode]
 
-    def steps(self) -> Generator[Step, None, None]:
+    def steps(self) -> Generator[TrainingProgress, None, None]:
         self.labels = {split: self._labels(split) for split in ("train", "val")}
         self.weights = class_weights(
             self.labels["train"].tolist(), len(self.dataset.labels), balance=self.recipe.balance
         )
-        yield from self._decode()
-        if feeding.is_open(self.recipe, self.network):
-            yield from self._feed()
+        yield from self._cache_pictures()
+        if input_range_unknown(self.recipe, self.network):
+            yield from self._guess_input_range()
         if self.recipe.whiten and not self.resumed:
             whiten(self.network, self.train, self.recipe)
         if self.recipe.mode != "full" and not self.log.epochs:
-            yield from self._head()
+            yield from self._train_head()
         more: tuple[str, ...] = ()
         if self.recipe.mode != "head":
             try:
-                yield from self._epochs()
+                yield from self._run_epochs()
             except _Diverged as exc:
                 if self.log.best < 0:
                     raise BadInput(f"{exc} Choose a lower --lr.") from exc
                 more = (f"{exc} The best before is kept; choose a lower --lr.",)
         count = len(self.log.epochs)
         yield from map_progress(
-            examined(self.dataset, self.out, more=more),
-            lambda share: Step(0.97 + 0.029 * share, "examining the best", None, count),
+            write_report(self.dataset, self.out, more=more),
+            lambda share: TrainingProgress(
+                PROGRESS_EPOCHS + 0.029 * share, "examining the best", None, count
+            ),
         )
-        yield Step(1.0, "done", 0.0, count, self._figures())
+        yield TrainingProgress(1.0, "done", 0.0, count, self._figures())
 
     def _labels(self, split: SplitName) -> Tensor:
         return torch.tensor([self.dataset.items[i].label for i in self.dataset.of(split)])
@@ -144,37 +155,42 @@ class _Training:
         figures = {"val_accuracy": last.val_accuracy, "val_loss": last.val_loss}
         return {**figures, "best_accuracy": best.val_accuracy, "best_epoch": float(best.epoch)}
 
-    def _decode(self) -> Generator[Step, None, None]:
+    def _cache_pictures(self) -> Generator[TrainingProgress, None, None]:
         spec, budget = self.network.spec, self.recipe.memory
-        ours, theirs = self.dataset.of("train"), self.dataset.of("val")
-        kept = stored_spec(self.dataset, ours, spec)
+        train_idx, val_idx = self.dataset.of("train"), self.dataset.of("val")
+        cached = cache_spec(self.dataset, train_idx, spec)
         # A photo finer than any that it learns from would be strange to it.
-        spec = spec.model_copy(update={"detail": detail_of(kept, spec)})
+        spec = spec.model_copy(update={"detail": visible_detail(cached, spec)})
         self.network = replace(self.network, spec=spec)
-        total = len(ours) + len(theirs)
+        total = len(train_idx) + len(val_idx)
 
-        def preparing(share: float, done: int, more: int) -> Step:
-            return Step(self.decoded * (done + share * more) / total, "preparing pictures")
+        def preparing(share: float, done: int, more: int) -> TrainingProgress:
+            return TrainingProgress(
+                PROGRESS_DECODED * (done + share * more) / total, "preparing pictures"
+            )
 
         self.train = yield from map_progress(
-            gathered(self.dataset, ours, kept, budget=budget),
-            lambda share: preparing(share, 0, len(ours)),
+            cache_images(self.dataset, train_idx, cached, budget=budget),
+            lambda share: preparing(share, 0, len(train_idx)),
         )
-        used = 0 if self.train.kept is None else self.train.kept.nbytes
-        small = kept.size[0] * kept.size[1] <= spec.size[0] * spec.size[1]
+        used = 0 if self.train.cached is None else self.train.cached.nbytes
+        small = cached.size[0] * cached.size[1] <= spec.size[0] * spec.size[1]
         self.val = yield from map_progress(
-            gathered(self.dataset, theirs, kept if small else spec, budget=budget - used),
-            lambda share: preparing(share, len(ours), len(theirs)),
+            cache_images(self.dataset, val_idx, cached if small else spec, budget=budget - used),
+            lambda share: preparing(share, len(train_idx), len(val_idx)),
         )
 
-    def _feed(self) -> Generator[Step, None, None]:
+    def _guess_input_range(self) -> Generator[TrainingProgress, None, None]:
         before = len(self.network.notes)
-        work = feeding.best_fed(
+        work = guess_input_range(
             self.network, self.train, self.labels["train"], len(self.dataset.labels)
         )
         try:
             self.network = yield from map_progress(
-                work, lambda share: Step(self.decoded, f"trying ways to feed it: {share:.0%}")
+                work,
+                lambda share: TrainingProgress(
+                    PROGRESS_DECODED, f"trying ways to feed it: {share:.0%}"
+                ),
             )
         except NeedsNotMet:
             return  # no features to judge by
@@ -184,133 +200,134 @@ class _Training:
     def _note(self, *notes: str) -> None:
         self.log = self.log.model_copy(update={"notes": (*self.log.notes, *notes)})
 
-    def _head(self) -> Generator[Step, None, None]:
+    def _train_head(self) -> Generator[TrainingProgress, None, None]:
         network, recipe = self.network, self.recipe
         begun = time.monotonic()
 
-        def step(said: str, start: float, end: float) -> Callable[[float], Step]:
-            def told(share: float) -> Step:
+        def stage(message: str, start: float, end: float) -> Callable[[float], TrainingProgress]:
+            def progress(share: float) -> TrainingProgress:
                 done = start + (end - start) * share
                 left = (time.monotonic() - begun) * (1 / done - 1)
-                fraction = self.decoded + (self.headed - self.decoded) * done
-                return Step(fraction, said, left if recipe.mode == "head" else None)
+                fraction = PROGRESS_DECODED + (self.head_end - PROGRESS_DECODED) * done
+                return TrainingProgress(fraction, message, left if recipe.mode == "head" else None)
 
-            return told
+            return progress
 
         def features(
             frames: Frames, start: float, end: float, *, mirrored: bool
-        ) -> Generator[Step, None, Tensor]:
+        ) -> Generator[TrainingProgress, None, Tensor]:
             work = head.features(network, frames, batch=EVALUATED, mirrored=mirrored)
-            return (yield from map_progress(work, step("computing features", start, end)))
+            return (yield from map_progress(work, stage("computing features", start, end)))
 
         try:
-            ours = yield from features(self.train, 0.0, 0.6, mirrored=recipe.flip)
-            theirs = yield from features(self.val, 0.6, 0.75, mirrored=False)
+            x = yield from features(self.train, 0.0, 0.6, mirrored=recipe.flip)
+            val_x = yield from features(self.val, 0.6, 0.75, mirrored=False)
         except NeedsNotMet as exc:
             if recipe.mode == "head":
                 raise
             self._note(str(exc))
             return
         labels = self.labels["train"].repeat(1 + recipe.flip)
-        work = head.fit((ours, labels), (theirs, self.labels["val"]), self.weights)
-        solution = yield from map_progress(work, step("fitting the last layer", 0.75, 0.9))
-        head.put(network, solution, self.train, batch=EVALUATED)
-        yield from self._ended(0, None, {}, self.headed)
+        work = head.fit((x, labels), (val_x, self.labels["val"]), self.weights)
+        solution = yield from map_progress(work, stage("fitting the last layer", 0.75, 0.9))
+        head.set_last_layer(network, solution, self.train, batch=EVALUATED)
+        yield from self._end_epoch(0, None, {}, self.head_end)
 
     def _optimiser(self) -> torch.optim.Optimizer:
-        fitted = any(epoch.epoch == 0 for epoch in self.log.epochs)
-        return optimiser_of(self.network, self.recipe, head_fitted=fitted)
+        head_fitted = any(epoch.epoch == 0 for epoch in self.log.epochs)
+        return make_optimiser(self.network, self.recipe, head_fitted=head_fitted)
 
     def _restore(self, optimiser: torch.optim.Optimizer | None) -> None:
-        tensors = read_weights(self.out / state.TRAINING, sha256=None)
-        self.network.module.load_state_dict(state.part(tensors, "weights"))
+        tensors = read_weights(self.out / TRAINING, sha256=None)
+        self.network.module.load_state_dict(with_prefix(tensors, "weights"))
         if optimiser is not None:
-            state.restore_moments(optimiser, tensors)
-        average = state.part(tensors, "average")
+            restore_moments(optimiser, tensors)
+        average = with_prefix(tensors, "average")
         self.average = {k: v.to(self.device) for k, v in average.items()} or None
-        self.chance.own.set_state(tensors["chance.own"])
-        self.chance.libraries = tensors["chance.libraries"]
+        self.random.generator.set_state(tensors["random.generator"])
+        self.random.global_state = tensors["random.global"]
         if not (self.out / MANIFEST).exists():
             # The process ended between the old best network and a better one.
             self.log = self.log.model_copy(update={"best": -1})
 
-    def _epochs(self) -> Generator[Step, None, None]:
+    def _run_epochs(self) -> Generator[TrainingProgress, None, None]:
         recipe, network = self.recipe, self.network
         optimiser = self._optimiser()
         if self.resumed:
             self._restore(optimiser)
-        parts = -(-len(self.train.indices) // recipe.batch)
-        total = parts * recipe.epochs
+        batches = -(-len(self.train.indices) // recipe.batch)
+        total = batches * recipe.epochs
         done = sum(epoch.epoch > 0 for epoch in self.log.epochs)
-        begun, first = time.monotonic(), done * parts
+        begun, first = time.monotonic(), done * batches
         for epoch in range(done + 1, recipe.epochs + 1):
-            order = torch.randperm(len(self.train.indices), generator=self.chance.own)
+            order = torch.randperm(len(self.train.indices), generator=self.random.generator)
             losses: list[float] = []
-            told = 0.0
-            # Parts of one size but for one picture: batch norms cannot learn from a single one.
-            for places in torch.tensor_split(order, parts):
+            reported = 0.0
+            # Batches of one size but for one picture: batch norms cannot learn from a single one.
+            for places in torch.tensor_split(order, batches):
                 step = self.log.step + len(losses)
                 losses.append(
-                    self._learn(optimiser, places, step / total, schedule(step, total, recipe))
+                    self._train_step(optimiser, places, step / total, schedule(step, total, recipe))
                 )
                 if not math.isfinite(losses[-1]):
                     raise _Diverged(epoch)
                 if recipe.ema is not None:
-                    self.average = averaged(self.average, network.module, recipe.ema, step)
+                    self.average = update_average(self.average, network.module, recipe.ema, step)
                 share = (step + 1) / total
-                if time.monotonic() - told > _EVERY:
-                    told = time.monotonic()
-                    left = (told - begun) * (total - step - 1) / (step + 1 - first)
-                    said = f"epoch {epoch} of {recipe.epochs}"
+                if time.monotonic() - reported > _EVERY:
+                    reported = time.monotonic()
+                    left = (reported - begun) * (total - step - 1) / (step + 1 - first)
+                    message = f"epoch {epoch} of {recipe.epochs}"
                     figures = {"loss": float(np.mean(losses))}
-                    yield Step(self._share(share), said, left, epoch, figures)
+                    yield TrainingProgress(self._share(share), message, left, epoch, figures)
             self.log = self.log.model_copy(update={"step": self.log.step + len(losses)})
-            moments = state.moments(optimiser)
-            yield from self._ended(epoch, float(np.mean(losses)), moments, self._share(share))
+            yield from self._end_epoch(
+                epoch, float(np.mean(losses)), moments(optimiser), self._share(share)
+            )
 
     def _share(self, share: float) -> float:
-        return self.headed + (0.97 - self.headed) * share
+        return self.head_end + (PROGRESS_EPOCHS - self.head_end) * share
 
-    def _learn(
+    def _train_step(
         self, optimiser: torch.optim.Optimizer, places: Tensor, done: float, rate: float
     ) -> float:
         spec = self.network.spec
         batch = torch.from_numpy(self.train.batch(places.tolist())).to(self.device)
-        # Pictures kept as they are were never cut; those kept larger were, to `1 / crop`.
-        seen = views(
+        # Pictures cached as they are were never cut; those cached larger were, to `1 / crop`.
+        views = random_views(
             batch.permute(0, 3, 1, 2),
             size_at(done, (spec.size[0], spec.size[1]), self.recipe),
             self.recipe,
             crop=spec.crop,
-            generator=self.chance.own,
+            generator=self.random.generator,
         )
         self.network.module.train()
-        with self.chance.lent():
-            return learn(
+        with self.random.as_global():
+            return train_step(
                 self.network,
                 optimiser,
-                normalize(seen, spec),
+                normalize(views, spec),
                 self.labels["train"][places].to(self.device),
                 self.weights.to(self.device),
                 self.recipe,
                 rate,
             )
 
-    def _ended(
-        self, epoch: int, loss: float | None, moments: dict[str, Tensor], share: float
-    ) -> Generator[Step, None, None]:
+    def _end_epoch(
+        self, epoch: int, loss: float | None, tensors: dict[str, Tensor], share: float
+    ) -> Generator[TrainingProgress, None, None]:
         network = self.network
         if self.average is not None:
             module = copy.deepcopy(self.network.module)
             module.load_state_dict(self.average)
             network = replace(network, module=module)
-        figures = evaluated(network, self.val, self.labels["val"])
+        figures = evaluate(network, self.val, self.labels["val"])
         if not math.isfinite(figures["val_loss"]):
             raise _Diverged(epoch)
-        line = state.Epoch(epoch=epoch, loss=loss, seconds=self._seconds(), **figures)
+        line = Epoch(epoch=epoch, loss=loss, seconds=self._seconds(), **figures)
         best = next((e for e in self.log.epochs if e.epoch == self.log.best), None)
-        if best is None or line.merit > best.merit:
-            keep(self.out, network, self.recipe, self.dataset, line.val_accuracy)
+        if best is None or line.sort_key > best.sort_key:
+            save_best(self.out, network, self.recipe, self.dataset, line.val_accuracy)
             best = line
         self.log = self.log.model_copy(
             update={
@@ -319,16 +336,76 @@ class _Training:
                 "seconds": self._seconds(),
             }
         )
-        tensors = {
+        state = {
             **{f"weights.{k}": v for k, v in self.network.module.state_dict().items()},
             **{f"average.{k}": v for k, v in (self.average or {}).items()},
-            **moments,
-            "chance.own": self.chance.own.get_state(),
-            "chance.libraries": self.chance.libraries,
+            **tensors,
+            "random.generator": self.random.generator.get_state(),
+            "random.global": self.random.global_state,
         }
-        state.save_state(self.out, self.log, tensors)
-        said = f"epoch {epoch}: {line.val_accuracy:.1%} of validation"
-        yield Step(share, said, None, epoch, self._figures())
+        save_state(self.out, self.log, state)
+        message = f"epoch {epoch}: {line.val_accuracy:.1%} of validation"
+        yield TrainingProgress(share, message, None, epoch, self._figures())
 
     def _seconds(self) -> float:
         return self.before + time.monotonic() - self.started
+
+
+def check_can_start(dataset: Dataset, recipe: Recipe, out: Path, *, resume: bool) -> Log | None:
+    """Return the log of the training to go on with, or None where one begins.
+
+    Raises:
+        BadInput: The folder is taken, or the set, the recipe and what is there do not fit.
+        UnknownName: There is no such backbone.
+    """
+    check_folder_name(out.name)
+    parse_model_name(recipe.backbone)
+    for split in ("train", "val"):
+        if not dataset.of(split):
+            raise BadInput(f"{dataset.name} has no {split} split; add pictures to it.")
+    log = read_log(out) if out.is_dir() else None
+    if not resume:
+        if (log is not None and log.epochs) or (out / MANIFEST).exists():
+            raise BadInput(
+                f"{out} holds a model already. Add --resume to go on with it, or choose another "
+                "--out."
+            )
+        return None
+    if log is None:
+        if (out / MANIFEST).exists():
+            raise BadInput(
+                f"{out} holds a model that was not trained here, so there is nothing to go on "
+                "with. Choose another --out; --weights can start from it."
+            )
+        return None
+    asked = recipe.model_dump(mode="json")
+    differing = sorted(key for key in asked if asked[key] != log.recipe.get(key))
+    if differing:
+        raise BadInput(
+            f"The training in {out} was started with another {', '.join(differing)}. Go on with "
+            "the same recipe, or choose another --out."
+        )
+    if log.digest != dataset.digest:
+        raise BadInput(
+            f"The training in {out} was started on other pictures than {dataset.name} has now. "
+            "Choose another --out."
+        )
+    return log
+
+
+def missing_test_note(dataset: Dataset) -> tuple[str, ...]:
+    """Return the note on a set without a test split, if it is one."""
+    if dataset.of("test"):
+        return ()
+    return (
+        "There is no test split. Validation chose the best epoch, so its figures are a little too "
+        "good.",
+    )
+
+
+def make_folder(out: Path) -> None:
+    """Make a checkpoint's folder; BadInput where it cannot be made."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise BadInput(f"The folder {out} cannot be made: {exc.strerror}.") from exc

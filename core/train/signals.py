@@ -14,7 +14,7 @@ from whylens.core.datasets.dataset import Dataset, SplitName
 from whylens.core.errors import BadInput
 from whylens.core.models import signal_net
 from whylens.core.models.checkpoints import write_checkpoint
-from whylens.core.train.network import Chance
+from whylens.core.train.network import RandomState
 
 BATCH, RATE, DECAY, SMOOTHING = 100, 1e-2, 0.05, 0.1
 
@@ -41,9 +41,9 @@ def train_on_signals(
     mean = [float(signals[:, c].mean()) for c in range(channels)]
     std = [float(signals[:, c].std()) for c in range(channels)]
     x, test_x = _normalised(signals, mean, std), _normalised(test_signals, mean, std)
-    chance = Chance(seed)
-    generator = chance.own
-    with chance.lent():
+    random = RandomState(seed)
+    generator = random.generator
+    with random.as_global():
         network = signal_net.SignalNet(num_classes=len(dataset.labels), channels=channels).train()
     optimiser = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=DECAY)
     steps = max(1, len(x) // BATCH)
@@ -87,7 +87,7 @@ def augment(x: Tensor, generator: torch.Generator) -> Tensor:
 
     Args:
         x: (N, C, L).
-        generator: The only source of chance.
+        generator: The only source of random.
     """
     count, channels, length = x.shape
 

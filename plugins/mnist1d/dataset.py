@@ -1,7 +1,4 @@
-"""MNIST-1D as a labelled set: what methods that rest on known inputs are fitted with.
-
-May touch numpy, the generator and the drawing of signals.
-"""
+"""MNIST-1D as a labelled set: what methods that rest on known inputs are fitted with."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """MNIST-1D, made here: signals of 40 values in which one of ten shapes hides, and where it hides.
 
-May touch numpy and scipy. The ten templates and the steps are those of Greydanus and Kobak 2020,
-Scaling Down Deep Learning with MNIST-1D; the draws are our own, since theirs come from the global
-generator. What the published set does not tell, the place of the shape, is told here.
+The ten templates and the steps are those of Greydanus and Kobak 2020, Scaling Down Deep Learning
+with MNIST-1D; the draws are our own, since theirs come from the global generator. What the
+published set does not tell, the place of the shape, is told here.
 """
 
 from __future__ import annotations

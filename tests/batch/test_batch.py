@@ -28,7 +28,7 @@ from whylens.core.errors import BadArtifact, BadInput, Busy, CoreError
 from whylens.core.explanation import Question
 from whylens.core.inputs.photo import read_photo
 from whylens.core.inputs.view import on_original
-from whylens.core.progress import result_of
+from whylens.core.progress import run
 
 METHODS = {"grad-cam": {}, "smoothgrad": {"samples": 4}}
 PHOTOS = ("a.png", "b/c.jpg", "b/d/e.webp", "b.gif", "f.png", "g.png", "h.png")
@@ -93,7 +93,7 @@ def unbroken(place, engine, tmp_path_factory):
     """The tree that a run writes that nobody stops."""
     out = tmp_path_factory.mktemp("unbroken") / "out"
     request = Request(place / "photos", out, "toy", METHODS, shard=3)
-    summary = result_of(explain_folder(request, Here(engine=engine)))
+    summary = run(explain_folder(request, Here(engine=engine)))
     assert (summary.images, summary.rows, summary.failed) == (10, 20, 6)
     return out
 
@@ -199,9 +199,9 @@ def test_peaks_lie_where_the_map_on_the_photo_has_them(engine, unbroken, place):
 def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(engine, unbroken, request_for, most):
     request = request_for()
     with pytest.raises(FileNotFoundError):  # the parts that are still to come
-        result_of(explain_folder(request, Here(most, engine)))
+        run(explain_folder(request, Here(most, engine)))
     assert len(finished(request.out)) == most
-    summary = result_of(explain_folder(request, Here(engine=engine)))
+    summary = run(explain_folder(request, Here(engine=engine)))
     assert summary.resumed == 3 * most
     assert tree(request.out) == tree(unbroken)
 
@@ -227,8 +227,8 @@ def test_whatever_rename_is_the_last_nothing_is_lost_or_doubled(
         patch.setattr(Path, "rename", stopping(Path.rename))
         patch.setattr(Path, "replace", stopping(Path.replace))
         with pytest.raises(Stopped):
-            result_of(explain_folder(request, Here(engine=engine)))
-    result_of(explain_folder(request, Here(engine=engine)))
+            run(explain_folder(request, Here(engine=engine)))
+    run(explain_folder(request, Here(engine=engine)))
     assert tree(request.out) == tree(unbroken)
     assert not (request.out / WORK).exists()
 
@@ -243,13 +243,13 @@ def test_two_workers_that_finish_the_same_part_leave_it_as_one_does(engine, unbr
                 # One begins, another finishes first.
                 yield worker.work(part, lambda part=part: other.work(part))
 
-    result_of(explain_folder(request, Twice()))
+    run(explain_folder(request, Twice()))
     assert tree(request.out) == tree(unbroken)
 
 
 def test_the_split_into_parts_changes_no_answer(engine, unbroken, request_for):
     request = request_for(shard=1)
-    result_of(explain_folder(request, Here(engine=engine)))
+    run(explain_folder(request, Here(engine=engine)))
     one, three = rows_of(request.out), rows_of(unbroken)
     for a, b in zip(one, three, strict=True):
         for column in ("map", "error_map"):
@@ -264,10 +264,10 @@ def test_the_split_into_parts_changes_no_answer(engine, unbroken, request_for):
 def test_a_run_that_was_begun_otherwise_is_refused_and_kept(engine, request_for):
     request = request_for()
     with pytest.raises(FileNotFoundError):
-        result_of(explain_folder(request, Here(1, engine)))
+        run(explain_folder(request, Here(1, engine)))
     before = tree(request.out)
     with pytest.raises(BadInput, match=r"seed was 0, now 1.*choose another --out"):
-        result_of(explain_folder(replace(request, seed=1), Here(engine=engine)))
+        run(explain_folder(replace(request, seed=1), Here(engine=engine)))
     assert tree(request.out) == before
 
 
@@ -305,16 +305,16 @@ def test_another_file_or_other_weights_are_another_plan(engine, place, tmp_path,
     for name in ("1.png", "2.png"):
         (photos / name).write_bytes((place / "photos" / "a.png").read_bytes())
     request = replace(request_for(), folder=photos, methods={"grad-cam": {}})
-    result_of(explain_folder(request, Here(engine=engine)))
+    run(explain_folder(request, Here(engine=engine)))
     (photos / "3.png").write_bytes(b"new")
     with pytest.raises(BadInput, match="held 2 files, now 3"):
-        result_of(explain_folder(request, Here(engine=engine)))
+        run(explain_folder(request, Here(engine=engine)))
     (photos / "3.png").unlink()
     plan = read_plan(request.out)
     other = plan.model_copy(update={"model": plan.model.model_copy(update={"digest": "0" * 64})})
     (request.out / "plan.json").write_text(other.text())
     with pytest.raises(BadInput, match=r"model\.digest was '0000"):
-        result_of(explain_folder(request, Here(engine=engine)))
+        run(explain_folder(request, Here(engine=engine)))
     with pytest.raises(BadArtifact, match="other network than the plan"):
         Worker(photos, request.out)
 
@@ -324,7 +324,7 @@ def test_a_folder_with_other_things_is_not_written_into(engine, request_for):
     request.out.mkdir()
     (request.out / "mine.txt").write_text("mine")
     with pytest.raises(BadInput, match=r"other things, such as mine\.txt"):
-        result_of(explain_folder(request, Here(engine=engine)))
+        run(explain_folder(request, Here(engine=engine)))
     assert [p.name for p in request.out.iterdir() if p.name != LOCK] == ["mine.txt"]
 
 
@@ -332,7 +332,7 @@ def test_two_runs_do_not_write_into_one_folder(engine, request_for):
     request = request_for()
     request.out.mkdir()
     with FileLock(request.out / LOCK), pytest.raises(Busy, match="Another run is writing"):
-        result_of(explain_folder(request, Here(engine=engine)))
+        run(explain_folder(request, Here(engine=engine)))
 
 
 @pytest.mark.parametrize(
@@ -349,12 +349,12 @@ def test_what_cannot_be_done_is_said_before_any_file_is_listed(
 ):
     monkeypatch.setattr("whylens.core.batch.run.write_listing", None)
     with pytest.raises(CoreError, match=said):
-        result_of(explain_folder(request_for(**changes), Here(engine=engine)))
+        run(explain_folder(request_for(**changes), Here(engine=engine)))
 
 
 def test_png_maps_hold_the_values_in_65536_steps(engine, request_for, unbroken):
     request = request_for(maps="png")
-    result_of(explain_folder(request, Here(engine=engine)))
+    run(explain_folder(request, Here(engine=engine)))
     exact = {(r["path"], r["method"]): r for r in rows_of(unbroken)}
     for row in rows_of(request.out):
         if row["status"] == "done":
@@ -394,7 +394,7 @@ def test_signals_are_explained_by_a_network_that_reads_them(engine, tmp_path, mo
     (data / "photo.png").write_bytes(b"not for this network")
     out = tmp_path / "out"
     request = Request(data, out, "waves", {"grad-cam": {}}, maps="png")
-    result_of(explain_folder(request, Here(engine=engine)))
+    run(explain_folder(request, Here(engine=engine)))
     one, two = rows_of(out)
     assert (one["path"], one["status"], one["peak_y"], one["width"]) == (
         "one.csv",
@@ -446,7 +446,7 @@ def test_names_that_are_no_text_and_links_to_nothing_are_rows_too(
     (photos / os.fsdecode(b"\xff\xfe.png")).write_bytes(content)
     (photos / "gone.png").symlink_to(photos / "nowhere.png")
     request = replace(request_for(), folder=photos, methods={"grad-cam": {}})
-    result_of(explain_folder(request, Here(engine=engine)))
+    run(explain_folder(request, Here(engine=engine)))
     gone, odd = rows_of(request.out)
     assert (gone["path"], gone["status"]) == ("gone.png", "failed")
     assert "No such file" in gone["error"]

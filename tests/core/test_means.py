@@ -17,14 +17,14 @@ from whylens.core.explainer import Explainer
 from whylens.core.explanation import Question
 from whylens.core.outputs.class_means import mean_maps
 from whylens.core.params import NoParams
-from whylens.core.progress import result_of
+from whylens.core.progress import run
 from whylens.core.results import Example, Examples
 from whylens.ui.cli.app import app
 
 
 def test_the_mean_is_that_of_single_answers_about_each_picture_s_own_class():
     page, data, told = engine("gap"), Tinted(), []
-    found = result_of(
+    found = run(
         mean_maps(page, "toy", "grad-cam", data, params={"signed": True}, per_class=4), told.append
     )
     assert list(found) == list(data.labels)
@@ -57,7 +57,7 @@ class Pictures(Explainer[NoParams]):
 def test_a_method_without_maps_is_refused():
     page = Engine(registry_of(Pictures()), loader=lambda *_: made("gap"))
     with pytest.raises(NeedsNotMet, match="gives no maps"):
-        result_of(mean_maps(page, "toy", "pictures", Tinted(), per_class=1))
+        run(mean_maps(page, "toy", "pictures", Tinted(), per_class=1))
 
 
 def test_pictures_of_other_classes_are_refused():
@@ -65,7 +65,7 @@ def test_pictures_of_other_classes_are_refused():
         labels = ("ant", "bee", "wasp")
 
     with pytest.raises(BadInput, match="no class 'wasp'"):
-        result_of(mean_maps(engine("gap"), "toy", "cam", Others()))
+        run(mean_maps(engine("gap"), "toy", "cam", Others()))
 
 
 def test_the_command_writes_a_picture_and_values_per_class(place, photos):  # noqa: F811
@@ -80,7 +80,7 @@ def test_the_command_writes_a_picture_and_values_per_class(place, photos):  # no
     values = np.load(place / "out" / "ant.values.npy")
     assert values.any()
     data, given = load_dataset(str(photos), {}), {"signed": True}
-    found = result_of(mean_maps(Engine(), "toy", "grad-cam", data, params=given, per_class=2))
+    found = run(mean_maps(Engine(), "toy", "grad-cam", data, params=given, per_class=2))
     assert np.allclose(found["ant"].heatmap.values, values, rtol=1e-4, atol=1e-7)
 
 

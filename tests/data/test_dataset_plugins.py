@@ -14,7 +14,7 @@ from whylens import BadInput, CoreError, Dataset, DatasetSource
 from whylens.core.datasets.by_name import load_dataset, load_registered
 from whylens.core.errors import DatasetFailed
 from whylens.core.models.load import from_folder
-from whylens.core.progress import result_of
+from whylens.core.progress import run
 from whylens.core.registry import PluginProblem, PluginSource, Registry, load_registry
 from whylens.core.train.signals import train_on_signals
 from whylens.ui.cli.app import app
@@ -190,7 +190,7 @@ class Steps(Dataset):
 
 def test_any_set_of_signals_can_be_trained_on(tmp_path):
     assert DatasetSource("steps", "Steps.", lambda _: Steps(), kind="signals").names == ("steps",)
-    accuracy = result_of(train_on_signals(Steps(), tmp_path / "m", epochs=6, seed=2))
+    accuracy = run(train_on_signals(Steps(), tmp_path / "m", epochs=6, seed=2))
     assert accuracy > 0.95
     trained = from_folder(tmp_path / "m")
     assert (trained.spec.size, trained.spec.channels) == ((24,), 2)
@@ -204,5 +204,5 @@ def test_signals_without_a_test_are_refused_before_training(tmp_path):
     data = Steps()
     data.items = data.items[:200]
     with pytest.raises(BadInput, match="test split of steps is empty"):
-        result_of(train_on_signals(data, tmp_path / "m"))
+        run(train_on_signals(data, tmp_path / "m"))
     assert not (tmp_path / "m").exists()

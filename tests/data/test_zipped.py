@@ -12,7 +12,7 @@ from PIL import Image
 from whylens.core.datasets import zip as zipped
 from whylens.core.datasets.zip import ZippedPictures, pictures_in_zip
 from whylens.core.errors import BadInput
-from whylens.core.progress import result_of
+from whylens.core.progress import run
 
 
 def png(colour, size=(20, 12)) -> bytes:
@@ -29,7 +29,7 @@ def packed(path, files):
 
 
 def read(path) -> ZippedPictures:
-    return result_of(pictures_in_zip(path))
+    return run(pictures_in_zip(path))
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from whylens.core.datasets.by_name import load_dataset
 from whylens.core.engine import Engine
 from whylens.core.outputs.class_means import mean_maps, mean_picture
 from whylens.core.outputs.render import Style
-from whylens.core.progress import result_of
+from whylens.core.progress import run
 from whylens.core.registry import load_registry
 from whylens.core.train.recipe import Recipe
 from whylens.core.train.report import ModelReport, mistake_pictures, read_report
@@ -236,7 +236,7 @@ def test_the_mean_maps_of_a_shipped_model_are_those_of_the_command(tmp_path):
         *partial, (said, gallery) = means._runner(page)(**values(*asked))
         assert [step[0] for step in partial][-1] == "Averaging: 100%"
         data = load_dataset("painted-cats:genuine", load_registry().datasets)
-        found = result_of(mean_maps(page.engine, asked[0], asked[1], data, per_class=2))
+        found = run(mean_maps(page.engine, asked[0], asked[1], data, per_class=2))
         assert [item["caption"] for item in gallery.value] == list(found)
         files = [item["image"]["path"] for item in gallery.value]
         shown = [np.asarray(Image.open(path), np.float32) for path in files]

@@ -19,12 +19,12 @@ from whylens.core.errors import BadInput, Busy
 from whylens.core.explainer import Explainer
 from whylens.core.models.checkpoints import MANIFEST
 from whylens.core.params import NoParams
-from whylens.core.progress import result_of
+from whylens.core.progress import run
 from whylens.core.registry import Entry, Registry
 from whylens.core.results import Heatmap
 from whylens.core.train.recipe import Recipe
 from whylens.core.train.report import read_report
-from whylens.core.train.training_jobs import Workshop, place_for
+from whylens.core.train.training_jobs import TrainingRunner, new_model_folder
 from whylens.ui.page import training
 from whylens.ui.page.layout import build_page
 from whylens.ui.page.page_store import PageStore
@@ -80,8 +80,8 @@ def handler(**kwargs):
     if kwargs.pop("unfitting", False):
         entries = {"unfitting": Entry(Unfitting(), "unfitting", "stranger", "0.1")}
         session = Session(Engine(Registry(entries, ())), PageStore())
-    workshop = kwargs.pop("workshop", None) or Workshop()
-    return training._trainer(session, workshop, **{"local": True, **kwargs})
+    runner = kwargs.pop("runner", None) or TrainingRunner()
+    return training._trainer(session, runner, **{"local": True, **kwargs})
 
 
 def asked(**changes):
@@ -154,31 +154,31 @@ def test_a_folder_of_the_machine_is_not_read_where_only_zips_are_offered(place):
 
 
 def test_stop_keeps_the_best_so_far_and_goes_on_with_what_follows(place):
-    workshop, followed = Workshop(), []
+    runner, followed = TrainingRunner(), []
 
     def then(dataset):
         followed.append(dataset.name)
         return iter(())
 
-    steps = workshop.run("me", lambda tell: Colours(), SLOW, place / "m", then)
+    steps = runner.run("me", lambda tell: Colours(), SLOW, place / "m", then)
     for step in steps:
         if step.epoch == 2:
-            assert not workshop.stop("another")
-            assert workshop.stop("me")
+            assert not runner.stop("another")
+            assert runner.stop("me")
             break
     assert "examining the best so far" in [step.message for step in steps]
     assert not read_report(place / "m").complete
     assert followed == ["colours"]
-    assert not workshop.stop("me")
+    assert not runner.stop("me")
 
 
 def test_one_at_a_time_and_leaving_ends_it(place):
-    workshop = Workshop()
-    steps = workshop.run("me", lambda tell: Colours(), SLOW, place / "m", lambda _: iter(()))
+    runner = TrainingRunner()
+    steps = runner.run("me", lambda tell: Colours(), SLOW, place / "m", lambda _: iter(()))
     next(step for step in steps if step.epoch == 2)
     with pytest.raises(Busy, match="under way already"):
-        next(workshop.run("you", lambda tell: Colours(), SLOW, place / "n", lambda _: iter(())))
-    thread = workshop._running.thread
+        next(runner.run("you", lambda tell: Colours(), SLOW, place / "n", lambda _: iter(())))
+    thread = runner._running.thread
     steps.close()
     thread.join(30)
     assert not thread.is_alive()
@@ -187,7 +187,7 @@ def test_one_at_a_time_and_leaving_ends_it(place):
 
 
 def test_stopped_before_anything_was_learnt_leaves_nothing(place):
-    workshop, waiting = Workshop(), threading.Event()
+    runner, waiting = TrainingRunner(), threading.Event()
 
     def read(tell):
         tell(0.0, "reading")
@@ -195,22 +195,22 @@ def test_stopped_before_anything_was_learnt_leaves_nothing(place):
         tell(0.5, "reading")
         raise AssertionError
 
-    steps = workshop.run("me", read, SLOW, place / "m", lambda _: iter(()))
+    steps = runner.run("me", read, SLOW, place / "m", lambda _: iter(()))
     assert next(steps).message == "reading"
-    workshop.stop("me")
+    runner.stop("me")
     waiting.set()
     with pytest.raises(BadInput, match="before anything was learnt"):
         list(steps)
     assert not (place / "m" / MANIFEST).exists()
-    assert place_for("m") == place / "m"
+    assert new_model_folder("m") == place / "m"
 
 
 def test_a_slow_screen_gets_the_newest_and_every_epoch(place):
     recipe = SLOW.model_copy(update={"epochs": 3})
-    workshop = Workshop()
-    steps = workshop.run("me", lambda tell: Colours(), recipe, place / "m", lambda _: iter(()))
+    runner = TrainingRunner()
+    steps = runner.run("me", lambda tell: Colours(), recipe, place / "m", lambda _: iter(()))
     next(steps)
-    workshop._running.thread.join(60)
+    runner._running.thread.join(60)
     rest = list(steps)
     ended = [step.epoch for step in rest if "val_accuracy" in step.figures and step.fraction < 1]
     assert ended == [1, 2, 3]
@@ -218,8 +218,8 @@ def test_a_slow_screen_gets_the_newest_and_every_epoch(place):
 
 
 def test_a_set_is_split_by_class_with_copies_together(packed):
-    pictures = result_of(pictures_in_zip(training.Path(packed)))
-    dataset = result_of(resplit(pictures))
+    pictures = run(pictures_in_zip(training.Path(packed)))
+    dataset = run(resplit(pictures))
     present = {(item.split, item.label) for item in dataset.items}
     assert present == {(split, label) for split in SPLITS for label in (0, 1)}
     splits = {item.key: item.split for item in dataset.items}

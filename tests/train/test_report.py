@@ -17,11 +17,11 @@ from safetensors.numpy import load
 from tests.pictures import SLIM, Colours, noisy
 from whylens.core.errors import BadArtifact
 from whylens.core.train import metrics
-from whylens.core.train.evaluate import examined
+from whylens.core.train.checkpointing import read_log, save_state
+from whylens.core.train.evaluate import write_report
 from whylens.core.train.recipe import Recipe
 from whylens.core.train.report import mistake_keys, mistake_pictures, read_report
 from whylens.core.train.run import train
-from whylens.core.train.state import read_log, save_state
 
 
 class Mislabelled(Colours):
@@ -160,7 +160,7 @@ def test_a_recipe_can_leave_the_pictures_of_mistakes_behind(folder, tmp_path):
     shutil.copytree(folder, copied)
     log = read_log(copied)
     save_state(copied, log.model_copy(update={"recipe": {**log.recipe, "mistakes": False}}), {})
-    for _ in examined(Mislabelled(), copied):
+    for _ in write_report(Mislabelled(), copied):
         pass
     assert not (copied / "mistakes.safetensors").exists()
     assert mistake_keys(copied) == ()

@@ -21,21 +21,21 @@ from whylens.core.inputs.preprocess import normalize
 from whylens.core.models.checkpoints import read_manifest
 from whylens.core.models.load import from_folder
 from whylens.core.train import head
-from whylens.core.train.augment import views
-from whylens.core.train.network import Chance, network_of
+from whylens.core.train.augment import random_views
+from whylens.core.train.checkpointing import read_log
+from whylens.core.train.network import RandomState, build_network
 from whylens.core.train.optimise import (
-    averaged,
     class_weights,
-    learn,
-    loss_of,
-    optimiser_of,
+    make_optimiser,
     schedule,
+    train_step,
+    update_average,
+    weighted_loss,
 )
-from whylens.core.train.pictures import Frames, drawn, gathered, stored_spec
+from whylens.core.train.pictures import Frames, cache_images, cache_spec, load_batch
 from whylens.core.train.recipe import Recipe, read_recipe
 from whylens.core.train.report import read_report
 from whylens.core.train.run import train
-from whylens.core.train.state import read_log
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = Recipe(backbone="resnet18", arguments=SLIM, size=32, batch=16, epochs=6, lr=0.05)
@@ -59,7 +59,7 @@ def test_colours_are_learnt_and_the_page_can_load_the_network(colours_net):
     backbone = from_folder(out)
     assert backbone.labels == ("red", "blue")
     dataset = Colours()
-    x = torch.from_numpy(drawn(dataset, dataset.of("test"), backbone.spec)).permute(0, 3, 1, 2)
+    x = torch.from_numpy(load_batch(dataset, dataset.of("test"), backbone.spec)).permute(0, 3, 1, 2)
     found = backbone.logits(normalize(x / 255, backbone.spec)).argmax(1).tolist()
     assert found == [dataset.items[i].label for i in dataset.of("test")]
     fractions = [step.fraction for step in steps]
@@ -109,7 +109,7 @@ def test_closing_keeps_the_best_so_far(tmp_path):
     work.close()
     log = read_log(tmp_path / "m")
     assert [e.epoch for e in log.epochs] == [1, 2]
-    best = max(log.epochs, key=lambda e: e.merit)
+    best = max(log.epochs, key=lambda e: e.sort_key)
     assert log.best == best.epoch
     assert from_folder(tmp_path / "m").labels == ("red", "blue")
 
@@ -119,11 +119,11 @@ def test_the_best_epoch_is_kept_although_later_ones_are_worse(tmp_path):
     recipe = QUICK.model_copy(update={"epochs": 8, "lr": 9.0, "warmup": 0.9, "strength": 0.0})
     trained(tmp_path / "m", recipe=recipe)
     log = read_log(tmp_path / "m")
-    merits = [epoch.merit for epoch in log.epochs]
-    assert log.best == 1 + merits.index(max(merits)) < 8
+    sort_keys = [epoch.sort_key for epoch in log.epochs]
+    assert log.best == 1 + sort_keys.index(max(sort_keys)) < 8
     figures = read_report(tmp_path / "m").val
-    assert figures.balanced_accuracy == pytest.approx(max(merits)[0])
-    assert figures.nll == pytest.approx(-max(merits)[1], rel=1e-3)
+    assert figures.balanced_accuracy == pytest.approx(max(sort_keys)[0])
+    assert figures.nll == pytest.approx(-max(sort_keys)[1], rel=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_weights_in_16_bits_are_what_is_reported(tmp_path):
     backbone = from_folder(tmp_path / "m")
     assert {p.dtype for p in backbone.module.parameters()} == {torch.float32}
     report, dataset = read_report(tmp_path / "m"), Colours()
-    x = torch.from_numpy(drawn(dataset, dataset.of("val"), backbone.spec)).permute(0, 3, 1, 2)
+    x = torch.from_numpy(load_batch(dataset, dataset.of("val"), backbone.spec)).permute(0, 3, 1, 2)
     shares = backbone.logits(normalize(x / 255, backbone.spec)).softmax(1).amax(1)
     told = [item.probability for item in report.items if item.split == "val"]
     assert np.allclose(told, shares, atol=1e-6)
@@ -179,7 +179,7 @@ def test_the_loss_is_the_literal_one():
         total += float(weights[label]) * -sum(
             t * float(p.log()) for t, p in zip(target, share, strict=True)
         )
-    given = loss_of(logits, torch.tensor(labels), weights, smoothing)
+    given = weighted_loss(logits, torch.tensor(labels), weights, smoothing)
     assert float(given) == pytest.approx(total / 5, rel=1e-6)
 
 
@@ -196,19 +196,19 @@ def test_the_rate_rises_to_its_peak_and_falls_to_nothing():
 
 
 def test_a_step_of_sgd_is_the_literal_one():
-    chance = Chance(0)
+    random = RandomState(0)
     rates = {"head_ratio": 3.0, "bias_ratio": 8.0}
     plain = {"momentum": 0.0, "weight_decay": 0.01, "smoothing": 0.0, **rates}
     recipe = QUICK.model_copy(update=plain)
-    network = network_of(recipe, 2, chance)
-    x, labels = torch.randn(4, 3, 32, 32, generator=chance.own), torch.tensor([0, 1, 1, 0])
+    network = build_network(recipe, 2, random)
+    x, labels = torch.randn(4, 3, 32, 32, generator=random.generator), torch.tensor([0, 1, 1, 0])
     network.module.train()
     loss = torch.nn.functional.cross_entropy(network.module(x), labels)
     own = dict(network.module.named_parameters())
     gradients = dict(zip(own, torch.autograd.grad(loss, list(own.values())), strict=True))
     before = {name: p.detach().clone() for name, p in own.items()}
-    optimiser = optimiser_of(network, recipe, head_fitted=False)
-    told = learn(network, optimiser, x, labels, torch.ones(2), recipe, 0.5)
+    optimiser = make_optimiser(network, recipe, head_fitted=False)
+    told = train_step(network, optimiser, x, labels, torch.ones(2), recipe, 0.5)
     assert told == pytest.approx(loss.item(), rel=1e-5)
     for name, p in own.items():
         decay = 0.01 * before[name] if p.ndim > 1 else 0.0
@@ -222,25 +222,25 @@ def test_averaged_weights_are_the_moving_average():
     for step in range(4):
         with torch.no_grad():
             module.weight.fill_(float(step))
-        average = averaged(average, module, 0.15, step)
+        average = update_average(average, module, 0.15, step)
         seen.append(float(average["weight"]))
     # A young average would keep 2/11, 3/12, 4/13, all above the decay.
     expected = [0.0]
     for now in (1.0, 2.0, 3.0):
         expected.append(0.15 * expected[-1] + 0.85 * now)
     assert seen == pytest.approx(expected)
-    assert float(averaged(average, module, 0.9, 1)["bias"]) == module.bias.item()
+    assert float(update_average(average, module, 0.9, 1)["bias"]) == module.bias.item()
 
 
 def test_without_augmentation_a_view_is_what_the_network_is_fed_later():
     recipe = QUICK.model_copy(update={"strength": 0.0, "flip": False, "crop": 0.5})
     dataset = Colours()
-    spec = network_of(recipe, 2, Chance(0)).spec.model_copy(update={"size": (16, 16)})
-    kept = stored_spec(dataset, dataset.of("train"), spec)
+    spec = build_network(recipe, 2, RandomState(0)).spec.model_copy(update={"size": (16, 16)})
+    kept = cache_spec(dataset, dataset.of("train"), spec)
     assert kept.size == (32, 32)
-    frames = torch.from_numpy(drawn(dataset, (0, 30), kept)).permute(0, 3, 1, 2)
-    seen = views(frames, (16, 16), recipe, crop=0.5, generator=torch.Generator())
-    later = torch.from_numpy(drawn(dataset, (0, 30), spec)).permute(0, 3, 1, 2) / 255
+    frames = torch.from_numpy(load_batch(dataset, (0, 30), kept)).permute(0, 3, 1, 2)
+    seen = random_views(frames, (16, 16), recipe, crop=0.5, generator=torch.Generator())
+    later = torch.from_numpy(load_batch(dataset, (0, 30), spec)).permute(0, 3, 1, 2) / 255
     assert torch.allclose(seen, later, atol=1e-5)
 
 
@@ -250,7 +250,7 @@ def test_views_repeat_with_their_generator_and_mirror_half():
 
     def drawn_views(recipe):
         generator = torch.Generator().manual_seed(3)
-        return views(frames, (32, 32), recipe, crop=1.0, generator=generator)
+        return random_views(frames, (32, 32), recipe, crop=1.0, generator=generator)
 
     mirrored = drawn_views(recipe)[:, 0, 0, 0] > drawn_views(recipe)[:, 0, 0, -1]
     assert 160 < int(mirrored.sum()) < 240
@@ -261,17 +261,17 @@ def test_views_repeat_with_their_generator_and_mirror_half():
 
 def test_pictures_beyond_the_budget_are_read_when_asked_for():
     dataset = Colours()
-    spec = network_of(QUICK, 2, Chance(0)).spec
+    spec = build_network(QUICK, 2, RandomState(0)).spec
     found = {}
     for budget in (0, 10**9):
-        work = gathered(dataset, dataset.of("train"), spec, budget=budget)
+        work = cache_images(dataset, dataset.of("train"), spec, budget=budget)
         while True:
             try:
                 next(work)
             except StopIteration as end:
                 found[budget] = end.value
                 break
-    assert found[0].kept is None
+    assert found[0].cached is None
     assert (found[0].batch([5, 40]) == found[10**9].batch([5, 40])).all()
 
 
@@ -288,9 +288,9 @@ def test_slow_pictures_are_drawn_by_other_processes_with_the_same_result(monkeyp
     monkeypatch.setattr("whylens.core.train.pictures._LONG", -1.0)
     monkeypatch.setattr("os.cpu_count", lambda: 2)
     dataset = Interrupted(train=(40, 40))
-    spec = network_of(QUICK, 2, Chance(0)).spec
-    work = gathered(dataset, dataset.of("train"), spec, budget=10**9)
-    assert (run_out(work).kept == drawn(dataset, dataset.of("train"), spec)).all()
+    spec = build_network(QUICK, 2, RandomState(0)).spec
+    work = cache_images(dataset, dataset.of("train"), spec, budget=10**9)
+    assert (run_out(work).cached == load_batch(dataset, dataset.of("train"), spec)).all()
 
 
 @pytest.mark.parametrize("epochs", [1, 2])
@@ -299,13 +299,13 @@ def test_a_training_that_leaves_all_bounds_says_so_and_keeps_what_was(
 ):
     import whylens.core.train.run as module
 
-    learnt, steps = module.learn, []
+    learnt, steps = module.train_step, []
 
     def exploding(*args):
         steps.append(1)
         return float("nan") if len(steps) > 3 * (epochs - 1) else learnt(*args)
 
-    monkeypatch.setattr(module, "learn", exploding)
+    monkeypatch.setattr(module, "train_step", exploding)
     if epochs == 1:
         with pytest.raises(BadInput, match=r"no number\. Choose a lower --lr"):
             trained(tmp_path / "m")
@@ -326,7 +326,7 @@ def run_out(work):
 
 
 def frames_of(dataset, split, spec) -> Frames:
-    return run_out(gathered(dataset, dataset.of(split), spec, budget=10**9))
+    return run_out(cache_images(dataset, dataset.of(split), spec, budget=10**9))
 
 
 @pytest.mark.parametrize("backbone", ["resnet18", "torchvision:squeezenet1_0", "test_vit"])
@@ -336,7 +336,7 @@ def test_the_last_layer_alone_is_a_linear_layer_on_cached_features(tmp_path, bac
     recipe = Recipe(backbone=backbone, arguments=arguments, size=size, mode="head", flip=False)
     dataset = Colours()
     trained(tmp_path / "m", recipe=recipe, dataset=dataset)
-    start = network_of(recipe, 2, Chance(recipe.seed))
+    start = build_network(recipe, 2, RandomState(recipe.seed))
     features, truth = {}, {}
     for split in ("train", "val"):
         frames = frames_of(dataset, split, start.spec)
@@ -380,7 +380,7 @@ def test_the_fit_of_the_last_layer_is_a_minimum():
 def test_a_head_with_another_number_of_classes_is_dropped(colours_net, tmp_path):
     out, _ = colours_net
     recipe = QUICK.model_copy(update={"weights": str(out)})
-    network = network_of(recipe, 5, Chance(9))
+    network = build_network(recipe, 5, RandomState(9))
     given = load_file(out / "model.safetensors")
     own = network.module.state_dict()
     assert network.trained
@@ -398,7 +398,7 @@ def test_weights_that_do_not_fit_are_refused_by_name(colours_net, tmp_path):
     recipe = QUICK.model_copy(update={"weights": str(tmp_path / "w.safetensors")})
     said = "lack bn1.weight; they hold foreign; they have other shapes at conv1.weight"
     with pytest.raises(BadArtifact, match=said):
-        network_of(recipe, 2, Chance(0))
+        build_network(recipe, 2, RandomState(0))
 
 
 class Faint(Colours):
@@ -484,11 +484,11 @@ def test_recipes_are_read_and_refused(tmp_path):
 )
 def test_other_families_take_a_step(backbone):
     recipe = Recipe(backbone=backbone, size=32, batch=2)
-    network = network_of(recipe, 3, Chance(0))
+    network = build_network(recipe, 3, RandomState(0))
     network.module.train()
-    optimiser = optimiser_of(network, recipe, head_fitted=False)
+    optimiser = make_optimiser(network, recipe, head_fitted=False)
     x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    told = learn(network, optimiser, x, torch.tensor([0, 2]), torch.ones(3), recipe, 0.01)
+    told = train_step(network, optimiser, x, torch.tensor([0, 2]), torch.ones(3), recipe, 0.01)
     assert 0 < told < 20
 
 

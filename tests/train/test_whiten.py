@@ -10,10 +10,10 @@ import torch
 
 from tests.pictures import SLIM
 from whylens.core.errors import BadInput
-from whylens.core.train.network import Chance, network_of
+from whylens.core.train.data_init import whiten, whitening_filters
+from whylens.core.train.network import RandomState, build_network
 from whylens.core.train.pictures import Frames
 from whylens.core.train.recipe import Recipe, read_recipe
-from whylens.core.train.whiten import whiten, whitening_filters
 
 RECIPE = Recipe(backbone="resnet18", arguments=SLIM, size=32, whiten=True)
 FLOOR = 5e-4
@@ -56,7 +56,7 @@ def test_what_the_filters_give_is_uncorrelated_and_of_variance_one(count, side):
 
 
 def test_a_network_begins_with_them_and_the_rest_of_it_stays():
-    network = network_of(RECIPE, 2, Chance(0))
+    network = build_network(RECIPE, 2, RandomState(0))
     before = {name: tensor.clone() for name, tensor in network.module.state_dict().items()}
     pictures = (rough_pictures(40, 32) * 255 / 1.5).byte()
     kept = pictures.permute(0, 2, 3, 1).contiguous().numpy()
@@ -73,7 +73,7 @@ def test_a_network_begins_with_them_and_the_rest_of_it_stays():
 
 
 def test_what_cannot_be_whitened_is_refused(tmp_path):
-    network = network_of(RECIPE, 2, Chance(0))
+    network = build_network(RECIPE, 2, RandomState(0))
     frames = Frames(None, (0,), network.spec, np.zeros((1, 32, 32, 3), np.uint8))
     without = dataclasses.replace(network, module=torch.nn.Flatten())
     with pytest.raises(BadInput, match="does not begin with filters"):

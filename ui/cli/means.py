@@ -33,7 +33,7 @@ def _run(
 ) -> None:
     from whylens.core.engine import Engine
     from whylens.core.outputs.class_means import mean_maps
-    from whylens.core.progress import result_of
+    from whylens.core.progress import run
 
     engine = Engine()
     fields = engine.registry.explainer(method).Params.model_fields
@@ -42,7 +42,7 @@ def _run(
         dataset = read_dataset(display, data, engine.registry.datasets)
         task = display.add_task(method, total=1)
         work = mean_maps(engine, model, method, dataset, params=params, per_class=per_class)
-        means = result_of(work, lambda fraction: display.update(task, completed=fraction))
+        means = run(work, lambda fraction: display.update(task, completed=fraction))
     spec = engine.backbone(model).spec
     for label, mean in means.items():
         _write(out, label, mean, spec)

@@ -84,7 +84,7 @@ def _run_on_signals(
     dataset: Dataset, options: dict[str, Any], recipe: Path | None, out: Path
 ) -> None:
     from whylens.core.errors import BadInput
-    from whylens.core.progress import result_of
+    from whylens.core.progress import run
     from whylens.core.train.signals import train_on_signals
 
     unusable = sorted(set(options) - {"epochs", "seed"}) + (["recipe"] if recipe else [])
@@ -95,7 +95,7 @@ def _run_on_signals(
         )
     with progress_display() as display:
         task = display.add_task("training on signals", total=1.0)
-        accuracy = result_of(
+        accuracy = run(
             train_on_signals(dataset, out, **options),
             lambda fraction: display.update(task, completed=fraction),
         )
@@ -159,15 +159,15 @@ def _show_report(out: Path, show: Callable[..., None]) -> None:
 
 def _finish_stopped(dataset: Dataset, out: Path, show: Callable[..., None]) -> None:
     from whylens.core.models.checkpoints import MANIFEST
-    from whylens.core.train.evaluate import examined
-    from whylens.core.train.state import read_log
+    from whylens.core.train.checkpointing import read_log
+    from whylens.core.train.evaluate import write_report
 
     log = read_log(out) if out.is_dir() else None
     if log is None or not log.epochs or not (out / MANIFEST).exists():
         show("Stopped before an epoch was kept. The same command with --resume begins again.")
         return
     show("Stopped; examining the best so far. Ctrl-C again leaves it without a report.")
-    for _ in examined(dataset, out):
+    for _ in write_report(dataset, out):
         pass
     _show_report(out, show)
     show(f"The best so far is in {out}; go on with the same command and --resume.", markup=False)

@@ -14,17 +14,17 @@ from pydantic import ValidationError
 
 from whylens.core.datasets.by_name import Sources, load_dataset
 from whylens.core.datasets.dataset import Dataset
+from whylens.core.datasets.folder import ProgressCallback
 from whylens.core.datasets.resplit import resplit
 from whylens.core.datasets.zip import pictures_in_zip
 from whylens.core.engine import Engine
 from whylens.core.errors import BadInput, CoreError
 from whylens.core.models.checkpoints import checkpoint_folders
 from whylens.core.models.model_names import check_public_model
-from whylens.core.progress import result_of
-from whylens.core.train.progress import Step
+from whylens.core.progress import TrainingProgress, run
 from whylens.core.train.recipe import PRETRAINED, Recipe
 from whylens.core.train.report import read_report
-from whylens.core.train.training_jobs import Reader, Tell, Workshop, place_for, start_of
+from whylens.core.train.training_jobs import DatasetReader, TrainingRunner, new_model_folder, start_fields
 from whylens.ui.page.form import QuestionForm
 from whylens.ui.page.html import duration
 from whylens.ui.page.long_events import UNQUEUED, report_failure
@@ -118,7 +118,7 @@ def build_training(session: Session, form: QuestionForm, *, local: bool) -> Depe
     log = gr.Textbox(
         label="Epochs and what was made", elem_id="train-log", max_lines=14, visible=False
     )
-    workshop = Workshop()
+    runner = TrainingRunner()
     inputs = {
         "path": upload,
         "folder": folder,
@@ -130,7 +130,7 @@ def build_training(session: Session, form: QuestionForm, *, local: bool) -> Depe
         "model": form.model,
     }
     event = run.click(
-        _trainer(session, workshop, local=local),
+        _trainer(session, runner, local=local),
         None,
         [status, log, form.model],
         inputs_kwargs=inputs,
@@ -142,7 +142,7 @@ def build_training(session: Session, form: QuestionForm, *, local: bool) -> Depe
     )
 
     def stop_training(request: gr.Request) -> Any:
-        running = workshop.stop(visitor_id(request))
+        running = runner.stop(visitor_id(request))
         return "Stopping; what is best so far is kept ..." if running else gr.skip()
 
     stop.click(stop_training, None, [status], **UNQUEUED)
@@ -171,20 +171,20 @@ def _data_inputs(sources: Sources, *, local: bool) -> tuple[Component, Component
     return upload, folder
 
 
-def _trainer(session: Session, workshop: Workshop, *, local: bool) -> Callable[..., Iterator[Any]]:
+def _trainer(session: Session, runner: TrainingRunner, *, local: bool) -> Callable[..., Iterator[Any]]:
     @report_failure(FAILED, at=0, of=3)
     def train(request: gr.Request, **values: Any) -> Iterator[Any]:
         # What is not shown can still be sent.
         folder = values["folder"] if local else None
         read = _reader(values["path"], folder, session.engine.registry.datasets)
         model = (values["name"] or "").strip()
-        out, recipe = place_for(model), _recipe(values)
+        out, recipe = new_model_folder(model), _recipe(values)
         lines: list[str] = []
 
-        def fit_methods(dataset: Dataset) -> Iterator[Step]:
+        def fit_methods(dataset: Dataset) -> Iterator[TrainingProgress]:
             return fit_all(session.engine, model, dataset)
 
-        for step in workshop.run(visitor_id(request), read, recipe, out, fit_methods):
+        for step in runner.run(visitor_id(request), read, recipe, out, fit_methods):
             if {"val_accuracy", "made"} & step.figures.keys() and step.fraction < 1:
                 lines.append(step.message)
             log = gr.Textbox("\n".join(lines), visible=bool(lines))
@@ -195,7 +195,7 @@ def _trainer(session: Session, workshop: Workshop, *, local: bool) -> Callable[.
     return train
 
 
-def _status(step: Step) -> str:
+def _status(step: TrainingProgress) -> str:
     left = step.seconds_left
     rest = f", about {duration(left)} left" if left else ""
     loss = step.figures.get("loss")
@@ -215,7 +215,7 @@ def _summary(out: Path) -> str:
     )
 
 
-def fit_all(engine: Engine, model: str, dataset: Dataset) -> Iterator[Step]:
+def fit_all(engine: Engine, model: str, dataset: Dataset) -> Iterator[TrainingProgress]:
     """Yield the steps of fitting every method that is fitted, for all visitors of the model.
 
     A method that cannot be fitted says why and leaves the others alone.
@@ -226,28 +226,28 @@ def fit_all(engine: Engine, model: str, dataset: Dataset) -> Iterator[Step]:
         try:
             for step in engine.fit(model, explainer.name, dataset):
                 fraction = (number + step.fraction) / len(explainers)
-                yield Step(min(fraction, 0.99), f"{name}: {step.message}")
+                yield TrainingProgress(min(fraction, 0.99), f"{name}: {step.message}")
         except CoreError as exc:
             outcome = f"Without {name}: {exc}"
         else:
             outcome = f"Made {name}"
-        yield Step(min((number + 1) / len(explainers), 0.99), outcome, figures={"made": 1.0})
+        yield TrainingProgress(min((number + 1) / len(explainers), 0.99), outcome, figures={"made": 1.0})
 
 
-def _reader(path: str | None, folder: str | None, sources: Sources) -> Reader:
+def _reader(path: str | None, folder: str | None, sources: Sources) -> DatasetReader:
     name = (folder or "").strip()
     if path and name:
         raise BadInput("Give a ZIP or a folder, not both. Empty one of the two.")
     if name:
-        return lambda tell: load_dataset(name, sources, progress=tell)
+        return lambda progress: load_dataset(name, sources, progress=progress)
     if not path:
         raise BadInput("There are no pictures yet. Give a ZIP with one folder per class.")
-    return lambda tell: _read_zip(Path(path), tell)
+    return lambda progress: _read_zip(Path(path), progress)
 
 
-def _read_zip(path: Path, tell: Tell) -> Dataset:
-    images = result_of(pictures_in_zip(path), lambda share: tell(share, "reading pictures"))
-    return result_of(resplit(images), lambda share: tell(share, "looking for copies"))
+def _read_zip(path: Path, progress: ProgressCallback) -> Dataset:
+    images = run(pictures_in_zip(path), lambda share: progress(share, "reading pictures"))
+    return run(resplit(images), lambda share: progress(share, "looking for copies"))
 
 
 def _recipe(values: Mapping[str, Any]) -> Recipe:
@@ -258,7 +258,7 @@ def _recipe(values: Mapping[str, Any]) -> Recipe:
                 f"{values['model'] or 'The loaded model'} is no local checkpoint. Start from "
                 "pretrained weights instead."
             )
-        network = start_of(folder)
+        network = start_fields(folder)
     else:
         backbone = (values["backbone"] or "").strip()
         if backbone not in BACKBONES and check_public_model(backbone, ()).kind != "timm":
