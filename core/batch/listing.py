@@ -1,14 +1,17 @@
-"""Which files a run explains, in one order for all: listed once, on disk, never held in memory.
+"""The files of a run: listed once, on disk, in one order for all; and read ahead of their use.
 
 The order is that of the relative paths as text; only the names of one folder at a time are sorted
-in memory.
+in memory. What cannot be read is not raised: it is one row.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -17,6 +20,9 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
 from whylens.core.errors import BadInput
+from whylens.core.inputs.photo import ImageLimits, Photo, read_photo
+from whylens.core.inputs.signal import is_signal_file, read_signal
+from whylens.core.results import Array
 
 FILES = "files.parquet"
 PICTURES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"))
@@ -69,7 +75,7 @@ def write_listing(folder: Path, out: Path, endings: frozenset[str], target: Path
     return Listing(count=count, digest=digest.hexdigest())
 
 
-def listed(listing: Path, start: int, stop: int) -> list[bytes]:
+def read_listing(listing: Path, start: int, stop: int) -> list[bytes]:
     """Return the relative paths of files number `start` to `stop`, the last not included.
 
     Args:
@@ -113,3 +119,69 @@ def _files(
 
 def _ending(name: str) -> str:
     return os.path.splitext(name)[1].lower()  # noqa: PTH122 - a Path of every name is slow
+
+
+AHEAD = 2  # files read ahead: a photo may take 90 MB
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedFile:
+    """One file, read.
+
+    Attributes:
+        sha256: Of its content; None where it could not be read.
+        photo: A photo.
+        signal: (C, L) float32 of a signal.
+        error: Why there is neither, in words; "" where there is one.
+    """
+
+    sha256: str | None = None
+    photo: Photo | None = None
+    signal: Array | None = None
+    error: str = ""
+
+
+def load_file(path: Path) -> LoadedFile:
+    """Return a file's photo or signal, or why it has none.
+
+    Args:
+        path: The file; its ending says which of the two it is.
+    """
+    sha256 = None
+    try:
+        size, most = path.stat().st_size, ImageLimits().bytes
+        if size > most:  # not read at all: there may be no memory for it
+            return LoadedFile(
+                error=f"The file has {size / 1e6:.1f} MB; up to {most / 1e6:.0f} MB are read. "
+                "Save it smaller."
+            )
+        data = path.read_bytes()
+        sha256 = hashlib.sha256(data).hexdigest()
+        if is_signal_file(path.name):
+            return LoadedFile(sha256, signal=read_signal(data, path.name))
+        return LoadedFile(sha256, photo=read_photo(data))
+    except OSError as exc:
+        return LoadedFile(sha256, error=f"The file cannot be read: {exc.strerror}.")
+    except BadInput as exc:
+        return LoadedFile(sha256, error=str(exc))
+
+
+def read_ahead(folder: Path, paths: Sequence[bytes]) -> Iterator[LoadedFile]:
+    """Yield files in order; while one is used, the next are read by a thread.
+
+    Args:
+        folder: Where they are.
+        paths: Relative, as the disk spells them.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        waiting: deque[Future[LoadedFile]] = deque()
+        try:
+            for path in paths:
+                waiting.append(pool.submit(load_file, folder / os.fsdecode(path)))
+                if len(waiting) > AHEAD:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()

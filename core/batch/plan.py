@@ -26,7 +26,7 @@ from whylens.core.targets import Quantity
 
 PLAN = "plan.json"
 MapFormat = Literal["npy", "png"]
-_PARTS, _LARGEST, _SMALLEST = 64, 256, 8
+_SHARDS, _LARGEST, _SMALLEST = 64, 256, 8
 
 
 class _Frozen(BaseModel):
@@ -54,13 +54,13 @@ class MethodPlan(_Frozen):
         name: Its name.
         plugin: Who owns it, "distribution version".
         params: All of its parameters.
-        fitted: sha256 of what it was fitted with, or "".
+        artifact_sha256: Of the description of its artifact, or "".
     """
 
     name: str
     plugin: str
     params: dict[str, Any]
-    fitted: str = ""
+    artifact_sha256: str = ""
 
 
 class Plan(_Frozen):
@@ -68,7 +68,7 @@ class Plan(_Frozen):
 
     Attributes:
         files: Which files.
-        shard: Files per part.
+        shard_size: Files per shard.
         model: The network.
         methods: In the order of their rows.
         target: Class to explain; None means the predicted one.
@@ -83,7 +83,7 @@ class Plan(_Frozen):
     """
 
     files: Listing
-    shard: int = Field(ge=1)
+    shard_size: int = Field(ge=1)
     model: ModelPlan
     methods: tuple[MethodPlan, ...]
     target: int | None = None
@@ -97,17 +97,13 @@ class Plan(_Frozen):
     versions: dict[str, str]
 
     @property
-    def parts(self) -> int:
-        """Into how many parts the files are split."""
-        return -(-self.files.count // self.shard)
+    def shards(self) -> int:
+        """Into how many shards the files are split."""
+        return -(-self.files.count // self.shard_size)
 
-    def span(self, part: int) -> tuple[int, int]:
-        """Return the numbers of a part's files: the first, and the one after the last.
-
-        Args:
-            part: From 0.
-        """
-        return part * self.shard, min(self.files.count, (part + 1) * self.shard)
+    def span(self, shard: int) -> tuple[int, int]:
+        """Return the numbers of a shard's files: the first, and the one after the last."""
+        return shard * self.shard_size, min(self.files.count, (shard + 1) * self.shard_size)
 
     def text(self) -> str:
         """Return it as JSON, the same text for the same plan."""
@@ -132,7 +128,7 @@ class Request:
         quantity: "logit" or "probability"; a contrast where `versus` is given.
         seed: From which every file's own seed is drawn.
         maps: "npy" keeps values as they are, "png" in 65,536 steps.
-        shard: Files per part; None chooses 8 to 256 by their number.
+        shard_size: Files per shard; None chooses 8 to 256 by their number.
         threads: Of one worker.
         device: "cpu", or one of torch's such as "cuda".
         batch_size: Inputs in one forward pass.
@@ -147,13 +143,13 @@ class Request:
     quantity: Quantity = "logit"
     seed: int = 0
     maps: MapFormat = "npy"
-    shard: int | None = None
+    shard_size: int | None = None
     threads: int = 1
     device: str = "cpu"
     batch_size: int = 16
 
 
-def planned(request: Request, engine: Engine, listing: Callable[[], Listing]) -> Plan:
+def make_plan(request: Request, engine: Engine, listing: Callable[[], Listing]) -> Plan:
     """Return the plan of a request.
 
     Args:
@@ -173,7 +169,7 @@ def planned(request: Request, engine: Engine, listing: Callable[[], Listing]) ->
     files = listing()
     return Plan(
         files=files,
-        shard=request.shard or min(_LARGEST, max(_SMALLEST, -(-files.count // _PARTS))),
+        shard_size=request.shard_size or min(_LARGEST, max(_SMALLEST, -(-files.count // _SHARDS))),
         model=model_plan(engine, request.model),
         methods=methods,
         target=target,
@@ -217,15 +213,16 @@ def method_plan(engine: Engine, model: str, name: str, params: Mapping[str, obje
     reason = engine.unavailable(model).get(name)
     if reason:
         raise NeedsNotMet(f"{explainer.title} is not available on {model}: {reason}")
-    fitted = ""
+    artifact_sha256 = ""
     if explainer.artifact_kind:
-        fitted = engine.artifact_store.get(explainer, engine.backbone(model), "").digest
+        artifact = engine.artifact_store.get(explainer, engine.backbone(model), "")
+        artifact_sha256 = artifact.digest
     entry = engine.registry.entries[name]
     return MethodPlan(
         name=name,
         plugin=f"{entry.distribution} {entry.version}",
         params=checked.model_dump(mode="json"),
-        fitted=fitted,
+        artifact_sha256=artifact_sha256,
     )
 
 
@@ -278,7 +275,7 @@ def read_plan(out: Path) -> Plan:
         ) from exc
 
 
-def differences(before: Plan, now: Plan) -> list[str]:
+def plan_differences(before: Plan, now: Plan) -> list[str]:
     """Return in words how a plan differs from the one before; nothing where it does not.
 
     Args:
@@ -306,7 +303,7 @@ def _flat(prefix: str, value: Any) -> dict[str, Any]:
                  for i, item in enumerate(value)}  # fmt: skip
     if not isinstance(value, dict):
         return {prefix: value}
-    found: dict[str, Any] = {}
+    flat: dict[str, Any] = {}
     for key, inner in value.items():
-        found |= _flat(f"{prefix}.{key}" if prefix else key, inner)
-    return found
+        flat |= _flat(f"{prefix}.{key}" if prefix else key, inner)
+    return flat

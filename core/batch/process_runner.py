@@ -1,4 +1,4 @@
-"""Parts shared out among processes of this machine.
+"""Shards shared out among processes of this machine.
 
 A process serves one run and ends with it, or with the process that started it: after a kill -9
 nobody goes on writing.
@@ -22,7 +22,7 @@ from whylens.core.interrupts import interrupts_blocked
 
 
 class LocalProcesses:
-    """Runs parts in processes of this machine."""
+    """Runs shards in processes of this machine."""
 
     def __init__(self, workers: int) -> None:
         """Choose how many; nothing is started yet.
@@ -32,39 +32,39 @@ class LocalProcesses:
         """
         self.workers = workers
 
-    def run(self, job: Job, parts: Iterable[int]) -> Generator[FilesDone | ShardDone]:
+    def run(self, job: Job, shards: Iterable[int]) -> Generator[FilesDone | ShardDone]:
         """Yield what the processes say, as they say it; closing the generator ends them.
 
         Args:
             job: What is to be done.
-            parts: Numbers of the parts, each given to whoever is free.
+            shards: Numbers of the shards, each given to whoever is free.
 
         Raises:
             CoreError: A process cannot do its work, or was lost.
         """
-        left = iter(parts)
+        left = iter(shards)
         pool: dict[Connection[Any, Any], BaseProcess] = {}
         try:
             for _ in range(self.workers):
-                part = next(left, None)
-                if part is None:
+                shard = next(left, None)
+                if shard is None:
                     break
-                line, process = _started(job)
+                line, process = _start_process(job)
                 pool[line] = process
-                line.send(part)
+                line.send(shard)
             while pool:
                 for ready in wait(list(pool)):
                     assert isinstance(ready, Connection)  # noqa: S101 - nothing else is waited for
-                    said = _heard(ready, pool[ready])
-                    if isinstance(said, CoreError):
-                        raise said
-                    if isinstance(said, ShardDone):
-                        part = next(left, None)
-                        ready.send(part)
-                        if part is None:
+                    event = _receive(ready, pool[ready])
+                    if isinstance(event, CoreError):
+                        raise event
+                    if isinstance(event, ShardDone):
+                        shard = next(left, None)
+                        ready.send(shard)
+                        if shard is None:
                             pool.pop(ready).join()
                             ready.close()
-                    yield said
+                    yield event
         finally:
             for process in pool.values():
                 process.terminate()
@@ -73,28 +73,28 @@ class LocalProcesses:
                 line.close()
 
 
-def _started(job: Job) -> tuple[Connection[Any, Any], BaseProcess]:
+def _start_process(job: Job) -> tuple[Connection[Any, Any], BaseProcess]:
     context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(job, theirs), daemon=True)
+    parent_end, child_end = context.Pipe()
+    process = context.Process(target=_serve, args=(job, child_end), daemon=True)
     # Ctrl-C reaches the whole group; the one who started the processes decides.
     with _environment(thread_variables(job.threads)), interrupts_blocked():
         process.start()
-    theirs.close()  # so that the line breaks when the process does
-    return ours, process
+    child_end.close()  # so that the line breaks when the process does
+    return parent_end, process
 
 
-def _heard(line: Connection[Any, Any], process: BaseProcess) -> FilesDone | ShardDone | CoreError:
+def _receive(line: Connection[Any, Any], process: BaseProcess) -> FilesDone | ShardDone | CoreError:
     try:
-        said: FilesDone | ShardDone | CoreError = line.recv()
+        event: FilesDone | ShardDone | CoreError = line.recv()
     except (EOFError, ConnectionError) as exc:
         process.join()
         raise WorkerLost(
             f"A working process ended (exit code {process.exitcode}); what it printed is above, "
-            "and where there is nothing, memory was short. Finished parts are kept: run the same "
+            "and where there is nothing, memory was short. Finished shards are kept: run the same "
             "command again, with fewer --workers if need be."
         ) from exc
-    return said
+    return event
 
 
 def _serve(job: Job, line: Connection[Any, Any]) -> None:
@@ -102,8 +102,8 @@ def _serve(job: Job, line: Connection[Any, Any]) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         worker = job.worker()
-        while (part := line.recv()) is not None:
-            line.send(worker.work(part, lambda: line.send(FilesDone(1))))
+        while (shard := line.recv()) is not None:
+            line.send(worker.work(shard, lambda: line.send(FilesDone(1))))
     except CoreError as exc:
         line.send(exc)
 
@@ -112,12 +112,12 @@ def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
-        os._exit(1)  # at once, wherever the work is: a part is whole or not there
+        os._exit(1)  # at once, wherever the work is: a shard is whole or not there
 
 
 @contextmanager
 def _environment(variables: dict[str, str]) -> Iterator[None]:
-    # Libraries read their number of threads when they are loaded, before any code of ours.
+    # Libraries read their number of threads when they are loaded, before any code of this project.
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:

@@ -1,4 +1,4 @@
-"""What whoever shares out the parts of a run must know, and what is said back."""
+"""What whoever shares out the shards of a run must know, and what is said back."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Job:
 
 @dataclass(frozen=True)
 class FilesDone:
-    """Files were explained whose part is not finished yet.
+    """Files were explained whose shard is not finished yet.
 
     Attributes:
         images: How many.
@@ -51,17 +51,17 @@ class FilesDone:
 
 @dataclass(frozen=True)
 class ShardDone:
-    """What became of a part.
+    """What became of a shard.
 
     Attributes:
-        part: Its number.
+        shard: Its number.
         images: How many files.
         failed: Rows that hold an error.
         seconds: Time taken.
         peak_bytes: Largest memory of the worker's process so far; None where it is not known.
     """
 
-    part: int
+    shard: int
     images: int
     failed: int
     seconds: float
@@ -69,16 +69,16 @@ class ShardDone:
 
 
 class Runner(Protocol):
-    """A way of sharing out parts; all ways write the same bytes."""
+    """A way of sharing out shards; all ways write the same bytes."""
 
     workers: int
 
-    def run(self, job: Job, parts: Iterable[int]) -> Generator[FilesDone | ShardDone]:
+    def run(self, job: Job, shards: Iterable[int]) -> Generator[FilesDone | ShardDone]:
         """Yield what is done, as it is done; closing the generator ends the work.
 
         Args:
             job: What is to be done.
-            parts: Numbers of the parts.
+            shards: Numbers of the shards.
         """
 
 

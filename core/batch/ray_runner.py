@@ -1,4 +1,4 @@
-"""Parts shared out by Ray Data: actors that hold the network, on this machine or on a cluster.
+"""Shards shared out by Ray Data: actors that hold the network, on this machine or on a cluster.
 
 Folder and output must lie under the same paths on every machine, and each needs the same
 installation.
@@ -18,11 +18,11 @@ from whylens.core.batch.protocol import FilesDone, Job, ShardDone, cores, thread
 from whylens.core.errors import CoreError, NotInstalled, WorkerLost
 
 ADDRESS = "RAY_ADDRESS"  # Ray's own name for the variable that says where a cluster is
-_STORE = 100 * 2**20  # bytes of shared memory: nothing but part numbers travels
+_STORE = 100 * 2**20  # bytes of shared memory: nothing but shard numbers travels
 
 
 class RayActors:
-    """Runs parts in actors of Ray."""
+    """Runs shards in actors of Ray."""
 
     def __init__(self, workers: int | None = None) -> None:
         """Check that Ray is installed; nothing is started yet.
@@ -49,17 +49,17 @@ class RayActors:
         self._wanted = workers
         self.workers = workers or cores()
 
-    def run(self, job: Job, parts: Iterable[int]) -> Generator[FilesDone | ShardDone]:
-        """Yield what becomes of the parts; closing the generator ends the actors.
+    def run(self, job: Job, shards: Iterable[int]) -> Generator[FilesDone | ShardDone]:
+        """Yield what becomes of the shards; closing the generator ends the actors.
 
         Args:
             job: What is to be done.
-            parts: Numbers of the parts.
+            shards: Numbers of the shards.
 
         Raises:
             CoreError: An actor cannot do its work, or was lost.
         """
-        numbers = list(parts)
+        numbers = list(shards)
         if not numbers:
             return
         ray = self._ray
@@ -103,28 +103,28 @@ class RayActors:
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         logging.getLogger("ray.data").setLevel(logging.ERROR)
-        # One block per part: a part is told of when it is done, not with its neighbours.
+        # One block per shard: a shard is told of when it is done, not with its neighbours.
         items = ray.data.from_items(
-            [{"part": number} for number in numbers], override_num_blocks=len(numbers)
+            [{"shard": number} for number in numbers], override_num_blocks=len(numbers)
         )
-        told = items.map_batches(
+        results = items.map_batches(
             _Actor,
             fn_constructor_args=(job,),
-            # One part in work and one waiting: more would all go to the actor that is ready first.
+            # One shard in work and one waiting: more would all go to the actor that is ready first.
             compute=ray.data.ActorPoolStrategy(size=self.workers, max_tasks_in_flight_per_actor=2),
             batch_size=1,
             num_cpus=job.threads,
             num_gpus=1 if _on_gpu(job) else None,
         )
         try:
-            for batch in told.iter_batches(batch_size=1, prefetch_batches=0):
-                said = pickle.loads(batch["said"][0])  # noqa: S301 - our own actor wrote it
-                if isinstance(said, CoreError):
-                    raise said
-                yield said
+            for batch in results.iter_batches(batch_size=1, prefetch_batches=0):
+                outcome = pickle.loads(batch["outcomes"][0])  # noqa: S301 - our own actor wrote it
+                if isinstance(outcome, CoreError):
+                    raise outcome
+                yield outcome
         except ray.exceptions.RayError as exc:
             raise WorkerLost(
-                f"Ray could not go on: {str(exc).strip().splitlines()[-1]} Finished parts are "
+                f"Ray could not go on: {str(exc).strip().splitlines()[-1]} Finished shards are "
                 "kept: run the same command again."
             ) from exc
 
@@ -136,13 +136,13 @@ class _Actor:
         self._worker = job.worker()
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        said: list[bytes] = []
-        for part in batch["part"]:
+        outcomes: list[bytes] = []
+        for shard in batch["shard"]:
             try:
-                said.append(pickle.dumps(self._worker.work(int(part))))
+                outcomes.append(pickle.dumps(self._worker.work(int(shard))))
             except CoreError as exc:  # told as it is, without Ray's wrapping
-                said.append(pickle.dumps(exc))
-        return {"said": np.array(said, dtype=object)}
+                outcomes.append(pickle.dumps(exc))
+        return {"outcomes": np.array(outcomes, dtype=object)}
 
 
 def _on_gpu(job: Job) -> bool:

@@ -1,7 +1,8 @@
-"""The rows of a manifest: one per file and method, with no time and no place in them."""
+"""What a run writes of an answer: a row with no time and no place in it, and the files of maps."""
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +11,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from PIL import Image
 
 from whylens.core.explanation import ClassScore, Explanation
 from whylens.core.inputs.view import View
-from whylens.core.results import Heatmap, Prototypes
+from whylens.core.outputs.export import npy_bytes
+from whylens.core.results import Array, Heatmap, Prototypes
 
 DONE, FAILED = "done", "failed"
 SCHEMA = pa.schema(
@@ -59,7 +62,7 @@ SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True)
-class Source:
+class FileRow:
     """One file of the list.
 
     Attributes:
@@ -94,7 +97,7 @@ class Source:
         }
 
 
-def failed_row(source: Source, method: str, error: str) -> dict[str, Any]:
+def failed_row(file: FileRow, method: str, error: str) -> dict[str, Any]:
     """Return the row of a file that could not be explained.
 
     Args:
@@ -102,10 +105,10 @@ def failed_row(source: Source, method: str, error: str) -> dict[str, Any]:
         method: The method's name.
         error: What happened, in words.
     """
-    return {**source.row(method), "status": FAILED, "error": error}
+    return {**file.row(method), "status": FAILED, "error": error}
 
 
-def explained_row(source: Source, guess: ClassScore, answer: Explanation) -> dict[str, Any]:
+def explained_row(file: FileRow, guess: ClassScore, answer: Explanation) -> dict[str, Any]:
     """Return the row of an answer; the names of its map's files are not in it yet.
 
     Args:
@@ -115,7 +118,7 @@ def explained_row(source: Source, guess: ClassScore, answer: Explanation) -> dic
     """
     result, target = answer.result, answer.target
     row = {
-        **source.row(answer.method),
+        **file.row(answer.method),
         "status": DONE,
         "predicted": guess.index,
         "predicted_label": guess.label,
@@ -191,3 +194,39 @@ def write_rows(path: Path, rows: list[dict[str, Any]], plan_digest: str) -> None
     schema = SCHEMA.with_metadata({"whylens.plan": plan_digest})
     table = pa.Table.from_pylist(rows, schema=schema)
     pq.write_table(table, path, compression="zstd", compression_level=3)
+
+
+STEPS = 65535
+
+
+def map_bytes(values: Array, kind: str) -> bytes:
+    """Return a map's file.
+
+    Args:
+        values: (*S) float32, raw; a PNG takes one or two axes.
+        kind: "npy", or "png": grey level p then stands for
+            minimum + (maximum - minimum) * p / 65535, with the two figures of the map's row.
+    """
+    if kind == "npy":
+        return npy_bytes(values)
+    rows = np.atleast_2d(np.asarray(values, np.float64))
+    low, high = rows.min(), rows.max()
+    share = (rows - low) / (high - low) if high > low else np.zeros_like(rows)
+    levels = np.rint(share * STEPS).astype(np.uint16)
+    buffer = io.BytesIO()
+    Image.fromarray(levels).save(buffer, "PNG", compress_level=6)
+    return buffer.getvalue()
+
+
+def map_values(data: bytes, minimum: float, maximum: float) -> Array:
+    """Return (h, w) float32 values of a PNG made by `map_bytes`.
+
+    Args:
+        data: The file.
+        minimum: Of the map's row.
+        maximum: Of the map's row.
+    """
+    with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+        levels = np.asarray(image, np.float64)
+    values: Array = (minimum + (maximum - minimum) * levels / STEPS).astype(np.float32)
+    return values

@@ -23,26 +23,26 @@ from whylens.core.batch.plan import (
     PLAN,
     Plan,
     Request,
-    differences,
     endings_for,
-    planned,
+    make_plan,
+    plan_differences,
     read_plan,
     write_plan,
 )
 from whylens.core.batch.protocol import Job, Runner, ShardDone
 from whylens.core.batch.rows import FAILED
-from whylens.core.batch.shards import WORK, finished, flush, manifest_path, sweep
+from whylens.core.batch.shards import WORK, finished, flush, manifest_path, remove_unfinished
 from whylens.core.batch.worker import engine_for, peak_bytes
 from whylens.core.errors import BadInput, Busy
 from whylens.core.progress import ProgressCallback
 
 LOCK, LOG = ".lock", "log.jsonl"
 _NEXT = f".{FILES}.next"
-_SAID = 3  # differences that are named
+_MOST_NAMED = 3  # differences that are named
 
 
 @dataclass(frozen=True)
-class Step:
+class FolderProgress:
     """How far a run is.
 
     Attributes:
@@ -77,14 +77,14 @@ class Summary:
 
 def explain_folder(
     request: Request, runner: Runner, *, progress: ProgressCallback | None = None
-) -> Generator[Step, None, Summary]:
+) -> Generator[FolderProgress, None, Summary]:
     """Yield how far the run is, and return what it holds; what was finished before is kept.
 
     Closing the iterator stops the work; the same request goes on from there.
 
     Args:
         request: What is to be done.
-        runner: Shares out the parts.
+        runner: Shares out the shards.
         progress: Called with a share done and a sentence while weights are fetched.
 
     Raises:
@@ -95,9 +95,9 @@ def explain_folder(
     request.out.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(request.out / LOCK, timeout=0):
-            plan = _settled(request, progress)
-            resumed = yield from _carried_out(request, plan, runner, began)
-            rows, failed = _counted(request.out, plan)
+            plan = _make_or_resume_plan(request, progress)
+            resumed = yield from _run_shards(request, plan, runner, began)
+            rows, failed = _count_rows(request.out, plan)
     except Timeout as exc:
         raise Busy(
             f"Another run is writing into {request.out}. Wait for it, or choose another --out."
@@ -105,7 +105,7 @@ def explain_folder(
     return Summary(plan.files.count, rows, failed, resumed, time.perf_counter() - began)
 
 
-def _settled(request: Request, progress: ProgressCallback | None) -> Plan:
+def _make_or_resume_plan(request: Request, progress: ProgressCallback | None) -> Plan:
     out, listing = request.out, request.out / _NEXT
     engine = engine_for(request.device, request.batch_size)
     engine.card(request.model, progress=progress)
@@ -115,14 +115,15 @@ def _settled(request: Request, progress: ProgressCallback | None) -> Plan:
         return write_listing(request.folder, out, endings, listing)
 
     try:
-        plan = planned(request, engine, files)
+        plan = make_plan(request, engine, files)
         if (out / PLAN).exists():
-            changes = differences(read_plan(out), plan)
+            changes = plan_differences(read_plan(out), plan)
             if changes:
-                more = f"; {len(changes) - _SAID} more" if len(changes) > _SAID else ""
+                more = f"; {len(changes) - _MOST_NAMED} more" if len(changes) > _MOST_NAMED else ""
+                first = "; ".join(changes[:_MOST_NAMED])
                 raise BadInput(
-                    f"{out} holds a run that was begun otherwise: {'; '.join(changes[:_SAID])}"
-                    f"{more}. Go on as it was begun, or choose another --out."
+                    f"{out} holds a run that was begun otherwise: {first}{more}. "
+                    "Go on as it was begun, or choose another --out."
                 )
             return plan
         others = sorted({path.name for path in out.iterdir()} - {LOCK, FILES, _NEXT, WORK})
@@ -136,32 +137,32 @@ def _settled(request: Request, progress: ProgressCallback | None) -> Plan:
         listing.unlink(missing_ok=True)
 
 
-def _carried_out(
+def _run_shards(
     request: Request, plan: Plan, runner: Runner, began: float
-) -> Generator[Step, None, int]:
+) -> Generator[FolderProgress, None, int]:
     out, count = request.out, plan.files.count
-    sweep(out)
+    remove_unfinished(out)
     ready = finished(out)
     done = resumed = sum(stop - start for start, stop in map(plan.span, ready))
-    step = partial(Step, count=count, resumed=resumed)
+    step = partial(FolderProgress, count=count, resumed=resumed)
     yield step(done)
     job = Job(request.folder, out, plan.threads, plan.device)
-    left = (part for part in range(plan.parts) if part not in ready)
-    ahead = 0  # files that were told of and whose part is not finished
+    left = (shard for shard in range(plan.shards) if shard not in ready)
+    ahead = 0  # files that were told of and whose shard is not finished
     with (out / LOG).open("a", encoding="utf-8") as log, closing(runner.run(job, left)) as work:
-        for said in work:
-            if isinstance(said, ShardDone):
-                log.write(_line({"at": time.time(), **asdict(said)}))
+        for event in work:
+            if isinstance(event, ShardDone):
+                log.write(_line({"at": time.time(), **asdict(event)}))
                 log.flush()
-                done += said.images
-                ahead = max(0, ahead - said.images)
+                done += event.images
+                ahead = max(0, ahead - event.images)
             else:
-                ahead += said.images
+                ahead += event.images
             yield step(done + ahead)
         seconds = time.perf_counter() - began
         figures = {"workers": runner.workers, "images": done - resumed, "seconds": seconds}
         log.write(_line({**figures, "peak_bytes": peak_bytes()}))
-    sweep(out)
+    remove_unfinished(out)
     return resumed
 
 
@@ -170,10 +171,10 @@ def _line(figures: dict[str, Any]) -> str:
     return json.dumps(rounded) + "\n"
 
 
-def _counted(out: Path, plan: Plan) -> tuple[int, int]:
+def _count_rows(out: Path, plan: Plan) -> tuple[int, int]:
     rows = failed = 0
-    for part in range(plan.parts):
-        status = pq.read_table(manifest_path(out, part), columns=["status"]).column("status")
+    for shard in range(plan.shards):
+        status = pq.read_table(manifest_path(out, shard), columns=["status"]).column("status")
         rows += len(status)
         failed += int(pc.sum(pc.equal(status, FAILED)).as_py() or 0)
     return rows, failed

@@ -1,6 +1,6 @@
-"""Finished parts on disk: each is there whole or not at all, however the run ended.
+"""Finished shards on disk: each is there whole or not at all, however the run ended.
 
-A part is its maps and its manifest; the manifest is renamed into place last, and what has no
+A shard is its maps and its manifest; the manifest is renamed into place last, and what has no
 manifest counts for nothing.
 """
 
@@ -16,27 +16,27 @@ MANIFEST, MAPS, WORK = "manifest", "maps", ".work"
 _NAME, _MAPS = re.compile(r"part-(\d{5,})\.parquet"), re.compile(r"part-(\d{5,})")
 
 
-def part_name(part: int) -> str:
-    """Return the name that a part's files share.
+def shard_name(shard: int) -> str:
+    """Return the name that a shard's files share.
 
     Args:
-        part: From 0.
+        shard: From 0.
     """
-    return f"part-{part:05d}"
+    return f"part-{shard:05d}"
 
 
-def manifest_path(out: Path, part: int) -> Path:
-    """Return where a part's manifest lies once it is finished.
+def manifest_path(out: Path, shard: int) -> Path:
+    """Return where a shard's manifest lies once it is finished.
 
     Args:
         out: The run's folder.
-        part: From 0.
+        shard: From 0.
     """
-    return out / MANIFEST / f"{part_name(part)}.parquet"
+    return out / MANIFEST / f"{shard_name(shard)}.parquet"
 
 
 def finished(out: Path) -> set[int]:
-    """Return the numbers of the finished parts.
+    """Return the numbers of the finished shards.
 
     Args:
         out: The run's folder.
@@ -46,46 +46,46 @@ def finished(out: Path) -> set[int]:
     return {int(match.group(1)) for path in there if (match := _NAME.fullmatch(path.name))}
 
 
-def begin(out: Path, part: int) -> Path:
-    """Return a new folder in which a part is worked on; nobody else writes there.
+def new_workdir(out: Path, shard: int) -> Path:
+    """Return a new folder in which a shard is worked on; nobody else writes there.
 
     Args:
         out: The run's folder.
-        part: From 0.
+        shard: From 0.
     """
     work = out / WORK
     work.mkdir(parents=True, exist_ok=True)
-    place = Path(tempfile.mkdtemp(dir=work, prefix=f"{part_name(part)}-"))
-    (place / MAPS).mkdir()
-    return place
+    workdir = Path(tempfile.mkdtemp(dir=work, prefix=f"{shard_name(shard)}-"))
+    (workdir / MAPS).mkdir()
+    return workdir
 
 
-def commit(out: Path, part: int, place: Path) -> None:
-    """Put a part's files where they belong, its manifest last, and remove its working folder.
+def commit(out: Path, shard: int, workdir: Path) -> None:
+    """Put a shard's files where they belong, its manifest last, and remove its working folder.
 
-    Where another worker has finished the same part meanwhile, its files are the same and stay.
+    Where another worker has finished the same shard meanwhile, its files are the same and stay.
 
     Args:
         out: The run's folder.
-        part: From 0.
-        place: From `begin`, with maps and the manifest under its final name.
+        shard: From 0.
+        workdir: From `new_workdir`, with maps and the manifest under its final name.
     """
-    manifest, maps = manifest_path(out, part), out / MAPS / part_name(part)
+    manifest, maps = manifest_path(out, shard), out / MAPS / shard_name(shard)
     for folder in (manifest.parent, maps.parent):
         folder.mkdir(exist_ok=True)
-    _flush_all(place)
+    _flush_all(workdir)
     if not manifest.exists():
         if maps.exists():  # of a run that was killed between the two renames
-            maps.rename(place / "old")
-        if any((place / MAPS).iterdir()):
-            (place / MAPS).rename(maps)
+            maps.rename(workdir / "old")
+        if any((workdir / MAPS).iterdir()):
+            (workdir / MAPS).rename(maps)
             _flush_folder(maps.parent)
-        (place / manifest.name).rename(manifest)
+        (workdir / manifest.name).rename(manifest)
         _flush_folder(manifest.parent)
-    shutil.rmtree(place)
+    shutil.rmtree(workdir)
 
 
-def sweep(out: Path) -> None:
+def remove_unfinished(out: Path) -> None:
     """Remove what an ended run left unfinished.
 
     Args:
@@ -112,8 +112,8 @@ def flush(path: Path) -> None:
         os.fsync(stream.fileno())
 
 
-def _flush_all(place: Path) -> None:
-    for folder, _, names in os.walk(place):
+def _flush_all(workdir: Path) -> None:
+    for folder, _, names in os.walk(workdir):
         for name in names:
             flush(Path(folder) / name)
         _flush_folder(Path(folder))

@@ -1,6 +1,6 @@
-"""One part of a run, computed: what it writes depends on the plan and the files, on nothing else.
+"""One shard of a run, computed: what it writes depends on the plan and the files, on nothing else.
 
-The same worker serves every way of sharing out the parts.
+The same worker serves every way of sharing out the shards.
 """
 
 from __future__ import annotations
@@ -11,13 +11,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from whylens.core.batch.inputs import Loaded, read_ahead
-from whylens.core.batch.listing import FILES, listed
-from whylens.core.batch.map_files import map_bytes
+from whylens.core.batch.listing import FILES, LoadedFile, read_ahead, read_listing
 from whylens.core.batch.plan import Plan, batch_versions, method_plan, model_plan, read_plan
 from whylens.core.batch.protocol import ShardDone
-from whylens.core.batch.rows import FAILED, Source, explained_row, failed_row, write_rows
-from whylens.core.batch.shards import MAPS, begin, commit, manifest_path, part_name
+from whylens.core.batch.rows import (
+    FAILED,
+    FileRow,
+    explained_row,
+    failed_row,
+    map_bytes,
+    write_rows,
+)
+from whylens.core.batch.shards import MAPS, commit, manifest_path, new_workdir, shard_name
 from whylens.core.engine import Engine
 from whylens.core.errors import BadArtifact, CoreError, NeedsNotMet
 from whylens.core.explanation import Explanation, Question
@@ -43,8 +48,8 @@ def engine_for(device: str, batch_size: int) -> Engine:
     try:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as exc:
-        said = str(exc).splitlines()[0]
-        raise NeedsNotMet(f"The device {device!r} cannot be used here: {said}") from exc
+        reason = str(exc).splitlines()[0]
+        raise NeedsNotMet(f"The device {device!r} cannot be used here: {reason}") from exc
     return Engine(
         loader=lambda name, progress: load(name, progress=progress, device=device),
         batch_size=batch_size,
@@ -54,7 +59,7 @@ def engine_for(device: str, batch_size: int) -> Engine:
 
 
 class Worker:
-    """Explains parts of one run, one after another."""
+    """Explains shards of one run, one after another."""
 
     def __init__(self, folder: Path, out: Path, engine: Engine | None = None) -> None:
         """Load the plan and its network.
@@ -73,26 +78,26 @@ class Worker:
         self.engine = engine or engine_for(self.plan.device, self.plan.batch_size)
         _check(self.plan, self.engine)
 
-    def work(self, part: int, tick: Callable[[], object] = lambda: None) -> ShardDone:
-        """Compute a part, put it in place, and return what became of it.
+    def work(self, shard: int, tick: Callable[[], object] = lambda: None) -> ShardDone:
+        """Compute a shard, put it in place, and return what became of it.
 
         Args:
-            part: Its number.
+            shard: Its number.
             tick: Called after each file.
         """
         began = time.perf_counter()
-        start, stop = self.plan.span(part)
-        paths = listed(self.out / FILES, start, stop)
-        place = begin(self.out, part)
+        start, stop = self.plan.span(shard)
+        paths = read_listing(self.out / FILES, start, stop)
+        workdir = new_workdir(self.out, shard)
         rows: list[dict[str, Any]] = []
         files = read_ahead(self.folder, paths)
         for index, (path, file) in enumerate(zip(paths, files, strict=True), start):
-            rows += self._rows(index, path, file, place / MAPS, part)
+            rows += self._rows(index, path, file, workdir / MAPS, shard)
             tick()
-        write_rows(place / manifest_path(self.out, part).name, rows, self.digest)
-        commit(self.out, part, place)
+        write_rows(workdir / manifest_path(self.out, shard).name, rows, self.digest)
+        commit(self.out, shard, workdir)
         return ShardDone(
-            part=part,
+            shard=shard,
             images=stop - start,
             failed=sum(row["status"] == FAILED for row in rows),
             seconds=time.perf_counter() - began,
@@ -100,10 +105,10 @@ class Worker:
         )
 
     def _rows(
-        self, index: int, path: bytes, file: Loaded, maps: Path, part: int
+        self, index: int, path: bytes, file: LoadedFile, maps: Path, shard: int
     ) -> list[dict[str, Any]]:
         size = None if file.photo is None else file.photo.size
-        source = Source(
+        source = FileRow(
             index=index,
             path=path.decode("utf-8", "backslashreplace"),
             seed=seed_of(path, self.plan.seed),
@@ -136,11 +141,11 @@ class Worker:
             row = explained_row(source, guess, answer)
             for column, name, content in self._files(source, answer):
                 (maps / name).write_bytes(content)
-                row[column] = f"{MAPS}/{part_name(part)}/{name}"
+                row[column] = f"{MAPS}/{shard_name(shard)}/{name}"
             rows.append(row)
         return rows
 
-    def _files(self, source: Source, answer: Explanation) -> list[tuple[str, str, bytes]]:
+    def _files(self, source: FileRow, answer: Explanation) -> list[tuple[str, str, bytes]]:
         if not isinstance(answer.result, Heatmap):
             return []
         kind, heat = self.plan.maps, answer.result
@@ -177,14 +182,14 @@ def _check(plan: Plan, engine: Engine) -> None:
     model = plan.model.name
     methods = tuple(method_plan(engine, model, m.name, m.params) for m in plan.methods)
     now = (model_plan(engine, model), methods, batch_versions())
-    for planned, found, what in zip(
+    for planned, actual, what in zip(
         (plan.model, plan.methods, plan.versions),
         now,
         ("network", "methods", "versions"),
         strict=True,
     ):
-        if planned != found:
+        if planned != actual:
             raise BadArtifact(
                 f"A worker has other {what} than the plan of {plan.files.count:,} files: "
-                f"{found}. Install the same on every machine and start again."
+                f"{actual}. Install the same on every machine and start again."
             )

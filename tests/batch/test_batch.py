@@ -16,10 +16,9 @@ from PIL import Image
 
 from tests.browser import toy_checkpoint
 from whylens.core.batch import listing
-from whylens.core.batch.listing import PICTURES, Listing, listed, write_listing
-from whylens.core.batch.map_files import map_bytes, map_values
-from whylens.core.batch.plan import Request, differences, read_plan
-from whylens.core.batch.rows import SCHEMA
+from whylens.core.batch.listing import PICTURES, Listing, read_listing, write_listing
+from whylens.core.batch.plan import Request, plan_differences, read_plan
+from whylens.core.batch.rows import SCHEMA, map_bytes, map_values
 from whylens.core.batch.run import LOCK, LOG, explain_folder
 from whylens.core.batch.shards import WORK, finished
 from whylens.core.batch.worker import Worker, engine_for, seed_of
@@ -82,7 +81,7 @@ def engine(place):
 @pytest.fixture
 def request_for(place, tmp_path):
     def asked(out="out", **changes):
-        given = {"methods": METHODS, "shard": 3, **changes}
+        given = {"methods": METHODS, "shard_size": 3, **changes}
         return Request(place / "photos", tmp_path / out, "toy", **given)
 
     return asked
@@ -92,7 +91,7 @@ def request_for(place, tmp_path):
 def unbroken(place, engine, tmp_path_factory):
     """The tree that a run writes that nobody stops."""
     out = tmp_path_factory.mktemp("unbroken") / "out"
-    request = Request(place / "photos", out, "toy", METHODS, shard=3)
+    request = Request(place / "photos", out, "toy", METHODS, shard_size=3)
     summary = run(explain_folder(request, Here(engine=engine)))
     assert (summary.images, summary.rows, summary.failed) == (10, 20, 6)
     return out
@@ -248,7 +247,7 @@ def test_two_workers_that_finish_the_same_part_leave_it_as_one_does(engine, unbr
 
 
 def test_the_split_into_parts_changes_no_answer(engine, unbroken, request_for):
-    request = request_for(shard=1)
+    request = request_for(shard_size=1)
     run(explain_folder(request, Here(engine=engine)))
     one, three = rows_of(request.out), rows_of(unbroken)
     for a, b in zip(one, three, strict=True):
@@ -275,7 +274,7 @@ def test_a_run_that_was_begun_otherwise_is_refused_and_kept(engine, request_for)
     ("changes", "said"),
     [
         ({"maps": "png"}, "maps was 'npy', now 'png'"),
-        ({"target": 1, "shard": 4}, "shard was 3, now 4; target was None, now 1"),
+        ({"target": 1, "shard_size": 4}, "shard_size was 3, now 4; target was None, now 1"),
         ({"versions": {"torch": "0.1"}}, "versions.torch was"),
         ({"files": Listing(count=9, digest="")}, "the folder held 10 files, now 9"),
         ({"files": Listing(count=10, digest="")}, "the folder held other files or sizes"),
@@ -295,8 +294,8 @@ def test_plans_say_in_what_they_differ(unbroken, changes, said):
                 for old, (_, params) in zip(plan.methods, changes["methods"], strict=True)
             )
         }
-    assert said in "; ".join(differences(plan, plan.model_copy(update=changes)))
-    assert differences(plan, read_plan(unbroken)) == []
+    assert said in "; ".join(plan_differences(plan, plan.model_copy(update=changes)))
+    assert plan_differences(plan, read_plan(unbroken)) == []
 
 
 def test_another_file_or_other_weights_are_another_plan(engine, place, tmp_path, request_for):
@@ -421,7 +420,7 @@ def test_files_are_listed_in_the_order_of_their_paths_as_text(tmp_path, monkeypa
     wanted = sorted(name.encode() for name in names)
     for start in range(len(names)):
         for stop in range(start + 1, len(names) + 1):
-            assert listed(tmp_path / "files", start, stop) == wanted[start:stop]
+            assert read_listing(tmp_path / "files", start, stop) == wanted[start:stop]
     again = write_listing(root, root / "out", PICTURES, tmp_path / "files2")
     assert again == found
     (root / "a.png").write_bytes(b"longer")
@@ -454,8 +453,8 @@ def test_names_that_are_no_text_and_links_to_nothing_are_rows_too(
 
 
 def test_a_file_too_large_is_not_even_read(tmp_path):
-    from whylens.core.batch.inputs import loaded
+    from whylens.core.batch.listing import load_file
 
     with (tmp_path / "huge.png").open("wb") as stream:
         stream.truncate(40_000_000_000)  # a hole: it takes no room on the disk
-    assert "40000.0 MB; up to 12 MB are read" in loaded(tmp_path / "huge.png").error
+    assert "40000.0 MB; up to 12 MB are read" in load_file(tmp_path / "huge.png").error

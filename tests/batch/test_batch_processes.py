@@ -27,7 +27,7 @@ def job(kind, place, threads=1):
 def test_every_part_is_given_out_once_and_told_of_once(tmp_path):
     said = list(LocalProcesses(2).run(job(TellingJob, tmp_path, threads=3), range(3, 20)))
     done = [s for s in said if isinstance(s, ShardDone)]
-    assert sorted(s.part for s in done) == list(range(3, 20))
+    assert sorted(s.shard for s in done) == list(range(3, 20))
     assert sum(s.images for s in said if isinstance(s, FilesDone)) == 17
     parts, threads, workers = zip(*(p.name.split("-") for p in tmp_path.iterdir()), strict=True)
     assert sorted(map(int, parts)) == list(range(3, 20))

@@ -14,7 +14,7 @@ from PIL import Image
 from tests.batch.test_batch import tree
 from tests.browser import toy_checkpoint
 from tests.cli.test_cli import environment, whylens
-from whylens.core.batch.run import LOG, Step
+from whylens.core.batch.run import LOG, FolderProgress
 from whylens.core.batch.shards import finished
 
 WORDS = (
@@ -97,7 +97,7 @@ def test_a_finished_run_asked_for_again_does_nothing(place, unbroken):
 
 def test_ctrl_c_says_that_the_same_command_goes_on(place, monkeypatch):
     def interrupted(*_, **__):
-        yield Step(0, 9, 0)
+        yield FolderProgress(0, 9, 0)
         raise KeyboardInterrupt
 
     monkeypatch.setattr("whylens.core.batch.run.explain_folder", interrupted)

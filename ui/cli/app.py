@@ -83,7 +83,12 @@ def explain(
         if any(image.is_dir() for image in images):
             if len(images) > 1:
                 raise BadInput("Give photos, or one folder and nothing else.")
-            files = {"folder": images[0], "out": out, "shard": shard, "device": device or "cpu"}
+            files = {
+                "folder": images[0],
+                "out": out,
+                "shard_size": shard,
+                "device": device or "cpu",
+            }
             request = {**question, **files, "methods": params}
             run_batch(request, engine=engine, workers=workers, maps=maps)
             return

@@ -24,7 +24,12 @@ from whylens.core.models.model_names import check_public_model
 from whylens.core.progress import TrainingProgress, run
 from whylens.core.train.recipe import PRETRAINED, Recipe
 from whylens.core.train.report import read_report
-from whylens.core.train.training_jobs import DatasetReader, TrainingRunner, new_model_folder, start_fields
+from whylens.core.train.training_jobs import (
+    DatasetReader,
+    TrainingRunner,
+    new_model_folder,
+    start_fields,
+)
 from whylens.ui.page.form import QuestionForm
 from whylens.ui.page.html import duration
 from whylens.ui.page.long_events import UNQUEUED, report_failure
@@ -171,7 +176,9 @@ def _data_inputs(sources: Sources, *, local: bool) -> tuple[Component, Component
     return upload, folder
 
 
-def _trainer(session: Session, runner: TrainingRunner, *, local: bool) -> Callable[..., Iterator[Any]]:
+def _trainer(
+    session: Session, runner: TrainingRunner, *, local: bool
+) -> Callable[..., Iterator[Any]]:
     @report_failure(FAILED, at=0, of=3)
     def train(request: gr.Request, **values: Any) -> Iterator[Any]:
         # What is not shown can still be sent.
@@ -231,7 +238,9 @@ def fit_all(engine: Engine, model: str, dataset: Dataset) -> Iterator[TrainingPr
             outcome = f"Without {name}: {exc}"
         else:
             outcome = f"Made {name}"
-        yield TrainingProgress(min((number + 1) / len(explainers), 0.99), outcome, figures={"made": 1.0})
+        yield TrainingProgress(
+            min((number + 1) / len(explainers), 0.99), outcome, figures={"made": 1.0}
+        )
 
 
 def _reader(path: str | None, folder: str | None, sources: Sources) -> DatasetReader:
