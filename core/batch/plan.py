@@ -13,15 +13,15 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from whylens.core.batch.listing import PICTURES, SIGNALS, Listing
 from whylens.core.engine import Engine
-from whylens.core.errors import BadArtifact, BadInput, NeedsNotMet
+from whylens.core.errors import BadInput, NeedsNotMet
 from whylens.core.models.labels import class_index
 from whylens.core.outputs.export import versions
 from whylens.core.plugin_calls import validate_params
-from whylens.core.storage.files import write_atomically
+from whylens.core.storage.files import read_json_model, write_atomically
 from whylens.core.targets import Quantity
 
 PLAN = "plan.json"
@@ -266,13 +266,8 @@ def read_plan(out: Path) -> Plan:
     Raises:
         BadArtifact: It cannot be read.
     """
-    try:
-        return Plan.model_validate_json((out / PLAN).read_bytes())
-    except (OSError, ValidationError) as exc:
-        raise BadArtifact(
-            f"{out / PLAN} cannot be read, so what was begun there is unknown. "
-            "Choose another --out."
-        ) from exc
+    remedy = "What was begun there is unknown: choose another --out."
+    return read_json_model(out / PLAN, Plan, remedy)
 
 
 def plan_differences(before: Plan, now: Plan) -> list[str]:

@@ -17,7 +17,12 @@ from torch import Tensor
 from whylens.core.errors import BadArtifact
 from whylens.core.inputs.spec import CropMode, InputSpec, Interpolation
 from whylens.core.models.model_names import is_folder_name
-from whylens.core.storage.files import file_sha256, write_atomically
+from whylens.core.storage.files import (
+    file_sha256,
+    read_json_model,
+    write_atomically,
+    wrong_field,
+)
 
 log = logging.getLogger(__name__)
 
@@ -103,18 +108,12 @@ def read_manifest(folder: Path) -> CheckpointManifest:
     Raises:
         BadArtifact: It is missing or says something impossible.
     """
+    remedy = "Correct it, or write the checkpoint again."
+    manifest = read_json_model(folder / MANIFEST, CheckpointManifest, remedy)
     try:
-        manifest = CheckpointManifest.model_validate_json((folder / MANIFEST).read_bytes())
         manifest.spec()  # means and deviations that disagree are refused here, by name
-    except OSError as exc:
-        raise BadArtifact(f"{folder.name}/{MANIFEST} cannot be read: {exc.strerror}.") from exc
     except ValidationError as exc:
-        first = exc.errors()[0]
-        field = ".".join(str(p) for p in first["loc"]) or "the file"
-        raise BadArtifact(
-            f"{folder.name}/{MANIFEST} is wrong at {field!r}: {first['msg']}. Correct it, or "
-            "write the checkpoint again."
-        ) from exc
+        raise wrong_field(folder / MANIFEST, exc, remedy) from exc
     return manifest
 
 

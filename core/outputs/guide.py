@@ -6,11 +6,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from whylens.core.errors import BadInput
 from whylens.core.explainer import QuestionKind, is_single_step
 from whylens.core.registry import Registry
+from whylens.core.storage.files import read_json_model
 
 QUESTIONS: dict[QuestionKind, str] = {
     "where": "Where does it look?",
@@ -104,14 +104,11 @@ def measurements(path: Path) -> Measurements:
         path: A JSON file written by `benchmarks.guide`.
 
     Raises:
-        BadInput: It is of another kind.
+        BadArtifact: It is of another kind.
     """
     if not path.is_file():
         return Measurements(setting="", methods={})
-    try:
-        return Measurements.model_validate_json(path.read_bytes())
-    except ValidationError as exc:
-        raise BadInput(f"{path.name} holds no measurements of methods. Write it anew.") from exc
+    return read_json_model(path, Measurements, "Write the measurements anew.")
 
 
 def entries(registry: Registry, measured: Measurements) -> tuple[Entry, ...]:

@@ -6,7 +6,6 @@ map.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,11 +15,17 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from whylens.core.errors import BadArtifact
 from whylens.core.inputs.spec import InputSpec
-from whylens.core.storage.files import file_sha256, header_of, replacing, write_atomically
+from whylens.core.storage.files import (
+    file_sha256,
+    header_of,
+    read_json_model,
+    replacing,
+    write_atomically,
+)
 
 ARRAYS, FACTS = "arrays.safetensors", "artifact.json"
 # In the order in which safetensors writes them.
@@ -113,14 +118,11 @@ def read_artifact(folder: Path, *, method: str, weights: str, spec: InputSpec) -
             transform.
     """
     where = f"{folder.parent.name}/{folder.name}"
+    described = read_json_model(folder / FACTS, _Description, "Fit it again.")
     try:
-        text = (folder / FACTS).read_bytes()
-        described = _Description.model_validate_json(text)
-        found = file_sha256(folder / ARRAYS)
+        digest, arrays_sha256 = file_sha256(folder / FACTS), file_sha256(folder / ARRAYS)
     except OSError as exc:
         raise BadArtifact(f"{where} cannot be read: {exc.strerror}. Fit it again.") from exc
-    except ValidationError as exc:
-        raise BadArtifact(f"{where}/{FACTS} is damaged. Fit it again.") from exc
     if described.method != method:
         raise BadArtifact(f"{where} was fitted for {described.method!r}, not {method!r}.")
     if described.weights != weights:
@@ -130,9 +132,8 @@ def read_artifact(folder: Path, *, method: str, weights: str, spec: InputSpec) -
         )
     if described.transform != spec:
         raise BadArtifact(f"{where} was made with another image transform. Fit it again.")
-    if found != described.sha256:
+    if arrays_sha256 != described.sha256:
         raise BadArtifact(f"{where}/{ARRAYS} is damaged or was replaced. Fit it again.")
-    digest = hashlib.sha256(text).hexdigest()
     return Artifact(_mapped(folder / ARRAYS, where), described.facts, digest)
 
 

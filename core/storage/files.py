@@ -9,11 +9,16 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from whylens.core.errors import BadArtifact
 
 if TYPE_CHECKING:
     from torch import nn
 
+_Model = TypeVar("_Model", bound=BaseModel)
 LIMIT = 10_000_000  # bytes; more is no header, whatever the first 8 bytes say
 
 
@@ -99,3 +104,31 @@ def parameters_sha256(module: nn.Module) -> str:
             flat = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
             digest.update(flat.numpy().tobytes())
     return digest.hexdigest()
+
+
+def read_json_model(path: Path, cls: type[_Model], remedy: str) -> _Model:
+    """Return the pydantic model that a JSON file holds.
+
+    Args:
+        path: The file.
+        cls: The model.
+        remedy: A sentence: what to do where the file cannot be used.
+
+    Raises:
+        BadArtifact: It cannot be read, or is no such model; the first wrong field is named.
+    """
+    try:
+        return cls.model_validate_json(path.read_bytes())
+    except OSError as exc:
+        name = f"{path.parent.name}/{path.name}"
+        raise BadArtifact(f"{name} cannot be read: {exc.strerror}. {remedy}") from exc
+    except ValidationError as exc:
+        raise wrong_field(path, exc, remedy) from exc
+
+
+def wrong_field(path: Path, exc: ValidationError, remedy: str) -> BadArtifact:
+    """Return the error that names a file's first wrong field."""
+    first = exc.errors()[0]
+    field = ".".join(str(part) for part in first["loc"]) or "the file"
+    name = f"{path.parent.name}/{path.name}"
+    return BadArtifact(f"{name} is wrong at {field!r}: {first['msg']}. {remedy}")

@@ -17,12 +17,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from whylens.core.datasets.dataset import Pixels, SplitName
 from whylens.core.errors import BadArtifact
 from whylens.core.models.checkpoints import read_manifest
-from whylens.core.storage.files import write_atomically
+from whylens.core.storage.files import read_json_model, write_atomically
 from whylens.core.train import metrics
 
 REPORT, PREDICTIONS = "report.json", "predictions.parquet"
@@ -215,13 +215,7 @@ def read_report(folder: Path) -> ModelReport | None:
     path = folder / REPORT
     if not path.is_file():
         return None
-    try:
-        report = ModelReport.model_validate_json(path.read_bytes())
-    except OSError as exc:
-        raise BadArtifact(f"{folder.name}/{REPORT} cannot be read: {exc.strerror}.") from exc
-    except ValidationError as exc:
-        where = ".".join(str(part) for part in exc.errors()[0]["loc"]) or "the file"
-        raise BadArtifact(f"{folder.name}/{REPORT} is damaged at {where!r}. {_AGAIN}") from exc
+    report = read_json_model(path, ModelReport, _AGAIN)
     if read_manifest(folder).sha256 != report.model_sha256:
         return None  # training went on after it was written
     return report.model_copy(update={"items": _read_predictions(folder, report)})

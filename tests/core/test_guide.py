@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.guide import DOCUMENT, document
 from whylens.core.engine import Engine
-from whylens.core.errors import BadInput
+from whylens.core.errors import BadArtifact
 from whylens.core.outputs.guide import (
     AT_ONCE,
     Measured,
@@ -98,7 +98,7 @@ def test_foreign_text_in_the_table_is_escaped():
 def test_a_file_of_another_kind_is_refused_and_none_is_no_measurement(tmp_path):
     assert measurements(tmp_path / "none.json").methods == {}
     (tmp_path / "other.json").write_text(json.dumps({"a": 1}))
-    with pytest.raises(BadInput, match="holds no measurements"):
+    with pytest.raises(BadArtifact, match=r"is wrong at .*Write the measurements anew"):
         measurements(tmp_path / "other.json")
 
 

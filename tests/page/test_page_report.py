@@ -108,7 +108,7 @@ def test_a_damaged_report_is_words(place, monkeypatch, tmp_path):
     (tmp_path / "broken" / "report.json").write_text('{"name": "x"}')
     monkeypatch.setenv("WHYLENS_CHECKPOINTS", str(tmp_path))
     notice, body, *_ = report._model_updates(report.BY_COMMAND, "broken")
-    assert "is damaged" in value(notice)
+    assert "is wrong at" in value(notice)
     assert not body.visible
 
 

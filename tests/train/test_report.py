@@ -185,7 +185,7 @@ def test_damage_is_found(folder, tmp_path):
     with pytest.raises(BadArtifact, match=r"predictions\.parquet is no table"):
         read_report(copied)
     (copied / "report.json").write_text('{"name": "colours"}')
-    with pytest.raises(BadArtifact, match=r"report\.json is damaged at 'model_sha256'"):
+    with pytest.raises(BadArtifact, match=r"report\.json is wrong at 'model_sha256'"):
         read_report(copied)
     (copied / "report.json").unlink()
     assert read_report(copied) is None
