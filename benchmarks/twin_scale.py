@@ -75,14 +75,14 @@ def made(count: int, kind: str, rng: np.random.Generator) -> tuple[np.ndarray, n
 
 def make(place: Path, count: int, kind: str) -> dict[str, Any]:
     """Write vectors, labels and pictures to files, piece by piece."""
-    from whylens.core.datasets.tensors import packed_pictures
+    from whylens.core.datasets.tensors import encode_images
     from whylens.plugins._near_duplicates import thumbnail
 
     rng = np.random.default_rng(SEED + 1)
     # A board of black and white, which no question looks like: the smallest JPEG will do.
     board = np.indices((8, 8)).sum(0) % 2 * 255
     picture = np.repeat(board[..., None], 3, 2).astype(np.uint8)
-    jpeg, small = packed_pictures([picture])["jpeg"], thumbnail(picture)
+    jpeg, small = encode_images([picture])["jpeg"], thumbnail(picture)
     names = ("vectors", "labels", "jpeg", "tinies")
     streams = [(place / name).open("wb") for name in names]
     for start in range(0, count, _CHUNK):

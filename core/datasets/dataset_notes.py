@@ -11,7 +11,9 @@ from whylens.core.errors import BadInput, shown
 FEWEST, FEW, UNEVEN = 4, 20, 3.0
 
 
-def remarks(items: Sequence[Item], labels: Sequence[str], groups: Sequence[int]) -> tuple[str, ...]:
+def dataset_notes(
+    items: Sequence[Item], labels: Sequence[str], groups: Sequence[int]
+) -> tuple[str, ...]:
     """Return sentences on a set that is split.
 
     Args:
@@ -39,10 +41,10 @@ def check_counts(place: str, labels: Sequence[str], counts: Mapping[str, int]) -
         BadInput: It has.
     """
     for label in labels:
-        found = counts.get(label, 0)
-        if found < FEWEST:
+        count = counts.get(label, 0)
+        if count < FEWEST:
             raise BadInput(
-                f"{shown(label)} in {place} has {pictures(found)}; at least {FEWEST} per "
+                f"{shown(label)} in {place} has {pictures(count)}; at least {FEWEST} per "
                 "class are needed, and 50 or more to learn anything."
             )
 
@@ -71,20 +73,20 @@ def _copy_notes(items: Sequence[Item], groups: Sequence[int]) -> Iterable[str]:
     members: dict[int, list[Item]] = defaultdict(list)
     for item, group in zip(items, groups, strict=True):
         members[group].append(item)
-    several = [group for group in members.values() if len(group) > 1]
-    if not several:
+    copied = [group for group in members.values() if len(group) > 1]
+    if not copied:
         return
     yield (
-        f"{sum(map(len, several))} pictures are copies or near copies of one another, in "
-        f"{len(several)} groups, as {several[0][0].key} and {several[0][1].key}."
+        f"{sum(map(len, copied))} pictures are copies or near copies of one another, in "
+        f"{len(copied)} groups, as {copied[0][0].key} and {copied[0][1].key}."
     )
-    torn = [group for group in several if len({item.split for item in group}) > 1]
-    if torn:
+    split_groups = [group for group in copied if len({item.split for item in group}) > 1]
+    if split_groups:
         yield (
-            f"{len(torn)} of these groups lie in more than one of the set's own splits: the "
-            "figures are too good by them. Split it again."
+            f"{len(split_groups)} of these groups lie in more than one of the set's own splits: "
+            "the figures are too good by them. Split it again."
         )
-    mixed = [group for group in several if len({item.label for item in group}) > 1]
+    mixed = [group for group in copied if len({item.label for item in group}) > 1]
     if mixed:
         yield (
             f"{len(mixed)} of these groups carry different labels, as {mixed[0][0].key}: "

@@ -14,8 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from whylens.core.datasets.dataset import SPLITS, Dataset, Item, Pixels, SplitName
-from whylens.core.datasets.dataset_notes import check_counts, pictures, remarks
-from whylens.core.datasets.splits import Fingerprint, copies, fingerprint, stratified
+from whylens.core.datasets.dataset_notes import check_counts, dataset_notes, pictures
+from whylens.core.datasets.splits import Fingerprint, fingerprint, group_copies, split_stratified
 from whylens.core.errors import BadInput, shown
 from whylens.core.inputs.photo import ImageLimits, read_photo
 
@@ -56,31 +56,31 @@ class ImageFolder(Dataset):
         """
         self._root = root
         self.name = root.resolve().name
-        files, given = _listed(root)
-        prints, unreadable = _read(root, files, progress)
+        files, has_splits = _list_files(root)
+        fingerprints, unreadable = _read(root, files, progress)
         self.unreadable = tuple(unreadable)
-        kept = [(file, prints[file.key]) for file in files if file.key in prints]
-        if not kept:
+        readable = [(file, fingerprints[file.key]) for file in files if file.key in fingerprints]
+        if not readable:
             reason = f" The first: {unreadable[0][0]}: {unreadable[0][1]}" if unreadable else ""
             raise BadInput(f"No picture in {root} can be read.{reason}")
-        counts = Counter(file.label for file, _ in kept)
+        counts = Counter(file.label for file, _ in readable)
         self.labels = tuple(sorted({file.label for file in files}))
         check_counts(str(root), self.labels, counts)
         index = {label: i for i, label in enumerate(self.labels)}
-        labels = [index[file.label] for file, _ in kept]
-        groups = copies([known for _, known in kept])
-        if given:
-            splits: list[SplitName] = [file.split or "train" for file, _ in kept]
+        labels = [index[file.label] for file, _ in readable]
+        groups = group_copies([fingerprint_ for _, fingerprint_ in readable])
+        if has_splits:
+            splits: list[SplitName] = [file.split or "train" for file, _ in readable]
         else:
-            splits = stratified(labels, groups, val=val, test=test, seed=seed)
+            splits = split_stratified(labels, groups, val=val, test=test, seed=seed)
         self.items = tuple(
             Item(file.key, label, split)
-            for (file, _), label, split in zip(kept, labels, splits, strict=True)
+            for (file, _), label, split in zip(readable, labels, splits, strict=True)
         )
-        self._contents = tuple(known.content for _, known in kept)
+        self._contents = tuple(fingerprint_.content for _, fingerprint_ in readable)
         self.notes = (
             *_unreadable_notes(self.unreadable),
-            *remarks(self.items, self.labels, groups),
+            *dataset_notes(self.items, self.labels, groups),
         )
 
     def pixels(self, index: int) -> Pixels:  # noqa: D102
@@ -108,14 +108,14 @@ def _folders(place: Path) -> list[Path]:
         raise BadInput(f"The folder {place} cannot be read: {exc.strerror}.") from exc
 
 
-def _listed(root: Path) -> tuple[list[_File], bool]:
+def _list_files(root: Path) -> tuple[list[_File], bool]:
     if not root.is_dir():
         raise BadInput(f"There is no folder {root}. Give a folder with one subfolder per class.")
     folders = _folders(root)
     names = {folder.name for folder in folders}
-    given = {"train", "val"} <= names and names <= set(SPLITS)
+    has_splits = {"train", "val"} <= names and names <= set(SPLITS)
     files: list[_File] = []
-    for split in SPLITS if given else (None,):
+    for split in SPLITS if has_splits else (None,):
         if split is None or split in names:
             for folder in _folders(root / split) if split else folders:
                 files += [_File(key, folder.name, split) for key in _keys(root, folder)]
@@ -130,23 +130,23 @@ def _listed(root: Path) -> tuple[list[_File], bool]:
             f"There is one class only, {shown(min(labels))}. Put the pictures of at least two "
             "classes into a subfolder each."
         )
-    return files, given
+    return files, has_splits
 
 
 def _keys(root: Path, folder: Path) -> list[str]:
     # Links to folders are not followed: they may lead round in a circle.
-    found: list[str] = []
+    keys: list[str] = []
     for place, inner, names in os.walk(folder):
         inner[:] = sorted(name for name in inner if not name.startswith("."))
         paths = (Path(place) / name for name in sorted(names) if not name.startswith("."))
-        found += [path.relative_to(root).as_posix() for path in paths if path.is_file()]
-    return found
+        keys += [path.relative_to(root).as_posix() for path in paths if path.is_file()]
+    return keys
 
 
 def _read(
     root: Path, files: list[_File], progress: ProgressCallback | None
 ) -> tuple[dict[str, Fingerprint], list[tuple[str, str]]]:
-    def one(file: _File) -> Fingerprint | str:
+    def read_one(file: _File) -> Fingerprint | str:
         path = root / file.key
         try:
             if path.stat().st_size > LIMITS.bytes:
@@ -159,18 +159,20 @@ def _read(
             return str(exc)
         return fingerprint(pixels, hashlib.sha256(data).hexdigest())
 
-    prints: dict[str, Fingerprint] = {}
+    fingerprints: dict[str, Fingerprint] = {}
     unreadable: list[tuple[str, str]] = []
     # Pillow lets other threads run while it decodes.
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        for done, (file, answer) in enumerate(zip(files, pool.map(one, files), strict=True), 1):
+        for done, (file, answer) in enumerate(
+            zip(files, pool.map(read_one, files), strict=True), 1
+        ):
             if isinstance(answer, str):
                 unreadable.append((file.key, answer))
             else:
-                prints[file.key] = answer
+                fingerprints[file.key] = answer
             if progress is not None and (done % 50 == 0 or done == len(files)):
                 progress(done / len(files), f"reading {done} of {len(files)} pictures")
-    return prints, unreadable
+    return fingerprints, unreadable
 
 
 def _unreadable_notes(unreadable: tuple[tuple[str, str], ...]) -> Iterable[str]:

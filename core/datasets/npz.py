@@ -11,11 +11,11 @@ import numpy.typing as npt
 
 from whylens.core.datasets.dataset import Dataset, Item, Pixels
 from whylens.core.datasets.folder import LIMITS
-from whylens.core.datasets.splits import stratified
+from whylens.core.datasets.splits import split_stratified
 from whylens.core.errors import BadInput
 from whylens.core.inputs.photo import read_photo
 
-_PARTS = ("jpeg", "offset", "label", "classes", "is_test")
+_ARRAYS = ("jpeg", "offset", "label", "classes", "is_test")
 
 
 class ImageArchive(Dataset):
@@ -34,27 +34,31 @@ class ImageArchive(Dataset):
             BadInput: There is no such file, or it holds something else.
         """
         self.name = path.stem
-        parts = _parts(path)
-        self._jpeg, self._offset = parts["jpeg"], parts["offset"]
-        self.labels = tuple(str(name) for name in parts["classes"])
-        labels = [int(label) for label in parts["label"]]
-        is_test = parts["is_test"].astype(bool)
+        arrays = _read_arrays(path)
+        self._jpeg, self._offset = arrays["jpeg"], arrays["offset"]
+        self.labels = tuple(str(name) for name in arrays["classes"])
+        labels = [int(label) for label in arrays["label"]]
+        is_test = arrays["is_test"].astype(bool)
         self._contents = tuple(
             hashlib.sha256(self._bytes(i)).hexdigest() for i in range(len(labels))
         )
-        ours = np.flatnonzero(~is_test)
+        train_idx = np.flatnonzero(~is_test)
         # Copies with the same bytes stay together; pictures are not decoded only to be compared.
-        numbers: dict[str, int] = {}
-        groups = [numbers.setdefault(self._contents[i], len(numbers)) for i in ours]
-        drawn = stratified([labels[i] for i in ours], groups, val=val, test=0.0, seed=seed)
-        splits = dict(zip(ours.tolist(), drawn, strict=True))
+        group_numbers: dict[str, int] = {}
+        groups = [
+            group_numbers.setdefault(self._contents[i], len(group_numbers)) for i in train_idx
+        ]
+        train_splits = split_stratified(
+            [labels[i] for i in train_idx], groups, val=val, test=0.0, seed=seed
+        )
+        splits = dict(zip(train_idx.tolist(), train_splits, strict=True))
         self.items = tuple(
             Item(f"{i:06d}", label, splits.get(i, "test")) for i, label in enumerate(labels)
         )
         test = {self._contents[i] for i in np.flatnonzero(is_test)}
-        torn = len(test & set(numbers))
-        if torn:
-            self.notes = (f"{torn} pictures of the test split occur in its training part too.",)
+        shared = len(test & set(group_numbers))
+        if shared:
+            self.notes = (f"{shared} pictures of the test split occur in its training part too.",)
 
     def _bytes(self, index: int) -> bytes:
         return self._jpeg[self._offset[index] : self._offset[index + 1]].tobytes()
@@ -66,34 +70,34 @@ class ImageArchive(Dataset):
         return self._contents[index]
 
 
-def _parts(path: Path) -> dict[str, npt.NDArray[np.generic]]:
-    wanted = f"It must hold {', '.join(_PARTS)}, as `ImageArchive` explains. Write it again."
+def _read_arrays(path: Path) -> dict[str, npt.NDArray[np.generic]]:
+    wanted = f"It must hold {', '.join(_ARRAYS)}, as `ImageArchive` explains. Write it again."
     try:
         with np.load(path, allow_pickle=False) as archive:
-            parts = {name: archive[name] for name in _PARTS}
+            arrays = {name: archive[name] for name in _ARRAYS}
     except OSError as exc:
         raise BadInput(f"{path} cannot be read: {exc.strerror or exc}.") from exc
     except KeyError as exc:
         raise BadInput(f"{path} is not an archive of pictures. {wanted}") from exc
     except (ValueError, zipfile.BadZipFile, EOFError) as exc:
         raise BadInput(f"{path} is not a readable .npz file. {wanted}") from exc
-    count = len(parts["label"])
-    offset, label = parts["offset"], parts["label"]
-    sound = (
-        parts["jpeg"].dtype == np.uint8
+    count = len(arrays["label"])
+    offset, label = arrays["offset"], arrays["label"]
+    consistent = (
+        arrays["jpeg"].dtype == np.uint8
         and offset.shape == (count + 1,)
-        and parts["is_test"].shape == (count,)
+        and arrays["is_test"].shape == (count,)
         and np.issubdtype(offset.dtype, np.integer)
         and np.issubdtype(label.dtype, np.integer)
         and count > 0
         and int(offset[0]) >= 0
         and bool((np.diff(offset.astype(np.int64)) > 0).all())
-        and int(offset[-1]) <= len(parts["jpeg"])
+        and int(offset[-1]) <= len(arrays["jpeg"])
         and int(label.min()) >= 0
-        and int(label.max()) < len(parts["classes"])
+        and int(label.max()) < len(arrays["classes"])
     )
-    if not sound:
-        raise BadInput(f"The parts of {path} contradict one another. {wanted}")
-    if len(parts["classes"]) < 2:
+    if not consistent:
+        raise BadInput(f"The arrays of {path} contradict one another. {wanted}")
+    if len(arrays["classes"]) < 2:
         raise BadInput(f"{path} holds one class only; at least two are needed.")
-    return parts
+    return arrays

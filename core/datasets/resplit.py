@@ -7,8 +7,8 @@ from collections.abc import Generator, Mapping
 from dataclasses import replace
 
 from whylens.core.datasets.dataset import Dataset, Item, Mask, Pixels
-from whylens.core.datasets.dataset_notes import check_counts, remarks
-from whylens.core.datasets.splits import copies, fingerprint, stratified
+from whylens.core.datasets.dataset_notes import check_counts, dataset_notes
+from whylens.core.datasets.splits import fingerprint, group_copies, split_stratified
 
 
 class Resplit(Dataset):
@@ -66,11 +66,11 @@ def resplit(
     for index in range(len(labels)):
         prints.append(fingerprint(whole.pixels(index), whole.content_digest(index)))
         yield (index + 1) / len(labels)
-    groups = copies(prints)
-    splits = stratified(labels, groups, val=val, test=test, seed=seed)
+    groups = group_copies(prints)
+    splits = split_stratified(labels, groups, val=val, test=test, seed=seed)
     items = tuple(
         replace(item, split=split) for item, split in zip(whole.items, splits, strict=True)
     )
     contents = tuple(known.content for known in prints)
-    notes = (*whole.notes, *remarks(items, whole.labels, groups))
+    notes = (*whole.notes, *dataset_notes(items, whole.labels, groups))
     return Resplit(whole, items, contents, notes)

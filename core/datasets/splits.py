@@ -47,7 +47,7 @@ def fingerprint(pixels: Pixels, content: str) -> Fingerprint:
     return Fingerprint(content, int.from_bytes(bits.tobytes(), "big"), colours)
 
 
-def copies(prints: Sequence[Fingerprint]) -> list[int]:
+def group_copies(prints: Sequence[Fingerprint]) -> list[int]:
     """Return for each picture the number of its group; copies of one picture share a group.
 
     Same content is a copy. So is a difference hash within `NEAR` bits, where the hash says
@@ -64,43 +64,43 @@ def copies(prints: Sequence[Fingerprint]) -> list[int]:
             index = parent[index]
         return index
 
-    def join(one: int, other: int) -> None:
-        one, other = sorted((root(one), root(other)))
-        parent[other] = one
+    def join(a: int, b: int) -> None:
+        a, b = sorted((root(a), root(b)))
+        parent[b] = a
 
     first: dict[str, int] = {}
-    for index, known in enumerate(prints):
-        join(first.setdefault(known.content, index), index)
-    for one, other in _near_pairs(prints):
-        join(one, other)
+    for index, fingerprint_ in enumerate(prints):
+        join(first.setdefault(fingerprint_.content, index), index)
+    for a, b in _near_pairs(prints):
+        join(a, b)
     numbers: dict[int, int] = {}
     return [numbers.setdefault(root(index), len(numbers)) for index in range(len(prints))]
 
 
 def _near_pairs(prints: Sequence[Fingerprint]) -> list[tuple[int, int]]:
-    hashes = np.array([known.gradients for known in prints], dtype=np.uint64)
+    hashes = np.array([p.gradients for p in prints], dtype=np.uint64)
     if not len(hashes):
         return []
     set_bits = np.bitwise_count(hashes)
-    telling = np.flatnonzero((set_bits >= _PLAIN) & (set_bits <= 64 - _PLAIN))
-    colours = np.stack([known.colours for known in prints]).astype(np.float32)
+    informative = np.flatnonzero((set_bits >= _PLAIN) & (set_bits <= 64 - _PLAIN))
+    colours = np.stack([p.colours for p in prints]).astype(np.float32)
     colours -= colours.mean(1, keepdims=True)
     width = 64 // _BANDS
     pairs: list[tuple[int, int]] = []
     for band in range(_BANDS):
-        part = (hashes[telling] >> np.uint64(band * width)) & np.uint64((1 << width) - 1)
+        part = (hashes[informative] >> np.uint64(band * width)) & np.uint64((1 << width) - 1)
         order = np.argsort(part, kind="stable")
         edges = np.flatnonzero(np.diff(part[order])) + 1
-        for bucket in np.split(telling[order], edges):
-            for place, one in enumerate(bucket[:-1]):
-                rest = bucket[place + 1 :]
-                close = rest[np.bitwise_count(hashes[rest] ^ hashes[one]) <= NEAR]
-                same = np.abs(colours[close] - colours[one]).mean(1) <= _COLOUR
-                pairs.extend((int(one), int(other)) for other in close[same])
+        for bucket in np.split(informative[order], edges):
+            for position, i in enumerate(bucket[:-1]):
+                rest = bucket[position + 1 :]
+                close = rest[np.bitwise_count(hashes[rest] ^ hashes[i]) <= NEAR]
+                same = np.abs(colours[close] - colours[i]).mean(1) <= _COLOUR
+                pairs.extend((int(i), int(j)) for j in close[same])
     return pairs
 
 
-def stratified(
+def split_stratified(
     labels: Sequence[int], groups: Sequence[int], *, val: float, test: float, seed: int
 ) -> list[SplitName]:
     """Return the split of each picture; a group is never divided, every class is in each split.
@@ -119,25 +119,25 @@ def stratified(
     for index, group in enumerate(groups):
         members[group].append(index)
     by_class: dict[int, list[list[int]]] = defaultdict(list)
-    for together in members.values():
-        by_class[labels[together[0]]].append(together)
+    for copies in members.values():
+        by_class[labels[copies[0]]].append(copies)
     splits: list[SplitName] = ["train"] * len(labels)
     for label in sorted(by_class):
         rng = np.random.default_rng([seed, label])
-        drawn = [by_class[label][i] for i in rng.permutation(len(by_class[label]))]
-        size = sum(map(len, drawn))
-        wanted: dict[SplitName, int] = {
+        shuffled = [by_class[label][i] for i in rng.permutation(len(by_class[label]))]
+        size = sum(map(len, shuffled))
+        sizes: dict[SplitName, int] = {
             "test": max(1, round(test * size)) if test else 0,
             "val": max(1, round(val * size)) if val else 0,
         }
         # Large groups are set aside at the end of the draw, hence for training.
-        left = len(drawn)
-        for together in sorted(drawn, key=len):
-            for name, room in wanted.items():
-                if len(together) <= room and left > 1:
-                    wanted[name] -= len(together)
+        left = len(shuffled)
+        for copies in sorted(shuffled, key=len):
+            for name, room in sizes.items():
+                if len(copies) <= room and left > 1:
+                    sizes[name] -= len(copies)
                     left -= 1
-                    for index in together:
+                    for index in copies:
                         splits[index] = name
                     break
     return splits

@@ -18,7 +18,7 @@ from whylens.core.inputs.preprocess import denormalize, photo_tensor, signal_ten
 from whylens.core.inputs.signal import plot_signal
 from whylens.core.inputs.spec import InputSpec
 
-_PLOT = (400, 240)  # width and height of a signal's picture
+_PLOT_SIZE = (400, 240)  # width and height of a signal's picture
 
 
 def iter_tensors(
@@ -52,14 +52,14 @@ def view_pixels(x: Tensor, spec: InputSpec) -> Pixels:
         spec: The network's input.
     """
     if x.ndim == 3:
-        return _drawn(denormalize(x, spec)[0].cpu().numpy())
+        return _plot(denormalize(x, spec)[0].cpu().numpy())
     unit = denormalize(x, spec)[0].clamp(0, 1)
     pixels = (unit * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
     return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
 
 
-def _drawn(signal: Signal) -> Pixels:
-    return np.asarray(plot_signal(signal, size=_PLOT))
+def _plot(signal: Signal) -> Pixels:
+    return np.asarray(plot_signal(signal, size=_PLOT_SIZE))
 
 
 def encode_views(views: Sequence[Tensor], spec: InputSpec) -> dict[str, npt.NDArray[Any]]:
@@ -74,7 +74,7 @@ def encode_views(views: Sequence[Tensor], spec: InputSpec) -> dict[str, npt.NDAr
     if len(spec.size) == 1:
         rows = [denormalize(x, spec)[0].cpu().numpy() for x in views]
         return {"signals": np.stack(rows).astype(np.float32)}
-    return packed_pictures([view_pixels(x, spec) for x in views])
+    return encode_images([view_pixels(x, spec) for x in views])
 
 
 def concat_views(packs: Sequence[Mapping[str, npt.NDArray[Any]]]) -> dict[str, npt.NDArray[Any]]:
@@ -90,9 +90,7 @@ def concat_views(packs: Sequence[Mapping[str, npt.NDArray[Any]]]) -> dict[str, n
     return joined
 
 
-def packed_pictures(
-    pictures: Sequence[Pixels], *, quality: int = 88
-) -> dict[str, npt.NDArray[Any]]:
+def encode_images(pictures: Sequence[Pixels], *, quality: int = 88) -> dict[str, npt.NDArray[Any]]:
     """Return pictures as two arrays, "jpeg" bytes and "jpeg_ends", fit for an artifact.
 
     Args:
@@ -116,15 +114,15 @@ def decode_images(arrays: Mapping[str, npt.NDArray[Any]], indices: Sequence[int]
         indices: Which pictures.
     """
     if "signals" in arrays:
-        return [_drawn(arrays["signals"][i]) for i in indices]
+        return [_plot(arrays["signals"][i]) for i in indices]
     ends = arrays["jpeg_ends"]
-    found = []
+    images = []
     for i in indices:
         begin = int(ends[i - 1]) if i else 0
         data = bytes(arrays["jpeg"][begin : int(ends[i])])
         with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
-            found.append(np.asarray(image.convert("RGB")))
-    return found
+            images.append(np.asarray(image.convert("RGB")))
+    return images
 
 
 def decode_tensor(arrays: Mapping[str, npt.NDArray[Any]], index: int, spec: InputSpec) -> Tensor:

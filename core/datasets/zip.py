@@ -80,7 +80,7 @@ def pictures_in_zip(path: Path) -> Generator[float, None, ZippedPictures]:
                     raise BadInput(
                         f"The ZIP holds more than {MOST_BYTES / 1e6:.0f} MB of pictures."
                     )
-                pictures.append(_small(data, info.filename))
+                pictures.append(_read_small(data, info.filename))
                 items.append(Item(info.filename, labels.index(label), "train"))
                 yield done / len(members)
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as exc:
@@ -92,7 +92,7 @@ def pictures_in_zip(path: Path) -> Generator[float, None, ZippedPictures]:
 
 
 def _members(archive: zipfile.ZipFile) -> list[tuple[str, zipfile.ZipInfo]]:
-    found = []
+    members = []
     for info in archive.infolist():
         place = PurePosixPath(info.filename.replace("\\", "/"))
         hidden = any(part.startswith((".", "__MACOSX")) for part in place.parts)
@@ -103,12 +103,12 @@ def _members(archive: zipfile.ZipFile) -> list[tuple[str, zipfile.ZipInfo]]:
                 f"{shown(place.name)} lies in no folder. Put every picture into a folder named "
                 "after its class."
             )
-        found.append((place.parts[-2], info))
-        if len(found) > MOST_FILES:
+        members.append((place.parts[-2], info))
+        if len(members) > MOST_FILES:
             raise BadInput(f"The ZIP holds more than {MOST_FILES:,} pictures.")
-    if not found:
+    if not members:
         raise BadInput("The ZIP holds no PNG, JPEG, WEBP, BMP or GIF pictures.")
-    return found
+    return members
 
 
 def _content(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
@@ -119,7 +119,7 @@ def _content(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
     return data
 
 
-def _small(data: bytes, name: str) -> Pixels:
+def _read_small(data: bytes, name: str) -> Pixels:
     try:
         pixels = read_photo(data).pixels
     except BadInput as exc:

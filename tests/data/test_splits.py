@@ -10,7 +10,13 @@ import pytest
 from PIL import Image
 
 from tests.pictures import noisy
-from whylens.core.datasets.splits import NEAR, Fingerprint, copies, fingerprint, stratified
+from whylens.core.datasets.splits import (
+    NEAR,
+    Fingerprint,
+    fingerprint,
+    group_copies,
+    split_stratified,
+)
 
 
 def printed(pixels):
@@ -42,17 +48,17 @@ def test_recompressed_resized_and_brighter_copies_share_a_group():
     jpeg = np.asarray(Image.open(stream).convert("RGB"))
     small = np.asarray(Image.fromarray(pixels).resize((70, 60)))
     brighter = (pixels * 0.9 + 20).astype(np.uint8)
-    groups = copies([printed(p) for p in (pixels, photo(2), jpeg, small, brighter)])
+    groups = group_copies([printed(p) for p in (pixels, photo(2), jpeg, small, brighter)])
     assert groups == [0, 1, 0, 0, 0]
 
 
 def test_unrelated_pictures_do_not_share_a_group():
-    assert copies([printed(photo(seed)) for seed in range(300)]) == list(range(300))
+    assert group_copies([printed(photo(seed)) for seed in range(300)]) == list(range(300))
 
 
 def test_plain_pictures_are_told_apart_by_content_only():
     plain = [np.full((40, 40, 3), value, np.uint8) for value in (10, 200, 10)]
-    assert copies([printed(p) for p in plain]) == [0, 1, 0]
+    assert group_copies([printed(p) for p in plain]) == [0, 1, 0]
 
 
 def test_groups_reach_through_chains_and_stop_at_the_bound():
@@ -61,7 +67,7 @@ def test_groups_reach_through_chains_and_stop_at_the_bound():
     hashes = [start, start ^ 0b111, start ^ 0b111111, start ^ (0xF << 40)]
     prints = [Fingerprint(str(i), h, colours) for i, h in enumerate(hashes)]
     assert NEAR == 3
-    assert copies(prints) == [0, 0, 0, 1]
+    assert group_copies(prints) == [0, 0, 0, 1]
 
 
 def test_near_copies_are_those_of_the_slow_comparison():
@@ -71,7 +77,7 @@ def test_near_copies_are_those_of_the_slow_comparison():
     colours = np.zeros(192, np.uint8)
     every = [int(h) for h in (*hashes, *(hashes ^ flips))]
     prints = [Fingerprint(str(i), h, colours) for i, h in enumerate(every)]
-    groups = copies(prints)
+    groups = group_copies(prints)
     for one in range(len(every)):
         for other in range(one):
             near = (every[one] ^ every[other]).bit_count() <= 3
@@ -86,7 +92,7 @@ def test_near_copies_are_those_of_the_slow_comparison():
 def test_shares_hold_within_each_class_and_groups_are_whole(seed):
     labels = [0] * 100 + [1] * 40
     groups = [i // 2 for i in range(140)]
-    splits = stratified(labels, groups, val=0.15, test=0.1, seed=seed)
+    splits = split_stratified(labels, groups, val=0.15, test=0.1, seed=seed)
     for label, size in ((0, 100), (1, 40)):
         own = [s for s, known in zip(splits, labels, strict=True) if known == label]
         # Groups of two cannot fill an odd count.
@@ -97,20 +103,20 @@ def test_shares_hold_within_each_class_and_groups_are_whole(seed):
 
 def test_a_draw_can_be_repeated_and_depends_on_its_seed():
     labels, groups = [0, 1] * 50, list(range(100))
-    first = stratified(labels, groups, val=0.2, test=0.2, seed=5)
-    assert first == stratified(labels, groups, val=0.2, test=0.2, seed=5)
-    assert first != stratified(labels, groups, val=0.2, test=0.2, seed=6)
+    first = split_stratified(labels, groups, val=0.2, test=0.2, seed=5)
+    assert first == split_stratified(labels, groups, val=0.2, test=0.2, seed=5)
+    assert first != split_stratified(labels, groups, val=0.2, test=0.2, seed=6)
 
 
 def test_four_pictures_give_every_split_one():
-    splits = stratified([0] * 4, list(range(4)), val=0.15, test=0.15, seed=0)
+    splits = split_stratified([0] * 4, list(range(4)), val=0.15, test=0.15, seed=0)
     assert sorted(splits) == ["test", "train", "train", "val"]
 
 
 def test_a_class_that_is_one_group_is_trained_on():
-    assert set(stratified([0] * 6, [0] * 6, val=0.15, test=0.15, seed=0)) == {"train"}
+    assert set(split_stratified([0] * 6, [0] * 6, val=0.15, test=0.15, seed=0)) == {"train"}
 
 
 def test_noise_of_the_tests_is_no_copy_of_itself():
     prints = [printed(noisy(seed, seed % 3)) for seed in range(80)]
-    assert len(set(copies(prints))) == 80
+    assert len(set(group_copies(prints))) == 80

@@ -14,7 +14,7 @@ from torch.nn import functional
 from tests.conftest import GapNet, MlpHeadNet, TokenNet, plain_spec, seeded
 from tests.contract import Tinted
 from tests.toys import attention_net, final, noise, precise, subject_of
-from whylens.core.datasets.tensors import decode_images, packed_pictures
+from whylens.core.datasets.tensors import decode_images, encode_images
 from whylens.core.engine import Engine
 from whylens.core.errors import BadInput
 from whylens.core.explanation import Question
@@ -436,7 +436,7 @@ def test_a_vision_transformer_is_turned_by_patches_entering_its_last_block():
         "vectors": unit.astype(np.float16),
         "labels": np.arange(6, dtype=np.int32) % 3,
         "predicted": net.logits(x).argmax(1).numpy().astype(np.int32),
-        **packed_pictures(pictures, quality=95),
+        **encode_images(pictures, quality=95),
         "tinies": np.stack([thumbnail(picture) for picture in pictures]),
     }
     facts = {"labels": list(Tinted.labels), "keys": [str(n) for n in range(6)]}
