@@ -61,7 +61,7 @@ def test_a_picture_of_the_photo_s_size_and_the_files_of_the_zip(why, tmp_path):
 
 def test_a_notebook_shows_picture_legend_prediction_and_note(why):
     html = why._repr_html_()
-    for words in ("data:image/png;base64,", "linear-gradient", why.unit, "Predicted: ",
+    for words in ("data:image/jpeg;base64,", "linear-gradient", why.unit, "Predicted: ",
                   f"{why.prediction.probability:.1%}", "&lt;b&gt;cat&lt;/b&gt;"):  # fmt: skip
         assert words in html
     assert "<b>cat</b>" not in html

@@ -43,7 +43,8 @@ def lines_of(block: Block) -> list[list[str]]:
 def place(tmp_path, monkeypatch):
     """A folder with a photo, pictures in a folder per class, and the shipped networks in reach."""
     shutil.copy(ROOT / "examples" / "painted" / "bluebell.jpg", tmp_path / "photo.jpg")
-    shutil.copytree(ROOT / "examples" / "signals", tmp_path / "examples" / "signals")
+    for folder in ("signals", "photos"):
+        shutil.copytree(ROOT / "examples" / folder, tmp_path / "examples" / folder)
     colour_folder(tmp_path / "photos", {"cherry": 12, "kiwi": 12})
     for label in ("cherry", "kiwi"):
         for number in range(3):
