@@ -1,4 +1,4 @@
-"""Ctrl-C, restored where a shell has turned it off; for both doors, `whylens` and `demo.py`."""
+"""Ctrl-C, restored where a shell has turned it off; for `whylens` and `demo.py`."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from whylens.ui.page.form import QuestionForm
 from whylens.ui.page.html import COMPARE, render
 from whylens.ui.page.session import PRIVATE, Session, errors_as_messages, visitor_id
 
-# Beside the methods that it is about, and so in a wheel as well.
+# Lies with the methods that it is about, and so in a wheel as well.
 MEASURED = Path(__file__).resolve().parents[2] / "plugins" / "measured.json"
 NONE = "-"
 _INSIDE = {"It may look inside the network": True, "Only inputs and scores": False}

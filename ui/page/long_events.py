@@ -15,10 +15,10 @@ from whylens.ui.page.session import PRIVATE, errors_as_messages, visitor_id
 Work = TypeVar("Work", bound=Callable[..., Iterator[Any]])
 
 FAILED = "That did not work; the message at the top right says why."
-# For events that compute: one at a time for each trigger, in one line with all others.
+# For events that compute: they share one queue, and a trigger runs once at a time.
 LONG: dict[str, Any] = {**PRIVATE, "concurrency_id": "work", "trigger_mode": "once"}
-# As a visitor's last event ends, Gradio closes the line over which its queue answers, and what is
-# due at that moment is lost. What follows an event that can be stopped goes past the queue.
+# As a visitor's last event ends, Gradio closes the connection over which its queue answers, and
+# what is due then is lost. What follows an event that can be stopped goes past the queue.
 UNQUEUED: dict[str, Any] = {**PRIVATE, "queue": False}
 
 

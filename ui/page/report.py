@@ -34,7 +34,7 @@ MOST_SHOWN = 48
 CHOOSE = "Choose a cell of the matrix, or two classes below it."
 BY_TAB = "Train one on pictures of your own on the tab Your folder."
 BY_COMMAND = "Train one on pictures of your own with the command whylens train."
-# The grid's cells are buttons: a mouse, a finger and the keyboard all end in a click.
+# The grid's cells are buttons, so that the keyboard reaches them as well.
 CELL_JS = """element.addEventListener('click', event => {
   const cell = event.target.closest('[data-cell]');
   if (!cell) return;
@@ -225,7 +225,7 @@ def _stored_mistakes(
 
 
 def _save(session: Session, pixels: Any) -> str:
-    # PNG: what is explained shall be what is kept, not a second compression of it.
+    # PNG: the stored picture is explained, not a second compression of it.
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, "PNG")
     return session.store.save_file(stream.getvalue(), suffix=".png", stem="mistake")

@@ -1,4 +1,4 @@
-"""The page's server: started, watched by a health check, ended without a trace."""
+"""The page's server: start, health check, and an end that leaves no visitor's files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import signal
 import tempfile
 
-# Before gradio is imported: no calls home.
+# Before gradio is imported: no analytics.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 # Before torch is: threads that spin while they wait starve one another on a busy machine.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -83,7 +83,7 @@ def serve(host: str = "127.0.0.1", port: int | None = None, *, mcp: bool = False
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     restore_interrupt()
-    # Gradio removes visitors' files on an interrupt, but not when a container is told to end.
+    # Gradio removes visitors' files on an interrupt, but not on the SIGTERM of a container.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     page = build_page(local_engine(), public=not _is_loopback(host))
     try:

@@ -18,7 +18,7 @@ from whylens.core.storage.files import write_atomically
 from whylens.ui.space.card import SpaceCard, SpaceProblem, with_front_matter
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-# Whatever is not named here stays at home: tests, tools, and what lies about in a checkout.
+# Nothing else of a checkout is copied: no tests, tools or untracked files.
 ALLOWED = (
     "demo.py",
     "pyproject.toml",  # the list of built-in explainers

@@ -1,4 +1,4 @@
-"""Where the page computes: on the cores it was given and, on a ZeroGPU Space, on a lent GPU.
+"""Where the page computes: on its share of the cores and, on a ZeroGPU Space, on a lent GPU.
 
 The only place that knows of Hugging Face's `spaces` package. Elsewhere, and wherever no GPU can be
 had, the processor computes: nothing else depends on a GPU.
@@ -27,7 +27,7 @@ GpuDecorator = Callable[[F], F]
 
 CORES_VARIABLE = "CPU_CORES"  # set by Spaces: the machine has more cores than a Space may use
 ZERO_GPU_VARIABLE = "SPACES_ZERO_GPU"
-# What is asked for has to be left of a visitor's daily two minutes; slow methods take seconds.
+# A visitor's daily two minutes must have this much left; slow methods take seconds.
 GPU_SECONDS = 30
 
 
