@@ -33,6 +33,16 @@ class LayerParams(Params):
     )
 
 
+class SignedLayerParams(LayerParams):
+    """Which feature map, and whether to keep counter-evidence."""
+
+    signed: bool = Field(
+        default=False,
+        title="Keep negative values",
+        description="The paper keeps positive evidence only; tick to see what speaks against.",
+    )
+
+
 def mean_of_maps(maps: Sequence[Tensor]) -> Tensor:
     """Return the mean of maps, each as a share of its own largest value, at the finest one's size.
 

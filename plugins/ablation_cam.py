@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import torch
-from pydantic import Field
 
 from whylens import Explainer, Heatmap, Need, Partial, hookimpl
 from whylens.plugins._arrays import as_array, slices, weighted_sum, zero_rounding
-from whylens.plugins._layers import LayerParams, explain_layers
+from whylens.plugins._layers import SignedLayerParams, explain_layers
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,17 +19,7 @@ if TYPE_CHECKING:
 PARTIAL_MAPS = 8  # partial maps on the way
 
 
-class AblationCAMParams(LayerParams):
-    """Which feature map, and whether to keep counter-evidence."""
-
-    signed: bool = Field(
-        default=False,
-        title="Keep negative values",
-        description="The paper keeps positive evidence only; tick to see what speaks against.",
-    )
-
-
-class AblationCAM(Explainer[AblationCAMParams]):
+class AblationCAM(Explainer[SignedLayerParams]):
     """One pass through what follows the layer per channel; no gradients."""
 
     name = "ablation-cam"
@@ -48,9 +37,9 @@ class AblationCAM(Explainer[AblationCAMParams]):
     source = "Desai and Ramaswamy 2020, Ablation-CAM, eqs. 3 and 4"
     cost = "1 forward pass, and per channel one pass through what follows the layer"
     needs = frozenset({Need.SPATIAL_FEATURES})
-    Params = AblationCAMParams
+    Params = SignedLayerParams
 
-    def explain(self, subject: Subject, params: AblationCAMParams) -> Iterator[Partial]:
+    def explain(self, subject: Subject, params: SignedLayerParams) -> Iterator[Partial]:
         """Yield the map in units of score times activation, ever more channels in it."""
         layers = subject.layers(params.layer)
         yield from explain_layers(

@@ -42,18 +42,12 @@ class CAM(Explainer[NoParams]):
         values = class_activation_map(row @ head.weight, subject.features)
         bias = float(row @ head.bias)
         gap = float(values.mean()) + bias - subject.score
-        diagnostics = {"mean of map": float(values.mean()), "bias": bias}
+        diagnostics, note = {"mean of map": float(values.mean()), "bias": bias}, ""
         if subject.target.quantity == "probability":
             note = "For a probability the map is its first-order change; its mean is not its value."
-            return Heatmap(
-                as_array(values), subject.unit, signed=True, diagnostics=diagnostics, note=note
-            )
-        return Heatmap(
-            as_array(values),
-            subject.unit,
-            signed=True,
-            diagnostics={**diagnostics, "identity gap": gap},
-        )
+        else:
+            diagnostics["identity gap"] = gap
+        return Heatmap(as_array(values), subject.unit, True, diagnostics, note)
 
 
 def class_activation_map(weights: Tensor, features: Tensor) -> Tensor:

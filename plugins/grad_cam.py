@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pydantic import Field
-
 from whylens import Explainer, Heatmap, Need, hookimpl
 from whylens.plugins._arrays import as_array, weighted_sum
-from whylens.plugins._layers import LayerParams, map_unit, mean_of_maps
+from whylens.plugins._layers import SignedLayerParams, map_unit, mean_of_maps
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,17 +14,7 @@ if TYPE_CHECKING:
     from whylens import Subject
 
 
-class GradCAMParams(LayerParams):
-    """Which feature map, and whether to keep counter-evidence."""
-
-    signed: bool = Field(
-        default=False,
-        title="Keep negative values",
-        description="The paper keeps positive evidence only; tick to see what speaks against.",
-    )
-
-
-class GradCAM(Explainer[GradCAMParams]):
+class GradCAM(Explainer[SignedLayerParams]):
     """The generalisation of CAM to any head that has gradients."""
 
     name = "grad-cam"
@@ -44,9 +32,9 @@ class GradCAM(Explainer[GradCAMParams]):
     source = "Selvaraju et al. 2017, Grad-CAM, eqs. 1 and 2"
     cost = "1 forward pass and 1 backward pass through the head"
     needs = frozenset({Need.GRADIENTS, Need.SPATIAL_FEATURES})
-    Params = GradCAMParams
+    Params = SignedLayerParams
 
-    def explain(self, subject: Subject, params: GradCAMParams) -> Heatmap:
+    def explain(self, subject: Subject, params: SignedLayerParams) -> Heatmap:
         """Return the map in units of the score per position."""
         layers = subject.layers(params.layer)
         maps = [weighted_sum(channel_weights(layer.gradients), layer.features) for layer in layers]

@@ -20,13 +20,14 @@ from tests.toys import (
     toy,  # fmt: skip
 )
 from whylens.core.targets import Target
-from whylens.plugins.ablation_cam import AblationCAM, AblationCAMParams
+from whylens.plugins._layers import SignedLayerParams
+from whylens.plugins.ablation_cam import AblationCAM
 
 METHOD = AblationCAM()
 
 
 def ablation_cam(subject, **params):
-    return final(METHOD.explain(subject, AblationCAMParams(**params)))
+    return final(METHOD.explain(subject, SignedLayerParams(**params)))
 
 
 def literal(module, x, target) -> np.ndarray:

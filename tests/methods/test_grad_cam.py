@@ -22,14 +22,15 @@ from tests.toys import (
     toy,
 )
 from whylens.core.targets import Target
+from whylens.plugins._layers import SignedLayerParams
 from whylens.plugins.cam import CAM
-from whylens.plugins.grad_cam import GradCAM, GradCAMParams, channel_weights
+from whylens.plugins.grad_cam import GradCAM, channel_weights
 
 METHOD = GradCAM()
 
 
 def grad_cam(subject, **params):
-    return final(METHOD.explain(subject, GradCAMParams(**params)))
+    return final(METHOD.explain(subject, SignedLayerParams(**params)))
 
 
 def literal(features: np.ndarray, gradients: np.ndarray) -> np.ndarray:

@@ -17,9 +17,9 @@ from whylens.core.models.backbone import wrap
 from whylens.core.models.forward_pass import ForwardPass
 from whylens.core.subject import Subject
 from whylens.core.targets import Target
-from whylens.plugins._layers import mean_of_maps
-from whylens.plugins.ablation_cam import AblationCAM, AblationCAMParams
-from whylens.plugins.grad_cam import GradCAM, GradCAMParams
+from whylens.plugins._layers import SignedLayerParams, mean_of_maps
+from whylens.plugins.ablation_cam import AblationCAM
+from whylens.plugins.grad_cam import GradCAM
 
 SWIN = "swin_tiny_patch4_window7_224"
 DEIT = "deit_tiny_distilled_patch16_224"
@@ -203,10 +203,12 @@ def test_the_mean_over_stages_is_of_shares_at_the_finest_size(asked):
     subject = asked("resnet10t")
     params = {"signed": True}
     singles = [
-        final(GradCAM().explain(subject, GradCAMParams(layer=f"stage {i}", **params))).values
+        final(GradCAM().explain(subject, SignedLayerParams(layer=f"stage {i}", **params))).values
         for i in range(1, 6)
     ]
-    together = final(GradCAM().explain(subject, GradCAMParams(layer="mean over stages", **params)))
+    together = final(
+        GradCAM().explain(subject, SignedLayerParams(layer="mean over stages", **params))
+    )
     total = np.zeros((32, 32))
     for values in singles:
         centre = (np.arange(32) + 0.5) * len(values) / 32 - 0.5
@@ -239,7 +241,7 @@ def test_a_method_that_yields_goes_through_the_stages_one_by_one(asked):
     subject = asked("convnext_atto")
 
     def maps(layer):
-        return list(AblationCAM().explain(subject, AblationCAMParams(layer=layer)))
+        return list(AblationCAM().explain(subject, SignedLayerParams(layer=layer)))
 
     singles = [maps(f"stage {i}")[-1].result for i in range(1, 5)]
     parts = maps("mean over stages")

@@ -14,7 +14,8 @@ from tests.methods.test_grad_cam_pp import literal_weights
 from tests.toys import difference, final, noise, subject_of
 from whylens.core.targets import Target
 from whylens.plugins import _arrays as maps
-from whylens.plugins.grad_cam import GradCAM, GradCAMParams
+from whylens.plugins._layers import SignedLayerParams
+from whylens.plugins.grad_cam import GradCAM
 from whylens.plugins.grad_cam_pp import channel_weights as plus_plus_weights
 from whylens.plugins.integrated_gradients import IntegratedGradients, IntegratedGradientsParams
 from whylens.plugins.occlusion import Occlusion, OcclusionParams
@@ -136,12 +137,14 @@ def test_grad_cam_agrees_with_captum_s(captum):
     peer = captum.LayerGradCam(module, module.trunk[3])
     for target in range(3):
         signed = final(
-            GradCAM().explain(subject_of(module, x, Target(target)), GradCAMParams(signed=True))
+            GradCAM().explain(subject_of(module, x, Target(target)), SignedLayerParams(signed=True))
         )
         assert furthest(signed.values, peer.attribute(x, target=target)[0, 0].detach()) < 1e-5
         wanted = peer.attribute(x, target=target, relu_attributions=True)[0, 0].detach()
         if wanted.any():
-            heat = final(GradCAM().explain(subject_of(module, x, Target(target)), GradCAMParams()))
+            heat = final(
+                GradCAM().explain(subject_of(module, x, Target(target)), SignedLayerParams())
+            )
             assert furthest(heat.values, wanted) < 1e-5
 
 
@@ -166,7 +169,7 @@ def test_grad_cam_agrees_with_pytorch_grad_cam_s(pgc):
     module, x = seeded(Modules()), noise(1, 3, 32, 44)
     found = 0
     for target in range(3):
-        heat = final(GradCAM().explain(subject_of(module, x, Target(target)), GradCAMParams()))
+        heat = final(GradCAM().explain(subject_of(module, x, Target(target)), SignedLayerParams()))
         twin = seeded(Modules())  # the peer wants parameters with gradients
         with pgc.GradCAM(model=twin, target_layers=[twin.trunk[3]]) as peer:
             wanted = peer(input_tensor=x, targets=pgc_target(pgc, target))[0]
