@@ -6,7 +6,7 @@ READY  := $(VENV)/.installed
 HOST   ?= 127.0.0.1
 PORT   ?= 7860
 
-.PHONY: setup demo test test-long lint browser bench checkpoints docs clean
+.PHONY: setup demo test test-long processors lint browser bench checkpoints docs clean
 
 setup: $(READY)
 
@@ -54,6 +54,10 @@ lint: setup $(TYPES)/whylens
 	MYPYPATH=$(TYPES) $(BIN)/mypy -p whylens
 	$(BIN)/mypy demo.py
 	cd $(TYPES) && $(abspath $(BIN))/lint-imports --no-cache $(CURDIR)/pyproject.toml
+
+# The same numbers on other instruction sets and numbers of threads; Ctrl-C where SIGINT was ignored.
+processors: setup
+	$(BIN)/python -m tests.processors
 
 bench: setup
 	$(BIN)/python -m benchmarks.compare --write docs/performance.md

@@ -1,0 +1,157 @@
+"""`make processors`: the numbers hold on other processors, and Ctrl-C works in the background.
+
+Torch, oneDNN, MKL, OpenBLAS and numpy choose their kernels by the processor; variables make them
+take those of an older one. Under each setting every method is compared with its formula written
+out and answers in batches of other sizes; and a shipped network is explained by every method: all
+settings must show the same.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+OLD = {
+    "ATEN_CPU_CAPABILITY": "default",
+    "ONEDNN_MAX_CPU_ISA": "SSE41",
+    "MKL_ENABLE_INSTRUCTIONS": "SSE4_2",
+    "OPENBLAS_CORETYPE": "Nehalem",
+    "NPY_DISABLE_CPU_FEATURES": "X86_V3 X86_V4",
+    "OMP_NUM_THREADS": "4",
+}
+AVX2 = {
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+    "OPENBLAS_CORETYPE": "Haswell",
+    "NPY_DISABLE_CPU_FEATURES": "X86_V4",
+    "OMP_NUM_THREADS": "2",
+}
+# Whatever there is: AVX-512 where it is.
+OWN = {"OMP_NUM_THREADS": "1"}
+WRITTEN_OUT = (
+    "the_map_is or map_and_error or map_error or written_out or number_by_number or formula"
+)
+CONTRACT = "batch_size_does_not and (gap or attention or 1-d)"
+NETWORKS = ("painted-cats-breed", "painted-cats-vit")
+# Where rounding decides on which side of its kink a ReLU is, its gradient is another: measured up
+# to 1.6e-3 of a map. Without a ReLU's gradient maps agree to 1e-4.
+APART = 0.01
+
+
+def main() -> int:
+    """Run everything, write how long each part took, and return 1 if anything failed."""
+    settings = {"an old processor, 4 threads": OLD, "this processor, 1 thread": OWN}
+    if "avx2" in _cpu_flags():
+        settings["AVX2, 2 threads"] = AVX2
+    with tempfile.TemporaryDirectory() as place, ThreadPoolExecutor(2) as pool:
+        maps = {name: Path(place) / f"{n}.npz" for n, name in enumerate(settings)}
+        work = []
+        for name, variables in settings.items():
+            tests = _pytest("tests/methods", "tests/conformance", f"{WRITTEN_OUT} or ({CONTRACT})")
+            work.append(pool.submit(_run, f"methods, {name}", tests, variables))
+            explain = [sys.executable, "-m", "tests.processors", str(maps[name])]
+            work.append(pool.submit(_run, f"maps, {name}", explain, variables))
+        failed = [name for job in work if (name := job.result())]
+        if not failed:
+            first, *others = settings
+            for other in others:
+                failed += _differences(maps[first], maps[other], f"{first} / {other}")
+    # As a shell starts what it puts into the background; children inherit it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    interrupted = _pytest("tests/cli", "tests/batch", "ctrl_c or still_starting")
+    failed += filter(None, [_run("Ctrl-C where SIGINT was ignored", interrupted, {})])
+    for what in failed:
+        sys.stdout.write(f"FAILED: {what}\n")
+    return 1 if failed else 0
+
+
+def _cpu_flags() -> list[str]:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    return next((line.split() for line in lines if line.startswith("flags")), [])
+
+
+def _pytest(*words: str) -> list[str]:
+    *places, chosen = words
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    return [*command, "-m", "not slow", *places, "-k", chosen]
+
+
+def _run(what: str, command: list[str], variables: dict[str, str]) -> str:
+    """Return what failed, or ""."""
+    began = time.monotonic()
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**os.environ, "OMP_WAIT_POLICY": "passive", **variables},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    lines = done.stdout.strip().splitlines()
+    told = "\n".join(lines if done.returncode else lines[-1:])
+    sys.stdout.write(f"{what}: {time.monotonic() - began:.0f} s\n{told}\n")
+    sys.stdout.flush()
+    return f"{what} (exit code {done.returncode})" if done.returncode else ""
+
+
+def _differences(one: Path, other: Path, between: str) -> list[str]:
+    apart = {}
+    with np.load(one) as a, np.load(other) as b:
+        if sorted(a.files) != sorted(b.files):
+            return [f"{between}: not the same methods answered"]
+        for name in a.files:
+            if a[name].dtype.kind == "U":
+                apart[name] = float(str(a[name]) != str(b[name]))
+            else:
+                size = max(float(np.linalg.norm(a[name])), 1e-30)
+                apart[name] = float(np.linalg.norm(a[name] - b[name])) / size
+    most = max(apart, key=apart.__getitem__)
+    sys.stdout.write(f"{between}: {len(apart)} answers; most apart is {most}, {apart[most]:.1e}\n")
+    return [f"{between}: {name}, {share:.1e}" for name, share in apart.items() if share > APART]
+
+
+def save_maps(path: Path) -> None:
+    """Write what every method says of one picture: its map, or its examples and their values.
+
+    Args:
+        path: A .npz file.
+    """
+    from tests.shipped import answered, available, shipped_engine
+    from whylens.core.datasets.by_name import load_dataset
+    from whylens.core.explanation import Question
+    from whylens.core.results import Heatmap
+
+    found: dict[str, np.ndarray] = {}
+    with shipped_engine() as engine:
+        cats = load_dataset("painted-cats:breed", engine.registry.datasets)
+        pixels = cats.pixels(cats.of("test")[0])
+        for network in NETWORKS:
+            for method in available(engine, network):
+                if method in found:
+                    continue
+                result = answered(engine, Question(network, pixels), method).result
+                if isinstance(result, Heatmap):
+                    found[method] = result.values
+                    continue
+                found[method] = np.array([item.value for item in result.items])
+                said = [(item.key, item.group, item.marks) for item in result.items]
+                found[f"{method}, examples"] = np.array(repr(said))
+    np.savez(path, **found)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        save_maps(Path(sys.argv[1]))
+    else:
+        sys.exit(main())
