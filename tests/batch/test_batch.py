@@ -364,7 +364,8 @@ def test_png_maps_hold_the_values_in_65536_steps(engine, request_for, unbroken):
             step = (row["maximum"] - row["minimum"]) / 65535
             wanted = np.load(unbroken / same["map"])
             assert np.abs(found - wanted).max() <= 0.51 * step + 1e-7 * np.abs(wanted).max()
-            assert Image.open(request.out / row["map"]).mode == "I;16"
+            with Image.open(request.out / row["map"]) as picture:
+                assert picture.mode == "I;16"
 
 
 @pytest.mark.parametrize("values", [np.full((2, 3), 7.5), np.zeros((1, 1)), np.arange(5.0)])

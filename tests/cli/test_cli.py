@@ -63,7 +63,8 @@ def test_photos_are_explained_by_several_methods(place):
     assert told["target"]["label"] == "goldfish"
     assert told["target"]["versus_label"] == "tench"
     assert told["parameters"]["stride"] == 32
-    assert Image.open(place / "out" / "one" / "grad-cam/overlay.png").size == (80, 60)
+    with Image.open(place / "out" / "one" / "grad-cam/overlay.png") as picture:
+        assert picture.size == (80, 60)
     assert len(run.stdout.split()) == 12
 
 

@@ -76,7 +76,8 @@ def test_the_command_writes_a_picture_and_values_per_class(place, photos):  # no
     assert names == sorted(
         f"{label}{end}" for label in Tinted.labels for end in (".png", ".values.npy", ".error.npy")
     )
-    assert Image.open(place / "out" / "ant.png").size == (160, 160)
+    with Image.open(place / "out" / "ant.png") as picture:
+        assert picture.size == (160, 160)
     values = np.load(place / "out" / "ant.values.npy")
     assert values.any()
     data, given = load_dataset(str(photos), {}), {"signed": True}

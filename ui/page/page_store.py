@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+import shutil
 import tempfile
 import time
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,8 +40,10 @@ class PageStore:
             folder: Where files are written; by default a private temporary one.
             budget: In bytes, of answers, and again of photos, and of their small copies.
         """
-        self._own = tempfile.TemporaryDirectory(prefix="whylens-")  # removed with the process
-        self.folder = folder or Path(self._own.name)
+        if folder is None:
+            folder = Path(tempfile.mkdtemp(prefix="whylens-"))
+            weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)  # or at exit
+        self.folder = folder
         self._answers: ByteLRU[tuple[str, str], Explanation] = ByteLRU(budget, _weight)
         self._photos: ByteLRU[tuple[str, int], Photo] = ByteLRU(
             budget, lambda photo: photo.pixels.nbytes
