@@ -43,9 +43,9 @@ WRITTEN_OUT = (
 )
 CONTRACT = "batch_size_does_not and (gap or attention or 1-d)"
 NETWORKS = ("painted-cats-breed", "painted-cats-vit")
-# Share of a map. Where rounding decides on which side of its kink a ReLU is, its gradient is another:
-# measured up to 1.6e-3; maps without such gradients agree to 3e-6. A search by gradient takes
-# hundreds of such steps and turns where a margin is reached: measured 5.7e-3.
+# Share of a map. Where rounding decides on which side of its kink a ReLU is, its gradient is
+# another: measured up to 1.6e-3; maps without such gradients agree to 3e-6. A search by gradient
+# takes hundreds of such steps and turns where a margin is reached: measured 5.7e-3.
 APART, SEARCHES = 0.01, {"contrastive": 0.05}
 
 
