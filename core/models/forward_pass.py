@@ -12,9 +12,9 @@ from whylens.core.targets import Target
 
 
 class ForwardPass:
-    """One input through one network, computed once and shared by all methods.
+    """The logits, features and gradients of an input, shared by all methods.
 
-    The folded copy computes the features, without gradients; the network's own head reads them and
+    The faster copy computes the features, without gradients; the network's own head reads them and
     keeps a graph, so that each further class costs one short backward pass.
     """
 

@@ -14,7 +14,7 @@ Kind = Literal["timm", "torchvision", "checkpoint", "untrained"]
 _BARE = re.compile(r"[a-z0-9][a-z0-9_]{1,80}(?:\.[a-z0-9_]{1,60})?")
 _FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,80}")
 
-# ViT-B, ResNet-152 and ConvNeXt-B fit; each takes about 0.8 GB with its folded copy.
+# ViT-B, ResNet-152 and ConvNeXt-B fit; each takes about 0.8 GB with its faster copy.
 DEFAULT_PARAMETER_LIMIT = 100_000_000
 
 

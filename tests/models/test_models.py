@@ -705,7 +705,7 @@ def test_three_dimensional_convolutions_do_not_prevent_folding():
     assert norms_left(folded) == 0
 
 
-def test_batch_logits_agree_with_the_network(net):
+def test_fast_logits_agree_with_the_network(net):
     x = noise(4, 3, *net.spec.size, seed=12)
     torch.testing.assert_close(net.fast_logits(x), net.logits(x), rtol=1e-3, atol=1e-5)
 
