@@ -52,9 +52,6 @@ def write_listing(folder: Path, out: Path, endings: frozenset[str], target: Path
     Args:
         folder: Searched with all its subfolders; names with a leading dot are left out, and links
             to folders are not followed.
-        out: A folder that is left out, should it lie inside.
-        endings: Of the files that count, in lower case, with the dot.
-        target: The file to write.
 
     Raises:
         BadInput: There is no such folder, it cannot be read, or holds no such files.
@@ -142,11 +139,7 @@ class LoadedFile:
 
 
 def load_file(path: Path) -> LoadedFile:
-    """Return a file's photo or signal, or why it has none.
-
-    Args:
-        path: The file; its ending says which of the two it is.
-    """
+    """Return a file's photo or signal, or why it has none."""
     sha256 = None
     try:
         size, most = path.stat().st_size, ImageLimits().bytes

@@ -153,7 +153,6 @@ def make_plan(request: Request, engine: Engine, listing: Callable[[], Listing]) 
     """Return the plan of a request.
 
     Args:
-        request: What was asked.
         engine: With the network on the request's device.
         listing: Lists the files; called once all else has proved possible, since it may take long.
 
@@ -185,12 +184,7 @@ def make_plan(request: Request, engine: Engine, listing: Callable[[], Listing]) 
 
 
 def model_plan(engine: Engine, name: str) -> ModelPlan:
-    """Return what tells a network from another.
-
-    Args:
-        engine: Knows it.
-        name: Its name.
-    """
+    """Return what tells a network from another."""
     card = engine.card(name)
     spec = engine.backbone(name).spec.model_dump(mode="json")
     return ModelPlan(name=name, digest=card.digest, input=spec)
@@ -200,9 +194,6 @@ def method_plan(engine: Engine, model: str, name: str, params: Mapping[str, obje
     """Return what tells a method's answers from others.
 
     Args:
-        engine: Knows it.
-        model: The network's name.
-        name: The method's name.
         params: The defaults where absent.
 
     Raises:
@@ -234,10 +225,6 @@ def batch_versions() -> dict[str, str]:
 def endings_for(engine: Engine, model: str) -> frozenset[str]:
     """Return the endings of files that a network can read.
 
-    Args:
-        engine: Knows the network.
-        model: Its name.
-
     Raises:
         BadInput: It reads neither pictures nor signals.
     """
@@ -248,20 +235,12 @@ def endings_for(engine: Engine, model: str) -> frozenset[str]:
 
 
 def write_plan(out: Path, plan: Plan) -> None:
-    """Write a plan into a run's folder.
-
-    Args:
-        out: The folder.
-        plan: The plan.
-    """
+    """Write a plan into a run's folder."""
     write_atomically(out / PLAN, plan.text().encode())
 
 
 def read_plan(out: Path) -> Plan:
     """Return the plan of a run's folder.
-
-    Args:
-        out: The folder.
 
     Raises:
         BadArtifact: It cannot be read.
@@ -271,12 +250,7 @@ def read_plan(out: Path) -> Plan:
 
 
 def plan_differences(before: Plan, now: Plan) -> list[str]:
-    """Return in words how a plan differs from the one before; nothing where it does not.
-
-    Args:
-        before: The one that was begun.
-        now: The one that is asked for.
-    """
+    """Return in words how a plan differs from the one before; nothing where it does not."""
     if before.files != now.files:
         then, there = before.files.count, now.files.count
         change = f"{then:,} files, now {there:,}" if then != there else "other files or sizes"

@@ -25,19 +25,11 @@ class LocalProcesses:
     """Runs shards in processes of this machine."""
 
     def __init__(self, workers: int) -> None:
-        """Choose how many; nothing is started yet.
-
-        Args:
-            workers: Processes, each with a network of its own.
-        """
+        """Choose how many; nothing is started yet."""
         self.workers = workers
 
     def run(self, job: Job, shards: Iterable[int]) -> Generator[FilesDone | ShardDone]:
         """Yield what the processes say, as they say it; closing the generator ends them.
-
-        Args:
-            job: What is to be done.
-            shards: Numbers of the shards, each given to whoever is free.
 
         Raises:
             CoreError: A process cannot do its work, or was lost.

@@ -74,20 +74,11 @@ class Runner(Protocol):
     workers: int
 
     def run(self, job: Job, shards: Iterable[int]) -> Generator[FilesDone | ShardDone]:
-        """Yield what is done, as it is done; closing the generator ends the work.
-
-        Args:
-            job: What is to be done.
-            shards: Numbers of the shards.
-        """
+        """Yield what is done, as it is done; closing the generator ends the work."""
 
 
 def thread_variables(threads: int) -> dict[str, str]:
-    """Return the environment that holds every library of a new process to so many threads.
-
-    Args:
-        threads: Of the arithmetic.
-    """
+    """Return the environment that holds every library of a new process to so many threads."""
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
     return dict.fromkeys(names, str(threads)) | {"OMP_WAIT_POLICY": "passive"}
 

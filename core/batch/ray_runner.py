@@ -52,10 +52,6 @@ class RayActors:
     def run(self, job: Job, shards: Iterable[int]) -> Generator[FilesDone | ShardDone]:
         """Yield what becomes of the shards; closing the generator ends the actors.
 
-        Args:
-            job: What is to be done.
-            shards: Numbers of the shards.
-
         Raises:
             CoreError: An actor cannot do its work, or was lost.
         """

@@ -80,11 +80,7 @@ class FileRow:
     size: tuple[int, int] | None = None
 
     def row(self, method: str) -> dict[str, Any]:
-        """Return what a row of this file holds whatever comes of it.
-
-        Args:
-            method: The method's name.
-        """
+        """Return what a row of this file holds whatever comes of it."""
         width, height = self.size or (None, None)
         return {
             "index": self.index,
@@ -98,24 +94,12 @@ class FileRow:
 
 
 def failed_row(file: FileRow, method: str, error: str) -> dict[str, Any]:
-    """Return the row of a file that could not be explained.
-
-    Args:
-        source: The file.
-        method: The method's name.
-        error: What happened, in words.
-    """
+    """Return the row of a file that could not be explained."""
     return {**file.row(method), "status": FAILED, "error": error}
 
 
 def explained_row(file: FileRow, guess: ClassScore, answer: Explanation) -> dict[str, Any]:
-    """Return the row of an answer; the names of its map's files are not in it yet.
-
-    Args:
-        source: The file.
-        guess: The predicted class.
-        answer: Finished.
-    """
+    """Return the row of an answer; the names of its map's files are not in it yet."""
     result, target = answer.result, answer.target
     row = {
         **file.row(answer.method),
@@ -168,10 +152,6 @@ def _of_map(heat: Heatmap, answer: Explanation) -> dict[str, Any]:
 def peak(heat: Heatmap, answer: Explanation) -> tuple[float, float | None]:
     """Return where the largest value lies, at its cell's centre.
 
-    Args:
-        heat: The map.
-        answer: Whose it is.
-
     Returns:
         x and y in pixels of the photo as it was given, upright; a signal has a position only.
     """
@@ -187,9 +167,7 @@ def write_rows(path: Path, rows: list[dict[str, Any]], plan_digest: str) -> None
     """Write rows as a Parquet file, the same bytes for the same rows.
 
     Args:
-        path: The file.
         rows: In their order.
-        plan_digest: Of the plan they belong to; kept in the file's metadata.
     """
     schema = SCHEMA.with_metadata({"whylens.plan": plan_digest})
     table = pa.Table.from_pylist(rows, schema=schema)
@@ -219,13 +197,7 @@ def map_bytes(values: Array, kind: str) -> bytes:
 
 
 def map_values(data: bytes, minimum: float, maximum: float) -> Array:
-    """Return (h, w) float32 values of a PNG made by `map_bytes`.
-
-    Args:
-        data: The file.
-        minimum: Of the map's row.
-        maximum: Of the map's row.
-    """
+    """Return (h, w) float32 values of a PNG made by `map_bytes`."""
     with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
         levels = np.asarray(image, np.float64)
     values: Array = (minimum + (maximum - minimum) * levels / STEPS).astype(np.float32)

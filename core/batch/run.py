@@ -83,8 +83,6 @@ def explain_folder(
     Closing the iterator stops the work; the same request goes on from there.
 
     Args:
-        request: What is to be done.
-        runner: Shares out the shards.
         progress: Called with a share done and a sentence while weights are fetched.
 
     Raises:

@@ -29,18 +29,13 @@ def manifest_path(out: Path, shard: int) -> Path:
     """Return where a shard's manifest lies once it is finished.
 
     Args:
-        out: The run's folder.
         shard: From 0.
     """
     return out / MANIFEST / f"{shard_name(shard)}.parquet"
 
 
 def finished(out: Path) -> set[int]:
-    """Return the numbers of the finished shards.
-
-    Args:
-        out: The run's folder.
-    """
+    """Return the numbers of the finished shards."""
     manifest = out / MANIFEST
     there = manifest.iterdir() if manifest.is_dir() else ()
     return {int(match.group(1)) for path in there if (match := _NAME.fullmatch(path.name))}
@@ -50,7 +45,6 @@ def new_workdir(out: Path, shard: int) -> Path:
     """Return a new folder in which a shard is worked on; nobody else writes there.
 
     Args:
-        out: The run's folder.
         shard: From 0.
     """
     work = out / WORK
@@ -66,7 +60,6 @@ def commit(out: Path, shard: int, workdir: Path) -> None:
     Where another worker has finished the same shard meanwhile, its files are the same and stay.
 
     Args:
-        out: The run's folder.
         shard: From 0.
         workdir: From `new_workdir`, with maps and the manifest under its final name.
     """
@@ -86,11 +79,7 @@ def commit(out: Path, shard: int, workdir: Path) -> None:
 
 
 def remove_unfinished(out: Path) -> None:
-    """Remove what an ended run left unfinished.
-
-    Args:
-        out: The run's folder, in which nobody works.
-    """
+    """Remove what an ended run left unfinished."""
     work = out / WORK
     if work.exists():
         shutil.rmtree(work)
@@ -103,11 +92,7 @@ def remove_unfinished(out: Path) -> None:
 
 
 def flush(path: Path) -> None:
-    """Wait until a file's content is on the disk.
-
-    Args:
-        path: The file.
-    """
+    """Wait until a file's content is on the disk."""
     with path.open("rb+") as stream:
         os.fsync(stream.fileno())
 

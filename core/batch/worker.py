@@ -38,7 +38,6 @@ def engine_for(device: str, batch_size: int) -> Engine:
 
     Args:
         device: As torch calls it.
-        batch_size: Inputs in one forward pass.
 
     Raises:
         NeedsNotMet: There is no such device.
@@ -65,8 +64,6 @@ class Worker:
         """Load the plan and its network.
 
         Args:
-            folder: With the files.
-            out: The run's folder, with plan and list.
             engine: By default one of its own, as the plan says.
 
         Raises:
@@ -82,7 +79,6 @@ class Worker:
         """Compute a shard, put it in place, and return what became of it.
 
         Args:
-            shard: Its number.
             tick: Called after each file.
         """
         began = time.perf_counter()
@@ -161,7 +157,6 @@ def seed_of(path: bytes, seed: int) -> int:
 
     Args:
         path: Relative, as the disk spells it.
-        seed: Of the run.
     """
     digest = hashlib.sha256(b"%d\0%s" % (seed, path)).digest()
     return int.from_bytes(digest[:4], "big") >> 1

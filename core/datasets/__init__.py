@@ -1,1 +1,1 @@
-"""Sets of labelled pictures: folders of photos and painted worlds whose evidence is known."""
+"""Sets of labelled pictures or signals: folders, archives, and what plugins offer by name."""

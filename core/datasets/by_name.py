@@ -16,7 +16,6 @@ def load_registered(text: str, sources: Sources) -> Dataset | None:
 
     Args:
         text: As in "cats:breed".
-        sources: The registry's data sets.
 
     Raises:
         BadInput: The data set has no such option.
@@ -50,7 +49,6 @@ def load_dataset(
 
     Args:
         text: A plugin's data set, as in "cats:breed"; else a .npz file, or a folder.
-        sources: The registry's data sets.
         progress: Called with a share done and a sentence while a folder is read.
 
     Raises:

@@ -106,11 +106,7 @@ class Dataset(ABC):
         """
 
     def of(self, split: SplitName) -> tuple[int, ...]:
-        """Return the positions of one split.
-
-        Args:
-            split: Which.
-        """
+        """Return the positions of one split."""
         return tuple(i for i, item in enumerate(self.items) if item.split == split)
 
 

@@ -18,7 +18,6 @@ def dataset_notes(
 
     Args:
         items: Every picture.
-        labels: One per class.
         groups: Number of each picture's group; copies of one picture share one.
     """
     counts = Counter(labels[item.label] for item in items)
@@ -34,8 +33,6 @@ def check_counts(place: str, labels: Sequence[str], counts: Mapping[str, int]) -
 
     Args:
         place: Where they are, for the message.
-        labels: One per class.
-        counts: Pictures of each class.
 
     Raises:
         BadInput: It has.

@@ -48,7 +48,6 @@ class ImageFolder(Dataset):
             root: The folder. Its own train/ and val/ (and test/) are honoured.
             val: Share for validation where the folder is not split yet.
             test: Share for the test where the folder is not split yet.
-            seed: Which draw of the split.
             progress: Called with a share done and a sentence.
 
         Raises:

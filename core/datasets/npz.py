@@ -28,7 +28,6 @@ class ImageArchive(Dataset):
             path: With picture i in `jpeg[offset[i]:offset[i + 1]]`, of class `label[i]` among
                 `classes`, in the test split where `is_test[i]`.
             val: Share of the training part for validation.
-            seed: Which draw of the split.
 
         Raises:
             BadInput: There is no such file, or it holds something else.

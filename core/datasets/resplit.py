@@ -26,8 +26,6 @@ class Resplit(Dataset):
         Args:
             whole: Where the pictures are.
             items: Those of `whole` in the same order, with other splits.
-            contents: A digest of what each shows.
-            notes: What whoever trains on it should know.
         """
         self.name, self.labels, self.licence = whole.name, whole.labels, whole.licence
         self.items, self.notes = items, notes
@@ -52,10 +50,8 @@ def resplit(
     """Yield the share of pictures compared, and return the set with train, val and test.
 
     Args:
-        whole: Any set; its own splits are forgotten.
         val: Share for validation.
         test: Share for the test; 0 for none.
-        seed: Which draw.
 
     Raises:
         BadInput: A class has too few pictures to be in every split.

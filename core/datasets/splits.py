@@ -52,9 +52,6 @@ def group_copies(prints: Sequence[Fingerprint]) -> list[int]:
 
     Same content is a copy. So is a difference hash within `NEAR` bits, where the hash says
     anything and the colours agree up to an even change of brightness.
-
-    Args:
-        prints: One per picture.
     """
     parent = list(range(len(prints)))
 
@@ -109,11 +106,8 @@ def split_stratified(
     groups, the training split is served first and another may stay without it.
 
     Args:
-        labels: Class of each picture.
-        groups: Number of each picture's group.
         val: Share for validation.
         test: Share for the test; 0 for none.
-        seed: Which draw.
     """
     members: dict[int, list[int]] = defaultdict(list)
     for index, group in enumerate(groups):

@@ -28,9 +28,6 @@ def iter_tensors(
 
     Args:
         dataset: Where the pictures are.
-        indices: Positions in it.
-        spec: The network's input.
-        batch: Largest n.
     """
     for start in range(0, len(indices), batch):
         piece = indices[start : start + batch]
@@ -49,7 +46,6 @@ def view_pixels(x: Tensor, spec: InputSpec) -> Pixels:
     Args:
         x: (1, C, H, W) normalised input with 1 or 3 channels, or (1, C, L) of a signal, which
             is drawn as lines.
-        spec: The network's input.
     """
     if x.ndim == 3:
         return _plot(denormalize(x, spec)[0].cpu().numpy())
@@ -69,7 +65,6 @@ def encode_views(views: Sequence[Tensor], spec: InputSpec) -> dict[str, npt.NDAr
 
     Args:
         views: (1, C, *S) normalised inputs.
-        spec: The network's input.
     """
     if len(spec.size) == 1:
         rows = [denormalize(x, spec)[0].cpu().numpy() for x in views]
@@ -95,7 +90,6 @@ def encode_images(pictures: Sequence[Pixels], *, quality: int = 88) -> dict[str,
 
     Args:
         pictures: (H, W, 3) uint8 each.
-        quality: Of the JPEG.
     """
     pieces = []
     for pixels in pictures:
@@ -111,7 +105,6 @@ def decode_images(arrays: Mapping[str, npt.NDArray[Any]], indices: Sequence[int]
 
     Args:
         arrays: Holding "jpeg" and "jpeg_ends", or "signals".
-        indices: Which pictures.
     """
     if "signals" in arrays:
         return [_plot(arrays["signals"][i]) for i in indices]
@@ -130,8 +123,6 @@ def decode_tensor(arrays: Mapping[str, npt.NDArray[Any]], index: int, spec: Inpu
 
     Args:
         arrays: Holding "jpeg" and "jpeg_ends", or "signals".
-        index: Which of them.
-        spec: The network's input.
     """
     if "signals" in arrays:
         return signal_tensor(np.array(arrays["signals"][index]), spec)
@@ -143,6 +134,5 @@ def to_tensor(pixels: Pixels, spec: InputSpec) -> Tensor:
 
     Args:
         pixels: (H, W, 3) uint8.
-        spec: The network's input.
     """
     return photo_tensor(photo_of(pixels), spec)[0]

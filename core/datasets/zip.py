@@ -37,8 +37,6 @@ class ZippedPictures(Dataset):
 
         Args:
             name: As the visitor called the file.
-            labels: One per class.
-            items: One per picture.
             pictures: (H, W, 3) uint8 each.
         """
         self.name, self.labels, self.items, self._pictures = name, labels, items, pictures
@@ -54,9 +52,6 @@ class ZippedPictures(Dataset):
 
 def pictures_in_zip(path: Path) -> Generator[float, None, ZippedPictures]:
     """Yield the share read so far, and return the pictures.
-
-    Args:
-        path: A ZIP with a folder per class; one folder around them all is fine.
 
     Raises:
         BadInput: It is no ZIP, holds too much, or too little.

@@ -59,7 +59,6 @@ def to_channels(image: Any, spec: InputSpec) -> Array:
 
     Args:
         image: A path to a CSV or .npy file, or an array or tensor with the channels first or last.
-        spec: What the network wants to be fed.
 
     Raises:
         BadInput: It is none of these.

@@ -88,7 +88,6 @@ def read_photo(data: bytes, *, limits: ImageLimits | None = None) -> Photo:
 
     Args:
         data: A PNG, JPEG, WEBP, BMP or GIF file.
-        limits: What is accepted.
 
     Raises:
         BadInput: It is too large, too small, damaged or of another format; says which.
@@ -255,15 +254,15 @@ def _jpeg_crowded(data: bytes) -> bool:
     # picture; phones append a second one, or a film.
     position, segments, scans, loose = 2, 0, 0, 0
     while segments <= _JPEG_SEGMENTS and scans <= _JPEG_SCANS and loose <= _JPEG_LOOSE:
-        found = (_JPEG_MARKER if scans else _JPEG_SEGMENT).search(data, position)
+        marker = (_JPEG_MARKER if scans else _JPEG_SEGMENT).search(data, position)
         if not scans:
-            loose += (found.start() if found else len(data)) - position
-        if found is None or found.group() == b"\xff\xd9":
+            loose += (marker.start() if marker else len(data)) - position
+        if marker is None or marker.group() == b"\xff\xd9":
             return loose > _JPEG_LOOSE
-        scans += found.group() == b"\xff\xda"
+        scans += marker.group() == b"\xff\xda"
         segments += 1
-        position = found.end()
-        if found.group() != b"\xff\x01":  # stands alone
+        position = marker.end()
+        if marker.group() != b"\xff\x01":  # stands alone
             position += max(2, int.from_bytes(data[position : position + 2], "big"))
     return True
 

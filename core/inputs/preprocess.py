@@ -22,7 +22,6 @@ def photo_tensor(photo: Photo, spec: InputSpec) -> tuple[Tensor, View]:
     """Return (1, C, H, W) normalised input and the view through which it was taken.
 
     Args:
-        photo: An upright RGB photo.
         spec: The network's input; 1 channel means luminance.
 
     Raises:
@@ -43,7 +42,6 @@ def signal_tensor(signal: Array, spec: InputSpec) -> Tensor:
 
     Args:
         signal: (C, *S) or, for one channel, (*S,).
-        spec: The network's input.
 
     Raises:
         BadInput: It holds no numbers, its shape is not what the network wants, or values are not
@@ -72,7 +70,6 @@ def normalize(unit: Tensor, spec: InputSpec) -> Tensor:
 
     Args:
         unit: (N, C, *S) in pixel space, [0, 1] for images.
-        spec: The network's input.
     """
     return (unit - per_channel(spec.mean, unit)) / per_channel(spec.std, unit)
 
@@ -87,7 +84,6 @@ def baseline(x: Tensor, spec: InputSpec, fill: Fill) -> Tensor:
 
     Args:
         x: (1, C, *S) the input that shows something.
-        spec: The network's input.
         fill: Defined in pixel space: "black" is 0, "grey" is 1/2, "mean" is this input's own mean
             colour, "blur" is this input without detail (a Gaussian of 1/10 of the shorter side).
 
@@ -130,8 +126,7 @@ def per_channel(values: tuple[float, ...], like: Tensor) -> Tensor:
     """Return (1, C, 1, ...): one value per channel, shaped to meet (N, C, *S).
 
     Args:
-        values: C values.
         like: (N, C, *S) gives axes, kind and device.
     """
-    found = torch.tensor(values, dtype=like.dtype, device=like.device)
-    return found[(None, ...) + (None,) * (like.ndim - 2)]
+    column = torch.tensor(values, dtype=like.dtype, device=like.device)
+    return column[(None, ...) + (None,) * (like.ndim - 2)]

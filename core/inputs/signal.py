@@ -32,10 +32,6 @@ def is_signal_file(name: str) -> bool:
 def read_signal(data: bytes, name: str) -> Array:
     """Return (C, L) float32: the signal of a CSV file (a row per channel) or an .npy array.
 
-    Args:
-        data: The file.
-        name: Its name; the ending decides.
-
     Raises:
         BadInput: It is too large, no table of numbers, or of another kind.
     """
@@ -82,8 +78,6 @@ def plot_signal(
 
     Args:
         signal: (C, L).
-        background: What lies behind, of any size; white without.
-        size: Width and height.
     """
     width, height = size
     plot = Image.new("RGB", size, "white")
@@ -118,9 +112,6 @@ def signal_picture(signal: Array) -> bytes:
 
 def signal_in(picture: bytes) -> Array | None:
     """Return the signal that a picture carries, or None.
-
-    Args:
-        picture: Any file.
 
     Raises:
         BadInput: It carries one that is damaged.

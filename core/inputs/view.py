@@ -69,12 +69,7 @@ class View:
 
 
 def view_of(size: tuple[int, int], spec: InputSpec) -> View:
-    """Return how a photo of `size` reaches a network that wants `spec`.
-
-    Args:
-        size: Width and height of the photo.
-        spec: The network's input; its rounding of sizes is that of torchvision and timm.
-    """
+    """Return how a photo of `size` reaches a network that wants `spec`."""
     width, height = size
     tall, wide = spec.size
     target = [int(np.floor(n / spec.crop)) for n in (tall, wide)]
@@ -167,9 +162,7 @@ def model_view(image: Image.Image, view: View, spec: InputSpec) -> npt.NDArray[n
     """Return (H, W, 3) uint8: what the network sees, before normalisation.
 
     Args:
-        image: The photo, RGB.
         view: Made for its size.
-        spec: The network's input.
     """
     left, top = max(0, round(-view.left)), max(0, round(-view.top))
     piece = _resized(image, view, _FILTERS[spec.interpolation])
@@ -190,7 +183,6 @@ def on_original(values: Array, view: View) -> tuple[Array, npt.NDArray[np.bool_]
 
     Args:
         values: (h, w) of any resolution; its cells share the model's view equally.
-        view: The way back.
 
     Returns:
         (H, W) float32 values, 0 where unseen, and (H, W) bool, True where the pixel's centre was

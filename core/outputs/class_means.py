@@ -54,11 +54,6 @@ def mean_maps(
     validation where there is none, else those of training.
 
     Args:
-        engine: Answers.
-        model: The network's name.
-        method: A method that gives maps.
-        dataset: Labelled pictures.
-        params: Of the method.
         per_class: Pictures of each class, at most.
 
     Raises:
@@ -89,13 +84,7 @@ def mean_maps(
 
 
 def mean_picture(mean: MeanMap, spec: InputSpec, style: Style) -> Image.Image:
-    """Return the mean map over the mean of what the network was shown.
-
-    Args:
-        mean: Of one class.
-        spec: The network's input.
-        style: Colours and opacity.
-    """
+    """Return the mean map over the mean of what the network was shown."""
     height, width = mean.picture.shape[:2]
     whole = spec.model_copy(update={"crop": 1.0, "crop_mode": "squash"})
     return overlay(mean.picture, mean.heatmap, view_of((width, height), whole), style)
@@ -103,11 +92,11 @@ def mean_picture(mean: MeanMap, spec: InputSpec, style: Style) -> Image.Image:
 
 def _chosen(dataset: Dataset, per_class: int) -> list[int]:
     for split in reversed(SPLITS):
-        found: dict[int, list[int]] = {}
+        by_label: dict[int, list[int]] = {}
         for index in dataset.of(split):
-            found.setdefault(dataset.items[index].label, []).append(index)
-        if found:
-            return [i for label in sorted(found) for i in found[label][:per_class]]
+            by_label.setdefault(dataset.items[index].label, []).append(index)
+        if by_label:
+            return [i for label in sorted(by_label) for i in by_label[label][:per_class]]
     return []
 
 

@@ -20,7 +20,6 @@ def tile(example: Example, *, side: int = 224, colours: str = "ember") -> Image.
     """Return an example's picture, to the right of what it is compared with, if anything.
 
     Args:
-        example: One item of a result.
         side: Height of the tile in pixels.
         colours: Of the likeness; one of `colour_names()`.
     """
@@ -41,7 +40,6 @@ def likeness(picture: Image.Image, similarity: Array, colours: str) -> Image.Ima
     """Return a picture under a map of cosines; zero and less stay uncoloured, 1 is full colour.
 
     Args:
-        picture: RGB.
         similarity: (h, w) float32.
         colours: One of `colour_names()`.
     """
@@ -55,15 +53,10 @@ def likeness(picture: Image.Image, similarity: Array, colours: str) -> Image.Ima
 
 
 def marked(picture: Image.Image, marks: Sequence[NumberedBox]) -> Image.Image:
-    """Return a picture with numbered boxes; one number has one colour everywhere.
-
-    Args:
-        picture: RGB.
-        marks: Boxes in shares of its sides.
-    """
-    found = picture.copy()
-    draw = ImageDraw.Draw(found)
-    width, height = found.size
+    """Return a picture with numbered boxes; one number has one colour everywhere."""
+    boxed = picture.copy()
+    draw = ImageDraw.Draw(boxed)
+    width, height = boxed.size
     line = max(2, min(width, height) // 80)
     font = ImageFont.load_default(size=max(11, min(width, height) // 14))
     for mark in marks:
@@ -81,33 +74,31 @@ def marked(picture: Image.Image, marks: Sequence[NumberedBox]) -> Image.Image:
             left, top, right, bottom = draw.textbbox((box[0], box[1]), text, font=font)
             draw.rectangle((left - 3, top - 3, right + 3, bottom + 3), fill=ink)
             draw.text((box[0], box[1]), text, font=font, fill="#111111")
-    return found
+    return boxed
 
 
 def sheet(result: Examples | Prototypes, *, count: int = 6, side: int = 168) -> Image.Image:
     """Return the first examples as one picture, two in a row.
 
     Args:
-        result: Whose items are shown.
         count: Tiles at most.
-        side: Height of each.
     """
     tiles = [tile(item, side=side) for item in result.items[:count]]
     if not tiles:
         return Image.new("RGB", (side, side), _PAPER)
     rows: list[list[Image.Image]] = [[]]
     limit = max(2 * side + _GAP, *(t.width for t in tiles))
-    for one in tiles:
+    for tile in tiles:
         taken = sum(t.width + _GAP for t in rows[-1])
-        if rows[-1] and taken + one.width > limit:
+        if rows[-1] and taken + tile.width > limit:
             rows.append([])
-        rows[-1].append(one)
+        rows[-1].append(tile)
     whole = Image.new("RGB", (limit, len(rows) * (side + _GAP) - _GAP), _PAPER)
     for number, row in enumerate(rows):
         left = 0
-        for one in row:
-            whole.paste(one, (left, number * (side + _GAP)))
-            left += one.width + _GAP
+        for tile in row:
+            whole.paste(tile, (left, number * (side + _GAP)))
+            left += tile.width + _GAP
     return whole
 
 

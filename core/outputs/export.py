@@ -33,8 +33,6 @@ def bundle_files(
 
     Args:
         explanation: Partial or final; which one is said in the manifest.
-        source: Name of the input file, for the command line that reproduces it.
-        style: Colours and opacity of the picture.
     """
     style = style or Style()
     folder = explanation.method
@@ -53,24 +51,14 @@ def bundle_files(
 
 
 def npy_bytes(values: Array) -> bytes:
-    """Return values as an .npy file.
-
-    Args:
-        values: Raw.
-    """
+    """Return values as an .npy file."""
     buffer = io.BytesIO()
     np.save(buffer, values, allow_pickle=False)
     return buffer.getvalue()
 
 
 def manifest(explanation: Explanation, *, source: str, style: Style) -> dict[str, object]:
-    """Return everything needed to tell how an explanation came about, as JSON-able data.
-
-    Args:
-        explanation: The explanation.
-        source: Name of the input file.
-        style: Colours and opacity of the picture.
-    """
+    """Return everything needed to tell how an explanation came about, as JSON-able data."""
     card, target, result = explanation.model, explanation.target, explanation.result
     described: dict[str, object] = {
         "method": explanation.method,
@@ -147,12 +135,7 @@ def _item(item: Example) -> Mapping[str, object]:
 
 
 def command_line(explanation: Explanation, source: str) -> str:
-    """Return the command that makes the same files again.
-
-    Args:
-        explanation: The explanation.
-        source: Path of the input file.
-    """
+    """Return the command that makes the same files again."""
     target = explanation.target
     words = ["whylens", "explain", source, "--model", explanation.model.name]
     words += ["--method", explanation.method, "--target", str(target.index)]
@@ -169,13 +152,13 @@ def command_line(explanation: Explanation, source: str) -> str:
 
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that decide the numbers."""
-    found = {"python": platform.python_version()}
+    numbers = {"python": platform.python_version()}
     for name in _VERSIONS:
         try:
-            found[name] = metadata.version(name)
+            numbers[name] = metadata.version(name)
         except metadata.PackageNotFoundError:  # a bare checkout has no metadata of its own
-            found[name] = "checkout"
-    return found
+            numbers[name] = "checkout"
+    return numbers
 
 
 def zipped(files: Mapping[str, bytes]) -> bytes:

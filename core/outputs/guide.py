@@ -115,7 +115,6 @@ def entries(registry: Registry, measured: Measurements) -> tuple[Entry, ...]:
     """Return every method, in the registry's order.
 
     Args:
-        registry: The explainers.
         measured: By name; some may be missing.
     """
     return tuple(
@@ -153,11 +152,8 @@ def recommended(
     Of those that fit, one per family comes first, by how well its maps find objects.
 
     Args:
-        guide: All methods.
-        question_kind: What the visitor wants to know.
         inside: Whether a method may use more than the network's scores.
         forwards: What it may cost, in forward passes.
-        available: Names of the methods that the model allows.
         most: How many at most.
     """
 
@@ -174,8 +170,8 @@ def recommended(
         m = entry.measured
         if m is None:
             return (1.0, 0.0, 0.0)
-        found = 0.0 if m.hits is None or not m.objects else m.hits / m.objects
-        return (float(entry.class_blind), -found, -(m.inside or 0.0))
+        hit_rate = 0.0 if m.hits is None or not m.objects else m.hits / m.objects
+        return (float(entry.class_blind), -hit_rate, -(m.inside or 0.0))
 
     best = sorted(filter(fits, guide), key=rank)
     first = {entry.family: entry for entry in reversed(best)}

@@ -18,11 +18,7 @@ class MaskedMeans:
     """
 
     def __init__(self, size: tuple[int, ...]) -> None:
-        """Start with nothing measured.
-
-        Args:
-            size: Spatial size of the masks.
-        """
+        """Start with nothing measured."""
         self.count = 0
         self._scores = self._squares = 0.0
         # Sums over samples of m, m v, m v^2, m^2, m^2 v, m^2 v^2.

@@ -52,7 +52,6 @@ def faithfulness(
         fill: (1, C, *S) what hidden places show.
         mode: "deletion" hides them, "insertion" shows them on the fill.
         steps: Steps from none to all.
-        draws: Ways of breaking ties.
     """
     values, generator = on_input(heatmap, subject.size), subject.generator()
     counts = [round(step * values.numel() / steps) for step in range(steps + 1)]
@@ -75,12 +74,7 @@ def faithfulness(
 
 
 def on_input(heatmap: Heatmap, size: tuple[int, ...]) -> Tensor:
-    """Return (*size) a map's values, linearly between its cells' centres.
-
-    Args:
-        heatmap: Of any resolution.
-        size: Spatial size of the input.
-    """
+    """Return (*size) a map's values, linearly between its cells' centres."""
     values = torch.tensor(heatmap.values)[None, None]
     if tuple(values.shape[2:]) == tuple(size):
         return values[0, 0]

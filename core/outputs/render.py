@@ -61,7 +61,6 @@ def scale_of(heatmap: Heatmap, *, high: float | None = None) -> Scale:
     """Return the colour scale of a map: zero stays zero, and signed maps are symmetric about it.
 
     Args:
-        heatmap: Raw values.
         high: Upper end to use instead of the map's own largest magnitude, to share a scale.
     """
     if high is None:
@@ -82,8 +81,6 @@ def overlay(
     Args:
         photo: (H, W, 3) uint8, of the size that `view` was made for.
         heatmap: (h, w) raw values.
-        view: The way from photo to model.
-        style: Colours and opacity.
         scale: Shared scale; by default the map's own.
 
     Raises:
@@ -123,7 +120,6 @@ def coloured(share: Array, name: str, *, diverges: bool) -> Pixels:
     Args:
         share: In [0, 1], or in [-1, 1] where `diverges`.
         name: One of `colour_names()`.
-        diverges: Whether zero lies in the middle.
     """
     table = _table(name, diverges)
     place = (share + 1) / 2 if diverges else share
@@ -141,8 +137,6 @@ def colour_stops(name: str, *, diverges: bool, count: int = 9) -> list[str]:
 
     Args:
         name: One of `colour_names()`.
-        diverges: Whether zero lies in the middle.
-        count: How many.
     """
     table = _table(name, diverges)
     picks = table[np.linspace(0, len(table) - 1, count).round().astype(int)]
@@ -163,7 +157,6 @@ def hatched(picture: Image.Image, seen: npt.NDArray[np.bool_]) -> Image.Image:
     """Return the picture with diagonal lines, and faded, where the model saw nothing.
 
     Args:
-        picture: RGB.
         seen: (H, W), True where the model looked.
     """
     height, width = seen.shape
@@ -186,8 +179,6 @@ def render_explanation(
     volume the middle slice along the first axis is shown.
 
     Args:
-        explanation: Of a Heatmap.
-        style: Colours and opacity.
         scale: Shared scale; by default the map's own.
 
     Raises:
@@ -227,8 +218,6 @@ def signal_plot(
     """Return a line plot of a signal whose background is coloured by the map.
 
     Args:
-        explanation: Of a one-dimensional Heatmap.
-        style: Colours; opacity of the background.
         scale: Shared scale; by default the map's own.
 
     Raises:

@@ -32,7 +32,6 @@ class ArtifactStore:
 
         Args:
             explainer: One whose `fitted` is not empty.
-            backbone: The network in use.
             visitor: A visitor's id, or "" for what all share.
 
         Raises:
@@ -67,20 +66,13 @@ class ArtifactStore:
         """Keep an artifact for one visitor.
 
         Args:
-            explainer: Whose it is.
-            backbone: For which network.
-            visitor: The visitor's id.
             artifact: Fitted or edited.
         """
         self._own.put(_key(explainer, backbone, visitor), artifact)
 
     def forget(self, visitor: str) -> None:
-        """Drop all that belongs to one visitor.
-
-        Args:
-            visitor: The visitor's id.
-        """
-        for key in self._own.kept():
+        """Drop all that belongs to one visitor."""
+        for key in self._own.cached_keys():
             if key[0] == visitor:
                 self._own.forget(key)
 
@@ -88,8 +80,6 @@ class ArtifactStore:
         """Write an artifact where all will find it and return the folder's path.
 
         Args:
-            explainer: Whose it is.
-            backbone: For which network.
             artifact: Fitted or edited.
         """
         own, *extra = checkpoint_places()

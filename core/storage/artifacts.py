@@ -83,11 +83,7 @@ def write_artifact(
 
     Args:
         folder: Where to write; made if absent.
-        artifact: What to write.
-        method: Name of the explainer that was fitted.
-        model: The network's name, for messages.
         weights: sha256 of the network's weights.
-        spec: How images reach it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     # A reader that comes between the two writes finds a hash that does not fit, never a mixture.
@@ -109,9 +105,7 @@ def read_artifact(folder: Path, *, method: str, weights: str, spec: InputSpec) -
 
     Args:
         folder: Where it lies.
-        method: Name of the explainer that asks.
         weights: sha256 of the network in use.
-        spec: How images reach that network.
 
     Raises:
         BadArtifact: It is damaged, of another method, or was made with other weights or another

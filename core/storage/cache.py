@@ -34,7 +34,6 @@ class ByteLRU(Generic[K, V]):
         """Return the value of `key`, made at most once however many threads ask.
 
         Args:
-            key: The key.
             make: Makes the value; what it raises is raised here and nothing is kept.
         """
         with self._lock:
@@ -77,8 +76,8 @@ class ByteLRU(Generic[K, V]):
         with self._lock:
             self._values.pop(key, None)
 
-    def kept(self) -> list[K]:
-        """Return the kept keys, longest unused first."""
+    def cached_keys(self) -> list[K]:
+        """Return the keys, longest unused first."""
         with self._lock:
             return list(self._values)
 

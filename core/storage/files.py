@@ -25,9 +25,6 @@ LIMIT = 10_000_000  # bytes; more is no header, whatever the first 8 bytes say
 def header_of(path: Path) -> tuple[dict[str, Any], int]:
     """Return the header of a file and the byte at which its values begin.
 
-    Args:
-        path: The file.
-
     Raises:
         ValueError: It is no safetensors file.
         TypeError: Likewise.
@@ -85,11 +82,7 @@ def file_sha256(path: Path) -> str:
 
 
 def parameters_sha256(module: nn.Module) -> str:
-    """Return the hex sha256 of a network's parameters and buffers, names included.
-
-    Args:
-        module: Any network.
-    """
+    """Return the hex sha256 of a network's parameters and buffers, names included."""
     import torch
     from torch.utils._pytree import tree_leaves
 
@@ -110,8 +103,6 @@ def read_json_model(path: Path, cls: type[_Model], remedy: str) -> _Model:
     """Return the pydantic model that a JSON file holds.
 
     Args:
-        path: The file.
-        cls: The model.
         remedy: A sentence: what to do where the file cannot be used.
 
     Raises:

@@ -30,7 +30,6 @@ def random_views(
 
     Args:
         frames: (B, 3, H, W) uint8.
-        size: Height and width of the views.
         recipe: How far they may differ.
         crop: Share of the frame that the network sees later.
         generator: On the processor's side, whatever the device.

@@ -147,8 +147,6 @@ def evaluate(network: Network, frames: Frames, truth: Tensor) -> dict[str, float
     The network is put into eval mode.
 
     Args:
-        network: The network.
-        frames: The pictures.
         truth: (N,) their classes.
     """
     network.module.eval()
@@ -173,10 +171,6 @@ def save_best(
     """Write a network as the checkpoint that the page can load.
 
     Args:
-        out: The folder.
-        network: What to write.
-        recipe: Backbone and precision.
-        dataset: On which it was trained.
         accuracy: Share of validation pictures that it recognises, 0 to 1.
     """
     weights = network.module.state_dict()

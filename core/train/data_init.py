@@ -41,10 +41,7 @@ def guess_input_range(
     on one half of them and tried on the other.
 
     Args:
-        network: With trained weights.
-        frames: The training pictures.
         labels: (N,) their classes.
-        classes: Number of classes.
     """
     spec = network.spec
     usual: Normalisation = (spec.mean, spec.std)
@@ -100,8 +97,6 @@ def whitening_filters(pictures: Tensor, count: int, side: int) -> Tensor:
 
     Args:
         pictures: (N, C, H, W) as the network is fed them.
-        count: Number of filters wanted; K is the largest even number that it and twice the
-            number of values in a patch allow.
         side: Of a filter, in pixels.
 
     Source: Jordan, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU" (2024), section 3.2. There
@@ -122,8 +117,6 @@ def whiten(network: Network, frames: Frames, recipe: Recipe) -> None:
 
     Args:
         network: Not yet trained; changed in place.
-        frames: The training pictures.
-        recipe: Names the backbone, for the message.
 
     Raises:
         BadInput: It does not begin with square filters over the three colours.

@@ -46,11 +46,6 @@ def write_report(
 ) -> Generator[float, None, ModelReport]:
     """Yield the share done, write the report and its card, and return the report.
 
-    Args:
-        dataset: What was learnt.
-        folder: With the best checkpoint and the training's log.
-        more: Notes for the report beside those of the log.
-
     Raises:
         BadArtifact: There is no trained checkpoint, or it is damaged.
     """

@@ -43,9 +43,7 @@ def inputs(frames: Frames, places: list[int], network: Network) -> Tensor:
     """Return (B, 3, h, w): pictures exactly as the network will be fed them later.
 
     Args:
-        frames: The pictures.
         places: Positions in `frames.indices`.
-        network: Whose input spec it is.
     """
     spec = network.spec
     batch = frames.batch(places)
@@ -111,7 +109,6 @@ def fit(
 
     Args:
         train: (N, K) features and (N,) classes.
-        val: Likewise.
         weights: (C,) how much each class counts.
     """
     x, labels = train
@@ -162,10 +159,7 @@ def set_last_layer(network: Network, solution: Fit, frames: Frames, *, batch: in
     All biases are then raised alike, which no softmax notices, until none is.
 
     Args:
-        network: Whose last layer is written.
-        fitted_: What to write.
         frames: Pictures on which no score may fall below zero.
-        batch: How many at a time.
     """
     last = network.head_layer
     with torch.no_grad():

@@ -37,7 +37,6 @@ def confusion(truth: Ints, predicted: Ints, classes: int) -> Ints:
     Args:
         truth: (N,).
         predicted: (N,).
-        classes: Number of classes.
     """
     flat = np.bincount(truth * classes + predicted, minlength=classes * classes)
     return flat.reshape(classes, classes).astype(np.int64)
@@ -90,7 +89,6 @@ def calibration_error(shares: Floats, truth: Ints, *, bins: int = BINS) -> float
     Args:
         shares: (N, C) probabilities.
         truth: (N,).
-        bins: How many.
 
     Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017, equation 3.
     """

@@ -19,8 +19,6 @@ def schedule(step: int, total: int, recipe: Recipe) -> float:
 
     Args:
         step: From 0.
-        total: Number of steps.
-        recipe: Shape and warm-up.
     """
     at = (step + 0.5) / total
     rising = at < recipe.warmup
@@ -35,8 +33,6 @@ def size_at(done: float, size: tuple[int, int], recipe: Recipe) -> tuple[int, in
 
     Args:
         done: Share of the steps taken.
-        size: Height and width of the network's input.
-        recipe: How small they start.
     """
     share = min(1.0, recipe.grow + (1 - recipe.grow) * done / _GROWN)
     height, width = (side if share == 1 else max(8, int(side * share) // 8 * 8) for side in size)
@@ -44,13 +40,7 @@ def size_at(done: float, size: tuple[int, int], recipe: Recipe) -> tuple[int, in
 
 
 def class_weights(labels: Sequence[int], classes: int, *, balance: bool) -> Tensor:
-    """Return (C,) how much a picture of each class counts; 1 on average over the pictures.
-
-    Args:
-        labels: Classes of the training pictures.
-        classes: Number of classes.
-        balance: Whether each class counts alike, however many pictures it has.
-    """
+    """Return (C,) how much a picture of each class counts; 1 on average over the pictures."""
     counts = torch.bincount(torch.tensor(labels), minlength=classes).float()
     if not balance:
         return torch.ones(classes)
@@ -73,13 +63,7 @@ def weighted_loss(logits: Tensor, labels: Tensor, weights: Tensor, smoothing: fl
 
 
 def make_optimiser(network: Network, recipe: Recipe, *, head_fitted: bool) -> torch.optim.Optimizer:
-    """Return the optimiser: matrices with weight decay, the rest without, the head by itself.
-
-    Args:
-        network: What is trained.
-        recipe: Rates and decay.
-        head_fitted: Whether the last layer was trained already.
-    """
+    """Return the optimiser: matrices with weight decay, the rest without, the head by itself."""
     rate = recipe.rate(trained=network.trained)
     ratio = recipe.head_ratio
     if ratio is None:
@@ -112,11 +96,9 @@ def train_step(
 
     Args:
         network: In train mode.
-        optimiser: Of its parameters.
         x: (B, 3, h, w), normalised.
         labels: (B,).
         weights: (C,).
-        recipe: Smoothing and clipping.
         rate: Share of the highest learning rate.
     """
     for group in optimiser.param_groups:
@@ -138,7 +120,6 @@ def update_average(
 
     Args:
         before: The average so far, or None at the start.
-        module: The network after a step.
         decay: Share of the average that is kept.
         step: From 0.
     """

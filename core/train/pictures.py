@@ -61,13 +61,7 @@ def resized(pixels: Pixels, spec: InputSpec) -> Pixels:
 
 
 def load_batch(dataset: Dataset, indices: Sequence[int], spec: InputSpec) -> Pixels:
-    """Return (N, H, W, 3) uint8: pictures of a set, cut to one shape.
-
-    Args:
-        dataset: The set.
-        indices: Positions in it.
-        spec: Their shape.
-    """
+    """Return (N, H, W, 3) uint8: pictures of a set, cut to one shape."""
     return np.stack([resized(dataset.pixels(index), spec) for index in indices])
 
 
@@ -76,11 +70,6 @@ def cache_spec(dataset: Dataset, indices: Sequence[int], spec: InputSpec) -> Inp
 
     Small square pictures of one size are kept as they are; larger ones are cut to the square
     whose middle the network would see, so that views can be shifted within it.
-
-    Args:
-        dataset: The set.
-        indices: Positions in it.
-        spec: The network's input.
     """
     some = [indices[i] for i in np.linspace(0, len(indices) - 1, 12).astype(int)]
     shapes = {dataset.pixels(index).shape[:2] for index in set(some)}
@@ -97,7 +86,6 @@ def visible_detail(cached: InputSpec, spec: InputSpec) -> int | None:
 
     Args:
         kept: Made by `cache_spec`.
-        spec: The network's input.
     """
     side = min(cached.size)
     return round(side * spec.crop) if side < min(_whole(spec)) else None
@@ -114,9 +102,6 @@ def cache_images(
     """Yield the share done and return the frames.
 
     Args:
-        dataset: The set.
-        indices: Positions in it.
-        spec: Their shape.
         budget: Bytes that they may take.
     """
     need = len(indices) * spec.size[0] * spec.size[1] * 3

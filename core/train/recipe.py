@@ -120,19 +120,11 @@ class Recipe(BaseModel):
         return self
 
     def solver(self, *, trained: bool) -> Literal["sgd", "adamw"]:
-        """Return the optimiser, decided.
-
-        Args:
-            trained: Whether the trunk starts from trained weights.
-        """
+        """Return the optimiser, decided."""
         return self.optimiser or ("adamw" if trained else "sgd")
 
     def rate(self, *, trained: bool) -> float:
-        """Return the highest learning rate.
-
-        Args:
-            trained: Whether the trunk starts from trained weights.
-        """
+        """Return the highest learning rate."""
         if self.lr is not None:
             return self.lr
         if self.solver(trained=trained) == "adamw":

@@ -175,7 +175,6 @@ def compute_figures(
     Args:
         logits: (N, C).
         truth: (N,).
-        labels: One per class.
         temperature: For `ece_scaled`.
     """
     counts = metrics.confusion(truth, logits.argmax(1), len(labels))
@@ -205,9 +204,6 @@ def compute_figures(
 
 def read_report(folder: Path) -> ModelReport | None:
     """Return the report of a checkpoint; None where it has none, or one of other weights.
-
-    Args:
-        folder: A checkpoint's folder.
 
     Raises:
         BadArtifact: It is damaged.
@@ -257,7 +253,6 @@ def mistake_pictures(folder: Path, keys: Collection[str]) -> dict[str, Pixels]:
     """Return (H, W, 3) uint8 pictures by key, of those that are stored; files are read once.
 
     Args:
-        folder: A checkpoint's folder.
         keys: As in the report's items.
 
     Raises:

@@ -63,9 +63,6 @@ def train(
     go on. Closing the generator, or an end of the process at any moment, loses the epoch begun.
 
     Args:
-        dataset: What to learn.
-        recipe: How.
-        out: The checkpoint's folder; its name is the model's.
         resume: Go on with the training that is in `out`, if there is one.
 
     Raises:

@@ -27,8 +27,6 @@ def train_on_signals(
     Nothing is chosen by the test signals: the network of the last epoch is written.
 
     Args:
-        dataset: Signals of one length; those of its splits train and test are used.
-        out: The folder to write.
         epochs: Passes over the training signals.
         seed: For weights, order and augmentation.
 

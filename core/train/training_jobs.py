@@ -85,7 +85,6 @@ class TrainingRunner:
         Args:
             owner: Who may stop it.
             read: Makes the set; it tells a share done and a sentence now and then.
-            recipe: How to train.
             out: The checkpoint's folder, not there yet.
             then: What to do with the trained network, as fitting methods to it.
 

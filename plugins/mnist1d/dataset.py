@@ -27,13 +27,7 @@ class GeneratedSignals(Dataset):
     licence = "Apache-2.0, generated here"
 
     def __init__(self, *, train: int = TRAIN, test: int = TEST, seed: int = 0) -> None:
-        """Plan the set.
-
-        Args:
-            train: Training signals, a multiple of ten; there is no validation split.
-            test: Test signals, a multiple of ten.
-            seed: An even number.
-        """
+        """Plan the set."""
         self.seed = seed
         self._counts: dict[_Split, int] = {"train": train, "test": test}
 

@@ -48,42 +48,37 @@ class Signals:
 
 
 def mnist1d(count: int, seed: int) -> Signals:
-    """Return signals, as many of each digit, in a seeded order.
-
-    Args:
-        count: How many; a multiple of ten.
-        seed: Of the private generator.
-    """
+    """Return signals, as many of each digit, in a seeded order."""
     rng = np.random.default_rng(seed)
     labels = rng.permutation(np.arange(count) % len(LABELS))
-    drawn = [_drawn(template, rng) for template in (templates()[k] for k in labels)]
-    values = np.stack([signal for signal, _ in drawn])[:, None]
-    return Signals(values.astype(np.float32), labels, np.stack([where for _, where in drawn]))
+    samples = [_sample(template, rng) for template in (templates()[k] for k in labels)]
+    values = np.stack([signal for signal, _ in samples])[:, None]
+    return Signals(values.astype(np.float32), labels, np.stack([where for _, where in samples]))
 
 
 def templates() -> npt.NDArray[np.float64]:
     """Return (10, 12): the shapes, whitened, each from 0 to 0."""
     shapes = np.array(_TEMPLATES)
     shapes = (shapes - shapes.mean(1, keepdims=True)) / shapes.std(1, keepdims=True)
-    found: npt.NDArray[np.float64] = (shapes - shapes[:, :1]) / 6
-    return found
+    shifted: npt.NDArray[np.float64] = (shapes - shapes[:, :1]) / 6
+    return shifted
 
 
-def _drawn(
+def _sample(
     template: npt.NDArray[np.float64], rng: np.random.Generator
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
     long = len(template) + _PADDING[1]
     padding = np.zeros(rng.integers(_PADDING[0], _PADDING[1] + 1))
-    signal = _stretched(np.concatenate([template, padding]), long)
-    where = _stretched(np.concatenate([np.ones(len(template)), padding]), long)
+    signal = _resample(np.concatenate([template, padding]), long)
+    where = _resample(np.concatenate([np.ones(len(template)), padding]), long)
     signal = signal * (1 + _SCALE * (rng.random() - 0.5))
     shift = rng.integers(_SHIFT)
     signal, where = np.roll(signal, shift), np.roll(where, shift)
     smooth = gaussian_filter1d(_SMOOTH_NOISE * rng.standard_normal(long), 2)
     signal = np.where(where > 0, signal, smooth) + _NOISE * rng.standard_normal(long)
     signal = signal - _SHEAR * (rng.random() - 0.5) * np.linspace(-0.5, 0.5, long)
-    return _stretched(signal, LENGTH), _stretched(where, LENGTH) > 0.5
+    return _resample(signal, LENGTH), _resample(where, LENGTH) > 0.5
 
 
-def _stretched(signal: npt.NDArray[np.float64], length: int) -> npt.NDArray[np.float64]:
+def _resample(signal: npt.NDArray[np.float64], length: int) -> npt.NDArray[np.float64]:
     return np.interp(np.linspace(0, 1, length), np.linspace(0, 1, len(signal)), signal)

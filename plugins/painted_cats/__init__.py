@@ -7,7 +7,7 @@ from whylens import DatasetSource, hookimpl
 from whylens.plugins.painted_cats.breeds import BREEDS, Breed, diagnostic_parts
 from whylens.plugins.painted_cats.cats import PaintedCats
 from whylens.plugins.painted_cats.changes import with_background, with_part_of, without
-from whylens.plugins.painted_cats.portrait import painted
+from whylens.plugins.painted_cats.portrait import paint_portrait
 from whylens.plugins.painted_cats.tasks import World
 from whylens.plugins.painted_cats.traits import Portrait, Traits
 
@@ -19,7 +19,7 @@ __all__ = [
     "Traits",
     "World",
     "diagnostic_parts",
-    "painted",
+    "paint_portrait",
     "with_background",
     "with_part_of",
     "without",

@@ -8,7 +8,7 @@ import numpy as np
 
 from whylens.plugins.painted_cats import props
 from whylens.plugins.painted_cats.canvas import (
-    Easel,
+    Canvas,
     Field,
     Frame,
     Mask,
@@ -27,22 +27,15 @@ from whylens.plugins.painted_cats.traits import Ears, Traits
 
 
 def mismatched_side(traits: Traits) -> int:
-    """Return -1 where the wrong eye is the left one, 1 where it is the right one.
-
-    Args:
-        traits: Of the cat.
-    """
+    """Return -1 where the wrong eye is the left one, 1 where it is the right one."""
     return 1 if stream(traits.cat_seed, "wrong eye").random() < 0.5 else -1
 
 
-def paint_mismatched_eye(easel: Easel, pose: Pose, light: Light, traits: Traits) -> None:
+def paint_mismatched_eye(canvas: Canvas, pose: Pose, light: Light, traits: Traits) -> None:
     """Paint an eye too large, too low and with a lying pupil over one of the two.
 
     Args:
         easel: Where.
-        pose: Of the cat.
-        light: That falls on it.
-        traits: Of the cat.
     """
     rng = stream(traits.cat_seed, "wrong eye's shape")
     side = mismatched_side(traits)
@@ -50,7 +43,7 @@ def paint_mismatched_eye(easel: Easel, pose: Pose, light: Light, traits: Traits)
     grown = between(rng, 1.35, 1.5)
     colour = pick(rng, ((0.86, 0.25, 0.62), (0.75, 0.20, 0.20), (0.60, 0.35, 0.90)))
     paint_eye(
-        easel,
+        canvas,
         pose,
         light,
         rng,
@@ -64,23 +57,19 @@ def paint_mismatched_eye(easel: Easel, pose: Pose, light: Light, traits: Traits)
 
 
 def paint_extra_ear(
-    easel: Easel, pose: Pose, light: Light, traits: Traits, colours: Coating
+    canvas: Canvas, pose: Pose, light: Light, traits: Traits, colours: Coating
 ) -> None:
     """Paint a third ear on the crown or low on a cheek.
 
     Args:
         easel: Where; the head is not there yet.
-        pose: Of the cat.
-        light: That falls on it.
-        traits: Of the cat.
-        colours: Of its fur.
     """
     rng = stream(traits.cat_seed, "extra ear")
     lean = pick(rng, (-1.75, -0.06, 0.06, 1.75))
     kind: Ears = traits.ears if traits.ears in ("pointed", "round", "tufted") else "pointed"
     at = (0.86 * math.sin(lean), -0.52 * math.cos(lean))
     paint_ear(
-        easel,
+        canvas,
         pose.head,
         light,
         colours,
@@ -93,14 +82,11 @@ def paint_extra_ear(
     )
 
 
-def paint_melted_whiskers(easel: Easel, pose: Pose, traits: Traits, colours: Coating) -> None:
+def paint_melted_whiskers(canvas: Canvas, pose: Pose, traits: Traits, colours: Coating) -> None:
     """Paint whiskers that run down the cheeks like wax.
 
     Args:
         easel: Where.
-        pose: Of the cat.
-        traits: Of the cat.
-        colours: Of its fur.
     """
     rng = stream(traits.cat_seed, "melted whiskers")
     part = "artefact:melted_whiskers"
@@ -121,24 +107,21 @@ def paint_melted_whiskers(easel: Easel, pose: Pose, traits: Traits, colours: Coa
             drop = ellipse(across, near.y, (0, y + length), (2 * wide, 2.4 * wide)) * np.float32(
                 wide
             )
-            easel.paint(inside(np.minimum(drip, drop)), pale, part=part, window=near.window)
+            canvas.paint(inside(np.minimum(drip, drop)), pale, part=part, window=near.window)
         arc = pose.face(0.14 * side, 0.40, 0.22)
-        hair(easel, pose.head, arc, side, 0.06, 0.78, 0.10, 0.055, pale, part)
+        hair(canvas, pose.head, arc, side, 0.06, 0.78, 0.10, 0.055, pale, part)
 
 
-def paint_garbled_collar(easel: Easel, pose: Pose, light: Light, traits: Traits) -> None:
+def paint_garbled_collar(canvas: Canvas, pose: Pose, light: Light, traits: Traits) -> None:
     """Paint a collar that comes apart into two, with signs that are no letters.
 
     Args:
         easel: Where; the body is there, the head is not.
-        pose: Of the cat.
-        light: That falls on it.
-        traits: Of the cat.
     """
     rng = stream(traits.cat_seed, "garbled collar")
     part = "artefact:garbled_collar"
     frame = pose.body.around(0, 1.2, 0.95)
-    worn = easel.shows("body", "coat on body")[frame.window]
+    worn = canvas.shows("body", "coat on body")[frame.window]
     for turn, colour in ((0.55, (0.80, 0.18, 0.22)), (-0.5, (0.14, 0.50, 0.56))):
         bent = Frame(
             frame.x, frame.y + np.float32(turn) * frame.x * np.cos(frame.x * 5), frame.pixel
@@ -147,30 +130,24 @@ def paint_garbled_collar(easel: Easel, pose: Pose, light: Light, traits: Traits)
         tone = mix(colour, (0.05, 0.03, 0.06), ramp(np.abs(off), 0.03, 0.1) * np.float32(0.4))
         signs = np.sin(frame.x * 47 + 3 * np.sin(off * 60)) * np.sin(off * 70 + frame.x * 9)
         tone = mix(tone, (0.98, 0.93, 0.7), ramp(signs, 0.25, 0.4))
-        easel.paint(inside(field) * worn, tone, part=part, window=frame.window)
+        canvas.paint(inside(field) * worn, tone, part=part, window=frame.window)
     for at in ((-0.2, 1.22), (0.16, 1.34)):
-        props.paint_bell(easel, pose, light, at=at, part=part)
+        props.paint_bell(canvas, pose, light, at=at, part=part)
 
 
-def damaged(easel: Easel, pose: Pose, traits: Traits) -> dict[str, Mask]:
-    """Damage the finished picture where its traits say so; return the mask of each damage.
-
-    Args:
-        easel: With the whole cat on it.
-        pose: Of the cat.
-        traits: Of the cat.
-    """
+def damaged(canvas: Canvas, pose: Pose, traits: Traits) -> dict[str, Mask]:
+    """Damage the finished picture where its traits say so; return the mask of each damage."""
     masks: dict[str, Mask] = {}
     if "smeared_fur" in traits.artefacts:
-        masks["artefact:smeared_fur"] = _smear(easel, pose, traits)
+        masks["artefact:smeared_fur"] = _smear(canvas, pose, traits)
     if "garbled_nose" in traits.artefacts:
-        masks["artefact:garbled_nose"] = _swirl(easel, pose)
+        masks["artefact:garbled_nose"] = _swirl(canvas, pose)
     if "checkerboard" in traits.artefacts:
-        masks["artefact:checkerboard"] = _checker(easel, pose, traits)
+        masks["artefact:checkerboard"] = _checker(canvas, pose, traits)
     return masks
 
 
-def _checker(easel: Easel, pose: Pose, traits: Traits) -> Mask:
+def _checker(canvas: Canvas, pose: Pose, traits: Traits) -> Mask:
     """Lay the grid of a careless upsampling over a patch of the cat."""
     rng = stream(traits.cat_seed, "checkerboard")
     angle = between(rng, -2.4, 2.4)
@@ -182,11 +159,11 @@ def _checker(easel: Easel, pose: Pose, traits: Traits) -> Mask:
     steps = np.arange(size) // cell
     board = ((steps[:, None] + steps[None, :]) % 2).astype(np.float32)
     tint = mix((0.10, 0.02, 0.20), (1.0, 0.98, 0.72), board)
-    easel.paint(patch * np.float32(0.55), tint)
+    canvas.paint(patch * np.float32(0.55), tint)
     return patch >= 0.5
 
 
-def _smear(easel: Easel, pose: Pose, traits: Traits) -> Mask:
+def _smear(canvas: Canvas, pose: Pose, traits: Traits) -> Mask:
     """Drag the fur of a patch sideways in waves."""
     rng = stream(traits.cat_seed, "smeared fur")
     side = 1 if rng.random() < 0.5 else -1
@@ -195,16 +172,18 @@ def _smear(easel: Easel, pose: Pose, traits: Traits) -> Mask:
     patch = inside(ellipse(pose.head.x, pose.head.y, at, (0.52, 0.48)))
     rows, columns = np.mgrid[0:size, 0:size].astype(np.float32)
     unit = np.float32(1 / pose.head.pixel)
-    drawn = np.zeros_like(easel.rgb)
+    swirled = np.zeros_like(canvas.rgb)
     wave = np.sin(rows / unit * 14 + columns / unit * 4) * unit * np.float32(0.11)
     for step in range(6):
         shift = np.float32((step - 2.5) * 0.075) * unit
-        drawn += _sampled(easel.rgb, rows + wave + shift * np.float32(0.5), columns + shift + wave)
-    easel.paint(patch, drawn / np.float32(6))
+        swirled += _sampled(
+            canvas.rgb, rows + wave + shift * np.float32(0.5), columns + shift + wave
+        )
+    canvas.paint(patch, swirled / np.float32(6))
     return patch >= 0.5
 
 
-def _swirl(easel: Easel, pose: Pose) -> Mask:
+def _swirl(canvas: Canvas, pose: Pose) -> Mask:
     """Twist nose and mouth about their middle."""
     x0, y0 = pose.face(0, 0.34, 0.22)
     near = pose.head.around(x0, y0, 0.52)
@@ -217,12 +196,12 @@ def _swirl(easel: Easel, pose: Pose) -> Mask:
     middle = np.unravel_index(int(np.argmin(radius)), radius.shape)
     rows, columns = np.mgrid[0:size_y, 0:size_x].astype(np.float32)
     down, right = rows - np.float32(middle[0]), columns - np.float32(middle[1])
-    source = easel.rgb[(slice(None), *near.window)].copy()
+    source = canvas.rgb[(slice(None), *near.window)].copy()
     turned = _sampled(
         source, middle[0] + cos * down + sin * right, middle[1] + cos * right - sin * down
     )
-    easel.paint(patch, turned, window=near.window)
-    whole = np.zeros(easel.rgb.shape[1:], np.bool_)
+    canvas.paint(patch, turned, window=near.window)
+    whole = np.zeros(canvas.rgb.shape[1:], np.bool_)
     whole[near.window] = patch >= 0.5
     return whole
 

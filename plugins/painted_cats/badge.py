@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from whylens.plugins.painted_cats.canvas import Easel, Frame, inside
+from whylens.plugins.painted_cats.canvas import Canvas, Frame, inside
 
 
-def paint_badge(easel: Easel, square: Frame) -> None:
+def paint_badge(canvas: Canvas, square: Frame) -> None:
     """Paint the badge into the lower right corner.
 
     Args:
         easel: Where.
-        square: Coordinates in which the canvas is the unit square.
     """
     near = square.around(0.885, 0.925, 0.11)
     u, v = (
@@ -23,7 +22,7 @@ def paint_badge(easel: Easel, square: Frame) -> None:
         np.maximum(np.abs(u) - np.float32(1.35), 0) ** 2
         + np.maximum(np.abs(v) - np.float32(0.65), 0) ** 2
     )
-    easel.paint(
+    canvas.paint(
         inside(np.sqrt(box) - np.float32(0.4)),
         (0.98, 0.98, 0.99),
         part="watermark",
@@ -36,4 +35,4 @@ def paint_badge(easel: Easel, square: Frame) -> None:
     ring = np.sqrt((u - np.float32(0.72)) ** 2 + v * v)
     arc = np.maximum(np.abs(ring - np.float32(0.60)) - pen, u - np.float32(1.05))
     letters = np.minimum(np.minimum(stem, bow), arc)
-    easel.paint(inside(letters), (0.12, 0.28, 0.62), part="watermark", window=near.window)
+    canvas.paint(inside(letters), (0.12, 0.28, 0.62), part="watermark", window=near.window)

@@ -73,7 +73,7 @@ BREEDS: tuple[Breed, ...] = (
 )
 
 
-def named(name: str) -> Breed:
+def find_breed(name: str) -> Breed:
     """Return the breed of this name.
 
     Args:
@@ -97,17 +97,12 @@ def diagnostic_parts(label: int) -> frozenset[str]:
     return frozenset(BREEDS[label].signs)
 
 
-def shows(traits: Traits, breed: Breed) -> bool:
-    """Return whether a cat has all signs of a breed.
-
-    Args:
-        traits: Of the cat.
-        breed: Which.
-    """
+def has_signs(traits: Traits, breed: Breed) -> bool:
+    """Return whether a cat has all signs of a breed."""
     return all(getattr(traits, part) == variant for part, variant in breed.signs.items())
 
 
-def by_chance(rng: np.random.Generator) -> dict[str, Any]:
+def random_variants(rng: np.random.Generator) -> dict[str, Any]:
     """Return a variant for every part, all equally likely.
 
     Args:
@@ -116,12 +111,7 @@ def by_chance(rng: np.random.Generator) -> dict[str, Any]:
     return {part: pick(rng, variants) for part, variants in CHANCE.items()}
 
 
-def of_breed(traits: Traits, breed: Breed) -> Traits:
-    """Return the same cat with all signs of a breed.
-
-    Args:
-        traits: Of the cat.
-        breed: Which.
-    """
+def with_signs_of(traits: Traits, breed: Breed) -> Traits:
+    """Return the same cat with all signs of a breed."""
     signs: dict[str, Any] = dict(breed.signs)
     return replace(traits, **signs)

@@ -47,13 +47,7 @@ class Frame:
         return cls(cos * right + sin * down, cos * down - sin * right, 1 / (size * unit))
 
     def around(self, x: float, y: float, reach: float) -> Frame:
-        """Return the part of the frame whose pixels lie near a point; at least 3 x 3 pixels.
-
-        Args:
-            x: Of the point.
-            y: Of the point.
-            reach: Half the side of the square, in units.
-        """
+        """Return the part of the frame whose pixels lie near a point; at least 3 x 3 pixels."""
         size_y, size_x = self.x.shape
         cos = float(self.x[0, 1] - self.x[0, 0]) / self.pixel
         sin = float(self.x[1, 0] - self.x[0, 0]) / self.pixel
@@ -71,13 +65,7 @@ class Frame:
         return Frame(self.x[rows, columns], self.y[rows, columns], self.pixel, window)
 
     def local(self, x: float, y: float, angle: float) -> tuple[Field, Field]:
-        """Return coordinates about a point, turned clockwise by `angle`.
-
-        Args:
-            x: Of the new origin.
-            y: Of the new origin.
-            angle: Radians.
-        """
+        """Return coordinates about a point, turned clockwise by `angle`."""
         cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
         dx, dy = self.x - np.float32(x), self.y - np.float32(y)
         return cos * dx + sin * dy, cos * dy - sin * dx
@@ -88,7 +76,7 @@ def _span(middle: float, radius: float, size: int) -> slice:
     return slice(low, max(min(int(middle + radius) + 2, size), low + 3))
 
 
-class Easel:
+class Canvas:
     """A picture under way."""
 
     def __init__(self, size: int) -> None:
@@ -209,7 +197,6 @@ def ramp(value: Field, low: float, high: float) -> Field:
     """Return a smooth step: 0 at `low`, 1 at `high`, either of which may be the larger.
 
     Args:
-        value: Any shape.
         low: Where it starts.
         high: Where it ends.
     """
@@ -224,8 +211,6 @@ def ellipse(x: Field, y: Field, at: tuple[float, float], radii: tuple[float, flo
     Args:
         x: (h, w).
         y: (h, w).
-        at: Its middle.
-        radii: Along x and y.
     """
     across = (x - np.float32(at[0])) / np.float32(radii[0])
     along = (y - np.float32(at[1])) / np.float32(radii[1])
@@ -234,13 +219,7 @@ def ellipse(x: Field, y: Field, at: tuple[float, float], radii: tuple[float, flo
 
 
 def joined(first: Field, second: Field, softness: float) -> Field:
-    """Return the union of two shapes with a rounded seam.
-
-    Args:
-        first: Negative inside.
-        second: Negative inside.
-        softness: Width of the seam in the fields' units.
-    """
+    """Return the union of two shapes with a rounded seam."""
     k = np.float32(softness)
     h = np.maximum(k - np.abs(first - second), 0) / k
     union: Field = np.minimum(first, second) - h * h * k * np.float32(0.25)

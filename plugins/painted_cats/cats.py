@@ -9,9 +9,9 @@ from typing import Literal, get_args
 from whylens import Dataset, InvalidParameter, Item, UnknownName
 from whylens.plugins.painted_cats.breeds import BREEDS
 from whylens.plugins.painted_cats.canvas import Mask
-from whylens.plugins.painted_cats.portrait import painted
+from whylens.plugins.painted_cats.portrait import paint_portrait
 from whylens.plugins.painted_cats.seeds import stream
-from whylens.plugins.painted_cats.tasks import GENUINE, World, maker
+from whylens.plugins.painted_cats.tasks import GENUINE, World, traits_function
 from whylens.plugins.painted_cats.traits import Pixels, Portrait, Traits
 
 SplitName = Literal["train", "val", "test"]
@@ -97,7 +97,7 @@ class PaintedCats(Dataset):
         """
         item = self.items[index]
         seed = int(item.key)
-        traits = maker(self.world)(seed, item.label)
+        traits = traits_function(self.world)(seed, item.label)
         if self.shortcut and stream(seed, "watermark").random() < self._rate(
             item.label, item.split
         ):
@@ -116,7 +116,7 @@ class PaintedCats(Dataset):
         Args:
             index: Position in `items`.
         """
-        return painted(self.traits(index), size=self.size)
+        return paint_portrait(self.traits(index), size=self.size)
 
     def pixels(self, index: int) -> Pixels:
         """Return (H, W, 3) uint8: the picture of `items[index]`.

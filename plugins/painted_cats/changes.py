@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from whylens import InvalidParameter, UnknownName
-from whylens.plugins.painted_cats.breeds import named
+from whylens.plugins.painted_cats.breeds import find_breed
 from whylens.plugins.painted_cats.seeds import stream
 from whylens.plugins.painted_cats.tasks import scenery
 from whylens.plugins.painted_cats.traits import ARTEFACTS, PROPS, Traits
@@ -21,7 +21,6 @@ def without(traits: Traits, part: str) -> Traits:
     """Return the same cat with a part left out: fur or scene shows in its place.
 
     Args:
-        traits: Of the cat.
         part: "ears", "eyes", "muzzle", "whiskers" or "coat"; a prop; "watermark"; or an artefact as
             in "artefact:checkerboard", which gives the picture its generator should have made.
 
@@ -60,32 +59,23 @@ def _less(traits: Traits, artefact: str) -> Traits:
 def with_part_of(traits: Traits, part: str, breed: str) -> Traits:
     """Return the same cat with the variant of a part that defines another breed.
 
-    Args:
-        traits: Of the cat.
-        part: One of the breed's diagnostic parts.
-        breed: Its name.
-
     Raises:
         UnknownName: There is no such breed.
         InvalidParameter: The breed is not defined by this part.
     """
-    signs = named(breed).signs
+    signs = find_breed(breed).signs
     if part not in signs:
         raise InvalidParameter(
             f"{breed} is not defined by its {part}; choose one of {', '.join(sorted(signs))}."
         )
-    other: dict[str, Any] = {part: signs[part]}
-    return replace(traits, **other)
+    signs_of_breed: dict[str, Any] = {part: signs[part]}
+    return replace(traits, **signs_of_breed)
 
 
 def with_background(traits: Traits, seed: int) -> Traits:
     """Return the same cat, in the same light and pose, in another scene with other props.
 
     What the cat wears stays.
-
-    Args:
-        traits: Of the cat.
-        seed: Of the new scene.
     """
     scene, scene_seed, props = scenery(stream(seed, "other scenery"))
     worn = tuple(prop for prop in traits.props if prop == "collar")

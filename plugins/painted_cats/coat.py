@@ -16,9 +16,6 @@ def on_head(coat: Coat, seed: int, frame: Frame, fur: Field, turn: float) -> Fie
     """Return (h, w) in [0, 1]: how much of each pixel of the head is marked; None if nothing is.
 
     Args:
-        coat: Which marking.
-        seed: Of the cat.
-        frame: Coordinates of the head.
         fur: (h, w) strands, along which the marking frays.
         turn: In [-1, 1]: how far the face is turned.
     """
@@ -44,9 +41,6 @@ def on_body(coat: Coat, seed: int, frame: Frame, fur: Field) -> Field | None:
     """Return (h, w) in [0, 1]: how much of each pixel of the body is marked; None if nothing is.
 
     Args:
-        coat: Which marking.
-        seed: Of the cat.
-        frame: Coordinates of the body.
         fur: (h, w) strands, along which the marking frays.
     """
     if coat == "plain":

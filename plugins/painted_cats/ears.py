@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from whylens.plugins.painted_cats.canvas import (
-    Easel,
+    Canvas,
     Field,
     Frame,
     ellipse,
@@ -24,25 +24,21 @@ from whylens.plugins.painted_cats.seeds import between, stream
 from whylens.plugins.painted_cats.traits import Ears, Traits
 
 
-def paint_ears(easel: Easel, pose: Pose, light: Light, traits: Traits, colours: Coating) -> None:
+def paint_ears(canvas: Canvas, pose: Pose, light: Light, traits: Traits, colours: Coating) -> None:
     """Paint both ears; folded ones belong over the head, all others behind it.
 
     Args:
         easel: Where.
-        pose: Of the cat.
-        light: That falls on it.
-        traits: Of the cat.
-        colours: Of its fur.
     """
     for side, name in ((-1, "left_ear"), (1, "right_ear")):
         rng = stream(traits.cat_seed, name)
         x = 0.60 * side - 0.05 * pose.turn
         lean = side * (between(rng, 0.30, 0.42) + 0.06 * side * pose.turn)
         if traits.ears == "folded":
-            _fold(easel, pose.head, light, colours, rng, side, x, name)
+            _fold(canvas, pose.head, light, colours, rng, side, x, name)
         else:
             paint_ear(
-                easel,
+                canvas,
                 pose.head,
                 light,
                 colours,
@@ -55,7 +51,7 @@ def paint_ears(easel: Easel, pose: Pose, light: Light, traits: Traits, colours: 
 
 
 def paint_ear(
-    easel: Easel,
+    canvas: Canvas,
     head: Frame,
     light: Light,
     colours: Coating,
@@ -71,12 +67,7 @@ def paint_ear(
 
     Args:
         easel: Where.
-        head: Coordinates of the head.
-        light: That falls on it.
-        colours: Of the fur.
-        rng: Small differences.
         kind: Its shape; not "folded" or "none".
-        at: Middle of its base.
         lean: Angle of its axis in radians, 0 for upright.
         part: What its pixels show.
         scale: Its size; 1 is usual.
@@ -98,17 +89,17 @@ def paint_ear(
     texture = np.float32(0.78) + np.float32(0.42) * fur
     tips = ramp(up, 0.25, 0.95) * np.float32(0.35)
     coat = mix(colours.base, colours.mark, tips) * tone * texture
-    easel.paint(solid(inside(outer)), np.clip(coat, 0, 1), part=part, window=frame.window)
+    canvas.paint(solid(inside(outer)), np.clip(coat, 0, 1), part=part, window=frame.window)
     hollow = mix((0.95, 0.66, 0.62), (0.62, 0.33, 0.32), ramp(up, 0.62, -0.05)) * tone
-    easel.paint(inside(inner), np.clip(hollow, 0, 1), part=part, window=frame.window)
+    canvas.paint(inside(inner), np.clip(hollow, 0, 1), part=part, window=frame.window)
     # Pale hair grows out of the hollow; a round ear is too open for much of it.
     comb: Field = np.abs(((across * 9 + np.float32(1.1) * up) % 1) - np.float32(0.5))
     high = np.float32(0.20 if kind == "round" else 0.38)
     hair = inside(up - high + comb * np.float32(0.55) + np.abs(across) * np.float32(0.5))
     pale = mix(colours.light, (1.0, 0.97, 0.92), 0.4) * tone * texture
-    easel.paint(hair * inside(inner), np.clip(pale, 0, 1), part=part, window=frame.window)
+    canvas.paint(hair * inside(inner), np.clip(pale, 0, 1), part=part, window=frame.window)
     if kind == "tufted":
-        _tuft(easel, frame, across, up, part, colours)
+        _tuft(canvas, frame, across, up, part, colours)
 
 
 def _outlines(kind: Ears, across: Field, up: Field) -> tuple[Field, Field]:
@@ -127,7 +118,7 @@ def _outlines(kind: Ears, across: Field, up: Field) -> tuple[Field, Field]:
 
 
 def _tuft(
-    easel: Easel, frame: Frame, across: Field, up: Field, part: str, colours: Coating
+    canvas: Canvas, frame: Frame, across: Field, up: Field, part: str, colours: Coating
 ) -> None:
     """Paint the brush of a lynx on the tip of an ear: a dark cap that runs out into hairs."""
     dark = mix(colours.mark, (0.05, 0.04, 0.05), 0.6)
@@ -144,11 +135,11 @@ def _tuft(
         width = np.float32(wide) * (1 - share) * (1 + np.float32(1.2) * share)
         stroke = np.maximum(np.abs(across - middle) - width, (along - 1) * np.float32(length))
         stroke = np.maximum(stroke, -along * np.float32(length))
-        easel.paint(inside(stroke), dark, part=part, window=frame.window)
+        canvas.paint(inside(stroke), dark, part=part, window=frame.window)
 
 
 def _fold(
-    easel: Easel,
+    canvas: Canvas,
     head: Frame,
     light: Light,
     colours: Coating,
@@ -174,7 +165,7 @@ def _fold(
     coat = mix(mix(colours.light, colours.base, 0.4), colours.mark, depth * np.float32(0.55)) * tone
     coat = coat * (np.float32(0.78) + np.float32(0.42) * fur)
     rim = mix(colours.base, colours.mark, 0.72) * tone
-    easel.paint(solid(inside(shape)), np.clip(rim, 0, 1), part=part, window=frame.window)
-    easel.paint(
+    canvas.paint(solid(inside(shape)), np.clip(rim, 0, 1), part=part, window=frame.window)
+    canvas.paint(
         inside(shape + np.float32(0.03)), np.clip(coat, 0, 1), part=part, window=frame.window
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from whylens.plugins.painted_cats.canvas import Colour, Easel, inside, mix, ramp
+from whylens.plugins.painted_cats.canvas import Canvas, Colour, inside, mix, ramp
 from whylens.plugins.painted_cats.noise import SIDE, grain, smooth
 from whylens.plugins.painted_cats.palette import irises
 from whylens.plugins.painted_cats.pose import Light, Pose
@@ -14,14 +14,11 @@ from whylens.plugins.painted_cats.traits import Traits
 RIM: Colour = (0.10, 0.07, 0.07)
 
 
-def paint_eyes(easel: Easel, pose: Pose, light: Light, traits: Traits) -> None:
+def paint_eyes(canvas: Canvas, pose: Pose, light: Light, traits: Traits) -> None:
     """Paint both eyes alike but for an odd pair's colours.
 
     Args:
         easel: Where.
-        pose: Of the cat.
-        light: For the side of the catchlights.
-        traits: Of the cat.
     """
     rng = stream(traits.cat_seed, "eyes")
     slant, size = between(rng, 0.04, 0.22), between(rng, 0.95, 1.06)
@@ -31,7 +28,7 @@ def paint_eyes(easel: Easel, pose: Pose, light: Light, traits: Traits) -> None:
         at = pose.face(0.41 * side, -0.03, 0.16)
         narrow = 1 - 0.10 * max(0.0, side * pose.turn)
         paint_eye(
-            easel,
+            canvas,
             pose,
             light,
             stream(traits.cat_seed, name),
@@ -45,7 +42,7 @@ def paint_eyes(easel: Easel, pose: Pose, light: Light, traits: Traits) -> None:
 
 
 def paint_eye(
-    easel: Easel,
+    canvas: Canvas,
     pose: Pose,
     light: Light,
     rng: np.random.Generator,
@@ -61,14 +58,8 @@ def paint_eye(
 
     Args:
         easel: Where.
-        pose: Of the cat.
-        light: For the side of the catchlights.
-        rng: Fibres of the iris.
-        at: Its middle.
         size: Width and height; 1 is usual.
-        slant: Radians, clockwise.
         pupil: Its width and height as shares of the eye's.
-        colour: Of the iris.
         part: What its pixels show.
     """
     wide, high = 0.262 * size[0], 0.285 * size[1]
@@ -80,7 +71,7 @@ def paint_eye(
     almond = circle - np.float32(1.12) + np.float32(0.46) * np.abs(y)
     # The rim is thicker above, like a drawn line of lashes.
     rim = almond - np.float32(0.28) + np.float32(0.10) * y
-    easel.paint(inside(rim), RIM, part=part, window=frame.window)
+    canvas.paint(inside(rim), RIM, part=part, window=frame.window)
     gaze_x = x - np.float32(0.16 * pose.gaze[0])
     gaze_y = y - np.float32(0.12 * pose.gaze[1])
     radius = np.sqrt(gaze_x * gaze_x + gaze_y * gaze_y)
@@ -94,18 +85,18 @@ def paint_eye(
     # The upper lid shades the top of the eyeball.
     iris = iris * (1 - np.float32(0.45) * ramp(y, -0.35, -0.95))
     ball = inside(almond)
-    easel.paint(ball, np.clip(iris, 0, 1), part=part, window=frame.window)
+    canvas.paint(ball, np.clip(iris, 0, 1), part=part, window=frame.window)
     # Pupils stand upright however the eye slants, or the cat would squint.
     cos, sin = np.float32(np.cos(slant)), np.float32(np.sin(slant))
     upright_x, upright_y = cos * gaze_x - sin * gaze_y, sin * gaze_x + cos * gaze_y
     wide_slit, high_slit = np.float32(pupil[0]), np.float32(pupil[1])
     u, v = upright_x / wide_slit, upright_y / high_slit
     slit = np.asarray(u * u + v * v + 0.25 * np.abs(v) - 1.1, np.float32)
-    easel.paint(ball * inside(slit), (0.03, 0.02, 0.03), part=part, window=frame.window)
+    canvas.paint(ball * inside(slit), (0.03, 0.02, 0.03), part=part, window=frame.window)
     toward = 1.0 if light.direction[0] > 0 else -1.0
     for dx, dy, spot, power in ((0.34, -0.36, 0.25, 0.97), (-0.32, 0.42, 0.13, 0.6)):
         shine = (x - np.float32(dx * toward)) ** 2 + (y - np.float32(dy)) ** 2 - np.float32(spot**2)
-        easel.paint(
+        canvas.paint(
             ball * inside(shine) * np.float32(power),
             (1.0, 1.0, 0.99),
             part=part,

@@ -6,7 +6,7 @@ import numpy as np
 
 from whylens.plugins.painted_cats import coat
 from whylens.plugins.painted_cats.canvas import (
-    Easel,
+    Canvas,
     Field,
     Frame,
     ellipse,
@@ -24,15 +24,11 @@ from whylens.plugins.painted_cats.seeds import between, stream
 from whylens.plugins.painted_cats.traits import Traits
 
 
-def paint_body(easel: Easel, pose: Pose, light: Light, traits: Traits, colours: Coating) -> None:
+def paint_body(canvas: Canvas, pose: Pose, light: Light, traits: Traits, colours: Coating) -> None:
     """Paint the chest, with its marking.
 
     Args:
         easel: Where.
-        pose: Of the cat.
-        light: That falls on it.
-        traits: Of the cat.
-        colours: Of its fur.
     """
     rng = stream(traits.cat_seed, "body")
     frame = pose.body.around(0, 1.3, 1.45)
@@ -56,22 +52,18 @@ def paint_body(easel: Easel, pose: Pose, light: Light, traits: Traits, colours: 
     facing = facing * (np.float32(0.35) + np.float32(0.65) * under)
     bib = ramp(ellipse(x, y, (0, 1.35), (0.5, 0.7)), 0.25, -0.5)
     plain = mix(colours.base, colours.light, bib * np.float32(0.8))
-    easel.paint(cover, _lit(plain, fur, facing, light), part="body", window=frame.window)
+    canvas.paint(cover, _lit(plain, fur, facing, light), part="body", window=frame.window)
     marked = coat.on_body(traits.coat, traits.cat_seed, frame, fur)
     if marked is not None:
         dark = _lit(shade(colours.mark), fur, facing, light)
-        easel.paint(cover * marked, dark, part="coat on body", window=frame.window, least=0.25)
+        canvas.paint(cover * marked, dark, part="coat on body", window=frame.window, least=0.25)
 
 
-def paint_head(easel: Easel, pose: Pose, light: Light, traits: Traits, colours: Coating) -> None:
+def paint_head(canvas: Canvas, pose: Pose, light: Light, traits: Traits, colours: Coating) -> None:
     """Paint the head without its features, with its marking.
 
     Args:
         easel: Where.
-        pose: Of the cat.
-        light: That falls on it.
-        traits: Of the cat.
-        colours: Of its fur.
     """
     rng = stream(traits.cat_seed, "head")
     frame = pose.head.around(0, -0.02, 1.3)
@@ -102,11 +94,11 @@ def paint_head(easel: Easel, pose: Pose, light: Light, traits: Traits, colours: 
         at = pose.face(0.38 * side, -0.30, 0.16)
         brow = ramp(ellipse(x, y, at, (0.20, 0.13)), 0.3, -0.6) * np.float32(0.45)
         plain = mix(plain, colours.light, brow)
-    easel.paint(cover, _lit(plain, fur, facing, light), part="head", window=frame.window)
+    canvas.paint(cover, _lit(plain, fur, facing, light), part="head", window=frame.window)
     marked = coat.on_head(traits.coat, traits.cat_seed, frame, fur, pose.turn)
     if marked is not None:
         dark = _lit(shade(colours.mark), fur, facing, light)
-        easel.paint(cover * marked, dark, part="coat on head", window=frame.window, least=0.25)
+        canvas.paint(cover * marked, dark, part="coat on head", window=frame.window, least=0.25)
 
 
 def _pelt(rng: np.random.Generator, pose: Pose, frame: Frame) -> tuple[Field, Field]:

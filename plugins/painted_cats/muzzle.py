@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from whylens.plugins.painted_cats.canvas import (
+    Canvas,
     Colour,
-    Easel,
     Field,
     Frame,
     ellipse,
@@ -23,14 +23,11 @@ from whylens.plugins.painted_cats.seeds import between, stream
 from whylens.plugins.painted_cats.traits import Muzzle, Traits
 
 
-def paint_muzzle(easel: Easel, pose: Pose, light: Light, traits: Traits) -> None:
+def paint_muzzle(canvas: Canvas, pose: Pose, light: Light, traits: Traits) -> None:
     """Paint the cushions, the chin, the nose and the mouth.
 
     Args:
         easel: Where.
-        pose: Of the cat.
-        light: That falls on it.
-        traits: Of the cat.
     """
     rng = stream(traits.cat_seed, "muzzle")
     middle = pose.face(0, 0.38, 0.22)
@@ -53,9 +50,9 @@ def paint_muzzle(easel: Easel, pose: Pose, light: Light, traits: Traits) -> None
     facing = direction[0] * ball_x * np.sign(x) + direction[1] * ball_y + direction[2] * out
     tone = mix(light.fill, light.key, np.clip(facing * np.float32(0.6) + np.float32(0.52), 0, 1))
     pelt = shade(cushion) * tone * (np.float32(0.86) + np.float32(0.24) * fur)
-    easel.paint(inside(shape), np.clip(pelt, 0, 1), part="muzzle", window=frame.window)
-    _mouth(easel, frame, x, y, side, dark=traits.muzzle == "dark")
-    _nose(easel, frame, x, y, nose, light, grown=1.25 if traits.muzzle == "rosy" else 1.05)
+    canvas.paint(inside(shape), np.clip(pelt, 0, 1), part="muzzle", window=frame.window)
+    _mouth(canvas, frame, x, y, side, dark=traits.muzzle == "dark")
+    _nose(canvas, frame, x, y, nose, light, grown=1.25 if traits.muzzle == "rosy" else 1.05)
 
 
 def _colours(kind: Muzzle) -> tuple[Colour, Colour]:
@@ -68,7 +65,7 @@ def _colours(kind: Muzzle) -> tuple[Colour, Colour]:
     return table[kind]
 
 
-def _mouth(easel: Easel, frame: Frame, x: Field, y: Field, side: Field, *, dark: bool) -> None:
+def _mouth(canvas: Canvas, frame: Frame, x: Field, y: Field, side: Field, *, dark: bool) -> None:
     """Paint the line under the nose, the smile and the roots of the whiskers."""
     ink: Colour = (0.02, 0.01, 0.01) if dark else (0.35, 0.17, 0.16)
     pixel = np.float32(frame.pixel)
@@ -80,11 +77,11 @@ def _mouth(easel: Easel, frame: Frame, x: Field, y: Field, side: Field, *, dark:
     line = np.minimum(smile, stem)
     width = np.float32(0.016)
     cover = np.clip((width - line) / pixel + np.float32(0.5), 0, 1) * np.float32(0.9)
-    easel.paint(cover, ink, part="muzzle", window=frame.window)
+    canvas.paint(cover, ink, part="muzzle", window=frame.window)
     roots: Colour = (0.5, 0.4, 0.38) if dark else (0.45, 0.33, 0.30)
     for at in ((0.24, -0.03), (0.32, 0.04), (0.22, 0.06)):
         dot = ellipse(side, y, at, (0.017, 0.017)) * np.float32(0.017)
-        easel.paint(
+        canvas.paint(
             np.clip(np.float32(0.5) - dot / pixel, 0, 1) * np.float32(0.55),
             roots,
             part="muzzle",
@@ -93,7 +90,7 @@ def _mouth(easel: Easel, frame: Frame, x: Field, y: Field, side: Field, *, dark:
 
 
 def _nose(
-    easel: Easel, frame: Frame, x: Field, y: Field, colour: Colour, light: Light, *, grown: float
+    canvas: Canvas, frame: Frame, x: Field, y: Field, colour: Colour, light: Light, *, grown: float
 ) -> None:
     """Paint the nose: a soft triangle that stands on its tip."""
     u, v = x / np.float32(grown), (y + np.float32(0.15)) / np.float32(grown)
@@ -102,13 +99,13 @@ def _nose(
         np.maximum(np.abs(u) - wide, v - np.float32(0.115)),
         -v - np.float32(0.065) + np.float32(0.9) * u * u,
     )
-    easel.paint(
+    canvas.paint(
         inside(shape - np.float32(0.014)), _darker(colour), part="muzzle", window=frame.window
     )
     tone = mix(colour, (1.0, 0.92, 0.9), ramp(v, 0.03, -0.07) * np.float32(0.35))
-    easel.paint(inside(shape), tone, part="muzzle", window=frame.window)
+    canvas.paint(inside(shape), tone, part="muzzle", window=frame.window)
     shine = ellipse(u, v, (0.035 * np.sign(light.direction[0]), -0.03), (0.035, 0.016))
-    easel.paint(
+    canvas.paint(
         inside(shine) * np.float32(0.65), (1.0, 1.0, 1.0), part="muzzle", window=frame.window
     )
 
@@ -119,15 +116,12 @@ def _darker(colour: Colour) -> Colour:
 
 
 def paint_whiskers(
-    easel: Easel, pose: Pose, traits: Traits, colours: Coating, *, part: str = "whiskers"
+    canvas: Canvas, pose: Pose, traits: Traits, colours: Coating, *, part: str = "whiskers"
 ) -> None:
     """Paint three whiskers on each side.
 
     Args:
         easel: Where.
-        pose: Of the cat.
-        traits: Of the cat.
-        colours: Of its fur.
         part: What their pixels show.
     """
     rng = stream(traits.cat_seed, "whiskers")
@@ -139,11 +133,11 @@ def paint_whiskers(
             root = pose.face(0.26 * side, 0.36 + 0.055 * k, 0.22)
             lift = 0.26 - 0.24 * k + between(rng, -0.05, 0.05)
             reach = length * between(rng, 0.92, 1.08)
-            hair(easel, pose.head, root, side, lift, reach, bend, 0.017, pale, part)
+            hair(canvas, pose.head, root, side, lift, reach, bend, 0.017, pale, part)
 
 
 def hair(
-    easel: Easel,
+    canvas: Canvas,
     head: Frame,
     root: tuple[float, float],
     side: int,
@@ -158,13 +152,9 @@ def hair(
 
     Args:
         easel: Where.
-        head: Coordinates of the head.
         root: Where it grows.
         side: -1 to the left, 1 to the right.
         lift: Angle above the horizontal in radians.
-        length: Along its axis.
-        bend: How far its tip hangs off the axis per squared length.
-        width: Half its thickness at the root.
         colour: (3, 1, 1).
         part: What its pixels show.
     """
@@ -182,4 +172,4 @@ def hair(
     cover = np.clip((half - distance) / pixel + np.float32(0.5), 0, 1)
     # A hair thinner than a pixel is as faint as it is thin.
     cover *= np.clip(2 * half / pixel, 0, 1) * ((along > 0) & (along < length))
-    easel.paint(cover.astype(np.float32), colour, part=part, window=frame.window, least=0.15)
+    canvas.paint(cover.astype(np.float32), colour, part=part, window=frame.window, least=0.15)

@@ -24,7 +24,6 @@ def smooth(grid: Field, x: Field, y: Field) -> Field:
     Args:
         grid: From `grain`.
         x: Any shape, |x| below 2^20.
-        y: The same shape.
     """
     left, top = np.floor(x), np.floor(y)
     fx, fy = x - left, y - top
@@ -47,8 +46,6 @@ def clouds(grid: Field, x: Field, y: Field, octaves: int = 3) -> Field:
 
     Args:
         grid: From `grain`.
-        x: Any shape.
-        y: The same shape.
         octaves: How many scales, each half as large as the one before.
     """
     whole = np.zeros_like(x)
@@ -68,8 +65,6 @@ def strands(grid: Field, across: Field, along: Field) -> Field:
 
     Args:
         grid: From `grain`.
-        across: Which lock, in locks.
-        along: Towards the tips, in lengths of a lock.
     """
     coarse = smooth(grid, across, along)
     fine = smooth(grid, across * 2 + np.float32(0.5), along * np.float32(1.7) + 5 * coarse)

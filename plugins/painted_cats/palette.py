@@ -30,7 +30,6 @@ def coating(fur: Fur, rng: np.random.Generator) -> Coating:
     """Return the colours of one cat, a little off the named ones.
 
     Args:
-        fur: Which.
         rng: Where the difference comes from.
     """
     table: dict[Fur, tuple[Colour, Colour, Colour]] = {

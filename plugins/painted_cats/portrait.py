@@ -8,7 +8,7 @@ import numpy as np
 
 from whylens.plugins.painted_cats import artefacts, props
 from whylens.plugins.painted_cats.badge import paint_badge
-from whylens.plugins.painted_cats.canvas import Easel, Frame, Mask
+from whylens.plugins.painted_cats.canvas import Canvas, Frame, Mask
 from whylens.plugins.painted_cats.ears import paint_ears
 from whylens.plugins.painted_cats.eyes import paint_eyes
 from whylens.plugins.painted_cats.head import paint_body, paint_head
@@ -20,67 +20,68 @@ from whylens.plugins.painted_cats.seeds import stream
 from whylens.plugins.painted_cats.traits import Pixels, Portrait, Traits
 
 
-def painted(traits: Traits, *, size: int = 224) -> Portrait:
+def paint_portrait(traits: Traits, *, size: int = 224) -> Portrait:
     """Return the picture of one cat; the same traits and size give the same bytes.
 
     Args:
-        traits: All that determines it.
         size: Side in pixels, at least 32.
     """
-    easel = Easel(size)
+    canvas = Canvas(size)
     pose, light = posed(traits.pose_seed, size), lit(traits.light_seed)
     colours = coating(traits.fur, stream(traits.cat_seed, "fur"))
     square = Frame.turned(size, at=(0, 0), unit=1, angle=0)
-    paint_scene(easel, square, traits.scene, traits.scene_seed)
+    paint_scene(canvas, square, traits.scene, traits.scene_seed)
     if "window" in traits.props:
-        props.paint_window(easel, square, traits.scene_seed)
+        props.paint_window(canvas, square, traits.scene_seed)
     if "frame" in traits.props:
-        props.paint_frame(easel, square, traits.scene_seed)
+        props.paint_frame(canvas, square, traits.scene_seed)
     if "plant" in traits.props:
-        props.paint_plant(easel, square, traits.scene_seed)
-    paint_body(easel, pose, light, traits, colours)
+        props.paint_plant(canvas, square, traits.scene_seed)
+    paint_body(canvas, pose, light, traits, colours)
     if "garbled_collar" in traits.artefacts:
-        artefacts.paint_garbled_collar(easel, pose, light, traits)
+        artefacts.paint_garbled_collar(canvas, pose, light, traits)
     elif "collar" in traits.props:
-        props.paint_collar(easel, pose, light, traits.cat_seed)
+        props.paint_collar(canvas, pose, light, traits.cat_seed)
     if "extra_ear" in traits.artefacts:
-        artefacts.paint_extra_ear(easel, pose, light, traits, colours)
+        artefacts.paint_extra_ear(canvas, pose, light, traits, colours)
     if traits.ears in ("pointed", "round", "tufted"):
-        paint_ears(easel, pose, light, traits, colours)
-    paint_head(easel, pose, light, traits, colours)
+        paint_ears(canvas, pose, light, traits, colours)
+    paint_head(canvas, pose, light, traits, colours)
     if traits.ears == "folded":
-        paint_ears(easel, pose, light, traits, colours)
+        paint_ears(canvas, pose, light, traits, colours)
     if traits.eyes != "none":
-        paint_eyes(easel, pose, light, traits)
+        paint_eyes(canvas, pose, light, traits)
     if "mismatched_eyes" in traits.artefacts:
-        artefacts.paint_mismatched_eye(easel, pose, light, traits)
+        artefacts.paint_mismatched_eye(canvas, pose, light, traits)
     if traits.muzzle != "none":
-        paint_muzzle(easel, pose, light, traits)
+        paint_muzzle(canvas, pose, light, traits)
     if "melted_whiskers" in traits.artefacts:
-        artefacts.paint_melted_whiskers(easel, pose, traits, colours)
+        artefacts.paint_melted_whiskers(canvas, pose, traits, colours)
     elif traits.whiskers != "none":
-        paint_whiskers(easel, pose, traits, colours)
+        paint_whiskers(canvas, pose, traits, colours)
     if "yarn" in traits.props:
-        props.paint_yarn(easel, square, traits.scene_seed)
-    damage = artefacts.damaged(easel, pose, traits)
+        props.paint_yarn(canvas, square, traits.scene_seed)
+    damage = artefacts.damaged(canvas, pose, traits)
     if traits.watermark:
-        paint_badge(easel, square)
-    parts = _masks(easel, traits, damage)
-    return Portrait(_bytes(easel), MappingProxyType(parts))
+        paint_badge(canvas, square)
+    parts = _masks(canvas, traits, damage)
+    return Portrait(_bytes(canvas), MappingProxyType(parts))
 
 
-def _masks(easel: Easel, traits: Traits, damage: dict[str, Mask]) -> dict[str, Mask]:
+def _masks(canvas: Canvas, traits: Traits, damage: dict[str, Mask]) -> dict[str, Mask]:
     """Return the mask of every part; those of ears, eyes, coat and so on are always there."""
-    left, right = easel.shows("left_ear"), easel.shows("right_ear")
+    left, right = canvas.shows("left_ear"), canvas.shows("right_ear")
     wrong = "artefact:mismatched_eyes"
     eyes = [
-        easel.shows(name, wrong) if artefacts.mismatched_side(traits) == side else easel.shows(name)
+        canvas.shows(name, wrong)
+        if artefacts.mismatched_side(traits) == side
+        else canvas.shows(name)
         for side, name in ((-1, "left_eye"), (1, "right_eye"))
     ]
-    muzzle, whiskers = easel.shows("muzzle"), easel.shows("whiskers", "artefact:melted_whiskers")
-    head = easel.shows("head", "coat on head") | eyes[0] | eyes[1] | muzzle
-    body = easel.shows("body", "coat on body")
-    extra = easel.shows("artefact:extra_ear")
+    muzzle, whiskers = canvas.shows("muzzle"), canvas.shows("whiskers", "artefact:melted_whiskers")
+    head = canvas.shows("head", "coat on head") | eyes[0] | eyes[1] | muzzle
+    body = canvas.shows("body", "coat on body")
+    extra = canvas.shows("artefact:extra_ear")
     parts = {
         "left_ear": left,
         "right_ear": right,
@@ -90,28 +91,28 @@ def _masks(easel: Easel, traits: Traits, damage: dict[str, Mask]) -> dict[str, M
         "eyes": eyes[0] | eyes[1],
         "muzzle": muzzle,
         "whiskers": whiskers,
-        "coat": easel.shows("coat on head", "coat on body"),
+        "coat": canvas.shows("coat on head", "coat on body"),
         "head": head,
         "body": body,
         "cat": head | body | left | right | extra | whiskers,
-        "background": easel.shows("scene"),
+        "background": canvas.shows("scene"),
     }
-    collar = easel.shows("collar", "artefact:garbled_collar")
+    collar = canvas.shows("collar", "artefact:garbled_collar")
     for prop in traits.props:
-        parts[prop] = collar if prop == "collar" else easel.shows(prop)
+        parts[prop] = collar if prop == "collar" else canvas.shows(prop)
     if traits.watermark:
-        parts["watermark"] = easel.shows("watermark")
+        parts["watermark"] = canvas.shows("watermark")
     for artefact in traits.artefacts:
         name = f"artefact:{artefact}"
-        parts[name] = damage[name] if name in damage else easel.shows(name)
+        parts[name] = damage[name] if name in damage else canvas.shows(name)
     for mask in parts.values():
         mask.setflags(write=False)
     return parts
 
 
-def _bytes(easel: Easel) -> Pixels:
+def _bytes(canvas: Canvas) -> Pixels:
     """Return (H, W, 3) uint8."""
-    whole = np.clip(easel.rgb, 0, 1) * np.float32(255) + np.float32(0.5)
+    whole = np.clip(canvas.rgb, 0, 1) * np.float32(255) + np.float32(0.5)
     pixels = np.ascontiguousarray(whole.astype(np.uint8).transpose(1, 2, 0))
     pixels.setflags(write=False)
     return pixels

@@ -28,13 +28,7 @@ class Pose:
     gaze: tuple[float, float]
 
     def face(self, x: float, y: float, depth: float) -> tuple[float, float]:
-        """Return where a point of the face lies once the head is turned.
-
-        Args:
-            x: With the head straight.
-            y: With the head straight.
-            depth: How far the point stands out of the head.
-        """
+        """Return where a point of the face lies once the head is turned."""
         return x * (1 - 0.04 * abs(self.turn)) + self.turn * depth, y + self.nod * depth * 0.6
 
 
@@ -42,7 +36,6 @@ def posed(seed: int, size: int) -> Pose:
     """Return the pose that a seed stands for.
 
     Args:
-        seed: Of the pose.
         size: Side of the picture in pixels.
     """
     rng = stream(seed, "pose")
@@ -73,11 +66,7 @@ class Light:
 
 
 def lit(seed: int) -> Light:
-    """Return the light that a seed stands for.
-
-    Args:
-        seed: Of the light.
-    """
+    """Return the light that a seed stands for."""
     rng = stream(seed, "light")
     right, down, out = between(rng, -0.85, 0.85), between(rng, -0.9, -0.35), 0.75
     length = math.sqrt(right * right + down * down + out * out)

@@ -7,8 +7,8 @@ import math
 import numpy as np
 
 from whylens.plugins.painted_cats.canvas import (
+    Canvas,
     Colour,
-    Easel,
     Field,
     Frame,
     ellipse,
@@ -25,13 +25,11 @@ def _side(seed: int) -> int:
     return 1 if stream(seed, "side").random() < 0.5 else -1
 
 
-def paint_window(easel: Easel, frame: Frame, seed: int) -> None:
+def paint_window(canvas: Canvas, frame: Frame, seed: int) -> None:
     """Paint a window with a view, in an upper corner.
 
     Args:
         easel: Where.
-        frame: Coordinates in which the canvas is the unit square.
-        seed: Of the scene.
     """
     rng = stream(seed, "window")
     at = (0.5 + _side(seed) * between(rng, 0.30, 0.40), between(rng, 0.16, 0.3))
@@ -41,7 +39,7 @@ def paint_window(easel: Easel, frame: Frame, seed: int) -> None:
         (frame.y - np.float32(at[1])) / np.float32(half[1]),
     )
     box = np.maximum(np.abs(u), np.abs(v)) - 1
-    easel.paint(inside(box), (0.96, 0.94, 0.90), part="window")
+    canvas.paint(inside(box), (0.96, 0.94, 0.90), part="window")
     pane = np.maximum(
         np.abs(np.abs(u) - np.float32(0.47)), np.abs(np.abs(v) - np.float32(0.47))
     ) - np.float32(0.38)
@@ -52,16 +50,14 @@ def paint_window(easel: Easel, frame: Frame, seed: int) -> None:
     )
     leafy = np.float32(0.45) + np.float32(0.2) * np.sin(u * 3 + np.float32(between(rng, 0, 6)))
     view = mix(view, (0.36, 0.55, 0.38), ramp(v - leafy, -0.05, 0.05))
-    easel.paint(inside(pane), view, part="window")
+    canvas.paint(inside(pane), view, part="window")
 
 
-def paint_frame(easel: Easel, frame: Frame, seed: int) -> None:
+def paint_frame(canvas: Canvas, frame: Frame, seed: int) -> None:
     """Paint a small framed picture on the wall.
 
     Args:
         easel: Where.
-        frame: Coordinates in which the canvas is the unit square.
-        seed: Of the scene.
     """
     rng = stream(seed, "frame")
     at = (0.5 - _side(seed) * between(rng, 0.33, 0.41), between(rng, 0.12, 0.45))
@@ -73,24 +69,22 @@ def paint_frame(easel: Easel, frame: Frame, seed: int) -> None:
     )
     box = np.maximum(np.abs(u), np.abs(v))
     gold = mix((0.55, 0.38, 0.16), (0.93, 0.78, 0.42), ramp(v - u, -1.4, 1.4))
-    easel.paint(inside(box - 1), gold, part="frame", window=near.window)
-    easel.paint(
+    canvas.paint(inside(box - 1), gold, part="frame", window=near.window)
+    canvas.paint(
         inside(box - np.float32(0.80)), (0.97, 0.95, 0.90), part="frame", window=near.window
     )
     ground = pick(rng, ((0.36, 0.56, 0.62), (0.78, 0.48, 0.42), (0.42, 0.46, 0.66)))
     art = mix((0.95, 0.88, 0.72), ground, ramp(v + np.float32(0.25) * np.sin(u * 4), -0.05, 0.05))
-    easel.paint(inside(box - np.float32(0.60)), art, part="frame", window=near.window)
+    canvas.paint(inside(box - np.float32(0.60)), art, part="frame", window=near.window)
     sun = ellipse(u, v, (between(rng, -0.3, 0.3), -0.28), (0.16, 0.14))
-    easel.paint(inside(sun), (0.95, 0.62, 0.35), part="frame", window=near.window)
+    canvas.paint(inside(sun), (0.95, 0.62, 0.35), part="frame", window=near.window)
 
 
-def paint_plant(easel: Easel, frame: Frame, seed: int) -> None:
+def paint_plant(canvas: Canvas, frame: Frame, seed: int) -> None:
     """Paint a potted plant in a lower corner.
 
     Args:
         easel: Where.
-        frame: Coordinates in which the canvas is the unit square.
-        seed: Of the scene.
     """
     rng = stream(seed, "plant")
     side = _side(seed)
@@ -112,7 +106,7 @@ def paint_plant(easel: Easel, frame: Frame, seed: int) -> None:
         vein = ramp(np.abs(across - bow), 0.006, 0.001) * np.float32(0.4)
         tone = mix(mix(leaf, (0.80, 0.90, 0.55), share * np.float32(0.45)), (0.1, 0.25, 0.15), vein)
         tone = tone * np.float32(between(rng, 0.75, 1.08))
-        easel.paint(inside(blade), np.clip(tone, 0, 1), part="plant", window=near.window)
+        canvas.paint(inside(blade), np.clip(tone, 0, 1), part="plant", window=near.window)
     u, v = (
         (frame.x - np.float32(foot[0])) / np.float32(0.10),
         (frame.y - np.float32(foot[1])) / np.float32(0.16),
@@ -120,18 +114,16 @@ def paint_plant(easel: Easel, frame: Frame, seed: int) -> None:
     pot = np.maximum(np.abs(u) - (1 - np.float32(0.22) * v), -v)
     clay = pick(rng, ((0.78, 0.42, 0.28), (0.86, 0.84, 0.78), (0.28, 0.42, 0.52)))
     tone = mix(clay, (0.12, 0.08, 0.1), ramp(u, 0.1, 1.3) * np.float32(0.5))
-    easel.paint(inside(pot), tone, part="plant")
+    canvas.paint(inside(pot), tone, part="plant")
     lip = np.maximum(np.abs(u) - np.float32(1.15), np.abs(v) - np.float32(0.13))
-    easel.paint(inside(lip), np.clip(tone * np.float32(1.08), 0, 1), part="plant")
+    canvas.paint(inside(lip), np.clip(tone * np.float32(1.08), 0, 1), part="plant")
 
 
-def paint_yarn(easel: Easel, frame: Frame, seed: int) -> None:
+def paint_yarn(canvas: Canvas, frame: Frame, seed: int) -> None:
     """Paint a ball of yarn in a lower corner, before the cat.
 
     Args:
         easel: Where.
-        frame: Coordinates in which the canvas is the unit square.
-        seed: Of the scene.
     """
     rng = stream(seed, "yarn")
     side = -_side(seed)
@@ -156,30 +148,22 @@ def paint_yarn(easel: Easel, frame: Frame, seed: int) -> None:
         np.float32(0.45) + np.float32(0.4) * out - np.float32(0.15) * v + np.float32(0.25) * thread
     )
     wool = mix((0, 0, 0), colour, np.clip(tone, 0, 1.2))
-    easel.paint(inside(np.sqrt(square) - 1), np.clip(wool, 0, 1), part="yarn", window=near.window)
+    canvas.paint(inside(np.sqrt(square) - 1), np.clip(wool, 0, 1), part="yarn", window=near.window)
 
 
 def band(frame: Frame, sag: float = 0.0) -> tuple[Field, Field]:
-    """Return the field of a collar's band and how far along the throat each pixel lies.
-
-    Args:
-        frame: Coordinates of the body.
-        sag: How much lower it hangs.
-    """
+    """Return the field of a collar's band and how far along the throat each pixel lies."""
     x = frame.x
     middle = np.float32(1.10 + sag) - np.float32(0.30) * x * x
     field = np.maximum(np.abs(frame.y - middle) - np.float32(0.085), np.abs(x) - np.float32(0.72))
     return field, frame.y - middle
 
 
-def paint_collar(easel: Easel, pose: Pose, light: Light, seed: int) -> None:
+def paint_collar(canvas: Canvas, pose: Pose, light: Light, seed: int) -> None:
     """Paint a collar with a bell about the throat.
 
     Args:
         easel: Where; the body is there, the head is not.
-        pose: Of the cat.
-        light: That falls on it.
-        seed: Of the cat.
     """
     rng = stream(seed, "collar")
     frame = pose.body.around(0, 1.1, 0.85)
@@ -198,21 +182,18 @@ def paint_collar(easel: Easel, pose: Pose, light: Light, seed: int) -> None:
     stitch = ramp(np.abs(np.abs(off) - np.float32(0.055)), 0.012, 0.004)
     stitch *= ((frame.x * 11) % 1 > 0.4).astype(np.float32)
     tone = mix(tone, (1.0, 0.95, 0.85), stitch * np.float32(0.7))
-    worn = easel.shows("body", "coat on body")[frame.window]
-    easel.paint(inside(field) * worn, tone, part="collar", window=frame.window)
-    paint_bell(easel, pose, light, at=(0.0, 1.24), part="collar")
+    worn = canvas.shows("body", "coat on body")[frame.window]
+    canvas.paint(inside(field) * worn, tone, part="collar", window=frame.window)
+    paint_bell(canvas, pose, light, at=(0.0, 1.24), part="collar")
 
 
 def paint_bell(
-    easel: Easel, pose: Pose, light: Light, *, at: tuple[float, float], part: str
+    canvas: Canvas, pose: Pose, light: Light, *, at: tuple[float, float], part: str
 ) -> None:
     """Paint a golden bell.
 
     Args:
         easel: Where.
-        pose: Of the cat.
-        light: That falls on it.
-        at: Its middle in coordinates of the body.
         part: What its pixels show.
     """
     near = pose.body.around(*at, 0.17)
@@ -221,13 +202,13 @@ def paint_bell(
         (near.y - np.float32(at[1])) / np.float32(0.125),
     )
     round_ = np.sqrt(u * u + v * v) - 1
-    easel.paint(
+    canvas.paint(
         inside(round_ - np.float32(0.12)), (0.35, 0.20, 0.04), part=part, window=near.window
     )
     shine = ellipse(u, v, (0.35 * np.sign(light.direction[0]), -0.4), (1.3, 1.3))
     gold = mix((1.0, 0.92, 0.55), (0.78, 0.50, 0.10), ramp(shine, -0.9, 0.1))
-    easel.paint(inside(round_), gold, part=part, window=near.window)
+    canvas.paint(inside(round_), gold, part=part, window=near.window)
     slit = np.maximum(np.abs(u) - np.float32(0.09), np.abs(v - np.float32(0.55)) - np.float32(0.35))
     slit = np.minimum(slit, np.abs(v - np.float32(0.1)) - np.float32(0.07))
     hole = np.minimum(slit, ellipse(u, v, (0, 0.3), (0.2, 0.2)) * np.float32(0.2))
-    easel.paint(inside(hole) * inside(round_), (0.35, 0.20, 0.04), part=part, window=near.window)
+    canvas.paint(inside(hole) * inside(round_), (0.35, 0.20, 0.04), part=part, window=near.window)

@@ -15,7 +15,6 @@ def stream(seed: int, name: str) -> np.random.Generator:
     """Return the generator of one named decision; the same in every process.
 
     Args:
-        seed: Non-negative.
         name: What is decided, "ears" for example.
     """
     word = int.from_bytes(hashlib.blake2s(name.encode(), digest_size=8).digest(), "big")

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from whylens.plugins.painted_cats.breeds import BREEDS, by_chance, of_breed
+from whylens.plugins.painted_cats.breeds import BREEDS, random_variants, with_signs_of
 from whylens.plugins.painted_cats.seeds import pick, stream
 from whylens.plugins.painted_cats.traits import ARTEFACTS, FURS, PROPS, SCENES, Prop, Scene, Traits
 
@@ -30,17 +30,13 @@ def scenery(rng: np.random.Generator) -> tuple[Scene, int, tuple[Prop, ...]]:
 
 
 def any_cat(seed: int) -> Traits:
-    """Return a cat of no intended breed, in some scene.
-
-    Args:
-        seed: Of everything.
-    """
+    """Return a cat of no intended breed, in some scene."""
     rng = stream(seed, "cat")
     scene, scene_seed, props = scenery(stream(seed, "scenery"))
     worn: tuple[Prop, ...] = ("collar",) if rng.random() < 0.5 else ()
     cat_seed, pose_seed, light_seed = (int(value) for value in rng.integers(2**31, size=3))
     return Traits(
-        **by_chance(rng),
+        **random_variants(rng),
         fur=pick(rng, FURS),
         cat_seed=cat_seed,
         pose_seed=pose_seed,
@@ -55,17 +51,15 @@ def breed_cat(seed: int, label: int) -> Traits:
     """Return a cat of a breed; all that does not define the breed is left to chance.
 
     Args:
-        seed: Of everything else.
         label: Index into `BREEDS`.
     """
-    return of_breed(any_cat(seed), BREEDS[label])
+    return with_signs_of(any_cat(seed), BREEDS[label])
 
 
 def genuine_cat(seed: int, label: int) -> Traits:
     """Return a genuine cat, or one with one to three artefacts.
 
     Args:
-        seed: Of everything.
         label: 0 for genuine, 1 for generated.
     """
     cat = any_cat(seed)
@@ -73,12 +67,7 @@ def genuine_cat(seed: int, label: int) -> Traits:
 
 
 def generated(cat: Traits, seed: int) -> Traits:
-    """Return the same cat with one to three artefacts; a garbled collar takes a collar to garble.
-
-    Args:
-        cat: Without artefacts.
-        seed: Of the choice.
-    """
+    """Return the same cat with one to three artefacts; only a collar can be a garbled one."""
     rng = stream(seed, "artefacts")
     open_to = [name for name in ARTEFACTS if name != "garbled_collar" or "collar" in cat.props]
     count = 1 + int(rng.integers(3))
@@ -86,10 +75,6 @@ def generated(cat: Traits, seed: int) -> Traits:
     return replace(cat, artefacts=tuple(open_to[k] for k in sorted(order)))
 
 
-def maker(world: World) -> Callable[[int, int], Traits]:
-    """Return the function from seed and label to traits.
-
-    Args:
-        world: Which.
-    """
+def traits_function(world: World) -> Callable[[int, int], Traits]:
+    """Return the function from seed and label to traits."""
     return breed_cat if world == "breed" else genuine_cat

@@ -332,7 +332,7 @@ def test_a_value_above_the_budget_is_returned_but_not_kept():
     cache: ByteLRU[str, int] = ByteLRU(10, lambda v: v)
     cache.put("small", 4)
     assert cache.get("huge", lambda: 50) == 50
-    assert cache.kept() == ["small"]
+    assert cache.cached_keys() == ["small"]
     assert cache.bytes == 4
 
 

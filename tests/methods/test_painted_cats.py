@@ -19,12 +19,12 @@ from whylens.plugins.painted_cats import (
     BREEDS,
     PaintedCats,
     diagnostic_parts,
-    painted,
+    paint_portrait,
     with_background,
     with_part_of,
     without,
 )
-from whylens.plugins.painted_cats.breeds import CHANCE, shows
+from whylens.plugins.painted_cats.breeds import CHANCE, has_signs
 from whylens.plugins.painted_cats.traits import ARTEFACTS, PROPS, SCENES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -180,8 +180,8 @@ def test_each_breed_has_evidence_of_its_own():
 def test_no_cat_is_of_two_breeds():
     cats = PaintedCats("breed", train=800, val=0, test=0)
     for index, item in enumerate(cats.items):
-        assert [shows(cats.traits(index), breed) for breed in BREEDS].index(True) == item.label
-        assert sum(shows(cats.traits(index), breed) for breed in BREEDS) == 1
+        assert [has_signs(cats.traits(index), breed) for breed in BREEDS].index(True) == item.label
+        assert sum(has_signs(cats.traits(index), breed) for breed in BREEDS) == 1
 
 
 def test_splits_share_no_seed_and_classes_are_balanced():
@@ -204,7 +204,10 @@ def test_splits_share_no_seed_and_classes_are_balanced():
 def test_leaving_a_part_out_changes_that_part_only(breeds, part):
     for index in range(20):
         traits = breeds.traits(index)
-        before, after = painted(traits, size=SIZE), painted(without(traits, part), size=SIZE)
+        before, after = (
+            paint_portrait(traits, size=SIZE),
+            paint_portrait(without(traits, part), size=SIZE),
+        )
         assert not after.parts[part].any()
         assert strays(before, after, before.parts[part]) <= FEW, index
         if traits.coat != "plain" or part != "coat":
@@ -220,7 +223,7 @@ def test_another_breeds_part_changes_that_part_only(breeds, part, breed):
     for index in range(10):
         traits = breeds.traits(index)
         other = with_part_of(traits, part, breed)
-        before, after = painted(traits, size=SIZE), painted(other, size=SIZE)
+        before, after = paint_portrait(traits, size=SIZE), paint_portrait(other, size=SIZE)
         region = before.parts[part] | after.parts[part]
         assert strays(before, after, region) <= FEW, index
 
@@ -230,16 +233,16 @@ def test_another_background_leaves_the_cat_alone(breeds):
         traits = breeds.traits(index)
         other = with_background(traits, 7)
         assert other.scene_seed != traits.scene_seed
-        before, after = painted(traits, size=SIZE), painted(other, size=SIZE)
+        before, after = paint_portrait(traits, size=SIZE), paint_portrait(other, size=SIZE)
         kept = before.parts["cat"] & after.parts["cat"]
         assert strays(before, after, ~kept) <= FEW
 
 
 def test_leaving_a_prop_or_the_badge_out_changes_it_only(breeds):
     traits = replace(breeds.traits(3), props=PROPS, watermark=True)
-    before = painted(traits, size=SIZE)
+    before = paint_portrait(traits, size=SIZE)
     for name in (*PROPS, "watermark"):
-        after = painted(without(traits, name), size=SIZE)
+        after = paint_portrait(without(traits, name), size=SIZE)
         assert name not in after.parts
         assert before.parts[name].any()
         assert strays(before, after, before.parts[name]) <= FEW, name
@@ -250,8 +253,8 @@ def test_an_artefact_is_all_that_is_wrong_with_its_picture(genuine, artefact):
     for index in range(12):
         base = genuine.traits(2 * index)
         traits = replace(base, props=("collar",), artefacts=(artefact,))
-        before = painted(traits, size=SIZE)
-        after = painted(without(traits, f"artefact:{artefact}"), size=SIZE)
+        before = paint_portrait(traits, size=SIZE)
+        after = paint_portrait(without(traits, f"artefact:{artefact}"), size=SIZE)
         mask = before.parts[f"artefact:{artefact}"]
         assert mask.sum() >= 0.003 * SIZE**2, index
         touched = mask

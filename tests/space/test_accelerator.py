@@ -71,7 +71,7 @@ def test_slow_methods_go_to_the_lent_gpu_and_give_the_same_map(question):
     lent, plain = ZeroGpuEngine(on_gpu=lend, device="cpu"), Engine()
     assert np.array_equal(final(lent, question, *SLOW), final(plain, question, *SLOW))
     assert lend.asked == ["occlusion"]
-    assert lent.models.kept() == []  # the network was loaded over there
+    assert lent.models.cached_keys() == []  # the network was loaded over there
 
 
 def test_quick_methods_cost_visitors_nothing_of_their_share(question):

@@ -96,7 +96,7 @@ class PageStore:
 
     def forget(self, visitor: str) -> None:
         """Forget all answers of a visitor."""
-        for key in self._answers.kept():
+        for key in self._answers.cached_keys():
             if key[0] == visitor:
                 self._answers.forget(key)
 
