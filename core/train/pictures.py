@@ -30,7 +30,7 @@ class Frames:
         dataset: Where they come from.
         indices: Their positions in it.
         spec: How each was cut to shape.
-        kept: (N, H, W, 3) uint8, or None where they do not fit into memory.
+        cached: (N, H, W, 3) uint8, or None where they do not fit into memory.
     """
 
     dataset: Dataset
@@ -85,7 +85,7 @@ def visible_detail(cached: InputSpec, spec: InputSpec) -> int | None:
     """Return how many pixels of a picture's shorter side the network sees, or None if all it could.
 
     Args:
-        kept: Made by `cache_spec`.
+        cached: Made by `cache_spec`.
     """
     side = min(cached.size)
     return round(side * spec.crop) if side < min(_whole(spec)) else None

@@ -107,11 +107,11 @@ class Recipe(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _by_start(cls, said: Any) -> Any:
+    def _by_start(cls, values: Any) -> Any:
         # Written out, so that a report shows what was done and not what was left open.
-        if isinstance(said, Mapping) and said.get("weights") is not None:
-            return {"mode": "head-then-full", "epochs": 10, **said}
-        return said
+        if isinstance(values, Mapping) and values.get("weights") is not None:
+            return {"mode": "head-then-full", "epochs": 10, **values}
+        return values
 
     @model_validator(mode="after")
     def _whitens_nothing_trained(self) -> Recipe:
@@ -142,15 +142,15 @@ def read_recipe(path: Path | None, changed: Mapping[str, Any] | None = None) -> 
     Raises:
         BadInput: It cannot be read or says something impossible.
     """
-    called = "recipe" if path is None else f"recipe {path}"
+    name = "recipe" if path is None else f"recipe {path}"
     try:
-        said = {} if path is None else json.loads(path.read_bytes())
-        return Recipe.model_validate({**said, **(changed or {})})
+        values = {} if path is None else json.loads(path.read_bytes())
+        return Recipe.model_validate({**values, **(changed or {})})
     except OSError as exc:
-        raise BadInput(f"The {called} cannot be read: {exc.strerror}.") from exc
+        raise BadInput(f"The {name} cannot be read: {exc.strerror}.") from exc
     except ValidationError as exc:
         first = exc.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "as a whole"
-        raise BadInput(f"The {called} is wrong at {where!r}: {first['msg']}. Correct it.") from exc
+        raise BadInput(f"The {name} is wrong at {where!r}: {first['msg']}. Correct it.") from exc
     except (ValueError, TypeError) as exc:
-        raise BadInput(f"The {called} is not a JSON object: {exc}. Correct it.") from exc
+        raise BadInput(f"The {name} is not a JSON object: {exc}. Correct it.") from exc
