@@ -56,7 +56,7 @@ def run_first_block(place: Path, photo: Path) -> dict[str, object]:
 @pytest.fixture
 def shipped(tmp_path, monkeypatch):
     """An empty folder to work in, and the shipped networks in reach."""
-    monkeypatch.setattr("whylens.core.models.checkpoints.OWN", ROOT / "checkpoints")
+    monkeypatch.setattr("whylens.core.models.checkpoints.SHIPPED", ROOT / "checkpoints")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
