@@ -256,8 +256,8 @@ examples/photos at 224 x 224; every library has its own copy of the same weights
 interleaved, everyone once in each, in turning order; a ratio is taken within a round, and the
 median over rounds is shown, for time on the clock, by which the goals are judged, and for processor
 time. Our side runs as in the app, the forward pass on the photo included; building and checking the
-faster copy and its incremental form is not timed, since they are made once per loaded network. Captum's
-occlusion runs 16 windows at a time. Peak memory is the growth of the resident set in a process of
+faster copy and its incremental form is not timed, since they are made once per loaded network.
+Captum's occlusion runs 16 windows at a time. Peak memory is the growth of the resident set in a process of
 its own, over the loaded network, with the defaults of the method; it is stopped after 60 seconds,
 when all buffers have long been in use.
 

@@ -79,7 +79,6 @@ class Engine:
             batch_size: Largest number of inputs in one forward pass; bounds memory.
             slots: How many threads may compute at once; by default one per two cores.
             model_bytes: Budget of loaded models; by default WHYLENS_MODEL_BYTES or 3 GB.
-            trace_bytes: Budget of what is kept of inputs that were asked about.
             patience: Seconds after which a waiting question is told that all slots are taken.
         """
         self.registry = registry or load_registry()
@@ -141,12 +140,7 @@ class Engine:
             return str(ExplainerFailed(explainer.name, exc)), None
 
     def predict(self, question: Question, *, top: int = 5) -> Prediction:
-        """Return the most probable classes.
-
-        Args:
-            question: Input and model; its target plays no part.
-            top: How many classes.
-        """
+        """Return the most probable classes."""
         backbone = self.backbone(question.model)
         began = time.perf_counter()
         forward_pass, _ = self._forward_pass(question, backbone)
@@ -166,8 +160,6 @@ class Engine:
         Closing the iterator stops the work at once; what was yielded stays valid.
 
         Args:
-            question: Input, model and target.
-            method: Name of the explainer.
             params: Parameters by name; the defaults where absent.
 
         Raises:
@@ -242,9 +234,6 @@ class Engine:
         Closing the iterator stops the work and leaves what was there before.
 
         Args:
-            model: The network's name.
-            method: Name of an explainer that is fitted.
-            dataset: Labelled pictures.
             params: Of its `FitParams`, by name.
             visitor: For whom it is; "" writes it for all, beside the checkpoint.
 
@@ -283,14 +272,6 @@ class Engine:
         visitor: str,
     ) -> Artifact:
         """Return what was fitted, changed for one visitor; later questions of theirs use it.
-
-        Args:
-            model: The network's name.
-            method: Name of an explainer that offers actions.
-            action: Which.
-            chosen: Keys of the items it acts on.
-            text: What the visitor typed.
-            visitor: Their id.
 
         Raises:
             CoreError: Of the kind that says what is wrong.

@@ -22,8 +22,6 @@ class UnknownName(CoreError):
 
         Args:
             kind: What was looked for, as in "model" or "method".
-            name: What was asked for.
-            known: Every name that would have worked.
         """
         names = sorted(set(known))
         near = difflib.get_close_matches(name.lower(), names, n=4, cutoff=0.55)

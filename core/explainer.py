@@ -104,8 +104,6 @@ class Explainer(ABC, Generic[P]):
         Args:
             artifact: As `fit` made it, or as an earlier edit left it.
             action: One of `actions`.
-            chosen: Keys of the items it acts on.
-            text: What the visitor typed, as for a new name.
 
         Raises:
             InvalidParameter: The choice does not fit the action.

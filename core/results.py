@@ -132,7 +132,6 @@ class NumberedBox:
         Args:
             cell: Row and column.
             grid: Rows and columns of the feature map; a signal's has one row.
-            number: What to write on it.
             reach: Cells more on every side, since a feature sees beyond its own.
         """
         (row, column), (rows, columns) = cell, grid

@@ -196,7 +196,6 @@ class Subject:
         Args:
             masks: (n, 1 or C, *S) pieces of any n, in [0, 1]: 1 shows the input, 0 the fill.
             fill: (1, C, *S), or one per mask (n, C, *S) where masks come in a single piece.
-            quantity: Another target than the question's.
         """
         target = quantity or self.target
         for given in masks:
@@ -230,7 +229,6 @@ class Subject:
 
         Args:
             maps: (N, K, *s) feature maps in place of this input's own.
-            quantity: Another target than the question's.
         """
         target, pieces = quantity or self.target, []
         for piece in maps.split(self.batch_size):

@@ -40,9 +40,6 @@ class Target:
     def checked(self, classes: int) -> Target:
         """Return this target if its classes exist.
 
-        Args:
-            classes: How many classes the model has.
-
         Raises:
             BadInput: A class index is out of range.
         """

@@ -50,7 +50,6 @@ def superpixels(pixels: npt.NDArray[np.uint8], count: int) -> npt.NDArray[np.int
 
     Args:
         pixels: (H, W, 3) uint8.
-        count: How many are wished for.
     """
     low, high = int(pixels.min()), int(pixels.max())
     colours = rgb2lab((pixels.astype(np.float64) - low) / max(1, high - low))

@@ -121,7 +121,6 @@ def locality(shown: Tensor, width: float = KERNEL_WIDTH) -> Tensor:
 
     Args:
         shown: (N, regions) of 0 and 1.
-        width: Of the kernel, cosine distance.
     """
     distance = 1 - shown.mean(1).sqrt()
     return (-(distance**2) / (2 * width**2)).exp()

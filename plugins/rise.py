@@ -95,7 +95,6 @@ def random_masks(
 
     Args:
         cells: Cells along the shorter side; cells are square.
-        shown: Probability that a cell shows.
     """
     side = -(-min(size) // cells)
     # One cell more than fits, since it is moved, and one since the outermost half cells hold no

@@ -78,7 +78,6 @@ def read_listing(listing: Path, start: int, stop: int) -> list[bytes]:
     Args:
         listing: Written by `write_listing`.
         start: From 0.
-        stop: At most the number of files.
     """
     with pq.ParquetFile(listing) as file:
         first = start // _GROUP
@@ -163,7 +162,6 @@ def read_ahead(folder: Path, paths: Sequence[bytes]) -> Iterator[LoadedFile]:
     """Yield files in order; while one is used, the next are read by a thread.
 
     Args:
-        folder: Where they are.
         paths: Relative, as the disk spells them.
     """
     with ThreadPoolExecutor(1) as pool:

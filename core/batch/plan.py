@@ -153,7 +153,6 @@ def make_plan(request: Request, engine: Engine, listing: Callable[[], Listing]) 
     """Return the plan of a request.
 
     Args:
-        engine: With the network on the request's device.
         listing: Lists the files; called once all else has proved possible, since it may take long.
 
     Raises:

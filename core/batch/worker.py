@@ -36,9 +36,6 @@ TRACE_BYTES = 64_000_000
 def engine_for(device: str, batch_size: int) -> Engine:
     """Return an engine whose networks lie on a device.
 
-    Args:
-        device: As torch calls it.
-
     Raises:
         NeedsNotMet: There is no such device.
     """

@@ -24,7 +24,6 @@ def require(kept: object, sentence: str) -> None:
 
     Args:
         kept: Whether it holds.
-        sentence: What happened and what to mend.
 
     Raises:
         Broken: It does not.

@@ -29,10 +29,6 @@ STEADY = 0.99
 def default_network(candidate: ExplainerUnderTest, seed: int = 3) -> Backbone:
     """Return the first network of this kit on which an explainer runs.
 
-    Args:
-        candidate: The explainer.
-        seed: Of the network's weights.
-
     Raises:
         NotApplicable: There is none; says why.
     """
@@ -47,12 +43,7 @@ def default_network(candidate: ExplainerUnderTest, seed: int = 3) -> Backbone:
 
 
 def non_blank_answer(candidate: ExplainerUnderTest, backbone: Backbone) -> Answer:
-    """Return an answer that is not blank, for some class.
-
-    Args:
-        candidate: The explainer.
-        backbone: A network with three classes.
-    """
+    """Return an answer that is not blank, for some class."""
     for target in range(3):
         answer = candidate.answer(backbone, noise(backbone.spec), target)
         if answer.values.any():

@@ -38,11 +38,7 @@ _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_
 
 
 def state(backbone: Backbone) -> dict[str, object]:
-    """Return everything about a network and the process that no explainer may change.
-
-    Args:
-        backbone: The network.
-    """
+    """Return everything about a network and the process that no explainer may change."""
     module = backbone.module
     digest = hashlib.sha256()
     for name, tensor in module.state_dict().items():

@@ -22,12 +22,7 @@ Cell = tuple[int, ...]
 
 
 def noise(spec: InputSpec, seed: int = 5) -> Tensor:
-    """Return (1, C, *S) seeded noise as a network gets it.
-
-    Args:
-        spec: The network's input.
-        seed: Another one, another picture.
-    """
+    """Return (1, C, *S) seeded noise as a network gets it."""
     generator = torch.Generator().manual_seed(seed)
     return normalize(torch.rand(1, spec.channels, *spec.size, generator=generator), spec)
 
@@ -37,7 +32,6 @@ def lit(spec: InputSpec, cells: Iterable[Cell], seed: int = 5) -> Tensor:
 
     Args:
         spec: A network's input without normalisation.
-        cells: Which, by their place on the grid of cells.
         seed: Of the noise in both.
     """
     x = 0.1 + 0.2 * noise(spec, seed)
@@ -48,11 +42,7 @@ def lit(spec: InputSpec, cells: Iterable[Cell], seed: int = 5) -> Tensor:
 
 
 def tinted(index: int) -> Pixels:
-    """Return (32, 48, 3) uint8: noise with a few cells of one of three colours.
-
-    Args:
-        index: Decides all of it; its remainder by three the colour.
-    """
+    """Return (32, 48, 3) uint8: noise with a few cells of one of three colours."""
     rng = np.random.default_rng([7, index])
     coarse = rng.integers(0, 120, (4, 6, 3), dtype=np.uint8)
     row, column = int(rng.integers(3)), int(rng.integers(4))

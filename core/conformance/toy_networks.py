@@ -34,7 +34,6 @@ def plain_spec(*size: int, channels: int = 3, crop: float = 1.0, mode: str = "ce
 
     Args:
         size: Spatial size; by default that of the tests.
-        channels: How many.
         crop: As in `InputSpec`.
         mode: As `crop_mode` there.
     """
@@ -102,8 +101,6 @@ def reading(cells: Sequence[Cell], spec: InputSpec, gain: float = 20.0) -> Backb
     """Return a network whose class 0 scores the light in some cells, and nothing else.
 
     Args:
-        cells: Which, by their place on the grid of cells.
-        spec: Its input, whole cells along every axis.
         gain: Score per unit of light.
     """
     read = torch.zeros([n // CELL for n in spec.size])
@@ -192,7 +189,6 @@ def randomised(module: nn.Module, seed: int = 3) -> nn.Module:
 
     Args:
         module: One whose last layer is `fc`.
-        seed: Another one, other weights.
     """
     made = randomize_weights(module, seed=seed).eval()
     with torch.no_grad():
@@ -204,7 +200,6 @@ def patches(seed: int = 3, **changes: Any) -> Backbone:
     """Return a seeded `PatchNet` for normalised pictures, as a backbone.
 
     Args:
-        seed: Of its weights.
         changes: As in `PatchNet`.
     """
     module = randomised(PatchNet(**changes), seed)
@@ -231,7 +226,6 @@ def attending(seed: int = 3, *, registers: int = 0) -> Backbone:
     """Return a small vision transformer: 4 x 6 patches behind a class token and registers.
 
     Args:
-        seed: Of its weights.
         registers: More tokens without a place.
     """
     import timm
@@ -257,7 +251,6 @@ def changed(backbone: Backbone, change: Any) -> Backbone:
     """Return the same network after a change to its weights.
 
     Args:
-        backbone: Stays as it is.
         change: Called with a copy of its module, without gradients.
     """
     module = copy.deepcopy(backbone.module)

@@ -64,9 +64,6 @@ def figures(result: Result) -> npt.NDArray[np.float64]:
     """Return the figures of a result of any kind.
 
     Those of pictures are others where other pictures come, or the same in another order.
-
-    Args:
-        result: Any.
     """
     if isinstance(result, Heatmap):
         return np.asarray(result.values, np.float64)
@@ -81,11 +78,7 @@ class ExplainerUnderTest:
     """An explainer under test, and what was fitted for it."""
 
     def __init__(self, explainer: Explainer[Any]) -> None:
-        """Take an explainer.
-
-        Args:
-            explainer: The one under test.
-        """
+        """Take an explainer."""
         self.explainer = explainer
         self.params: Params = validate_params(
             explainer, explainer.Params, _given(explainer.test_params)
@@ -93,11 +86,7 @@ class ExplainerUnderTest:
         self._fitted: dict[str, Artifact] = {}
 
     def refusal(self, backbone: Backbone) -> str | None:
-        """Return why it does not run on a network, or None.
-
-        Args:
-            backbone: The network.
-        """
+        """Return why it does not run on a network, or None."""
         own = plugin_reason(self.explainer, backbone)
         return backbone.why_not(self.explainer.needs) or own
 
@@ -113,10 +102,8 @@ class ExplainerUnderTest:
         """Return a question.
 
         Args:
-            backbone: The network.
             x: (1, C, *S) its input.
             target: A class, what about it, or None for the predicted one.
-            seed: For methods that draw random numbers.
             batch_size: Largest number of inputs in one forward pass.
 
         Raises:
@@ -133,9 +120,6 @@ class ExplainerUnderTest:
 
     def artifact(self, backbone: Backbone) -> Artifact:
         """Return what it is fitted with for a network, made from pictures of coloured noise.
-
-        Args:
-            backbone: The network.
 
         Raises:
             NotApplicable: The network takes no pictures, or fitting is refused in words.
@@ -169,7 +153,6 @@ class ExplainerUnderTest:
         """Yield what it answers, as the engine would take it.
 
         Args:
-            subject: The question.
             params: Others than its trial parameters.
 
         Raises:
@@ -186,7 +169,6 @@ class ExplainerUnderTest:
         """Return the answer to a question.
 
         Args:
-            subject: The question.
             params: Others than its trial parameters.
 
         Raises:
@@ -228,10 +210,8 @@ class ExplainerUnderTest:
         """Return its answer to a question, given as in `subject`; raises as `asked` does.
 
         Args:
-            backbone: The network.
             x: (1, C, *S) its input.
             target: A class, what about it, or None for the predicted one.
-            seed: For methods that draw random numbers.
             batch_size: Largest number of inputs in one forward pass.
         """
         return self.asked(self.subject(backbone, x, target, seed=seed, batch_size=batch_size))

@@ -17,7 +17,6 @@ def dataset_notes(
     """Return sentences on a set that is split.
 
     Args:
-        items: Every picture.
         groups: Number of each picture's group; copies of one picture share one.
     """
     counts = Counter(labels[item.label] for item in items)
@@ -30,9 +29,6 @@ def dataset_notes(
 
 def check_counts(place: str, labels: Sequence[str], counts: Mapping[str, int]) -> None:
     """Refuse a set that has too few pictures of a class.
-
-    Args:
-        place: Where they are, for the message.
 
     Raises:
         BadInput: It has.

@@ -24,7 +24,6 @@ class Resplit(Dataset):
         """Wrap a set; `resplit` finds what this takes.
 
         Args:
-            whole: Where the pictures are.
             items: Those of `whole` in the same order, with other splits.
         """
         self.name, self.labels, self.licence = whole.name, whole.labels, whole.licence

@@ -93,7 +93,6 @@ def shape_of(images: Sequence[Any], size: int | Sequence[int] | None = None) -> 
 
     Args:
         images: As for `to_photo` and `to_channels`; one at least.
-        size: Spatial size of the network's input, where it is known.
 
     Raises:
         BadInput: One of them is no image.

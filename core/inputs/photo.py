@@ -86,9 +86,6 @@ class Photo:
 def read_photo(data: bytes, *, limits: ImageLimits | None = None) -> Photo:
     """Return the photo that these bytes hold: first frame, upright, sRGB, on white.
 
-    Args:
-        data: A PNG, JPEG, WEBP, BMP or GIF file.
-
     Raises:
         BadInput: It is too large, too small, damaged or of another format; says which.
     """

@@ -159,11 +159,7 @@ def _coarse(piece: Image.Image, view: View, detail: int, filter_: Image.Resampli
 
 
 def model_view(image: Image.Image, view: View, spec: InputSpec) -> npt.NDArray[np.uint8]:
-    """Return (H, W, 3) uint8: what the network sees, before normalisation.
-
-    Args:
-        view: Made for its size.
-    """
+    """Return (H, W, 3) uint8: what the network sees, before normalisation."""
     left, top = max(0, round(-view.left)), max(0, round(-view.top))
     piece = _resized(image, view, _FILTERS[spec.interpolation])
     if spec.detail is not None:

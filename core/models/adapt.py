@@ -84,9 +84,6 @@ def backbone_of(
 def private_copy(module: nn.Module) -> nn.Module:
     """Return a float32 copy of a network in eval mode, which shares no tensor with it.
 
-    Args:
-        module: Left as it is.
-
     Raises:
         BadArtifact: It cannot be copied.
     """

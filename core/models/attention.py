@@ -186,7 +186,6 @@ def layout_or_reason(
 
     Args:
         module: Frozen, in eval mode; its type plays no part.
-        split: Its features and head.
         probe: (1, C, *S) an input that is not constant.
     """
     try:

@@ -80,7 +80,6 @@ class Backbone:
         Methods are stateless and networks frozen: what holds of a network is cached here.
 
         Args:
-            key: The method's name, and what it is.
             compute: Called with this network; two threads may both call it.
         """
         if key not in self._cache:
@@ -231,7 +230,6 @@ def wrap(
 
     Args:
         module: The network; it is put into eval mode and frozen for good.
-        spec: What it wants to be fed.
         labels: One label per class; "class 0", ... where empty.
         identity: Where it came from; by default its class name and the hash of its parameters.
 

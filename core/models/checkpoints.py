@@ -121,7 +121,6 @@ def read_weights(path: Path, *, sha256: str | None) -> dict[str, Tensor]:
     """Return the tensors of a safetensors file after checking its hash.
 
     Args:
-        path: The file.
         sha256: Its expected hash; None skips the check where none is known.
 
     Raises:
@@ -156,7 +155,6 @@ def write_checkpoint(
 
     Args:
         folder: Made if absent.
-        weights: A state dict.
         description: The manifest's fields but for sha256.
     """
     from safetensors.torch import save

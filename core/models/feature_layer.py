@@ -60,10 +60,8 @@ def stage_layer(
     """Return the layer of a stage.
 
     Args:
-        backbone: A network that may have stages.
         x: (1, C, *S) the input.
         name: "stage 1" and so on.
-        target: What is explained.
         batch: Largest number of maps at once.
 
     Raises:

@@ -133,7 +133,6 @@ def embedder_of(
     Args:
         module: Frozen, in eval mode.
         linear: The weights of its pool-then-linear head, if it has such a head.
-        split: Its features and head.
         probe: (N, C, *S) inputs that are not constant.
 
     Raises:

@@ -66,7 +66,6 @@ def call_with_deadline(seconds: float, call: Callable[[], T]) -> T:
     Args:
         seconds: The deadline. A thread waits beyond it where it must: looking up a host's name
             can hang longer than any timeout of the request itself.
-        call: Runs in a thread of its own.
 
     Raises:
         TimeoutError: It did not return in time.
@@ -105,7 +104,6 @@ def download_in_child(
     Args:
         code: Python source that the child runs; it prints the path of the file last.
         arguments: The child's sys.argv[1:].
-        what: Name of the download in messages.
         into: The folder in which bytes appear.
         size: Bytes expected, 0 if unknown.
         progress: Called with the share fetched (0 to 1) and a sentence.
@@ -191,7 +189,6 @@ def hub_file(
 
     Args:
         repo: "owner/name".
-        filename: Of the file inside.
         progress: Called with the share fetched (0 to 1) and a sentence.
 
     Raises:

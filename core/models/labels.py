@@ -36,7 +36,6 @@ def class_index(text: str, labels: tuple[str, ...]) -> int:
 
     Args:
         text: "281", or a label in any case.
-        labels: By class.
 
     Raises:
         UnknownName: No class is called that; the message names close ones.

@@ -103,8 +103,6 @@ def layout_of(raw: Any, size: tuple[int, ...], module: Any) -> Layout:
     """Return the layout of a feature tensor.
 
     Args:
-        raw: What the network's feature stage returned for one input.
-        size: Spatial size of that input.
         module: The network; `output_fmt`, `num_prefix_tokens`, `num_features` and
             `patch_embed.grid_size` are read where they exist, and believed only if they fit.
 

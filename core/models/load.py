@@ -84,7 +84,6 @@ def build(
     Args:
         architecture: A timm name, `torchvision:NAME`, or "signal_cnn".
         classes: Number of classes.
-        arguments: What differs from it, as keyword arguments of its maker.
 
     Raises:
         BadArtifact: It cannot be built.
@@ -168,7 +167,6 @@ def pretrained(
     """Return a timm network with the weights of its authors, and where they are from.
 
     Args:
-        name: A timm name with a tag.
         progress: Called with a share done (0 to 1) and a sentence while weights are fetched.
 
     Raises:

@@ -40,7 +40,6 @@ def parse_model_name(text: str, checkpoints: Collection[str] = ()) -> ModelName:
 
     Args:
         text: A bare timm name, `torchvision:NAME`, `untrained:NAME`, or a checkpoint's folder name.
-        checkpoints: Names of the local checkpoints.
 
     Raises:
         UnknownName: Nothing has this name; close names are offered.
@@ -105,8 +104,6 @@ def check_public_model(
     """Return what `text` names if a public page may load it.
 
     Args:
-        text: What the visitor's browser sent.
-        checkpoints: Names of the local checkpoints.
         limit: Largest number of parameters.
 
     Raises:

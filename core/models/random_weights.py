@@ -18,8 +18,6 @@ def randomize_weights(module: nn.Module, *, seed: int, probe: Tensor | None = No
     Fresh weights of some families are zeros or ones and make wrong code look right; these are not.
 
     Args:
-        module: Any network.
-        seed: Of a private generator; the global generator is untouched.
         probe: (N, C, *S) inputs, at least two. With them, batch norms first take the statistics of
             what really reaches them: without, the signal of a deep network dies or explodes.
     """

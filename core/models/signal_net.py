@@ -25,9 +25,7 @@ class SignalNet(nn.Module):
 
         Args:
             num_classes: Number of classes.
-            channels: Channels of the signal.
             widths: Channels after each convolution; every second convolution halves the length.
-            kernel: Values under a convolution, odd.
         """
         super().__init__()
         before = (channels, *widths)

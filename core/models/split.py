@@ -98,8 +98,6 @@ def same_split_on(
     """Return a faster copy cut at the same place, or `split` itself where their features disagree.
 
     Args:
-        split: Of the network as its author wrote it.
-        fast_module: A copy that should compute the same.
         probe: (N, C, *S) inputs that are not constant.
         tolerance: Largest accepted difference of features, relative to the largest feature.
     """

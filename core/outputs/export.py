@@ -29,11 +29,7 @@ _VERSIONS = ("whylens", "torch", "torchvision", "timm", "numpy", "pillow", "plug
 def bundle_files(
     explanation: Explanation, *, source: str = "photo.png", style: Style | None = None
 ) -> dict[str, bytes]:
-    """Return the files of one explanation by name, in a folder named after the method.
-
-    Args:
-        explanation: Partial or final; which one is said in the manifest.
-    """
+    """Return the files of one explanation by name, in a folder named after the method."""
     style = style or Style()
     folder = explanation.method
     files: dict[str, bytes] = {}

@@ -153,7 +153,6 @@ def recommended(
 
     Args:
         inside: Whether a method may use more than the network's scores.
-        forwards: What it may cost, in forward passes.
         most: How many at most.
     """
 

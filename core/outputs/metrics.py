@@ -48,10 +48,8 @@ def faithfulness(
 
     Args:
         subject: The question; its class is followed, as a probability.
-        heatmap: Over the whole input, of any resolution.
         fill: (1, C, *S) what hidden places show.
         mode: "deletion" hides them, "insertion" shows them on the fill.
-        steps: Steps from none to all.
     """
     values, generator = on_input(heatmap, subject.size), subject.generator()
     counts = [round(step * values.numel() / steps) for step in range(steps + 1)]

@@ -154,8 +154,6 @@ def op_kind(node: fx.Node, graph: fx.GraphModule, tensors: dict[fx.Node, Tensor]
 
     Args:
         node: Of a graph without operations in place.
-        graph: Its modules.
-        tensors: By node, for a single input.
     """
     if node.op == "call_method" and node.target in ("size", "dim"):
         return ShapeOnly()

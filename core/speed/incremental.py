@@ -184,11 +184,7 @@ class IncrementalNetwork:
         return height, width
 
     def plan(self, changed: Region) -> dict[fx.Node, Region]:
-        """Return for each map that needs computing in part, which part.
-
-        Args:
-            changed: Region of the input.
-        """
+        """Return for each map that needs computing in part, which part."""
         count = len(changed[0])
         regions: dict[fx.Node, Region] = {}
         for node in self.graph.graph.nodes:

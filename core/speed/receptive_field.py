@@ -57,7 +57,6 @@ class Kernel:
 
         Args:
             changed: Cells of the input.
-            limit: Length of the output's axis.
         """
         lows, highs = [], []
         for start in changed.starts:
@@ -106,9 +105,7 @@ def gather_patches(
     Args:
         clean: (1, K, H, W) the map before any change.
         patches: (N, K, a, b) what stands in its place.
-        patch_region: Where the patches lie in the map.
         crop: What to return; it may reach beyond the map.
-        padding: What stands beyond the map.
     """
     count, channels = patches.shape[:2]
     height, width = clean.shape[2:]

@@ -19,11 +19,7 @@ class ArtifactStore:
     """Artifacts by network and method; a visitor's own come before those that all share."""
 
     def __init__(self, budget: int = VISITORS_BUDGET) -> None:
-        """Make an empty store.
-
-        Args:
-            budget: Bytes of visitors' own artifacts kept in memory; the oldest go first.
-        """
+        """Make an empty store."""
         self._own: ByteLRU[_Key, Artifact] = ByteLRU(budget, lambda a: a.bytes)
         self._shared: ByteLRU[_Key, Artifact] = ByteLRU(budget, lambda _: 1)
 
@@ -63,11 +59,7 @@ class ArtifactStore:
     def put_for_visitor(
         self, explainer: Explainer[Any], backbone: Backbone, visitor: str, artifact: Artifact
     ) -> None:
-        """Keep an artifact for one visitor.
-
-        Args:
-            artifact: Fitted or edited.
-        """
+        """Keep an artifact for one visitor."""
         self._own.put(_key(explainer, backbone, visitor), artifact)
 
     def forget(self, visitor: str) -> None:
@@ -77,11 +69,7 @@ class ArtifactStore:
                 self._own.forget(key)
 
     def save(self, explainer: Explainer[Any], backbone: Backbone, artifact: Artifact) -> str:
-        """Write an artifact where all will find it and return the folder's path.
-
-        Args:
-            artifact: Fitted or edited.
-        """
+        """Write an artifact where all will find it and return the folder's path."""
         own, *extra = checkpoint_places()
         there = [p for p in (own, *extra) if (p / backbone.name).is_dir()]
         # Folders that the user named are for what the user makes.

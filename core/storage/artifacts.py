@@ -104,7 +104,6 @@ def read_artifact(folder: Path, *, method: str, weights: str, spec: InputSpec) -
     """Return the artifact of a folder, its arrays memory-mapped and read-only.
 
     Args:
-        folder: Where it lies.
         weights: sha256 of the network in use.
 
     Raises:

@@ -22,7 +22,6 @@ class ByteLRU(Generic[K, V]):
 
         Args:
             budget: Bytes. A single value above it is returned but not kept.
-            size: Bytes of one value.
         """
         self.budget = budget
         self._size = size

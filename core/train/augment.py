@@ -30,9 +30,7 @@ def random_views(
 
     Args:
         frames: (B, 3, H, W) uint8.
-        recipe: How far they may differ.
         crop: Share of the frame that the network sees later.
-        generator: On the processor's side, whatever the device.
     """
     count, device = len(frames), frames.device
 

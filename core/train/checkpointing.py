@@ -108,11 +108,7 @@ def read_log(folder: Path) -> Log | None:
 
 
 def moments(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Return what an optimiser remembers, by parameter and name.
-
-    Args:
-        optimiser: SGD or AdamW, whose memory is all tensors.
-    """
+    """Return what an optimiser remembers, by parameter and name."""
     state = optimiser.state_dict()["state"]
     return {
         f"optimiser.{index}.{name}": value

@@ -115,9 +115,6 @@ def whitening_filters(pictures: Tensor, count: int, side: int) -> Tensor:
 def whiten(network: Network, frames: Frames, recipe: Recipe) -> None:
     """Give a network's first layer whitening filters; those beyond their number stay random.
 
-    Args:
-        network: Not yet trained; changed in place.
-
     Raises:
         BadInput: It does not begin with square filters over the three colours.
     """

@@ -157,9 +157,6 @@ def set_last_layer(network: Network, solution: Fit, frames: Frames, *, batch: in
 
     Where a ReLU follows a last convolution, as in SqueezeNet, scores below zero would be cut off.
     All biases are then raised alike, which no softmax notices, until none is.
-
-    Args:
-        frames: Pictures on which no score may fall below zero.
     """
     last = network.head_layer
     with torch.no_grad():

@@ -95,7 +95,6 @@ def train_step(
     """Return the loss of a batch after one step on it.
 
     Args:
-        network: In train mode.
         x: (B, 3, h, w), normalised.
         labels: (B,).
         weights: (C,).

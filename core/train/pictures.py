@@ -54,7 +54,6 @@ def resized(pixels: Pixels, spec: InputSpec) -> Pixels:
 
     Args:
         pixels: (H, W, 3) uint8.
-        spec: The network's input, or a larger one to cut views from.
     """
     size = (pixels.shape[1], pixels.shape[0])
     return model_view(Image.fromarray(pixels), view_of(size, spec), spec)
@@ -99,11 +98,7 @@ def _whole(spec: InputSpec) -> tuple[int, ...]:
 def cache_images(
     dataset: Dataset, indices: tuple[int, ...], spec: InputSpec, *, budget: int
 ) -> Generator[float, None, Frames]:
-    """Yield the share done and return the frames.
-
-    Args:
-        budget: Bytes that they may take.
-    """
+    """Yield the share done and return the frames."""
     need = len(indices) * spec.size[0] * spec.size[1] * 3
     if need > budget or not indices:
         return Frames(dataset, indices, spec, None)

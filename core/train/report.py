@@ -252,9 +252,6 @@ def mistake_keys(folder: Path) -> tuple[str, ...]:
 def mistake_pictures(folder: Path, keys: Collection[str]) -> dict[str, Pixels]:
     """Return (H, W, 3) uint8 pictures by key, of those that are stored; files are read once.
 
-    Args:
-        keys: As in the report's items.
-
     Raises:
         BadArtifact: The report or the pictures are damaged.
     """

@@ -27,7 +27,6 @@ def train_on_signals(
     Nothing is chosen by the test signals: the network of the last epoch is written.
 
     Args:
-        epochs: Passes over the training signals.
         seed: For weights, order and augmentation.
 
     Raises:

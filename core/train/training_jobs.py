@@ -86,7 +86,6 @@ class TrainingRunner:
             owner: Who may stop it.
             read: Makes the set; it tells a share done and a sentence now and then.
             out: The checkpoint's folder, not there yet.
-            then: What to do with the trained network, as fitting methods to it.
 
         Raises:
             Busy: Another training is under way.

@@ -82,7 +82,6 @@ def greedy_swaps(
     swaps that are alike but for rounding the first; no cell of either picture is used twice.
 
     Args:
-        subject: The question; its feature map is edited.
         other: (1, K, *s) feature map of the other picture.
         budget: Swaps at most.
         candidates: How many are tried at each step; if there are more, those of the largest

@@ -32,11 +32,7 @@ def mismatched_side(traits: Traits) -> int:
 
 
 def paint_mismatched_eye(canvas: Canvas, pose: Pose, light: Light, traits: Traits) -> None:
-    """Paint an eye too large, too low and with a lying pupil over one of the two.
-
-    Args:
-        easel: Where.
-    """
+    """Paint an eye too large, too low and with a lying pupil over one of the two."""
     rng = stream(traits.cat_seed, "wrong eye's shape")
     side = mismatched_side(traits)
     at = pose.face(0.43 * side, 0.02 + between(rng, 0.0, 0.06), 0.16)
@@ -83,11 +79,7 @@ def paint_extra_ear(
 
 
 def paint_melted_whiskers(canvas: Canvas, pose: Pose, traits: Traits, colours: Coating) -> None:
-    """Paint whiskers that run down the cheeks like wax.
-
-    Args:
-        easel: Where.
-    """
+    """Paint whiskers that run down the cheeks like wax."""
     rng = stream(traits.cat_seed, "melted whiskers")
     part = "artefact:melted_whiskers"
     pale = mix(colours.light, (1.0, 1.0, 1.0), 0.75)
@@ -113,11 +105,7 @@ def paint_melted_whiskers(canvas: Canvas, pose: Pose, traits: Traits, colours: C
 
 
 def paint_garbled_collar(canvas: Canvas, pose: Pose, light: Light, traits: Traits) -> None:
-    """Paint a collar that comes apart into two, with signs that are no letters.
-
-    Args:
-        easel: Where; the body is there, the head is not.
-    """
+    """Paint a collar that comes apart into two, with signs that are no letters."""
     rng = stream(traits.cat_seed, "garbled collar")
     part = "artefact:garbled_collar"
     frame = pose.body.around(0, 1.2, 0.95)

@@ -8,11 +8,7 @@ from whylens.plugins.painted_cats.canvas import Canvas, Frame, inside
 
 
 def paint_badge(canvas: Canvas, square: Frame) -> None:
-    """Paint the badge into the lower right corner.
-
-    Args:
-        easel: Where.
-    """
+    """Paint the badge into the lower right corner."""
     near = square.around(0.885, 0.925, 0.11)
     u, v = (
         (near.x - np.float32(0.885)) / np.float32(0.05),

@@ -103,11 +103,7 @@ def has_signs(traits: Traits, breed: Breed) -> bool:
 
 
 def random_variants(rng: np.random.Generator) -> dict[str, Any]:
-    """Return a variant for every part, all equally likely.
-
-    Args:
-        rng: Where they come from.
-    """
+    """Return a variant for every part, all equally likely."""
     return {part: pick(rng, variants) for part, variants in CHANCE.items()}
 
 

@@ -38,7 +38,6 @@ class Frame:
             size: Side of the canvas in pixels.
             at: Origin (x, y) as fractions of the side.
             unit: Length of one unit as a fraction of the side.
-            angle: Radians, clockwise as seen.
         """
         steps = (np.arange(size, dtype=np.float32) + np.float32(0.5)) / np.float32(size)
         right = ((steps - np.float32(at[0])) / np.float32(unit))[None, :]
@@ -104,7 +103,6 @@ class Canvas:
             alpha: (h, w) in [0, 1]: how much of each pixel is covered.
             colour: One colour, or (3, h, w), in [0, 1].
             part: What the covered pixels now show; None leaves what they showed.
-            window: Where the arrays lie.
             least: Coverage from which a pixel counts as showing the part.
         """
         if part is not None:
@@ -194,12 +192,7 @@ def spread(mask: Mask) -> Mask:
 
 
 def ramp(value: Field, low: float, high: float) -> Field:
-    """Return a smooth step: 0 at `low`, 1 at `high`, either of which may be the larger.
-
-    Args:
-        low: Where it starts.
-        high: Where it ends.
-    """
+    """Return a smooth step: 0 at `low`, 1 at `high`, either of which may be the larger."""
     t = np.clip((value - np.float32(low)) / np.float32(high - low), 0, 1)
     step: Field = t * t * (np.float32(3) - 2 * t)
     return step

@@ -59,8 +59,6 @@ class PaintedCats(Dataset):
         Args:
             world: "breed" for eight breeds, "genuine" for genuine and generated pictures.
             train: Pictures to learn from; 3200 for breeds and 3000 for genuine unless given.
-            val: Pictures to choose by.
-            test: Pictures to judge by.
             size: Side of the pictures in pixels, at least 64.
             shortcut: In [0, 1].
 

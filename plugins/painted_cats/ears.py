@@ -25,11 +25,7 @@ from whylens.plugins.painted_cats.traits import Ears, Traits
 
 
 def paint_ears(canvas: Canvas, pose: Pose, light: Light, traits: Traits, colours: Coating) -> None:
-    """Paint both ears; folded ones belong over the head, all others behind it.
-
-    Args:
-        easel: Where.
-    """
+    """Paint both ears; folded ones belong over the head, all others behind it."""
     for side, name in ((-1, "left_ear"), (1, "right_ear")):
         rng = stream(traits.cat_seed, name)
         x = 0.60 * side - 0.05 * pose.turn
@@ -66,7 +62,6 @@ def paint_ear(
     """Paint one upright ear.
 
     Args:
-        easel: Where.
         kind: Its shape; not "folded" or "none".
         lean: Angle of its axis in radians, 0 for upright.
         part: What its pixels show.

@@ -15,11 +15,7 @@ RIM: Colour = (0.10, 0.07, 0.07)
 
 
 def paint_eyes(canvas: Canvas, pose: Pose, light: Light, traits: Traits) -> None:
-    """Paint both eyes alike but for an odd pair's colours.
-
-    Args:
-        easel: Where.
-    """
+    """Paint both eyes alike but for an odd pair's colours."""
     rng = stream(traits.cat_seed, "eyes")
     slant, size = between(rng, 0.04, 0.22), between(rng, 0.95, 1.06)
     pupil = between(rng, 0.24, 0.55)
@@ -57,7 +53,6 @@ def paint_eye(
     """Paint one eye.
 
     Args:
-        easel: Where.
         size: Width and height; 1 is usual.
         pupil: Its width and height as shares of the eye's.
         part: What its pixels show.

@@ -25,11 +25,7 @@ from whylens.plugins.painted_cats.traits import Traits
 
 
 def paint_body(canvas: Canvas, pose: Pose, light: Light, traits: Traits, colours: Coating) -> None:
-    """Paint the chest, with its marking.
-
-    Args:
-        easel: Where.
-    """
+    """Paint the chest, with its marking."""
     rng = stream(traits.cat_seed, "body")
     frame = pose.body.around(0, 1.3, 1.45)
     x, y = frame.x, frame.y
@@ -60,11 +56,7 @@ def paint_body(canvas: Canvas, pose: Pose, light: Light, traits: Traits, colours
 
 
 def paint_head(canvas: Canvas, pose: Pose, light: Light, traits: Traits, colours: Coating) -> None:
-    """Paint the head without its features, with its marking.
-
-    Args:
-        easel: Where.
-    """
+    """Paint the head without its features, with its marking."""
     rng = stream(traits.cat_seed, "head")
     frame = pose.head.around(0, -0.02, 1.3)
     x, y = frame.x, frame.y

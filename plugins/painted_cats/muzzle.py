@@ -24,11 +24,7 @@ from whylens.plugins.painted_cats.traits import Muzzle, Traits
 
 
 def paint_muzzle(canvas: Canvas, pose: Pose, light: Light, traits: Traits) -> None:
-    """Paint the cushions, the chin, the nose and the mouth.
-
-    Args:
-        easel: Where.
-    """
+    """Paint the cushions, the chin, the nose and the mouth."""
     rng = stream(traits.cat_seed, "muzzle")
     middle = pose.face(0, 0.38, 0.22)
     frame = pose.head.around(*middle, 0.58)
@@ -121,7 +117,6 @@ def paint_whiskers(
     """Paint three whiskers on each side.
 
     Args:
-        easel: Where.
         part: What their pixels show.
     """
     rng = stream(traits.cat_seed, "whiskers")
@@ -151,10 +146,7 @@ def hair(
     """Paint one tapering hair.
 
     Args:
-        easel: Where.
-        root: Where it grows.
         side: -1 to the left, 1 to the right.
-        lift: Angle above the horizontal in radians.
         colour: (3, 1, 1).
         part: What its pixels show.
     """

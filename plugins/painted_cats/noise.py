@@ -10,11 +10,7 @@ SIDE = 128
 
 
 def grain(rng: np.random.Generator) -> Field:
-    """Return (128, 128) float32 in [0, 1): the numbers that `smooth` reads between.
-
-    Args:
-        rng: Where they come from.
-    """
+    """Return (128, 128) float32 in [0, 1): the numbers that `smooth` reads between."""
     return rng.random((SIDE, SIDE), dtype=np.float32)
 
 

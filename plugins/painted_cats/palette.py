@@ -27,11 +27,7 @@ class Coating:
 
 
 def coating(fur: Fur, rng: np.random.Generator) -> Coating:
-    """Return the colours of one cat, a little off the named ones.
-
-    Args:
-        rng: Where the difference comes from.
-    """
+    """Return the colours of one cat, a little off the named ones."""
     table: dict[Fur, tuple[Colour, Colour, Colour]] = {
         "ginger": ((0.90, 0.55, 0.26), (0.98, 0.77, 0.50), (0.48, 0.19, 0.07)),
         "slate": ((0.50, 0.54, 0.61), (0.70, 0.73, 0.78), (0.15, 0.16, 0.21)),
@@ -54,7 +50,6 @@ def irises(eyes: Eyes, rng: np.random.Generator) -> tuple[Colour, Colour]:
 
     Args:
         eyes: Which; not "none".
-        rng: Where small differences come from, and which side of an odd pair is blue.
     """
     table: dict[str, Colour] = {
         "green": (0.42, 0.78, 0.24),

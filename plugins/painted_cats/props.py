@@ -26,11 +26,7 @@ def _side(seed: int) -> int:
 
 
 def paint_window(canvas: Canvas, frame: Frame, seed: int) -> None:
-    """Paint a window with a view, in an upper corner.
-
-    Args:
-        easel: Where.
-    """
+    """Paint a window with a view, in an upper corner."""
     rng = stream(seed, "window")
     at = (0.5 + _side(seed) * between(rng, 0.30, 0.40), between(rng, 0.16, 0.3))
     half = (between(rng, 0.15, 0.19), between(rng, 0.18, 0.24))
@@ -54,11 +50,7 @@ def paint_window(canvas: Canvas, frame: Frame, seed: int) -> None:
 
 
 def paint_frame(canvas: Canvas, frame: Frame, seed: int) -> None:
-    """Paint a small framed picture on the wall.
-
-    Args:
-        easel: Where.
-    """
+    """Paint a small framed picture on the wall."""
     rng = stream(seed, "frame")
     at = (0.5 - _side(seed) * between(rng, 0.33, 0.41), between(rng, 0.12, 0.45))
     half = (between(rng, 0.07, 0.10), between(rng, 0.08, 0.115))
@@ -81,11 +73,7 @@ def paint_frame(canvas: Canvas, frame: Frame, seed: int) -> None:
 
 
 def paint_plant(canvas: Canvas, frame: Frame, seed: int) -> None:
-    """Paint a potted plant in a lower corner.
-
-    Args:
-        easel: Where.
-    """
+    """Paint a potted plant in a lower corner."""
     rng = stream(seed, "plant")
     side = _side(seed)
     foot = (0.5 + side * between(rng, 0.36, 0.44), between(rng, 0.84, 0.90))
@@ -120,11 +108,7 @@ def paint_plant(canvas: Canvas, frame: Frame, seed: int) -> None:
 
 
 def paint_yarn(canvas: Canvas, frame: Frame, seed: int) -> None:
-    """Paint a ball of yarn in a lower corner, before the cat.
-
-    Args:
-        easel: Where.
-    """
+    """Paint a ball of yarn in a lower corner, before the cat."""
     rng = stream(seed, "yarn")
     side = -_side(seed)
     radius = between(rng, 0.075, 0.11)
@@ -160,11 +144,7 @@ def band(frame: Frame, sag: float = 0.0) -> tuple[Field, Field]:
 
 
 def paint_collar(canvas: Canvas, pose: Pose, light: Light, seed: int) -> None:
-    """Paint a collar with a bell about the throat.
-
-    Args:
-        easel: Where; the body is there, the head is not.
-    """
+    """Paint a collar with a bell about the throat."""
     rng = stream(seed, "collar")
     frame = pose.body.around(0, 1.1, 0.85)
     field, off = band(frame)
@@ -193,7 +173,6 @@ def paint_bell(
     """Paint a golden bell.
 
     Args:
-        easel: Where.
         part: What its pixels show.
     """
     near = pose.body.around(*at, 0.17)

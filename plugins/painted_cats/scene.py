@@ -14,11 +14,7 @@ from whylens.plugins.painted_cats.traits import Scene
 
 
 def paint_scene(canvas: Canvas, frame: Frame, scene: Scene, seed: int) -> None:
-    """Fill the canvas.
-
-    Args:
-        easel: Where.
-    """
+    """Fill the canvas."""
     rng = stream(seed, f"scene {scene}")
     painter = {
         "bokeh": _bokeh,

@@ -22,21 +22,10 @@ def stream(seed: int, name: str) -> np.random.Generator:
 
 
 def between(rng: np.random.Generator, low: float, high: float) -> float:
-    """Return a number drawn uniformly from [low, high).
-
-    Args:
-        rng: Where the draw comes from.
-        low: Least.
-        high: Most.
-    """
+    """Return a number drawn uniformly from [low, high)."""
     return low + (high - low) * float(rng.random())
 
 
 def pick(rng: np.random.Generator, choices: Sequence[Choice]) -> Choice:
-    """Return one of `choices`, all equally likely.
-
-    Args:
-        rng: Where the draw comes from.
-        choices: At least one.
-    """
+    """Return one of `choices`, all equally likely."""
     return choices[int(rng.integers(len(choices)))]

@@ -33,7 +33,6 @@ def make_splits(dataset: Dataset, limit: int, seed: int) -> tuple[PictureSet, Pi
     """Return training and validation pictures, the former at most `limit` and of all classes.
 
     Args:
-        dataset: Without a validation split, a fifth of its training pictures is held out.
         limit: Training pictures at most.
 
     Raises:

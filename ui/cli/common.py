@@ -39,10 +39,6 @@ def parse_params(
 ) -> dict[str, dict[str, str]]:
     """Return for each method those of the parameters that it has.
 
-    Args:
-        texts: As name=value.
-        fields: Names of every method's parameters.
-
     Raises:
         InvalidParameter: One is no pair, or no method has it.
     """
@@ -82,11 +78,7 @@ def updater(display: Progress, task: TaskID) -> Callable[[float, str], None]:
 
 
 def read_dataset(display: Progress, data: str, sources: Sources, **fields: Any) -> Dataset:
-    """Return the data set that a user named, with a task for the reading.
-
-    Args:
-        fields: Of the task, for columns that show them.
-    """
+    """Return the data set that a user named, with a task for the reading."""
     from whylens.core.datasets.by_name import load_dataset
 
     task = display.add_task("reading pictures", total=1, **fields)

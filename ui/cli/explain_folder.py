@@ -24,7 +24,6 @@ def run_batch(
     """Explain all files of a folder, or go on where it was stopped.
 
     Args:
-        fields: Of the request.
         engine: "local" or "ray"; None means local.
         workers: Processes or actors; None chooses.
         maps: "npy" or "png"; None means npy.

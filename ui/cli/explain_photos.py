@@ -27,10 +27,6 @@ def explain_photos(
 ) -> None:
     """Explain every photo by every method and write what comes of it.
 
-    Args:
-        params: By method.
-        request: Model, target, versus, quantity and seed, as the user gave them.
-
     Raises:
         CoreError: Of the kind that says what is wrong.
     """

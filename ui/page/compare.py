@@ -166,11 +166,7 @@ def _on_photo(compare: Callable[..., Iterator[Any]], session: Session) -> Callab
 def grid_updates(
     answers: list[Explanation], style: Style, scaling: str, session: Session
 ) -> tuple[list[tuple[str, str]], str]:
-    """Return the grid's pictures with captions, and the legend of the scale they share.
-
-    Args:
-        scaling: RELATIVE or SHARED.
-    """
+    """Return the grid's pictures with captions, and the legend of the scale they share."""
     maps = [(a, a.result) for a in answers if isinstance(a.result, Heatmap)]
     scales = [scale_of(heat) for _, heat in maps]
     diverges = any(scale.low < 0 for scale in scales)

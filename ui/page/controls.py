@@ -36,11 +36,7 @@ def control(field: ControlSpec, *, elem_id: str) -> Component:
 
 
 def build_controls(explainer: Explainer[Any], *, prefix: str) -> dict[str, Component]:
-    """Return one control per parameter, by field name.
-
-    Args:
-        prefix: Start of the elements' ids.
-    """
+    """Return one control per parameter, by field name."""
     return {
         field.name: control(field, elem_id=f"{prefix}-{field.name}")
         for field in controls_of(explainer.Params)

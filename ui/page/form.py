@@ -37,7 +37,6 @@ class QuestionForm:
         """Return the question that the form's values ask.
 
         Args:
-            values: By name; target and versus are a class's index or label, PREDICTED or RUNNER_UP.
             visitor: Whose own artifacts come first.
 
         Raises:

@@ -39,11 +39,7 @@ _TIME = {
 def build_guide(
     session: Session, form: QuestionForm, tabs: gr.Tabs, compare_methods: Component
 ) -> None:
-    """Build the Guide in the open tab and wire it.
-
-    Args:
-        compare_methods: The methods ticked in Compare, which the Guide ticks.
-    """
+    """Build the Guide in the open tab and wire it."""
     measured = measurements(MEASURED)
     guide = entries(session.engine.registry, measured)
     gr.HTML("<h3 class='wl-guide'>Which method should I use?</h3>")

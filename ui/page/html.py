@@ -136,11 +136,7 @@ def class_probabilities(prediction: Prediction) -> dict[str, float]:
 
 
 def tiles_html(result: Examples | Prototypes, *, colours: str) -> str:
-    """Return HTML of a result's pictures under their headings, and the sum of prototypes' points.
-
-    Args:
-        colours: Colour map of likeness maps.
-    """
+    """Return HTML of a result's pictures under their headings, with the sum of their points."""
     top = max((abs(item.value) for item in result.items), default=0.0) or 1.0
     groups = [
         (

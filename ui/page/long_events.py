@@ -26,8 +26,6 @@ def report_failure(message: str, *, at: int, of: int) -> Callable[[Work], Work]:
     """Return a decorator after which a handler that fails also says so in its line of status.
 
     Args:
-        message: What the line then says; the red message tells why.
-        at: Place of the line among the handler's outputs.
         of: Number of its outputs.
     """
 
@@ -61,8 +59,6 @@ def wire_stop(
 
     Args:
         event: Of a handler that `report_failure` decorates.
-        stop_message: From the visitor who stopped it to what the line then says.
-        failed: What the line says when the event failed.
     """
 
     def after(text: str, request: gr.Request) -> Any:

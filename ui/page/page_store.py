@@ -157,7 +157,6 @@ class PageStore:
 
         Args:
             suffix: As in ".zip".
-            stem: Readable start of the name.
         """
         self._sweep()
         folder = self.folder / hashlib.sha256(content).hexdigest()[:24]

@@ -129,13 +129,7 @@ def answer_updates(answer: Explanation, style: Style, session: Session) -> tuple
 def download_update(
     answers: Sequence[Explanation], values: Mapping[str, Any], session: Session, *, stem: str
 ) -> Any:
-    """Return the update of a download button that offers these answers in one ZIP.
-
-    Args:
-        answers: Without any the button stays as it is.
-        values: Of the style's controls, and of the photo, whose name goes into the manifests.
-        stem: Start of the ZIP's name.
-    """
+    """Return the update of a download button that offers these answers in one ZIP."""
     if not answers:
         return gr.skip()
     source = Path(values["photo"]).name if values["photo"] else "photo"

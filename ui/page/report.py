@@ -62,7 +62,6 @@ def build_report(
     """Return the Model report tab, built in the open tab and wired.
 
     Args:
-        form: A mistake that is chosen becomes its photo.
         trainable: Whether the page has a tab to train on.
     """
     notice = gr.HTML(html.banner("No model is loaded yet."), elem_id="report-notice")

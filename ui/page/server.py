@@ -35,8 +35,6 @@ def launch(
 
     Args:
         port: None is the first free one from 7860.
-        block: Wait until the server ends.
-        mcp: Serve the endpoints to agents as well, by the Model Context Protocol.
     """
     page.queue(default_concurrency_limit=4, max_size=40, api_open=False)
     _, address, _ = page.launch(
@@ -73,7 +71,6 @@ def serve(host: str = "127.0.0.1", port: int | None = None, *, mcp: bool = False
 
     Args:
         port: By default GRADIO_SERVER_PORT, or the first free one from 7860.
-        mcp: Serve agents as well, at /gradio_api/mcp/.
 
     Raises:
         NeedsNotMet: What serving agents needs is not installed.

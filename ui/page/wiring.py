@@ -234,7 +234,6 @@ def _predictor(session: Session) -> Callable[..., Any]:
         """Return the model's best five classes with their probabilities.
 
         Args:
-            photo: The picture: an address, a data URL or an uploaded file.
             model: A name that `models` lists, or any timm name.
         """
         if not photo or not model:

@@ -105,7 +105,6 @@ def card_of(project: Mapping[str, Any], pinned: Mapping[str, str]) -> SpaceCard:
     """Return the metadata of the Space.
 
     Args:
-        project: The contents of pyproject.toml.
         pinned: As `pins` returns them.
 
     Raises:
@@ -131,7 +130,6 @@ def requirements_of(project: Mapping[str, Any], pinned: Mapping[str, str]) -> li
     that narrow those, and two exact versions could not agree.
 
     Args:
-        project: The contents of pyproject.toml.
         pinned: As `pins` returns them.
     """
     own: dict[str, str] = project["tool"]["whylens"]["space"]["requirements"]

@@ -66,7 +66,6 @@ def install_env(folder: Path, home: Path, python: Path) -> Path:
 
     Args:
         home: An empty folder; the environment goes into it.
-        python: Interpreter to begin with.
 
     Raises:
         SpaceProblem: Something cannot be installed.
@@ -117,10 +116,6 @@ def running_space(
 ) -> Iterator[RunningPage]:
     """Yield the Space, running in a copy of its folder; on leaving, it is stopped and must end.
 
-    Args:
-        home: Stands for the builder's /home/user.
-        variables: More of the environment.
-
     Raises:
         SpaceProblem: It does not start in time, or does not end cleanly on SIGTERM.
     """
@@ -150,10 +145,6 @@ def running_page(
     command: list[str], folder: Path, environment: Mapping[str, str], log: Path
 ) -> Iterator[RunningPage]:
     """Yield a page that runs in a process of its own; on leaving, it is stopped and must end.
-
-    Args:
-        environment: All variables; GRADIO_SERVER_PORT among them.
-        log: File for what it prints.
 
     Raises:
         SpaceProblem: It does not start in time, or does not end cleanly on SIGTERM.

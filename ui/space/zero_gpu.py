@@ -59,11 +59,7 @@ def on_zero_gpu() -> bool:
 
 
 def gpu_decorator(seconds: int) -> GpuDecorator[Any]:
-    """Return the decorator that runs a generator on a lent GPU; without `spaces` the identity.
-
-    Args:
-        seconds: For how long a GPU is asked.
-    """
+    """Return the decorator that runs a generator on a lent GPU; without `spaces` the identity."""
     try:
         from spaces import GPU
     except ImportError:
@@ -91,8 +87,6 @@ class ZeroGpuEngine(Engine):
 
         Args:
             on_gpu: `spaces.GPU`, or what does the same.
-            device: Where networks lie in the process that holds the GPU.
-            slots: As in Engine, for what is computed in this process.
         """
         super().__init__(registry, slots=slots)
         self._explain_on_gpu = on_gpu(_GpuWorker(self.registry, device).answers)
