@@ -257,8 +257,8 @@ interleaved, everyone once in each, in turning order; a ratio is taken within a 
 median over rounds is shown, for time on the clock, by which the goals are judged, and for processor
 time. Our side runs as in the app, the forward pass on the photo included; building and checking the
 faster copy and its incremental form is not timed, since they are made once per loaded network.
-Captum's occlusion runs 16 windows at a time. Peak memory is the growth of the resident set in a process of
-its own, over the loaded network, with the defaults of the method; it is stopped after 60 seconds,
+Captum's occlusion runs 16 windows at a time. Peak memory is the growth of the resident set in a
+process of its own, over the loaded network, with the defaults of the method; it is stopped after 60 seconds,
 when all buffers have long been in use.
 
 {verdicts}

@@ -24,7 +24,7 @@ _PLOT_SIZE = (400, 240)  # width and height of a signal's picture
 def iter_tensors(
     dataset: Dataset, indices: Sequence[int], spec: InputSpec, *, batch: int = 32
 ) -> Iterator[tuple[Sequence[int], Tensor]]:
-    """Yield (positions, (n, C, *S) inputs) of pictures or signals, as those of visitors are seen."""
+    """Yield (positions, (n, C, *S) inputs) of pictures or signals, seen as visitors' are."""
     for start in range(0, len(indices), batch):
         piece = indices[start : start + batch]
         yield piece, torch.cat([_input(dataset, i, spec) for i in piece])
