@@ -258,8 +258,8 @@ median over rounds is shown, for time on the clock, by which the goals are judge
 time. Our side runs as in the app, the forward pass on the photo included; building and checking the
 faster copy and its incremental form is not timed, since they are made once per loaded network.
 Captum's occlusion runs 16 windows at a time. Peak memory is the growth of the resident set in a
-process of its own, over the loaded network, with the defaults of the method; it is stopped after 60 seconds,
-when all buffers have long been in use.
+process of its own, over the loaded network, with the defaults of the method; it is stopped after
+60 seconds, when all buffers have long been in use.
 
 {verdicts}
 
