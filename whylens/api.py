@@ -34,6 +34,7 @@ from whylens.why import SideBySide, Why
 
 Model = str | os.PathLike[str] | nn.Module | Backbone
 Method = str | Explainer[Any]
+Labels = Sequence[str] | Mapping[Any, str]
 
 
 @overload
@@ -54,7 +55,7 @@ def explain(
     size: Size | None = None,
     mean: PerChannel | None = None,
     std: PerChannel | None = None,
-    labels: Sequence[str] = (),
+    labels: Labels = (),
     **params: Any,
 ) -> Any:
     """Return why a network decides as it does about an image: a `Why`, or one per image of a list.
@@ -81,7 +82,7 @@ def explain(
     """
     several = isinstance(image, list | tuple)
     images = list(image) if several else [image]
-    session = _Session.of(model, images, InputHint(size, mean, std), labels)
+    session = _Session.of(model, images, InputHint.of(size, mean, std), _names(labels))
     session = session.with_method(method)
     checked = session.params(method, params)
     answers = []
@@ -104,7 +105,7 @@ def explain_steps(
     size: Size | None = None,
     mean: PerChannel | None = None,
     std: PerChannel | None = None,
-    labels: Sequence[str] = (),
+    labels: Labels = (),
     **params: Any,
 ) -> Generator[Why]:
     """Yield a `Why` after every step of the work, each better than the one before.
@@ -130,7 +131,9 @@ def explain_steps(
     """
     if isinstance(image, list | tuple):
         raise BadInput("Steps are of one image; call explain_steps once for each.")
-    session = _Session.of(model, [image], InputHint(size, mean, std), labels).with_method(method)
+    session = _Session.of(
+        model, [image], InputHint.of(size, mean, std), _names(labels)
+    ).with_method(method)
     checked = session.params(method, params)
     question, source = session.question(image, target, versus, quantity, seed)
     return session.steps(question, method, checked, source)
@@ -148,7 +151,7 @@ def compare(
     size: Size | None = None,
     mean: PerChannel | None = None,
     std: PerChannel | None = None,
-    labels: Sequence[str] = (),
+    labels: Labels = (),
     params: Mapping[str, Mapping[str, Any]] | None = None,
     shared: bool = False,
 ) -> SideBySide:
@@ -178,7 +181,7 @@ def compare(
         raise BadInput("One image is compared at a time; call compare once for each.")
     if isinstance(methods, str | Explainer):
         methods = [methods]
-    session = _Session.of(model, [image], InputHint(size, mean, std), labels)
+    session = _Session.of(model, [image], InputHint.of(size, mean, std), _names(labels))
     for method in methods:
         session = session.with_method(method)
     own = dict(params or {})
@@ -209,7 +212,7 @@ def predict(  # type: ignore[overload-overlap]
     size: Size | None = ...,
     mean: PerChannel | None = ...,
     std: PerChannel | None = ...,
-    labels: Sequence[str] = ...,
+    labels: Labels = ...,
 ) -> list[tuple[ClassScore, ...]]: ...
 @overload
 def predict(
@@ -220,7 +223,7 @@ def predict(
     size: Size | None = ...,
     mean: PerChannel | None = ...,
     std: PerChannel | None = ...,
-    labels: Sequence[str] = ...,
+    labels: Labels = ...,
 ) -> tuple[ClassScore, ...]: ...
 def predict(
     model: Model,
@@ -230,7 +233,7 @@ def predict(
     size: Size | None = None,
     mean: PerChannel | None = None,
     std: PerChannel | None = None,
-    labels: Sequence[str] = (),
+    labels: Labels = (),
 ) -> Any:
     """Return the most probable classes, best first, each with index, label, probability and logit.
 
@@ -248,7 +251,7 @@ def predict(
     """
     several = isinstance(image, list | tuple)
     images = list(image) if several else [image]
-    session = _Session.of(model, images, InputHint(size, mean, std), labels)
+    session = _Session.of(model, images, InputHint.of(size, mean, std), _names(labels))
     answers = []
     for item in images:
         question, _ = session.question(item, None, None, "logit", 0)
@@ -310,7 +313,7 @@ def load_model(
     size: Size | None = None,
     mean: PerChannel | None = None,
     std: PerChannel | None = None,
-    labels: Sequence[str] = (),
+    labels: Labels = (),
 ) -> Backbone:
     """Return a network, loaded and probed once, which all functions here take as a model.
 
@@ -325,7 +328,7 @@ def load_model(
     Raises:
         CoreError: What is wrong, and what to do.
     """
-    return _loaded(model, InputHint(size, mean, std), labels)
+    return _loaded(model, InputHint.of(size, mean, std), _names(labels))
 
 
 @cache
@@ -346,7 +349,7 @@ def _engine(registry: Registry, backbone: Backbone) -> Engine:
     return Engine(registry, loader=loader)
 
 
-def _loaded(model: Model, hint: InputHint, labels: Sequence[str]) -> Backbone:
+def _loaded(model: Model, hint: InputHint, labels: tuple[str, ...]) -> Backbone:
     if torch.is_inference_mode_enabled():
         raise BadInput(
             "Call Whylens outside torch.inference_mode(): no gradient can be had inside. "
@@ -354,7 +357,7 @@ def _loaded(model: Model, hint: InputHint, labels: Sequence[str]) -> Backbone:
         )
     if isinstance(model, nn.Module):
         return backbone_of(model, hint, labels=labels).prepare()
-    if hint.size is not None or hint.mean is not None or hint.std is not None or labels:
+    if hint.known or labels:
         raise BadInput("size=, mean=, std= and labels= describe an nn.Module; this model has them.")
     if isinstance(model, Backbone):
         return model
@@ -366,6 +369,14 @@ def _loaded(model: Model, hint: InputHint, labels: Sequence[str]) -> Backbone:
         f"A model is a name, an nn.Module or what load_model returned, not a "
         f"{type(model).__name__}."
     )
+
+
+def _names(labels: Any) -> tuple[str, ...]:
+    if isinstance(labels, Mapping):  # index to label, as Hugging Face has it
+        labels = [labels[key] for key in sorted(labels, key=int)]
+    if isinstance(labels, str):
+        raise BadInput("labels= are one per class, in a list.")
+    return tuple(str(label) for label in labels)
 
 
 def _name(method: Method) -> str:
@@ -385,7 +396,7 @@ class _Session:
 
     @classmethod
     def of(
-        cls, model: Model, images: Sequence[Any], hint: InputHint, labels: Sequence[str]
+        cls, model: Model, images: Sequence[Any], hint: InputHint, labels: tuple[str, ...]
     ) -> _Session:
         if isinstance(model, nn.Module) and images:
             hint = replace(hint, shape=shape_of(images, hint.size))

@@ -18,6 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 from whylens.core.errors import BadInput
 from whylens.core.explanation import ClassScore, Explanation
 from whylens.core.inputs.view import on_original, shrunk, whole_view
+from whylens.core.models.backbone import ModelSource
 from whylens.core.outputs.example_images import sheet
 from whylens.core.outputs.export import bundle_files, write_files
 from whylens.core.outputs.render import Scale, Style, colour_stops, render_explanation, scale_of
@@ -112,9 +113,7 @@ class Why:
     @property
     def note(self) -> str:
         """What one should know of this answer, in sentences; "" where there is nothing to say."""
-        photo = self.explanation.question.photo
-        sentences = [self.explanation.reason, self.result.note]
-        sentences += () if photo is None else photo.notes
+        sentences = [self.explanation.reason, self.result.note, *self.explanation.notes]
         sentences += self.explanation.model.notes
         return " ".join(dict.fromkeys(sentence for sentence in sentences if sentence))
 
@@ -185,7 +184,26 @@ class Why:
             The files, which are those of the page's ZIP.
         """
         source = self.source or "photo.png"
-        return write_files(Path(folder), bundle_files(self.explanation, source=source))
+        by_name = self.explanation.model.source != ModelSource.source
+        command = None if by_name else self._call()
+        files = bundle_files(self.explanation, source=source, command=command)
+        return write_files(Path(folder), files)
+
+    def _call(self) -> str:
+        # For a network that has no name on the command line: `model` is the caller's own.
+        target, spec = self.explanation.target, self.explanation.model.input
+        options: dict[str, object] = {"target": target.index}
+        if target.versus is not None:
+            options["versus"] = target.versus
+        elif target.quantity != "logit":
+            options["quantity"] = target.quantity
+        if self.explanation.question.seed:
+            options["seed"] = self.explanation.question.seed
+        options |= {name: spec[name] for name in ("size", "mean", "std")}
+        options |= self.params
+        words = ", ".join(f"{name}={value!r}" for name, value in options.items())
+        image = repr(self.source) if self.source else "image"
+        return f"whylens.explain(model, {image}, {self.method!r}, {words})"
 
     def _heatmap(self) -> Heatmap:
         if not isinstance(self.result, Heatmap):

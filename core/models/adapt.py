@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
@@ -36,16 +37,42 @@ class InputHint:
     """What a caller says of a network's input, and what the image shows of it.
 
     Attributes:
-        size: (height, width), (length,) or one number for a square.
+        size: (height, width) or (length,).
         mean: Per channel, of values in 0 to 1; or one for all.
         std: Likewise.
         shape: (channels or 0, *S) of an image that will be asked about; 0 where any will do.
     """
 
-    size: Size | None = None
-    mean: PerChannel | None = None
-    std: PerChannel | None = None
+    size: tuple[int, ...] | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
     shape: tuple[int, ...] | None = None
+
+    @classmethod
+    def of(
+        cls, size: Size | None = None, mean: PerChannel | None = None, std: PerChannel | None = None
+    ) -> InputHint:
+        """Return a hint from numbers, sequences, arrays or tensors; one size means a square.
+
+        Raises:
+            BadInput: They are no numbers.
+        """
+        try:
+            sides = None if size is None else tuple(int(n) for n in np.ravel(np.asarray(size)))
+            if sides is not None and np.asarray(size).ndim == 0:
+                sides = sides * 2
+            means, stds = (
+                None if v is None else tuple(float(n) for n in np.ravel(np.asarray(v)))
+                for v in (mean, std)
+            )
+        except (TypeError, ValueError) as exc:
+            raise BadInput(f"size=, mean= and std= are numbers, one or several: {exc}.") from exc
+        return cls(sides, means, stds)
+
+    @property
+    def known(self) -> bool:
+        """Whether the caller said anything."""
+        return (self.size, self.mean, self.std) != (None, None, None)
 
 
 def backbone_of(
@@ -193,8 +220,9 @@ def _fitting_spec(
 ) -> tuple[InputSpec, Any, list[str]]:
     """Return the first likely input that the network takes, its output for it, and remarks."""
     first: Exception | None = None
-    timm_input = _timm_input(network)
-    for spec, note in _likely_specs(timm_input, hint):
+    kernels = (p for p in network.parameters() if p.ndim > 2)
+    first_layer = [kernel.shape[1] for kernel in kernels][:1]  # channels that a convolution reads
+    for spec, note in _likely_specs(_timm_input(network), first_layer, hint):
         try:
             with torch.no_grad():
                 output = network(probe_inputs(spec).to(_device(network)))
@@ -219,28 +247,28 @@ def _timm_input(network: nn.Module) -> InputSpec | None:
         return None
 
 
-def _likely_specs(timm_input: InputSpec | None, hint: InputHint) -> Iterator[tuple[InputSpec, str]]:
+def _likely_specs(
+    timm_input: InputSpec | None, first_layer: list[int], hint: InputHint
+) -> Iterator[tuple[InputSpec, str]]:
     shape = hint.shape
     sizes: list[tuple[tuple[int, ...], str]] = []
     if hint.size is not None:
-        size = (hint.size,) * 2 if isinstance(hint.size, int) else tuple(hint.size)
-        sizes = [(size, "")]
+        sizes = [(hint.size, "")]
     elif timm_input is not None:
         sizes = [(timm_input.size, "")]
     else:
         if shape is not None and (shape[0] != 0 or max(shape[1:]) <= _MAX_UNRESIZED):
             sizes.append((shape[1:], "the image's own" if shape[0] == 0 else ""))
         sizes += [((side, side), f"{side} x {side}") for side in _SIDES]
-    lengths = {len(v) for v in (hint.mean, hint.std) if isinstance(v, Sequence) and len(v) > 1}
+    lengths = {len(v) for v in (hint.mean, hint.std) if v is not None and len(v) > 1}
     if len(lengths) > 1:
         raise BadInput("mean= and std= need one value per channel, both the same number.")
     channels = [*lengths]
-    if not channels and timm_input is not None:
-        channels = [timm_input.channels]
     if not channels:
         channels = [3, 1] if shape is None or shape[0] == 0 else [shape[0]]
+        channels = ([] if timm_input is None else [timm_input.channels]) + channels + first_layer
     for size, words in sizes:
-        for count in channels:
+        for count in dict.fromkeys(channels):
             note = f"No size= was given: {words} was taken." if words else ""
             yield _spec(size, count, timm_input, hint), note
 
@@ -248,25 +276,19 @@ def _likely_specs(timm_input: InputSpec | None, hint: InputHint) -> Iterator[tup
 def _spec(
     size: tuple[int, ...], channels: int, timm_input: InputSpec | None, hint: InputHint
 ) -> InputSpec:
-    photo = len(size) == 2 and channels == 3
-    default = timm_input or (_IMAGENET if photo else None)
-    mean = _values(hint.mean, channels, default.mean if default else (0.0,) * channels)
-    std = _values(hint.std, channels, default.std if default else (1.0,) * channels)
-    if timm_input is not None:
-        return timm_input.model_copy(update={"size": size, "mean": mean, "std": std})
+    default = timm_input or (_IMAGENET if len(size) == 2 and channels == 3 else None)
+    mean, std = hint.mean or (0.0,), hint.std or (1.0,)
+    if default is not None and default.channels == channels:
+        mean, std = hint.mean or default.mean, hint.std or default.std
+    fields = {} if timm_input is None else timm_input.model_dump()
+    fields |= {"size": size, "channels": channels}
+    fields |= {
+        name: v * channels if len(v) == 1 else v for name, v in (("mean", mean), ("std", std))
+    }
     try:
-        return InputSpec(size=size, channels=channels, mean=mean, std=std, crop=1.0)
+        return InputSpec.model_validate({"crop": 1.0, **fields})
     except ValueError as exc:
         raise BadInput(f"size=, mean= and std= do not describe an input: {exc}") from exc
-
-
-def _values(
-    value: PerChannel | None, channels: int, default: tuple[float, ...]
-) -> tuple[float, ...]:
-    if value is None:
-        return default
-    values = tuple(float(v) for v in value) if isinstance(value, Sequence) else (float(value),)
-    return values * channels if len(values) == 1 else values
 
 
 def _notes_on_normalisation(spec: InputSpec, hint: InputHint, normalised: bool) -> list[str]:

@@ -27,9 +27,17 @@ _VERSIONS = ("whylens", "torch", "torchvision", "timm", "numpy", "pillow", "plug
 
 
 def bundle_files(
-    explanation: Explanation, *, source: str = "photo.png", style: Style | None = None
+    explanation: Explanation,
+    *,
+    source: str = "photo.png",
+    style: Style | None = None,
+    command: str | None = None,
 ) -> dict[str, bytes]:
-    """Return the files of one explanation by name, in a folder named after the method."""
+    """Return the files of one explanation by name, in a folder named after the method.
+
+    Args:
+        command: What makes the files again; by default a command line, which knows models by name.
+    """
     style = style or Style()
     folder = explanation.method
     files: dict[str, bytes] = {}
@@ -41,7 +49,9 @@ def bundle_files(
     else:
         for number, item in enumerate(explanation.result.items, start=1):
             files[f"{folder}/example-{number:02d}.png"] = _png(tile(item, colours=style.colormap))
-    text = json.dumps(manifest(explanation, source=source, style=style), indent=2) + "\n"
+    described = manifest(explanation, source=source, style=style)
+    described |= {"command": command} if command else {}
+    text = json.dumps(described, indent=2) + "\n"
     files[f"{folder}/manifest.json"] = text.encode()
     return files
 

@@ -126,6 +126,55 @@ def test_inference_mode_is_refused_and_no_grad_is_not(net, pixels):
         whylens.explain(net, pixels, "grad-cam", **PLAIN)
 
 
+def test_size_mean_std_and_labels_in_any_form(net, pixels):
+    mean, std = (0.4, 0.5, 0.6), (0.2, 0.3, 0.25)
+    wanted = whylens.explain(
+        net, pixels, "grad-cam", target="dog", size=24, mean=mean, std=std, labels=LABELS
+    )
+    forms = {"size": np.array([24, 24]), "mean": np.array(mean), "std": torch.tensor(std).double()}
+    for labels in (list(LABELS), np.array(LABELS), {"0": "cat", "1": "dog", "2": "cow"}):
+        why = whylens.explain(net, pixels, "grad-cam", target="dog", labels=labels, **forms)
+        assert np.array_equal(why.values, wanted.values)
+    for wrong in ({"mean": "grey"}, {"mean": mean, "std": (1, 1)}, {"labels": "cat"}, {"size": 0}):
+        with pytest.raises(whylens.CoreError):
+            whylens.explain(net, pixels, "grad-cam", **wrong)
+
+
+MODES = [
+    "1", "L", "P", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "LAB", "I", "F", "LA", "PA", "La",
+    "RGBa", "I;16", "I;16B",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_pillow_images_of_every_mode(mode, pixels):
+    from PIL import ImageCms
+
+    from whylens.core.inputs.arrays import to_photo
+
+    grey = Image.fromarray(pixels).convert("L")
+    flat = Image.merge("RGB", [grey] * 3)  # a picture that every mode can hold
+    if mode == "LAB":
+        srgb, lab = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
+        image = ImageCms.profileToProfile(flat, srgb, lab, outputMode="LAB")
+    elif mode.startswith("I;16"):
+        image = Image.fromarray(np.asarray(grey).astype(np.uint16) * 257)
+        image = image.convert("I").convert(mode) if mode != "I;16" else image
+    else:
+        bridge = {"PA": "P", "La": "LA", "RGBa": "RGBA"}.get(mode)
+        source = grey if mode in ("P", "PA") else flat  # grey has a palette without loss
+        image = (source.convert(bridge) if bridge else source).convert(mode)
+    assert image.mode == mode
+    wanted = np.asarray(flat.convert("1").convert("RGB") if mode == "1" else flat, int)
+    tolerance = 2 if mode in ("LAB", "CMYK", "HSV", "YCbCr") else 0
+    assert np.abs(np.asarray(to_photo(image).pixels, int) - wanted).max() <= tolerance
+
+
+def test_a_float_between_the_steps_of_a_photo_is_told(net):
+    why = whylens.explain(net, np.full((24, 32, 3), 0.5001), "grad-cam", **PLAIN)
+    assert "rounded" in why.note
+
+
 def file_of(pixels, kind="PNG"):
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, kind)

@@ -52,11 +52,24 @@ def test_a_picture_of_the_photo_s_size_and_the_files_of_the_zip(why, tmp_path):
     assert why.image().size == (60, 30)
     assert why.image(colormap="viridis") != why.image()
     written = why.save(tmp_path)
-    files = bundle_files(why.explanation)
+    call = json.loads((tmp_path / "grad-cam" / "manifest.json").read_text())["command"]
+    files = bundle_files(why.explanation, command=call)
     assert {str(path.relative_to(tmp_path)) for path in written} == set(files)
     assert all((tmp_path / name).read_bytes() == content for name, content in files.items())
     manifest = json.loads((tmp_path / "grad-cam" / "manifest.json").read_text())
     assert manifest["target"]["label"] == "<b>cat</b>"
+
+
+def test_the_manifest_s_command_makes_the_map_again(model, photo, why, tmp_path):
+    why.save(tmp_path)
+    call = json.loads((tmp_path / "grad-cam" / "manifest.json").read_text())["command"]
+    again = eval(call, {"whylens": whylens, "model": model.module, "image": photo})
+    assert np.array_equal(again.values, why.values)
+    contrast = whylens.explain(model, photo, "rise", versus=1, target=0, masks=256, seed=3)
+    contrast.save(tmp_path)
+    call = json.loads((tmp_path / "rise" / "manifest.json").read_text())["command"]
+    again = eval(call, {"whylens": whylens, "model": model.module, "image": photo})
+    assert np.array_equal(again.values, contrast.values)
 
 
 def test_a_notebook_shows_picture_legend_prediction_and_note(why):

@@ -209,6 +209,18 @@ def test_other_channels_than_three(channels, rng):
     assert why.image().size == SIZE[::-1]
 
 
+def test_timm_s_own_settings_are_taken(pixels):
+    import timm
+
+    from whylens.core.models.load import timm_spec
+
+    net = timm.create_model("test_resnet", pretrained=False, num_classes=3)
+    assert whylens.load_model(net).spec == timm_spec(net)
+    assert whylens.load_model(net, mean=0.5).spec.mean == (0.5, 0.5, 0.5)
+    grey = timm.create_model("test_resnet", pretrained=False, num_classes=3, in_chans=1)
+    assert whylens.load_model(grey, size=64).spec.channels == 1
+
+
 def test_signals_go_to_networks_that_read_them(rng, tmp_path):
     net = seeded(GapNet(axes=1, channels=2))
     signal = rng.normal(size=(2, 40)).astype(np.float32) * 5
