@@ -32,6 +32,7 @@ from whylens.core.hookspecs import PROJECT
 from whylens.core.inputs.preprocess import photo_tensor, signal_tensor
 from whylens.core.inputs.view import View
 from whylens.core.models.backbone import Backbone
+from whylens.core.models.checkpoints import checkpoint_places
 from whylens.core.models.forward_pass import ForwardPass
 from whylens.core.models.load import load
 from whylens.core.params import Params
@@ -91,7 +92,7 @@ class Engine:
         self._forward_passes: ByteLRU[tuple[str, str], tuple[ForwardPass, View | None]] = ByteLRU(
             forward_pass_bytes, lambda item: item[0].bytes
         )
-        self.artifact_store = ArtifactStore()
+        self.artifact_store = ArtifactStore(checkpoint_places)
 
     def backbone(self, name: str, *, progress: ProgressCallback | None = None) -> Backbone:
         """Return a loaded network, from memory if it is there.

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from whylens.core.batch.process_runner import LocalProcesses
-from whylens.core.batch.protocol import Job, ShardDone
+from whylens.core.batch.protocol import Job
+from whylens.core.batch.shards import ShardDone
 from whylens.core.errors import BadInput
 
 

@@ -16,7 +16,8 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from whylens.core.batch.protocol import FilesDone, Job, ShardDone, thread_variables
+from whylens.core.batch.protocol import FilesDone, Job, thread_variables
+from whylens.core.batch.shards import ShardDone
 from whylens.core.errors import CoreError, WorkerLost
 from whylens.core.interrupts import interrupts_blocked
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from whylens.core.batch.shards import ShardDone
+
 if TYPE_CHECKING:
     from whylens.core.batch.worker import Worker
 
@@ -47,25 +49,6 @@ class FilesDone:
     """
 
     images: int
-
-
-@dataclass(frozen=True)
-class ShardDone:
-    """What became of a shard.
-
-    Attributes:
-        shard: Its number.
-        images: How many files.
-        failed: Rows that hold an error.
-        seconds: Time taken.
-        peak_bytes: Largest memory of the worker's process so far; None where it is not known.
-    """
-
-    shard: int
-    images: int
-    failed: int
-    seconds: float
-    peak_bytes: int | None
 
 
 class Runner(Protocol):

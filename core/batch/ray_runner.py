@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from whylens.core.batch.protocol import FilesDone, Job, ShardDone, cores, thread_variables
+from whylens.core.batch.protocol import FilesDone, Job, cores, thread_variables
+from whylens.core.batch.shards import ShardDone
 from whylens.core.errors import CoreError, NotInstalled, WorkerLost
 
 ADDRESS = "RAY_ADDRESS"  # Ray's own name for the variable that says where a cluster is

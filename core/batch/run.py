@@ -29,9 +29,16 @@ from whylens.core.batch.plan import (
     read_plan,
     write_plan,
 )
-from whylens.core.batch.protocol import Job, Runner, ShardDone
+from whylens.core.batch.protocol import Job, Runner
 from whylens.core.batch.rows import FAILED
-from whylens.core.batch.shards import WORK, finished, flush, manifest_path, remove_unfinished
+from whylens.core.batch.shards import (
+    WORK,
+    ShardDone,
+    finished,
+    flush,
+    manifest_path,
+    remove_unfinished,
+)
 from whylens.core.batch.worker import engine_for, peak_bytes
 from whylens.core.errors import BadInput, Busy
 from whylens.core.progress import ProgressCallback

@@ -10,10 +10,30 @@ import os
 import re
 import shutil
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 MANIFEST, MAPS, WORK = "manifest", "maps", ".work"
 _NAME, _MAPS = re.compile(r"part-(\d{5,})\.parquet"), re.compile(r"part-(\d{5,})")
+
+
+@dataclass(frozen=True)
+class ShardDone:
+    """What became of a shard.
+
+    Attributes:
+        shard: Its number.
+        images: How many files.
+        failed: Rows that hold an error.
+        seconds: Time taken.
+        peak_bytes: Largest memory of the worker's process so far; None where it is not known.
+    """
+
+    shard: int
+    images: int
+    failed: int
+    seconds: float
+    peak_bytes: int | None
 
 
 def shard_name(shard: int) -> str:

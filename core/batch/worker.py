@@ -13,7 +13,6 @@ from typing import Any
 
 from whylens.core.batch.listing import FILES, LoadedFile, read_ahead, read_listing
 from whylens.core.batch.plan import Plan, batch_versions, method_plan, model_plan, read_plan
-from whylens.core.batch.protocol import ShardDone
 from whylens.core.batch.rows import (
     FAILED,
     FileRow,
@@ -22,7 +21,14 @@ from whylens.core.batch.rows import (
     map_bytes,
     write_rows,
 )
-from whylens.core.batch.shards import MAPS, commit, manifest_path, new_workdir, shard_name
+from whylens.core.batch.shards import (
+    MAPS,
+    ShardDone,
+    commit,
+    manifest_path,
+    new_workdir,
+    shard_name,
+)
 from whylens.core.engine import Engine
 from whylens.core.errors import BadArtifact, CoreError, NeedsNotMet
 from whylens.core.explanation import Explanation, Question

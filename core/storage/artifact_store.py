@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from whylens.core.errors import NeedsNotMet
 from whylens.core.explainer import Explainer
-from whylens.core.models.backbone import Backbone
-from whylens.core.models.checkpoints import checkpoint_places
 from whylens.core.storage.artifacts import Artifact, is_artifact, read_artifact, write_artifact
 from whylens.core.storage.cache import ByteLRU
+
+if TYPE_CHECKING:
+    from whylens.core.models.backbone import Backbone
 
 VISITORS_BUDGET = 512_000_000
 _Key = tuple[str, str, str]
@@ -18,8 +21,14 @@ _Key = tuple[str, str, str]
 class ArtifactStore:
     """Artifacts by network and method; a visitor's own come before those that all share."""
 
-    def __init__(self, budget: int = VISITORS_BUDGET) -> None:
-        """Make an empty store."""
+    def __init__(self, places: Callable[[], list[Path]], budget: int = VISITORS_BUDGET) -> None:
+        """Make a store.
+
+        Args:
+            places: Returns the folders in which checkpoints lie, the project's own first.
+            budget: Bytes of memory for what visitors fitted.
+        """
+        self._places = places
         self._own: ByteLRU[_Key, Artifact] = ByteLRU(budget, lambda a: a.bytes)
         self._shared: ByteLRU[_Key, Artifact] = ByteLRU(budget, lambda _: 1)
 
@@ -27,7 +36,7 @@ class ArtifactStore:
         """Return what `explainer` was fitted with for this network.
 
         Args:
-            explainer: One whose `fitted` is not empty.
+            explainer: One whose `artifact_kind` is not empty.
             visitor: A visitor's id, or "" for what all share.
 
         Raises:
@@ -38,7 +47,7 @@ class ArtifactStore:
         own = self._own.peek(key) if visitor else None
         if own is not None:
             return own
-        for place in checkpoint_places():
+        for place in self._places():
             folder = place / backbone.name / explainer.name
             if is_artifact(folder):
                 return self._shared.get(
@@ -70,7 +79,7 @@ class ArtifactStore:
 
     def save(self, explainer: Explainer[Any], backbone: Backbone, artifact: Artifact) -> str:
         """Write an artifact where all will find it and return the folder's path."""
-        own, *extra = checkpoint_places()
+        own, *extra = self._places()
         there = [p for p in (own, *extra) if (p / backbone.name).is_dir()]
         # Folders that the user named are for what the user makes.
         folder = (there or extra or [own])[0] / backbone.name / explainer.name

@@ -15,7 +15,8 @@ import pytest
 from tests.batch_jobs import EndingJob, EndlessJob, InterruptedJob, RefusingJob, TellingJob
 from tests.conftest import ROOT
 from whylens.core.batch.process_runner import LocalProcesses
-from whylens.core.batch.protocol import FilesDone, ShardDone
+from whylens.core.batch.protocol import FilesDone
+from whylens.core.batch.shards import ShardDone
 from whylens.core.errors import BadInput, WorkerLost
 from whylens.core.interrupts import interrupts_blocked
 
