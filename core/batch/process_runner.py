@@ -19,7 +19,7 @@ from typing import Any
 from whylens.core.batch.protocol import FilesDone, Job, thread_variables
 from whylens.core.batch.shards import ShardDone
 from whylens.core.errors import CoreError, WorkerLost
-from whylens.core.interrupts import interrupts_blocked
+from whylens.core.storage.interrupts import interrupts_blocked
 
 
 class LocalProcesses:

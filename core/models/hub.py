@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from whylens.core.errors import BadArtifact, WeightsUnavailable
-from whylens.core.interrupts import interrupts_blocked
 from whylens.core.progress import ProgressCallback
 from whylens.core.storage.files import file_sha256
+from whylens.core.storage.interrupts import interrupts_blocked
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from PIL import Image
 from whylens.core.datasets.dataset import Dataset, Pixels
 from whylens.core.inputs.spec import InputSpec
 from whylens.core.inputs.view import model_view, view_of
-from whylens.core.interrupts import interrupts_blocked
+from whylens.core.storage.interrupts import interrupts_blocked
 
 _CHUNK = 64
 _LONG = 40.0  # seconds of decoding from which other processes, which take seconds to start, pay

@@ -18,7 +18,7 @@ from whylens.core.batch.process_runner import LocalProcesses
 from whylens.core.batch.protocol import FilesDone
 from whylens.core.batch.shards import ShardDone
 from whylens.core.errors import BadInput, WorkerLost
-from whylens.core.interrupts import interrupts_blocked
+from whylens.core.storage.interrupts import interrupts_blocked
 
 
 def job(kind, place, threads=1):
