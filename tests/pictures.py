@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from whylens.core.conformance.toy_inputs import tinted
 from whylens.core.datasets.dataset import Dataset, Item, SplitName
 
 SLIM = {"layers": (1, 1, 1, 1), "channels": (8, 8, 16, 16)}
@@ -39,6 +40,20 @@ class Colours(Dataset):
 
     def content_digest(self, index):
         return f"{index}"
+
+
+class Tinted(Dataset):
+    """Pictures of noise whose class is the colour of a few cells, for methods that are fitted."""
+
+    name = "tinted"
+    labels = ("ant", "bee", "cat")
+    items = tuple(Item(f"tinted/{i}", i % 3, "train" if i < 36 else "val") for i in range(54))
+
+    def pixels(self, index):
+        return tinted(index)
+
+    def content_digest(self, index):
+        return str(index)
 
 
 def colour_folder(root: Path, counts: dict[str, int], *, first: int = 0) -> Path:

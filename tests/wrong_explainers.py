@@ -234,9 +234,9 @@ class ErrorOfOneSample(Sound):
 class ShowsTheQuestion(Sound):
     """Finds the nearest pictures of a gallery, the question itself among them."""
 
-    answers = "like what"
+    question_kind = "like what"
     needs = frozenset()
-    fitted = "a gallery of training pictures"
+    artifact_kind = "a gallery of training pictures"
     FitParams = NoParams
 
     def fit(self, dataset, backbone, params):

@@ -21,10 +21,10 @@ from whylens.core.conformance.toy_inputs import GRID, SIZE, noise
 from whylens.core.conformance.toy_networks import (
     LinearNet,
     changed,
+    gradient_reader,
     patches,
     plain_spec,
     randomised,
-    sloping,
 )
 from whylens.core.conformance.under_test import Answer, ExplainerUnderTest
 from whylens.core.models.backbone import wrap
@@ -38,7 +38,7 @@ SCALES = (1e-3, 1e3)
 def linear_rank(candidate: ExplainerUnderTest) -> None:
     """On a picture of one colour a linear network's places rank as its weights do."""
     candidate.needs_places()
-    backbone, weights = sloping()
+    backbone, weights = gradient_reader()
     heat = candidate.answer(backbone, torch.full((1, 3, *SIZE), 0.8), 0).heat
     if not heat.values.any():
         raise NotApplicable("a picture of one colour shows it nothing: it compares places")
@@ -104,7 +104,7 @@ def cam_identity(candidate: ExplainerUnderTest) -> None:
     candidate.needs_places()
     if Need.POOLED_LINEAR_HEAD not in candidate.explainer.needs:
         raise NotApplicable("it does not declare Need.POOLED_LINEAR_HEAD")
-    backbone = patches()
+    backbone = candidate.network(patches)
     x = noise(backbone.spec)
     for target in range(3):
         answer = candidate.answer(backbone, x, target)
@@ -130,7 +130,7 @@ def one_channel(candidate: ExplainerUnderTest) -> None:
         weight = module.get_parameter("fc.weight")
         weight.copy_(20 * torch.eye(*weight.shape))
 
-    backbone = changed(patches(), one_each)
+    backbone = changed(candidate.network(patches), one_each)
     for seed in range(5, 8):
         answer = candidate.answer(backbone, noise(backbone.spec, seed))
         target = answer.subject.target.index
@@ -151,7 +151,7 @@ def scale_of_scores(candidate: ExplainerUnderTest) -> None:
     candidate.needs_places()
     if Need.GRADIENTS not in candidate.explainer.needs:
         raise NotApplicable("it uses no gradients")
-    backbone, target = patches(), 1
+    backbone, target = candidate.network(patches), 1
     x = noise(backbone.spec)
     plain = candidate.answer(backbone, x, target)
 

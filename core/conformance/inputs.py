@@ -1,7 +1,4 @@
-"""Tests 9 and 10: input that shows nothing, and features laid out in every way.
-
-May touch what lies below.
-"""
+"""Tests 9 and 10: input that shows nothing, and features laid out in every way."""
 
 from __future__ import annotations
 
@@ -10,20 +7,20 @@ import torch
 from torch import Tensor, nn
 
 from whylens.core.conformance.outcome import NotApplicable, difference, require
-from whylens.core.conformance.randomness import non_blank_answer
+from whylens.core.conformance.randomness import for_each_network, non_blank_answer
 from whylens.core.conformance.toy_inputs import GRID, SIZE, noise
 from whylens.core.conformance.toy_networks import (
     LABELS,
     PatchNet,
-    attending,
     changed,
+    dead_network,
     patches,
     plain_spec,
     randomised,
-    sleeping,
     tinted_spec,
+    tiny_vit,
 )
-from whylens.core.conformance.under_test import ExplainerUnderTest
+from whylens.core.conformance.under_test import ExplainerUnderTest, figures
 from whylens.core.inputs.preprocess import normalize
 from whylens.core.models.backbone import Backbone, wrap
 from whylens.core.results import Heatmap
@@ -57,14 +54,14 @@ def _flat(colour: float) -> Tensor:
 
 def degenerate(candidate: ExplainerUnderTest) -> None:
     """Where there is nothing to see the map is finite, and blank rather than painted over."""
-    alive = patches()
+    alive = candidate.network(patches)
     random = noise(alive.spec)
     cases: dict[str, tuple[Backbone, Tensor, bool]] = {
         "a black picture": (alive, _flat(0.0), False),
         "a white picture": (alive, _flat(1.0), False),
         "a picture of one grey": (alive, _flat(0.5), False),
         "a dead channel": (changed(alive, _dead_channel), random, False),
-        "a network that no photo can wake": (sleeping(), noise(plain_spec()), True),
+        "a network that no photo can wake": (dead_network(), noise(plain_spec()), True),
         "a feature map of one place": (
             wrap(randomised(_OnePlace()), spec=tinted_spec(), labels=LABELS),
             random,
@@ -74,9 +71,9 @@ def degenerate(candidate: ExplainerUnderTest) -> None:
     }
     refusals = []
     for case, (backbone, x, nothing) in cases.items():
-        for quantity in ("logit", "probability"):
+        for target in (Target(1), Target(1, "probability"), Target(1, "contrast", 0)):
             try:
-                answer = candidate.answer(backbone, x, Target(1, quantity))
+                answer = candidate.answer(backbone, x, target)
             except NotApplicable as refusal:
                 refusals.append(str(refusal))
                 continue
@@ -98,14 +95,50 @@ def degenerate(candidate: ExplainerUnderTest) -> None:
                 f"differences of up to {np.ptp(heat.values):.3g} {heat.unit}. Return the zeros "
                 "that were computed: the page says in words that nothing was found.",
             )
-    if len(refusals) == 2 * len(cases):
+    if len(refusals) == 3 * len(cases):
         raise NotApplicable(refusals[0])
+
+
+def every_part(candidate: ExplainerUnderTest) -> None:
+    """Every part of an answer is finite and has a map's shape, and fractions grow to 1."""
+    for_each_network(candidate, lambda make: _parts_are_whole(candidate, candidate.network(make)))
+
+
+def _parts_are_whole(candidate: ExplainerUnderTest, backbone: Backbone) -> None:
+    answer = non_blank_answer(candidate, backbone)
+    fractions = [part.fraction for part in answer.partials]
+    require(
+        fractions == sorted(fractions) and fractions[0] > 0 and fractions[-1] == 1,
+        f"The parts of the answer have fractions {fractions[:8]}. They say how much is done: "
+        "above 0, never falling, and 1 at the end.",
+    )
+    shapes = [backbone.spec.size]
+    if backbone.split is not None:
+        with torch.no_grad():
+            shapes.append(tuple(backbone.features(backbone.probe_inputs()).map.shape[2:]))
+    for part in answer.partials:
+        require(
+            np.isfinite(figures(part.result)).all(),
+            f"The part at {part.fraction:.0%} holds NaN or infinite values. Divide by what has "
+            "been computed so far, and leave zeros where nothing has.",
+        )
+        if isinstance(part.result, Heatmap):
+            require(
+                part.result.values.shape in shapes and part.result.unit,
+                f"The part at {part.fraction:.0%} is a map of {part.result.values.shape} in "
+                f"{part.result.unit!r}. Each part is of one of {shapes}, the input or the feature "
+                "map, and names its unit.",
+            )
+            require(
+                all(np.isfinite(value) for value in part.result.diagnostics.values()),
+                f"At {part.fraction:.0%} a check is not finite: {dict(part.result.diagnostics)}.",
+            )
 
 
 def layouts(candidate: ExplainerUnderTest) -> None:
     """One network, its features laid out in six ways, has one map, on the grid of its patches."""
     try:
-        wanted = non_blank_answer(candidate, patches())
+        wanted = non_blank_answer(candidate, candidate.network(patches))
     except NotApplicable:
         _on_transformers(candidate)
         return
@@ -126,7 +159,7 @@ def layouts(candidate: ExplainerUnderTest) -> None:
 
 def _on_transformers(candidate: ExplainerUnderTest) -> None:
     for registers in (0, 4):
-        heat = non_blank_answer(candidate, attending(registers=registers)).heat
+        heat = non_blank_answer(candidate, tiny_vit(registers=registers)).heat
         _fits(heat, f"tokens behind {registers + 1} prefix tokens")
 
 

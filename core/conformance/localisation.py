@@ -14,7 +14,13 @@ from torch import Tensor
 
 from whylens.core.conformance.outcome import NotApplicable, difference, peak, require
 from whylens.core.conformance.toy_inputs import CELL, GRID, SIZE, Cell, lit, noise
-from whylens.core.conformance.toy_networks import changed, patches, plain_spec, reading
+from whylens.core.conformance.toy_networks import (
+    cell_reader,
+    changed,
+    patches,
+    plain_spec,
+    signal_patches,
+)
 from whylens.core.conformance.under_test import ExplainerUnderTest
 from whylens.core.inputs.photo import Photo, photo_of, read_photo
 from whylens.core.inputs.preprocess import photo_tensor
@@ -39,7 +45,7 @@ def one_segment(candidate: ExplainerUnderTest) -> None:
     for number, segment in enumerate(SEGMENTS):
         # Another segment is as bright: a map of mere brightness peaks between the two.
         decoy = SEGMENTS[(number + 3) % len(SEGMENTS)]
-        answer = candidate.answer(reading(segment, spec), lit(spec, [*segment, *decoy]), 0)
+        answer = candidate.answer(cell_reader(segment, spec), lit(spec, [*segment, *decoy]), 0)
         place = _peak(answer.heat, f"the network reads segment {number} of 6 alone")
         rows, columns = (sorted({cell[axis] for cell in segment}) for axis in (0, 1))
         inside = (
@@ -66,7 +72,7 @@ def one_patch(candidate: ExplainerUnderTest) -> None:
         if kind == "exif":
             photo = _turned(photo)
         x, view = photo_tensor(photo, spec)
-        heat = candidate.answer(reading([cell], spec), x, 0).heat
+        heat = candidate.answer(cell_reader([cell], spec), x, 0).heat
         _peak(heat, f"the network reads cell {cell} alone")
         if heat.values.ndim != 2:
             raise NotApplicable("its map is not one of a picture")
@@ -86,7 +92,7 @@ def one_patch(candidate: ExplainerUnderTest) -> None:
 def shift(candidate: ExplainerUnderTest) -> None:
     """Moving the picture by one stride moves the inner part of the map by one cell."""
     candidate.needs_places()
-    backbone = patches()
+    backbone = candidate.network(patches)
 
     def empty_to_the_edge(module: torch.nn.Module) -> None:
         module.get_parameter("conv.bias").zero_()
@@ -134,7 +140,7 @@ def beats_chance(candidate: ExplainerUnderTest) -> None:
     spec = plain_spec()
     half = [(row, column) for row in range(GRID[0]) for column in range(GRID[1] // 2)]
     # A gain at which the probability falls over the whole way, not at its last step.
-    answer = candidate.answer(reading(half, spec, gain=6.0), lit(spec, half), 0)
+    answer = candidate.answer(cell_reader(half, spec, gain=6.0), lit(spec, half), 0)
     subject = answer.subject
     fill = subject.baseline("black")
     generator = np.random.default_rng(3)
@@ -164,7 +170,7 @@ def axes(candidate: ExplainerUnderTest) -> None:
         grid = tuple(n // CELL for n in size)
         decoy = tuple(n - 1 - at for n, at in zip(grid, cell, strict=True))
         try:
-            heat = candidate.answer(reading([cell], spec), lit(spec, [cell, decoy]), 0).heat
+            heat = candidate.answer(cell_reader([cell], spec), lit(spec, [cell, decoy]), 0).heat
         except NotApplicable as refusal:
             tried.append(str(refusal))
             continue
@@ -183,6 +189,17 @@ def axes(candidate: ExplainerUnderTest) -> None:
         )
     if len(tried) == 2:
         raise NotApplicable(tried[0])
+
+
+def signals(candidate: ExplainerUnderTest) -> None:
+    """A signal of several channels is explained, or refused in words."""
+    backbone = candidate.network(signal_patches)
+    values = candidate.answer(backbone, noise(backbone.spec)).values
+    require(
+        np.isfinite(values).all(),
+        "A signal's answer holds NaN or infinite values. Reduce over range(2, ndim), never over "
+        "(2, 3).",
+    )
 
 
 def _peak(heat: Heatmap, because: str) -> tuple[float, ...]:

@@ -15,7 +15,11 @@ import torch
 from torch import Tensor
 
 from whylens.core.conformance.outcome import CheckFailed, NotApplicable, difference, require
-from whylens.core.conformance.randomness import default_network, non_blank_answer
+from whylens.core.conformance.randomness import (
+    default_network,
+    for_each_network,
+    non_blank_answer,
+)
 from whylens.core.conformance.toy_inputs import noise
 from whylens.core.conformance.toy_networks import LABELS, PatchNet, randomised, tinted_spec
 from whylens.core.conformance.under_test import ExplainerUnderTest, figures
@@ -61,7 +65,10 @@ def state(backbone: Backbone) -> dict[str, object]:
 
 def restored(candidate: ExplainerUnderTest) -> None:
     """An answer, and one that is stopped halfway, leave network, input and process as they were."""
-    backbone = default_network(candidate)
+    for_each_network(candidate, lambda make: _leaves_no_mark(candidate, candidate.network(make)))
+
+
+def _leaves_no_mark(candidate: ExplainerUnderTest, backbone: Backbone) -> None:
     x = noise(backbone.spec)
     subject = candidate.subject(backbone, x, 1)
     features = None if backbone.split is None else subject.features.clone()

@@ -1,6 +1,6 @@
 """The eighteen conformance tests, in order.
 
-May touch the tests beside it. A number may have several parts; each is run, and fails, alone.
+A number may have several parts; each is run, and fails, alone.
 """
 
 from __future__ import annotations
@@ -8,11 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from whylens.core.conformance import additivity as sums
-from whylens.core.conformance import galleries, inputs, targets
-from whylens.core.conformance import localisation as places
-from whylens.core.conformance import randomness as chance
-from whylens.core.conformance import side_effects as state
+from whylens.core.conformance import (
+    additivity,
+    galleries,
+    inputs,
+    localisation,
+    randomness,
+    side_effects,
+    targets,
+)
 from whylens.core.conformance.under_test import ExplainerUnderTest
 
 
@@ -44,33 +48,35 @@ class Check:
 
 
 CHECKS = (
-    Check(1, "one-segment", places.one_segment),
-    Check(2, "one-patch", places.one_patch),
-    Check(3, "linear-rank", sums.linear_rank),
-    Check(3, "linear-shares", sums.linear_shares),
-    Check(4, "cam-identity", sums.cam_identity),
-    Check(5, "one-channel", sums.one_channel),
-    Check(5, "scale-of-scores", sums.scale_of_scores),
-    Check(6, "stated-error", chance.stated_error),
-    Check(6, "convergence", chance.convergence, slow=True),
-    Check(7, "determinism", chance.determinism),
-    Check(7, "batch-size", chance.batch_size),
-    Check(7, "in-place-layers", chance.in_place),
-    Check(7, "cpu-equals-gpu", chance.accelerator),
-    Check(8, "state-restored", state.restored),
-    Check(8, "state-after-failure", state.after_failure),
+    Check(1, "one-segment", localisation.one_segment),
+    Check(2, "one-patch", localisation.one_patch),
+    Check(3, "linear-rank", additivity.linear_rank),
+    Check(3, "linear-shares", additivity.linear_shares),
+    Check(4, "cam-identity", additivity.cam_identity),
+    Check(5, "one-channel", additivity.one_channel),
+    Check(5, "scale-of-scores", additivity.scale_of_scores),
+    Check(6, "stated-error", randomness.stated_error),
+    Check(6, "convergence", randomness.convergence, slow=True),
+    Check(7, "determinism", randomness.determinism),
+    Check(7, "batch-size", randomness.batch_size),
+    Check(7, "in-place-layers", randomness.in_place),
+    Check(7, "cpu-equals-gpu", randomness.accelerator),
+    Check(8, "state-restored", side_effects.restored),
+    Check(8, "state-after-failure", side_effects.after_failure),
     Check(9, "degenerate-input", inputs.degenerate),
     Check(10, "layouts", inputs.layouts),
+    Check(10, "every-part", inputs.every_part),
     Check(11, "class-sensitivity", targets.class_sensitivity),
     Check(11, "other-weights", targets.other_weights),
-    Check(12, "shift", places.shift),
-    Check(13, "beats-chance", places.beats_chance),
+    Check(12, "shift", localisation.shift),
+    Check(13, "beats-chance", localisation.beats_chance),
     Check(14, "sign-of-score", targets.sign_of_score),
     Check(14, "one-logit", targets.one_logit),
-    Check(15, "batch-bound", state.batch_bound),
-    Check(15, "flat-memory", state.flat_memory, slow=True),
-    Check(16, "threads", state.threads),
-    Check(17, "axes", places.axes),
+    Check(15, "batch-bound", side_effects.batch_bound),
+    Check(15, "flat-memory", side_effects.flat_memory, slow=True),
+    Check(16, "threads", side_effects.threads),
+    Check(17, "axes", localisation.axes),
+    Check(17, "signals", localisation.signals),
     Check(18, "never-itself", galleries.never_itself),
     Check(18, "bound-to-weights", galleries.bound_to_weights),
 )

@@ -1,31 +1,53 @@
-"""Tests 11 and 14: the map is about the class that was asked for, and about this network.
-
-May touch what lies below.
-"""
+"""Tests 11 and 14: the map is about the class that was asked for, and about this network."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import nn
 
 from whylens.core.conformance.outcome import CheckFailed, NotApplicable, difference, require
-from whylens.core.conformance.randomness import default_network, non_blank_answer
+from whylens.core.conformance.randomness import (
+    default_network,
+    for_each_network,
+    non_blank_answer,
+)
 from whylens.core.conformance.toy_inputs import noise
 from whylens.core.conformance.toy_networks import changed, patches
 from whylens.core.conformance.under_test import ExplainerUnderTest
+from whylens.core.models.backbone import Backbone
 from whylens.core.results import Heatmap
 
 
 def class_sensitivity(candidate: ExplainerUnderTest) -> None:
     """Two classes have two maps, and one that hears nothing a blank one; or it says it is blind."""
-    backbone = default_network(candidate)
+    for_each_network(candidate, lambda make: _classes_differ(candidate, candidate.network(make)))
+    first = candidate.answer(backbone := default_network(candidate), noise(backbone.spec), 0)
+    if not isinstance(first.result, Heatmap) or first.subject.unit not in first.result.unit:
+        return
+
+    def deaf(module: nn.Module) -> None:
+        module.get_parameter("fc.weight")[1] = 0
+
+    silent = changed(candidate.network(patches), deaf)
+    if candidate.refusal(silent) is None:
+        heat = candidate.answer(silent, noise(silent.spec), 1).heat
+        require(
+            not heat.values.any(),
+            "Class 1 scores the same whatever the picture, yet its map, in units of its score "
+            f"({heat.unit!r}), is not zero. Explain subject.target, not the predicted class.",
+        )
+
+
+def _classes_differ(candidate: ExplainerUnderTest, backbone: Backbone) -> None:
     x = noise(backbone.spec)
-    answers = [candidate.answer(backbone, x, target) for target in range(3)]
+    maps = [candidate.answer(backbone, x, target).values for target in range(3)]
     explainer = candidate.explainer
     if explainer.class_blind:
         require(
-            all(np.array_equal(a.values, answers[0].values) for a in answers),
+            all(np.array_equal(values, maps[0]) for values in maps),
             "It declares class_blind, but its answers differ between classes. Leave the "
             "declaration out.",
         )
@@ -35,48 +57,36 @@ def class_sensitivity(candidate: ExplainerUnderTest) -> None:
             '"every class".',
         )
         return
-    for one, two in ((0, 1), (1, 2), (2, 0)):
-        a, b = answers[one].values, answers[two].values
-        size = float(np.linalg.norm(a) + np.linalg.norm(b))
+    for a, b in ((0, 1), (1, 2), (2, 0)):
+        size = float(np.linalg.norm(maps[a]) + np.linalg.norm(maps[b]))
         require(
-            size == 0 or float(np.linalg.norm(a - b)) > 1e-2 * size,
-            f"Classes {one} and {two} have the same map. Explain subject.target, or declare "
+            size == 0 or float(np.linalg.norm(maps[a] - maps[b])) > 1e-2 * size,
+            f"Classes {a} and {b} have the same map. Explain subject.target, or declare "
             'class_blind = True and say in limits that it is the same for "every class".',
-        )
-    first = answers[0]
-    if not isinstance(first.result, Heatmap) or first.subject.unit not in first.result.unit:
-        return
-
-    def deaf(module: nn.Module) -> None:
-        module.get_parameter("fc.weight")[1] = 0
-
-    silent = changed(patches(), deaf)
-    if candidate.refusal(silent) is None:
-        heat = candidate.answer(silent, x, 1).heat
-        require(
-            not heat.values.any(),
-            "Class 1 scores the same whatever the picture, yet its map, in units of its score "
-            f"({heat.unit!r}), is not zero. Explain subject.target, not the predicted class.",
         )
 
 
 def other_weights(candidate: ExplainerUnderTest) -> None:
     """Another network has another map: what is shown is the network, not the picture's edges."""
-    ours = non_blank_answer(candidate, default_network(candidate))
-    other = default_network(candidate, seed=8)
-    theirs = candidate.answer(other, noise(other.spec), ours.subject.target)
-    apart = difference(theirs.values, ours.values)
-    require(
-        apart > 0.1,
-        f"With all weights drawn anew the map differs by {apart:.1%} only. It shows the picture, "
-        "not the network's reasons, as guided backpropagation does.",
-    )
+
+    def ask(make: Callable[[int], Backbone]) -> None:
+        first = non_blank_answer(candidate, candidate.network(make))
+        other = candidate.network(make, 8)
+        again = candidate.answer(other, noise(other.spec), first.subject.target)
+        apart = difference(again.values, first.values)
+        require(
+            apart > 0.1,
+            f"With all weights drawn anew the map differs by {apart:.1%} only. It shows the "
+            "picture, not the network's reasons, as guided backpropagation does.",
+        )
+
+    for_each_network(candidate, ask)
 
 
 def sign_of_score(candidate: ExplainerUnderTest) -> None:
     """A constant added to all scores, which makes the target's negative, leaves the map alone."""
     _needs_own_pictures(candidate)
-    backbone = patches()
+    backbone = candidate.network(patches)
     plain = non_blank_answer(candidate, backbone)
     target, x = plain.subject.target, noise(backbone.spec)
     high = 2 * float(plain.subject.forward_pass.logits.abs().max())
@@ -98,7 +108,7 @@ def sign_of_score(candidate: ExplainerUnderTest) -> None:
 def one_logit(candidate: ExplainerUnderTest) -> None:
     """A network with one output explains the predicted side, as two mirrored outputs would."""
     _needs_own_pictures(candidate)
-    single, x = patches(classes=1), noise(patches().spec)
+    single, x = patches(classes=1), noise(candidate.network(patches).spec)
     with torch.no_grad():
         up = float(single.module(x)[0, 0]) > 0
     for side in (0, 1):

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from whylens.core.datasets.dataset import Dataset, Item, Pixels
+from whylens.core.datasets.dataset import Dataset, Item, Pixels, Signal
+from whylens.core.errors import BadInput
 from whylens.core.inputs.preprocess import normalize
 from whylens.core.inputs.spec import InputSpec
 
@@ -71,3 +72,28 @@ class Tinted(Dataset):
 
 
 TWIN_OF_FIRST = 33
+
+
+class Bumps(Dataset):
+    """Signals of noise whose class is the steepness of a bump and the channel that holds it."""
+
+    name = "bumps"
+    labels = ("ant", "bee", "cat")
+    items = tuple(Item(f"bumps/{i}", i % 3, "train" if i < 36 else "val") for i in range(54))
+
+    def pixels(self, index: int) -> Pixels:
+        """Refuse: a signal is no picture."""
+        raise BadInput(f"{self.items[index].key} is a signal, not a picture.")
+
+    def signal(self, index: int) -> Signal:
+        """Return (2, 64) float32: the signal of `items[index]`."""
+        rng = np.random.default_rng([8, index])
+        values = 0.1 * rng.normal(size=(2, 64))
+        width, channel, sign = ((2, 0, 1), (6, 1, 1), (3, 1, -1))[index % 3]
+        middle = rng.uniform(16, 48)
+        values[channel] += sign * 2 * np.exp(-(((np.arange(64) - middle) / width) ** 2))
+        return values.astype(np.float32)
+
+    def content_digest(self, index: int) -> str:
+        """Return what determines the signal."""
+        return str(index)

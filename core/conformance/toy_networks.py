@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -97,7 +97,7 @@ class ReadLight(WeighedLight):
             self.fc.weight[:, 1] = 0
 
 
-def reading(cells: Sequence[Cell], spec: InputSpec, gain: float = 20.0) -> Backbone:
+def cell_reader(cells: Sequence[Cell], spec: InputSpec, gain: float = 20.0) -> Backbone:
     """Return a network whose class 0 scores the light in some cells, and nothing else.
 
     Args:
@@ -109,7 +109,7 @@ def reading(cells: Sequence[Cell], spec: InputSpec, gain: float = 20.0) -> Backb
     return wrap(ReadLight(read, gain).eval(), spec=spec)
 
 
-def sloping() -> tuple[Backbone, Tensor]:
+def gradient_reader() -> tuple[Backbone, Tensor]:
     """Return a network that weighs light by a slope across the picture, and the (4, 6) weights."""
     rows, columns = torch.linspace(-0.6, 0.6, GRID[0]), torch.linspace(-1, 1, GRID[1])
     weights = 0.3 + rows[:, None] + columns[None]  # not 0 on the whole: a change to share out
@@ -207,7 +207,33 @@ def patches(seed: int = 3, **changes: Any) -> Backbone:
     return wrap(module, spec=tinted_spec(), labels=labels)
 
 
-def sleeping() -> Backbone:
+class MlpHeadNet(PatchNet):
+    """Patches that overlap, under a head that is not linear."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 6, CELL + 4, stride=CELL, padding=2)
+        self.hidden = nn.Linear(6, 6)
+
+    def head(self, f: Tensor) -> Tensor:
+        """Return (N, C) scores of a feature map."""
+        scores: Tensor = self.fc(functional.gelu(self.hidden(f.mean((2, 3)))))
+        return scores
+
+
+def mlp_head(seed: int = 3) -> Backbone:
+    """Return a seeded `MlpHeadNet` for normalised pictures, as a backbone."""
+    return wrap(randomised(MlpHeadNet(), seed), spec=tinted_spec(), labels=LABELS)
+
+
+def signal_patches(seed: int = 3) -> Backbone:
+    """Return a seeded `PatchNet` for normalised signals of two channels, as a backbone."""
+    spec = InputSpec(size=(64,), channels=2, mean=(0.1, 0.2), std=(1.5, 0.5), crop=1.0)
+    module = randomised(PatchNet(axes=1, channels=2, width=12), seed)
+    return wrap(module, spec=spec, labels=LABELS)
+
+
+def dead_network() -> Backbone:
     """Return a network that no photo can wake: its features are zero wherever light is below 1.2.
 
     The probes of a backbone, which are no photos, find it alive.
@@ -222,7 +248,7 @@ def sleeping() -> Backbone:
     return wrap(module, spec=plain_spec(), labels=LABELS)
 
 
-def attending(seed: int = 3, *, registers: int = 0) -> Backbone:
+def tiny_vit(seed: int = 3, *, registers: int = 0) -> Backbone:
     """Return a small vision transformer: 4 x 6 patches behind a class token and registers.
 
     Args:
@@ -257,3 +283,12 @@ def changed(backbone: Backbone, change: Any) -> Backbone:
     with torch.no_grad():
         change(module)
     return wrap(module, spec=backbone.spec, labels=backbone.labels)
+
+
+# What every answer is held to, whatever it is about, it is held to on each of these.
+NETWORKS: dict[str, Callable[[int], Backbone]] = {
+    "convolutions under a linear head": patches,
+    "convolutions under an MLP head": mlp_head,
+    "a transformer": tiny_vit,
+    "a network for signals": signal_patches,
+}

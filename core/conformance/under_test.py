@@ -6,7 +6,7 @@ that leaves a mark on the network; here each test sees its own matter alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,8 @@ from pydantic import BaseModel
 from torch import Tensor
 
 from whylens.core.conformance.outcome import CheckFailed, NotApplicable
-from whylens.core.conformance.toy_inputs import Tinted
+from whylens.core.conformance.toy_inputs import Bumps, Tinted, noise
+from whylens.core.datasets.dataset import Dataset
 from whylens.core.errors import CoreError, ExplainerFailed, NeedsNotMet
 from whylens.core.explainer import Explainer
 from whylens.core.models.backbone import Backbone
@@ -67,8 +68,9 @@ def figures(result: Result) -> npt.NDArray[np.float64]:
     """
     if isinstance(result, Heatmap):
         return np.asarray(result.values, np.float64)
+    # White counts as 0: the plots of two signals are white almost everywhere.
     weighted = [
-        rank * item.value * np.asarray(item.image, np.float64)
+        rank * item.value * (255 - np.asarray(item.image, np.float64))
         for rank, item in enumerate(result.items, 1)
     ]
     return np.sum(weighted, axis=0) if weighted else np.zeros(1)
@@ -83,12 +85,19 @@ class ExplainerUnderTest:
         self.params: Params = validate_params(
             explainer, explainer.Params, _given(explainer.test_params)
         )
-        self._fitted: dict[str, Artifact] = {}
+        self._fitted: dict[str, Artifact | NotApplicable] = {}
+        self._networks: dict[tuple[Callable[[int], Backbone], int], Backbone] = {}
+
+    def network(self, make: Callable[[int], Backbone], seed: int = 3) -> Backbone:
+        """Return what `make(seed)` returns, made once; no other explainer shares it."""
+        if (make, seed) not in self._networks:
+            self._networks[make, seed] = make(seed)
+        return self._networks[make, seed]
 
     def refusal(self, backbone: Backbone) -> str | None:
         """Return why it does not run on a network, or None."""
-        own = plugin_reason(self.explainer, backbone)
-        return backbone.why_not(self.explainer.needs) or own
+        unmet = backbone.why_not(self.explainer.needs)
+        return unmet or plugin_reason(self.explainer, backbone)
 
     def subject(
         self,
@@ -119,35 +128,53 @@ class ExplainerUnderTest:
         return Subject(trace, target, batch_size, seed, fitted)
 
     def artifact(self, backbone: Backbone) -> Artifact:
-        """Return what it is fitted with for a network, made from pictures of coloured noise.
+        """Return what it is fitted with for a network, made from seeded noise.
 
         Raises:
-            NotApplicable: The network takes no pictures, or fitting is refused in words.
+            NotApplicable: The network takes other inputs, or fitting is refused in words.
             Broken: Progress fails in any other way, or ends without an artifact.
         """
         key = backbone.identity.digest
         if key not in self._fitted:
-            if len(backbone.spec.size) != 2 or backbone.spec.channels != 3:
-                raise NotApplicable("it is fitted with pictures, which this network does not take")
-            given = _given(self.explainer.test_fit_params)
-            params = validate_params(self.explainer, self.explainer.FitParams, given)
-            artifact = None
             try:
-                with wrap_plugin_errors(self.explainer):
-                    for step in self.explainer.fit(Tinted(), backbone, params):
-                        artifact = step.artifact or artifact
-            except ExplainerFailed as exc:
-                why = exc.__cause__
-                raise CheckFailed(
-                    f"fit() raised {type(why).__name__}: {why}, on 36 pictures of coloured noise. "
-                    "Refuse what cannot be fitted by a core.CoreError with the reason."
-                ) from why
-            except CoreError as exc:
-                raise NotApplicable(f"it refuses to be fitted for this network: {exc}") from exc
-            if artifact is None:
-                raise CheckFailed("The last step that fit() yields must carry the artifact.")
-            self._fitted[key] = artifact
-        return self._fitted[key]
+                self._fitted[key] = self._fit(backbone)
+            except NotApplicable as refusal:
+                self._fitted[key] = refusal
+        fitted = self._fitted[key]
+        if isinstance(fitted, NotApplicable):
+            raise fitted
+        return fitted
+
+    def _fit(self, backbone: Backbone) -> Artifact:
+        dataset = _dataset_for(backbone)
+        given = _given(self.explainer.test_fit_params)
+        params = validate_params(self.explainer, self.explainer.FitParams, given)
+        artifact = None
+        try:
+            with wrap_plugin_errors(self.explainer):
+                for step in self.explainer.fit(dataset, backbone, params):
+                    artifact = step.artifact or artifact
+        except ExplainerFailed as exc:
+            why = exc.__cause__
+            raise CheckFailed(
+                f"fit() raised {type(why).__name__}: {why}, on 36 inputs of noise. Refuse what "
+                "cannot be fitted by a core.CoreError with the reason."
+            ) from why
+        except CoreError as exc:
+            raise NotApplicable(f"it refuses to be fitted for this network: {exc}") from exc
+        if artifact is None:
+            raise CheckFailed("The last step that fit() yields must carry the artifact.")
+        return artifact
+
+    def fails_on_axes_of(self, backbone: Backbone) -> bool:
+        """Return whether it fails on a network that takes no pictures: the matter of test 17."""
+        if len(backbone.spec.size) == 2 or self.refusal(backbone):
+            return False
+        try:
+            self.answer(backbone, noise(backbone.spec))
+        except CheckFailed:
+            return True
+        return False
 
     def steps(self, subject: Subject, params: Params | None = None) -> Iterator[Partial]:
         """Yield what it answers, as the engine would take it.
@@ -226,3 +253,10 @@ class ExplainerUnderTest:
 
 def _given(trial: BaseModel | None) -> dict[str, object]:
     return {} if trial is None else trial.model_dump(exclude_unset=True)
+
+
+def _dataset_for(backbone: Backbone) -> Dataset:
+    shape = (backbone.spec.channels, len(backbone.spec.size))
+    if shape not in ((3, 2), (2, 1)):
+        raise NotApplicable("it is fitted with pictures or signals that this network does not take")
+    return Tinted() if shape == (3, 2) else Bumps()

@@ -28,7 +28,7 @@ def run(pytester, monkeypatch):
 
 def test_a_sound_method_passes_and_the_rest_is_skipped_with_reasons(run):
     result = run("--explainer", "grad-cam", "-v", "-rs", "-m", "not slow", "-k", "03 or 08")
-    result.assert_outcomes(passed=3, skipped=1, deselected=25)
+    result.assert_outcomes(passed=3, skipped=1, deselected=27)
     result.stdout.fnmatch_lines(
         ["*grad-cam::03-linear-rank PASSED*", "*grad-cam::08-state-restored PASSED*"]
     )
@@ -37,7 +37,7 @@ def test_a_sound_method_passes_and_the_rest_is_skipped_with_reasons(run):
 
 def test_several_methods_run_one_after_the_other(run):
     result = run("--explainer", "cam", "--explainer", "hires-cam", "-k", "04-cam-identity", "-v")
-    result.assert_outcomes(passed=1, skipped=1, deselected=56)
+    result.assert_outcomes(passed=1, skipped=1, deselected=60)
     result.stdout.fnmatch_lines(["*cam::04-cam-identity PASSED*", "*hires-cam::04*SKIPPED*"])
 
 
@@ -50,9 +50,9 @@ def test_all_stands_for_every_method_that_is_found(run):
 def test_the_tests_of_the_folder_run_only_where_they_are_named(run, pytester):
     path = pytester.makepyfile(test_of_the_folder="def test_own():\n    pass\n")
     result = run("--explainer", "cam", "-k", "own or 04")
-    result.assert_outcomes(passed=1, deselected=28)
+    result.assert_outcomes(passed=1, deselected=30)
     named = run("--explainer", "cam", "-k", "own or 04", str(path))
-    named.assert_outcomes(passed=2, deselected=28)
+    named.assert_outcomes(passed=2, deselected=30)
 
 
 def test_an_unknown_name_is_told_with_close_ones(run):
@@ -73,7 +73,7 @@ class Leaky(Explainer[NoParams]):
         subject.backbone.module.register_forward_hook(lambda *_: None)
         if len(subject.size) != 2:
             raise IndexError("two axes, please")
-        worth = subject.input_gradients(subject.x) * (subject.x - subject.filled("black"))
+        worth = subject.input_gradients(subject.x) * (subject.x - subject.baseline("black"))
         return Heatmap(worth[0].sum(0).numpy(), subject.unit, signed=True)
 
 @hookimpl
@@ -100,7 +100,7 @@ def stranger(pytester, monkeypatch):
 def test_a_failure_tells_what_to_mend_and_where_it_was_raised(run, stranger):
     stranger("leaky_plugin", BROKEN)
     result = run("--explainer", "leaky", "-k", "08-state-restored or 17")
-    result.assert_outcomes(failed=2, deselected=27)
+    result.assert_outcomes(failed=3, deselected=28)
     told = result.stdout.str()
     assert "hooks were left: remove them in a finally block." in told
     assert "explain() raised IndexError: two axes, please." in told

@@ -8,13 +8,16 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from tests.cli.test_cli_fit import photos, place  # noqa: F401 - fixtures
-from tests.contract import Tinted, engine, made
+from tests.conftest import GapNet, seeded
 from tests.page.test_page import registry_of
+from tests.pictures import Tinted
 from whylens.core.datasets.by_name import load_dataset
 from whylens.core.engine import Engine
 from whylens.core.errors import BadInput, NeedsNotMet
 from whylens.core.explainer import Explainer
 from whylens.core.explanation import Question
+from whylens.core.inputs.spec import InputSpec
+from whylens.core.models.backbone import wrap
 from whylens.core.outputs.class_means import mean_maps
 from whylens.core.params import NoParams
 from whylens.core.progress import run
@@ -22,8 +25,15 @@ from whylens.core.results import Example, Examples
 from whylens.ui.cli.app import app
 
 
+def toy():
+    """Return a small network for normalised, cropped pictures of three classes."""
+    colours = {"mean": (0.4, 0.5, 0.3), "std": (0.25, 0.2, 0.3)}
+    spec = InputSpec(size=(16, 24), crop=0.9, **colours)
+    return wrap(seeded(GapNet()), spec=spec, labels=("ant", "bee", "cat"))
+
+
 def test_the_mean_is_that_of_single_answers_about_each_picture_s_own_class():
-    page, data, told = engine("gap"), Tinted(), []
+    page, data, told = Engine(loader=lambda *_: toy()), Tinted(), []
     found = run(
         mean_maps(page, "toy", "grad-cam", data, params={"signed": True}, per_class=4), told.append
     )
@@ -55,7 +65,7 @@ class Pictures(Explainer[NoParams]):
 
 
 def test_a_method_without_maps_is_refused():
-    page = Engine(registry_of(Pictures()), loader=lambda *_: made("gap"))
+    page = Engine(registry_of(Pictures()), loader=lambda *_: toy())
     with pytest.raises(NeedsNotMet, match="gives no maps"):
         run(mean_maps(page, "toy", "pictures", Tinted(), per_class=1))
 
@@ -65,7 +75,7 @@ def test_pictures_of_other_classes_are_refused():
         labels = ("ant", "bee", "wasp")
 
     with pytest.raises(BadInput, match="no class 'wasp'"):
-        run(mean_maps(engine("gap"), "toy", "cam", Others()))
+        run(mean_maps(Engine(loader=lambda *_: toy()), "toy", "cam", Others()))
 
 
 def test_the_command_writes_a_picture_and_values_per_class(place, photos):  # noqa: F811

@@ -10,7 +10,7 @@ import torch
 from scipy import optimize
 
 from tests.conftest import GapNet, plain_spec, seeded
-from whylens.core.conformance.toy_networks import sleeping
+from whylens.core.conformance.toy_networks import dead_network
 from whylens.core.datasets.dataset import Dataset, Item
 from whylens.core.engine import Engine
 from whylens.core.errors import BadInput, InvalidParameter
@@ -512,4 +512,4 @@ def test_parts_that_are_everywhere_and_sides_do_not_count_for_purity():
 def test_a_network_to_which_all_places_look_the_same_is_refused():
     explainer = REGISTRY.explainer("protopnet")
     with pytest.raises(BadInput, match="all places of these pictures look the same"):
-        list(explainer.fit(Planted(), sleeping(), explainer.FitParams()))
+        list(explainer.fit(Planted(), dead_network(), explainer.FitParams()))

@@ -13,7 +13,7 @@ from PIL import Image
 
 from tests.browser import toy_checkpoint
 from tests.conftest import GapNet, plain_spec, seeded
-from tests.contract import Tinted
+from tests.pictures import Tinted
 from whylens.core.datasets.tensors import (
     concat_views,
     decode_images,
