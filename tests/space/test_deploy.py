@@ -44,7 +44,7 @@ def test_the_installed_versions_fit_the_ranges():
 def test_every_entry_point_is_a_file_of_the_plugins_folder():
     table = PROJECT["entry-points"]["whylens.explainers"]
     for module in table.values():
-        path = ROOT / module.replace(".", "/")
+        path = ROOT / module.removeprefix("whylens.").replace(".", "/")
         assert path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
 
 
