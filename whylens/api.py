@@ -357,18 +357,18 @@ def _loaded(model: Model, hint: InputHint, labels: tuple[str, ...]) -> Backbone:
         )
     if isinstance(model, nn.Module):
         return backbone_of(model, hint, labels=labels).prepare()
+    if not isinstance(model, str | os.PathLike | Backbone):
+        raise BadInput(
+            f"A model is a name, an nn.Module or what load_model returned, not a "
+            f"{type(model).__name__}."
+        )
     if hint.known or labels:
         raise BadInput("size=, mean=, std= and labels= describe an nn.Module; this model has them.")
     if isinstance(model, Backbone):
         return model
     if isinstance(model, str):
         return _shared_engine().backbone(model)
-    if isinstance(model, os.PathLike):
-        return from_folder(Path(model)).prepare()
-    raise BadInput(
-        f"A model is a name, an nn.Module or what load_model returned, not a "
-        f"{type(model).__name__}."
-    )
+    return from_folder(Path(model)).prepare()
 
 
 def _names(labels: Any) -> tuple[str, ...]:

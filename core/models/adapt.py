@@ -92,7 +92,14 @@ def backbone_of(
     """
     hint = hint or InputHint()
     bare = _unwrapped(module)
-    name, digest = type(bare).__name__, parameters_sha256(bare)
+    name = type(bare).__name__
+    try:
+        digest = parameters_sha256(bare)
+    except NETWORK_ERRORS as exc:
+        raise BadArtifact(
+            f"The weights of {name} cannot be read ({' '.join(str(exc).split())[:120]}). Run it "
+            "once, or load its weights, before it is explained."
+        ) from exc
     network = private_copy(bare)
     hooks = _take_hooks(network)
     spec, output, notes = _fitting_spec(network, hint, name)

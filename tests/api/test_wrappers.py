@@ -191,6 +191,36 @@ def test_scores_that_are_nowhere_are_named(net, pixels):
             grad_cam(Inside(net, after), pixels)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_distributed_data_parallel_is_unwrapped(net, pixels, tmp_path):
+    wanted = grad_cam(net, pixels)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1
+    )
+    try:
+        wrapped = nn.parallel.DistributedDataParallel(net)
+        assert np.array_equal(grad_cam(wrapped, pixels), wanted)
+        assert np.array_equal(grad_cam(Lightning(wrapped), pixels), wanted)
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (nn.Sequential(nn.Flatten(), nn.LazyLinear(3)), "cannot be read.*Run it once"),
+        (nn.Conv2d(3, 2, 1).to("meta"), "cannot be read"),
+        (lambda x: x, "a name, an nn.Module or .* not a function"),
+        (nn.Sequential(nn.Conv2d(3, 4, 3)), "not class scores"),
+        (nn.Linear(7, 3), "takes no input of the size"),
+    ],
+)
+def test_what_is_no_classifier_is_refused_in_words(model, words, pixels):
+    with pytest.raises(whylens.CoreError, match=words):
+        grad_cam(model, pixels)
+
+
 @pytest.mark.parametrize("channels", [1, 6])
 def test_other_channels_than_three(channels, rng):
     net = seeded(GapNet(channels=channels))
