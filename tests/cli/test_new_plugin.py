@@ -73,12 +73,10 @@ def test_nothing_is_overwritten(tmp_path):
 
 
 def test_a_failure_midway_leaves_nothing_behind(tmp_path, monkeypatch):
-    import whylens.core.storage.files
-
     def full(path, content):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(whylens.core.storage.files, "write_atomically", full)
+    monkeypatch.setattr("whylens.core.storage.files.write_atomically", full)
     run = whylens("new-plugin", "edge-glow", "--dir", str(tmp_path))
     assert run.exit_code == 1
     assert "No space left on device. Choose another --dir." in run.stderr
