@@ -110,7 +110,7 @@ def backbone_of(
     network, path, spec, normalised = _without_wrappers(network, path, spec, probe, hint)
     network = network if path == () else ClassScores(network, path)
     notes += _notes_on_normalisation(spec, hint, normalised)
-    labels = tuple(labels) or timm_labels(bare)
+    labels = tuple(labels) or timm_labels(_timm_part(bare))
     identity = ModelSource(name, digest, notes=tuple(notes))
     return wrap(network, spec=spec, labels=labels, identity=identity)
 
@@ -229,7 +229,7 @@ def _fitting_spec(
     first: Exception | None = None
     kernels = (p for p in network.parameters() if p.ndim > 2)
     first_layer = [kernel.shape[1] for kernel in kernels][:1]  # channels that a convolution reads
-    for spec, note in _likely_specs(_timm_input(network), first_layer, hint):
+    for spec, note in _likely_specs(_timm_input(_timm_part(network)), first_layer, hint):
         try:
             with torch.no_grad():
                 output = network(probe_inputs(spec).to(_device(network)))
@@ -242,6 +242,14 @@ def _fitting_spec(
         f"{name} takes no input of the size and channels that are likely ({reason}). Say size= "
         "and, where it has other channels than three, one mean= and std= per channel."
     ) from first
+
+
+def _timm_part(network: nn.Module) -> nn.Module:
+    """Return the part that timm made, where it holds all weights, else the network itself."""
+    weights = {id(p) for p in network.parameters()}
+    parts = (part for part in network.modules() if getattr(part, "pretrained_cfg", None))
+    part = next(parts, network)
+    return part if {id(p) for p in part.parameters()} == weights else network
 
 
 def _timm_input(network: nn.Module) -> InputSpec | None:

@@ -246,6 +246,7 @@ def test_timm_s_own_settings_are_taken(pixels):
 
     net = timm.create_model("test_resnet", pretrained=False, num_classes=3)
     assert whylens.load_model(net).spec == timm_spec(net)
+    assert whylens.load_model(Lightning(net)).spec == timm_spec(net)
     assert whylens.load_model(net, mean=0.5).spec.mean == (0.5, 0.5, 0.5)
     grey = timm.create_model("test_resnet", pretrained=False, num_classes=3, in_chans=1)
     assert whylens.load_model(grey, size=64).spec.channels == 1
