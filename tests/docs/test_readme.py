@@ -26,6 +26,7 @@ def test_the_explainer_of_the_readme_is_found_and_explains(tmp_path, monkeypatch
     from tests.conftest import GapNet, plain_spec, seeded
     from whylens.core.engine import Engine
     from whylens.core.explanation import Question
+    from whylens.core.inputs.preprocess import photo_tensor
     from whylens.core.models.backbone import wrap
 
     (code,) = (b for b in blocks("python") if "hookimpl" in b)
@@ -38,7 +39,8 @@ def test_the_explainer_of_the_readme_is_found_and_explains(tmp_path, monkeypatch
     engine = Engine(registry, loader=lambda name, progress: backbone)
     photo = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
     (answer,) = engine.explain(Question("toy", photo), "feature-norm", {"power": 1.0})
-    expected = engine._trace(answer.question, backbone)[0].features[0].abs().sum(0)
+    x, _ = photo_tensor(answer.question.photo, backbone.spec)
+    expected = backbone.features(x).map[0].abs().sum(0).detach()
     assert np.allclose(answer.result.values, expected, rtol=1e-5)
 
 
