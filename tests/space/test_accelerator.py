@@ -168,7 +168,7 @@ question = Question("untrained:test_resnet", pixels)
 engine = ZeroGpuEngine(on_gpu=lend, device="cpu", slots=1)
 engine.predict(question)  # the parent's threads and caches have been used
 *_, here = Engine().explain(question, "occlusion", {"window": 64, "stride": 64})
-with engine._slots, engine.models._lock, engine._traces._lock:  # as another visitor may hold them
+with engine._slots, engine.models._lock, engine._forward_passes._lock:  # as others may hold them
     *_, there = engine.explain(question, "occlusion", {"window": 64, "stride": 64})
 assert np.allclose(here.result.values, there.result.values, rtol=1e-5, atol=1e-6)
 print("the same map")
