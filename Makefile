@@ -51,8 +51,7 @@ $(TYPES)/whylens: $(wildcard whylens/*.py)
 lint: setup $(TYPES)/whylens
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	MYPYPATH=$(TYPES) $(BIN)/mypy -p whylens
-	$(BIN)/mypy demo.py
+	MYPYPATH=$(TYPES) $(BIN)/mypy -p whylens -m demo
 	cd $(TYPES) && $(abspath $(BIN))/lint-imports --no-cache $(CURDIR)/pyproject.toml
 
 # The same numbers on other instruction sets and numbers of threads; Ctrl-C where SIGINT was ignored.
