@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,11 @@ from PIL import Image
 
 from whylens.core.conformance.toy_inputs import tinted
 from whylens.core.datasets.dataset import Dataset, Item, SplitName
+from whylens.core.train.recipe import Recipe
+from whylens.core.train.run import train
 
+# What a hostile label would do in a page that took it for HTML.
+HOSTILE_LABEL = "<img src=x onerror='window.harmed=1'>${window.harmed=1}{{value}}"
 SLIM = {"layers": (1, 1, 1, 1), "channels": (8, 8, 16, 16)}
 
 
@@ -42,6 +47,20 @@ class Colours(Dataset):
         return f"{index}"
 
 
+class Mislabelled(Colours):
+    """Colours of which some pictures carry the wrong label; one class is called as an attack is."""
+
+    def __init__(self):
+        super().__init__()
+        self.labels = ("red", HOSTILE_LABEL)
+
+    def pixels(self, index):
+        item = self.items[index]
+        number = int(item.key.rsplit("-", 1)[1])
+        wrong = item.split != "train" and number < (2 if item.split == "test" else 1)
+        return noisy(index, 2 * (item.label ^ wrong))
+
+
 class Tinted(Dataset):
     """Pictures of noise whose class is the colour of a few cells, for methods that are fitted."""
 
@@ -64,3 +83,21 @@ def colour_folder(root: Path, counts: dict[str, int], *, first: int = 0) -> Path
             image = Image.fromarray(noisy(first + 1000 * label + i, label))
             image.save(root / name / f"{i:03d}.png")
     return root
+
+
+def zip_of_fruit(root: Path) -> str:
+    """Write a ZIP of cherries and kiwis, one cherry twice, and return its path."""
+    colour_folder(root / "fruit", {"cherry": 20, "kiwi": 20})
+    path = root / "fruit.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted((root / "fruit").rglob("*.png")):
+            archive.write(file, file.relative_to(root))
+        archive.write(root / "fruit" / "cherry" / "000.png", "fruit/cherry/copy.png")
+    return str(path)
+
+
+def train_mislabelled(folder: Path) -> None:
+    """Train a small network that errs on six pictures, with a report, into a folder."""
+    recipe = Recipe(backbone="resnet18", arguments=SLIM, size=32, batch=16, epochs=6, lr=0.05)
+    for _ in train(Mislabelled(), recipe, folder):
+        pass

@@ -58,10 +58,16 @@ def place(tmp_path, monkeypatch):
     return tmp_path
 
 
+QUICK = ("README", "api")  # the others take minutes, as a reader does; their commands are parsed
+
+
 @pytest.mark.parametrize(
     "page",
-    [page for page in PAGES if any(not block.reason for block in RUN[page])],
-    ids=lambda page: page.stem,
+    [
+        pytest.param(page, marks=[] if page.stem in QUICK else [pytest.mark.slow], id=page.stem)
+        for page in PAGES
+        if any(not block.reason for block in RUN[page])
+    ],
 )
 def test_what_a_page_tells_to_type_works_from_top_to_bottom(page, place, monkeypatch):
     before = set(sys.modules)

@@ -13,6 +13,7 @@ from PIL import Image
 
 from tests.browser import PATIENCE, chromium, open_tab, serve, status, toy_checkpoint, visit
 from tests.conftest import ROOT, shared_data
+from tests.pictures import train_mislabelled, zip_of_fruit
 from whylens.core.engine import Engine
 from whylens.core.registry import load_registry
 
@@ -20,6 +21,7 @@ expect = pytest.importorskip("playwright.sync_api", reason="playwright is not in
 pytestmark = pytest.mark.browser
 DONE = re.compile(r"^Done")
 PAYLOAD = "<img src=x onerror='window.harmed=1'><script>window.harmed=1</script>"
+EVERY_TAB = ("Compare", "Grad-CAM", "Occlusion", "Plugins", "Model report", "Your folder")
 
 
 FITTED = [name for name, e in load_registry().explainers.items() if e.artifact_kind]
@@ -36,11 +38,12 @@ COMPARED = ["cam", "grad-cam", "grad-cam++", "hires-cam", "integrated-gradients"
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory, request):
-    """The address of a running page with a toy network and, where it is, the real SqueezeNet."""
+    """The one page of all these tests: toy networks, one that errs, and the real SqueezeNet."""
     from whylens.ui.page.layout import build_page
 
     place = tmp_path_factory.mktemp("browser-checkpoints")
     toy_checkpoint(place / "a-toy")
+    train_mislabelled(place / "mistaken")
     toy_checkpoint(place / "hostile", labels=(PAYLOAD, f"2{PAYLOAD}", "=HYPERLINK(1)"))
     folders = [str(place), str(ROOT / "checkpoints")]
     if shared_data() is not None:
@@ -85,38 +88,41 @@ def test_a_photo_is_predicted_and_compared_without_a_click(browser, address, pho
         expect(page.locator("#compare-legend")).to_contain_text("Grad-CAM++")
 
 
-@pytest.mark.parametrize("name", FITTED)
-def test_every_method_that_is_fitted_shows_pictures(browser, address, name):
-    explainer = load_registry().explainer(name)
-    with visit(browser, f"{address}/?model=painted-cats-breed&method={name}") as page:
+def test_every_method_that_is_fitted_shows_pictures(browser, address):
+    with visit(browser, f"{address}/?model=painted-cats-breed&method={FITTED[0]}") as page:
         give(page, ROOT / "examples" / "painted" / "emberface.jpg")
-        page.click(f"#{name}-run")
-        expect(status(page, name)).to_have_value(DONE, timeout=PATIENCE)
-        pictures = page.locator(f"#{name}-examples figure img")
-        assert pictures.count() >= (1 if explainer.question_kind == "what if" else 3)
-        assert all(page.evaluate("i => i.naturalWidth > 0", h) for h in pictures.element_handles())
-        if not explainer.actions:
-            return
-        page.click(f"#{name}-edit button")
-        page.locator(f"#{name}-items input").first.check()
-        page.click(f"#{name}-apply")
-        edited = page.locator(f"#{name}-edited textarea")
-        expect(edited).to_have_value(re.compile("before.*after"), timeout=PATIENCE)
+        for name in FITTED:
+            explainer = load_registry().explainer(name)
+            open_tab(page, explainer.title)
+            page.click(f"#{name}-run")
+            expect(status(page, name)).to_have_value(DONE, timeout=PATIENCE)
+            figures = page.locator(f"#{name}-examples figure img")
+            assert figures.count() >= (1 if explainer.question_kind == "what if" else 3)
+            handles = figures.element_handles()
+            assert all(page.evaluate("i => i.naturalWidth > 0", handle) for handle in handles)
+            if not explainer.actions:
+                continue
+            page.click(f"#{name}-edit button")
+            page.locator(f"#{name}-items input").first.check()
+            page.click(f"#{name}-apply")
+            edited = page.locator(f"#{name}-edited textarea")
+            expect(edited).to_have_value(re.compile("before.*after"), timeout=PATIENCE)
 
 
-@pytest.mark.parametrize("name", ONE_EACH)
-def test_a_tab_of_every_family_explains(browser, address, photo, name):
-    explainer = load_registry().explainer(name)
-    key = name.replace("+", "-plus")
-    with visit(browser, f"{address}/?model=a-toy&method={key}") as page:
+def test_a_tab_of_every_family_explains(browser, address, photo):
+    first = ONE_EACH[0].replace("+", "-plus")
+    with visit(browser, f"{address}/?model=a-toy&method={first}") as page:
+        title = load_registry().explainer(ONE_EACH[0]).title
+        tab = page.get_by_role("tab", name=title, exact=True)
+        expect(tab).to_have_attribute("aria-selected", "true")
         give(page, photo)
-        expect(page.get_by_role("tab", name=explainer.title, exact=True)).to_have_attribute(
-            "aria-selected", "true"
-        )
-        page.click(f"#{key}-run")
-        expect(status(page, key)).to_have_value(DONE, timeout=PATIENCE)
-        expect(page.locator(f"#{key}-picture img")).to_have_count(2)
-        expect(page.locator(f"#{key}-legend")).to_contain_text(re.compile(r"\d"))
+        for name in ONE_EACH:
+            key = name.replace("+", "-plus")
+            open_tab(page, load_registry().explainer(name).title)
+            page.click(f"#{key}-run")
+            expect(status(page, key)).to_have_value(DONE, timeout=PATIENCE)
+            expect(page.locator(f"#{key}-picture img")).to_have_count(2)
+            expect(page.locator(f"#{key}-legend")).to_contain_text(re.compile(r"\d"))
 
 
 def test_compare_puts_methods_on_one_scale(browser, address, photo):
@@ -157,29 +163,40 @@ def test_stop_stops_and_keeps_the_partial_map(browser, address, photo):
         expect(status(page, "occlusion")).to_have_value(re.compile(r"^Stopped at \d+%"))
 
 
-def test_another_class_gives_another_explanation(browser, address, photo):
+def test_one_map_is_downloaded_redrawn_and_asked_about_other_classes(browser, address, photo):
     with visit(browser, f"{address}/?method=grad-cam") as page:
         give(page, photo)
         page.click("#grad-cam-run")
         expect(status(page, "grad-cam")).to_have_value(DONE)
-        first = page.locator("#grad-cam-picture img").last.get_attribute("src")
+        picture = page.locator("#grad-cam-picture img").last
+        with page.expect_download() as download:
+            page.click("#grad-cam-download", timeout=PATIENCE)
+        archive = zipfile.ZipFile(download.value.path())
+        manifest = json.loads(archive.read("grad-cam/manifest.json"))
+        values = np.load(io.BytesIO(archive.read("grad-cam/values.npy")))
+        assert Image.open(io.BytesIO(archive.read("grad-cam/overlay.png"))).size == (320, 240)
+        assert list(values.shape) == manifest["map"]["shape"]
+        assert float(values.max()) == pytest.approx(manifest["map"]["maximum"])
+        assert manifest["command"].startswith("whylens explain")
+        # Colours redraw what was computed.
+        before = picture.get_attribute("src")
+        page.click("#colours input")
+        page.get_by_role("option", name="viridis").click()
+        expect(picture).not_to_have_attribute("src", before)
+        # Another class is another question.
+        before = picture.get_attribute("src")
         page.locator("#target input").fill("goldfish")
         page.get_by_role("option", name="goldfish").click()
         expect(status(page, "grad-cam")).to_have_value(re.compile("question has changed"))
         expect(page).to_have_url(re.compile(r"target=1(&|$)"))
         page.click("#grad-cam-run")
         expect(status(page, "grad-cam")).to_have_value(re.compile("^Done.*goldfish"))
-        expect(page.locator("#grad-cam-picture img").last).not_to_have_attribute("src", first)
-
-
-def test_a_contrast_asks_for_the_other_class(browser, address, photo):
-    with visit(browser, f"{address}/?method=grad-cam&target=3") as page:
-        give(page, photo)
+        expect(picture).not_to_have_attribute("src", before)
         page.click("#more button")
         page.get_by_label("Contrast: A rather than B").check()
         expect(page.locator("#versus")).to_be_visible()
         page.click("#grad-cam-run")
-        expect(status(page, "grad-cam")).to_have_value(re.compile("^Done.* rather than "))
+        expect(status(page, "grad-cam")).to_have_value(re.compile("^Done.*goldfish rather than "))
 
 
 def test_a_link_brings_back_model_method_and_class(browser, address):
@@ -192,55 +209,29 @@ def test_a_link_brings_back_model_method_and_class(browser, address):
         expect(page).to_have_url(re.compile("model=a-toy"))
 
 
-def test_the_download_holds_picture_values_and_manifest(browser, address, photo):
+WRONG_NAMES = {
+    "local-dir:/etc": "never loaded",
+    "resnet51": "Did you mean",
+    "vit_giant_patch14_reg4_dinov2": "million parameters",
+    "resnet50.a1_in1k": "local checkpoint",
+}
+
+
+def test_what_cannot_be_done_is_answered_in_words(browser, address, tmp_path):
+    text = tmp_path / "fake.png"
+    text.write_text("this is text")
     with visit(browser, f"{address}/?method=grad-cam") as page:
-        give(page, photo)
+        toasts = page.get_by_test_id("toast-body")
         page.click("#grad-cam-run")
-        expect(page.locator("#grad-cam-download")).to_be_enabled(timeout=PATIENCE)
-        with page.expect_download() as download:
-            page.click("#grad-cam-download")
-        archive = zipfile.ZipFile(download.value.path())
-        manifest = json.loads(archive.read("grad-cam/manifest.json"))
-        values = np.load(io.BytesIO(archive.read("grad-cam/values.npy")))
-        picture = Image.open(io.BytesIO(archive.read("grad-cam/overlay.png")))
-    assert picture.size == (320, 240)
-    assert list(values.shape) == manifest["map"]["shape"]
-    assert float(values.max()) == pytest.approx(manifest["map"]["maximum"])
-    assert manifest["command"].startswith("whylens explain")
-
-
-@pytest.mark.parametrize(
-    ("typed", "said"),
-    [
-        ("local-dir:/etc", "never loaded"),
-        ("hf-hub:someone/something", "never loaded"),
-        ("../../etc/passwd", "never loaded"),
-        ("resnet51", "Did you mean"),
-        ("vit_giant_patch14_reg4_dinov2", "million parameters"),
-        ("resnet50.a1_in1k", "local checkpoint"),
-    ],
-)
-def test_a_wrong_model_name_is_answered_in_words(browser, address, typed, said):
-    with visit(browser, address) as page:
-        page.locator("#model input").fill(typed)
-        page.locator("#model input").press("Enter")
-        expect(page.get_by_test_id("toast-body")).to_contain_text(said, timeout=PATIENCE)
-        expect(page.locator("#model-card")).to_contain_text("a-toy")
-
-
-def test_a_file_that_is_no_photo_is_answered_in_words(browser, address, tmp_path):
-    path = tmp_path / "fake.png"
-    path.write_text("this is text")
-    with visit(browser, address) as page:
-        page.set_input_files("#photo input[type=file]", str(path))
-        expect(page.get_by_test_id("toast-body").first).to_contain_text("not a readable PNG")
-
-
-def test_no_photo_is_answered_in_words(browser, address):
-    with visit(browser, f"{address}/?method=grad-cam") as page:
-        page.click("#grad-cam-run")
-        expect(page.get_by_test_id("toast-body")).to_contain_text("no photo yet")
+        expect(toasts.filter(has_text="no photo yet").first).to_be_visible()
         expect(status(page, "grad-cam")).to_have_value(re.compile("did not work"))
+        page.set_input_files("#photo input[type=file]", str(text))
+        expect(toasts.filter(has_text="not a readable PNG").first).to_be_visible()
+        for typed, words in WRONG_NAMES.items():
+            page.locator("#model input").fill(typed)
+            page.locator("#model input").press("Enter")
+            expect(toasts.filter(has_text=words).first).to_be_visible(timeout=PATIENCE)
+            expect(page.locator("#model-card")).to_contain_text("a-toy")
 
 
 def test_an_example_can_be_explained_by_keyboard_alone(browser, address):
@@ -253,23 +244,11 @@ def test_an_example_can_be_explained_by_keyboard_alone(browser, address):
         expect(status(page, "grad-cam")).to_have_value(DONE, timeout=PATIENCE)
 
 
-def test_opacity_and_colours_redraw_without_computing(browser, address, photo):
-    with visit(browser, f"{address}/?method=grad-cam") as page:
-        give(page, photo)
-        page.click("#grad-cam-run")
-        expect(status(page, "grad-cam")).to_have_value(DONE)
-        picture = page.locator("#grad-cam-picture img").last
-        before = picture.get_attribute("src")
-        page.click("#colours input")
-        page.get_by_role("option", name="viridis").click()
-        expect(picture).not_to_have_attribute("src", before)
-
-
 def test_a_phone_shows_everything_without_scrolling_sideways(browser, address, photo):
-    with visit(browser, address, width=390, height=844) as page:
+    with visit(browser, f"{address}/?model=mistaken", width=390, height=844) as page:
         expect(page.locator("#photo")).to_be_in_viewport()
         give(page, photo)
-        for title in ("Compare", "Grad-CAM", "Occlusion", "Plugins"):
+        for title in EVERY_TAB:
             open_tab(page, title)
             wide = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
             assert wide <= 0, f"{title} is {wide} pixels too wide"
@@ -280,13 +259,46 @@ def test_every_text_has_enough_contrast(browser, address, photo, theme):
     from axe_playwright_python.sync_playwright import Axe
 
     options = {"runOnly": {"type": "rule", "values": ["color-contrast"]}}
-    with visit(browser, f"{address}/?__theme={theme}") as page:
+    with visit(browser, f"{address}/?model=mistaken&__theme={theme}") as page:
         give(page, photo)
-        for title in ("Compare", "Grad-CAM", "Occlusion", "Plugins"):
+        for title in EVERY_TAB:
             open_tab(page, title)
-            found = Axe().run(page, options=options).response["violations"]
-            nodes = [node["html"] for violation in found for node in violation["nodes"]]
+            if title == "Model report":
+                page.locator("#report-matrix [data-cell='0-1']").click()
+                page.get_by_text("Precision and recall of each class").click()
+                expect(page.locator("#report-mistakes img").first).to_be_visible()
+            violations = Axe().run(page, options=options).response["violations"]
+            nodes = [
+                f"{node['html']} {node['failureSummary']}"
+                for violation in violations
+                for node in violation["nodes"]
+            ]
             assert nodes == [], f"{title}, {theme}"
+
+
+def test_clicks_lead_from_a_cell_to_a_mistake_to_its_maps(browser, address):
+    with visit(browser, f"{address}/?model=mistaken&method=report") as page:
+        expect(page.locator("#report-headline")).to_contain_text("Accuracy")
+        page.locator("#report-matrix [data-cell='0-1']").click()
+        expect(status(page, "report")).to_have_value(re.compile("are taken for"))
+        page.locator("#report-mistakes button img").first.click()
+        expect(status(page, "report")).to_have_value(re.compile("photo on the left now"))
+        expect(page.locator("#photo img")).to_be_visible()
+        before = page.locator("#photo img").get_attribute("src")
+        page.locator("#report-matrix [data-cell='1-0']").click()
+        expect(status(page, "report")).to_have_value(re.compile("are taken for red"))
+        page.locator("#report-mistakes button img").first.click()
+        expect(page.locator("#photo img")).not_to_have_attribute("src", before)
+        expect(page.locator("#target input")).to_have_value("red (0)")
+        expect(page.locator("#predictions")).to_contain_text("%", timeout=PATIENCE)
+        open_tab(page, "Compare")
+        expect(status(page, "compare")).to_have_value(DONE, timeout=PATIENCE)
+        open_tab(page, "Model report")
+        # The same with the keyboard alone.
+        page.locator("#report-matrix [data-cell='0-0']").focus()
+        page.keyboard.press("Enter")
+        expect(status(page, "report")).to_have_value(re.compile("Only the pictures"))
+        assert page.evaluate("window.harmed") is None
 
 
 def test_labels_of_a_model_are_text_and_nothing_else(browser, address, photo):
@@ -323,3 +335,22 @@ def test_a_real_photo_is_recognised_and_explained(browser, address, shared):
         open_tab(page, "CAM")
         expect(page.locator("#cam-notice")).to_contain_text("Not on this model")
         expect(page.locator("#cam-run")).to_be_disabled()
+
+
+def test_a_visitor_trains_and_finds_the_model_chosen_and_reported(browser, address, tmp_path):
+    with visit(browser, f"{address}/?model=a-toy&method=train") as page:
+        page.set_input_files("#train-zip input[type=file]", zip_of_fruit(tmp_path))
+        page.locator("#train-name textarea, #train-name input").fill("fruits")
+        page.get_by_label("The loaded model, if it is a local checkpoint").check()
+        page.get_by_label("The last layer only (quickest)").check()
+        expect(page.locator("#train-zip")).to_contain_text("KB")
+        page.click("#train-run")
+        done = re.compile("^Done: fruits recognises")
+        expect(status(page, "train")).to_have_value(done, timeout=PATIENCE)
+        expect(page.locator("#model input")).to_have_value("fruits")
+        expect(page.locator("#model-card")).to_contain_text("fruits", timeout=PATIENCE)
+        expect(page.locator("#train-log textarea")).to_have_value(
+            re.compile(r"Made a gallery[\s\S]*ProtoPNet")
+        )
+        open_tab(page, "Model report")
+        expect(page.locator("#report-headline")).to_contain_text("fruit.zip")

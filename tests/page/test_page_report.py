@@ -13,47 +13,27 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.browser import PATIENCE, chromium, open_tab, serve, status, toy_checkpoint, visit
-from tests.pictures import SLIM, Colours, noisy
+from tests.browser import toy_checkpoint
+from tests.pictures import train_mislabelled
 from whylens.core.datasets.by_name import load_dataset
 from whylens.core.engine import Engine
 from whylens.core.outputs.class_means import mean_maps, mean_picture
 from whylens.core.outputs.render import Style
 from whylens.core.progress import run
 from whylens.core.registry import load_registry
-from whylens.core.train.recipe import Recipe
 from whylens.core.train.report import ModelReport, mistake_pictures, read_report
-from whylens.core.train.run import train
 from whylens.ui.page import class_means as means
 from whylens.ui.page import html as page_html
 from whylens.ui.page import report
 from whylens.ui.page.page_store import PageStore
 from whylens.ui.page.session import Session
 
-PAYLOAD = "<img src=x onerror='window.harmed=1'>${window.harmed=1}{{value}}"
-
-
-class Mislabelled(Colours):
-    """Colours of which some pictures carry the wrong label; one class is called as an attack is."""
-
-    def __init__(self):
-        super().__init__()
-        self.labels = ("red", PAYLOAD)
-
-    def pixels(self, index):
-        item = self.items[index]
-        number = int(item.key.rsplit("-", 1)[1])
-        wrong = item.split != "train" and number < (2 if item.split == "test" else 1)
-        return noisy(index, 2 * (item.label ^ wrong))
-
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """A folder of checkpoints: one that errs on 6 pictures, with a report, and one without."""
     place = tmp_path_factory.mktemp("reported")
-    recipe = Recipe(backbone="resnet18", arguments=SLIM, size=32, batch=16, epochs=6, lr=0.05)
-    for _ in train(Mislabelled(), recipe, place / "a-colours"):
-        pass
+    train_mislabelled(place / "a-colours")
     toy_checkpoint(place / "toy")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WHYLENS_CHECKPOINTS", str(place))
@@ -167,63 +147,6 @@ def test_many_classes_are_listed_by_their_commonest_mistakes(place):
     html = page_html.confusion_matrix(many)
     assert html.count("data-cell") == page_html.MOST_PAIRS
     assert re.search(r"data-cell='(\d+-\d+)'", html)[1] == "3-4"
-
-
-@pytest.mark.browser
-def test_clicks_lead_from_a_cell_to_a_mistake_to_its_maps(place):
-    from axe_playwright_python.sync_playwright import Axe
-    from playwright.sync_api import expect
-
-    from whylens.ui.page.layout import build_page
-
-    running = build_page(Engine())
-    address = serve(running)
-    options = {"runOnly": {"type": "rule", "values": ["color-contrast"]}}
-    with chromium() as browser:
-        with visit(browser, f"{address}/?model=a-colours&method=report") as page:
-            expect(page.locator("#report-headline")).to_contain_text("Accuracy")
-            page.locator("#report-matrix [data-cell='0-1']").click()
-            expect(status(page, "report")).to_have_value(re.compile("are taken for"))
-            page.locator("#report-mistakes button img").first.click()
-            expect(status(page, "report")).to_have_value(re.compile("photo on the left now"))
-            expect(page.locator("#photo img")).to_be_visible()
-            before = page.locator("#photo img").get_attribute("src")
-            page.locator("#report-matrix [data-cell='1-0']").click()
-            expect(status(page, "report")).to_have_value(re.compile("are taken for red"))
-            page.locator("#report-mistakes button img").first.click()
-            expect(page.locator("#photo img")).not_to_have_attribute("src", before)
-            expect(page.locator("#target input")).to_have_value("red (0)")
-            expect(page.locator("#predictions")).to_contain_text("%", timeout=PATIENCE)
-            done = re.compile("^Done")
-            open_tab(page, "Compare")
-            expect(status(page, "compare")).to_have_value(done, timeout=PATIENCE)
-            open_tab(page, "Model report")
-            # The same with the keyboard alone.
-            page.locator("#report-matrix [data-cell='0-0']").focus()
-            page.keyboard.press("Enter")
-            expect(status(page, "report")).to_have_value(re.compile("Only the pictures"))
-            assert page.evaluate("window.harmed") is None
-        for theme in ("light", "dark"):
-            with visit(browser, f"{address}/?model=a-colours&__theme={theme}") as page:
-                for title in ("Model report", "Your folder"):
-                    open_tab(page, title)
-                    if title == "Model report":
-                        page.locator("#report-matrix [data-cell='0-1']").click()
-                        page.get_by_text("Precision and recall of each class").click()
-                        expect(page.locator("#report-mistakes img").first).to_be_visible()
-                    found = Axe().run(page, options=options).response["violations"]
-                    nodes = [
-                        f"{node['html']} {node['failureSummary']}"
-                        for each in found
-                        for node in each["nodes"]
-                    ]
-                    assert nodes == [], f"{title}, {theme}"
-        with visit(browser, f"{address}/?model=a-colours", width=390, height=844) as page:
-            for title in ("Model report", "Your folder"):
-                open_tab(page, title)
-                wide = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
-                assert wide <= 0, f"{title} is {wide} pixels too wide"
-    running.close()
 
 
 def test_the_mean_maps_of_a_shipped_model_are_those_of_the_command(tmp_path):

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import threading
-import zipfile
 from types import SimpleNamespace
 
 import gradio as gr
 import pytest
 
-from tests.browser import PATIENCE, chromium, open_tab, serve, status, toy_checkpoint, visit
-from tests.pictures import SLIM, Colours, colour_folder, noisy
+from tests.browser import toy_checkpoint
+from tests.pictures import SLIM, Colours, noisy, zip_of_fruit
 from whylens.core.datasets.dataset import SPLITS
 from whylens.core.datasets.resplit import resplit
 from whylens.core.datasets.zip import ZippedPictures, pictures_in_zip
@@ -65,14 +64,7 @@ def place(tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def packed(tmp_path_factory) -> str:
     """A ZIP of cherries and kiwis, one cherry twice."""
-    root = tmp_path_factory.mktemp("fruit")
-    colour_folder(root / "fruit", {"cherry": 20, "kiwi": 20})
-    path = root / "fruit.zip"
-    with zipfile.ZipFile(path, "w") as archive:
-        for file in sorted((root / "fruit").rglob("*.png")):
-            archive.write(file, file.relative_to(root))
-        archive.write(root / "fruit" / "cherry" / "000.png", "fruit/cherry/copy.png")
-    return str(path)
+    return zip_of_fruit(tmp_path_factory.mktemp("fruit"))
 
 
 def handler(**kwargs):
@@ -265,29 +257,3 @@ def test_the_demo_is_public_unless_on_loopback():
         False,
         False,
     ]
-
-
-@pytest.mark.browser
-def test_a_visitor_trains_and_finds_the_model_chosen_and_reported(place, packed):
-    import re
-
-    from playwright.sync_api import expect
-
-    running = build_page(Engine())
-    with chromium() as browser, visit(browser, f"{serve(running)}/?model=toy&method=train") as page:
-        page.set_input_files("#train-zip input[type=file]", packed)
-        page.locator("#train-name textarea, #train-name input").fill("fruits")
-        page.get_by_label("The loaded model, if it is a local checkpoint").check()
-        page.get_by_label("The last layer only (quickest)").check()
-        expect(page.locator("#train-zip")).to_contain_text("KB")
-        page.click("#train-run")
-        done = re.compile("^Done: fruits recognises")
-        expect(status(page, "train")).to_have_value(done, timeout=PATIENCE)
-        expect(page.locator("#model input")).to_have_value("fruits")
-        expect(page.locator("#model-card")).to_contain_text("fruits", timeout=PATIENCE)
-        expect(page.locator("#train-log textarea")).to_have_value(
-            re.compile(r"Made a gallery[\s\S]*ProtoPNet")
-        )
-        open_tab(page, "Model report")
-        expect(page.locator("#report-headline")).to_contain_text("fruit.zip")
-    running.close()
