@@ -32,8 +32,8 @@ browser:
 	            chromium fonts-dejavu-core >/dev/null; } \
 	  || echo "No Chromium and no way to install it here: the browser tests will skip."
 
-# One process for each core; what tests/conftest.py puts into one group stays in one process.
-PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadgroup --no-loadscope-reorder
+# One process for each core; the tests of a file stay in one, in the order of tests/conftest.py.
+PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 test: setup browser
 	$(PYTEST) -m 'not slow'

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from whylens.core.engine import Engine
+from whylens.core.explainer import is_single_step
 from whylens.core.models import checkpoints
 
 SHIPPED = Path(__file__).resolve().parents[1] / "checkpoints"
@@ -26,10 +27,11 @@ def shipped_engine() -> Iterator[Engine]:
         yield Engine()
 
 
-def available(engine: Engine, name: str) -> list[str]:
-    """Return the methods that explain a network."""
-    refused = engine.unavailable(name)
-    return [method for method in engine.registry.explainers if method not in refused]
+def available(engine: Engine, name: str, *, quick: bool = False) -> list[str]:
+    """Return the methods that explain a network, or those of them that take one step."""
+    refused, explainers = engine.unavailable(name), engine.registry.explainers
+    methods = [method for method in explainers if method not in refused]
+    return [m for m in methods if is_single_step(explainers[m])] if quick else methods
 
 
 def answered(engine: Engine, question, method: str):

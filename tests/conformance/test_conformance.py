@@ -19,10 +19,7 @@ CANDIDATES = {
     name: ExplainerUnderTest(explainer) for name, explainer in REGISTRY.explainers.items()
 }
 
-# A method's tests stay in one process, where it is fitted once for all of them.
-every_method = pytest.mark.parametrize(
-    "method", [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in CANDIDATES]
-)
+every_method = pytest.mark.parametrize("method", list(CANDIDATES))
 
 
 def run_check(candidate: ExplainerUnderTest, check) -> None:

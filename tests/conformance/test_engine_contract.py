@@ -45,10 +45,7 @@ METHODS = list(REGISTRY.explainers)
 UNFITTED = [m for m in METHODS if not REGISTRY.explainers[m].artifact_kind]
 SINGLE_STEP = [m for m in METHODS if is_single_step(REGISTRY.explainers[m])]
 VISITOR = "the visitor of these tests"
-# A method's tests share its process with its conformance tests, and what it was fitted with.
-every_method = pytest.mark.parametrize(
-    "method", [pytest.param(m, marks=pytest.mark.xdist_group(m)) for m in METHODS]
-)
+every_method = pytest.mark.parametrize("method", METHODS)
 
 
 @cache
@@ -131,9 +128,7 @@ def _deaf_to_the_picture(module: nn.Module) -> None:
     module.fc.weight[1] = 0  # class 1 scores the same whatever is shown
 
 
-@pytest.mark.parametrize(
-    "method", [pytest.param(m, marks=pytest.mark.xdist_group(m)) for m in UNFITTED]
-)
+@pytest.mark.parametrize("method", UNFITTED)
 def test_a_map_that_shows_nothing_is_called_blank_and_no_other(method):
     deaf = changed(patches(), _deaf_to_the_picture)
     if reason := under_test(method).refusal(deaf):

@@ -95,8 +95,13 @@ def test_prototypes_are_as_good_as_asked_and_none_is_double(name):
         assert report["purity"] >= 0.8
 
 
-@each
-def test_every_method_explains_a_picture(engine, name):
+@pytest.mark.parametrize(
+    ("name", "quick"),
+    # On the first network all methods; on each other the quick ones, and all in the long run.
+    [(NAMES[0], False), *((name, True) for name in NAMES[1:])]
+    + [pytest.param(name, False, marks=pytest.mark.slow) for name in NAMES[1:]],
+)
+def test_every_method_explains_a_picture(engine, name, quick):
     dataset = load_dataset(DATA[name], load_registry().datasets)
     refused = engine.unavailable(name)
     if name == VIT:
@@ -106,7 +111,7 @@ def test_every_method_explains_a_picture(engine, name):
     else:
         assert _families(engine, refused) == {"Attention"}
     question = Question(name, dataset.pixels(dataset.of("test")[0]))
-    for method in available(engine, name):
+    for method in available(engine, name, quick=quick):
         answer = answered(engine, question, method)
         assert answer.finished
         if isinstance(answer.result, Prototypes):

@@ -79,9 +79,10 @@ def test_a_photo_of_a_cat_is_a_cat(engine, cat):
     assert best.label == "cat"
 
 
-def test_every_method_that_needs_no_pictures_explains_a_photo(engine, cat):
+@pytest.mark.parametrize("quick", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_every_method_that_needs_no_pictures_explains_a_photo(engine, cat, quick):
     for method, reason in engine.unavailable(NAME).items():
         explainer = engine.registry.explainers[method]
         assert explainer.artifact_kind or explainer.family == "Attention", reason
-    for method in available(engine, NAME):
+    for method in available(engine, NAME, quick=quick):
         assert answered(engine, Question(NAME, cat), method).finished
