@@ -88,17 +88,17 @@ def sheet(result: Examples | Prototypes, *, count: int = 6, side: int = 168) -> 
         return Image.new("RGB", (side, side), _PAPER)
     rows: list[list[Image.Image]] = [[]]
     limit = max(2 * side + _GAP, *(t.width for t in tiles))
-    for tile in tiles:
+    for picture in tiles:
         taken = sum(t.width + _GAP for t in rows[-1])
-        if rows[-1] and taken + tile.width > limit:
+        if rows[-1] and taken + picture.width > limit:
             rows.append([])
-        rows[-1].append(tile)
+        rows[-1].append(picture)
     whole = Image.new("RGB", (limit, len(rows) * (side + _GAP) - _GAP), _PAPER)
     for number, row in enumerate(rows):
         left = 0
-        for tile in row:
-            whole.paste(tile, (left, number * (side + _GAP)))
-            left += tile.width + _GAP
+        for picture in row:
+            whole.paste(picture, (left, number * (side + _GAP)))
+            left += picture.width + _GAP
     return whole
 
 

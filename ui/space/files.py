@@ -37,6 +37,7 @@ ALLOWED = (
     "checkpoints/**/*.md",
     "checkpoints/**/*.safetensors",
     "checkpoints/**/*.parquet",
+    "examples/*.ipynb",
     "examples/*/*.jpg",
     "examples/*/*.csv",
     "examples/*/LICENSE.md",
