@@ -56,6 +56,8 @@ def folder(built, tmp_path) -> Path:
     for path in (path for path in built.iterdir() if path.is_file()):
         shutil.copy(path, small)
     shutil.copytree(built / "docs", small / "docs")
+    (small / "examples").mkdir()
+    shutil.copy(built / "examples" / "quickstart.ipynb", small / "examples")
     return small
 
 
