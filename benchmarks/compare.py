@@ -98,55 +98,57 @@ def _one_pass_rows(setup: Setup, net: str, name: str) -> Iterator[Row]:
 
 
 def _together(bench: Bench, kinds: list[str]) -> Contest:
-    def ours() -> None:
+    def own_map() -> None:
         subject = bench.subject()
         for method in kinds:
             bench.heat(method, subject)
 
-    return Contest(ours, {"bare forward": bench.forward}, "", over=False)
+    return Contest(own_map, {"bare forward": bench.forward}, "", over=False)
 
 
 def _alone(bench: Bench, method: str) -> Contest:
     kind = METHODS[method]
-    theirs: dict[str, Map] = {"torchcam": peers.torchcam_map(bench, kind.replace("PlusPlus", "pp"))}
+    peer_maps: dict[str, Map] = {
+        "torchcam": peers.torchcam_map(bench, kind.replace("PlusPlus", "pp"))
+    }
     if method != "cam":
-        theirs["pytorch-grad-cam"] = peers.grad_cam_map(bench, kind)
+        peer_maps["pytorch-grad-cam"] = peers.grad_cam_map(bench, kind)
     if method == "grad-cam" and bench.prefix is None:  # captum takes tokens for channels
-        theirs["captum"] = peers.captum_grad_cam(bench)
-    ours = np.maximum(bench.heat(method).values, 0)
-    checked = _agreed(ours, theirs, needed=method != UNLIKE)
-    return Contest(lambda: bench.heat(method), dict(theirs), checked, over=False)
+        peer_maps["captum"] = peers.captum_grad_cam(bench)
+    own_map = np.maximum(bench.heat(method).values, 0)
+    checked = _agreed(own_map, peer_maps, needed=method != UNLIKE)
+    return Contest(lambda: bench.heat(method), dict(peer_maps), checked, over=False)
 
 
-def _agreed(ours: np.ndarray, theirs: dict[str, Map], *, needed: bool = True) -> str:
-    found = {name: likeness(ours, run()) for name, run in theirs.items()}
-    words = ", ".join(f"{name} {value:.4f}" for name, value in found.items())
+def _agreed(own_map: np.ndarray, peer_maps: dict[str, Map], *, needed: bool = True) -> str:
+    correlations = {name: likeness(own_map, run()) for name, run in peer_maps.items()}
+    words = ", ".join(f"{name} {value:.4f}" for name, value in correlations.items())
     # NaN is no agreement either.
-    if needed and not all(value >= ALIKE for value in found.values()):
+    if needed and not all(value >= ALIKE for value in correlations.values()):
         raise AssertionError(f"these are not maps of the same method: correlation {words}")
     return f"correlation of maps: {words}" + ("" if needed else " (the peers are not the paper's)")
 
 
 def _score_cam(setup: Setup, mode: str) -> Contest:
     bench = setup.bench("resnet18")
-    theirs = {"torchcam": peers.torchcam_map(bench, "ScoreCAM")}
-    checked = _agreed(bench.heat("score-cam", mode=mode, fill="grey").values, theirs)
+    peer_maps = {"torchcam": peers.torchcam_map(bench, "ScoreCAM")}
+    checked = _agreed(bench.heat("score-cam", mode=mode, fill="grey").values, peer_maps)
     heat = bench.heat("score-cam", mode=mode, fill="grey")
     asked = f"; channels asked: {heat.diagnostics['channels asked']:.0f}"
     asked += f" of {heat.diagnostics['channels']:.0f}"
     return Contest(
-        lambda: bench.heat("score-cam", mode=mode, fill="grey"), dict(theirs), checked + asked,
+        lambda: bench.heat("score-cam", mode=mode, fill="grey"), dict(peer_maps), checked + asked,
         over=True,
     )  # fmt: skip
 
 
 def _rank_agreement(setup: Setup) -> float:
-    bench, found = setup.bench("resnet18"), []
+    bench, correlations = setup.bench("resnet18"), []
     for photo in ("cat.jpg", "coffee.jpg", "rocket.jpg"):
         other = replace(bench, photo=photo)
         fast, exact = (other.heat("score-cam", mode=mode).values for mode in ("fast", "exact"))
-        found.append(spearman(fast, exact))
-    return min(found)
+        correlations.append(spearman(fast, exact))
+    return min(correlations)
 
 
 def spearman(one: np.ndarray, other: np.ndarray) -> float:
@@ -158,26 +160,26 @@ def spearman(one: np.ndarray, other: np.ndarray) -> float:
 
 def _occlusion(setup: Setup) -> Contest:
     bench = setup.bench("resnet50")
-    theirs = {"captum": peers.captum_occlusion(bench, 32, 16)}
+    peer_maps = {"captum": peers.captum_occlusion(bench, 32, 16)}
 
-    def ours() -> np.ndarray:
+    def own_map() -> np.ndarray:
         return bench.heat("occlusion", window=32, stride=16, fill="grey").values
 
-    return Contest(ours, dict(theirs), _agreed(ours(), theirs), over=True)
+    return Contest(own_map, dict(peer_maps), _agreed(own_map(), peer_maps), over=True)
 
 
 def _path(setup: Setup) -> Contest:
     bench = setup.bench("resnet50")
-    theirs = {
+    peer_maps = {
         f"captum, {words}": peers.captum_gradients(bench, 32, batch)
         for words, batch in (("default batch", None), ("batches of 16", 16))
     }
 
-    def ours() -> np.ndarray:
+    def own_map() -> np.ndarray:
         # The number of steps is fixed, as the peer's is: no doubling until the gap is small.
         return bench.heat("integrated-gradients", baseline="grey", steps=32, max_steps=32).values
 
-    return Contest(ours, dict(theirs), _agreed(ours(), theirs), over=True)
+    return Contest(own_map, dict(peer_maps), _agreed(own_map(), peer_maps), over=True)
 
 
 def _first_map(setup: Setup) -> float:
@@ -196,10 +198,10 @@ def _first_map(setup: Setup) -> float:
 
 def measured(row: Row, *, rounds: int | None = None) -> Measured:
     """Return one row with its figures."""
-    made = row.method()
-    if isinstance(made, Contest):
-        return raced(row, made, rounds=rounds or row.rounds)
-    return Measured(row, made)
+    outcome = row.method()
+    if isinstance(outcome, Contest):
+        return raced(row, outcome, rounds=rounds or row.rounds)
+    return Measured(row, outcome)
 
 
 def facts() -> str:
@@ -290,16 +292,16 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="fewer rounds")
     parser.add_argument("--only", default="", help="rows whose title holds this; not to be written")
     parser.add_argument("--write", type=Path, help="where to write the page")
-    given = parser.parse_args(arguments)
-    if given.only and given.write:
+    args = parser.parse_args(arguments)
+    if args.only and args.write:
         parser.error("--only measures a part, which is no page: leave out --write")
     before = os.getloadavg()[0]
-    chosen = [row for row in rows(Setup(bench_of)) if given.only.lower() in row.title.lower()]
-    results = run(chosen, quick=given.quick)
-    text = page(results, quick=given.quick, load=(before, os.getloadavg()[0]))
-    if given.write:
-        given.write.parent.mkdir(parents=True, exist_ok=True)
-        given.write.write_text(text)
+    chosen = [row for row in rows(Setup(bench_of)) if args.only.lower() in row.title.lower()]
+    results = run(chosen, quick=args.quick)
+    text = page(results, quick=args.quick, load=(before, os.getloadavg()[0]))
+    if args.write:
+        args.write.parent.mkdir(parents=True, exist_ok=True)
+        args.write.write_text(text)
     print(text)
 
 

@@ -25,20 +25,18 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--shortcut", type=float, default=0.0)
     parser.add_argument("--skip", type=int, default=0, help="pictures to leave out at the start")
-    given = parser.parse_args()
-    count = given.rows * given.columns
-    cats = PaintedCats(
-        given.world, train=given.skip + count, size=given.size, shortcut=given.shortcut
-    )
+    args = parser.parse_args()
+    count = args.rows * args.columns
+    cats = PaintedCats(args.world, train=args.skip + count, size=args.size, shortcut=args.shortcut)
     started = time.perf_counter()
-    pictures = [cats.pixels(given.skip + k) for k in range(count)]
+    pictures = [cats.pixels(args.skip + k) for k in range(count)]
     spent = (time.perf_counter() - started) / count
     rows = [
-        np.concatenate(pictures[k : k + given.columns], axis=1)
-        for k in range(0, count, given.columns)
+        np.concatenate(pictures[k : k + args.columns], axis=1)
+        for k in range(0, count, args.columns)
     ]
-    Image.fromarray(np.concatenate(rows)).save(given.out)
-    print(f"{given.out}: {count} pictures of {given.size} px, {1000 * spent:.1f} ms each")
+    Image.fromarray(np.concatenate(rows)).save(args.out)
+    print(f"{args.out}: {count} pictures of {args.size} px, {1000 * spent:.1f} ms each")
 
 
 if __name__ == "__main__":

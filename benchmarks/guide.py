@@ -181,8 +181,8 @@ def document(guide: Iterable[Entry], known: Measurements) -> str:
 
 
 def _anchor(title: str) -> str:
-    kept = "".join(c for c in title.lower() if c.isalnum() or c in " -")
-    return kept.replace(" ", "-")
+    anchor = "".join(c for c in title.lower() if c.isalnum() or c in " -")
+    return anchor.replace(" ", "-")
 
 
 def main() -> None:
@@ -193,29 +193,29 @@ def main() -> None:
     parser.add_argument("--objects", type=int, default=12)
     parser.add_argument("--write", action="store_true")
     parser.add_argument("--docs", action="store_true", help="measure nothing, write the document")
-    given = parser.parse_args()
+    args = parser.parse_args()
     registry, known = load_registry(), measurements(MEASURED)
     figures = {n: m for n, m in known.methods.items() if n in registry.explainers}
     setting = known.setting
-    if not given.docs:
-        if given.data is None:
+    if not args.docs:
+        if args.data is None:
             parser.error("--data is needed to measure")
         scenes = [
-            photos(given.data, given.objects),
-            *(painted(name, given.objects) for name in OTHERS),
+            photos(args.data, args.objects),
+            *(painted(name, args.objects) for name in OTHERS),
         ]
         setting = " ".join(scene.setting for scene in scenes)
         for name in registry.explainers:
-            if given.only and name not in given.only:
+            if args.only and name not in args.only:
                 continue
-            found = next(filter(None, (Bench(scene).measured(name) for scene in scenes)), None)
-            print(name, found, flush=True)
-            if found is not None:
-                figures[name] = found
+            row = next(filter(None, (Bench(scene).measured(name) for scene in scenes)), None)
+            print(name, row, flush=True)
+            if row is not None:
+                figures[name] = row
             known = Measurements(setting=setting, methods=figures)
-            if given.write:
+            if args.write:
                 write_atomically(MEASURED, (known.model_dump_json(indent=1) + "\n").encode())
-    if given.write or given.docs:
+    if args.write or args.docs:
         text = document(entries(registry, known), known)
         write_atomically(DOCUMENT, text.encode())
 

@@ -52,5 +52,5 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("method")
     parser.add_argument("architecture", nargs="?", default="resnet50")
-    given = parser.parse_args()
-    print(f"{max(0.0, _measured(given.method, given.architecture)):.4f}")
+    args = parser.parse_args()
+    print(f"{max(0.0, _measured(args.method, args.architecture)):.4f}")

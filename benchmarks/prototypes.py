@@ -69,8 +69,8 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=800)
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     parser.add_argument("pairs", nargs="*", help="model=data")
-    given = parser.parse_args()
-    pairs = given.pairs or [
+    args = parser.parse_args()
+    pairs = args.pairs or [
         "painted-cats-breed=painted-cats:breed",
         "painted-cats-genuine=painted-cats:genuine",
     ]
@@ -80,16 +80,16 @@ def main() -> None:
         model, _, data = pair.partition("=")
         dataset = Kept(load_dataset(data, engine.registry.datasets))
         reports = []
-        for seed in given.seeds:
-            report = _report(engine, model, dataset, seed, given.limit)
+        for seed in args.seeds:
+            report = _report(engine, model, dataset, seed, args.limit)
             print(model, data, seed, report, flush=True)
             reports.append(report)
         rows.append(_row(model, Path(data).name, reports))
-        twins.append(_twins(engine, model, dataset, given.limit))
+        twins.append(_twins(engine, model, dataset, args.limit))
         print(twins[-1], flush=True)
     text = "\n".join(
         [
-            HEAD.format(seeds=", ".join(map(str, given.seeds)), limit=given.limit),
+            HEAD.format(seeds=", ".join(map(str, args.seeds)), limit=args.limit),
             "## Prototypes\n",
             *_table(rows),
             "\n## Twins\n",
@@ -98,8 +98,8 @@ def main() -> None:
             "",
         ]
     )
-    if given.write:
-        given.write.write_text(text, encoding="utf-8")
+    if args.write:
+        args.write.write_text(text, encoding="utf-8")
     print(text)
 
 
@@ -121,12 +121,12 @@ def _report(engine: Engine, model: str, dataset: Dataset, seed: int, limit: int)
 
 def _row(model: str, data: str, reports: list[dict[str, Any]]) -> dict[str, str]:
     def of(name: str, *, share: bool = True) -> str:
-        found = [r[name] for r in reports if name in r]
-        if not found:
+        values = [r[name] for r in reports if name in r]
+        if not values:
             return "-"
         form = "{:.1%}" if share else "{:.1f}"
-        spread = max(found) - min(found)
-        return f"{form.format(float(np.mean(found)))} ({form.format(spread)})"
+        spread = max(values) - min(values)
+        return f"{form.format(float(np.mean(values)))} ({form.format(spread)})"
 
     for report in reports:
         if "test_recall_each" in report:

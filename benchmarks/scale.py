@@ -145,7 +145,7 @@ def costs(
         per_method: Files per part; four parts per worker.
     """
     folder = photos(place / f"few-{device}", 4 * workers * per_method, _sources())
-    found = []
+    method_costs = []
     for name, title in names.items():
         out = place / f"{device}-{name}"
         run, parts = measured(
@@ -156,16 +156,16 @@ def costs(
         images = sum(part["images"] for part in warm)
         seconds = sum(part["seconds"] for part in warm) / images
         maps = written(out, MAPS) / run.images
-        found.append(Cost(title, images, seconds, workers, maps))
+        method_costs.append(Cost(title, images, seconds, workers, maps))
         print(f"{title}: {seconds:.3f} s an image on {device}", file=sys.stderr, flush=True)
-    return found
+    return method_costs
 
 
 def _sources() -> list[Path]:
     return sorted(PHOTOS.glob("*.jpg"))
 
 
-def measurements(given: argparse.Namespace) -> Measurements:
+def measurements(args: argparse.Namespace) -> Measurements:
     """Return all figures of the page."""
     import torch
 
@@ -175,13 +175,13 @@ def measurements(given: argparse.Namespace) -> Measurements:
     engine = Engine()
     refused = engine.unavailable(MODEL)
     titles = {name: e.title for name, e in engine.registry.explainers.items()}
-    wanted = given.methods.split(",") if given.methods else list(titles)
+    wanted = args.methods.split(",") if args.methods else list(titles)
     names = {name: titles[name] for name in wanted if name not in refused}
     runs, same, fewer, gpu = [], None, None, []
     with tempfile.TemporaryDirectory(prefix="whylens-scale-") as temporary:
         place = Path(temporary)
-        folder = photos(place / "photos", given.images, _sources())
-        for name in given.engines.split(","):
+        folder = photos(place / "photos", args.images, _sources())
+        for name in args.engines.split(","):
             run, _ = measured(
                 folder, place / name, METHOD, "--engine", name, "--workers", str(workers)
             )
@@ -189,12 +189,12 @@ def measurements(given: argparse.Namespace) -> Measurements:
             print(run, file=sys.stderr, flush=True)
         if len(runs) == 2:
             same = tree(place / "local") == tree(place / "ray")
-        few = photos(place / "fewer", max(8, given.images // 8), _sources())
+        few = photos(place / "fewer", max(8, args.images // 8), _sources())
         fewer, _ = measured(few, place / "out-fewer", METHOD, "--workers", str(workers))
-        found = costs(place, names, given.per_method, "cpu", workers)
+        method_costs = costs(place, names, args.per_method, "cpu", workers)
         if torch.cuda.is_available():
-            gpu = costs(place, names, given.per_method, "cuda", 1)
-    galleries = [figures(given.gallery, kind) for kind in KINDS] if given.gallery else []
+            gpu = costs(place, names, args.per_method, "cuda", 1)
+    galleries = [figures(args.gallery, kind) for kind in KINDS] if args.gallery else []
     return Measurements(
         method=titles[METHOD],
         model=MODEL,
@@ -203,7 +203,7 @@ def measurements(given: argparse.Namespace) -> Measurements:
         runs=runs,
         same=same,
         fewer=fewer,
-        costs=found,
+        costs=method_costs,
         refused={titles[name]: reason for name, reason in refused.items()},
         gpu=gpu,
         gpu_name=torch.cuda.get_device_name() if gpu else "",
@@ -220,10 +220,10 @@ def main() -> None:
     parser.add_argument("--per-method", type=int, default=4, help="files per part")
     parser.add_argument("--methods", default="", help="names joined by commas; default: all")
     parser.add_argument("--gallery", type=int, default=COUNT, help="vectors; 0 leaves Twin out")
-    given = parser.parse_args()
-    text = page(measurements(given))
-    if given.write:
-        write_atomically(given.write, text.encode())
+    args = parser.parse_args()
+    text = page(measurements(args))
+    if args.write:
+        write_atomically(args.write, text.encode())
     else:
         print(text)
 

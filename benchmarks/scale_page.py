@@ -1,9 +1,5 @@
 """The page docs/scale.md, made from figures: what was measured, and what is computed from it.
 
-May touch the standard library only, so that it can be tested without a measurement.
-"""
-
-from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence

@@ -116,10 +116,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--write", type=Path)
     parser.add_argument("--signals", type=int, default=100)
-    given = parser.parse_args()
-    text = table(given.signals)
-    if given.write:
-        write_atomically(given.write, text.encode())
+    args = parser.parse_args()
+    text = table(args.signals)
+    if args.write:
+        write_atomically(args.write, text.encode())
     else:
         print(text)
 

@@ -1,7 +1,4 @@
-"""Rows of a comparison: how they are timed, judged and written down.
-
-May touch the standard library only, so that it can be tested without a network.
-"""
+"""Rows of a comparison: how they are timed, judged and written down."""
 
 from __future__ import annotations
 
@@ -119,12 +116,12 @@ def raced(row: Row, contest: Contest, *, rounds: int) -> Measured:
 
 
 def _ratios(spent: dict[str, list[float]], *, over: bool) -> dict[str, float]:
-    found = {}
+    results = {}
     for name in spent:
         if name != "whylens":
             pairs = zip(spent["whylens"], spent[name], strict=True)
-            found[name] = statistics.median(t / o if over else o / t for o, t in pairs)
-    return found
+            results[name] = statistics.median(t / o if over else o / t for o, t in pairs)
+    return results
 
 
 def shown(measured: Measured) -> list[str]:

@@ -42,7 +42,7 @@ def figures(count: int, kind: str, queries: int = QUERIES) -> dict[str, Any]:
     """
     from whylens.core.models.checkpoints import FOLDERS_VARIABLE
 
-    found: dict[str, Any] = {"count": count, "kind": kind, "width": WIDTH, "queries": queries}
+    results: dict[str, Any] = {"count": count, "kind": kind, "width": WIDTH, "queries": queries}
     with tempfile.TemporaryDirectory(prefix="whylens-gallery-") as place:
         for stage in _STAGES:
             words = [stage, place, "--count", str(count), "--kind", kind, "--queries", str(queries)]
@@ -54,8 +54,8 @@ def figures(count: int, kind: str, queries: int = QUERIES) -> dict[str, Any]:
                 text=True,
                 check=True,
             )
-            found |= json.loads(done.stdout.splitlines()[-1])
-    return found
+            results |= json.loads(done.stdout.splitlines()[-1])
+    return results
 
 
 def made(count: int, kind: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -174,7 +174,7 @@ def query(count: int, kind: str, queries: int) -> dict[str, Any]:
     explainer, backbone = engine.registry.explainer("twin"), engine.backbone(MODEL)
     began = time.perf_counter()
     arrays = engine.artifact_store.get(explainer, backbone, "").arrays
-    found: dict[str, Any] = {"open_seconds": time.perf_counter() - began}
+    results: dict[str, Any] = {"open_seconds": time.perf_counter() - began}
     asked, labels = made(queries, kind, np.random.default_rng(SEED + 2))
     own, everything = np.asarray(arrays["labels"]), np.ones(count, np.bool_)
     exact_times, index_times = [], []
@@ -192,8 +192,8 @@ def query(count: int, kind: str, queries: int) -> dict[str, Any]:
             shares[name].append(len(set(truth) & set(got.tolist())) / NEAREST)
             if allowed is None:
                 index_times.append(seconds)
-    found |= {name: statistics.mean(values) for name, values in shares.items()}
-    found |= {
+    results |= {name: statistics.mean(values) for name, values in shares.items()}
+    results |= {
         "exact_seconds": statistics.median(exact_times),
         "index_query_seconds": statistics.median(index_times),
     }
@@ -213,9 +213,9 @@ def query(count: int, kind: str, queries: int) -> dict[str, Any]:
     ):
         search.EXACT_LIMIT = most
         times = [timed(lambda w=weighting: explained(weighting=w))[1] for _ in range(3)]
-        found[name] = statistics.median(times)
+        results[name] = statistics.median(times)
     search.EXACT_LIMIT = limit
-    return found
+    return results
 
 
 def timed(work: Callable[[], Any]) -> tuple[Any, float]:
@@ -231,16 +231,16 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=COUNT)
     parser.add_argument("--kind", choices=list(KINDS), default="classes")
     parser.add_argument("--queries", type=int, default=QUERIES)
-    given = parser.parse_args()
-    if given.stage is None:
-        print(json.dumps(figures(given.count, given.kind, given.queries), indent=1))
+    args = parser.parse_args()
+    if args.stage is None:
+        print(json.dumps(figures(args.count, args.kind, args.queries), indent=1))
         return
-    stage, place = given.stage[0], Path(given.stage[1])
+    stage, place = args.stage[0], Path(args.stage[1])
     did = {
-        "make": lambda: make(place, given.count, given.kind),
-        "index": lambda: index(place, given.count),
-        "write": lambda: write(place, given.count),
-        "query": lambda: query(given.count, given.kind, given.queries),
+        "make": lambda: make(place, args.count, args.kind),
+        "index": lambda: index(place, args.count),
+        "write": lambda: write(place, args.count),
+        "query": lambda: query(args.count, args.kind, args.queries),
     }[stage]()
     lines = Path("/proc/self/status").read_text().splitlines()
     peak = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))

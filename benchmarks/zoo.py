@@ -207,11 +207,11 @@ SPECIMENS: tuple[Specimen, ...] = tuple(_specimens())
 
 def verdicts(backbone: Backbone) -> dict[str, str]:
     """Return for every built-in method, by title, "yes" or the reason why not."""
-    found = {}
+    results = {}
     for explainer in load_registry().explainers.values():
         reason = backbone.why_not(explainer.needs) or explainer.why_not(backbone)
-        found[explainer.title] = reason or WORKS
-    return found
+        results[explainer.title] = reason or WORKS
+    return results
 
 
 HEAD = """# Which method works on which network
@@ -245,8 +245,8 @@ def table(rows: dict[Specimen, dict[str, str]]) -> str:
                 reasons.append(row[method])
             cells.append(WORKS if row[method] == WORKS else str(reasons.index(row[method]) + 1))
         lines.append(f"| {specimen.family} | {specimen.name} | {' | '.join(cells)} |")
-    said = [f"{i}. {reason}" for i, reason in enumerate(reasons, 1)]
-    return HEAD + "\n".join([*lines, "", "Why not:", "", *said]) + "\n"
+    footnotes = [f"{i}. {reason}" for i, reason in enumerate(reasons, 1)]
+    return HEAD + "\n".join([*lines, "", "Why not:", "", *footnotes]) + "\n"
 
 
 def read_table(text: str) -> dict[str, dict[str, str]]:

@@ -1,5 +1,5 @@
 """The conformance tests: what every explainer owes, whoever wrote it, on networks known exactly.
 
-May touch all of core; never a plugin, never a screen. Nothing here knows a method: which test
-applies to whom follows from what the explainer declares and from what it answers with.
+Nothing here knows a method: which test applies to whom follows from what the explainer declares and
+from what it answers with.
 """

@@ -1,6 +1,6 @@
 """Tests 3, 4 and 5: where the truth is a sum, the map says that sum.
 
-May touch what lies below; the networks are linear, or linear above their feature map.
+The networks are linear, or linear above their feature map.
 """
 
 from __future__ import annotations

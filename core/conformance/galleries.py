@@ -1,7 +1,4 @@
-"""Test 18: methods that rest on pictures never show the question as its own answer.
-
-May touch what lies below, and the disk: what was fitted is written and read again.
-"""
+"""Test 18: methods that rest on pictures never show the question as its own answer."""
 
 from __future__ import annotations
 

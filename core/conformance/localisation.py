@@ -1,6 +1,6 @@
 """Tests 1, 2, 12, 13 and 17: a map points at what the score is read from, wherever that is.
 
-May touch what lies below; every network here reads known cells of a known picture.
+Every network here reads known cells of a known picture.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""What a test can say of an explainer, and the measures by which it judges.
-
-May touch numpy only.
-"""
+"""What a test can say of an explainer, and the measures by which it judges."""
 
 from __future__ import annotations
 

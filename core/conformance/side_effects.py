@@ -1,6 +1,6 @@
 """Tests 8, 15 and 16: no mark is left on the network, the process or the explainer itself.
 
-May touch what lies below; what is compared is everything that no explainer may change.
+What is compared is everything that no explainer may change.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""The inputs of the conformance tests: light in known cells, noise, and a small set of pictures.
-
-May touch torch, numpy and the datasets' contract.
-"""
+"""The inputs of the conformance tests: light in known cells, noise, and a small set of pictures."""
 
 from __future__ import annotations
 

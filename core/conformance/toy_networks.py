@@ -1,7 +1,7 @@
 """Networks whose every score is known in closed form.
 
-May touch torch and the backbones. Cells are of 8 pixels; the usual input is 32 by 48, so that the
-grid is 4 by 6: not square, and coarse enough to be quick.
+Cells are of 8 pixels; the usual input is 32 by 48, so that the grid is 4 by 6: not square, and
+coarse enough to be quick.
 """
 
 from __future__ import annotations

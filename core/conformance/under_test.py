@@ -1,7 +1,7 @@
 """An explainer under test: asked as the engine asks it, without the engine's protection.
 
-May touch the subject and what lies below it. The engine would refuse any answer of an explainer
-that leaves a mark on the network; here each test sees its own matter alone.
+The engine would refuse any answer of an explainer that leaves a mark on the network; here each test
+sees its own matter alone.
 """
 
 from __future__ import annotations
