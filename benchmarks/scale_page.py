@@ -1,5 +1,6 @@
-"""The page docs/scale.md, made from figures: what was measured, and what is computed from it.
+"""The page docs/scale.md, made from figures: what was measured, and what is computed from it."""
 
+from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
