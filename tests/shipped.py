@@ -11,12 +11,15 @@ import pytest
 from whylens.core.engine import Engine
 from whylens.core.explainer import is_single_step
 from whylens.core.models import checkpoints
+from whylens.core.params import controls_of
 
 SHIPPED = Path(__file__).resolve().parents[1] / "checkpoints"
 QUICK = {
-    "mode": "fast", "steps": 40, "window": 48, "stride": 48, "count": 2, "masks": 64,
+    "mode": "fast", "steps": 40, "window": 64, "stride": 64, "count": 2, "masks": 64,
     "samples": 400, "repeats": 2, "constants": 1, "swaps": 2, "candidates": 50,
 }  # fmt: skip
+
+COUNTS = ("steps", "masks", "samples", "repeats", "constants", "swaps", "candidates")
 
 
 @contextlib.contextmanager
@@ -34,8 +37,11 @@ def available(engine: Engine, name: str, *, quick: bool = False) -> list[str]:
     return [m for m in methods if is_single_step(explainers[m])] if quick else methods
 
 
-def answered(engine: Engine, question, method: str):
-    """Return a method's last answer, with few samples."""
-    fields = engine.registry.explainers[method].Params.model_fields
-    *_, answer = engine.explain(question, method, {k: v for k, v in QUICK.items() if k in fields})
+def answered(engine: Engine, question, method: str, *, fewest: bool = False):
+    """Return a method's last answer, with few samples, or with the fewest that it allows."""
+    params = engine.registry.explainers[method].Params
+    chosen = {k: v for k, v in QUICK.items() if k in params.model_fields}
+    if fewest:
+        chosen |= {c.name: int(c.low) for c in controls_of(params) if c.name in COUNTS}
+    *_, answer = engine.explain(question, method, chosen)
     return answer

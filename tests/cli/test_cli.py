@@ -139,7 +139,9 @@ def test_help_imports_nothing_heavy(place):
     assert "explain" in run.stdout
 
 
-@pytest.mark.parametrize("started", ["default_int_handler", "SIG_IGN"])
+@pytest.mark.parametrize(
+    "started", [pytest.param("default_int_handler", marks=pytest.mark.slow), "SIG_IGN"]
+)
 def test_ctrl_c_keeps_the_partial_map_and_says_so(place, started):
     """A shell starts what it puts into the background with SIGINT ignored."""
     child = subprocess.Popen(

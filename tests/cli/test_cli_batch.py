@@ -62,14 +62,15 @@ def in_own_process(place, *words, code="import whylens.ui.cli.app; whylens.ui.cl
 
 @pytest.fixture(scope="module")
 def unbroken(place):
-    """What two processes write that nobody stops."""
-    run = whylens(place, "explain", "photos", *WORDS, "--workers", "2", "--out", "unbroken")
+    """What a process writes that nobody stops."""
+    run = whylens(place, "explain", "photos", *WORDS, "--workers", "1", "--out", "unbroken")
     assert run.exit_code == 0, run.stderr
     assert run.stdout.split() == ["unbroken/manifest"]
     assert "18 rows, 2 of them with an error" in run.stderr
     return place / "unbroken"
 
 
+@pytest.mark.slow
 def test_after_kill_9_the_same_command_goes_on_to_the_bytes_of_an_unbroken_run(place, unbroken):
     words = ("explain", "photos", *WORDS, "--workers", "1", "--out", "killed")
     child = in_own_process(place, *words, code=KILLED)

@@ -83,7 +83,7 @@ def test_a_failure_midway_leaves_nothing_behind(tmp_path, monkeypatch):
     assert not any(tmp_path.iterdir())
 
 
-@pytest.fixture(scope="module", params=["edge-glow", LONGEST])
+@pytest.fixture(scope="module", params=["edge-glow", pytest.param(LONGEST, marks=pytest.mark.slow)])
 def package(request, tmp_path_factory):
     """The folder of a new package."""
     place = tmp_path_factory.mktemp("packages")

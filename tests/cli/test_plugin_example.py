@@ -21,6 +21,7 @@ PACKAGE = ROOT / "examples" / "plugin-captum"
 PROJECT = tomllib.loads((PACKAGE / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
+@pytest.mark.slow
 def test_its_own_test_passes():
     pytest.importorskip("captum")
     run = subprocess.run(

@@ -320,6 +320,7 @@ def backdrop(portrait) -> np.ndarray:
     return means.ravel()
 
 
+@pytest.mark.slow
 def test_the_background_gives_no_breed_away():
     cats = PaintedCats("breed", train=240, val=0, test=240, size=64)
     features = np.array([backdrop(cats.portrait(index)) for index in range(480)])
@@ -340,6 +341,7 @@ def test_scene_pose_and_props_are_drawn_alike_for_every_class():
             assert np.abs(rates - here.mean()).max() < 4 * spread, name
 
 
+@pytest.mark.slow
 def test_the_mean_colour_does_not_tell_generated_from_genuine():
     cats = PaintedCats("genuine", train=240, val=0, test=240, size=64)
     features = np.array([cats.pixels(index).mean((0, 1)) for index in range(480)])

@@ -105,6 +105,7 @@ def test_a_quarter_of_the_windows_already_peaks_on_the_object(ask, objects):
     assert sum(hits) >= 11
 
 
+@pytest.mark.slow
 def test_an_eighth_of_the_channels_already_peaks_on_the_object(ask, objects):
     few = [o for o in objects if o[1] in ("ladybug", "tiger", "goose")]
     exact = {"mode": "exact"} if "mode" in ScoreCAM.Params.model_fields else {}

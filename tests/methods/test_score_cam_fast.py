@@ -185,6 +185,7 @@ def _real(squeezenet, photo, seed=0):
     return Subject(trace, Target(int(trace.logits.argmax())), 16, seed)
 
 
+@pytest.mark.slow
 def test_on_a_trained_network_and_a_photo_its_ranks_are_those_of_the_exact_map(squeezenet, shared):
     real = _real(squeezenet, shared / "photos" / "zebra.jpg")
     fast, exact = final(real), final(real, "exact")

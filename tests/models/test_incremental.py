@@ -269,8 +269,12 @@ def short_vgg() -> nn.Module:
     return module.eval()
 
 
+OTHER_NETWORKS = ("resnet50", "densenet121", "vgg11_bn", "mobilenetv2_050")
+
+
 @pytest.mark.parametrize(
-    "name", ["resnet18", "resnet50", "densenet121", "regnetx_002", "vgg11_bn", "mobilenetv2_050"]
+    "name",
+    ["resnet18", "regnetx_002", *(pytest.param(n, marks=pytest.mark.slow) for n in OTHER_NETWORKS)],
 )
 def test_real_networks_answer_windows_locally(name):
     spec = plain_spec(160, 128)

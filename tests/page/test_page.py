@@ -11,7 +11,7 @@ from tests.conftest import GapNet, plain_spec, seeded
 from whylens.core.engine import Engine
 from whylens.core.explainer import Explainer
 from whylens.core.models.backbone import wrap
-from whylens.core.params import NoParams, Params
+from whylens.core.params import NoParams, Params, controls_of
 from whylens.core.registry import Entry, Problem, Registry, load_registry
 from whylens.core.results import Example, Examples, Heatmap
 from whylens.ui.page.controls import build_controls
@@ -124,7 +124,7 @@ def photo(tmp_path_factory) -> str:
 
 QUESTION = {"model": "toy", "target": "predicted", "quantity": "logit", "versus": "runner-up"}
 # Fewer questions to the network than by default; what comes of them is tested elsewhere.
-QUICK = {"masks": 64, "samples": 400, "repeats": 2, "steps": 40, "constants": 1}
+FEW = {"masks", "samples", "repeats", "steps", "constants", "swaps", "candidates"}
 LOOK = {"colours": "viridis", "opacity": 0.5}
 
 
@@ -143,7 +143,10 @@ def test_every_explainer_is_an_endpoint_with_named_parameters(client, photo, nam
         with pytest.raises(Exception, match="is not available on toy: no attention"):
             client.predict(**asked, api_name=f"/{slug(name)}")
         return
-    fields_given = {k: v for k, v in QUICK.items() if k in fields}
+    controls = controls_of(load_registry().explainer(name).Params)
+    fields_given = {c.name: int(c.low) for c in controls if c.name in FEW}
+    if {"window", "stride"} <= set(fields):
+        fields_given |= {"window": 64, "stride": 64}
     asked |= fields_given
     picture, values, told = client.predict(**asked, api_name=f"/{slug(name)}")
     assert told["finished"]

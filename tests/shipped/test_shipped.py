@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 
 import numpy as np
 import pytest
@@ -59,13 +60,18 @@ def test_the_report_is_of_these_weights_this_recipe_and_good_enough(name):
     assert report.data.name == DATA[name]
 
 
+@cache  # every picture is drawn for it
+def digest_of(data: str) -> str:
+    return load_dataset(data, load_registry().datasets).digest
+
+
 @each
 def test_the_data_is_still_what_it_was_trained_on(name):
-    dataset = load_dataset(DATA[name], load_registry().datasets)
-    assert read_report(SHIPPED / name).data.digest == dataset.digest
+    digest = digest_of(DATA[name])
+    assert read_report(SHIPPED / name).data.digest == digest
     for method in ("twin",) if name == VIT else FITTED:
         facts = json.loads((SHIPPED / name / method / "artifact.json").read_text())["facts"]
-        assert facts["data_digest"] == dataset.digest
+        assert facts["data_digest"] == digest
 
 
 @each
@@ -112,7 +118,7 @@ def test_every_method_explains_a_picture(engine, name, quick):
         assert _families(engine, refused) == {"Attention"}
     question = Question(name, dataset.pixels(dataset.of("test")[0]))
     for method in available(engine, name, quick=quick):
-        answer = answered(engine, question, method)
+        answer = answered(engine, question, method, fewest=True)
         assert answer.finished
         if isinstance(answer.result, Prototypes):
             points = sum(item.value for item in answer.result.items) + answer.result.rest
@@ -131,10 +137,11 @@ def test_the_network_for_signals_is_small_and_as_good_as_it_says(engine):
     assert spec.size == (40,)
 
 
-def test_every_method_that_can_explains_a_signal_and_most_peak_on_the_digit(engine):
+@pytest.mark.parametrize("quick", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_every_method_that_can_explains_a_signal_and_most_peak_on_the_digit(engine, quick):
     fresh = mnist1d(20, 78)
     refused = engine.unavailable(SIGNALS)
-    for method in available(engine, SIGNALS):
+    for method in available(engine, SIGNALS, quick=quick):
         hits = []
         for signal, label, where in zip(fresh.values, fresh.labels, fresh.shape, strict=True):
             question = Question(SIGNALS, signal=signal, target=int(label))

@@ -10,6 +10,8 @@ import tomllib
 from importlib import metadata
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
@@ -60,6 +62,7 @@ def test_no_weights_and_no_large_files_are_in_the_repository():
     assert not [p for p in files if p.suffix in (".pth", ".pt", ".bin", ".ckpt", ".pkl")]
 
 
+@pytest.mark.slow
 def test_a_bare_checkout_builds_the_page_without_being_installed(tmp_path):
     # As a Space does it: the requirements are there, the project is only copied.
     copied = subprocess.run(
