@@ -11,7 +11,7 @@ from torch import nn
 
 from whylens.core.conformance.outcome import (
     NotApplicable,
-    alike,
+    cosine,
     difference,
     on_grid,
     rank_correlation,
@@ -74,13 +74,13 @@ def linear_shares(candidate: ExplainerUnderTest) -> None:
     for word, act in (("functional", None), ("module", nn.ReLU())):
         net = wrap(randomised(_Rectified(act)), spec=plain_spec())
         heat = _complete(candidate.answer(net, x, 1))
-        change, said = heat.diagnostics[CHANGE], heat.diagnostics[GAP]
+        change, stated_gap = heat.diagnostics[CHANGE], heat.diagnostics[GAP]
         gap = abs(float(heat.values.sum(dtype=np.float64)) - change) / max(abs(change), 1e-6)
         require(
-            gap <= said + 1e-3 and said <= 0.05,
+            gap <= stated_gap + 1e-3 and stated_gap <= 0.05,
             f"With {word} ReLUs the shares miss the score's change by {gap:.1%} of it; the map "
-            f"says {said:.1%}, and 5 % are allowed. Where the rule does not cover a network, raise "
-            "core.NeedsNotMet instead of falling back to gradients.",
+            f"says {stated_gap:.1%}, and 5 % are allowed. Where the rule does not cover a network, "
+            "raise core.NeedsNotMet instead of falling back to gradients.",
         )
 
 
@@ -111,12 +111,12 @@ def cam_identity(candidate: ExplainerUnderTest) -> None:
         if backbone.linear is None:
             raise NotApplicable("this network's head is not linear")
         bias, score = float(backbone.linear.bias[target]), answer.subject.score
-        said = float(answer.heat.values.mean(dtype=np.float64)) + bias
+        recovered_score = float(answer.heat.values.mean(dtype=np.float64)) + bias
         require(
-            abs(said - score) <= 1e-4 * max(1.0, abs(score)),
+            abs(recovered_score - score) <= 1e-4 * max(1.0, abs(score)),
             f"On a head that pools and applies one linear layer, class {target} scores "
-            f"{score:.4f}, but the map's mean plus the class's bias is {said:.4f}. Weigh the "
-            "feature map by the class's own row of weights, and cut off nothing.",
+            f"{score:.4f}, but the map's mean plus the class's bias is {recovered_score:.4f}. "
+            "Weigh the feature map by the class's own row of weights, and cut off nothing.",
         )
 
 
@@ -126,18 +126,18 @@ def one_channel(candidate: ExplainerUnderTest) -> None:
     if not {Need.GRADIENTS, Need.SPATIAL_FEATURES} <= candidate.explainer.needs:
         raise NotApplicable("it does not weigh feature maps by gradients")
 
-    def one_each(module: nn.Module) -> None:
+    def identity_head(module: nn.Module) -> None:
         weight = module.get_parameter("fc.weight")
         weight.copy_(20 * torch.eye(*weight.shape))
 
-    backbone = changed(candidate.network(patches), one_each)
+    backbone = changed(candidate.network(patches), identity_head)
     for seed in range(5, 8):
         answer = candidate.answer(backbone, noise(backbone.spec, seed))
         target = answer.subject.target.index
         channel = answer.subject.features[0, target].numpy()
         if answer.heat.values.shape != channel.shape:
             raise NotApplicable("its map is finer than the feature map")
-        likeness = alike(answer.heat.values, channel)
+        likeness = cosine(answer.heat.values, channel)
         require(
             likeness > 0.9999,
             f"Class {target} reads channel {target} alone, through a mean over places: CAM, "
@@ -161,8 +161,8 @@ def scale_of_scores(candidate: ExplainerUnderTest) -> None:
             module.get_parameter("fc.weight").mul_(by)
             module.get_parameter("fc.bias").mul_(by)
 
-        other = candidate.answer(changed(backbone, scaled), x, target)
-        likeness = alike(other.heat.values, plain.heat.values)
+        rescaled = candidate.answer(changed(backbone, scaled), x, target)
+        likeness = cosine(rescaled.heat.values, plain.heat.values)
         require(
             likeness > 0.999,
             f"All scores times {scale:g}, which changes no decision, changes the form of the map: "
@@ -171,9 +171,9 @@ def scale_of_scores(candidate: ExplainerUnderTest) -> None:
         )
         if not (plain.heat.signed and plain.subject.unit in plain.heat.unit):
             continue
-        grown = difference(other.heat.values, scale * plain.heat.values)
+        error = difference(rescaled.heat.values, scale * plain.heat.values)
         require(
-            grown < 1e-2,
+            error < 1e-2,
             f"The map is signed and in units of the score ({plain.heat.unit!r}), but with all "
             f"scores times {scale:g} its values are not. Values stay raw: leave normalising to "
             "the page, or state another unit.",

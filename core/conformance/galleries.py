@@ -28,10 +28,10 @@ def never_itself(candidate: ExplainerUnderTest) -> None:
     shown = {item.key for item in result.items if item.key}
     if not shown:
         raise NotApplicable("its examples carry no keys")
-    found = sorted(shown & {data.items[0].key, data.items[TWIN_OF_FIRST].key})
+    repeated = sorted(shown & {data.items[0].key, data.items[TWIN_OF_FIRST].key})
     require(
-        not found,
-        f"Asked about a picture of its own gallery it shows {found}: the picture itself, or a "
+        not repeated,
+        f"Asked about a picture of its own gallery it shows {repeated}: the picture itself, or a "
         "copy of it. Leave out what equals the question.",
     )
 
@@ -42,32 +42,35 @@ def bound_to_weights(candidate: ExplainerUnderTest) -> None:
     backbone, name = default_network(candidate), candidate.explainer.name
     subject = candidate.subject(backbone, to_tensor(Tinted().pixels(1), backbone.spec))
     wanted = candidate.asked(subject).values
-    own, other = backbone.identity.digest, default_network(candidate, seed=8).identity.digest
+    digest, other_digest = (
+        backbone.identity.digest,
+        default_network(candidate, seed=8).identity.digest,
+    )
     spec = backbone.spec
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "network" / name
         try:
             write_artifact(
-                folder, subject.artifact, method=name, model="network", weights=own, spec=spec
+                folder, subject.artifact, method=name, model="network", weights=digest, spec=spec
             )
         except (TypeError, ValueError, KeyError) as exc:
             raise CheckFailed(
                 f"What fit() made cannot be written ({exc}). Arrays are of float16, float32, "
                 "uint8, int32 or int64, and facts are what JSON knows."
             ) from exc
-        again = read_artifact(folder, method=name, weights=own, spec=spec)
-        got = candidate.asked(replace(subject, stored_artifact=again)).values
+        loaded = read_artifact(folder, method=name, weights=digest, spec=spec)
+        got = candidate.asked(replace(subject, stored_artifact=loaded)).values
         require(
             np.array_equal(got, wanted),
             "What was fitted answers otherwise once it was written and read. Keep all that an "
             "answer needs in the artifact's arrays and facts.",
         )
         try:
-            read_artifact(folder, method=name, weights=other, spec=spec)
+            read_artifact(folder, method=name, weights=other_digest, spec=spec)
         except BadArtifact:
             return
         finally:
-            del again, got  # maps of the file, which is about to go
+            del loaded, got  # maps of the file, which is about to go
     raise CheckFailed("What was fitted for one network was accepted for another's weights.")
 
 

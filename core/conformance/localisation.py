@@ -148,11 +148,11 @@ def beats_chance(candidate: ExplainerUnderTest) -> None:
     def area(heat: Heatmap) -> float:
         return faithfulness(subject, heat, fill, "deletion", steps=8, draws=1).area
 
-    own = area(answer.heat)
-    others = [
+    map_area = area(answer.heat)
+    random_areas = [
         area(Heatmap(generator.random(GRID, np.float32), "chance")) for _ in range(RANDOM_MAPS)
     ]
-    better = sum(own < other for other in others)
+    better = sum(map_area < random_area for random_area in random_areas)
     require(
         better >= RANDOM_MAPS - 1,
         "The network reads the left half of the picture. Hiding places in the order of the map "

@@ -16,60 +16,60 @@ class NotApplicable(Exception):
     """A test does not apply to an explainer, and why."""
 
 
-def require(kept: object, sentence: str) -> None:
+def require(condition: object, sentence: str) -> None:
     """Raise `CheckFailed` with a sentence unless something holds.
 
     Args:
-        kept: Whether it holds.
+        condition: Any value; false where the explainer fails.
 
     Raises:
         Broken: It does not.
     """
-    if not kept:
+    if not condition:
         raise CheckFailed(sentence)
 
 
-def difference(got: npt.ArrayLike, wanted: npt.ArrayLike) -> float:
-    """Return the norm of a difference as a share of the norm of what was wanted.
+def difference(values: npt.ArrayLike, expected: npt.ArrayLike) -> float:
+    """Return the norm of a difference as a share of the norm of what was expected.
 
     Args:
-        got: Of the same shape as `wanted`, else they differ without end.
-        wanted: Where it is zero all over, any difference counts without end.
+        values: Of the same shape as `expected`, else they differ without end.
+        expected: Where it is zero all over, any difference counts without end.
     """
-    one, two = np.asarray(got, np.float64), np.asarray(wanted, np.float64)
-    if one.shape != two.shape:
+    a, b = np.asarray(values, np.float64), np.asarray(expected, np.float64)
+    if a.shape != b.shape:
         return float("inf")
-    apart, size = float(np.linalg.norm(one - two)), float(np.linalg.norm(two))
+    apart, size = float(np.linalg.norm(a - b)), float(np.linalg.norm(b))
     if size > 0:
         return apart / size
     return float("inf") if apart else 0.0
 
 
-def alike(one: npt.ArrayLike, two: npt.ArrayLike) -> float:
+def cosine(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
     """Return the cosine of two maps, 1 where they are equal up to a positive factor.
 
     Args:
-        one: Any shape.
-        two: The same; two maps that are both zero are alike.
+        a: Any shape.
+        b: The same; two maps that are both zero have 1.
     """
-    a, b = np.asarray(one, np.float64).ravel(), np.asarray(two, np.float64).ravel()
-    sizes = float(np.linalg.norm(a) * np.linalg.norm(b))
+    x, y = np.asarray(a, np.float64).ravel(), np.asarray(b, np.float64).ravel()
+    sizes = float(np.linalg.norm(x) * np.linalg.norm(y))
     if sizes == 0:
-        return float(np.linalg.norm(a) == np.linalg.norm(b))
-    return float(a @ b) / sizes
+        return float(np.linalg.norm(x) == np.linalg.norm(y))
+    return float(x @ y) / sizes
 
 
-def correlation(one: npt.ArrayLike, two: npt.ArrayLike) -> float:
+def correlation(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
     """Return Pearson's correlation of two maps, 0 where one of them is flat."""
-    a, b = np.asarray(one, np.float64).ravel(), np.asarray(two, np.float64).ravel()
-    a, b = a - a.mean(), b - b.mean()
-    sizes = float(np.linalg.norm(a) * np.linalg.norm(b))
-    return float(a @ b) / sizes if sizes > 0 else 0.0
+    x, y = np.asarray(a, np.float64).ravel(), np.asarray(b, np.float64).ravel()
+    x, y = x - x.mean(), y - y.mean()
+    sizes = float(np.linalg.norm(x) * np.linalg.norm(y))
+    return float(x @ y) / sizes if sizes > 0 else 0.0
 
 
-def rank_correlation(one: npt.ArrayLike, two: npt.ArrayLike) -> float:
+def rank_correlation(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
     """Return Spearman's correlation of two maps; equal values share their mean rank."""
-    return correlation(_ranks(one), _ranks(two))
+    return correlation(_ranks(a), _ranks(b))
 
 
 def _ranks(values: npt.ArrayLike) -> npt.NDArray[np.float64]:

@@ -152,8 +152,8 @@ def accelerator(candidate: ExplainerUnderTest) -> None:
         raise NotApplicable("there is no GPU here")
     backbone = default_network(candidate)
     wanted = non_blank_answer(candidate, backbone)
-    there = changed(backbone, lambda module: module.to("cuda"))
-    got = candidate.answer(there, noise(backbone.spec), wanted.subject.target)
+    on_gpu = changed(backbone, lambda module: module.to("cuda"))
+    got = candidate.answer(on_gpu, noise(backbone.spec), wanted.subject.target)
     apart = difference(got.values, wanted.values)
     require(
         apart < 1e-2,
@@ -176,10 +176,10 @@ def stated_error(candidate: ExplainerUnderTest) -> None:
         raise NotApplicable("it draws random numbers, but states no standard error")
     errors = [np.asarray(heat.error, np.float64) for heat in heats]
     stated = float(np.sqrt(np.mean([e**2 for e in errors])))
-    found = float(np.sqrt(np.var([h.values for h in heats], axis=0, ddof=1).mean()))
+    spread = float(np.sqrt(np.var([h.values for h in heats], axis=0, ddof=1).mean()))
     require(
-        0.4 * found <= stated <= 2.5 * found,
-        f"Maps of {SEEDS} seeds scatter by {found:.3g} around their mean; the standard error they "
+        0.4 * spread <= stated <= 2.5 * spread,
+        f"Maps of {SEEDS} seeds scatter by {spread:.3g} around their mean; the standard error they "
         f"state is {stated:.3g}. It is that of the mean shown, not of one sample.",
     )
 
@@ -204,18 +204,18 @@ def convergence(candidate: ExplainerUnderTest) -> None:
     begin = correlation(few[0].values, few[1].values)
     if begin >= STEADY:
         return
-    found = {}
+    correlations = {}
     for field in controls_of(type(candidate.params)):
         if field.kind == "int":
             more = _larger(field, getattr(candidate.params, field.name))
             heats = pair(**{field.name: more})
-            found[field.name, more] = correlation(heats[0].values, heats[1].values)
-    best = max(found.values(), default=begin)
+            correlations[field.name, more] = correlation(heats[0].values, heats[1].values)
+    best = max(correlations.values(), default=begin)
     require(
         best >= STEADY or 1 - best <= 0.5 * (1 - begin),
         f"Two seeds' maps correlate by {begin:.3f}, and no whole-number parameter brings them "
-        f"closer when it is enlarged 16 times: {found}. The mean over samples must be over all of "
-        "them, not over the last.",
+        f"closer when it is enlarged 16 times: {correlations}. The mean over samples must "
+        "be over all of them, not over the last.",
     )
 
 

@@ -72,18 +72,18 @@ def _leaves_no_mark(candidate: ExplainerUnderTest, backbone: Backbone) -> None:
     x = noise(backbone.spec)
     subject = candidate.subject(backbone, x, 1)
     features = None if backbone.split is None else subject.features.clone()
-    before, kept = state(backbone), x.clone()
+    before, copy = state(backbone), x.clone()
     try:
         candidate.asked(subject)
         _unchanged(before, state(backbone), "After an answer")
-        require(torch.equal(x, kept), "The input was written into. Clone before changing it.")
+        require(torch.equal(x, copy), "The input was written into. Clone before changing it.")
         require(
             features is None or torch.equal(subject.features, features),
             "subject.features was written into; other methods read it too. Clone before changing.",
         )
-        work = candidate.steps(candidate.subject(backbone, x, 2))
-        next(work)
-        close = getattr(work, "close", None)
+        steps = candidate.steps(candidate.subject(backbone, x, 2))
+        next(steps)
+        close = getattr(steps, "close", None)
         if close is not None:
             close()
         _unchanged(before, state(backbone), "After a visitor pressed Stop")
@@ -155,20 +155,20 @@ def after_failure(candidate: ExplainerUnderTest) -> None:
     before = state(backbone)
     for stage in ("forward", "backward"):
         subject = candidate.subject(backbone, noise(backbone.spec), target)
-        switch.armed, said, got = stage, "", None
+        switch.armed, message, got = stage, "", None
         try:
             *_, got = candidate.steps(subject)
         except (ExplainerFailed, CoreError) as failure:
-            said = str(failure)
+            message = str(failure)
         finally:
             switch.armed = ""
         # A method that asks the head nothing further is not harmed by what comes later.
         harmless = got is not None and difference(figures(got.result), wanted.values) < 1e-3
         require(
-            "blown on the way" in said or harmless,
+            "blown on the way" in message or harmless,
             f"The network raised an error in its {stage} pass, but explain() answered all the "
-            f"same{': ' + said if said else ''}. Let errors through: a map made in spite of one is "
-            "no explanation.",
+            f"same{': ' + message if message else ''}. Let errors through: a map "
+            "made in spite of one is no explanation.",
         )
         _unchanged(before, state(backbone), f"After an error in the {stage} pass")
     again = candidate.answer(backbone, noise(backbone.spec), target)
@@ -233,14 +233,14 @@ def flat_memory(candidate: ExplainerUnderTest) -> None:
     backbone = default_network(candidate)
     for call in range(50):
         candidate.answer(backbone, noise(backbone.spec, call), call % 3)
-    before, held = _resident(), _on_gpu()
+    memory, gpu_memory = _resident(), _on_gpu()
     for call in range(200):
         candidate.answer(backbone, noise(backbone.spec, 1000 + call), call % 3)
-    grown, more = _resident() - before, _on_gpu() - held
+    growth, gpu_growth = _resident() - memory, _on_gpu() - gpu_memory
     require(
-        grown < 8_000_000 and more <= 0,
-        f"200 answers took {grown / 1e6:.1f} MB more memory, and {more} bytes of the GPU's. Keep "
-        "no tensors between calls, and no graphs: detach what is kept.",
+        growth < 8_000_000 and gpu_growth <= 0,
+        f"200 answers took {growth / 1e6:.1f} MB more memory, and {gpu_growth} bytes of the GPU's. "
+        "Keep no tensors between calls, and no graphs: detach what is kept.",
     )
 
 
@@ -270,7 +270,7 @@ def threads(candidate: ExplainerUnderTest) -> None:
         return candidate.subject(net, noise(net.spec), target)
 
     alone = [candidate.asked(subject(n)).values for n in range(len(questions))]
-    own = _kept(candidate)
+    before = _attribute_ids(candidate)
     # Two visitors of one tab: the first waits while the second is answered.
     waiting = candidate.steps(subject(0))
     begun = next(waiting)
@@ -298,15 +298,17 @@ def threads(candidate: ExplainerUnderTest) -> None:
         worker.join()
     for failure in wrong:
         raise failure
-    kept = sorted(name for name, what in _kept(candidate).items() if own.get(name) != what)
+    changes = sorted(
+        name for name, value in _attribute_ids(candidate).items() if before.get(name) != value
+    )
     require(
-        not kept,
-        f"It keeps {kept} on itself. One instance serves all visitors: pass values along, or keep "
-        "what holds of a network by subject.backbone.once.",
+        not changes,
+        f"It keeps {changes} on itself. One instance serves all visitors: pass values along, or "
+        "keep what holds of a network by subject.backbone.once.",
     )
 
 
-def _kept(candidate: ExplainerUnderTest) -> dict[str, int]:
+def _attribute_ids(candidate: ExplainerUnderTest) -> dict[str, int]:
     return {name: id(value) for name, value in vars(candidate.explainer).items()}
 
 

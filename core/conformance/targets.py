@@ -118,14 +118,16 @@ def one_logit(candidate: ExplainerUnderTest) -> None:
             module.get_parameter("fc.weight").mul_(sign)
             module.get_parameter("fc.bias").mul_(sign)
 
-        one = changed(single, turned)
-        answer = candidate.answer(one, x)
+        mirrored = changed(single, turned)
+        answer = candidate.answer(mirrored, x)
         if answer.subject.target.index != side:
             raise CheckFailed(
                 f"A network whose one output speaks for side {side} predicts the other."
             )
-        two = _mirrored(one.module.get_parameter("fc.weight"), one.module.get_parameter("fc.bias"))
-        twin = changed(patches(classes=2), two)
+        both_outputs = _two_outputs(
+            mirrored.module.get_parameter("fc.weight"), mirrored.module.get_parameter("fc.bias")
+        )
+        twin = changed(patches(classes=2), both_outputs)
         wanted = candidate.answer(twin, x, side)
         apart = difference(answer.values, wanted.values)
         require(
@@ -136,7 +138,7 @@ def one_logit(candidate: ExplainerUnderTest) -> None:
         )
 
 
-def _mirrored(weight: torch.Tensor, bias: torch.Tensor) -> object:
+def _two_outputs(weight: torch.Tensor, bias: torch.Tensor) -> object:
     def change(module: nn.Module) -> None:
         module.get_parameter("fc.weight").copy_(torch.cat([-weight / 2, weight / 2]))
         module.get_parameter("fc.bias").copy_(torch.cat([-bias / 2, bias / 2]))

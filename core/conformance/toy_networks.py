@@ -190,10 +190,10 @@ def randomised(module: nn.Module, seed: int = 3) -> nn.Module:
     Args:
         module: One whose last layer is `fc`.
     """
-    made = randomize_weights(module, seed=seed).eval()
+    module = randomize_weights(module, seed=seed).eval()
     with torch.no_grad():
-        made.get_parameter("fc.weight").mul_(20)
-    return made
+        module.get_parameter("fc.weight").mul_(20)
+    return module
 
 
 def patches(seed: int = 3, **changes: Any) -> Backbone:

@@ -83,7 +83,7 @@ class ExplainerUnderTest:
         """Take an explainer."""
         self.explainer = explainer
         self.params: Params = validate_params(
-            explainer, explainer.Params, _given(explainer.test_params)
+            explainer, explainer.Params, _chosen(explainer.test_params)
         )
         self._fitted: dict[str, Artifact | NotApplicable] = {}
         self._networks: dict[tuple[Callable[[int], Backbone], int], Backbone] = {}
@@ -147,8 +147,8 @@ class ExplainerUnderTest:
 
     def _fit(self, backbone: Backbone) -> Artifact:
         dataset = _dataset_for(backbone)
-        given = _given(self.explainer.test_fit_params)
-        params = validate_params(self.explainer, self.explainer.FitParams, given)
+        values = _chosen(self.explainer.test_fit_params)
+        params = validate_params(self.explainer, self.explainer.FitParams, values)
         artifact = None
         try:
             with wrap_plugin_errors(self.explainer):
@@ -251,8 +251,8 @@ class ExplainerUnderTest:
             raise NotApplicable(f'it answers "{self.explainer.question_kind}", not "where"')
 
 
-def _given(trial: BaseModel | None) -> dict[str, object]:
-    return {} if trial is None else trial.model_dump(exclude_unset=True)
+def _chosen(params: BaseModel | None) -> dict[str, object]:
+    return {} if params is None else params.model_dump(exclude_unset=True)
 
 
 def _dataset_for(backbone: Backbone) -> Dataset:
