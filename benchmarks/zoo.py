@@ -2,7 +2,7 @@
 
 `python -m benchmarks.zoo --write docs/models.md` builds the smallest member of every family with
 random weights, probes it as a visitor's model is probed, and asks every built-in method. The same
-list is the test of the splits and the probes (tests/test_zoo.py).
+list is the test of the splits and the probes (tests/house/test_zoo.py).
 """
 
 from __future__ import annotations

@@ -132,7 +132,7 @@ def save_maps(path: Path) -> None:
     Args:
         path: A .npz file.
     """
-    from tests.shipped import answered, available, shipped_engine
+    from tests.support.shipped_networks import answered, available, shipped_engine
     from whylens.core.datasets.by_name import load_dataset
     from whylens.core.explanation import Question
     from whylens.core.results import Heatmap

@@ -14,7 +14,7 @@ import pytest
 from filelock import FileLock
 from PIL import Image
 
-from tests.browser import toy_checkpoint
+from tests.support.browser import toy_checkpoint
 from whylens.core.batch import listing
 from whylens.core.batch.listing import PICTURES, Listing, read_listing, write_listing
 from whylens.core.batch.plan import Request, plan_differences, read_plan

@@ -12,8 +12,8 @@ from contextlib import nullcontext
 
 import pytest
 
-from tests.batch_jobs import EndingJob, EndlessJob, InterruptedJob, RefusingJob, TellingJob
 from tests.conftest import ROOT
+from tests.support.batch_jobs import EndingJob, EndlessJob, InterruptedJob, RefusingJob, TellingJob
 from whylens.core.batch.process_runner import LocalProcesses
 from whylens.core.batch.protocol import FilesDone
 from whylens.core.batch.shards import ShardDone
@@ -96,7 +96,10 @@ def test_closing_ends_all_processes_at_work(tmp_path):
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="processes are watched by Linux's pidfd")
 def test_after_a_kill_9_no_process_goes_on():
     child = subprocess.Popen(
-        [sys.executable, "-m", "tests.batch_jobs"], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "tests.support.batch_jobs"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     ids = [int(child.stdout.readline()) for _ in range(2)]
     watched = []

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from tests.browser import toy_checkpoint
+from tests.support.browser import toy_checkpoint
 from whylens.ui.cli.app import app
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from tests.batch.test_batch import tree
-from tests.browser import toy_checkpoint
 from tests.cli.test_cli import environment, whylens
+from tests.support.browser import toy_checkpoint
 from whylens.core.batch.run import LOG, FolderProgress
 from whylens.core.batch.shards import finished
 

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from tests.browser import toy_checkpoint
-from tests.pictures import Tinted
+from tests.support.browser import toy_checkpoint
+from tests.support.pictures import Tinted
 from whylens.core.storage.artifacts import is_artifact
 from whylens.ui.cli.app import app
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from tests.pictures import SLIM, colour_folder
+from tests.support.pictures import SLIM, colour_folder
 from whylens.core.train.report import read_report
 from whylens.ui.cli.app import app
 

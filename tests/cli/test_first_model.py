@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.browser import toy_checkpoint
+from tests.support.browser import toy_checkpoint
 from whylens.core.errors import WeightsUnavailable
 from whylens.ui.page.session import PRETRAINED, UNTRAINED, first_model
 

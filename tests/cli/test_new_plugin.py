@@ -17,8 +17,8 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from tests.browser import PATIENCE, chromium, open_tab, status, toy_checkpoint, visit
 from tests.conftest import ROOT
+from tests.support.browser import PATIENCE, chromium, open_tab, status, toy_checkpoint, visit
 from whylens.core.conformance.outcome import NotApplicable
 from whylens.core.conformance.suite import CHECKS
 from whylens.core.conformance.under_test import ExplainerUnderTest

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.wrong_explainers import WRONG, Sound
+from tests.support.wrong_explainers import WRONG, Sound
 from whylens.core.conformance.outcome import CheckFailed, NotApplicable
 from whylens.core.conformance.suite import CHECKS
 from whylens.core.conformance.under_test import ExplainerUnderTest

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from tests.conftest import seeded
-from tests.toys import LinearNet
+from tests.support.toys import LinearNet
 from whylens.core.conformance.outcome import NotApplicable, difference
 from whylens.core.conformance.randomness import default_network
 from whylens.core.conformance.side_effects import FusedNet, Switch, state

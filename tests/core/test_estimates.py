@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.toys import difference
+from tests.support.toys import difference
 from whylens.core.outputs.masked_mean import MaskedMeans, expected_agreement
 from whylens.core.results import Heatmap
 

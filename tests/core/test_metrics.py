@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.conftest import GapNet, seeded
-from tests.toys import LinearNet, difference, noise, subject_of
+from tests.support.toys import LinearNet, difference, noise, subject_of
 from whylens.core.outputs.metrics import faithfulness, on_input, ranked
 from whylens.core.results import Heatmap
 from whylens.core.targets import Target

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.pictures import colour_folder, noisy
+from tests.support.pictures import colour_folder, noisy
 from whylens.core.datasets.by_name import load_dataset
 from whylens.core.datasets.folder import ImageFolder
 from whylens.core.datasets.npz import ImageArchive

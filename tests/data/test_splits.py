@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.pictures import noisy
+from tests.support.pictures import noisy
 from whylens.core.datasets.splits import (
     NEAR,
     Fingerprint,

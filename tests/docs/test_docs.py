@@ -17,8 +17,8 @@ import yaml
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from tests.pages import PAGES, ROOT, Block, blocks_of
-from tests.pictures import colour_folder
+from tests.support.doc_blocks import PAGES, ROOT, Block, blocks_of
+from tests.support.pictures import colour_folder
 from whylens.ui.cli.app import app
 
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.conftest import GapNet, MlpHeadNet, TokenNet, seeded
-from tests.toys import (
+from tests.support.toys import (
     CASES,
     IDS,
     difference,

@@ -15,7 +15,7 @@ from torch.nn import functional
 from torchvision.models import VisionTransformer
 
 from tests.conftest import GapNet, TokenNet, plain_spec, seeded
-from tests.toys import NhwcNet, attention_net, difference, final, noise, precise, subject_of
+from tests.support.toys import NhwcNet, attention_net, difference, final, noise, precise, subject_of
 from whylens.core.errors import NeedsNotMet
 from whylens.core.models.attention import AttentionRecorder
 from whylens.core.models.backbone import wrap

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from tests.conftest import GapNet, MlpHeadNet, TokenNet, plain_spec, seeded
-from tests.toys import (
+from tests.support.toys import (
     CASES,
     IDS,
     NETS,

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from tests.conftest import GapNet, MlpHeadNet, plain_spec, seeded
-from tests.toys import LinearNet, difference, final, noise, precise, subject_of
+from tests.support.toys import LinearNet, difference, final, noise, precise, subject_of
 from whylens.core.inputs.spec import InputSpec
 from whylens.core.models.backbone import wrap
 from whylens.core.targets import Target

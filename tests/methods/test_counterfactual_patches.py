@@ -12,8 +12,8 @@ from torch import nn
 from torch.nn import functional
 
 from tests.conftest import GapNet, MlpHeadNet, TokenNet, plain_spec, seeded
-from tests.pictures import Tinted
-from tests.toys import attention_net, final, noise, precise, subject_of
+from tests.support.pictures import Tinted
+from tests.support.toys import attention_net, final, noise, precise, subject_of
 from whylens.core.datasets.tensors import decode_images, encode_images
 from whylens.core.engine import Engine
 from whylens.core.errors import BadInput

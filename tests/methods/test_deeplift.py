@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from tests.conftest import MlpHeadNet, plain_spec, seeded
-from tests.toys import (
+from tests.support.toys import (
     CASES,
     IDS,
     LinearNet,

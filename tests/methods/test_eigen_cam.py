@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.conftest import GapNet, MlpHeadNet
-from tests.toys import SIZES, difference, final, noise, picture, slopes64, subject_of, toy
+from tests.support.toys import SIZES, difference, final, noise, picture, slopes64, subject_of, toy
 from whylens.core.targets import Target
 from whylens.plugins.eigen_cam import EigenCAM, principal_map
 

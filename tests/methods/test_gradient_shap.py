@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.conftest import GapNet, MlpHeadNet, seeded
-from tests.toys import (
+from tests.support.toys import (
     CASES,
     IDS,
     LinearNet,

@@ -9,7 +9,7 @@ import pytest
 from torch import nn
 
 from tests.conftest import GapNet, MlpHeadNet, TokenNet, seeded
-from tests.toys import (
+from tests.support.toys import (
     CASES,
     IDS,
     NhwcNet,

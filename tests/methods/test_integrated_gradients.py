@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from tests.conftest import GapNet, MlpHeadNet, seeded
-from tests.toys import (
+from tests.support.toys import (
     CASES,
     IDS,
     LinearNet,

@@ -14,7 +14,7 @@ from torch import nn
 
 from tests.conftest import GapNet, MlpHeadNet, seeded
 from tests.methods.test_lime import RegionMean, smooth
-from tests.toys import (
+from tests.support.toys import (
     CASES,
     IDS,
     LinearNet,

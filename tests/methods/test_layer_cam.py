@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import GapNet, MlpHeadNet
-from tests.toys import CASES, IDS, difference, final, picture, slopes64, subject_of, toy
+from tests.support.toys import CASES, IDS, difference, final, picture, slopes64, subject_of, toy
 from whylens.plugins.layer_cam import LayerCAM
 
 METHOD = LayerCAM()

@@ -10,7 +10,7 @@ import pytest
 import timm
 import torch
 
-from tests.toys import difference, final, noise, subject_of
+from tests.support.toys import difference, final, noise, subject_of
 from whylens.core.errors import InvalidParameter
 from whylens.core.inputs.spec import InputSpec
 from whylens.core.models.backbone import wrap

@@ -10,7 +10,7 @@ from torch import nn
 
 from tests.conftest import TokenNet, seeded
 from tests.methods.test_attention_rollout import SMALL, Gazing, distilled, small
-from tests.toys import TARGETS, difference, final, noise, precise, score64, subject_of
+from tests.support.toys import TARGETS, difference, final, noise, precise, score64, subject_of
 from whylens.core.errors import NeedsNotMet
 from whylens.core.targets import Target
 from whylens.plugins.legrad import LeGrad, LeGradParams, mean_positive_gradient

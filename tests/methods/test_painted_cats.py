@@ -108,7 +108,7 @@ def test_digests_are_pinned():
 
 def test_pixels_stay_what_they_were(breeds):
     """Mean colours by part, which no rounding of another library changes, guard the drawing."""
-    reference = json.loads((ROOT / "tests" / "painted_cats.json").read_text())
+    reference = json.loads((ROOT / "tests" / "methods" / "painted_cats.json").read_text())
     assert measured(breeds) == {
         name: pytest.approx(colour, abs=1.5) for name, colour in reference.items()
     }

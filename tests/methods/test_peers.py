@@ -11,7 +11,7 @@ from torch import nn
 
 from tests.conftest import seeded
 from tests.methods.test_grad_cam_pp import literal_weights
-from tests.toys import difference, final, noise, subject_of
+from tests.support.toys import difference, final, noise, subject_of
 from whylens.core.targets import Target
 from whylens.plugins import _arrays as maps
 from whylens.plugins._layers import SignedLayerParams

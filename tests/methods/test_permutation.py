@@ -10,7 +10,7 @@ import torch
 
 from tests.conftest import GapNet, MlpHeadNet, seeded
 from tests.methods.test_lime import RegionMean, smooth
-from tests.toys import (
+from tests.support.toys import (
     CASES,
     IDS,
     LinearNet,

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.conftest import GapNet, plain_spec, seeded
-from tests.toys import LinearNet, difference, noise, subject_of
+from tests.support.toys import LinearNet, difference, noise, subject_of
 from whylens.core.inputs.spec import InputSpec
 from whylens.plugins._arrays import zero_rounding
 from whylens.plugins._regions import region_fill, region_scores, regions_to_map

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.conftest import GapNet, seeded
-from tests.toys import (
+from tests.support.toys import (
     CASES,
     IDS,
     LinearNet,

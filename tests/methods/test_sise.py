@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from tests.conftest import plain_spec, seeded
-from tests.toys import difference, final, noise, precise
+from tests.support.toys import difference, final, noise, precise
 from whylens.core.models.backbone import wrap
 from whylens.core.models.forward_pass import ForwardPass
 from whylens.core.subject import Subject

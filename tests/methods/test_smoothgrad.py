@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from tests.conftest import GapNet, MlpHeadNet, seeded
-from tests.toys import (
+from tests.support.toys import (
     CASES,
     IDS,
     LinearNet,

@@ -11,9 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.browser import toy_checkpoint
 from tests.conftest import GapNet, plain_spec, seeded
-from tests.pictures import Tinted
+from tests.support.browser import toy_checkpoint
+from tests.support.pictures import Tinted
 from whylens.core.datasets.tensors import (
     concat_views,
     decode_images,

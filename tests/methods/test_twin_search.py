@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import GapNet, plain_spec, seeded
-from tests.pictures import Tinted
+from tests.support.pictures import Tinted
 from whylens.core.engine import Engine
 from whylens.core.explanation import Question
 from whylens.core.models.backbone import wrap

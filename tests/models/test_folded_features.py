@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from tests.conftest import GapNet, plain_spec, seeded
-from tests.toys import NETS, noise
+from tests.support.toys import NETS, noise
 from whylens.core.inputs.spec import probe_inputs
 from whylens.core.models.backbone import wrap
 from whylens.core.models.forward_pass import ForwardPass

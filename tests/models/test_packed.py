@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from tests.conftest import seeded
-from tests.toys import noise
+from tests.support.toys import noise
 from whylens.core.speed.folded import PackedLinear, faster, pack, shared_weights
 from whylens.core.speed.fx_ops import trace
 

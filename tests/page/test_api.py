@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.browser import serve
+from tests.support.browser import serve
 from whylens.core.engine import Engine
 from whylens.core.errors import NeedsNotMet
 from whylens.core.params import controls_of

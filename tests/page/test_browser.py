@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.browser import PATIENCE, chromium, open_tab, serve, status, toy_checkpoint, visit
 from tests.conftest import ROOT, shared_data
-from tests.pictures import train_mislabelled, zip_of_fruit
+from tests.support.browser import PATIENCE, chromium, open_tab, serve, status, toy_checkpoint, visit
+from tests.support.pictures import train_mislabelled, zip_of_fruit
 from whylens.core.engine import Engine
 from whylens.core.registry import load_registry
 

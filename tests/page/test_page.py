@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.browser import serve, toy_checkpoint
 from tests.conftest import GapNet, plain_spec, seeded
+from tests.support.browser import serve, toy_checkpoint
 from whylens.core.engine import Engine
 from whylens.core.explainer import Explainer
 from whylens.core.models.backbone import wrap

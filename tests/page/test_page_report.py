@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.browser import toy_checkpoint
-from tests.pictures import train_mislabelled
+from tests.support.browser import toy_checkpoint
+from tests.support.pictures import train_mislabelled
 from whylens.core.datasets.by_name import load_dataset
 from whylens.core.engine import Engine
 from whylens.core.outputs.class_means import mean_maps, mean_picture

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import gradio as gr
 import pytest
 
-from tests.browser import toy_checkpoint
-from tests.pictures import SLIM, Colours, noisy, zip_of_fruit
+from tests.support.browser import toy_checkpoint
+from tests.support.pictures import SLIM, Colours, noisy, zip_of_fruit
 from whylens.core.datasets.dataset import SPLITS
 from whylens.core.datasets.resplit import resplit
 from whylens.core.datasets.zip import ZippedPictures, pictures_in_zip

@@ -13,7 +13,7 @@ import timm
 import torch
 
 from tests.conftest import seeded
-from tests.shipped import SHIPPED
+from tests.support.shipped_networks import SHIPPED
 from whylens.core.inputs.spec import probe_inputs
 from whylens.core.models.load import from_folder
 

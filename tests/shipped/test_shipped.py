@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.shipped import SHIPPED, answered, available, shipped_engine
+from tests.support.shipped_networks import SHIPPED, answered, available, shipped_engine
 from whylens.core.datasets.by_name import load_dataset
 from whylens.core.explanation import Question
 from whylens.core.models.load import from_folder

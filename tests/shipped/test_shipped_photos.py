@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.shipped import SHIPPED, answered, available, shipped_engine
+from tests.support.shipped_networks import SHIPPED, answered, available, shipped_engine
 from whylens.core.datasets.npz import ImageArchive
 from whylens.core.explanation import Question
 from whylens.core.inputs.photo import read_photo

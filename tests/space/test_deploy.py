@@ -96,7 +96,7 @@ def test_a_busy_machine_does_not_stop_the_start(monkeypatch):
 
     import gradio as gr
 
-    from tests.browser import serve
+    from tests.support.browser import serve
 
     with gr.Blocks() as page:
         gr.Markdown("here")

@@ -22,7 +22,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from typer.testing import CliRunner
 
-from tests.browser import PATIENCE, chromium, open_tab, status, visit
+from tests.support.browser import PATIENCE, chromium, open_tab, status, visit
 from whylens.ui.cli.app import app
 from whylens.ui.space.card import SpaceCard, SpaceProblem, read_card, with_front_matter
 from whylens.ui.space.checks import problems_of

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load
 
-from tests.pictures import SLIM, Colours, noisy
+from tests.support.pictures import SLIM, Colours, noisy
 from whylens.core.errors import BadArtifact
 from whylens.core.train import metrics
 from whylens.core.train.checkpointing import read_log, save_state

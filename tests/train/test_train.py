@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests.pictures import SLIM, Colours
+from tests.support.pictures import SLIM, Colours
 from whylens.core.errors import BadArtifact, BadInput, WeightsUnavailable
 from whylens.core.inputs.preprocess import normalize
 from whylens.core.models.checkpoints import read_manifest
@@ -496,7 +496,7 @@ import sys
 from pathlib import Path
 from whylens.core.train.run import train
 from tests.train.test_train import QUICK
-from tests.pictures import Colours
+from tests.support.pictures import Colours
 for step in train(Colours(), QUICK.model_copy(update={"epochs": 400}), Path(sys.argv[1]),
                   resume=True):
     print("val_loss" in step.figures, flush=True)

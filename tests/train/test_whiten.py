@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.pictures import SLIM
+from tests.support.pictures import SLIM
 from whylens.core.errors import BadInput
 from whylens.core.train.data_init import whiten, whitening_filters
 from whylens.core.train.network import RandomState, build_network

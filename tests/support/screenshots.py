@@ -1,8 +1,8 @@
-"""Pictures of the page as a visitor sees it: `python -m tests.screenshots FOLDER [MODEL]`.
+"""Pictures of the page as a visitor sees it: `python -m tests.support.screenshots FOLDER [MODEL]`.
 
 The README's first picture is made by this with the real SqueezeNet:
-`WHYLENS_CHECKPOINTS=... python -m tests.screenshots out squeezenet`, then `out/page.png` is copied.
-The others are of the shipped checkpoint: `python -m tests.screenshots out --shipped` writes
+`WHYLENS_CHECKPOINTS=... python -m tests.support.screenshots out squeezenet`, then `out/page.png`
+is copied. The others are of the shipped checkpoint: `out --shipped` writes
 `twin.png`, `prototypes.png` and `mistakes.png`.
 """
 
@@ -16,11 +16,11 @@ from pathlib import Path
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-from tests.browser import PATIENCE, chromium, open_tab, serve, status, visit
+from tests.support.browser import PATIENCE, chromium, open_tab, serve, status, visit
 from whylens.core.engine import Engine
 
 READY = "[...document.querySelectorAll('#{} img')].every(i => i.complete)"
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def take(folder: Path, model: str) -> None:

@@ -13,7 +13,7 @@ from whylens.core.explainer import is_single_step
 from whylens.core.models import checkpoints
 from whylens.core.params import controls_of
 
-SHIPPED = Path(__file__).resolve().parents[1] / "checkpoints"
+SHIPPED = Path(__file__).resolve().parents[2] / "checkpoints"
 QUICK = {
     "mode": "fast", "steps": 40, "window": 64, "stride": 64, "count": 2, "masks": 64,
     "samples": 400, "repeats": 2, "constants": 1, "swaps": 2, "candidates": 50,
