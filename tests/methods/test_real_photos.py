@@ -99,6 +99,7 @@ def test_random_masks_and_the_network_s_own_beat_a_random_map(ask, objects, meth
     assert sum(game(ask, some, method)) >= by_chance + 1
 
 
+@pytest.mark.slow
 def test_a_quarter_of_the_windows_already_peaks_on_the_object(ask, objects):
     hits = game(ask, objects, "occlusion", stop=0.25)
     assert len(hits) == 12

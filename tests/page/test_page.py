@@ -115,6 +115,12 @@ def client(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def endpoints(client) -> dict:
+    """What the running page says of its endpoints, asked once: it describes all of them."""
+    return client.view_api(return_format="dict")["named_endpoints"]
+
+
+@pytest.fixture(scope="module")
 def photo(tmp_path_factory) -> str:
     path = tmp_path_factory.mktemp("photo") / "p.png"
     pixels = np.random.default_rng(3).integers(0, 256, (90, 120, 3), dtype=np.uint8)
@@ -129,9 +135,8 @@ LOOK = {"colours": "viridis", "opacity": 0.5}
 
 
 @pytest.mark.parametrize("name", list(load_registry().entries))
-def test_every_explainer_is_an_endpoint_with_named_parameters(client, photo, name):
-    told = client.view_api(return_format="dict")["named_endpoints"][f"/{slug(name)}"]
-    names = [p["parameter_name"] for p in told["parameters"]]
+def test_every_explainer_is_an_endpoint_with_named_parameters(client, endpoints, photo, name):
+    names = [p["parameter_name"] for p in endpoints[f"/{slug(name)}"]["parameters"]]
     fields = list(load_registry().explainer(name).Params.model_fields)
     assert names[-len(fields) :] == fields or not fields
     asked = {"photo": gradio_client.handle_file(photo), **QUESTION, **LOOK}
