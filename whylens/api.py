@@ -7,7 +7,6 @@ import operator
 import os
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
@@ -23,10 +22,9 @@ from whylens.core.explanation import ClassScore, Question
 from whylens.core.inputs.arrays import shape_of, to_channels, to_photo
 from whylens.core.models.adapt import InputHint, PerChannel, Size, backbone_of
 from whylens.core.models.backbone import Backbone
-from whylens.core.models.checkpoints import checkpoint_folders
+from whylens.core.models.checkpoints import find_models
 from whylens.core.models.labels import class_of_label
 from whylens.core.models.load import from_folder
-from whylens.core.models.model_names import timm_names
 from whylens.core.progress import ProgressCallback
 from whylens.core.registry import Entry, Registry
 from whylens.core.targets import Quantity
@@ -299,12 +297,7 @@ def models(pattern: str = "") -> list[str]:
     Raises:
         UnknownName: None does; close names are offered.
     """
-    glob = pattern if "*" in pattern else f"*{pattern}*"
-    known = [*checkpoint_folders(), *sorted(timm_names())]
-    found = [name for name in known if fnmatch(name, glob)]
-    if not found:
-        raise UnknownName.among("model", pattern, known)
-    return found
+    return find_models(pattern)
 
 
 def load_model(

@@ -9,14 +9,15 @@ import json
 import logging
 import os
 from collections.abc import Mapping
+from fnmatch import fnmatch
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
-from whylens.core.errors import BadArtifact
+from whylens.core.errors import BadArtifact, UnknownName
 from whylens.core.inputs.spec import CropMode, InputSpec, Interpolation
-from whylens.core.models.model_names import is_folder_name
+from whylens.core.models.model_names import is_folder_name, timm_names
 from whylens.core.storage.files import (
     file_sha256,
     read_json_model,
@@ -94,6 +95,23 @@ def checkpoint_folders(root: Path | None = None) -> dict[str, Path]:
                     log.warning("Checkpoint %s appears twice; the first is used", folder.name)
                 folders.setdefault(folder.name, folder)
     return folders
+
+
+def find_models(pattern: str = "") -> list[str]:
+    """Return the local checkpoints and timm's pretrained names that match.
+
+    Args:
+        pattern: Part of a name, or a pattern with *.
+
+    Raises:
+        UnknownName: None does; close names are offered.
+    """
+    glob = pattern if "*" in pattern else f"*{pattern}*"
+    every_name = [*checkpoint_folders(), *sorted(timm_names())]
+    names = [name for name in every_name if fnmatch(name, glob)]
+    if not names:
+        raise UnknownName.among("model", pattern, every_name)
+    return names
 
 
 def checkpoint_places(root: Path | None = None) -> list[Path]:

@@ -160,19 +160,10 @@ def models(
     pattern: Annotated[str, typer.Argument(help="Part of a name, or a pattern with *.")] = "",
 ) -> None:
     """List local checkpoints and timm names with pretrained weights."""
-    from fnmatch import fnmatch
-
     with one_line_errors():
-        from whylens.core.errors import UnknownName
-        from whylens.core.models.checkpoints import checkpoint_folders
-        from whylens.core.models.model_names import timm_names
+        from whylens.core.models.checkpoints import find_models
 
-        glob = pattern if "*" in pattern else f"*{pattern}*"
-        every_name = [*checkpoint_folders(), *sorted(timm_names())]
-        names = [name for name in every_name if fnmatch(name, glob)]
-        if not names:
-            raise UnknownName.among("model", pattern, every_name)
-        typer.echo("\n".join(names))
+        typer.echo("\n".join(find_models(pattern)))
 
 
 @app.command()
