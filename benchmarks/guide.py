@@ -85,9 +85,9 @@ class Bench:
             if not isinstance(answer.result, Heatmap):
                 continue
             cells = answer.result.values.size
-            whole, seen = on_original(answer.result.values, answer.view)
-            hits.append(_peaks_in(np.where(seen, whole, -math.inf), box))
-            inside.append(_share_in(np.where(seen, whole, 0).clip(0), box))
+            whole, in_view = on_original(answer.result.values, answer.view)
+            hits.append(_peaks_in(np.where(in_view, whole, -math.inf), box))
+            inside.append(_share_in(np.where(in_view, whole, 0).clip(0), box))
             try:
                 other = self.answer("random", method, question).result
             except CoreError as exc:  # a method may refuse what random weights make of a photo

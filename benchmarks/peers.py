@@ -204,15 +204,15 @@ def captum_gradients(bench: Bench, steps: int, batch: int | None) -> Map:
     return run
 
 
-def likeness(ours: np.ndarray, theirs: np.ndarray) -> float:
+def likeness(own_map: np.ndarray, peer_map: np.ndarray) -> float:
     """Return the correlation of two maps, both brought to the larger one's size."""
-    size = tuple(max(a, b) for a, b in zip(ours.shape, theirs.shape, strict=True))
+    size = tuple(max(a, b) for a, b in zip(own_map.shape, peer_map.shape, strict=True))
 
     def grown(values: np.ndarray) -> np.ndarray:
         tensor = torch.from_numpy(np.array(values, dtype=np.float32))[None, None]
         return nn.functional.interpolate(tensor, size, mode="bilinear")[0, 0].numpy().ravel()
 
-    return float(np.corrcoef(grown(ours), grown(theirs))[0, 1])
+    return float(np.corrcoef(grown(own_map), grown(peer_map))[0, 1])
 
 
 @cache

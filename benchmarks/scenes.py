@@ -60,7 +60,7 @@ def photos(data: Path, count: int) -> Scene:
     pixels = {
         file: np.asarray(Image.open(data / "photos" / file).convert("RGB")) for file, _, _ in every
     }
-    asked = [
+    question_list = [
         (Question("squeezenet", pixels[file], target=class_index(label, trained.labels)), box)
         for file, label, box in every
     ]
@@ -71,7 +71,7 @@ def photos(data: Path, count: int) -> Scene:
         trained,
         "torchvision:squeezenet1_0",
         {},
-        asked,
+        question_list,
     )
 
 
@@ -81,7 +81,7 @@ def painted(name: str, count: int) -> Scene:
     trained = from_folder(folder)
     dataset = load_dataset("painted-cats:breed", load_registry().datasets)
     manifest = json.loads((folder / "model.json").read_text())
-    asked = []
+    question_list = []
     for i in dataset.of("test")[:count]:
         parts = dataset.parts(i)
         rows, columns = np.nonzero(parts["head"] | parts["ears"])
@@ -92,14 +92,16 @@ def painted(name: str, count: int) -> Scene:
             (columns.max() + 1) / width,
             (rows.max() + 1) / height,
         )
-        asked.append((Question(name, dataset.pixels(i), target=dataset.items[i].label), box))
+        question_list.append(
+            (Question(name, dataset.pixels(i), target=dataset.items[i].label), box)
+        )
     return _scene(
         name,
         f"Methods on {name}: on that network and {count} painted cats, whose head is the object.",
         trained,
         manifest["architecture"],
         manifest.get("arguments", {}),
-        asked,
+        question_list,
     )
 
 

@@ -184,12 +184,12 @@ def query(count: int, kind: str, queries: int) -> dict[str, Any]:
         exact_times.append(seconds)
         for name, allowed in (("recall", None), ("others_recall", own != label)):
             truth = top_positions(near, everything if allowed is None else allowed, NEAREST)
-            got, seconds = timed(
+            neighbours, seconds = timed(
                 lambda row=row, allowed=allowed: search_index(
                     arrays["index"], row, NEAREST, allowed
                 )
             )
-            shares[name].append(len(set(truth) & set(got.tolist())) / NEAREST)
+            shares[name].append(len(set(truth) & set(neighbours.tolist())) / NEAREST)
             if allowed is None:
                 index_times.append(seconds)
     results |= {name: statistics.mean(values) for name, values in shares.items()}

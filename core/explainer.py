@@ -133,7 +133,7 @@ def contract_errors(explainer: object) -> list[str]:
         errors.append(f"{type(explainer).__name__}.needs must be a frozenset of Need.")
     params = getattr(explainer, "Params", None)
     if not (isinstance(params, type) and issubclass(params, Params)):
-        errors.append(f"{type(explainer).__name__}.Params must be a subclass of core.Params.")
+        errors.append(f"{type(explainer).__name__}.Params must be a subclass of whylens.Params.")
         return errors
     if explainer.artifact_kind and type(explainer).fit is Explainer.fit:
         errors.append(

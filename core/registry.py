@@ -110,7 +110,7 @@ class Registry:
 
 
 def load_registry(
-    found: Iterable[PluginSource] | None = None,
+    sources: Iterable[PluginSource] | None = None,
     *,
     blocked: Iterable[str] | None = None,
     strict: bool | None = None,
@@ -130,7 +130,7 @@ def load_registry(
     if strict is None:
         strict = os.environ.get(STRICT_VARIABLE) == "1"
     loader = _Loader(strict=strict)
-    for item in found if found is not None else all_entry_points():
+    for item in sources if sources is not None else all_entry_points():
         if item.point.name in set(blocked):
             loader.note("blocked", item, f"Blocked by {BLOCK_VARIABLE}.", fatal=False)
         else:
@@ -219,13 +219,13 @@ class _Loader:
         if wrong:
             self.note("check", item, " ".join(wrong))
             return
-        taken = self.entries.get(explainer.name)
-        if taken is not None:
+        existing = self.entries.get(explainer.name)
+        if existing is not None:
             self.note(
                 "clash",
                 item,
-                f"The name {explainer.name!r} belongs to {taken.plugin} of {taken.distribution}; "
-                "the first keeps it. Choose another name.",
+                f"The name {explainer.name!r} belongs to {existing.plugin} of "
+                f"{existing.distribution}; the first keeps it. Choose another name.",
             )
             return
         self.entries[explainer.name] = Entry(
@@ -285,11 +285,11 @@ def _from_pyproject(path: Path) -> list[PluginSource]:
 
 
 def _installed() -> list[PluginSource]:
-    found = []
+    sources = []
     for distribution in metadata.distributions():
         for point in distribution.entry_points:
             if point.group == GROUP:
                 name = distribution.metadata["Name"] or "unknown"
-                found.append(PluginSource(point, name.lower(), distribution.version))
-    unique = {(item.distribution, item.point.name): item for item in reversed(found)}
+                sources.append(PluginSource(point, name.lower(), distribution.version))
+    unique = {(item.distribution, item.point.name): item for item in reversed(sources)}
     return list(unique.values())[::-1]

@@ -198,10 +198,10 @@ class Subject:
             fill: (1, C, *S), or one per mask (n, C, *S) where masks come in a single piece.
         """
         target = quantity or self.target
-        for given in masks:
-            fills = fill.expand(len(given), *fill.shape[1:])
+        for given_mask in masks:
+            fills = fill.expand(len(given_mask), *fill.shape[1:])
             for mask, empty in zip(
-                given.split(self.batch_size), fills.split(self.batch_size), strict=True
+                given_mask.split(self.batch_size), fills.split(self.batch_size), strict=True
             ):
                 shown = empty + mask * (self.x - empty)
                 yield target.score(self.fast_logits(shown))

@@ -159,8 +159,8 @@ class Why:
                 raise BadInput("The input is no photo; `values` lie on it as they are.")
             height, width = self.explanation.question.array.shape[-2:]
             view = whole_view(width, height)
-        values, seen = on_original(np.asarray(heat.values), view)
-        return np.where(seen, values, np.float32(np.nan))
+        values, inside = on_original(np.asarray(heat.values), view)
+        return np.where(inside, values, np.float32(np.nan))
 
     def image(
         self, *, colormap: str = "ember", opacity: float = 0.6, significant_only: bool = False

@@ -251,8 +251,12 @@ def read_plan(out: Path) -> Plan:
 def plan_differences(before: Plan, now: Plan) -> list[str]:
     """Return in words how a plan differs from the one before; nothing where it does not."""
     if before.files != now.files:
-        then, there = before.files.count, now.files.count
-        change = f"{then:,} files, now {there:,}" if then != there else "other files or sizes"
+        before_count, now_count = before.files.count, now.files.count
+        change = (
+            f"{before_count:,} files, now {now_count:,}"
+            if before_count != now_count
+            else "other files or sizes"
+        )
         return [f"the folder held {change}"]
     names, asked = ([method.name for method in plan.methods] for plan in (before, now))
     if names != asked:

@@ -90,10 +90,10 @@ class RayActors:
         )
 
     def _room(self, job: Job) -> int:
-        there = self._ray.cluster_resources()
+        available = self._ray.cluster_resources()
         if _on_gpu(job):
-            return max(1, int(there.get("GPU", 0)))
-        return max(1, int(there.get("CPU", 1)) // job.threads)
+            return max(1, int(available.get("GPU", 0)))
+        return max(1, int(available.get("CPU", 1)) // job.threads)
 
     def _done(self, job: Job, numbers: list[int]) -> Generator[ShardDone]:
         ray = self._ray

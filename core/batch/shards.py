@@ -57,8 +57,8 @@ def manifest_path(out: Path, shard: int) -> Path:
 def finished(out: Path) -> set[int]:
     """Return the numbers of the finished shards."""
     manifest = out / MANIFEST
-    there = manifest.iterdir() if manifest.is_dir() else ()
-    return {int(match.group(1)) for path in there if (match := _NAME.fullmatch(path.name))}
+    entries = manifest.iterdir() if manifest.is_dir() else ()
+    return {int(match.group(1)) for path in entries if (match := _NAME.fullmatch(path.name))}
 
 
 def new_workdir(out: Path, shard: int) -> Path:

@@ -80,7 +80,7 @@ def linear_shares(candidate: ExplainerUnderTest) -> None:
             gap <= stated_gap + 1e-3 and stated_gap <= 0.05,
             f"With {word} ReLUs the shares miss the score's change by {gap:.1%} of it; the map "
             f"says {stated_gap:.1%}, and 5 % are allowed. Where the rule does not cover a network, "
-            "raise core.NeedsNotMet instead of falling back to gradients.",
+            "raise whylens.NeedsNotMet instead of falling back to gradients.",
         )
 
 

@@ -177,7 +177,7 @@ def axes(candidate: ExplainerUnderTest) -> None:
         require(
             heat.values.ndim == len(size),
             f"An input of {len(size)} axes got a map of {heat.values.ndim}. Reduce over "
-            "range(2, ndim), never over (2, 3), or refuse with core.NeedsNotMet.",
+            "range(2, ndim), never over (2, 3), or refuse with whylens.NeedsNotMet.",
         )
         place = _peak(heat, f"the network reads cell {cell} of {grid} alone")
         off = [abs(p * n - at - 0.5) for p, n, at in zip(place, grid, cell, strict=True)]

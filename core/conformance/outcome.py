@@ -23,7 +23,7 @@ def require(condition: object, sentence: str) -> None:
         condition: Any value; false where the explainer fails.
 
     Raises:
-        Broken: It does not.
+        CheckFailed: It does not.
     """
     if not condition:
         raise CheckFailed(sentence)

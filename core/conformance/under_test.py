@@ -132,7 +132,7 @@ class ExplainerUnderTest:
 
         Raises:
             NotApplicable: The network takes other inputs, or fitting is refused in words.
-            Broken: Progress fails in any other way, or ends without an artifact.
+            CheckFailed: It fails in any other way, or ends without an artifact.
         """
         key = backbone.identity.digest
         if key not in self._fitted:
@@ -158,7 +158,7 @@ class ExplainerUnderTest:
             why = exc.__cause__
             raise CheckFailed(
                 f"fit() raised {type(why).__name__}: {why}, on 36 inputs of noise. Refuse what "
-                "cannot be fitted by a core.CoreError with the reason."
+                "cannot be fitted by a whylens.CoreError with the reason."
             ) from why
         except CoreError as exc:
             raise NotApplicable(f"it refuses to be fitted for this network: {exc}") from exc
@@ -200,7 +200,7 @@ class ExplainerUnderTest:
 
         Raises:
             NotApplicable: It refuses, in words.
-            Broken: It fails in any other way.
+            CheckFailed: It fails in any other way.
         """
         try:
             partials = tuple(self.steps(subject, params))
@@ -210,7 +210,7 @@ class ExplainerUnderTest:
             why = exc.__cause__
             raise CheckFailed(
                 f"explain() raised {type(why).__name__}: {why}. It must answer this question, or "
-                "refuse it by raising core.NeedsNotMet with the reason."
+                "refuse it by raising whylens.NeedsNotMet with the reason."
             ) from why
         except CoreError as exc:
             raise CheckFailed(f"explain() gave what cannot be shown. {exc}") from exc

@@ -70,16 +70,16 @@ class ImageArchive(Dataset):
 
 
 def _read_arrays(path: Path) -> dict[str, npt.NDArray[np.generic]]:
-    wanted = f"It must hold {', '.join(_ARRAYS)}, as `ImageArchive` explains. Write it again."
+    expected = f"It must hold {', '.join(_ARRAYS)}, as `ImageArchive` explains. Write it again."
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in _ARRAYS}
     except OSError as exc:
         raise BadInput(f"{path} cannot be read: {exc.strerror or exc}.") from exc
     except KeyError as exc:
-        raise BadInput(f"{path} is not an archive of pictures. {wanted}") from exc
+        raise BadInput(f"{path} is not an archive of pictures. {expected}") from exc
     except (ValueError, zipfile.BadZipFile, EOFError) as exc:
-        raise BadInput(f"{path} is not a readable .npz file. {wanted}") from exc
+        raise BadInput(f"{path} is not a readable .npz file. {expected}") from exc
     count = len(arrays["label"])
     offset, label = arrays["offset"], arrays["label"]
     consistent = (
@@ -96,7 +96,7 @@ def _read_arrays(path: Path) -> dict[str, npt.NDArray[np.generic]]:
         and int(label.max()) < len(arrays["classes"])
     )
     if not consistent:
-        raise BadInput(f"The arrays of {path} contradict one another. {wanted}")
+        raise BadInput(f"The arrays of {path} contradict one another. {expected}")
     if len(arrays["classes"]) < 2:
         raise BadInput(f"{path} holds one class only; at least two are needed.")
     return arrays

@@ -78,10 +78,10 @@ def to_channels(image: Any, spec: InputSpec) -> Array:
         array = _array(image)
     if array.dtype == np.uint8 and len(spec.size) == 2:
         array = array / np.float32(255)
-    wanted = (spec.channels, *spec.size)
-    if array.ndim == len(wanted) + 1 and len(array) == 1:
+    expected = (spec.channels, *spec.size)
+    if array.ndim == len(expected) + 1 and len(array) == 1:
         array = array[0]
-    if array.shape != wanted and array.shape == (*spec.size, spec.channels):
+    if array.shape != expected and array.shape == (*spec.size, spec.channels):
         array = np.moveaxis(array, -1, 0)
     if array.ndim == len(spec.size):
         array = array[None]
@@ -105,7 +105,7 @@ def shape_of(images: Sequence[Any], size: int | Sequence[int] | None = None) -> 
 
 
 def _shape(image: Any, size: int | Sequence[int] | None) -> tuple[int, ...]:
-    wanted = None if size is None or isinstance(size, int) else tuple(size)
+    expected = None if size is None or isinstance(size, int) else tuple(size)
     is_file = isinstance(image, str | os.PathLike)
     if is_file and Path(image).suffix.lower() == ".csv":
         path = _existing(image)
@@ -116,16 +116,16 @@ def _shape(image: Any, size: int | Sequence[int] | None) -> tuple[int, ...]:
         return 0, height, width
     array = _loaded(_existing(image)) if is_array else _array(image)
     shape = tuple(array.shape)
-    if len(shape) == 4 and shape[0] == 1 and (wanted is None or len(wanted) == 2):
+    if len(shape) == 4 and shape[0] == 1 and (expected is None or len(expected) == 2):
         shape = shape[1:]
-    if wanted is not None and shape[1:] != wanted and shape[:-1] == wanted:
+    if expected is not None and shape[1:] != expected and shape[:-1] == expected:
         shape = (shape[-1], *shape[:-1])
-    if wanted is not None and len(wanted) != 2:
+    if expected is not None and len(expected) != 2:
         return shape
     if len(shape) == 2:
         return 0, *shape
     if len(shape) == 3 and not {shape[0], shape[2]} & {1, 3}:
-        first = shape[0] < shape[2] or shape[1:] == wanted
+        first = shape[0] < shape[2] or shape[1:] == expected
         return shape if first else (shape[2], *shape[:2])
     if len(shape) == 3:
         width, height = to_photo(image).size
@@ -232,8 +232,8 @@ def _bytes_of(array: npt.NDArray[Any]) -> tuple[npt.NDArray[np.uint8], str]:
         raise BadInput(_beyond(low, high))
     steps = np.clip(values, 0, 1) * 255
     pixels = np.rint(steps)
-    moved = float(np.abs(steps - pixels).max()) > 0.01
-    note = "Floats were rounded to the 256 steps of a photo." if moved else ""
+    changed = float(np.abs(steps - pixels).max()) > 0.01
+    note = "Floats were rounded to the 256 steps of a photo." if changed else ""
     return pixels.astype(np.uint8), note
 
 

@@ -41,7 +41,7 @@ class View:
     top: float
 
     @property
-    def seen(self) -> Box:
+    def visible_box(self) -> Box:
         """The part of the photo that the network sees: x0, y0, x1, y1 in photo pixels."""
         return (
             max(0.0, self.left / self.scale_x),
@@ -103,10 +103,10 @@ def whole_view(width: int, height: int) -> View:
     return View((width, height), (width, height), 1.0, 1.0, 0.0, 0.0)
 
 
-def _offset(resized: int, wanted: int) -> float:
-    if resized >= wanted:
-        return float(round((resized - wanted) / 2.0))
-    return float(-((wanted - resized) // 2))
+def _offset(resized: int, target_size: int) -> float:
+    if resized >= target_size:
+        return float(round((resized - target_size) / 2.0))
+    return float(-((target_size - resized) // 2))
 
 
 _FILTERS = {
@@ -150,7 +150,7 @@ def _resized(image: Image.Image, view: View, filter_: Image.Resampling) -> Image
 
 
 def _coarse(piece: Image.Image, view: View, detail: int, filter_: Image.Resampling) -> Image.Image:
-    x0, y0, x1, y1 = view.seen
+    x0, y0, x1, y1 = view.visible_box
     share = detail / min(view.model)
     if share >= 1 or min(x1 - x0, y1 - y0) <= detail:
         return piece  # no finer than that as it is
@@ -186,13 +186,13 @@ def on_original(values: Array, view: View) -> tuple[Array, npt.NDArray[np.bool_]
     """
     rows, columns = values.shape
     width, height = view.original
-    x0, y0, x1, y1 = view.seen
+    x0, y0, x1, y1 = view.visible_box
     whole = np.zeros((height, width), dtype=np.float32)
-    seen = np.zeros((height, width), dtype=np.bool_)
+    inside = np.zeros((height, width), dtype=np.bool_)
     first_x, last_x = int(np.ceil(x0 - 0.5)), int(np.ceil(x1 - 0.5))
     first_y, last_y = int(np.ceil(y0 - 0.5)), int(np.ceil(y1 - 0.5))
     if first_x >= last_x or first_y >= last_y:
-        return whole, seen  # the view lies between two pixels' centres
+        return whole, inside  # the view lies between two pixels' centres
     # A seen pixel's outer edge may lie beyond the map by half a pixel of the photo, for which the
     # map is continued at its edge.
     cells_x, cells_y = columns / view.model[0], rows / view.model[1]
@@ -215,8 +215,8 @@ def on_original(values: Array, view: View) -> tuple[Array, npt.NDArray[np.bool_]
             (*in_map(first_x, top), *in_map(last_x, bottom)),
         )
         whole[top:bottom, first_x:last_x] = np.asarray(piece)
-    seen[first_y:last_y, first_x:last_x] = True
-    return whole, seen
+    inside[first_y:last_y, first_x:last_x] = True
+    return whole, inside
 
 
 def shrunk(pixels: npt.NDArray[np.uint8], longest: int) -> npt.NDArray[np.uint8]:

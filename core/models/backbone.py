@@ -93,11 +93,6 @@ class Backbone:
         return self.identity.name
 
     @property
-    def provides(self) -> frozenset[Need]:
-        """The needs that this network meets."""
-        return frozenset(Need) - frozenset(self.unmet)
-
-    @property
     def device(self) -> torch.device:
         """Where its parameters are."""
         return next((p.device for p in self.module.parameters()), torch.device("cpu"))

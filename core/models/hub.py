@@ -123,7 +123,7 @@ def download_in_child(
                 text=True,
             )
         before = _bytes_in(into)
-        counted, since = before, time.monotonic()
+        last_bytes, since = before, time.monotonic()
         while True:
             try:
                 out, err = child.communicate(timeout=0.25)
@@ -133,8 +133,8 @@ def download_in_child(
             if size and progress is not None:
                 share = min(0.99, max(0, present - before) / size)
                 progress(share, f"Fetching {what}: {size / 1e6:.0f} MB")
-            if present - counted >= timeouts.floor:
-                counted, since = present, now
+            if present - last_bytes >= timeouts.floor:
+                last_bytes, since = present, now
             elif now - since > timeouts.stall:
                 raise WeightsUnavailable(
                     f"The download of {what} stalled: fewer than {timeouts.floor / 1000:.0f} kB "

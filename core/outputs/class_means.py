@@ -66,21 +66,21 @@ def mean_maps(
         raise BadInput(
             f"{model} has no class {missing[0]!r}. Give the pictures that it was trained on."
         )
-    chosen = _chosen(dataset, per_class)
-    if not chosen:
+    selected = _chosen(dataset, per_class)
+    if not selected:
         raise BadInput(f"{dataset.name} holds no pictures.")
     maps: dict[int, list[Heatmap]] = {}
-    seen: dict[int, list[Pixels]] = {}
-    for done, index in enumerate(chosen, start=1):
+    images: dict[int, list[Pixels]] = {}
+    for done, index in enumerate(selected, start=1):
         label, pixels = dataset.items[index].label, dataset.pixels(index)
         question = Question(model, photo_of(pixels), target=labels.index(dataset.labels[label]))
         *_, answer = engine.explain(question, method, params)
         if not isinstance(answer.result, Heatmap):
             raise NeedsNotMet(f"{answer.title} gives no maps, so there is nothing to average.")
         maps.setdefault(label, []).append(answer.result)
-        seen.setdefault(label, []).append(view_pixels(to_tensor(pixels, spec), spec))
-        yield done / len(chosen)
-    return {dataset.labels[label]: _mean(maps[label], seen[label]) for label in sorted(maps)}
+        images.setdefault(label, []).append(view_pixels(to_tensor(pixels, spec), spec))
+        yield done / len(selected)
+    return {dataset.labels[label]: _mean(maps[label], images[label]) for label in sorted(maps)}
 
 
 def mean_picture(mean: MeanMap, spec: InputSpec, style: Style) -> Image.Image:
@@ -100,7 +100,7 @@ def _chosen(dataset: Dataset, per_class: int) -> list[int]:
     return []
 
 
-def _mean(maps: list[Heatmap], seen: list[Pixels]) -> MeanMap:
+def _mean(maps: list[Heatmap], images: list[Pixels]) -> MeanMap:
     values = np.stack([heat.values for heat in maps]).astype(np.float64)
     count = len(values)
     spread = values.std(0, ddof=1) if count > 1 else np.zeros_like(values[0])
@@ -112,5 +112,5 @@ def _mean(maps: list[Heatmap], seen: list[Pixels]) -> MeanMap:
         "The mean over pictures; its standard error is that of another choice of pictures.",
         spread / np.sqrt(count),
     )
-    picture = np.stack(seen).mean(0).round().astype(np.uint8)
+    picture = np.stack(images).mean(0).round().astype(np.uint8)
     return MeanMap(heat, picture, count)

@@ -88,21 +88,21 @@ def overlay(
     """
     if heatmap.values.ndim != 2:
         raise BadInput("Only maps over a picture can be laid over a photo.")
-    values, seen = on_original(np.asarray(heatmap.values), view)
+    values, inside = on_original(np.asarray(heatmap.values), view)
     scale = scale or scale_of(heatmap)
     share = share_of(values, scale)
     colours = coloured(share, style.colormap, diverges=scale.low < 0)
-    weight = np.where(seen, _laid(share, style), 0).astype(np.float32)[..., None]
+    weight = np.where(inside, _alpha(share, style), 0).astype(np.float32)[..., None]
     mixed = photo * (1 - weight) + colours * weight
     picture = Image.fromarray(np.clip(np.rint(mixed), 0, 255).astype(np.uint8))
-    return picture if seen.all() else hatched(picture, seen)
+    return picture if inside.all() else hatched(picture, inside)
 
 
-def _laid(share: Array, style: Style) -> Array:
+def _alpha(share: Array, style: Style) -> Array:
     # Colour is laid on in proportion to magnitude, so that what lies behind stays readable where
     # the map says nothing; the root keeps the faint parts visible.
-    laid: Array = (style.opacity * np.abs(share) ** 0.6).astype(np.float32)
-    return laid
+    alpha: Array = (style.opacity * np.abs(share) ** 0.6).astype(np.float32)
+    return alpha
 
 
 def share_of(values: Array, scale: Scale) -> Array:
@@ -153,20 +153,20 @@ def _table(name: str, diverges: bool) -> Pixels:
     return fixed
 
 
-def hatched(picture: Image.Image, seen: npt.NDArray[np.bool_]) -> Image.Image:
+def hatched(picture: Image.Image, inside: npt.NDArray[np.bool_]) -> Image.Image:
     """Return the picture with diagonal lines, and faded, where the model saw nothing.
 
     Args:
         seen: (H, W), True where the model looked.
     """
-    height, width = seen.shape
+    height, width = inside.shape
     pixels = np.array(picture)
     rows, columns = np.ogrid[:height, :width]
     period = max(8, round(min(height, width) / 32))
     line = (rows + columns) % period < max(1, period // 6)
     faded = pixels * 0.35 + 255 * 0.65 * 0.82
     striped = np.where(line[..., None], 96, faded)
-    pixels = np.where(seen[..., None], pixels, striped)
+    pixels = np.where(inside[..., None], pixels, striped)
     return Image.fromarray(pixels.astype(np.uint8))
 
 
@@ -230,6 +230,6 @@ def signal_plot(
     heat = heat.significant() if style.significant_only else heat
     share = share_of(np.asarray(heat.values), scale)[None, :]
     colours = coloured(share, style.colormap, diverges=scale.low < 0)
-    weight = _laid(share, style)[..., None]  # white where the map says nothing
+    weight = _alpha(share, style)[..., None]  # white where the map says nothing
     mixed = 255 * (1 - weight) + colours * weight
     return plot_signal(signal, Image.fromarray(np.rint(mixed).astype(np.uint8)))

@@ -80,9 +80,9 @@ class ArtifactStore:
     def save(self, explainer: Explainer[Any], backbone: Backbone, artifact: Artifact) -> str:
         """Write an artifact where all will find it and return the folder's path."""
         own, *extra = self._places()
-        there = [p for p in (own, *extra) if (p / backbone.name).is_dir()]
+        candidates = [p for p in (own, *extra) if (p / backbone.name).is_dir()]
         # Folders that the user named are for what the user makes.
-        folder = (there or extra or [own])[0] / backbone.name / explainer.name
+        folder = (candidates or extra or [own])[0] / backbone.name / explainer.name
         write_artifact(
             folder,
             artifact,

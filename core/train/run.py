@@ -199,12 +199,12 @@ class _Training:
 
     def _train_head(self) -> Generator[TrainingProgress, None, None]:
         network, recipe = self.network, self.recipe
-        begun = time.monotonic()
+        start_time = time.monotonic()
 
         def stage(message: str, start: float, end: float) -> Callable[[float], TrainingProgress]:
             def progress(share: float) -> TrainingProgress:
                 done = start + (end - start) * share
-                left = (time.monotonic() - begun) * (1 / done - 1)
+                left = (time.monotonic() - start_time) * (1 / done - 1)
                 fraction = PROGRESS_DECODED + (self.head_end - PROGRESS_DECODED) * done
                 return TrainingProgress(fraction, message, left if recipe.mode == "head" else None)
 
@@ -255,7 +255,7 @@ class _Training:
         batches = -(-len(self.train.indices) // recipe.batch)
         total = batches * recipe.epochs
         done = sum(epoch.epoch > 0 for epoch in self.log.epochs)
-        begun, first = time.monotonic(), done * batches
+        start_time, first = time.monotonic(), done * batches
         for epoch in range(done + 1, recipe.epochs + 1):
             order = torch.randperm(len(self.train.indices), generator=self.random.generator)
             losses: list[float] = []
@@ -273,7 +273,7 @@ class _Training:
                 share = (step + 1) / total
                 if time.monotonic() - reported > _EVERY:
                     reported = time.monotonic()
-                    left = (reported - begun) * (total - step - 1) / (step + 1 - first)
+                    left = (reported - start_time) * (total - step - 1) / (step + 1 - first)
                     message = f"epoch {epoch} of {recipe.epochs}"
                     figures = {"loss": float(np.mean(losses))}
                     yield TrainingProgress(self._share(share), message, left, epoch, figures)
@@ -375,8 +375,8 @@ def check_can_start(dataset: Dataset, recipe: Recipe, out: Path, *, resume: bool
                 "with. Choose another --out; --weights can start from it."
             )
         return None
-    asked = recipe.model_dump(mode="json")
-    differing = sorted(key for key in asked if asked[key] != log.recipe.get(key))
+    current = recipe.model_dump(mode="json")
+    differing = sorted(key for key in current if current[key] != log.recipe.get(key))
     if differing:
         raise BadInput(
             f"The training in {out} was started with another {', '.join(differing)}. Go on with "

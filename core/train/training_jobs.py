@@ -42,8 +42,8 @@ def new_model_folder(name: str) -> Path:
     check_folder_name(name)
     places = checkpoint_places()
     place = (places[1:] or places)[0]
-    taken = name in checkpoint_folders() or (place / name).exists()
-    if taken or name in timm_names() or name in timm_architectures():
+    in_use = name in checkpoint_folders() or (place / name).exists()
+    if in_use or name in timm_names() or name in timm_architectures():
         raise BadInput(f"There is a model called {shown(name)} already. Choose another name.")
     return place / name
 

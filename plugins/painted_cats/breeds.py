@@ -97,11 +97,6 @@ def diagnostic_parts(label: int) -> frozenset[str]:
     return frozenset(BREEDS[label].signs)
 
 
-def has_signs(traits: Traits, breed: Breed) -> bool:
-    """Return whether a cat has all signs of a breed."""
-    return all(getattr(traits, part) == variant for part, variant in breed.signs.items())
-
-
 def random_variants(rng: np.random.Generator) -> dict[str, Any]:
     """Return a variant for every part, all equally likely."""
     return {part: pick(rng, variants) for part, variants in CHANCE.items()}

@@ -63,8 +63,8 @@ def _discs(
     for _ in range(count):
         x, y, radius = between(rng, 0, 1), between(rng, 0, 1), between(rng, 0.035, 0.12)
         near = frame.around(x, y, radius * 1.15)
-        gone = ellipse(near.x, near.y, (x, y), (radius, radius))
-        glow = ramp(gone, 0.06, -0.06) * (np.float32(0.75) + np.float32(0.25) * ramp(gone, -0.6, 0))
+        gap = ellipse(near.x, near.y, (x, y), (radius, radius))
+        glow = ramp(gap, 0.06, -0.06) * (np.float32(0.75) + np.float32(0.25) * ramp(gap, -0.6, 0))
         canvas.paint(
             glow * np.float32(between(rng, 0.15, 0.5)), pick(rng, colours), window=near.window
         )

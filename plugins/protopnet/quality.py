@@ -103,8 +103,8 @@ def part_quality(
             for name in {name for names_in in inside for name in names_in}
         ]
         consistent.append(max(rates, default=0.0) >= 0.8)
-        again = [parts_in(of(i), tuple(noisy_centres[i, p]), LARGE) for i in own]
-        stable.append(float(np.mean([a == b for a, b in zip(inside, again, strict=True)])))
+        noisy_parts = [parts_in(of(i), tuple(noisy_centres[i, p]), LARGE) for i in own]
+        stable.append(float(np.mean([a == b for a, b in zip(inside, noisy_parts, strict=True)])))
     return {
         "purity": float(np.mean(purity)),
         "purity_each": [round(x, 3) for x in purity],

@@ -177,7 +177,7 @@ def test_needs_must_be_a_frozen_set_of_needs(needs):
 @pytest.mark.parametrize("params", [None, dict, NoParams(), Field], ids=lambda v: type(v).__name__)
 def test_parameters_must_be_a_class_of_ours(params):
     assert contract_errors(spoilt(Params=params)) == [
-        "Spoilt.Params must be a subclass of core.Params."
+        "Spoilt.Params must be a subclass of whylens.Params."
     ]
 
 

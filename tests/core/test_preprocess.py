@@ -127,7 +127,7 @@ def test_padding_of_a_border_is_nothing_in_the_networks_units():
     spec = spec_of(40, 40).model_copy(update={"crop_mode": "border"})
     photo = photo_of(np.asarray(Image.new("RGB", (40, 20), "white")))
     x, view = photo_tensor(photo, spec)
-    assert view.seen == (0, 0, 40, 20)
+    assert view.visible_box == (0, 0, 40, 20)
     # The colour is rounded to whole levels: half of one over the smallest deviation.
     assert x[:, :, :10].abs().max() <= 0.5 / 255 / min(spec.std)
     assert x[:, :, 10:30].min() > 2

@@ -166,7 +166,7 @@ def luminance(image: Image.Image, view: View, spec: InputSpec) -> np.ndarray:
 
 def spots(view: View, rng, count=12) -> list[tuple[int, int]]:
     """Return seeded pixels of the photo that the network sees whole, the corners among them."""
-    x0, y0, x1, y1 = view.seen
+    x0, y0, x1, y1 = view.visible_box
     left, right = int(np.ceil(x0)), int(np.floor(x1)) - 1
     top, bottom = int(np.ceil(y0)), int(np.floor(y1)) - 1
     inner = [(int(rng.integers(left, right + 1)), int(rng.integers(top, bottom + 1)))

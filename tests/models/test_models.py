@@ -483,7 +483,7 @@ def test_any_module_is_frozen_and_named_by_its_class_and_parameters():
     assert net.name == "GapNet"
     assert net.identity.digest == parameters_sha256(module)
     assert net.labels == ("class 0", "class 1", "class 2")
-    assert net.provides == frozenset(Need)
+    assert not net.unmet
 
 
 def test_one_logit_becomes_two_sides_of_the_same_probability():

@@ -42,12 +42,12 @@ def _check_free(name: str) -> None:
             f"words joined by '-', as in edge-glow; not {name!r}."
         )
     registry = load_registry(strict=False)
-    taken = {
+    existing = {
         *registry.entries,
         *registry.datasets,
         *(entry.plugin for entry in registry.entries.values()),
     }
-    if name in taken:
+    if name in existing:
         raise InvalidParameter(
             f"There is a plugin called {name!r} already; the first owner of a name keeps it. "
             "Choose another."
