@@ -287,9 +287,11 @@ def _from_pyproject(path: Path) -> list[PluginSource]:
 def _installed() -> list[PluginSource]:
     sources = []
     for distribution in metadata.distributions():
-        for point in distribution.entry_points:
-            if point.group == GROUP:
-                name = distribution.metadata["Name"] or "unknown"
-                sources.append(PluginSource(point, name.lower(), distribution.version))
+        points = distribution.entry_points.select(group=GROUP)
+        if not points:
+            continue
+        # Each of these parses the whole metadata.
+        name, version = (distribution.metadata["Name"] or "unknown").lower(), distribution.version
+        sources += [PluginSource(point, name, version) for point in points]
     unique = {(item.distribution, item.point.name): item for item in reversed(sources)}
     return list(unique.values())[::-1]

@@ -17,8 +17,10 @@ from whylens.core.results import Example, Examples, Heatmap
 from whylens.ui.page.controls import build_controls
 from whylens.ui.page.html import slug
 from whylens.ui.page.layout import build_page
+from whylens.ui.page.long_events import throttle
 
 gradio_client = pytest.importorskip("gradio_client")
+REGISTRY = load_registry()
 
 
 def fake(number: int, family: str = "Test"):
@@ -92,7 +94,7 @@ def test_every_problem_and_owner_is_on_the_plugins_tab():
 
 
 def test_controls_follow_the_parameters():
-    for entry in load_registry().entries.values():
+    for entry in REGISTRY.entries.values():
         fields = build_controls(entry.explainer, prefix="x")
         assert list(fields) == list(entry.explainer.Params.model_fields)
         for name, field in entry.explainer.Params.model_fields.items():
@@ -134,21 +136,21 @@ FEW = {"masks", "samples", "repeats", "steps", "constants", "swaps", "candidates
 LOOK = {"colours": "viridis", "opacity": 0.5}
 
 
-@pytest.mark.parametrize("name", list(load_registry().entries))
+@pytest.mark.parametrize("name", list(REGISTRY.entries))
 def test_every_explainer_is_an_endpoint_with_named_parameters(client, endpoints, photo, name):
     names = [p["parameter_name"] for p in endpoints[f"/{slug(name)}"]["parameters"]]
-    fields = list(load_registry().explainer(name).Params.model_fields)
+    fields = list(REGISTRY.explainer(name).Params.model_fields)
     assert names[-len(fields) :] == fields or not fields
     asked = {"photo": gradio_client.handle_file(photo), **QUESTION, **LOOK}
-    if load_registry().explainer(name).artifact_kind:  # to what, this model's folder does not say
+    if REGISTRY.explainer(name).artifact_kind:  # to what, this model's folder does not say
         with pytest.raises(Exception, match="whylens fit"):
             client.predict(**asked, api_name=f"/{slug(name)}")
         return
-    if load_registry().explainer(name).family == "Attention":  # the toy network has none
+    if REGISTRY.explainer(name).family == "Attention":  # the toy network has none
         with pytest.raises(Exception, match="is not available on toy: no attention"):
             client.predict(**asked, api_name=f"/{slug(name)}")
         return
-    controls = controls_of(load_registry().explainer(name).Params)
+    controls = controls_of(REGISTRY.explainer(name).Params)
     fields_given = {c.name: int(c.low) for c in controls if c.name in FEW}
     if {"window", "stride"} <= set(fields):
         fields_given |= {"window": 64, "stride": 64}
@@ -175,7 +177,7 @@ def test_a_class_can_be_given_by_number_or_by_label(client, photo):
 
 
 def test_methods_and_models_can_be_listed(client):
-    assert [m["name"] for m in client.predict(api_name="/methods")] == list(load_registry().entries)
+    assert [m["name"] for m in client.predict(api_name="/methods")] == list(REGISTRY.entries)
     assert client.predict(api_name="/models")[0] == "toy"
 
 
@@ -200,6 +202,24 @@ def test_files_of_the_server_are_not_read(client):
     stolen = {"path": "/etc/hostname", "meta": {"_type": "gradio.FileData"}}
     with pytest.raises(Exception, match=r"(?i)not|refused|allow|error"):
         client.predict(photo=stolen, **QUESTION, **LOOK, api_name="/grad-cam")
+
+
+def test_of_many_steps_a_screen_gets_the_first_the_last_and_some_between():
+    now = [0.0]
+
+    def steps(number: int):
+        for step in range(number):
+            now[0] += 0.2  # seconds of work
+            yield step
+
+    def shown(number: int):
+        for step in throttle(steps(number), clock=lambda: now[0]):
+            yield step
+            now[0] += 5  # drawing does not count
+
+    assert list(shown(9)) == [0, 3, 6, 8]
+    assert list(shown(1)) == [0]
+    assert list(shown(0)) == []
 
 
 def test_two_visitors_do_not_see_each_other(photo):

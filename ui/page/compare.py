@@ -17,7 +17,7 @@ from whylens.core.outputs.render import Scale, Style, render_explanation, scale_
 from whylens.core.results import Heatmap
 from whylens.ui.page import html
 from whylens.ui.page.form import QuestionForm, StyleControls
-from whylens.ui.page.long_events import FAILED, LONG, UNQUEUED, report_failure, wire_stop
+from whylens.ui.page.long_events import FAILED, LONG, UNQUEUED, report_failure, throttle, wire_stop
 from whylens.ui.page.panel import download_update
 from whylens.ui.page.session import PRIVATE, Session, visitor_id
 
@@ -134,7 +134,7 @@ def _runner(session: Session) -> Callable[..., Iterator[Any]]:
         for number, method in enumerate(methods, 1):
             finished = list(answers)
             try:
-                for answer in session.engine.explain(question, method):
+                for answer in throttle(session.engine.explain(question, method)):
                     answers = [*finished, answer]
                     session.store.put_answer(visitor_id(request), SLOT + method, answer)
                     maps = grid_updates(answers, style, values["scaling"], session)

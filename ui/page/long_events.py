@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar, cast
 
 import gradio as gr
@@ -13,6 +14,7 @@ from gradio.events import Dependency
 from whylens.ui.page.session import PRIVATE, errors_as_messages, visitor_id
 
 Work = TypeVar("Work", bound=Callable[..., Iterator[Any]])
+T = TypeVar("T")
 
 FAILED = "That did not work; the message at the top right says why."
 # For events that compute: they share one queue, and a trigger runs once at a time.
@@ -20,6 +22,22 @@ LONG: dict[str, Any] = {**PRIVATE, "concurrency_id": "work", "trigger_mode": "on
 # As a visitor's last event ends, Gradio closes the connection over which its queue answers, and
 # what is due then is lost. What follows an event that can be stopped goes past the queue.
 UNQUEUED: dict[str, Any] = {**PRIVATE, "queue": False}
+
+# Drawing an answer and sending it takes longer than many a step of computing it.
+SECONDS_BETWEEN_UPDATES = 0.5
+
+
+def throttle(steps: Iterable[T], clock: Callable[[], float] = time.monotonic) -> Iterator[T]:
+    """Yield the first step, the last, and between them one for each half second of work."""
+    pending: list[T] = []
+    due = clock()
+    for step in steps:
+        pending = [step]
+        if clock() >= due:
+            pending = []
+            yield step
+            due = clock() + SECONDS_BETWEEN_UPDATES
+    yield from pending
 
 
 def report_failure(message: str, *, at: int, of: int) -> Callable[[Work], Work]:

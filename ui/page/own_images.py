@@ -14,7 +14,7 @@ from whylens.core.errors import BadInput
 from whylens.core.explainer import Explainer
 from whylens.core.progress import map_progress
 from whylens.ui.page import html
-from whylens.ui.page.long_events import LONG, report_failure, wire_stop
+from whylens.ui.page.long_events import LONG, report_failure, throttle, wire_stop
 from whylens.ui.page.session import PRIVATE, Session, errors_as_messages, visitor_id
 
 _FAILED = "That did not work; nothing was changed."
@@ -57,7 +57,8 @@ def _fitter(explainer: Explainer[Any], session: Session) -> Callable[..., Iterat
             pictures_in_zip(Path(path)),
             lambda share: (f"Reading pictures: {share:.0%}", gr.skip(), gr.skip()),
         )
-        for step in session.engine.fit(name, explainer.name, images, visitor=visitor_id(request)):
+        steps = session.engine.fit(name, explainer.name, images, visitor=visitor_id(request))
+        for step in throttle(steps):
             yield f"{step.message}: {step.fraction:.0%}", gr.skip(), gr.skip()
         message = f"Ready: {step.message} from {len(images.items):,} pictures of yours."
         yield message, gr.HTML(visible=False), gr.Button(interactive=True)

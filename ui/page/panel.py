@@ -19,7 +19,7 @@ from whylens.ui.page import html
 from whylens.ui.page.controls import build_controls
 from whylens.ui.page.form import QuestionForm, StyleControls
 from whylens.ui.page.html import slug
-from whylens.ui.page.long_events import FAILED, LONG, UNQUEUED, report_failure, wire_stop
+from whylens.ui.page.long_events import FAILED, LONG, UNQUEUED, report_failure, throttle, wire_stop
 from whylens.ui.page.own_images import build_edits, build_own_images, editable_items
 from whylens.ui.page.session import PRIVATE, Session, visitor_id
 
@@ -105,7 +105,7 @@ def _runner(explainer: Explainer[Any], session: Session) -> Callable[..., Iterat
         style = StyleControls.read(values)
         params = {name: values[name] for name in explainer.Params.model_fields}
         yield gr.skip(), gr.skip(), gr.skip(), "Working ..."
-        for answer in session.engine.explain(question, explainer.name, params):
+        for answer in throttle(session.engine.explain(question, explainer.name, params)):
             session.store.put_answer(visitor_id(request), explainer.name, answer)
             yield *answer_updates(answer, style, session), html.status(answer)
 
