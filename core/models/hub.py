@@ -41,6 +41,7 @@ from huggingface_hub import constants, hf_hub_download
 from huggingface_hub.utils import disable_progress_bars
 constants.DOWNLOAD_CHUNK_SIZE = 16384
 disable_progress_bars()
+print(flush=True)
 print(hf_hub_download(sys.argv[1], sys.argv[2]))
 """
 
@@ -102,7 +103,8 @@ def download_in_child(
     """Return the last line printed by a child that downloads, ended if bytes stop coming.
 
     Args:
-        code: Python source that the child runs; it prints the path of the file last.
+        code: Python source that the child runs; it prints an empty line when it has imported what
+            it needs, and the path of the file last.
         arguments: The child's sys.argv[1:].
         into: The folder in which bytes appear.
         size: Bytes expected, 0 if unknown.
@@ -122,6 +124,8 @@ def download_in_child(
                 stderr=subprocess.PIPE,
                 text=True,
             )
+        if child.stdout is not None:
+            os.read(child.stdout.fileno(), 1)  # starting takes seconds on a busy machine: no stall
         before = _bytes_in(into)
         last_bytes, since = before, time.monotonic()
         while True:

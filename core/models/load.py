@@ -300,8 +300,8 @@ def _torchvision_file(url: str, progress: ProgressCallback | None, timeouts: Tim
                 f"torchvision's server cannot be reached, and {name} is not on this disk. {REMEDY}"
             ) from exc
         download_in_child(
-            "import sys, torch; torch.hub.download_url_to_file(*sys.argv[1:4], progress=False);"
-            "print(sys.argv[2])",
+            "import sys, torch; print(flush=True);"
+            "torch.hub.download_url_to_file(*sys.argv[1:4], progress=False); print(sys.argv[2])",
             [url, str(path), promised.group(1)],
             what=name,
             into=path.parent,

@@ -22,8 +22,11 @@ import pytest
 import torch
 
 from tests.conftest import ROOT, seeded
+from whylens.core.errors import WeightsUnavailable
 from whylens.core.models.hub import Timeouts, download_in_child
 
+# Seconds after which a test's download counts as stalled.
+STALL = 1.0
 PROGRAM = """
 import json, sys, time
 
@@ -163,7 +166,7 @@ class Handler(BaseHTTPRequestHandler):
         self.close_connection = True
 
     def _trickle(self, repo: Repo, body: bytes) -> None:
-        self._drip(repo, body, piece=20_000, pause=0.3)
+        self._drip(repo, body, piece=10_000, pause=0.1)
 
     def _until_left(self, repo: Repo) -> None:
         self.connection.settimeout(20)
@@ -191,7 +194,7 @@ class Hub(ThreadingHTTPServer):
 class Program:
     """The child process, asked by one line and answering by one."""
 
-    def __init__(self, home, endpoint: str, **more: str) -> None:
+    def __init__(self, home, endpoint: str) -> None:
         drop = ("HF_HUB_OFFLINE", "HF_HUB_CACHE", "HF_TOKEN")
         kept = {k: v for k, v in os.environ.items() if k not in drop}
         self.child = subprocess.Popen(
@@ -204,7 +207,6 @@ class Program:
                 "HF_HUB_DISABLE_XET": "1",
                 "WHYLENS_CHECKPOINTS": "",
                 "OMP_NUM_THREADS": "1",
-                **more,
             },
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -289,16 +291,16 @@ def test_a_cut_download_is_resumed_where_it_was_cut(program, serve):
 
 
 def test_a_slow_download_that_moves_is_not_given_up(program, serve):
-    name, repo = serve("trickle")  # three seconds of it: longer than the timeouts
-    answer = program.ask(repo=name, timeouts={"stall": 2.5, "floor": 15_000})
+    name, repo = serve("trickle")  # two seconds of it: longer than the timeouts
+    answer = program.ask(repo=name, timeouts={"stall": STALL, "floor": 15_000})
     assert answer["sha256"] == sha(repo.content)
-    assert answer["seconds"] > 2.5
+    assert answer["seconds"] > STALL
     assert repo.gets == [0]
 
 
 def test_a_download_cut_again_and_again_fails_in_words_and_the_next_try_works(program, serve, home):
     name, repo = serve("cut always")
-    answer = program.ask(repo=name, timeouts={"stall": 2.5})
+    answer = program.ask(repo=name, timeouts={"stall": STALL})
     assert answer["error"] == "WeightsUnavailable"
     assert re.search(r"stalled|failed", answer["message"])
     assert "Choose a local checkpoint" in answer["message"]
@@ -346,12 +348,12 @@ def test_a_download_that_hardly_moves_is_given_up_and_its_process_ended(
     program, serve, home, mode, floor
 ):
     name, repo = serve(mode, size=900_000 if mode == "trickle" else 200_000)
-    answer = program.ask(repo=name, timeouts={"stall": 2.5, "floor": floor})
+    answer = program.ask(repo=name, timeouts={"stall": STALL, "floor": floor})
     assert answer["error"] == "WeightsUnavailable"
     assert "stalled" in answer["message"]
     assert "Choose a local checkpoint" in answer["message"]
     assert repo.gets == [0]
-    assert 2.5 <= answer["seconds"] < 8
+    assert STALL <= answer["seconds"] < 8
     assert repo.ended.wait(5), "the downloading process still holds the line"
     assert list(blobs(home, name).iterdir()) == [], "half a file stayed on the disk"
     repo.mode = "good"
@@ -443,7 +445,7 @@ def dripping_header(port: int):
 
 @pytest.mark.parametrize(
     ("nobody", "probe"),
-    [(closed_port, 3.0), (mute, 3.0), (black_hole, 1.0), (dripping_header, 1.0)],
+    [(closed_port, 3.0), (mute, 1.0), (black_hole, 1.0), (dripping_header, 1.0)],
     ids=["closed port", "mute", "black hole", "dripping header"],
 )
 def test_where_nothing_answers_it_is_known_in_seconds_and_what_to_choose_instead(
@@ -475,24 +477,28 @@ def put_network(hub, name: str) -> torch.Tensor:
 NETWORKS = ["test_resnet.r160_in1k", "vit_tiny_patch16_224.augreg_in21k_ft_in1k"]
 
 
-def test_networks_load_from_the_hub_and_then_without_it(program, hub, home):
+def test_networks_load_from_the_hub_and_then_without_it(program, hub, home, monkeypatch):
+    from whylens.core.models.load import load
+
     expected = {name: put_network(hub, name) for name in NETWORKS}
     online = {name: program.ask(load=name) for name in NETWORKS}
-    with closing(Program(home, "http://127.0.0.1:9", HF_HUB_OFFLINE="1")) as later:
-        offline = {name: later.ask(load=name) for name in NETWORKS}
-        absent = later.ask(load="test_vit.r160_in1k")
+    # This process has no network: conftest.py sets HF_HUB_OFFLINE before the client is imported.
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(home / "hub"))
     for name in NETWORKS:
         repo = hub.repos[f"timm/{name}"]
-        for answer in (online[name], offline[name]):
-            assert answer["sha256"] == sha(repo.content)
-            assert answer["classes"] == 1000
-            torch.testing.assert_close(torch.tensor(answer["logits"]), expected[name])
-            assert answer["source"] == f"Hub: timm/{name}"
-            assert answer["licence"] not in ("", "None")
+        offline = load(name)
+        logits = offline.logits(offline.probe_inputs())[0, :5]
         assert repo.gets == [0]
-    assert absent["error"] == "WeightsUnavailable"
-    assert "HF_HUB_OFFLINE is set" in absent["message"]
-    assert "Choose a local checkpoint" in absent["message"]
+        answer = online[name]
+        assert answer["classes"] == len(offline.labels) == 1000
+        assert answer["sha256"] == offline.identity.digest == sha(repo.content)
+        assert answer["source"] == offline.identity.source == f"Hub: timm/{name}"
+        assert answer["licence"] == offline.identity.licence
+        assert answer["licence"] not in ("", "None")
+        torch.testing.assert_close(torch.tensor(answer["logits"]), expected[name])
+        torch.testing.assert_close(logits, expected[name])
+    with pytest.raises(WeightsUnavailable, match=r"OFFLINE is set.*Choose a local checkpoint"):
+        load("test_vit.r160_in1k")
 
 
 def test_weights_of_another_network_are_refused_in_words(program, hub):
@@ -514,7 +520,10 @@ def test_a_network_without_classes_is_refused_before_anything_is_fetched(program
 
 
 def test_ctrl_c_does_not_reach_the_child_that_downloads(tmp_path):
-    code = "import signal; print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []))"
+    code = (
+        "import signal; print(flush=True);"
+        "print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []))"
+    )
     last = download_in_child(
         code, [], what="x", into=tmp_path, size=0, timeouts=Timeouts(), progress=None
     )
