@@ -27,7 +27,7 @@ from whylens.core.conformance.toy_networks import (
     randomised,
 )
 from whylens.core.conformance.under_test import Answer, ExplainerUnderTest
-from whylens.core.models.backbone import wrap
+from whylens.core.models.backbone import Backbone, wrap
 from whylens.core.needs import Need
 from whylens.core.results import Heatmap
 
@@ -38,7 +38,7 @@ SCALES = (1e-3, 1e3)
 def linear_rank(candidate: ExplainerUnderTest) -> None:
     """On a picture of one colour a linear network's places rank as its weights do."""
     candidate.needs_places()
-    backbone, weights = gradient_reader()
+    backbone, weights = candidate.network(gradient_reader)
     heat = candidate.answer(backbone, torch.full((1, 3, *SIZE), 0.8), 0).heat
     if not heat.values.any():
         raise NotApplicable("a picture of one colour shows it nothing: it compares places")
@@ -56,7 +56,7 @@ def linear_rank(candidate: ExplainerUnderTest) -> None:
 def linear_shares(candidate: ExplainerUnderTest) -> None:
     """On a linear network shares are w (x - x0) exactly; with ReLUs the stated gap is true."""
     candidate.needs_places()
-    backbone = wrap(randomised(LinearNet()), spec=plain_spec())
+    backbone = candidate.network(_linear)
     x = noise(backbone.spec)
     heat = _complete(candidate.answer(backbone, x, 1))
     weight = backbone.module.get_parameter("fc.weight")[1].view(3, -1).double().numpy()
@@ -71,9 +71,8 @@ def linear_shares(candidate: ExplainerUnderTest) -> None:
         f"colour; the map misses that by {missed:.1%}. The weights of a path's points add up to 1, "
         "channels are summed after multiplying, and the trial's baseline is of one colour.",
     )
-    for word, act in (("functional", None), ("module", nn.ReLU())):
-        net = wrap(randomised(_Rectified(act)), spec=plain_spec())
-        heat = _complete(candidate.answer(net, x, 1))
+    for word in ("functional", "module"):
+        heat = _complete(candidate.answer(candidate.network(_rectified, word), x, 1))
         change, stated_gap = heat.diagnostics[CHANGE], heat.diagnostics[GAP]
         gap = abs(float(heat.values.sum(dtype=np.float64)) - change) / max(abs(change), 1e-6)
         require(
@@ -82,6 +81,15 @@ def linear_shares(candidate: ExplainerUnderTest) -> None:
             f"says {stated_gap:.1%}, and 5 % are allowed. Where the rule does not cover a network, "
             "raise whylens.NeedsNotMet instead of falling back to gradients.",
         )
+
+
+def _linear() -> Backbone:
+    return wrap(randomised(LinearNet()), spec=plain_spec())
+
+
+def _rectified(relu: str) -> Backbone:
+    act = nn.ReLU() if relu == "module" else None
+    return wrap(randomised(_Rectified(act)), spec=plain_spec())
 
 
 class _Rectified(nn.Module):
@@ -125,12 +133,7 @@ def one_channel(candidate: ExplainerUnderTest) -> None:
     candidate.needs_places()
     if not {Need.GRADIENTS, Need.SPATIAL_FEATURES} <= candidate.explainer.needs:
         raise NotApplicable("it does not weigh feature maps by gradients")
-
-    def identity_head(module: nn.Module) -> None:
-        weight = module.get_parameter("fc.weight")
-        weight.copy_(20 * torch.eye(*weight.shape))
-
-    backbone = changed(candidate.network(patches), identity_head)
+    backbone = candidate.network(_identity_head)
     for seed in range(5, 8):
         answer = candidate.answer(backbone, noise(backbone.spec, seed))
         target = answer.subject.target.index
@@ -146,22 +149,22 @@ def one_channel(candidate: ExplainerUnderTest) -> None:
         )
 
 
+def _identity_head() -> Backbone:
+    def one_channel_each(module: nn.Module) -> None:
+        weight = module.get_parameter("fc.weight")
+        weight.copy_(20 * torch.eye(*weight.shape))
+
+    return changed(patches(), one_channel_each)
+
+
 def scale_of_scores(candidate: ExplainerUnderTest) -> None:
     """Scores a thousand times larger or smaller leave the map's form; raw values grow with them."""
     candidate.needs_places()
     if Need.GRADIENTS not in candidate.explainer.needs:
         raise NotApplicable("it uses no gradients")
-    backbone, target = candidate.network(patches), 1
-    x = noise(backbone.spec)
-    plain = candidate.answer(backbone, x, target)
-
+    plain = candidate.plain_answer(candidate.network(patches), 1)
     for scale in SCALES:
-
-        def scaled(module: nn.Module, by: float = scale) -> None:
-            module.get_parameter("fc.weight").mul_(by)
-            module.get_parameter("fc.bias").mul_(by)
-
-        rescaled = candidate.answer(changed(backbone, scaled), x, target)
+        rescaled = candidate.plain_answer(candidate.network(_scaled, scale), 1)
         likeness = cosine(rescaled.heat.values, plain.heat.values)
         require(
             likeness > 0.999,
@@ -178,6 +181,14 @@ def scale_of_scores(candidate: ExplainerUnderTest) -> None:
             f"scores times {scale:g} its values are not. Values stay raw: leave normalising to "
             "the page, or state another unit.",
         )
+
+
+def _scaled(scale: float) -> Backbone:
+    def multiply(module: nn.Module) -> None:
+        for name in ("fc.weight", "fc.bias"):
+            module.get_parameter(name).mul_(scale)
+
+    return changed(patches(), multiply)
 
 
 def _complete(answer: Answer) -> Heatmap:

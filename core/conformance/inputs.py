@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -26,7 +28,7 @@ from whylens.core.models.backbone import Backbone, wrap
 from whylens.core.results import Heatmap
 from whylens.core.targets import Target
 
-LAYOUTS: dict[str, dict[str, object]] = {
+LAYOUTS: dict[str, dict[str, Any]] = {
     "channels last": {"layout": "channels last"},
     "tokens without prefix": {"layout": "tokens", "prefix": 0},
     "tokens behind 1 prefix token": {"layout": "tokens", "prefix": 1},
@@ -35,17 +37,19 @@ LAYOUTS: dict[str, dict[str, object]] = {
 }
 
 
-class _OnePlace(PatchNet):
-    """One patch as large as the picture: a feature map of 1 x 1."""
+def _one_place() -> Backbone:
+    # One patch as large as the picture: a feature map of 1 x 1.
+    module = PatchNet()
+    module.conv = nn.Conv2d(3, 6, SIZE)
+    return wrap(randomised(module), spec=tinted_spec(), labels=LABELS)
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(3, 6, SIZE)
 
+def _dead_channel() -> Backbone:
+    def kill(module: nn.Module) -> None:
+        module.get_parameter("conv.weight")[1] = 0
+        module.get_parameter("conv.bias")[1] = -1
 
-def _dead_channel(module: nn.Module) -> None:
-    module.get_parameter("conv.weight")[1] = 0
-    module.get_parameter("conv.bias")[1] = -1
+    return changed(patches(), kill)
 
 
 def _flat(colour: float) -> Tensor:
@@ -60,14 +64,14 @@ def degenerate(candidate: ExplainerUnderTest) -> None:
         "a black picture": (alive, _flat(0.0), False),
         "a white picture": (alive, _flat(1.0), False),
         "a picture of one grey": (alive, _flat(0.5), False),
-        "a dead channel": (changed(alive, _dead_channel), random, False),
-        "a network that no photo can wake": (dead_network(), noise(plain_spec()), True),
-        "a feature map of one place": (
-            wrap(randomised(_OnePlace()), spec=tinted_spec(), labels=LABELS),
-            random,
-            False,
+        "a dead channel": (candidate.network(_dead_channel), random, False),
+        "a network that no photo can wake": (
+            candidate.network(dead_network),
+            noise(plain_spec()),
+            True,
         ),
-        "one output only": (patches(classes=1), random, False),
+        "a feature map of one place": (candidate.network(_one_place), random, False),
+        "one output only": (candidate.network(patches, classes=1), random, False),
     }
     refusals = []
     for case, (backbone, x, nothing) in cases.items():
@@ -142,11 +146,10 @@ def layouts(candidate: ExplainerUnderTest) -> None:
     except NotApplicable:
         _on_transformers(candidate)
         return
-    target = wanted.subject.target
+    target = wanted.subject.target.index
     _fits(wanted.heat, "channels first")
     for layout, changes in LAYOUTS.items():
-        backbone = patches(**changes)  # type: ignore[arg-type]
-        got = candidate.answer(backbone, noise(backbone.spec), target)
+        got = candidate.plain_answer(candidate.network(patches, **changes), target)
         _fits(got.heat, layout)
         apart = difference(got.heat.values, wanted.heat.values)
         require(
@@ -159,7 +162,7 @@ def layouts(candidate: ExplainerUnderTest) -> None:
 
 def _on_transformers(candidate: ExplainerUnderTest) -> None:
     for registers in (0, 4):
-        heat = non_blank_answer(candidate, tiny_vit(registers=registers)).heat
+        heat = non_blank_answer(candidate, candidate.network(tiny_vit, registers=registers)).heat
         _fits(heat, f"tokens behind {registers + 1} prefix tokens")
 
 

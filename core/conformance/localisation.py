@@ -26,11 +26,12 @@ from whylens.core.inputs.photo import Photo, photo_of, read_photo
 from whylens.core.inputs.preprocess import photo_tensor
 from whylens.core.inputs.spec import InputSpec
 from whylens.core.inputs.view import View, on_original, view_of
+from whylens.core.models.backbone import Backbone
 from whylens.core.outputs.metrics import faithfulness
 from whylens.core.results import Heatmap
 
 SEGMENTS = [
-    [(row + i, column + j) for i in (0, 1) for j in (0, 1)]
+    tuple((row + i, column + j) for i in (0, 1) for j in (0, 1))
     for row in (0, 2)
     for column in (0, 2, 4)
 ]
@@ -45,7 +46,8 @@ def one_segment(candidate: ExplainerUnderTest) -> None:
     for number, segment in enumerate(SEGMENTS):
         # Another segment is as bright: a map of mere brightness peaks between the two.
         decoy = SEGMENTS[(number + 3) % len(SEGMENTS)]
-        answer = candidate.answer(cell_reader(segment, spec), lit(spec, [*segment, *decoy]), 0)
+        reader = candidate.network(cell_reader, segment, spec)
+        answer = candidate.answer(reader, lit(spec, [*segment, *decoy]), 0)
         place = _peak(answer.heat, f"the network reads segment {number} of 6 alone")
         rows, columns = (sorted({cell[axis] for cell in segment}) for axis in (0, 1))
         inside = (
@@ -72,7 +74,7 @@ def one_patch(candidate: ExplainerUnderTest) -> None:
         if kind == "exif":
             photo = _turned(photo)
         x, view = photo_tensor(photo, spec)
-        heat = candidate.answer(cell_reader([cell], spec), x, 0).heat
+        heat = candidate.answer(candidate.network(cell_reader, (cell,), spec), x, 0).heat
         _peak(heat, f"the network reads cell {cell} alone")
         if heat.values.ndim != 2:
             raise NotApplicable("its map is not one of a picture")
@@ -92,12 +94,7 @@ def one_patch(candidate: ExplainerUnderTest) -> None:
 def shift(candidate: ExplainerUnderTest) -> None:
     """Moving the picture by one stride moves the inner part of the map by one cell."""
     candidate.needs_places()
-    backbone = candidate.network(patches)
-
-    def empty_to_the_edge(module: torch.nn.Module) -> None:
-        module.get_parameter("conv.bias").zero_()
-
-    backbone = changed(backbone, empty_to_the_edge)
+    backbone = candidate.network(_empty_to_the_edge)
     for target in range(3):
         before, after = (
             candidate.answer(backbone, _content(backbone.spec, column), target).heat
@@ -134,13 +131,19 @@ def shift(candidate: ExplainerUnderTest) -> None:
     raise NotApplicable("its map of this network is blank for every class")
 
 
+def _empty_to_the_edge() -> Backbone:
+    return changed(patches(), lambda module: module.get_parameter("conv.bias").zero_())
+
+
 def beats_chance(candidate: ExplainerUnderTest) -> None:
     """Hiding exactly the map's first k places hurts more than nearly all random orders do."""
     candidate.needs_places()
     spec = plain_spec()
-    half = [(row, column) for row in range(GRID[0]) for column in range(GRID[1] // 2)]
+    half = tuple((row, column) for row in range(GRID[0]) for column in range(GRID[1] // 2))
     # A gain at which the probability falls over the whole way, not at its last step.
-    answer = candidate.answer(cell_reader(half, spec, gain=6.0), lit(spec, half), 0)
+    answer = candidate.answer(
+        candidate.network(cell_reader, half, spec, gain=6.0), lit(spec, half), 0
+    )
     subject = answer.subject
     fill = subject.baseline("black")
     generator = np.random.default_rng(3)
@@ -169,8 +172,9 @@ def axes(candidate: ExplainerUnderTest) -> None:
         spec = plain_spec(*size, channels=2)
         grid = tuple(n // CELL for n in size)
         decoy = tuple(n - 1 - at for n, at in zip(grid, cell, strict=True))
+        reader = candidate.network(cell_reader, (cell,), spec)
         try:
-            heat = candidate.answer(cell_reader([cell], spec), lit(spec, [cell, decoy]), 0).heat
+            heat = candidate.answer(reader, lit(spec, [cell, decoy]), 0).heat
         except NotApplicable as refusal:
             tried.append(str(refusal))
             continue
@@ -194,7 +198,7 @@ def axes(candidate: ExplainerUnderTest) -> None:
 def signals(candidate: ExplainerUnderTest) -> None:
     """A signal of several channels is explained, or refused in words."""
     backbone = candidate.network(signal_patches)
-    values = candidate.answer(backbone, noise(backbone.spec)).values
+    values = candidate.plain_answer(backbone).values
     require(
         np.isfinite(values).all(),
         "A signal's answer holds NaN or infinite values. Reduce over range(2, ndim), never over "

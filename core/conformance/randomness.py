@@ -42,7 +42,7 @@ def default_network(candidate: ExplainerUnderTest, seed: int = 3) -> Backbone:
 
 
 def for_each_network(
-    candidate: ExplainerUnderTest, ask: Callable[[Callable[[int], Backbone]], None]
+    candidate: ExplainerUnderTest, ask: Callable[[Callable[..., Backbone]], None]
 ) -> None:
     """Run a test on every network of this kit on which an explainer runs.
 
@@ -77,7 +77,7 @@ def non_blank_answer(candidate: ExplainerUnderTest, backbone: Backbone) -> Answe
     """
     notes = []
     for target in range(3):
-        answer = candidate.answer(backbone, noise(backbone.spec), target)
+        answer = candidate.plain_answer(backbone, target)
         if answer.values.any():
             return answer
         notes.append(answer.heat.note)
@@ -89,13 +89,17 @@ def non_blank_answer(candidate: ExplainerUnderTest, backbone: Backbone) -> Answe
     )
 
 
+def _copy(make: Callable[..., Backbone]) -> Backbone:
+    return make(3)
+
+
 def determinism(candidate: ExplainerUnderTest) -> None:
     """The same question, asked twice and on a fresh copy of the network, has the same answer."""
 
-    def ask(make: Callable[[int], Backbone]) -> None:
+    def ask(make: Callable[..., Backbone]) -> None:
         backbone = candidate.network(make)
         first = non_blank_answer(candidate, backbone)
-        for copy in (backbone, make(3)):
+        for copy in (backbone, candidate.network(_copy, make)):
             again = candidate.answer(copy, noise(copy.spec), first.subject.target)
             require(
                 np.array_equal(first.values, again.values),
@@ -114,7 +118,7 @@ def determinism(candidate: ExplainerUnderTest) -> None:
 def batch_size(candidate: ExplainerUnderTest) -> None:
     """How many inputs go into one forward pass does not change the answer."""
 
-    def ask(make: Callable[[int], Backbone]) -> None:
+    def ask(make: Callable[..., Backbone]) -> None:
         backbone = candidate.network(make)
         wanted = non_blank_answer(candidate, backbone)
         for size in (1, 3):
@@ -134,7 +138,7 @@ def batch_size(candidate: ExplainerUnderTest) -> None:
 
 def in_place(candidate: ExplainerUnderTest) -> None:
     """A layer that works in place does not change the answer: what is read is read before it."""
-    plain, hidden = candidate.network(patches), patches(in_place=True)
+    plain, hidden = candidate.network(patches), candidate.network(patches, in_place=True)
     wanted = non_blank_answer(candidate, plain)
     got = candidate.answer(hidden, noise(plain.spec), wanted.subject.target)
     apart = difference(got.values, wanted.values)

@@ -269,7 +269,7 @@ def threads(candidate: ExplainerUnderTest) -> None:
         net, target = questions[number]
         return candidate.subject(net, noise(net.spec), target)
 
-    alone = [candidate.asked(subject(n)).values for n in range(len(questions))]
+    alone = [candidate.plain_answer(*question).values for question in questions]
     before = _attribute_ids(candidate)
     # Two visitors of one tab: the first waits while the second is answered.
     waiting = candidate.steps(subject(0))

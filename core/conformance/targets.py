@@ -24,16 +24,12 @@ from whylens.core.results import Heatmap
 def class_sensitivity(candidate: ExplainerUnderTest) -> None:
     """Two classes have two maps, and one that hears nothing a blank one; or it says it is blind."""
     for_each_network(candidate, lambda make: _classes_differ(candidate, candidate.network(make)))
-    first = candidate.answer(backbone := default_network(candidate), noise(backbone.spec), 0)
+    first = candidate.plain_answer(default_network(candidate), 0)
     if not isinstance(first.result, Heatmap) or first.subject.unit not in first.result.unit:
         return
-
-    def deaf(module: nn.Module) -> None:
-        module.get_parameter("fc.weight")[1] = 0
-
-    silent = changed(candidate.network(patches), deaf)
+    silent = candidate.network(_deaf_to_class_1)
     if candidate.refusal(silent) is None:
-        heat = candidate.answer(silent, noise(silent.spec), 1).heat
+        heat = candidate.plain_answer(silent, 1).heat
         require(
             not heat.values.any(),
             "Class 1 scores the same whatever the picture, yet its map, in units of its score "
@@ -41,9 +37,15 @@ def class_sensitivity(candidate: ExplainerUnderTest) -> None:
         )
 
 
+def _deaf_to_class_1() -> Backbone:
+    def deaf(module: nn.Module) -> None:
+        module.get_parameter("fc.weight")[1] = 0
+
+    return changed(patches(), deaf)
+
+
 def _classes_differ(candidate: ExplainerUnderTest, backbone: Backbone) -> None:
-    x = noise(backbone.spec)
-    maps = [candidate.answer(backbone, x, target).values for target in range(3)]
+    maps = [candidate.plain_answer(backbone, target).values for target in range(3)]
     explainer = candidate.explainer
     if explainer.class_blind:
         require(
@@ -69,10 +71,9 @@ def _classes_differ(candidate: ExplainerUnderTest, backbone: Backbone) -> None:
 def other_weights(candidate: ExplainerUnderTest) -> None:
     """Another network has another map: what is shown is the network, not the picture's edges."""
 
-    def ask(make: Callable[[int], Backbone]) -> None:
+    def ask(make: Callable[..., Backbone]) -> None:
         first = non_blank_answer(candidate, candidate.network(make))
-        other = candidate.network(make, 8)
-        again = candidate.answer(other, noise(other.spec), first.subject.target)
+        again = candidate.plain_answer(candidate.network(make, 8), first.subject.target.index)
         apart = difference(again.values, first.values)
         require(
             apart > 0.1,
@@ -90,13 +91,10 @@ def sign_of_score(candidate: ExplainerUnderTest) -> None:
     plain = non_blank_answer(candidate, backbone)
     target, x = plain.subject.target, noise(backbone.spec)
     high = 2 * float(plain.subject.forward_pass.logits.abs().max())
-    maps = []
-    for constant in (high, -high):
-
-        def lifted(module: nn.Module, by: float = constant) -> None:
-            module.get_parameter("fc.bias").add_(by)
-
-        maps.append(candidate.answer(changed(backbone, lifted), x, target).values)
+    maps = [
+        candidate.answer(candidate.network(_lifted, constant), x, target).values
+        for constant in (high, -high)
+    ]
     apart = difference(maps[1], maps[0])
     require(
         apart < 1e-2,
@@ -105,30 +103,21 @@ def sign_of_score(candidate: ExplainerUnderTest) -> None:
     )
 
 
+def _lifted(constant: float) -> Backbone:
+    return changed(patches(), lambda module: module.get_parameter("fc.bias").add_(constant))
+
+
 def one_logit(candidate: ExplainerUnderTest) -> None:
     """A network with one output explains the predicted side, as two mirrored outputs would."""
     _needs_own_pictures(candidate)
-    single, x = patches(classes=1), noise(candidate.network(patches).spec)
-    with torch.no_grad():
-        up = float(single.module(x)[0, 0]) > 0
     for side in (0, 1):
-
-        def turned(module: nn.Module, wanted: int = side) -> None:
-            sign = 1.0 if up == bool(wanted) else -1.0
-            module.get_parameter("fc.weight").mul_(sign)
-            module.get_parameter("fc.bias").mul_(sign)
-
-        mirrored = changed(single, turned)
-        answer = candidate.answer(mirrored, x)
+        one_output, two_outputs = candidate.network(_speaks_for, side)
+        answer = candidate.plain_answer(one_output)
         if answer.subject.target.index != side:
             raise CheckFailed(
                 f"A network whose one output speaks for side {side} predicts the other."
             )
-        both_outputs = _two_outputs(
-            mirrored.module.get_parameter("fc.weight"), mirrored.module.get_parameter("fc.bias")
-        )
-        twin = changed(patches(classes=2), both_outputs)
-        wanted = candidate.answer(twin, x, side)
+        wanted = candidate.plain_answer(two_outputs, side)
         apart = difference(answer.values, wanted.values)
         require(
             apart < 1e-3,
@@ -138,12 +127,25 @@ def one_logit(candidate: ExplainerUnderTest) -> None:
         )
 
 
-def _two_outputs(weight: torch.Tensor, bias: torch.Tensor) -> object:
-    def change(module: nn.Module) -> None:
-        module.get_parameter("fc.weight").copy_(torch.cat([-weight / 2, weight / 2]))
-        module.get_parameter("fc.bias").copy_(torch.cat([-bias / 2, bias / 2]))
+def _speaks_for(side: int) -> tuple[Backbone, Backbone]:
+    # A network whose one output predicts a side of seeded noise, and one with two mirrored outputs.
+    single = patches(classes=1)
+    with torch.no_grad():
+        up = float(single.module(noise(single.spec))[0, 0]) > 0
+    sign = 1.0 if up == bool(side) else -1.0
 
-    return change
+    def turned(module: nn.Module) -> None:
+        for name in ("fc.weight", "fc.bias"):
+            module.get_parameter(name).mul_(sign)
+
+    one_output = changed(single, turned)
+
+    def mirrored(module: nn.Module) -> None:
+        for name in ("fc.weight", "fc.bias"):
+            half = one_output.module.get_parameter(name) / 2
+            module.get_parameter(name).copy_(torch.cat([-half, half]))
+
+    return one_output, changed(patches(classes=2), mirrored)
 
 
 def _needs_own_pictures(candidate: ExplainerUnderTest) -> None:

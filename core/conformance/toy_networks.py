@@ -7,9 +7,10 @@ coarse enough to be quick.
 from __future__ import annotations
 
 import copy
+import inspect
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,9 @@ from whylens.core.conformance.toy_inputs import CELL, GRID, SIZE, Cell
 from whylens.core.inputs.spec import InputSpec
 from whylens.core.models.backbone import Backbone, wrap
 from whylens.core.models.random_weights import randomize_weights
+
+Arguments = ParamSpec("Arguments")
+Value = TypeVar("Value")
 
 LABELS = ("ant", "bee", "cat")
 CONVOLUTIONS: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
@@ -97,7 +101,7 @@ class ReadLight(WeighedLight):
             self.fc.weight[:, 1] = 0
 
 
-def cell_reader(cells: Sequence[Cell], spec: InputSpec, gain: float = 20.0) -> Backbone:
+def cell_reader(cells: tuple[Cell, ...], spec: InputSpec, gain: float = 20.0) -> Backbone:
     """Return a network whose class 0 scores the light in some cells, and nothing else.
 
     Args:
@@ -273,6 +277,32 @@ def tiny_vit(seed: int = 3, *, registers: int = 0) -> Backbone:
     return wrap(module, spec=tinted_spec(), labels=LABELS)
 
 
+class ToyNetworks:
+    """The networks of the tests, each built once; explainers that leave no mark may share them."""
+
+    def __init__(self) -> None:
+        self._built: dict[object, Any] = {}
+
+    def get(
+        self,
+        build: Callable[Arguments, Value],
+        *args: Arguments.args,
+        **kwargs: Arguments.kwargs,
+    ) -> Value:
+        """Return what `build(*args, **kwargs)` returned at the first such call.
+
+        Args:
+            args: Hashable, as all of `kwargs`.
+        """
+        call = inspect.signature(build).bind(*args, **kwargs)
+        call.apply_defaults()
+        key = build, call.args, tuple(sorted(call.kwargs.items()))
+        if key not in self._built:
+            self._built[key] = build(*args, **kwargs)
+        value: Value = self._built[key]
+        return value
+
+
 def changed(backbone: Backbone, change: Any) -> Backbone:
     """Return the same network after a change to its weights.
 
@@ -286,7 +316,7 @@ def changed(backbone: Backbone, change: Any) -> Backbone:
 
 
 # What every answer is held to, whatever it is about, it is held to on each of these.
-NETWORKS: dict[str, Callable[[int], Backbone]] = {
+NETWORKS: dict[str, Callable[..., Backbone]] = {
     "convolutions under a linear head": patches,
     "convolutions under an MLP head": mlp_head,
     "a transformer": tiny_vit,

@@ -6,7 +6,7 @@ sees its own matter alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from whylens.core.conformance.outcome import CheckFailed, NotApplicable
 from whylens.core.conformance.toy_inputs import Bumps, Tinted, noise
+from whylens.core.conformance.toy_networks import ToyNetworks
 from whylens.core.datasets.dataset import Dataset
 from whylens.core.errors import CoreError, ExplainerFailed, NeedsNotMet
 from whylens.core.explainer import Explainer
@@ -77,22 +78,22 @@ def figures(result: Result) -> npt.NDArray[np.float64]:
 
 
 class ExplainerUnderTest:
-    """An explainer under test, and what was fitted for it."""
+    """An explainer under test, what was fitted for it, and what it answered already."""
 
-    def __init__(self, explainer: Explainer[Any]) -> None:
-        """Take an explainer."""
+    def __init__(self, explainer: Explainer[Any], networks: ToyNetworks | None = None) -> None:
+        """Take an explainer.
+
+        Args:
+            networks: Those that it shares with others; by default its own. An explainer that leaves
+                a mark on a network leaves it to all that share it.
+        """
         self.explainer = explainer
+        self.network = (networks or ToyNetworks()).get
         self.params: Params = validate_params(
             explainer, explainer.Params, _chosen(explainer.test_params)
         )
         self._fitted: dict[str, Artifact | NotApplicable] = {}
-        self._networks: dict[tuple[Callable[[int], Backbone], int], Backbone] = {}
-
-    def network(self, make: Callable[[int], Backbone], seed: int = 3) -> Backbone:
-        """Return what `make(seed)` returns, made once; no other explainer shares it."""
-        if (make, seed) not in self._networks:
-            self._networks[make, seed] = make(seed)
-        return self._networks[make, seed]
+        self._plain_answers: dict[tuple[int, int | None], Answer] = {}
 
     def refusal(self, backbone: Backbone) -> str | None:
         """Return why it does not run on a network, or None."""
@@ -171,7 +172,7 @@ class ExplainerUnderTest:
         if len(backbone.spec.size) == 2 or self.refusal(backbone):
             return False
         try:
-            self.answer(backbone, noise(backbone.spec))
+            self.plain_answer(backbone)
         except CheckFailed:
             return True
         return False
@@ -242,6 +243,16 @@ class ExplainerUnderTest:
             batch_size: Largest number of inputs in one forward pass.
         """
         return self.asked(self.subject(backbone, x, target, seed=seed, batch_size=batch_size))
+
+    def plain_answer(self, backbone: Backbone, target: int | None = None) -> Answer:
+        """Return its answer to seeded noise, asked once for each network and class.
+
+        Raises as `asked` does.
+        """
+        key = id(backbone), target  # the answer holds the network, so that no other has its id
+        if key not in self._plain_answers:
+            self._plain_answers[key] = self.answer(backbone, noise(backbone.spec), target)
+        return self._plain_answers[key]
 
     def needs_places(self) -> None:
         """Raise `NotApplicable` unless a map of it should point at what the score is read from."""
