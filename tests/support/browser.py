@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -119,14 +120,13 @@ class Watch:
 @contextlib.contextmanager
 def visit(browser, address: str, *, width: int = 1360, height: int = 900) -> Iterator[object]:
     """Yield an open, loaded page; on leaving, nothing forbidden may have happened."""
-    from playwright.sync_api import expect
-
     page = browser.new_page()
     page.set_viewport_size({"width": width, "height": height})
     watch = Watch(page)
     try:
         page.goto(address)
-        expect(page.locator("#model-card")).to_contain_text("classes", timeout=PATIENCE)
+        loaded = "document.querySelector('#model-card')?.textContent.includes('classes')"
+        page.wait_for_function(loaded, timeout=PATIENCE, polling=100)
         yield page
         assert watch.seen == []
     finally:
@@ -137,6 +137,21 @@ def visit(browser, address: str, *, width: int = 1360, height: int = 900) -> Ite
 def status(page, key: str):
     """Return the status field of a tab."""
     return page.locator(f"#{key}-status textarea")
+
+
+def await_status(page, key: str, pattern: str) -> None:
+    """Wait until the status field of a tab matches a pattern that Python and JavaScript both read.
+
+    Playwright's own expectations look again after up to a second.
+    """
+    from playwright.sync_api import TimeoutError as TooLate
+    from playwright.sync_api import expect
+
+    script = "([id, p]) => new RegExp(p).test(document.querySelector(id)?.value ?? '')"
+    with contextlib.suppress(TooLate):  # the expectation says what the field holds instead
+        arguments = [f"#{key}-status textarea", pattern]
+        page.wait_for_function(script, arg=arguments, timeout=PATIENCE, polling=100)
+    expect(status(page, key)).to_have_value(re.compile(pattern))
 
 
 FAMILIES = {e.title: e.family for e in load_registry().explainers.values()}
