@@ -9,6 +9,7 @@ import pickle
 import subprocess
 import sys
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from whylens.core.errors import InvalidParameter, UnknownName
 from whylens.plugins.painted_cats import (
     BREEDS,
     PaintedCats,
+    Portrait,
     diagnostic_parts,
     paint_portrait,
     with_background,
@@ -42,6 +44,12 @@ def breeds():
 def genuine():
     """The world of genuine and generated pictures, small."""
     return PaintedCats("genuine", train=160, val=0, test=0, size=SIZE)
+
+
+@cache
+def painted(traits) -> Portrait:
+    """Return a picture of the small worlds, which several tests look at."""
+    return paint_portrait(traits, size=SIZE)
 
 
 def grown(mask: np.ndarray, steps: int = 1) -> np.ndarray:
@@ -140,7 +148,7 @@ def test_a_picture_is_what_it_says(breeds):
 def test_parts_lie_where_they_must(breeds, genuine):
     for cats, indices in ((breeds, range(40)), (genuine, range(40))):
         for index in indices:
-            parts = cats.portrait(index).parts
+            parts = painted(cats.traits(index)).parts
             props = [parts[name] for name in PROPS if name in parts]
             alone = ("left_ear", "right_ear", "left_eye", "right_eye", "muzzle", "whiskers", "coat")
             for first, second in itertools.combinations(alone, 2):
@@ -160,7 +168,7 @@ def test_parts_lie_where_they_must(breeds, genuine):
 
 def test_the_evidence_is_there_to_be_seen(breeds):
     for index, item in enumerate(breeds.items[:96]):
-        parts = breeds.portrait(index).parts
+        parts = painted(breeds.traits(index)).parts
         for part in diagnostic_parts(item.label):
             assert parts[part].sum() >= 0.008 * SIZE**2, (index, part)
 
@@ -209,10 +217,7 @@ def test_splits_share_no_seed_and_classes_are_balanced():
 def test_leaving_a_part_out_changes_that_part_only(breeds, part):
     for index in range(20):
         traits = breeds.traits(index)
-        before, after = (
-            paint_portrait(traits, size=SIZE),
-            paint_portrait(without(traits, part), size=SIZE),
-        )
+        before, after = painted(traits), paint_portrait(without(traits, part), size=SIZE)
         assert not after.parts[part].any()
         assert strays(before, after, before.parts[part]) <= FEW, index
         if traits.coat != "plain" or part != "coat":
@@ -228,7 +233,7 @@ def test_another_breeds_part_changes_that_part_only(breeds, part, breed):
     for index in range(10):
         traits = breeds.traits(index)
         other = with_part_of(traits, part, breed)
-        before, after = paint_portrait(traits, size=SIZE), paint_portrait(other, size=SIZE)
+        before, after = painted(traits), paint_portrait(other, size=SIZE)
         region = before.parts[part] | after.parts[part]
         assert strays(before, after, region) <= FEW, index
 
@@ -238,14 +243,14 @@ def test_another_background_leaves_the_cat_alone(breeds):
         traits = breeds.traits(index)
         other = with_background(traits, 7)
         assert other.scene_seed != traits.scene_seed
-        before, after = paint_portrait(traits, size=SIZE), paint_portrait(other, size=SIZE)
+        before, after = painted(traits), paint_portrait(other, size=SIZE)
         kept = before.parts["cat"] & after.parts["cat"]
         assert strays(before, after, ~kept) <= FEW
 
 
 def test_leaving_a_prop_or_the_badge_out_changes_it_only(breeds):
     traits = replace(breeds.traits(3), props=PROPS, watermark=True)
-    before = paint_portrait(traits, size=SIZE)
+    before = painted(traits)
     for name in (*PROPS, "watermark"):
         after = paint_portrait(without(traits, name), size=SIZE)
         assert name not in after.parts
@@ -258,7 +263,7 @@ def test_an_artefact_is_all_that_is_wrong_with_its_picture(genuine, artefact):
     for index in range(12):
         base = genuine.traits(2 * index)
         traits = replace(base, props=("collar",), artefacts=(artefact,))
-        before = paint_portrait(traits, size=SIZE)
+        before = painted(traits)
         after = paint_portrait(without(traits, f"artefact:{artefact}"), size=SIZE)
         mask = before.parts[f"artefact:{artefact}"]
         assert mask.sum() >= 0.003 * SIZE**2, index

@@ -50,18 +50,19 @@ def literal(module, x, target, labels, repeats):
     rng = np.random.default_rng(4)
     flat, places = x[0].flatten(1), labels.flatten().numpy()
 
-    def score(picture) -> float:
+    def scores(pictures):
         with torch.no_grad():
-            return float(score64(twin(picture)[0], target))
+            return np.array([float(score64(row, target)) for row in twin(pictures)])
 
+    (base,) = scores(x)
     means, errors = np.zeros(labels.shape), np.zeros(labels.shape)
     for region in range(int(labels.max()) + 1):
-        falls = []
-        for _ in range(repeats):
-            mixed = flat.clone()
-            for place in np.flatnonzero(places == region):
-                mixed[:, place] = flat[:, rng.choice(np.flatnonzero(places != region))]
-            falls.append(score(x) - score(mixed.view_as(x)))
+        inside, elsewhere = np.flatnonzero(places == region), np.flatnonzero(places != region)
+        mixed = flat.repeat(repeats, 1, 1)
+        for draw in mixed:
+            for place in inside:
+                draw[:, place] = flat[:, rng.choice(elsewhere)]
+        falls = base - scores(mixed.view(repeats, *x.shape[1:]))
         means[labels == region] = np.mean(falls)
         errors[labels == region] = np.std(falls, ddof=1) / np.sqrt(repeats)
     return means, errors
