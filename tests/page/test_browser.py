@@ -334,6 +334,7 @@ def test_labels_of_a_model_are_text_and_nothing_else(browser, address, photo):
         assert page.evaluate("window.harmed") is None
 
 
+@pytest.mark.slow
 def test_without_network_and_checkpoints_the_page_works_under_a_banner(browser, photo):
     from whylens.ui.page.layout import build_page
 
