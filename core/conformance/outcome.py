@@ -19,9 +19,6 @@ class NotApplicable(Exception):
 def require(condition: object, sentence: str) -> None:
     """Raise `CheckFailed` with a sentence unless something holds.
 
-    Args:
-        condition: Any value; false where the explainer fails.
-
     Raises:
         CheckFailed: It does not.
     """
@@ -61,10 +58,9 @@ def cosine(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
 
 def correlation(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
     """Return Pearson's correlation of two maps, 0 where one of them is flat."""
-    x, y = np.asarray(a, np.float64).ravel(), np.asarray(b, np.float64).ravel()
+    x, y = np.asarray(a, np.float64), np.asarray(b, np.float64)
     x, y = x - x.mean(), y - y.mean()
-    sizes = float(np.linalg.norm(x) * np.linalg.norm(y))
-    return float(x @ y) / sizes if sizes > 0 else 0.0
+    return cosine(x, y) if x.any() and y.any() else 0.0
 
 
 def rank_correlation(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
@@ -96,7 +92,6 @@ def on_grid(values: Array, grid: tuple[int, ...]) -> Array:
 
     Args:
         values: (*S) whose axes are multiples of the grid's, or divide them.
-        grid: Cells per axis.
     """
     for axis, cells in enumerate(grid):
         length = values.shape[axis]

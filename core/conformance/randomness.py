@@ -47,7 +47,6 @@ def for_each_network(
     """Run a test on every network of this kit on which an explainer runs.
 
     Args:
-        candidate: The explainer.
         ask: Called with what makes the network from a seed; `candidate.network` makes it once.
 
     Raises:

@@ -30,7 +30,6 @@ def lit(spec: InputSpec, cells: Iterable[Cell], seed: int = 5) -> Tensor:
 
     Args:
         spec: A network's input without normalisation.
-        seed: Of the noise in both.
     """
     x = 0.1 + 0.2 * noise(spec, seed)
     for cell in cells:

@@ -38,8 +38,6 @@ def plain_spec(*size: int, channels: int = 3, crop: float = 1.0, mode: str = "ce
 
     Args:
         size: Spatial size; by default that of the tests.
-        crop: As in `InputSpec`.
-        mode: As `crop_mode` there.
     """
     zeros, ones = (0.0,) * channels, (1.0,) * channels
     return InputSpec.model_validate(
@@ -201,11 +199,7 @@ def randomised(module: nn.Module, seed: int = 3) -> nn.Module:
 
 
 def patches(seed: int = 3, **changes: Any) -> Backbone:
-    """Return a seeded `PatchNet` for normalised pictures, as a backbone.
-
-    Args:
-        changes: As in `PatchNet`.
-    """
+    """Return a seeded `PatchNet(**changes)` for normalised pictures, as a backbone."""
     module = randomised(PatchNet(**changes), seed)
     labels = LABELS if changes.get("classes", 3) == 3 else ()
     return wrap(module, spec=tinted_spec(), labels=labels)

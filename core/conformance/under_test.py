@@ -180,9 +180,6 @@ class ExplainerUnderTest:
     def steps(self, subject: Subject, params: Params | None = None) -> Iterator[Partial]:
         """Yield what it answers, as the engine would take it.
 
-        Args:
-            params: Others than its trial parameters.
-
         Raises:
             ExplainerFailed: It raised something that is no `CoreError`, or yielded no `Partial`.
         """
@@ -195,9 +192,6 @@ class ExplainerUnderTest:
 
     def asked(self, subject: Subject, params: Params | None = None) -> Answer:
         """Return the answer to a question.
-
-        Args:
-            params: Others than its trial parameters.
 
         Raises:
             NotApplicable: It refuses, in words.
@@ -227,22 +221,10 @@ class ExplainerUnderTest:
         return Answer(partials[-1].result, subject, partials)
 
     def answer(
-        self,
-        backbone: Backbone,
-        x: Tensor,
-        target: int | Target | None = None,
-        *,
-        seed: int = 0,
-        batch_size: int = 16,
+        self, backbone: Backbone, x: Tensor, target: int | Target | None = None, **options: int
     ) -> Answer:
-        """Return its answer to a question, given as in `subject`; raises as `asked` does.
-
-        Args:
-            x: (1, C, *S) its input.
-            target: A class, what about it, or None for the predicted one.
-            batch_size: Largest number of inputs in one forward pass.
-        """
-        return self.asked(self.subject(backbone, x, target, seed=seed, batch_size=batch_size))
+        """Return its answer to a question, put as to `subject`; raises as `asked` does."""
+        return self.asked(self.subject(backbone, x, target, **options))
 
     def plain_answer(self, backbone: Backbone, target: int | None = None) -> Answer:
         """Return its answer to seeded noise, asked once for each network and class.
