@@ -106,7 +106,7 @@ class Contrastive(Explainer[ContrastiveParams]):
     needs = frozenset({Need.GRADIENTS})
     Params = ContrastiveParams
     # Small nets have small margins; a pertinent negative is nothing for all classes but one.
-    test_params = ContrastiveParams(find="pertinent positive", kappa=0.0, steps=30, constants=1)
+    test_params = ContrastiveParams(find="pertinent positive", kappa=0.0, steps=20, constants=1)
 
     def explain(self, subject: Subject, params: ContrastiveParams) -> Iterator[Partial]:
         """Yield the smallest change so far that succeeds, or the one that comes nearest.

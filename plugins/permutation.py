@@ -51,7 +51,7 @@ class Permutation(Explainer[PermutationParams]):
     cost = "one forward pass per region and repeat (about 320)"
     needs = frozenset()
     Params = PermutationParams
-    test_params = PermutationParams(segments=24, regions="boxes", repeats=4)
+    test_params = PermutationParams(segments=24, regions="boxes", repeats=2)
 
     def explain(self, subject: Subject, params: PermutationParams) -> Iterator[Partial]:
         """Yield the signed map in units of the score, ever more repeats in it."""
