@@ -18,7 +18,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from whylens.core.speed.folded import PackedLinear
-from whylens.core.speed.receptive_field import Kernel
+from whylens.core.speed.receptive_field import Kernel, Span
 
 # Two traces at once would undo each other's swap in the wrong order.
 _TRACING = threading.Lock()
@@ -36,9 +36,9 @@ class _Tracer(fx.Tracer):
         self._thread = threading.get_ident()
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        # What a packed layer asks about its input has no answer in a graph.
-        packed = isinstance(m, PackedLinear)
-        return packed or super().is_leaf_module(m, module_qualified_name)
+        # What these ask about their input, some convolutions its size, has no answer in a graph.
+        asks = isinstance(m, PackedLinear | nn.Conv2d)
+        return asks or super().is_leaf_module(m, module_qualified_name)
 
     def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
         if threading.get_ident() != self._thread:
@@ -162,13 +162,13 @@ def op_kind(node: fx.Node, graph: fx.GraphModule, tensors: dict[fx.Node, Tensor]
     out = tensors.get(node)
     if out is None or out.ndim != 4:
         return Global()
-    kind = _module_kind(node, graph) if node.op == "call_module" else _function_kind(node)
+    kind = _module_kind(node, graph, tensors) if node.op == "call_module" else _function_kind(node)
     if isinstance(kind, Pointwise) and not _same_places(node, out, tensors):
         return Global()
     return kind
 
 
-def _module_kind(node: fx.Node, graph: fx.GraphModule) -> OpKind:
+def _module_kind(node: fx.Node, graph: fx.GraphModule, tensors: dict[fx.Node, Tensor]) -> OpKind:
     module = graph.get_submodule(str(node.target))
     if len(node.args) != 1 or node.kwargs:
         return Global()
@@ -176,8 +176,8 @@ def _module_kind(node: fx.Node, graph: fx.GraphModule) -> OpKind:
         type(module) in _POINTWISE_IN_EVAL and not module.training
     ):
         return Pointwise()
-    if type(module) is nn.Conv2d:
-        return _convolution(module)
+    if isinstance(module, nn.Conv2d):
+        return _convolution(module, tensors[node.all_input_nodes[0]], tensors[node])
     if type(module) is nn.MaxPool2d and not module.return_indices:
         return _max_pool(module)
     if type(module) is nn.AvgPool2d:
@@ -222,18 +222,36 @@ def _same_places(node: fx.Node, out: Tensor, tensors: dict[fx.Node, Tensor]) -> 
     return True
 
 
-def _convolution(module: nn.Conv2d) -> OpKind:
-    if module.padding_mode != "zeros" or isinstance(module.padding, str):
-        return Global()
-
+def _convolution(module: nn.Conv2d, x: Tensor, out: Tensor) -> OpKind:
+    # Subclasses pad as they like, some as much as the input's size asks for; the output tells.
     def run(x: Tensor) -> Tensor:
         return functional.conv2d(
             x, module.weight, module.bias, module.stride, 0, module.dilation, module.groups
         )
 
-    return Windowed(
-        _kernels(module.kernel_size, module.stride, module.padding, module.dilation), 0.0, run
+    declared = () if isinstance(module.padding, str) else (_pair(module.padding),)
+    for padding in dict.fromkeys((*declared, _padding_to_keep_size(module, x))):
+        kernels = _kernels(module.kernel_size, module.stride, padding, module.dilation)
+        after = [
+            kernel.inputs_read(Span((0,), length)).length - kernel.padding - size
+            for kernel, length, size in zip(kernels, out.shape[2:], x.shape[2:], strict=True)
+        ]
+        (top, left), (bottom, right) = padding, after
+        padded = functional.pad(x, (left, right, top, bottom))
+        if module.padding_mode == "zeros" and torch.allclose(run(padded), out, 1e-4, 1e-5):
+            return Windowed(kernels, 0.0, run)
+    return Global()
+
+
+def _padding_to_keep_size(module: nn.Conv2d, x: Tensor) -> tuple[int, int]:
+    # TensorFlow's "same": ceil(size / stride) outputs, and the odd cell of padding behind.
+    rows, columns = (
+        max(0, (-(-size // stride) - 1) * stride + dilation * (kernel - 1) + 1 - size) // 2
+        for size, kernel, stride, dilation in zip(
+            x.shape[2:], module.kernel_size, module.stride, module.dilation, strict=True
+        )
     )
+    return rows, columns
 
 
 def _max_pool(module: nn.MaxPool2d) -> OpKind:

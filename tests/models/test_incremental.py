@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 import pytest
@@ -151,7 +152,42 @@ class Patterned(Plain):
         return x * torch.linspace(0, 1, x.shape[3])
 
 
-KINDS = [Plain, Pools, Branches, Gated, Shuffled]
+class PadsByItself(nn.Conv2d):
+    """Pads by what the input's size asks for, the odd cell behind, as TensorFlow's networks do."""
+
+    def forward(self, x):
+        sides = []
+        for axis in (3, 2):
+            stride, length = self.stride[axis - 2], x.shape[axis]
+            reach = (self.kernel_size[axis - 2] - 1) * self.dilation[axis - 2] + 1
+            pad = max(0, (math.ceil(length / stride) - 1) * stride + reach - length)
+            sides += [pad // 2, pad - pad // 2]
+        return self._conv_forward(functional.pad(x, sides), self.weight, self.bias)
+
+
+class Padded(Plain):
+    """Convolutions of each channel by itself, clamped; padding by name and by the input's size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = PadsByItself(3, 8, 3, stride=2, bias=False)
+        self.each = PadsByItself(8, 8, 5, stride=(2, 1), groups=8)
+        self.named, self.clamp = nn.Conv2d(8, 8, (5, 3), padding="same"), nn.ReLU6()
+
+    def body(self, x):
+        x = self.act(self.norm(self.stem(x)))
+        return self.clamp(self.named(self.clamp(self.each(x))))
+
+
+class Mirrored(Plain):
+    """Pads with what lies at the edge: no zeros, so it is run in full from there on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide = nn.Conv2d(8, 8, 3, padding=1, padding_mode="reflect")
+
+
+KINDS = [Plain, Pools, Branches, Gated, Shuffled, Padded]
 
 
 def boxes_of(size, window) -> list:
@@ -196,7 +232,10 @@ def test_logits_equal_those_of_the_covered_inputs(kind, size, window):
     assert module.act.inplace, "the network's own modules stay as they were"
 
 
-@pytest.mark.parametrize(("kind", "partly"), [(Branches, True), (Gated, False), (Shuffled, False)])
+@pytest.mark.parametrize(
+    ("kind", "partly"),
+    [(Branches, True), (Padded, True), (Gated, False), (Shuffled, False), (Mirrored, False)],
+)
 def test_local_work_ends_where_a_whole_map_is_looked_at(kind, partly):
     module, x = seeded(kind()), noise(1, 3, 128, 128)
     network = IncrementalNetwork(module, x)
@@ -269,12 +308,16 @@ def short_vgg() -> nn.Module:
     return module.eval()
 
 
-OTHER_NETWORKS = ("resnet50", "densenet121", "vgg11_bn", "mobilenetv2_050")
+OTHER_NETWORKS = ("resnet50", "regnetx_002", "densenet121", "vgg11_bn", "mobilenetv2_050")
 
 
 @pytest.mark.parametrize(
     "name",
-    ["resnet18", "regnetx_002", *(pytest.param(n, marks=pytest.mark.slow) for n in OTHER_NETWORKS)],
+    [
+        "resnet18",
+        "tf_efficientnet_lite0",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in OTHER_NETWORKS),
+    ],
 )
 def test_real_networks_answer_windows_locally(name):
     spec = plain_spec(160, 128)
