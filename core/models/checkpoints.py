@@ -31,6 +31,8 @@ MANIFEST, WEIGHTS = "model.json", "model.safetensors"
 SHIPPED = Path(__file__).resolve().parents[2] / "checkpoints"
 FOLDERS_VARIABLE = "WHYLENS_CHECKPOINTS"
 
+IMAGENET_CLASSES = 1000
+
 Argument = int | float | str | bool | tuple[int, ...]
 
 
@@ -53,6 +55,8 @@ class CheckpointManifest(BaseModel):
         sha256: Of model.safetensors.
         trained: False for a demonstration with random weights.
         note: One sentence for visitors.
+        group: Heading under which lists show it; by default that of networks of one's own.
+        examples: Folder of shipped examples that suit it; by default what its input suggests.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -71,6 +75,8 @@ class CheckpointManifest(BaseModel):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     trained: bool = True
     note: str = ""
+    group: str = ""
+    examples: str = ""
 
     def spec(self) -> InputSpec:
         """Return how images are fed to this network."""
@@ -95,6 +101,23 @@ def checkpoint_folders(root: Path | None = None) -> dict[str, Path]:
                     log.warning("Checkpoint %s appears twice; the first is used", folder.name)
                 folders.setdefault(folder.name, folder)
     return folders
+
+
+def default_model(root: Path | None = None) -> str | None:
+    """Return the local checkpoint to begin with, of those that read photos; None without any.
+
+    A trained one comes first, and then the one that knows most classes.
+
+    Args:
+        root: The shipped folder; by default `checkpoints/` beside `core/`.
+    """
+    ranks = {}
+    for name, folder in checkpoint_folders(root).items():
+        manifest = read_manifest(folder)
+        if len(manifest.input_size) == 2:
+            count = IMAGENET_CLASSES if isinstance(manifest.labels, str) else len(manifest.labels)
+            ranks[name] = manifest.trained, count
+    return max(ranks, key=ranks.__getitem__, default=None)
 
 
 def find_models(pattern: str = "") -> list[str]:
@@ -189,3 +212,12 @@ def write_checkpoint(
     staged.replace(folder / WEIGHTS)
     write_atomically(folder / MANIFEST, text.encode())
     return manifest
+
+
+def halve(tensor: Tensor) -> Tensor:
+    """Return the tensor in 16 bits, or as it is where those cannot hold it."""
+    if not tensor.is_floating_point():
+        return tensor
+    half = tensor.half()
+    # Variances of a norm behind inputs of up to 255 may lie beyond what 16 bits hold.
+    return half if bool(half.isfinite().all()) else tensor

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from whylens.core.datasets.dataset import Dataset
 from whylens.core.errors import BadArtifact
-from whylens.core.models.checkpoints import write_checkpoint
+from whylens.core.models.checkpoints import halve, write_checkpoint
 from whylens.core.storage.files import header_of, write_atomically
 from whylens.core.train.head import inputs
 from whylens.core.train.network import Network
@@ -171,7 +171,7 @@ def save_best(
     """
     weights = network.module.state_dict()
     if recipe.half:
-        weights = {name: _halved(tensor) for name, tensor in weights.items()}
+        weights = {name: halve(tensor) for name, tensor in weights.items()}
     spec = network.spec
     write_checkpoint(
         out,
@@ -192,13 +192,7 @@ def save_best(
                 f"Trained on {dataset.name}; {accuracy:.1%} of its validation pictures are "
                 "recognised."
             ),
+            "group": recipe.group,
+            "examples": recipe.examples,
         },
     )
-
-
-def _halved(tensor: Tensor) -> Tensor:
-    if not tensor.is_floating_point():
-        return tensor
-    half = tensor.half()
-    # Variances of a norm behind inputs of up to 255 may lie beyond what 16 bits hold.
-    return half if bool(half.isfinite().all()) else tensor

@@ -65,6 +65,7 @@ class Recipe(BaseModel):
         threads: Of the computation; by default as they are. Bit-identical repeats need the same.
         device: Where to compute.
         memory: Bytes that decoded pictures may take; beyond, they are decoded in every epoch.
+        group: As in CheckpointManifest. Likewise `examples`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -104,6 +105,8 @@ class Recipe(BaseModel):
     threads: int | None = Field(None, ge=1, le=256)
     device: str = "cpu"
     memory: int = Field(3_000_000_000, ge=0)
+    group: str = ""
+    examples: str = ""
 
     @model_validator(mode="before")
     @classmethod

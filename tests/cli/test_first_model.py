@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from tests.conftest import ROOT
 from tests.support.browser import toy_checkpoint
 from whylens.core.errors import WeightsUnavailable
+from whylens.core.models.checkpoints import default_model
 from whylens.ui.page.session import PRETRAINED, UNTRAINED, first_model
 
 
@@ -33,12 +35,12 @@ def test_a_local_checkpoint_comes_first_and_the_hub_is_not_asked(local):
     assert cards.asked == ["toy"]
 
 
-@pytest.mark.parametrize(("hub", "name"), [(True, PRETRAINED), (False, "toy")])
-def test_on_a_space_a_pretrained_network_comes_first_if_it_can_be_had(
-    local, monkeypatch, hub, name
-):
-    monkeypatch.setenv("SPACE_ID", "someone/whylens")
-    assert first_model(Cards(hub=hub)) == (name, "")
+def test_of_several_the_one_that_knows_most_photos_comes_first(tmp_path, monkeypatch):
+    toy_checkpoint(tmp_path / "a-small", labels=("cat", "dog"))
+    toy_checkpoint(tmp_path / "b-large")
+    monkeypatch.setenv("WHYLENS_CHECKPOINTS", str(tmp_path))
+    assert first_model(Cards(hub=True)) == ("b-large", "")
+    assert default_model(ROOT / "checkpoints") == "imagenet-lite0"
 
 
 def test_without_checkpoints_the_hub_is_asked(monkeypatch):

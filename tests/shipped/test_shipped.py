@@ -12,6 +12,7 @@ import torch
 from tests.support.shipped_networks import SHIPPED, answered, available, shipped_engine
 from whylens.core.datasets.by_name import load_dataset
 from whylens.core.explanation import Question
+from whylens.core.models.checkpoints import read_manifest
 from whylens.core.models.load import from_folder
 from whylens.core.registry import load_registry
 from whylens.core.results import Heatmap, Prototypes
@@ -20,7 +21,7 @@ from whylens.core.train.report import read_report
 from whylens.plugins.mnist1d.signals import mnist1d
 
 SIGNALS = "mnist1d"
-OTHERS = {SIGNALS, "photos-10"}  # with tests of their own
+OTHERS = {SIGNALS, "photos-10", "imagenet-lite0"}  # with tests of their own
 NAMES = sorted({p.parent.name for p in SHIPPED.glob("*/model.json")} - OTHERS)
 FITTED = ("twin", "protopnet", "counterfactual-patches")
 # Test accuracy that each has to reach: of the network, and of its prototypes.
@@ -38,9 +39,11 @@ def engine():
         yield known
 
 
-def test_the_offline_default_is_there():
-    assert NAMES[0] == "painted-cats-breed"
+def test_every_network_stands_under_a_heading():
     assert set(NAMES) == set(DATA)
+    for folder in SHIPPED.glob("*/model.json"):
+        manifest = read_manifest(folder.parent)
+        assert manifest.group or len(manifest.input_size) == 1
 
 
 @each

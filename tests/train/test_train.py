@@ -152,11 +152,11 @@ def test_weights_in_16_bits_are_what_is_reported(tmp_path):
 
 
 def test_numbers_beyond_16_bits_stay_in_32(tmp_path):
-    from whylens.core.train.checkpointing import _halved
+    from whylens.core.models.checkpoints import halve
 
-    assert _halved(torch.tensor([1.0])).dtype == torch.float16
-    assert _halved(torch.tensor([1e5])).dtype == torch.float32
-    assert _halved(torch.tensor([3])).dtype == torch.int64
+    assert halve(torch.tensor([1.0])).dtype == torch.float16
+    assert halve(torch.tensor([1e5])).dtype == torch.float32
+    assert halve(torch.tensor([3])).dtype == torch.int64
 
 
 def test_a_rare_class_does_not_disappear(tmp_path):

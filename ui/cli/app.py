@@ -9,7 +9,13 @@ from typing import Annotated
 
 import typer
 
-from whylens.ui.cli.common import INTERRUPTED, one_line_errors, parse_params, split_names
+from whylens.ui.cli.common import (
+    INTERRUPTED,
+    first_checkpoint,
+    one_line_errors,
+    parse_params,
+    split_names,
+)
 from whylens.ui.cli.deploy_space import deploy_space
 from whylens.ui.cli.explain_folder import run_batch
 from whylens.ui.cli.explain_photos import explain_photos
@@ -37,8 +43,14 @@ def explain(
             help="Photos (PNG, JPEG, WEBP, BMP, GIF) or signals (CSV, NPY), or one folder."
         ),
     ],
-    model: Annotated[str, typer.Option(help="A timm name, torchvision:NAME or a checkpoint.")],
     method: Annotated[str, typer.Option(help="Method, or several joined by commas.")],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="A checkpoint, a timm name or torchvision:NAME; "
+            "default: the network for photos that comes along."
+        ),
+    ] = None,
     target: Annotated[
         str | None, typer.Option(help="Class to explain, index or label; default: predicted.")
     ] = None,
@@ -74,7 +86,7 @@ def explain(
         if quantity not in ("logit", "probability"):
             raise BadInput("A quantity is logit or probability; for a contrast give --versus.")
         question = {
-            "model": model,
+            "model": model or first_checkpoint(),
             "target": target,
             "versus": versus,
             "quantity": quantity,

@@ -29,6 +29,21 @@ def one_line_errors() -> Iterator[None]:
         raise typer.Exit(1) from exc
 
 
+def first_checkpoint() -> str:
+    """Return the name of the network to use where none is named.
+
+    Raises:
+        WeightsUnavailable: No network lies here.
+    """
+    from whylens.core.errors import WeightsUnavailable
+    from whylens.core.models.checkpoints import default_model
+
+    name = default_model()
+    if name is None:
+        raise WeightsUnavailable("No network for photos lies here. Name one with --model.")
+    return name
+
+
 def split_names(text: str) -> list[str]:
     """Return the names in a text that joins them by commas, each once."""
     return list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))

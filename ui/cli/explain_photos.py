@@ -45,6 +45,8 @@ def explain_photos(
         fields = {**request, **classes, "quantity": quantity}
         for image, folder in zip(images, _folders(out, images), strict=True):
             question = Question(**fields, **_read_input(image))
+            best = engine.predict(question).classes[0]
+            typer.echo(f"{image.name}: {best.label} {best.probability:.1%}", err=True)
             for method, values in params.items():
                 task = display.add_task(f"{image.name}: {method}", total=1)
                 answer: Explanation | None = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ import gradio as gr
 from whylens.core.engine import Engine
 from whylens.core.errors import CoreError, WeightsUnavailable
 from whylens.core.explanation import ModelCard
-from whylens.core.models.checkpoints import checkpoint_folders, read_manifest
+from whylens.core.models.checkpoints import checkpoint_folders, default_model
 from whylens.core.models.model_names import check_public_model
 from whylens.ui.page.page_store import PageStore
 
@@ -81,24 +80,16 @@ def model_choices() -> list[str]:
 def first_model(engine: Engine) -> tuple[str, str]:
     """Return the model to begin with, loaded, and the banner that it needs.
 
-    The first local checkpoint; without one a pretrained network where its weights can be had; else
-    an untrained one, and the banner says so. On a Space, where the Hub is near, the pretrained
-    network comes first.
+    The local checkpoint that knows most; without one a pretrained network where its weights can be
+    had; else an untrained one, and the banner says so.
     """
-    # A photo is what most visitors come with.
-    folders = checkpoint_folders().items()
-    local = [name for name, folder in folders if len(read_manifest(folder).input_size) > 1][:1]
-    on_a_space = "SPACE_ID" in os.environ
-    reason = ""
-    for name in [PRETRAINED, *local] if on_a_space else [*local, PRETRAINED]:
-        try:
-            engine.card(name)
-        except WeightsUnavailable as exc:
-            reason = str(exc)
-        else:
-            return name, ""
-    engine.card(UNTRAINED)
-    return UNTRAINED, reason
+    name, reason = default_model() or PRETRAINED, ""
+    try:
+        engine.card(name)
+    except WeightsUnavailable as exc:
+        name, reason = UNTRAINED, str(exc)
+        engine.card(name)
+    return name, reason
 
 
 def untrained_banner(reason: str = "") -> str:
