@@ -170,7 +170,7 @@ def compare(
         std: Likewise.
         labels: Of a module's classes.
         params: Parameters by method.
-        shared: Let full colour mean the same raw value in all maps, not each map's own largest.
+        shared: Let one colour be one raw value in all maps of one unit, not each map's own share.
 
     Raises:
         CoreError: A name is unknown, the input cannot be used, or no method answers.

@@ -21,7 +21,16 @@ from whylens.core.inputs.view import on_original, shrunk, whole_view
 from whylens.core.models.backbone import ModelSource
 from whylens.core.outputs.example_images import sheet
 from whylens.core.outputs.export import bundle_files, write_files
-from whylens.core.outputs.render import Scale, Style, colour_stops, render_explanation, scale_of
+from whylens.core.outputs.render import (
+    Scale,
+    Style,
+    Under,
+    colour_stops,
+    render_explanation,
+    scale_of,
+    scale_words,
+    scales_together,
+)
 from whylens.core.results import Array, Examples, Heatmap, Prototypes
 
 _LONGEST = 640  # pixels of a picture in a notebook
@@ -163,7 +172,12 @@ class Why:
         return np.where(inside, values, np.float32(np.nan))
 
     def image(
-        self, *, colormap: str = "ember", opacity: float = 0.6, significant_only: bool = False
+        self,
+        *,
+        colormap: str = "ember",
+        opacity: float = 0.6,
+        significant_only: bool = False,
+        under: Under = "auto",
     ) -> Image.Image:
         """Return a picture: the map over the whole photo, hatched where unseen; or the examples.
 
@@ -171,8 +185,10 @@ class Why:
             colormap: "ember", "viridis", "turbo" or "grey".
             opacity: 0 shows the photo alone, 1 the colours alone.
             significant_only: Hide what does not differ from 0 at 95 %, where errors are known.
+            under: "photo", "faded" (a pale grey photo), "alone" (no photo), or "auto": "faded" for
+                maps of single pixels, as gradients are, else "photo".
         """
-        return self._drawn(Style(colormap, opacity, significant_only))
+        return self._drawn(Style(colormap, opacity, significant_only, under))
 
     def save(self, folder: str | os.PathLike[str]) -> list[Path]:
         """Write picture, raw values and manifest into a folder of the method's name.
@@ -233,8 +249,8 @@ class Why:
 class SideBySide(Sequence[Why]):
     """Several methods on one input, drawn in one row on one colour scale.
 
-    Full colour means each map's own largest value, since methods have units of their own; with
-    `shared=True` it means the same raw value in all of them.
+    Each map reaches full colour by its own values, since methods have units of their own; with
+    `shared=True` one colour is one raw value in all maps of one unit.
 
     Attributes:
         problems: Why a method gave no answer, by its name.
@@ -264,26 +280,21 @@ class SideBySide(Sequence[Why]):
 
     def scales(self) -> list[Scale | None]:
         """Return the colour scale of each map; None for examples."""
-        own = [scale_of(w.result) if isinstance(w.result, Heatmap) else None for w in self]
-        diverges = any(scale is not None and scale.low < 0 for scale in own)
-        top = max((scale.high for scale in own if scale is not None), default=0.0)
-        used: list[Scale | None] = []
-        for scale in own:
-            if scale is None:
-                used.append(None)
-                continue
-            high = top if self._shared else scale.high
-            used.append(Scale(-high if diverges else 0.0, high, scale.unit))
-        return used
+        maps = [why.result for why in self if isinstance(why.result, Heatmap)]
+        scales = iter(scales_together(maps, same_values=self._shared))
+        return [next(scales) if isinstance(why.result, Heatmap) else None for why in self]
 
-    def image(self, *, colormap: str = "ember", opacity: float = 0.6) -> Image.Image:
+    def image(
+        self, *, colormap: str = "ember", opacity: float = 0.6, under: Under = "auto"
+    ) -> Image.Image:
         """Return all maps in one row, each under its method's title.
 
         Args:
             colormap: "ember", "viridis", "turbo" or "grey".
             opacity: 0 shows the photo alone, 1 the colours alone.
+            under: "photo", "faded", "alone" or "auto", as in `Why.image`.
         """
-        style = Style(colormap, opacity)
+        style = Style(colormap, opacity, under=under)
         side = 280
         tiles = [
             _of_height(why._drawn(style, scale), side)
@@ -340,7 +351,7 @@ def _legend(scale: Scale, style: Style) -> str:
     return (
         f"<div style='height:10px;background:linear-gradient(90deg,{stops})'></div>"
         f"<div style='display:flex;justify-content:space-between'>{spans}</div>"
-        f"<div>{escape(scale.unit)}</div>"
+        f"<div>{escape(scale.unit)}. {escape(scale_words(scale))}</div>"
     )
 
 

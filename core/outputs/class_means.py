@@ -7,7 +7,7 @@ place of every picture's frame.
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
@@ -87,6 +87,8 @@ def mean_picture(mean: MeanMap, spec: InputSpec, style: Style) -> Image.Image:
     """Return the mean map over the mean of what the network was shown."""
     height, width = mean.picture.shape[:2]
     whole = spec.model_copy(update={"crop": 1.0, "crop_mode": "squash"})
+    # Its standard error is of the choice of pictures, not of the method: nothing is hidden.
+    style = replace(style, significant_only=False)
     return overlay(mean.picture, mean.heatmap, view_of((width, height), whole), style)
 
 

@@ -101,6 +101,7 @@ def manifest(explanation: Explanation, *, source: str, style: Style) -> dict[str
             "colormap": style.colormap,
             "opacity": style.opacity,
             "significant_only": style.significant_only,
+            "under": style.under,
         },
         "versions": versions(),
         "command": command_line(explanation, source),

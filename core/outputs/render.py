@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +19,10 @@ from whylens.core.inputs.view import View, on_original, whole_view
 from whylens.core.results import Array, Heatmap
 
 Pixels = npt.NDArray[np.uint8]
+Under = Literal["auto", "photo", "faded", "alone"]
+
+FULL_COLOUR = 0.99  # quantile of a map's magnitudes that gets full colour
+_FADED = 0.3  # of the grey photo; the rest is the colour of zero
 
 # What a visitor reads -> cmap's names, for maps from zero up and for maps around zero.
 _COLOURS = {
@@ -35,11 +41,15 @@ class Style:
         colormap: One of `colour_names()`.
         opacity: 0 shows the photo alone, 1 the colours alone.
         significant_only: Hide what does not differ from 0 at 95 %, in maps with a standard error.
+        under: What lies under the map: "photo"; "faded", a grey photo faded towards the colour of
+            zero, on which single pixels show; "alone", nothing, whatever the opacity; "auto":
+            "faded" for maps that `is_pixelwise`, "photo" for all others.
     """
 
     colormap: str = "ember"
     opacity: float = 0.6
     significant_only: bool = False
+    under: Under = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,27 +60,73 @@ class Scale:
         low: Raw value at the lower end; minus `high` for signed maps, else 0.
         high: Raw value at the upper end.
         unit: What the values are.
+        largest: Largest magnitude on this scale, above `high` where colours end before it; None
+            where it is not known.
     """
 
     low: float
     high: float
     unit: str
+    largest: float | None = None
 
 
-def scale_of(heatmap: Heatmap, *, high: float | None = None) -> Scale:
+def scale_of(heatmap: Heatmap) -> Scale:
     """Return the colour scale of a map: zero stays zero, and signed maps are symmetric about it.
 
-    Args:
-        high: Upper end to use instead of the map's own largest magnitude, to share a scale.
+    Full colour begins at the 99th percentile of the magnitudes, so that a single place does not
+    pale all others. The percentile is one of the map's own magnitudes, and no more than one place
+    in a hundred exceeds it: maps of a hundred places or fewer, and constant ones, reach full colour
+    at their largest value. So does a map whose percentile is 0, since hardly any place differs.
     """
-    if high is None:
-        low, top = float(heatmap.values.min()), float(heatmap.values.max())
-        high = max(abs(low), abs(top)) if heatmap.signed or low < 0 else top
-    return Scale(-high if _diverges(heatmap) else 0.0, high, heatmap.unit)
+    magnitudes = np.abs(heatmap.values)
+    largest = float(magnitudes.max())
+    high = float(np.quantile(magnitudes, FULL_COLOUR, method="higher")) or largest
+    diverges = heatmap.signed or float(heatmap.values.min()) < 0
+    return Scale(-high if diverges else 0.0, high, heatmap.unit, largest)
 
 
-def _diverges(heatmap: Heatmap) -> bool:
-    return heatmap.signed or float(heatmap.values.min()) < 0
+def scales_together(heatmaps: Sequence[Heatmap], *, same_values: bool = False) -> list[Scale]:
+    """Return the scales of maps that are shown side by side.
+
+    Where one of them has values below 0, zero is in the middle of the colours for all.
+
+    Args:
+        same_values: One colour is one raw value in all maps of one unit; else each map reaches
+            full colour by its own values.
+    """
+    own = [scale_of(heatmap) for heatmap in heatmaps]
+    diverges = any(scale.low < 0 for scale in own)
+    together = []
+    for scale in own:
+        alike = [s for s in own if s.unit == scale.unit] if same_values else [scale]
+        high, largest = (max(getattr(s, end) for s in alike) for end in ("high", "largest"))
+        together.append(Scale(-high if diverges else 0.0, high, scale.unit, largest))
+    return together
+
+
+def scale_words(scale: Scale) -> str:
+    """Return in one sentence what full colour stands for, and how far the values go beyond it."""
+    if scale.largest is None or scale.largest <= scale.high:
+        return f"Full colour is {scale.high:.4g}, the largest value."
+    return (
+        f"Full colour begins at {scale.high:.4g}, which no more than 1 place in 100 exceeds; "
+        f"the largest value is {scale.largest:.4g}."
+    )
+
+
+def is_pixelwise(heatmap: Heatmap, view: View) -> bool:
+    """Return whether a map says something of each pixel, as gradients do, and not of regions.
+
+    It does where it has more than a quarter of the input's pixels along each side, and cells that
+    are neighbours differ on average by more than half of the mean magnitude: of maps by gradients
+    they differ by more than the whole, of occlusion, RISE or superpixels by less than a tenth.
+    """
+    values = np.asarray(heatmap.values, np.float64)
+    rows, columns = values.shape
+    if 4 * columns <= view.model[0] or 4 * rows <= view.model[1] or min(rows, columns) < 2:
+        return False
+    steps = [float(np.abs(np.diff(values, axis=axis)).mean()) for axis in (0, 1)]
+    return sum(steps) / 2 > float(np.abs(values).mean()) / 2
 
 
 def overlay(
@@ -88,20 +144,35 @@ def overlay(
     """
     if heatmap.values.ndim != 2:
         raise BadInput("Only maps over a picture can be laid over a photo.")
-    values, inside = on_original(np.asarray(heatmap.values), view)
-    scale = scale or scale_of(heatmap)
-    share = share_of(values, scale)
-    colours = coloured(share, style.colormap, diverges=scale.low < 0)
-    weight = np.where(inside, _alpha(share, style), 0).astype(np.float32)[..., None]
-    mixed = photo * (1 - weight) + colours * weight
+    scale = scale or scale_of(heatmap)  # of the whole map, whatever is hidden
+    shown = heatmap.significant() if style.significant_only else heatmap
+    values, inside = on_original(np.asarray(shown.values), view)
+    share, diverges = share_of(values, scale), scale.low < 0
+    mixed = colours = coloured(share, style.colormap, diverges=diverges)
+    under = style.under
+    if under == "auto":
+        under = "faded" if is_pixelwise(heatmap, view) else "photo"
+    if under != "alone":
+        below, alpha = photo, _alpha(share, style.opacity)
+        if under == "faded":  # has the colour of zero already, so that faint parts bear more colour
+            below, alpha = _faded(photo, style.colormap, diverges=diverges), alpha**0.5
+        weight = np.where(inside, alpha, 0).astype(np.float32)[..., None]
+        mixed = below * (1 - weight) + colours * weight
     picture = Image.fromarray(np.clip(np.rint(mixed), 0, 255).astype(np.uint8))
     return picture if inside.all() else hatched(picture, inside)
 
 
-def _alpha(share: Array, style: Style) -> Array:
+def _faded(photo: Pixels, colormap: str, *, diverges: bool) -> Pixels:
+    zero = coloured(np.zeros(1, np.float32), colormap, diverges=diverges)
+    grey = np.asarray(Image.fromarray(photo).convert("L"))[..., None]
+    faded: Pixels = np.rint(_FADED * grey + (1 - _FADED) * zero).astype(np.uint8)
+    return faded
+
+
+def _alpha(share: Array, opacity: float) -> Array:
     # Colour is laid on in proportion to magnitude, so that what lies behind stays readable where
     # the map says nothing; the root keeps the faint parts visible.
-    alpha: Array = (style.opacity * np.abs(share) ** 0.6).astype(np.float32)
+    alpha: Array = (opacity * np.abs(share) ** 0.6).astype(np.float32)
     return alpha
 
 
@@ -186,13 +257,11 @@ def render_explanation(
     """
     if not isinstance(explanation.result, Heatmap):
         raise BadInput("This result is a set of examples, not a map.")
-    scale = scale or scale_of(explanation.result)  # of the whole map, whatever is hidden
-    if explanation.view is not None and explanation.question.pixels is not None:
-        photo, heat = explanation.question.pixels, explanation.result
-        heat = heat.significant() if style.significant_only else heat
+    heat, photo = explanation.result, explanation.question.pixels
+    if explanation.view is not None and photo is not None:
         return overlay(photo, heat, explanation.view, style, scale=scale)
-    if explanation.result.values.ndim in (2, 3):
-        return _grey_overlay(explanation.result, explanation.question.array, style, scale)
+    if heat.values.ndim in (2, 3):
+        return _grey_overlay(heat, explanation.question.array, style, scale or scale_of(heat))
     return signal_plot(explanation, style, scale=scale)
 
 
@@ -230,6 +299,6 @@ def signal_plot(
     heat = heat.significant() if style.significant_only else heat
     share = share_of(np.asarray(heat.values), scale)[None, :]
     colours = coloured(share, style.colormap, diverges=scale.low < 0)
-    weight = _alpha(share, style)[..., None]  # white where the map says nothing
+    weight = _alpha(share, style.opacity)[..., None]  # white where the map says nothing
     mixed = 255 * (1 - weight) + colours * weight
     return plot_signal(signal, Image.fromarray(np.rint(mixed).astype(np.uint8)))

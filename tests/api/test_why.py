@@ -16,6 +16,7 @@ import whylens
 from tests.conftest import GapNet, seeded
 from whylens.core.inputs.view import on_original
 from whylens.core.outputs.export import bundle_files
+from whylens.core.outputs.render import scale_of, scale_words
 
 PLAIN = {"size": (24, 24), "mean": 0.0, "std": 1.0}
 
@@ -74,7 +75,8 @@ def test_the_manifest_s_command_makes_the_map_again(model, photo, why, tmp_path)
 
 def test_a_notebook_shows_picture_legend_prediction_and_note(why):
     html = why._repr_html_()
-    for words in ("data:image/jpeg;base64,", "linear-gradient", why.unit, "Predicted: ",
+    legend = scale_words(scale_of(why.result))
+    for words in ("data:image/jpeg;base64,", "linear-gradient", why.unit, legend, "Predicted: ",
                   f"{why.prediction.probability:.1%}", "&lt;b&gt;cat&lt;/b&gt;"):  # fmt: skip
         assert words in html
     assert "<b>cat</b>" not in html
@@ -99,9 +101,10 @@ def test_compare_is_one_row_on_one_scale(model, photo):
     assert "attention" in row.problems["attention-rollout"]
     assert row["occlusion"].params["window"] == 8
     for scale, why in zip(row.scales(), row, strict=True):
-        assert scale.high == pytest.approx(np.abs(why.values).max())
+        assert scale.high == scale_of(why.result).high
+        assert scale.largest == np.abs(why.values).max()
         assert scale.low == -scale.high  # occlusion has counter-evidence: zero is in the middle
-    shared = whylens.compare(model, photo, ["grad-cam", "occlusion"], target=0, shared=True)
+    shared = whylens.compare(model, photo, ["grad-cam", "hires-cam"], target=0, shared=True)
     assert len({scale.high for scale in shared.scales()}) == 1
     width, height = row.image().size
     assert width > 2 * 280

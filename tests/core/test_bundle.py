@@ -18,6 +18,7 @@ from whylens.core.explanation import Question
 from whylens.core.inputs.view import View
 from whylens.core.models.backbone import wrap
 from whylens.core.outputs.export import bundle_files, command_line, write_files, zipped
+from whylens.core.outputs.render import scale_of
 from whylens.core.storage.files import write_atomically
 
 
@@ -56,8 +57,9 @@ def test_the_manifest_tells_all_that_is_needed_to_do_it_again(answer):
     view = told["view"]
     again = View(tuple(view.pop("original")), tuple(view.pop("model")), **view)
     assert again == answer.view
-    top = pytest.approx(float(np.abs(answer.result.values).max()))
-    assert told["map"]["colour_scale"] == [-told["map"]["colour_scale"][1], top]
+    high = scale_of(answer.result).high
+    assert told["map"]["colour_scale"] == [-high, high]
+    assert told["style"]["under"] == "auto"
 
 
 def test_the_command_line_is_quoted_and_complete(answer):

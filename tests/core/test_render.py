@@ -8,16 +8,19 @@ import pytest
 from tests.conftest import plain_spec
 from whylens.core.errors import BadInput, InvalidParameter
 from whylens.core.explanation import Explanation, ModelCard, Question
-from whylens.core.inputs.view import view_of
+from whylens.core.inputs.view import view_of, whole_view
 from whylens.core.outputs.render import (
     Scale,
     Style,
     colour_names,
     colour_stops,
     coloured,
+    is_pixelwise,
     overlay,
     render_explanation,
     scale_of,
+    scale_words,
+    scales_together,
     share_of,
 )
 from whylens.core.results import Example, Examples, Heatmap
@@ -58,11 +61,82 @@ def test_an_unknown_colour_scale_is_refused():
 
 
 def test_zero_is_fixed_and_signed_maps_are_symmetric():
-    assert scale_of(Heatmap([[0.5, 2.0]], "u")) == Scale(0.0, 2.0, "u")
-    assert scale_of(Heatmap([[-3.0, 1.0]], "u", signed=True)) == Scale(-3.0, 3.0, "u")
+    assert scale_of(Heatmap([[0.5, 2.0]], "u")) == Scale(0.0, 2.0, "u", 2.0)
+    assert scale_of(Heatmap([[-3.0, 1.0]], "u", signed=True)) == Scale(-3.0, 3.0, "u", 3.0)
     # Two maps of the same shape but another size look alike only on scales of their own.
     small = Heatmap([[0.0, 1.0]], "u")
     assert share_of(small.values, Scale(0, 4, "u")).max() == 0.25
+
+
+@pytest.mark.parametrize(
+    ("values", "high"),
+    [
+        (range(1, 101), 100),  # one place in a hundred would be the largest: it has full colour
+        (range(1, 201), 199),  # of two hundred, one place lies beyond
+        ([-v for v in range(1, 301)], 298),  # by magnitude
+        ([0] * 199 + [7], 7),  # one place in two hundred says something
+        ([0] * 200 + [1, 2, 3, 4], 2),
+        ([5] * 300, 5),
+        ([0] * 300, 0),
+    ],
+)
+def test_full_colour_is_a_value_that_one_place_in_a_hundred_exceeds(values, high):
+    heat = Heatmap([list(values)], "u")
+    scale = scale_of(heat)
+    assert (scale.high, scale.largest) == (high, np.abs(heat.values).max())
+    assert np.mean(np.abs(heat.values) > scale.high) <= 0.01
+    assert np.abs(share_of(heat.values, scale)).max() == (high > 0)
+
+
+def test_the_legend_tells_what_full_colour_is_and_what_lies_beyond():
+    assert (
+        scale_words(scale_of(Heatmap([[1, 2.5]], "u"))) == "Full colour is 2.5, the largest value."
+    )
+    words = scale_words(scale_of(Heatmap([list(range(201))], "u")))
+    assert words == (
+        "Full colour begins at 198, which no more than 1 place in 100 exceeds; "
+        "the largest value is 200."
+    )
+
+
+def test_maps_side_by_side_share_zero_and_only_equal_units_share_values():
+    maps = [Heatmap([[0, 2.0]], "u"), Heatmap([[-5.0, 1]], "v", signed=True), Heatmap([[8.0]], "u")]
+    own = scales_together(maps)
+    assert own == [Scale(-2, 2, "u", 2), Scale(-5, 5, "v", 5), Scale(-8, 8, "u", 8)]
+    shared = scales_together(maps, same_values=True)
+    assert shared == [Scale(-8, 8, "u", 8), Scale(-5, 5, "v", 5), Scale(-8, 8, "u", 8)]
+    assert scales_together([maps[0]]) == [Scale(0, 2, "u", 2)]
+
+
+def test_a_map_of_single_pixels_is_told_from_a_map_of_regions(rng):
+    view = whole_view(64, 64)
+    noise = Heatmap(rng.normal(size=(64, 64)), "u", signed=True)
+    regions = Heatmap(np.kron(rng.normal(size=(4, 4)), np.ones((16, 16))), "u", signed=True)
+    assert is_pixelwise(noise, view)
+    assert not is_pixelwise(regions, view)
+    assert not is_pixelwise(Heatmap(rng.normal(size=(16, 16)), "u", signed=True), view)
+    assert not is_pixelwise(Heatmap(np.zeros((64, 64)), "u"), view)
+
+
+def test_what_lies_under_a_map_is_the_photo_a_pale_one_or_nothing(photo, rng):
+    seen_all, heat = whole_view(64, 48), Heatmap(np.eye(48, 64), "u")
+    plain, faded, alone = (
+        np.asarray(overlay(photo, heat, seen_all, Style(under=under))).astype(int)
+        for under in ("photo", "faded", "alone")
+    )
+    away = np.eye(48, 64) == 0
+    assert np.array_equal(plain[away], photo[away])
+    assert np.array_equal(
+        alone, coloured(np.eye(48, 64, dtype=np.float32), "ember", diverges=False)
+    )
+    assert (faded[away].max(-1) <= 0.3 * 255 + 4).all()  # towards ember's black
+    assert faded[away].std() > 5  # the photo can still be made out
+    top = coloured(np.ones(1, np.float32), "ember", diverges=False)[0].astype(int)
+    assert np.abs(faded[~away] - top).max() < np.abs(plain[~away] - top).max()
+    for chosen, expected in ((heat, faded), (Heatmap(np.ones((48, 64)), "u"), None)):
+        auto = np.asarray(overlay(photo, chosen, seen_all, Style()))
+        other = np.asarray(overlay(photo, chosen, seen_all, Style(under="photo")))
+        assert np.array_equal(auto, other if expected is None else expected)
 
 
 def test_a_constant_positive_map_is_not_painted_as_zero():

@@ -19,7 +19,9 @@ QUICK = {
     "samples": 400, "repeats": 2, "constants": 1, "swaps": 2, "candidates": 50,
 }  # fmt: skip
 
-COUNTS = ("steps", "masks", "samples", "repeats", "constants", "swaps", "candidates")
+COUNTS = (
+    "steps", "max_steps", "masks", "samples", "repeats", "constants", "swaps", "candidates",
+)  # fmt: skip
 
 
 @contextlib.contextmanager
