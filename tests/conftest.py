@@ -17,6 +17,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("WHYLENS_STRICT_PLUGINS", "1")
 # Two runs on one machine must not sweep each other's uploads.
 os.environ["GRADIO_TEMP_DIR"] = tempfile.mkdtemp(prefix="whylens-tests-")
+# Nor read or write the models of whoever runs them.
+os.environ["WHYLENS_HOME"] = os.environ["GRADIO_TEMP_DIR"] + "/home"
 
 import numpy as np
 import pytest

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -41,6 +42,7 @@ class ModelSource:
         source: Where the weights came from, in words.
         trained: False for random weights: the page then shows a banner.
         notes: Anything a visitor should know.
+        folder: Of a local checkpoint; what methods were fitted with may lie inside.
     """
 
     name: str
@@ -49,6 +51,7 @@ class ModelSource:
     source: str = "given by the caller"
     trained: bool = True
     notes: tuple[str, ...] = ()
+    folder: Path | None = None
 
 
 @dataclass(frozen=True)

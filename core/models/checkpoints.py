@@ -30,8 +30,10 @@ log = logging.getLogger(__name__)
 MANIFEST, WEIGHTS = "model.json", "model.safetensors"
 SHIPPED = Path(__file__).resolve().parents[2] / "checkpoints"
 FOLDERS_VARIABLE = "WHYLENS_CHECKPOINTS"
+HOME_VARIABLE = "WHYLENS_HOME"
 
 IMAGENET_CLASSES = 1000
+_LONGEST_PATH = 4096
 
 Argument = int | float | str | bool | tuple[int, ...]
 
@@ -103,6 +105,16 @@ def checkpoint_folders(root: Path | None = None) -> dict[str, Path]:
     return folders
 
 
+def is_checkpoint_path(text: str) -> bool:
+    """Return whether `text` is the path of a checkpoint's folder, and no name that timm has."""
+    if not text or "\0" in text or len(text) > _LONGEST_PATH or "://" in text:
+        return False
+    try:
+        return (Path(text).expanduser() / MANIFEST).is_file() and text not in timm_names()
+    except (OSError, RuntimeError):  # a name too long for the disk, or the home of nobody
+        return False
+
+
 def default_model(root: Path | None = None) -> str | None:
     """Return the local checkpoint to begin with, of those that read photos; None without any.
 
@@ -139,8 +151,21 @@ def find_models(pattern: str = "") -> list[str]:
 
 def checkpoint_places(root: Path | None = None) -> list[Path]:
     """Return the folders in which checkpoints are looked for, the shipped folder first."""
-    extra = [Path(p) for p in os.environ.get(FOLDERS_VARIABLE, "").split(os.pathsep) if p]
-    return [root or SHIPPED, *extra]
+    return [root or SHIPPED, *_own_places()]
+
+
+def new_model_place() -> Path:
+    """Return the folder for what the user makes: the first that they named, else their own."""
+    return [*_own_places(), SHIPPED][0]
+
+
+def _own_places() -> list[Path]:
+    places = [Path(p) for p in os.environ.get(FOLDERS_VARIABLE, "").split(os.pathsep) if p]
+    try:
+        home = Path(os.environ.get(HOME_VARIABLE) or Path.home() / ".whylens")
+    except RuntimeError:  # a container's user may have no home
+        return places
+    return [*places, home / "checkpoints"]
 
 
 def read_manifest(folder: Path) -> CheckpointManifest:

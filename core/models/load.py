@@ -20,6 +20,7 @@ from whylens.core.models.checkpoints import (
     WEIGHTS,
     Argument,
     checkpoint_folders,
+    is_checkpoint_path,
     read_manifest,
     read_weights,
 )
@@ -54,7 +55,9 @@ def load(
     """Return the network called `name`, frozen and probed.
 
     Args:
-        name: A timm name, `torchvision:NAME`, `untrained:NAME` or a local checkpoint's name.
+        name: A timm name, `torchvision:NAME`, `untrained:NAME`, a local checkpoint's name or the
+            path of its folder. What strangers type goes through `check_public_model` first, which
+            knows no paths.
         progress: Called with a share done (0 to 1) and a sentence while weights are fetched.
 
     Raises:
@@ -65,6 +68,8 @@ def load(
     """
     folders = checkpoint_folders()
     timeouts = timeouts or Timeouts()
+    if name not in folders and is_checkpoint_path(name):
+        return from_folder(Path(name).expanduser().resolve(), device=device)
     match parse_model_name(name, folders):
         case ModelName(kind="checkpoint"):
             return from_folder(folders[name], device=device)
@@ -141,6 +146,7 @@ def from_folder(folder: Path, *, device: str = "cpu") -> Backbone:
         source="local checkpoint",
         trained=manifest.trained,
         notes=(manifest.note,) if manifest.note else (),
+        folder=folder,
     )
     return wrap(module.to(device), spec=manifest.spec(), labels=labels, identity=identity)
 
@@ -215,11 +221,15 @@ def timm_labels(module: Any) -> tuple[str, ...]:
     return labels if len(labels) == int(module.num_classes) else ()
 
 
-def timm_spec(module: Any) -> InputSpec:
-    """Return how timm feeds images to a network that it made."""
+def timm_spec(module: Any, *, use_test_size: bool = True) -> InputSpec:
+    """Return how timm feeds images to a network that it made.
+
+    Args:
+        use_test_size: Size and crop of timm's own tests, by default, or those of the training.
+    """
     from timm.data import resolve_model_data_config
 
-    config = resolve_model_data_config(module, use_test_size=True)
+    config = resolve_model_data_config(module, use_test_size=use_test_size)
     channels, *size = config["input_size"]
     interpolation = config["interpolation"]
     return InputSpec(
@@ -261,16 +271,6 @@ def _from_torchvision(
         module.load_state_dict({_OLD_DENSENET.sub(r"\1\2", k): v for k, v in state.items()})
     except (*NETWORK_ERRORS, pickle.UnpicklingError) as exc:
         raise BadArtifact(f"The weights of torchvision:{architecture} do not fit it.") from exc
-    preset = weights.transforms()
-    size, resize = tuple(preset.crop_size * 2)[:2], preset.resize_size[0]
-    spec = InputSpec(
-        size=size,
-        channels=3,
-        mean=tuple(preset.mean),
-        std=tuple(preset.std),
-        crop=min(1.0, size[0] / resize),
-        interpolation=preset.interpolation.value,
-    )
     identity = ModelSource(
         name=f"torchvision:{architecture}",
         digest=file_sha256(path),
@@ -278,7 +278,25 @@ def _from_torchvision(
         source=f"torchvision {weights.name}",
     )
     labels = tuple(weights.meta["categories"])
-    return wrap(module.to(device), spec=spec, labels=labels, identity=identity)
+    return wrap(
+        module.to(device), spec=torchvision_spec(architecture), labels=labels, identity=identity
+    )
+
+
+def torchvision_spec(architecture: str) -> InputSpec:
+    """Return how torchvision feeds images to its pretrained network of this architecture."""
+    import torchvision
+
+    preset = torchvision.models.get_model_weights(architecture).DEFAULT.transforms()
+    size, resize = tuple(preset.crop_size * 2)[:2], preset.resize_size[0]
+    return InputSpec(
+        size=size,
+        channels=3,
+        mean=tuple(preset.mean),
+        std=tuple(preset.std),
+        crop=min(1.0, size[0] / resize),
+        interpolation=preset.interpolation.value,
+    )
 
 
 def _torchvision_file(url: str, progress: ProgressCallback | None, timeouts: Timeouts) -> Path:

@@ -14,6 +14,8 @@ Kind = Literal["timm", "torchvision", "checkpoint", "untrained"]
 _BARE = re.compile(r"[a-z0-9][a-z0-9_]{1,80}(?:\.[a-z0-9_]{1,60})?")
 _FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,80}")
 
+WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
+
 # ViT-B, ResNet-152 and ConvNeXt-B fit; each takes about 0.8 GB with its faster copy.
 DEFAULT_PARAMETER_LIMIT = 100_000_000
 
@@ -53,6 +55,12 @@ def parse_model_name(text: str, checkpoints: Collection[str] = ()) -> ModelName:
         if not _BARE.fullmatch(architecture) or architecture not in names:
             raise UnknownName.among("model", architecture, names)
         return ModelName("torchvision" if prefix == "torchvision" else "untrained", architecture)
+    if text.lower().endswith(WEIGHTS_SUFFIXES):
+        raise NotAllowed(
+            f"{shown(text)} is not a model name but a file of weights. Make a model of it on your "
+            f"own computer: `whylens import {shown(text)[1:-1]} --name my-model`, and then "
+            "`--model my-model`."
+        )
     if not _BARE.fullmatch(text):
         raise NotAllowed(
             f"{shown(text)} is not a model name. Use a bare timm name such as resnet50.a1_in1k, "

@@ -47,8 +47,11 @@ class ArtifactStore:
         own = self._own.peek(key) if visitor else None
         if own is not None:
             return own
-        for place in self._places():
-            folder = place / backbone.name / explainer.name
+        parents = [place / backbone.name for place in self._places()]
+        if backbone.identity.folder is not None:
+            parents.insert(0, backbone.identity.folder)
+        for parent in parents:
+            folder = parent / explainer.name
             if is_artifact(folder):
                 return self._shared.get(
                     (str(folder), *key[1:]),
@@ -79,10 +82,11 @@ class ArtifactStore:
 
     def save(self, explainer: Explainer[Any], backbone: Backbone, artifact: Artifact) -> str:
         """Write an artifact where all will find it and return the folder's path."""
-        own, *extra = self._places()
-        candidates = [p for p in (own, *extra) if (p / backbone.name).is_dir()]
+        own, *extra = [place / backbone.name for place in self._places()]
+        present = [parent for parent in (own, *extra) if parent.is_dir()]
         # Folders that the user named are for what the user makes.
-        folder = (candidates or extra or [own])[0] / backbone.name / explainer.name
+        parent = backbone.identity.folder or (present or extra or [own])[0]
+        folder = parent / explainer.name
         write_artifact(
             folder,
             artifact,

@@ -19,7 +19,7 @@ from whylens.core.errors import BadInput, Busy, shown
 from whylens.core.models.checkpoints import (
     MANIFEST,
     checkpoint_folders,
-    checkpoint_places,
+    new_model_place,
     read_manifest,
 )
 from whylens.core.models.model_names import check_folder_name, timm_architectures, timm_names
@@ -34,14 +34,13 @@ _POLL = 0.5  # seconds after which a training without news is looked at again
 
 
 def new_model_folder(name: str) -> Path:
-    """Return the folder for a new model: in the first place of the user's, else the project's.
+    """Return the folder for a new model in the user's place.
 
     Raises:
         BadInput: It is no name, or it is taken.
     """
     check_folder_name(name)
-    places = checkpoint_places()
-    place = (places[1:] or places)[0]
+    place = new_model_place()
     in_use = name in checkpoint_folders() or (place / name).exists()
     if in_use or name in timm_names() or name in timm_architectures():
         raise BadInput(f"There is a model called {shown(name)} already. Choose another name.")

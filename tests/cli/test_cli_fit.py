@@ -48,6 +48,21 @@ def test_what_was_fitted_lies_beside_the_checkpoint_and_is_used(place, photos):
     assert {item.key.split("/")[0] for item in answer.result.items} <= set(LABELS)
 
 
+def test_a_folder_that_no_search_finds_keeps_what_its_model_was_fitted_with(
+    place, photos, monkeypatch
+):
+    folder = (place / "models").rename(place / "elsewhere") / "toy"
+    monkeypatch.delenv("WHYLENS_CHECKPOINTS")
+    done = run(folder, photos, "--method", "twin", "--param", "limit=12")
+    assert done.exit_code == 0, done.output
+    assert is_artifact(folder / "twin")
+    from whylens.core.engine import Engine
+    from whylens.core.explanation import Question
+
+    *_, answer = Engine().explain(Question(str(folder), Tinted().pixels(0)), "twin")
+    assert answer.result.items
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

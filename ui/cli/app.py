@@ -20,6 +20,7 @@ from whylens.ui.cli.deploy_space import deploy_space
 from whylens.ui.cli.explain_folder import run_batch
 from whylens.ui.cli.explain_photos import explain_photos
 from whylens.ui.cli.fit import fit
+from whylens.ui.cli.import_model import import_model
 from whylens.ui.cli.means import means
 from whylens.ui.cli.new_plugin import new_plugin
 from whylens.ui.cli.train import train
@@ -47,7 +48,7 @@ def explain(
     model: Annotated[
         str | None,
         typer.Option(
-            help="A checkpoint, a timm name or torchvision:NAME; "
+            help="A checkpoint or its folder, a timm name or torchvision:NAME; "
             "default: the network for photos that comes along."
         ),
     ] = None,
@@ -114,6 +115,7 @@ def explain(
 app.command()(train)
 app.command()(fit)
 app.command()(means)
+app.command("import")(import_model)
 app.command()(deploy_space)
 app.command()(new_plugin)
 

@@ -1,0 +1,187 @@
+"""What a user says about a file of weights, read without stopping at the first fault."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from whylens.core.errors import BadInput, CoreError, shown
+from whylens.core.inputs.photo import Photo, read_photo
+from whylens.core.models.checkpoints import MANIFEST, WEIGHTS, checkpoint_folders, new_model_place
+from whylens.core.models.labels import IMAGENET
+from whylens.core.models.model_names import is_folder_name, timm_architectures, timm_names
+
+Value = TypeVar("Value")
+
+# Names of files that say nothing of what is in them; the folder's name says more.
+_PLAIN_STEMS = ("model", "pytorch_model", "weights", "best", "last", "checkpoint", "model_best")
+
+
+@dataclass(frozen=True, slots=True)
+class ImportOptions:
+    """What a user says about a file of weights; what is None is found out or assumed.
+
+    Attributes:
+        file: The weights.
+        photo: A photo to prove the network on.
+        architecture: A timm name or `torchvision:NAME`.
+        labels: A file with a label per line or in JSON, or labels joined by commas, or
+            "imagenet-1k".
+        size: "224", or "224x160" for height and width.
+        mean: A value per channel, joined by commas, or one for all; of values in 0 to 1.
+        std: Likewise.
+        crop: Share of the resized photo that the crop keeps.
+        interpolation: Filter of the resize.
+        name: Of the new model.
+        out: Folder to write; by default one that is searched for models.
+        licence: Of the weights.
+    """
+
+    file: Path
+    photo: Path
+    architecture: str | None = None
+    labels: str | None = None
+    size: str | None = None
+    mean: str | None = None
+    std: str | None = None
+    crop: float | None = None
+    interpolation: str | None = None
+    name: str | None = None
+    out: Path | None = None
+    licence: str = "not stated"
+
+
+class Findings:
+    """What is wrong and what was assumed, collected to be said at once."""
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+        self.notes: list[str] = []
+
+    def attempt(self, call: Callable[[], Value]) -> Value | None:
+        """Return what `call` returns, or None where it raises what a visitor may read."""
+        try:
+            return call()
+        except CoreError as exc:
+            self.problems.append(str(exc))
+            return None
+
+
+def new_folder(options: ImportOptions) -> Path:
+    """Return the folder for the new model; it is not made yet.
+
+    Raises:
+        BadInput: It cannot be used, or a model is there.
+    """
+    name = options.name
+    if name is None and options.out is not None:
+        name = options.out.name
+    if name is None:
+        stem = options.file.stem
+        if stem.lower() in _PLAIN_STEMS:
+            stem = options.file.resolve().parent.name
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._") or "imported"
+    if not is_folder_name(name):
+        raise BadInput(
+            f"{shown(name)} cannot be a model's name. Give --name with letters, digits, dots and "
+            "dashes."
+        )
+    if options.out is not None:
+        folder = options.out if options.out.name == name else options.out / name
+    else:
+        folder = new_model_place() / name
+        if name in {*checkpoint_folders(), *timm_names(), *timm_architectures()}:
+            raise BadInput(f"There is a model called {shown(name)} already. Give another --name.")
+    if (folder / MANIFEST).exists() or (folder / WEIGHTS).exists():
+        raise BadInput(f"There is a model in {folder} already. Give another --name or --out.")
+    return folder
+
+
+def read_labels(text: str | None) -> tuple[str, ...] | str | None:
+    """Return the labels that `--labels` means; None where it is left out.
+
+    Raises:
+        BadInput: They cannot be read.
+    """
+    if text is None or text == IMAGENET:
+        return text
+    path = Path(text).expanduser()
+    if not path.is_file():
+        if "," in text:
+            return tuple(label.strip() for label in text.split(","))
+        raise BadInput(
+            f"There is no file of labels {shown(text)}. Give --labels a file with a label per "
+            f"line or in JSON, labels joined by commas, or {IMAGENET}."
+        )
+    try:
+        content = path.read_text(encoding="utf-8-sig")
+        if path.suffix.lower() != ".json":
+            return tuple(line.strip() for line in content.splitlines() if line.strip())
+        return _labels_of_json(json.loads(content))
+    except OSError as exc:
+        raise BadInput(f"{path.name} cannot be read: {exc.strerror}.") from exc
+    except (TypeError, ValueError) as exc:
+        raise BadInput(
+            f"{path.name} holds no labels ({' '.join(str(exc).split())[:100]}). Give a label per "
+            "line, or JSON: a list, or an object of labels by index or indices by label."
+        ) from exc
+
+
+def _labels_of_json(content: Any) -> tuple[str, ...]:
+    if isinstance(content, dict):
+        pairs = [(k, v) if str(k).isdecimal() else (v, k) for k, v in content.items()]
+        by_index = {int(index): label for index, label in pairs}
+        if sorted(by_index) != list(range(len(content))):
+            raise ValueError("the indices are not 0, 1, 2 and so on")
+        content = [by_index[i] for i in range(len(by_index))]
+    if not isinstance(content, list):
+        raise TypeError("neither a list nor an object")
+    # torchvision's and timm's tables keep an id beside the name.
+    return tuple(str(item[-1] if isinstance(item, list) else item) for item in content)
+
+
+def open_photo(path: Path) -> Photo:
+    """Return the photo at `path`.
+
+    Raises:
+        BadInput: It cannot be read.
+    """
+    try:
+        return read_photo(path.read_bytes())
+    except OSError as exc:
+        raise BadInput(f"The photo {path} cannot be read: {exc.strerror}. Give --photo.") from exc
+    except CoreError as exc:
+        raise BadInput(f"The photo {path.name}: {exc} Give another --photo.") from exc
+
+
+def stated_input(options: ImportOptions, findings: Findings) -> dict[str, Any]:
+    """Return the fields of an InputSpec that the user stated; unreadable ones become findings."""
+    fields: dict[str, Any] = {}
+    if options.size is not None:
+        sides = re.fullmatch(r"(\d{1,5})(?:[x,](\d{1,5}))?", options.size.replace(" ", ""))
+        if sides is None or 0 in (size := _size(sides)):
+            findings.problems.append(
+                f"--size is 224, or 224x160 for height and width, not {shown(options.size)}."
+            )
+        else:
+            fields["size"] = size
+    for name in ("mean", "std"):
+        text = getattr(options, name)
+        if text is not None:
+            try:
+                fields[name] = tuple(float(part) for part in text.split(","))
+            except ValueError:
+                findings.problems.append(
+                    f"--{name} is a number per channel, joined by commas, not {shown(text)}."
+                )
+    fields["crop"] = options.crop
+    fields["interpolation"] = options.interpolation
+    return {key: value for key, value in fields.items() if value is not None}
+
+
+def _size(sides: re.Match[str]) -> tuple[int, int]:
+    return int(sides.group(1)), int(sides.group(2) or sides.group(1))

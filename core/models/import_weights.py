@@ -1,0 +1,377 @@
+"""From a file of weights to a checkpoint: everything that disagrees is said at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from whylens.core.errors import NETWORK_ERRORS, BadArtifact, BadInput
+from whylens.core.inputs.photo import Photo
+from whylens.core.inputs.preprocess import photo_tensor
+from whylens.core.inputs.spec import InputSpec, probe_inputs
+from whylens.core.models.architectures import Fit, best_level, build_shapes, find_fits
+from whylens.core.models.backbone import Backbone
+from whylens.core.models.checkpoints import (
+    IMAGENET_CLASSES,
+    MANIFEST,
+    WEIGHTS,
+    checkpoint_folders,
+    write_checkpoint,
+)
+from whylens.core.models.import_options import (
+    Findings,
+    ImportOptions,
+    new_folder,
+    open_photo,
+    read_labels,
+    stated_input,
+)
+from whylens.core.models.labels import IMAGENET
+from whylens.core.models.load import build, from_folder, timm_spec, torchvision_spec
+from whylens.core.models.state_dicts import StateDict, read_state_dict
+
+TOP = 5
+_NAMES_SHOWN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedModel:
+    """A checkpoint that was made of a file of weights.
+
+    Attributes:
+        folder: Where it lies.
+        model: What `--model` takes for it: its name, or the folder where no search finds it.
+        predictions: Label and probability of the most probable classes for the photo.
+        notes: What was found out or assumed, a sentence each.
+        backbone: The network.
+    """
+
+    folder: Path
+    model: str
+    predictions: tuple[tuple[str, float], ...]
+    notes: tuple[str, ...]
+    backbone: Backbone
+
+
+def import_weights(options: ImportOptions) -> ImportedModel:
+    """Return the checkpoint made of a file of weights, after it has proved itself on a photo.
+
+    Raises:
+        BadInput: Something disagrees; everything that does is in the message, with its remedy.
+        BadArtifact: The network cannot be used, though everything agrees.
+    """
+    findings = Findings()
+    folder = findings.attempt(lambda: new_folder(options))
+    labels = findings.attempt(lambda: read_labels(options.labels))
+    photo = findings.attempt(lambda: open_photo(options.photo))
+    stated = stated_input(options, findings)
+    fit, tensors = _fit(options, stated.get("size"), findings)
+    module, spec = _module(fit, tensors, stated, findings)
+    labels = _check_labels(labels, fit, findings)
+    if findings.problems or folder is None or photo is None or module is None or spec is None:
+        raise BadInput(_as_list(options.file.name, findings.problems))
+    assert fit is not None  # noqa: S101 - without it there is no module
+    description = {
+        "architecture": fit.architecture,
+        "arguments": dict(fit.arguments),
+        **spec.model_dump(exclude={"size", "channels", "detail"}),
+        "input_size": spec.size,
+        "labels": labels,
+        "licence": options.licence,
+        "note": f"Imported from {options.file.name}.",
+    }
+    return _write(folder, module, description, photo, tuple(findings.notes))
+
+
+def _write(
+    folder: Path,
+    module: nn.Module,
+    description: dict[str, Any],
+    photo: Photo,
+    notes: tuple[str, ...],
+) -> ImportedModel:
+    new = not folder.exists()
+    try:
+        write_checkpoint(folder, module.state_dict(), description)
+        backbone = from_folder(folder)
+        predictions = _predict(backbone, photo)
+    except BaseException:
+        # What does not prove itself is not left behind.
+        for name in (MANIFEST, WEIGHTS):
+            (folder / name).unlink(missing_ok=True)
+        if new and folder.is_dir():
+            folder.rmdir()
+        raise
+    known = checkpoint_folders().get(folder.name)
+    by_name = known is not None and known.resolve() == folder.resolve()
+    return ImportedModel(
+        folder, folder.name if by_name else str(folder), predictions, notes, backbone
+    )
+
+
+def _predict(backbone: Backbone, photo: Photo) -> tuple[tuple[str, float], ...]:
+    x, _ = photo_tensor(photo, backbone.spec)
+    with torch.no_grad():
+        probabilities = backbone.logits(x)[0].softmax(-1)
+    if not bool(probabilities.isfinite().all()):
+        raise BadArtifact("Its scores for the photo are not finite. Its weights are of no use.")
+    best = probabilities.argsort(descending=True, stable=True)[:TOP].tolist()
+    return tuple((backbone.labels[i], float(probabilities[i])) for i in best)
+
+
+def _as_list(name: str, problems: list[str]) -> str:
+    if len(problems) == 1:
+        return problems[0]
+    items = "\n".join(f"- {problem}" for problem in problems)
+    return f"{name} cannot be imported; {len(problems)} things disagree:\n{items}"
+
+
+# --- what the file says ---------------------------------------------------------------------------
+
+
+def _fit(
+    options: ImportOptions, size: tuple[int, int] | None, findings: Findings
+) -> tuple[Fit | None, dict[str, Tensor]]:
+    state = findings.attempt(lambda: read_state_dict(options.file))
+    if state is None:
+        return None, {}
+    if options.architecture is not None:
+        architecture = options.architecture
+        pair = findings.attempt(lambda: best_level(architecture, state.levels))
+        if pair is None:
+            return None, {}
+    else:
+        pair = _guess(options, state, findings)
+        if pair is None:
+            return None, {}
+    level, fit = pair
+    tensors = state.levels[level]
+    _note_names(state, level, fit, findings)
+    _list_faults(options, fit, size, tensors, findings)
+    return fit, tensors
+
+
+def _guess(options: ImportOptions, state: StateDict, findings: Findings) -> tuple[int, Fit] | None:
+    hints = (options.file.stem, options.file.resolve().parent.name, *state.hints)
+    fits = find_fits(state.levels, hints)
+    if not fits:
+        findings.problems.append(
+            "Its tensors are those of no architecture of timm or torchvision that is known here "
+            f"(it holds {_some(tuple(state.levels[-1]))}). Give --architecture if you know "
+            "better; a network of your own class is explained in Python: "
+            "whylens.explain(model, ...)."
+        )
+        return None
+    level, best = fits[0]
+    count = len(state.levels[level])
+    if best.exact:
+        rest = [fit.architecture for _, fit in fits[1:]]
+        note = (
+            f"It is a {best.architecture}: all its {count} tensors have that one's names and "
+            "shapes."
+        )
+        if rest:
+            note += (
+                f" So have {_some(tuple(rest))}, which may compute something else; if it is one "
+                "of them, give --architecture."
+            )
+        findings.notes.append(note)
+    else:
+        findings.problems.append(
+            f"Its architecture is not certain: {best.architecture} comes closest, with "
+            f"{best.shared:.0%} of the tensors alike. Give --architecture if it is another; what "
+            "disagrees with this one follows."
+        )
+    return level, best
+
+
+def _note_names(state: StateDict, level: int, fit: Fit, findings: Findings) -> None:
+    if state.wrapper:
+        averaged = " (the averaged weights)" if "ema" in state.wrapper else ""
+        findings.notes.append(f"The weights were taken from {state.wrapper!r}{averaged}.")
+    if level:
+        first, last = next(iter(state.levels[0])), next(iter(state.levels[level]))
+        prefix = first.removesuffix(last)
+        beside = sorted(state.levels[0].keys() & state.levels[level].keys())
+        note = f"The prefix {prefix!r} was taken off the names."
+        if beside and fit.exact:
+            note += f" What carried none was left out: {_some(tuple(beside))}."
+        findings.notes.append(note)
+
+
+def _list_faults(
+    options: ImportOptions,
+    fit: Fit,
+    size: tuple[int, int] | None,
+    tensors: dict[str, Tensor],
+    findings: Findings,
+) -> None:
+    name, problems = fit.architecture, findings.problems
+    remedy = (
+        "Give the --architecture it was trained as."
+        if options.architecture is not None
+        else "Give its --architecture."
+    )
+    if fit.missing:
+        problems.append(f"{_count(fit.missing)} of {name} missing: {_some(fit.missing)}. {remedy}")
+    if fit.unexpected:
+        problems.append(
+            f"{_count(fit.unexpected)} unknown to {name}: {_some(fit.unexpected)}. {remedy}"
+        )
+    if fit.misshapen:
+        shapes = tuple(
+            f"{key} is {_shape(actual)}, not {_shape(wanted)}"
+            for key, wanted, actual in fit.misshapen
+        )
+        problems.append(f"{_count(fit.misshapen)} of another shape: {_some(shapes)}. {remedy}")
+    if fit.classes is None and not fit.missing:
+        problems.append(f"No layer of it gives one score per class as the head of {name} does.")
+    if fit.classes == 1:
+        problems.append("Its head gives a single score; networks of two or more classes are read.")
+    side = fit.arguments.get("img_size") or fit.arguments.get("image_size")
+    if size is not None and side is not None and size != (side, side):
+        problems.append(
+            f"Its position embeddings are those of inputs of {side} x {side}, not "
+            f"{size[0]} x {size[1]}. Leave --size away, or give --size {side}."
+        )
+    bad = tuple(
+        key for key, t in tensors.items() if t.is_floating_point() and not t.isfinite().all()
+    )
+    if bad:
+        problems.append(
+            f"{_count(bad)} with values that are not finite: {_some(bad)}. Such a training "
+            "diverged; take an earlier checkpoint of it."
+        )
+
+
+def _check_labels(
+    labels: tuple[str, ...] | str | None, fit: Fit | None, findings: Findings
+) -> tuple[str, ...] | str:
+    classes = None if fit is None else fit.classes
+    if classes is None:
+        return labels or ()
+    if labels is None:
+        if classes == IMAGENET_CLASSES:
+            findings.notes.append(
+                "1,000 classes: ImageNet's names were assumed. Give --labels if they are others."
+            )
+            return IMAGENET
+        findings.notes.append(f"Its {classes} classes have numbers for names; --labels names them.")
+        return tuple(f"class {i}" for i in range(classes))
+    count = IMAGENET_CLASSES if isinstance(labels, str) else len(labels)
+    if count != classes:
+        findings.problems.append(
+            f"Its head gives {classes} scores, but there are {count} labels. Give --labels with "
+            "one for each class, in the order of the training."
+        )
+    return labels
+
+
+# --- the network ----------------------------------------------------------------------------------
+
+
+def _module(
+    fit: Fit | None, tensors: dict[str, Tensor], stated: dict[str, Any], findings: Findings
+) -> tuple[nn.Module | None, InputSpec | None]:
+    """Return the network with its weights and how it is fed, as far as both can be had."""
+    if fit is None:
+        return None, None
+    spec = _spec(fit, stated, findings)
+    if not fit.exact or fit.classes is None or spec is None:
+        return None, spec
+    classes, arguments = fit.classes, dict(fit.arguments)
+    module = findings.attempt(lambda: build(fit.architecture, classes=classes, arguments=arguments))
+    if module is None:
+        return None, spec
+    own = module.state_dict()
+    module.load_state_dict({**own, **{k: v for k, v in tensors.items() if k in own}})
+    try:
+        with torch.no_grad():
+            module(probe_inputs(spec))
+    except NETWORK_ERRORS as exc:
+        reason = " ".join(str(exc).split())[:120]
+        size = " x ".join(map(str, spec.size))
+        findings.problems.append(
+            f"{fit.architecture} cannot be fed photos of {size} ({reason}). Give another --size."
+        )
+        return None, spec
+    return module, spec
+
+
+def _spec(fit: Fit, stated: dict[str, Any], findings: Findings) -> InputSpec | None:
+    if fit.architecture.startswith("torchvision:"):
+        source, assumed = "torchvision", torchvision_spec(fit.architecture.partition(":")[2])
+    else:
+        module = build_shapes(fit.architecture, classes=2, arguments=fit.arguments)
+        source, assumed = "timm", timm_spec(module, use_test_size=False)
+    fields = assumed.model_dump()
+    side = fit.arguments.get("img_size") or fit.arguments.get("image_size")
+    if side is not None:
+        fields["size"] = (side, side)
+    channels = fit.arguments.get("in_chans")
+    channels = channels if isinstance(channels, int) else assumed.channels
+    fields["channels"] = channels
+    if channels != assumed.channels:
+        for name in ("mean", "std"):
+            values = fields[name]
+            fields[name] = (sum(values) / len(values),) * channels
+    for name in ("mean", "std"):
+        if name in stated and len(stated[name]) == 1:
+            stated = {**stated, name: stated[name] * channels}
+        count = len(stated.get(name, fields[name]))
+        if count != channels:
+            findings.problems.append(
+                f"--{name} has {count} values, but the first layer reads {channels} channels. Give "
+                "one value, or one for each."
+            )
+    if min(stated.get("std", (1.0,))) <= 0:
+        findings.problems.append("--std has a value that is not positive. Leave it out if unsure.")
+    try:
+        spec = InputSpec.model_validate({**fields, **stated})
+    except ValidationError as exc:
+        # Errors of no single field were listed above.
+        findings.problems.extend(
+            f"--{error['loc'][0]} cannot be used: {error['msg']}."
+            for error in exc.errors()
+            if error["loc"]
+        )
+        return None
+    assumptions = [
+        name for name in ("size", "mean", "std", "crop", "interpolation") if name not in stated
+    ]
+    if assumptions:
+        values = {
+            "size": f"size {' x '.join(map(str, spec.size))}",
+            "mean": f"mean {_numbers(spec.mean)}",
+            "std": f"std {_numbers(spec.std)}",
+            "crop": f"crop {spec.crop:g}",
+            "interpolation": f"interpolation {spec.interpolation}",
+        }
+        findings.notes.append(
+            f"Assumed, as {source} feeds {fit.architecture}: "
+            f"{', '.join(values[name] for name in assumptions)}. If it was trained otherwise, give "
+            f"{', '.join('--' + name for name in assumptions)}."
+        )
+    return spec
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return ",".join(f"{value:.4g}" for value in values)
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape)) or "one number"
+
+
+def _count(items: tuple[Any, ...]) -> str:
+    return "1 tensor" if len(items) == 1 else f"{len(items)} tensors"
+
+
+def _some(names: tuple[str, ...]) -> str:
+    more = len(names) - _NAMES_SHOWN
+    return ", ".join(names[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,112 @@
+"""The command `whylens import`. Nothing heavy is imported before it runs: help must be instant."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from whylens.ui.cli.common import one_line_errors
+
+if TYPE_CHECKING:
+    from whylens.core.models.backbone import Backbone
+
+PHOTO = Path(__file__).resolve().parents[2] / "examples" / "photos" / "cat.jpg"
+
+
+def import_model(
+    file: Annotated[
+        Path, typer.Argument(help="Weights: .safetensors, .pth, .pt, .ckpt or .bin (a state dict).")
+    ],
+    architecture: Annotated[
+        str | None,
+        typer.Option(help="A timm name or torchvision:NAME; default: found out from the tensors."),
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            help="A file with a label per line or in JSON, labels joined by commas, or imagenet-1k."
+        ),
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option(help="Input in pixels, 224 or 224x160 (height x width).")
+    ] = None,
+    mean: Annotated[
+        str | None, typer.Option(help="Mean per channel, joined by commas, of values in 0 to 1.")
+    ] = None,
+    std: Annotated[str | None, typer.Option(help="Standard deviation, likewise.")] = None,
+    crop: Annotated[
+        float | None, typer.Option(help="Share of the resized photo that is seen, as 0.875.")
+    ] = None,
+    interpolation: Annotated[
+        str | None, typer.Option(help="Filter of the resize: bilinear, bicubic, lanczos, ...")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Of the new model; default: that of the file.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder to write; default: one in which models are looked for."),
+    ] = None,
+    photo: Annotated[Path, typer.Option(help="Photo on which it is tried.")] = PHOTO,
+    licence: Annotated[str, typer.Option(help="Licence of the weights.")] = "not stated",
+) -> None:
+    """Make a model of a file of weights; the page, `explain` and Python then know it by name.
+
+    Whatever disagrees is listed at once: tensors, labels, input. Code in a file is never run.
+    """
+    try:
+        with one_line_errors():
+            from whylens.core.models.import_options import ImportOptions
+            from whylens.core.models.import_weights import import_weights
+
+            model = import_weights(
+                ImportOptions(
+                    file=file,
+                    photo=photo,
+                    architecture=architecture,
+                    labels=labels,
+                    size=size,
+                    mean=mean,
+                    std=std,
+                    crop=crop,
+                    interpolation=interpolation,
+                    name=name,
+                    out=out,
+                    licence=licence,
+                )
+            )
+    except OSError as exc:
+        typer.echo(f"whylens: the model cannot be written: {exc.strerror}.", err=True)
+        raise typer.Exit(1) from exc
+    for note in model.notes:
+        typer.echo(note)
+    typer.echo(f"\nWhat it says of {photo.name}:")
+    for label, probability in model.predictions:
+        typer.echo(f"  {probability:6.1%}  {label}")
+    typer.echo(f"\nWritten to {model.folder}. Try:")
+    method = _first_method(model.backbone)
+    command = ["whylens", "explain", "photo.jpg", "--method", method, "--model", model.model]
+    typer.echo(f"  {shlex.join(command)}")
+
+
+def _first_method(backbone: Backbone) -> str:
+    """Return the first method that follows the network's gradients at once, else any that runs."""
+    from whylens.core.explainer import is_single_step
+    from whylens.core.needs import Need
+    from whylens.core.registry import load_registry
+
+    explainers = load_registry().explainers
+    usable = [
+        name
+        for name, explainer in explainers.items()
+        if not explainer.artifact_kind and not backbone.why_not(explainer.needs)
+    ]
+    quick = [
+        name
+        for name in usable
+        if is_single_step(explainers[name]) and Need.GRADIENTS in explainers[name].needs
+    ]
+    return [*quick, *usable][0]
