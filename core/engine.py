@@ -212,6 +212,7 @@ class Engine:
                     fraction=partial.fraction,
                     seconds=spent,
                     finished=partial.fraction >= 1,
+                    reference=explainer.source,
                 )
         finally:
             work.close()

@@ -139,6 +139,7 @@ class Explanation:
         fraction: Share of the work done.
         seconds: Computing time so far.
         finished: False for a partial result.
+        reference: Paper and equation of the method.
         reason: Why a map shows nothing, or "".
     """
 
@@ -157,6 +158,7 @@ class Explanation:
     fraction: float = 1.0
     seconds: float = 0.0
     finished: bool = True
+    reference: str = ""
 
     @property
     def reason(self) -> str:

@@ -1,6 +1,7 @@
 """What a visitor takes home: the picture, the raw values, how they came about, how to redo them.
 
-The same files go into the page's ZIP and the command line's folder.
+The same files go into the page's ZIP and the command line's folder; what was explained can be
+read back from them without the network.
 """
 
 from __future__ import annotations
@@ -8,20 +9,28 @@ from __future__ import annotations
 import io
 import json
 import platform
+import re
 import shlex
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
-from whylens.core.explanation import Explanation
+from whylens.core.errors import BadInput
+from whylens.core.explanation import Explanation, ModelCard, Question
+from whylens.core.inputs.photo import photo_of
+from whylens.core.inputs.view import View
 from whylens.core.outputs.example_images import tile
 from whylens.core.outputs.render import Style, render_explanation, scale_of
-from whylens.core.results import Array, Example, Heatmap, Prototypes
+from whylens.core.results import Example, Examples, Heatmap, Prototypes
 from whylens.core.storage.files import write_atomically
+from whylens.core.targets import Target
 
 _VERSIONS = ("whylens", "torch", "torchvision", "timm", "numpy", "pillow", "pluggy")
 
@@ -35,14 +44,20 @@ def bundle_files(
 ) -> dict[str, bytes]:
     """Return the files of one explanation by name, in a folder named after the method.
 
+    What was explained lies beside that folder, under a name of its own, once for all methods.
+
     Args:
         command: What makes the files again; by default a command line, which knows models by name.
     """
     style = style or Style()
     folder = explanation.method
-    files: dict[str, bytes] = {}
+    name, content = _input_file(explanation.question)
+    files = {name: content, f"{folder}/methods.bib": bibliography([explanation]).encode()}
     if isinstance(explanation.result, Heatmap):
         files[f"{folder}/overlay.png"] = _png(render_explanation(explanation, style))
+        if explanation.result.values.ndim > 1:
+            alone = replace(style, under="alone")
+            files[f"{folder}/map.png"] = _png(render_explanation(explanation, alone))
         files[f"{folder}/values.npy"] = npy_bytes(explanation.result.values)
         if explanation.result.error is not None:
             files[f"{folder}/standard_error.npy"] = npy_bytes(explanation.result.error)
@@ -56,7 +71,118 @@ def bundle_files(
     return files
 
 
-def npy_bytes(values: Array) -> bytes:
+def read_explanation(path: Path) -> tuple[Explanation, Style]:
+    """Return what the files of one explanation say, and the style of its picture.
+
+    Of examples, the pictures are those of the files, boxes drawn in.
+
+    Args:
+        path: Of the manifest, among its files.
+
+    Raises:
+        BadInput: A file is missing or damaged, or another version of the program wrote it.
+    """
+    try:
+        described = json.loads(path.read_text(encoding="utf-8"))
+        return _explanation_of(described, path.parent), Style(**described["style"])
+    except (OSError, ValueError, KeyError, TypeError) as exc:
+        raise BadInput(
+            f"{path} cannot be read back ({type(exc).__name__}: {exc}). Give a manifest.json that "
+            "`whylens explain` wrote, among all its files; the command in it makes them anew."
+        ) from exc
+
+
+def _explanation_of(described: Mapping[str, Any], folder: Path) -> Explanation:
+    fields, model, target = described["input"], described["model"], described["target"]
+    file = folder / fields["file"]
+    if file.suffix == ".npy":
+        question = Question(model["name"], signal=np.load(file, allow_pickle=False))
+    else:
+        with Image.open(file) as picture:
+            photo = replace(photo_of(np.asarray(picture)), notes=tuple(fields["notes"]))
+        question = Question(model["name"], photo)
+    if question.digest() != fields["sha256_of_pixels"]:
+        raise ValueError(f"{file.name} is not what was explained")
+    result: Heatmap | Examples
+    if "map" in described:
+        heat, error = described["map"], folder / "standard_error.npy"
+        result = Heatmap(
+            np.load(folder / "values.npy", allow_pickle=False),
+            heat["unit"],
+            heat["signed"],
+            heat["diagnostics"],
+            heat["note"],
+            np.load(error, allow_pickle=False) if error.is_file() else None,
+        )
+    else:
+        items = []
+        for number, item in enumerate(described["items"], start=1):
+            with Image.open(folder / f"example-{number:02d}.png") as picture:
+                items.append(Example(np.asarray(picture.convert("RGB")), **item))
+        result = Examples(tuple(items), described["unit"], described["note"])
+    labels = (target["label"], target["versus_label"])
+    view = described["view"]
+    return Explanation(
+        method=described["method"],
+        title=described["title"],
+        plugin=described["plugin"],
+        model=ModelCard(
+            model["name"],
+            model["weights_sha256"],
+            model["licence"],
+            model["source"],
+            model["trained"],
+            notes=(),
+            labels=(),
+            input=model["transform"],
+        ),
+        question=replace(question, seed=described["seed"]),
+        target=Target(target["index"], target["quantity"], target["versus"]),
+        labels=tuple(label for label in labels if label is not None),
+        score=target["score"],
+        probability=target["probability"],
+        result=result,
+        view=View(**view | {k: tuple(view[k]) for k in ("original", "model")}) if view else None,
+        params=described["parameters"],
+        fraction=described["fraction"],
+        seconds=described["seconds"],
+        finished=described["finished"],
+        reference=described["reference"],
+    )
+
+
+def _input_name(question: Question) -> str:
+    kind = "photo-{}.png" if question.photo is not None else "signal-{}.npy"
+    return kind.format(question.digest()[:8])
+
+
+def _input_file(question: Question) -> tuple[str, bytes]:
+    photo = question.photo
+    content = _png(photo.image()) if photo is not None else npy_bytes(question.array)
+    return _input_name(question), content
+
+
+_CITED = re.compile(r"(?P<authors>[^,;]+?) (?P<year>(?:19|20)\d\d), ")
+
+
+def bibliography(explanations: Iterable[Explanation]) -> str:
+    """Return a BibTeX entry for each method; what its explainer names as its source is the note."""
+    entries = {}
+    for explanation in explanations:
+        fields = {"title": explanation.title, "note": explanation.reference}
+        if cited := _CITED.match(explanation.reference):
+            fields["author"] = cited["authors"].replace(" et al.", " and others")
+            fields["year"] = cited["year"]
+        lines = [f"  {name} = {{{_latex(text)}}},\n" for name, text in fields.items() if text]
+        entries[explanation.method] = f"@misc{{{explanation.method},\n{''.join(lines)}}}\n"
+    return "\n".join(entries.values())
+
+
+def _latex(text: str) -> str:
+    return re.sub(r"([&%$#_{}])", r"\\\1", text)
+
+
+def npy_bytes(values: npt.NDArray[np.generic]) -> bytes:
     """Return values as an .npy file."""
     buffer = io.BytesIO()
     np.save(buffer, values, allow_pickle=False)
@@ -68,12 +194,15 @@ def manifest(explanation: Explanation, *, source: str, style: Style) -> dict[str
     card, target, result = explanation.model, explanation.target, explanation.result
     described: dict[str, object] = {
         "method": explanation.method,
+        "title": explanation.title,
+        "reference": explanation.reference,
         "plugin": explanation.plugin,
         "finished": explanation.finished,
         "fraction": explanation.fraction,
         "seconds": round(explanation.seconds, 4),
         "input": {
             "name": source,
+            "file": f"../{_input_name(explanation.question)}",
             "sha256_of_pixels": explanation.question.digest(),
             "notes": list(explanation.notes),
         },

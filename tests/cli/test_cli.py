@@ -65,7 +65,7 @@ def test_photos_are_explained_by_several_methods(place):
     assert told["parameters"]["stride"] == 32
     with Image.open(place / "out" / "one" / "grad-cam/overlay.png") as picture:
         assert picture.size == (80, 60)
-    assert len(run.stdout.split()) == 12
+    assert len(run.stdout.split()) == 24
 
 
 def test_the_command_in_the_manifest_reproduces_the_values(place):

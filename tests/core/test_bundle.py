@@ -7,6 +7,7 @@ import json
 import os
 import shlex
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,11 +15,21 @@ from PIL import Image
 
 from tests.conftest import GapNet, plain_spec, seeded
 from whylens.core.engine import Engine
+from whylens.core.errors import BadInput
 from whylens.core.explanation import Question
 from whylens.core.inputs.view import View
 from whylens.core.models.backbone import wrap
-from whylens.core.outputs.export import bundle_files, command_line, write_files, zipped
-from whylens.core.outputs.render import scale_of
+from whylens.core.outputs.export import (
+    bibliography,
+    bundle_files,
+    command_line,
+    manifest,
+    read_explanation,
+    write_files,
+    zipped,
+)
+from whylens.core.outputs.render import Style, render_explanation, scale_of
+from whylens.core.results import Example, Examples, Heatmap
 from whylens.core.storage.files import write_atomically
 
 
@@ -35,11 +46,18 @@ def answer():
 
 def test_the_picture_has_the_size_of_the_photo_and_the_values_are_raw(answer):
     files = bundle_files(answer, source="my cat.png")
+    photo = f"photo-{answer.question.digest()[:8]}.png"
     assert sorted(files) == [
         "occlusion/manifest.json",
+        "occlusion/map.png",
+        "occlusion/methods.bib",
         "occlusion/overlay.png",
         "occlusion/values.npy",
+        photo,
     ]
+    assert np.array_equal(Image.open(io.BytesIO(files[photo])), answer.question.pixels)
+    alone = render_explanation(answer, Style(under="alone"))
+    assert np.array_equal(Image.open(io.BytesIO(files["occlusion/map.png"])), alone)
     assert Image.open(io.BytesIO(files["occlusion/overlay.png"])).size == (90, 50)
     values = np.load(io.BytesIO(files["occlusion/values.npy"]), allow_pickle=False)
     assert np.array_equal(values, answer.result.values)
@@ -60,6 +78,68 @@ def test_the_manifest_tells_all_that_is_needed_to_do_it_again(answer):
     high = scale_of(answer.result).high
     assert told["map"]["colour_scale"] == [-high, high]
     assert told["style"]["under"] == "auto"
+
+
+def test_what_was_explained_is_read_back_from_the_files_alone(answer, tmp_path):
+    style = Style("viridis", 0.8, under="faded")
+    write_files(tmp_path, bundle_files(answer, source="my cat.png", style=style))
+    again, same = read_explanation(tmp_path / "occlusion" / "manifest.json")
+    assert same == style
+    assert np.array_equal(again.result.values, answer.result.values)
+    picture = render_explanation(again, same)
+    assert np.array_equal(picture, render_explanation(answer, style))
+    for name in ("method", "title", "plugin", "target", "labels", "score", "view", "reference"):
+        assert getattr(again, name) == getattr(answer, name), name
+    assert manifest(again, source="my cat.png", style=same) == manifest(
+        answer, source="my cat.png", style=style
+    )
+
+
+def test_examples_and_signals_are_read_back_as_well(answer, tmp_path):
+    pixels = np.random.default_rng(1).integers(0, 256, (224, 200, 3), dtype=np.uint8)
+    item = Example(pixels, "a cat", 0.5, key="k", group="near", diagnostics={"gap": 1.0})
+    answers = [
+        replace(answer, method="twin", result=Examples((item,), "cosine", "Near.")),
+        replace(
+            answer, method="signal", view=None, result=Heatmap([1.0, 2.0], "u", error=[0.1, 0.2]),
+            question=Question("toy", signal=np.ones((1, 8), np.float32)),
+        ),
+    ]  # fmt: skip
+    for before in answers:
+        write_files(tmp_path, bundle_files(before))
+        again, style = read_explanation(tmp_path / before.method / "manifest.json")
+        assert manifest(again, source="", style=style) == manifest(before, source="", style=style)
+        if isinstance(before.result, Examples):
+            assert np.array_equal(again.result.items[0].image, pixels)
+        else:
+            assert np.array_equal(again.result.error, before.result.error)
+
+
+@pytest.mark.parametrize("fault", ["photo", "values", "key", "json"])
+def test_files_that_do_not_fit_are_refused_with_a_remedy(answer, tmp_path, fault):
+    write_files(tmp_path, bundle_files(answer))
+    path = tmp_path / "occlusion" / "manifest.json"
+    if fault == "photo":
+        (photo,) = tmp_path.glob("photo-*.png")
+        Image.new("RGB", (90, 50)).save(photo)
+    elif fault == "values":
+        (path.parent / "values.npy").unlink()
+    else:
+        path.write_text("{" if fault == "json" else json.dumps({"style": {}}))
+    with pytest.raises(BadInput, match=r"cannot be read back .* `whylens explain` wrote"):
+        read_explanation(path)
+
+
+def test_each_method_is_cited_once_as_its_explainer_says(answer):
+    text = bibliography(
+        [answer, answer, replace(answer, method="b", reference="By us, 50 % & {so}")]
+    )
+    assert text == (
+        "@misc{occlusion,\n  title = {Occlusion},\n"
+        "  note = {Zeiler and Fergus 2014, Visualizing and Understanding Convolutional Networks, "
+        "sec. 4.2},\n  author = {Zeiler and Fergus},\n  year = {2014},\n}\n\n"
+        "@misc{b,\n  title = {Occlusion},\n  note = {By us, 50 \\% \\& \\{so\\}},\n}\n"
+    )
 
 
 def test_the_command_line_is_quoted_and_complete(answer):
