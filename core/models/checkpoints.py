@@ -17,7 +17,7 @@ from torch import Tensor
 
 from whylens.core.errors import BadArtifact, UnknownName
 from whylens.core.inputs.spec import CropMode, InputSpec, Interpolation
-from whylens.core.models.model_names import is_folder_name, timm_names
+from whylens.core.models.model_names import is_folder_name, timm_architectures, timm_names
 from whylens.core.storage.files import (
     file_sha256,
     read_json_model,
@@ -110,7 +110,8 @@ def is_checkpoint_path(text: str) -> bool:
     if not text or "\0" in text or len(text) > _LONGEST_PATH or "://" in text:
         return False
     try:
-        return (Path(text).expanduser() / MANIFEST).is_file() and text not in timm_names()
+        known = text in timm_names() or text in timm_architectures()
+        return not known and (Path(text).expanduser() / MANIFEST).is_file()
     except (OSError, RuntimeError):  # a name too long for the disk, or the home of nobody
         return False
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import BaseModel, Field, ValidationError
 from torch import nn
 
 from whylens.core.errors import NETWORK_ERRORS, BadArtifact, CoreError, WeightsUnavailable
@@ -17,6 +18,7 @@ from whylens.core.inputs.spec import InputSpec, probe_inputs
 from whylens.core.models import signal_net
 from whylens.core.models.backbone import Backbone, ModelSource, wrap
 from whylens.core.models.checkpoints import (
+    IMAGENET_CLASSES,
     WEIGHTS,
     Argument,
     checkpoint_folders,
@@ -35,9 +37,19 @@ from whylens.core.models.labels import IMAGENET, imagenet_1k, labels_of
 from whylens.core.models.model_names import ModelName, parse_model_name
 from whylens.core.models.random_weights import randomize_weights
 from whylens.core.progress import ProgressCallback
-from whylens.core.storage.files import file_sha256, parameters_sha256
+from whylens.core.storage.files import file_sha256, parameters_sha256, read_json_model
 
 UNTRAINED_SEED = 7
+
+_HUB_NAME = re.compile(r"hf[-_]hub:([A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95})")
+# Arguments of timm's that read files or the network; a manifest describes a network, no more.
+_READERS = {
+    "cache_dir",
+    "checkpoint_path",
+    "pretrained",
+    "pretrained_cfg",
+    "pretrained_cfg_overlay",
+}
 
 # What torchvision itself adds where these two are pretrained: without it they are fed wrongly.
 _AS_TRAINED = {"init_weights": False, "aux_logits": True, "transform_input": True}
@@ -55,9 +67,9 @@ def load(
     """Return the network called `name`, frozen and probed.
 
     Args:
-        name: A timm name, `torchvision:NAME`, `untrained:NAME`, a local checkpoint's name or the
-            path of its folder. What strangers type goes through `check_public_model` first, which
-            knows no paths.
+        name: A timm name, `torchvision:NAME`, `untrained:NAME`, `hf-hub:OWNER/NAME`, a local
+            checkpoint's name or the path of its folder. What strangers type goes through
+            `check_public_model` first, which knows neither paths nor repositories.
         progress: Called with a share done (0 to 1) and a sentence while weights are fetched.
 
     Raises:
@@ -68,6 +80,8 @@ def load(
     """
     folders = checkpoint_folders()
     timeouts = timeouts or Timeouts()
+    if repository := _HUB_NAME.fullmatch(name):
+        return _from_hub(repository.group(1), progress, device, timeouts)
     if name not in folders and is_checkpoint_path(name):
         return from_folder(Path(name).expanduser().resolve(), device=device)
     match parse_model_name(name, folders):
@@ -79,6 +93,26 @@ def load(
             return _untrained(architecture, device)
         case ModelName(name=architecture):
             return _from_timm(architecture, progress, device, timeouts)
+
+
+class HubConfig(BaseModel):
+    """What is read of the config.json that timm writes beside weights on the Hub.
+
+    Attributes:
+        architecture: A timm name.
+        num_classes: Size of its head.
+        label_names: A name per class.
+        label_descriptions: A plain name for some of these.
+        model_args: With which the architecture was built.
+        pretrained_cfg: timm's own account of the network, its input included.
+    """
+
+    architecture: str
+    num_classes: int = Field(ge=1)
+    label_names: tuple[str, ...] = ()
+    label_descriptions: Mapping[str, str] = {}
+    model_args: Mapping[str, Argument] = {}
+    pretrained_cfg: Mapping[str, Any]
 
 
 def build(
@@ -96,6 +130,8 @@ def build(
     import timm
     import torchvision
 
+    if readers := _READERS & (arguments or {}).keys():
+        raise BadArtifact(f"{min(readers)!r} is no part of an architecture. Leave it out.")
     if architecture == signal_net.NAME:
         try:
             return signal_net.SignalNet(num_classes=classes, **(arguments or {})).eval()  # type: ignore[arg-type]
@@ -213,6 +249,41 @@ def pretrained(
     return module.eval(), identity
 
 
+def _from_hub(
+    repo: str, progress: ProgressCallback | None, device: str, timeouts: Timeouts
+) -> Backbone:
+    from timm.data import resolve_data_config
+
+    remedy = "Choose a repository that timm wrote."
+    path = hub_file(repo, "config.json", timeouts=timeouts).path
+    config = read_json_model(path, HubConfig, remedy)
+    file = hub_file(repo, WEIGHTS, timeouts=timeouts, progress=progress)
+    weights = read_weights(file.path, sha256=None)
+    classes, arguments = config.num_classes, config.model_args
+    with torch.device("meta"):  # a config alone may ask for more memory than there is
+        state = build(config.architecture, classes=classes, arguments=arguments).state_dict()
+    if {k: v.shape for k, v in state.items()} != {k: v.shape for k, v in weights.items()}:
+        raise BadArtifact(f"The weights of {repo} do not fit {config.architecture}. {remedy}")
+    module = build(config.architecture, classes=classes, arguments=arguments)
+    module.load_state_dict(weights)
+    try:
+        spec = _spec_of_config(
+            resolve_data_config(pretrained_cfg=dict(config.pretrained_cfg), use_test_size=True)
+        )
+    except (*NETWORK_ERRORS, ValidationError) as exc:
+        raise BadArtifact(f"The input that {repo} describes is impossible. {remedy}") from exc
+    labels = tuple(config.label_descriptions.get(n, n) for n in config.label_names)
+    if not labels and classes == IMAGENET_CLASSES:
+        labels = imagenet_1k()
+    identity = ModelSource(
+        name=f"hf-hub:{repo}",
+        digest=file.sha256,
+        licence=str(config.pretrained_cfg.get("license") or "not stated by its authors"),
+        source=f"Hub: {repo}",
+    )
+    return wrap(module.to(device), spec=spec, labels=labels, identity=identity)
+
+
 def timm_labels(module: Any) -> tuple[str, ...]:
     """Return a label per class where timm pretrained the network for just these, else ()."""
     if not getattr(module, "pretrained_cfg", None):
@@ -229,7 +300,10 @@ def timm_spec(module: Any, *, use_test_size: bool = True) -> InputSpec:
     """
     from timm.data import resolve_model_data_config
 
-    config = resolve_model_data_config(module, use_test_size=use_test_size)
+    return _spec_of_config(resolve_model_data_config(module, use_test_size=use_test_size))
+
+
+def _spec_of_config(config: Mapping[str, Any]) -> InputSpec:
     channels, *size = config["input_size"]
     interpolation = config["interpolation"]
     return InputSpec(

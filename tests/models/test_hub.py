@@ -106,6 +106,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def _repo(self) -> Repo | None:
         owner, name, _, _, filename = self.path.strip("/").split("/")
+        repo = self.server.repos.get(f"{owner}/{name}/{filename}")
+        if repo is not None:
+            return repo
         repo = self.server.repos.get(f"{owner}/{name}")
         if repo is None:
             self._head(404, {"Content-Length": 0, "X-Error-Code": "RepoNotFound"})
@@ -475,6 +478,45 @@ def put_network(hub, name: str) -> torch.Tensor:
 
 # The second is one of timm's names whose old files were .npz, which timm reads in another way.
 NETWORKS = ["test_resnet.r160_in1k", "vit_tiny_patch16_224.augreg_in21k_ft_in1k"]
+
+
+def test_a_repository_that_timm_wrote_is_a_model_by_its_name(program, hub):
+    import timm
+    from safetensors.torch import save
+
+    from whylens.core.inputs.spec import InputSpec, probe_inputs
+
+    module = seeded(timm.create_model("test_resnet", num_classes=3, in_chans=1))
+    config = {
+        "architecture": "test_resnet",
+        "num_classes": 3,
+        "label_names": ["a", "b", "c"],
+        "model_args": {"in_chans": 1},
+        "pretrained_cfg": {
+            "input_size": [1, 64, 64], "mean": [0.5], "std": [0.2], "license": "cc0-1.0",
+        },
+    }  # fmt: skip
+
+    def put(name: str, **changes) -> str:
+        hub.repos[f"acme/{name}"] = Repo(save(module.state_dict()))
+        hub.repos[f"acme/{name}/config.json"] = Repo(json.dumps({**config, **changes}).encode())
+        return f"hf-hub:acme/{name}"
+
+    answer = program.ask(load=put("mine"))
+    assert (answer.get("classes"), answer["licence"]) == (3, "cc0-1.0"), answer
+    spec = InputSpec(size=(64, 64), channels=1, mean=(0.5,), std=(0.2,))
+    with torch.no_grad():
+        expected = module(probe_inputs(spec))[0]
+    assert answer["logits"] == pytest.approx(expected.tolist(), rel=1e-4)
+    for name, changes, words in (
+        ("huge", {"architecture": "vit_giant_patch14_224", "model_args": {}}, "do not fit"),
+        ("path", {"model_args": {"checkpoint_path": "/etc/passwd"}}, "no part of an architecture"),
+        ("evil", {"architecture": "hf-hub:acme/mine"}, "no known architecture"),
+        ("none", {"num_classes": 0}, "num_classes"),
+    ):
+        answer = program.ask(load=put(name, **changes))
+        assert answer.get("error") == "BadArtifact", answer
+        assert words in answer["message"]
 
 
 def test_networks_load_from_the_hub_and_then_without_it(program, hub, home, monkeypatch):

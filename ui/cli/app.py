@@ -48,7 +48,7 @@ def explain(
     model: Annotated[
         str | None,
         typer.Option(
-            help="A checkpoint or its folder, a timm name or torchvision:NAME; "
+            help="A checkpoint or its folder, a timm name, torchvision:NAME or hf-hub:OWNER/NAME; "
             "default: the network for photos that comes along."
         ),
     ] = None,
