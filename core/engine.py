@@ -50,7 +50,7 @@ from whylens.core.storage.artifact_store import ArtifactStore
 from whylens.core.storage.artifacts import Artifact
 from whylens.core.storage.cache import ByteLRU
 from whylens.core.subject import Subject
-from whylens.core.targets import target_of
+from whylens.core.targets import probabilities_of, target_of
 
 log = logging.getLogger(__name__)
 
@@ -146,7 +146,7 @@ class Engine:
         began = time.perf_counter()
         forward_pass, _ = self._forward_pass(question, backbone)
         logits = forward_pass.logits[0]
-        probabilities = logits.softmax(-1)
+        probabilities = probabilities_of(logits, backbone.outputs)
         classes = tuple(
             ClassScore(i, backbone.labels[i], float(probabilities[i]), float(logits[i]))
             for i in logits.argsort(descending=True, stable=True)[:top].tolist()
@@ -175,7 +175,11 @@ class Engine:
         began = time.perf_counter()
         forward_pass, view = self._forward_pass(question, backbone)
         target = target_of(
-            forward_pass.logits[0], question.target, question.quantity, question.versus
+            forward_pass.logits[0],
+            question.target,
+            question.quantity,
+            question.versus,
+            backbone.outputs,
         )
         subject = Subject(forward_pass, target, self.batch_size, question.seed, artifact)
         entry = self.registry.entries[method]
@@ -184,7 +188,8 @@ class Engine:
         before = model_state(backbone, values=stranger)
         spent = time.perf_counter() - began
         card = _card_of(backbone, question.model)
-        probability = float(forward_pass.logits[0].softmax(-1)[target.index])
+        probabilities = probabilities_of(forward_pass.logits[0], backbone.outputs)
+        probability = float(probabilities[target.index])
         work = self._steps(explainer, subject, checked)
         try:
             while True:
@@ -343,6 +348,7 @@ def _card_of(backbone: Backbone, name: str) -> ModelCard:
         notes=identity.notes,
         labels=backbone.labels,
         input=backbone.spec.model_dump(mode="json"),
+        outputs=backbone.outputs,
     )
 
 

@@ -13,7 +13,7 @@ from whylens.core.errors import BadInput
 from whylens.core.inputs.photo import Photo, photo_of
 from whylens.core.inputs.view import View
 from whylens.core.results import Heatmap, Result
-from whylens.core.targets import Quantity, Target
+from whylens.core.targets import Outputs, Quantity, Target
 
 
 @dataclass(frozen=True)
@@ -107,6 +107,8 @@ class ModelCard:
         notes: For visitors.
         labels: One per class.
         input: How images are fed, as plain data.
+        outputs: "classes" that exclude each other, or "labels" that each hold or not: their
+            probabilities do not add up to 1.
     """
 
     name: str
@@ -117,6 +119,7 @@ class ModelCard:
     notes: tuple[str, ...]
     labels: tuple[str, ...]
     input: Mapping[str, object]
+    outputs: Outputs = "classes"
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,17 @@ if TYPE_CHECKING:
     import torch
 
 Quantity = Literal["logit", "probability", "contrast"]
+# What a network's scores are of: classes that exclude each other, or labels that each hold or not.
+Outputs = Literal["classes", "labels"]
+
+
+def probabilities_of(logits: torch.Tensor, outputs: Outputs) -> torch.Tensor:
+    """Return (N, C) probabilities of (N, C) logits.
+
+    Args:
+        outputs: "classes" share one softmax and add up to 1; "labels" have a sigmoid each.
+    """
+    return logits.sigmoid() if outputs == "labels" else logits.softmax(-1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +32,13 @@ class Target:
         index: The class A.
         quantity: "logit" of A, "probability" of A, or "contrast": logit A minus logit B.
         versus: The class B of a contrast, else None.
+        outputs: What the network's scores are of; decides what a probability is.
     """
 
     index: int
     quantity: Quantity = "logit"
     versus: int | None = None
+    outputs: Outputs = "classes"
 
     def __post_init__(self) -> None:
         if self.quantity not in ("logit", "probability", "contrast"):
@@ -55,7 +68,7 @@ class Target:
             logits: (N, C) class scores.
         """
         if self.quantity == "probability":
-            return logits.softmax(-1)[:, self.index]
+            return probabilities_of(logits, self.outputs)[:, self.index]
         if self.versus is not None:
             return logits[:, self.index] - logits[:, self.versus]
         return logits[:, self.index]
@@ -71,7 +84,11 @@ class Target:
 
 
 def target_of(
-    logits: torch.Tensor, index: int | None, quantity: Quantity, versus: int | None
+    logits: torch.Tensor,
+    index: int | None,
+    quantity: Quantity,
+    versus: int | None,
+    outputs: Outputs = "classes",
 ) -> Target:
     """Return what is explained: the predicted class, against the runner-up, where not said.
 
@@ -80,6 +97,7 @@ def target_of(
         index: The class A, or None for the predicted one.
         quantity: As in `Target`.
         versus: The class B of a contrast, or None for the best other one.
+        outputs: As in `Target`.
 
     Raises:
         BadInput: There is no such class.
@@ -90,4 +108,4 @@ def target_of(
         versus = next(int(i) for i in ranked if int(i) != chosen)
     if quantity != "contrast":
         versus = None
-    return Target(chosen, quantity, versus).checked(len(logits))
+    return Target(chosen, quantity, versus, outputs).checked(len(logits))

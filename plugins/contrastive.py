@@ -265,7 +265,8 @@ def _heat(
     lead = margin(logits, index, competitors)
     succeeded = (-lead if negative else lead) >= max(params.kappa, subject.rounding)
     sizes = change[0].double()
-    before, after = subject.forward_pass.logits[0].softmax(-1), logits.softmax(-1)
+    before = subject.backbone.probabilities(subject.forward_pass.logits)[0]
+    after = subject.backbone.probabilities(logits[None])[0]
     best = int(logits.argmax())
     diagnostics = {
         "found": float(succeeded),

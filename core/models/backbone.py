@@ -27,6 +27,7 @@ from whylens.core.models.split import Split, find_split, same_split_on
 from whylens.core.models.stages import Stage, stages_of
 from whylens.core.needs import Need
 from whylens.core.speed import Box, faster, occluded_logits
+from whylens.core.targets import Outputs, probabilities_of
 
 Value = TypeVar("Value")
 
@@ -66,6 +67,7 @@ class Backbone:
         split: Features and head, or None where it cannot be cut.
         linear: Weights of a pool-then-linear head, or None.
         unmet: For every need that is not met, why.
+        outputs: Whether its scores are of classes or of labels, as in `Target`.
     """
 
     module: nn.Module
@@ -75,6 +77,7 @@ class Backbone:
     split: Split | None
     linear: LinearHead | None
     unmet: Mapping[Need, str] = field(default_factory=dict)
+    outputs: Outputs = "classes"
     _cache: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def once(self, key: str, compute: Callable[[Backbone], Value]) -> Value:
@@ -112,6 +115,10 @@ class Backbone:
         if not unmet:
             return None
         return "; ".join(f"needs {need.value}: {self.unmet[need]}" for need in unmet) + "."
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Return (N, C) probabilities of (N, C) logits: of labels, they do not add up to 1."""
+        return probabilities_of(logits, self.outputs)
 
     def logits(self, x: Tensor) -> Tensor:
         """Return (N, C) logits of (N, C, *S) inputs, with gradient if the caller enabled it."""
@@ -220,6 +227,7 @@ def wrap(
     spec: InputSpec,
     labels: tuple[str, ...] = (),
     identity: ModelSource | None = None,
+    outputs: Outputs = "classes",
 ) -> Backbone:
     """Return any network as a backbone: frozen, split and probed.
 
@@ -230,6 +238,7 @@ def wrap(
         module: The network; it is put into eval mode and frozen for good.
         labels: One label per class; "class 0", ... where empty.
         identity: Where it came from; by default its class name and the hash of its parameters.
+        outputs: Whether its scores are of classes or of labels, as in `Target`.
 
     Raises:
         BadArtifact: It gives no (N, C) logits for such inputs.
@@ -257,7 +266,9 @@ def wrap(
     except NeedsNotMet as exc:
         unmet[Need.SPATIAL_FEATURES] = str(exc)
         unmet[Need.POOLED_LINEAR_HEAD] = "there is no feature map to pool"
-        return Backbone(module, identity, spec, labels, None, None, MappingProxyType(unmet))
+        return Backbone(
+            module, identity, spec, labels, None, None, MappingProxyType(unmet), outputs
+        )
     with torch.no_grad():
         features = split.features(probe[:1])
     if features.map[0, 0].numel() < 2:
@@ -267,7 +278,7 @@ def wrap(
         linear = linear_head(lambda f: as_two_logits(split.head(f)), features)
     except NeedsNotMet as exc:
         unmet[Need.POOLED_LINEAR_HEAD] = str(exc)
-    return Backbone(module, identity, spec, labels, split, linear, MappingProxyType(unmet))
+    return Backbone(module, identity, spec, labels, split, linear, MappingProxyType(unmet), outputs)
 
 
 def _raw_logits(module: nn.Module, probe: Tensor, spec: InputSpec, name: str) -> Tensor:

@@ -24,6 +24,7 @@ from whylens.core.storage.files import (
     write_atomically,
     wrong_field,
 )
+from whylens.core.targets import Outputs
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +53,8 @@ class CheckpointManifest(BaseModel):
         crop_mode: As in InputSpec.
         interpolation: Filter of the resize.
         detail: As in InputSpec.
-        labels: One label per class, or "imagenet-1k".
+        labels: One label per class, or "imagenet-1k"; a single one is of a network with one score.
+        outputs: "classes" exclude each other; "labels" each hold or not, by a sigmoid.
         licence: Licence of the weights.
         sha256: Of model.safetensors.
         trained: False for a demonstration with random weights.
@@ -73,6 +75,7 @@ class CheckpointManifest(BaseModel):
     interpolation: Interpolation = "bilinear"
     detail: int | None = None
     labels: tuple[str, ...] | str
+    outputs: Outputs = "classes"
     licence: str
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     trained: bool = True

@@ -14,6 +14,7 @@ from whylens.core.inputs.photo import Photo, read_photo
 from whylens.core.models.checkpoints import MANIFEST, WEIGHTS, checkpoint_folders, new_model_place
 from whylens.core.models.labels import IMAGENET
 from whylens.core.models.model_names import is_folder_name, timm_architectures, timm_names
+from whylens.core.targets import Outputs
 
 Value = TypeVar("Value")
 
@@ -39,6 +40,7 @@ class ImportOptions:
         name: Of the new model.
         out: Folder to write; by default one that is searched for models.
         licence: Of the weights.
+        outputs: "classes" that exclude each other, or "labels" that each hold or not.
     """
 
     file: Path
@@ -53,6 +55,7 @@ class ImportOptions:
     name: str | None = None
     out: Path | None = None
     licence: str = "not stated"
+    outputs: Outputs = "classes"
 
 
 class Findings:
@@ -111,7 +114,7 @@ def read_labels(text: str | None) -> tuple[str, ...] | str | None:
         return text
     path = Path(text).expanduser()
     if not path.is_file():
-        if "," in text:
+        if "," in text or not (path.suffix or "/" in text):
             return tuple(label.strip() for label in text.split(","))
         raise BadInput(
             f"There is no file of labels {shown(text)}. Give --labels a file with a label per "

@@ -82,6 +82,7 @@ def import_weights(options: ImportOptions) -> ImportedModel:
         **spec.model_dump(exclude={"size", "channels", "detail"}),
         "input_size": spec.size,
         "labels": labels,
+        "outputs": options.outputs,
         "licence": options.licence,
         "note": f"Imported from {options.file.name}.",
     }
@@ -117,7 +118,7 @@ def _write(
 def _predict(backbone: Backbone, photo: Photo) -> tuple[tuple[str, float], ...]:
     x, _ = photo_tensor(photo, backbone.spec)
     with torch.no_grad():
-        probabilities = backbone.logits(x)[0].softmax(-1)
+        probabilities = backbone.probabilities(backbone.logits(x))[0]
     if not bool(probabilities.isfinite().all()):
         raise BadArtifact("Its scores for the photo are not finite. Its weights are of no use.")
     best = probabilities.argsort(descending=True, stable=True)[:TOP].tolist()
@@ -231,8 +232,6 @@ def _list_faults(
         problems.append(f"{_count(fit.misshapen)} of another shape: {_some(shapes)}. {remedy}")
     if fit.classes is None and not fit.missing:
         problems.append(f"No layer of it gives one score per class as the head of {name} does.")
-    if fit.classes == 1:
-        problems.append("Its head gives a single score; networks of two or more classes are read.")
     side = fit.arguments.get("img_size") or fit.arguments.get("image_size")
     if size is not None and side is not None and size != (side, side):
         problems.append(
@@ -261,6 +260,9 @@ def _check_labels(
                 "1,000 classes: ImageNet's names were assumed. Give --labels if they are others."
             )
             return IMAGENET
+        if classes == 1:
+            findings.notes.append("Its single score is of 'yes'; --labels names what it is of.")
+            return ("yes",)
         findings.notes.append(f"Its {classes} classes have numbers for names; --labels names them.")
         return tuple(f"class {i}" for i in range(classes))
     count = IMAGENET_CLASSES if isinstance(labels, str) else len(labels)

@@ -184,7 +184,16 @@ def from_folder(folder: Path, *, device: str = "cpu") -> Backbone:
         notes=(manifest.note,) if manifest.note else (),
         folder=folder,
     )
-    return wrap(module.to(device), spec=manifest.spec(), labels=labels, identity=identity)
+    outputs = manifest.outputs
+    if len(labels) == 1:  # one score z: both sides of it can be asked for, sigmoid(z) decides
+        labels, outputs = (f"not {labels[0]}", labels[0]), "classes"
+    return wrap(
+        module.to(device),
+        spec=manifest.spec(),
+        labels=labels,
+        identity=identity,
+        outputs=outputs,
+    )
 
 
 def _from_timm(

@@ -163,7 +163,10 @@ def _example(
     before = subject.forward_pass.logits[0]
     after = swaps[-1].logits if swaps else before
     flipped = bool(swaps) and decision.is_reached(after)
-    steps = [float(z.softmax(-1)[decision.goal]) for z in (before, *(s.logits for s in swaps))]
+    probabilities = subject.backbone.probabilities(
+        torch.stack([before, *(s.logits for s in swaps)])
+    )
+    steps = probabilities[:, decision.goal].tolist()
     parts = [label, f"cosine {distractor.cosine:.3f}"]
     if predicted != label:
         parts.append(f"the network says {predicted}")

@@ -16,7 +16,10 @@ from typer.testing import CliRunner
 
 import whylens
 from tests.conftest import ROOT, seeded
+from whylens.core.engine import Engine
 from whylens.core.errors import BadArtifact, BadInput, NotAllowed
+from whylens.core.explanation import Question
+from whylens.core.inputs.photo import read_photo
 from whylens.core.models import architectures, checkpoints
 from whylens.core.models.architectures import compare, find_fits, read_index
 from whylens.core.models.checkpoints import (
@@ -39,9 +42,11 @@ from whylens.core.models.model_names import (
 from whylens.core.models.pickle_child import architecture_hints, convert, unwrap
 from whylens.core.models.state_dicts import read_state_dict, strip_prefixes
 from whylens.core.storage.files import file_sha256
+from whylens.core.targets import Target, target_of
 from whylens.ui.cli.app import app
 
 PHOTO = ROOT / "examples" / "photos" / "cat.jpg"
+PHOTO_OF_A_CAT = read_photo(PHOTO.read_bytes())
 
 
 @pytest.fixture(scope="module")
@@ -424,6 +429,56 @@ def test_labels_that_cannot_be_read_are_refused(file):
             make(file, labels=str(file.parent / "l.json"))
     with pytest.raises(BadInput, match="There is no file of labels"):
         make(file, labels="classes.txt")
+
+
+# --- what the scores are of -----------------------------------------------------------------------
+
+
+def sigmoid(z):
+    return 1 / (1 + np.exp(-np.asarray(z, np.float64)))
+
+
+def test_labels_that_may_hold_together_have_a_sigmoid_each(file, monkeypatch):
+    imported = make(file, labels="cat,dog,owl", outputs="labels")
+    engine, name = Engine(), str(imported.folder)
+    assert engine.card(name).outputs == "labels"
+    question = Question(name, PHOTO_OF_A_CAT, target=1, quantity="probability")
+    scores = engine.predict(question).classes
+    wanted = sigmoid([score.logit for score in scores])
+    assert [score.probability for score in scores] == pytest.approx(wanted, rel=1e-5)
+    assert [p for _, p in imported.predictions] == pytest.approx(wanted, rel=1e-5)
+    assert abs(sum(wanted) - 1) > 0.05
+    *_, answer = engine.explain(question, "occlusion", {"stride": 64})
+    dog = next(score.probability for score in scores if score.index == 1)
+    assert (answer.probability, answer.score) == pytest.approx((dog, dog), rel=1e-4)
+    run = CliRunner().invoke(
+        app, ["explain", str(PHOTO), "--model", name, "--method", "grad-cam",
+              "--out", str(file.parent / "out")],
+    )  # fmt: skip
+    sure = [
+        f"{score.label} {score.probability:.1%}" for score in scores if score.probability >= 0.5
+    ]
+    assert f"cat.jpg: {', '.join(sure) or scores[0].label}" in run.stderr
+
+
+def test_the_probability_of_a_label_does_not_hang_on_the_others():
+    logits = torch.tensor([[2.0, -1.0, 5.0]])
+    target = Target(1, "probability", outputs="labels")
+    assert float(target.score(logits)) == pytest.approx(float(sigmoid(-1)))
+    assert float(Target(1, "probability").score(logits)) < 0.01
+    assert target_of(logits[0], None, "probability", None, "labels").outputs == "labels"
+
+
+def test_a_single_score_is_that_of_one_label(tmp_path):
+    module = seeded(build("test_resnet", classes=1))
+    save_file(module.state_dict(), tmp_path / "w.safetensors")
+    backbone = from_folder(make(tmp_path / "w.safetensors", labels="malignant").folder)
+    assert backbone.labels == ("not malignant", "malignant")
+    x = backbone.probe_inputs()
+    z = module.eval()(x).detach().numpy()[:, 0]
+    probabilities = backbone.probabilities(backbone.logits(x)).detach().numpy()
+    assert probabilities[:, 1] == pytest.approx(sigmoid(z), rel=1e-5)
+    assert probabilities.sum(1) == pytest.approx(1)
 
 
 # --- folders as models ----------------------------------------------------------------------------

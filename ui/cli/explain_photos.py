@@ -45,8 +45,13 @@ def explain_photos(
         fields = {**request, **classes, "quantity": quantity}
         for image, folder in zip(images, _folders(out, images), strict=True):
             question = Question(**fields, **_read_input(image))
-            best = engine.predict(question).classes[0]
-            typer.echo(f"{image.name}: {best.label} {best.probability:.1%}", err=True)
+            scores = engine.predict(question).classes
+            if card.outputs == "labels":
+                best = [score for score in scores if score.probability >= 0.5] or scores[:1]
+            else:
+                best = scores[:1]
+            words = ", ".join(f"{score.label} {score.probability:.1%}" for score in best)
+            typer.echo(f"{image.name}: {words}", err=True)
             for method, values in params.items():
                 task = display.add_task(f"{image.name}: {method}", total=1)
                 answer: Explanation | None = None

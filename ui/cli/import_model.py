@@ -52,6 +52,10 @@ def import_model(
     ] = None,
     photo: Annotated[Path, typer.Option(help="Photo on which it is tried.")] = PHOTO,
     licence: Annotated[str, typer.Option(help="Licence of the weights.")] = "not stated",
+    multi_label: Annotated[
+        bool,
+        typer.Option("--multi-label", help="Several classes may hold at once: a sigmoid for each."),
+    ] = False,
 ) -> None:
     """Make a model of a file of weights; the page, `explain` and Python then know it by name.
 
@@ -76,6 +80,7 @@ def import_model(
                     name=name,
                     out=out,
                     licence=licence,
+                    outputs="labels" if multi_label else "classes",
                 )
             )
     except OSError as exc:
