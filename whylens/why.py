@@ -21,6 +21,7 @@ from whylens.core.inputs.view import on_original, shrunk, whole_view
 from whylens.core.models.backbone import ModelSource
 from whylens.core.outputs.example_images import sheet
 from whylens.core.outputs.export import bundle_files, write_files
+from whylens.core.outputs.figure import FigureLayout, save_figure
 from whylens.core.outputs.render import (
     Scale,
     Style,
@@ -205,6 +206,40 @@ class Why:
         files = bundle_files(self.explanation, source=source, command=command)
         return write_files(Path(folder), files)
 
+    def figure(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        width: float = 85.0,
+        dpi: int = 300,
+        columns: int | None = None,
+        captions: bool = True,
+        original: bool = True,
+        letters: bool = False,
+        colormap: str = "ember",
+        opacity: float = 0.6,
+        under: Under = "auto",
+    ) -> list[Path]:
+        """Write a figure for a paper, and a `.bib` that cites the method; return both paths.
+
+        Args:
+            path: Ends in .pdf, .svg or .png.
+            width: In mm.
+            dpi: Dots per inch of a PNG.
+            columns: Pictures in a row; by default as many as are 34 mm wide.
+            captions: Method, class and score under each picture.
+            original: The photo before its map.
+            letters: a), b), c) before the captions.
+            colormap: As in `image`, and so are `opacity` and `under`.
+
+        Raises:
+            BadInput: The file's ending or a size is none that a figure can have.
+            NotInstalled: Matplotlib is not there (extra: figure).
+        """
+        layout = FigureLayout(width, dpi, columns, captions, original, letters)
+        style = Style(colormap, opacity, under=under)
+        return save_figure([(self.explanation, style)], Path(path), layout)
+
     def _call(self) -> str:
         # For a network that has no name on the command line: `model` is the caller's own.
         target, spec = self.explanation.target, self.explanation.model.input
@@ -301,6 +336,30 @@ class SideBySide(Sequence[Why]):
             for why, scale in zip(self, self.scales(), strict=True)
         ]
         return _row(tiles, [why.title for why in self])
+
+    def figure(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        width: float = 174.0,
+        dpi: int = 300,
+        columns: int | None = None,
+        captions: bool = True,
+        original: bool = True,
+        letters: bool = False,
+        colormap: str = "ember",
+        opacity: float = 0.6,
+        under: Under = "auto",
+    ) -> list[Path]:
+        """Write a figure of all answers, and a `.bib` that cites the methods; see `Why.figure`.
+
+        Args:
+            width: In mm.
+        """
+        layout = FigureLayout(width, dpi, columns, captions, original, letters)
+        style = Style(colormap, opacity, under=under)
+        answers = [(why.explanation, style) for why in self]
+        return save_figure(answers, Path(path), layout, same_values=self._shared)
 
     def save(self, folder: str | os.PathLike[str]) -> list[Path]:
         """Write the files of every answer, a folder per method, and return their paths."""

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from pathlib import Path
 
 import pytest
 import yaml
@@ -58,7 +59,11 @@ def place(tmp_path, monkeypatch):
     return tmp_path
 
 
-QUICK = ("README", "api")  # the others take minutes, as a reader does; their commands are parsed
+QUICK = (
+    "README",
+    "api",
+    "figure",
+)  # the others take minutes, as a reader does; their commands are parsed
 
 
 @pytest.mark.parametrize(
@@ -93,7 +98,10 @@ def run_line(words: list[str], block: Block, monkeypatch) -> None:
         monkeypatch.setenv(*variable.groups())
         return
     assert words[0] == "whylens", f"{name_of(block)}: {words[0]} is not run; say why"
-    run = CliRunner().invoke(app, words[1:])
+    arguments: list[str] = []
+    for word in words[1:]:  # as the shell does
+        arguments += sorted(map(str, Path().glob(word))) if "*" in word else [word]
+    run = CliRunner().invoke(app, arguments)
     assert run.exit_code == 0, f"{name_of(block)}: {shlex.join(words)}\n{run.output}"
 
 

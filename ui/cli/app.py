@@ -19,6 +19,7 @@ from whylens.ui.cli.common import (
 from whylens.ui.cli.deploy_space import deploy_space
 from whylens.ui.cli.explain_folder import run_batch
 from whylens.ui.cli.explain_photos import explain_photos
+from whylens.ui.cli.figure import figure
 from whylens.ui.cli.fit import fit
 from whylens.ui.cli.import_model import import_model
 from whylens.ui.cli.means import means
@@ -114,6 +115,7 @@ def explain(
 
 app.command()(train)
 app.command()(fit)
+app.command()(figure)
 app.command()(means)
 app.command("import")(import_model)
 app.command()(deploy_space)
