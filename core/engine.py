@@ -15,11 +15,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from whylens.core.datasets.dataset import Dataset
 from whylens.core.errors import (
     NETWORK_ERRORS,
     BadArtifact,
+    BadInput,
     Busy,
     CoreError,
     ExplainerFailed,
@@ -35,6 +38,7 @@ from whylens.core.models.backbone import Backbone
 from whylens.core.models.checkpoints import checkpoint_places
 from whylens.core.models.forward_pass import ForwardPass
 from whylens.core.models.load import load
+from whylens.core.needs import Need
 from whylens.core.params import Params
 from whylens.core.plugin_calls import (
     as_partial,
@@ -50,7 +54,7 @@ from whylens.core.storage.artifact_store import ArtifactStore
 from whylens.core.storage.artifacts import Artifact
 from whylens.core.storage.cache import ByteLRU
 from whylens.core.subject import Subject
-from whylens.core.targets import probabilities_of, target_of
+from whylens.core.targets import Target, target_of
 
 log = logging.getLogger(__name__)
 
@@ -146,7 +150,7 @@ class Engine:
         began = time.perf_counter()
         forward_pass, _ = self._forward_pass(question, backbone)
         logits = forward_pass.logits[0]
-        probabilities = probabilities_of(logits, backbone.outputs)
+        probabilities = backbone.probabilities(logits[None])[0]
         classes = tuple(
             ClassScore(i, backbone.labels[i], float(probabilities[i]), float(logits[i]))
             for i in logits.argsort(descending=True, stable=True)[:top].tolist()
@@ -154,7 +158,12 @@ class Engine:
         return Prediction(question.model, classes, time.perf_counter() - began)
 
     def explain(
-        self, question: Question, method: str, params: Mapping[str, object] | None = None
+        self,
+        question: Question,
+        method: str,
+        params: Mapping[str, object] | None = None,
+        *,
+        function: Callable[[Tensor], Tensor] | None = None,
     ) -> Iterator[Explanation]:
         """Yield answers, each better than the one before; the last is finished.
 
@@ -162,6 +171,8 @@ class Engine:
 
         Args:
             params: Parameters by name; the defaults where absent.
+            function: From the network's (N, C) outputs to the (N,) numbers that are explained, in
+                place of a class.
 
         Raises:
             CoreError: Of the kind that says what is wrong: name, parameter, need, input or plugin.
@@ -174,13 +185,20 @@ class Engine:
             raise NeedsNotMet(f"{explainer.title} is not available on {backbone.name}: {reason}")
         began = time.perf_counter()
         forward_pass, view = self._forward_pass(question, backbone)
-        target = target_of(
-            forward_pass.logits[0],
-            question.target,
-            question.quantity,
-            question.versus,
-            backbone.outputs,
-        )
+        if function is None:
+            target = target_of(
+                forward_pass.logits[0],
+                question.target,
+                question.quantity,
+                question.versus,
+                backbone.outputs,
+            )
+            names = tuple(
+                backbone.labels[i] for i in (target.index, target.versus) if i is not None
+            )
+        else:
+            target = _function_target(function, explainer, backbone, forward_pass.logits)
+            names = (function_name(function),)
         subject = Subject(forward_pass, target, self.batch_size, question.seed, artifact)
         entry = self.registry.entries[method]
         # Built-ins are held to this by tests; strangers' values are summed up as well.
@@ -188,8 +206,10 @@ class Engine:
         before = model_state(backbone, values=stranger)
         spent = time.perf_counter() - began
         card = _card_of(backbone, question.model)
-        probabilities = probabilities_of(forward_pass.logits[0], backbone.outputs)
-        probability = float(probabilities[target.index])
+        probability = None
+        if function is None:
+            probabilities = backbone.probabilities(forward_pass.logits)[0]
+            probability = float(probabilities[target.index])
         work = self._steps(explainer, subject, checked)
         try:
             while True:
@@ -206,9 +226,7 @@ class Engine:
                     model=card,
                     question=question,
                     target=target,
-                    labels=tuple(
-                        backbone.labels[i] for i in (target.index, target.versus) if i is not None
-                    ),
+                    labels=names,
                     score=subject.score,
                     probability=probability,
                     result=partial.result,
@@ -350,6 +368,57 @@ def _card_of(backbone: Backbone, name: str) -> ModelCard:
         input=backbone.spec.model_dump(mode="json"),
         outputs=backbone.outputs,
     )
+
+
+def function_name(function: Callable[..., Any]) -> str:
+    """Return the name of a function as it stands over its maps."""
+    name = getattr(function, "__name__", type(function).__name__)
+    return "the function" if name == "<lambda>" else str(name)
+
+
+def _function_target(
+    function: Callable[[Tensor], Tensor],
+    explainer: Explainer[Any],
+    backbone: Backbone,
+    logits: Tensor,
+) -> Target:
+    """Return the target that is a function of the outputs, after it was tried on this input.
+
+    Raises:
+        NeedsNotMet: The method explains classes only.
+        BadInput: The function fails, or gives something else than one number for each input.
+    """
+    if explainer.question_kind != "where":
+        raise NeedsNotMet(
+            f"{explainer.title} explains a class, not a function of the outputs. Choose a method "
+            "that says where the network looks."
+        )
+
+    def score(rows: Tensor) -> Tensor:
+        # One score z was made two logits, -z/2 and z/2.
+        return function(rows[:, 1:] - rows[:, :1] if backbone.has_single_score else rows)
+
+    leaf = logits.detach().clone().requires_grad_()
+    try:
+        with torch.enable_grad():
+            values = score(leaf)
+    except NETWORK_ERRORS as exc:
+        raise BadInput(
+            f"target= failed on outputs of shape {tuple(logits.shape)} "
+            f"({type(exc).__name__}: {exc}). Give a function of (N, C) outputs."
+        ) from exc
+    if not isinstance(values, Tensor) or values.shape != (len(logits),):
+        shape = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
+        raise BadInput(
+            f"target= returns one number for each input, (N,) of N, not {shape}. Select or average "
+            "what is left."
+        )
+    if not values.requires_grad and Need.GRADIENTS in explainer.needs:
+        raise BadInput(
+            f"{explainer.title} follows gradients, and target= has none. Write it with torch's "
+            "differentiable functions, or choose a method that hides parts of the input."
+        )
+    return Target(int(logits[0].argmax()), "function", function=score)
 
 
 def _input_key(question: Question, backbone: Backbone) -> tuple[str, str]:

@@ -135,7 +135,7 @@ class Explanation:
         target: What was explained.
         labels: Label of the target class and, for a contrast, of the other.
         score: The target score.
-        probability: Probability of the target class.
+        probability: Probability of the target class; None where a function is explained.
         result: The result.
         view: How the photo reached the network; None for a signal.
         params: Parameters by name.
@@ -154,7 +154,7 @@ class Explanation:
     target: Target
     labels: tuple[str, ...]
     score: float
-    probability: float
+    probability: float | None
     result: Result
     view: View | None
     params: Mapping[str, object] = field(default_factory=dict)

@@ -1,16 +1,17 @@
-"""Which number is being explained: a class's logit, its probability, or A rather than B."""
+"""Which number is being explained: a logit, a probability, A rather than B, or any function."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from whylens.core.errors import BadInput
 
 if TYPE_CHECKING:
     import torch
 
-Quantity = Literal["logit", "probability", "contrast"]
+Quantity = Literal["logit", "probability", "contrast", "function"]
 # What a network's scores are of: classes that exclude each other, or labels that each hold or not.
 Outputs = Literal["classes", "labels"]
 
@@ -30,18 +31,21 @@ class Target:
 
     Attributes:
         index: The class A.
-        quantity: "logit" of A, "probability" of A, or "contrast": logit A minus logit B.
+        quantity: "logit" of A, "probability" of A, "contrast": logit A minus logit B, or
+            "function": whatever `function` returns.
         versus: The class B of a contrast, else None.
         outputs: What the network's scores are of; decides what a probability is.
+        function: From (N, C) logits to (N,) numbers; None where an answer was read from a file.
     """
 
     index: int
     quantity: Quantity = "logit"
     versus: int | None = None
     outputs: Outputs = "classes"
+    function: Callable[[torch.Tensor], torch.Tensor] | None = None
 
     def __post_init__(self) -> None:
-        if self.quantity not in ("logit", "probability", "contrast"):
+        if self.quantity not in get_args(Quantity):
             raise BadInput(
                 f"A target is a logit, a probability or a contrast, not {self.quantity}."
             )
@@ -67,6 +71,10 @@ class Target:
         Args:
             logits: (N, C) class scores.
         """
+        if self.quantity == "function":
+            if self.function is None:
+                raise BadInput("The function that was explained is not here. Explain it anew.")
+            return self.function(logits)
         if self.quantity == "probability":
             return probabilities_of(logits, self.outputs)[:, self.index]
         if self.versus is not None:
@@ -80,6 +88,7 @@ class Target:
             "logit": "logit",
             "probability": "probability",
             "contrast": "logit difference",
+            "function": "value of the function",
         }[self.quantity]
 
 
@@ -102,6 +111,8 @@ def target_of(
     Raises:
         BadInput: There is no such class.
     """
+    if quantity == "function":
+        raise BadInput("A function of the outputs is given in Python: whylens.explain(target=f).")
     ranked = logits.argsort(descending=True, stable=True)
     chosen = int(ranked[0]) if index is None else index
     if quantity == "contrast" and versus is None:

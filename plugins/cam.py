@@ -43,8 +43,9 @@ class CAM(Explainer[NoParams]):
         bias = float(row @ head.bias)
         gap = float(values.mean()) + bias - subject.score
         diagnostics, note = {"mean of map": float(values.mean()), "bias": bias}, ""
-        if subject.target.quantity == "probability":
-            note = "For a probability the map is its first-order change; its mean is not its value."
+        if subject.target.quantity in ("probability", "function"):
+            name = subject.target.quantity
+            note = f"For a {name} the map is its first-order change; its mean is not its value."
         else:
             diagnostics["identity gap"] = gap
         return Heatmap(as_array(values), subject.unit, True, diagnostics, note)

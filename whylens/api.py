@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import operator
 import os
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -15,12 +15,19 @@ from typing import Any, overload
 import torch
 from torch import nn
 
-from whylens.core.engine import Engine
-from whylens.core.errors import BadInput, CoreError, InvalidParameter, UnknownName
+from whylens.core.engine import Engine, function_name
+from whylens.core.errors import BadArtifact, BadInput, CoreError, InvalidParameter, UnknownName
 from whylens.core.explainer import Explainer, contract_errors
 from whylens.core.explanation import ClassScore, Question
 from whylens.core.inputs.arrays import shape_of, to_channels, to_photo
-from whylens.core.models.adapt import InputHint, PerChannel, Size, backbone_of
+from whylens.core.models.adapt import (
+    ClassScores,
+    FunctionOfOutputs,
+    InputHint,
+    PerChannel,
+    Size,
+    backbone_of,
+)
 from whylens.core.models.backbone import Backbone
 from whylens.core.models.checkpoints import find_models
 from whylens.core.models.labels import class_of_label
@@ -33,6 +40,7 @@ from whylens.why import SideBySide, Why
 Model = str | os.PathLike[str] | nn.Module | Backbone
 Method = str | Explainer[Any]
 Labels = Sequence[str] | Mapping[Any, str]
+Target = int | str | Callable[[Any], torch.Tensor]
 
 
 @overload
@@ -46,7 +54,7 @@ def explain(
     image: Any,
     method: Method,
     *,
-    target: int | str | None = None,
+    target: Target | None = None,
     versus: int | str | None = None,
     quantity: Quantity = "logit",
     seed: int = 0,
@@ -65,7 +73,9 @@ def explain(
             (C, H, W) in bytes or floats in 0 to 1, not normalised; a signal where the network
             reads signals; or a list of these.
         method: A method's name, as `methods()` lists them, or an `Explainer`.
-        target: Class to explain, by index or label; by default the predicted one.
+        target: Class to explain, by index or label, by default the predicted one; or any function
+            from the network's outputs for N inputs to (N,) numbers, as of one output of a
+            regression, or of a segmentation's mean over a region.
         versus: Explain the target rather than this class.
         quantity: "logit", "probability" or "contrast".
         seed: For methods that draw random numbers.
@@ -80,8 +90,8 @@ def explain(
     """
     several = isinstance(image, list | tuple)
     images = list(image) if several else [image]
-    session = _Session.of(model, images, InputHint.of(size, mean, std), _names(labels))
-    session = session.with_method(method)
+    hint = InputHint.of(size, mean, std)
+    session = _Session.of(model, images, hint, _names(labels), target).with_method(method)
     checked = session.params(method, params)
     answers = []
     for item in images:
@@ -96,7 +106,7 @@ def explain_steps(
     image: Any,
     method: Method,
     *,
-    target: int | str | None = None,
+    target: Target | None = None,
     versus: int | str | None = None,
     quantity: Quantity = "logit",
     seed: int = 0,
@@ -114,7 +124,7 @@ def explain_steps(
         model: As for `explain`, and so are the others.
         image: One image.
         method: A method's name or an `Explainer`.
-        target: Class to explain, by index or label.
+        target: Class to explain, by index or label, or a function of the outputs.
         versus: Explain the target rather than this class.
         quantity: "logit", "probability" or "contrast".
         seed: For methods that draw random numbers.
@@ -129,9 +139,8 @@ def explain_steps(
     """
     if isinstance(image, list | tuple):
         raise BadInput("Steps are of one image; call explain_steps once for each.")
-    session = _Session.of(
-        model, [image], InputHint.of(size, mean, std), _names(labels)
-    ).with_method(method)
+    hint = InputHint.of(size, mean, std)
+    session = _Session.of(model, [image], hint, _names(labels), target).with_method(method)
     checked = session.params(method, params)
     question, source = session.question(image, target, versus, quantity, seed)
     return session.steps(question, method, checked, source)
@@ -142,7 +151,7 @@ def compare(
     image: Any,
     methods: Sequence[Method],
     *,
-    target: int | str | None = None,
+    target: Target | None = None,
     versus: int | str | None = None,
     quantity: Quantity = "logit",
     seed: int = 0,
@@ -161,7 +170,7 @@ def compare(
         model: As for `explain`, and so are the others that are not named here.
         image: One image.
         methods: Names or explainers.
-        target: Class to explain, by index or label.
+        target: Class to explain, by index or label, or a function of the outputs.
         versus: Explain the target rather than this class.
         quantity: "logit", "probability" or "contrast".
         seed: For methods that draw random numbers.
@@ -179,7 +188,8 @@ def compare(
         raise BadInput("One image is compared at a time; call compare once for each.")
     if isinstance(methods, str | Explainer):
         methods = [methods]
-    session = _Session.of(model, [image], InputHint.of(size, mean, std), _names(labels))
+    hint = InputHint.of(size, mean, std)
+    session = _Session.of(model, [image], hint, _names(labels), target)
     for method in methods:
         session = session.with_method(method)
     own = dict(params or {})
@@ -364,6 +374,27 @@ def _loaded(model: Model, hint: InputHint, labels: tuple[str, ...]) -> Backbone:
     return from_folder(Path(model)).prepare()
 
 
+def _loaded_for(
+    function: Callable[[Any], torch.Tensor], model: Model, hint: InputHint, labels: tuple[str, ...]
+) -> tuple[Backbone, Callable[[torch.Tensor], torch.Tensor]]:
+    """Return a network and the function of its (N, C) logits that is `function` of its outputs."""
+    try:
+        backbone = _loaded(model, hint, labels)
+    except BadArtifact:
+        if not isinstance(model, nn.Module):
+            raise
+    else:
+        if not isinstance(backbone.module, ClassScores) or not isinstance(model, nn.Module):
+            return backbone, function
+
+    def value(scores: torch.Tensor) -> torch.Tensor:
+        return scores[:, 0]
+
+    # It gives something else than (N, C) scores, of which the function alone makes numbers.
+    value.__name__ = function_name(function)
+    return _loaded(FunctionOfOutputs(model, function), hint, ()), value
+
+
 def _names(labels: Any) -> tuple[str, ...]:
     if isinstance(labels, Mapping):  # index to label, as Hugging Face has it
         labels = [labels[key] for key in sorted(labels, key=int)]
@@ -382,17 +413,26 @@ def _name(method: Method) -> str:
 
 @dataclass(frozen=True)
 class _Session:
-    """A network and what answers for it."""
+    """A network, what answers for it, and a function of its outputs that is asked for, if any."""
 
     backbone: Backbone
     engine: Engine
+    function: Callable[[torch.Tensor], torch.Tensor] | None = None
 
     @classmethod
     def of(
-        cls, model: Model, images: Sequence[Any], hint: InputHint, labels: tuple[str, ...]
+        cls,
+        model: Model,
+        images: Sequence[Any],
+        hint: InputHint,
+        labels: tuple[str, ...],
+        target: Target | None = None,
     ) -> _Session:
         if isinstance(model, nn.Module) and images:
             hint = replace(hint, shape=shape_of(images, hint.size))
+        if callable(target):
+            backbone, target = _loaded_for(target, model, hint, labels)
+            return cls(backbone, _engine_of(backbone), target)
         backbone = _loaded(model, hint, labels)
         return cls(backbone, _engine_of(backbone))
 
@@ -409,9 +449,8 @@ class _Session:
             return self
         entry = Entry(method, type(method).__module__, "given in Python", "")
         entries = MappingProxyType({**self.engine.registry.entries, name: entry})
-        return _Session(
-            self.backbone, _engine(replace(self.engine.registry, entries=entries), self.backbone)
-        )
+        engine = _engine(replace(self.engine.registry, entries=entries), self.backbone)
+        return replace(self, engine=engine)
 
     def params(self, method: Method, given: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return `given` if the method knows the names."""
@@ -430,13 +469,17 @@ class _Session:
     def question(
         self,
         image: Any,
-        target: int | str | None,
+        target: Target | None,
         versus: int | str | None,
         quantity: Quantity,
         seed: int,
     ) -> tuple[Question, str]:
         """Return the engine's question and the input's file name."""
         spec, labels = self.backbone.spec, self.backbone.labels
+        if callable(target):
+            if versus is not None or quantity != "logit":
+                raise BadInput("A function is explained as it is: leave versus= and quantity= out.")
+            target = None
         if versus is not None:
             if quantity == "probability":
                 raise BadInput("A contrast is one of logits: give versus= or quantity=, not both.")
@@ -462,7 +505,8 @@ class _Session:
     ) -> Generator[Why]:
         """Yield the answers."""
         prediction: ClassScore = self.engine.predict(question, top=1).classes[0]
-        for answer in self.engine.explain(question, _name(method), params):
+        name = _name(method)
+        for answer in self.engine.explain(question, name, params, function=self.function):
             yield Why(answer, prediction, source)
 
 

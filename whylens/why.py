@@ -37,6 +37,15 @@ from whylens.core.results import Array, Examples, Heatmap, Prototypes
 _LONGEST = 640  # pixels of a picture in a notebook
 
 
+class _Name(str):
+    """A name in a line of Python, which stands there without quotation marks."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
 @dataclass(frozen=True)
 class ExplainedClass:
     """What was explained.
@@ -44,7 +53,7 @@ class ExplainedClass:
     Attributes:
         index: The class.
         label: Its label.
-        quantity: "logit", "probability" or "contrast".
+        quantity: "logit", "probability", "contrast" or "function".
         versus: The other class of a contrast, else None.
         versus_label: Its label, else None.
     """
@@ -95,12 +104,12 @@ class Why:
 
     @property
     def score(self) -> float:
-        """The explained score of the input: a logit, a probability or a difference of logits."""
+        """The explained score of the input: a logit, a probability, a difference, or any value."""
         return self.explanation.score
 
     @property
-    def probability(self) -> float:
-        """Probability of the explained class."""
+    def probability(self) -> float | None:
+        """Probability of the explained class; None where a function is explained."""
         return self.explanation.probability
 
     @property
@@ -202,6 +211,8 @@ class Why:
         """
         source = self.source or "photo.png"
         by_name = self.explanation.model.source != ModelSource.source
+        if self.target.quantity == "function":
+            by_name = False  # no command line knows the function
         command = None if by_name else self._call()
         files = bundle_files(self.explanation, source=source, command=command)
         return write_files(Path(folder), files)
@@ -246,6 +257,8 @@ class Why:
         options: dict[str, object] = {"target": target.index}
         if target.versus is not None:
             options["versus"] = target.versus
+        elif target.quantity == "function":
+            options["target"] = _Name(self.explanation.labels[0].replace(" ", "_"))
         elif target.quantity != "logit":
             options["quantity"] = target.quantity
         if self.explanation.question.seed:

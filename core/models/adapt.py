@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -330,6 +330,19 @@ class ClassScores(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return (N, C) class scores."""
         return _read(self.network(x), self.path)
+
+
+class FunctionOfOutputs(nn.Module):
+    """A network of which a function is read, whatever it gives: (N,) numbers."""
+
+    def __init__(self, network: nn.Module, function: Callable[[Any], Tensor]) -> None:
+        super().__init__()
+        self.network = network
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (N,) numbers."""
+        return self.function(self.network(x))
 
 
 _FLAT = "flat"  # (N,) scores of one output become (N, 1)

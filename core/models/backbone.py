@@ -116,6 +116,13 @@ class Backbone:
             return None
         return "; ".join(f"needs {need.value}: {self.unmet[need]}" for need in unmet) + "."
 
+    @cached_property
+    def has_single_score(self) -> bool:
+        """Whether the network itself gives one score, of which `logits` makes two."""
+        with torch.no_grad():
+            scores: Tensor = self.module(self.probe_inputs()[:1])
+        return scores.shape[1] == 1
+
     def probabilities(self, logits: Tensor) -> Tensor:
         """Return (N, C) probabilities of (N, C) logits: of labels, they do not add up to 1."""
         return probabilities_of(logits, self.outputs)

@@ -92,7 +92,12 @@ class ZeroGpuEngine(Engine):
         self._explain_on_gpu = on_gpu(_GpuWorker(self.registry, device).answers)
 
     def explain(
-        self, question: Question, method: str, params: Mapping[str, object] | None = None
+        self,
+        question: Question,
+        method: str,
+        params: Mapping[str, object] | None = None,
+        *,
+        function: Callable[[torch.Tensor], torch.Tensor] | None = None,
     ) -> Iterator[Explanation]:
         """Yield answers as Engine does; where no GPU can be had, from the processor.
 
@@ -100,7 +105,8 @@ class ZeroGpuEngine(Engine):
             CoreError: As in Engine.
         """
         explainer = self.registry.explainer(method)
-        if not is_single_step(explainer) and not explainer.artifact_kind:
+        slow = not is_single_step(explainer) and not explainer.artifact_kind
+        if slow and function is None:  # a function stays in its own process
             work = self._explain_on_gpu(question, method, dict(params or {}))
             try:
                 while True:
@@ -119,7 +125,7 @@ class ZeroGpuEngine(Engine):
                     yield answer
             finally:
                 work.close()
-        yield from super().explain(question, method, params)
+        yield from super().explain(question, method, params, function=function)
 
 
 class _GpuWorker:
