@@ -13,8 +13,10 @@ import sys
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 from typer.main import get_command
 from typer.testing import CliRunner
 
@@ -103,6 +105,18 @@ def run_line(words: list[str], block: Block, monkeypatch) -> None:
         arguments += sorted(map(str, Path().glob(word))) if "*" in word else [word]
     run = CliRunner().invoke(app, arguments)
     assert run.exit_code == 0, f"{name_of(block)}: {shlex.join(words)}\n{run.output}"
+
+
+def test_the_figure_of_the_page_on_figures_is_what_its_commands_make(place, monkeypatch):
+    # Where it is not: run them in the checkout with these options, and keep docs/figure.png of it.
+    block = next(b for b in blocks_of(ROOT / "docs/tutorials/figure.md") if "explain" in b.code)
+    explain, figure = lines_of(block)
+    run_line(explain, block, monkeypatch)
+    run_line([*figure, "--to", "figure.png", "--dpi", "120"], block, monkeypatch)
+    with Image.open("figure.png") as drawn, Image.open(ROOT / "docs" / "figure.png") as kept:
+        assert drawn.size == kept.size
+        pair = [np.asarray(picture.convert("RGB"), float) for picture in (drawn, kept)]
+    assert np.abs(pair[0] - pair[1]).mean() < 3
 
 
 COMMANDS = [b for b in BLOCKS if b.language == "bash" and re.search("whylens |make ", b.code)]
