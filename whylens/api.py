@@ -29,9 +29,9 @@ from whylens.core.models.adapt import (
     backbone_of,
 )
 from whylens.core.models.backbone import Backbone
-from whylens.core.models.checkpoints import find_models
+from whylens.core.models.checkpoints import find_models, is_transformers_path
 from whylens.core.models.labels import class_of_label
-from whylens.core.models.load import from_folder
+from whylens.core.models.load import from_folder, load
 from whylens.core.progress import ProgressCallback
 from whylens.core.registry import Entry, Registry
 from whylens.core.targets import Quantity
@@ -371,6 +371,8 @@ def _loaded(model: Model, hint: InputHint, labels: tuple[str, ...]) -> Backbone:
         return model
     if isinstance(model, str):
         return _shared_engine().backbone(model)
+    if is_transformers_path(str(model)):
+        return load(str(model)).prepare()
     return from_folder(Path(model)).prepare()
 
 

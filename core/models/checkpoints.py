@@ -34,7 +34,6 @@ FOLDERS_VARIABLE = "WHYLENS_CHECKPOINTS"
 HOME_VARIABLE = "WHYLENS_HOME"
 
 IMAGENET_CLASSES = 1000
-_LONGEST_PATH = 4096
 
 Argument = int | float | str | bool | tuple[int, ...]
 
@@ -110,13 +109,28 @@ def checkpoint_folders(root: Path | None = None) -> dict[str, Path]:
 
 def is_checkpoint_path(text: str) -> bool:
     """Return whether `text` is the path of a checkpoint's folder, and no name that timm has."""
-    if not text or "\0" in text or len(text) > _LONGEST_PATH or "://" in text:
-        return False
+    folder = _folder_at(text)
+    return folder is not None and (folder / MANIFEST).is_file()
+
+
+def is_transformers_path(text: str) -> bool:
+    """Return whether `text` is the path of a folder that transformers saved a model into."""
+    folder = _folder_at(text)
     try:
-        known = text in timm_names() or text in timm_architectures()
-        return not known and (Path(text).expanduser() / MANIFEST).is_file()
-    except (OSError, RuntimeError):  # a name too long for the disk, or the home of nobody
+        return folder is not None and '"model_type"' in (folder / "config.json").read_text()
+    except (OSError, ValueError):
         return False
+
+
+def _folder_at(text: str) -> Path | None:
+    # A folder that is called as an architecture does not hide it.
+    if not text or "\0" in text or text in timm_names() or text in timm_architectures():
+        return None
+    try:
+        folder = Path(text).expanduser()
+        return folder if folder.is_dir() else None
+    except (OSError, RuntimeError):  # a name too long for the disk, or the home of nobody
+        return None
 
 
 def default_model(root: Path | None = None) -> str | None:

@@ -23,6 +23,7 @@ from whylens.core.models.checkpoints import (
     Argument,
     checkpoint_folders,
     is_checkpoint_path,
+    is_transformers_path,
     read_manifest,
     read_weights,
 )
@@ -36,6 +37,7 @@ from whylens.core.models.hub import (
 from whylens.core.models.labels import IMAGENET, imagenet_1k, labels_of
 from whylens.core.models.model_names import ModelName, parse_model_name
 from whylens.core.models.random_weights import randomize_weights
+from whylens.core.models.transformers_folder import from_transformers_folder
 from whylens.core.progress import ProgressCallback
 from whylens.core.storage.files import file_sha256, parameters_sha256, read_json_model
 
@@ -84,6 +86,8 @@ def load(
         return _from_hub(repository.group(1), progress, device, timeouts)
     if name not in folders and is_checkpoint_path(name):
         return from_folder(Path(name).expanduser().resolve(), device=device)
+    if name not in folders and is_transformers_path(name):
+        return from_transformers_folder(Path(name).expanduser().resolve(), device=device)
     match parse_model_name(name, folders):
         case ModelName(kind="checkpoint"):
             return from_folder(folders[name], device=device)

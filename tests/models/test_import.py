@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 import whylens
 from tests.conftest import ROOT, seeded
 from whylens.core.engine import Engine
-from whylens.core.errors import BadArtifact, BadInput, NotAllowed
+from whylens.core.errors import BadArtifact, BadInput, NotAllowed, WeightsUnavailable
 from whylens.core.explanation import Question
 from whylens.core.inputs.photo import read_photo
 from whylens.core.models import architectures, checkpoints
@@ -510,6 +510,14 @@ def test_without_a_home_the_models_of_the_shipped_folder_remain(monkeypatch):
     assert new_model_place() == checkpoints.SHIPPED
     monkeypatch.setattr(Path, "home", lambda: Path("/home/me"))
     assert new_model_place() == Path("/home/me/.whylens/checkpoints")
+
+
+def test_a_folder_that_is_called_as_an_architecture_does_not_hide_it(file, tmp_path, monkeypatch):
+    make(file, out=tmp_path / "test_resnet", labels="cat,dog,owl")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(WeightsUnavailable):  # timm's own, which are not on this disk
+        load("test_resnet")
+    assert load("./test_resnet").labels == ("cat", "dog", "owl")
 
 
 @pytest.mark.parametrize("text", ["my.pth", "/data/my model.ckpt", "a.safetensors"])

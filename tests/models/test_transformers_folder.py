@@ -1,0 +1,162 @@
+"""Tiny random image classifiers of transformers, saved to a folder and read from it."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+import whylens
+from tests.conftest import ROOT
+from whylens.core.errors import BadArtifact, NotAllowed, NotInstalled
+from whylens.core.inputs.photo import read_photo
+from whylens.core.inputs.preprocess import photo_tensor
+from whylens.core.models.load import load
+from whylens.core.models.model_names import check_public_model
+from whylens.ui.cli.app import app
+
+transformers = pytest.importorskip("transformers", reason="the extra [transformers] is absent")
+
+PHOTO = ROOT / "examples" / "photos" / "cat.jpg"
+LABELS = {0: "ant", 1: "bee", 2: "cat"}
+NAMES = {"id2label": LABELS, "label2id": {v: k for k, v in LABELS.items()}}
+TOKENS = {
+    "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64,
+    "image_size": 64, "patch_size": 8, **NAMES,
+}  # fmt: skip
+STAGES = {"hidden_sizes": [8, 16, 16, 32], "depths": [1, 1, 1, 1], **NAMES}
+SQUARE = {"height": 64, "width": 64}
+
+
+def networks():
+    """Return configuration, network and processor of every family, by name."""
+    t = transformers
+    squash = t.ViTImageProcessor(size=SQUARE)
+    crop = t.ConvNextImageProcessor(size={"shortest_edge": 64}, crop_pct=0.875)
+    return {
+        "vit": (t.ViTConfig(**TOKENS), t.ViTForImageClassification, squash),
+        "deit": (
+            t.DeiTConfig(**TOKENS), t.DeiTForImageClassification,
+            t.DeiTImageProcessor(size={"height": 72, "width": 72}, crop_size=SQUARE),
+        ),
+        "beit": (t.BeitConfig(**TOKENS), t.BeitForImageClassification, squash),
+        "dinov2": (
+            t.Dinov2Config(**{k: v for k, v in TOKENS.items() if k != "intermediate_size"}),
+            t.Dinov2ForImageClassification,
+            t.BitImageProcessor(size={"shortest_edge": 72}, crop_size=SQUARE),
+        ),
+        "swin": (
+            t.SwinConfig(
+                embed_dim=8, depths=[1, 1], num_heads=[1, 2], window_size=4, image_size=64,
+                patch_size=4, **NAMES,
+            ),
+            t.SwinForImageClassification, squash,
+        ),
+        "convnext": (t.ConvNextConfig(**STAGES), t.ConvNextForImageClassification, crop),
+        "resnet": (
+            t.ResNetConfig(embedding_size=8, layer_type="basic", **STAGES),
+            t.ResNetForImageClassification, crop,
+        ),
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Folders by family, and what was saved in each."""
+    place = tmp_path_factory.mktemp("transformers")
+    saved = {}
+    for name, (config, network_type, processor) in networks().items():
+        with torch.random.fork_rng():
+            torch.manual_seed(4)
+            network = network_type(config).eval()
+        network.save_pretrained(place / name)
+        processor.save_pretrained(place / name)
+        saved[name] = (network, processor)
+    return place, saved
+
+
+@pytest.mark.parametrize("name", ["vit", "deit", "beit", "dinov2", "swin", "convnext", "resnet"])
+def test_a_folder_gives_the_network_its_labels_and_what_its_processor_does(folders, name):
+    place, saved = folders
+    network, processor = saved[name]
+    backbone = load(str(place / name))
+    assert backbone.labels == ("ant", "bee", "cat")
+    assert backbone.name == name
+    photo = read_photo(PHOTO.read_bytes())
+    x, _ = photo_tensor(photo, backbone.spec)
+    wanted = processor(Image.fromarray(photo.pixels), return_tensors="pt")["pixel_values"]
+    assert x.shape == wanted.shape
+    assert float((x - wanted).abs().max()) < 0.03  # two grey levels
+    with torch.no_grad():
+        torch.testing.assert_close(backbone.logits(x), network(pixel_values=x).logits)
+
+
+def test_it_is_explained_by_its_folder_and_refused_on_a_page(folders, tmp_path):
+    place, _ = folders
+    run = CliRunner().invoke(
+        app,
+        ["explain", str(PHOTO), "--model", str(place / "convnext"), "--method", "occlusion",
+         "--target", "bee", "--param", "stride=32", "--out", str(tmp_path)],
+    )  # fmt: skip
+    assert run.exit_code == 0, run.output
+    assert (
+        json.loads((tmp_path / "occlusion" / "manifest.json").read_text())["target"]["index"] == 1
+    )
+    why = whylens.explain(place / "vit", PHOTO, "integrated-gradients", target="cat", steps=8)
+    assert np.abs(why.values).max() > 0
+    with pytest.raises(NotAllowed):
+        check_public_model(str(place / "vit"), [])
+
+
+def copy_of(folder, place):
+    copy = place / "copy"
+    copy.mkdir()
+    for path in folder.iterdir():
+        (copy / path.name).write_bytes(path.read_bytes())
+    return copy
+
+
+def test_a_network_without_a_trained_head_is_refused(folders, tmp_path):
+    network, processor = folders[1]["vit"]
+    network.vit.save_pretrained(tmp_path / "trunk")
+    processor.save_pretrained(tmp_path / "trunk")
+    with pytest.raises(BadArtifact, match=r"lacks weights: .*classifier"):
+        load(str(tmp_path / "trunk"))
+
+
+def test_what_is_damaged_or_not_safetensors_is_refused_in_words(folders, tmp_path):
+    folder = copy_of(folders[0] / "vit", tmp_path)
+    content = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(content[:-9])
+    with pytest.raises(BadArtifact, match="cannot be read as an image classifier"):
+        load(str(folder))
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(BadArtifact, match="nothing else is read"):
+        load(str(folder))
+
+
+def test_code_of_a_folder_is_never_run(folders, tmp_path):
+    folder = copy_of(folders[0] / "vit", tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    config |= {
+        "model_type": "mine",
+        "auto_map": {
+            "AutoConfig": "code.Mine", "AutoModelForImageClassification": "code.Mine",
+        },
+    }  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "code.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Mine: ...\n")
+    with pytest.raises(BadArtifact, match="cannot be read as an image classifier"):
+        load(str(folder))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_without_the_package_its_extra_is_named(folders, monkeypatch):
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(NotInstalled, match=r"\[transformers\]"):
+        load(str(folders[0] / "vit"))
