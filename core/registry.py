@@ -118,7 +118,7 @@ def load_registry(
     """Return all explainers that load, with a Problem for each plugin that does not.
 
     Args:
-        found: Entry points to use instead of the built-in and installed ones.
+        sources: Entry points to use instead of the built-in and installed ones.
         blocked: Entry-point names to leave out; by default those in WHYLENS_BLOCK_PLUGINS.
         strict: Raise on the first problem; by default if WHYLENS_STRICT_PLUGINS is 1.
 
