@@ -133,7 +133,9 @@ def _panels(
         if layout.original and photo is not None and digest != before:
             panels.append(_Panel(photo.image(), ("Photo",)))
         before = digest
-        score = f"score {answer.score:.4g}, probability {answer.probability:.1%}"
+        score = f"score {answer.score:.4g}"
+        if answer.probability is not None:  # it is of a function
+            score += f", probability {answer.probability:.1%}"
         captions = (answer.title, answer.asked, score)
         if isinstance(answer.result, Heatmap):
             scale = next(scales)

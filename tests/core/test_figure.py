@@ -7,6 +7,7 @@ import io
 import re
 import sys
 import zlib
+from dataclasses import replace
 from xml.etree import ElementTree as ET
 
 import numpy as np
@@ -149,6 +150,13 @@ def test_captions_letters_the_photo_and_columns_are_the_user_s_choice(answers, t
     column, _, _ = texts(captions=False, original=False, columns=1)
     tall = [float(r.attrib["height"].removesuffix("pt")) for r in (root, column)]
     assert tall[1] > 3 * tall[0]
+
+
+def test_a_score_without_a_probability_stands_alone(answers, tmp_path):
+    (answer, style), *_ = answers
+    answer = replace(answer, probability=None)
+    _, texts, _ = svg_of(save_figure([(answer, style)], tmp_path / "a.svg", WHOLE)[0])
+    assert texts[-1] == f"score {answer.score:.4g}"
 
 
 def test_a_photo_of_many_pixels_is_embedded_at_twice_the_dots(answers, tmp_path):
