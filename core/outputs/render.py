@@ -148,7 +148,7 @@ def overlay(
     shown = heatmap.significant() if style.significant_only else heatmap
     values, inside = on_original(np.asarray(shown.values), view)
     share, diverges = share_of(values, scale), scale.low < 0
-    mixed = colours = coloured(share, style.colormap, diverges=diverges)
+    pixels = colours = coloured(share, style.colormap, diverges=diverges)
     under = style.under
     if under == "auto":
         under = "faded" if is_pixelwise(heatmap, view) else "photo"
@@ -158,7 +158,8 @@ def overlay(
             below, alpha = _faded(photo, style.colormap, diverges=diverges), alpha**0.5
         weight = np.where(inside, alpha, 0).astype(np.float32)[..., None]
         mixed = below * (1 - weight) + colours * weight
-    picture = Image.fromarray(np.clip(np.rint(mixed), 0, 255).astype(np.uint8))
+        pixels = np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
+    picture = Image.fromarray(pixels)
     return picture if inside.all() else hatched(picture, inside)
 
 
@@ -235,10 +236,10 @@ def hatched(picture: Image.Image, inside: npt.NDArray[np.bool_]) -> Image.Image:
     rows, columns = np.ogrid[:height, :width]
     period = max(8, round(min(height, width) / 32))
     line = (rows + columns) % period < max(1, period // 6)
-    faded = pixels * 0.35 + 255 * 0.65 * 0.82
-    striped = np.where(line[..., None], 96, faded)
-    pixels = np.where(inside[..., None], pixels, striped)
-    return Image.fromarray(pixels.astype(np.uint8))
+    faded = (np.arange(256) * 0.35 + 255 * 0.65 * 0.82).astype(np.uint8)  # of each level
+    pixels[~inside] = faded[pixels[~inside]]
+    pixels[line & ~inside] = 96
+    return Image.fromarray(pixels)
 
 
 def render_explanation(
