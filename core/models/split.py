@@ -1,7 +1,7 @@
 """Where a network is cut into features and head; proposals are believed only once checked.
 
 No hooks: networks are cut by calling their own two halves, by shallow clones whose parameters are
-shared, or by splitting their traced graph.
+shared, or by splitting their traced graph. Those that cannot be traced are cut after a block.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from torch import Tensor, fx, nn
 
 from whylens.core.errors import NETWORK_ERRORS, NeedsNotMet
 from whylens.core.models.layouts import Features, Layout, layout_of, proportional, weighted_sum
+from whylens.core.models.stages import clone_with_outputs
 from whylens.core.speed.folded import agree
 from whylens.core.speed.fx_ops import RecordingInterpreter, trace
 
@@ -27,6 +28,7 @@ Halves = tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]
 Cut = Callable[[nn.Module], Halves]
 
 _MAX_GRAPH_CUTS = 4
+_AFTER_BLOCKS = "the map after its last blocks"
 _HEAD_NAMES = ("classifier", "fc", "head", "heads")
 
 
@@ -79,7 +81,8 @@ def find_split(module: nn.Module, probe: Tensor, *, logits: Tensor | None = None
         try:
             split, positions = _checked(module, probe, logits, description, cut)
         except NeedsNotMet as exc:
-            reasons.append(str(exc))
+            if not (reasons and description == _AFTER_BLOCKS):  # a guess explains less
+                reasons.append(str(exc))
         except NETWORK_ERRORS as exc:
             log.info("%s cannot be cut at %s: %s", type(module).__name__, description, exc)
         else:
@@ -217,12 +220,52 @@ def _around_last_block(module: nn.Module, dummy: Tensor) -> Halves:
     return encoder, head
 
 
+def _block_proposals(module: nn.Module, probe: Tensor) -> Iterator[tuple[str, Cut]]:
+    # After the blocks of which a network consists, the last first.
+    paths: list[str] = []
+    for name, part in module.named_modules():
+        inside = any(name.startswith(f"{path}.") for path in paths)
+        if isinstance(part, nn.ModuleList | nn.Sequential) and not inside:
+            paths += [f"{name}.{key}" if name else key for key, b in part.named_children()
+                      if list(b.children())]  # fmt: skip
+    sizes = [sum(p.numel() for p in module.get_submodule(path).parameters()) for path in paths]
+    # As for graphs: a map before half of the weights is not what the decision rests on.
+    deep = [path for path, size in zip(paths, accumulate(sizes), strict=True)
+            if 2 * size >= sum(sizes)]  # fmt: skip
+    dummy = torch.zeros_like(probe[:1])
+    for path in deep[::-1][:_MAX_GRAPH_CUTS]:
+        yield _AFTER_BLOCKS, lambda m, p=path: _around_block(m, p, dummy)  # type: ignore[misc]
+
+
+def _around_block(module: nn.Module, path: str, dummy: Tensor) -> Halves:
+    # As `_around_last_block`: the dummy runs through what comes before, and is dropped.
+    def encoder(x: Tensor) -> Tensor:
+        outputs: list[Tensor] = []
+
+        def record(output: Any) -> Any:
+            outputs.append(output[0] if isinstance(output, tuple) else output)
+            return output
+
+        clone_with_outputs(module, {path: record})(x)
+        return outputs[-1]
+
+    def head(features: Tensor) -> Tensor:
+        def replace(output: Any) -> Any:
+            return (features, *output[1:]) if isinstance(output, tuple) else features
+
+        dummies = dummy.to(features).expand(len(features), *dummy.shape[1:])
+        return cast("Tensor", clone_with_outputs(module, {path: replace})(dummies))
+
+    return encoder, head
+
+
 def _graph_proposals(module: nn.Module, probe: Tensor) -> Iterator[tuple[str, Cut]]:
     # Deepest first: single tensors whose positions the score depends on.
     try:
         indices = _live_cuts(trace(module), module, probe)
     except (*NETWORK_ERRORS, fx.proxy.TraceError) as exc:
         log.info("No graph of %s: %s", type(module).__name__, exc)
+        yield from _block_proposals(module, probe)
         return
     for index in indices:
         yield "the last map in its graph", lambda m, i=index: _halves(m, i)  # type: ignore[misc]

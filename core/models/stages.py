@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, cast
@@ -48,8 +48,18 @@ class _WithOutput(nn.Module):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         return self.on_output(self.inner(*args, **kwargs))
 
+    def __getattr__(self, name: str) -> Any:
+        """Return what the module has: the network around it may ask for it."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("inner"), name)
 
-def _clone(module: nn.Module, on_output: dict[str, Callable[[Tensor], Tensor]]) -> nn.Module:
+
+def clone_with_outputs(
+    module: nn.Module, on_output: Mapping[str, Callable[[Any], Any]]
+) -> nn.Module:
+    """Return a clone that shares all weights, in which what some modules return is exchanged."""
     # Only the modules on the way to a wrapped module are copied, and only their tables of parts.
     clone = copy.copy(module)
     clone._modules = dict(module._modules)
@@ -57,7 +67,7 @@ def _clone(module: nn.Module, on_output: dict[str, Callable[[Tensor], Tensor]]) 
         inner = {p.partition(".")[2]: f for p, f in on_output.items() if p.split(".")[0] == name}
         own = inner.pop("", None)
         part = cast("nn.Module", module._modules[name])
-        part = _clone(part, inner) if inner else part
+        part = clone_with_outputs(part, inner) if inner else part
         clone._modules[name] = part if own is None else _WithOutput(part, own)
     return clone
 
@@ -81,7 +91,7 @@ def at_stage(module: nn.Module, stage: Stage, x: Tensor) -> tuple[Features, Tens
         return stage.layout.write(recorded[-1])
 
     with torch.enable_grad():
-        scores: Tensor = _clone(module, {stage.path: on_output})(x)
+        scores: Tensor = clone_with_outputs(module, {stage.path: on_output})(x)
     return recorded[-1], scores
 
 
@@ -102,7 +112,7 @@ def with_maps(module: nn.Module, stage: Stage, x: Tensor, maps: Tensor) -> Tenso
         return stage.layout.write(Features(maps, prefix_tokens))
 
     with torch.no_grad():
-        scores: Tensor = _clone(module, {stage.path: on_output})(x)
+        scores: Tensor = clone_with_outputs(module, {stage.path: on_output})(x)
     return scores
 
 
@@ -134,7 +144,8 @@ def stages_of(module: nn.Module, probe: Tensor) -> tuple[Stage, ...]:
     proposals = dict(_proposals(module))
     if not proposals:
         return ()
-    clone = _clone(module, {path: recording(path, facts) for path, facts in proposals.items()})
+    recorders = {path: recording(path, facts) for path, facts in proposals.items()}
+    clone = clone_with_outputs(module, recorders)
     try:
         with torch.enable_grad():
             scores = clone(probe[:1].clone().requires_grad_())

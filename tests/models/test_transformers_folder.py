@@ -18,6 +18,7 @@ from whylens.core.inputs.photo import read_photo
 from whylens.core.inputs.preprocess import photo_tensor
 from whylens.core.models.load import load
 from whylens.core.models.model_names import check_public_model
+from whylens.core.needs import Need
 from whylens.ui.cli.app import app
 
 transformers = pytest.importorskip("transformers", reason="the extra [transformers] is absent")
@@ -111,6 +112,37 @@ def test_it_is_explained_by_its_folder_and_refused_on_a_page(folders, tmp_path):
     assert np.abs(why.values).max() > 0
     with pytest.raises(NotAllowed):
         check_public_model(str(place / "vit"), [])
+
+
+@pytest.mark.parametrize("name", ["vit", "deit", "beit", "dinov2", "swin", "convnext", "resnet"])
+def test_its_graph_cannot_be_traced_and_yet_it_is_cut_after_its_last_blocks(folders, name):
+    place, saved = folders
+    backbone = load(str(place / name))
+    assert not backbone.unmet.keys() & {Need.SPATIAL_FEATURES, Need.GRADIENTS}
+    x = backbone.probe_inputs()
+    with torch.no_grad():
+        wanted = saved[name][0](pixel_values=x).logits
+        torch.testing.assert_close(backbone.head(backbone.features(x)), wanted)
+    why = whylens.explain(place / name, PHOTO, "grad-cam", target="bee", signed=True)
+    assert np.isfinite(why.values).all()
+    assert np.abs(why.values).max() > 0
+
+
+def test_the_map_of_a_network_with_a_linear_head_is_its_last_stage(folders):
+    network, _ = folders[1]["resnet"]
+    backbone = load(str(folders[0] / "resnet"))
+    x = backbone.probe_inputs()
+    with torch.no_grad():
+        torch.testing.assert_close(
+            backbone.features(x).map, network.resnet(pixel_values=x).last_hidden_state
+        )
+    assert Need.POOLED_LINEAR_HEAD not in backbone.unmet
+
+
+def test_attention_is_read_where_every_token_attends_to_all(folders):
+    for name in ("vit", "deit", "beit", "dinov2"):
+        why = whylens.explain(folders[0] / name, PHOTO, "attention-rollout")
+        assert why.values.shape == (8, 8)
 
 
 def copy_of(folder, place):
