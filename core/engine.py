@@ -29,7 +29,7 @@ from whylens.core.errors import (
     InvalidParameter,
     NeedsNotMet,
 )
-from whylens.core.explainer import Explainer
+from whylens.core.explainer import Explainer, is_single_step
 from whylens.core.explanation import ClassScore, Explanation, ModelCard, Prediction, Question
 from whylens.core.hookspecs import PROJECT
 from whylens.core.inputs.preprocess import photo_tensor, signal_tensor
@@ -89,7 +89,10 @@ class Engine:
         self.registry = registry or load_registry()
         self._loader = loader or (lambda name, progress: load(name, progress=progress))
         self.batch_size = batch_size
-        self._slots = threading.BoundedSemaphore(slots or max(1, (os.cpu_count() or 2) // 2))
+        count = slots or max(1, (os.cpu_count() or 2) // 2)
+        self._slots = threading.BoundedSemaphore(count)
+        # What answers in one step has slots of its own: it never waits for what takes minutes.
+        self._quick_slots = threading.BoundedSemaphore(count)
         self._busy_timeout = busy_timeout
         budget = model_bytes or int(os.environ.get(MODEL_BYTES_VARIABLE, "3000000000"))
         self.models: ByteLRU[str, Backbone] = ByteLRU(budget, lambda b: b.bytes)
@@ -157,6 +160,32 @@ class Engine:
         )
         return Prediction(question.model, classes, time.perf_counter() - began)
 
+    def forward_seconds(self, model: str) -> float:
+        """Return how long one forward pass of a network takes here, measured at the first call."""
+
+        def measure(backbone: Backbone) -> float:
+            x, times = backbone.probe_inputs()[:1], []
+            for _ in range(3):
+                began = time.perf_counter()
+                with self._slot(quick=True):
+                    backbone.fast_logits(x)
+                times.append(time.perf_counter() - began)
+            return min(times)
+
+        return self.backbone(model).once("forward seconds", measure)
+
+    def subject(self, question: Question) -> Subject:
+        """Return a question with its forward pass, for whoever asks more of the same input.
+
+        It carries nothing that was fitted.
+        """
+        backbone = self.backbone(question.model)
+        forward_pass, _ = self._forward_pass(question, backbone)
+        target = target_of(
+            forward_pass.logits[0], question.target, question.quantity, question.versus
+        )
+        return Subject(forward_pass, target, self.batch_size, question.seed)
+
     def explain(
         self,
         question: Question,
@@ -213,7 +242,7 @@ class Engine:
         work = self._steps(explainer, subject, checked)
         try:
             while True:
-                with self._slot():
+                with self._slot(quick=is_single_step(explainer)):
                     began = time.perf_counter()
                     partial = next(work, None)
                     spent += time.perf_counter() - began
@@ -332,7 +361,7 @@ class Engine:
                 x, view = photo_tensor(question.photo, backbone.spec)
             else:
                 x = signal_tensor(np.asarray(question.array, np.float32), backbone.spec)
-            with self._slot():
+            with self._slot(quick=True):
                 try:
                     return ForwardPass(backbone, x.to(backbone.device)), view
                 except NETWORK_ERRORS as exc:
@@ -344,15 +373,16 @@ class Engine:
         return self._forward_passes.get(_input_key(question, backbone), make)
 
     @contextmanager
-    def _slot(self) -> Iterator[None]:
-        if not self._slots.acquire(timeout=self._busy_timeout):
+    def _slot(self, *, quick: bool = False) -> Iterator[None]:
+        slots = self._quick_slots if quick else self._slots
+        if not slots.acquire(timeout=self._busy_timeout):
             raise Busy(
                 f"All working slots stayed taken for {self._busy_timeout:.0f} s. Try again shortly."
             )
         try:
             yield
         finally:
-            self._slots.release()
+            slots.release()
 
 
 def _card_of(backbone: Backbone, name: str) -> ModelCard:

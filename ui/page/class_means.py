@@ -19,7 +19,7 @@ from whylens.ui.page.form import StyleControls
 from whylens.ui.page.long_events import LONG, report_failure, wire_stop
 from whylens.ui.page.session import PRIVATE, Session
 
-_FAILED = "That did not work; nothing was averaged."
+_FAILED = "Nothing was averaged. "
 _WAIT = "Press the button; every picture is asked about its own class."
 
 

@@ -10,13 +10,13 @@ import gradio as gr
 from gradio.components import Component
 
 from whylens.core.errors import CoreError
-from whylens.core.explainer import Explainer, is_single_step
+from whylens.core.explainer import is_single_step
 from whylens.core.explanation import Explanation
 from whylens.core.outputs.example_images import sheet
 from whylens.core.outputs.render import Scale, Style, render_explanation, scale_of
 from whylens.core.results import Heatmap
 from whylens.ui.page import html
-from whylens.ui.page.form import QuestionForm, StyleControls
+from whylens.ui.page.form import QuestionForm, StyleControls, question_id
 from whylens.ui.page.long_events import FAILED, LONG, UNQUEUED, report_failure, throttle, wire_stop
 from whylens.ui.page.panel import download_update
 from whylens.ui.page.session import PRIVATE, Session, visitor_id
@@ -59,7 +59,7 @@ def build_compare(session: Session, form: QuestionForm, style: StyleControls) ->
     explainers = session.engine.registry.explainers
     methods = gr.CheckboxGroup(
         [(explainer.title, name) for name, explainer in explainers.items()],
-        value=default_methods(explainers),
+        value=[],
         label="Methods",
         info="Tick what to compare; the times are shown under each map.",
         elem_id="compare-methods",
@@ -75,16 +75,18 @@ def build_compare(session: Session, form: QuestionForm, style: StyleControls) ->
         run = gr.Button("Compare", variant="primary", elem_id="compare-run")
         stop = gr.Button("Stop", variant="stop", elem_id="compare-stop", min_width=90, scale=0)
     status = gr.Textbox(NO_PHOTO, label="Status", elem_id="compare-status", max_lines=6)
-    grid = gr.Gallery(
-        label="Maps",
-        elem_id="compare-grid",
-        columns=3,
-        height="auto",
-        object_fit="contain",
-        buttons=["fullscreen"],
-        interactive=False,
-    )
-    legend = gr.HTML("", elem_id="compare-legend")
+    with gr.Column(elem_classes="wl-answer"):
+        gr.HTML(html.stale_note())
+        grid = gr.Gallery(
+            label="Maps",
+            elem_id="compare-grid",
+            columns=3,
+            height="auto",
+            object_fit="contain",
+            buttons=["fullscreen"],
+            interactive=False,
+        )
+        legend = gr.HTML("", elem_id="compare-legend")
     download = gr.DownloadButton(
         "Download all (ZIP)", interactive=False, elem_id="compare-download", size="sm"
     )
@@ -92,7 +94,8 @@ def build_compare(session: Session, form: QuestionForm, style: StyleControls) ->
     pack_inputs = {"photo": form.photo, **style.inputs, "methods": methods}
     redraw_inputs = {**style.inputs, "methods": methods, "scaling": scaling}
     inputs = {**form.inputs, **redraw_inputs}
-    event = run.click(compare, None, [grid, legend, status], inputs_kwargs=inputs, **LONG)
+    queue = {**LONG, "show_progress": "minimal", "show_progress_on": [status]}
+    event = run.click(compare, None, [grid, legend, status], inputs_kwargs=inputs, **queue)
     event.success(pack, None, [download], inputs_kwargs=pack_inputs, **PRIVATE)
     stop_event = wire_stop(stop, event, status, lambda _: "Stopped; the maps that were ready stay.")
     stop_event.then(pack, None, [download], inputs_kwargs=pack_inputs, **UNQUEUED)
@@ -113,31 +116,25 @@ def build_compare(session: Session, form: QuestionForm, style: StyleControls) ->
     )
 
 
-def default_methods(explainers: Mapping[str, Explainer[Any]]) -> list[str]:
-    """Return up to three methods to tick before the visitor does: maps that come at once."""
-    quick = [n for n, e in explainers.items() if is_single_step(e) and not e.artifact_kind]
-    return (quick or list(explainers))[:3]
-
-
 def _runner(session: Session) -> Callable[..., Iterator[Any]]:
     @report_failure(FAILED, at=2, of=3)
     def compare(request: gr.Request | None = None, **values: Any) -> Iterator[Any]:
         question = QuestionForm.read(values, session, visitor_id(request))
-        style = StyleControls.read(values)
+        style, stamp = StyleControls.read(values), question_id(values)
         answers: list[Explanation] = []
         problems: list[str] = []
         unavailable = session.engine.unavailable(question.model, visitor=question.visitor)
         methods = [m for m in values["methods"] if m not in unavailable]
         if not methods:
-            yield [], "", "Tick at least one method that is available on this model."
+            yield [], "", "Tick at least one method that is available on this network."
             return
         for number, method in enumerate(methods, 1):
             finished = list(answers)
             try:
                 for answer in throttle(session.engine.explain(question, method)):
                     answers = [*finished, answer]
-                    session.store.put_answer(visitor_id(request), SLOT + method, answer)
-                    maps = grid_updates(answers, style, values["scaling"], session)
+                    session.store.put_answer(visitor_id(request), SLOT + method, answer, stamp)
+                    maps = grid_updates(answers, style, values["scaling"], session, stamp)
                     progress = f"{number} of {len(methods)}, {answer.title}: {html.status(answer)}"
                     yield *maps, progress
             except CoreError as exc:
@@ -150,6 +147,8 @@ def _runner(session: Session) -> Callable[..., Iterator[Any]]:
 
 
 def _on_photo(compare: Callable[..., Iterator[Any]], session: Session) -> Callable[..., Any]:
+    explainers = session.engine.registry.explainers
+
     # A photo that is taken away also counts as a change; that is no reason to complain.
     def on_photo(request: gr.Request, **values: Any) -> Iterator[Any]:
         photo, model = values["photo"], values["model"]
@@ -158,15 +157,28 @@ def _on_photo(compare: Callable[..., Iterator[Any]], session: Session) -> Callab
         elif not session.fits(photo, model):
             yield [], "", "This network reads signals: choose a sample or upload one."
         else:
-            yield from compare(request, **values)
+            quick = [
+                n for n in values["methods"] if n in explainers and is_single_step(explainers[n])
+            ]
+            slow = [explainers[n].title for n in values["methods"] if n not in quick]
+            if not quick:
+                yield [], "", f"Press Compare: {', '.join(slow)} take their time."
+                return
+            wait = f" Press Compare for {', '.join(slow)} as well." if slow else ""
+            for grid, legend, status in compare(request, **{**values, "methods": quick}):
+                yield grid, legend, f"{status}{wait}"
 
     return on_photo
 
 
 def grid_updates(
-    answers: list[Explanation], style: Style, scaling: str, session: Session
+    answers: list[Explanation], style: Style, scaling: str, session: Session, stamp: str
 ) -> tuple[list[tuple[str, str]], str]:
-    """Return the grid's pictures with captions, and the legend of the scale they share."""
+    """Return the grid's pictures with captions, and the legend of the scale they share.
+
+    Args:
+        stamp: Id of the question that they answer.
+    """
     maps = [(a, a.result) for a in answers if isinstance(a.result, Heatmap)]
     scales = [scale_of(heat) for _, heat in maps]
     diverges = any(scale.low < 0 for scale in scales)
@@ -186,14 +198,15 @@ def grid_updates(
         progress = "" if answer.finished else f" · {answer.fraction:.0%}"
         caption = f"{answer.title} · {html.duration(answer.seconds)}{progress}"
         pictures.append((session.store.save_image(picture), caption))
+    mark = html.stamp(stamp)
     if not maps:
-        return pictures, ""
+        return pictures, mark
     top, unit = 1.0, "share of each map's own largest value"
     if scaling == SHARED:
         top = max(scale.high for scale in scales)
         unit = " / ".join(sorted({heat.unit for _, heat in maps}))
     legend = html.legend(Scale(-top if diverges else 0.0, top, unit), style)
-    return pictures, legend + html.map_table([answer for answer, _ in maps], scales)
+    return pictures, mark + legend + html.map_table([answer for answer, _ in maps], scales)
 
 
 def _stored_answers(session: Session, request: gr.Request, methods: list[str]) -> list[Explanation]:
@@ -203,10 +216,13 @@ def _stored_answers(session: Session, request: gr.Request, methods: list[str]) -
 
 def _redrawer(session: Session) -> Callable[..., Any]:
     def redraw(request: gr.Request, **values: Any) -> Any:
+        visitor = visitor_id(request)
         answers = _stored_answers(session, request, values["methods"])
         if not answers:
             return gr.skip(), gr.skip()
-        return grid_updates(answers, StyleControls.read(values), values["scaling"], session)
+        stamp = session.store.stamp(visitor, SLOT + answers[0].method)
+        style = StyleControls.read(values)
+        return grid_updates(answers, style, values["scaling"], session, stamp)
 
     return redraw
 

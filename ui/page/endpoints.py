@@ -14,16 +14,24 @@ from typing import Any
 import gradio as gr
 
 from whylens.core.errors import NeedsNotMet
-from whylens.core.explainer import Explainer
+from whylens.core.explainer import Explainer, is_single_step
 from whylens.core.outputs.example_images import sheet
 from whylens.core.outputs.export import manifest, npy_bytes
 from whylens.core.outputs.render import render_explanation
 from whylens.core.params import controls_of
 from whylens.core.results import Heatmap
+from whylens.ui.page import html
 from whylens.ui.page.form import QuestionForm, StyleControls
 from whylens.ui.page.html import slug
 from whylens.ui.page.panel import Panel
-from whylens.ui.page.session import Session, errors_as_messages, model_choices, visitor_id
+from whylens.ui.page.session import (
+    PREDICTED,
+    RUNNER_UP,
+    Session,
+    errors_as_messages,
+    model_choices,
+    visitor_id,
+)
 
 _ARGUMENTS = {
     "photo": "The picture to explain: an address, a data URL or an uploaded file.",
@@ -55,9 +63,17 @@ def build_endpoints(
             outputs,
             inputs_kwargs={**form.inputs, **style.inputs, **panel.fields},
             api_name=slug(name),
-            concurrency_id="work",
+            concurrency_id="quick" if is_single_step(registry.explainers[name]) else "slow",
             show_progress="hidden",
         )
+    trigger.click(
+        _predictor(session),
+        [form.photo, form.model],
+        [gr.Label(visible=False)],
+        api_name="predict",
+        concurrency_id="quick",
+        show_progress="hidden",
+    )
 
     def methods() -> list[dict[str, str]]:
         """Return every method: its name, title, family, summary, and the endpoint that runs it."""
@@ -74,10 +90,26 @@ def build_endpoints(
 
     def models() -> list[str]:
         """Return the model names that the page offers; other timm names may be given as well."""
-        return model_choices()
+        return [name for _, name in model_choices()]
 
     gr.api(methods, api_name="methods")
     gr.api(models, api_name="models")
+
+
+def _predictor(session: Session) -> Callable[..., Any]:
+    def predict(photo: str | None, model: str | None) -> Any:
+        """Return the model's best five classes with their probabilities.
+
+        Args:
+            photo: The picture: an address, a data URL or an uploaded file.
+            model: A name that `models` lists, or any timm name.
+        """
+        with errors_as_messages():
+            values = {"photo": photo, "model": model, "target": PREDICTED, "quantity": "logit"}
+            question = QuestionForm.read({**values, "versus": RUNNER_UP}, session)
+            return html.class_probabilities(session.engine.predict(question))
+
+    return predict
 
 
 def require_mcp() -> None:

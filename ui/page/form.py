@@ -5,6 +5,7 @@ Handlers get the values under the names of the fields, and so do scripts.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -59,6 +60,13 @@ class QuestionForm:
             versus=index(values["versus"], RUNNER_UP) if quantity == "contrast" else None,
             visitor=visitor,
         )
+
+
+def question_id(values: Mapping[str, Any]) -> str:
+    """Return the id of the question that the form's values ask: equal values, equal ids."""
+    versus = values["versus"] if values["quantity"] == "contrast" else None
+    parts = [values[name] for name in ("photo", "model", "target", "quantity")]
+    return hashlib.sha256(repr([*parts, versus]).encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import gradio as gr
 from gradio.components import Component
+from gradio.events import Dependency
 
 from whylens.core.errors import BadInput
 from whylens.core.explainer import QuestionKind
@@ -36,10 +37,25 @@ _TIME = {
 }
 
 
+def default_methods(session: Session, model: str, visitor: str, *, most: int = 3) -> list[str]:
+    """Return the methods to begin with on a model, the best first: quick maps, one per family.
+
+    Left out is what knows no class or must be fitted. Where no map is quick, whatever is.
+    """
+    guide = entries(session.engine.registry, measurements(MEASURED))
+    unavailable = session.engine.unavailable(model, visitor=visitor)
+    quick = [e for e in guide if e.quick and not e.artifact_kind and e.name not in unavailable]
+    knowing = {e.name for e in quick if not e.class_blind}
+    names = recommended(
+        guide, question_kind="where", inside=True, forwards=A_MOMENT, available=knowing, most=most
+    )
+    return names or [e.name for e in quick][:most]
+
+
 def build_guide(
     session: Session, form: QuestionForm, tabs: gr.Tabs, compare_methods: Component
-) -> None:
-    """Build the Guide in the open tab and wire it."""
+) -> Dependency:
+    """Build the Guide in the open tab and wire it; return the event that ticks methods."""
     measured = measurements(MEASURED)
     guide = entries(session.engine.registry, measured)
     gr.HTML("<h3 class='wl-guide'>Which method should I use?</h3>")
@@ -74,8 +90,9 @@ def build_guide(
             return *ticked, advice_html(names, guide)
 
     gr.on([kind.input, inside.input, time.input], advise, inputs, [advice], **PRIVATE)
-    go.click(tick, inputs, [compare_methods, tabs, advice], **PRIVATE)
+    ticked = go.click(tick, inputs, [compare_methods, tabs, advice], **PRIVATE)
     gr.HTML(table(guide, measured), elem_id="guide-table")
+    return cast(Dependency, ticked)
 
 
 def _chooser(session: Session, guide: Sequence[Entry]) -> Callable[..., list[str]]:

@@ -15,18 +15,35 @@ from PIL import Image
 from whylens.core.explainer import Explainer
 from whylens.core.explanation import Explanation, ModelCard, Prediction
 from whylens.core.outputs.example_images import tile
+from whylens.core.outputs.headline import CoverTest
 from whylens.core.outputs.render import Scale, Style, colour_stops
 from whylens.core.registry import Registry
 from whylens.core.results import Examples, Heatmap, Prototypes
 from whylens.core.train.report import Figures, ModelReport
 
 # Ids of the tabs that are no method's.
-COMPARE, GUIDE, REPORT, TRAIN, PLUGINS = "compare", "guide", "report", "train", "plugins"
+COMPARE, METHODS, REPORT, TRAIN, PLUGINS = "compare", "methods", "report", "train", "plugins"
 # Beyond this many classes the grid is too wide to read; the commonest mistakes are listed instead.
 MOST_COLUMNS = 24
 MOST_PAIRS = 40
 MOST_LEVEL = 6  # more column heads than this are written upwards
 SPLIT_NAMES = {"val": "validation", "test": "test"}
+
+
+def percent(share: float) -> str:
+    """Return a probability in words; what is not nothing never reads 0."""
+    if 0 < share < 0.005:
+        return "<1 %"
+    return ">99 %" if 0.995 <= share < 1 else f"{share:.0%}".replace("%", " %")
+
+
+# A click on anything with data-cell is a click of the component, and tells which.
+CELL_JS = """element.addEventListener('click', event => {
+  const cell = event.target.closest('[data-cell]');
+  if (!cell) return;
+  element.querySelectorAll('[data-cell]').forEach(b => b.classList.toggle('wl-chosen', b === cell));
+  trigger('click', {cell: cell.dataset.cell});
+})"""
 
 _TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).with_name("templates")),
@@ -35,7 +52,7 @@ _TEMPLATES = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_TEMPLATES.filters["number"] = format
+_TEMPLATES.filters |= {"number": format, "percent": percent}
 
 
 def render(template: str, macro: str, **values: object) -> str:
@@ -44,14 +61,14 @@ def render(template: str, macro: str, **values: object) -> str:
     return str(getattr(module, macro)(**values))
 
 
+def heading(text: str) -> str:
+    """Return HTML of a heading inside a tab."""
+    return render("pieces", "heading", text=text)
+
+
 def slug(name: str) -> str:
     """Return a name fit for element ids and addresses: no plus signs."""
     return name.replace("+", "-plus")
-
-
-def family_tab(family: str) -> str:
-    """Return the id of the tab that holds a family's methods."""
-    return "family-" + "-".join(family.lower().split())
 
 
 def duration(seconds: float) -> str:
@@ -74,6 +91,50 @@ def status(explanation: Explanation) -> str:
     if isinstance(result, Heatmap) and result.diagnostics:
         sentences.append(", ".join(f"{k} {v:.4g}" for k, v in result.diagnostics.items()) + ".")
     return " ".join([*sentences, *([result.note] if result.note else []), *explanation.notes])
+
+
+def answer_head(state: str, verdict: str, sentence: str = "") -> str:
+    """Return HTML of the answer card's head.
+
+    Args:
+        state: "empty", "working", "done", "blank", "refused" or "failed".
+    """
+    return render("answer", "head", state=state, verdict=verdict, sentence=sentence)
+
+
+def chips(prediction: Prediction, target: int | None) -> str:
+    """Return HTML of the best classes as buttons, that of the question pressed."""
+    best = prediction.classes[0].index
+    cells = [
+        (
+            str(c.index),
+            c.label,
+            percent(c.probability),
+            c.index == (best if target is None else target),
+        )
+        for c in prediction.classes
+    ]
+    return render("answer", "chips", cells=cells)
+
+
+def by(answer: Explanation) -> str:
+    """Return HTML that says by which method the card's map was made."""
+    return render("answer", "by", title=answer.title, seconds=duration(answer.seconds))
+
+
+def cover_words(test: CoverTest, asked: str) -> str:
+    """Return HTML of what the class loses when the map's strongest places are covered."""
+    return render("answer", "cover", test=test, asked=asked)
+
+
+def example_buttons(examples: Mapping[str, bytes]) -> str:
+    """Return HTML of pictures to choose from.
+
+    Args:
+        examples: JPEG bytes of thumbnails by name.
+    """
+    urls = {name: _jpeg_url(data) for name, data in examples.items()}
+    return render("answer", "examples", urls=urls)
 
 
 def legend(scale: Scale, style: Style, *, note: str = "") -> str:
@@ -99,6 +160,43 @@ def map_table(answers: Sequence[Explanation], scales: Sequence[Scale]) -> str:
 def plugin_table(registry: Registry) -> str:
     """Return HTML of a table of all explainers and their owners."""
     return render("pieces", "plugin_table", entries=registry.entries)
+
+
+def stamp(question: str) -> str:
+    """Return HTML, not to be seen, that says which question an answer is for."""
+    return render("pieces", "stamp", question=question)
+
+
+def stale_note() -> str:
+    """Return HTML that is seen above an answer to another question than the one being asked."""
+    return render("pieces", "stale_note")
+
+
+def method_cards(
+    groups: Mapping[str, Sequence[Explainer[Any]]],
+    costs: Mapping[str, str],
+    unavailable: Mapping[str, str],
+    chosen: str,
+) -> str:
+    """Return HTML of all methods as buttons under the questions that they answer.
+
+    Args:
+        groups: Methods by question.
+        costs: Time of each on the loaded network, in words.
+        unavailable: Why a method cannot be used on it.
+        chosen: Name of the method that is open, or "".
+    """
+    sections = [
+        (
+            question,
+            [
+                (slug(e.name), e, costs.get(e.name, ""), unavailable.get(e.name, ""))
+                for e in methods
+            ],
+        )
+        for question, methods in groups.items()
+    ]
+    return render("answer", "method_cards", sections=sections, chosen=slug(chosen))
 
 
 def model_card(card: ModelCard) -> str:
@@ -152,7 +250,11 @@ def tiles_html(result: Examples | Prototypes, *, colours: str) -> str:
 def _data_url(picture: Image.Image) -> str:
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=88)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return _jpeg_url(buffer.getvalue())
+
+
+def _jpeg_url(data: bytes) -> str:
+    return "data:image/jpeg;base64," + base64.b64encode(data).decode()
 
 
 def report_headline(report: ModelReport) -> str:

@@ -11,14 +11,19 @@ import gradio as gr
 from gradio.components import Component
 from gradio.events import Dependency
 
+from whylens.core.explainer import Explainer, is_single_step
 from whylens.ui.page.session import PRIVATE, errors_as_messages, visitor_id
 
 Work = TypeVar("Work", bound=Callable[..., Iterator[Any]])
 T = TypeVar("T")
 
-FAILED = "That did not work; the message at the top right says why."
-# For events that compute: they share one queue, and a trigger runs once at a time.
-LONG: dict[str, Any] = {**PRIVATE, "concurrency_id": "work", "trigger_mode": "once"}
+# How a status begins that says why something failed.
+FAILED = "That did not work. "
+# For events that compute: a trigger runs once at a time. What answers in one step has a queue of
+# its own, so that nobody waits for a map of 30 ms behind one of a minute.
+QUICK: dict[str, Any] = {**PRIVATE, "concurrency_id": "quick", "concurrency_limit": 4}
+SLOW: dict[str, Any] = {**PRIVATE, "concurrency_id": "slow", "concurrency_limit": 4}
+LONG: dict[str, Any] = {**SLOW, "trigger_mode": "once"}
 # As a visitor's last event ends, Gradio closes the connection over which its queue answers, and
 # what is due then is lost. What follows an event that can be stopped goes past the queue.
 UNQUEUED: dict[str, Any] = {**PRIVATE, "queue": False}
@@ -40,22 +45,33 @@ def throttle(steps: Iterable[T], clock: Callable[[], float] = time.monotonic) ->
     yield from pending
 
 
-def report_failure(message: str, *, at: int, of: int) -> Callable[[Work], Work]:
-    """Return a decorator after which a handler that fails also says so in its line of status.
+def queue_of(explainer: Explainer[Any], status: Component) -> dict[str, Any]:
+    """Return the queue of a method's event; its place in line and the time are on its status."""
+    queue = QUICK if is_single_step(explainer) else SLOW
+    shown = {"show_progress": "minimal", "show_progress_on": [status]}
+    return {**queue, **shown, "trigger_mode": "once"}
+
+
+def report_failure(prefix: str, *, at: int, of: int) -> Callable[[Work], Work]:
+    """Return a decorator after which a handler that fails says why in its line of status.
+
+    The reason stays there, once: no message pops up beside it.
 
     Args:
+        prefix: Words before the reason.
         of: Number of its outputs.
     """
 
     def decorate(work: Work) -> Work:
         @functools.wraps(work)
         def reporting(*args: Any, **kwargs: Any) -> Iterator[Any]:
-            with errors_as_messages():
-                try:
+            try:
+                with errors_as_messages():
                     yield from work(*args, **kwargs)
-                except Exception:
-                    yield tuple(message if place == at else gr.skip() for place in range(of))
-                    raise
+            except gr.Error as exc:
+                text = f"{prefix}{exc.message}"
+                yield tuple(text if place == at else gr.skip() for place in range(of))
+                raise gr.Error(exc.message, visible=False, print_exception=False) from exc
 
         return cast(Work, reporting)
 
@@ -80,7 +96,7 @@ def wire_stop(
     """
 
     def after(text: str, request: gr.Request) -> Any:
-        return gr.skip() if text == failed else stop_message(visitor_id(request))
+        return gr.skip() if text.startswith(failed) else stop_message(visitor_id(request))
 
     stop.click(None, cancels=[event], api_visibility="private")
     return cast(Dependency, event.failure(after, [status], [status], **UNQUEUED))

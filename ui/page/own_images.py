@@ -17,7 +17,7 @@ from whylens.ui.page import html
 from whylens.ui.page.long_events import LONG, report_failure, throttle, wire_stop
 from whylens.ui.page.session import PRIVATE, Session, errors_as_messages, visitor_id
 
-_FAILED = "That did not work; nothing was changed."
+_FAILED = "Nothing was changed. "
 
 
 def build_own_images(

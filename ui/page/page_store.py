@@ -44,7 +44,9 @@ class PageStore:
             folder = Path(tempfile.mkdtemp(prefix="whylens-"))
             weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)  # or at exit
         self.folder = folder
-        self._answers: ByteLRU[tuple[str, str], Explanation] = ByteLRU(budget, _weight)
+        self._answers: ByteLRU[tuple[str, str], tuple[Explanation, str]] = ByteLRU(
+            budget, lambda pair: _weight(pair[0])
+        )
         self._photos: ByteLRU[tuple[str, int], Photo] = ByteLRU(
             budget, lambda photo: photo.pixels.nbytes
         )
@@ -86,13 +88,23 @@ class PageStore:
         """Return the path of a signal's plot, which carries the signal."""
         return self.save_file(signal_picture(signal), suffix=".png", stem="signal")
 
-    def put_answer(self, visitor: str, slot: str, answer: Explanation) -> None:
-        """Store an answer; the visitor's earlier one in this slot is replaced."""
-        self._answers.put((visitor, slot), answer)
+    def put_answer(self, visitor: str, slot: str, answer: Explanation, stamp: str) -> None:
+        """Store an answer; the visitor's earlier one in this slot is replaced.
+
+        Args:
+            stamp: Id of the question that it answers.
+        """
+        self._answers.put((visitor, slot), (answer, stamp))
 
     def answer(self, visitor: str, slot: str) -> Explanation | None:
         """Return the visitor's answer in a slot, if it is still there."""
-        return self._answers.peek((visitor, slot))
+        pair = self._answers.peek((visitor, slot))
+        return None if pair is None else pair[0]
+
+    def stamp(self, visitor: str, slot: str) -> str:
+        """Return the id of the question that the answer in a slot is for, or ""."""
+        pair = self._answers.peek((visitor, slot))
+        return "" if pair is None else pair[1]
 
     def forget(self, visitor: str) -> None:
         """Forget all answers of a visitor."""

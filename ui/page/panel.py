@@ -17,9 +17,16 @@ from whylens.core.outputs.render import Style, render_explanation, scale_of
 from whylens.core.results import Heatmap
 from whylens.ui.page import html
 from whylens.ui.page.controls import build_controls
-from whylens.ui.page.form import QuestionForm, StyleControls
+from whylens.ui.page.form import QuestionForm, StyleControls, question_id
 from whylens.ui.page.html import slug
-from whylens.ui.page.long_events import FAILED, LONG, UNQUEUED, report_failure, throttle, wire_stop
+from whylens.ui.page.long_events import (
+    FAILED,
+    UNQUEUED,
+    queue_of,
+    report_failure,
+    throttle,
+    wire_stop,
+)
 from whylens.ui.page.own_images import build_edits, build_own_images, editable_items
 from whylens.ui.page.session import PRIVATE, Session, visitor_id
 
@@ -50,24 +57,31 @@ def build_panel(
     name, key = explainer.name, slug(explainer.name)
     gr.HTML(html.about(explainer))
     notice = gr.HTML("", elem_id=f"{key}-notice", visible=False)
-    fields = build_controls(explainer, prefix=key)
+    if explainer.Params.model_fields:
+        with gr.Accordion("Options", open=False, elem_id=f"{key}-options"):
+            fields = build_controls(explainer, prefix=key)
+    else:
+        fields = {}
     with gr.Row(elem_classes="wl-actions"):
         run = gr.Button(f"Explain with {explainer.title}", variant="primary", elem_id=f"{key}-run")
         stop = gr.Button("Stop", variant="stop", elem_id=f"{key}-stop", min_width=90, scale=0)
     status = gr.Textbox(
         "Press Explain.", label="Status", elem_id=f"{key}-status", lines=1, max_lines=4
     )
-    picture = gr.ImageSlider(
-        label="Original | explained (drag the handle)",
-        type="filepath",
-        interactive=False,
-        elem_id=f"{key}-picture",
-        slider_position=0,
-        max_height=620,
-        buttons=["fullscreen"],
-    )
-    examples = gr.HTML("", visible=False, elem_id=f"{key}-examples")
-    legend = gr.HTML("", elem_id=f"{key}-legend")
+    with gr.Column(elem_classes="wl-answer"):
+        gr.HTML(html.stale_note())
+        picture = gr.ImageSlider(
+            label="Photo | map (drag the handle)",
+            type="filepath",
+            interactive=False,
+            elem_id=f"{key}-picture",
+            slider_position=0,
+            max_height=620,
+            buttons=["fullscreen"],
+            visible=False,
+        )
+        examples = gr.HTML("", visible=False, elem_id=f"{key}-examples")
+        legend = gr.HTML("", elem_id=f"{key}-legend")
     download = gr.DownloadButton(
         "Download (ZIP: picture, raw values, manifest)",
         interactive=False,
@@ -80,7 +94,7 @@ def build_panel(
         None,
         [*panel.answer, status],
         inputs_kwargs={**form.inputs, **style.inputs, **fields},
-        **LONG,
+        **queue_of(explainer, status),
     )
     if explainer.actions:
         items = build_edits(explainer, session, form.model)
@@ -104,26 +118,38 @@ def _runner(explainer: Explainer[Any], session: Session) -> Callable[..., Iterat
         question = QuestionForm.read(values, session, visitor_id(request))
         style = StyleControls.read(values)
         params = {name: values[name] for name in explainer.Params.model_fields}
+        stamp = question_id(values)
         yield gr.skip(), gr.skip(), gr.skip(), "Working ..."
         for answer in throttle(session.engine.explain(question, explainer.name, params)):
-            session.store.put_answer(visitor_id(request), explainer.name, answer)
-            yield *answer_updates(answer, style, session), html.status(answer)
+            session.store.put_answer(visitor_id(request), explainer.name, answer, stamp)
+            yield *answer_updates(answer, style, session, stamp), html.status(answer)
 
     return run
 
 
-def answer_updates(answer: Explanation, style: Style, session: Session) -> tuple[Any, Any, Any]:
-    """Return the updates of picture, examples and legend for an answer, partial or final."""
+def answer_updates(
+    answer: Explanation, style: Style, session: Session, stamp: str
+) -> tuple[Any, Any, Any]:
+    """Return the updates of picture, examples and legend for an answer, partial or final.
+
+    Args:
+        stamp: Id of the question that it answers.
+    """
+    mark = html.stamp(stamp)
     match answer.result:
         case Heatmap() as heat:
             small = session.store.downscaled(answer)
             overlay = session.store.save_image(render_explanation(small, style))
             original = session.store.input_image(small) or overlay
             legend = html.legend(scale_of(heat), style, note=answer.reason)
-            return gr.ImageSlider((original, overlay), visible=True), gr.HTML(visible=False), legend
+            return (
+                gr.ImageSlider((original, overlay), visible=True),
+                gr.HTML(visible=False),
+                mark + legend,
+            )
         case examples:
             tiles = gr.HTML(html.tiles_html(examples, colours=style.colormap), visible=True)
-            return gr.ImageSlider(visible=False), tiles, ""
+            return gr.ImageSlider(visible=False), tiles, mark
 
 
 def download_update(
@@ -137,7 +163,7 @@ def download_update(
     for answer in answers:
         files |= bundle_files(answer, source=source, style=StyleControls.read(values))
     path = session.store.save_file(zipped(files), suffix=".zip", stem=stem)
-    return gr.DownloadButton(value=path, interactive=True)
+    return gr.DownloadButton(value=path, interactive=True, visible=True)
 
 
 def _packer(name: str, session: Session) -> Callable[..., Any]:

@@ -35,12 +35,6 @@ CHOOSE = "Choose a cell of the matrix, or two classes below it."
 BY_TAB = "Train one on pictures of your own on the tab Your folder."
 BY_COMMAND = "Train one on pictures of your own with the command whylens train."
 # The grid's cells are buttons, so that the keyboard reaches them as well.
-CELL_JS = """element.addEventListener('click', event => {
-  const cell = event.target.closest('[data-cell]');
-  if (!cell) return;
-  element.querySelectorAll('[data-cell]').forEach(b => b.classList.toggle('wl-chosen', b === cell));
-  trigger('click', {cell: cell.dataset.cell});
-})"""
 
 
 @dataclass(frozen=True)
@@ -68,7 +62,7 @@ def build_report(
     with gr.Column(visible=False, elem_id="report-body") as body:
         head = gr.HTML("", elem_id="report-headline")
         split = gr.Radio([], label="Figures on", elem_id="report-split")
-        grid = gr.HTML("", elem_id="report-matrix", js_on_load=CELL_JS)
+        grid = gr.HTML("", elem_id="report-matrix", js_on_load=html.CELL_JS)
         with gr.Row():
             truth = gr.Dropdown(
                 [], label="Pictures of", elem_id="report-is", interactive=True, min_width=240

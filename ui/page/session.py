@@ -14,7 +14,11 @@ import gradio as gr
 from whylens.core.engine import Engine
 from whylens.core.errors import CoreError, WeightsUnavailable
 from whylens.core.explanation import ModelCard
-from whylens.core.models.checkpoints import checkpoint_folders, default_model
+from whylens.core.models.checkpoints import (
+    checkpoint_folders,
+    default_model,
+    read_manifest,
+)
 from whylens.core.models.model_names import check_public_model
 from whylens.ui.page.page_store import PageStore
 
@@ -26,6 +30,8 @@ PREDICTED = "predicted"
 RUNNER_UP = "runner-up"
 PRETRAINED = "resnet18.a1_in1k"
 UNTRAINED = "untrained:resnet18"
+# Headings of networks that state none.
+OWN, SIGNALS = "Your networks", "Signals"
 SUGGESTED = (
     "resnet18.a1_in1k",
     "resnet50.a1_in1k",
@@ -39,9 +45,9 @@ SUGGESTED = (
     "regnety_016.tv2_in1k",
 )
 QUANTITIES = {
-    "Logit": "logit",
+    "Score": "logit",
     "Probability": "probability",
-    "Contrast: A rather than B": "contrast",
+    "Difference to another class": "contrast",
 }
 
 
@@ -72,9 +78,19 @@ def takes_signals(card: ModelCard) -> bool:
     return isinstance(size, list | tuple) and len(size) == 1
 
 
-def model_choices() -> list[str]:
-    """Return the model names that the drop-down offers; local checkpoints come first."""
-    return [*checkpoint_folders(), UNTRAINED, *SUGGESTED]
+def model_choices() -> list[tuple[str, str]]:
+    """Return what the drop-down offers, as words and name; local checkpoints by their headings."""
+    groups: dict[str, list[str]] = {}
+    for name, folder in checkpoint_folders().items():
+        try:
+            manifest = read_manifest(folder)
+        except CoreError:  # said when it is chosen
+            groups.setdefault(OWN, []).append(name)
+            continue
+        kind = SIGNALS if len(manifest.input_size) == 1 else OWN
+        groups.setdefault(manifest.group or kind, []).append(name)
+    groups |= {"From the Hub": list(SUGGESTED), "Untrained": [UNTRAINED]}
+    return [(f"{group}: {name}", name) for group, names in groups.items() for name in names]
 
 
 def first_model(engine: Engine) -> tuple[str, str]:

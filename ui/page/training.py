@@ -57,7 +57,7 @@ MODES = [
     ("All layers", "full"),
 ]
 IDLE = "Give pictures and a name, then press Train."
-FAILED = "Not trained; the message at the top right says why."
+FAILED = "Not trained. "
 
 
 def is_public(*, public: bool) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+import random
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,11 +14,17 @@ from gradio.events import Dependency
 from whylens.core.errors import CoreError
 from whylens.core.explainer import Explainer
 from whylens.core.explanation import ModelCard
+from whylens.core.models.labels import class_index
 from whylens.ui.page import html
-from whylens.ui.page.compare import Compare, default_methods
+from whylens.ui.page.answer import AnswerCard
+from whylens.ui.page.compare import Compare
 from whylens.ui.page.endpoints import build_endpoints
-from whylens.ui.page.form import QuestionForm, StyleControls
-from whylens.ui.page.html import COMPARE, family_tab, slug
+from whylens.ui.page.examples import buttons_html, example, example_names, wire_examples
+from whylens.ui.page.form import QuestionForm, StyleControls, question_id
+from whylens.ui.page.guide import default_methods
+from whylens.ui.page.html import COMPARE, METHODS, slug
+from whylens.ui.page.long_events import QUICK
+from whylens.ui.page.methods import AT_ONCE, Methods, cards_html, seconds_of
 from whylens.ui.page.panel import Panel, answer_updates
 from whylens.ui.page.report import Report
 from whylens.ui.page.session import (
@@ -32,30 +39,57 @@ from whylens.ui.page.session import (
 )
 from whylens.ui.page.signal_input import SignalInput, box_update, wire_signal_input
 
-# Keeps the address in step with what is shown, so that it can be shared. Tabs also report the one
-# that is open when the page is drawn; until the address has been read, that must not change it.
-ADDRESS_JS = """(model, target) => {
-  const url = new URL(window.location);
-  url.searchParams.set('model', model || '');
-  url.searchParams.set('target', target || 'predicted');
-  window.history.replaceState({}, '', url);
-  window.whylensHasReadAddress = true;
+# The address says what is shown, so that it can be shared and the back button works. Tabs also
+# report the one that is open when the page is drawn; until the address was read, that is no visit.
+# An answer to another question than the form's is greyed, whatever brought it there and when.
+START_JS = """() => {
+  window.whylensVisit = values => {
+    if (!window.whylensHasReadAddress) return;
+    const url = new URL(window.location);
+    for (const [key, value] of Object.entries(values)) url.searchParams.set(key, value);
+    if (url.href !== window.location.href) window.history.pushState({}, '', url);
+  };
+  window.whylensTab = tab => {
+    const panels = [...document.querySelectorAll('[id^="panel-"]')];
+    const open = tab === 'methods' && panels.find(panel => panel.offsetParent);
+    window.whylensVisit({method: open ? open.id.slice('panel-'.length) : tab});
+  };
+  window.addEventListener('popstate', () => window.location.reload());
+  const mark = () => {
+    const now = document.querySelector('#question-id [data-question]')?.dataset.question;
+    for (const box of document.querySelectorAll('.wl-answer')) {
+      const own = box.querySelector('[data-question]')?.dataset.question;
+      box.classList.toggle('wl-stale', Boolean(now && own && own !== now));
+    }
+  };
+  let due = false;
+  new MutationObserver(() => {
+    if (due) return;
+    due = true;
+    requestAnimationFrame(() => { due = false; mark(); });
+  }).observe(document.body, {subtree: true, childList: true});
 }"""
-TAB_JS = """() => {{
-  if (!window.whylensHasReadAddress) return;
+ADDRESS_JS = """(model, target) => {
+  const first = !window.whylensHasReadAddress;
   const url = new URL(window.location);
-  url.searchParams.set('method', '{tab}');
-  window.history.replaceState({{}}, '', url);
-}}"""
+  if (first) {
+    url.searchParams.set('model', model || '');
+    url.searchParams.set('target', target || 'predicted');
+    window.history.replaceState({}, '', url);
+    window.whylensHasReadAddress = true;
+  } else window.whylensVisit({model: model || '', target: target || 'predicted'});
+}"""
+TAB_JS = "() => window.whylensTab && window.whylensTab('{tab}')"
 
 
 @dataclass(frozen=True)
-class LeftColumn:
-    """The components of the left side beside those of the question."""
+class SideColumn:
+    """The components beside the answer that are no part of the question."""
 
-    predictions: Component
+    examples: Component
     card: Component
-    load: Component
+    notice: Component
+    loaded: Component
     signal: SignalInput
 
 
@@ -66,103 +100,125 @@ class Page:
     session: Session
     banner: Component
     form: QuestionForm
-    left: LeftColumn
+    side: SideColumn
     style: StyleControls
+    answer: AnswerCard
     tabs: gr.Tabs
-    groups: Mapping[str, gr.Tabs]
     compare: Compare
-    panels: Mapping[str, Panel]
+    methods: Methods
+    ticked: Dependency
     report: Report
     training: Dependency | None
 
 
-STALE = "The question has changed. Press the button to explain again."
-
-
 def wire(blocks: gr.Blocks, page: Page) -> None:
     """Connect all that is not inside a single tab."""
-    session, form, compare, left = page.session, page.form, page.compare, page.left
-    panels = list(page.panels.values())
-    statuses = [compare.status, *(panel.status for panel in panels)]
+    session, form, compare, side = page.session, page.form, page.compare, page.side
+    panels = page.methods.panels
     of_model: list[Any] = [
-        left.card,
-        left.signal.box,
+        side.loaded,
+        side.notice,
+        page.banner,
+        side.card,
+        side.examples,
+        side.signal.box,
+        form.photo,
         form.target,
         form.versus,
         compare.methods,
         compare.notice,
-        *(part for panel in panels for part in (panel.notice, panel.run)),
+        page.methods.cards,
+        *(part for panel in panels.values() for part in (panel.notice, panel.run)),
     ]
-    wire_signal_input(left.signal, form.photo, session.store)
-    tab_groups = [page.tabs, *page.groups.values()]
+    wire_signal_input(side.signal, form.photo, session.store)
+    wire_examples(session, side.examples, form.photo, form.model, form.target)
     tab_ids = {tab.id for tab in page.tabs.children if isinstance(tab, gr.Tab)}
+    blocks.load(None, None, None, js=START_JS, **PRIVATE)
     open_event = blocks.load(
-        _on_open(session, tab_ids, list(page.groups)),
+        _on_open(page, tab_ids),
         None,
-        [form.model, page.banner, *tab_groups, *of_model],
+        [form.model, page.tabs, *page.methods.columns.values(), *of_model],
         **PRIVATE,
     )
-    change_model = _model_changer(session)
+    change_model = _model_changer(page)
+    changing = {
+        "inputs": [form.model, side.loaded, form.photo],
+        "outputs": [form.model, *of_model],
+        "api_visibility": "private",
+    }
     model_events = [
         gr.on(
-            [form.model.input, left.load.click],
+            [form.model.input],
             change_model,
-            [form.model],
-            [page.banner, *of_model],
-            api_visibility="private",
             show_progress="full",
-            show_progress_on=[left.card],
+            show_progress_on=[side.card],
             trigger_mode="once",
+            **changing,
         )
     ]
     if page.training is not None:
-        outputs = [page.banner, *of_model]
-        model_events.append(page.training.success(change_model, [form.model], outputs, **PRIVATE))
-
-    def mark_stale() -> list[str]:
-        return [STALE] * len(statuses)
-
-    for event in model_events:
-        event.success(mark_stale, None, statuses, **PRIVATE)
+        model_events.append(page.training.success(change_model, show_progress="hidden", **changing))
     for event in (open_event, *model_events):
         event.success(page.report.on_model, [form.model], page.report.outputs, **PRIVATE)
-    predict, inputs = _predictor(session), [form.photo, form.model]
-    photo_event = form.photo.change(
-        predict, inputs, [left.predictions], api_name="predict", show_progress="hidden"
-    )
-    predict_events = [
-        event.success(predict, inputs, [left.predictions], **PRIVATE)
-        for event in (open_event, *model_events)
-    ]
     address = [form.model, form.target]
-    for event in predict_events:
-        event.then(None, address, None, js=ADDRESS_JS, **PRIVATE)
-    # What is ticked explains a new photo or model at once: maps before any click.
-    for event in (photo_event, *predict_events):
+    open_event.then(None, address, None, js=ADDRESS_JS, **PRIVATE)
+    changes = [form.photo.change, form.target.change, form.quantity.change, form.versus.change]
+    ask = page.answer
+
+    def stamp(**values: Any) -> str:
+        return html.stamp(question_id(values))
+
+    def to_predicted() -> tuple[str, str]:
+        return PREDICTED, RUNNER_UP
+
+    # Whoever brings a photo asks about what the network sees in it.
+    gr.on(
+        [form.photo.input, form.photo.upload, form.photo.clear],
+        to_predicted,
+        None,
+        [form.target, form.versus],
+        queue=False,
+        **PRIVATE,
+    )
+    gr.on(
+        [*changes, form.model.change],
+        stamp,
+        None,
+        [ask.question],
+        inputs_kwargs=form.inputs,
+        queue=False,
+        **PRIVATE,
+    )
+    asking = {**QUICK, "trigger_mode": "always_last", "inputs_kwargs": ask.inputs}
+    asked = [
+        gr.on(changes, ask.ask, None, ask.outputs, **asking),
+        *(event.success(ask.ask, None, ask.outputs, **asking) for event in model_events),
+    ]
+    page_events = [*asked, page.ticked]
+    for event in page_events:
         event.success(
             compare.on_photo,
             None,
             [compare.grid, compare.legend, compare.status],
             inputs_kwargs=compare.inputs,
-            concurrency_id="work",
-            **PRIVATE,
+            **QUICK,
         ).then(compare.pack, None, [compare.download], inputs_kwargs=compare.pack_inputs, **PRIVATE)
-    gr.on(
-        [form.target.input, form.quantity.input, form.versus.input],
-        mark_stale,
-        None,
-        statuses,
-        **PRIVATE,
-    ).then(None, address, None, js=ADDRESS_JS, **PRIVATE)
-    for tab in (child for tabs in tab_groups for child in tabs.children):
+    for event in (*asked, *model_events):
+        event.then(None, address, None, js=ADDRESS_JS, **PRIVATE)
+    for tab in page.tabs.children:
         if isinstance(tab, gr.Tab):
             tab.select(None, None, None, js=TAB_JS.format(tab=tab.id), **PRIVATE)
     style = page.style
     gr.on(
         [style.colours.input, style.opacity.release, style.sure.input],
-        _restyler(session, compare, panels),
+        _restyler(session, page.answer, compare, list(panels.values())),
         None,
-        [compare.grid, compare.legend, *(part for panel in panels for part in panel.answer)],
+        [
+            *page.answer.style_outputs,
+            compare.grid,
+            compare.legend,
+            *(part for panel in panels.values() for part in panel.answer),
+        ],
         inputs_kwargs=compare.redraw_inputs,
         **PRIVATE,
     )
@@ -172,91 +228,98 @@ def wire(blocks: gr.Blocks, page: Page) -> None:
         session.engine.artifact_store.forget(visitor_id(request))
 
     blocks.unload(forget)
-    build_endpoints(session, form, style, page.panels)
+    build_endpoints(session, form, style, panels)
 
 
-def _on_open(session: Session, tabs: Collection[Any], groups: list[str]) -> Callable[..., Any]:
-    methods = session.engine.registry.explainers
+def _on_open(page: Page, tabs: Collection[Any]) -> Callable[..., Any]:
+    session, methods = page.session, page.methods
+    explainers = session.engine.registry.explainers
 
     def on_open(request: gr.Request) -> Any:
         query = dict(request.query_params)
-        name, reason = "", ""
+        name, problems = "", []
         if query.get("model"):
             try:
                 name = session.model_name(query["model"])
                 session.engine.card(name)
             except CoreError as exc:
-                name, reason = "", f"{exc} "
+                name = ""
+                problems.append(str(exc))
         if not name:
             name, why = first_model(session.engine)
-            reason += why
+            problems.append(why)
         card = session.engine.card(name)
-        unavailable = session.engine.unavailable(name, visitor=visitor_id(request))
-        return (
-            name,
-            _banner(card, reason),
-            *_tab_updates(query.get("method", COMPARE), methods, tabs, groups),
-            *_model_updates(card, unavailable, methods, query.get("target", PREDICTED)),
-        )
+        # An address has a space for a plus.
+        place = query.get("method", COMPARE).replace(" ", "+")
+        by_slug = {slug(n): n for n in explainers}
+        method = place if place in explainers else by_slug.get(place, "")
+        if not method and place not in tabs:
+            problems.append(f"There is no method called {place!r}: all are under All methods.")
+        target = PREDICTED
+        if query.get("target", PREDICTED) != PREDICTED:
+            try:
+                target = str(class_index(query["target"], card.labels))
+            except CoreError as exc:
+                problems.append(str(exc))
+        names = example_names(name)
+        chosen = query.get("example", "")
+        if chosen and chosen not in names:
+            problems.append(f"There is no example called {chosen!r}.")
+        if chosen not in names:
+            chosen = random.choice(names) if names else ""  # noqa: S311 - nobody guards it
+        photo = example(session.store, name, chosen)
+        updates = _model_updates(page, card, visitor_id(request), photo, target, method)
+        updates[2] = _banner(card, " ".join(p for p in problems if p))
+        tab = METHODS if method else place if place in tabs else COMPARE
+        return name, gr.Tabs(selected=tab), *methods.open_updates(method), *updates
 
     return on_open
 
 
-def _tab_updates(
-    tab: str, methods: Mapping[str, Explainer[Any]], tabs: Collection[Any], groups: list[str]
-) -> list[Any]:
-    # The outer tabs first; a method may lie in those of its family.
-    family = {slug(name): family_tab(e.family) for name, e in methods.items()}.get(tab, "")
-    outer = tab if tab in tabs else family if family in tabs else COMPARE
-    inner = [gr.Tabs(selected=tab) if group == family else gr.skip() for group in groups]
-    return [gr.Tabs(selected=outer), *inner]
+def _model_changer(page: Page) -> Callable[..., Any]:
+    session = page.session
 
-
-def _model_changer(session: Session) -> Callable[..., Any]:
     def change_model(
         name: str,
+        loaded: str,
+        photo: str | None,
         request: gr.Request,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
-    ) -> Any:
-        with errors_as_messages():
-            model, explainers = session.model_name(name), session.engine.registry.explainers
-            card = session.engine.card(
-                model, progress=lambda fraction, message: progress(fraction, desc=message)
-            )
-            unavailable = session.engine.unavailable(model, visitor=visitor_id(request))
-            return _banner(card, ""), *_model_updates(card, unavailable, explainers, PREDICTED)
+    ) -> Iterator[Any]:
+        try:
+            with errors_as_messages():
+                model = session.model_name(name)
+                card = session.engine.card(
+                    model, progress=lambda fraction, message: progress(fraction, desc=message)
+                )
+                if photo is None or not session.fits(photo, model):
+                    photo = next(
+                        (example(session.store, model, n) for n in example_names(model)), None
+                    )
+                yield model, *_model_updates(page, card, visitor_id(request), photo, PREDICTED, "")
+        except gr.Error as exc:
+            # The box goes back to what is loaded; the reason stays below it.
+            text = f"{exc.message} {loaded} is still loaded." if loaded else exc.message
+            count = len(page.methods.panels) * 2 + 10
+            yield loaded or None, gr.skip(), _html(html.banner(text)), *[gr.skip()] * count
+            raise gr.Error(exc.message, visible=False, print_exception=False) from exc
 
     return change_model
 
 
-def _predictor(session: Session) -> Callable[..., Any]:
-    def predict(photo: str | None, model: str | None) -> Any:
-        """Return the model's best five classes with their probabilities.
-
-        Args:
-            model: A name that `models` lists, or any timm name.
-        """
-        if not photo or not model:
-            return None
-        with errors_as_messages():
-            if not session.fits(photo, model):  # the box beside the photo says what is needed
-                return None
-            values = {"photo": photo, "model": model, "target": PREDICTED, "quantity": "logit"}
-            question = QuestionForm.read({**values, "versus": RUNNER_UP}, session)
-            return html.class_probabilities(session.engine.predict(question))
-
-    return predict
-
-
-def _restyler(session: Session, compare: Compare, panels: list[Panel]) -> Callable[..., Any]:
+def _restyler(
+    session: Session, card: AnswerCard, compare: Compare, panels: list[Panel]
+) -> Callable[..., Any]:
     def restyle(request: gr.Request, **values: Any) -> list[Any]:
-        updates = list(compare.redraw(request, **values))
+        visitor = visitor_id(request)
+        updates = [*card.redraw(visitor, values), *compare.redraw(request, **values)]
         for panel in panels:
-            answer = session.store.answer(visitor_id(request), panel.name)
+            answer = session.store.answer(visitor, panel.name)
             if answer is None:
                 updates += [gr.skip()] * len(panel.answer)
             else:
-                updates += answer_updates(answer, StyleControls.read(values), session)
+                stamp = session.store.stamp(visitor, panel.name)
+                updates += answer_updates(answer, StyleControls.read(values), session, stamp)
         return updates
 
     return restyle
@@ -272,25 +335,33 @@ def _html(text: str) -> Component:
 
 
 def _model_updates(
-    card: ModelCard,
-    unavailable: Mapping[str, str],
-    explainers: Mapping[str, Explainer[Any]],
-    target: str,
+    page: Page, card: ModelCard, visitor: str, photo: str | None, target: str, method: str
 ) -> list[Any]:
+    session, explainers = page.session, page.session.engine.registry.explainers
+    unavailable = session.engine.unavailable(card.name, visitor=visitor)
     classes = [(f"{label} ({i})", str(i)) for i, label in enumerate(card.labels)]
-    known = target.isdecimal() and int(target) < len(classes)
-    available = {n: e for n, e in explainers.items() if n not in unavailable}
+    costs = seconds_of(session.engine, card.name)
     updates: list[Any] = [
+        card.name,
+        _html(""),
+        _banner(card, ""),
         html.model_card(card),
+        buttons_html(card.name),
         box_update(card),
-        gr.Dropdown(
-            [("the predicted class", PREDICTED), *classes], value=target if known else PREDICTED
-        ),
+        photo,
+        gr.Dropdown([("the predicted class", PREDICTED), *classes], value=target),
         gr.Dropdown([("the runner-up", RUNNER_UP), *classes], value=RUNNER_UP),
-        gr.CheckboxGroup(value=default_methods(available)),
+        gr.CheckboxGroup(value=default_methods(session, card.name, visitor)),
         _html(html.unavailable_list({explainers[n].title: r for n, r in unavailable.items()})),
+        cards_html(session, card.name, method, visitor=visitor),
     ]
-    for name in explainers:
+    for name in page.methods.panels:
         reason = unavailable.get(name, "")
-        updates += [_html(html.unavailable(reason)), gr.Button(interactive=not reason)]
+        label = _run_label(explainers[name], costs.get(name, 0.0))
+        updates += [_html(html.unavailable(reason)), gr.Button(label, interactive=not reason)]
     return updates
+
+
+def _run_label(explainer: Explainer[Any], seconds: float) -> str:
+    time = f" (about {html.duration(seconds)})" if seconds > AT_ONCE else ""
+    return f"Explain with {explainer.title}{time}"

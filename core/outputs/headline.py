@@ -1,0 +1,116 @@
+"""What a result says in one sentence, and what becomes of the score when its places are covered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from whylens.core.engine import Engine
+from whylens.core.explanation import Explanation
+from whylens.core.inputs.view import on_original
+from whylens.core.outputs.metrics import on_input, ranked
+from whylens.core.results import Array, Examples, Heatmap, Result
+
+
+def headline(result: Result) -> str:
+    """Return one sentence that says what a result of any explainer shows."""
+    match result:
+        case Heatmap():
+            share = evidence_share(result.values)
+            if share is None:
+                return "Nothing in the picture speaks for it."
+            return f"Half of what speaks for it lies in {100 * share:.0f} % of the picture."
+        case Examples():
+            return f"{len(result.items)} pictures stand for it." if result.items else "None found."
+        case _:
+            return f"{len(result.items)} prototypes speak for {result.predicted}."
+
+
+def evidence_share(values: Array) -> float | None:
+    """Return the smallest share of the places that holds half of the positive values, 0 to 1.
+
+    None where nothing is positive.
+    """
+    positive = np.sort(np.asarray(values, np.float64).clip(0).ravel())[::-1]
+    total = positive.sum()
+    if total <= 0:
+        return None
+    count = int(np.searchsorted(np.cumsum(positive), total / 2)) + 1
+    return count / positive.size
+
+
+@dataclass(frozen=True)
+class CoverTest:
+    """What becomes of a class when a map's strongest places are covered.
+
+    Attributes:
+        share: Share of the places that were covered, 0 to 1.
+        before: Probability of the class for the whole input.
+        after: With the places covered by the input without its detail.
+        chance: With as many places covered at random, mean over draws.
+        covered: (H, W), True where the photo was covered; None for what is no photo.
+    """
+
+    share: float
+    before: float
+    after: float
+    chance: float
+    covered: npt.NDArray[np.bool_] | None
+
+
+def cover_test(
+    engine: Engine, explanation: Explanation, *, share: float = 0.15, draws: int = 8
+) -> CoverTest | None:
+    """Return what the class loses when the strongest places are covered; None for what is no map.
+
+    The places are cells of an 8 x 8 grid, or of the map's own if that is coarser, so that a map
+    with a fine grain is not favoured: covering single pixels is a change of its own. Ties are
+    broken at random, seeded.
+
+    Args:
+        share: Share of the cells to cover.
+        draws: Random choices of as many cells, for comparison.
+    """
+    heat = explanation.result
+    if not isinstance(heat, Heatmap):
+        return None
+    subject = engine.subject(explanation.question)
+    target = replace(subject.target, quantity="probability", versus=None)
+    generator = subject.generator()
+    values = on_input(heat, subject.size)
+    grid = tuple(min(cells, side) for cells, side in zip((8,) * 3, subject.size, strict=False))
+    cells = _mean_over_cells(values, grid)
+    count = max(1, round(share * cells.numel()))
+    orders = [ranked(cells.flatten(), generator)]
+    orders += [torch.randperm(cells.numel(), generator=generator) for _ in range(draws)]
+    hidden = torch.zeros(len(orders), cells.numel())
+    for row, order in zip(hidden, orders, strict=True):
+        row[order[:count]] = 1
+    hidden = torch.nn.functional.interpolate(hidden.view(-1, 1, *grid), subject.size)
+    shown = 1 - torch.cat([torch.zeros_like(hidden[:1]), hidden])
+    fill = subject.baseline("blur")
+    pieces = subject.masked_scores([shown.to(fill)], fill, quantity=target)
+    scores = torch.cat(list(pieces)).double().cpu()
+    covered = None
+    if explanation.view is not None:
+        on_photo, inside = on_original(hidden[0, 0].numpy(), explanation.view)
+        covered = (on_photo > 0.5) & inside
+    return CoverTest(
+        count / cells.numel(),
+        float(scores[0]),
+        float(scores[1]),
+        float(scores[2:].mean()),
+        covered,
+    )
+
+
+def _mean_over_cells(values: Tensor, grid: tuple[int, ...]) -> Tensor:
+    pool = (None, torch.nn.functional.adaptive_avg_pool1d, torch.nn.functional.adaptive_avg_pool2d,
+            torch.nn.functional.adaptive_avg_pool3d)[values.ndim]  # fmt: skip
+    assert pool is not None  # noqa: S101 - a map has an axis
+    pooled: Tensor = pool(values[None, None], grid)
+    return pooled[0, 0]

@@ -1,0 +1,204 @@
+"""The answer card: what the network says of the photo and where it looks, before any click."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+import numpy as np
+from gradio.components import Component
+from PIL import Image
+
+from whylens.core.explanation import Explanation, Prediction
+from whylens.core.outputs.headline import cover_test, headline
+from whylens.core.outputs.render import hatched
+from whylens.core.results import Heatmap
+from whylens.ui.page import html
+from whylens.ui.page.form import QuestionForm, StyleControls, question_id
+from whylens.ui.page.guide import default_methods
+from whylens.ui.page.html import CELL_JS
+from whylens.ui.page.long_events import report_failure
+from whylens.ui.page.panel import answer_updates, download_update
+from whylens.ui.page.session import PREDICTED, PRIVATE, Session, visitor_id
+
+SLOT = "answer"
+EMPTY = "Drop a photo, or choose one of the examples."
+SKIP = 7 * (gr.skip(),)
+
+
+@dataclass(frozen=True)
+class AnswerCard:
+    """What other events need of the card.
+
+    Attributes:
+        chips: The best classes as buttons; a click asks about one of them.
+        outputs: What `ask` fills.
+        ask: Answers the question of the form with the best quick method.
+        style_outputs: What `redraw` fills.
+        redraw: Draws the stored answer anew in another style.
+    """
+
+    chips: Component
+    question: Component
+    outputs: list[Component]
+    inputs: Mapping[str, Component]
+    ask: Callable[..., Iterator[Any]]
+    style_outputs: list[Component]
+    redraw: Callable[..., Any]
+
+
+def build_answer(session: Session, form: QuestionForm, style: StyleControls) -> AnswerCard:
+    """Return the card, built in the open column and wired but for who asks."""
+    question = gr.HTML("", elem_id="question-id", visible=True, padding=False)
+    status = gr.HTML(html.answer_head("empty", EMPTY), elem_id="answer-head", padding=False)
+    chips = gr.HTML("", elem_id="predictions", js_on_load=CELL_JS, padding=False)
+    with gr.Column(elem_classes="wl-answer", elem_id="answer"):
+        gr.HTML(html.stale_note(), padding=False)
+        picture = gr.ImageSlider(
+            label="Photo | map (drag the handle)",
+            type="filepath",
+            interactive=False,
+            elem_id="answer-picture",
+            slider_position=0,
+            max_height=460,
+            buttons=["fullscreen"],
+            visible=False,
+        )
+        tiles = gr.HTML("", visible=False, elem_id="answer-examples")
+        legend = gr.HTML("", elem_id="answer-legend", padding=False)
+        truth = gr.HTML("", elem_id="answer-truth", padding=False)
+    with gr.Row(elem_classes="wl-actions"):
+        cover = gr.Button(
+            "Show what was covered",
+            size="sm",
+            elem_id="answer-cover",
+            visible=False,
+            scale=0,
+            min_width=200,
+        )
+        save = gr.DownloadButton(
+            "Save", size="sm", elem_id="answer-save", visible=False, scale=0, min_width=90
+        )
+    covered = gr.Image(
+        label="With the marked places covered",
+        visible=False,
+        interactive=False,
+        elem_id="answer-covered",
+        height=300,
+        buttons=[],
+    )
+    cover.click(_show_covered(session), None, [covered], **PRIVATE)
+    outputs = [status, chips, picture, tiles, legend, truth, cover]
+    inputs = {**form.inputs, **style.inputs}
+
+    def save_update(request: gr.Request, **values: Any) -> Any:
+        answer = session.store.answer(visitor_id(request), SLOT)
+        hidden = gr.Image(visible=False)
+        if answer is None:
+            return gr.DownloadButton(visible=False), hidden
+        return download_update([answer], values, session, stem="whylens"), hidden
+
+    card = AnswerCard(
+        chips,
+        question,
+        outputs,
+        inputs,
+        _asker(session),
+        [picture, tiles, legend],
+        _redrawer(session),
+    )
+    chips.click(_on_chip, None, [form.target], **PRIVATE)
+    truth.change(
+        save_update, None, [save, covered], inputs_kwargs={"photo": form.photo, **style.inputs},
+        **PRIVATE,
+    )  # fmt: skip
+    return card
+
+
+def _on_chip(event: gr.EventData) -> Any:
+    cell = str(getattr(event, "cell", ""))
+    return cell if cell.isdecimal() or cell == PREDICTED else gr.skip()
+
+
+def _asker(session: Session) -> Callable[..., Iterator[Any]]:
+    @report_failure("", at=0, of=7)
+    def answer(request: gr.Request, **values: Any) -> Iterator[Any]:
+        visitor = visitor_id(request)
+        if not values["photo"] or not values["model"]:
+            yield html.answer_head("empty", EMPTY), "", *_blank(), "", gr.Button(visible=False)
+            return
+        if not session.fits(values["photo"], values["model"]):
+            text = "This network reads signals: choose a sample or upload one."
+            yield html.answer_head("empty", text), "", *_blank(), "", gr.Button(visible=False)
+            return
+        question = QuestionForm.read(values, session, visitor)
+        style, stamp = StyleControls.read(values), question_id(values)
+        prediction = session.engine.predict(question)
+        chips = html.chips(prediction, question.target)
+        verdict = _verdict(prediction)
+        yield html.answer_head("working", verdict), chips, *SKIP[:5]
+        methods = default_methods(session, question.model, visitor, most=1)
+        if not methods:
+            text = "No quick method runs on this network: choose one under All methods."
+            yield html.answer_head("refused", verdict, text), chips, *_blank(), "", gr.skip()
+            return
+        *_, last = session.engine.explain(question, methods[0])
+        session.store.put_answer(visitor, SLOT, last, stamp)
+        state, sentence = _sentence(last, prediction)
+        head = html.answer_head(state, verdict, sentence)
+        yield head, chips, *answer_updates(last, style, session, stamp), html.by(last), gr.skip()
+        test = cover_test(session.engine, last)
+        if test is not None:
+            truth = html.by(last) + html.cover_words(test, last.asked)
+            yield *SKIP[:5], truth, gr.Button(visible=test.covered is not None)
+
+    return answer
+
+
+def _blank() -> tuple[Any, Any, str]:
+    return gr.ImageSlider(visible=False), gr.HTML(visible=False), ""
+
+
+def _verdict(prediction: Prediction) -> str:
+    best = prediction.classes[0]
+    if best.probability >= 0.8:
+        return f"It is sure: {best.label} ({html.percent(best.probability)})."
+    if best.probability >= 0.4:
+        return f"It says {best.label} ({html.percent(best.probability)})."
+    return f"It is unsure: perhaps {best.label} ({html.percent(best.probability)})."
+
+
+def _sentence(answer: Explanation, prediction: Prediction) -> tuple[str, str]:
+    # The state of the card, and what stands under the verdict.
+    about = "" if answer.target.index == prediction.classes[0].index else f"For {answer.asked}: "
+    heat = answer.result
+    if isinstance(heat, Heatmap) and not np.any(heat.values):
+        return "blank", f"{about}Nothing found. {answer.reason}".strip()
+    return "done", about + headline(heat)
+
+
+def _redrawer(session: Session) -> Callable[..., Any]:
+    def redraw(visitor: str, values: Mapping[str, Any]) -> tuple[Any, Any, Any]:
+        answer = session.store.answer(visitor, SLOT)
+        if answer is None:
+            return gr.skip(), gr.skip(), gr.skip()
+        stamp = session.store.stamp(visitor, SLOT)
+        return answer_updates(answer, StyleControls.read(values), session, stamp)
+
+    return redraw
+
+
+def _show_covered(session: Session) -> Callable[..., Any]:
+    def show(request: gr.Request) -> Any:
+        answer = session.store.answer(visitor_id(request), SLOT)
+        if answer is None or answer.question.pixels is None:
+            return gr.skip()
+        test = cover_test(session.engine, answer)
+        if test is None or test.covered is None:
+            return gr.skip()
+        picture = hatched(Image.fromarray(answer.question.pixels), ~test.covered)
+        return gr.Image(session.store.save_image(picture), visible=True)
+
+    return show

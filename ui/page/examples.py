@@ -1,0 +1,92 @@
+"""The examples that suit a network: shipped photos or signals, as buttons."""
+
+from __future__ import annotations
+
+import io
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+from PIL import Image
+
+from whylens.core.errors import CoreError
+from whylens.core.inputs.signal import read_signal, signal_picture
+from whylens.core.models.checkpoints import checkpoint_folders, read_manifest
+from whylens.ui.page import html
+from whylens.ui.page.page_store import PageStore
+from whylens.ui.page.session import PREDICTED, PRIVATE, Session, errors_as_messages
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+_SIDE = 72
+_PHOTOS, _SIGNALS = "photos", "signals"
+
+
+def build_examples() -> Component:
+    """Return the buttons, in the open column."""
+    return gr.HTML("", elem_id="examples", js_on_load=html.CELL_JS, padding=False)
+
+
+def wire_examples(
+    session: Session, buttons: Component, photo: Component, model: Component, target: Component
+) -> None:
+    """Let a click on a button give its example, and ask about the predicted class."""
+
+    def choose(model: str, event: gr.EventData) -> Any:
+        with errors_as_messages():
+            path = example(session.store, model, str(getattr(event, "cell", "")))
+            return (path, PREDICTED) if path else (gr.skip(), gr.skip())
+
+    buttons.click(choose, [model], [photo, target], **PRIVATE)
+
+
+def example_names(model: str) -> list[str]:
+    """Return the names of the examples that suit a network."""
+    return [path.stem for path in _files(_folder(model))]
+
+
+def example(store: PageStore, model: str, name: str) -> str | None:
+    """Return the path of an example as the photo's place takes it; None where it is unknown."""
+    for path in _files(_folder(model)):
+        if path.stem == name:
+            if path.suffix == ".csv":
+                return store.save_signal(read_signal(path.read_bytes(), path.name))
+            return store.save_file(path.read_bytes(), suffix=path.suffix, stem=path.stem)
+    return None
+
+
+@lru_cache(maxsize=64)
+def buttons_html(model: str) -> str:
+    """Return HTML of the buttons for a network."""
+    thumbnails = {}
+    for path in _files(_folder(model)):
+        content = path.read_bytes()
+        if path.suffix == ".csv":
+            content = signal_picture(read_signal(content, path.name))
+        with Image.open(io.BytesIO(content)) as image:
+            small = image.convert("RGB")
+        small.thumbnail((2 * _SIDE, 2 * _SIDE))
+        stream = io.BytesIO()
+        small.save(stream, "JPEG", quality=80)
+        thumbnails[path.stem] = stream.getvalue()
+    return html.example_buttons(thumbnails)
+
+
+def _folder(model: str) -> str:
+    """Return the name of the folder of examples that a network states or its input suggests."""
+    folder = checkpoint_folders().get(model)
+    if folder is None:
+        return _PHOTOS
+    try:
+        manifest = read_manifest(folder)
+    except CoreError:  # the model's own card says what is wrong with it
+        return _PHOTOS
+    return manifest.examples or (_SIGNALS if len(manifest.input_size) == 1 else _PHOTOS)
+
+
+def _files(folder: str) -> list[Path]:
+    # A manifest is somebody's file: only names of folders that lie here count.
+    if folder not in {path.name for path in EXAMPLES.glob("*/")}:
+        return []
+    return sorted(p for p in (EXAMPLES / folder).iterdir() if p.suffix in (".jpg", ".csv"))
