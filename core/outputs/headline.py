@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch.nn import functional
 
 from whylens.core.engine import Engine
 from whylens.core.explanation import Explanation
@@ -83,14 +83,14 @@ def cover_test(
     generator = subject.generator()
     values = on_input(heat, subject.size)
     grid = tuple(min(cells, side) for cells, side in zip((8,) * 3, subject.size, strict=False))
-    cells = _mean_over_cells(values, grid)
+    cells = functional.interpolate(values[None, None], size=grid, mode="area")[0, 0]
     count = max(1, round(share * cells.numel()))
     orders = [ranked(cells.flatten(), generator)]
     orders += [torch.randperm(cells.numel(), generator=generator) for _ in range(draws)]
     hidden = torch.zeros(len(orders), cells.numel())
     for row, order in zip(hidden, orders, strict=True):
         row[order[:count]] = 1
-    hidden = torch.nn.functional.interpolate(hidden.view(-1, 1, *grid), subject.size)
+    hidden = functional.interpolate(hidden.view(-1, 1, *grid), subject.size)
     shown = 1 - torch.cat([torch.zeros_like(hidden[:1]), hidden])
     fill = subject.baseline("blur")
     pieces = subject.masked_scores([shown.to(fill)], fill, quantity=target)
@@ -106,11 +106,3 @@ def cover_test(
         float(scores[2:].mean()),
         covered,
     )
-
-
-def _mean_over_cells(values: Tensor, grid: tuple[int, ...]) -> Tensor:
-    pool = (None, torch.nn.functional.adaptive_avg_pool1d, torch.nn.functional.adaptive_avg_pool2d,
-            torch.nn.functional.adaptive_avg_pool3d)[values.ndim]  # fmt: skip
-    assert pool is not None  # noqa: S101 - a map has an axis
-    pooled: Tensor = pool(values[None, None], grid)
-    return pooled[0, 0]

@@ -64,21 +64,58 @@ def tabs_of(page) -> list[list[str]]:
     return found
 
 
-def test_a_tab_per_explainer_between_compare_and_plugins():
+def test_five_tabs_and_a_card_per_explainer_under_its_question():
     page = build_page(Engine(registry_of(fake(1), fake(2))))
-    assert tabs_of(page) == [
-        ["Compare", "Guide", "Fake 1", "Fake 2", "Model report", "Your folder", "Plugins"]
-    ]
+    assert tabs_of(page) == [["Compare", "All methods", "This network", "Your pictures", "Plugins"]]
+    (cards,) = (
+        b["props"]["value"]
+        for b in page.config["components"]
+        if b["props"].get("elem_id") == "methods"
+    )
+    assert cards.index("Where does it look?") < cards.index("Fake 1") < cards.index("Fake 2")
 
 
-def test_more_than_eight_are_grouped_by_family():
-    many = [fake(n, "Odd" if n % 2 else "Even") for n in range(1, 10)]
-    outer, *inner = tabs_of(build_page(Engine(registry_of(*many))))
-    assert outer == ["Compare", "Guide", "Odd", "Even", "Model report", "Your folder", "Plugins"]
-    assert inner == [  # families as the table first names them
-        [f"Fake {n}" for n in (1, 3, 5, 7, 9)],
-        [f"Fake {n}" for n in (2, 4, 6, 8)],
+def test_a_reason_and_a_time_reach_the_method_that_they_are_about():
+    # A plugin of the first family comes last in the registry.
+    from whylens.ui.page import wiring
+
+    explainers = [
+        *REGISTRY.explainers.values(),
+        fake(1, next(iter(REGISTRY.explainers.values())).family),
     ]
+    engine = Engine(
+        registry_of(*explainers), loader=lambda *_: wrap(seeded(GapNet()), spec=plain_spec(32, 32))
+    )
+    page = build_page(engine)
+    ids = {b["id"]: b["props"].get("elem_id") for b in page.config["components"]}
+    (opened,) = (
+        d
+        for d in page.config["dependencies"]
+        if d["targets"] and d["targets"][0][1] == "load" and d["outputs"]
+    )
+    outputs = [ids[i] for i in opened["outputs"]]
+    handler = page.fns[opened["id"]].fn
+    request = type("Request", (), {"query_params": {}, "session_hash": "x"})()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(wiring, "first_model", lambda engine: ("toy", ""))
+        updates = handler(request)
+    assert len(updates) == len(outputs)
+    refused = engine.unavailable("toy")
+    assert refused
+    assert len(refused) < len(explainers)
+    by_id = dict(zip(outputs, updates, strict=True))
+    for explainer in explainers:
+        key = slug(explainer.name)
+        run, notice = by_id[f"{key}-run"], by_id[f"{key}-notice"]
+        assert run.interactive is (explainer.name not in refused)
+        assert explainer.title in run.value
+        assert refused.get(explainer.name, "") in html_text(notice.value)
+
+
+def html_text(text: str) -> str:
+    import html
+
+    return html.unescape(text)
 
 
 def test_every_problem_and_owner_is_on_the_plugins_tab():
@@ -232,7 +269,7 @@ def test_two_visitors_do_not_see_each_other(photo):
     pixels = np.asarray(Image.open(photo))
     (answer,) = engine.explain(Question("toy", pixels), "grad-cam")
     store = PageStore()
-    store.put_answer("one", "grad-cam", answer)
+    store.put_answer("one", "grad-cam", answer, "q")
     assert store.answer("two", "grad-cam") is None
     store.forget("one")
     assert store.answer("one", "grad-cam") is None

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from whylens.core.registry import load_registry
-from whylens.ui.page.html import family_tab
+from whylens.ui.page.html import slug
 
 SECONDS = 1000
 PATIENCE = 90 * SECONDS
@@ -154,19 +154,14 @@ def await_status(page, key: str, pattern: str) -> None:
     expect(status(page, key)).to_have_value(re.compile(pattern))
 
 
-FAMILIES = {e.title: e.family for e in load_registry().explainers.values()}
+NAMES = {e.title: name for name, e in load_registry().explainers.items()}
 
 
 def open_tab(page, title: str) -> None:
-    """Open a tab by its title, that of its family first, through the menu where it is folded."""
-    where = "tabs"
-    if title in FAMILIES:
-        open_tab(page, FAMILIES[title])
-        where = f"tabs-{family_tab(FAMILIES[title])}"
-    tab = page.get_by_role("tab", name=title, exact=True)
-    if tab.count() == 0 or not tab.first.is_visible():
-        page.locator(f"#{where} > .tab-wrapper .overflow-menu > button").click()
-        menu = page.locator(f"#{where} > .tab-wrapper .overflow-dropdown button")
-        menu.get_by_text(title, exact=True).first.click()
-    else:
-        tab.first.click()
+    """Open a tab by its title, or a method's panel by its card."""
+    if title in NAMES:
+        page.get_by_role("tab", name="All methods", exact=True).click()
+        page.click(f"#card-{slug(NAMES[title])}")
+        page.locator(f"#{slug(NAMES[title])}-run").wait_for()
+        return
+    page.get_by_role("tab", name=title, exact=True).click()

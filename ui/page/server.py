@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import tempfile
+import threading
 
 # Before gradio is imported: no analytics.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -18,9 +19,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from whylens.core.engine import Engine
+from whylens.core.errors import CoreError
 from whylens.ui.interrupts import restore_interrupt
 from whylens.ui.page.endpoints import require_mcp
 from whylens.ui.page.layout import build_page
+from whylens.ui.page.session import first_model
 from whylens.ui.page.theme import STYLESHEET, page_theme
 from whylens.ui.space.zero_gpu import local_engine
 
@@ -82,11 +86,25 @@ def serve(host: str = "127.0.0.1", port: int | None = None, *, mcp: bool = False
     restore_interrupt()
     # Gradio removes visitors' files on an interrupt, but not on the SIGTERM of a container.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    page = build_page(local_engine(), public=not _is_loopback(host))
+    engine = local_engine()
+    page = build_page(engine, public=not _is_loopback(host))
+    threading.Thread(target=warm_up, args=(engine,), daemon=True, name="warm-up").start()
     try:
         launch(page, host=host, port=port, mcp=mcp)
     except KeyboardInterrupt:
         page.close()  # stopped while it was still starting: visitors' files go all the same
+
+
+def warm_up(engine: Engine) -> None:
+    """Load the network that the page begins with, so that the first visitor need not wait for it.
+
+    What fails here fails again, and is said, where a visitor asks for it.
+    """
+    try:
+        name, _ = first_model(engine)
+        engine.forward_seconds(name)
+    except CoreError as exc:
+        log.info("The first network is not loaded yet: %s", exc)
 
 
 def _is_loopback(host: str) -> bool:

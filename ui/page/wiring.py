@@ -152,7 +152,7 @@ def wire(blocks: gr.Blocks, page: Page) -> None:
             change_model,
             show_progress="full",
             show_progress_on=[side.card],
-            trigger_mode="once",
+            trigger_mode="multiple",  # what follows a name that failed would else be dropped
             **changing,
         )
     ]
