@@ -3,35 +3,49 @@
 from __future__ import annotations
 
 import tempfile
+from abc import ABCMeta
 from base64 import b64decode
 from binascii import Error as NotBase64
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.component_meta import ComponentMeta
 
 from whylens.core.errors import BadInput
 from whylens.core.inputs.photo import ImageLimits, Photo, read_photo
 
 
-def photo_input(**kwargs: Any) -> gr.Image:
-    """Return an image component that hands over the path of the untouched upload.
+class _WithoutStub(ComponentMeta):  # type: ignore[misc]
+    """Makes a component's class as Python does: Gradio would write a stub file beside it."""
+
+    def __new__(cls, *parts: Any) -> Any:
+        """Return the class."""
+        return ABCMeta.__new__(cls, *parts)
+
+
+class PhotoInput(gr.Image, metaclass=_WithoutStub):  # type: ignore[misc]
+    """An image component that hands over the path of the untouched upload.
 
     Gradio's own would open the file first: it drops alpha, saturates 16 bits, ignores colour
-    profiles, and its refusals reach the visitor without a reason. A subclass would do as well, but
-    Gradio writes a stub file beside the source of every subclass.
+    profiles, and its refusals reach the visitor without a reason. A class, since Gradio makes the
+    component anew where an event updates it.
     """
-    component = gr.Image(type="filepath", image_mode=None, format="png", **kwargs)
 
-    def upload_path(payload: Any) -> str | None:
+    is_template = True  # the browser shows it as the image that it is
+
+    def preprocess(self, payload: Any) -> str | None:
+        """Return the path of the upload, or None."""
         if payload is None:
             return None
         if payload.url and payload.url.startswith("data:"):
-            return _save_data_url(payload.url, Path(component.GRADIO_CACHE))
+            return _save_data_url(payload.url, Path(self.GRADIO_CACHE))
         return None if payload.path is None else str(payload.path)
 
-    component.preprocess = upload_path
-    return component
+
+def photo_input(**kwargs: Any) -> PhotoInput:
+    """Return the component."""
+    return PhotoInput(type="filepath", image_mode=None, format="png", **kwargs)
 
 
 def _save_data_url(url: str, folder: Path) -> str:
