@@ -20,7 +20,7 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 @hookspec
 def explainers() -> Iterable[Explainer[Any]]:  # type: ignore[empty-body]
-    """Return the explainers that this plugin offers, in tab order."""
+    """Return the explainers that this plugin offers, in the order to show them."""
 
 
 @hookspec

@@ -80,7 +80,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Registry:
-    """All explainers by name, in tab order, all data sets by name, and all problems.
+    """All explainers by name, in the order to show them, all data sets by name, and all problems.
 
     Attributes:
         entries: Name to entry.
@@ -94,7 +94,7 @@ class Registry:
 
     @property
     def explainers(self) -> dict[str, Explainer[Any]]:
-        """Every explainer by name, in tab order."""
+        """Every explainer by name, in the order to show them."""
         return {name: entry.explainer for name, entry in self.entries.items()}
 
     def explainer(self, name: str) -> Explainer[Any]:

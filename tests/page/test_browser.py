@@ -161,7 +161,7 @@ def test_a_photo_is_compared_without_a_click_and_ticked_methods_on_one_scale(
         expect(page.locator("#compare-legend .wl-bar")).to_have_count(1)
         sources = "[...document.querySelectorAll('#compare-grid img')].map(i => i.src).join()"
         before = page.evaluate(sources)
-        page.get_by_label("The same raw values").check()
+        page.get_by_label("Shared by maps of one unit").check()
         page.wait_for_function(f"before => {sources} !== before", arg=before)
         expect(page.locator("#compare-download")).to_be_enabled()
 

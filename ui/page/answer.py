@@ -25,7 +25,7 @@ from whylens.ui.page.session import PREDICTED, PRIVATE, Session, visitor_id
 
 SLOT = "answer"
 EMPTY = "Drop a photo, or choose one of the examples."
-SKIP = 7 * (gr.skip(),)
+SKIP = 6 * (gr.skip(),)
 
 
 @dataclass(frozen=True)
@@ -90,15 +90,14 @@ def build_answer(session: Session, form: QuestionForm, style: StyleControls) -> 
         buttons=[],
     )
     cover.click(_show_covered(session), None, [covered], **PRIVATE)
-    outputs = [status, chips, picture, tiles, legend, truth, cover]
+    outputs = [status, chips, picture, tiles, legend, truth, cover, covered]
     inputs = {**form.inputs, **style.inputs}
 
     def save_update(request: gr.Request, **values: Any) -> Any:
         answer = session.store.answer(visitor_id(request), SLOT)
-        hidden = gr.Image(visible=False)
         if answer is None:
-            return gr.DownloadButton(visible=False), hidden
-        return download_update([answer], values, session, stem="whylens"), hidden
+            return gr.DownloadButton(visible=False)
+        return download_update([answer], values, session, stem="whylens")
 
     card = AnswerCard(
         chips,
@@ -111,7 +110,7 @@ def build_answer(session: Session, form: QuestionForm, style: StyleControls) -> 
     )
     chips.click(_on_chip, None, [form.target], **PRIVATE)
     truth.change(
-        save_update, None, [save, covered], inputs_kwargs={"photo": form.photo, **style.inputs},
+        save_update, None, [save], inputs_kwargs={"photo": form.photo, **style.inputs},
         **PRIVATE,
     )  # fmt: skip
     return card
@@ -123,36 +122,50 @@ def _on_chip(event: gr.EventData) -> Any:
 
 
 def _asker(session: Session) -> Callable[..., Iterator[Any]]:
-    @report_failure("", at=0, of=7)
+    @report_failure("", at=0, of=8)
     def answer(request: gr.Request, **values: Any) -> Iterator[Any]:
-        visitor = visitor_id(request)
+        visitor, closed = visitor_id(request), gr.Image(visible=False)
         if not values["photo"] or not values["model"]:
-            yield html.answer_head("empty", EMPTY), "", *_blank(), "", gr.Button(visible=False)
+            yield (
+                html.answer_head("empty", EMPTY),
+                "",
+                *_blank(),
+                "",
+                gr.Button(visible=False),
+                closed,
+            )
             return
         if not session.fits(values["photo"], values["model"]):
             text = "This network reads signals: choose a sample or upload one."
-            yield html.answer_head("empty", text), "", *_blank(), "", gr.Button(visible=False)
+            yield (
+                html.answer_head("empty", text),
+                "",
+                *_blank(),
+                "",
+                gr.Button(visible=False),
+                closed,
+            )
             return
         question = QuestionForm.read(values, session, visitor)
         style, stamp = StyleControls.read(values), question_id(values)
         prediction = session.engine.predict(question)
         chips = html.chips(prediction, question.target)
         verdict = _verdict(prediction)
-        yield html.answer_head("working", verdict), chips, *SKIP[:5]
+        yield html.answer_head("working", verdict), chips, *SKIP[:5], closed
         methods = default_methods(session, question.model, visitor, most=1)
         if not methods:
             text = "No quick method runs on this network: choose one under All methods."
-            yield html.answer_head("refused", verdict, text), chips, *_blank(), "", gr.skip()
+            yield html.answer_head("refused", verdict, text), chips, *_blank(), "", *SKIP[:2]
             return
         *_, last = session.engine.explain(question, methods[0])
         session.store.put_answer(visitor, SLOT, last, stamp)
         state, sentence = _sentence(last, prediction)
         head = html.answer_head(state, verdict, sentence)
-        yield head, chips, *answer_updates(last, style, session, stamp), html.by(last), gr.skip()
+        yield head, chips, *answer_updates(last, style, session, stamp), html.by(last), *SKIP[:2]
         test = cover_test(session.engine, last)
         if test is not None:
             truth = html.by(last) + html.cover_words(test, last.asked)
-            yield *SKIP[:5], truth, gr.Button(visible=test.covered is not None)
+            yield *SKIP[:5], truth, gr.Button(visible=test.covered is not None), gr.skip()
 
     return answer
 

@@ -13,7 +13,7 @@ from whylens.core.errors import CoreError
 from whylens.core.explainer import is_single_step
 from whylens.core.explanation import Explanation
 from whylens.core.outputs.example_images import sheet
-from whylens.core.outputs.render import Scale, Style, render_explanation, scale_of
+from whylens.core.outputs.render import Scale, Style, render_explanation, scales_together
 from whylens.core.results import Heatmap
 from whylens.ui.page import html
 from whylens.ui.page.form import QuestionForm, StyleControls, question_id
@@ -22,8 +22,8 @@ from whylens.ui.page.panel import download_update
 from whylens.ui.page.session import PRIVATE, Session, visitor_id
 
 SLOT = "compare "
-RELATIVE = "Each map's own largest value"
-SHARED = "The same raw values"
+RELATIVE = "Each map its own"
+SHARED = "Shared by maps of one unit"
 NO_PHOTO = "Give a photo, then press Compare."
 
 
@@ -68,7 +68,7 @@ def build_compare(session: Session, form: QuestionForm, style: StyleControls) ->
     scaling = gr.Radio(
         [RELATIVE, SHARED],
         value=RELATIVE,
-        label="One colour scale for all: full colour means",
+        label="Scale",
         elem_id="compare-scaling",
     )
     with gr.Row(elem_classes="wl-actions"):
@@ -179,34 +179,28 @@ def grid_updates(
     Args:
         stamp: Id of the question that they answer.
     """
-    maps = [(a, a.result) for a in answers if isinstance(a.result, Heatmap)]
-    scales = [scale_of(heat) for _, heat in maps]
-    diverges = any(scale.low < 0 for scale in scales)
-    top = max((scale.high for scale in scales), default=0.0)
-    own_scale = {answer.method: scale for (answer, _), scale in zip(maps, scales, strict=True)}
+    heats = {a.method: a.result for a in answers if isinstance(a.result, Heatmap)}
+    together = scales_together(list(heats.values()), same_values=scaling == SHARED)
+    scales = dict(zip(heats, together, strict=True))
     pictures = []
     for answer in answers:
         if isinstance(answer.result, Heatmap):
-            high = top if scaling == SHARED else own_scale[answer.method].high
-            # One scale for the whole grid: where any map has counter-evidence, zero is in the
-            # middle for all of them.
-            scale = Scale(-high if diverges else 0.0, high, answer.result.unit)
             small = session.store.downscaled(answer)
-            picture = render_explanation(small, style, scale=scale)
+            picture = render_explanation(small, style, scale=scales[answer.method])
         else:
             picture = sheet(answer.result)
         progress = "" if answer.finished else f" · {answer.fraction:.0%}"
         caption = f"{answer.title} · {html.duration(answer.seconds)}{progress}"
         pictures.append((session.store.save_image(picture), caption))
     mark = html.stamp(stamp)
-    if not maps:
+    if not heats:
         return pictures, mark
-    top, unit = 1.0, "share of each map's own largest value"
-    if scaling == SHARED:
-        top = max(scale.high for scale in scales)
-        unit = " / ".join(sorted({heat.unit for _, heat in maps}))
-    legend = html.legend(Scale(-top if diverges else 0.0, top, unit), style)
-    return pictures, mark + legend + html.map_table([answer for answer, _ in maps], scales)
+    low = -1.0 if together[0].low < 0 else 0.0
+    unit = "share of what is full colour in each map; the table has the values"
+    legend = html.legend(Scale(low, 1.0, unit), style, words="")
+    return pictures, mark + legend + html.map_table(
+        [a for a in answers if a.method in heats], together
+    )
 
 
 def _stored_answers(session: Session, request: gr.Request, methods: list[str]) -> list[Explanation]:

@@ -41,6 +41,7 @@ _ARGUMENTS = {
     "versus": "For a contrast, the other class: label, index or 'runner-up'.",
     "colours": "Colour map of the picture.",
     "opacity": "Opacity of the map over the photo, 0 to 1.",
+    "under": "What lies under the map: 'auto', 'photo', 'faded' (a grey one) or 'alone'.",
     "sure": "Hide what does not differ from 0 at 95 %, of methods that sample.",
 }
 

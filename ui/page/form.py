@@ -76,6 +76,7 @@ class StyleControls:
     colours: Component
     opacity: Component
     sure: Component
+    under: Component
 
     @property
     def inputs(self) -> dict[str, Component]:
@@ -85,4 +86,4 @@ class StyleControls:
     @staticmethod
     def read(values: Mapping[str, Any]) -> Style:
         """Return the style that the controls' values ask for."""
-        return Style(values["colours"], values["opacity"], values["sure"])
+        return Style(values["colours"], values["opacity"], values["sure"], values["under"])

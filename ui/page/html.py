@@ -16,7 +16,7 @@ from whylens.core.explainer import Explainer
 from whylens.core.explanation import Explanation, ModelCard, Prediction
 from whylens.core.outputs.example_images import tile
 from whylens.core.outputs.headline import CoverTest
-from whylens.core.outputs.render import Scale, Style, colour_stops
+from whylens.core.outputs.render import Scale, Style, colour_stops, scale_words
 from whylens.core.registry import Registry
 from whylens.core.results import Examples, Heatmap, Prototypes
 from whylens.core.train.report import Figures, ModelReport
@@ -137,10 +137,15 @@ def example_buttons(examples: Mapping[str, bytes]) -> str:
     return render("answer", "examples", urls=urls)
 
 
-def legend(scale: Scale, style: Style, *, note: str = "") -> str:
-    """Return HTML of a colour scale with the raw values of its ends, and a sentence beneath."""
+def legend(scale: Scale, style: Style, *, note: str = "", words: str | None = None) -> str:
+    """Return HTML of a colour scale with the raw values of its ends, and a sentence beneath.
+
+    Args:
+        words: What full colour stands for; by default in `scale_words`.
+    """
     stops = colour_stops(style.colormap, diverges=scale.low < 0)
-    return render("pieces", "legend", scale=scale, stops=stops, note=note)
+    words = scale_words(scale) if words is None else words
+    return render("pieces", "legend", scale=scale, stops=stops, words=words, note=note)
 
 
 def map_table(answers: Sequence[Explanation], scales: Sequence[Scale]) -> str:

@@ -80,6 +80,7 @@ def build_page(
                 with gr.Accordion("Colours", open=False, elem_id="look"):
                     style.colours.render()
                     style.opacity.render()
+                    style.under.render()
                     style.sure.render()
         side = SideColumn(examples, card, notice, gr.State(""), signal)
         tabs, *parts = _tabs(session, form, style, public=public)
@@ -149,6 +150,18 @@ def _style() -> StyleControls:
             label="Hide what another seed could undo",
             info="Where a sampled map does not differ from 0 at 95 %",
             elem_id="sure",
+            render=False,
+        ),
+        gr.Radio(
+            [
+                ("What suits it", "auto"),
+                ("The photo", "photo"),
+                ("A faded grey photo", "faded"),
+                ("Nothing", "alone"),
+            ],
+            value="auto",
+            label="Under the map",
+            elem_id="under",
             render=False,
         ),
     )

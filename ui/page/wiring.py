@@ -210,7 +210,7 @@ def wire(blocks: gr.Blocks, page: Page) -> None:
             tab.select(None, None, None, js=TAB_JS.format(tab=tab.id), **PRIVATE)
     style = page.style
     gr.on(
-        [style.colours.input, style.opacity.release, style.sure.input],
+        [style.colours.input, style.opacity.release, style.sure.input, style.under.input],
         _restyler(session, page.answer, compare, list(panels.values())),
         None,
         [
