@@ -48,7 +48,7 @@ def session():
 
 def values(model, method):
     """Return the values of the form that averages maps."""
-    style = {"colours": "viridis", "opacity": 0.6, "sure": False}
+    style = {"colours": "viridis", "opacity": 0.6, "sure": False, "under": "auto"}
     return {"model": model, "method": method, "count": 2, **style}
 
 

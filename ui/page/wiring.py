@@ -186,6 +186,7 @@ def wire(blocks: gr.Blocks, page: Page) -> None:
         None,
         [ask.question],
         inputs_kwargs=form.inputs,
+        trigger_mode="always_last",
         queue=False,
         **PRIVATE,
     )
