@@ -89,6 +89,11 @@ def give(page, path) -> None:
     page.wait_for_function(ANSWERED_JS, arg=before, timeout=PATIENCE)
 
 
+# Whether nothing moves but what moves for ever.
+STILL_JS = """() => document.getAnimations().every(
+  a => a.effect.getTiming().iterations === Infinity || a.playState === 'finished')"""
+NEXT_FRAME_JS = """() => new Promise(
+  done => requestAnimationFrame(() => requestAnimationFrame(done)))"""
 # Whether the question is another one, and both the card and Compare answer it.
 ANSWERED_JS = """before => {
   const of = box => document.querySelector(`${box} [data-question]`)?.dataset.question;
@@ -109,7 +114,9 @@ def toy_page(browser, address, photo):
 
 
 def test_every_method_that_is_fitted_shows_pictures(browser, address):
-    with visit(browser, f"{address}/?model=painted-cats-breed&method={FITTED[0]}") as page:
+    with visit(
+        browser, f"{address}/?model=painted-cats-breed&example=bluebell&method={FITTED[0]}"
+    ) as page:
         give(page, ROOT / "examples" / "painted" / "emberface.jpg")
         for name in FITTED:
             explainer = load_registry().explainer(name)
@@ -170,9 +177,16 @@ def test_stop_stops_and_keeps_the_partial_map(browser, address, photo):
     with visit(browser, f"{address}/?model=a-toy&method=occlusion") as page:
         give(page, photo)
         page.click("#occlusion-options button")
-        page.locator("#occlusion-stride input[type=number]").fill("4")
-        page.locator("#occlusion-window input[type=number]").fill("16")
-        page.locator("#occlusion-window input[type=number]").blur()
+        # Until the fold has opened, what is typed into it is lost.
+        page.wait_for_function(STILL_JS)
+        for name, value in (("stride", "4"), ("window", "16")):
+            field = page.locator(f"#occlusion-{name} input[type=number]")
+            for _ in range(20):
+                field.fill(value)
+                field.blur()
+                page.evaluate(NEXT_FRAME_JS)
+                if field.input_value() == value:
+                    break
         # Gradio's last messages come in any order: once is luck.
         for _ in range(4):
             page.click("#occlusion-run")
@@ -232,9 +246,15 @@ def test_a_link_brings_back_model_method_and_class(browser, address):
         open_tab(page, "Plugins")
         expect(page).to_have_url(re.compile("method=plugins"))
         expect(page).to_have_url(re.compile("model=a-toy"))
+        open_tab(page, "Compare")
+        await_status(page, "compare", DONE)
+        page.go_back()
+        expect(page).to_have_url(re.compile("method=plugins"))
+        await_status(page, "compare", DONE)
         page.go_back()
         expect(page).to_have_url(re.compile("method=score-cam"))
         expect(page.locator("#score-cam-run")).to_be_visible(timeout=PATIENCE)
+        await_status(page, "compare", DONE)
 
 
 WRONG_NAMES = {
