@@ -183,6 +183,7 @@ def test_a_demo_that_is_still_starting_puts_visitors_files_away(monkeypatch, end
 
     ended = []
     monkeypatch.setattr(server, "local_engine", lambda: None)
+    monkeypatch.setattr(server, "warm_up", lambda engine: None)
     monkeypatch.setattr(
         server, "build_page", lambda *_, **__: SimpleNamespace(close=lambda: ended.append(True))
     )

@@ -385,8 +385,11 @@ def test_the_first_screen_answers_before_any_click(browser, address, width, heig
             page.keyboard.press("Tab")
             stops += 1
             assert stops <= 12
-        page.locator("#predictions button").nth(1).click()
-        expect(page.locator("#predictions button").nth(1)).to_have_attribute("aria-pressed", "true")
+        second = page.locator("#predictions button").nth(1)
+        label = second.text_content().rsplit(maxsplit=2)[0]
+        second.click()
+        expect(second).to_have_attribute("aria-pressed", "true")
+        expect(page.locator("#answer-truth")).to_contain_text(f"{label} goes from")
         page.click("#answer-cover")
         expect(page.locator("#answer-covered img")).to_be_visible()
 

@@ -124,7 +124,8 @@ def _on_chip(event: gr.EventData) -> Any:
 def _asker(session: Session) -> Callable[..., Iterator[Any]]:
     @report_failure("", at=0, of=8)
     def answer(request: gr.Request, **values: Any) -> Iterator[Any]:
-        visitor, closed = visitor_id(request), gr.Image(visible=False)
+        visitor = visitor_id(request)
+        closed: Any = gr.Image(visible=False)
         if not values["photo"] or not values["model"]:
             yield (
                 html.answer_head("empty", EMPTY),
@@ -148,6 +149,8 @@ def _asker(session: Session) -> Callable[..., Iterator[Any]]:
             return
         question = QuestionForm.read(values, session, visitor)
         style, stamp = StyleControls.read(values), question_id(values)
+        if session.store.stamp(visitor, SLOT) == stamp:
+            closed = gr.skip()  # asked again: what was covered is still of this question
         prediction = session.engine.predict(question)
         chips = html.chips(prediction, question.target)
         verdict = _verdict(prediction)
