@@ -239,7 +239,8 @@ def test_one_map_is_downloaded_redrawn_and_asked_about_other_classes(toy_page):
 
 
 def test_a_link_brings_back_model_method_and_class(browser, address):
-    with visit(browser, f"{address}/?model=a-toy&method=score-cam&target=7") as page:
+    link = f"{address}/?model=a-toy&method=score-cam&target=7"
+    with visit(browser, link, watched=False) as page:
         expect(page.locator("#score-cam-run")).to_be_visible()
         expect(page.locator("#model input")).to_have_value(re.compile("a-toy$"))
         expect(page.locator("#target input")).to_have_value(re.compile(r"\(7\)"))

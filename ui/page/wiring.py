@@ -67,7 +67,9 @@ START_JS = """() => {
     if (due) return;
     due = true;
     requestAnimationFrame(() => { due = false; mark(); });
-  }).observe(document.body, {subtree: true, childList: true});
+  }).observe(document.body, {
+    subtree: true, childList: true, attributes: true, attributeFilter: ['data-question'],
+  });
 }"""
 ADDRESS_JS = """(model, target) => {
   const first = !window.whylensHasReadAddress;
@@ -195,6 +197,9 @@ def wire(blocks: gr.Blocks, page: Page) -> None:
         gr.on(changes, ask.ask, None, ask.outputs, **asking),
         *(event.success(ask.ask, None, ask.outputs, **asking) for event in model_events),
     ]
+    # Changes that come at once may be answered in any order: what was asked last decides.
+    for event in asked:
+        event.then(stamp, None, [ask.question], inputs_kwargs=form.inputs, queue=False, **PRIVATE)
     page_events = [*asked, page.ticked]
     for event in page_events:
         event.success(
