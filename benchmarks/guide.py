@@ -34,7 +34,8 @@ from whylens.core.outputs.guide import (
 from whylens.core.registry import load_registry
 from whylens.core.results import Heatmap
 from whylens.core.storage.files import write_atomically
-from whylens.ui.page.guide import MEASURED, measured_words
+from whylens.ui.page.guide import measured_words
+from whylens.ui.page.session import MEASURED
 
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "methods.md"
 MAIN = "squeezenet"

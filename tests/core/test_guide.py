@@ -19,7 +19,8 @@ from whylens.core.outputs.guide import (
     recommended,
 )
 from whylens.core.registry import load_registry
-from whylens.ui.page.guide import MEASURED, table
+from whylens.ui.page.guide import table
+from whylens.ui.page.session import MEASURED
 
 REGISTRY = load_registry()
 KNOWN = measurements(MEASURED)

@@ -25,7 +25,6 @@ from whylens.ui.page.session import PREDICTED, PRIVATE, Session, visitor_id
 
 SLOT = "answer"
 EMPTY = "Drop a photo, or choose one of the examples."
-SKIP = 6 * (gr.skip(),)
 
 
 @dataclass(frozen=True)
@@ -33,14 +32,13 @@ class AnswerCard:
     """What other events need of the card.
 
     Attributes:
-        chips: The best classes as buttons; a click asks about one of them.
+        question: Says, not to be seen, which question is being asked.
         outputs: What `ask` fills.
         ask: Answers the question of the form with the best quick method.
         style_outputs: What `redraw` fills.
         redraw: Draws the stored answer anew in another style.
     """
 
-    chips: Component
     question: Component
     outputs: list[Component]
     inputs: Mapping[str, Component]
@@ -51,7 +49,7 @@ class AnswerCard:
 
 def build_answer(session: Session, form: QuestionForm, style: StyleControls) -> AnswerCard:
     """Return the card, built in the open column and wired but for who asks."""
-    question = gr.HTML("", elem_id="question-id", visible=True, padding=False)
+    question = gr.HTML("", elem_id="question-id", padding=False)
     status = gr.HTML(html.answer_head("empty", EMPTY), elem_id="answer-head", padding=False)
     chips = gr.HTML("", elem_id="predictions", js_on_load=CELL_JS, padding=False)
     with gr.Column(elem_classes="wl-answer", elem_id="answer"):
@@ -99,21 +97,12 @@ def build_answer(session: Session, form: QuestionForm, style: StyleControls) -> 
             return gr.DownloadButton(visible=False)
         return download_update([answer], values, session, stem="whylens")
 
-    card = AnswerCard(
-        chips,
-        question,
-        outputs,
-        inputs,
-        _asker(session),
-        [picture, tiles, legend],
-        _redrawer(session),
-    )
     chips.click(_on_chip, None, [form.target], **PRIVATE)
-    truth.change(
-        save_update, None, [save], inputs_kwargs={"photo": form.photo, **style.inputs},
-        **PRIVATE,
-    )  # fmt: skip
-    return card
+    saved = {"photo": form.photo, **style.inputs}
+    truth.change(save_update, None, [save], inputs_kwargs=saved, **PRIVATE)
+    return AnswerCard(
+        question, outputs, inputs, _asker(session), [picture, tiles, legend], _redrawer(session)
+    )
 
 
 def _on_chip(event: gr.EventData) -> Any:
@@ -126,26 +115,12 @@ def _asker(session: Session) -> Callable[..., Iterator[Any]]:
     def answer(request: gr.Request, **values: Any) -> Iterator[Any]:
         visitor = visitor_id(request)
         closed: Any = gr.Image(visible=False)
-        if not values["photo"] or not values["model"]:
-            yield (
-                html.answer_head("empty", EMPTY),
-                "",
-                *_blank(),
-                "",
-                gr.Button(visible=False),
-                closed,
-            )
-            return
-        if not session.fits(values["photo"], values["model"]):
-            text = "This network reads signals: choose a sample or upload one."
-            yield (
-                html.answer_head("empty", text),
-                "",
-                *_blank(),
-                "",
-                gr.Button(visible=False),
-                closed,
-            )
+        missing = EMPTY if not values["photo"] or not values["model"] else ""
+        if not missing and not session.fits(values["photo"], values["model"]):
+            missing = "This network reads signals: choose a sample or upload one."
+        if missing:
+            head = html.answer_head("empty", missing)
+            yield head, "", *_blank(), "", gr.Button(visible=False), closed
             return
         question = QuestionForm.read(values, session, visitor)
         style, stamp = StyleControls.read(values), question_id(values)
@@ -154,18 +129,25 @@ def _asker(session: Session) -> Callable[..., Iterator[Any]]:
         prediction = session.engine.predict(question)
         chips = html.chips(prediction, question.target)
         verdict = _verdict(prediction)
-        yield html.answer_head("working", verdict), chips, *SKIP[:5], closed
+        yield html.answer_head("working", verdict), chips, *5 * (gr.skip(),), closed
         methods = default_methods(session, question.model, visitor, most=1)
         if not methods:
             text = "No quick method runs on this network: choose one under All methods."
-            yield html.answer_head("refused", verdict, text), chips, *_blank(), "", *SKIP[:2]
+            yield (
+                html.answer_head("refused", verdict, text),
+                chips,
+                *_blank(),
+                "",
+                gr.skip(),
+                gr.skip(),
+            )
             return
         *_, last = session.engine.explain(question, methods[0])
         session.store.put_answer(visitor, SLOT, last, stamp)
         state, sentence = _sentence(last, prediction)
         head = html.answer_head(state, verdict, sentence)
         shown = (head, chips, *answer_updates(last, style, session, stamp))
-        yield *shown, html.by(last), *SKIP[:2]
+        yield *shown, html.by(last), gr.skip(), gr.skip()
         test = cover_test(session.engine, last)
         if test is not None:
             truth = html.by(last) + html.cover_words(test, last.asked)

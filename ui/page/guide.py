@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, cast
 
 import gradio as gr
@@ -18,16 +17,12 @@ from whylens.core.outputs.guide import (
     QUESTIONS,
     Entry,
     Measurements,
-    entries,
-    measurements,
     recommended,
 )
 from whylens.ui.page.form import QuestionForm
 from whylens.ui.page.html import COMPARE, render
 from whylens.ui.page.session import PRIVATE, Session, errors_as_messages, visitor_id
 
-# Lies with the methods that it is about, and so in a wheel as well.
-MEASURED = Path(__file__).resolve().parents[2] / "plugins" / "measured.json"
 NONE = "-"
 _INSIDE = {"It may look inside the network": True, "Only inputs and scores": False}
 _TIME = {
@@ -42,12 +37,18 @@ def default_methods(session: Session, model: str, visitor: str, *, most: int = 3
 
     Left out is what knows no class or must be fitted. Where no map is quick, whatever is.
     """
-    guide = entries(session.engine.registry, measurements(MEASURED))
     unavailable = session.engine.unavailable(model, visitor=visitor)
-    quick = [e for e in guide if e.quick and not e.artifact_kind and e.name not in unavailable]
+    quick = [
+        e for e in session.guide if e.quick and not e.artifact_kind and e.name not in unavailable
+    ]
     knowing = {e.name for e in quick if not e.class_blind}
     names = recommended(
-        guide, question_kind="where", inside=True, forwards=A_MOMENT, available=knowing, most=most
+        session.guide,
+        question_kind="where",
+        inside=True,
+        forwards=A_MOMENT,
+        available=knowing,
+        most=most,
     )
     return names or [e.name for e in quick][:most]
 
@@ -56,8 +57,7 @@ def build_guide(
     session: Session, form: QuestionForm, tabs: gr.Tabs, compare_methods: Component
 ) -> Dependency:
     """Build the Guide in the open tab and wire it; return the event that ticks methods."""
-    measured = measurements(MEASURED)
-    guide = entries(session.engine.registry, measured)
+    guide = session.guide
     gr.HTML("<h3 class='wl-guide'>Which method should I use?</h3>")
     kind = gr.Radio(
         [(question, key) for key, question in QUESTIONS.items()],
@@ -91,7 +91,7 @@ def build_guide(
 
     gr.on([kind.input, inside.input, time.input], advise, inputs, [advice], **PRIVATE)
     ticked = go.click(tick, inputs, [compare_methods, tabs, advice], **PRIVATE)
-    gr.HTML(table(guide, measured), elem_id="guide-table")
+    gr.HTML(table(guide, session.measured), elem_id="guide-table")
     return cast(Dependency, ticked)
 
 

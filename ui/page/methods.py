@@ -9,12 +9,10 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from whylens.core.engine import Engine
 from whylens.core.explainer import Explainer
-from whylens.core.outputs.guide import QUESTIONS, measurements
+from whylens.core.outputs.guide import QUESTIONS
 from whylens.ui.page import html
 from whylens.ui.page.form import QuestionForm, StyleControls
-from whylens.ui.page.guide import MEASURED
 from whylens.ui.page.html import slug
 from whylens.ui.page.panel import Panel, build_panel
 from whylens.ui.page.session import PRIVATE, Session, visitor_id
@@ -24,14 +22,9 @@ AT_ONCE = 1.0  # seconds up to which a time is not worth stating
 
 @dataclass(frozen=True)
 class Methods:
-    """The cards, the panels by method, and the column that each panel lies in.
-
-    Attributes:
-        open_name: The method whose panel is open, or "".
-    """
+    """The cards, the panels by method, and the column that each panel lies in."""
 
     cards: Component
-    open_name: Component
     panels: Mapping[str, Panel]
     columns: Mapping[str, gr.Column]
 
@@ -56,7 +49,7 @@ def build_methods(session: Session, form: QuestionForm, style: StyleControls) ->
         with gr.Column(visible=False, elem_id=f"panel-{key}") as columns[name]:
             gr.HTML(html.heading(explainer.title))
             panels[name] = build_panel(explainer, session, form, style)
-    methods = Methods(cards, open_name, panels, columns)
+    methods = Methods(cards, panels, columns)
     keys = {slug(name): name for name in explainers}
 
     def choose(model: str, request: gr.Request, event: gr.EventData) -> Any:
@@ -96,19 +89,15 @@ def cards_html(session: Session, model: str, chosen: str, *, visitor: str = "") 
         groups[QUESTIONS[explainer.question_kind]].append(explainer)
     groups = {words: methods for words, methods in groups.items() if methods}
     unavailable = engine.unavailable(model, visitor=visitor) if model else {}
-    costs = seconds_of(engine, model) if model else {}
+    costs = seconds_of(session, model) if model else {}
     words = {n: f"about {html.duration(s)}" if s > AT_ONCE else "at once" for n, s in costs.items()}
     return html.method_cards(groups, words, unavailable, chosen)
 
 
-def seconds_of(engine: Engine, model: str) -> dict[str, float]:
+def seconds_of(session: Session, model: str) -> dict[str, float]:
     """Return how long each method takes on a network by what was measured, in seconds.
 
     What was measured elsewhere, in forward passes, times a forward pass of this network here.
     """
-    forward = engine.forward_seconds(model)
-    return {
-        name: measured.forwards * forward
-        for name, measured in measurements(MEASURED).methods.items()
-        if name in engine.registry.explainers
-    }
+    forward = session.engine.forward_seconds(model)
+    return {e.name: e.measured.forwards * forward for e in session.guide if e.measured}

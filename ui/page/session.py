@@ -7,6 +7,8 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -20,10 +22,13 @@ from whylens.core.models.checkpoints import (
     read_manifest,
 )
 from whylens.core.models.model_names import check_public_model
+from whylens.core.outputs.guide import Entry, Measurements, entries, measurements
 from whylens.ui.page.page_store import PageStore
 
 log = logging.getLogger(__name__)
 
+# Lies with the methods that it is about, and so in a wheel as well.
+MEASURED = Path(__file__).resolve().parents[2] / "plugins" / "measured.json"
 # For events that are not worth a spinner and are no endpoint for scripts.
 PRIVATE: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 PREDICTED = "predicted"
@@ -57,6 +62,16 @@ class Session:
 
     engine: Engine
     store: PageStore
+
+    @cached_property
+    def measured(self) -> Measurements:
+        """What was measured of the methods, read once."""
+        return measurements(MEASURED)
+
+    @cached_property
+    def guide(self) -> tuple[Entry, ...]:
+        """Every method with what was measured of it."""
+        return entries(self.engine.registry, self.measured)
 
     def model_name(self, text: str | None) -> str:
         """Return the model that a visitor named, if a public page may load it.

@@ -346,7 +346,7 @@ def _model_updates(
     session, explainers = page.session, page.session.engine.registry.explainers
     unavailable = session.engine.unavailable(card.name, visitor=visitor)
     classes = [(f"{label} ({i})", str(i)) for i, label in enumerate(card.labels)]
-    costs = seconds_of(session.engine, card.name)
+    costs = seconds_of(session, card.name)
     updates: list[Any] = [
         card.name,
         _html(""),
