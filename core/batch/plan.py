@@ -25,7 +25,7 @@ from whylens.core.storage.files import read_json_model, write_atomically
 from whylens.core.targets import Quantity
 
 PLAN = "plan.json"
-MapFormat = Literal["npy", "png"]
+MapFormat = Literal["npy", "png", "picture"]
 _SHARDS, _LARGEST, _SMALLEST = 64, 256, 8
 
 
@@ -127,11 +127,13 @@ class Request:
         versus: Index or label of the other class of a contrast.
         quantity: "logit" or "probability"; a contrast where `versus` is given.
         seed: From which every file's own seed is drawn.
-        maps: "npy" keeps values as they are, "png" in 65,536 steps.
+        maps: "npy" keeps values as they are, "png" in 65,536 steps; "picture" writes in their place
+            the picture of the answer: the map over the photo, or the examples.
         shard_size: Files per shard; None chooses 8 to 256 by their number.
         threads: Of one worker.
         device: "cpu", or one of torch's such as "cuda".
         batch_size: Inputs in one forward pass.
+        report: Whether a page of the answers is written, `report.html`; no part of the plan.
     """
 
     folder: Path
@@ -147,6 +149,7 @@ class Request:
     threads: int = 1
     device: str = "cpu"
     batch_size: int = 16
+    report: bool = False
 
 
 def make_plan(request: Request, engine: Engine, listing: Callable[[], Listing]) -> Plan:

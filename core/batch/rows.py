@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import dataclass
-from pathlib import Path
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from whylens.core.explanation import ClassScore, Explanation
+from whylens.core.batch.listing import LoadedFile
+from whylens.core.engine import Engine
+from whylens.core.errors import CoreError
+from whylens.core.explanation import ClassScore, Explanation, Question
 from whylens.core.inputs.view import View
 from whylens.core.outputs.export import npy_bytes
 from whylens.core.results import Array, Heatmap, Prototypes
@@ -26,6 +31,7 @@ SCHEMA = pa.schema(
         ("sha256", pa.string()),
         ("width", pa.int32()),
         ("height", pa.int32()),
+        ("photo_notes", pa.list_(pa.string())),
         ("method", pa.string()),
         ("status", pa.string()),
         ("error", pa.string()),
@@ -71,6 +77,7 @@ class FileRow:
         seed: Its own seed.
         sha256: Of its content; None where it could not be read.
         size: Width and height of a photo that could be read.
+        notes: What was done to the photo on reading.
     """
 
     index: int
@@ -78,6 +85,12 @@ class FileRow:
     seed: int
     sha256: str | None = None
     size: tuple[int, int] | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def stem(self) -> str:
+        """The file's name without its ending, fit to be part of another file's name anywhere."""
+        return re.sub(r"[^\w.-]+", "_", PurePath(self.path).stem)[:40]
 
     def row(self, method: str) -> dict[str, Any]:
         """Return what a row of this file holds whatever comes of it."""
@@ -88,25 +101,72 @@ class FileRow:
             "sha256": self.sha256,
             "width": width,
             "height": height,
+            "photo_notes": list(self.notes),
             "method": method,
             "seed": self.seed,
         }
 
 
-def failed_row(file: FileRow, method: str, error: str) -> dict[str, Any]:
+def explain_file(
+    engine: Engine,
+    question: Question,
+    methods: Mapping[str, Mapping[str, object]],
+    source: FileRow,
+    file: LoadedFile,
+) -> Iterator[tuple[dict[str, Any], Explanation | None]]:
+    """Yield a file's row for each method, and the answer where there is one.
+
+    What cannot be read or explained is a row as well. Without methods, one row has the prediction.
+
+    Args:
+        question: All but the input.
+        methods: Parameters by name.
+    """
+    names = list(methods) or [""]
+    if file.error:
+        yield from ((failed_row(source, name, file.error), None) for name in names)
+        return
+    question = replace(question, photo=file.photo, signal=file.signal)
+    try:
+        (best,) = engine.predict(question, top=1).classes
+    except CoreError as exc:
+        yield from ((failed_row(source, name, str(exc)), None) for name in names)
+        return
+    if not methods:
+        yield {**source.row(""), "status": DONE, **_prediction(best)}, None
+    for name, params in methods.items():
+        try:
+            *_, answer = engine.explain(question, name, params)
+        except CoreError as exc:
+            yield failed_row(source, name, str(exc), best), None
+            continue
+        yield explained_row(source, best, answer), answer
+
+
+def failed_row(
+    file: FileRow, method: str, error: str, best: ClassScore | None = None
+) -> dict[str, Any]:
     """Return the row of a file that could not be explained."""
-    return {**file.row(method), "status": FAILED, "error": error}
+    return {**file.row(method), "status": FAILED, "error": error, **_prediction(best)}
 
 
-def explained_row(file: FileRow, guess: ClassScore, answer: Explanation) -> dict[str, Any]:
+def _prediction(best: ClassScore | None) -> dict[str, Any]:
+    if best is None:
+        return {}
+    return {
+        "predicted": best.index,
+        "predicted_label": best.label,
+        "predicted_probability": best.probability,
+    }
+
+
+def explained_row(file: FileRow, best: ClassScore, answer: Explanation) -> dict[str, Any]:
     """Return the row of an answer; the names of its map's files are not in it yet."""
     result, target = answer.result, answer.target
     row = {
         **file.row(answer.method),
         "status": DONE,
-        "predicted": guess.index,
-        "predicted_label": guess.label,
-        "predicted_probability": guess.probability,
+        **_prediction(best),
         "target": target.index,
         "target_label": answer.labels[0],
         "versus": target.versus,
@@ -178,7 +238,7 @@ STEPS = 65535
 
 
 def map_bytes(values: Array, kind: str) -> bytes:
-    """Return a map's file.
+    """Return the file of a map's values.
 
     Args:
         values: (*S) float32, raw; a PNG takes one or two axes.

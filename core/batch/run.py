@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
+from whylens.core.batch.folder_rows import write_report
 from whylens.core.batch.listing import FILES, Listing, write_listing
 from whylens.core.batch.plan import (
     PLAN,
@@ -32,6 +33,7 @@ from whylens.core.batch.plan import (
 from whylens.core.batch.protocol import Job, Runner
 from whylens.core.batch.rows import FAILED
 from whylens.core.batch.shards import (
+    LOG,
     WORK,
     ShardDone,
     finished,
@@ -40,10 +42,11 @@ from whylens.core.batch.shards import (
     remove_unfinished,
 )
 from whylens.core.batch.worker import engine_for, peak_bytes
+from whylens.core.engine import Engine
 from whylens.core.errors import BadInput, Busy
 from whylens.core.progress import ProgressCallback
 
-LOCK, LOG = ".lock", "log.jsonl"
+LOCK = ".lock"
 _NEXT = f".{FILES}.next"
 _MOST_NAMED = 3  # differences that are named
 
@@ -56,11 +59,13 @@ class FolderProgress:
         done: Files explained, those of earlier runs included.
         count: Files in all.
         resumed: Files that earlier runs had finished.
+        shard: The shard that has just been finished, or None.
     """
 
     done: int
     count: int
     resumed: int
+    shard: int | None = None
 
 
 @dataclass(frozen=True)
@@ -100,9 +105,15 @@ def explain_folder(
     request.out.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(request.out / LOCK, timeout=0):
-            plan = _make_or_resume_plan(request, progress)
+            engine = engine_for(request.device, request.batch_size)
+            card = engine.card(request.model, progress=progress)
+            plan = _make_or_resume_plan(request, engine)
             resumed = yield from _run_shards(request, plan, runner, began)
             rows, failed = _count_rows(request.out, plan)
+            if request.report:
+                explainers = engine.registry.explainers
+                titles = {method.name: explainers[method.name].title for method in plan.methods}
+                write_report(request.folder, request.out, plan, card, titles)
     except Timeout as exc:
         raise Busy(
             f"Another run is writing into {request.out}. Wait for it, or choose another --out."
@@ -110,10 +121,8 @@ def explain_folder(
     return Summary(plan.files.count, rows, failed, resumed, time.perf_counter() - began)
 
 
-def _make_or_resume_plan(request: Request, progress: ProgressCallback | None) -> Plan:
+def _make_or_resume_plan(request: Request, engine: Engine) -> Plan:
     out, listing = request.out, request.out / _NEXT
-    engine = engine_for(request.device, request.batch_size)
-    engine.card(request.model, progress=progress)
     endings = endings_for(engine, request.model)
 
     def files() -> Listing:
@@ -156,14 +165,16 @@ def _run_shards(
     ahead = 0  # files that were told of and whose shard is not finished
     with (out / LOG).open("a", encoding="utf-8") as log, closing(runner.run(job, left)) as work:
         for event in work:
+            shard = None
             if isinstance(event, ShardDone):
+                shard = event.shard
                 log.write(_line({"at": time.time(), **asdict(event)}))
                 log.flush()
                 done += event.images
                 ahead = max(0, ahead - event.images)
             else:
                 ahead += event.images
-            yield step(done + ahead)
+            yield step(done + ahead, shard=shard)
         seconds = time.perf_counter() - began
         figures = {"workers": runner.workers, "images": done - resumed, "seconds": seconds}
         log.write(_line({**figures, "peak_bytes": peak_bytes()}))

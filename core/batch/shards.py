@@ -13,7 +13,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-MANIFEST, MAPS, WORK = "manifest", "maps", ".work"
+MANIFEST, MAPS, WORK, LOG = "manifest", "maps", ".work", "log.jsonl"
 _NAME, _MAPS = re.compile(r"part-(\d{5,})\.parquet"), re.compile(r"part-(\d{5,})")
 
 
@@ -27,6 +27,7 @@ class ShardDone:
         failed: Rows that hold an error.
         seconds: Time taken.
         peak_bytes: Largest memory of the worker's process so far; None where it is not known.
+        file_seconds: Time of each file, in their order.
     """
 
     shard: int
@@ -34,6 +35,7 @@ class ShardDone:
     failed: int
     seconds: float
     peak_bytes: int | None
+    file_seconds: tuple[float, ...] = ()
 
 
 def shard_name(shard: int) -> str:

@@ -8,19 +8,13 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from whylens.core.batch.listing import FILES, LoadedFile, read_ahead, read_listing
 from whylens.core.batch.plan import Plan, batch_versions, method_plan, model_plan, read_plan
-from whylens.core.batch.rows import (
-    FAILED,
-    FileRow,
-    explained_row,
-    failed_row,
-    map_bytes,
-    write_rows,
-)
+from whylens.core.batch.rows import FAILED, FileRow, explain_file, map_bytes, write_rows
 from whylens.core.batch.shards import (
     MAPS,
     ShardDone,
@@ -30,9 +24,10 @@ from whylens.core.batch.shards import (
     shard_name,
 )
 from whylens.core.engine import Engine
-from whylens.core.errors import BadArtifact, CoreError, NeedsNotMet
+from whylens.core.errors import BadArtifact, NeedsNotMet
 from whylens.core.explanation import Explanation, Question
 from whylens.core.models.load import load
+from whylens.core.outputs.export import explanation_picture, png_bytes
 from whylens.core.results import Heatmap
 
 # What is kept of one picture for its next method; more would only fill memory.
@@ -89,9 +84,11 @@ class Worker:
         paths = read_listing(self.out / FILES, start, stop)
         workdir = new_workdir(self.out, shard)
         rows: list[dict[str, Any]] = []
+        times = [began]
         files = read_ahead(self.folder, paths)
         for index, (path, file) in enumerate(zip(paths, files, strict=True), start):
             rows += self._rows(index, path, file, workdir / MAPS, shard)
+            times.append(time.perf_counter())
             tick()
         write_rows(workdir / manifest_path(self.out, shard).name, rows, self.digest)
         commit(self.out, shard, workdir)
@@ -101,6 +98,7 @@ class Worker:
             failed=sum(row["status"] == FAILED for row in rows),
             seconds=time.perf_counter() - began,
             peak_bytes=peak_bytes(),
+            file_seconds=tuple(round(end - start, 3) for start, end in pairwise(times)),
         )
 
     def _rows(
@@ -113,41 +111,31 @@ class Worker:
             seed=seed_of(path, self.plan.seed),
             sha256=file.sha256,
             size=size,
+            notes=() if file.photo is None else file.photo.notes,
         )
-        names = [method.name for method in self.plan.methods]
-        if file.error:
-            return [failed_row(source, name, file.error) for name in names]
         question = Question(
             model=self.plan.model.name,
-            photo=file.photo,
-            signal=file.signal,
             target=self.plan.target,
             quantity=self.plan.quantity,
             versus=self.plan.versus,
             seed=source.seed,
         )
-        try:
-            (guess,) = self.engine.predict(question, top=1).classes
-        except CoreError as exc:
-            return [failed_row(source, name, str(exc)) for name in names]
+        methods = {method.name: method.params for method in self.plan.methods}
         rows = []
-        for method in self.plan.methods:
-            try:
-                *_, answer = self.engine.explain(question, method.name, method.params)
-            except CoreError as exc:
-                rows.append(failed_row(source, method.name, str(exc)))
-                continue
-            row = explained_row(source, guess, answer)
-            for column, name, content in self._files(source, answer):
+        for row, answer in explain_file(self.engine, question, methods, source, file):
+            for column, name, content in [] if answer is None else self._files(source, answer):
                 (maps / name).write_bytes(content)
                 row[column] = f"{MAPS}/{shard_name(shard)}/{name}"
             rows.append(row)
         return rows
 
     def _files(self, source: FileRow, answer: Explanation) -> list[tuple[str, str, bytes]]:
-        if not isinstance(answer.result, Heatmap):
-            return []
         kind, heat = self.plan.maps, answer.result
+        if kind == "picture":
+            name = f"{source.index:08d}-{source.stem}-{answer.method}.png"
+            return [("map", name, png_bytes(explanation_picture(answer)))]
+        if not isinstance(heat, Heatmap):
+            return []
         stem = f"{source.index:08d}-{answer.method}"
         files = [("map", f"{stem}.{kind}", map_bytes(heat.values, kind))]
         if heat.error is not None:

@@ -6,7 +6,9 @@ Pillow's, whose filters widen when shrinking.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -63,9 +65,27 @@ class View:
         """Return where a point of the input lies in the photo."""
         return (x + self.left) / self.scale_x, (y + self.top) / self.scale_y
 
+    def for_original(self, width: int, height: int) -> View:
+        """Return the same view of a photo that was resized.
+
+        Args:
+            width: Of the resized photo, in pixels, as is the height.
+        """
+        return replace(
+            self,
+            original=(width, height),
+            scale_x=self.scale_x * self.original[0] / width,
+            scale_y=self.scale_y * self.original[1] / height,
+        )
+
     def as_dict(self) -> dict[str, object]:
         """Return the plain numbers, for manifests."""
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, numbers: Mapping[str, Any]) -> View:
+        """Return the view of the plain numbers, as JSON holds them."""
+        return cls(**{**numbers, **{key: tuple(numbers[key]) for key in ("original", "model")}})
 
 
 def view_of(size: tuple[int, int], spec: InputSpec) -> View:

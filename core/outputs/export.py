@@ -26,7 +26,7 @@ from whylens.core.errors import BadInput
 from whylens.core.explanation import Explanation, ModelCard, Question
 from whylens.core.inputs.photo import photo_of
 from whylens.core.inputs.view import View
-from whylens.core.outputs.example_images import tile
+from whylens.core.outputs.example_images import sheet, tile
 from whylens.core.outputs.render import Style, render_explanation, scale_of
 from whylens.core.results import Example, Examples, Heatmap, Prototypes
 from whylens.core.storage.files import write_atomically
@@ -54,16 +54,17 @@ def bundle_files(
     name, content = _input_file(explanation.question)
     files = {name: content, f"{folder}/methods.bib": bibliography([explanation]).encode()}
     if isinstance(explanation.result, Heatmap):
-        files[f"{folder}/overlay.png"] = _png(render_explanation(explanation, style))
+        files[f"{folder}/overlay.png"] = png_bytes(render_explanation(explanation, style))
         if explanation.result.values.ndim > 1:
             alone = replace(style, under="alone")
-            files[f"{folder}/map.png"] = _png(render_explanation(explanation, alone))
+            files[f"{folder}/map.png"] = png_bytes(render_explanation(explanation, alone))
         files[f"{folder}/values.npy"] = npy_bytes(explanation.result.values)
         if explanation.result.error is not None:
             files[f"{folder}/standard_error.npy"] = npy_bytes(explanation.result.error)
     else:
         for number, item in enumerate(explanation.result.items, start=1):
-            files[f"{folder}/example-{number:02d}.png"] = _png(tile(item, colours=style.colormap))
+            picture = tile(item, colours=style.colormap)
+            files[f"{folder}/example-{number:02d}.png"] = png_bytes(picture)
     described = manifest(explanation, source=source, style=style)
     described |= {"command": command} if command else {}
     text = json.dumps(described, indent=2) + "\n"
@@ -142,7 +143,7 @@ def _explanation_of(described: Mapping[str, Any], folder: Path) -> Explanation:
         score=target["score"],
         probability=target["probability"],
         result=result,
-        view=View(**view | {k: tuple(view[k]) for k in ("original", "model")}) if view else None,
+        view=View.from_dict(view) if view else None,
         params=described["parameters"],
         fraction=described["fraction"],
         seconds=described["seconds"],
@@ -158,7 +159,7 @@ def _input_name(question: Question) -> str:
 
 def _input_file(question: Question) -> tuple[str, bytes]:
     photo = question.photo
-    content = _png(photo.image()) if photo is not None else npy_bytes(question.array)
+    content = png_bytes(photo.image()) if photo is not None else npy_bytes(question.array)
     return _input_name(question), content
 
 
@@ -326,7 +327,15 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> list[Path]:
     return [folder / name for name in files]
 
 
-def _png(picture: Image.Image) -> bytes:
+def explanation_picture(explanation: Explanation, style: Style | None = None) -> Image.Image:
+    """Return an answer as one picture: its map over the photo, or its examples side by side."""
+    if isinstance(explanation.result, Heatmap):
+        return render_explanation(explanation, style or Style())
+    return sheet(explanation.result, count=12)
+
+
+def png_bytes(picture: Image.Image) -> bytes:
+    """Return a picture as a PNG file."""
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", compress_level=1)  # of photos as small as 3, in half the time
     return buffer.getvalue()

@@ -263,7 +263,10 @@ def render_explanation(
         return overlay(photo, heat, explanation.view, style, scale=scale)
     if heat.values.ndim in (2, 3):
         return _grey_overlay(heat, explanation.question.array, style, scale or scale_of(heat))
-    return signal_plot(explanation, style, scale=scale)
+    signal = explanation.question.signal
+    if signal is None:
+        raise BadInput("A map with one axis can be drawn for a signal only.")
+    return signal_plot(signal, heat, style, scale=scale)
 
 
 def _grey_overlay(
@@ -283,19 +286,15 @@ def _grey_overlay(
 
 
 def signal_plot(
-    explanation: Explanation, style: Style, *, scale: Scale | None = None
+    signal: Array, heat: Heatmap, style: Style, *, scale: Scale | None = None
 ) -> Image.Image:
     """Return a line plot of a signal whose background is coloured by the map.
 
     Args:
+        signal: (C, L).
+        heat: (l,) raw values.
         scale: Shared scale; by default the map's own.
-
-    Raises:
-        BadInput: The map has another number of axes.
     """
-    heat, signal = explanation.result, explanation.question.signal
-    if not isinstance(heat, Heatmap) or heat.values.ndim != 1 or signal is None:
-        raise BadInput("Only one-dimensional maps of signals can be plotted.")
     scale = scale or scale_of(heat)
     heat = heat.significant() if style.significant_only else heat
     share = share_of(np.asarray(heat.values), scale)[None, :]

@@ -393,7 +393,7 @@ def test_signals_are_explained_by_a_network_that_reads_them(engine, tmp_path, mo
     np.save(data / "two.npy", rng.normal(size=(1, 30)))  # of another length
     (data / "photo.png").write_bytes(b"not for this network")
     out = tmp_path / "out"
-    request = Request(data, out, "waves", {"grad-cam": {}}, maps="png")
+    request = Request(data, out, "waves", {"grad-cam": {}}, maps="png", report=True)
     run(explain_folder(request, Here(engine=engine)))
     one, two = rows_of(out)
     assert (one["path"], one["status"], one["peak_y"], one["width"]) == (
@@ -405,6 +405,9 @@ def test_signals_are_explained_by_a_network_that_reads_them(engine, tmp_path, mo
     assert 0 < one["peak_x"] < 40
     assert (two["path"], two["status"]) == ("two.npy", "failed")
     assert "(1, 30)" in two["error"]
+    report = (out / "report.html").read_text()
+    assert report.count("data:image/jpeg") == 3  # both signals, and the map of one
+    assert report.index("one.csv") < report.index("two.npy")
 
 
 def test_files_are_listed_in_the_order_of_their_paths_as_text(tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -66,6 +67,9 @@ def test_photos_are_explained_by_several_methods(place):
     with Image.open(place / "out" / "one" / "grad-cam/overlay.png") as picture:
         assert picture.size == (80, 60)
     assert len(run.stdout.split()) == 24
+    assert re.findall(r"^(\w+\.png)  .+ \d+\.\d %$", run.stderr, re.MULTILINE) == [
+        "one.png", "two.png",
+    ]  # fmt: skip
 
 
 def test_the_command_in_the_manifest_reproduces_the_values(place):

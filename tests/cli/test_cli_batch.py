@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
+import shutil
 import subprocess
 import sys
 
@@ -11,11 +14,18 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from tests.batch.test_batch import tree
+from tests.batch.test_batch import Here, tree
 from tests.cli.test_cli import environment, whylens
+from tests.core.test_photo_report import Page
 from tests.support.browser import toy_checkpoint
 from whylens.core.batch.run import LOG, FolderProgress
 from whylens.core.batch.shards import finished
+from whylens.core.batch.worker import engine_for
+from whylens.core.explanation import Question
+from whylens.core.inputs.photo import read_photo
+from whylens.core.outputs.export import explanation_picture
+from whylens.core.outputs.photo_report import thumbnail
+from whylens.ui.cli import explain_folder
 
 WORDS = (
     "--model", "toy", "--method", "grad-cam,smoothgrad", "--param", "samples=4", "--shard", "2",
@@ -67,6 +77,11 @@ def unbroken(place):
     assert run.exit_code == 0, run.stderr
     assert run.stdout.split() == ["unbroken/manifest"]
     assert "18 rows, 2 of them with an error" in run.stderr
+    lines = re.findall(r"^(\d\.png)  (.*)$", run.stderr, re.MULTILINE)
+    assert [name for name, _ in lines] == [f"{number}.png" for number in range(9)]
+    for name, words in lines:
+        assert re.fullmatch(r"(ant|bee|cat|dog) \d+\.\d %", words) or name == "3.png"
+    assert "not a readable PNG" in dict(lines)["3.png"]
     return place / "unbroken"
 
 
@@ -96,6 +111,103 @@ def test_a_finished_run_asked_for_again_does_nothing(place, unbroken):
     assert tree(unbroken) == before
 
 
+@pytest.fixture
+def in_this_process(place, monkeypatch):
+    """The engine by which a folder is explained, without a process of its own."""
+    engine = engine_for("cpu", 16)
+    monkeypatch.setenv("WHYLENS_CHECKPOINTS", str(place / "checkpoints"))
+    monkeypatch.setattr(explain_folder, "_runner", lambda *_: Here(engine=engine))
+    return engine
+
+
+def test_pictures_of_a_folder_are_those_of_single_photos_and_none_is_written_over(
+    place, in_this_process
+):
+    for number, sub in ((1, "a"), (2, "b")):
+        (place / "twice" / sub).mkdir(parents=True)
+        shutil.copy(place / "photos" / f"{number}.png", place / "twice" / sub / "cat.png")
+    words = ("--model", "toy", "--method", "grad-cam,occlusion", "--param", "stride=64")
+    words = (*words, "--param", "window=64")
+    run = whylens(place, "explain", "twice", *words, "--format", "picture", "--out", "pictures")
+    assert run.exit_code == 0, run.stderr
+    rows = pq.read_table(place / "pictures" / "manifest").to_pylist()
+    assert [(r["path"], r["method"]) for r in rows] == [
+        (f"{sub}/cat.png", method) for sub in "ab" for method in ("grad-cam", "occlusion")
+    ]
+    assert len({row["map"] for row in rows}) == 4
+    for row in rows:
+        assert re.search(r"/0000000\d-cat-(grad-cam|occlusion)\.png$", row["map"])
+        single = ("explain", f"twice/{row['path']}", *words, "--target", str(row["target"]))
+        out = f"single-{row['index']}"
+        assert whylens(place, *single, "--out", out).exit_code == 0
+        overlay = place / out / row["method"] / "overlay.png"
+        assert (place / "pictures" / row["map"]).read_bytes() == overlay.read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["npy", "png", "picture"])
+def test_a_report_shows_every_file_with_its_map_and_can_be_had_afterwards(
+    place, in_this_process, kind
+):
+    classes = place / "classes"
+    if not classes.exists():
+        for number, name in enumerate(("ant/one.png", "bee/<b>two.png", "CAT/three.png")):
+            (classes / name).parent.mkdir(parents=True)
+            shutil.copy(place / "photos" / f"{number}.png", classes / name)
+        (classes / "broken.png").write_bytes(b"broken")
+    words = ("explain", "classes", "--model", "toy", "--method", "grad-cam", "--format", kind)
+    out = place / f"report-{kind}"
+    assert whylens(place, *words, "--out", out.name).exit_code == 0
+    before = tree(out)
+    run = whylens(place, *words, "--out", out.name, "--report")
+    assert run.exit_code == 0, run.stderr
+    assert run.stdout.split() == [f"{out.name}/manifest", f"{out.name}/report.html"]
+    assert "0 files explained; 4 were there before" in run.stderr
+    after = tree(out)
+    page = Page(after.pop("report.html").decode())
+    assert after == before
+    rows = {row["path"]: row for row in pq.read_table(out / "manifest").to_pylist()}
+    assert len(page.rows) == 5
+    by_name = {cells[0]: cells for cells in page.rows[1:]}
+    assert page.rows[-1][0] == "broken.png"
+    assert "not a readable PNG" in page.rows[-1][-1]
+    for name in ("ant/one.png", "bee/<b>two.png", "CAT/three.png"):
+        _, _, said, share, true, right, seconds, note = by_name[name]
+        assert said == rows[name]["predicted_label"]
+        assert share == f"{100 * rows[name]['predicted_probability']:.1f} %"
+        assert true == name[:3].lower()
+        assert right == ("right" if said == true else "wrong")
+        assert float(seconds) >= 0
+        assert note == (rows[name]["blank_because"] or "")
+    photos = page.pictures()
+    assert [picture.size for picture in photos] == [(48, 40)] * 6
+    *_, answer = in_this_process.explain(
+        Question("toy", read_photo((classes / page.rows[1][0]).read_bytes())), "grad-cam"
+    )
+    with Image.open(io.BytesIO(thumbnail(explanation_picture(answer)))) as wanted:
+        difference = np.asarray(photos[1], float) - np.asarray(wanted, float)
+    assert np.abs(difference).mean() < (0.5 if kind == "png" else 1e-9)
+
+
+def test_lines_are_aligned_ended_after_a_number_and_can_be_left_out(
+    place, in_this_process, monkeypatch
+):
+    (place / "names").mkdir()
+    for name in ("a.png", "much-longer.png", "\x1b[2Jodd.png", "z.png"):
+        shutil.copy(place / "photos" / "1.png", place / "names" / name)
+    words = ("explain", "names", "--model", "toy", "--method", "cam", "--shard", "2")
+    monkeypatch.setattr(explain_folder, "MOST_LINES", 3)
+    run = whylens(place, *words, "--out", "lines")
+    said = re.findall(r"^(\S+ +)(?:ant|bee|cat|dog) [\d.]+ %$", run.stderr, re.MULTILINE)
+    assert said == ["?[2Jodd.png  ", "a.png        ", "much-longer.png  "]
+    assert "\x1b" not in run.stderr
+    monkeypatch.setattr(explain_folder, "MOST_LINES", 1)
+    run = whylens(place, *words, "--out", "one")
+    assert "others is in one/manifest" in run.stderr
+    run = whylens(place, *words, "--out", "none-of-them", "--quiet")
+    assert run.exit_code == 0
+    assert "a.png" not in run.stderr
+
+
 def test_ctrl_c_says_that_the_same_command_goes_on(place, monkeypatch):
     def interrupted(*_, **__):
         yield FolderProgress(0, 9, 0)
@@ -112,8 +224,9 @@ def test_ctrl_c_says_that_the_same_command_goes_on(place, monkeypatch):
     [
         (["photos", "photos/1.png"], "one folder and nothing else"),
         (["photos/1.png", "--format", "png"], "are for a folder"),
+        (["photos/1.png", "--report"], "are for a folder"),
         (["photos/1.png", "--workers", "2"], "are for a folder"),
-        (["photos", "--format", "tiff"], "--format is npy or png, not 'tiff'"),
+        (["photos", "--format", "tiff"], "--format is npy, png or picture, not 'tiff'"),
         (["photos", "--engine", "dask"], "--engine is local or ray, not 'dask'"),
         (["photos", "--quantity", "odds"], "A quantity is logit or probability"),
         (["photos", "--param", "sampels=3"], "parameter 'sampels'"),

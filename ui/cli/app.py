@@ -62,7 +62,10 @@ def explain(
     seed: Annotated[int, typer.Option(help="For methods that draw random numbers.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder to write into.")] = Path("out"),
     maps: Annotated[
-        str | None, typer.Option("--format", help="Of a folder's maps: npy or png (16 bits).")
+        str | None,
+        typer.Option(
+            "--format", help="Of a folder's maps: npy, png (16 bits) or picture (over the photo)."
+        ),
     ] = None,
     engine: Annotated[str | None, typer.Option(help="For a folder: local or ray.")] = None,
     workers: Annotated[
@@ -70,6 +73,14 @@ def explain(
     ] = None,
     shard: Annotated[int | None, typer.Option(min=1, help="For a folder: files per part.")] = None,
     device: Annotated[str | None, typer.Option(help="For a folder: cpu or cuda.")] = None,
+    report: Annotated[
+        bool,
+        typer.Option("--report", help="Of a folder: report.html too, a table with small pictures."),
+    ] = False,
+    quiet: Annotated[
+        bool,
+        typer.Option("--quiet", help="No line per photo (of a folder the first 200 get one)."),
+    ] = False,
 ) -> None:
     """Explain photos and write pictures, raw values and manifests; or a folder of any size.
 
@@ -102,15 +113,18 @@ def explain(
                 "out": out,
                 "shard_size": shard,
                 "device": device or "cpu",
+                "report": report,
             }
             request = {**question, **files, "methods": params}
-            run_batch(request, engine=engine, workers=workers, maps=maps)
+            run_batch(request, engine=engine, workers=workers, maps=maps, quiet=quiet)
             return
-        if any(option is not None for option in (maps, engine, workers, shard, device)):
-            raise BadInput("--format, --engine, --workers, --shard and --device are for a folder.")
+        if report or any(o is not None for o in (maps, engine, workers, shard, device)):
+            raise BadInput(
+                "--report, --format, --engine, --workers, --shard and --device are for a folder."
+            )
         from whylens.core.engine import Engine
 
-        explain_photos(Engine(registry), images, params, question, out)
+        explain_photos(Engine(registry), images, params, question, out, quiet=quiet)
 
 
 app.command()(train)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from whylens.core.datasets.dataset import Dataset
 
 INTERRUPTED = 130  # exit code
+NAME_WIDTH = 48  # of the column of names, at most
 
 
 @contextmanager
@@ -42,6 +43,23 @@ def first_checkpoint() -> str:
     if name is None:
         raise WeightsUnavailable("No network for photos lies here. Name one with --model.")
     return name
+
+
+def photo_line(name: str, text: str, width: int) -> str:
+    """Return what the terminal says of one photo: its name, and what the network or an error says.
+
+    Args:
+        width: Of the column of names, in characters; longer names are cut at the left.
+    """
+    name = name if len(name) <= width else f"...{name[3 - width :]}"
+    line = f"{name:<{width}}  {text}"
+    # A name may hold anything, such as what moves a terminal's cursor.
+    return "".join(c if c.isprintable() else "?" for c in line)
+
+
+def percent(probability: float) -> str:
+    """Return a probability in words."""
+    return f"{100 * probability:.1f} %"
 
 
 def split_names(text: str) -> list[str]:

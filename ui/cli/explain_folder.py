@@ -5,34 +5,50 @@ Nothing heavy is imported before it runs: help must be instant.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from whylens.ui.cli.common import INTERRUPTED, progress_display, updater
+from whylens.ui.cli.common import (
+    INTERRUPTED,
+    NAME_WIDTH,
+    percent,
+    photo_line,
+    progress_display,
+    updater,
+)
 
 if TYPE_CHECKING:
     from whylens.core.batch.protocol import Runner
     from whylens.core.batch.run import Summary
 
-ENGINES, FORMATS = ("local", "ray"), ("npy", "png")
+ENGINES, FORMATS = ("local", "ray"), ("npy", "png", "picture")
+MOST_LINES = 200  # photos that are told of, one a line
 
 
 def run_batch(
-    fields: dict[str, Any], *, engine: str | None, workers: int | None, maps: str | None
+    fields: dict[str, Any],
+    *,
+    engine: str | None,
+    workers: int | None,
+    maps: str | None,
+    quiet: bool,
 ) -> None:
     """Explain all files of a folder, or go on where it was stopped.
 
     Args:
         engine: "local" or "ray"; None means local.
         workers: Processes or actors; None chooses.
-        maps: "npy" or "png"; None means npy.
+        maps: "npy", "png" or "picture"; None means npy.
+        quiet: Say nothing of single files.
 
     Raises:
         CoreError: Of the kind that says what is wrong.
     """
     from rich.progress import MofNCompleteColumn, TimeRemainingColumn
 
+    from whylens.core.batch.folder_rows import REPORT
     from whylens.core.batch.plan import Request
     from whylens.core.batch.run import explain_folder
 
@@ -43,6 +59,7 @@ def run_batch(
     with progress_display(MofNCompleteColumn(), TimeRemainingColumn()) as display:
         task = display.add_task(f"loading {request.model}", total=None)
         work = explain_folder(request, runner, progress=updater(display, task))
+        lines = FolderLines(request.out, 0 if quiet else MOST_LINES)
         try:
             done = 0
             while True:
@@ -55,6 +72,8 @@ def run_batch(
                     display.reset(task, total=step.count, completed=step.done)
                 done = step.done
                 display.update(task, description=request.folder.name, completed=done)
+                if step.shard is not None:
+                    lines.write(step.shard)
         except KeyboardInterrupt:
             display.update(task, description="stopping")
             work.close()
@@ -65,13 +84,54 @@ def run_batch(
             raise typer.Exit(INTERRUPTED) from None
     typer.echo(_summary_text(summary), err=True)
     typer.echo(request.out / "manifest")
+    if request.report:
+        typer.echo(request.out / REPORT)
+
+
+class FolderLines:
+    """What the terminal says of the files of a run, a line each, up to a number of them."""
+
+    def __init__(self, out: Path, most: int) -> None:
+        """Begin with none."""
+        self._out, self._left, self._width, self._silent = out, most, 0, not most
+
+    def write(self, shard: int) -> None:
+        """Write the lines of a finished shard.
+
+        Args:
+            shard: From 0.
+        """
+        if self._silent:
+            return
+        if not self._left:
+            self._silent = True
+            typer.echo(f"... what is said of the others is in {self._out / 'manifest'}.", err=True)
+            return
+        from whylens.core.batch.folder_rows import rows_by_file
+
+        files = list(rows_by_file(self._out, shard))
+        longest = max(len(rows[0]["path"]) for rows in files)
+        self._width = min(NAME_WIDTH, max(self._width, longest))
+        for rows in files[: self._left]:
+            typer.echo(photo_line(rows[0]["path"], _file_words(rows), self._width), err=True)
+        self._left = max(0, self._left - len(files))
+
+
+def _file_words(rows: list[dict[str, Any]]) -> str:
+    errors = {row["error"]: row["method"] for row in rows if row["error"]}
+    label, probability = rows[0]["predicted_label"], rows[0]["predicted_probability"]
+    if label is None:
+        return "; ".join(errors)
+    problems = [f"{method}: {error}" for error, method in errors.items()]
+    return "; ".join([f"{label} {percent(probability)}", *problems])
 
 
 def _check_choice(option: str, value: str, choices: tuple[str, ...]) -> str:
     from whylens.core.errors import InvalidParameter, shown
 
     if value not in choices:
-        raise InvalidParameter(f"{option} is {' or '.join(choices)}, not {shown(value)}.")
+        listed = f"{', '.join(choices[:-1])} or {choices[-1]}"
+        raise InvalidParameter(f"{option} is {listed}, not {shown(value)}.")
     return value
 
 

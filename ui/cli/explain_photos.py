@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from whylens.ui.cli.common import INTERRUPTED, progress_display, updater
+from whylens.ui.cli.common import (
+    INTERRUPTED,
+    NAME_WIDTH,
+    percent,
+    photo_line,
+    progress_display,
+    updater,
+)
 
 if TYPE_CHECKING:
     from whylens.core.engine import Engine
@@ -24,8 +31,13 @@ def explain_photos(
     params: Mapping[str, Mapping[str, str]],
     request: Mapping[str, Any],
     out: Path,
+    *,
+    quiet: bool,
 ) -> None:
     """Explain every photo by every method and write what comes of it.
+
+    Args:
+        quiet: Say nothing of what is predicted.
 
     Raises:
         CoreError: Of the kind that says what is wrong.
@@ -43,6 +55,7 @@ def explain_photos(
         }
         quantity = request["quantity"] if classes["versus"] is None else "contrast"
         fields = {**request, **classes, "quantity": quantity}
+        width = min(NAME_WIDTH, max(len(image.name) for image in images))
         for image, folder in zip(images, _folders(out, images), strict=True):
             question = Question(**fields, **_read_input(image))
             scores = engine.predict(question).classes
@@ -50,8 +63,9 @@ def explain_photos(
                 best = [score for score in scores if score.probability >= 0.5] or scores[:1]
             else:
                 best = scores[:1]
-            words = ", ".join(f"{score.label} {score.probability:.1%}" for score in best)
-            typer.echo(f"{image.name}: {words}", err=True)
+            if not quiet:
+                words = ", ".join(f"{score.label} {percent(score.probability)}" for score in best)
+                typer.echo(photo_line(image.name, words, width), err=True)
             for method, values in params.items():
                 task = display.add_task(f"{image.name}: {method}", total=1)
                 answer: Explanation | None = None

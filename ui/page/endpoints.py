@@ -15,9 +15,7 @@ import gradio as gr
 
 from whylens.core.errors import NeedsNotMet
 from whylens.core.explainer import Explainer, is_single_step
-from whylens.core.outputs.example_images import sheet
-from whylens.core.outputs.export import manifest, npy_bytes
-from whylens.core.outputs.render import render_explanation
+from whylens.core.outputs.export import explanation_picture, manifest, npy_bytes
 from whylens.core.params import controls_of
 from whylens.core.results import Heatmap
 from whylens.ui.page import html
@@ -136,12 +134,12 @@ def _answerer(explainer: Explainer[Any], session: Session) -> Callable[..., Any]
             params = {name: values[name] for name in explainer.Params.model_fields}
             *_, last = session.engine.explain(question, explainer.name, params)
             facts = manifest(last, source=Path(values["photo"]).name, style=style)
-            if not isinstance(last.result, Heatmap):
-                return session.store.save_image(sheet(last.result, count=12)), None, facts
-            picture = render_explanation(session.store.downscaled(last), style)
-            content, stem = npy_bytes(last.result.values), slug(explainer.name)
-            raw = session.store.save_file(content, suffix=".npy", stem=stem)
-            return session.store.save_image(picture), raw, facts
+            picture = explanation_picture(session.store.downscaled(last), style)
+            path, raw = session.store.save_image(picture), None
+            if isinstance(last.result, Heatmap):
+                content, stem = npy_bytes(last.result.values), slug(explainer.name)
+                raw = session.store.save_file(content, suffix=".npy", stem=stem)
+            return path, raw, facts
 
     # An agent knows a tool by the name of the function and its parameters by the docstring.
     answer.__name__ = tool_name(explainer)

@@ -125,13 +125,7 @@ class PageStore:
             id(photo.pixels),
             lambda: (photo.pixels, replace(photo, pixels=shrunk(photo.pixels, SCREEN_SIDE))),
         )
-        (width, height), (full_width, full_height) = smaller.size, photo.size
-        resized = replace(
-            view,
-            original=(width, height),
-            scale_x=view.scale_x * full_width / width,
-            scale_y=view.scale_y * full_height / height,
-        )
+        resized = view.for_original(*smaller.size)
         return replace(answer, question=replace(answer.question, photo=smaller), view=resized)
 
     def input_image(self, answer: Explanation) -> str | None:

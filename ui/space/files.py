@@ -27,6 +27,7 @@ ALLOWED = (
     "CONTRIBUTING.md",
     "whylens/*",
     "core/**/*.py",
+    "core/outputs/*.html",
     "plugins/**/*.py",
     "plugins/measured.json",
     "ui/**/*.py",
