@@ -188,11 +188,13 @@ def hub_file(
     *,
     timeouts: Timeouts | None = None,
     progress: ProgressCallback | None = None,
+    most: int | None = None,
 ) -> HubFile:
     """Return a file of a Hub repository, from the cache or fetched, its sha256 checked.
 
     Args:
         repo: "owner/name".
+        most: Bytes; larger files are not fetched, nor those of no stated size.
         progress: Called with the share fetched (0 to 1) and a sentence.
 
     Raises:
@@ -208,6 +210,11 @@ def hub_file(
     if isinstance(cached, str):
         return _verified(Path(cached), None, f"The weights of {repo} on this disk are damaged")
     promised, size = _metadata(repo, filename, timeouts)
+    if most is not None and not 0 < size <= most:
+        raise BadArtifact(
+            f"{filename} of {repo} has {size / 1e6:,.1f} MB, and at most {most / 1e6:,.1f} MB can "
+            "be right. Choose another model."
+        )
     folder = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo, repo_type="model")
     path = download_in_child(
         _CHILD,
@@ -241,7 +248,7 @@ def _metadata(repo: str, filename: str, timeouts: Timeouts) -> tuple[str | None,
     except (errors.RemoteEntryNotFoundError, errors.RepositoryNotFoundError) as exc:
         raise WeightsUnavailable(
             f"The Hub has no {filename} for {repo}; only safetensors are loaded. "
-            "Choose another tag of this model."
+            "Choose another tag of this model, or another model."
         ) from exc
     except errors.HfHubHTTPError as exc:
         code = getattr(exc.response, "status_code", "no status")

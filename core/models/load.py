@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import re
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,13 @@ import torch
 from pydantic import BaseModel, Field, ValidationError
 from torch import nn
 
-from whylens.core.errors import NETWORK_ERRORS, BadArtifact, CoreError, WeightsUnavailable
+from whylens.core.errors import (
+    NETWORK_ERRORS,
+    BadArtifact,
+    CoreError,
+    NotAllowed,
+    WeightsUnavailable,
+)
 from whylens.core.inputs.spec import InputSpec, probe_inputs
 from whylens.core.models import signal_net
 from whylens.core.models.backbone import Backbone, ModelSource, wrap
@@ -35,15 +41,26 @@ from whylens.core.models.hub import (
     hub_file,
 )
 from whylens.core.models.labels import IMAGENET, imagenet_1k, labels_of
-from whylens.core.models.model_names import ModelName, parse_model_name
+from whylens.core.models.model_names import (
+    REPOSITORY,
+    ModelName,
+    parameter_count,
+    parse_model_name,
+)
 from whylens.core.models.random_weights import randomize_weights
-from whylens.core.models.transformers_folder import from_transformers_folder
+from whylens.core.models.transformers_folder import (
+    from_transformers_folder,
+    from_transformers_hub,
+    hub_parameter_count,
+)
 from whylens.core.progress import ProgressCallback
 from whylens.core.storage.files import file_sha256, parameters_sha256, read_json_model
 
 UNTRAINED_SEED = 7
+# ViT-B, ResNet-152 and ConvNeXt-B fit; each takes about 0.8 GB with its faster copy.
+DEFAULT_PARAMETER_LIMIT = 100_000_000
 
-_HUB_NAME = re.compile(r"hf[-_]hub:([A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95})")
+_HUB_NAME = re.compile(rf"hf[-_]hub:({REPOSITORY})", re.ASCII)
 # Arguments of timm's that read files or the network; a manifest describes a network, no more.
 _READERS = {
     "cache_dir",
@@ -69,9 +86,9 @@ def load(
     """Return the network called `name`, frozen and probed.
 
     Args:
-        name: A timm name, `torchvision:NAME`, `untrained:NAME`, `hf-hub:OWNER/NAME`, a local
-            checkpoint's name or the path of its folder. What strangers type goes through
-            `check_public_model` first, which knows neither paths nor repositories.
+        name: A timm name, `torchvision:NAME`, `untrained:NAME`, `hf:OWNER/NAME` (of transformers),
+            `hf-hub:OWNER/NAME` (of timm), a local checkpoint's name or the path of its folder. What
+            strangers type goes through `check_public_model` first, which knows no paths.
         progress: Called with a share done (0 to 1) and a sentence while weights are fetched.
 
     Raises:
@@ -82,8 +99,8 @@ def load(
     """
     folders = checkpoint_folders()
     timeouts = timeouts or Timeouts()
-    if repository := _HUB_NAME.fullmatch(name):
-        return _from_hub(repository.group(1), progress, device, timeouts)
+    if written_by_timm := _HUB_NAME.fullmatch(name):
+        return _from_hub(written_by_timm.group(1), progress, device, timeouts)
     if name not in folders and is_checkpoint_path(name):
         return from_folder(Path(name).expanduser().resolve(), device=device)
     if name not in folders and is_transformers_path(name):
@@ -93,10 +110,44 @@ def load(
             return from_folder(folders[name], device=device)
         case ModelName(kind="torchvision", name=architecture):
             return _from_torchvision(architecture, progress, device, timeouts)
+        case ModelName(kind="hub", name=repository):
+            return from_transformers_hub(
+                repository, progress=progress, device=device, timeouts=timeouts
+            )
         case ModelName(kind="untrained", name=architecture):
             return _untrained(architecture, device)
         case ModelName(name=architecture):
             return _from_timm(architecture, progress, device, timeouts)
+
+
+def check_public_model(
+    text: str, checkpoints: Collection[str], *, limit: int = DEFAULT_PARAMETER_LIMIT
+) -> ModelName:
+    """Return what `text` names if a public page may load it.
+
+    Args:
+        limit: Largest number of parameters.
+
+    Raises:
+        NotAllowed: It is neither a timm name nor one of the Hub nor a local checkpoint, or it is
+            too large.
+        UnknownName: Nothing has this name.
+        CoreError: Of one on the Hub: its description cannot be had, or is none of a classifier.
+    """
+    name = parse_model_name(text, checkpoints)
+    if name.kind == "torchvision":
+        raise NotAllowed(
+            "This page loads timm models and local checkpoints only; use the command line or "
+            "Python for torchvision's. timm has most of them under the same name."
+        )
+    if name.kind in ("timm", "untrained", "hub"):
+        size = (hub_parameter_count if name.kind == "hub" else parameter_count)(name.name)
+        if size > limit:
+            raise NotAllowed(
+                f"{name} has {size / 1e6:.0f} million parameters; this page loads up to "
+                f"{limit / 1e6:.0f} million. Choose a smaller model, or run Whylens yourself."
+            )
+    return name
 
 
 class HubConfig(BaseModel):

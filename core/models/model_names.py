@@ -1,4 +1,4 @@
-"""Which model names exist and which a public page may load; loads nothing."""
+"""Which model names exist; loads nothing."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Literal
 
 from whylens.core.errors import BadInput, NotAllowed, UnknownName, shown
 
-Kind = Literal["timm", "torchvision", "checkpoint", "untrained"]
+Kind = Literal["timm", "torchvision", "checkpoint", "untrained", "hub"]
 _BARE = re.compile(r"[a-z0-9][a-z0-9_]{1,80}(?:\.[a-z0-9_]{1,60})?")
 _FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,80}")
+_OWNER = r"[A-Za-z0-9](?:[\w.-]{0,94}\w)?"
+REPOSITORY = rf"(?!\S*(?:--|\.\.|\.git$)){_OWNER}/{_OWNER}"
+_HUB = re.compile(f"hf:({REPOSITORY})", re.ASCII)
 
 WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
-
-# ViT-B, ResNet-152 and ConvNeXt-B fit; each takes about 0.8 GB with its faster copy.
-DEFAULT_PARAMETER_LIMIT = 100_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +33,16 @@ class ModelName:
     name: str
 
     def __str__(self) -> str:
-        prefix = f"{self.kind}:" if self.kind in ("torchvision", "untrained") else ""
-        return prefix + self.name
+        prefixes = {"torchvision": "torchvision:", "untrained": "untrained:", "hub": "hf:"}
+        return prefixes.get(self.kind, "") + self.name
 
 
 def parse_model_name(text: str, checkpoints: Collection[str] = ()) -> ModelName:
     """Return what `text` names, without loading anything.
 
     Args:
-        text: A bare timm name, `torchvision:NAME`, `untrained:NAME`, or a checkpoint's folder name.
+        text: A bare timm name, `torchvision:NAME`, `untrained:NAME`, `hf:OWNER/NAME`, or a
+            checkpoint's folder name.
 
     Raises:
         UnknownName: Nothing has this name; close names are offered.
@@ -49,6 +50,8 @@ def parse_model_name(text: str, checkpoints: Collection[str] = ()) -> ModelName:
     """
     if text in checkpoints:
         return ModelName("checkpoint", text)
+    if repository := _HUB.fullmatch(text):
+        return ModelName("hub", repository.group(1))
     prefix, colon, architecture = text.partition(":")
     if colon and prefix in ("torchvision", "untrained"):
         names = torchvision_names() if prefix == "torchvision" else timm_architectures()
@@ -64,7 +67,8 @@ def parse_model_name(text: str, checkpoints: Collection[str] = ()) -> ModelName:
     if not _BARE.fullmatch(text):
         raise NotAllowed(
             f"{shown(text)} is not a model name. Use a bare timm name such as resnet50.a1_in1k, "
-            "or the name of a local checkpoint; paths and addresses are never loaded."
+            "hf:OWNER/NAME for a classifier of transformers on the Hub, or the name of a local "
+            "checkpoint; paths and addresses are never loaded."
         )
     if text not in timm_names() and text not in timm_architectures():
         raise UnknownName.among("model", text, [*timm_names(), *checkpoints])
@@ -104,34 +108,6 @@ def parameter_count(architecture: str) -> int:
     with torch.device("meta"):
         module = timm.create_model(architecture.split(".")[0], pretrained=False)
     return sum(p.numel() for p in module.parameters())
-
-
-def check_public_model(
-    text: str, checkpoints: Collection[str], *, limit: int = DEFAULT_PARAMETER_LIMIT
-) -> ModelName:
-    """Return what `text` names if a public page may load it.
-
-    Args:
-        limit: Largest number of parameters.
-
-    Raises:
-        NotAllowed: It is not a bare timm name or a local checkpoint, or it is too large.
-        UnknownName: Nothing has this name.
-    """
-    name = parse_model_name(text, checkpoints)
-    if name.kind == "torchvision":
-        raise NotAllowed(
-            "This page loads timm models and local checkpoints only; use the command line or "
-            "Python for torchvision's. timm has most of them under the same name."
-        )
-    if name.kind in ("timm", "untrained"):
-        size = parameter_count(name.name)
-        if size > limit:
-            raise NotAllowed(
-                f"{name} has {size / 1e6:.0f} million parameters; this page loads up to "
-                f"{limit / 1e6:.0f} million. Choose a smaller model, or run Whylens yourself."
-            )
-    return name
 
 
 def check_folder_name(text: str) -> None:

@@ -1,26 +1,39 @@
-"""Image classifiers that the package `transformers` saved; no code of their folder is run."""
+"""Image classifiers that the package `transformers` saved; no code of their folder is run.
+
+They come from a folder, or from the Hub: three files of known size, their hashes checked.
+"""
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from whylens.core.errors import NETWORK_ERRORS, BadArtifact, NotInstalled
+from whylens.core.errors import NETWORK_ERRORS, BadArtifact, NotInstalled, WeightsUnavailable
 from whylens.core.inputs.spec import InputSpec
 from whylens.core.models.backbone import Backbone, ModelSource, wrap
 from whylens.core.models.checkpoints import WEIGHTS
+from whylens.core.models.hub import HubFile, Timeouts, hub_file
+from whylens.core.progress import ProgressCallback
 from whylens.core.storage.files import file_sha256
 
-CONFIG = "config.json"
+CONFIG, PROCESSOR = "config.json", "preprocessor_config.json"
 
 # Pillow's numbers, which a processor's `resample` is one of.
 _FILTERS = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
 _CONVNEXT_SQUASHES = 384  # from this size on its processor does not crop
 _REMEDY = "Save it again: model.save_pretrained(folder) and processor.save_pretrained(folder)."
+_LOCAL = {"local_files_only": True, "trust_remote_code": False}
+# Of config.json and the processor's file: 22,000 labels, both ways, take 2 MB.
+_MOST_DESCRIPTION = 16_000_000
+_MOST_LAYERS = 1000
 
 
 class Logits(nn.Module):
@@ -43,44 +56,153 @@ def from_transformers_folder(folder: Path, *, device: str = "cpu") -> Backbone:
         NotInstalled: transformers is not there.
         BadArtifact: It is no image classifier, is damaged, or lacks weights.
     """
-    try:
-        from transformers import AutoImageProcessor, AutoModelForImageClassification
-    except ImportError as exc:
-        raise NotInstalled(
-            f"{folder.name} was saved by transformers, which is not installed. Install Whylens "
-            "with its extra [transformers]."
-        ) from exc
+    _library(folder.name)
     if not (folder / WEIGHTS).is_file():
         raise BadArtifact(f"{folder.name} holds no {WEIGHTS}, and nothing else is read. {_REMEDY}")
-    from safetensors import SafetensorError
-
-    local = {"local_files_only": True, "trust_remote_code": False}
-    try:
-        network, loading = AutoModelForImageClassification.from_pretrained(
-            folder, use_safetensors=True, output_loading_info=True, **local
-        )
-        processor = AutoImageProcessor.from_pretrained(folder, **local)
-    except (*NETWORK_ERRORS, OSError, SafetensorError) as exc:
-        reason = " ".join(str(exc).split())[:160]
-        raise BadArtifact(
-            f"{folder.name} cannot be read as an image classifier: {reason}. {_REMEDY}"
-        ) from exc
-    # What is missing was filled with random numbers.
-    if absent := sorted({*loading["missing_keys"], *map(str, loading["mismatched_keys"])}):
-        raise BadArtifact(
-            f"{folder.name} lacks weights: {', '.join(absent[:3])}. It may have no trained head; "
-            "choose a network that classifies."
-        )
-    names = network.config.id2label
+    _read_config(folder, folder.name)
     identity = ModelSource(
         name=folder.name,
         digest=file_sha256(folder / WEIGHTS),
         source="a folder of transformers",
         folder=folder,
     )
+    return _classifier(folder, identity, device)
+
+
+def from_transformers_hub(
+    repo: str,
+    *,
+    progress: ProgressCallback | None = None,
+    device: str = "cpu",
+    timeouts: Timeouts | None = None,
+) -> Backbone:
+    """Return an image classifier of the Hub that transformers saved, as its folder would be.
+
+    Args:
+        repo: "owner/name".
+        progress: Called with a share done (0 to 1) and a sentence while weights are fetched.
+
+    Raises:
+        NotInstalled: transformers is not there.
+        WeightsUnavailable: A file cannot be had.
+        BadArtifact: It is no image classifier, is damaged, lacks weights or is larger than the
+            network that its description is of.
+    """
+    # 8 bytes for each of its numbers, and as much as counters and names may take.
+    most = 8 * hub_parameter_count(repo) + 10_000_000
+    small = [_described(repo, name, timeouts) for name in (CONFIG, PROCESSOR)]
+    weights = hub_file(repo, WEIGHTS, timeouts=timeouts, progress=progress, most=most)
+    folder = weights.path.parent
+    if any(file.path.parent != folder for file in small):
+        raise WeightsUnavailable(f"{repo} was changed while it was fetched. Try again.")
+    identity = ModelSource(
+        name=f"hf:{repo}",
+        digest=weights.sha256,
+        licence="stated by its authors on the Hub",
+        source=f"Hub: {repo}",
+    )
+    return _classifier(folder, identity, device)
+
+
+@lru_cache(maxsize=1000)
+def hub_parameter_count(repo: str) -> int:
+    """Return the number of parameters that a repository's config.json describes.
+
+    Its weights are neither fetched nor allocated.
+
+    Args:
+        repo: "owner/name".
+
+    Raises:
+        NotInstalled: transformers is not there.
+        WeightsUnavailable: The description cannot be had.
+        BadArtifact: It is none of an image classifier.
+    """
+    library = _library(f"hf:{repo}")
+    folder = _described(repo, CONFIG, None).path.parent
+    _read_config(folder, repo)
+    try:
+        config = library.AutoConfig.from_pretrained(folder, **_LOCAL)
+        with torch.device("meta"):
+            network = library.AutoModelForImageClassification.from_config(config)
+    except (*NETWORK_ERRORS, ImportError, OSError) as exc:
+        raise _unreadable(repo, exc) from exc
+    return sum(p.numel() for p in network.parameters())
+
+
+def _described(repo: str, filename: str, timeouts: Timeouts | None) -> HubFile:
+    return hub_file(repo, filename, timeouts=timeouts, most=_MOST_DESCRIPTION)
+
+
+def _library(name: str) -> Any:
+    try:
+        import transformers
+    except ImportError as exc:
+        raise NotInstalled(
+            f"{name} was saved by transformers, which is not installed. Install Whylens with its "
+            "extra [transformers]."
+        ) from exc
+    return transformers
+
+
+def _read_config(folder: Path, name: str) -> None:
+    """Refuse a description that would have files read, another library asked or hours spent.
+
+    Raises:
+        BadArtifact: It is such a one, or cannot be read.
+    """
+    try:
+        config = dict(json.loads((folder / CONFIG).read_bytes()))
+    except (OSError, ValueError, TypeError) as exc:
+        raise _unreadable(name, exc) from exc
+    if "model_type" not in config and "architecture" in config:
+        raise BadArtifact(f"{name} was written by timm. Choose it as hf-hub:OWNER/NAME.")
+    foreign = config.get("model_type") == "timm_wrapper" or "model_args" in config
+    if foreign or any("backbone" in key and value for key, value in config.items()):
+        raise BadArtifact(
+            f"{name} rests on a network of another library, which is not built from what a "
+            "repository says. Choose that network itself."
+        )
+    depths = [_depth(value) for key, value in config.items() if re.search("layers|depth", key)]
+    if max(depths, default=0) > _MOST_LAYERS:
+        raise BadArtifact(
+            f"{name} describes a network of {max(depths):,} layers; {_MOST_LAYERS:,} are the most "
+            "that is built. Choose another model."
+        )
+
+
+def _depth(value: object) -> int:
+    if isinstance(value, list | tuple):
+        return sum(_depth(item) for item in value)
+    return value if isinstance(value, int) else 0
+
+
+def _unreadable(name: str, exc: Exception) -> BadArtifact:
+    reason = " ".join(str(exc).split())[:160]
+    return BadArtifact(f"{name} cannot be read as an image classifier: {reason}. {_REMEDY}")
+
+
+def _classifier(folder: Path, identity: ModelSource, device: str) -> Backbone:
+    from safetensors import SafetensorError
+
+    library, name = _library(identity.name), identity.name
+    try:
+        network, loading = library.AutoModelForImageClassification.from_pretrained(
+            folder, use_safetensors=True, output_loading_info=True, **_LOCAL
+        )
+        processor = library.AutoImageProcessor.from_pretrained(folder, **_LOCAL)
+    except (*NETWORK_ERRORS, ImportError, OSError, SafetensorError) as exc:
+        raise _unreadable(name, exc) from exc
+    # What is missing was filled with random numbers.
+    if absent := sorted({*loading["missing_keys"], *map(str, loading["mismatched_keys"])}):
+        raise BadArtifact(
+            f"{name} lacks weights: {', '.join(absent[:3])}. It may have no trained head; "
+            "choose a network that classifies."
+        )
+    names = network.config.id2label
     return wrap(
         Logits(network.float()).to(device),
-        spec=_spec(processor, network.config.num_channels, folder.name),
+        spec=_spec(processor, network.config.num_channels, name),
         labels=tuple(str(names[i]) for i in sorted(names)),
         identity=identity,
         outputs="labels"

@@ -519,6 +519,74 @@ def test_a_repository_that_timm_wrote_is_a_model_by_its_name(program, hub):
         assert words in answer["message"]
 
 
+def put_transformers(hub, folder, name: str, **changes) -> str:
+    """Put what lies in a folder of transformers on the Hub, its config.json changed."""
+    for path in folder.iterdir():
+        content = path.read_bytes()
+        if path.name == "config.json":
+            content = json.dumps({**json.loads(content), **changes}).encode()
+        hub.repos[f"acme/{name}/{path.name}"] = Repo(content)
+    hub.repos[f"acme/{name}"] = Repo(b"", "empty")
+    return f"hf:acme/{name}"
+
+
+def test_a_classifier_of_transformers_is_a_model_by_its_name(
+    program, hub, home, monkeypatch, tmp_path
+):
+    pytest.importorskip("transformers", reason="the extra [transformers] is absent")
+    from tests.models.test_transformers_folder import networks
+    from whylens.core.errors import NotAllowed
+    from whylens.core.models.load import check_public_model, load
+
+    config, network_type, processor = networks()["vit"]
+    with torch.random.fork_rng():
+        torch.manual_seed(4)
+        network = network_type(config).eval()
+    network.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    name = put_transformers(hub, tmp_path, "vit")
+    answer = program.ask(load=name)
+    assert answer.get("classes") == 3, answer
+    assert answer["source"] == "Hub: acme/vit"
+    assert answer["sha256"] == sha((tmp_path / "model.safetensors").read_bytes())
+    # This process has no network, and needs none once the files are there.
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(home / "hub"))
+    backbone = load(name)
+    assert (backbone.name, backbone.labels) == (name, ("ant", "bee", "cat"))
+    x = backbone.probe_inputs()
+    with torch.no_grad():
+        wanted = network(pixel_values=x).logits
+    torch.testing.assert_close(backbone.logits(x), wanted)
+    assert answer["logits"] == pytest.approx(wanted[0].tolist(), rel=1e-4)
+    count = sum(p.numel() for p in network.parameters())
+    assert check_public_model(name, [], limit=count).name == "acme/vit"
+    with pytest.raises(NotAllowed, match="Choose a smaller model"):
+        check_public_model(name, [], limit=count - 1)
+    with pytest.raises(WeightsUnavailable, match="OFFLINE is set"):
+        check_public_model("hf:acme/never-fetched", [])
+    for name, changes, words in (
+        ("deep", {"num_hidden_layers": 10**9}, "1,000,000,000 layers"),
+        ("text", {"model_type": "bert"}, "cannot be read as an image classifier"),
+        ("code", {"model_type": "mine", "auto_map": {"AutoConfig": "c.C"}}, "cannot be read"),
+        ("timm", {"model_type": "timm_wrapper"}, "of another library"),
+        ("file", {"model_args": {"checkpoint_path": "/etc/passwd"}}, "of another library"),
+        ("part", {"backbone": "resnet18", "use_pretrained_backbone": True}, "another library"),
+    ):
+        answer = program.ask(load=put_transformers(hub, tmp_path, name, **changes))
+        assert answer.get("error") == "BadArtifact", answer
+        assert words in answer["message"]
+        assert hub.repos[f"acme/{name}/model.safetensors"].gets == []
+    name = put_transformers(hub, tmp_path, "big")
+    hub.repos["acme/big/model.safetensors"].content += b"x" * (8 * count + 10_000_000)
+    answer = program.ask(load=name)
+    assert "at most 10." in answer["message"], answer
+    assert hub.repos["acme/big/model.safetensors"].gets == []
+    name = put_transformers(hub, tmp_path, "pickled")
+    del hub.repos["acme/pickled/model.safetensors"]
+    answer = program.ask(load=name)
+    assert "only safetensors are loaded" in answer["message"], answer
+
+
 def test_networks_load_from_the_hub_and_then_without_it(program, hub, home, monkeypatch):
     from whylens.core.models.load import load
 

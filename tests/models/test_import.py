@@ -32,9 +32,8 @@ from whylens.core.models.checkpoints import (
 )
 from whylens.core.models.import_options import ImportOptions
 from whylens.core.models.import_weights import import_weights
-from whylens.core.models.load import build, from_folder, load
+from whylens.core.models.load import build, check_public_model, from_folder, load
 from whylens.core.models.model_names import (
-    check_public_model,
     parse_model_name,
     timm_architectures,
     torchvision_names,

@@ -47,8 +47,8 @@ from whylens.core.models.layouts import (
     layout_of,
     proportional,
 )
-from whylens.core.models.load import build, from_folder, load
-from whylens.core.models.model_names import check_public_model, parameter_count, parse_model_name
+from whylens.core.models.load import build, check_public_model, from_folder, load
+from whylens.core.models.model_names import parameter_count, parse_model_name
 from whylens.core.models.random_weights import randomize_weights
 from whylens.core.needs import Need
 from whylens.core.speed import faster
@@ -750,6 +750,7 @@ def test_with_a_probe_the_signal_neither_dies_nor_explodes():
         ("resnet18", "timm", "resnet18"),
         ("torchvision:resnet18", "torchvision", "resnet18"),
         ("untrained:resnet18", "untrained", "resnet18"),
+        ("hf:Owner/vit-base.v2", "hub", "Owner/vit-base.v2"),
         ("My-Net.v2", "checkpoint", "My-Net.v2"),
     ],
 )
@@ -782,6 +783,13 @@ NEVER = [
     "local-dir:/etc",
     "hf-hub:acme/evil",
     "hf_hub:acme/evil",
+    "hf:acme",
+    "hf:../etc",
+    "hf:/etc/passwd",
+    "hf:acme/net/file",
+    "hf:acmé/net",
+    "hf:acme/a..b",
+    "hf:acme/net.git",
     "../../etc/passwd",
     "/etc/passwd",
     "C:\\weights",

@@ -49,7 +49,8 @@ def explain(
     model: Annotated[
         str | None,
         typer.Option(
-            help="A checkpoint or its folder, a timm name, torchvision:NAME or hf-hub:OWNER/NAME; "
+            help="A checkpoint or its folder, a timm name, torchvision:NAME, hf:OWNER/NAME "
+            "(transformers) or hf-hub:OWNER/NAME (timm); "
             "default: the network for photos that comes along."
         ),
     ] = None,

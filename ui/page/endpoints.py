@@ -33,7 +33,7 @@ from whylens.ui.page.session import (
 
 _ARGUMENTS = {
     "photo": "The picture to explain: an address, a data URL or an uploaded file.",
-    "model": "A name that `models` lists, or any timm name.",
+    "model": "A name that `models` lists, any timm name, or hf:OWNER/NAME.",
     "target": "The class to explain: its label or index, or 'predicted'.",
     "quantity": "What of it: 'logit', 'probability', or 'contrast' to another class.",
     "versus": "For a contrast, the other class: label, index or 'runner-up'.",
@@ -88,7 +88,7 @@ def build_endpoints(
         ]
 
     def models() -> list[str]:
-        """Return the model names that the page offers; other timm names may be given as well."""
+        """Return the model names that the page offers; it takes others of timm and the Hub."""
         return [name for _, name in model_choices()]
 
     gr.api(methods, api_name="methods")
@@ -101,7 +101,7 @@ def _predictor(session: Session) -> Callable[..., Any]:
 
         Args:
             photo: The picture: an address, a data URL or an uploaded file.
-            model: A name that `models` lists, or any timm name.
+            model: A name that `models` lists, any timm name, or hf:OWNER/NAME.
         """
         with errors_as_messages():
             values = {"photo": photo, "model": model, "target": PREDICTED, "quantity": "logit"}

@@ -54,7 +54,7 @@ def build_page(
                 model_choices(),
                 value=None,
                 label="Network",
-                info="Choose, or type any timm name",
+                info="Choose, or type a timm name or hf:OWNER/NAME",
                 allow_custom_value=True,
                 elem_id="model",
                 min_width=260,

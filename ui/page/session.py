@@ -21,7 +21,7 @@ from whylens.core.models.checkpoints import (
     default_model,
     read_manifest,
 )
-from whylens.core.models.model_names import check_public_model
+from whylens.core.models.load import check_public_model
 from whylens.core.outputs.guide import Entry, Measurements, entries, measurements
 from whylens.ui.page.page_store import PageStore
 
