@@ -143,7 +143,10 @@ def default_model(root: Path | None = None) -> str | None:
     """
     ranks = {}
     for name, folder in checkpoint_folders(root).items():
-        manifest = read_manifest(folder)
+        try:
+            manifest = read_manifest(folder)
+        except BadArtifact:  # said when it is chosen
+            continue
         if len(manifest.input_size) == 2:
             count = IMAGENET_CLASSES if isinstance(manifest.labels, str) else len(manifest.labels)
             ranks[name] = manifest.trained, count

@@ -88,11 +88,12 @@ def build_network(recipe: Recipe, classes: int, random: RandomState) -> Network:
     Raises:
         BadArtifact: It cannot be built, or its weights do not fit.
         BadInput: It cannot be fed what the recipe says.
+        WeightsUnavailable: The pretrained weights to start from cannot be had.
     """
     arguments = dict(recipe.arguments)
     with random.as_global():
         module = build(recipe.backbone, classes=classes, arguments=arguments)
-    weights, known, start, notes = _start(recipe)
+    weights, known, start = _start(recipe)
     spec = _spec(recipe, module, known)
     if not _fits(module, spec):
         # Transformers are built for one input size.
@@ -111,9 +112,7 @@ def build_network(recipe: Recipe, classes: int, random: RandomState) -> Network:
     if weights is not None:
         _load_weights(module, weights, head, recipe)
     module.to(torch.device(recipe.device), memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Network(
-        module, spec, arguments, head, weights is not None, start, known is not None, notes
-    )
+    return Network(module, spec, arguments, head, weights is not None, start, known is not None)
 
 
 def head_name(module: nn.Module, classes: int, backbone: str) -> str:
@@ -137,22 +136,20 @@ def head_name(module: nn.Module, classes: int, backbone: str) -> str:
     return head
 
 
-def _start(
-    recipe: Recipe,
-) -> tuple[dict[str, Tensor] | None, InputSpec | None, str, tuple[str, ...]]:
+def _start(recipe: Recipe) -> tuple[dict[str, Tensor] | None, InputSpec | None, str]:
     if recipe.weights is None:
-        return None, None, "random weights", ()
+        return None, None, "random weights"
     if recipe.weights == PRETRAINED:
         try:
             known = load(recipe.backbone)
         except WeightsUnavailable as exc:
-            note = (
-                f"The pretrained weights of {recipe.backbone} were asked for and are not here, so "
-                f"training started from random weights: expect much less. {exc}"
-            )
-            return None, None, "random weights", (note,)
+            # From random weights it would learn much less, and the user asked for something else.
+            raise WeightsUnavailable(
+                f"Training was not begun: {exc} Start from a network that is here, or from random "
+                "weights."
+            ) from exc
         start = f"{known.name} ({known.identity.licence}; {known.identity.source})"
-        return known.module.state_dict(), known.spec, start, ()
+        return known.module.state_dict(), known.spec, start
     path = Path(recipe.weights)
     manifest = None
     if path.is_dir():
@@ -168,9 +165,9 @@ def _start(
     weights = read_weights(path, sha256=manifest.sha256 if manifest else None)
     name = path.parent.name if path.name == WEIGHTS else path.name
     if manifest is None:
-        return weights, None, f"{name} (sha256 {file_sha256(path)[:12]})", ()
+        return weights, None, f"{name} (sha256 {file_sha256(path)[:12]})"
     start = f"{name} ({manifest.licence}; sha256 {manifest.sha256[:12]})"
-    return weights, manifest.spec(), start, ()
+    return weights, manifest.spec(), start
 
 
 def _spec(recipe: Recipe, module: nn.Module, known: InputSpec | None) -> InputSpec:

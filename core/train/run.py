@@ -51,6 +51,9 @@ from whylens.core.train.recipe import Recipe
 _EVERY = 0.2  # seconds between two reports of progress
 # Shares of the whole at which stages end, roughly as long as they take.
 PROGRESS_DECODED, PROGRESS_EPOCHS = 0.05, 0.97
+# A loss so many times that of guessing, over so many batches, comes down no more to much use.
+EXPLODED, LAST_BATCHES = 20.0, 8
+REMEDY = "Start from a trained network, or choose a lower learning rate (--lr)."
 PROGRESS_HEAD = {"full": 0.05, "head-then-full": 0.1, "head": 0.9}  # by the recipe's mode
 
 
@@ -81,8 +84,12 @@ def train(
 
 
 class _Diverged(Exception):
-    def __init__(self, epoch: int) -> None:
-        super().__init__(f"Training left all bounds in epoch {epoch}: its loss is no number.")
+    def __init__(self, epoch: int, loss: float, guessing: float) -> None:
+        size = f"{loss:,.0f}" if math.isfinite(loss) else "no number"
+        super().__init__(
+            f"Training left all bounds in epoch {epoch}: its loss is {size}, where guessing gives "
+            f"{guessing:.2f}."
+        )
 
 
 class _Training:
@@ -132,8 +139,8 @@ class _Training:
                 yield from self._run_epochs()
             except _Diverged as exc:
                 if self.log.best < 0:
-                    raise BadInput(f"{exc} Choose a lower --lr.") from exc
-                more = (f"{exc} The best before is kept; choose a lower --lr.",)
+                    raise BadInput(f"{exc} {REMEDY}") from exc
+                more = (f"{exc} The best before is kept. {REMEDY}",)
         count = len(self.log.epochs)
         yield from map_progress(
             write_report(self.dataset, self.out, more=more),
@@ -266,8 +273,7 @@ class _Training:
                 losses.append(
                     self._train_step(optimiser, places, step / total, schedule(step, total, recipe))
                 )
-                if not math.isfinite(losses[-1]):
-                    raise _Diverged(epoch)
+                self._check_loss(losses, epoch)
                 if recipe.ema is not None:
                     self.average = update_average(self.average, network.module, recipe.ema, step)
                 share = (step + 1) / total
@@ -281,6 +287,14 @@ class _Training:
             yield from self._end_epoch(
                 epoch, float(np.mean(losses)), moments(optimiser), self._share(share)
             )
+
+    def _check_loss(self, losses: list[float], epoch: int) -> None:
+        guessing = math.log(max(len(self.dataset.labels), 2))
+        recent = losses[-LAST_BATCHES:]
+        mean = float(np.mean(recent))
+        exploded = len(recent) == LAST_BATCHES and mean > EXPLODED * guessing
+        if exploded or not math.isfinite(losses[-1]):
+            raise _Diverged(epoch, losses[-1], guessing)
 
     def _share(self, share: float) -> float:
         return self.head_end + (PROGRESS_EPOCHS - self.head_end) * share
@@ -319,8 +333,8 @@ class _Training:
             module.load_state_dict(self.average)
             network = replace(network, module=module)
         figures = evaluate(network, self.val, self.labels["val"])
-        if not math.isfinite(figures["val_loss"]):
-            raise _Diverged(epoch)
+        # Finite is all that can be asked: early batch norms make huge losses of good networks.
+        self._check_loss([figures["val_loss"]], epoch)
         line = Epoch(epoch=epoch, loss=loss, seconds=self._seconds(), **figures)
         best = next((e for e in self.log.epochs if e.epoch == self.log.best), None)
         if best is None or line.sort_key > best.sort_key:

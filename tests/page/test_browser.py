@@ -436,11 +436,13 @@ def test_a_visitor_trains_and_finds_the_model_chosen_and_reported(browser, addre
     with visit(browser, f"{address}/?model=a-toy&method=train") as page:
         page.set_input_files("#train-zip input[type=file]", zip_of_fruit(tmp_path))
         page.locator("#train-name textarea, #train-name input").fill("fruits")
-        page.get_by_label("The loaded model, if it is a local checkpoint").check()
+        page.get_by_label("The network that is loaded").check()
         page.get_by_label("The last layer only (quickest)").check()
         expect(page.locator("#train-zip")).to_contain_text("KB")
         page.click("#train-run")
+        expect(page.locator("#train-run")).to_have_text("A training runs ...")
         await_status(page, "train", "^Done: fruits recognises")
+        expect(page.locator("#train-run")).to_have_text("Train")
         expect(page.locator("#model input")).to_have_value(re.compile("fruits$"))
         expect(page.locator("#model-card")).to_contain_text("fruits", timeout=PATIENCE)
         expect(page.locator("#train-log textarea")).to_have_value(

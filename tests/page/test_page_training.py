@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import gradio as gr
 import pytest
 
+from tests.conftest import ROOT
 from tests.support.browser import toy_checkpoint
 from tests.support.pictures import SLIM, Colours, noisy, zip_of_fruit
 from whylens.core.datasets.dataset import SPLITS
@@ -16,7 +17,7 @@ from whylens.core.datasets.zip import ZippedPictures, pictures_in_zip
 from whylens.core.engine import Engine
 from whylens.core.errors import BadInput, Busy
 from whylens.core.explainer import Explainer
-from whylens.core.models.checkpoints import MANIFEST
+from whylens.core.models.checkpoints import MANIFEST, checkpoint_folders
 from whylens.core.params import NoParams
 from whylens.core.progress import run
 from whylens.core.registry import Entry, Registry
@@ -116,6 +117,18 @@ def test_a_zip_becomes_a_model_with_a_report_that_is_chosen(place, packed):
         next(again)
 
 
+def test_a_training_starts_from_the_network_for_photos_that_is_here(place, monkeypatch):
+    assert training._starts() == training.STARTS, "nothing trained is here"
+    monkeypatch.setenv("WHYLENS_CHECKPOINTS", f"{place}:{ROOT / 'checkpoints'}")
+    (_, first), *others = training._starts()
+    assert first == training.HERE
+    assert [value for _, value in others] == [training.LOADED, "pretrained", training.RANDOM]
+    recipe = training._recipe(asked(start=first))
+    assert recipe.weights == str(checkpoint_folders()["imagenet-lite0"])
+    fetched = training._recipe(asked(start=training.LOADED, model="resnet18.a1_in1k"))
+    assert (fetched.backbone, fetched.weights) == ("resnet18.a1_in1k", "pretrained")
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -129,7 +142,7 @@ def test_a_zip_becomes_a_model_with_a_report_that_is_chosen(place, packed):
         ({"folder": "painted-cats:breed", "backbone": "/etc/passwd"}, "not a model name"),
         ({"folder": "painted-cats:breed", "backbone": "resnet19"}, "no model called"),
         ({"folder": "painted-cats:breed", "backbone": "untrained:resnet18"}, "Choose a backbone"),
-        ({"folder": "p", "start": "loaded", "model": "resnet18"}, "no local checkpoint"),
+        ({"folder": "p", "start": "loaded", "model": "untrained:resnet18"}, "no weights to start"),
         ({"folder": "p", "mode": "sideways"}, "mode"),
         ({"folder": "p", "epochs": 0}, "epochs"),
     ],

@@ -18,8 +18,8 @@ from whylens.core.datasets.folder import ProgressCallback
 from whylens.core.datasets.resplit import resplit
 from whylens.core.datasets.zip import pictures_in_zip
 from whylens.core.engine import Engine
-from whylens.core.errors import BadInput, CoreError
-from whylens.core.models.checkpoints import checkpoint_folders
+from whylens.core.errors import BadInput, CoreError, shown
+from whylens.core.models.checkpoints import checkpoint_folders, default_model, read_manifest
 from whylens.core.models.load import check_public_model
 from whylens.core.progress import TrainingProgress, run
 from whylens.core.train.recipe import PRETRAINED, Recipe
@@ -33,10 +33,10 @@ from whylens.core.train.training_jobs import (
 from whylens.ui.page.form import QuestionForm
 from whylens.ui.page.html import duration
 from whylens.ui.page.long_events import UNQUEUED, report_failure
-from whylens.ui.page.session import Session, model_choices, visitor_id
+from whylens.ui.page.session import PRIVATE, Session, model_choices, visitor_id
 
 TRAINING_VARIABLE = "WHYLENS_TRAINING"
-LOADED, RANDOM = "loaded", "random"
+HERE, LOADED, RANDOM = "here", "loaded", "random"
 BACKBONES = (
     "resnet18.a1_in1k",
     "mobilenetv3_small_100.lamb_in1k",
@@ -47,9 +47,9 @@ BACKBONES = (
     "torchvision:squeezenet1_0",
 )
 STARTS = [
-    ("Pretrained weights of the backbone", PRETRAINED),
-    ("The loaded model, if it is a local checkpoint", LOADED),
-    ("Random numbers", RANDOM),
+    ("The network that is loaded", LOADED),
+    ("A backbone's pretrained weights, fetched", PRETRAINED),
+    ("Random numbers: for many thousand pictures", RANDOM),
 ]
 MODES = [
     ("The last layer, then all (best for photos)", "head-then-full"),
@@ -110,8 +110,9 @@ def build_training(session: Session, form: QuestionForm, *, local: bool) -> Depe
             allow_custom_value=True,
             elem_id="train-backbone",
             min_width=240,
+            visible=_starts()[0][1] == PRETRAINED,
         )
-    start = gr.Radio(STARTS, value=PRETRAINED, label="Start from", elem_id="train-start")
+    start = gr.Radio(_starts(), value=_starts()[0][1], label="Start from", elem_id="train-start")
     mode = gr.Radio(MODES, value="head-then-full", label="What to train", elem_id="train-mode")
     epochs = gr.Slider(
         1, 50, value=8, step=1, label="Epochs (for all layers)", elem_id="train-epochs", buttons=[]
@@ -134,17 +135,26 @@ def build_training(session: Session, form: QuestionForm, *, local: bool) -> Depe
         "epochs": epochs,
         "model": form.model,
     }
+    start.change(
+        lambda value: gr.Dropdown(visible=value in (PRETRAINED, RANDOM)),
+        [start],
+        [backbone],
+        **PRIVATE,
+    )
+    # One after the other: what says that a training runs must not come after what says it ended.
     event = run.click(
+        lambda: gr.Button("A training runs ...", interactive=False), None, [run], **UNQUEUED
+    ).then(
         _trainer(session, runner, local=local),
         None,
         [status, log, form.model],
         inputs_kwargs=inputs,
         concurrency_id="training",
         concurrency_limit=4,
-        trigger_mode="once",
         show_progress="hidden",
         api_visibility="private",
     )
+    event.then(lambda: gr.Button("Train", interactive=True), None, [run], **UNQUEUED)
 
     def stop_training(request: gr.Request) -> Any:
         running = runner.stop(visitor_id(request))
@@ -152,6 +162,17 @@ def build_training(session: Session, form: QuestionForm, *, local: bool) -> Depe
 
     stop.click(stop_training, None, [status], **UNQUEUED)
     return cast("Dependency", event)
+
+
+def _starts() -> list[tuple[str, str]]:
+    # What is here comes first: nothing is fetched, and it knows photos already.
+    name = _trained_here()
+    return [*([(f"Everyday photos ({name}, here)", HERE)] if name else []), *STARTS]
+
+
+def _trained_here() -> str | None:
+    name = default_model()
+    return name if name and read_manifest(checkpoint_folders()[name]).trained else None
 
 
 def _data_inputs(sources: Sources, *, local: bool) -> tuple[Component, Component]:
@@ -260,18 +281,17 @@ def _read_zip(path: Path, progress: ProgressCallback) -> Dataset:
 
 
 def _recipe(values: Mapping[str, Any]) -> Recipe:
-    if values["start"] == LOADED:
-        folder = checkpoint_folders().get(values["model"] or "")
-        if folder is None:
-            raise BadInput(
-                f"{values['model'] or 'The loaded model'} is no local checkpoint. Start from "
-                "pretrained weights instead."
-            )
+    model = (_trained_here() if values["start"] == HERE else values["model"]) or ""
+    folder = checkpoint_folders().get(model)
+    if values["start"] in (HERE, LOADED) and folder is not None:
         network = start_fields(folder)
     else:
-        backbone = (values["backbone"] or "").strip()
+        # A network that was fetched has the weights that its name stands for.
+        own = values["start"] in (HERE, LOADED)
+        backbone = (model if own else values["backbone"] or "").strip()
         if backbone not in BACKBONES and check_public_model(backbone, ()).kind != "timm":
-            raise BadInput(f"Choose a backbone such as {BACKBONES[0]}.")
+            what = f"{shown(backbone)} has no weights to start from. " if own else ""
+            raise BadInput(f"{what}Choose a backbone such as {BACKBONES[0]}.")
         weights = None if values["start"] == RANDOM else PRETRAINED
         network = {"backbone": backbone, "weights": weights}
     try:
