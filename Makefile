@@ -32,10 +32,10 @@ browser:
 	            chromium fonts-dejavu-core >/dev/null; } \
 	  || echo "No Chromium and no way to install it here: the browser tests will skip."
 
-# One process for each core; the tests of a file stay in one, in the order of tests/conftest.py.
+# As many processes as tests/conftest.py says; the tests of a file stay in one, in the order of tests/conftest.py.
 # Compiled modules are kept: each process, and each of the children that tests start, would compile
 # all of them anew where PYTHONDONTWRITEBYTECODE is set.
-PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 test: setup browser
 	$(PYTEST) -m 'not slow'

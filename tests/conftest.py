@@ -30,7 +30,21 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 # Files that take longest begin first, so that no process is left alone with one at the end.
-LONGEST = ("test_browser.py", "test_conformance.py", "test_shipped.py", "test_hub.py")
+LONGEST = (
+    "test_browser.py",
+    "test_browser_methods.py",
+    "test_conformance.py",
+    "test_hub.py",
+    "test_cli.py",
+    "test_shipped.py",
+)
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Return one process more than cores: browser tests and tests of processes often wait."""
+    from whylens.core.batch.protocol import cores
+
+    return min(cores() + 1, 8)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -13,7 +15,7 @@ from whylens.core.explainer import Explainer
 from whylens.core.models.backbone import wrap
 from whylens.core.params import NoParams, Params, controls_of
 from whylens.core.registry import Entry, Problem, Registry, load_registry
-from whylens.core.results import Example, Examples, Heatmap
+from whylens.core.results import Example, Examples, Heatmap, Partial
 from whylens.ui.page.controls import build_controls
 from whylens.ui.page.html import slug
 from whylens.ui.page.layout import build_page
@@ -239,6 +241,42 @@ def test_files_of_the_server_are_not_read(client):
     stolen = {"path": "/etc/hostname", "meta": {"_type": "gradio.FileData"}}
     with pytest.raises(Exception, match=r"(?i)not|refused|allow|error"):
         client.predict(photo=stolen, **QUESTION, **LOOK, api_name="/grad-cam")
+
+
+def test_a_quick_map_is_there_while_four_slow_ones_run(photo):
+    end, running = threading.Event(), threading.Semaphore(0)
+
+    class Slow(Explainer[NoParams]):
+        """Runs until the test ends."""
+
+        name, title, family = "slow", "Slow", "Test"
+        summary = limits = source = cost = "words"
+        needs = frozenset()
+        Params = NoParams
+
+        def explain(self, subject, params):
+            running.release()
+            while not end.wait(0.05):
+                yield Partial(Heatmap([[0.0, 1.0]], "units"), 0.5)
+            yield Partial(Heatmap([[0.0, 1.0]], "units"), 1.0)
+
+    engine = Engine(
+        registry_of(Slow(), fake(1)),
+        loader=lambda *_: wrap(seeded(GapNet()), spec=plain_spec(32, 32)),
+    )
+    page = build_page(engine)
+    client = gradio_client.Client(serve(page), verbose=False)
+    asked = {"photo": gradio_client.handle_file(photo), **QUESTION, "model": "resnet18", **LOOK}
+    jobs = [client.submit(**asked, api_name="/slow") for _ in range(4)]
+    try:
+        assert all(running.acquire(timeout=60) for _ in jobs)
+        *_, manifest = client.predict(**asked, api_name="/fake-1")
+        assert manifest["method"] == "fake-1"
+        assert not any(job.done() for job in jobs)
+    finally:
+        end.set()
+    assert all(job.result()[-1]["finished"] for job in jobs)
+    page.close()
 
 
 def test_of_many_steps_a_screen_gets_the_first_the_last_and_some_between():

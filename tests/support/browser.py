@@ -171,3 +171,20 @@ def open_tab(page, title: str) -> None:
         page.locator(f"#{slug(NAMES[title])}-run").wait_for()
         return
     page.get_by_role("tab", name=title, exact=True).click()
+
+
+DONE = "^Done"
+# Whether the question is another one, and both the card and Compare answer it.
+ANSWERED_JS = """before => {
+  const of = box => document.querySelector(`${box} [data-question]`)?.dataset.question;
+  const now = of('#question-id');
+  return now !== before && of('#answer-legend') === now && of('#compare-legend') === now;
+}"""
+
+
+def give(page, path) -> None:
+    """Upload a photo and wait until the quick methods have explained it, and not an example."""
+    await_status(page, "compare", f"{DONE}|reads signals|take their time")
+    before = page.locator("#question-id span").get_attribute("data-question")
+    page.set_input_files("#photo input[type=file]", str(path))
+    page.wait_for_function(ANSWERED_JS, arg=before, timeout=PATIENCE)

@@ -1,0 +1,51 @@
+"""One running page and one Chromium for all browser tests of a process."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.conftest import ROOT, shared_data
+from tests.support.browser import chromium, serve, toy_checkpoint
+from tests.support.pictures import train_mislabelled
+from whylens.core.engine import Engine
+
+PAYLOAD = "<img src=x onerror='window.harmed=1'><script>window.harmed=1</script>"
+
+
+@pytest.fixture(scope="session")
+def address(tmp_path_factory, request):
+    """The one page of all these tests: toy networks, one that errs, and the real SqueezeNet."""
+    from whylens.ui.page.layout import build_page
+
+    place = tmp_path_factory.mktemp("browser-checkpoints")
+    toy_checkpoint(place / "a-toy")
+    train_mislabelled(place / "mistaken")
+    toy_checkpoint(place / "hostile", labels=(PAYLOAD, f"2{PAYLOAD}", "=HYPERLINK(1)"))
+    folders = [str(place), str(ROOT / "checkpoints")]
+    if shared_data() is not None:
+        folders.append(str(request.getfixturevalue("squeezenet_checkpoints")))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WHYLENS_CHECKPOINTS", ":".join(folders))
+        page = build_page(Engine())
+        yield serve(page)
+        page.close()
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A Chromium."""
+    with chromium() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def photo(tmp_path_factory):
+    """A made-up photo with something to see, wider than high."""
+    y, x = np.mgrid[:240, :320]
+    spot = np.exp(-((x - 220) ** 2 + (y - 90) ** 2) / 1800)
+    pixels = np.stack([255 * spot, 90 + 60 * np.sin(x / 9), 90 + 60 * np.cos(y / 7)], -1)
+    path = tmp_path_factory.mktemp("photo") / "spot.png"
+    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path)
+    return path

@@ -1,0 +1,202 @@
+"""Methods, comparisons and a training in a real browser: what a visitor does."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.conftest import ROOT
+from tests.support.browser import DONE, PATIENCE, await_status, give, open_tab, visit
+from tests.support.pictures import zip_of_fruit
+from whylens.core.registry import load_registry
+
+expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect
+pytestmark = pytest.mark.browser
+FITTED = [name for name, e in load_registry().explainers.items() if e.artifact_kind]
+# One method of every family, as far as the toy network allows it.
+ONE_EACH = list(
+    {
+        e.family: name
+        for name, e in load_registry().explainers.items()
+        if not e.artifact_kind and e.family not in ("Attention", "Contrast")
+    }.values()
+)
+COMPARED = ["cam", "grad-cam", "grad-cam++", "hires-cam", "integrated-gradients", "occlusion"]
+# Whether nothing moves but what moves for ever.
+STILL_JS = """() => document.getAnimations().every(
+  a => a.effect.getTiming().iterations === Infinity || a.playState === 'finished')"""
+NEXT_FRAME_JS = """() => new Promise(
+  done => requestAnimationFrame(() => requestAnimationFrame(done)))"""
+
+
+@pytest.fixture(scope="module")
+def toy_page(browser, address, photo):
+    """A page on which a toy network has explained a photo.
+
+    For tests that bring nothing but methods of their own: they may come in any order.
+    """
+    with visit(browser, f"{address}/?model=a-toy") as page:
+        give(page, photo)
+        yield page
+
+
+def test_every_method_that_is_fitted_shows_pictures(browser, address):
+    with visit(
+        browser, f"{address}/?model=painted-cats-breed&example=bluebell&method={FITTED[0]}"
+    ) as page:
+        give(page, ROOT / "examples" / "painted" / "emberface.jpg")
+        for name in FITTED:
+            explainer = load_registry().explainer(name)
+            open_tab(page, explainer.title)
+            page.click(f"#{name}-run")
+            await_status(page, name, DONE)
+            figures = page.locator(f"#{name}-examples figure img")
+            assert figures.count() >= (1 if explainer.question_kind == "what if" else 3)
+            handles = figures.element_handles()
+            assert all(page.evaluate("i => i.naturalWidth > 0", handle) for handle in handles)
+            if not explainer.actions:
+                continue
+            page.click(f"#{name}-edit button")
+            page.locator(f"#{name}-items input").first.check()
+            page.click(f"#{name}-apply")
+            edited = page.locator(f"#{name}-edited textarea")
+            expect(edited).to_have_value(re.compile("before.*after"), timeout=PATIENCE)
+
+
+def test_a_tab_of_every_family_explains(toy_page):
+    page = toy_page
+    assert "grad-cam" not in ONE_EACH, "the next test's method"
+    for name in ONE_EACH:
+        key = name.replace("+", "-plus")
+        open_tab(page, load_registry().explainer(name).title)
+        page.click(f"#{key}-run")
+        await_status(page, key, DONE)
+        expect(page.locator(f"#{key}-picture img")).to_have_count(2)
+        expect(page.locator(f"#{key}-legend")).to_contain_text(re.compile(r"\d"))
+
+
+def test_a_photo_is_compared_without_a_click_and_ticked_methods_on_one_scale(
+    browser, address, photo
+):
+    names = COMPARED
+    with visit(browser, f"{address}/?model=a-toy") as page:
+        expect(page.locator("#banner")).to_contain_text("UNTRAINED")
+        give(page, photo)
+        expect(page.locator("#predictions")).to_contain_text("%")
+        expect(page.locator("#compare-grid img")).to_have_count(3)
+        expect(page.locator("#compare-legend")).to_contain_text("Grad-CAM")
+        for title in (load_registry().explainer(name).title for name in names):
+            page.locator("#compare-methods").get_by_label(title, exact=True).check()
+        count = page.locator("#compare-methods input:checked").count()
+        assert count >= len(names)
+        page.click("#compare-run")
+        await_status(page, "compare", f"^Done: {count} methods")
+        expect(page.locator("#compare-grid img")).to_have_count(count)
+        expect(page.locator("#compare-legend .wl-bar")).to_have_count(1)
+        sources = "[...document.querySelectorAll('#compare-grid img')].map(i => i.src).join()"
+        before = page.evaluate(sources)
+        page.get_by_label("Shared by maps of one unit").check()
+        page.wait_for_function(f"before => {sources} !== before", arg=before)
+        expect(page.locator("#compare-download")).to_be_enabled()
+
+
+def test_stop_stops_and_keeps_the_partial_map(browser, address, photo):
+    with visit(browser, f"{address}/?model=a-toy&method=occlusion") as page:
+        give(page, photo)
+        page.click("#occlusion-options button")
+        # Until the fold has opened, what is typed into it is lost.
+        page.wait_for_function(STILL_JS)
+        for name, value in (("stride", "4"), ("window", "16")):
+            field = page.locator(f"#occlusion-{name} input[type=number]")
+            for _ in range(20):
+                field.fill(value)
+                field.blur()
+                page.evaluate(NEXT_FRAME_JS)
+                if field.input_value() == value:
+                    break
+        # Gradio's last messages come in any order: once is luck.
+        for _ in range(4):
+            page.click("#occlusion-run")
+            await_status(page, "occlusion", r"^\d+% done.*left")
+            page.click("#occlusion-stop")
+            await_status(page, "occlusion", r"^Stopped at \d+%")
+        expect(page.locator("#occlusion-picture img")).to_have_count(2)
+        expect(page.locator("#occlusion-download")).to_be_enabled()
+        await_status(page, "occlusion", r"^Stopped at \d+%")
+
+
+def test_one_map_is_downloaded_redrawn_and_asked_about_other_classes(toy_page):
+    page = toy_page
+    open_tab(page, "Grad-CAM")
+    page.click("#grad-cam-run")
+    await_status(page, "grad-cam", DONE)
+    picture = page.locator("#grad-cam-picture img").last
+    with page.expect_download() as download:
+        page.click("#grad-cam-download", timeout=PATIENCE)
+    archive = zipfile.ZipFile(download.value.path())
+    manifest = json.loads(archive.read("grad-cam/manifest.json"))
+    values = np.load(io.BytesIO(archive.read("grad-cam/values.npy")))
+    assert Image.open(io.BytesIO(archive.read("grad-cam/overlay.png"))).size == (320, 240)
+    assert list(values.shape) == manifest["map"]["shape"]
+    assert float(values.max()) == pytest.approx(manifest["map"]["maximum"])
+    assert manifest["command"].startswith("whylens explain")
+    # Colours redraw what was computed.
+    before = picture.get_attribute("src")
+    page.click("#look button")
+    page.click("#colours input")
+    page.get_by_role("option", name="viridis").click()
+    expect(picture).not_to_have_attribute("src", before)
+    # Another class is another question.
+    before = picture.get_attribute("src")
+    stale = page.locator("#panel-grad-cam .wl-stale-note")
+    expect(stale).not_to_be_visible()
+    page.locator("#target input").fill("goldfish")
+    page.get_by_role("option", name="goldfish").click()
+    expect(stale).to_be_visible()
+    expect(page).to_have_url(re.compile(r"target=1(&|$)"))
+    page.click("#grad-cam-run")
+    await_status(page, "grad-cam", "^Done.*goldfish")
+    expect(picture).not_to_have_attribute("src", before)
+    expect(stale).not_to_be_visible()
+    page.click("#more button")
+    page.get_by_label("Difference to another class").check()
+    expect(page.locator("#versus")).to_be_visible()
+    page.click("#grad-cam-run")
+    await_status(page, "grad-cam", "^Done.*goldfish rather than ")
+
+
+def test_a_real_photo_is_recognised_and_explained(browser, address, shared):
+    with visit(browser, f"{address}/?model=squeezenet&method=grad-cam") as page:
+        page.set_input_files("#photo input[type=file]", str(shared / "photos" / "dog_and_cat.png"))
+        expect(page.locator("#predictions")).to_contain_text("bull mastiff", timeout=PATIENCE)
+        page.click("#grad-cam-run")
+        await_status(page, "grad-cam", "^Done.*bull mastiff")
+        open_tab(page, "CAM")
+        expect(page.locator("#cam-notice")).to_contain_text("Not on this model")
+        expect(page.locator("#cam-run")).to_be_disabled()
+
+
+def test_a_visitor_trains_and_finds_the_model_chosen_and_reported(browser, address, tmp_path):
+    with visit(browser, f"{address}/?model=a-toy&method=train") as page:
+        page.set_input_files("#train-zip input[type=file]", zip_of_fruit(tmp_path))
+        page.locator("#train-name textarea, #train-name input").fill("fruits")
+        page.get_by_label("The network that is loaded").check()
+        page.get_by_label("The last layer only (quickest)").check()
+        expect(page.locator("#train-zip")).to_contain_text("KB")
+        page.click("#train-run")
+        expect(page.locator("#train-run")).to_have_text("A training runs ...")
+        await_status(page, "train", "^Done: fruits recognises")
+        expect(page.locator("#train-run")).to_have_text("Train")
+        expect(page.locator("#model input")).to_have_value(re.compile("fruits$"))
+        expect(page.locator("#model-card")).to_contain_text("fruits", timeout=PATIENCE)
+        expect(page.locator("#train-log textarea")).to_have_value(
+            re.compile(r"Made a gallery[\s\S]*ProtoPNet")
+        )
+        open_tab(page, "This network")
+        expect(page.locator("#report-headline")).to_contain_text("fruit.zip")
