@@ -32,6 +32,7 @@ from whylens.core.errors import (
 from whylens.core.explainer import Explainer, is_single_step
 from whylens.core.explanation import ClassScore, Explanation, ModelCard, Prediction, Question
 from whylens.core.hookspecs import PROJECT
+from whylens.core.inputs.framing import framing_text
 from whylens.core.inputs.preprocess import photo_tensor, signal_tensor
 from whylens.core.inputs.view import View
 from whylens.core.models.backbone import Backbone
@@ -452,4 +453,5 @@ def _function_target(
 
 
 def _input_key(question: Question, backbone: Backbone) -> tuple[str, str]:
-    return f"{id(backbone)}", question.digest()
+    framing = framing_text(question.photo.framing) if question.photo is not None else ""
+    return f"{id(backbone)}", f"{question.digest()} {framing}"

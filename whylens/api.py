@@ -20,6 +20,7 @@ from whylens.core.errors import BadArtifact, BadInput, CoreError, InvalidParamet
 from whylens.core.explainer import Explainer, contract_errors
 from whylens.core.explanation import ClassScore, Question
 from whylens.core.inputs.arrays import shape_of, to_channels, to_photo
+from whylens.core.inputs.framing import parse_framing
 from whylens.core.models.adapt import (
     ClassScores,
     FunctionOfOutputs,
@@ -58,6 +59,7 @@ def explain(
     versus: int | str | None = None,
     quantity: Quantity = "logit",
     seed: int = 0,
+    framing: str | Sequence[float] = "network",
     size: Size | None = None,
     mean: PerChannel | None = None,
     std: PerChannel | None = None,
@@ -79,6 +81,8 @@ def explain(
         versus: Explain the target rather than this class.
         quantity: "logit", "probability" or "contrast".
         seed: For methods that draw random numbers.
+        framing: What part of a photo the network is shown: "network" is its own crop, "whole" the
+            whole photo, fitted, and (left, top, right, bottom) a part, in shares of the photo.
         size: Input of a module: (height, width), or one number for a square.
         mean: Normalisation of a module's input, per channel or one for all, of values in 0 to 1.
         std: Likewise.
@@ -95,7 +99,7 @@ def explain(
     checked = session.params(method, params)
     answers = []
     for item in images:
-        question, source = session.question(item, target, versus, quantity, seed)
+        question, source = session.question(item, target, versus, quantity, seed, framing)
         *_, last = session.steps(question, method, checked, source)
         answers.append(last)
     return answers if several else answers[0]
@@ -110,6 +114,7 @@ def explain_steps(
     versus: int | str | None = None,
     quantity: Quantity = "logit",
     seed: int = 0,
+    framing: str | Sequence[float] = "network",
     size: Size | None = None,
     mean: PerChannel | None = None,
     std: PerChannel | None = None,
@@ -128,6 +133,7 @@ def explain_steps(
         versus: Explain the target rather than this class.
         quantity: "logit", "probability" or "contrast".
         seed: For methods that draw random numbers.
+        framing: "network", "whole" or a part, as in `explain`.
         size: Input of a module.
         mean: Normalisation of a module's input.
         std: Likewise.
@@ -142,7 +148,7 @@ def explain_steps(
     hint = InputHint.of(size, mean, std)
     session = _Session.of(model, [image], hint, _names(labels), target).with_method(method)
     checked = session.params(method, params)
-    question, source = session.question(image, target, versus, quantity, seed)
+    question, source = session.question(image, target, versus, quantity, seed, framing)
     return session.steps(question, method, checked, source)
 
 
@@ -155,6 +161,7 @@ def compare(
     versus: int | str | None = None,
     quantity: Quantity = "logit",
     seed: int = 0,
+    framing: str | Sequence[float] = "network",
     size: Size | None = None,
     mean: PerChannel | None = None,
     std: PerChannel | None = None,
@@ -174,6 +181,7 @@ def compare(
         versus: Explain the target rather than this class.
         quantity: "logit", "probability" or "contrast".
         seed: For methods that draw random numbers.
+        framing: "network", "whole" or a part, as in `explain`.
         size: Input of a module.
         mean: Normalisation of a module's input.
         std: Likewise.
@@ -198,7 +206,7 @@ def compare(
     if unknown:
         raise UnknownName.among("compared method", unknown[0], names)
     checked = {n: session.params(m, own.get(n, {})) for n, m in zip(names, methods, strict=True)}
-    question, source = session.question(image, target, versus, quantity, seed)
+    question, source = session.question(image, target, versus, quantity, seed, framing)
     answers, problems = [], {}
     for name in names:
         try:
@@ -217,6 +225,7 @@ def predict(  # type: ignore[overload-overlap]
     image: list[Any] | tuple[Any, ...],
     *,
     top: int = ...,
+    framing: str | Sequence[float] = ...,
     size: Size | None = ...,
     mean: PerChannel | None = ...,
     std: PerChannel | None = ...,
@@ -228,6 +237,7 @@ def predict(
     image: object,
     *,
     top: int = ...,
+    framing: str | Sequence[float] = ...,
     size: Size | None = ...,
     mean: PerChannel | None = ...,
     std: PerChannel | None = ...,
@@ -238,6 +248,7 @@ def predict(
     image: Any,
     *,
     top: int = 5,
+    framing: str | Sequence[float] = "network",
     size: Size | None = None,
     mean: PerChannel | None = None,
     std: PerChannel | None = None,
@@ -249,6 +260,7 @@ def predict(
         model: As for `explain`, and so are the others.
         image: One image, or a list, which gives a list.
         top: How many classes.
+        framing: "network", "whole" or a part, as in `explain`.
         size: Input of a module.
         mean: Normalisation of a module's input.
         std: Likewise.
@@ -262,7 +274,7 @@ def predict(
     session = _Session.of(model, images, InputHint.of(size, mean, std), _names(labels))
     answers = []
     for item in images:
-        question, _ = session.question(item, None, None, "logit", 0)
+        question, _ = session.question(item, None, None, "logit", 0, framing)
         answers.append(session.engine.predict(question, top=top).classes)
     return answers if several else answers[0]
 
@@ -475,6 +487,7 @@ class _Session:
         versus: int | str | None,
         quantity: Quantity,
         seed: int,
+        framing: str | Sequence[float],
     ) -> tuple[Question, str]:
         """Return the engine's question and the input's file name."""
         spec, labels = self.backbone.spec, self.backbone.labels
@@ -495,7 +508,8 @@ class _Session:
         }
         source = Path(image).name if isinstance(image, str | os.PathLike) else ""
         if len(spec.size) == 2 and spec.channels in (1, 3):
-            return Question(photo=to_photo(image), **fields), source
+            photo = replace(to_photo(image), framing=parse_framing(framing))
+            return Question(photo=photo, **fields), source
         return Question(signal=to_channels(image, spec), **fields), source
 
     def steps(
@@ -512,7 +526,7 @@ class _Session:
             yield Why(answer, prediction, source)
 
 
-_KEYWORDS = ("target", "versus", "quantity", "seed", "size", "mean", "std", "labels")
+_KEYWORDS = ("target", "versus", "quantity", "seed", "framing", "size", "mean", "std", "labels")
 
 
 def _class(value: int | str | None, labels: tuple[str, ...]) -> int | None:

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from whylens.core.batch.listing import PICTURES, SIGNALS, Listing
 from whylens.core.engine import Engine
 from whylens.core.errors import BadInput, NeedsNotMet
+from whylens.core.inputs.framing import framing_text, parse_framing
 from whylens.core.models.labels import class_index
 from whylens.core.outputs.export import versions
 from whylens.core.plugin_calls import validate_params
@@ -75,6 +76,7 @@ class Plan(_Frozen):
         versus: The other class of a contrast.
         quantity: What about the class.
         seed: From which every file's own seed is drawn.
+        framing: What part of each photo the network is shown, as `parse_framing` reads it.
         maps: How maps are written.
         threads: Of one worker: another number sums in another order.
         batch_size: Inputs in one forward pass, likewise.
@@ -90,6 +92,7 @@ class Plan(_Frozen):
     versus: int | None = None
     quantity: Quantity = "logit"
     seed: int = 0
+    framing: str = "network"
     maps: MapFormat = "npy"
     threads: int = Field(1, ge=1)
     batch_size: int = Field(16, ge=1)
@@ -127,6 +130,7 @@ class Request:
         versus: Index or label of the other class of a contrast.
         quantity: "logit" or "probability"; a contrast where `versus` is given.
         seed: From which every file's own seed is drawn.
+        framing: What part of each photo the network is shown, as `parse_framing` reads it.
         maps: "npy" keeps values as they are, "png" in 65,536 steps; "picture" writes in their place
             the picture of the answer: the map over the photo, or the examples.
         shard_size: Files per shard; None chooses 8 to 256 by their number.
@@ -144,6 +148,7 @@ class Request:
     versus: str | None = None
     quantity: Quantity = "logit"
     seed: int = 0
+    framing: str = "network"
     maps: MapFormat = "npy"
     shard_size: int | None = None
     threads: int = 1
@@ -167,6 +172,7 @@ def make_plan(request: Request, engine: Engine, listing: Callable[[], Listing]) 
     methods = tuple(
         method_plan(engine, request.model, name, params) for name, params in request.methods.items()
     )
+    framing = framing_text(parse_framing(request.framing))
     files = listing()
     return Plan(
         files=files,
@@ -176,6 +182,7 @@ def make_plan(request: Request, engine: Engine, listing: Callable[[], Listing]) 
         target=target,
         versus=versus,
         quantity=request.quantity if versus is None else "contrast",
+        framing=framing,
         seed=request.seed,
         maps=request.maps,
         threads=request.threads,

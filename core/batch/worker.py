@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from whylens.core.batch.shards import (
 from whylens.core.engine import Engine
 from whylens.core.errors import BadArtifact, NeedsNotMet
 from whylens.core.explanation import Explanation, Question
+from whylens.core.inputs.framing import parse_framing
 from whylens.core.models.load import load
 from whylens.core.outputs.export import explanation_picture, png_bytes
 from whylens.core.results import Heatmap
@@ -104,6 +106,9 @@ class Worker:
     def _rows(
         self, index: int, path: bytes, file: LoadedFile, maps: Path, shard: int
     ) -> list[dict[str, Any]]:
+        if file.photo is not None:
+            framing = parse_framing(self.plan.framing)
+            file = replace(file, photo=replace(file.photo, framing=framing))
         size = None if file.photo is None else file.photo.size
         source = FileRow(
             index=index,

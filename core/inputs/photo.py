@@ -18,6 +18,7 @@ import numpy.typing as npt
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
 from whylens.core.errors import BadInput
+from whylens.core.inputs.framing import NETWORK, Framing
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -68,10 +69,12 @@ class Photo:
     Attributes:
         pixels: (H, W, 3) uint8, read-only.
         notes: What was done to it that a visitor should know.
+        framing: What part of it a network is shown.
     """
 
     pixels: Pixels
     notes: tuple[str, ...] = ()
+    framing: Framing = NETWORK
 
     @property
     def size(self) -> tuple[int, int]:

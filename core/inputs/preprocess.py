@@ -10,9 +10,10 @@ from PIL import Image
 from torch import Tensor
 
 from whylens.core.errors import BadInput
+from whylens.core.inputs.framing import framed_spec, framed_view
 from whylens.core.inputs.photo import Photo
 from whylens.core.inputs.spec import InputSpec
-from whylens.core.inputs.view import View, model_view, view_of
+from whylens.core.inputs.view import View, model_view
 from whylens.core.results import Array
 
 Fill = Literal["black", "grey", "mean", "blur"]
@@ -29,8 +30,8 @@ def photo_tensor(photo: Photo, spec: InputSpec) -> tuple[Tensor, View]:
     """
     if len(spec.size) != 2 or spec.channels not in (1, 3):
         raise BadInput("This network does not take photos; choose another, or give it a signal.")
-    view = view_of(photo.size, spec)
-    pixels = model_view(photo.image(), view, spec)
+    view = framed_view(photo.size, spec, photo.framing)
+    pixels = model_view(photo.image(), view, framed_spec(spec, photo.framing))
     if spec.channels == 1:
         pixels = np.asarray(Image.fromarray(pixels).convert("L"))[..., None]
     unit = torch.from_numpy(pixels.astype(np.float32) / 255.0).permute(2, 0, 1)[None]

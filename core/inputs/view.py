@@ -113,8 +113,8 @@ def view_of(size: tuple[int, int], spec: InputSpec) -> View:
         model=(wide, tall),
         scale_x=new_w / width,
         scale_y=new_h / height,
-        left=_offset(new_w, wide),
-        top=_offset(new_h, tall),
+        left=offset(new_w, wide),
+        top=offset(new_h, tall),
     )
 
 
@@ -123,7 +123,13 @@ def whole_view(width: int, height: int) -> View:
     return View((width, height), (width, height), 1.0, 1.0, 0.0, 0.0)
 
 
-def _offset(resized: int, target_size: int) -> float:
+def offset(resized: int, target_size: int) -> float:
+    """Return how many pixels are cut off before the middle, as torchvision rounds them.
+
+    Args:
+        resized: Length before cutting, in pixels.
+        target_size: Length to be seen; where it is the larger, the result is negative.
+    """
     if resized >= target_size:
         return float(round((resized - target_size) / 2.0))
     return float(-((target_size - resized) // 2))

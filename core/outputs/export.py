@@ -24,6 +24,7 @@ from PIL import Image
 
 from whylens.core.errors import BadInput
 from whylens.core.explanation import Explanation, ModelCard, Question
+from whylens.core.inputs.framing import NETWORK, framing_text, parse_framing
 from whylens.core.inputs.photo import photo_of
 from whylens.core.inputs.view import View
 from whylens.core.outputs.example_images import sheet, tile
@@ -100,7 +101,11 @@ def _explanation_of(described: Mapping[str, Any], folder: Path) -> Explanation:
         question = Question(model["name"], signal=np.load(file, allow_pickle=False))
     else:
         with Image.open(file) as picture:
-            photo = replace(photo_of(np.asarray(picture)), notes=tuple(fields["notes"]))
+            photo = replace(
+                photo_of(np.asarray(picture)),
+                notes=tuple(fields["notes"]),
+                framing=parse_framing(fields["framing"]),
+            )
         question = Question(model["name"], photo)
     if question.digest() != fields["sha256_of_pixels"]:
         raise ValueError(f"{file.name} is not what was explained")
@@ -193,6 +198,7 @@ def npy_bytes(values: npt.NDArray[np.generic]) -> bytes:
 def manifest(explanation: Explanation, *, source: str, style: Style) -> dict[str, object]:
     """Return everything needed to tell how an explanation came about, as JSON-able data."""
     card, target, result = explanation.model, explanation.target, explanation.result
+    photo = explanation.question.photo
     described: dict[str, object] = {
         "method": explanation.method,
         "title": explanation.title,
@@ -206,6 +212,7 @@ def manifest(explanation: Explanation, *, source: str, style: Style) -> dict[str
             "file": f"../{_input_name(explanation.question)}",
             "sha256_of_pixels": explanation.question.digest(),
             "notes": list(explanation.notes),
+            "framing": framing_text(photo.framing) if photo is not None else None,
         },
         "model": {
             "name": card.name,
@@ -282,6 +289,9 @@ def command_line(explanation: Explanation, source: str) -> str:
         words += ["--quantity", "probability"]
     for name, value in explanation.params.items():
         words += ["--param", f"{name}={str(value).lower() if isinstance(value, bool) else value}"]
+    photo = explanation.question.photo
+    if photo is not None and photo.framing != NETWORK:
+        words += ["--framing", framing_text(photo.framing)]
     if explanation.question.seed:
         words += ["--seed", str(explanation.question.seed)]
     return shlex.join([*words, "--out", "out"])

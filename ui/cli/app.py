@@ -61,6 +61,13 @@ def explain(
     quantity: Annotated[str, typer.Option(help="logit or probability.")] = "logit",
     param: Annotated[list[str] | None, typer.Option(help="Parameter as name=value.")] = None,
     seed: Annotated[int, typer.Option(help="For methods that draw random numbers.")] = 0,
+    framing: Annotated[
+        str,
+        typer.Option(
+            help="What the network is shown: network (its own crop), whole (the whole photo, "
+            "fitted), or left,top,right,bottom in shares of the photo."
+        ),
+    ] = "network",
     out: Annotated[Path, typer.Option(help="Folder to write into.")] = Path("out"),
     maps: Annotated[
         str | None,
@@ -105,6 +112,7 @@ def explain(
             "versus": versus,
             "quantity": quantity,
             "seed": seed,
+            "framing": framing,
         }
         if any(image.is_dir() for image in images):
             if len(images) > 1:

@@ -6,6 +6,7 @@ Nothing heavy is imported before it runs: help must be instant.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from whylens.ui.cli.common import (
 if TYPE_CHECKING:
     from whylens.core.engine import Engine
     from whylens.core.explanation import Explanation
+    from whylens.core.inputs.framing import Framing
 
 
 def explain_photos(
@@ -43,6 +45,7 @@ def explain_photos(
         CoreError: Of the kind that says what is wrong.
     """
     from whylens.core.explanation import Question
+    from whylens.core.inputs.framing import parse_framing
     from whylens.core.models.labels import class_index
 
     with progress_display() as display:
@@ -54,10 +57,12 @@ def explain_photos(
             for key in ("target", "versus")
         }
         quantity = request["quantity"] if classes["versus"] is None else "contrast"
+        framing = parse_framing(request["framing"])
         fields = {**request, **classes, "quantity": quantity}
+        del fields["framing"]
         width = min(NAME_WIDTH, max(len(image.name) for image in images))
         for image, folder in zip(images, _folders(out, images), strict=True):
-            question = Question(**fields, **_read_input(image))
+            question = Question(**fields, **_read_input(image, framing))
             scores = engine.predict(question).classes
             if card.outputs == "labels":
                 best = [score for score in scores if score.probability >= 0.5] or scores[:1]
@@ -85,7 +90,7 @@ def explain_photos(
                 _write(folder, answer, image)
 
 
-def _read_input(path: Path) -> dict[str, Any]:
+def _read_input(path: Path, framing: Framing) -> dict[str, Any]:
     from whylens.core.errors import BadInput
     from whylens.core.inputs.photo import read_photo
     from whylens.core.inputs.signal import is_signal_file, read_signal
@@ -99,7 +104,7 @@ def _read_input(path: Path) -> dict[str, Any]:
     photo = read_photo(data)
     for note in photo.notes:
         typer.echo(f"{path.name}: {note}", err=True)
-    return {"photo": photo}
+    return {"photo": replace(photo, framing=framing)}
 
 
 def _write(folder: Path, answer: Explanation, image: Path) -> None:
