@@ -30,7 +30,7 @@ from whylens.core.errors import (
     NeedsNotMet,
 )
 from whylens.core.explainer import Explainer, is_single_step
-from whylens.core.explanation import ClassScore, Explanation, ModelCard, Prediction, Question
+from whylens.core.explanation import Explanation, ModelCard, Prediction, Question
 from whylens.core.hookspecs import PROJECT
 from whylens.core.inputs.framing import framing_text
 from whylens.core.inputs.preprocess import photo_tensor, signal_tensor
@@ -55,7 +55,7 @@ from whylens.core.storage.artifact_store import ArtifactStore
 from whylens.core.storage.artifacts import Artifact
 from whylens.core.storage.cache import ByteLRU
 from whylens.core.subject import Subject
-from whylens.core.targets import Target, target_of
+from whylens.core.targets import Target, class_scores, target_of
 
 log = logging.getLogger(__name__)
 
@@ -153,13 +153,11 @@ class Engine:
         backbone = self.backbone(question.model)
         began = time.perf_counter()
         forward_pass, _ = self._forward_pass(question, backbone)
-        logits = forward_pass.logits[0]
-        probabilities = backbone.probabilities(logits[None])[0]
-        classes = tuple(
-            ClassScore(i, backbone.labels[i], float(probabilities[i]), float(logits[i]))
-            for i in logits.argsort(descending=True, stable=True)[:top].tolist()
+        classes = class_scores(
+            forward_pass.logits[0], backbone.labels, backbone.outputs, backbone.unit, top=top
         )
-        return Prediction(question.model, classes, time.perf_counter() - began)
+        seconds = time.perf_counter() - began
+        return Prediction(question.model, classes, seconds, backbone.outputs)
 
     def forward_seconds(self, model: str) -> float:
         """Return how long one forward pass of a network takes here, measured at the first call."""
@@ -182,9 +180,7 @@ class Engine:
         """
         backbone = self.backbone(question.model)
         forward_pass, _ = self._forward_pass(question, backbone)
-        target = target_of(
-            forward_pass.logits[0], question.target, question.quantity, question.versus
-        )
+        target = _target(question, backbone, forward_pass)
         return Subject(forward_pass, target, self.batch_size, question.seed)
 
     def explain(
@@ -216,13 +212,7 @@ class Engine:
         began = time.perf_counter()
         forward_pass, view = self._forward_pass(question, backbone)
         if function is None:
-            target = target_of(
-                forward_pass.logits[0],
-                question.target,
-                question.quantity,
-                question.versus,
-                backbone.outputs,
-            )
+            target = _target(question, backbone, forward_pass)
             names = tuple(
                 backbone.labels[i] for i in (target.index, target.versus) if i is not None
             )
@@ -237,7 +227,7 @@ class Engine:
         spent = time.perf_counter() - began
         card = _card_of(backbone, question.model)
         probability = None
-        if function is None:
+        if target.quantity not in ("value", "function"):
             probabilities = backbone.probabilities(forward_pass.logits)[0]
             probability = float(probabilities[target.index])
         work = self._steps(explainer, subject, checked)
@@ -398,6 +388,18 @@ def _card_of(backbone: Backbone, name: str) -> ModelCard:
         labels=backbone.labels,
         input=backbone.spec.model_dump(mode="json"),
         outputs=backbone.outputs,
+        unit=backbone.unit,
+    )
+
+
+def _target(question: Question, backbone: Backbone, forward_pass: ForwardPass) -> Target:
+    return target_of(
+        forward_pass.logits[0],
+        question.target,
+        question.quantity,
+        question.versus,
+        backbone.outputs,
+        backbone.unit,
     )
 
 

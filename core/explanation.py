@@ -13,7 +13,7 @@ from whylens.core.errors import BadInput
 from whylens.core.inputs.photo import Photo, photo_of
 from whylens.core.inputs.view import View
 from whylens.core.results import Heatmap, Result
-from whylens.core.targets import Outputs, Quantity, Target
+from whylens.core.targets import ClassScore, Outputs, Quantity, Target
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Question:
         photo: A photo, or (H, W, 3) uint8 of an upright one; None for a signal.
         signal: (C, L) float32, or None for a photo.
         target: Class to explain; None means the predicted one.
-        quantity: "logit", "probability" or "contrast".
+        quantity: "logit", "probability" or "contrast"; of a network with one number, "logit".
         versus: The other class of a contrast; None means the runner-up.
         seed: For methods that draw random numbers.
         visitor: Id of a visitor whose own fitted artifacts come first; "" for none.
@@ -70,28 +70,20 @@ class Question:
 
 
 @dataclass(frozen=True)
-class ClassScore:
-    """One class with its probability."""
-
-    index: int
-    label: str
-    probability: float
-    logit: float
-
-
-@dataclass(frozen=True)
 class Prediction:
     """What a model says to an input.
 
     Attributes:
         model: Its name.
-        classes: Best first.
+        classes: Best first; of a network with one number, that number.
         seconds: Time taken, loading not counted.
+        outputs: What the model's scores are of.
     """
 
     model: str
     classes: tuple[ClassScore, ...]
     seconds: float
+    outputs: Outputs = "classes"
 
 
 @dataclass(frozen=True)
@@ -107,8 +99,9 @@ class ModelCard:
         notes: For visitors.
         labels: One per class.
         input: How images are fed, as plain data.
-        outputs: "classes" that exclude each other, or "labels" that each hold or not: their
-            probabilities do not add up to 1.
+        outputs: "classes" that exclude each other, "labels" that each hold or not: their
+            probabilities do not add up to 1; or "value": one number.
+        unit: Of the number.
     """
 
     name: str
@@ -120,6 +113,7 @@ class ModelCard:
     labels: tuple[str, ...]
     input: Mapping[str, object]
     outputs: Outputs = "classes"
+    unit: str = ""
 
 
 @dataclass(frozen=True)
@@ -135,7 +129,7 @@ class Explanation:
         target: What was explained.
         labels: Label of the target class and, for a contrast, of the other.
         score: The target score.
-        probability: Probability of the target class; None where a function is explained.
+        probability: Of the target class; None where a value or a function is explained.
         result: The result.
         view: How the photo reached the network; None for a signal.
         params: Parameters by name.

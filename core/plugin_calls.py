@@ -64,11 +64,13 @@ def as_partial(yielded: object) -> Partial:
 
 
 def plugin_reason(explainer: Explainer[Any], backbone: Backbone) -> str | None:
-    """Return an explainer's own reason not to run on a network, or None.
+    """Return a reason beside its needs for which an explainer does not run on a network, or None.
 
     Raises:
         TypeError: What it gave is no sentence.
     """
+    if backbone.outputs == "value" and explainer.question_kind != "where":
+        return "it explains classes, and this network gives a number."
     reason: object = explainer.why_not(backbone)
     if not isinstance(reason, str | None):
         raise TypeError(f"its why_not returned {reason!r}, not words")

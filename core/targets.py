@@ -1,9 +1,9 @@
-"""Which number is being explained: a logit, a probability, A rather than B, or any function."""
+"""Which number is explained: a logit, a probability, A rather than B, a value, or any function."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, get_args
 
 from whylens.core.errors import BadInput
@@ -11,9 +11,57 @@ from whylens.core.errors import BadInput
 if TYPE_CHECKING:
     import torch
 
-Quantity = Literal["logit", "probability", "contrast", "function"]
-# What a network's scores are of: classes that exclude each other, or labels that each hold or not.
-Outputs = Literal["classes", "labels"]
+Quantity = Literal["logit", "probability", "contrast", "value", "function"]
+# What a network's scores are of: classes that exclude each other, labels that each hold or not, or
+# one number that is read as it is, as an age. A number v comes as two logits, -v/2 and v/2, like
+# any single score; their difference is v, to the last bit.
+Outputs = Literal["classes", "labels", "value"]
+EACH_ITS_OWN = "Each label has a probability of its own."
+
+
+@dataclass(frozen=True, slots=True)
+class ClassScore:
+    """One class with its probability, or the number that a network gives.
+
+    Attributes:
+        probability: None of a number.
+        logit: Or the number itself.
+        unit: Of the number, as in "years".
+    """
+
+    index: int
+    label: str
+    probability: float | None
+    logit: float
+    unit: str = ""
+
+    @property
+    def amount(self) -> str:
+        """The probability or the number in words, as in "83.1 %" or "34.2 years"."""
+        if self.probability is None:
+            return f"{self.logit:.4g} {self.unit}".strip()
+        return f"{100 * self.probability:.1f} %"
+
+    def __str__(self) -> str:
+        return f"{self.label} {self.amount}"
+
+
+def class_scores(
+    logits: torch.Tensor, labels: Sequence[str], outputs: Outputs, unit: str, *, top: int
+) -> tuple[ClassScore, ...]:
+    """Return the most probable classes, best first; of a network with one number, that number.
+
+    Args:
+        logits: (C,) of one input.
+        top: How many.
+    """
+    if outputs == "value":
+        return (ClassScore(0, labels[0], None, float(logits[1] - logits[0]), unit),)
+    probabilities = probabilities_of(logits[None], outputs)[0]
+    return tuple(
+        ClassScore(i, labels[i], float(probabilities[i]), float(logits[i]))
+        for i in logits.argsort(descending=True, stable=True)[:top].tolist()
+    )
 
 
 def probabilities_of(logits: torch.Tensor, outputs: Outputs) -> torch.Tensor:
@@ -31,11 +79,12 @@ class Target:
 
     Attributes:
         index: The class A.
-        quantity: "logit" of A, "probability" of A, "contrast": logit A minus logit B, or
-            "function": whatever `function` returns.
+        quantity: "logit" of A, "probability" of A, "contrast": logit A minus logit B, "value":
+            the one number that the network gives, or "function": whatever `function` returns.
         versus: The class B of a contrast, else None.
         outputs: What the network's scores are of; decides what a probability is.
         function: From (N, C) logits to (N,) numbers; None where an answer was read from a file.
+        value_unit: Of a value, as in "years".
     """
 
     index: int
@@ -43,6 +92,7 @@ class Target:
     versus: int | None = None
     outputs: Outputs = "classes"
     function: Callable[[torch.Tensor], torch.Tensor] | None = None
+    value_unit: str = ""
 
     def __post_init__(self) -> None:
         if self.quantity not in get_args(Quantity):
@@ -77,9 +127,17 @@ class Target:
             return self.function(logits)
         if self.quantity == "probability":
             return probabilities_of(logits, self.outputs)[:, self.index]
+        if self.quantity == "value":
+            return logits[:, 1] - logits[:, 0]
         if self.versus is not None:
             return logits[:, self.index] - logits[:, self.versus]
         return logits[:, self.index]
+
+    def as_probability(self) -> Target:
+        """Return the probability of this target's class; a value, which has none, is itself."""
+        if self.quantity == "value":
+            return self
+        return replace(self, quantity="probability", versus=None)
 
     @property
     def unit(self) -> str:
@@ -88,8 +146,18 @@ class Target:
             "logit": "logit",
             "probability": "probability",
             "contrast": "logit difference",
+            "value": self.value_unit or "value",
             "function": "value of the function",
         }[self.quantity]
+
+
+def check_value_question(index: int | None, quantity: Quantity, versus: int | None) -> None:
+    """Raise BadInput where a question to a network with one number is one about classes."""
+    if index not in (None, 0) or versus is not None or quantity not in ("logit", "value"):
+        raise BadInput(
+            "This network gives one number: it has no classes to choose or to compare, and no "
+            "probability. Ask without them."
+        )
 
 
 def target_of(
@@ -98,6 +166,7 @@ def target_of(
     quantity: Quantity,
     versus: int | None,
     outputs: Outputs = "classes",
+    unit: str = "",
 ) -> Target:
     """Return what is explained: the predicted class, against the runner-up, where not said.
 
@@ -107,10 +176,16 @@ def target_of(
         quantity: As in `Target`.
         versus: The class B of a contrast, or None for the best other one.
         outputs: As in `Target`.
+        unit: Of a value.
 
     Raises:
-        BadInput: There is no such class.
+        BadInput: There is no such class, or the network gives a number and knows no classes.
     """
+    if outputs == "value":
+        check_value_question(index, quantity, versus)
+        return Target(0, "value", outputs="value", value_unit=unit)
+    if quantity == "value":
+        raise BadInput("This network gives scores of classes, not a value. Ask for a class.")
     if quantity == "function":
         raise BadInput("A function of the outputs is given in Python: whylens.explain(target=f).")
     ranked = logits.argsort(descending=True, stable=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -125,7 +124,7 @@ class _ChannelScores:
         self.weighting = params.weighting
         self.maps = maps
         self.empty = subject.baseline(params.fill)
-        probability = replace(subject.target, quantity="probability", versus=None)
+        probability = subject.target.as_probability()
         self.quantity = probability if params.weighting == "probability" else None
         hidden = torch.zeros_like(self.empty[:, :1])
         (floor,) = subject.masked_scores([hidden], self.empty, quantity=self.quantity)

@@ -18,7 +18,7 @@ from torch import nn
 from whylens.core.engine import Engine, function_name
 from whylens.core.errors import BadArtifact, BadInput, CoreError, InvalidParameter, UnknownName
 from whylens.core.explainer import Explainer, contract_errors
-from whylens.core.explanation import ClassScore, Question
+from whylens.core.explanation import Question
 from whylens.core.inputs.arrays import shape_of, to_channels, to_photo
 from whylens.core.inputs.framing import parse_framing
 from whylens.core.models.adapt import (
@@ -35,7 +35,7 @@ from whylens.core.models.labels import class_of_label
 from whylens.core.models.load import from_folder, load
 from whylens.core.progress import ProgressCallback
 from whylens.core.registry import Entry, Registry
-from whylens.core.targets import Quantity
+from whylens.core.targets import ClassScore, Quantity
 from whylens.why import SideBySide, Why
 
 Model = str | os.PathLike[str] | nn.Module | Backbone

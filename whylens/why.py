@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from whylens.core.errors import BadInput
-from whylens.core.explanation import ClassScore, Explanation
+from whylens.core.explanation import Explanation
 from whylens.core.inputs.view import on_original, shrunk, whole_view
 from whylens.core.models.backbone import ModelSource
 from whylens.core.outputs.example_images import sheet
@@ -33,6 +33,7 @@ from whylens.core.outputs.render import (
     scales_together,
 )
 from whylens.core.results import Array, Examples, Heatmap, Prototypes
+from whylens.core.targets import EACH_ITS_OWN, ClassScore
 
 _LONGEST = 640  # pixels of a picture in a notebook
 
@@ -53,7 +54,7 @@ class ExplainedClass:
     Attributes:
         index: The class.
         label: Its label.
-        quantity: "logit", "probability", "contrast" or "function".
+        quantity: "logit", "probability", "contrast", "value" or "function".
         versus: The other class of a contrast, else None.
         versus_label: Its label, else None.
     """
@@ -109,7 +110,7 @@ class Why:
 
     @property
     def probability(self) -> float | None:
-        """Probability of the explained class; None where a function is explained."""
+        """Probability of the explained class; None where a value or a function is explained."""
         return self.explanation.probability
 
     @property
@@ -404,8 +405,11 @@ def _figure(why: Why, style: Style, scale: Scale | None) -> str:
     bar = ""
     if isinstance(why.result, Heatmap):
         bar = _legend(scale or scale_of(why.result), style)
-    guess = why.prediction
-    summary = f"Predicted: {guess.label} ({guess.probability:.1%}). Score {why.score:.4g}."
+    summary = f"Predicted: {why.prediction}."
+    if why.target.quantity != "value":
+        summary += f" Score {why.score:.4g}."
+    if why.explanation.model.outputs == "labels":
+        summary += f" {EACH_ITS_OWN}"
     note = f"<br><i>{escape(why.note)}</i>" if why.note else ""
     return (
         "<figure style='margin:0;max-width:640px;font:13px sans-serif'>"

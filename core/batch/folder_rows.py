@@ -18,7 +18,7 @@ from PIL import Image
 
 from whylens.core.batch.listing import FILES, LoadedFile, load_file, read_listing
 from whylens.core.batch.plan import MapFormat, Plan
-from whylens.core.batch.rows import map_values
+from whylens.core.batch.rows import map_values, predicted_score
 from whylens.core.batch.shards import LOG, manifest_path
 from whylens.core.explanation import ModelCard
 from whylens.core.inputs.signal import plot_signal
@@ -63,7 +63,8 @@ def photo_row(
         rows: Of one file, one per method.
         titles: Of the methods, by name.
     """
-    first = rows[0]
+    first, best = rows[0], predicted_score(rows[0])
+    head = f"Value ({best.unit})" if best is not None and best.unit else "Value"
     notes = dict.fromkeys(first["photo_notes"] or ())
     for row in rows:
         own = [row.get(key) for key in ("blank_because", "note")]
@@ -78,6 +79,7 @@ def photo_row(
         name=first["path"],
         label=first.get("predicted_label") or "",
         probability=first.get("predicted_probability"),
+        figures={} if best is None or best.probability is not None else {head: best.logit},
         true_label=true_label,
         notes=tuple(notes),
     )
@@ -110,7 +112,7 @@ def write_report(
     for row, raw in chosen:
         shard, place = divmod(raw[0]["index"], plan.shard_size)
         time = seconds.get(shard, ())[place : place + 1]
-        timed = replace(row, figures={SECONDS: time[0]} if time else {})
+        timed = replace(row, figures={**row.figures, SECONDS: time[0]}) if time else row
         if len(rows) < pictured:
             timed = _with_pictures(timed, raw, folder, out, plan, titles)
         rows.append(timed)

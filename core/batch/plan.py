@@ -23,7 +23,7 @@ from whylens.core.models.labels import class_index
 from whylens.core.outputs.export import versions
 from whylens.core.plugin_calls import validate_params
 from whylens.core.storage.files import read_json_model, write_atomically
-from whylens.core.targets import Quantity
+from whylens.core.targets import Quantity, check_value_question
 
 PLAN = "plan.json"
 MapFormat = Literal["npy", "png", "picture"]
@@ -166,9 +166,12 @@ def make_plan(request: Request, engine: Engine, listing: Callable[[], Listing]) 
     Raises:
         CoreError: Of the kind that says what cannot be done: model, method, parameter or class.
     """
-    labels = engine.card(request.model).labels
+    card = engine.card(request.model)
+    labels = card.labels
     target = None if request.target is None else class_index(request.target, labels)
     versus = None if request.versus is None else class_index(request.versus, labels)
+    if card.outputs == "value":
+        check_value_question(target, request.quantity, versus)
     methods = tuple(
         method_plan(engine, request.model, name, params) for name, params in request.methods.items()
     )

@@ -18,10 +18,11 @@ from PIL import Image
 from whylens.core.batch.listing import LoadedFile
 from whylens.core.engine import Engine
 from whylens.core.errors import CoreError
-from whylens.core.explanation import ClassScore, Explanation, Question
+from whylens.core.explanation import Explanation, Question
 from whylens.core.inputs.view import View
 from whylens.core.outputs.export import npy_bytes
 from whylens.core.results import Array, Heatmap, Prototypes
+from whylens.core.targets import ClassScore
 
 DONE, FAILED = "done", "failed"
 SCHEMA = pa.schema(
@@ -38,6 +39,8 @@ SCHEMA = pa.schema(
         ("predicted", pa.int32()),
         ("predicted_label", pa.string()),
         ("predicted_probability", pa.float64()),
+        ("predicted_value", pa.float64()),
+        ("predicted_unit", pa.string()),
         ("target", pa.int32()),
         ("target_label", pa.string()),
         ("versus", pa.int32()),
@@ -143,6 +146,20 @@ def explain_file(
         yield explained_row(source, best, answer), answer
 
 
+def predicted_score(row: Mapping[str, Any]) -> ClassScore | None:
+    """Return what a row says that the network predicts, or None."""
+    if row["predicted_label"] is None:
+        return None
+    value = row["predicted_value"]
+    return ClassScore(
+        row["predicted"],
+        row["predicted_label"],
+        row["predicted_probability"],
+        float("nan") if value is None else value,
+        row["predicted_unit"] or "",
+    )
+
+
 def failed_row(
     file: FileRow, method: str, error: str, best: ClassScore | None = None
 ) -> dict[str, Any]:
@@ -157,6 +174,8 @@ def _prediction(best: ClassScore | None) -> dict[str, Any]:
         "predicted": best.index,
         "predicted_label": best.label,
         "predicted_probability": best.probability,
+        "predicted_value": best.logit if best.probability is None else None,
+        "predicted_unit": best.unit or None,
     }
 
 

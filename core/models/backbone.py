@@ -67,7 +67,8 @@ class Backbone:
         split: Features and head, or None where it cannot be cut.
         linear: Weights of a pool-then-linear head, or None.
         unmet: For every need that is not met, why.
-        outputs: Whether its scores are of classes or of labels, as in `Target`.
+        outputs: Whether its scores are of classes, of labels or a value, as in `Target`.
+        unit: Of a value, as in "years".
     """
 
     module: nn.Module
@@ -78,6 +79,7 @@ class Backbone:
     linear: LinearHead | None
     unmet: Mapping[Need, str] = field(default_factory=dict)
     outputs: Outputs = "classes"
+    unit: str = ""
     _cache: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def once(self, key: str, compute: Callable[[Backbone], Value]) -> Value:
@@ -235,6 +237,7 @@ def wrap(
     labels: tuple[str, ...] = (),
     identity: ModelSource | None = None,
     outputs: Outputs = "classes",
+    unit: str = "",
 ) -> Backbone:
     """Return any network as a backbone: frozen, split and probed.
 
@@ -245,7 +248,8 @@ def wrap(
         module: The network; it is put into eval mode and frozen for good.
         labels: One label per class; "class 0", ... where empty.
         identity: Where it came from; by default its class name and the hash of its parameters.
-        outputs: Whether its scores are of classes or of labels, as in `Target`.
+        outputs: Whether its scores are of classes, of labels or a value, as in `Target`.
+        unit: Of a value.
 
     Raises:
         BadArtifact: It gives no (N, C) logits for such inputs.
@@ -258,8 +262,16 @@ def wrap(
     probe = probe_inputs(spec).to(next((p.device for p in module.parameters()), "cpu"))
     identity = identity or ModelSource(type(module).__name__, parameters_sha256(module))
     raw_logits = _raw_logits(module, probe, spec, identity.name)
-    classes = as_two_logits(raw_logits).shape[1]
-    labels = labels or tuple(f"class {i}" for i in range(classes))
+    if outputs == "value":
+        classes, labels = raw_logits.shape[1], labels or ("value",)
+    else:
+        classes = as_two_logits(raw_logits).shape[1]
+        labels = labels or tuple(f"class {i}" for i in range(classes))
+    if outputs == "value" and (classes, len(labels)) != (1, 1):
+        raise BadArtifact(
+            f"{identity.name} gives {classes} numbers and has {len(labels)} labels; a value is one "
+            "number with one label. Correct its manifest."
+        )
     if len(labels) != classes:
         raise BadArtifact(
             f"{identity.name} has {classes} classes but {len(labels)} labels; correct its labels."
@@ -273,9 +285,8 @@ def wrap(
     except NeedsNotMet as exc:
         unmet[Need.SPATIAL_FEATURES] = str(exc)
         unmet[Need.POOLED_LINEAR_HEAD] = "there is no feature map to pool"
-        return Backbone(
-            module, identity, spec, labels, None, None, MappingProxyType(unmet), outputs
-        )
+        reasons = MappingProxyType(unmet)
+        return Backbone(module, identity, spec, labels, None, None, reasons, outputs, unit)
     with torch.no_grad():
         features = split.features(probe[:1])
     if features.map[0, 0].numel() < 2:
@@ -285,7 +296,8 @@ def wrap(
         linear = linear_head(lambda f: as_two_logits(split.head(f)), features)
     except NeedsNotMet as exc:
         unmet[Need.POOLED_LINEAR_HEAD] = str(exc)
-    return Backbone(module, identity, spec, labels, split, linear, MappingProxyType(unmet), outputs)
+    reasons = MappingProxyType(unmet)
+    return Backbone(module, identity, spec, labels, split, linear, reasons, outputs, unit)
 
 
 def _raw_logits(module: nn.Module, probe: Tensor, spec: InputSpec, name: str) -> Tensor:

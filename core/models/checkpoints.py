@@ -53,7 +53,9 @@ class CheckpointManifest(BaseModel):
         interpolation: Filter of the resize.
         detail: As in InputSpec.
         labels: One label per class, or "imagenet-1k"; a single one is of a network with one score.
-        outputs: "classes" exclude each other; "labels" each hold or not, by a sigmoid.
+        outputs: "classes" exclude each other; "labels" each hold or not, by a sigmoid; "value" is
+            one number, whose name is the one label.
+        unit: Of a value.
         licence: Licence of the weights.
         sha256: Of model.safetensors.
         trained: False for a demonstration with random weights.
@@ -75,6 +77,7 @@ class CheckpointManifest(BaseModel):
     detail: int | None = None
     labels: tuple[str, ...] | str
     outputs: Outputs = "classes"
+    unit: str = ""
     licence: str
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     trained: bool = True

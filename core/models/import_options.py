@@ -40,7 +40,8 @@ class ImportOptions:
         name: Of the new model.
         out: Folder to write; by default one that is searched for models.
         licence: Of the weights.
-        outputs: "classes" that exclude each other, or "labels" that each hold or not.
+        outputs: "classes" that exclude each other, "labels" that each hold or not, or "value".
+        unit: Of a value.
     """
 
     file: Path
@@ -56,6 +57,7 @@ class ImportOptions:
     out: Path | None = None
     licence: str = "not stated"
     outputs: Outputs = "classes"
+    unit: str = ""
 
 
 class Findings:

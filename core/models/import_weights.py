@@ -34,6 +34,7 @@ from whylens.core.models.import_options import (
 from whylens.core.models.labels import IMAGENET
 from whylens.core.models.load import build, from_folder, timm_spec, torchvision_spec
 from whylens.core.models.state_dicts import StateDict, read_state_dict
+from whylens.core.targets import ClassScore, class_scores
 
 TOP = 5
 _NAMES_SHOWN = 3
@@ -46,14 +47,14 @@ class ImportedModel:
     Attributes:
         folder: Where it lies.
         model: What `--model` takes for it: its name, or the folder where no search finds it.
-        predictions: Label and probability of the most probable classes for the photo.
+        predictions: The most probable classes for the photo, or its value.
         notes: What was found out or assumed, a sentence each.
         backbone: The network.
     """
 
     folder: Path
     model: str
-    predictions: tuple[tuple[str, float], ...]
+    predictions: tuple[ClassScore, ...]
     notes: tuple[str, ...]
     backbone: Backbone
 
@@ -72,7 +73,7 @@ def import_weights(options: ImportOptions) -> ImportedModel:
     stated = stated_input(options, findings)
     fit, tensors = _fit(options, stated.get("size"), findings)
     module, spec = _module(fit, tensors, stated, findings)
-    labels = _check_labels(labels, fit, findings)
+    labels = _check_labels(labels, fit, findings, value=options.outputs == "value")
     if findings.problems or folder is None or photo is None or module is None or spec is None:
         raise BadInput(_as_list(options.file.name, findings.problems))
     assert fit is not None  # noqa: S101 - without it there is no module
@@ -83,6 +84,7 @@ def import_weights(options: ImportOptions) -> ImportedModel:
         "input_size": spec.size,
         "labels": labels,
         "outputs": options.outputs,
+        "unit": options.unit,
         "licence": options.licence,
         "note": f"Imported from {options.file.name}.",
     }
@@ -115,14 +117,13 @@ def _write(
     )
 
 
-def _predict(backbone: Backbone, photo: Photo) -> tuple[tuple[str, float], ...]:
+def _predict(backbone: Backbone, photo: Photo) -> tuple[ClassScore, ...]:
     x, _ = photo_tensor(photo, backbone.spec)
     with torch.no_grad():
-        probabilities = backbone.probabilities(backbone.logits(x))[0]
-    if not bool(probabilities.isfinite().all()):
+        logits = backbone.logits(x)[0]
+    if not bool(logits.isfinite().all()):
         raise BadArtifact("Its scores for the photo are not finite. Its weights are of no use.")
-    best = probabilities.argsort(descending=True, stable=True)[:TOP].tolist()
-    return tuple((backbone.labels[i], float(probabilities[i])) for i in best)
+    return class_scores(logits, backbone.labels, backbone.outputs, backbone.unit, top=TOP)
 
 
 def _as_list(name: str, problems: list[str]) -> str:
@@ -249,12 +250,20 @@ def _list_faults(
 
 
 def _check_labels(
-    labels: tuple[str, ...] | str | None, fit: Fit | None, findings: Findings
+    labels: tuple[str, ...] | str | None, fit: Fit | None, findings: Findings, *, value: bool
 ) -> tuple[str, ...] | str:
     classes = None if fit is None else fit.classes
     if classes is None:
         return labels or ()
+    if value and classes != 1:
+        findings.problems.append(
+            f"Its head gives {classes} scores, and --value reads one number. Leave --value out if "
+            "they are of classes; in Python, target= takes any function of several numbers."
+        )
+        return labels or ()
     if labels is None:
+        if value:
+            return ("value",)
         if classes == IMAGENET_CLASSES:
             findings.notes.append(
                 "1,000 classes: ImageNet's names were assumed. Give --labels if they are others."

@@ -240,7 +240,9 @@ def from_folder(folder: Path, *, device: str = "cpu") -> Backbone:
         folder=folder,
     )
     outputs = manifest.outputs
-    if len(labels) == 1:  # one score z: both sides of it can be asked for, sigmoid(z) decides
+    if (
+        len(labels) == 1 and outputs != "value"
+    ):  # one score z: both sides of it can be asked for, sigmoid(z) decides
         labels, outputs = (f"not {labels[0]}", labels[0]), "classes"
     return wrap(
         module.to(device),
@@ -248,6 +250,7 @@ def from_folder(folder: Path, *, device: str = "cpu") -> Backbone:
         labels=labels,
         identity=identity,
         outputs=outputs,
+        unit=manifest.unit,
     )
 
 

@@ -141,9 +141,16 @@ def _explanation_of(described: Mapping[str, Any], folder: Path) -> Explanation:
             notes=(),
             labels=(),
             input=model["transform"],
+            outputs=model["outputs"],
         ),
         question=replace(question, seed=described["seed"]),
-        target=Target(target["index"], target["quantity"], target["versus"]),
+        target=Target(
+            target["index"],
+            target["quantity"],
+            target["versus"],
+            model["outputs"],
+            value_unit=target["unit"],
+        ),
         labels=tuple(label for label in labels if label is not None),
         score=target["score"],
         probability=target["probability"],
@@ -220,6 +227,7 @@ def manifest(explanation: Explanation, *, source: str, style: Style) -> dict[str
             "licence": card.licence,
             "source": card.source,
             "trained": card.trained,
+            "outputs": card.outputs,
             "transform": dict(card.input),
         },
         "view": explanation.view.as_dict() if explanation.view else None,
@@ -231,6 +239,7 @@ def manifest(explanation: Explanation, *, source: str, style: Style) -> dict[str
             "versus_label": explanation.labels[1] if len(explanation.labels) > 1 else None,
             "score": explanation.score,
             "probability": explanation.probability,
+            "unit": target.value_unit,
         },
         "parameters": dict(explanation.params),
         "seed": explanation.question.seed,
@@ -282,7 +291,9 @@ def command_line(explanation: Explanation, source: str) -> str:
     """Return the command that makes the same files again."""
     target = explanation.target
     words = ["whylens", "explain", source, "--model", explanation.model.name]
-    words += ["--method", explanation.method, "--target", str(target.index)]
+    words += ["--method", explanation.method]
+    if target.quantity != "value":
+        words += ["--target", str(target.index)]
     if target.versus is not None:
         words += ["--versus", str(target.versus)]
     if target.quantity == "probability":

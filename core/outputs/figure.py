@@ -134,7 +134,9 @@ def _panels(
             panels.append(_Panel(photo.image(), ("Photo",)))
         before = digest
         score = f"score {answer.score:.4g}"
-        if answer.probability is not None:  # it is of a function
+        if answer.target.quantity == "value":
+            score = f"{answer.score:.4g} {answer.target.value_unit}".strip()
+        if answer.probability is not None:  # it is of a value or a function
             score += f", probability {answer.probability:.1%}"
         captions = (answer.title, answer.asked, score)
         if isinstance(answer.result, Heatmap):

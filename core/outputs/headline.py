@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -14,16 +14,22 @@ from whylens.core.explanation import Explanation
 from whylens.core.inputs.view import on_original
 from whylens.core.outputs.metrics import on_input, ranked
 from whylens.core.results import Array, Examples, Heatmap, Result
+from whylens.core.targets import Outputs
 
 
-def headline(result: Result) -> str:
-    """Return one sentence that says what a result of any explainer shows."""
+def headline(result: Result, outputs: Outputs = "classes") -> str:
+    """Return one sentence that says what a result of any explainer shows.
+
+    Args:
+        outputs: What the network's scores are of.
+    """
+    does = "raises" if outputs == "value" else "speaks for"
     match result:
         case Heatmap():
             share = evidence_share(result.values)
             if share is None:
-                return "Nothing in the picture speaks for it."
-            return f"Half of what speaks for it lies in {100 * share:.0f} % of the picture."
+                return f"Nothing in the picture {does} it."
+            return f"Half of what {does} it lies in {100 * share:.0f} % of the picture."
         case Examples():
             return f"{len(result.items)} pictures stand for it." if result.items else "None found."
         case _:
@@ -49,10 +55,11 @@ class CoverTest:
 
     Attributes:
         share: Share of the places that were covered, 0 to 1.
-        before: Probability of the class for the whole input.
+        before: Probability of the class for the whole input, or the network's value.
         after: With the places covered by the input without its detail.
         chance: With as many places covered at random, mean over draws.
         covered: (H, W), True where the photo was covered; None for what is no photo.
+        unit: Of a value; None of probabilities.
     """
 
     share: float
@@ -60,6 +67,7 @@ class CoverTest:
     after: float
     chance: float
     covered: npt.NDArray[np.bool_] | None
+    unit: str | None = None
 
 
 def cover_test(
@@ -79,7 +87,7 @@ def cover_test(
     if not isinstance(heat, Heatmap):
         return None
     subject = engine.subject(explanation.question)
-    target = replace(subject.target, quantity="probability", versus=None)
+    target = subject.target.as_probability()
     generator = subject.generator()
     values = on_input(heat, subject.size)
     grid = tuple(min(cells, side) for cells, side in zip((8,) * 3, subject.size, strict=False))
@@ -105,4 +113,5 @@ def cover_test(
         float(scores[1]),
         float(scores[2:].mean()),
         covered,
+        target.value_unit if target.quantity == "value" else None,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -47,13 +47,13 @@ def faithfulness(
     Source: Petsiuk et al. 2018, RISE, sec. 4.1.
 
     Args:
-        subject: The question; its class is followed, as a probability.
+        subject: The question; its class is followed, as a probability, or its value.
         fill: (1, C, *S) what hidden places show.
         mode: "deletion" hides them, "insertion" shows them on the fill.
     """
     values, generator = on_input(heatmap, subject.size), subject.generator()
     counts = [round(step * values.numel() / steps) for step in range(steps + 1)]
-    asked = replace(subject.target, quantity="probability", versus=None)
+    asked = subject.target.as_probability()
     rows = []
     for _ in range(draws):
         order = ranked(values.flatten(), generator)

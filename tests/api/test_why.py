@@ -76,8 +76,15 @@ def test_the_manifest_s_command_makes_the_map_again(model, photo, why, tmp_path)
 def test_a_notebook_shows_picture_legend_prediction_and_note(why):
     html = why._repr_html_()
     legend = scale_words(scale_of(why.result))
-    for words in ("data:image/jpeg;base64,", "linear-gradient", why.unit, legend, "Predicted: ",
-                  f"{why.prediction.probability:.1%}", "&lt;b&gt;cat&lt;/b&gt;"):  # fmt: skip
+    for words in (
+        "data:image/jpeg;base64,",
+        "linear-gradient",
+        why.unit,
+        legend,
+        "Predicted: ",
+        f"{100 * why.prediction.probability:.1f} %",
+        "&lt;b&gt;cat&lt;/b&gt;",
+    ):
         assert words in html
     assert "<b>cat</b>" not in html
     assert Image.open(io.BytesIO(why._repr_png_())).size == (60, 30)

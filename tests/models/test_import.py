@@ -261,9 +261,8 @@ def test_what_is_written_is_the_network_of_the_file(file, network, tensors):
     backbone = from_folder(imported.folder)
     x = backbone.probe_inputs()
     torch.testing.assert_close(backbone.logits(x), network.eval()(x))
-    labels = [label for label, _ in imported.predictions]
-    assert sorted(labels) == ["cat", "dog", "owl"]
-    assert sum(p for _, p in imported.predictions) == pytest.approx(1)
+    assert sorted(score.label for score in imported.predictions) == ["cat", "dog", "owl"]
+    assert sum(score.probability for score in imported.predictions) == pytest.approx(1)
     assert imported.model == str(imported.folder)  # no search finds it there
 
 
@@ -445,7 +444,7 @@ def test_labels_that_may_hold_together_have_a_sigmoid_each(file, monkeypatch):
     scores = engine.predict(question).classes
     wanted = sigmoid([score.logit for score in scores])
     assert [score.probability for score in scores] == pytest.approx(wanted, rel=1e-5)
-    assert [p for _, p in imported.predictions] == pytest.approx(wanted, rel=1e-5)
+    assert [p.probability for p in imported.predictions] == pytest.approx(wanted, rel=1e-5)
     assert abs(sum(wanted) - 1) > 0.05
     *_, answer = engine.explain(question, "occlusion", {"stride": 64})
     dog = next(score.probability for score in scores if score.index == 1)
@@ -455,9 +454,12 @@ def test_labels_that_may_hold_together_have_a_sigmoid_each(file, monkeypatch):
               "--out", str(file.parent / "out")],
     )  # fmt: skip
     sure = [
-        f"{score.label} {score.probability:.1%}" for score in scores if score.probability >= 0.5
+        f"{score.label} {100 * score.probability:.1f} %"
+        for score in scores
+        if score.probability >= 0.5
     ]
-    assert f"cat.jpg: {', '.join(sure) or scores[0].label}" in run.stderr
+    assert f"cat.jpg  {', '.join(sure) or scores[0].label}" in run.stderr
+    assert "Each label has a probability of its own." in run.stderr
 
 
 def test_the_probability_of_a_label_does_not_hang_on_the_others():

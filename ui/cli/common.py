@@ -57,11 +57,6 @@ def photo_line(name: str, text: str, width: int) -> str:
     return "".join(c if c.isprintable() else "?" for c in line)
 
 
-def percent(probability: float) -> str:
-    """Return a probability in words."""
-    return f"{100 * probability:.1f} %"
-
-
 def split_names(text: str) -> list[str]:
     """Return the names in a text that joins them by commas, each once."""
     return list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))

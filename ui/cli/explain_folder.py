@@ -13,7 +13,6 @@ import typer
 from whylens.ui.cli.common import (
     INTERRUPTED,
     NAME_WIDTH,
-    percent,
     photo_line,
     progress_display,
     updater,
@@ -119,11 +118,13 @@ class FolderLines:
 
 def _file_words(rows: list[dict[str, Any]]) -> str:
     errors = {row["error"]: row["method"] for row in rows if row["error"]}
-    label, probability = rows[0]["predicted_label"], rows[0]["predicted_probability"]
-    if label is None:
+    from whylens.core.batch.rows import predicted_score
+
+    best = predicted_score(rows[0])
+    if best is None:
         return "; ".join(errors)
     problems = [f"{method}: {error}" for error, method in errors.items()]
-    return "; ".join([f"{label} {percent(probability)}", *problems])
+    return "; ".join([str(best), *problems])
 
 
 def _check_choice(option: str, value: str, choices: tuple[str, ...]) -> str:

@@ -15,7 +15,6 @@ import typer
 from whylens.ui.cli.common import (
     INTERRUPTED,
     NAME_WIDTH,
-    percent,
     photo_line,
     progress_display,
     updater,
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from whylens.core.engine import Engine
     from whylens.core.explanation import Explanation
     from whylens.core.inputs.framing import Framing
+    from whylens.core.targets import ClassScore
 
 
 def explain_photos(
@@ -64,12 +64,8 @@ def explain_photos(
         for image, folder in zip(images, _folders(out, images), strict=True):
             question = Question(**fields, **_read_input(image, framing))
             scores = engine.predict(question).classes
-            if card.outputs == "labels":
-                best = [score for score in scores if score.probability >= 0.5] or scores[:1]
-            else:
-                best = scores[:1]
             if not quiet:
-                words = ", ".join(f"{score.label} {percent(score.probability)}" for score in best)
+                words = predicted_words(scores, card.outputs)
                 typer.echo(photo_line(image.name, words, width), err=True)
             for method, values in params.items():
                 task = display.add_task(f"{image.name}: {method}", total=1)
@@ -88,6 +84,16 @@ def explain_photos(
                     raise typer.Exit(INTERRUPTED) from None
                 assert answer is not None  # noqa: S101 - an explainer yields at least once
                 _write(folder, answer, image)
+
+
+def predicted_words(scores: tuple[ClassScore, ...], outputs: str) -> str:
+    """Return what a network says of an input: its best class, the labels that hold, a value."""
+    from whylens.core.targets import EACH_ITS_OWN
+
+    if outputs != "labels":
+        return str(scores[0])
+    likely = [score for score in scores if (score.probability or 0) >= 0.5] or scores[:1]
+    return f"{', '.join(map(str, likely))}. {EACH_ITS_OWN}"
 
 
 def _read_input(path: Path, framing: Framing) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from whylens.ui.cli.common import one_line_errors
 
 if TYPE_CHECKING:
     from whylens.core.models.backbone import Backbone
+    from whylens.core.targets import Outputs
 
 PHOTO = Path(__file__).resolve().parents[2] / "examples" / "photos" / "cat.jpg"
 
@@ -56,6 +57,10 @@ def import_model(
         bool,
         typer.Option("--multi-label", help="Several classes may hold at once: a sigmoid for each."),
     ] = False,
+    value: Annotated[
+        str | None,
+        typer.Option(metavar="UNIT", help="Its one score is a number, of this unit, as 'years'."),
+    ] = None,
 ) -> None:
     """Make a model of a file of weights; the page, `explain` and Python then know it by name.
 
@@ -63,9 +68,14 @@ def import_model(
     """
     try:
         with one_line_errors():
+            from whylens.core.errors import BadInput
             from whylens.core.models.import_options import ImportOptions
             from whylens.core.models.import_weights import import_weights
+            from whylens.core.targets import EACH_ITS_OWN
 
+            if multi_label and value is not None:
+                raise BadInput("A network has labels or a value: leave --multi-label or --value.")
+            outputs: Outputs = "labels" if multi_label else "classes"
             model = import_weights(
                 ImportOptions(
                     file=file,
@@ -80,7 +90,8 @@ def import_model(
                     name=name,
                     out=out,
                     licence=licence,
-                    outputs="labels" if multi_label else "classes",
+                    outputs="value" if value is not None else outputs,
+                    unit=(value or "").strip(),
                 )
             )
     except OSError as exc:
@@ -89,8 +100,10 @@ def import_model(
     for note in model.notes:
         typer.echo(note)
     typer.echo(f"\nWhat it says of {photo.name}:")
-    for label, probability in model.predictions:
-        typer.echo(f"  {probability:6.1%}  {label}")
+    for score in model.predictions:
+        typer.echo(f"  {score.amount:>7}  {score.label}")
+    if multi_label:
+        typer.echo(f"  {EACH_ITS_OWN}")
     typer.echo(f"\nWritten to {model.folder}. Try:")
     method = _first_method(model.backbone)
     command = ["whylens", "explain", "photo.jpg", "--method", method, "--model", model.model]

@@ -15,6 +15,7 @@ from whylens.core.explanation import Explanation, Prediction
 from whylens.core.outputs.headline import cover_test, headline
 from whylens.core.outputs.render import hatched
 from whylens.core.results import Heatmap
+from whylens.core.targets import EACH_ITS_OWN
 from whylens.ui.page import html
 from whylens.ui.page.form import QuestionForm, StyleControls, question_id
 from whylens.ui.page.guide import default_methods
@@ -129,6 +130,7 @@ def _asker(session: Session) -> Callable[..., Iterator[Any]]:
         prediction = session.engine.predict(question)
         chips = html.chips(prediction, question.target)
         verdict = _verdict(prediction)
+        shares = f" {EACH_ITS_OWN}" if prediction.outputs == "labels" else ""
         yield html.answer_head("working", verdict), chips, *5 * (gr.skip(),), closed
         methods = default_methods(session, question.model, visitor, most=1)
         if not methods:
@@ -145,7 +147,7 @@ def _asker(session: Session) -> Callable[..., Iterator[Any]]:
         *_, last = session.engine.explain(question, methods[0])
         session.store.put_answer(visitor, SLOT, last, stamp)
         state, sentence = _sentence(last, prediction)
-        head = html.answer_head(state, verdict, sentence)
+        head = html.answer_head(state, verdict, sentence + shares)
         shown = (head, chips, *answer_updates(last, style, session, stamp))
         yield *shown, html.by(last), gr.skip(), gr.skip()
         test = cover_test(session.engine, last)
@@ -163,6 +165,12 @@ def _blank() -> tuple[Any, Any, str]:
 
 def _verdict(prediction: Prediction) -> str:
     best = prediction.classes[0]
+    if best.probability is None:
+        return f"It says {best.amount}."
+    if prediction.outputs == "labels":
+        likely = [c for c in prediction.classes if (c.probability or 0) >= 0.5]
+        words = ", ".join(f"{c.label} ({html.amount(c)})" for c in likely or [best])
+        return f"It says {words}." if likely else f"It finds none; the likeliest is {words}."
     if best.probability >= 0.8:
         return f"It is sure: {best.label} ({html.percent(best.probability)})."
     if best.probability >= 0.4:
@@ -176,7 +184,7 @@ def _sentence(answer: Explanation, prediction: Prediction) -> tuple[str, str]:
     heat = answer.result
     if isinstance(heat, Heatmap) and not np.any(heat.values):
         return "blank", f"{about}Nothing found. {answer.reason}".strip()
-    return "done", about + headline(heat)
+    return "done", about + headline(heat, prediction.outputs)
 
 
 def _redrawer(session: Session) -> Callable[..., Any]:

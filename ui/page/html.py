@@ -19,6 +19,7 @@ from whylens.core.outputs.headline import CoverTest
 from whylens.core.outputs.render import Scale, Style, colour_stops, scale_words
 from whylens.core.registry import Registry
 from whylens.core.results import Examples, Heatmap, Prototypes
+from whylens.core.targets import ClassScore
 from whylens.core.train.report import Figures, ModelReport
 
 # Ids of the tabs that are no method's.
@@ -35,6 +36,11 @@ def percent(share: float) -> str:
     if 0 < share < 0.005:
         return "<1 %"
     return ">99 %" if 0.995 <= share < 1 else f"{share:.0%}".replace("%", " %")
+
+
+def amount(score: ClassScore) -> str:
+    """Return a class's probability in words, or the number that a network gives, with its unit."""
+    return score.amount if score.probability is None else percent(score.probability)
 
 
 # A click on anything with data-cell is a click of the component, and tells which.
@@ -109,7 +115,7 @@ def chips(prediction: Prediction, target: int | None) -> str:
         (
             str(c.index),
             c.label,
-            percent(c.probability),
+            amount(c),
             c.index == (best if target is None else target),
         )
         for c in prediction.classes
@@ -124,7 +130,12 @@ def by(answer: Explanation) -> str:
 
 def cover_words(test: CoverTest, asked: str) -> str:
     """Return HTML of what the class loses when the map's strongest places are covered."""
-    return render("answer", "cover", test=test, asked=asked)
+    figures = (test.before, test.after, test.chance)
+    if test.unit is None:
+        words = [percent(figure) for figure in figures]
+    else:
+        words = [f"{figure:.4g} {test.unit}".strip() for figure in figures]
+    return render("answer", "cover", share=test.share, asked=asked, words=words)
 
 
 def example_buttons(examples: Mapping[str, bytes]) -> str:
@@ -229,12 +240,17 @@ def about(explainer: Explainer[Any]) -> str:
     return render("pieces", "about", explainer=explainer)
 
 
-def class_probabilities(prediction: Prediction) -> dict[str, float]:
-    """Return labels with probabilities as the page lists them; equal labels are told apart."""
+def class_probabilities(prediction: Prediction) -> dict[str, float] | str:
+    """Return labels with probabilities as the page lists them, or a value in words.
+
+    Equal labels are told apart.
+    """
     probabilities: dict[str, float] = {}
-    for guess in prediction.classes:
-        name = guess.label if guess.label not in probabilities else f"{guess.label} ({guess.index})"
-        probabilities[name] = guess.probability
+    for score in prediction.classes:
+        if score.probability is None:
+            return str(score)
+        name = score.label if score.label not in probabilities else f"{score.label} ({score.index})"
+        probabilities[name] = score.probability
     return probabilities
 
 

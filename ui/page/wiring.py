@@ -127,6 +127,7 @@ def wire(blocks: gr.Blocks, page: Page) -> None:
         form.photo,
         form.target,
         form.versus,
+        form.quantity,
         compare.methods,
         compare.notice,
         page.methods.cards,
@@ -306,7 +307,7 @@ def _model_changer(page: Page) -> Callable[..., Any]:
         except gr.Error as exc:
             # The box goes back to what is loaded; the reason stays below it.
             text = f"{exc.message} {loaded} is still loaded." if loaded else exc.message
-            count = len(page.methods.panels) * 2 + 10
+            count = len(page.methods.panels) * 2 + 11
             yield loaded or None, gr.skip(), _html(html.banner(text)), *[gr.skip()] * count
             raise gr.Error(exc.message, visible=False, print_exception=False) from exc
 
@@ -345,7 +346,9 @@ def _model_updates(
 ) -> list[Any]:
     session, explainers = page.session, page.session.engine.registry.explainers
     unavailable = session.engine.unavailable(card.name, visitor=visitor)
-    classes = [(f"{label} ({i})", str(i)) for i, label in enumerate(card.labels)]
+    value = card.outputs == "value"
+    classes = [] if value else [(f"{label} ({i})", str(i)) for i, label in enumerate(card.labels)]
+    best = f"the value: {card.labels[0]}" if value else "the predicted class"
     costs = seconds_of(session, card.name)
     updates: list[Any] = [
         card.name,
@@ -355,8 +358,9 @@ def _model_updates(
         buttons_html(card.name),
         box_update(card),
         photo,
-        gr.Dropdown([("the predicted class", PREDICTED), *classes], value=target),
+        gr.Dropdown([(best, PREDICTED), *classes], value=target),
         gr.Dropdown([("the runner-up", RUNNER_UP), *classes], value=RUNNER_UP),
+        gr.Radio(value="logit", visible=False) if value else gr.Radio(visible=True),
         gr.CheckboxGroup(value=default_methods(session, card.name, visitor)),
         _html(html.unavailable_list({explainers[n].title: r for n, r in unavailable.items()})),
         cards_html(session, card.name, method, visitor=visitor),
