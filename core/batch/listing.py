@@ -57,7 +57,7 @@ def write_listing(folder: Path, out: Path, endings: frozenset[str], target: Path
         BadInput: There is no such folder, it cannot be read, or holds no such files.
     """
     digest, count = hashlib.sha256(), 0
-    files = _files(folder, b"", out.resolve(), endings)
+    files = iter_files(folder, endings, left_out=out.resolve())
     with pq.ParquetWriter(target, _SCHEMA, compression="zstd") as writer:
         while group := list(islice(files, _GROUP)):
             for path, size in group:
@@ -88,9 +88,18 @@ def read_listing(listing: Path, start: int, stop: int) -> list[bytes]:
     return names[start - first * _GROUP : stop - first * _GROUP]
 
 
-def _files(
-    folder: Path, prefix: bytes, left_out: Path, endings: frozenset[str]
+def iter_files(
+    folder: Path, endings: frozenset[str], *, left_out: Path | None = None, prefix: bytes = b""
 ) -> Iterator[tuple[bytes, int]]:
+    """Yield the path of each file below a folder and its size in bytes, in the order of the paths.
+
+    Args:
+        left_out: A subfolder, resolved, that is not looked into.
+        prefix: Put before each path.
+
+    Raises:
+        BadInput: A folder cannot be read.
+    """
     try:
         with os.scandir(folder) as scan:
             # A subfolder sorts as its paths do: with the slash that follows its name.
@@ -106,7 +115,7 @@ def _files(
         path = folder / os.fsdecode(name)
         if is_dir:
             if path.resolve() != left_out:
-                yield from _files(path, prefix + name, left_out, endings)
+                yield from iter_files(path, endings, left_out=left_out, prefix=prefix + name)
         elif path.is_file():
             yield prefix + name, path.stat().st_size
         elif path.is_symlink() and not path.exists():
@@ -139,7 +148,6 @@ class LoadedFile:
 
 def load_file(path: Path) -> LoadedFile:
     """Return a file's photo or signal, or why it has none."""
-    sha256 = None
     try:
         size, most = path.stat().st_size, ImageLimits().bytes
         if size > most:  # not read at all: there may be no memory for it
@@ -147,13 +155,22 @@ def load_file(path: Path) -> LoadedFile:
                 error=f"The file has {size / 1e6:.1f} MB; up to {most / 1e6:.0f} MB are read. "
                 "Save it smaller."
             )
-        data = path.read_bytes()
-        sha256 = hashlib.sha256(data).hexdigest()
-        if is_signal_file(path.name):
-            return LoadedFile(sha256, signal=read_signal(data, path.name))
-        return LoadedFile(sha256, photo=read_photo(data))
+        return load_bytes(path.read_bytes(), path.name)
     except OSError as exc:
-        return LoadedFile(sha256, error=f"The file cannot be read: {exc.strerror}.")
+        return LoadedFile(error=f"The file cannot be read: {exc.strerror}.")
+
+
+def load_bytes(data: bytes, name: str) -> LoadedFile:
+    """Return the photo or signal that a file holds, or why it has none.
+
+    Args:
+        name: Its ending says which of them.
+    """
+    sha256 = hashlib.sha256(data).hexdigest()
+    try:
+        if is_signal_file(name):
+            return LoadedFile(sha256, signal=read_signal(data, name))
+        return LoadedFile(sha256, photo=read_photo(data))
     except BadInput as exc:
         return LoadedFile(sha256, error=str(exc))
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
-from collections.abc import Generator
+import zlib
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from whylens.core.datasets.dataset import Dataset, Item, Pixels
@@ -56,43 +58,74 @@ def pictures_in_zip(path: Path) -> Generator[float, None, ZippedPictures]:
     Raises:
         BadInput: It is no ZIP, holds too much, or too little.
     """
+    with _opened(path) as archive:
+        members = _members(archive)
+        labels = tuple(sorted({name for name, _ in members}))
+        if len(labels) < 2:
+            raise BadInput(
+                "The ZIP needs a folder per class, and two classes at least. It holds pictures "
+                f"in {len(labels)} folder{'' if len(labels) == 1 else 's'}."
+            )
+        if len(labels) > MOST_CLASSES:
+            raise BadInput(f"The ZIP holds {len(labels)} classes; {MOST_CLASSES} are allowed.")
+        items, pictures, total = [], [], 0
+        for done, (label, info) in enumerate(members):
+            data = _content(archive, info)
+            total += len(data)
+            if total > MOST_BYTES:
+                raise BadInput(f"The ZIP holds more than {MOST_BYTES / 1e6:.0f} MB of pictures.")
+            pictures.append(_read_small(data, info.filename))
+            items.append(Item(info.filename, labels.index(label), "train"))
+            yield done / len(members)
+    return ZippedPictures(path.name, labels, tuple(items), pictures)
+
+
+def names_in_zip(path: Path) -> list[str]:
+    """Return the names of a ZIP's pictures with their folders, in the archive's order.
+
+    Raises:
+        BadInput: It is no ZIP that can be read.
+    """
+    with _opened(path) as archive:
+        return [info.filename for _, info in _pictures(archive)]
+
+
+def read_from_zip(path: Path, name: str) -> bytes:
+    """Return the content of one of a ZIP's files.
+
+    Args:
+        name: Of `names_in_zip`.
+
+    Raises:
+        BadInput: It cannot be read, or is too large.
+    """
+    with _opened(path) as archive:
+        return _content(archive, archive.getinfo(name))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(path) as archive:
-            members = _members(archive)
-            labels = tuple(sorted({name for name, _ in members}))
-            if len(labels) < 2:
-                raise BadInput(
-                    "The ZIP needs a folder per class, and two classes at least. It holds pictures "
-                    f"in {len(labels)} folder{'' if len(labels) == 1 else 's'}."
-                )
-            if len(labels) > MOST_CLASSES:
-                raise BadInput(f"The ZIP holds {len(labels)} classes; {MOST_CLASSES} are allowed.")
-            items, pictures, total = [], [], 0
-            for done, (label, info) in enumerate(members):
-                data = _content(archive, info)
-                total += len(data)
-                if total > MOST_BYTES:
-                    raise BadInput(
-                        f"The ZIP holds more than {MOST_BYTES / 1e6:.0f} MB of pictures."
-                    )
-                pictures.append(_read_small(data, info.filename))
-                items.append(Item(info.filename, labels.index(label), "train"))
-                yield done / len(members)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as exc:
+            yield archive
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error) as exc:
         raise BadInput(
             "This file is no ZIP that can be read (damaged, encrypted or of another kind). "
             "Pack the folders again."
         ) from exc
-    return ZippedPictures(path.name, labels, tuple(items), pictures)
+
+
+def _pictures(archive: zipfile.ZipFile) -> Iterator[tuple[PurePosixPath, zipfile.ZipInfo]]:
+    for info in archive.infolist():
+        place = PurePosixPath(info.filename.replace("\\", "/"))
+        hidden = any(part.startswith((".", "__MACOSX")) for part in place.parts)
+        if not info.is_dir() and not hidden and place.suffix.lower() in _ENDINGS:
+            yield place, info
 
 
 def _members(archive: zipfile.ZipFile) -> list[tuple[str, zipfile.ZipInfo]]:
     members = []
-    for info in archive.infolist():
-        place = PurePosixPath(info.filename.replace("\\", "/"))
-        hidden = any(part.startswith((".", "__MACOSX")) for part in place.parts)
-        if info.is_dir() or hidden or place.suffix.lower() not in _ENDINGS:
-            continue
+    for place, info in _pictures(archive):
         if len(place.parts) < 2:
             raise BadInput(
                 f"{shown(place.name)} lies in no folder. Put every picture into a folder named "

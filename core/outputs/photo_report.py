@@ -191,6 +191,7 @@ def report_html(
         weights_sha256=weights_sha256,
         methods=methods,
         figures=figures,
+        truth=any(row.true_label for row in rows),
         remarks=remarks,
         tally=tally,
     )

@@ -37,6 +37,9 @@ ROWS = [
 ]
 
 
+CELLS = ("td", "th", "button", "span", "small", "b")
+
+
 class Page(HTMLParser):
     """Collects what a browser would see: cells by row, pictures, and every element."""
 
@@ -54,12 +57,12 @@ class Page(HTMLParser):
             self.rows.append([])
         if tag in ("td", "th"):
             self.rows[-1].append("")
-        if tag != "img":
+        if tag not in ("img", "br"):
             self._inside = tag
 
     def handle_data(self, data):
         self.texts[self._inside] = self.texts.get(self._inside, "") + data
-        if self.rows and self.rows[-1] and self._inside in ("td", "th", "button", "span"):
+        if self.rows and self.rows[-1] and self._inside in CELLS:
             self.rows[-1][-1] += data.strip()
 
     def pictures(self) -> list[Image.Image]:
@@ -84,6 +87,9 @@ def test_a_row_has_what_is_known_of_the_photo_and_nothing_else():
     assert page.rows[5] == ["broken.png", "", "", "", "", "", "The file is empty."]
     assert page.rows[6] == ["free.png", "dog", "60.0 %", "", "", "", ""]
     assert len(page.rows) == 7
+    assert page_of(ROWS[5:]).rows == [
+        ["Photo", "Prediction", "Probability", "Notes"], ["free.png", "dog", "60.0 %", ""],
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

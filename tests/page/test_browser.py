@@ -6,12 +6,26 @@ import re
 
 import pytest
 
-from tests.support.browser import DONE, PATIENCE, await_status, give, open_tab, serve, visit
+from tests.conftest import ROOT
+from tests.page.conftest import PAYLOAD
+from tests.support.browser import (
+    ANSWERED_JS,
+    DONE,
+    PATIENCE,
+    Watch,
+    await_status,
+    give,
+    open_tab,
+    serve,
+    visit,
+)
 from whylens.core.engine import Engine
 
 expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect
 pytestmark = pytest.mark.browser
-EVERY_TAB = ("Compare", "Grad-CAM", "Occlusion", "Plugins", "This network", "Your pictures")
+EVERY_TAB = (
+    "Compare", "Grad-CAM", "Occlusion", "Plugins", "This network", "Many photos", "Your pictures",
+)  # fmt: skip
 
 
 def test_a_link_brings_back_model_method_and_class(browser, address):
@@ -88,6 +102,12 @@ def test_no_tab_has_a_serious_barrier_in_light_or_dark_or_is_too_wide_for_a_phon
                 page.locator("#report-matrix [data-cell='0-1']").click()
                 page.get_by_text("Precision and recall of each class").click()
                 expect(page.locator("#report-mistakes img").first).to_be_visible()
+            if title == "Many photos":
+                files = [photo, ROOT / "examples" / "painted" / "emberface.jpg"]
+                page.set_input_files("#photos-files input[type=file]", files)
+                expect(page.locator("#photos-files")).to_contain_text("emberface")
+                page.click("#photos-run")
+                await_status(page, "photos", DONE)
             colours = set()
             for theme in ("light", "dark"):
                 page.emulate_media(color_scheme=theme)
@@ -109,6 +129,12 @@ def test_no_tab_has_a_serious_barrier_in_light_or_dark_or_is_too_wide_for_a_phon
             open_tab(page, title)
             wide = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
             assert wide <= 0, f"{title} is {wide} pixels too wide"
+        open_tab(page, "Many photos")
+        before = page.locator("#question-id span").get_attribute("data-question")
+        page.get_by_role("button", name="Explain emberface.jpg").click()
+        page.wait_for_function(ANSWERED_JS, arg=before, timeout=PATIENCE)
+        await_status(page, "photos", "^emberface.jpg is the photo now")
+        expect(page.locator("#answer-head")).to_be_in_viewport()
 
 
 def test_clicks_lead_from_a_cell_to_a_mistake_to_its_maps(browser, address):
@@ -134,6 +160,34 @@ def test_clicks_lead_from_a_cell_to_a_mistake_to_its_maps(browser, address):
         page.keyboard.press("Enter")
         await_status(page, "report", "Only the pictures")
         assert page.evaluate("window.harmed") is None
+
+
+def test_a_report_of_many_photos_sorts_by_a_click_on_a_head_or_its_key(browser):
+    from whylens.core.outputs.photo_report import PhotoRow, report_html
+
+    rows = [
+        PhotoRow("9.png", "b", 0.05), PhotoRow("10.png", "a", 0.5), PhotoRow("broken.png"),
+        PhotoRow("1.png", PAYLOAD, 0.1),
+    ]  # fmt: skip
+    page = browser.new_page()
+    watch = Watch(page)
+    page.set_content(report_html(rows, model="net", weights_sha256="", methods=[]))
+
+    def column(number: int) -> list[str]:
+        return [row.locator("td").nth(number).inner_text() for row in page.locator("tr").all()[1:]]
+
+    page.get_by_role("button", name="Probability").click()
+    assert column(2) == ["5.0 %", "10.0 %", "50.0 %", ""]
+    page.get_by_role("button", name="Probability").press("Enter")
+    assert column(2) == ["50.0 %", "10.0 %", "5.0 %", ""]
+    head = page.get_by_role("columnheader", name="Probability")
+    expect(head).to_have_attribute("aria-sort", "descending")
+    page.get_by_role("button", name="Photo").click()
+    assert column(0) == ["1.png", "9.png", "10.png", "broken.png"]
+    assert column(1)[0] == PAYLOAD
+    assert page.evaluate("window.harmed") is None
+    assert not watch.seen
+    page.close()
 
 
 @pytest.mark.parametrize(("width", "height"), [(1440, 900), (390, 844)])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Mapping, Sequence
 from itertools import groupby
@@ -16,6 +15,7 @@ from whylens.core.explainer import Explainer
 from whylens.core.explanation import Explanation, ModelCard, Prediction
 from whylens.core.outputs.example_images import tile
 from whylens.core.outputs.headline import CoverTest
+from whylens.core.outputs.photo_report import jpeg_url
 from whylens.core.outputs.render import Scale, Style, colour_stops, scale_words
 from whylens.core.registry import Registry
 from whylens.core.results import Examples, Heatmap, Prototypes
@@ -23,7 +23,8 @@ from whylens.core.targets import ClassScore
 from whylens.core.train.report import Figures, ModelReport
 
 # Ids of the tabs that are no method's.
-COMPARE, METHODS, REPORT, TRAIN, PLUGINS = "compare", "methods", "report", "train", "plugins"
+COMPARE, METHODS, REPORT, PHOTOS = "compare", "methods", "report", "photos"
+TRAIN, PLUGINS = "train", "plugins"
 # Beyond this many classes the grid is too wide to read; the commonest mistakes are listed instead.
 MOST_COLUMNS = 24
 MOST_PAIRS = 40
@@ -58,7 +59,7 @@ _TEMPLATES = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_TEMPLATES.filters |= {"number": format, "percent": percent}
+_TEMPLATES.filters |= {"number": format, "percent": percent, "jpeg_url": jpeg_url}
 
 
 def render(template: str, macro: str, **values: object) -> str:
@@ -144,8 +145,7 @@ def example_buttons(examples: Mapping[str, bytes]) -> str:
     Args:
         examples: JPEG bytes of thumbnails by name.
     """
-    urls = {name: _jpeg_url(data) for name, data in examples.items()}
-    return render("answer", "examples", urls=urls)
+    return render("answer", "examples", thumbnails=examples)
 
 
 def legend(scale: Scale, style: Style, *, note: str = "", words: str | None = None) -> str:
@@ -178,14 +178,21 @@ def plugin_table(registry: Registry) -> str:
     return render("pieces", "plugin_table", entries=registry.entries)
 
 
-def stamp(question: str) -> str:
-    """Return HTML, not to be seen, that says which question an answer is for."""
-    return render("pieces", "stamp", question=question)
+def stamp(question: str = "", network: str = "") -> str:
+    """Return HTML, not to be seen, that says what an answer is for.
+
+    Args:
+        question: Id of the question, or "" where it does not matter.
+        network: Name of the network, likewise.
+    """
+    return render("pieces", "stamp", question=question, network=network)
 
 
-def stale_note() -> str:
-    """Return HTML that is seen above an answer to another question than the one being asked."""
-    return render("pieces", "stale_note")
+def stale_note(
+    text: str = "This is for the previous question. Ask again to see the answer to this one.",
+) -> str:
+    """Return HTML that is seen above an answer that is for something else than what is asked."""
+    return render("pieces", "stale_note", text=text)
 
 
 def method_cards(
@@ -271,11 +278,7 @@ def tiles_html(result: Examples | Prototypes, *, colours: str) -> str:
 def _data_url(picture: Image.Image) -> str:
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=88)
-    return _jpeg_url(buffer.getvalue())
-
-
-def _jpeg_url(data: bytes) -> str:
-    return "data:image/jpeg;base64," + base64.b64encode(data).decode()
+    return jpeg_url(buffer.getvalue())
 
 
 def report_headline(report: ModelReport) -> str:

@@ -14,7 +14,8 @@ from whylens.ui.page.compare import Compare, build_compare
 from whylens.ui.page.examples import build_examples
 from whylens.ui.page.form import QuestionForm, StyleControls
 from whylens.ui.page.guide import build_guide
-from whylens.ui.page.html import COMPARE, METHODS, PLUGINS, REPORT, TRAIN
+from whylens.ui.page.html import COMPARE, METHODS, PHOTOS, PLUGINS, REPORT, TRAIN
+from whylens.ui.page.many_photos import build_many_photos
 from whylens.ui.page.methods import Methods, build_methods
 from whylens.ui.page.page_store import PageStore
 from whylens.ui.page.photo_input import photo_input
@@ -171,7 +172,7 @@ def _tabs(
     session: Session, form: QuestionForm, style: StyleControls, *, public: bool
 ) -> tuple[gr.Tabs, Compare, Methods, Dependency, Report, Dependency | None]:
     training = None
-    trainable = training_allowed(public=public)
+    trainable, local = training_allowed(public=public), not is_public(public=public)
     form.quantity.change(
         lambda value: gr.Dropdown(visible=value == "contrast"),
         [form.quantity],
@@ -187,9 +188,11 @@ def _tabs(
             methods = build_methods(session, form, style)
         with gr.Tab("This network", id=REPORT, elem_id="tab-report"):
             report = build_report(session, form, style, trainable=trainable)
+        with gr.Tab("Many photos", id=PHOTOS, elem_id="tab-photos"):
+            build_many_photos(session, form, style, local=local)
         if trainable:
             with gr.Tab("Your pictures", id=TRAIN, elem_id="tab-train"):
-                training = build_training(session, form, local=not is_public(public=public))
+                training = build_training(session, form, local=local)
         with gr.Tab("Plugins", id=PLUGINS, elem_id="tab-plugins"):
             _plugins(session.engine.registry)
     return tabs, compare, methods, ticked, report, training

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import time
 import weakref
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from PIL import Image
@@ -18,13 +18,34 @@ from whylens.core.explanation import Explanation
 from whylens.core.inputs.photo import Photo, Pixels
 from whylens.core.inputs.signal import plot_signal, signal_in, signal_picture
 from whylens.core.inputs.view import shrunk
+from whylens.core.outputs.photo_report import PhotoRow
 from whylens.core.results import Array, Heatmap
 from whylens.core.storage.cache import ByteLRU
 from whylens.core.storage.files import write_atomically
+from whylens.ui.page.photo_files import PhotoFile
 from whylens.ui.page.photo_input import photo_at
 
 SCREEN_SIDE = 1400
 KEEP_SECONDS = 3600
+
+
+@dataclass(frozen=True)
+class PhotoTable:
+    """What was found of the first of many photos.
+
+    Attributes:
+        model: Name of the network.
+        weights_sha256: Of the network.
+        methods: Titles of the methods whose maps are in the rows.
+        files: All that were given.
+        rows: Of the first of them, in the same order.
+    """
+
+    model: str
+    weights_sha256: str
+    methods: tuple[str, ...]
+    files: tuple[PhotoFile, ...]
+    rows: tuple[PhotoRow, ...]
 
 
 class PageStore:
@@ -50,6 +71,7 @@ class PageStore:
         self._photos: ByteLRU[tuple[str, int], Photo] = ByteLRU(
             budget, lambda photo: photo.pixels.nbytes
         )
+        self._tables: ByteLRU[str, PhotoTable] = ByteLRU(budget // 4, _table_weight)
         # By the id of the pixels that they were made of, which are kept as well: an id in use
         # belongs to no second array.
         self._small: ByteLRU[int, tuple[Pixels, Photo]] = ByteLRU(
@@ -106,8 +128,17 @@ class PageStore:
         pair = self._answers.peek((visitor, slot))
         return "" if pair is None else pair[1]
 
+    def put_photos(self, visitor: str, table: PhotoTable) -> None:
+        """Store a visitor's table of many photos in place of the earlier one."""
+        self._tables.put(visitor, table)
+
+    def photos(self, visitor: str) -> PhotoTable | None:
+        """Return the visitor's table of many photos, if it is still there."""
+        return self._tables.peek(visitor)
+
     def forget(self, visitor: str) -> None:
         """Forget all answers of a visitor."""
+        self._tables.forget(visitor)
         for key in self._answers.cached_keys():
             if key[0] == visitor:
                 self._answers.forget(key)
@@ -179,6 +210,11 @@ class PageStore:
                 for path in folder.glob("*"):
                     path.unlink(missing_ok=True)
                 folder.rmdir()
+
+
+def _table_weight(table: PhotoTable) -> int:
+    pictures = (picture for row in table.rows for picture in (row.photo, *row.maps.values()))
+    return sum(map(len, pictures)) + 1000 * len(table.files)
 
 
 def _weight(answer: Explanation) -> int:

@@ -41,7 +41,8 @@ from whylens.ui.page.signal_input import SignalInput, box_update, wire_signal_in
 
 # The address says what is shown, so that it can be shared and the back button works. Tabs also
 # report the one that is open when the page is drawn; until the address was read, that is no visit.
-# An answer to another question than the form's is greyed, whatever brought it there and when.
+# An answer to another question than the form's, or of another network where that alone matters, is
+# greyed, whatever brought it there and when.
 START_JS = """() => {
   window.whylensVisit = values => {
     if (!window.whylensHasReadAddress) return;
@@ -56,10 +57,11 @@ START_JS = """() => {
   };
   window.addEventListener('popstate', () => window.location.reload());
   const mark = () => {
-    const now = document.querySelector('#question-id [data-question]')?.dataset.question;
+    const now = document.querySelector('#question-id [data-question]')?.dataset;
     for (const box of document.querySelectorAll('.wl-answer')) {
-      const own = box.querySelector('[data-question]')?.dataset.question;
-      box.classList.toggle('wl-stale', Boolean(now && own && own !== now));
+      const own = box.querySelector('[data-question], [data-network]')?.dataset;
+      const other = now && own && Object.keys(own).some(key => own[key] !== now[key]);
+      box.classList.toggle('wl-stale', Boolean(other));
     }
   };
   let due = false;
@@ -68,7 +70,8 @@ START_JS = """() => {
     due = true;
     requestAnimationFrame(() => { due = false; mark(); });
   }).observe(document.body, {
-    subtree: true, childList: true, attributes: true, attributeFilter: ['data-question'],
+    subtree: true, childList: true, attributes: true,
+    attributeFilter: ['data-question', 'data-network'],
   });
 }"""
 ADDRESS_JS = """(model, target) => {
@@ -169,7 +172,7 @@ def wire(blocks: gr.Blocks, page: Page) -> None:
     ask = page.answer
 
     def stamp(**values: Any) -> str:
-        return html.stamp(question_id(values))
+        return html.stamp(question_id(values), str(values["model"] or ""))
 
     def to_predicted() -> tuple[str, str]:
         return PREDICTED, RUNNER_UP

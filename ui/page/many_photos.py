@@ -1,0 +1,225 @@
+"""The Many photos tab: what the network says of each, a click away from its whole answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import gradio as gr
+
+from whylens.core.batch.folder_rows import photo_row
+from whylens.core.batch.rows import FileRow, explain_file
+from whylens.core.errors import BadInput, CoreError
+from whylens.core.explanation import Explanation, Question
+from whylens.core.outputs.export import explanation_picture
+from whylens.core.outputs.photo_report import (
+    SECONDS,
+    Order,
+    Tally,
+    map_thumbnail,
+    order_key,
+    report_html,
+    thumbnail,
+    true_labels,
+)
+from whylens.core.outputs.render import Style
+from whylens.core.results import Heatmap
+from whylens.ui.page import html
+from whylens.ui.page.form import QuestionForm, StyleControls
+from whylens.ui.page.guide import default_methods
+from whylens.ui.page.long_events import FAILED, LONG, UNQUEUED, report_failure, throttle, wire_stop
+from whylens.ui.page.page_store import PhotoTable
+from whylens.ui.page.photo_files import ENDINGS, MOST_PHOTOS, PhotoFile, find_photo_files
+from whylens.ui.page.session import PREDICTED, PRIVATE, Session, takes_signals, visitor_id
+
+IDLE = "Give photos, then press Run."
+ORDERS: list[tuple[str, Order]] = [
+    ("Least sure first", "least sure"),
+    ("Wrong first", "wrong"),
+    ("Name", "name"),
+]
+# What is asked about stands on top of the page.
+TO_ANSWER_JS = "() => document.querySelector('#answer-head').scrollIntoView({block: 'center'})"
+
+
+def build_many_photos(
+    session: Session, form: QuestionForm, style: StyleControls, *, local: bool
+) -> None:
+    """Build the Many photos tab in the open tab and wire it.
+
+    Args:
+        local: Whether visitors may name folders of this machine.
+    """
+    gr.HTML(html.render("many_photos", "about", most=MOST_PHOTOS))
+    with gr.Row():
+        files = gr.File(
+            label=f"Up to {MOST_PHOTOS} photos, or a ZIP of them",
+            file_count="multiple",
+            file_types=ENDINGS,
+            type="filepath",
+            elem_id="photos-files",
+            height=160,
+            min_width=240,
+        )
+        folder = gr.Textbox(
+            label="Or a folder of this computer",
+            info="Subfolders named after classes tell what is right",
+            elem_id="photos-folder",
+            max_lines=1,
+            visible=local,
+            min_width=240,
+        )
+    with gr.Row(elem_classes="wl-actions"):
+        run = gr.Button("Run", variant="primary", elem_id="photos-run")
+        stop = gr.Button("Stop", variant="stop", elem_id="photos-stop", min_width=90, scale=0)
+    status = gr.Textbox(IDLE, label="Status", elem_id="photos-status", max_lines=5)
+    order = gr.Radio(ORDERS, value="least sure", label="Sort by", elem_id="photos-order")
+    with gr.Column(elem_classes="wl-answer"):
+        stale = "This is of another network. Run again to see what the loaded one says."
+        gr.HTML(html.stale_note(stale), padding=False)
+        table = gr.HTML("", elem_id="photos-table", js_on_load=html.CELL_JS)
+    download = gr.DownloadButton(
+        "Download report.html", interactive=False, elem_id="photos-download", size="sm"
+    )
+    inputs = {"files": files, "folder": folder, "order": order, "model": form.model}
+    event = run.click(
+        _runner(session, local=local),
+        None,
+        [table, status],
+        inputs_kwargs={**inputs, **style.inputs},
+        **LONG,
+    )
+    pack, redraw = _packer(session), _redrawer(session)
+    event.success(pack, None, [download], **PRIVATE)
+    stopped = wire_stop(stop, event, status, _stop_message(session))
+    stopped.then(pack, None, [download], **UNQUEUED)
+    order.change(redraw, [order], [table], **PRIVATE)
+    chosen = table.click(_chooser(session), None, [form.photo, form.target, status], **PRIVATE)
+    chosen.success(None, None, None, js=TO_ANSWER_JS, **PRIVATE)
+
+
+def _runner(session: Session, *, local: bool) -> Callable[..., Iterator[Any]]:
+    @report_failure(FAILED, at=1, of=2)
+    def run(request: gr.Request, **values: Any) -> Iterator[Any]:
+        model, visitor = session.model_name(values["model"]), visitor_id(request)
+        if takes_signals(session.engine.card(model)):
+            raise BadInput("This network reads signals. Choose one that reads photos.")
+        # What is not shown can still be sent.
+        folder = (values["folder"] or "") if local else ""
+        files, left_out = find_photo_files(values["files"] or [], folder)
+        yield gr.skip(), f"0 of {len(files)} photos ..."
+        order = values["order"]
+        work = _tables(session, model, visitor, files, StyleControls.read(values))
+        for table in throttle(work):
+            yield table_html(table, order), f"{len(table.rows)} of {len(files)} photos ..."
+        # All again: of two updates that come at once a browser sees the second alone.
+        done = f"Done: {Tally(table.rows).sentence()} {left_out}".strip()
+        yield table_html(table, order), done
+
+    return run
+
+
+def _tables(
+    session: Session, model: str, visitor: str, files: list[PhotoFile], style: Style
+) -> Iterator[PhotoTable]:
+    # Each is stored as well, so that it can be sorted, chosen from and downloaded at any time.
+    engine = session.engine
+    card = engine.card(model)
+    methods = default_methods(session, model, visitor, most=1)
+    titles = {name: engine.registry.explainer(name).title for name in methods}
+    find = true_labels(card.labels if card.outputs == "classes" else ())
+    table = PhotoTable(model, card.digest, tuple(titles.values()), tuple(files), ())
+    question = Question(model, visitor=visitor)
+    params: dict[str, dict[str, object]] = {name: {} for name in methods}
+    for number, file in enumerate(files):
+        began = time.perf_counter()
+        loaded = file.load()
+        photo = loaded.photo
+        source = FileRow(number, file.name, 0, loaded.sha256)
+        if photo is not None:
+            source = replace(source, size=photo.size, notes=photo.notes)
+        rows, maps = [], {}
+        for row, answer in explain_file(engine, question, params, source, loaded):
+            rows.append(row)
+            if answer is not None:
+                maps[answer.title] = _map_thumbnail(answer, style)
+        shown = replace(
+            photo_row(rows, titles, find(file.name, file.folder)),
+            photo=thumbnail(photo.pixels) if photo is not None else b"",
+            maps=maps,
+            figures={SECONDS: round(time.perf_counter() - began, 3)},
+        )
+        table = replace(table, rows=(*table.rows, shown))
+        session.store.put_photos(visitor, table)
+        yield table
+
+
+def _map_thumbnail(answer: Explanation, style: Style) -> bytes:
+    pixels = answer.question.pixels
+    if isinstance(answer.result, Heatmap) and pixels is not None and answer.view is not None:
+        return map_thumbnail(pixels, answer.result, answer.view, style)
+    return thumbnail(explanation_picture(answer, style))
+
+
+def table_html(table: PhotoTable, order: Order) -> str:
+    """Return HTML of the photos that are there so far; each that was read is a button.
+
+    A button carries its number among the files as data-cell.
+    """
+    rows = sorted(enumerate(table.rows), key=lambda pair: order_key(order)(pair[1]))
+    truth = any(row.true_label for row in table.rows)
+    body = html.render(
+        "many_photos", "table", rows=rows, methods=table.methods, truth=truth, model=table.model
+    )
+    return html.stamp(network=table.model) + body
+
+
+def _redrawer(session: Session) -> Callable[..., Any]:
+    def redraw(order: Order, request: gr.Request) -> Any:
+        table = session.store.photos(visitor_id(request))
+        return gr.skip() if table is None else table_html(table, order)
+
+    return redraw
+
+
+def _chooser(session: Session) -> Callable[..., Any]:
+    def choose(request: gr.Request, event: gr.EventData) -> Any:
+        table, cell = session.store.photos(visitor_id(request)), str(getattr(event, "cell", ""))
+        if table is None or not cell.isdecimal() or int(cell) >= len(table.rows):
+            return gr.skip(), gr.skip(), "This photo is gone. Run again."
+        file = table.files[int(cell)]
+        try:
+            path = session.store.save_file(file.content(), suffix=file.suffix, stem=file.stem)
+        except CoreError as exc:
+            return gr.skip(), gr.skip(), f"{FAILED}{exc}"
+        return path, PREDICTED, f"{file.name} is the photo now: its answer is on top."
+
+    return choose
+
+
+def _packer(session: Session) -> Callable[..., Any]:
+    def pack(request: gr.Request) -> Any:
+        table = session.store.photos(visitor_id(request))
+        if table is None:
+            return gr.skip()
+        page = report_html(
+            sorted(table.rows, key=order_key("wrong")),
+            model=table.model,
+            weights_sha256=table.weights_sha256,
+            methods=table.methods,
+        )
+        path = session.store.save_file(page.encode(), suffix=".html", stem="report")
+        return gr.DownloadButton(value=path, interactive=True)
+
+    return pack
+
+
+def _stop_message(session: Session) -> Callable[[str], str]:
+    def message(visitor: str) -> str:
+        table = session.store.photos(visitor)
+        count = 0 if table is None else len(table.rows)
+        return f"Stopped: {count} photos are in the table."
+
+    return message
