@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Final, Literal
 
 from whylens.core.errors import BadInput, shown
 from whylens.core.inputs.spec import InputSpec
@@ -12,8 +12,8 @@ from whylens.core.inputs.view import View, offset, view_of
 # A part is left, top, right and bottom, each as a share of the photo's width or height.
 Part = tuple[float, float, float, float]
 Framing = Literal["network", "whole"] | Part
-NETWORK: Framing = "network"
-WHOLE: Framing = "whole"
+NETWORK: Final = "network"
+WHOLE: Final = "whole"
 LEAST_SHARE = 0.02  # of the photo's width and height, that a part has
 
 

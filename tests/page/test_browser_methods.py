@@ -104,6 +104,20 @@ def test_a_photo_is_compared_without_a_click_and_ticked_methods_on_one_scale(
         page.get_by_label("Shared by maps of one unit").check()
         page.wait_for_function(f"before => {sources} !== before", arg=before)
         expect(page.locator("#compare-download")).to_be_enabled()
+        # What was striped can be shown to the network, and a part can be chosen by keys.
+        whole = page.locator("#answer-truth .wl-link")
+        whole.click()
+        expect(whole).to_have_count(0)
+        page.click("#framing-fold button")
+        page.get_by_label("A part: drag the frame").check()
+        expect(whole).to_have_count(1)
+        place = page.locator(".wl-frame").get_attribute("style")
+        question = page.locator("#question-id span").get_attribute("data-question")
+        page.locator(".wl-frame").focus()
+        page.keyboard.press("ArrowUp")
+        expect(page.locator(".wl-frame")).not_to_have_attribute("style", place)
+        now = page.locator("#question-id span")
+        expect(now).not_to_have_attribute("data-question", question)
 
 
 def test_stop_stops_and_keeps_the_partial_map(browser, address, photo):

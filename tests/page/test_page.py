@@ -206,14 +206,16 @@ def test_every_explainer_is_an_endpoint_with_named_parameters(client, endpoints,
 
 
 def test_a_class_can_be_given_by_number_or_by_label(client, photo):
-    for target in ("1", "Goldfish"):
+    for target, framing in (("1", "network"), ("Goldfish", "whole")):
         got = client.predict(
             photo=gradio_client.handle_file(photo),
-            **{**QUESTION, "target": target},
+            **{**QUESTION, "target": target, "framing": framing},
             **LOOK,
             api_name="/grad-cam",
         )
         assert got[-1]["target"] | {"index": 1, "label": "goldfish"} == got[-1]["target"]
+        assert got[-1]["input"]["framing"] == framing
+        assert (got[-1]["view"]["top"] < 0) == (framing == "whole"), "a wide photo is fitted"
 
 
 def test_methods_and_models_can_be_listed(client):

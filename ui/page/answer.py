@@ -36,6 +36,7 @@ class AnswerCard:
         question: Says, not to be seen, which question is being asked.
         outputs: What `ask` fills.
         ask: Answers the question of the form with the best quick method.
+        truth: Says whether the map is to be believed, and offers to show the whole photo.
         style_outputs: What `redraw` fills.
         redraw: Draws the stored answer anew in another style.
     """
@@ -44,6 +45,7 @@ class AnswerCard:
     outputs: list[Component]
     inputs: Mapping[str, Component]
     ask: Callable[..., Iterator[Any]]
+    truth: Component
     style_outputs: list[Component]
     redraw: Callable[..., Any]
 
@@ -67,7 +69,7 @@ def build_answer(session: Session, form: QuestionForm, style: StyleControls) -> 
         )
         tiles = gr.HTML("", visible=False, elem_id="answer-examples")
         legend = gr.HTML("", elem_id="answer-legend", padding=False)
-        truth = gr.HTML("", elem_id="answer-truth", padding=False)
+        truth = gr.HTML("", elem_id="answer-truth", js_on_load=CELL_JS, padding=False)
     with gr.Row(elem_classes="wl-actions"):
         cover = gr.Button(
             "Show what was covered",
@@ -102,7 +104,13 @@ def build_answer(session: Session, form: QuestionForm, style: StyleControls) -> 
     saved = {"photo": form.photo, **style.inputs}
     truth.change(save_update, None, [save], inputs_kwargs=saved, **PRIVATE)
     return AnswerCard(
-        question, outputs, inputs, _asker(session), [picture, tiles, legend], _redrawer(session)
+        question,
+        outputs,
+        inputs,
+        _asker(session),
+        truth,
+        [picture, tiles, legend],
+        _redrawer(session),
     )
 
 

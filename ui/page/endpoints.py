@@ -15,6 +15,7 @@ import gradio as gr
 
 from whylens.core.errors import NeedsNotMet
 from whylens.core.explainer import Explainer, is_single_step
+from whylens.core.inputs.framing import NETWORK
 from whylens.core.outputs.export import explanation_picture, manifest, npy_bytes
 from whylens.core.params import controls_of
 from whylens.core.results import Heatmap
@@ -37,6 +38,8 @@ _ARGUMENTS = {
     "target": "The class to explain: its label or index, or 'predicted'.",
     "quantity": "What of it: 'logit', 'probability', or 'contrast' to another class.",
     "versus": "For a contrast, the other class: label, index or 'runner-up'.",
+    "framing": "What the network is shown: 'network' (its own crop), 'whole' (the whole photo, "
+    "fitted), or a part as 'left,top,right,bottom' in shares of the photo.",
     "colours": "Colour map of the picture.",
     "opacity": "Opacity of the map over the photo, 0 to 1.",
     "under": "What lies under the map: 'auto', 'photo', 'faded' (a grey one) or 'alone'.",
@@ -105,7 +108,8 @@ def _predictor(session: Session) -> Callable[..., Any]:
         """
         with errors_as_messages():
             values = {"photo": photo, "model": model, "target": PREDICTED, "quantity": "logit"}
-            question = QuestionForm.read({**values, "versus": RUNNER_UP}, session)
+            values |= {"versus": RUNNER_UP, "framing": NETWORK}
+            question = QuestionForm.read(values, session)
             return html.class_probabilities(session.engine.predict(question))
 
     return predict

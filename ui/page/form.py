@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gradio.components import Component
 
 from whylens.core.explanation import Question
+from whylens.core.inputs.framing import parse_framing
 from whylens.core.models.labels import class_index
 from whylens.core.outputs.render import Style
 from whylens.ui.page.session import PREDICTED, RUNNER_UP, Session, takes_signals
@@ -27,6 +28,7 @@ class QuestionForm:
     target: Component
     quantity: Component
     versus: Component
+    framing: Component
 
     @property
     def inputs(self) -> dict[str, Component]:
@@ -46,7 +48,10 @@ class QuestionForm:
         model, quantity = session.model_name(values["model"]), values["quantity"]
         card = session.engine.card(model)
         signals = takes_signals(card)
-        photo = None if signals else session.store.photo(values["photo"])
+        photo = None
+        if not signals:
+            framing = parse_framing(values["framing"])
+            photo = replace(session.store.photo(values["photo"]), framing=framing)
 
         def index(text: object, default: str) -> int | None:
             return None if text in (default, "", None) else class_index(str(text), card.labels)
@@ -65,7 +70,7 @@ class QuestionForm:
 def question_id(values: Mapping[str, Any]) -> str:
     """Return the id of the question that the form's values ask: equal values, equal ids."""
     versus = values["versus"] if values["quantity"] == "contrast" else None
-    parts = [values[name] for name in ("photo", "model", "target", "quantity")]
+    parts = [values[name] for name in ("photo", "model", "target", "quantity", "framing")]
     return hashlib.sha256(repr([*parts, versus]).encode()).hexdigest()[:12]
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 
 from whylens.core.explainer import Explainer
 from whylens.core.explanation import Explanation, ModelCard, Prediction
+from whylens.core.inputs.view import View
 from whylens.core.outputs.example_images import tile
 from whylens.core.outputs.headline import CoverTest
 from whylens.core.outputs.photo_report import jpeg_url
@@ -125,8 +126,28 @@ def chips(prediction: Prediction, target: int | None) -> str:
 
 
 def by(answer: Explanation) -> str:
-    """Return HTML that says by which method the card's map was made."""
-    return render("answer", "by", title=answer.title, seconds=duration(answer.seconds))
+    """Return HTML that says by which method the card's map was made, and what is striped."""
+    seconds, unseen = duration(answer.seconds), answer.view is not None and _unseen(answer.view)
+    return render("answer", "by", title=answer.title, seconds=seconds, unseen=unseen)
+
+
+def _unseen(view: View) -> float:
+    # The share of the photo that the network was not shown, where it is worth a word.
+    x0, y0, x1, y1 = view.visible_box
+    share = 1 - (x1 - x0) * (y1 - y0) / (view.original[0] * view.original[1])
+    return share if share > 0.01 else 0.0
+
+
+def frame(image: Image.Image, part: tuple[float, float, float, float]) -> str:
+    """Return HTML of a photo with a frame on it that can be moved.
+
+    Args:
+        part: Left, top, right and bottom of the frame in shares of the photo.
+    """
+    left, top, right, bottom = (100 * share for share in part)
+    size = {"left": left, "top": top, "width": right - left, "height": bottom - top}
+    ratio = (bottom - top) / (right - left)
+    return render("answer", "frame", url=_data_url(image), size=size, ratio=ratio)
 
 
 def cover_words(test: CoverTest, asked: str) -> str:

@@ -13,6 +13,7 @@ from whylens.ui.page.answer import build_answer
 from whylens.ui.page.compare import Compare, build_compare
 from whylens.ui.page.examples import build_examples
 from whylens.ui.page.form import QuestionForm, StyleControls
+from whylens.ui.page.framing import build_framing, framing_value
 from whylens.ui.page.guide import build_guide
 from whylens.ui.page.html import COMPARE, METHODS, PHOTOS, PLUGINS, REPORT, TRAIN
 from whylens.ui.page.many_photos import build_many_photos
@@ -63,7 +64,7 @@ def build_page(
         banner = gr.HTML(html.banner("Loading the network ..."), elem_id="banner")
         notice = gr.HTML("", elem_id="model-notice", visible=False)
         photo, quantity, target, versus = _question_parts()
-        form = QuestionForm(photo, model, target, quantity, versus)
+        form = QuestionForm(photo, model, target, quantity, versus, framing_value())
         style = _style()
         with gr.Row(elem_classes="wl-columns"):
             with gr.Column(scale=7, min_width=320):
@@ -76,6 +77,7 @@ def build_page(
             with gr.Column(scale=4, min_width=300):
                 photo.render()
                 examples = build_examples()
+                framing = build_framing(form.framing)
                 signal = build_signal_input()
                 card = gr.HTML("", elem_id="model-card", padding=False)
                 with gr.Accordion("Colours", open=False, elem_id="look"):
@@ -83,7 +85,7 @@ def build_page(
                     style.opacity.render()
                     style.under.render()
                     style.sure.render()
-        side = SideColumn(examples, card, notice, gr.State(""), signal)
+        side = SideColumn(examples, card, notice, gr.State(""), signal, framing)
         tabs, *parts = _tabs(session, form, style, public=public)
         wire(blocks, Page(session, banner, form, side, style, answer, tabs, *parts))
     return blocks

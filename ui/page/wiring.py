@@ -21,6 +21,7 @@ from whylens.ui.page.compare import Compare
 from whylens.ui.page.endpoints import build_endpoints
 from whylens.ui.page.examples import buttons_html, example, example_names, wire_examples
 from whylens.ui.page.form import QuestionForm, StyleControls, question_id
+from whylens.ui.page.framing import FramingInput, wire_framing
 from whylens.ui.page.guide import default_methods
 from whylens.ui.page.html import COMPARE, METHODS, slug
 from whylens.ui.page.long_events import QUICK
@@ -96,6 +97,7 @@ class SideColumn:
     notice: Component
     loaded: Component
     signal: SignalInput
+    framing: FramingInput
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,7 @@ def wire(blocks: gr.Blocks, page: Page) -> None:
         *(part for panel in panels.values() for part in (panel.notice, panel.run)),
     ]
     wire_signal_input(side.signal, form.photo, session.store)
+    wire_framing(session, side.framing, form.photo, form.model, page.answer.truth)
     wire_examples(session, side.examples, form.photo, form.model, form.target)
     tab_ids = {tab.id for tab in page.tabs.children if isinstance(tab, gr.Tab)}
     blocks.load(None, None, None, js=START_JS, **PRIVATE)
@@ -168,7 +171,8 @@ def wire(blocks: gr.Blocks, page: Page) -> None:
         event.success(page.report.on_model, [form.model], page.report.outputs, **PRIVATE)
     address = [form.model, form.target]
     open_event.then(None, address, None, js=ADDRESS_JS, **PRIVATE)
-    changes = [form.photo.change, form.target.change, form.quantity.change, form.versus.change]
+    asked_about = (form.photo, form.target, form.quantity, form.versus, form.framing)
+    changes = [component.change for component in asked_about]
     ask = page.answer
 
     def stamp(**values: Any) -> str:
