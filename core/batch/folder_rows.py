@@ -67,18 +67,18 @@ def photo_row(
     head = f"Value ({best.unit})" if best is not None and best.unit else "Value"
     notes = dict.fromkeys(first["photo_notes"] or ())
     for row in rows:
-        own = [row.get(key) for key in ("blank_because", "note")]
-        if row.get("items") and not row.get("map"):
+        own = [row[key] for key in ("blank_because", "note")]
+        if row["items"] and not row["map"]:
             own.append("; ".join(_captions(row["items"])))
         title = titles.get(row["method"], "")
         notes |= dict.fromkeys(f"{title}: {text}" for text in own if text)
-        if row.get("error"):
-            known = first.get("predicted") is not None
+        if row["error"]:
+            known = first["predicted"] is not None
             notes[f"{title}: {row['error']}" if known else row["error"]] = None
     return PhotoRow(
         name=first["path"],
-        label=first.get("predicted_label") or "",
-        probability=first.get("predicted_probability"),
+        label=first["predicted_label"] or "",
+        probability=first["predicted_probability"],
         figures={} if best is None or best.probability is not None else {head: best.logit},
         true_label=true_label,
         notes=tuple(notes),

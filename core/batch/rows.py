@@ -96,9 +96,9 @@ class FileRow:
         return re.sub(r"[^\w.-]+", "_", PurePath(self.path).stem)[:40]
 
     def row(self, method: str) -> dict[str, Any]:
-        """Return what a row of this file holds whatever comes of it."""
+        """Return what a row of this file holds whatever comes of it; all else is None."""
         width, height = self.size or (None, None)
-        return {
+        return dict.fromkeys(SCHEMA.names) | {
             "index": self.index,
             "path": self.path,
             "sha256": self.sha256,

@@ -145,11 +145,12 @@ def _tables(
             rows.append(row)
             if answer is not None:
                 maps[answer.title] = _map_thumbnail(answer, style)
+        shown = photo_row(rows, titles, find(file.name, file.folder))
         shown = replace(
-            photo_row(rows, titles, find(file.name, file.folder)),
+            shown,
             photo=thumbnail(photo.pixels) if photo is not None else b"",
             maps=maps,
-            figures={SECONDS: round(time.perf_counter() - began, 3)},
+            figures={**shown.figures, SECONDS: round(time.perf_counter() - began, 3)},
         )
         table = replace(table, rows=(*table.rows, shown))
         session.store.put_photos(visitor, table)
@@ -171,7 +172,13 @@ def table_html(table: PhotoTable, order: Order) -> str:
     rows = sorted(enumerate(table.rows), key=lambda pair: order_key(order)(pair[1]))
     truth = any(row.true_label for row in table.rows)
     body = html.render(
-        "many_photos", "table", rows=rows, methods=table.methods, truth=truth, model=table.model
+        "many_photos",
+        "table",
+        rows=rows,
+        methods=table.methods,
+        truth=truth,
+        figures=list(dict.fromkeys(name for row in table.rows for name in row.figures)),
+        model=table.model,
     )
     return html.stamp(network=table.model) + body
 
