@@ -389,6 +389,7 @@ def _card_of(backbone: Backbone, name: str) -> ModelCard:
         input=backbone.spec.model_dump(mode="json"),
         outputs=backbone.outputs,
         unit=backbone.unit,
+        output=identity.output,
     )
 
 

@@ -102,6 +102,7 @@ class ModelCard:
         outputs: "classes" that exclude each other, "labels" that each hold or not: their
             probabilities do not add up to 1; or "value": one number.
         unit: Of the number.
+        output: Of several outputs of a module, the name or number of the one that is explained.
     """
 
     name: str
@@ -114,6 +115,7 @@ class ModelCard:
     input: Mapping[str, object]
     outputs: Outputs = "classes"
     unit: str = ""
+    output: str | int | None = None
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from whylens.core.inputs.framing import parse_framing
 from whylens.core.models.adapt import (
     ClassScores,
     FunctionOfOutputs,
-    InputHint,
+    ModuleHint,
     PerChannel,
     Size,
     backbone_of,
@@ -64,6 +64,8 @@ def explain(
     mean: PerChannel | None = None,
     std: PerChannel | None = None,
     labels: Labels = (),
+    output: str | int | None = None,
+    unit: str | None = None,
     **params: Any,
 ) -> Any:
     """Return why a network decides as it does about an image: a `Why`, or one per image of a list.
@@ -87,6 +89,8 @@ def explain(
         mean: Normalisation of a module's input, per channel or one for all, of values in 0 to 1.
         std: Likewise.
         labels: Of a module's classes.
+        output: Of a module with several outputs, the name or number of the one to explain.
+        unit: Of a module whose output is one number and no score, as in "years".
         **params: The method's own parameters; `methods()` names them.
 
     Raises:
@@ -94,8 +98,8 @@ def explain(
     """
     several = isinstance(image, list | tuple)
     images = list(image) if several else [image]
-    hint = InputHint.of(size, mean, std)
-    session = _Session.of(model, images, hint, _names(labels), target).with_method(method)
+    hint = ModuleHint.of(size, mean, std, labels, output, unit)
+    session = _Session.of(model, images, hint, target).with_method(method)
     checked = session.params(method, params)
     answers = []
     for item in images:
@@ -119,6 +123,8 @@ def explain_steps(
     mean: PerChannel | None = None,
     std: PerChannel | None = None,
     labels: Labels = (),
+    output: str | int | None = None,
+    unit: str | None = None,
     **params: Any,
 ) -> Generator[Why]:
     """Yield a `Why` after every step of the work, each better than the one before.
@@ -138,6 +144,8 @@ def explain_steps(
         mean: Normalisation of a module's input.
         std: Likewise.
         labels: Of a module's classes.
+        output: Of a module with several outputs, the name or number of the one to explain.
+        unit: Of a module whose output is one number and no score, as in "years".
         **params: The method's own parameters.
 
     Raises:
@@ -145,8 +153,8 @@ def explain_steps(
     """
     if isinstance(image, list | tuple):
         raise BadInput("Steps are of one image; call explain_steps once for each.")
-    hint = InputHint.of(size, mean, std)
-    session = _Session.of(model, [image], hint, _names(labels), target).with_method(method)
+    hint = ModuleHint.of(size, mean, std, labels, output, unit)
+    session = _Session.of(model, [image], hint, target).with_method(method)
     checked = session.params(method, params)
     question, source = session.question(image, target, versus, quantity, seed, framing)
     return session.steps(question, method, checked, source)
@@ -166,6 +174,8 @@ def compare(
     mean: PerChannel | None = None,
     std: PerChannel | None = None,
     labels: Labels = (),
+    output: str | int | None = None,
+    unit: str | None = None,
     params: Mapping[str, Mapping[str, Any]] | None = None,
     shared: bool = False,
 ) -> SideBySide:
@@ -186,6 +196,8 @@ def compare(
         mean: Normalisation of a module's input.
         std: Likewise.
         labels: Of a module's classes.
+        output: Of a module with several outputs, the name or number of the one to explain.
+        unit: Of a module whose output is one number and no score, as in "years".
         params: Parameters by method.
         shared: Let one colour be one raw value in all maps of one unit, not each map's own share.
 
@@ -196,8 +208,8 @@ def compare(
         raise BadInput("One image is compared at a time; call compare once for each.")
     if isinstance(methods, str | Explainer):
         methods = [methods]
-    hint = InputHint.of(size, mean, std)
-    session = _Session.of(model, [image], hint, _names(labels), target)
+    hint = ModuleHint.of(size, mean, std, labels, output, unit)
+    session = _Session.of(model, [image], hint, target)
     for method in methods:
         session = session.with_method(method)
     own = dict(params or {})
@@ -230,6 +242,8 @@ def predict(  # type: ignore[overload-overlap]
     mean: PerChannel | None = ...,
     std: PerChannel | None = ...,
     labels: Labels = ...,
+    output: str | int | None = ...,
+    unit: str | None = ...,
 ) -> list[tuple[ClassScore, ...]]: ...
 @overload
 def predict(
@@ -242,6 +256,8 @@ def predict(
     mean: PerChannel | None = ...,
     std: PerChannel | None = ...,
     labels: Labels = ...,
+    output: str | int | None = ...,
+    unit: str | None = ...,
 ) -> tuple[ClassScore, ...]: ...
 def predict(
     model: Model,
@@ -253,6 +269,8 @@ def predict(
     mean: PerChannel | None = None,
     std: PerChannel | None = None,
     labels: Labels = (),
+    output: str | int | None = None,
+    unit: str | None = None,
 ) -> Any:
     """Return the most probable classes, best first, each with index, label, probability and logit.
 
@@ -265,13 +283,15 @@ def predict(
         mean: Normalisation of a module's input.
         std: Likewise.
         labels: Of a module's classes.
+        output: Of a module with several outputs, the name or number of the one to explain.
+        unit: Of a module whose output is one number and no score, as in "years".
 
     Raises:
         CoreError: What is wrong, and what to do.
     """
     several = isinstance(image, list | tuple)
     images = list(image) if several else [image]
-    session = _Session.of(model, images, InputHint.of(size, mean, std), _names(labels))
+    session = _Session.of(model, images, ModuleHint.of(size, mean, std, labels, output, unit))
     answers = []
     for item in images:
         question, _ = session.question(item, None, None, "logit", 0, framing)
@@ -329,6 +349,8 @@ def load_model(
     mean: PerChannel | None = None,
     std: PerChannel | None = None,
     labels: Labels = (),
+    output: str | int | None = None,
+    unit: str | None = None,
 ) -> Backbone:
     """Return a network, loaded and probed once, which all functions here take as a model.
 
@@ -339,11 +361,13 @@ def load_model(
         mean: Normalisation of a module's input, per channel or one for all, of values in 0 to 1.
         std: Likewise.
         labels: Of a module's classes.
+        output: Of a module with several outputs, the name or number of the one to explain.
+        unit: Of a module whose output is one number and no score, as in "years".
 
     Raises:
         CoreError: What is wrong, and what to do.
     """
-    return _loaded(model, InputHint.of(size, mean, std), _names(labels))
+    return _loaded(model, ModuleHint.of(size, mean, std, labels, output, unit))
 
 
 @cache
@@ -364,21 +388,24 @@ def _engine(registry: Registry, backbone: Backbone) -> Engine:
     return Engine(registry, loader=loader)
 
 
-def _loaded(model: Model, hint: InputHint, labels: tuple[str, ...]) -> Backbone:
+def _loaded(model: Model, hint: ModuleHint) -> Backbone:
     if torch.is_inference_mode_enabled():
         raise BadInput(
             "Call Whylens outside torch.inference_mode(): no gradient can be had inside. "
             "torch.no_grad() does no harm."
         )
     if isinstance(model, nn.Module):
-        return backbone_of(model, hint, labels=labels).prepare()
+        return backbone_of(model, hint).prepare()
     if not isinstance(model, str | os.PathLike | Backbone):
         raise BadInput(
             f"A model is a name, an nn.Module or what load_model returned, not a "
             f"{type(model).__name__}."
         )
-    if hint.known or labels:
-        raise BadInput("size=, mean=, std= and labels= describe an nn.Module; this model has them.")
+    if hint.known:
+        raise BadInput(
+            "size=, mean=, std=, labels=, output= and unit= describe an nn.Module; this model has "
+            "them."
+        )
     if isinstance(model, Backbone):
         return model
     if isinstance(model, str):
@@ -389,16 +416,17 @@ def _loaded(model: Model, hint: InputHint, labels: tuple[str, ...]) -> Backbone:
 
 
 def _loaded_for(
-    function: Callable[[Any], torch.Tensor], model: Model, hint: InputHint, labels: tuple[str, ...]
+    function: Callable[[Any], torch.Tensor], model: Model, hint: ModuleHint
 ) -> tuple[Backbone, Callable[[torch.Tensor], torch.Tensor]]:
     """Return a network and the function of its (N, C) logits that is `function` of its outputs."""
     try:
-        backbone = _loaded(model, hint, labels)
+        backbone = _loaded(model, hint)
     except BadArtifact:
         if not isinstance(model, nn.Module):
             raise
     else:
-        if not isinstance(backbone.module, ClassScores) or not isinstance(model, nn.Module):
+        whole = backbone.identity.output is None and not isinstance(backbone.module, ClassScores)
+        if whole or hint.output is not None or not isinstance(model, nn.Module):
             return backbone, function
 
     def value(scores: torch.Tensor) -> torch.Tensor:
@@ -406,15 +434,8 @@ def _loaded_for(
 
     # It gives something else than (N, C) scores, of which the function alone makes numbers.
     value.__name__ = function_name(function)
-    return _loaded(FunctionOfOutputs(model, function), hint, ()), value
-
-
-def _names(labels: Any) -> tuple[str, ...]:
-    if isinstance(labels, Mapping):  # index to label, as Hugging Face has it
-        labels = [labels[key] for key in sorted(labels, key=int)]
-    if isinstance(labels, str):
-        raise BadInput("labels= are one per class, in a list.")
-    return tuple(str(label) for label in labels)
+    hint = replace(hint, labels=(), unit=None)
+    return _loaded(FunctionOfOutputs(model, function), hint), value
 
 
 def _name(method: Method) -> str:
@@ -438,16 +459,15 @@ class _Session:
         cls,
         model: Model,
         images: Sequence[Any],
-        hint: InputHint,
-        labels: tuple[str, ...],
+        hint: ModuleHint,
         target: Target | None = None,
     ) -> _Session:
         if isinstance(model, nn.Module) and images:
             hint = replace(hint, shape=shape_of(images, hint.size))
         if callable(target):
-            backbone, target = _loaded_for(target, model, hint, labels)
+            backbone, target = _loaded_for(target, model, hint)
             return cls(backbone, _engine_of(backbone), target)
-        backbone = _loaded(model, hint, labels)
+        backbone = _loaded(model, hint)
         return cls(backbone, _engine_of(backbone))
 
     def with_method(self, method: Method) -> _Session:
@@ -526,7 +546,19 @@ class _Session:
             yield Why(answer, prediction, source)
 
 
-_KEYWORDS = ("target", "versus", "quantity", "seed", "framing", "size", "mean", "std", "labels")
+_KEYWORDS = (
+    "target",
+    "versus",
+    "quantity",
+    "seed",
+    "framing",
+    "size",
+    "mean",
+    "std",
+    "labels",
+    "output",
+    "unit",
+)
 
 
 def _class(value: int | str | None, labels: tuple[str, ...]) -> int | None:

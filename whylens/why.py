@@ -254,9 +254,11 @@ class Why:
 
     def _call(self) -> str:
         # For a network that has no name on the command line: `model` is the caller's own.
-        target, spec = self.explanation.target, self.explanation.model.input
+        target, card = self.explanation.target, self.explanation.model
         options: dict[str, object] = {"target": target.index}
-        if target.versus is not None:
+        if target.quantity == "value":
+            options = {"unit": card.unit}
+        elif target.versus is not None:
             options["versus"] = target.versus
         elif target.quantity == "function":
             options["target"] = _Name(self.explanation.labels[0].replace(" ", "_"))
@@ -264,7 +266,9 @@ class Why:
             options["quantity"] = target.quantity
         if self.explanation.question.seed:
             options["seed"] = self.explanation.question.seed
-        options |= {name: spec[name] for name in ("size", "mean", "std")}
+        if card.output is not None:
+            options["output"] = card.output
+        options |= {name: card.input[name] for name in ("size", "mean", "std")}
         options |= self.params
         words = ", ".join(f"{name}={value!r}" for name, value in options.items())
         image = repr(self.source) if self.source else "image"

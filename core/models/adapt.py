@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -33,10 +33,13 @@ PerChannel = float | Sequence[float]
 
 
 @dataclass(frozen=True)
-class InputHint:
-    """What a caller says of a network's input, and what the image shows of it.
+class ModuleHint:
+    """What a caller says of a network, and what the image shows of its input.
 
     Attributes:
+        labels: One per class; none where not known.
+        output: Of several outputs, the name or number of the one that is explained.
+        unit: Where that is one number and no score, its unit, as in "years"; None of classes.
         size: (height, width) or (length,).
         mean: Per channel, of values in 0 to 1; or one for all.
         std: Likewise.
@@ -46,12 +49,21 @@ class InputHint:
     size: tuple[int, ...] | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    labels: tuple[str, ...] = ()
+    output: str | int | None = None
+    unit: str | None = None
     shape: tuple[int, ...] | None = None
 
     @classmethod
     def of(
-        cls, size: Size | None = None, mean: PerChannel | None = None, std: PerChannel | None = None
-    ) -> InputHint:
+        cls,
+        size: Size | None = None,
+        mean: PerChannel | None = None,
+        std: PerChannel | None = None,
+        labels: Any = (),
+        output: str | int | None = None,
+        unit: str | None = None,
+    ) -> ModuleHint:
         """Return a hint from numbers, sequences, arrays or tensors; one size means a square.
 
         Raises:
@@ -67,30 +79,31 @@ class InputHint:
             )
         except (TypeError, ValueError) as exc:
             raise BadInput(f"size=, mean= and std= are numbers, one or several: {exc}.") from exc
-        return cls(sides, means, stds)
+        if isinstance(labels, Mapping):  # index to label, as Hugging Face has it
+            labels = [labels[key] for key in sorted(labels, key=int)]
+        if isinstance(labels, str):
+            raise BadInput("labels= are one per class, in a list.")
+        return cls(sides, means, stds, tuple(map(str, labels)), output, unit)
 
     @property
     def known(self) -> bool:
         """Whether the caller said anything."""
-        return (self.size, self.mean, self.std) != (None, None, None)
+        return replace(self, shape=None) != ModuleHint()
 
 
-def backbone_of(
-    module: nn.Module, hint: InputHint | None = None, *, labels: Sequence[str] = ()
-) -> Backbone:
+def backbone_of(module: nn.Module, hint: ModuleHint | None = None) -> Backbone:
     """Return any network as a backbone: an unwrapped float32 copy in eval mode, split and probed.
 
     Args:
         module: The network, in any mode and on any device; it is left as it is.
-        hint: What is known of its input. What is not known is taken from timm's own settings or
-            tried out, and the backbone's notes say what was taken.
-        labels: One label per class; timm's own, else "class 0" and so on.
+        hint: What is known of it. What is not known of its input is taken from timm's own settings
+            or tried out, and the backbone's notes say what was taken.
 
     Raises:
         BadArtifact: It cannot be copied, refuses its input, or gives no class scores.
         BadInput: Size, mean or std do not fit each other.
     """
-    hint = hint or InputHint()
+    hint = hint or ModuleHint()
     bare = _unwrapped(module)
     name = type(bare).__name__
     try:
@@ -106,12 +119,18 @@ def backbone_of(
     if hooks:
         output = _output_with_hooks(network, spec, output, hooks)
     probe = probe_inputs(spec).to(_device(network))
-    path = _path_to_scores(output, len(labels), name)
+    path = _path_to_scores(output, hint, name)
+    chosen = path[0] if path else None
     network, path, spec, normalised = _without_wrappers(network, path, spec, probe, hint)
     network = network if path == () else ClassScores(network, path)
     notes += _notes_on_normalisation(spec, hint, normalised)
-    labels = tuple(labels) or timm_labels(_timm_part(bare))
-    identity = ModelSource(name, digest, notes=tuple(notes))
+    identity = ModelSource(name, digest, notes=tuple(notes), output=chosen)
+    if hint.unit is not None:
+        labels = hint.labels or (() if hint.output is None else (str(hint.output),))
+        return wrap(
+            network, spec=spec, labels=labels, identity=identity, outputs="value", unit=hint.unit
+        )
+    labels = hint.labels or timm_labels(_timm_part(bare))
     return wrap(network, spec=spec, labels=labels, identity=identity)
 
 
@@ -223,7 +242,7 @@ def _device(module: nn.Module) -> torch.device:
 
 
 def _fitting_spec(
-    network: nn.Module, hint: InputHint, name: str
+    network: nn.Module, hint: ModuleHint, name: str
 ) -> tuple[InputSpec, Any, list[str]]:
     """Return the first likely input that the network takes, its output for it, and remarks."""
     first: Exception | None = None
@@ -263,7 +282,7 @@ def _timm_input(network: nn.Module) -> InputSpec | None:
 
 
 def _likely_specs(
-    timm_input: InputSpec | None, first_layer: list[int], hint: InputHint
+    timm_input: InputSpec | None, first_layer: list[int], hint: ModuleHint
 ) -> Iterator[tuple[InputSpec, str]]:
     shape = hint.shape
     sizes: list[tuple[tuple[int, ...], str]] = []
@@ -289,7 +308,7 @@ def _likely_specs(
 
 
 def _spec(
-    size: tuple[int, ...], channels: int, timm_input: InputSpec | None, hint: InputHint
+    size: tuple[int, ...], channels: int, timm_input: InputSpec | None, hint: ModuleHint
 ) -> InputSpec:
     default = timm_input or (_IMAGENET if len(size) == 2 and channels == 3 else None)
     mean, std = hint.mean or (0.0,), hint.std or (1.0,)
@@ -306,7 +325,7 @@ def _spec(
         raise BadInput(f"size=, mean= and std= do not describe an input: {exc}") from exc
 
 
-def _notes_on_normalisation(spec: InputSpec, hint: InputHint, normalised: bool) -> list[str]:
+def _notes_on_normalisation(spec: InputSpec, hint: ModuleHint, normalised: bool) -> list[str]:
     if normalised or hint.mean is not None or hint.std is not None:
         return []
     if len(spec.size) == 2 and spec.mean == _IMAGENET.mean and spec.std == _IMAGENET.std:
@@ -345,12 +364,12 @@ class FunctionOfOutputs(nn.Module):
         return self.function(self.network(x))
 
 
-_FLAT = "flat"  # (N,) scores of one output become (N, 1)
+_FLAT = None  # (N,) scores of one output become (N, 1); no dict has such a key
 
 
 def _read(output: Any, path: Path) -> Tensor:
     for step in path:
-        if step == _FLAT:
+        if step is _FLAT:
             output = output[:, None]
         elif isinstance(step, str) and not isinstance(output, Mapping):
             output = getattr(output, step)
@@ -359,27 +378,64 @@ def _read(output: Any, path: Path) -> Tensor:
     return cast("Tensor", output)
 
 
-def _path_to_scores(output: Any, classes: int, name: str) -> Path:
+def _paths(output: Any) -> list[Path]:
+    """Return where (N, classes) scores may be in what a network gives, (N,) numbers of a tensor."""
     if isinstance(output, Tensor):
-        return (_FLAT,) if output.ndim == 1 else ()
-    logits = (
-        output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
-    )
-    if isinstance(logits, Tensor):
-        return ("logits", _FLAT) if logits.ndim == 1 else ("logits",)
-    parts: list[tuple[Any, Any]] = []
+        return [(_FLAT,) if output.ndim == 1 else ()]
+    parts = _parts(output)
+    if isinstance(logits := parts.get("logits"), Tensor):
+        return [("logits", _FLAT) if logits.ndim == 1 else ("logits",)]
+    return [(key,) for key, part in parts.items() if isinstance(part, Tensor) and part.ndim == 2]
+
+
+def _parts(output: Any) -> dict[Any, Any]:
     if isinstance(output, Mapping):
-        parts = list(output.items())
-    elif isinstance(output, list | tuple):
-        parts = list(enumerate(output))
-    scores = [(key, part) for key, part in parts if isinstance(part, Tensor) and part.ndim == 2]
-    matching = [(key, part) for key, part in scores if part.shape[1] == classes]
-    for key, _ in matching or scores:
-        return (key,)
+        return dict(output)
+    if isinstance(output, list | tuple):
+        return dict(zip(getattr(output, "_fields", range(len(output))), output, strict=True))
+    return dict(getattr(output, "__dict__", {}))
+
+
+def _path_to_scores(output: Any, hint: ModuleHint, name: str) -> Path:
+    if hint.output is not None:
+        return _path_to_output(output, hint.output, name)
+    paths = _paths(output)
+    classes = 1 if hint.unit is not None else len(hint.labels)
+    if len(paths) > 1 and classes:
+        paths = [path for path in paths if _read(output, path).shape[1] == classes]
+    if len(paths) == 1:
+        return paths[0]
+    if not paths:
+        raise BadArtifact(
+            f"{name} gives {_describe(output)}, in which no (N, classes) scores are found. Give a "
+            "module whose forward returns them."
+        )
+    shapes = [f"{path[0]!r} ({_read(output, path).shape[1]} scores)" for path in paths]
     raise BadArtifact(
-        f"{name} gives {_describe(output)}, in which no (N, classes) scores are found. Give a "
-        "module whose forward returns them."
+        f"{name} gives several outputs that may be meant: {', '.join(shapes)}. Say which, as in "
+        f"output={paths[0][0]!r}."
     )
+
+
+def _path_to_output(output: Any, key: str | int, name: str) -> Path:
+    parts = _parts(output)
+    if (
+        isinstance(output, list | tuple)
+        and isinstance(key, int)
+        and -len(parts) <= key < len(parts)
+    ):
+        key = list(parts)[key]  # a named tuple's parts have numbers, too
+    part = parts.get(key)
+    if isinstance(part, Tensor) and part.ndim in (1, 2):
+        return (key, _FLAT) if part.ndim == 1 else (key,)
+    if key in parts:
+        shape = tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__
+        raise BadInput(
+            f"Output {key!r} of {name} is {shape}, not (N, classes) scores or (N,) numbers. A "
+            "function of it can be explained: target=."
+        )
+    known = ", ".join(map(repr, parts)) or "a single one, for which output= is left out"
+    raise BadInput(f"{name} has no output {key!r}. It has: {known}.")
 
 
 def _describe(output: Any) -> str:
@@ -406,7 +462,7 @@ class _CallRecorder(nn.Module):
 
 
 def _without_wrappers(
-    network: nn.Module, path: Path, spec: InputSpec, probe: Tensor, hint: InputHint
+    network: nn.Module, path: Path, spec: InputSpec, probe: Tensor, hint: ModuleHint
 ) -> tuple[nn.Module, Path, InputSpec, bool]:
     """Return the innermost part that computes the same, and whether a normalisation went."""
     normalised = False
@@ -454,18 +510,31 @@ def _inner(
         args, kwargs, output = recorder.calls[0]
         if len(args) != 1 or kwargs or not isinstance(args[0], Tensor):
             continue
-        try:
-            inner_path = _path_to_scores(output, whole.shape[1], type(child).__name__)
-        except BadArtifact:
-            continue
-        scores = _read(output, inner_path)
-        if scores.shape != whole.shape or not torch.equal(scores, whole):
+        inner_path = _path_of(whole, output)
+        if inner_path is None:
             continue
         if args[0].shape == probe.shape and torch.equal(args[0], probe):
             return child, inner_path, None, None
         lines = _per_channel_line(probe, args[0])
         if lines is not None:
             return child, inner_path, *lines
+    return None
+
+
+def _path_of(scores: Tensor, output: Any) -> Path | None:
+    """Return where in what a network gives these very scores are, or None."""
+    paths = [
+        *_paths(output),
+        *(
+            (key, _FLAT)
+            for key, part in _parts(output).items()
+            if isinstance(part, Tensor) and part.ndim == 1
+        ),
+    ]
+    for path in paths:
+        part = _read(output, path)
+        if part.shape == scores.shape and torch.equal(part, scores):
+            return path
     return None
 
 

@@ -44,6 +44,7 @@ class ModelSource:
         trained: False for random weights: the page then shows a banner.
         notes: Anything a visitor should know.
         folder: Of a local checkpoint; what methods were fitted with may lie inside.
+        output: Of several outputs of a module, the name or number of the one that is explained.
     """
 
     name: str
@@ -53,6 +54,7 @@ class ModelSource:
     trained: bool = True
     notes: tuple[str, ...] = ()
     folder: Path | None = None
+    output: str | int | None = None
 
 
 @dataclass(frozen=True)

@@ -142,6 +142,7 @@ def _explanation_of(described: Mapping[str, Any], folder: Path) -> Explanation:
             labels=(),
             input=model["transform"],
             outputs=model["outputs"],
+            output=model["output"],
         ),
         question=replace(question, seed=described["seed"]),
         target=Target(
@@ -228,6 +229,7 @@ def manifest(explanation: Explanation, *, source: str, style: Style) -> dict[str
             "source": card.source,
             "trained": card.trained,
             "outputs": card.outputs,
+            "output": card.output,
             "transform": dict(card.input),
         },
         "view": explanation.view.as_dict() if explanation.view else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import namedtuple
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from torchvision.transforms import Normalize
 
 import whylens
 from tests.conftest import GapNet, seeded
+from whylens.core.errors import BadArtifact, BadInput
 
 SIZE = (24, 32)
 PLAIN = {"size": SIZE, "mean": 0.0, "std": 1.0}
@@ -78,7 +80,7 @@ WRAPPED = {
     "lightning around compiled": lambda net: Lightning(torch.compile(net)),
     "wrapped twice": lambda net: Inside(Inside(net)),
     "sequential": lambda net: nn.Sequential(nn.Identity(), net),
-    "tuple": lambda net: Inside(net, lambda y: (y, y[:, :1])),
+    "tuple": lambda net: Inside(net, lambda y: (y, y.sum(1))),
     "loss first": lambda net: Inside(net, lambda y: (y.sum(), y)),
     "named tuple": lambda net: Inside(net, lambda y: Pair(y, y)),
     "dict": lambda net: Inside(net, lambda y: {"loss": y.sum(), "logits": y}),
@@ -104,6 +106,73 @@ def test_a_wrapper_gives_the_map_of_what_it_wraps(name, net, pixels):
     wanted, got = grad_cam(net, pixels), grad_cam(wrapped, pixels)
     assert np.abs(got - wanted).max() <= tolerance * np.abs(wanted).max()
     assert {p.dtype for p in wrapped.parameters()} == kinds
+
+
+Heads = namedtuple("Heads", "kind breed age")
+HEADS = {
+    "dict": lambda y: {"kind": y, "breed": y[:, :2], "age": y.sum(1)},
+    "named tuple": lambda y: Heads(y, y[:, :2], y.sum(1)),
+    "tuple": lambda y: (y, y[:, :2], y.sum(1)),
+}
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_one_of_several_outputs_is_explained_by_its_name(kind, net, pixels, tmp_path):
+    heads = Inside(net, HEADS[kind])
+    keys = (0, 1, 2) if kind == "tuple" else Heads._fields
+    wanted = grad_cam(net, pixels)
+    for key in (keys[0], 0) if kind == "named tuple" else keys[:1]:
+        assert np.abs(grad_cam(heads, pixels, output=key) - wanted).max() <= 1e-5 * wanted.max()
+    assert whylens.load_model(heads, **PLAIN, output=keys[1]).labels == ("class 0", "class 1")
+    assert whylens.load_model(heads, **PLAIN, labels=("a", "b")).labels == ("a", "b")
+    with pytest.raises(BadArtifact) as caught:
+        whylens.load_model(heads, **PLAIN)
+    assert f"{keys[0]!r} (3 scores), {keys[1]!r} (2 scores)" in str(caught.value)
+    with pytest.raises(BadInput, match=r"no output 'height'. It has: "):
+        whylens.load_model(heads, **PLAIN, output="height")
+    why = whylens.explain(heads, pixels, "occlusion", **PLAIN, output=keys[2], unit="years")
+    x = torch.from_numpy(pixels / np.float32(255)).permute(2, 0, 1)[None]
+    with torch.no_grad():
+        assert why.score == pytest.approx(float(net(x).sum()), rel=1e-5)
+    assert str(why.prediction) == f"{keys[2]} {why.score:.4g} years"
+    assert why.probability is None
+    (path,) = (path for path in why.save(tmp_path) if path.name == "manifest.json")
+    described = json.loads(path.read_text())
+    assert described["model"]["output"] == keys[2]
+    assert f"unit='years', output={keys[2]!r}" in described["command"]
+
+
+def test_an_output_is_found_behind_a_normalisation(net, pixels):
+    class Normalising(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm, self.net = Normalize(MEAN, STD), Inside(net, HEADS["dict"])
+
+        def forward(self, x):
+            return self.net(self.norm(x))
+
+    found = whylens.load_model(Normalising(), size=SIZE, output="kind")
+    assert found.spec.mean == pytest.approx(MEAN, abs=1e-4)
+    wanted = whylens.explain(net, pixels, "grad-cam", target=1, size=SIZE, mean=MEAN, std=STD)
+    actual = whylens.explain(found, pixels, "grad-cam", target=1)
+    np.testing.assert_allclose(actual.values, wanted.values, atol=1e-4 * wanted.values.max())
+
+
+def test_an_output_that_is_no_scores_and_one_that_is_alone_are_refused_in_words(net, pixels):
+    maps = Inside(net, lambda y: {"kind": y, "map": y[:, :, None, None]})
+    with pytest.raises(BadInput, match=r"Output 'map' .* target="):
+        whylens.load_model(maps, **PLAIN, output="map")
+    with pytest.raises(BadInput, match="a single one"):
+        whylens.load_model(net, **PLAIN, output="kind")
+    why = whylens.explain(
+        maps, pixels, "occlusion", target=lambda y: y["map"].sum((1, 2, 3)), **PLAIN
+    )
+    other = whylens.explain(net, pixels, "occlusion", target=lambda y: y.sum(1), **PLAIN)
+    np.testing.assert_allclose(why.values, other.values, atol=1e-6)
+    named = whylens.explain(
+        maps, pixels, "occlusion", target=lambda y: y.sum(1), output="kind", **PLAIN
+    )
+    np.testing.assert_allclose(named.values, other.values, atol=1e-6)
 
 
 class Plain(nn.Module):
