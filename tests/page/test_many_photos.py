@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -58,7 +59,8 @@ def folder(tmp_path):
 
 
 def steps(session, *, local=True, **values):
-    asked = {"files": None, "folder": "", "order": "least sure", "model": "toy", **STYLE, **values}
+    asked = {"files": None, "folder": "", "order": "least sure", "model": "toy"}
+    asked |= {"framing": "network", **STYLE, **values}
     yield from many_photos._runner(session, local=local)(request=ME, **asked)
 
 
@@ -87,6 +89,23 @@ def test_every_photo_is_a_row_and_what_cannot_be_read_says_why(session, folder):
 
     (best,) = session.engine.predict(Question("toy", read_photo(png(0))), top=1).classes
     assert (stored.rows[2].label, stored.rows[2].probability) == (best.label, best.probability)
+
+
+def test_photos_are_shown_whole_where_the_page_shows_them_so(session, folder):
+    found = {}
+    for framing in ("network", "0.1,0.1,0.5,0.5", "whole"):
+        *_, (table, _) = steps(session, folder=str(folder), framing=framing)
+        found[framing] = [row.probability for row in session.store.photos("me").rows]
+        mark = "toy whole" if framing == "whole" else "toy"
+        assert f"data-network='{mark}'" in table
+    assert found["network"] == found["0.1,0.1,0.5,0.5"]
+    assert found["network"] != found["whole"]
+    from whylens.core.explanation import Question
+    from whylens.core.inputs.photo import read_photo
+
+    photo = replace(read_photo(png(0)), framing="whole")
+    (best,) = session.engine.predict(Question("toy", photo), top=1).classes
+    assert found["whole"][2] == best.probability
 
 
 def test_rows_are_sorted_by_choice_without_being_computed_again(session, folder, monkeypatch):

@@ -13,7 +13,7 @@ from typing import Any
 from gradio.components import Component
 
 from whylens.core.explanation import Question
-from whylens.core.inputs.framing import parse_framing
+from whylens.core.inputs.framing import WHOLE, parse_framing
 from whylens.core.models.labels import class_index
 from whylens.core.outputs.render import Style
 from whylens.ui.page.session import PREDICTED, RUNNER_UP, Session, takes_signals
@@ -72,6 +72,14 @@ def question_id(values: Mapping[str, Any]) -> str:
     versus = values["versus"] if values["quantity"] == "contrast" else None
     parts = [values[name] for name in ("photo", "model", "target", "quantity", "framing")]
     return hashlib.sha256(repr([*parts, versus]).encode()).hexdigest()[:12]
+
+
+def network_id(values: Mapping[str, Any]) -> str:
+    """Return the id of what any photo would be asked: the network, and whether it is shown whole.
+
+    A chosen part is of one photo, so that others are shown as by the network's own crop.
+    """
+    return f"{values['model'] or ''}{' whole' if values['framing'] == WHOLE else ''}"
 
 
 @dataclass(frozen=True)

@@ -204,7 +204,7 @@ def stamp(question: str = "", network: str = "") -> str:
 
     Args:
         question: Id of the question, or "" where it does not matter.
-        network: Name of the network, likewise.
+        network: Id of the network and of how photos are shown to it, likewise.
     """
     return render("pieces", "stamp", question=question, network=network)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from whylens.core.batch.folder_rows import photo_row
 from whylens.core.batch.rows import FileRow, explain_file
 from whylens.core.errors import BadInput, CoreError
 from whylens.core.explanation import Explanation, Question
+from whylens.core.inputs.framing import NETWORK, WHOLE, Framing
 from whylens.core.outputs.export import explanation_picture
 from whylens.core.outputs.photo_report import (
     SECONDS,
@@ -27,7 +28,7 @@ from whylens.core.outputs.photo_report import (
 from whylens.core.outputs.render import Style
 from whylens.core.results import Heatmap
 from whylens.ui.page import html
-from whylens.ui.page.form import QuestionForm, StyleControls
+from whylens.ui.page.form import QuestionForm, StyleControls, network_id
 from whylens.ui.page.guide import default_methods
 from whylens.ui.page.long_events import FAILED, LONG, UNQUEUED, report_failure, throttle, wire_stop
 from whylens.ui.page.page_store import PhotoTable
@@ -35,6 +36,7 @@ from whylens.ui.page.photo_files import ENDINGS, MOST_PHOTOS, PhotoFile, find_ph
 from whylens.ui.page.session import PREDICTED, PRIVATE, Session, takes_signals, visitor_id
 
 IDLE = "Give photos, then press Run."
+STALE = "This is of another network or crop. Run again to see what is said now."
 ORDERS: list[tuple[str, Order]] = [
     ("Least sure first", "least sure"),
     ("Wrong first", "wrong"),
@@ -77,13 +79,12 @@ def build_many_photos(
     status = gr.Textbox(IDLE, label="Status", elem_id="photos-status", max_lines=5)
     order = gr.Radio(ORDERS, value="least sure", label="Sort by", elem_id="photos-order")
     with gr.Column(elem_classes="wl-answer"):
-        stale = "This is of another network. Run again to see what the loaded one says."
-        gr.HTML(html.stale_note(stale), padding=False)
-        table = gr.HTML("", elem_id="photos-table", js_on_load=html.CELL_JS)
+        table = gr.HTML("", elem_id="photos-table", js_on_load=html.CELL_JS, padding=False)
     download = gr.DownloadButton(
         "Download report.html", interactive=False, elem_id="photos-download", size="sm"
     )
-    inputs = {"files": files, "folder": folder, "order": order, "model": form.model}
+    asked = {"model": form.model, "framing": form.framing}
+    inputs = {"files": files, "folder": folder, "order": order, **asked}
     event = run.click(
         _runner(session, local=local),
         None,
@@ -111,7 +112,7 @@ def _runner(session: Session, *, local: bool) -> Callable[..., Iterator[Any]]:
         files, left_out = find_photo_files(values["files"] or [], folder)
         yield gr.skip(), f"0 of {len(files)} photos ..."
         order = values["order"]
-        work = _tables(session, model, visitor, files, StyleControls.read(values))
+        work = _tables(session, visitor, files, {**values, "model": model})
         for table in throttle(work):
             yield table_html(table, order), f"{len(table.rows)} of {len(files)} photos ..."
         # All again: of two updates that come at once a browser sees the second alone.
@@ -122,15 +123,17 @@ def _runner(session: Session, *, local: bool) -> Callable[..., Iterator[Any]]:
 
 
 def _tables(
-    session: Session, model: str, visitor: str, files: list[PhotoFile], style: Style
+    session: Session, visitor: str, files: list[PhotoFile], values: Mapping[str, Any]
 ) -> Iterator[PhotoTable]:
     # Each is stored as well, so that it can be sorted, chosen from and downloaded at any time.
-    engine = session.engine
+    engine, model, style = session.engine, values["model"], StyleControls.read(values)
+    framing: Framing = WHOLE if values["framing"] == WHOLE else NETWORK
     card = engine.card(model)
     methods = default_methods(session, model, visitor, most=1)
     titles = {name: engine.registry.explainer(name).title for name in methods}
     find = true_labels(card.labels if card.outputs == "classes" else ())
-    table = PhotoTable(model, card.digest, tuple(titles.values()), tuple(files), ())
+    network = network_id(values)
+    table = PhotoTable(model, card.digest, network, tuple(titles.values()), tuple(files))
     question = Question(model, visitor=visitor)
     params: dict[str, dict[str, object]] = {name: {} for name in methods}
     for number, file in enumerate(files):
@@ -139,6 +142,7 @@ def _tables(
         photo = loaded.photo
         source = FileRow(number, file.name, 0, loaded.sha256)
         if photo is not None:
+            loaded = replace(loaded, photo=replace(photo, framing=framing))
             source = replace(source, size=photo.size, notes=photo.notes)
         rows, maps = [], {}
         for row, answer in explain_file(engine, question, params, source, loaded):
@@ -180,7 +184,7 @@ def table_html(table: PhotoTable, order: Order) -> str:
         figures=list(dict.fromkeys(name for row in table.rows for name in row.figures)),
         model=table.model,
     )
-    return html.stamp(network=table.model) + body
+    return html.stamp(network=table.network) + html.stale_note(STALE) + body
 
 
 def _redrawer(session: Session) -> Callable[..., Any]:

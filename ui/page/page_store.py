@@ -36,6 +36,7 @@ class PhotoTable:
     Attributes:
         model: Name of the network.
         weights_sha256: Of the network.
+        network: Id of the network and of how photos were shown to it.
         methods: Titles of the methods whose maps are in the rows.
         files: All that were given.
         rows: Of the first of them, in the same order.
@@ -43,9 +44,10 @@ class PhotoTable:
 
     model: str
     weights_sha256: str
+    network: str
     methods: tuple[str, ...]
     files: tuple[PhotoFile, ...]
-    rows: tuple[PhotoRow, ...]
+    rows: tuple[PhotoRow, ...] = ()
 
 
 class PageStore:

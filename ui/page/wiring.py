@@ -20,7 +20,7 @@ from whylens.ui.page.answer import AnswerCard
 from whylens.ui.page.compare import Compare
 from whylens.ui.page.endpoints import build_endpoints
 from whylens.ui.page.examples import buttons_html, example, example_names, wire_examples
-from whylens.ui.page.form import QuestionForm, StyleControls, question_id
+from whylens.ui.page.form import QuestionForm, StyleControls, network_id, question_id
 from whylens.ui.page.framing import FramingInput, wire_framing
 from whylens.ui.page.guide import default_methods
 from whylens.ui.page.html import COMPARE, METHODS, slug
@@ -176,7 +176,7 @@ def wire(blocks: gr.Blocks, page: Page) -> None:
     ask = page.answer
 
     def stamp(**values: Any) -> str:
-        return html.stamp(question_id(values), str(values["model"] or ""))
+        return html.stamp(question_id(values), network_id(values))
 
     def to_predicted() -> tuple[str, str]:
         return PREDICTED, RUNNER_UP
