@@ -30,6 +30,7 @@ from whylens.core.models.adapt import (
     backbone_of,
 )
 from whylens.core.models.backbone import Backbone
+from whylens.core.models.black_box import BlackBox
 from whylens.core.models.checkpoints import find_models, is_transformers_path
 from whylens.core.models.labels import class_of_label
 from whylens.core.models.load import from_folder, load
@@ -38,7 +39,7 @@ from whylens.core.registry import Entry, Registry
 from whylens.core.targets import ClassScore, Quantity
 from whylens.why import SideBySide, Why
 
-Model = str | os.PathLike[str] | nn.Module | Backbone
+Model = str | os.PathLike[str] | nn.Module | Backbone | Callable[[torch.Tensor], Any]
 Method = str | Explainer[Any]
 Labels = Sequence[str] | Mapping[Any, str]
 Target = int | str | Callable[[Any], torch.Tensor]
@@ -71,8 +72,9 @@ def explain(
     """Return why a network decides as it does about an image: a `Why`, or one per image of a list.
 
     Args:
-        model: A model's name, any `nn.Module`, or what `load_model` returned. A module is copied
-            and left as it is; `load_model` saves the copying where one network is asked often.
+        model: A model's name, any `nn.Module`, what `load_model` returned, or a function from
+            (N, C, H, W) floats in 0 to 1 to (N, classes) scores. A module is copied and left as it
+            is; `load_model` saves the copying where one network is asked often.
         image: A path, the bytes of a file, a Pillow image, an array or tensor of (H, W, C) or
             (C, H, W) in bytes or floats in 0 to 1, not normalised; a signal where the network
             reads signals; or a list of these.
@@ -355,8 +357,9 @@ def load_model(
     """Return a network, loaded and probed once, which all functions here take as a model.
 
     Args:
-        model: A model's name, the folder of a checkpoint (a `Path`), or any `nn.Module`, which is
-            copied as it is now: what is trained later does not reach the copy.
+        model: A model's name, the folder of a checkpoint (a `Path`), a function from inputs to
+            scores, or any `nn.Module`, which is copied as it is now: what is trained later does not
+            reach the copy.
         size: Input of a module: (height, width), or one number for a square.
         mean: Normalisation of a module's input, per channel or one for all, of values in 0 to 1.
         std: Likewise.
@@ -367,7 +370,7 @@ def load_model(
     Raises:
         CoreError: What is wrong, and what to do.
     """
-    return _loaded(model, ModuleHint.of(size, mean, std, labels, output, unit))
+    return _loaded(_as_module(model), ModuleHint.of(size, mean, std, labels, output, unit))
 
 
 @cache
@@ -388,6 +391,12 @@ def _engine(registry: Registry, backbone: Backbone) -> Engine:
     return Engine(registry, loader=loader)
 
 
+def _as_module(model: Any) -> Any:
+    # Of a function only answers are known: no layers and no gradients.
+    known = isinstance(model, nn.Module | Backbone | type)
+    return BlackBox(model) if callable(model) and not known else model
+
+
 def _loaded(model: Model, hint: ModuleHint) -> Backbone:
     if torch.is_inference_mode_enabled():
         raise BadInput(
@@ -398,7 +407,7 @@ def _loaded(model: Model, hint: ModuleHint) -> Backbone:
         return backbone_of(model, hint).prepare()
     if not isinstance(model, str | os.PathLike | Backbone):
         raise BadInput(
-            f"A model is a name, an nn.Module or what load_model returned, not a "
+            "A model is a name, an nn.Module, a function or what load_model returned, not a "
             f"{type(model).__name__}."
         )
     if hint.known:
@@ -462,6 +471,7 @@ class _Session:
         hint: ModuleHint,
         target: Target | None = None,
     ) -> _Session:
+        model = _as_module(model)
         if isinstance(model, nn.Module) and images:
             hint = replace(hint, shape=shape_of(images, hint.size))
         if callable(target):

@@ -16,6 +16,12 @@ from torch.utils._pytree import tree_leaves
 from whylens.core.errors import NETWORK_ERRORS, BadArtifact, BadInput
 from whylens.core.inputs.spec import InputSpec, probe_inputs
 from whylens.core.models.backbone import Backbone, ModelSource, wrap
+from whylens.core.models.black_box import (
+    BlackBox,
+    LogProbabilities,
+    answers_sha256,
+    are_probabilities,
+)
 from whylens.core.models.load import timm_labels, timm_spec
 from whylens.core.models.split import offers
 from whylens.core.storage.files import parameters_sha256
@@ -105,7 +111,9 @@ def backbone_of(module: nn.Module, hint: ModuleHint | None = None) -> Backbone:
     """
     hint = hint or ModuleHint()
     bare = _unwrapped(module)
-    name = type(bare).__name__
+    name = bare.name if isinstance(bare, BlackBox) else type(bare).__name__
+    if isinstance(bare, BlackBox) and (hint.mean, hint.std) == (None, None):
+        hint = replace(hint, mean=(0.0,), std=(1.0,))
     try:
         digest = parameters_sha256(bare)
     except NETWORK_ERRORS as exc:
@@ -123,6 +131,13 @@ def backbone_of(module: nn.Module, hint: ModuleHint | None = None) -> Backbone:
     chosen = path[0] if path else None
     network, path, spec, normalised = _without_wrappers(network, path, spec, probe, hint)
     network = network if path == () else ClassScores(network, path)
+    if not bare.state_dict():
+        scores = _read(output, path)
+        digest = answers_sha256(scores)
+        notes.append("It has no weights: its digest is that of its answers to two fixed inputs.")
+        if isinstance(bare, BlackBox) and are_probabilities(scores):
+            network = LogProbabilities(network)
+            notes.append("Its scores add up to one: they were taken for probabilities.")
     notes += _notes_on_normalisation(spec, hint, normalised)
     identity = ModelSource(name, digest, notes=tuple(notes), output=chosen)
     if hint.unit is not None:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from whylens.core.errors import BadArtifact, UnknownName
 from whylens.core.inputs.spec import CropMode, InputSpec, Interpolation
+from whylens.core.models.black_box import ONNX_FILE
 from whylens.core.models.model_names import is_folder_name, timm_architectures, timm_names
 from whylens.core.storage.files import (
     file_sha256,
@@ -42,9 +43,10 @@ class CheckpointManifest(BaseModel):
     """The contents of model.json.
 
     Attributes:
-        architecture: A timm name, or `torchvision:NAME`.
+        architecture: A timm name, `torchvision:NAME`, or "onnx", which is model.onnx beside it.
         arguments: What differs from that architecture, as its maker's keyword arguments: narrower
-            or shallower networks are written so.
+            or shallower networks are written so. Of "onnx": `output`, its name, and whether these
+            are `probabilities`.
         input_size: Spatial size, (height, width).
         mean: Mean per channel, of values in [0, 1].
         std: Standard deviation per channel.
@@ -57,7 +59,7 @@ class CheckpointManifest(BaseModel):
             one number, whose name is the one label.
         unit: Of a value.
         licence: Licence of the weights.
-        sha256: Of model.safetensors.
+        sha256: Of model.safetensors, or of model.onnx.
         trained: False for a demonstration with random weights.
         note: One sentence for visitors.
         group: Heading under which lists show it; by default that of networks of one's own.
@@ -102,8 +104,8 @@ def checkpoint_folders(root: Path | None = None) -> dict[str, Path]:
         if not place.is_dir():
             continue
         for folder in sorted([place, *place.iterdir()]):
-            complete = (folder / MANIFEST).is_file() and (folder / WEIGHTS).is_file()
-            if complete and is_folder_name(folder.name):
+            complete = any((folder / name).is_file() for name in (WEIGHTS, ONNX_FILE))
+            if complete and (folder / MANIFEST).is_file() and is_folder_name(folder.name):
                 if folder.name in folders:
                     log.warning("Checkpoint %s appears twice; the first is used", folder.name)
                 folders.setdefault(folder.name, folder)
@@ -239,26 +241,31 @@ def read_weights(path: Path, *, sha256: str | None) -> dict[str, Tensor]:
 
 
 def write_checkpoint(
-    folder: Path, weights: Mapping[str, Tensor], description: Mapping[str, object]
+    folder: Path, weights: Mapping[str, Tensor] | bytes, description: Mapping[str, object]
 ) -> CheckpointManifest:
     """Write a checkpoint and return its manifest; the manifest comes last, so it is never early.
 
     Args:
         folder: Made if absent.
+        weights: By name, or the content of an ONNX file.
         description: The manifest's fields but for sha256.
     """
     from safetensors.torch import save
 
     folder.mkdir(parents=True, exist_ok=True)
-    # Cloned, since safetensors refuses tensors that share memory, as tied weights do.
-    tensors = {k: v.detach().cpu().contiguous().clone() for k, v in weights.items()}
-    staged = folder / f".{WEIGHTS}.next"
-    write_atomically(staged, save(tensors))
+    if isinstance(weights, bytes):
+        name, content = ONNX_FILE, weights
+    else:
+        # Cloned, since safetensors refuses tensors that share memory, as tied weights do.
+        tensors = {k: v.detach().cpu().contiguous().clone() for k, v in weights.items()}
+        name, content = WEIGHTS, save(tensors)
+    staged = folder / f".{name}.next"
+    write_atomically(staged, content)
     manifest = CheckpointManifest.model_validate({**description, "sha256": file_sha256(staged)})
     text = json.dumps(manifest.model_dump(mode="json"), indent=2) + "\n"
     # An old manifest beside new weights would call them damaged: better none for a moment.
     (folder / MANIFEST).unlink(missing_ok=True)
-    staged.replace(folder / WEIGHTS)
+    staged.replace(folder / name)
     write_atomically(folder / MANIFEST, text.encode())
     return manifest
 

@@ -42,6 +42,7 @@ class ImportOptions:
         licence: Of the weights.
         outputs: "classes" that exclude each other, "labels" that each hold or not, or "value".
         unit: Of a value.
+        output: Of an ONNX file with several outputs, the name of the one to read.
     """
 
     file: Path
@@ -58,6 +59,7 @@ class ImportOptions:
     licence: str = "not stated"
     outputs: Outputs = "classes"
     unit: str = ""
+    output: str | None = None
 
 
 class Findings:

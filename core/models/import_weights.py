@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,12 @@ from whylens.core.inputs.preprocess import photo_tensor
 from whylens.core.inputs.spec import InputSpec, probe_inputs
 from whylens.core.models.architectures import Fit, best_level, build_shapes, find_fits
 from whylens.core.models.backbone import Backbone
+from whylens.core.models.black_box import ONNX, ONNX_FILE, OnnxNetwork, are_probabilities
 from whylens.core.models.checkpoints import (
     IMAGENET_CLASSES,
     MANIFEST,
     WEIGHTS,
+    Argument,
     checkpoint_folders,
     write_checkpoint,
 )
@@ -38,6 +41,24 @@ from whylens.core.targets import ClassScore, class_scores
 
 TOP = 5
 _NAMES_SHOWN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class _Network:
+    """A network that a file is of, as far as it could be found out.
+
+    Attributes:
+        arguments: As in a manifest.
+        classes: None where not known.
+        weights: By name, or the content of an ONNX file; None where something disagrees.
+        spec: How it is fed; None where that cannot be said.
+    """
+
+    architecture: str
+    arguments: Mapping[str, Argument]
+    classes: int | None
+    weights: Mapping[str, Tensor] | bytes | None
+    spec: InputSpec | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,41 +92,43 @@ def import_weights(options: ImportOptions) -> ImportedModel:
     labels = findings.attempt(lambda: read_labels(options.labels))
     photo = findings.attempt(lambda: open_photo(options.photo))
     stated = stated_input(options, findings)
-    fit, tensors = _fit(options, stated.get("size"), findings)
-    module, spec = _module(fit, tensors, stated, findings)
-    labels = _check_labels(labels, fit, findings, value=options.outputs == "value")
-    if findings.problems or folder is None or photo is None or module is None or spec is None:
+    is_onnx = options.file.suffix.lower() == f".{ONNX}"
+    network = (_onnx_network if is_onnx else _torch_network)(options, stated, findings)
+    classes = None if network is None else network.classes
+    labels = _check_labels(labels, classes, findings, value=options.outputs == "value")
+    if findings.problems or folder is None or photo is None or network is None:
         raise BadInput(_as_list(options.file.name, findings.problems))
-    assert fit is not None  # noqa: S101 - without it there is no module
+    assert network.spec is not None  # noqa: S101 - or there were a problem
+    assert network.weights is not None  # noqa: S101 - likewise
     description = {
-        "architecture": fit.architecture,
-        "arguments": dict(fit.arguments),
-        **spec.model_dump(exclude={"size", "channels", "detail"}),
-        "input_size": spec.size,
+        "architecture": network.architecture,
+        "arguments": dict(network.arguments),
+        **network.spec.model_dump(exclude={"size", "channels", "detail"}),
+        "input_size": network.spec.size,
         "labels": labels,
         "outputs": options.outputs,
         "unit": options.unit,
         "licence": options.licence,
         "note": f"Imported from {options.file.name}.",
     }
-    return _write(folder, module, description, photo, tuple(findings.notes))
+    return _write(folder, network.weights, description, photo, tuple(findings.notes))
 
 
 def _write(
     folder: Path,
-    module: nn.Module,
+    weights: Mapping[str, Tensor] | bytes,
     description: dict[str, Any],
     photo: Photo,
     notes: tuple[str, ...],
 ) -> ImportedModel:
     new = not folder.exists()
     try:
-        write_checkpoint(folder, module.state_dict(), description)
+        write_checkpoint(folder, weights, description)
         backbone = from_folder(folder)
         predictions = _predict(backbone, photo)
     except BaseException:
         # What does not prove itself is not left behind.
-        for name in (MANIFEST, WEIGHTS):
+        for name in (MANIFEST, WEIGHTS, ONNX_FILE):
             (folder / name).unlink(missing_ok=True)
         if new and folder.is_dir():
             folder.rmdir()
@@ -250,9 +273,8 @@ def _list_faults(
 
 
 def _check_labels(
-    labels: tuple[str, ...] | str | None, fit: Fit | None, findings: Findings, *, value: bool
+    labels: tuple[str, ...] | str | None, classes: int | None, findings: Findings, *, value: bool
 ) -> tuple[str, ...] | str:
-    classes = None if fit is None else fit.classes
     if classes is None:
         return labels or ()
     if value and classes != 1:
@@ -286,32 +308,73 @@ def _check_labels(
 # --- the network ----------------------------------------------------------------------------------
 
 
-def _module(
-    fit: Fit | None, tensors: dict[str, Tensor], stated: dict[str, Any], findings: Findings
-) -> tuple[nn.Module | None, InputSpec | None]:
-    """Return the network with its weights and how it is fed, as far as both can be had."""
+def _torch_network(
+    options: ImportOptions, stated: dict[str, Any], findings: Findings
+) -> _Network | None:
+    fit, tensors = _fit(options, stated.get("size"), findings)
     if fit is None:
-        return None, None
+        return None
     spec = _spec(fit, stated, findings)
+    found = _Network(fit.architecture, fit.arguments, fit.classes, None, spec)
     if not fit.exact or fit.classes is None or spec is None:
-        return None, spec
+        return found
     classes, arguments = fit.classes, dict(fit.arguments)
     module = findings.attempt(lambda: build(fit.architecture, classes=classes, arguments=arguments))
     if module is None:
-        return None, spec
+        return found
     own = module.state_dict()
     module.load_state_dict({**own, **{k: v for k, v in tensors.items() if k in own}})
+    if _scores(module, spec, fit.architecture, findings) is None:
+        return found
+    return replace(found, weights=module.state_dict())
+
+
+def _onnx_network(
+    options: ImportOptions, stated: dict[str, Any], findings: Findings
+) -> _Network | None:
+    name, problems = options.file.name, findings.problems
+    module = findings.attempt(lambda: OnnxNetwork(options.file, output=options.output or ""))
+    if module is None:
+        return None
+    if options.architecture not in (None, ONNX):
+        problems.append("An ONNX file holds its own network. Leave --architecture out.")
+    if len(module.scores) > 1 and options.output is None:
+        problems.append(
+            f"It has several outputs that may be meant: {', '.join(module.scores)}. Give --output."
+        )
+    if module.size is not None:
+        own = module.size
+        if stated.get("size", own) != own:
+            problems.append(
+                f"It reads inputs of {own[0]} x {own[1]} and no others. Leave --size away."
+            )
+        stated = {**stated, "size": own}
+    fields = InputSpec(size=stated.get("size", (224, 224))).model_dump()
+    spec = _complete_spec(fields, module.channels or 3, stated, findings, "most networks are fed")
+    if spec is None or (scores := _scores(module, spec, name, findings)) is None:
+        return _Network(ONNX, {}, None, None, spec)
+    arguments: dict[str, Argument] = {"output": module.output} if options.output else {}
+    if are_probabilities(scores):
+        arguments["probabilities"] = True
+        findings.notes.append(
+            "Its scores add up to one: they are taken for probabilities, and their logarithm for "
+            "logits."
+        )
+    return _Network(ONNX, arguments, scores.shape[1], options.file.read_bytes(), spec)
+
+
+def _scores(module: nn.Module, spec: InputSpec, name: str, findings: Findings) -> Tensor | None:
     try:
         with torch.no_grad():
-            module(probe_inputs(spec))
+            scores: Tensor = module(probe_inputs(spec))
     except NETWORK_ERRORS as exc:
         reason = " ".join(str(exc).split())[:120]
         size = " x ".join(map(str, spec.size))
         findings.problems.append(
-            f"{fit.architecture} cannot be fed photos of {size} ({reason}). Give another --size."
+            f"{name} cannot be fed photos of {size} ({reason}). Give another --size."
         )
-        return None, spec
-    return module, spec
+        return None
+    return scores
 
 
 def _spec(fit: Fit, stated: dict[str, Any], findings: Findings) -> InputSpec | None:
@@ -326,8 +389,20 @@ def _spec(fit: Fit, stated: dict[str, Any], findings: Findings) -> InputSpec | N
         fields["size"] = (side, side)
     channels = fit.arguments.get("in_chans")
     channels = channels if isinstance(channels, int) else assumed.channels
-    fields["channels"] = channels
-    if channels != assumed.channels:
+    origin = f"{source} feeds {fit.architecture}"
+    return _complete_spec(fields, channels, stated, findings, origin)
+
+
+def _complete_spec(
+    fields: dict[str, Any], channels: int, stated: dict[str, Any], findings: Findings, origin: str
+) -> InputSpec | None:
+    """Return how a network is fed, by what was stated and else assumed, which becomes a note.
+
+    Args:
+        fields: Assumed ones, of an `InputSpec`.
+        origin: Whose they are, in words.
+    """
+    if channels != len(fields["mean"]):
         for name in ("mean", "std"):
             values = fields[name]
             fields[name] = (sum(values) / len(values),) * channels
@@ -343,7 +418,7 @@ def _spec(fit: Fit, stated: dict[str, Any], findings: Findings) -> InputSpec | N
     if min(stated.get("std", (1.0,))) <= 0:
         findings.problems.append("--std has a value that is not positive. Leave it out if unsure.")
     try:
-        spec = InputSpec.model_validate({**fields, **stated})
+        spec = InputSpec.model_validate({**fields, **stated, "channels": channels})
     except ValidationError as exc:
         # Errors of no single field were listed above.
         findings.problems.extend(
@@ -364,7 +439,7 @@ def _spec(fit: Fit, stated: dict[str, Any], findings: Findings) -> InputSpec | N
             "interpolation": f"interpolation {spec.interpolation}",
         }
         findings.notes.append(
-            f"Assumed, as {source} feeds {fit.architecture}: "
+            f"Assumed, as {origin}: "
             f"{', '.join(values[name] for name in assumptions)}. If it was trained otherwise, give "
             f"{', '.join('--' + name for name in assumptions)}."
         )

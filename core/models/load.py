@@ -23,10 +23,12 @@ from whylens.core.errors import (
 from whylens.core.inputs.spec import InputSpec, probe_inputs
 from whylens.core.models import signal_net
 from whylens.core.models.backbone import Backbone, ModelSource, wrap
+from whylens.core.models.black_box import ONNX, ONNX_FILE, LogProbabilities, OnnxNetwork
 from whylens.core.models.checkpoints import (
     IMAGENET_CLASSES,
     WEIGHTS,
     Argument,
+    CheckpointManifest,
     checkpoint_folders,
     is_checkpoint_path,
     is_transformers_path,
@@ -212,7 +214,7 @@ def build(
 
 
 def from_folder(folder: Path, *, device: str = "cpu") -> Backbone:
-    """Return the network of a checkpoint's folder, which holds model.json and model.safetensors.
+    """Return the network of a checkpoint's folder: model.json, and model.safetensors or model.onnx.
 
     Raises:
         BadArtifact: A file is missing or damaged, or the weights do not fit the architecture.
@@ -221,15 +223,18 @@ def from_folder(folder: Path, *, device: str = "cpu") -> Backbone:
     if isinstance(manifest.labels, str) and manifest.labels != IMAGENET:
         raise BadArtifact(f"{folder.name}: labels must be a list, or {IMAGENET!r}.")
     labels = imagenet_1k() if isinstance(manifest.labels, str) else manifest.labels
-    weights = read_weights(folder / WEIGHTS, sha256=manifest.sha256)
-    module = build(manifest.architecture, classes=len(labels), arguments=manifest.arguments)
-    try:
-        module.load_state_dict(weights)
-    except RuntimeError as exc:
-        raise BadArtifact(
-            f"The weights of {folder.name} do not fit {manifest.architecture}: "
-            f"{str(exc).splitlines()[-1].strip()}"
-        ) from exc
+    if manifest.architecture == ONNX:
+        module = _onnx_module(folder, manifest)
+    else:
+        weights = read_weights(folder / WEIGHTS, sha256=manifest.sha256)
+        module = build(manifest.architecture, classes=len(labels), arguments=manifest.arguments)
+        try:
+            module.load_state_dict(weights)
+        except RuntimeError as exc:
+            raise BadArtifact(
+                f"The weights of {folder.name} do not fit {manifest.architecture}: "
+                f"{str(exc).splitlines()[-1].strip()}"
+            ) from exc
     identity = ModelSource(
         name=folder.name,
         digest=manifest.sha256,
@@ -252,6 +257,17 @@ def from_folder(folder: Path, *, device: str = "cpu") -> Backbone:
         outputs=outputs,
         unit=manifest.unit,
     )
+
+
+def _onnx_module(folder: Path, manifest: CheckpointManifest) -> nn.Module:
+    arguments = dict(manifest.arguments)
+    output, probabilities = arguments.pop("output", ""), arguments.pop("probabilities", False)
+    if arguments:
+        raise BadArtifact(
+            f"{folder.name}: {min(arguments)!r} says nothing of an ONNX file. Leave it out."
+        )
+    network = OnnxNetwork(folder / ONNX_FILE, sha256=manifest.sha256, output=str(output))
+    return LogProbabilities(network) if probabilities else network
 
 
 def _from_timm(

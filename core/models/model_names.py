@@ -58,7 +58,7 @@ def parse_model_name(text: str, checkpoints: Collection[str] = ()) -> ModelName:
         if not _BARE.fullmatch(architecture) or architecture not in names:
             raise UnknownName.among("model", architecture, names)
         return ModelName("torchvision" if prefix == "torchvision" else "untrained", architecture)
-    if text.lower().endswith(WEIGHTS_SUFFIXES):
+    if text.lower().endswith((*WEIGHTS_SUFFIXES, ".onnx")):
         raise NotAllowed(
             f"{shown(text)} is not a model name but a file of weights. Make a model of it on your "
             f"own computer: `whylens import {shown(text)[1:-1]} --name my-model`, and then "

@@ -280,7 +280,8 @@ def test_distributed_data_parallel_is_unwrapped(net, pixels, tmp_path):
     [
         (nn.Sequential(nn.Flatten(), nn.LazyLinear(3)), "cannot be read.*Run it once"),
         (nn.Conv2d(3, 2, 1).to("meta"), "cannot be read"),
-        (lambda x: x, "a name, an nn.Module or .* not a function"),
+        (3.5, "a name, an nn.Module, a function or .* not a float"),
+        (lambda x: x, "not class scores"),
         (nn.Sequential(nn.Conv2d(3, 4, 3)), "not class scores"),
         (nn.Linear(7, 3), "takes no input of the size"),
     ],

@@ -48,7 +48,12 @@ from whylens.core.models.layouts import (
     proportional,
 )
 from whylens.core.models.load import build, check_public_model, from_folder, load
-from whylens.core.models.model_names import parameter_count, parse_model_name
+from whylens.core.models.model_names import (
+    parameter_count,
+    parse_model_name,
+    timm_architectures,
+    timm_names,
+)
 from whylens.core.models.random_weights import randomize_weights
 from whylens.core.needs import Need
 from whylens.core.speed import faster
@@ -815,6 +820,7 @@ def test_paths_and_addresses_never_reach_a_library(text, monkeypatch):
 
     import timm
 
+    assert timm_names() | timm_architectures()  # listed once, before
     monkeypatch.setattr(timm, "create_model", touched)
     monkeypatch.setattr(timm, "list_models", touched)
     monkeypatch.setattr(timm, "is_model", touched)

@@ -19,7 +19,8 @@ PHOTO = Path(__file__).resolve().parents[2] / "examples" / "photos" / "cat.jpg"
 
 def import_model(
     file: Annotated[
-        Path, typer.Argument(help="Weights: .safetensors, .pth, .pt, .ckpt or .bin (a state dict).")
+        Path,
+        typer.Argument(help="Weights (.safetensors, .pth, .pt, .ckpt, .bin), or a network: .onnx."),
     ],
     architecture: Annotated[
         str | None,
@@ -52,6 +53,9 @@ def import_model(
         typer.Option(help="Folder to write; default: one in which models are looked for."),
     ] = None,
     photo: Annotated[Path, typer.Option(help="Photo on which it is tried.")] = PHOTO,
+    output: Annotated[
+        str | None, typer.Option(help="Of an ONNX file with several outputs, the one to read.")
+    ] = None,
     licence: Annotated[str, typer.Option(help="Licence of the weights.")] = "not stated",
     multi_label: Annotated[
         bool,
@@ -92,6 +96,7 @@ def import_model(
                     licence=licence,
                     outputs="value" if value is not None else outputs,
                     unit=(value or "").strip(),
+                    output=output,
                 )
             )
     except OSError as exc:
