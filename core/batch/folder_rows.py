@@ -24,12 +24,12 @@ from whylens.core.explanation import ModelCard
 from whylens.core.inputs.signal import plot_signal
 from whylens.core.inputs.view import View
 from whylens.core.outputs.photo_report import (
-    MOST_PICTURES,
     MOST_ROWS,
     SECONDS,
     PhotoRow,
     Tally,
     map_thumbnail,
+    most_pictured,
     order_key,
     report_html,
     thumbnail,
@@ -107,7 +107,7 @@ def write_report(
         key=lambda pair: first(pair[0]),
     )
     seconds = _file_seconds(out)
-    pictured = MOST_PICTURES // (1 + len(titles))
+    pictured = most_pictured(len(titles))
     rows: list[PhotoRow] = []
     for row, raw in chosen:
         shard, place = divmod(raw[0]["index"], plan.shard_size)

@@ -151,6 +151,15 @@ def map_thumbnail(photo: Pixels, heatmap: Heatmap, view: View, style: Style) -> 
     return thumbnail(overlay(small, heatmap, resized, style))
 
 
+def most_pictured(methods: int) -> int:
+    """Return for how many photos a report embeds pictures.
+
+    Args:
+        methods: How many maps each of them has.
+    """
+    return MOST_PICTURES // (1 + methods)
+
+
 def report_html(
     rows: Sequence[PhotoRow],
     *,
@@ -162,18 +171,12 @@ def report_html(
     """Return a page that needs no other file: a sentence, and the table, which a click sorts.
 
     Args:
-        rows: In the order to show them; pictures beyond `MOST_PICTURES` are left out.
+        rows: In the order to show them; only the first `most_pictured` are shown with pictures.
         methods: Titles of the methods that have a column of maps.
         tally: Of all photos where `rows` are some of them.
     """
-    tally = tally or Tally(rows)
-    left, pictured = MOST_PICTURES, 0
+    tally, pictured = tally or Tally(rows), most_pictured(len(methods))
     embedded = []
-    for row in rows:
-        left -= bool(row.photo) + len(row.maps)
-        if left < 0:
-            break
-        pictured += 1
     for number, row in enumerate(rows):
         show = number < pictured
         photo = jpeg_url(row.photo) if show and row.photo else ""
@@ -182,7 +185,7 @@ def report_html(
     remarks = []
     if tally.photos > len(rows):
         remarks.append(f"The table lists the first {len(rows):,} of {tally.photos:,} photos.")
-    if any(row.photo for row in rows[pictured:]) or pictured < len(rows):
+    if pictured < len(rows):
         remarks.append(f"Pictures are embedded for the first {pictured:,} only.")
     template = _TEMPLATES.get_template("photo_report.html")
     return template.render(
