@@ -17,6 +17,7 @@ from whylens.core.models.model_names import is_folder_name, timm_architectures, 
 from whylens.core.targets import Outputs
 
 Value = TypeVar("Value")
+EXAMPLE_PHOTO = Path(__file__).resolve().parents[2] / "examples" / "photos" / "cat.jpg"
 
 # Names of files that say nothing of what is in them; the folder's name says more.
 _PLAIN_STEMS = ("model", "pytorch_model", "weights", "best", "last", "checkpoint", "model_best")
@@ -46,7 +47,7 @@ class ImportOptions:
     """
 
     file: Path
-    photo: Path
+    photo: Path = EXAMPLE_PHOTO
     architecture: str | None = None
     labels: str | None = None
     size: str | None = None

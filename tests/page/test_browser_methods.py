@@ -10,10 +10,12 @@ import zipfile
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.torch import save_file
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, seeded
 from tests.support.browser import DONE, PATIENCE, await_status, give, open_tab, visit
 from tests.support.pictures import zip_of_fruit
+from whylens.core.models.load import build
 from whylens.core.registry import load_registry
 
 expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect
@@ -214,3 +216,18 @@ def test_a_visitor_trains_and_finds_the_model_chosen_and_reported(browser, addre
         )
         open_tab(page, "This network")
         expect(page.locator("#report-headline")).to_contain_text("fruit.zip")
+        # A network of one number, from a file on this computer, becomes the next one.
+        save_file(seeded(build("test_resnet", classes=1)).state_dict(), tmp_path / "w.safetensors")
+        page.get_by_text("A network of your own").click()
+        for field, text in (
+            ("path", str(tmp_path / "w.safetensors")), ("name", "ages"), ("labels", "age"),
+            ("size", "64"), ("unit", "years"),
+        ):  # fmt: skip
+            page.locator(f"#import-{field} textarea, #import-{field} input").fill(text)
+        page.locator("#import-outputs").get_by_label("One number").check()
+        page.click("#import-run")
+        await_status(page, "import", "^Done: ages is chosen")
+        expect(page.locator("#model-card")).to_contain_text("one number: age, in years")
+        expect(page.locator("#answer-head")).to_contain_text(re.compile(r"It says .* years\."))
+        expect(page.locator("#predictions")).not_to_contain_text("%")
+        expect(page.locator("#answer-truth")).to_contain_text(re.compile("goes from .* years to"))

@@ -256,6 +256,7 @@ def test_training_is_off_where_strangers_are(monkeypatch, said, public, space, a
     page = build_page(Engine(Registry({}, ())), public=public)
     shown = {b["props"].get("elem_id"): b["props"] for b in page.config["components"]}
     assert ("train-run" in shown) is allowed
+    assert ("import-run" in shown) is not (public or space)
     if allowed:
         assert shown["train-folder"]["visible"] is not (public or space)
 

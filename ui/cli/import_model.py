@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from whylens.core.models.backbone import Backbone
     from whylens.core.targets import Outputs
 
-PHOTO = Path(__file__).resolve().parents[2] / "examples" / "photos" / "cat.jpg"
-
 
 def import_model(
     file: Annotated[
@@ -52,7 +50,9 @@ def import_model(
         Path | None,
         typer.Option(help="Folder to write; default: one in which models are looked for."),
     ] = None,
-    photo: Annotated[Path, typer.Option(help="Photo on which it is tried.")] = PHOTO,
+    photo: Annotated[
+        Path | None, typer.Option(help="Photo on which it is tried; default: an example.")
+    ] = None,
     output: Annotated[
         str | None, typer.Option(help="Of an ONNX file with several outputs, the one to read.")
     ] = None,
@@ -73,7 +73,7 @@ def import_model(
     try:
         with one_line_errors():
             from whylens.core.errors import BadInput
-            from whylens.core.models.import_options import ImportOptions
+            from whylens.core.models.import_options import EXAMPLE_PHOTO, ImportOptions
             from whylens.core.models.import_weights import import_weights
             from whylens.core.targets import EACH_ITS_OWN
 
@@ -83,7 +83,7 @@ def import_model(
             model = import_weights(
                 ImportOptions(
                     file=file,
-                    photo=photo,
+                    photo=photo or EXAMPLE_PHOTO,
                     architecture=architecture,
                     labels=labels,
                     size=size,
@@ -104,7 +104,7 @@ def import_model(
         raise typer.Exit(1) from exc
     for note in model.notes:
         typer.echo(note)
-    typer.echo(f"\nWhat it says of {photo.name}:")
+    typer.echo(f"\nWhat it says of {(photo or EXAMPLE_PHOTO).name}:")
     for score in model.predictions:
         typer.echo(f"  {score.amount:>7}  {score.label}")
     if multi_label:

@@ -16,6 +16,7 @@ from whylens.ui.page.form import QuestionForm, StyleControls
 from whylens.ui.page.framing import build_framing, framing_value
 from whylens.ui.page.guide import build_guide
 from whylens.ui.page.html import COMPARE, METHODS, PHOTOS, PLUGINS, REPORT, TRAIN
+from whylens.ui.page.import_model import build_import
 from whylens.ui.page.many_photos import build_many_photos
 from whylens.ui.page.methods import Methods, build_methods
 from whylens.ui.page.page_store import PageStore
@@ -172,8 +173,8 @@ def _style() -> StyleControls:
 
 def _tabs(
     session: Session, form: QuestionForm, style: StyleControls, *, public: bool
-) -> tuple[gr.Tabs, Compare, Methods, Dependency, Report, Dependency | None]:
-    training = None
+) -> tuple[gr.Tabs, Compare, Methods, Dependency, Report, list[Dependency]]:
+    new_models = []
     trainable, local = training_allowed(public=public), not is_public(public=public)
     form.quantity.change(
         lambda value: gr.Dropdown(visible=value == "contrast"),
@@ -190,14 +191,16 @@ def _tabs(
             methods = build_methods(session, form, style)
         with gr.Tab("This network", id=REPORT, elem_id="tab-report"):
             report = build_report(session, form, style, trainable=trainable)
+            if local:
+                new_models.append(build_import(form))
         with gr.Tab("Many photos", id=PHOTOS, elem_id="tab-photos"):
             build_many_photos(session, form, style, local=local)
         if trainable:
             with gr.Tab("Your pictures", id=TRAIN, elem_id="tab-train"):
-                training = build_training(session, form, local=local)
+                new_models.append(build_training(session, form, local=local))
         with gr.Tab("Plugins", id=PLUGINS, elem_id="tab-plugins"):
             _plugins(session.engine.registry)
-    return tabs, compare, methods, ticked, report, training
+    return tabs, compare, methods, ticked, report, new_models
 
 
 def _plugins(registry: Registry) -> None:

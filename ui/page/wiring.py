@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,7 +115,7 @@ class Page:
     methods: Methods
     ticked: Dependency
     report: Report
-    training: Dependency | None
+    new_models: Sequence[Dependency]
 
 
 def wire(blocks: gr.Blocks, page: Page) -> None:
@@ -165,8 +165,9 @@ def wire(blocks: gr.Blocks, page: Page) -> None:
             **changing,
         )
     ]
-    if page.training is not None:
-        model_events.append(page.training.success(change_model, show_progress="hidden", **changing))
+    model_events += [
+        event.success(change_model, show_progress="hidden", **changing) for event in page.new_models
+    ]
     for event in (open_event, *model_events):
         event.success(page.report.on_model, [form.model], page.report.outputs, **PRIVATE)
     address = [form.model, form.target]
