@@ -1,4 +1,7 @@
-"""One running page and one Chromium for all browser tests of a process."""
+"""One running page and one Chromium for the browser tests of a file.
+
+No longer: Gradio adds what a running page makes to any page that is being built in the same process.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from whylens.core.engine import Engine
 PAYLOAD = "<img src=x onerror='window.harmed=1'><script>window.harmed=1</script>"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def address(tmp_path_factory, request):
     """The one page of all these tests: toy networks, one that errs, and the real SqueezeNet."""
     from whylens.ui.page.layout import build_page
@@ -33,14 +36,14 @@ def address(tmp_path_factory, request):
         page.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser():
     """A Chromium."""
     with chromium() as running:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def photo(tmp_path_factory):
     """A made-up photo with something to see, wider than high."""
     y, x = np.mgrid[:240, :320]

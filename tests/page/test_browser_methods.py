@@ -91,17 +91,40 @@ def test_a_photo_is_compared_without_a_click_and_ticked_methods_on_one_scale(
         expect(page.locator("#banner")).to_contain_text("UNTRAINED")
         give(page, photo)
         expect(page.locator("#predictions")).to_contain_text("%")
-        expect(page.locator("#compare-grid img")).to_have_count(3)
+        maps = page.locator("#compare-grid img.wl-map")
+        expect(maps).to_have_count(3)
         expect(page.locator("#compare-legend")).to_contain_text("Grad-CAM")
+        chosen = page.locator("#compare-methods .token")
         for title in (load_registry().explainer(name).title for name in names):
-            page.locator("#compare-methods").get_by_label(title, exact=True).check()
-        count = page.locator("#compare-methods input:checked").count()
+            if title not in (text.strip() for text in chosen.all_inner_texts()):
+                page.locator("#compare-methods input").fill(title)
+                page.get_by_role("option", name=title, exact=True).click()
+        count = chosen.count()
         assert count >= len(names)
+        page.keyboard.press("Escape")
+        page.locator("#compare-networks input").fill("mistaken")
+        page.get_by_role("option", name=re.compile("mistaken$")).click()
         page.click("#compare-run")
-        await_status(page, "compare", f"^Done: {count} methods")
-        expect(page.locator("#compare-grid img")).to_have_count(count)
+        await_status(page, "compare", "^Done: .*maps.*Not on mistaken: ")
+        done = page.locator("#compare-status textarea").input_value()
+        number = int(done.split()[1])
+        assert count < number < 2 * count
+        expect(maps).to_have_count(number)
+        expect(page.locator("#compare-grid h3")).to_have_text(
+            [re.compile("^a-toy: .*%"), re.compile("^mistaken: .*%")]
+        )
+        # A click opens a cell at the width of the page; zoom and slider move all of them.
+        small = maps.first.bounding_box()["width"]
+        page.locator("#compare-grid .wl-pane").first.click()
+        page.wait_for_function(
+            "w => document.querySelector('#compare-grid .wl-map').clientWidth > 2 * w", arg=small
+        )
+        page.locator("#compare-zoom input[type=number]").fill("2")
+        page.locator("#compare-zoom input[type=number]").press("Enter")
+        looks = "[...document.querySelectorAll('.wl-map')].map(i => getComputedStyle(i).transform)"
+        page.wait_for_function(f"{looks}.every(t => t.startsWith('matrix(2, 0, 0, 2,'))")
         expect(page.locator("#compare-legend .wl-bar")).to_have_count(1)
-        sources = "[...document.querySelectorAll('#compare-grid img')].map(i => i.src).join()"
+        sources = "[...document.querySelectorAll('#compare-grid .wl-map')].map(i => i.src).join()"
         before = page.evaluate(sources)
         page.get_by_label("Shared by maps of one unit").check()
         page.wait_for_function(f"before => {sources} !== before", arg=before)

@@ -44,9 +44,10 @@ def take(folder: Path, model: str) -> None:
             page.screenshot(path=folder / "empty.png")
             give(page)
             for title in ("Occlusion",):
-                page.locator("#compare-methods").get_by_label(title, exact=True).check()
+                page.locator("#compare-methods input").fill(title)
+                page.get_by_role("option", name=title, exact=True).click()
             page.click("#compare-run")
-            all_done = re.compile("^Done: [34] methods")
+            all_done = re.compile("^Done: [34] maps")
             expect(status(page, "compare")).to_have_value(all_done, timeout=PATIENCE)
             page.wait_for_function(READY.format("compare-grid"))
             page.screenshot(path=folder / "page.png", full_page=True)

@@ -11,20 +11,31 @@ from gradio.components import Component
 
 from whylens.core.errors import CoreError
 from whylens.core.explainer import is_single_step
-from whylens.core.explanation import Explanation
-from whylens.core.outputs.example_images import sheet
-from whylens.core.outputs.render import Scale, Style, render_explanation, scales_together
+from whylens.core.explanation import Explanation, Question
+from whylens.core.outputs.render import Scale, Style, scales_together
 from whylens.core.results import Heatmap
 from whylens.ui.page import html
+from whylens.ui.page.figure import build_figure
 from whylens.ui.page.form import QuestionForm, StyleControls, question_id
 from whylens.ui.page.long_events import FAILED, LONG, UNQUEUED, report_failure, throttle, wire_stop
+from whylens.ui.page.map_grid import Row, build_grid, grid_html
 from whylens.ui.page.panel import download_update
-from whylens.ui.page.session import PRIVATE, Session, visitor_id
+from whylens.ui.page.session import (
+    PREDICTED,
+    PRIVATE,
+    RUNNER_UP,
+    Session,
+    model_choices,
+    visitor_id,
+)
 
 SLOT = "compare "
 RELATIVE = "Each map its own"
 SHARED = "Shared by maps of one unit"
 NO_PHOTO = "Give a photo, then press Compare."
+
+Answers = list[tuple[int, Explanation]]  # each with the number of its network's row
+Drawer = Callable[[Answers, Style, str, str], tuple[str, str]]
 
 
 @dataclass(frozen=True)
@@ -57,49 +68,54 @@ class Compare:
 def build_compare(session: Session, form: QuestionForm, style: StyleControls) -> Compare:
     """Return the Compare tab, built in the open tab and wired."""
     explainers = session.engine.registry.explainers
-    methods = gr.CheckboxGroup(
-        [(explainer.title, name) for name, explainer in explainers.items()],
-        value=[],
-        label="Methods",
-        info="Tick what to compare; the times are shown under each map.",
-        elem_id="compare-methods",
-    )
+    with gr.Row():
+        methods = gr.Dropdown(
+            [(explainer.title, name) for name, explainer in explainers.items()],
+            value=[],
+            multiselect=True,
+            label="Methods",
+            elem_id="compare-methods",
+            min_width=300,
+            scale=3,
+        )
+        networks = gr.Dropdown(
+            model_choices(),
+            value=[],
+            multiselect=True,
+            allow_custom_value=True,
+            label="Other networks, one row each",
+            elem_id="compare-networks",
+            min_width=240,
+            scale=2,
+        )
     notice = gr.HTML("", elem_id="compare-notice", visible=False)
-    scaling = gr.Radio(
-        [RELATIVE, SHARED],
-        value=RELATIVE,
-        label="Scale",
-        elem_id="compare-scaling",
-    )
     with gr.Row(elem_classes="wl-actions"):
         run = gr.Button("Compare", variant="primary", elem_id="compare-run")
         stop = gr.Button("Stop", variant="stop", elem_id="compare-stop", min_width=90, scale=0)
     status = gr.Textbox(NO_PHOTO, label="Status", elem_id="compare-status", max_lines=6)
     with gr.Column(elem_classes="wl-answer"):
         gr.HTML(html.stale_note())
-        grid = gr.Gallery(
-            label="Maps",
-            elem_id="compare-grid",
-            columns=3,
-            height="auto",
-            object_fit="contain",
-            buttons=["fullscreen"],
-            interactive=False,
+        grid = build_grid()
+        scaling = gr.Radio(
+            [RELATIVE, SHARED], value=RELATIVE, label="Scale", elem_id="compare-scaling"
         )
         legend = gr.HTML("", elem_id="compare-legend")
     download = gr.DownloadButton(
         "Download all (ZIP)", interactive=False, elem_id="compare-download", size="sm"
     )
-    compare, pack, redraw = _runner(session), _packer(session), _redrawer(session)
-    pack_inputs = {"photo": form.photo, **style.inputs, "methods": methods}
-    redraw_inputs = {**style.inputs, "methods": methods, "scaling": scaling}
+    shown = {"methods": methods, "networks": networks}
+    pack_inputs = {"photo": form.photo, **style.inputs, **shown}
+    redraw_inputs = {**style.inputs, **shown, "scaling": scaling}
     inputs = {**form.inputs, **redraw_inputs}
+    draw = _drawer(session, grid)
+    compare, pack, redraw = _runner(session, draw), _packer(session), _redrawer(session, draw)
     queue = {**LONG, "show_progress": "minimal", "show_progress_on": [status]}
     event = run.click(compare, None, [grid, legend, status], inputs_kwargs=inputs, **queue)
     event.success(pack, None, [download], inputs_kwargs=pack_inputs, **PRIVATE)
     stop_event = wire_stop(stop, event, status, lambda _: "Stopped; the maps that were ready stay.")
     stop_event.then(pack, None, [download], inputs_kwargs=pack_inputs, **UNQUEUED)
     scaling.change(redraw, None, [grid, legend], inputs_kwargs=redraw_inputs, **PRIVATE)
+    build_figure(session, redraw_inputs, _answers_of(session), SHARED)
     return Compare(
         methods=methods,
         grid=grid,
@@ -116,32 +132,70 @@ def build_compare(session: Session, form: QuestionForm, style: StyleControls) ->
     )
 
 
-def _runner(session: Session) -> Callable[..., Iterator[Any]]:
+def _slot(row: int, method: str) -> str:
+    return f"{SLOT}{row} {method}"
+
+
+def _questions(
+    session: Session, values: Mapping[str, Any], question: Question
+) -> tuple[list[Question], list[str]]:
+    """Return the question to each network, the loaded one's first, and what to know of them."""
+    questions, remarks = [question], []
+    wanted = question.target
+    label = "" if wanted is None else session.engine.card(question.model).labels[wanted]
+    for name in values["networks"]:
+        target = PREDICTED
+        try:
+            labels = session.engine.card(session.model_name(name)).labels
+            if label:
+                same = [i for i, own in enumerate(labels) if own.lower() == label.lower()]
+                target = str(same[0]) if same else PREDICTED
+                if not same:
+                    remarks.append(f"{name} knows no {label}: what it predicts is explained.")
+            form = {**values, "model": name, "target": target, "versus": RUNNER_UP}
+            questions.append(QuestionForm.read(form, session, question.visitor))
+        except CoreError as exc:
+            remarks.append(f"{name}: {exc}")
+    return questions, remarks
+
+
+def _runner(session: Session, draw: Drawer) -> Callable[..., Iterator[Any]]:
+    explainers = session.engine.registry.explainers
+
     @report_failure(FAILED, at=2, of=3)
     def compare(request: gr.Request | None = None, **values: Any) -> Iterator[Any]:
-        question = QuestionForm.read(values, session, visitor_id(request))
+        visitor = visitor_id(request)
+        yield gr.skip(), gr.skip(), "Working ..."
+        question = QuestionForm.read(values, session, visitor)
         style, stamp = StyleControls.read(values), question_id(values)
-        answers: list[Explanation] = []
-        maps: tuple[Any, Any] = ([], "")
-        problems: list[str] = []
-        unavailable = session.engine.unavailable(question.model, visitor=question.visitor)
-        methods = [m for m in values["methods"] if m not in unavailable]
-        if not methods:
-            yield [], "", "Tick at least one method that is available on this network."
+        questions, problems = _questions(session, values, question)
+        work = []
+        for row, asked in enumerate(questions):
+            unavailable = session.engine.unavailable(asked.model, visitor=visitor)
+            work += [(row, asked, m) for m in values["methods"] if m not in unavailable]
+            refused = [explainers[m].title for m in values["methods"] if m in unavailable]
+            if row and refused:  # of the loaded one a list of its own says why
+                problems.append(f"Not on {asked.model}: {', '.join(refused)}.")
+        if not work:
+            words = ["Choose at least one method that can be used on this network.", *problems]
+            yield "", "", " ".join(words)
             return
-        for number, method in enumerate(methods, 1):
+        session.store.forget(visitor, slots=SLOT)
+        answers: list[tuple[int, Explanation]] = []
+        maps: tuple[Any, Any] = ("", "")
+        for number, (row, asked, method) in enumerate(work, 1):
             finished = list(answers)
             try:
-                for answer in throttle(session.engine.explain(question, method)):
-                    answers = [*finished, answer]
-                    session.store.put_answer(visitor_id(request), SLOT + method, answer, stamp)
-                    maps = grid_updates(answers, style, values["scaling"], session, stamp)
-                    progress = f"{number} of {len(methods)}, {answer.title}: {html.status(answer)}"
+                for answer in throttle(session.engine.explain(asked, method)):
+                    answers = [*finished, (row, answer)]
+                    session.store.put_answer(visitor, _slot(row, method), answer, stamp)
+                    maps = draw(answers, style, values["scaling"], stamp)
+                    progress = f"{number} of {len(work)}, {answer.title}: {html.status(answer)}"
                     yield *maps, progress
             except CoreError as exc:
                 problems.append(str(exc))
-        total = html.duration(sum(answer.seconds for answer in answers))
-        done = f"Done: {len(answers)} methods in {total}."
+        total = html.duration(sum(answer.seconds for _, answer in answers))
+        done = f"Done: {len(answers)} maps in {total}."
         # The maps again: of two updates that come at once a browser sees the second alone.
         yield *maps, " ".join([done, *problems])
 
@@ -155,16 +209,16 @@ def _on_photo(compare: Callable[..., Iterator[Any]], session: Session) -> Callab
     def on_photo(request: gr.Request, **values: Any) -> Iterator[Any]:
         photo, model = values["photo"], values["model"]
         if not photo or not model:
-            yield [], "", NO_PHOTO
+            yield "", "", NO_PHOTO
         elif not session.fits(photo, model):
-            yield [], "", "This network reads signals: choose a sample or upload one."
+            yield "", "", "This network reads signals: choose a sample or upload one."
         else:
             quick = [
                 n for n in values["methods"] if n in explainers and is_single_step(explainers[n])
             ]
             slow = [explainers[n].title for n in values["methods"] if n not in quick]
             if not quick:
-                yield [], "", f"Press Compare: {', '.join(slow)} take their time."
+                yield "", "", f"Press Compare: {', '.join(slow)} take their time."
                 return
             wait = f" Press Compare for {', '.join(slow)} as well." if slow else ""
             for grid, legend, status in compare(request, **{**values, "methods": quick}):
@@ -173,59 +227,66 @@ def _on_photo(compare: Callable[..., Iterator[Any]], session: Session) -> Callab
     return on_photo
 
 
-def grid_updates(
-    answers: list[Explanation], style: Style, scaling: str, session: Session, stamp: str
-) -> tuple[list[tuple[str, str]], str]:
-    """Return the grid's pictures with captions, and the legend of the scale they share.
+def _drawer(session: Session, grid: Component) -> Drawer:
+    def draw(answers: Answers, style: Style, scaling: str, stamp: str) -> tuple[str, str]:
+        heats = [a.result for _, a in answers if isinstance(a.result, Heatmap)]
+        together = scales_together(heats, same_values=scaling == SHARED)
+        scales = iter(together)
+        rows: dict[int, list[tuple[Explanation, Scale | None]]] = {}
+        for row, answer in answers:
+            scale = next(scales) if isinstance(answer.result, Heatmap) else None
+            rows.setdefault(row, []).append((answer, scale))
+        several = len(rows) > 1
+        parts = [Row(_says(cells[0][0]) if several else "", cells) for cells in rows.values()]
+        mark, pictures = html.stamp(stamp), grid_html(parts, style, session, grid)
+        if not heats:
+            return pictures, mark
+        low = -1.0 if together[0].low < 0 else 0.0
+        unit = "share of what is full colour in each map; the table has the values"
+        legend = html.legend(Scale(low, 1.0, unit), style, words="")
+        table = html.map_table([a for _, a in answers if isinstance(a.result, Heatmap)], together)
+        return pictures, mark + legend + table
 
-    Args:
-        stamp: Id of the question that they answer.
-    """
-    heats = {a.method: a.result for a in answers if isinstance(a.result, Heatmap)}
-    together = scales_together(list(heats.values()), same_values=scaling == SHARED)
-    scales = dict(zip(heats, together, strict=True))
-    pictures = []
-    for answer in answers:
-        if isinstance(answer.result, Heatmap):
-            small = session.store.downscaled(answer)
-            picture = render_explanation(small, style, scale=scales[answer.method])
-        else:
-            picture = sheet(answer.result)
-        progress = "" if answer.finished else f" · {answer.fraction:.0%}"
-        caption = f"{answer.title} · {html.duration(answer.seconds)}{progress}"
-        pictures.append((session.store.save_image(picture), caption))
-    mark = html.stamp(stamp)
-    if not heats:
-        return pictures, mark
-    low = -1.0 if together[0].low < 0 else 0.0
-    unit = "share of what is full colour in each map; the table has the values"
-    legend = html.legend(Scale(low, 1.0, unit), style, words="")
-    return pictures, mark + legend + html.map_table(
-        [a for a in answers if a.method in heats], together
-    )
+    return draw
 
 
-def _stored_answers(session: Session, request: gr.Request, methods: list[str]) -> list[Explanation]:
-    answers = (session.store.answer(visitor_id(request), SLOT + method) for method in methods)
-    return [answer for answer in answers if answer is not None]
+def _says(answer: Explanation) -> str:
+    share = f" {html.percent(answer.probability)}" if answer.probability is not None else ""
+    return f"{answer.model.name}: {answer.asked}{share}"
 
 
-def _redrawer(session: Session) -> Callable[..., Any]:
+def _answers_of(session: Session) -> Callable[..., Answers]:
+    def answers_of(request: gr.Request, **values: Any) -> Answers:
+        visitor, answers = visitor_id(request), []
+        for row in range(1 + len(values["networks"])):
+            for method in values["methods"]:
+                answer = session.store.answer(visitor, _slot(row, method))
+                if answer is not None:
+                    answers.append((row, answer))
+        return answers
+
+    return answers_of
+
+
+def _redrawer(session: Session, draw: Drawer) -> Callable[..., Any]:
+    answers_of = _answers_of(session)
+
     def redraw(request: gr.Request, **values: Any) -> Any:
-        visitor = visitor_id(request)
-        answers = _stored_answers(session, request, values["methods"])
+        answers = answers_of(request, **values)
         if not answers:
             return gr.skip(), gr.skip()
-        stamp = session.store.stamp(visitor, SLOT + answers[0].method)
-        style = StyleControls.read(values)
-        return grid_updates(answers, style, values["scaling"], session, stamp)
+        row, first = answers[0]
+        stamp = session.store.stamp(visitor_id(request), _slot(row, first.method))
+        return draw(answers, StyleControls.read(values), values["scaling"], stamp)
 
     return redraw
 
 
 def _packer(session: Session) -> Callable[..., Any]:
+    answers_of = _answers_of(session)
+
     def pack(request: gr.Request, **values: Any) -> Any:
-        answers = _stored_answers(session, request, values["methods"])
+        answers = [answer for _, answer in answers_of(request, **values)]
         return download_update(answers, values, session, stem="whylens-compare")
 
     return pack

@@ -182,9 +182,10 @@ def legend(scale: Scale, style: Style, *, note: str = "", words: str | None = No
 
 def map_table(answers: Sequence[Explanation], scales: Sequence[Scale]) -> str:
     """Return HTML of a table of maps: what full colour means in each, its time and remarks."""
+    several = len({answer.model.name for answer in answers}) > 1
     rows = [
         (
-            answer.title,
+            f"{answer.title} on {answer.model.name}" if several else answer.title,
             duration(answer.seconds),
             scale,
             (answer.reason, answer.result.note if isinstance(answer.result, Heatmap) else ""),
@@ -260,7 +261,7 @@ def unavailable(reason: str) -> str:
 
 def unavailable_list(reasons: Mapping[str, str]) -> str:
     """Return HTML that lists the methods that cannot be used on this model, or nothing."""
-    return render("pieces", "unavailable_list", reasons=reasons)
+    return render("compare", "unavailable", reasons=reasons)
 
 
 def about(explainer: Explainer[Any]) -> str:

@@ -138,11 +138,12 @@ class PageStore:
         """Return the visitor's table of many photos, if it is still there."""
         return self._tables.peek(visitor)
 
-    def forget(self, visitor: str) -> None:
-        """Forget all answers of a visitor."""
-        self._tables.forget(visitor)
+    def forget(self, visitor: str, *, slots: str = "") -> None:
+        """Forget all of a visitor, or the answers in slots whose names begin so."""
+        if not slots:
+            self._tables.forget(visitor)
         for key in self._answers.cached_keys():
-            if key[0] == visitor:
+            if key[0] == visitor and key[1].startswith(slots):
                 self._answers.forget(key)
 
     def downscaled(self, answer: Explanation) -> Explanation:

@@ -160,8 +160,11 @@ def download_update(
         return gr.skip()
     source = Path(values["photo"]).name if values["photo"] else "photo"
     files: dict[str, bytes] = {}
+    several = len({answer.model.name for answer in answers}) > 1
     for answer in answers:
-        files |= bundle_files(answer, source=source, style=StyleControls.read(values))
+        bundle = bundle_files(answer, source=source, style=StyleControls.read(values))
+        place = f"{answer.model.name.replace('/', '-').replace(':', '-')}/" if several else ""
+        files |= {f"{place}{name}": content for name, content in bundle.items()}
     path = session.store.save_file(zipped(files), suffix=".zip", stem=stem)
     return gr.DownloadButton(value=path, interactive=True, visible=True)
 

@@ -369,7 +369,7 @@ def _model_updates(
         gr.Dropdown([(best, PREDICTED), *classes], value=target),
         gr.Dropdown([("the runner-up", RUNNER_UP), *classes], value=RUNNER_UP),
         gr.Radio(value="logit", visible=False) if value else gr.Radio(visible=True),
-        gr.CheckboxGroup(value=default_methods(session, card.name, visitor)),
+        gr.Dropdown(value=default_methods(session, card.name, visitor)),
         _html(html.unavailable_list({explainers[n].title: r for n, r in unavailable.items()})),
         cards_html(session, card.name, method, visitor=visitor),
     ]

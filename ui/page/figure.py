@@ -1,0 +1,91 @@
+"""The figure for a paper: what is shown in Compare, by the millimetre."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+
+from whylens.core.errors import BadInput
+from whylens.core.explanation import Explanation
+from whylens.core.outputs.export import zipped
+from whylens.core.outputs.figure import FigureLayout, save_figure
+from whylens.ui.page.form import StyleControls
+from whylens.ui.page.long_events import FAILED, QUICK, report_failure
+from whylens.ui.page.session import Session
+
+WIDTHS = [("85 mm (one column)", 85), ("174 mm (two columns)", 174)]
+KINDS = [("PDF", "pdf"), ("SVG", "svg"), ("PNG, 300 dots per inch", "png")]
+READY = "Ready: the figure, and a .bib that cites its methods."
+
+
+def build_figure(
+    session: Session,
+    shown: Mapping[str, Component],
+    answers_of: Callable[..., list[tuple[int, Explanation]]],
+    same_values: str,
+) -> None:
+    """Build the dialog in the open tab and wire it.
+
+    Args:
+        shown: The components that say what is on the screen, by name; "scaling" among them.
+        answers_of: Returns the answers that are shown.
+        same_values: What "scaling" holds where one colour is one raw value.
+    """
+    with gr.Accordion("Save a figure for a paper", open=False, elem_id="figure-fold"):
+        with gr.Row():
+            width = gr.Radio(WIDTHS, value=174, label="Width", elem_id="figure-width")
+            kind = gr.Radio(KINDS, value="pdf", label="As", elem_id="figure-kind")
+            columns = gr.Number(
+                0, minimum=0, maximum=12, precision=0, label="Pictures in a row (0: as they fit)",
+                elem_id="figure-columns", min_width=160,
+            )  # fmt: skip
+        with gr.Row():
+            captions = gr.Checkbox(value=True, label="Captions", min_width=120)
+            original = gr.Checkbox(value=True, label="The photo as well", min_width=120)
+            letters = gr.Checkbox(value=False, label="Letters a), b), c)", min_width=120)
+        with gr.Row(elem_classes="wl-actions"):
+            make = gr.Button("Make the figure", elem_id="figure-make")
+            save = gr.DownloadButton("Download", visible=False, elem_id="figure-save")
+        status = gr.Textbox(label="Figure", elem_id="figure-status", visible=False, max_lines=3)
+    fields = {
+        "width": width,
+        "kind": kind,
+        "columns": columns,
+        "captions": captions,
+        "original": original,
+        "letters": letters,
+    }
+
+    @report_failure(FAILED, at=0, of=2)
+    def draw(request: gr.Request, **values: Any) -> Iterator[Any]:
+        answers = [answer for _, answer in answers_of(request, **values)]
+        if not answers:
+            raise BadInput("There are no maps yet. Press Compare first.")
+        style = StyleControls.read(values)
+        layout = FigureLayout(
+            width=float(values["width"]),
+            columns=int(values["columns"]) or None,
+            captions=values["captions"],
+            original=values["original"],
+            letters=values["letters"],
+        )
+        with tempfile.TemporaryDirectory() as folder:
+            paths = save_figure(
+                [(answer, style) for answer in answers],
+                Path(folder) / f"figure.{values['kind']}",
+                layout,
+                same_values=values["scaling"] == same_values,
+            )
+            packed = zipped({path.name: path.read_bytes() for path in paths})
+        path = session.store.save_file(packed, suffix=".zip", stem="whylens-figure")
+        yield gr.Textbox(READY, visible=True), gr.DownloadButton(value=path, visible=True)
+
+    # An element that is not there yet cannot show why it failed.
+    make.click(lambda: gr.Textbox("Drawing ...", visible=True), None, [status], queue=False).then(
+        draw, None, [status, save], inputs_kwargs={**shown, **fields}, **QUICK
+    )
