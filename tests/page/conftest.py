@@ -1,6 +1,6 @@
 """One running page and one Chromium for the browser tests of a file.
 
-No longer: Gradio adds what a running page makes to any page that is being built in the same process.
+No longer: what a running page makes, Gradio adds to a page that is built in the same process.
 """
 
 from __future__ import annotations
