@@ -369,7 +369,10 @@ def _model_updates(
         gr.Dropdown([(best, PREDICTED), *classes], value=target),
         gr.Dropdown([("the runner-up", RUNNER_UP), *classes], value=RUNNER_UP),
         gr.Radio(value="logit", visible=False) if value else gr.Radio(visible=True),
-        gr.Dropdown(value=default_methods(session, card.name, visitor)),
+        gr.Dropdown(
+            [(e.title, n) for n, e in explainers.items()],
+            value=default_methods(session, card.name, visitor),
+        ),
         _html(html.unavailable_list({explainers[n].title: r for n, r in unavailable.items()})),
         cards_html(session, card.name, method, visitor=visitor),
     ]
