@@ -372,6 +372,7 @@ def _model_updates(
         gr.Dropdown(
             [(e.title, n) for n, e in explainers.items()],
             value=default_methods(session, card.name, visitor),
+            multiselect=True,
         ),
         _html(html.unavailable_list({explainers[n].title: r for n, r in unavailable.items()})),
         cards_html(session, card.name, method, visitor=visitor),
