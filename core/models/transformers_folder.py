@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,9 @@ _REMEDY = "Save it again: model.save_pretrained(folder) and processor.save_pretr
 _LOCAL = {"local_files_only": True, "trust_remote_code": False}
 # Of config.json and the processor's file: 22,000 labels, both ways, take 2 MB.
 _MOST_DESCRIPTION = 16_000_000
-_MOST_LAYERS = 1000
+_MOST_LAYERS, _MOST_LABELS = 1000, 100_000
+# What a network is built from one by one, so that a number may cost hours.
+_DEPTH = re.compile("^(?!.*channel).*(layer|depth|block|stage|repeat|self_attend)")
 
 
 class Logits(nn.Module):
@@ -157,23 +159,41 @@ def _read_config(folder: Path, name: str) -> None:
         raise _unreadable(name, exc) from exc
     if "model_type" not in config and "architecture" in config:
         raise BadArtifact(f"{name} was written by timm. Choose it as hf-hub:OWNER/NAME.")
+    settings = list(_settings(config))
     foreign = config.get("model_type") == "timm_wrapper" or "model_args" in config
-    if foreign or any("backbone" in key and value for key, value in config.items()):
+    if foreign or any("backbone" in key and value for key, value in settings):
         raise BadArtifact(
             f"{name} rests on a network of another library, which is not built from what a "
             "repository says. Choose that network itself."
         )
-    depths = [_depth(value) for key, value in config.items() if re.search("layers|depth", key)]
-    if max(depths, default=0) > _MOST_LAYERS:
+    depth = max((_count(value) for key, value in settings if _DEPTH.search(key)), default=0)
+    longest = max((len(value) for _, value in settings if isinstance(value, list)), default=0)
+    if max(depth, longest) > _MOST_LAYERS:
         raise BadArtifact(
-            f"{name} describes a network of {max(depths):,} layers; {_MOST_LAYERS:,} are the most "
-            "that is built. Choose another model."
+            f"{name} describes a network of {max(depth, longest):,} layers; {_MOST_LAYERS:,} are "
+            "the most that is built. Choose another model."
+        )
+    labels = max((_count(value) for key, value in settings if key == "num_labels"), default=0)
+    if labels > _MOST_LABELS:
+        raise BadArtifact(
+            f"{name} describes {labels:,} labels; {_MOST_LABELS:,} are the most that is read. "
+            "Choose another model."
         )
 
 
-def _depth(value: object) -> int:
-    if isinstance(value, list | tuple):
-        return sum(_depth(item) for item in value)
+def _settings(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield the names and values of a description, those of its parts included."""
+    for key, value in config.items():
+        if key in ("id2label", "label2id"):
+            continue
+        yield key, value
+        if isinstance(value, Mapping):
+            yield from _settings(value)
+
+
+def _count(value: object) -> int:
+    if isinstance(value, list):
+        return sum(max(1, item) if isinstance(item, int) else 1 for item in value)
     return value if isinstance(value, int) else 0
 
 

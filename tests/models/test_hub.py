@@ -566,6 +566,10 @@ def test_a_classifier_of_transformers_is_a_model_by_its_name(
         check_public_model("hf:acme/never-fetched", [])
     for name, changes, words in (
         ("deep", {"num_hidden_layers": 10**9}, "1,000,000,000 layers"),
+        ("nested", {"vision_config": {"num_hidden_layers": 10**9}}, "1,000,000,000 layers"),
+        ("repeats", {"num_block_repeats": [10**9]}, "1,000,000,000 layers"),
+        ("empty", {"depths": [0] * 2000}, "2,000 layers"),
+        ("wide", {"num_labels": 10**9}, "1,000,000,000 labels"),
         ("text", {"model_type": "bert"}, "cannot be read as an image classifier"),
         ("code", {"model_type": "mine", "auto_map": {"AutoConfig": "c.C"}}, "cannot be read"),
         ("timm", {"model_type": "timm_wrapper"}, "of another library"),
