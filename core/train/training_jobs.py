@@ -16,6 +16,7 @@ from pathlib import Path
 from whylens.core.datasets.dataset import Dataset
 from whylens.core.datasets.folder import ProgressCallback
 from whylens.core.errors import BadInput, Busy, shown
+from whylens.core.models.black_box import ONNX
 from whylens.core.models.checkpoints import (
     MANIFEST,
     checkpoint_folders,
@@ -52,8 +53,14 @@ def start_fields(folder: Path) -> dict[str, object]:
 
     Raises:
         BadArtifact: Its manifest is damaged.
+        BadInput: Only its answers are known.
     """
     manifest = read_manifest(folder)
+    if manifest.architecture == ONNX:
+        raise BadInput(
+            f"{folder.name} is a file of ONNX, which cannot learn further. Start from another "
+            "network."
+        )
     return {
         "backbone": manifest.architecture,
         "arguments": dict(manifest.arguments),

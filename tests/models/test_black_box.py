@@ -21,6 +21,7 @@ from whylens.core.models.import_weights import import_weights
 from whylens.core.models.load import from_folder, load
 from whylens.core.needs import Need
 from whylens.core.storage.files import file_sha256
+from whylens.core.train.training_jobs import start_fields
 from whylens.ui.cli.app import app
 
 PHOTO = ROOT / "examples" / "photos" / "cat.jpg"
@@ -152,6 +153,8 @@ def test_an_onnx_file_becomes_a_model_with_the_same_scores(tmp_path, shape, size
         backbone.logits(x), expected(x, *layers), atol=tolerance, rtol=tolerance
     )
     assert Need.GRADIENTS in backbone.unmet
+    with pytest.raises(BadInput, match="cannot learn further"):
+        start_fields(imported.folder)
 
 
 def test_an_onnx_file_is_explained_by_what_needs_nothing(tmp_path, monkeypatch):
