@@ -136,13 +136,10 @@ def document(guide: Iterable[Entry], known: Measurements) -> str:
     lines = [
         "# Methods",
         "",
-        "Made from the registry and plugins/measured.json by "
-        "`python -m benchmarks.guide --docs`; do not edit.",
-        "",
-        "Every method here explains one picture or signal (local); the Model report shows what a "
-        "model does on a whole set, and `whylens means` where it looks there on average (global). "
-        "Explainers of trees and other tables of numbers are out of "
-        "scope: Whylens explains networks that see pictures or signals.",
+        "Every method here explains one picture or signal (local); the tab This network shows what "
+        "a model does on a whole set, and `whylens means` where it looks there on average "
+        "(global). Explainers of trees and other tables of numbers are out of scope: "
+        "Whylens explains networks that see pictures or signals.",
         "",
         f"{known.setting} Cost: time as a multiple of one forward pass of the same network. In "
         "the box: share of the positive evidence that lies on the object. Sanity: size of the "
@@ -153,9 +150,7 @@ def document(guide: Iterable[Entry], known: Measurements) -> str:
     ]
     for entry in guide:
         cost, hits, inside, unmoved = measured_words(entry)
-        anchor = _anchor(entry.title)
-        before = sum(_anchor(other.title) == anchor for other in guide[: guide.index(entry)])
-        title = f"[{entry.title}](#{anchor}{f'-{before}' if before else ''})"
+        title = f"[{entry.title}](#{_anchor(entry)})"
         if entry.measured and entry.measured.network:
             title += f" on {entry.measured.network}"
         lines.append(f"| {title} | {entry.family} | {cost} | {hits} | {inside} | {unmoved} |")
@@ -167,7 +162,7 @@ def document(guide: Iterable[Entry], known: Measurements) -> str:
             needs = [*entry.needs, *([entry.artifact_kind] if entry.artifact_kind else [])]
             lines += [
                 "",
-                f"### {entry.title}",
+                f'### {entry.title} <a id="{_anchor(entry)}"></a>',
                 "",
                 f"`{entry.name}`, {entry.family.lower()}"
                 + (", knows no class" if entry.class_blind else "")
@@ -179,12 +174,19 @@ def document(guide: Iterable[Entry], known: Measurements) -> str:
                 f"- Cost: {entry.cost}.",
                 f"- Source: {entry.source}.",
             ]
+    lines += [
+        "",
+        "---",
+        "",
+        "This page is written from the registry and `plugins/measured.json` by "
+        "`python -m benchmarks.guide --docs`.",
+    ]
     return "\n".join(lines) + "\n"
 
 
-def _anchor(title: str) -> str:
-    anchor = "".join(c for c in title.lower() if c.isalnum() or c in " -")
-    return anchor.replace(" ", "-")
+def _anchor(entry: Entry) -> str:
+    # Of its own: GitHub and the documentation number equal headings in different ways.
+    return "method-" + entry.name.replace("+", "-plus")
 
 
 def main() -> None:

@@ -108,6 +108,7 @@ def page(found: Measurements) -> str:
         _costs(found),
         _nodes(found),
         _galleries(found.galleries),
+        "---\n\nThis page is written by `python -m benchmarks.scale --write docs/scale.md`.",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -115,9 +116,8 @@ def page(found: Measurements) -> str:
 def _opening(found: Measurements) -> str:
     return (
         "# Scale\n\n"
-        "Written by `python -m benchmarks.scale --write docs/scale.md`; what is measured was "
-        "measured by that command in one run, and what is computed says so. Edit `benchmarks/`, "
-        "not this page.\n\n"
+        "What it costs to explain a folder of a million pictures. What is measured was measured in "
+        "one run, and what is computed says so.\n\n"
         f"Machine: {found.machine}. The load average was {found.load[0]:.1f} at the start and "
         f"{found.load[1]:.1f} at the end. Network: `{found.model}`. Files: crops of the photos in "
         "`examples/photos`, no two alike, saved as JPEG."

@@ -20,6 +20,7 @@ from PIL import Image
 from typer.main import get_command
 from typer.testing import CliRunner
 
+from tests.support.browser import chromium
 from tests.support.doc_blocks import PAGES, ROOT, Block, blocks_of
 from tests.support.pictures import colour_folder
 from whylens.ui.cli.app import app
@@ -176,21 +177,43 @@ def test_the_navigation_names_pages_that_exist_and_fonts_stay_at_home():
     assert told["theme"]["font"] == "false"
 
 
-@pytest.mark.slow
-def test_the_site_builds_strictly_and_asks_no_other_host(tmp_path):
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The folder of the built site."""
     pytest.importorskip("mkdocs", reason="mkdocs is not installed")
+    folder = tmp_path_factory.mktemp("docs") / "site"
     run = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "-d", str(tmp_path / "site")],
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "-d", str(folder)],
         cwd=ROOT, capture_output=True, text=True,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
-    pages = list((tmp_path / "site").rglob("*.html"))
+    return folder
+
+
+@pytest.mark.slow
+def test_the_site_builds_strictly_and_asks_no_other_host(site):
+    pages = list(site.rglob("*.html"))
     assert len(pages) > 15
     fetched = re.compile(
         r"<(?:script|link|img|iframe)[^>]+(?:src|href)=\"?(https?:)?//", re.IGNORECASE
     )
     for page in pages:
         assert not fetched.search(page.read_text(encoding="utf-8")), page
-    reference = (tmp_path / "site" / "reference" / "plugins.html").read_text(encoding="utf-8")
+    reference = (site / "reference" / "plugins.html").read_text(encoding="utf-8")
     for said in ("One method of explanation: stateless", "One question to one model."):
         assert said in reference
+
+
+@pytest.mark.slow
+def test_the_site_is_searched_where_it_is_opened_from_a_folder(site):
+    with chromium() as browser:
+        page = browser.new_page()
+        page.set_viewport_size({"width": 1440, "height": 900})
+        page.goto((site / "tutorials" / "host.html").as_uri())
+        page.locator("input[name=query]").fill("colour bar")
+        result = page.locator(".md-search-result__item a", has_text="A figure for a paper").first
+        result.click()
+        page.wait_for_url(re.compile("tutorials/figure.html"))
+        page.goto((site / "models.html").as_uri())
+        table = page.locator("table").first
+        assert table.evaluate("t => t.offsetWidth <= t.parentElement.parentElement.clientWidth")

@@ -118,7 +118,7 @@ def test_the_page_on_disk_was_written_by_the_script():
     if not PAGE.is_file():
         pytest.skip("docs/scale.md is not written yet: run `python -m benchmarks.scale --write`")
     text = PAGE.read_text()
-    assert "Written by `python -m benchmarks.scale" in text
+    assert "is written by `python -m benchmarks.scale" in text
     for heading in ("## One machine", "## Memory", "## Cost of a million", "## What 64 nodes",
                     "## Twin"):  # fmt: skip
         assert heading in text
