@@ -34,6 +34,7 @@ from whylens.core.targets import ClassScore, Target, target_of
 from whylens.ui.cli.app import app
 from whylens.ui.page import html
 from whylens.ui.page.answer import _verdict
+from whylens.ui.page.compare import _says
 
 PHOTO = ROOT / "examples" / "photos" / "cat.jpg"
 PIXELS = read_photo(PHOTO.read_bytes())
@@ -171,6 +172,11 @@ def test_covering_it_is_told_in_its_unit(folder, value, network):
     area = faithfulness(subject, answer.result, fill, "deletion", steps=2, draws=1)
     assert area.probabilities[0] == pytest.approx(value, rel=1e-4)
     assert "raises it" in headline(Heatmap(np.eye(4, dtype=np.float32), "years", True), "value")
+
+
+def test_a_row_of_compared_networks_says_its_number(folder, value):
+    *_, answer = Engine().explain(Question(str(folder), PIXELS), "grad-cam")
+    assert _says(answer) == f"{folder}: age {value:.4g} years"
 
 
 def scores(*probabilities):

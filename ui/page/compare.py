@@ -252,6 +252,8 @@ def _drawer(session: Session, grid: Component) -> Drawer:
 
 def _says(answer: Explanation) -> str:
     share = f" {html.percent(answer.probability)}" if answer.probability is not None else ""
+    if answer.target.quantity == "value":
+        share = f" {answer.score:.4g} {answer.target.value_unit}".rstrip()
     return f"{answer.model.name}: {answer.asked}{share}"
 
 
