@@ -128,7 +128,9 @@ class Contrastive(Explainer[ContrastiveParams]):
             # Another class is chosen already: the least to add is nothing.
             yield Partial(_heat(subject, params, bounds, competitors, bounds.start, True), 1.0)
             return
-        gradient, _ = _loss_gradient(subject, bounds.base + bounds.start, competitors, sign)
+        gradient, _ = _loss_gradient(
+            subject, bounds.base + bounds.start, competitors, sign, enough=torch.inf
+        )
         scale = float(gradient.abs().max()) or 1.0
         best: Tensor | None = None
         nearest, nearest_lead = bounds.start, -torch.inf
@@ -138,7 +140,9 @@ class Contrastive(Explainer[ContrastiveParams]):
         for attempt in range(params.constants):
             change, succeeded = bounds.start, False
             for step in range(params.steps + 1):
-                gradient, logits = _loss_gradient(subject, bounds.base + change, competitors, sign)
+                gradient, logits = _loss_gradient(
+                    subject, bounds.base + change, competitors, sign, enough=required
+                )
                 lead = -sign * margin(logits, subject.target.index, competitors)
                 size = elastic_net(change, params.beta)
                 if lead >= required:
@@ -153,10 +157,7 @@ class Contrastive(Explainer[ContrastiveParams]):
                     current = nearest if best is None else best
                     heat = _heat(subject, params, bounds, competitors, current, False)
                     yield Partial(heat, done / total)
-                # Beyond the margin only the size counts.
-                pull = (
-                    gradient * (constant / scale) if lead < required else torch.zeros_like(gradient)
-                )
+                pull = gradient * (constant / scale)
                 rate = STEP * (1 - min(step, params.steps - 1) / params.steps) ** 0.5
                 change = ista_step(change, pull, rate, params.beta, bounds.low, bounds.high)
             if succeeded:
@@ -238,14 +239,22 @@ def ista_step(
 
 
 def _loss_gradient(
-    subject: Subject, pixels: Tensor, competitors: Tensor, sign: float
+    subject: Subject, pixels: Tensor, competitors: Tensor, sign: float, *, enough: float
 ) -> tuple[Tensor, Tensor]:
+    """Return the gradient of the class's lead, signed, and the logits.
+
+    Args:
+        enough: Beyond such a lead only the size counts, and the gradient is 0: no backward pass is
+            spent on it.
+    """
     # One input at a time, so that the search's path does not depend on a batch's order of sums.
     leaf = pixels.detach().requires_grad_()
     with torch.enable_grad():
         x = normalize(leaf, subject.backbone.spec)
         logits = subject.backbone.fast_logits(x)[0]
         loss = sign * (logits[subject.target.index] - logits[competitors].max())
+    if -float(loss.detach()) >= enough:
+        return torch.zeros_like(leaf), logits.detach()
     (gradient,) = torch.autograd.grad(loss, leaf)
     return gradient, logits.detach()
 
