@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -158,6 +159,26 @@ class Engine:
         )
         seconds = time.perf_counter() - began
         return Prediction(question.model, classes, seconds, backbone.outputs)
+
+    def familiarity(self, question: Question) -> float | None:
+        """Return how usual an input is for a network, from the first method that knows, or None.
+
+        The share, 0 to 1, of what the method was fitted with that is at least as unlike the rest of
+        it as this input is.
+        """
+        backbone = self.backbone(question.model)
+        for explainer in self.registry.explainers.values():
+            if type(explainer).familiarity is Explainer.familiarity:
+                continue
+            reason, artifact = self._reason_and_artifact(explainer, backbone, question.visitor)
+            if reason is not None:
+                continue
+            subject = replace(self.subject(question), stored_artifact=artifact)
+            with self._slot(quick=True), wrap_plugin_errors(explainer):
+                share = explainer.familiarity(subject)
+            if share is not None:
+                return share
+        return None
 
     def forward_seconds(self, model: str) -> float:
         """Return how long one forward pass of a network takes here, measured at the first call."""

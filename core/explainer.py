@@ -98,6 +98,14 @@ class Explainer(ABC, Generic[P]):
         """
         raise NotImplementedError(f"{type(self).__name__} says what it needs but has no fit().")
 
+    def familiarity(self, subject: Subject) -> float | None:  # noqa: ARG002 - the default knows nothing
+        """Return how usual the input is among what the method was fitted with, or None.
+
+        The share, 0 to 1, of what it was fitted with that is at least as unlike the rest of it as
+        the input is; near 0, the network has learnt nothing like the input.
+        """
+        return None
+
     def edit(self, artifact: Artifact, action: str, chosen: tuple[str, ...], text: str) -> Artifact:
         """Return what was fitted, changed by a visitor; `facts["edited"]` says what it did.
 

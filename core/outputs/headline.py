@@ -36,6 +36,26 @@ def headline(result: Result, outputs: Outputs = "classes") -> str:
             return f"{len(result.items)} prototypes speak for {result.predicted}."
 
 
+# A share of what a network learnt from; an input that is less usual is like none of it.
+UNFAMILIAR = 0.01
+
+
+def familiarity_words(share: float | None) -> str:
+    """Return one sentence that says whether a network learnt from the like of an input.
+
+    Args:
+        share: As `Engine.familiarity` returns it.
+    """
+    if share is None:
+        return "Whether it learnt from anything like this cannot be known: none of it is stored."
+    if share < UNFAMILIAR:
+        return "It learnt from nothing like this: take what it says as a guess."
+    if share < 0.5:
+        percent = f"{100 * share:.0f} %"
+        return f"To it this looks as strange as the strangest {percent} of what it learnt from."
+    return "To it this looks like what it learnt from."
+
+
 def evidence_share(values: Array) -> float | None:
     """Return the smallest share of the places that holds half of the positive values, 0 to 1.
 

@@ -29,6 +29,7 @@ from whylens import (
 from whylens.plugins._gallery import embedding_problem
 from whylens.plugins._near_duplicates import duplicate_test
 from whylens.plugins.twin.cosine_search import Bools, Floats
+from whylens.plugins.twin.familiarity import share_farther, usual_similarities
 from whylens.plugins.twin.gallery import GalleryParams, fit_gallery
 from whylens.plugins.twin.patch_matches import match_cells
 from whylens.plugins.twin.search import VOTING_NEIGHBOURS, drop_copies, nearest, similarities
@@ -113,6 +114,27 @@ class Twin(Explainer[TwinParams]):
                 compare = params.matches and rank == 0
                 items.append(_example(subject, i, float(near[i]), heading, view, compare))
         return Examples(tuple(items), unit, _note(subject, near, arrays, facts))
+
+    def familiarity(self, subject: Subject) -> float | None:
+        """Return which share of the gallery is at least as far from its nearest neighbour.
+
+        Source: Sun et al. 2022, Out-of-Distribution Detection with Deep Nearest Neighbors, eq. 2
+        with k = 1; as a share of the gallery's own distances rather than against a threshold.
+        """
+        artifact = subject.artifact
+        if len(artifact.arrays["vectors"]) < 2:
+            return None
+        query, _, _ = _query(subject, TwinParams(weighting="plain"))
+        if artifact.digest:
+            usual = subject.backbone.once(
+                f"twin: what is usual in {artifact.digest}",
+                lambda _: usual_similarities(artifact.arrays),
+            )
+        else:
+            usual = usual_similarities(artifact.arrays)
+        everyone = np.ones(len(artifact.arrays["vectors"]), np.bool_)
+        similar = similarities(artifact.arrays, query, None, [everyone])
+        return share_farther(float(similar.max()), usual)
 
 
 def _query(subject: Subject, params: TwinParams) -> tuple[Floats, Floats | None, str]:

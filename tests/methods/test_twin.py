@@ -384,3 +384,20 @@ def test_the_first_of_each_group_is_compared_patch_by_patch(page, fitted):
             assert item.marks
     alone = explained(page, asked(Tinted().pixels(9)), matches=False).result.items
     assert all(item.beside is None and not item.marks for item in alone)
+
+
+def test_familiarity_is_the_share_of_the_gallery_that_is_as_far_from_its_nearest(page, fitted, rng):
+    pixels = rng.integers(0, 256, (32, 48, 3), dtype=np.uint8)
+    vectors = np.asarray(fitted.arrays["vectors"], np.float64)
+    query = page.subject(asked(pixels)).embedding.double().numpy()
+    own = [
+        max(literal_cosine(a, b) for j, b in enumerate(vectors) if j != i)
+        for i, a in enumerate(vectors)
+    ]
+    similar = max(literal_cosine(query, v) for v in vectors)
+    low, high = (sum(o <= similar + sign * 1e-6 for o in own) for sign in (-1, 1))
+    share = page.familiarity(asked(pixels))
+    assert low <= round(share * len(own)) <= high
+    # What lies in the gallery is as usual as anything.
+    assert page.familiarity(asked(decode_images(fitted.arrays, [0])[0])) > 0.9
+    assert page.familiarity(Question("toy", pixels)) is None, "nothing is fitted for others"

@@ -12,14 +12,17 @@ import torch
 from tests.support.shipped_networks import SHIPPED, answered, available, shipped_engine
 from whylens.core.datasets.by_name import load_dataset
 from whylens.core.explanation import Question
+from whylens.core.inputs.photo import read_photo
 from whylens.core.models.checkpoints import read_manifest
 from whylens.core.models.load import from_folder
+from whylens.core.outputs.headline import familiarity_words
 from whylens.core.registry import load_registry
 from whylens.core.results import Heatmap, Prototypes
 from whylens.core.train.recipe import read_recipe
 from whylens.core.train.report import read_report
 from whylens.plugins.mnist1d.signals import mnist1d
 
+EXAMPLES = SHIPPED.parent / "examples"
 SIGNALS = "mnist1d"
 OTHERS = {SIGNALS, "photos-10", "imagenet-lite0"}  # with tests of their own
 NAMES = sorted({p.parent.name for p in SHIPPED.glob("*/model.json")} - OTHERS)
@@ -91,6 +94,20 @@ def test_predictions_on_fresh_pictures_are_those_of_the_report(engine, name):
         if known.probability > 0.7:
             assert best.index == known.predicted
             assert best.probability == pytest.approx(known.probability, abs=0.15)
+
+
+def test_a_network_of_painted_cats_says_that_it_learnt_from_no_real_photo(engine):
+    def familiarity(folder: str, name: str) -> float | None:
+        pixels = read_photo((EXAMPLES / folder / f"{name}.jpg").read_bytes())
+        return engine.familiarity(Question("painted-cats-breed", pixels))
+
+    shares = {name: familiarity("photos", name) for name in ("cat", "squirrel", "coffee")}
+    assert all(familiarity_words(s).startswith("It learnt from nothing") for s in shares.values())
+    for name in ("bluebell", "emberface"):
+        assert familiarity_words(familiarity("painted", name)).startswith("To it this looks")
+    photo = read_photo((EXAMPLES / "photos" / "cat.jpg").read_bytes())
+    unknown = engine.familiarity(Question("imagenet-lite0", photo))
+    assert "cannot be known" in familiarity_words(unknown)
 
 
 @each_with_prototypes

@@ -47,6 +47,7 @@ def explain_photos(
     from whylens.core.explanation import Question
     from whylens.core.inputs.framing import parse_framing
     from whylens.core.models.labels import class_index
+    from whylens.core.outputs.headline import UNFAMILIAR, familiarity_words
 
     with progress_display() as display:
         loading = display.add_task(f"loading {request['model']}", total=1)
@@ -66,6 +67,9 @@ def explain_photos(
             scores = engine.predict(question).classes
             if not quiet:
                 words = predicted_words(scores, card.outputs)
+                share = engine.familiarity(question)
+                if share is not None and share < UNFAMILIAR:
+                    words = f"{words}. {familiarity_words(share)}"
                 typer.echo(photo_line(image.name, words, width), err=True)
             for method, values in params.items():
                 task = display.add_task(f"{image.name}: {method}", total=1)

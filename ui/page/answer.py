@@ -12,7 +12,12 @@ from gradio.components import Component
 from PIL import Image
 
 from whylens.core.explanation import Explanation, Prediction
-from whylens.core.outputs.headline import cover_test, headline
+from whylens.core.outputs.headline import (
+    UNFAMILIAR,
+    cover_test,
+    familiarity_words,
+    headline,
+)
 from whylens.core.outputs.render import hatched
 from whylens.core.results import Heatmap
 from whylens.core.targets import EACH_ITS_OWN
@@ -139,6 +144,9 @@ def _asker(session: Session) -> Callable[..., Iterator[Any]]:
         chips = html.chips(prediction, question.target)
         verdict = _verdict(prediction)
         shares = f" {EACH_ITS_OWN}" if prediction.outputs == "labels" else ""
+        share = session.engine.familiarity(question)
+        if share is not None and share < UNFAMILIAR:
+            verdict = f"{verdict} {familiarity_words(share)}"
         yield html.answer_head("working", verdict), chips, *5 * (gr.skip(),), closed
         methods = default_methods(session, question.model, visitor, most=1)
         if not methods:
@@ -157,10 +165,11 @@ def _asker(session: Session) -> Callable[..., Iterator[Any]]:
         state, sentence = _sentence(last, prediction)
         head = html.answer_head(state, verdict, sentence + shares)
         shown = (head, chips, *answer_updates(last, style, session, stamp))
-        yield *shown, html.by(last), gr.skip(), gr.skip()
+        by = html.by(last, familiarity_words(share))
+        yield *shown, by, gr.skip(), gr.skip()
         test = cover_test(session.engine, last)
         if test is not None:
-            truth = html.by(last) + html.cover_words(test, last.asked)
+            truth = by + html.cover_words(test, last.asked)
             # All again: of two updates that come at once a browser sees the second alone.
             yield *shown, truth, gr.Button(visible=test.covered is not None), closed
 

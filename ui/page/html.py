@@ -125,10 +125,16 @@ def chips(prediction: Prediction, target: int | None) -> str:
     return render("answer", "chips", cells=cells)
 
 
-def by(answer: Explanation) -> str:
-    """Return HTML that says by which method the card's map was made, and what is striped."""
+def by(answer: Explanation, familiarity: str) -> str:
+    """Return HTML that says by which method the card's map was made, and what is striped.
+
+    Args:
+        familiarity: Whether the network learnt from anything like this, in words.
+    """
     seconds, unseen = duration(answer.seconds), answer.view is not None and _unseen(answer.view)
-    return render("answer", "by", title=answer.title, seconds=seconds, unseen=unseen)
+    return render(
+        "answer", "by", title=answer.title, seconds=seconds, unseen=unseen, familiarity=familiarity
+    )
 
 
 def _unseen(view: View) -> float:
