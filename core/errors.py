@@ -25,6 +25,8 @@ class UnknownName(CoreError):
         """
         names = sorted(set(known))
         near = difflib.get_close_matches(name.lower(), names, n=4, cutoff=0.55)
+        # A word of a name is as close as a misspelt name: "husky" means "Siberian husky".
+        near = near or [known for known in names if name and name.lower() in known.lower()][:4]
         hint = ""
         if near:
             hint = f" Did you mean {', '.join(near)}?"

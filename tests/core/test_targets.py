@@ -7,7 +7,8 @@ import pickle
 import pytest
 import torch
 
-from whylens.core.errors import BadInput
+from whylens.core.errors import BadInput, UnknownName
+from whylens.core.models.labels import class_index
 from whylens.core.targets import Target
 
 TARGETS = [Target(2), Target(1, "probability"), Target(3, "contrast", versus=0)]
@@ -107,3 +108,8 @@ def test_a_class_that_does_not_exist_is_named_with_the_range(target, missing):
 def test_a_target_that_makes_no_sense_is_refused(arguments, message):
     with pytest.raises(BadInput, match=message):
         Target(*arguments)
+
+
+def test_a_word_of_a_label_leads_to_the_label():
+    with pytest.raises(UnknownName, match=r"called 'husky'\. Did you mean siberian husky\?"):
+        class_index("husky", ("cat", "Siberian husky"))

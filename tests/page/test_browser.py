@@ -73,6 +73,16 @@ def test_what_cannot_be_done_is_answered_where_it_happened(browser, address, tmp
             expect(notice).to_contain_text(words, timeout=PATIENCE)
             expect(notice).to_contain_text("a-toy is still loaded")
             expect(page.locator("#model input")).to_have_value(re.compile("a-toy$"))
+        # The class is looked for by what is typed, and a method's refusal offers a way out.
+        page.locator("#target input").click()
+        page.keyboard.type("husky")
+        expect(page.get_by_role("option", name="Siberian husky (250)")).to_be_visible()
+        page.keyboard.press("Escape")
+        open_tab(page, "LeGrad")
+        expect(page.locator("#legrad-notice")).to_contain_text("no attention")
+        page.click("#legrad-notice .wl-link")
+        expect(page.locator("#model input")).to_have_value(re.compile("painted-cats-vit$"))
+        expect(page.locator("#legrad-run")).to_be_enabled(timeout=PATIENCE)
         assert page.get_by_test_id("toast-body").count() == 0
     wrong = "method=grad-kam&target=golfish&example=nobody"
     with visit(browser, f"{address}/?model=a-toy&{wrong}") as page:
@@ -143,7 +153,7 @@ def test_clicks_lead_from_a_cell_to_a_mistake_to_its_maps(browser, address):
         page.locator("#report-matrix [data-cell='0-1']").click()
         await_status(page, "report", "are taken for")
         page.locator("#report-mistakes button img").first.click()
-        await_status(page, "report", "photo on the left now")
+        await_status(page, "report", "photo on top of the page now")
         expect(page.locator("#photo img")).to_be_visible()
         before = page.locator("#photo img").get_attribute("src")
         page.locator("#report-matrix [data-cell='1-0']").click()

@@ -217,7 +217,7 @@ def test_a_real_photo_is_recognised_and_explained(browser, address, shared):
         page.click("#grad-cam-run")
         await_status(page, "grad-cam", "^Done.*bull mastiff")
         open_tab(page, "CAM")
-        expect(page.locator("#cam-notice")).to_contain_text("Not on this model")
+        expect(page.locator("#cam-notice")).to_contain_text("Not on this network")
         expect(page.locator("#cam-run")).to_be_disabled()
 
 

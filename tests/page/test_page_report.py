@@ -1,4 +1,4 @@
-"""The Model report tab: what it says, what a cell shows, and that a mistake becomes the photo."""
+"""The tab This network: what it says, what a cell shows, and that a mistake becomes the photo."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from whylens.core.targets import EACH_ITS_OWN
 from whylens.ui.page import html
 from whylens.ui.page.form import QuestionForm, StyleControls, question_id
 from whylens.ui.page.guide import default_methods
-from whylens.ui.page.html import CELL_JS
+from whylens.ui.page.html import CELL_JS, State
 from whylens.ui.page.long_events import report_failure
 from whylens.ui.page.panel import answer_updates, download_update
 from whylens.ui.page.session import PREDICTED, PRIVATE, Session, visitor_id
@@ -58,7 +58,7 @@ class AnswerCard:
 def build_answer(session: Session, form: QuestionForm, style: StyleControls) -> AnswerCard:
     """Return the card, built in the open column and wired but for who asks."""
     question = gr.HTML("", elem_id="question-id", padding=False)
-    status = gr.HTML(html.answer_head("empty", EMPTY), elem_id="answer-head", padding=False)
+    status = gr.HTML(html.answer_head(State.EMPTY, EMPTY), elem_id="answer-head", padding=False)
     chips = gr.HTML("", elem_id="predictions", js_on_load=CELL_JS, padding=False)
     with gr.Column(elem_classes="wl-answer", elem_id="answer"):
         gr.HTML(html.stale_note(), padding=False)
@@ -125,7 +125,7 @@ def _on_chip(event: gr.EventData) -> Any:
 
 
 def _asker(session: Session) -> Callable[..., Iterator[Any]]:
-    @report_failure("", at=0, of=8)
+    @report_failure("", at=0, of=8, show=lambda text: html.answer_head(State.FAILED, text))
     def answer(request: gr.Request, **values: Any) -> Iterator[Any]:
         visitor = visitor_id(request)
         closed: Any = gr.Image(visible=False)
@@ -133,7 +133,7 @@ def _asker(session: Session) -> Callable[..., Iterator[Any]]:
         if not missing and not session.fits(values["photo"], values["model"]):
             missing = "This network reads signals: choose a sample or upload one."
         if missing:
-            head = html.answer_head("empty", missing)
+            head = html.answer_head(State.EMPTY, missing)
             yield head, "", *_blank(), "", gr.Button(visible=False), closed
             return
         question = QuestionForm.read(values, session, visitor)
@@ -147,12 +147,12 @@ def _asker(session: Session) -> Callable[..., Iterator[Any]]:
         share = session.engine.familiarity(question)
         if share is not None and share < UNFAMILIAR:
             verdict = f"{verdict} {familiarity_words(share)}"
-        yield html.answer_head("working", verdict), chips, *5 * (gr.skip(),), closed
+        yield html.answer_head(State.WORKING, verdict), chips, *5 * (gr.skip(),), closed
         methods = default_methods(session, question.model, visitor, most=1)
         if not methods:
             text = "No quick method runs on this network: choose one under All methods."
             yield (
-                html.answer_head("refused", verdict, text),
+                html.answer_head(State.REFUSED, verdict, text),
                 chips,
                 *_blank(),
                 "",
@@ -195,13 +195,13 @@ def _verdict(prediction: Prediction) -> str:
     return f"It is unsure: perhaps {best.label} ({html.percent(best.probability)})."
 
 
-def _sentence(answer: Explanation, prediction: Prediction) -> tuple[str, str]:
+def _sentence(answer: Explanation, prediction: Prediction) -> tuple[State, str]:
     # The state of the card, and what stands under the verdict.
     about = "" if answer.target.index == prediction.classes[0].index else f"For {answer.asked}: "
     heat = answer.result
     if isinstance(heat, Heatmap) and not np.any(heat.values):
-        return "blank", f"{about}Nothing found. {answer.reason}".strip()
-    return "done", about + headline(heat, prediction.outputs)
+        return State.BLANK, f"{about}Nothing found. {answer.reason}".strip()
+    return State.DONE, about + headline(heat, prediction.outputs)
 
 
 def _redrawer(session: Session) -> Callable[..., Any]:

@@ -1,4 +1,4 @@
-"""Where a model looks on the whole: the mean map of every class, in the Model report."""
+"""Where a model looks on the whole: the mean map of every class, in the tab This network."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _WAIT = "Press the button; every picture is asked about its own class."
 
 
 def build_means(session: Session, model: Component, style: StyleControls) -> None:
-    """Build and wire the part of the Model report that averages maps over images."""
+    """Build and wire the part of the tab This network that averages maps over images."""
     quick = [
         (explainer.title, name)
         for name, explainer in session.engine.registry.explainers.items()

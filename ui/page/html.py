@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
 from PIL import Image
 
 from whylens.core.explainer import Explainer
@@ -60,7 +62,16 @@ _TEMPLATES = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_TEMPLATES.filters |= {"number": format, "percent": percent, "jpeg_url": jpeg_url}
+
+
+def code(text: str) -> Markup:
+    """Return a sentence as HTML, with what stands between backticks as code."""
+    parts = str(escape(text)).split("`")
+    words = (f"<code>{part}</code>" if i % 2 else part for i, part in enumerate(parts))
+    return Markup("".join(words))  # noqa: S704 - escaped above
+
+
+_TEMPLATES.filters |= {"number": format, "percent": percent, "jpeg_url": jpeg_url, "code": code}
 
 
 def render(template: str, macro: str, **values: object) -> str:
@@ -101,12 +112,19 @@ def status(explanation: Explanation) -> str:
     return " ".join([*sentences, *([result.note] if result.note else []), *explanation.notes])
 
 
-def answer_head(state: str, verdict: str, sentence: str = "") -> str:
-    """Return HTML of the answer card's head.
+class State(StrEnum):
+    """What the answer card shows; that it waits or is stale is seen in the browser alone."""
 
-    Args:
-        state: "empty", "working", "done", "blank", "refused" or "failed".
-    """
+    EMPTY = "empty"
+    WORKING = "working"
+    DONE = "done"
+    BLANK = "blank"
+    REFUSED = "refused"
+    FAILED = "failed"
+
+
+def answer_head(state: State, verdict: str, sentence: str = "") -> str:
+    """Return HTML of the answer card's head."""
     return render("answer", "head", state=state, verdict=verdict, sentence=sentence)
 
 
@@ -260,9 +278,13 @@ def banner(text: str) -> str:
     return render("pieces", "banner", text=text)
 
 
-def unavailable(reason: str) -> str:
-    """Return HTML that says why a method cannot be used on this model, or nothing."""
-    return banner(f"Not on this model: {reason}" if reason else "")
+def unavailable(reason: str, key: str) -> str:
+    """Return HTML that says why a method cannot be used, with the way out; or nothing.
+
+    Args:
+        key: The method's slug.
+    """
+    return render("pieces", "refused", reason=reason, key=key) if reason else ""
 
 
 def unavailable_list(reasons: Mapping[str, str]) -> str:

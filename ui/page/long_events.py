@@ -52,7 +52,9 @@ def queue_of(explainer: Explainer[Any], status: Component) -> dict[str, Any]:
     return {**queue, **shown, "trigger_mode": "once"}
 
 
-def report_failure(prefix: str, *, at: int, of: int) -> Callable[[Work], Work]:
+def report_failure(
+    prefix: str, *, at: int, of: int, show: Callable[[str], str] = str
+) -> Callable[[Work], Work]:
     """Return a decorator after which a handler that fails says why in its line of status.
 
     The reason stays there, once: no message pops up beside it.
@@ -60,6 +62,7 @@ def report_failure(prefix: str, *, at: int, of: int) -> Callable[[Work], Work]:
     Args:
         prefix: Words before the reason.
         of: Number of its outputs.
+        show: Returns what the line is given for the words.
     """
 
     def decorate(work: Work) -> Work:
@@ -70,7 +73,7 @@ def report_failure(prefix: str, *, at: int, of: int) -> Callable[[Work], Work]:
                     yield from work(*args, **kwargs)
             except gr.Error as exc:
                 text = f"{prefix}{exc.message}"
-                yield tuple(text if place == at else gr.skip() for place in range(of))
+                yield tuple(show(text) if place == at else gr.skip() for place in range(of))
                 raise gr.Error(exc.message, visible=False, print_exception=False) from exc
 
         return cast(Work, reporting)

@@ -56,7 +56,7 @@ def build_panel(
     """Return the panel of one explainer, built in the open tab and wired."""
     name, key = explainer.name, slug(explainer.name)
     gr.HTML(html.about(explainer))
-    notice = gr.HTML("", elem_id=f"{key}-notice", visible=False)
+    notice = gr.HTML("", elem_id=f"{key}-notice", visible=False, js_on_load=html.CELL_JS)
     if explainer.Params.model_fields:
         with gr.Accordion("Options", open=False, elem_id=f"{key}-options"):
             fields = build_controls(explainer, prefix=key)

@@ -1,4 +1,4 @@
-"""The Model report tab: how good the loaded model is, and its mistakes, a click away from a map."""
+"""The tab This network: how good the loaded model is, and its mistakes, a click away from a map."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from whylens.ui.page.session import PRIVATE, Session, errors_as_messages
 
 MOST_SHOWN = 48
 CHOOSE = "Choose a cell of the matrix, or two classes below it."
-BY_TAB = "Train one on pictures of your own on the tab Your folder."
+BY_TAB = "Train one on pictures of your own on the tab Your pictures."
 BY_COMMAND = "Train one on pictures of your own with the command whylens train."
 # The grid's cells are buttons, so that the keyboard reaches them as well.
 
@@ -53,7 +53,7 @@ class Report:
 def build_report(
     session: Session, form: QuestionForm, style: StyleControls, *, trainable: bool
 ) -> Report:
-    """Return the Model report tab, built in the open tab and wired.
+    """Return the tab This network, built in the open tab and wired.
 
     Args:
         trainable: Whether the page has a tab to train on.
@@ -241,8 +241,8 @@ def _load_mistake(session: Session) -> Callable[..., Any]:
             path = _save(session, mistake_pictures(folder, [item.key])[item.key])
             true, predicted = (report.labels[i] for i in cell)
             text = (
-                f"{item.key} is the photo on the left now. It is {true}; the maps on the other "
-                f"tabs say why it was taken for {predicted} ({item.probability:.0%})."
+                f"{item.key} is the photo on top of the page now. It is {true}; the maps on the "
+                f"other tabs say why it was taken for {predicted} ({item.probability:.0%})."
             )
             # Why it was taken for that class; against its true one, should a contrast be asked.
             return path, gr.update(value=prediction), gr.update(value=truth), text

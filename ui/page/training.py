@@ -1,4 +1,4 @@
-"""The Your folder tab: pictures of one's own become a model that every method can explain."""
+"""The tab Your pictures: pictures of one's own become a model that every method can explain."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def training_allowed(*, public: bool = False) -> bool:
 
 
 def build_training(session: Session, form: QuestionForm, *, local: bool) -> Dependency:
-    """Return the event of training, with the Your folder tab built in the open tab and wired.
+    """Return the event of training, with the tab Your pictures built in the open tab and wired.
 
     When it succeeds it has put the new model into the form.
 
@@ -93,7 +93,7 @@ def build_training(session: Session, form: QuestionForm, *, local: bool) -> Depe
     """
     gr.HTML(
         "<p class='wl-about'>Train a network on pictures of your own. It is then on the list of "
-        "models, its mistakes are on the tab Model report, and the methods that rest on training "
+        "networks, its mistakes are on the tab This network, and the methods that rest on training "
         "pictures are made for it. Keep this page open meanwhile; after every epoch the best "
         "network so far is kept.</p>"
     )
@@ -234,12 +234,12 @@ def _status(step: TrainingProgress) -> str:
 def _summary(out: Path) -> str:
     report = read_report(out)
     if report is None:
-        return f"Done: {out.name} is chosen on the left."
+        return f"Done: {out.name} is chosen."
     split, figures = ("test", report.test) if report.test else ("validation", report.val)
     early = "" if report.complete else " It was stopped early."
     return (
         f"Done: {out.name} recognises {figures.accuracy:.1%} of {figures.count} {split} pictures "
-        f"and is chosen on the left.{early} The tab Model report shows its mistakes."
+        f"and is chosen.{early} The tab This network shows its mistakes."
     )
 
 

@@ -14,6 +14,7 @@ from gradio.events import Dependency
 from whylens.core.errors import CoreError
 from whylens.core.explainer import Explainer
 from whylens.core.explanation import ModelCard
+from whylens.core.models.checkpoints import checkpoint_folders
 from whylens.core.models.labels import class_index
 from whylens.ui.page import html
 from whylens.ui.page.answer import AnswerCard
@@ -65,6 +66,11 @@ START_JS = """() => {
       box.classList.toggle('wl-stale', Boolean(other));
     }
   };
+  // What is typed into a list's field looks for a choice: it replaces the choice that stands there.
+  for (const event of ['focusin', 'click']) document.addEventListener(event, ({target}) => {
+    if (target.matches?.('input[role=combobox]') && target.selectionStart === target.selectionEnd)
+      requestAnimationFrame(() => target.select());
+  });
   let due = false;
   new MutationObserver(() => {
     if (due) return;
@@ -168,6 +174,15 @@ def wire(blocks: gr.Blocks, page: Page) -> None:
     model_events += [
         event.success(change_model, show_progress="hidden", **changing) for event in page.new_models
     ]
+    # Whoever is told that a method cannot be used here is offered a network where it can.
+    mended = gr.on(
+        [panel.notice.click for panel in panels.values()],
+        _mender(session),
+        [form.model],
+        [form.model, side.notice],
+        **PRIVATE,
+    )
+    model_events.append(mended.success(change_model, show_progress="hidden", **changing))
     for event in (open_event, *model_events):
         event.success(page.report.on_model, [form.model], page.report.outputs, **PRIVATE)
     address = [form.model, form.target]
@@ -322,6 +337,26 @@ def _model_changer(page: Page) -> Callable[..., Any]:
     return change_model
 
 
+def _mender(session: Session) -> Callable[..., Any]:
+    explainers = {slug(n): e for n, e in session.engine.registry.explainers.items()}
+
+    def mend(model: str, request: gr.Request, event: gr.EventData) -> Any:
+        explainer = explainers.get(str(getattr(event, "cell", "")))
+        if explainer is None:
+            return gr.skip(), gr.skip()
+        for name in checkpoint_folders():
+            try:
+                refused = session.engine.unavailable(name, visitor=visitor_id(request))
+            except CoreError:  # a damaged one is no way out
+                continue
+            if name != model and explainer.name not in refused:
+                return name, gr.skip()
+        text = f"No network that is here can be explained by {explainer.title}."
+        return gr.skip(), _html(html.banner(text))
+
+    return mend
+
+
 def _restyler(
     session: Session, card: AnswerCard, compare: Compare, panels: list[Panel]
 ) -> Callable[..., Any]:
@@ -380,7 +415,10 @@ def _model_updates(
     for name in page.methods.panels:
         reason = unavailable.get(name, "")
         label = _run_label(explainers[name], costs.get(name, 0.0))
-        updates += [_html(html.unavailable(reason)), gr.Button(label, interactive=not reason)]
+        updates += [
+            _html(html.unavailable(reason, slug(name))),
+            gr.Button(label, interactive=not reason),
+        ]
     return updates
 
 
