@@ -146,7 +146,7 @@ SPOILT = [
     ("README.md", "license: apache-2.0\n", "", "license.*required"),
     ("README.md", "---\ntitle", "title", "does not begin"),
     ("README.md", "title: Whylens", "title: [Whylens", "no YAML"),
-    ("README.md", "(docs/page.png)", "(docs/pages.png)", "pages.png"),
+    ("README.md", "(docs/strip.jpg)", "(docs/strips.jpg)", "strips.jpg"),
     ("requirements.txt", "cmap", "-e .\ncmap", "-e \\."),
     ("requirements.txt", "cmap", "./whylens.whl\ncmap", "whylens.whl"),
     ("requirements.txt", "cmap", "x @ git+https://example.org/x\ncmap", "from an address"),

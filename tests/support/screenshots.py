@@ -1,104 +1,174 @@
-"""Pictures of the page as a visitor sees it: `python -m tests.support.screenshots FOLDER [MODEL]`.
+"""The pictures of README and docs that show the page: made by it, never by hand.
 
-The README's first picture is made by this with the real SqueezeNet:
-`WHYLENS_CHECKPOINTS=... python -m tests.support.screenshots out squeezenet`, then `out/page.png`
-is copied. The others are of the shipped checkpoint: `out --shipped` writes
-`twin.png`, `prototypes.png` and `mistakes.png`.
+`python -m tests.support.screenshots [NAME ...]` writes them into docs/, all or those named, and
+the README's strip of maps; tests/docs/test_pictures.py compares. Look at each before it is
+committed.
 """
 
 from __future__ import annotations
 
+import io
 import os
-import re
 import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-from tests.support.browser import PATIENCE, chromium, open_tab, serve, status, visit
+from PIL import Image
+
+import whylens
+from tests.support.browser import DONE, PATIENCE, await_status, chromium, open_tab, serve, visit
 from whylens.core.engine import Engine
 
-READY = "[...document.querySelectorAll('#{} img')].every(i => i.complete)"
 ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+PHOTOS = ROOT / "examples" / "photos"
+READY_JS = """() => [...document.images].every(image => image.complete)
+  && document.getAnimations().every(a => !(a instanceof CSSTransition))"""
 
 
-def take(folder: Path, model: str) -> None:
-    """Write page.png, method.png, dark.png, phone.png and more into `folder`."""
-    from playwright.sync_api import expect
+@dataclass(frozen=True)
+class Screenshot:
+    """One picture of the page.
 
+    Attributes:
+        name: Of the file in docs/.
+        query: Of the page's address: network, example or tab.
+        prepare: Clicks until there is what the picture shows.
+        top: Selector of what stands at the upper edge; "" for the top of the page.
+        size: Width and height of the window in pixels.
+    """
+
+    name: str
+    query: str
+    prepare: Callable[[Any], None]
+    top: str = ""
+    size: tuple[int, int] = (1440, 900)
+
+
+def _answered(page: Any) -> None:
+    page.wait_for_function(
+        "() => /goes from/.test(document.querySelector('#answer-truth')?.textContent ?? '')",
+        timeout=PATIENCE,
+    )
+    await_status(page, "compare", DONE)
+
+
+def _compare(page: Any) -> None:
+    _answered(page)
+    page.locator("#compare-networks input").fill("photos-10")
+    page.locator("#compare-networks input").press("Enter")
+    page.keyboard.press("Escape")
+    before = page.locator("#compare-grid img").count()
+    page.click("#compare-run")
+    page.wait_for_function(
+        "count => document.querySelectorAll('#compare-grid img').length >= count",
+        arg=2 * before,
+        timeout=PATIENCE,
+    )
+    await_status(page, "compare", DONE)
+
+
+def _many_photos(page: Any) -> None:
+    _answered(page)
+    open_tab(page, "Many photos")
+    page.set_input_files("#photos-files input[type=file]", sorted(PHOTOS.glob("*.jpg")))
+    page.locator("#photos-files").get_by_text("squirrel").first.wait_for()
+    page.click("#photos-run")
+    await_status(page, "photos", DONE)
+
+
+def _mistakes(page: Any) -> None:
+    page.locator("#report-matrix button").first.wait_for(timeout=PATIENCE)
+    wrong = page.locator("#report-matrix button.wl-wrong")
+    counts = [int(text) for text in wrong.all_inner_texts()]
+    wrong.nth(counts.index(max(counts))).click()
+    page.locator("#report-mistakes button img").first.click(timeout=PATIENCE)
+    await_status(page, "report", "is the photo")
+    _answered(page)
+
+
+def _method(name: str) -> Callable[[Any], None]:
+    def prepare(page: Any) -> None:
+        _answered(page)
+        page.click(f"#{name}-run")
+        await_status(page, name, DONE)
+
+    return prepare
+
+
+BREED = "model=painted-cats-breed"
+SCREENSHOTS = (
+    Screenshot("page.jpg", "example=squirrel", _answered),
+    Screenshot("phone.jpg", "example=squirrel", _answered, size=(390, 844)),
+    Screenshot("compare.jpg", "example=cat", _compare, "#tabs", (1200, 1100)),
+    Screenshot("many-photos.jpg", "example=squirrel", _many_photos, "#tabs", (1200, 1000)),
+    Screenshot("mistakes.jpg", f"{BREED}&method=report", _mistakes, "#report-matrix", (1100, 960)),
+    Screenshot(
+        "twin.jpg", f"{BREED}&example=emberface&method=twin", _method("twin"), "#panel-twin",
+        (1100, 1000),
+    ),
+    Screenshot(
+        "prototypes.jpg", f"{BREED}&example=emberface&method=protopnet", _method("protopnet"),
+        "#panel-protopnet", (1100, 1000),
+    ),
+)  # fmt: skip
+
+
+STRIP = "strip.jpg"
+STRIP_METHODS = ("grad-cam", "sise", "occlusion", "lime", "smoothgrad", "deeplift")
+
+
+def write_strip(path: Path) -> None:
+    """Write six maps of one photo, each with its method and the class's score."""
+    row = whylens.compare(
+        "imagenet-lite0",
+        PHOTOS / "squirrel.jpg",
+        STRIP_METHODS,
+        framing="whole",
+        params={"lime": {"samples": 400}, "sise": {"masks": 32}, "smoothgrad": {"samples": 16}},
+    )
+    sheet = path.with_suffix(".png")
+    row.figure(sheet, width=174, dpi=150, columns=len(STRIP_METHODS), original=False)
+    with Image.open(sheet) as figure:
+        figure.convert("RGB").save(path, "JPEG", quality=90, optimize=True)
+    sheet.unlink()
+    sheet.with_suffix(".bib").unlink()
+
+
+def take(screenshots: Iterable[Screenshot] = SCREENSHOTS) -> Iterator[tuple[Screenshot, bytes]]:
+    """Yield each picture as JPEG, from one page that is started for them."""
     from whylens.ui.page.layout import build_page
 
-    folder.mkdir(parents=True, exist_ok=True)
-    photo = str(ROOT / "examples" / "photos" / "cat.jpg")
-    done = re.compile("^Done")
-    address = serve(build_page(Engine()))
-    query = f"{address}/?model={model}"
-
-    def give(page) -> None:
-        page.set_input_files("#photo input[type=file]", photo)
-        expect(status(page, "compare")).to_have_value(done, timeout=PATIENCE)
-
+    running = build_page(Engine())
+    address = serve(running)
     with chromium() as browser:
-        with visit(browser, query, width=1360, height=1000) as page:
-            page.screenshot(path=folder / "empty.png")
-            give(page)
-            for title in ("Occlusion",):
-                page.locator("#compare-methods input").fill(title)
-                page.get_by_role("option", name=title, exact=True).click()
-            page.click("#compare-run")
-            all_done = re.compile("^Done: [34] maps")
-            expect(status(page, "compare")).to_have_value(all_done, timeout=PATIENCE)
-            page.wait_for_function(READY.format("compare-grid"))
-            page.screenshot(path=folder / "page.png", full_page=True)
-            for title, key in (("Grad-CAM", "grad-cam"), ("Occlusion", "occlusion")):
-                open_tab(page, title)
-                page.click(f"#{key}-run")
-                expect(status(page, key)).to_have_value(done, timeout=PATIENCE)
-                page.wait_for_function(READY.format(f"{key}-picture"))
-                page.screenshot(path=folder / f"{key}.png", full_page=True)
-            open_tab(page, "Plugins")
-            page.screenshot(path=folder / "plugins.png")
-        with visit(browser, f"{query}&__theme=dark") as page:
-            give(page)
-            page.screenshot(path=folder / "dark.png", full_page=True)
-        with visit(browser, query, width=390, height=844) as page:
-            give(page)
-            page.screenshot(path=folder / "phone.png", full_page=True)
-
-
-def take_shipped(folder: Path) -> None:
-    """Write twin.png, prototypes.png and mistakes.png of the shipped checkpoint into `folder`."""
-    from playwright.sync_api import expect
-
-    from whylens.ui.page.layout import build_page
-
-    folder.mkdir(parents=True, exist_ok=True)
-    done = re.compile("^Done")
-    address = serve(build_page(Engine()))
-    photo = str(ROOT / "examples" / "painted" / "emberface.jpg")
-    with chromium() as browser:
-        for key, name in (("twin", "twin"), ("protopnet", "prototypes")):
-            with visit(browser, f"{address}/?method={key}", width=1360, height=1000) as page:
-                page.set_input_files("#photo input[type=file]", photo)
-                expect(status(page, "compare")).to_have_value(done, timeout=PATIENCE)
-                page.click(f"#{key}-run")
-                expect(status(page, key)).to_have_value(done, timeout=PATIENCE)
-                page.screenshot(path=folder / f"{name}.png", full_page=True)
-        with visit(browser, f"{address}/?method=report", width=1360, height=1000) as page:
-            expect(page.locator("#report-matrix button").first).to_be_visible(timeout=PATIENCE)
-            wrong = page.locator("#report-matrix button.wl-wrong")
-            counts = [int(text) for text in wrong.all_inner_texts()]
-            wrong.nth(counts.index(max(counts))).click()
-            pictures = page.locator("#report-mistakes button img")
-            pictures.first.click(timeout=PATIENCE)
-            expect(status(page, "compare")).to_have_value(done, timeout=PATIENCE)
-            page.screenshot(path=folder / "mistakes.png", full_page=True)
+        for shot in screenshots:
+            width, height = shot.size
+            with visit(browser, f"{address}/?{shot.query}", width=width, height=height) as page:
+                shot.prepare(page)
+                page.evaluate(
+                    "top => top ? document.querySelector(top).scrollIntoView() : scrollTo(0, 0)",
+                    shot.top,
+                )
+                page.mouse.move(0, 0)
+                page.wait_for_function(READY_JS)
+                picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+            file = io.BytesIO()
+            picture.save(file, "JPEG", quality=85, optimize=True)
+            yield shot, file.getvalue()
+    running.close()
 
 
 if __name__ == "__main__":
-    if "--shipped" in sys.argv:
-        take_shipped(Path(sys.argv[1]))
-        os._exit(0)
-    take(Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else "untrained:resnet18")
+    chosen = [shot for shot in SCREENSHOTS if not sys.argv[1:] or shot.name in sys.argv[1:]]
+    for shot, content in take(chosen):
+        (DOCS / shot.name).write_bytes(content)
+        sys.stdout.write(f"{shot.name}: {len(content)} bytes\n")
+    if not sys.argv[1:] or STRIP in sys.argv[1:]:
+        write_strip(DOCS / STRIP)
     os._exit(0)  # the server's threads need not be waited for

@@ -43,6 +43,7 @@ ALLOWED = (
     "examples/*/*.csv",
     "examples/*/LICENSE.md",
     "docs/**/*.md",
+    "docs/**/*.jpg",
     "docs/**/*.png",
 )
 README, REQUIREMENTS = "README.md", "requirements.txt"
