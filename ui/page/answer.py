@@ -30,6 +30,7 @@ from whylens.ui.page.panel import answer_updates, download_update
 from whylens.ui.page.session import PREDICTED, PRIVATE, Session, visitor_id
 
 SLOT = "answer"
+STALE = "This is for the previous question; this one is being asked."
 EMPTY = "Drop a photo, or choose one of the examples."
 
 
@@ -61,7 +62,7 @@ def build_answer(session: Session, form: QuestionForm, style: StyleControls) -> 
     status = gr.HTML(html.answer_head(State.EMPTY, EMPTY), elem_id="answer-head", padding=False)
     chips = gr.HTML("", elem_id="predictions", js_on_load=CELL_JS, padding=False)
     with gr.Column(elem_classes="wl-answer", elem_id="answer"):
-        gr.HTML(html.stale_note(), padding=False)
+        gr.HTML(html.stale_note(STALE), padding=False)
         picture = gr.ImageSlider(
             label="Photo | map (drag the handle)",
             type="filepath",

@@ -89,7 +89,7 @@ def build_compare(session: Session, form: QuestionForm, style: StyleControls) ->
             scale=2,
         )
     notice = gr.HTML("", elem_id="compare-notice", visible=False)
-    with gr.Row(elem_classes="wl-actions"):
+    with gr.Row(elem_classes="wl-actions wl-running"):
         run = gr.Button("Compare", variant="primary", elem_id="compare-run")
         stop = gr.Button("Stop", variant="stop", elem_id="compare-stop", min_width=90, scale=0)
     status = gr.Textbox(NO_PHOTO, label="Status", elem_id="compare-status", max_lines=6)

@@ -62,7 +62,7 @@ def build_panel(
             fields = build_controls(explainer, prefix=key)
     else:
         fields = {}
-    with gr.Row(elem_classes="wl-actions"):
+    with gr.Row(elem_classes="wl-actions wl-running"):
         run = gr.Button(f"Explain with {explainer.title}", variant="primary", elem_id=f"{key}-run")
         stop = gr.Button("Stop", variant="stop", elem_id=f"{key}-stop", min_width=90, scale=0)
     status = gr.Textbox(
