@@ -57,7 +57,7 @@ class ContrastiveParams(Params):
         default=100, ge=10, le=1000, multiple_of=10, description="Steps for each constant."
     )
     constants: int = Field(
-        default=5,
+        default=4,
         ge=1,
         le=9,
         title="Constants tried",
@@ -102,7 +102,7 @@ class Contrastive(Explainer[ContrastiveParams]):
         "Dhurandhar et al. 2018, Explanations based on the Missing: Towards Contrastive "
         "Explanations with Pertinent Negatives, eq. 1 to 4, with gamma = 0 (no autoencoder)"
     )
-    cost = "steps times constants (500) forward and backward passes"
+    cost = "steps times constants (400) forward and backward passes"
     needs = frozenset({Need.GRADIENTS})
     Params = ContrastiveParams
     # Small nets have small margins; a pertinent negative is nothing for all classes but one.

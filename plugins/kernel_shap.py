@@ -33,7 +33,7 @@ class KernelSHAPParams(RegionParams):
     """The regions, the number of coalitions, and the fill of hidden regions."""
 
     samples: int = Field(
-        default=2000,
+        default=1200,
         ge=50,
         le=5000,
         multiple_of=50,
@@ -64,7 +64,7 @@ class KernelSHAP(Explainer[KernelSHAPParams]):
         "Lundberg and Lee 2017, A Unified Approach to Interpreting Model Predictions, theorem 2; "
         "paired coalitions as in Covert and Lee 2021"
     )
-    cost = "one forward pass per coalition (2,000)"
+    cost = "one forward pass per coalition (1,200)"
     needs = frozenset()
     Params = KernelSHAPParams
     test_params = KernelSHAPParams(segments=24, regions="boxes", samples=100, fill="black")
