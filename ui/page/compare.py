@@ -94,7 +94,7 @@ def build_compare(session: Session, form: QuestionForm, style: StyleControls) ->
         stop = gr.Button("Stop", variant="stop", elem_id="compare-stop", min_width=90, scale=0)
     status = gr.Textbox(NO_PHOTO, label="Status", elem_id="compare-status", max_lines=6)
     with gr.Column(elem_classes="wl-answer"):
-        gr.HTML(html.stale_note())
+        gr.HTML(html.stale_note(), padding=False)
         grid = build_grid()
         scaling = gr.Radio(
             [RELATIVE, SHARED], value=RELATIVE, label="Scale", elem_id="compare-scaling"

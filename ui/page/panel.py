@@ -69,7 +69,7 @@ def build_panel(
         "Press Explain.", label="Status", elem_id=f"{key}-status", lines=1, max_lines=4
     )
     with gr.Column(elem_classes="wl-answer"):
-        gr.HTML(html.stale_note())
+        gr.HTML(html.stale_note(), padding=False)
         picture = gr.ImageSlider(
             label="Photo | map (drag the handle)",
             type="filepath",
