@@ -15,7 +15,7 @@ from whylens.core.explanation import Explanation
 from whylens.core.outputs.export import zipped
 from whylens.core.outputs.figure import FigureLayout, save_figure
 from whylens.ui.page.form import StyleControls
-from whylens.ui.page.long_events import FAILED, QUICK, report_failure
+from whylens.ui.page.long_events import FAILED, QUICK, UNQUEUED, report_failure
 from whylens.ui.page.session import Session
 
 WIDTHS = [("85 mm (one column)", 85), ("174 mm (two columns)", 174)]
@@ -86,6 +86,6 @@ def build_figure(
         yield gr.Textbox(READY, visible=True), gr.DownloadButton(value=path, visible=True)
 
     # An element that is not there yet cannot show why it failed.
-    make.click(lambda: gr.Textbox("Drawing ...", visible=True), None, [status], queue=False).then(
+    make.click(lambda: gr.Textbox("Drawing ...", visible=True), None, [status], **UNQUEUED).then(
         draw, None, [status, save], inputs_kwargs={**shown, **fields}, **QUICK
     )
