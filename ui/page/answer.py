@@ -25,7 +25,7 @@ from whylens.ui.page import html
 from whylens.ui.page.form import QuestionForm, StyleControls, question_id
 from whylens.ui.page.guide import default_methods
 from whylens.ui.page.html import CELL_JS, State
-from whylens.ui.page.long_events import report_failure
+from whylens.ui.page.long_events import UNQUEUED, report_failure
 from whylens.ui.page.panel import answer_updates, download_update
 from whylens.ui.page.session import PREDICTED, PRIVATE, Session, visitor_id
 
@@ -106,9 +106,9 @@ def build_answer(session: Session, form: QuestionForm, style: StyleControls) -> 
             return gr.DownloadButton(visible=False)
         return download_update([answer], values, session, stem="whylens")
 
-    chips.click(_on_chip, None, [form.target], **PRIVATE)
+    chips.click(_on_chip, None, [form.target], **UNQUEUED)
     saved = {"photo": form.photo, **style.inputs}
-    truth.change(save_update, None, [save], inputs_kwargs=saved, **PRIVATE)
+    truth.change(save_update, None, [save], inputs_kwargs=saved, **UNQUEUED)
     return AnswerCard(
         question,
         outputs,

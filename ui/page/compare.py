@@ -111,7 +111,7 @@ def build_compare(session: Session, form: QuestionForm, style: StyleControls) ->
     compare, pack, redraw = _runner(session, draw), _packer(session), _redrawer(session, draw)
     queue = {**LONG, "show_progress": "minimal", "show_progress_on": [status]}
     event = run.click(compare, None, [grid, legend, status], inputs_kwargs=inputs, **queue)
-    event.success(pack, None, [download], inputs_kwargs=pack_inputs, **PRIVATE)
+    event.success(pack, None, [download], inputs_kwargs=pack_inputs, **UNQUEUED)
     stop_event = wire_stop(stop, event, status, lambda _: "Stopped; the maps that were ready stay.")
     stop_event.then(pack, None, [download], inputs_kwargs=pack_inputs, **UNQUEUED)
     scaling.change(redraw, None, [grid, legend], inputs_kwargs=redraw_inputs, **PRIVATE)

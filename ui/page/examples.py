@@ -15,8 +15,9 @@ from whylens.core.errors import CoreError
 from whylens.core.inputs.signal import read_signal, signal_picture
 from whylens.core.models.checkpoints import checkpoint_folders, read_manifest
 from whylens.ui.page import html
+from whylens.ui.page.long_events import UNQUEUED
 from whylens.ui.page.page_store import PageStore
-from whylens.ui.page.session import PREDICTED, PRIVATE, Session, errors_as_messages
+from whylens.ui.page.session import PREDICTED, Session, errors_as_messages
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 _SIDE = 72
@@ -38,7 +39,7 @@ def wire_examples(
             path = example(session.store, model, str(getattr(event, "cell", "")))
             return (path, PREDICTED) if path else (gr.skip(), gr.skip())
 
-    buttons.click(choose, [model], [photo, target], **PRIVATE)
+    buttons.click(choose, [model], [photo, target], **UNQUEUED)
 
 
 def example_names(model: str) -> list[str]:

@@ -12,6 +12,7 @@ from PIL import Image
 from whylens.core.inputs.framing import NETWORK, WHOLE, parse_framing
 from whylens.core.inputs.view import shrunk
 from whylens.ui.page import html
+from whylens.ui.page.long_events import UNQUEUED
 from whylens.ui.page.session import PRIVATE, Session, errors_as_messages, takes_signals
 
 PART = "part"
@@ -140,8 +141,8 @@ def wire_framing(
             parse_framing(text)
             return text
 
-    framing.frame.click(take, None, [framing.value], **PRIVATE)
-    truth.click(lambda: WHOLE, None, [framing.kind], **PRIVATE)
+    framing.frame.click(take, None, [framing.value], **UNQUEUED)
+    truth.click(lambda: WHOLE, None, [framing.kind], **UNQUEUED)
 
 
 def _first_part(size: tuple[int, int], shape: tuple[int, int]) -> tuple[float, float, float, float]:

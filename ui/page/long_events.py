@@ -25,7 +25,8 @@ QUICK: dict[str, Any] = {**PRIVATE, "concurrency_id": "quick", "concurrency_limi
 SLOW: dict[str, Any] = {**PRIVATE, "concurrency_id": "slow", "concurrency_limit": 4}
 LONG: dict[str, Any] = {**SLOW, "trigger_mode": "once"}
 # As a visitor's last event ends, Gradio closes the connection over which its queue answers, and
-# what is due then is lost. What follows an event that can be stopped goes past the queue.
+# what is due then is lost. Clicks that are answered at once, what follows an event that can be
+# stopped, and what is packed in the background go past the queue.
 UNQUEUED: dict[str, Any] = {**PRIVATE, "queue": False}
 
 # Drawing an answer and sending it takes longer than many a step of computing it.

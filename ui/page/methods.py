@@ -14,6 +14,7 @@ from whylens.core.outputs.guide import QUESTIONS
 from whylens.ui.page import html
 from whylens.ui.page.form import QuestionForm, StyleControls
 from whylens.ui.page.html import slug
+from whylens.ui.page.long_events import UNQUEUED
 from whylens.ui.page.panel import Panel, build_panel
 from whylens.ui.page.session import PRIVATE, Session, visitor_id
 
@@ -59,7 +60,7 @@ def build_methods(session: Session, form: QuestionForm, style: StyleControls) ->
         updated = cards_html(session, model, name, visitor=visitor_id(request))
         return name, updated, *methods.open_updates(name)
 
-    cards.click(choose, [form.model], [open_name, cards, *columns.values()], **PRIVATE).then(
+    cards.click(choose, [form.model], [open_name, cards, *columns.values()], **UNQUEUED).then(
         None, [open_name], None, js=OPEN_JS, **PRIVATE
     )
     return methods

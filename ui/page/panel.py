@@ -106,7 +106,7 @@ def build_panel(
     if explainer.artifact_kind:
         build_own_images(explainer, session, form.model, notice, run)
     pack, inputs = _packer(name, session), {"photo": form.photo, **style.inputs}
-    event.success(pack, None, [download], inputs_kwargs=inputs, **PRIVATE)
+    event.success(pack, None, [download], inputs_kwargs=inputs, **UNQUEUED)
     stop_event = wire_stop(stop, event, status, _stop_message(name, session))
     stop_event.then(pack, None, [download], inputs_kwargs=inputs, **UNQUEUED)
     return panel

@@ -25,7 +25,7 @@ from whylens.ui.page.form import QuestionForm, StyleControls, network_id, questi
 from whylens.ui.page.framing import FramingInput, wire_framing
 from whylens.ui.page.guide import default_methods
 from whylens.ui.page.html import COMPARE, METHODS, slug
-from whylens.ui.page.long_events import QUICK
+from whylens.ui.page.long_events import QUICK, UNQUEUED
 from whylens.ui.page.methods import AT_ONCE, Methods, cards_html, seconds_of
 from whylens.ui.page.panel import Panel, answer_updates
 from whylens.ui.page.report import Report
@@ -232,7 +232,9 @@ def wire(blocks: gr.Blocks, page: Page) -> None:
             [compare.grid, compare.legend, compare.status],
             inputs_kwargs=compare.inputs,
             **QUICK,
-        ).then(compare.pack, None, [compare.download], inputs_kwargs=compare.pack_inputs, **PRIVATE)
+        ).then(
+            compare.pack, None, [compare.download], inputs_kwargs=compare.pack_inputs, **UNQUEUED
+        )
     for event in (*asked, *model_events):
         event.then(None, address, None, js=ADDRESS_JS, **PRIVATE)
     for tab in page.tabs.children:
