@@ -48,9 +48,12 @@ def default_methods(session: Session, model: str, visitor: str, *, most: int = 3
         inside=True,
         forwards=A_MOMENT,
         available=knowing,
-        most=most,
+        most=len(knowing),
     )
-    return names or [e.name for e in quick][:most]
+    # Two of a family show much the same: the best of each is enough to begin with.
+    family = {e.name: e.family for e in quick}
+    best = {family[name]: name for name in reversed(names)}
+    return [n for n in names if best[family[n]] == n][:most] or [e.name for e in quick][:most]
 
 
 def build_guide(
