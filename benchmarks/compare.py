@@ -35,7 +35,7 @@ class Setup:
     """What the rows are made of; tests put tiny networks in.
 
     Attributes:
-        bench: "resnet50", "resnet18" or "vit_small_patch16_224" to a network and its input.
+        bench: A name of `NAMES` to a network and its input.
         growth: Method and architecture to gigabytes.
     """
 
@@ -70,7 +70,11 @@ def rows(setup: Setup) -> Iterator[Row]:
         "Score-CAM, fast against exact, ResNet-18, lowest of 3 photos", "Spearman",
         0.999, True, 1, lambda: _rank_agreement(setup),
     )  # fmt: skip
-    yield Row("Occlusion 32/16, ResNet-50", faster, 2.5, True, 3, lambda: _occlusion(setup))
+    for net, goal in (("resnet50", 2.5), ("efficientnet_lite0", 2.0)):
+        yield Row(
+            f"Occlusion 32/16, {NAMES[net]}", faster, goal, True, 3,
+            lambda net=net: _occlusion(setup, net),
+        )  # fmt: skip
     yield Row("Integrated Gradients, 32 steps, ResNet-50", faster, 3, True, 3, lambda: _path(setup))
     for method in MEASURED:
         yield Row(
@@ -158,8 +162,8 @@ def spearman(one: np.ndarray, other: np.ndarray) -> float:
     return float(spearmanr(one.ravel(), other.ravel()).statistic)
 
 
-def _occlusion(setup: Setup) -> Contest:
-    bench = setup.bench("resnet50")
+def _occlusion(setup: Setup, net: str) -> Contest:
+    bench = setup.bench(net)
     peer_maps = {"captum": peers.captum_occlusion(bench, 32, 16)}
 
     def own_map() -> np.ndarray:

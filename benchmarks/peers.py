@@ -30,7 +30,12 @@ from whylens.core.subject import Subject
 from whylens.core.targets import Target
 
 SEED = 7
-NAMES = {"resnet50": "ResNet-50", "resnet18": "ResNet-18", "vit_small_patch16_224": "ViT-S"}
+NAMES = {
+    "resnet50": "ResNet-50",
+    "resnet18": "ResNet-18",
+    "efficientnet_lite0": "EfficientNet-Lite0",
+    "vit_small_patch16_224": "ViT-S",
+}
 
 
 @dataclass
@@ -216,12 +221,20 @@ def likeness(own_map: np.ndarray, peer_map: np.ndarray) -> float:
 
 
 @cache
+def _layer_before_head(architecture: str) -> Callable[[nn.Module], nn.Module]:
+    if architecture.startswith("vit"):
+        return lambda module: module.get_submodule("blocks")[-2]  # type: ignore[index]
+    if architecture.startswith("efficientnet"):
+        return lambda module: module.get_submodule("bn2")  # its activation is the last layer
+    return lambda module: module.get_submodule("layer4")[-1]  # type: ignore[index]
+
+
 def bench_of(architecture: str) -> Bench:
     """Return one of the three networks with random weights."""
     module = randomize_weights(build(architecture, classes=1000), seed=SEED).eval()
     token = architecture.startswith("vit")
     return Bench(
         NAMES.get(architecture, architecture), module, 224,
-        layer=(lambda m: m.blocks[-2]) if token else (lambda m: m.layer4[-1]),
+        layer=_layer_before_head(architecture),
         registry=load_registry(), prefix=1 if token else None,
     )  # fmt: skip
