@@ -40,6 +40,15 @@ def headline(result: Result, outputs: Outputs = "classes") -> str:
 UNFAMILIAR = 0.01
 
 
+def is_unfamiliar(share: float | None) -> bool:
+    """Return whether a network is known to have learnt from nothing like an input.
+
+    Args:
+        share: As `Engine.familiarity` returns it.
+    """
+    return share is not None and share < UNFAMILIAR
+
+
 def familiarity_words(share: float | None) -> str:
     """Return one sentence that says whether a network learnt from the like of an input.
 
@@ -48,7 +57,7 @@ def familiarity_words(share: float | None) -> str:
     """
     if share is None:
         return "Whether it learnt from anything like this cannot be known: none of it is stored."
-    if share < UNFAMILIAR:
+    if is_unfamiliar(share):
         return "It learnt from nothing like this: take what it says as a guess."
     if share < 0.5:
         percent = f"{100 * share:.0f} %"

@@ -47,7 +47,7 @@ def explain_photos(
     from whylens.core.explanation import Question
     from whylens.core.inputs.framing import parse_framing
     from whylens.core.models.labels import class_index
-    from whylens.core.outputs.headline import UNFAMILIAR, familiarity_words
+    from whylens.core.outputs.headline import familiarity_words, is_unfamiliar
 
     with progress_display() as display:
         loading = display.add_task(f"loading {request['model']}", total=1)
@@ -68,7 +68,7 @@ def explain_photos(
             if not quiet:
                 words = predicted_words(scores, card.outputs)
                 share = engine.familiarity(question)
-                if share is not None and share < UNFAMILIAR:
+                if is_unfamiliar(share):
                     words = f"{words}. {familiarity_words(share)}"
                 typer.echo(photo_line(image.name, words, width), err=True)
             for method, values in params.items():

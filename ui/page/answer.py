@@ -13,10 +13,10 @@ from PIL import Image
 
 from whylens.core.explanation import Explanation, Prediction
 from whylens.core.outputs.headline import (
-    UNFAMILIAR,
     cover_test,
     familiarity_words,
     headline,
+    is_unfamiliar,
 )
 from whylens.core.outputs.render import hatched
 from whylens.core.results import Heatmap
@@ -146,7 +146,7 @@ def _asker(session: Session) -> Callable[..., Iterator[Any]]:
         verdict = _verdict(prediction)
         shares = f" {EACH_ITS_OWN}" if prediction.outputs == "labels" else ""
         share = session.engine.familiarity(question)
-        if share is not None and share < UNFAMILIAR:
+        if is_unfamiliar(share):
             verdict = f"{verdict} {familiarity_words(share)}"
         yield html.answer_head(State.WORKING, verdict), chips, *5 * (gr.skip(),), closed
         methods = default_methods(session, question.model, visitor, most=1)

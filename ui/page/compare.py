@@ -108,14 +108,16 @@ def build_compare(session: Session, form: QuestionForm, style: StyleControls) ->
     redraw_inputs = {**style.inputs, **shown, "scaling": scaling}
     inputs = {**form.inputs, **redraw_inputs}
     draw = _drawer(session, grid)
-    compare, pack, redraw = _runner(session, draw), _packer(session), _redrawer(session, draw)
+    answers_of = _answers_of(session)
+    compare, pack = _runner(session, draw), _packer(session, answers_of)
+    redraw = _redrawer(session, draw, answers_of)
     queue = {**LONG, "show_progress": "minimal", "show_progress_on": [status]}
     event = run.click(compare, None, [grid, legend, status], inputs_kwargs=inputs, **queue)
     event.success(pack, None, [download], inputs_kwargs=pack_inputs, **UNQUEUED)
     stop_event = wire_stop(stop, event, status, lambda _: "Stopped; the maps that were ready stay.")
     stop_event.then(pack, None, [download], inputs_kwargs=pack_inputs, **UNQUEUED)
     scaling.change(redraw, None, [grid, legend], inputs_kwargs=redraw_inputs, **PRIVATE)
-    build_figure(session, redraw_inputs, _answers_of(session), SHARED)
+    build_figure(session, redraw_inputs, answers_of, SHARED)
     return Compare(
         methods=methods,
         grid=grid,
@@ -270,9 +272,9 @@ def _answers_of(session: Session) -> Callable[..., Answers]:
     return answers_of
 
 
-def _redrawer(session: Session, draw: Drawer) -> Callable[..., Any]:
-    answers_of = _answers_of(session)
-
+def _redrawer(
+    session: Session, draw: Drawer, answers_of: Callable[..., Answers]
+) -> Callable[..., Any]:
     def redraw(request: gr.Request, **values: Any) -> Any:
         answers = answers_of(request, **values)
         if not answers:
@@ -284,9 +286,7 @@ def _redrawer(session: Session, draw: Drawer) -> Callable[..., Any]:
     return redraw
 
 
-def _packer(session: Session) -> Callable[..., Any]:
-    answers_of = _answers_of(session)
-
+def _packer(session: Session, answers_of: Callable[..., Answers]) -> Callable[..., Any]:
     def pack(request: gr.Request, **values: Any) -> Any:
         answers = [answer for _, answer in answers_of(request, **values)]
         return download_update(answers, values, session, stem="whylens-compare")

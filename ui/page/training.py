@@ -97,6 +97,7 @@ def build_training(session: Session, form: QuestionForm, *, local: bool) -> Depe
         "pictures are made for it. Keep this page open meanwhile; after every epoch the best "
         "network so far is kept.</p>"
     )
+    starts = _starts()
     upload, folder = _data_inputs(session.engine.registry.datasets, local=local)
     with gr.Row():
         name = gr.Textbox(
@@ -110,9 +111,9 @@ def build_training(session: Session, form: QuestionForm, *, local: bool) -> Depe
             allow_custom_value=True,
             elem_id="train-backbone",
             min_width=240,
-            visible=_starts()[0][1] == PRETRAINED,
+            visible=starts[0][1] == PRETRAINED,
         )
-    start = gr.Radio(_starts(), value=_starts()[0][1], label="Start from", elem_id="train-start")
+    start = gr.Radio(starts, value=starts[0][1], label="Start from", elem_id="train-start")
     mode = gr.Radio(MODES, value="head-then-full", label="What to train", elem_id="train-mode")
     epochs = gr.Slider(
         1, 50, value=8, step=1, label="Epochs (for all layers)", elem_id="train-epochs", buttons=[]

@@ -203,8 +203,7 @@ def wire(blocks: gr.Blocks, page: Page) -> None:
         to_predicted,
         None,
         [form.target, form.versus],
-        queue=False,
-        **PRIVATE,
+        **UNQUEUED,
     )
     gr.on(
         [*changes, form.model.change],
@@ -213,8 +212,7 @@ def wire(blocks: gr.Blocks, page: Page) -> None:
         [ask.question],
         inputs_kwargs=form.inputs,
         trigger_mode="always_last",
-        queue=False,
-        **PRIVATE,
+        **UNQUEUED,
     )
     asking = {**QUICK, "trigger_mode": "always_last", "inputs_kwargs": ask.inputs}
     asked = [
@@ -223,7 +221,7 @@ def wire(blocks: gr.Blocks, page: Page) -> None:
     ]
     # Changes that come at once may be answered in any order: what was asked last decides.
     for event in asked:
-        event.then(stamp, None, [ask.question], inputs_kwargs=form.inputs, queue=False, **PRIVATE)
+        event.then(stamp, None, [ask.question], inputs_kwargs=form.inputs, **UNQUEUED)
     page_events = [*asked, page.ticked]
     for event in page_events:
         event.success(
