@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from whylens.core.engine import Engine
+from whylens.core.evaluation.curves import faithfulness
+from whylens.core.evaluation.ordering import on_input
 from whylens.core.explanation import Question
 from whylens.core.models.forward_pass import ForwardPass
-from whylens.core.outputs.metrics import faithfulness, on_input
 from whylens.core.results import Heatmap
 from whylens.core.storage.files import write_atomically
 from whylens.core.subject import Subject

@@ -22,12 +22,12 @@ from whylens.core.conformance.toy_networks import (
     signal_patches,
 )
 from whylens.core.conformance.under_test import ExplainerUnderTest
+from whylens.core.evaluation.curves import faithfulness
 from whylens.core.inputs.photo import Photo, photo_of, read_photo
 from whylens.core.inputs.preprocess import photo_tensor
 from whylens.core.inputs.spec import InputSpec
 from whylens.core.inputs.view import View, on_original, view_of
 from whylens.core.models.backbone import Backbone
-from whylens.core.outputs.metrics import faithfulness
 from whylens.core.results import Heatmap
 
 SEGMENTS = [

@@ -10,9 +10,9 @@ import torch
 from torch.nn import functional
 
 from whylens.core.engine import Engine
+from whylens.core.evaluation.ordering import on_input, ranked
 from whylens.core.explanation import Explanation
 from whylens.core.inputs.view import on_original
-from whylens.core.outputs.metrics import on_input, ranked
 from whylens.core.results import Array, Examples, Heatmap, Result
 from whylens.core.targets import Outputs
 

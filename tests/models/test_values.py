@@ -19,6 +19,7 @@ from whylens.core.batch.listing import load_file
 from whylens.core.batch.rows import FileRow, explain_file, predicted_score, write_rows
 from whylens.core.engine import Engine
 from whylens.core.errors import BadArtifact, BadInput, NeedsNotMet
+from whylens.core.evaluation.curves import faithfulness
 from whylens.core.explanation import ModelCard, Prediction, Question
 from whylens.core.inputs.photo import read_photo
 from whylens.core.inputs.preprocess import photo_tensor
@@ -27,7 +28,6 @@ from whylens.core.models.import_weights import import_weights
 from whylens.core.models.load import build, from_folder
 from whylens.core.outputs.export import read_explanation
 from whylens.core.outputs.headline import CoverTest, cover_test, headline
-from whylens.core.outputs.metrics import faithfulness
 from whylens.core.outputs.photo_report import report_html
 from whylens.core.results import Heatmap
 from whylens.core.targets import ClassScore, Target, target_of

@@ -10,7 +10,8 @@ import torch
 
 from tests.conftest import GapNet, seeded
 from tests.support.toys import LinearNet, difference, noise, subject_of
-from whylens.core.outputs.metrics import faithfulness, on_input, ranked
+from whylens.core.evaluation.curves import faithfulness
+from whylens.core.evaluation.ordering import on_input, ranked
 from whylens.core.results import Heatmap
 from whylens.core.targets import Target
 
