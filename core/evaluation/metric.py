@@ -5,14 +5,17 @@ A metric knows networks and maps; no screen, no method and no data set.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, MutableMapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from torch import Tensor
+from whylens.core.errors import NeedsNotMet
 
-from whylens.core.results import Heatmap
-from whylens.core.subject import Subject
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from whylens.core.results import Heatmap
+    from whylens.core.subject import Subject
 
 Direction = Literal["higher", "lower", "none"]
 Asks = Literal["method", "mask", "randomised", "baseline"]
@@ -56,6 +59,9 @@ class Case:
         mask: (*S) bool, where the evidence is known to lie; None where it is not known.
         baseline: (1, C, *S) the input that the method compares with, where it promises
             completeness; None where it does not.
+        class_blind: Whether the method says that it has one answer for all classes.
+        cache: What metrics find out once for this network, method and parameters, whatever the
+            input, lies in it by name; None to find it out anew. Whoever asks keeps it.
     """
 
     subject: Subject
@@ -64,6 +70,8 @@ class Case:
     randomised: Callable[[int], Subject] | None = None
     mask: Tensor | None = None
     baseline: Tensor | None = None
+    class_blind: bool = False
+    cache: MutableMapping[str, object] | None = None
 
 
 @dataclass(frozen=True)
@@ -92,18 +100,35 @@ class Metric:
     asks: frozenset[Asks] = frozenset()
     scale_free: bool = True
 
+    def steps(self, case: Case) -> Iterator[Score]:
+        """Yield its scores, or one without a value that says what the case lacks."""
+        try:
+            for ask in sorted(self.asks):
+                required(case, ask)
+        except NeedsNotMet as lacking:
+            yield Score(None, note=str(lacking))
+            return
+        yield from self.measure(case)
+
     def score(self, case: Case) -> Score:
         """Return the finished score, or one without a value that says what the case lacks."""
-        held = {"method": case.explain, "mask": case.mask, "randomised": case.randomised,
-                "baseline": case.baseline}  # fmt: skip
-        missing = sorted(name for name in self.asks if held[name] is None)
-        if missing:
-            return Score(None, note=f"It cannot be asked here: {_MISSING[missing[0]]}.")
-        *_, last = self.measure(case)
+        *_, last = self.steps(case)
         return last
 
 
-_MISSING = {
+def required(case: Case, ask: Asks) -> Any:
+    """Return what a metric asks of a case beside the question and the map.
+
+    Raises:
+        NeedsNotMet: The case does not hold it.
+    """
+    value = getattr(case, "explain" if ask == "method" else ask)
+    if value is None:
+        raise NeedsNotMet(f"It cannot be asked here: {_MISSING[ask]}.")
+    return value
+
+
+_MISSING: dict[Asks, str] = {
     "method": "only the map is known, not the method that made it",
     "mask": "where the evidence lies is not known",
     "randomised": "the network's weights cannot be exchanged",
