@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from whylens.core.engine import Engine
-from whylens.core.evaluation.curves import faithfulness
+from whylens.core.evaluation.curves import deletion, insertion
 from whylens.core.evaluation.ordering import on_input
 from whylens.core.explanation import Question
 from whylens.core.models.forward_pass import ForwardPass
@@ -48,9 +48,9 @@ def figures(
         hits.append(bool(near[int(values.argmax())]) and bool(values.any()))
         trace, _ = engine._trace(question, net)
         subject = Subject(ForwardPass(net, trace.x), Target(int(label)))
-        fill = subject.baseline(FILL)
-        deleted.append(faithfulness(subject, heat, fill, "deletion").area)
-        inserted.append(faithfulness(subject, heat, fill, "insertion").area)
+        for measure, areas in ((deletion, deleted), (insertion, inserted)):
+            *_, score = measure(subject, heat, fill=FILL, chance=False)
+            areas.append(score.value)
     return (
         statistics.mean(inside),
         sum(hits) / len(hits),

@@ -22,7 +22,8 @@ from whylens.core.conformance.toy_networks import (
     signal_patches,
 )
 from whylens.core.conformance.under_test import ExplainerUnderTest
-from whylens.core.evaluation.curves import faithfulness
+from whylens.core.evaluation.hiding import Setting, hiding_curve
+from whylens.core.evaluation.ordering import cells
 from whylens.core.inputs.photo import Photo, photo_of, read_photo
 from whylens.core.inputs.preprocess import photo_tensor
 from whylens.core.inputs.spec import InputSpec
@@ -145,11 +146,12 @@ def beats_chance(candidate: ExplainerUnderTest) -> None:
         candidate.network(cell_reader, half, spec, gain=6.0), lit(spec, half), 0
     )
     subject = answer.subject
-    fill = subject.baseline("black")
     generator = np.random.default_rng(3)
 
     def area(heat: Heatmap) -> float:
-        return faithfulness(subject, heat, fill, "deletion", steps=8, draws=1).area
+        setting = Setting("black", steps=8)
+        *_, curve = hiding_curve(subject, cells(heat, subject.size), setting)
+        return curve.area()
 
     map_area = area(answer.heat)
     random_areas = [

@@ -34,6 +34,8 @@ class Score:
         fraction: How much of the work is done, 0 to 1; the last is 1.
         shares: Places of a curve, 0 to 1; empty without one.
         curve: Its values at `shares`.
+        span: Lowest and highest value over a choice that nothing decides, as what hidden places
+            show; None where there was no such choice.
     """
 
     value: float | None
@@ -43,6 +45,7 @@ class Score:
     fraction: float = 1.0
     shares: tuple[float, ...] = ()
     curve: tuple[float, ...] = ()
+    span: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)

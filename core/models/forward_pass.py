@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -16,6 +19,9 @@ class ForwardPass:
 
     The faster copy computes the features, without gradients; the network's own head reads them and
     keeps a graph, so that each further class costs one short backward pass.
+
+    Attributes:
+        memo: What was worked out about this input at some cost, by whoever needs it again.
     """
 
     def __init__(self, backbone: Backbone, x: Tensor) -> None:
@@ -23,6 +29,7 @@ class ForwardPass:
             raise BadInput(f"The input is {tuple(x.shape)}, not one of {backbone.spec.size}.")
         self.backbone = backbone
         self.x = x.detach()
+        self.memo: dict[Hashable, Any] = {}
         self._leaf: Tensor | None = None
         self._last_gradient: tuple[Target, Tensor] | None = None
         if backbone.split is None:

@@ -19,7 +19,7 @@ from whylens.core.batch.listing import load_file
 from whylens.core.batch.rows import FileRow, explain_file, predicted_score, write_rows
 from whylens.core.engine import Engine
 from whylens.core.errors import BadArtifact, BadInput, NeedsNotMet
-from whylens.core.evaluation.curves import faithfulness
+from whylens.core.evaluation.curves import deletion
 from whylens.core.explanation import ModelCard, Prediction, Question
 from whylens.core.inputs.photo import read_photo
 from whylens.core.inputs.preprocess import photo_tensor
@@ -169,8 +169,8 @@ def test_covering_it_is_told_in_its_unit(folder, value, network):
     assert abs(covered - value) > 1e-3 * abs(value)
     words = html.cover_words(CoverTest(0.156, 34.21, 20.07, 33.0, None, "years"), "age")
     assert "age goes from <b>34.21 years</b> to <b>20.07 years</b>" in words
-    area = faithfulness(subject, answer.result, fill, "deletion", steps=2, draws=1)
-    assert area.probabilities[0] == pytest.approx(value, rel=1e-4)
+    *_, score = deletion(subject, answer.result, steps=2, chance=False)
+    assert score.curve[0] == pytest.approx(value, rel=1e-4)
     assert "raises it" in headline(Heatmap(np.eye(4, dtype=np.float32), "years", True), "value")
 
 
