@@ -48,6 +48,8 @@ class Explainer(ABC, Generic[P]):
         Params: The parameters' schema.
         class_blind: Whether the answer is the same whichever class is asked about; then `limits`
             says so, and the contract's tests hold the method to it.
+        sign_blind: Whether its map shows how strongly the score reacts to a place and not in which
+            direction, as the size of a gradient does; then `limits` says "not in which direction".
         artifact_kind: What `fit` makes, in words, as in "a gallery of training pictures"; empty for
             a method that needs nothing but the model.
         FitParams: The schema of `fit`'s parameters.
@@ -69,6 +71,7 @@ class Explainer(ABC, Generic[P]):
     question_kind: ClassVar[QuestionKind] = "where"
     when: ClassVar[str] = ""
     class_blind: ClassVar[bool] = False
+    sign_blind: ClassVar[bool] = False
     artifact_kind: ClassVar[str] = ""
     FitParams: ClassVar[type[BaseModel]] = NoParams
     actions: ClassVar[tuple[str, ...]] = ()

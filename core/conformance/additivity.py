@@ -42,7 +42,16 @@ def linear_rank(candidate: ExplainerUnderTest) -> None:
     heat = candidate.answer(backbone, torch.full((1, 3, *SIZE), 0.8), 0).heat
     if not heat.values.any():
         raise NotApplicable("a picture of one colour shows it nothing: it compares places")
-    truth = (weights if heat.signed else weights.clamp_min(0)).numpy()
+    explainer, truth = candidate.explainer, weights.clamp_min(0).numpy()
+    if explainer.sign_blind:
+        require(
+            not heat.signed and "not in which direction" in explainer.limits,
+            "It declares sign_blind; its map must then have no negative values, and limits must "
+            'tell visitors that it shows how strongly a place counts, "not in which direction".',
+        )
+        truth = weights.abs().numpy()
+    elif heat.signed:
+        truth = weights.numpy()
     agreement = rank_correlation(on_grid(heat.values, GRID), truth)
     require(
         agreement >= 0.9,

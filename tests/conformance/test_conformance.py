@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.wrong_explainers import WRONG, Sound
+from tests.support.wrong_explainers import WRONG, ShowsSizes, Sound
 from whylens.core.conformance.outcome import CheckFailed, NotApplicable
 from whylens.core.conformance.suite import CHECKS
 from whylens.core.conformance.toy_networks import ToyNetworks
@@ -90,6 +90,24 @@ def test_what_does_not_apply_is_told_and_not_passed():
         if check.number in (1, 2, 3, 12, 13):
             with pytest.raises(NotApplicable, match="class_blind"):
                 check.run(blind)
+
+
+def test_sizes_without_signs_pass_where_they_are_declared_in_words_and_shown_as_such():
+    class Sizes(ShowsSizes):
+        sign_blind = True
+        limits = "How strongly, not in which direction."
+
+    class Silent(Sizes):
+        limits = "For tests."
+
+    class Signed(Sizes):
+        explain = Sound.explain
+
+    assert failed(ExplainerUnderTest(Sizes(), NETWORKS), QUICK) == {}
+    for undeclared in (Silent, Signed):
+        found = failed(ExplainerUnderTest(undeclared(), NETWORKS), QUICK)
+        assert list(found) == ["03-linear-rank"]
+        assert "not in which direction" in found["03-linear-rank"]
 
 
 def test_an_explainer_that_refuses_every_network_does_not_pass_by_refusing():

@@ -190,6 +190,13 @@ class KnowsPicturesOnly(Sound):
         return functional.interpolate(values, size=subject.size, mode="bilinear")[0, 0]
 
 
+class ShowsSizes(Sound):
+    """Shows the size of evidence as if all of it spoke for the class (Captum Insights)."""
+
+    def explain(self, subject, params):
+        return Heatmap(self.map(subject).abs().numpy(), "share of the score")
+
+
 class ShortTrapezoid(Sound):
     """Integrates by trapezoids whose weights add up to (n - 1) / n (captum), and claims no gap."""
 
@@ -264,6 +271,7 @@ class ShowsTheQuestion(Sound):
 WRONG = {
     NumbersFromOne: {1, 2, 3, 5, 13, 17},
     StretchesTheCrop: {2},
+    ShowsSizes: {3},
     ShortTrapezoid: {3},
     CutsTheCAM: {4},
     AddsEpsilon: {5},
