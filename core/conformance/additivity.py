@@ -9,14 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from whylens.core.conformance.outcome import (
-    NotApplicable,
-    cosine,
-    difference,
-    on_grid,
-    rank_correlation,
-    require,
-)
+from whylens.core.conformance.outcome import NotApplicable, difference, require
 from whylens.core.conformance.toy_inputs import GRID, SIZE, noise
 from whylens.core.conformance.toy_networks import (
     LinearNet,
@@ -27,6 +20,7 @@ from whylens.core.conformance.toy_networks import (
     randomised,
 )
 from whylens.core.conformance.under_test import Answer, ExplainerUnderTest
+from whylens.core.evaluation.agreement import cosine, on_grid, rank_correlation
 from whylens.core.models.backbone import Backbone, wrap
 from whylens.core.needs import Need
 from whylens.core.results import Heatmap

@@ -10,13 +10,13 @@ import torch
 from whylens.core.conformance.outcome import (
     CheckFailed,
     NotApplicable,
-    correlation,
     difference,
     require,
 )
 from whylens.core.conformance.toy_inputs import noise
 from whylens.core.conformance.toy_networks import NETWORKS, changed, patches
 from whylens.core.conformance.under_test import Answer, ExplainerUnderTest
+from whylens.core.evaluation.agreement import correlation
 from whylens.core.models.backbone import Backbone
 from whylens.core.params import ControlSpec, controls_of
 from whylens.core.results import Heatmap

@@ -1,0 +1,90 @@
+"""How alike two maps are, whatever their grids, and what a map is on a grid that it was not on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from whylens.core.results import Heatmap
+
+Floats = npt.NDArray[np.float64]
+# Values closer than this share of the largest are equal: rounding must not order them.
+ROUNDING = 1e-6
+
+
+def cosine(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
+    """Return the cosine of two maps, 1 where they are equal up to a positive factor.
+
+    Args:
+        a: Any shape.
+        b: The same; two maps that are both zero have 1.
+    """
+    x, y = np.asarray(a, np.float64).ravel(), np.asarray(b, np.float64).ravel()
+    sizes = float(np.linalg.norm(x) * np.linalg.norm(y))
+    if sizes == 0:
+        return float(np.linalg.norm(x) == np.linalg.norm(y))
+    return float(x @ y) / sizes
+
+
+def correlation(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
+    """Return Pearson's correlation of two maps, 0 where one of them is flat."""
+    x, y = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    x, y = x - x.mean(), y - y.mean()
+    return cosine(x, y) if x.any() and y.any() else 0.0
+
+
+def rank_correlation(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
+    """Return Spearman's correlation of two maps; equal values share their mean rank.
+
+    That is what random orders of equal values come to on average; a flat map has 0.
+    """
+    return correlation(_ranks(a), _ranks(b))
+
+
+def _ranks(values: npt.ArrayLike) -> Floats:
+    flat = np.asarray(values, np.float64).ravel()
+    step = ROUNDING * float(np.abs(flat).max() or 1.0)
+    _, where, counts = np.unique(np.round(flat / step), return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    return np.asarray((last - (counts - 1) / 2)[where], np.float64)
+
+
+def likeness(a: Heatmap, b: Heatmap, *, sizes_only: bool = False) -> float:
+    """Return Spearman's correlation of two maps, on the coarser grid where theirs differ.
+
+    Args:
+        sizes_only: Of their absolute values.
+    """
+    grid = [min(pair) for pair in zip(a.values.shape, b.values.shape, strict=True)]
+    x, y = (on_grid(np.abs(heat.values) if sizes_only else heat.values, grid) for heat in (a, b))
+    return rank_correlation(x, y)
+
+
+def on_grid(values: npt.ArrayLike, grid: Sequence[int]) -> Floats:
+    """Return (*grid) float64: the mean of a map over every cell of a grid, to the last bit of area.
+
+    Args:
+        values: (*S) of as many axes; each value fills its own cell evenly.
+    """
+    array = np.asarray(values, np.float64)
+    for axis, cells in enumerate(grid):
+        edges = np.arange(cells + 1) / cells
+        shares = cell_shares(array.shape[axis], edges[:-1], edges[1:])
+        array = np.moveaxis(np.tensordot(shares, array, (1, axis)), 0, axis)
+        array = array * (cells / shares.shape[1])
+    return array
+
+
+def cell_shares(cells: int, low: Floats, high: Floats) -> Floats:
+    """Return (n, cells): how much of each cell of an axis lies in n intervals, 0 to 1.
+
+    Args:
+        low: (n,) where the intervals begin, as shares of the axis.
+        high: (n,) where they end.
+    """
+    ends = np.arange(cells + 1)
+    inside = np.minimum(high[:, None] * cells, ends[None, 1:])
+    inside = inside - np.maximum(low[:, None] * cells, ends[None, :-1])
+    return np.asarray(inside.clip(0, 1), np.float64)

@@ -1,0 +1,118 @@
+"""What a map keeps where nothing of the question changes: the seed, a little noise, a shift."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from whylens.core.evaluation.agreement import likeness, on_grid, rank_correlation
+from whylens.core.evaluation.metric import Case, Metric, Score, required
+from whylens.core.inputs.preprocess import per_channel
+from whylens.core.models.forward_pass import ForwardPass
+from whylens.core.results import Heatmap
+from whylens.core.subject import Subject
+
+Explain = Callable[[Subject], Heatmap]
+
+
+def seed_agreement(subject: Subject, heat: Heatmap, explain: Explain) -> Score:
+    """Return Spearman's correlation of a map with that of the next seed.
+
+    Without a value where both are equal to the last bit: then the method draws nothing.
+    """
+    other = explain(replace(subject, seed=subject.seed + 1))
+    if np.array_equal(other.values, heat.values):
+        return Score(None, note="It draws no random numbers: every seed has this map.")
+    return Score(likeness(heat, other), 0.0)
+
+
+def max_sensitivity(
+    subject: Subject, heat: Heatmap, explain: Explain, *, radius: float = 0.02, draws: int = 10
+) -> Iterator[Score]:
+    """Yield the largest change of a map under a little noise, as a share of the map's size.
+
+    The target and the method's seed stay what they are, else the noise of a method that draws is
+    counted as if the input had caused it. A map that never changes gets 0, whatever it shows.
+    Source: Yeh et al. 2019, On the (In)fidelity and Sensitivity of Explanations, eq. 4, over
+    `draws` uniform points of the ball.
+
+    Args:
+        radius: Of the noise, in pixel space, where photos lie in [0, 1].
+    """
+    size = float(np.linalg.norm(np.asarray(heat.values, np.float64)))
+    if not size:
+        yield Score(None, note="The map is blank: no change of it has a size.")
+        return
+    generator, spec, worst = subject.generator(), subject.backbone.spec, 0.0
+    for draw in range(1, draws + 1):
+        noise = radius * (2 * torch.rand(subject.x.shape, generator=generator) - 1)
+        noise = noise.to(subject.x) / per_channel(spec.std, subject.x)
+        moved = explain(_on_input(subject, subject.x + noise))
+        change = np.asarray(moved.values, np.float64) - heat.values
+        worst = max(worst, float(np.linalg.norm(change)) / size)
+        yield Score(worst, None, "", draw, draw / draws)
+
+
+def shift_equivariance(subject: Subject, heat: Heatmap, explain: Explain) -> Iterator[Score]:
+    """Yield how well a map moves along where the input moves by one stride, mean over axes.
+
+    Spearman's correlation over the places that both inputs show, at the input's resolution. The
+    stride is that of the last feature map, or a sixteenth of the axis where there is none. What
+    leaves on one side comes back on the other, so that no place is empty.
+    """
+    agreements: list[float] = []
+    strides = _strides(subject)
+    for axis, (stride, length) in enumerate(zip(strides, subject.size, strict=True)):
+        moved = explain(_on_input(subject, subject.x.roll(stride, axis + 2)))
+        first = on_grid(heat.values, subject.size).take(range(length - stride), axis)
+        second = on_grid(moved.values, subject.size).take(range(stride, length), axis)
+        agreements.append(rank_correlation(first, second))
+        done = len(agreements)
+        yield Score(float(np.mean(agreements)), 0.0, "", done, done / len(strides))
+
+
+def _strides(subject: Subject) -> list[int]:
+    if subject.backbone.split is None:
+        return [max(1, length // 16) for length in subject.size]
+    cells = subject.features.shape[2:]
+    return [max(1, length // n) for length, n in zip(subject.size, cells, strict=True)]
+
+
+def _on_input(subject: Subject, x: torch.Tensor) -> Subject:
+    return replace(subject, forward_pass=ForwardPass(subject.backbone, x))
+
+
+def _seed_agreement(case: Case) -> Iterator[Score]:
+    yield replace(seed_agreement(case.subject, case.heat, required(case, "method")), passes=0)
+
+
+SEED_AGREEMENT = Metric(
+    name="seed-agreement",
+    title="Seeds agree",
+    summary="Does a method that draws random numbers show the same with other ones?",
+    source="Spearman's correlation of the maps of two seeds.",
+    direction="higher",
+    measure=_seed_agreement,
+    asks=frozenset({"method"}),
+)
+MAX_SENSITIVITY = Metric(
+    name="max-sensitivity",
+    title="Largest change",
+    summary="How far does noise that nobody sees move the map? A map that never moves gets 0.",
+    source="Yeh et al. 2019, eq. 4; uniform noise of 0.02 of the pixels' range, 10 draws.",
+    direction="lower",
+    measure=lambda case: max_sensitivity(case.subject, case.heat, required(case, "method")),
+    asks=frozenset({"method"}),
+)
+SHIFT_EQUIVARIANCE = Metric(
+    name="shift-equivariance",
+    title="Moves along",
+    summary="Does the map move along where the input moves by one stride of the network?",
+    source="Spearman's correlation over the places that both inputs show, mean over axes.",
+    direction="higher",
+    measure=lambda case: shift_equivariance(case.subject, case.heat, required(case, "method")),
+    asks=frozenset({"method"}),
+)

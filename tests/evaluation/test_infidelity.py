@@ -1,0 +1,128 @@
+"""Infidelity: the cosine written out, 1 and -1 where a linear network says so, its chance."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import GapNet, seeded
+from tests.support.cases import linear, linear_case, random_map, weights_of
+from tests.support.toys import noise, precise, subject_of
+from whylens.core.evaluation.infidelity import METRIC, infidelity
+from whylens.core.results import Heatmap
+from whylens.core.targets import Target
+
+
+def last(steps):
+    *_, score = steps
+    return score
+
+
+def recorded_boxes(subject, **options):
+    """Return the windows that were filled, as the mask of what each input lacks."""
+    boxes, ask = [], subject.window_scores
+
+    class Recording(type(subject)):
+        def window_scores(self, windows, fill):
+            boxes.extend(windows)
+            yield from ask(windows, fill)
+
+    fields = {name: getattr(subject, name) for name in subject.__dataclass_fields__}
+    return Recording(**fields), boxes
+
+
+@pytest.mark.parametrize("grid", [(16, 24), (4, 6), (5, 7)])
+def test_it_is_the_cosine_of_the_sums_with_the_losses_written_out(grid):
+    module = seeded(GapNet())
+    x = noise(1, 3, 16, 24)
+    subject, boxes = recorded_boxes(subject_of(module, x, Target(1)))
+    heat = Heatmap(noise(*grid, seed=8).numpy() - 0.4, "x", signed=True)
+    score = last(infidelity(subject, heat, windows=12, fill="black"))
+    twin, total = precise(module), []
+    for box in boxes:
+        filled = x.double().clone()
+        filled[(slice(None), slice(None), *box)] = 0
+        loss = float((twin(x.double()) - twin(filled))[0, 1])
+        inside = 0.0
+        for row in range(grid[0]):
+            for column in range(grid[1]):
+                area = 1.0
+                for axis, (place, cells) in enumerate([(row, grid[0]), (column, grid[1])]):
+                    cell = subject.size[axis] / cells
+                    low = max(place * cell, box[axis].start)
+                    area *= max(0.0, min((place + 1) * cell, box[axis].stop) - low) / cell
+                inside += area * float(heat.values[row, column])
+        total.append((inside, loss))
+    assert len(boxes) == 12
+    ab = sum(a * b for a, b in total)
+    wanted = ab / math.sqrt(sum(a * a for a, _ in total) * sum(b * b for _, b in total))
+    assert score.value == pytest.approx(wanted, abs=1e-5)
+    assert score.passes == 13
+
+
+@pytest.mark.parametrize("fill", ["black", "grey", "mean", "blur"])
+@pytest.mark.parametrize("size", [(12,), (6, 8), (4, 5, 6)])
+def test_on_a_linear_network_the_exact_map_gets_1_and_its_negative_minus_1(fill, size):
+    weights, x = weights_of(*size, seed=1), noise(1, 1, *size)
+    subject = subject_of(linear(weights, 2 * weights), x, Target(1))
+    exact = (2 * weights * (x - subject.baseline(fill))[0, 0]).numpy()
+    for factor in (1, 1e-3, -1, -50):
+        score = last(infidelity(subject, Heatmap(factor * exact, "x", True), fill=fill))
+        assert score.value == pytest.approx(math.copysign(1, factor), abs=1e-4)
+
+
+def test_a_random_map_gets_the_chance_beside_it_and_so_does_a_flat_one():
+    case = linear_case()
+    gaps = []
+    for seed in range(60):
+        for centre in (0, 0.5):
+            values = noise(6, 8, seed=seed).numpy() - centre
+            score = METRIC.score(replace(case, heat=Heatmap(values, "x", True)))
+            gaps.append((centre, score.value - score.chance))
+    for centre in (0, 0.5):
+        some = [gap for c, gap in gaps if c == centre]
+        assert abs(np.mean(some)) < 4 * np.std(some) / math.sqrt(len(some))
+    flat = METRIC.score(replace(case, heat=Heatmap(np.ones((6, 8)), "x")))
+    assert flat.value == pytest.approx(flat.chance)
+
+
+def test_windows_lie_elsewhere_under_another_seed_and_nowhere_else_under_the_same():
+    case = linear_case()
+    scores = [
+        METRIC.score(
+            replace(case, heat=random_map(case.subject), subject=replace(case.subject, seed=seed))
+        )
+        for seed in (0, 0, 1)
+    ]
+    assert scores[0] == scores[1] != scores[2]
+
+
+def test_scores_come_in_pieces_and_the_work_stops_between_them():
+    asked = []
+
+    class Counting(GapNet):
+        def forward(self, x):
+            asked.append(len(x))
+            return super().forward(x)
+
+    subject = subject_of(seeded(Counting()), noise(1, 3, 16, 24), batch_size=4)
+    work = infidelity(subject, random_map(subject), windows=12)
+    asked.clear()
+    first = next(work)
+    spent = sum(asked)
+    work.close()
+    assert first.fraction == pytest.approx(1 / 3)
+    assert sum(asked) == spent
+
+
+def test_it_says_why_it_says_nothing():
+    case = linear_case()
+    blank = METRIC.score(replace(case, heat=Heatmap(np.zeros((6, 8)), "x")))
+    assert (blank.value, blank.note) == (None, "The map is blank: it foresees nothing.")
+    deaf = subject_of(linear(torch.zeros(6, 8), torch.zeros(6, 8)), noise(1, 1, 6, 8))
+    score = METRIC.score(replace(case, subject=deaf))
+    assert (score.value, score.note) == (None, "No window changes the score.")

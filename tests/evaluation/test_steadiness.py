@@ -1,0 +1,114 @@
+"""Seeds, noise and shifts: correlations and norms written out, and what a linear network says."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import spearmanr
+
+from tests.conftest import GapNet, plain_spec, seeded
+from tests.support.cases import contributions, linear_case
+from tests.support.toys import noise, subject_of
+from whylens.core.evaluation.metric import Case
+from whylens.core.evaluation.steadiness import (
+    MAX_SENSITIVITY,
+    SEED_AGREEMENT,
+    SHIFT_EQUIVARIANCE,
+    max_sensitivity,
+)
+from whylens.core.inputs.spec import InputSpec
+from whylens.core.models.backbone import wrap
+from whylens.core.results import Heatmap
+
+
+def drawing(amount: float):
+    """Return a method that adds noise of its seed to the exact map."""
+
+    def explain(subject):
+        wobble = torch.randn(subject.size, generator=subject.generator()).numpy()
+        return Heatmap(contributions(subject).values + amount * wobble, "x", signed=True)
+
+    return explain
+
+
+def test_two_seeds_agree_as_far_as_their_maps_do():
+    case = linear_case()
+    values = []
+    for amount in (0.01, 0.3):
+        explain = drawing(amount)
+        heat = explain(case.subject)
+        score = SEED_AGREEMENT.score(replace(case, heat=heat, explain=explain))
+        other = explain(replace(case.subject, seed=1))
+        wanted = spearmanr(heat.values, other.values, axis=None).statistic
+        assert score.value == pytest.approx(wanted, abs=1e-3)
+        values.append(score.value)
+    assert values[0] > 0.95 > values[1]
+    same = SEED_AGREEMENT.score(case)
+    assert (same.value, same.note) == (None, "It draws no random numbers: every seed has this map.")
+
+
+def test_the_largest_change_is_that_of_the_noise_drawn():
+    spec = InputSpec(size=(6, 8), channels=1, mean=(0.4,), std=(0.25,), crop=1.0)
+    base = linear_case()
+    backbone = wrap(base.subject.backbone.module, spec=spec)
+    subject = subject_of(None, base.subject.x, base.subject.target, backbone=backbone)
+    inputs = []
+
+    def recording(asked):
+        inputs.append(asked)
+        return contributions(asked)
+
+    heat = contributions(subject)
+    steps = list(max_sensitivity(subject, heat, recording, radius=0.05, draws=6))
+    changes = []
+    for asked in inputs:
+        noise_in_pixels = (asked.x - subject.x) * 0.25
+        assert 0.04 < float(noise_in_pixels.abs().max()) <= 0.0500001
+        assert asked.target == subject.target
+        assert asked.seed == subject.seed
+        moved = contributions(asked).values.astype(float) - heat.values
+        changes.append(np.sqrt((moved**2).sum()) / np.sqrt((heat.values.astype(float) ** 2).sum()))
+    assert len({float(asked.x.sum()) for asked in inputs}) == 6
+    assert [step.value for step in steps] == pytest.approx(np.maximum.accumulate(changes))
+
+
+def test_the_noise_of_a_methods_own_seed_is_not_counted():
+    case = linear_case()
+    loud = drawing(5.0)
+    quiet = MAX_SENSITIVITY.score(replace(case, heat=loud(case.subject), explain=loud))
+    assert quiet.value < 0.01
+    still = MAX_SENSITIVITY.score(replace(case, explain=lambda subject: case.heat))
+    assert still.value == 0
+
+
+def features_times_gradients(subject) -> Heatmap:
+    return Heatmap((subject.features * subject.gradients)[0].sum(0).numpy(), "x", signed=True)
+
+
+@pytest.mark.parametrize("size", [(16, 24), (24,)])
+def test_the_map_of_a_convolution_moves_along_and_one_of_the_middle_does_not(size):
+    module = seeded(GapNet(axes=len(size)))
+    backbone = wrap(module, spec=plain_spec(*size))
+    subject = subject_of(None, noise(1, 3, *size), backbone=backbone)
+    heat = features_times_gradients(subject)
+    good = SHIFT_EQUIVARIANCE.score(Case(subject, heat, features_times_gradients))
+    assert good.value > 0.9
+    assert good.passes == len(size)
+    ramp = Heatmap(noise(*size, seed=9).numpy(), "x")
+    assert SHIFT_EQUIVARIANCE.score(Case(subject, ramp, lambda asked: ramp)).value < 0.4
+    flat = Heatmap(np.ones(size), "x")
+    assert SHIFT_EQUIVARIANCE.score(Case(subject, flat, lambda asked: flat)).value == 0
+
+
+def test_the_agreement_is_that_of_the_places_that_both_inputs_show():
+    case = linear_case(16, 32)  # its last map is the input itself: one stride is one place
+    heat, wanted = case.heat.values, []
+    for axis in (0, 1):
+        rolled = case.subject.x.roll(1, axis + 2)
+        asked = subject_of(case.subject.backbone.module, rolled, case.subject.target)
+        moved = np.moveaxis(contributions(asked).values, axis, 0)[1:]
+        wanted.append(spearmanr(np.moveaxis(heat, axis, 0)[:-1], moved, axis=None).statistic)
+    assert SHIFT_EQUIVARIANCE.score(case).value == pytest.approx(np.mean(wanted), abs=1e-4)
