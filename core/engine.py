@@ -174,7 +174,7 @@ class Engine:
             if reason is not None:
                 continue
             subject = replace(self.subject(question), stored_artifact=artifact)
-            with self._slot(quick=True), wrap_plugin_errors(explainer):
+            with self.slot(quick=True), wrap_plugin_errors(explainer):
                 share = explainer.familiarity(subject)
             if share is not None:
                 return share
@@ -187,7 +187,7 @@ class Engine:
             x, times = backbone.probe_inputs()[:1], []
             for _ in range(3):
                 began = time.perf_counter()
-                with self._slot(quick=True):
+                with self.slot(quick=True):
                     backbone.fast_logits(x)
                 times.append(time.perf_counter() - began)
             return min(times)
@@ -254,7 +254,7 @@ class Engine:
         work = self._steps(explainer, subject, checked)
         try:
             while True:
-                with self._slot(quick=is_single_step(explainer)):
+                with self.slot(quick=is_single_step(explainer)):
                     began = time.perf_counter()
                     partial = next(work, None)
                     spent += time.perf_counter() - began
@@ -316,7 +316,7 @@ class Engine:
             raise NeedsNotMet(f"{explainer.title} is not available on {backbone.name}: {reason}")
         work = explainer.fit(dataset, backbone, checked)
         while True:
-            with self._slot(), wrap_plugin_errors(explainer):
+            with self.slot(), wrap_plugin_errors(explainer):
                 step = next(work, None)
             if step is None:
                 return
@@ -349,7 +349,7 @@ class Engine:
                 f"{', '.join(explainer.actions) or 'none'}."
             )
         before = self.artifact_store.get(explainer, backbone, visitor)
-        with self._slot(), wrap_plugin_errors(explainer):
+        with self.slot(), wrap_plugin_errors(explainer):
             after = explainer.edit(before, action, chosen, text)
         self.artifact_store.put_for_visitor(explainer, backbone, visitor, after)
         return after
@@ -373,7 +373,7 @@ class Engine:
                 x, view = photo_tensor(question.photo, backbone.spec)
             else:
                 x = signal_tensor(np.asarray(question.array, np.float32), backbone.spec)
-            with self._slot(quick=True):
+            with self.slot(quick=True):
                 try:
                     return ForwardPass(backbone, x.to(backbone.device)), view
                 except NETWORK_ERRORS as exc:
@@ -385,7 +385,15 @@ class Engine:
         return self._forward_passes.get(_input_key(question, backbone), make)
 
     @contextmanager
-    def _slot(self, *, quick: bool = False) -> Iterator[None]:
+    def slot(self, *, quick: bool = False) -> Iterator[None]:
+        """Return a context in which the calling thread may compute.
+
+        Args:
+            quick: For what takes well below a second.
+
+        Raises:
+            Busy: All slots stayed taken.
+        """
         slots = self._quick_slots if quick else self._slots
         if not slots.acquire(timeout=self._busy_timeout):
             raise Busy(

@@ -24,7 +24,8 @@ from whylens.core.engine import Engine
 expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect
 pytestmark = pytest.mark.browser
 EVERY_TAB = (
-    "Compare", "Grad-CAM", "Occlusion", "Plugins", "This network", "Many photos", "Your pictures",
+    "Compare", "What if", "Grad-CAM", "Occlusion", "Plugins", "This network", "Many photos",
+    "Your pictures",
 )  # fmt: skip
 
 

@@ -27,7 +27,7 @@ from whylens.core.train.report import Figures, ModelReport
 
 # Ids of the tabs that are no method's.
 COMPARE, METHODS, REPORT, PHOTOS = "compare", "methods", "report", "photos"
-TRAIN, PLUGINS = "train", "plugins"
+TRAIN, PLUGINS, WHAT_IF = "train", "plugins", "what-if"
 # Beyond this many classes the grid is too wide to read; the commonest mistakes are listed instead.
 MOST_COLUMNS = 24
 MOST_PAIRS = 40

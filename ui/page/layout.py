@@ -15,7 +15,7 @@ from whylens.ui.page.examples import build_examples
 from whylens.ui.page.form import QuestionForm, StyleControls
 from whylens.ui.page.framing import build_framing, framing_value
 from whylens.ui.page.guide import build_guide
-from whylens.ui.page.html import COMPARE, METHODS, PHOTOS, PLUGINS, REPORT, TRAIN
+from whylens.ui.page.html import COMPARE, METHODS, PHOTOS, PLUGINS, REPORT, TRAIN, WHAT_IF
 from whylens.ui.page.import_model import build_import
 from whylens.ui.page.many_photos import build_many_photos
 from whylens.ui.page.methods import Methods, build_methods
@@ -32,6 +32,7 @@ from whylens.ui.page.session import (
 )
 from whylens.ui.page.signal_input import build_signal_input
 from whylens.ui.page.training import build_training, is_public, training_allowed
+from whylens.ui.page.what_if import build_what_if
 from whylens.ui.page.wiring import Page, SideColumn, wire
 
 
@@ -185,6 +186,8 @@ def _tabs(
     with gr.Tabs(elem_id="tabs", overflow_behavior="wrap") as tabs:
         with gr.Tab("Compare", id=COMPARE, elem_id="tab-compare"):
             compare = build_compare(session, form, style)
+        with gr.Tab("What if", id=WHAT_IF, elem_id="tab-what-if") as what_if:
+            build_what_if(session, form, what_if)
         with gr.Tab("All methods", id=METHODS, elem_id="tab-methods"):
             with gr.Accordion("Help me choose", open=False, elem_id="guide"):
                 ticked = build_guide(session, form, tabs, compare.methods)

@@ -130,6 +130,12 @@ class PageStore:
         pair = self._answers.peek((visitor, slot))
         return "" if pair is None else pair[1]
 
+    def answers(self, visitor: str, stamp: str) -> dict[str, Explanation]:
+        """Return the visitor's answers to one question, by slot, those of last use last."""
+        pairs = {key[1]: self._answers.peek(key) for key in self._answers.cached_keys()
+                 if key[0] == visitor}  # fmt: skip
+        return {slot: pair[0] for slot, pair in pairs.items() if pair and pair[1] == stamp}
+
     def put_photos(self, visitor: str, table: PhotoTable) -> None:
         """Store a visitor's table of many photos in place of the earlier one."""
         self._tables.put(visitor, table)

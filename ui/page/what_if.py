@@ -1,0 +1,231 @@
+"""The What if tab: places of the input are covered, and the network is asked again at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import gradio as gr
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from whylens.core.datasets.tensors import view_pixels
+from whylens.core.errors import BadInput
+from whylens.core.evaluation.what_if import (
+    change_input,
+    falls_elsewhere,
+    foresight,
+    strongest_places,
+)
+from whylens.core.explanation import Explanation
+from whylens.core.inputs.preprocess import photo_tensor
+from whylens.core.results import Heatmap
+from whylens.core.subject import Subject
+from whylens.ui.page import html
+from whylens.ui.page.form import QuestionForm, question_id
+from whylens.ui.page.long_events import FAILED, QUICK, UNQUEUED, report_failure
+from whylens.ui.page.photo_input import photo_input
+from whylens.ui.page.session import PRIVATE, Session, visitor_id
+
+SIDE = 420  # pixels of the longer side of what is painted on
+BY_MAP, BY_BRUSH = "map", "brush"
+COVER, KEEP = "cover", "keep"
+WAYS = [("Cover what is marked", COVER), ("Show only what is marked", KEEP)]
+OTHER = "other"
+FILLS = [("Blur", "blur"), ("Grey", "grey"), ("Its mean colour", "mean"), ("Another photo", OTHER)]
+# Gradio's editor keeps the first change of each visit to itself, so that its own events come one
+# stroke late: whatever ends on it presses the button.
+STROKE_JS = """document.addEventListener('pointerup', ({target}) => {
+  if (!target.closest?.('#whatif-editor')) return;
+  clearTimeout(element.strokeEnd);
+  element.strokeEnd = setTimeout(() => document.querySelector('#whatif-ask')?.click(), 150);
+});"""
+PAINT = "Paint over places, or let a map mark its strongest ones."
+
+
+def build_what_if(session: Session, form: QuestionForm, tab: gr.Tab) -> None:
+    """Build the tab in the open tab and wire it."""
+    gr.HTML(html.render("what_if", "about"), js_on_load=STROKE_JS)
+    with gr.Row():
+        with gr.Column(min_width=300):
+            editor = gr.ImageEditor(
+                type="pil",
+                label="What the network is shown",
+                elem_id="whatif-editor",
+                sources=(),
+                transforms=(),
+                layers=False,
+                brush=gr.Brush(colors=["rgba(213, 94, 0, 0.75)"], color_mode="fixed"),
+                canvas_size=(SIDE, SIDE),
+                height=SIDE + 90,
+                buttons=[],
+            )
+        with gr.Column(min_width=300):
+            way = gr.Radio(WAYS, value=COVER, label="Do", elem_id="whatif-way")
+            fill = gr.Radio(FILLS, value="blur", label="Put there", elem_id="whatif-fill")
+            other = photo_input(
+                label="Another photo, or background",
+                sources=["upload", "clipboard"],
+                elem_id="whatif-other",
+                height=140,
+                visible=False,
+                buttons=[],
+            )
+            with gr.Row():
+                maps = gr.Dropdown([], label="Marked by a map", elem_id="whatif-map", min_width=160)
+                share = gr.Slider(
+                    1, 50, value=10, step=1, label="Its strongest, in %", elem_id="whatif-share",
+                    buttons=[], min_width=140,
+                )  # fmt: skip
+            with gr.Row(elem_classes="wl-actions"):
+                mark = gr.Button("Mark by the map", elem_id="whatif-mark", min_width=140)
+                paint = gr.Button("By what I painted", elem_id="whatif-ask", min_width=140)
+            status = gr.Textbox(PAINT, label="Status", elem_id="whatif-status", max_lines=3)
+    with gr.Row(elem_classes="wl-answer"):
+        with gr.Column(min_width=300):
+            gr.HTML(html.stale_note(), padding=False)
+            shown = gr.Image(
+                label="What it is shown now",
+                interactive=False,
+                elem_id="whatif-shown",
+                height=320,
+                visible=False,
+                buttons=[],
+            )
+        with gr.Column(min_width=300):
+            bars = gr.HTML("", elem_id="whatif-bars")
+    marked = gr.State("")
+    controls = {
+        "marked": marked,
+        "way": way,
+        "fill": fill,
+        "other": other,
+        "map": maps,
+        "share": share,
+    }
+    inputs = {**form.inputs, **controls, "painted": editor}
+    outputs = [shown, bars, status]
+    opened = [editor, maps, status]
+    tab.select(_opener(session), None, opened, inputs_kwargs=form.inputs, **PRIVATE)
+    fill.change(lambda value: gr.Image(visible=value == OTHER), [fill], [other], **PRIVATE)
+    asking = {**QUICK, "inputs_kwargs": inputs}
+    # Buttons say what marks the places; another way or fill asks anew of the same places.
+    for button, by in ((mark, BY_MAP), (paint, BY_BRUSH)):
+        click = button.click(lambda by=by: by, None, [marked], **UNQUEUED)
+        click.then(_asker(session), None, outputs, trigger_mode="always_last", **asking)
+    again = [way.input, fill.input, other.upload, share.release]
+    gr.on(again, _asker(session), None, outputs, trigger_mode="always_last", **asking)
+
+
+def _opener(session: Session) -> Callable[..., Any]:
+    def on_open(request: gr.Request, **values: Any) -> Any:
+        visitor = visitor_id(request)
+        if not values["photo"] or not values["model"]:
+            return None, gr.Dropdown([], value=None), "Give a photo first."
+        subject = session.engine.subject(QuestionForm.read(values, session, visitor))
+        titles = {slot: a.title for slot, a in _maps(session, visitor, values).items()}
+        choices = [(title, slot) for slot, title in titles.items()]
+        first = choices[0][1] if choices else None
+        picture = None if subject.x.ndim == 3 else _picture(subject, subject.x)
+        words = PAINT if picture is not None else "A signal cannot be painted on: mark it by a map."
+        value = (
+            None if picture is None else {"background": picture, "layers": [], "composite": picture}
+        )
+        return value, gr.Dropdown(choices, value=first), words
+
+    return on_open
+
+
+def _maps(session: Session, visitor: str, values: Mapping[str, Any]) -> dict[str, Explanation]:
+    """Return the finished maps that answer the form's question, by slot, each method once."""
+    answers: dict[str, Explanation] = {}
+    seen: set[str] = set()
+    for slot, answer in session.store.answers(visitor, question_id(values)).items():
+        if isinstance(answer.result, Heatmap) and answer.finished and answer.method not in seen:
+            seen.add(answer.method)
+            answers[slot] = answer
+    return answers
+
+
+def _picture(subject: Subject, x: Tensor) -> Image.Image:
+    image = Image.fromarray(view_pixels(x, subject.backbone.spec))
+    scale = SIDE / max(image.size)
+    size = (round(image.width * scale), round(image.height * scale))
+    return image.resize(size, Image.Resampling.BICUBIC)
+
+
+def _painted(values: Mapping[str, Any], subject: Subject) -> Tensor | None:
+    """Return (*S) in [0, 1], 1 where the brush was; None where nothing is painted."""
+    layers = (values["painted"] or {}).get("layers") or []
+    marks = [np.asarray(layer.getchannel("A").resize(subject.size[::-1])) for layer in layers]
+    if subject.x.ndim != 4 or not marks:
+        return None
+    marked = torch.from_numpy(np.max(marks, 0) > 0).float()
+    return marked if marked.any() else None
+
+
+def _strongest(
+    values: Mapping[str, Any], subject: Subject, maps: Mapping[str, Explanation]
+) -> Tensor:
+    """Return (*S) in {0, 1}, 1 where the chosen map is strongest."""
+    answer = maps.get(values["map"] or "")
+    if answer is None or not isinstance(answer.result, Heatmap):
+        raise BadInput("Choose a map of this question. Compare makes more of them.")
+    return strongest_places(subject, answer.result, float(values["share"]) / 100).float()
+
+
+def _fill(session: Session, values: Mapping[str, Any], subject: Subject) -> Tensor:
+    if values["fill"] != OTHER:
+        return subject.baseline(values["fill"])
+    if not values["other"]:
+        raise BadInput("Give the other photo, whose places are to be put there.")
+    tensor, _ = photo_tensor(session.store.photo(values["other"]), subject.backbone.spec)
+    return tensor.to(subject.x)
+
+
+def _asker(session: Session) -> Callable[..., Any]:
+    @report_failure(FAILED, at=2, of=3)
+    def ask(request: gr.Request, **values: Any) -> Iterator[Any]:
+        if not values["photo"] or not values["model"]:
+            raise BadInput("Give a photo first.")
+        visitor = visitor_id(request)
+        subject = session.engine.subject(QuestionForm.read(values, session, visitor))
+        maps = _maps(session, visitor, values)
+        by_map = values["marked"] == BY_MAP
+        marked = _strongest(values, subject, maps) if by_map else _painted(values, subject)
+        if marked is None:
+            yield gr.Image(visible=False), "", PAINT
+            return
+        hidden = 1 - marked if values["way"] == KEEP else marked
+        fill = _fill(session, values, subject)
+        with session.engine.slot(quick=True):
+            changed = change_input(subject, hidden, fill)
+            shapes, falls = falls_elsewhere(subject, hidden, fill)
+        foreseen = [
+            (answer.title, foresight(answer.result, shapes, falls))
+            for answer in maps.values()
+            if isinstance(answer.result, Heatmap)
+        ]
+        label = subject.backbone.labels[subject.target.index]
+        picture = gr.Image(_picture(subject, changed.x), visible=True)
+        text = html.stamp(question_id(values)) + html.render(
+            "what_if", "bars", changed=changed, label=label, foreseen=foreseen, amount=html.amount
+        )
+        yield picture, text, _words(label, subject, falls, float(hidden.mean()))
+
+    return ask
+
+
+def _words(label: str, subject: Subject, falls: Tensor, area: float) -> str:
+    unit = subject.target.value_unit if subject.target.quantity == "value" else ""
+    here, elsewhere = float(falls[0]), float(falls[1:].mean())
+
+    def figure(fall: float) -> str:
+        return f"{-fall:+.3g} {unit}".rstrip() if unit else f"{-100 * fall:+.0f} points"
+
+    return (
+        f"{area:.0%} of it changed: {label} {figure(here)}. "
+        f"The same shape elsewhere: {figure(elsewhere)} on average."
+    )
