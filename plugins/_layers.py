@@ -10,10 +10,10 @@ from pydantic import Field
 from torch import Tensor
 
 from whylens import Heatmap, Params, Partial
-from whylens.plugins._arrays import as_array, resize
+from whylens.plugins._arrays import as_array, resize, weighted_sum
 
 if TYPE_CHECKING:
-    from whylens import FeatureLayer
+    from whylens import FeatureLayer, Subject
 
 LayerChoice = Literal[
     "last", "mean over stages", "stage 1", "stage 2", "stage 3", "stage 4", "stage 5", "stage 6",
@@ -59,6 +59,33 @@ def mean_of_maps(maps: Sequence[Tensor]) -> Tensor:
 def map_unit(layers: Sequence[FeatureLayer], unit: str) -> str:
     """Return the unit of a map made of these layers."""
     return unit if len(layers) == 1 else "mean over stages of shares of the largest value"
+
+
+def weighted_features(
+    subject: Subject,
+    params: SignedLayerParams,
+    weights_of: Callable[[FeatureLayer], Tensor],
+    unit: str,
+) -> Heatmap:
+    """Return the sum over channels of weight times feature map, its positive part unless signed.
+
+    Args:
+        weights_of: Returns (K,) of a layer.
+        unit: Of the map of a single layer.
+    """
+    layers = subject.layers(params.layer)
+    maps = [weighted_sum(weights_of(layer), layer.features) for layer in layers]
+    values = mean_of_maps(maps if params.signed else [m.relu() for m in maps])
+    return Heatmap(as_array(values), map_unit(layers, unit), signed=params.signed)
+
+
+def mean_gradients(gradients: Tensor) -> Tensor:
+    """Return (K,): the mean over positions of each channel's gradient. Grad-CAM, eq. 1.
+
+    Args:
+        gradients: (1, K, *S) derivative of the score with respect to the feature map.
+    """
+    return gradients[0].flatten(1).mean(-1)
 
 
 def explain_layers(

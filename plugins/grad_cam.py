@@ -5,12 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from whylens import Explainer, Heatmap, Need, hookimpl
-from whylens.plugins._arrays import as_array, weighted_sum
-from whylens.plugins._layers import SignedLayerParams, map_unit, mean_of_maps
+from whylens.plugins._layers import SignedLayerParams, mean_gradients, weighted_features
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from whylens import Subject
 
 
@@ -36,20 +33,10 @@ class GradCAM(Explainer[SignedLayerParams]):
 
     def explain(self, subject: Subject, params: SignedLayerParams) -> Heatmap:
         """Return the map in units of the score per position."""
-        layers = subject.layers(params.layer)
-        maps = [weighted_sum(channel_weights(layer.gradients), layer.features) for layer in layers]
-        values = mean_of_maps(maps if params.signed else [m.relu() for m in maps])
-        unit = map_unit(layers, f"{subject.unit} per position")
-        return Heatmap(as_array(values), unit, signed=params.signed)
-
-
-def channel_weights(gradients: Tensor) -> Tensor:
-    """Return (K,): the mean over positions of each channel's gradient. Eq. 1.
-
-    Args:
-        gradients: (1, K, *S) derivative of the score with respect to the feature map.
-    """
-    return gradients[0].flatten(1).mean(-1)
+        unit = f"{subject.unit} per position"
+        return weighted_features(
+            subject, params, lambda layer: mean_gradients(layer.gradients), unit
+        )
 
 
 @hookimpl

@@ -136,28 +136,32 @@ def one_channel(candidate: ExplainerUnderTest) -> None:
     candidate.needs_places()
     if not {Need.GRADIENTS, Need.SPATIAL_FEATURES} <= candidate.explainer.needs:
         raise NotApplicable("it does not weigh feature maps by gradients")
-    backbone = candidate.network(_identity_head)
-    for seed in range(5, 8):
-        answer = candidate.answer(backbone, noise(backbone.spec, seed))
-        target = answer.subject.target.index
+    for target in range(3):
+        backbone = candidate.network(_one_channel_head, target)
+        answer = candidate.answer(backbone, noise(backbone.spec, 5 + target), target)
         channel = answer.subject.features[0, target].numpy()
         if answer.heat.values.shape != channel.shape:
             raise NotApplicable("its map is finer than the feature map")
         likeness = cosine(answer.heat.values, channel)
         require(
             likeness > 0.9999,
-            f"Class {target} reads channel {target} alone, through a mean over places: CAM, "
-            "Grad-CAM and their kin are then that channel up to scale. The map's cosine with it is "
-            f"{likeness:.4f}. Use the gradient of the score with respect to this very layer.",
+            f"Class {target} reads channel {target} alone, through a mean over places, and the "
+            "others its opposite: CAM, Grad-CAM and their kin are then that channel up to scale. "
+            f"The map's cosine with it is {likeness:.4f}. Use the gradient of the score with "
+            "respect to this very layer.",
         )
 
 
-def _identity_head() -> Backbone:
-    def one_channel_each(module: nn.Module) -> None:
+def _one_channel_head(target: int) -> Backbone:
+    def one_channel(module: nn.Module) -> None:
         weight = module.get_parameter("fc.weight")
-        weight.copy_(20 * torch.eye(*weight.shape))
+        # The others read its opposite, so that it is the evidence against rivals as well; unevenly,
+        # since a network whose scores balance looks dead to a probe.
+        weight.zero_()
+        weight[:, target] = torch.tensor([-5.0, -10.0, -15.0])
+        weight[target, target] = 20
 
-    return changed(patches(), one_channel_each)
+    return changed(patches(), one_channel)
 
 
 def scale_of_scores(candidate: ExplainerUnderTest) -> None:

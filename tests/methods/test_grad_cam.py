@@ -22,9 +22,9 @@ from tests.support.toys import (
     toy,
 )
 from whylens.core.targets import Target
-from whylens.plugins._layers import SignedLayerParams
+from whylens.plugins._layers import SignedLayerParams, mean_gradients
 from whylens.plugins.cam import CAM
-from whylens.plugins.grad_cam import GradCAM, channel_weights
+from whylens.plugins.grad_cam import GradCAM
 
 METHOD = GradCAM()
 
@@ -113,4 +113,4 @@ def test_without_positive_evidence_the_map_is_blank_and_says_so():
 
 def test_a_channel_s_weight_is_the_mean_of_its_gradient():
     gradients = torch.tensor([[[[1.0, 2.0], [3.0, 6.0]], [[-1.0, 1.0], [0.0, 0.0]]]])
-    assert channel_weights(gradients).tolist() == [3.0, 0.0]
+    assert mean_gradients(gradients).tolist() == [3.0, 0.0]
