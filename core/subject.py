@@ -250,13 +250,17 @@ class Subject:
             pieces.append(gradient)
         return torch.cat(pieces)
 
-    def attention(self) -> Attention:
+    def attention(self, *, gradients: bool = False) -> Attention:
         """Return what every layer attends to for this input.
+
+        Args:
+            gradients: Whether to take the derivatives of the target score with respect to it too.
 
         Raises:
             NeedsNotMet: The network does not attend to all of its tokens in every layer.
         """
-        return attention_of(self.backbone.module, self.backbone.attention_layout, self.x)
+        backbone, score = self.backbone, self.target.score if gradients else None
+        return attention_of(backbone.module, backbone.attention_layout, self.x, score)
 
     def attention_gradients(self, pooling: Pooling = "all tokens") -> tuple[Tensor, ...]:
         """Return (heads, T, T) for every layer: how its attention moves its own target score.

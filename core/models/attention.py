@@ -55,10 +55,13 @@ class Attention:
         layers: (heads, T, T) each, detached: how much each token (rows) takes from each (columns);
             rows sum to 1. T is the prefix and the places of the grid.
         layout: Where the tokens lie.
+        gradients: (heads, T, T) each: derivative of the network's score with respect to them; none
+            unless asked for.
     """
 
     layers: tuple[Tensor, ...]
     layout: AttentionLayout
+    gradients: tuple[Tensor, ...] = ()
 
 
 class AttentionRecorder(TorchFunctionMode):
@@ -118,21 +121,36 @@ class AttentionRecorder(TorchFunctionMode):
         return functional.dropout(probabilities, dropout_p) @ value
 
 
-def attention_of(module: nn.Module, layout: AttentionLayout | str, x: Tensor) -> Attention:
-    """Return what every layer attends to for one input, without gradients.
+def attention_of(
+    module: nn.Module,
+    layout: AttentionLayout | str,
+    x: Tensor,
+    score: Callable[[Tensor], Tensor] | None = None,
+) -> Attention:
+    """Return what every layer attends to for one input, and how that moves a score.
 
     Args:
         module: Frozen, in eval mode.
         layout: As `layout_or_reason` returns it.
         x: (1, C, *S).
+        score: (1, classes) logits to (1,) scores; by default no gradients are taken.
 
     Raises:
         NeedsNotMet: It does not attend to all of its tokens in every layer.
     """
     layout = _usable(layout)
-    with torch.no_grad(), AttentionRecorder() as recorder:
-        module(x)
-    return Attention(tuple(layer[0] for layer in recorder.recorded), layout)
+    with torch.set_grad_enabled(score is not None), AttentionRecorder() as recorder:
+        logits = as_two_logits(module(x))
+    layers, gradients = tuple(layer.detach()[0] for layer in recorder.recorded), ()
+    if score is not None:
+        with torch.enable_grad():
+            total = score(logits).sum()
+        # A layer on which the score does not rest has a gradient of zero.
+        slopes = torch.autograd.grad(
+            total, recorder.recorded, allow_unused=True, materialize_grads=True
+        )
+        gradients = tuple(slope[0] for slope in slopes)
+    return Attention(layers, layout, gradients)
 
 
 def layer_gradients(
