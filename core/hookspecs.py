@@ -1,4 +1,4 @@
-"""The hooks through which built-ins and strangers alike offer explainers and data sets."""
+"""The hooks through which built-ins and strangers alike offer explainers, data sets and metrics."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pluggy
 
 if TYPE_CHECKING:
     from whylens.core.datasets.dataset import DatasetSource
+    from whylens.core.evaluation.metric import Metric
     from whylens.core.explainer import Explainer
 
 PROJECT = "whylens"
@@ -26,3 +27,8 @@ def explainers() -> Iterable[Explainer[Any]]:  # type: ignore[empty-body]
 @hookspec
 def datasets() -> Iterable[DatasetSource]:  # type: ignore[empty-body]
     """Return the data sets that this plugin makes or fetches itself, known by name."""
+
+
+@hookspec
+def metrics() -> Iterable[Metric]:  # type: ignore[empty-body]
+    """Return the metrics that this plugin offers, each with a chance level where there is one."""

@@ -1,4 +1,4 @@
-"""Which explainers and data sets there are: isolated, checked; what is wrong becomes a Problem.
+"""Which explainers, data sets and metrics there are: isolated, checked; faults become Problems.
 
 Names no plugin: the one list of built-ins is pyproject.toml's own entry-point table.
 """
@@ -11,6 +11,7 @@ import tomllib
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from types import MappingProxyType
@@ -21,6 +22,7 @@ import pluggy
 from whylens.core import hookspecs
 from whylens.core.datasets.dataset import DatasetSource, dataset_errors
 from whylens.core.errors import CoreError, UnknownName
+from whylens.core.evaluation.metric import Metric, metric_errors
 from whylens.core.explainer import Explainer, contract_errors
 from whylens.core.hookspecs import GROUP, PROJECT
 
@@ -80,17 +82,19 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Registry:
-    """All explainers by name, in the order to show them, all data sets by name, and all problems.
+    """All that plugins offer, by name and in the order to show it, and all problems.
 
     Attributes:
         entries: Name to entry.
         problems: What is missing and why.
         datasets: Name, without an option, to data set.
+        metrics: Name to metric.
     """
 
     entries: Mapping[str, Entry]
     problems: tuple[Problem, ...] = ()
     datasets: Mapping[str, DatasetSource] = field(default_factory=lambda: MappingProxyType({}))
+    metrics: Mapping[str, Metric] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
     def explainers(self) -> dict[str, Explainer[Any]]:
@@ -107,6 +111,17 @@ class Registry:
             return self.entries[name].explainer
         except KeyError:
             raise UnknownName.among("method", name, self.entries) from None
+
+    def metric(self, name: str) -> Metric:
+        """Return the metric called `name`.
+
+        Raises:
+            UnknownName: There is none; close names are offered.
+        """
+        try:
+            return self.metrics[name]
+        except KeyError:
+            raise UnknownName.among("metric", name, self.metrics) from None
 
 
 def load_registry(
@@ -135,11 +150,23 @@ def load_registry(
             loader.note("blocked", item, f"Blocked by {BLOCK_VARIABLE}.", fatal=False)
         else:
             loader.add(item)
-    return Registry(
-        MappingProxyType(loader.entries),
-        tuple(loader.problems),
-        MappingProxyType({name: source for name, (source, _) in loader.datasets.items()}),
+    entries = {
+        name: Entry(explainer, item.point.name, item.distribution, item.version)
+        for name, (explainer, item) in loader.offers["explainers"].items()
+    }
+    datasets, metrics = (
+        MappingProxyType({name: thing for name, (thing, _) in loader.offers[hook].items()})
+        for hook in ("datasets", "metrics")
     )
+    return Registry(MappingProxyType(entries), tuple(loader.problems), datasets, metrics)
+
+
+# What a hook offers: what one is called, and what is wrong with it, one sentence each.
+_KINDS: dict[str, tuple[str, Callable[[object], list[str]]]] = {
+    "explainers": ("method", contract_errors),
+    "datasets": ("data set", dataset_errors),
+    "metrics": ("metric", metric_errors),
+}
 
 
 class _Loader:
@@ -149,8 +176,7 @@ class _Loader:
         self.strict = strict
         self.manager = pluggy.PluginManager(PROJECT)
         self.manager.add_hookspecs(hookspecs)
-        self.entries: dict[str, Entry] = {}
-        self.datasets: dict[str, tuple[DatasetSource, PluginSource]] = {}
+        self.offers: dict[str, dict[str, tuple[Any, PluginSource]]] = {hook: {} for hook in _KINDS}
         self.problems: list[Problem] = []
 
     def note(
@@ -183,17 +209,12 @@ class _Loader:
             if self.manager.is_registered(plugin):
                 self.manager.unregister(plugin)
             return
-        hooks = self.manager.hook
-        ok, explainers = self._stage("hook", item, lambda: _offers(plugin, hooks.explainers))
-        if not ok:
-            self.manager.unregister(plugin)
-            return
-        for explainer in explainers or []:
-            self._accept_explainer(item, explainer)
-        # A plugin whose data sets fail keeps its explainers.
-        _, datasets = self._stage("hook", item, lambda: _offers(plugin, hooks.datasets))
-        for dataset in datasets or []:
-            self._accept_dataset(item, dataset)
+        # A plugin whose offers of one kind fail keeps those of the others.
+        for hook in _KINDS:
+            caller: pluggy.HookCaller = getattr(self.manager.hook, hook)
+            _, things = self._stage("hook", item, partial(_offers, plugin, caller))
+            for thing in things or []:
+                self._accept(hook, item, thing)
 
     def _stage(
         self, stage: str, item: PluginSource, work: Callable[[], T]
@@ -211,41 +232,25 @@ class _Loader:
         callers = self.manager.get_hookcallers(plugin)
         if not callers:
             raise PluginProblem(
-                "it offers no hook; define explainers() or datasets() and mark it with @hookimpl"
+                f"it offers no hook; define one of {', '.join(_KINDS)} and mark it with @hookimpl"
             )
 
-    def _accept_explainer(self, item: PluginSource, explainer: Any) -> None:
-        wrong = contract_errors(explainer)
+    def _accept(self, hook: str, item: PluginSource, thing: Any) -> None:
+        noun, errors = _KINDS[hook]
+        wrong = errors(thing)
         if wrong:
             self.note("check", item, " ".join(wrong))
             return
-        existing = self.entries.get(explainer.name)
-        if existing is not None:
+        if thing.name in self.offers[hook]:
+            owner = self.offers[hook][thing.name][1]
             self.note(
                 "clash",
                 item,
-                f"The name {explainer.name!r} belongs to {existing.plugin} of "
-                f"{existing.distribution}; the first keeps it. Choose another name.",
-            )
-            return
-        self.entries[explainer.name] = Entry(
-            explainer, item.point.name, item.distribution, item.version
-        )
-
-    def _accept_dataset(self, item: PluginSource, source: Any) -> None:
-        wrong = dataset_errors(source)
-        if wrong:
-            self.note("check", item, " ".join(wrong))
-        elif source.name in self.datasets:
-            owner = self.datasets[source.name][1]
-            self.note(
-                "clash",
-                item,
-                f"The data set {source.name!r} belongs to {owner.point.name} of "
+                f"The {noun} {thing.name!r} belongs to {owner.point.name} of "
                 f"{owner.distribution}; the first keeps the name. Choose another name.",
             )
-        else:
-            self.datasets[source.name] = (source, item)
+            return
+        self.offers[hook][thing.name] = thing, item
 
 
 def _offers(plugin: object, hook: pluggy.HookCaller) -> list[object]:

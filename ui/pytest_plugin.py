@@ -1,4 +1,4 @@
-"""`pytest --explainer NAME`: the conformance tests, in whatever folder pytest is started.
+"""`pytest --explainer NAME` and `--metric NAME`: the conformance tests, in any folder.
 
 Registered with pytest by the distribution, so it must cost a pytest run that has other things to do
 next to nothing: it lies here because importing anything of `core` costs half a second.
@@ -15,7 +15,6 @@ import pytest
 
 if TYPE_CHECKING:
     from whylens.core.conformance.suite import Check
-    from whylens.core.conformance.under_test import ExplainerUnderTest
 
 ALL = "all"
 
@@ -23,19 +22,20 @@ ALL = "all"
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Offer the option."""
     group = parser.getgroup("whylens", "Whylens")
-    group.addoption(
-        "--explainer",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="run the conformance tests on this explainer, or on 'all'; may be given several "
-        "times; other tests run only where their files are named",
-    )
+    for kind in ("explainer", "metric"):
+        group.addoption(
+            f"--{kind}",
+            action="append",
+            default=[],
+            metavar="NAME",
+            help=f"run the conformance tests on this {kind}, or on 'all'; may be given several "
+            "times; other tests run only where their files are named",
+        )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Leave out the tests of the folder where only explainers are asked for."""
-    if not config.getoption("explainer"):
+    """Leave out the tests of the folder where only explainers or metrics are asked for."""
+    if not config.getoption("explainer") and not config.getoption("metric"):
         return
     config.addinivalue_line("markers", "slow: takes minutes; leave out by -m 'not slow'")
     if config.args_source is not pytest.Config.ArgsSource.ARGS:
@@ -46,23 +46,35 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(
     session: pytest.Session, config: pytest.Config, items: list[pytest.Item]
 ) -> None:
-    """Add one item for every explainer and every test; -k and -m choose among them."""
-    names: list[str] = config.getoption("explainer")
-    if not names:
+    """Add one item for every explainer or metric and every test; -k and -m choose among them."""
+    explainers: list[str] = list(dict.fromkeys(config.getoption("explainer")))
+    metrics: list[str] = list(dict.fromkeys(config.getoption("metric")))
+    if not explainers and not metrics:
         return
+    from whylens.core.conformance.metric_suite import METRIC_CHECKS
+    from whylens.core.conformance.metric_under_test import MetricUnderTest
+    from whylens.core.conformance.suite import CHECKS
     from whylens.core.conformance.under_test import ExplainerUnderTest
     from whylens.core.errors import UnknownName
     from whylens.core.registry import load_registry
 
     registry = load_registry(strict=False)
-    for name in registry.entries if ALL in names else dict.fromkeys(names):
-        try:
-            explainer = ExplainerUnderTest(registry.explainer(name))
-        except UnknownName as exc:
-            problems = [f"{p.plugin} of {p.distribution}: {p.message}" for p in registry.problems]
-            raise pytest.UsageError("\n".join([str(exc), *problems])) from exc
+    if ALL in explainers:
+        explainers = list(registry.entries)
+    if ALL in metrics:
+        metrics = list(registry.metrics)
+    asked: list[tuple[str, Any, tuple[Check[Any], ...]]]
+    try:
+        asked = [
+            *((n, ExplainerUnderTest(registry.explainer(n)), CHECKS) for n in explainers),
+            *((n, MetricUnderTest(registry.metric(n)), METRIC_CHECKS) for n in metrics),
+        ]
+    except UnknownName as exc:
+        problems = [f"{p.plugin} of {p.distribution}: {p.message}" for p in registry.problems]
+        raise pytest.UsageError("\n".join([str(exc), *problems])) from exc
+    for name, under_test, checks in asked:
         suite: Suite = Suite.from_parent(session, name=name, nodeid=name)
-        suite.explainer = explainer
+        suite.under_test, suite.checks = under_test, checks
         # By way of the hooks, so that pytest counts what is collected.
         report = config.hook.pytest_make_collect_report(collector=suite)
         config.hook.pytest_collectreport(report=report)
@@ -70,15 +82,14 @@ def pytest_collection_modifyitems(
 
 
 class Suite(pytest.Collector):
-    """All conformance tests of one explainer."""
+    """All conformance tests of one explainer or metric."""
 
-    explainer: ExplainerUnderTest
+    under_test: Any
+    checks: tuple[Check[Any], ...]
 
     def collect(self) -> Iterator[pytest.Item]:
         """Yield them in order."""
-        from whylens.core.conformance.suite import CHECKS
-
-        for check in CHECKS:
+        for check in self.checks:
             item: Conformance = Conformance.from_parent(self, name=check.id)
             item.check = check
             if check.slow:
@@ -87,9 +98,9 @@ class Suite(pytest.Collector):
 
 
 class Conformance(pytest.Item):
-    """One conformance test of one explainer."""
+    """One conformance test of one explainer or metric."""
 
-    check: Check
+    check: Check[Any]
 
     def runtest(self) -> None:
         """Run it; where it does not apply it is skipped with the reason, never passed."""
@@ -98,7 +109,7 @@ class Conformance(pytest.Item):
         suite = self.parent
         assert isinstance(suite, Suite)  # noqa: S101 - made above
         try:
-            self.check.run(suite.explainer)
+            self.check.run(suite.under_test)
         except NotApplicable as reason:
             pytest.skip(str(reason))
 

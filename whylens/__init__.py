@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         view_pixels,
     )
     from whylens.core.errors import BadInput, CoreError, InvalidParameter, NeedsNotMet, UnknownName
+    from whylens.core.evaluation.metric import Case, Metric, Score
     from whylens.core.explainer import Explainer
     from whylens.core.hookspecs import hookimpl
     from whylens.core.inputs.preprocess import denormalize, normalize, per_channel
@@ -66,6 +67,7 @@ __all__ = [
     "Artifact",
     "Backbone",
     "BadInput",
+    "Case",
     "Comparison",
     "CoreError",
     "Dataset",
@@ -80,6 +82,7 @@ __all__ = [
     "InvalidParameter",
     "Item",
     "MaskedMeans",
+    "Metric",
     "Need",
     "NeedsNotMet",
     "NoParams",
@@ -89,6 +92,7 @@ __all__ = [
     "Progress",
     "Prototypes",
     "Result",
+    "Score",
     "SideBySide",
     "Subject",
     "UnknownName",
@@ -141,6 +145,7 @@ _NAMES_BY_MODULE = {
         "NeedsNotMet",
         "UnknownName",
     ),
+    "whylens.core.evaluation.metric": ("Case", "Metric", "Score"),
     "whylens.core.explainer": ("Explainer",),
     "whylens.core.params": ("NoParams", "Params"),
     "whylens.core.hookspecs": ("hookimpl",),

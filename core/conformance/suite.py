@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from whylens.core.conformance import (
     additivity,
@@ -19,21 +20,23 @@ from whylens.core.conformance import (
 )
 from whylens.core.conformance.under_test import ExplainerUnderTest
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class Check(Generic[T]):
     """One conformance test, or a part of one.
 
     Attributes:
-        number: 1 to 18.
+        number: 1 to 18, of metrics 1 to 8.
         name: What it is about, kebab-case.
-        run: Raises `CheckFailed` where an explainer fails, `NotApplicable` where it does not apply.
+        run: Raises `CheckFailed` where it is not met, `NotApplicable` where it does not apply.
         slow: Whether it takes minutes.
     """
 
     number: int
     name: str
-    run: Callable[[ExplainerUnderTest], None]
+    run: Callable[[T], None]
     slow: bool = False
 
     @property
@@ -43,11 +46,11 @@ class Check:
 
     @property
     def says(self) -> str:
-        """What it holds an explainer to, in a sentence."""
+        """What it holds to, in a sentence."""
         return (self.run.__doc__ or "").strip()
 
 
-CHECKS = (
+CHECKS: tuple[Check[ExplainerUnderTest], ...] = (
     Check(1, "one-segment", localisation.one_segment),
     Check(2, "one-patch", localisation.one_patch),
     Check(3, "linear-rank", additivity.linear_rank),

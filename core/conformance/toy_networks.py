@@ -121,9 +121,9 @@ def gradient_reader() -> tuple[Backbone, Tensor]:
 class LinearNet(nn.Module):
     """Scores that are linear in the input; it has no feature map."""
 
-    def __init__(self, classes: int = 3) -> None:
+    def __init__(self, classes: int = 3, size: tuple[int, ...] = SIZE) -> None:
         super().__init__()
-        self.fc = nn.Linear(3 * math.prod(SIZE), classes)
+        self.fc = nn.Linear(3 * math.prod(size), classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (N, C) scores."""

@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
-from whylens.core.evaluation import curves, in_mask, infidelity, randomised_weights, steadiness
+from collections.abc import Iterable
+
+from whylens.core.evaluation import (
+    completeness,
+    curves,
+    in_mask,
+    infidelity,
+    random_logit,
+    randomised_weights,
+    shape,
+    steadiness,
+)
 from whylens.core.evaluation.metric import Metric
+from whylens.core.hookspecs import hookimpl
 
 BUILTIN: tuple[Metric, ...] = (
     curves.DELETION,
@@ -13,10 +25,20 @@ BUILTIN: tuple[Metric, ...] = (
     randomised_weights.SIGNED,
     randomised_weights.SIZES,
     randomised_weights.ENTROPY,
+    random_logit.METRIC,
     steadiness.SEED_AGREEMENT,
     steadiness.MAX_SENSITIVITY,
     steadiness.SHIFT_EQUIVARIANCE,
     in_mask.MASS,
     in_mask.RANK,
     in_mask.POINTING_GAME,
+    completeness.METRIC,
+    shape.SPARSENESS,
+    shape.COMPLEXITY,
 )
+
+
+@hookimpl
+def metrics() -> Iterable[Metric]:
+    """Return them, in the order to show them."""
+    return BUILTIN

@@ -98,6 +98,7 @@ MASS = Metric(
     summary="Which share of what speaks for the class lies where its evidence is known to lie?",
     source="Arras et al. 2022, relevance mass accuracy, of the positive part.",
     direction="higher",
+    best=1.0,
     measure=_measure(mass_in_mask),
     asks=frozenset({"mask"}),
 )

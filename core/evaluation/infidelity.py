@@ -85,5 +85,6 @@ METRIC = Metric(
     summary="Do a map's sums over windows foresee what the score loses without them?",
     source="Yeh et al. 2019, eq. 1, as a signed cosine after the best scaling.",
     direction="higher",
+    best=1.0,
     measure=lambda case: infidelity(case.subject, case.heat),
 )

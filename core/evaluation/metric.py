@@ -5,9 +5,10 @@ A metric knows networks and maps; no screen, no method and no data set.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, MutableMapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from whylens.core.errors import NeedsNotMet
 
@@ -92,6 +93,7 @@ class Metric:
         asks: What a case must hold beside the question and the map; without it the metric is not
             asked.
         scale_free: Whether a map times a positive number gets the same.
+        best: What the exact map of a linear network gets, where that is known: 1 of a correlation.
     """
 
     name: str
@@ -102,6 +104,7 @@ class Metric:
     measure: Callable[[Case], Iterator[Score]]
     asks: frozenset[Asks] = frozenset()
     scale_free: bool = True
+    best: float | None = None
 
     def steps(self, case: Case) -> Iterator[Score]:
         """Yield its scores, or one without a value that says what the case lacks."""
@@ -137,3 +140,27 @@ _MISSING: dict[Asks, str] = {
     "randomised": "the network's weights cannot be exchanged",
     "baseline": "the method does not promise that its values add up",
 }
+
+
+def metric_errors(metric: object) -> list[str]:
+    """Return what is wrong with something a plugin offers as a metric; empty if nothing is."""
+    if not isinstance(metric, Metric):
+        return [f"metrics() gave {type(metric).__name__}, not a Metric."]
+    errors = []
+    if not re.fullmatch("[a-z0-9]+(?:-[a-z0-9]+)*", str(metric.name)):
+        errors.append(
+            f"The name {metric.name!r} must be kebab-case: lower-case words joined by '-'."
+        )
+    errors += [
+        f"The metric {metric.name!r} needs a {attribute}."
+        for attribute in ("title", "summary", "source")
+        if not str(getattr(metric, attribute)).strip()
+    ]
+    if metric.direction not in get_args(Direction):
+        errors.append(f"The metric {metric.name!r} has no direction {metric.direction!r}.")
+    if not set(metric.asks) <= set(get_args(Asks)):
+        errors.append(f"The metric {metric.name!r} may ask for {', '.join(get_args(Asks))}.")
+    measure: object = metric.measure
+    if not callable(measure):
+        errors.append(f"The metric {metric.name!r} needs a function `measure(case)`.")
+    return errors

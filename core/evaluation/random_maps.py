@@ -12,8 +12,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from scipy.ndimage import gaussian_filter
-from scipy.stats import rankdata
 from torch import Tensor
 
 from whylens.core.evaluation.hiding import Floats, Setting, area, scores_hiding
@@ -56,6 +54,8 @@ def smoothness(values: Tensor) -> float:
     Args:
         values: (*grid).
     """
+    from scipy.stats import rankdata  # a second to import, which only this needs
+
     ranks = rankdata(values.numpy()).reshape(values.shape)
     ranks -= ranks.mean()
     power, halves = float((ranks**2).mean()), []
@@ -84,6 +84,8 @@ def random_areas(subject: Subject, values: Tensor, setting: Setting) -> Iterator
     Args:
         values: (*grid) of the map that they are to be like.
     """
+    from scipy.ndimage import gaussian_filter
+
     setting, grid = coarse(setting), tuple(values.shape)
     width = smoothness(values)
     key = ("random maps", grid, width, setting, subject.target, subject.seed)

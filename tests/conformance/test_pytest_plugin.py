@@ -47,6 +47,16 @@ def test_all_stands_for_every_method_that_is_found(run):
     assert [line.split("::")[0] for line in collected] == METHODS
 
 
+def test_metrics_are_held_to_theirs(run):
+    result = run("--metric", "mass-in-mask", "--metric", "max-sensitivity", "-v", "-rs")
+    result.assert_outcomes(passed=13, skipped=3)
+    result.stdout.fnmatch_lines(["*mass-in-mask::03-chance-level PASSED*"])
+    result.stdout.fnmatch_lines(["SKIPPED*states no chance level*"])
+    unknown = run("--metric", "mass-in-masks")
+    assert unknown.ret == pytest.ExitCode.USAGE_ERROR
+    unknown.stderr.fnmatch_lines(["*no metric called 'mass-in-masks'*mass-in-mask*"])
+
+
 def test_the_tests_of_the_folder_run_only_where_they_are_named(run, pytester):
     path = pytester.makepyfile(test_of_the_folder="def test_own():\n    pass\n")
     result = run("--explainer", "cam", "-k", "own or 04")

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from whylens.core.errors import UnknownName
+from whylens.core.evaluation.builtin import BUILTIN
 from whylens.core.registry import PluginProblem, PluginSource, all_entry_points, load_registry
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,7 +56,9 @@ def test_built_ins_come_in_table_order_without_problems():
     table = project["entry-points"]["whylens.explainers"]
     sets = [name for name in table if name in registry.datasets]
     assert list(registry.datasets) == sets == ["painted-cats", "mnist1d"]
-    assert [entry.plugin for entry in registry.entries.values()] == list(table)[: -len(sets)]
+    methods = [entry.plugin for entry in registry.entries.values()]
+    assert methods == [name for name in table if name not in (*sets, "metrics")]
+    assert tuple(registry.metrics.values()) == BUILTIN
     assert list(registry.entries)[:3] == ["cam", "grad-cam", "grad-cam++"]
     assert registry.problems == ()
     assert all(e.distribution == "whylens" for e in registry.entries.values())
@@ -117,6 +121,49 @@ def test_a_plugin_that_fails_validation_does_not_answer_hooks(plugin):
         good("half") + "\n@hookimpl\ndef unknown_hook(): return 1\n",
     )
     assert "half" not in load_registry([half], strict=False).entries
+
+
+METRIC = """
+from whylens import Metric, Score, hookimpl
+def half(case):
+    yield Score(0.5, 0.5)
+@hookimpl
+def metrics():
+    return [Metric("half", "Half", "Is it?", "None.", "higher", half)]
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "stage", "words"),
+    [
+        (("return [Metric", "return [1 / 0, Metric"), "hook", "division by zero"),
+        (("[Metric(", "[3 or Metric("), "check", "gave int, not a Metric"),
+        (('"half", "Half"', '"Half Done", "Half"'), "check", "kebab-case"),
+        (('"Is it?"', '""'), "check", "needs a summary"),
+        (('"higher"', '"upwards"'), "check", "no direction 'upwards'"),
+        (('higher", half', 'higher", None'), "check", "a function `measure(case)`"),
+        (("half)]", "half, frozenset({'luck'}))]"), "check", "may ask for method, mask"),
+        (("return [", "return 2 * ["), "clash", "The metric 'half' belongs to"),
+    ],
+)
+def test_what_is_wrong_with_a_metric_becomes_a_problem(plugin, change, stage, words):
+    assert change[0] in METRIC
+    name = "metric_" + str(abs(hash(change)) % 10**8)
+    registry = load_registry(
+        [plugin(name, METRIC.replace(*change)), plugin("fine_" + name, good("fine"))], strict=False
+    )
+    (problem,) = registry.problems
+    assert (problem.stage, problem.plugin) == (stage, name)
+    assert words in problem.message
+    assert list(registry.entries) == ["fine"]
+    assert list(registry.metrics) == (["half"] if stage == "clash" else [])
+
+
+def test_a_metric_is_found_by_its_name_alone(plugin):
+    registry = load_registry([plugin("half_metric", METRIC)])
+    assert registry.metric("half") is registry.metrics["half"]
+    with pytest.raises(UnknownName, match="half"):
+        registry.metric("halve")
 
 
 def test_the_first_owner_of_a_name_keeps_it(plugin):

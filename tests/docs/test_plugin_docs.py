@@ -11,6 +11,7 @@ import pytest
 import whylens.core.results
 from tests.conftest import ROOT
 from whylens.core import hookspecs
+from whylens.core.conformance.metric_suite import METRIC_CHECKS
 from whylens.core.conformance.suite import CHECKS
 from whylens.core.datasets.dataset import Dataset
 from whylens.core.explainer import Explainer
@@ -71,7 +72,8 @@ def test_every_kind_of_parameter_is_there():
 
 
 RESULTS = ["Heatmap", "Examples", "Example", "Prototypes", "NumberedBox", "Comparison", "Partial",
-           "Progress", "Artifact", "DatasetSource", "Item"]  # fmt: skip
+           "Progress", "Artifact", "DatasetSource", "Item", "Metric",
+           "Case", "Score"]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", RESULTS)
@@ -116,6 +118,13 @@ def test_every_public_name_is_there():
 def test_every_conformance_test_is_there_with_its_own_sentence():
     (rows,) = tables("## The conformance tests")
     assert {name: cells[-1] for name, cells in rows.items()} == {c.id: c.says for c in CHECKS}
+
+
+def test_every_identity_of_metrics_is_there_with_its_own_sentence():
+    (rows,) = tables("### The identities")
+    assert {name: cells[-1] for name, cells in rows.items()} == {
+        c.id: c.says for c in METRIC_CHECKS
+    }
 
 
 def test_every_stage_of_loading_is_there():

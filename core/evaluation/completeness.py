@@ -1,0 +1,45 @@
+"""Completeness: do the values of a map add up to what the score gains over a baseline?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from torch import Tensor
+
+from whylens.core.evaluation.metric import Case, Metric, Score, required
+from whylens.core.results import Heatmap
+from whylens.core.subject import Subject
+
+
+def completeness_gap(subject: Subject, heat: Heatmap, baseline: Tensor) -> Score:
+    """Return by how much a map's sum misses the score's gain over a baseline, as a share of it.
+
+    Owed by methods that promise it, and by no others.
+    Source: Sundararajan et al. 2017, Axiomatic Attribution, proposition 1.
+
+    Args:
+        baseline: (1, C, *S) the input that the method compares with.
+    """
+    gain = float(subject.scores(subject.x)[0]) - float(subject.scores(baseline)[0])
+    if abs(gain) <= subject.rounding:
+        return Score(None, None, "The score is that of the baseline: there is nothing to share.", 2)
+    total = float(np.asarray(heat.values, np.float64).sum())
+    return Score(abs(total - gain) / abs(gain), None, "", 2)
+
+
+def _measure(case: Case) -> Iterator[Score]:
+    yield completeness_gap(case.subject, case.heat, required(case, "baseline"))
+
+
+METRIC = Metric(
+    name="completeness-gap",
+    title="Gap of the sum",
+    summary="By which share does the map's sum miss what the score gains over the baseline?",
+    source="Sundararajan et al. 2017, proposition 1, as a share of the gain.",
+    direction="lower",
+    measure=_measure,
+    asks=frozenset({"baseline"}),
+    scale_free=False,
+    best=0.0,
+)
