@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class SISEParams(Params):
-    """The number of masks per stage, and the fill of hidden places."""
+    """The number of masks per stage, what they weigh, and the fill of hidden places."""
 
     masks: int = Field(
         default=64,
@@ -31,20 +32,29 @@ class SISEParams(Params):
         title="Masks per stage",
         description="The channels with the largest mean gradient; the paper takes all positive.",
     )
+    weights: Literal["confidence", "rise"] = Field(
+        default="confidence",
+        description="What a mask weighs: the confidence in what it shows, divided by its size, as "
+        "in the paper; or the rise of the score above that of the fill.",
+    )
     fill: Literal["black", "grey", "mean", "blur"] = Field(
         default="black", description="What hidden places show; defined in pixel space."
     )
 
 
 class SISE(Explainer[SISEParams]):
-    """Masks from feature maps of every stage, fused from early and fine to late and specific."""
+    """Masks from feature maps of every stage, fused from early and fine to late and specific.
+
+    It departs from the paper in one way: which channels speak for the target is for the gradient of
+    its own score to say, a logit's as a rule, since that of a confidence near 1 is all rounding.
+    """
 
     name = "sise"
     title = "SISE"
     family = "Class activation"
     summary = (
-        "The picture is seen through feature maps of every stage that speak for the target; what "
-        "they score is fused from early and fine to late and telling."
+        "The picture is seen through feature maps of every stage that speak for the target; how "
+        "sure the network is of what they show is fused from early and fine to late and telling."
     )
     limits = (
         "Positive evidence only, in shares and not in units of the score; a late stage that finds "
@@ -59,28 +69,56 @@ class SISE(Explainer[SISEParams]):
 
     def explain(self, subject: Subject, params: SISEParams) -> Iterator[Partial]:
         """Yield the non-negative map in shares, stage after stage."""
-        layers = subject.layers("mean over stages")
-        fill = subject.baseline(params.fill)
-        base, total, done = float(subject.scores(fill)[0]), torch.zeros(subject.size), 0
+        layers, fill = subject.layers("mean over stages"), subject.baseline(params.fill)
+        paper = params.weights == "confidence"
+        judge, floor = (by_confidence(subject), 0.0) if paper else (subject, subject.scores(fill))
+        in_class = paper and subject.target.quantity not in _NO_CLASS
+        unit = "probability" if in_class else subject.unit
+        nothing = torch.zeros(subject.size, dtype=torch.float64, device=subject.x.device)
+        total, done = nothing, 0
+
+        def part(fraction: float) -> Partial:
+            words = f"share of the largest value, weighed by {unit}"
+            return Partial(Heatmap(as_array(total), words, diagnostics={"masks": done}), fraction)
+
         for number, layer in enumerate(layers):
             channels = positive_channels(layer.gradients, layer.features, params.masks)
-            shares: list[Tensor] = []
+            stage = nothing
             for piece in slices(len(channels), subject.batch_size):
-                maps = layer.features[:, channels[piece]]
-                masks = unit_masks(maps, subject.size)
-                scores = torch.cat(list(subject.masked_scores([masks.transpose(0, 1)], fill)))
-                rises = torch.where(scores - base > subject.rounding, scores - base, 0.0)
-                shares.append(weighted_sum(rises, masks))
-                within = (piece.stop / len(channels)) * 0.99
-                yield Partial(_heat(total, done + piece.stop), (number + within) / len(layers))
-            done += len(channels)
-            stage = torch.stack(shares).sum(0).relu() if shares else torch.zeros(subject.size)
-            total = fuse_stages(total, stage) if number else as_shares(stage)
-            yield Partial(_heat(total, done), (number + 1) / len(layers))
+                masks = unit_masks(layer.features[:, channels[piece]], subject.size)
+                shown = masks.transpose(0, 1)
+                weights = torch.cat(list(judge.masked_scores([shown], fill))) - floor
+                wide = masks.double()
+                if paper:
+                    weights = weights / wide[0].flatten(1).sum(-1)
+                else:
+                    weights = torch.where(weights > subject.rounding, weights, 0.0).double()
+                stage = stage + weighted_sum(weights, wide)
+                done += len(shown)
+                yield part((number + piece.stop / len(channels) * 0.99) / len(layers))
+            total = fuse_stages(total, stage) if number else unit_range(stage)
+            yield part((number + 1) / len(layers))
 
 
-def _heat(values: Tensor, done: int) -> Heatmap:
-    return Heatmap(as_array(values), "share of the largest value", diagnostics={"masks": done})
+_NO_CLASS = ("value", "function")
+
+
+def by_confidence(subject: Subject) -> Subject:
+    """Return the question with a probability as its score: of A, or of A among A and B.
+
+    A number that is no class's stays as it is.
+    """
+    target = subject.target
+    if target.quantity in _NO_CLASS:
+        return subject
+    if target.versus is None:
+        return replace(subject, target=target.as_probability())
+
+    def share(logits: Tensor) -> Tensor:
+        return target.score(logits).sigmoid()
+
+    pair = replace(target, quantity="function", versus=None, function=share)
+    return replace(subject, target=pair)
 
 
 def positive_channels(gradients: Tensor, features: Tensor, most: int) -> list[int]:
@@ -103,27 +141,27 @@ def positive_channels(gradients: Tensor, features: Tensor, most: int) -> list[in
     return [channels[i] for i in order[:most]]
 
 
-def as_shares(values: Tensor) -> Tensor:
-    """Return a non-negative map as shares of its largest value; one that is 0 stays so."""
-    top = float(values.max())
-    return values / top if top > 0 else values
+def unit_range(values: Tensor) -> Tensor:
+    """Return a map scaled to [0, 1]; zeros where all values are the same up to rounding."""
+    low, high = values.amin(), values.amax()
+    if high - low <= ROUNDING * values.abs().amax():
+        return torch.zeros_like(values)
+    return (values - low) / (high - low)
 
 
 def fuse_stages(earlier: Tensor, later: Tensor) -> Tensor:
-    """Return the fusion of two maps as shares: their sum where the later one is strong, else 0.
+    """Return the fusion of two maps in [0, 1]: their sum where the later one is strong, else 0.
 
-    Strong is what lies above Otsu's threshold; a map of one value has none, and nothing of it is
-    strong unless it is positive.
+    Strong is what lies above Otsu's threshold; a map of one value says nothing about places.
 
     Args:
-        earlier: (*S) shares, of all stages so far.
-        later: (*S) not negative, of the next stage.
+        earlier: (*S) of all stages so far, in [0, 1].
+        later: (*S) of the next stage, in any unit.
     """
-    share = as_shares(later)
-    plain = share.double().numpy() if share.device.type == "cpu" else share.double().cpu().numpy()
-    strong = plain > otsu_threshold(plain)
-    mask = torch.from_numpy(strong.astype(np.float32)).to(share)
-    return as_shares((earlier.to(share) + share) * mask)
+    later = unit_range(later)
+    plain = later.double().cpu().numpy()
+    strong = torch.from_numpy(plain > otsu_threshold(plain)).to(later.device)
+    return unit_range((earlier + later) * strong)
 
 
 def otsu_threshold(values: npt.NDArray[np.float64]) -> float:

@@ -170,6 +170,8 @@ def scale_of_scores(candidate: ExplainerUnderTest) -> None:
     if Need.GRADIENTS not in candidate.explainer.needs:
         raise NotApplicable("it uses no gradients")
     plain = candidate.plain_answer(candidate.network(patches), 1)
+    if "probability" in plain.heat.unit:
+        raise NotApplicable("it goes by probabilities, which the size of scores does change")
     for scale in SCALES:
         rescaled = candidate.plain_answer(candidate.network(_scaled, scale), 1)
         likeness = cosine(rescaled.heat.values, plain.heat.values)

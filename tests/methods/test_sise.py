@@ -8,12 +8,12 @@ import torch
 from torch import nn
 
 from tests.conftest import plain_spec, seeded
-from tests.support.toys import difference, final, noise, precise
+from tests.support.toys import difference, final, noise, precise, score64
 from whylens.core.models.backbone import wrap
 from whylens.core.models.forward_pass import ForwardPass
 from whylens.core.subject import Subject
 from whylens.core.targets import Target
-from whylens.plugins.sise import SISE, SISEParams, fuse_stages, positive_channels
+from whylens.plugins.sise import SISE, SISEParams, by_confidence, fuse_stages, positive_channels
 
 METHOD = SISE()
 
@@ -64,16 +64,21 @@ def otsu(values: np.ndarray) -> float:
     return (ordered[cut - 1] + ordered[cut]) / 2
 
 
-def literal(module, x, fill, target, most) -> np.ndarray:
+def scaled(values: np.ndarray) -> np.ndarray:
+    low, high = values.min(), values.max()
+    return (values - low) / (high - low) if high > low else 0 * values
+
+
+def literal(module, x, fill, target: Target, most, weights="confidence") -> np.ndarray:
+    """Return the paper's map: confidence times mask over the mask's size, summed; fused by Otsu."""
     module, x, fill = precise(module), x.double(), fill.double()
-    base = float(module(fill)[0, target])
-    fused = None
+    floor, fused = float(score64(module(fill)[0], target)), None
     for number in (1, 2):
         first = module.first(x).detach()
         maps = first if number == 1 else module.second(first.relu()).detach()
         leaf = maps.clone().requires_grad_()
         later = module.head(module.second(leaf.relu()) if number == 1 else leaf)
-        slope = torch.autograd.grad(later[0, target], leaf)[0][0].mean((1, 2))
+        slope = torch.autograd.grad(score64(later[0], target), leaf)[0][0].mean((1, 2))
         chosen = [k for k in slope.argsort(descending=True).tolist() if slope[k] > 0][:most]
         stage = np.zeros((16, 24))
         for k in chosen:
@@ -81,30 +86,46 @@ def literal(module, x, fill, target, most) -> np.ndarray:
                 maps[:, [k]], size=(16, 24), mode="bilinear", align_corners=False
             )
             mask = (large - large.min()) / (large.max() - large.min())
-            rise = float(module(fill + mask * (x - fill))[0, target]) - base
-            stage += max(rise, 0) * mask[0, 0].detach().numpy()
-        stage /= stage.max() if stage.max() > 0 else 1
-        if fused is None:
-            fused = stage
-        else:
-            fused = (fused + stage) * (stage > otsu(stage))
-            fused /= fused.max() if fused.max() > 0 else 1
+            logits = module(fill + mask * (x - fill))[0].detach()
+            if weights == "rise":
+                stage += max(float(score64(logits, target)) - floor, 0) * mask[0, 0].numpy()
+                continue
+            logits = logits.numpy()
+            others = [target.index, target.versus] if target.versus is not None else range(3)
+            share = np.exp(logits[target.index]) / sum(np.exp(logits[c]) for c in others)
+            stage += share * mask[0, 0].numpy() / float(mask.sum())
+        stage = scaled(stage)
+        fused = stage if fused is None else scaled((fused + stage) * (stage > otsu(stage)))
     return fused
 
 
+@pytest.mark.parametrize("weights", ["confidence", "rise"])
 @pytest.mark.parametrize("most", [8, 16])
-@pytest.mark.parametrize("target", [0, 1, 2])
-def test_the_map_is_the_paper_s_written_out(subject, most, target):
+@pytest.mark.parametrize(
+    "target",
+    [Target(0), Target(1), Target(2), Target(1, "probability"), Target(0, "contrast", 2)],
+    ids=["0", "1", "2", "probability", "contrast"],
+)
+def test_the_map_is_the_paper_s_written_out(subject, most, target, weights):
     backbone = subject.backbone
     assert [stage.path for stage in backbone.stages] == ["first", "second"]
-    subject = Subject(subject.forward_pass, Target(target), 3)
+    subject = Subject(subject.forward_pass, target, 3)
     fill = subject.baseline("grey")
     with torch.enable_grad():
-        wanted = literal(backbone.module, subject.x, fill, target, most)
-    heat = final(METHOD.explain(subject, SISEParams(masks=most, fill="grey")))
+        wanted = literal(backbone.module, subject.x, fill, target, most, weights)
+    heat = final(METHOD.explain(subject, SISEParams(masks=most, fill="grey", weights=weights)))
     assert wanted.any()
     assert difference(heat.values, wanted) < 1e-3
-    assert not heat.signed
+    unit = "probability" if weights == "confidence" else target.unit
+    assert (heat.signed, heat.unit) == (False, f"share of the largest value, weighed by {unit}")
+
+
+def test_a_number_that_is_no_class_s_weighs_as_it_is(subject):
+    asked = Target(0, "function", function=lambda logits: logits[:, 0] * 3)
+    function = Subject(subject.forward_pass, asked, 3)
+    assert by_confidence(function) is function
+    heat = final(METHOD.explain(function, SISEParams(masks=8)))
+    assert heat.unit.endswith("weighed by value of the function")
 
 
 def test_where_all_gradients_are_negative_nothing_speaks():
@@ -116,10 +137,15 @@ def test_where_all_gradients_are_negative_nothing_speaks():
     assert order == sorted((k for k in range(5) if means[k] > 0), key=lambda k: -float(means[k]))
 
 
-def test_a_map_of_one_value_has_no_threshold():
+def test_a_stage_of_one_value_says_nothing_about_places():
     ones, zeros = torch.ones(3, 4), torch.zeros(3, 4)
-    assert torch.equal(fuse_stages(ones, ones), ones)
-    assert torch.equal(fuse_stages(ones, zeros), zeros)
+    for flat in (ones, zeros, ones * (1 + 1e-8 * noise(3, 4).double())):
+        assert not fuse_stages(noise(3, 4), flat).any()
+
+
+def test_strong_places_of_a_later_stage_add_up_with_what_came_before():
+    earlier, later = torch.tensor([0.0, 1.0, 0.5, 1.0]), torch.tensor([9.0, 9.0, 1.0, 1.0])
+    assert fuse_stages(earlier, later).tolist() == [0.5, 1.0, 0.0, 0.0]
 
 
 def test_a_constant_channel_is_no_mask():
