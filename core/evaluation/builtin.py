@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from whylens.core.evaluation import (
+    brightness,
     completeness,
     curves,
     in_mask,
     infidelity,
     random_logit,
     randomised_weights,
+    road,
     shape,
     steadiness,
 )
@@ -21,6 +23,8 @@ BUILTIN: tuple[Metric, ...] = (
     curves.DELETION,
     curves.INSERTION,
     curves.RANDOM_MAPS,
+    curves.AOPC,
+    road.ROAD,
     infidelity.METRIC,
     randomised_weights.SIGNED,
     randomised_weights.SIZES,
@@ -35,6 +39,9 @@ BUILTIN: tuple[Metric, ...] = (
     completeness.METRIC,
     shape.SPARSENESS,
     shape.COMPLEXITY,
+    brightness.AVERAGE_DROP,
+    brightness.AVERAGE_INCREASE,
+    brightness.AVERAGE_GAIN,
 )
 
 

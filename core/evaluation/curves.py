@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Literal
 
 import numpy as np
+from torch import Tensor
 
 from whylens.core.evaluation.hiding import (
     FILLS,
-    Floats,
-    HidingCurve,
+    HidingFill,
     Quantity,
     Setting,
     hiding_curve,
 )
 from whylens.core.evaluation.metric import Case, Metric, Score
 from whylens.core.evaluation.ordering import cells
-from whylens.core.evaluation.random_maps import PAIRS, RandomAreas, coarse, random_areas
-from whylens.core.inputs.preprocess import Fill
+from whylens.core.evaluation.random_maps import RandomMaps, coarse, random_maps, with_chance
 from whylens.core.results import Heatmap
 from whylens.core.subject import Subject
 
@@ -32,7 +32,7 @@ def deletion(
     heat: Heatmap,
     *,
     steps: int = 32,
-    fill: Fill = "blur",
+    fill: HidingFill = "blur",
     quantity: Quantity = "probability",
     chance: bool = True,
 ) -> Iterator[Score]:
@@ -45,7 +45,7 @@ def deletion(
         chance: Whether to ask, after the curve, what random maps as smooth get: the mean area of
             20, over 8 steps. They are shared by all maps of this input that are as smooth.
     """
-    yield from _curve(subject, heat, "deletion", Setting(fill, quantity, steps), chance)
+    yield from _area(subject, heat, "deletion", Setting(fill, quantity, steps), chance)
 
 
 def insertion(
@@ -53,7 +53,7 @@ def insertion(
     heat: Heatmap,
     *,
     steps: int = 32,
-    fill: Fill = "blur",
+    fill: HidingFill = "blur",
     quantity: Quantity = "probability",
     chance: bool = True,
 ) -> Iterator[Score]:
@@ -61,44 +61,33 @@ def insertion(
 
     They are shown on what the others' fill shows; otherwise as `deletion`.
     """
-    yield from _curve(subject, heat, "insertion", Setting(fill, quantity, steps), chance)
+    yield from _area(subject, heat, "insertion", Setting(fill, quantity, steps), chance)
 
 
-def _curve(
+def _area(
     subject: Subject, heat: Heatmap, mode: Mode, setting: Setting, chance: bool
 ) -> Iterator[Score]:
     values = cells(heat, subject.size)
-    score, passes = Score(None), 0
+    scores = _curve(subject, values, mode, setting)
+    # The chance level of both: the negative of a random map is one.
+    level = partial(with_chance, level=lambda random: float(random.deletion.mean()))
+    yield from level(subject, values, setting, scores) if chance else scores
+
+
+def _curve(subject: Subject, values: Tensor, mode: Mode, setting: Setting) -> Iterator[Score]:
+    # To show the strongest is to hide the weakest: an insertion is the deletion of the negative.
+    count = len(setting.counts(values.numel()))
     for curve in hiding_curve(subject, values if mode == "deletion" else -values, setting):
-        shares, scores = _points(curve, mode)
-        passes = curve.passes
-        done = len(shares) / len(setting.counts(values.numel()))
-        score = Score(
+        shares, scores = curve.points()
+        if mode == "insertion":
+            shares, scores = 1 - shares[::-1], scores[::-1]
+        yield Score(
             curve.area(),
-            passes=passes,
-            fraction=(0.5 if chance else 1) * done,
+            passes=curve.passes,
+            fraction=len(shares) / count,
             shares=tuple(shares.tolist()),
             curve=tuple(scores.tolist()),
         )
-        yield score
-    if not chance:
-        return
-    for found in random_areas(subject, values, setting):
-        areas = found.deletion if mode == "deletion" else found.insertion
-        yield Score(
-            score.value,
-            float(areas.mean()),
-            passes=passes + found.passes,
-            fraction=0.5 + 0.25 * len(areas) / PAIRS,
-            shares=score.shares,
-            curve=score.curve,
-        )
-
-
-def _points(curve: HidingCurve, mode: Mode) -> tuple[Floats, Floats]:
-    # To show the strongest is to hide the weakest: an insertion is the deletion of the negative.
-    shares, scores = curve.points()
-    return (shares, scores) if mode == "deletion" else (1 - shares[::-1], scores[::-1])
 
 
 def beats_random_maps(
@@ -107,7 +96,7 @@ def beats_random_maps(
     *,
     of: Literal["deletion", "insertion", "both"] = "both",
     steps: int = 32,
-    fill: Fill = "blur",
+    fill: HidingFill = "blur",
     quantity: Quantity = "probability",
 ) -> Iterator[Score]:
     """Yield the share of 20 random maps, as smooth as this one, that do worse than it.
@@ -125,25 +114,53 @@ def beats_random_maps(
         *_, curve = hiding_curve(subject, values if mode == "deletion" else -values, setting)
         areas[mode] = curve.area(counts)
         passes += curve.passes
-    for found in random_areas(subject, values, setting):
-        by_mode = {"deletion": -found.deletion, "insertion": found.insertion}
-        random = sum((by_mode[mode] for mode in wanted), np.zeros(len(found.deletion)))
-        own = sum(-a if mode == "deletion" else a for mode, a in areas.items())
-        yield _percentile(own, random, found, passes)
+    for random in random_maps(subject, values, setting):
+        deleted, inserted = random.deletion, random.insertion
+        better = np.zeros(len(deleted))
+        if of != "insertion":
+            better = better + deleted - areas["deletion"]
+        if of != "deletion":
+            better = better + areas["insertion"] - inserted
+        # The same areas in one batch and in another differ by rounding.
+        better[np.abs(better) <= 1e-6 * (np.abs(deleted) + np.abs(inserted))] = 0
+        beaten = float((better > 0).sum() + (better == 0).sum() / 2)
+        yield Score(
+            beaten / len(better),
+            0.5,
+            f"Better than {beaten:g} of {len(better)} random maps as smooth.",
+            passes + random.passes,
+            random.finished,
+        )
 
 
-def _percentile(own: float, random: Floats, found: RandomAreas, passes: int) -> Score:
-    # Areas of one batch and another differ by rounding.
-    apart = own - random
-    equal = np.abs(apart) <= 1e-6 * np.maximum(abs(own), np.abs(random))
-    better = float((apart[~equal] > 0).sum() + equal.sum() / 2)
-    return Score(
-        better / len(random),
-        0.5,
-        f"Better than {better:g} of {len(random)} random maps as smooth.",
-        passes + found.passes,
-        len(random) / (2 * PAIRS),
-    )
+def aopc(
+    subject: Subject,
+    heat: Heatmap,
+    *,
+    steps: int = 32,
+    fill: HidingFill = "blur",
+    quantity: Quantity = "probability",
+    chance: bool = True,
+) -> Iterator[Score]:
+    """Yield the mean drop of the class's score over all steps of a deletion; high is good.
+
+    The curve is that of `deletion`, and costs nothing beside it. Source: Samek et al. 2017, eq. 12;
+    theirs ends after 100 regions, this where all is hidden.
+    """
+    setting, values = Setting(fill, quantity, steps), cells(heat, subject.size)
+    scores = (_as_drops(score) for score in _curve(subject, values, "deletion", setting))
+    shares = np.array(setting.counts(values.numel())) / values.numel()
+
+    def level(random: RandomMaps) -> float:
+        expected = random.expected(shares)
+        return float((expected[0] - expected).mean())
+
+    yield from with_chance(subject, values, setting, scores, level) if chance else scores
+
+
+def _as_drops(score: Score) -> Score:
+    drops = score.curve[0] - np.array(score.curve)
+    return replace(score, value=float(drops.mean()), curve=tuple(drops.tolist()))
 
 
 def over_fills(measure: Measure, case: Case) -> Iterator[Score]:
@@ -198,6 +215,14 @@ INSERTION = Metric(
     "Petsiuk et al. 2018, RISE, sec. 4.1; whole cells, mean over several fills",
     "higher",
     partial(over_fills, insertion),
+)
+AOPC = Metric(
+    "aopc",
+    "AOPC",
+    "How much of the class's probability is lost, mean over all steps of a deletion.",
+    "Samek et al. 2017, eq. 12; whole cells, until all is hidden, mean over several fills",
+    "higher",
+    partial(over_fills, aopc),
 )
 RANDOM_MAPS = Metric(
     "random-maps",

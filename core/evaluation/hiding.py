@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
@@ -13,14 +13,18 @@ import torch
 from torch import Tensor
 
 from whylens.core.errors import BadInput
+from whylens.core.evaluation.imputation import imputed
 from whylens.core.evaluation.ordering import on_places, strongest
-from whylens.core.inputs.preprocess import Fill
+from whylens.core.inputs.preprocess import Fill, denormalize, normalize
 from whylens.core.subject import Subject
 from whylens.core.targets import Target
 
 Floats = npt.NDArray[np.float64]
 Quantity = Literal["probability", "logit"]
-FILLS: tuple[Fill, ...] = ("blur", "mean")  # which hidden places show, where one must be chosen
+# What hidden places show: "linear" is ROAD's, what their surroundings let one expect, with noise.
+HidingFill = Fill | Literal["linear"]
+FILLS: tuple[HidingFill, ...] = ("blur", "mean", "linear")  # where nothing decides for one of them
+NOISE = 0.01  # of the input's range in pixel space
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ class Setting:
             fewer.
     """
 
-    fill: Fill = "blur"
+    fill: HidingFill = "blur"
     quantity: Quantity = "probability"
     steps: int = 32
 
@@ -63,10 +67,23 @@ def scores_hiding(subject: Subject, masks: Tensor, setting: Setting) -> Iterator
     Args:
         masks: (N, *grid) bool, True where hidden; cells of a grid are hidden whole.
     """
-    hidden = on_places(masks, subject.size).to(subject.x)
-    fill = subject.baseline(setting.fill)
-    for scores in subject.masked_scores([1 - hidden], fill, quantity=setting.target(subject)):
-        yield scores.double().cpu().numpy()
+    target = setting.target(subject)
+    fill = None if setting.fill == "linear" else subject.baseline(setting.fill)
+    # What fills the holes is worked out for many at a time, however few the network takes.
+    for piece in masks.split(max(16, subject.batch_size)):
+        hidden = on_places(piece, subject.size).to(subject.x)
+        shown = _surroundings(subject, hidden) if fill is None else fill
+        for scores in subject.masked_scores([1 - hidden], shown, quantity=target):
+            yield scores.double().cpu().numpy()
+
+
+def _surroundings(subject: Subject, hidden: Tensor) -> Tensor:
+    # The same noise in every mask, so that two maps differ by their order alone.
+    spec = subject.backbone.spec
+    pixels = denormalize(subject.x, spec)
+    noise = torch.randn(pixels.shape, generator=subject.generator()).to(pixels)
+    size = NOISE * (pixels.max() - pixels.min())
+    return normalize(imputed(pixels, hidden > 0) + size * noise, spec)
 
 
 @dataclass(frozen=True)
@@ -75,7 +92,7 @@ class HidingCurve:
 
     Attributes:
         cells: How many there are.
-        scores: By the number of hidden cells; at least both ends.
+        scores: By the number of hidden cells; at least the fewest and the most.
         finished: Whether every step is there.
         passes: Forward passes spent on it by this call.
     """
@@ -104,7 +121,9 @@ class HidingCurve:
         return area(*self.points(counts))
 
 
-def hiding_curve(subject: Subject, values: Tensor, setting: Setting) -> Iterator[HidingCurve]:
+def hiding_curve(
+    subject: Subject, values: Tensor, setting: Setting, counts: Sequence[int] | None = None
+) -> Iterator[HidingCurve]:
     """Yield the curve of the largest values hidden first, from a few steps to all of them.
 
     Exactly as many cells are hidden as a step says. Which of equal cells are, is drawn for every
@@ -113,12 +132,12 @@ def hiding_curve(subject: Subject, values: Tensor, setting: Setting) -> Iterator
 
     Args:
         values: (*grid), one per cell; no finer than the input.
+        counts: How many cells to hide, ascending; the setting's steps where None.
     """
-    counts, generator = setting.counts(values.numel()), subject.generator()
+    counts = list(counts or setting.counts(values.numel()))
     digest = hashlib.sha256(values.contiguous().numpy().tobytes()).digest()
-    key = ("hiding", digest, tuple(values.shape), setting, subject.target, subject.seed)
+    key = ("hiding", digest, tuple(values.shape), setting, *counts, subject.target, subject.seed)
     scores: dict[int, float] = subject.forward_pass.memo.setdefault(key, {})
-    masks = {count: strongest(values, count, generator) for count in counts}
     # Both ends, then the middle, the quarters, ...: an area is soon known, roughly.
     by_size = [(step & -step) or len(counts) for step in range(len(counts))]
     order = [counts[step] for step in sorted(range(len(counts)), key=lambda i: -by_size[i])]
@@ -126,8 +145,9 @@ def hiding_curve(subject: Subject, values: Tensor, setting: Setting) -> Iterator
     missing = [count for count in order if count not in scores]
     done = 0
     if missing:
-        stack = torch.stack([masks[count] for count in missing])
-        for piece in scores_hiding(subject, stack, setting):
+        masks = strongest(values, counts, subject.generator())
+        masks = masks[[counts.index(count) for count in missing]]
+        for piece in scores_hiding(subject, masks, setting):
             scores.update(zip(missing[done : done + len(piece)], piece.tolist(), strict=True))
             done += len(piece)
             if done < len(missing) and counts[0] in scores and counts[-1] in scores:

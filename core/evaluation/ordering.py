@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -62,23 +63,28 @@ def on_places(masks: Tensor, size: tuple[int, ...]) -> Tensor:
     return functional.interpolate(masks[:, None].float(), size=size)
 
 
-def strongest(values: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """Return a mask of exactly the `count` largest values; equal ones at the edge by chance.
+def strongest(values: Tensor, counts: Sequence[int], generator: torch.Generator) -> Tensor:
+    """Return (n, *grid) bool: exactly as many of the largest values as each count says.
+
+    Of equal values at the edge those are chosen by chance, for every count anew.
 
     Args:
+        values: (*grid).
         generator: The only source of chance, drawn from only where a tie must be broken.
     """
     flat = values.flatten()
-    chosen = torch.zeros(flat.shape, dtype=torch.bool)
-    if count:
-        edge = flat.kthvalue(len(flat) - count + 1).values
-        chosen = flat > edge
-        tied = (flat == edge).nonzero()[:, 0]
-        rest = count - int(chosen.sum())
-        if rest < len(tied):
-            tied = tied[torch.randperm(len(tied), generator=generator)[:rest]]
-        chosen[tied] = True
-    return chosen.view(values.shape)
+    sorted_values = flat.sort(descending=True).values
+    masks = torch.zeros(len(counts), len(flat), dtype=torch.bool)
+    for mask, count in zip(masks, counts, strict=True):
+        if count == 0:
+            continue
+        edge = sorted_values[count - 1]
+        torch.ge(flat, edge, out=mask)
+        if count < len(flat) and sorted_values[count] == edge:
+            tied = (flat == edge).nonzero()[:, 0]
+            extra = int(mask.sum()) - count
+            mask[tied[torch.randperm(len(tied), generator=generator)[:extra]]] = False
+    return masks.view(-1, *values.shape)
 
 
 def ranked(values: Tensor, generator: torch.Generator) -> Tensor:

@@ -1,13 +1,14 @@
 """What random maps get that are as smooth as a given one: the chance level of order-based metrics.
 
 They are computed once for an input, a class, a fill and a smoothness, and stay with the input: all
-methods are compared with the same.
+methods are compared with the same. They come in pairs of a map and its negative: one shows what the
+other hides, so that one evaluation gives deletion and insertion of both.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from whylens.core.evaluation.hiding import Floats, Setting, area, scores_hiding
+from whylens.core.evaluation.metric import Score
 from whylens.core.evaluation.ordering import strongest
 from whylens.core.subject import Subject
 
@@ -23,20 +25,42 @@ STEPS = 8
 
 
 @dataclass(frozen=True)
-class RandomAreas:
-    """Areas of the random maps that are there already, two of each pair.
+class RandomMaps:
+    """Scores of the random maps that are there already, two of each pair.
 
     Attributes:
-        deletion: (n,).
-        insertion: (n,), of the same maps.
-        finished: Whether all of them are there.
+        shares: (k,) that are hidden, from 0 to 1.
+        scores: (n, k) with the strongest places of each map hidden.
         passes: Forward passes spent on them by this call.
     """
 
-    deletion: Floats
-    insertion: Floats
-    finished: bool
+    shares: Floats
+    scores: Floats
     passes: int
+
+    @property
+    def finished(self) -> float:
+        """Share of the random maps that are there, 0 to 1."""
+        return len(self.scores) / (2 * PAIRS)
+
+    @property
+    def deletion(self) -> Floats:
+        """(n,) areas as the strongest places are hidden."""
+        return np.array([area(self.shares, scores) for scores in self.scores])
+
+    @property
+    def insertion(self) -> Floats:
+        """(n,) areas, of the same maps, as the strongest places are shown."""
+        # What shows the strongest hides the weakest: the deletion of the negative, its neighbour.
+        return self.deletion.reshape(-1, 2)[:, ::-1].ravel()
+
+    def expected(self, shares: Floats) -> Floats:
+        """Return the mean score with such shares hidden, linearly between the steps.
+
+        The strongest or the weakest: the negative of a random map is one.
+        """
+        expected: Floats = np.interp(shares, self.shares, self.scores.mean(0))
+        return expected
 
 
 def coarse(setting: Setting) -> Setting:
@@ -75,11 +99,8 @@ def smoothness(values: Tensor) -> float:
     return 0.0 if width < 0.4 else max(0.5, 2.0 ** round(math.log2(width)))
 
 
-def random_areas(subject: Subject, values: Tensor, setting: Setting) -> Iterator[RandomAreas]:
-    """Yield the areas of random maps as smooth as a map, pair after pair.
-
-    The negative of a map shows what the map hides: its insertion is the map's deletion, read
-    backwards. So one evaluation of a pair gives both metrics of both maps.
+def random_maps(subject: Subject, values: Tensor, setting: Setting) -> Iterator[RandomMaps]:
+    """Yield the scores of random maps as smooth as a map, pair after pair.
 
     Args:
         values: (*grid) of the map that they are to be like.
@@ -89,35 +110,50 @@ def random_areas(subject: Subject, values: Tensor, setting: Setting) -> Iterator
     setting, grid = coarse(setting), tuple(values.shape)
     width = smoothness(values)
     key = ("random maps", grid, width, setting, subject.target, subject.seed)
-    areas: dict[int, tuple[float, float]] = subject.forward_pass.memo.setdefault(key, {})
+    pairs: dict[int, Floats] = subject.forward_pass.memo.setdefault(key, {})
     counts, generator = setting.counts(values.numel()), subject.generator()
     # Not the numbers that a method draws from the same seed.
     generator.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
-    inner, shares = counts[1:-1], np.array(counts, np.float64) / values.numel()
-    passes = 0
-    ends: list[float] = []
+    inner, passes = counts[1:-1], 0
+    shares = np.array(counts, np.float64) / values.numel()
+    ends = next(iter(pairs.values()))[0, [0, -1]] if pairs else None
     for number in range(PAIRS):
         noise = torch.randn(grid, generator=generator, dtype=torch.float64)
-        if number in areas:
+        if number in pairs:
             continue
         smooth = torch.from_numpy(gaussian_filter(noise.numpy(), width, mode="wrap"))
-        pair = (smooth, -smooth)
-        masks = [strongest(side, count, generator) for side in pair for count in inner]
-        if not ends:
-            masks += [torch.zeros(grid, dtype=torch.bool), torch.ones(grid, dtype=torch.bool)]
-        scores = np.concatenate(list(scores_hiding(subject, torch.stack(masks), setting)))
+        masks = torch.cat([strongest(side, inner, generator) for side in (smooth, -smooth)])
+        if ends is None:  # the same for all maps
+            masks = torch.cat([masks, torch.zeros_like(masks[:1]), torch.ones_like(masks[:1])])
+        scores = np.concatenate(list(scores_hiding(subject, masks, setting)))
         passes += len(scores)
-        ends = ends or scores[-2:].tolist()
-        first, second = (
-            area(shares, np.array([ends[0], *part, ends[1]]))
-            for part in (scores[: len(inner)], scores[len(inner) : 2 * len(inner)])
+        ends = scores[-2:] if ends is None else ends
+        halves = scores[: 2 * len(inner)].reshape(2, -1)
+        pairs[number] = np.column_stack([ends[[0, 0]], halves, ends[[1, 1]]])
+        yield RandomMaps(shares, np.concatenate(list(pairs.values())), passes)
+    yield RandomMaps(shares, np.concatenate(list(pairs.values())), passes)
+
+
+def with_chance(
+    subject: Subject,
+    values: Tensor,
+    setting: Setting,
+    scores: Iterator[Score],
+    level: Callable[[RandomMaps], float],
+) -> Iterator[Score]:
+    """Yield scores, and then the last of them beside what random maps as smooth get.
+
+    Args:
+        values: (*grid) of the map that is scored.
+        level: What is expected of a map by chance, on the scale of the scores.
+    """
+    last = Score(None)
+    for last in scores:
+        yield replace(last, fraction=last.fraction / 2)
+    for random in random_maps(subject, values, setting):
+        yield replace(
+            last,
+            chance=level(random),
+            passes=last.passes + random.passes,
+            fraction=(1 + random.finished) / 2,
         )
-        areas[number] = first, second
-        yield _both(areas, passes)
-    yield _both(areas, passes)
-
-
-def _both(areas: dict[int, tuple[float, float]], passes: int) -> RandomAreas:
-    pairs = np.array(list(areas.values()))
-    flat, swapped = pairs.ravel(), pairs[:, ::-1].ravel()
-    return RandomAreas(flat, swapped, len(areas) == PAIRS, passes)
