@@ -7,13 +7,11 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from whylens.core.evaluation.agreement import Floats, cell_shares, cosine
+from whylens.core.evaluation.agreement import ROUNDING, Floats, cell_shares, correlation
 from whylens.core.evaluation.metric import Metric, Score
 from whylens.core.inputs.preprocess import Fill
 from whylens.core.results import Heatmap
 from whylens.core.subject import Subject
-
-SHUFFLES = 64
 
 
 def infidelity(
@@ -24,14 +22,15 @@ def infidelity(
     share: float = 0.25,
     fill: Fill = "blur",
 ) -> Iterator[Score]:
-    """Yield the cosine between a map's sums over windows and what the score loses by filling them.
+    """Yield the correlation of a map's sums over windows with what the score loses by filling them.
 
-    It is 1 where one positive factor turns each sum into its loss, whatever the map's unit, and
-    negative for a map turned over. Chance is that of the map's own values in random places: for
-    values that are mostly of one sign it lies above 0, since windows mostly lower the score.
+    It is 1 where each loss is one positive factor times the sum, plus a constant, whatever the
+    map's unit; negative for a map turned over; and 0 on average for values in random places.
     Source: Yeh et al. 2019, On the (In)fidelity and Sensitivity of Explanations, eq. 1 and sec.
-    2.3. After the best scaling of the map, infidelity over E[loss^2] is 1 - cosine^2; the cosine
-    also tells a map from its negative. The windows are of one size, where the paper's are of all.
+    2.3. After the best scaling of the map, infidelity over the mean squared loss is 1 - cosine^2.
+    This is that cosine, of what differs from the mean: where any window lowers the score, or as on
+    many photos raises the logit, the mean outweighs all else, and a map of one value does well.
+    The windows are of one size, where the paper's are of all.
 
     Args:
         windows: How many are filled, each at a place of its own, seeded.
@@ -41,20 +40,19 @@ def infidelity(
     if not values.any():
         yield Score(None, note="The map is blank: it foresees nothing.")
         return
-    generator = subject.generator()
-    boxes = _boxes(subject.size, windows, share, generator)
-    orders = [torch.randperm(len(values), generator=generator).numpy() for _ in range(SHUFFLES)]
-    inside = _shares_inside(heat, boxes, subject.size)
-    sums, shuffled = inside @ values, [inside @ values[order] for order in orders]
-    intact, losses = float(subject.scores(subject.x)[0]), np.empty(0)
+    boxes = _boxes(subject.size, windows, share, subject.generator())
+    sums, losses = _shares_inside(heat, boxes, subject.size) @ values, np.empty(0)
+    # Rounding must not be what tells the sums apart.
+    step = ROUNDING * float(np.abs(sums).max() or 1.0)
+    sums = np.round(sums / step) * step
+    intact = float(subject.scores(subject.x)[0])
     for scores in subject.window_scores(boxes, subject.baseline(fill)):
         losses = np.append(losses, intact - scores.double().cpu().numpy())
         n = len(losses)
         if np.abs(losses).max() <= subject.rounding:
             yield Score(None, None, "No window changes the score.", 1 + n, n / len(boxes))
-            continue
-        chance = np.mean([cosine(row[:n], losses) for row in shuffled])
-        yield Score(cosine(sums[:n], losses), float(chance), "", 1 + n, n / len(boxes))
+        else:
+            yield Score(correlation(sums[:n], losses), 0.0, "", 1 + n, n / len(boxes))
 
 
 def _boxes(
@@ -83,7 +81,7 @@ METRIC = Metric(
     name="infidelity",
     title="Foresees losses",
     summary="Do a map's sums over windows foresee what the score loses without them?",
-    source="Yeh et al. 2019, eq. 1, as a signed cosine after the best scaling.",
+    source="Yeh et al. 2019, eq. 1, as a correlation: after the best scaling, with its sign.",
     direction="higher",
     best=1.0,
     measure=lambda case: infidelity(case.subject, case.heat),

@@ -1,4 +1,4 @@
-"""Infidelity: the cosine written out, 1 and -1 where a linear network says so, its chance."""
+"""Infidelity: the correlation written out, 1 and -1 where a linear network says so, its chance."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def recorded_boxes(subject, **options):
 
 
 @pytest.mark.parametrize("grid", [(16, 24), (4, 6), (5, 7)])
-def test_it_is_the_cosine_of_the_sums_with_the_losses_written_out(grid):
+def test_it_is_the_correlation_of_the_sums_with_the_losses_written_out(grid):
     module = seeded(GapNet())
     x = noise(1, 3, 16, 24)
     subject, boxes = recorded_boxes(subject_of(module, x, Target(1)))
@@ -58,6 +58,8 @@ def test_it_is_the_cosine_of_the_sums_with_the_losses_written_out(grid):
                 inside += area * float(heat.values[row, column])
         total.append((inside, loss))
     assert len(boxes) == 12
+    means = [sum(pair[i] for pair in total) / len(total) for i in (0, 1)]
+    total = [(a - means[0], b - means[1]) for a, b in total]
     ab = sum(a * b for a, b in total)
     wanted = ab / math.sqrt(sum(a * a for a, _ in total) * sum(b * b for _, b in total))
     assert score.value == pytest.approx(wanted, abs=1e-5)
@@ -75,19 +77,28 @@ def test_on_a_linear_network_the_exact_map_gets_1_and_its_negative_minus_1(fill,
         assert score.value == pytest.approx(math.copysign(1, factor), abs=1e-4)
 
 
-def test_a_random_map_gets_the_chance_beside_it_and_so_does_a_flat_one():
+def test_a_random_map_gets_0_on_average_and_so_does_a_flat_one():
     case = linear_case()
-    gaps = []
-    for seed in range(60):
-        for centre in (0, 0.5):
-            values = noise(6, 8, seed=seed).numpy() - centre
-            score = METRIC.score(replace(case, heat=Heatmap(values, "x", True)))
-            gaps.append((centre, score.value - score.chance))
     for centre in (0, 0.5):
-        some = [gap for c, gap in gaps if c == centre]
-        assert abs(np.mean(some)) < 4 * np.std(some) / math.sqrt(len(some))
-    flat = METRIC.score(replace(case, heat=Heatmap(np.ones((6, 8)), "x")))
-    assert flat.value == pytest.approx(flat.chance)
+        values = []
+        for seed in range(60):
+            heat = Heatmap(noise(6, 8, seed=seed).numpy() - centre, "x", True)
+            values.append(METRIC.score(replace(case, heat=heat)).value)
+        assert abs(np.mean(values)) < 4 * np.std(values) / math.sqrt(len(values))
+    for grid in ((6, 8), (4, 5), (1, 1)):
+        flat = METRIC.score(replace(case, heat=Heatmap(np.full(grid, 0.7), "x")))
+        assert flat.value == flat.chance == 0
+
+
+def test_a_network_that_loses_by_any_window_is_no_help_to_a_map_of_one_sign():
+    # Uncentred, the cosine of any positive map is close to 1 here.
+    weights = torch.full((6, 8), 2.0) + 0.01 * weights_of(6, 8, seed=2)
+    subject = subject_of(linear(weights, weights), torch.ones(1, 1, 6, 8), Target(1))
+    values = [
+        last(infidelity(subject, Heatmap(noise(6, 8, seed=seed).numpy(), "x"), fill="black")).value
+        for seed in range(8)
+    ]
+    assert abs(np.mean(values)) < 0.4
 
 
 def test_windows_lie_elsewhere_under_another_seed_and_nowhere_else_under_the_same():
@@ -126,3 +137,35 @@ def test_it_says_why_it_says_nothing():
     deaf = subject_of(linear(torch.zeros(6, 8), torch.zeros(6, 8)), noise(1, 1, 6, 8))
     score = METRIC.score(replace(case, subject=deaf))
     assert (score.value, score.note) == (None, "No window changes the score.")
+
+
+def test_captum_s_scaled_infidelity_is_what_the_cosine_says_without_its_sign():
+    metrics = pytest.importorskip("captum.metrics", reason="captum is not installed")
+    module, x = seeded(GapNet()), noise(1, 3, 16, 24)
+    subject, boxes = recorded_boxes(subject_of(module, x, Target(1)))
+    values = noise(16, 24, seed=8) - 0.4
+    score = last(infidelity(subject, Heatmap(values.numpy(), "x", True), windows=12, fill="black"))
+    masks = torch.zeros(12, 1, 16, 24)
+    for mask, box in zip(masks, boxes, strict=True):
+        mask[(slice(None), *box)] = 1
+    masks = masks.expand(12, 3, 16, 24)
+    # One channel holds the map, so that captum's sum over channels is the sum over places.
+    maps = torch.cat([values[None, None], torch.zeros(1, 2, 16, 24)], 1)
+    found = {
+        sign: float(
+            metrics.infidelity(
+                module, lambda i: (masks, i * (1 - masks)), x, sign * maps, baselines=None,
+                target=1, n_perturb_samples=12, normalize=True,
+            )
+        )
+        for sign in (1, -1)
+    }  # fmt: skip
+    sums = (masks[:, 0] * values).sum((1, 2)).double()
+    with torch.no_grad():
+        losses = (module(x) - module(x * (1 - masks)))[:, 1].double()
+    cosine = float(sums @ losses / (sums.norm() * losses.norm()))
+    square = float((losses**2).mean())
+    assert found[1] / square == pytest.approx(1 - cosine**2, abs=1e-4)
+    assert found[-1] == pytest.approx(found[1], rel=1e-4)
+    pair = np.corrcoef(sums.numpy(), losses.numpy())
+    assert score.value == pytest.approx(pair[0, 1], abs=1e-4)

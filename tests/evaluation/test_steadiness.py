@@ -21,6 +21,7 @@ from whylens.core.evaluation.steadiness import (
 )
 from whylens.core.inputs.spec import InputSpec
 from whylens.core.models.backbone import wrap
+from whylens.core.models.forward_pass import ForwardPass
 from whylens.core.results import Heatmap
 
 
@@ -112,3 +113,28 @@ def test_the_agreement_is_that_of_the_places_that_both_inputs_show():
         moved = np.moveaxis(contributions(asked).values, axis, 0)[1:]
         wanted.append(spearmanr(np.moveaxis(heat, axis, 0)[:-1], moved, axis=None).statistic)
     assert SHIFT_EQUIVARIANCE.score(case).value == pytest.approx(np.mean(wanted), abs=1e-4)
+
+
+def test_the_largest_change_agrees_with_captum_s():
+    metrics = pytest.importorskip("captum.metrics", reason="captum is not installed")
+    case = linear_case()
+    subject, inputs = case.subject, []
+
+    def recording(asked):
+        inputs.append(asked.x)
+        return contributions(asked)
+
+    score = MAX_SENSITIVITY.score(replace(case, explain=recording))
+
+    def explain(batch):
+        (x,) = batch
+        questions = (
+            replace(subject, forward_pass=ForwardPass(subject.backbone, r[None])) for r in x
+        )
+        maps = [torch.tensor(contributions(asked).values)[None] for asked in questions]
+        return (torch.stack(maps),)  # of a bare tensor captum's norms are too large by sqrt(10)
+
+    theirs = metrics.sensitivity_max(
+        explain, subject.x, perturb_func=lambda x, _: (torch.cat(inputs),), n_perturb_samples=10
+    )
+    assert score.value == pytest.approx(float(theirs), rel=1e-4)
