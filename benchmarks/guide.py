@@ -141,6 +141,12 @@ def document(guide: Iterable[Entry], known: Measurements) -> str:
         "(global). Explainers of trees and other tables of numbers are out of scope: "
         "Whylens explains networks that see pictures or signals.",
         "",
+        "Of the 17 methods that the benchmark LATEC compares (Klein et al. 2024), 14 are here, "
+        "among them raw attention, vanilla gradient (Saliency), expected gradients (Gradient SHAP) "
+        'and DeepLIFT SHAP (DeepLIFT, baseline "all four"). Left out are LRP and LRP attention, '
+        "which a patent covers, and Guided Backpropagation, whose map hardly changes when all "
+        "weights do: conformance test 11 refuses that.",
+        "",
         f"{known.setting} Cost: time as a multiple of one forward pass of the same network. In "
         "the box: share of the positive evidence that lies on the object. Sanity: size of the "
         "rank correlation with the map of the same network with random weights; near 0 is right.",

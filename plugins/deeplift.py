@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from whylens import Backbone, Subject
 
 TOLERANCE = 0.05
+FILLS: tuple[Literal["black", "grey", "blur", "mean"], ...] = ("black", "grey", "blur", "mean")
 MAX_PROBE_GAP = 0.2  # of a seeded input; between the two it depends on the picture
 # Functions of one number at a time, by the name they have in torch, its tensors and torch.nn; each
 # may come with a final "_" or inplace=True.
@@ -37,8 +38,10 @@ INDICES = "_with_indices"
 class DeepLiftParams(Params):
     """The baseline."""
 
-    baseline: Literal["black", "grey", "blur", "mean"] = Field(
-        default="black", description="What counts as 'nothing there'; defined in pixel space."
+    baseline: Literal["black", "grey", "blur", "mean", "all four"] = Field(
+        default="black",
+        description="What counts as 'nothing there', defined in pixel space; or the mean over all "
+        "four, which is known as DeepLIFT SHAP.",
     )
 
 
@@ -60,9 +63,10 @@ class DeepLift(Explainer[DeepLiftParams]):
     when = "As Integrated Gradients, for one pass, where its gap stays small."
     source = (
         "Shrikumar et al. 2017, Learning Important Features Through Propagating Activation "
-        "Differences, sec. 3.5.1 (rescale rule) and eq. 1 (summation to delta)"
+        "Differences, sec. 3.5.1 (rescale rule) and eq. 1 (summation to delta); several baselines "
+        "as in Lundberg and Lee 2017, sec. 4.2 (Deep SHAP)"
     )
-    cost = "one forward and backward pass of two inputs"
+    cost = "one forward and backward pass of two inputs, for each baseline"
     needs = frozenset({Need.GRADIENTS})
     Params = DeepLiftParams
 
@@ -82,9 +86,13 @@ class DeepLift(Explainer[DeepLiftParams]):
         Raises:
             NeedsNotMet: The contributions miss more than 5 % of the score's change.
         """
-        start = subject.baseline(params.baseline)
-        multiplier, change = multipliers(subject, start)
-        values = ((subject.x - start) * multiplier)[0].sum(0)
+        fills = FILLS if params.baseline == "all four" else (params.baseline,)
+        values, change = torch.zeros_like(subject.x[0, 0]), 0.0
+        for fill in fills:
+            start = subject.baseline(fill)
+            multiplier, step = multipliers(subject, start)
+            values = values + ((subject.x - start) * multiplier)[0].sum(0) / len(fills)
+            change += step / len(fills)
         gap = completeness_gap(float(values.double().sum()), change, subject.rounding)
         if not gap <= TOLERANCE:
             raise NeedsNotMet(

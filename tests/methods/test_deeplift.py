@@ -30,6 +30,7 @@ from whylens.core.errors import NeedsNotMet
 from whylens.core.models.backbone import wrap
 from whylens.core.targets import Target
 from whylens.plugins.deeplift import (
+    FILLS,
     DeepLift,
     DeepLiftParams,
     RescaleRule,
@@ -332,8 +333,23 @@ def test_it_is_captum_s_on_modules_that_captum_covers(pool, target):
         # Not an even baseline: there captum leaves the winners of pools to rounding. Nor a pool
         # next to a ReLU: there captum 0.9 loses one of the two rules, see below.
         theirs = captum.DeepLift(module).attribute(x, subject.baseline("blur"), target=target)
+        starts = torch.cat([subject.baseline(fill) for fill in FILLS])
+        several = captum.DeepLiftShap(module).attribute(x, starts, target=target)
     heat = lifted(subject, baseline="blur")
     assert difference(heat.values, theirs.detach()[0].sum(0).numpy()) < 1e-5
+    if pool is None:
+        heat = lifted(subject, baseline="all four")
+        assert difference(heat.values, several.detach()[0].sum(0).numpy()) < 1e-5
+
+
+def test_several_baselines_are_averaged_and_still_add_up():
+    subject = asked(loud(Net(nn.functional.relu)))
+    each = [lifted(subject, baseline=fill) for fill in FILLS]
+    heat = lifted(subject, baseline="all four")
+    assert difference(heat.values, np.mean([e.values for e in each], axis=0)) < 1e-5
+    change = np.mean([e.diagnostics["score change"] for e in each])
+    assert heat.diagnostics["score change"] == pytest.approx(change, rel=1e-5)
+    assert heat.values.sum(dtype=float) == pytest.approx(change, rel=1e-3)
 
 
 def test_captum_does_not_add_up_on_a_pool_after_a_relu_and_this_does():
