@@ -20,7 +20,14 @@ METRICS = load_registry().metrics
 NETWORKS = ToyNetworks()
 
 
-@pytest.mark.parametrize("name", METRICS)
+# They read the curve of deletion once more, at as many forward passes.
+SAME_CURVE = {"insertion", "random-maps", "aopc"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[pytest.mark.slow] if n in SAME_CURVE else []) for n in METRICS],
+)
 @pytest.mark.parametrize("check", METRIC_CHECKS, ids=lambda c: c.id)
 def test_every_built_in_passes(name, check):
     try:
