@@ -69,7 +69,7 @@ def chance_level(candidate: MetricUnderTest) -> None:
     """Random maps get, on average, the chance level that stands beside the score."""
     gaps = []
     for mean in (0.6, 0.0):
-        for value, chance in _of_random_maps(candidate, mean, 1.0):
+        for value, chance in _of_random_maps(candidate, mean, 1.0, DRAWS // 2):
             if chance is None:
                 raise NotApplicable("it states no chance level")
             gaps.append(value - chance)
@@ -83,10 +83,10 @@ def chance_level(candidate: MetricUnderTest) -> None:
 
 
 def _of_random_maps(
-    candidate: MetricUnderTest, mean: float, spread: float
+    candidate: MetricUnderTest, mean: float, spread: float, draws: int = DRAWS
 ) -> list[tuple[float, float | None]]:
     scores, case = [], candidate.case()
-    for salt in range(DRAWS):
+    for salt in range(draws):
 
         def explain(subject: Subject, salt: int = salt) -> Heatmap:
             return heatmap(mean + spread * (random_values(subject, salt) - 0.5))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 
 import numpy as np
 import torch
@@ -160,6 +161,7 @@ class MetricUnderTest:
         target = target or Target(1, outputs=backbone.outputs)
         subject = RecordingSubject(ForwardPass(backbone, x), target, batch_size)
 
+        @cache
         def with_random_weights(seed: int) -> Subject:
             network = self.networks.get(random_network, seed)
             return replace(subject, forward_pass=ForwardPass(network, x))
