@@ -30,6 +30,9 @@ from whylens.core.errors import (
     InvalidParameter,
     NeedsNotMet,
 )
+from whylens.core.evaluation.metric import Case
+from whylens.core.evaluation.randomised_weights import randomised_subjects
+from whylens.core.evaluation.verdict import judge
 from whylens.core.explainer import Explainer, is_single_step
 from whylens.core.explanation import Explanation, ModelCard, Prediction, Question
 from whylens.core.hookspecs import PROJECT
@@ -100,6 +103,10 @@ class Engine:
         self.models: ByteLRU[str, Backbone] = ByteLRU(budget, lambda b: b.bytes)
         self._forward_passes: ByteLRU[tuple[str, str], tuple[ForwardPass, View | None]] = ByteLRU(
             forward_pass_bytes, lambda item: item[0].bytes
+        )
+        # Copies with random weights, for the question whether a map shows what was learnt.
+        self._random_networks: ByteLRU[tuple[str, int], Backbone] = ByteLRU(
+            budget // 8, lambda b: b.bytes
         )
         self.artifact_store = ArtifactStore(checkpoint_places)
 
@@ -285,6 +292,60 @@ class Engine:
                 self.models.forget(question.model)
                 self._forward_passes.forget(_input_key(question, backbone))
                 raise ExplainerFailed(method, RuntimeError("it changed the model"))
+
+    def case(self, explanation: Explanation, *, mask: Tensor | None = None) -> Case:
+        """Return what metrics ask of a map: its question, and its method for other questions.
+
+        Args:
+            mask: (*S) bool on the input, where the evidence is known to lie.
+
+        Raises:
+            NeedsNotMet: The result is no map.
+            CoreError: The network or the method is gone.
+        """
+        if not isinstance(explanation.result, Heatmap):
+            raise NeedsNotMet(f"{explanation.title} shows examples: there is no map to score.")
+        explainer = self.registry.explainer(explanation.method)
+        params = validate_params(explainer, explainer.Params, explanation.params)
+        question = explanation.question
+        subject = self.subject(question)
+        backbone = subject.backbone
+        _, artifact = self._reason_and_artifact(explainer, backbone, question.visitor)
+        subject = replace(subject, target=explanation.target, stored_artifact=artifact)
+
+        def explain(other: Subject) -> Heatmap:
+            *_, last = self._steps(explainer, other, params)
+            if not isinstance(last.result, Heatmap):
+                raise ExplainerFailed(explainer.name, TypeError("it gave a map, and now none"))
+            return last.result
+
+        key = f"scores of {explainer.name} {params.model_dump_json()}"
+        return Case(
+            subject,
+            explanation.result,
+            explain,
+            randomised_subjects(subject, self._random_networks),
+            mask,
+            class_blind=explainer.class_blind,
+            cache=backbone.once(key, lambda _: {}),
+        )
+
+    def judge(self, explanation: Explanation) -> Iterator[Explanation]:
+        """Yield the explanation with ever more known of whether its map is to be believed.
+
+        The last has a verdict with its word. Closing the iterator stops the work at once.
+
+        Raises:
+            CoreError: As `case`.
+        """
+        explainer = self.registry.explainer(explanation.method)
+        work = judge(self.case(explanation), repeats=is_single_step(explainer))
+        while True:
+            with self.slot():
+                step = next(work, None)
+            if step is None:
+                return
+            yield replace(explanation, verdict=step)
 
     def fit(
         self,

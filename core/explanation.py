@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,9 @@ from whylens.core.inputs.photo import Photo, photo_of
 from whylens.core.inputs.view import View
 from whylens.core.results import Heatmap, Result
 from whylens.core.targets import ClassScore, Outputs, Quantity, Target
+
+if TYPE_CHECKING:
+    from whylens.core.evaluation.verdict import Verdict
 
 
 @dataclass(frozen=True)
@@ -139,6 +143,7 @@ class Explanation:
         seconds: Computing time so far.
         finished: False for a partial result.
         reference: Paper and equation of the method.
+        verdict: Whether the map is to be believed, once it was judged.
         reason: Why a map shows nothing, or "".
     """
 
@@ -158,6 +163,7 @@ class Explanation:
     seconds: float = 0.0
     finished: bool = True
     reference: str = ""
+    verdict: Verdict | None = None
 
     @property
     def reason(self) -> str:

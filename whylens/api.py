@@ -553,7 +553,7 @@ class _Session:
         prediction: ClassScore = self.engine.predict(question, top=1).classes[0]
         name = _name(method)
         for answer in self.engine.explain(question, name, params, function=self.function):
-            yield Why(answer, prediction, source)
+            yield Why(answer, prediction, source, self.engine.judge)
 
 
 _KEYWORDS = (

@@ -6,7 +6,7 @@ import base64
 import io
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from whylens.core.errors import BadInput
+from whylens.core.evaluation.verdict import Verdict
 from whylens.core.explanation import Explanation
 from whylens.core.inputs.view import on_original, shrunk, whole_view
 from whylens.core.models.backbone import ModelSource
@@ -80,11 +81,13 @@ class Why:
         explanation: The engine's own answer, as plain data.
         prediction: The predicted class.
         source: Name of the input file, or "".
+        judge: How the engine that answered judges an explanation.
     """
 
     explanation: Explanation
     prediction: ClassScore
     source: str = ""
+    judge: Callable[[Explanation], Iterator[Explanation]] | None = None
 
     @property
     def result(self) -> Heatmap | Examples | Prototypes:
@@ -166,6 +169,23 @@ class Why:
     def seconds(self) -> float:
         """Computing time so far."""
         return self.explanation.seconds
+
+    def scores(self) -> Verdict:
+        """Return whether the map is to be believed: one word, its reason, and all scores.
+
+        Takes some hundreds of forward passes, and the method a few times more.
+
+        Raises:
+            NeedsNotMet: There is no map.
+            BadInput: This was read from a file: no network is at hand.
+        """
+        if self.explanation.verdict is not None:
+            return self.explanation.verdict
+        if self.judge is None:
+            raise BadInput("No network is at hand to judge this: explain the input anew.")
+        *_, judged = self.judge(self.explanation)
+        assert judged.verdict is not None  # noqa: S101 - the last has one
+        return judged.verdict
 
     def on_photo(self) -> Array:
         """Return (H, W) float32: the map at the photo's own size, NaN where the network never saw.

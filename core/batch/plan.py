@@ -78,6 +78,7 @@ class Plan(_Frozen):
         seed: From which every file's own seed is drawn.
         framing: What part of each photo the network is shown, as `parse_framing` reads it.
         maps: How maps are written.
+        scores: Whether every map is judged.
         threads: Of one worker: another number sums in another order.
         batch_size: Inputs in one forward pass, likewise.
         device: Where the network lies.
@@ -94,6 +95,7 @@ class Plan(_Frozen):
     seed: int = 0
     framing: str = "network"
     maps: MapFormat = "npy"
+    scores: bool = False
     threads: int = Field(1, ge=1)
     batch_size: int = Field(16, ge=1)
     device: str = "cpu"
@@ -133,6 +135,7 @@ class Request:
         framing: What part of each photo the network is shown, as `parse_framing` reads it.
         maps: "npy" keeps values as they are, "png" in 65,536 steps; "picture" writes in their place
             the picture of the answer: the map over the photo, or the examples.
+        scores: Whether every map is judged.
         shard_size: Files per shard; None chooses 8 to 256 by their number.
         threads: Of one worker.
         device: "cpu", or one of torch's such as "cuda".
@@ -150,6 +153,7 @@ class Request:
     seed: int = 0
     framing: str = "network"
     maps: MapFormat = "npy"
+    scores: bool = False
     shard_size: int | None = None
     threads: int = 1
     device: str = "cpu"
@@ -188,6 +192,7 @@ def make_plan(request: Request, engine: Engine, listing: Callable[[], Listing]) 
         framing=framing,
         seed=request.seed,
         maps=request.maps,
+        scores=request.scores,
         threads=request.threads,
         batch_size=request.batch_size,
         device=request.device,

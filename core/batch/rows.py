@@ -18,6 +18,7 @@ from PIL import Image
 from whylens.core.batch.listing import LoadedFile
 from whylens.core.engine import Engine
 from whylens.core.errors import CoreError
+from whylens.core.evaluation.verdict import Verdict
 from whylens.core.explanation import Explanation, Question
 from whylens.core.inputs.view import View
 from whylens.core.outputs.export import npy_bytes
@@ -64,6 +65,9 @@ SCHEMA = pa.schema(
         ("error_minimum", pa.float64()),
         ("error_maximum", pa.float64()),
         ("diagnostics", pa.map_(pa.string(), pa.float64())),
+        ("verdict", pa.string()),
+        ("verdict_reason", pa.string()),
+        ("scores", pa.map_(pa.string(), pa.float64())),
         ("items", pa.string()),
         ("view", pa.string()),
     ]
@@ -116,6 +120,8 @@ def explain_file(
     methods: Mapping[str, Mapping[str, object]],
     source: FileRow,
     file: LoadedFile,
+    *,
+    scores: bool = False,
 ) -> Iterator[tuple[dict[str, Any], Explanation | None]]:
     """Yield a file's row for each method, and the answer where there is one.
 
@@ -124,6 +130,7 @@ def explain_file(
     Args:
         question: All but the input.
         methods: Parameters by name.
+        scores: Judge every map as well.
     """
     names = list(methods) or [""]
     if file.error:
@@ -140,6 +147,8 @@ def explain_file(
     for name, params in methods.items():
         try:
             *_, answer = engine.explain(question, name, params)
+            if scores and isinstance(answer.result, Heatmap):
+                *_, answer = engine.judge(answer)
         except CoreError as exc:
             yield failed_row(source, name, str(exc), best), None
             continue
@@ -225,6 +234,17 @@ def _of_map(heat: Heatmap, answer: Explanation) -> dict[str, Any]:
         "error_minimum": None if low is None else float(low),
         "error_maximum": None if high is None else float(high),
         "diagnostics": sorted(heat.diagnostics.items()),
+        **_of_verdict(answer.verdict),
+    }
+
+
+def _of_verdict(verdict: Verdict | None) -> dict[str, Any]:
+    if verdict is None:
+        return {}
+    return {
+        "verdict": verdict.word,
+        "verdict_reason": verdict.reason,
+        "scores": sorted(verdict.figures.items()),
     }
 
 

@@ -127,7 +127,9 @@ class Worker:
         )
         methods = {method.name: method.params for method in self.plan.methods}
         rows = []
-        for row, answer in explain_file(self.engine, question, methods, source, file):
+        for row, answer in explain_file(
+            self.engine, question, methods, source, file, scores=self.plan.scores
+        ):
             for column, name, content in [] if answer is None else self._files(source, answer):
                 (maps / name).write_bytes(content)
                 row[column] = f"{MAPS}/{shard_name(shard)}/{name}"

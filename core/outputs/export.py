@@ -254,6 +254,8 @@ def manifest(explanation: Explanation, *, source: str, style: Style) -> dict[str
         "versions": versions(),
         "command": command_line(explanation, source),
     }
+    if explanation.verdict is not None:
+        described["scores"] = explanation.verdict.as_dict()
     if isinstance(result, Heatmap):
         scale = scale_of(result)
         described["map"] = {
@@ -307,6 +309,8 @@ def command_line(explanation: Explanation, source: str) -> str:
         words += ["--framing", framing_text(photo.framing)]
     if explanation.question.seed:
         words += ["--seed", str(explanation.question.seed)]
+    if explanation.verdict is not None:
+        words.append("--scores")
     return shlex.join([*words, "--out", "out"])
 
 

@@ -6,6 +6,7 @@ import io
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from html import escape
 
 import numpy as np
@@ -14,9 +15,11 @@ from PIL import Image
 
 import whylens
 from tests.conftest import GapNet, seeded
+from whylens.core.errors import BadInput
 from whylens.core.inputs.view import on_original
 from whylens.core.outputs.export import bundle_files
 from whylens.core.outputs.render import scale_of, scale_words
+from whylens.why import Why
 
 PLAIN = {"size": (24, 24), "mean": 0.0, "std": 1.0}
 
@@ -37,6 +40,17 @@ def photo():
 def why(model, photo):
     """One answer."""
     return whylens.explain(model, photo, "grad-cam", target=0)
+
+
+def test_scores_say_in_a_word_whether_to_believe(why):
+    verdict = why.scores()
+    assert verdict.word in ("holds", "mixed", "no better than chance", "cannot be judged here")
+    assert verdict.reason
+    assert verdict.fraction == 1
+    with pytest.raises(BadInput, match="explain the input anew"):
+        Why(why.explanation, why.prediction).scores()
+    judged = replace(why.explanation, verdict=verdict)
+    assert Why(judged, why.prediction).scores() is verdict
 
 
 def test_on_photo_has_the_photo_s_size_and_gaps_where_nothing_was_seen(why):

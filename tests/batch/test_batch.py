@@ -351,6 +351,21 @@ def test_what_cannot_be_done_is_said_before_any_file_is_listed(
         run(explain_folder(request_for(**changes), Here(engine=engine)))
 
 
+def test_maps_of_a_folder_are_judged_where_that_is_asked(engine, place, tmp_path):
+    (tmp_path / "one").mkdir()
+    photo = Image.open(place / "photos" / "a.png")
+    photo.save(tmp_path / "one" / "a.png")
+    request = Request(tmp_path / "one", tmp_path / "out", "toy", {"layer-cam": {}}, scores=True)
+    run(explain_folder(request, Here(engine=engine)))
+    (row,) = rows_of(request.out)
+    question = Question("toy", np.asarray(photo), seed=row["seed"])
+    *_, answer = engine.explain(question, "layer-cam")
+    *_, judged = engine.judge(answer)
+    assert row["verdict"] == judged.verdict.word
+    assert row["verdict_reason"] == judged.verdict.reason
+    assert dict(row["scores"]) == pytest.approx(judged.verdict.figures, abs=1e-4)
+
+
 def test_png_maps_hold_the_values_in_65536_steps(engine, request_for, unbroken):
     request = request_for(maps="png")
     run(explain_folder(request, Here(engine=engine)))

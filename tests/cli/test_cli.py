@@ -72,6 +72,15 @@ def test_photos_are_explained_by_several_methods(place):
     ]  # fmt: skip
 
 
+def test_scores_are_said_and_written(place):
+    words = ("explain", "one.png", "--model", "toy", "--method", "layer-cam", "--scores")
+    run = whylens(place, *words, "--out", "scored")
+    told = json.loads((place / "scored" / "layer-cam/manifest.json").read_text())
+    scores = told["scores"]
+    assert f"LayerCAM: {scores['verdict']}. {scores['reason']}" in run.stderr
+    assert told["command"].endswith("--scores --out out")
+
+
 def test_the_command_in_the_manifest_reproduces_the_values(place):
     whylens(place, "explain", "one.png", "--model", "toy", "--method", "occlusion", "--out", "a")
     told = json.loads((place / "a" / "occlusion/manifest.json").read_text())

@@ -85,6 +85,10 @@ def explain(
         bool,
         typer.Option("--report", help="Of a folder: report.html too, a table with small pictures."),
     ] = False,
+    scores: Annotated[
+        bool,
+        typer.Option("--scores", help="Also judge every map: is it to be believed?"),
+    ] = False,
     quiet: Annotated[
         bool,
         typer.Option("--quiet", help="No line per photo (of a folder the first 200 get one)."),
@@ -123,6 +127,7 @@ def explain(
                 "shard_size": shard,
                 "device": device or "cpu",
                 "report": report,
+                "scores": scores,
             }
             request = {**question, **files, "methods": params}
             run_batch(request, engine=engine, workers=workers, maps=maps, quiet=quiet)
@@ -133,7 +138,7 @@ def explain(
             )
         from whylens.core.engine import Engine
 
-        explain_photos(Engine(registry), images, params, question, out, quiet=quiet)
+        explain_photos(Engine(registry), images, params, question, out, quiet=quiet, judge=scores)
 
 
 app.command()(train)

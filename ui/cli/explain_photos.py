@@ -21,6 +21,8 @@ from whylens.ui.cli.common import (
 )
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
     from whylens.core.engine import Engine
     from whylens.core.explanation import Explanation
     from whylens.core.inputs.framing import Framing
@@ -35,11 +37,13 @@ def explain_photos(
     out: Path,
     *,
     quiet: bool,
+    judge: bool,
 ) -> None:
     """Explain every photo by every method and write what comes of it.
 
     Args:
         quiet: Say nothing of what is predicted.
+        judge: Whether every map is judged as well.
 
     Raises:
         CoreError: Of the kind that says what is wrong.
@@ -48,6 +52,7 @@ def explain_photos(
     from whylens.core.inputs.framing import parse_framing
     from whylens.core.models.labels import class_index
     from whylens.core.outputs.headline import familiarity_words, is_unfamiliar
+    from whylens.core.results import Heatmap
 
     with progress_display() as display:
         loading = display.add_task(f"loading {request['model']}", total=1)
@@ -87,7 +92,18 @@ def explain_photos(
                     _write(folder, answer, image)
                     raise typer.Exit(INTERRUPTED) from None
                 assert answer is not None  # noqa: S101 - an explainer yields at least once
+                if judge and isinstance(answer.result, Heatmap):
+                    answer = _judged(engine, answer, display, f"{image.name}: judging {method}")
                 _write(folder, answer, image)
+
+
+def _judged(engine: Engine, answer: Explanation, display: Progress, words: str) -> Explanation:
+    task = display.add_task(words, total=1)
+    for answer in engine.judge(answer):  # noqa: B020 - what is judged is what comes of it
+        display.update(task, completed=0 if answer.verdict is None else answer.verdict.fraction)
+    if answer.verdict is not None:
+        typer.echo(f"{answer.title}: {answer.verdict.word}. {answer.verdict.reason}", err=True)
+    return answer
 
 
 def predicted_words(scores: tuple[ClassScore, ...], outputs: str) -> str:

@@ -26,7 +26,8 @@ from whylens.ui.page.form import QuestionForm, StyleControls, question_id
 from whylens.ui.page.guide import default_methods
 from whylens.ui.page.html import CELL_JS, State
 from whylens.ui.page.long_events import UNQUEUED, report_failure
-from whylens.ui.page.panel import answer_updates, download_update
+from whylens.ui.page.panel import download_update
+from whylens.ui.page.panel_updates import answer_updates
 from whylens.ui.page.session import PREDICTED, PRIVATE, Session, visitor_id
 
 SLOT = "answer"
@@ -42,6 +43,7 @@ class AnswerCard:
         question: Says, not to be seen, which question is being asked.
         outputs: What `ask` fills.
         ask: Answers the question of the form with the best quick method.
+        legend: Stands below the map, with the verdict on it.
         truth: Says whether the map is to be believed, and offers to show the whole photo.
         style_outputs: What `redraw` fills.
         redraw: Draws the stored answer anew in another style.
@@ -51,6 +53,7 @@ class AnswerCard:
     outputs: list[Component]
     inputs: Mapping[str, Component]
     ask: Callable[..., Iterator[Any]]
+    legend: Component
     truth: Component
     style_outputs: list[Component]
     redraw: Callable[..., Any]
@@ -114,6 +117,7 @@ def build_answer(session: Session, form: QuestionForm, style: StyleControls) -> 
         outputs,
         inputs,
         _asker(session),
+        legend,
         truth,
         [picture, tiles, legend],
         _redrawer(session),

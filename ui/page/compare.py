@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,11 +13,13 @@ from gradio.components import Component
 from whylens.core.errors import CoreError
 from whylens.core.explainer import is_single_step
 from whylens.core.explanation import Explanation, Question
+from whylens.core.outputs.ranking import ORDERS, ranked_answers
 from whylens.core.outputs.render import Scale, Style, scales_together
 from whylens.core.results import Heatmap
 from whylens.ui.page import html
 from whylens.ui.page.figure import build_figure
 from whylens.ui.page.form import QuestionForm, StyleControls, question_id
+from whylens.ui.page.judging import judged_steps
 from whylens.ui.page.long_events import FAILED, LONG, UNQUEUED, report_failure, throttle, wire_stop
 from whylens.ui.page.map_grid import Row, build_grid, grid_html
 from whylens.ui.page.panel import download_update
@@ -32,10 +35,11 @@ from whylens.ui.page.session import (
 SLOT = "compare "
 RELATIVE = "Each map its own"
 SHARED = "Shared by maps of one unit"
+AS_CHOSEN, BEST = "As chosen", next(iter(ORDERS))
 NO_PHOTO = "Give a photo, then press Compare."
 
 Answers = list[tuple[int, Explanation]]  # each with the number of its network's row
-Drawer = Callable[[Answers, Style, str, str], tuple[str, str]]
+Drawer = Callable[[Answers, Style, Mapping[str, Any], str], tuple[str, str]]
 
 
 @dataclass(frozen=True)
@@ -96,16 +100,23 @@ def build_compare(session: Session, form: QuestionForm, style: StyleControls) ->
     with gr.Column(elem_classes="wl-answer"):
         gr.HTML(html.stale_note(), padding=False)
         grid = build_grid()
-        scaling = gr.Radio(
-            [RELATIVE, SHARED], value=RELATIVE, label="Scale", elem_id="compare-scaling"
-        )
+        with gr.Row():
+            scaling = gr.Radio(
+                [RELATIVE, SHARED], value=RELATIVE, label="Scale", elem_id="compare-scaling"
+            )
+            order = gr.Dropdown(
+                [AS_CHOSEN, *ORDERS],
+                value=next(iter(ORDERS)),
+                label="Order",
+                elem_id="compare-order",
+            )
         legend = gr.HTML("", elem_id="compare-legend")
     download = gr.DownloadButton(
         "Download all (ZIP)", interactive=False, elem_id="compare-download", size="sm"
     )
     shown = {"methods": methods, "networks": networks}
     pack_inputs = {"photo": form.photo, **style.inputs, **shown}
-    redraw_inputs = {**style.inputs, **shown, "scaling": scaling}
+    redraw_inputs = {**style.inputs, **shown, "scaling": scaling, "order": order}
     inputs = {**form.inputs, **redraw_inputs}
     draw = _drawer(session, grid)
     answers_of = _answers_of(session)
@@ -114,9 +125,19 @@ def build_compare(session: Session, form: QuestionForm, style: StyleControls) ->
     queue = {**LONG, "show_progress": "minimal", "show_progress_on": [status]}
     event = run.click(compare, None, [grid, legend, status], inputs_kwargs=inputs, **queue)
     event.success(pack, None, [download], inputs_kwargs=pack_inputs, **UNQUEUED)
-    stop_event = wire_stop(stop, event, status, lambda _: "Stopped; the maps that were ready stay.")
-    stop_event.then(pack, None, [download], inputs_kwargs=pack_inputs, **UNQUEUED)
-    scaling.change(redraw, None, [grid, legend], inputs_kwargs=redraw_inputs, **PRIVATE)
+    judge = _judge(session, draw, answers_of)
+    asked = {**inputs, "words": status}
+    judged = event.success(judge, None, [grid, legend, status], inputs_kwargs=asked, **queue)
+    judged.success(pack, None, [download], inputs_kwargs=pack_inputs, **UNQUEUED)
+    for stopped in (event, judged):
+        stop_event = wire_stop(
+            stop, stopped, status, lambda _: "Stopped; the maps that were ready stay."
+        )
+        stop_event.then(pack, None, [download], inputs_kwargs=pack_inputs, **UNQUEUED)
+    gr.on(
+        [scaling.change, order.input], redraw, None, [grid, legend],
+        inputs_kwargs=redraw_inputs, **PRIVATE,
+    )  # fmt: skip
     build_figure(session, redraw_inputs, answers_of, SHARED)
     return Compare(
         methods=methods,
@@ -191,7 +212,7 @@ def _runner(session: Session, draw: Drawer) -> Callable[..., Iterator[Any]]:
                 for answer in throttle(session.engine.explain(asked, method)):
                     answers = [*finished, (row, answer)]
                     session.store.put_answer(visitor, _slot(row, method), answer, stamp)
-                    maps = draw(answers, style, values["scaling"], stamp)
+                    maps = draw(answers, style, values, stamp)
                     progress = f"{number} of {len(work)}, {answer.title}: {html.status(answer)}"
                     yield *maps, progress
             except CoreError as exc:
@@ -202,6 +223,32 @@ def _runner(session: Session, draw: Drawer) -> Callable[..., Iterator[Any]]:
         yield *maps, " ".join([done, *problems])
 
     return compare
+
+
+def _judge(
+    session: Session, draw: Drawer, answers_of: Callable[..., Answers]
+) -> Callable[..., Iterator[Any]]:
+    @report_failure(FAILED, at=2, of=3)
+    def judge(request: gr.Request, **values: Any) -> Iterator[Any]:
+        visitor, style = visitor_id(request), StyleControls.read(values)
+        work = [a for a in answers_of(request, **values) if isinstance(a[1].result, Heatmap)]
+        began, last = time.perf_counter(), None
+        for number, (row, answer) in enumerate(work, 1):
+            slot = _slot(row, answer.method)
+            stamp = session.store.stamp(visitor, slot)
+            for last in judged_steps(session, visitor, slot):
+                known = last.verdict.fraction if last.verdict else 0.0
+                words = f"{values['words']} Judging {number} of {len(work)}: {known:.0%}"
+                yield gr.skip(), gr.skip(), words
+            yield *draw(answers_of(request, **values), style, values, stamp), gr.skip()
+        if last is None:
+            yield gr.skip(), gr.skip(), gr.skip()
+            return
+        took = html.duration(time.perf_counter() - began)
+        drawn = draw(answers_of(request, **values), style, values, stamp)
+        yield *drawn, f"{values['words']} Judged in {took}."
+
+    return judge
 
 
 def _on_photo(compare: Callable[..., Iterator[Any]], session: Session) -> Callable[..., Any]:
@@ -230,7 +277,16 @@ def _on_photo(compare: Callable[..., Iterator[Any]], session: Session) -> Callab
 
 
 def _drawer(session: Session, grid: Component) -> Drawer:
-    def draw(answers: Answers, style: Style, scaling: str, stamp: str) -> tuple[str, str]:
+    def draw(
+        answers: Answers, style: Style, values: Mapping[str, Any], stamp: str
+    ) -> tuple[str, str]:
+        scaling = values["scaling"]
+        # Of each network by itself: what is judged together is of one network.
+        answers = [
+            (row, answer)
+            for row in sorted({row for row, _ in answers})
+            for answer in ranked_answers([a for r, a in answers if r == row], values["order"])
+        ]
         heats = [a.result for _, a in answers if isinstance(a.result, Heatmap)]
         together = scales_together(heats, same_values=scaling == SHARED)
         scales = iter(together)
@@ -246,8 +302,8 @@ def _drawer(session: Session, grid: Component) -> Drawer:
         low = -1.0 if together[0].low < 0 else 0.0
         unit = "share of what is full colour in each map; the table has the values"
         legend = html.legend(Scale(low, 1.0, unit), style, words="")
-        table = html.map_table([a for _, a in answers if isinstance(a.result, Heatmap)], together)
-        return pictures, mark + legend + table
+        maps = [a for _, a in answers if isinstance(a.result, Heatmap)]
+        return pictures, mark + legend + html.map_table(maps, together) + html.agreement(maps)
 
     return draw
 
@@ -281,7 +337,7 @@ def _redrawer(
             return gr.skip(), gr.skip()
         row, first = answers[0]
         stamp = session.store.stamp(visitor_id(request), _slot(row, first.method))
-        return draw(answers, StyleControls.read(values), values["scaling"], stamp)
+        return draw(answers, StyleControls.read(values), values, stamp)
 
     return redraw
 

@@ -13,12 +13,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 from PIL import Image
 
+from whylens.core.evaluation.verdict import Verdict
 from whylens.core.explainer import Explainer
 from whylens.core.explanation import Explanation, ModelCard, Prediction
 from whylens.core.inputs.view import View
 from whylens.core.outputs.example_images import tile
 from whylens.core.outputs.headline import CoverTest
 from whylens.core.outputs.photo_report import jpeg_url
+from whylens.core.outputs.ranking import agreements
 from whylens.core.outputs.render import Scale, Style, colour_stops, scale_words
 from whylens.core.registry import Registry
 from whylens.core.results import Examples, Heatmap, Prototypes
@@ -204,19 +206,72 @@ def legend(scale: Scale, style: Style, *, note: str = "", words: str | None = No
     return render("pieces", "legend", scale=scale, stops=stops, words=words, note=note)
 
 
+def verdict(known: Verdict) -> str:
+    """Return HTML of whether a map is to be believed, with its scores and curves to be unfolded."""
+    rows = []
+    for name, good in _GOOD.items():
+        score = known.scores[name]
+        if score.value is not None:
+            value, span = f"{score.value:.2f}", score.span
+            if span is not None and f"{span[0]:.2f}" != f"{span[1]:.2f}":
+                value += f" ({span[0]:.2f} to {span[1]:.2f})"
+            chance = "" if score.chance is None else f"{score.chance:.2f}"
+            rows.append((name.capitalize(), value, chance, good))
+    curves = {}
+    for name in ("deletion", "insertion"):
+        score = known.scores[name]
+        top = max((abs(y) for y in score.curve), default=0.0)
+        scale = 100 / max(1.0, top)
+        places = zip(score.shares, score.curve, strict=True)
+        curves[name] = " ".join(f"{200 * x:.1f},{100 - scale * y:.1f}" for x, y in places)
+    return render("answer", "verdict", verdict=known, rows=rows, curves=curves if rows else {})
+
+
+_GOOD = {
+    "deletion": "low",
+    "insertion": "high",
+    "beats random maps": "high",
+    "random weights": "near 0",
+    "seeds": "high",
+}
+
+
 def map_table(answers: Sequence[Explanation], scales: Sequence[Scale]) -> str:
     """Return HTML of a table of maps: what full colour means in each, its time and remarks."""
     several = len({answer.model.name for answer in answers}) > 1
+    judged = any(answer.verdict is not None for answer in answers)
     rows = [
         (
             f"{answer.title} on {answer.model.name}" if several else answer.title,
             duration(answer.seconds),
             scale,
+            _scores(answer.verdict) if judged else (),
             (answer.reason, answer.result.note if isinstance(answer.result, Heatmap) else ""),
         )
         for answer, scale in zip(answers, scales, strict=True)
     ]
-    return render("pieces", "map_table", rows=rows)
+    return render("pieces", "map_table", rows=rows, scores=list(_GOOD) if judged else [])
+
+
+def _scores(known: Verdict | None) -> list[str]:
+    """Return what a row of the table says of a verdict: its word, then every score."""
+    if known is None or known.word is None:
+        return [""] * (1 + len(_GOOD))
+    figures = known.figures
+    return [known.word, *(f"{figures[n]:.2f}" if n in figures else "" for n in _GOOD)]
+
+
+def agreement(answers: Sequence[Explanation]) -> str:
+    """Return HTML of how far each two maps of one network agree, to be unfolded; "" of one map."""
+    by_model: dict[str, list[Explanation]] = {}
+    for answer in answers:
+        by_model.setdefault(answer.model.name, []).append(answer)
+    tables = {
+        name: ([a.title for a in maps], agreements(maps).tolist())
+        for name, maps in by_model.items()
+        if len(maps) > 1
+    }
+    return render("pieces", "agreement", tables=tables) if tables else ""
 
 
 def plugin_table(registry: Registry) -> str:

@@ -88,6 +88,7 @@ class Row:
 class _Cell:
     title: str
     caption: str
+    word: str
     photo: str
     picture: str
     width: int
@@ -129,10 +130,12 @@ def grid_html(rows: Sequence[Row], style: Style, session: Session, grid: Compone
             else:
                 picture = sheet(answer.result)
             progress = "" if answer.finished else f" · {answer.fraction:.0%}"
+            word = answer.verdict.word if answer.verdict else None
             cells.append(
                 _Cell(
                     answer.title,
                     f"{html.duration(answer.seconds)}{progress}",
+                    word or "",
                     address(photo) if photo else "",
                     address(session.store.save_image(picture)),
                     *picture.size,

@@ -13,12 +13,11 @@ from gradio.components import Component
 from whylens.core.explainer import Explainer
 from whylens.core.explanation import Explanation
 from whylens.core.outputs.export import bundle_files, zipped
-from whylens.core.outputs.render import Style, render_explanation, scale_of
-from whylens.core.results import Heatmap
 from whylens.ui.page import html
 from whylens.ui.page.controls import build_controls
 from whylens.ui.page.form import QuestionForm, StyleControls, question_id
 from whylens.ui.page.html import slug
+from whylens.ui.page.judging import wire_judging
 from whylens.ui.page.long_events import (
     FAILED,
     UNQUEUED,
@@ -28,6 +27,7 @@ from whylens.ui.page.long_events import (
     wire_stop,
 )
 from whylens.ui.page.own_images import build_edits, build_own_images, editable_items
+from whylens.ui.page.panel_updates import answer_updates
 from whylens.ui.page.session import PRIVATE, Session, visitor_id
 
 
@@ -107,6 +107,8 @@ def build_panel(
         build_own_images(explainer, session, form.model, notice, run)
     pack, inputs = _packer(name, session), {"photo": form.photo, **style.inputs}
     event.success(pack, None, [download], inputs_kwargs=inputs, **UNQUEUED)
+    judged = wire_judging(session, event, name, legend, style)
+    judged.success(pack, None, [download], inputs_kwargs=inputs, **UNQUEUED)
     stop_event = wire_stop(stop, event, status, _stop_message(name, session))
     stop_event.then(pack, None, [download], inputs_kwargs=inputs, **UNQUEUED)
     return panel
@@ -125,31 +127,6 @@ def _runner(explainer: Explainer[Any], session: Session) -> Callable[..., Iterat
             yield *answer_updates(answer, style, session, stamp), html.status(answer)
 
     return run
-
-
-def answer_updates(
-    answer: Explanation, style: Style, session: Session, stamp: str
-) -> tuple[Any, Any, Any]:
-    """Return the updates of picture, examples and legend for an answer, partial or final.
-
-    Args:
-        stamp: Id of the question that it answers.
-    """
-    mark = html.stamp(stamp)
-    match answer.result:
-        case Heatmap() as heat:
-            small = session.store.downscaled(answer)
-            overlay = session.store.save_image(render_explanation(small, style))
-            original = session.store.input_image(small) or overlay
-            legend = html.legend(scale_of(heat), style, note=answer.reason)
-            return (
-                gr.ImageSlider((original, overlay), visible=True),
-                gr.HTML(visible=False),
-                mark + legend,
-            )
-        case examples:
-            tiles = gr.HTML(html.tiles_html(examples, colours=style.colormap), visible=True)
-            return gr.ImageSlider(visible=False), tiles, mark
 
 
 def download_update(

@@ -17,7 +17,7 @@ from whylens.core.explanation import ModelCard
 from whylens.core.models.checkpoints import checkpoint_folders
 from whylens.core.models.labels import class_index
 from whylens.ui.page import html
-from whylens.ui.page.answer import AnswerCard
+from whylens.ui.page.answer import SLOT, AnswerCard
 from whylens.ui.page.compare import Compare
 from whylens.ui.page.endpoints import build_endpoints
 from whylens.ui.page.examples import buttons_html, example, example_names, wire_examples
@@ -25,9 +25,11 @@ from whylens.ui.page.form import QuestionForm, StyleControls, network_id, questi
 from whylens.ui.page.framing import FramingInput, wire_framing
 from whylens.ui.page.guide import default_methods
 from whylens.ui.page.html import COMPARE, METHODS, slug
+from whylens.ui.page.judging import wire_judging
 from whylens.ui.page.long_events import QUICK, UNQUEUED
 from whylens.ui.page.methods import AT_ONCE, Methods, cards_html, seconds_of
-from whylens.ui.page.panel import Panel, answer_updates
+from whylens.ui.page.panel import Panel
+from whylens.ui.page.panel_updates import answer_updates
 from whylens.ui.page.report import Report
 from whylens.ui.page.session import (
     PREDICTED,
@@ -219,6 +221,8 @@ def wire(blocks: gr.Blocks, page: Page) -> None:
         gr.on(changes, ask.ask, None, ask.outputs, **asking),
         *(event.success(ask.ask, None, ask.outputs, **asking) for event in model_events),
     ]
+    for event in asked:
+        wire_judging(session, event, SLOT, ask.legend, page.style)
     # Changes that come at once may be answered in any order: what was asked last decides.
     for event in asked:
         event.then(stamp, None, [ask.question], inputs_kwargs=form.inputs, **UNQUEUED)

@@ -1,0 +1,140 @@
+"""How often the verdict is right where the truth is known: true masks, random maps, edges.
+
+`python -m benchmarks.verdicts --write` measures and writes the table of
+docs/which-map-to-believe.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.ndimage import gaussian_filter, sobel
+
+from whylens.core.datasets.by_name import load_dataset
+from whylens.core.engine import Engine
+from whylens.core.evaluation.metric import Case
+from whylens.core.evaluation.randomised_weights import randomised_subjects
+from whylens.core.evaluation.verdict import Verdict, judge
+from whylens.core.explanation import Question
+from whylens.core.results import Heatmap
+from whylens.core.subject import Subject
+from whylens.plugins.painted_cats.breeds import diagnostic_parts
+
+PAGE = Path(__file__).parents[1] / "docs" / "which-map-to-believe.md"
+NETWORKS = {
+    "painted-cats-breed": "painted-cats:breed",
+    "painted-cats-vit": "painted-cats:breed",
+    "painted-cats-genuine": "painted-cats:genuine",
+}
+WORDS = ("holds", "mixed", "no better than chance", "cannot be judged here")
+WIDTHS = (4.0, 8.0, 16.0)  # pixels of the random maps' Gaussians
+BEGIN, END = "<!-- measured -->", "<!-- end -->"
+
+
+def edges(subject: Subject) -> Heatmap:
+    """Return the size of the input's edges: a map that knows no network."""
+    grey = subject.x[0].mean(0).double().cpu().numpy()
+    return Heatmap(np.hypot(sobel(grey, 0), sobel(grey, 1)), "brightness")
+
+
+def is_evidence(part: str, label: int, source: str) -> bool:
+    """Return whether a painted part is what tells its class: a breed's signs, or an artefact."""
+    if source.endswith("breed"):
+        return part in diagnostic_parts(label)
+    return part.startswith("artefact:")
+
+
+def random_map(subject: Subject, index: int) -> Heatmap:
+    """Return smooth noise."""
+    noise = np.random.default_rng(index).standard_normal(subject.size)
+    return Heatmap(gaussian_filter(noise, WIDTHS[index % len(WIDTHS)], mode="wrap"), "nothing")
+
+
+def pictures(engine: Engine, model: str, source: str, count: int) -> Iterator[tuple[int, Any, Any]]:
+    """Yield index, subject and true mask of pictures that the network names right, of the test."""
+    dataset = load_dataset(source, engine.registry.datasets)
+    for index in dataset.of("test"):
+        item = dataset.items[index]
+        masks = [
+            m for name, m in dataset.parts(index).items() if is_evidence(name, item.label, source)
+        ]
+        if not any(mask.any() for mask in masks):
+            continue
+        mask = np.logical_or.reduce(masks)
+        question = Question(model, dataset.pixels(index))
+        subject = engine.subject(question)
+        if int(subject.forward_pass.logits.argmax()) != item.label:
+            continue
+        yield index, subject, mask
+        count -= 1
+        if not count:
+            return
+
+
+def verdicts(engine: Engine, model: str, source: str, count: int) -> dict[str, list[Verdict]]:
+    """Return the verdicts on every kind of map, by kind."""
+    found: dict[str, list[Verdict]] = {"true mask": [], "random map": [], "edges": []}
+    for index, subject, mask in pictures(engine, model, source, count):
+        truth = Heatmap(mask.astype(np.float32), "evidence")
+        cases = {
+            "true mask": Case(subject, truth),
+            "random map": Case(subject, random_map(subject, index)),
+            "edges": Case(
+                subject,
+                edges(subject),
+                edges,
+                randomised_subjects(subject, engine._random_networks),
+            ),
+        }
+        for kind, case in cases.items():
+            *_, last = judge(case)
+            found[kind].append(last)
+    return found
+
+
+def interval(hits: int, count: int) -> str:
+    """Return a share in percent with its 95 % interval by Wilson's score."""
+    z, share = 1.96, hits / count
+    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
+    half = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count**2)) / (1 + z * z / count)
+    return f"{100 * share:.0f} ({100 * (middle - half):.0f} to {100 * (middle + half):.0f})"
+
+
+def rows(found: dict[str, dict[str, list[Verdict]]]) -> Iterable[str]:
+    """Yield the lines of the table."""
+    yield "| Network | Map | Pictures | " + " | ".join(f"{word}, %" for word in WORDS) + " |"
+    yield "|---|---|---|" + "---|" * len(WORDS)
+    for model, kinds in found.items():
+        for kind, verdicts_ in kinds.items():
+            counts = Counter(v.word for v in verdicts_)
+            total = len(verdicts_)
+            cells = " | ".join(interval(counts[word], total) for word in WORDS)
+            yield f"| {model} | {kind} | {total} | {cells} |"
+
+
+def main() -> None:
+    """Measure, print and, where asked, write."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--pictures", type=int, default=100)
+    parser.add_argument("--only", nargs="*", default=list(NETWORKS))
+    parser.add_argument("--write", action="store_true")
+    args = parser.parse_args()
+    engine, found = Engine(), {}
+    for model in args.only:
+        found[model] = verdicts(engine, model, NETWORKS[model], args.pictures)
+        print("\n".join(rows({model: found[model]})), flush=True)
+    if args.write:
+        text = PAGE.read_text(encoding="utf-8")
+        before, rest = text.split(BEGIN)
+        table = "\n".join(rows(found))
+        PAGE.write_text(f"{before}{BEGIN}\n{table}\n{END}{rest.split(END)[1]}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,237 @@
+"""One word on whether a map is to be believed, with the scores that it rests on.
+
+The rule, from first to last:
+
+- *cannot be judged here*: the map is blank or the same all over, or hiding the whole input moves
+  the score by less than `LEAST_FALL` under every fill: then no order of hiding can be better.
+- *no better than chance*: under the middle one of the fills it beats fewer than `CHANCE` of 20
+  random maps as smooth, or networks with random weights get a map that correlates with it by
+  `SAME_WITHOUT_LEARNING` or more: then it shows the input and not what was learnt.
+- *holds*: under the middle one of the fills it beats at least `BEATS` of the random maps, and under
+  none fewer than `CHANCE`; the correlation with random weights is below `CHANGED` and that of two
+  seeds at least `STEADY`, where they can be asked.
+- *mixed*: everything else; the reason says what failed.
+
+docs/which-map-to-believe.md has the table of what true masks, random maps and edges get by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from whylens.core.errors import CoreError
+from whylens.core.evaluation.curves import beats_random_maps, deletion, insertion
+from whylens.core.evaluation.hiding import FILLS, HidingFill
+from whylens.core.evaluation.metric import Case, Score
+from whylens.core.evaluation.randomised_weights import random_weights
+from whylens.core.evaluation.steadiness import SEED_AGREEMENT
+from whylens.core.subject import Subject
+
+Word = Literal["holds", "mixed", "no better than chance", "cannot be judged here"]
+LEAST_FALL = 0.05  # of a probability
+BEATS, CHANCE = 0.95, 0.75
+CHANGED, SAME_WITHOUT_LEARNING = 0.5, 0.8
+STEADY = 0.5
+NETWORKS = 3  # with random weights
+STEPS = 4  # at which a map is compared with random ones; its own curves have 32
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether a map is to be believed, as far as is known yet.
+
+    Attributes:
+        word: None until all is asked.
+        reason: Why, in one or two sentences.
+        deletion: Area as the strongest places are hidden, mean and span over fills; low is good.
+        insertion: Area as they are shown; high is good.
+        beaten: Share of random maps that do worse, middle one of the fills, with its span.
+        random_weights: Correlation with the maps of networks with random weights.
+        seeds: Correlation of the maps of two seeds.
+        fraction: Share of the work done, 0 to 1.
+    """
+
+    word: Word | None
+    reason: str
+    deletion: Score
+    insertion: Score
+    beaten: Score
+    random_weights: Score
+    seeds: Score
+    fraction: float
+
+    @property
+    def passes(self) -> float:
+        """Forward passes spent, those inside the method's own repetitions not counted."""
+        return self.deletion.passes + self.insertion.passes + self.beaten.passes
+
+    @property
+    def scores(self) -> dict[str, Score]:
+        """All scores by name."""
+        return {
+            "deletion": self.deletion,
+            "insertion": self.insertion,
+            "beats random maps": self.beaten,
+            "random weights": self.random_weights,
+            "seeds": self.seeds,
+        }
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """The scores that have a value, by name."""
+        return {name: s.value for name, s in self.scores.items() if s.value is not None}
+
+    def as_dict(self) -> dict[str, object]:
+        """Return all that is known as plain data."""
+        scores: dict[str, object] = {
+            name: {
+                "value": score.value,
+                "span": None if score.span is None else list(score.span),
+                "chance": score.chance,
+                "note": score.note,
+                "shares": list(score.shares),
+                "curve": list(score.curve),
+            }
+            for name, score in self.scores.items()
+        }
+        return {"verdict": self.word, "reason": self.reason, **scores}
+
+
+def judge(case: Case, *, repeats: bool = True) -> Iterator[Verdict]:
+    """Yield what is known of a map, more and more; the last has its word.
+
+    Args:
+        repeats: False for a method that takes long: it is repeated on one network with random
+            weights and with no second seed, for each costs as much as the map.
+    """
+    nothing = Score(None)
+    known = Verdict(None, "", nothing, nothing, nothing, nothing, nothing, 0.0)
+    reason = case.heat.blank_reason()
+    if reason:
+        yield replace(known, word="cannot be judged here", reason=reason, fraction=1.0)
+        return
+    by_fill: list[tuple[Score, Score, Score]] = []
+    falls: list[float] = []
+    for number, fill in enumerate(FILLS, 1):
+        fall, scores = _under(case, fill)
+        falls.append(abs(fall))
+        if _moves(case.subject, fall):
+            by_fill.append(scores)
+        if by_fill:
+            known = _with_fills(known, by_fill)
+        yield replace(known, fraction=0.7 * number / len(FILLS))
+    if not by_fill:
+        yield replace(
+            known,
+            word="cannot be judged here",
+            reason=f"Hiding all of the input moves it by no more than {max(falls):.2g}: "
+            "no place of it can matter much.",
+            fraction=1.0,
+        )
+        return
+    known = replace(known, random_weights=_random_weights(case, NETWORKS if repeats else 1))
+    yield replace(known, fraction=0.9)
+    known = replace(known, seeds=_seeds(case) if repeats else Score(None))
+    word, reason = word_of(known)
+    yield replace(known, word=word, reason=reason, fraction=1.0)
+
+
+def _under(case: Case, fill: HidingFill) -> tuple[float, tuple[Score, Score, Score]]:
+    asked = {"fill": fill}
+    *_, removed = deletion(case.subject, case.heat, chance=False, **asked)  # type: ignore[arg-type]
+    *_, shown = insertion(case.subject, case.heat, chance=False, **asked)  # type: ignore[arg-type]
+    *_, beaten = beats_random_maps(case.subject, case.heat, fill=fill, steps=STEPS)
+    return removed.curve[0] - removed.curve[-1], (removed, shown, beaten)
+
+
+def _moves(subject: Subject, fall: float) -> bool:
+    asked = subject.target.as_probability()
+    least = LEAST_FALL if asked.quantity != "value" else 100 * subject.rounding
+    return abs(fall) >= least
+
+
+def _with_fills(known: Verdict, by_fill: list[tuple[Score, Score, Score]]) -> Verdict:
+    removed, shown, beaten = ([scores[i] for scores in by_fill] for i in range(3))
+    middle = float(np.median([score.value for score in beaten]))
+    return replace(
+        known,
+        deletion=_over(removed),
+        insertion=_over(shown),
+        beaten=replace(_over(beaten), value=middle, chance=0.5),
+    )
+
+
+def _over(scores: list[Score]) -> Score:
+    values = [score.value for score in scores if score.value is not None]
+    return replace(
+        scores[0],
+        value=float(np.mean(values)),
+        span=(min(values), max(values)),
+        passes=sum(score.passes for score in scores),
+    )
+
+
+def _random_weights(case: Case, networks: int) -> Score:
+    try:
+        comparison = None
+        for number, comparison in enumerate(random_weights(case), 1):  # noqa: B007
+            if number == networks:
+                break
+    except CoreError as exc:
+        return Score(None, note=str(exc))
+    if comparison is None:
+        return Score(None)
+    return Score(float(np.mean(comparison.signed)), 0.0)
+
+
+def _seeds(case: Case) -> Score:
+    try:
+        return SEED_AGREEMENT.score(case)
+    except CoreError as exc:
+        return Score(None, note=str(exc))
+
+
+def word_of(known: Verdict) -> tuple[Word, str]:
+    """Return the word for what was measured, and the reason.
+
+    Args:
+        known: With `beaten`; the others may lack a value.
+    """
+    share, span = known.beaten.value, known.beaten.span
+    if share is None or span is None:
+        return "cannot be judged here", "Nothing could be measured."
+    among = f"{20 * share:.3g} of 20 random maps as smooth"
+    weights, seeds = known.random_weights.value, known.seeds.value
+    if weights is not None and weights >= SAME_WITHOUT_LEARNING:
+        return (
+            "no better than chance",
+            f"Networks with random weights get the same map ({weights:.2f}): it shows the input, "
+            "not what was learnt.",
+        )
+    if share < CHANCE:
+        return "no better than chance", f"Hiding its strongest places does no better than {among}."
+    doubts = []
+    if share < BEATS:
+        doubts.append(f"it is better than only {among}")
+    if span[0] < CHANCE:
+        doubts.append(f"under one way of hiding it beats only {20 * span[0]:.3g} of 20")
+    if weights is not None and weights >= CHANGED:
+        doubts.append(f"random weights change it little ({weights:.2f})")
+    if seeds is not None and seeds < STEADY:
+        doubts.append(f"another seed gives another map ({seeds:.2f})")
+    if doubts:
+        text = ", and ".join(doubts)
+        return "mixed", f"{text[0].upper()}{text[1:]}."
+    if weights is None:
+        unasked = known.random_weights.note and f" Not tried with random weights: {_first(known)}"
+        return "holds", f"Better than {among}.{unasked}"
+    return "holds", f"Better than {among}, and with random weights it is gone ({weights:.2f})."
+
+
+def _first(known: Verdict) -> str:
+    note = known.random_weights.note
+    return note[0].lower() + note[1:]

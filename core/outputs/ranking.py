@@ -1,0 +1,66 @@
+"""Maps of one input side by side: their scores, how far they agree, and the order of the best."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from whylens.core.evaluation.agreement import likeness
+from whylens.core.evaluation.verdict import Word
+from whylens.core.explanation import Explanation
+from whylens.core.results import Heatmap
+
+WORDS: tuple[Word, ...] = get_args(Word)
+
+
+def agreements(answers: Sequence[Explanation]) -> npt.NDArray[np.float64]:
+    """Return (n, n) Spearman correlations of maps, each pair on the coarser of its two grids.
+
+    NaN in rows and columns of what is no map.
+    """
+    matrix = np.full((len(answers), len(answers)), np.nan)
+    for i, one in enumerate(answers):
+        for j, other in enumerate(answers[: i + 1]):
+            if isinstance(one.result, Heatmap) and isinstance(other.result, Heatmap):
+                matrix[i, j] = matrix[j, i] = likeness(one.result, other.result)
+    return matrix
+
+
+def _by_verdict(answer: Explanation) -> tuple[float, ...]:
+    verdict = answer.verdict
+    if verdict is None or verdict.word is None:
+        return (len(WORDS),)
+    figures = verdict.figures
+    gain = figures.get("insertion", 0.0) - figures.get("deletion", 0.0)
+    return (WORDS.index(verdict.word), -figures.get("beats random maps", 0.0), -gain)
+
+
+def _by_score(name: str, sign: int) -> Callable[[Explanation], tuple[float, ...]]:
+    def key(answer: Explanation) -> tuple[float, ...]:
+        value = None if answer.verdict is None else answer.verdict.figures.get(name)
+        return (float("inf"),) if value is None else (sign * value,)
+
+    return key
+
+
+# What maps can be sorted by, in words; the best, or the quickest, comes first.
+ORDERS: dict[str, Callable[[Explanation], tuple[float, ...]]] = {
+    "Best first": _by_verdict,
+    "Beats random maps": _by_score("beats random maps", -1),
+    "Deletion": _by_score("deletion", 1),
+    "Insertion": _by_score("insertion", -1),
+    "Random weights": _by_score("random weights", 1),
+    "Time": lambda answer: (answer.seconds,),
+}
+
+
+def ranked_answers(answers: Sequence[Explanation], order: str) -> list[Explanation]:
+    """Return answers in an order of `ORDERS`, or as they are where it is none of them.
+
+    What has no score comes last; equal ones stay as they were.
+    """
+    key = ORDERS.get(order)
+    return list(answers) if key is None else sorted(answers, key=key)

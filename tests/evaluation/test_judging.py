@@ -1,0 +1,208 @@
+"""Explanations are judged whatever made them: methods of strangers, signals, examples, failures."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import GapNet, plain_spec, seeded
+from tests.support.toys import toy
+from whylens.core.engine import Engine
+from whylens.core.errors import NeedsNotMet
+from whylens.core.evaluation.agreement import rank_correlation
+from whylens.core.evaluation.metric import Score
+from whylens.core.evaluation.verdict import Verdict
+from whylens.core.explainer import Explainer
+from whylens.core.explanation import Question
+from whylens.core.models.backbone import wrap
+from whylens.core.outputs.export import manifest
+from whylens.core.outputs.ranking import ORDERS, agreements, ranked_answers
+from whylens.core.outputs.render import Style
+from whylens.core.params import NoParams
+from whylens.core.registry import Entry, Registry
+from whylens.core.results import Example, Examples, Heatmap
+from whylens.ui.page.judging import judged_steps
+from whylens.ui.page.page_store import PageStore
+from whylens.ui.page.session import Session
+
+PHOTO = np.random.default_rng(0).integers(0, 255, (40, 48, 3), dtype=np.uint8)
+
+
+class Strange(Explainer[NoParams]):
+    """A stranger's method, in whatever way a test wants it."""
+
+    title, family = "Strange", "Test"
+    summary = limits = source = cost = "words"
+    needs = frozenset()
+    Params = NoParams
+
+    def __init__(self, name, answer):
+        self.name, self.answer = name, answer
+
+    def explain(self, subject, params):
+        return self.answer(subject)
+
+
+def gradient_times_input(subject):
+    values = (subject.input_gradients(subject.x) * subject.x)[0].sum(0)
+    return Heatmap(values.numpy(), "logit", signed=True)
+
+
+def breaks_on_random_weights(subject):
+    if subject.backbone.identity.source.startswith("random weights"):
+        raise RuntimeError("no such network")
+    return gradient_times_input(subject)
+
+
+def pictures(subject):
+    return Examples((Example(np.zeros((4, 4, 3), np.uint8), "a neighbour", 0.5),), "cosine")
+
+
+METHODS = {
+    "good": gradient_times_input,
+    "brittle": breaks_on_random_weights,
+    "shows": pictures,
+}
+
+
+@pytest.fixture(scope="module")
+def engine():
+    entries = {
+        name: Entry(Strange(name, answer), name, "stranger", "0.1")
+        for name, answer in METHODS.items()
+    }
+    module = seeded(GapNet())
+    x = torch.from_numpy(PHOTO).permute(2, 0, 1)[None] / 255
+    empty = x.mean((2, 3), keepdim=True).expand_as(x)
+    with torch.no_grad():  # class "a" for the photo, "b" where all of it is hidden
+        full, none = (module.features(side).mean((2, 3))[0] for side in (x, empty))
+        step = (full - none) / (full - none).square().sum()
+        module.fc.weight.copy_(torch.stack([3 * step, -3 * step, 0 * step]))
+        middle = 3 * float(step @ (full + none) / 2)
+        module.fc.bias.copy_(torch.tensor([-middle, middle, -9.0]))
+    network = wrap(module, spec=plain_spec(40, 48), labels=("a", "b", "c"))
+    return Engine(Registry(entries), loader=lambda *_: network)
+
+
+def answer_of(engine, method):
+    *_, answer = engine.explain(Question("toy", PHOTO), method)
+    return answer
+
+
+def test_a_strangers_map_is_judged_and_said_in_the_manifest(engine):
+    answer = answer_of(engine, "good")
+    steps = list(engine.judge(answer))
+    fractions = [step.verdict.fraction for step in steps]
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == 1
+    assert all(step.verdict.word is None for step in steps[:-1])
+    verdict = steps[-1].verdict
+    assert verdict.word is not None
+    assert steps[-1].result is answer.result
+    described = json.loads(json.dumps(manifest(steps[-1], source="x", style=Style())))["scores"]
+    assert described["verdict"] == verdict.word
+    assert described["reason"] == verdict.reason
+    for name, value in verdict.figures.items():
+        assert described[name]["value"] == value
+    assert "scores" not in manifest(answer, source="x", style=Style())
+    again = list(engine.judge(answer))[-1].verdict
+    assert again.figures == pytest.approx(verdict.figures, abs=1e-5)
+
+
+def test_examples_have_no_map_to_judge(engine):
+    with pytest.raises(NeedsNotMet, match="no map"):
+        next(engine.judge(answer_of(engine, "shows")))
+
+
+def test_a_signals_map_is_judged():
+    network = wrap(toy(1), spec=plain_spec(64), labels=("a", "b", "c"))
+    entries = {"good": Entry(Strange("good", gradient_times_input), "good", "stranger", "0.1")}
+    engine = Engine(Registry(entries), loader=lambda *_: network)
+    signal = np.random.default_rng(1).normal(size=(3, 64)).astype(np.float32)
+    *_, answer = engine.explain(Question("toy", signal=signal), "good")
+    *_, judged = engine.judge(answer)
+    assert judged.verdict.word is not None
+
+
+def stored(engine, method, stamp="q1"):
+    session = Session(engine, PageStore())
+    answer = answer_of(engine, method)
+    session.store.put_answer("me", "slot", answer, stamp)
+    return session, answer
+
+
+def test_what_is_known_is_stored_with_the_answer(engine):
+    session, _ = stored(engine, "good")
+    steps = list(judged_steps(session, "me", "slot"))
+    assert steps[-1].verdict.word is not None
+    assert session.store.answer("me", "slot") is steps[-1]
+    assert session.store.stamp("me", "slot") == "q1"
+    assert list(judged_steps(session, "another", "slot")) == []
+
+
+def test_a_newer_answer_is_never_overwritten(engine):
+    session, _ = stored(engine, "good")
+    work = judged_steps(session, "me", "slot")
+    next(work)
+    newer = answer_of(engine, "good")
+    session.store.put_answer("me", "slot", newer, "q2")
+    assert list(work) == []
+    assert session.store.answer("me", "slot") is newer
+    assert session.store.stamp("me", "slot") == "q2"
+
+
+def test_a_method_that_breaks_while_it_is_tested_is_said_where_it_happened(engine):
+    session, _ = stored(engine, "brittle")
+    *_, judged = judged_steps(session, "me", "slot")
+    verdict = judged.verdict
+    assert verdict.word is not None
+    assert "no such network" in verdict.random_weights.note
+    assert verdict.random_weights.value is None
+    shows, _ = stored(engine, "shows")
+    assert list(judged_steps(shows, "me", "slot")) == []
+
+
+def scored(engine, name, word, seconds, **figures):
+    none = Score(None)
+    verdict = Verdict(
+        word, "", *(Score(figures[key]) if key in figures else none
+                    for key in ("deletion", "insertion", "beaten", "weights", "seeds")), 1.0,
+    )  # fmt: skip
+    return replace(answer_of(engine, "good"), method=name, verdict=verdict, seconds=seconds)
+
+
+def test_maps_are_ranked_by_word_then_by_what_they_beat_and_gain(engine):
+    a = scored(engine, "a", "mixed", 1, deletion=0.1, insertion=0.9, beaten=1.0, weights=0.4)
+    b = scored(engine, "b", "holds", 9, deletion=0.3, insertion=0.5, beaten=1.0, weights=0.3)
+    c = scored(engine, "c", "holds", 5, deletion=0.2, insertion=0.5, beaten=1.0, weights=0.2)
+    d = replace(a, method="d", verdict=None, seconds=0.5)
+    e = scored(engine, "e", "cannot be judged here", 2)
+    orders = {
+        "Best first": "cbaed",
+        "Beats random maps": "abced"[:3] + "ed",
+        "Deletion": "acbed",
+        "Insertion": "abced",
+        "Random weights": "cbaed",
+        "Time": "daecb",
+        "As chosen": "abced",
+    }
+    assert set(ORDERS) == set(orders) - {"As chosen"}
+    for order, expected in orders.items():
+        assert "".join(x.method for x in ranked_answers([a, b, c, e, d], order)) == expected, order
+
+
+def test_agreement_is_spearman_on_the_coarser_grid(engine):
+    rng = np.random.default_rng(3)
+    fine, coarse = rng.random((8, 12)), rng.random((4, 6))
+    answer = answer_of(engine, "good")
+    maps = [replace(answer, result=Heatmap(v, "x")) for v in (fine, coarse, -fine)]
+    matrix = agreements([*maps, answer_of(engine, "shows")])
+    pooled = fine.reshape(4, 2, 6, 2).mean((1, 3))
+    assert matrix[0, 1] == matrix[1, 0] == pytest.approx(rank_correlation(pooled, coarse))
+    assert matrix[0, 2] == pytest.approx(-1)
+    assert np.allclose(np.diag(matrix)[:3], 1)
+    assert np.isnan(matrix[3]).all()

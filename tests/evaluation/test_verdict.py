@@ -1,0 +1,124 @@
+"""The verdict: its rule written out, and what true maps, random maps and edges get by it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from tests.support.cases import linear, linear_case
+from tests.support.toys import noise, subject_of
+from whylens.core.evaluation.metric import Case, Score
+from whylens.core.evaluation.verdict import Verdict, judge, word_of
+from whylens.core.results import Heatmap
+from whylens.core.targets import Target
+
+NOTHING = Score(None)
+
+
+def last(case, **options) -> Verdict:
+    *_, verdict = judge(case, **options)
+    return verdict
+
+
+@pytest.fixture(scope="module")
+def strong() -> Case:
+    """A linear network that is sure, whose evidence is one corner, and the exact map of it."""
+    x = noise(1, 1, 12, 16, seed=3)
+    detail = x[0, 0] - 0.5
+    weights = torch.zeros(12, 16)
+    weights[:4, :5] = 2 * detail[:4, :5]
+    subject = subject_of(linear(weights, torch.zeros(12, 16)), x, Target(0))
+    return Case(subject, Heatmap((weights * detail).numpy(), "logit", signed=True))
+
+
+MEASURED = [
+    # beaten (middle, worst), random weights, seeds, the word
+    ((1.0, 1.0), 0.1, None, "holds"),
+    ((0.95, 0.75), 0.49, 0.5, "holds"),
+    ((1.0, 1.0), None, None, "holds"),
+    ((0.94, 0.9), 0.1, None, "mixed"),
+    ((1.0, 0.7), 0.1, None, "mixed"),
+    ((1.0, 1.0), 0.5, None, "mixed"),
+    ((1.0, 1.0), 0.1, 0.49, "mixed"),
+    ((0.75, 0.75), 0.1, None, "mixed"),
+    ((0.74, 0.7), 0.1, 0.9, "no better than chance"),
+    ((1.0, 1.0), 0.8, 1.0, "no better than chance"),
+]
+
+
+@pytest.mark.parametrize(("beaten", "weights", "seeds", "word"), MEASURED)
+def test_the_rule_is_as_it_is_written_down(beaten, weights, seeds, word):
+    known = Verdict(
+        None, "", NOTHING, NOTHING, Score(beaten[0], span=(beaten[1], 1.0)), Score(weights),
+        Score(seeds), 0.9,
+    )  # fmt: skip
+    said, reason = word_of(known)
+    assert said == word
+    assert reason.endswith(".")
+    assert reason[0].isupper()
+
+
+def test_the_true_map_holds_and_its_opposite_does_not(strong):
+    verdict = last(strong)
+    assert verdict.word == "holds", verdict
+    assert verdict.fraction == 1
+    assert verdict.figures["insertion"] > verdict.figures["deletion"]
+    turned = replace(strong, heat=Heatmap(-strong.heat.values, "logit", signed=True))
+    assert last(turned).word == "no better than chance"
+
+
+def test_random_maps_hold_no_more_often_than_one_in_twenty(strong):
+    words = []
+    for seed in range(12):
+        grid = np.random.default_rng(seed).random((3, 4))
+        words.append(last(replace(strong, heat=Heatmap(grid, "nothing"))).word)
+    assert words.count("holds") <= 2  # of 12, at a rate of 1 in 20: more come once in 50 such tests
+    assert words.count("no better than chance") >= 6
+
+
+def test_what_knows_no_network_never_holds():
+    case = linear_case(12, 16)
+
+    def edges(subject):
+        rows = torch.diff(subject.x[0, 0], dim=0, prepend=subject.x[0, 0, :1]).abs()
+        return Heatmap(rows.numpy(), "brightness")
+
+    verdict = last(replace(case, heat=edges(case.subject), explain=edges))
+    assert verdict.random_weights.value == pytest.approx(1)
+    assert verdict.word in ("no better than chance", "cannot be judged here")
+    assert verdict.word == "cannot be judged here" or "random weights" in verdict.reason
+
+
+def test_what_cannot_be_judged_says_why(strong):
+    blank = last(replace(strong, heat=Heatmap(np.zeros((3, 4)), "x")))
+    flat = last(replace(strong, heat=Heatmap(np.full((3, 4), 2.0), "x")))
+    for verdict, words in ((blank, "No positive evidence"), (flat, "same value everywhere")):
+        assert verdict.word == "cannot be judged here"
+        assert words in verdict.reason
+    none = linear(torch.zeros(12, 16), torch.zeros(12, 16))
+    deaf = subject_of(none, noise(1, 1, 12, 16), Target(0))
+    verdict = last(replace(strong, subject=deaf))
+    assert verdict.word == "cannot be judged here"
+    assert "Hiding all of the input" in verdict.reason
+
+
+def test_a_second_seed_and_a_long_method(strong):
+    calls = []
+
+    def drawn(subject):
+        calls.append(subject.seed)
+        wild = np.random.default_rng(subject.seed).normal(size=(12, 16)) * 3
+        return Heatmap(strong.heat.values + wild, "logit", signed=True)
+
+    case = replace(strong, explain=drawn, randomised=None)
+    verdict = last(case)
+    assert verdict.seeds.value is not None
+    assert verdict.seeds.value < 0.5
+    assert verdict.word == "mixed"
+    assert verdict.reason == f"Another seed gives another map ({verdict.seeds.value:.2f})."
+    calls.clear()
+    assert last(case, repeats=False).seeds.value is None
+    assert calls == []

@@ -1,0 +1,76 @@
+"""Whether a map is to be believed: tested after it is shown, into the legend below it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+from gradio.events import Dependency
+
+from whylens.core.evaluation.metric import Score
+from whylens.core.evaluation.verdict import Verdict
+from whylens.core.explanation import Explanation
+from whylens.core.results import Heatmap
+from whylens.ui.page.form import StyleControls
+from whylens.ui.page.long_events import SLOW
+from whylens.ui.page.panel_updates import legend_html
+from whylens.ui.page.session import Session, errors_as_messages, visitor_id
+
+
+def wire_judging(
+    session: Session, event: Dependency, slot: str, legend: Component, style: StyleControls
+) -> Dependency:
+    """Return the event that follows one that leaves a map in a slot: the map is judged.
+
+    Args:
+        legend: What stands below the map.
+    """
+
+    def judge(request: gr.Request, **values: Any) -> Iterator[Any]:
+        visitor, shown = visitor_id(request), False
+        for judged in judged_steps(session, visitor, slot):
+            shown = True
+            yield legend_html(
+                judged, StyleControls.read(values), session.store.stamp(visitor, slot)
+            )
+        if not shown:
+            yield gr.skip()
+
+    judging = {**SLOW, "show_progress": "hidden", "trigger_mode": "always_last"}
+    return event.success(judge, None, [legend], inputs_kwargs=style.inputs, **judging)
+
+
+def judged_steps(session: Session, visitor: str, slot: str) -> Iterator[Explanation]:
+    """Yield the map in a visitor's slot with ever more known of it, and store it so.
+
+    Ends where another answer took its place, and yields nothing for what is no finished map.
+    """
+    store = session.store
+    answer, stamp = store.answer(visitor, slot), store.stamp(visitor, slot)
+    if answer is None or not answer.finished or not isinstance(answer.result, Heatmap):
+        return
+
+    def put(judged: Explanation) -> bool:
+        current = store.answer(visitor, slot)
+        same = current is not None and current.result is answer.result
+        if same:
+            store.put_answer(visitor, slot, judged, stamp)
+        return same
+
+    try:
+        with errors_as_messages():
+            for judged in session.engine.judge(answer):
+                if not put(judged):
+                    return
+                yield judged
+    except gr.Error as exc:
+        none = Score(None)
+        verdict = Verdict(
+            "cannot be judged here", exc.message, none, none, none, none, none, fraction=1.0
+        )
+        judged = replace(answer, verdict=verdict)
+        if put(judged):
+            yield judged
