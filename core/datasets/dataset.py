@@ -88,6 +88,14 @@ class Dataset(ABC):
         """
         return MappingProxyType({})
 
+    def evidence(self, index: int) -> Mask | None:  # noqa: ARG002 - of most pictures nobody knows
+        """Return (H, W) bool: where all that makes the picture's label lies; None where unknown.
+
+        Args:
+            index: Position in `items`.
+        """
+        return None
+
     @property
     def digest(self) -> str:
         """Hex sha256 over keys, labels, splits and contents: the same data, the same digest."""

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Literal, get_args
 
+import numpy as np
+
 from whylens import Dataset, InvalidParameter, Item, UnknownName
-from whylens.plugins.painted_cats.breeds import BREEDS
+from whylens.plugins.painted_cats.breeds import BREEDS, diagnostic_parts
 from whylens.plugins.painted_cats.canvas import Mask
 from whylens.plugins.painted_cats.portrait import paint_portrait
 from whylens.plugins.painted_cats.seeds import stream
@@ -131,6 +133,24 @@ class PaintedCats(Dataset):
             index: Position in `items`.
         """
         return self.portrait(index).parts
+
+    def evidence(self, index: int) -> Mask | None:
+        """Return (H, W) bool: the parts that define the breed, or the artefacts.
+
+        None of a genuine picture: no place makes it one.
+
+        Args:
+            index: Position in `items`.
+        """
+        label = self.items[index].label
+        if self.world == "genuine" and self.labels[label] == GENUINE[0]:
+            return None
+        parts = self.parts(index)
+        if self.world == "breed":
+            chosen = [parts[name] for name in diagnostic_parts(label) if name in parts]
+        else:
+            chosen = [mask for name, mask in parts.items() if name.startswith("artefact:")]
+        return np.logical_or.reduce(chosen) if chosen else None
 
     def content_digest(self, index: int) -> str:
         """Return a digest of all that determines `items[index]`; nothing is drawn for it.

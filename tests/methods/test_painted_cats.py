@@ -173,6 +173,19 @@ def test_the_evidence_is_there_to_be_seen(breeds):
             assert parts[part].sum() >= 0.008 * SIZE**2, (index, part)
 
 
+def test_the_evidence_for_a_label_is_its_parts_or_its_artefacts(breeds, genuine):
+    for label in range(len(BREEDS)):
+        parts = breeds.parts(label)
+        union = np.any([parts[name] for name in diagnostic_parts(label)], axis=0)
+        assert (breeds.evidence(label) == union).all()
+    assert genuine.items[0].label == 0
+    assert genuine.evidence(0) is None
+    parts = genuine.parts(1)
+    union = np.any([mask for name, mask in parts.items() if "artefact" in name], axis=0)
+    assert 0 < genuine.evidence(1).mean() < 1
+    assert (genuine.evidence(1) == union).all()
+
+
 def test_each_breed_has_evidence_of_its_own():
     for first, second in itertools.combinations(BREEDS, 2):
         shared = set(first.signs) & set(second.signs)

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from whylens.ui.cli.bench import bench
 from whylens.ui.cli.common import (
     INTERRUPTED,
     first_checkpoint,
@@ -145,6 +146,7 @@ app.command()(train)
 app.command()(fit)
 app.command()(figure)
 app.command()(means)
+app.command()(bench)
 app.command("import")(import_model)
 app.command()(deploy_space)
 app.command()(new_plugin)

@@ -1,0 +1,286 @@
+"""The benchmark on a linear network, whose evidence is known to the pixel."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from tests.conftest import plain_spec
+from tests.support.cases import contributions
+from tests.support.toys import LinearNet
+from whylens import Dataset, DatasetSource, Explainer, Heatmap, Item, Need, NoParams
+from whylens.core.engine import Engine
+from whylens.core.errors import BadInput
+from whylens.core.evaluation.bench import (
+    EDGES,
+    RANDOM_MAP,
+    ROWS,
+    TRUE_MASK,
+    Bench,
+    interval,
+    mask_in_view,
+    quick_methods,
+    run_bench,
+)
+from whylens.core.inputs.view import view_of
+from whylens.core.models.backbone import wrap
+from whylens.core.registry import Entry, Registry
+from whylens.ui.cli.app import app
+from whylens.ui.cli.bench import badge_svg, markdown
+
+ROWS_HIGH, COLUMNS, LABELS = 12, 18, ("left", "middle", "right")
+
+
+def place(label: int) -> np.ndarray:
+    """Return where a class has its evidence: a block in its third of the picture."""
+    mask = np.zeros((ROWS_HIGH, COLUMNS), bool)
+    mask[3:9, 6 * label + 1 : 6 * label + 5] = True
+    return mask
+
+
+class Blocks(Dataset):
+    """Noise with a bright block where the class says."""
+
+    name, labels = "blocks", LABELS
+    items = tuple(
+        Item(f"{split}-{i}", i // 20, split) for split in ("train", "test") for i in range(60)
+    )
+
+    def pixels(self, index):
+        pixels = np.random.default_rng(index).integers(60, size=(ROWS_HIGH, COLUMNS, 3))
+        pixels[self.evidence(index)] += 150
+        return pixels.astype(np.uint8)
+
+    def evidence(self, index):
+        return place(self.items[index].label)
+
+    def content_digest(self, index):
+        return f"{index:020}"
+
+
+class Exact(Explainer[NoParams]):
+    """What each pixel adds to the score."""
+
+    name, title, family = "exact", "Exact", "Test"
+    summary = limits = source = cost = "For tests."
+    needs = frozenset({Need.GRADIENTS})
+    Params = NoParams
+
+    def explain(self, subject, params):
+        return contributions(subject)
+
+
+class Broken(Exact):
+    """A stranger's mistake."""
+
+    name, title = "broken", "Broken"
+
+    def explain(self, subject, params):
+        raise ZeroDivisionError("of a stranger")
+
+
+class Flat(Exact):
+    """A map of too few axes."""
+
+    name, title = "flat", "Flat"
+
+    def explain(self, subject, params):
+        return Heatmap(np.ones(4), "nothing")
+
+
+class Unfit(Exact):
+    """One that refuses the network."""
+
+    name, title = "unfit", "Unfit"
+
+    def why_not(self, backbone):
+        return "it wants another network."
+
+
+METHODS = ("exact", "broken", "flat", "unfit")
+
+
+def toy_engine() -> Engine:
+    module = LinearNet(ROWS_HIGH, COLUMNS)
+    weights = np.stack([np.broadcast_to(place(i), (3, ROWS_HIGH, COLUMNS)) for i in range(3)])
+    with torch.no_grad():
+        module.fc.weight.copy_(torch.tensor(weights.reshape(3, -1) / 10))
+        module.fc.bias.zero_()
+    backbone = wrap(module.eval(), spec=plain_spec(ROWS_HIGH, COLUMNS), labels=LABELS)
+    entries = {e.name: Entry(e, e.name, "toys", "1") for e in (Exact(), Broken(), Flat(), Unfit())}
+    source = DatasetSource("blocks", "Blocks.", lambda option: Blocks())
+    registry = Registry(entries, datasets={"blocks": source})
+    return Engine(registry, loader=lambda name, progress: backbone)
+
+
+def finish(work):
+    """Return the shares that a run yielded, and what it returned."""
+    shares = []
+    while True:
+        try:
+            shares.append(next(work))
+        except StopIteration as end:
+            return shares, end.value
+
+
+@pytest.fixture(scope="module")
+def engine():
+    return toy_engine()
+
+
+@pytest.fixture(scope="module")
+def bench(engine):
+    return Bench(engine, "toy", Blocks(), METHODS, pictures=10, few=8)
+
+
+@pytest.fixture(scope="module")
+def finished(bench, tmp_path_factory):
+    out = tmp_path_factory.mktemp("bench")
+    shares, summary = finish(run_bench(bench, out))
+    return out, shares, summary
+
+
+def test_the_true_mask_beats_all_and_a_random_map_is_like_random_maps(finished):
+    _, shares, summary = finished
+    rows = {row.method: row for row in summary.rows}
+    assert [row.method for row in summary.rows] == [TRUE_MASK, RANDOM_MAP, EDGES, *METHODS]
+    assert shares[0] == 0
+    assert shares[-1] == 1
+    assert shares == sorted(shares)
+    assert summary.recognised == 1
+    assert summary.pictures == 10
+    truth = rows[TRUE_MASK].figures
+    for name in ("mass-in-mask", "rank-in-mask", "pointing-game"):
+        assert truth[name].mean == 1
+        assert truth[name].low == truth[name].high == 1
+        for row in summary.rows:
+            if row.figures:
+                assert row.figures[name].mean <= 1
+    assert truth["mass-in-mask"].chance == pytest.approx(24 / (ROWS_HIGH * COLUMNS))
+    assert truth["random-maps"].mean > 0.95
+    random = rows[RANDOM_MAP].figures
+    assert random["random-maps"].mean == pytest.approx(0.5, abs=0.25)
+    assert random["random-maps"].low < 0.5 < random["random-maps"].high
+    assert random["mass-in-mask"].mean < 0.3
+    exact = rows["exact"].figures
+    assert exact["mass-in-mask"].mean == 1
+    assert exact["random-maps"].mean > 0.95
+    # A detector of edges owes the weights nothing; the costly metrics see the first pictures only.
+    assert rows[EDGES].figures["random-weights"].mean == pytest.approx(1)
+    assert abs(exact["random-weights"].mean) < 0.5
+    assert exact["random-weights"].pictures == 8
+    assert exact["mass-in-mask"].pictures == 10
+
+
+def test_a_method_that_fails_is_a_row_with_its_reason(finished):
+    _, _, summary = finished
+    rows = {row.method: row for row in summary.rows}
+    assert "of a stranger" in rows["broken"].reason
+    assert rows["broken"].failed == 10
+    assert "no map of 2 axes" in rows["flat"].reason
+    assert "it wants another network" in rows["unfit"].reason
+    assert rows["unfit"].failed == 0
+    assert all(not rows[name].figures for name in ("broken", "flat", "unfit"))
+    table = markdown(summary)
+    assert "| broken | - | - | - | - | - | 0 | toys 1 |" in table
+    assert "10 of 10 pictures" in table
+    assert "Chance: mass in the mask 0.11" in table
+
+
+def test_a_run_that_was_stopped_ends_with_the_same_file(finished, bench, tmp_path):
+    out, _, summary = finished
+    work = run_bench(bench, tmp_path)
+    for _ in range(9):
+        next(work)
+    work.close()
+    with (tmp_path / ROWS).open("ab") as stream:
+        stream.write(b'{"method": "exa')  # the machine was switched off
+    shares, again = finish(run_bench(bench, tmp_path))
+    assert (tmp_path / ROWS).read_bytes() == (out / ROWS).read_bytes()
+    assert again == summary
+    assert 0 < shares[0] < 1
+    shares, again = finish(run_bench(bench, tmp_path))
+    assert shares == [1.0]
+    assert again == summary
+
+
+def test_a_file_of_another_run_is_refused(finished, bench, engine, tmp_path):
+    out, _, _ = finished
+    with pytest.raises(BadInput, match="other weights, pictures or metrics"):
+        finish(run_bench(Bench(engine, "toy", Blocks(), METHODS, pictures=6, few=8), out))
+    (tmp_path / ROWS).write_text("nothing\n")
+    with pytest.raises(BadInput, match="damaged"):
+        finish(run_bench(bench, tmp_path))
+
+
+def test_a_data_set_without_evidence_or_with_other_classes_is_refused(engine, tmp_path):
+    class Silent(Blocks):
+        evidence = Dataset.evidence
+
+    with pytest.raises(BadInput, match="does not say where the evidence lies"):
+        finish(run_bench(Bench(engine, "toy", Silent(), METHODS), tmp_path))
+    other = Blocks()
+    other.labels = ("a", "b", "c")
+    with pytest.raises(BadInput, match="other classes"):
+        finish(run_bench(Bench(engine, "toy", other, METHODS), tmp_path))
+
+
+def test_classes_come_in_turn(finished):
+    out, _, _ = finished
+    lines = [json.loads(line) for line in (out / ROWS).read_text().splitlines()[1:]]
+    keys = list(dict.fromkeys(line["picture"] for line in lines))
+    assert keys[:4] == ["test-0", "test-20", "test-40", "test-1"]
+
+
+def test_a_mask_is_cut_as_the_photo_is():
+    spec = plain_spec(4, 4).model_copy(update={"crop": 0.5})
+    mask = np.zeros((8, 12), bool)
+    mask[2:4, 4:6] = True  # the centre's upper left quarter
+    seen = mask_in_view(mask, view_of((12, 8), spec))
+    assert seen.tolist() == [[True, True, False, False]] * 2 + [[False] * 4] * 2
+
+
+def test_an_interval_holds_the_mean_and_one_value_has_none():
+    values = np.random.default_rng(3).random(200)
+    low, high = interval(values)
+    half = 1.96 * values.std() / np.sqrt(200)
+    assert low == pytest.approx(values.mean() - half, abs=0.01)
+    assert high == pytest.approx(values.mean() + half, abs=0.01)
+    assert interval([0.3]) is None
+
+
+def test_by_default_the_methods_of_a_single_step_are_asked(engine):
+    assert quick_methods(engine.registry) == METHODS
+
+
+def test_the_command_writes_table_summary_and_badge(monkeypatch, tmp_path):
+    monkeypatch.setattr("whylens.core.engine.Engine", toy_engine)
+    words = ["bench", "exact", "--model", "toy", "--data", "blocks", "--pictures", "2"]
+    run = CliRunner().invoke(app, [*words, "--out", str(tmp_path / "b"), "--badge"])
+    assert run.exit_code == 0, run.output
+    assert "| exact | 1.00 (1.00 to 1.00) |" in (tmp_path / "b" / "benchmark.md").read_text()
+    summary = json.loads((tmp_path / "b" / "benchmark.json").read_text())
+    assert summary["rows"][3]["figures"]["mass-in-mask"]["mean"] == 1
+    assert "](badge-exact.svg)" in run.stdout
+    svg = (tmp_path / "b" / "badge-exact.svg").read_text()
+    assert "mass in the mask 1.00" in svg
+    assert svg.count("http") == 1
+    run = CliRunner().invoke(app, [*words, "--out", str(tmp_path / "b"), "--json"])
+    assert json.loads(run.stdout) == summary
+    for wrong, reason in (
+        (["bench", "--badge"], "for named methods"),
+        (["bench", "exact", "--all"], "or give --all"),
+        (["bench", "--model", "toy"], "Give its pictures with --data"),
+        (["bench", "exakt", *words[2:]], "Did you mean exact"),
+    ):
+        run = CliRunner().invoke(app, [*wrong, "--out", str(tmp_path / "c")])
+        assert run.exit_code == 1
+        assert reason in run.output
+
+
+def test_a_badge_quotes_what_a_name_may_hold():
+    assert "<b>" not in badge_svg("<b>", "a & b")
