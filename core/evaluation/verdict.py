@@ -17,7 +17,7 @@ docs/which-map-to-believe.md has the table of what true masks, random maps and e
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -25,8 +25,10 @@ import numpy as np
 
 from whylens.core.errors import CoreError
 from whylens.core.evaluation.curves import beats_random_maps, deletion, insertion
-from whylens.core.evaluation.hiding import FILLS, HidingFill
+from whylens.core.evaluation.hiding import FILLS, HidingFill, Setting
 from whylens.core.evaluation.metric import Case, Score
+from whylens.core.evaluation.ordering import cells
+from whylens.core.evaluation.random_maps import random_maps
 from whylens.core.evaluation.randomised_weights import random_weights
 from whylens.core.evaluation.steadiness import SEED_AGREEMENT
 from whylens.core.subject import Subject
@@ -116,14 +118,16 @@ def judge(case: Case, *, repeats: bool = True) -> Iterator[Verdict]:
         return
     by_fill: list[tuple[Score, Score, Score]] = []
     falls: list[float] = []
-    for number, fill in enumerate(FILLS, 1):
-        fall, scores = _under(case, fill)
+    for number, fill in enumerate(FILLS):
+        end = 0.7 * (number + 1) / len(FILLS)
+        fall, scores = yield from _under(case, fill, known, end)
         falls.append(abs(fall))
         if _moves(case.subject, fall):
             by_fill.append(scores)
         if by_fill:
             known = _with_fills(known, by_fill)
-        yield replace(known, fraction=0.7 * number / len(FILLS))
+        known = replace(known, fraction=end)
+        yield known
     if not by_fill:
         yield replace(
             known,
@@ -133,18 +137,34 @@ def judge(case: Case, *, repeats: bool = True) -> Iterator[Verdict]:
             fraction=1.0,
         )
         return
-    known = replace(known, random_weights=_random_weights(case, NETWORKS if repeats else 1))
-    yield replace(known, fraction=0.9)
+    known = yield from _random_weights(case, known, NETWORKS if repeats else 1)
     known = replace(known, seeds=_seeds(case) if repeats else Score(None))
     word, reason = word_of(known)
     yield replace(known, word=word, reason=reason, fraction=1.0)
 
 
-def _under(case: Case, fill: HidingFill) -> tuple[float, tuple[Score, Score, Score]]:
-    asked = {"fill": fill}
-    *_, removed = deletion(case.subject, case.heat, chance=False, **asked)  # type: ignore[arg-type]
-    *_, shown = insertion(case.subject, case.heat, chance=False, **asked)  # type: ignore[arg-type]
-    *_, beaten = beats_random_maps(case.subject, case.heat, fill=fill, steps=STEPS)
+def _under(
+    case: Case, fill: HidingFill, known: Verdict, end: float
+) -> Generator[Verdict, None, tuple[float, tuple[Score, Score, Score]]]:
+    """Yield progress up to `end`; return how far the score falls in all, and its three scores."""
+    subject, heat, last = case.subject, case.heat, []
+    measures = (
+        deletion(subject, heat, fill=fill, chance=False),
+        insertion(subject, heat, fill=fill, chance=False),
+        beats_random_maps(subject, heat, fill=fill, steps=STEPS),
+    )
+    for number, (measure, share) in enumerate(zip(measures, (0.25, 0.25, 0.5), strict=True)):
+        score = Score(None)
+        for score in measure:
+            done = 0.25 * number + share * score.fraction
+            here = known.fraction + (end - known.fraction) * done
+            yield replace(known, fraction=min(end, here))
+        last.append(score)
+    removed, shown, beaten = last
+    # They are there already: the percentile rests on them.
+    *_, random = random_maps(subject, cells(heat, subject.size), Setting(fill, steps=STEPS))
+    removed = replace(removed, chance=float(random.deletion.mean()))
+    shown = replace(shown, chance=float(random.insertion.mean()))
     return removed.curve[0] - removed.curve[-1], (removed, shown, beaten)
 
 
@@ -170,22 +190,25 @@ def _over(scores: list[Score]) -> Score:
     return replace(
         scores[0],
         value=float(np.mean(values)),
+        chance=float(np.mean([score.chance for score in scores])),
         span=(min(values), max(values)),
         passes=sum(score.passes for score in scores),
     )
 
 
-def _random_weights(case: Case, networks: int) -> Score:
+def _random_weights(case: Case, known: Verdict, networks: int) -> Generator[Verdict, None, Verdict]:
+    """Yield progress up to 0.95; return what is known then."""
     try:
-        comparison = None
-        for number, comparison in enumerate(random_weights(case), 1):  # noqa: B007
+        for number, comparison in enumerate(random_weights(case), 1):
+            score = Score(float(np.mean(comparison.signed)), 0.0)
+            fraction = 0.7 + 0.25 * number / networks
+            known = replace(known, random_weights=score, fraction=fraction)
+            yield known
             if number == networks:
                 break
     except CoreError as exc:
-        return Score(None, note=str(exc))
-    if comparison is None:
-        return Score(None)
-    return Score(float(np.mean(comparison.signed)), 0.0)
+        return replace(known, random_weights=Score(None, note=str(exc)))
+    return known
 
 
 def _seeds(case: Case) -> Score:

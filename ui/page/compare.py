@@ -236,7 +236,7 @@ def _judge(
         for number, (row, answer) in enumerate(work, 1):
             slot = _slot(row, answer.method)
             stamp = session.store.stamp(visitor, slot)
-            for last in judged_steps(session, visitor, slot):
+            for last in throttle(judged_steps(session, visitor, slot)):
                 known = last.verdict.fraction if last.verdict else 0.0
                 words = f"{values['words']} Judging {number} of {len(work)}: {known:.0%}"
                 yield gr.skip(), gr.skip(), words

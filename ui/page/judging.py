@@ -15,7 +15,7 @@ from whylens.core.evaluation.verdict import Verdict
 from whylens.core.explanation import Explanation
 from whylens.core.results import Heatmap
 from whylens.ui.page.form import StyleControls
-from whylens.ui.page.long_events import SLOW
+from whylens.ui.page.long_events import JUDGING, throttle
 from whylens.ui.page.panel_updates import legend_html
 from whylens.ui.page.session import Session, errors_as_messages, visitor_id
 
@@ -31,7 +31,7 @@ def wire_judging(
 
     def judge(request: gr.Request, **values: Any) -> Iterator[Any]:
         visitor, shown = visitor_id(request), False
-        for judged in judged_steps(session, visitor, slot):
+        for judged in throttle(judged_steps(session, visitor, slot)):
             shown = True
             yield legend_html(
                 judged, StyleControls.read(values), session.store.stamp(visitor, slot)
@@ -39,7 +39,7 @@ def wire_judging(
         if not shown:
             yield gr.skip()
 
-    judging = {**SLOW, "show_progress": "hidden", "trigger_mode": "always_last"}
+    judging = {**JUDGING, "show_progress": "hidden", "trigger_mode": "always_last"}
     return event.success(judge, None, [legend], inputs_kwargs=style.inputs, **judging)
 
 

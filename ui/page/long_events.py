@@ -23,6 +23,8 @@ FAILED = "That did not work. "
 # its own, so that nobody waits for a map of 30 ms behind one of a minute.
 QUICK: dict[str, Any] = {**PRIVATE, "concurrency_id": "quick", "concurrency_limit": 4}
 SLOW: dict[str, Any] = {**PRIVATE, "concurrency_id": "slow", "concurrency_limit": 4}
+# Maps are tested in the background: no map waits for that.
+JUDGING: dict[str, Any] = {**PRIVATE, "concurrency_id": "judging", "concurrency_limit": 2}
 LONG: dict[str, Any] = {**SLOW, "trigger_mode": "once"}
 # As a visitor's last event ends, Gradio closes the connection over which its queue answers, and
 # what is due then is lost. Clicks that are answered at once, what follows an event that can be
