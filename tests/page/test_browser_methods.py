@@ -48,6 +48,7 @@ def toy_page(browser, address, photo):
         yield page
 
 
+@pytest.mark.slow
 def test_every_method_that_is_fitted_shows_pictures(browser, address):
     with visit(
         browser, f"{address}/?model=painted-cats-breed&example=bluebell&method={FITTED[0]}"
@@ -256,6 +257,7 @@ def test_a_real_photo_is_recognised_and_explained(browser, address, shared):
         expect(page.locator("#cam-run")).to_be_disabled()
 
 
+@pytest.mark.slow
 def test_a_visitor_trains_and_finds_the_model_chosen_and_reported(browser, address, tmp_path):
     with visit(browser, f"{address}/?model=a-toy&method=train") as page:
         page.set_input_files("#train-zip input[type=file]", zip_of_fruit(tmp_path))

@@ -56,6 +56,7 @@ def _answered(page: Any) -> None:
         timeout=PATIENCE,
     )
     await_status(page, "compare", DONE)
+    page.locator("#answer-legend .wl-judged b").first.wait_for(timeout=PATIENCE)
 
 
 def _compare(page: Any) -> None:
@@ -70,7 +71,7 @@ def _compare(page: Any) -> None:
         arg=2 * before,
         timeout=PATIENCE,
     )
-    await_status(page, "compare", DONE)
+    await_status(page, "compare", "Judged in ")
 
 
 def _many_photos(page: Any) -> None:
