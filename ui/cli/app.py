@@ -217,13 +217,17 @@ def demo(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port.")] = 7860,
     mcp: Annotated[bool, typer.Option("--mcp", help="Serve agents too (extra: mcp).")] = False,
+    scores: Annotated[
+        bool,
+        typer.Option(help="Whether every map is tested once it is shown."),
+    ] = True,
 ) -> None:
     """Serve the page."""
     try:
         with one_line_errors():
             from whylens.ui.page.server import serve
 
-            serve(host=host, port=port, mcp=mcp)
+            serve(host=host, port=port, mcp=mcp, scores=scores)
     except OSError as exc:
         typer.echo(f"whylens: port {port} cannot be used ({exc}). Try another --port.", err=True)
         raise typer.Exit(1) from exc

@@ -126,10 +126,12 @@ def build_compare(session: Session, form: QuestionForm, style: StyleControls) ->
     event = run.click(compare, None, [grid, legend, status], inputs_kwargs=inputs, **queue)
     event.success(pack, None, [download], inputs_kwargs=pack_inputs, **UNQUEUED)
     judge = _judge(session, draw, answers_of)
-    asked = {**inputs, "words": status}
-    judged = event.success(judge, None, [grid, legend, status], inputs_kwargs=asked, **queue)
-    judged.success(pack, None, [download], inputs_kwargs=pack_inputs, **UNQUEUED)
-    for stopped in (event, judged):
+    events = [event]
+    if session.judges:
+        asked, drawn = {**inputs, "words": status}, [grid, legend, status]
+        events.append(event.success(judge, None, drawn, inputs_kwargs=asked, **queue))
+        events[1].success(pack, None, [download], inputs_kwargs=pack_inputs, **UNQUEUED)
+    for stopped in events:
         stop_event = wire_stop(
             stop, stopped, status, lambda _: "Stopped; the maps that were ready stay."
         )

@@ -37,15 +37,20 @@ from whylens.ui.page.wiring import Page, SideColumn, wire
 
 
 def build_page(
-    engine: Engine, *, store: PageStore | None = None, public: bool = False
+    engine: Engine,
+    *,
+    store: PageStore | None = None,
+    public: bool = False,
+    judges: bool = True,
 ) -> gr.Blocks:
     """Return the page; nothing is loaded until a visitor opens it.
 
     Args:
         store: By default a new one.
         public: Whether others than the one who runs it can reach it; they may not train.
+        judges: Whether every map is tested once it is shown: some hundreds of forward passes.
     """
-    session = Session(engine, store or PageStore())
+    session = Session(engine, store or PageStore(), judges)
     with gr.Blocks(
         title="Whylens: why did it say that?", delete_cache=(300, 3600), analytics_enabled=False
     ) as blocks:

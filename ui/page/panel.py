@@ -107,8 +107,9 @@ def build_panel(
         build_own_images(explainer, session, form.model, notice, run)
     pack, inputs = _packer(name, session), {"photo": form.photo, **style.inputs}
     event.success(pack, None, [download], inputs_kwargs=inputs, **UNQUEUED)
-    judged = wire_judging(session, event, name, legend, style)
-    judged.success(pack, None, [download], inputs_kwargs=inputs, **UNQUEUED)
+    if session.judges:
+        judged = wire_judging(session, event, name, legend, style)
+        judged.success(pack, None, [download], inputs_kwargs=inputs, **UNQUEUED)
     stop_event = wire_stop(stop, event, status, _stop_message(name, session))
     stop_event.then(pack, None, [download], inputs_kwargs=inputs, **UNQUEUED)
     return panel

@@ -30,6 +30,7 @@ from whylens.ui.space.zero_gpu import local_engine
 
 log = logging.getLogger("whylens")
 HEALTH_PATH = "/health"
+SCORES_VARIABLE = "WHYLENS_SCORES"
 
 
 def launch(
@@ -70,11 +71,14 @@ def launch(
     return str(address)
 
 
-def serve(host: str = "127.0.0.1", port: int | None = None, *, mcp: bool = False) -> None:
+def serve(
+    host: str = "127.0.0.1", port: int | None = None, *, mcp: bool = False, scores: bool = True
+) -> None:
     """Build the page from the registry and serve it until stopped.
 
     Args:
         port: By default GRADIO_SERVER_PORT, or the first free one from 7860.
+        scores: Whether every map is tested once it is shown; never where WHYLENS_SCORES is 0.
 
     Raises:
         NeedsNotMet: What serving agents needs is not installed.
@@ -87,7 +91,8 @@ def serve(host: str = "127.0.0.1", port: int | None = None, *, mcp: bool = False
     # Gradio removes visitors' files on an interrupt, but not on the SIGTERM of a container.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     engine = local_engine()
-    page = build_page(engine, public=not _is_loopback(host))
+    judges = scores and os.environ.get(SCORES_VARIABLE) != "0"
+    page = build_page(engine, public=not _is_loopback(host), judges=judges)
     threading.Thread(target=warm_up, args=(engine,), daemon=True, name="warm-up").start()
     try:
         launch(page, host=host, port=port, mcp=mcp)

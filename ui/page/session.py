@@ -62,6 +62,7 @@ class Session:
 
     engine: Engine
     store: PageStore
+    judges: bool = True  # whether maps are tested by themselves, once they are shown
 
     @cached_property
     def measured(self) -> Measurements:

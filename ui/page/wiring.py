@@ -221,8 +221,9 @@ def wire(blocks: gr.Blocks, page: Page) -> None:
         gr.on(changes, ask.ask, None, ask.outputs, **asking),
         *(event.success(ask.ask, None, ask.outputs, **asking) for event in model_events),
     ]
-    for event in asked:
-        wire_judging(session, event, SLOT, ask.legend, page.style)
+    if session.judges:
+        for event in asked:
+            wire_judging(session, event, SLOT, ask.legend, page.style)
     # Changes that come at once may be answered in any order: what was asked last decides.
     for event in asked:
         event.then(stamp, None, [ask.question], inputs_kwargs=form.inputs, **UNQUEUED)

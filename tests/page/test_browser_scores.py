@@ -1,0 +1,47 @@
+"""The verdict on the page: under the answer and in Compare."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.support.browser import PATIENCE, await_status, give, serve, visit
+from whylens.core.engine import Engine
+from whylens.core.outputs.ranking import WORDS
+
+expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def address():
+    """A page that tests every map; its networks are the shipped ones."""
+    from whylens.ui.page.layout import build_page
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WHYLENS_CHECKPOINTS", str(ROOT / "checkpoints"))
+        page = build_page(Engine())
+        yield serve(page)
+        page.close()
+
+
+def test_every_map_is_judged_and_the_best_come_first(browser, address):
+    with visit(browser, f"{address}/?model=painted-cats-breed") as page:
+        give(page, ROOT / "examples" / "painted" / "bluebell.jpg")
+        judged = page.locator("#answer-legend .wl-judged")
+        expect(judged.locator("b")).to_have_text("Holds.", timeout=PATIENCE)
+        judged.locator("summary").click()
+        expect(judged.locator("svg polyline")).to_have_count(2)
+        # Colours redraw the legend; what was found out stays.
+        page.click("#look button")
+        page.click("#colours input")
+        page.get_by_role("option", name="viridis").click()
+        expect(judged.locator("b")).to_have_text("Holds.")
+        page.click("#compare-run")
+        await_status(page, "compare", "^Done: .*Judged in ")
+        found = page.locator("#compare-grid .wl-word").all_inner_texts()
+        assert len(found) >= 2
+        assert found == sorted(found, key=WORDS.index)
+        expect(page.locator("#compare-legend th").nth(1)).to_have_text("Verdict")
+        page.get_by_text("How far the maps agree").click()
+        expect(page.locator("#compare-legend details td").first).to_have_text("1.00")
