@@ -96,6 +96,16 @@ class Dataset(ABC):
         """
         return None
 
+    def removals(self, index: int) -> Mapping[str, Pixels]:  # noqa: ARG002 - photos are what they are
+        """Return (H, W, 3) uint8 by the name of a part: the same picture without that part.
+
+        Names are those of `parts`; empty where nothing can be left out.
+
+        Args:
+            index: Position in `items`.
+        """
+        return MappingProxyType({})
+
     @property
     def digest(self) -> str:
         """Hex sha256 over keys, labels, splits and contents: the same data, the same digest."""

@@ -24,8 +24,11 @@ from whylens.core.evaluation.curves import RANDOM_MAPS, beats_random_maps
 from whylens.core.evaluation.in_mask import MASS, POINTING_GAME, RANK
 from whylens.core.evaluation.metric import Case, Metric
 from whylens.core.evaluation.randomised_weights import SIGNED, randomised_subjects
+from whylens.core.evaluation.removals import Removals, distractibility, single_deletion
 from whylens.core.explainer import Explainer, is_single_step
 from whylens.core.explanation import Question
+from whylens.core.inputs.photo import photo_of
+from whylens.core.inputs.preprocess import photo_tensor
 from whylens.core.inputs.view import View, view_of
 from whylens.core.models.backbone import Backbone
 from whylens.core.plugin_calls import as_partial, validate_params, wrap_plugin_errors
@@ -55,6 +58,28 @@ BEATS = replace(
 )
 METRICS: tuple[Metric, ...] = (MASS, RANK, POINTING_GAME, BEATS, SIGNED)
 COSTLY = frozenset({BEATS.name, SIGNED.name})
+
+
+@dataclass(frozen=True)
+class Column:
+    """A figure of the table.
+
+    Attributes:
+        name: As in a row's figures.
+    """
+
+    name: str
+    title: str
+    direction: str
+
+
+SINGLE_DELETION = Column("single-deletion", "Single deletion (painted)", "higher")
+DISTRACTIBILITY = Column("distractibility", "Not distracted (painted)", "higher")
+COLUMNS = (
+    *(Column(metric.name, metric.title, metric.direction) for metric in METRICS),
+    SINGLE_DELETION,
+    DISTRACTIBILITY,
+)
 
 
 @dataclass(frozen=True)
@@ -258,6 +283,7 @@ class _Scene:
     subject: Subject
     mask: Tensor
     recognised: bool
+    removals: Removals | None
 
 
 def _scene(bench: Bench, backbone: Backbone, index: int) -> _Scene:
@@ -274,7 +300,21 @@ def _scene(bench: Bench, backbone: Backbone, index: int) -> _Scene:
         )
     mask = mask_in_view(evidence, view_of((width, height), backbone.spec))
     best = int(subject.forward_pass.logits[0].argmax())
-    return _Scene(question, subject, mask, best == label)
+    return _Scene(
+        question, subject, mask, best == label, _removals(bench, backbone, index, subject)
+    )
+
+
+def _removals(bench: Bench, backbone: Backbone, index: int, subject: Subject) -> Removals | None:
+    pictures, parts = bench.dataset.removals(index), bench.dataset.parts(index)
+    if not pictures:
+        return None
+    score, drops, masks = float(subject.scores(subject.x)[0]), {}, {}
+    for name, pixels in pictures.items():
+        x, view = photo_tensor(photo_of(pixels), backbone.spec)
+        drops[name] = score - float(subject.scores(x.to(backbone.device))[0])
+        masks[name] = mask_in_view(parts[name], view)
+    return Removals(score, drops, masks)
 
 
 def _measured(
@@ -306,6 +346,9 @@ def _measured(
 
             case = Case(subject, heat, ask, randomised, scene.mask)
         scores = {metric.name: metric.score(case) for metric in metrics}
+        if scene.removals is not None:
+            scores[SINGLE_DELETION.name] = single_deletion(heat, scene.removals)
+            scores[DISTRACTIBILITY.name] = distractibility(heat, scene.removals)
     except CoreError as exc:
         return {"values": {}, "chance": {}, "reason": str(exc)}
     # Six digits: another batch may round the last ones in another way.
@@ -380,7 +423,7 @@ def _head(bench: Bench, backbone: Backbone, indices: tuple[int, ...]) -> dict[st
         "model_sha256": backbone.identity.digest,
         "data": dataset.name,
         "contents": [dataset.content_digest(index)[:16] for index in indices],
-        "metrics": [metric.name for metric in METRICS],
+        "metrics": [column.name for column in COLUMNS],
         "few": bench.few,
     }
 
@@ -416,7 +459,7 @@ def _summary_row(name: str, owner: str, rows: list[dict[str, Any]], unavailable:
     answered = [row for row in own if not row["reason"]]
     reasons = [row["reason"] for row in own if row["reason"]]
     figures = {}
-    for metric in METRICS:
+    for metric in COLUMNS:
         values = [r["values"][metric.name] for r in answered if metric.name in r["values"]]
         chances = [r["chance"][metric.name] for r in answered if metric.name in r["chance"]]
         if values:

@@ -11,6 +11,7 @@ import numpy as np
 from whylens import Dataset, InvalidParameter, Item, UnknownName
 from whylens.plugins.painted_cats.breeds import BREEDS, diagnostic_parts
 from whylens.plugins.painted_cats.canvas import Mask
+from whylens.plugins.painted_cats.changes import without
 from whylens.plugins.painted_cats.portrait import paint_portrait
 from whylens.plugins.painted_cats.seeds import stream
 from whylens.plugins.painted_cats.tasks import GENUINE, World, traits_function
@@ -151,6 +152,22 @@ class PaintedCats(Dataset):
         else:
             chosen = [mask for name, mask in parts.items() if name.startswith("artefact:")]
         return np.logical_or.reduce(chosen) if chosen else None
+
+    def removals(self, index: int) -> Mapping[str, Pixels]:
+        """Return the picture without each of its parts and props: fur or scene shows instead.
+
+        Without its coat a cat is plain.
+
+        Args:
+            index: Position in `items`.
+        """
+        traits = self.traits(index)
+        names = ["ears", "eyes", "muzzle", "whiskers", *traits.props]
+        if traits.coat != "plain":
+            names.append("coat")
+        return {
+            name: paint_portrait(without(traits, name), size=self.size).pixels for name in names
+        }
 
     def content_digest(self, index: int) -> str:
         """Return a digest of all that determines `items[index]`; nothing is drawn for it.

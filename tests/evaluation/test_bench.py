@@ -26,6 +26,12 @@ from whylens.core.evaluation.bench import (
     quick_methods,
     run_bench,
 )
+from whylens.core.evaluation.removals import (
+    THRESHOLDS,
+    Removals,
+    distractibility,
+    single_deletion,
+)
 from whylens.core.inputs.view import view_of
 from whylens.core.models.backbone import wrap
 from whylens.core.registry import Entry, Registry
@@ -57,6 +63,15 @@ class Blocks(Dataset):
 
     def evidence(self, index):
         return place(self.items[index].label)
+
+    def parts(self, index):
+        return {label: place(i) for i, label in enumerate(LABELS)}
+
+    def removals(self, index):
+        return {
+            name: np.where(mask[..., None], 0, self.pixels(index)).astype(np.uint8)
+            for name, mask in self.parts(index).items()
+        }
 
     def content_digest(self, index):
         return f"{index:020}"
@@ -169,6 +184,10 @@ def test_the_true_mask_beats_all_and_a_random_map_is_like_random_maps(finished):
     exact = rows["exact"].figures
     assert exact["mass-in-mask"].mean == 1
     assert exact["random-maps"].mean > 0.95
+    # Only the label's own block counts for its score, and the exact map knows it.
+    for name in ("single-deletion", "distractibility"):
+        assert exact[name].mean == pytest.approx(1)
+        assert random[name].mean < 1
     # A detector of edges owes the weights nothing; the costly metrics see the first pictures only.
     assert rows[EDGES].figures["random-weights"].mean == pytest.approx(1)
     assert abs(exact["random-weights"].mean) < 0.5
@@ -186,7 +205,7 @@ def test_a_method_that_fails_is_a_row_with_its_reason(finished):
     assert rows["unfit"].failed == 0
     assert all(not rows[name].figures for name in ("broken", "flat", "unfit"))
     table = markdown(summary)
-    assert "| broken | - | - | - | - | - | 0 | toys 1 |" in table
+    assert "| broken | - | - | - | - | - | - | - | 0 | toys 1 |" in table
     assert "10 of 10 pictures" in table
     assert "Chance: mass in the mask 0.11" in table
 
@@ -242,6 +261,25 @@ def test_a_mask_is_cut_as_the_photo_is():
     mask[2:4, 4:6] = True  # the centre's upper left quarter
     seen = mask_in_view(mask, view_of((12, 8), spec))
     assert seen.tolist() == [[True, True, False, False]] * 2 + [[False] * 4] * 2
+
+
+def test_parts_are_ordered_by_what_leaving_them_out_takes():
+    masks = {name: torch.zeros(12, 12, dtype=torch.bool) for name in "abc"}
+    for i, mask in enumerate(masks.values()):
+        mask[1:3, 4 * i + 1 : 4 * i + 3] = True
+    removals = Removals(10.0, {"a": 5.0, "b": 1.0, "c": 0.1}, masks)
+    values = np.zeros((12, 12))
+    for i, (size, mask) in enumerate(zip((0.7, 0.2, 0.1), masks.values(), strict=True)):
+        values[mask.numpy() & (np.arange(12) == 4 * i + 1)] = size
+    assert single_deletion(Heatmap(values, "x"), removals).value == pytest.approx(1)
+    assert single_deletion(Heatmap(values[:, ::-1], "x"), removals).value == pytest.approx(0)
+    assert single_deletion(Heatmap(np.zeros((3, 3)), "x"), removals).value is None
+    # Of the three, c is irrelevant; its share exceeds thresholds up to 0.1.
+    expected = (THRESHOLDS >= 0.1).mean()
+    assert distractibility(Heatmap(values, "x"), removals).value == pytest.approx(
+        expected, abs=0.02
+    )
+    assert distractibility(Heatmap(-values, "x"), removals).value is None
 
 
 def test_an_interval_holds_the_mean_and_one_value_has_none():

@@ -183,6 +183,8 @@ def test_the_evidence_for_a_label_is_its_parts_or_its_artefacts(breeds, genuine)
     parts = genuine.parts(1)
     union = np.any([mask for name, mask in parts.items() if "artefact" in name], axis=0)
     assert 0 < genuine.evidence(1).mean() < 1
+    assert set(breeds.removals(0)) <= set(breeds.parts(0))
+    assert all((pixels != breeds.pixels(0)).any() for pixels in breeds.removals(0).values())
     assert (genuine.evidence(1) == union).all()
 
 

@@ -144,7 +144,7 @@ def _training_data(engine: Engine, model: str) -> str:
 
 def markdown(summary: BenchSummary) -> str:
     """Return the table of a benchmark, with what it rests on."""
-    from whylens.core.evaluation.bench import METRICS
+    from whylens.core.evaluation.bench import COLUMNS
 
     lines = [
         f"# Benchmark of {summary.model}",
@@ -154,25 +154,27 @@ def markdown(summary: BenchSummary) -> str:
         "Each map explains the picture's own class, with the method's default parameters.",
         "",
         "Mean, and its 95 % interval over pictures (bootstrap) in parentheses. "
-        f"{METRICS[3].title} and {METRICS[4].title.lower()} are measured on the first "
+        f"{COLUMNS[3].title} and {COLUMNS[4].title.lower()} are measured on the first "
         f"{summary.few} pictures, the former with blur alone in hidden places. The "
         "evidence is what defines the label: a network that learnt something else is right to "
-        "look elsewhere.",
+        "look elsewhere. The figures called painted are after FunnyBirds (Hesse et al. 2023), but "
+        "not comparable with theirs; a map spread thin is not distracted either, so read that "
+        "beside the random map's.",
         "",
         "| Method | "
-        + " | ".join(_heading(metric.title, metric.direction) for metric in METRICS)
+        + " | ".join(_heading(metric.title, metric.direction) for metric in COLUMNS)
         + " | Pictures | Owner |",
-        "|---|" + "---:|" * (len(METRICS) + 1) + "---|",
+        "|---|" + "---:|" * (len(COLUMNS) + 1) + "---|",
     ]
     for row in summary.rows:
-        cells = [_cell(row.figures.get(metric.name)) for metric in METRICS]
+        cells = [_cell(row.figures.get(metric.name)) for metric in COLUMNS]
         lines.append(
             f"| {row.method} | {' | '.join(cells)} | {row.pictures} | {row.owner or 'reference'} |"
         )
     first = summary.rows[0].figures
     chances = [
         f"{metric.title.lower()} {chance:.2f}"
-        for metric in METRICS
+        for metric in COLUMNS
         if metric.name in first and (chance := first[metric.name].chance) is not None
     ]
     lines += ["", f"Chance: {', '.join(chances)}."]
@@ -204,11 +206,11 @@ def _cell(figure: Figure | None) -> str:
 
 def badge_text(row: BenchRow) -> str:
     """Return a method's figures in a line."""
-    from whylens.core.evaluation.bench import METRICS
+    from whylens.core.evaluation.bench import COLUMNS
 
     words = [
         f"{metric.title.lower()} {row.figures[metric.name].mean:.2f}"
-        for metric in METRICS
+        for metric in COLUMNS
         if metric.name in row.figures
     ]
     return ", ".join(words) or "no answer"
