@@ -196,6 +196,27 @@ def test_what_if_answers_for_marks_of_a_map_and_of_the_brush(toy_page):
     expect(said).to_have_value(re.compile(r"^9\d% of it changed"))
 
 
+def test_an_answer_whose_line_was_closed_still_comes(toy_page):
+    page = toy_page
+    lost = []
+
+    def close(route):
+        if lost:
+            route.continue_()
+        else:
+            lost.append(route.request.url)
+            route.fulfill(content_type="text/event-stream", body='data: {"msg":"close_stream"}\n\n')
+
+    page.route("**/queue/data**", close)
+    second = page.locator("#predictions button").nth(1)
+    label = second.text_content().rsplit(maxsplit=2)[0]
+    second.click()
+    expect(second).to_have_attribute("aria-pressed", "true")
+    expect(page.locator("#answer-truth")).to_contain_text(f"{label} goes from")
+    assert lost
+    page.unroute("**/queue/data**")
+
+
 def test_one_map_is_downloaded_redrawn_and_asked_about_other_classes(toy_page):
     page = toy_page
     open_tab(page, "Grad-CAM")

@@ -73,6 +73,13 @@ START_JS = """() => {
     if (target.matches?.('input[role=combobox]') && target.selectionStart === target.selectionEnd)
       requestAnimationFrame(() => target.select());
   });
+  // Gradio's server ends the line of a visitor's answers as it believes the last was sent; one that
+  // is asked for at that moment waits until the line is opened again, as any queued event does.
+  let waited = 0;
+  setInterval(() => {
+    waited = document.querySelector('#answer.wl-stale') ? waited + 1 : 0;
+    if (waited && waited % 2 === 0) document.querySelector('#wake')?.click();
+  }, 2000);
   let due = false;
   new MutationObserver(() => {
     if (due) return;
@@ -151,6 +158,8 @@ def wire(blocks: gr.Blocks, page: Page) -> None:
     wire_examples(session, side.examples, form.photo, form.model, form.target)
     tab_ids = {tab.id for tab in page.tabs.children if isinstance(tab, gr.Tab)}
     blocks.load(None, None, None, js=START_JS, **PRIVATE)
+    wake = gr.Button("Wake", elem_id="wake", visible="hidden")
+    wake.click(lambda: None, None, None, **QUICK)
     open_event = blocks.load(
         _on_open(page, tab_ids),
         None,
