@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ from whylens.core.outputs.render import Style
 from whylens.core.params import NoParams
 from whylens.core.registry import Entry, Registry
 from whylens.core.results import Example, Examples, Heatmap
-from whylens.ui.page.judging import judged_steps
+from whylens.ui.page.judging import judged_steps, shown_steps
 from whylens.ui.page.page_store import PageStore
 from whylens.ui.page.session import Session
 
@@ -153,6 +154,22 @@ def test_a_newer_answer_is_never_overwritten(engine):
     assert list(work) == []
     assert session.store.answer("me", "slot") is newer
     assert session.store.stamp("me", "slot") == "q2"
+
+
+def test_what_was_held_back_is_not_drawn_over_a_newer_answer(engine):
+    session, answer = stored(engine, "good")
+    newer = replace(answer, seconds=7.0, result=Heatmap([[0.0, 1.0]], "x"))
+    verdicts = [step.verdict for step in engine.judge(answer)][:3]
+
+    def judge(answer):
+        yield replace(answer, verdict=verdicts[0])
+        yield replace(answer, verdict=verdicts[1])  # less than half a second later: held back
+        session.store.put_answer("me", "slot", newer, "q2")
+        yield replace(answer, verdict=verdicts[2])
+
+    slow = Session(SimpleNamespace(judge=judge), session.store)
+    assert [step.verdict for step in shown_steps(slow, "me", "slot")] == verdicts[:1]
+    assert session.store.answer("me", "slot") is newer
 
 
 def test_a_method_that_breaks_while_it_is_tested_is_said_where_it_happened(engine):

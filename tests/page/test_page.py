@@ -66,9 +66,10 @@ def tabs_of(page) -> list[list[str]]:
     return found
 
 
-def test_six_tabs_and_a_card_per_explainer_under_its_question():
+def test_seven_tabs_and_a_card_per_explainer_under_its_question():
     page = build_page(Engine(registry_of(fake(1), fake(2))))
-    tabs = ["Compare", "All methods", "This network", "Many photos", "Your pictures", "Plugins"]
+    tabs = ["Compare", "What if", "All methods", "This network", "Many photos", "Your pictures",
+            "Plugins"]  # fmt: skip
     assert tabs_of(page) == [tabs]
     (cards,) = (
         b["props"]["value"]

@@ -31,7 +31,7 @@ def wire_judging(
 
     def judge(request: gr.Request, **values: Any) -> Iterator[Any]:
         visitor, shown = visitor_id(request), False
-        for judged in throttle(judged_steps(session, visitor, slot)):
+        for judged in shown_steps(session, visitor, slot):
             shown = True
             yield legend_html(
                 judged, StyleControls.read(values), session.store.stamp(visitor, slot)
@@ -41,6 +41,14 @@ def wire_judging(
 
     judging = {**JUDGING, "show_progress": "hidden", "trigger_mode": "always_last"}
     return event.success(judge, None, [legend], inputs_kwargs=style.inputs, **judging)
+
+
+def shown_steps(session: Session, visitor: str, slot: str) -> Iterator[Explanation]:
+    """Yield of `judged_steps` what is worth drawing, and nothing once another answer is there."""
+    for judged in throttle(judged_steps(session, visitor, slot)):
+        # The last of them waited for others, and may have been overtaken.
+        if session.store.answer(visitor, slot) is judged:
+            yield judged
 
 
 def judged_steps(session: Session, visitor: str, slot: str) -> Iterator[Explanation]:
