@@ -47,6 +47,8 @@ class AnswerCard:
         truth: Says whether the map is to be believed, and offers to show the whole photo.
         style_outputs: What `redraw` fills.
         redraw: Draws the stored answer anew in another style.
+        save: The button that offers the answer's files.
+        pack: Fills it, of `pack_inputs`.
     """
 
     question: Component
@@ -57,6 +59,9 @@ class AnswerCard:
     truth: Component
     style_outputs: list[Component]
     redraw: Callable[..., Any]
+    save: Component
+    pack: Callable[..., Any]
+    pack_inputs: Mapping[str, Component]
 
 
 def build_answer(session: Session, form: QuestionForm, style: StyleControls) -> AnswerCard:
@@ -121,6 +126,9 @@ def build_answer(session: Session, form: QuestionForm, style: StyleControls) -> 
         truth,
         [picture, tiles, legend],
         _redrawer(session),
+        save,
+        save_update,
+        saved,
     )
 
 

@@ -232,7 +232,8 @@ def wire(blocks: gr.Blocks, page: Page) -> None:
     ]
     if session.judges:
         for event in asked:
-            wire_judging(session, event, SLOT, ask.legend, page.style)
+            judged = wire_judging(session, event, SLOT, ask.legend, page.style)
+            judged.success(ask.pack, None, [ask.save], inputs_kwargs=ask.pack_inputs, **UNQUEUED)
     # Changes that come at once may be answered in any order: what was asked last decides.
     for event in asked:
         event.then(stamp, None, [ask.question], inputs_kwargs=form.inputs, **UNQUEUED)
