@@ -147,13 +147,13 @@ def test_a_photo_is_compared_without_a_click_and_ticked_methods_on_one_scale(
 
 
 def test_stop_stops_and_keeps_the_partial_map(browser, address, photo):
-    with visit(browser, f"{address}/?model=a-toy&method=occlusion") as page:
+    with visit(browser, f"{address}/?model=a-toy&method=rise") as page:
         give(page, photo)
-        page.click("#occlusion-options button")
+        page.click("#rise-options button")
         # Until the fold has opened, what is typed into it is lost.
         page.wait_for_function(STILL_JS)
-        for name, value in (("stride", "4"), ("window", "16")):
-            field = page.locator(f"#occlusion-{name} input[type=number]")
+        for name, value in (("masks", "8192"),):
+            field = page.locator(f"#rise-{name} input[type=number]")
             for _ in range(20):
                 field.fill(value)
                 field.blur()
@@ -162,13 +162,13 @@ def test_stop_stops_and_keeps_the_partial_map(browser, address, photo):
                     break
         # Gradio's last messages come in any order: once is luck.
         for _ in range(4):
-            page.click("#occlusion-run")
-            await_status(page, "occlusion", r"^\d+% done.*left")
-            page.click("#occlusion-stop")
-            await_status(page, "occlusion", r"^Stopped at \d+%")
-        expect(page.locator("#occlusion-picture img")).to_have_count(2)
-        expect(page.locator("#occlusion-download")).to_be_enabled()
-        await_status(page, "occlusion", r"^Stopped at \d+%")
+            page.click("#rise-run")
+            await_status(page, "rise", r"^\d+% done.*left")
+            page.click("#rise-stop")
+            await_status(page, "rise", r"^Stopped at \d+%")
+        expect(page.locator("#rise-picture img")).to_have_count(2)
+        expect(page.locator("#rise-download")).to_be_enabled()
+        await_status(page, "rise", r"^Stopped at \d+%")
 
 
 def test_an_answer_whose_line_was_closed_still_comes(toy_page):

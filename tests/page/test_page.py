@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+import gradio as gr
 import numpy as np
 import pytest
 from PIL import Image
@@ -114,6 +115,30 @@ def test_a_reason_and_a_time_reach_the_method_that_they_are_about():
         assert run.interactive is (explainer.name not in refused)
         assert explainer.title in run.value
         assert refused.get(explainer.name, "") in html_text(notice.value)
+
+
+def test_a_keyboard_that_passes_the_networks_field_changes_nothing():
+    engine = Engine(
+        registry_of(fake(1)), loader=lambda *_: wrap(seeded(GapNet()), spec=plain_spec(32, 32))
+    )
+    page = build_page(engine)
+    ids = {b["id"]: b["props"].get("elem_id") for b in page.config["components"]}
+    (named,) = (
+        d
+        for d in page.config["dependencies"]
+        if [(ids.get(i), name) for i, name in d["targets"]] == [("model", "input")]
+    )
+    handler = page.fns[named["id"]].fn
+    (updates,) = handler("toy", "toy", None, None)
+    assert len(updates) == len(named["outputs"])
+    assert all(update == gr.skip() for update in updates)
+    request = type("Request", (), {"query_params": {}, "session_hash": "x"})()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("whylens.ui.page.session.check_public_model", lambda name, folders: name)
+        (updates,) = handler("toy", "another", None, request)
+    assert updates[0] == "toy"
+    assert len(updates) == len(named["outputs"])
+    assert any(update != gr.skip() for update in updates)
 
 
 def html_text(text: str) -> str:

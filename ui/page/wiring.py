@@ -166,7 +166,7 @@ def wire(blocks: gr.Blocks, page: Page) -> None:
         [form.model, page.tabs, *page.methods.columns.values(), *of_model],
         **PRIVATE,
     )
-    change_model = _model_changer(page)
+    change_model = _model_changer(page, again=True)
     changing = {
         "inputs": [form.model, side.loaded, form.photo],
         "outputs": [form.model, *of_model],
@@ -175,7 +175,8 @@ def wire(blocks: gr.Blocks, page: Page) -> None:
     model_events = [
         gr.on(
             [form.model.input],
-            change_model,
+            # Gradio calls it an input as well when a keyboard merely passes through the field.
+            _model_changer(page, again=False),
             show_progress="full",
             show_progress_on=[side.card],
             trigger_mode="multiple",  # what follows a name that failed would else be dropped
@@ -321,8 +322,15 @@ def _on_open(page: Page, tabs: Collection[Any]) -> Callable[..., Any]:
     return on_open
 
 
-def _model_changer(page: Page) -> Callable[..., Any]:
+def _model_changer(page: Page, *, again: bool) -> Callable[..., Any]:
+    """Return what loads a network and sets all that follows from it.
+
+    Args:
+        again: Whether that which is loaded is set up anew, as after it was trained; else it stays
+            as it is, with the photo and the class that were chosen.
+    """
     session = page.session
+    count = len(page.methods.panels) * 2 + 11
 
     def change_model(
         name: str,
@@ -331,6 +339,9 @@ def _model_changer(page: Page) -> Callable[..., Any]:
         request: gr.Request,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> Iterator[Any]:
+        if name == loaded and not again:
+            yield (gr.skip(),) * (count + 3)
+            return
         try:
             with errors_as_messages():
                 model = session.model_name(name)
@@ -345,7 +356,6 @@ def _model_changer(page: Page) -> Callable[..., Any]:
         except gr.Error as exc:
             # The box goes back to what is loaded; the reason stays below it.
             text = f"{exc.message} {loaded} is still loaded." if loaded else exc.message
-            count = len(page.methods.panels) * 2 + 11
             yield loaded or None, gr.skip(), _html(html.banner(text)), *[gr.skip()] * count
             raise gr.Error(exc.message, visible=False, print_exception=False) from exc
 
