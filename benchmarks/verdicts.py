@@ -89,7 +89,7 @@ def verdicts(engine: Engine, model: str, source: str, count: int) -> dict[str, l
                 subject,
                 edges(subject),
                 edges,
-                randomised_subjects(subject, engine._random_networks),
+                randomised_subjects(subject),
             ),
         }
         for kind, case in cases.items():
@@ -103,7 +103,8 @@ def interval(hits: int, count: int) -> str:
     z, share = 1.96, hits / count
     middle = (share + z * z / (2 * count)) / (1 + z * z / count)
     half = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count**2)) / (1 + z * z / count)
-    return f"{100 * share:.0f} ({100 * (middle - half):.0f} to {100 * (middle + half):.0f})"
+    low, high = max(0.0, middle - half), min(1.0, middle + half)
+    return f"{100 * share:.0f} ({100 * low:.0f} to {100 * high:.0f})"
 
 
 def rows(found: dict[str, dict[str, list[Verdict]]]) -> Iterable[str]:
