@@ -22,9 +22,9 @@ from whylens.core.evaluation.metric import Case
 from whylens.core.evaluation.randomised_weights import randomised_subjects
 from whylens.core.evaluation.verdict import Verdict, judge
 from whylens.core.explanation import Question
+from whylens.core.outputs.ranking import WORDS
 from whylens.core.results import Heatmap
 from whylens.core.subject import Subject
-from whylens.plugins.painted_cats.breeds import diagnostic_parts
 
 PAGE = Path(__file__).parents[1] / "docs" / "which-map-to-believe.md"
 NETWORKS = {
@@ -32,7 +32,6 @@ NETWORKS = {
     "painted-cats-vit": "painted-cats:breed",
     "painted-cats-genuine": "painted-cats:genuine",
 }
-WORDS = ("holds", "mixed", "no better than chance", "cannot be judged here")
 WIDTHS = (4.0, 8.0, 16.0)  # pixels of the random maps' Gaussians
 BEGIN, END = "<!-- measured -->", "<!-- end -->"
 
@@ -41,13 +40,6 @@ def edges(subject: Subject) -> Heatmap:
     """Return the size of the input's edges: a map that knows no network."""
     grey = subject.x[0].mean(0).double().cpu().numpy()
     return Heatmap(np.hypot(sobel(grey, 0), sobel(grey, 1)), "brightness")
-
-
-def is_evidence(part: str, label: int, source: str) -> bool:
-    """Return whether a painted part is what tells its class: a breed's signs, or an artefact."""
-    if source.endswith("breed"):
-        return part in diagnostic_parts(label)
-    return part.startswith("artefact:")
 
 
 def random_map(subject: Subject, index: int) -> Heatmap:
@@ -61,12 +53,9 @@ def pictures(engine: Engine, model: str, source: str, count: int) -> Iterator[tu
     dataset = load_dataset(source, engine.registry.datasets)
     for index in dataset.of("test"):
         item = dataset.items[index]
-        masks = [
-            m for name, m in dataset.parts(index).items() if is_evidence(name, item.label, source)
-        ]
-        if not any(mask.any() for mask in masks):
+        mask = dataset.evidence(index)
+        if mask is None or not mask.any():
             continue
-        mask = np.logical_or.reduce(masks)
         question = Question(model, dataset.pixels(index))
         subject = engine.subject(question)
         if int(subject.forward_pass.logits.argmax()) != item.label:

@@ -25,13 +25,12 @@ from whylens.core.evaluation.in_mask import MASS, POINTING_GAME, RANK
 from whylens.core.evaluation.metric import Case, Metric
 from whylens.core.evaluation.randomised_weights import SIGNED, randomised_subjects
 from whylens.core.evaluation.removals import Removals, distractibility, single_deletion
-from whylens.core.explainer import Explainer, is_single_step
+from whylens.core.explainer import is_single_step
 from whylens.core.explanation import Question
 from whylens.core.inputs.photo import photo_of
 from whylens.core.inputs.preprocess import photo_tensor
 from whylens.core.inputs.view import View, view_of
 from whylens.core.models.backbone import Backbone
-from whylens.core.plugin_calls import as_partial, validate_params, wrap_plugin_errors
 from whylens.core.results import Heatmap
 from whylens.core.storage.cache import ByteLRU
 from whylens.core.storage.files import write_atomically
@@ -334,17 +333,11 @@ def _measured(
             explain = (lambda _: heat) if name == EDGES else None
             case = Case(subject, heat, explain, randomised, scene.mask)
         else:
-            explainer = bench.engine.registry.explainer(name)
             *_, last = bench.engine.explain(scene.question, name)
             heat = _map_of(last.result, scene.mask.ndim)
-            if explainer.artifact_kind:
-                artifact = bench.engine.artifact_store.get(explainer, subject.backbone, "")
-                subject = replace(subject, stored_artifact=artifact)
-
-            def ask(other: Subject) -> Heatmap:
-                return _explain(explainer, other)
-
-            case = Case(subject, heat, ask, randomised, scene.mask)
+            case = bench.engine.case(last, mask=scene.mask)
+            # Every picture is asked by itself: an interval rests on it.
+            case = replace(case, randomised=randomised, cache=None)
         scores = {metric.name: metric.score(case) for metric in metrics}
         if scene.removals is not None:
             scores[SINGLE_DELETION.name] = single_deletion(heat, scene.removals)
@@ -370,15 +363,6 @@ def _reference(scene: _Scene, name: str) -> Heatmap:
         return Heatmap(smooth, "nothing", signed=True)
     grey = scene.subject.x[0].mean(0).detach().cpu().numpy()
     return Heatmap(gaussian_gradient_magnitude(grey, 1.0), "contrast")
-
-
-def _explain(explainer: Explainer[Any], subject: Subject) -> Heatmap:
-    params = validate_params(explainer, explainer.Params, {})
-    with wrap_plugin_errors(explainer):
-        answer: object = explainer.explain(subject, params)
-        if not isinstance(answer, Heatmap):
-            *_, answer = (as_partial(step).result for step in answer)  # type: ignore[attr-defined]
-    return _map_of(answer, len(subject.size))
 
 
 def _map_of(result: object, axes: int) -> Heatmap:

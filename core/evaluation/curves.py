@@ -176,13 +176,19 @@ def over_fills(measure: Measure, case: Case) -> Iterator[Score]:
         last = None
         for last in measure(case.subject, case.heat, fill=fill):
             if last.value is not None and last.fraction < 1:
-                yield _mean([*finished, last], (len(finished) + last.fraction) / len(FILLS))
+                done = (len(finished) + last.fraction) / len(FILLS)
+                yield mean_over_fills([*finished, last], done)
         if last is not None:
             finished.append(last)
-    yield _mean(finished, 1.0)
+    yield mean_over_fills(finished)
 
 
-def _mean(scores: list[Score], fraction: float) -> Score:
+def mean_over_fills(scores: list[Score], fraction: float = 1.0) -> Score:
+    """Return the mean of a metric's scores under several fills, with its range.
+
+    Args:
+        fraction: How much of the work is done.
+    """
     values = [score.value for score in scores if score.value is not None]
     chances = [score.chance for score in scores if score.chance is not None]
     span = (min(values), max(values))

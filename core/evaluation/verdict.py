@@ -24,7 +24,12 @@ from typing import Literal
 import numpy as np
 
 from whylens.core.errors import CoreError
-from whylens.core.evaluation.curves import beats_random_maps, deletion, insertion
+from whylens.core.evaluation.curves import (
+    beats_random_maps,
+    deletion,
+    insertion,
+    mean_over_fills,
+)
 from whylens.core.evaluation.hiding import FILLS, HidingFill, Setting
 from whylens.core.evaluation.metric import Case, Score
 from whylens.core.evaluation.ordering import cells
@@ -39,6 +44,7 @@ BEATS, CHANCE = 0.95, 0.75
 CHANGED, SAME_WITHOUT_LEARNING = 0.5, 0.8
 STEADY = 0.5
 NETWORKS = 3  # with random weights
+UNKNOWN = Score(None)
 STEPS = 4  # at which a map is compared with random ones; its own curves have 32
 
 
@@ -57,14 +63,14 @@ class Verdict:
         fraction: Share of the work done, 0 to 1.
     """
 
-    word: Word | None
-    reason: str
-    deletion: Score
-    insertion: Score
-    beaten: Score
-    random_weights: Score
-    seeds: Score
-    fraction: float
+    word: Word | None = None
+    reason: str = ""
+    deletion: Score = UNKNOWN
+    insertion: Score = UNKNOWN
+    beaten: Score = UNKNOWN
+    random_weights: Score = UNKNOWN
+    seeds: Score = UNKNOWN
+    fraction: float = 0.0
 
     @property
     def passes(self) -> float:
@@ -110,8 +116,7 @@ def judge(case: Case, *, repeats: bool = True) -> Iterator[Verdict]:
         repeats: False for a method that takes long: it is repeated on one network with random
             weights and with no second seed, for each costs as much as the map.
     """
-    nothing = Score(None)
-    known = Verdict(None, "", nothing, nothing, nothing, nothing, nothing, 0.0)
+    known = Verdict()
     reason = case.heat.blank_reason()
     if reason:
         yield replace(known, word="cannot be judged here", reason=reason, fraction=1.0)
@@ -138,7 +143,7 @@ def judge(case: Case, *, repeats: bool = True) -> Iterator[Verdict]:
         )
         return
     known = yield from _random_weights(case, known, NETWORKS if repeats else 1)
-    known = replace(known, seeds=_seeds(case) if repeats else Score(None))
+    known = replace(known, seeds=_seeds(case) if repeats else UNKNOWN)
     word, reason = word_of(known)
     yield replace(known, word=word, reason=reason, fraction=1.0)
 
@@ -154,7 +159,7 @@ def _under(
         beats_random_maps(subject, heat, fill=fill, steps=STEPS),
     )
     for number, (measure, share) in enumerate(zip(measures, (0.25, 0.25, 0.5), strict=True)):
-        score = Score(None)
+        score = UNKNOWN
         for score in measure:
             done = 0.25 * number + share * score.fraction
             here = known.fraction + (end - known.fraction) * done
@@ -179,20 +184,9 @@ def _with_fills(known: Verdict, by_fill: list[tuple[Score, Score, Score]]) -> Ve
     middle = float(np.median([score.value for score in beaten]))
     return replace(
         known,
-        deletion=_over(removed),
-        insertion=_over(shown),
-        beaten=replace(_over(beaten), value=middle, chance=0.5),
-    )
-
-
-def _over(scores: list[Score]) -> Score:
-    values = [score.value for score in scores if score.value is not None]
-    return replace(
-        scores[0],
-        value=float(np.mean(values)),
-        chance=float(np.mean([score.chance for score in scores])),
-        span=(min(values), max(values)),
-        passes=sum(score.passes for score in scores),
+        deletion=mean_over_fills(removed),
+        insertion=mean_over_fills(shown),
+        beaten=replace(mean_over_fills(beaten), value=middle),
     )
 
 
@@ -250,11 +244,7 @@ def word_of(known: Verdict) -> tuple[Word, str]:
         text = ", and ".join(doubts)
         return "mixed", f"{text[0].upper()}{text[1:]}."
     if weights is None:
-        unasked = known.random_weights.note and f" Not tried with random weights: {_first(known)}"
+        note = known.random_weights.note
+        unasked = note and f" Not tried with random weights: {note[0].lower()}{note[1:]}"
         return "holds", f"Better than {among}.{unasked}"
     return "holds", f"Better than {among}, and with random weights it is gone ({weights:.2f})."
-
-
-def _first(known: Verdict) -> str:
-    note = known.random_weights.note
-    return note[0].lower() + note[1:]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from whylens.core.evaluation.agreement import rank_correlation
-from whylens.core.evaluation.ordering import on_input, ranked
+from whylens.core.evaluation.ordering import on_input, strongest
 from whylens.core.results import Heatmap
 from whylens.core.subject import Subject
 from whylens.core.targets import ClassScore, class_scores
@@ -65,11 +65,9 @@ def strongest_places(subject: Subject, heat: Heatmap, share: float) -> Tensor:
     Args:
         share: 0 to 1.
     """
-    values = on_input(heat, subject.size).flatten()
-    order = ranked(values, subject.generator())
-    chosen = torch.zeros(len(values), dtype=torch.bool)
-    chosen[order[: max(1, round(share * len(values)))]] = True
-    return chosen.view(subject.size)
+    values = on_input(heat, subject.size)
+    count = max(1, round(share * values.numel()))
+    return strongest(values, [count], subject.generator())[0]
 
 
 @dataclass(frozen=True)

@@ -125,9 +125,9 @@ def build_compare(session: Session, form: QuestionForm, style: StyleControls) ->
     queue = {**LONG, "show_progress": "minimal", "show_progress_on": [status]}
     event = run.click(compare, None, [grid, legend, status], inputs_kwargs=inputs, **queue)
     event.success(pack, None, [download], inputs_kwargs=pack_inputs, **UNQUEUED)
-    judge = _judge(session, draw, answers_of)
     events = [event]
     if session.judges:
+        judge = _judge(session, draw, answers_of)
         asked, drawn = {**inputs, "words": status}, [grid, legend, status]
         events.append(event.success(judge, None, drawn, inputs_kwargs=asked, **queue))
         events[1].success(pack, None, [download], inputs_kwargs=pack_inputs, **UNQUEUED)
@@ -242,12 +242,12 @@ def _judge(
                 known = last.verdict.fraction if last.verdict else 0.0
                 words = f"{values['words']} Judging {number} of {len(work)}: {known:.0%}"
                 yield gr.skip(), gr.skip(), words
-            yield *draw(answers_of(request, **values), style, values, stamp), gr.skip()
+            drawn = draw(answers_of(request, **values), style, values, stamp)
+            yield *drawn, gr.skip()
         if last is None:
             yield gr.skip(), gr.skip(), gr.skip()
             return
         took = html.duration(time.perf_counter() - began)
-        drawn = draw(answers_of(request, **values), style, values, stamp)
         yield *drawn, f"{values['words']} Judged in {took}."
 
     return judge

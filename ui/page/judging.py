@@ -10,7 +10,6 @@ import gradio as gr
 from gradio.components import Component
 from gradio.events import Dependency
 
-from whylens.core.evaluation.metric import Score
 from whylens.core.evaluation.verdict import Verdict
 from whylens.core.explanation import Explanation
 from whylens.core.results import Heatmap
@@ -75,10 +74,7 @@ def judged_steps(session: Session, visitor: str, slot: str) -> Iterator[Explanat
                     return
                 yield judged
     except gr.Error as exc:
-        none = Score(None)
-        verdict = Verdict(
-            "cannot be judged here", exc.message, none, none, none, none, none, fraction=1.0
-        )
+        verdict = Verdict("cannot be judged here", exc.message, fraction=1.0)
         judged = replace(answer, verdict=verdict)
         if put(judged):
             yield judged
