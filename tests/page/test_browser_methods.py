@@ -170,25 +170,38 @@ def test_stop_stops_and_keeps_the_partial_map(browser, address, photo):
         await_status(page, "rise", r"^Stopped at \d+%")
 
 
-def test_an_answer_whose_line_was_closed_still_comes(toy_page):
+def test_who_waits_is_told_the_place_in_line_and_is_answered_though_the_line_was_closed(toy_page):
     page = toy_page
-    lost = []
+    events, lost = [], []
+
+    def join(route):
+        response = route.fetch()
+        events.append(response.json()["event_id"])
+        route.fulfill(response=response)
 
     def close(route):
         if lost:
             route.continue_()
-        else:
-            lost.append(route.request.url)
-            route.fulfill(content_type="text/event-stream", body='data: {"msg":"close_stream"}\n\n')
+            return
+        lost.append(route.request.url)
+        place = {"msg": "estimation", "rank": 2, "queue_size": 3, "rank_eta": 20}
+        messages = [place | {"event_id": event} for event in events] + [{"msg": "close_stream"}]
+        body = "".join(f"data: {json.dumps(message)}\n\n" for message in messages)
+        route.fulfill(content_type="text/event-stream", body=body)
 
+    page.route("**/queue/join**", join)
     page.route("**/queue/data**", close)
     second = page.locator("#predictions button").nth(1)
     label = second.text_content().rsplit(maxsplit=2)[0]
+    waiting = page.locator("#answer-waiting p")
+    expect(waiting).to_be_empty()
     second.click()
+    expect(waiting).to_have_text("2 before you, about 20 s.")
     expect(second).to_have_attribute("aria-pressed", "true")
     expect(page.locator("#answer-truth")).to_contain_text(f"{label} goes from")
+    expect(waiting).to_be_empty()
     assert lost
-    page.unroute("**/queue/data**")
+    page.unroute_all(behavior="wait")
 
 
 def test_one_map_is_downloaded_redrawn_and_asked_about_other_classes(toy_page):

@@ -71,6 +71,7 @@ def build_answer(session: Session, form: QuestionForm, style: StyleControls) -> 
     chips = gr.HTML("", elem_id="predictions", js_on_load=CELL_JS, padding=False)
     with gr.Column(elem_classes="wl-answer", elem_id="answer"):
         gr.HTML(html.stale_note(STALE), padding=False)
+        gr.HTML(html.waiting_note(), elem_id="answer-waiting", padding=False)
         picture = gr.ImageSlider(
             label="Photo | map (drag the handle)",
             type="filepath",

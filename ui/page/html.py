@@ -289,6 +289,11 @@ def stamp(question: str = "", network: str = "") -> str:
     return render("pieces", "stamp", question=question, network=network)
 
 
+def waiting_note() -> str:
+    """Return HTML of the place in line, which the browser fills in while there is one."""
+    return render("pieces", "waiting_note")
+
+
 def stale_note(
     text: str = "This is for the previous question. Ask again to see the answer to this one.",
 ) -> str:

@@ -47,7 +47,7 @@ from whylens.ui.page.signal_input import SignalInput, box_update, wire_signal_in
 # report the one that is open when the page is drawn; until the address was read, that is no visit.
 # An answer to another question than the form's, or of another network where that alone matters, is
 # greyed, whatever brought it there and when.
-START_JS = """() => {
+START_JS = r"""() => {
   window.whylensVisit = values => {
     if (!window.whylensHasReadAddress) return;
     const url = new URL(window.location);
@@ -80,6 +80,18 @@ START_JS = """() => {
     waited = document.querySelector('#answer.wl-stale') ? waited + 1 : 0;
     if (waited && waited % 2 === 0) document.querySelector('#wake')?.click();
   }, 2000);
+  // What is asked waits its turn: the server tells Gradio's own tracker, which is hidden, the place
+  // in line and, where it knows, the seconds since the click and up to the answer.
+  setInterval(() => {
+    const tracker = document.querySelector('#answer-head .progress-text')?.textContent ?? '';
+    const read = /queue: (\d+)\/.*?([\d.]+)(?:\/([\d.]+))?s/.exec(tracker);
+    const [, place, spent, total] = read ?? [];
+    const before = place > 1 ? `${place - 1} before you` : 'You are next';
+    const left = total ? `, about ${Math.max(5, 5 * Math.ceil((total - spent) / 5))} s` : '';
+    const text = read ? `${before}${left}.` : '';
+    const note = document.querySelector('#answer-waiting p');
+    if (note && note.textContent !== text) note.textContent = text;
+  }, 250);
   let due = false;
   new MutationObserver(() => {
     if (due) return;
