@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import get_args
 
 import gradio as gr
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 from tests.conftest import GapNet, plain_spec, seeded
 from tests.support.browser import serve, toy_checkpoint
 from whylens.core.engine import Engine
+from whylens.core.evaluation.verdict import Verdict, Word
 from whylens.core.explainer import Explainer
 from whylens.core.models.backbone import wrap
 from whylens.core.params import NoParams, Params, controls_of
@@ -242,6 +244,19 @@ def test_a_class_can_be_given_by_number_or_by_label(client, photo):
         assert got[-1]["target"] | {"index": 1, "label": "goldfish"} == got[-1]["target"]
         assert got[-1]["input"]["framing"] == framing
         assert (got[-1]["view"]["top"] < 0) == (framing == "whole"), "a wide photo is fitted"
+
+
+def test_a_map_is_judged_where_a_script_asks_for_it(client, photo):
+    asked = {"photo": gradio_client.handle_file(photo), **QUESTION, **LOOK}
+    *_, plain = client.predict(**asked, api_name="/grad-cam")
+    assert "scores" not in plain
+    *_, told = client.predict(**asked, scores=True, api_name="/grad-cam")
+    assert told["map"] == plain["map"]
+    # Of random weights nothing moves a probability enough: that is a verdict, too.
+    assert told["scores"]["verdict"] in get_args(Word)
+    assert told["scores"]["reason"]
+    assert set(told["scores"]) == set(Verdict().as_dict())
+    assert "--scores" in told["command"]
 
 
 def test_methods_and_models_can_be_listed(client):

@@ -44,6 +44,8 @@ _ARGUMENTS = {
     "opacity": "Opacity of the map over the photo, 0 to 1.",
     "under": "What lies under the map: 'auto', 'photo', 'faded' (a grey one) or 'alone'.",
     "sure": "Hide what does not differ from 0 at 95 %, of methods that sample.",
+    "scores": "Also judge the map, in some hundreds of forward passes: is it to be believed? The "
+    "word, its reason and all scores are in the manifest.",
 }
 
 
@@ -58,14 +60,17 @@ def build_endpoints(
         gr.File(label="Raw values (.npy)", visible=False),
         gr.JSON(label="Manifest", visible=False),
     ]
+    scores = gr.Checkbox(False, label="Scores", visible=False)
     for name, panel in panels.items():
         trigger.click(
             _answerer(registry.explainers[name], session),
             None,
             outputs,
-            inputs_kwargs={**form.inputs, **style.inputs, **panel.fields},
+            inputs_kwargs={**form.inputs, **style.inputs, "scores": scores, **panel.fields},
             api_name=slug(name),
-            concurrency_id="quick" if is_single_step(registry.explainers[name]) else "slow",
+            # A script that has quick maps judged keeps no visitor waiting for one.
+            concurrency_id="scripts" if is_single_step(registry.explainers[name]) else "slow",
+            concurrency_limit=4,
             show_progress="hidden",
         )
     trigger.click(
@@ -137,6 +142,8 @@ def _answerer(explainer: Explainer[Any], session: Session) -> Callable[..., Any]
             style = StyleControls.read(values)
             params = {name: values[name] for name in explainer.Params.model_fields}
             *_, last = session.engine.explain(question, explainer.name, params)
+            if values["scores"] and isinstance(last.result, Heatmap):
+                *_, last = session.engine.judge(last)
             facts = manifest(last, source=Path(values["photo"]).name, style=style)
             picture = explanation_picture(session.store.downscaled(last), style)
             path, raw = session.store.save_image(picture), None
@@ -173,6 +180,6 @@ def endpoint_doc(explainer: Explainer[Any]) -> str:
         "",
         "Returns:",
         "    The picture with the map over it, or with the examples; the raw values as .npy, for "
-        "maps; and a manifest: target, scores, parameters, unit, checks, versions.",
+        "maps; and a manifest: target, parameters, unit, checks, versions, scores if asked for.",
     ]
     return "\n".join(lines)
