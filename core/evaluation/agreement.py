@@ -57,9 +57,41 @@ def likeness(a: Heatmap, b: Heatmap, *, sizes_only: bool = False) -> float:
     Args:
         sizes_only: Of their absolute values.
     """
-    grid = [min(pair) for pair in zip(a.values.shape, b.values.shape, strict=True)]
-    x, y = (on_grid(np.abs(heat.values) if sizes_only else heat.values, grid) for heat in (a, b))
-    return rank_correlation(x, y)
+    x, y = (np.abs(heat.values) if sizes_only else heat.values for heat in (a, b))
+    return rank_correlation(*on_coarser_grid(x, y))
+
+
+def top_overlap(a: npt.ArrayLike, b: npt.ArrayLike, share: float = 0.1) -> tuple[float, float]:
+    """Return which share of the strongest places of one map are those of another, and chance.
+
+    Args:
+        a: Any shape.
+        b: The same.
+        share: How many of all places count as the strongest.
+    """
+    count = max(1, round(share * np.size(a)))
+    odds = [among_strongest(np.asarray(values, np.float64), count) for values in (a, b)]
+    return float((odds[0] * odds[1]).sum() / count), count / np.size(a)
+
+
+def among_strongest(values: Floats, count: int) -> Floats:
+    """Return how likely each place is among the strongest: equal ones share what is left.
+
+    Args:
+        values: Any shape; not all of it need differ.
+        count: How many places are the strongest.
+    """
+    # The places of one cell are equal but for rounding, which must not order them.
+    values = np.round(values / (ROUNDING * float(np.abs(values).max() or 1.0)))
+    last = np.sort(values, axis=None)[-count]
+    above, tied = values > last, values == last
+    return np.asarray(above + tied * ((count - above.sum()) / tied.sum()), np.float64)
+
+
+def on_coarser_grid(a: npt.ArrayLike, b: npt.ArrayLike) -> tuple[Floats, Floats]:
+    """Return two maps on one grid: along each axis that of the coarser one."""
+    grid = [min(pair) for pair in zip(np.shape(a), np.shape(b), strict=True)]
+    return on_grid(a, grid), on_grid(b, grid)
 
 
 def on_grid(values: npt.ArrayLike, grid: Sequence[int]) -> Floats:

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 from torch import Tensor
 
-from whylens.core.evaluation.agreement import ROUNDING, Floats, on_grid
+from whylens.core.evaluation.agreement import ROUNDING, Floats, among_strongest, on_grid
 from whylens.core.evaluation.metric import Case, Metric, Score, required
 from whylens.core.results import Heatmap
 
@@ -45,11 +45,7 @@ def rank_in_mask(heat: Heatmap, mask: Tensor) -> Score:
     """
     values, inside = _on_mask(heat, mask)
     count = int(inside.sum())
-    last = np.sort(values, axis=None)[-count]
-    above = values > last
-    tied = values == last
-    share_of_tied = (count - above.sum()) / tied.sum()
-    hits = (above & inside).sum() + share_of_tied * (tied & inside).sum()
+    hits = among_strongest(values, count)[inside].sum()
     return Score(float(hits / count), float(inside.mean()))
 
 

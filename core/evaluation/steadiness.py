@@ -8,7 +8,13 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from whylens.core.evaluation.agreement import likeness, on_grid, rank_correlation
+from whylens.core.evaluation.agreement import (
+    Floats,
+    on_coarser_grid,
+    on_grid,
+    rank_correlation,
+    top_overlap,
+)
 from whylens.core.evaluation.metric import Case, Metric, Score, required
 from whylens.core.inputs.preprocess import per_channel
 from whylens.core.models.forward_pass import ForwardPass
@@ -16,17 +22,28 @@ from whylens.core.results import Heatmap
 from whylens.core.subject import Subject
 
 Explain = Callable[[Subject], Heatmap]
+Comparison = Callable[[Floats, Floats], tuple[float, float]]
 
 
-def seed_agreement(subject: Subject, heat: Heatmap, explain: Explain) -> Score:
-    """Return Spearman's correlation of a map with that of the next seed.
+def spearman(a: Floats, b: Floats) -> tuple[float, float]:
+    """Return the rank correlation of two maps, and its chance level."""
+    return rank_correlation(a, b), 0.0
+
+
+def seed_agreement(
+    subject: Subject, heat: Heatmap, explain: Explain, *, comparison: Comparison = spearman
+) -> Score:
+    """Return how like a map is to that of the next seed.
 
     Without a value where both are equal to the last bit: then the method draws nothing.
+
+    Args:
+        comparison: Returns the likeness of two maps of one grid, and its chance level.
     """
     other = explain(replace(subject, seed=subject.seed + 1))
     if np.array_equal(other.values, heat.values):
         return Score(None, note="It draws no random numbers: every seed has this map.")
-    return Score(likeness(heat, other), 0.0)
+    return Score(*comparison(*on_coarser_grid(heat.values, other.values)))
 
 
 def max_sensitivity(
@@ -56,22 +73,27 @@ def max_sensitivity(
         yield Score(worst, None, "", draw, draw / draws)
 
 
-def shift_equivariance(subject: Subject, heat: Heatmap, explain: Explain) -> Iterator[Score]:
+def shift_equivariance(
+    subject: Subject, heat: Heatmap, explain: Explain, *, comparison: Comparison = spearman
+) -> Iterator[Score]:
     """Yield how well a map moves along where the input moves by one stride, mean over axes.
 
-    Spearman's correlation over the places that both inputs show, at the input's resolution. The
-    stride is that of the last feature map, or a sixteenth of the axis where there is none. What
-    leaves on one side comes back on the other, so that no place is empty.
+    Over the places that both inputs show, at the input's resolution. The stride is that of the last
+    feature map, or a sixteenth of the axis where there is none. What leaves on one side comes back
+    on the other, so that no place is empty.
+
+    Args:
+        comparison: As in `seed_agreement`.
     """
-    agreements: list[float] = []
+    agreements: list[tuple[float, float]] = []
     strides = _strides(subject)
     for axis, (stride, length) in enumerate(zip(strides, subject.size, strict=True)):
         moved = explain(_on_input(subject, subject.x.roll(stride, axis + 2)))
         first = on_grid(heat.values, subject.size).take(range(length - stride), axis)
         second = on_grid(moved.values, subject.size).take(range(stride, length), axis)
-        agreements.append(rank_correlation(first, second))
-        done = len(agreements)
-        yield Score(float(np.mean(agreements)), 0.0, "", done, done / len(strides))
+        agreements.append(comparison(first, second))
+        done, (value, chance) = len(agreements), np.mean(agreements, axis=0)
+        yield Score(float(value), float(chance), "", done, done / len(strides))
 
 
 def _strides(subject: Subject) -> list[int]:
@@ -85,8 +107,20 @@ def _on_input(subject: Subject, x: torch.Tensor) -> Subject:
     return replace(subject, forward_pass=ForwardPass(subject.backbone, x))
 
 
-def _seed_agreement(case: Case) -> Iterator[Score]:
-    yield replace(seed_agreement(case.subject, case.heat, required(case, "method")), passes=0)
+def _of_seeds(comparison: Comparison) -> Callable[[Case], Iterator[Score]]:
+    def measure(case: Case) -> Iterator[Score]:
+        explain = required(case, "method")
+        yield seed_agreement(case.subject, case.heat, explain, comparison=comparison)
+
+    return measure
+
+
+def _of_shifts(comparison: Comparison) -> Callable[[Case], Iterator[Score]]:
+    def measure(case: Case) -> Iterator[Score]:
+        explain = required(case, "method")
+        return shift_equivariance(case.subject, case.heat, explain, comparison=comparison)
+
+    return measure
 
 
 SEED_AGREEMENT = Metric(
@@ -95,8 +129,16 @@ SEED_AGREEMENT = Metric(
     summary="Does a method that draws random numbers show the same with other ones?",
     source="Spearman's correlation of the maps of two seeds.",
     direction="higher",
-    measure=_seed_agreement,
+    measure=_of_seeds(spearman),
     asks=frozenset({"method"}),
+)
+SEED_OVERLAP = replace(
+    SEED_AGREEMENT,
+    name="seed-overlap",
+    title="Seeds mark the same",
+    summary="Which share of the strongest tenth is the same with other random numbers?",
+    source="Overlap of the strongest tenth in the maps of two seeds; ties by expectation.",
+    measure=_of_seeds(top_overlap),
 )
 MAX_SENSITIVITY = Metric(
     name="max-sensitivity",
@@ -113,6 +155,15 @@ SHIFT_EQUIVARIANCE = Metric(
     summary="Does the map move along where the input moves by one stride of the network?",
     source="Spearman's correlation over the places that both inputs show, mean over axes.",
     direction="higher",
-    measure=lambda case: shift_equivariance(case.subject, case.heat, required(case, "method")),
+    measure=_of_shifts(spearman),
     asks=frozenset({"method"}),
+)
+SHIFT_OVERLAP = replace(
+    SHIFT_EQUIVARIANCE,
+    name="shift-overlap",
+    title="Marks move along",
+    summary="Which share of the strongest tenth of the places moves along by one stride?",
+    source="Overlap of the strongest tenth of what both inputs show, mean over axes; ties by "
+    "expectation.",
+    measure=_of_shifts(top_overlap),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -12,11 +13,14 @@ from scipy.stats import spearmanr
 from tests.conftest import GapNet, plain_spec, seeded
 from tests.support.cases import contributions, linear_case
 from tests.support.toys import noise, subject_of
+from whylens.core.evaluation.agreement import top_overlap
 from whylens.core.evaluation.metric import Case
 from whylens.core.evaluation.steadiness import (
     MAX_SENSITIVITY,
     SEED_AGREEMENT,
+    SEED_OVERLAP,
     SHIFT_EQUIVARIANCE,
+    SHIFT_OVERLAP,
     max_sensitivity,
 )
 from whylens.core.inputs.spec import InputSpec
@@ -49,6 +53,30 @@ def test_two_seeds_agree_as_far_as_their_maps_do():
     assert values[0] > 0.95 > values[1]
     same = SEED_AGREEMENT.score(case)
     assert (same.value, same.note) == (None, "It draws no random numbers: every seed has this map.")
+
+
+def test_the_overlap_is_the_mean_over_all_orders_of_equal_values():
+    first, second = np.array([5.0, 1, 1, 0, 0, 0]), np.array([1.0, 0, 2, 2, 2, 0])
+    orders = list(itertools.permutations(range(6)))
+    tops = [
+        [set(sorted(order, key=lambda i: -values[i])[:2]) for order in orders]
+        for values in (first, second)
+    ]
+    shares = [len(a & b) / 2 for a, b in itertools.product(*tops)]
+    assert top_overlap(first, second, share=1 / 3) == pytest.approx((np.mean(shares), 1 / 3))
+    assert top_overlap(first, first, share=1 / 6) == (1, 1 / 6)
+    assert top_overlap(first, np.ones(6), share=1 / 3) == pytest.approx((1 / 3, 1 / 3))
+
+
+def test_seeds_mark_the_same_as_far_as_their_strongest_places_are_the_same():
+    case, explain = linear_case(), drawing(0.3)
+    heat = explain(case.subject)
+    score = SEED_OVERLAP.score(replace(case, heat=heat, explain=explain))
+    other = explain(replace(case.subject, seed=1))
+    five = [set(np.argsort(values.ravel())[-5:]) for values in (heat.values, other.values)]
+    assert (score.value, score.chance) == (len(five[0] & five[1]) / 5, 5 / 48)
+    assert 5 / 48 < score.value < 1
+    assert SEED_OVERLAP.score(case).value is None
 
 
 def test_the_largest_change_is_that_of_the_noise_drawn():
@@ -98,10 +126,14 @@ def test_the_map_of_a_convolution_moves_along_and_one_of_the_middle_does_not(siz
     good = SHIFT_EQUIVARIANCE.score(Case(subject, heat, features_times_gradients))
     assert good.value > 0.9
     assert good.passes == len(size)
+    marks = SHIFT_OVERLAP.score(Case(subject, heat, features_times_gradients))
+    assert marks.value > 0.8 > 0.12 > marks.chance
     ramp = Heatmap(noise(*size, seed=9).numpy(), "x")
     assert SHIFT_EQUIVARIANCE.score(Case(subject, ramp, lambda asked: ramp)).value < 0.4
     flat = Heatmap(np.ones(size), "x")
     assert SHIFT_EQUIVARIANCE.score(Case(subject, flat, lambda asked: flat)).value == 0
+    marks = SHIFT_OVERLAP.score(Case(subject, flat, lambda asked: flat))
+    assert marks.value == pytest.approx(marks.chance)
 
 
 def test_the_agreement_is_that_of_the_places_that_both_inputs_show():
