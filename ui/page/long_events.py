@@ -9,7 +9,7 @@ from typing import Any, TypeVar, cast
 
 import gradio as gr
 from gradio.components import Component
-from gradio.events import Dependency
+from gradio.events import Dependency, EventListenerMethod, set_cancel_events
 
 from whylens.core.explainer import Explainer, is_single_step
 from whylens.ui.page.session import PRIVATE, errors_as_messages, visitor_id
@@ -104,5 +104,6 @@ def wire_stop(
     def after(text: str, request: gr.Request) -> Any:
         return gr.skip() if text.startswith(failed) else stop_message(visitor_id(request))
 
-    stop.click(None, cancels=[event], api_visibility="private")
+    # What `stop.click(None, cancels=event)` would do, less an event that does nothing.
+    set_cancel_events([EventListenerMethod(stop, "click")], event)
     return cast(Dependency, event.failure(after, [status], [status], **UNQUEUED))

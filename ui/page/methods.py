@@ -23,19 +23,32 @@ AT_ONCE = 1.0  # seconds up to which a time is not worth stating
 
 @dataclass(frozen=True)
 class Methods:
-    """The cards, the panels by method, and the column that each panel lies in."""
+    """The cards, the panels by method, the column of each panel, and which of them is open."""
 
     cards: Component
     panels: Mapping[str, Panel]
     columns: Mapping[str, gr.Column]
+    open_name: gr.State
 
-    def open_updates(self, name: str) -> list[Any]:
-        """Return the updates of all columns that leave one method's open.
+    @property
+    def open_outputs(self) -> list[Any]:
+        """The components that `open_updates` updates."""
+        return [self.open_name, *self.columns.values()]
+
+    def open_updates(self, name: str, previous: str = "") -> list[Any]:
+        """Return the updates that open one method's panel and close another's.
+
+        A browser walks through the whole page for every update: those of no effect are left out.
 
         Args:
-            name: A method, or anything else for none.
+            name: A method, or "" for none.
+            previous: The method that is open, or "".
         """
-        return [gr.Column(visible=key == name) for key in self.columns]
+        changes = {previous: False, name: True}
+        columns = [
+            gr.Column(visible=changes[k]) if k in changes else gr.skip() for k in self.columns
+        ]
+        return [name, *columns]
 
 
 def build_methods(session: Session, form: QuestionForm, style: StyleControls) -> Methods:
@@ -50,19 +63,23 @@ def build_methods(session: Session, form: QuestionForm, style: StyleControls) ->
         with gr.Column(visible=False, elem_id=f"panel-{key}") as columns[name]:
             gr.HTML(html.heading(explainer.title))
             panels[name] = build_panel(explainer, session, form, style)
-    methods = Methods(cards, panels, columns)
+    methods = Methods(cards, panels, columns, open_name)
     keys = {slug(name): name for name in explainers}
 
-    def choose(model: str, request: gr.Request, event: gr.EventData) -> Any:
+    def choose(model: str, previous: str, request: gr.Request, event: gr.EventData) -> Any:
         name = keys.get(str(getattr(event, "cell", "")), "")
         if not name:
             return [gr.skip()] * (2 + len(columns))
         updated = cards_html(session, model, name, visitor=visitor_id(request))
-        return name, updated, *methods.open_updates(name)
+        return updated, *methods.open_updates(name, previous)
 
-    cards.click(choose, [form.model], [open_name, cards, *columns.values()], **UNQUEUED).then(
-        None, [open_name], None, js=OPEN_JS, **PRIVATE
-    )
+    cards.click(
+        choose,
+        [form.model, open_name],
+        [cards, *methods.open_outputs],
+        show_progress_on=[cards],
+        **UNQUEUED,
+    ).then(None, [open_name], None, js=OPEN_JS, **PRIVATE)
     return methods
 
 

@@ -175,13 +175,15 @@ def wire(blocks: gr.Blocks, page: Page) -> None:
     open_event = blocks.load(
         _on_open(page, tab_ids),
         None,
-        [form.model, page.tabs, *page.methods.columns.values(), *of_model],
+        [form.model, page.tabs, *page.methods.open_outputs, *of_model],
+        show_progress_on=[page.banner],
         **PRIVATE,
     )
     change_model = _model_changer(page, again=True)
     changing = {
         "inputs": [form.model, side.loaded, form.photo],
         "outputs": [form.model, *of_model],
+        "show_progress_on": [side.card],
         "api_visibility": "private",
     }
     model_events = [
@@ -190,7 +192,6 @@ def wire(blocks: gr.Blocks, page: Page) -> None:
             # Gradio calls it an input as well when a keyboard merely passes through the field.
             _model_changer(page, again=False),
             show_progress="full",
-            show_progress_on=[side.card],
             trigger_mode="multiple",  # what follows a name that failed would else be dropped
             **changing,
         )
@@ -278,6 +279,7 @@ def wire(blocks: gr.Blocks, page: Page) -> None:
             *(part for panel in panels.values() for part in panel.answer),
         ],
         inputs_kwargs=compare.redraw_inputs,
+        show_progress_on=[compare.grid],
         **PRIVATE,
     )
 
@@ -326,7 +328,7 @@ def _on_open(page: Page, tabs: Collection[Any]) -> Callable[..., Any]:
         if chosen not in names:
             chosen = random.choice(names) if names else ""  # noqa: S311 - nobody guards it
         photo = example(session.store, name, chosen)
-        updates = _model_updates(page, card, visitor_id(request), photo, target, method)
+        updates = _model_updates(page, card, visitor_id(request), photo, target, method, fresh=True)
         updates[2] = _banner(card, " ".join(p for p in problems if p))
         tab = METHODS if method else place if place in tabs else COMPARE
         return name, gr.Tabs(selected=tab), *methods.open_updates(method), *updates
@@ -422,8 +424,16 @@ def _html(text: str) -> Component:
 
 
 def _model_updates(
-    page: Page, card: ModelCard, visitor: str, photo: str | None, target: str, method: str
+    page: Page,
+    card: ModelCard,
+    visitor: str,
+    photo: str | None,
+    target: str,
+    method: str,
+    *,
+    fresh: bool = False,
 ) -> list[Any]:
+    # Of a fresh page, what stays as it was built needs no update.
     session, explainers = page.session, page.session.engine.registry.explainers
     unavailable = session.engine.unavailable(card.name, visitor=visitor)
     value = card.outputs == "value"
@@ -451,10 +461,12 @@ def _model_updates(
     ]
     for name in page.methods.panels:
         reason = unavailable.get(name, "")
-        label = _run_label(explainers[name], costs.get(name, 0.0))
+        cost = costs.get(name, 0.0)
+        notice = _html(html.unavailable(reason, slug(name)))
+        run = gr.Button(_run_label(explainers[name], cost), interactive=not reason)
         updates += [
-            _html(html.unavailable(reason, slug(name))),
-            gr.Button(label, interactive=not reason),
+            gr.skip() if fresh and not reason else notice,
+            gr.skip() if fresh and not reason and cost <= AT_ONCE else run,
         ]
     return updates
 
