@@ -18,11 +18,8 @@ from whylens.core.engine import Engine
 from whylens.core.evaluation.curves import deletion, insertion
 from whylens.core.evaluation.ordering import on_input
 from whylens.core.explanation import Question
-from whylens.core.models.forward_pass import ForwardPass
 from whylens.core.results import Heatmap
 from whylens.core.storage.files import write_atomically
-from whylens.core.subject import Subject
-from whylens.core.targets import Target
 from whylens.plugins.mnist1d.signals import LENGTH, mnist1d
 
 MODEL, SEED = "mnist1d", 4001
@@ -33,7 +30,7 @@ def figures(
     engine: Engine, count: int, mapped: Callable[[Question, int], Heatmap]
 ) -> tuple[float, float, float, float]:
     """Return share of evidence on the shape, share of peaks there, deletion and insertion areas."""
-    net, fresh = engine.backbone(MODEL), mnist1d(count, SEED)
+    fresh = mnist1d(count, SEED)
     inside, hits, deleted, inserted = [], [], [], []
     for number, (signal, label, where) in enumerate(
         zip(fresh.values, fresh.labels, fresh.shape, strict=True)
@@ -46,8 +43,7 @@ def figures(
         if values.any():
             inside.append(float(values[near].sum() / values.sum()))
         hits.append(bool(near[int(values.argmax())]) and bool(values.any()))
-        trace, _ = engine._trace(question, net)
-        subject = Subject(ForwardPass(net, trace.x), Target(int(label)))
+        subject = engine.subject(question)
         for measure, areas in ((deletion, deleted), (insertion, inserted)):
             *_, score = measure(subject, heat, fill=FILL, chance=False)
             areas.append(score.value)
@@ -67,7 +63,7 @@ def table(count: int) -> str:
     centre = np.exp(-((np.arange(LENGTH) - (LENGTH - 1) / 2) ** 2) / (2 * (LENGTH / 6) ** 2))
     rows: dict[str, tuple[float, float, float, float]] = {}
     for name, explainer in engine.registry.explainers.items():
-        if name in refused:
+        if name in refused or explainer.artifact_kind:
             continue
 
         def asked(question: Question, _: int, name: str = name) -> Heatmap:

@@ -209,7 +209,10 @@ def test_the_site_is_searched_where_it_is_opened_from_a_folder(site):
         page = browser.new_page()
         page.set_viewport_size({"width": 1440, "height": 900})
         page.goto((site / "tutorials" / "host.html").as_uri())
-        page.locator("input[name=query]").fill("colour bar")
+        field = page.locator("input[name=query]")
+        field.focus()  # what is typed before the search is ready is lost
+        page.locator(".md-search-result__meta", has_text="Type to start").wait_for(state="attached")
+        field.press_sequentially("colour bar")
         result = page.locator(".md-search-result__item a", has_text="A figure for a paper").first
         result.click()
         page.wait_for_url(re.compile("tutorials/figure.html"))
