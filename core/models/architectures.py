@@ -1,8 +1,8 @@
 """Which architecture a set of tensors belongs to, and where the two disagree.
 
-An index of all that timm and torchvision can build, made once per release, names the candidates;
-each is then built without memory and compared tensor by tensor, so that the index can miss an
-architecture, but not mistake one.
+An index of all that timm, torchvision and fastai can build, made once per release, names the
+candidates; each is then built without memory and compared tensor by tensor, so that the index can
+miss an architecture, but not mistake one.
 
 `python -m whylens.core.models.architectures` writes the index anew.
 """
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from whylens.core.errors import BadArtifact, CoreError
 from whylens.core.models.checkpoints import Argument
+from whylens.core.models.fastai_net import PREFIX, bodies
 from whylens.core.models.load import build
 from whylens.core.models.model_names import timm_architectures, torchvision_names
 
@@ -284,9 +285,9 @@ def write_index(path: Path = INDEX) -> None:
 
     It takes about seven minutes of one core and 3 GB.
     """
-    names = [*sorted(timm_architectures()), *(f"torchvision:{n}" for n in torchvision_names())]
+    names = {*timm_architectures(), *(f"torchvision:{n}" for n in torchvision_names())}
     lines = {}
-    for name in sorted(names):
+    for name in sorted(names | {PREFIX + body for body in bodies()}):
         module = build_shapes(name, classes=1000)
         shapes = {k: tuple(v.shape) for k, v in module.state_dict().items()}
         lines[name] = "".join(f"{value:08x}" for value in sketch(shapes))

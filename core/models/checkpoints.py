@@ -43,7 +43,8 @@ class CheckpointManifest(BaseModel):
     """The contents of model.json.
 
     Attributes:
-        architecture: A timm name, `torchvision:NAME`, or "onnx", which is model.onnx beside it.
+        architecture: A timm name, `torchvision:NAME`, `fastai:NAME` (a residual network of
+            torchvision under fastai's head), or "onnx", which is model.onnx beside it.
         arguments: What differs from that architecture, as its maker's keyword arguments: narrower
             or shallower networks are written so. Of "onnx": `output`, its name, and whether these
             are `probabilities`.

@@ -30,7 +30,7 @@ class ImportOptions:
     Attributes:
         file: The weights.
         photo: A photo to prove the network on.
-        architecture: A timm name or `torchvision:NAME`.
+        architecture: A timm name, `torchvision:NAME` or `fastai:NAME`.
         labels: A file with a label per line or in JSON, or labels joined by commas, or
             "imagenet-1k".
         size: "224", or "224x160" for height and width.

@@ -378,8 +378,11 @@ def _scores(module: nn.Module, spec: InputSpec, name: str, findings: Findings) -
 
 
 def _spec(fit: Fit, stated: dict[str, Any], findings: Findings) -> InputSpec | None:
-    if fit.architecture.startswith("torchvision:"):
-        source, assumed = "torchvision", torchvision_spec(fit.architecture.partition(":")[2])
+    source, _, name = fit.architecture.partition(":")
+    if source == "torchvision":
+        assumed = torchvision_spec(name)
+    elif source == "fastai":  # its `Resize` cuts off nothing of the shorter side
+        assumed = torchvision_spec(name).model_copy(update={"crop": 1.0})
     else:
         module = build_shapes(fit.architecture, classes=2, arguments=fit.arguments)
         source, assumed = "timm", timm_spec(module, use_test_size=False)

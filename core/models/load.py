@@ -5,7 +5,8 @@ from __future__ import annotations
 import pickle
 import re
 import urllib.request
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from whylens.core.models.checkpoints import (
     read_manifest,
     read_weights,
 )
+from whylens.core.models.fastai_net import PREFIX, bodies, fastai_net
 from whylens.core.models.hub import (
     REMEDY,
     Timeouts,
@@ -178,7 +180,7 @@ def build(
     """Return an architecture without pretrained weights.
 
     Args:
-        architecture: A timm name, `torchvision:NAME`, or "signal_cnn".
+        architecture: A timm name, `torchvision:NAME`, `fastai:NAME`, or "signal_cnn".
         classes: Number of classes.
 
     Raises:
@@ -189,9 +191,11 @@ def build(
 
     if readers := _READERS & (arguments or {}).keys():
         raise BadArtifact(f"{min(readers)!r} is no part of an architecture. Leave it out.")
-    if architecture == signal_net.NAME:
+    own: dict[str, Callable[..., nn.Module]] = {signal_net.NAME: signal_net.SignalNet}
+    own |= {PREFIX + name: partial(fastai_net, name) for name in bodies()}
+    if architecture in own:
         try:
-            return signal_net.SignalNet(num_classes=classes, **(arguments or {})).eval()  # type: ignore[arg-type]
+            return own[architecture](num_classes=classes, **(arguments or {})).eval()
         except NETWORK_ERRORS as exc:
             raise BadArtifact(f"The architecture {architecture!r} cannot be built: {exc}.") from exc
     try:

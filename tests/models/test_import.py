@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torchvision
 from safetensors.torch import save_file
+from torch import nn
 from typer.testing import CliRunner
 
 import whylens
@@ -39,7 +41,9 @@ from whylens.core.models.model_names import (
     torchvision_names,
 )
 from whylens.core.models.pickle_child import architecture_hints, convert, unwrap
+from whylens.core.models.random_weights import randomize_weights
 from whylens.core.models.state_dicts import read_state_dict, strip_prefixes
+from whylens.core.needs import Need
 from whylens.core.storage.files import file_sha256
 from whylens.core.targets import Target, target_of
 from whylens.ui.cli.app import app
@@ -378,11 +382,61 @@ def test_the_name_of_the_file_decides_between_those_that_fit(monkeypatch):
     assert names == pair[::-1]
 
 
+class ByHand(nn.Module):
+    """What fastai's documentation prints of `vision_learner(dls, resnet18)`, written out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        resnet = torchvision.models.resnet18(weights=None)
+        self.body = nn.Sequential(
+            resnet.conv1, resnet.bn1, resnet.relu, resnet.maxpool,
+            resnet.layer1, resnet.layer2, resnet.layer3, resnet.layer4,
+        )  # fmt: skip
+        self.average, self.maximum = nn.AdaptiveAvgPool2d(1), nn.AdaptiveMaxPool2d(1)
+        self.first, self.second = nn.BatchNorm1d(1024), nn.BatchNorm1d(512)
+        self.hidden, self.last = nn.Linear(1024, 512, bias=False), nn.Linear(512, 3, bias=False)
+
+    def forward(self, x):
+        cells = self.body(x)
+        pooled = torch.cat([self.maximum(cells), self.average(cells)], 1).flatten(1)
+        return self.last(self.second(torch.relu(self.hidden(self.first(pooled)))))
+
+    def saved(self) -> dict:
+        """Return what `learn.save` writes: the names are places in two sequences."""
+        names = {
+            "body.": "0.", "first.": "1.2.", "hidden.": "1.4.", "second.": "1.6.", "last.": "1.8.",
+        }  # fmt: skip
+        tensors = {}
+        for name, value in self.state_dict().items():
+            (old,) = (old for old in names if name.startswith(old))
+            tensors[names[old] + name.removeprefix(old)] = value
+        return {"model": tensors, "opt": {"hypers": [{"lr": 0.001}]}}
+
+
+def test_what_fastai_saves_is_recognised_and_computes_the_same(tmp_path, in_process):
+    network = randomize_weights(
+        ByHand(), seed=3, probe=torch.rand(8, 3, 96, 96, generator=torch.Generator().manual_seed(2))
+    ).eval()
+    torch.save(network.saved(), tmp_path / "fast.pth")
+    made = make(tmp_path / "fast.pth", labels="cat,dog,cow", size="96")
+    assert "It is a fastai:resnet18: all its 132 tensors" in " ".join(made.notes)
+    assert "as fastai feeds fastai:resnet18: mean 0.485" in " ".join(made.notes)
+    assert made.backbone.spec.crop == 1
+    x = torch.rand(2, 3, 96, 96, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        wanted = network(x)
+        torch.testing.assert_close(made.backbone.logits(x), wanted)
+    assert float(wanted.std()) > 0.01
+    assert made.backbone.why_not(frozenset({Need.GRADIENTS, Need.SPATIAL_FEATURES})) is None
+    with pytest.raises(BadArtifact, match="no known architecture"):
+        build("fastai:vgg16", classes=2)
+
+
 def test_the_index_knows_what_is_installed():
     index = read_index()
     every_name = {*timm_architectures(), *(f"torchvision:{n}" for n in torchvision_names())}
     assert len(every_name - index.keys()) <= 0.02 * len(every_name), "write the index anew"
-    for name in ("test_resnet", "torchvision:squeezenet1_0"):
+    for name in ("test_resnet", "torchvision:squeezenet1_0", "fastai:resnet18"):
         with torch.device("meta"):
             state = build(name, classes=1000).state_dict()
         assert index[name] == architectures.sketch({k: tuple(v.shape) for k, v in state.items()})

@@ -22,7 +22,7 @@ def import_model(
     ],
     architecture: Annotated[
         str | None,
-        typer.Option(help="A timm name or torchvision:NAME; default: found out from the tensors."),
+        typer.Option(help="A timm name, torchvision:NAME or fastai:NAME; default: by the tensors."),
     ] = None,
     labels: Annotated[
         str | None,
