@@ -13,7 +13,15 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from tests.conftest import ROOT, seeded
-from tests.support.browser import DONE, PATIENCE, await_status, give, open_tab, visit
+from tests.support.browser import (
+    DONE,
+    NEXT_FRAME_JS,
+    PATIENCE,
+    await_status,
+    give,
+    open_tab,
+    visit,
+)
 from tests.support.pictures import zip_of_fruit
 from whylens.core.models.load import build
 from whylens.core.registry import load_registry
@@ -33,8 +41,6 @@ COMPARED = ["cam", "grad-cam", "grad-cam++", "hires-cam", "integrated-gradients"
 # Whether nothing moves but what moves for ever.
 STILL_JS = """() => document.getAnimations().every(
   a => a.effect.getTiming().iterations === Infinity || a.playState === 'finished')"""
-NEXT_FRAME_JS = """() => new Promise(
-  done => requestAnimationFrame(() => requestAnimationFrame(done)))"""
 
 
 @pytest.fixture(scope="module")
@@ -72,10 +78,13 @@ def test_every_method_that_is_fitted_shows_pictures(browser, address):
             expect(edited).to_have_value(re.compile("before.*after"), timeout=PATIENCE)
 
 
-def test_a_tab_of_every_family_explains(toy_page):
+@pytest.mark.parametrize(
+    "names", [ONE_EACH[:2], pytest.param(ONE_EACH[2:], marks=pytest.mark.slow)], ids=["two", "rest"]
+)
+def test_a_tab_of_every_family_explains(toy_page, names):
     page = toy_page
-    assert "grad-cam" not in ONE_EACH, "the next test's method"
-    for name in ONE_EACH:
+    assert "grad-cam" not in names, "the next test's method"
+    for name in names:
         key = name.replace("+", "-plus")
         open_tab(page, load_registry().explainer(name).title)
         page.click(f"#{key}-run")
@@ -146,7 +155,9 @@ def test_a_photo_is_compared_without_a_click_and_ticked_methods_on_one_scale(
         expect(now).not_to_have_attribute("data-question", question)
 
 
-def test_stop_stops_and_keeps_the_partial_map(browser, address, photo):
+# Gradio's last messages come in any order: once is luck.
+@pytest.mark.parametrize("times", [1, pytest.param(4, marks=pytest.mark.slow)])
+def test_stop_stops_and_keeps_the_partial_map(browser, address, photo, times):
     with visit(browser, f"{address}/?model=a-toy&method=rise") as page:
         give(page, photo)
         page.click("#rise-options button")
@@ -159,8 +170,7 @@ def test_stop_stops_and_keeps_the_partial_map(browser, address, photo):
             page.evaluate(NEXT_FRAME_JS)
             if field.input_value() == "8192":
                 break
-        # Gradio's last messages come in any order: once is luck.
-        for _ in range(4):
+        for _ in range(times):
             page.click("#rise-run")
             await_status(page, "rise", r"^\d+% done.*left")
             page.click("#rise-stop")
@@ -244,6 +254,7 @@ def test_one_map_is_downloaded_redrawn_and_asked_about_other_classes(toy_page):
     await_status(page, "grad-cam", "^Done.*goldfish rather than ")
 
 
+@pytest.mark.slow
 def test_a_real_photo_is_recognised_and_explained(browser, address, shared):
     with visit(browser, f"{address}/?model=squeezenet&method=grad-cam") as page:
         page.set_input_files("#photo input[type=file]", str(shared / "photos" / "dog_and_cat.png"))

@@ -25,7 +25,10 @@ def address():
         page.close()
 
 
-def test_every_map_is_judged_and_the_best_come_first(browser, address):
+@pytest.mark.parametrize(
+    "compares", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["answer", "compare"]
+)
+def test_every_map_is_judged_and_the_best_come_first(browser, address, compares):
     with visit(browser, f"{address}/?model=painted-cats-breed") as page:
         give(page, ROOT / "examples" / "painted" / "bluebell.jpg")
         judged = page.locator("#answer-legend .wl-judged")
@@ -37,6 +40,8 @@ def test_every_map_is_judged_and_the_best_come_first(browser, address):
         page.click("#colours input")
         page.get_by_role("option", name="viridis").click()
         expect(judged.locator("b")).to_have_text("Holds.")
+        if not compares:
+            return
         page.click("#compare-run")
         await_status(page, "compare", "^Done: .*Judged in ")
         found = page.locator("#compare-grid .wl-word").all_inner_texts()

@@ -174,6 +174,8 @@ def open_tab(page, title: str) -> None:
 
 
 DONE = "^Done"
+NEXT_FRAME_JS = """() => new Promise(
+  done => requestAnimationFrame(() => requestAnimationFrame(done)))"""
 # Whether the question is another one, and both the card and Compare answer it.
 ANSWERED_JS = """before => {
   const of = box => document.querySelector(`${box} [data-question]`)?.dataset.question;
