@@ -76,6 +76,7 @@ def test_errors_are_one_sentence(place, monkeypatch, tmp_path, words, said):
     assert not (tmp_path / "m").exists()
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_the_best_reports_it_and_says_how_to_go_on(place, tmp_path):
     command = [
         sys.executable, "-c", IN_BACKGROUND, "train", str(place / "fruit"),

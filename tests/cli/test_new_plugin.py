@@ -101,6 +101,7 @@ def test_the_package_is_as_ruff_wants_it(package):
         assert run.returncode == 0, run.stdout + run.stderr
 
 
+@pytest.mark.slow
 def test_the_packages_own_test_passes(package):
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(package)],

@@ -62,11 +62,8 @@ def place(tmp_path, monkeypatch):
     return tmp_path
 
 
-QUICK = (
-    "README",
-    "api",
-    "figure",
-)  # the others take minutes, as a reader does; their commands are parsed
+# The others take minutes, as a reader does; their commands are parsed.
+QUICK = ("README", "api")
 
 
 @pytest.mark.parametrize(

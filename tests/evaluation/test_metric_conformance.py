@@ -20,13 +20,15 @@ METRICS = load_registry().metrics
 NETWORKS = ToyNetworks()
 
 
-# They read the curve of deletion once more, at as many forward passes.
-SAME_CURVE = {"insertion", "random-maps", "aopc"}
+# They read the curve of deletion, or the maps of random weights, once more.
+READ_AGAIN = {
+    "insertion", "random-maps", "aopc", "random-weights-sizes", "random-weights-entropy",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(n, marks=[pytest.mark.slow] if n in SAME_CURVE else []) for n in METRICS],
+    [pytest.param(n, marks=[pytest.mark.slow] if n in READ_AGAIN else []) for n in METRICS],
 )
 @pytest.mark.parametrize("check", METRIC_CHECKS, ids=lambda c: c.id)
 def test_every_built_in_passes(name, check):

@@ -181,6 +181,7 @@ def test_strata_make_it_steadier_than_plain_draws():
     assert np.std(ours, axis=0).mean() < 0.5 * np.std(plain, axis=0).mean()
 
 
+@pytest.mark.slow
 def test_seeds_agree_better_with_more_samples():
     subject, seen = subject_of(toy(2, MlpHeadNet), picture(2)), []
     for samples in (16, 128, 1024):

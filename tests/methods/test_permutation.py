@@ -168,6 +168,7 @@ def test_standard_errors_are_the_scatter_from_seed_to_seed():
     assert np.abs(stated / scatter - 1).max() < 0.2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [GapNet, MlpHeadNet])
 def test_at_the_default_budget_seeds_agree(kind):
     subject = subject_of(seeded(kind()), smooth(48, 64))

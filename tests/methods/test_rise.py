@@ -77,6 +77,7 @@ def test_a_linear_network_is_mapped_by_its_weights():
     assert inside[peak]
 
 
+@pytest.mark.slow
 def test_errors_shrink_and_two_seeds_agree_as_foretold():
     subject = subject_of(seeded(GapNet()), noise(1, 3, 16, 24))
     agreed = []

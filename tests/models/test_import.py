@@ -165,7 +165,9 @@ class Evil:
         return os.system, (f"touch {self.marker}",)
 
 
-@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "old"])
+@pytest.mark.parametrize(
+    "zipped", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["zip", "old"]
+)
 def test_a_pickle_that_would_run_code_is_refused_and_runs_none(tmp_path, tensors, zipped):
     marker, file = tmp_path / "ran", tmp_path / "evil.pth"
     torch.save(

@@ -199,6 +199,7 @@ def space(built, tmp_path_factory):
     assert left <= {path.name for path in built.glob("examples/*/*")}
 
 
+@pytest.mark.slow
 def test_the_space_runs_from_its_folder_alone(space):
     with urllib.request.urlopen(f"{space.address}config") as answer:
         config = json.load(answer)
@@ -210,6 +211,7 @@ def test_the_space_runs_from_its_folder_alone(space):
         assert json.load(answer) == {"status": "ok"}
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_a_visitor_of_the_space_gets_a_map(space, tmp_path):
     from playwright.sync_api import expect

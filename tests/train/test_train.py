@@ -283,6 +283,7 @@ class Interrupted(Colours):
         return super().pixels(index)
 
 
+@pytest.mark.slow
 def test_slow_pictures_are_drawn_by_other_processes_with_the_same_result(monkeypatch):
     monkeypatch.setattr("whylens.core.train.pictures._LONG", -1.0)
     monkeypatch.setattr("os.cpu_count", lambda: 2)
