@@ -9,15 +9,13 @@ import torch
 from pydantic import Field
 
 from whylens import Explainer, Heatmap, MaskedMeans, Params, Partial, expected_agreement, hookimpl
-from whylens.plugins._arrays import as_array, resize
+from whylens.plugins._arrays import as_array
+from whylens.plugins._random_masks import MASKS_PER_DRAW, agreement_note, random_masks
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from whylens import Subject
-
-MASKS_PER_DRAW = 16  # masks at once, whatever the batch: random numbers must not depend on it
-MIN_AGREEMENT = 0.99
 
 
 class RISEParams(Params):
@@ -81,33 +79,11 @@ class RISE(Explainer[RISEParams]):
                     subject.unit,
                     signed=True,
                     diagnostics={"masks": means.count, "expected agreement of seeds": agreement},
-                    note=_note(agreement) if done else "",
+                    note=agreement_note(agreement) if done else "",
                     error=as_array(errors),
                 ),
                 means.count / params.masks,
             )
-
-
-def random_masks(
-    count: int, size: tuple[int, ...], cells: int, shown: float, generator: torch.Generator
-) -> Tensor:
-    """Return (count, 1, *size) masks in [0, 1]: coarse cells, enlarged, each mask moved by itself.
-
-    Args:
-        cells: Cells along the shorter side; cells are square.
-    """
-    side = -(-min(size) // cells)
-    # One cell more than fits, since it is moved, and one since the outermost half cells hold no
-    # edges between cells: the authors' code shows those at the rim only.
-    grid = [-(-n // side) + 2 for n in size]
-    coarse = (torch.rand(count, 1, *grid, generator=generator) < shown).float()
-    large = resize(coarse, tuple(n * side for n in grid))
-    offsets = torch.randint(side, (count, len(size)), generator=generator) + side // 2
-    masks = torch.empty(count, 1, *size)
-    for row, offset in enumerate(offsets.tolist()):
-        window = tuple(slice(o, o + n) for o, n in zip(offset, size, strict=True))
-        masks[row, 0] = large[row, 0][window]
-    return masks.clamp_(0, 1)  # interpolation rounds
 
 
 def _zero_rounding(means: MaskedMeans, rounding: float) -> tuple[Tensor, Tensor]:
@@ -116,15 +92,6 @@ def _zero_rounding(means: MaskedMeans, rounding: float) -> tuple[Tensor, Tensor]
     if float(values.abs().max()) <= rounding:
         return torch.zeros_like(values), torch.zeros_like(errors)
     return values, errors
-
-
-def _note(agreement: float) -> str:
-    if agreement >= MIN_AGREEMENT:
-        return ""
-    return (
-        f"Another seed's map is expected to correlate {agreement:.2f} with this one; "
-        "more masks bring them closer."
-    )
 
 
 @hookimpl

@@ -23,7 +23,8 @@ from tests.support.toys import (
     toy,
 )
 from whylens.core.targets import Target
-from whylens.plugins.rise import RISE, RISEParams, random_masks
+from whylens.plugins._random_masks import random_masks
+from whylens.plugins.rise import RISE, RISEParams
 
 METHOD = RISE()
 

@@ -1,0 +1,124 @@
+"""RELAX: how like itself an input stays, to the network, where masks show a place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from pydantic import Field
+
+from whylens import Explainer, Heatmap, MaskedMeans, Params, Partial, expected_agreement, hookimpl
+from whylens.plugins._arrays import as_array
+from whylens.plugins._gallery import embedding_problem
+from whylens.plugins._random_masks import MASKS_PER_DRAW, agreement_note, random_masks
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from whylens import Backbone, Subject
+
+ROUNDING = 64 * torch.finfo(torch.float32).eps  # of a cosine
+
+
+class RELAXParams(Params):
+    """The masks: number, coarseness, share and fill."""
+
+    masks: int = Field(
+        default=1024,
+        ge=64,
+        le=8192,
+        multiple_of=64,
+        description="How many random masks to try; the authors' code tries 3,000.",
+    )
+    cells: int = Field(
+        default=7, ge=2, le=16, description="Cells of a mask along the shorter side of the view."
+    )
+    shown: float = Field(
+        default=0.5,
+        ge=0.1,
+        le=0.9,
+        multiple_of=0.05,
+        description="Share of the cells that a mask shows.",
+    )
+    fill: Literal["grey", "black", "mean", "blur"] = Field(
+        default="grey", description="What hidden places show; defined in pixel space."
+    )
+
+
+class RELAX(Explainer[RELAXParams]):
+    """The masked mean of a cosine. It needs no class, no gradients and no feature map.
+
+    It departs from the authors' code in three ways: the mean over all masks is taken off, which is
+    the same at every place; masks are moved by up to a whole cell, as RISE's are; and the error is
+    the standard error of the map, where theirs is the spread of the cosines at a place.
+    """
+
+    name = "relax"
+    title = "RELAX"
+    family = "Perturbation"
+    summary = (
+        "Which places, when a random mask shows them, keep what the network sees in the picture "
+        "most like what it sees in all of it."
+    )
+    limits = (
+        "Knows no class: the map is the same for every class. An estimate: fewer masks, more "
+        "grain; the agreement with another seed is shown."
+    )
+    when = "To see what a network reads at all, as one that was trained without labels."
+    source = (
+        "Wickstrøm et al. 2023, RELAX: Representation Learning Explainability, by the authors' code"
+    )
+    cost = "one forward pass per mask (1,024)"
+    needs = frozenset()
+    class_blind = True
+    Params = RELAXParams
+    test_params = RELAXParams(masks=128, cells=4)
+
+    def why_not(self, backbone: Backbone) -> str | None:
+        """Return why this network has no vector for an input, or None."""
+        return embedding_problem(backbone)
+
+    def explain(self, subject: Subject, params: RELAXParams) -> Iterator[Partial]:
+        """Yield the signed map of cosines above their mean, ever more precise."""
+        generator, fill = subject.generator(), subject.baseline(params.fill)
+        means = MaskedMeans(subject.size)
+        while means.count < params.masks:
+            masks = random_masks(
+                MASKS_PER_DRAW, subject.size, params.cells, params.shown, generator
+            )
+            means.add(masks, _likeness(subject, masks.to(fill), fill))
+            values, errors = means.values(), means.errors()
+            if float(values.abs().max()) <= ROUNDING:
+                values, errors = torch.zeros_like(values), torch.zeros_like(errors)
+            agreement = expected_agreement(values, errors)
+            done = means.count >= params.masks
+            yield Partial(
+                Heatmap(
+                    as_array(values),
+                    "cosine",
+                    signed=True,
+                    diagnostics={"masks": means.count, "expected agreement of seeds": agreement},
+                    note=agreement_note(agreement) if done else "",
+                    error=as_array(errors),
+                ),
+                means.count / params.masks,
+            )
+
+
+def _likeness(subject: Subject, masks: Tensor, fill: Tensor) -> Tensor:
+    # (n,) cosines of the network's vectors for the masked input and for the whole one.
+    with torch.no_grad():
+        vectors = torch.cat(
+            [
+                subject.backbone.embed(fill + mask * (subject.x - fill))
+                for mask in masks.split(subject.batch_size)
+            ]
+        )
+    return torch.cosine_similarity(vectors, subject.embedding[None])
+
+
+@hookimpl
+def explainers() -> list[RELAX]:
+    """Return this file's explainer."""
+    return [RELAX()]
