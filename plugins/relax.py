@@ -8,15 +8,23 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from pydantic import Field
 
-from whylens import Explainer, Heatmap, MaskedMeans, Params, Partial, expected_agreement, hookimpl
+from whylens import (
+    Explainer,
+    Heatmap,
+    MaskedMeans,
+    Need,
+    Params,
+    Partial,
+    expected_agreement,
+    hookimpl,
+)
 from whylens.plugins._arrays import as_array
-from whylens.plugins._gallery import embedding_problem
 from whylens.plugins._random_masks import MASKS_PER_DRAW, agreement_note, random_masks
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from whylens import Backbone, Subject
+    from whylens import Subject
 
 ROUNDING = 64 * torch.finfo(torch.float32).eps  # of a cosine
 
@@ -47,7 +55,7 @@ class RELAXParams(Params):
 
 
 class RELAX(Explainer[RELAXParams]):
-    """The masked mean of a cosine. It needs no class, no gradients and no feature map.
+    """The masked mean of the cosine between what the head reads of the masked and the whole input.
 
     It departs from the authors' code in three ways: the mean over all masks is taken off, which is
     the same at every place; masks are moved by up to a whole cell, as RISE's are; and the error is
@@ -70,14 +78,10 @@ class RELAX(Explainer[RELAXParams]):
         "Wickstrøm et al. 2023, RELAX: Representation Learning Explainability, by the authors' code"
     )
     cost = "one forward pass per mask (1,024)"
-    needs = frozenset()
+    needs = frozenset({Need.SPATIAL_FEATURES})
     class_blind = True
     Params = RELAXParams
     test_params = RELAXParams(masks=128, cells=4)
-
-    def why_not(self, backbone: Backbone) -> str | None:
-        """Return why this network has no vector for an input, or None."""
-        return embedding_problem(backbone)
 
     def explain(self, subject: Subject, params: RELAXParams) -> Iterator[Partial]:
         """Yield the signed map of cosines above their mean, ever more precise."""
