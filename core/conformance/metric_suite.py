@@ -5,6 +5,7 @@ Source: what metrics of public libraries were found to miss; each test names it.
 
 from __future__ import annotations
 
+import pickle
 import random
 from dataclasses import replace
 
@@ -178,7 +179,7 @@ def _draw_globally() -> None:
 
 def _global_state() -> tuple[object, ...]:
     legacy = np.random.get_state()  # noqa: NPY002
-    return random.getstate(), str(legacy), torch.get_rng_state().numpy().tobytes()
+    return random.getstate(), pickle.dumps(legacy), torch.get_rng_state().numpy().tobytes()
 
 
 def direction(candidate: MetricUnderTest) -> None:

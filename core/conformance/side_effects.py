@@ -6,6 +6,7 @@ What is compared is everything that no explainer may change.
 from __future__ import annotations
 
 import hashlib
+import pickle
 import random
 import threading
 from typing import Any
@@ -57,7 +58,7 @@ def state(backbone: Backbone) -> dict[str, object]:
         "grad": [tensor.grad is None for tensor in tensors],
         "same": [id(tensor) for tensor in tensors],
         "random": random.getstate(),
-        "numpy": str(np.random.get_state()),  # noqa: NPY002 - the global one is watched
+        "numpy": pickle.dumps(np.random.get_state()),  # noqa: NPY002 - the global one is watched
         "torch": torch.get_rng_state().numpy().tobytes(),
         "mode": (torch.is_grad_enabled(), torch.is_inference_mode_enabled()),
     }

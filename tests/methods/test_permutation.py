@@ -60,8 +60,7 @@ def literal(module, x, target, labels, repeats):
         inside, elsewhere = np.flatnonzero(places == region), np.flatnonzero(places != region)
         mixed = flat.repeat(repeats, 1, 1)
         for draw in mixed:
-            for place in inside:
-                draw[:, place] = flat[:, rng.choice(elsewhere)]
+            draw[:, inside] = flat[:, rng.choice(elsewhere, len(inside))]
         falls = base - scores(mixed.view(repeats, *x.shape[1:]))
         means[labels == region] = np.mean(falls)
         errors[labels == region] = np.std(falls, ddof=1) / np.sqrt(repeats)
