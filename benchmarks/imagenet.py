@@ -2,7 +2,7 @@
 
 `python -m benchmarks.imagenet --data FOLDER --write` needs photos with boxes and photos of cats and
 dogs (see tests/conftest.py), takes about twenty minutes on two cores and writes
-docs/imagenet-lite0.md; `--only NAME` measures some methods and prints.
+docs/imagenet-lite0.md; `--only NAME` measures some methods, and keeps the other rows if it writes.
 """
 
 from __future__ import annotations
@@ -124,17 +124,20 @@ def measured(engine: Engine, method: str, asked: list[tuple[Question, str, Box]]
     return Row(title, first, seconds, hits if heat else None, done)
 
 
-def document(facts: str, rows: list[Row], refused: dict[str, str]) -> str:
+def cells_of(row: Row) -> list[str]:
+    """Return a method's row of the table."""
+    peaks = "" if row.hits is None else f"{row.hits} of {row.objects}"
+    return [row.title, f"{row.first:.2f} s", f"{row.seconds:.1f} s", peaks]
+
+
+def cells_written() -> dict[str, list[str]]:
+    """Return the rows of the table that is there, by the method's title."""
+    lines = (line.strip("| ").split(" | ") for line in DOCUMENT.read_text().splitlines())
+    return {line[0]: line for line in lines if len(line) == 4}
+
+
+def document(facts: str, cells: list[list[str]], refused: dict[str, str]) -> str:
     """Return docs/imagenet-lite0.md."""
-    cells = [
-        [
-            row.title,
-            f"{row.first:.2f} s",
-            f"{row.seconds:.1f} s",
-            "" if row.hits is None else f"{row.hits} of {row.objects}",
-        ]
-        for row in rows
-    ]
     reasons = "\n".join(f"- {title}: {reason}" for title, reason in refused.items())
     return (
         "# imagenet-lite0\n\nMade by `python -m benchmarks.imagenet --write`; do not edit.\n\n"
@@ -158,17 +161,19 @@ def main() -> None:
     labels = engine.card(MODEL).labels
     asked = objects(args.data, labels)
     explainers, reasons = engine.registry.explainers, engine.unavailable(MODEL)
-    rows, refused = [], {explainers[name].title: why for name, why in reasons.items()}
+    refused = {explainers[name].title: why for name, why in reasons.items()}
+    cells = cells_written() if args.only else {}
     for name in explainers:
         if name in reasons or (args.only and name not in args.only):
             continue
         try:
-            rows.append(measured(engine, name, asked))
+            row = measured(engine, name, asked)
         except CoreError as exc:
             refused[explainers[name].title] = str(exc)
         else:
-            print(name, rows[-1], flush=True)
-    if args.only:
+            print(name, row, flush=True)
+            cells[row.title] = cells_of(row)
+    if args.only and not args.write:
         return
     right, count = cats_and_dogs(engine, args.data)
     facts = (
@@ -179,7 +184,8 @@ def main() -> None:
     )
     print(facts)
     if args.write:
-        write_atomically(DOCUMENT, document(facts, rows, refused).encode())
+        order = [cells[e.title] for e in explainers.values() if e.title in cells]
+        write_atomically(DOCUMENT, document(facts, order, refused).encode())
 
 
 if __name__ == "__main__":
