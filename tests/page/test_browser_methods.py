@@ -87,6 +87,7 @@ def test_a_tab_of_every_family_explains(toy_page, names):
     for name in names:
         key = name.replace("+", "-plus")
         open_tab(page, load_registry().explainer(name).title)
+        expect(page.locator("[id^='panel-']:visible")).to_have_count(1)
         page.click(f"#{key}-run")
         await_status(page, key, DONE)
         expect(page.locator(f"#{key}-picture img")).to_have_count(2)
