@@ -1,4 +1,4 @@
-"""Shards shared out among processes of this machine.
+"""Pieces of a run shared out among processes of this machine.
 
 A process serves one run and ends with it, or with the process that started it: after a kill -9
 nobody goes on writing.
@@ -10,16 +10,34 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Any
+from typing import Any, Protocol
 
 from whylens.core.batch.protocol import FilesDone, Job, thread_variables
 from whylens.core.batch.shards import ShardDone
 from whylens.core.errors import CoreError, WorkerLost
 from whylens.core.storage.interrupts import interrupts_blocked
+
+
+class Worker(Protocol):
+    """Does one piece of a run after another."""
+
+    def work(self, number: int, tick: Callable[[], None], /) -> Any:
+        """Return what became of a piece; `tick` tells that a part of it is done."""
+
+
+class ProcessJob(Protocol):
+    """A run, as plain data that crosses into another process."""
+
+    @property
+    def threads(self) -> int:
+        """Of one process's arithmetic."""
+
+    def worker(self) -> Worker:
+        """Return what does the work in this process."""
 
 
 class LocalProcesses:
@@ -35,38 +53,54 @@ class LocalProcesses:
         Raises:
             CoreError: A process cannot do its work, or was lost.
         """
-        left = iter(shards)
-        pool: dict[Connection[Any, Any], BaseProcess] = {}
+        work = run_in_processes(job, shards, self.workers)
         try:
-            for _ in range(self.workers):
-                shard = next(left, None)
-                if shard is None:
-                    break
-                line, process = _start_process(job)
-                pool[line] = process
-                line.send(shard)
-            while pool:
-                for ready in wait(list(pool)):
-                    assert isinstance(ready, Connection)  # noqa: S101 - nothing else is waited for
-                    event = _receive(ready, pool[ready])
-                    if isinstance(event, CoreError):
-                        raise event
-                    if isinstance(event, ShardDone):
-                        shard = next(left, None)
-                        ready.send(shard)
-                        if shard is None:
-                            pool.pop(ready).join()
-                            ready.close()
-                    yield event
+            for finished in work:
+                yield FilesDone(1) if finished is None else finished
         finally:
-            for process in pool.values():
-                process.terminate()
-            for line, process in pool.items():
-                process.join()
-                line.close()
+            work.close()
 
 
-def _start_process(job: Job) -> tuple[Connection[Any, Any], BaseProcess]:
+def run_in_processes(job: ProcessJob, numbers: Iterable[int], workers: int) -> Generator[Any]:
+    """Yield what became of each piece as it is finished, and None where a part of one is.
+
+    Closing the generator ends the processes.
+
+    Raises:
+        CoreError: A process cannot do its work, or was lost.
+    """
+    left = iter(numbers)
+    pool: dict[Connection[Any, Any], BaseProcess] = {}
+    try:
+        for _ in range(workers):
+            number = next(left, None)
+            if number is None:
+                break
+            line, process = _start_process(job)
+            pool[line] = process
+            line.send(number)
+        while pool:
+            for ready in wait(list(pool)):
+                assert isinstance(ready, Connection)  # noqa: S101 - nothing else is waited for
+                event = _receive(ready, pool[ready])
+                if isinstance(event, CoreError):
+                    raise event
+                if event is not None:
+                    number = next(left, None)
+                    ready.send(number)
+                    if number is None:
+                        pool.pop(ready).join()
+                        ready.close()
+                yield event
+    finally:
+        for process in pool.values():
+            process.terminate()
+        for line, process in pool.items():
+            process.join()
+            line.close()
+
+
+def _start_process(job: ProcessJob) -> tuple[Connection[Any, Any], BaseProcess]:
     context = multiprocessing.get_context("spawn")
     parent_end, child_end = context.Pipe()
     process = context.Process(target=_serve, args=(job, child_end), daemon=True)
@@ -77,26 +111,25 @@ def _start_process(job: Job) -> tuple[Connection[Any, Any], BaseProcess]:
     return parent_end, process
 
 
-def _receive(line: Connection[Any, Any], process: BaseProcess) -> FilesDone | ShardDone | CoreError:
+def _receive(line: Connection[Any, Any], process: BaseProcess) -> Any:
     try:
-        event: FilesDone | ShardDone | CoreError = line.recv()
+        return line.recv()
     except (EOFError, ConnectionError) as exc:
         process.join()
         raise WorkerLost(
             f"A working process ended (exit code {process.exitcode}); what it printed is above, "
-            "and where there is nothing, memory was short. Finished shards are kept: run the same "
+            "and where there is nothing, memory was short. What is finished is kept: run the same "
             "command again, with fewer --workers if need be."
         ) from exc
-    return event
 
 
-def _serve(job: Job, line: Connection[Any, Any]) -> None:
+def _serve(job: ProcessJob, line: Connection[Any, Any]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # where it could not be blocked: on Windows
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         worker = job.worker()
-        while (shard := line.recv()) is not None:
-            line.send(worker.work(shard, lambda: line.send(FilesDone(1))))
+        while (number := line.recv()) is not None:
+            line.send(worker.work(number, lambda: line.send(None)))
     except CoreError as exc:
         line.send(exc)
 
