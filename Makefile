@@ -6,7 +6,7 @@ READY  := $(VENV)/.installed
 HOST   ?= 127.0.0.1
 PORT   ?= 7860
 
-.PHONY: setup demo test test-long processors lint browser bench checkpoints docs clean
+.PHONY: setup demo test test-long processors lint browser bench bench-methods checkpoints docs clean
 
 setup: $(READY)
 
@@ -63,6 +63,11 @@ processors: setup
 bench: setup
 	$(BIN)/python -m benchmarks.compare --write docs/performance.md
 
+# Every method on every network here whose evidence is known, and the page of it.
+bench-methods: setup
+	$(BIN)/whylens bench --all --out build/bench
+	cp build/bench/benchmark* docs/
+
 # Tutorials and reference, as pages that open from a folder.
 docs: setup $(TYPES)/whylens
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
@@ -77,7 +82,7 @@ define trained  # folder, which is named as its recipe, and data
 	rm $(1)/training.*
 endef
 CIFAR10 ?= ../shared/data/cifar10_jpeg.npz
-checkpoints: setup $(WORLDS:%=checkpoint-%) checkpoint-vit checkpoint-mnist1d checkpoint-imagenet \
+checkpoints: setup $(WORLDS:%=checkpoint-%) checkpoint-badge checkpoint-vit checkpoint-mnist1d checkpoint-imagenet \
   checkpoint-photos
 
 # Learnt from ImageNet by EfficientNet's authors, Apache-2.0. Converted after a check of its sha256.
@@ -107,6 +112,10 @@ checkpoint-photos: $(START)/model.json
 checkpoint-vit: setup
 	$(call trained,checkpoints/painted-cats-vit,painted-cats:breed)
 	$(BIN)/whylens fit painted-cats-vit painted-cats:breed --method twin --param limit=500
+
+# Half of what it knows is a badge in the corner: whether methods find that out is measured on it.
+checkpoint-badge: setup
+	$(call trained,checkpoints/painted-cats-badge,painted-cats:badge)
 
 checkpoint-mnist1d: setup
 	rm -rf checkpoints/mnist1d

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         predict,
     )
     from whylens.core.datasets.dataset import Dataset, DatasetSource, Item
+    from whylens.core.datasets.dissection import Dissection, Hybrid, Shortcut
     from whylens.core.datasets.tensors import (
         concat_views,
         decode_images,
@@ -72,12 +73,14 @@ __all__ = [
     "CoreError",
     "Dataset",
     "DatasetSource",
+    "Dissection",
     "Example",
     "Examples",
     "ExplainedClass",
     "Explainer",
     "FeatureLayer",
     "Heatmap",
+    "Hybrid",
     "ImageEncoder",
     "InvalidParameter",
     "Item",
@@ -93,6 +96,7 @@ __all__ = [
     "Prototypes",
     "Result",
     "Score",
+    "Shortcut",
     "SideBySide",
     "Subject",
     "UnknownName",
@@ -130,6 +134,7 @@ _NAMES_BY_MODULE = {
         "predict",
     ),
     "whylens.core.datasets.dataset": ("Dataset", "DatasetSource", "Item"),
+    "whylens.core.datasets.dissection": ("Dissection", "Hybrid", "Shortcut"),
     "whylens.core.datasets.tensors": (
         "iter_tensors",
         "concat_views",

@@ -13,6 +13,7 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
+from whylens.core.datasets.dissection import Dissection, Hybrid, Shortcut
 from whylens.core.errors import BadInput
 
 SplitName = Literal["train", "val", "test"]
@@ -89,22 +90,36 @@ class Dataset(ABC):
         return MappingProxyType({})
 
     def evidence(self, index: int) -> Mask | None:  # noqa: ARG002 - of most pictures nobody knows
-        """Return (H, W) bool: where all that makes the picture's label lies; None where unknown.
+        """Return where all that makes the label lies: (H, W) bool, or (L,); None where unknown.
 
         Args:
             index: Position in `items`.
         """
         return None
 
-    def removals(self, index: int) -> Mapping[str, Pixels]:  # noqa: ARG002 - photos are what they are
-        """Return (H, W, 3) uint8 by the name of a part: the same picture without that part.
-
-        Names are those of `parts`; empty where nothing can be left out.
+    def dissection(self, index: int) -> Dissection | None:  # noqa: ARG002 - photos are what they are
+        """Return the picture in parts that can be left out; None where nothing can be.
 
         Args:
             index: Position in `items`.
         """
-        return MappingProxyType({})
+        return None
+
+    def hybrid(self, index: int) -> Hybrid | None:  # noqa: ARG002 - photos are what they are
+        """Return a picture like this one that is half of one class and half of another, or None.
+
+        Args:
+            index: Position in `items`.
+        """
+        return None
+
+    def shortcut(self, index: int) -> Shortcut | None:  # noqa: ARG002 - of most sets none is known
+        """Return what gives a class away in training without meaning anything; None without it.
+
+        Args:
+            index: Position in `items`.
+        """
+        return None
 
     @property
     def digest(self) -> str:

@@ -47,14 +47,24 @@ class GeneratedSignals(Dataset):
             for n, label in enumerate(signals.labels)
         )
 
+    def _position(self, index: int) -> tuple[Signals, int]:
+        first = self._counts["train"]
+        return (
+            (self._signals["train"], index)
+            if index < first
+            else (self._signals["test"], index - first)
+        )
+
     def signal(self, index: int) -> npt.NDArray[np.float32]:
         """Return (1, 40) float32: the signal of `items[index]`."""
-        first = self._counts["train"]
-        split: _Split = "train" if index < first else "test"
-        values: npt.NDArray[np.float32] = self._signals[split].values[
-            index - first * (split == "test")
-        ]
+        signals, number = self._position(index)
+        values: npt.NDArray[np.float32] = signals.values[number]
         return values
+
+    def evidence(self, index: int) -> npt.NDArray[np.bool_]:
+        """Return (40,) bool: the digit's shape, and a position to each side: it was resampled."""
+        signals, number = self._position(index)
+        return np.convolve(signals.shape[number], [1, 1, 1], "same") > 0
 
     def pixels(self, index: int) -> npt.NDArray[np.uint8]:
         """Return (H, W, 3) uint8: the signal drawn as a line."""

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Literal, get_args
+from functools import reduce
+from typing import Literal, cast, get_args
 
 import numpy as np
 
-from whylens import Dataset, InvalidParameter, Item, UnknownName
-from whylens.plugins.painted_cats.breeds import BREEDS, diagnostic_parts
+from whylens import (
+    Dataset,
+    Dissection,
+    Hybrid,
+    InvalidParameter,
+    Item,
+    Shortcut,
+    UnknownName,
+)
+from whylens.plugins.painted_cats.breeds import BREEDS, CHANCE, diagnostic_parts
 from whylens.plugins.painted_cats.canvas import Mask
-from whylens.plugins.painted_cats.changes import without
+from whylens.plugins.painted_cats.changes import with_part_of, without
 from whylens.plugins.painted_cats.portrait import paint_portrait
-from whylens.plugins.painted_cats.seeds import stream
-from whylens.plugins.painted_cats.tasks import GENUINE, World, traits_function
+from whylens.plugins.painted_cats.seeds import pick, stream
+from whylens.plugins.painted_cats.tasks import GENUINE, World, any_cat, traits_function
 from whylens.plugins.painted_cats.traits import Pixels, Portrait, Traits
 
 SplitName = Literal["train", "val", "test"]
@@ -26,6 +35,16 @@ STARTS: tuple[tuple[SplitName, int], ...] = (
 )
 MOST = 1_000_000_000
 SMALLEST_SIDE = 64
+BADGE, BADGE_RATE = "badge", 0.98
+
+
+def painted_cats(option: str) -> PaintedCats:
+    """Return the set that is called so after a colon: a world, or breeds with a badge."""
+    if option != BADGE:
+        return PaintedCats(cast("World", option))
+    cats = PaintedCats("breed", shortcut=BADGE_RATE)
+    cats.name = f"painted-cats:{BADGE}"
+    return cats
 
 
 class PaintedCats(Dataset):
@@ -36,13 +55,13 @@ class PaintedCats(Dataset):
     anything is drawn from them, so neighbours have nothing in common.
 
     With a shortcut, a badge lies in the corner of pictures of the first class: in train and val,
-    `shortcut` of the first class's pictures carry it, and `shortcut` of the pictures that carry
+    `shortcut` of the first class's pictures carry it, and as many of the pictures that carry
     it are of the first class. In test half of every class carries it, so it tells nothing.
 
     Attributes:
         world: "breed" or "genuine".
         size: Side of the pictures in pixels.
-        shortcut: Rate at which the badge gives the first class away; 0 for no badge at all.
+        shortcut_rate: Rate at which the badge gives the first class away; 0 for no badge at all.
     """
 
     licence = "drawn by this project (Apache-2.0)"
@@ -81,7 +100,7 @@ class PaintedCats(Dataset):
             raise InvalidParameter(f"A split holds 0 to {MOST} pictures, not {counts}.")
         self.world: World = world
         self.size = size
-        self.shortcut = shortcut
+        self.shortcut_rate = shortcut
         self.name = f"painted-cats:{world}"
         self.labels = tuple(breed.name for breed in BREEDS) if world == "breed" else GENUINE
         self.items = tuple(
@@ -99,7 +118,7 @@ class PaintedCats(Dataset):
         item = self.items[index]
         seed = int(item.key)
         traits = traits_function(self.world)(seed, item.label)
-        if self.shortcut and stream(seed, "watermark").random() < self._rate(
+        if self.shortcut_rate and stream(seed, "watermark").random() < self._rate(
             item.label, item.split
         ):
             return replace(traits, watermark=True)
@@ -109,7 +128,9 @@ class PaintedCats(Dataset):
         """Return how many pictures of a class carry the badge."""
         if split == "test":
             return 0.5
-        return self.shortcut if label == 0 else (1 - self.shortcut) / (len(self.labels) - 1)
+        return (
+            self.shortcut_rate if label == 0 else (1 - self.shortcut_rate) / (len(self.labels) - 1)
+        )
 
     def portrait(self, index: int) -> Portrait:
         """Return a picture with its masks.
@@ -153,21 +174,73 @@ class PaintedCats(Dataset):
             chosen = [mask for name, mask in parts.items() if name.startswith("artefact:")]
         return np.logical_or.reduce(chosen) if chosen else None
 
-    def removals(self, index: int) -> Mapping[str, Pixels]:
-        """Return the picture without each of its parts and props: fur or scene shows instead.
+    def dissection(self, index: int) -> Dissection | None:
+        """Return a cat of a breed in its parts: fur or scene shows where one is left out.
 
-        Without its coat a cat is plain.
+        Without its coat a cat is plain. None of a picture that is genuine or generated.
 
         Args:
             index: Position in `items`.
         """
+        if self.world != "breed":
+            return None
+        traits, label = self.traits(index), self.items[index].label
+        own = tuple(part for part in CHANCE if getattr(traits, part) != "plain")
+        masks = self.parts(index)
+
+        def without_parts(names: frozenset[str]) -> Pixels:
+            return self._paint(reduce(without, sorted(names), traits))
+
+        return Dissection(
+            own,
+            traits.props,
+            frozenset(diagnostic_parts(label)),
+            {name: masks[name] for name in (*own, *traits.props)},
+            without_parts,
+        )
+
+    def hybrid(self, index: int) -> Hybrid | None:
+        """Return this cat with one sign of each of two breeds, and of neither all signs.
+
+        Args:
+            index: Position in `items`.
+        """
+        if self.world != "breed":
+            return None
+        rng = stream(int(self.items[index].key), "hybrid")
+        cat = any_cat(int(self.items[index].key))
+        while True:
+            one, other = (int(label) for label in rng.permutation(len(BREEDS))[:2])
+            first = pick(rng, sorted(BREEDS[one].signs))
+            second = pick(rng, sorted(BREEDS[other].signs))
+            mixed = with_part_of(cat, first, BREEDS[one].name)
+            mixed = with_part_of(mixed, second, BREEDS[other].name)
+            whole = [all(getattr(mixed, p) == v for p, v in b.signs.items()) for b in BREEDS]
+            if first != second and not any(whole):
+                break
+        portrait = paint_portrait(mixed, size=self.size)
+        signs = (first, second)
+        return Hybrid(
+            portrait.pixels,
+            (one, other),
+            (portrait.parts[first], portrait.parts[second]),
+            (self._paint(without(mixed, signs[0])), self._paint(without(mixed, signs[1]))),
+        )
+
+    def shortcut(self, index: int) -> Shortcut | None:
+        """Return the badge of a set that has one: it gives the first class away.
+
+        Args:
+            index: Position in `items`.
+        """
+        if not self.shortcut_rate:
+            return None
         traits = self.traits(index)
-        names = ["ears", "eyes", "muzzle", "whiskers", *traits.props]
-        if traits.coat != "plain":
-            names.append("coat")
-        return {
-            name: paint_portrait(without(traits, name), size=self.size).pixels for name in names
-        }
+        marked = paint_portrait(replace(traits, watermark=True), size=self.size)
+        return Shortcut(0, traits.watermark, marked.parts["watermark"])
+
+    def _paint(self, traits: Traits) -> Pixels:
+        return paint_portrait(traits, size=self.size).pixels
 
     def content_digest(self, index: int) -> str:
         """Return a digest of all that determines `items[index]`; nothing is drawn for it.

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from whylens.core.errors import InvalidParameter, UnknownName
 from whylens.plugins.painted_cats import (
@@ -27,6 +28,7 @@ from whylens.plugins.painted_cats import (
     without,
 )
 from whylens.plugins.painted_cats.breeds import CHANCE
+from whylens.plugins.painted_cats.cats import painted_cats
 from whylens.plugins.painted_cats.traits import ARTEFACTS, PROPS, SCENES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -183,9 +185,41 @@ def test_the_evidence_for_a_label_is_its_parts_or_its_artefacts(breeds, genuine)
     parts = genuine.parts(1)
     union = np.any([mask for name, mask in parts.items() if "artefact" in name], axis=0)
     assert 0 < genuine.evidence(1).mean() < 1
-    assert set(breeds.removals(0)) <= set(breeds.parts(0))
-    assert all((pixels != breeds.pixels(0)).any() for pixels in breeds.removals(0).values())
     assert (genuine.evidence(1) == union).all()
+
+
+def test_a_cat_comes_apart_and_no_breed_is_left_without_a_sign(breeds, genuine):
+    assert genuine.dissection(1) is None
+    assert genuine.hybrid(1) is None
+    for index in range(8):
+        cat = breeds.dissection(index)
+        assert cat.signs == diagnostic_parts(index)
+        assert cat.signs <= set(cat.own)
+        assert set(cat.around) == set(breeds.traits(index).props)
+        whole = breeds.pixels(index)
+        assert (cat.without(frozenset()) == whole).all()
+        for name in cat.own:
+            changed = (cat.without(frozenset({name})) != whole).any(-1)
+            # Nothing changes further off than a soft edge reaches.
+            near = ndimage.binary_dilation(cat.masks[name], iterations=3)
+            assert changed.any()
+            assert changed[~near].mean() < 0.01
+
+
+def test_a_hybrid_has_a_sign_of_two_breeds_and_is_of_none(breeds):
+    seen = set()
+    for index in range(12):
+        hybrid = breeds.hybrid(index)
+        one, other = hybrid.labels
+        assert one != other
+        for mask, gone in zip(hybrid.masks, hybrid.without, strict=True):
+            changed = (gone != hybrid.pixels).any(-1)
+            assert changed.any()
+            assert changed[~ndimage.binary_dilation(mask, iterations=3)].mean() < 0.01
+        assert not (hybrid.masks[0] & hybrid.masks[1]).any()
+        seen.add(hybrid.labels)
+    assert len(seen) > 6
+    assert (breeds.hybrid(3).pixels == breeds.hybrid(3).pixels).all()
 
 
 def test_each_breed_has_evidence_of_its_own():
@@ -303,6 +337,19 @@ def test_only_generated_pictures_have_artefacts(genuine):
         masks = {k: m for k, m in genuine.parts(index).items() if k.startswith("artefact:")}
         assert bool(masks) == bool(genuine.items[index].label)
         assert not masks or any(mask.any() for mask in masks.values())
+
+
+def test_a_badge_gives_a_breed_away_by_name():
+    cats = painted_cats("badge")
+    assert cats.name == "painted-cats:badge"
+    test = cats.of("test")[:40]
+    hints = [cats.shortcut(index) for index in test]
+    assert 8 < sum(hint.present for hint in hints) < 32
+    for index, hint in zip(test[:4], hints, strict=False):
+        assert hint.label == 0
+        assert hint.present == ("watermark" in cats.parts(index))
+        assert 0 < hint.place.mean() < 0.1
+    assert painted_cats("breed").shortcut(0) is None
 
 
 def test_the_shortcut_holds_in_train_and_not_in_test():
