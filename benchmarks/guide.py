@@ -3,23 +3,26 @@
 `python -m benchmarks.guide --data FOLDER --write` needs real weights and photos with boxes (see
 `tests/conftest.py`), takes about half an hour on two cores, and writes plugins/measured.json and
 docs/methods.md; `--only NAME` measures some anew and keeps the others; `--docs` writes the
-document from what is there.
+document from what is there. `--bench FILE` takes up what `whylens bench` found out.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import statistics
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from scipy.stats import spearmanr
 
 from benchmarks.scenes import Box, Scene, painted, photos
+from whylens.core.bench.columns import BEATS
 from whylens.core.errors import CoreError
 from whylens.core.explanation import Explanation, Question
 from whylens.core.inputs.view import on_original
@@ -147,19 +150,21 @@ def document(guide: Iterable[Entry], known: Measurements) -> str:
         "which a patent covers, and Guided Backpropagation, whose map hardly changes when all "
         "weights do: conformance test 11 refuses that.",
         "",
-        f"{known.setting} Cost: time as a multiple of one forward pass of the same network. In "
+        f"{known.setting} Cost: time as a multiple of one forward pass of the same network. "
+        "Random maps: share of random maps as smooth that do worse, mean over the networks of the "
+        "[benchmark](benchmark.md); 50 % is chance. In "
         "the box: share of the positive evidence that lies on the object. Sanity: size of the "
         "rank correlation with the map of the same network with random weights; near 0 is right.",
         "",
-        "| Method | Type | Cost | Peaks on the object | In the box | Sanity |",
-        "|---|---|---:|---:|---:|---:|",
+        "| Method | Type | Cost | Random maps | Peaks on the object | In the box | Sanity |",
+        "|---|---|---:|---:|---:|---:|---:|",
     ]
     for entry in guide:
-        cost, hits, inside, unmoved = measured_words(entry)
+        words = measured_words(entry)
         title = f"[{entry.title}](#{_anchor(entry)})"
         if entry.measured and entry.measured.network:
             title += f" on {entry.measured.network}"
-        lines.append(f"| {title} | {entry.family} | {cost} | {hits} | {inside} | {unmoved} |")
+        lines.append(f"| {title} | {entry.family} | {' | '.join(words)} |")
     for answers, words in QUESTIONS.items():
         lines += ["", f"## {words}"]
         for entry in guide:
@@ -190,6 +195,22 @@ def document(guide: Iterable[Entry], known: Measurements) -> str:
     return "\n".join(lines) + "\n"
 
 
+def with_benchmark(figures: dict[str, Measured], runs: list[Any]) -> dict[str, Measured]:
+    """Return measurements with the share of random maps beaten, mean over benchmarked networks."""
+    shares: dict[str, list[float]] = {}
+    for run in runs:
+        for row in run["rows"]:
+            figure = row["figures"].get(BEATS.name)
+            if figure is not None:
+                shares.setdefault(row["method"], []).append(figure["mean"])
+    return {
+        name: m.model_copy(update={"beaten": round(statistics.mean(shares[name]), 3)})
+        if name in shares
+        else m
+        for name, m in figures.items()
+    }
+
+
 def _anchor(entry: Entry) -> str:
     # Of its own: GitHub and the documentation number equal headings in different ways.
     return "method-" + entry.name.replace("+", "-plus")
@@ -202,12 +223,17 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=[], help="names of methods")
     parser.add_argument("--objects", type=int, default=12)
     parser.add_argument("--write", action="store_true")
+    parser.add_argument("--bench", type=Path, help="benchmark.json of whylens bench")
     parser.add_argument("--docs", action="store_true", help="measure nothing, write the document")
     args = parser.parse_args()
     registry, known = load_registry(), measurements(MEASURED)
     figures = {n: m for n, m in known.methods.items() if n in registry.explainers}
     setting = known.setting
-    if not args.docs:
+    if args.bench:
+        figures = with_benchmark(figures, json.loads(args.bench.read_text()))
+        known = Measurements(setting=setting, methods=figures)
+        write_atomically(MEASURED, (known.model_dump_json(indent=1) + "\n").encode())
+    elif not args.docs:
         if args.data is None:
             parser.error("--data is needed to measure")
         scenes = [
@@ -221,11 +247,12 @@ def main() -> None:
             row = next(filter(None, (Bench(scene).measured(name) for scene in scenes)), None)
             print(name, row, flush=True)
             if row is not None:
-                figures[name] = row
+                before = figures.get(name)
+                figures[name] = row.model_copy(update={"beaten": before and before.beaten})
             known = Measurements(setting=setting, methods=figures)
             if args.write:
                 write_atomically(MEASURED, (known.model_dump_json(indent=1) + "\n").encode())
-    if args.write or args.docs:
+    if args.write or args.docs or args.bench:
         text = document(entries(registry, known), known)
         write_atomically(DOCUMENT, text.encode())
 

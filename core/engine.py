@@ -105,7 +105,7 @@ class Engine:
             forward_pass_bytes, lambda item: item[0].bytes
         )
         # Copies with random weights, for the question whether a map shows what was learnt.
-        self._random_networks: ByteLRU[tuple[str, int], Backbone] = ByteLRU(
+        self.random_networks: ByteLRU[tuple[str, int], Backbone] = ByteLRU(
             budget // 8, lambda b: b.bytes
         )
         self.artifact_store = ArtifactStore(checkpoint_places)
@@ -324,7 +324,7 @@ class Engine:
             subject,
             explanation.result,
             explain,
-            randomised_subjects(subject, self._random_networks),
+            randomised_subjects(subject, self.random_networks),
             mask,
             class_blind=explainer.class_blind,
             cache=backbone.once(key, lambda _: {}),

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from whylens.core.evaluation.hiding import (
     FILLS,
+    Floats,
     HidingFill,
     Quantity,
     Setting,
@@ -107,7 +108,30 @@ def beats_random_maps(
         of: What is compared; "both" is insertion minus deletion.
         steps: Those of the map's own curve, which is shared with `deletion` and `insertion`.
     """
-    setting, values = Setting(fill, quantity, steps), cells(heat, subject.size)
+    setting = Setting(fill, quantity, steps)
+    for margins, passes, fraction in margins_over_random_maps(subject, heat, setting, of=of):
+        share = share_beaten(margins)
+        yield Score(
+            share,
+            0.5,
+            f"Better than {share * len(margins):g} of {len(margins)} random maps as smooth.",
+            passes,
+            fraction,
+        )
+
+
+def margins_over_random_maps(
+    subject: Subject,
+    heat: Heatmap,
+    setting: Setting,
+    *,
+    of: Literal["deletion", "insertion", "both"] = "both",
+) -> Iterator[tuple[Floats, int, float]]:
+    """Yield by how much a map does better than each random one, with passes and share done.
+
+    0 where they differ by rounding. The random maps of one seed are the same under every fill.
+    """
+    values = cells(heat, subject.size)
     counts, areas, passes = coarse(setting).counts(values.numel()), {}, 0
     wanted: tuple[Mode, ...] = ("deletion", "insertion") if of == "both" else (of,)
     for mode in wanted:
@@ -123,14 +147,12 @@ def beats_random_maps(
             better = better + areas["insertion"] - inserted
         # The same areas in one batch and in another differ by rounding.
         better[np.abs(better) <= 1e-6 * (np.abs(deleted) + np.abs(inserted))] = 0
-        beaten = float((better > 0).sum() + (better == 0).sum() / 2)
-        yield Score(
-            beaten / len(better),
-            0.5,
-            f"Better than {beaten:g} of {len(better)} random maps as smooth.",
-            passes + random.passes,
-            random.finished,
-        )
+        yield better, passes + random.passes, random.finished
+
+
+def share_beaten(margins: Floats) -> float:
+    """Return the share of margins above 0; those of 0 count half."""
+    return float((np.sign(margins) + 1).mean() / 2)
 
 
 def aopc(

@@ -31,6 +31,8 @@ class Measured(BaseModel):
         inside: Share of the positive evidence that lies in the object's box, mean.
         unmoved: Rank correlation between its maps of the trained and of the randomised network,
             mean of its size; near 0 passes the sanity check.
+        beaten: Share of random maps as smooth as its own whose deletion and insertion are worse,
+            mean over the networks of the benchmark.
         cells: Positions of its map.
         network: On what it was measured, where not on the network of all others.
     """
@@ -42,6 +44,7 @@ class Measured(BaseModel):
     objects: int | None = None
     inside: float | None = None
     unmoved: float | None = None
+    beaten: float | None = None
     cells: int | None = None
     network: str = ""
 
@@ -149,7 +152,8 @@ def recommended(
 ) -> list[str]:
     """Return the names of the methods to begin with, the best first; empty where none fits.
 
-    Of those that fit, one per family comes first, by how well its maps find objects.
+    Of those that fit, one per family comes first, by how many random maps its maps beat and then
+    by how well they find objects.
 
     Args:
         inside: Whether a method may use more than the network's scores.
@@ -165,12 +169,12 @@ def recommended(
             and cost <= forwards
         )
 
-    def rank(entry: Entry) -> tuple[float, float, float]:
+    def rank(entry: Entry) -> tuple[float, ...]:
         m = entry.measured
         if m is None:
-            return (1.0, 0.0, 0.0)
+            return (1.0, 0.0, 0.0, 0.0)
         hit_rate = 0.0 if m.hits is None or not m.objects else m.hits / m.objects
-        return (float(entry.class_blind), -hit_rate, -(m.inside or 0.0))
+        return (float(entry.class_blind), -(m.beaten or 0.0), -hit_rate, -(m.inside or 0.0))
 
     best = sorted(filter(fits, guide), key=rank)
     first = {entry.family: entry for entry in reversed(best)}

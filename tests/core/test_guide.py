@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.guide import DOCUMENT, document
+from benchmarks.guide import DOCUMENT, document, with_benchmark
 from whylens.core.engine import Engine
 from whylens.core.errors import BadArtifact
 from whylens.core.outputs.guide import (
@@ -79,6 +79,20 @@ def test_what_is_recommended_fits_all_three_answers_best_first(asked, wanted):
         "question_kind": "where", "inside": True, "forwards": AT_ONCE, "available": ALL, **asked
     }  # fmt: skip
     assert recommended(METHODS, **asked) == wanted
+
+
+def test_what_beats_more_random_maps_comes_first_and_a_benchmark_says_what_does():
+    runs = [
+        {"rows": [{"method": m, "figures": {"random-maps": {"mean": v}}} for m, v in rows.items()]}
+        for rows in ({"worse": 0.9, "better": 0.7, "(edges)": 1.0}, {"worse": 0.8})
+    ]
+    measured = with_benchmark({m.name: m.measured for m in METHODS}, runs)
+    assert measured["worse"].beaten == pytest.approx(0.85)
+    assert measured["better"].beaten == 0.7
+    assert measured["slow"].beaten is None
+    entries = [replace(m, measured=measured[m.name]) for m in METHODS]
+    asked = {"question_kind": "where", "inside": True, "forwards": AT_ONCE, "available": ALL}
+    assert recommended(entries, **asked) == ["worse", "blind", "better"]
 
 
 def test_a_method_never_measured_counts_as_slow_unless_it_answers_at_once():

@@ -134,13 +134,14 @@ def table(guide: Sequence[Entry], measured: Measurements) -> str:
     return render("guide", "method_table", rows=rows, setting=measured.setting)
 
 
-def measured_words(entry: Entry) -> tuple[str, str, str, str]:
-    """Return cost, hits, share in the box and sanity as words; a dash where not measured."""
+def measured_words(entry: Entry) -> tuple[str, str, str, str, str]:
+    """Return cost, random maps beaten, hits, share in the box and sanity; a dash for no figure."""
     m = entry.measured
     if m is None:
-        return NONE, NONE, NONE, NONE
+        return NONE, NONE, NONE, NONE, NONE
+    beaten = NONE if m.beaten is None else f"{m.beaten:.0%}"
     hits = NONE if m.hits is None else f"{m.hits} of {m.objects}"
     inside = NONE if m.inside is None else f"{m.inside:.0%}"
     unmoved = NONE if m.unmoved is None else f"{m.unmoved:.2f}"
     cost = f"{m.forwards:.3g} x" if m.forwards < 1000 else f"{m.forwards:,.0f} x"
-    return cost, hits, inside, unmoved
+    return cost, beaten, hits, inside, unmoved

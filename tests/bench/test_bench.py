@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -12,31 +13,32 @@ from typer.testing import CliRunner
 from tests.conftest import plain_spec
 from tests.support.cases import contributions
 from tests.support.toys import LinearNet
-from whylens import Dataset, DatasetSource, Explainer, Heatmap, Item, Need, NoParams
+from whylens import (
+    Dataset,
+    DatasetSource,
+    Dissection,
+    Explainer,
+    Heatmap,
+    Hybrid,
+    Item,
+    Need,
+    NoParams,
+    Shortcut,
+)
+from whylens.core.bench.columns import groups_of
+from whylens.core.bench.measure import mask_in_view
+from whylens.core.bench.plan import EDGES, RANDOM_MAP, TRUE_MASK, Bench, Plan, quick_methods
+from whylens.core.bench.rows import ROWS
+from whylens.core.bench.run import run_bench
+from whylens.core.bench.summary import interval, read_summary
 from whylens.core.engine import Engine
 from whylens.core.errors import BadInput
-from whylens.core.evaluation.bench import (
-    EDGES,
-    RANDOM_MAP,
-    ROWS,
-    TRUE_MASK,
-    Bench,
-    interval,
-    mask_in_view,
-    quick_methods,
-    run_bench,
-)
-from whylens.core.evaluation.removals import (
-    THRESHOLDS,
-    Removals,
-    distractibility,
-    single_deletion,
-)
+from whylens.core.evaluation.builtin import BUILTIN
 from whylens.core.inputs.view import view_of
 from whylens.core.models.backbone import wrap
 from whylens.core.registry import Entry, Registry
 from whylens.ui.cli.app import app
-from whylens.ui.cli.bench import badge_svg, markdown
+from whylens.ui.cli.bench_table import badge_svg, markdown, plot_svg
 
 ROWS_HIGH, COLUMNS, LABELS = 12, 18, ("left", "middle", "right")
 
@@ -53,7 +55,9 @@ class Blocks(Dataset):
 
     name, labels = "blocks", LABELS
     items = tuple(
-        Item(f"{split}-{i}", i // 20, split) for split in ("train", "test") for i in range(60)
+        Item(f"{split}-{i}", i // 20, split)
+        for split in ("train", "test", "val")
+        for i in range(60)
     )
 
     def pixels(self, index):
@@ -64,14 +68,31 @@ class Blocks(Dataset):
     def evidence(self, index):
         return place(self.items[index].label)
 
-    def parts(self, index):
-        return {label: place(i) for i, label in enumerate(LABELS)}
+    def dissection(self, index):
+        pixels, label = self.pixels(index), LABELS[self.items[index].label]
+        masks = {name: place(i) for i, name in enumerate(LABELS)}
 
-    def removals(self, index):
-        return {
-            name: np.where(mask[..., None], 0, self.pixels(index)).astype(np.uint8)
-            for name, mask in self.parts(index).items()
-        }
+        def without(names):
+            gone = np.logical_or.reduce(
+                [masks[name] for name in names] or [np.zeros_like(pixels[..., 0], bool)]
+            )
+            return np.where(gone[..., None], 0, pixels).astype(np.uint8)
+
+        around = LABELS[(LABELS.index(label) + 1) % 3]
+        own = tuple(name for name in LABELS if name != around)
+        return Dissection(own, (around,), frozenset({label}), masks, without)
+
+    def hybrid(self, index):
+        pixels = self.pixels(index).copy()
+        pixels[place(0) | place(1)] = 200
+        pixels[place(2)] = 0
+        without = tuple(np.where(place(i)[..., None], 0, pixels).astype(np.uint8) for i in (0, 1))
+        return Hybrid(pixels, (0, 1), (place(0), place(1)), without)
+
+    def shortcut(self, index):
+        corner = np.zeros((ROWS_HIGH, COLUMNS), bool)
+        corner[11:, :3] = True
+        return Shortcut(0, bool(index % 2), corner)
 
     def content_digest(self, index):
         return f"{index:020}"
@@ -149,13 +170,13 @@ def engine():
 
 @pytest.fixture(scope="module")
 def bench(engine):
-    return Bench(engine, "toy", Blocks(), METHODS, pictures=10, few=8)
+    return Bench("toy", "blocks", METHODS, pictures=7, few=5, fit=2)
 
 
 @pytest.fixture(scope="module")
-def finished(bench, tmp_path_factory):
+def finished(engine, bench, tmp_path_factory):
     out = tmp_path_factory.mktemp("bench")
-    shares, summary = finish(run_bench(bench, out))
+    shares, summary = finish(run_bench(engine, bench, out))
     return out, shares, summary
 
 
@@ -167,7 +188,7 @@ def test_the_true_mask_beats_all_and_a_random_map_is_like_random_maps(finished):
     assert shares[-1] == 1
     assert shares == sorted(shares)
     assert summary.recognised == 1
-    assert summary.pictures == 10
+    assert summary.pictures == 7
     truth = rows[TRUE_MASK].figures
     for name in ("mass-in-mask", "rank-in-mask", "pointing-game"):
         assert truth[name].mean == 1
@@ -175,7 +196,7 @@ def test_the_true_mask_beats_all_and_a_random_map_is_like_random_maps(finished):
         for row in summary.rows:
             if row.figures:
                 assert row.figures[name].mean <= 1
-    assert truth["mass-in-mask"].chance == pytest.approx(24 / (ROWS_HIGH * COLUMNS))
+    assert truth["mass-in-mask"].chance == pytest.approx(24 / (ROWS_HIGH * COLUMNS), abs=1e-6)
     assert truth["random-maps"].mean > 0.95
     random = rows[RANDOM_MAP].figures
     assert random["random-maps"].mean == pytest.approx(0.5, abs=0.25)
@@ -185,44 +206,57 @@ def test_the_true_mask_beats_all_and_a_random_map_is_like_random_maps(finished):
     assert exact["mass-in-mask"].mean == 1
     assert exact["random-maps"].mean > 0.95
     # Only the label's own block counts for its score, and the exact map knows it.
-    for name in ("single-deletion", "distractibility"):
+    for name in ("signs-covered", "preservation", "part-deletion", "distractibility"):
         assert exact[name].mean == pytest.approx(1)
+    for name in ("single-deletion", "target-sensitivity", "painted", "shortcut"):
+        assert truth[name].mean == pytest.approx(1)
         assert random[name].mean < 1
+    assert exact["single-deletion"].mean == exact["target-sensitivity"].mean == 1
+    assert random["target-sensitivity"].mean == 0.5  # one map for both classes
+    assert exact["shortcut"].mean == pytest.approx(0.5)  # the network does not look there
+    assert exact["painted"].mean == pytest.approx(1)
+    assert rows["exact"].threshold == pytest.approx(0.01)
+    assert summary.background == 1
     # A detector of edges owes the weights nothing; the costly metrics see the first pictures only.
     assert rows[EDGES].figures["random-weights"].mean == pytest.approx(1)
     assert abs(exact["random-weights"].mean) < 0.5
-    assert exact["random-weights"].pictures == 8
-    assert exact["mass-in-mask"].pictures == 10
+    assert exact["random-weights"].pictures == 5
+    assert exact["mass-in-mask"].pictures == 7
 
 
 def test_a_method_that_fails_is_a_row_with_its_reason(finished):
     _, _, summary = finished
     rows = {row.method: row for row in summary.rows}
     assert "of a stranger" in rows["broken"].reason
-    assert rows["broken"].failed == 10
+    assert rows["broken"].failed == 7
     assert "no map of 2 axes" in rows["flat"].reason
     assert "it wants another network" in rows["unfit"].reason
     assert rows["unfit"].failed == 0
     assert all(not rows[name].figures for name in ("broken", "flat", "unfit"))
-    table = markdown(summary)
-    assert "| broken | - | - | - | - | - | - | - | 0 | toys 1 |" in table
-    assert "10 of 10 pictures" in table
-    assert "Chance: mass in the mask 0.11" in table
+    table = markdown([summary], groups_of({}))
+    assert "| broken |" not in table
+    assert "- broken: 7 of 7 inputs. " in table
+    assert "Chance: Mass in the mask 0.11" in table
+    assert "| Points from |" in table
+    svg = plot_svg(summary, groups_of({}))
+    # Three references and one method, five figures; of two references no weights are known.
+    assert svg.count("<circle") == 5 * 4 - 2
+    assert "broken" not in svg
 
 
-def test_a_run_that_was_stopped_ends_with_the_same_file(finished, bench, tmp_path):
+def test_a_run_that_was_stopped_ends_with_the_same_file(finished, engine, bench, tmp_path):
     out, _, summary = finished
-    work = run_bench(bench, tmp_path)
-    for _ in range(9):
+    work = run_bench(engine, bench, tmp_path)
+    for _ in range(20):
         next(work)
     work.close()
     with (tmp_path / ROWS).open("ab") as stream:
         stream.write(b'{"method": "exa')  # the machine was switched off
-    shares, again = finish(run_bench(bench, tmp_path))
+    shares, again = finish(run_bench(engine, bench, tmp_path))
     assert (tmp_path / ROWS).read_bytes() == (out / ROWS).read_bytes()
     assert again == summary
     assert 0 < shares[0] < 1
-    shares, again = finish(run_bench(bench, tmp_path))
+    shares, again = finish(run_bench(engine, bench, tmp_path))
     assert shares == [1.0]
     assert again == summary
 
@@ -230,28 +264,44 @@ def test_a_run_that_was_stopped_ends_with_the_same_file(finished, bench, tmp_pat
 def test_a_file_of_another_run_is_refused(finished, bench, engine, tmp_path):
     out, _, _ = finished
     with pytest.raises(BadInput, match="other weights, pictures or metrics"):
-        finish(run_bench(Bench(engine, "toy", Blocks(), METHODS, pictures=6, few=8), out))
+        finish(run_bench(engine, Bench("toy", "blocks", METHODS, pictures=6, few=5), out))
     (tmp_path / ROWS).write_text("nothing\n")
     with pytest.raises(BadInput, match="damaged"):
-        finish(run_bench(bench, tmp_path))
+        finish(run_bench(engine, bench, tmp_path))
 
 
 def test_a_data_set_without_evidence_or_with_other_classes_is_refused(engine, tmp_path):
     class Silent(Blocks):
-        evidence = Dataset.evidence
+        name, evidence = "silent", Dataset.evidence
 
+    class Other(Blocks):
+        name, labels = "other", ("a", "b", "c")
+
+    sources = {
+        kind.name: DatasetSource(kind.name, "For tests.", lambda _, kind=kind: kind())
+        for kind in (Silent, Other)
+    }
+    registry = replace(engine.registry, datasets=sources)
+    backbone = engine.backbone("toy")
+    other = Engine(registry, loader=lambda *_: backbone)
     with pytest.raises(BadInput, match="does not say where the evidence lies"):
-        finish(run_bench(Bench(engine, "toy", Silent(), METHODS), tmp_path))
-    other = Blocks()
-    other.labels = ("a", "b", "c")
+        Plan(other, Bench("toy", "silent", METHODS))
     with pytest.raises(BadInput, match="other classes"):
-        finish(run_bench(Bench(engine, "toy", other, METHODS), tmp_path))
+        Plan(other, Bench("toy", "other", METHODS))
+
+
+def test_a_summary_comes_back_from_its_file(finished):
+    _, _, summary = finished
+    assert read_summary(json.dumps(asdict(summary)).encode()) == summary
+    for wrong in (b"{}", b"[]", b"", b'{"rows": [{}]}'):
+        with pytest.raises(ValueError, match=r"."):
+            read_summary(wrong)
 
 
 def test_classes_come_in_turn(finished):
     out, _, _ = finished
     lines = [json.loads(line) for line in (out / ROWS).read_text().splitlines()[1:]]
-    keys = list(dict.fromkeys(line["picture"] for line in lines))
+    keys = list(dict.fromkeys(line["picture"] for line in lines if line["split"] == "test"))
     assert keys[:4] == ["test-0", "test-20", "test-40", "test-1"]
 
 
@@ -263,25 +313,6 @@ def test_a_mask_is_cut_as_the_photo_is():
     assert seen.tolist() == [[True, True, False, False]] * 2 + [[False] * 4] * 2
 
 
-def test_parts_are_ordered_by_what_leaving_them_out_takes():
-    masks = {name: torch.zeros(12, 12, dtype=torch.bool) for name in "abc"}
-    for i, mask in enumerate(masks.values()):
-        mask[1:3, 4 * i + 1 : 4 * i + 3] = True
-    removals = Removals(10.0, {"a": 5.0, "b": 1.0, "c": 0.1}, masks)
-    values = np.zeros((12, 12))
-    for i, (size, mask) in enumerate(zip((0.7, 0.2, 0.1), masks.values(), strict=True)):
-        values[mask.numpy() & (np.arange(12) == 4 * i + 1)] = size
-    assert single_deletion(Heatmap(values, "x"), removals).value == pytest.approx(1)
-    assert single_deletion(Heatmap(values[:, ::-1], "x"), removals).value == pytest.approx(0)
-    assert single_deletion(Heatmap(np.zeros((3, 3)), "x"), removals).value is None
-    # Of the three, c is irrelevant; its share exceeds thresholds up to 0.1.
-    expected = (THRESHOLDS >= 0.1).mean()
-    assert distractibility(Heatmap(values, "x"), removals).value == pytest.approx(
-        expected, abs=0.02
-    )
-    assert distractibility(Heatmap(-values, "x"), removals).value is None
-
-
 def test_an_interval_holds_the_mean_and_one_value_has_none():
     values = np.random.default_rng(3).random(200)
     low, high = interval(values)
@@ -291,20 +322,37 @@ def test_an_interval_holds_the_mean_and_one_value_has_none():
     assert interval([0.3]) is None
 
 
+def test_every_built_in_metric_has_its_column():
+    columns = {c.name for group in groups_of({}) for c in group.columns}
+    assert {metric.name for metric in BUILTIN} <= columns
+    assert groups_of({m.name: m for m in BUILTIN})[-1].columns == ()
+
+
 def test_by_default_the_methods_of_a_single_step_are_asked(engine):
     assert quick_methods(engine.registry) == METHODS
 
 
 def test_the_command_writes_table_summary_and_badge(monkeypatch, tmp_path):
     monkeypatch.setattr("whylens.core.engine.Engine", toy_engine)
-    words = ["bench", "exact", "--model", "toy", "--data", "blocks", "--pictures", "2"]
+    words = [
+        "bench",
+        "exact",
+        "--model",
+        "toy",
+        "--data",
+        "blocks",
+        "--pictures",
+        "2",
+        "--workers",
+        "1",
+    ]
     run = CliRunner().invoke(app, [*words, "--out", str(tmp_path / "b"), "--badge"])
     assert run.exit_code == 0, run.output
     assert "| exact | 1.00 (1.00 to 1.00) |" in (tmp_path / "b" / "benchmark.md").read_text()
     summary = json.loads((tmp_path / "b" / "benchmark.json").read_text())
-    assert summary["rows"][3]["figures"]["mass-in-mask"]["mean"] == 1
-    assert "](badge-exact.svg)" in run.stdout
-    svg = (tmp_path / "b" / "badge-exact.svg").read_text()
+    assert summary[0]["rows"][3]["figures"]["mass-in-mask"]["mean"] == 1
+    assert "](badge-exact-toy.svg)" in run.stdout
+    svg = (tmp_path / "b" / "badge-exact-toy.svg").read_text()
     assert "mass in the mask 1.00" in svg
     assert svg.count("http") == 1
     run = CliRunner().invoke(app, [*words, "--out", str(tmp_path / "b"), "--json"])
@@ -312,7 +360,8 @@ def test_the_command_writes_table_summary_and_badge(monkeypatch, tmp_path):
     for wrong, reason in (
         (["bench", "--badge"], "for named methods"),
         (["bench", "exact", "--all"], "or give --all"),
-        (["bench", "--model", "toy"], "Give its pictures with --data"),
+        (["bench", "--model", "toy"], "Give its inputs with --data"),
+        (["bench", "exact", "--data", "blocks"], "name it with --model"),
         (["bench", "exakt", *words[2:]], "Did you mean exact"),
     ):
         run = CliRunner().invoke(app, [*wrong, "--out", str(tmp_path / "c")])

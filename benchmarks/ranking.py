@@ -1,0 +1,104 @@
+"""Does the order of maps on a photo agree with where its object is?
+
+`python -m benchmarks.ranking --data FOLDER` asks quick methods of two real networks about photos
+with boxes: the maps of a photo are ranked as Compare ranks them, by random maps beaten and then by
+insertion minus deletion, which know no box; and it is counted how often, of two maps of a photo,
+the one that is ranked higher has more of its evidence in the box. Chance is 1/2. Needs real weights
+and photos with boxes (see `tests/conftest.py`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks.scenes import photos
+from whylens.core.bench.measure import mask_in_view
+from whylens.core.bench.plan import quick_methods
+from whylens.core.bench.summary import interval
+from whylens.core.datasets.boxes import BoxedPhotos
+from whylens.core.engine import Engine
+from whylens.core.evaluation.curves import beats_random_maps, deletion, insertion
+from whylens.core.evaluation.in_mask import mass_in_mask, pointing_game
+from whylens.core.evaluation.metric import Score
+from whylens.core.explanation import Question
+from whylens.core.inputs.view import view_of
+
+STEPS, FILL = 8, "blur"
+
+
+def value(scores: Iterator[Score]) -> float:
+    """Return the last of a metric's scores."""
+    *_, last = scores
+    return float("nan") if last.value is None else last.value
+
+
+def agreements(engine: Engine, model: str, folder: Path) -> Iterator[tuple[str, float, float]]:
+    """Yield per object: its key, how often order and box agree, and the same of hits and misses.
+
+    The latter is NaN where all maps hit, or none does.
+    """
+    backbone = engine.backbone(model)
+    dataset = BoxedPhotos(folder, tuple(backbone.labels))
+    refused = engine.unavailable(model)
+    methods = [name for name in quick_methods(engine.registry) if name not in refused]
+    for index, item in enumerate(dataset.items):
+        question = Question(model, dataset.pixels(index), target=item.label)
+        subject = engine.subject(question)
+        evidence = dataset.evidence(index)
+        view = view_of((evidence.shape[1], evidence.shape[0]), backbone.spec)
+        mask = mask_in_view(evidence, view)
+        rows = []
+        for name in methods:
+            *_, answer = engine.explain(question, name)
+            heat = answer.result
+            same = {"steps": STEPS, "fill": FILL}
+            beaten = value(beats_random_maps(subject, heat, **same))
+            gain = value(insertion(subject, heat, **same, chance=False)) - value(
+                deletion(subject, heat, **same, chance=False)
+            )
+            mass, hit = mass_in_mask(heat, mask).value, pointing_game(heat, mask).value
+            rows.append(((beaten, gain), 0.0 if mass is None else mass, hit))
+        yield item.key, agreement(rows, 1), agreement(rows, 2)
+
+
+def agreement(rows: list[tuple[tuple[float, float], float, float]], truth: int) -> float:
+    """Return how often the better ranked of two maps is also the one with the larger truth.
+
+    Pairs of equal truth are left out; equal ranks count half. NaN without a pair.
+    """
+    wins = []
+    for one, other in itertools.combinations(rows, 2):
+        if one[truth] != other[truth]:
+            better, worse = (one, other) if one[truth] > other[truth] else (other, one)
+            wins.append(0.5 * (better[0] > worse[0]) + 0.5 * (better[0] >= worse[0]))
+    return float(np.mean(wins)) if wins else float("nan")
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder with weights and photos")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    scene = photos(args.data, 1)
+    engines = {"imagenet-lite0": Engine(), scene.name: scene.pages["trained"]}
+    for model, engine in engines.items():
+        found = list(agreements(engine, model, args.data / "photos"))
+        for title, column in (("mass in the box", 1), ("peak in the box", 2)):
+            values = [row[column] for row in found if not np.isnan(row[column])]
+            low, high = interval(values) or (float("nan"), float("nan"))
+            print(
+                f"{model}, {title}: {np.mean(values):.2f} ({low:.2f} to {high:.2f}) of pairs "
+                f"agree, mean over {len(values)} of {len(found)} objects; chance 0.50",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""A benchmark of methods on inputs whose evidence is known."""

@@ -1,0 +1,287 @@
+"""One input of a benchmark: a row for each method, and the references that no method is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from whylens.core.bench.columns import CHEAP
+from whylens.core.bench.plan import EDGES, RANDOM_MAP, REFERENCES, TRUE_MASK, Plan, Sight
+from whylens.core.bench.rows import Row
+from whylens.core.datasets.dataset import Mask, Pixels
+from whylens.core.errors import BadInput, CoreError, NeedsNotMet
+from whylens.core.evaluation.metric import Case, Score
+from whylens.core.evaluation.parts import (
+    Parts,
+    part_marks,
+    share_in,
+    single_deletion,
+    target_sensitivity,
+)
+from whylens.core.evaluation.randomised_weights import randomised_subjects
+from whylens.core.explanation import Question
+from whylens.core.inputs.photo import photo_of
+from whylens.core.inputs.preprocess import photo_tensor
+from whylens.core.inputs.view import View, view_of
+from whylens.core.results import Heatmap
+from whylens.core.subject import Subject
+
+
+@dataclass(frozen=True)
+class _Hybrid:
+    pixels: Pixels
+    labels: tuple[int, int]
+    signs: tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class _Hint:
+    label: int
+    present: bool
+    place: Tensor
+
+
+@dataclass(frozen=True)
+class _Scene:
+    question: Question
+    subject: Subject
+    mask: Tensor
+    recognised: bool
+    parts: Parts | None
+    hybrid: _Hybrid | None
+    hint: _Hint | None
+
+
+def rows_of(plan: Plan, sight: Sight, pairs: Sequence[tuple[str, str]]) -> Iterator[Row]:
+    """Yield a row for each method; what is wrong with one is in its row.
+
+    Args:
+        pairs: Names with owners.
+
+    Raises:
+        CoreError: Something is wrong with the data set or the network.
+    """
+    scene = _scene(plan, sight)
+    for name, owner in pairs:
+        yield {
+            "picture": plan.dataset.items[sight.index].key,
+            "split": sight.split,
+            "method": name,
+            "owner": owner,
+            "recognised": scene.recognised,
+            "independent": None if scene.parts is None else scene.parts.background_independence,
+            **_measured(plan, sight, scene, name),
+        }
+
+
+def mask_in_view(mask: Mask, view: View) -> Tensor:
+    """Return (h, w) bool: a photo's mask where the network sees it, False beside the photo.
+
+    Args:
+        mask: (H, W) of the photo.
+    """
+    wide, tall = view.model
+    x, y = view.to_original(np.arange(wide) + 0.5, np.arange(tall) + 0.5)  # type: ignore[arg-type]
+    columns, rows = np.floor(x).astype(int), np.floor(y).astype(int)
+    height, width = mask.shape
+    inside = ((rows >= 0) & (rows < height))[:, None] & ((columns >= 0) & (columns < width))
+    seen = mask[rows.clip(0, height - 1)][:, columns.clip(0, width - 1)] & inside
+    return torch.from_numpy(seen)
+
+
+def _scene(plan: Plan, sight: Sight) -> _Scene:
+    dataset, backbone, index = plan.dataset, plan.backbone, sight.index
+    label, evidence = dataset.items[index].label, dataset.evidence(index)
+    # A seed of its own: the random maps of one input are not those of the next.
+    question = Question(plan.bench.model, target=label, seed=index)
+    if len(backbone.spec.size) == 1:
+        question = replace(question, signal=dataset.signal(index))
+        shape: tuple[int, ...] = question.array.shape[1:]
+    else:
+        question = replace(question, photo=photo_of(dataset.pixels(index)))
+        shape = question.array.shape[:2]
+    if evidence is None or evidence.shape != shape:
+        raise BadInput(
+            f"{dataset.name} gave no evidence of its input's size for {dataset.items[index].key}."
+        )
+    subject = plan.engine.subject(question)
+    best = int(subject.forward_pass.logits[0].argmax())
+    if len(shape) == 1:
+        mask = _on_signal(evidence, subject.size)
+        return _Scene(question, subject, mask, best == label, None, None, None)
+
+    def seen(mask: Mask) -> Tensor:
+        return mask_in_view(mask, view_of((mask.shape[1], mask.shape[0]), backbone.spec))
+
+    hint = dataset.shortcut(index)
+    return _Scene(
+        question,
+        subject,
+        seen(evidence),
+        best == label,
+        _parts(plan, index, seen),
+        _hybrid(plan, index, seen),
+        None if hint is None else _Hint(hint.label, hint.present, seen(hint.place)),
+    )
+
+
+def _on_signal(evidence: Mask, size: Sequence[int]) -> Tensor:
+    """Return (L,) bool: a signal's mask at the positions of the network's input."""
+    (length,) = size
+    nearest = ((np.arange(length) + 0.5) * len(evidence) / length).astype(int)
+    return torch.from_numpy(evidence[nearest])
+
+
+def _logits(plan: Plan, pixels: Pixels) -> Tensor:
+    x, _ = photo_tensor(photo_of(pixels), plan.backbone.spec)
+    return plan.backbone.fast_logits(x.to(plan.backbone.device))[0].detach()
+
+
+def _parts(plan: Plan, index: int, seen: Callable[[Mask], Tensor]) -> Parts | None:
+    dissection = plan.dataset.dissection(index)
+    if dissection is None:
+        return None
+    label = plan.dataset.items[index].label
+    logits: dict[frozenset[str], Tensor] = {}
+
+    def without(names: frozenset[str]) -> Tensor:
+        if names not in logits:
+            logits[names] = _logits(plan, dissection.without(names))
+        return logits[names]
+
+    score = float(without(frozenset())[label])
+    return Parts(
+        label,
+        score,
+        {
+            name: score - float(without(frozenset({name}))[label])
+            for name in (*dissection.own, *dissection.around)
+        },
+        {name: seen(mask) for name, mask in dissection.masks.items()},
+        dissection.own,
+        dissection.signs,
+        lambda names: int(without(names).argmax()),
+    )
+
+
+def _hybrid(plan: Plan, index: int, seen: Callable[[Mask], Tensor]) -> _Hybrid | None:
+    """Return a hybrid, where the network does use each sign more for its class than for the other.
+
+    Source: Hesse et al. 2023, TS: pictures in which removals do not agree are left out.
+    """
+    hybrid = plan.dataset.hybrid(index)
+    if hybrid is None:
+        return None
+    whole = _logits(plan, hybrid.pixels)
+    for position, pixels in enumerate(hybrid.without):
+        drops = whole - _logits(plan, pixels)
+        if drops[hybrid.labels[position]] <= drops[hybrid.labels[1 - position]]:
+            return None
+    one, other = hybrid.masks
+    return _Hybrid(hybrid.pixels, hybrid.labels, (seen(one), seen(other)))
+
+
+def _measured(plan: Plan, sight: Sight, scene: _Scene, name: str) -> Row:
+    """Return the part of a row that a method's map decides, or the reason why there is none."""
+    scores: dict[str, Score] = {}
+    facts: dict[str, Any] = {"parts": None, "hint": None}
+    try:
+        case = _case(plan, scene, name)
+        if sight.split == "test":
+            for metric in plan.metrics:
+                dear = metric.name not in CHEAP
+                if plan.asks(name, metric.name) and not (dear and sight.position >= plan.bench.few):
+                    scores[metric.name] = metric.score(case)
+        if scene.parts is not None:
+            scores["single-deletion"] = single_deletion(case.heat, scene.parts)
+            marks = part_marks(case.heat, scene.parts)
+            facts["parts"] = marks and _rounded(asdict(marks))
+        if scene.hybrid is not None and sight.split == "test":
+            maps = _of_hybrid(plan, scene.hybrid, scene, name)
+            scores["target-sensitivity"] = Score(target_sensitivity(maps, scene.hybrid.signs), 0.5)
+        if scene.hint is not None and sight.split == "test":
+            heat = _of_hint(plan, scene.hint, scene, name)
+            facts["hint"] = [scene.hint.present, round(share_in(heat, scene.hint.place), 6)]
+    except CoreError as exc:
+        return {"values": {}, "chance": {}, "parts": None, "hint": None, "reason": str(exc)}
+    # Six digits: another batch may round the last ones in another way.
+    return {
+        "values": {k: round(s.value, 6) for k, s in scores.items() if s.value is not None},
+        "chance": {k: round(s.chance, 6) for k, s in scores.items() if s.chance is not None},
+        **facts,
+        "reason": "",
+    }
+
+
+def _rounded(facts: dict[str, Any]) -> dict[str, list[Any]]:
+    return {
+        name: [value if isinstance(value, bool) else round(value, 6) for value in values]
+        for name, values in facts.items()
+    }
+
+
+def _case(plan: Plan, scene: _Scene, name: str) -> Case:
+    subject = scene.subject
+    if name not in REFERENCES:
+        *_, last = plan.engine.explain(scene.question, name)
+        heat = _map_of(last.result, scene.mask.ndim)
+        # A memory for this map alone: an interval rests on every input asked by itself.
+        return replace(plan.engine.case(last, mask=scene.mask), heat=heat, cache={})
+    if name == EDGES:
+        randomised = randomised_subjects(subject, plan.engine.random_networks)
+        return Case(subject, _edges(subject), _edges, randomised, scene.mask, cache={})
+    heat = _marked(scene.mask) if name == TRUE_MASK else _noise(scene)
+    return Case(subject, heat, mask=scene.mask)
+
+
+def _of_hybrid(plan: Plan, hybrid: _Hybrid, scene: _Scene, name: str) -> list[Heatmap]:
+    if name == TRUE_MASK:
+        return [_marked(sign) for sign in hybrid.signs]
+    photo = photo_of(hybrid.pixels)
+    questions = [replace(scene.question, photo=photo, target=label) for label in hybrid.labels]
+    return [_any_map(plan, question, scene, name) for question in questions]
+
+
+def _of_hint(plan: Plan, hint: _Hint, scene: _Scene, name: str) -> Heatmap:
+    if name == TRUE_MASK:
+        return _marked(hint.place if hint.present else scene.mask & ~hint.place)
+    return _any_map(plan, replace(scene.question, target=hint.label), scene, name)
+
+
+def _any_map(plan: Plan, question: Question, scene: _Scene, name: str) -> Heatmap:
+    if name == RANDOM_MAP:
+        return _noise(scene)
+    if name == EDGES:
+        return _edges(plan.engine.subject(question))
+    *_, last = plan.engine.explain(question, name)
+    return _map_of(last.result, scene.mask.ndim)
+
+
+def _marked(mask: Tensor) -> Heatmap:
+    return Heatmap(mask.float().numpy(), "evidence")
+
+
+def _noise(scene: _Scene) -> Heatmap:
+    from scipy.ndimage import gaussian_filter
+
+    noise = np.random.default_rng(scene.question.seed).standard_normal(tuple(scene.mask.shape))
+    smooth = gaussian_filter(noise, max(scene.mask.shape) / 16, mode="wrap")
+    return Heatmap(smooth, "nothing", signed=True)
+
+
+def _edges(subject: Subject) -> Heatmap:
+    from scipy.ndimage import gaussian_gradient_magnitude
+
+    grey = subject.x[0].mean(0).detach().cpu().numpy()
+    return Heatmap(gaussian_gradient_magnitude(grey, 1.0), "contrast")
+
+
+def _map_of(result: object, axes: int) -> Heatmap:
+    if not isinstance(result, Heatmap) or result.values.ndim != axes:
+        raise NeedsNotMet(f"It gave no map of {axes} axes.")
+    return result

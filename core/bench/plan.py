@@ -1,0 +1,195 @@
+"""What a benchmark measures: inputs of a data set, and the methods that see each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from whylens.core.bench.columns import REPEATING, groups_of, metrics_of
+from whylens.core.bench.rows import Row
+from whylens.core.datasets.boxes import BOXES, BoxedPhotos
+from whylens.core.datasets.by_name import load_dataset
+from whylens.core.datasets.dataset import Dataset, SplitName
+from whylens.core.errors import BadInput
+from whylens.core.explainer import is_single_step
+
+if TYPE_CHECKING:
+    from whylens.core.engine import Engine
+    from whylens.core.models.backbone import Backbone
+    from whylens.core.registry import Registry
+
+FORMAT = 2
+TRUE_MASK, RANDOM_MAP, EDGES = (
+    "(true mask)",
+    "(random map)",
+    "(edges)",
+)  # no method may be called so
+REFERENCES = (TRUE_MASK, RANDOM_MAP, EDGES)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What is measured.
+
+    Attributes:
+        model: The network's name.
+        data: A data set by name, or a folder of photos with boxes; its classes are the network's.
+        methods: Names; each is asked with its default parameters.
+        pictures: How many of the test split at most.
+        few: The costly metrics, and the methods that take many steps, see so many of them.
+        fit: How many of the validation split thresholds are fitted on, where there are any.
+    """
+
+    model: str
+    data: str
+    methods: tuple[str, ...]
+    pictures: int = 200
+    few: int = 20
+    fit: int = 40
+
+
+@dataclass(frozen=True)
+class Sight:
+    """An input of the data set as the benchmark comes to it.
+
+    Attributes:
+        index: Position in the data set's items.
+        position: Among the chosen ones of its split.
+    """
+
+    index: int
+    position: int
+    split: SplitName
+
+
+class Plan:
+    """A benchmark laid out: its inputs, and who sees which."""
+
+    def __init__(self, engine: Engine, bench: Bench) -> None:
+        """Read the data set and choose inputs.
+
+        Raises:
+            CoreError: Of the kind that says what is wrong. What is wrong with one method is no
+                error.
+        """
+        self.engine, self.bench = engine, bench
+        registry = engine.registry
+        for name in bench.methods:
+            registry.explainer(name)
+        self.backbone: Backbone = engine.backbone(bench.model)
+        self.dataset = bench_data(bench.data, engine, self.backbone.labels)
+        if tuple(self.backbone.labels) != tuple(self.dataset.labels):
+            raise BadInput(
+                f"{bench.model} has other classes than {self.dataset.name}. Choose the data set "
+                "that it was trained on."
+            )
+        self.unavailable: dict[str, str] = dict(engine.unavailable(bench.model))
+        for name in bench.methods:
+            kind = registry.explainer(name).question_kind
+            if kind != "where":
+                self.unavailable.setdefault(name, f"It has no map: it answers {kind!r}, not where.")
+        self.asked = tuple(name for name in bench.methods if name not in self.unavailable)
+        self.owners: Mapping[str, str] = {name: _owner(registry, name) for name in bench.methods}
+        self.metrics = metrics_of(registry.metrics)
+        test = _chosen(self.dataset, "test", bench.pictures)
+        if not test:
+            raise BadInput(f"No test picture of {self.dataset.name} has known evidence.")
+        fit: tuple[int, ...] = ()
+        if bench.fit and self.dataset.dissection(test[0]) is not None:
+            fit = _chosen(self.dataset, "val", bench.fit)
+        self.sights = (
+            *(Sight(index, i, "val") for i, index in enumerate(fit)),
+            *(Sight(index, i, "test") for i, index in enumerate(test)),
+        )
+
+    def is_quick(self, name: str) -> bool:
+        """Return whether a method, or a reference, gives its map in one step."""
+        return name in REFERENCES or is_single_step(self.engine.registry.explainers[name])
+
+    def pairs(self, sight: Sight) -> list[tuple[str, str]]:
+        """Return the methods that see an input, with their owners; references come first."""
+        names = [
+            name
+            for name in (*REFERENCES, *self.asked)
+            if sight.position < self.bench.few or self.is_quick(name)
+        ]
+        return [(name, self.owners.get(name, "")) for name in names]
+
+    def asks(self, name: str, metric: str) -> bool:
+        """Return whether a metric is asked of a method at all."""
+        return self.is_quick(name) or metric not in REPEATING
+
+    def head(self) -> Row:
+        """Return what all rows of a file rest on."""
+        return {
+            "format": FORMAT,
+            "model_sha256": self.backbone.identity.digest,
+            "data": self.dataset.name,
+            "contents": [self.dataset.content_digest(s.index)[:16] for s in self.sights],
+            "metrics": [
+                column.name
+                for group in groups_of(self.engine.registry.metrics)
+                for column in group.columns
+            ],
+            "few": self.bench.few,
+        }
+
+
+def knows_evidence(dataset: Dataset) -> bool:
+    """Return whether a set says where the evidence for a picture's label lies."""
+    return type(dataset).evidence is not Dataset.evidence
+
+
+def quick_methods(registry: Registry) -> tuple[str, ...]:
+    """Return the names of the methods that give a map in a single step."""
+    return tuple(name for name in map_methods(registry) if is_single_step(registry.explainer(name)))
+
+
+def map_methods(registry: Registry) -> tuple[str, ...]:
+    """Return the names of the methods that give a map."""
+    return tuple(n for n, e in registry.explainers.items() if e.question_kind == "where")
+
+
+def bench_data(text: str, engine: Engine, labels: tuple[str, ...]) -> Dataset:
+    """Return a data set by name, or photos with boxes by their folder.
+
+    Args:
+        labels: Of the network.
+
+    Raises:
+        BadInput: There is none, or it says of no input where the evidence lies.
+    """
+    folder = Path(text)
+    if (folder / BOXES).is_file():
+        return BoxedPhotos(folder, labels)
+    dataset = load_dataset(text, engine.registry.datasets)
+    if not knows_evidence(dataset):
+        raise BadInput(
+            f"{dataset.name} does not say where the evidence lies. Choose a data set that has "
+            f"evidence(), or a folder of photos with {BOXES}, with --data, or another model."
+        )
+    return dataset
+
+
+def _owner(registry: Registry, name: str) -> str:
+    entry = registry.entries[name]
+    return f"{entry.distribution} {entry.version}"
+
+
+def _chosen(dataset: Dataset, split: SplitName, count: int) -> tuple[int, ...]:
+    """Return inputs of a split with known evidence, of all classes in turn."""
+    by_label: dict[int, list[int]] = {}
+    for index in dataset.of(split):
+        by_label.setdefault(dataset.items[index].label, []).append(index)
+    chosen: list[int] = []
+    for turn in zip_longest(*(by_label[label] for label in sorted(by_label))):
+        for index in turn:
+            if len(chosen) == count:
+                return tuple(chosen)
+            evidence = None if index is None else dataset.evidence(index)
+            if evidence is not None and evidence.any():
+                chosen.append(index)
+    return tuple(chosen)

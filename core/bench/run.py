@@ -1,0 +1,148 @@
+"""A benchmark of methods on inputs in which the place of the evidence is known.
+
+Every input and method gives a row, which is in a file as soon as its input is done: a run that was
+stopped goes on after its last row. Several processes write the same file as one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
+
+from whylens.core.batch.process_runner import run_in_processes
+from whylens.core.bench.measure import rows_of
+from whylens.core.bench.plan import Bench, Plan
+from whylens.core.bench.rows import ROWS, Row, read_rows, row_line
+from whylens.core.bench.summary import BenchSummary, summary_of
+from whylens.core.errors import Busy, shown
+
+if TYPE_CHECKING:
+    from whylens.core.engine import Engine
+
+LOCK = "bench.lock"
+Pairs = tuple[tuple[str, str], ...]
+
+
+def run_bench(
+    engine: Engine, bench: Bench, out: Path, *, processes: int = 1
+) -> Generator[float, None, BenchSummary]:
+    """Yield the share done, first that of an earlier run, and return the summary.
+
+    Rows hold no time, so that a run that was stopped ends with the same file as one that was not.
+
+    Args:
+        out: An existing folder; the rows lie in `ROWS`.
+        processes: More than one load the network and the registered methods each for themselves.
+
+    Raises:
+        CoreError: Of the kind that says what is wrong. What is wrong with one method is in its row.
+    """
+    try:
+        with FileLock(out / LOCK, timeout=0):
+            return (yield from _run(Plan(engine, bench), out / ROWS, processes))
+    except Timeout as exc:
+        raise Busy(
+            f"Another benchmark is writing into {shown(str(out))}. Wait for it, or choose another "
+            "--out."
+        ) from exc
+
+
+def _run(plan: Plan, path: Path, processes: int) -> Generator[float, None, BenchSummary]:
+    rows = read_rows(path, plan.head())
+    done = {(row["picture"], row["method"], row["owner"]) for row in rows}
+    every = [
+        (sight, plan.dataset.items[sight.index].key, plan.pairs(sight)) for sight in plan.sights
+    ]
+    missing = {
+        number: tuple(pair for pair in pairs if (key, *pair) not in done)
+        for number, (_, key, pairs) in enumerate(every)
+    }
+    missing = {number: pairs for number, pairs in missing.items() if pairs}
+    total = sum(len(pairs) for _, _, pairs in every)
+    count = total - sum(map(len, missing.values()))
+    yield count / total
+    work = _in_processes(plan.bench, missing, processes) if processes > 1 else _here(plan, missing)
+    with path.open("ab") as stream:
+        try:
+            for found in work:
+                for row in found:
+                    rows.append(row)
+                    stream.write(row_line(row))
+                stream.flush()
+                count += len(found)
+                yield count / total
+        finally:
+            work.close()
+            os.fsync(stream.fileno())
+    return summary_of(plan, rows)
+
+
+def _here(plan: Plan, missing: dict[int, Pairs]) -> Generator[list[Row]]:
+    for number, pairs in missing.items():
+        for row in rows_of(plan, plan.sights[number], pairs):
+            yield [row]
+
+
+def _in_processes(bench: Bench, missing: dict[int, Pairs], processes: int) -> Generator[list[Row]]:
+    """Yield the rows of one input after another, in the order of the plan."""
+    waiting: dict[int, list[Row]] = {}
+    order = iter(missing)
+    following = next(order, None)
+    for event in run_in_processes(BenchJob(bench, missing), missing, processes):
+        waiting[event.number] = event.rows
+        while following in waiting:
+            yield waiting.pop(following)
+            following = next(order, None)
+
+
+@dataclass(frozen=True)
+class InputDone:
+    """All rows of an input.
+
+    Attributes:
+        number: Position among the plan's inputs.
+    """
+
+    number: int
+    rows: list[Row]
+
+
+@dataclass(frozen=True)
+class BenchJob:
+    """A benchmark as a process of its own works on it.
+
+    Attributes:
+        missing: Methods that have yet to see an input, by its position.
+        threads: Of one process's arithmetic.
+    """
+
+    bench: Bench
+    missing: dict[int, Pairs]
+    threads: int = 1
+
+    def worker(self) -> BenchWorker:
+        """Return what measures inputs in this process."""
+        import torch
+
+        from whylens.core.engine import Engine
+
+        torch.set_num_threads(self.threads)
+        return BenchWorker(Plan(Engine(), self.bench), self.missing)
+
+
+class BenchWorker:
+    """Measures one input after another."""
+
+    def __init__(self, plan: Plan, missing: dict[int, Pairs]) -> None:
+        """Take what is to be done."""
+        self._plan, self._missing = plan, missing
+
+    def work(self, number: int, tick: Callable[[], None], /) -> InputDone:  # noqa: ARG002
+        """Return the rows of an input."""
+        rows = rows_of(self._plan, self._plan.sights[number], self._missing[number])
+        return InputDone(number, list(rows))

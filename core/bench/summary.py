@@ -1,0 +1,218 @@
+"""What the rows of a benchmark come to: means with intervals over inputs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from whylens.core.bench.columns import PAINTED, SHORTCUT
+from whylens.core.bench.plan import REFERENCES, Plan
+from whylens.core.bench.rows import Row
+from whylens.core.evaluation.parts import PartMarks, auroc, fitted_threshold
+
+RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure over inputs.
+
+    Attributes:
+        low: Lower end of its 95 % interval; None of a single input.
+        high: Upper end.
+        chance: Mean of what a random map is expected to get; None where chance has no meaning.
+        pictures: How many inputs it is of.
+    """
+
+    mean: float
+    low: float | None
+    high: float | None
+    chance: float | None
+    pictures: int
+
+
+@dataclass(frozen=True)
+class BenchRow:
+    """A method's figures.
+
+    Attributes:
+        method: Its name, or a reference's in parentheses.
+        owner: Distribution and version; "" of a reference.
+        figures: By name, as far as it says anything.
+        pictures: How many inputs were answered.
+        failed: How many were not.
+        reason: The first reason for that, or "".
+        threshold: Share of the map's positive sum from which on it points at a part, fitted on
+            other inputs; None where there are no parts.
+    """
+
+    method: str
+    owner: str
+    figures: dict[str, Figure]
+    pictures: int
+    failed: int
+    reason: str
+    threshold: float | None = None
+
+
+@dataclass(frozen=True)
+class BenchSummary:
+    """What a benchmark of one network came to.
+
+    Attributes:
+        pictures: How many inputs were shown.
+        few: How many of them the costly metrics and slow methods saw.
+        recognised: Share of them that the network recognises.
+        background: Share of the things around that the network is independent of; None where
+            nothing can be left out.
+        rows: References first, then methods in the order in which they were asked for.
+    """
+
+    model: str
+    model_sha256: str
+    data: str
+    pictures: int
+    few: int
+    recognised: float
+    background: float | None
+    rows: tuple[BenchRow, ...]
+
+
+def read_summary(content: bytes) -> BenchSummary:
+    """Return the summary that JSON of its `asdict` holds.
+
+    Raises:
+        ValueError: It holds none.
+    """
+    try:
+        facts = json.loads(content)
+        rows = [
+            BenchRow(**{**row, "figures": {k: Figure(**v) for k, v in row["figures"].items()}})
+            for row in facts["rows"]
+        ]
+        return BenchSummary(**{**facts, "rows": tuple(rows)})
+    except (TypeError, KeyError, AttributeError) as exc:
+        raise ValueError(str(exc)) from exc
+
+
+def summary_of(plan: Plan, rows: Sequence[Row]) -> BenchSummary:
+    """Return the figures of all rows that belong to the plan's methods."""
+    current = [row for row in rows if plan.owners.get(row["method"], "") == row["owner"]]
+    test = [row for row in current if row["split"] == "test"]
+    shown = {row["picture"]: row for row in test}.values()
+    independent = [row["independent"] for row in shown if row["independent"] is not None]
+    return BenchSummary(
+        plan.bench.model,
+        plan.backbone.identity.digest,
+        plan.dataset.name,
+        len(shown),
+        min(plan.bench.few, len(shown)),
+        float(np.mean([row["recognised"] for row in shown])),
+        float(np.mean(independent)) if independent else None,
+        tuple(
+            _row(name, plan.owners.get(name, ""), current, plan.unavailable.get(name, ""))
+            for name in (*REFERENCES, *plan.bench.methods)
+        ),
+    )
+
+
+def interval(values: Iterable[float]) -> tuple[float, float] | None:
+    """Return the 95 % interval of a mean by a seeded percentile bootstrap; None of one value."""
+    array = np.array(list(values), np.float64)
+    return _ends(array[_drawn(len(array))].mean(1)) if len(array) > 1 else None
+
+
+def _bootstrap(
+    count: int, figure: Callable[[np.ndarray], float | None]
+) -> tuple[float, float] | None:
+    """Return the 95 % interval of a figure of some inputs, drawn again with replacement."""
+    values = [value for value in map(figure, _drawn(count)) if value is not None]
+    return _ends(np.array(values)) if count > 1 else None
+
+
+def _drawn(count: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(count, size=(RESAMPLES, count))
+
+
+def _ends(values: np.ndarray) -> tuple[float, float]:
+    low, high = np.quantile(values, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _row(name: str, owner: str, rows: list[Row], unavailable: str) -> BenchRow:
+    own = [row for row in rows if row["method"] == name]
+    reasons = [row["reason"] for row in own if row["reason"] and row["split"] == "test"]
+    answered = [row for row in own if not row["reason"] and row["split"] == "test"]
+    figures: dict[str, Figure] = {}
+    for metric in dict.fromkeys(key for row in answered for key in row["values"]):
+        values = [row["values"][metric] for row in answered if metric in row["values"]]
+        chances = [row["chance"][metric] for row in answered if metric in row["chance"]]
+        chance = float(np.mean(chances)) if chances else None
+        figures[metric] = _figure(values, chance)
+    threshold = None
+    others = [_marks(row) for row in own if row["split"] == "val" and row["parts"]]
+    if others:
+        threshold = fitted_threshold(others)
+        figures |= _painted(answered, threshold)
+    hints = [row["hint"] for row in answered if row["hint"] is not None]
+    shortcut = _shortcut(hints)
+    if shortcut is not None:
+        figures[SHORTCUT.name] = shortcut
+    reason = unavailable or next(iter(reasons), "")
+    return BenchRow(name, owner, figures, len(answered), len(reasons), reason, threshold)
+
+
+def _figure(values: Sequence[float], chance: float | None) -> Figure:
+    low, high = interval(values) or (None, None)
+    return Figure(float(np.mean(values)), low, high, chance, len(values))
+
+
+def _marks(row: Row) -> PartMarks:
+    return PartMarks(**{name: tuple(values) for name, values in row["parts"].items()})
+
+
+def _painted(answered: list[Row], threshold: float) -> dict[str, Figure]:
+    """Return the figures of parts at a threshold, and their mean X as FunnyBirds defines it."""
+    names = [column.name for column in PAINTED[:-1]]
+    table = np.full((len(answered), len(names)), np.nan)
+    for i, row in enumerate(answered):
+        at = _marks(row).at(threshold) if row["parts"] else {}
+        for j, name in enumerate(names):
+            table[i, j] = at.get(name, row["values"].get(name, np.nan))
+    figures = {}
+    for j, name in enumerate(names):
+        values = table[:, j][~np.isnan(table[:, j])]
+        if len(values):
+            figures[name] = _figure(list(values), 0.5 if j >= 4 else None)
+
+    def mean_x(chosen: np.ndarray) -> float | None:
+        part = table[chosen]
+        if np.isnan(part).all(0).any():
+            return None
+        csdc, pc, dc, d, sd, ts = np.nanmean(part, 0)
+        return float((((csdc + pc + dc) / 3 + d) / 2 + sd + ts) / 3)
+
+    whole = mean_x(np.arange(len(answered)))
+    if whole is not None:
+        low, high = _bootstrap(len(answered), mean_x) or (None, None)
+        figures[PAINTED[-1].name] = Figure(whole, low, high, None, len(answered))
+    return figures
+
+
+def _shortcut(hints: Sequence[tuple[bool, float]]) -> Figure | None:
+    """Return how well a map's share in the hint's place tells inputs with it from those without."""
+    present = np.array([has for has, _ in hints], bool)
+    shares = np.array([share for _, share in hints])
+
+    def figure(chosen: np.ndarray) -> float | None:
+        has, share = present[chosen], shares[chosen]
+        return auroc(list(share[has]), list(share[~has]))
+
+    whole = figure(np.arange(len(hints)))
+    if whole is None:
+        return None
+    low, high = _bootstrap(len(hints), figure) or (None, None)
+    return Figure(whole, low, high, 0.5, len(hints))

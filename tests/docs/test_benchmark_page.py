@@ -1,0 +1,45 @@
+"""The recorded benchmark: its page is written from its file, and what has to hold does."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.conftest import ROOT
+from whylens.core.bench.columns import groups_of
+from whylens.core.bench.plan import EDGES, RANDOM_MAP, TRUE_MASK
+from whylens.core.bench.summary import read_summary
+from whylens.ui.cli.bench_table import markdown, plot_name, plot_svg
+
+DOCS = ROOT / "docs"
+
+
+@pytest.fixture(scope="module")
+def runs():
+    listed = json.loads((DOCS / "benchmark.json").read_text())
+    return [read_summary(json.dumps(run).encode()) for run in listed]
+
+
+def test_page_and_plots_are_those_of_the_recorded_runs(runs):
+    groups = groups_of({})
+    assert (DOCS / "benchmark.md").read_text() == markdown(runs, groups)
+    for run in runs:
+        assert (DOCS / plot_name(run)).read_text() == plot_svg(run, groups)
+
+
+def test_the_order_that_is_known_holds(runs):
+    for run in runs:
+        rows = {row.method: row.figures for row in run.rows}
+        for name in ("mass-in-mask", "rank-in-mask"):
+            assert rows[TRUE_MASK][name].mean == pytest.approx(1)
+            assert all(row[name].mean <= 1 for row in rows.values() if name in row)
+        chance = rows[RANDOM_MAP]["random-maps"]
+        assert chance.low <= 0.5 <= chance.high, run.model
+        # A detector of edges is the same whatever was learnt, and for every class.
+        assert rows[EDGES]["random-weights"].mean == pytest.approx(1)
+        assert rows[EDGES]["random-logit"].mean == pytest.approx(1)
+        painted = {name: row["painted"].mean for name, row in rows.items() if "painted" in row}
+        if painted:
+            assert rows[TRUE_MASK]["target-sensitivity"].mean == 1
+            assert painted[TRUE_MASK] > max(painted[EDGES], painted[RANDOM_MAP])
