@@ -16,7 +16,9 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import gaussian_filter, sobel
 
+from benchmarks.analytic import Blobs, network
 from whylens.core.datasets.by_name import load_dataset
+from whylens.core.datasets.dataset import Dataset
 from whylens.core.engine import Engine
 from whylens.core.evaluation.metric import Case
 from whylens.core.evaluation.randomised_weights import randomised_subjects
@@ -27,7 +29,9 @@ from whylens.core.results import Heatmap
 from whylens.core.subject import Subject
 
 PAGE = Path(__file__).parents[1] / "docs" / "which-map-to-believe.md"
+ANALYTIC = "analytic"
 NETWORKS = {
+    ANALYTIC: "blobs",
     "painted-cats-breed": "painted-cats:breed",
     "painted-cats-vit": "painted-cats:breed",
     "painted-cats-genuine": "painted-cats:genuine",
@@ -48,9 +52,19 @@ def random_map(subject: Subject, index: int) -> Heatmap:
     return Heatmap(gaussian_filter(noise, WIDTHS[index % len(WIDTHS)], mode="wrap"), "nothing")
 
 
-def pictures(engine: Engine, model: str, source: str, count: int) -> Iterator[tuple[int, Any, Any]]:
+def engine_and_data(model: str) -> tuple[Engine, Dataset]:
+    """Return who answers for a network, and its pictures."""
+    if model == ANALYTIC:
+        backbone = network()
+        return Engine(loader=lambda *_: backbone), Blobs()
+    engine = Engine()
+    return engine, load_dataset(NETWORKS[model], engine.registry.datasets)
+
+
+def pictures(
+    engine: Engine, model: str, dataset: Dataset, count: int
+) -> Iterator[tuple[int, Any, Any]]:
     """Yield index, subject and true mask of pictures that the network names right, of the test."""
-    dataset = load_dataset(source, engine.registry.datasets)
     for index in dataset.of("test"):
         item = dataset.items[index]
         mask = dataset.evidence(index)
@@ -66,10 +80,11 @@ def pictures(engine: Engine, model: str, source: str, count: int) -> Iterator[tu
             return
 
 
-def verdicts(engine: Engine, model: str, source: str, count: int) -> dict[str, list[Verdict]]:
+def verdicts(model: str, count: int) -> dict[str, list[Verdict]]:
     """Return the verdicts on every kind of map, by kind."""
+    engine, dataset = engine_and_data(model)
     found: dict[str, list[Verdict]] = {"true mask": [], "random map": [], "edges": []}
-    for index, subject, mask in pictures(engine, model, source, count):
+    for index, subject, mask in pictures(engine, model, dataset, count):
         truth = Heatmap(mask.astype(np.float32), "evidence")
         cases = {
             "true mask": Case(subject, truth),
@@ -115,9 +130,9 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=list(NETWORKS))
     parser.add_argument("--write", action="store_true")
     args = parser.parse_args()
-    engine, found = Engine(), {}
+    found = {}
     for model in args.only:
-        found[model] = verdicts(engine, model, NETWORKS[model], args.pictures)
+        found[model] = verdicts(model, args.pictures)
         print("\n".join(rows({model: found[model]})), flush=True)
     if args.write:
         text = PAGE.read_text(encoding="utf-8")

@@ -29,7 +29,7 @@ def strong() -> Case:
     x = noise(1, 1, 12, 16, seed=3)
     detail = x[0, 0] - 0.5
     weights = torch.zeros(12, 16)
-    weights[:4, :5] = 2 * detail[:4, :5]
+    weights[:7, :9] = 2 * detail[:7, :9]
     subject = subject_of(linear(weights, torch.zeros(12, 16)), x, Target(0))
     return Case(subject, Heatmap((weights * detail).numpy(), "logit", signed=True))
 
@@ -37,9 +37,9 @@ def strong() -> Case:
 MEASURED = [
     # beaten (middle, worst), random weights, seeds, the word
     ((1.0, 1.0), 0.1, None, "holds"),
-    ((0.95, 0.75), 0.49, 0.5, "holds"),
+    ((0.975, 0.75), 0.49, 0.5, "holds"),
     ((1.0, 1.0), None, None, "holds"),
-    ((0.94, 0.9), 0.1, None, "mixed"),
+    ((0.95, 0.9), 0.1, None, "mixed"),
     ((1.0, 0.7), 0.1, None, "mixed"),
     ((1.0, 1.0), 0.5, None, "mixed"),
     ((1.0, 1.0), 0.1, 0.49, "mixed"),
@@ -75,7 +75,7 @@ def test_random_maps_hold_no_more_often_than_one_in_twenty(strong):
     for seed in range(12):
         grid = np.random.default_rng(seed).random((3, 4))
         words.append(last(replace(strong, heat=Heatmap(grid, "nothing"))).word)
-    assert words.count("holds") <= 2  # of 12, at a rate of 1 in 20: more come once in 50 such tests
+    assert words.count("holds") <= 2  # of 12, at a rate of 1 in 21: more come once in 50 such tests
     assert words.count("no better than chance") >= 6
 
 
