@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from whylens.core.bench.columns import CHEAP
+from whylens.core.bench.columns import CHEAP, SHORTCUT
 from whylens.core.bench.plan import EDGES, RANDOM_MAP, REFERENCES, TRUE_MASK, Plan, Sight
 from whylens.core.bench.rows import Row
 from whylens.core.datasets.dataset import Mask, Pixels
@@ -18,8 +18,8 @@ from whylens.core.errors import BadInput, CoreError, NeedsNotMet
 from whylens.core.evaluation.metric import Case, Score
 from whylens.core.evaluation.parts import (
     Parts,
+    auroc_of_place,
     part_marks,
-    share_in,
     single_deletion,
     target_sensitivity,
 )
@@ -42,7 +42,6 @@ class _Hybrid:
 @dataclass(frozen=True)
 class _Hint:
     label: int
-    present: bool
     place: Tensor
 
 
@@ -126,7 +125,7 @@ def _scene(plan: Plan, sight: Sight) -> _Scene:
         best == label,
         _parts(plan, index, seen),
         _hybrid(plan, index, seen),
-        None if hint is None else _Hint(hint.label, hint.present, seen(hint.place)),
+        _Hint(hint.label, seen(hint.place)) if hint and hint.present else None,
     )
 
 
@@ -189,7 +188,7 @@ def _hybrid(plan: Plan, index: int, seen: Callable[[Mask], Tensor]) -> _Hybrid |
 def _measured(plan: Plan, sight: Sight, scene: _Scene, name: str) -> Row:
     """Return the part of a row that a method's map decides, or the reason why there is none."""
     scores: dict[str, Score] = {}
-    facts: dict[str, Any] = {"parts": None, "hint": None}
+    parts = None
     try:
         case = _case(plan, scene, name)
         if sight.split == "test":
@@ -200,20 +199,20 @@ def _measured(plan: Plan, sight: Sight, scene: _Scene, name: str) -> Row:
         if scene.parts is not None:
             scores["single-deletion"] = single_deletion(case.heat, scene.parts)
             marks = part_marks(case.heat, scene.parts)
-            facts["parts"] = marks and _rounded(asdict(marks))
+            parts = marks and _rounded(asdict(marks))
         if scene.hybrid is not None and sight.split == "test":
             maps = _of_hybrid(plan, scene.hybrid, scene, name)
             scores["target-sensitivity"] = Score(target_sensitivity(maps, scene.hybrid.signs), 0.5)
         if scene.hint is not None and sight.split == "test":
             heat = _of_hint(plan, scene.hint, scene, name)
-            facts["hint"] = [scene.hint.present, round(share_in(heat, scene.hint.place), 6)]
+            scores[SHORTCUT.name] = Score(auroc_of_place(heat, scene.hint.place), 0.5)
     except CoreError as exc:
-        return {"values": {}, "chance": {}, "parts": None, "hint": None, "reason": str(exc)}
+        return {"values": {}, "chance": {}, "parts": None, "reason": str(exc)}
     # Six digits: another batch may round the last ones in another way.
     return {
         "values": {k: round(s.value, 6) for k, s in scores.items() if s.value is not None},
         "chance": {k: round(s.chance, 6) for k, s in scores.items() if s.chance is not None},
-        **facts,
+        "parts": parts,
         "reason": "",
     }
 
@@ -249,7 +248,7 @@ def _of_hybrid(plan: Plan, hybrid: _Hybrid, scene: _Scene, name: str) -> list[He
 
 def _of_hint(plan: Plan, hint: _Hint, scene: _Scene, name: str) -> Heatmap:
     if name == TRUE_MASK:
-        return _marked(hint.place if hint.present else scene.mask & ~hint.place)
+        return _marked(hint.place)
     return _any_map(plan, replace(scene.question, target=hint.label), scene, name)
 
 

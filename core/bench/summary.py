@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from whylens.core.bench.columns import PAINTED, SHORTCUT
+from whylens.core.bench.columns import PAINTED
 from whylens.core.bench.plan import REFERENCES, Plan
 from whylens.core.bench.rows import Row
-from whylens.core.evaluation.parts import PartMarks, auroc, fitted_threshold
+from whylens.core.evaluation.parts import PartMarks, fitted_threshold
 
 RESAMPLES = 1000
 
@@ -157,10 +157,6 @@ def _row(name: str, owner: str, rows: list[Row], unavailable: str) -> BenchRow:
     if others:
         threshold = fitted_threshold(others)
         figures |= _painted(answered, threshold)
-    hints = [row["hint"] for row in answered if row["hint"] is not None]
-    shortcut = _shortcut(hints)
-    if shortcut is not None:
-        figures[SHORTCUT.name] = shortcut
     reason = unavailable or next(iter(reasons), "")
     return BenchRow(name, owner, figures, len(answered), len(reasons), reason, threshold)
 
@@ -200,19 +196,3 @@ def _painted(answered: list[Row], threshold: float) -> dict[str, Figure]:
         low, high = _bootstrap(len(answered), mean_x) or (None, None)
         figures[PAINTED[-1].name] = Figure(whole, low, high, None, len(answered))
     return figures
-
-
-def _shortcut(hints: Sequence[tuple[bool, float]]) -> Figure | None:
-    """Return how well a map's share in the hint's place tells inputs with it from those without."""
-    present = np.array([has for has, _ in hints], bool)
-    shares = np.array([share for _, share in hints])
-
-    def figure(chosen: np.ndarray) -> float | None:
-        has, share = present[chosen], shares[chosen]
-        return auroc(list(share[has]), list(share[~has]))
-
-    whole = figure(np.arange(len(hints)))
-    if whole is None:
-        return None
-    low, high = _bootstrap(len(hints), figure) or (None, None)
-    return Figure(whole, low, high, 0.5, len(hints))

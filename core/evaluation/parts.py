@@ -165,20 +165,18 @@ def target_sensitivity(maps: Sequence[Heatmap], signs: Sequence[Tensor]) -> floa
     return sum(0.5 * (own > other) + 0.25 * (own == other) for own, other in wins)
 
 
-def share_in(heat: Heatmap, place: Tensor) -> float:
-    """Return the share of a map's positive sum in a place, a little widened; 0 of an empty map."""
-    return _part_sums(np.asarray(heat.values).clip(min=0), {"place": place}, relative=True)["place"]
+def auroc_of_place(heat: Heatmap, place: Tensor) -> float:
+    """Return how often a map is larger at a point of a place than at one beside it; equal half.
 
-
-def auroc(present: Sequence[float], absent: Sequence[float]) -> float | None:
-    """Return how often a value of the first is larger than one of the second; equal ones half.
-
-    None where either is empty.
+    Args:
+        place: (h, w) bool, where something lies that the network goes by.
     """
-    if not present or not absent:
-        return None
-    one, other = np.array(present)[:, None], np.array(absent)[None]
-    return float(((one > other) + 0.5 * (one == other)).mean())
+    from scipy.stats import rankdata
+
+    inside = place.numpy().ravel()
+    ranks = rankdata(on_grid(heat.values, tuple(place.shape)).ravel())
+    count, others = int(inside.sum()), int((~inside).sum())
+    return float((ranks[inside].sum() - count * (count + 1) / 2) / (count * others))
 
 
 def _part_sums(values: Floats, masks: Mapping[str, Tensor], *, relative: bool) -> dict[str, float]:

@@ -32,7 +32,7 @@ class Measured(BaseModel):
         unmoved: Rank correlation between its maps of the trained and of the randomised network,
             mean of its size; near 0 passes the sanity check.
         beaten: Share of random maps as smooth as its own whose deletion and insertion are worse,
-            mean over the networks of the benchmark.
+            on the first network of the benchmark on which it was asked.
         cells: Positions of its map.
         network: On what it was measured, where not on the network of all others.
     """

@@ -213,7 +213,8 @@ def test_the_true_mask_beats_all_and_a_random_map_is_like_random_maps(finished):
         assert random[name].mean < 1
     assert exact["single-deletion"].mean == exact["target-sensitivity"].mean == 1
     assert random["target-sensitivity"].mean == 0.5  # one map for both classes
-    assert exact["shortcut"].mean == pytest.approx(0.5)  # the network does not look there
+    assert exact["shortcut"].mean < 0.5  # the network does not look there
+    assert exact["shortcut"].pictures == 3  # of 7, those in which the hint is
     assert exact["painted"].mean == pytest.approx(1)
     assert rows["exact"].threshold == pytest.approx(0.01)
     assert summary.background == 1

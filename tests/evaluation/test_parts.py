@@ -10,10 +10,9 @@ from whylens import Heatmap
 from whylens.core.evaluation.parts import (
     THRESHOLDS,
     Parts,
-    auroc,
+    auroc_of_place,
     fitted_threshold,
     part_marks,
-    share_in,
     single_deletion,
     target_sensitivity,
 )
@@ -107,11 +106,15 @@ def test_each_class_s_map_should_prefer_its_own_sign():
     assert target_sensitivity([with_sums(3.0, 3.0), second], signs) == 0.5
 
 
-def test_a_hint_is_found_where_shares_tell_with_from_without():
-    place = in_columns(2)["a"]
-    assert share_in(with_sums(3.0, 1.0), place) == pytest.approx(0.75)
-    assert share_in(with_sums(3.0, -1.0), place) == 1
-    assert share_in(with_sums(0.0, 0.0), place) == 0
-    assert auroc([0.9, 0.5], [0.1, 0.5]) == (1 + 1 + 1 + 0.5) / 4
-    assert auroc([0.1], [0.2]) == 0
-    assert auroc([], [0.2]) is None
+def test_a_hint_is_found_where_the_map_is_larger_than_beside_it(rng):
+    place = torch.zeros(4, 5, dtype=torch.bool)
+    place[1:3, 1:4] = True
+    values = rng.integers(4, size=(4, 5)).astype(float)  # with many that are equal
+    wins = [
+        1.0 if one > other else 0.5 if one == other else 0.0
+        for one in values[place.numpy()]
+        for other in values[~place.numpy()]
+    ]
+    assert auroc_of_place(Heatmap(values, "x"), place) == pytest.approx(np.mean(wins))
+    assert auroc_of_place(Heatmap(place.float().numpy(), "x"), place) == 1
+    assert auroc_of_place(Heatmap(np.ones((4, 5)), "x"), place) == 0.5

@@ -106,7 +106,7 @@ def _run(
         inputs = data or _training_data(engine, model)
         asked = Bench(model, inputs, tuple(dict.fromkeys(chosen)), *counts)
         summary = _measure(engine, asked, place, workers or cores())
-        write_atomically(place / ONE, json.dumps(asdict(summary), indent=1).encode())
+        write_atomically(place / ONE, json.dumps(asdict(summary)).encode())
         summaries.append(summary)
     return summaries, groups_of(registry.metrics)
 
@@ -123,7 +123,8 @@ def _write(groups: Any, out: Path, as_json: bool) -> None:
             summaries.append(read_summary(path.read_bytes()))
         except ValueError as exc:
             raise BadInput(f"{shown(str(path))} is damaged. Delete it, or choose --out.") from exc
-    content = json.dumps([asdict(summary) for summary in summaries], indent=1)
+    # A line for each network.
+    content = "[\n" + ",\n".join(json.dumps(asdict(summary)) for summary in summaries) + "\n]"
     table = markdown(summaries, groups)
     write_atomically(out / SUMMARY, (content + "\n").encode())
     write_atomically(out / TABLE, table.encode())

@@ -36,7 +36,9 @@ def markdown(summaries: Sequence[BenchSummary], groups: Sequence[Group]) -> str:
         "leaving them out takes, TS whether the map of each of two breeds prefers its own sign on "
         "a cat that has one of each. From which share of a map on it points at a part was fitted "
         "on pictures of the validation split. X is the mean of ((CSDC + PC + DC) / 3 + D) / 2, SD "
-        "and TS. What every other figure means: [Which metric says what](metrics.md).",
+        "and TS. A hint's figure is how often the map of the class that it gives away is larger in "
+        "the hint than beside it, in pictures that have it. What every other figure means: [Which "
+        "metric says what](metrics.md).",
     ]
     for summary in summaries:
         lines += ["", f"## {summary.model}", "", _setting(summary)]
