@@ -155,8 +155,9 @@ def document(guide: Iterable[Entry], known: Measurements) -> str:
         f"{known.setting} Cost: time as a multiple of one forward pass of the same network. "
         "Random maps: share of random maps as smooth that do worse in the "
         f"[benchmark](benchmark.md), on the first of {', '.join(BENCHMARKED)} on which the method "
-        "was asked; 50 % is chance. In the box: share of the positive evidence that lies on the object. Sanity: size of the "
-        "rank correlation with the map of the same network with random weights; near 0 is right.",
+        "was asked; 50 % is chance. In the box: share of the positive evidence that lies on the "
+        "object. Sanity: size of the rank correlation with the map of the same network with random "
+        "weights; near 0 is right.",
         "",
         "| Method | Type | Cost | Random maps | Peaks on the object | In the box | Sanity |",
         "|---|---|---:|---:|---:|---:|---:|",

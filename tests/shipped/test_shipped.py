@@ -152,7 +152,7 @@ def test_the_network_that_cheats_goes_by_the_badge(engine):
     cats = load_dataset(report.data.name, load_registry().datasets)
     assert report.data.digest == cats.digest
     taken = {True: [], False: []}
-    for index in cats.of("test")[:48]:
+    for index in cats.of("test")[:32]:
         if cats.items[index].label == 0:
             continue  # what the badge gives away in training
         best = engine.predict(Question(BADGE, cats.pixels(index))).classes[0].index
