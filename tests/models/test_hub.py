@@ -530,7 +530,7 @@ def put_transformers(hub, folder, name: str, **changes) -> str:
     return f"hf:acme/{name}"
 
 
-@pytest.mark.slow  # reading such a folder is in test_transformers_folder.py; here it comes over a network
+@pytest.mark.slow  # test_transformers_folder.py reads such folders; here one comes over a network
 def test_a_classifier_of_transformers_is_a_model_by_its_name(
     program, hub, home, monkeypatch, tmp_path
 ):
