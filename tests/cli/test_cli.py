@@ -211,6 +211,7 @@ def test_a_demo_that_is_still_starting_puts_visitors_files_away(monkeypatch, end
     assert ended == [True]
 
 
+@pytest.mark.slow  # a page is served, and SIGTERM ends it, within this process as well
 def test_the_demo_serves_and_ends_on_sigterm(place):
     import socket
     import urllib.request

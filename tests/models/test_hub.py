@@ -480,6 +480,7 @@ def put_network(hub, name: str) -> torch.Tensor:
 NETWORKS = ["test_resnet.r160_in1k", "vit_tiny_patch16_224.augreg_in21k_ft_in1k"]
 
 
+@pytest.mark.slow  # networks come from the Hub below; what a config may say is in test_models.py
 def test_a_repository_that_timm_wrote_is_a_model_by_its_name(program, hub):
     import timm
     from safetensors.torch import save

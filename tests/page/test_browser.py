@@ -47,9 +47,7 @@ def test_a_link_brings_back_model_method_and_class(browser, address):
 
 
 WRONG_NAMES = {
-    "local-dir:/etc": "never loaded",
     "resnet51": "Did you mean",
-    "vit_giant_patch14_reg4_dinov2": "million parameters",
     "resnet50.a1_in1k": "local checkpoint",
 }
 
@@ -100,7 +98,7 @@ IS_DARK_JS = "dark => document.body.classList.contains('dark') === dark"
 @pytest.mark.parametrize(
     ("titles", "themes"),
     [
-        (("Compare", "Many photos"), ("light",)),
+        (("Many photos",), ("light",)),
         pytest.param(EVERY_TAB, ("light", "dark"), marks=pytest.mark.slow),
     ],
     ids=["some", "all"],

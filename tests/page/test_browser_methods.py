@@ -304,8 +304,8 @@ def test_a_visitor_trains_and_finds_the_model_chosen_and_reported(browser, addre
 
 
 # The last: once it was opened, the editor's canvas draws all the time, on no graphics card.
-@pytest.mark.parametrize("brush", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_what_if_answers_for_marks_of_a_map_and_of_the_brush(toy_page, brush):
+@pytest.mark.slow  # what it answers is asked of the same functions in evaluation/test_what_if.py
+def test_what_if_answers_for_marks_of_a_map_and_of_the_brush(toy_page):
     page = toy_page
     open_tab(page, "What if")
     said = page.locator("#whatif-status textarea")
@@ -315,8 +315,6 @@ def test_what_if_answers_for_marks_of_a_map_and_of_the_brush(toy_page, brush):
     expect(said).to_have_value(re.compile("^10% of it changed: .*elsewhere: .*points"))
     expect(page.locator("#whatif-shown img")).to_be_visible()
     expect(page.locator("#whatif-bars")).to_contain_text("Did the maps foresee it?")
-    if not brush:
-        return
     marked = page.locator("#whatif-shown img").get_attribute("src")
     page.locator("#whatif-editor canvas").first.scroll_into_view_if_needed()
     box = page.locator("#whatif-editor canvas").first.bounding_box()
