@@ -41,10 +41,10 @@ LONGEST = (
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Return one process more than cores: browser tests and tests of processes often wait."""
+    """Return a process for each core: one more imports and collects all anew, and gains nothing."""
     from whylens.core.batch.protocol import cores
 
-    return min(cores() + 1, 8)
+    return min(cores(), 8)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
