@@ -8,18 +8,8 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from pydantic import Field
 
-from whylens import (
-    Explainer,
-    Heatmap,
-    MaskedMeans,
-    Need,
-    Params,
-    Partial,
-    expected_agreement,
-    hookimpl,
-)
-from whylens.plugins._arrays import as_array
-from whylens.plugins._random_masks import MASKS_PER_DRAW, agreement_note, random_masks
+from whylens import Explainer, MaskedMeans, Need, Partial, hookimpl
+from whylens.plugins._random_masks import MASKS_PER_DRAW, MaskParams, map_of_means, random_masks
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,7 +19,7 @@ if TYPE_CHECKING:
 ROUNDING = 64 * torch.finfo(torch.float32).eps  # of a cosine
 
 
-class RELAXParams(Params):
+class RELAXParams(MaskParams):
     """The masks: number, coarseness, share and fill."""
 
     masks: int = Field(
@@ -38,16 +28,6 @@ class RELAXParams(Params):
         le=8192,
         multiple_of=64,
         description="How many random masks to try; the authors' code tries 3,000.",
-    )
-    cells: int = Field(
-        default=7, ge=2, le=16, description="Cells of a mask along the shorter side of the view."
-    )
-    shown: float = Field(
-        default=0.5,
-        ge=0.1,
-        le=0.9,
-        multiple_of=0.05,
-        description="Share of the cells that a mask shows.",
     )
     fill: Literal["grey", "black", "mean", "blur"] = Field(
         default="grey", description="What hidden places show; defined in pixel space."
@@ -92,22 +72,7 @@ class RELAX(Explainer[RELAXParams]):
                 MASKS_PER_DRAW, subject.size, params.cells, params.shown, generator
             )
             means.add(masks, _likeness(subject, masks.to(fill), fill))
-            values, errors = means.values(), means.errors()
-            if float(values.abs().max()) <= ROUNDING:
-                values, errors = torch.zeros_like(values), torch.zeros_like(errors)
-            agreement = expected_agreement(values, errors)
-            done = means.count >= params.masks
-            yield Partial(
-                Heatmap(
-                    as_array(values),
-                    "cosine",
-                    signed=True,
-                    diagnostics={"masks": means.count, "expected agreement of seeds": agreement},
-                    note=agreement_note(agreement) if done else "",
-                    error=as_array(errors),
-                ),
-                means.count / params.masks,
-            )
+            yield map_of_means(means, params.masks, "cosine", ROUNDING)
 
 
 def _likeness(subject: Subject, masks: Tensor, fill: Tensor) -> Tensor:

@@ -3,40 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
-from pydantic import Field
 
-from whylens import Explainer, Heatmap, MaskedMeans, Params, Partial, expected_agreement, hookimpl
-from whylens.plugins._arrays import as_array
-from whylens.plugins._random_masks import MASKS_PER_DRAW, agreement_note, random_masks
+from whylens import Explainer, MaskedMeans, Partial, hookimpl
+from whylens.plugins._random_masks import MASKS_PER_DRAW, MaskParams, map_of_means, random_masks
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from whylens import Subject
 
 
-class RISEParams(Params):
+class RISEParams(MaskParams):
     """The masks: number, coarseness, share and fill."""
-
-    masks: int = Field(
-        default=1024, ge=64, le=8192, multiple_of=64, description="How many random masks to try."
-    )
-    cells: int = Field(
-        default=7, ge=2, le=16, description="Cells of a mask along the shorter side of the view."
-    )
-    shown: float = Field(
-        default=0.5,
-        ge=0.1,
-        le=0.9,
-        multiple_of=0.05,
-        description="Share of the cells that a mask shows.",
-    )
-    fill: Literal["grey", "black", "mean", "blur"] = Field(
-        default="black", description="What hidden places show; defined in pixel space."
-    )
 
 
 class RISE(Explainer[RISEParams]):
@@ -70,28 +49,7 @@ class RISE(Explainer[RISEParams]):
             )
             scores = torch.cat(list(subject.masked_scores([masks.to(fill)], fill)))
             means.add(masks, scores)
-            values, errors = _zero_rounding(means, subject.rounding)
-            agreement = expected_agreement(values, errors)
-            done = means.count >= params.masks
-            yield Partial(
-                Heatmap(
-                    as_array(values),
-                    subject.unit,
-                    signed=True,
-                    diagnostics={"masks": means.count, "expected agreement of seeds": agreement},
-                    note=agreement_note(agreement) if done else "",
-                    error=as_array(errors),
-                ),
-                means.count / params.masks,
-            )
-
-
-def _zero_rounding(means: MaskedMeans, rounding: float) -> tuple[Tensor, Tensor]:
-    # Scores that are alike up to rounding whatever the mask are no evidence.
-    values, errors = means.values(), means.errors()
-    if float(values.abs().max()) <= rounding:
-        return torch.zeros_like(values), torch.zeros_like(errors)
-    return values, errors
+            yield map_of_means(means, params.masks, subject.unit, subject.rounding)
 
 
 @hookimpl
