@@ -163,11 +163,10 @@ def document(guide: Iterable[Entry], known: Measurements) -> str:
         "|---|---|---:|---:|---:|---:|---:|",
     ]
     for entry in guide:
-        words = measured_words(entry)
         title = f"[{entry.title}](#{_anchor(entry)})"
         if entry.measured and entry.measured.network:
             title += f" on {entry.measured.network}"
-        lines.append(f"| {title} | {entry.family} | {' | '.join(words)} |")
+        lines.append(f"| {title} | {entry.family} | {' | '.join(measured_words(entry))} |")
     for answers, words in QUESTIONS.items():
         lines += ["", f"## {words}"]
         for entry in guide:

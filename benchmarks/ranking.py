@@ -27,7 +27,6 @@ from whylens.core.evaluation.curves import beats_random_maps, deletion, insertio
 from whylens.core.evaluation.in_mask import mass_in_mask, pointing_game
 from whylens.core.evaluation.metric import Score
 from whylens.core.explanation import Question
-from whylens.core.inputs.view import view_of
 
 STEPS, FILL = 8, "blur"
 
@@ -50,9 +49,7 @@ def agreements(engine: Engine, model: str, folder: Path) -> Iterator[tuple[str, 
     for index, item in enumerate(dataset.items):
         question = Question(model, dataset.pixels(index), target=item.label)
         subject = engine.subject(question)
-        evidence = dataset.evidence(index)
-        view = view_of((evidence.shape[1], evidence.shape[0]), backbone.spec)
-        mask = mask_in_view(evidence, view)
+        mask = mask_in_view(dataset.evidence(index), backbone.spec)
         rows = []
         for name in methods:
             *_, answer = engine.explain(question, name)

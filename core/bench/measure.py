@@ -27,7 +27,8 @@ from whylens.core.evaluation.randomised_weights import randomised_subjects
 from whylens.core.explanation import Question
 from whylens.core.inputs.photo import photo_of
 from whylens.core.inputs.preprocess import photo_tensor
-from whylens.core.inputs.view import View, view_of
+from whylens.core.inputs.spec import InputSpec
+from whylens.core.inputs.view import view_of
 from whylens.core.results import Heatmap
 from whylens.core.subject import Subject
 
@@ -78,16 +79,17 @@ def rows_of(plan: Plan, sight: Sight, pairs: Sequence[tuple[str, str]]) -> Itera
         }
 
 
-def mask_in_view(mask: Mask, view: View) -> Tensor:
+def mask_in_view(mask: Mask, spec: InputSpec) -> Tensor:
     """Return (h, w) bool: a photo's mask where the network sees it, False beside the photo.
 
     Args:
         mask: (H, W) of the photo.
     """
+    height, width = mask.shape
+    view = view_of((width, height), spec)
     wide, tall = view.model
     x, y = view.to_original(np.arange(wide) + 0.5, np.arange(tall) + 0.5)  # type: ignore[arg-type]
     columns, rows = np.floor(x).astype(int), np.floor(y).astype(int)
-    height, width = mask.shape
     inside = ((rows >= 0) & (rows < height))[:, None] & ((columns >= 0) & (columns < width))
     seen = mask[rows.clip(0, height - 1)][:, columns.clip(0, width - 1)] & inside
     return torch.from_numpy(seen)
@@ -115,16 +117,18 @@ def _scene(plan: Plan, sight: Sight) -> _Scene:
         return _Scene(question, subject, mask, best == label, None, None, None)
 
     def seen(mask: Mask) -> Tensor:
-        return mask_in_view(mask, view_of((mask.shape[1], mask.shape[0]), backbone.spec))
+        return mask_in_view(mask, backbone.spec)
 
-    hint = dataset.shortcut(index)
+    # Thresholds are all that is fitted on the validation split.
+    asked = sight.split == "test"
+    hint = dataset.shortcut(index) if asked else None
     return _Scene(
         question,
         subject,
         seen(evidence),
         best == label,
         _parts(plan, index, seen),
-        _hybrid(plan, index, seen),
+        _hybrid(plan, index, seen) if asked else None,
         _Hint(hint.label, seen(hint.place)) if hint and hint.present else None,
     )
 
@@ -200,10 +204,10 @@ def _measured(plan: Plan, sight: Sight, scene: _Scene, name: str) -> Row:
             scores["single-deletion"] = single_deletion(case.heat, scene.parts)
             marks = part_marks(case.heat, scene.parts)
             parts = marks and _rounded(asdict(marks))
-        if scene.hybrid is not None and sight.split == "test":
+        if scene.hybrid is not None:
             maps = _of_hybrid(plan, scene.hybrid, scene, name)
             scores["target-sensitivity"] = Score(target_sensitivity(maps, scene.hybrid.signs), 0.5)
-        if scene.hint is not None and sight.split == "test":
+        if scene.hint is not None:
             heat = _of_hint(plan, scene.hint, scene, name)
             scores[SHORTCUT.name] = Score(auroc_of_place(heat, scene.hint.place), 0.5)
     except CoreError as exc:

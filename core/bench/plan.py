@@ -68,8 +68,13 @@ class Sight:
 class Plan:
     """A benchmark laid out: its inputs, and who sees which."""
 
-    def __init__(self, engine: Engine, bench: Bench) -> None:
+    def __init__(
+        self, engine: Engine, bench: Bench, sights: tuple[Sight, ...] | None = None
+    ) -> None:
         """Read the data set and choose inputs.
+
+        Args:
+            sights: Those that another process chose: to see which have evidence, all are drawn.
 
         Raises:
             CoreError: Of the kind that says what is wrong. What is wrong with one method is no
@@ -94,13 +99,16 @@ class Plan:
         self.asked = tuple(name for name in bench.methods if name not in self.unavailable)
         self.owners: Mapping[str, str] = {name: _owner(registry, name) for name in bench.methods}
         self.metrics = metrics_of(registry.metrics)
-        test = _chosen(self.dataset, "test", bench.pictures)
+        self.sights = self._chosen() if sights is None else sights
+
+    def _chosen(self) -> tuple[Sight, ...]:
+        test = _with_evidence(self.dataset, "test", self.bench.pictures)
         if not test:
             raise BadInput(f"No test picture of {self.dataset.name} has known evidence.")
         fit: tuple[int, ...] = ()
-        if bench.fit and self.dataset.dissection(test[0]) is not None:
-            fit = _chosen(self.dataset, "val", bench.fit)
-        self.sights = (
+        if self.bench.fit and self.dataset.dissection(test[0]) is not None:
+            fit = _with_evidence(self.dataset, "val", self.bench.fit)
+        return (
             *(Sight(index, i, "val") for i, index in enumerate(fit)),
             *(Sight(index, i, "test") for i, index in enumerate(test)),
         )
@@ -179,7 +187,7 @@ def _owner(registry: Registry, name: str) -> str:
     return f"{entry.distribution} {entry.version}"
 
 
-def _chosen(dataset: Dataset, split: SplitName, count: int) -> tuple[int, ...]:
+def _with_evidence(dataset: Dataset, split: SplitName, count: int) -> tuple[int, ...]:
     """Return inputs of a split with known evidence, of all classes in turn."""
     by_label: dict[int, list[int]] = {}
     for index in dataset.of(split):

@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 
 from whylens.core.batch.process_runner import run_in_processes
 from whylens.core.bench.measure import rows_of
-from whylens.core.bench.plan import Bench, Plan
+from whylens.core.bench.plan import Bench, Plan, Sight
 from whylens.core.bench.rows import ROWS, Row, read_rows, row_line
 from whylens.core.bench.summary import BenchSummary, summary_of
 from whylens.core.errors import Busy, shown
@@ -66,7 +66,7 @@ def _run(plan: Plan, path: Path, processes: int) -> Generator[float, None, Bench
     total = sum(len(pairs) for _, _, pairs in every)
     count = total - sum(map(len, missing.values()))
     yield count / total
-    work = _in_processes(plan.bench, missing, processes) if processes > 1 else _here(plan, missing)
+    work = _in_processes(plan, missing, processes) if processes > 1 else _here(plan, missing)
     with path.open("ab") as stream:
         try:
             for found in work:
@@ -88,12 +88,13 @@ def _here(plan: Plan, missing: dict[int, Pairs]) -> Generator[list[Row]]:
             yield [row]
 
 
-def _in_processes(bench: Bench, missing: dict[int, Pairs], processes: int) -> Generator[list[Row]]:
+def _in_processes(plan: Plan, missing: dict[int, Pairs], processes: int) -> Generator[list[Row]]:
     """Yield the rows of one input after another, in the order of the plan."""
     waiting: dict[int, list[Row]] = {}
     order = iter(missing)
     following = next(order, None)
-    for event in run_in_processes(BenchJob(bench, missing), missing, processes):
+    job = BenchJob(plan.bench, plan.sights, missing)
+    for event in run_in_processes(job, missing, processes):
         waiting[event.number] = event.rows
         while following in waiting:
             yield waiting.pop(following)
@@ -117,11 +118,13 @@ class BenchJob:
     """A benchmark as a process of its own works on it.
 
     Attributes:
+        sights: The plan's inputs.
         missing: Methods that have yet to see an input, by its position.
         threads: Of one process's arithmetic.
     """
 
     bench: Bench
+    sights: tuple[Sight, ...]
     missing: dict[int, Pairs]
     threads: int = 1
 
@@ -132,7 +135,7 @@ class BenchJob:
         from whylens.core.engine import Engine
 
         torch.set_num_threads(self.threads)
-        return BenchWorker(Plan(Engine(), self.bench), self.missing)
+        return BenchWorker(Plan(Engine(), self.bench, self.sights), self.missing)
 
 
 class BenchWorker:

@@ -171,18 +171,18 @@ def _marks(row: Row) -> PartMarks:
 
 
 def _painted(answered: list[Row], threshold: float) -> dict[str, Figure]:
-    """Return the figures of parts at a threshold, and their mean X as FunnyBirds defines it."""
+    """Return the figures that hang on a threshold, and the mean X as FunnyBirds defines it."""
     names = [column.name for column in PAINTED[:-1]]
-    table = np.full((len(answered), len(names)), np.nan)
-    for i, row in enumerate(answered):
-        at = _marks(row).at(threshold) if row["parts"] else {}
-        for j, name in enumerate(names):
-            table[i, j] = at.get(name, row["values"].get(name, np.nan))
-    figures = {}
-    for j, name in enumerate(names):
-        values = table[:, j][~np.isnan(table[:, j])]
-        if len(values):
-            figures[name] = _figure(list(values), 0.5 if j >= 4 else None)
+    rows = [
+        {**row["values"], **(_marks(row).at(threshold) if row["parts"] else {})} for row in answered
+    ]
+    table = np.array([[row.get(name, np.nan) for name in names] for row in rows], np.float64)
+    table = table.reshape(len(rows), len(names))
+    figures = {
+        name: _figure(list(values), None)
+        for name, column in zip(names[:4], table.T, strict=False)
+        if len(values := column[~np.isnan(column)])
+    }
 
     def mean_x(chosen: np.ndarray) -> float | None:
         part = table[chosen]

@@ -34,7 +34,6 @@ from whylens.core.bench.summary import interval, read_summary
 from whylens.core.engine import Engine
 from whylens.core.errors import BadInput
 from whylens.core.evaluation.builtin import BUILTIN
-from whylens.core.inputs.view import view_of
 from whylens.core.models.backbone import wrap
 from whylens.core.registry import Entry, Registry
 from whylens.ui.cli.app import app
@@ -310,7 +309,7 @@ def test_a_mask_is_cut_as_the_photo_is():
     spec = plain_spec(4, 4).model_copy(update={"crop": 0.5})
     mask = np.zeros((8, 12), bool)
     mask[2:4, 4:6] = True  # the centre's upper left quarter
-    seen = mask_in_view(mask, view_of((12, 8), spec))
+    seen = mask_in_view(mask, spec)
     assert seen.tolist() == [[True, True, False, False]] * 2 + [[False] * 4] * 2
 
 

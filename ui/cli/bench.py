@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from whylens.ui.cli.bench_table import badge_svg, badge_text, markdown, plot_name, plot_svg
+from whylens.ui.cli.bench_table import (
+    badge_svg,
+    badge_text,
+    file_name,
+    markdown,
+    plot_name,
+    plot_svg,
+)
 from whylens.ui.cli.common import INTERRUPTED, one_line_errors, progress_display
 
 if TYPE_CHECKING:
@@ -98,7 +105,7 @@ def _run(
     chosen = names or (map_methods(registry) if every else quick_methods(registry))
     summaries = []
     for model in models or _known_models(engine):
-        place = out / model.replace(":", "-").replace("/", "-")
+        place = out / file_name(model)
         try:
             place.mkdir(parents=True, exist_ok=True)
         except OSError as exc:
@@ -140,8 +147,7 @@ def _write_badges(
 
     for row in summary.rows:
         if row.method in methods:
-            name = f"badge-{row.method}-{summary.model}".replace("+", "-plus")
-            path = out / f"{name.replace(':', '-').replace('/', '-')}.svg"
+            path = out / f"badge-{file_name(row.method)}-{file_name(summary.model)}.svg"
             text = badge_text(row, groups)
             write_atomically(path, badge_svg(row.method, text).encode())
             typer.echo(f"![{row.method} on {summary.data}: {text}]({path.name})", err=as_json)
@@ -175,13 +181,10 @@ def _known_models(engine: Engine) -> list[str]:
     from whylens.core.datasets.by_name import load_registered
     from whylens.core.errors import WeightsUnavailable
     from whylens.core.models.checkpoints import checkpoint_folders
-    from whylens.core.train.report import read_report
 
     known = []
     for name, folder in checkpoint_folders().items():
-        report = read_report(folder)
-        text = report.data.name if report else name
-        dataset = load_registered(text, engine.registry.datasets)
+        dataset = load_registered(_data_name(name, folder), engine.registry.datasets)
         if dataset and knows_evidence(dataset):
             known.append(name)
     if not known:
@@ -193,13 +196,18 @@ def _known_models(engine: Engine) -> list[str]:
 
 def _training_data(engine: Engine, model: str) -> str:
     from whylens.core.errors import BadInput
-    from whylens.core.train.report import read_report
 
-    folder = engine.backbone(model).identity.folder
-    report = read_report(folder) if folder else None
-    text = report.data.name if report else model
+    text = _data_name(model, engine.backbone(model).identity.folder)
     if text.partition(":")[0] not in engine.registry.datasets:
         raise BadInput(
             f"What {model} was trained on is not known here by name. Give its inputs with --data."
         )
     return text
+
+
+def _data_name(model: str, folder: Path | None) -> str:
+    """Return what a network was trained on, by its report; without one they share a name."""
+    from whylens.core.train.report import read_report
+
+    report = read_report(folder) if folder else None
+    return report.data.name if report else model

@@ -112,9 +112,14 @@ def _cell(figure: Figure | None) -> str:
     return f"{figure.mean:.2f} ({figure.low:.2f} to {figure.high:.2f})"
 
 
+def file_name(name: str) -> str:
+    """Return a network's or a method's name as files have it."""
+    return name.replace("+", "-plus").replace(":", "-").replace("/", "-")
+
+
 def plot_name(summary: BenchSummary) -> str:
     """Return the file of a network's plot."""
-    return f"benchmark-{summary.model.replace(':', '-').replace('/', '-')}.svg"
+    return f"benchmark-{file_name(summary.model)}.svg"
 
 
 def plot_svg(summary: BenchSummary, groups: Sequence[Group]) -> str:
