@@ -6,7 +6,7 @@ Pillow's, whose filters widen when shrinking.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -147,7 +147,7 @@ _FILTERS = {
 
 # Pixels of the whole resized photo up to which it is made; beyond, only the part that is seen is.
 _WHOLE = 1 << 22
-_BAND = 1 << 20  # pixels of a map written at a time, so that no second copy of it is held
+BAND = 1 << 20  # pixels of a map written at a time, so that no second copy of it is held
 
 
 def _resized(image: Image.Image, view: View, filter_: Image.Resampling) -> Image.Image:
@@ -203,6 +203,8 @@ def model_view(image: Image.Image, view: View, spec: InputSpec) -> npt.NDArray[n
 def on_original(values: Array, view: View) -> tuple[Array, npt.NDArray[np.bool_]]:
     """Return a map on the whole photo, and where the network saw anything at all.
 
+    What is only looked at piece by piece is had from `bands_on_original`, in less memory.
+
     Args:
         values: (h, w) of any resolution; its cells share the model's view equally.
 
@@ -210,15 +212,29 @@ def on_original(values: Array, view: View) -> tuple[Array, npt.NDArray[np.bool_]
         (H, W) float32 values, 0 where unseen, and (H, W) bool, True where the pixel's centre was
         seen.
     """
+    width, height = view.original
+    whole = np.empty((height, width), dtype=np.float32)
+    inside = np.empty((height, width), dtype=np.bool_)
+    for rows, piece, seen in bands_on_original(values, view):
+        whole[rows], inside[rows] = piece, seen
+    return whole, inside
+
+
+def bands_on_original(
+    values: Array, view: View
+) -> Iterator[tuple[slice, Array, npt.NDArray[np.bool_]]]:
+    """Yield rows of the photo from top to bottom, and what `on_original` returns of them.
+
+    Args:
+        values: (h, w) of any resolution; its cells share the model's view equally.
+    """
     rows, columns = values.shape
     width, height = view.original
     x0, y0, x1, y1 = view.visible_box
-    whole = np.zeros((height, width), dtype=np.float32)
-    inside = np.zeros((height, width), dtype=np.bool_)
     first_x, last_x = int(np.ceil(x0 - 0.5)), int(np.ceil(x1 - 0.5))
     first_y, last_y = int(np.ceil(y0 - 0.5)), int(np.ceil(y1 - 0.5))
-    if first_x >= last_x or first_y >= last_y:
-        return whole, inside  # the view lies between two pixels' centres
+    if first_x >= last_x:  # the view lies between two pixels' centres
+        first_y = last_y = height
     # A seen pixel's outer edge may lie beyond the map by half a pixel of the photo, for which the
     # map is continued at its edge.
     cells_x, cells_y = columns / view.model[0], rows / view.model[1]
@@ -232,17 +248,21 @@ def on_original(values: Array, view: View) -> tuple[Array, npt.NDArray[np.bool_]
         across, down = view.to_model(x, y)
         return across * cells_x + pad_x, down * cells_y + pad_y
 
-    step = max(1, _BAND // (last_x - first_x))
-    for top in range(first_y, last_y, step):
-        bottom = min(last_y, top + step)
-        piece = padded.resize(
-            (last_x - first_x, bottom - top),
-            Image.Resampling.BILINEAR,
-            (*in_map(first_x, top), *in_map(last_x, bottom)),
-        )
-        whole[top:bottom, first_x:last_x] = np.asarray(piece)
-    inside[first_y:last_y, first_x:last_x] = True
-    return whole, inside
+    step = max(1, BAND // width)
+    for start, end, seen in ((0, first_y, False), (first_y, last_y, True), (last_y, height, False)):
+        for top in range(start, end, step):
+            bottom = min(end, top + step)
+            whole = np.zeros((bottom - top, width), dtype=np.float32)
+            inside = np.zeros((bottom - top, width), dtype=np.bool_)
+            if seen:
+                piece = padded.resize(
+                    (last_x - first_x, bottom - top),
+                    Image.Resampling.BILINEAR,
+                    (*in_map(first_x, top), *in_map(last_x, bottom)),
+                )
+                whole[:, first_x:last_x] = np.asarray(piece)
+                inside[:, first_x:last_x] = True
+            yield slice(top, bottom), whole, inside
 
 
 def shrunk(pixels: npt.NDArray[np.uint8], longest: int) -> npt.NDArray[np.uint8]:

@@ -12,11 +12,11 @@ import platform
 import re
 import shlex
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -42,35 +42,37 @@ def bundle_files(
     source: str = "photo.png",
     style: Style | None = None,
     command: str | None = None,
-) -> dict[str, bytes]:
-    """Return the files of one explanation by name, in a folder named after the method.
+    with_input: bool = True,
+) -> Iterator[tuple[str, bytes]]:
+    """Yield the files of one explanation, each with its name, in a folder named after the method.
 
-    What was explained lies beside that folder, under a name of its own, once for all methods.
+    What was explained lies beside that folder, under a name of its own, once for all methods. One
+    after the other, since those of a large photo take 100 MB each.
 
     Args:
         command: What makes the files again; by default a command line, which knows models by name.
     """
     style = style or Style()
     folder = explanation.method
-    name, content = _input_file(explanation.question)
-    files = {name: content, f"{folder}/methods.bib": bibliography([explanation]).encode()}
+    if with_input:
+        yield _input_file(explanation.question)
+    yield f"{folder}/methods.bib", bibliography([explanation]).encode()
     if isinstance(explanation.result, Heatmap):
-        files[f"{folder}/overlay.png"] = png_bytes(render_explanation(explanation, style))
+        yield f"{folder}/overlay.png", png_bytes(render_explanation(explanation, style))
         if explanation.result.values.ndim > 1:
             alone = replace(style, under="alone")
-            files[f"{folder}/map.png"] = png_bytes(render_explanation(explanation, alone))
-        files[f"{folder}/values.npy"] = npy_bytes(explanation.result.values)
+            yield f"{folder}/map.png", png_bytes(render_explanation(explanation, alone))
+        yield f"{folder}/values.npy", npy_bytes(explanation.result.values)
         if explanation.result.error is not None:
-            files[f"{folder}/standard_error.npy"] = npy_bytes(explanation.result.error)
+            yield f"{folder}/standard_error.npy", npy_bytes(explanation.result.error)
     else:
         for number, item in enumerate(explanation.result.items, start=1):
             picture = tile(item, colours=style.colormap)
-            files[f"{folder}/example-{number:02d}.png"] = png_bytes(picture)
+            yield f"{folder}/example-{number:02d}.png", png_bytes(picture)
     described = manifest(explanation, source=source, style=style)
     described |= {"command": command} if command else {}
     text = json.dumps(described, indent=2) + "\n"
-    files[f"{folder}/manifest.json"] = text.encode()
-    return files
+    yield f"{folder}/manifest.json", text.encode()
 
 
 def read_explanation(path: Path) -> tuple[Explanation, Style]:
@@ -325,33 +327,31 @@ def versions() -> dict[str, str]:
     return numbers
 
 
-def zipped(files: Mapping[str, bytes]) -> bytes:
-    """Return a ZIP of `files`, the same bytes for the same files.
-
-    Args:
-        files: Contents by name.
-    """
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in sorted(files.items()):
+def write_zip(stream: BinaryIO, files: Iterable[tuple[str, bytes]]) -> None:
+    """Write a ZIP of named contents, one after the other; the same bytes for the same files."""
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name, content in files:
             info = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
-            info.compress_type = zipfile.ZIP_DEFLATED
+            # A picture is packed already.
+            packed = name.endswith((".png", ".jpg"))
+            info.compress_type = zipfile.ZIP_STORED if packed else zipfile.ZIP_DEFLATED
             archive.writestr(info, content)
-    return buffer.getvalue()
 
 
-def write_files(folder: Path, files: Mapping[str, bytes]) -> list[Path]:
-    """Write `files` into `folder` and return their paths; a reader never sees half a file.
+def write_files(folder: Path, files: Iterable[tuple[str, bytes]]) -> list[Path]:
+    """Write files into `folder` and return their paths; a reader never sees half a file.
 
     Args:
         folder: Made if absent.
-        files: Contents by name.
+        files: Names and contents.
     """
-    for name, content in files.items():
+    paths = []
+    for name, content in files:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, content)
-    return [folder / name for name in files]
+        paths.append(path)
+    return paths
 
 
 def explanation_picture(explanation: Explanation, style: Style | None = None) -> Image.Image:

@@ -15,7 +15,7 @@ from PIL import Image
 from whylens.core.errors import BadInput, InvalidParameter
 from whylens.core.explanation import Explanation
 from whylens.core.inputs.signal import plot_signal
-from whylens.core.inputs.view import View, on_original, whole_view
+from whylens.core.inputs.view import BAND, View, bands_on_original, whole_view
 from whylens.core.results import Array, Heatmap
 
 Pixels = npt.NDArray[np.uint8]
@@ -146,21 +146,25 @@ def overlay(
         raise BadInput("Only maps over a picture can be laid over a photo.")
     scale = scale or scale_of(heatmap)  # of the whole map, whatever is hidden
     shown = heatmap.significant() if style.significant_only else heatmap
-    values, inside = on_original(np.asarray(shown.values), view)
-    share, diverges = share_of(values, scale), scale.low < 0
-    pixels = colours = coloured(share, style.colormap, diverges=diverges)
+    diverges = scale.low < 0
     under = style.under
     if under == "auto":
         under = "faded" if is_pixelwise(heatmap, view) else "photo"
-    if under != "alone":
-        below, alpha = photo, _alpha(share, style.opacity)
-        if under == "faded":  # has the colour of zero already, so that faint parts bear more colour
-            below, alpha = _faded(photo, style.colormap, diverges=diverges), alpha**0.5
-        weight = np.where(inside, alpha, 0).astype(np.float32)[..., None]
-        mixed = below * (1 - weight) + colours * weight
-        pixels = np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
-    picture = Image.fromarray(pixels)
-    return picture if inside.all() else hatched(picture, inside)
+    picture = Image.new("RGB", view.original)
+    # Of a photo of 30 million pixels all at once would take gigabytes.
+    for rows, values, inside in bands_on_original(np.asarray(shown.values), view):
+        share = share_of(values, scale)
+        pixels = colours = coloured(share, style.colormap, diverges=diverges)
+        if under != "alone":
+            below, alpha = photo[rows], _alpha(share, style.opacity)
+            if under == "faded":  # has the colour of zero already: faint parts bear more colour
+                below, alpha = _faded(below, style.colormap, diverges=diverges), alpha**0.5
+            weight = np.where(inside, alpha, 0).astype(np.float32)[..., None]
+            mixed = below * (1 - weight) + colours * weight
+            pixels = np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
+        _hatch(pixels, inside, rows.start, view.original)
+        picture.paste(Image.fromarray(pixels), (0, rows.start))
+    return picture
 
 
 def _faded(photo: Pixels, colormap: str, *, diverges: bool) -> Pixels:
@@ -231,15 +235,25 @@ def hatched(picture: Image.Image, inside: npt.NDArray[np.bool_]) -> Image.Image:
     Args:
         seen: (H, W), True where the model looked.
     """
-    height, width = inside.shape
-    pixels = np.array(picture)
-    rows, columns = np.ogrid[:height, :width]
-    period = max(8, round(min(height, width) / 32))
+    hatched, step = picture.copy(), max(1, BAND // picture.width)
+    for top in range(0, picture.height, step):
+        bottom = min(picture.height, top + step)
+        pixels = np.array(picture.crop((0, top, picture.width, bottom)))
+        _hatch(pixels, inside[top:bottom], top, picture.size)
+        hatched.paste(Image.fromarray(pixels), (0, top))
+    return hatched
+
+
+def _hatch(pixels: Pixels, inside: npt.NDArray[np.bool_], top: int, size: tuple[int, int]) -> None:
+    # In place, of the rows from `top` of a picture of this size.
+    if inside.all():
+        return
+    rows, columns = np.ogrid[top : top + len(pixels), : pixels.shape[1]]
+    period = max(8, round(min(size) / 32))
     line = (rows + columns) % period < max(1, period // 6)
     faded = (np.arange(256) * 0.35 + 255 * 0.65 * 0.82).astype(np.uint8)  # of each level
     pixels[~inside] = faded[pixels[~inside]]
     pixels[line & ~inside] = 96
-    return Image.fromarray(pixels)
 
 
 def render_explanation(

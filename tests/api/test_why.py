@@ -68,7 +68,7 @@ def test_a_picture_of_the_photo_s_size_and_the_files_of_the_zip(why, tmp_path):
     assert why.image(colormap="viridis") != why.image()
     written = why.save(tmp_path)
     call = json.loads((tmp_path / "grad-cam" / "manifest.json").read_text())["command"]
-    files = bundle_files(why.explanation, command=call)
+    files = dict(bundle_files(why.explanation, command=call))
     assert {str(path.relative_to(tmp_path)) for path in written} == set(files)
     assert all((tmp_path / name).read_bytes() == content for name, content in files.items())
     manifest = json.loads((tmp_path / "grad-cam" / "manifest.json").read_text())

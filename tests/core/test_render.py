@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -208,3 +210,17 @@ def test_what_may_be_chance_can_be_hidden_and_the_scale_stays():
     assert (plain[top, : half - 9] < 255).any(-1).all()
     assert (sure[top, : half - 9] == 255).all()
     assert np.array_equal(plain[:, half + 9 :], sure[:, half + 9 :])
+
+
+def test_an_overlay_takes_no_more_memory_for_a_larger_photo():
+    # But for Pillow's picture itself, 4 bytes a pixel, which is not counted here.
+    def peak(height: int) -> int:
+        photo = np.full((height, 1000, 3), 90, np.uint8)
+        seen = view_of((1000, height), plain_spec(48, 48))
+        tracemalloc.start()
+        overlay(photo, Heatmap(np.eye(7), "u"), seen, Style(under="faded"))
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return most
+
+    assert peak(3600) < 1.5 * peak(1200)

@@ -22,11 +22,11 @@ from whylens.core.outputs.render import hatched
 from whylens.core.results import Heatmap
 from whylens.core.targets import EACH_ITS_OWN
 from whylens.ui.page import html
+from whylens.ui.page.download import build_download
 from whylens.ui.page.form import QuestionForm, StyleControls, question_id
 from whylens.ui.page.guide import default_methods
 from whylens.ui.page.html import CELL_JS, State
 from whylens.ui.page.long_events import UNQUEUED, report_failure
-from whylens.ui.page.panel import download_update
 from whylens.ui.page.panel_updates import answer_updates
 from whylens.ui.page.session import PREDICTED, PRIVATE, Session, visitor_id
 
@@ -47,8 +47,6 @@ class AnswerCard:
         truth: Says whether the map is to be believed, and offers to show the whole photo.
         style_outputs: What `redraw` fills.
         redraw: Draws the stored answer anew in another style.
-        save: The button that offers the answer's files.
-        pack: Fills it, of `pack_inputs`.
     """
 
     question: Component
@@ -59,9 +57,6 @@ class AnswerCard:
     truth: Component
     style_outputs: list[Component]
     redraw: Callable[..., Any]
-    save: Component
-    pack: Callable[..., Any]
-    pack_inputs: Mapping[str, Component]
 
 
 def build_answer(session: Session, form: QuestionForm, style: StyleControls) -> AnswerCard:
@@ -94,8 +89,16 @@ def build_answer(session: Session, form: QuestionForm, style: StyleControls) -> 
             scale=0,
             min_width=200,
         )
-        save = gr.DownloadButton(
-            "Save", size="sm", elem_id="answer-save", visible=False, scale=0, min_width=90
+        save = build_download(
+            "Save",
+            session,
+            lambda request, **_: _stored(session, request),
+            {"photo": form.photo, **style.inputs},
+            stem="whylens",
+            elem_id="answer-save",
+            visible=False,
+            scale=0,
+            min_width=90,
         )
     covered = gr.Image(
         label="With the marked places covered",
@@ -109,15 +112,11 @@ def build_answer(session: Session, form: QuestionForm, style: StyleControls) -> 
     outputs = [status, chips, picture, tiles, legend, truth, cover, covered]
     inputs = {**form.inputs, **style.inputs}
 
-    def save_update(request: gr.Request, **values: Any) -> Any:
-        answer = session.store.answer(visitor_id(request), SLOT)
-        if answer is None:
-            return gr.DownloadButton(visible=False)
-        return download_update([answer], values, session, stem="whylens")
+    def show_save(request: gr.Request) -> Any:
+        return gr.Button(visible=bool(_stored(session, request)))
 
     chips.click(_on_chip, None, [form.target], **UNQUEUED)
-    saved = {"photo": form.photo, **style.inputs}
-    truth.change(save_update, None, [save], inputs_kwargs=saved, **UNQUEUED)
+    truth.change(show_save, None, [save], **UNQUEUED)
     return AnswerCard(
         question,
         outputs,
@@ -127,10 +126,12 @@ def build_answer(session: Session, form: QuestionForm, style: StyleControls) -> 
         truth,
         [picture, tiles, legend],
         _redrawer(session),
-        save,
-        save_update,
-        saved,
     )
+
+
+def _stored(session: Session, request: gr.Request) -> list[Explanation]:
+    answer = session.store.answer(visitor_id(request), SLOT)
+    return [] if answer is None else [answer]
 
 
 def _on_chip(event: gr.EventData) -> Any:

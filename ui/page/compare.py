@@ -17,12 +17,12 @@ from whylens.core.outputs.ranking import ORDERS, ranked_answers
 from whylens.core.outputs.render import Scale, Style, scales_together
 from whylens.core.results import Heatmap
 from whylens.ui.page import html
+from whylens.ui.page.download import build_download
 from whylens.ui.page.figure import build_figure
 from whylens.ui.page.form import QuestionForm, StyleControls, question_id
 from whylens.ui.page.judging import judged_steps
 from whylens.ui.page.long_events import FAILED, LONG, UNQUEUED, report_failure, throttle, wire_stop
 from whylens.ui.page.map_grid import Row, build_grid, grid_html
-from whylens.ui.page.panel import download_update
 from whylens.ui.page.session import (
     PREDICTED,
     PRIVATE,
@@ -48,10 +48,10 @@ class Compare:
 
     Attributes:
         inputs: The form, the style and the tab's own choices by name, as `on_photo` takes them.
-        pack_inputs: As `pack` takes them.
+        shown: The methods and other networks that were chosen, as `switch` takes them.
         redraw_inputs: As `redraw` takes them.
         on_photo: Explains with what is ticked; fills grid, legend and status.
-        pack: Fills the download button.
+        switch: Switches the download button on where there are maps.
         redraw: Draws stored answers anew without computing them; fills grid and legend.
     """
 
@@ -62,10 +62,10 @@ class Compare:
     download: Component
     notice: Component
     inputs: Mapping[str, Component]
-    pack_inputs: Mapping[str, Component]
+    shown: Mapping[str, Component]
     redraw_inputs: Mapping[str, Component]
     on_photo: Callable[..., Iterator[Any]]
-    pack: Callable[..., Any]
+    switch: Callable[..., Any]
     redraw: Callable[..., Any]
 
 
@@ -111,31 +111,39 @@ def build_compare(session: Session, form: QuestionForm, style: StyleControls) ->
                 elem_id="compare-order",
             )
         legend = gr.HTML("", elem_id="compare-legend")
-    download = gr.DownloadButton(
-        "Download all (ZIP)", interactive=False, elem_id="compare-download", size="sm"
-    )
     shown = {"methods": methods, "networks": networks}
-    pack_inputs = {"photo": form.photo, **style.inputs, **shown}
     redraw_inputs = {**style.inputs, **shown, "scaling": scaling, "order": order}
     inputs = {**form.inputs, **redraw_inputs}
     draw = _drawer(session, grid)
     answers_of = _answers_of(session)
-    compare, pack = _runner(session, draw), _packer(session, answers_of)
+    download = build_download(
+        "Download all (ZIP)",
+        session,
+        lambda request, **values: [answer for _, answer in answers_of(request, **values)],
+        {"photo": form.photo, **style.inputs, **shown},
+        stem="whylens-compare",
+        interactive=False,
+        elem_id="compare-download",
+    )
+
+    def switch(request: gr.Request, **values: Any) -> Any:
+        return gr.Button(interactive=bool(answers_of(request, **values)))
+
+    compare = _runner(session, draw)
     redraw = _redrawer(session, draw, answers_of)
     queue = {**LONG, "show_progress": "minimal", "show_progress_on": [status]}
     event = run.click(compare, None, [grid, legend, status], inputs_kwargs=inputs, **queue)
-    event.success(pack, None, [download], inputs_kwargs=pack_inputs, **UNQUEUED)
+    event.success(switch, None, [download], inputs_kwargs=shown, **UNQUEUED)
     events = [event]
     if session.judges:
         judge = _judge(session, draw, answers_of)
         asked, drawn = {**inputs, "words": status}, [grid, legend, status]
         events.append(event.success(judge, None, drawn, inputs_kwargs=asked, **queue))
-        events[1].success(pack, None, [download], inputs_kwargs=pack_inputs, **UNQUEUED)
     for stopped in events:
         stop_event = wire_stop(
             stop, stopped, status, lambda _: "Stopped; the maps that were ready stay."
         )
-        stop_event.then(pack, None, [download], inputs_kwargs=pack_inputs, **UNQUEUED)
+        stop_event.then(switch, None, [download], inputs_kwargs=shown, **UNQUEUED)
     gr.on(
         [scaling.change, order.input], redraw, None, [grid, legend],
         inputs_kwargs=redraw_inputs, **PRIVATE,
@@ -149,10 +157,10 @@ def build_compare(session: Session, form: QuestionForm, style: StyleControls) ->
         download=download,
         notice=notice,
         inputs=inputs,
-        pack_inputs=pack_inputs,
+        shown=shown,
         redraw_inputs=redraw_inputs,
         on_photo=_on_photo(compare, session),
-        pack=pack,
+        switch=switch,
         redraw=redraw,
     )
 
@@ -342,11 +350,3 @@ def _redrawer(
         return draw(answers, StyleControls.read(values), values, stamp)
 
     return redraw
-
-
-def _packer(session: Session, answers_of: Callable[..., Answers]) -> Callable[..., Any]:
-    def pack(request: gr.Request, **values: Any) -> Any:
-        answers = [answer for _, answer in answers_of(request, **values)]
-        return download_update(answers, values, session, stem="whylens-compare")
-
-    return pack

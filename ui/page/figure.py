@@ -12,7 +12,6 @@ from gradio.components import Component
 
 from whylens.core.errors import BadInput
 from whylens.core.explanation import Explanation
-from whylens.core.outputs.export import zipped
 from whylens.core.outputs.figure import FigureLayout, save_figure
 from whylens.ui.page.form import StyleControls
 from whylens.ui.page.long_events import FAILED, QUICK, UNQUEUED, report_failure
@@ -81,8 +80,8 @@ def build_figure(
                 layout,
                 same_values=values["scaling"] == same_values,
             )
-            packed = zipped({path.name: path.read_bytes() for path in paths})
-        path = session.store.save_file(packed, suffix=".zip", stem="whylens-figure")
+            files = ((path.name, path.read_bytes()) for path in paths)
+            path = session.store.save_zip(files, stem="whylens-figure")
         yield gr.Textbox(READY, visible=True), gr.DownloadButton(value=path, visible=True)
 
     # An element that is not there yet cannot show why it failed.

@@ -25,10 +25,14 @@ QUICK: dict[str, Any] = {**PRIVATE, "concurrency_id": "quick", "concurrency_limi
 SLOW: dict[str, Any] = {**PRIVATE, "concurrency_id": "slow", "concurrency_limit": 4}
 # Maps are tested in the background: no map waits for that.
 JUDGING: dict[str, Any] = {**PRIVATE, "concurrency_id": "judging", "concurrency_limit": 2}
+# What a visitor takes home of a large photo takes seconds and hundreds of megabytes to pack.
+PACKING: dict[str, Any] = {
+    **PRIVATE, "concurrency_id": "packing", "concurrency_limit": 2, "trigger_mode": "once",
+}  # fmt: skip
 LONG: dict[str, Any] = {**SLOW, "trigger_mode": "once"}
 # As a visitor's last event ends, Gradio closes the connection over which its queue answers, and
-# what is due then is lost. Clicks that are answered at once, what follows an event that can be
-# stopped, and what is packed in the background go past the queue.
+# what is due then is lost. Clicks that are answered at once, and what follows an event that can be
+# stopped, go past the queue.
 UNQUEUED: dict[str, Any] = {**PRIVATE, "queue": False}
 
 # Drawing an answer and sending it takes longer than many a step of computing it.

@@ -6,8 +6,10 @@ import hashlib
 import io
 import shutil
 import tempfile
+import threading
 import time
 import weakref
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,17 +17,19 @@ from PIL import Image
 
 from whylens.core.errors import BadInput
 from whylens.core.explanation import Explanation
-from whylens.core.inputs.photo import Photo, Pixels
+from whylens.core.inputs.photo import ImageLimits, Photo, Pixels
 from whylens.core.inputs.signal import plot_signal, signal_in, signal_picture
 from whylens.core.inputs.view import shrunk
+from whylens.core.outputs.export import write_zip
 from whylens.core.outputs.photo_report import PhotoRow
 from whylens.core.results import Array, Heatmap
 from whylens.core.storage.cache import ByteLRU
-from whylens.core.storage.files import write_atomically
+from whylens.core.storage.files import replacing, write_atomically
 from whylens.ui.page.photo_files import PhotoFile
-from whylens.ui.page.photo_input import photo_at
+from whylens.ui.page.photo_input import GONE, photo_at
 
 SCREEN_SIDE = 1400
+MOST_BYTES = ImageLimits().bytes
 KEEP_SECONDS = 3600
 
 
@@ -67,6 +71,7 @@ class PageStore:
             folder = Path(tempfile.mkdtemp(prefix="whylens-"))
             weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)  # or at exit
         self.folder = folder
+        self._reading = threading.Lock()  # decoding one of 30 million pixels takes 300 MB
         self._answers: ByteLRU[tuple[str, str], tuple[Explanation, str]] = ByteLRU(
             budget, lambda pair: _weight(pair[0])
         )
@@ -87,12 +92,20 @@ class PageStore:
         """Return the decoded photo at `path`, from memory if it was read before."""
         if not path:
             return photo_at(path)
-        key = (path, Path(path).stat().st_mtime_ns)
-        return self._photos.get(key, lambda: photo_at(path))
+        try:
+            key = (path, Path(path).stat().st_mtime_ns)
+        except OSError as exc:
+            raise BadInput(GONE) from exc
+
+        def read() -> Photo:
+            with self._reading:
+                return photo_at(path)
+
+        return self._photos.get(key, read)
 
     def has_signal(self, path: str) -> bool:
         """Return whether the picture at `path` carries a signal."""
-        return signal_in(Path(path).read_bytes()) is not None
+        return signal_in(_content(path)) is not None
 
     def signal(self, path: str | None) -> Array:
         """Return the signal that the picture at `path` carries.
@@ -100,7 +113,7 @@ class PageStore:
         Raises:
             BadInput: There is none.
         """
-        signal = signal_in(Path(path).read_bytes()) if path else None
+        signal = signal_in(_content(path)) if path else None
         if signal is None:
             raise BadInput(
                 "This network reads signals, not photos. Choose a sample or upload a signal, "
@@ -212,6 +225,15 @@ class PageStore:
             write_atomically(path, content)
         return str(path)
 
+    def save_zip(self, files: Iterable[tuple[str, bytes]], *, stem: str) -> str:
+        """Return the path of a ZIP of named contents, of which one at a time is in memory."""
+        self._sweep()
+        folder = Path(tempfile.mkdtemp(dir=self.folder))
+        path = folder / f"{stem}.zip"
+        with replacing(path) as stream:
+            write_zip(stream, files)
+        return str(path)
+
     def _sweep(self) -> None:
         limit = time.time() - KEEP_SECONDS
         for folder in self.folder.glob("*"):
@@ -219,6 +241,14 @@ class PageStore:
                 for path in folder.glob("*"):
                     path.unlink(missing_ok=True)
                 folder.rmdir()
+
+
+def _content(path: str) -> bytes:
+    try:
+        with Path(path).open("rb") as stream:
+            return stream.read(MOST_BYTES + 1)  # what is longer carries no signal
+    except OSError as exc:
+        raise BadInput(GONE) from exc
 
 
 def _table_weight(table: PhotoTable) -> int:

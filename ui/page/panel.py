@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -12,9 +11,9 @@ from gradio.components import Component
 
 from whylens.core.explainer import Explainer
 from whylens.core.explanation import Explanation
-from whylens.core.outputs.export import bundle_files, zipped
 from whylens.ui.page import html
 from whylens.ui.page.controls import build_controls
+from whylens.ui.page.download import build_download
 from whylens.ui.page.form import QuestionForm, StyleControls, question_id
 from whylens.ui.page.html import slug
 from whylens.ui.page.judging import wire_judging
@@ -82,11 +81,14 @@ def build_panel(
         )
         examples = gr.HTML("", visible=False, elem_id=f"{key}-examples")
         legend = gr.HTML("", elem_id=f"{key}-legend")
-    download = gr.DownloadButton(
+    download = build_download(
         "Download (ZIP: picture, raw values, manifest)",
+        session,
+        lambda request, **_: _stored(name, session, request),
+        {"photo": form.photo, **style.inputs},
+        stem=f"whylens-{key}",
         interactive=False,
         elem_id=f"{key}-download",
-        size="sm",
     )
     panel = Panel(name, notice, run, picture, examples, legend, status, fields)
     event = run.click(
@@ -105,13 +107,15 @@ def build_panel(
         event.success(list_items, [form.model], [items], **PRIVATE)
     if explainer.artifact_kind:
         build_own_images(explainer, session, form.model, notice, run)
-    pack, inputs = _packer(name, session), {"photo": form.photo, **style.inputs}
-    event.success(pack, None, [download], inputs_kwargs=inputs, **UNQUEUED)
+
+    def switch(request: gr.Request) -> Any:
+        return gr.Button(interactive=bool(_stored(name, session, request)))
+
+    event.success(switch, None, [download], **UNQUEUED)
     if session.judges:
-        judged = wire_judging(session, event, name, legend, style)
-        judged.success(pack, None, [download], inputs_kwargs=inputs, **UNQUEUED)
+        wire_judging(session, event, name, legend, style)
     stop_event = wire_stop(stop, event, status, _stop_message(name, session))
-    stop_event.then(pack, None, [download], inputs_kwargs=inputs, **UNQUEUED)
+    stop_event.then(switch, None, [download], **UNQUEUED)
     return panel
 
 
@@ -130,30 +134,9 @@ def _runner(explainer: Explainer[Any], session: Session) -> Callable[..., Iterat
     return run
 
 
-def download_update(
-    answers: Sequence[Explanation], values: Mapping[str, Any], session: Session, *, stem: str
-) -> Any:
-    """Return the update of a download button that offers these answers in one ZIP."""
-    if not answers:
-        return gr.skip()
-    source = Path(values["photo"]).name if values["photo"] else "photo"
-    files: dict[str, bytes] = {}
-    several = len({answer.model.name for answer in answers}) > 1
-    for answer in answers:
-        bundle = bundle_files(answer, source=source, style=StyleControls.read(values))
-        place = f"{answer.model.name.replace('/', '-').replace(':', '-')}/" if several else ""
-        files |= {f"{place}{name}": content for name, content in bundle.items()}
-    path = session.store.save_file(zipped(files), suffix=".zip", stem=stem)
-    return gr.DownloadButton(value=path, interactive=True, visible=True)
-
-
-def _packer(name: str, session: Session) -> Callable[..., Any]:
-    def pack(request: gr.Request, **values: Any) -> Any:
-        answer = session.store.answer(visitor_id(request), name)
-        answers = [] if answer is None else [answer]
-        return download_update(answers, values, session, stem=f"whylens-{slug(name)}")
-
-    return pack
+def _stored(name: str, session: Session, request: gr.Request) -> list[Explanation]:
+    answer = session.store.answer(visitor_id(request), name)
+    return [] if answer is None else [answer]
 
 
 def _stop_message(name: str, session: Session) -> Callable[[str], str]:

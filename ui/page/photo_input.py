@@ -15,6 +15,8 @@ from gradio.component_meta import ComponentMeta
 from whylens.core.errors import BadInput
 from whylens.core.inputs.photo import ImageLimits, Photo, read_photo
 
+GONE = "The photo is no longer kept. Upload it again."
+
 
 class _WithoutStub(ComponentMeta):  # type: ignore[misc]
     """Makes a component's class as Python does: Gradio would write a stub file beside it."""
@@ -70,8 +72,12 @@ def photo_at(path: str | None) -> Photo:
     """
     if not path:
         raise BadInput("There is no photo yet. Upload one, paste one, or click an example.")
-    file = Path(path)
     limit = ImageLimits().bytes
-    if file.stat().st_size > limit:
+    try:
+        with Path(path).open("rb") as stream:
+            data = stream.read(limit + 1)
+    except OSError as exc:
+        raise BadInput(GONE) from exc
+    if len(data) > limit:
         raise BadInput(f"The file is larger than {limit / 1e6:.0f} MB. Save it smaller.")
-    return read_photo(file.read_bytes())
+    return read_photo(data)

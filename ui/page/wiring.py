@@ -246,8 +246,7 @@ def wire(blocks: gr.Blocks, page: Page) -> None:
     ]
     if session.judges:
         for event in asked:
-            judged = wire_judging(session, event, SLOT, ask.legend, page.style)
-            judged.success(ask.pack, None, [ask.save], inputs_kwargs=ask.pack_inputs, **UNQUEUED)
+            wire_judging(session, event, SLOT, ask.legend, page.style)
     # Changes that come at once may be answered in any order: what was asked last decides.
     for event in asked:
         event.then(stamp, None, [ask.question], inputs_kwargs=form.inputs, **UNQUEUED)
@@ -259,9 +258,7 @@ def wire(blocks: gr.Blocks, page: Page) -> None:
             [compare.grid, compare.legend, compare.status],
             inputs_kwargs=compare.inputs,
             **QUICK,
-        ).then(
-            compare.pack, None, [compare.download], inputs_kwargs=compare.pack_inputs, **UNQUEUED
-        )
+        ).then(compare.switch, None, [compare.download], inputs_kwargs=compare.shown, **UNQUEUED)
     for event in (*asked, *model_events):
         event.then(None, address, None, js=ADDRESS_JS, **PRIVATE)
     for tab in page.tabs.children:

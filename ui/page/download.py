@@ -1,0 +1,75 @@
+"""A button that packs answers once it is pressed, and the browser's download of what it packed.
+
+Nothing is packed before: the files of one large photo take seconds and hundreds of megabytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+
+from whylens.core.errors import BadInput
+from whylens.core.explanation import Explanation
+from whylens.core.outputs.export import bundle_files
+from whylens.core.outputs.render import Style
+from whylens.ui.page.form import StyleControls
+from whylens.ui.page.long_events import PACKING, report_failure
+from whylens.ui.page.session import PRIVATE, Session
+
+FETCH_JS = """file => {
+  if (!file) return;
+  const link = document.createElement('a');
+  link.href = file.url;
+  link.download = file.orig_name || '';
+  link.click();
+}"""
+
+
+def build_download(
+    label: str, session: Session, answers_of: Callable[..., Sequence[Explanation]],
+    inputs: Mapping[str, Component], *, stem: str, **options: Any,
+) -> gr.Button:  # fmt: skip
+    """Return the button, built in the open column and wired.
+
+    Args:
+        answers_of: Returns what to pack, of the request and `inputs` by name.
+        inputs: "photo" and those of the style among them.
+        stem: Of the file's name.
+        options: Of the button.
+    """
+    button = gr.Button(label, size="sm", **options)
+    file = gr.DownloadButton(visible=False)
+
+    @report_failure("Nothing was packed. ", at=1, of=2, show=gr.Button)
+    def pack(request: gr.Request, **values: Any) -> Iterator[Any]:
+        answers = answers_of(request, **values)
+        if not answers:
+            raise BadInput("There is no answer to download yet. Ask, then press again.")
+        source = Path(values["photo"]).name if values["photo"] else "photo"
+        with session.engine.slot():
+            files = _files(answers, source, StyleControls.read(values))
+            path = session.store.save_zip(files, stem=stem)
+        yield path, gr.Button(label)
+
+    packed = button.click(pack, None, [file, button], inputs_kwargs=inputs, **PACKING)
+    packed.success(None, [file], None, js=FETCH_JS, **PRIVATE)
+    return button
+
+
+def _files(
+    answers: Sequence[Explanation], source: str, style: Style
+) -> Iterator[tuple[str, bytes]]:
+    several = len({answer.model.name for answer in answers}) > 1
+    inputs = set()
+    for answer in answers:
+        place = f"{answer.model.name.replace('/', '-').replace(':', '-')}/" if several else ""
+        key = place, answer.question.digest()
+        for name, content in bundle_files(
+            answer, source=source, style=style, with_input=key not in inputs
+        ):
+            yield f"{place}{name}", content
+        inputs.add(key)
