@@ -20,12 +20,12 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
 from whylens.core.errors import BadInput
-from whylens.core.inputs.photo import ImageLimits, Photo, read_photo
+from whylens.core.inputs.photo import READ_ENDINGS, ImageLimits, Photo, read_photo
 from whylens.core.inputs.signal import is_signal_file, read_signal
 from whylens.core.results import Array
 
 FILES = "files.parquet"
-PICTURES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"))
+PICTURES = READ_ENDINGS
 SIGNALS = frozenset((".csv", ".npy"))
 _GROUP = 1024  # names that are read at a time
 # Names of files are bytes: not all of them are text.

@@ -48,7 +48,8 @@ def load_dataset(
     """Return the set that `text` names.
 
     Args:
-        text: A plugin's data set, as in "cats:breed"; else a .npz file, or a folder.
+        text: A plugin's data set, as in "cats:breed"; else a .npz file, a folder or a ZIP
+            of one.
         progress: Called with a share done and a sentence while a folder is read.
 
     Raises:

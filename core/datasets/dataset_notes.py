@@ -27,19 +27,58 @@ def dataset_notes(
     )
 
 
-def check_counts(place: str, labels: Sequence[str], counts: Mapping[str, int]) -> None:
+def check_counts(
+    place: str,
+    labels: Sequence[str],
+    readable: Iterable[str],
+    unreadable: Sequence[tuple[str, str, str]] = (),
+) -> None:
     """Refuse a set that has too few pictures of a class.
+
+    Args:
+        readable: Label of every picture.
+        unreadable: Label, key and reason of every file that is left out.
 
     Raises:
         BadInput: It has.
     """
+    counts = Counter(readable)
+    if not counts and unreadable:
+        _, key, reason = unreadable[0]
+        raise BadInput(f"No picture in {place} can be read. The first: {key}: {reason}")
     for label in labels:
-        count = counts.get(label, 0)
+        count = counts[label]
         if count < FEWEST:
+            bad = [f"{key}: {reason}" for name, key, reason in unreadable if name == label]
+            more = f" and {len(bad)} that cannot be read ({bad[0]})" if bad else ""
             raise BadInput(
-                f"{shown(label)} in {place} has {pictures(count)}; at least {FEWEST} per "
+                f"{shown(label)} in {place} has {pictures(count)}{more}; at least {FEWEST} per "
                 "class are needed, and 50 or more to learn anything."
             )
+
+
+def left_out_notes(unreadable: Sequence[tuple[str, str]], count: int) -> tuple[str, ...]:
+    """Return how many files were left out, and which, by reason.
+
+    Args:
+        unreadable: Key and reason of each.
+        count: Of all files.
+    """
+    if not unreadable:
+        return ()
+    keys: dict[str, list[str]] = defaultdict(list)
+    for key, reason in unreadable:
+        keys[reason].append(key)
+    by_number = sorted(keys.items(), key=lambda pair: -len(pair[1]))
+    reasons = [
+        f"{', '.join(names[:3])}{f' and {len(names) - 3} more' * (len(names) > 3)}: {reason}"
+        for reason, names in by_number[:5]
+    ]
+    if len(by_number) > 5:
+        reasons.append(f"{len(by_number) - 5} more reasons.")
+    word = "file was" if len(unreadable) == 1 else "files were"
+    head = f"{len(unreadable)} of {count} {word} left out, which could not be read. "
+    return (head + " ".join(reasons),)
 
 
 def pictures(count: int) -> str:

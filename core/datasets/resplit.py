@@ -1,14 +1,13 @@
-"""A set with a split of its own, where its maker has made none: stratified, copies together."""
+"""A set with all its splits, where its maker has not made them: stratified, copies together."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Generator, Mapping
 from dataclasses import replace
 
 from whylens.core.datasets.dataset import Dataset, Item, Mask, Pixels
 from whylens.core.datasets.dataset_notes import check_counts, dataset_notes
-from whylens.core.datasets.splits import fingerprint, group_copies, split_stratified
+from whylens.core.datasets.splits import complete_splits, fingerprint, group_copies
 
 
 class Resplit(Dataset):
@@ -56,16 +55,17 @@ def resplit(
         BadInput: A class has too few pictures to be in every split.
     """
     labels = [item.label for item in whole.items]
-    check_counts(whole.name, whole.labels, Counter(whole.labels[label] for label in labels))
+    check_counts(whole.name, whole.labels, [whole.labels[label] for label in labels])
     prints = []
     for index in range(len(labels)):
         prints.append(fingerprint(whole.pixels(index), whole.content_digest(index)))
         yield (index + 1) / len(labels)
     groups = group_copies(prints)
-    splits = split_stratified(labels, groups, val=val, test=test, seed=seed)
+    own = [item.split for item in whole.items]
+    splits, drawn = complete_splits(own, labels, groups, val=val, test=test, seed=seed)
     items = tuple(
         replace(item, split=split) for item, split in zip(whole.items, splits, strict=True)
     )
     contents = tuple(known.content for known in prints)
-    notes = (*whole.notes, *dataset_notes(items, whole.labels, groups))
+    notes = (*whole.notes, *drawn, *dataset_notes(items, whole.labels, groups))
     return Resplit(whole, items, contents, notes)

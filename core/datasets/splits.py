@@ -135,3 +135,35 @@ def split_stratified(
                         splits[index] = name
                     break
     return splits
+
+
+def complete_splits(
+    own: Sequence[SplitName | None],
+    labels: Sequence[int],
+    groups: Sequence[int],
+    *,
+    val: float,
+    test: float,
+    seed: int,
+) -> tuple[list[SplitName], tuple[str, ...]]:
+    """Return the split of each picture, a set's own where it has any, and what was drawn.
+
+    Args:
+        own: By picture; a set that has only a training part is split anew.
+        val: Share for validation where there is none.
+        test: Share for the test where the set has no splits.
+    """
+    names = {name for name in own if name is not None}
+    if names <= {"train"}:
+        return split_stratified(labels, groups, val=val, test=test, seed=seed), ()
+    splits: list[SplitName] = [name or "train" for name in own]
+    if "val" in names:
+        return splits, ()
+    train = [index for index, name in enumerate(splits) if name == "train"]
+    drawn = split_stratified(
+        [labels[i] for i in train], [groups[i] for i in train], val=val, test=0, seed=seed
+    )
+    for index, name in zip(train, drawn, strict=True):
+        splits[index] = name
+    count = drawn.count("val")
+    return splits, (f"It has no validation split: {count} pictures of train were drawn for it.",)

@@ -23,6 +23,13 @@ from whylens.core.inputs.framing import NETWORK, Framing
 Pixels = npt.NDArray[np.uint8]
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
+READ_ENDINGS = frozenset((".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".gif"))
+# Of pictures by their names; those that cannot be read are named with the reason.
+PICTURE_ENDINGS = READ_ENDINGS | frozenset(
+    (".jpe", ".jif", ".dib", ".tif", ".tiff", ".avif", ".heic", ".heif", ".jxl", ".jp2", ".ppm",
+     ".pgm", ".pnm", ".tga", ".psd", ".svg", ".ico", ".dng", ".cr2", ".cr3", ".nef", ".arw",
+     ".raw", ".dcm", ".nii", ".svs", ".ndpi")
+)  # fmt: skip
 # All that Pillow raises on damaged files of these formats, as its own fuzzers list it; warnings
 # are raised only where the interpreter is told to treat them as errors.
 _DAMAGE = (

@@ -74,7 +74,8 @@ def test_unreadable_files_are_counted_and_named(tmp_path):
     assert [key for key, _ in found.unreadable] == ["x/cut.png", "y/notes.txt"]
     assert "damaged" in found.unreadable[0][1]
     assert len(found.items) == 40
-    assert found.notes[0].startswith("2 pictures could not be read and were left out. x/cut.png")
+    assert found.notes[0].startswith("2 of 42 files were left out, which could not be read. x/cut")
+    assert "y/notes.txt: This is not a readable" in found.notes[0]
 
 
 def test_few_pictures_and_uneven_classes_are_noted(tmp_path):

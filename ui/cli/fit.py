@@ -21,8 +21,8 @@ def fit(
     data: Annotated[
         str,
         typer.Argument(
-            help="A folder with a subfolder per class, a .npz archive, or a data set by name: "
-            "`whylens plugins` lists them."
+            help="A folder with a subfolder per class, a ZIP of one, a .npz archive, or a data set "
+            "by name: `whylens plugins` lists them."
         ),
     ],
     method: Annotated[

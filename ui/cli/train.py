@@ -24,8 +24,8 @@ def train(
     data: Annotated[
         str,
         typer.Argument(
-            help="A folder with a subfolder per class (or train/ and val/ with such), a .npz "
-            "archive, or a data set by name: `whylens plugins` lists them."
+            help="A folder with a subfolder per class (or train/ and val/ with such), a ZIP of "
+            "one, a .npz archive, or a data set by name: `whylens plugins` lists them."
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder to write; its name is the model's name.")],

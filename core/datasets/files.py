@@ -1,0 +1,216 @@
+"""The files of a set by name, whether they lie in a folder or in a ZIP of one."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+from whylens.core.errors import BadInput, shown
+
+_CODE_PAGES = ("cp437", "cp866", "cp932", "gbk")  # of packers that do not write UTF-8
+_DAMAGED = (zipfile.BadZipFile, EOFError, zlib.error)
+
+
+class Files(Protocol):
+    """The files of a set.
+
+    Attributes:
+        paths: Readable and relative, with "/" between folders; hidden ones are left out.
+        notes: What had to be guessed of their names.
+    """
+
+    paths: Sequence[str]
+    notes: tuple[str, ...]
+
+    def read(self, index: int, most: int) -> bytes:
+        """Return the content of the file `paths[index]`.
+
+        Args:
+            index: Position in `paths`.
+            most: Largest size in bytes.
+
+        Raises:
+            BadInput: It is larger, or cannot be read.
+        """
+
+
+def open_files(place: Path) -> Files:
+    """Return the files of a folder or of a ZIP.
+
+    Raises:
+        BadInput: There is neither, or it cannot be read.
+    """
+    return ZipFiles(place) if place.suffix.lower() == ".zip" else FolderFiles(place)
+
+
+class FolderFiles:
+    """The files below a folder; links to folders are followed where they lead into no circle."""
+
+    def __init__(self, root: Path) -> None:
+        """List the files.
+
+        Raises:
+            BadInput: There is no such folder, or it cannot be read.
+        """
+        if not root.is_dir():
+            raise BadInput(
+                f"There is no folder {root}. Give a folder with one subfolder per class."
+            )
+        self._files = list(_walk(root, (os.path.realpath(root),)))
+        paths = [path.relative_to(root).as_posix() for path in self._files]
+        self.paths: Sequence[str] = [_as_text(path) for path in paths]
+        odd = [text for text, path in zip(self.paths, paths, strict=True) if text != path]
+        self.notes = _name_notes(odd, "Latin-1")
+
+    def read(self, index: int, most: int) -> bytes:
+        """Return the content of a file."""
+        path = self._files[index]
+        try:
+            if path.stat().st_size > most:  # not read at all: there may be no memory for it
+                raise BadInput(_too_large(most))
+            return path.read_bytes()
+        except OSError as exc:
+            raise BadInput(f"It cannot be read: {exc.strerror}.") from exc
+
+
+class ZipFiles:
+    """The files in a ZIP; nothing is written to disk, and names inside choose no path."""
+
+    def __init__(self, path: Path) -> None:
+        """List the files.
+
+        Raises:
+            BadInput: It is no ZIP that can be read.
+        """
+        self._path = path
+        with open_zip(path) as archive:
+            infos = [info for info in archive.infolist() if not info.is_dir()]
+        names, self.notes = _names(infos)
+        visible = [
+            (name, info)
+            for name, info in zip(names, infos, strict=True)
+            if not any(part.startswith((".", "__MACOSX")) for part in name.split("/"))
+        ]
+        visible.sort(key=lambda pair: pair[0].split("/"))
+        self.paths: Sequence[str] = [name for name, _ in visible]
+        self._infos = [info for _, info in visible]
+        self._archive: zipfile.ZipFile | None = None
+
+    def read(self, index: int, most: int) -> bytes:
+        """Return the content of a file; declared sizes can lie, so real bytes are counted."""
+        if self._archive is None:
+            self._archive = zipfile.ZipFile(self._path)  # threads may read it at once
+        with zip_errors():
+            try:
+                with self._archive.open(self._infos[index]) as stream:
+                    data = stream.read(most + 1)
+            except _DAMAGED as exc:
+                raise BadInput("It is damaged inside the ZIP.") from exc
+        if len(data) > most:
+            raise BadInput(_too_large(most))
+        return data
+
+
+@contextmanager
+def zip_errors() -> Iterator[None]:
+    """Turn what a ZIP that cannot be read raises into one sentence."""
+    try:
+        yield
+    except (*_DAMAGED, NotImplementedError, RuntimeError) as exc:
+        raise BadInput(
+            "This file is no ZIP that can be read (damaged, encrypted or of another kind). "
+            "Pack the folders again."
+        ) from exc
+
+
+@contextmanager
+def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
+    """Return an open ZIP.
+
+    Raises:
+        BadInput: It is none, or cannot be read.
+    """
+    try:
+        with zip_errors(), zipfile.ZipFile(path) as archive:
+            yield archive
+    except OSError as exc:
+        raise BadInput(f"{path} cannot be read: {exc.strerror}.") from exc
+
+
+def _walk(folder: Path, above: tuple[str, ...]) -> Iterator[Path]:
+    try:
+        names = sorted(p for p in folder.iterdir() if not p.name.startswith("."))
+        entries = [(path, path.is_file(), path.is_dir()) for path in names]
+    except OSError as exc:
+        raise BadInput(f"The folder {folder} cannot be read: {exc.strerror}.") from exc
+    for path, is_file, is_dir in entries:
+        if is_file:
+            yield path
+        elif is_dir and (real := os.path.realpath(path)) not in above:
+            yield from _walk(path, (*above, real))
+
+
+def _too_large(most: int) -> str:
+    return f"It is larger than {most / 1e6:.0f} MB."
+
+
+def _as_text(path: str) -> str:
+    try:
+        path.encode()
+    except UnicodeEncodeError:  # names on a disk are bytes, not always of UTF-8
+        return os.fsencode(path).decode("latin-1")
+    return path
+
+
+def _names(infos: Sequence[zipfile.ZipInfo]) -> tuple[list[str], tuple[str, ...]]:
+    """Return readable names with "/" between folders, and what had to be guessed of them."""
+    raw = [
+        info.filename.encode("cp437")
+        for info in infos
+        if not info.flag_bits & 0x800 and not info.filename.isascii()
+    ]
+    page = "utf-8"
+    try:
+        for encoded in raw:
+            encoded.decode()
+    except UnicodeDecodeError:
+        page = next((page for page in _CODE_PAGES if _fits(raw, page)), "cp437")
+    names = []
+    for info in infos:
+        name = info.filename
+        if not info.flag_bits & 0x800 and not name.isascii():
+            name = name.encode("cp437").decode(page)
+        parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
+        names.append("/".join(part for part in parts if not part.endswith(":")))
+    odd = [name for name in names if not name.isascii()] if page != "utf-8" else []
+    return names, _name_notes(odd, f"code page {page.removeprefix('cp')}")
+
+
+def _fits(names: Sequence[bytes], page: str) -> bool:
+    """Return whether these are names of letters of one script in a code page."""
+    for name in names:
+        try:
+            text = name.decode(page)
+        except UnicodeDecodeError:
+            return False
+        letters = [c for c in text if not c.isascii()]
+        scripts = {unicodedata.name(c, "?").split()[0] for c in letters}
+        if not all(c.isalpha() for c in letters) or (len(scripts) > 1 and "LATIN" in scripts):
+            return False
+    return True
+
+
+def _name_notes(odd: Sequence[str], code: str) -> tuple[str, ...]:
+    if not odd:
+        return ()
+    count = f"{len(odd)} name{'s' * (len(odd) != 1)}"
+    return (
+        f"{count} not in UTF-8 read as {code}, such as {shown(odd[0])}. Rename them if that is "
+        "wrong.",
+    )

@@ -1,0 +1,183 @@
+"""Folders as people name them: splits are splits, classes are classes, or one clear sentence."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import zipfile
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.support.pictures import colour_folder, noisy
+from whylens.core.datasets.class_folders import place_files, split_word
+from whylens.core.datasets.dataset import Dataset
+from whylens.core.datasets.folder import ImageFolder
+from whylens.core.datasets.resplit import resplit
+from whylens.core.datasets.zip import pictures_in_zip
+from whylens.core.errors import BadInput
+from whylens.core.progress import run
+
+
+def tree(*folders: str, names=("a.png", "b.png")) -> list[str]:
+    return [f"{folder}/{name}" if folder else name for folder in folders for name in names]
+
+
+def crossed(outer, inner=("cat", "dog")) -> list[str]:
+    return tree(*(f"{o}/{i}" for o in outer for i in inner))
+
+
+def placed(paths: list[str]) -> dict[str, set[str | None]]:
+    """Return the splits of every class."""
+    splits: dict[str, set[str | None]] = {}
+    for file in place_files(paths, "The folder").files:
+        splits.setdefault(file.label, set()).add(file.split)
+    return splits
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        *((n, "train") for n in ("train", "Training", "training_set", "seg_train", "TrainData")),
+        *((n, "val") for n in ("VAL", "valid", "validation", "dev", "eval", "val2017", "val-set")),
+        *((n, "test") for n in ("Test", "testing", "test_images", "01_test")),
+        *((n, None) for n in ("trainers", "cat_train", "latest", "value", "dataset", "1", "猫")),
+    ],
+)
+def test_a_split_is_known_by_its_name(name, split):
+    assert split_word(name) == split
+
+
+@pytest.mark.parametrize(
+    ("paths", "splits"),
+    [
+        (crossed(("train", "valid", "test")), {"train", "val", "test"}),
+        (crossed(("Training", "Testing")), {"train", "test"}),
+        (crossed(("TRAIN", "dev")), {"train", "val"}),
+        (crossed(("set/train", "set/validation")), {"train", "val"}),
+        (crossed(("cat", "dog"), ("train", "val")), {"train", "val"}),
+        ([*crossed(("train", "val")), "runs/log.txt", "readme.md"], {"train", "val"}),
+        ([*crossed(("train", "val")), *tree("pred")], {"train", "val"}),
+        ([*crossed(("train",)), *tree("test")], {"train"}),
+        (crossed(("train",)), {None}),
+        (tree("cat", "dog"), {None}),
+        (crossed(("pets/cat", "pets/dog"), ("indoor", "outdoor")), {None}),
+    ],
+)
+def test_splits_are_honoured_under_every_usual_name(paths, splits):
+    assert placed(paths) == {"cat": splits, "dog": splits}
+
+
+def test_a_class_may_be_called_as_a_split_where_it_is_one():
+    assert placed(tree("train", "bus", "car")).keys() == {"train", "bus", "car"}
+    assert placed(tree("control", "test")).keys() == {"control", "test"}
+
+
+@pytest.mark.parametrize(
+    ("paths", "message"),
+    [
+        (tree("train", "valid"), "splits by their names.*no folders of classes"),
+        (crossed(("train", "val", "validation")), "several folders for the val split"),
+        (crossed(("valid", "test")), "may be a split"),
+        ([*crossed(("train",)), *tree("cat", "dog")], "may be a split"),
+        ([*crossed(("train",)), *crossed(("val",), ("Cat", "dog"))], "'Cat' and 'cat' lie in"),
+        ([*tree("x"), "notes/a.xml"], r"one class only, 'x'.*'notes' holds no pictures \(1 files"),
+        (["a.png"], "no pictures in subfolders"),
+    ],
+)
+def test_what_can_be_misread_is_refused(paths, message):
+    with pytest.raises(BadInput, match=message):
+        place_files(paths, "The folder")
+
+
+def test_what_is_left_out_is_named():
+    paths = [*crossed(("train", "val")), *tree("extra"), "cover.jpg", "val/sheet.png", "info.txt"]
+    notes = " ".join(place_files(paths, "The folder").notes)
+    assert "Beside 'train', 'val', 'extra' (2 files) was left out" in notes
+    assert "2 files in no class's folder left out: cover.jpg, val/sheet.png." in notes
+    assert "info" not in notes
+    looked_into = place_files(crossed(("data",)), "The folder")
+    assert looked_into.notes == ("All classes were found in 'data'.",)
+
+
+def zipped(root: Path) -> Path:
+    return Path(shutil.make_archive(str(root), "zip", root))
+
+
+def in_zip(path: Path) -> Dataset:
+    return run(resplit(run(pictures_in_zip(path))))
+
+
+@pytest.fixture
+def untidy(tmp_path) -> Path:
+    """Splits under odd names, a file that is damaged and one that lies beside the classes."""
+    root = tmp_path / "untidy"
+    colour_folder(root / "Training", {"x": 12, "y": 12})
+    colour_folder(root / "Testing", {"x": 4, "y": 4}, first=500)
+    Image.fromarray(noisy(900, 0)).save(root / "Training" / "y" / "photo.jfif", format="JPEG")
+    (root / "Training" / "x" / "bad.png").write_bytes(b"no picture")
+    (root / "Testing" / "cover.png").write_bytes(b"")
+    return root
+
+
+def test_a_zip_is_read_as_the_folder_that_it_holds(untidy):
+    folder = ImageFolder(untidy)
+    for dataset in (ImageFolder(zipped(untidy)), in_zip(zipped(untidy))):
+        assert dataset.labels == folder.labels == ("x", "y")
+        assert dataset.items == folder.items
+        assert dataset.notes == folder.notes
+        assert (dataset.pixels(5) == folder.pixels(5)).all()
+    assert ImageFolder(zipped(untidy)).digest == folder.digest
+    assert {item.split for item in folder.items} == {"train", "val", "test"}
+    assert all(i.key.startswith("Testing") == (i.split == "test") for i in folder.items)
+    assert "Training/y/photo.jfif" in {item.key for item in folder.items}
+    notes = " ".join(folder.notes)
+    assert "1 of 34 file was left out, which could not be read. Training/x/bad.png: " in notes
+    assert "1 file in no class's folder left out: Testing/cover.png" in notes
+    assert "no validation split: 4 pictures of train were drawn for it" in notes
+
+
+def test_too_few_pictures_say_how_many_cannot_be_read(tmp_path):
+    root = colour_folder(tmp_path / "d", {"x": 6, "y": 2})
+    (root / "y" / "scan.png").write_bytes(b"no picture")
+    with pytest.raises(BadInput, match=r"'y' in .* has 2 pictures and 1 that cannot .*scan\.png"):
+        ImageFolder(root)
+
+
+def test_names_that_are_not_utf_8_are_read_and_said(tmp_path):
+    root = colour_folder(tmp_path / "d", {"x": 4, "y": 4})
+    (root / "y").rename(os.fsdecode(os.fsencode(root) + b"/h\xfcnd"))
+    found = ImageFolder(root)
+    assert found.labels == ("hünd", "x")
+    assert len(found.digest) == 64
+    assert found.pixels(0).shape == (32, 32, 3)
+    assert "4 names not in UTF-8 read as Latin-1, such as 'hünd/000.png'" in found.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("label", "page", "noted"),
+    [("hünd", "utf-8", False), ("hünd", "cp437", True), ("кошка", "cp866", True)],
+)
+def test_a_zip_without_a_mark_of_its_code_page_is_read(tmp_path, label, page, noted):
+    path = tmp_path / "x.zip"
+    picture = (colour_folder(tmp_path / "d", {"x": 1}) / "x" / "000.png").read_bytes()
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x/1.png", picture)
+        archive.writestr("TOKEN/1.png", picture)
+    name, raw = b"TOKEN", label.encode(page)
+    data = path.read_bytes()
+    # Names are of one length, so that the offsets inside stay.
+    path.write_bytes(data.replace(name, raw.ljust(5, b"_")))
+    found = run(pictures_in_zip(path))
+    assert label in {name.rstrip("_") for name in found.labels}
+    assert any("code page" in note for note in found.notes) is noted
+
+
+def test_links_in_a_circle_end(tmp_path):
+    root = colour_folder(tmp_path / "d", {"x": 4, "y": 4})
+    (root / "x" / "round").symlink_to(root)
+    (root / "z").symlink_to(root / "y")
+    found = ImageFolder(root)
+    assert found.labels == ("x", "y", "z")
+    assert len(found.items) == 12
