@@ -42,7 +42,7 @@ from whylens.core.inputs.view import View
 from whylens.core.models.backbone import Backbone
 from whylens.core.models.checkpoints import checkpoint_places
 from whylens.core.models.forward_pass import ForwardPass
-from whylens.core.models.load import load
+from whylens.core.models.load import expected_bytes, load, load_public
 from whylens.core.needs import Need
 from whylens.core.params import Params
 from whylens.core.plugin_calls import (
@@ -58,12 +58,12 @@ from whylens.core.results import Examples, Heatmap, Partial, Prototypes
 from whylens.core.storage.artifact_store import ArtifactStore
 from whylens.core.storage.artifacts import Artifact
 from whylens.core.storage.cache import ByteLRU
+from whylens.core.storage.memory import memory_for, release_memory
 from whylens.core.subject import Subject
 from whylens.core.targets import Target, class_scores, target_of
 
 log = logging.getLogger(__name__)
 
-MODEL_BYTES_VARIABLE = "WHYLENS_MODEL_BYTES"
 Loader = Callable[[str, ProgressCallback | None], Backbone]
 
 
@@ -78,7 +78,7 @@ class Engine:
         batch_size: int = 16,
         slots: int | None = None,
         model_bytes: int | None = None,
-        forward_pass_bytes: int = 256_000_000,
+        forward_pass_bytes: int | None = None,
         busy_timeout: float = 120.0,
     ) -> None:
         """Make an engine; nothing is loaded yet.
@@ -86,27 +86,32 @@ class Engine:
         Args:
             registry: The explainers; by default all that are found.
             loader: Makes a backbone from a name; by default `whylens.core.models.load.load`.
-            batch_size: Largest number of inputs in one forward pass; bounds memory.
+            batch_size: Largest number of inputs in one forward pass; fewer where a network takes
+                more memory than there is.
             slots: How many threads may compute at once; by default one per two cores.
-            model_bytes: Budget of loaded models; by default WHYLENS_MODEL_BYTES or 3 GB.
+            model_bytes: Budget of loaded models; by default their share of WHYLENS_MEMORY.
+            forward_pass_bytes: Budget of what is known of inputs; likewise.
             patience: Seconds after which a waiting question is told that all slots are taken.
         """
         self.registry = registry or load_registry()
-        self._loader = loader or (lambda name, progress: load(name, progress=progress))
+        self._load: Callable[..., Backbone] = load
+        self._loader = loader or (lambda name, progress: self._load(name, progress=progress))
+        self._expected = (lambda _: 0) if loader else expected_bytes
         self.batch_size = batch_size
         count = slots or max(1, (os.cpu_count() or 2) // 2)
         self._slots = threading.BoundedSemaphore(count)
         # What answers in one step has slots of its own: it never waits for what takes minutes.
         self._quick_slots = threading.BoundedSemaphore(count)
         self._busy_timeout = busy_timeout
-        budget = model_bytes or int(os.environ.get(MODEL_BYTES_VARIABLE, "3000000000"))
-        self.models: ByteLRU[str, Backbone] = ByteLRU(budget, lambda b: b.bytes)
+        self.models: ByteLRU[str, Backbone] = ByteLRU(
+            model_bytes or memory_for("models"), lambda b: b.bytes, self._forget_passes
+        )
         self._forward_passes: ByteLRU[tuple[str, str], tuple[ForwardPass, View | None]] = ByteLRU(
-            forward_pass_bytes, lambda item: item[0].bytes
+            forward_pass_bytes or memory_for("forward passes"), lambda item: item[0].bytes
         )
         # Copies with random weights, for the question whether a map shows what was learnt.
         self.random_networks: ByteLRU[tuple[str, int], Backbone] = ByteLRU(
-            budget // 8, lambda b: b.bytes
+            memory_for("random models"), lambda b: b.bytes
         )
         self.artifact_store = ArtifactStore(checkpoint_places)
 
@@ -117,7 +122,29 @@ class Engine:
             name: As in `whylens.core.models.load.load`.
             progress: Called while weights are fetched.
         """
-        return self.models.get(name, lambda: self._loader(name, progress).prepare())
+        return self.models.get(
+            name,
+            lambda: self._loader(name, progress).prepare(),
+            expected=lambda: self._expected(name),
+        )
+
+    def load_public_models_only(self) -> None:
+        """From now on load by name only what strangers may: no paths, nothing that is too large.
+
+        A loader of the caller's own decides by itself which names there are.
+        """
+        self._load = load_public
+
+    def _forget_passes(self, backbone: Backbone) -> None:
+        # What is known of an input holds the network that it went through.
+        for key in self._forward_passes.cached_keys():
+            if key[0] == f"{id(backbone)}":
+                self._forward_passes.forget(key)
+        release_memory()
+
+    def _batch_size(self, backbone: Backbone) -> int:
+        """Return how many inputs one forward pass may take without more memory than there is."""
+        return max(1, min(self.batch_size, memory_for("work") // max(1, backbone.per_input_bytes)))
 
     def card(self, name: str, *, progress: ProgressCallback | None = None) -> ModelCard:
         """Return what is known of a model, loading it if need be.
@@ -209,7 +236,7 @@ class Engine:
         backbone = self.backbone(question.model)
         forward_pass, _ = self._forward_pass(question, backbone)
         target = _target(question, backbone, forward_pass)
-        return Subject(forward_pass, target, self.batch_size, question.seed)
+        return Subject(forward_pass, target, self._batch_size(backbone), question.seed)
 
     def explain(
         self,
@@ -247,7 +274,8 @@ class Engine:
         else:
             target = _function_target(function, explainer, backbone, forward_pass.logits)
             names = (function_name(function),)
-        subject = Subject(forward_pass, target, self.batch_size, question.seed, artifact)
+        batch_size = self._batch_size(backbone)
+        subject = Subject(forward_pass, target, batch_size, question.seed, artifact)
         entry = self.registry.entries[method]
         # Built-ins are held to this by tests; strangers' values are summed up as well.
         stranger = entry.distribution != PROJECT

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from whylens.core.errors import NETWORK_ERRORS, BadArtifact, NeedsNotMet
 from whylens.core.inputs.spec import InputSpec, probe_inputs
 from whylens.core.models.attention import AttentionLayout, layout_or_reason
+from whylens.core.models.footprint import bytes_per_input
 from whylens.core.models.heads import (
     Embedder,
     LinearHead,
@@ -26,7 +27,7 @@ from whylens.core.models.layouts import Features, as_two_logits
 from whylens.core.models.split import Split, find_split, same_split_on
 from whylens.core.models.stages import Stage, stages_of
 from whylens.core.needs import Need
-from whylens.core.speed import Box, faster, occluded_logits
+from whylens.core.speed import Box, faster, occluded_logits, packed_weights
 from whylens.core.targets import Outputs, probabilities_of
 
 Value = TypeVar("Value")
@@ -107,11 +108,21 @@ class Backbone:
         """Where its parameters are."""
         return next((p.device for p in self.module.parameters()), torch.device("cpu"))
 
-    @cached_property
+    @property
     def bytes(self) -> int:
-        """Bytes of its parameters and buffers; twice that where a faster copy may join them."""
-        tensors = [*self.module.parameters(), *self.module.buffers()]
-        return 2 * sum(t.numel() * t.element_size() for t in tensors)
+        """Bytes of its parameters and buffers, and of those of its faster copy where it has one."""
+        modules = [self.module]
+        if "fast_module" in vars(self) and self.fast_module is not self.module:
+            modules.append(self.fast_module)
+        parts = [t for m in modules for t in (*m.parameters(), *m.buffers(), *packed_weights(m))]
+        # The copy shares what it does not change.
+        tensors = {id(t) if t.is_mkldnn else t.data_ptr(): t for t in parts}
+        return sum(t.numel() * t.element_size() for t in tensors.values())
+
+    @cached_property
+    def per_input_bytes(self) -> int:
+        """Bytes that one input leaves inside it where gradients are followed."""
+        return bytes_per_input(self.module, self.probe_inputs()[:1])
 
     def why_not(self, needs: frozenset[Need]) -> str | None:
         """Return in words why `needs` are not met, or None if they are."""

@@ -99,17 +99,6 @@ def torchvision_names() -> frozenset[str]:
     return frozenset(torchvision.models.list_models(module=torchvision.models))
 
 
-@cache
-def parameter_count(architecture: str) -> int:
-    """Return the number of parameters of a timm architecture, tag or not, without allocating."""
-    import timm
-    import torch
-
-    with torch.device("meta"):
-        module = timm.create_model(architecture.split(".")[0], pretrained=False)
-    return sum(p.numel() for p in module.parameters())
-
-
 def check_folder_name(text: str) -> None:
     """Raise BadInput where `text` cannot be the name of a new model."""
     if not is_folder_name(text):

@@ -20,6 +20,7 @@ from whylens.core.errors import NETWORK_ERRORS, BadArtifact, NotInstalled, Weigh
 from whylens.core.inputs.spec import InputSpec
 from whylens.core.models.backbone import Backbone, ModelSource, wrap
 from whylens.core.models.checkpoints import WEIGHTS
+from whylens.core.models.footprint import Footprint, meta_footprint
 from whylens.core.models.hub import HubFile, Timeouts, hub_file
 from whylens.core.progress import ProgressCallback
 from whylens.core.storage.files import file_sha256
@@ -91,7 +92,7 @@ def from_transformers_hub(
             network that its description is of.
     """
     # 8 bytes for each of its numbers, and as much as counters and names may take.
-    most = 8 * hub_parameter_count(repo) + 10_000_000
+    most = 8 * hub_footprint(repo).parameters + 10_000_000
     small = [_described(repo, name, timeouts) for name in (CONFIG, PROCESSOR)]
     weights = hub_file(repo, WEIGHTS, timeouts=timeouts, progress=progress, most=most)
     folder = weights.path.parent
@@ -107,8 +108,8 @@ def from_transformers_hub(
 
 
 @lru_cache(maxsize=1000)
-def hub_parameter_count(repo: str) -> int:
-    """Return the number of parameters that a repository's config.json describes.
+def hub_footprint(repo: str) -> Footprint:
+    """Return what a network takes that a repository's config.json describes.
 
     Its weights are neither fetched nor allocated.
 
@@ -129,7 +130,10 @@ def hub_parameter_count(repo: str) -> int:
             network = library.AutoModelForImageClassification.from_config(config)
     except (*NETWORK_ERRORS, ImportError, OSError) as exc:
         raise _unreadable(repo, exc) from exc
-    return sum(p.numel() for p in network.parameters())
+    side = getattr(config, "image_size", None)
+    height, width = side if isinstance(side, list | tuple) else (side or 224, side or 224)
+    size = getattr(config, "num_channels", 3), height, width
+    return meta_footprint(Logits(network), size)
 
 
 def _described(repo: str, filename: str, timeouts: Timeouts | None) -> HubFile:

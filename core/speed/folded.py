@@ -185,6 +185,11 @@ class PackedLinear(nn.Linear):
         return out
 
 
+def packed_weights(module: nn.Module) -> list[Tensor]:
+    """Return the weights that lie in the order of oneDNN beside those of a network's own."""
+    return [part.packed for part in module.modules() if isinstance(part, PackedLinear)]
+
+
 def shared_weights(module: nn.Module) -> dict[int, nn.Parameter]:
     """Return by their `id` the parameters that `pack` only reads: a copy may share them."""
     layers = filter(_can_be_packed, module.modules())

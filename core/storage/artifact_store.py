@@ -10,24 +10,24 @@ from whylens.core.errors import NeedsNotMet
 from whylens.core.explainer import Explainer
 from whylens.core.storage.artifacts import Artifact, is_artifact, read_artifact, write_artifact
 from whylens.core.storage.cache import ByteLRU
+from whylens.core.storage.memory import memory_for
 
 if TYPE_CHECKING:
     from whylens.core.models.backbone import Backbone
 
-VISITORS_BUDGET = 512_000_000
 _Key = tuple[str, str, str]
 
 
 class ArtifactStore:
     """Artifacts by network and method; a visitor's own come before those that all share."""
 
-    def __init__(self, places: Callable[[], list[Path]], budget: int = VISITORS_BUDGET) -> None:
+    def __init__(self, places: Callable[[], list[Path]]) -> None:
         """Make a store.
 
         Args:
             places: Returns the folders in which checkpoints lie, the project's own first.
-            budget: Bytes of memory for what visitors fitted.
         """
+        budget = memory_for("own")
         self._places = places
         self._own: ByteLRU[_Key, Artifact] = ByteLRU(budget, lambda a: a.bytes)
         self._shared: ByteLRU[_Key, Artifact] = ByteLRU(budget, lambda _: 1)

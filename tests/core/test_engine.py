@@ -282,7 +282,7 @@ def test_models_are_made_once_and_the_longest_unused_goes_first():
         made.append(name)
         return backbone()
 
-    size = backbone().bytes
+    size = backbone().prepare().bytes
     page = engine(loader=loader, model_bytes=2 * size)
     for name in ("a", "b", "a", "c", "a", "b"):
         page.backbone(name)

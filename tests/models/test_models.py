@@ -35,6 +35,7 @@ from whylens.core.models.checkpoints import (
     read_weights,
     write_checkpoint,
 )
+from whylens.core.models.footprint import footprint
 from whylens.core.models.heads import gradient_problem, linear_head
 from whylens.core.models.hub import call_with_deadline
 from whylens.core.models.labels import class_index, imagenet_1k, labels_of
@@ -49,7 +50,6 @@ from whylens.core.models.layouts import (
 )
 from whylens.core.models.load import build, check_public_model, from_folder, load
 from whylens.core.models.model_names import (
-    parameter_count,
     parse_model_name,
     timm_architectures,
     timm_names,
@@ -853,7 +853,7 @@ def test_a_network_too_large_is_refused_without_allocating_it(name, monkeypatch)
         return create(*args, **kwargs)
 
     monkeypatch.setattr(timm, "create_model", watched)
-    parameter_count.cache_clear()
+    footprint.cache_clear()
     with pytest.raises(NotAllowed, match=r"has \d{4} million parameters; .* up to 100 million"):
         check_public_model(name, [])
     assert made == ["meta"], "weights were allocated"
@@ -863,7 +863,7 @@ def test_the_size_of_a_network_is_counted_without_its_weights():
     import timm
 
     expected = sum(p.numel() for p in timm.create_model("test_resnet").parameters())
-    assert parameter_count("test_resnet.r160_in1k") == expected
+    assert footprint("test_resnet.r160_in1k").parameters == expected
     assert check_public_model("test_resnet", [], limit=expected).name == "test_resnet"
     with pytest.raises(NotAllowed, match="Choose a smaller model"):
         check_public_model("test_resnet", [], limit=expected - 1)

@@ -47,9 +47,11 @@ def build_page(
 
     Args:
         store: By default a new one.
-        public: Whether others than the one who runs it can reach it; they may not train.
+        public: Whether others than the one who runs it can reach it; they may not train. Nobody
+            can load by the page what is not open to all: an address may bring others to it.
         judges: Whether every map is tested once it is shown: some hundreds of forward passes.
     """
+    engine.load_public_models_only()
     session = Session(engine, store or PageStore(), judges)
     with gr.Blocks(
         title="Whylens: why did it say that?", delete_cache=(300, 3600), analytics_enabled=False

@@ -25,6 +25,7 @@ from whylens.core.outputs.photo_report import PhotoRow
 from whylens.core.results import Array, Heatmap
 from whylens.core.storage.cache import ByteLRU
 from whylens.core.storage.files import replacing, write_atomically
+from whylens.core.storage.memory import memory_for
 from whylens.ui.page.photo_files import PhotoFile
 from whylens.ui.page.photo_input import GONE, photo_at
 
@@ -60,32 +61,32 @@ class PageStore:
     Nothing of a visitor lies in Gradio's own session state, which copies what it holds.
     """
 
-    def __init__(self, folder: Path | None = None, *, budget: int = 400_000_000) -> None:
+    def __init__(self, folder: Path | None = None) -> None:
         """Make an empty store.
 
         Args:
             folder: Where files are written; by default a private temporary one.
-            budget: In bytes, of answers, and again of photos, and of their small copies.
         """
+        photos, answers = memory_for("photos"), memory_for("answers")
         if folder is None:
             folder = Path(tempfile.mkdtemp(prefix="whylens-"))
             weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)  # or at exit
         self.folder = folder
         self._reading = threading.Lock()  # decoding one of 30 million pixels takes 300 MB
         self._answers: ByteLRU[tuple[str, str], tuple[Explanation, str]] = ByteLRU(
-            budget, lambda pair: _weight(pair[0])
+            4 * answers // 5, lambda pair: _weight(pair[0])
         )
         self._photos: ByteLRU[tuple[str, int], Photo] = ByteLRU(
-            budget, lambda photo: photo.pixels.nbytes
+            photos // 3, lambda photo: photo.pixels.nbytes
         )
-        self._tables: ByteLRU[str, PhotoTable] = ByteLRU(budget // 4, _table_weight)
+        self._tables: ByteLRU[str, PhotoTable] = ByteLRU(answers // 5, _table_weight)
         # By the id of the pixels that they were made of, which are kept as well: an id in use
         # belongs to no second array.
         self._small: ByteLRU[int, tuple[Pixels, Photo]] = ByteLRU(
-            budget, lambda pair: pair[0].nbytes + pair[1].pixels.nbytes
+            photos // 3, lambda pair: pair[0].nbytes + pair[1].pixels.nbytes
         )
         self._originals: ByteLRU[int, tuple[Pixels, str]] = ByteLRU(
-            budget, lambda pair: pair[0].nbytes
+            photos // 3, lambda pair: pair[0].nbytes
         )
 
     def photo(self, path: str | None) -> Photo:

@@ -1,0 +1,155 @@
+"""What models may take: the budget holds, what is evicted is gone, estimates come before loads."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import weakref
+
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import GapNet, plain_spec, seeded
+from whylens.core.engine import Engine
+from whylens.core.errors import BadInput, NotAllowed
+from whylens.core.explanation import Question
+from whylens.core.models.backbone import wrap
+from whylens.core.models.footprint import HELD_SHARE, footprint
+from whylens.core.models.load import check_public_model
+from whylens.core.storage.cache import ByteLRU
+from whylens.core.storage.memory import (
+    MEMORY_VARIABLE,
+    SHARES,
+    machine_memory,
+    memory_for,
+    memory_limit,
+)
+
+
+def toy():
+    return wrap(seeded(GapNet()), spec=plain_spec(32, 32))
+
+
+def test_one_variable_says_it_all(monkeypatch):
+    assert 0.98 < sum(SHARES.values()) <= 1
+    for text, size in (("4 GB", 4e9), ("1.5g", 1.5e9), ("800MB", 8e8), ("123", 123)):
+        monkeypatch.setenv(MEMORY_VARIABLE, text)
+        assert memory_limit() == size
+    assert memory_for("models") == int(SHARES["models"] * 123)
+    monkeypatch.setenv(MEMORY_VARIABLE, "plenty")
+    with pytest.raises(BadInput, match="no size such as '4 GB'"):
+        memory_limit()
+    monkeypatch.delenv(MEMORY_VARIABLE)
+    assert memory_limit() == int(0.6 * machine_memory())
+
+
+def test_a_network_that_is_evicted_is_gone_with_all_that_is_known_of_inputs():
+    page = Engine(loader=lambda *_: toy(), model_bytes=int(1.5 * toy().prepare().bytes))
+    photo, networks = np.zeros((32, 32, 3), np.uint8), []
+    for name in "abc":
+        *_, _ = page.explain(Question(name, photo), "grad-cam")
+        networks.append(weakref.ref(page.backbone(name)))
+    gc.collect()
+    assert [network() is None for network in networks] == [True, True, False]
+    assert page.models.cached_keys() == ["c"]
+
+
+def test_the_faster_copy_counts_and_what_it_shares_counts_once():
+    network = toy()
+    alone = sum(t.numel() * t.element_size() for t in network.module.state_dict().values())
+    assert network.bytes == alone
+    copied = network.prepare().bytes
+    assert network.fast_module is not network.module
+    assert alone < copied <= 2.2 * alone
+
+
+def test_what_is_loaded_at_once_fits_the_budget_together():
+    cache: ByteLRU[str, int] = ByteLRU(100, lambda v: v)
+    cache.put("old", 50)
+    first, second = threading.Event(), threading.Event()
+    kept, order = [], []
+
+    def make(name, begun, finish):
+        def work() -> int:
+            order.append(name)
+            kept.append(cache.cached_keys())
+            begun.set()
+            assert finish.wait(10)
+            return 60
+
+        return work
+
+    done = threading.Event()
+    one = threading.Thread(
+        target=cache.get, args=("a", make("a", first, done)), kwargs={"expected": lambda: 60}
+    )
+    one.start()
+    assert first.wait(10)
+    assert kept == [[]]  # room was made before it was loaded
+    always = threading.Event()
+    always.set()
+    two = threading.Thread(
+        target=cache.get, args=("b", make("b", second, always)), kwargs={"expected": lambda: 60}
+    )
+    two.start()
+    assert not second.is_set()
+    done.set()
+    one.join(10)
+    two.join(10)
+    assert order == ["a", "b"]
+    assert cache.cached_keys() == ["b"]
+
+
+def test_a_value_that_is_replaced_or_forgotten_is_reported_once():
+    removed = []
+    cache: ByteLRU[str, list[int]] = ByteLRU(10, len, removed.append)
+    first, second, third = [0] * 4, [0] * 5, [0] * 8
+    for value in (first, first, second):
+        cache.put("a", value)
+    cache.put("b", third)
+    cache.forget("b")
+    cache.forget("b")
+    assert [id(value) for value in removed] == [id(first), id(second), id(third)]
+
+
+def test_an_input_s_memory_is_known_before_anything_is_allocated():
+    import timm
+
+    takes = footprint("test_resnet.r160_in1k")
+    module = timm.create_model("test_resnet").eval()
+    written = 0
+
+    def add(_module, _args, out):
+        nonlocal written
+        written += out.numel() * out.element_size()
+
+    for part in module.modules():
+        if not list(part.children()) and not isinstance(part, torch.nn.Identity):
+            part.register_forward_hook(add)
+    with torch.no_grad():
+        module(torch.zeros(1, 3, 160, 160))
+    # Results of leaves, but for what they do in place and for the sums between them.
+    assert takes.per_input == pytest.approx(HELD_SHARE * written, rel=0.5)
+
+
+def test_a_network_of_few_weights_and_many_places_is_refused(monkeypatch):
+    # 90 million parameters, 1024 x 1024 pixels, every token looks at all others.
+    monkeypatch.setenv(MEMORY_VARIABLE, "9.6 GB")
+    with pytest.raises(NotAllowed, match=r"takes about 9\.0 GB for a single input"):
+        check_public_model("untrained:samvit_base_patch16", [])
+    assert check_public_model("vit_base_patch16_224", []).kind == "timm"
+    monkeypatch.setenv(MEMORY_VARIABLE, "1 GB")
+    with pytest.raises(NotAllowed, match=r"about 1\.0 GB, and this server has 0\.5 GB"):
+        check_public_model("vit_base_patch16_224", [])
+
+
+def test_batches_are_smaller_where_inputs_take_more(monkeypatch):
+    page = Engine(loader=lambda *_: toy())
+    network = page.backbone("a")
+    question = Question("a", np.zeros((32, 32, 3), np.uint8))
+    assert page.subject(question).batch_size == 16
+    monkeypatch.setenv(MEMORY_VARIABLE, str(int(5.5 * network.per_input_bytes / SHARES["work"])))
+    assert page.subject(question).batch_size == 5
+    monkeypatch.setenv(MEMORY_VARIABLE, "1")
+    assert page.subject(question).batch_size == 1
