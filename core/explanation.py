@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from whylens.core.errors import BadInput
-from whylens.core.inputs.photo import Photo, photo_of
+from whylens.core.inputs.arrays import to_photo
+from whylens.core.inputs.photo import Photo
 from whylens.core.inputs.view import View
 from whylens.core.results import Heatmap, Result
 from whylens.core.targets import ClassScore, Outputs, Quantity, Target
@@ -26,7 +27,7 @@ class Question:
 
     Attributes:
         model: The model's name.
-        photo: A photo, or (H, W, 3) uint8 of an upright one; None for a signal.
+        photo: A photo, or any image that `to_photo` takes; None for a signal.
         signal: (C, L) float32, or None for a photo.
         target: Class to explain; None means the predicted one.
         quantity: "logit", "probability" or "contrast"; of a network with one number, "logit".
@@ -46,7 +47,22 @@ class Question:
 
     def __post_init__(self) -> None:
         if self.photo is not None and not isinstance(self.photo, Photo):  # scripts give pixels
-            object.__setattr__(self, "photo", photo_of(self.photo))  # type: ignore[unreachable]
+            object.__setattr__(self, "photo", to_photo(self.photo))  # type: ignore[unreachable]
+        for name, index in (("target", self.target), ("versus", self.versus)):
+            if index is not None and not isinstance(index, int | np.integer):
+                raise BadInput(
+                    f"{name} of a question is the index of a class, not {index!r}. "
+                    "whylens.explain takes labels; class_index(label, labels) finds their index."
+                )
+        if not isinstance(self.model, str):
+            raise BadInput(
+                f"A question names its model; this is a {type(self.model).__name__}. "
+                "whylens.explain takes networks themselves; an engine takes them by its loader=."
+            )
+        if self.versus is not None and self.quantity != "contrast":
+            raise BadInput(
+                'versus= names the other class of a contrast: give quantity="contrast" with it.'
+            )
 
     @property
     def pixels(self) -> npt.NDArray[np.uint8] | None:

@@ -32,7 +32,7 @@ from whylens.core.models.adapt import (
 from whylens.core.models.backbone import Backbone
 from whylens.core.models.black_box import BlackBox
 from whylens.core.models.checkpoints import find_models, is_transformers_path
-from whylens.core.models.labels import class_of_label
+from whylens.core.models.labels import class_index
 from whylens.core.models.load import from_folder, load
 from whylens.core.progress import ProgressCallback
 from whylens.core.registry import Entry, Registry
@@ -575,7 +575,7 @@ def _class(value: int | str | None, labels: tuple[str, ...]) -> int | None:
     if value is None:
         return None
     if isinstance(value, str):
-        return class_of_label(value, labels)
+        return class_index(value, labels)
     try:
         index = operator.index(value)
     except TypeError as exc:

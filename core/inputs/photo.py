@@ -144,7 +144,10 @@ def photo_of(pixels: Pixels) -> Photo:
         BadInput: It has another shape or type, or is out of the limits.
     """
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
-        raise BadInput("An image array must be (height, width, 3) bytes. Convert it first.")
+        raise BadInput(
+            "An image array must be (height, width, 3) of uint8, 0 to 255; this one is "
+            f"{pixels.shape} of {pixels.dtype}. `to_photo` takes others."
+        )
     _check_size((pixels.shape[1], pixels.shape[0]), ImageLimits())
     copied = np.array(pixels)
     copied.setflags(write=False)

@@ -1,10 +1,12 @@
-"""Names of classes, from the tables inside timm's package; nothing is fetched."""
+"""Names of classes, by themselves and from the tables inside timm's package; nothing is fetched."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
-from whylens.core.errors import UnknownName
+from whylens.core.errors import UnknownName, shown
 
 IMAGENET = "imagenet-1k"
 
@@ -32,39 +34,88 @@ def _descriptions(info: Any, classes: int) -> tuple[str, ...]:
 
 
 def class_index(text: str, labels: tuple[str, ...]) -> int:
-    """Return the class that a visitor means by an index or by a name.
+    """Return the class meant by a label, a synonym or WordNet id of ImageNet's, or an index.
 
     Args:
-        text: "281", or a label in any case.
-
-    Raises:
-        UnknownName: No class is called that; the message names close ones.
-    """
-    name = text.strip()
-    if name.isdecimal() and int(name) < len(labels):
-        return int(name)
-    matches = [i for i, label in enumerate(labels) if label.lower() == name.lower()]
-    if matches:
-        return matches[0]
-    raise UnknownName.among("class", name, [label.lower() for label in labels])
-
-
-def class_of_label(text: str, labels: tuple[str, ...]) -> int:
-    """Return the class that a script means by a label; an index is meant only where no label is.
-
-    Args:
-        text: A label in any case.
-        labels: One label per class.
+        text: "tabby" in any case, "n02123045", "281", or "#281", which is an index whatever the
+            labels are.
+        labels: One per class.
 
     Raises:
         UnknownName: No class is called that, or several are.
     """
     name = text.strip()
+    index = name.removeprefix("#")
+    is_index = index.isdecimal() and int(index) < len(labels)
     exact = [i for i, label in enumerate(labels) if label == name]
-    matches = exact or [i for i, label in enumerate(labels) if label.lower() == name.lower()]
-    if len(matches) > 1:
-        raise UnknownName(
-            f"{len(matches)} classes are called {name!r}: {', '.join(map(str, matches))}. Give the "
-            "index of the one you mean."
+    any_case = [i for i, label in enumerate(labels) if label.casefold() == name.casefold()]
+    for matches in (exact, any_case):
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            raise UnknownName(_ambiguous(name, matches, labels))
+    # Where labels are numbers, a number that is none of them is no index either.
+    if is_index and (name != index or not all(label.isdecimal() for label in labels)):
+        return int(index)
+    synonyms = _imagenet_names(labels).get(name.casefold(), ())
+    if len(synonyms) == 1:
+        return synonyms[0]
+    if synonyms:
+        raise UnknownName(_ambiguous(name, synonyms, labels))
+    error = UnknownName.among("class", name, [label.lower() for label in labels])
+    if is_index:
+        error = UnknownName(
+            f"{error} Labels are numbers here; #{index} is the class of that index."
         )
-    return matches[0] if matches else class_index(name, labels)
+    raise error
+
+
+def class_text(index: int, labels: tuple[str, ...]) -> str:
+    """Return an index as `class_index` reads it, for any labels."""
+    return f"#{index}" if any(label.isdecimal() for label in labels) else str(index)
+
+
+def _ambiguous(name: str, matches: Sequence[int], labels: tuple[str, ...]) -> str:
+    details = _imagenet_details(labels)
+    listed = "; ".join(
+        f"{class_text(i, labels)} ({details.get(i, labels[i])})" for i in matches[:6]
+    )
+    return (
+        f"{len(matches)} classes are called {shown(name)}: {listed}. Give the index of the one you "
+        "mean."
+    )
+
+
+@cache
+def _imagenet_names(labels: tuple[str, ...]) -> Mapping[str, tuple[int, ...]]:
+    """Return the classes of every other name that WordNet has for ImageNet's, and of its ids."""
+    names: dict[str, list[int]] = {}
+    for index, (synset, lemmas, _) in enumerate(_imagenet_classes(labels)):
+        for name in {synset, *(lemma.strip().casefold() for lemma in lemmas.split(","))}:
+            names.setdefault(name, []).append(index)
+    return {name: tuple(indices) for name, indices in names.items()}
+
+
+def _imagenet_details(labels: tuple[str, ...]) -> dict[int, str]:
+    return {i: detail for i, (*_, detail) in enumerate(_imagenet_classes(labels))}
+
+
+def _imagenet_classes(labels: tuple[str, ...]) -> list[tuple[str, str, str]]:
+    """Return id, names and definition of each class where the labels are ImageNet's, in order."""
+    from timm.data import ImageNetInfo, infer_imagenet_subset
+
+    subset = infer_imagenet_subset({"num_classes": len(labels)})
+    if subset is None:
+        return []
+    info = ImageNetInfo(subset)
+    names = [str(info.index_to_description(i)) for i in range(len(labels))]
+    alike = sum(
+        label.split(",")[0].casefold() == name.split(",")[0].casefold()
+        for label, name in zip(labels, names, strict=True)
+    )
+    if alike < 0.9 * len(labels):  # makers of networks spell a few of them in their own way
+        return []
+    return [
+        (info.index_to_label_name(i), name, str(info.index_to_description(i, detailed=True)))
+        for i, name in enumerate(names)
+    ]

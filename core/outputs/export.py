@@ -27,12 +27,14 @@ from whylens.core.explanation import Explanation, ModelCard, Question
 from whylens.core.inputs.framing import NETWORK, framing_text, parse_framing
 from whylens.core.inputs.photo import photo_of
 from whylens.core.inputs.view import View
+from whylens.core.models.labels import class_text
 from whylens.core.outputs.example_images import sheet, tile
 from whylens.core.outputs.render import Style, render_explanation, scale_of
 from whylens.core.results import Example, Examples, Heatmap, Prototypes
 from whylens.core.storage.files import write_atomically
 from whylens.core.targets import Target
 
+_OF_ANSWERS = ("example-*.png", "overlay.png", "map.png", "values.npy", "standard_error.npy")
 _VERSIONS = ("whylens", "torch", "torchvision", "timm", "numpy", "pillow", "pluggy")
 
 
@@ -298,10 +300,11 @@ def command_line(explanation: Explanation, source: str) -> str:
     target = explanation.target
     words = ["whylens", "explain", source, "--model", explanation.model.name]
     words += ["--method", explanation.method]
+    labels = explanation.model.labels
     if target.quantity != "value":
-        words += ["--target", str(target.index)]
+        words += ["--target", class_text(target.index, labels)]
     if target.versus is not None:
-        words += ["--versus", str(target.versus)]
+        words += ["--versus", class_text(target.versus, labels)]
     if target.quantity == "probability":
         words += ["--quantity", "probability"]
     for name, value in explanation.params.items():
@@ -341,6 +344,9 @@ def write_zip(stream: BinaryIO, files: Iterable[tuple[str, bytes]]) -> None:
 def write_files(folder: Path, files: Iterable[tuple[str, bytes]]) -> list[Path]:
     """Write files into `folder` and return their paths; a reader never sees half a file.
 
+    Maps and examples of an earlier answer that the new one has not are deleted: beside its manifest
+    they would pass for the new one's.
+
     Args:
         folder: Made if absent.
         files: Names and contents.
@@ -351,6 +357,10 @@ def write_files(folder: Path, files: Iterable[tuple[str, bytes]]) -> list[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, content)
         paths.append(path)
+    for manifest_path in [path for path in paths if path.name == "manifest.json"]:
+        for pattern in _OF_ANSWERS:
+            for old in set(manifest_path.parent.glob(pattern)) - set(paths):
+                old.unlink()
     return paths
 
 

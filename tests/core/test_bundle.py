@@ -166,6 +166,16 @@ def test_files_are_written_whole(answer, tmp_path):
     assert not list((tmp_path / "new").rglob(".*"))
 
 
+def test_nothing_of_an_earlier_answer_stays_beside_a_new_one(answer, tmp_path):
+    folder = tmp_path / answer.method
+    folder.mkdir()
+    for name in ("example-07.png", "standard_error.npy", "notes.txt"):
+        (folder / name).write_bytes(b"old")
+    paths = write_files(tmp_path, bundle_files(answer))
+    own = {path for path in paths if path.parent == folder}
+    assert set(folder.iterdir()) == own | {folder / "notes.txt"}
+
+
 def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch):
     path = tmp_path / "file"
     path.write_bytes(b"old")

@@ -300,7 +300,7 @@ def test_a_large_photo_is_converted_in_bands_without_a_seam(rng):
     "pixels", [np.zeros((9, 9), np.uint8), np.zeros((9, 9, 4), np.uint8), np.zeros((9, 9, 3))]
 )
 def test_an_array_of_another_kind_is_refused(pixels):
-    with pytest.raises(BadInput, match="must be \\(height, width, 3\\) bytes"):
+    with pytest.raises(BadInput, match="must be \\(height, width, 3\\) of uint8"):
         photo_of(pixels)
 
 

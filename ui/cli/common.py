@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -57,9 +57,32 @@ def photo_line(name: str, text: str, width: int) -> str:
     return "".join(c if c.isprintable() else "?" for c in line)
 
 
+def unique_names(texts: Iterable[str]) -> list[str]:
+    """Return the names, with a number after those that a disk might take for one before."""
+    names: list[str] = []
+    in_use: set[str] = set()
+    for text in texts:
+        name, number = text, 1
+        while name.casefold() in in_use:
+            number += 1
+            name = f"{text}-{number}"
+        in_use.add(name.casefold())
+        names.append(name)
+    return names
+
+
 def split_names(text: str) -> list[str]:
-    """Return the names in a text that joins them by commas, each once."""
-    return list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    """Return the names in a text that joins them by commas, each once.
+
+    Raises:
+        InvalidParameter: It names none.
+    """
+    from whylens.core.errors import InvalidParameter
+
+    names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if not names:
+        raise InvalidParameter("--method names no method. `whylens plugins` lists them.")
+    return names
 
 
 def parse_params(

@@ -17,6 +17,7 @@ from whylens.ui.cli.common import (
     NAME_WIDTH,
     photo_line,
     progress_display,
+    unique_names,
     updater,
 )
 
@@ -144,10 +145,4 @@ def _folders(out: Path, images: list[Path]) -> list[Path]:
     # One photo needs no folder of its own; photos of one name from several places must not meet.
     if len(images) == 1:
         return [out]
-    counts: dict[str, int] = {}
-    folders = []
-    for image in images:
-        counts[image.stem] = counts.get(image.stem, 0) + 1
-        suffix = f"-{counts[image.stem]}" if counts[image.stem] > 1 else ""
-        folders.append(out / f"{image.stem}{suffix}")
-    return folders
+    return [out / name for name in unique_names(image.stem for image in images)]

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from whylens.ui.cli.common import one_line_errors, parse_params, progress_display, read_dataset
+from whylens.ui.cli.common import (
+    one_line_errors,
+    parse_params,
+    progress_display,
+    read_dataset,
+    unique_names,
+)
 
 if TYPE_CHECKING:
     from whylens.core.inputs.spec import InputSpec
@@ -44,12 +50,13 @@ def _run(
         work = mean_maps(engine, model, method, dataset, params=params, per_class=per_class)
         means = run(work, lambda fraction: display.update(task, completed=fraction))
     spec = engine.backbone(model).spec
-    for label, mean in means.items():
-        _write(out, label, mean, spec)
+    stems = [re.sub(r"[^\w.+-]+", "-", label).strip("-.") or "class" for label in means]
+    for stem, mean in zip(unique_names(stems), means.values(), strict=True):
+        _write(out, stem, mean, spec)
     typer.echo(out)
 
 
-def _write(out: Path, label: str, mean: MeanMap, spec: InputSpec) -> None:
+def _write(out: Path, stem: str, mean: MeanMap, spec: InputSpec) -> None:
     import io
 
     from whylens.core.outputs.class_means import mean_picture
@@ -58,7 +65,6 @@ def _write(out: Path, label: str, mean: MeanMap, spec: InputSpec) -> None:
     from whylens.core.storage.files import write_atomically
 
     out.mkdir(parents=True, exist_ok=True)
-    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", label).strip("-.") or "class"
     picture = io.BytesIO()
     mean_picture(mean, spec, Style()).save(picture, "PNG")
     write_atomically(out / f"{stem}.png", picture.getvalue())

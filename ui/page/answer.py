@@ -156,7 +156,8 @@ def _asker(session: Session) -> Callable[..., Iterator[Any]]:
         if session.store.stamp(visitor, SLOT) == stamp:
             closed = gr.skip()  # asked again: what was covered is still of this question
         prediction = session.engine.predict(question)
-        chips = html.chips(prediction, question.target)
+        labels = session.engine.card(question.model).labels
+        chips = html.chips(prediction, question.target, labels)
         verdict = _verdict(prediction)
         shares = f" {EACH_ITS_OWN}" if prediction.outputs == "labels" else ""
         share = session.engine.familiarity(question)

@@ -138,6 +138,8 @@ def _answerer(explainer: Explainer[Any], session: Session) -> Callable[..., Any]
         request: gr.Request | None = None, **values: Any
     ) -> tuple[str, str | None, dict[str, object]]:
         with errors_as_messages():
+            if values["quantity"] == "logit" and values["versus"] not in (RUNNER_UP, None, ""):
+                values["quantity"] = "contrast"  # as on the command line
             question = QuestionForm.read(values, session, visitor_id(request))
             style = StyleControls.read(values)
             params = {name: values[name] for name in explainer.Params.model_fields}

@@ -17,6 +17,7 @@ from whylens.core.evaluation.verdict import Verdict
 from whylens.core.explainer import Explainer
 from whylens.core.explanation import Explanation, ModelCard, Prediction
 from whylens.core.inputs.view import View
+from whylens.core.models.labels import class_text
 from whylens.core.outputs.example_images import tile
 from whylens.core.outputs.headline import CoverTest
 from whylens.core.outputs.photo_report import jpeg_url
@@ -130,12 +131,12 @@ def answer_head(state: State, verdict: str, sentence: str = "") -> str:
     return render("answer", "head", state=state, verdict=verdict, sentence=sentence)
 
 
-def chips(prediction: Prediction, target: int | None) -> str:
+def chips(prediction: Prediction, target: int | None, labels: tuple[str, ...]) -> str:
     """Return HTML of the best classes as buttons, that of the question pressed."""
     best = prediction.classes[0].index
     cells = [
         (
-            str(c.index),
+            class_text(c.index, labels),
             c.label,
             amount(c),
             c.index == (best if target is None else target),

@@ -15,7 +15,7 @@ from whylens.core.errors import CoreError
 from whylens.core.explainer import Explainer
 from whylens.core.explanation import ModelCard
 from whylens.core.models.checkpoints import checkpoint_folders
-from whylens.core.models.labels import class_index
+from whylens.core.models.labels import class_index, class_text
 from whylens.ui.page import html
 from whylens.ui.page.answer import SLOT, AnswerCard
 from whylens.ui.page.compare import Compare
@@ -315,7 +315,7 @@ def _on_open(page: Page, tabs: Collection[Any]) -> Callable[..., Any]:
         target = PREDICTED
         if query.get("target", PREDICTED) != PREDICTED:
             try:
-                target = str(class_index(query["target"], card.labels))
+                target = class_text(class_index(query["target"], card.labels), card.labels)
             except CoreError as exc:
                 problems.append(str(exc))
         names = example_names(name)
@@ -434,7 +434,8 @@ def _model_updates(
     session, explainers = page.session, page.session.engine.registry.explainers
     unavailable = session.engine.unavailable(card.name, visitor=visitor)
     value = card.outputs == "value"
-    classes = [] if value else [(f"{label} ({i})", str(i)) for i, label in enumerate(card.labels)]
+    texts = [] if value else [class_text(i, card.labels) for i in range(len(card.labels))]
+    classes = [(f"{card.labels[i]} ({i})", text) for i, text in enumerate(texts)]
     best = f"the value: {card.labels[0]}" if value else "the predicted class"
     costs = seconds_of(session, card.name)
     updates: list[Any] = [

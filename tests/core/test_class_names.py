@@ -1,0 +1,73 @@
+"""A class is found by what people call it, and never another one in its place."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from whylens.core.errors import BadInput, UnknownName
+from whylens.core.explanation import Question
+from whylens.core.models.labels import class_index, class_text, imagenet_1k
+from whylens.ui.cli.common import split_names, unique_names
+from whylens.ui.cli.explain_photos import _folders
+
+NUMBERS = ("1", "10", "100", "2")
+
+
+def test_a_label_that_is_a_number_comes_before_an_index():
+    assert class_index("2", NUMBERS) == 3
+    assert class_index("#2", NUMBERS) == 2
+    with pytest.raises(UnknownName, match=r"called '3'.*#3 is the class of that index"):
+        class_index("3", NUMBERS)
+    assert [class_index(class_text(i, NUMBERS), NUMBERS) for i in range(4)] == [0, 1, 2, 3]
+    assert class_text(2, ("cat", "dog", "cow")) == "2"
+
+
+def test_two_classes_of_one_label_are_both_named():
+    labels = ("crane", "dog", "crane")
+    with pytest.raises(UnknownName, match=r"2 classes are called 'Crane': 0 .* 2 .*Give the index"):
+        class_index("Crane", labels)
+    assert class_index("2", labels) == 2
+    assert class_index("crane", ("Crane", "crane")) == 1
+    with pytest.raises(UnknownName, match=r"134 \(crane: large long-necked .*517 \(crane: lifts"):
+        class_index("crane", imagenet_1k())
+
+
+@pytest.mark.parametrize(
+    ("name", "index"),
+    [("n02123045", 281), ("white shark", 2), ("Carcharodon carcharias", 2), ("tabby cat", 281)],
+)
+def test_synonyms_and_wordnet_ids_of_imagenet_are_known(name, index):
+    labels = imagenet_1k()
+    assert class_index(name, labels) == index
+    spelt_by_another_maker = ("a tench", *labels[1:])
+    assert class_index(name, spelt_by_another_maker) == index
+    with pytest.raises(UnknownName):
+        class_index(name, tuple(reversed(labels)))
+
+
+def test_names_of_files_are_never_shared(tmp_path):
+    paths = [tmp_path / p for p in ("a/cat.png", "b/cat.png", "cat-2.png", "Cat.jpg")]
+    folders = _folders(tmp_path / "out", paths)
+    assert len({str(folder).lower() for folder in folders}) == 4
+    assert _folders(tmp_path / "out", paths[:1]) == [tmp_path / "out"]
+    assert unique_names(["C", "C++", "c"]) == ["C", "C++", "c-2"]
+
+
+def test_a_list_of_methods_names_one():
+    assert split_names(" a, b,,a") == ["a", "b"]
+    with pytest.raises(BadInput.__base__, match="names no method"):
+        split_names(" , ")
+
+
+def test_a_question_takes_what_a_script_holds_and_refuses_in_words():
+    pixels = np.zeros((16, 16, 3), np.uint8)
+    for image in (pixels / 255.0, pixels[..., 0], np.moveaxis(pixels, 2, 0)):
+        assert Question("m", image).pixels.shape == (16, 16, 3)
+    for fields, message in (
+        ({"target": "dog"}, "target of a question is the index of a class, not 'dog'"),
+        ({"versus": 3}, 'give quantity="contrast" with it'),
+        ({"model": object()}, "names its model; this is a object"),
+    ):
+        with pytest.raises(BadInput, match=message):
+            Question(**{"model": "m", "photo": pixels, **fields})
