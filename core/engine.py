@@ -122,11 +122,12 @@ class Engine:
             name: As in `whylens.core.models.load.load`.
             progress: Called while weights are fetched.
         """
-        return self.models.get(
-            name,
-            lambda: self._loader(name, progress).prepare(),
-            expected=lambda: self._expected(name),
-        )
+        with torch.inference_mode(False):  # else its weights could never take part in gradients
+            return self.models.get(
+                name,
+                lambda: self._loader(name, progress).prepare(),
+                expected=lambda: self._expected(name),
+            )
 
     def load_public_models_only(self) -> None:
         """From now on load by name only what strangers may: no paths, nothing that is too large.
@@ -471,7 +472,8 @@ class Engine:
                         "Choose another model."
                     ) from exc
 
-        return self._forward_passes.get(_input_key(question, backbone), make)
+        with torch.inference_mode(False):
+            return self._forward_passes.get(_input_key(question, backbone), make)
 
     @contextmanager
     def slot(self, *, quick: bool = False) -> Iterator[None]:
@@ -489,7 +491,8 @@ class Engine:
                 f"All working slots stayed taken for {self._busy_timeout:.0f} s. Try again shortly."
             )
         try:
-            yield
+            with torch.inference_mode(False):  # what is computed is kept for whoever asks next
+                yield
         finally:
             slots.release()
 

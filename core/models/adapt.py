@@ -16,15 +16,19 @@ from torch.utils._pytree import tree_leaves
 from whylens.core.errors import NETWORK_ERRORS, BadArtifact, BadInput
 from whylens.core.inputs.spec import InputSpec, probe_inputs
 from whylens.core.models.backbone import Backbone, ModelSource, wrap
-from whylens.core.models.black_box import (
-    BlackBox,
-    LogProbabilities,
-    answers_sha256,
-    are_probabilities,
-)
+from whylens.core.models.black_box import BlackBox, answers_sha256
 from whylens.core.models.load import timm_labels, timm_spec
+from whylens.core.models.probabilities import (
+    PROBABILITY_NOTES,
+    ProbabilityKind,
+    probabilities,
+    probability_kind,
+    undo,
+)
 from whylens.core.models.split import offers
+from whylens.core.speed.folded import agree
 from whylens.core.storage.files import parameters_sha256
+from whylens.core.targets import Outputs
 
 log = logging.getLogger(__name__)
 
@@ -129,15 +133,23 @@ def backbone_of(module: nn.Module, hint: ModuleHint | None = None) -> Backbone:
     probe = probe_inputs(spec).to(_device(network))
     path = _path_to_scores(output, hint, name)
     chosen = path[0] if path else None
-    network, path, spec, normalised = _without_wrappers(network, path, spec, probe, hint)
+    scores = _read(output, path)
+    notes += _notes_on_mode(network, path, probe, scores, name)
+    kind = None
+    if hint.unit is None:
+        kind = probability_kind(lambda x: _read(network(x), path), scores, spec)
+    classes = scores.shape[1]
+    network, path, spec, normalised, left = _without_wrappers(
+        network, path, spec, probe, hint, kind
+    )
     network = network if path == () else ClassScores(network, path)
+    if left is not None:
+        network = undo(network, left)
+    if kind is not None:
+        notes.append(PROBABILITY_NOTES[kind])
     if not bare.state_dict():
-        scores = _read(output, path)
         digest = answers_sha256(scores)
         notes.append("It has no weights: its digest is that of its answers to two fixed inputs.")
-        if isinstance(bare, BlackBox) and are_probabilities(scores):
-            network = LogProbabilities(network)
-            notes.append("Its scores add up to one: they were taken for probabilities.")
     notes += _notes_on_normalisation(spec, hint, normalised)
     identity = ModelSource(name, digest, notes=tuple(notes), output=chosen)
     if hint.unit is not None:
@@ -146,7 +158,8 @@ def backbone_of(module: nn.Module, hint: ModuleHint | None = None) -> Backbone:
             network, spec=spec, labels=labels, identity=identity, outputs="value", unit=hint.unit
         )
     labels = hint.labels or timm_labels(_timm_part(bare))
-    return wrap(network, spec=spec, labels=labels, identity=identity)
+    outputs: Outputs = "labels" if kind == "sigmoid" and classes > 1 else "classes"
+    return wrap(network, spec=spec, labels=labels, identity=identity, outputs=outputs)
 
 
 def private_copy(module: nn.Module) -> nn.Module:
@@ -247,6 +260,29 @@ def _unwrapped(module: nn.Module) -> nn.Module:
         if not isinstance(inner, nn.Module):
             return module
         module = inner
+
+
+def _notes_on_mode(
+    network: nn.Module, path: Path, probe: Tensor, scores: Tensor, name: str
+) -> list[str]:
+    """Return what the network's owner should know of its eval mode.
+
+    Raises:
+        BadArtifact: It leaves that mode by itself.
+    """
+    if any(part.training for part in network.modules()):
+        raise BadArtifact(
+            f"{name} puts itself into training mode when it is called. Remove `.train()` from its "
+            "forward."
+        )
+    with torch.no_grad():
+        again = _read(network(probe), path)
+    if agree(again, scores, 1e-4) or not bool(torch.isfinite(scores).all()):
+        return []
+    return [
+        f"{name} is random in eval mode: it answers the same input differently each time, as with "
+        "dropout or noise that is always on. Its maps are in part chance."
+    ]
 
 
 def _device(module: nn.Module) -> torch.device:
@@ -477,15 +513,25 @@ class _CallRecorder(nn.Module):
 
 
 def _without_wrappers(
-    network: nn.Module, path: Path, spec: InputSpec, probe: Tensor, hint: ModuleHint
-) -> tuple[nn.Module, Path, InputSpec, bool]:
-    """Return the innermost part that computes the same, and whether a normalisation went."""
+    network: nn.Module,
+    path: Path,
+    spec: InputSpec,
+    probe: Tensor,
+    hint: ModuleHint,
+    kind: ProbabilityKind | None,
+) -> tuple[nn.Module, Path, InputSpec, bool, ProbabilityKind | None]:
+    """Return the innermost part that computes the same, and whether a normalisation went.
+
+    Args:
+        kind: Which probabilities the network gives; its softmax or sigmoid is a wrapper, too, and
+            None comes back where it went.
+    """
     normalised = False
     while True:
-        step = _inner(network, path, probe)
+        step = _inner(network, path, probe, kind)
         if step is None:
-            return network, path, spec, normalised
-        inner, inner_path, scale, shift = step
+            return network, path, spec, normalised, kind
+        inner, inner_path, kind, scale, shift = step
         if scale is not None and shift is not None:
             # The wrapper normalises: what it does becomes a part of the input's description.
             own = hint.mean is None and hint.std is None and not normalised
@@ -499,8 +545,8 @@ def _without_wrappers(
 
 
 def _inner(
-    network: nn.Module, path: Path, probe: Tensor
-) -> tuple[nn.Module, Path, Tensor | None, Tensor | None] | None:
+    network: nn.Module, path: Path, probe: Tensor, kind: ProbabilityKind | None
+) -> tuple[nn.Module, Path, ProbabilityKind | None, Tensor | None, Tensor | None] | None:
     if offers(network, "features", "head"):  # where to cut it, in its author's words
         return None
     weights = {id(p) for p in network.parameters()}
@@ -525,19 +571,25 @@ def _inner(
         args, kwargs, output = recorder.calls[0]
         if len(args) != 1 or kwargs or not isinstance(args[0], Tensor):
             continue
-        inner_path = _path_of(whole, output)
+        inner_path, left = _path_of(whole, output), kind
+        if inner_path is None and kind is not None:
+            inner_path, left = _path_of(whole, output, kind), None
         if inner_path is None:
             continue
         if args[0].shape == probe.shape and torch.equal(args[0], probe):
-            return child, inner_path, None, None
+            return child, inner_path, left, None, None
         lines = _per_channel_line(probe, args[0])
         if lines is not None:
-            return child, inner_path, *lines
+            return child, inner_path, left, *lines
     return None
 
 
-def _path_of(scores: Tensor, output: Any) -> Path | None:
-    """Return where in what a network gives these very scores are, or None."""
+def _path_of(scores: Tensor, output: Any, kind: ProbabilityKind | None = None) -> Path | None:
+    """Return where in what a network gives these very scores are, or None.
+
+    Args:
+        kind: Look for the logits of which the scores are probabilities instead.
+    """
     paths = [
         *_paths(output),
         *(
@@ -548,7 +600,13 @@ def _path_of(scores: Tensor, output: Any) -> Path | None:
     ]
     for path in paths:
         part = _read(output, path)
-        if part.shape == scores.shape and torch.equal(part, scores):
+        if part.shape != scores.shape:
+            continue
+        if (
+            torch.equal(part, scores)
+            if kind is None
+            else agree(probabilities(part, kind), scores, 1e-5)
+        ):
             return path
     return None
 

@@ -275,6 +275,8 @@ def wrap(
     probe = probe_inputs(spec).to(next((p.device for p in module.parameters()), "cpu"))
     identity = identity or ModelSource(type(module).__name__, parameters_sha256(module))
     raw_logits = _raw_logits(module, probe, spec, identity.name)
+    if not bool(torch.isfinite(raw_logits).all()):
+        _blame_weights(module, identity.name)
     if outputs == "value":
         classes, labels = raw_logits.shape[1], labels or ("value",)
     else:
@@ -311,6 +313,15 @@ def wrap(
         unmet[Need.POOLED_LINEAR_HEAD] = str(exc)
     reasons = MappingProxyType(unmet)
     return Backbone(module, identity, spec, labels, split, linear, reasons, outputs, unit)
+
+
+def _blame_weights(module: nn.Module, name: str) -> None:
+    for key, tensor in module.state_dict().items():
+        if isinstance(tensor, Tensor) and not bool(torch.isfinite(tensor).all()):
+            raise BadArtifact(
+                f"The weights of {name} hold NaN or infinite values, the first in {key}: its "
+                "training diverged or its file is damaged. Load other weights."
+            )
 
 
 def _raw_logits(module: nn.Module, probe: Tensor, spec: InputSpec, name: str) -> Tensor:

@@ -18,7 +18,6 @@ from whylens.core.storage.files import file_sha256
 ONNX = "onnx"  # the architecture of a manifest, and the ending of a file
 ONNX_FILE = "model.onnx"
 _KINDS = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
-_TOLERANCE = 1e-3  # of a sum of probabilities, which may come in 16 bits
 
 
 class BlackBox(nn.Module):
@@ -51,27 +50,6 @@ class BlackBox(nn.Module):
             return torch.as_tensor(leaf).detach().to(x.device, torch.float32)
 
         return tree_map(to_tensor, output)
-
-
-class LogProbabilities(nn.Module):
-    """A network that gives probabilities, of which the logarithm is read: their softmax is them."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return (N, C) logits."""
-        probabilities: Tensor = self.network(x)
-        return probabilities.clamp_min(torch.finfo(torch.float32).tiny).log()
-
-
-def are_probabilities(scores: Tensor) -> bool:
-    """Return whether (N, C) scores of several inputs each lie in 0 to 1 and add up to 1."""
-    if scores.ndim != 2 or scores.shape[1] < 2:
-        return False
-    sums = bool(((scores.sum(1) - 1).abs() <= _TOLERANCE).all())
-    return sums and bool((scores >= 0).all())
 
 
 def answers_sha256(scores: Tensor) -> str:

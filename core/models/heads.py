@@ -104,8 +104,13 @@ def gradient_problem(logits: Callable[[Tensor], Tensor], probe: Tensor) -> str |
         if not scores.requires_grad:
             return "the network cuts its gradient"
         (gradient,) = torch.autograd.grad(scores[0].max(), x, allow_unused=True)
-    if gradient is None or not torch.isfinite(gradient).all():
-        return "its gradients are missing or not finite"
+    if gradient is None:
+        return (
+            "no gradient reaches its input, as in a quantised network: give it as it was before, "
+            "in float32"
+        )
+    if not torch.isfinite(gradient).all():
+        return "its gradients are not finite"
     if not float(gradient.abs().max()) > 0:
         return "its gradients are zero everywhere"
     return None

@@ -17,7 +17,7 @@ from whylens.core.inputs.preprocess import photo_tensor
 from whylens.core.inputs.spec import InputSpec, probe_inputs
 from whylens.core.models.architectures import Fit, best_level, build_shapes, find_fits
 from whylens.core.models.backbone import Backbone
-from whylens.core.models.black_box import ONNX, ONNX_FILE, OnnxNetwork, are_probabilities
+from whylens.core.models.black_box import ONNX, ONNX_FILE, OnnxNetwork
 from whylens.core.models.checkpoints import (
     IMAGENET_CLASSES,
     MANIFEST,
@@ -36,6 +36,7 @@ from whylens.core.models.import_options import (
 )
 from whylens.core.models.labels import IMAGENET
 from whylens.core.models.load import build, from_folder, timm_spec, torchvision_spec
+from whylens.core.models.probabilities import PROBABILITY_NOTES, probability_kind
 from whylens.core.models.state_dicts import StateDict, read_state_dict
 from whylens.core.targets import ClassScore, class_scores
 
@@ -354,11 +355,13 @@ def _onnx_network(
     if spec is None or (scores := _scores(module, spec, name, findings)) is None:
         return _Network(ONNX, {}, None, None, spec)
     arguments: dict[str, Argument] = {"output": module.output} if options.output else {}
-    if are_probabilities(scores):
-        arguments["probabilities"] = True
-        findings.notes.append(
-            "Its scores add up to one: they are taken for probabilities, and their logarithm for "
-            "logits."
+    kind = None if options.outputs == "value" else probability_kind(module, scores, spec)
+    if kind is not None:
+        arguments["probabilities"] = True if kind == "softmax" else kind
+        findings.notes.append(PROBABILITY_NOTES[kind])
+    if kind == "sigmoid" and scores.shape[1] > 1 and options.outputs == "classes":
+        findings.problems.append(
+            "Each of its scores is a probability of its own. Give --outputs labels."
         )
     return _Network(ONNX, arguments, scores.shape[1], options.file.read_bytes(), spec)
 

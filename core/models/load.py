@@ -24,7 +24,7 @@ from whylens.core.errors import (
 from whylens.core.inputs.spec import InputSpec, probe_inputs
 from whylens.core.models import signal_net
 from whylens.core.models.backbone import Backbone, ModelSource, wrap
-from whylens.core.models.black_box import ONNX, ONNX_FILE, LogProbabilities, OnnxNetwork
+from whylens.core.models.black_box import ONNX, ONNX_FILE, OnnxNetwork
 from whylens.core.models.checkpoints import (
     IMAGENET_CLASSES,
     WEIGHTS,
@@ -51,6 +51,7 @@ from whylens.core.models.model_names import (
     ModelName,
     parse_model_name,
 )
+from whylens.core.models.probabilities import undo
 from whylens.core.models.random_weights import randomize_weights
 from whylens.core.models.transformers_folder import (
     from_transformers_folder,
@@ -315,7 +316,9 @@ def _onnx_module(folder: Path, manifest: CheckpointManifest) -> nn.Module:
             f"{folder.name}: {min(arguments)!r} says nothing of an ONNX file. Leave it out."
         )
     network = OnnxNetwork(folder / ONNX_FILE, sha256=manifest.sha256, output=str(output))
-    return LogProbabilities(network) if probabilities else network
+    if not probabilities:
+        return network
+    return undo(network, "sigmoid" if probabilities == "sigmoid" else "softmax")
 
 
 def _from_timm(

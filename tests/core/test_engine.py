@@ -338,3 +338,17 @@ def test_a_value_above_the_budget_is_returned_but_not_kept():
 
 def test_every_need_has_words():
     assert all(len(need.value.split()) > 3 for need in Need)
+
+
+def test_inference_mode_around_a_call_leaves_no_trace(question):
+    def loader(_name, _progress):
+        return wrap(seeded(GapNet()), spec=plain_spec(32, 32))
+
+    expected = final(Engine(loader=loader).explain(question, "grad-cam")).result.values
+    engine = Engine(loader=loader)
+    with torch.inference_mode():
+        engine.predict(question)
+        inside = final(engine.explain(question, "grad-cam")).result.values
+    after = final(engine.explain(question, "input-x-gradient")).result.values
+    assert np.array_equal(inside, expected)
+    assert np.abs(after).max() > 0

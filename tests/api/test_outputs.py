@@ -1,0 +1,110 @@
+"""Networks whose outputs are no logits, or no fixed answer, are found by numbers and named."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+import whylens
+from tests.support.pictures import noisy
+
+PLAIN = {"size": 32, "mean": 0, "std": 1}
+PHOTO = noisy(3, 1)
+
+
+class Then(nn.Module):
+    """A small network, and what is done to its scores or its input."""
+
+    def __init__(self, classes, then=lambda z: z, first=lambda x: x):
+        super().__init__()
+        torch.manual_seed(classes)
+        self.net = nn.Sequential(
+            nn.Conv2d(3, 8, 3, stride=4),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(8, classes),
+        )
+        self.then, self.first = then, first
+
+    def forward(self, x):
+        return self.then(self.net(self.first(x)))
+
+
+def own_answer(net) -> list[float]:
+    x = torch.from_numpy(PHOTO).permute(2, 0, 1)[None] / 255
+    with torch.no_grad():
+        return net(x)[0].tolist()
+
+
+def shown(net, **options) -> list[float]:
+    scores = whylens.predict(net, PHOTO, top=9, **PLAIN, **options)
+    return [score.probability for score in sorted(scores, key=lambda score: score.index)]
+
+
+@pytest.mark.parametrize(
+    "then",
+    [
+        lambda z: z.softmax(-1),
+        lambda z: (9 * z).softmax(-1),
+        lambda z: (z - 1).sigmoid(),
+        torch.sigmoid,
+    ],
+)
+def test_probabilities_are_shown_as_the_network_gives_them(then):
+    net = Then(4, then).eval()
+    backbone = whylens.load_model(net, **PLAIN)
+    assert shown(net) == pytest.approx(own_answer(net), abs=1e-5)
+    assert any("taken for" in note and "probabilit" in note for note in backbone.identity.notes)
+    assert whylens.explain(backbone, PHOTO, "grad-cam").values.any()
+
+
+def test_one_sigmoid_decides_between_two_labels():
+    net = Then(1, lambda z: (z - 5).sigmoid()).eval()
+    no, yes = shown(net, labels=("no", "yes"))
+    assert yes == pytest.approx(own_answer(net)[0], abs=1e-5)
+    assert no > 0.9
+
+
+def test_a_softmax_at_the_end_is_taken_off_and_its_logits_are_the_networks_own():
+    inner = Then(4).eval()
+    outer = nn.Sequential(inner, nn.Softmax(-1))
+    scores = whylens.predict(outer, PHOTO, top=4, **PLAIN)
+    assert sorted(s.logit for s in scores) == pytest.approx(sorted(own_answer(inner)), abs=1e-5)
+
+
+@pytest.mark.parametrize("classes", [1, 4])
+def test_logits_are_left_alone(classes):
+    backbone = whylens.load_model(Then(classes), **PLAIN)
+    assert backbone.outputs == "classes"
+    assert backbone.identity.notes == ()
+
+
+def test_a_number_with_a_unit_is_no_probability():
+    backbone = whylens.load_model(Then(1, torch.sigmoid), unit="share", **PLAIN)
+    assert backbone.outputs == "value"
+    assert not any("probabilit" in note for note in backbone.identity.notes)
+
+
+def test_a_network_that_is_random_in_eval_mode_is_named():
+    noisy_net = Then(3, first=lambda x: x + torch.randn_like(x))
+    notes = whylens.load_model(noisy_net, **PLAIN).identity.notes
+    assert any("Then is random in eval mode" in note for note in notes)
+
+
+def test_a_network_that_turns_itself_to_training_is_refused():
+    class Trains(Then):
+        def forward(self, x):
+            self.train()
+            return super().forward(x)
+
+    with pytest.raises(whylens.CoreError, match="puts itself into training mode"):
+        whylens.load_model(Trains(3), **PLAIN)
+
+
+def test_weights_that_are_no_numbers_are_blamed():
+    net = Then(3)
+    net.net[0].weight.data[0] = float("nan")
+    with pytest.raises(whylens.CoreError, match=r"weights of Then hold NaN .* net\.0\.weight"):
+        whylens.load_model(net, **PLAIN)
