@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -23,7 +23,6 @@ from whylens.core.datasets.dataset import Dataset
 from whylens.core.errors import (
     NETWORK_ERRORS,
     BadArtifact,
-    BadInput,
     Busy,
     CoreError,
     ExplainerFailed,
@@ -42,8 +41,8 @@ from whylens.core.inputs.view import View
 from whylens.core.models.backbone import Backbone
 from whylens.core.models.checkpoints import checkpoint_places
 from whylens.core.models.forward_pass import ForwardPass
+from whylens.core.models.function_target import function_name, function_target
 from whylens.core.models.load import expected_bytes, load, load_public
-from whylens.core.needs import Need
 from whylens.core.params import Params
 from whylens.core.plugin_calls import (
     as_partial,
@@ -65,6 +64,7 @@ from whylens.core.targets import Target, class_scores, target_of
 log = logging.getLogger(__name__)
 
 Loader = Callable[[str, ProgressCallback | None], Backbone]
+T = TypeVar("T")
 
 
 class Engine:
@@ -102,6 +102,7 @@ class Engine:
         self._slots = threading.BoundedSemaphore(count)
         # What answers in one step has slots of its own: it never waits for what takes minutes.
         self._quick_slots = threading.BoundedSemaphore(count)
+        self.places = count  # how many slow answers are computed at a time
         self._busy_timeout = busy_timeout
         self.models: ByteLRU[str, Backbone] = ByteLRU(
             model_bytes or memory_for("models"), lambda b: b.bytes, self._forget_passes
@@ -273,7 +274,7 @@ class Engine:
                 backbone.labels[i] for i in (target.index, target.versus) if i is not None
             )
         else:
-            target = _function_target(function, explainer, backbone, forward_pass.logits)
+            target = function_target(function, explainer, backbone, forward_pass.logits)
             names = (function_name(function),)
         batch_size = self._batch_size(backbone)
         subject = Subject(forward_pass, target, batch_size, question.seed, artifact)
@@ -444,13 +445,56 @@ class Engine:
         self.artifact_store.put_for_visitor(explainer, backbone, visitor, after)
         return after
 
+    def artifact(self, model: str, method: str, *, visitor: str = "") -> Artifact:
+        """Return what a method was fitted with for a network.
+
+        Args:
+            visitor: One whose own comes first, or "".
+
+        Raises:
+            CoreError: There is nothing, or it is damaged.
+        """
+        explainer = self.registry.explainer(method)
+        return self.artifact_store.get(explainer, self.backbone(model), visitor)
+
+    def run(
+        self,
+        work: Callable[..., Iterator[T]],
+        *arguments: Any,
+        visitor: str = "",  # noqa: ARG002 - for engines that can stop what a visitor asked for
+        quick: bool = False,  # noqa: ARG002 - for engines that have processes for it
+    ) -> Iterator[T]:
+        """Yield what a function yields that is called with the engine where the networks are.
+
+        Args:
+            work: A function of a module.
+            arguments: Its others, plain data.
+            visitor: Who asks, or "".
+            quick: For what takes well below a second.
+        """
+        return work(self, *arguments)
+
+    def forget(self, visitor: str) -> None:
+        """Drop all that belongs to one visitor."""
+        self.artifact_store.forget(visitor)
+
+    def stop(self, visitor: str, method: str = "") -> None:
+        """End what is computed for a visitor, where that can be: here, by closing the iterator."""
+
+    def failures(self) -> dict[str, str]:
+        """Return what is to be said of methods that harmed their process, by name: here, none."""
+        return {}
+
+    def close(self) -> None:
+        """End what computes for it beside this process: here there is nothing."""
+
     def _steps(
         self, explainer: Explainer[Any], subject: Subject, params: Params
     ) -> Generator[Partial]:
         with wrap_plugin_errors(explainer):
             answer = explainer.explain(subject, params)
             if isinstance(answer, Heatmap | Examples | Prototypes):
-                yield Partial(answer, 1.0)
+                yield as_partial(Partial(answer, 1.0))
                 return
             yield from map(as_partial, answer)
 
@@ -523,57 +567,6 @@ def _target(question: Question, backbone: Backbone, forward_pass: ForwardPass) -
         backbone.outputs,
         backbone.unit,
     )
-
-
-def function_name(function: Callable[..., Any]) -> str:
-    """Return the name of a function as it stands over its maps."""
-    name = getattr(function, "__name__", type(function).__name__)
-    return "the function" if name == "<lambda>" else str(name)
-
-
-def _function_target(
-    function: Callable[[Tensor], Tensor],
-    explainer: Explainer[Any],
-    backbone: Backbone,
-    logits: Tensor,
-) -> Target:
-    """Return the target that is a function of the outputs, after it was tried on this input.
-
-    Raises:
-        NeedsNotMet: The method explains classes only.
-        BadInput: The function fails, or gives something else than one number for each input.
-    """
-    if explainer.question_kind != "where":
-        raise NeedsNotMet(
-            f"{explainer.title} explains a class, not a function of the outputs. Choose a method "
-            "that says where the network looks."
-        )
-
-    def score(rows: Tensor) -> Tensor:
-        # One score z was made two logits, -z/2 and z/2.
-        return function(rows[:, 1:] - rows[:, :1] if backbone.has_single_score else rows)
-
-    leaf = logits.detach().clone().requires_grad_()
-    try:
-        with torch.enable_grad():
-            values = score(leaf)
-    except NETWORK_ERRORS as exc:
-        raise BadInput(
-            f"target= failed on outputs of shape {tuple(logits.shape)} "
-            f"({type(exc).__name__}: {exc}). Give a function of (N, C) outputs."
-        ) from exc
-    if not isinstance(values, Tensor) or values.shape != (len(logits),):
-        shape = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
-        raise BadInput(
-            f"target= returns one number for each input, (N,) of N, not {shape}. Select or average "
-            "what is left."
-        )
-    if not values.requires_grad and Need.GRADIENTS in explainer.needs:
-        raise BadInput(
-            f"{explainer.title} follows gradients, and target= has none. Write it with torch's "
-            "differentiable functions, or choose a method that hides parts of the input."
-        )
-    return Target(int(logits[0].argmax()), "function", function=score)
 
 
 def _input_key(question: Question, backbone: Backbone) -> tuple[str, str]:

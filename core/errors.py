@@ -62,16 +62,17 @@ class NotAllowed(CoreError):
 class ExplainerFailed(CoreError):
     """A plugin raised; the plugin is named and the cause is chained."""
 
-    def __init__(self, plugin: str, cause: BaseException) -> None:
+    def __init__(self, plugin: str, cause: BaseException | str) -> None:
+        words = cause if isinstance(cause, str) else f"{type(cause).__name__}: {cause}"
         super().__init__(
-            f"The method {plugin!r} failed ({type(cause).__name__}: {cause}). The other methods "
-            "are not affected; please report it to the owner named on the Plugins tab."
+            f"The method {plugin!r} failed ({words}). The other methods are not affected; please "
+            "report it to the owner named on the Plugins tab."
         )
         self.plugin = plugin
-        self.cause = cause
+        self.cause = words
 
-    def __reduce__(self) -> tuple[type[ExplainerFailed], tuple[str, BaseException]]:
-        # Errors cross process boundaries; the default would call __init__ with the message alone.
+    def __reduce__(self) -> tuple[type[ExplainerFailed], tuple[str, str]]:
+        # Errors cross process boundaries, where a stranger's own class need not be known.
         return (type(self), (self.plugin, self.cause))
 
 
@@ -97,8 +98,28 @@ class NotInstalled(CoreError):
     """An optional package is asked for and is not there."""
 
 
+class TooSlow(CoreError):
+    """Work took longer than it may, and was ended."""
+
+    def __init__(self, method: str, seconds: float) -> None:
+        what = f"The method {method!r}" if method else "This"
+        super().__init__(
+            f"{what} took longer than {seconds:.0f} s and was stopped. Choose a quicker method or "
+            "gentler parameters, or run it by the command line, which has no such limit."
+        )
+        self.method = method
+        self.seconds = seconds
+
+    def __reduce__(self) -> tuple[type[TooSlow], tuple[str, float]]:
+        return (type(self), (self.method, self.seconds))
+
+
 class WorkerLost(CoreError):
     """A process that worked for this one ended before its work did."""
+
+
+class WorkStopped(CoreError):
+    """Work was ended because nobody waits for it any more."""
 
 
 # What a network may raise when it is run in a way that it was not written for.

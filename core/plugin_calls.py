@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from asyncio import CancelledError
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -13,9 +14,11 @@ from pydantic import BaseModel, ValidationError
 from whylens.core.errors import CoreError, ExplainerFailed, InvalidParameter
 from whylens.core.explainer import Explainer
 from whylens.core.models.backbone import Backbone
-from whylens.core.results import Partial
+from whylens.core.results import Heatmap, Partial
 
 M = TypeVar("M", bound=BaseModel)
+# A network of 4,096 x 4,096 pixels: beyond that a map is a mistake, and would fill the memory.
+MOST_PLACES = 16_777_216
 
 
 def validate_params(explainer: Explainer[Any], schema: type[M], values: Mapping[str, object]) -> M:
@@ -52,14 +55,20 @@ def wrap_plugin_errors(explainer: Explainer[Any]) -> Iterator[None]:
         yield
     except CoreError:
         raise
-    except Exception as exc:
+    # The last two are meant for a whole process or its event loop, of which no plugin may decide.
+    except (Exception, SystemExit, CancelledError) as exc:
         raise ExplainerFailed(explainer.name, exc) from exc
 
 
 def as_partial(yielded: object) -> Partial:
-    """Return what an explainer yielded, or raise TypeError where it is no Partial."""
+    """Return what an explainer yielded, or raise TypeError where it is no Partial of usual size."""
     if not isinstance(yielded, Partial):
         raise TypeError(f"it yielded a {type(yielded).__name__}, not a Partial")
+    heat = yielded.result
+    if isinstance(heat, Heatmap) and heat.values.size > MOST_PLACES:
+        raise TypeError(
+            f"its map has {heat.values.size:,} values; at most {MOST_PLACES:,} are shown"
+        )
     return yielded
 
 

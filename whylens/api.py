@@ -15,7 +15,7 @@ from typing import Any, overload
 import torch
 from torch import nn
 
-from whylens.core.engine import Engine, function_name
+from whylens.core.engine import Engine
 from whylens.core.errors import BadArtifact, BadInput, CoreError, InvalidParameter, UnknownName
 from whylens.core.explainer import Explainer, contract_errors
 from whylens.core.explanation import Question
@@ -32,6 +32,7 @@ from whylens.core.models.adapt import (
 from whylens.core.models.backbone import Backbone
 from whylens.core.models.black_box import BlackBox
 from whylens.core.models.checkpoints import find_models, is_transformers_path
+from whylens.core.models.function_target import function_name
 from whylens.core.models.labels import class_index
 from whylens.core.models.load import from_folder, load
 from whylens.core.progress import ProgressCallback

@@ -103,7 +103,10 @@ def gradient_problem(logits: Callable[[Tensor], Tensor], probe: Tensor) -> str |
         scores = logits(x)
         if not scores.requires_grad:
             return "the network cuts its gradient"
-        (gradient,) = torch.autograd.grad(scores[0].max(), x, allow_unused=True)
+        gradients: list[Tensor | None] = list(
+            torch.autograd.grad(scores[0].max(), x, allow_unused=True)
+        )
+    gradient = gradients[0]
     if gradient is None:
         return (
             "no gradient reaches its input, as in a quantised network: give it as it was before, "

@@ -60,7 +60,8 @@ def mean_maps(
         NeedsNotMet: The method gives no maps.
         BadInput: The network has no class of that label, or nothing was given to look at.
     """
-    spec, labels = engine.backbone(model).spec, engine.backbone(model).labels
+    card = engine.card(model)
+    spec, labels = InputSpec.model_validate(card.input), card.labels
     missing = [label for label in dataset.labels if label not in labels]
     if missing:
         raise BadInput(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -97,6 +98,12 @@ class CoverTest:
     chance: float
     covered: npt.NDArray[np.bool_] | None
     unit: str | None = None
+
+
+def cover_tests(engine: Engine, explanations: Iterable[Explanation]) -> Iterator[CoverTest | None]:
+    """Yield `cover_test` of each."""
+    for explanation in explanations:
+        yield cover_test(engine, explanation)
 
 
 def cover_test(

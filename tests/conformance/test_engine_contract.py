@@ -322,6 +322,7 @@ def growth(methods: list[str], rounds: int, warm: int) -> int:
     return after - before
 
 
+@pytest.mark.slow
 def test_quick_answers_leave_memory_as_it_was():
     assert growth(SINGLE_STEP, rounds=50, warm=25) < 8_000_000
 

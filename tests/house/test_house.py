@@ -66,6 +66,8 @@ def test_no_source_makes_a_forbidden_call(trees):
             node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
             for node in ast.walk(tree)
             if isinstance(node, ast.Call)
+            # What leaves inference mode may be called where it may not be entered.
+            and not (node.args and getattr(node.args[0], "value", None) is False)
         }
         assert not called & forbidden, path
         # manual_seed is fine on a private generator, never on torch itself.

@@ -30,6 +30,7 @@ EVERY_TAB = (
 )  # fmt: skip
 
 
+@pytest.mark.slow  # what an address opens is asked of its handler in test_page.py
 def test_a_link_brings_back_model_method_and_class(browser, address):
     link = f"{address}/?model=a-toy&method=score-cam&target=7"
     with visit(browser, link, watched=False) as page:
@@ -52,6 +53,7 @@ WRONG_NAMES = {
 }
 
 
+@pytest.mark.slow  # each refusal is asked of its handler in test_page.py
 def test_what_cannot_be_done_is_answered_where_it_happened(browser, address, tmp_path):
     text = tmp_path / "fake.png"
     text.write_text("this is text")
@@ -95,22 +97,15 @@ TEXT_COLOUR_JS = """async () => {
 IS_DARK_JS = "dark => document.body.classList.contains('dark') === dark"
 
 
-@pytest.mark.parametrize(
-    ("titles", "themes"),
-    [
-        (("Many photos",), ("light",)),
-        pytest.param(EVERY_TAB, ("light", "dark"), marks=pytest.mark.slow),
-    ],
-    ids=["some", "all"],
-)
+@pytest.mark.slow
 def test_no_tab_has_a_serious_barrier_in_light_or_dark_or_is_too_wide_for_a_phone(
-    browser, address, photo, titles, themes
+    browser, address, photo
 ):
     from axe_playwright_python.sync_playwright import Axe
 
     with visit(browser, f"{address}/?model=mistaken") as page:
         give(page, photo)
-        for title in titles:
+        for title in EVERY_TAB:
             open_tab(page, title)
             if title == "This network":
                 page.locator("#report-matrix [data-cell='0-1']").click()
@@ -123,7 +118,7 @@ def test_no_tab_has_a_serious_barrier_in_light_or_dark_or_is_too_wide_for_a_phon
                 page.click("#photos-run")
                 await_status(page, "photos", DONE)
             colours = set()
-            for theme in themes:
+            for theme in ("light", "dark"):
                 page.emulate_media(color_scheme=theme)
                 page.wait_for_function(IS_DARK_JS, arg=theme == "dark")
                 colours.add(page.evaluate(TEXT_COLOUR_JS))
@@ -140,7 +135,7 @@ def test_no_tab_has_a_serious_barrier_in_light_or_dark_or_is_too_wide_for_a_phon
                     for node in violation["nodes"]
                 ]
                 assert nodes == [], f"{title}, {theme}"
-            assert len(colours) == len(themes)
+            assert len(colours) == 2
         page.set_viewport_size({"width": 390, "height": 844})
         for title in EVERY_TAB:
             open_tab(page, title)

@@ -25,9 +25,8 @@ def address():
         page.close()
 
 
-@pytest.mark.parametrize(
-    "compares", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["answer", "compare"]
-)
+@pytest.mark.slow  # what is judged and how it is told is asked of the handlers in test_judging.py
+@pytest.mark.parametrize("compares", [False, True], ids=["answer", "compare"])
 def test_every_map_is_judged_and_the_best_come_first(browser, address, compares):
     # Opened with another picture than the one that is given.
     with visit(browser, f"{address}/?model=painted-cats-breed&example=emberface") as page:

@@ -107,6 +107,13 @@ def test_a_reason_and_a_time_reach_the_method_that_they_are_about():
         patch.setattr(wiring, "first_model", lambda engine: ("toy", ""))
         updates = handler(request)
     assert len(updates) == len(outputs)
+    words = {"model": "resnet51", "method": "grad-kam", "target": "golfish", "example": "nobody"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(wiring, "first_model", lambda engine: ("toy", ""))
+        wrong = handler(type("Request", (), {"query_params": words, "session_hash": "x"})())
+    banner = html_text(wrong[outputs.index("banner")].value)
+    for told in ("called 'resnet51'", "called 'grad-kam'", "called 'golfish'", "called 'nobody'"):
+        assert told in banner
     refused = engine.unavailable("toy")
     assert refused
     assert len(refused) < len(explainers)
@@ -133,6 +140,15 @@ def test_a_keyboard_that_passes_the_networks_field_changes_nothing():
         if [(ids.get(i), name) for i, name in d["targets"]] == [("model", "input")]
     )
     handler = page.fns[named["id"]].fn
+    # A name that is none is told beside the field, which goes back to what is loaded.
+    failing = handler("resnet51", "toy", None, None)
+    name, _, notice, *rest = next(failing)
+    assert name == "toy"
+    assert "Did you mean" in notice.value
+    assert "toy is still loaded" in notice.value
+    assert all(update == gr.skip() for update in rest)
+    with pytest.raises(gr.Error):
+        next(failing)
     (updates,) = handler("toy", "toy", None, None)
     assert len(updates) == len(named["outputs"])
     assert all(update == gr.skip() for update in updates)

@@ -63,6 +63,7 @@ def first_part(engine, question, method: str):
         return next(part for part in parts if part.fraction >= 0.05)
 
 
+@pytest.mark.slow
 def test_maps_with_few_samples_on_a_shipped_photo(engine):
     small = io.BytesIO()
     with Image.open(EXAMPLE) as photo:

@@ -16,8 +16,15 @@ import torch
 from whylens.core.engine import Engine
 from whylens.core.errors import CoreError
 from whylens.core.explanation import Question
+from whylens.core.workers.engine import WorkerEngine
 from whylens.ui.space import zero_gpu
-from whylens.ui.space.zero_gpu import ZeroGpuEngine, allotted_cores, gpu_decorator, local_engine
+from whylens.ui.space.zero_gpu import (
+    ZeroGpuEngine,
+    allotted_cores,
+    engine_in_process,
+    gpu_decorator,
+    local_engine,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 SLOW, QUICK = ("occlusion", {"window": 48, "stride": 24}), ("grad-cam", {})
@@ -120,6 +127,8 @@ def test_the_decorator_is_that_of_spaces_or_the_identity(monkeypatch):
 def test_only_a_zero_gpu_space_borrows(monkeypatch):
     monkeypatch.setattr(zero_gpu, "gpu_decorator", lambda seconds: Lender())
     monkeypatch.delenv("SPACES_ZERO_GPU", raising=False)
+    assert type(local_engine()) is WorkerEngine
+    monkeypatch.setenv("WHYLENS_WORKERS", "0")
     assert type(local_engine()) is Engine
     monkeypatch.setenv("SPACES_ZERO_GPU", "true")
     assert type(local_engine()) is ZeroGpuEngine
@@ -135,7 +144,7 @@ def test_the_share_of_the_cores_is_that_of_the_space(monkeypatch, said, cores):
 
 def test_the_share_of_the_cores_bounds_threads_and_slots(monkeypatch):
     monkeypatch.setenv("CPU_CORES", "4")
-    engine = local_engine()
+    engine = engine_in_process()
     assert torch.get_num_threads() == 4
     taken = [engine._slots.acquire(blocking=False) for _ in range(3)]
     assert taken == [True, True, False]

@@ -13,7 +13,8 @@ from PIL import Image
 
 from whylens.core.explanation import Explanation, Prediction
 from whylens.core.outputs.headline import (
-    cover_test,
+    CoverTest,
+    cover_tests,
     familiarity_words,
     headline,
     is_unfamiliar,
@@ -183,13 +184,19 @@ def _asker(session: Session) -> Callable[..., Iterator[Any]]:
         shown = (head, chips, *answer_updates(last, style, session, stamp))
         by = html.by(last, familiarity_words(share))
         yield *shown, by, gr.skip(), gr.skip()
-        test = cover_test(session.engine, last)
+        test = _cover_test(session, last)
         if test is not None:
             truth = by + html.cover_words(test, last.asked)
             # All again: of two updates that come at once a browser sees the second alone.
             yield *shown, truth, gr.Button(visible=test.covered is not None), closed
 
     return answer
+
+
+def _cover_test(session: Session, answer: Explanation) -> CoverTest | None:
+    visitor = answer.question.visitor
+    (test,) = session.engine.run(cover_tests, [answer], visitor=visitor, quick=True)
+    return test
 
 
 def _blank() -> tuple[Any, Any, str]:
@@ -236,7 +243,7 @@ def _show_covered(session: Session) -> Callable[..., Any]:
         answer = session.store.answer(visitor_id(request), SLOT)
         if answer is None or answer.question.pixels is None:
             return gr.skip()
-        test = cover_test(session.engine, answer)
+        test = _cover_test(session, answer)
         if test is None or test.covered is None:
             return gr.skip()
         picture = hatched(Image.fromarray(answer.question.pixels), ~test.covered)

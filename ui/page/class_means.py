@@ -11,6 +11,7 @@ from gradio.components import Component
 from whylens.core.datasets.by_name import load_registered
 from whylens.core.errors import BadInput
 from whylens.core.explainer import is_single_step
+from whylens.core.inputs.spec import InputSpec
 from whylens.core.models.checkpoints import checkpoint_folders
 from whylens.core.outputs.class_means import mean_maps, mean_picture
 from whylens.core.progress import map_progress
@@ -57,7 +58,10 @@ def build_means(session: Session, model: Component, style: StyleControls) -> Non
         )
     inputs = {"model": model, "method": method, "count": count, **style.inputs}
     event = run.click(_runner(session), None, [status, grid], inputs_kwargs=inputs, **LONG)
-    wire_stop(stop, event, status, lambda _: "Stopped; nothing was averaged.", failed=_FAILED)
+    wire_stop(
+        stop, event, status, lambda _: "Stopped; nothing was averaged.", session.engine,
+        failed=_FAILED,
+    )  # fmt: skip
     model.change(lambda: (_WAIT, gr.Gallery([], visible=False)), None, [status, grid], **PRIVATE)
 
 
@@ -79,7 +83,8 @@ def _runner(session: Session) -> Callable[..., Iterator[Any]]:
             mean_maps(session.engine, name, method, dataset, per_class=count),
             lambda share: (f"Averaging: {share:.0%}", gr.skip()),
         )
-        spec, style = session.engine.backbone(name).spec, StyleControls.read(values)
+        spec = InputSpec.model_validate(session.engine.card(name).input)
+        style = StyleControls.read(values)
         files = [
             (session.store.save_image(mean_picture(mean, spec, style)), label)
             for label, mean in means.items()

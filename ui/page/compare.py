@@ -141,7 +141,11 @@ def build_compare(session: Session, form: QuestionForm, style: StyleControls) ->
         events.append(event.success(judge, None, drawn, inputs_kwargs=asked, **queue))
     for stopped in events:
         stop_event = wire_stop(
-            stop, stopped, status, lambda _: "Stopped; the maps that were ready stay."
+            stop,
+            stopped,
+            status,
+            lambda _: "Stopped; the maps that were ready stay.",
+            session.engine,
         )
         stop_event.then(switch, None, [download], inputs_kwargs=shown, **UNQUEUED)
     gr.on(

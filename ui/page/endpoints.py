@@ -6,10 +6,12 @@ picture, the raw values and a manifest instead of parts of a page.
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import gradio as gr
 
@@ -19,6 +21,7 @@ from whylens.core.inputs.framing import NETWORK
 from whylens.core.outputs.export import explanation_picture, manifest, npy_bytes
 from whylens.core.params import controls_of
 from whylens.core.results import Heatmap
+from whylens.core.workers.pool import while_wanted
 from whylens.ui.page import html
 from whylens.ui.page.form import QuestionForm, StyleControls
 from whylens.ui.page.html import slug
@@ -32,6 +35,7 @@ from whylens.ui.page.session import (
     visitor_id,
 )
 
+T = TypeVar("T")
 _ARGUMENTS = {
     "photo": "The picture to explain: an address, a data URL or an uploaded file.",
     "model": "A name that `models` lists, any timm name, or hf:OWNER/NAME.",
@@ -104,20 +108,37 @@ def build_endpoints(
 
 
 def _predictor(session: Session) -> Callable[..., Any]:
-    def predict(photo: str | None, model: str | None) -> Any:
+    async def predict(photo: str | None, model: str | None) -> Any:
         """Return the model's best five classes with their probabilities.
 
         Args:
             photo: The picture: an address, a data URL or an uploaded file.
             model: A name that `models` lists, any timm name, or hf:OWNER/NAME.
         """
-        with errors_as_messages():
-            values = {"photo": photo, "model": model, "target": PREDICTED, "quantity": "logit"}
-            values |= {"versus": RUNNER_UP, "framing": NETWORK}
+        values = {"photo": photo, "model": model, "target": PREDICTED, "quantity": "logit"}
+        values |= {"versus": RUNNER_UP, "framing": NETWORK}
+
+        def answer() -> Any:
             question = QuestionForm.read(values, session)
             return html.class_probabilities(session.engine.predict(question))
 
+        return await _while_asked(answer)
+
     return predict
+
+
+async def _while_asked(answer: Callable[[], T]) -> T:
+    """Return an answer from a thread; the work ends as well where the script stops waiting."""
+    given_up = threading.Event()
+
+    def work() -> T:
+        with while_wanted(lambda: not given_up.is_set()), errors_as_messages():
+            return answer()
+
+    try:
+        return await asyncio.to_thread(work)
+    finally:
+        given_up.set()
 
 
 def require_mcp() -> None:
@@ -134,10 +155,10 @@ def require_mcp() -> None:
 
 
 def _answerer(explainer: Explainer[Any], session: Session) -> Callable[..., Any]:
-    def answer(
+    async def answer(
         request: gr.Request | None = None, **values: Any
     ) -> tuple[str, str | None, dict[str, object]]:
-        with errors_as_messages():
+        def work() -> tuple[str, str | None, dict[str, object]]:
             if values["quantity"] == "logit" and values["versus"] not in (RUNNER_UP, None, ""):
                 values["quantity"] = "contrast"  # as on the command line
             question = QuestionForm.read(values, session, visitor_id(request))
@@ -153,6 +174,8 @@ def _answerer(explainer: Explainer[Any], session: Session) -> Callable[..., Any]
                 content, stem = npy_bytes(last.result.values), slug(explainer.name)
                 raw = session.store.save_file(content, suffix=".npy", stem=stem)
             return path, raw, facts
+
+        return await _while_asked(work)
 
     # An agent knows a tool by the name of the function and its parameters by the docstring.
     answer.__name__ = tool_name(explainer)

@@ -275,9 +275,13 @@ def agreement(answers: Sequence[Explanation]) -> str:
     return render("pieces", "agreement", tables=tables) if tables else ""
 
 
-def plugin_table(registry: Registry) -> str:
-    """Return HTML of a table of all explainers and their owners."""
-    return render("pieces", "plugin_table", entries=registry.entries)
+def plugin_table(registry: Registry, failures: Mapping[str, str]) -> str:
+    """Return HTML of a table of all explainers and their owners.
+
+    Args:
+        failures: What is to be said of methods that harmed their process, by name.
+    """
+    return render("pieces", "plugin_table", entries=registry.entries, failures=failures)
 
 
 def stamp(question: str = "", network: str = "") -> str:

@@ -7,7 +7,6 @@ from gradio.events import Dependency
 
 from whylens.core.engine import Engine
 from whylens.core.outputs.render import colour_names
-from whylens.core.registry import Registry
 from whylens.ui.page import html
 from whylens.ui.page.answer import build_answer
 from whylens.ui.page.compare import Compare, build_compare
@@ -208,13 +207,19 @@ def _tabs(
         if trainable:
             with gr.Tab("Your pictures", id=TRAIN, elem_id="tab-train"):
                 new_models.append(build_training(session, form, local=local))
-        with gr.Tab("Plugins", id=PLUGINS, elem_id="tab-plugins"):
-            _plugins(session.engine.registry)
+        with gr.Tab("Plugins", id=PLUGINS, elem_id="tab-plugins") as tab:
+            _build_plugins(session.engine, tab)
     return tabs, compare, methods, ticked, report, new_models
 
 
-def _plugins(registry: Registry) -> None:
-    gr.HTML(html.plugin_table(registry), elem_id="plugins")
+def _build_plugins(engine: Engine, tab: gr.Tab) -> None:
+    registry = engine.registry
+
+    def table() -> str:
+        return html.plugin_table(registry, engine.failures())
+
+    shown = gr.HTML(table(), elem_id="plugins")
+    tab.select(table, None, [shown], **PRIVATE)
     if not registry.problems:
         gr.HTML("<p class='wl-source'>No problems: every plugin that was found has loaded.</p>")
     for problem in registry.problems:

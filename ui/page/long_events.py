@@ -11,6 +11,8 @@ import gradio as gr
 from gradio.components import Component
 from gradio.events import Dependency, EventListenerMethod, set_cancel_events
 
+from whylens.core.engine import Engine
+from whylens.core.errors import WorkStopped
 from whylens.core.explainer import Explainer, is_single_step
 from whylens.ui.page.session import PRIVATE, errors_as_messages, visitor_id
 
@@ -79,6 +81,8 @@ def report_failure(
                 with errors_as_messages():
                     yield from work(*args, **kwargs)
             except gr.Error as exc:
+                if isinstance(exc.__cause__, WorkStopped):  # what stopped it says so
+                    raise gr.Error(exc.message, visible=False, print_exception=False) from exc
                 text = f"{prefix}{exc.message}"
                 yield tuple(show(text) if place == at else gr.skip() for place in range(of))
                 raise gr.Error(exc.message, visible=False, print_exception=False) from exc
@@ -93,7 +97,9 @@ def wire_stop(
     event: Dependency,
     status: Component,
     stop_message: Callable[[str], str],
+    engine: Engine,
     *,
+    method: str = "",
     failed: str = FAILED,
 ) -> Dependency:
     """Return the event that follows one that failed or was stopped; its status then says which.
@@ -103,11 +109,17 @@ def wire_stop(
 
     Args:
         event: Of a handler that `report_failure` decorates.
+        engine: Ends the step that is being computed, for which Gradio would wait.
+        method: The only one whose work is ended; "" is all of the visitor's.
     """
+
+    def end_work(request: gr.Request) -> None:
+        engine.stop(visitor_id(request), method)
 
     def after(text: str, request: gr.Request) -> Any:
         return gr.skip() if text.startswith(failed) else stop_message(visitor_id(request))
 
     # What `stop.click(None, cancels=event)` would do, less an event that does nothing.
     set_cancel_events([EventListenerMethod(stop, "click")], event)
+    stop.click(end_work, None, None, **UNQUEUED)
     return cast(Dependency, event.failure(after, [status], [status], **UNQUEUED))

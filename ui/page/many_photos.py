@@ -94,7 +94,7 @@ def build_many_photos(
     )
     pack, redraw = _packer(session), _redrawer(session)
     event.success(pack, None, [download], **PRIVATE)
-    stopped = wire_stop(stop, event, status, _stop_message(session))
+    stopped = wire_stop(stop, event, status, _stop_message(session), session.engine)
     stopped.then(pack, None, [download], **UNQUEUED)
     order.change(redraw, [order], [table], **PRIVATE)
     chosen = table.click(_chooser(session), None, [form.photo, form.target, status], **PRIVATE)

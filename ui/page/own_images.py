@@ -44,7 +44,10 @@ def build_own_images(
             stop = gr.Button("Stop", variant="stop", min_width=90, scale=0)
         status = gr.Textbox(label="Pictures", elem_id=f"{key}-fit-status", max_lines=4)
     event = start.click(_fitter(explainer, session), [upload, model], [status, notice, run], **LONG)
-    wire_stop(stop, event, status, lambda _: "Stopped; nothing was changed.", failed=_FAILED)
+    wire_stop(
+        stop, event, status, lambda _: "Stopped; nothing was changed.", session.engine,
+        method=explainer.name, failed=_FAILED,
+    )  # fmt: skip
 
 
 def _fitter(explainer: Explainer[Any], session: Session) -> Callable[..., Iterator[Any]]:
@@ -99,6 +102,5 @@ def build_edits(explainer: Explainer[Any], session: Session, model: Component) -
 
 def editable_items(explainer: Explainer[Any], session: Session, model: str, visitor: str) -> Any:
     """Return the update of the list of what can be edited."""
-    backbone = session.engine.backbone(model)
-    artifact = session.engine.artifact_store.get(explainer, backbone, visitor)
+    artifact = session.engine.artifact(model, explainer.name, visitor=visitor)
     return gr.CheckboxGroup(list(artifact.facts["names"]))

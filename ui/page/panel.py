@@ -114,7 +114,9 @@ def build_panel(
     event.success(switch, None, [download], **UNQUEUED)
     if session.judges:
         wire_judging(session, event, name, legend, style)
-    stop_event = wire_stop(stop, event, status, _stop_message(name, session))
+    stop_event = wire_stop(
+        stop, event, status, _stop_message(name, session), session.engine, method=name
+    )
     stop_event.then(switch, None, [download], **UNQUEUED)
     return panel
 

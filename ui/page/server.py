@@ -21,10 +21,13 @@ from starlette.routing import Route
 
 from whylens.core.engine import Engine
 from whylens.core.errors import CoreError
+from whylens.core.outputs.guide import measurements
 from whylens.ui.interrupts import restore_interrupt
 from whylens.ui.page.endpoints import require_mcp
+from whylens.ui.page.fair_queue import MOST_IN_ALL, use_fair_queue
 from whylens.ui.page.layout import build_page
-from whylens.ui.page.session import first_model
+from whylens.ui.page.long_events import SLOW
+from whylens.ui.page.session import MEASURED, first_model
 from whylens.ui.page.theme import STYLESHEET, page_theme
 from whylens.ui.space.zero_gpu import local_engine
 
@@ -34,14 +37,22 @@ SCORES_VARIABLE = "WHYLENS_SCORES"
 
 
 def launch(
-    page: gr.Blocks, *, host: str, port: int | None, block: bool = True, mcp: bool = False
+    page: gr.Blocks,
+    *,
+    host: str,
+    port: int | None,
+    block: bool = True,
+    mcp: bool = False,
+    slow: int = 4,
 ) -> str:
     """Serve a page and return its address.
 
     Args:
         port: None is the first free one from 7860.
+        slow: How many slow answers are computed at a time.
     """
-    page.queue(default_concurrency_limit=4, max_size=40, api_open=False)
+    page.queue(default_concurrency_limit=4, max_size=MOST_IN_ALL, api_open=False)
+    use_fair_queue(page, {SLOW["concurrency_id"]: slow})
     _, address, _ = page.launch(
         server_name=host,
         server_port=port,
@@ -90,14 +101,17 @@ def serve(
     restore_interrupt()
     # Gradio removes visitors' files on an interrupt, but not on the SIGTERM of a container.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    engine = local_engine()
+    methods = measurements(MEASURED).methods
+    engine = local_engine({name: method.forwards for name, method in methods.items()})
     judges = scores and os.environ.get(SCORES_VARIABLE) != "0"
     page = build_page(engine, public=not _is_loopback(host), judges=judges)
     threading.Thread(target=warm_up, args=(engine,), daemon=True, name="warm-up").start()
     try:
-        launch(page, host=host, port=port, mcp=mcp)
+        launch(page, host=host, port=port, mcp=mcp, slow=engine.places)
     except KeyboardInterrupt:
         page.close()  # stopped while it was still starting: visitors' files go all the same
+    finally:
+        engine.close()
 
 
 def warm_up(engine: Engine) -> None:

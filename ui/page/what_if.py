@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 import gradio as gr
 import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
 
-from whylens.core.datasets.tensors import view_pixels
 from whylens.core.errors import BadInput
-from whylens.core.evaluation.what_if import (
-    change_input,
-    falls_elsewhere,
-    foresight,
-    strongest_places,
-)
 from whylens.core.explanation import Explanation
-from whylens.core.inputs.preprocess import photo_tensor
+from whylens.core.inputs.photo import Photo, Pixels
+from whylens.core.outputs.what_if import (
+    Change,
+    ChangeOutcome,
+    FillName,
+    Marks,
+    change_outcomes,
+    network_views,
+)
 from whylens.core.results import Heatmap
-from whylens.core.subject import Subject
 from whylens.ui.page import html
 from whylens.ui.page.form import QuestionForm, question_id
 from whylens.ui.page.long_events import FAILED, QUICK, UNQUEUED, report_failure
@@ -124,15 +122,16 @@ def _opener(session: Session) -> Callable[..., Any]:
         visitor = visitor_id(request)
         if not values["photo"] or not values["model"]:
             return None, gr.Dropdown([], value=None), "Give a photo first."
-        subject = session.engine.subject(QuestionForm.read(values, session, visitor))
+        question = QuestionForm.read(values, session, visitor)
+        (pixels,) = session.engine.run(network_views, question, visitor=visitor, quick=True)
         titles = {slot: a.title for slot, a in _maps(session, visitor, values).items()}
         choices = [(title, slot) for slot, title in titles.items()]
         first = choices[0][1] if choices else None
-        picture = None if subject.x.ndim == 3 else _picture(subject, subject.x)
-        words = PAINT if picture is not None else "A signal cannot be painted on: mark it by a map."
-        value = (
-            None if picture is None else {"background": picture, "layers": [], "composite": picture}
-        )
+        words = PAINT if pixels is not None else "A signal cannot be painted on: mark it by a map."
+        value = None
+        if pixels is not None:
+            picture = _picture(pixels)
+            value = {"background": picture, "layers": [], "composite": picture}
         return value, gr.Dropdown(choices, value=first), words
 
     return on_open
@@ -149,40 +148,33 @@ def _maps(session: Session, visitor: str, values: Mapping[str, Any]) -> dict[str
     return answers
 
 
-def _picture(subject: Subject, x: Tensor) -> Image.Image:
-    image = Image.fromarray(view_pixels(x, subject.backbone.spec))
+def _picture(pixels: Pixels) -> Image.Image:
+    image = Image.fromarray(pixels)
     scale = SIDE / max(image.size)
     size = (round(image.width * scale), round(image.height * scale))
     return image.resize(size, Image.Resampling.BICUBIC)
 
 
-def _painted(values: Mapping[str, Any], subject: Subject) -> Tensor | None:
-    """Return (*S) in [0, 1], 1 where the brush was; None where nothing is painted."""
+def _painted(values: Mapping[str, Any]) -> Marks | None:
+    """Return (H, W), True where the brush was; None where nothing is painted."""
     layers = (values["painted"] or {}).get("layers") or []
-    marks = [np.asarray(layer.getchannel("A").resize(subject.size[::-1])) for layer in layers]
-    if subject.x.ndim != 4 or not marks:
-        return None
-    marked = torch.from_numpy(np.max(marks, 0) > 0).float()
-    return marked if marked.any() else None
+    marks = [np.asarray(layer.getchannel("A")) > 0 for layer in layers]
+    return np.any(marks, 0) if np.any(marks) else None
 
 
-def _strongest(
-    values: Mapping[str, Any], subject: Subject, maps: Mapping[str, Explanation]
-) -> Tensor:
-    """Return (*S) in {0, 1}, 1 where the chosen map is strongest."""
+def _chosen(values: Mapping[str, Any], maps: Mapping[str, Explanation]) -> Heatmap:
     answer = maps.get(values["map"] or "")
     if answer is None or not isinstance(answer.result, Heatmap):
         raise BadInput("Choose a map of this question. Compare makes more of them.")
-    return strongest_places(subject, answer.result, float(values["share"]) / 100).float()
+    return answer.result
 
 
-def _fill(session: Session, values: Mapping[str, Any], subject: Subject) -> Tensor:
+def _fill(session: Session, values: Mapping[str, Any]) -> FillName | Photo:
     if values["fill"] != OTHER:
-        return subject.baseline(values["fill"])
+        return cast("FillName", values["fill"])
     if not values["other"]:
         raise BadInput("Give the other photo, whose places are to be put there.")
-    tensor, _ = photo_tensor(session.store.photo(values["other"]), subject.backbone.spec)
-    return tensor.to(subject.x)
+    return session.store.photo(values["other"])
 
 
 def _asker(session: Session) -> Callable[..., Any]:
@@ -191,41 +183,37 @@ def _asker(session: Session) -> Callable[..., Any]:
         if not values["photo"] or not values["model"]:
             raise BadInput("Give a photo first.")
         visitor = visitor_id(request)
-        subject = session.engine.subject(QuestionForm.read(values, session, visitor))
+        question = QuestionForm.read(values, session, visitor)
         maps = _maps(session, visitor, values)
-        by_map = values["marked"] == BY_MAP
-        marked = _strongest(values, subject, maps) if by_map else _painted(values, subject)
-        if marked is None:
+        marked = _chosen(values, maps) if values["marked"] == BY_MAP else _painted(values)
+        if marked is None or (question.photo is None and not isinstance(marked, Heatmap)):
             yield gr.Image(visible=False), "", PAINT
             return
-        hidden = 1 - marked if values["way"] == KEEP else marked
-        fill = _fill(session, values, subject)
-        with session.engine.slot(quick=True):
-            changed = change_input(subject, hidden, fill)
-            shapes, falls = falls_elsewhere(subject, hidden, fill)
-        foreseen = [
-            (answer.title, foresight(answer.result, shapes, falls))
-            for answer in maps.values()
-            if isinstance(answer.result, Heatmap)
-        ]
-        label = subject.backbone.labels[subject.target.index]
-        picture = gr.Image(_picture(subject, changed.x), visible=True)
+        fill = _fill(session, values)
+        change = Change(marked, float(values["share"]) / 100, values["way"] == KEEP, fill)
+        heats = {a.title: a.result for a in maps.values() if isinstance(a.result, Heatmap)}
+        asked = (question, change, list(heats.values()))
+        (outcome,) = session.engine.run(change_outcomes, *asked, visitor=visitor, quick=True)
+        picture = gr.Image(_picture(outcome.picture), visible=True)
         text = html.stamp(question_id(values)) + html.render(
-            "what_if", "bars", changed=changed, label=label, foreseen=foreseen, amount=html.amount
+            "what_if",
+            "bars",
+            changed=outcome,
+            label=outcome.label,
+            foreseen=list(zip(heats, outcome.foreseen, strict=True)),
+            amount=html.amount,
         )
-        yield picture, text, _words(label, subject, falls, float(hidden.mean()))
+        yield picture, text, _words(outcome)
 
     return ask
 
 
-def _words(label: str, subject: Subject, falls: Tensor, area: float) -> str:
-    unit = subject.target.value_unit if subject.target.quantity == "value" else ""
-    here, elsewhere = float(falls[0]), float(falls[1:].mean())
-
+def _words(outcome: ChangeOutcome) -> str:
     def figure(fall: float) -> str:
+        unit = outcome.unit
         return f"{-fall:+.3g} {unit}".rstrip() if unit else f"{-100 * fall:+.0f} points"
 
     return (
-        f"{area:.0%} of it changed: {label} {figure(here)}. "
-        f"The same shape elsewhere: {figure(elsewhere)} on average."
+        f"{outcome.area:.0%} of it changed: {outcome.label} {figure(outcome.fell)}. "
+        f"The same shape elsewhere: {figure(outcome.elsewhere)} on average."
     )

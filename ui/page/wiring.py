@@ -282,7 +282,7 @@ def wire(blocks: gr.Blocks, page: Page) -> None:
 
     def forget(request: gr.Request) -> None:
         session.store.forget(visitor_id(request))
-        session.engine.artifact_store.forget(visitor_id(request))
+        session.engine.forget(visitor_id(request))
 
     blocks.unload(forget)
     build_endpoints(session, form, style, panels)

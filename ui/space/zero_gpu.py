@@ -1,4 +1,4 @@
-"""Where the page computes: on its share of the cores and, on a ZeroGPU Space, on a lent GPU.
+"""Where the page computes: in working processes or, on a ZeroGPU Space, on a lent GPU.
 
 The only place that knows of Hugging Face's `spaces` package. Elsewhere, and wherever no GPU can be
 had, the processor computes: nothing else depends on a GPU.
@@ -20,27 +20,52 @@ from whylens.core.explainer import is_single_step
 from whylens.core.explanation import Explanation, Question
 from whylens.core.models.load import load
 from whylens.core.registry import Registry
+from whylens.core.workers.engine import WorkerEngine
 
 log = logging.getLogger(__name__)
 F = TypeVar("F", bound=Callable[..., Any])
 GpuDecorator = Callable[[F], F]
 
 CORES_VARIABLE = "CPU_CORES"  # set by Spaces: the machine has more cores than a Space may use
+WORKERS_VARIABLE = "WHYLENS_WORKERS"  # processes for quick work, and again for slow work
 ZERO_GPU_VARIABLE = "SPACES_ZERO_GPU"
 # A visitor's daily two minutes must have this much left; slow methods take seconds.
 GPU_SECONDS = 30
 
 
-def local_engine() -> Engine:
-    """Return the engine that suits this machine: its share of the cores, a lent GPU where lent."""
-    cores = allotted_cores()
-    slots = None
-    if cores is not None:
-        torch.set_num_threads(cores)
-        slots = max(1, cores // 2)
+def local_engine(costs: Mapping[str, float] | None = None) -> Engine:
+    """Return the engine that suits this machine: working processes, or a lent GPU where lent.
+
+    Where WHYLENS_WORKERS is 0, all is computed in this process.
+
+    Args:
+        costs: What methods are known to take, by name, in forward passes.
+    """
+    workers = os.environ.get(WORKERS_VARIABLE, "").strip()
     if on_zero_gpu():
+        slots = _use_allotted_cores()
         return ZeroGpuEngine(on_gpu=gpu_decorator(GPU_SECONDS), slots=slots)
-    return Engine(slots=slots)
+    if workers == "0":
+        return engine_in_process()
+    size = int(workers) if workers.isdecimal() else _default_slots()
+    return WorkerEngine(engine_in_process, size=size, costs=costs)
+
+
+def engine_in_process() -> Engine:
+    """Return an engine that uses the allotted cores of this process."""
+    return Engine(slots=_use_allotted_cores())
+
+
+def _use_allotted_cores() -> int | None:
+    cores = allotted_cores()
+    if cores is None:
+        return None
+    torch.set_num_threads(cores)
+    return max(1, cores // 2)
+
+
+def _default_slots() -> int:
+    return max(1, (allotted_cores() or os.cpu_count() or 2) // 2)
 
 
 def allotted_cores() -> int | None:

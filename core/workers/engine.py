@@ -1,0 +1,370 @@
+"""An engine whose work is done in processes that can be killed.
+
+It answers like any engine, but holds no network: whatever needs one is run where the networks are.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any, NoReturn, TypeVar
+
+from torch import Tensor
+
+from whylens.core.datasets.dataset import Dataset
+from whylens.core.engine import Engine
+from whylens.core.errors import CoreError, NeedsNotMet, TooSlow
+from whylens.core.evaluation.verdict import Verdict
+from whylens.core.explainer import is_single_step
+from whylens.core.explanation import Explanation, ModelCard, Prediction, Question
+from whylens.core.progress import Progress, ProgressCallback
+from whylens.core.registry import Registry
+from whylens.core.storage.artifacts import Artifact
+from whylens.core.storage.cache import ByteLRU
+from whylens.core.storage.memory import memory_for, memory_limit
+from whylens.core.workers.pool import SECONDS_OF_WORK, WorkerPool
+from whylens.core.workers.process import EngineFactory, Work
+
+T = TypeVar("T")
+# A method that ended its process or its time so often in a row is no longer asked.
+FAILURES_IN_A_ROW = 3
+_Own = Mapping[str, Artifact]
+
+
+class WorkerEngine(Engine):
+    """Answers questions by processes of its own; one instance serves all visitors of a page."""
+
+    def __init__(
+        self,
+        factory: EngineFactory = Engine,
+        registry: Registry | None = None,
+        *,
+        size: int = 1,
+        memory: int | None = None,
+        seconds: float = SECONDS_OF_WORK,
+        costs: Mapping[str, float] | None = None,
+    ) -> None:
+        """Make an engine; its processes start with the first question, or by `start`.
+
+        Args:
+            factory: A function of a module, which makes the engine of a process.
+            registry: The same explainers as those of the processes; by default all that are found.
+            size: Processes for quick work, and again for slow work.
+            memory: Bytes that all of them may take for their networks and their work; by default
+                WHYLENS_MEMORY.
+            seconds: How long an answer may take.
+            costs: What methods are known to take, by name, in forward passes: a method may take
+                three times as long where that is more.
+        """
+        super().__init__(registry)
+        self.places = size
+        self._pool = WorkerPool(factory, size=size, memory=memory or memory_limit())
+        self._seconds, self._costs = seconds, costs or {}
+        self._cards: ByteLRU[str, tuple[ModelCard, float]] = ByteLRU(64, lambda _: 1)
+        self._own: ByteLRU[tuple[str, str, str], Artifact] = ByteLRU(
+            memory_for("own"), lambda artifact: artifact.bytes
+        )
+        self._failed: Counter[str] = Counter()
+        self._failures: Counter[str] = Counter()  # in a row
+        self._lock = threading.Lock()
+
+    def start(self) -> None:
+        """Start the processes ahead of the first question."""
+        self._pool.start()
+
+    def close(self) -> None:
+        """End the processes."""
+        self._pool.close()
+
+    def load_public_models_only(self) -> None:
+        """From now on load by name only what strangers may; before the first question."""
+        self._pool.public = True
+
+    def stop(self, visitor: str, method: str = "") -> None:
+        """End what is being computed for a visitor.
+
+        Args:
+            method: Only by this method; "" is all.
+        """
+        self._pool.stop(visitor, method)
+
+    def run(
+        self,
+        work: Callable[..., Iterator[T]],
+        *arguments: Any,
+        visitor: str = "",
+        quick: bool = False,
+    ) -> Iterator[T]:
+        """Yield what a function of a module yields in a process, called with the engine there.
+
+        Args:
+            arguments: Its others; they and the steps are copied between the processes.
+            quick: For what takes well below a second.
+
+        Raises:
+            CoreError: What the function raised; or it took too long, or the process was lost.
+        """
+        return self._pool.run(
+            Work(work, arguments), visitor=visitor, quick=quick, seconds=self._seconds
+        )
+
+    def backbone(self, name: str, *, progress: ProgressCallback | None = None) -> NoReturn:  # noqa: ARG002
+        """Raise RuntimeError: the networks are elsewhere, where `run` takes what needs one."""
+        raise RuntimeError(f"The network {name} is in another process: use run()")
+
+    def card(self, name: str, *, progress: ProgressCallback | None = None) -> ModelCard:
+        """Return what is known of a model, loading it if need be."""
+        return self._card(name, progress)[0]
+
+    def _card(self, name: str, progress: ProgressCallback | None = None) -> tuple[ModelCard, float]:
+        def ask() -> tuple[ModelCard, float]:
+            # Fetching weights takes minutes: it is no quick work.
+            work = Work(_card, (name,), tells_progress=True)
+            seconds = max(self._seconds, 1800.0)
+            *_, card = self._pool.run(work, seconds=seconds, progress=progress)
+            *_, forward = self._pool.run(Work(_forward_seconds, (name,)), quick=True)
+            return card, forward
+
+        return self._cards.get(name, ask)
+
+    def forward_seconds(self, model: str) -> float:
+        """Return how long one forward pass of a network takes here, measured at the first call."""
+        return self._card(model)[1]
+
+    def unavailable(self, model: str, *, visitor: str = "") -> dict[str, str]:
+        """Return, for every method that cannot be used on a model, the reason."""
+        work = Work(_unavailable, (model,))
+        *_, reasons = self._pool.run(work, visitor=visitor, quick=True)
+        own = self._artifacts_of(visitor, model)
+        reasons = {name: reason for name, reason in reasons.items() if name not in own}
+        with self._lock:
+            resting = [n for n, count in self._failures.items() if count >= FAILURES_IN_A_ROW]
+        return reasons | {name: _resting(name) for name in resting}
+
+    def failures(self) -> dict[str, str]:
+        """Return how often methods have ended their process or their time, in words, by name."""
+        with self._lock:
+            resting = {n for n, count in self._failures.items() if count >= FAILURES_IN_A_ROW}
+            return {
+                name: f"{count}; switched off" if name in resting else f"{count}"
+                for name, count in self._failed.items()
+            }
+
+    def predict(self, question: Question, *, top: int = 5) -> Prediction:
+        """Return the most probable classes."""
+        work = Work(_predict, (question, top))
+        prediction: Prediction
+        *_, prediction = self._pool.run(work, visitor=question.visitor, quick=True)
+        return prediction
+
+    def familiarity(self, question: Question) -> float | None:
+        """Return how usual an input is for a network, from the first method that knows, or None."""
+        own = self._artifacts_of(question.visitor, question.model)
+        work = Work(_familiarity, (question, own))
+        share: float | None
+        *_, share = self._pool.run(work, visitor=question.visitor, quick=True)
+        return share
+
+    def explain(
+        self,
+        question: Question,
+        method: str,
+        params: Mapping[str, object] | None = None,
+        *,
+        function: Callable[[Tensor], Tensor] | None = None,
+    ) -> Iterator[Explanation]:
+        """Yield answers as Engine does; closing the iterator ends the work.
+
+        Raises:
+            CoreError: As in Engine; or the method took too long, or ended its process.
+        """
+        if function is not None:
+            raise NeedsNotMet("A function of the outputs is explained in its own process only.")
+        explainer = self.registry.explainer(method)
+        own = self._artifacts_of(question.visitor, question.model, method)
+        work = Work(_explain, (question, method, dict(params or {}), own), method)
+        steps = self._run_method(work, question, quick=is_single_step(explainer))
+        for answer in steps:
+            yield replace(answer, question=question)
+
+    def judge(self, explanation: Explanation) -> Iterator[Explanation]:
+        """Yield the explanation with ever more known of whether its map is to be believed."""
+        question, method = explanation.question, explanation.method
+        own = self._artifacts_of(question.visitor, question.model, method)
+        work = Work(_judge, (explanation, own), method, is_background=True)
+        for verdict in self._run_method(work, question, quick=False):
+            yield replace(explanation, verdict=verdict)
+
+    def fit(
+        self,
+        model: str,
+        method: str,
+        dataset: Dataset,
+        params: Mapping[str, object] | None = None,
+        *,
+        visitor: str = "",
+    ) -> Iterator[Progress]:
+        """Yield the steps of fitting a method to pictures; the last leaves the artifact in place.
+
+        Raises:
+            CoreError: Of the kind that says what is wrong.
+        """
+        work = Work(_fit, (model, method, dataset, dict(params or {}), visitor), method)
+        steps = self._pool.run(work, visitor=visitor, seconds=max(self._seconds, 3600.0))
+        for step in steps:
+            if step.artifact is not None and visitor:
+                self._own.put((visitor, model, method), step.artifact)
+            yield step
+
+    def edit(
+        self,
+        model: str,
+        method: str,
+        action: str,
+        chosen: tuple[str, ...],
+        text: str = "",
+        *,
+        visitor: str,
+    ) -> Artifact:
+        """Return what was fitted, changed for one visitor; later questions of theirs use it.
+
+        Raises:
+            CoreError: Of the kind that says what is wrong.
+        """
+        own = self._artifacts_of(visitor, model, method)
+        work = Work(_edit, (model, method, action, chosen, text, visitor, own), method)
+        after: Artifact
+        *_, after = self._pool.run(work, visitor=visitor, quick=True)
+        self._own.put((visitor, model, method), after)
+        return after
+
+    def artifact(self, model: str, method: str, *, visitor: str = "") -> Artifact:
+        """Return what a method was fitted with for a network.
+
+        Raises:
+            CoreError: There is nothing, or it is damaged.
+        """
+        own = self._artifacts_of(visitor, model, method)
+        if method in own:
+            return own[method]
+        result: Artifact
+        *_, result = self._pool.run(Work(_artifact, (model, method)), quick=True)
+        return result
+
+    def forget(self, visitor: str) -> None:
+        """Drop all that belongs to one visitor, and end what is being computed for them."""
+        self.stop(visitor)
+        for key in self._own.cached_keys():
+            if key[0] == visitor:
+                self._own.forget(key)
+
+    def _artifacts_of(self, visitor: str, model: str, method: str = "") -> dict[str, Artifact]:
+        keys = [k for k in self._own.cached_keys() if k[:2] == (visitor, model) and visitor]
+        own = {k[2]: self._own.peek(k) for k in keys if method in ("", k[2])}
+        return {name: artifact for name, artifact in own.items() if artifact is not None}
+
+    def _run_method(self, work: Work, question: Question, *, quick: bool) -> Iterator[Any]:
+        """Yield a method's steps; it rests once it has ended its process too often."""
+        method = work.method
+        with self._lock:
+            if self._failures[method] >= FAILURES_IN_A_ROW:
+                raise NeedsNotMet(_resting(method))
+        seconds = self._seconds
+        if method in self._costs:
+            cost = self._costs[method] * self.forward_seconds(question.model)
+            seconds = max(seconds, 3 * cost)
+        steps = self._pool.run(work, visitor=question.visitor, quick=quick, seconds=seconds)
+        try:
+            yield from steps
+        except CoreError as exc:
+            if isinstance(exc, TooSlow) or exc.__cause__ is not None:
+                with self._lock:
+                    self._failures[method] += 1
+                    self._failed[method] += 1
+            raise
+        with self._lock:
+            self._failures[method] = 0
+
+
+def _resting(method: str) -> str:
+    return (
+        f"{method!r} is switched off: {FAILURES_IN_A_ROW} times in a row it ended its process or "
+        "took too long. Whoever runs this page can restart it; the owner is on the Plugins tab."
+    )
+
+
+# What follows runs where the networks are. Answers go back without the input that came with the
+# question: it may be large, and is still where it came from.
+_NOTHING = Question("")
+
+
+def _put(engine: Engine, model: str, visitor: str, own: _Own) -> None:
+    for name, artifact in own.items():
+        explainer = engine.registry.explainer(name)
+        engine.artifact_store.put_for_visitor(explainer, engine.backbone(model), visitor, artifact)
+
+
+def _card(engine: Engine, name: str, progress: ProgressCallback) -> Iterator[ModelCard]:
+    yield engine.card(name, progress=progress)
+
+
+def _forward_seconds(engine: Engine, name: str) -> Iterator[float]:
+    yield engine.forward_seconds(name)
+
+
+def _unavailable(engine: Engine, model: str) -> Iterator[dict[str, str]]:
+    yield engine.unavailable(model)
+
+
+def _predict(engine: Engine, question: Question, top: int) -> Iterator[Prediction]:
+    yield engine.predict(question, top=top)
+
+
+def _familiarity(engine: Engine, question: Question, own: _Own) -> Iterator[float | None]:
+    _put(engine, question.model, question.visitor, own)
+    yield engine.familiarity(question)
+
+
+def _explain(
+    engine: Engine, question: Question, method: str, params: Mapping[str, object], own: _Own
+) -> Iterator[Explanation]:
+    _put(engine, question.model, question.visitor, own)
+    for answer in engine.explain(question, method, params):
+        yield replace(answer, question=_NOTHING)
+
+
+def _judge(engine: Engine, explanation: Explanation, own: _Own) -> Iterator[Verdict | None]:
+    _put(engine, explanation.question.model, explanation.question.visitor, own)
+    for answer in engine.judge(explanation):
+        yield answer.verdict
+
+
+def _fit(
+    engine: Engine,
+    model: str,
+    method: str,
+    dataset: Dataset,
+    params: Mapping[str, object],
+    visitor: str,
+) -> Iterator[Progress]:
+    yield from engine.fit(model, method, dataset, params, visitor=visitor)
+
+
+def _edit(
+    engine: Engine,
+    model: str,
+    method: str,
+    action: str,
+    chosen: tuple[str, ...],
+    text: str,
+    visitor: str,
+    own: _Own,
+) -> Iterator[Artifact]:
+    _put(engine, model, visitor, own)
+    yield engine.edit(model, method, action, chosen, text, visitor=visitor)
+
+
+def _artifact(engine: Engine, model: str, method: str) -> Iterator[Artifact]:
+    yield engine.artifact(model, method)

@@ -1,0 +1,230 @@
+"""A few working processes, shared by all visitors: work goes in, steps come out, and bad work dies.
+
+Quick work has processes of its own, so that it never waits for what takes minutes. Work that takes
+too long, or that nobody waits for any more, is stopped, and killed where it does not stop; the
+process is replaced.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+from whylens.core.errors import Busy, ExplainerFailed, TooSlow, WorkerLost, WorkStopped
+from whylens.core.workers.process import EngineFactory, Work, WorkerProcess
+
+log = logging.getLogger(__name__)
+SECONDS_OF_WORK = 120.0
+_LOOK = 0.25  # seconds between two looks at whether work is still wanted
+
+
+_WANTED: ContextVar[Callable[[], bool]] = ContextVar("wanted", default=lambda: True)
+
+
+@contextmanager
+def while_wanted(wanted: Callable[[], bool]) -> Iterator[None]:
+    """Return a context in which work that begins ends once `wanted` says no, with `WorkStopped`."""
+    token = _WANTED.set(wanted)
+    try:
+        yield
+    finally:
+        _WANTED.reset(token)
+
+
+@dataclass
+class _Task:
+    visitor: str
+    method: str
+    wanted: bool = True
+
+
+@dataclass
+class _Lane:
+    """Processes for one kind of work, as many as may be busy at a time."""
+
+    size: int
+    free: list[WorkerProcess] = field(default_factory=list)
+    busy: int = 0
+    waiting: int = 0  # pieces of work that are not of the background
+    changed: threading.Condition = field(default_factory=threading.Condition)
+
+
+class WorkerPool:
+    """Runs work in processes of this machine, a process doing one piece at a time."""
+
+    def __init__(
+        self,
+        factory: EngineFactory,
+        *,
+        size: int = 1,
+        memory: int,
+        busy_timeout: float = 120.0,
+    ) -> None:
+        """Make a pool; processes are started as work comes, or by `start`.
+
+        Args:
+            factory: A function of a module, which makes a process's engine.
+            size: Processes for quick work, and again for other work.
+            memory: Bytes that all of them may take for their networks and their work.
+            busy_timeout: Seconds after which waiting work is refused.
+        """
+        self._factory, self._busy_timeout = factory, busy_timeout
+        self._memory = memory // (2 * size)
+        self.public = False  # whether processes load only what strangers may name
+        self._lanes = {True: _Lane(size), False: _Lane(size)}
+        self._tasks: list[_Task] = []
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def start(self) -> None:
+        """Start the processes ahead of the first work."""
+        for lane in self._lanes.values():
+            with lane.changed:
+                while len(lane.free) + lane.busy < lane.size:
+                    lane.free.append(self._new_process())
+
+    def run(
+        self,
+        work: Work,
+        *,
+        visitor: str = "",
+        quick: bool = False,
+        seconds: float = SECONDS_OF_WORK,
+        progress: Callable[[float, str], None] | None = None,
+    ) -> Iterator[Any]:
+        """Yield the steps of work, as a process makes them; closing the iterator ends the work.
+
+        Args:
+            visitor: Who asks, for `stop`.
+            quick: For what takes well below a second.
+            seconds: How long it may take; the wait for a process is not counted.
+            progress: Called where the work tells how far it is within a step.
+
+        Raises:
+            Busy: All processes stayed busy.
+            TooSlow: It took too long.
+            ExplainerFailed: The method ended its process.
+            WorkStopped: It was stopped.
+            WorkerLost: Something else did.
+            CoreError: What the work raised.
+        """
+        lane, task, still_wanted = self._lanes[quick], _Task(visitor, work.method), _WANTED.get()
+        process = self._take(lane, background=work.is_background)
+        with self._lock:
+            self._tasks.append(task)
+        healthy = False
+        try:
+            until: float | None = None
+            sent = False
+            while True:
+                if process.ready and not sent:
+                    process.send(work)
+                    sent, until = True, time.monotonic() + seconds
+                event = process.receive(_LOOK)
+                if not (task.wanted and still_wanted()):
+                    raise WorkStopped("It was stopped.")
+                if event is None:
+                    if until is not None and time.monotonic() > until:
+                        raise TooSlow(work.method, seconds)
+                    continue
+                kind, value = event
+                if kind == "idle":
+                    if sent:
+                        healthy = True
+                        return
+                elif kind == "error":
+                    # The process says that it is idle next.
+                    healthy = process.receive(1.0) == ("idle", None)
+                    raise value
+                elif kind == "progress":
+                    if progress is not None:
+                        progress(*value)
+                else:
+                    yield value
+        except WorkerLost as exc:
+            if work.method:
+                raise ExplainerFailed(work.method, exc) from exc
+            raise WorkerLost(f"{exc} Try again.") from exc
+        finally:
+            with self._lock:
+                self._tasks.remove(task)
+            if healthy:
+                self._give_back(lane, process)
+            else:
+                # Whoever waits for the end of this need not wait for the end of the work.
+                threading.Thread(target=self._settle, args=(lane, process), daemon=True).start()
+
+    def stop(self, visitor: str, method: str = "") -> None:
+        """End what a visitor's work is still doing.
+
+        Args:
+            method: Only the work of this method; "" is all.
+        """
+        with self._lock:
+            for task in self._tasks:
+                if task.visitor == visitor and method in ("", task.method):
+                    task.wanted = False
+
+    def close(self) -> None:
+        """End all processes."""
+        self._closed = True
+        with self._lock:
+            for task in self._tasks:
+                task.wanted = False
+        for lane in self._lanes.values():
+            with lane.changed:
+                while lane.free:
+                    lane.free.pop().kill()
+
+    def _new_process(self) -> WorkerProcess:
+        return WorkerProcess(self._factory, self._memory, public=self.public)
+
+    def _take(self, lane: _Lane, *, background: bool) -> WorkerProcess:
+        until = time.monotonic() + self._busy_timeout
+        with lane.changed:
+            lane.waiting += not background
+            try:
+                while lane.busy >= lane.size or (background and lane.waiting):
+                    if self._closed or not lane.changed.wait(until - time.monotonic()):
+                        raise Busy(
+                            f"All working processes stayed busy for {self._busy_timeout:.0f} s. "
+                            "Try again shortly."
+                        )
+            finally:
+                lane.waiting -= not background
+                lane.changed.notify_all()
+            lane.busy += 1
+            while lane.free:
+                process = lane.free.pop()
+                if process.alive:
+                    return process
+                process.kill()
+        try:
+            return self._new_process()
+        except BaseException:
+            with lane.changed:
+                lane.busy -= 1
+                lane.changed.notify_all()
+            raise
+
+    def _give_back(self, lane: _Lane, process: WorkerProcess) -> None:
+        with lane.changed:
+            lane.busy -= 1
+            lane.free.append(process)
+            lane.changed.notify_all()
+
+    def _settle(self, lane: _Lane, process: WorkerProcess) -> None:
+        """Bring a process whose work was broken off into order, or put another in its place."""
+        if not (process.ready and process.stop_work()):
+            process.kill()
+            process = self._new_process()
+        if self._closed:
+            process.kill()
+            return
+        self._give_back(lane, process)

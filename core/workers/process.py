@@ -1,0 +1,308 @@
+"""One process that computes for another: its start, what it says, and its end.
+
+It holds an engine with networks of its own, does one piece of work at a time and sends what the
+work yields. Whoever started it can end a piece in good order, or kill it with all that it started.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any, Literal
+
+from whylens.core.engine import Engine
+from whylens.core.errors import CoreError, ExplainerFailed, WorkerLost
+from whylens.core.storage.interrupts import interrupts_blocked
+from whylens.core.storage.memory import MEMORY_VARIABLE
+
+log = logging.getLogger(__name__)
+EngineFactory = Callable[[], Engine]
+# What a process says: a step of the work, how far a download is, that it can take work or has
+# ended a piece, and why it could not.
+Kind = Literal["step", "progress", "idle", "error"]
+# Between two steps work ends by itself; a step that takes longer is broken off, then killed.
+SECONDS_TO_END_A_STEP = 0.3
+SECONDS_TO_BREAK_OFF = 1.0
+# What a process may allocate beyond what its caches and its work are meant to take, and it has at
+# its start.
+SPARE_BYTES = 1_500_000_000
+# What every process needs is loaded once; where processes can be forked they share it.
+PRELOADED = ("whylens.core.engine", "whylens.core.workers.process", "timm", "torchvision")
+
+
+@dataclass(frozen=True)
+class Work:
+    """A piece of work, as plain data that crosses into another process.
+
+    Attributes:
+        function: Of a module; yields the steps when called with the engine and the arguments.
+        arguments: Its others.
+        method: The method that it runs, for messages; "" for none.
+        tells_progress: Whether `function` takes a `progress` callback.
+        is_background: Whether it waits while there is other work.
+    """
+
+    function: Callable[..., Iterator[Any]]
+    arguments: tuple[Any, ...]
+    method: str = ""
+    tells_progress: bool = False
+    is_background: bool = False
+
+
+class WorkerProcess:
+    """A process with an engine, as seen by the one that started it."""
+
+    def __init__(self, factory: EngineFactory, memory: int, *, public: bool = False) -> None:
+        """Start it; it takes work once it has said that it is idle.
+
+        Args:
+            factory: A function of a module, which makes its engine.
+            memory: Bytes that it may take for its networks and its work.
+            public: Whether it loads only what strangers may name.
+        """
+        context = _context()
+        self.line, child_end = context.Pipe()
+        self._process = context.Process(target=_serve, args=(factory, memory, public, child_end))
+        self._process.daemon = True
+        # Ctrl-C reaches the whole group; the one who started the processes decides.
+        with interrupts_blocked():
+            self._process.start()
+        child_end.close()  # so that the line breaks when the process does
+        self.ready = False
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs."""
+        return bool(self._process.is_alive())
+
+    def send(self, work: Work) -> None:
+        """Give it work.
+
+        Raises:
+            WorkerLost: It ended.
+        """
+        try:
+            self.line.send(work)
+        except OSError as exc:
+            raise self._lost() from exc
+
+    def receive(self, seconds: float) -> tuple[Kind, Any] | None:
+        """Return what it says next, or None where it says nothing for so long.
+
+        Raises:
+            WorkerLost: It ended.
+        """
+        try:
+            # What a plugin forked may hold the line open when the process is gone.
+            ready = wait([self.line, self._process.sentinel], max(0.0, seconds))
+            if not ready:
+                return None
+            if self.line not in ready:
+                raise self._lost()
+            kind, value = self.line.recv()
+        except (EOFError, OSError, pickle.UnpicklingError) as exc:
+            raise self._lost() from exc
+        self.ready = self.ready or kind == "idle"
+        return kind, value
+
+    def stop_work(self) -> bool:
+        """End its piece of work, and return whether it is there for another."""
+        try:
+            self.line.send(None)
+            if self._is_idle_within(SECONDS_TO_END_A_STEP):
+                return True
+            if self._process.pid is None or not hasattr(signal, "SIGUSR1"):
+                return False
+            os.kill(self._process.pid, signal.SIGUSR1)
+            return self._is_idle_within(SECONDS_TO_BREAK_OFF)
+        except (OSError, WorkerLost):
+            return False  # which its caller mends as well
+
+    def _is_idle_within(self, seconds: float) -> bool:
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            event = self.receive(left)
+            if event is not None and event[0] == "idle":
+                return True
+        return False
+
+    def kill(self) -> None:
+        """End it at once, with whatever it started."""
+        pid = self._process.pid
+        if pid is not None and hasattr(os, "killpg"):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(pid, signal.SIGKILL)
+        self._process.kill()
+        self._process.join(5)
+        self.line.close()
+
+    def _lost(self) -> WorkerLost:
+        self._process.join(1)
+        code = self._process.exitcode
+        how = "closed its line" if code is None else f"ended with exit code {code}"
+        if code is not None and code < 0:
+            with contextlib.suppress(ValueError):
+                how = f"ended by {signal.Signals(-code).name}"
+        return WorkerLost(f"The process that worked on it {how}.")
+
+
+def _context() -> Any:
+    # A fork of a process that has loaded all and computed nothing is there in a tenth of a second
+    # and shares its memory; where that cannot be had, each process loads everything itself.
+    if "forkserver" not in multiprocessing.get_all_start_methods() or sys.platform == "darwin":
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(PRELOADED))
+    return context
+
+
+def _serve(factory: EngineFactory, memory: int, public: bool, line: Connection[Any, Any]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    with contextlib.suppress(OSError):
+        os.setpgid(0, 0)  # what a plugin forks goes when this process is killed
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    os.environ[MEMORY_VARIABLE] = f"{memory}"
+    engine = factory()
+    if public:
+        engine.load_public_models_only()
+    _limit_memory(memory + SPARE_BYTES)
+    inbox = _Inbox(line)
+    if hasattr(signal, "SIGUSR1"):
+        signal.signal(signal.SIGUSR1, inbox.break_off)
+    line.send(("idle", None))
+    while True:
+        work = inbox.next_work()
+        try:
+            with inbox.breakable():
+                _do(work, engine, line, inbox)
+        except _BrokenOff:
+            pass
+        # SystemExit and the like are a plugin's: none of them may end this loop.
+        except BaseException as exc:  # noqa: BLE001 - it is sent, and raised at the other end
+            line.send(("error", _sendable(exc, work.method)))
+        line.send(("idle", None))
+
+
+class _BrokenOff(BaseException):
+    """Raised within a step that is not wanted any more."""
+
+
+def _do(work: Work, engine: Engine, line: Connection[Any, Any], inbox: _Inbox) -> None:
+    extra: dict[str, Any] = {}
+    if work.tells_progress:
+        extra["progress"] = lambda share, words: line.send(("progress", (share, words)))
+    steps = iter(work.function(engine, *work.arguments, **extra))
+    try:
+        for step in steps:
+            if inbox.is_stopped:
+                return
+            with inbox.unbreakable():
+                line.send(("step", step))
+    finally:
+        close = getattr(steps, "close", None)
+        if close is not None:
+            close()
+
+
+class _Inbox:
+    """What the other end sends: work, or None to end the present piece."""
+
+    def __init__(self, line: Connection[Any, Any]) -> None:
+        self._line = line
+        self._changed = threading.Condition()
+        self._work: Work | None = None
+        self.is_stopped = False
+        self._is_breakable = False
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self) -> None:
+        while True:
+            try:
+                work = self._line.recv()
+            except (EOFError, OSError):
+                os._exit(1)  # nobody is there to work for
+            with self._changed:
+                if work is None:
+                    self.is_stopped = True
+                else:
+                    self._work, self.is_stopped = work, False
+                self._changed.notify()
+
+    def next_work(self) -> Work:
+        """Return the next piece, waiting for it."""
+        with self._changed:
+            while self._work is None:
+                self._changed.wait()
+            work, self._work = self._work, None
+            return work
+
+    def break_off(self, *_: object) -> None:
+        """Raise out of the step that is being computed; a handler of signals."""
+        if self._is_breakable and self.is_stopped:
+            raise _BrokenOff
+
+    @contextlib.contextmanager
+    def breakable(self) -> Iterator[None]:
+        """Return a context out of which `break_off` raises."""
+        self._is_breakable = True
+        try:
+            yield
+        finally:
+            self._is_breakable = False
+
+    @contextlib.contextmanager
+    def unbreakable(self) -> Iterator[None]:
+        """Return a context in which it does not: half a message would be the end of the line."""
+        self._is_breakable = False
+        try:
+            yield
+        finally:
+            self._is_breakable = True
+
+
+def _sendable(exc: BaseException, method: str) -> CoreError | RuntimeError:
+    """Return an error that can be read where no plugin's own classes are known."""
+    if not isinstance(exc, CoreError):
+        log.error("%s failed in a working process", method or "Work", exc_info=exc)
+        if not method:
+            return RuntimeError(f"{type(exc).__name__}: {exc}")
+        exc = ExplainerFailed(method, exc)
+    try:
+        pickle.loads(pickle.dumps(exc))  # noqa: S301 - made in the line above
+    except Exception:  # noqa: BLE001 - its words cross all the same
+        return CoreError(str(exc))
+    return exc
+
+
+def _limit_memory(extra: int) -> None:
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return
+    status = Path("/proc/self/status")
+    if not status.is_file():  # macOS has it, but what it counts there is no measure
+        return
+    rows = status.read_text(encoding="ascii", errors="replace").splitlines()
+    used = next(int(row.split()[1]) for row in rows if row.startswith("VmData")) * 1024
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    limit = used + extra if hard == resource.RLIM_INFINITY else min(hard, used + extra)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

@@ -1,0 +1,198 @@
+"""Work in processes: whatever a plugin does to its own, everybody else is served."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import replace
+
+import gradio_client
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.support.bad_plugins import HANGERS, KILLERS, RAISERS, bad_engine, bad_registry
+from tests.support.browser import serve
+from whylens.core.errors import ExplainerFailed, NeedsNotMet, TooSlow, WorkStopped
+from whylens.core.explanation import Question
+from whylens.core.workers.engine import FAILURES_IN_A_ROW, WorkerEngine
+from whylens.core.workers.pool import while_wanted
+from whylens.ui.page.layout import build_page
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no signals here")
+PATIENCE = 60.0
+ASKED = {"model": "untrained:resnet18", "target": "predicted", "quantity": "logit"}
+
+
+@pytest.fixture(scope="module")
+def engine():
+    running = WorkerEngine(bad_engine, bad_registry(), seconds=PATIENCE, memory=1_000_000_000)
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def question(rng) -> Question:
+    return Question("toy", rng.integers(0, 256, (40, 60, 3), dtype=np.uint8), visitor="me")
+
+
+def last(answers):
+    *_, final = answers
+    return final
+
+
+def is_sound(engine, question) -> bool:
+    return bool((last(engine.explain(question, "good")).result.values == 1).all())
+
+
+def test_an_answer_is_that_of_an_engine_in_this_process(engine, question):
+    here = bad_engine()
+    assert engine.predict(question).classes == here.predict(question).classes
+    assert engine.card("toy") == here.card("toy")
+    assert engine.unavailable("toy") == here.unavailable("toy")
+    there, expected = (last(e.explain(question, "good")) for e in (engine, here))
+    assert np.array_equal(there.result.values, expected.result.values)
+    assert there.question is question
+    assert replace(there, seconds=0, result=None) == replace(expected, seconds=0, result=None)
+    judged = last(engine.judge(there))
+    assert judged.verdict.word == last(here.judge(expected)).verdict.word
+    assert judged.question is question
+
+
+@pytest.mark.parametrize("name", sorted({*KILLERS, *RAISERS}))
+def test_who_asked_is_told_who_failed_and_the_next_is_served(engine, question, name):
+    with pytest.raises(ExplainerFailed, match=name):
+        last(engine.explain(question, name))
+    assert is_sound(engine, question)
+
+
+@pytest.mark.parametrize("name", sorted(set(RAISERS) - {"interrupt", "generator-exit", "memory"}))
+def test_in_one_process_as_well_none_of_it_is_for_others(question, name):
+    with pytest.raises(ExplainerFailed, match=name):
+        last(bad_engine().explain(question, name))
+
+
+@pytest.mark.parametrize("name", HANGERS)
+def test_what_hangs_is_ended_in_its_time(question, name):
+    engine = WorkerEngine(bad_engine, bad_registry(), seconds=1.0)
+    try:
+        with pytest.raises(TooSlow, match=f"{name}.*longer than 1 s"):
+            last(engine.explain(question, name))
+        engine._seconds = PATIENCE
+        assert is_sound(engine, question)
+    finally:
+        engine.close()
+
+
+def test_one_that_fails_again_and_again_rests_and_the_others_do_not(question):
+    engine = WorkerEngine(bad_engine, bad_registry(), seconds=PATIENCE)
+    try:
+        for _ in range(FAILURES_IN_A_ROW):
+            with pytest.raises(ExplainerFailed):
+                last(engine.explain(question, "exits"))
+        with pytest.raises(NeedsNotMet, match="switched off"):
+            last(engine.explain(question, "exits"))
+        assert "switched off" in engine.unavailable("toy")["exits"]
+        assert set(engine.unavailable("toy")) == {"exits"}
+        assert engine.failures() == {"exits": f"{FAILURES_IN_A_ROW}; switched off"}
+        assert is_sound(engine, question)
+    finally:
+        engine.close()
+
+
+def test_closing_an_answer_ends_its_work_and_keeps_the_process(engine, question):
+    before = pid_of(engine)
+    steps = engine.explain(question, "stepping")
+    assert next(steps).fraction == 0.5
+    steps.close()
+    assert pid_of(engine) == before  # the step was broken off: nothing had to be loaded anew
+
+
+def test_who_leaves_is_worked_for_no_longer_and_others_are(engine, question):
+    steps = engine.explain(question, "stepping")
+    next(steps)
+    engine.stop("somebody else")
+    engine.stop("me", "another method")
+    engine.forget("me")
+    with pytest.raises(WorkStopped):
+        next(steps)
+
+
+def test_what_is_not_wanted_any_more_ends_within_a_step(engine, question):
+    before = pid_of(engine)
+    with while_wanted(lambda: False), pytest.raises(WorkStopped):
+        last(engine.explain(question, "sleeps"))
+    assert pid_of(engine) == before
+
+
+def _pid(engine):
+    yield os.getpid()
+
+
+def pid_of(engine) -> int:
+    (pid,) = engine.run(_pid)
+    return pid
+
+
+def test_processes_end_with_the_engine(question):
+    engine = WorkerEngine(bad_engine, bad_registry())
+    pid = pid_of(engine)
+    engine.close()
+    until = time.monotonic() + 10
+    while time.monotonic() < until:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return
+    pytest.fail("it still runs")
+
+
+@pytest.fixture(scope="module")
+def page(engine):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("whylens.ui.page.wiring.first_model", lambda engine: ("toy", ""))
+        built = build_page(engine, judges=False)
+        yield built
+        built.close()
+
+
+@pytest.fixture(scope="module")
+def address(page):
+    return serve(page, slow=1)
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory):
+    pixels = np.random.default_rng(5).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    path = tmp_path_factory.mktemp("photos") / "noise.png"
+    Image.fromarray(pixels).save(path)
+    return gradio_client.handle_file(str(path))
+
+
+def ask(client, method, photo):
+    return client.submit(photo=photo, **ASKED, api_name=f"/{method}")
+
+
+def test_the_asker_is_told_who_failed_and_everybody_else_is_answered(address, photo):
+    one, two = (gradio_client.Client(address, verbose=False) for _ in range(2))
+    for method, words in (("exits", "ended with exit code 3"), ("system-exit", "SystemExit")):
+        bad, good = ask(one, method, photo), ask(two, "good", photo)
+        with pytest.raises(Exception, match=f"{method}.*{words}"):
+            bad.result(60)
+        _, values, manifest = good.result(60)
+        assert (np.load(values) == 1).all()
+        assert manifest["method"] == "good"
+
+
+def test_what_a_script_cancels_ends_and_frees_its_place(engine, address, photo):
+    before = pid_of(engine)
+    client = gradio_client.Client(address, verbose=False)
+    hanging = ask(client, "sleeps", photo)
+    until = time.monotonic() + 60
+    while not engine._pool._tasks or engine._pool._tasks[-1].method != "sleeps":
+        assert time.monotonic() < until
+    hanging.cancel()
+    while engine._pool._tasks:
+        assert time.monotonic() < until
+    assert ask(client, "good", photo).result(60)
+    assert pid_of(engine) == before

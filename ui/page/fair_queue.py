@@ -1,0 +1,111 @@
+"""The line of events: each visitor in turn, however many events one of them has waiting."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import gradio as gr
+from gradio.block_function import BlockFunction
+from gradio.queueing import Event, Queue
+from starlette.exceptions import HTTPException
+
+# A page has a handful of events under way; whoever has more than this waiting runs a script.
+MOST_WAITING = 24
+MOST_IN_ALL = 1000
+
+
+class FairLine(list[Event]):
+    """Waiting events in the order in which they are served: one of each visitor, then the next.
+
+    Gradio appends what comes and takes the first.
+    """
+
+    def __init__(self) -> None:
+        """Make an empty line."""
+        super().__init__()
+        self._rounds: list[int] = []  # of each event
+        self._round = 0  # of what was taken out last
+        self._last: dict[str, int] = {}  # the latest round that each visitor has an event in
+
+    def append(self, event: Event) -> None:
+        """Put an event into the first round, from the present one on, that has none of its visitor.
+
+        Source: start-time fair queueing (Goyal, Vin and Cheng 1997), all events of one length.
+        """
+        if not self:
+            self._last.clear()
+        own = max(self._round, self._last.get(event.session_hash, -1) + 1)
+        self._last[event.session_hash] = own
+        place = next((i for i, other in enumerate(self._rounds) if other > own), len(self))
+        self.insert(place, event)
+        self._rounds.insert(place, own)
+
+    def remove(self, event: Event) -> None:
+        """Take an event out, to be served or because it is not wanted any more."""
+        place = self.index(event)
+        del self[place]
+        own = self._rounds.pop(place)
+        if place == 0:
+            self._round = own
+
+
+class FairQueue(Queue):  # type: ignore[misc]  # Gradio has no types here
+    """Gradio's queue, but each visitor in turn and with at most so many events waiting."""
+
+    def __init__(self, limits: Mapping[str, int], **options: Any) -> None:
+        """Make an empty queue.
+
+        Args:
+            limits: By a queue's concurrency id, how many of its events run at a time.
+            options: As Gradio's own takes them.
+        """
+        super().__init__(**options)
+        self._limits = dict(limits)
+
+    def create_event_queue_for_fn(self, block_fn: BlockFunction) -> None:
+        """Make the line of an event's queue, if it has none yet."""
+        there = block_fn.concurrency_id in self.event_queue_per_concurrency_id
+        super().create_event_queue_for_fn(block_fn)
+        line = self.event_queue_per_concurrency_id[block_fn.concurrency_id]
+        if not there:
+            line.queue = FairLine()
+        line.concurrency_limit = self._limits.get(line.concurrency_id, line.concurrency_limit)
+
+    async def push(self, body: Any, request: Any, username: str | None) -> Any:
+        """Return whether an event was put in line, its id or why not, and how to call that.
+
+        Raises:
+            HTTPException: Too many of the visitor's wait.
+        """
+        waiting = sum(
+            event.session_hash == body.session_hash
+            for line in self.event_queue_per_concurrency_id.values()
+            for event in line.queue
+        )
+        if body.session_hash is not None and waiting >= MOST_WAITING:
+            # What Gradio calls a full queue loses its reason on the way.
+            raise HTTPException(
+                429,
+                f"You have {waiting} questions waiting already; the most is {MOST_WAITING}. Wait "
+                "for their answers, or cancel some.",
+            )
+        return await super().push(body, request, username)
+
+
+def use_fair_queue(page: gr.Blocks, limits: Mapping[str, int]) -> None:
+    """Give a page the queue, in place of the one that `page.queue()` gave it.
+
+    Args:
+        limits: As FairQueue takes them.
+    """
+    own = page._queue
+    page._queue = FairQueue(
+        limits,
+        live_updates=own.live_updates,
+        concurrency_count=own.max_thread_count,
+        update_intervals=own.update_intervals,
+        max_size=own.max_size,
+        blocks=page,
+        default_concurrency_limit=own.default_concurrency_limit,
+    )
