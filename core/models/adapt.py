@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
@@ -372,8 +373,9 @@ def _spec(
     }
     try:
         return InputSpec.model_validate({"crop": 1.0, **fields})
-    except ValueError as exc:
-        raise BadInput(f"size=, mean= and std= do not describe an input: {exc}") from exc
+    except ValidationError as exc:
+        reason = exc.errors()[0]["msg"].removeprefix("Value error, ")
+        raise BadInput(f"size=, mean= and std= do not describe an input: {reason}.") from exc
 
 
 def _notes_on_normalisation(spec: InputSpec, hint: ModuleHint, normalised: bool) -> list[str]:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from fnmatch import fnmatch
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from torch import Tensor
 
 from whylens.core.errors import BadArtifact, UnknownName
@@ -88,6 +88,11 @@ class CheckpointManifest(BaseModel):
     group: str = ""
     examples: str = ""
 
+    @field_validator("sha256", mode="before")
+    @classmethod
+    def _in_small_letters(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value  # PowerShell writes capitals
+
     def spec(self) -> InputSpec:
         """Return how images are fed to this network."""
         shared = self.model_dump(include=InputSpec.model_fields.keys() & type(self).model_fields)
@@ -111,6 +116,17 @@ def checkpoint_folders(root: Path | None = None) -> dict[str, Path]:
                     log.warning("Checkpoint %s appears twice; the first is used", folder.name)
                 folders.setdefault(folder.name, folder)
     return folders
+
+
+def misnamed_folders(root: Path | None = None) -> dict[str, Path]:
+    """Return the folders that hold a checkpoint under a name that no model can have."""
+    return {
+        folder.name: folder
+        for place in checkpoint_places(root)
+        if place.is_dir()
+        for folder in sorted(place.iterdir())
+        if (folder / MANIFEST).is_file() and not is_folder_name(folder.name)
+    }
 
 
 def is_checkpoint_path(text: str) -> bool:

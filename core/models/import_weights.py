@@ -432,6 +432,11 @@ def _complete_spec(
             for error in exc.errors()
             if error["loc"]
         )
+        findings.problems.extend(
+            error["msg"].removeprefix("Value error, ").capitalize() + "."
+            for error in exc.errors()
+            if "divide" in error["msg"]
+        )
         return None
     assumptions = [
         name for name in ("size", "mean", "std", "crop", "interpolation") if name not in stated

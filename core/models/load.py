@@ -19,13 +19,16 @@ from whylens.core.errors import (
     BadArtifact,
     CoreError,
     NotAllowed,
+    UnknownName,
     WeightsUnavailable,
+    shown,
 )
 from whylens.core.inputs.spec import InputSpec, probe_inputs
 from whylens.core.models import signal_net
 from whylens.core.models.backbone import Backbone, ModelSource, wrap
 from whylens.core.models.black_box import ONNX, ONNX_FILE, OnnxNetwork
 from whylens.core.models.checkpoints import (
+    FOLDERS_VARIABLE,
     IMAGENET_CLASSES,
     WEIGHTS,
     Argument,
@@ -33,6 +36,7 @@ from whylens.core.models.checkpoints import (
     checkpoint_folders,
     is_checkpoint_path,
     is_transformers_path,
+    misnamed_folders,
     read_manifest,
     read_weights,
 )
@@ -40,6 +44,7 @@ from whylens.core.models.fastai_net import PREFIX, bodies, fastai_net
 from whylens.core.models.footprint import Footprint, footprint
 from whylens.core.models.hub import (
     REMEDY,
+    HubFile,
     Timeouts,
     call_with_deadline,
     download_in_child,
@@ -50,9 +55,11 @@ from whylens.core.models.model_names import (
     REPOSITORY,
     ModelName,
     parse_model_name,
+    plain_name,
 )
 from whylens.core.models.probabilities import undo
 from whylens.core.models.random_weights import randomize_weights
+from whylens.core.models.state_dicts import strip_prefixes
 from whylens.core.models.transformers_folder import (
     from_transformers_folder,
     from_transformers_hub,
@@ -113,7 +120,19 @@ def load(
         return from_folder(Path(name).expanduser().resolve(), device=device)
     if name not in folders and is_transformers_path(name):
         return from_transformers_folder(Path(name).expanduser().resolve(), device=device)
-    match parse_model_name(name, folders):
+    if name in (misnamed := misnamed_folders()):
+        raise UnknownName(
+            f"The checkpoint in {misnamed[name]} cannot be called {shown(name)}. Rename its folder "
+            f"with letters, digits, dots and dashes, as to {plain_name(name)}."
+        )
+    try:
+        parsed = parse_model_name(name, folders)
+    except UnknownName as exc:
+        raise UnknownName(
+            f"{exc} A network of your own is found by its folder's path, or by name where its "
+            f"folder lies in one of {FOLDERS_VARIABLE}."
+        ) from exc
+    match parsed:
         case ModelName(kind="checkpoint"):
             return from_folder(folders[name], device=device)
         case ModelName(kind="torchvision", name=architecture):
@@ -275,15 +294,7 @@ def from_folder(folder: Path, *, device: str = "cpu") -> Backbone:
     if manifest.architecture == ONNX:
         module = _onnx_module(folder, manifest)
     else:
-        weights = read_weights(folder / WEIGHTS, sha256=manifest.sha256)
-        module = build(manifest.architecture, classes=len(labels), arguments=manifest.arguments)
-        try:
-            module.load_state_dict(weights)
-        except RuntimeError as exc:
-            raise BadArtifact(
-                f"The weights of {folder.name} do not fit {manifest.architecture}: "
-                f"{str(exc).splitlines()[-1].strip()}"
-            ) from exc
+        module = _module_of(folder, manifest, len(labels))
     identity = ModelSource(
         name=folder.name,
         digest=manifest.sha256,
@@ -306,6 +317,25 @@ def from_folder(folder: Path, *, device: str = "cpu") -> Backbone:
         outputs=outputs,
         unit=manifest.unit,
     )
+
+
+def _module_of(folder: Path, manifest: CheckpointManifest, labels: int) -> nn.Module:
+    """Return the network with its weights; two labels may be those of a single score."""
+    levels = strip_prefixes(read_weights(folder / WEIGHTS, sha256=manifest.sha256))
+    first: RuntimeError | None = None
+    for classes in (2, 1) if labels == 2 else (labels,):
+        module = build(manifest.architecture, classes=classes, arguments=manifest.arguments)
+        own = module.state_dict().keys()
+        try:
+            module.load_state_dict(max(levels, key=lambda level: len(level.keys() & own)))
+        except RuntimeError as exc:
+            first = first or exc
+        else:
+            return module
+    raise BadArtifact(
+        f"The weights of {folder.name} do not fit {manifest.architecture}: "
+        f"{str(first).splitlines()[-1].strip()}"
+    ) from first
 
 
 def _onnx_module(folder: Path, manifest: CheckpointManifest) -> nn.Module:
@@ -337,20 +367,17 @@ def _from_timm(
     )
 
 
-def pretrained(
+def pretrained_file(
     name: str, *, progress: ProgressCallback | None = None, timeouts: Timeouts | None = None
-) -> tuple[Any, ModelSource]:
-    """Return a timm network with the weights of its authors, and where they are from.
+) -> HubFile:
+    """Return the file of a timm network's weights, fetched if need be.
 
     Args:
         progress: Called with a share done (0 to 1) and a sentence while weights are fetched.
 
     Raises:
         WeightsUnavailable: They cannot be had.
-        BadArtifact: They are damaged.
     """
-    import timm
-    from safetensors import SafetensorError
     from timm.models import get_pretrained_cfg
 
     config = get_pretrained_cfg(name)
@@ -366,11 +393,38 @@ def pretrained(
             f"The weights of {name} are not safetensors, and nothing else is loaded. Choose "
             "another tag of this model."
         )
-    file = hub_file(repo, filename, timeouts=timeouts or Timeouts(), progress=progress)
+    return hub_file(repo, filename, timeouts=timeouts or Timeouts(), progress=progress)
+
+
+def pretrained(
+    name: str,
+    *,
+    arguments: Mapping[str, Argument] | None = None,
+    progress: ProgressCallback | None = None,
+    timeouts: Timeouts | None = None,
+) -> tuple[Any, ModelSource]:
+    """Return a timm network with the weights of its authors, and where they are from.
+
+    Args:
+        arguments: With which it is built, as `img_size`: timm fits the weights to that.
+        progress: Called with a share done (0 to 1) and a sentence while weights are fetched.
+
+    Raises:
+        WeightsUnavailable: They cannot be had.
+        BadArtifact: They are damaged, or do not fit.
+    """
+    import timm
+    from safetensors import SafetensorError
+    from timm.models import get_pretrained_cfg
+
+    file = pretrained_file(name, progress=progress, timeouts=timeouts)
+    config: Any = get_pretrained_cfg(name)
     # custom_load is for the .npz files of old; on the Hub the same weights are in timm's own form.
     overlay = {"file": str(file.path), "custom_load": False}
     try:
-        module = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay)
+        module = timm.create_model(
+            name, pretrained=True, pretrained_cfg_overlay=overlay, **(arguments or {})
+        )
     except (*NETWORK_ERRORS, SafetensorError) as exc:
         reason = " ".join(str(exc).split())[:200]
         raise BadArtifact(f"The weights of {name} do not fit its architecture: {reason}.") from exc
@@ -378,7 +432,7 @@ def pretrained(
         name=name,
         digest=file.sha256,
         licence=str(config.license or "not stated by its authors"),
-        source=f"Hub: {repo}",
+        source=f"Hub: {config.hf_hub_id}",
     )
     return module.eval(), identity
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import re
+import unicodedata
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache
@@ -64,15 +66,54 @@ def parse_model_name(text: str, checkpoints: Collection[str] = ()) -> ModelName:
             f"own computer: `whylens import {shown(text)[1:-1]} --name my-model`, and then "
             "`--model my-model`."
         )
+    if _BARE.fullmatch(text) and (text in timm_names() or text in timm_architectures()):
+        return ModelName("timm", text)
+    near = near_names(text, checkpoints)
+    hint = f" Did you mean {', '.join(near)}?" if near else ""
     if not _BARE.fullmatch(text):
         raise NotAllowed(
-            f"{shown(text)} is not a model name. Use a bare timm name such as resnet50.a1_in1k, "
-            "hf:OWNER/NAME for a classifier of transformers on the Hub, or the name of a local "
-            "checkpoint; paths and addresses are never loaded."
+            f"{shown(text)} is not a model name.{hint} Use a bare timm name such as "
+            "resnet50.a1_in1k, hf:OWNER/NAME for a classifier of transformers on the Hub, or the "
+            "name of a local checkpoint; paths and addresses are never loaded."
         )
-    if text not in timm_names() and text not in timm_architectures():
-        raise UnknownName.among("model", text, [*timm_names(), *checkpoints])
-    return ModelName("timm", text)
+    if near:
+        raise UnknownName(f"There is no model called {shown(text)}.{hint}")
+    raise UnknownName.among("model", text, [*timm_names(), *checkpoints])
+
+
+def near_names(text: str, checkpoints: Collection[str] = ()) -> list[str]:
+    """Return the names that `text` spells in another way, as with capitals, dashes or a library's.
+
+    Args:
+        text: As in "ResNet-50", "timm/resnet18.a1_in1k", "vit_b_16" or a folder's path.
+    """
+    last = text.strip().rstrip("/").rsplit("/", 1)[-1].rsplit(":", 1)[-1]
+    key = _squashed(last)
+    if not key:
+        return []
+    known = {
+        **{name: name for name in sorted(torchvision_names(), reverse=True)},
+        **{name: name for name in (*timm_architectures(), *timm_names(), *checkpoints)},
+    }
+    for name in torchvision_names() - timm_architectures():
+        known[name] = f"torchvision:{name}"
+    near = [shown_as for name, shown_as in known.items() if _squashed(name) == key]
+    if not near:
+        keys = {_squashed(name): shown_as for name, shown_as in known.items()}
+        near = [keys[k] for k in difflib.get_close_matches(key, keys, n=3, cutoff=0.8)]
+    if re.fullmatch(REPOSITORY, text, re.ASCII):
+        near.append(f"hf:{text}")
+    return near[:4]
+
+
+def plain_name(text: str) -> str:
+    """Return a name for a model's folder that is like `text`."""
+    ascii_text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    return re.sub(r"[^A-Za-z0-9.]+", "-", ascii_text).strip("-.") or "my-model"
+
+
+def _squashed(name: str) -> str:
+    return re.sub(r"[\W_]+", "", name.lower())
 
 
 @cache

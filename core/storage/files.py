@@ -109,12 +109,22 @@ def read_json_model(path: Path, cls: type[_Model], remedy: str) -> _Model:
         BadArtifact: It cannot be read, or is no such model; the first wrong field is named.
     """
     try:
-        return cls.model_validate_json(path.read_bytes())
+        return cls.model_validate_json(_text(path.read_bytes()))
     except OSError as exc:
         name = f"{path.parent.name}/{path.name}"
         raise BadArtifact(f"{name} cannot be read: {exc.strerror}. {remedy}") from exc
     except ValidationError as exc:
         raise wrong_field(path, exc, remedy) from exc
+
+
+def _text(data: bytes) -> str:
+    # Editors of Windows write marks of byte order, or a code page of Western Europe.
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return data.decode("utf-16", "replace")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode("cp1252", "replace")
 
 
 def wrong_field(path: Path, exc: ValidationError, remedy: str) -> BadArtifact:

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from whylens.core.errors import NETWORK_ERRORS, BadArtifact, BadInput, WeightsUnavailable
 from whylens.core.inputs.spec import InputSpec, probe_inputs
 from whylens.core.models.checkpoints import MANIFEST, WEIGHTS, Argument, read_manifest, read_weights
-from whylens.core.models.load import build, load, timm_spec
+from whylens.core.models.load import build, load, pretrained, pretrained_file, timm_spec
+from whylens.core.models.model_names import parse_model_name
+from whylens.core.models.state_dicts import read_state_dict, strip_prefixes
+from whylens.core.progress import ProgressCallback
 from whylens.core.storage.files import file_sha256
 from whylens.core.train.recipe import PRETRAINED, Recipe
 
 _BOOKKEEPING = "num_batches_tracked"
+_RANDOM_FEATURES = (
+    "Only the head was trained, on features of random weights, which tell little apart. Start from "
+    "trained weights (--weights), or train all of it."
+)
 
 
 class RandomState:
@@ -93,7 +101,14 @@ def build_network(recipe: Recipe, classes: int, random: RandomState) -> Network:
     arguments = dict(recipe.arguments)
     with random.as_global():
         module = build(recipe.backbone, classes=classes, arguments=arguments)
-    weights, known, start = _start(recipe)
+    from_timm = recipe.weights == PRETRAINED and parse_model_name(recipe.backbone).kind == "timm"
+    levels: Sequence[dict[str, Tensor]] | None = None
+    known: InputSpec | None
+    if from_timm:
+        # Fetched last, for an input size that is known by then; many were trained without classes.
+        known, start = timm_spec(module), ""
+    else:
+        levels, known, start = _start(recipe)
     spec = _spec(recipe, module, known)
     if not _fits(module, spec):
         # Transformers are built for one input size.
@@ -109,10 +124,20 @@ def build_network(recipe: Recipe, classes: int, random: RandomState) -> Network:
                 "pixels. Choose another --size, or another backbone."
             )
     head = head_name(module, classes, recipe.backbone)
-    if weights is not None:
+    if from_timm:
+        with _training_not_begun():
+            known_module, source = pretrained(recipe.backbone, arguments=arguments)
+        levels = [known_module.state_dict()]
+        start = f"{source.name} ({source.licence}; {source.source})"
+    if levels is not None:
+        own = module.state_dict().keys()
+        weights = max(levels, key=lambda level: len(level.keys() & own))
         _load_weights(module, weights, head, recipe)
+    notes = () if recipe.mode != "head" or levels is not None else (_RANDOM_FEATURES,)
     module.to(torch.device(recipe.device), memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Network(module, spec, arguments, head, weights is not None, start, known is not None)
+    return Network(
+        module, spec, arguments, head, levels is not None, start, known is not None, notes
+    )
 
 
 def head_name(module: nn.Module, classes: int, backbone: str) -> str:
@@ -136,20 +161,41 @@ def head_name(module: nn.Module, classes: int, backbone: str) -> str:
     return head
 
 
-def _start(recipe: Recipe) -> tuple[dict[str, Tensor] | None, InputSpec | None, str]:
+@contextmanager
+def _training_not_begun() -> Iterator[None]:
+    try:
+        yield
+    except WeightsUnavailable as exc:
+        # From random weights it would learn much less, and the user asked for something else.
+        raise WeightsUnavailable(
+            f"Training was not begun: {exc} Start from a network that is here, or from random "
+            "weights."
+        ) from exc
+
+
+def fetch_start(recipe: Recipe, *, progress: ProgressCallback | None = None) -> None:
+    """Fetch the pretrained weights that a recipe starts from, before any picture is read.
+
+    Args:
+        progress: Called with a share done and a sentence while weights are fetched.
+
+    Raises:
+        WeightsUnavailable: They cannot be had.
+    """
+    if recipe.weights == PRETRAINED and parse_model_name(recipe.backbone).kind == "timm":
+        with _training_not_begun():
+            pretrained_file(recipe.backbone, progress=progress)
+
+
+def _start(recipe: Recipe) -> tuple[Sequence[dict[str, Tensor]] | None, InputSpec | None, str]:
+    """Return weights under ever plainer names, what they are fed, and what they are in words."""
     if recipe.weights is None:
         return None, None, "random weights"
     if recipe.weights == PRETRAINED:
-        try:
+        with _training_not_begun():
             known = load(recipe.backbone)
-        except WeightsUnavailable as exc:
-            # From random weights it would learn much less, and the user asked for something else.
-            raise WeightsUnavailable(
-                f"Training was not begun: {exc} Start from a network that is here, or from random "
-                "weights."
-            ) from exc
         start = f"{known.name} ({known.identity.licence}; {known.identity.source})"
-        return known.module.state_dict(), known.spec, start
+        return [known.module.state_dict()], known.spec, start
     path = Path(recipe.weights)
     manifest = None
     if path.is_dir():
@@ -162,12 +208,13 @@ def _start(recipe: Recipe) -> tuple[dict[str, Tensor] | None, InputSpec | None, 
         path = path / WEIGHTS
     elif (path.parent / MANIFEST).is_file() and path.name == WEIGHTS:
         manifest = read_manifest(path.parent)
-    weights = read_weights(path, sha256=manifest.sha256 if manifest else None)
     name = path.parent.name if path.name == WEIGHTS else path.name
     if manifest is None:
-        return weights, None, f"{name} (sha256 {file_sha256(path)[:12]})"
+        levels = read_state_dict(path).levels
+        return levels, None, f"{name} (sha256 {file_sha256(path)[:12]})"
+    levels = tuple(strip_prefixes(read_weights(path, sha256=manifest.sha256)))
     start = f"{name} ({manifest.licence}; sha256 {manifest.sha256[:12]})"
-    return weights, manifest.spec(), start
+    return levels, manifest.spec(), start
 
 
 def _spec(recipe: Recipe, module: nn.Module, known: InputSpec | None) -> InputSpec:
@@ -188,8 +235,9 @@ def _spec(recipe: Recipe, module: nn.Module, known: InputSpec | None) -> InputSp
     chosen = {key: value for key, value in stated.items() if value is not None}
     try:
         spec = InputSpec.model_validate({**known.model_dump(), **chosen})
-    except ValueError as exc:
-        raise BadInput("Mean and std need one positive value for each of 3 channels.") from exc
+    except ValidationError as exc:
+        reason = exc.errors()[0]["msg"].removeprefix("Value error, ")
+        raise BadInput(f"The recipe's size, mean and std are no input: {reason}.") from exc
     if spec.channels != 3 or len(spec.size) != 2:
         raise BadInput(f"{recipe.backbone} does not take colour pictures. Choose another.")
     return spec

@@ -14,10 +14,15 @@ import torch
 from torch import Tensor
 
 from whylens.core.datasets.dataset import Dataset, SplitName
-from whylens.core.errors import BadInput, NeedsNotMet
+from whylens.core.errors import BadInput, NeedsNotMet, shown
 from whylens.core.inputs.preprocess import normalize
-from whylens.core.models.checkpoints import MANIFEST, read_weights
-from whylens.core.models.model_names import check_folder_name, parse_model_name
+from whylens.core.models.checkpoints import MANIFEST, checkpoint_folders, read_weights
+from whylens.core.models.model_names import (
+    check_folder_name,
+    parse_model_name,
+    timm_architectures,
+    timm_names,
+)
 from whylens.core.progress import TrainingProgress, map_progress
 from whylens.core.train import head
 from whylens.core.train.augment import random_views
@@ -370,6 +375,7 @@ def check_can_start(dataset: Dataset, recipe: Recipe, out: Path, *, resume: bool
         UnknownName: There is no such backbone.
     """
     check_folder_name(out.name)
+    _check_free_name(out)
     parse_model_name(recipe.backbone)
     for split in ("train", "val"):
         if not dataset.of(split):
@@ -402,6 +408,17 @@ def check_can_start(dataset: Dataset, recipe: Recipe, out: Path, *, resume: bool
             "Choose another --out."
         )
     return log
+
+
+def _check_free_name(out: Path) -> None:
+    """Raise BadInput where a new model would hide another one, or be hidden by it."""
+    other = checkpoint_folders().get(out.name)
+    hides = other is not None and other.resolve() != out.resolve()
+    if hides or out.name in timm_names() or out.name in timm_architectures():
+        raise BadInput(
+            f"There is a model called {shown(out.name)} already, and one would hide the other. "
+            "Choose another last word of --out."
+        )
 
 
 def missing_test_note(dataset: Dataset) -> tuple[str, ...]:

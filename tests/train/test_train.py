@@ -436,10 +436,10 @@ def test_how_weights_want_their_pictures_is_found_out(tmp_path):
 
 
 def test_pretrained_weights_that_cannot_be_had_are_refused_and_not_replaced(tmp_path, monkeypatch):
-    def nothing(name):
+    def nothing(name, arguments):
         raise WeightsUnavailable("The Hub cannot be reached.")
 
-    monkeypatch.setattr("whylens.core.train.network.load", nothing)
+    monkeypatch.setattr("whylens.core.train.network.pretrained", nothing)
     with pytest.raises(WeightsUnavailable, match=r"not begun.*cannot be reached.*that is here"):
         trained(tmp_path / "m", recipe=QUICK.model_copy(update={"weights": "pretrained"}))
     assert not (tmp_path / "m").exists()

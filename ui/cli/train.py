@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +14,7 @@ from whylens.ui.cli.common import (
     one_line_errors,
     progress_display,
     read_dataset,
+    updater,
 )
 
 if TYPE_CHECKING:
@@ -51,7 +53,10 @@ def train(
     seed: Annotated[int | None, typer.Option(help="For everything random.")] = None,
     threads: Annotated[int | None, typer.Option(help="Threads of the computation.")] = None,
 ) -> None:
-    """Train a network on your own pictures; the page and `explain` then know it by name."""
+    """Train a network on your own pictures; `explain` takes its folder as --model.
+
+    The page and all commands know it by name where its folder lies in one of WHYLENS_CHECKPOINTS.
+    """
     every_option = {
         "backbone": backbone,
         "weights": weights,
@@ -118,6 +123,7 @@ def _run(
 
     from whylens.core.errors import BadInput
     from whylens.core.models.model_names import parse_model_name
+    from whylens.core.train.network import fetch_start
     from whylens.core.train.recipe import read_recipe
     from whylens.core.train.run import train as training
 
@@ -128,6 +134,9 @@ def _run(
     recipe = read_recipe(file, options)
     parse_model_name(recipe.backbone)  # a typing error should not cost the reading of all pictures
     with progress_display(TextColumn("{task.fields[left]}")) as display:
+        fetching = display.add_task("fetching weights", total=1.0, left="")
+        fetch_start(recipe, progress=updater(display, fetching))
+        display.update(fetching, visible=False)
         dataset = read_dataset(display, data, sources, left="")
         task, show = display.add_task("training", total=1.0, left=""), display.console.print
         try:
@@ -142,6 +151,8 @@ def _run(
             raise typer.Exit(INTERRUPTED) from None
         _show_report(out, show)
     typer.echo(out)
+    command = ["whylens", "explain", "photo.jpg", "--method", "occlusion", "--model", str(out)]
+    typer.echo(f"Try: {shlex.join(command)}", err=True)
 
 
 def _show_report(out: Path, show: Callable[..., None]) -> None:
