@@ -48,9 +48,21 @@ def memory_limit() -> int:
     text = os.environ.get(MEMORY_VARIABLE, "").strip()
     if not text:
         return int(DEFAULT_SHARE * machine_memory())
+    return parse_size(text, MEMORY_VARIABLE)
+
+
+def parse_size(text: str, name: str) -> int:
+    """Return the bytes that a text such as "4 GB" stands for.
+
+    Args:
+        name: Of what it is about, for the message.
+
+    Raises:
+        BadInput: It is no size.
+    """
     size = _SIZE.fullmatch(text)
     if size is None:
-        raise BadInput(f"{MEMORY_VARIABLE} is {shown(text)}, which is no size such as '4 GB'.")
+        raise BadInput(f"{name} is {shown(text)}, which is no size such as '4 GB'.")
     return int(float(size[1]) * _UNITS[size[2].lower()])
 
 

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import time
 from collections import deque
 from contextlib import suppress
 from itertools import product
+from pathlib import Path
 
 import gradio as gr
 import numpy as np
 import pytest
 from gradio.helpers import special_args
+from gradio.routes import App
 from PIL import Image
+from starlette.testclient import TestClient
 
 from tests.conftest import GapNet, plain_spec, seeded
 from tests.support.browser import toy_checkpoint
 from whylens.core.engine import Engine
-from whylens.core.errors import BadInput, CoreError
+from whylens.core.errors import BadInput
 from whylens.core.models.backbone import wrap
+from whylens.ui.page import gate
+from whylens.ui.page.gate import Gate
+from whylens.ui.page.janitor import Janitor
 from whylens.ui.page.layout import build_page
 from whylens.ui.page.page_store import PageStore
+from whylens.ui.page.server import guarded
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +73,7 @@ def test_no_event_loads_what_a_page_may_not(monkeypatch, tmp_path):
     monkeypatch.setattr("whylens.core.models.load.load", load)
     monkeypatch.setattr("whylens.core.engine.load", load)
     page, request, asked = build_page(Engine()), gr.Request(session_hash="visitor"), 0
+    request.query_params = {}
     for name, fn in product((*REFUSED, folder), page.fns.values()):
         values = {"model": name, "compare-networks": [name]}
         names = [getattr(block, "elem_id", None) for block in fn.inputs]
@@ -70,15 +81,134 @@ def test_no_event_loads_what_a_page_may_not(monkeypatch, tmp_path):
             continue
         asked += 1
         given = [
-            values.get(own, getattr(block, "value", None))
+            values.get(own, getattr(block, "value", None) or "")
             for own, block in zip(names, fn.inputs, strict=True)
         ]
         first_keyword = len(given) - len(fn.input_keyword_names)
         keywords = dict(zip(fn.input_keyword_names, given[first_keyword:], strict=True))
         arguments, *_ = special_args(fn.fn, given[:first_keyword], request, event_data=EVENT)
-        with suppress(gr.Error, CoreError):
+        with suppress(gr.Error):
             answer = fn.fn(*arguments, **keywords)
             if hasattr(answer, "__next__"):
                 deque(answer, maxlen=0)
+            elif asyncio.iscoroutine(answer):
+                asyncio.run(answer)
     assert asked > 200
     assert not loaded
+
+
+@pytest.fixture(scope="module")
+def web(page):
+    """The page's whole server, asked without a socket."""
+    page.max_file_size = 12_000_000  # as `launch` sets it
+    app = App.create_app(page, app_kwargs={"lifespan": guarded(page, local=True)})
+    with TestClient(app, "http://127.0.0.1:7860", raise_server_exceptions=False) as client:
+        yield client
+
+
+def test_a_body_of_many_values_is_refused_while_it_is_read(web):
+    def values():
+        yield b'{"data": ['
+        for _ in range(100):
+            yield b"0," * 100_000
+        yield b"0]}"
+
+    answer = web.post("/gradio_api/queue/join", content=values())
+    assert answer.status_code == 413
+    assert "larger than 1 MB" in answer.text
+    # What says how long it is need not be read at all.
+    announced = web.post("/gradio_api/queue/join", headers={"content-length": "1000000000"})
+    assert announced.status_code == 413
+
+
+def test_a_photo_may_come_in_an_address_of_its_own(web):
+    # 3 MB in one text: read, and refused by Gradio for other reasons.
+    body = {"data": [{"url": "data:image/png;base64," + "A" * 3_000_000}], "fn_index": 0}
+    assert web.post("/gradio_api/queue/join", json=body).status_code not in (413, 500)
+    body["data"][0]["url"] += "A" * 17_000_000
+    assert web.post("/gradio_api/queue/join", json=body).status_code == 413
+
+
+def test_uploads_are_bounded_by_request_by_visitor_and_in_all(web, monkeypatch):
+    def upload(size: int, client=web, **headers):
+        files = {"files": ("photo.png", b"x" * size, "image/png")}
+        return client.post("/gradio_api/upload", files=files, headers=headers).status_code
+
+    monkeypatch.setattr(gate, "UPLOAD_BYTES", 100_000)
+    monkeypatch.setattr(gate, "VISITOR_BYTES", 200_000)
+    assert upload(90_000) == 200
+    assert upload(110_000) == 413
+    assert upload(90_000) == 200
+    assert upload(90_000) == 429
+    # Only a proxy of one's own network is believed whom it speaks for.
+    assert upload(90_000, **{"x-forwarded-for": "1.2.3.4"}) == 429
+    proxied = TestClient(web.app, "http://127.0.0.1", client=("10.0.0.1", 5))
+    assert upload(90_000, proxied, **{"x-forwarded-for": "6.6.6.6, 1.2.3.4"}) == 200
+    full = Gate(web.app, Janitor([Path()], budget=50_000), local=True)
+    assert upload(90_000, TestClient(full, "http://127.0.0.1", client=("9.9.9.9", 5))) == 507
+
+
+PATHS = (
+    "/gradio_api/file=%00",
+    "/gradio_api/proxy=a%00b",
+    "/gradio_api/info?x=%00",
+    "/%01",
+    "/config?%0a",
+    "/gradio_api/proxy=https://example.org/x",
+    "/gradio_api/file=https://example.org/x",
+    "/gradio_api/deep_link?session_hash=x",
+    "/monitoring/summary",
+)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_odd_and_closed_addresses_are_refused(web, path):
+    answer = web.get(path)
+    assert answer.status_code in (400, 404)
+    assert str(Path.cwd()) not in answer.text
+
+
+def test_only_pages_of_this_machine_use_what_listens_on_loopback(web):
+    assert web.get("/config").status_code == 200
+    assert web.get("/config", headers={"host": "evil.example"}).status_code == 421
+    for origin, status in (
+        ("http://evil.example", 403),
+        ("null", 403),
+        ("http://localhost:7860", 422),
+    ):
+        answer = web.post("/gradio_api/cancel", json={}, headers={"origin": origin})
+        assert answer.status_code == status
+
+
+def test_headers_keep_answers_what_they_are(web):
+    answer = web.get("/config", headers={"origin": "http://localhost:1"})
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert "frame-ancestors 'self' http://localhost:*" in answer.headers["content-security-policy"]
+    assert "access-control-allow-credentials" not in answer.headers
+
+
+def test_files_of_visitors_go_after_an_hour_and_when_there_are_too_many(tmp_path):
+    def names() -> set[str]:
+        return {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()}
+
+    now = time.time()
+    ages = {"a/old.png": 4000, "b/new.png": 10, "b/c/newer.png": 5, "own.css": 9999}
+    for name, age in ages.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(bytes(1000))
+        os.utime(path, (now - age, now - age))
+    (tmp_path / "empty").mkdir()
+    janitor = Janitor([tmp_path], budget=2500)
+    janitor.start({str(tmp_path / "own.css")})
+    janitor.stop()
+    janitor.sweep(now)
+    assert names() == {"b/new.png", "b/c/newer.png", "own.css"}
+    assert (tmp_path / "empty").is_dir()  # about to be filled
+    assert not janitor.has_room(1000)
+    assert janitor.has_room(400)
+    janitor.sweep(now + 120)
+    assert not (tmp_path / "empty").exists()
+    (tmp_path / "b" / "newest.png").write_bytes(bytes(1000))
+    janitor.sweep(now + 120)
+    assert names() == {"b/c/newer.png", "b/newest.png", "own.css"}

@@ -28,6 +28,7 @@ from whylens.ui.page.session import (
     RUNNER_UP,
     Session,
     model_choices,
+    speak_plainly,
 )
 from whylens.ui.page.signal_input import build_signal_input
 from whylens.ui.page.training import build_training, is_public, training_allowed
@@ -96,6 +97,7 @@ def build_page(
         side = SideColumn(examples, card, notice, gr.State(""), signal, framing)
         tabs, *parts = _tabs(session, form, style, public=public)
         wire(blocks, Page(session, banner, form, side, style, answer, tabs, *parts))
+    speak_plainly(blocks)
     return blocks
 
 

@@ -7,12 +7,12 @@ import io
 import shutil
 import tempfile
 import threading
-import time
 import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from gradio.utils import get_upload_folder
 from PIL import Image
 
 from whylens.core.errors import BadInput
@@ -31,7 +31,6 @@ from whylens.ui.page.photo_input import GONE, photo_at
 
 SCREEN_SIDE = 1400
 MOST_BYTES = ImageLimits().bytes
-KEEP_SECONDS = 3600
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,9 @@ class PageStore:
         """
         photos, answers = memory_for("photos"), memory_for("answers")
         if folder is None:
-            folder = Path(tempfile.mkdtemp(prefix="whylens-"))
+            place = Path(get_upload_folder())  # which the janitor keeps in order
+            place.mkdir(parents=True, exist_ok=True)
+            folder = Path(tempfile.mkdtemp(dir=place, prefix="page-"))
             weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)  # or at exit
         self.folder = folder
         self._reading = threading.Lock()  # decoding one of 30 million pixels takes 300 MB
@@ -213,12 +214,11 @@ class PageStore:
         return self.save_file(buffer.getvalue(), suffix=".jpg")
 
     def save_file(self, content: bytes, *, suffix: str, stem: str = "") -> str:
-        """Return the path of a file with this content; old files are swept out on the way.
+        """Return the path of a file with this content.
 
         Args:
             suffix: As in ".zip".
         """
-        self._sweep()
         folder = self.folder / hashlib.sha256(content).hexdigest()[:24]
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{stem or 'picture'}{suffix}"
@@ -228,20 +228,12 @@ class PageStore:
 
     def save_zip(self, files: Iterable[tuple[str, bytes]], *, stem: str) -> str:
         """Return the path of a ZIP of named contents, of which one at a time is in memory."""
-        self._sweep()
+        self.folder.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(dir=self.folder))
         path = folder / f"{stem}.zip"
         with replacing(path) as stream:
             write_zip(stream, files)
         return str(path)
-
-    def _sweep(self) -> None:
-        limit = time.time() - KEEP_SECONDS
-        for folder in self.folder.glob("*"):
-            if folder.stat().st_mtime < limit:
-                for path in folder.glob("*"):
-                    path.unlink(missing_ok=True)
-                folder.rmdir()
 
 
 def _content(path: str) -> bytes:

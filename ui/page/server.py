@@ -8,6 +8,9 @@ import os
 import signal
 import tempfile
 import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from pathlib import Path
 
 # Before gradio is imported: no analytics.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -15,6 +18,8 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import gradio as gr
+from gradio.utils import get_upload_folder
+from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
@@ -25,6 +30,8 @@ from whylens.core.outputs.guide import measurements
 from whylens.ui.interrupts import restore_interrupt
 from whylens.ui.page.endpoints import require_mcp
 from whylens.ui.page.fair_queue import MOST_IN_ALL, use_fair_queue
+from whylens.ui.page.gate import Gate
+from whylens.ui.page.janitor import Janitor
 from whylens.ui.page.layout import build_page
 from whylens.ui.page.long_events import SLOW
 from whylens.ui.page.session import MEASURED, first_model
@@ -60,7 +67,7 @@ def launch(
         css_paths=STYLESHEET,
         footer_links=["api"],
         share=False,
-        show_error=True,
+        show_error=False,  # what is fit to be shown is raised as Gradio's own error
         run_history=False,
         enable_monitoring=False,
         max_file_size="12mb",
@@ -70,7 +77,10 @@ def launch(
         strict_cors=True,
         max_threads=16,
         state_session_capacity=500,
-        app_kwargs={"routes": [health_route()]},
+        app_kwargs={
+            "routes": [health_route()],
+            "lifespan": guarded(page, local=_is_loopback(host)),
+        },
         # Gradio would ask itself for the page and die if it took 3 s, as on a busy machine it may.
         _frontend=False,
         prevent_thread_lock=True,
@@ -80,6 +90,26 @@ def launch(
         log.info("Whylens is at %s (Ctrl-C stops it)", address)
         page.block_thread()
     return str(address)
+
+
+def guarded(
+    page: gr.Blocks, *, local: bool
+) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
+    """Return what stands a gate before the server and keeps its files in order, while it runs."""
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        keep = {p for block in page.blocks.values() for p in getattr(block, "keep_in_cache", ())}
+        janitor = Janitor([Path(get_upload_folder())])
+        janitor.start(keep)
+        # Outside of all that Gradio adds by itself.
+        inner = app.middleware_stack
+        assert inner is not None  # noqa: S101 - what starts it has built it
+        app.middleware_stack = Gate(inner, janitor, local=local)
+        yield
+        janitor.stop()
+
+    return lifespan
 
 
 def serve(
@@ -104,14 +134,28 @@ def serve(
     methods = measurements(MEASURED).methods
     engine = local_engine({name: method.forwards for name, method in methods.items()})
     judges = scores and os.environ.get(SCORES_VARIABLE) != "0"
-    page = build_page(engine, public=not _is_loopback(host), judges=judges)
-    threading.Thread(target=warm_up, args=(engine,), daemon=True, name="warm-up").start()
-    try:
-        launch(page, host=host, port=port, mcp=mcp, slow=engine.places)
-    except KeyboardInterrupt:
-        page.close()  # stopped while it was still starting: visitors' files go all the same
-    finally:
-        engine.close()
+    with _own_folder():
+        page = build_page(engine, public=not _is_loopback(host), judges=judges)
+        threading.Thread(target=warm_up, args=(engine,), daemon=True, name="warm-up").start()
+        try:
+            launch(page, host=host, port=port, mcp=mcp, slow=engine.places)
+        except KeyboardInterrupt:
+            page.close()  # stopped while it was still starting
+        finally:
+            engine.close()
+
+
+@contextmanager
+def _own_folder() -> Iterator[None]:
+    # Whatever lies in it is this server's, and goes with it.
+    place = os.environ.get("GRADIO_TEMP_DIR") or None
+    if place is not None:
+        Path(place).mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(
+        prefix="whylens-", dir=place, ignore_cleanup_errors=True
+    ) as folder:
+        os.environ["GRADIO_TEMP_DIR"] = folder
+        yield
 
 
 def warm_up(engine: Engine) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import logging
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -149,6 +151,50 @@ def errors_as_messages() -> Iterator[None]:
             f"Something went wrong on our side (error {number}). Please try again, and report it."
         )
         raise gr.Error(message, title="Unexpected", print_exception=False) from exc
+
+
+def speak_plainly(blocks: gr.Blocks) -> None:
+    """Let what any handler of a page raises reach the visitor as a message, never as it is."""
+    for function in blocks.fns.values():
+        if function.fn is not None:
+            function.fn = _in_words(function.fn)
+
+
+def _in_words(handler: Callable[..., Any]) -> Callable[..., Any]:
+    @contextmanager
+    def messages() -> Iterator[None]:
+        try:
+            yield
+        except gr.Error:
+            raise
+        except Exception:
+            with errors_as_messages():
+                raise
+
+    if inspect.iscoroutinefunction(handler):
+
+        @functools.wraps(handler)
+        async def later(*args: Any, **kwargs: Any) -> Any:
+            with messages():
+                return await handler(*args, **kwargs)
+
+        return later
+
+    if inspect.isgeneratorfunction(handler):
+
+        @functools.wraps(handler)
+        def steps(*args: Any, **kwargs: Any) -> Iterator[Any]:
+            with messages():
+                yield from handler(*args, **kwargs)
+
+        return steps
+
+    @functools.wraps(handler)
+    def answer(*args: Any, **kwargs: Any) -> Any:
+        with messages():
+            return handler(*args, **kwargs)
+
+    return answer
 
 
 def visitor_id(request: gr.Request | None) -> str:
