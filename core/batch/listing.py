@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -46,18 +46,27 @@ class Listing(BaseModel):
     digest: str
 
 
-def write_listing(folder: Path, out: Path, endings: frozenset[str], target: Path) -> Listing:
+def write_listing(
+    folder: Path,
+    out: Path,
+    endings: frozenset[str],
+    target: Path,
+    *,
+    skipped: Counter[str] | None = None,
+) -> Listing:
     """Write the list of files below a folder, and return what tells it from another.
 
     Args:
         folder: Searched with all its subfolders; names with a leading dot are left out, and links
             to folders are not followed.
+        skipped: Counts the files of other endings.
 
     Raises:
         BadInput: There is no such folder, it cannot be read, or holds no such files.
     """
     digest, count = hashlib.sha256(), 0
-    files = iter_files(folder, endings, left_out=out.resolve())
+    skipped = Counter() if skipped is None else skipped
+    files = iter_files(folder, endings, left_out=out.resolve(), skipped=skipped)
     with pq.ParquetWriter(target, _SCHEMA, compression="zstd") as writer:
         while group := list(islice(files, _GROUP)):
             for path, size in group:
@@ -66,10 +75,20 @@ def write_listing(folder: Path, out: Path, endings: frozenset[str], target: Path
             columns = [list(column) for column in zip(*group, strict=True)]
             writer.write_table(pa.table(columns, schema=_SCHEMA), row_group_size=_GROUP)
     if not count:
+        others = f" It holds {skipped_words(skipped)}." if skipped else ""
         raise BadInput(
-            f"The folder {folder} holds no files that end in {', '.join(sorted(endings))}."
+            f"The folder {folder} holds no files that end in {', '.join(sorted(endings))}.{others}"
         )
     return Listing(count=count, digest=digest.hexdigest())
+
+
+def skipped_words(skipped: Counter[str]) -> str:
+    """Return in words how many files of which endings there are, as in "2 .txt and 1 .psd"."""
+    most = sorted(skipped.items(), key=lambda item: (-item[1], item[0]))
+    kinds = [f"{n:,} {ending or 'without an ending'}" for ending, n in most[:5]]
+    if len(most) > 5:
+        kinds.append(f"{sum(n for _, n in most[5:]):,} others")
+    return " and ".join([", ".join(kinds[:-1]), kinds[-1]]) if len(kinds) > 1 else kinds[0]
 
 
 def read_listing(listing: Path, start: int, stop: int) -> list[bytes]:
@@ -89,33 +108,44 @@ def read_listing(listing: Path, start: int, stop: int) -> list[bytes]:
 
 
 def iter_files(
-    folder: Path, endings: frozenset[str], *, left_out: Path | None = None, prefix: bytes = b""
+    folder: Path,
+    endings: frozenset[str],
+    *,
+    left_out: Path | None = None,
+    prefix: bytes = b"",
+    skipped: Counter[str] | None = None,
 ) -> Iterator[tuple[bytes, int]]:
     """Yield the path of each file below a folder and its size in bytes, in the order of the paths.
 
     Args:
         left_out: A subfolder, resolved, that is not looked into.
         prefix: Put before each path.
+        skipped: Counts the files of other endings.
 
     Raises:
         BadInput: A folder cannot be read.
     """
+    entries = []
     try:
         with os.scandir(folder) as scan:
-            # A subfolder sorts as its paths do: with the slash that follows its name.
-            entries = sorted(
-                (os.fsencode(e.name) + b"/" * is_dir, is_dir)
-                for e in scan
-                if not e.name.startswith(".")
-                and ((is_dir := e.is_dir(follow_symlinks=False)) or _ending(e.name) in endings)
-            )
+            for e in scan:
+                if e.name.startswith("."):
+                    continue
+                is_dir, ending = e.is_dir(follow_symlinks=False), _ending(e.name)
+                if is_dir or ending in endings:
+                    entries.append((os.fsencode(e.name) + b"/" * is_dir, is_dir))
+                elif skipped is not None:
+                    skipped[ending] += 1
+        entries.sort()  # a subfolder as its paths do: with the slash that follows its name
     except OSError as exc:
         raise BadInput(f"The folder {folder} cannot be read: {exc.strerror}.") from exc
     for name, is_dir in entries:
         path = folder / os.fsdecode(name)
         if is_dir:
             if path.resolve() != left_out:
-                yield from iter_files(path, endings, left_out=left_out, prefix=prefix + name)
+                yield from iter_files(
+                    path, endings, left_out=left_out, prefix=prefix + name, skipped=skipped
+                )
         elif path.is_file():
             yield prefix + name, path.stat().st_size
         elif path.is_symlink() and not path.exists():

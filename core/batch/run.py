@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Generator
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,7 @@ class Summary:
         failed: Rows that hold an error.
         resumed: Files that earlier runs had finished.
         seconds: Time of this run, planning included.
+        skipped: Files of other endings, by ending.
     """
 
     images: int
@@ -85,6 +87,7 @@ class Summary:
     failed: int
     resumed: int
     seconds: float
+    skipped: Counter[str] = field(default_factory=Counter)
 
 
 def explain_folder(
@@ -107,7 +110,8 @@ def explain_folder(
         with FileLock(request.out / LOCK, timeout=0):
             engine = engine_for(request.device, request.batch_size)
             card = engine.card(request.model, progress=progress)
-            plan = _make_or_resume_plan(request, engine)
+            skipped: Counter[str] = Counter()
+            plan = _make_or_resume_plan(request, engine, skipped)
             resumed = yield from _run_shards(request, plan, runner, began)
             rows, failed = _count_rows(request.out, plan)
             if request.report:
@@ -118,15 +122,16 @@ def explain_folder(
         raise Busy(
             f"Another run is writing into {request.out}. Wait for it, or choose another --out."
         ) from exc
-    return Summary(plan.files.count, rows, failed, resumed, time.perf_counter() - began)
+    seconds = time.perf_counter() - began
+    return Summary(plan.files.count, rows, failed, resumed, seconds, skipped)
 
 
-def _make_or_resume_plan(request: Request, engine: Engine) -> Plan:
+def _make_or_resume_plan(request: Request, engine: Engine, skipped: Counter[str]) -> Plan:
     out, listing = request.out, request.out / _NEXT
     endings = endings_for(engine, request.model)
 
     def files() -> Listing:
-        return write_listing(request.folder, out, endings, listing)
+        return write_listing(request.folder, out, endings, listing, skipped=skipped)
 
     try:
         plan = make_plan(request, engine, files)

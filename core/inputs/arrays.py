@@ -15,7 +15,13 @@ import numpy.typing as npt
 from PIL import Image
 
 from whylens.core.errors import BadInput, shown
-from whylens.core.inputs.photo import Photo, photo_from_image, photo_of, read_photo
+from whylens.core.inputs.photo import (
+    Photo,
+    photo_from_image,
+    photo_of,
+    range_notes,
+    read_photo,
+)
 from whylens.core.inputs.signal import is_signal_file, read_signal
 from whylens.core.inputs.spec import InputSpec
 from whylens.core.results import Array
@@ -214,9 +220,8 @@ def _bytes_of(array: npt.NDArray[Any]) -> tuple[npt.NDArray[np.uint8], str]:
     if array.dtype == np.bool_:
         return array * np.uint8(255), ""
     if array.dtype == np.uint16:
-        return np.rint(array / np.float64(257)).astype(
-            np.uint8
-        ), "16-bit values were scaled to 8 bits."
+        note = " ".join(["16-bit values were scaled to 8 bits.", *range_notes(int(array.max()))])
+        return np.rint(array / np.float64(257)).astype(np.uint8), note
     values = array.astype(np.float64)
     if not np.isfinite(values).all():
         raise BadInput("The image array holds NaN or infinite values; remove them.")

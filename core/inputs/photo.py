@@ -1,7 +1,7 @@
 """From bytes to an RGB photo, upright and in sRGB, or a typed refusal with a reason.
 
-Only five formats are ever offered to a parser; sizes are checked before anything is decoded, and so
-is how many pieces the file makes a parser step through.
+Only seven formats, and HEIC where its reader is installed, are ever offered to a parser; sizes are
+checked before anything is decoded, and so is how many pieces the file makes a parser step through.
 """
 
 from __future__ import annotations
@@ -11,41 +11,43 @@ import re
 import struct
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
 from whylens.core.errors import BadInput
+from whylens.core.inputs.file_parts import frame_count, is_crowded
 from whylens.core.inputs.framing import NETWORK, Framing
 
 Pixels = npt.NDArray[np.uint8]
 
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
-READ_ENDINGS = frozenset((".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".gif"))
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")
+FORMAT_WORDS = "PNG, JPEG, WEBP, BMP, GIF, TIFF or AVIF"
+# Those of HEIC are among them, so that a run over a folder says of each why it cannot be read.
+READ_ENDINGS = frozenset(
+    (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif",
+     ".heic", ".heif")
+)  # fmt: skip
 # Of pictures by their names; those that cannot be read are named with the reason.
 PICTURE_ENDINGS = READ_ENDINGS | frozenset(
-    (".jpe", ".jif", ".dib", ".tif", ".tiff", ".avif", ".heic", ".heif", ".jxl", ".jp2", ".ppm",
-     ".pgm", ".pnm", ".tga", ".psd", ".svg", ".ico", ".dng", ".cr2", ".cr3", ".nef", ".arw",
-     ".raw", ".dcm", ".nii", ".svs", ".ndpi")
+    (".jif", ".dib", ".jxl", ".jp2", ".ppm", ".pgm", ".pnm", ".tga", ".psd", ".svg", ".ico",
+     ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raw", ".dcm", ".nii", ".svs", ".ndpi")
 )  # fmt: skip
 # All that Pillow raises on damaged files of these formats, as its own fuzzers list it; warnings
 # are raised only where the interpreter is told to treat them as errors.
 _DAMAGE = (
     OSError, ValueError, SyntaxError, EOFError, ArithmeticError, LookupError, TypeError,
-    AttributeError, NotImplementedError, MemoryError, struct.error, zlib.error,
+    AttributeError, RuntimeError, MemoryError, struct.error, zlib.error,
     Image.DecompressionBombError, Warning,
 )  # fmt: skip
 
-# Pillow steps through these in Python, and joins some in quadratic time: 11 MB of them kept it
-# busy for minutes. Cameras and image programs stay below a tenth of each.
-_PNG_CHUNKS, _JPEG_SEGMENTS, _JPEG_SCANS, _GIF_BLOCKS = 10_000, 256, 24, 4_000
-_BMP_RUNS = 1_000_000  # bytes of a run-length coded BMP, likewise stepped through in Python
-_JPEG_LOOSE = 10_000  # bytes between segments, which Pillow steps through one by one
-_JPEG_SEGMENT = re.compile(rb"\xff[\xc0-\xc7\xc9-\xcf\xda-\xef\xfe]")
-# In entropy-coded data a marker is 0xFF and anything but 0, a restart or a fill byte.
-_JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+_HEIC = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
+_FEW_BITS = 14  # of 16; with fewer, the brightest value is a quarter of white at most
+_SCALED = "16-bit values were scaled to 8 bits."
+_CUT_OFF = "The file is cut off; what is there is shown."
+_LEAST_ROWS = 0.8  # of a JPEG that is cut off; fewer make another picture of it
 _BAND = 1 << 20  # pixels converted at a time, so that no second copy of a large photo is held
 
 
@@ -108,20 +110,37 @@ def read_photo(data: bytes, *, limits: ImageLimits | None = None) -> Photo:
             "Save it smaller."
         )
     _check_parts(data)
+    if data[4:8] == b"ftyp" and data[8:12] in _HEIC:
+        return _read_heic(data, limits)
+    try:
+        return _decoded(data, limits)
+    except BadInput as exc:
+        end = data.rstrip(b"\0").endswith(b"\xff\xd9")
+        if not data.startswith(b"\xff\xd8") or end or exc.__cause__ is None:
+            raise
+        photo = _rest_of_jpeg(data, limits)
+        if photo is None:
+            raise
+        return photo
+
+
+def _decoded(data: bytes, limits: ImageLimits, formats: tuple[str, ...] = FORMATS) -> Photo:
     # The process's warning filters are left alone: they are shared by all threads.
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        image = Image.open(io.BytesIO(data), formats=formats)
         _check_size(image.size, limits)
         _check_memory(image, limits)
+        frames = frame_count(image, data)
         image.load()
         _check_size(image.size, limits)
-        return _photo(image)
+        deep = image.mode == "RGB" and (data[:4] == b"\x89PNG" and data[24] == 16)
+        photo = _photo(_in_known_mode(image) if image.format == "TIFF" else image)
     except BadInput:
         raise
     except UnidentifiedImageError as exc:
+        kind = "TIFF of a kind that can be read" if data[:2] in (b"II", b"MM") else FORMAT_WORDS
         raise BadInput(
-            "This is not a readable PNG, JPEG, WEBP, BMP or GIF. Save the picture in one of "
-            "these formats."
+            f"This is not a readable {kind}. Save the picture as a plain PNG or JPEG."
         ) from exc
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as exc:
         raise BadInput(
@@ -132,6 +151,52 @@ def read_photo(data: bytes, *, limits: ImageLimits | None = None) -> Photo:
         raise BadInput(
             "The picture is damaged or cut off. Open it in an image program and save it again."
         ) from exc
+
+    notes = photo.notes
+    if deep:
+        notes = (_SCALED, *notes)
+    if frames > 1:
+        notes = (*notes, f"Only the first of its {frames:,} pictures is shown.")
+    return replace(photo, notes=notes)
+
+
+def _read_heic(data: bytes, limits: ImageLimits) -> Photo:
+    try:
+        from pillow_heif import HeifImageFile
+    except ImportError as exc:
+        raise BadInput(
+            "This is a HEIC photo, which takes pillow-heif to read: install Whylens with its extra "
+            "[heic], or save the photo as a JPEG."
+        ) from exc
+    if "HEIF" not in Image.OPEN:
+        Image.register_open("HEIF", HeifImageFile)
+    return _decoded(data, limits, ("HEIF",))
+
+
+def _rest_of_jpeg(data: bytes, limits: ImageLimits) -> Photo | None:
+    """Return what is there of a JPEG that is cut off, or None if that is too little.
+
+    Decoded once with nothing and once with noise in place of what is missing: the rows in which
+    both agree were read from the file.
+    """
+    progressive = len(re.findall(rb"\xff[\xc2\xca]\x00[\x0b\x11]\x08", data)) > 0
+    try:
+        photo = _decoded(data + b"\xff\xd9", limits)
+        if progressive:
+            # Every scan covers the whole picture; the last of libjpeg's ten only refines it.
+            whole = data.count(b"\xff\xda\x00") >= 10
+            return replace(photo, notes=(*photo.notes, _CUT_OFF)) if whole else None
+        other = _decoded(data + b"\x5a\xa5" * 4096 + b"\xff\xd9", limits)
+    except BadInput:
+        return None
+    # A picture that EXIF turns misses columns.
+    differs = (photo.pixels != other.pixels).any(2)
+    lines = [differs.any(axis) for axis in (0, 1)]
+    share = 1 - min(float(line.mean()) for line in lines)
+    if share < _LEAST_ROWS:
+        return None
+    missing = f" The last {1 - share:.0%} of it are grey." if share < 0.995 else ""
+    return replace(photo, notes=(*photo.notes, f"{_CUT_OFF}{missing}"))
 
 
 def photo_of(pixels: Pixels) -> Photo:
@@ -221,13 +286,15 @@ def _check_memory(image: Image.Image, limits: ImageLimits) -> None:
     # Bytes per pixel at the peak: Pillow's own 4 and ours 3. libwebp holds two canvases, its own
     # work space and a copy of the result; a progressive JPEG all its coefficients, 2 bytes each.
     cost = 7
-    if image.format == "WEBP":
+    if image.format in ("WEBP", "AVIF", "HEIF"):
         cost = 20
+    elif image.format == "TIFF":
+        cost = 28 if image.mode in ("I", "F") else 12
     elif image.info.get("progressive"):
         cost = 4 + 2 * len(image.getbands())
     most = limits.memory // cost
     if image.width * image.height > most:
-        kind = "WEBP" if image.format == "WEBP" else "a progressive JPEG"
+        kind = "a progressive JPEG" if image.format in ("JPEG", "MPO") else image.format
         raise BadInput(
             f"The picture has {image.width} x {image.height} pixels; as {kind} up to "
             f"{most / 1e6:.0f} million are read. Save it smaller, or as an ordinary JPEG."
@@ -235,71 +302,11 @@ def _check_memory(image: Image.Image, limits: ImageLimits) -> None:
 
 
 def _check_parts(data: bytes) -> None:
-    if data.startswith(b"\x89PNG"):
-        crowded = _png_crowded(data)
-    elif data.startswith(b"\xff\xd8"):
-        crowded = _jpeg_crowded(data)
-    elif data.startswith(b"GIF8"):
-        crowded = _gif_crowded(data)
-    else:
-        runs = data.startswith(b"BM") and data[30:34] in (b"\1\0\0\0", b"\2\0\0\0")
-        crowded = runs and len(data) > _BMP_RUNS
-    if crowded:
+    if is_crowded(data):
         raise BadInput(
             "The picture's file is cut into more pieces than any camera or image program makes. "
             "Open it in an image program and save it again."
         )
-
-
-def _png_crowded(data: bytes) -> bool:
-    position, chunks = 8, 0
-    while position + 12 <= len(data) and chunks <= _PNG_CHUNKS:
-        position += 12 + int.from_bytes(data[position : position + 4], "big")
-        chunks += 1
-    return chunks > _PNG_CHUNKS
-
-
-def _jpeg_crowded(data: bytes) -> bool:
-    # As Pillow steps to the first scan, and from there as libjpeg does to the end of the first
-    # picture; phones append a second one, or a film.
-    position, segments, scans, loose = 2, 0, 0, 0
-    while segments <= _JPEG_SEGMENTS and scans <= _JPEG_SCANS and loose <= _JPEG_LOOSE:
-        marker = (_JPEG_MARKER if scans else _JPEG_SEGMENT).search(data, position)
-        if not scans:
-            loose += (marker.start() if marker else len(data)) - position
-        if marker is None or marker.group() == b"\xff\xd9":
-            return loose > _JPEG_LOOSE
-        scans += marker.group() == b"\xff\xda"
-        segments += 1
-        position = marker.end()
-        if marker.group() != b"\xff\x01":  # stands alone
-            position += max(2, int.from_bytes(data[position : position + 2], "big"))
-    return True
-
-
-def _gif_crowded(data: bytes) -> bool:
-    palette = 3 * (2 << (data[10] & 7)) if len(data) > 10 and data[10] & 0x80 else 0
-    position, blocks = 13 + palette, 0
-    while position < len(data) and blocks <= _GIF_BLOCKS:
-        kind, label = data[position], data[position + 1 : position + 2]
-        if kind in b",;":  # the first frame; the next ones are never looked at
-            return False
-        blocks += 1
-        position += 1
-        if kind != ord("!"):
-            continue
-        position += 1
-        # Pillow reads these blocks of an extension whether or not they are its end.
-        netscape = label == b"\xff" and data[position + 1 : position + 12] == b"NETSCAPE2.0"
-        forced = 0 if label == b"\xfe" else 1 + netscape
-        while position < len(data) and blocks <= _GIF_BLOCKS:
-            size = data[position]
-            blocks += 1
-            position += 1 + size
-            if not size and forced <= 0:
-                break
-            forced -= 1
-    return blocks > _GIF_BLOCKS
 
 
 # By EXIF orientation: the upright picture's array as the file stores it, as a view.
@@ -328,13 +335,17 @@ def _photo(image: Image.Image) -> Photo:
     turned = orientation >= 5
     pixels = np.empty((width, height, 3) if turned else (height, width, 3), dtype=np.uint8)
     stored = _STORED[orientation](pixels) if orientation in _STORED else pixels
-    notes = ["16-bit values were scaled to 8 bits."] if image.mode.startswith("I") else []
+    notes = [_SCALED] if image.mode.startswith("I") else []
+    brightest = 0
     profile = image.info.get("icc_profile")
     transform: ImageCms.ImageCmsTransform | None = None
     see_through = False
     rows = max(1, _BAND // width)
     for top in range(0, height, rows):
-        colours, alpha = _separated(image.crop((0, top, width, min(height, top + rows))))
+        band = image.crop((0, top, width, min(height, top + rows)))
+        if image.mode.startswith("I"):
+            brightest = max(brightest, int(np.asarray(band).max()))
+        colours, alpha = _separated(band)
         if profile and top == 0:
             transform = _to_srgb(profile, colours.mode)
             if transform is None:
@@ -350,10 +361,28 @@ def _photo(image: Image.Image) -> Photo:
             white.paste(rgb, mask=alpha)
             rgb = white
         stored[top : top + rows] = np.asarray(rgb)
+    notes += range_notes(brightest)
+    if transform is not None:
+        notes.append("Its colours were converted to sRGB from its own profile.")
     if see_through:
         notes.append("Transparent parts were laid on white.")
     pixels.setflags(write=False)
     return Photo(pixels, tuple(notes))
+
+
+def range_notes(brightest: int) -> list[str]:
+    """Return what a visitor should know of a 16-bit picture that uses little of its range.
+
+    Args:
+        brightest: Its largest value; 0 of another picture.
+    """
+    bits = brightest.bit_length()
+    if not 0 < bits <= _FEW_BITS:
+        return []
+    return [
+        f"Only {bits} of its 16 bits are used (its largest value is {brightest:,} of 65,535), so "
+        f"it is dark. Multiply its values by {1 << (16 - bits):,} to use the whole range."
+    ]
 
 
 def _separated(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:

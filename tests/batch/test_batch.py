@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from PIL import Image
 
 from tests.support.browser import toy_checkpoint
 from whylens.core.batch import listing
-from whylens.core.batch.listing import PICTURES, Listing, read_listing, write_listing
+from whylens.core.batch.listing import PICTURES, Listing, read_listing, skipped_words, write_listing
 from whylens.core.batch.plan import Request, plan_differences, read_plan
 from whylens.core.batch.rows import SCHEMA, map_bytes, map_values
 from whylens.core.batch.run import LOCK, LOG, explain_folder
@@ -434,8 +435,11 @@ def test_files_are_listed_in_the_order_of_their_paths_as_text(tmp_path, monkeypa
     for name in names + left_out:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(b"x")
-    found = write_listing(root, root / "out", PICTURES, tmp_path / "files")
+    skipped: Counter[str] = Counter()
+    found = write_listing(root, root / "out", PICTURES, tmp_path / "files", skipped=skipped)
     assert found.count == len(names)
+    assert skipped == {".txt": 1, "": 1}
+    assert skipped_words(skipped) == "1 without an ending and 1 .txt"
     wanted = sorted(name.encode() for name in names)
     for start in range(len(names)):
         for stop in range(start + 1, len(names) + 1):
@@ -448,7 +452,7 @@ def test_files_are_listed_in_the_order_of_their_paths_as_text(tmp_path, monkeypa
 
 def test_a_folder_without_pictures_is_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("none")
-    with pytest.raises(BadInput, match="holds no files that end in"):
+    with pytest.raises(BadInput, match=r"holds no files that end in .*It holds .*1 \.txt"):
         write_listing(tmp_path, tmp_path / "out", PICTURES, tmp_path / "files")
     with pytest.raises(BadInput, match="cannot be read"):
         write_listing(tmp_path / "none", tmp_path / "out", PICTURES, tmp_path / "files")

@@ -72,6 +72,18 @@ def test_photos_are_explained_by_several_methods(place):
     ]  # fmt: skip
 
 
+def test_one_bad_photo_of_several_is_named_and_stops_no_other(place):
+    (place / "bad.jpg").write_bytes((place / "one.png").read_bytes()[:200])
+    run = whylens(
+        place, "explain", "one.png", "bad.jpg", "two.png", "--model", "toy",
+        "--method", "grad-cam", "--out", "three",
+    )  # fmt: skip
+    assert run.exit_code == 1
+    assert re.search(r"^bad\.jpg +The picture is damaged", run.stderr, re.MULTILINE)
+    assert "1 of 3 could not be explained: bad.jpg." in run.stderr
+    assert {path.name for path in (place / "three").iterdir()} == {"one", "two"}
+
+
 def test_scores_are_said_and_written(place):
     words = ("explain", "one.png", "--model", "toy", "--method", "layer-cam", "--scores")
     run = whylens(place, *words, "--out", "scored")

@@ -16,6 +16,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import EpsImagePlugin, Image
 
@@ -74,7 +75,14 @@ def truncations() -> Iterator[Case]:
 def mutations() -> Iterator[Case]:
     """Yield seeded damage to sound files; whether there is still a picture in them is open."""
     dice = random.Random(6)
-    for kind, whole in seeds().items():
+    deep = Image.fromarray(np.arange(56 * 40, dtype=np.uint16).reshape(40, 56))
+    more = {
+        "tiff": encoded(picture(), "TIFF"),
+        "tiff-packed": encoded(picture(), "TIFF", compression="tiff_lzw"),
+        "tiff-deep": encoded(deep, "TIFF", compression="tiff_deflate"),
+        "avif": encoded(picture(), "AVIF"),
+    }
+    for kind, whole in {**seeds(), **more}.items():
         for number in range(40):
             data = bytearray(whole)
             for _ in range(dice.choice([1, 2, 4, 16])):
@@ -117,7 +125,6 @@ def strangers() -> Iterator[Case]:
     """Yield what is no picture, or of a format that no parser may see, under whatever name."""
     photo = picture()
     for kind in (
-        "TIFF",
         "ICO",
         "PPM",
         "TGA",
@@ -202,6 +209,10 @@ def bombs() -> Iterator[Case]:
     yield "jpeg of comments behind its end", tiny[:2] + behind + tiny[2:]
     yield "jpeg of restarts", tiny[:2] + b"\xff\xd0" * 5_900_000 + tiny[2:]
     yield "jpeg of filling", tiny[:2] + b"\xff" * 11_000_000 + tiny[2:]
+    entry = struct.pack("<HHII", 700, 7, 11_000_000, 8)  # 60,000 tags of 11 MB, all the same
+    yield "tiff of tags", b"II*\0\x08\0\0\0" + struct.pack("<H", 60_000) + entry * 60_000
+    strips = struct.pack("<HHII", 273, 4, 2_900_000, 8)
+    yield "tiff of strips", b"II*\0\x08\0\0\0" + struct.pack("<H", 1) + strips + bytes(11_600_000)
     small = png(64, 64, 8, 2)
     yield "png of empty chunks", small[:33] + chunk(b"abCd", b"") * 900_000 + small[33:]
     yield "png of empty data", small[:33] + chunk(b"IDAT", b"") * 900_000 + small[33:]
@@ -344,6 +355,6 @@ def test_postscript_never_reaches_ghostscript(monkeypatch):
             Image.open(io.BytesIO(data)).load()
         assert started
         started.clear()
-        with pytest.raises(BadInput, match="not a readable PNG, JPEG, WEBP, BMP or GIF"):
+        with pytest.raises(BadInput, match="not a readable PNG, JPEG, WEBP, BMP, GIF, TIFF"):
             read_photo(data)
         assert not started

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import random
+import re
 import struct
+import sys
 import zlib
 from functools import cache
 
@@ -13,6 +15,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from whylens.core.errors import BadInput
+from whylens.core.inputs.arrays import to_photo
 from whylens.core.inputs.photo import ImageLimits, photo_of, read_photo
 
 HEIGHT, WIDTH = 40, 56
@@ -218,7 +221,7 @@ def test_inks_with_a_profile_look_as_it_says(ink):
     linear = ((light + 16) / 116) ** 3 if light > 8 else light / 903.3
     grey = 255 * (1.055 * linear ** (1 / 2.4) - 0.055 if linear > 0.0031308 else 12.92 * linear)
     photo = read_photo(data)
-    assert photo.notes == ()
+    assert photo.notes == ("Its colours were converted to sRGB from its own profile.",)
     assert off(photo, np.full((32, 32, 3), round(grey))) <= 2
 
 
@@ -347,3 +350,85 @@ def test_the_size_is_checked_before_anything_is_decoded(monkeypatch):
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", decoded)
     with pytest.raises(BadInput, match="side of 12001 pixels"):
         read_photo(png(12001, 8, 1, 0))
+
+
+# --- what was done to a photo, and what is read of one that is not whole --------------------------
+
+
+def slope(height=96, width=128) -> Image.Image:
+    y, x = np.mgrid[0:height, 0:width]
+    return Image.fromarray(np.stack([x, y, (x + y) // 2], -1).astype(np.uint8))
+
+
+@pytest.mark.parametrize("bits", [8, 12, 14, 15])
+def test_16_bits_of_which_few_are_used_are_said_with_the_remedy(bits):
+    ramp = np.linspace(0, (1 << bits) - 1, 64 * 32).astype(np.uint16).reshape(32, 64)
+    for photo in (read_photo(encoded(Image.fromarray(ramp), "PNG")), to_photo(ramp)):
+        said = f"Only {bits} of its 16 bits are used" in " ".join(photo.notes)
+        assert said is (bits < 15)
+        assert said is (f"Multiply its values by {1 << (16 - bits)} to" in " ".join(photo.notes))
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [("TIFF", {}), ("TIFF", {"compression": "tiff_lzw"}), ("AVIF", {"quality": 100})],
+)
+def test_tiff_and_avif_are_read(kind, options):
+    picture = slope()
+    photo = read_photo(encoded(picture, kind, **options))
+    assert off(photo, np.asarray(picture)) <= (0 if kind == "TIFF" else 6)
+    assert photo.notes == ()
+
+
+def test_floats_of_a_tiff_are_read_where_they_are_shares():
+    shares = np.linspace(0, 1, 64 * 32, dtype=np.float32).reshape(32, 64)
+    photo = read_photo(encoded(Image.fromarray(shares), "TIFF"))
+    assert off(photo, np.rint(shares * 255)[..., None].repeat(3, -1)) == 0
+    with pytest.raises(BadInput, match="runs from"):
+        read_photo(encoded(Image.fromarray(shares * -1000), "TIFF"))
+
+
+@pytest.mark.parametrize("kind", ["GIF", "TIFF", "WEBP", "PNG"])
+def test_of_several_pictures_in_a_file_the_first_is_shown_and_said_so(kind):
+    others = [slope().rotate(90 * i, expand=False) for i in (1, 2)]
+    photo = read_photo(encoded(slope(), kind, save_all=True, append_images=others))
+    assert "Only the first of its 3 pictures is shown." in photo.notes
+
+
+def test_a_colour_profile_that_changes_colours_is_said():
+    assert read_photo(encoded(slope(), "PNG", icc_profile=srgb())).notes == ()
+    changed = read_photo(encoded(slope(), "PNG", icc_profile=swapped_primaries()))
+    assert changed.notes == ("Its colours were converted to sRGB from its own profile.",)
+
+
+def test_a_jpeg_without_its_last_bytes_is_read_with_a_note():
+    whole = encoded(slope(200, 160), "JPEG", quality=90)
+    photo = read_photo(whole[:-2])
+    assert photo.notes == ("The file is cut off; what is there is shown.",)
+    assert off(photo, read_photo(whole).pixels) == 0
+    part = read_photo(whole[: int(len(whole) * 0.92)])
+    assert re.search(r"cut off.* The last 1?\d% of it are grey", part.notes[0])
+    assert off(part, read_photo(whole).pixels) > 0
+    assert (part.pixels[:140] == read_photo(whole).pixels[:140]).all()
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    rotated = encoded(slope(200, 160), "JPEG", quality=90, exif=turned)
+    assert "cut off" in read_photo(rotated[: int(len(rotated) * 0.92)]).notes[0]
+    progressive = encoded(slope(200, 160), "JPEG", quality=90, progressive=True)
+    assert "cut off" in read_photo(progressive[:-2]).notes[0]
+    for data in (whole[: len(whole) // 2], progressive[: len(progressive) // 2]):
+        with pytest.raises(BadInput, match="damaged or cut off"):
+            read_photo(data)
+
+
+def test_a_heic_photo_is_read_by_an_extra_or_refused_by_its_name():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "pillow_heif", None)
+        with pytest.raises(BadInput, match=r"HEIC photo, .* extra \[heic\], or save"):
+            read_photo(b"\0\0\0\x18ftypheic" + bytes(200))
+    heif = pytest.importorskip("pillow_heif", reason="the extra heic is not installed")
+    stream = io.BytesIO()
+    heif.from_pillow(slope()).save(stream, quality=100)
+    assert off(read_photo(stream.getvalue()), np.asarray(slope())) <= 8
+    with pytest.raises(BadInput, match=r"damaged|not a readable"):
+        read_photo(stream.getvalue()[:300])

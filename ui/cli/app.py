@@ -43,7 +43,8 @@ def explain(
     images: Annotated[
         list[Path],
         typer.Argument(
-            help="Photos (PNG, JPEG, WEBP, BMP, GIF) or signals (CSV, NPY), or one folder."
+            help="Photos (PNG, JPEG, WEBP, BMP, GIF, TIFF, AVIF) or signals (CSV, NPY), or one "
+            "folder."
         ),
     ],
     method: Annotated[str, typer.Option(help="Method, or several joined by commas.")],

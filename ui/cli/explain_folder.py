@@ -148,6 +148,8 @@ def _runner(engine: str, workers: int | None, device: str) -> Runner:
 
 
 def _summary_text(summary: Summary) -> str:
+    from whylens.core.batch.listing import skipped_words
+
     pace = ""
     new = summary.images - summary.resumed
     if new and summary.seconds > 0:
@@ -156,4 +158,9 @@ def _summary_text(summary: Summary) -> str:
     errors = ""
     if summary.failed:
         errors = f", {summary.failed:,} of them with an error instead of an answer"
-    return f"{new:,} files explained{pace}{before}. {summary.rows:,} rows{errors}."
+    skipped = ""
+    if summary.skipped:
+        count = summary.skipped.total()
+        skipped = f" {count:,} file{'s' * (count != 1)} of other kinds left out: "
+        skipped += f"{skipped_words(summary.skipped)}."
+    return f"{new:,} files explained{pace}{before}. {summary.rows:,} rows{errors}.{skipped}"

@@ -49,6 +49,7 @@ def explain_photos(
     Raises:
         CoreError: Of the kind that says what is wrong.
     """
+    from whylens.core.errors import BadInput
     from whylens.core.explanation import Question
     from whylens.core.inputs.framing import parse_framing
     from whylens.core.models.labels import class_index
@@ -68,7 +69,8 @@ def explain_photos(
         fields = {**request, **classes, "quantity": quantity}
         del fields["framing"]
         width = min(NAME_WIDTH, max(len(image.name) for image in images))
-        for image, folder in zip(images, _folders(out, images), strict=True):
+
+        def explain_photo(image: Path, folder: Path) -> None:
             question = Question(**fields, **_read_input(image, framing))
             scores = engine.predict(question).classes
             if not quiet:
@@ -96,6 +98,23 @@ def explain_photos(
                 if judge and isinstance(answer.result, Heatmap):
                     answer = _judged(engine, answer, display, f"{image.name}: judging {method}")
                 _write(folder, answer, image)
+
+        problems: list[str] = []
+        for image, folder in zip(images, _folders(out, images), strict=True):
+            try:
+                explain_photo(image, folder)
+            except BadInput as exc:
+                if len(images) == 1:
+                    raise
+                # Of several, one that cannot be used does not stop the others.
+                problems.append(str(image))
+                typer.echo(photo_line(image.name, str(exc), width), err=True)
+    if problems:
+        more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
+        raise BadInput(
+            f"{len(problems)} of {len(images)} could not be explained: "
+            f"{', '.join(problems[:5])}{more}."
+        )
 
 
 def _judged(engine: Engine, answer: Explanation, display: Progress, words: str) -> Explanation:
