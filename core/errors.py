@@ -6,6 +6,7 @@ Foreign exceptions are wrapped where they enter (`from exc`).
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 
 
@@ -140,3 +141,17 @@ def shown(text: str, *, limit: int = 80) -> str:
     """Return `text` quoted, printable and at most `limit` characters long, for use in messages."""
     clean = "".join(c if c.isprintable() else "?" for c in text)
     return repr(clean if len(clean) <= limit else clean[: limit - 1] + "…")
+
+
+def disk_problem(exc: OSError) -> str:
+    """Return in one sentence what the system said of a file, and what to do."""
+    file = f"{exc.filename}" if exc.filename else "A file"
+    remedy = {
+        errno.ENOSPC: "Free some room",
+        errno.EDQUOT: "Free some room",
+        errno.EROFS: "Choose a folder that can be written",
+        errno.EACCES: "Allow it",
+        errno.EPERM: "Allow it",
+    }.get(exc.errno or 0, "Look after it")
+    reason = exc.strerror or str(exc) or type(exc).__name__
+    return f"{file} cannot be read or written: {reason}. {remedy}, or name another place."

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from whylens.core.batch.protocol import FilesDone, Job, thread_variables
 from whylens.core.batch.shards import ShardDone
-from whylens.core.errors import CoreError, WorkerLost
+from whylens.core.errors import CoreError, WorkerLost, disk_problem
 from whylens.core.storage.interrupts import interrupts_blocked
 
 
@@ -132,6 +132,8 @@ def _serve(job: ProcessJob, line: Connection[Any, Any]) -> None:
             line.send(worker.work(number, lambda: line.send(None)))
     except CoreError as exc:
         line.send(exc)
+    except OSError as exc:
+        line.send(CoreError(disk_problem(exc)))
 
 
 def _end_with_parent() -> None:

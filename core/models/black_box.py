@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from whylens.core.errors import BadArtifact, NotInstalled
-from whylens.core.storage.files import file_sha256
+from whylens.core.storage.files import find_file
 
 ONNX = "onnx"  # the architecture of a manifest, and the ending of a file
 ONNX_FILE = "model.onnx"
@@ -85,15 +85,16 @@ class OnnxNetwork(nn.Module):
                 f"{path.name} takes onnxruntime, which is not installed. Install Whylens with its "
                 "extra [onnx]."
             ) from exc
-        if sha256 is not None and file_sha256(path) != sha256:
-            raise BadArtifact(f"{path} is damaged or was replaced: it has another sha256.")
+        file = path if sha256 is None else find_file(path, sha256)
+        if file is None:
+            raise BadArtifact(f"{path.name} is damaged or was replaced: it has another sha256.")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 4
         try:
             # From bytes: parts of it that lie in other files are not found, and not read.
             session = onnxruntime.InferenceSession(
-                path.read_bytes(), sess_options=options, providers=["CPUExecutionProvider"]
+                file.read_bytes(), sess_options=options, providers=["CPUExecutionProvider"]
             )
         except Exception as exc:  # its errors have no base of their own
             reason = " ".join(str(exc).split())[:160]

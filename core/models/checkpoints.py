@@ -5,6 +5,7 @@ Safetensors only, sha256 always checked; every write is temporary file + fsync +
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -21,8 +22,9 @@ from whylens.core.models.black_box import ONNX_FILE
 from whylens.core.models.model_names import is_folder_name, timm_architectures, timm_names
 from whylens.core.storage.files import (
     file_sha256,
+    find_file,
     read_json_model,
-    write_atomically,
+    write_described,
     wrong_field,
 )
 from whylens.core.targets import Outputs
@@ -239,12 +241,14 @@ def read_weights(path: Path, *, sha256: str | None) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     try:
-        if sha256 is not None and (actual := file_sha256(path)) != sha256:
+        file = path if sha256 is None else find_file(path, sha256)
+        if file is None:
             raise BadArtifact(
                 f"{path.parent.name}/{path.name} is damaged or was replaced: its sha256 begins "
-                f"with {actual[:12]}, expected {sha256[:12]}. Fetch or write it again."
+                f"with {file_sha256(path)[:12]}, expected {(sha256 or '')[:12]}. Fetch or write it "
+                "again."
             )
-        return dict(load_file(path))
+        return dict(load_file(file))
     except OSError as exc:
         raise BadArtifact(
             f"{path.parent.name}/{path.name} cannot be read: {exc.strerror}. "
@@ -260,7 +264,7 @@ def read_weights(path: Path, *, sha256: str | None) -> dict[str, Tensor]:
 def write_checkpoint(
     folder: Path, weights: Mapping[str, Tensor] | bytes, description: Mapping[str, object]
 ) -> CheckpointManifest:
-    """Write a checkpoint and return its manifest; the manifest comes last, so it is never early.
+    """Write a checkpoint and return its manifest; a reader finds the old one or the new one, whole.
 
     Args:
         folder: Made if absent.
@@ -276,14 +280,15 @@ def write_checkpoint(
         # Cloned, since safetensors refuses tensors that share memory, as tied weights do.
         tensors = {k: v.detach().cpu().contiguous().clone() for k, v in weights.items()}
         name, content = WEIGHTS, save(tensors)
-    staged = folder / f".{name}.next"
-    write_atomically(staged, content)
-    manifest = CheckpointManifest.model_validate({**description, "sha256": file_sha256(staged)})
+    digest = hashlib.sha256(content).hexdigest()
+    manifest = CheckpointManifest.model_validate({**description, "sha256": digest})
     text = json.dumps(manifest.model_dump(mode="json"), indent=2) + "\n"
-    # An old manifest beside new weights would call them damaged: better none for a moment.
-    (folder / MANIFEST).unlink(missing_ok=True)
-    staged.replace(folder / name)
-    write_atomically(folder / MANIFEST, text.encode())
+    write_described(
+        folder / name,
+        lambda stream: stream.write(content),
+        folder / MANIFEST,
+        lambda _: text.encode(),
+    )
     return manifest
 
 

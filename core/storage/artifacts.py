@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -21,10 +21,10 @@ from whylens.core.errors import BadArtifact
 from whylens.core.inputs.spec import InputSpec
 from whylens.core.storage.files import (
     file_sha256,
+    find_file,
     header_of,
     read_json_model,
-    replacing,
-    write_atomically,
+    write_described,
 )
 
 ARRAYS, FACTS = "arrays.safetensors", "artifact.json"
@@ -79,25 +79,31 @@ class _Description(BaseModel):
 def write_artifact(
     folder: Path, artifact: Artifact, *, method: str, model: str, weights: str, spec: InputSpec
 ) -> None:
-    """Write an artifact, its description last, so that it is never there too early.
+    """Write an artifact; a reader finds the old one or the new one, whole.
 
     Args:
         folder: Where to write; made if absent.
         weights: sha256 of the network's weights.
     """
+
+    def describe(sha256: str) -> bytes:
+        described = _Description(
+            method=method,
+            model=model,
+            weights=weights,
+            transform=spec,
+            sha256=sha256,
+            facts=dict(artifact.facts),
+        )
+        return (json.dumps(described.model_dump(mode="json"), indent=1) + "\n").encode()
+
     folder.mkdir(parents=True, exist_ok=True)
-    # A reader that comes between the two writes finds a hash that does not fit, never a mixture.
-    _write_arrays(folder / ARRAYS, artifact.arrays)
-    described = _Description(
-        method=method,
-        model=model,
-        weights=weights,
-        transform=spec,
-        sha256=file_sha256(folder / ARRAYS),
-        facts=dict(artifact.facts),
+    write_described(
+        folder / ARRAYS,
+        lambda stream: _write_arrays(stream, artifact.arrays),
+        folder / FACTS,
+        describe,
     )
-    text = json.dumps(described.model_dump(mode="json"), indent=1) + "\n"
-    write_atomically(folder / FACTS, text.encode())
 
 
 def read_artifact(folder: Path, *, method: str, weights: str, spec: InputSpec) -> Artifact:
@@ -113,7 +119,7 @@ def read_artifact(folder: Path, *, method: str, weights: str, spec: InputSpec) -
     where = f"{folder.parent.name}/{folder.name}"
     described = read_json_model(folder / FACTS, _Description, "Fit it again.")
     try:
-        digest, arrays_sha256 = file_sha256(folder / FACTS), file_sha256(folder / ARRAYS)
+        digest, arrays = file_sha256(folder / FACTS), find_file(folder / ARRAYS, described.sha256)
     except OSError as exc:
         raise BadArtifact(f"{where} cannot be read: {exc.strerror}. Fit it again.") from exc
     if described.method != method:
@@ -125,9 +131,9 @@ def read_artifact(folder: Path, *, method: str, weights: str, spec: InputSpec) -
         )
     if described.transform != spec:
         raise BadArtifact(f"{where} was made with another image transform. Fit it again.")
-    if arrays_sha256 != described.sha256:
+    if arrays is None:
         raise BadArtifact(f"{where}/{ARRAYS} is damaged or was replaced. Fit it again.")
-    return Artifact(_mapped(folder / ARRAYS, where), described.facts, digest)
+    return Artifact(_mapped(arrays, where), described.facts, digest)
 
 
 def is_artifact(folder: Path) -> bool:
@@ -135,7 +141,7 @@ def is_artifact(folder: Path) -> bool:
     return (folder / FACTS).is_file() and (folder / ARRAYS).is_file()
 
 
-def _write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+def _write_arrays(stream: BinaryIO, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
     # The file that safetensors writes, piece by piece: its own functions hold all of it in memory.
     kinds = {np.dtype(kind): name for name, kind in _KINDS.items()}
     rank = list(kinds)
@@ -152,13 +158,12 @@ def _write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         begin = end
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # so that the values lie on their own boundaries
-    with replacing(path) as stream:
-        stream.write(len(text).to_bytes(8, "little") + text)
-        for name in order:
-            rows = np.atleast_1d(arrays[name])
-            step = max(1, _PIECE // max(1, rows[:1].nbytes))
-            for start in range(0, len(rows), step):
-                stream.write(np.ascontiguousarray(rows[start : start + step]).tobytes())
+    stream.write(len(text).to_bytes(8, "little") + text)
+    for name in order:
+        rows = np.atleast_1d(arrays[name])
+        step = max(1, _PIECE // max(1, rows[:1].nbytes))
+        pieces = (rows[start : start + step] for start in range(0, len(rows), step))
+        stream.writelines(np.ascontiguousarray(piece).tobytes() for piece in pieces)
 
 
 def _mapped(path: Path, where: str) -> dict[str, npt.NDArray[Any]]:

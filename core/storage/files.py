@@ -6,7 +6,8 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 _Model = TypeVar("_Model", bound=BaseModel)
 LIMIT = 10_000_000  # bytes; more is no header, whatever the first 8 bytes say
+_UNFINISHED = ".part"
+_WRITING_SECONDS = 60.0
 
 
 def header_of(path: Path) -> tuple[dict[str, Any], int]:
@@ -58,7 +61,9 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     Args:
         path: Where to write; its folder must exist.
     """
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, temporary = tempfile.mkstemp(
+        dir=path.parent, prefix=f".{path.name}.{os.getpid()}-", suffix=_UNFINISHED
+    )
     try:
         with os.fdopen(handle, "wb") as stream:
             yield stream
@@ -66,9 +71,127 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             os.fsync(stream.fileno())
         Path(temporary).chmod(0o644)
         Path(temporary).replace(path)
-    except BaseException:
+    except BaseException as exc:
         Path(temporary).unlink(missing_ok=True)
+        if isinstance(exc, OSError) and exc.filename is None:
+            exc.filename = str(path)
         raise
+
+
+def write_described(
+    path: Path,
+    write: Callable[[BinaryIO], object],
+    description: Path,
+    describe: Callable[[str], bytes],
+) -> None:
+    """Write a file and the one beside it that holds its sha256: both are the old or both the new.
+
+    However the process ends: the new file waits under a name of its own until the description names
+    it, and `find_file` looks there too.
+
+    Args:
+        write: Writes the file.
+        description: Of JSON, with the hash under "sha256".
+        describe: Returns its content for a hash.
+    """
+    remove_unfinished(path.parent)
+    waiting = _waiting(path)
+    _end_what_was_begun(path, description)
+    with replacing(waiting) as stream:
+        write(stream)
+    content = describe(file_sha256(waiting))
+    if not description.exists():
+        waiting.replace(path)
+    write_atomically(description, content)
+    if waiting.exists():
+        waiting.replace(path)
+    sync_folder(path.parent)
+
+
+def find_file(path: Path, sha256: str) -> Path | None:
+    """Return where the file with this hash lies that `write_described` wrote; None without one.
+
+    Raises:
+        OSError: There is none at all, or it cannot be read.
+    """
+    if file_sha256(path) == sha256:
+        return path
+    # Where the process ended between two renames; or it was renamed while it was looked at.
+    for place in (_waiting(path), path):
+        if place.is_file() and file_sha256(place) == sha256:
+            return place
+    return None
+
+
+def _waiting(path: Path) -> Path:
+    return path.with_name(f".{path.name}.next")
+
+
+def _end_what_was_begun(path: Path, description: Path) -> None:
+    waiting = _waiting(path)
+    if waiting.is_file():
+        try:
+            recorded = json.loads(description.read_bytes())["sha256"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return
+        if file_sha256(waiting) == recorded:
+            waiting.replace(path)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what processes that have ended left half-written in a folder."""
+    for path in folder.glob(f".*-*{_UNFINISHED}"):
+        writer = path.name.removesuffix(_UNFINISHED).rpartition("-")[0].rpartition(".")[2]
+        try:
+            # Of another machine the number says nothing; but whoever writes, wrote lately.
+            if not _is_alive(int(writer)) and time.time() - path.stat().st_mtime > _WRITING_SECONDS:
+                path.unlink()
+        except (OSError, ValueError):  # somebody else's, or gone
+            continue
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def sync_folder(folder: Path) -> None:
+    """Make sure that a folder's entries are on the disk."""
+    if os.name == "nt":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def folder_lock(folder: Path) -> Iterator[bool]:
+    """Yield whether this is the only one that has locked a folder; it is until the block ends.
+
+    A lock ends with its process, however that ends. On Windows nothing is locked.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield True
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(handle)
 
 
 def file_sha256(path: Path) -> str:

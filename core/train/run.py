@@ -24,6 +24,7 @@ from whylens.core.models.model_names import (
     timm_names,
 )
 from whylens.core.progress import TrainingProgress, map_progress
+from whylens.core.storage.files import folder_lock, remove_unfinished
 from whylens.core.train import head
 from whylens.core.train.augment import random_views
 from whylens.core.train.checkpointing import (
@@ -78,14 +79,26 @@ def train(
         BadArtifact: The weights to start from, or the files to go on with, are damaged.
         UnknownName: There is no such backbone.
     """
-    log = check_can_start(dataset, recipe, out, resume=resume)
+    check_can_start(dataset, recipe, out, resume=resume)
+    is_new = not out.exists()
+    make_folder(out)
     threads = torch.get_num_threads()
-    if recipe.threads is not None:
-        torch.set_num_threads(recipe.threads)
-    try:
-        yield from _Training(dataset, recipe, out, log).steps()
-    finally:
-        torch.set_num_threads(threads)
+    with folder_lock(out) as is_alone:
+        if not is_alone:
+            raise BadInput(
+                f"Another training writes into {out} at this moment. Wait for its end, or choose "
+                "another --out."
+            )
+        log = check_can_start(dataset, recipe, out, resume=resume)
+        remove_unfinished(out)
+        if recipe.threads is not None:
+            torch.set_num_threads(recipe.threads)
+        try:
+            yield from _Training(dataset, recipe, out, log).steps()
+        finally:
+            torch.set_num_threads(threads)
+            if is_new and not any(out.iterdir()):
+                out.rmdir()
 
 
 class _Diverged(Exception):
@@ -122,7 +135,6 @@ class _Training:
         self.resumed = bool(self.log.epochs)
         # From here on the folder is known as this training's, whenever the process may end.
         if not self.resumed:
-            make_folder(out)
             save_state(out, self.log, {})
         self.head_end = PROGRESS_HEAD[recipe.mode]
 
@@ -255,9 +267,6 @@ class _Training:
         self.average = {k: v.to(self.device) for k, v in average.items()} or None
         self.random.generator.set_state(tensors["random.generator"])
         self.random.global_state = tensors["random.global"]
-        if not (self.out / MANIFEST).exists():
-            # The process ended between the old best network and a better one.
-            self.log = self.log.model_copy(update={"best": -1})
 
     def _run_epochs(self) -> Generator[TrainingProgress, None, None]:
         recipe, network = self.recipe, self.network

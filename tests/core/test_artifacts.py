@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -127,3 +131,66 @@ def test_a_half_written_artifact_does_not_count(folder):
     assert not is_artifact(folder)
     with pytest.raises(BadArtifact, match="cannot be read"):
         read_artifact(folder, **BOUND)
+
+
+class Killed(BaseException):
+    """The process is gone: nothing is put away."""
+
+
+def killed_at(step: int, monkeypatch, work) -> bool:
+    """Run `work` up to the step-th thing that it does to the disk; return whether it got there."""
+    count, dead = 0, False
+
+    def counted(original):
+        def call(*args, **kwargs):
+            nonlocal count, dead
+            count += 1
+            dead = dead or count == step
+            if dead:
+                raise Killed
+            return original(*args, **kwargs)
+
+        return call
+
+    with monkeypatch.context() as patch:
+        for owner, name in (
+            (os, "fsync"), (Path, "replace"), (Path, "unlink"), (Path, "chmod"),
+            (tempfile, "mkstemp"),
+        ):  # fmt: skip
+            patch.setattr(owner, name, counted(getattr(owner, name)))
+        try:
+            work()
+        except Killed:
+            return True
+    return False
+
+
+def test_killed_at_any_step_the_old_artifact_or_the_new_is_whole(folder, artifact, monkeypatch):
+    changed = Artifact({"labels": np.arange(3, dtype=np.int32)}, {"count": 3})
+    outcomes, step = [], 1
+    while killed_at(step, monkeypatch, lambda: write_artifact(folder, changed, model="r", **BOUND)):
+        assert is_artifact(folder)
+        again = read_artifact(folder, **BOUND)
+        assert (again.facts["count"], len(again.arrays["labels"])) in ((7, 7), (3, 3))
+        outcomes.append(again.facts["count"])
+        # Whatever was left, the next one is written and read.
+        write_artifact(folder, artifact, model="resnet18", **BOUND)
+        assert read_artifact(folder, **BOUND).facts["count"] == 7
+        step += 1
+    assert sorted(outcomes, reverse=True) == outcomes  # old up to a moment, then new
+    assert {3, 7} == set(outcomes)
+
+
+def test_what_ended_processes_left_is_removed_and_nothing_else(folder, artifact, monkeypatch):
+    process = subprocess.Popen(["true"])
+    process.wait()
+    old, fresh = (folder / f".{ARRAYS}.{process.pid}-{name}.part" for name in ("old", "new"))
+    own = folder / f".{ARRAYS}.{os.getpid()}-own.part"
+    for path in (old, fresh, own):
+        path.write_bytes(b"half")
+    for path in (old, own):
+        os.utime(path, (1e9, 1e9))
+    write_artifact(folder, artifact, model="resnet18", **BOUND)
+    assert sorted(path.name for path in folder.iterdir()) == sorted(
+        [ARRAYS, FACTS, fresh.name, own.name]
+    )

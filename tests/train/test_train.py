@@ -493,6 +493,17 @@ def test_other_families_take_a_step(backbone):
     assert 0 < told < 20
 
 
+def test_a_folder_is_one_training_s_at_a_time(tmp_path):
+    first = train(Colours(), QUICK, tmp_path / "m")
+    next(first)
+    with pytest.raises(BadInput, match="Another training writes into"):
+        next(train(Colours(), QUICK, tmp_path / "m", resume=True))
+    first.close()
+    second = train(Colours(), QUICK, tmp_path / "m", resume=True)
+    next(second)
+    second.close()
+
+
 KILLED = """
 import sys
 from pathlib import Path

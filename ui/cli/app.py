@@ -224,14 +224,17 @@ def demo(
     ] = True,
 ) -> None:
     """Serve the page."""
-    try:
-        with one_line_errors():
-            from whylens.ui.page.server import serve
+    with one_line_errors():
+        from whylens.ui.page.server import serve
 
+        try:
             serve(host=host, port=port, mcp=mcp, scores=scores)
-    except OSError as exc:
-        typer.echo(f"whylens: port {port} cannot be used ({exc}). Try another --port.", err=True)
-        raise typer.Exit(1) from exc
+        except OSError as exc:
+            if exc.errno is not None:  # of a file; what Gradio raises for a port has no number
+                raise
+            message = f"whylens: port {port} cannot be used ({exc}). Try another --port."
+            typer.echo(message, err=True)
+            raise typer.Exit(1) from exc
 
 
 def main() -> None:

@@ -20,13 +20,18 @@ NAME_WIDTH = 48  # of the column of names, at most
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Turn an error that is fit to be shown into one line and exit code 1."""
-    from whylens.core.errors import CoreError
+    """Turn an error that is fit to be shown, or one of the disk, into one line and exit code 1."""
+    from whylens.core.errors import CoreError, disk_problem
 
     try:
         yield
     except CoreError as exc:
         typer.echo(f"whylens: {exc}", err=True)
+        raise typer.Exit(1) from exc
+    except BrokenPipeError:  # nobody reads on: no error
+        raise
+    except OSError as exc:
+        typer.echo(f"whylens: {disk_problem(exc)}", err=True)
         raise typer.Exit(1) from exc
 
 

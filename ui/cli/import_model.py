@@ -70,38 +70,34 @@ def import_model(
 
     Whatever disagrees is listed at once: tensors, labels, input. Code in a file is never run.
     """
-    try:
-        with one_line_errors():
-            from whylens.core.errors import BadInput
-            from whylens.core.models.import_options import EXAMPLE_PHOTO, ImportOptions
-            from whylens.core.models.import_weights import import_weights
-            from whylens.core.targets import EACH_ITS_OWN
+    with one_line_errors():
+        from whylens.core.errors import BadInput
+        from whylens.core.models.import_options import EXAMPLE_PHOTO, ImportOptions
+        from whylens.core.models.import_weights import import_weights
+        from whylens.core.targets import EACH_ITS_OWN
 
-            if multi_label and value is not None:
-                raise BadInput("A network has labels or a value: leave --multi-label or --value.")
-            outputs: Outputs = "labels" if multi_label else "classes"
-            model = import_weights(
-                ImportOptions(
-                    file=file,
-                    photo=photo or EXAMPLE_PHOTO,
-                    architecture=architecture,
-                    labels=labels,
-                    size=size,
-                    mean=mean,
-                    std=std,
-                    crop=crop,
-                    interpolation=interpolation,
-                    name=name,
-                    out=out,
-                    licence=licence,
-                    outputs="value" if value is not None else outputs,
-                    unit=(value or "").strip(),
-                    output=output,
-                )
+        if multi_label and value is not None:
+            raise BadInput("A network has labels or a value: leave --multi-label or --value.")
+        outputs: Outputs = "labels" if multi_label else "classes"
+        model = import_weights(
+            ImportOptions(
+                file=file,
+                photo=photo or EXAMPLE_PHOTO,
+                architecture=architecture,
+                labels=labels,
+                size=size,
+                mean=mean,
+                std=std,
+                crop=crop,
+                interpolation=interpolation,
+                name=name,
+                out=out,
+                licence=licence,
+                outputs="value" if value is not None else outputs,
+                unit=(value or "").strip(),
+                output=output,
             )
-    except OSError as exc:
-        typer.echo(f"whylens: the model cannot be written: {exc.strerror}.", err=True)
-        raise typer.Exit(1) from exc
+        )
     for note in model.notes:
         typer.echo(note)
     typer.echo(f"\nWhat it says of {(photo or EXAMPLE_PHOTO).name}:")

@@ -69,20 +69,16 @@ def train(
         "threads": threads,
     }
     options = {k: v for k, v in every_option.items() if v is not None}
-    try:
-        with one_line_errors():
-            from whylens.core.datasets.by_name import load_dataset
-            from whylens.core.registry import load_registry
+    with one_line_errors():
+        from whylens.core.datasets.by_name import load_dataset
+        from whylens.core.registry import load_registry
 
-            sources = load_registry().datasets
-            source = sources.get(data.partition(":")[0])
-            if source is not None and source.kind == "signals":
-                _run_on_signals(load_dataset(data, sources), options, recipe, out)
-            else:
-                _run(data, sources, options, recipe, out, resume=resume)
-    except OSError as exc:
-        typer.echo(f"whylens: {out} cannot be written: {exc.strerror}.", err=True)
-        raise typer.Exit(1) from exc
+        sources = load_registry().datasets
+        source = sources.get(data.partition(":")[0])
+        if source is not None and source.kind == "signals":
+            _run_on_signals(load_dataset(data, sources), options, recipe, out)
+        else:
+            _run(data, sources, options, recipe, out, resume=resume)
 
 
 def _run_on_signals(

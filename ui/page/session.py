@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import inspect
 import logging
@@ -150,6 +151,10 @@ def errors_as_messages() -> Iterator[None]:
         message = (
             f"Something went wrong on our side (error {number}). Please try again, and report it."
         )
+        if isinstance(exc, FileNotFoundError):
+            message = "A file of this visit is no longer kept. Give it again."
+        elif getattr(exc, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            message = "The server's disk is full. Try again later."
         raise gr.Error(message, title="Unexpected", print_exception=False) from exc
 
 
