@@ -42,7 +42,8 @@ from whylens.core.models.backbone import Backbone
 from whylens.core.models.checkpoints import checkpoint_places
 from whylens.core.models.forward_pass import ForwardPass
 from whylens.core.models.function_target import function_name, function_target
-from whylens.core.models.load import expected_bytes, load, load_public
+from whylens.core.models.load import load
+from whylens.core.models.public_models import expected_bytes, load_public
 from whylens.core.params import Params
 from whylens.core.plugin_calls import (
     as_partial,

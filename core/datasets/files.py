@@ -106,9 +106,15 @@ class ZipFiles:
         """Return the content of a file; declared sizes can lie, so real bytes are counted."""
         if self._archive is None:
             self._archive = zipfile.ZipFile(self._path)  # threads may read it at once
+        info = self._infos[index]
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            # The others are unpacked whole, whatever `most` says.
+            raise BadInput(
+                "It is packed in a way that is not read: pack the folders as a plain ZIP."
+            )
         with zip_errors():
             try:
-                with self._archive.open(self._infos[index]) as stream:
+                with self._archive.open(info) as stream:
                     data = stream.read(most + 1)
             except _DAMAGED as exc:
                 raise BadInput("It is damaged inside the ZIP.") from exc

@@ -15,13 +15,17 @@ from whylens.core.datasets.dataset import Dataset, Item, Pixels
 from whylens.core.datasets.dataset_notes import left_out_notes
 from whylens.core.datasets.files import ZipFiles
 from whylens.core.errors import BadInput
-from whylens.core.inputs.photo import READ_ENDINGS, read_photo
+from whylens.core.inputs.photo import READ_ENDINGS, ImageLimits, read_photo
 from whylens.core.inputs.view import shrunk
 
 MOST_FILES = 5_000
 MOST_BYTES = 400_000_000  # of all pictures, packed as they are inside
 MOST_EACH = 12_000_000
 MOST_CLASSES = 200
+# Cameras of phones have 12 million pixels; decoding takes time and memory by their number.
+LIMITS = ImageLimits(bytes=MOST_EACH, pixels=16_000_000)
+MOST_PIXELS = 1_000_000_000  # of all pictures, which take some 40 s
+MOST_KEPT_BYTES = 400_000_000  # of all pictures, as they are kept
 # Larger pictures are kept at this longer side: no network here looks closer.
 KEPT_SIDE = 320
 
@@ -72,22 +76,29 @@ def pictures_in_zip(path: Path) -> Generator[float, None, ZippedPictures]:
         raise BadInput(f"The ZIP holds more than {MOST_FILES:,} pictures.")
     if len(labels) > MOST_CLASSES:
         raise BadInput(f"The ZIP holds {len(labels)} classes; {MOST_CLASSES} are allowed.")
-    items, pictures, total = [], [], 0
+    items, pictures, total, decoded, kept = [], [], 0, 0, 0
     unreadable = []
     for done, file in enumerate(files):
         key = source.paths[file.path]
         try:
             data = source.read(file.path, MOST_EACH)
             total += len(data)
-            pixels = read_photo(data).pixels
+            pixels = read_photo(data, limits=LIMITS).pixels
         except BadInput as exc:
             total += MOST_EACH // 100  # what is refused took time, too
             unreadable.append((key, str(exc)))
         else:
             pictures.append(shrunk(pixels, KEPT_SIDE))
+            decoded, kept = decoded + pixels.size // 3, kept + pictures[-1].nbytes
             items.append(Item(key, labels.index(file.label), file.split or "train"))
         if total > MOST_BYTES:
             raise BadInput(f"The ZIP holds more than {MOST_BYTES / 1e6:.0f} MB of pictures.")
+        if decoded > MOST_PIXELS or kept > MOST_KEPT_BYTES:
+            raise BadInput(
+                f"The pictures of the ZIP are too large together: {MOST_PIXELS / 1e6:,.0f} million "
+                f"pixels are read, and {MOST_KEPT_BYTES / 1e6:.0f} MB kept at up to {KEPT_SIDE} "
+                "pixels a side. Pack fewer, or smaller ones."
+            )
         yield done / len(files)
     missing = set(range(len(labels))) - {item.label for item in items}
     if missing:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import re
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ from whylens.core.inputs.photo import (
     range_notes,
     read_photo,
 )
-from whylens.core.inputs.signal import is_signal_file, read_signal
+from whylens.core.inputs.signal import is_signal_file, read_npy, read_signal
 from whylens.core.inputs.spec import InputSpec
 from whylens.core.results import Array
 
@@ -151,10 +150,9 @@ def _existing(name: str | os.PathLike[str]) -> Path:
 
 def _loaded(path: Path) -> npt.NDArray[Any]:
     try:
-        array: npt.NDArray[Any] = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
+        return read_npy(path.read_bytes())
     except (ValueError, EOFError, OSError) as exc:
-        raise BadInput(f"{path.name} holds no NumPy array of numbers.") from exc
-    return array
+        raise BadInput(f"{path.name} holds no NumPy array of numbers: {exc}.") from exc
 
 
 def _is_tensor(image: Any) -> bool:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from PIL import Image
+from PIL import Image, JpegImagePlugin
 
 # Pillow steps through these in Python, and joins some in quadratic time: 11 MB of them kept it
 # busy for minutes. Cameras and image programs stay below a tenth of each.
-_PNG_CHUNKS, _JPEG_SEGMENTS, _JPEG_SCANS, _GIF_BLOCKS = 10_000, 256, 24, 4_000
+PNG_CHUNKS, _JPEG_SEGMENTS, _JPEG_SCANS, _GIF_BLOCKS = 10_000, 256, 24, 4_000
 _BMP_RUNS = 1_000_000  # bytes of a run-length coded BMP, likewise stepped through in Python
 _JPEG_LOOSE = 10_000  # bytes between segments, which Pillow steps through one by one
 _JPEG_SEGMENT = re.compile(rb"\xff[\xc0-\xc7\xc9-\xcf\xda-\xef\xfe]")
 # In entropy-coded data a marker is 0xFF and anything but 0, a restart or a fill byte.
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+_ARITHMETIC = re.compile(rb"\xff[\xc9\xca]\x00[\x08-\x20]")  # a frame of that coding
 _GIF_STEPS = 100_000  # in search of further frames
 _TIFF_TAGS, _TIFF_VALUES, _TIFF_FRAMES = 1_000, 200_000, 1_000
 _TIFF_BYTES = {1: 1, 2: 1, 6: 1, 7: 1, 3: 2, 8: 2, 4: 4, 9: 4, 11: 4, 13: 4}  # others: 8
@@ -44,12 +45,31 @@ def frame_count(image: Image.Image, data: bytes) -> int:
     return 1 if image.format in ("JPEG", "MPO") else int(getattr(image, "n_frames", 1))
 
 
+def holds_fewer_pixels(image: Image.Image, data: bytes) -> bool:
+    """Return whether a JPEG is too short for the size that its header states.
+
+    What is missing comes out grey, without an error. Each block of 8 x 8 takes a code for its mean
+    and one for its end, of a bit at least; in a progressive one the first of them.
+    """
+    if not isinstance(image, JpegImagePlugin.JpegImageFile) or _ARITHMETIC.search(data):
+        return False
+    blocks = 0
+    finest = [max(layer[axis] for layer in image.layer) for axis in (1, 2)]
+    for layer in image.layer:
+        columns, rows = (
+            -(-side * share // (8 * most))
+            for side, share, most in zip(image.size, layer[1:3], finest, strict=True)
+        )
+        blocks += columns * rows
+    return 8 * len(data) < blocks * (1 if image.info.get("progressive") else 2)
+
+
 def _png_crowded(data: bytes) -> bool:
     position, chunks = 8, 0
-    while position + 12 <= len(data) and chunks <= _PNG_CHUNKS:
+    while position + 12 <= len(data) and chunks <= PNG_CHUNKS:
         position += 12 + int.from_bytes(data[position : position + 4], "big")
         chunks += 1
-    return chunks > _PNG_CHUNKS
+    return chunks > PNG_CHUNKS
 
 
 def _jpeg_crowded(data: bytes) -> bool:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
 from whylens.core.errors import BadInput
-from whylens.core.inputs.file_parts import frame_count, is_crowded
+from whylens.core.inputs.file_parts import frame_count, holds_fewer_pixels, is_crowded
 from whylens.core.inputs.framing import NETWORK, Framing
 
 Pixels = npt.NDArray[np.uint8]
@@ -130,6 +130,7 @@ def _decoded(data: bytes, limits: ImageLimits, formats: tuple[str, ...] = FORMAT
         image = Image.open(io.BytesIO(data), formats=formats)
         _check_size(image.size, limits)
         _check_memory(image, limits)
+        _check_content(image, data)
         frames = frame_count(image, data)
         image.load()
         _check_size(image.size, limits)
@@ -298,6 +299,14 @@ def _check_memory(image: Image.Image, limits: ImageLimits) -> None:
         raise BadInput(
             f"The picture has {image.width} x {image.height} pixels; as {kind} up to "
             f"{most / 1e6:.0f} million are read. Save it smaller, or as an ordinary JPEG."
+        )
+
+
+def _check_content(image: Image.Image, data: bytes) -> None:
+    if holds_fewer_pixels(image, data):
+        raise BadInput(
+            f"The picture says that it has {image.width} x {image.height} pixels, and holds fewer. "
+            "Open it in an image program and save it again."
         )
 
 

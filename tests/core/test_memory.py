@@ -16,7 +16,7 @@ from whylens.core.errors import BadInput, NotAllowed
 from whylens.core.explanation import Question
 from whylens.core.models.backbone import wrap
 from whylens.core.models.footprint import HELD_SHARE, footprint
-from whylens.core.models.load import check_public_model
+from whylens.core.models.public_models import check_public_model
 from whylens.core.storage.cache import ByteLRU
 from whylens.core.storage.memory import (
     MEMORY_VARIABLE,

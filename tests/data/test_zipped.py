@@ -12,6 +12,7 @@ from PIL import Image
 from whylens.core.datasets import zip as zipped
 from whylens.core.datasets.zip import ZippedPictures, pictures_in_zip
 from whylens.core.errors import BadInput
+from whylens.core.inputs.photo import ImageLimits
 from whylens.core.progress import run
 
 
@@ -104,11 +105,32 @@ def test_a_bomb_is_stopped_by_its_real_bytes(tmp_path, monkeypatch):
         read(path)
 
 
+@pytest.mark.parametrize("kind", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+def test_what_is_unpacked_whole_whatever_is_asked_is_not_read(tmp_path, kind):
+    path = tmp_path / "x.zip"
+    with zipfile.ZipFile(path, "w", kind) as archive:
+        archive.writestr("a/1.png", bytes(1_000_000))
+        archive.writestr("b/1.png", png("red"))
+    with pytest.raises(BadInput, match="packed in a way that is not read"):
+        read(path)
+
+
+def test_a_picture_of_more_pixels_than_a_camera_s_is_left_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(zipped, "LIMITS", ImageLimits(pixels=300))
+    files = {"a/1.png": png("red"), "a/2.png": png("red", (30, 12)), "b/1.png": png("blue")}
+    assert [item.key for item in read(packed(tmp_path / "x.zip", files)).items] == [
+        "a/1.png",
+        "b/1.png",
+    ]
+
+
 @pytest.mark.parametrize(
     ("limit", "value", "said"),
     [
         ("MOST_FILES", 2, "more than 2 pictures"),
         ("MOST_BYTES", 100, "more than 0 MB of pictures"),
+        ("MOST_PIXELS", 500, "too large together"),
+        ("MOST_KEPT_BYTES", 1500, "too large together"),
         ("MOST_CLASSES", 1, "holds 2 classes; 1 are allowed"),
     ],
 )

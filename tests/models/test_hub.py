@@ -538,7 +538,8 @@ def test_a_classifier_of_transformers_is_a_model_by_its_name(
     pytest.importorskip("transformers", reason="the extra [transformers] is absent")
     from tests.models.test_transformers_folder import networks
     from whylens.core.errors import NotAllowed
-    from whylens.core.models.load import check_public_model, load
+    from whylens.core.models.load import load
+    from whylens.core.models.public_models import check_public_model
 
     config, network_type, processor = networks()["vit"]
     with torch.random.fork_rng():

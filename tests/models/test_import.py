@@ -34,13 +34,14 @@ from whylens.core.models.checkpoints import (
 )
 from whylens.core.models.import_options import ImportOptions
 from whylens.core.models.import_weights import import_weights
-from whylens.core.models.load import build, check_public_model, from_folder, load
+from whylens.core.models.load import build, from_folder, load
 from whylens.core.models.model_names import (
     parse_model_name,
     timm_architectures,
     torchvision_names,
 )
 from whylens.core.models.pickle_child import architecture_hints, convert, unwrap
+from whylens.core.models.public_models import check_public_model
 from whylens.core.models.random_weights import randomize_weights
 from whylens.core.models.state_dicts import read_state_dict, strip_prefixes
 from whylens.core.needs import Need

@@ -48,12 +48,13 @@ from whylens.core.models.layouts import (
     layout_of,
     proportional,
 )
-from whylens.core.models.load import build, check_public_model, from_folder, load
+from whylens.core.models.load import build, from_folder, load
 from whylens.core.models.model_names import (
     parse_model_name,
     timm_architectures,
     timm_names,
 )
+from whylens.core.models.public_models import check_public_model
 from whylens.core.models.random_weights import randomize_weights
 from whylens.core.needs import Need
 from whylens.core.speed import faster

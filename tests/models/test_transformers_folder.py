@@ -16,7 +16,8 @@ from tests.conftest import ROOT
 from whylens.core.errors import BadArtifact, NotAllowed, NotInstalled
 from whylens.core.inputs.photo import read_photo
 from whylens.core.inputs.preprocess import photo_tensor
-from whylens.core.models.load import check_public_model, load
+from whylens.core.models.load import load
+from whylens.core.models.public_models import check_public_model
 from whylens.core.needs import Need
 from whylens.ui.cli.app import app
 

@@ -70,7 +70,7 @@ def test_no_event_loads_what_a_page_may_not(monkeypatch, tmp_path):
         loaded.append(text)
         raise BadInput("loaded")
 
-    monkeypatch.setattr("whylens.core.models.load.load", load)
+    monkeypatch.setattr("whylens.core.models.public_models.load", load)
     monkeypatch.setattr("whylens.core.engine.load", load)
     page, request, asked = build_page(Engine()), gr.Request(session_hash="visitor"), 0
     request.query_params = {}

@@ -24,7 +24,7 @@ from whylens.core.models.checkpoints import (
     default_model,
     read_manifest,
 )
-from whylens.core.models.load import check_public_model
+from whylens.core.models.public_models import check_public_model
 from whylens.core.outputs.guide import Entry, Measurements, entries, measurements
 from whylens.ui.page.page_store import PageStore
 

@@ -20,7 +20,7 @@ from whylens.core.datasets.zip import pictures_in_zip
 from whylens.core.engine import Engine
 from whylens.core.errors import BadInput, CoreError, shown
 from whylens.core.models.checkpoints import checkpoint_folders, default_model, read_manifest
-from whylens.core.models.load import check_public_model
+from whylens.core.models.public_models import check_public_model
 from whylens.core.progress import TrainingProgress, run
 from whylens.core.train.recipe import PRETRAINED, Recipe
 from whylens.core.train.report import read_report

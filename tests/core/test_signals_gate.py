@@ -1,0 +1,123 @@
+"""Signals from strangers: read within their size, never by decoding a picture, or refused."""
+
+from __future__ import annotations
+
+import io
+import struct
+import tracemalloc
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from whylens.core.errors import BadInput
+from whylens.core.inputs.photo import read_photo
+from whylens.core.inputs.signal import read_signal, signal_in, signal_picture
+
+
+def npy(shape, descr="<f4", body=bytes(64)) -> bytes:
+    header = f"{{'descr': {descr!r}, 'fortran_order': False, 'shape': {shape}, }}".encode()
+    header += b" " * (-(len(header) + 11) % 64) + b"\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + body
+
+
+def saved(array) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, array)
+    return stream.getvalue()
+
+
+def packed() -> bytes:
+    stream = io.BytesIO()
+    np.savez(stream, a=np.ones((1, 5)))
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        npy((4_000_000_000,)),
+        npy((10**14,)),
+        npy((17,)),
+        npy((-1, 4)),
+        packed(),
+        saved(np.ones((1, 8)) * (1 + 2j)),
+        saved(np.zeros(8, [("a", "f4"), ("b", "f4")])),
+        saved(np.array(["1", "2"])),
+        saved(np.array([1], "M8[s]")),
+        b"\x93NUMPY\x09\x00",
+        b"\x93NUM",
+    ],
+    ids=["15 GB", "364 TB", "one more", "negative", "npz", "complex", "structured", "text", "times",
+         "version", "cut"],
+)  # fmt: skip
+def test_what_is_no_array_of_real_numbers_is_refused_before_it_is_allocated(content):
+    tracemalloc.start()
+    with pytest.raises(BadInput, match="not a table of numbers"):
+        read_signal(content, "a.npy")
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 1_000_000
+
+
+@pytest.mark.parametrize("kind", ["f4", "f8", "i2", "u1", "?"])
+def test_real_numbers_of_every_kind_are_read(kind):
+    values = np.array([[0, 1, 1], [1, 0, 1]], kind)
+    assert np.array_equal(read_signal(saved(np.asfortranarray(values)), "a.npy"), values)
+
+
+def chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def picture(side: int, *more: bytes) -> bytes:
+    """Return a grey PNG that decodes to side x side pixels, from a few bytes of zeros."""
+    rows = zlib.compress(bytes(1000))
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0))
+    body = b"".join(more) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + head + body
+
+
+def test_a_picture_is_asked_for_its_signal_without_being_decoded(monkeypatch):
+    def opened(*args, **kwargs):
+        raise AssertionError("a decoder saw the picture")
+
+    signal = np.array([[1.5, -2.0, 3.0]], np.float32)
+    drawn = signal_picture(signal)
+    monkeypatch.setattr(Image, "open", opened)
+    assert np.array_equal(signal_in(drawn), signal)
+    assert signal_in(picture(20_000)) is None
+    assert signal_in(picture(10, *[chunk(b"tEXt", b"a\0b")] * 20_000)) is None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"whylens-signal\0\0" + zlib.compress(bytes(50_000_000)),
+        b"whylens-signal\0\0" + b"no zlib",
+        b"whylens-signal\0\0" + zlib.compress(b"AAAA")[:-3],
+        b"whylens-signal\0\0" + zlib.compress(b"not base 64!"),
+    ],
+    ids=["bomb", "no zlib", "cut", "no base64"],
+)
+def test_a_signal_that_is_damaged_or_a_bomb_is_refused(body):
+    tracemalloc.start()
+    with pytest.raises(BadInput, match="signal in this picture is damaged"):
+        signal_in(picture(10, chunk(b"zTXt", body)))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 20_000_000
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"optimize": True, "quality": 1}])
+def test_a_jpeg_is_refused_that_says_to_be_larger_than_its_bytes_can_hold(options):
+    # A single colour is the shortest that there is.
+    stream = io.BytesIO()
+    Image.new("RGB", (640, 480), (90, 90, 90)).save(stream, "JPEG", **options)
+    assert read_photo(stream.getvalue()).size == (640, 480)
+    lie = bytearray(stream.getvalue())
+    frame = next(i for i in range(len(lie)) if lie[i] == 0xFF and lie[i + 1] in (0xC0, 0xC2))
+    lie[frame + 5 : frame + 9] = struct.pack(">HH", 4000, 5000)
+    with pytest.raises(BadInput, match=r"5000 x 4000 pixels, and holds fewer"):
+        read_photo(bytes(lie))
