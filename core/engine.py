@@ -37,6 +37,7 @@ from whylens.core.explanation import Explanation, ModelCard, Prediction, Questio
 from whylens.core.hookspecs import PROJECT
 from whylens.core.inputs.framing import framing_text
 from whylens.core.inputs.preprocess import photo_tensor, signal_tensor
+from whylens.core.inputs.signal import fit_signal
 from whylens.core.inputs.view import View
 from whylens.core.models.backbone import Backbone
 from whylens.core.models.checkpoints import checkpoint_places
@@ -264,6 +265,9 @@ class Engine:
         explainer = self.registry.explainer(method)
         checked: Params = validate_params(explainer, explainer.Params, params or {})
         backbone = self.backbone(question.model)
+        if question.signal is not None and len(backbone.spec.size) == 1:
+            fitted = fit_signal(question.signal, backbone.spec.channels, backbone.spec.size[0])
+            question = replace(question, signal=fitted)
         reason, artifact = self._reason_and_artifact(explainer, backbone, question.visitor)
         if reason:
             raise NeedsNotMet(f"{explainer.title} is not available on {backbone.name}: {reason}")

@@ -19,7 +19,7 @@ from whylens.core.engine import Engine
 from whylens.core.errors import BadArtifact, BadInput, CoreError, InvalidParameter, UnknownName
 from whylens.core.explainer import Explainer, contract_errors
 from whylens.core.explanation import Question
-from whylens.core.inputs.arrays import shape_of, to_channels, to_photo
+from whylens.core.inputs.arrays import reads_photos, shape_of, to_channels, to_photo
 from whylens.core.inputs.framing import parse_framing
 from whylens.core.models.adapt import (
     ClassScores,
@@ -538,7 +538,7 @@ class _Session:
             "seed": seed,
         }
         source = Path(image).name if isinstance(image, str | os.PathLike) else ""
-        if len(spec.size) == 2 and spec.channels in (1, 3):
+        if reads_photos(spec):
             photo = replace(to_photo(image), framing=parse_framing(framing))
             return Question(photo=photo, **fields), source
         return Question(signal=to_channels(image, spec), **fields), source

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageSequence
 
 from whylens.core.errors import BadInput, shown
 from whylens.core.inputs.photo import (
@@ -57,6 +58,11 @@ def to_photo(image: Any) -> Photo:
     return _photo_from_array(_array(image), channels_first=_is_tensor(image))
 
 
+def reads_photos(spec: InputSpec) -> bool:
+    """Return whether a network is fed photos, in colour or grey, and not arrays as they are."""
+    return len(spec.size) == 2 and spec.channels in (1, 3)
+
+
 def to_channels(image: Any, spec: InputSpec) -> Array:
     """Return (C, *S) float32 of a signal, a volume or a picture with other channels than RGB.
 
@@ -74,6 +80,8 @@ def to_channels(image: Any, spec: InputSpec) -> Array:
             array = _loaded(path)
         elif is_signal_file(path.name):
             array = read_signal(path.read_bytes(), path.name)
+        elif path.suffix.lower() in (".tif", ".tiff") and len(spec.size) == 2:
+            array = _bands(path)
         else:
             raise BadInput(
                 f"{path.name} is a photo by its name; this network takes arrays of "
@@ -91,6 +99,17 @@ def to_channels(image: Any, spec: InputSpec) -> Array:
     if array.ndim == len(spec.size):
         array = array[None]
     return np.array(array, dtype=np.float32)
+
+
+def _bands(path: Path) -> npt.NDArray[Any]:
+    """Return (C, H, W) of the pictures that lie one after the other in a TIFF."""
+    data = path.read_bytes()
+    read_photo(data)  # refuses what is too large or damaged
+    with Image.open(io.BytesIO(data), formats=["TIFF"]) as image:
+        bands = [np.asarray(frame) for frame in ImageSequence.Iterator(image)]
+    if len({band.shape for band in bands}) != 1 or bands[0].ndim != 2:
+        raise BadInput(f"{path.name} holds no bands of one size. Give them as a .npy file.")
+    return np.stack(bands)
 
 
 def shape_of(images: Sequence[Any], size: int | Sequence[int] | None = None) -> tuple[int, ...]:

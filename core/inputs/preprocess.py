@@ -12,6 +12,7 @@ from torch import Tensor
 from whylens.core.errors import BadInput
 from whylens.core.inputs.framing import framed_spec, framed_view
 from whylens.core.inputs.photo import Photo
+from whylens.core.inputs.signal import fit_signal
 from whylens.core.inputs.spec import InputSpec
 from whylens.core.inputs.view import View, model_view
 from whylens.core.results import Array
@@ -56,6 +57,8 @@ def signal_tensor(signal: Array, spec: InputSpec) -> Tensor:
         ) from exc
     if array.ndim == len(spec.size):
         array = array[None]
+    if len(spec.size) == 1:
+        array = fit_signal(array, spec.channels, spec.size[0])
     if array.shape != (spec.channels, *spec.size):
         raise BadInput(
             f"The signal is {array.shape}; this network wants {(spec.channels, *spec.size)}. "

@@ -20,6 +20,7 @@ from PIL import Image, ImageDraw, PngImagePlugin
 
 from whylens.core.errors import BadInput
 from whylens.core.inputs.file_parts import PNG_CHUNKS
+from whylens.core.inputs.table import read_table
 from whylens.core.results import Array
 
 SUFFIXES = (".csv", ".npy")
@@ -39,6 +40,8 @@ def is_signal_file(name: str) -> bool:
 def read_signal(data: bytes, name: str) -> Array:
     """Return (C, L) float32: the signal of a CSV file (a row per channel) or an .npy array.
 
+    A CSV may come as a program for tables or an instrument writes it: see `read_table`.
+
     Raises:
         BadInput: It is too large, no table of numbers, or of another kind.
     """
@@ -48,16 +51,13 @@ def read_signal(data: bytes, name: str) -> Array:
     if suffix not in SUFFIXES:
         raise BadInput("A signal is a .csv file with one row per channel, or an .npy array.")
     try:
-        if suffix == ".npy":
-            array = read_npy(data)
-        else:
-            text = data.decode("utf-8-sig")
-            array = np.loadtxt(io.StringIO(text), delimiter=",", ndmin=2, comments=None)
-        array = np.atleast_2d(np.asarray(array, dtype=np.float32))
+        values = read_npy(data) if suffix == ".npy" else read_table(data)
+        array: Array = np.atleast_2d(values.astype(np.float32))
     except (ValueError, TypeError, EOFError, OSError) as exc:
         raise BadInput(
-            "The signal is not a table of numbers with rows of one length, separated by commas. "
-            "Check the file."
+            "The signal is not a table of numbers with rows of one length, separated by commas, "
+            "semicolons or tabs "
+            f"({' '.join(str(exc).split())[:80]}). Check the file."
         ) from exc
     return _checked(array)
 
@@ -84,6 +84,33 @@ def read_npy(data: bytes) -> npt.NDArray[Any]:
         raise ValueError("it holds less than its header says")
     array: npt.NDArray[Any] = np.load(io.BytesIO(data), allow_pickle=False)
     return array
+
+
+def fit_signal(signal: Array, channels: int, length: int) -> Array:
+    """Return a signal as (channels, length) where columns, times or numbers of rows stand for that.
+
+    Args:
+        signal: (C, L), or a table in whose columns the channels are; a first row or column that
+            rises evenly and is one too many is the time.
+    """
+    wanted = (channels, length)
+    if signal.ndim != 2 or signal.shape == wanted:
+        return signal
+    for table in (signal, signal.T):
+        rows, columns = table.shape
+        for part, is_time in (
+            (table, True),
+            (table[1:], rows == channels + 1 and _rises_evenly(table[0])),
+            (table[:, 1:], columns == length + 1 and _rises_evenly(table[:, 0])),
+        ):
+            if is_time and part.shape == wanted:
+                return part
+    return signal
+
+
+def _rises_evenly(values: Array) -> bool:
+    steps = np.diff(values.astype(np.float64))
+    return bool(len(steps) and steps[0] > 0 and np.allclose(steps, steps[0], rtol=1e-2))
 
 
 def _checked(array: Array) -> Array:

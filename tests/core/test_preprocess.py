@@ -162,7 +162,7 @@ def test_a_signal_with_gaps_is_refused(value):
         signal_tensor(signal, spec_of(64, channels=1))
 
 
-@pytest.mark.parametrize("shape", [(63,), (2, 64), (64, 1), (1, 1, 64), ()])
+@pytest.mark.parametrize("shape", [(63,), (2, 64), (64, 2), (1, 1, 64), ()])
 def test_a_signal_of_another_shape_is_told_the_right_one(shape):
     with pytest.raises(BadInput, match=r"this network wants \(1, 64\)\. Cut or resample it"):
         signal_tensor(np.zeros(shape, np.float32), spec_of(64, channels=1))

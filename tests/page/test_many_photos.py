@@ -201,3 +201,10 @@ def test_what_cannot_be_done_is_said_in_place(session, values, words):
     assert re.search(words, status)
     with pytest.raises(gr.Error):
         next(work)
+
+
+def test_a_script_gives_a_signal_as_a_file(tmp_path):
+    (tmp_path / "x.csv").write_text("0,5;1,5;2,5\n")
+    store = PageStore()
+    assert store.has_signal(str(tmp_path / "x.csv"))
+    assert store.signal(str(tmp_path / "x.csv")).tolist() == [[0.5, 1.5, 2.5]]

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from whylens.core.engine import Engine
     from whylens.core.explanation import Explanation
     from whylens.core.inputs.framing import Framing
+    from whylens.core.inputs.spec import InputSpec
     from whylens.core.targets import ClassScore
 
 
@@ -66,12 +67,13 @@ def explain_photos(
         }
         quantity = request["quantity"] if classes["versus"] is None else "contrast"
         framing = parse_framing(request["framing"])
+        spec = engine.backbone(request["model"]).spec
         fields = {**request, **classes, "quantity": quantity}
         del fields["framing"]
         width = min(NAME_WIDTH, max(len(image.name) for image in images))
 
         def explain_photo(image: Path, folder: Path) -> None:
-            question = Question(**fields, **_read_input(image, framing))
+            question = Question(**fields, **_read_input(image, framing, spec))
             scores = engine.predict(question).classes
             if not quiet:
                 words = predicted_words(scores, card.outputs)
@@ -136,8 +138,9 @@ def predicted_words(scores: tuple[ClassScore, ...], outputs: str) -> str:
     return f"{', '.join(map(str, likely))}. {EACH_ITS_OWN}"
 
 
-def _read_input(path: Path, framing: Framing) -> dict[str, Any]:
+def _read_input(path: Path, framing: Framing, spec: InputSpec) -> dict[str, Any]:
     from whylens.core.errors import BadInput
+    from whylens.core.inputs.arrays import reads_photos, to_channels
     from whylens.core.inputs.photo import read_photo
     from whylens.core.inputs.signal import is_signal_file, read_signal
 
@@ -145,6 +148,8 @@ def _read_input(path: Path, framing: Framing) -> dict[str, Any]:
         data = path.read_bytes()
     except OSError as exc:
         raise BadInput(f"{path} cannot be read: {exc.strerror}.") from exc
+    if not reads_photos(spec) and len(spec.size) > 1:
+        return {"photo": None, "signal": to_channels(path, spec)}
     if is_signal_file(path.name):
         return {"photo": None, "signal": read_signal(data, path.name)}
     photo = read_photo(data)

@@ -18,7 +18,13 @@ from PIL import Image
 from whylens.core.errors import BadInput
 from whylens.core.explanation import Explanation
 from whylens.core.inputs.photo import ImageLimits, Photo, Pixels
-from whylens.core.inputs.signal import plot_signal, signal_in, signal_picture
+from whylens.core.inputs.signal import (
+    is_signal_file,
+    plot_signal,
+    read_signal,
+    signal_in,
+    signal_picture,
+)
 from whylens.core.inputs.view import shrunk
 from whylens.core.outputs.export import write_zip
 from whylens.core.outputs.photo_report import PhotoRow
@@ -106,8 +112,8 @@ class PageStore:
         return self._photos.get(key, read)
 
     def has_signal(self, path: str) -> bool:
-        """Return whether the picture at `path` carries a signal."""
-        return signal_in(_content(path)) is not None
+        """Return whether the file at `path` is a signal, or a picture that carries one."""
+        return is_signal_file(path) or signal_in(_content(path)) is not None
 
     def signal(self, path: str | None) -> Array:
         """Return the signal that the picture at `path` carries.
@@ -115,7 +121,11 @@ class PageStore:
         Raises:
             BadInput: There is none.
         """
-        signal = signal_in(_content(path)) if path else None
+        signal = None
+        if path and is_signal_file(path):  # as scripts give it
+            signal = read_signal(_content(path), Path(path).name)
+        elif path:
+            signal = signal_in(_content(path))
         if signal is None:
             raise BadInput(
                 "This network reads signals, not photos. Choose a sample or upload a signal, "

@@ -1,0 +1,83 @@
+"""Tables of numbers as spreadsheets and instruments write them."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import numpy.typing as npt
+
+_DECIMAL = re.compile(r"[-+]?\d+,(\d+)")
+_SEPARATOR = re.compile(r"sep=(.)", re.IGNORECASE)  # Excel's own first line
+
+
+def read_table(data: bytes) -> npt.NDArray[np.float64]:
+    """Return (rows, columns) of a CSV: what stands before the numbers and beside them is left out.
+
+    Read are commas, semicolons, tabs or spaces between values; decimal commas; UTF-8, UTF-16 and
+    Western European text; lines of names or of an instrument's settings before the numbers;
+    a first column of names; a separator at the end of every line.
+
+    Raises:
+        ValueError: It holds no numbers in rows of one length.
+    """
+    lines = [line.strip("\ufeff \r") for line in _text(data).splitlines()]
+    lines = [line for line in lines if line.strip() and not line.startswith(("#", "%"))]
+    stated = _SEPARATOR.fullmatch(lines[0]) if lines else None
+    if stated:
+        lines = lines[1:]
+    if not lines:
+        raise ValueError("no lines")
+    separator = stated.group(1) if stated else _separator(lines)
+    rows = [[cell.strip().strip('"').strip() for cell in line.split(separator)] for line in lines]
+    if separator != ",":
+        rows = [[_point(cell) for cell in row] for row in rows]
+    width = len(rows[-1])
+    if all(not row[-1] for row in rows if len(row) == width):
+        rows = [row[:-1] if len(row) == width else row for row in rows]
+    names = len(rows[-1]) > 1 and not _is_number(rows[-1][0])
+    cells = [row[names:] for row in rows]
+    first = next((i for i, row in enumerate(cells) if row and all(map(_is_number, row))), None)
+    if first is None:
+        raise ValueError("no row of numbers")
+    return np.array([[float(cell) for cell in row] for row in cells[first:]], np.float64)
+
+
+def _text(data: bytes) -> str:
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return data.decode("utf-16")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode("cp1252", "replace")
+
+
+def _separator(lines: list[str]) -> str | None:
+    """Return what separates the values of the last lines; None for white space."""
+    last = lines[-1]
+    for separator in (";", "\t"):
+        if separator in last:
+            return separator
+    if not any("," in line for line in lines):
+        return None
+    if " " in last.strip() and not re.search(r",\s|\s,", last):
+        return None  # decimal commas, with spaces between the values
+    # One column of numbers with decimal commas looks like two columns of whole numbers.
+    matches = [match for line in lines if (match := _DECIMAL.fullmatch(line.strip()))]
+    decimals = {len(match.group(1)) for match in matches}
+    if len(matches) >= max(2, len(lines) - 1) and len(decimals) == 1 and min(decimals) >= 2:
+        return None
+    return ","
+
+
+def _point(cell: str) -> str:
+    """Return a number with a decimal point for one with a decimal comma."""
+    return cell.replace(".", "").replace(",", ".") if "," in cell else cell
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return "_" not in cell

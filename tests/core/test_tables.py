@@ -1,0 +1,86 @@
+"""Signals as spreadsheets, instruments and other programs write them."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.conftest import plain_spec
+from whylens.core.errors import BadInput
+from whylens.core.inputs.arrays import to_channels
+from whylens.core.inputs.preprocess import signal_tensor
+from whylens.core.inputs.signal import fit_signal, read_signal
+
+VALUES = np.round(np.sin(np.linspace(0, 6, 12)), 4)
+TEXTS = [f"{value:.4f}" for value in VALUES]
+GERMAN = [text.replace(".", ",") for text in TEXTS]
+NUMBERED = [f"{i};{text}" for i, text in enumerate(GERMAN)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ",".join(TEXTS),
+        ",".join(TEXTS) + ",\n",
+        ";".join(TEXTS),
+        ";".join(GERMAN),
+        ";".join(GERMAN) + ";",
+        "\t".join(TEXTS),
+        " ".join(GERMAN),
+        "\n".join(TEXTS),
+        "\r\n".join(GERMAN),
+        "value\n" + "\n".join(TEXTS),
+        "sep=;\n" + ";".join(GERMAN),
+        "Zeit;Wert\n" + "\n".join(NUMBERED),
+        "# 500 Hz\nDate: 2024-01-01\nUnit,mV\ntime,value\n"
+        + "\n".join(f"{i / 500},{text}" for i, text in enumerate(TEXTS)),
+        "ch1," + ",".join(TEXTS),
+        ",".join(map(str, range(12))) + "\n" + ",".join(TEXTS),
+        ",".join(f'"{text}"' for text in TEXTS),
+    ],
+)
+@pytest.mark.parametrize("code", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_signal_is_read_however_its_table_is_written(text, code):
+    signal = read_signal(text.encode(code), "x.CSV")
+    assert signal_tensor(signal, plain_spec(12, channels=1))[0, 0].numpy() == pytest.approx(VALUES)
+
+
+def test_names_of_columns_in_another_code_page_are_left_out():
+    signal = read_signal("°C;µV\n1,5;2,5\n3,5;4,5\n".encode("cp1252"), "x.csv")
+    assert signal.tolist() == [[1.5, 2.5], [3.5, 4.5]]
+    assert read_signal(b"1.234,5;2\n", "x.csv").tolist() == [[1234.5, 2]]
+
+
+def test_channels_in_columns_are_turned_and_what_fits_is_left_as_it_is():
+    table = np.arange(24, dtype=np.float32).reshape(2, 12) ** 2
+    assert fit_signal(table, 2, 12) is table
+    assert (fit_signal(table.T, 2, 12) == table).all()
+    timed = np.vstack([np.arange(12) / 500, table])
+    assert (fit_signal(timed, 2, 12) == table).all()
+    assert (fit_signal(timed.T, 2, 12) == table).all()
+    uneven = np.vstack([table[1] ** 2, table])
+    assert fit_signal(uneven, 2, 12) is uneven
+
+
+@pytest.mark.parametrize("text", ["", "a,b\nc,d", "1,2\n3", "1,x,3\n4,5,6\n7,y,9", "1,2\n3,4\nend"])
+def test_what_is_no_table_of_numbers_is_refused(text):
+    with pytest.raises(BadInput, match="not a table of numbers"):
+        read_signal(text.encode(), "x.csv")
+
+
+def test_complex_numbers_are_refused():
+    stream = io.BytesIO()
+    np.save(stream, np.ones((1, 4)) * 1j)
+    with pytest.raises(BadInput, match="holds complex128, not real numbers"):
+        read_signal(stream.getvalue(), "x.npy")
+
+
+def test_bands_are_read_from_a_tiff(tmp_path):
+    bands = np.random.default_rng(0).integers(0, 256, (6, 16, 20), dtype=np.uint8)
+    first, *others = [Image.fromarray(band) for band in bands]
+    first.save(tmp_path / "x.tif", save_all=True, append_images=others)
+    array = to_channels(tmp_path / "x.tif", plain_spec(16, 20, channels=6))
+    assert array == pytest.approx(bands / 255)
