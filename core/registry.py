@@ -25,6 +25,7 @@ from whylens.core.errors import CoreError, UnknownName
 from whylens.core.evaluation.metric import Metric, metric_errors
 from whylens.core.explainer import Explainer, contract_errors
 from whylens.core.hookspecs import GROUP, PROJECT
+from whylens.core.storage.interrupts import noted_interrupts
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -145,11 +146,12 @@ def load_registry(
     if strict is None:
         strict = os.environ.get(STRICT_VARIABLE) == "1"
     loader = _Loader(strict=strict)
-    for item in sources if sources is not None else all_entry_points():
-        if item.point.name in set(blocked):
-            loader.note("blocked", item, f"Blocked by {BLOCK_VARIABLE}.", fatal=False)
-        else:
-            loader.add(item)
+    with noted_interrupts(loader.interrupts):
+        for item in sources if sources is not None else all_entry_points():
+            if item.point.name in set(blocked):
+                loader.note("blocked", item, f"Blocked by {BLOCK_VARIABLE}.", fatal=False)
+            else:
+                loader.add(item)
     entries = {
         name: Entry(explainer, item.point.name, item.distribution, item.version)
         for name, (explainer, item) in loader.offers["explainers"].items()
@@ -178,6 +180,7 @@ class _Loader:
         self.manager.add_hookspecs(hookspecs)
         self.offers: dict[str, dict[str, tuple[Any, PluginSource]]] = {hook: {} for hook in _KINDS}
         self.problems: list[Problem] = []
+        self.interrupts: list[int] = []
 
     def note(
         self,
@@ -221,7 +224,9 @@ class _Loader:
     ) -> tuple[bool, T | None]:
         try:
             return True, work()
-        except (Exception, SystemExit) as exc:  # noqa: BLE001 - a stranger's code may raise anything
+        except (Exception, SystemExit, KeyboardInterrupt) as exc:
+            if self.interrupts:  # Ctrl-C was pressed: that is not the stranger's
+                raise
             cause = f"{type(exc).__name__}: {exc}"
             self.note(stage, item, f"It failed to {_WORDS[stage]} ({cause}).", cause=exc)
             return False, None

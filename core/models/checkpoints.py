@@ -8,12 +8,14 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from fnmatch import fnmatch
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from torch import Tensor
 
 from whylens.core.errors import BadArtifact, UnknownName
@@ -32,6 +34,11 @@ from whylens.core.targets import Outputs
 log = logging.getLogger(__name__)
 
 MANIFEST, WEIGHTS = "model.json", "model.safetensors"
+# What a description may ask for, whoever wrote it: of an input, and of a network's arguments.
+MOST_SIDE, MOST_SIGNAL, MOST_INPUT = 4096, 65_536, 50_000_000
+MOST_LAYERS, MOST_ARGUMENT, MOST_LABELS = 1000, 65_536, 100_000
+# What a network is built from one by one, so that a number may cost hours.
+DEPTH = re.compile("^(?!.*channel).*(layer|depth|block|stage|repeat|self_attend)")
 SHIPPED = Path(__file__).resolve().parents[2] / "checkpoints"
 FOLDERS_VARIABLE = "WHYLENS_CHECKPOINTS"
 HOME_VARIABLE = "WHYLENS_HOME"
@@ -95,6 +102,26 @@ class CheckpointManifest(BaseModel):
     def _in_small_letters(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value  # PowerShell writes capitals
 
+    @model_validator(mode="after")
+    def _bounded(self) -> CheckpointManifest:
+        longest = MOST_SIGNAL if len(self.input_size) == 1 else MOST_SIDE
+        if max(self.input_size, default=0) > longest:
+            raise ValueError(f"an input has {longest:,} places along a side at most")
+        if math.prod(self.input_size) * len(self.mean) > MOST_INPUT:
+            raise ValueError(f"an input has {MOST_INPUT:,} values at most")
+        if len(self.labels) > MOST_LABELS:
+            raise ValueError(f"{MOST_LABELS:,} labels are read at most")
+        for name, value in self.arguments.items():
+            values = value if isinstance(value, tuple) else (value,)
+            if len(values) > MOST_LAYERS or len(str(value)) > 10_000:
+                raise ValueError(f"the argument {name!r} is too long")
+            numbers = [abs(v) for v in values if isinstance(v, int | float)]
+            if max(numbers, default=0) > MOST_ARGUMENT:
+                raise ValueError(f"the argument {name!r} is larger than {MOST_ARGUMENT:,}")
+            if DEPTH.search(name) and sum(numbers) > MOST_LAYERS:
+                raise ValueError(f"the argument {name!r} asks for more than {MOST_LAYERS:,} layers")
+        return self
+
     def spec(self) -> InputSpec:
         """Return how images are fed to this network."""
         shared = self.model_dump(include=InputSpec.model_fields.keys() & type(self).model_fields)
@@ -111,13 +138,27 @@ def checkpoint_folders(root: Path | None = None) -> dict[str, Path]:
     for place in checkpoint_places(root):
         if not place.is_dir():
             continue
-        for folder in sorted([place, *place.iterdir()]):
-            complete = any((folder / name).is_file() for name in (WEIGHTS, ONNX_FILE))
-            if complete and (folder / MANIFEST).is_file() and is_folder_name(folder.name):
+        for folder in _checkpoints_in(place):
+            if is_folder_name(folder.name):
                 if folder.name in folders:
                     log.warning("Checkpoint %s appears twice; the first is used", folder.name)
                 folders.setdefault(folder.name, folder)
     return folders
+
+
+def _checkpoints_in(place: Path) -> Iterator[Path]:
+    try:
+        candidates = sorted([place, *place.iterdir()])
+    except OSError as exc:
+        log.warning("The checkpoints in %s cannot be listed: %s", place, exc.strerror)
+        return
+    for folder in candidates:
+        try:
+            complete = any((folder / name).is_file() for name in (WEIGHTS, ONNX_FILE))
+            if complete and (folder / MANIFEST).is_file():
+                yield folder
+        except OSError:  # of somebody else
+            continue
 
 
 def misnamed_folders(root: Path | None = None) -> dict[str, Path]:
@@ -158,7 +199,12 @@ def _folder_at(text: str) -> Path | None:
 
 
 def default_model(root: Path | None = None) -> str | None:
-    """Return the local checkpoint to begin with, of those that read photos; None without any.
+    """Return the local checkpoint to begin with, the first of `default_models`, or None."""
+    return next(iter(default_models(root)), None)
+
+
+def default_models(root: Path | None = None) -> list[str]:
+    """Return the local checkpoints that read photos, in the order in which to begin with one.
 
     A trained one comes first, and then the one that knows most classes.
 
@@ -174,7 +220,7 @@ def default_model(root: Path | None = None) -> str | None:
         if len(manifest.input_size) == 2:
             count = IMAGENET_CLASSES if isinstance(manifest.labels, str) else len(manifest.labels)
             ranks[name] = manifest.trained, count
-    return max(ranks, key=ranks.__getitem__, default=None)
+    return sorted(ranks, key=ranks.__getitem__, reverse=True)
 
 
 def find_models(pattern: str = "") -> list[str]:

@@ -244,7 +244,9 @@ def _module_of(folder: Path, manifest: CheckpointManifest, labels: int) -> nn.Mo
     """Return the network with its weights; two labels may be those of a single score."""
     levels = strip_prefixes(read_weights(folder / WEIGHTS, sha256=manifest.sha256))
     first: RuntimeError | None = None
+    stored = sum(value.numel() for value in levels[0].values())
     for classes in (2, 1) if labels == 2 else (labels,):
+        _check_not_larger(folder.name, manifest, classes, stored)
         module = build(manifest.architecture, classes=classes, arguments=manifest.arguments)
         own = module.state_dict().keys()
         try:
@@ -257,6 +259,21 @@ def _module_of(folder: Path, manifest: CheckpointManifest, labels: int) -> nn.Mo
         f"The weights of {folder.name} do not fit {manifest.architecture}: "
         f"{str(first).splitlines()[-1].strip()}"
     ) from first
+
+
+def _check_not_larger(name: str, manifest: CheckpointManifest, classes: int, stored: int) -> None:
+    # A description alone may ask for more memory than there is.
+    with torch.device("meta"):
+        try:
+            plan = build(manifest.architecture, classes=classes, arguments=manifest.arguments)
+        except BadArtifact:  # said where it is built, or no more than that it needs numbers for it
+            return
+    described = sum(value.numel() for value in plan.state_dict().values())
+    if described > 2 * stored + 1_000_000:
+        raise BadArtifact(
+            f"The weights of {name} do not fit {manifest.architecture}: {stored:,} numbers are "
+            f"stored, and it has {described:,}."
+        )
 
 
 def _onnx_module(folder: Path, manifest: CheckpointManifest) -> nn.Module:

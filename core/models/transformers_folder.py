@@ -6,7 +6,6 @@ They come from a folder, or from the Hub: three files of known size, their hashe
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 from whylens.core.errors import NETWORK_ERRORS, BadArtifact, NotInstalled, WeightsUnavailable
 from whylens.core.inputs.spec import InputSpec
 from whylens.core.models.backbone import Backbone, ModelSource, wrap
-from whylens.core.models.checkpoints import WEIGHTS
+from whylens.core.models.checkpoints import DEPTH, MOST_LABELS, MOST_LAYERS, WEIGHTS
 from whylens.core.models.footprint import Footprint, meta_footprint
 from whylens.core.models.hub import HubFile, Timeouts, hub_file
 from whylens.core.progress import ProgressCallback
@@ -34,9 +33,6 @@ _REMEDY = "Save it again: model.save_pretrained(folder) and processor.save_pretr
 _LOCAL = {"local_files_only": True, "trust_remote_code": False}
 # Of config.json and the processor's file: 22,000 labels, both ways, take 2 MB.
 _MOST_DESCRIPTION = 16_000_000
-_MOST_LAYERS, _MOST_LABELS = 1000, 100_000
-# What a network is built from one by one, so that a number may cost hours.
-_DEPTH = re.compile("^(?!.*channel).*(layer|depth|block|stage|repeat|self_attend)")
 
 
 class Logits(nn.Module):
@@ -170,17 +166,17 @@ def _read_config(folder: Path, name: str) -> None:
             f"{name} rests on a network of another library, which is not built from what a "
             "repository says. Choose that network itself."
         )
-    depth = max((_count(value) for key, value in settings if _DEPTH.search(key)), default=0)
+    depth = max((_count(value) for key, value in settings if DEPTH.search(key)), default=0)
     longest = max((len(value) for _, value in settings if isinstance(value, list)), default=0)
-    if max(depth, longest) > _MOST_LAYERS:
+    if max(depth, longest) > MOST_LAYERS:
         raise BadArtifact(
-            f"{name} describes a network of {max(depth, longest):,} layers; {_MOST_LAYERS:,} are "
+            f"{name} describes a network of {max(depth, longest):,} layers; {MOST_LAYERS:,} are "
             "the most that is built. Choose another model."
         )
     labels = max((_count(value) for key, value in settings if key == "num_labels"), default=0)
-    if labels > _MOST_LABELS:
+    if labels > MOST_LABELS:
         raise BadArtifact(
-            f"{name} describes {labels:,} labels; {_MOST_LABELS:,} are the most that is read. "
+            f"{name} describes {labels:,} labels; {MOST_LABELS:,} are the most that is read. "
             "Choose another model."
         )
 

@@ -39,6 +39,13 @@ _KINDS: dict[str, Any] = {
 _PIECE = 1 << 25  # bytes written at a time
 
 
+class _Parts(dict[str, Any]):
+    """What an artifact holds, by name: what is missing is the artifact's fault, not a method's."""
+
+    def __missing__(self, name: str) -> Any:
+        raise BadArtifact(f"What it was fitted with is damaged: {name!r} is missing. Fit it again.")
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Artifact:
     """Everything a fitted explainer needs beside the network.
@@ -54,8 +61,8 @@ class Artifact:
     digest: str = ""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "arrays", MappingProxyType(dict(self.arrays)))
-        object.__setattr__(self, "facts", MappingProxyType(dict(self.facts)))
+        object.__setattr__(self, "arrays", MappingProxyType(_Parts(self.arrays)))
+        object.__setattr__(self, "facts", MappingProxyType(_Parts(self.facts)))
 
     @property
     def bytes(self) -> int:

@@ -6,9 +6,34 @@ Workers and downloads would end with tracebacks of their own, before what they d
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
+from types import FrameType
+
+
+@contextmanager
+def noted_interrupts(numbers: list[int]) -> Iterator[None]:
+    """Note SIGINT while the block runs, and let it do what it does; elsewhere than here not at all.
+
+    Args:
+        numbers: Gets the signal's number each time.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield
+        return
+
+    def note(number: int, frame: FrameType | None) -> None:
+        numbers.append(number)
+        before(number, frame)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.support.browser import toy_checkpoint
+from whylens.core.engine import Engine
 from whylens.core.errors import WeightsUnavailable
 from whylens.core.models.checkpoints import default_model
 from whylens.ui.page.session import PRETRAINED, UNTRAINED, first_model
@@ -51,3 +52,17 @@ def test_without_checkpoints_the_hub_is_asked(monkeypatch):
 def test_without_anything_the_page_begins_untrained_and_says_why(monkeypatch):
     monkeypatch.delenv("WHYLENS_CHECKPOINTS", raising=False)
     assert first_model(Cards(hub=False)) == (UNTRAINED, "The Hub is out of reach.")
+
+
+def test_a_damaged_checkpoint_is_left_out_in_words(tmp_path, monkeypatch):
+    toy_checkpoint(tmp_path / "sound", labels=("cat", "dog"))
+    toy_checkpoint(tmp_path / "flipped")
+    weights = bytearray((tmp_path / "flipped" / "model.safetensors").read_bytes())
+    weights[-5] ^= 1
+    (tmp_path / "flipped" / "model.safetensors").write_bytes(weights)
+    toy_checkpoint(tmp_path / "cut")
+    (tmp_path / "cut" / "model.json").write_text('{"architecture": "tes')
+    monkeypatch.setenv("WHYLENS_CHECKPOINTS", str(tmp_path))
+    name, reason = first_model(Engine())
+    assert name == "sound"
+    assert reason.startswith("flipped is left out: flipped/model.safetensors is damaged")

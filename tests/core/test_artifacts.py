@@ -133,6 +133,15 @@ def test_a_half_written_artifact_does_not_count(folder):
         read_artifact(folder, **BOUND)
 
 
+def test_what_is_missing_is_the_artifact_s_fault_and_not_a_method_s(folder):
+    again = read_artifact(folder, **BOUND)
+    assert again.facts.get("rows") is None
+    assert "rows" not in again.facts
+    for part in (again.facts, again.arrays):
+        with pytest.raises(BadArtifact, match="damaged: 'rows' is missing"):
+            part["rows"]
+
+
 class Killed(BaseException):
     """The process is gone: nothing is put away."""
 

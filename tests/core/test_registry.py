@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -69,6 +70,7 @@ def test_built_ins_come_in_table_order_without_problems():
     [
         ("raise ImportError('no such thing')", "load", "no such thing"),
         ("import sys; sys.exit(3)", "load", "SystemExit"),
+        ("raise KeyboardInterrupt", "load", "KeyboardInterrupt"),
         ("import nowhere_at_all", "load", "nowhere_at_all"),
         ("x = 1", "register", "no hook"),
         (
@@ -113,6 +115,17 @@ def test_a_bad_plugin_becomes_a_problem_and_the_others_live(plugin, source, stag
     assert said in problem.message + problem.details
     with pytest.raises(PluginProblem, match="bad"):
         load_registry([bad, fine], strict=True)
+
+
+def test_ctrl_c_while_a_plugin_loads_ends_the_start(plugin):
+    source = "import signal\nsignal.raise_signal(signal.SIGINT)"
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            load_registry([plugin("pressed_plugin", source)], strict=False)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_plugin_that_fails_validation_does_not_answer_hooks(plugin):

@@ -19,6 +19,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from tests.conftest import GapNet, plain_spec, seeded
+from tests.page.test_page import fake, registry_of
 from tests.support.browser import toy_checkpoint
 from whylens.core.engine import Engine
 from whylens.core.errors import BadInput
@@ -212,3 +213,11 @@ def test_files_of_visitors_go_after_an_hour_and_when_there_are_too_many(tmp_path
     (tmp_path / "b" / "newest.png").write_bytes(bytes(1000))
     janitor.sweep(now + 120)
     assert names() == {"b/c/newer.png", "b/newest.png", "own.css"}
+
+
+def test_no_word_of_a_plugin_or_a_model_is_part_of_a_script():
+    page = build_page(Engine(registry_of(fake(1, 'Shapley\'s "values" </script>'))))
+    scripts = [fn.js for fn in page.fns.values() if isinstance(fn.js, str)]
+    scripts += [getattr(block, "js_on_load", None) or "" for block in page.blocks.values()]
+    assert len(scripts) > 20
+    assert not [script for script in scripts if "Shapley" in script or "fake" in script]

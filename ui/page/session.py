@@ -21,7 +21,7 @@ from whylens.core.errors import CoreError, WeightsUnavailable
 from whylens.core.explanation import ModelCard
 from whylens.core.models.checkpoints import (
     checkpoint_folders,
-    default_model,
+    default_models,
     read_manifest,
 )
 from whylens.core.models.public_models import check_public_model
@@ -115,16 +115,22 @@ def model_choices() -> list[tuple[str, str]]:
 def first_model(engine: Engine) -> tuple[str, str]:
     """Return the model to begin with, loaded, and the banner that it needs.
 
-    The local checkpoint that knows most; without one a pretrained network where its weights can be
-    had; else an untrained one, and the banner says so.
+    The local checkpoint that knows most, of those that are sound; without one a pretrained network
+    where its weights can be had; else an untrained one, and the banner says so.
     """
-    name, reason = default_model() or PRETRAINED, ""
-    try:
-        engine.card(name)
-    except WeightsUnavailable as exc:
-        name, reason = UNTRAINED, str(exc)
-        engine.card(name)
-    return name, reason
+    left_out = []
+    for name in (*default_models(), PRETRAINED):
+        try:
+            engine.card(name)
+        except WeightsUnavailable as exc:
+            left_out.append(str(exc))
+        except CoreError as exc:
+            log.warning("%s is left out: %s", name, exc)
+            left_out.append(f"{name} is left out: {exc}")
+        else:
+            return name, " ".join(left_out)
+    engine.card(UNTRAINED)
+    return UNTRAINED, " ".join(left_out)
 
 
 def untrained_banner(reason: str = "") -> str:
