@@ -158,6 +158,14 @@ class Engine:
         """
         return _card_of(self.backbone(name, progress=progress), name)
 
+    def prepare(self, name: str) -> None:
+        """Load a network ahead of the first question that takes long.
+
+        Raises:
+            CoreError: It cannot be loaded.
+        """
+        self.backbone(name)
+
     def unavailable(self, model: str, *, visitor: str = "") -> dict[str, str]:
         """Return, for every method that cannot be used on a model, the reason.
 

@@ -19,6 +19,7 @@ from whylens.core.errors import CoreError, NeedsNotMet, TooSlow
 from whylens.core.evaluation.verdict import Verdict
 from whylens.core.explainer import is_single_step
 from whylens.core.explanation import Explanation, ModelCard, Prediction, Question
+from whylens.core.models.checkpoints import checkpoint_folders
 from whylens.core.progress import Progress, ProgressCallback
 from whylens.core.registry import Registry
 from whylens.core.storage.artifacts import Artifact
@@ -120,14 +121,27 @@ class WorkerEngine(Engine):
 
     def _card(self, name: str, progress: ProgressCallback | None = None) -> tuple[ModelCard, float]:
         def ask() -> tuple[ModelCard, float]:
-            # Fetching weights takes minutes: it is no quick work.
-            work = Work(_card, (name,), tells_progress=True)
-            seconds = max(self._seconds, 1800.0)
-            *_, card = self._pool.run(work, seconds=seconds, progress=progress)
+            if name not in checkpoint_folders():
+                # Fetching weights takes minutes: it is no quick work.
+                work = Work(_load, (name,), tells_progress=True)
+                seconds = max(self._seconds, 1800.0)
+                for _ in self._pool.run(work, seconds=seconds, progress=progress):
+                    pass
+            card: ModelCard
+            *_, card = self._pool.run(Work(_load, (name,), tells_progress=True), quick=True)
             *_, forward = self._pool.run(Work(_forward_seconds, (name,)), quick=True)
             return card, forward
 
         return self._cards.get(name, ask)
+
+    def prepare(self, name: str) -> None:
+        """Load a network ahead of the first question that takes long.
+
+        Raises:
+            CoreError: It cannot be loaded.
+        """
+        for _ in self._pool.run(Work(_load, (name,), tells_progress=True, is_background=True)):
+            pass
 
     def forward_seconds(self, model: str) -> float:
         """Return how long one forward pass of a network takes here, measured at the first call."""
@@ -306,7 +320,7 @@ def _put(engine: Engine, model: str, visitor: str, own: _Own) -> None:
         engine.artifact_store.put_for_visitor(explainer, engine.backbone(model), visitor, artifact)
 
 
-def _card(engine: Engine, name: str, progress: ProgressCallback) -> Iterator[ModelCard]:
+def _load(engine: Engine, name: str, progress: ProgressCallback) -> Iterator[ModelCard]:
     yield engine.card(name, progress=progress)
 
 

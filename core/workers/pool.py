@@ -181,6 +181,7 @@ class WorkerPool:
             with lane.changed:
                 while lane.free:
                     lane.free.pop().kill()
+                lane.changed.notify_all()
 
     def _new_process(self) -> WorkerProcess:
         return WorkerProcess(self._factory, self._memory, public=self.public)
@@ -191,7 +192,9 @@ class WorkerPool:
             lane.waiting += not background
             try:
                 while lane.busy >= lane.size or (background and lane.waiting):
-                    if self._closed or not lane.changed.wait(until - time.monotonic()):
+                    if self._closed:
+                        raise WorkStopped("The server is ending.")
+                    if not lane.changed.wait(until - time.monotonic()):
                         raise Busy(
                             f"All working processes stayed busy for {self._busy_timeout:.0f} s. "
                             "Try again shortly."

@@ -233,6 +233,9 @@ class _Inbox:
                 work = self._line.recv()
             except (EOFError, OSError):
                 os._exit(1)  # nobody is there to work for
+            except Exception:
+                log.exception("A working process does not understand what it is asked")
+                os._exit(1)
             with self._changed:
                 if work is None:
                     self.is_stopped = True

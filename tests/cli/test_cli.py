@@ -18,6 +18,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from tests.support.browser import toy_checkpoint
+from whylens.core.engine import Engine
 from whylens.ui.cli.app import app
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -207,7 +208,7 @@ def test_a_demo_that_is_still_starting_puts_visitors_files_away(monkeypatch, end
     from whylens.ui.page import server
 
     ended = []
-    monkeypatch.setattr(server, "local_engine", lambda: None)
+    monkeypatch.setattr(server, "local_engine", lambda costs: Engine())
     monkeypatch.setattr(server, "warm_up", lambda engine: None)
     monkeypatch.setattr(
         server, "build_page", lambda *_, **__: SimpleNamespace(close=lambda: ended.append(True))

@@ -11,6 +11,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
+from types import FrameType
 
 # Before gradio is imported: no analytics.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -129,14 +130,21 @@ def serve(
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     restore_interrupt()
-    # Gradio removes visitors' files on an interrupt, but not on the SIGTERM of a container.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     methods = measurements(MEASURED).methods
     engine = local_engine({name: method.forwards for name, method in methods.items()})
+
+    def end(number: int, frame: FrameType | None) -> None:
+        engine.close()  # who waits for an answer holds the server up
+        signal.default_int_handler(number, frame)
+
+    # Gradio removes visitors' files on an interrupt, but not on the SIGTERM of a container.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
+    engine.load_public_models_only()
     judges = scores and os.environ.get(SCORES_VARIABLE) != "0"
     with _own_folder():
-        page = build_page(engine, public=not _is_loopback(host), judges=judges)
         threading.Thread(target=warm_up, args=(engine,), daemon=True, name="warm-up").start()
+        page = build_page(engine, public=not _is_loopback(host), judges=judges)
         try:
             launch(page, host=host, port=port, mcp=mcp, slow=engine.places)
         except KeyboardInterrupt:
@@ -166,6 +174,7 @@ def warm_up(engine: Engine) -> None:
     try:
         name, _ = first_model(engine)
         engine.forward_seconds(name)
+        engine.prepare(name)
     except CoreError as exc:
         log.info("The first network is not loaded yet: %s", exc)
 
