@@ -36,7 +36,7 @@ from whylens.ui.page.photo_files import PhotoFile
 from whylens.ui.page.photo_input import GONE, photo_at
 
 SCREEN_SIDE = 1400
-MOST_BYTES = ImageLimits().bytes
+_MOST_BYTES = ImageLimits().bytes
 
 
 @dataclass(frozen=True)
@@ -249,7 +249,7 @@ class PageStore:
 def _content(path: str) -> bytes:
     try:
         with Path(path).open("rb") as stream:
-            return stream.read(MOST_BYTES + 1)  # what is longer carries no signal
+            return stream.read(_MOST_BYTES + 1)  # what is longer carries no signal
     except OSError as exc:
         raise BadInput(GONE) from exc
 
