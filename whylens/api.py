@@ -22,8 +22,6 @@ from whylens.core.explanation import Question
 from whylens.core.inputs.arrays import reads_photos, shape_of, to_channels, to_photo
 from whylens.core.inputs.framing import parse_framing
 from whylens.core.models.adapt import (
-    ClassScores,
-    FunctionOfOutputs,
     ModuleHint,
     PerChannel,
     Size,
@@ -35,6 +33,7 @@ from whylens.core.models.checkpoints import find_models, is_transformers_path
 from whylens.core.models.function_target import function_name
 from whylens.core.models.labels import class_index
 from whylens.core.models.load import from_folder, load
+from whylens.core.models.output_paths import ClassScores, FunctionOfOutputs
 from whylens.core.progress import ProgressCallback
 from whylens.core.registry import Entry, Registry
 from whylens.core.targets import ClassScore, Quantity

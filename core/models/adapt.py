@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
 from whylens.core.errors import NETWORK_ERRORS, BadArtifact, BadInput
 from whylens.core.inputs.spec import InputSpec, probe_inputs
 from whylens.core.models.backbone import Backbone, ModelSource, wrap
 from whylens.core.models.black_box import BlackBox, answers_sha256
 from whylens.core.models.load import timm_labels, timm_spec
+from whylens.core.models.output_paths import (
+    FLAT,
+    ClassScores,
+    Path,
+    parts_of,
+    path_to_scores,
+    paths_to_scores,
+    read_path,
+)
 from whylens.core.models.probabilities import (
     PROBABILITY_NOTES,
     ProbabilityKind,
@@ -128,17 +137,30 @@ def backbone_of(module: nn.Module, hint: ModuleHint | None = None) -> Backbone:
         ) from exc
     network = private_copy(bare)
     hooks = _take_hooks(network)
-    spec, output, notes = _fitting_spec(network, hint, name)
+    network, spec, output, notes = _fitting_network(network, hint, name)
     if hooks:
         output = _output_with_hooks(network, spec, output, hooks)
     probe = probe_inputs(spec).to(_device(network))
-    path = _path_to_scores(output, hint, name)
+    classes = 1 if hint.unit is not None else len(hint.labels)
+    path = path_to_scores(output, name, key=hint.output, classes=classes)
     chosen = path[0] if path else None
-    scores = _read(output, path)
+    scores = read_path(output, path)
+    if isinstance(bare, torch.jit.ScriptModule):
+        notes.append(
+            "It is TorchScript, which cannot be taken apart: methods that read its layers need the "
+            "module that it was made from."
+        )
+    part: Any = _timm_part(bare)
+    headless = getattr(part, "num_classes", None) == 0 and scores.shape[1] == part.num_features
+    if headless and hint.unit is None:
+        raise BadArtifact(
+            f"{name} was built without classes: its {scores.shape[1]} outputs are features. Give "
+            "it with its classifier, or explain a function of them: target=."
+        )
     notes += _notes_on_mode(network, path, probe, scores, name)
     kind = None
     if hint.unit is None:
-        kind = probability_kind(lambda x: _read(network(x), path), scores, spec)
+        kind = probability_kind(lambda x: read_path(network(x), path), scores, spec)
     classes = scores.shape[1]
     network, path, spec, normalised, left = _without_wrappers(
         network, path, spec, probe, hint, kind
@@ -277,7 +299,7 @@ def _notes_on_mode(
             "forward."
         )
     with torch.no_grad():
-        again = _read(network(probe), path)
+        again = read_path(network(probe), path)
     if agree(again, scores, 1e-4) or not bool(torch.isfinite(scores).all()):
         return []
     return [
@@ -313,6 +335,51 @@ def _fitting_spec(
         f"{name} takes no input of the size and channels that are likely ({reason}). Say size= "
         "and, where it has other channels than three, one mean= and std= per channel."
     ) from first
+
+
+class _ChannelsLast(nn.Module):
+    """A network that reads (N, H, W, C)."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Any:
+        """Return what it gives for (N, C, H, W)."""
+        return self.network(x.movedim(1, -1))
+
+
+class _OneByOne(nn.Module):
+    """A network that reads one input at a time."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Any:
+        """Return what it gives for N inputs."""
+        rows = [self.network(row) for row in x.split(1)]
+        return tree_map(lambda *parts: torch.cat(parts), *rows)
+
+
+def _fitting_network(
+    network: nn.Module, hint: ModuleHint, name: str
+) -> tuple[nn.Module, InputSpec, Any, list[str]]:
+    """Return the network as it takes (N, C, *S), its input, its output for that, and remarks."""
+    try:
+        return network, *_fitting_spec(network, hint, name)
+    except BadArtifact:
+        for wrapper, note in (
+            (_ChannelsLast, "It reads its channels last, and is fed so."),
+            (_OneByOne, "It reads one input at a time, so that some methods are slow."),
+        ):
+            try:
+                wrapped = wrapper(network).eval()
+                spec, output, notes = _fitting_spec(wrapped, hint, name)
+            except BadArtifact:
+                continue
+            return wrapped, spec, output, [*notes, note]
+        raise
 
 
 def _timm_part(network: nn.Module) -> nn.Module:
@@ -386,117 +453,6 @@ def _notes_on_normalisation(spec: InputSpec, hint: ModuleHint, normalised: bool)
     return []
 
 
-# --- what comes out -------------------------------------------------------------------------
-
-Path = tuple[Any, ...]
-
-
-class ClassScores(nn.Module):
-    """A network of which one output is read."""
-
-    def __init__(self, network: nn.Module, path: Path) -> None:
-        super().__init__()
-        self.network = network
-        self.path = path
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return (N, C) class scores."""
-        return _read(self.network(x), self.path)
-
-
-class FunctionOfOutputs(nn.Module):
-    """A network of which a function is read, whatever it gives: (N,) numbers."""
-
-    def __init__(self, network: nn.Module, function: Callable[[Any], Tensor]) -> None:
-        super().__init__()
-        self.network = network
-        self.function = function
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return (N,) numbers."""
-        return self.function(self.network(x))
-
-
-_FLAT = None  # (N,) scores of one output become (N, 1); no dict has such a key
-
-
-def _read(output: Any, path: Path) -> Tensor:
-    for step in path:
-        if step is _FLAT:
-            output = output[:, None]
-        elif isinstance(step, str) and not isinstance(output, Mapping):
-            output = getattr(output, step)
-        else:
-            output = output[step]
-    return cast("Tensor", output)
-
-
-def _paths(output: Any) -> list[Path]:
-    """Return where (N, classes) scores may be in what a network gives, (N,) numbers of a tensor."""
-    if isinstance(output, Tensor):
-        return [(_FLAT,) if output.ndim == 1 else ()]
-    parts = _parts(output)
-    if isinstance(logits := parts.get("logits"), Tensor):
-        return [("logits", _FLAT) if logits.ndim == 1 else ("logits",)]
-    return [(key,) for key, part in parts.items() if isinstance(part, Tensor) and part.ndim == 2]
-
-
-def _parts(output: Any) -> dict[Any, Any]:
-    if isinstance(output, Mapping):
-        return dict(output)
-    if isinstance(output, list | tuple):
-        return dict(zip(getattr(output, "_fields", range(len(output))), output, strict=True))
-    return dict(getattr(output, "__dict__", {}))
-
-
-def _path_to_scores(output: Any, hint: ModuleHint, name: str) -> Path:
-    if hint.output is not None:
-        return _path_to_output(output, hint.output, name)
-    paths = _paths(output)
-    classes = 1 if hint.unit is not None else len(hint.labels)
-    if len(paths) > 1 and classes:
-        paths = [path for path in paths if _read(output, path).shape[1] == classes]
-    if len(paths) == 1:
-        return paths[0]
-    if not paths:
-        raise BadArtifact(
-            f"{name} gives {_describe(output)}, in which no (N, classes) scores are found. Give a "
-            "module whose forward returns them."
-        )
-    shapes = [f"{path[0]!r} ({_read(output, path).shape[1]} scores)" for path in paths]
-    raise BadArtifact(
-        f"{name} gives several outputs that may be meant: {', '.join(shapes)}. Say which, as in "
-        f"output={paths[0][0]!r}."
-    )
-
-
-def _path_to_output(output: Any, key: str | int, name: str) -> Path:
-    parts = _parts(output)
-    if (
-        isinstance(output, list | tuple)
-        and isinstance(key, int)
-        and -len(parts) <= key < len(parts)
-    ):
-        key = list(parts)[key]  # a named tuple's parts have numbers, too
-    part = parts.get(key)
-    if isinstance(part, Tensor) and part.ndim in (1, 2):
-        return (key, _FLAT) if part.ndim == 1 else (key,)
-    if key in parts:
-        shape = tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__
-        raise BadInput(
-            f"Output {key!r} of {name} is {shape}, not (N, classes) scores or (N,) numbers. A "
-            "function of it can be explained: target=."
-        )
-    known = ", ".join(map(repr, parts)) or "a single one, for which output= is left out"
-    raise BadInput(f"{name} has no output {key!r}. It has: {known}.")
-
-
-def _describe(output: Any) -> str:
-    if isinstance(output, Mapping):
-        return f"a dict with {', '.join(str(key) for key in output) or 'nothing'}"
-    return f"a {type(output).__name__}"
-
-
 # --- wrappers around the network --------------------------------------------------------------
 
 
@@ -562,7 +518,7 @@ def _inner(
         network._modules[key] = recorder  # a private copy's own table
         try:
             with torch.no_grad():
-                whole = _read(network(probe), path)
+                whole = read_path(network(probe), path)
         except NETWORK_ERRORS as exc:
             log.info("%s cannot be taken apart: %s", type(network).__name__, exc)
             continue
@@ -593,15 +549,15 @@ def _path_of(scores: Tensor, output: Any, kind: ProbabilityKind | None = None) -
         kind: Look for the logits of which the scores are probabilities instead.
     """
     paths = [
-        *_paths(output),
+        *paths_to_scores(output),
         *(
-            (key, _FLAT)
-            for key, part in _parts(output).items()
+            (key, FLAT)
+            for key, part in parts_of(output).items()
             if isinstance(part, Tensor) and part.ndim == 1
         ),
     ]
     for path in paths:
-        part = _read(output, path)
+        part = read_path(output, path)
         if part.shape != scores.shape:
             continue
         if (

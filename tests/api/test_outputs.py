@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import timm
 import torch
 from torch import nn
 
@@ -108,3 +109,53 @@ def test_weights_that_are_no_numbers_are_blamed():
     net.net[0].weight.data[0] = float("nan")
     with pytest.raises(whylens.CoreError, match=r"weights of Then hold NaN .* net\.0\.weight"):
         whylens.load_model(net, **PLAIN)
+
+
+class ReadsChannelsLast(Then):
+    def forward(self, x):
+        if x.shape[-1] != 3:
+            raise ValueError("channels come last")
+        return super().forward(x.permute(0, 3, 1, 2))
+
+
+class ReadsOne(Then):
+    def forward(self, x):
+        return super().forward(x).view(1, 3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "note"),
+    [(ReadsChannelsLast, "reads its channels last"), (ReadsOne, "reads one input at a time")],
+)
+def test_networks_of_other_inputs_are_fed_as_they_want(kind, note):
+    backbone = whylens.load_model(kind(3), **PLAIN)
+    assert any(note in text for text in backbone.identity.notes)
+    expected = whylens.predict(Then(3), PHOTO, **PLAIN)
+    assert [s.logit for s in whylens.predict(backbone, PHOTO)] == pytest.approx(
+        [s.logit for s in expected], abs=1e-5
+    )
+    assert whylens.explain(backbone, PHOTO, "input-x-gradient").values.any()
+
+
+def test_a_map_of_one_position_is_scores():
+    flat = whylens.predict(Then(3), PHOTO, **PLAIN)
+    assert whylens.predict(Then(3, lambda z: z[:, :, None, None]), PHOTO, **PLAIN) == flat
+
+
+@pytest.mark.parametrize(
+    ("net", "message"),
+    [
+        (lambda: Then(3, lambda z: z.argmax(1)), "Then gives int64, as after an argmax"),
+        (lambda: timm.create_model("test_resnet", num_classes=0), "96 outputs are features"),
+        (lambda: Then(3, lambda z: z[:, :, None, None].expand(-1, -1, 4, 4)), "not class scores"),
+    ],
+)
+def test_outputs_that_are_no_scores_are_refused_with_the_remedy(net, message):
+    with pytest.raises(whylens.CoreError, match=message):
+        whylens.load_model(net(), **PLAIN)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
+def test_torchscript_is_named_in_the_notes():
+    scripted = torch.jit.trace(Then(3).eval(), torch.zeros(2, 3, 32, 32))
+    assert any("TorchScript" in n for n in whylens.load_model(scripted, **PLAIN).identity.notes)
