@@ -157,5 +157,5 @@ def test_outputs_that_are_no_scores_are_refused_with_the_remedy(net, message):
 
 @pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
 def test_torchscript_is_named_in_the_notes():
-    scripted = torch.jit.trace(Then(3).eval(), torch.zeros(2, 3, 32, 32))
+    scripted = torch.jit.script(Then(3).net.eval())
     assert any("TorchScript" in n for n in whylens.load_model(scripted, **PLAIN).identity.notes)

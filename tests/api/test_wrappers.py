@@ -254,7 +254,7 @@ def test_scores_that_are_nowhere_are_named(net, pixels):
     for after, words in [
         (lambda y: {"boxes": y[:, :, None]}, "a dict with boxes"),
         (lambda y: "yes", "a str"),
-        (lambda y: y[:, :, None], "not class scores"),
+        (lambda y: y[:, :, None].repeat(1, 1, 2), "not class scores"),
     ]:
         with pytest.raises(whylens.CoreError, match=words):
             grad_cam(Inside(net, after), pixels)
