@@ -60,6 +60,10 @@ def load_dataset(
     if dataset is not None:
         return dataset
     path = Path(text)
+    from whylens.core.datasets.arrays import ArraySet, holds_arrays
+
+    if path.suffix == ".npz" and holds_arrays(path):
+        return ArraySet(path)
     if path.suffix == ".npz":
         from whylens.core.datasets.npz import ImageArchive
 

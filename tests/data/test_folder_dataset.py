@@ -173,3 +173,36 @@ def test_names_lead_to_their_sets(tmp_path):
     assert isinstance(load_dataset(str(archive(tmp_path / "toy.npz")), {}), ImageArchive)
     folder = colour_folder(tmp_path / "d", {"x": 5, "y": 5})
     assert isinstance(load_dataset(str(folder), {}), ImageFolder)
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        ("train_images train_labels", "test_images test_labels"),
+        ("x_train y_train", "x_test y_test"),
+    ],
+)
+def test_arrays_of_images_and_labels_are_a_set(tmp_path, train, test):
+    images = np.stack([noisy(i, i % 2) for i in range(40)])
+    labels = np.arange(40)[:, None] % 2 + 3
+    arrays = {name: part[:30] for name, part in zip(train.split(), (images, labels), strict=True)}
+    arrays |= {name: part[30:] for name, part in zip(test.split(), (images, labels), strict=True)}
+    np.savez(tmp_path / "medmnist.npz", **arrays)
+    found = load_dataset(str(tmp_path / "medmnist.npz"), {})
+    assert found.labels == ("3", "4")
+    assert found.of("test") == tuple(range(30, 40))
+    assert len(found.of("val")) == 4
+    assert all((found.pixels(i) == images[i]).all() for i in (0, 7, 35))
+    assert [found.items[i].label for i in (0, 7)] == [0, 1]
+    assert "no validation split" in found.notes[0]
+
+
+def test_grey_images_without_splits_are_split_and_several_labels_refused(tmp_path):
+    grey = np.stack([noisy(i, i % 2)[..., 0] for i in range(40)])
+    np.savez(tmp_path / "x.npz", images=grey, labels=np.arange(40) % 2)
+    found = load_dataset(str(tmp_path / "x.npz"), {})
+    assert [len(found.of(s)) for s in ("train", "val", "test")] == [28, 6, 6]
+    assert (found.pixels(3) == grey[3][..., None]).all()
+    np.savez(tmp_path / "y.npz", images=grey, labels=np.zeros((40, 14), int))
+    with pytest.raises(BadInput, match="several labels for an image"):
+        load_dataset(str(tmp_path / "y.npz"), {})
