@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -80,12 +81,17 @@ def replicas(tmp_path_factory):
         yield ports, first
 
 
-@contextlib.contextmanager
-def nginx(ports: list[int], place: Path, *, sticky: bool = True) -> Iterator[str]:
-    """Yield the address of nginx with the documented site before two ports."""
+def nginx_program() -> str:
     program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
     if program is None:
         pytest.skip("nginx is not installed: apt-get install nginx-light")
+    return program
+
+
+@contextlib.contextmanager
+def nginx(ports: list[int], place: Path, *, sticky: bool = True) -> Iterator[str]:
+    """Yield the address of nginx with the documented site before two ports."""
+    program = nginx_program()
     own = free_port()
     site = SITE
     changes = [
@@ -174,3 +180,31 @@ def test_new_visitors_survive_the_death_of_a_process(replicas, tmp_path):
         outcomes = [visited(address) for _ in range(12)]
     assert all(good for good, _ in outcomes)
     assert all(f"127.0.0.1:{ports[1]}" in used for _, used in outcomes)
+
+
+def test_a_page_is_served_below_a_path(tmp_path):
+    text = (ROOT / "docs" / "tutorials" / "host.md").read_text()
+    location = text.split("```nginx\n")[1].split("```")[0]
+    port, own = free_port(), free_port()
+    program = nginx_program()
+    site = f"server {{ listen 127.0.0.1:{own}; {location.replace('7860', str(port))} }}"
+    (tmp_path / "nginx.conf").write_text(WHOLE.format(site=site))
+    words = ["demo", "--port", str(port), "--root-path", "/whylens"]
+    page = [sys.executable, "-m", "whylens.ui.cli.app", *words]
+    variables = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
+    proxy = [program, "-p", f"{tmp_path}/", "-c", "nginx.conf"]
+    address = f"http://127.0.0.1:{own}/whylens"
+    with (
+        process(page, f"http://127.0.0.1:{port}/", tmp_path / "page.txt", env=variables),
+        process(proxy, f"{address}/health", tmp_path / "log.txt"),
+        httpx.Client(base_url=address, timeout=60) as client,
+    ):
+        html = client.get("/").text
+        links = re.findall(r'(?:src|href)="(/[^"]+|\./[^"]+|https?://127[^"]+)"', html)
+        assert links
+        for link in set(links) - {"/manifest.json"}:  # of an app that Gradio's page could be
+            assert client.get(str(httpx.URL(f"{address}/").join(link))).status_code == 200, link
+        assert client.get("/config").json()["root"] == address
+        posted = client.post("/gradio_api/call/models", json={"data": []}).json()
+        answer = client.get(f"/gradio_api/call/models/{posted['event_id']}").text
+        assert "event: complete" in answer

@@ -217,6 +217,9 @@ def models(
 def demo(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port.")] = 7860,
+    root_path: Annotated[
+        str, typer.Option(help="Path below which a proxy serves the page, as in /whylens.")
+    ] = "",
     mcp: Annotated[bool, typer.Option("--mcp", help="Serve agents too (extra: mcp).")] = False,
     scores: Annotated[
         bool,
@@ -224,6 +227,8 @@ def demo(
     ] = True,
 ) -> None:
     """Serve the page."""
+    if root_path:
+        os.environ["GRADIO_ROOT_PATH"] = f"/{root_path.strip('/')}"
     with one_line_errors():
         from whylens.ui.page.server import serve
 
