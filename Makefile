@@ -6,7 +6,7 @@ READY  := $(VENV)/.installed
 HOST   ?= 127.0.0.1
 PORT   ?= 7860
 
-.PHONY: setup demo test test-long processors lint browser bench bench-methods checkpoints docs clean
+.PHONY: setup demo test test-long processors lint browser bench bench-methods reliability checkpoints docs clean
 
 setup: $(READY)
 
@@ -62,6 +62,10 @@ processors: setup
 
 bench: setup
 	$(BIN)/python -m benchmarks.compare --write docs/performance.md
+
+# Attacks servers of its own on loopback, for a quarter of an hour at most.
+reliability: setup
+	$(BIN)/python -m benchmarks.reliability --write docs/reliability.md
 
 # Every method on every network here whose evidence is known, and the page of it.
 bench-methods: setup

@@ -49,6 +49,7 @@ class _Lane:
     """Processes for one kind of work, as many as may be busy at a time."""
 
     size: int
+    processes: set[WorkerProcess] = field(default_factory=set)
     free: list[WorkerProcess] = field(default_factory=list)
     busy: int = 0
     waiting: int = 0  # pieces of work that are not of the background
@@ -87,7 +88,7 @@ class WorkerPool:
         for lane in self._lanes.values():
             with lane.changed:
                 while len(lane.free) + lane.busy < lane.size:
-                    lane.free.append(self._new_process())
+                    lane.free.append(self._new_process(lane))
 
     def run(
         self,
@@ -149,8 +150,8 @@ class WorkerPool:
                     yield value
         except WorkerLost as exc:
             if work.method:
-                raise ExplainerFailed(work.method, exc) from exc
-            raise WorkerLost(f"{exc} Try again.") from exc
+                raise ExplainerFailed(work.method, str(exc)) from exc
+            raise WorkerLost(f"What was asked for is not there: {exc}. Try again.") from exc
         finally:
             with self._lock:
                 self._tasks.remove(task)
@@ -179,12 +180,19 @@ class WorkerPool:
                 task.wanted = False
         for lane in self._lanes.values():
             with lane.changed:
-                while lane.free:
-                    lane.free.pop().kill()
+                lane.free.clear()
                 lane.changed.notify_all()
+            for process in list(lane.processes):
+                process.kill()
 
-    def _new_process(self) -> WorkerProcess:
-        return WorkerProcess(self._factory, self._memory, public=self.public)
+    def _new_process(self, lane: _Lane) -> WorkerProcess:
+        process = WorkerProcess(self._factory, self._memory, public=self.public)
+        lane.processes.add(process)
+        return process
+
+    def _end_process(self, lane: _Lane, process: WorkerProcess) -> None:
+        process.kill()
+        lane.processes.discard(process)
 
     def _take(self, lane: _Lane, *, background: bool) -> WorkerProcess:
         until = time.monotonic() + self._busy_timeout
@@ -207,9 +215,9 @@ class WorkerPool:
                 process = lane.free.pop()
                 if process.alive:
                     return process
-                process.kill()
+                self._end_process(lane, process)
         try:
-            return self._new_process()
+            return self._new_process(lane)
         except BaseException:
             with lane.changed:
                 lane.busy -= 1
@@ -225,9 +233,10 @@ class WorkerPool:
     def _settle(self, lane: _Lane, process: WorkerProcess) -> None:
         """Bring a process whose work was broken off into order, or put another in its place."""
         if not (process.ready and process.stop_work()):
-            process.kill()
-            process = self._new_process()
-        if self._closed:
-            process.kill()
-            return
+            self._end_process(lane, process)
+            if self._closed:
+                return
+            process = self._new_process(lane)
         self._give_back(lane, process)
+        if self._closed:
+            self._end_process(lane, process)

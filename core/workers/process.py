@@ -154,7 +154,7 @@ class WorkerProcess:
         if code is not None and code < 0:
             with contextlib.suppress(ValueError):
                 how = f"ended by {signal.Signals(-code).name}"
-        return WorkerLost(f"The process that worked on it {how}.")
+        return WorkerLost(f"its process {how}")
 
 
 def _context() -> Any:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.support.bad_plugins import HANGERS, KILLERS, RAISERS, bad_engine, bad_registry
+from benchmarks.bad_plugins import HANGERS, KILLERS, RAISERS, bad_engine, bad_registry
 from tests.support.browser import serve
 from whylens.core.errors import ExplainerFailed, NeedsNotMet, TooSlow, WorkStopped
 from whylens.core.explanation import Question
@@ -175,7 +175,10 @@ def ask(client, method, photo):
 
 def test_the_asker_is_told_who_failed_and_everybody_else_is_answered(address, photo):
     one, two = (gradio_client.Client(address, verbose=False) for _ in range(2))
-    for method, words in (("exits", "ended with exit code 3"), ("system-exit", "SystemExit")):
+    for method, words in (
+        ("exits", "process ended with exit code 3"),
+        ("system-exit", "SystemExit"),
+    ):
         bad, good = ask(one, method, photo), ask(two, "good", photo)
         with pytest.raises(Exception, match=f"{method}.*{words}"):
             bad.result(60)

@@ -119,6 +119,7 @@ def _run(
 
     from whylens.core.errors import BadInput
     from whylens.core.models.model_names import parse_model_name
+    from whylens.core.registry import load_registry
     from whylens.core.train.network import fetch_start
     from whylens.core.train.recipe import read_recipe
     from whylens.core.train.run import train as training
@@ -147,8 +148,10 @@ def _run(
             raise typer.Exit(INTERRUPTED) from None
         _show_report(out, show)
     typer.echo(out)
-    command = ["whylens", "explain", "photo.jpg", "--method", "occlusion", "--model", str(out)]
-    typer.echo(f"Try: {shlex.join(command)}", err=True)
+    # One that any network can be explained by.
+    methods = (name for name, e in load_registry().explainers.items() if not e.needs)
+    command = ["whylens", "explain", "photo.jpg", "--method", next(methods, "METHOD")]
+    typer.echo(f"Try: {shlex.join([*command, '--model', str(out)])}", err=True)
 
 
 def _show_report(out: Path, show: Callable[..., None]) -> None:

@@ -10,10 +10,9 @@ import time
 import numpy as np
 import torch
 
-from tests.conftest import GapNet, plain_spec, seeded
+from whylens.core.conformance.toy_networks import patches
 from whylens.core.engine import Engine
 from whylens.core.explainer import Explainer
-from whylens.core.models.backbone import wrap
 from whylens.core.params import NoParams
 from whylens.core.registry import Entry, Registry
 from whylens.core.results import Heatmap, Partial
@@ -26,28 +25,18 @@ class _Bad(Explainer[NoParams]):
     Params = NoParams
 
 
-class Good(_Bad):
-    """Does what it should."""
-
-    name = "good"
-
-    def explain(self, subject, params):
-        return Heatmap(np.ones((2, 2), np.float32), "x")
+def _good():
+    return Heatmap(np.ones((2, 2), np.float32), "x")
 
 
-class Stepping(_Bad):
-    """Has a first step at once and a second that takes for ever, in Python."""
-
-    name = "stepping"
-
-    def explain(self, subject, params):
-        yield Partial(Heatmap(np.ones((2, 2), np.float32), "x"), 0.5)
-        while True:
-            pass
+def _step():
+    yield Partial(_good(), 0.5)
+    while True:  # in Python, where it can be broken off
+        pass
 
 
-def _bad(key, work):
-    return type(key.title(), (_Bad,), {"name": key, "explain": lambda *_: work()})
+def _explainer(key, work):
+    return type(key.title(), (_Bad,), {"name": key, "explain": lambda *_: work()})()
 
 
 def _raise(error):
@@ -85,15 +74,12 @@ ALL = {**KILLERS, **RAISERS, **HANGERS}
 
 
 def bad_registry() -> Registry:
-    """Return all of them, and one that is sound."""
-    explainers = [Good(), Stepping(), *(_bad(name, work)() for name, work in ALL.items())]
+    """Return all of them, one that is sound, and one that has a first step and no second."""
+    works = {"good": _good, "stepping": _step, **ALL}
+    explainers = [_explainer(name, work) for name, work in works.items()]
     return Registry({e.name: Entry(e, e.name, "a stranger's", "1") for e in explainers})
 
 
 def bad_engine() -> Engine:
     """Return an engine with them and a small network; made anew in every process."""
-
-    def load(name, progress):
-        return wrap(seeded(GapNet()), spec=plain_spec(32, 48), labels=("ant", "bee", "cat"))
-
-    return Engine(bad_registry(), loader=load)
+    return Engine(bad_registry(), loader=lambda *_: patches())

@@ -1,0 +1,122 @@
+"""A visitor of a running page, by HTTP alone: asks, waits, cancels, leaves."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+ENDPOINT = "gradio_api"
+
+
+class Refused(Exception):
+    """The page gave a reason instead of an answer."""
+
+
+class Page:
+    """What is the same for all visitors of a page: its endpoints and their values by default."""
+
+    def __init__(self, address: str) -> None:
+        """Read the page at an address that ends in a slash."""
+        self.address = address
+        config = httpx.get(f"{address}config", timeout=60).json()
+        self.functions = {
+            d["api_name"]: d["id"] for d in config["dependencies"] if d.get("api_name")
+        }
+        info = httpx.get(f"{address}{ENDPOINT}/info", timeout=60).json()
+        self._parameters = {
+            name.strip("/"): e["parameters"] for name, e in info["named_endpoints"].items()
+        }
+
+    def values(self, name: str, given: Mapping[str, Any]) -> list[Any]:
+        """Return an endpoint's values: those that are given, the defaults of the others."""
+        known = self._parameters[name]
+        return [given.get(p["parameter_name"], p.get("parameter_default")) for p in known]
+
+    def upload(self, photo: Path) -> dict[str, Any]:
+        """Return an uploaded photo, as endpoints take it."""
+        with photo.open("rb") as stream:
+            reply = httpx.post(
+                f"{self.address}{ENDPOINT}/upload", files={"files": stream}, timeout=60
+            )
+        reply.raise_for_status()
+        return {"path": reply.json()[0], "meta": {"_type": "gradio.FileData"}}
+
+
+class Visitor:
+    """One session of a page."""
+
+    def __init__(self, page: Page) -> None:
+        """Begin a session."""
+        self.page, self.session = page, secrets.token_hex(8)
+        self._events: dict[str, list[Any]] = {}
+        self._changed = threading.Condition()
+        self._reading = False
+
+    def ask(self, name: str, **given: Any) -> str:
+        """Return the id of a question that was put in line.
+
+        Raises:
+            Refused: It was not.
+        """
+        values = self.page.values(name, given)
+        body = {
+            "data": values, "fn_index": self.page.functions[name], "session_hash": self.session
+        }  # fmt: skip
+        reply = httpx.post(f"{self.page.address}{ENDPOINT}/queue/join", json=body, timeout=60)
+        if reply.status_code != 200:
+            raise Refused(str(reply.json().get("detail")))
+        event = str(reply.json()["event_id"])
+        with self._changed:
+            self._events[event] = []
+            if not self._reading:
+                self._reading = True
+                threading.Thread(target=self._read, daemon=True).start()
+        return event
+
+    def answer(self, event: str, seconds: float = 600.0) -> list[Any]:
+        """Return the values that answer a question.
+
+        Raises:
+            Refused: There is a reason instead.
+        """
+        until = time.monotonic() + seconds
+        with self._changed:
+            while not self._events[event]:
+                if not self._changed.wait(until - time.monotonic()):
+                    raise Refused("no answer came")
+        (message,) = self._events[event]
+        if not message["success"]:
+            raise Refused(str(message["output"].get("error")))
+        values: list[Any] = message["output"]["data"]
+        return values
+
+    def cancel(self, event: str, name: str) -> None:
+        """Stop waiting for an answer, and say so."""
+        body = {
+            "session_hash": self.session, "fn_index": self.page.functions[name], "event_id": event
+        }  # fmt: skip
+        httpx.post(f"{self.page.address}{ENDPOINT}/cancel", json=body, timeout=60)
+
+    def _read(self) -> None:
+        address = f"{self.page.address}{ENDPOINT}/queue/data?session_hash={self.session}"
+        for message in _messages(address):
+            with self._changed:
+                if message["msg"] == "process_completed":
+                    self._events.setdefault(message["event_id"], []).append(message)
+                if message["msg"] == "close_stream":
+                    self._reading = False
+                self._changed.notify_all()
+
+
+def _messages(address: str) -> Iterator[Any]:
+    with httpx.stream("GET", address, timeout=None) as stream:
+        for line in stream.iter_lines():
+            if line.startswith("data:"):
+                yield json.loads(line[5:])

@@ -1,0 +1,378 @@
+"""What a page does under bad plugins, crowds, floods and signals, measured on loopback.
+
+`python -m benchmarks.reliability` attacks servers of its own, within a quarter of an hour;
+`--write docs/reliability.md` records it. `--short` asks less of everything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from benchmarks.bad_plugins import ALL, bad_engine, bad_registry
+from benchmarks.page_client import Page, Refused, Visitor
+
+ROOT = Path(__file__).resolve().parents[1]
+MODEL = "imagenet-lite0"
+QUICK, SLOW = "grad-cam", "occlusion"
+LONGEST = ("rise", "kernel-shap", "lime", "score-cam", "occlusion")
+
+
+@dataclass
+class Server:
+    """A started page, and what it takes."""
+
+    process: subprocess.Popen[str]
+    page: Page
+    folder: Path
+
+    def tree(self) -> list[int]:
+        """Return the process ids of the server and of all that it started."""
+        parents = {}
+        for entry in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
+                parents[int(entry.name)] = int(fields[1])
+        tree = {self.process.pid}
+        while more := {pid for pid, parent in parents.items() if parent in tree} - tree:
+            tree |= more
+        return sorted(tree)
+
+    def memory(self) -> float:
+        """Return the gigabytes that all its processes take, what they share counted once."""
+        total = 0
+        for pid in self.tree():
+            with contextlib.suppress(OSError):
+                text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+                total += int(next(r for r in text.splitlines() if r.startswith("Pss:")).split()[1])
+        return total / 1e6
+
+
+@contextlib.contextmanager
+def server(*command: str) -> Iterator[Server]:
+    """Yield a page that runs in a process of its own; it is killed at the end."""
+    with tempfile.TemporaryDirectory() as folder, socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+        probe.close()
+        environment = {**os.environ, "TMPDIR": folder, "WHYLENS_SCORES": "0"}
+        process = subprocess.Popen(
+            [*command, "--port", f"{port}"], cwd=ROOT, env=environment, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+        try:
+            assert process.stdout is not None
+            next(line for line in process.stdout if "Whylens is at" in line)
+            threading.Thread(target=process.stdout.read, daemon=True).start()
+            yield Server(process, Page(f"http://127.0.0.1:{port}/"), Path(folder))
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def demo() -> contextlib.AbstractContextManager[Server]:
+    """Return a context with the page as `whylens demo` serves it."""
+    return server(sys.executable, "-m", "whylens.ui.cli.app", "demo")
+
+
+def photos(folder: Path, count: int) -> list[Path]:
+    """Return photos that differ from one another."""
+    generator = np.random.default_rng(5)
+    paths = []
+    for number in range(count):
+        path = folder / f"{number}.png"
+        noise = generator.integers(0, 256, (12, 16, 3), dtype=np.uint8)
+        Image.fromarray(noise).resize((320, 240), Image.Resampling.BICUBIC).save(path)
+        paths.append(path)
+    return paths
+
+
+def bad_plugins(seconds: float) -> list[list[str]]:
+    """Return a row for each bad plugin: what its asker is told, and how others fare."""
+    rows = []
+    with server(sys.executable, "-m", "benchmarks.reliability", "--serve-bad", f"{seconds}") as bad:
+        photo = bad.page.upload(photos(bad.folder, 1)[0])
+        asked = {"photo": photo, "model": "untrained:test_resnet"}
+
+        def timed(visitor: Visitor, name: str) -> tuple[float, str]:
+            began = time.monotonic()
+            try:
+                visitor.answer(visitor.ask(name, **asked))
+                words = "answered"
+            except Refused as exc:
+                words = str(exc)
+            return time.monotonic() - began, words
+
+        timed(Visitor(bad.page), "good")
+        for name in ALL:
+            one, two = Visitor(bad.page), Visitor(bad.page)
+            with ThreadPoolExecutor(2) as threads:
+                harm = threads.submit(timed, one, name)
+                other, told = timed(two, "good")
+                assert told == "answered", told
+                took, words = harm.result()
+            after, told = timed(two, "good")
+            assert told == "answered", told
+            assert bad.process.poll() is None, "the server is gone"
+            head = words.split(").")[0].split(". ")[0].replace("|", "/")
+            rows.append([name, f"{took:.1f}", head, f"{other:.1f}", f"{after:.1f}"])
+    return rows
+
+
+def flood(page: Page, photo: Any, many: int) -> dict[str, float]:
+    """Return how long one visitor waits while another has many slow questions in line."""
+    asked = {"photo": photo, "model": MODEL}
+    one, two = Visitor(page), Visitor(page)
+    _seconds(two, QUICK, asked)  # the first of a network loads it
+    _seconds(two, SLOW, {**asked, "window": 64, "stride": 64})
+    alone = _seconds(two, QUICK, asked)
+    slow_alone = _seconds(two, SLOW, asked)
+    events, refused = [], 0
+    for _ in range(many):
+        try:
+            events.append(one.ask(SLOW, **asked))
+        except Refused:
+            refused += 1
+    quick = [_seconds(two, QUICK, asked) for _ in range(5)]
+    slow = _seconds(two, SLOW, asked)
+    for event in events:
+        one.cancel(event, SLOW)
+    return {
+        "asked": many, "refused": refused, "quick alone": alone, "quick": max(quick),
+        "slow alone": slow_alone, "slow": slow,
+    }  # fmt: skip
+
+
+def _seconds(visitor: Visitor, name: str, asked: dict[str, Any]) -> float:
+    began = time.monotonic()
+    visitor.answer(visitor.ask(name, **asked))
+    return time.monotonic() - began
+
+
+def crowd(running: Server, visitors: int, each: int) -> dict[str, float]:
+    """Return what becomes of a crowd's questions, a fifth of which are slow."""
+    page = running.page
+    paths = photos(running.folder, visitors)
+    with ThreadPoolExecutor(16) as threads:
+        uploaded = list(threads.map(page.upload, paths))
+    expected = {}
+    for number in range(visitors):
+        alone = Visitor(page)
+        answer = alone.answer(alone.ask(QUICK, photo=uploaded[number], model=MODEL))
+        expected[number] = answer[2]["map"]
+    before = running.memory()
+
+    def visit(number: int) -> list[tuple[str, float, bool]]:
+        visitor, results = Visitor(page), []
+        for turn in range(each):
+            name = SLOW if (number + turn) % 5 == 0 else QUICK
+            began = time.monotonic()
+            try:
+                answer = visitor.answer(
+                    visitor.ask(name, photo=uploaded[number], model=MODEL), seconds=900
+                )
+                own = name == SLOW or answer[2]["map"] == expected[number]
+            except Refused:
+                results.append(("refused", time.monotonic() - began, True))
+                continue
+            results.append((name, time.monotonic() - began, own))
+        return results
+
+    began = time.monotonic()
+    with ThreadPoolExecutor(visitors) as threads:
+        every = [result for results in threads.map(visit, range(visitors)) for result in results]
+    seconds = time.monotonic() - began
+    quick = sorted(took for name, took, _ in every if name == QUICK)
+    return {
+        "sent": visitors * each,
+        "answered": sum(name != "refused" for name, _, _ in every),
+        "refused": sum(name == "refused" for name, _, _ in every),
+        "of another's picture": sum(not own for _, _, own in every),
+        "seconds in all": seconds,
+        "quick, median": statistics.median(quick),
+        "quick, 95th percentile": quick[int(0.95 * (len(quick) - 1))],
+        "memory before, GB": before,
+        "memory after, GB": running.memory(),
+    }
+
+
+def leaving(page: Page, photo: Any, times: int) -> list[list[str]]:
+    """Return for slow methods how soon another is served once their asker cancels."""
+    rows = []
+    asked = {"photo": photo, "model": MODEL, "window": 64, "stride": 64}
+    alone = _seconds(Visitor(page), SLOW, asked)
+    for method in LONGEST:
+        waits = []
+        for _ in range(times):
+            one, two = Visitor(page), Visitor(page)
+            event = one.ask(method, photo=photo, model=MODEL)
+            # It computes by the time that a quick answer of the same visitor is there.
+            one.answer(one.ask(QUICK, photo=photo, model=MODEL))
+            one.cancel(event, method)
+            waits.append(_seconds(two, SLOW, asked))
+        rows.append(
+            [
+                method,
+                f"{times}",
+                *(f"{value:.1f}" for value in (alone, statistics.median(waits), max(waits))),
+            ]
+        )
+    return rows
+
+
+def ending(number: int) -> dict[str, float]:
+    """Return how a server ends by a signal in the middle of its work."""
+    with demo() as running:
+        visitor = Visitor(running.page)
+        photo = running.page.upload(photos(running.folder, 1)[0])
+        visitor.ask("rise", photo=photo, model=MODEL)
+        visitor.answer(visitor.ask(QUICK, photo=photo, model=MODEL))
+        (running.folder / "0.png").unlink()
+        tree = running.tree()
+        began = time.monotonic()
+        running.process.send_signal(number)
+        code = running.process.wait(60)
+        seconds = time.monotonic() - began
+        while time.monotonic() - began < seconds + 2 and any(map(_runs, tree)):
+            time.sleep(0.05)
+        left = [path for path in running.folder.rglob("*") if path.is_file()]
+        return {
+            "exit code": code, "seconds": seconds, "files left": len(left),
+            "processes left": sum(map(_runs, tree)),
+        }  # fmt: skip
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def serve_bad(port: int, seconds: float) -> None:
+    """Serve a page whose plugins do harm, until killed."""
+    from whylens.core.workers.engine import WorkerEngine
+    from whylens.ui.page.layout import build_page
+    from whylens.ui.page.server import launch
+
+    engine = WorkerEngine(bad_engine, bad_registry(), seconds=seconds)
+    page = build_page(engine, judges=False)
+    print(f"Whylens is at {launch(page, host='127.0.0.1', port=port, block=False, slow=1)}")
+    sys.stdout.flush()
+    page.block_thread()
+
+
+def measured(*, short: bool) -> dict[str, Any]:
+    """Return all figures."""
+    figures: dict[str, Any] = {"bad plugins": bad_plugins(3.0 if short else 10.0)}
+    with demo() as running:
+        photo = running.page.upload(photos(running.folder, 1)[0])
+        figures["flood"] = flood(running.page, photo, 3 if short else 40)
+        figures["leaving"] = leaving(running.page, photo, 1 if short else 10)
+        figures["crowd"] = crowd(running, *((4, 1) if short else (100, 3)))
+    figures["signals"] = {name: ending(getattr(signal, name)) for name in ("SIGTERM", "SIGINT")}
+    return figures
+
+
+def document(figures: dict[str, Any]) -> str:
+    """Return docs/reliability.md."""
+    machine = f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}"
+    return "\n".join(
+        [
+            "# Reliability",
+            "",
+            "What a page does when it is attacked, from one recorded run of `make reliability` on "
+            f"loopback ({machine}, shared with other work). `{MODEL}`, maps not judged. What the "
+            "limits are: [Limits](limits.md).",
+            "",
+            "## Plugins that do harm",
+            "",
+            "Each does its worst in its `explain`; an answer may take 10 s here. Meanwhile, and "
+            "again at once afterwards, another visitor asks a sound method. Times in seconds.",
+            "",
+            _table(
+                ("The plugin", "Its asker waits", "and is told", "Another meanwhile", "The next"),
+                figures["bad plugins"],
+            ),
+            "",
+            "## One visitor's flood",
+            "",
+            "One asks many slow maps at once; another asks one quick map, five times in turn, then "
+            "a slow one. Seconds.",
+            "",
+            _pairs(figures["flood"]),
+            "",
+            "## A crowd",
+            "",
+            "All at once, each with an own photo, three questions one after the other, a fifth of "
+            "them slow. An answer belongs to its photo if its map is that of the photo asked "
+            "alone. Seconds.",
+            "",
+            _pairs(figures["crowd"]),
+            "",
+            "## Who leaves",
+            "",
+            "A script cancels a slow map; another's slow question, alone or at once after that, is "
+            "answered after so many seconds.",
+            "",
+            _table(("Method", "Times", "Alone", "Median", "Longest"), figures["leaving"]),
+            "",
+            "## Signals in the middle of work",
+            "",
+            _table(
+                ("Signal", *next(iter(figures["signals"].values()))),
+                [[n, *(f"{v:.3g}" for v in f.values())] for n, f in figures["signals"].items()],
+            ),
+            "",
+        ]
+    )
+
+
+def _pairs(figures: dict[str, float]) -> str:
+    return _table(("Figure", "Value"), [[name, f"{value:.3g}"] for name, value in figures.items()])
+
+
+def _table(head: tuple[str, ...], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def main() -> None:
+    """Measure, print, and write if asked."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--write", type=Path)
+    parser.add_argument("--short", action="store_true")
+    parser.add_argument("--serve-bad", type=float, help=argparse.SUPPRESS)
+    parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.serve_bad:
+        serve_bad(args.port, args.serve_bad)
+        return
+    figures = measured(short=args.short)
+    print(json.dumps(figures, indent=1))
+    if args.write:
+        args.write.write_text(document(figures))
+
+
+if __name__ == "__main__":
+    main()
