@@ -71,10 +71,11 @@ def place_files(paths: Sequence[str], place: str) -> ClassFolders:
     """
     parts = [tuple(path.split("/")) for path in paths]
     notes: list[str] = []
-    depth = _depth(parts)
+    around = _around([path for path in parts if _may_be_picture(path[-1])])
+    depth = len(around)
     if depth:
-        notes.append(f"All classes were found in {shown('/'.join(_longest(parts)[:depth]))}.")
-    folders = _by_folder(parts, depth)
+        notes.append(f"All classes were found in {shown('/'.join(around))}.")
+    folders = _by_folder(parts, around)
     if not folders:
         raise BadInput(
             f"{place} holds no pictures in subfolders. Put the pictures of each class into a "
@@ -91,6 +92,7 @@ def place_files(paths: Sequence[str], place: str) -> ClassFolders:
     files: list[PlacedFile] = []
     if splits is None:
         inner = _inner_splits(parts, depth, folders)
+        notes += _same_inside(parts, depth, folders) if inner is None else ()
         for name, indices in folders.items():
             files += [
                 PlacedFile(i, name, inner[parts[i][depth + 1].lower()] if inner else None)
@@ -127,26 +129,42 @@ def place_files(paths: Sequence[str], place: str) -> ClassFolders:
     return ClassFolders(tuple(files), tuple(notes))
 
 
-def _depth(parts: Sequence[tuple[str, ...]]) -> int:
-    """Return how many folders lie around all classes and splits."""
-    depth = 0
+def _around(parts: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+    """Return the folders that lie around all classes and splits, one in the other."""
+    around: tuple[str, ...] = ()
     while True:
+        depth = len(around)
         below = [p for p in parts if len(p) > depth + 1]
         if len({p[depth] for p in below}) != 1:
-            return depth
+            return around
         nested = sum(len(p) > depth + 2 for p in below)
-        loose = sum(len(p) == depth + 2 and _may_be_picture(p[-1]) for p in below)
-        if nested == 0 or loose > nested:
-            return depth
-        depth += 1
+        if nested == 0 or len(below) - nested > nested:
+            return around
+        around = below[0][: depth + 1]
 
 
-def _by_folder(parts: Sequence[tuple[str, ...]], depth: int) -> dict[str, list[int]]:
-    folders: dict[str, list[int]] = defaultdict(list)
+def _by_folder(parts: Sequence[tuple[str, ...]], around: tuple[str, ...]) -> dict[str, list[int]]:
+    depth, folders = len(around), defaultdict(list)
     for index, path in enumerate(parts):
-        if len(path) > depth + 1:
+        if len(path) > depth + 1 and path[:depth] == around:
             folders[path[depth]].append(index)
     return dict(sorted(folders.items()))
+
+
+def _same_inside(
+    parts: Sequence[tuple[str, ...]], depth: int, folders: dict[str, list[int]]
+) -> Iterable[str]:
+    """Yield a note where every class holds the same folders, which then may be the classes."""
+    inside = {
+        frozenset(parts[i][depth + 1] for i in indices if len(parts[i]) > depth + 2)
+        for indices in folders.values()
+    }
+    if len(inside) == 1 and len(names := sorted(*inside)) > 1:
+        yield (
+            f"{_names(folders)} were taken for the classes, and each holds the folders "
+            f"{_names(names)}. If those are the classes, name the folders around them train, val "
+            "and test."
+        )
 
 
 def _splits(
@@ -222,10 +240,6 @@ def _check_classes(labels: set[str], place: str, notes: Sequence[str]) -> None:
             ]
         )
     )
-
-
-def _longest(parts: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
-    return max(parts, key=len)
 
 
 def _ends(parts: Sequence[tuple[str, ...]], indices: Iterable[int]) -> list[str]:

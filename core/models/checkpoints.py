@@ -21,7 +21,12 @@ from torch import Tensor
 from whylens.core.errors import BadArtifact, UnknownName
 from whylens.core.inputs.spec import CropMode, InputSpec, Interpolation
 from whylens.core.models.black_box import ONNX_FILE
-from whylens.core.models.model_names import is_folder_name, timm_architectures, timm_names
+from whylens.core.models.model_names import (
+    is_folder_name,
+    plain_name,
+    timm_architectures,
+    timm_names,
+)
 from whylens.core.storage.files import (
     file_sha256,
     find_file,
@@ -170,6 +175,22 @@ def misnamed_folders(root: Path | None = None) -> dict[str, Path]:
         for folder in sorted(place.iterdir())
         if (folder / MANIFEST).is_file() and not is_folder_name(folder.name)
     }
+
+
+def place_problems() -> list[str]:
+    """Return why checkpoints that a user may look for are not listed, a sentence each."""
+    named = [place for place in os.environ.get(FOLDERS_VARIABLE, "").split(os.pathsep) if place]
+    return [
+        *(
+            f"{FOLDERS_VARIABLE} names {place}, which is no folder."
+            for place in named
+            if not Path(place).is_dir()
+        ),
+        *(
+            f"The checkpoint in {folder} is not listed: rename it, as to {plain_name(name)}."
+            for name, folder in misnamed_folders().items()
+        ),
+    ]
 
 
 def is_checkpoint_path(text: str) -> bool:

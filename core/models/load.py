@@ -36,6 +36,7 @@ from whylens.core.models.checkpoints import (
     is_checkpoint_path,
     is_transformers_path,
     misnamed_folders,
+    place_problems,
     read_manifest,
     read_weights,
 )
@@ -120,10 +121,11 @@ def load(
     try:
         parsed = parse_model_name(name, folders)
     except UnknownName as exc:
-        raise UnknownName(
-            f"{exc} A network of your own is found by its folder's path, or by name where its "
-            f"folder lies in one of {FOLDERS_VARIABLE}."
-        ) from exc
+        own = (
+            "A network of your own is found by its folder's path, or by name where its folder lies "
+            f"in one of {FOLDERS_VARIABLE}."
+        )
+        raise UnknownName(" ".join([str(exc), own, *place_problems()])) from exc
     match parsed:
         case ModelName(kind="checkpoint"):
             return from_folder(folders[name], device=device)

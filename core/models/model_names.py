@@ -58,7 +58,7 @@ def parse_model_name(text: str, checkpoints: Collection[str] = ()) -> ModelName:
     if colon and prefix in ("torchvision", "untrained"):
         names = torchvision_names() if prefix == "torchvision" else timm_architectures()
         if not _BARE.fullmatch(architecture) or architecture not in names:
-            raise UnknownName.among("model", architecture, names)
+            raise UnknownName.among("model", text, (f"{prefix}:{name}" for name in names))
         return ModelName("torchvision" if prefix == "torchvision" else "untrained", architecture)
     if text.lower().endswith((*WEIGHTS_SUFFIXES, ".onnx")):
         raise NotAllowed(

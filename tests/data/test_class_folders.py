@@ -61,6 +61,7 @@ def test_a_split_is_known_by_its_name(name, split):
         ([*crossed(("train", "val")), *tree("pred")], {"train", "val"}),
         ([*crossed(("train",)), *tree("test")], {"train"}),
         (crossed(("train",)), {None}),
+        ([*crossed(("images/train", "images/val")), "labels/train/1.txt"], {"train", "val"}),
         (tree("cat", "dog"), {None}),
         (crossed(("pets/cat", "pets/dog"), ("indoor", "outdoor")), {None}),
     ],
@@ -97,6 +98,8 @@ def test_what_is_left_out_is_named():
     assert "Beside 'train', 'val', 'extra' (2 files) was left out" in notes
     assert "2 files in no class's folder left out: cover.jpg, val/sheet.png." in notes
     assert "info" not in notes
+    (note,) = place_files(crossed(("fold1", "fold2")), "The folder").notes
+    assert "'fold1', 'fold2' were taken for the classes, and each holds the folders 'cat'" in note
     looked_into = place_files(crossed(("data",)), "The folder")
     assert looked_into.notes == ("All classes were found in 'data'.",)
 

@@ -12,7 +12,7 @@ from tests.support.pictures import Colours
 from whylens.core.errors import BadArtifact, BadInput, CoreError, NotAllowed, UnknownName
 from whylens.core.inputs.spec import InputSpec
 from whylens.core.models import load as loading
-from whylens.core.models.checkpoints import MANIFEST, write_checkpoint
+from whylens.core.models.checkpoints import MANIFEST, place_problems, write_checkpoint
 from whylens.core.models.load import from_folder, load
 from whylens.core.models.model_names import near_names, parse_model_name
 from whylens.core.storage.files import file_sha256
@@ -86,12 +86,16 @@ def test_one_score_may_have_two_labels(folder):
         from_folder(folder)
 
 
-def test_a_folder_that_no_model_can_be_called_is_named_with_another(folder):
+def test_a_folder_that_no_model_can_be_called_is_named_with_another(folder, monkeypatch):
     folder.rename(folder.parent / "mein Netz")
     with pytest.raises(UnknownName, match=r"Rename its folder .* as to mein-Netz"):
         load("mein Netz")
-    with pytest.raises(UnknownName, match=r"by its folder's path, or .* WHYLENS_CHECKPOINTS"):
+    with pytest.raises(
+        UnknownName, match=r"by its folder's path, or .* WHYLENS_CHECKPOINTS.*rename it, as to mein"
+    ):
         load("nowhere")
+    monkeypatch.setenv("WHYLENS_CHECKPOINTS", str(folder / "gone"))
+    assert place_problems() == [f"WHYLENS_CHECKPOINTS names {folder / 'gone'}, which is no folder."]
 
 
 @pytest.mark.parametrize(

@@ -208,8 +208,10 @@ def models(
 ) -> None:
     """List local checkpoints and timm names with pretrained weights."""
     with one_line_errors():
-        from whylens.core.models.checkpoints import find_models
+        from whylens.core.models.checkpoints import find_models, place_problems
 
+        for problem in place_problems():
+            typer.echo(problem, err=True)
         typer.echo("\n".join(find_models(pattern)))
 
 
