@@ -92,20 +92,23 @@ class ZipFiles:
         with open_zip(path) as archive:
             infos = [info for info in archive.infolist() if not info.is_dir()]
         names, self.notes = _names(infos)
-        visible = [
-            (name, info)
+        # Of two members of one name the last counts, as it does when the ZIP is unpacked.
+        visible = {
+            name: info
             for name, info in zip(names, infos, strict=True)
             if not any(part.startswith((".", "__MACOSX")) for part in name.split("/"))
-        ]
-        visible.sort(key=lambda pair: pair[0].split("/"))
-        self.paths: Sequence[str] = [name for name, _ in visible]
-        self._infos = [info for _, info in visible]
+        }
+        self.paths: Sequence[str] = sorted(visible, key=lambda name: name.split("/"))
+        self._infos = [visible[name] for name in self.paths]
         self._archive: zipfile.ZipFile | None = None
 
     def read(self, index: int, most: int) -> bytes:
         """Return the content of a file; declared sizes can lie, so real bytes are counted."""
         if self._archive is None:
-            self._archive = zipfile.ZipFile(self._path)  # threads may read it at once
+            try:
+                self._archive = zipfile.ZipFile(self._path)  # threads may read it at once
+            except OSError as exc:
+                raise BadInput(f"{self._path} cannot be read: {exc.strerror}.") from exc
         info = self._infos[index]
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             # The others are unpacked whole, whatever `most` says.

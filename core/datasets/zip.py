@@ -7,6 +7,7 @@ declared sizes can lie.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Generator
 from pathlib import Path, PurePosixPath
 
@@ -108,13 +109,23 @@ def pictures_in_zip(path: Path) -> Generator[float, None, ZippedPictures]:
     return ZippedPictures(path.name, labels, tuple(items), pictures, notes)
 
 
-def names_in_zip(path: Path) -> list[str]:
+def names_in_zip(path: Path, *, skipped: Counter[str] | None = None) -> list[str]:
     """Return the names of a ZIP's pictures with their folders.
+
+    Args:
+        skipped: Counts the files of other endings.
 
     Raises:
         BadInput: It is no ZIP that can be read.
     """
-    return [p for p in ZipFiles(path).paths if PurePosixPath(p).suffix.lower() in READ_ENDINGS]
+    names = []
+    for name in ZipFiles(path).paths:
+        ending = PurePosixPath(name).suffix.lower()
+        if ending in READ_ENDINGS:
+            names.append(name)
+        elif skipped is not None:
+            skipped[ending] += 1
+    return names
 
 
 def read_from_zip(path: Path, name: str) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import shutil
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -201,6 +202,18 @@ def test_what_cannot_be_done_is_said_in_place(session, values, words):
     assert re.search(words, status)
     with pytest.raises(gr.Error):
         next(work)
+
+
+def test_files_that_are_no_photos_are_counted(tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name in ("a.png", "notes.txt", "b.psd", "c.psd"):
+        (folder / name).write_bytes(b"x")
+    packed = shutil.make_archive(str(tmp_path / "photos"), "zip", folder)
+    for uploads, place in (([packed], ""), ([], str(folder))):
+        files, left_out = find_photo_files(uploads, place)
+        assert [file.name for file in files] == ["a.png"]
+        assert left_out == "2 .psd and 1 .txt left out: no photos."
 
 
 def test_a_script_gives_a_signal_as_a_file(tmp_path):

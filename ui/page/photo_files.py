@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path, PurePosixPath
 
-from whylens.core.batch.listing import PICTURES, LoadedFile, iter_files, load_bytes, load_file
+from whylens.core.batch.listing import (
+    PICTURES,
+    LoadedFile,
+    iter_files,
+    load_bytes,
+    load_file,
+    skipped_words,
+)
 from whylens.core.datasets.zip import names_in_zip, read_from_zip
 from whylens.core.errors import BadInput
 
@@ -74,34 +82,36 @@ def find_photo_files(uploads: Sequence[str], folder: str) -> tuple[list[PhotoFil
     Raises:
         BadInput: There are none, or a ZIP or the folder cannot be read.
     """
-    every = chain(_uploaded(uploads), _below(folder.strip()))
+    skipped: Counter[str] = Counter()
+    every = chain(_uploaded(uploads, skipped), _below(folder.strip(), skipped))
     files = list(islice(every, MOST_PHOTOS + 1))
+    others = f"{skipped_words(skipped)} left out: no photos." if skipped else ""
     if not files:
         raise BadInput(
             f"There are no photos yet. Give files that end in {', '.join(sorted(PICTURES))}, or a "
-            "ZIP of them."
+            f"ZIP of them. {others}".strip()
         )
     if len(files) <= MOST_PHOTOS:
-        return files, ""
+        return files, others
     return files[:MOST_PHOTOS], (
         f"These are the first {MOST_PHOTOS}, the most that this page takes; "
         "whylens explain FOLDER --report takes any number."
     )
 
 
-def _uploaded(uploads: Sequence[str]) -> Iterator[PhotoFile]:
+def _uploaded(uploads: Sequence[str], skipped: Counter[str]) -> Iterator[PhotoFile]:
     for path in map(Path, uploads):
         if path.suffix.lower() == ".zip":
-            for name in names_in_zip(path):
-                yield PhotoFile(name.replace("\\", "/"), path, member=name)
+            for name in names_in_zip(path, skipped=skipped):
+                yield PhotoFile(name, path, member=name)
         else:
             yield PhotoFile(path.name, path)
 
 
-def _below(folder: str) -> Iterator[PhotoFile]:
+def _below(folder: str, skipped: Counter[str]) -> Iterator[PhotoFile]:
     if not folder:
         return
     root = Path(folder).expanduser()
-    for name, _ in iter_files(root, PICTURES):
+    for name, _ in iter_files(root, PICTURES, skipped=skipped):
         path = root / os.fsdecode(name)
         yield PhotoFile(name.decode("utf-8", "backslashreplace"), path, root.resolve().name)
