@@ -134,7 +134,8 @@ def _decoded(data: bytes, limits: ImageLimits, formats: tuple[str, ...] = FORMAT
         frames = frame_count(image, data)
         image.load()
         _check_size(image.size, limits)
-        deep = image.mode == "RGB" and (data[:4] == b"\x89PNG" and data[24] == 16)
+        # Pillow itself takes the upper 8 bits of colours.
+        deep = data[:4] == b"\x89PNG" and data[24] == 16 and not image.mode.startswith("I")
         photo = _photo(_in_known_mode(image) if image.format == "TIFF" else image)
     except BadInput:
         raise
@@ -155,7 +156,8 @@ def _decoded(data: bytes, limits: ImageLimits, formats: tuple[str, ...] = FORMAT
 
     notes = photo.notes
     if deep:
-        notes = (_SCALED, *notes)
+        brightest = int(photo.pixels.max())
+        notes = (_SCALED, *range_notes(brightest and brightest << 8 | 255), *notes)
     if frames > 1:
         notes = (*notes, f"Only the first of its {frames:,} pictures is shown.")
     return replace(photo, notes=notes)
@@ -180,6 +182,7 @@ def _rest_of_jpeg(data: bytes, limits: ImageLimits) -> Photo | None:
     Decoded once with nothing and once with noise in place of what is missing: the rows in which
     both agree were read from the file.
     """
+    data = data.removesuffix(b"\xff")  # half of a marker
     progressive = len(re.findall(rb"\xff[\xc2\xca]\x00[\x0b\x11]\x08", data)) > 0
     try:
         photo = _decoded(data + b"\xff\xd9", limits)

@@ -369,6 +369,13 @@ def test_16_bits_of_which_few_are_used_are_said_with_the_remedy(bits):
         assert said is (f"Multiply its values by {1 << (16 - bits)} to" in " ".join(photo.notes))
 
 
+def test_16_bit_colours_are_said_to_be_scaled_and_dark():
+    photo = read_photo(png(32, 32, 16, 2, [bytes([9, 200] * 3 * 32)] * 32))
+    assert (photo.pixels == 9).all()
+    assert photo.notes[0] == "16-bit values were scaled to 8 bits."
+    assert "Only 12 of its 16 bits are used" in photo.notes[1]
+
+
 @pytest.mark.parametrize(
     ("kind", "options"),
     [("TIFF", {}), ("TIFF", {"compression": "tiff_lzw"}), ("AVIF", {"quality": 100})],
@@ -403,6 +410,7 @@ def test_a_colour_profile_that_changes_colours_is_said():
 
 def test_a_jpeg_without_its_last_bytes_is_read_with_a_note():
     whole = encoded(slope(200, 160), "JPEG", quality=90)
+    assert "cut off" in read_photo(whole[:-1]).notes[0]
     photo = read_photo(whole[:-2])
     assert photo.notes == ("The file is cut off; what is there is shown.",)
     assert off(photo, read_photo(whole).pixels) == 0
