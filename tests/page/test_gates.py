@@ -130,7 +130,7 @@ def test_a_photo_may_come_in_an_address_of_its_own(web):
     assert web.post("/gradio_api/queue/join", json=body).status_code == 413
 
 
-def test_uploads_are_bounded_by_request_by_visitor_and_in_all(web, monkeypatch):
+def test_uploads_are_bounded_by_request_by_visitor_and_in_all(web, page, monkeypatch):
     def upload(size: int, client=web, **headers):
         files = {"files": ("photo.png", b"x" * size, "image/png")}
         return client.post("/gradio_api/upload", files=files, headers=headers).status_code
@@ -145,7 +145,7 @@ def test_uploads_are_bounded_by_request_by_visitor_and_in_all(web, monkeypatch):
     assert upload(90_000, **{"x-forwarded-for": "1.2.3.4"}) == 429
     proxied = TestClient(web.app, "http://127.0.0.1", client=("10.0.0.1", 5))
     assert upload(90_000, proxied, **{"x-forwarded-for": "6.6.6.6, 1.2.3.4"}) == 200
-    full = Gate(web.app, Janitor([Path()], budget=50_000), local=True)
+    full = Gate(web.app, Janitor([Path()], budget=50_000), page, local=True)
     assert upload(90_000, TestClient(full, "http://127.0.0.1", client=("9.9.9.9", 5))) == 507
 
 
@@ -221,3 +221,23 @@ def test_no_word_of_a_plugin_or_a_model_is_part_of_a_script():
     scripts += [getattr(block, "js_on_load", None) or "" for block in page.blocks.values()]
     assert len(scripts) > 20
     assert not [script for script in scripts if "Shapley" in script or "fake" in script]
+
+
+def test_an_event_is_ended_by_its_own_visit_alone(web):
+    join = {"data": [], "fn_index": 0, "session_hash": "mine"}
+    event = web.post("/gradio_api/queue/join", json=join).json()["event_id"]
+    cancel = {"session_hash": "theirs", "fn_index": 0, "event_id": event}
+    answer = web.post("/gradio_api/cancel", json=cancel)
+    assert (answer.status_code, answer.text) == (403, "This is an event of another visit.")
+    own = {**cancel, "session_hash": "mine"}
+    assert web.post("/gradio_api/cancel", json=own).is_success
+
+
+@pytest.mark.parametrize("number", [-1, 10**6, "-1", 1.5])
+def test_handlers_that_are_not_there_are_refused(web, number):
+    body = {"data": [], "fn_index": number, "session_hash": "numbers"}
+    assert web.post("/gradio_api/queue/join", json=body).status_code in (404, 422)
+
+
+def test_json_of_endless_depth_is_refused(web):
+    assert web.post("/gradio_api/queue/join", content=b"[" * 9000).status_code in (400, 422)

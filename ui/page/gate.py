@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import json
 import os
 import time
 from collections import defaultdict, deque
@@ -11,6 +12,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import gradio as gr
 from starlette.responses import PlainTextResponse
 
 from whylens.core.inputs.photo import ImageLimits
@@ -56,14 +58,15 @@ class Refusal(Exception):
 class Gate:
     """An application around another: refuses what it should not see, marks what it answers."""
 
-    def __init__(self, app: App, janitor: Janitor, *, local: bool) -> None:
+    def __init__(self, app: App, janitor: Janitor, page: gr.Blocks, *, local: bool) -> None:
         """Stand before an application.
 
         Args:
             janitor: Knows how much lies on the disk.
+            page: Whose handlers and events are asked for.
             local: Whether it listens on loopback: only pages of this machine may use it then.
         """
-        self._app, self._janitor = app, janitor
+        self._app, self._janitor, self._page = app, janitor, page
         self._local = local
         named = {host.strip() for host in os.environ.get(HOSTS_VARIABLE, "").split(",")} - {""}
         self._hosts = named | LOOPBACK_HOSTS if local or named else None
@@ -103,7 +106,11 @@ class Gate:
         try:
             headers = {k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"]}
             self._check_address(scope, headers)
-            body = _Body(receive, self._counter(scope, headers))
+            counter = self._counter(scope, headers)
+            body = _Body(receive, counter)
+            if isinstance(counter, _Form):
+                await body.read_ahead()
+            self._check_event(body.content)
             await self._app(scope, body.receive, marked)
             refusal = body.refusal
         except Exception as exc:
@@ -130,6 +137,21 @@ class Gate:
         changes = scope["method"] not in ("GET", "HEAD")
         if self._local and changes and origin and _host_name(origin) not in (self._hosts or ()):
             raise Refusal(403, "Only a page of this machine may ask that.")
+
+    def _check_event(self, body: bytes) -> None:
+        try:
+            values = json.loads(body) if body else None
+        except (ValueError, RecursionError):  # what reads it next says so
+            return
+        if not isinstance(values, dict):
+            return
+        number = values.get("fn_index")
+        if isinstance(number, str | int | float) and str(number) not in map(str, self._page.fns):
+            raise Refusal(404, "The page has no handler of this number.")
+        event = self._page._queue.event_ids_to_events.get(str(values.get("event_id")))
+        visit = values.get("session_hash")
+        if event is not None and visit is not None and visit != event.session_hash:
+            raise Refusal(403, "This is an event of another visit.")
 
     def _counter(self, scope: Message, headers: dict[str, str]) -> _Counter:
         length = headers.get("content-length", "0")
@@ -213,10 +235,22 @@ class _Body:
     def __init__(self, receive: Receive, counter: _Counter) -> None:
         self._receive, self._counter = receive, counter
         self._complete = False
+        self._ahead: deque[Message] = deque()
+        self.content = b""  # of what was read ahead
         self.refusal: Refusal | None = None
+
+    async def read_ahead(self) -> None:
+        """Read all of it, for whoever looks at it before the application does."""
+        messages = []
+        while not self._complete:
+            messages.append(await self.receive())
+        self._ahead.extend(messages)
+        self.content = b"".join(message.get("body", b"") for message in messages)
 
     async def receive(self) -> Message:
         """Return the next part, or raise Refusal."""
+        if self._ahead:
+            return self._ahead.popleft()
         if self._complete:
             return await self._receive()
         try:

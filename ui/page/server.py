@@ -106,7 +106,7 @@ def guarded(
         # Outside of all that Gradio adds by itself.
         inner = app.middleware_stack
         assert inner is not None  # noqa: S101 - what starts it has built it
-        app.middleware_stack = Gate(inner, janitor, local=local)
+        app.middleware_stack = Gate(inner, janitor, page, local=local)
         yield
         janitor.stop()
 
