@@ -78,8 +78,13 @@ def machine_memory() -> int:
 
 
 def release_memory() -> None:
-    """Give back to the machine what was freed; the C library would keep it for later."""
+    """Give back to the machine what nobody holds any more, in circles of objects as well."""
     gc.collect()
+    trim_memory()
+
+
+def trim_memory() -> None:
+    """Give back to the machine what was freed; the C library would keep it for later."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
     if trim is not None:
         trim(0)

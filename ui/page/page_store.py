@@ -31,7 +31,7 @@ from whylens.core.outputs.photo_report import PhotoRow
 from whylens.core.results import Array, Heatmap
 from whylens.core.storage.cache import ByteLRU
 from whylens.core.storage.files import replacing, write_atomically
-from whylens.core.storage.memory import memory_for
+from whylens.core.storage.memory import memory_for, trim_memory
 from whylens.ui.page.photo_files import PhotoFile
 from whylens.ui.page.photo_input import GONE, photo_at
 
@@ -107,7 +107,9 @@ class PageStore:
 
         def read() -> Photo:
             with self._reading:
-                return photo_at(path)
+                photo = photo_at(path)
+                trim_memory()
+                return photo
 
         return self._photos.get(key, read)
 
@@ -243,6 +245,7 @@ class PageStore:
         path = folder / f"{stem}.zip"
         with replacing(path) as stream:
             write_zip(stream, files)
+        trim_memory()
         return str(path)
 
 
