@@ -116,7 +116,7 @@ def _path_to_scores(output: Any, name: str, key: str | int | None, classes: int)
     shapes = [f"{path[0]!r} ({read_path(output, path).shape[1]} scores)" for path in paths]
     raise BadArtifact(
         f"{name} gives several outputs that may be meant: {', '.join(shapes)}. Say which, as in "
-        f"output={paths[0][0]!r}."
+        f"output={paths[0][0]!r} for the first."
     )
 
 

@@ -267,7 +267,8 @@ def test_memory_does_not_grow_with_the_number_of_pictures(place):
         words = ("--model", "toy", "--method", "grad-cam", "--workers", "1", "--shard", "30")
         run = in_own_process(place, "explain", f"photos-{count}", *words, "--out", f"out-{count}")
         assert run.returncode == 0, run.stderr
-        lines = [json.loads(line) for line in (place / f"out-{count}" / LOG).open()]
+        text = (place / f"out-{count}" / LOG).read_text()
+        lines = [json.loads(line) for line in text.splitlines()]
         peaks[count] = (max(line["peak_bytes"] for line in lines[:-1]), lines[-1]["peak_bytes"])
     for few, many in zip(peaks[60], peaks[600], strict=True):
         assert many - few < 40_000_000, peaks
