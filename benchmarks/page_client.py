@@ -74,7 +74,7 @@ class Visitor:
             raise Refused(str(reply.json().get("detail")))
         event = str(reply.json()["event_id"])
         with self._changed:
-            self._events[event] = []
+            self._events.setdefault(event, [])  # the answer may be there before the reply
             if not self._reading:
                 self._reading = True
                 threading.Thread(target=self._read, daemon=True).start()
@@ -99,6 +99,8 @@ class Visitor:
 
     def cancel(self, event: str, name: str) -> None:
         """Stop waiting for an answer, and say so."""
+        with self._changed:
+            self._events.pop(event, None)
         body = {
             "session_hash": self.session, "fn_index": self.page.functions[name], "event_id": event
         }  # fmt: skip
@@ -106,13 +108,17 @@ class Visitor:
 
     def _read(self) -> None:
         address = f"{self.page.address}{ENDPOINT}/queue/data?session_hash={self.session}"
-        for message in _messages(address):
-            with self._changed:
+        while True:
+            for message in _messages(address):
                 if message["msg"] == "process_completed":
-                    self._events.setdefault(message["event_id"], []).append(message)
-                if message["msg"] == "close_stream":
+                    with self._changed:
+                        self._events.setdefault(message["event_id"], []).append(message)
+                        self._changed.notify_all()
+            # The page ends the stream with a session's last event; another may have come since.
+            with self._changed:
+                if all(self._events.values()):
                     self._reading = False
-                self._changed.notify_all()
+                    return
 
 
 def _messages(address: str) -> Iterator[Any]:

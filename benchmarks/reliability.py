@@ -284,12 +284,21 @@ def serve_bad(port: int, seconds: float) -> None:
 
 def measured(*, short: bool) -> dict[str, Any]:
     """Return all figures."""
+    began = time.monotonic()
+
+    def say(what: str) -> None:
+        print(f"{time.monotonic() - began:.0f} s: {what}", file=sys.stderr)
+
     figures: dict[str, Any] = {"bad plugins": bad_plugins(3.0 if short else 10.0)}
     with demo() as running:
         photo = running.page.upload(photos(running.folder, 1)[0])
+        say("a flood")
         figures["flood"] = flood(running.page, photo, 3 if short else 40)
+        say("who leaves")
         figures["leaving"] = leaving(running.page, photo, 1 if short else 10)
+        say("a crowd")
         figures["crowd"] = crowd(running, *((4, 1) if short else (100, 3)))
+    say("signals")
     figures["signals"] = {name: ending(getattr(signal, name)) for name in ("SIGTERM", "SIGINT")}
     return figures
 

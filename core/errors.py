@@ -119,8 +119,8 @@ class WorkerLost(CoreError):
     """A process that worked for this one ended before its work did."""
 
 
-class WorkStopped(CoreError):
-    """Work was ended because nobody waits for it any more."""
+class WorkStopped(Exception):
+    """Work was ended because nobody waits for it any more; no CoreError, so that nobody goes on."""
 
 
 # What a network may raise when it is run in a way that it was not written for.

@@ -128,28 +128,29 @@ class Registry:
 def load_registry(
     sources: Iterable[PluginSource] | None = None,
     *,
-    blocked: Iterable[str] | None = None,
+    blocked: Mapping[str, str] | None = None,
     strict: bool | None = None,
 ) -> Registry:
     """Return all explainers that load, with a Problem for each plugin that does not.
 
     Args:
         sources: Entry points to use instead of the built-in and installed ones.
-        blocked: Entry-point names to leave out; by default those in WHYLENS_BLOCK_PLUGINS.
+        blocked: Entry-point names to leave out beside those in WHYLENS_BLOCK_PLUGINS, and why.
         strict: Raise on the first problem; by default if WHYLENS_STRICT_PLUGINS is 1.
 
     Raises:
         PluginProblem: Only where strict.
     """
-    if blocked is None:
-        blocked = [name for name in os.environ.get(BLOCK_VARIABLE, "").split(",") if name]
+    reasons = dict(blocked or {})
+    for name in os.environ.get(BLOCK_VARIABLE, "").split(","):
+        reasons.setdefault(name, f"Blocked by {BLOCK_VARIABLE}.")
     if strict is None:
         strict = os.environ.get(STRICT_VARIABLE) == "1"
     loader = _Loader(strict=strict)
     with noted_interrupts(loader.interrupts):
         for item in sources if sources is not None else all_entry_points():
-            if item.point.name in set(blocked):
-                loader.note("blocked", item, f"Blocked by {BLOCK_VARIABLE}.", fatal=False)
+            if item.point.name in reasons:
+                loader.note("blocked", item, reasons[item.point.name], fatal=False)
             else:
                 loader.add(item)
     entries = {

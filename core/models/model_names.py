@@ -7,7 +7,7 @@ import re
 import unicodedata
 from collections.abc import Collection
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Literal
 
 from whylens.core.errors import BadInput, NotAllowed, UnknownName, shown
@@ -112,6 +112,7 @@ def plain_name(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9.]+", "-", ascii_text).strip("-.") or "my-model"
 
 
+@lru_cache(maxsize=8192)  # thousands of known names are compared with each that is none
 def _squashed(name: str) -> str:
     return re.sub(r"[\W_]+", "", name.lower())
 

@@ -71,7 +71,7 @@ class WorkerProcess:
             memory: Bytes that it may take for its networks and its work.
             public: Whether it loads only what strangers may name.
         """
-        context = _context()
+        context = process_context()
         self.line, child_end = context.Pipe()
         self._process = context.Process(target=_serve, args=(factory, memory, public, child_end))
         self._process.daemon = True
@@ -149,15 +149,25 @@ class WorkerProcess:
 
     def _lost(self) -> WorkerLost:
         self._process.join(1)
-        code = self._process.exitcode
-        how = "closed its line" if code is None else f"ended with exit code {code}"
-        if code is not None and code < 0:
-            with contextlib.suppress(ValueError):
-                how = f"ended by {signal.Signals(-code).name}"
-        return WorkerLost(f"its process {how}")
+        return WorkerLost(f"its process {ending_of(self._process.exitcode)}")
 
 
-def _context() -> Any:
+def ending_of(code: int | None) -> str:
+    """Return how a process ended, in words that follow its name.
+
+    Args:
+        code: Its exit code, negative of a signal; None where it runs on.
+    """
+    if code is None:
+        return "closed its line"
+    if code < 0:
+        with contextlib.suppress(ValueError):
+            return f"ended by {signal.Signals(-code).name}"
+    return f"ended with exit code {code}"
+
+
+def process_context() -> Any:
+    """Return the context of multiprocessing by which processes are started."""
     # A fork of a process that has loaded all and computed nothing is there in a tenth of a second
     # and shares its memory; where that cannot be had, each process loads everything itself.
     if "forkserver" not in multiprocessing.get_all_start_methods() or sys.platform == "darwin":

@@ -26,7 +26,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from whylens.core.engine import Engine
-from whylens.core.errors import CoreError
+from whylens.core.errors import CoreError, WorkStopped
 from whylens.core.outputs.guide import measurements
 from whylens.ui.interrupts import restore_interrupt
 from whylens.ui.page.endpoints import require_mcp
@@ -175,7 +175,7 @@ def warm_up(engine: Engine) -> None:
         name, _ = first_model(engine)
         engine.forward_seconds(name)
         engine.prepare(name)
-    except CoreError as exc:
+    except (CoreError, WorkStopped) as exc:
         log.info("The first network is not loaded yet: %s", exc)
 
 

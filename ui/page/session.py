@@ -17,7 +17,7 @@ from typing import Any
 import gradio as gr
 
 from whylens.core.engine import Engine
-from whylens.core.errors import CoreError, WeightsUnavailable
+from whylens.core.errors import CoreError, WeightsUnavailable, WorkStopped
 from whylens.core.explanation import ModelCard
 from whylens.core.models.checkpoints import (
     checkpoint_folders,
@@ -147,7 +147,7 @@ def errors_as_messages() -> Iterator[None]:
     """Turn errors into the page's red message: their own words if fit to be shown, else an id."""
     try:
         yield
-    except (CoreError, gr.Error) as exc:
+    except (CoreError, WorkStopped, gr.Error) as exc:
         # The text of Gradio's own error comes in quotes.
         message = exc.message if isinstance(exc, gr.Error) else str(exc)
         raise gr.Error(message, title="That did not work", print_exception=False) from exc

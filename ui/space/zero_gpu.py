@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 import gradio as gr
@@ -19,8 +20,9 @@ from whylens.core.errors import CoreError
 from whylens.core.explainer import is_single_step
 from whylens.core.explanation import Explanation, Question
 from whylens.core.models.load import load
-from whylens.core.registry import Registry
+from whylens.core.registry import Registry, load_registry
 from whylens.core.workers.engine import WorkerEngine
+from whylens.core.workers.plugin_trial import harmful_plugins
 
 log = logging.getLogger(__name__)
 F = TypeVar("F", bound=Callable[..., Any])
@@ -48,12 +50,18 @@ def local_engine(costs: Mapping[str, float] | None = None) -> Engine:
     if workers == "0":
         return engine_in_process()
     size = int(workers) if workers.isdecimal() else _default_slots()
-    return WorkerEngine(engine_in_process, size=size, costs=costs)
+    harmful = harmful_plugins()
+    factory = partial(engine_in_process, harmful)
+    return WorkerEngine(factory, load_registry(blocked=harmful), size=size, costs=costs)
 
 
-def engine_in_process() -> Engine:
-    """Return an engine that uses the allotted cores of this process."""
-    return Engine(slots=_use_allotted_cores())
+def engine_in_process(blocked: Mapping[str, str] | None = None) -> Engine:
+    """Return an engine that uses the allotted cores of this process.
+
+    Args:
+        blocked: Entry points to leave out, and why.
+    """
+    return Engine(load_registry(blocked=blocked), slots=_use_allotted_cores())
 
 
 def _use_allotted_cores() -> int | None:

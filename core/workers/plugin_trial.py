@@ -1,0 +1,80 @@
+"""Strangers' plugins are loaded in a process of their own first: one that ends it is left out."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing.connection
+import signal
+from collections.abc import Iterable, Sequence
+from multiprocessing.connection import Connection
+from typing import Any
+
+from whylens.core.hookspecs import PROJECT
+from whylens.core.registry import PluginSource, all_entry_points, load_registry
+from whylens.core.storage.interrupts import interrupts_blocked
+from whylens.core.workers.process import ending_of, process_context
+
+SECONDS_TO_LOAD = 60.0
+
+
+def harmful_plugins(
+    sources: Iterable[PluginSource] | None = None, *, seconds: float = SECONDS_TO_LOAD
+) -> dict[str, str]:
+    """Return the entry points whose loading ends a process or does not end, each with its reason.
+
+    What merely raises is not among them: that is a Problem of the registry.
+
+    Args:
+        sources: Entry points; by default all strangers' that are installed.
+        seconds: How long one may take.
+    """
+    if sources is None:
+        sources = [item for item in all_entry_points() if item.distribution != PROJECT]
+    left, harmful = list(sources), dict[str, str]()
+    while left:
+        count, reason = _try(left, seconds)
+        if reason:
+            harmful[left[count].point.name] = reason
+            count += 1
+        left = left[count:]
+    return harmful
+
+
+def _try(sources: Sequence[PluginSource], seconds: float) -> tuple[int, str]:
+    """Return how many loaded, and what became of the one after them; "" if there was none."""
+    context: Any = process_context()
+    line, child_end = context.Pipe()
+    process = context.Process(target=_load_each, args=(list(sources), child_end), daemon=True)
+    with interrupts_blocked():
+        process.start()
+    child_end.close()
+    loaded = 0
+    try:
+        while loaded < len(sources):
+            ready = multiprocessing.connection.wait([line, process.sentinel], seconds)
+            if not ready:
+                return loaded, f"It took longer than {seconds:.0f} s to load."
+            if line not in ready:
+                break
+            try:
+                line.recv()
+            except (EOFError, OSError):
+                break
+            loaded += 1
+        if loaded == len(sources):
+            return loaded, ""
+        process.join(1)
+        return loaded, f"The process that loaded it {ending_of(process.exitcode)}."
+    finally:
+        process.kill()
+        process.join(5)
+        line.close()
+
+
+def _load_each(sources: Sequence[PluginSource], line: Connection[Any, Any]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for source in sources:
+        # Whatever is raised is raised again, and told, where it is loaded for good.
+        with contextlib.suppress(BaseException):
+            load_registry([source], strict=False)
+        line.send(None)
