@@ -509,7 +509,11 @@ class Engine:
             if isinstance(answer, Heatmap | Examples | Prototypes):
                 yield as_partial(Partial(answer, 1.0))
                 return
-            yield from map(as_partial, answer)
+            partial = None
+            for partial in map(as_partial, answer):
+                yield partial
+            if partial is None:
+                raise TypeError("it yielded nothing")
 
     def _forward_pass(
         self, question: Question, backbone: Backbone

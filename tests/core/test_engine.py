@@ -106,6 +106,17 @@ def test_questions_and_answers_cross_a_process_boundary(question):
     assert (again.view, again.target, again.params) == (answer.view, answer.target, answer.params)
 
 
+def test_a_method_that_yields_nothing_has_failed(question):
+    class Mute(Stepper):
+        name = "mute"
+
+        def explain(self, subject, params):
+            yield from ()
+
+    with pytest.raises(ExplainerFailed, match=r"'mute' failed .* it yielded nothing"):
+        list(engine(registry=registry_of(Mute())).explain(question, "mute"))
+
+
 def test_an_unmet_need_is_refused_in_words(question):
     page = engine(loader=lambda name, progress: backbone(MlpHeadNet))
     with pytest.raises(NeedsNotMet, match=r"CAM is not available on .*linear"):
