@@ -75,8 +75,10 @@ def probability_kind(
         return None
     probe = probe_inputs(spec).to(scores.device)
     with torch.no_grad():
-        within = all(_within(read(scale * probe)) for scale in _SCALES)
-    return "sigmoid" if within else None
+        others = [read(scale * probe) for scale in _SCALES]
+    # Zeros for every input are those of a network that is dead.
+    varies = any(not torch.allclose(other, scores) for other in others)
+    return "sigmoid" if varies and all(map(_within, others)) else None
 
 
 def undo(network: nn.Module, kind: ProbabilityKind) -> nn.Module:

@@ -8,7 +8,10 @@ import torch
 from torch import nn
 
 import whylens
+from tests.conftest import plain_spec
 from tests.support.pictures import noisy
+from whylens.core.inputs.spec import probe_inputs
+from whylens.core.models.backbone import wrap
 
 PLAIN = {"size": 32, "mean": 0, "std": 1}
 PHOTO = noisy(3, 1)
@@ -59,6 +62,17 @@ def test_probabilities_are_shown_as_the_network_gives_them(then):
     assert shown(net) == pytest.approx(own_answer(net), abs=1e-5)
     assert any("taken for" in note and "probabilit" in note for note in backbone.identity.notes)
     assert whylens.explain(backbone, PHOTO, "grad-cam").values.any()
+
+
+def test_a_network_under_a_name_is_read_in_the_same_way():
+    net = Then(4, lambda z: (9 * z).softmax(-1)).eval()
+    backbone = wrap(net, spec=plain_spec(32, 32))
+    assert backbone.probabilities(backbone.logits(probe_inputs(backbone.spec))).numpy() == (
+        pytest.approx(net(probe_inputs(backbone.spec)).detach().numpy(), abs=1e-5)
+    )
+    dead = wrap(Then(2, lambda z: 0 * z), spec=plain_spec(32, 32))
+    assert dead.outputs == "classes"
+    assert dead.identity.notes == ()
 
 
 def test_one_sigmoid_decides_between_two_labels():
