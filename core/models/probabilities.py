@@ -22,7 +22,7 @@ PROBABILITY_NOTES: dict[ProbabilityKind, str] = {
     "probability, and its logit is explained.",
 }
 _TOLERANCE = 1e-3  # of a sum of probabilities, which may come in 16 bits
-_SCALES = (0.0, -1.0, 4.0, -16.0, 64.0, -256.0, 1024.0)
+_SCALES = (0.0, -1.0, 4.0, -16.0, 64.0, -256.0, 4096.0, -1e5, 1e5)
 _SMALLEST = 1e-7  # beside 1, what 32 bits can still tell from it
 
 
