@@ -21,6 +21,8 @@ from whylens.core.workers.process import EngineFactory, Work, WorkerProcess
 
 log = logging.getLogger(__name__)
 SECONDS_OF_WORK = 120.0
+# One that hangs holds its process until its time is over: nobody waits so long behind it.
+QUICK_PATIENCE, SLOW_PATIENCE = 1.0, 20.0
 _LOOK = 0.25  # seconds between two looks at whether work is still wanted
 
 
@@ -49,6 +51,7 @@ class _Lane:
     """Processes for one kind of work, as many as may be busy at a time."""
 
     size: int
+    patience: float  # seconds of waiting after which one process more is started
     processes: set[WorkerProcess] = field(default_factory=set)
     free: list[WorkerProcess] = field(default_factory=list)
     busy: int = 0
@@ -78,7 +81,7 @@ class WorkerPool:
         self._factory, self._busy_timeout = factory, busy_timeout
         self._memory = memory // (2 * size)
         self.public = False  # whether processes load only what strangers may name
-        self._lanes = {True: _Lane(size), False: _Lane(size)}
+        self._lanes = {True: _Lane(size, QUICK_PATIENCE), False: _Lane(size, SLOW_PATIENCE)}
         self._tasks: list[_Task] = []
         self._lock = threading.Lock()
         self._closed = False
@@ -195,18 +198,23 @@ class WorkerPool:
         lane.processes.discard(process)
 
     def _take(self, lane: _Lane, *, background: bool) -> WorkerProcess:
-        until = time.monotonic() + self._busy_timeout
+        began = time.monotonic()
         with lane.changed:
             lane.waiting += not background
             try:
-                while lane.busy >= lane.size or (background and lane.waiting):
+                while True:
+                    waited = time.monotonic() - began
+                    patient = background or waited < lane.patience
+                    if lane.busy < lane.size + (not patient) and not (background and lane.waiting):
+                        break
                     if self._closed:
                         raise WorkStopped("The server is ending.")
-                    if not lane.changed.wait(until - time.monotonic()):
+                    if waited > self._busy_timeout:
                         raise Busy(
                             f"All working processes stayed busy for {self._busy_timeout:.0f} s. "
                             "Try again shortly."
                         )
+                    lane.changed.wait(lane.patience if patient else self._busy_timeout - waited)
             finally:
                 lane.waiting -= not background
                 lane.changed.notify_all()
@@ -227,8 +235,12 @@ class WorkerPool:
     def _give_back(self, lane: _Lane, process: WorkerProcess) -> None:
         with lane.changed:
             lane.busy -= 1
-            lane.free.append(process)
+            surplus = lane.busy + len(lane.free) >= lane.size
+            if not surplus:
+                lane.free.append(process)
             lane.changed.notify_all()
+        if surplus:
+            self._end_process(lane, process)
 
     def _settle(self, lane: _Lane, process: WorkerProcess) -> None:
         """Bring a process whose work was broken off into order, or put another in its place."""

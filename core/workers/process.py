@@ -180,7 +180,7 @@ def process_context() -> Any:
 def _serve(factory: EngineFactory, memory: int, public: bool, line: Connection[Any, Any]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    with contextlib.suppress(OSError):
+    if hasattr(os, "setpgid"):
         os.setpgid(0, 0)  # what a plugin forks goes when this process is killed
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ[MEMORY_VARIABLE] = f"{memory}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import gradio_client
@@ -80,6 +81,28 @@ def test_what_hangs_is_ended_in_its_time(question, name):
             last(engine.explain(question, name))
         engine._seconds = PATIENCE
         assert is_sound(engine, question)
+    finally:
+        engine.close()
+
+
+def test_nobody_waits_for_the_end_of_what_hangs(question):
+    engine = WorkerEngine(bad_engine, bad_registry(), seconds=PATIENCE)
+    try:
+        with ThreadPoolExecutor(1) as threads:
+            hanging = threads.submit(lambda: last(engine.explain(question, "sleeps")))
+            until = time.monotonic() + PATIENCE
+            while not engine._pool._tasks:
+                assert time.monotonic() < until
+            assert is_sound(engine, replace(question, visitor="another"))
+            assert not hanging.done()
+            engine.stop("me")
+            with pytest.raises(WorkStopped):
+                hanging.result()
+        assert is_sound(engine, question)
+        lane = engine._pool._lanes[True]
+        while lane.busy:
+            assert time.monotonic() < until
+        assert len(lane.processes) == 1  # the one more is gone
     finally:
         engine.close()
 

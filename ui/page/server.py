@@ -60,7 +60,8 @@ def launch(
         slow: How many slow answers are computed at a time.
     """
     page.queue(default_concurrency_limit=4, max_size=MOST_IN_ALL, api_open=False)
-    use_fair_queue(page, {SLOW["concurrency_id"]: slow})
+    # One more than are computed: whoever waits behind one that hangs must be seen to wait.
+    use_fair_queue(page, {SLOW["concurrency_id"]: slow + 1})
     _, address, _ = page.launch(
         server_name=host,
         server_port=port,
