@@ -73,7 +73,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         Path(temporary).replace(path)
     except BaseException as exc:
         Path(temporary).unlink(missing_ok=True)
-        if isinstance(exc, OSError) and exc.filename is None:
+        if isinstance(exc, OSError) and exc.errno is not None and exc.filename is None:
             exc.filename = str(path)
         raise
 

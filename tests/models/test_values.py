@@ -186,8 +186,8 @@ def scores(*probabilities):
 def test_the_card_speaks_of_numbers_labels_and_classes_as_they_are():
     number = Prediction("m", (ClassScore(0, "age", None, 34.21, "years"),), 0.1, "value")
     assert _verdict(number) == "It says 34.21 years."
-    assert "34.21 years" in html.chips(number, None)
-    assert "%" not in html.chips(number, None)
+    assert "34.21 years" in html.chips(number, None, ("age",))
+    assert "%" not in html.chips(number, None, ("age",))
     assert html.class_probabilities(number) == "age 34.21 years"
     labels = Prediction("m", scores(0.9, 0.8, 0.2), 0.1, "labels")
     assert _verdict(labels) == "It says a (90 %), b (80 %)."
