@@ -6,6 +6,7 @@ It answers like any engine, but holds no network: whatever needs one is run wher
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -29,8 +30,12 @@ from whylens.core.workers.pool import SECONDS_OF_WORK, WorkerPool
 from whylens.core.workers.process import EngineFactory, Work
 
 T = TypeVar("T")
-# A method that ended its process or its time so often in a row is no longer asked.
+# A method that ended its process or its time so often in a row is not asked for a while: somebody
+# may have asked for more than any machine can do.
 FAILURES_IN_A_ROW = 3
+REST_SECONDS = 600.0
+# Judging asks a method many times over, in the background.
+SECONDS_OF_JUDGING = 300.0
 _Own = Mapping[str, Artifact]
 
 
@@ -69,6 +74,7 @@ class WorkerEngine(Engine):
         )
         self._failed: Counter[str] = Counter()
         self._failures: Counter[str] = Counter()  # in a row
+        self._failed_at: dict[str, float] = {}
         self._lock = threading.Lock()
 
     def start(self) -> None:
@@ -153,16 +159,23 @@ class WorkerEngine(Engine):
         *_, reasons = self._pool.run(work, visitor=visitor, quick=True)
         own = self._artifacts_of(visitor, model)
         reasons = {name: reason for name, reason in reasons.items() if name not in own}
+        return reasons | {name: _resting_words(name) for name in self._resting()}
+
+    def _resting(self) -> set[str]:
+        now = time.monotonic()
         with self._lock:
-            resting = [n for n, count in self._failures.items() if count >= FAILURES_IN_A_ROW]
-        return reasons | {name: _resting(name) for name in resting}
+            return {
+                name
+                for name, count in self._failures.items()
+                if count >= FAILURES_IN_A_ROW and now - self._failed_at[name] < REST_SECONDS
+            }
 
     def failures(self) -> dict[str, str]:
         """Return how often methods have ended their process or their time, in words, by name."""
+        resting = self._resting()
         with self._lock:
-            resting = {n for n, count in self._failures.items() if count >= FAILURES_IN_A_ROW}
             return {
-                name: f"{count}; switched off" if name in resting else f"{count}"
+                name: f"{count}; resting" if name in resting else f"{count}"
                 for name, count in self._failed.items()
             }
 
@@ -282,10 +295,9 @@ class WorkerEngine(Engine):
     def _run_method(self, work: Work, question: Question, *, quick: bool) -> Iterator[Any]:
         """Yield a method's steps; it rests once it has ended its process too often."""
         method = work.method
-        with self._lock:
-            if self._failures[method] >= FAILURES_IN_A_ROW:
-                raise NeedsNotMet(_resting(method))
-        seconds = self._seconds
+        if method in self._resting():
+            raise NeedsNotMet(_resting_words(method))
+        seconds = max(self._seconds, SECONDS_OF_JUDGING) if work.is_background else self._seconds
         if method in self._costs:
             cost = self._costs[method] * self.forward_seconds(question.model)
             seconds = max(seconds, 3 * cost)
@@ -293,19 +305,22 @@ class WorkerEngine(Engine):
         try:
             yield from steps
         except CoreError as exc:
-            if isinstance(exc, TooSlow) or exc.__cause__ is not None:
+            hangs = isinstance(exc, TooSlow) and not work.is_background
+            if hangs or exc.__cause__ is not None:
                 with self._lock:
                     self._failures[method] += 1
                     self._failed[method] += 1
+                    self._failed_at[method] = time.monotonic()
             raise
         with self._lock:
             self._failures[method] = 0
 
 
-def _resting(method: str) -> str:
+def _resting_words(method: str) -> str:
     return (
-        f"{method!r} is switched off: {FAILURES_IN_A_ROW} times in a row it ended its process or "
-        "took too long. Whoever runs this page can restart it; the owner is on the Plugins tab."
+        f"{method!r} rests: {FAILURES_IN_A_ROW} times in a row it ended its process or took too "
+        f"long. It is asked again {REST_SECONDS / 60:.0f} minutes later; its owner is on the "
+        "Plugins tab."
     )
 
 

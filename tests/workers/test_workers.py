@@ -107,18 +107,22 @@ def test_nobody_waits_for_the_end_of_what_hangs(question):
         engine.close()
 
 
-def test_one_that_fails_again_and_again_rests_and_the_others_do_not(question):
+def test_one_that_fails_again_and_again_rests_and_the_others_do_not(question, monkeypatch):
     engine = WorkerEngine(bad_engine, bad_registry(), seconds=PATIENCE)
     try:
         for _ in range(FAILURES_IN_A_ROW):
             with pytest.raises(ExplainerFailed):
                 last(engine.explain(question, "exits"))
-        with pytest.raises(NeedsNotMet, match="switched off"):
+        with pytest.raises(NeedsNotMet, match="rests: 3 times"):
             last(engine.explain(question, "exits"))
-        assert "switched off" in engine.unavailable("toy")["exits"]
+        assert "rests" in engine.unavailable("toy")["exits"]
         assert set(engine.unavailable("toy")) == {"exits"}
-        assert engine.failures() == {"exits": f"{FAILURES_IN_A_ROW}; switched off"}
+        assert engine.failures() == {"exits": f"{FAILURES_IN_A_ROW}; resting"}
         assert is_sound(engine, question)
+        monkeypatch.setattr("whylens.core.workers.engine.REST_SECONDS", 0.0)
+        assert engine.unavailable("toy") == {}
+        with pytest.raises(ExplainerFailed):  # asked again, and no better
+            last(engine.explain(question, "exits"))
     finally:
         engine.close()
 
