@@ -21,12 +21,12 @@ from pydantic import BaseModel, ConfigDict
 
 from whylens.core.errors import BadInput
 from whylens.core.inputs.photo import READ_ENDINGS, ImageLimits, Photo, read_photo
-from whylens.core.inputs.signal import is_signal_file, read_signal
+from whylens.core.inputs.signal import SUFFIXES, is_signal_file, read_signal
 from whylens.core.results import Array
 
 FILES = "files.parquet"
 PICTURES = READ_ENDINGS
-SIGNALS = frozenset((".csv", ".npy"))
+SIGNALS = frozenset(SUFFIXES)
 _GROUP = 1024  # names that are read at a time
 # Names of files are bytes: not all of them are text.
 _SCHEMA = pa.schema([pa.field("path", pa.binary()), pa.field("bytes", pa.int64())])

@@ -22,7 +22,7 @@ from whylens.core.inputs.photo import (
     range_notes,
     read_photo,
 )
-from whylens.core.inputs.signal import is_signal_file, read_npy, read_signal
+from whylens.core.inputs.signal import TABLES, is_signal_file, read_npy, read_signal
 from whylens.core.inputs.spec import InputSpec
 from whylens.core.results import Array
 
@@ -131,7 +131,7 @@ def shape_of(images: Sequence[Any], size: int | Sequence[int] | None = None) -> 
 def _shape(image: Any, size: int | Sequence[int] | None) -> tuple[int, ...]:
     expected = None if size is None or isinstance(size, int) else tuple(size)
     is_file = isinstance(image, str | os.PathLike)
-    if is_file and Path(image).suffix.lower() == ".csv":
+    if is_file and Path(image).suffix.lower() in TABLES:
         path = _existing(image)
         return read_signal(path.read_bytes(), path.name).shape
     is_array = is_file and Path(image).suffix.lower() == ".npy"

@@ -23,7 +23,8 @@ from whylens.core.inputs.file_parts import PNG_CHUNKS
 from whylens.core.inputs.table import read_table
 from whylens.core.results import Array
 
-SUFFIXES = (".csv", ".npy")
+TABLES = (".csv", ".tsv")
+SUFFIXES = (*TABLES, ".npy")
 MOST_BYTES, MOST_CHANNELS, MOST_VALUES = 4_000_000, 64, 65_536
 _CHUNK = "whylens-signal"
 _MOST_TEXT = MOST_BYTES * 4 // 3 + 1000
@@ -49,7 +50,9 @@ def read_signal(data: bytes, name: str) -> Array:
         raise BadInput(f"The signal is larger than {MOST_BYTES // 1_000_000} MB. Cut it.")
     suffix = PurePath(name).suffix.lower()
     if suffix not in SUFFIXES:
-        raise BadInput("A signal is a .csv file with one row per channel, or an .npy array.")
+        raise BadInput(
+            "A signal is a .csv or .tsv file with one row per channel, or an .npy array."
+        )
     try:
         values = read_npy(data) if suffix == ".npy" else read_table(data)
         array: Array = np.atleast_2d(values.astype(np.float32))

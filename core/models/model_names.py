@@ -91,16 +91,17 @@ def near_names(text: str, checkpoints: Collection[str] = ()) -> list[str]:
     key = _squashed(last)
     if not key:
         return []
+    keys = {key, _squashed(text)}  # a slash may belong to the name, as in "ViT-B/16"
     known = {
         **{name: name for name in sorted(torchvision_names(), reverse=True)},
         **{name: name for name in (*timm_architectures(), *timm_names(), *checkpoints)},
     }
     for name in torchvision_names() - timm_architectures():
         known[name] = f"torchvision:{name}"
-    near = [shown_as for name, shown_as in known.items() if _squashed(name) == key]
+    near = [shown_as for name, shown_as in known.items() if _squashed(name) in keys]
     if not near:
-        keys = {_squashed(name): shown_as for name, shown_as in known.items()}
-        near = [keys[k] for k in difflib.get_close_matches(key, keys, n=3, cutoff=0.8)]
+        spelt = {_squashed(name): shown_as for name, shown_as in known.items()}
+        near = [spelt[k] for k in difflib.get_close_matches(key, spelt, n=3, cutoff=0.8)]
     if re.fullmatch(REPOSITORY, text, re.ASCII):
         near.append(f"hf:{text}")
     return near[:4]

@@ -188,6 +188,18 @@ def test_a_report_shows_every_file_with_its_map_and_can_be_had_afterwards(
     assert np.abs(difference).mean() < (0.5 if kind == "png" else 1e-9)
 
 
+def test_a_line_says_what_was_done_to_the_photo_and_what_failed():
+    from whylens.core.batch.rows import SCHEMA
+
+    row = dict.fromkeys(SCHEMA.names) | {
+        "predicted": 0, "predicted_label": "ant", "predicted_probability": 0.5,
+        "photo_notes": ["Laid on white."], "method": "cam",
+    }  # fmt: skip
+    words = explain_folder._file_words([row, {**row, "method": "lime", "error": "It failed."}])
+    assert words.startswith("ant 50")
+    assert words.endswith("; Laid on white; lime: It failed.")
+
+
 def test_lines_are_aligned_ended_after_a_number_and_can_be_left_out(
     place, in_this_process, monkeypatch
 ):

@@ -52,6 +52,7 @@ def test_names_of_columns_in_another_code_page_are_left_out():
     signal = read_signal("°C;µV\n1,5;2,5\n3,5;4,5\n".encode("cp1252"), "x.csv")
     assert signal.tolist() == [[1.5, 2.5], [3.5, 4.5]]
     assert read_signal(b"1.234,5;2\n", "x.csv").tolist() == [[1234.5, 2]]
+    assert read_signal(b"1.5\t2\n", "x.TSV").tolist() == [[1.5, 2]]
 
 
 def test_channels_in_columns_are_turned_and_what_fits_is_left_as_it_is():

@@ -52,6 +52,7 @@ def folder(tmp_path, monkeypatch):
         ("efficientnet-b0", "efficientnet_b0"),
         ("timm/resnet18.a1_in1k", "resnet18.a1_in1k"),
         ("vit_b_16", "torchvision:vit_b_16"),
+        ("ViT-B/16", "torchvision:vit_b_16"),
         ("google/vit-base-patch16-224", "hf:google/vit-base-patch16-224"),
         ("somewhere/mine", "mine"),
         ("resnet_81", "resnet18"),

@@ -124,7 +124,8 @@ def _file_words(rows: list[dict[str, Any]]) -> str:
     if best is None:
         return "; ".join(errors)
     problems = [f"{method}: {error}" for error, method in errors.items()]
-    return "; ".join([str(best), *problems])
+    notes = (note.rstrip(".") for note in rows[0]["photo_notes"] or ())
+    return "; ".join([str(best), *notes, *problems])
 
 
 def _check_choice(option: str, value: str, choices: tuple[str, ...]) -> str:
