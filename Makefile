@@ -37,18 +37,18 @@ browser:
 # all of them anew where PYTHONDONTWRITEBYTECODE is set.
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
-test: setup browser
-	$(PYTEST) -m 'not slow'
-
-test-long: setup browser
-	$(PYTEST)
-
 # `whylens` as an installed copy has it, in links: for tools that read files and follow no __path__.
 TYPES := build/types
 $(TYPES)/whylens: $(wildcard whylens/*.py)
 	rm -rf $@ && mkdir -p $@
 	ln -s $(addprefix $(CURDIR)/,core plugins ui $(wildcard whylens/*.py) whylens/py.typed) $@
 	touch $@
+
+test: setup browser
+	$(PYTEST) -m 'not slow'
+
+test-long: setup browser $(TYPES)/whylens
+	$(PYTEST)
 
 lint: setup $(TYPES)/whylens
 	$(BIN)/ruff check .
