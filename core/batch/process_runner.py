@@ -9,7 +9,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
@@ -19,7 +18,7 @@ from typing import Any, Protocol
 from whylens.core.batch.protocol import FilesDone, Job, thread_variables
 from whylens.core.batch.shards import ShardDone
 from whylens.core.errors import CoreError, WorkerLost, disk_problem
-from whylens.core.storage.interrupts import interrupts_blocked
+from whylens.core.storage.child_processes import end_with_parent, start_process
 
 
 class Worker(Protocol):
@@ -101,14 +100,8 @@ def run_in_processes(job: ProcessJob, numbers: Iterable[int], workers: int) -> G
 
 
 def _start_process(job: ProcessJob) -> tuple[Connection[Any, Any], BaseProcess]:
-    context = multiprocessing.get_context("spawn")
-    parent_end, child_end = context.Pipe()
-    process = context.Process(target=_serve, args=(job, child_end), daemon=True)
-    # Ctrl-C reaches the whole group; the one who started the processes decides.
-    with _environment(thread_variables(job.threads)), interrupts_blocked():
-        process.start()
-    child_end.close()  # so that the line breaks when the process does
-    return parent_end, process
+    with _environment(thread_variables(job.threads)):
+        return start_process(multiprocessing.get_context("spawn"), _serve, job)
 
 
 def _receive(line: Connection[Any, Any], process: BaseProcess) -> Any:
@@ -125,7 +118,7 @@ def _receive(line: Connection[Any, Any], process: BaseProcess) -> Any:
 
 def _serve(job: ProcessJob, line: Connection[Any, Any]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # where it could not be blocked: on Windows
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()  # a shard is whole or not there
     try:
         worker = job.worker()
         while (number := line.recv()) is not None:
@@ -134,13 +127,6 @@ def _serve(job: ProcessJob, line: Connection[Any, Any]) -> None:
         line.send(exc)
     except OSError as exc:
         line.send(CoreError(disk_problem(exc)))
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)  # at once, wherever the work is: a shard is whole or not there
 
 
 @contextmanager

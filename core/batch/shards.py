@@ -13,6 +13,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from whylens.core.storage.files import sync_folder
+
 MANIFEST, MAPS, WORK, LOG = "manifest", "maps", ".work", "log.jsonl"
 _NAME, _MAPS = re.compile(r"part-(\d{5,})\.parquet"), re.compile(r"part-(\d{5,})")
 
@@ -94,9 +96,9 @@ def commit(out: Path, shard: int, workdir: Path) -> None:
             maps.rename(workdir / "old")
         if any((workdir / MAPS).iterdir()):
             (workdir / MAPS).rename(maps)
-            _flush_folder(maps.parent)
+            sync_folder(maps.parent)
         (workdir / manifest.name).rename(manifest)
-        _flush_folder(manifest.parent)
+        sync_folder(manifest.parent)
     shutil.rmtree(workdir)
 
 
@@ -123,14 +125,4 @@ def _flush_all(workdir: Path) -> None:
     for folder, _, names in os.walk(workdir):
         for name in names:
             flush(Path(folder) / name)
-        _flush_folder(Path(folder))
-
-
-def _flush_folder(folder: Path) -> None:
-    if os.name == "nt":  # Windows has no such call; its file systems journal names themselves
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        sync_folder(Path(folder))

@@ -162,7 +162,7 @@ def _is_alive(process: int) -> bool:
 
 def sync_folder(folder: Path) -> None:
     """Make sure that a folder's entries are on the disk."""
-    if os.name == "nt":
+    if os.name == "nt":  # Windows has no such call; its file systems journal names themselves
         return
     handle = os.open(folder, os.O_RDONLY)
     try:

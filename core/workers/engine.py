@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, NoReturn, TypeVar
 
 from torch import Tensor
@@ -36,7 +37,8 @@ FAILURES_IN_A_ROW = 3
 REST_SECONDS = 600.0
 # Judging asks a method many times over, in the background.
 SECONDS_OF_JUDGING = 300.0
-_Own = Mapping[str, Artifact]
+# A network, a visitor, and what was fitted to it for them, by method.
+_Own = tuple[str, str, Mapping[str, Artifact]]
 
 
 class WorkerEngine(Engine):
@@ -52,7 +54,7 @@ class WorkerEngine(Engine):
         seconds: float = SECONDS_OF_WORK,
         costs: Mapping[str, float] | None = None,
     ) -> None:
-        """Make an engine; its processes start with the first question, or by `start`.
+        """Make an engine; its processes start with the first question.
 
         Args:
             factory: A function of a module, which makes the engine of a process.
@@ -76,10 +78,6 @@ class WorkerEngine(Engine):
         self._failures: Counter[str] = Counter()  # in a row
         self._failed_at: dict[str, float] = {}
         self._lock = threading.Lock()
-
-    def start(self) -> None:
-        """Start the processes ahead of the first question."""
-        self._pool.start()
 
     def close(self) -> None:
         """End the processes."""
@@ -133,10 +131,7 @@ class WorkerEngine(Engine):
                 seconds = max(self._seconds, 1800.0)
                 for _ in self._pool.run(work, seconds=seconds, progress=progress):
                     pass
-            card: ModelCard
-            *_, card = self._pool.run(Work(_load, (name,), tells_progress=True), quick=True)
-            *_, forward = self._pool.run(Work(_forward_seconds, (name,)), quick=True)
-            return card, forward
+            return self._ask(Engine.card, name), self._ask(Engine.forward_seconds, name)
 
         return self._cards.get(name, ask)
 
@@ -155,9 +150,8 @@ class WorkerEngine(Engine):
 
     def unavailable(self, model: str, *, visitor: str = "") -> dict[str, str]:
         """Return, for every method that cannot be used on a model, the reason."""
-        work = Work(_unavailable, (model,))
-        *_, reasons = self._pool.run(work, visitor=visitor, quick=True)
-        own = self._artifacts_of(visitor, model)
+        reasons = self._ask(Engine.unavailable, model, visitor=visitor)
+        _, _, own = self._artifacts_of(visitor, model)
         reasons = {name: reason for name, reason in reasons.items() if name not in own}
         return reasons | {name: _resting_words(name) for name in self._resting()}
 
@@ -181,18 +175,13 @@ class WorkerEngine(Engine):
 
     def predict(self, question: Question, *, top: int = 5) -> Prediction:
         """Return the most probable classes."""
-        work = Work(_predict, (question, top))
-        prediction: Prediction
-        *_, prediction = self._pool.run(work, visitor=question.visitor, quick=True)
-        return prediction
+        return self._ask(Engine.predict, question, visitor=question.visitor, top=top)
 
     def familiarity(self, question: Question) -> float | None:
         """Return how usual an input is for a network, from the first method that knows, or None."""
-        own = self._artifacts_of(question.visitor, question.model)
-        work = Work(_familiarity, (question, own))
-        share: float | None
-        *_, share = self._pool.run(work, visitor=question.visitor, quick=True)
-        return share
+        visitor = question.visitor
+        own = self._artifacts_of(visitor, question.model)
+        return self._ask(Engine.familiarity, question, visitor=visitor, own=own)
 
     def explain(
         self,
@@ -261,9 +250,9 @@ class WorkerEngine(Engine):
             CoreError: Of the kind that says what is wrong.
         """
         own = self._artifacts_of(visitor, model, method)
-        work = Work(_edit, (model, method, action, chosen, text, visitor, own), method)
-        after: Artifact
-        *_, after = self._pool.run(work, visitor=visitor, quick=True)
+        edit = partial(Engine.edit, visitor=visitor)
+        asked = (model, method, action, chosen, text)
+        after = self._ask(edit, *asked, visitor=visitor, own=own, method=method)
         self._own.put((visitor, model, method), after)
         return after
 
@@ -273,12 +262,10 @@ class WorkerEngine(Engine):
         Raises:
             CoreError: There is nothing, or it is damaged.
         """
-        own = self._artifacts_of(visitor, model, method)
+        _, _, own = self._artifacts_of(visitor, model, method)
         if method in own:
             return own[method]
-        result: Artifact
-        *_, result = self._pool.run(Work(_artifact, (model, method)), quick=True)
-        return result
+        return self._ask(Engine.artifact, model, method)
 
     def forget(self, visitor: str) -> None:
         """Drop all that belongs to one visitor, and end what is being computed for them."""
@@ -287,10 +274,31 @@ class WorkerEngine(Engine):
             if key[0] == visitor:
                 self._own.forget(key)
 
-    def _artifacts_of(self, visitor: str, model: str, method: str = "") -> dict[str, Artifact]:
+    def _artifacts_of(self, visitor: str, model: str, method: str = "") -> _Own:
         keys = [k for k in self._own.cached_keys() if k[:2] == (visitor, model) and visitor]
         own = {k[2]: self._own.peek(k) for k in keys if method in ("", k[2])}
-        return {name: artifact for name, artifact in own.items() if artifact is not None}
+        there = {name: artifact for name, artifact in own.items() if artifact is not None}
+        return model, visitor, there
+
+    def _ask(
+        self,
+        function: Callable[..., T],
+        *arguments: Any,
+        visitor: str = "",
+        own: _Own | None = None,
+        method: str = "",
+        **keywords: Any,
+    ) -> T:
+        """Return what a method of an engine returns, called on that of a process for quick work.
+
+        Args:
+            own: As `_artifacts_of` returns it, where it matters.
+            method: The method that it runs, for messages.
+        """
+        work = Work(_call, (function, own, arguments, keywords), method)
+        answer: T
+        *_, answer = self._pool.run(work, visitor=visitor, quick=True)
+        return answer
 
     def _run_method(self, work: Work, question: Question, *, quick: bool) -> Iterator[Any]:
         """Yield a method's steps; it rests once it has ended its process too often."""
@@ -329,8 +337,9 @@ def _resting_words(method: str) -> str:
 _NOTHING = Question("")
 
 
-def _put(engine: Engine, model: str, visitor: str, own: _Own) -> None:
-    for name, artifact in own.items():
+def _put(engine: Engine, own: _Own) -> None:
+    model, visitor, artifacts = own
+    for name, artifact in artifacts.items():
         explainer = engine.registry.explainer(name)
         engine.artifact_store.put_for_visitor(explainer, engine.backbone(model), visitor, artifact)
 
@@ -339,33 +348,28 @@ def _load(engine: Engine, name: str, progress: ProgressCallback) -> Iterator[Mod
     yield engine.card(name, progress=progress)
 
 
-def _forward_seconds(engine: Engine, name: str) -> Iterator[float]:
-    yield engine.forward_seconds(name)
-
-
-def _unavailable(engine: Engine, model: str) -> Iterator[dict[str, str]]:
-    yield engine.unavailable(model)
-
-
-def _predict(engine: Engine, question: Question, top: int) -> Iterator[Prediction]:
-    yield engine.predict(question, top=top)
-
-
-def _familiarity(engine: Engine, question: Question, own: _Own) -> Iterator[float | None]:
-    _put(engine, question.model, question.visitor, own)
-    yield engine.familiarity(question)
+def _call(
+    engine: Engine,
+    function: Callable[..., T],
+    own: _Own | None,
+    arguments: tuple[Any, ...],
+    keywords: Mapping[str, Any],
+) -> Iterator[T]:
+    if own is not None:
+        _put(engine, own)
+    yield function(engine, *arguments, **keywords)
 
 
 def _explain(
     engine: Engine, question: Question, method: str, params: Mapping[str, object], own: _Own
 ) -> Iterator[Explanation]:
-    _put(engine, question.model, question.visitor, own)
+    _put(engine, own)
     for answer in engine.explain(question, method, params):
         yield replace(answer, question=_NOTHING)
 
 
 def _judge(engine: Engine, explanation: Explanation, own: _Own) -> Iterator[Verdict | None]:
-    _put(engine, explanation.question.model, explanation.question.visitor, own)
+    _put(engine, own)
     for answer in engine.judge(explanation):
         yield answer.verdict
 
@@ -379,21 +383,3 @@ def _fit(
     visitor: str,
 ) -> Iterator[Progress]:
     yield from engine.fit(model, method, dataset, params, visitor=visitor)
-
-
-def _edit(
-    engine: Engine,
-    model: str,
-    method: str,
-    action: str,
-    chosen: tuple[str, ...],
-    text: str,
-    visitor: str,
-    own: _Own,
-) -> Iterator[Artifact]:
-    _put(engine, model, visitor, own)
-    yield engine.edit(model, method, action, chosen, text, visitor=visitor)
-
-
-def _artifact(engine: Engine, model: str, method: str) -> Iterator[Artifact]:
-    yield engine.artifact(model, method)

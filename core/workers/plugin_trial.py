@@ -11,7 +11,7 @@ from typing import Any
 
 from whylens.core.hookspecs import PROJECT
 from whylens.core.registry import PluginSource, all_entry_points, load_registry
-from whylens.core.storage.interrupts import interrupts_blocked
+from whylens.core.storage.child_processes import start_process
 from whylens.core.workers.process import ending_of, process_context
 
 SECONDS_TO_LOAD = 60.0
@@ -42,12 +42,7 @@ def harmful_plugins(
 
 def _try(sources: Sequence[PluginSource], seconds: float) -> tuple[int, str]:
     """Return how many loaded, and what became of the one after them; "" if there was none."""
-    context: Any = process_context()
-    line, child_end = context.Pipe()
-    process = context.Process(target=_load_each, args=(list(sources), child_end), daemon=True)
-    with interrupts_blocked():
-        process.start()
-    child_end.close()
+    line, process = start_process(process_context(), _load_each, list(sources))
     loaded = 0
     try:
         while loaded < len(sources):

@@ -7,7 +7,6 @@ process is replaced.
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +18,6 @@ from typing import Any
 from whylens.core.errors import Busy, ExplainerFailed, TooSlow, WorkerLost, WorkStopped
 from whylens.core.workers.process import EngineFactory, Work, WorkerProcess
 
-log = logging.getLogger(__name__)
 SECONDS_OF_WORK = 120.0
 # One that hangs holds its process until its time is over: nobody waits so long behind it.
 QUICK_PATIENCE, SLOW_PATIENCE = 1.0, 20.0
@@ -70,7 +68,7 @@ class WorkerPool:
         memory: int,
         busy_timeout: float = 120.0,
     ) -> None:
-        """Make a pool; processes are started as work comes, or by `start`.
+        """Make a pool; processes are started as work comes.
 
         Args:
             factory: A function of a module, which makes a process's engine.
@@ -85,13 +83,6 @@ class WorkerPool:
         self._tasks: list[_Task] = []
         self._lock = threading.Lock()
         self._closed = False
-
-    def start(self) -> None:
-        """Start the processes ahead of the first work."""
-        for lane in self._lanes.values():
-            with lane.changed:
-                while len(lane.free) + lane.busy < lane.size:
-                    lane.free.append(self._new_process(lane))
 
     def run(
         self,

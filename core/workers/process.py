@@ -23,7 +23,7 @@ from typing import Any, Literal
 
 from whylens.core.engine import Engine
 from whylens.core.errors import CoreError, ExplainerFailed, WorkerLost
-from whylens.core.storage.interrupts import interrupts_blocked
+from whylens.core.storage.child_processes import end_with_parent, start_process
 from whylens.core.storage.memory import MEMORY_VARIABLE
 
 log = logging.getLogger(__name__)
@@ -71,20 +71,13 @@ class WorkerProcess:
             memory: Bytes that it may take for its networks and its work.
             public: Whether it loads only what strangers may name.
         """
-        context = process_context()
-        self.line, child_end = context.Pipe()
-        self._process = context.Process(target=_serve, args=(factory, memory, public, child_end))
-        self._process.daemon = True
-        # Ctrl-C reaches the whole group; the one who started the processes decides.
-        with interrupts_blocked():
-            self._process.start()
-        child_end.close()  # so that the line breaks when the process does
+        self.line, self._process = start_process(process_context(), _serve, factory, memory, public)
         self.ready = False
 
     @property
     def alive(self) -> bool:
         """Whether it runs."""
-        return bool(self._process.is_alive())
+        return self._process.is_alive()
 
     def send(self, work: Work) -> None:
         """Give it work.
@@ -182,7 +175,7 @@ def _serve(factory: EngineFactory, memory: int, public: bool, line: Connection[A
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if hasattr(os, "setpgid"):
         os.setpgid(0, 0)  # what a plugin forks goes when this process is killed
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     os.environ[MEMORY_VARIABLE] = f"{memory}"
     engine = factory()
     if public:
@@ -312,10 +305,3 @@ def _limit_memory(extra: int) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     limit = used + extra if hard == resource.RLIM_INFINITY else min(hard, used + extra)
     resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
