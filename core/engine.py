@@ -476,6 +476,7 @@ class Engine:
         *arguments: Any,
         visitor: str = "",  # noqa: ARG002 - for engines that can stop what a visitor asked for
         quick: bool = False,  # noqa: ARG002 - for engines that have processes for it
+        seconds: float = 0.0,  # noqa: ARG002 - for engines that end what takes too long
     ) -> Iterator[T]:
         """Yield what a function yields that is called with the engine where the networks are.
 
@@ -484,6 +485,7 @@ class Engine:
             arguments: Its others, plain data.
             visitor: Who asks, or "".
             quick: For what takes well below a second.
+            seconds: How long it may take, where that is more than for an answer.
         """
         return work(self, *arguments)
 

@@ -1,4 +1,4 @@
-"""One training at a time for all visitors of a process, in a thread of its own.
+"""A training that a page shows: its place, and the thread in which its stages run.
 
 A thread of its own, since a page hands each step of a generator to another thread, and torch keeps
 some of its state per thread.
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from whylens.core.datasets.dataset import Dataset
 from whylens.core.datasets.folder import ProgressCallback
-from whylens.core.errors import BadInput, Busy, shown
+from whylens.core.errors import BadInput, shown
 from whylens.core.models.black_box import ONNX
 from whylens.core.models.checkpoints import (
     MANIFEST,
@@ -68,89 +68,62 @@ def start_fields(folder: Path) -> dict[str, object]:
     }
 
 
-class TrainingRunner:
-    """Runs one training at a time; a second one is refused in words."""
-
-    def __init__(self) -> None:
-        """Make an idle runner."""
-        self._lock = threading.Lock()
-        self._running: _Training | None = None
-
-    def run(
-        self,
-        visitor: str,
-        read: DatasetReader,
-        recipe: Recipe,
-        out: Path,
-        then: Callable[[Dataset], Iterator[TrainingProgress]],
-    ) -> Iterator[TrainingProgress]:
-        """Yield the steps of reading, training and what follows.
-
-        Closing the iterator stops the work as `stop` does, but for what follows.
-
-        Args:
-            owner: Who may stop it.
-            read: Makes the set; it tells a share done and a sentence now and then.
-            out: The checkpoint's folder, not there yet.
-
-        Raises:
-            Busy: Another training is under way.
-            BadInput: It was stopped before anything was learnt, or what was given does not do.
-        """
-        training = _Training(visitor, read, recipe, out, then)
-        with self._lock:
-            if self._running is not None and self._running.thread.is_alive():
-                raise Busy(
-                    "A training is under way already; there can be one at a time. Wait for its "
-                    "end, or stop it where it was started."
-                )
-            if out.exists():
-                raise BadInput(f"There is a model called {shown(out.name)} already.")
-            self._running = training
-            training.thread.start()
-        try:
-            yield from training.events()
-        finally:
-            training.left = True
-            training.stop.set()
-
-    def stop(self, visitor: str) -> bool:
-        """Stop the stage that runs, keep what is there, and return whether there was any.
-
-        Args:
-            owner: As given to `run`.
-        """
-        training = self._running
-        if training is None or training.visitor != visitor or not training.thread.is_alive():
-            return False
-        training.stop.set()
-        return True
-
-
 class _StoppedEarly(Exception):
     pass
 
 
-class _Training:
+class TrainingThread:
+    """A training under way; `stop` ends the stage that runs, and what is there is kept."""
+
     def __init__(
         self,
-        visitor: str,
         read: DatasetReader,
         recipe: Recipe,
         out: Path,
         then: Callable[[Dataset], Iterator[TrainingProgress]],
     ) -> None:
-        self.visitor, self.read, self.recipe, self.out, self.then = visitor, read, recipe, out, then
-        self.stop, self.left = threading.Event(), False
-        self.reported = 0.0  # when progress was last reported while pictures are read
-        self.queue: queue.SimpleQueue[TrainingProgress | Exception | None] = queue.SimpleQueue()
-        self.thread = threading.Thread(target=self._work, name="whylens-training", daemon=True)
+        """Start it.
+
+        Args:
+            read: Makes the set; it tells a share done and a sentence now and then.
+            out: The checkpoint's folder, not there yet.
+            then: What follows once there is a network.
+        """
+        self._read, self._recipe, self._out, self._then = read, recipe, out, then
+        self._stop, self._left = threading.Event(), False
+        self._reported = 0.0  # when progress was last reported while pictures are read
+        self._queue: queue.SimpleQueue[TrainingProgress | Exception | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="whylens-training", daemon=True)
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether it goes on."""
+        return self._thread.is_alive()
+
+    def stop(self) -> None:
+        """End the stage that runs."""
+        self._stop.set()
+
+    def leave(self) -> None:
+        """End it, but for what makes of the best so far a whole checkpoint: nobody looks on."""
+        self._left = True
+        self._stop.set()
+
+    def join(self, seconds: float | None = None) -> None:
+        """Wait for its end."""
+        self._thread.join(seconds)
 
     def events(self) -> Iterator[TrainingProgress]:
+        """Yield its steps as they come.
+
+        Raises:
+            BadInput: It was stopped before anything was learnt, or what was given does not do.
+        """
         last = ""
         while True:
             try:
-                step = self.queue.get(timeout=_POLL)
+                step = self._queue.get(timeout=_POLL)
             except queue.Empty:
                 continue
             if step is None:
@@ -160,7 +133,7 @@ class _Training:
             # A screen that is slower than the work shall not lag behind it: of reports with one
             # message, only the newest counts.
             repeated = step.message == last and step.figures.keys() <= {"loss"}
-            if repeated and not self.queue.empty():
+            if repeated and not self._queue.empty():
                 continue
             last = step.message
             yield step
@@ -169,41 +142,45 @@ class _Training:
         try:
             self._stages()
         except _StoppedEarly:
-            self.queue.put(
+            self._queue.put(
                 BadInput("Training was stopped before anything was learnt; nothing was kept.")
             )
         except Exception as exc:  # noqa: BLE001 - raised where the steps are read
-            self.queue.put(exc)
+            self._queue.put(exc)
         finally:
-            if not (self.out / MANIFEST).exists():
-                # Without a network it is no checkpoint; the name shall be free again.
-                shutil.rmtree(self.out, ignore_errors=True)
-            self.queue.put(None)
+            remove_without_network(self._out)
+            self._queue.put(None)
 
     def _stages(self) -> None:
-        dataset = self.read(self._report_reading)
-        self._run_until_stopped(train(dataset, self.recipe, self.out))
-        if self.stop.is_set():
-            if not (self.out / MANIFEST).exists():
+        dataset = self._read(self._report_reading)
+        self._run_until_stopped(train(dataset, self._recipe, self._out))
+        if self._stop.is_set():
+            if not (self._out / MANIFEST).exists():
                 raise _StoppedEarly
-            for share in write_report(dataset, self.out):
-                self.queue.put(TrainingProgress(0.97 + 0.03 * share, "examining the best so far"))
-        if not self.left:
-            self.stop.clear()  # what follows is stopped by another press
-            self._run_until_stopped(self.then(dataset))
+            for share in write_report(dataset, self._out):
+                self._queue.put(TrainingProgress(0.97 + 0.03 * share, "examining the best so far"))
+        if not self._left:
+            self._stop.clear()  # what follows is stopped by another press
+            self._run_until_stopped(self._then(dataset))
 
     def _run_until_stopped(self, work: Iterator[TrainingProgress]) -> None:
         for step in work:
-            self.queue.put(step)
-            if self.stop.is_set() or self.left:
+            self._queue.put(step)
+            if self._stop.is_set() or self._left:
                 break
         close = getattr(work, "close", None)
         if close is not None:
             close()
 
     def _report_reading(self, share: float, message: str) -> None:
-        if time.monotonic() - self.reported >= _EVERY:
-            self.reported = time.monotonic()
-            self.queue.put(TrainingProgress(share, message))
-        if self.stop.is_set():
+        if time.monotonic() - self._reported >= _EVERY:
+            self._reported = time.monotonic()
+            self._queue.put(TrainingProgress(share, message))
+        if self._stop.is_set():
             raise _StoppedEarly
+
+
+def remove_without_network(folder: Path) -> None:
+    """Remove a training's folder that holds no network: its name shall be free again."""
+    if not (folder / MANIFEST).exists():
+        shutil.rmtree(folder, ignore_errors=True)

@@ -67,7 +67,7 @@ class WorkerEngine(Engine):
                 three times as long where that is more.
         """
         super().__init__(registry)
-        self.places = size
+        self.places, self.factory = size, factory
         self._pool = WorkerPool(factory, size=size, memory=memory or memory_limit())
         self._seconds, self._costs = seconds, costs or {}
         self._cards: ByteLRU[str, tuple[ModelCard, float]] = ByteLRU(64, lambda _: 1)
@@ -101,19 +101,20 @@ class WorkerEngine(Engine):
         *arguments: Any,
         visitor: str = "",
         quick: bool = False,
+        seconds: float = 0.0,
     ) -> Iterator[T]:
         """Yield what a function of a module yields in a process, called with the engine there.
 
         Args:
             arguments: Its others; they and the steps are copied between the processes.
             quick: For what takes well below a second.
+            seconds: How long it may take, where that is more than for an answer.
 
         Raises:
             CoreError: What the function raised; or it took too long, or the process was lost.
         """
-        return self._pool.run(
-            Work(work, arguments), visitor=visitor, quick=quick, seconds=self._seconds
-        )
+        seconds = max(self._seconds, seconds)
+        return self._pool.run(Work(work, arguments), visitor=visitor, quick=quick, seconds=seconds)
 
     def backbone(self, name: str, *, progress: ProgressCallback | None = None) -> NoReturn:  # noqa: ARG002
         """Raise RuntimeError: the networks are elsewhere, where `run` takes what needs one."""

@@ -170,7 +170,12 @@ def process_context() -> Any:
     return context
 
 
-def _serve(factory: EngineFactory, memory: int, public: bool, line: Connection[Any, Any]) -> None:
+def settle_in(factory: EngineFactory, memory: int, *, public: bool = False) -> Engine:
+    """Return this process's engine, having made of it one that works for another.
+
+    Args:
+        factory: As `WorkerProcess` takes it, and the others.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if hasattr(os, "setpgid"):
@@ -181,6 +186,11 @@ def _serve(factory: EngineFactory, memory: int, public: bool, line: Connection[A
     if public:
         engine.load_public_models_only()
     _limit_memory(memory + SPARE_BYTES)
+    return engine
+
+
+def _serve(factory: EngineFactory, memory: int, public: bool, line: Connection[Any, Any]) -> None:
+    engine = settle_in(factory, memory, public=public)
     inbox = _Inbox(line)
     if hasattr(signal, "SIGUSR1"):
         signal.signal(signal.SIGUSR1, inbox.break_off)
@@ -194,7 +204,7 @@ def _serve(factory: EngineFactory, memory: int, public: bool, line: Connection[A
             pass
         # SystemExit and the like are a plugin's: none of them may end this loop.
         except BaseException as exc:  # noqa: BLE001 - it is sent, and raised at the other end
-            line.send(("error", _sendable(exc, work.method)))
+            line.send(("error", sendable(exc, work.method)))
         line.send(("idle", None))
 
 
@@ -278,8 +288,12 @@ class _Inbox:
             self._is_breakable = True
 
 
-def _sendable(exc: BaseException, method: str) -> CoreError | RuntimeError:
-    """Return an error that can be read where no plugin's own classes are known."""
+def sendable(exc: BaseException, method: str = "") -> CoreError | RuntimeError:
+    """Return an error that can be read where no plugin's own classes are known.
+
+    Args:
+        method: The one that raised it, or "".
+    """
     if not isinstance(exc, CoreError):
         log.error("%s failed in a working process", method or "Work", exc_info=exc)
         if not method:

@@ -8,9 +8,11 @@ import torch
 from safetensors.torch import save_file
 
 from tests.conftest import ROOT, seeded
+from whylens.core.engine import Engine
 from whylens.core.inputs.photo import read_photo
 from whylens.core.inputs.preprocess import photo_tensor
 from whylens.core.models.load import build, load
+from whylens.core.registry import Registry
 from whylens.ui.page.import_model import FAILED, importer
 
 PHOTO = ROOT / "examples" / "photos" / "squirrel.jpg"
@@ -35,7 +37,7 @@ def test_a_file_becomes_the_chosen_model_or_says_all_that_disagrees(tmp_path, mo
     network = seeded(build("test_resnet", classes=3)).eval()
     save_file(network.state_dict(), tmp_path / "run7.safetensors")
     form = asked(tmp_path / "run7.safetensors", labels="ant, bee, cat", name="mine", size="64")
-    run = importer()
+    run = importer(Engine(Registry({}, ())))
     *_, (status, box) = run(**form)
     assert status.startswith("Done: mine is chosen.")
     assert (box.value, "mine" in [name for _, name in box.choices]) == ("mine", True)

@@ -24,11 +24,10 @@ from whylens.core.registry import Entry, Registry
 from whylens.core.results import Heatmap
 from whylens.core.train.recipe import Recipe
 from whylens.core.train.report import read_report
-from whylens.core.train.training_jobs import TrainingRunner, new_model_folder
+from whylens.core.train.training_jobs import new_model_folder
+from whylens.core.workers.training import TrainingRunner
 from whylens.ui.page import training
 from whylens.ui.page.layout import build_page
-from whylens.ui.page.page_store import PageStore
-from whylens.ui.page.session import Session
 
 SLOW = Recipe(backbone="resnet18", arguments=SLIM, size=32, batch=16, epochs=500, lr=0.01)
 
@@ -68,13 +67,22 @@ def packed(tmp_path_factory) -> str:
     return zip_of_fruit(tmp_path_factory.mktemp("fruit"))
 
 
-def handler(**kwargs):
-    session = Session(Engine(Registry({}, ())), PageStore())
-    if kwargs.pop("unfitting", False):
-        entries = {"unfitting": Entry(Unfitting(), "unfitting", "stranger", "0.1")}
-        session = Session(Engine(Registry(entries, ())), PageStore())
-    runner = kwargs.pop("runner", None) or TrainingRunner()
-    return training._trainer(session, runner, **{"local": True, **kwargs})
+def handler(*, unfitting=False, local=True):
+    entry = Entry(Unfitting(), "unfitting", "stranger", "0.1")
+    engine = Engine(Registry({"unfitting": entry} if unfitting else {}, ()))
+    return training._trainer(TrainingRunner(engine), local=local)
+
+
+def idle_runner():
+    return TrainingRunner(Engine(Registry({}, ())))
+
+
+def colours(engine, tell):
+    return Colours()
+
+
+def nothing_more(engine, dataset):
+    return iter(())
 
 
 def asked(**changes):
@@ -159,13 +167,13 @@ def test_a_folder_of_the_machine_is_not_read_where_only_zips_are_offered(place):
 
 
 def test_stop_keeps_the_best_so_far_and_goes_on_with_what_follows(place):
-    runner, followed = TrainingRunner(), []
+    runner, followed = idle_runner(), []
 
-    def then(dataset):
+    def then(engine, dataset):
         followed.append(dataset.name)
         return iter(())
 
-    steps = runner.run("me", lambda tell: Colours(), SLOW, place / "m", then)
+    steps = runner.run("me", colours, SLOW, place / "m", then)
     for step in steps:
         if step.epoch == 2:
             assert not runner.stop("another")
@@ -178,29 +186,27 @@ def test_stop_keeps_the_best_so_far_and_goes_on_with_what_follows(place):
 
 
 def test_one_at_a_time_and_leaving_ends_it(place):
-    runner = TrainingRunner()
-    steps = runner.run("me", lambda tell: Colours(), SLOW, place / "m", lambda _: iter(()))
+    runner = idle_runner()
+    steps = runner.run("me", colours, SLOW, place / "m", nothing_more)
     next(step for step in steps if step.epoch == 2)
     with pytest.raises(Busy, match="under way already"):
-        next(runner.run("you", lambda tell: Colours(), SLOW, place / "n", lambda _: iter(())))
-    thread = runner._running.thread
+        next(runner.run("you", colours, SLOW, place / "n", nothing_more))
     steps.close()
-    thread.join(30)
-    assert not thread.is_alive()
+    assert runner.join(30)
     assert read_report(place / "m") is not None
     assert not (place / "n").exists()
 
 
 def test_stopped_before_anything_was_learnt_leaves_nothing(place):
-    runner, waiting = TrainingRunner(), threading.Event()
+    runner, waiting = idle_runner(), threading.Event()
 
-    def read(tell):
+    def read(engine, tell):
         tell(0.0, "reading")
         waiting.wait(10)
         tell(0.5, "reading")
         raise AssertionError
 
-    steps = runner.run("me", read, SLOW, place / "m", lambda _: iter(()))
+    steps = runner.run("me", read, SLOW, place / "m", nothing_more)
     assert next(steps).message == "reading"
     runner.stop("me")
     waiting.set()
@@ -212,10 +218,10 @@ def test_stopped_before_anything_was_learnt_leaves_nothing(place):
 
 def test_a_slow_screen_gets_the_newest_and_every_epoch(place):
     recipe = SLOW.model_copy(update={"epochs": 3})
-    runner = TrainingRunner()
-    steps = runner.run("me", lambda tell: Colours(), recipe, place / "m", lambda _: iter(()))
+    runner = idle_runner()
+    steps = runner.run("me", colours, recipe, place / "m", nothing_more)
     next(steps)
-    runner._running.thread.join(60)
+    assert runner.join(60)
     rest = list(steps)
     ended = [step.epoch for step in rest if "val_accuracy" in step.figures and step.fraction < 1]
     assert ended == [1, 2, 3]

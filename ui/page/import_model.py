@@ -10,15 +10,17 @@ from typing import Any, cast
 import gradio as gr
 from gradio.events import Dependency
 
+from whylens.core.engine import Engine
 from whylens.core.errors import BadInput
 from whylens.core.models.import_options import EXAMPLE_PHOTO, ImportOptions
 from whylens.core.models.import_weights import import_weights
-from whylens.core.targets import EACH_ITS_OWN
+from whylens.core.targets import EACH_ITS_OWN, ClassScore
 from whylens.ui.page.form import QuestionForm
 from whylens.ui.page.long_events import report_failure
 from whylens.ui.page.session import model_choices
 
 FAILED = "Not imported. "
+SECONDS = 1800.0  # a file of gigabytes is read twice
 # The fields by the options of the command that they stand for, whose names messages hold.
 _FIELDS = {
     "name": ("Name of the new model", "that of the file"),
@@ -37,7 +39,7 @@ _OUTPUTS = [
 ]
 
 
-def build_import(form: QuestionForm) -> Dependency:
+def build_import(engine: Engine, form: QuestionForm) -> Dependency:
     """Return the event of an import, with its fold built in the open tab and wired.
 
     When it succeeds it has put the new model into the form.
@@ -78,7 +80,7 @@ def build_import(form: QuestionForm) -> Dependency:
         )
     inputs = {"path": path, **fields, "outputs": outputs, "unit": unit, "photo": form.photo}
     event = run.click(
-        importer(),
+        importer(engine),
         None,
         [status, form.model],
         inputs_kwargs=inputs,
@@ -91,7 +93,7 @@ def build_import(form: QuestionForm) -> Dependency:
     return cast("Dependency", event)
 
 
-def importer() -> Callable[..., Iterator[Any]]:
+def importer(engine: Engine) -> Callable[..., Iterator[Any]]:
     """Return the handler of an import: from the fold's values to its status and the model box."""
 
     @report_failure(FAILED, at=0, of=2)
@@ -114,18 +116,26 @@ def importer() -> Callable[..., Iterator[Any]]:
             **stated,
         )
         try:
-            model = import_weights(options)
+            ((name, predictions, notes),) = engine.run(_import, options, seconds=SECONDS)
         except BadInput as exc:
             raise BadInput(_in_fields(str(exc))) from exc
-        except OSError as exc:
-            raise BadInput(f"The model cannot be written: {exc.strerror}.") from exc
-        lines = [f"Done: {model.model} is chosen. What it says of the photo:"]
-        lines += [f"  {score}" for score in model.predictions]
+        lines = [f"Done: {name} is chosen. What it says of the photo:"]
+        lines += [f"  {score}" for score in predictions]
         lines += [EACH_ITS_OWN] if values["outputs"] == "labels" else []
-        lines += [_in_fields(note) for note in model.notes]
-        yield "\n".join(lines), gr.Dropdown(model_choices(), value=model.model)
+        lines += [_in_fields(note) for note in notes]
+        yield "\n".join(lines), gr.Dropdown(model_choices(), value=name)
 
     return run
+
+
+def _import(
+    _: Engine, options: ImportOptions
+) -> Iterator[tuple[str, tuple[ClassScore, ...], tuple[str, ...]]]:
+    try:
+        model = import_weights(options)
+        yield model.model, model.predictions, model.notes
+    except OSError as exc:
+        raise BadInput(f"The model cannot be written: {exc.strerror}.") from exc
 
 
 def _in_fields(message: str) -> str:

@@ -203,7 +203,7 @@ def _tabs(
         with gr.Tab("This network", id=REPORT, elem_id="tab-report"):
             report = build_report(session, form, style, trainable=trainable)
             if local:
-                new_models.append(build_import(form))
+                new_models.append(build_import(session.engine, form))
         with gr.Tab("Many photos", id=PHOTOS, elem_id="tab-photos"):
             build_many_photos(session, form, style, local=local)
         if trainable:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,11 +26,10 @@ from whylens.core.progress import TrainingProgress, run
 from whylens.core.train.recipe import PRETRAINED, Recipe
 from whylens.core.train.report import read_report
 from whylens.core.train.training_jobs import (
-    DatasetReader,
-    TrainingRunner,
     new_model_folder,
     start_fields,
 )
+from whylens.core.workers.training import EngineDatasetReader, TrainingRunner
 from whylens.ui.page.form import QuestionForm
 from whylens.ui.page.html import duration
 from whylens.ui.page.long_events import UNQUEUED, report_failure
@@ -125,7 +125,7 @@ def build_training(session: Session, form: QuestionForm, *, local: bool) -> Depe
     log = gr.Textbox(
         label="Epochs and what was made", elem_id="train-log", max_lines=14, visible=False
     )
-    runner = TrainingRunner()
+    runner = TrainingRunner(session.engine)
     inputs = {
         "path": upload,
         "folder": folder,
@@ -146,7 +146,7 @@ def build_training(session: Session, form: QuestionForm, *, local: bool) -> Depe
     event = run.click(
         lambda: gr.Button("A training runs ...", interactive=False), None, [run], **UNQUEUED
     ).then(
-        _trainer(session, runner, local=local),
+        _trainer(runner, local=local),
         None,
         [status, log, form.model],
         inputs_kwargs=inputs,
@@ -198,22 +198,17 @@ def _data_inputs(sources: Sources, *, local: bool) -> tuple[Component, Component
     return upload, folder
 
 
-def _trainer(
-    session: Session, runner: TrainingRunner, *, local: bool
-) -> Callable[..., Iterator[Any]]:
+def _trainer(runner: TrainingRunner, *, local: bool) -> Callable[..., Iterator[Any]]:
     @report_failure(FAILED, at=0, of=3)
     def train(request: gr.Request, **values: Any) -> Iterator[Any]:
         # What is not shown can still be sent.
         folder = values["folder"] if local else None
-        read = _reader(values["path"], folder, session.engine.registry.datasets)
+        read = _reader(values["path"], folder)
         model = (values["name"] or "").strip()
         out, recipe = new_model_folder(model), _recipe(values)
         lines: list[str] = []
-
-        def fit_methods(dataset: Dataset) -> Iterator[TrainingProgress]:
-            return fit_all(session.engine, model, dataset)
-
-        for step in runner.run(visitor_id(request), read, recipe, out, fit_methods):
+        then = partial(fit_all, model=model)
+        for step in runner.run(visitor_id(request), read, recipe, out, then):
             if {"val_accuracy", "made"} & step.figures.keys() and step.fraction < 1:
                 lines.append(step.message)
             log = gr.Textbox("\n".join(lines), visible=bool(lines))
@@ -244,7 +239,7 @@ def _summary(out: Path) -> str:
     )
 
 
-def fit_all(engine: Engine, model: str, dataset: Dataset) -> Iterator[TrainingProgress]:
+def fit_all(engine: Engine, dataset: Dataset, *, model: str) -> Iterator[TrainingProgress]:
     """Yield the steps of fitting every method that is fitted, for all visitors of the model.
 
     A method that cannot be fitted says why and leaves the others alone.
@@ -265,18 +260,22 @@ def fit_all(engine: Engine, model: str, dataset: Dataset) -> Iterator[TrainingPr
         )
 
 
-def _reader(path: str | None, folder: str | None, sources: Sources) -> DatasetReader:
+def _reader(path: str | None, folder: str | None) -> EngineDatasetReader:
     name = (folder or "").strip()
     if path and name:
         raise BadInput("Give a ZIP or a folder, not both. Empty one of the two.")
     if name:
-        return lambda progress: load_dataset(name, sources, progress=progress)
+        return partial(_read_folder, name)
     if not path:
         raise BadInput("There are no pictures yet. Give a ZIP with one folder per class.")
-    return lambda progress: _read_zip(Path(path), progress)
+    return partial(_read_zip, Path(path))
 
 
-def _read_zip(path: Path, progress: ProgressCallback) -> Dataset:
+def _read_folder(name: str, engine: Engine, progress: ProgressCallback) -> Dataset:
+    return load_dataset(name, engine.registry.datasets, progress=progress)
+
+
+def _read_zip(path: Path, _: Engine, progress: ProgressCallback) -> Dataset:
     images = run(pictures_in_zip(path), lambda share: progress(share, "reading pictures"))
     return run(resplit(images), lambda share: progress(share, "looking for copies"))
 

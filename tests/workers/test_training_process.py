@@ -1,0 +1,77 @@
+"""A training in a process of its own: stopped, left or killed, it harms nobody else."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from benchmarks.bad_plugins import bad_engine, bad_registry
+from tests.support.pictures import SLIM, Colours
+from whylens.core.errors import BadInput, Busy, WorkerLost
+from whylens.core.progress import TrainingProgress
+from whylens.core.train.recipe import Recipe
+from whylens.core.train.report import read_report
+from whylens.core.workers.engine import WorkerEngine
+from whylens.core.workers.training import TrainingRunner
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no signals here")
+RECIPE = Recipe(backbone="resnet18", arguments=SLIM, size=32, batch=16, epochs=500, lr=0.01)
+
+
+@pytest.fixture
+def runner():
+    engine = WorkerEngine(bad_engine, bad_registry())
+    yield TrainingRunner(engine)
+    engine.close()
+
+
+def colours(engine, tell):
+    tell(0.5, f"{len(engine.registry.explainers)} methods")
+    return Colours()
+
+
+def refusing(engine, tell):
+    raise BadInput("These pictures do not do.")
+
+
+def own_process(engine, dataset):
+    yield TrainingProgress(0.5, f"{dataset.name} in {os.getpid()}")
+
+
+def test_it_runs_elsewhere_and_a_stop_keeps_the_best_so_far(runner, tmp_path):
+    messages, out = [], tmp_path / "m"
+    for step in runner.run("me", colours, RECIPE, out, own_process):
+        messages.append(step.message)
+        if step.epoch == 2 and "val_accuracy" in step.figures:
+            with pytest.raises(Busy, match="under way already"):
+                next(runner.run("you", colours, RECIPE, tmp_path / "n", own_process))
+            assert not runner.stop("another")
+            assert runner.stop("me")
+    assert messages[0] == f"{len(bad_registry().explainers)} methods"
+    assert "examining the best so far" in messages
+    name, pid = messages[-1].split(" in ")
+    assert name == "colours"
+    assert int(pid) != os.getpid()
+    assert not read_report(out).complete
+    assert not runner.stop("me")
+
+
+def test_one_that_is_ended_from_outside_says_so_and_keeps_the_best(runner, tmp_path):
+    steps = runner.run("me", colours, RECIPE, tmp_path / "m", own_process)
+    next(step for step in steps if step.epoch == 2)
+    os.kill(runner._training._process.pid, signal.SIGKILL)
+    with pytest.raises(WorkerLost, match=r"ended by SIGKILL.*best network so far is kept as m"):
+        list(steps)
+    with pytest.raises(BadInput, match="do not do"):
+        list(runner.run("you", refusing, RECIPE, tmp_path / "n", own_process))
+    assert not (tmp_path / "n").exists()
+
+
+def test_one_whose_page_was_left_ends(runner, tmp_path):
+    steps = runner.run("me", colours, RECIPE, tmp_path / "m", own_process)
+    next(step for step in steps if step.epoch == 2)
+    steps.close()
+    assert runner.join(60)
+    assert read_report(tmp_path / "m") is not None
