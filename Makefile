@@ -6,7 +6,7 @@ READY  := $(VENV)/.installed
 HOST   ?= 127.0.0.1
 PORT   ?= 7860
 
-.PHONY: setup demo test test-long processors lint browser bench bench-methods reliability checkpoints docs clean
+.PHONY: setup demo test test-long processors lint browser bench bench-methods reliability soak checkpoints docs clean
 
 setup: $(READY)
 
@@ -66,6 +66,10 @@ bench: setup
 # Attacks servers of its own on loopback, for a quarter of an hour at most.
 reliability: setup
 	$(BIN)/python -m benchmarks.reliability --write docs/reliability.md
+
+# Two hours of mixed traffic with faults.
+soak: setup
+	$(BIN)/python -m benchmarks.soak --write docs/soak.md
 
 # Every method on every network here whose evidence is known, and the page of it.
 bench-methods: setup

@@ -7,104 +7,24 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import platform
 import signal
-import socket
 import statistics
-import subprocess
 import sys
-import tempfile
-import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
 from benchmarks.bad_plugins import ALL, bad_engine, bad_registry
 from benchmarks.page_client import Page, Refused, Visitor
+from benchmarks.page_server import Server, demo, photos, server
 
-ROOT = Path(__file__).resolve().parents[1]
 MODEL = "imagenet-lite0"
 QUICK, SLOW = "grad-cam", "occlusion"
 LONGEST = ("rise", "kernel-shap", "lime", "score-cam", "occlusion")
-
-
-@dataclass
-class Server:
-    """A started page, and what it takes."""
-
-    process: subprocess.Popen[str]
-    page: Page
-    folder: Path
-
-    def tree(self) -> list[int]:
-        """Return the process ids of the server and of all that it started."""
-        parents = {}
-        for entry in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):
-                fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
-                parents[int(entry.name)] = int(fields[1])
-        tree = {self.process.pid}
-        while more := {pid for pid, parent in parents.items() if parent in tree} - tree:
-            tree |= more
-        return sorted(tree)
-
-    def memory(self) -> float:
-        """Return the gigabytes that all its processes take, what they share counted once."""
-        total = 0
-        for pid in self.tree():
-            with contextlib.suppress(OSError):
-                text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-                total += int(next(r for r in text.splitlines() if r.startswith("Pss:")).split()[1])
-        return total / 1e6
-
-
-@contextlib.contextmanager
-def server(*command: str) -> Iterator[Server]:
-    """Yield a page that runs in a process of its own; it is killed at the end."""
-    with tempfile.TemporaryDirectory() as folder, socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-        probe.close()
-        environment = {**os.environ, "TMPDIR": folder, "WHYLENS_SCORES": "0"}
-        process = subprocess.Popen(
-            [*command, "--port", f"{port}"], cwd=ROOT, env=environment, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
-        )  # fmt: skip
-        try:
-            assert process.stdout is not None
-            next(line for line in process.stdout if "Whylens is at" in line)
-            threading.Thread(target=process.stdout.read, daemon=True).start()
-            yield Server(process, Page(f"http://127.0.0.1:{port}/"), Path(folder))
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-
-
-def demo() -> contextlib.AbstractContextManager[Server]:
-    """Return a context with the page as `whylens demo` serves it."""
-    return server(sys.executable, "-m", "whylens.ui.cli.app", "demo")
-
-
-def photos(folder: Path, count: int) -> list[Path]:
-    """Return photos that differ from one another."""
-    generator = np.random.default_rng(5)
-    paths = []
-    for number in range(count):
-        path = folder / f"{number}.png"
-        noise = generator.integers(0, 256, (12, 16, 3), dtype=np.uint8)
-        Image.fromarray(noise).resize((320, 240), Image.Resampling.BICUBIC).save(path)
-        paths.append(path)
-    return paths
 
 
 def bad_plugins(seconds: float) -> list[list[str]]:
@@ -319,7 +239,7 @@ def document(figures: dict[str, Any]) -> str:
             "Each does its worst in its `explain`; an answer may take 10 s here. Meanwhile, and "
             "again at once afterwards, another visitor asks a sound method. Times in seconds.",
             "",
-            _table(
+            markdown_table(
                 ("The plugin", "Its asker waits", "and is told", "Another meanwhile", "The next"),
                 figures["bad plugins"],
             ),
@@ -344,11 +264,11 @@ def document(figures: dict[str, Any]) -> str:
             "A script cancels a slow map; another's slow question, alone or at once after that, is "
             "answered after so many seconds.",
             "",
-            _table(("Method", "Times", "Alone", "Median", "Longest"), figures["leaving"]),
+            markdown_table(("Method", "Times", "Alone", "Median", "Longest"), figures["leaving"]),
             "",
             "## Signals in the middle of work",
             "",
-            _table(
+            markdown_table(
                 ("Signal", *next(iter(figures["signals"].values()))),
                 [[n, *(f"{v:.3g}" for v in f.values())] for n, f in figures["signals"].items()],
             ),
@@ -358,10 +278,13 @@ def document(figures: dict[str, Any]) -> str:
 
 
 def _pairs(figures: dict[str, float]) -> str:
-    return _table(("Figure", "Value"), [[name, f"{value:.3g}"] for name, value in figures.items()])
+    return markdown_table(
+        ("Figure", "Value"), [[name, f"{value:.3g}"] for name, value in figures.items()]
+    )
 
 
-def _table(head: tuple[str, ...], rows: list[list[str]]) -> str:
+def markdown_table(head: tuple[str, ...], rows: list[list[str]]) -> str:
+    """Return a table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
