@@ -6,7 +6,7 @@ READY  := $(VENV)/.installed
 HOST   ?= 127.0.0.1
 PORT   ?= 7860
 
-.PHONY: setup demo test test-long processors lint browser bench bench-methods reliability soak checkpoints docs clean
+.PHONY: setup demo test test-long processors lint browser bench bench-methods reliability soak fuzz checkpoints docs clean
 
 setup: $(READY)
 
@@ -70,6 +70,11 @@ reliability: setup
 # Two hours of mixed traffic with faults.
 soak: setup
 	$(BIN)/python -m benchmarks.soak --write docs/soak.md
+
+# Ten minutes for each reader of strangers' files.
+fuzz: setup
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[fuzz]'
+	$(BIN)/python -m benchmarks.fuzz --write docs/fuzz.md
 
 # Every method on every network here whose evidence is known, and the page of it.
 bench-methods: setup

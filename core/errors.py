@@ -7,6 +7,10 @@ from __future__ import annotations
 
 import difflib
 import errno
+import struct
+import tokenize
+import zipfile
+import zlib
 from collections.abc import Iterable
 
 
@@ -134,6 +138,23 @@ NETWORK_ERRORS = (
     TypeError,
     UnboundLocalError,
     ValueError,
+)
+
+# What Python's readers of archives, arrays and tables raise on a file that is damaged.
+FILE_ERRORS = (
+    ArithmeticError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
 )
 
 

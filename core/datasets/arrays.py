@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from whylens.core.datasets.dataset_notes import check_counts
 from whylens.core.datasets.splits import complete_splits
 from whylens.core.errors import BadInput
 from whylens.core.inputs.arrays import to_photo
+from whylens.core.inputs.npy import NpzFile
 
 _IMAGES = ("{}_images", "x_{}", "X_{}", "{}_x", "{}_data", "images", "x", "X", "data")
 _LABELS = ("{}_labels", "y_{}", "Y_{}", "{}_y", "{}_targets", "labels", "y", "Y", "targets")
@@ -39,16 +39,16 @@ class ArraySet(Dataset):
         self._images: list[tuple[npt.NDArray[np.generic], int]] = []
         own: list[SplitName | None] = []
         values: list[int] = []
-        with np.load(path, allow_pickle=False) as archive:
-            for split in _SPLITS:
-                pair = _pair(set(archive.files), split)
-                if pair is None or (split != "train" and "{}" not in pair[2]):
-                    continue
-                images, labels = _checked(path, archive, *pair[:2])
-                self._images += [(images, i) for i in range(len(images))]
-                values += labels.tolist()
-                own += [split if "{}" in pair[2] else None] * len(images)
-            names = archive["classes"] if "classes" in archive.files else None
+        archive = NpzFile(path)
+        for split in _SPLITS:
+            pair = _pair(set(archive), split)
+            if pair is None or (split != "train" and "{}" not in pair[2]):
+                continue
+            images, labels = _checked(path, archive, *pair[:2])
+            self._images += [(images, i) for i in range(len(images))]
+            values += labels.tolist()
+            own += [split if "{}" in pair[2] else None] * len(images)
+        names = archive.get("classes")
         kinds = sorted(set(values))
         self.labels = tuple(str(k if names is None else names[k]) for k in kinds)
         index = {kind: i for i, kind in enumerate(kinds)}
@@ -78,9 +78,8 @@ class ArraySet(Dataset):
 def holds_arrays(path: Path) -> bool:
     """Return whether a file is an .npz of images and labels."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return _pair(set(archive.files), "train") is not None
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError):
+        return _pair(set(NpzFile(path)), "train") is not None
+    except BadInput:
         return False
 
 
@@ -93,7 +92,7 @@ def _pair(names: set[str], split: SplitName) -> tuple[str, str, str] | None:
 
 
 def _checked(
-    path: Path, archive: np.lib.npyio.NpzFile, images_name: str, labels_name: str
+    path: Path, archive: NpzFile, images_name: str, labels_name: str
 ) -> tuple[npt.NDArray[np.generic], npt.NDArray[np.int64]]:
     images, labels = archive[images_name], archive[labels_name]
     if labels.ndim == 2 and labels.shape[1] == 1:

@@ -5,16 +5,14 @@ from __future__ import annotations
 import os
 import unicodedata
 import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
-from whylens.core.errors import BadInput, shown
+from whylens.core.errors import FILE_ERRORS, BadInput, shown
 
 _CODE_PAGES = ("cp437", "cp866", "cp932", "gbk")  # of packers that do not write UTF-8
-_DAMAGED = (zipfile.BadZipFile, EOFError, zlib.error)
 
 
 class Files(Protocol):
@@ -90,8 +88,8 @@ class ZipFiles:
         """
         self._path = path
         with open_zip(path) as archive:
-            infos = [info for info in archive.infolist() if not info.is_dir()]
-        names, self.notes = _names(infos)
+            infos = [info for info in archive.infolist() if info.filename and not info.is_dir()]
+            names, self.notes = _names(infos)
         # Of two members of one name the last counts, as it does when the ZIP is unpacked.
         visible = {
             name: info
@@ -105,33 +103,32 @@ class ZipFiles:
     def read(self, index: int, most: int) -> bytes:
         """Return the content of a file; declared sizes can lie, so real bytes are counted."""
         if self._archive is None:
-            try:
+            with zip_errors(self._path):
                 self._archive = zipfile.ZipFile(self._path)  # threads may read it at once
-            except OSError as exc:
-                raise BadInput(f"{self._path} cannot be read: {exc.strerror}.") from exc
         info = self._infos[index]
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             # The others are unpacked whole, whatever `most` says.
             raise BadInput(
                 "It is packed in a way that is not read: pack the folders as a plain ZIP."
             )
-        with zip_errors():
-            try:
-                with self._archive.open(info) as stream:
-                    data = stream.read(most + 1)
-            except _DAMAGED as exc:
-                raise BadInput("It is damaged inside the ZIP.") from exc
+        try:
+            with self._archive.open(info) as stream:
+                data = stream.read(most + 1)
+        except FILE_ERRORS as exc:
+            raise BadInput("It is damaged inside the ZIP, or encrypted.") from exc
         if len(data) > most:
             raise BadInput(_too_large(most))
         return data
 
 
 @contextmanager
-def zip_errors() -> Iterator[None]:
+def zip_errors(path: Path) -> Iterator[None]:
     """Turn what a ZIP that cannot be read raises into one sentence."""
     try:
         yield
-    except (*_DAMAGED, NotImplementedError, RuntimeError) as exc:
+    except FILE_ERRORS as exc:
+        if isinstance(exc, OSError) and exc.strerror:
+            raise BadInput(f"{path} cannot be read: {exc.strerror}.") from exc
         raise BadInput(
             "This file is no ZIP that can be read (damaged, encrypted or of another kind). "
             "Pack the folders again."
@@ -145,11 +142,8 @@ def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
     Raises:
         BadInput: It is none, or cannot be read.
     """
-    try:
-        with zip_errors(), zipfile.ZipFile(path) as archive:
-            yield archive
-    except OSError as exc:
-        raise BadInput(f"{path} cannot be read: {exc.strerror}.") from exc
+    with zip_errors(path), zipfile.ZipFile(path) as archive:
+        yield archive
 
 
 def _walk(folder: Path, above: tuple[str, ...]) -> Iterator[Path]:

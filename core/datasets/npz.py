@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from whylens.core.datasets.dataset import Dataset, Item, Pixels
 from whylens.core.datasets.folder import LIMITS
 from whylens.core.datasets.splits import split_stratified
 from whylens.core.errors import BadInput
+from whylens.core.inputs.npy import NpzFile
 from whylens.core.inputs.photo import read_photo
 
 _ARRAYS = ("jpeg", "offset", "label", "classes", "is_test")
@@ -71,15 +71,10 @@ class ImageArchive(Dataset):
 
 def _read_arrays(path: Path) -> dict[str, npt.NDArray[np.generic]]:
     expected = f"It must hold {', '.join(_ARRAYS)}, as `ImageArchive` explains. Write it again."
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in _ARRAYS}
-    except OSError as exc:
-        raise BadInput(f"{path} cannot be read: {exc.strerror or exc}.") from exc
-    except KeyError as exc:
-        raise BadInput(f"{path} is not an archive of pictures. {expected}") from exc
-    except (ValueError, zipfile.BadZipFile, EOFError) as exc:
-        raise BadInput(f"{path} is not a readable .npz file. {expected}") from exc
+    archive = NpzFile(path)
+    if not set(_ARRAYS) <= set(archive):
+        raise BadInput(f"{path} is not an archive of pictures. {expected}")
+    arrays = {name: archive[name] for name in _ARRAYS}
     count = len(arrays["label"])
     offset, label = arrays["offset"], arrays["label"]
     consistent = (

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from PIL import Image, ImageSequence
 
 from whylens.core.errors import BadInput, shown
+from whylens.core.inputs.npy import read_npy
 from whylens.core.inputs.photo import (
     Photo,
     photo_from_image,
@@ -22,7 +23,7 @@ from whylens.core.inputs.photo import (
     range_notes,
     read_photo,
 )
-from whylens.core.inputs.signal import TABLES, is_signal_file, read_npy, read_signal
+from whylens.core.inputs.signal import TABLES, is_signal_file, read_signal
 from whylens.core.inputs.spec import InputSpec
 from whylens.core.results import Array
 

@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import base64
 import io
-import math
 import zlib
 from binascii import Error as NotBase64
 from pathlib import PurePath
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageDraw, PngImagePlugin
 
-from whylens.core.errors import BadInput
+from whylens.core.errors import FILE_ERRORS, BadInput
 from whylens.core.inputs.file_parts import PNG_CHUNKS
+from whylens.core.inputs.npy import read_npy
 from whylens.core.inputs.table import read_table
 from whylens.core.results import Array
 
@@ -56,37 +54,13 @@ def read_signal(data: bytes, name: str) -> Array:
     try:
         values = read_npy(data) if suffix == ".npy" else read_table(data)
         array: Array = np.atleast_2d(values.astype(np.float32))
-    except (ValueError, TypeError, EOFError, OSError) as exc:
+    except FILE_ERRORS as exc:
         raise BadInput(
             "The signal is not a table of numbers with rows of one length, separated by commas, "
             "semicolons or tabs "
             f"({' '.join(str(exc).split())[:80]}). Check the file."
         ) from exc
     return _checked(array)
-
-
-def read_npy(data: bytes) -> npt.NDArray[Any]:
-    """Return the array of numbers in the bytes of an .npy file, no larger than they are.
-
-    Raises:
-        ValueError: It is none, holds less than its header says, or something else than real
-            numbers; says which.
-    """
-    stream = io.BytesIO(data)
-    version = np.lib.format.read_magic(stream)
-    if version == (1, 0):
-        shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
-    elif version == (2, 0):
-        shape, _, dtype = np.lib.format.read_array_header_2_0(stream)
-    else:
-        raise ValueError(f"it is of version {version[0]}.{version[1]}")
-    if dtype.kind not in "biuf":
-        raise ValueError(f"it holds {dtype}, not real numbers")
-    # What a header says is allocated before it is read.
-    if math.prod(shape) * dtype.itemsize > len(data) - stream.tell():
-        raise ValueError("it holds less than its header says")
-    array: npt.NDArray[Any] = np.load(io.BytesIO(data), allow_pickle=False)
-    return array
 
 
 def fit_signal(signal: Array, channels: int, length: int) -> Array:

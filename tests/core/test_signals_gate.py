@@ -37,6 +37,8 @@ def packed() -> bytes:
 @pytest.mark.parametrize(
     "content",
     [
+        npy("(1,\n("),
+        npy("(017,)"),
         npy((4_000_000_000,)),
         npy((10**14,)),
         npy((17,)),
@@ -49,8 +51,8 @@ def packed() -> bytes:
         b"\x93NUMPY\x09\x00",
         b"\x93NUM",
     ],
-    ids=["15 GB", "364 TB", "one more", "negative", "npz", "complex", "structured", "text", "times",
-         "version", "cut"],
+    ids=["open", "octal", "15 GB", "364 TB", "one more", "negative", "npz", "complex",
+         "structured", "text", "times", "version", "cut"],
 )  # fmt: skip
 def test_what_is_no_array_of_real_numbers_is_refused_before_it_is_allocated(content):
     tracemalloc.start()

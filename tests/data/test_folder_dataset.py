@@ -164,6 +164,10 @@ def test_an_archive_that_is_no_archive_is_refused(tmp_path):
         ImageArchive(tmp_path / "x.npz")
     with pytest.raises(BadInput, match="cannot be read: No such file"):
         ImageArchive(tmp_path / "y.npz")
+    for code in (0x110000, 0xD800):
+        odd = np.array([code, 97], np.uint32).view("U1")
+        with pytest.raises(BadInput, match="characters that there are not"):
+            ImageArchive(archive(tmp_path / "u.npz", classes=odd))
     np.savez(tmp_path / "z.npz", jpeg=np.array([{}], dtype=object))
     with pytest.raises(BadInput, match=r"is not an? "):
         ImageArchive(tmp_path / "z.npz")

@@ -164,5 +164,19 @@ def test_encrypted_archives_are_refused(good):
         read(good)
 
 
+def test_a_damaged_directory_is_refused_in_words_or_its_pictures_are_left_out(good):
+    data = good.read_bytes()
+    start = data.index(b"PK\x01\x02")
+    read_anyway = 0
+    for place in range(start, len(data)):
+        for value in (0x00, 0x2F, 0x90, 0xFF):
+            good.write_bytes(data[:place] + bytes([value]) + data[place + 1 :])
+            try:
+                read_anyway += len(read(good).items) > 0
+            except BadInput:
+                continue
+    assert read_anyway  # what does not matter does not count
+
+
 def test_pictures_can_be_turned_into_arrays_by_anyone(good):
     assert isinstance(np.asarray(read(good).pixels(0)), np.ndarray)
