@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
+from whylens.core.datasets.files import is_hidden
 from whylens.core.errors import BadInput
 from whylens.core.inputs.photo import READ_ENDINGS, ImageLimits, Photo, read_photo
 from whylens.core.inputs.signal import SUFFIXES, is_signal_file, read_signal
@@ -129,7 +130,7 @@ def iter_files(
     try:
         with os.scandir(folder) as scan:
             for e in scan:
-                if e.name.startswith("."):
+                if is_hidden(e.name):
                     continue
                 is_dir, ending = e.is_dir(follow_symlinks=False), _ending(e.name)
                 if is_dir or ending in endings:

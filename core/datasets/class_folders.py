@@ -12,7 +12,7 @@ from whylens.core.errors import BadInput, shown
 from whylens.core.inputs.photo import PICTURE_ENDINGS
 
 _SPLIT_WORDS: dict[str, SplitName] = {
-    **dict.fromkeys(("train", "training", "trn"), "train"),
+    **dict.fromkeys(("train", "training", "trn", "trainval"), "train"),
     **dict.fromkeys(
         ("val", "valid", "validation", "validate", "dev", "devel", "eval", "evaluation"), "val"
     ),
@@ -20,6 +20,10 @@ _SPLIT_WORDS: dict[str, SplitName] = {
 }
 _FILLERS = r"(?:data|dataset|set|split|seg|images?|imgs?|pictures?|photos?|folder|files?)"
 _WORD = re.compile(rf"[\W_\d]*(?:{_FILLERS}[\W_]*)*?([a-z]+?)(?:[\W_\d]*{_FILLERS})*[\W_\d]*")
+_WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[^\W\d_A-Za-z]+")  # asl_train, FER2013Train
+_FOLD = re.compile(r"(?:k?fold|split|subset|cv|batch)s?[\W_]*\d+", re.IGNORECASE)
+_SEGMENTS = {"mask", "masks", "label", "labels", "annotation", "annotations", "gt", "ground_truth"}
+_IMAGES = {"image", "images", "img", "imgs", "jpegimages", "input", "inputs"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +94,17 @@ def place_files(paths: Sequence[str], place: str) -> ClassFolders:
         )
     splits = _splits(parts, depth, folders, place)
     files: list[PlacedFile] = []
+    loose = [i for i, path in enumerate(parts) if len(path) <= depth + 1]
     if splits is None:
         inner = _inner_splits(parts, depth, folders)
-        notes += _same_inside(parts, depth, folders) if inner is None else ()
+        if inner is None:
+            _check_no_splits_inside(parts, around, folders)
+            notes += _same_inside(parts, depth, folders)
         for name, indices in folders.items():
             files += [
                 PlacedFile(i, name, inner[parts[i][depth + 1].lower()] if inner else None)
                 for i in indices
+                if inner is None or len(parts[i]) > depth + 2
             ]
     else:
         beside = [name for name in folders if name not in splits]
@@ -106,21 +114,20 @@ def place_files(paths: Sequence[str], place: str) -> ClassFolders:
                 f"Beside {_names(splits)}, {_names(beside)} ({_files(count)}) was left out: it is "
                 "no split with folders of classes in it."
             )
-        files = [
-            PlacedFile(i, parts[i][depth + 1], split)
-            for name, split in splits.items()
-            for i in folders[name]
-            if len(parts[i]) > depth + 2
-        ]
+        for name, (split, at) in splits.items():
+            if at > depth + 1:
+                inside = "/".join(parts[folders[name][0]][depth:at])
+                notes.append(f"The classes of {shown(name)} were found in {shown(inside)}.")
+            loose += [i for i in folders[name] if len(parts[i]) <= at + 1]
+            files += [
+                PlacedFile(i, parts[i][at], split) for i in folders[name] if len(parts[i]) > at + 1
+            ]
+        filled = {f.label for f in files if _may_be_picture(parts[f.path][-1])}
+        for label in sorted({file.label for file in files} - filled):
+            notes.append(f"The folders {shown(label)} hold no pictures and were left out.")
+        files = [file for file in files if file.label in filled]
         _check_spelling(files)
-    at = depth + 1 + (splits is not None)
-    loose = [
-        i
-        for i, p in enumerate(parts)
-        if len(p) <= at
-        and _may_be_picture(p[-1])
-        and (splits is None or len(p) <= depth + 1 or p[depth] in splits)
-    ]
+    loose = [i for i in loose if _may_be_picture(parts[i][-1])]
     if loose:
         named = ", ".join(paths[i] for i in loose[:3])
         notes.append(f"{_files(len(loose))} in no class's folder left out: {named}.")
@@ -130,7 +137,11 @@ def place_files(paths: Sequence[str], place: str) -> ClassFolders:
 
 
 def _around(parts: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
-    """Return the folders that lie around all classes and splits, one in the other."""
+    """Return the folders that lie around all classes and splits, one in the other.
+
+    Args:
+        parts: Paths of pictures.
+    """
     around: tuple[str, ...] = ()
     while True:
         depth = len(around)
@@ -167,17 +178,52 @@ def _same_inside(
         )
 
 
+def _split_names(names: Iterable[str]) -> dict[str, SplitName]:
+    """Return the folders that are splits by their names.
+
+    Other words may stand beside that of the split where folders share them, as in pets_train and
+    pets_test.
+
+    Raises:
+        BadInput: Every name says a split and a class.
+    """
+    names = list(names)
+    plain = {name: split for name in names if (split := split_word(name))}
+    if len(set(plain.values())) > 1:
+        return plain
+    families: dict[tuple[str, ...], dict[str, SplitName]] = defaultdict(dict)
+    for name in names:
+        words = [word.lower() for word in _WORDS.findall(name)]
+        for at, word in enumerate(words):
+            if word in _SPLIT_WORDS:
+                families[(*words[:at], *words[at + 1 :])][name] = _SPLIT_WORDS[word]
+    shared = [f for f in families.values() if "train" in f.values() and len(set(f.values())) > 1]
+    if len(shared) > 1:
+        raise BadInput(
+            f"{_names(sorted(set().union(*shared)))} name splits and classes at once. Put the "
+            "folders of the classes into folders called train, val and test."
+        )
+    return plain | (shared[0] if shared else {})
+
+
 def _splits(
     parts: Sequence[tuple[str, ...]], depth: int, folders: dict[str, list[int]], place: str
-) -> dict[str, SplitName] | None:
-    """Return the folders that are splits, or None where all are classes."""
-    named = {name: split for name in folders if (split := split_word(name))}
-    nested = {
-        name
+) -> dict[str, tuple[SplitName, int]] | None:
+    """Return the folders that are splits, with where their classes lie; None if all are classes."""
+    named = _split_names(folders)
+    below = {
+        name: [parts[i][depth + 1 :] for i in folders[name] if _may_be_picture(parts[i][-1])]
         for name in named
-        if len({parts[i][depth + 1] for i in folders[name] if len(parts[i]) > depth + 2}) > 1
     }
-    found = {name: named[name] for name in named if name in nested}
+    inner = {name: {p[0] for p in below[name] if len(p) > 1} for name in named}
+    known = set().union(*(folder for folder in inner.values() if len(folder) > 1))
+    at: dict[str, int] = {}
+    for name in named:
+        within = () if inner[name] <= known else _around(below[name])
+        classes = {p[len(within)] for p in below[name] if len(p) > len(within) + 1}
+        if len(classes) > 1 or (classes and classes <= known):
+            at[name] = depth + 1 + len(within)
+    found = {name: named[name] for name in named if name in at}
     both = [s for s, n in Counter(found.values()).items() if n > 1]
     if both:
         names = [name for name in found if found[name] == both[0]]
@@ -186,17 +232,23 @@ def _splits(
             f"{_names(names)}. Rename or merge them."
         )
     if "train" in found.values() and (len(found) > 1 or len(named) == len(folders) > 1):
-        return found
+        return {name: (split, at[name]) for name, split in found.items()}
     if found:
         raise BadInput(
             f"{_names(found)} in {place[0].lower()}{place[1:]} may be a split, with classes in it, "
             "or a class. Name the splits train, val and test and leave nothing beside them; or "
             "rename the class."
         )
-    if len(named) == len(folders) > 1 and "train" in named.values():
+    kinds = set(named.values())
+    if len(kinds) > 1 and ("train" in kinds or len(named) == len(folders)):
         raise BadInput(
             f"{_names(named)} are splits by their names, and there are no folders of classes in "
             "them. Put the pictures of each class into a subfolder of its own, in every split."
+        )
+    if len(folders) > 1 and all(map(_FOLD.fullmatch, folders)):
+        raise BadInput(
+            f"{_names(folders)} are parts of one set by their names, and no classes. Put the "
+            "pictures of each class into one folder, or name the parts train, val and test."
         )
     return None
 
@@ -206,12 +258,29 @@ def _inner_splits(
 ) -> dict[str, SplitName] | None:
     """Return the splits by folder where they lie within the classes, as in cat/train."""
     paths = [parts[i] for indices in folders.values() for i in indices]
+    paths = [path for path in paths if _may_be_picture(path[-1]) or len(path) > depth + 2]
     if any(len(path) < depth + 3 for path in paths):
         return None
     splits = {path[depth + 1].lower(): split_word(path[depth + 1]) for path in paths}
     known = {name: split for name, split in splits.items() if split}
     whole = len(known) == len(splits) == len(set(known.values())) > 1
     return known if whole and "train" in known.values() else None
+
+
+def _check_no_splits_inside(
+    parts: Sequence[tuple[str, ...]], around: tuple[str, ...], folders: dict[str, list[int]]
+) -> None:
+    for name, indices in folders.items():
+        below = [parts[i][len(around) + 1 :] for i in indices if _may_be_picture(parts[i][-1])]
+        within = _around(below)
+        names = _split_names({p[len(within)] for p in below if len(p) > len(within) + 1})
+        if "train" in names.values() and len(set(names.values())) > 1:
+            whole = shown("/".join((*around, name, *within)))
+            raise BadInput(
+                f"{whole} holds the splits {_names(sorted(names))}, and beside it lies "
+                f"{_names(n for n in folders if n != name)}. Give {whole} by itself; or, if it is "
+                "a class, divide all classes so."
+            )
 
 
 def _check_spelling(files: Iterable[PlacedFile]) -> None:
@@ -229,6 +298,12 @@ def _check_spelling(files: Iterable[PlacedFile]) -> None:
 
 
 def _check_classes(labels: set[str], place: str, notes: Sequence[str]) -> None:
+    words = {label.lower().replace(" ", "_") for label in labels}
+    if words & _SEGMENTS and words & _IMAGES and words <= _SEGMENTS | _IMAGES:
+        raise BadInput(
+            f"{_names(sorted(labels))} are pictures and what is marked in them, and no classes. "
+            "Put the pictures of each class into a subfolder of its own."
+        )
     if len(labels) >= 2:
         return
     what = f"has one class only, {shown(min(labels))}" if labels else "has no class with pictures"

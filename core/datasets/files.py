@@ -13,6 +13,8 @@ from typing import Protocol
 from whylens.core.errors import FILE_ERRORS, BadInput, shown
 
 _CODE_PAGES = ("cp437", "cp866", "cp932", "gbk")  # of packers that do not write UTF-8
+# What systems put beside people's files: macOS in a ZIP, Synology's thumbnails, bins of Windows.
+_SYSTEM = ("__macosx", "@eadir", "$recycle.bin", "#recycle", "system volume information")
 
 
 class Files(Protocol):
@@ -94,7 +96,7 @@ class ZipFiles:
         visible = {
             name: info
             for name, info in zip(names, infos, strict=True)
-            if not any(part.startswith((".", "__MACOSX")) for part in name.split("/"))
+            if not any(map(is_hidden, name.split("/")))
         }
         self.paths: Sequence[str] = sorted(visible, key=lambda name: name.split("/"))
         self._infos = [visible[name] for name in self.paths]
@@ -146,9 +148,14 @@ def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
         yield archive
 
 
+def is_hidden(name: str) -> bool:
+    """Return whether a file or folder of this name is a system's own and nobody's picture."""
+    return name.startswith(".") or name.lower() in _SYSTEM
+
+
 def _walk(folder: Path, above: tuple[str, ...]) -> Iterator[Path]:
     try:
-        names = sorted(p for p in folder.iterdir() if not p.name.startswith("."))
+        names = sorted(p for p in folder.iterdir() if not is_hidden(p.name))
         entries = [(path, path.is_file(), path.is_dir()) for path in names]
     except OSError as exc:
         raise BadInput(f"The folder {folder} cannot be read: {exc.strerror}.") from exc

@@ -19,6 +19,8 @@ from whylens.core.datasets.zip import pictures_in_zip
 from whylens.core.errors import BadInput
 from whylens.core.progress import run
 
+SPLIT = {"train", "test"}
+
 
 def tree(*folders: str, names=("a.png", "b.png")) -> list[str]:
     return [f"{folder}/{name}" if folder else name for folder in folders for name in names]
@@ -64,6 +66,16 @@ def test_a_split_is_known_by_its_name(name, split):
         ([*crossed(("images/train", "images/val")), "labels/train/1.txt"], {"train", "val"}),
         (tree("cat", "dog"), {None}),
         (crossed(("pets/cat", "pets/dog"), ("indoor", "outdoor")), {None}),
+        # As sets of Kaggle, of PyTorch's tutorials and of image servers lie on a disk.
+        ([*crossed(("seg_train/seg_train", "seg_test/seg_test")), *tree("seg_pred")], SPLIT),
+        ([*crossed(("asl_train/asl_train",)), *tree("asl_test/asl_test")], {"train"}),
+        (crossed(("FER2013Train", "FER2013Test")), SPLIT),
+        (crossed(("ILSVRC_img_train", "ILSVRC_img_val")), {"train", "val"}),
+        (crossed(("train_processed", "test_processed")), SPLIT),
+        (crossed(("trainval", "test")), SPLIT),
+        (crossed(("train/data", "val/data")), {"train", "val"}),
+        ([*crossed(("cat", "dog"), ("train", "test")), "cat/Thumbs.db"], SPLIT),
+        ([*crossed(("train", "test")), "train/labels/1.txt"], SPLIT),
     ],
 )
 def test_splits_are_honoured_under_every_usual_name(paths, splits):
@@ -85,6 +97,13 @@ def test_a_class_may_be_called_as_a_split_where_it_is_one():
         ([*crossed(("train",)), *crossed(("val",), ("Cat", "dog"))], "'Cat' and 'cat' lie in"),
         ([*tree("x"), "notes/a.xml"], r"one class only, 'x'.*'notes' holds no pictures \(1 files"),
         (["a.png"], "no pictures in subfolders"),
+        (tree("trainA", "trainB", "testA", "testB"), "name splits and classes at once"),
+        ([*tree("train", "test"), *tree("outputs")], "splits by their names"),
+        ([*tree("train/images", "valid/images"), "train/labels/1.txt"], "no folders of classes"),
+        ([*crossed(("set/train", "set/val")), *tree("test")], "'set' holds the splits"),
+        ([*crossed(("cat", "dog"), ("train", "val")), *tree("bird")], "divide all classes so"),
+        (tree("images/train", "images/val", "masks/train", "masks/val"), "what is marked in them"),
+        (crossed(("fold_1", "fold_2")), "parts of one set"),
     ],
 )
 def test_what_can_be_misread_is_refused(paths, message):
@@ -98,8 +117,8 @@ def test_what_is_left_out_is_named():
     assert "Beside 'train', 'val', 'extra' (2 files) was left out" in notes
     assert "2 files in no class's folder left out: cover.jpg, val/sheet.png." in notes
     assert "info" not in notes
-    (note,) = place_files(crossed(("fold1", "fold2")), "The folder").notes
-    assert "'fold1', 'fold2' were taken for the classes, and each holds the folders 'cat'" in note
+    (note,) = place_files(crossed(("real", "fake")), "The folder").notes
+    assert "'fake', 'real' were taken for the classes, and each holds the folders 'cat'" in note
     looked_into = place_files(crossed(("data",)), "The folder")
     assert looked_into.notes == ("All classes were found in 'data'.",)
 
@@ -175,6 +194,16 @@ def test_a_zip_without_a_mark_of_its_code_page_is_read(tmp_path, label, page, no
     found = run(pictures_in_zip(path))
     assert label in {name.rstrip("_") for name in found.labels}
     assert any("code page" in note for note in found.notes) is noted
+
+
+def test_a_split_may_have_one_class_of_the_others():
+    paths = [*crossed(("train",)), *tree("test/cat/indoor", "test/cat/outdoor")]
+    assert placed(paths) == {"cat": SPLIT, "dog": {"train"}}
+
+
+def test_what_systems_put_into_folders_is_no_class(tmp_path):
+    root = colour_folder(tmp_path / "d", {"x": 4, "y": 4, "@eaDir": 4})
+    assert ImageFolder(root).labels == in_zip(zipped(root)).labels == ("x", "y")
 
 
 def test_links_in_a_circle_end(tmp_path):
