@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from gradio.helpers import special_args
 from gradio.routes import App
+from gradio.state_holder import SessionState
 from PIL import Image
 from starlette.testclient import TestClient
 
@@ -239,3 +240,17 @@ def test_handlers_that_are_not_there_are_refused(web, number):
 
 def test_json_of_endless_depth_is_refused(web):
     assert web.post("/gradio_api/queue/join", content=b"[" * 9000).status_code in (400, 422)
+
+
+def test_values_that_no_form_sends_are_refused_without_a_stack_trace(page, capfd):
+    first = {type(b): fn for fn in page.fns.values() for b in fn.inputs[:1]}
+    assert len(first) > 5  # kinds of components
+    refusals, state = [], SessionState(page)
+    for fn, value in product(first.values(), ("/etc/passwd", ["a", 1], {"path": "/etc/passwd"})):
+        try:
+            asyncio.run(page.preprocess_data(fn, [value] * len(fn.inputs), state))
+        except gr.Error as exc:
+            refusals.append(exc)
+    assert len(refusals) > len(first)
+    assert not any(exc.print_exception or "Cannot move" in exc.message for exc in refusals)
+    assert "Traceback" not in capfd.readouterr().err

@@ -26,6 +26,7 @@ from whylens.ui.page.session import (
     PRIVATE,
     QUANTITIES,
     RUNNER_UP,
+    PlainBlocks,
     Session,
     model_choices,
     speak_plainly,
@@ -53,7 +54,7 @@ def build_page(
     """
     engine.load_public_models_only()
     session = Session(engine, store or PageStore(), judges)
-    with gr.Blocks(
+    with PlainBlocks(
         title="Whylens: why did it say that?", delete_cache=(300, 3600), analytics_enabled=False
     ) as blocks:
         with gr.Row(elem_classes="wl-top"):

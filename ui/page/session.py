@@ -164,6 +164,31 @@ def errors_as_messages() -> Iterator[None]:
         raise gr.Error(message, title="Unexpected", print_exception=False) from exc
 
 
+class PlainBlocks(gr.Blocks):  # type: ignore[misc]  # Gradio has no types here
+    """Blocks that refuse what no form of theirs can send in a sentence, without a stack trace."""
+
+    async def preprocess_data(self, *args: Any, **kwargs: Any) -> list[Any]:
+        """Return the values of an event's inputs.
+
+        Raises:
+            gr.Error: They do not fit the form.
+        """
+        try:
+            values: list[Any] = await super().preprocess_data(*args, **kwargs)
+        except gr.Error as exc:
+            exc.print_exception = False
+            raise
+        except Exception as exc:
+            # Files that are no longer there and a full disk have their words; the rest is a value
+            # of another kind, a missing one, or a path.
+            if isinstance(exc, OSError):
+                with errors_as_messages():
+                    raise
+            log.info("A visitor's values were refused: %s", type(exc).__name__)
+            raise gr.Error("What was sent does not fit the form.", print_exception=False) from exc
+        return values
+
+
 def speak_plainly(blocks: gr.Blocks) -> None:
     """Let what any handler of a page raises reach the visitor as a message, never as it is."""
     for function in blocks.fns.values():
