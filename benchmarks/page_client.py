@@ -25,11 +25,13 @@ class Page:
     def __init__(self, address: str) -> None:
         """Read the page at an address that ends in a slash."""
         self.address = address
-        config = httpx.get(f"{address}config", timeout=60).json()
+        # A client for each request would take longer to make than many an answer.
+        self.client = httpx.Client(timeout=60, limits=httpx.Limits(max_connections=None))
+        config = self.client.get(f"{address}config").json()
         self.functions = {
             d["api_name"]: d["id"] for d in config["dependencies"] if d.get("api_name")
         }
-        info = httpx.get(f"{address}{ENDPOINT}/info", timeout=60).json()
+        info = self.client.get(f"{address}{ENDPOINT}/info").json()
         self._parameters = {
             name.strip("/"): e["parameters"] for name, e in info["named_endpoints"].items()
         }
@@ -42,9 +44,7 @@ class Page:
     def upload(self, photo: Path) -> dict[str, Any]:
         """Return an uploaded photo, as endpoints take it."""
         with photo.open("rb") as stream:
-            reply = httpx.post(
-                f"{self.address}{ENDPOINT}/upload", files={"files": stream}, timeout=60
-            )
+            reply = self.client.post(f"{self.address}{ENDPOINT}/upload", files={"files": stream})
         reply.raise_for_status()
         return {"path": reply.json()[0], "meta": {"_type": "gradio.FileData"}}
 
@@ -69,7 +69,7 @@ class Visitor:
         body = {
             "data": values, "fn_index": self.page.functions[name], "session_hash": self.session
         }  # fmt: skip
-        reply = httpx.post(f"{self.page.address}{ENDPOINT}/queue/join", json=body, timeout=60)
+        reply = self.page.client.post(f"{self.page.address}{ENDPOINT}/queue/join", json=body)
         if reply.status_code != 200:
             raise Refused(str(reply.json().get("detail")))
         event = str(reply.json()["event_id"])
@@ -104,12 +104,12 @@ class Visitor:
         body = {
             "session_hash": self.session, "fn_index": self.page.functions[name], "event_id": event
         }  # fmt: skip
-        httpx.post(f"{self.page.address}{ENDPOINT}/cancel", json=body, timeout=60)
+        self.page.client.post(f"{self.page.address}{ENDPOINT}/cancel", json=body)
 
     def _read(self) -> None:
         address = f"{self.page.address}{ENDPOINT}/queue/data?session_hash={self.session}"
         while True:
-            for message in _messages(address):
+            for message in _messages(self.page.client, address):
                 if message["msg"] == "process_completed":
                     with self._changed:
                         self._events.setdefault(message["event_id"], []).append(message)
@@ -121,8 +121,8 @@ class Visitor:
                     return
 
 
-def _messages(address: str) -> Iterator[Any]:
-    with httpx.stream("GET", address, timeout=None) as stream:
+def _messages(client: httpx.Client, address: str) -> Iterator[Any]:
+    with client.stream("GET", address, timeout=None) as stream:
         for line in stream.iter_lines():
             if line.startswith("data:"):
                 yield json.loads(line[5:])

@@ -13,13 +13,19 @@ import platform
 import signal
 import statistics
 import sys
+import threading
 import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx
+import numpy as np
+from PIL import Image
+
 from benchmarks.bad_plugins import ALL, bad_engine, bad_registry
-from benchmarks.page_client import Page, Refused, Visitor
+from benchmarks.page_client import ENDPOINT, Page, Refused, Visitor
 from benchmarks.page_server import Server, demo, photos, server
 
 MODEL = "imagenet-lite0"
@@ -136,6 +142,64 @@ def crowd(running: Server, visitors: int, each: int) -> dict[str, float]:
     }
 
 
+def heavy_bodies(running: Server) -> list[list[str]]:
+    """Return a row for each body that is too heavy, or nearly: its end, seconds and memory."""
+    page, rows = running.page, []
+    join = f"{page.address}{ENDPOINT}/queue/join"
+    large = running.folder / "large.jpg"
+    noise = np.random.default_rng(3).integers(0, 256, (54, 55, 3), dtype=np.uint8)
+    Image.fromarray(noise).resize((5500, 5400)).save(large, quality=60)
+
+    def values() -> Iterator[bytes]:
+        yield b'{"data": ['
+        for _ in range(100):
+            yield b"0," * 500_000
+        yield b"0]}"
+
+    def post(**content: Any) -> str:
+        reply = httpx.post(join, timeout=300, **content)
+        return f"status {reply.status_code}"
+
+    def upload(size: int) -> str:
+        files = {"files": ("a.png", b"x" * size, "image/png")}
+        reply = httpx.post(f"{page.address}{ENDPOINT}/upload", files=files, timeout=300)
+        return f"status {reply.status_code}"
+
+    def explain() -> str:
+        visitor = Visitor(page)
+        visitor.answer(visitor.ask(QUICK, photo=page.upload(large), model=MODEL))
+        return "answered"
+
+    explain()  # so that what is at rest has seen such a photo
+    tries: list[tuple[str, int, Callable[[], str]]] = [
+        ("JSON, a list of 50 million zeros, 100 MB", 1, lambda: post(content=values())),
+        ("JSON, a text of 100 MB", 1, lambda: post(json={"data": ["x" * 100_000_000]})),
+        ("an upload of 100 MB", 1, lambda: upload(100_000_000)),
+        ("a photo of 30 megapixels", 1, explain),
+        ("two of them at once", 2, explain),
+        ("six of them at once", 6, explain),
+    ]
+    for name, times, attack in tries:
+        rest, began = running.memory(), time.monotonic()
+        peak, over = [rest], threading.Event()
+
+        def watch(peak: list[float] = peak, over: threading.Event = over) -> None:
+            while not over.wait(0.05):
+                peak.append(running.memory())
+
+        watching = threading.Thread(target=watch)
+        watching.start()
+        with ThreadPoolExecutor(times) as threads:
+            ends = list(threads.map(lambda _, attack=attack: attack(), range(times)))
+        over.set()
+        watching.join()
+        seconds = time.monotonic() - began
+        rows.append(
+            [name, ", ".join(sorted(set(ends))), f"{seconds:.1f}", f"{max(peak) - rest:.2f}"]
+        )
+    return rows
+
+
 def leaving(page: Page, photo: Any, times: int) -> list[list[str]]:
     """Return for slow methods how soon another is served once their asker cancels."""
     rows = []
@@ -216,6 +280,8 @@ def measured(*, short: bool) -> dict[str, Any]:
         figures["flood"] = flood(running.page, photo, 3 if short else 40)
         say("who leaves")
         figures["leaving"] = leaving(running.page, photo, 1 if short else 10)
+        say("heavy bodies")
+        figures["heavy"] = heavy_bodies(running)
         say("a crowd")
         figures["crowd"] = crowd(running, *((4, 1) if short else (100, 3)))
     say("signals")
@@ -258,6 +324,12 @@ def document(figures: dict[str, Any]) -> str:
             "alone. Seconds.",
             "",
             _pairs(figures["crowd"]),
+            "",
+            "## Heavy bodies",
+            "",
+            "What it takes beyond what all processes took before, in gigabytes, at its worst.",
+            "",
+            markdown_table(("What is sent", "End", "Seconds", "GB"), figures["heavy"]),
             "",
             "## Who leaves",
             "",

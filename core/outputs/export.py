@@ -14,6 +14,7 @@ import shlex
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -321,13 +322,15 @@ def command_line(explanation: Explanation, source: str) -> str:
 
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that decide the numbers."""
-    numbers = {"python": platform.python_version()}
-    for name in _VERSIONS:
-        try:
-            numbers[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:  # a bare checkout has no metadata of its own
-            numbers[name] = "checkout"
-    return numbers
+    return {"python": platform.python_version(), **{name: _version(name) for name in _VERSIONS}}
+
+
+@cache
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:  # a bare checkout has no metadata of its own
+        return "checkout"
 
 
 def write_zip(stream: BinaryIO, files: Iterable[tuple[str, bytes]]) -> None:

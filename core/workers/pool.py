@@ -180,7 +180,9 @@ class WorkerPool:
                 process.kill()
 
     def _new_process(self, lane: _Lane) -> WorkerProcess:
-        process = WorkerProcess(self._factory, self._memory, public=self.public)
+        process = WorkerProcess(
+            self._factory, self._memory, public=self.public, gives_way=lane is self._lanes[False]
+        )
         lane.processes.add(process)
         return process
 

@@ -37,6 +37,8 @@ SECONDS_TO_BREAK_OFF = 1.0
 # What a process may allocate beyond what its caches and its work are meant to take, and it has at
 # its start.
 SPARE_BYTES = 1_500_000_000
+# A core has about ten times as much time for what does not give way.
+NICENESS = 10
 # What every process needs is loaded once; where processes can be forked they share it.
 PRELOADED = ("whylens.core.engine", "whylens.core.workers.process", "timm", "torchvision")
 
@@ -63,15 +65,20 @@ class Work:
 class WorkerProcess:
     """A process with an engine, as seen by the one that started it."""
 
-    def __init__(self, factory: EngineFactory, memory: int, *, public: bool = False) -> None:
+    def __init__(
+        self, factory: EngineFactory, memory: int, *, public: bool = False, gives_way: bool = False
+    ) -> None:
         """Start it; it takes work once it has said that it is idle.
 
         Args:
             factory: A function of a module, which makes its engine.
             memory: Bytes that it may take for its networks and its work.
             public: Whether it loads only what strangers may name.
+            gives_way: Whether others go first where the processor does not do for all.
         """
-        self.line, self._process = start_process(process_context(), _serve, factory, memory, public)
+        self.line, self._process = start_process(
+            process_context(), _serve, factory, memory, public, gives_way
+        )
         self.ready = False
 
     @property
@@ -170,7 +177,9 @@ def process_context() -> Any:
     return context
 
 
-def settle_in(factory: EngineFactory, memory: int, *, public: bool = False) -> Engine:
+def settle_in(
+    factory: EngineFactory, memory: int, *, public: bool = False, gives_way: bool = False
+) -> Engine:
     """Return this process's engine, having made of it one that works for another.
 
     Args:
@@ -180,6 +189,8 @@ def settle_in(factory: EngineFactory, memory: int, *, public: bool = False) -> E
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if hasattr(os, "setpgid"):
         os.setpgid(0, 0)  # what a plugin forks goes when this process is killed
+    if gives_way and hasattr(os, "nice"):
+        os.nice(NICENESS)
     end_with_parent()
     os.environ[MEMORY_VARIABLE] = f"{memory}"
     engine = factory()
@@ -189,8 +200,10 @@ def settle_in(factory: EngineFactory, memory: int, *, public: bool = False) -> E
     return engine
 
 
-def _serve(factory: EngineFactory, memory: int, public: bool, line: Connection[Any, Any]) -> None:
-    engine = settle_in(factory, memory, public=public)
+def _serve(
+    factory: EngineFactory, memory: int, public: bool, gives_way: bool, line: Connection[Any, Any]
+) -> None:
+    engine = settle_in(factory, memory, public=public, gives_way=gives_way)
     inbox = _Inbox(line)
     if hasattr(signal, "SIGUSR1"):
         signal.signal(signal.SIGUSR1, inbox.break_off)

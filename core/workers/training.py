@@ -176,7 +176,7 @@ def _train(
     then: Follower,
     line: Connection[Any, Any],
 ) -> None:
-    engine = settle_in(factory, memory_limit())
+    engine = settle_in(factory, memory_limit(), gives_way=True)
     training = TrainingThread(partial(read, engine), recipe, out, partial(then, engine))
     threading.Thread(target=_obey, args=(line, training), daemon=True).start()
     # Without a line nobody looks on; `_obey` knows.

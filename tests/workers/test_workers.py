@@ -18,6 +18,7 @@ from whylens.core.errors import ExplainerFailed, NeedsNotMet, TooSlow, WorkStopp
 from whylens.core.explanation import Question
 from whylens.core.workers.engine import FAILURES_IN_A_ROW, WorkerEngine
 from whylens.core.workers.pool import while_wanted
+from whylens.core.workers.process import NICENESS
 from whylens.ui.page.layout import build_page
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no signals here")
@@ -226,3 +227,13 @@ def test_what_a_script_cancels_ends_and_frees_its_place(engine, address, photo):
         assert time.monotonic() < until
     assert ask(client, "good", photo).result(60)
     assert pid_of(engine) == before
+
+
+def niceness(engine):
+    yield os.nice(0)
+
+
+def test_slow_work_gives_way_to_quick_work(engine):
+    quick, slow = (last(engine.run(niceness, quick=quick)) for quick in (True, False))
+    assert quick == os.nice(0)
+    assert slow == min(19, quick + NICENESS)
