@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -37,11 +37,17 @@ def while_wanted(wanted: Callable[[], bool]) -> Iterator[None]:
         _WANTED.reset(token)
 
 
-@dataclass
+@dataclass(eq=False)  # two of one visitor are two
 class _Task:
     visitor: str
-    method: str
-    wanted: bool = True
+    work: Work
+    still_wanted: Callable[[], bool]
+    stopped: bool = False
+    overtaken: bool = False
+
+
+class _Overtaken(Exception):
+    """Background work made room for what somebody waits for."""
 
 
 @dataclass
@@ -54,6 +60,7 @@ class _Lane:
     free: list[WorkerProcess] = field(default_factory=list)
     busy: int = 0
     waiting: int = 0  # pieces of work that are not of the background
+    tasks: list[_Task] = field(default_factory=list)
     changed: threading.Condition = field(default_factory=threading.Condition)
 
 
@@ -80,8 +87,6 @@ class WorkerPool:
         self._memory = memory // (2 * size)
         self.public = False  # whether processes load only what strangers may name
         self._lanes = {True: _Lane(size, QUICK_PATIENCE), False: _Lane(size, SLOW_PATIENCE)}
-        self._tasks: list[_Task] = []
-        self._lock = threading.Lock()
         self._closed = False
 
     def run(
@@ -109,10 +114,32 @@ class WorkerPool:
             WorkerLost: Something else did.
             CoreError: What the work raised.
         """
-        lane, task, still_wanted = self._lanes[quick], _Task(visitor, work.method), _WANTED.get()
+        yielded, still_wanted = 0, _WANTED.get()
+        while True:
+            task = _Task(visitor, work, still_wanted)
+            steps = self._run_once(task, self._lanes[quick], seconds, progress)
+            try:
+                for number, step in enumerate(steps):
+                    if number >= yielded:  # else it was yielded before the work was overtaken
+                        yielded += 1
+                        yield step
+            except _Overtaken:
+                continue
+            finally:
+                steps.close()
+            return
+
+    def _run_once(
+        self,
+        task: _Task,
+        lane: _Lane,
+        seconds: float,
+        progress: Callable[[float, str], None] | None,
+    ) -> Generator[Any, None, None]:
+        work = task.work
         process = self._take(lane, background=work.is_background)
-        with self._lock:
-            self._tasks.append(task)
+        with lane.changed:
+            lane.tasks.append(task)
         healthy = False
         try:
             until: float | None = None
@@ -122,8 +149,10 @@ class WorkerPool:
                     process.send(work)
                     sent, until = True, time.monotonic() + seconds
                 event = process.receive(_LOOK)
-                if not (task.wanted and still_wanted()):
+                if task.stopped or not task.still_wanted():
                     raise WorkStopped("It was stopped.")
+                if task.overtaken:
+                    raise _Overtaken
                 if event is None:
                     if until is not None and time.monotonic() > until:
                         raise TooSlow(work.method, seconds)
@@ -147,8 +176,8 @@ class WorkerPool:
                 raise ExplainerFailed(work.method, str(exc)) from exc
             raise WorkerLost(f"What was asked for is not there: {exc}. Try again.") from exc
         finally:
-            with self._lock:
-                self._tasks.remove(task)
+            with lane.changed:
+                lane.tasks.remove(task)
             if healthy:
                 self._give_back(lane, process)
             else:
@@ -161,19 +190,19 @@ class WorkerPool:
         Args:
             method: Only the work of this method; "" is all.
         """
-        with self._lock:
-            for task in self._tasks:
-                if task.visitor == visitor and method in ("", task.method):
-                    task.wanted = False
+        for lane in self._lanes.values():
+            with lane.changed:
+                for task in lane.tasks:
+                    if task.visitor == visitor and method in ("", task.work.method):
+                        task.stopped = True
 
     def close(self) -> None:
         """End all processes."""
         self._closed = True
-        with self._lock:
-            for task in self._tasks:
-                task.wanted = False
         for lane in self._lanes.values():
             with lane.changed:
+                for task in lane.tasks:
+                    task.stopped = True
                 lane.free.clear()
                 lane.changed.notify_all()
             for process in list(lane.processes):
@@ -202,6 +231,8 @@ class WorkerPool:
                         break
                     if self._closed:
                         raise WorkStopped("The server is ending.")
+                    if not background:
+                        _overtake(lane)
                     if waited > self._busy_timeout:
                         raise Busy(
                             f"All working processes stayed busy for {self._busy_timeout:.0f} s. "
@@ -245,3 +276,11 @@ class WorkerPool:
         self._give_back(lane, process)
         if self._closed:
             self._end_process(lane, process)
+
+
+def _overtake(lane: _Lane) -> None:
+    """Let what is judged in the background make room; what loads a network is waited for."""
+    for task in lane.tasks:
+        if task.work.is_background and task.work.method:
+            task.overtaken = True
+            return

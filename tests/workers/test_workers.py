@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,7 @@ from whylens.core.errors import ExplainerFailed, NeedsNotMet, TooSlow, WorkStopp
 from whylens.core.explanation import Question
 from whylens.core.workers.engine import FAILURES_IN_A_ROW, WorkerEngine
 from whylens.core.workers.pool import while_wanted
-from whylens.core.workers.process import NICENESS
+from whylens.core.workers.process import NICENESS, Work
 from whylens.ui.page.layout import build_page
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no signals here")
@@ -41,6 +42,10 @@ def question(rng) -> Question:
 def last(answers):
     *_, final = answers
     return final
+
+
+def tasks_of(engine) -> list[str]:
+    return [task.work.method for lane in engine._pool._lanes.values() for task in lane.tasks]
 
 
 def is_sound(engine, question) -> bool:
@@ -92,7 +97,7 @@ def test_nobody_waits_for_the_end_of_what_hangs(question):
         with ThreadPoolExecutor(1) as threads:
             hanging = threads.submit(lambda: last(engine.explain(question, "sleeps")))
             until = time.monotonic() + PATIENCE
-            while not engine._pool._tasks:
+            while not tasks_of(engine):
                 assert time.monotonic() < until
             assert is_sound(engine, replace(question, visitor="another"))
             assert not hanging.done()
@@ -220,13 +225,38 @@ def test_what_a_script_cancels_ends_and_frees_its_place(engine, address, photo):
     client = gradio_client.Client(address, verbose=False)
     hanging = ask(client, "sleeps", photo)
     until = time.monotonic() + 60
-    while not engine._pool._tasks or engine._pool._tasks[-1].method != "sleeps":
+    while "sleeps" not in tasks_of(engine):
         assert time.monotonic() < until
     hanging.cancel()
-    while engine._pool._tasks:
+    while tasks_of(engine):
         assert time.monotonic() < until
     assert ask(client, "good", photo).result(60)
     assert pid_of(engine) == before
+
+
+def counting(engine):
+    yield from itertools.count()
+
+
+def test_judging_makes_room_for_what_somebody_waits_for_and_goes_on(engine):
+    judging = engine._pool.run(Work(counting, (), "good", is_background=True), visitor="me")
+    assert [next(judging) for _ in range(3)] == [0, 1, 2]
+    with ThreadPoolExecutor(1) as threads:
+        # Both of one visitor and of one method: what ends one must not be taken for the other.
+        work = Work(niceness, (), "good")
+        asked = threads.submit(lambda: last(engine._pool.run(work, visitor="me")))
+        numbers = [next(judging)]
+        while not asked.done():
+            numbers.append(next(judging))
+        assert asked.result() >= NICENESS
+    numbers += [next(judging) for _ in range(3)]
+    assert numbers == list(range(3, 3 + len(numbers)))  # nothing twice, nothing left out
+    engine.stop("me")
+    with pytest.raises(WorkStopped):
+        last(judging)
+    assert tasks_of(engine) == []
+    assert is_sound(engine, Question("toy", np.zeros((40, 60, 3), np.uint8)))
+    assert last(engine.run(niceness)) >= NICENESS  # its lane is there for the next
 
 
 def niceness(engine):
