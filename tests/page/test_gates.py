@@ -17,6 +17,7 @@ from gradio.helpers import special_args
 from gradio.routes import App
 from gradio.state_holder import SessionState
 from PIL import Image
+from starlette.requests import Request
 from starlette.testclient import TestClient
 
 from tests.conftest import GapNet, plain_spec, seeded
@@ -240,6 +241,22 @@ def test_handlers_that_are_not_there_are_refused(web, number):
 
 def test_json_of_endless_depth_is_refused(web):
     assert web.post("/gradio_api/queue/join", content=b"[" * 9000).status_code in (400, 422)
+
+
+def test_who_leaves_in_the_middle_of_an_upload_leaves_no_stack_trace(page, tmp_path):
+    async def app(scope, receive, send):
+        await Request(scope, receive).body()
+
+    async def gone():
+        return {"type": "http.disconnect"}
+
+    async def send(message):
+        raise AssertionError(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/gradio_api/upload", "query_string": b""}
+    scope["headers"] = [(b"host", b"localhost"), (b"content-length", b"900")]
+    guarded_app = Gate(app, Janitor([tmp_path]), page, local=True)
+    asyncio.run(guarded_app(scope | {"client": ("127.0.0.1", 1)}, gone, send))
 
 
 def test_values_that_no_form_sends_are_refused_without_a_stack_trace(page, capfd):

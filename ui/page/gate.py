@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import gradio as gr
+from starlette.requests import ClientDisconnect
 from starlette.responses import PlainTextResponse
 
 from whylens.core.inputs.photo import ImageLimits
@@ -113,6 +114,8 @@ class Gate:
             self._check_event(body.content)
             await self._app(scope, body.receive, marked)
             refusal = body.refusal
+        except ClientDisconnect:
+            return  # in the middle of an upload: nobody is there to be answered
         except Exception as exc:
             refusal = exc if isinstance(exc, Refusal) else getattr(body, "refusal", None)
             if refusal is None:
