@@ -21,18 +21,14 @@ from whylens.core.explainer import Explainer, contract_errors
 from whylens.core.explanation import Question
 from whylens.core.inputs.arrays import reads_photos, shape_of, to_channels, to_photo
 from whylens.core.inputs.framing import parse_framing
-from whylens.core.models.adapt import (
-    ModuleHint,
-    PerChannel,
-    Size,
-    backbone_of,
-)
+from whylens.core.models.adapt import backbone_of
 from whylens.core.models.backbone import Backbone
 from whylens.core.models.black_box import BlackBox
 from whylens.core.models.checkpoints import find_models, is_transformers_path
 from whylens.core.models.function_target import function_name
 from whylens.core.models.labels import class_index
 from whylens.core.models.load import from_folder, load
+from whylens.core.models.module_input import ModuleHint, PerChannel, Size
 from whylens.core.models.output_paths import ClassScores, FunctionOfOutputs
 from whylens.core.progress import ProgressCallback
 from whylens.core.registry import Entry, Registry
@@ -398,23 +394,36 @@ def _as_module(model: Any) -> Any:
 
 
 def _loaded(model: Model, hint: ModuleHint) -> Backbone:
-    if torch.is_inference_mode_enabled():
-        raise BadInput(
-            "Call Whylens outside torch.inference_mode(): no gradient can be had inside. "
-            "torch.no_grad() does no harm."
-        )
+    if not isinstance(model, nn.Module | Backbone | str | os.PathLike):
+        raise BadInput(_no_model(model))
     if isinstance(model, nn.Module):
-        return backbone_of(model, hint).prepare()
-    if not isinstance(model, str | os.PathLike | Backbone):
-        raise BadInput(
-            "A model is a name, an nn.Module, a function or what load_model returned, not a "
-            f"{type(model).__name__}."
-        )
+        with torch.inference_mode(False):  # else its weights could never take part in gradients
+            return backbone_of(model, hint).prepare()
+    backbone = _loaded_by_name(model)
     if hint.known:
         raise BadInput(
             "size=, mean=, std=, labels=, output= and unit= describe an nn.Module; this model has "
             "them."
         )
+    return backbone
+
+
+def _no_model(model: object) -> str:
+    hint = ""
+    if isinstance(model, type):
+        hint = f" Give an instance of it: {model.__name__}(...)."
+    elif isinstance(model, Mapping):
+        hint = (
+            " These are weights alone: load them into their network, model.load_state_dict(...), "
+            "or make a model of their file: whylens import."
+        )
+    return (
+        "A model is a name, an nn.Module, a function or what load_model returned, not a "
+        f"{type(model).__name__}.{hint}"
+    )
+
+
+def _loaded_by_name(model: str | os.PathLike[str] | Backbone) -> Backbone:
     if isinstance(model, Backbone):
         return model
     if isinstance(model, str):

@@ -64,9 +64,9 @@ def probe_inputs(spec: InputSpec) -> Tensor:
     import torch
 
     generator = torch.Generator().manual_seed(20)
-    fine = torch.randn(2, spec.channels, *spec.size, generator=generator)
+    fine = torch.randn(2, spec.channels, *spec.size, generator=generator, dtype=torch.float32)
     coarse_size = [max(1, n // 16) for n in spec.size]
-    coarse = torch.randn(2, spec.channels, *coarse_size, generator=generator)
+    coarse = torch.randn(2, spec.channels, *coarse_size, generator=generator, dtype=torch.float32)
     for axis, n in enumerate(spec.size):
         coarse = coarse.repeat_interleave(-(-n // coarse.shape[axis + 2]), dim=axis + 2)
         coarse = coarse.narrow(axis + 2, 0, n)

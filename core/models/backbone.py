@@ -295,6 +295,9 @@ def wrap(
             f"{identity.name} gives {classes} numbers and has {len(labels)} labels; a value is one "
             "number with one label. Correct its manifest."
         )
+    if len(labels) == raw_logits.shape[1] == 1 and outputs != "value":
+        # One score z: both sides of it can be asked for, sigmoid(z) decides.
+        labels, outputs = (f"not {labels[0]}", labels[0]), "classes"
     if len(labels) != classes:
         raise BadArtifact(
             f"{identity.name} has {classes} classes but {len(labels)} labels; correct its labels."

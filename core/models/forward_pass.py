@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from whylens.core.errors import BadInput, NeedsNotMet
+from whylens.core.errors import BadArtifact, BadInput, NeedsNotMet
 from whylens.core.models.backbone import Backbone
 from whylens.core.models.layouts import Features
 from whylens.core.targets import Target
@@ -46,6 +46,14 @@ class ForwardPass:
                 self._scores = backbone.head(self._features)
         self.logits = self._scores.detach()
         if not torch.isfinite(self.logits).all():
+            with torch.no_grad():
+                others = backbone.logits(backbone.probe_inputs())
+            if not torch.isfinite(others).all():
+                raise BadArtifact(
+                    f"{backbone.name} gives NaN or infinite scores for any input, though its "
+                    "weights are finite: look for a division by 0, a logarithm of 0 or an overflow "
+                    "in its forward."
+                )
             raise BadInput("The network's scores for this input are not finite; check the input.")
 
     @property

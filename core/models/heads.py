@@ -102,7 +102,10 @@ def gradient_problem(logits: Callable[[Tensor], Tensor], probe: Tensor) -> str |
     with torch.enable_grad():
         scores = logits(x)
         if not scores.requires_grad:
-            return "the network cuts its gradient"
+            return (
+                "the network cuts its gradient: take torch.no_grad(), .detach() or .numpy() out of "
+                "its forward, or give it as it was before it was quantised"
+            )
         gradients: list[Tensor | None] = list(
             torch.autograd.grad(scores[0].max(), x, allow_unused=True)
         )

@@ -227,17 +227,12 @@ def from_folder(folder: Path, *, device: str = "cpu") -> Backbone:
         notes=(manifest.note,) if manifest.note else (),
         folder=folder,
     )
-    outputs = manifest.outputs
-    if (
-        len(labels) == 1 and outputs != "value"
-    ):  # one score z: both sides of it can be asked for, sigmoid(z) decides
-        labels, outputs = (f"not {labels[0]}", labels[0]), "classes"
     return wrap(
         module.to(device),
         spec=manifest.spec(),
         labels=labels,
         identity=identity,
-        outputs=outputs,
+        outputs=manifest.outputs,
         unit=manifest.unit,
     )
 

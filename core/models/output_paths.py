@@ -46,7 +46,7 @@ def read_path(output: Any, path: Path) -> Tensor:
     """Return the (N, C) scores at a place in what a network gives."""
     for step in path:
         if step is FLAT:
-            output = output.reshape(len(output), -1)
+            output = output.reshape(output.shape[0], -1)  # as a traced network can
         elif isinstance(step, str) and not isinstance(output, Mapping):
             output = getattr(output, step)
         else:
@@ -105,6 +105,11 @@ def _path_to_scores(output: Any, name: str, key: str | int | None, classes: int)
     paths = paths_to_scores(output)
     if len(paths) > 1 and classes:
         paths = [path for path in paths if read_path(output, path).shape[1] == classes]
+    if paths == [("pooler_output",)]:
+        raise BadArtifact(
+            f"{name} gives features, no class scores: it has no classifier. Give it with one, as "
+            "in ...ForImageClassification, or explain a function of what it gives: target=."
+        )
     if len(paths) == 1:
         return paths[0]
     if not paths:

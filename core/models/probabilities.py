@@ -16,8 +16,8 @@ from whylens.core.inputs.spec import InputSpec, probe_inputs
 # "softmax": classes share 1; "sigmoid": each has a probability of its own.
 ProbabilityKind = Literal["softmax", "sigmoid"]
 PROBABILITY_NOTES: dict[ProbabilityKind, str] = {
-    "softmax": "Its scores add up to one: they were taken for probabilities, and the logits below "
-    "them are explained.",
+    "softmax": "Its scores add up to one, or 100 %: they were taken for probabilities, and the "
+    "logits below them are explained.",
     "sigmoid": "Its scores stay within 0 and 1 for inputs of any size: each was taken for a "
     "probability, and its logit is explained.",
 }
@@ -53,10 +53,11 @@ class LogOdds(nn.Module):
 
 
 def are_probabilities(scores: Tensor) -> bool:
-    """Return whether (N, C) scores of several inputs each lie in 0 to 1 and add up to 1."""
+    """Return whether (N, C) scores are never negative and add up to 1, or 100, for each input."""
     if scores.ndim != 2 or scores.shape[1] < 2:
         return False
-    sums = bool(((scores.sum(1) - 1).abs() <= _TOLERANCE).all())
+    wholes = (1, 100)  # the softmax of the logarithm is the same
+    sums = any(bool(((scores.sum(1) / n - 1).abs() <= _TOLERANCE).all()) for n in wholes)
     return sums and bool((scores >= 0).all())
 
 

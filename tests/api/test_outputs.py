@@ -75,6 +75,19 @@ def test_a_network_under_a_name_is_read_in_the_same_way():
     assert dead.identity.notes == ()
 
 
+def test_per_cent_are_probabilities():
+    net, per_cent = Then(4).eval(), Then(4, lambda z: 100 * z.softmax(-1)).eval()
+    assert shown(per_cent) == pytest.approx(shown(net), abs=1e-5)
+
+
+def test_one_label_of_one_score_is_what_its_sigmoid_says():
+    (answer,) = own_answer(Then(1).eval())
+    absent, present = whylens.predict(Then(1), PHOTO, labels=["disease"], **PLAIN)[::-1]
+    assert {absent.label, present.label} == {"not disease", "disease"}
+    probability = present.probability if present.label == "disease" else absent.probability
+    assert probability == pytest.approx(torch.tensor(answer).sigmoid().item(), abs=1e-5)
+
+
 def test_one_sigmoid_decides_between_two_labels():
     net = Then(1, lambda z: (z - 5).sigmoid()).eval()
     no, yes = shown(net, labels=("no", "yes"))
@@ -153,7 +166,40 @@ def test_networks_of_other_inputs_are_fed_as_they_want(kind, note):
 
 def test_a_map_of_one_position_is_scores():
     flat = whylens.predict(Then(3), PHOTO, **PLAIN)
-    assert whylens.predict(Then(3, lambda z: z[:, :, None, None]), PHOTO, **PLAIN) == flat
+    as_map = whylens.load_model(Then(3, lambda z: z[:, :, None, None]), **PLAIN)
+    assert whylens.predict(as_map, PHOTO) == flat
+    assert as_map.split is not None  # and is cut all the same
+
+
+def test_features_without_a_classifier_are_noted():
+    (note,) = whylens.load_model(Then(16, torch.relu), **PLAIN).identity.notes
+    assert "None of its 16 scores is negative" in note
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
+def test_why_a_method_cannot_be_used_names_what_its_owner_can_change():
+    def refusal(net, method="grad-cam"):
+        with pytest.raises(whylens.NeedsNotMet) as caught:
+            whylens.explain(net, PHOTO, method, **PLAIN)
+        return str(caught.value)
+
+    traced = torch.jit.trace(Then(3).net.eval(), torch.zeros(1, 3, 32, 32))
+    assert "need the module that it was made from" in refusal(traced)
+    by_chance = Then(3, first=lambda x: x + torch.randn_like(x))
+    assert "random in eval mode" in refusal(by_chance)
+    assert "let its forward take any number" in refusal(ReadsOne(3))
+    assert "take torch.no_grad()" in refusal(Then(3, first=lambda x: x.detach().abs()), "saliency")
+
+
+def test_scores_that_are_no_numbers_though_the_weights_are_blame_the_network():
+    with pytest.raises(whylens.CoreError, match="division by 0"):
+        whylens.explain(Then(3, lambda z: z / 0), PHOTO, "occlusion", **PLAIN)
+
+
+@pytest.mark.parametrize("model", [nn.Identity, {"conv.weight": torch.zeros(1)}])
+def test_what_is_no_model_yet_is_refused_with_the_next_step(model):
+    with pytest.raises(whylens.CoreError, match=r"Identity\(\.\.\.\)|load_state_dict"):
+        whylens.explain(model, PHOTO, "occlusion", **PLAIN)
 
 
 @pytest.mark.parametrize(
@@ -162,6 +208,10 @@ def test_a_map_of_one_position_is_scores():
         (lambda: Then(3, lambda z: z.argmax(1)), "Then gives int64, as after an argmax"),
         (lambda: timm.create_model("test_resnet", num_classes=0), "96 outputs are features"),
         (lambda: Then(3, lambda z: z[:, :, None, None].expand(-1, -1, 4, 4)), "not class scores"),
+        (lambda: Then(3, lambda z: {"last_hidden_state": z[None], "pooler_output": z}), "features"),
+        (lambda: Then(3, first=lambda x: x["image"]), "Wrap it in a module whose forward takes"),
+        (lambda: Then(3, first=lambda x: x.half()), r"in float32: take \.half\(\)"),
+        (lambda: Then(3, first=lambda x: x.view(8, 3, 32, 32)), "let it take any number of inputs"),
     ],
 )
 def test_outputs_that_are_no_scores_are_refused_with_the_remedy(net, message):

@@ -1,0 +1,266 @@
+"""What is known of any network's input, and which likely input it takes: by trying it out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import ValidationError
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
+
+from whylens.core.errors import NETWORK_ERRORS, BadArtifact, BadInput
+from whylens.core.inputs.spec import InputSpec, probe_inputs
+from whylens.core.models.load import timm_spec
+
+# Square inputs to try where the size is unknown; a network with a fixed one takes no other.
+_SIDES = (224, 32, 28, 64, 96, 128, 256, 299, 384)
+_MAX_UNRESIZED = 256
+_IMAGENET = InputSpec(size=(1, 1))
+
+Size = int | Sequence[int]
+PerChannel = float | Sequence[float]
+
+
+@dataclass(frozen=True)
+class ModuleHint:
+    """What a caller says of a network, and what the image shows of its input.
+
+    Attributes:
+        labels: One per class; none where not known.
+        output: Of several outputs, the name or number of the one that is explained.
+        unit: Where that is one number and no score, its unit, as in "years"; None of classes.
+        size: (height, width) or (length,).
+        mean: Per channel, of values in 0 to 1; or one for all.
+        std: Likewise.
+        shape: (channels or 0, *S) of an image that will be asked about; 0 where any will do.
+    """
+
+    size: tuple[int, ...] | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    labels: tuple[str, ...] = ()
+    output: str | int | None = None
+    unit: str | None = None
+    shape: tuple[int, ...] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        size: Size | None = None,
+        mean: PerChannel | None = None,
+        std: PerChannel | None = None,
+        labels: Any = (),
+        output: str | int | None = None,
+        unit: str | None = None,
+    ) -> ModuleHint:
+        """Return a hint from numbers, sequences, arrays or tensors; one size means a square.
+
+        Raises:
+            BadInput: They are no numbers.
+        """
+        try:
+            sides = None if size is None else tuple(int(n) for n in np.ravel(np.asarray(size)))
+            if sides is not None and np.asarray(size).ndim == 0:
+                sides = sides * 2
+            means, stds = (
+                None if v is None else tuple(float(n) for n in np.ravel(np.asarray(v)))
+                for v in (mean, std)
+            )
+        except (TypeError, ValueError) as exc:
+            raise BadInput(f"size=, mean= and std= are numbers, one or several: {exc}.") from exc
+        if isinstance(labels, Mapping):  # index to label, as Hugging Face has it
+            labels = [labels[key] for key in sorted(labels, key=int)]
+        if isinstance(labels, str):
+            raise BadInput("labels= are one per class, in a list.")
+        return cls(sides, means, stds, tuple(map(str, labels)), output, unit)
+
+    @property
+    def known(self) -> bool:
+        """Whether the caller said anything."""
+        return replace(self, shape=None) != ModuleHint()
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """Return where a network's parameters are."""
+    return next((p.device for p in module.parameters()), torch.device("cpu"))
+
+
+def _fitting_spec(
+    network: nn.Module, hint: ModuleHint, name: str
+) -> tuple[InputSpec, Any, list[str]]:
+    """Return the first likely input that the network takes, its output for it, and remarks."""
+    first: Exception | None = None
+    kernels = (p for p in network.parameters() if p.ndim > 2)
+    first_layer = [kernel.shape[1] for kernel in kernels][:1]  # channels that a convolution reads
+    for spec, note in _likely_specs(_timm_input(timm_part(network)), first_layer, hint):
+        try:
+            with torch.no_grad():
+                output = network(probe_inputs(spec).to(device_of(network)))
+        except NETWORK_ERRORS as exc:
+            first = first or exc
+            continue
+        return spec, output, [note] if note else []
+    reason = " ".join(str(first).split())[:200] or "it refuses their shape"
+    remedies = (
+        remedy for signs, remedy in _REFUSALS if any(sign in reason for sign in signs.split("|"))
+    )
+    raise BadArtifact(
+        f"{name} takes no input of the size and channels that are likely ({reason}). "
+        f"{next(remedies, _SAY_SIZE)}"
+    ) from first
+
+
+_ALONE = "Wrap it in a module whose forward takes an (N, C, H, W) tensor alone."
+_SAY_SIZE = (
+    "Say size= and, where it has other channels than three, one mean= and std= per channel. If its "
+    f"forward takes something else: {_ALONE[0].lower()}{_ALONE[1:]}"
+)
+# What torch says of an input, and what that means most often.
+_REFUSALS = (
+    ("positional argument|indices must be|too many indices", _ALONE),
+    (
+        "Half|Double|BFloat16|dtype",
+        "It is run in float32: take .half(), .double() and the like out of its forward.",
+    ),
+    ("CUDA|NVIDIA|cuda", "Take .cuda() out of its forward: inputs are where its weights are."),
+    (
+        "invalid for input of size",
+        "Its forward fixes the size of a batch or an image: say size=, and let it take any number "
+        "of inputs, as in x.view(len(x), -1).",
+    ),
+)
+
+
+class _ChannelsLast(nn.Module):
+    """A network that reads (N, H, W, C)."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Any:
+        """Return what it gives for (N, C, H, W)."""
+        return self.network(x.movedim(1, -1))
+
+
+ONE_BY_ONE = (
+    "It reads one input at a time, which is slow: let its forward take any number, as in "
+    "x.view(len(x), -1)."
+)
+
+
+class _OneByOne(nn.Module):
+    """A network that reads one input at a time."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Any:
+        """Return what it gives for N inputs."""
+        rows = [self.network(row) for row in x.split(1)]
+        return tree_map(lambda *parts: torch.cat(parts), *rows)
+
+
+def fitting_network(
+    network: nn.Module, hint: ModuleHint, name: str
+) -> tuple[nn.Module, InputSpec, Any, list[str]]:
+    """Return the network as it takes (N, C, *S), its input, its output for that, and remarks.
+
+    Raises:
+        BadArtifact: It takes none of the likely ones; says what to do.
+    """
+    try:
+        return network, *_fitting_spec(network, hint, name)
+    except BadArtifact:
+        for wrapper, note in (
+            (_ChannelsLast, "It reads its channels last, and is fed so."),
+            (_OneByOne, ONE_BY_ONE),
+        ):
+            try:
+                wrapped = wrapper(network).eval()
+                spec, output, notes = _fitting_spec(wrapped, hint, name)
+            except BadArtifact:
+                continue
+            return wrapped, spec, output, [*notes, note]
+        raise
+
+
+def timm_part(network: nn.Module) -> nn.Module:
+    """Return the part that timm made, where it holds all weights, else the network itself."""
+    weights = {id(p) for p in network.parameters()}
+    parts = (part for part in network.modules() if getattr(part, "pretrained_cfg", None))
+    part = next(parts, network)
+    return part if {id(p) for p in part.parameters()} == weights else network
+
+
+def _timm_input(network: nn.Module) -> InputSpec | None:
+    config = getattr(network, "pretrained_cfg", None)
+    if not config or "input_size" not in config:
+        return None
+    try:
+        return timm_spec(network)
+    except (*NETWORK_ERRORS, OSError):
+        return None
+
+
+def _likely_specs(
+    timm_input: InputSpec | None, first_layer: list[int], hint: ModuleHint
+) -> Iterator[tuple[InputSpec, str]]:
+    shape = hint.shape
+    sizes: list[tuple[tuple[int, ...], str]] = []
+    if hint.size is not None:
+        sizes = [(hint.size, "")]
+    elif timm_input is not None:
+        sizes = [(timm_input.size, "")]
+    else:
+        if shape is not None and (shape[0] != 0 or max(shape[1:]) <= _MAX_UNRESIZED):
+            sizes.append((shape[1:], "the image's own" if shape[0] == 0 else ""))
+        sizes += [((side, side), f"{side} x {side}") for side in _SIDES]
+    lengths = {len(v) for v in (hint.mean, hint.std) if v is not None and len(v) > 1}
+    if len(lengths) > 1:
+        raise BadInput("mean= and std= need one value per channel, both the same number.")
+    channels = [*lengths]
+    if not channels:
+        channels = [3, 1] if shape is None or shape[0] == 0 else [shape[0]]
+        channels = ([] if timm_input is None else [timm_input.channels]) + channels + first_layer
+    for size, words in sizes:
+        for count in dict.fromkeys(channels):
+            note = f"No size= was given: {words} was taken." if words else ""
+            yield _spec(size, count, timm_input, hint), note
+
+
+def _spec(
+    size: tuple[int, ...], channels: int, timm_input: InputSpec | None, hint: ModuleHint
+) -> InputSpec:
+    default = timm_input or (_IMAGENET if len(size) == 2 and channels == 3 else None)
+    mean, std = hint.mean or (0.0,), hint.std or (1.0,)
+    if default is not None and default.channels == channels:
+        mean, std = hint.mean or default.mean, hint.std or default.std
+    fields = {} if timm_input is None else timm_input.model_dump()
+    fields |= {"size": size, "channels": channels}
+    fields |= {
+        name: v * channels if len(v) == 1 else v for name, v in (("mean", mean), ("std", std))
+    }
+    try:
+        return InputSpec.model_validate({"crop": 1.0, **fields})
+    except ValidationError as exc:
+        reason = exc.errors()[0]["msg"].removeprefix("Value error, ")
+        raise BadInput(f"size=, mean= and std= do not describe an input: {reason}.") from exc
+
+
+def notes_on_normalisation(spec: InputSpec, hint: ModuleHint, normalised: bool) -> list[str]:
+    """Return what a caller should know of the means that were taken.
+
+    Args:
+        normalised: Whether the network does it itself.
+    """
+    if normalised or hint.mean is not None or hint.std is not None:
+        return []
+    if len(spec.size) == 2 and spec.mean == _IMAGENET.mean and spec.std == _IMAGENET.std:
+        return ["No mean= and std= were given: those of ImageNet were taken."]
+    return []
