@@ -496,6 +496,10 @@ class Engine:
     def stop(self, visitor: str, method: str = "") -> None:
         """End what is computed for a visitor, where that can be: here, by closing the iterator."""
 
+    def ahead(self, method: str) -> int:  # noqa: ARG002 - for engines that have a line
+        """Return how many answers go before one by a method that is asked for now: here, none."""
+        return 0
+
     def failures(self) -> dict[str, str]:
         """Return what is to be said of methods that harmed their process, by name: here, none."""
         return {}

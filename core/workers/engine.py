@@ -95,6 +95,10 @@ class WorkerEngine(Engine):
         """
         self._pool.stop(visitor, method)
 
+    def ahead(self, method: str) -> int:
+        """Return how many answers go before one by a method that is asked for now."""
+        return self._pool.ahead(quick=is_single_step(self.registry.explainer(method)))
+
     def run(
         self,
         work: Callable[..., Iterator[T]],

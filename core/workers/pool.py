@@ -184,6 +184,13 @@ class WorkerPool:
                 # Whoever waits for the end of this need not wait for the end of the work.
                 threading.Thread(target=self._settle, args=(lane, process), daemon=True).start()
 
+    def ahead(self, *, quick: bool) -> int:
+        """Return how many pieces of work go before one that would come now."""
+        lane = self._lanes[quick]
+        with lane.changed:
+            under_way = sum(not task.work.is_background for task in lane.tasks)
+            return max(0, under_way + lane.waiting + 1 - lane.size)
+
     def stop(self, visitor: str, method: str = "") -> None:
         """End what a visitor's work is still doing.
 

@@ -99,6 +99,7 @@ def test_nobody_waits_for_the_end_of_what_hangs(question):
             until = time.monotonic() + PATIENCE
             while not tasks_of(engine):
                 assert time.monotonic() < until
+            assert (engine.ahead("good"), engine._pool.ahead(quick=False)) == (1, 0)
             assert is_sound(engine, replace(question, visitor="another"))
             assert not hanging.done()
             engine.stop("me")

@@ -222,6 +222,8 @@ def _runner(session: Session, draw: Drawer) -> Callable[..., Iterator[Any]]:
         maps: tuple[Any, Any] = ("", "")
         for number, (row, asked, method) in enumerate(work, 1):
             finished = list(answers)
+            if ahead := session.engine.ahead(method):
+                yield *maps, html.waiting(ahead)
             try:
                 for answer in throttle(session.engine.explain(asked, method)):
                     answers = [*finished, (row, answer)]

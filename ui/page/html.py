@@ -115,6 +115,17 @@ def status(explanation: Explanation) -> str:
     return " ".join([*sentences, *([result.note] if result.note else []), *explanation.notes])
 
 
+def waiting(ahead: int) -> str:
+    """Return what a panel says until there is a first step.
+
+    Args:
+        ahead: How many answers go before it.
+    """
+    if not ahead:
+        return "Working ..."
+    return f"Waiting: {ahead} {'answer goes' if ahead == 1 else 'answers go'} before yours ..."
+
+
 class State(StrEnum):
     """What the answer card shows; that it waits or is stale is seen in the browser alone."""
 

@@ -128,7 +128,7 @@ def _runner(explainer: Explainer[Any], session: Session) -> Callable[..., Iterat
         style = StyleControls.read(values)
         params = {name: values[name] for name in explainer.Params.model_fields}
         stamp = question_id(values)
-        yield gr.skip(), gr.skip(), gr.skip(), "Working ..."
+        yield gr.skip(), gr.skip(), gr.skip(), html.waiting(session.engine.ahead(explainer.name))
         for answer in throttle(session.engine.explain(question, explainer.name, params)):
             session.store.put_answer(visitor_id(request), explainer.name, answer, stamp)
             yield *answer_updates(answer, style, session, stamp), html.status(answer)
