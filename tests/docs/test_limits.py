@@ -67,3 +67,10 @@ def test_every_variable_of_the_memory_the_disk_and_the_hosts_is_there():
         ("ui.page.gate", "HOSTS_VARIABLE"),
     ):
         assert f"`{getattr(importlib.import_module(f'whylens.{module}'), name)}`" in TEXT
+
+
+def test_the_page_for_a_class_says_how_many_may_wait():
+    from whylens.ui.page.fair_queue import MOST_IN_ALL, MOST_WAITING
+
+    text = (ROOT / "docs" / "tutorials" / "class-of-30.md").read_text(encoding="utf-8")
+    assert f"{MOST_WAITING} questions may wait, in all {MOST_IN_ALL:,};" in text

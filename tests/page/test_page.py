@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from itertools import zip_longest
 from typing import get_args
 
 import gradio as gr
@@ -176,7 +177,38 @@ def test_every_problem_and_owner_is_on_the_plugins_tab():
     assert "Traceback: here" in texts
     assert any("bad of acme" in str(p.get("label")) for p in props)
     assert any("stranger" in text and "fake-1" in text for text in texts)
+    assert any("whylens new-plugin NAME" in text and "docs/plugins.md" in text for text in texts)
     assert not any("<b>words</b>" in text for text in texts), "a stranger's words are not escaped"
+
+
+def test_every_stop_is_there_only_while_what_its_status_tells_of_runs():
+    # By `.wl-running` of page.css: after the row comes its status, which shows an event's progress.
+    page = build_page(Engine())
+    tracked = {
+        block
+        for event in page.config["dependencies"]
+        if event["show_progress"] != "hidden"
+        for block in event["show_progress_on"] or ()
+    }
+    stops = 0
+
+    def first(node):
+        return first(node["children"][0]) if node.get("children") else node["id"]
+
+    def walk(siblings):
+        nonlocal stops
+        for node, after in zip_longest(siblings, siblings[1:]):
+            children = node.get("children", [])
+            if any(getattr(page.blocks[c["id"]], "variant", "") == "stop" for c in children):
+                stops += 1
+                assert "wl-running" in " ".join(page.blocks[node["id"]].elem_classes)
+                assert (status := first(after)) in tracked, page.blocks[status].elem_id
+            walk(children)
+
+    walk(page.config["layout"]["children"])
+    fitted = [e for e in REGISTRY.explainers.values() if e.artifact_kind]
+    # Compare, the means, Many photos, Your pictures.
+    assert stops == len(REGISTRY.explainers) + len(fitted) + 4
 
 
 def test_controls_follow_the_parameters():

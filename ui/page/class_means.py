@@ -17,7 +17,7 @@ from whylens.core.outputs.class_means import mean_maps, mean_picture
 from whylens.core.progress import map_progress
 from whylens.core.train.report import read_report
 from whylens.ui.page.form import StyleControls
-from whylens.ui.page.long_events import LONG, report_failure, wire_stop
+from whylens.ui.page.long_events import report_failure, tracked_on, wire_stop
 from whylens.ui.page.session import PRIVATE, Session
 
 _FAILED = "Nothing was averaged. "
@@ -42,7 +42,7 @@ def build_means(session: Session, model: Component, style: StyleControls) -> Non
                 2, 20, value=6, step=1, label="Pictures of each class", elem_id="means-count",
                 buttons=[],
             )  # fmt: skip
-        with gr.Row(elem_classes="wl-actions"):
+        with gr.Row(elem_classes="wl-actions wl-running"):
             run = gr.Button("Average the maps", elem_id="means-run")
             stop = gr.Button("Stop", variant="stop", min_width=90, scale=0)
         status = gr.Textbox(_WAIT, label="Status", elem_id="means-status", max_lines=4)
@@ -57,7 +57,9 @@ def build_means(session: Session, model: Component, style: StyleControls) -> Non
             visible=False,
         )
     inputs = {"model": model, "method": method, "count": count, **style.inputs}
-    event = run.click(_runner(session), None, [status, grid], inputs_kwargs=inputs, **LONG)
+    event = run.click(
+        _runner(session), None, [status, grid], inputs_kwargs=inputs, **tracked_on(status)
+    )
     wire_stop(
         stop, event, status, lambda _: "Stopped; nothing was averaged.", session.engine,
         failed=_FAILED,

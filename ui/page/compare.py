@@ -21,7 +21,14 @@ from whylens.ui.page.download import build_download
 from whylens.ui.page.figure import build_figure
 from whylens.ui.page.form import QuestionForm, StyleControls, question_id
 from whylens.ui.page.judging import judged_steps
-from whylens.ui.page.long_events import FAILED, LONG, UNQUEUED, report_failure, throttle, wire_stop
+from whylens.ui.page.long_events import (
+    FAILED,
+    UNQUEUED,
+    report_failure,
+    throttle,
+    tracked_on,
+    wire_stop,
+)
 from whylens.ui.page.map_grid import Row, build_grid, grid_html
 from whylens.ui.page.session import (
     PREDICTED,
@@ -131,7 +138,7 @@ def build_compare(session: Session, form: QuestionForm, style: StyleControls) ->
 
     compare = _runner(session, draw)
     redraw = _redrawer(session, draw, answers_of)
-    queue = {**LONG, "show_progress": "minimal", "show_progress_on": [status]}
+    queue = tracked_on(status)
     event = run.click(compare, None, [grid, legend, status], inputs_kwargs=inputs, **queue)
     event.success(switch, None, [download], inputs_kwargs=shown, **UNQUEUED)
     events = [event]

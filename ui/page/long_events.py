@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar, cast
 
 import gradio as gr
@@ -54,11 +54,15 @@ def throttle(steps: Iterable[T], clock: Callable[[], float] = time.monotonic) ->
     yield from pending
 
 
-def queue_of(explainer: Explainer[Any], status: Component) -> dict[str, Any]:
-    """Return the queue of a method's event; its place in line and the time are on its status."""
-    queue = QUICK if is_single_step(explainer) else SLOW
+def tracked_on(status: Component, queue: Mapping[str, Any] = LONG) -> dict[str, Any]:
+    """Return how an event waits; its place in line and the time are on its line of status."""
     shown = {"show_progress": "minimal", "show_progress_on": [status]}
     return {**queue, **shown, "trigger_mode": "once"}
+
+
+def queue_of(explainer: Explainer[Any], status: Component) -> dict[str, Any]:
+    """Return how a method's event waits."""
+    return tracked_on(status, QUICK if is_single_step(explainer) else SLOW)
 
 
 def report_failure(

@@ -30,7 +30,14 @@ from whylens.core.results import Heatmap
 from whylens.ui.page import html
 from whylens.ui.page.form import QuestionForm, StyleControls, network_id
 from whylens.ui.page.guide import default_methods
-from whylens.ui.page.long_events import FAILED, LONG, UNQUEUED, report_failure, throttle, wire_stop
+from whylens.ui.page.long_events import (
+    FAILED,
+    UNQUEUED,
+    report_failure,
+    throttle,
+    tracked_on,
+    wire_stop,
+)
 from whylens.ui.page.page_store import PhotoTable
 from whylens.ui.page.photo_files import ENDINGS, MOST_PHOTOS, PhotoFile, find_photo_files
 from whylens.ui.page.session import PREDICTED, PRIVATE, Session, takes_signals, visitor_id
@@ -73,7 +80,7 @@ def build_many_photos(
             visible=local,
             min_width=240,
         )
-    with gr.Row(elem_classes="wl-actions"):
+    with gr.Row(elem_classes="wl-actions wl-running"):
         run = gr.Button("Run", variant="primary", elem_id="photos-run")
         stop = gr.Button("Stop", variant="stop", elem_id="photos-stop", min_width=90, scale=0)
     status = gr.Textbox(IDLE, label="Status", elem_id="photos-status", max_lines=5)
@@ -90,7 +97,7 @@ def build_many_photos(
         None,
         [table, status],
         inputs_kwargs={**inputs, **style.inputs},
-        **LONG,
+        **tracked_on(status),
     )
     pack, redraw = _packer(session), _redrawer(session)
     event.success(pack, None, [download], **PRIVATE)

@@ -14,7 +14,7 @@ from whylens.core.errors import BadInput
 from whylens.core.explainer import Explainer
 from whylens.core.progress import map_progress
 from whylens.ui.page import html
-from whylens.ui.page.long_events import LONG, report_failure, throttle, wire_stop
+from whylens.ui.page.long_events import report_failure, throttle, tracked_on, wire_stop
 from whylens.ui.page.session import PRIVATE, Session, errors_as_messages, visitor_id
 
 _FAILED = "Nothing was changed. "
@@ -39,11 +39,13 @@ def build_own_images(
             elem_id=f"{key}-zip",
             height=110,
         )
-        with gr.Row(elem_classes="wl-actions"):
+        with gr.Row(elem_classes="wl-actions wl-running"):
             start = gr.Button("Use these pictures", elem_id=f"{key}-fit")
             stop = gr.Button("Stop", variant="stop", min_width=90, scale=0)
         status = gr.Textbox(label="Pictures", elem_id=f"{key}-fit-status", max_lines=4)
-    event = start.click(_fitter(explainer, session), [upload, model], [status, notice, run], **LONG)
+    event = start.click(
+        _fitter(explainer, session), [upload, model], [status, notice, run], **tracked_on(status)
+    )
     wire_stop(
         stop, event, status, lambda _: "Stopped; nothing was changed.", session.engine,
         method=explainer.name, failed=_FAILED,

@@ -118,7 +118,7 @@ def build_training(session: Session, form: QuestionForm, *, local: bool) -> Depe
     epochs = gr.Slider(
         1, 50, value=8, step=1, label="Epochs (for all layers)", elem_id="train-epochs", buttons=[]
     )
-    with gr.Row(elem_classes="wl-actions"):
+    with gr.Row(elem_classes="wl-actions wl-running"):
         run = gr.Button("Train", variant="primary", elem_id="train-run")
         stop = gr.Button("Stop", variant="stop", elem_id="train-stop", min_width=90, scale=0)
     status = gr.Textbox(IDLE, label="Status", elem_id="train-status", max_lines=5)
@@ -152,7 +152,8 @@ def build_training(session: Session, form: QuestionForm, *, local: bool) -> Depe
         inputs_kwargs=inputs,
         concurrency_id="training",
         concurrency_limit=4,
-        show_progress="hidden",
+        show_progress="minimal",
+        show_progress_on=[status],
         api_visibility="private",
     )
     event.then(lambda: gr.Button("Train", interactive=True), None, [run], **UNQUEUED)
