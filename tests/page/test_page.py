@@ -162,6 +162,58 @@ def test_a_keyboard_that_passes_the_networks_field_changes_nothing():
     assert any(update != gr.skip() for update in updates)
 
 
+def events_filling(page, *elem_ids) -> list:
+    """Return the events that fill exactly these components, in the page's order."""
+    ids = {b["id"]: b["props"].get("elem_id") for b in page.config["components"]}
+    return [
+        page.fns[d["id"]]
+        for d in page.config["dependencies"]
+        if [ids[i] for i in d["outputs"]] == list(elem_ids)
+    ]
+
+
+CARD = ("answer-head", "predictions", "answer-picture", "answer-examples", "answer-legend",
+        "answer-truth", "answer-cover", "answer-covered")  # fmt: skip
+
+
+def test_what_cannot_be_answered_leaves_nothing_of_the_answer_before(photo, tmp_path):
+    engine = Engine(
+        registry_of(fake(1)), loader=lambda *_: wrap(seeded(GapNet()), spec=plain_spec(32, 32))
+    )
+    page = build_page(engine, judges=False)
+    request = type("Request", (), {"session_hash": "x"})()
+    ask, *_ = events_filling(page, *CARD)
+    clear, *_ = events_filling(
+        page, *(f"compare-{n}" for n in ("grid", "legend", "status", "download"))
+    )
+    save = next(e for e in events_filling(page, "answer-save") if e.fn.__name__ == "show_save")
+    form = {"model": "resnet18", "target": "predicted", "quantity": "logit", "framing": "network"}
+    form |= {"versus": "runner-up", "colours": "viridis", "opacity": 0.7, "sure": False}
+    form |= {"under": "auto", "photo": photo}
+    text = tmp_path / "text.jpg"
+    text.write_text("this is text")
+    for wrong, words, button in (
+        ({"photo": str(text)}, "not a readable", "Choose an example"),
+        ({"target": "golfish"}, "no class called", "Explain the predicted class"),
+    ):
+        *_, shown = ask.fn(request, **form)
+        assert shown[2].visible
+        assert save.fn(request).visible
+        failing = ask.fn(request, **form | wrong)
+        head, chips, picture, tiles, legend, truth, cover, covered = next(failing)
+        with pytest.raises(gr.Error):
+            next(failing)
+        assert words in head
+        assert button in head
+        assert (chips, legend, truth) == ("", "", "")
+        assert not any(part.visible for part in (picture, tiles, cover, covered))
+        assert not save.fn(request).visible
+        grid, legend, status, download = clear.fn(request, **form | wrong)
+        assert (grid, legend) == ("", "")
+        assert "Nothing to compare" in status
+        assert not download.interactive
+
+
 def html_text(text: str) -> str:
     import html
 

@@ -11,6 +11,7 @@ import numpy as np
 from gradio.components import Component
 from PIL import Image
 
+from whylens.core.errors import BadInput, UnknownName
 from whylens.core.explanation import Explanation, Prediction
 from whylens.core.outputs.headline import (
     CoverTest,
@@ -63,8 +64,9 @@ class AnswerCard:
 def build_answer(session: Session, form: QuestionForm, style: StyleControls) -> AnswerCard:
     """Return the card, built in the open column and wired but for who asks."""
     question = gr.HTML("", elem_id="question-id", padding=False)
-    status = gr.HTML(html.answer_head(State.EMPTY, EMPTY), elem_id="answer-head", padding=False)
-    chips = gr.HTML("", elem_id="predictions", js_on_load=CELL_JS, padding=False)
+    stamped: dict[str, Any] = {"js_on_load": CELL_JS, "elem_classes": "wl-answer", "padding": False}
+    status = gr.HTML(html.answer_head(State.EMPTY, EMPTY), elem_id="answer-head", **stamped)
+    chips = gr.HTML("", elem_id="predictions", **stamped)
     with gr.Column(elem_classes="wl-answer", elem_id="answer"):
         gr.HTML(html.stale_note(STALE), padding=False)
         gr.HTML(html.waiting_note(), elem_id="answer-waiting", padding=False)
@@ -81,34 +83,34 @@ def build_answer(session: Session, form: QuestionForm, style: StyleControls) -> 
         tiles = gr.HTML("", visible=False, elem_id="answer-examples")
         legend = gr.HTML("", elem_id="answer-legend", padding=False)
         truth = gr.HTML("", elem_id="answer-truth", js_on_load=CELL_JS, padding=False)
-    with gr.Row(elem_classes="wl-actions"):
-        cover = gr.Button(
-            "Show what was covered",
-            size="sm",
-            elem_id="answer-cover",
+        with gr.Row(elem_classes="wl-actions"):
+            cover = gr.Button(
+                "Show what was covered",
+                size="sm",
+                elem_id="answer-cover",
+                visible=False,
+                scale=0,
+                min_width=200,
+            )
+            save = build_download(
+                "Save",
+                session,
+                lambda request, **_: _stored(session, request),
+                {"photo": form.photo, **style.inputs},
+                stem="whylens",
+                elem_id="answer-save",
+                visible=False,
+                scale=0,
+                min_width=90,
+            )
+        covered = gr.Image(
+            label="With the marked places covered",
             visible=False,
-            scale=0,
-            min_width=200,
+            interactive=False,
+            elem_id="answer-covered",
+            height=300,
+            buttons=[],
         )
-        save = build_download(
-            "Save",
-            session,
-            lambda request, **_: _stored(session, request),
-            {"photo": form.photo, **style.inputs},
-            stem="whylens",
-            elem_id="answer-save",
-            visible=False,
-            scale=0,
-            min_width=90,
-        )
-    covered = gr.Image(
-        label="With the marked places covered",
-        visible=False,
-        interactive=False,
-        elem_id="answer-covered",
-        height=300,
-        buttons=[],
-    )
     cover.click(_show_covered(session), None, [covered], **PRIVATE)
     outputs = [status, chips, picture, tiles, legend, truth, cover, covered]
     inputs = {**form.inputs, **style.inputs}
@@ -116,7 +118,8 @@ def build_answer(session: Session, form: QuestionForm, style: StyleControls) -> 
     def show_save(request: gr.Request) -> Any:
         return gr.Button(visible=bool(_stored(session, request)))
 
-    chips.click(_on_chip, None, [form.target], **UNQUEUED)
+    for buttons in (status, chips):
+        buttons.click(_on_chip, None, [form.target], **UNQUEUED)
     truth.change(show_save, None, [save], **UNQUEUED)
     return AnswerCard(
         question,
@@ -141,46 +144,42 @@ def _on_chip(event: gr.EventData) -> Any:
 
 
 def _asker(session: Session) -> Callable[..., Iterator[Any]]:
-    @report_failure("", at=0, of=8, show=lambda text: html.answer_head(State.FAILED, text))
+    @report_failure("", at=0, of=8, show=_failed_head, blank=_head_alone)
     def answer(request: gr.Request, **values: Any) -> Iterator[Any]:
         visitor = visitor_id(request)
         closed: Any = gr.Image(visible=False)
+        style, stamp = StyleControls.read(values), question_id(values)
+        if session.store.stamp(visitor, SLOT) == stamp:
+            closed = gr.skip()  # asked again: what was covered is still of this question
+        # What cannot be answered leaves nothing to be saved or drawn in other colours.
+        session.store.forget(visitor, slots=SLOT)
         missing = EMPTY if not values["photo"] or not values["model"] else ""
         if not missing and not session.fits(values["photo"], values["model"]):
             missing = "This network reads signals: choose a sample or upload one."
         if missing:
-            head = html.answer_head(State.EMPTY, missing)
-            yield head, "", *_blank(), "", gr.Button(visible=False), closed
+            yield _head_alone(html.answer_head(State.EMPTY, missing, way_out="example"))
             return
         question = QuestionForm.read(values, session, visitor)
-        style, stamp = StyleControls.read(values), question_id(values)
-        if session.store.stamp(visitor, SLOT) == stamp:
-            closed = gr.skip()  # asked again: what was covered is still of this question
         prediction = session.engine.predict(question)
         labels = session.engine.card(question.model).labels
-        chips = html.chips(prediction, question.target, labels)
+        chips = html.stamp(stamp) + html.chips(prediction, question.target, labels)
         verdict = _verdict(prediction)
         shares = f" {EACH_ITS_OWN}" if prediction.outputs == "labels" else ""
         share = session.engine.familiarity(question)
         if is_unfamiliar(share):
             verdict = f"{verdict} {familiarity_words(share)}"
-        yield html.answer_head(State.WORKING, verdict), chips, *5 * (gr.skip(),), closed
+        head = html.answer_head(State.WORKING, verdict, question=stamp)
+        yield head, chips, *5 * (gr.skip(),), closed
         methods = default_methods(session, question.model, visitor, most=1)
         if not methods:
             text = "No quick method runs on this network: choose one under All methods."
-            yield (
-                html.answer_head(State.REFUSED, verdict, text),
-                chips,
-                *_blank(),
-                "",
-                gr.skip(),
-                gr.skip(),
-            )
+            head = html.answer_head(State.REFUSED, verdict, text, question=stamp, way_out="methods")
+            yield _head_alone(head, chips)
             return
         *_, last = session.engine.explain(question, methods[0])
         session.store.put_answer(visitor, SLOT, last, stamp)
         state, sentence = _sentence(last, prediction)
-        head = html.answer_head(state, verdict, sentence + shares)
+        head = html.answer_head(state, verdict, sentence + shares, question=stamp)
         shown = (head, chips, *answer_updates(last, style, session, stamp))
         by = html.by(last, familiarity_words(share))
         yield *shown, by, gr.skip(), gr.skip()
@@ -199,8 +198,16 @@ def _cover_test(session: Session, answer: Explanation) -> CoverTest | None:
     return test
 
 
-def _blank() -> tuple[Any, Any, str]:
-    return gr.ImageSlider(visible=False), gr.HTML(visible=False), ""
+def _head_alone(head: str = "", chips: str = "") -> tuple[Any, ...]:
+    """Return the updates of a card without an answer: all else is hidden."""
+    picture, tiles = gr.ImageSlider(visible=False), gr.HTML(visible=False)
+    return head, chips, picture, tiles, "", "", gr.Button(visible=False), gr.Image(visible=False)
+
+
+def _failed_head(reason: str, cause: BaseException | None) -> str:
+    ways = {BadInput: "example", UnknownName: "class"}
+    way_out = next((way for kind, way in ways.items() if isinstance(cause, kind)), "methods")
+    return html.answer_head(State.FAILED, reason, way_out=way_out)
 
 
 def _verdict(prediction: Prediction) -> str:

@@ -58,6 +58,7 @@ class Compare:
         shown: The methods and other networks that were chosen, as `switch` takes them.
         redraw_inputs: As `redraw` takes them.
         on_photo: Explains with what is ticked; fills grid, legend and status.
+        on_failure: Empties all that `on_photo` fills, and the download, of another question.
         switch: Switches the download button on where there are maps.
         redraw: Draws stored answers anew without computing them; fills grid and legend.
     """
@@ -72,6 +73,7 @@ class Compare:
     shown: Mapping[str, Component]
     redraw_inputs: Mapping[str, Component]
     on_photo: Callable[..., Iterator[Any]]
+    on_failure: Callable[..., Any]
     switch: Callable[..., Any]
     redraw: Callable[..., Any]
 
@@ -171,6 +173,7 @@ def build_compare(session: Session, form: QuestionForm, style: StyleControls) ->
         shown=shown,
         redraw_inputs=redraw_inputs,
         on_photo=_on_photo(compare, session),
+        on_failure=_clearer(session),
         switch=switch,
         redraw=redraw,
     )
@@ -297,6 +300,18 @@ def _on_photo(compare: Callable[..., Iterator[Any]], session: Session) -> Callab
                 yield grid, legend, f"{status}{wait}"
 
     return on_photo
+
+
+def _clearer(session: Session) -> Callable[..., Any]:
+    def clear(request: gr.Request, **values: Any) -> Any:
+        visitor = visitor_id(request)
+        answers = session.store.answers(visitor, question_id(values))
+        if any(slot.startswith(SLOT) for slot in answers):
+            return (gr.skip(),) * 4
+        session.store.forget(visitor, slots=SLOT)
+        return "", "", "Nothing to compare: see above why.", gr.Button(interactive=False)
+
+    return clear
 
 
 def _drawer(session: Session, grid: Component) -> Drawer:

@@ -44,7 +44,7 @@ def build_download(
     button = gr.Button(label, size="sm", **options)
     file = gr.DownloadButton(visible=False)
 
-    @report_failure("Nothing was packed. ", at=1, of=2, show=gr.Button)
+    @report_failure("Nothing was packed. ", at=1, of=2, show=lambda text, _: gr.Button(text))
     def pack(request: gr.Request, **values: Any) -> Iterator[Any]:
         answers = answers_of(request, **values)
         if not answers:

@@ -137,9 +137,17 @@ class State(StrEnum):
     FAILED = "failed"
 
 
-def answer_head(state: State, verdict: str, sentence: str = "") -> str:
-    """Return HTML of the answer card's head."""
-    return render("answer", "head", state=state, verdict=verdict, sentence=sentence)
+def answer_head(
+    state: State, verdict: str, sentence: str = "", *, question: str = "", way_out: str = ""
+) -> str:
+    """Return HTML of the answer card's head.
+
+    Args:
+        question: Id of the question that it is about, or "".
+        way_out: The button that mends what it says: "example", "class", "methods" or "".
+    """
+    words = {"verdict": verdict, "sentence": sentence, "way_out": way_out}
+    return stamp(question) + render("answer", "head", state=state, **words)
 
 
 def chips(prediction: Prediction, target: int | None, labels: tuple[str, ...]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
 import gradio as gr
@@ -66,7 +66,12 @@ def queue_of(explainer: Explainer[Any], status: Component) -> dict[str, Any]:
 
 
 def report_failure(
-    prefix: str, *, at: int, of: int, show: Callable[[str], str] = str
+    prefix: str,
+    *,
+    at: int,
+    of: int,
+    show: Callable[[str, BaseException | None], Any] = lambda text, _: text,
+    blank: Callable[[], Sequence[Any]] | None = None,
 ) -> Callable[[Work], Work]:
     """Return a decorator after which a handler that fails says why in its line of status.
 
@@ -75,7 +80,8 @@ def report_failure(
     Args:
         prefix: Words before the reason.
         of: Number of its outputs.
-        show: Returns what the line is given for the words.
+        show: Returns what the line is given for the words and what was raised.
+        blank: Returns what all outputs are given but for the line; by default they stay.
     """
 
     def decorate(work: Work) -> Work:
@@ -87,8 +93,9 @@ def report_failure(
             except gr.Error as exc:
                 if isinstance(exc.__cause__, WorkStopped):  # what stopped it says so
                     raise gr.Error(exc.message, visible=False, print_exception=False) from exc
-                text = f"{prefix}{exc.message}"
-                yield tuple(show(text) if place == at else gr.skip() for place in range(of))
+                updates = list(blank()) if blank else [gr.skip() for _ in range(of)]
+                updates[at] = show(f"{prefix}{exc.message}", exc.__cause__)
+                yield tuple(updates)
                 raise gr.Error(exc.message, visible=False, print_exception=False) from exc
 
         return cast(Work, reporting)

@@ -60,6 +60,15 @@ START_JS = r"""() => {
     window.whylensVisit({method: open ? open.id.slice('panel-'.length) : tab});
   };
   window.addEventListener('popstate', () => window.location.reload());
+  // What failed offers a button that stands elsewhere; a file that is no picture leaves no symbol.
+  document.addEventListener('click', ({target}) => {
+    const button = target.closest?.('[data-press]');
+    if (button) document.querySelector(button.dataset.press)?.click();
+  });
+  for (const event of ['error', 'load']) document.addEventListener(event, ({target, type}) => {
+    if (target.matches?.('#photo img'))
+      target.style.visibility = type === 'error' ? 'hidden' : '';
+  }, true);
   const mark = () => {
     const now = document.querySelector('#question-id [data-question]')?.dataset;
     for (const box of document.querySelectorAll('.wl-answer')) {
@@ -259,6 +268,14 @@ def wire(blocks: gr.Blocks, page: Page) -> None:
             inputs_kwargs=compare.inputs,
             **QUICK,
         ).then(compare.switch, None, [compare.download], inputs_kwargs=compare.shown, **UNQUEUED)
+    for event in asked:
+        event.failure(
+            compare.on_failure,
+            None,
+            [compare.grid, compare.legend, compare.status, compare.download],
+            inputs_kwargs=form.inputs,
+            **UNQUEUED,
+        )
     for event in (*asked, *model_events):
         event.then(None, address, None, js=ADDRESS_JS, **PRIVATE)
     for tab in page.tabs.children:
