@@ -28,7 +28,7 @@ from whylens.core.models.checkpoints import find_models, is_transformers_path
 from whylens.core.models.function_target import function_name
 from whylens.core.models.labels import class_index
 from whylens.core.models.load import from_folder, load
-from whylens.core.models.module_input import ModuleHint, PerChannel, Size
+from whylens.core.models.module_input import ModuleHint, PerChannel, Size, no_model_words
 from whylens.core.models.output_paths import ClassScores, FunctionOfOutputs
 from whylens.core.progress import ProgressCallback
 from whylens.core.registry import Entry, Registry
@@ -395,7 +395,7 @@ def _as_module(model: Any) -> Any:
 
 def _loaded(model: Model, hint: ModuleHint) -> Backbone:
     if not isinstance(model, nn.Module | Backbone | str | os.PathLike):
-        raise BadInput(_no_model(model))
+        raise BadInput(no_model_words(model))
     if isinstance(model, nn.Module):
         with torch.inference_mode(False):  # else its weights could never take part in gradients
             return backbone_of(model, hint).prepare()
@@ -406,21 +406,6 @@ def _loaded(model: Model, hint: ModuleHint) -> Backbone:
             "them."
         )
     return backbone
-
-
-def _no_model(model: object) -> str:
-    hint = ""
-    if isinstance(model, type):
-        hint = f" Give an instance of it: {model.__name__}(...)."
-    elif isinstance(model, Mapping):
-        hint = (
-            " These are weights alone: load them into their network, model.load_state_dict(...), "
-            "or make a model of their file: whylens import."
-        )
-    return (
-        "A model is a name, an nn.Module, a function or what load_model returned, not a "
-        f"{type(model).__name__}.{hint}"
-    )
 
 
 def _loaded_by_name(model: str | os.PathLike[str] | Backbone) -> Backbone:
@@ -460,6 +445,11 @@ def _name(method: Method) -> str:
     if isinstance(method, type) and issubclass(method, Explainer):
         raise InvalidParameter(
             f"{method.__name__} is a class; give an instance: {method.__name__}()."
+        )
+    if not isinstance(method, str) and not hasattr(method, "name"):
+        raise InvalidParameter(
+            "A method is a name of `whylens.methods()` or an Explainer, not a "
+            f"{type(method).__name__}; several are asked by `whylens.compare`."
         )
     return method if isinstance(method, str) else str(getattr(method, "name", method))
 
@@ -534,6 +524,10 @@ class _Session:
             if versus is not None or quantity != "logit":
                 raise BadInput("A function is explained as it is: leave versus= and quantity= out.")
             target = None
+        try:
+            seed = operator.index(seed)
+        except TypeError as exc:
+            raise InvalidParameter(f"seed= is a whole number, not {seed!r}.") from exc
         if versus is not None:
             if quantity == "probability":
                 raise BadInput("A contrast is one of logits: give versus= or quantity=, not both.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +29,8 @@ class ArraySet(Dataset):
 
         Args:
             path: With `train_images` and `train_labels` or `x_train` and `y_train`, likewise of val
-                and test, or `images` and `labels`; images are (N, H, W) or (N, H, W, C).
+                and test, or `images` and `labels`; images are (N, H, W) or (N, H, W, C);
+                labels are numbers, names or one-hot rows.
             val: Share for validation where the file has none.
             test: Share for the test where the file has no splits.
 
@@ -38,7 +40,7 @@ class ArraySet(Dataset):
         self.name = path.stem
         self._images: list[tuple[npt.NDArray[np.generic], int]] = []
         own: list[SplitName | None] = []
-        values: list[int] = []
+        values: list[Any] = []  # numbers, or names
         archive = NpzFile(path)
         for split in _SPLITS:
             pair = _pair(set(archive), split)
@@ -50,7 +52,10 @@ class ArraySet(Dataset):
             own += [split if "{}" in pair[2] else None] * len(images)
         names = archive.get("classes")
         kinds = sorted(set(values))
-        self.labels = tuple(str(k if names is None else names[k]) for k in kinds)
+        if names is None or isinstance(kinds[0], str):
+            self.labels = tuple(map(str, kinds))
+        else:
+            self.labels = tuple(str(names[kind]) for kind in kinds)
         index = {kind: i for i, kind in enumerate(kinds)}
         labels_ = [index[value] for value in values]
         check_counts(str(path), self.labels, [self.labels[i] for i in labels_])
@@ -93,10 +98,12 @@ def _pair(names: set[str], split: SplitName) -> tuple[str, str, str] | None:
 
 def _checked(
     path: Path, archive: NpzFile, images_name: str, labels_name: str
-) -> tuple[npt.NDArray[np.generic], npt.NDArray[np.int64]]:
+) -> tuple[npt.NDArray[np.generic], npt.NDArray[Any]]:
     images, labels = archive[images_name], archive[labels_name]
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
+    elif labels.ndim == 2 and labels.dtype.kind in "iubf" and _is_one_hot(labels):
+        labels = labels.argmax(1)
     if labels.ndim != 1:
         raise BadInput(
             f"{labels_name} in {path} is {labels.shape}: several labels for an image cannot be "
@@ -107,6 +114,14 @@ def _checked(
             f"{images_name} in {path} is {images.shape} and {labels_name} {labels.shape}: images "
             "are (N, H, W) or (N, H, W, channels), with a label each."
         )
-    if labels.dtype.kind not in "iub":
-        raise BadInput(f"{labels_name} in {path} holds {labels.dtype}, not numbers of classes.")
+    if labels.dtype.kind == "U":
+        return images, labels
+    if labels.dtype.kind not in "iubf" or (labels != np.rint(labels)).any():
+        raise BadInput(
+            f"{labels_name} in {path} holds {labels.dtype}, neither numbers nor names of classes."
+        )
     return images, labels.astype(np.int64)
+
+
+def _is_one_hot(labels: npt.NDArray[Any]) -> bool:
+    return bool(((labels == 0) | (labels == 1)).all() and (labels.sum(1) == 1).all())

@@ -58,6 +58,11 @@ class FolderFiles:
         Raises:
             BadInput: There is no such folder, or it cannot be read.
         """
+        if root.is_file():
+            raise BadInput(
+                f"{root} is a file. Give a folder with one subfolder per class, a .zip of one, or "
+                "images and labels in an .npz."
+            )
         if not root.is_dir():
             raise BadInput(
                 f"There is no folder {root}. Give a folder with one subfolder per class."

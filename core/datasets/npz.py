@@ -70,7 +70,10 @@ class ImageArchive(Dataset):
 
 
 def _read_arrays(path: Path) -> dict[str, npt.NDArray[np.generic]]:
-    expected = f"It must hold {', '.join(_ARRAYS)}, as `ImageArchive` explains. Write it again."
+    expected = (
+        "It must hold images and labels, or train_images and train_labels and likewise of val and "
+        f"test; or {', '.join(_ARRAYS)}, as `ImageArchive` explains."
+    )
     archive = NpzFile(path)
     if not set(_ARRAYS) <= set(archive):
         raise BadInput(f"{path} is not an archive of pictures. {expected}")

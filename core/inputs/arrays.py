@@ -163,6 +163,11 @@ def _existing(name: str | os.PathLike[str]) -> Path:
     if _ADDRESS.match(text):
         raise BadInput(f"{shown(text)} is an address; nothing is fetched. Give its bytes.")
     path = Path(text).expanduser()
+    if path.is_dir():
+        raise BadInput(
+            f"{shown(text)} is a folder: give its photos in a list, or explain it on the command "
+            "line, which takes folders."
+        )
     if not path.is_file():
         raise BadInput(f"There is no file {shown(text)}.")
     return path

@@ -44,6 +44,22 @@ _DAMAGE = (
 )  # fmt: skip
 
 _HEIC = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
+_ZIP, _POINTER = "a ZIP", "a pointer of Git LFS"
+_OTHER_KINDS = {
+    b"PK\x03\x04": _ZIP,
+    b"version https://git-lfs": _POINTER,
+    b"%PDF": "a PDF",
+    b"8BPS": "a Photoshop file",
+    b"\xff\n": "a JPEG XL",
+    b"\0\0\0\x0cJXL ": "a JPEG XL",
+    b"\0\0\0\x0cjP": "a JPEG 2000",
+    b"\x93NUMPY": "a NumPy array",
+    b"<": "a web page or an SVG",
+}
+_REMEDIES = {
+    _ZIP: "Choose a photo in it, or unpack it and give the folder.",
+    _POINTER: "Fetch the photo itself: git lfs pull.",
+}
 _FEW_BITS = 14  # of 16; with fewer, the brightest value is a quarter of white at most
 _SCALED = "16-bit values were scaled to 8 bits."
 _CUT_OFF = "The file is cut off; what is there is shown."
@@ -113,15 +129,18 @@ def read_photo(data: bytes, *, limits: ImageLimits | None = None) -> Photo:
     if data[4:8] == b"ftyp" and data[8:12] in _HEIC:
         return _read_heic(data, limits)
     try:
-        return _decoded(data, limits)
+        photo = _decoded(data, limits)
+        # Pillow is content once all rows are there.
+        cut = data.startswith(b"\xff\xd8") and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
+        return replace(photo, notes=(*photo.notes, _CUT_OFF)) if cut else photo
     except BadInput as exc:
         end = data.rstrip(b"\0").endswith(b"\xff\xd9")
         if not data.startswith(b"\xff\xd8") or end or exc.__cause__ is None:
             raise
-        photo = _rest_of_jpeg(data, limits)
-        if photo is None:
+        rest = _rest_of_jpeg(data, limits)
+        if rest is None:
             raise
-        return photo
+        return rest
 
 
 def _decoded(data: bytes, limits: ImageLimits, formats: tuple[str, ...] = FORMATS) -> Photo:
@@ -140,10 +159,7 @@ def _decoded(data: bytes, limits: ImageLimits, formats: tuple[str, ...] = FORMAT
     except BadInput:
         raise
     except UnidentifiedImageError as exc:
-        kind = "TIFF of a kind that can be read" if data[:2] in (b"II", b"MM") else FORMAT_WORDS
-        raise BadInput(
-            f"This is not a readable {kind}. Save the picture as a plain PNG or JPEG."
-        ) from exc
+        raise BadInput(f"This is not a readable {_what_it_is(data)}") from exc
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as exc:
         raise BadInput(
             f"The picture has too many pixels; up to {limits.pixels / 1e6:.0f} million are "
@@ -161,6 +177,15 @@ def _decoded(data: bytes, limits: ImageLimits, formats: tuple[str, ...] = FORMAT
     if frames > 1:
         notes = (*notes, f"Only the first of its {frames:,} pictures is shown.")
     return replace(photo, notes=notes)
+
+
+def _what_it_is(data: bytes) -> str:
+    if data[:2] in (b"II", b"MM"):
+        return "TIFF but may be a camera's raw file. Save the picture as a plain PNG or JPEG."
+    kinds = (kind for start, kind in _OTHER_KINDS.items() if data.lstrip().startswith(start))
+    kind = "a DICOM file" if data[128:132] == b"DICM" else next(kinds, "")
+    remedy = _REMEDIES.get(kind, "Save the picture as a plain PNG or JPEG.")
+    return f"{FORMAT_WORDS}{f' but {kind}' if kind else ''}. {remedy}"
 
 
 def _read_heic(data: bytes, limits: ImageLimits) -> Photo:

@@ -51,6 +51,8 @@ def read_signal(data: bytes, name: str) -> Array:
         raise BadInput(
             "A signal is a .csv or .tsv file with one row per channel, or an .npy array."
         )
+    if data.startswith(b"PK\x03\x04") and suffix in TABLES:
+        raise BadInput("This is an Excel workbook or another ZIP. Save its sheet as CSV.")
     try:
         values = read_npy(data) if suffix == ".npy" else read_table(data)
         array: Array = np.atleast_2d(values.astype(np.float32))

@@ -7,7 +7,7 @@ import re
 import numpy as np
 import numpy.typing as npt
 
-_DECIMAL = re.compile(r"[-+]?\d+,(\d+)")
+_DECIMAL = re.compile(r"[-+]?\d+,(\d+)(?:[eE][-+]?\d+)?")
 _SEPARATOR = re.compile(r"sep=(.)", re.IGNORECASE)  # Excel's own first line
 
 
@@ -16,12 +16,14 @@ def read_table(data: bytes) -> npt.NDArray[np.float64]:
 
     Read are commas, semicolons, tabs or spaces between values; decimal commas; UTF-8, UTF-16 and
     Western European text; lines of names or of an instrument's settings before the numbers;
-    a first column of names; a separator at the end of every line.
+    a first column of names, of times or without a name; a last one of words; a separator at the
+    end of every line.
 
     Raises:
         ValueError: It holds no numbers in rows of one length.
     """
-    lines = [line.strip("\ufeff \r") for line in _text(data).splitlines()]
+    text = _text(data).replace("\N{MINUS SIGN}", "-")
+    lines = [line.strip("\ufeff \r") for line in text.splitlines()]
     lines = [line for line in lines if line.strip() and not line.startswith(("#", "%"))]
     stated = _SEPARATOR.fullmatch(lines[0]) if lines else None
     if stated:
@@ -35,11 +37,18 @@ def read_table(data: bytes) -> npt.NDArray[np.float64]:
     width = len(rows[-1])
     if all(not row[-1] for row in rows if len(row) == width):
         rows = [row[:-1] if len(row) == width else row for row in rows]
-    names = len(rows[-1]) > 1 and not _is_number(rows[-1][0])
+    width = len(rows[-1])
+    if width > 1 and all(row[-1] and not _is_number(row[-1]) for row in rows if len(row) == width):
+        rows = [row[:-1] if len(row) == width else row for row in rows]
+    # A column without a name is an index, as pandas writes it.
+    unnamed = len(rows) > 1 and len(rows[0]) == len(rows[-1]) and not rows[0][0]
+    names = len(rows[-1]) > 1 and (unnamed or not _is_number(rows[-1][0]))
     cells = [row[names:] for row in rows]
     first = next((i for i, row in enumerate(cells) if row and all(map(_is_number, row))), None)
     if first is None:
         raise ValueError("no row of numbers")
+    if any(not cell for row in cells[first:] for cell in row):
+        raise ValueError("some cells are empty: fill them, or leave their rows out")
     return np.array([[float(cell) for cell in row] for row in cells[first:]], np.float64)
 
 
@@ -60,7 +69,7 @@ def _separator(lines: list[str]) -> str | None:
             return separator
     if not any("," in line for line in lines):
         return None
-    if " " in last.strip() and not re.search(r",\s|\s,", last):
+    if all(_is_number(_point(cell)) for cell in last.split()) and len(last.split()) > 1:
         return None  # decimal commas, with spaces between the values
     # One column of numbers with decimal commas looks like two columns of whole numbers.
     matches = [match for line in lines if (match := _DECIMAL.fullmatch(line.strip()))]

@@ -72,6 +72,8 @@ class ModuleHint:
             )
         except (TypeError, ValueError) as exc:
             raise BadInput(f"size=, mean= and std= are numbers, one or several: {exc}.") from exc
+        if sides is not None and len(sides) == 3 and sides[0] in (1, 3):
+            raise BadInput(f"size= is (height, width), without channels: {sides[1:]}.")
         if isinstance(labels, Mapping):  # index to label, as Hugging Face has it
             labels = [labels[key] for key in sorted(labels, key=int)]
         if isinstance(labels, str):
@@ -264,3 +266,19 @@ def notes_on_normalisation(spec: InputSpec, hint: ModuleHint, normalised: bool) 
     if len(spec.size) == 2 and spec.mean == _IMAGENET.mean and spec.std == _IMAGENET.std:
         return ["No mean= and std= were given: those of ImageNet were taken."]
     return []
+
+
+def no_model_words(model: object) -> str:
+    """Return what to give instead of something that is no model."""
+    hint = ""
+    if isinstance(model, type):
+        hint = f" Give an instance of it: {model.__name__}(...)."
+    elif isinstance(model, Mapping):
+        hint = (
+            " These are weights alone: load them into their network, model.load_state_dict(...), "
+            "or make a model of their file: whylens import."
+        )
+    return (
+        "A model is a name, an nn.Module, a function or what load_model returned, not a "
+        f"{type(model).__name__}.{hint}"
+    )

@@ -58,9 +58,17 @@ def read_state_dict(file: Path) -> StateDict:
         raise BadInput(f"{file.name} is a folder. Name the file of weights inside it.")
     try:
         with file.open("rb") as stream:
-            stream.read(1)
+            start = stream.read(64).lstrip()
     except OSError as exc:
         raise BadInput(f"{file} cannot be read: {exc.strerror}.") from exc
+    if start.startswith(b"version https://git-lfs"):
+        raise BadArtifact(
+            f"{file.name} is a pointer of Git LFS, not the weights. Fetch them: git lfs pull."
+        )
+    if start.startswith(b"<"):
+        raise BadArtifact(
+            f"{file.name} is a web page, as a download that failed leaves it. Download it again."
+        )
     if suffix == ".safetensors":
         return StateDict(tuple(strip_prefixes(read_weights(file, sha256=None))))
     tensors, report = _read_pickle(file)

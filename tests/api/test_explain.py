@@ -239,6 +239,9 @@ def test_wrong_names_are_refused_with_near_ones(net, pixels):
         ({"method": "grad-cam", "target": -1}, "classes 0 to 2"),
         ({"method": "grad-cam", "target": [1, 2]}, "one class at a time"),
         ({"method": "grad-cam", "size": 20}, "describe an nn.Module"),
+        ({"method": "grad-cam", "size": (3, 24, 24)}, r"without channels: \(24, 24\)"),
+        ({"method": "grad-cam", "seed": "a"}, "seed= is a whole number"),
+        ({"method": ["grad-cam", "rise"]}, "asked by `whylens.compare`"),
     ]:
         with pytest.raises(whylens.CoreError, match=words):
             whylens.explain(model, pixels, **options)

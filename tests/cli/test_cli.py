@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -83,6 +84,23 @@ def test_one_bad_photo_of_several_is_named_and_stops_no_other(place):
     assert re.search(r"^bad\.jpg +The picture is damaged", run.stderr, re.MULTILINE)
     assert "1 of 3 could not be explained: bad.jpg." in run.stderr
     assert {path.name for path in (place / "three").iterdir()} == {"one", "two"}
+
+
+def test_no_answer_for_another_photo_is_written_over(place):
+    (place / "b").mkdir()
+    shutil.copy(place / "two.png", place / "b" / "one.png")
+
+    def folders(*photos):
+        run = whylens(
+            place, "explain", *photos, "--model", "toy", "--method", "grad-cam", "--out", "mine"
+        )
+        assert run.exit_code == 0, run.stderr
+        files = [Path(line) for line in run.stdout.split() if line.endswith("manifest.json")]
+        return [file.parent.parent.as_posix() for file in files]
+
+    assert folders("one.png") == folders("one.png") == ["mine"]
+    assert folders("b/one.png") == folders("b/one.png") == ["mine/one"]
+    assert folders("one.png", "b/one.png") == ["mine/one-2", "mine/one"]
 
 
 def test_scores_are_said_and_written(place):

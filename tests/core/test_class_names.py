@@ -9,7 +9,7 @@ from whylens.core.errors import BadInput, UnknownName
 from whylens.core.explanation import Question
 from whylens.core.models.labels import class_index, class_text, imagenet_1k
 from whylens.ui.cli.common import split_names, unique_names
-from whylens.ui.cli.explain_photos import _folders
+from whylens.ui.cli.explain_photos import _folder_of
 
 NUMBERS = ("1", "10", "100", "2")
 
@@ -48,9 +48,10 @@ def test_synonyms_and_wordnet_ids_of_imagenet_are_known(name, index):
 
 def test_names_of_files_are_never_shared(tmp_path):
     paths = [tmp_path / p for p in ("a/cat.png", "b/cat.png", "cat-2.png", "Cat.jpg")]
-    folders = _folders(tmp_path / "out", paths)
+    used: set[str] = set()
+    folders = [_folder_of(tmp_path / "out", path, "", used, alone=False) for path in paths]
     assert len({str(folder).lower() for folder in folders}) == 4
-    assert _folders(tmp_path / "out", paths[:1]) == [tmp_path / "out"]
+    assert _folder_of(tmp_path / "out", paths[0], "", set(), alone=True) == tmp_path / "out"
     assert unique_names(["C", "C++", "c"]) == ["C", "C++", "c-2"]
 
 

@@ -440,3 +440,20 @@ def test_a_heic_photo_is_read_by_an_extra_or_refused_by_its_name():
     assert off(read_photo(stream.getvalue()), np.asarray(slope())) <= 8
     with pytest.raises(BadInput, match=r"damaged|not a readable"):
         read_photo(stream.getvalue()[:300])
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"PK\x03\x04" + bytes(40), "but a ZIP. .* unpack it"),
+        (b"%PDF-1.7\n", "but a PDF. Save"),
+        (bytes(128) + b"DICM" + bytes(40), "but a DICOM file"),
+        (b"\n<!DOCTYPE html><html>404</html>", "but a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+        (b"II*\0\x10\0\0\0CR\x02\0", "raw file"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+def test_what_a_file_is_instead_of_a_photo_is_said(data, message):
+    with pytest.raises(BadInput, match=message):
+        read_photo(data)

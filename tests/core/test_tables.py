@@ -40,6 +40,11 @@ NUMBERED = [f"{i};{text}" for i, text in enumerate(GERMAN)]
         "ch1," + ",".join(TEXTS),
         ",".join(map(str, range(12))) + "\n" + ",".join(TEXTS),
         ",".join(f'"{text}"' for text in TEXTS),
+        "\n".join(f"{float(text):.4e}".replace(".", ",") for text in TEXTS),
+        "time,mV\n" + "\n".join(f"2024-01-01 10:00:{i},{text}" for i, text in enumerate(TEXTS)),
+        "," + ",".join(map(str, range(12))) + "\n0," + ",".join(TEXTS),
+        "\n".join(f"{text},N" for text in TEXTS),
+        "\n".join(TEXTS).replace("-", "\N{MINUS SIGN}"),
     ],
 )
 @pytest.mark.parametrize("code", ["utf-8", "utf-8-sig", "utf-16"])
@@ -70,6 +75,13 @@ def test_channels_in_columns_are_turned_and_what_fits_is_left_as_it_is():
 def test_what_is_no_table_of_numbers_is_refused(text):
     with pytest.raises(BadInput, match="not a table of numbers"):
         read_signal(text.encode(), "x.csv")
+
+
+def test_what_is_wrong_with_a_table_is_said():
+    with pytest.raises(BadInput, match="some cells are empty"):
+        read_signal(b"0,1.5\n1,\n2,2.5", "x.csv")
+    with pytest.raises(BadInput, match="Excel workbook"):
+        read_signal(b"PK\x03\x04" + bytes(40), "x.csv")
 
 
 def test_complex_numbers_are_refused():

@@ -207,6 +207,15 @@ def test_grey_images_without_splits_are_split_and_several_labels_refused(tmp_pat
     found = load_dataset(str(tmp_path / "x.npz"), {})
     assert [len(found.of(s)) for s in ("train", "val", "test")] == [28, 6, 6]
     assert (found.pixels(3) == grey[3][..., None]).all()
+    names = np.array(["cat", "dog"])[np.arange(40) % 2]
+    for labels in (names, np.eye(2)[np.arange(40) % 2], (np.arange(40) % 2).astype(float)):
+        np.savez(tmp_path / "n.npz", images=grey, labels=labels)
+        named = load_dataset(str(tmp_path / "n.npz"), {})
+        assert named.labels == (("cat", "dog") if labels is names else found.labels)
+        assert [item.label for item in named.items] == [item.label for item in found.items]
+    np.save(tmp_path / "n.npy", grey)
+    with pytest.raises(BadInput, match=r"n\.npy is a file\. Give a folder"):
+        load_dataset(str(tmp_path / "n.npy"), {})
     np.savez(tmp_path / "y.npz", images=grey, labels=np.zeros((40, 14), int))
     with pytest.raises(BadInput, match="several labels for an image"):
         load_dataset(str(tmp_path / "y.npz"), {})

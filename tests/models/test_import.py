@@ -592,3 +592,18 @@ def test_every_field_of_a_manifest_is_in_the_docs():
     assert sorted(rows) == sorted(CheckpointManifest.model_fields)
     example = page[page.index("```text\n{") + 8 :].split("```")[0]
     CheckpointManifest.model_validate_json(example).spec()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "git lfs pull"),
+        (b"\n<!DOCTYPE html>", "web page"),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_what_a_download_left_instead_of_weights_is_said(tmp_path, content, message, suffix):
+    file = tmp_path / f"net{suffix}"
+    file.write_bytes(content)
+    with pytest.raises(BadArtifact, match=message):
+        read_state_dict(file)

@@ -5,6 +5,8 @@ Nothing heavy is imported before it runs: help must be instant.
 
 from __future__ import annotations
 
+import itertools
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +19,6 @@ from whylens.ui.cli.common import (
     NAME_WIDTH,
     photo_line,
     progress_display,
-    unique_names,
     updater,
 )
 
@@ -72,8 +73,12 @@ def explain_photos(
         del fields["framing"]
         width = min(NAME_WIDTH, max(len(image.name) for image in images))
 
-        def explain_photo(image: Path, folder: Path) -> None:
+        used: set[str] = set()
+
+        def explain_photo(image: Path) -> None:
             question = Question(**fields, **_read_input(image, framing, spec))
+            digest, alone = question.digest(), len(images) == 1
+            folder = _folder_of(out, image, digest, used, alone=alone)
             scores = engine.predict(question).classes
             if not quiet:
                 words = predicted_words(scores, card.outputs)
@@ -102,9 +107,9 @@ def explain_photos(
                 _write(folder, answer, image)
 
         problems: list[str] = []
-        for image, folder in zip(images, _folders(out, images), strict=True):
+        for image in images:
             try:
-                explain_photo(image, folder)
+                explain_photo(image)
             except BadInput as exc:
                 if len(images) == 1:
                     raise
@@ -165,8 +170,27 @@ def _write(folder: Path, answer: Explanation, image: Path) -> None:
         typer.echo(path)
 
 
-def _folders(out: Path, images: list[Path]) -> list[Path]:
-    # One photo needs no folder of its own; photos of one name from several places must not meet.
-    if len(images) == 1:
-        return [out]
-    return [out / name for name in unique_names(image.stem for image in images)]
+def _folder_of(out: Path, image: Path, digest: str, used: set[str], *, alone: bool) -> Path:
+    """Return where a photo's answers go: no other photo's, of this run or another, lie there.
+
+    Args:
+        digest: Of the photo.
+        used: Names of folders of this run, to which the answer's is added.
+        alone: One photo needs no folder of its own.
+    """
+    numbered = (f"{image.stem}-{n}" for n in itertools.count(2))
+    for name in itertools.chain([""] * alone, [image.stem], numbered):
+        if name.casefold() not in used and not _holds_another(out / name, digest):
+            used.add(name.casefold())  # as a disk might take it for the same
+            return out / name
+    raise AssertionError  # the numbers do not end
+
+
+def _holds_another(folder: Path, digest: str) -> bool:
+    for path in folder.glob("*/manifest.json"):
+        try:
+            if json.loads(path.read_text("utf-8"))["input"]["sha256_of_pixels"] != digest:
+                return True
+        except (OSError, ValueError, LookupError, TypeError):
+            return True
+    return False
