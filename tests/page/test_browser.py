@@ -62,6 +62,7 @@ def test_what_cannot_be_done_is_answered_where_it_happened(browser, address, tmp
         for words in ("called 'grad-kam'", "Did you mean goldfish", "called 'nobody'"):
             expect(page.locator("#banner")).to_contain_text(words)
         open_tab(page, "Grad-CAM")
+        await_status(page, "grad-cam", DONE)
         page.get_by_label("Remove Image").click()
         expect(page.locator("#answer-head")).to_contain_text("Drop a photo")
         page.click("#grad-cam-run")
@@ -231,6 +232,7 @@ def test_the_first_screen_answers_before_any_click_and_on_a_phone_too(browser, a
 def test_an_example_is_explained_by_keyboard_alone_and_labels_are_only_text(browser, address):
     with visit(browser, f"{address}/?model=hostile&method=grad-cam&target=1") as page:
         await_status(page, "compare", DONE)
+        await_status(page, "grad-cam", DONE)  # what an address opens is asked at once, if quick
         page.locator("#examples button").first.focus()
         page.keyboard.press("Enter")
         await_status(page, "compare", DONE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from itertools import zip_longest
 from typing import get_args
 
@@ -525,6 +526,7 @@ def test_what_was_done_to_a_photo_reaches_the_screen_and_the_manifest():
     from whylens.core.outputs.export import manifest
     from whylens.core.outputs.render import Style
     from whylens.ui.page.html import status
+    from whylens.ui.page.panel_updates import legend_html
 
     stream = io.BytesIO()
     Image.new("RGBA", (40, 40), (90, 20, 10, 128)).save(stream, "PNG")
@@ -534,4 +536,8 @@ def test_what_was_done_to_a_photo_reaches_the_screen_and_the_manifest():
     engine = Engine(loader=lambda name, progress: backbone)
     *_, answer = engine.explain(Question("t", photo), "cam")
     assert note in status(answer)
+    # The figures by which a map is judged are its checks; the line of status is sentences.
+    answer = replace(answer, result=replace(answer.result, diagnostics={"identity gap": 5e-7}))
+    assert "identity gap" not in status(answer)
+    assert "identity gap</td><td class='num'>5e-07" in legend_html(answer, Style(), "q")
     assert manifest(answer, source="see-through.png", style=Style())["input"]["notes"] == [note]

@@ -103,16 +103,19 @@ def duration(seconds: float) -> str:
 
 
 def status(explanation: Explanation) -> str:
-    """Return what a panel says about its answer: progress, time, diagnostics, notes."""
+    """Return what a panel says about its answer: progress, time, notes."""
     if not explanation.finished:
         left = explanation.seconds_left
         rest = f", about {duration(left)} left" if left is not None else ""
         return f"{explanation.fraction:.0%} done in {duration(explanation.seconds)}{rest}"
-    sentences = [f"Done in {duration(explanation.seconds)}: {explanation.asked}."]
-    result = explanation.result
-    if isinstance(result, Heatmap) and result.diagnostics:
-        sentences.append(", ".join(f"{k} {v:.4g}" for k, v in result.diagnostics.items()) + ".")
-    return " ".join([*sentences, *([result.note] if result.note else []), *explanation.notes])
+    done = f"Done in {duration(explanation.seconds)}: {explanation.asked}."
+    note = explanation.result.note
+    return " ".join([done, *([note] if note else []), *explanation.notes])
+
+
+def checks(diagnostics: Mapping[str, float]) -> str:
+    """Return HTML of the figures by which a map can be judged, to be unfolded; "" of none."""
+    return render("pieces", "checks", diagnostics=diagnostics) if diagnostics else ""
 
 
 def waiting(ahead: int) -> str:

@@ -23,12 +23,15 @@ AT_ONCE = 1.0  # seconds up to which a time is not worth stating
 
 @dataclass(frozen=True)
 class Methods:
-    """The cards, the panels by method, the column of each panel, and which of them is open."""
+    """The cards, the panels by method, the column of each panel, and which of them is open.
+
+    The name of the open one is no gr.State: the browser, which scrolls to it, has no value of one.
+    """
 
     cards: Component
     panels: Mapping[str, Panel]
     columns: Mapping[str, gr.Column]
-    open_name: gr.State
+    open_name: Component
 
     @property
     def open_outputs(self) -> list[Any]:
@@ -55,7 +58,7 @@ def build_methods(session: Session, form: QuestionForm, style: StyleControls) ->
     """Return the cards and the panels, built in the open tab and wired."""
     explainers = session.engine.registry.explainers
     cards = gr.HTML(cards_html(session, "", ""), elem_id="methods", js_on_load=html.CELL_JS)
-    open_name = gr.State("")
+    open_name = gr.Textbox(visible="hidden", elem_id="open-method")
     panels: dict[str, Panel] = {}
     columns: dict[str, gr.Column] = {}
     for name, explainer in explainers.items():
@@ -79,17 +82,26 @@ def build_methods(session: Session, form: QuestionForm, style: StyleControls) ->
         [cards, *methods.open_outputs],
         show_progress_on=[cards],
         **UNQUEUED,
-    ).then(None, [open_name], None, js=OPEN_JS, **PRIVATE)
+    ).then(None, [open_name, form.photo], None, js=OPEN_JS, **PRIVATE)
     return methods
 
 
-# The address names the open method, and its panel is scrolled to.
-OPEN_JS = """(name) => {
+# The address names the open method, its panel is scrolled to once it is drawn, and a quick method
+# answers what it has not answered yet.
+OPEN_JS = """(name, photo) => {
   if (!name) return;
   const key = name.replaceAll('+', '-plus');
   window.whylensVisit({method: key});
-  const panel = document.getElementById('panel-' + key);
-  if (panel) panel.scrollIntoView({block: 'start'});
+  const show = frames => {
+    const panel = document.getElementById('panel-' + key);
+    const run = panel?.offsetParent && document.getElementById(key + '-run');
+    if (!run) return frames && requestAnimationFrame(() => show(frames - 1));
+    panel.scrollIntoView({block: 'start'});
+    const asked = document.querySelector('#question-id [data-question]')?.dataset.question;
+    const answered = panel.querySelector('.wl-answer [data-question]')?.dataset.question;
+    if (photo && run.matches('.wl-quick:enabled') && !(answered && answered === asked)) run.click();
+  };
+  show(600);
 }"""
 
 

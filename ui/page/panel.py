@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from whylens.core.explainer import Explainer
+from whylens.core.explainer import Explainer, is_single_step
 from whylens.core.explanation import Explanation
 from whylens.ui.page import html
 from whylens.ui.page.controls import build_controls
@@ -54,15 +54,15 @@ def build_panel(
 ) -> Panel:
     """Return the panel of one explainer, built in the open tab and wired."""
     name, key = explainer.name, slug(explainer.name)
-    gr.HTML(html.about(explainer))
     notice = gr.HTML("", elem_id=f"{key}-notice", visible=False, js_on_load=html.CELL_JS)
-    if explainer.Params.model_fields:
-        with gr.Accordion("Options", open=False, elem_id=f"{key}-options"):
-            fields = build_controls(explainer, prefix=key)
-    else:
-        fields = {}
+    quick = ["wl-quick"] if is_single_step(explainer) else []
     with gr.Row(elem_classes="wl-actions wl-running"):
-        run = gr.Button(f"Explain with {explainer.title}", variant="primary", elem_id=f"{key}-run")
+        run = gr.Button(
+            f"Explain with {explainer.title}",
+            variant="primary",
+            elem_id=f"{key}-run",
+            elem_classes=quick,
+        )
         stop = gr.Button("Stop", variant="stop", elem_id=f"{key}-stop", min_width=90, scale=0)
     status = gr.Textbox(
         "Press Explain.", label="Status", elem_id=f"{key}-status", lines=1, max_lines=4
@@ -81,6 +81,12 @@ def build_panel(
         )
         examples = gr.HTML("", visible=False, elem_id=f"{key}-examples")
         legend = gr.HTML("", elem_id=f"{key}-legend")
+    gr.HTML(html.about(explainer))
+    if explainer.Params.model_fields:
+        with gr.Accordion("Options", open=False, elem_id=f"{key}-options"):
+            fields = build_controls(explainer, prefix=key)
+    else:
+        fields = {}
     download = build_download(
         "Download (ZIP: picture, raw values, manifest)",
         session,

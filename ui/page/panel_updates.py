@@ -44,4 +44,5 @@ def legend_html(answer: Explanation, style: Style, stamp: str) -> str:
     if not isinstance(answer.result, Heatmap):
         return mark
     judged = "" if answer.verdict is None else html.verdict(answer.verdict)
-    return mark + html.legend(scale_of(answer.result), style, note=answer.reason) + judged
+    legend = html.legend(scale_of(answer.result), style, note=answer.reason)
+    return mark + legend + judged + html.checks(answer.result.diagnostics)

@@ -27,7 +27,7 @@ from whylens.ui.page.guide import default_methods
 from whylens.ui.page.html import COMPARE, METHODS, slug
 from whylens.ui.page.judging import wire_judging
 from whylens.ui.page.long_events import QUICK, UNQUEUED
-from whylens.ui.page.methods import AT_ONCE, Methods, cards_html, seconds_of
+from whylens.ui.page.methods import AT_ONCE, OPEN_JS, Methods, cards_html, seconds_of
 from whylens.ui.page.panel import Panel
 from whylens.ui.page.panel_updates import answer_updates
 from whylens.ui.page.report import Report
@@ -221,6 +221,8 @@ def wire(blocks: gr.Blocks, page: Page) -> None:
         event.success(page.report.on_model, [form.model], page.report.outputs, **PRIVATE)
     address = [form.model, form.target]
     open_event.then(None, address, None, js=ADDRESS_JS, **PRIVATE)
+    opened = [page.methods.open_name, form.photo]
+    open_event.then(None, opened, None, js=OPEN_JS, **PRIVATE)
     asked_about = (form.photo, form.target, form.quantity, form.versus, form.framing)
     changes = [component.change for component in asked_about]
     ask = page.answer
