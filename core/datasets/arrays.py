@@ -52,7 +52,7 @@ class ArraySet(Dataset):
             own += [split if "{}" in pair[2] else None] * len(images)
         names = archive.get("classes")
         kinds = sorted(set(values))
-        if names is None or isinstance(kinds[0], str):
+        if names is None or not kinds or isinstance(kinds[0], str):
             self.labels = tuple(map(str, kinds))
         else:
             self.labels = tuple(str(names[kind]) for kind in kinds)

@@ -131,6 +131,10 @@ def backbone_of(module: nn.Module, hint: ModuleHint | None = None) -> Backbone:
     labels = hint.labels or timm_labels(timm_part(bare))
     outputs: Outputs = "labels" if kind == "sigmoid" and classes > 1 else "classes"
     backbone = wrap(network, spec=spec, labels=labels, identity=identity, outputs=outputs)
+    if isinstance(bare, BlackBox):
+        obstacles.append(
+            "It is a function, of which answers alone are known: give the nn.Module itself."
+        )
     if any(isinstance(part, torch.fx.GraphModule) for part in bare.modules()):
         obstacles.append(_IN_ONE_PIECE.format("a graph, as of torch.export"))
     why = "".join(f" ({note.removesuffix('.')})" for note in obstacles)

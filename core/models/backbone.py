@@ -293,7 +293,7 @@ def wrap(
     if outputs == "value" and (classes, len(labels)) != (1, 1):
         raise BadArtifact(
             f"{identity.name} gives {classes} numbers and has {len(labels)} labels; a value is one "
-            "number with one label. Correct its manifest."
+            "number with one label. Correct its manifest, or explain a function of them: target=."
         )
     if len(labels) == raw_logits.shape[1] == 1 and outputs != "value":
         # One score z: both sides of it can be asked for, sigmoid(z) decides.
@@ -354,5 +354,10 @@ def _raw_logits(module: nn.Module, probe: Tensor, spec: InputSpec, name: str) ->
         raise BadArtifact(
             f"{name} gives an output of shape {tuple(logits.shape)}, not class scores. "
             "Choose a network that classifies."
+        )
+    if len(logits) != len(probe):
+        raise BadArtifact(
+            f"{name} gives an output of shape {tuple(logits.shape)} for {len(probe)} inputs, not "
+            "one row of class scores for each. Return (N, classes)."
         )
     return logits

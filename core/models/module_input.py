@@ -278,6 +278,8 @@ def no_model_words(model: object) -> str:
             " These are weights alone: load them into their network, model.load_state_dict(...), "
             "or make a model of their file: whylens import."
         )
+    elif hasattr(model, "predict_proba"):
+        hint = " Give a function that calls it, from (N, C, H, W) floats to (N, classes) scores."
     return (
         "A model is a name, an nn.Module, a function or what load_model returned, not a "
         f"{type(model).__name__}.{hint}"

@@ -188,6 +188,7 @@ def test_why_a_method_cannot_be_used_names_what_its_owner_can_change():
     by_chance = Then(3, first=lambda x: x + torch.randn_like(x))
     assert "random in eval mode" in refusal(by_chance)
     assert "let its forward take any number" in refusal(ReadsOne(3))
+    assert "give the nn.Module" in refusal(lambda x: x.mean((2, 3)).detach())
     assert "take torch.no_grad()" in refusal(Then(3, first=lambda x: x.detach().abs()), "saliency")
 
 
@@ -209,6 +210,7 @@ def test_what_is_no_model_yet_is_refused_with_the_next_step(model):
         (lambda: timm.create_model("test_resnet", num_classes=0), "96 outputs are features"),
         (lambda: Then(3, lambda z: z[:, :, None, None].expand(-1, -1, 4, 4)), "not class scores"),
         (lambda: Then(3, lambda z: {"last_hidden_state": z[None], "pooler_output": z}), "features"),
+        (lambda: Then(3, lambda z: z.T), r"shape \(3, 2\) for 2 inputs"),
         (lambda: Then(3, first=lambda x: x["image"]), "Wrap it in a module whose forward takes"),
         (lambda: Then(3, first=lambda x: x.half()), r"in float32: take \.half\(\)"),
         (lambda: Then(3, first=lambda x: x.view(8, 3, 32, 32)), "let it take any number of inputs"),
