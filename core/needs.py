@@ -9,3 +9,15 @@ class Need(Enum):
     GRADIENTS = "gradients of the class score with respect to the input"
     SPATIAL_FEATURES = "a feature map with positions that the class score depends on"
     POOLED_LINEAR_HEAD = "a head that averages the feature map and applies one linear layer"
+
+    @property
+    def badge(self) -> str:
+        """The same in a few words."""
+        return f"needs {_SHORT[self]}"
+
+
+_SHORT = {
+    Need.GRADIENTS: "gradients",
+    Need.SPATIAL_FEATURES: "a feature map",
+    Need.POOLED_LINEAR_HEAD: "an averaging head",
+}

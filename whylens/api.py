@@ -177,7 +177,7 @@ def compare(
     params: Mapping[str, Mapping[str, Any]] | None = None,
     shared: bool = False,
 ) -> SideBySide:
-    """Return the answers of several methods about one image, drawn in a row on one scale.
+    """Return the answers of several methods about one image, drawn in a row.
 
     A method that cannot be used on this network is named in `problems`; the others answer.
 

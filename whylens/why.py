@@ -320,9 +320,9 @@ class Why:
 
 
 class SideBySide(Sequence[Why]):
-    """Several methods on one input, drawn in one row on one colour scale.
+    """Several methods on one input, drawn in one row.
 
-    Each map reaches full colour by its own values, since methods have units of their own; with
+    Each map has a colour scale of its own, since methods have units of their own; with
     `shared=True` one colour is one raw value in all maps of one unit.
 
     Attributes:

@@ -12,7 +12,7 @@ import platform
 import re
 import shlex
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from importlib import metadata
@@ -76,6 +76,40 @@ def bundle_files(
     described |= {"command": command} if command else {}
     text = json.dumps(described, indent=2) + "\n"
     yield f"{folder}/manifest.json", text.encode()
+
+
+def covering_files(
+    explanations: Sequence[Explanation], *, source: str, notes: Sequence[str] = ()
+) -> Iterator[tuple[str, bytes]]:
+    """Yield the files that stand for all explanations of a bundle, each with its name.
+
+    What to cite, the commands that make the explanations again, and what lies where.
+
+    Args:
+        source: What was explained, as the commands name it.
+        notes: What else to know, a sentence each.
+    """
+    commands = "\n".join(command_line(explanation, source) for explanation in explanations)
+    yield "methods.bib", bibliography(explanations).encode()
+    yield "command.txt", f"{commands}\n".encode()
+    titles = ", ".join(explanation.title for explanation in explanations)
+    text = _README.format(source=source, titles=titles, notes="\n".join(notes))
+    yield "README.txt", f"{text.strip()}\n".encode()
+
+
+_README = """Whylens on {source}: {titles}.
+
+photo-*.png or signal-*.npy     what was explained
+METHOD/overlay.png              the map over it, in the colours of the page
+METHOD/map.png                  the map alone
+METHOD/values.npy               the map's raw values, for numpy.load
+METHOD/standard_error.npy       of a sampled map: the standard error of each value
+METHOD/example-*.png            of methods that show examples
+METHOD/manifest.json            network, weights, class, parameters, seed, versions, scale
+command.txt                     what makes the same again, a line for each method
+methods.bib                     the methods' papers
+
+{notes}"""
 
 
 def read_explanation(path: Path) -> tuple[Explanation, Style]:

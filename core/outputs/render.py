@@ -88,17 +88,18 @@ def scale_of(heatmap: Heatmap) -> Scale:
 def scales_together(heatmaps: Sequence[Heatmap], *, same_values: bool = False) -> list[Scale]:
     """Return the scales of maps that are shown side by side.
 
-    Where one of them has values below 0, zero is in the middle of the colours for all.
-
     Args:
-        same_values: One colour is one raw value in all maps of one unit; else each map reaches
-            full colour by its own values.
+        same_values: One colour is one raw value in all maps of one unit, and where one of the maps
+            has values below 0, zero is in the middle of the colours for all; else each map has a
+            scale of its own.
     """
     own = [scale_of(heatmap) for heatmap in heatmaps]
+    if not same_values:
+        return own
     diverges = any(scale.low < 0 for scale in own)
     together = []
     for scale in own:
-        alike = [s for s in own if s.unit == scale.unit] if same_values else [scale]
+        alike = [s for s in own if s.unit == scale.unit]
         high, largest = (max(getattr(s, end) for s in alike) for end in ("high", "largest"))
         together.append(Scale(-high if diverges else 0.0, high, scale.unit, largest))
     return together

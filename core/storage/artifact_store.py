@@ -64,7 +64,7 @@ class ArtifactStore:
                 )
         raise NeedsNotMet(
             f"it rests on {explainer.artifact_kind}, and none was made for {backbone.name} yet. "
-            "Give labelled pictures of your own below, or make it for all: `whylens fit "
+            "Give labelled pictures of your own below. For all: `whylens fit "
             f"{backbone.name} --method {explainer.name} FOLDER`"
         )
 

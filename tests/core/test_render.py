@@ -101,10 +101,10 @@ def test_the_legend_tells_what_full_colour_is_and_what_lies_beyond():
     )
 
 
-def test_maps_side_by_side_share_zero_and_only_equal_units_share_values():
+def test_maps_side_by_side_have_colours_of_their_own_and_only_equal_units_share_values():
     maps = [Heatmap([[0, 2.0]], "u"), Heatmap([[-5.0, 1]], "v", signed=True), Heatmap([[8.0]], "u")]
     own = scales_together(maps)
-    assert own == [Scale(-2, 2, "u", 2), Scale(-5, 5, "v", 5), Scale(-8, 8, "u", 8)]
+    assert own == [Scale(0, 2, "u", 2), Scale(-5, 5, "v", 5), Scale(0, 8, "u", 8)]
     shared = scales_together(maps, same_values=True)
     assert shared == [Scale(-8, 8, "u", 8), Scale(-5, 5, "v", 5), Scale(-8, 8, "u", 8)]
     assert scales_together([maps[0]]) == [Scale(0, 2, "u", 2)]

@@ -139,7 +139,8 @@ def test_a_photo_is_compared_without_a_click_and_ticked_methods_on_one_scale(
         page.locator("#compare-zoom input[type=number]").press("Enter")
         looks = "[...document.querySelectorAll('.wl-map')].map(i => getComputedStyle(i).transform)"
         page.wait_for_function(f"{looks}.every(t => t.startsWith('matrix(2, 0, 0, 2,'))")
-        expect(page.locator("#compare-legend .wl-bar")).to_have_count(1)
+        # Of maps of evidence, and of evidence for and against.
+        expect(page.locator("#compare-legend .wl-bar")).to_have_count(2)
         sources = "[...document.querySelectorAll('#compare-grid .wl-map')].map(i => i.src).join()"
         before = page.evaluate(sources)
         page.get_by_label("Shared by maps of one unit").check()

@@ -127,7 +127,17 @@ def test_a_reason_and_a_time_reach_the_method_that_they_are_about():
         run, notice = shown[f"{key}-run"], shown[f"{key}-notice"]
         assert (run.interactive is not False) is (explainer.name not in refused)
         assert explainer.title in run.value
-        assert refused.get(explainer.name, "") in html_text(notice.value)
+        reason = refused.get(explainer.name, "").split(". ")[0].rstrip(".")
+        assert reason in html_text(notice.value)
+        assert "whylens fit" not in notice.value, "a button offers the way out"
+        cards = shown["methods"] if isinstance(shown["methods"], str) else shown["methods"].value
+        _, card = cards.split(f"id='card-{key}'")
+        card = html_text(card.split("</button>")[0])
+        assert reason in card
+        assert "whylens fit" not in card
+        for need in explainer.needs:
+            assert need.badge in card
+        assert ("needs training pictures" in card) is bool(explainer.artifact_kind)
 
 
 def test_a_keyboard_that_passes_the_networks_field_changes_nothing():
@@ -458,6 +468,47 @@ def test_two_visitors_do_not_see_each_other(photo):
     assert store.answer("two", "grad-cam") is None
     store.forget("one")
     assert store.answer("one", "grad-cam") is None
+
+
+def test_what_is_taken_home_of_compare_says_what_it_is_and_how_to_make_it_again():
+    import zipfile
+
+    from whylens.core.explanation import Question
+    from whylens.ui.page.compare import RELATIVE
+    from whylens.ui.page.page_store import PageStore
+
+    backbone, store = wrap(seeded(GapNet()), spec=plain_spec(32, 32)), PageStore()
+    engine = Engine(loader=lambda name, progress: backbone)
+    methods = ["cam", "occlusion"]
+    pixels = np.random.default_rng(3).integers(0, 256, (90, 120, 3), dtype=np.uint8)
+    for method in methods:
+        *_, answer = engine.explain(Question("toy", pixels), method)
+        store.put_answer("x", f"compare 0 {method}", answer, "q")
+    page = build_page(engine, store=store)
+    ids = {b["id"]: b["props"].get("elem_id") for b in page.config["components"]}
+    (pack,) = (
+        page.fns[d["id"]].fn
+        for d in page.config["dependencies"]
+        if [(ids.get(i), name) for i, name in d["targets"]] == [("compare-download", "click")]
+    )
+    request = type("Request", (), {"session_hash": "x"})()
+    values = {"photo": "/a/cat.png", "methods": methods, "networks": [], "scaling": RELATIVE}
+    style = {"colours": "ember", "opacity": 0.7, "sure": False, "under": "auto"}
+    ((path, _),) = pack(request, **values, **style)
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+        texts = {name: archive.read(name).decode() for name in names if name[-3:] in ("txt", "bib")}
+        with archive.open("sheet.png") as sheet, Image.open(sheet) as picture:
+            assert picture.width == round(174 / 25.4 * 300)
+    assert [name for name in names if name.endswith(".bib")] == ["methods.bib"]
+    assert texts["methods.bib"].count("@misc{") == 2
+    commands = texts["command.txt"].splitlines()
+    for method, command in zip(methods, commands, strict=True):
+        assert command.startswith("whylens explain cat.png --model toy ")
+        assert f"--method {method} " in command
+        assert f"{method}/manifest.json" in names
+    for title in ("CAM", "Occlusion", "sheet.png", "values.npy"):
+        assert title in texts["README.txt"]
 
 
 def test_large_photos_are_shown_smaller_and_kept_whole():

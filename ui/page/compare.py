@@ -1,4 +1,4 @@
-"""The Compare tab: several methods on one question, side by side on one colour scale."""
+"""The Compare tab: several methods on one question, side by side."""
 
 from __future__ import annotations
 
@@ -129,8 +129,9 @@ def build_compare(session: Session, form: QuestionForm, style: StyleControls) ->
         "Download all (ZIP)",
         session,
         lambda request, **values: [answer for _, answer in answers_of(request, **values)],
-        {"photo": form.photo, **style.inputs, **shown},
+        {"photo": form.photo, **style.inputs, **shown, "scaling": scaling},
         stem="whylens-compare",
+        same_values=SHARED,
         interactive=False,
         elem_id="compare-download",
     )
@@ -337,9 +338,14 @@ def _drawer(session: Session, grid: Component) -> Drawer:
         mark, pictures = html.stamp(stamp), grid_html(parts, style, session, grid)
         if not heats:
             return pictures, mark
-        low = -1.0 if together[0].low < 0 else 0.0
         unit = "share of what is full colour in each map; the table has the values"
-        legend = html.legend(Scale(low, 1.0, unit), style, words="")
+        # Maps of evidence for and against have colours of their own.
+        units = {-1.0 if scale.low < 0 else 0.0: unit for scale in together}
+        if len(units) > 1:
+            units = {-1.0: f"Maps with values below 0: {unit}", 0.0: f"The others: {unit}"}
+        legend = "".join(
+            html.legend(Scale(low, 1.0, words), style, words="") for low, words in units.items()
+        )
         maps = [a for _, a in answers if isinstance(a.result, Heatmap)]
         return pictures, mark + legend + html.map_table(maps, together) + html.agreement(maps)
 

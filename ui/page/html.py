@@ -18,6 +18,7 @@ from whylens.core.explainer import Explainer
 from whylens.core.explanation import Explanation, ModelCard, Prediction
 from whylens.core.inputs.view import View
 from whylens.core.models.labels import class_text
+from whylens.core.needs import Need
 from whylens.core.outputs.example_images import tile
 from whylens.core.outputs.headline import CoverTest
 from whylens.core.outputs.photo_report import jpeg_url
@@ -74,7 +75,19 @@ def code(text: str) -> Markup:
     return Markup("".join(words))  # noqa: S704 - escaped above
 
 
-_TEMPLATES.filters |= {"number": format, "percent": percent, "jpeg_url": jpeg_url, "code": code}
+def without_commands(text: str) -> str:
+    """Return a reason without the sentences that hold commands: the page offers buttons."""
+    sentences = text.split(". ")
+    return (". ".join(s for s in sentences if "`" not in s) or text).rstrip(".")
+
+
+_TEMPLATES.filters |= {
+    "number": format,
+    "percent": percent,
+    "jpeg_url": jpeg_url,
+    "code": code,
+    "plain": without_commands,
+}
 
 
 def render(template: str, macro: str, **values: object) -> str:
@@ -346,13 +359,19 @@ def method_cards(
         (
             question,
             [
-                (slug(e.name), e, costs.get(e.name, ""), unavailable.get(e.name, ""))
+                (slug(e.name), e, _badges(e), costs.get(e.name, ""), unavailable.get(e.name, ""))
                 for e in methods
             ],
         )
         for question, methods in groups.items()
     ]
     return render("answer", "method_cards", sections=sections, chosen=slug(chosen))
+
+
+def _badges(explainer: Explainer[Any]) -> list[str]:
+    badges = [need.badge for need in Need if need in explainer.needs]
+    badges += ["needs training pictures"] if explainer.artifact_kind else []
+    return [*badges, "knows no class"] if explainer.class_blind else badges
 
 
 def model_card(card: ModelCard) -> str:
