@@ -188,7 +188,7 @@ def _guess(options: ImportOptions, state: StateDict, findings: Findings) -> tupl
     if not fits:
         findings.problems.append(
             "Its tensors are those of no architecture of timm or torchvision that is known here "
-            f"(it holds {_some(tuple(state.levels[-1]))}). Give --architecture if you know "
+            f"(it holds {_some(tuple(state.levels[0]))}). Give --architecture if you know "
             "better; a network of your own class is explained in Python: "
             "whylens.explain(model, ...)."
         )

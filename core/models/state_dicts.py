@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,6 @@ from whylens.core.models import pickle_child
 from whylens.core.models.checkpoints import read_weights
 from whylens.core.models.model_names import WEIGHTS_SUFFIXES
 from whylens.core.storage.interrupts import interrupts_blocked
-
-PREFIXES = ("net.", "module.", "model.", "backbone.", "_orig_mod.")
 
 _NEARLY_ALL = 0.9
 _DEADLINE = 300.0  # seconds
@@ -84,10 +83,11 @@ def strip_prefixes(tensors: dict[str, Tensor]) -> list[dict[str, Tensor]]:
     levels = [tensors]
     while True:
         names = levels[-1]
-        carried = {p: sum(name.startswith(p) for name in names) for p in PREFIXES}
-        prefix, count = max(carried.items(), key=lambda pair: pair[1])
-        if count < _NEARLY_ALL * len(names):
+        words = Counter(name.partition(".")[0] for name in names if "." in name)
+        word, count = next(iter(words.most_common(1)), ("", 0))
+        if not count or count < _NEARLY_ALL * len(names):
             return levels
+        prefix = f"{word}."
         shorter = {name.removeprefix(prefix): value for name, value in names.items()}
         if len(shorter) < len(names):  # two would share a name
             return levels

@@ -141,6 +141,12 @@ def test_a_prefix_that_few_names_carry_is_part_of_them():
     ]
 
 
+def test_whatever_word_all_names_carry_is_taken_off():
+    names = {f"encoder.resnet.{i}.weight": i for i in range(20)}
+    assert strip_prefixes(names)[2] == {f"{i}.weight": i for i in range(20)}
+    assert strip_prefixes({}) == [{}]
+
+
 def test_two_names_are_never_made_one():
     names = {f"model.{i}": i for i in range(20)} | {"0": 99}
     assert strip_prefixes(names) == [names]
