@@ -207,6 +207,7 @@ def test_the_first_screen_answers_before_any_click_and_on_a_phone_too(browser, a
     with visit(browser, f"{address}/?model=a-toy", width=1440, height=900) as page:
         page.wait_for_selector("#answer-picture img", timeout=PATIENCE)
         expect(page.locator("#answer-truth")).to_contain_text("goes from", timeout=PATIENCE)
+        expect(page).to_have_url(re.compile("example=(coffee|orange|squirrel)"))
         for width, height in ((1440, 900), (390, 844)):
             page.set_viewport_size({"width": width, "height": height})
             page.evaluate(NEXT_FRAME_JS)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.conftest import GapNet, plain_spec, seeded
+from tests.conftest import ROOT, GapNet, plain_spec, seeded
 from tests.support.browser import serve, toy_checkpoint
 from whylens.core.engine import Engine
 from whylens.core.evaluation.verdict import Verdict, Word
@@ -203,6 +203,14 @@ def test_what_cannot_be_answered_leaves_nothing_of_the_answer_before(photo, tmp_
     form |= {"under": "auto", "photo": photo}
     text = tmp_path / "text.jpg"
     text.write_text("this is text")
+    fill, *_ = events_filling(page, "whatif-editor", "whatif-map", "whatif-status", None)
+    editor, _, _, mark = next(fill.fn(request, **form))
+    assert editor["background"]
+    assert "data-question" in mark
+    failing = fill.fn(request, **form | {"photo": str(text)})
+    editor, _, status, mark = next(failing)
+    assert (editor, mark) == (None, "")
+    assert "not a readable" in status
     for wrong, words, button in (
         ({"photo": str(text)}, "not a readable", "Choose an example"),
         ({"target": "golfish"}, "no class called", "Explain the predicted class"),
@@ -223,6 +231,39 @@ def test_what_cannot_be_answered_leaves_nothing_of_the_answer_before(photo, tmp_
         assert (grid, legend) == ("", "")
         assert "Nothing to compare" in status
         assert not download.interactive
+
+
+def test_the_address_names_the_network_that_is_loaded_and_the_example_that_is_shown(
+    tmp_path, monkeypatch
+):
+    from pathlib import Path
+
+    from whylens.ui.page.examples import EXAMPLES, example, opening_names
+    from whylens.ui.page.page_store import PageStore
+
+    monkeypatch.setenv("WHYLENS_CHECKPOINTS", str(ROOT / "checkpoints"))
+    assert opening_names("resnet18") == ["coffee", "orange", "squirrel"]
+    assert opening_names("photos-10") == ["cat"]
+    assert "bluebell" in opening_names("painted-cats-breed")
+    page = build_page(Engine(registry_of(fake(1))), judges=False)
+    stamps = events_filling(page, "question-id")
+    content = (EXAMPLES / "photos" / "squirrel.jpg").read_bytes()
+    (tmp_path / "squirrel.jpg").write_bytes(content)
+    (tmp_path / "coffee.jpg").write_bytes(content)
+    digit = tmp_path / "digit-3.png"
+    shown = example(PageStore(tmp_path / "store"), "mnist1d", "digit-3")
+    digit.write_bytes(Path(shown).read_bytes())
+    form = {"model": "resnet5000", "target": "", "quantity": "logit", "versus": "runner-up"}
+    form["framing"] = "network"
+    for loaded, photo, address in (
+        ("resnet18", tmp_path / "squirrel.jpg", "model=resnet18&target=predicted&example=squirrel"),
+        ("resnet18", tmp_path / "coffee.jpg", "model=resnet18&target=predicted&example="),
+        ("resnet18", None, "model=resnet18&target=predicted&example="),
+        ("mnist1d", digit, "model=mnist1d&target=predicted&example=digit-3"),
+    ):
+        values = form | {"photo": photo and str(photo), "loaded": loaded}
+        assert all(f"data-address='{address}'" in html_text(s.fn(**values)) for s in stamps)
+    assert "data-address" not in stamps[0].fn(**form, photo=None, loaded="")
 
 
 def html_text(text: str) -> str:

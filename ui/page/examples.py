@@ -22,6 +22,9 @@ from whylens.ui.page.session import PREDICTED, Session, errors_as_messages
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 _SIDE = 72
 _PHOTOS, _SIGNALS = "photos", "signals"
+# What a page opens with, by network, and for those that know 1,000 things.
+_NAMED_WELL = {"photos-10": ("cat",)}
+_EVERYDAY = ("coffee", "orange", "squirrel")
 
 
 def build_examples() -> Component:
@@ -47,14 +50,29 @@ def example_names(model: str) -> list[str]:
     return [path.stem for path in _files(_folder(model))]
 
 
+def opening_names(model: str) -> list[str]:
+    """Return those of the examples that a network names well, or all where that is not known."""
+    names = example_names(model)
+    return [name for name in names if name in _NAMED_WELL.get(model, _EVERYDAY)] or names
+
+
 def example(store: PageStore, model: str, name: str) -> str | None:
     """Return the path of an example as the photo's place takes it; None where it is unknown."""
     for path in _files(_folder(model)):
         if path.stem == name:
-            if path.suffix == ".csv":
-                return store.save_signal(read_signal(path.read_bytes(), path.name))
-            return store.save_file(path.read_bytes(), suffix=path.suffix, stem=path.stem)
+            content, suffix = path.read_bytes(), path.suffix
+            if suffix == ".csv":
+                content, suffix = signal_picture(read_signal(content, path.name)), ".png"
+            return store.save_file(content, suffix=suffix, stem=path.stem)
     return None
+
+
+def example_name(store: PageStore, model: str, photo: str | None) -> str:
+    """Return which of a network's examples lies at a path, or ""."""
+    path = Path(photo or "")
+    known = example(store, model, path.stem)
+    same = known is not None and path.is_file() and path.read_bytes() == Path(known).read_bytes()
+    return path.stem if same else ""
 
 
 @lru_cache(maxsize=64)

@@ -319,14 +319,15 @@ def plugin_table(registry: Registry, failures: Mapping[str, str]) -> str:
     return render("pieces", "plugin_table", entries=registry.entries, failures=failures)
 
 
-def stamp(question: str = "", network: str = "") -> str:
+def stamp(question: str = "", network: str = "", address: str = "") -> str:
     """Return HTML, not to be seen, that says what an answer is for.
 
     Args:
         question: Id of the question, or "" where it does not matter.
         network: Id of the network and of how photos are shown to it, likewise.
+        address: What of the page's address says which question it is, as a query.
     """
-    return render("pieces", "stamp", question=question, network=network)
+    return render("pieces", "stamp", question=question, network=network, address=address)
 
 
 def waiting_note() -> str:

@@ -47,7 +47,8 @@ def build_what_if(session: Session, form: QuestionForm, tab: gr.Tab) -> None:
     """Build the tab in the open tab and wire it."""
     gr.HTML(html.render("what_if", "about"), js_on_load=STROKE_JS)
     with gr.Row():
-        with gr.Column(min_width=300):
+        with gr.Column(min_width=300, elem_classes="wl-answer"):
+            stamp = gr.HTML("", padding=False)
             editor = gr.ImageEditor(
                 type="pil",
                 label="What the network is shown",
@@ -105,8 +106,12 @@ def build_what_if(session: Session, form: QuestionForm, tab: gr.Tab) -> None:
     }
     inputs = {**form.inputs, **controls, "painted": editor}
     outputs = [shown, bars, status]
-    opened = [editor, maps, status]
-    tab.select(_opener(session), None, opened, inputs_kwargs=form.inputs, **PRIVATE)
+    refill = gr.Button("Refill", elem_id="whatif-refill", visible="hidden")
+    opened = [editor, maps, status, stamp]
+    gr.on(
+        [tab.select, refill.click], _opener(session), None, opened, inputs_kwargs=form.inputs,
+        **PRIVATE,
+    )  # fmt: skip
     fill.change(lambda value: gr.Image(visible=value == OTHER), [fill], [other], **PRIVATE)
     asking = {**QUICK, "inputs_kwargs": inputs}
     # Buttons say what marks the places; another way or fill asks anew of the same places.
@@ -118,10 +123,15 @@ def build_what_if(session: Session, form: QuestionForm, tab: gr.Tab) -> None:
 
 
 def _opener(session: Session) -> Callable[..., Any]:
-    def on_open(request: gr.Request, **values: Any) -> Any:
+    def empty() -> tuple[Any, ...]:
+        return None, gr.Dropdown([], value=None), "Give a photo first.", ""
+
+    @report_failure(FAILED, at=2, of=4, blank=empty)
+    def on_open(request: gr.Request, **values: Any) -> Iterator[Any]:
         visitor = visitor_id(request)
         if not values["photo"] or not values["model"]:
-            return None, gr.Dropdown([], value=None), "Give a photo first."
+            yield empty()
+            return
         question = QuestionForm.read(values, session, visitor)
         (pixels,) = session.engine.run(network_views, question, visitor=visitor, quick=True)
         titles = {slot: a.title for slot, a in _maps(session, visitor, values).items()}
@@ -132,7 +142,8 @@ def _opener(session: Session) -> Callable[..., Any]:
         if pixels is not None:
             picture = _picture(pixels)
             value = {"background": picture, "layers": [], "composite": picture}
-        return value, gr.Dropdown(choices, value=first), words
+        mark = html.stamp(question_id(values)) + html.stale_note("This was for another question.")
+        yield value, gr.Dropdown(choices, value=first), words, mark
 
     return on_open
 

@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlencode
 
 import gradio as gr
 from gradio.components import Component
@@ -20,7 +21,14 @@ from whylens.ui.page import html
 from whylens.ui.page.answer import SLOT, AnswerCard
 from whylens.ui.page.compare import Compare
 from whylens.ui.page.endpoints import build_endpoints
-from whylens.ui.page.examples import buttons_html, example, example_names, wire_examples
+from whylens.ui.page.examples import (
+    buttons_html,
+    example,
+    example_name,
+    example_names,
+    opening_names,
+    wire_examples,
+)
 from whylens.ui.page.form import QuestionForm, StyleControls, network_id, question_id
 from whylens.ui.page.framing import FramingInput, wire_framing
 from whylens.ui.page.guide import default_methods
@@ -48,11 +56,12 @@ from whylens.ui.page.signal_input import SignalInput, box_update, wire_signal_in
 # An answer to another question than the form's, or of another network where that alone matters, is
 # greyed, whatever brought it there and when.
 START_JS = r"""() => {
-  window.whylensVisit = values => {
+  window.whylensVisit = (values, save = 'pushState') => {
     if (!window.whylensHasReadAddress) return;
     const url = new URL(window.location);
-    for (const [key, value] of Object.entries(values)) url.searchParams.set(key, value);
-    if (url.href !== window.location.href) window.history.pushState({}, '', url);
+    for (const [key, value] of Object.entries(values))
+      if (value) url.searchParams.set(key, value); else url.searchParams.delete(key);
+    if (url.href !== window.location.href) window.history[save]({}, '', url);
   };
   window.whylensTab = tab => {
     const panels = [...document.querySelectorAll('[id^="panel-"]')];
@@ -75,6 +84,10 @@ START_JS = r"""() => {
       const own = box.querySelector('[data-question], [data-network]')?.dataset;
       const other = now && own && Object.keys(own).some(key => own[key] !== now[key]);
       box.classList.toggle('wl-stale', Boolean(other));
+      // The line of status before it is as old, until it says something else.
+      const status = box.previousElementSibling?.querySelector('textarea');
+      box.oldWords = other ? box.oldWords ?? status?.value : null;
+      status?.classList.toggle('wl-old', Boolean(other) && status.value === box.oldWords);
     }
   };
   // What is typed into a list's field looks for a choice: it replaces the choice that stands there.
@@ -100,6 +113,7 @@ START_JS = r"""() => {
     const text = read ? `${before}${left}.` : '';
     const note = document.querySelector('#answer-waiting p');
     if (note && note.textContent !== text) note.textContent = text;
+    mark();
   }, 250);
   let due = false;
   new MutationObserver(() => {
@@ -111,15 +125,18 @@ START_JS = r"""() => {
     attributeFilter: ['data-question', 'data-network'],
   });
 }"""
-ADDRESS_JS = """(model, target) => {
+# What was filled for an earlier question is filled anew where it is seen.
+ADDRESS_JS = """stamp => {
+  const box = document.createElement('div');
+  box.innerHTML = stamp;
+  const address = box.querySelector('[data-address]')?.dataset.address;
+  if (!address) return;
   const first = !window.whylensHasReadAddress;
-  const url = new URL(window.location);
-  if (first) {
-    url.searchParams.set('model', model || '');
-    url.searchParams.set('target', target || 'predicted');
-    window.history.replaceState({}, '', url);
-    window.whylensHasReadAddress = true;
-  } else window.whylensVisit({model: model || '', target: target || 'predicted'});
+  window.whylensHasReadAddress = true;
+  const {example = '', ...values} = Object.fromEntries(new URLSearchParams(address));
+  window.whylensVisit({...values, example}, first ? 'replaceState' : 'pushState');
+  if (document.querySelector('.wl-stale #whatif-editor')?.offsetParent)
+    document.querySelector('#whatif-refill')?.click();
 }"""
 TAB_JS = "() => window.whylensTab && window.whylensTab('{tab}')"
 
@@ -219,16 +236,20 @@ def wire(blocks: gr.Blocks, page: Page) -> None:
     model_events.append(mended.success(change_model, show_progress="hidden", **changing))
     for event in (open_event, *model_events):
         event.success(page.report.on_model, [form.model], page.report.outputs, **PRIVATE)
-    address = [form.model, form.target]
-    open_event.then(None, address, None, js=ADDRESS_JS, **PRIVATE)
     opened = [page.methods.open_name, form.photo]
     open_event.then(None, opened, None, js=OPEN_JS, **PRIVATE)
     asked_about = (form.photo, form.target, form.quantity, form.versus, form.framing)
     changes = [component.change for component in asked_about]
     ask = page.answer
 
-    def stamp(**values: Any) -> str:
-        return html.stamp(question_id(values), network_id(values))
+    def stamp(loaded: str, **values: Any) -> str:
+        # What is typed into the network's field may be no network's name.
+        parts = {"model": loaded, "target": values["target"] or PREDICTED}
+        parts["example"] = example_name(session.store, loaded, values["photo"])
+        address = urlencode(parts) if loaded else ""
+        return html.stamp(question_id(values), network_id(values), address)
+
+    stamped = {**form.inputs, "loaded": side.loaded}
 
     def to_predicted() -> tuple[str, str]:
         return PREDICTED, RUNNER_UP
@@ -246,11 +267,12 @@ def wire(blocks: gr.Blocks, page: Page) -> None:
         stamp,
         None,
         [ask.question],
-        inputs_kwargs=form.inputs,
+        inputs_kwargs=stamped,
         trigger_mode="always_last",
         **UNQUEUED,
     )
-    asking = {**QUICK, "trigger_mode": "always_last", "inputs_kwargs": ask.inputs}
+    loaded = {"model": side.loaded}
+    asking = {**QUICK, "trigger_mode": "always_last", "inputs_kwargs": {**ask.inputs, **loaded}}
     asked = [
         gr.on(changes, ask.ask, None, ask.outputs, **asking),
         *(event.success(ask.ask, None, ask.outputs, **asking) for event in model_events),
@@ -259,15 +281,17 @@ def wire(blocks: gr.Blocks, page: Page) -> None:
         for event in asked:
             wire_judging(session, event, SLOT, ask.legend, page.style)
     # Changes that come at once may be answered in any order: what was asked last decides.
-    for event in asked:
-        event.then(stamp, None, [ask.question], inputs_kwargs=form.inputs, **UNQUEUED)
+    for event in (open_event, *asked):
+        event.then(stamp, None, [ask.question], inputs_kwargs=stamped, **UNQUEUED).then(
+            None, [ask.question], None, js=ADDRESS_JS, **PRIVATE
+        )
     page_events = [*asked, page.ticked]
     for event in page_events:
         event.success(
             compare.on_photo,
             None,
             [compare.grid, compare.legend, compare.status],
-            inputs_kwargs=compare.inputs,
+            inputs_kwargs={**compare.inputs, **loaded},
             **QUICK,
         ).then(compare.switch, None, [compare.download], inputs_kwargs=compare.shown, **UNQUEUED)
     for event in asked:
@@ -275,11 +299,9 @@ def wire(blocks: gr.Blocks, page: Page) -> None:
             compare.on_failure,
             None,
             [compare.grid, compare.legend, compare.status, compare.download],
-            inputs_kwargs=form.inputs,
+            inputs_kwargs={**form.inputs, **loaded},
             **UNQUEUED,
         )
-    for event in (*asked, *model_events):
-        event.then(None, address, None, js=ADDRESS_JS, **PRIVATE)
     for tab in page.tabs.children:
         if isinstance(tab, gr.Tab):
             tab.select(None, None, None, js=TAB_JS.format(tab=tab.id), **PRIVATE)
@@ -342,7 +364,8 @@ def _on_open(page: Page, tabs: Collection[Any]) -> Callable[..., Any]:
         if chosen and chosen not in names:
             problems.append(f"There is no example called {chosen!r}.")
         if chosen not in names:
-            chosen = random.choice(names) if names else ""  # noqa: S311 - nobody guards it
+            first = opening_names(name)
+            chosen = random.choice(first) if first else ""  # noqa: S311 - nobody guards it
         photo = example(session.store, name, chosen)
         updates = _model_updates(page, card, visitor_id(request), photo, target, method, fresh=True)
         updates[2] = _banner(card, " ".join(p for p in problems if p))
