@@ -124,7 +124,8 @@ def build_what_if(session: Session, form: QuestionForm, tab: gr.Tab) -> None:
 
 def _opener(session: Session) -> Callable[..., Any]:
     def empty() -> tuple[Any, ...]:
-        return None, gr.Dropdown([], value=None), "Give a photo first.", ""
+        # Of no question, so that it is filled by the next.
+        return None, gr.Dropdown([], value=None), "Give a photo first.", html.stamp("none")
 
     @report_failure(FAILED, at=2, of=4, blank=empty)
     def on_open(request: gr.Request, **values: Any) -> Iterator[Any]:
