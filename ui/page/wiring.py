@@ -280,11 +280,6 @@ def wire(blocks: gr.Blocks, page: Page) -> None:
     if session.judges:
         for event in asked:
             wire_judging(session, event, SLOT, ask.legend, page.style)
-    # Changes that come at once may be answered in any order: what was asked last decides.
-    for event in (open_event, *asked):
-        event.then(stamp, None, [ask.question], inputs_kwargs=stamped, **UNQUEUED).then(
-            None, [ask.question], None, js=ADDRESS_JS, **PRIVATE
-        )
     page_events = [*asked, page.ticked]
     for event in page_events:
         event.success(
@@ -294,13 +289,21 @@ def wire(blocks: gr.Blocks, page: Page) -> None:
             inputs_kwargs={**compare.inputs, **loaded},
             **QUICK,
         ).then(compare.switch, None, [compare.download], inputs_kwargs=compare.shown, **UNQUEUED)
-    for event in asked:
+    failed = [
         event.failure(
             compare.on_failure,
             None,
             [compare.grid, compare.legend, compare.status, compare.download],
             inputs_kwargs={**form.inputs, **loaded},
             **UNQUEUED,
+        )
+        for event in asked
+    ]
+    # Changes that come at once may be answered in any order: what was asked last decides. What
+    # fails is followed by `failure` alone.
+    for event in (open_event, *asked, *failed):
+        event.then(stamp, None, [ask.question], inputs_kwargs=stamped, **UNQUEUED).then(
+            None, [ask.question], None, js=ADDRESS_JS, **PRIVATE
         )
     for tab in page.tabs.children:
         if isinstance(tab, gr.Tab):
