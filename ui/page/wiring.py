@@ -242,7 +242,7 @@ def wire(blocks: gr.Blocks, page: Page) -> None:
     changes = [component.change for component in asked_about]
     ask = page.answer
 
-    def stamp(loaded: str, **values: Any) -> str:
+    def stamp(*, loaded: str, **values: Any) -> str:
         # What is typed into the network's field may be no network's name.
         parts = {"model": loaded, "target": values["target"] or PREDICTED}
         parts["example"] = example_name(session.store, loaded, values["photo"])
