@@ -27,7 +27,9 @@ from whylens.core.engine import Engine
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 PHOTOS = ROOT / "examples" / "photos"
-READY_JS = """() => [...document.images].every(image => image.complete)
+# What is out of sight may be fetched once it is seen.
+READY_JS = """() => [...document.images].every(image => image.complete
+    || image.getBoundingClientRect().bottom < 0 || image.getBoundingClientRect().top > innerHeight)
   && document.getAnimations().every(a => !(a instanceof CSSTransition))"""
 
 
