@@ -11,8 +11,6 @@ import argparse
 import hashlib
 import io
 import json
-import os
-import platform
 import re
 import subprocess
 import sys
@@ -24,6 +22,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+
+from benchmarks.table import markdown, this_machine
 
 ROOT = Path(__file__).resolve().parents[1]
 Read = Callable[[bytes], object]
@@ -257,21 +257,19 @@ def run_all(targets: Sequence[str], seconds: float) -> list[list[str]]:
 
 def document(rows: list[list[str]]) -> str:
     """Return docs/fuzz.md."""
-    from benchmarks.reliability import markdown_table
-
     head = ("What was read", "Seconds", "Inputs", "Places", "Peak MB", "Findings")
     return "\n".join(
         [
             "# Fuzzing",
             "",
             "Readers of strangers' files were given made-up bytes, guided by what code they reach, "
-            f"in one recorded run of `make fuzz` ({os.cpu_count()} cores, {platform.system()} "
-            f"{platform.machine()}, shared with other work). *Places* are those of the code that "
-            "the bytes reached; a *finding* is anything but an answer or a refusal in words: "
+            f"in one recorded run of `make fuzz` ({this_machine()}, shared with other work). "
+            "*Places* are those of the code that the bytes reached; a *finding* is anything but an "
+            "answer or a refusal in words: "
             f"another error, more than {SLOW_SECONDS:.0f} s, more than {MEMORY_MB:,} MB, the "
             "process's end.",
             "",
-            markdown_table(head, rows),
+            markdown(head, rows),
             "",
         ]
     )

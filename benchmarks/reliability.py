@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import signal
 import statistics
 import sys
@@ -27,6 +25,7 @@ from PIL import Image
 from benchmarks.bad_plugins import ALL, bad_engine, bad_registry
 from benchmarks.page_client import ENDPOINT, Page, Refused, Visitor
 from benchmarks.page_server import Server, demo, photos, server
+from benchmarks.table import markdown, this_machine
 
 MODEL = "imagenet-lite0"
 QUICK, SLOW = "grad-cam", "occlusion"
@@ -291,21 +290,20 @@ def measured(*, short: bool) -> dict[str, Any]:
 
 def document(figures: dict[str, Any]) -> str:
     """Return docs/reliability.md."""
-    machine = f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}"
     return "\n".join(
         [
             "# Reliability",
             "",
             "What a page does when it is attacked, from one recorded run of `make reliability` on "
-            f"loopback ({machine}, shared with other work). `{MODEL}`, maps not judged. What the "
-            "limits are: [Limits](limits.md).",
+            f"loopback ({this_machine()}, shared with other work). `{MODEL}`, maps not judged. "
+            "What the limits are: [Limits](limits.md).",
             "",
             "## Plugins that do harm",
             "",
             "Each does its worst in its `explain`; an answer may take 10 s here. Meanwhile, and "
             "again at once afterwards, another visitor asks a sound method. Times in seconds.",
             "",
-            markdown_table(
+            markdown(
                 ("The plugin", "Its asker waits", "and is told", "Another meanwhile", "The next"),
                 figures["bad plugins"],
             ),
@@ -329,18 +327,18 @@ def document(figures: dict[str, Any]) -> str:
             "",
             "What it takes beyond what all processes took before, in gigabytes, at its worst.",
             "",
-            markdown_table(("What is sent", "End", "Seconds", "GB"), figures["heavy"]),
+            markdown(("What is sent", "End", "Seconds", "GB"), figures["heavy"]),
             "",
             "## Who leaves",
             "",
             "A script cancels a slow map; another's slow question, alone or at once after that, is "
             "answered after so many seconds.",
             "",
-            markdown_table(("Method", "Times", "Alone", "Median", "Longest"), figures["leaving"]),
+            markdown(("Method", "Times", "Alone", "Median", "Longest"), figures["leaving"]),
             "",
             "## Signals in the middle of work",
             "",
-            markdown_table(
+            markdown(
                 ("Signal", *next(iter(figures["signals"].values()))),
                 [[n, *(f"{v:.3g}" for v in f.values())] for n, f in figures["signals"].items()],
             ),
@@ -350,15 +348,9 @@ def document(figures: dict[str, Any]) -> str:
 
 
 def _pairs(figures: dict[str, float]) -> str:
-    return markdown_table(
+    return markdown(
         ("Figure", "Value"), [[name, f"{value:.3g}"] for name, value in figures.items()]
     )
-
-
-def markdown_table(head: tuple[str, ...], rows: list[list[str]]) -> str:
-    """Return a table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def main() -> None:

@@ -12,7 +12,6 @@ import contextlib
 import hashlib
 import json
 import os
-import platform
 import random
 import signal
 import sys
@@ -29,7 +28,7 @@ import httpx
 from benchmarks.bad_plugins import ALL, bad_registry
 from benchmarks.page_client import ENDPOINT, Refused, Visitor
 from benchmarks.page_server import Server, photos, server
-from benchmarks.reliability import markdown_table
+from benchmarks.table import markdown, this_machine
 from whylens.core.engine import Engine
 from whylens.core.registry import Registry, load_registry
 
@@ -242,7 +241,6 @@ def _parent(pid: int) -> int:
 
 def document(rows: list[list[str]], minutes: float) -> str:
     """Return docs/soak.md."""
-    machine = f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}"
     head = (
         "Minute", "Answered", "Refused in words", "Left", "Processes killed", "Neither",
         "Quick, median s", "95 %", "Memory, GB", "Descriptors", "Threads", "Processes", "Files",
@@ -252,15 +250,16 @@ def document(rows: list[list[str]], minutes: float) -> str:
             "# Soak",
             "",
             f"A page under {VISITORS} visitors for {minutes:.0f} minutes, from one recorded run of "
-            f"`make soak` on loopback ({machine}, shared with other work). They ask quick and slow "
-            f"maps of {len(MODELS)} networks, leave in the middle, ask {len(ALL)} plugins that do "
-            "harm, send files that are no photos and requests that are none; every two minutes a "
-            "working process is killed. *Neither* counts what was neither rightly answered nor "
-            "refused in words: a wrong map among it. Memory is that of all processes together, "
+            f"`make soak` on loopback ({this_machine()}, shared with other work). They ask "
+            f"quick and slow maps of {len(MODELS)} networks, leave in the middle, ask {len(ALL)} "
+            "plugins that do harm, send files that are no photos and requests that are none; every "
+            "two minutes a working process is killed. *Neither* counts what was neither rightly "
+            "answered nor refused in words: a wrong map among it. Memory is that of all processes "
+            "together, "
             "what they share counted once; descriptors and threads are the server's; uploads and "
             "pictures lie for an hour ([Limits](limits.md)).",
             "",
-            markdown_table(head, rows),
+            markdown(head, rows),
             "",
         ]
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -161,6 +163,11 @@ def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(
         "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines
     )
+
+
+def this_machine() -> str:
+    """Return on what the figures were measured, in a few words."""
+    return f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}"
 
 
 def verdicts(results: Sequence[Measured]) -> str:

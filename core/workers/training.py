@@ -133,7 +133,8 @@ class _TrainingProcess:
         return self._process.is_alive()
 
     def stop(self) -> None:
-        self._line.send(None)
+        with contextlib.suppress(OSError):  # it has just ended, or was left
+            self._line.send(None)
 
     def leave(self) -> None:
         self._line.close()
