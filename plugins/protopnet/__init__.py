@@ -78,7 +78,7 @@ class ProtoPNet(Explainer[ProtoParams]):
     Params = ProtoParams
     artifact_kind = "prototypes learnt from labelled pictures"
     FitParams = PrototypeParams
-    test_fit_params = PrototypeParams(steps=30, versions=1)
+    test_fit_params = PrototypeParams(steps=30, versions=1, penalty=0.003)
     actions = ACTIONS
 
     def fit(self, dataset: Dataset, backbone: Backbone, params: Any) -> Iterator[Progress]:

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import nn
 
 import whylens
-from tests.conftest import GapNet, plain_spec, seeded
+from tests.support.networks import GapNet, plain_spec, seeded
 from whylens.core.engine import Engine
 from whylens.core.explanation import Question
 from whylens.core.models.backbone import wrap

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import whylens
-from tests.conftest import GapNet, seeded
+from tests.support.networks import GapNet, seeded
 from whylens.core.engine import Engine
 from whylens.core.errors import BadInput, NeedsNotMet
 from whylens.core.explanation import Question

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import whylens
-from tests.conftest import plain_spec
+from tests.support.networks import plain_spec
 from tests.support.pictures import noisy
 from whylens.core.inputs.spec import probe_inputs
 from whylens.core.models.backbone import wrap

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 import whylens
-from tests.conftest import GapNet, seeded
+from tests.support.networks import GapNet, seeded
 from whylens.core.errors import BadInput
 from whylens.core.inputs.view import on_original
 from whylens.core.outputs.export import bundle_files

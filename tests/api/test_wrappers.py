@@ -13,7 +13,7 @@ from torch import nn
 from torchvision.transforms import Normalize
 
 import whylens
-from tests.conftest import GapNet, seeded
+from tests.support.networks import GapNet, seeded
 from whylens.core.errors import BadArtifact, BadInput
 
 SIZE = (24, 32)

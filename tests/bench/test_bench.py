@@ -10,8 +10,8 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from tests.conftest import plain_spec
 from tests.support.cases import contributions
+from tests.support.networks import plain_spec
 from tests.support.toys import LinearNet
 from whylens import (
     Dataset,

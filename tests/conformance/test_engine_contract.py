@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.conftest import seeded
+from tests.support.networks import seeded
 from tests.support.toys import LinearNet
 from whylens.core.conformance.outcome import NotApplicable, difference
 from whylens.core.conformance.randomness import default_network

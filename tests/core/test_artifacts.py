@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.conftest import plain_spec
+from tests.support.networks import plain_spec
 from whylens.core.errors import BadArtifact
 from whylens.core.storage.artifacts import (
     ARRAYS,

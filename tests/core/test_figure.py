@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from tests.conftest import GapNet, plain_spec, seeded
+from tests.support.networks import GapNet, plain_spec, seeded
 from whylens.core.engine import Engine
 from whylens.core.errors import BadInput, NotInstalled
 from whylens.core.explanation import Question

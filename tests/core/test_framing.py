@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 import whylens
-from tests.conftest import GapNet, plain_spec, seeded
+from tests.support.networks import GapNet, plain_spec, seeded
 from whylens.core.engine import Engine
 from whylens.core.errors import BadInput
 from whylens.core.explanation import Question

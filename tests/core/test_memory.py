@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import GapNet, plain_spec, seeded
+from tests.support.networks import GapNet, plain_spec, seeded
 from whylens.core.engine import Engine
 from whylens.core.errors import BadInput, NotAllowed
 from whylens.core.explanation import Question

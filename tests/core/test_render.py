@@ -7,7 +7,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from tests.conftest import plain_spec
+from tests.support.networks import plain_spec
 from whylens.core.errors import BadInput, InvalidParameter
 from whylens.core.explanation import Explanation, ModelCard, Question
 from whylens.core.inputs.view import view_of, whole_view

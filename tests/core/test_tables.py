@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.conftest import plain_spec
+from tests.support.networks import plain_spec
 from whylens.core.errors import BadInput
 from whylens.core.inputs.arrays import to_channels
 from whylens.core.inputs.preprocess import signal_tensor

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import GapNet, seeded
+from tests.support.networks import GapNet, seeded
 from tests.support.toys import LinearNet, noise, precise, subject_of
 from whylens.core.evaluation.brightness import (
     AVERAGE_DROP,

@@ -10,7 +10,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from tests.conftest import GapNet, seeded
+from tests.support.networks import GapNet, seeded
 from tests.support.toys import LinearNet, difference, noise, precise, subject_of
 from whylens.core.errors import BadInput
 from whylens.core.evaluation import road

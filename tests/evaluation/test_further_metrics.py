@@ -11,8 +11,8 @@ import torch
 from scipy.stats import spearmanr
 from torch import nn
 
-from tests.conftest import plain_spec, seeded
 from tests.support.cases import contributions, linear, linear_case, weights_of
+from tests.support.networks import plain_spec, seeded
 from tests.support.toys import LinearNet, noise, subject_of
 from whylens.core.errors import BadInput, NeedsNotMet
 from whylens.core.evaluation import completeness, random_logit, shape

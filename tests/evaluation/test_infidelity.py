@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import GapNet, seeded
 from tests.support.cases import linear, linear_case, random_map, weights_of
+from tests.support.networks import GapNet, seeded
 from tests.support.toys import noise, precise, subject_of
 from whylens.core.evaluation.infidelity import METRIC, infidelity
 from whylens.core.results import Heatmap

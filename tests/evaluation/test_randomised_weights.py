@@ -9,8 +9,8 @@ import pytest
 import torch
 from scipy.stats import entropy, spearmanr
 
-from tests.conftest import GapNet, seeded
 from tests.support.cases import contributions, linear_case
+from tests.support.networks import GapNet, seeded
 from tests.support.toys import attention_net, noise, subject_of
 from whylens.core.errors import NeedsNotMet
 from whylens.core.evaluation.metric import Case

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import GapNet, plain_spec, seeded
+from tests.support.networks import GapNet, plain_spec, seeded
 from tests.support.toys import LinearNet, difference, noise, precise, subject_of
 from whylens.core.evaluation.hiding import NOISE
 from whylens.core.evaluation.imputation import imputed

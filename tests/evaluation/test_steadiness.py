@@ -10,8 +10,8 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from tests.conftest import GapNet, plain_spec, seeded
 from tests.support.cases import contributions, linear_case
+from tests.support.networks import GapNet, plain_spec, seeded
 from tests.support.toys import noise, subject_of
 from whylens.core.evaluation.agreement import top_overlap
 from whylens.core.evaluation.metric import Case

@@ -9,7 +9,8 @@ import pytest
 from benchmarks import compare
 from benchmarks.peers import Bench
 from benchmarks.table import HEADINGS, Contest, Measured, Row, markdown, raced, shown, verdicts
-from tests.conftest import ROOT, GapNet, seeded
+from tests.conftest import ROOT
+from tests.support.networks import GapNet, seeded
 from whylens.core.registry import load_registry
 
 PAGE = ROOT / "docs" / "performance.md"

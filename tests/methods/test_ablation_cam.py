@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import GapNet, MlpHeadNet, TokenNet, seeded
+from tests.support.networks import GapNet, MlpHeadNet, TokenNet, seeded
 from tests.support.toys import (
     CASES,
     IDS,

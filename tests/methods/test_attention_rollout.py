@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional
 from torchvision.models import VisionTransformer
 
-from tests.conftest import GapNet, TokenNet, plain_spec, seeded
+from tests.support.networks import GapNet, TokenNet, plain_spec, seeded
 from tests.support.toys import NhwcNet, attention_net, difference, final, noise, precise, subject_of
 from whylens.core.errors import NeedsNotMet
 from whylens.core.models.attention import AttentionRecorder

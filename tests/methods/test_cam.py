@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.conftest import GapNet, MlpHeadNet, TokenNet, plain_spec, seeded
+from tests.support.networks import GapNet, MlpHeadNet, TokenNet, plain_spec, seeded
 from tests.support.toys import (
     CASES,
     IDS,

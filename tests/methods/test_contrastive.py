@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.conftest import GapNet, MlpHeadNet, plain_spec, seeded
+from tests.support.networks import GapNet, MlpHeadNet, plain_spec, seeded
 from tests.support.toys import LinearNet, difference, final, noise, precise, subject_of
 from whylens.core.inputs.spec import InputSpec
 from whylens.core.models.backbone import wrap

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from tests.conftest import GapNet, MlpHeadNet, TokenNet, plain_spec, seeded
+from tests.support.networks import GapNet, MlpHeadNet, TokenNet, plain_spec, seeded
 from tests.support.pictures import Tinted
 from tests.support.toys import attention_net, final, noise, precise, subject_of
 from whylens.core.datasets.tensors import decode_images, encode_images

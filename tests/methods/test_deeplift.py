@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from tests.conftest import MlpHeadNet, plain_spec, seeded
+from tests.support.networks import MlpHeadNet, plain_spec, seeded
 from tests.support.toys import (
     CASES,
     IDS,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import GapNet, MlpHeadNet
+from tests.support.networks import GapNet, MlpHeadNet
 from tests.support.toys import SIZES, difference, final, noise, picture, slopes64, subject_of, toy
 from whylens.core.targets import Target
 from whylens.plugins.eigen_cam import EigenCAM, principal_map

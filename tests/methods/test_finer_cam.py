@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import GapNet, MlpHeadNet
 from tests.methods.test_grad_cam import literal as grad_cam_map
+from tests.support.networks import GapNet, MlpHeadNet
 from tests.support.toys import (
     SIZES,
     difference,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from torch import nn
 
-from tests.conftest import GapNet, MlpHeadNet, TokenNet, seeded
+from tests.support.networks import GapNet, MlpHeadNet, TokenNet, seeded
 from tests.support.toys import (
     CASES,
     IDS,

@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import nn
 
-from tests.conftest import GapNet, MlpHeadNet, seeded
 from tests.methods.test_lime import RegionMean, smooth
+from tests.support.networks import GapNet, MlpHeadNet, seeded
 from tests.support.toys import (
     CASES,
     IDS,

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from tests.conftest import GapNet, MlpHeadNet
+from tests.support.networks import GapNet, MlpHeadNet
 from tests.support.toys import CASES, IDS, difference, final, picture, slopes64, subject_of, toy
 from whylens.plugins.layer_cam import LayerCAM
 

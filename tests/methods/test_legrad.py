@@ -8,8 +8,8 @@ import timm
 import torch
 from torch import nn
 
-from tests.conftest import TokenNet, seeded
 from tests.methods.test_attention_rollout import SMALL, Gazing, distilled, small
+from tests.support.networks import TokenNet, seeded
 from tests.support.toys import TARGETS, difference, final, noise, precise, score64, subject_of
 from whylens.core.errors import NeedsNotMet
 from whylens.core.targets import Target

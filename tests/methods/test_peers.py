@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from tests.conftest import seeded
 from tests.methods.test_grad_cam_pp import literal_weights
+from tests.support.networks import seeded
 from tests.support.toys import difference, final, noise, subject_of
 from whylens.core.targets import Target
 from whylens.plugins import _arrays as maps

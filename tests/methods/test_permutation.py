@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import GapNet, MlpHeadNet, seeded
 from tests.methods.test_lime import RegionMean, smooth
+from tests.support.networks import GapNet, MlpHeadNet, seeded
 from tests.support.toys import (
     CASES,
     IDS,

@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy import optimize
 
-from tests.conftest import GapNet, plain_spec, seeded
+from tests.support.networks import GapNet, plain_spec, seeded
 from whylens.core.conformance.toy_networks import dead_network
 from whylens.core.datasets.dataset import Dataset, Item
 from whylens.core.engine import Engine

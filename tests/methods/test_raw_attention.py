@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.conftest import TokenNet, seeded
 from tests.methods.test_attention_rollout import SMALL, literal_attentions, small
+from tests.support.networks import TokenNet, seeded
 from tests.support.toys import difference, final, noise, subject_of
 from whylens.core.errors import InvalidParameter, NeedsNotMet
 from whylens.core.targets import Target

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import GapNet, plain_spec, seeded
+from tests.support.networks import GapNet, plain_spec, seeded
 from tests.support.toys import LinearNet, difference, noise, subject_of
 from whylens.core.inputs.spec import InputSpec
 from whylens.plugins._arrays import zero_rounding

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import GapNet, MlpHeadNet
+from tests.support.networks import GapNet, MlpHeadNet
 from tests.support.toys import (
     SIZES,
     difference,

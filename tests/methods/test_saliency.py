@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.conftest import GapNet, MlpHeadNet, seeded
+from tests.support.networks import GapNet, MlpHeadNet, seeded
 from tests.support.toys import (
     CASES,
     IDS,

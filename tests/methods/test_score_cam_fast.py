@@ -10,7 +10,7 @@ import torch
 from scipy.stats import spearmanr
 from torch import nn
 
-from tests.conftest import plain_spec, seeded
+from tests.support.networks import plain_spec, seeded
 from whylens.core.inputs.photo import read_photo
 from whylens.core.inputs.preprocess import photo_tensor
 from whylens.core.models.backbone import wrap

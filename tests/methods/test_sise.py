@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.conftest import plain_spec, seeded
+from tests.support.networks import plain_spec, seeded
 from tests.support.toys import difference, final, noise, precise, score64
 from whylens.core.models.backbone import wrap
 from whylens.core.models.forward_pass import ForwardPass

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.conftest import GapNet, MlpHeadNet, seeded
+from tests.support.networks import GapNet, MlpHeadNet, seeded
 from tests.support.toys import (
     CASES,
     IDS,

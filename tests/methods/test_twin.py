@@ -11,8 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.conftest import GapNet, plain_spec, seeded
 from tests.support.browser import toy_checkpoint
+from tests.support.networks import GapNet, plain_spec, seeded
 from tests.support.pictures import Tinted
 from whylens.core.datasets.tensors import (
     concat_views,

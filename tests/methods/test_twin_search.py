@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.conftest import GapNet, plain_spec, seeded
+from tests.support.networks import GapNet, plain_spec, seeded
 from tests.support.pictures import Tinted
 from whylens.core.engine import Engine
 from whylens.core.explanation import Question

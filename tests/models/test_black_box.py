@@ -12,7 +12,8 @@ from torch.nn import functional
 from typer.testing import CliRunner
 
 import whylens
-from tests.conftest import ROOT, GapNet, seeded
+from tests.conftest import ROOT
+from tests.support.networks import GapNet, seeded
 from tests.support.onnx_files import FLOAT16, UINT8, onnx_file
 from whylens.core.errors import BadArtifact, BadInput, NeedsNotMet, NotAllowed, NotInstalled
 from whylens.core.models.checkpoints import checkpoint_folders, read_manifest

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.conftest import GapNet, plain_spec, seeded
+from tests.support.networks import GapNet, plain_spec, seeded
 from tests.support.toys import NETS, noise
 from whylens.core.inputs.spec import probe_inputs
 from whylens.core.models.backbone import wrap

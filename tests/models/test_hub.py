@@ -21,7 +21,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import torch
 
-from tests.conftest import ROOT, seeded
+from tests.conftest import ROOT
+from tests.support.networks import seeded
 from whylens.core.errors import WeightsUnavailable
 from whylens.core.models.hub import Timeouts, download_in_child
 

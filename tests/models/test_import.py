@@ -17,7 +17,8 @@ from torch import nn
 from typer.testing import CliRunner
 
 import whylens
-from tests.conftest import ROOT, seeded
+from tests.conftest import ROOT
+from tests.support.networks import seeded
 from whylens.core.engine import Engine
 from whylens.core.errors import BadArtifact, BadInput, NotAllowed, WeightsUnavailable
 from whylens.core.explanation import Question

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from tests.conftest import GapNet, plain_spec, seeded
+from tests.support.networks import GapNet, plain_spec, seeded
 from tests.support.toys import noise
 from whylens.core.inputs.spec import probe_inputs
 from whylens.core.models.backbone import wrap

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from tests.conftest import GapNet, MlpHeadNet, TokenNet, plain_spec, seeded
+from tests.support.networks import GapNet, MlpHeadNet, TokenNet, plain_spec, seeded
 from whylens.core.errors import (
     BadArtifact,
     NeedsNotMet,

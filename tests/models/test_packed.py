@@ -9,7 +9,7 @@ import timm
 import torch
 from torch import nn
 
-from tests.conftest import seeded
+from tests.support.networks import seeded
 from tests.support.toys import noise
 from whylens.core.speed.folded import PackedLinear, faster, pack, shared_weights
 from whylens.core.speed.fx_ops import trace

@@ -13,7 +13,8 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 import whylens
-from tests.conftest import ROOT, seeded
+from tests.conftest import ROOT
+from tests.support.networks import seeded
 from whylens.core.batch.folder_rows import photo_row
 from whylens.core.batch.listing import load_file
 from whylens.core.batch.rows import FileRow, explain_file, predicted_score, write_rows

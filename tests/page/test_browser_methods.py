@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from safetensors.torch import save_file
 
-from tests.conftest import ROOT, seeded
+from tests.conftest import ROOT
 from tests.support.browser import (
     DONE,
     NEXT_FRAME_JS,
@@ -22,6 +22,7 @@ from tests.support.browser import (
     open_tab,
     visit,
 )
+from tests.support.networks import seeded
 from tests.support.pictures import zip_of_fruit
 from whylens.core.explainer import is_single_step
 from whylens.core.models.load import build

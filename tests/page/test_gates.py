@@ -20,9 +20,9 @@ from PIL import Image
 from starlette.requests import Request
 from starlette.testclient import TestClient
 
-from tests.conftest import GapNet, plain_spec, seeded
 from tests.page.test_page import fake, registry_of
 from tests.support.browser import toy_checkpoint
+from tests.support.networks import GapNet, plain_spec, seeded
 from whylens.core.engine import Engine
 from whylens.core.errors import BadInput
 from whylens.core.models.backbone import wrap

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.conftest import ROOT, GapNet, plain_spec, seeded
+from tests.conftest import ROOT
 from tests.support.browser import serve, toy_checkpoint
+from tests.support.networks import GapNet, plain_spec, seeded
 from whylens.core.engine import Engine
 from whylens.core.evaluation.verdict import Verdict, Word
 from whylens.core.explainer import Explainer

@@ -10,8 +10,8 @@ import gradio as gr
 import pytest
 from PIL import Image
 
-from tests.conftest import GapNet, plain_spec, seeded
 from tests.methods.test_protopnet import Planted
+from tests.support.networks import GapNet, plain_spec, seeded
 from whylens.core.engine import Engine
 from whylens.core.errors import NeedsNotMet
 from whylens.core.explanation import Question

@@ -7,7 +7,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tests.conftest import ROOT, seeded
+from tests.conftest import ROOT
+from tests.support.networks import seeded
 from whylens.core.engine import Engine
 from whylens.core.inputs.photo import read_photo
 from whylens.core.inputs.preprocess import photo_tensor

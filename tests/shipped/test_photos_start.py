@@ -12,7 +12,7 @@ import pytest
 import timm
 import torch
 
-from tests.conftest import seeded
+from tests.support.networks import seeded
 from tests.support.shipped_networks import SHIPPED
 from whylens.core.inputs.spec import probe_inputs
 from whylens.core.models.load import from_folder

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from tests.conftest import GapNet, MlpHeadNet, TokenNet, plain_spec, seeded
+from tests.support.networks import GapNet, MlpHeadNet, TokenNet, plain_spec, seeded
 from whylens.core.models.backbone import Backbone, wrap
 from whylens.core.models.forward_pass import ForwardPass
 from whylens.core.results import Partial
