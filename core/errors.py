@@ -71,7 +71,7 @@ class ExplainerFailed(CoreError):
         words = cause if isinstance(cause, str) else f"{type(cause).__name__}: {cause}"
         super().__init__(
             f"The method {plugin!r} failed ({words}). The other methods are not affected; please "
-            "report it to the owner named on the Plugins tab."
+            "report it to the owner named under Plugins."
         )
         self.plugin = plugin
         self.cause = words

@@ -13,6 +13,7 @@ from whylens.core.evaluation.verdict import Word
 from whylens.core.explanation import Explanation
 from whylens.core.results import Heatmap
 
+AGREES = 0.5  # half of the order of places is shared
 WORDS: tuple[Word, ...] = get_args(Word)
 
 
@@ -27,6 +28,15 @@ def agreements(answers: Sequence[Explanation]) -> npt.NDArray[np.float64]:
             if isinstance(one.result, Heatmap) and isinstance(other.result, Heatmap):
                 matrix[i, j] = matrix[j, i] = likeness(one.result, other.result)
     return matrix
+
+
+def agreeing(answer: Explanation, others: Sequence[Explanation]) -> dict[str, tuple[float, bool]]:
+    """Return how far other maps mark the places that one marks, and whether it is enough.
+
+    By title the same rank correlation as in `agreements`, which is enough from `AGREES` on.
+    """
+    correlations = {other.title: agreements([answer, other])[0, 1] for other in others}
+    return {title: (float(r), bool(r >= AGREES)) for title, r in correlations.items()}
 
 
 def _by_verdict(answer: Explanation) -> tuple[float, ...]:

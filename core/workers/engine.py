@@ -332,8 +332,8 @@ class WorkerEngine(Engine):
 def _resting_words(method: str) -> str:
     return (
         f"{method!r} rests: {FAILURES_IN_A_ROW} times in a row it ended its process or took too "
-        f"long. It is asked again {REST_SECONDS / 60:.0f} minutes later; its owner is on the "
-        "Plugins tab."
+        f"long. It is asked again {REST_SECONDS / 60:.0f} minutes later; its owner is "
+        "named under Plugins."
     )
 
 

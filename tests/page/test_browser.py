@@ -26,7 +26,7 @@ expect = pytest.importorskip("playwright.sync_api", reason="playwright is not in
 pytestmark = pytest.mark.browser
 EVERY_TAB = (
     "Compare", "What if", "Grad-CAM", "Occlusion", "Plugins", "This network", "Many photos",
-    "Your pictures",
+    "Train on a folder",
 )  # fmt: skip
 
 
@@ -204,11 +204,11 @@ def test_a_report_of_many_photos_sorts_by_a_click_on_a_head_or_its_key(browser):
 
 
 def test_the_first_screen_answers_before_any_click_and_on_a_phone_too(browser, address):
-    with visit(browser, f"{address}/?model=a-toy", width=1440, height=900) as page:
+    with visit(browser, f"{address}/?model=a-toy", width=390, height=844) as page:
         page.wait_for_selector("#answer-picture img", timeout=PATIENCE)
         expect(page.locator("#answer-truth")).to_contain_text("goes from", timeout=PATIENCE)
         expect(page).to_have_url(re.compile("example=(coffee|orange|squirrel)"))
-        for width, height in ((1440, 900), (390, 844)):
+        for width, height in ((390, 844), (1440, 900)):
             page.set_viewport_size({"width": width, "height": height})
             page.evaluate(NEXT_FRAME_JS)
             box = page.locator("#answer-picture").bounding_box()
@@ -226,8 +226,16 @@ def test_the_first_screen_answers_before_any_click_and_on_a_phone_too(browser, a
         second.click()
         expect(second).to_have_attribute("aria-pressed", "true")
         expect(page.locator("#answer-truth")).to_contain_text(f"{label} goes from")
-        page.click("#answer-cover")
+        page.click("#answer-truth .wl-link")
         expect(page.locator("#answer-covered img")).to_be_visible()
+        expect(page.locator("#answer-agreement")).to_contain_text(
+            re.compile(r"Methods agree: \d of \d"), timeout=PATIENCE
+        )
+        page.click("#answer-figure")
+        page.click("#answer-figure-make")
+        expect(page.locator("#answer-figure-save")).to_be_visible(timeout=PATIENCE)
+        page.click("#go-what-if")
+        expect(page.locator("#whatif-mark")).to_be_visible()
 
 
 def test_an_example_is_explained_by_keyboard_alone_and_labels_are_only_text(browser, address):
@@ -244,6 +252,37 @@ def test_an_example_is_explained_by_keyboard_alone_and_labels_are_only_text(brow
         open_tab(page, "Compare")
         page.locator("#target input").click()
         assert page.evaluate("window.harmed") is None
+
+
+# When the network's card is there, and when 60 % of a map is in sight.
+FIRST_SCREEN_JS = """() => {
+  const seen = {};
+  const look = () => {
+    if (/classes/.test(document.querySelector('#model-card')?.textContent))
+      seen.card ??= performance.now();
+    const image = document.querySelector('#answer-picture img');
+    const box = document.querySelector('#answer-picture')?.getBoundingClientRect();
+    const share = box && (Math.min(innerHeight, box.bottom) - Math.max(0, box.top)) / box.height;
+    if (image?.complete && image.naturalWidth && share >= 0.6) seen.map ??= performance.now();
+    window.firstScreen = seen;
+    if (!seen.map) requestAnimationFrame(look);
+  };
+  look();
+}"""
+
+
+@pytest.mark.slow  # what it waits for is a second of an idle machine
+@pytest.mark.parametrize("size", [(1440, 900), (390, 844)])
+def test_a_map_is_in_sight_within_a_second_after_the_network_s_card(browser, address, size):
+    page = browser.new_page()
+    page.set_viewport_size(dict(zip(("width", "height"), size, strict=True)))
+    page.add_init_script(f"addEventListener('DOMContentLoaded', {FIRST_SCREEN_JS})")
+    for _ in range(2):  # the first visit loads the network and the page's scripts
+        page.goto(f"{address}/?model=a-toy&example=coffee")
+        page.wait_for_function("window.firstScreen?.map", timeout=PATIENCE)
+        seen = page.evaluate("window.firstScreen")
+    assert seen["map"] - seen["card"] <= 1000
+    page.close()
 
 
 @pytest.mark.slow

@@ -148,7 +148,7 @@ def test_a_photo_is_compared_without_a_click_and_ticked_methods_on_one_scale(
         page.wait_for_function(f"before => {sources} !== before", arg=before)
         expect(page.locator("#compare-download")).to_be_enabled()
         # What was striped can be shown to the network, and a part can be chosen by keys.
-        whole = page.locator("#answer-truth .wl-link")
+        whole = page.locator("#answer-by .wl-link")
         whole.click()
         expect(whole).to_have_count(0)
         page.click("#framing-fold button")

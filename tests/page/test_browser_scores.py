@@ -31,11 +31,11 @@ def test_every_map_is_judged_and_the_best_come_first(browser, address, compares)
     # Opened with another picture than the one that is given.
     with visit(browser, f"{address}/?model=painted-cats-breed&example=emberface") as page:
         give(page, ROOT / "examples" / "painted" / "bluebell.jpg")
-        judged = page.locator("#answer-legend .wl-judged")
+        judged = page.locator("#answer-verdict .wl-judged")
         expect(judged.locator("b")).to_have_text("Holds.", timeout=PATIENCE)
         judged.locator("summary").click()
         expect(judged.locator("svg polyline")).to_have_count(2)
-        # Colours redraw the legend; what was found out stays.
+        # Colours redraw map and legend; what was found out stays.
         page.click("#look button")
         page.click("#colours input")
         page.get_by_role("option", name="viridis").click()

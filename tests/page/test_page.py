@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from dataclasses import replace
 from itertools import zip_longest
@@ -23,6 +24,7 @@ from whylens.core.params import NoParams, Params, controls_of
 from whylens.core.registry import Entry, Problem, Registry, load_registry
 from whylens.core.results import Example, Examples, Heatmap, Partial
 from whylens.ui.page.controls import build_controls
+from whylens.ui.page.form import question_id
 from whylens.ui.page.html import slug
 from whylens.ui.page.layout import build_page
 from whylens.ui.page.long_events import throttle
@@ -72,11 +74,10 @@ def tabs_of(page) -> list[list[str]]:
     return found
 
 
-def test_seven_tabs_and_a_card_per_explainer_under_its_question():
+def test_five_tabs_and_a_card_per_explainer_under_its_question():
     page = build_page(Engine(registry_of(fake(1), fake(2))))
-    tabs = ["Compare", "What if", "All methods", "This network", "Many photos", "Your pictures",
-            "Plugins"]  # fmt: skip
-    assert tabs_of(page) == [tabs]
+    tabs = ["Compare", "What if", "All methods", "This network", "Your pictures"]
+    assert tabs_of(page) == [tabs, ["Many photos", "Train on a folder"]]
     (cards,) = (
         b["props"]["value"]
         for b in page.config["components"]
@@ -185,7 +186,8 @@ def events_filling(page, *elem_ids) -> list:
 
 
 CARD = ("answer-head", "predictions", "answer-picture", "answer-examples", "answer-legend",
-        "answer-truth", "answer-cover", "answer-covered")  # fmt: skip
+        "answer-by", "answer-truth", "answer-verdict", "answer-agreement",
+        "answer-covered")  # fmt: skip
 
 
 def test_what_cannot_be_answered_leaves_nothing_of_the_answer_before(photo, tmp_path):
@@ -198,7 +200,7 @@ def test_what_cannot_be_answered_leaves_nothing_of_the_answer_before(photo, tmp_
     clear, *_ = events_filling(
         page, *(f"compare-{n}" for n in ("grid", "legend", "status", "download"))
     )
-    save = next(e for e in events_filling(page, "answer-save") if e.fn.__name__ == "show_save")
+    (save,) = events_filling(page, "answer-figure", "answer-save")
     form = {"model": "resnet18", "target": "predicted", "quantity": "logit", "framing": "network"}
     form |= {"versus": "runner-up", "colours": "viridis", "opacity": 0.7, "sure": False}
     form |= {"under": "auto", "photo": photo}
@@ -219,20 +221,77 @@ def test_what_cannot_be_answered_leaves_nothing_of_the_answer_before(photo, tmp_
     ):
         *_, shown = ask.fn(request, **form)
         assert shown[2].visible
-        assert save.fn(request).visible
+        assert all(button.visible for button in save.fn(request))
         failing = ask.fn(request, **form | wrong)
-        head, chips, picture, tiles, legend, truth, cover, covered = next(failing)
+        head, chips, picture, tiles, *others, covered = next(failing)
         with pytest.raises(gr.Error):
             next(failing)
         assert words in head
         assert button in head
-        assert (chips, legend, truth) == ("", "", "")
-        assert not any(part.visible for part in (picture, tiles, cover, covered))
-        assert not save.fn(request).visible
+        assert [chips, *others] == 6 * [""]
+        assert not any(part.visible for part in (picture, tiles, covered))
+        assert not any(button.visible for button in save.fn(request))
         grid, legend, status, download = clear.fn(request, **form | wrong)
         assert (grid, legend) == ("", "")
         assert "Nothing to compare" in status
         assert not download.interactive
+
+
+def test_a_card_shows_its_map_while_it_answers_the_question_and_puts_its_method_in_compare(photo):
+    engine = Engine(
+        registry_of(fake(1), fake(-1), fake(2)),
+        loader=lambda *_: wrap(seeded(GapNet()), spec=plain_spec(32, 32)),
+    )
+    page = build_page(engine, judges=False)
+    request = type("Request", (), {"session_hash": "x"})()
+    form = {"model": "resnet18", "target": "predicted", "quantity": "logit", "framing": "network"}
+    form |= {"versus": "runner-up", "colours": "viridis", "opacity": 0.7, "sure": False}
+    form |= {"under": "auto", "photo": photo}
+    run, *_ = events_filling(page, *(f"fake-1-{n}" for n in ("picture", "examples", "legend",
+                                                             "status")))  # fmt: skip
+    (after,) = events_filling(page, "fake-1-download", "methods")
+    asked = {**form, "chosen": "fake-1", "compared": ["fake-2"]}
+
+    def card_of(html: str, key: str) -> str:
+        return html.split(f"id='card-{key}'")[1].split("</div>")[0]
+
+    *_, _ = run.fn(request, **form)
+    download, cards = after.fn(request, **asked)
+    assert download.interactive
+    assert "<img src='data:image/jpeg" in card_of(cards, "fake-1")
+    assert "<img" not in card_of(cards, "fake-2")
+    assert "Add to Compare" in card_of(cards, "fake-1")
+    assert "take out" in card_of(cards, "fake-2")
+    # A picture says which question it answers; another question's has none.
+    stamp = re.search(r"data-question='(\w+)'", card_of(cards, "fake-1"))[1]
+    assert stamp == question_id(asked)
+    _, cards = after.fn(request, **asked | {"target": "3"})
+    assert "<img" not in cards
+    (put,) = events_filling(page, "compare-methods", "methods")
+    for cell, ticked in (("+fake-1", ["fake-2", "fake-1"]), ("+fake-2", []), ("+", ["fake-2"])):
+        event = type("Event", (), {"cell": cell})()
+        methods, cards = put.fn(request, event, **asked)
+        assert methods == ticked
+        assert ("take out" in card_of(cards, "fake-1")) is ("fake-1" in ticked)
+
+
+def test_methods_agree_where_their_maps_mark_the_same_places():
+    from whylens.core.outputs.ranking import agreeing
+    from whylens.ui.page.html import agreeing_methods
+
+    falling, rising = Heatmap([[3.0, 2.0, 1.0]], "units"), Heatmap([[1.0, 2.0, 3.0]], "units")
+
+    class Answer:
+        def __init__(self, title, result):
+            self.title, self.result = title, result
+
+    others = [Answer("Same", Heatmap([[9.0, 2.0, 0.0]], "other")), Answer("Other", rising)]
+    found = agreeing(Answer("This", falling), others)
+    assert found == {"Same": (pytest.approx(1.0), True), "Other": (pytest.approx(-1.0), False)}
+    told = html_text(agreeing_methods(found, "q"))
+    assert "Methods agree: 2 of 3." in told
+    assert "Other marks other places (rank correlation -1.00)" in told
+    assert agreeing_methods({}, "q") == ""
 
 
 def test_the_address_names_the_network_that_is_loaded_and_the_example_that_is_shown(

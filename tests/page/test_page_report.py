@@ -175,3 +175,25 @@ def test_mean_maps_without_the_pictures_point_to_the_command(place, session):
 
     with pytest.raises(gr.Error, match="whylens means a-colours FOLDER --method cam"):
         list(means._runner(session)(**values("a-colours", "cam")))
+
+
+def test_every_network_says_what_it_knows_takes_and_comes_from(place):
+    from tests.conftest import GapNet, plain_spec, seeded
+    from whylens.core.engine import Engine
+    from whylens.core.models.backbone import wrap
+    from whylens.core.registry import load_registry
+    from whylens.ui.page.page_store import PageStore
+    from whylens.ui.page.session import Session
+
+    labels = ("<b>one</b>", "two", "three")
+    engine = Engine(
+        load_registry(),
+        loader=lambda *_: wrap(seeded(GapNet()), spec=plain_spec(32, 48), labels=labels),
+    )
+    facts = report._facts(Session(engine, PageStore()), "toy")
+    assert "<b>one" not in facts
+    for words in ("32, 48", "3 classes:", "two, three", engine.card("toy").digest):
+        assert words in facts
+    usable = len(engine.registry.explainers) - len(engine.unavailable("toy"))
+    assert f"{usable} of {len(engine.registry.explainers)} can be used on it" in facts
+    assert report._facts(Session(engine, PageStore()), None) == ""

@@ -163,13 +163,23 @@ def await_status(page, key: str, pattern: str) -> None:
 NAMES = {e.title: name for name, e in load_registry().explainers.items()}
 
 
+INSIDE = {"Many photos": "Your pictures", "Train on a folder": "Your pictures"}
+
+
 def open_tab(page, title: str) -> None:
-    """Open a tab by its title, or a method's panel by its card."""
+    """Open a tab by its title, one inside another as well, or a method's panel by its card."""
     if title in NAMES:
         page.get_by_role("tab", name="All methods", exact=True).click()
         page.click(f"#card-{slug(NAMES[title])}")
         page.locator(f"#{slug(NAMES[title])}-run").wait_for()
         return
+    if title == "Plugins":
+        page.get_by_role("tab", name="All methods", exact=True).click()
+        if not page.locator("#plugins").is_visible():
+            page.click("#plugins-fold button")
+        return
+    if title in INSIDE:
+        page.get_by_role("tab", name=INSIDE[title], exact=True).click()
     page.get_by_role("tab", name=title, exact=True).click()
 
 

@@ -58,7 +58,7 @@ def _answered(page: Any) -> None:
         timeout=PATIENCE,
     )
     await_status(page, "compare", DONE)
-    page.locator("#answer-legend .wl-judged b").first.wait_for(timeout=PATIENCE)
+    page.locator("#answer-verdict .wl-judged b").first.wait_for(timeout=PATIENCE)
 
 
 def _compare(page: Any) -> None:

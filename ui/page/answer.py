@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -25,14 +26,21 @@ from whylens.core.results import Heatmap
 from whylens.core.targets import EACH_ITS_OWN
 from whylens.ui.page import html
 from whylens.ui.page.download import build_download
+from whylens.ui.page.figure import build_figure
 from whylens.ui.page.form import QuestionForm, StyleControls, question_id
 from whylens.ui.page.guide import default_methods
-from whylens.ui.page.html import CELL_JS, State
+from whylens.ui.page.html import CELL_JS, COMPARE, WHAT_IF, State
 from whylens.ui.page.long_events import UNQUEUED, report_failure
 from whylens.ui.page.panel_updates import answer_updates
 from whylens.ui.page.session import PREDICTED, PRIVATE, Session, visitor_id
+from whylens.ui.page.truth import Truth
 
 SLOT = "answer"
+COMPARE_METHODS = "Compare methods"
+GO_JS = """() => {{
+  document.querySelector('#tab-{tab}-button')?.click();
+  document.querySelector('#tabs')?.scrollIntoView();
+}}"""
 STALE = "This is for the previous question; this one is being asked."
 EMPTY = "Drop a photo, or choose one of the examples."
 
@@ -45,8 +53,8 @@ class AnswerCard:
         question: Says, not to be seen, which question is being asked.
         outputs: What `ask` fills.
         ask: Answers the question of the form with the best quick method.
-        legend: Stands below the map, with the verdict on it.
-        truth: Says whether the map is to be believed, and offers to show the whole photo.
+        by: Says whose map it is, and offers to show the whole photo.
+        truth: Says whether the map is to be believed; filled by the tests of the map.
         style_outputs: What `redraw` fills.
         redraw: Draws the stored answer anew in another style.
     """
@@ -55,18 +63,25 @@ class AnswerCard:
     outputs: list[Component]
     inputs: Mapping[str, Component]
     ask: Callable[..., Iterator[Any]]
-    legend: Component
-    truth: Component
+    by: Component
+    truth: Truth
     style_outputs: list[Component]
     redraw: Callable[..., Any]
 
 
-def build_answer(session: Session, form: QuestionForm, style: StyleControls) -> AnswerCard:
-    """Return the card, built in the open column and wired but for who asks."""
+def build_answer(
+    session: Session, form: QuestionForm, style: StyleControls, truth: Truth
+) -> AnswerCard:
+    """Return the card, built in the open column and wired but for who asks.
+
+    Args:
+        truth: Stands elsewhere.
+    """
     question = gr.HTML("", elem_id="question-id", padding=False)
     stamped: dict[str, Any] = {"js_on_load": CELL_JS, "elem_classes": "wl-answer", "padding": False}
     status = gr.HTML(html.answer_head(State.EMPTY, EMPTY), elem_id="answer-head", **stamped)
     chips = gr.HTML("", elem_id="predictions", **stamped)
+    answers_of = partial(_stored, session)
     with gr.Column(elem_classes="wl-answer", elem_id="answer"):
         gr.HTML(html.stale_note(STALE), padding=False)
         gr.HTML(html.waiting_note(), elem_id="answer-waiting", padding=False)
@@ -76,64 +91,62 @@ def build_answer(session: Session, form: QuestionForm, style: StyleControls) -> 
             interactive=False,
             elem_id="answer-picture",
             slider_position=0,
-            max_height=460,
+            max_height=430,
             buttons=["fullscreen"],
             visible=False,
         )
         tiles = gr.HTML("", visible=False, elem_id="answer-examples")
         legend = gr.HTML("", elem_id="answer-legend", padding=False)
-        truth = gr.HTML("", elem_id="answer-truth", js_on_load=CELL_JS, padding=False)
-        with gr.Row(elem_classes="wl-actions"):
-            cover = gr.Button(
-                "Show what was covered",
-                size="sm",
-                elem_id="answer-cover",
-                visible=False,
-                scale=0,
-                min_width=200,
+        by = gr.HTML("", elem_id="answer-by", js_on_load=CELL_JS, padding=False)
+        with gr.Row(elem_classes="wl-actions wl-next", elem_id="answer-actions"):
+            for title, tab in ((COMPARE_METHODS, COMPARE), ("What if", WHAT_IF)):
+                gr.Button(title, size="sm", elem_id=f"go-{tab}", min_width=90).click(
+                    None, None, None, js=GO_JS.format(tab=tab), **PRIVATE
+                )
+            fold = gr.Button(
+                "Save figure", size="sm", elem_id="answer-figure", visible=False, min_width=90
             )
             save = build_download(
-                "Save",
+                "Save files",
                 session,
-                lambda request, **_: _stored(session, request),
+                answers_of,
                 {"photo": form.photo, **style.inputs},
                 stem="whylens",
                 elem_id="answer-save",
                 visible=False,
-                scale=0,
                 min_width=90,
             )
-        covered = gr.Image(
-            label="With the marked places covered",
-            visible=False,
-            interactive=False,
-            elem_id="answer-covered",
-            height=300,
-            buttons=[],
-        )
-    cover.click(_show_covered(session), None, [covered], **PRIVATE)
-    outputs = [status, chips, picture, tiles, legend, truth, cover, covered]
-    inputs = {**form.inputs, **style.inputs}
+        with gr.Column(visible=False, elem_id="answer-figure-fold") as dialog:
+            build_figure(session, style.inputs, answers_of, key="answer-figure", width=85)
+    unfolded = gr.State(value=False)
 
-    def show_save(request: gr.Request) -> Any:
-        return gr.Button(visible=bool(_stored(session, request)))
+    def turn(unfolded: bool) -> tuple[bool, Any]:
+        return not unfolded, gr.Column(visible=not unfolded)
+
+    fold.click(turn, [unfolded], [unfolded, dialog], **UNQUEUED)
+    truth.cover.click(_show_covered(session), None, [truth.covered], **PRIVATE)
+    outputs = [status, chips, picture, tiles, legend, by, *truth.words, truth.covered]
+
+    def show_actions(request: gr.Request) -> tuple[Any, Any]:
+        there = bool(answers_of(request))
+        return gr.Button(visible=there), gr.Button(visible=there)
 
     for buttons in (status, chips):
         buttons.click(_on_chip, None, [form.target], **UNQUEUED)
-    truth.change(show_save, None, [save], **UNQUEUED)
+    by.change(show_actions, None, [fold, save], **UNQUEUED)
     return AnswerCard(
         question,
         outputs,
-        inputs,
+        {**form.inputs, **style.inputs},
         _asker(session),
-        legend,
+        by,
         truth,
         [picture, tiles, legend],
         _redrawer(session),
     )
 
 
-def _stored(session: Session, request: gr.Request) -> list[Explanation]:
+def _stored(session: Session, request: gr.Request, **_: Any) -> list[Explanation]:
     answer = session.store.answer(visitor_id(request), SLOT)
     return [] if answer is None else [answer]
 
@@ -144,7 +157,7 @@ def _on_chip(event: gr.EventData) -> Any:
 
 
 def _asker(session: Session) -> Callable[..., Iterator[Any]]:
-    @report_failure("", at=0, of=8, show=_failed_head, blank=_head_alone)
+    @report_failure("", at=0, of=10, show=_failed_head, blank=_head_alone)
     def answer(request: gr.Request, **values: Any) -> Iterator[Any]:
         visitor = visitor_id(request)
         closed: Any = gr.Image(visible=False)
@@ -169,7 +182,7 @@ def _asker(session: Session) -> Callable[..., Iterator[Any]]:
         if is_unfamiliar(share):
             verdict = f"{verdict} {familiarity_words(share)}"
         head = html.answer_head(State.WORKING, verdict, question=stamp)
-        yield head, chips, *5 * (gr.skip(),), closed
+        yield head, chips, *7 * (gr.skip(),), closed
         methods = default_methods(session, question.model, visitor, most=1)
         if not methods:
             text = "No quick method runs on this network: choose one under All methods."
@@ -180,14 +193,14 @@ def _asker(session: Session) -> Callable[..., Iterator[Any]]:
         session.store.put_answer(visitor, SLOT, last, stamp)
         state, sentence = _sentence(last, prediction)
         head = html.answer_head(state, verdict, sentence + shares, question=stamp)
-        shown = (head, chips, *answer_updates(last, style, session, stamp))
-        by = html.by(last, familiarity_words(share))
-        yield *shown, by, gr.skip(), gr.skip()
+        by, known = html.by(last), html.source(familiarity_words(share))
+        shown = (head, chips, *answer_updates(last, style, session, stamp, folded=True), by)
+        yield *shown, known, "", "", gr.skip()
         test = _cover_test(session, last)
         if test is not None:
-            truth = by + html.cover_words(test, last.asked)
+            words = html.stamp(stamp) + html.cover_words(test, last.asked) + known
             # All again: of two updates that come at once a browser sees the second alone.
-            yield *shown, truth, gr.Button(visible=test.covered is not None), closed
+            yield *shown, words, "", "", closed
 
     return answer
 
@@ -201,7 +214,7 @@ def _cover_test(session: Session, answer: Explanation) -> CoverTest | None:
 def _head_alone(head: str = "", chips: str = "") -> tuple[Any, ...]:
     """Return the updates of a card without an answer: all else is hidden."""
     picture, tiles = gr.ImageSlider(visible=False), gr.HTML(visible=False)
-    return head, chips, picture, tiles, "", "", gr.Button(visible=False), gr.Image(visible=False)
+    return head, chips, picture, tiles, *5 * ("",), gr.Image(visible=False)
 
 
 def _failed_head(reason: str, cause: BaseException | None) -> str:
@@ -240,7 +253,7 @@ def _redrawer(session: Session) -> Callable[..., Any]:
         if answer is None:
             return gr.skip(), gr.skip(), gr.skip()
         stamp = session.store.stamp(visitor, SLOT)
-        return answer_updates(answer, StyleControls.read(values), session, stamp)
+        return answer_updates(answer, StyleControls.read(values), session, stamp, folded=True)
 
     return redraw
 

@@ -125,10 +125,14 @@ def build_compare(session: Session, form: QuestionForm, style: StyleControls) ->
     inputs = {**form.inputs, **redraw_inputs}
     draw = _drawer(session, grid)
     answers_of = _answers_of(session)
+
+    def maps_of(request: gr.Request, **values: Any) -> list[Explanation]:
+        return [answer for _, answer in answers_of(request, **values)]
+
     download = build_download(
         "Download all (ZIP)",
         session,
-        lambda request, **values: [answer for _, answer in answers_of(request, **values)],
+        maps_of,
         {"photo": form.photo, **style.inputs, **shown, "scaling": scaling},
         stem="whylens-compare",
         same_values=SHARED,
@@ -162,7 +166,8 @@ def build_compare(session: Session, form: QuestionForm, style: StyleControls) ->
         [scaling.change, order.input], redraw, None, [grid, legend],
         inputs_kwargs=redraw_inputs, **PRIVATE,
     )  # fmt: skip
-    build_figure(session, redraw_inputs, answers_of, SHARED)
+    with gr.Accordion("Save a figure for a paper", open=False, elem_id="figure-fold"):
+        build_figure(session, redraw_inputs, maps_of, same_values=SHARED)
     return Compare(
         methods=methods,
         grid=grid,
@@ -338,11 +343,11 @@ def _drawer(session: Session, grid: Component) -> Drawer:
         mark, pictures = html.stamp(stamp), grid_html(parts, style, session, grid)
         if not heats:
             return pictures, mark
-        unit = "share of what is full colour in each map; the table has the values"
+        unit = "1 is the full colour of each map; the table says what that is"
         # Maps of evidence for and against have colours of their own.
         units = {-1.0 if scale.low < 0 else 0.0: unit for scale in together}
         if len(units) > 1:
-            units = {-1.0: f"Maps with values below 0: {unit}", 0.0: f"The others: {unit}"}
+            units = {-1.0: f"Maps of for and against: {unit}", 0.0: f"The others: {unit}"}
         legend = "".join(
             html.legend(Scale(low, 1.0, words), style, words="") for low, words in units.items()
         )

@@ -1,9 +1,9 @@
-"""The figure for a paper: what is shown in Compare, by the millimetre."""
+"""The figure for a paper: what is shown, by the millimetre."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,34 +25,38 @@ READY = "Ready: the figure, and a .bib that cites its methods."
 def build_figure(
     session: Session,
     shown: Mapping[str, Component],
-    answers_of: Callable[..., list[tuple[int, Explanation]]],
-    same_values: str,
+    answers_of: Callable[..., Sequence[Explanation]],
+    *,
+    same_values: str = "",
+    key: str = "figure",
+    width: int = 174,
 ) -> None:
-    """Build the dialog in the open tab and wire it.
+    """Build the dialog in the open column and wire it.
 
     Args:
-        shown: The components that say what is on the screen, by name; "scaling" among them.
+        shown: The components that say what is on the screen, by name.
         answers_of: Returns the answers that are shown.
-        same_values: What "scaling" holds where one colour is one raw value.
+        same_values: What "scaling" of `shown` holds where one colour is one raw value.
+        key: What ids of its elements begin with.
+        width: In millimetres, to begin with.
     """
-    with gr.Accordion("Save a figure for a paper", open=False, elem_id="figure-fold"):
-        with gr.Row():
-            width = gr.Radio(WIDTHS, value=174, label="Width", elem_id="figure-width")
-            kind = gr.Radio(KINDS, value="pdf", label="As", elem_id="figure-kind")
-            columns = gr.Number(
-                0, minimum=0, maximum=12, precision=0, label="Pictures in a row (0: as they fit)",
-                elem_id="figure-columns", min_width=160,
-            )  # fmt: skip
-        with gr.Row():
-            captions = gr.Checkbox(value=True, label="Captions", min_width=120)
-            original = gr.Checkbox(value=True, label="The photo as well", min_width=120)
-            letters = gr.Checkbox(value=False, label="Letters a), b), c)", min_width=120)
-        with gr.Row(elem_classes="wl-actions"):
-            make = gr.Button("Make the figure", elem_id="figure-make")
-            save = gr.DownloadButton("Download", visible=False, elem_id="figure-save")
-        status = gr.Textbox(label="Figure", elem_id="figure-status", visible=False, max_lines=3)
+    with gr.Row():
+        size = gr.Radio(WIDTHS, value=width, label="Width", elem_id=f"{key}-width")
+        kind = gr.Radio(KINDS, value="pdf", label="As", elem_id=f"{key}-kind")
+        columns = gr.Number(
+            0, minimum=0, maximum=12, precision=0, label="Pictures in a row (0: as they fit)",
+            elem_id=f"{key}-columns", min_width=160,
+        )  # fmt: skip
+    with gr.Row():
+        captions = gr.Checkbox(value=True, label="Captions", min_width=120)
+        original = gr.Checkbox(value=True, label="The photo as well", min_width=120)
+        letters = gr.Checkbox(value=False, label="Letters a), b), c)", min_width=120)
+    with gr.Row(elem_classes="wl-actions"):
+        make = gr.Button("Make the figure", elem_id=f"{key}-make")
+        save = gr.DownloadButton("Download", visible=False, elem_id=f"{key}-save")
+    status = gr.Textbox(label="Figure", elem_id=f"{key}-status", visible=False, max_lines=3)
     fields = {
-        "width": width,
+        "width": size,
         "kind": kind,
         "columns": columns,
         "captions": captions,
@@ -62,9 +66,9 @@ def build_figure(
 
     @report_failure(FAILED, at=0, of=2)
     def draw(request: gr.Request, **values: Any) -> Iterator[Any]:
-        answers = [answer for _, answer in answers_of(request, **values)]
+        answers = answers_of(request, **values)
         if not answers:
-            raise BadInput("There are no maps yet. Press Compare first.")
+            raise BadInput("There are no maps yet. Ask first, then press again.")
         style = StyleControls.read(values)
         layout = FigureLayout(
             width=float(values["width"]),
@@ -78,7 +82,7 @@ def build_figure(
                 [(answer, style) for answer in answers],
                 Path(folder) / f"figure.{values['kind']}",
                 layout,
-                same_values=values["scaling"] == same_values,
+                same_values=values.get("scaling") == same_values,
             )
             files = ((path.name, path.read_bytes()) for path in paths)
             path = session.store.save_zip(files, stem="whylens-figure")

@@ -108,12 +108,12 @@ def build_framing(value: Component) -> FramingInput:
 
 
 def wire_framing(
-    session: Session, framing: FramingInput, photo: Component, model: Component, truth: Component
+    session: Session, framing: FramingInput, photo: Component, model: Component, by: Component
 ) -> None:
     """Let choice, frame and photo decide what is shown.
 
     Args:
-        truth: The part of the answer card that offers the whole photo.
+        by: The part of the answer card that offers the whole photo.
     """
 
     def show(kind: str, path: str | None, name: str | None) -> tuple[Any, Any]:
@@ -142,7 +142,7 @@ def wire_framing(
             return text
 
     framing.frame.click(take, None, [framing.value], **UNQUEUED)
-    truth.click(lambda: WHOLE, None, [framing.kind], **UNQUEUED)
+    by.click(lambda: WHOLE, None, [framing.kind], **UNQUEUED)
 
 
 def _first_part(size: tuple[int, int], shape: tuple[int, int]) -> tuple[float, float, float, float]:

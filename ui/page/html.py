@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from itertools import groupby
 from pathlib import Path
@@ -29,9 +30,10 @@ from whylens.core.results import Examples, Heatmap, Prototypes
 from whylens.core.targets import ClassScore
 from whylens.core.train.report import Figures, ModelReport
 
-# Ids of the tabs that are no method's.
-COMPARE, METHODS, REPORT, PHOTOS = "compare", "methods", "report", "photos"
-TRAIN, PLUGINS, WHAT_IF = "train", "plugins", "what-if"
+# Ids of the tabs, and of what lies inside one of them.
+COMPARE, WHAT_IF, METHODS, REPORT, PICTURES = "compare", "what-if", "methods", "report", "pictures"
+PHOTOS, TRAIN, PLUGINS = "photos", "train", "plugins"
+TAB_OF = {PHOTOS: PICTURES, TRAIN: PICTURES, PLUGINS: METHODS}
 # Beyond this many classes the grid is too wide to read; the commonest mistakes are listed instead.
 MOST_COLUMNS = 24
 MOST_PAIRS = 40
@@ -181,16 +183,15 @@ def chips(prediction: Prediction, target: int | None, labels: tuple[str, ...]) -
     return render("answer", "chips", cells=cells)
 
 
-def by(answer: Explanation, familiarity: str) -> str:
-    """Return HTML that says by which method the card's map was made, and what is striped.
-
-    Args:
-        familiarity: Whether the network learnt from anything like this, in words.
-    """
+def by(answer: Explanation) -> str:
+    """Return HTML that says by which method the card's map was made, and what is striped."""
     seconds, unseen = duration(answer.seconds), answer.view is not None and _unseen(answer.view)
-    return render(
-        "answer", "by", title=answer.title, seconds=seconds, unseen=unseen, familiarity=familiarity
-    )
+    return render("answer", "by", title=answer.title, seconds=seconds, unseen=unseen)
+
+
+def source(text: str) -> str:
+    """Return HTML of a sentence that stands back behind others."""
+    return render("pieces", "source", text=text)
 
 
 def _unseen(view: View) -> float:
@@ -219,7 +220,8 @@ def cover_words(test: CoverTest, asked: str) -> str:
         words = [percent(figure) for figure in figures]
     else:
         words = [f"{figure:.4g} {test.unit}".strip() for figure in figures]
-    return render("answer", "cover", share=test.share, asked=asked, words=words)
+    picture = test.covered is not None
+    return render("answer", "cover", share=test.share, asked=asked, words=words, picture=picture)
 
 
 def example_buttons(examples: Mapping[str, bytes]) -> str:
@@ -231,15 +233,25 @@ def example_buttons(examples: Mapping[str, bytes]) -> str:
     return render("answer", "examples", thumbnails=examples)
 
 
-def legend(scale: Scale, style: Style, *, note: str = "", words: str | None = None) -> str:
+def legend(
+    scale: Scale,
+    style: Style,
+    *,
+    note: str = "",
+    words: str | None = None,
+    folded: str | None = None,
+) -> str:
     """Return HTML of a colour scale with the raw values of its ends, and a sentence beneath.
 
     Args:
         words: What full colour stands for; by default in `scale_words`.
+        folded: HTML of what is unfolded with unit and words; None: these are seen.
     """
     stops = colour_stops(style.colormap, diverges=scale.low < 0)
     words = scale_words(scale) if words is None else words
-    return render("pieces", "legend", scale=scale, stops=stops, words=words, note=note)
+    more = None if folded is None else Markup(folded)  # noqa: S704 - from a template
+    values = {"scale": scale, "stops": stops, "words": words, "note": note, "folded": more}
+    return render("pieces", "legend", **values)
 
 
 def verdict(known: Verdict) -> str:
@@ -310,6 +322,20 @@ def agreement(answers: Sequence[Explanation]) -> str:
     return render("pieces", "agreement", tables=tables) if tables else ""
 
 
+def agreeing_methods(others: Mapping[str, tuple[float, bool]], stamp_id: str) -> str:
+    """Return HTML of how many methods mark the same places; "" where there is one alone.
+
+    Args:
+        others: From `agreeing`.
+        stamp_id: Id of the question.
+    """
+    if not others:
+        return ""
+    agree = 1 + sum(agrees for _, agrees in others.values())
+    words = {"agree": agree, "count": 1 + len(others), "others": others}
+    return stamp(stamp_id) + render("answer", "agreeing", **words)
+
+
 def plugin_table(registry: Registry, failures: Mapping[str, str]) -> str:
     """Return HTML of a table of all explainers and their owners.
 
@@ -342,31 +368,42 @@ def stale_note(
     return render("pieces", "stale_note", text=text)
 
 
-def method_cards(
-    groups: Mapping[str, Sequence[Explainer[Any]]],
-    costs: Mapping[str, str],
-    unavailable: Mapping[str, str],
-    chosen: str,
-) -> str:
+@dataclass(frozen=True)
+class Card:
+    """A method as a card shows it.
+
+    Attributes:
+        cost: Time on the loaded network, in words.
+        reason: Why it cannot be used on it, or "".
+        thumbnail: JPEG bytes of its map, where there is one.
+    """
+
+    explainer: Explainer[Any]
+    cost: str
+    reason: str
+    is_open: bool
+    is_compared: bool
+    thumbnail: bytes | None
+
+    @property
+    def key(self) -> str:
+        """The method's slug."""
+        return slug(self.explainer.name)
+
+    @property
+    def badges(self) -> list[str]:
+        """What it needs and what it does not know, a word or two each."""
+        return _badges(self.explainer)
+
+
+def method_cards(groups: Mapping[str, Sequence[Card]], stamp_id: str) -> str:
     """Return HTML of all methods as buttons under the questions that they answer.
 
     Args:
-        groups: Methods by question.
-        costs: Time of each on the loaded network, in words.
-        unavailable: Why a method cannot be used on it.
-        chosen: Name of the method that is open, or "".
+        groups: Cards by question.
+        stamp_id: Id of the question that their maps answer.
     """
-    sections = [
-        (
-            question,
-            [
-                (slug(e.name), e, _badges(e), costs.get(e.name, ""), unavailable.get(e.name, ""))
-                for e in methods
-            ],
-        )
-        for question, methods in groups.items()
-    ]
-    return render("answer", "method_cards", sections=sections, chosen=slug(chosen))
+    return render("answer", "method_cards", groups=groups, mark=Markup(stamp(stamp_id)))  # noqa: S704
 
 
 def _badges(explainer: Explainer[Any]) -> list[str]:
@@ -378,6 +415,24 @@ def _badges(explainer: Explainer[Any]) -> list[str]:
 def model_card(card: ModelCard) -> str:
     """Return HTML that says what the model is, whose weights it has and on what terms."""
     return render("pieces", "model_card", card=card)
+
+
+def network_facts(card: ModelCard, methods: int, unavailable: int) -> str:
+    """Return HTML of all that is known of a network: what it knows, takes, and comes from.
+
+    Args:
+        methods: How many there are.
+        unavailable: How many of them cannot be used on it.
+    """
+    inputs = {
+        name.replace("_", " "): ", ".join(f"{v:g}" for v in value)
+        if isinstance(value, list) and all(isinstance(v, int | float) for v in value)
+        else f"{value}"
+        for name, value in card.input.items()
+        if value not in (None, "", [])
+    }
+    usable = f"{methods - unavailable} of {methods}"
+    return render("report", "network_facts", card=card, inputs=inputs, usable=usable)
 
 
 def banner(text: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from gradio.events import Dependency
 
 from whylens.core.evaluation.verdict import Verdict
 from whylens.core.explanation import Explanation
+from whylens.core.outputs.render import Style
 from whylens.core.results import Heatmap
 from whylens.ui.page.form import StyleControls
 from whylens.ui.page.long_events import JUDGING, throttle
@@ -20,26 +21,29 @@ from whylens.ui.page.session import Session, errors_as_messages, visitor_id
 
 
 def wire_judging(
-    session: Session, event: Dependency, slot: str, legend: Component, style: StyleControls
+    session: Session,
+    event: Dependency,
+    slot: str,
+    place: Component,
+    style: StyleControls,
+    draw: Callable[[Explanation, Style, str], str] = legend_html,
 ) -> Dependency:
     """Return the event that follows one that leaves a map in a slot: the map is judged.
 
     Args:
-        legend: What stands below the map.
+        place: Filled with what `draw` makes of the map, the style and the question's id.
     """
 
     def judge(request: gr.Request, **values: Any) -> Iterator[Any]:
         visitor, shown = visitor_id(request), False
         for judged in shown_steps(session, visitor, slot):
             shown = True
-            yield legend_html(
-                judged, StyleControls.read(values), session.store.stamp(visitor, slot)
-            )
+            yield draw(judged, StyleControls.read(values), session.store.stamp(visitor, slot))
         if not shown:
             yield gr.skip()
 
     judging = {**JUDGING, "show_progress": "hidden", "trigger_mode": "always_last"}
-    return event.success(judge, None, [legend], inputs_kwargs=style.inputs, **judging)
+    return event.success(judge, None, [place], inputs_kwargs=style.inputs, **judging)
 
 
 def shown_steps(session: Session, visitor: str, slot: str) -> Iterator[Explanation]:

@@ -7,6 +7,7 @@ from gradio.events import Dependency
 
 from whylens.core.engine import Engine
 from whylens.core.outputs.render import colour_names
+from whylens.core.registry import Registry
 from whylens.ui.page import html
 from whylens.ui.page.answer import build_answer
 from whylens.ui.page.compare import Compare, build_compare
@@ -14,7 +15,7 @@ from whylens.ui.page.examples import build_examples
 from whylens.ui.page.form import QuestionForm, StyleControls
 from whylens.ui.page.framing import build_framing, framing_value
 from whylens.ui.page.guide import build_guide
-from whylens.ui.page.html import COMPARE, METHODS, PHOTOS, PLUGINS, REPORT, TRAIN, WHAT_IF
+from whylens.ui.page.html import COMPARE, METHODS, PHOTOS, PICTURES, REPORT, TRAIN, WHAT_IF
 from whylens.ui.page.import_model import build_import
 from whylens.ui.page.many_photos import build_many_photos
 from whylens.ui.page.methods import Methods, build_methods
@@ -33,8 +34,9 @@ from whylens.ui.page.session import (
 )
 from whylens.ui.page.signal_input import build_signal_input
 from whylens.ui.page.training import build_training, is_public, training_allowed
+from whylens.ui.page.truth import truth_parts
 from whylens.ui.page.what_if import build_what_if
-from whylens.ui.page.wiring import Page, SideColumn, wire
+from whylens.ui.page.wiring import Page, SideColumn, Tabs, wire
 
 
 def build_page(
@@ -76,17 +78,21 @@ def build_page(
         photo, quantity, target, versus = _question_parts()
         form = QuestionForm(photo, model, target, quantity, versus, framing_value())
         style = _style()
+        truth = truth_parts()
         with gr.Row(elem_classes="wl-columns"):
             with gr.Column(scale=7, min_width=320):
-                answer = build_answer(session, form, style)
+                answer = build_answer(session, form, style, truth)
                 with gr.Row(elem_classes="wl-ask"):
                     target.render()
-                with gr.Accordion("What counts, and rather than what", open=False, elem_id="more"):
+                with gr.Accordion(
+                    "What counts: score, probability or a difference", open=False, elem_id="more"
+                ):
                     quantity.render()
                     versus.render()
             with gr.Column(scale=4, min_width=300):
                 photo.render()
                 examples = build_examples()
+                truth.render()
                 framing = build_framing(form.framing)
                 signal = build_signal_input()
                 card = gr.HTML("", elem_id="model-card", padding=False)
@@ -183,7 +189,7 @@ def _style() -> StyleControls:
 
 def _tabs(
     session: Session, form: QuestionForm, style: StyleControls, *, public: bool
-) -> tuple[gr.Tabs, Compare, Methods, Dependency, Report, list[Dependency]]:
+) -> tuple[Tabs, Compare, Methods, Dependency, Report, list[Dependency]]:
     new_models = []
     trainable, local = training_allowed(public=public), not is_public(public=public)
     form.quantity.change(
@@ -192,39 +198,50 @@ def _tabs(
         [form.versus],
         **PRIVATE,
     )
-    with gr.Tabs(elem_id="tabs", overflow_behavior="wrap") as tabs:
+    with gr.Tabs(elem_id="tabs", overflow_behavior="wrap") as outer:
         with gr.Tab("Compare", id=COMPARE, elem_id="tab-compare"):
             compare = build_compare(session, form, style)
         with gr.Tab("What if", id=WHAT_IF, elem_id="tab-what-if") as what_if:
             build_what_if(session, form, what_if)
-        with gr.Tab("All methods", id=METHODS, elem_id="tab-methods"):
+        with gr.Tab("All methods", id=METHODS, elem_id="tab-methods") as all_methods:
             with gr.Accordion("Help me choose", open=False, elem_id="guide"):
-                ticked = build_guide(session, form, tabs, compare.methods)
-            methods = build_methods(session, form, style)
+                ticked = build_guide(session, form, outer, compare.methods)
+            methods = build_methods(session, form, style, compare.methods, all_methods)
+            plugins = _build_plugins(session.engine)
         with gr.Tab("This network", id=REPORT, elem_id="tab-report"):
             report = build_report(session, form, style, trainable=trainable)
             if local:
                 new_models.append(build_import(session.engine, form))
-        with gr.Tab("Many photos", id=PHOTOS, elem_id="tab-photos"):
-            build_many_photos(session, form, style, local=local)
-        if trainable:
-            with gr.Tab("Your pictures", id=TRAIN, elem_id="tab-train"):
-                new_models.append(build_training(session, form, local=local))
-        with gr.Tab("Plugins", id=PLUGINS, elem_id="tab-plugins") as tab:
-            _build_plugins(session.engine, tab)
-    return tabs, compare, methods, ticked, report, new_models
+        with (
+            gr.Tab("Your pictures", id=PICTURES, elem_id="tab-pictures"),
+            gr.Tabs(elem_id="pictures") as inner,
+        ):
+            with gr.Tab("Many photos", id=PHOTOS, elem_id="tab-photos"):
+                build_many_photos(session, form, style, local=local)
+            if trainable:
+                with gr.Tab("Train on a folder", id=TRAIN, elem_id="tab-train"):
+                    new_models.append(build_training(session, form, local=local))
+    return Tabs(outer, inner, plugins), compare, methods, ticked, report, new_models
 
 
-def _build_plugins(engine: Engine, tab: gr.Tab) -> None:
+def _build_plugins(engine: Engine) -> gr.Accordion:
     registry = engine.registry
 
     def table() -> str:
         return html.plugin_table(registry, engine.failures())
 
-    shown = gr.HTML(table(), elem_id="plugins")
-    tab.select(table, None, [shown], **PRIVATE)
-    if not registry.problems:
-        gr.HTML("<p class='wl-source'>No problems: every plugin that was found has loaded.</p>")
+    count = len(registry.problems)
+    label = "Plugins: who wrote each method" + (f", and what did not load ({count})" * bool(count))
+    with gr.Accordion(label, open=bool(count), elem_id="plugins-fold") as fold:
+        shown = gr.HTML(table(), elem_id="plugins")
+        if not registry.problems:
+            gr.HTML("<p class='wl-source'>No problems: every plugin that was found has loaded.</p>")
+        _build_problems(registry)
+    fold.expand(table, None, [shown], **PRIVATE)
+    return fold
+
+
+def _build_problems(registry: Registry) -> None:
     for problem in registry.problems:
         head = f"{problem.plugin} of {problem.distribution} ({problem.stage})"
         gr.Textbox(

@@ -1,4 +1,4 @@
-"""The Many photos tab: what the network says of each, a click away from its whole answer."""
+"""Many photos, a part of Your pictures: what the network says of each, a click away from its whole answer."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ TO_ANSWER_JS = "() => document.querySelector('#answer-head').scrollIntoView({blo
 def build_many_photos(
     session: Session, form: QuestionForm, style: StyleControls, *, local: bool
 ) -> None:
-    """Build the Many photos tab in the open tab and wire it.
+    """Build Many photos in the open tab and wire it.
 
     Args:
         local: Whether visitors may name folders of this machine.

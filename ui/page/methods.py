@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import gradio as gr
 from gradio.components import Component
 
-from whylens.core.explainer import Explainer
 from whylens.core.outputs.guide import QUESTIONS
 from whylens.ui.page import html
-from whylens.ui.page.form import QuestionForm, StyleControls
+from whylens.ui.page.form import QuestionForm, StyleControls, question_id
 from whylens.ui.page.html import slug
 from whylens.ui.page.long_events import UNQUEUED
-from whylens.ui.page.panel import Panel, build_panel
+from whylens.ui.page.panel import Cards, Panel, build_panel
 from whylens.ui.page.session import PRIVATE, Session, visitor_id
 
 AT_ONCE = 1.0  # seconds up to which a time is not worth stating
@@ -54,38 +54,65 @@ class Methods:
         return [name, *columns]
 
 
-def build_methods(session: Session, form: QuestionForm, style: StyleControls) -> Methods:
-    """Return the cards and the panels, built in the open tab and wired."""
+def build_methods(
+    session: Session, form: QuestionForm, style: StyleControls, compared: Component, tab: gr.Tab
+) -> Methods:
+    """Return the cards and the panels, built in the open tab and wired.
+
+    Args:
+        compared: The choice of methods in Compare.
+        tab: The open tab.
+    """
     explainers = session.engine.registry.explainers
-    cards = gr.HTML(cards_html(session, "", ""), elem_id="methods", js_on_load=html.CELL_JS)
+    component = gr.HTML(cards_html(session, "", ""), elem_id="methods", js_on_load=CARDS_JS)
     open_name = gr.Textbox(visible="hidden", elem_id="open-method")
+    inputs = {**form.inputs, **style.inputs, "chosen": open_name, "compared": compared}
+    cards = Cards(component, inputs, _drawer(session))
     panels: dict[str, Panel] = {}
     columns: dict[str, gr.Column] = {}
     for name, explainer in explainers.items():
         key = slug(name)
         with gr.Column(visible=False, elem_id=f"panel-{key}") as columns[name]:
             gr.HTML(html.heading(explainer.title))
-            panels[name] = build_panel(explainer, session, form, style)
-    methods = Methods(cards, panels, columns, open_name)
+            panels[name] = build_panel(explainer, session, form, style, cards)
+    methods = Methods(component, panels, columns, open_name)
     keys = {slug(name): name for name in explainers}
 
-    def choose(model: str, previous: str, request: gr.Request, event: gr.EventData) -> Any:
+    def choose(request: gr.Request, event: gr.EventData, **values: Any) -> Any:
         name = keys.get(str(getattr(event, "cell", "")), "")
         if not name:
             return [gr.skip()] * (2 + len(columns))
-        updated = cards_html(session, model, name, visitor=visitor_id(request))
-        return updated, *methods.open_updates(name, previous)
+        updates = methods.open_updates(name, values["chosen"])
+        return cards.draw(request, **{**values, "chosen": name}), *updates
 
-    cards.click(
+    component.click(
         choose,
-        [form.model, open_name],
-        [cards, *methods.open_outputs],
-        show_progress_on=[cards],
+        None,
+        [component, *methods.open_outputs],
+        inputs_kwargs=inputs,
+        show_progress_on=[component],
         **UNQUEUED,
     ).then(None, [open_name, form.photo], None, js=OPEN_JS, **PRIVATE)
+
+    def put(request: gr.Request, event: gr.EventData, **values: Any) -> Any:
+        name = keys.get(str(getattr(event, "cell", "")).removeprefix("+"), "")
+        ticked = list(values["compared"])
+        if name in ticked:
+            ticked.remove(name)
+        elif name:
+            ticked.append(name)
+        return ticked, cards.draw(request, **{**values, "compared": ticked})
+
+    component.select(put, None, [compared, component], inputs_kwargs=inputs, **UNQUEUED)
+    tab.select(cards.draw, None, [component], inputs_kwargs=inputs, **UNQUEUED)
     return methods
 
 
+# A click on a card opens its method; one on the button below it is of Compare.
+CARDS_JS = """element.addEventListener('click', event => {
+  const cell = event.target.closest('[data-cell]')?.dataset.cell;
+  if (cell) trigger(cell.startsWith('+') ? 'select' : 'click', {cell});
+})"""
 # The address names the open method, its panel is scrolled to once it is drawn, and a quick method
 # answers what it has not answered yet.
 OPEN_JS = """(name, photo) => {
@@ -105,23 +132,62 @@ OPEN_JS = """(name, photo) => {
 }"""
 
 
-def cards_html(session: Session, model: str, chosen: str, *, visitor: str = "") -> str:
+def cards_html(
+    session: Session,
+    model: str,
+    chosen: str,
+    *,
+    visitor: str = "",
+    compared: Collection[str] = (),
+    thumbnails: Mapping[str, bytes] = MappingProxyType({}),
+    stamp: str = "",
+) -> str:
     """Return HTML of the cards for a network.
 
     Args:
         model: A loaded model's name; "" while there is none.
         chosen: Name of the method that is open, or "".
+        compared: Names of those that are in Compare.
+        thumbnails: JPEG bytes of the maps that there are, by method.
+        stamp: Id of the question that they answer.
     """
     engine = session.engine
-    explainers = engine.registry.explainers
-    groups: dict[str, list[Explainer[Any]]] = {words: [] for words in QUESTIONS.values()}
-    for explainer in explainers.values():
-        groups[QUESTIONS[explainer.question_kind]].append(explainer)
-    groups = {words: methods for words, methods in groups.items() if methods}
     unavailable = engine.unavailable(model, visitor=visitor) if model else {}
     costs = seconds_of(session, model) if model else {}
-    words = {n: f"about {html.duration(s)}" if s > AT_ONCE else "at once" for n, s in costs.items()}
-    return html.method_cards(groups, words, unavailable, chosen)
+    groups: dict[str, list[html.Card]] = {words: [] for words in QUESTIONS.values()}
+    for name, explainer in engine.registry.explainers.items():
+        seconds = costs.get(name)
+        cost = "" if seconds is None else "at once"
+        if seconds is not None and seconds > AT_ONCE:
+            cost = f"about {html.duration(seconds)}"
+        groups[QUESTIONS[explainer.question_kind]].append(
+            html.Card(
+                explainer,
+                cost,
+                unavailable.get(name, ""),
+                is_open=name == chosen,
+                is_compared=name in compared,
+                thumbnail=thumbnails.get(name),
+            )
+        )
+    return html.method_cards({words: cards for words, cards in groups.items() if cards}, stamp)
+
+
+def _drawer(session: Session) -> Callable[..., str]:
+    def draw(request: gr.Request, **values: Any) -> str:
+        visitor, stamp, style = visitor_id(request), question_id(values), StyleControls.read(values)
+        answers = session.store.answers(visitor, stamp).values()
+        return cards_html(
+            session,
+            values["model"] or "",
+            values["chosen"],
+            visitor=visitor,
+            compared=values["compared"],
+            thumbnails={a.method: session.store.thumbnail(a, style) for a in answers if a.finished},
+            stamp=stamp,
+        )
+
+    return draw
 
 
 def seconds_of(session: Session, model: str) -> dict[str, float]:

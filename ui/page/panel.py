@@ -31,6 +31,19 @@ from whylens.ui.page.session import PRIVATE, Session, visitor_id
 
 
 @dataclass(frozen=True)
+class Cards:
+    """The cards of all methods, drawn anew once there is something new to see on them.
+
+    Attributes:
+        draw: Returns their HTML for a request and the values of `inputs` by name.
+    """
+
+    component: Component
+    inputs: Mapping[str, Component]
+    draw: Callable[..., str]
+
+
+@dataclass(frozen=True)
 class Panel:
     """The components of one explainer's tab that other events write to."""
 
@@ -50,7 +63,11 @@ class Panel:
 
 
 def build_panel(
-    explainer: Explainer[Any], session: Session, form: QuestionForm, style: StyleControls
+    explainer: Explainer[Any],
+    session: Session,
+    form: QuestionForm,
+    style: StyleControls,
+    cards: Cards,
 ) -> Panel:
     """Return the panel of one explainer, built in the open tab and wired."""
     name, key = explainer.name, slug(explainer.name)
@@ -117,7 +134,10 @@ def build_panel(
     def switch(request: gr.Request) -> Any:
         return gr.Button(interactive=bool(_stored(name, session, request)))
 
-    event.success(switch, None, [download], **UNQUEUED)
+    def after(request: gr.Request, **values: Any) -> tuple[Any, str]:
+        return switch(request), cards.draw(request, **values)
+
+    event.success(after, None, [download, cards.component], inputs_kwargs=cards.inputs, **UNQUEUED)
     if session.judges:
         wire_judging(session, event, name, legend, style)
     stop_event = wire_stop(

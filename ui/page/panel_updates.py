@@ -14,14 +14,15 @@ from whylens.ui.page.session import Session
 
 
 def answer_updates(
-    answer: Explanation, style: Style, session: Session, stamp: str
+    answer: Explanation, style: Style, session: Session, stamp: str, *, folded: bool = False
 ) -> tuple[Any, Any, Any]:
     """Return the updates of picture, examples and legend for an answer, partial or final.
 
     Args:
         stamp: Id of the question that it answers.
+        folded: As `legend_html` takes it.
     """
-    legend = legend_html(answer, style, stamp)
+    legend = legend_html(answer, style, stamp, folded=folded)
     match answer.result:
         case Heatmap():
             small = session.store.downscaled(answer)
@@ -34,15 +35,23 @@ def answer_updates(
             return gr.ImageSlider(visible=False), tiles, legend
 
 
-def legend_html(answer: Explanation, style: Style, stamp: str) -> str:
+def legend_html(answer: Explanation, style: Style, stamp: str, *, folded: bool = False) -> str:
     """Return HTML of what stands below an answer: the colours, and whether to believe them.
 
     Args:
         stamp: Id of the question that it answers.
+        folded: Whether the unit and the figures are to be unfolded, and the verdict is elsewhere.
     """
     mark = html.stamp(stamp)
     if not isinstance(answer.result, Heatmap):
         return mark
+    scale, note, checks = scale_of(answer.result), answer.reason, answer.result.diagnostics
+    if folded:
+        return mark + html.legend(scale, style, note=note, folded=html.checks(checks))
     judged = "" if answer.verdict is None else html.verdict(answer.verdict)
-    legend = html.legend(scale_of(answer.result), style, note=answer.reason)
-    return mark + legend + judged + html.checks(answer.result.diagnostics)
+    return mark + html.legend(scale, style, note=note) + judged + html.checks(checks)
+
+
+def verdict_html(answer: Explanation, style: Style, stamp: str) -> str:  # noqa: ARG001
+    """Return HTML of the verdict alone, as `legend_html` is called."""
+    return html.stamp(stamp) + ("" if answer.verdict is None else html.verdict(answer.verdict))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -32,7 +31,7 @@ from whylens.ui.page.session import PRIVATE, Session, errors_as_messages
 
 MOST_SHOWN = 48
 CHOOSE = "Choose a cell of the matrix, or two classes below it."
-BY_TAB = "Train one on pictures of your own on the tab Your pictures."
+BY_TAB = "Your pictures trains one on pictures of your own."
 BY_COMMAND = "Train one on pictures of your own with the command whylens train."
 # The grid's cells are buttons, so that the keyboard reaches them as well.
 
@@ -58,6 +57,7 @@ def build_report(
     Args:
         trainable: Whether the page has a tab to train on.
     """
+    facts = gr.HTML("", elem_id="report-facts")
     notice = gr.HTML(html.banner("No model is loaded yet."), elem_id="report-notice")
     with gr.Column(visible=False, elem_id="report-body") as body:
         head = gr.HTML("", elem_id="report-headline")
@@ -93,10 +93,23 @@ def build_report(
     gr.on([truth.input, prediction.input], _mistakes(session), cell, [status, gallery], **PRIVATE)
     mistake_outputs = [form.photo, form.target, form.versus, status]
     gallery.select(_load_mistake(session), cell, mistake_outputs, **PRIVATE)
-    return Report(
-        [notice, body, head, split, *on_split],
-        partial(_model_updates, BY_TAB if trainable else BY_COMMAND),
-    )
+    advice = BY_TAB if trainable else BY_COMMAND
+
+    def on_model(model: str | None) -> Any:
+        return _facts(session, model), *_model_updates(advice, model)
+
+    return Report([facts, notice, body, head, split, *on_split], on_model)
+
+
+def _facts(session: Session, model: str | None) -> str:
+    try:
+        card = session.engine.card(model) if model else None
+    except CoreError:  # the banner on top says what is wrong with it
+        card = None
+    if card is None:
+        return ""
+    unavailable = session.engine.unavailable(card.name)
+    return html.network_facts(card, len(session.engine.registry.explainers), len(unavailable))
 
 
 def _model_updates(advice: str, model: str | None) -> Any:
@@ -107,7 +120,7 @@ def _model_updates(advice: str, model: str | None) -> Any:
     except CoreError as exc:
         problem = str(exc)
     if report is None:
-        missing = "There is no report of this model: only networks trained here have one."
+        missing = "Its accuracy and its mistakes are known of networks trained here alone."
         banner = html.banner(problem or f"{missing} {advice}")
         return gr.HTML(banner, visible=True), Column(visible=False), *[gr.skip()] * 8
     splits = ["test", "val"] if report.test is not None else ["val"]

@@ -1,4 +1,4 @@
-"""The tab Your pictures: pictures of one's own become a model that every method can explain."""
+"""Training, a part of Your pictures: pictures of one's own become a model that every method can explain."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def training_allowed(*, public: bool = False) -> bool:
 
 
 def build_training(session: Session, form: QuestionForm, *, local: bool) -> Dependency:
-    """Return the event of training, with the tab Your pictures built in the open tab and wired.
+    """Return the event of training, built in the open tab and wired.
 
     When it succeeds it has put the new model into the form.
 

@@ -32,12 +32,12 @@ from whylens.ui.page.examples import (
 from whylens.ui.page.form import QuestionForm, StyleControls, network_id, question_id
 from whylens.ui.page.framing import FramingInput, wire_framing
 from whylens.ui.page.guide import default_methods
-from whylens.ui.page.html import COMPARE, METHODS, slug
+from whylens.ui.page.html import COMPARE, METHODS, PICTURES, PLUGINS, TAB_OF, slug
 from whylens.ui.page.judging import wire_judging
 from whylens.ui.page.long_events import QUICK, UNQUEUED
 from whylens.ui.page.methods import AT_ONCE, OPEN_JS, Methods, cards_html, seconds_of
 from whylens.ui.page.panel import Panel
-from whylens.ui.page.panel_updates import answer_updates
+from whylens.ui.page.panel_updates import answer_updates, verdict_html
 from whylens.ui.page.report import Report
 from whylens.ui.page.session import (
     PREDICTED,
@@ -50,6 +50,7 @@ from whylens.ui.page.session import (
     visitor_id,
 )
 from whylens.ui.page.signal_input import SignalInput, box_update, wire_signal_input
+from whylens.ui.page.truth import agreement_teller
 
 # The address says what is shown, so that it can be shared and the back button works. Tabs also
 # report the one that is open when the page is drawn; until the address was read, that is no visit.
@@ -135,6 +136,8 @@ ADDRESS_JS = """stamp => {
   window.whylensHasReadAddress = true;
   const {example = '', ...values} = Object.fromEntries(new URLSearchParams(address));
   window.whylensVisit({...values, example}, first ? 'replaceState' : 'pushState');
+  for (const button of document.querySelectorAll('#examples [data-cell]'))
+    button.setAttribute('aria-pressed', button.dataset.cell === example);
   if (document.querySelector('.wl-stale #whatif-editor')?.offsetParent)
     document.querySelector('#whatif-refill')?.click();
 }"""
@@ -154,6 +157,27 @@ class SideColumn:
 
 
 @dataclass(frozen=True)
+class Tabs:
+    """The page's tabs, those inside of Your pictures, and the table of plugins."""
+
+    outer: gr.Tabs
+    inner: gr.Tabs
+    plugins: gr.Accordion
+
+    @property
+    def tabs(self) -> list[gr.Tab]:
+        """Every tab of both."""
+        children = [*self.outer.children, *self.inner.children]
+        return [tab for tab in children if isinstance(tab, gr.Tab)]
+
+    def updates(self, place: str) -> list[Any]:
+        """Return the updates of all three that show what an address names."""
+        inner = gr.Tabs(selected=place) if TAB_OF.get(place) == PICTURES else gr.skip()
+        plugins = gr.Accordion(open=True) if place == PLUGINS else gr.skip()
+        return [gr.Tabs(selected=TAB_OF.get(place, place)), inner, plugins]
+
+
+@dataclass(frozen=True)
 class Page:
     """Everything on the page that events read or write."""
 
@@ -163,7 +187,7 @@ class Page:
     side: SideColumn
     style: StyleControls
     answer: AnswerCard
-    tabs: gr.Tabs
+    tabs: Tabs
     compare: Compare
     methods: Methods
     ticked: Dependency
@@ -192,16 +216,17 @@ def wire(blocks: gr.Blocks, page: Page) -> None:
         *(part for panel in panels.values() for part in (panel.notice, panel.run)),
     ]
     wire_signal_input(side.signal, form.photo, session.store)
-    wire_framing(session, side.framing, form.photo, form.model, page.answer.truth)
+    wire_framing(session, side.framing, form.photo, form.model, page.answer.by)
     wire_examples(session, side.examples, form.photo, form.model, form.target)
-    tab_ids = {tab.id for tab in page.tabs.children if isinstance(tab, gr.Tab)}
+    tab_ids = {PLUGINS, *(tab.id for tab in page.tabs.tabs)}
+    places = [page.tabs.outer, page.tabs.inner, page.tabs.plugins]
     blocks.load(None, None, None, js=START_JS, **PRIVATE)
     wake = gr.Button("Wake", elem_id="wake", visible="hidden")
     wake.click(lambda: None, None, None, **QUICK)
     open_event = blocks.load(
         _on_open(page, tab_ids),
         None,
-        [form.model, page.tabs, *page.methods.open_outputs, *of_model],
+        [form.model, *places, *page.methods.open_outputs, *of_model],
         show_progress_on=[page.banner],
         **PRIVATE,
     )
@@ -279,8 +304,13 @@ def wire(blocks: gr.Blocks, page: Page) -> None:
     ]
     if session.judges:
         for event in asked:
-            wire_judging(session, event, SLOT, ask.legend, page.style)
+            wire_judging(session, event, SLOT, ask.truth.verdict, page.style, verdict_html)
     page_events = [*asked, page.ticked]
+    agreement = agreement_teller(session, SLOT)
+
+    def after_maps(request: gr.Request, **values: Any) -> tuple[Any, str]:
+        return compare.switch(request, **values), agreement(request)
+
     for event in page_events:
         event.success(
             compare.on_photo,
@@ -288,7 +318,13 @@ def wire(blocks: gr.Blocks, page: Page) -> None:
             [compare.grid, compare.legend, compare.status],
             inputs_kwargs={**compare.inputs, **loaded},
             **QUICK,
-        ).then(compare.switch, None, [compare.download], inputs_kwargs=compare.shown, **UNQUEUED)
+        ).then(
+            after_maps,
+            None,
+            [compare.download, ask.truth.agreement],
+            inputs_kwargs=compare.shown,
+            **UNQUEUED,
+        )
     failed = [
         event.failure(
             compare.on_failure,
@@ -305,9 +341,9 @@ def wire(blocks: gr.Blocks, page: Page) -> None:
         event.then(stamp, None, [ask.question], inputs_kwargs=stamped, **UNQUEUED).then(
             None, [ask.question], None, js=ADDRESS_JS, **PRIVATE
         )
-    for tab in page.tabs.children:
-        if isinstance(tab, gr.Tab):
-            tab.select(None, None, None, js=TAB_JS.format(tab=tab.id), **PRIVATE)
+    for tab in page.tabs.tabs:
+        tab.select(None, None, None, js=TAB_JS.format(tab=tab.id), **PRIVATE)
+    page.tabs.plugins.expand(None, None, None, js=TAB_JS.format(tab=PLUGINS), **PRIVATE)
     style = page.style
     gr.on(
         [style.colours.input, style.opacity.release, style.sure.input, style.under.input],
@@ -373,7 +409,7 @@ def _on_open(page: Page, tabs: Collection[Any]) -> Callable[..., Any]:
         updates = _model_updates(page, card, visitor_id(request), photo, target, method, fresh=True)
         updates[2] = _banner(card, " ".join(p for p in problems if p))
         tab = METHODS if method else place if place in tabs else COMPARE
-        return name, gr.Tabs(selected=tab), *methods.open_updates(method), *updates
+        return name, *page.tabs.updates(tab), *methods.open_updates(method), *updates
 
     return on_open
 
@@ -482,7 +518,7 @@ def _model_updates(
     texts = [] if value else [class_text(i, card.labels) for i in range(len(card.labels))]
     classes = [(f"{card.labels[i]} ({i})", text) for i, text in enumerate(texts)]
     best = f"the value: {card.labels[0]}" if value else "the predicted class"
-    costs = seconds_of(session, card.name)
+    costs, compared = seconds_of(session, card.name), default_methods(session, card.name, visitor)
     updates: list[Any] = [
         card.name,
         _html(""),
@@ -496,11 +532,11 @@ def _model_updates(
         gr.Radio(value="logit", visible=False) if value else gr.Radio(visible=True),
         gr.Dropdown(
             [(e.title, n) for n, e in explainers.items()],
-            value=default_methods(session, card.name, visitor),
+            value=compared,
             multiselect=True,
         ),
         _html(html.unavailable_list({explainers[n].title: r for n, r in unavailable.items()})),
-        cards_html(session, card.name, method, visitor=visitor),
+        cards_html(session, card.name, method, visitor=visitor, compared=compared),
     ]
     for name in page.methods.panels:
         reason = unavailable.get(name, "")
