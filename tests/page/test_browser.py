@@ -254,37 +254,6 @@ def test_an_example_is_explained_by_keyboard_alone_and_labels_are_only_text(brow
         assert page.evaluate("window.harmed") is None
 
 
-# When the network's card is there, and when 60 % of a map is in sight.
-FIRST_SCREEN_JS = """() => {
-  const seen = {};
-  const look = () => {
-    if (/classes/.test(document.querySelector('#model-card')?.textContent))
-      seen.card ??= performance.now();
-    const image = document.querySelector('#answer-picture img');
-    const box = document.querySelector('#answer-picture')?.getBoundingClientRect();
-    const share = box && (Math.min(innerHeight, box.bottom) - Math.max(0, box.top)) / box.height;
-    if (image?.complete && image.naturalWidth && share >= 0.6) seen.map ??= performance.now();
-    window.firstScreen = seen;
-    if (!seen.map) requestAnimationFrame(look);
-  };
-  look();
-}"""
-
-
-@pytest.mark.slow  # what it waits for is a second of an idle machine
-@pytest.mark.parametrize("size", [(1440, 900), (390, 844)])
-def test_a_map_is_in_sight_within_a_second_after_the_network_s_card(browser, address, size):
-    page = browser.new_page()
-    page.set_viewport_size(dict(zip(("width", "height"), size, strict=True)))
-    page.add_init_script(f"addEventListener('DOMContentLoaded', {FIRST_SCREEN_JS})")
-    for _ in range(2):  # the first visit loads the network and the page's scripts
-        page.goto(f"{address}/?model=a-toy&example=coffee")
-        page.wait_for_function("window.firstScreen?.map", timeout=PATIENCE)
-        seen = page.evaluate("window.firstScreen")
-    assert seen["map"] - seen["card"] <= 1000
-    page.close()
-
-
 @pytest.mark.slow
 def test_without_network_and_checkpoints_the_page_works_under_a_banner(browser, photo):
     from whylens.ui.page.layout import build_page

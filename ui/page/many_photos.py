@@ -1,4 +1,4 @@
-"""Many photos, a part of Your pictures: what the network says of each, a click away from its whole answer."""
+"""Many photos: what the network says of each, a click away from its whole answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training, a part of Your pictures: pictures of one's own become a model that every method can explain."""
+"""Training: pictures of one's own become a model that every method can explain."""
 
 from __future__ import annotations
 
