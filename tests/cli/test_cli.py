@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from tests.support.browser import toy_checkpoint
 from whylens.core.engine import Engine
-from whylens.ui.cli.app import app
+from whylens.ui.cli.app import app, main
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -183,42 +183,68 @@ def test_help_imports_nothing_heavy(place):
     assert "explain" in run.stdout
 
 
-@pytest.mark.parametrize(
-    "started", [pytest.param("default_int_handler", marks=pytest.mark.slow), "SIG_IGN"]
-)
-def test_ctrl_c_keeps_the_partial_map_and_says_so(place, started):
-    """A shell starts what it puts into the background with SIGINT ignored."""
-    child = subprocess.Popen(
-        [
-            sys.executable, "-u", "-c",
-            f"import os, signal; signal.signal(signal.SIGINT, signal.{started})\n"
-            "import whylens.ui.cli.app\n"
-            "from whylens.core.engine import Engine\n"
-            "explain = Engine.explain\n"
-            "def interrupted(self, *a):\n"
-            "    for n, answer in enumerate(explain(self, *a)):\n"
-            "        yield answer\n"
-            "        if n == 1: os.kill(os.getpid(), signal.SIGINT)\n"
-            "Engine.explain = interrupted\n"
-            "whylens.ui.cli.app.main()",
-            "explain", "one.png", "--model", "toy", "--method", "occlusion",
-            "--param", "stride=8", "--out", "stopped",
-        ],
-        cwd=place,
-        env=environment(place),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )  # fmt: skip
-    _, err = child.communicate(timeout=120)
-    assert child.returncode == 130, err
-    assert "partial map is kept" in err
-    told = json.loads((place / "stopped" / "occlusion/manifest.json").read_text())
+INTERRUPTED_WORDS = (
+    "explain", "one.png", "--model", "toy", "--method", "occlusion", "--param", "window=16",
+    "--param", "stride=4", "--out", "stopped",
+)  # fmt: skip
+
+
+def interrupted(explain):
+    """Return what answers as `explain` does, with Ctrl-C after the second part."""
+
+    def parts(*arguments):
+        for number, answer in enumerate(explain(*arguments)):
+            yield answer
+            if number == 1:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    return parts
+
+
+def check_partial_map(folder: Path) -> None:
+    told = json.loads((folder / "occlusion/manifest.json").read_text())
     assert told["finished"] is False
     assert 0 < told["fraction"] < 1
-    assert np.isfinite(
-        np.load(io.BytesIO((place / "stopped" / "occlusion/values.npy").read_bytes()))
-    ).all()
+    assert np.isfinite(np.load(io.BytesIO((folder / "occlusion/values.npy").read_bytes()))).all()
+
+
+@pytest.mark.parametrize("started", [signal.SIG_IGN, signal.default_int_handler])
+def test_ctrl_c_keeps_the_partial_map_and_says_so(place, monkeypatch, capsys, started):
+    """A shell starts what it puts into the background with SIGINT ignored."""
+    monkeypatch.setattr(Engine, "explain", interrupted(Engine.explain))
+    monkeypatch.setattr(sys, "argv", ["whylens", *INTERRUPTED_WORDS])
+    monkeypatch.setenv("WHYLENS_CHECKPOINTS", str(place / "checkpoints"))
+    monkeypatch.chdir(place)
+    shutil.rmtree(place / "stopped", ignore_errors=True)
+    before = signal.signal(signal.SIGINT, started)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            main()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert ended.value.code == 130
+    assert "partial map is kept" in capsys.readouterr().err
+    check_partial_map(place / "stopped")
+
+
+@pytest.mark.slow  # in a process of its own; within this one is enough to know that it is heard
+@pytest.mark.parametrize("started", ["default_int_handler", "SIG_IGN"])
+def test_ctrl_c_ends_a_process_of_its_own(place, started):
+    shutil.rmtree(place / "stopped", ignore_errors=True)
+    code = (
+        f"import signal; signal.signal(signal.SIGINT, signal.{started})\n"
+        "import whylens.ui.cli.app\n"
+        "from tests.cli.test_cli import Engine, interrupted\n"
+        "Engine.explain = interrupted(Engine.explain)\n"
+        "whylens.ui.cli.app.main()"
+    )
+    child = subprocess.run(
+        [sys.executable, "-u", "-c", code, *INTERRUPTED_WORDS],
+        cwd=place, env=environment(place), capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert child.returncode == 130, child.stderr
+    assert "partial map is kept" in child.stderr
+    check_partial_map(place / "stopped")
 
 
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT])

@@ -165,27 +165,28 @@ def test_a_photo_is_compared_without_a_click_and_ticked_methods_on_one_scale(
 
 # Gradio's last messages come in any order: once is luck.
 @pytest.mark.parametrize("times", [1, pytest.param(4, marks=pytest.mark.slow)])
-def test_stop_stops_and_keeps_the_partial_map(browser, address, photo, times):
-    with visit(browser, f"{address}/?model=a-toy&method=rise") as page:
-        give(page, photo)
+def test_stop_stops_and_keeps_the_partial_map(toy_page, times):
+    page = toy_page
+    open_tab(page, "RISE")
+    if not page.locator("#rise-masks").is_visible():
         page.click("#rise-options button")
-        # Until the fold has opened, what is typed into it is lost.
-        page.wait_for_function(STILL_JS)
-        field = page.locator("#rise-masks input[type=number]")
-        for _ in range(20):
-            field.fill("8192")
-            field.blur()
-            page.evaluate(NEXT_FRAME_JS)
-            if field.input_value() == "8192":
-                break
-        for _ in range(times):
-            page.click("#rise-run")
-            await_status(page, "rise", r"^\d+% done.*left")
-            page.click("#rise-stop")
-            await_status(page, "rise", r"^Stopped at \d+%")
-        expect(page.locator("#rise-picture img")).to_have_count(2)
-        expect(page.locator("#rise-download")).to_be_enabled()
+    # Until the fold has opened, what is typed into it is lost.
+    page.wait_for_function(STILL_JS)
+    field = page.locator("#rise-masks input[type=number]")
+    for _ in range(20):
+        field.fill("8192")
+        field.blur()
+        page.evaluate(NEXT_FRAME_JS)
+        if field.input_value() == "8192":
+            break
+    for _ in range(times):
+        page.click("#rise-run")
+        await_status(page, "rise", r"^\d+% done.*left")
+        page.click("#rise-stop")
         await_status(page, "rise", r"^Stopped at \d+%")
+    expect(page.locator("#rise-picture img")).to_have_count(2)
+    expect(page.locator("#rise-download")).to_be_enabled()
+    await_status(page, "rise", r"^Stopped at \d+%")
 
 
 def test_who_waits_is_told_the_place_in_line_and_is_answered_though_the_line_was_closed(toy_page):

@@ -24,7 +24,7 @@ def chromium_path() -> str | None:
     return next((path for name in names if name and (path := shutil.which(name))), None)
 
 
-def toy_checkpoint(folder: Path, *, labels: tuple[str, ...] | None = None) -> Path:
+def toy_checkpoint(folder: Path, *, labels: tuple[str, ...] | None = None, side: int = 64) -> Path:
     """Write a small network with random weights, by default of 1,000 classes; return its folder."""
     from whylens.core.models.checkpoints import write_checkpoint
     from whylens.core.models.load import build
@@ -38,7 +38,7 @@ def toy_checkpoint(folder: Path, *, labels: tuple[str, ...] | None = None) -> Pa
         module.state_dict(),
         {
             "architecture": "test_resnet",
-            "input_size": (160, 160),
+            "input_size": (side, side),
             "mean": (0.5, 0.5, 0.5),
             "std": (0.5, 0.5, 0.5),
             "crop": 0.95,
