@@ -178,7 +178,7 @@ def test_mean_maps_without_the_pictures_point_to_the_command(place, session):
 
 
 def test_every_network_says_what_it_knows_takes_and_comes_from(place):
-    from tests.conftest import GapNet, plain_spec, seeded
+    from tests.support.networks import GapNet, plain_spec, seeded
     from whylens.core.engine import Engine
     from whylens.core.models.backbone import wrap
     from whylens.core.registry import load_registry
