@@ -205,7 +205,7 @@ class Why:
     def image(
         self,
         *,
-        colormap: str = "ember",
+        colormap: str = "heat",
         opacity: float = 0.6,
         significant_only: bool = False,
         under: Under = "auto",
@@ -213,7 +213,7 @@ class Why:
         """Return a picture: the map over the whole photo, hatched where unseen; or the examples.
 
         Args:
-            colormap: "ember", "viridis", "turbo" or "grey".
+            colormap: "heat", "viridis", "rainbow" or "grey".
             opacity: 0 shows the photo alone, 1 the colours alone.
             significant_only: Hide what does not differ from 0 at 95 %, where errors are known.
             under: "photo", "faded" (a pale grey photo), "alone" (no photo), or "auto": "faded" for
@@ -248,7 +248,7 @@ class Why:
         captions: bool = True,
         original: bool = True,
         letters: bool = False,
-        colormap: str = "ember",
+        colormap: str = "heat",
         opacity: float = 0.6,
         under: Under = "auto",
     ) -> list[Path]:
@@ -358,12 +358,12 @@ class SideBySide(Sequence[Why]):
         return [next(scales) if isinstance(why.result, Heatmap) else None for why in self]
 
     def image(
-        self, *, colormap: str = "ember", opacity: float = 0.6, under: Under = "auto"
+        self, *, colormap: str = "heat", opacity: float = 0.6, under: Under = "auto"
     ) -> Image.Image:
         """Return all maps in one row, each under its method's title.
 
         Args:
-            colormap: "ember", "viridis", "turbo" or "grey".
+            colormap: "heat", "viridis", "rainbow" or "grey".
             opacity: 0 shows the photo alone, 1 the colours alone.
             under: "photo", "faded", "alone" or "auto", as in `Why.image`.
         """
@@ -385,7 +385,7 @@ class SideBySide(Sequence[Why]):
         captions: bool = True,
         original: bool = True,
         letters: bool = False,
-        colormap: str = "ember",
+        colormap: str = "heat",
         opacity: float = 0.6,
         under: Under = "auto",
     ) -> list[Path]:

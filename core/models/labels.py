@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
@@ -62,6 +63,12 @@ def class_index(text: str, labels: tuple[str, ...]) -> int:
         return synonyms[0]
     if synonyms:
         raise UnknownName(_ambiguous(name, synonyms, labels))
+    if kinds := _of_kind(name, labels):
+        first = ", ".join(labels[i] for i in kinds[:6])
+        raise UnknownName(
+            f"There is no class called {shown(name)}. {len(kinds)} classes have the word in their "
+            f"definition: {first}{' ...' if len(kinds) > 6 else ''}."
+        )
     error = UnknownName.among("class", name, [label.lower() for label in labels])
     if is_index:
         error = UnknownName(
@@ -94,6 +101,13 @@ def _imagenet_names(labels: tuple[str, ...]) -> Mapping[str, tuple[int, ...]]:
         for name in {synset, *(lemma.strip().casefold() for lemma in lemmas.split(","))}:
             names.setdefault(name, []).append(index)
     return {name: tuple(indices) for name, indices in names.items()}
+
+
+def _of_kind(word: str, labels: tuple[str, ...]) -> list[int]:
+    """Return the classes of ImageNet that WordNet describes by a word, as it does many by "dog"."""
+    pattern = re.compile(rf"\b{re.escape(word)}s?\b", re.IGNORECASE)
+    kinds = [i for i, detail in _imagenet_details(labels).items() if pattern.search(detail)]
+    return kinds if word.isalpha() and len(kinds) > 1 else []
 
 
 def _imagenet_details(labels: tuple[str, ...]) -> dict[int, str]:

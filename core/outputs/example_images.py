@@ -16,7 +16,7 @@ _GAP = 6
 _PAPER = "#ffffff"
 
 
-def tile(example: Example, *, side: int = 224, colours: str = "ember") -> Image.Image:
+def tile(example: Example, *, side: int = 224, colours: str = "heat") -> Image.Image:
     """Return an example's picture, to the right of what it is compared with, if anything.
 
     Args:

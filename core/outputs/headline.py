@@ -30,7 +30,9 @@ def headline(result: Result, outputs: Outputs = "classes") -> str:
             share = evidence_share(result.values)
             if share is None:
                 return f"Nothing in the picture {does} it."
-            return f"Half of what {does} it lies in {100 * share:.0f} % of the picture."
+            words = f"Half of what {does} it lies in {100 * share:.0f} % of the picture."
+            border = " Its strongest place lies at the border." if peaks_at_border(result) else ""
+            return words + border
         case Examples():
             return f"{len(result.items)} pictures stand for it." if result.items else "None found."
         case _:
@@ -77,6 +79,20 @@ def evidence_share(values: Array) -> float | None:
         return None
     count = int(np.searchsorted(np.cumsum(positive), total / 2)) + 1
     return count / positive.size
+
+
+def peaks_at_border(heat: Heatmap) -> bool:
+    """Return whether a picture's strongest place lies so near its border that it may be of padding.
+
+    That is within a twelfth of a side: the outermost cells of 7 x 7, 18 pixels of 224.
+    """
+    values = heat.values
+    if values.ndim != 2 or min(values.shape) < 3:
+        return False
+    peaks = np.argwhere(values >= values.max())
+    centres = (peaks + 0.5) / values.shape
+    # Of several equal ones all have to.
+    return bool((np.minimum(centres, 1 - centres).min(1) < 1 / 12).all())
 
 
 @dataclass(frozen=True)

@@ -26,9 +26,9 @@ _FADED = 0.3  # of the grey photo; the rest is the colour of zero
 
 # What a visitor reads -> cmap's names, for maps from zero up and for maps around zero.
 _COLOURS = {
-    "ember": ("matplotlib:inferno", "colorbrewer:RdBu_r"),
+    "heat": ("matplotlib:inferno", "colorbrewer:RdBu_r"),
     "viridis": ("bids:viridis", "colorbrewer:PuOr_r"),
-    "turbo": ("google:turbo", "matplotlib:coolwarm"),
+    "rainbow": ("google:turbo", "matplotlib:coolwarm"),
     "grey": ("colorbrewer:Greys_r", "colorbrewer:RdGy_r"),
 }
 
@@ -46,7 +46,7 @@ class Style:
             "faded" for maps that `is_pixelwise`, "photo" for all others.
     """
 
-    colormap: str = "ember"
+    colormap: str = "heat"
     opacity: float = 0.6
     significant_only: bool = False
     under: Under = "auto"

@@ -72,3 +72,12 @@ def test_a_question_takes_what_a_script_holds_and_refuses_in_words():
     ):
         with pytest.raises(BadInput, match=message):
             Question(**{"model": "m", "photo": pixels, **fields})
+
+
+def test_a_kind_of_thing_is_no_class_and_leads_to_the_classes_of_that_kind():
+    with pytest.raises(UnknownName, match=r"no class called 'dog'. 54 classes .*: Chihuahua"):
+        class_index("dog", imagenet_1k())
+    with pytest.raises(UnknownName, match="Did you mean goldfish"):
+        class_index("golfish", imagenet_1k())
+    with pytest.raises(UnknownName, match="Did you mean hotdog"):
+        class_index("hotdogs", ("hotdog", "cat"))

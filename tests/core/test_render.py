@@ -128,12 +128,10 @@ def test_what_lies_under_a_map_is_the_photo_a_pale_one_or_nothing(photo, rng):
     )
     away = np.eye(48, 64) == 0
     assert np.array_equal(plain[away], photo[away])
-    assert np.array_equal(
-        alone, coloured(np.eye(48, 64, dtype=np.float32), "ember", diverges=False)
-    )
-    assert (faded[away].max(-1) <= 0.3 * 255 + 4).all()  # towards ember's black
+    assert np.array_equal(alone, coloured(np.eye(48, 64, dtype=np.float32), "heat", diverges=False))
+    assert (faded[away].max(-1) <= 0.3 * 255 + 4).all()  # towards heat's black
     assert faded[away].std() > 5  # the photo can still be made out
-    top = coloured(np.ones(1, np.float32), "ember", diverges=False)[0].astype(int)
+    top = coloured(np.ones(1, np.float32), "heat", diverges=False)[0].astype(int)
     assert np.abs(faded[~away] - top).max() < np.abs(plain[~away] - top).max()
     for chosen, expected in ((heat, faded), (Heatmap(np.ones((48, 64)), "u"), None)):
         auto = np.asarray(overlay(photo, chosen, seen_all, Style()))

@@ -55,7 +55,7 @@ def test_marks_outside_the_picture_are_refused(box):
 def test_likeness_colours_where_it_is_high_and_leaves_the_rest():
     similarity = np.full((2, 3), -0.5, np.float32)
     similarity[0, 2] = 1
-    found = np.asarray(likeness(Image.fromarray(GREY), similarity, "ember"), int)
+    found = np.asarray(likeness(Image.fromarray(GREY), similarity, "heat"), int)
     assert np.abs(found[5, 85] - 128).max() > 40
     assert (found[50, 10] == 128).all()
 
@@ -86,13 +86,13 @@ def test_captions_keys_groups_and_notes_are_escaped():
         Prototypes(items, EVIL, predicted=EVIL, score=1.0),
         Examples((), EVIL, note=EVIL),
     ):
-        assert "<script" not in tiles_html(result, colours="ember")
+        assert "<script" not in tiles_html(result, colours="heat")
 
 
 def test_groups_come_as_headings_in_order_and_prototypes_with_their_sum():
     items = (example(2.0, group="for"), example(1.0, group="for"), example(-0.5, group="against"))
     html = tiles_html(
-        Prototypes(items, "points towards cat", "cat", 2.75, rest=0.25), colours="ember"
+        Prototypes(items, "points towards cat", "cat", 2.75, rest=0.25), colours="heat"
     )
     assert re.findall("<h4>(.*?)</h4>", html) == ["for", "against"]
     assert "+2.00 +1.00 -0.50" in html

@@ -175,6 +175,21 @@ def test_covering_it_is_told_in_its_unit(folder, value, network):
     assert "raises it" in headline(Heatmap(np.eye(4, dtype=np.float32), "years", True), "value")
 
 
+def test_a_headline_says_that_the_peak_may_be_of_padding():
+    heat = np.zeros((7, 7), np.float32)
+    for place, told in (((3, 3), False), ((1, 3), False), ((0, 3), True), ((3, 6), True)):
+        heat[:] = 0.1
+        heat[place] = 1
+        assert ("at the border" in headline(Heatmap(heat, "logit"))) is told
+    heat[3, 3] = 1  # as strong, and inside
+    assert "at the border" not in headline(Heatmap(heat, "logit"))
+    pixels = np.full((224, 224), 0.1, np.float32)
+    pixels[18, 100] = 1
+    assert "at the border" in headline(Heatmap(pixels, "logit"))
+    pixels[19, 100] = 2
+    assert "at the border" not in headline(Heatmap(pixels, "logit"))
+
+
 def test_a_row_of_compared_networks_says_its_number(folder, value):
     *_, answer = Engine().explain(Question(str(folder), PIXELS), "grad-cam")
     assert _says(answer) == f"{folder}: age {value:.4g} years"

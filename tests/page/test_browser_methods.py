@@ -242,8 +242,7 @@ def test_one_map_is_downloaded_redrawn_and_asked_about_other_classes(toy_page):
     # Colours redraw what was computed.
     before = picture.get_attribute("src")
     page.click("#look button")
-    page.click("#colours input")
-    page.get_by_role("option", name="viridis").click()
+    page.get_by_label("Viridis").check()
     expect(picture).not_to_have_attribute("src", before)
     # Another class is another question.
     before = picture.get_attribute("src")

@@ -12,6 +12,7 @@ import gradio as gr
 import numpy as np
 import pytest
 from PIL import Image
+from pydantic import Field
 
 from tests.conftest import ROOT
 from tests.support.browser import serve, toy_checkpoint
@@ -273,6 +274,42 @@ def test_a_card_shows_its_map_while_it_answers_the_question_and_puts_its_method_
         methods, cards = put.fn(request, event, **asked)
         assert methods == ticked
         assert ("take out" in card_of(cards, "fake-1")) is ("fake-1" in ticked)
+
+
+def test_compare_asks_with_the_options_of_a_method_s_panel_and_says_so(photo):
+    class Windows(Params):
+        window: int = Field(3, ge=1, le=20)
+
+    class Method(type(fake(1))):
+        name, title = "windows", "Windows"
+        Params = Windows
+
+        def explain(self, subject, params):
+            return Heatmap([[0.0, float(params.window)]], "units")
+
+    engine = Engine(
+        registry_of(Method(), fake(1)),
+        loader=lambda *_: wrap(seeded(GapNet()), spec=plain_spec(32, 32)),
+    )
+    page = build_page(engine, judges=False)
+    request = type("Request", (), {"session_hash": "x"})()
+    form = {"model": "resnet18", "target": "predicted", "quantity": "logit", "framing": "network"}
+    form |= {"versus": "runner-up", "colours": "viridis", "opacity": 0.7, "sure": False}
+    form |= {"under": "auto", "photo": photo}
+    tab = {**form, "methods": ["windows", "fake-1"], "networks": [], "order": "As chosen"}
+    tab["scaling"] = "Each map its own"
+    compare, *_ = events_filling(page, "compare-grid", "compare-legend", "compare-status")
+    run, *_ = events_filling(page, *(f"windows-{n}" for n in ("picture", "examples", "legend",
+                                                              "status")))  # fmt: skip
+
+    def table() -> str:
+        *_, (_, legend, _) = compare.fn(request, **tab)
+        return html_text(legend)
+
+    assert "Options" not in table()
+    *_, _ = run.fn(request, **form, window=9)
+    assert "Options: window 9." in table()
+    assert re.search(r"Windows[^W]*\b9\b", table()), "full colour is its largest value"
 
 
 def test_methods_agree_where_their_maps_mark_the_same_places():
@@ -595,7 +632,7 @@ def test_what_is_taken_home_of_compare_says_what_it_is_and_how_to_make_it_again(
     )
     request = type("Request", (), {"session_hash": "x"})()
     values = {"photo": "/a/cat.png", "methods": methods, "networks": [], "scaling": RELATIVE}
-    style = {"colours": "ember", "opacity": 0.7, "sure": False, "under": "auto"}
+    style = {"colours": "heat", "opacity": 0.7, "sure": False, "under": "auto"}
     ((path, _),) = pack(request, **values, **style)
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()

@@ -212,6 +212,22 @@ def _questions(
     return questions, remarks
 
 
+def _panel_params(session: Session, visitor: str, method: str) -> dict[str, Any]:
+    """Return a method's parameters as its panel asked last, or none where it did not."""
+    answer = session.store.answer(visitor, method)
+    return {} if answer is None else dict(answer.params)
+
+
+def _options(session: Session, answer: Explanation) -> str:
+    """Return the parameters of an answer that are not the method's own, in words."""
+    fields = session.engine.registry.explainers[answer.method].Params.model_fields
+    changed = {
+        name: value for name, value in answer.params.items()
+        if name in fields and value != fields[name].default
+    }  # fmt: skip
+    return ", ".join(f"{name} {value}" for name, value in changed.items())
+
+
 def _runner(session: Session, draw: Drawer) -> Callable[..., Iterator[Any]]:
     explainers = session.engine.registry.explainers
 
@@ -241,7 +257,8 @@ def _runner(session: Session, draw: Drawer) -> Callable[..., Iterator[Any]]:
             if ahead := session.engine.ahead(method):
                 yield *maps, html.waiting(ahead)
             try:
-                for answer in throttle(session.engine.explain(asked, method)):
+                params = _panel_params(session, visitor, method)
+                for answer in throttle(session.engine.explain(asked, method, params)):
                     answers = [*finished, (row, answer)]
                     session.store.put_answer(visitor, _slot(row, method), answer, stamp)
                     maps = draw(answers, style, values, stamp)
@@ -352,7 +369,9 @@ def _drawer(session: Session, grid: Component) -> Drawer:
             html.legend(Scale(low, 1.0, words), style, words="") for low, words in units.items()
         )
         maps = [a for _, a in answers if isinstance(a.result, Heatmap)]
-        return pictures, mark + legend + html.map_table(maps, together) + html.agreement(maps)
+        options = [_options(session, answer) for answer in maps]
+        table = html.map_table(maps, together, options)
+        return pictures, mark + legend + table + html.agreement(maps)
 
     return draw
 

@@ -284,8 +284,14 @@ _GOOD = {
 }
 
 
-def map_table(answers: Sequence[Explanation], scales: Sequence[Scale]) -> str:
-    """Return HTML of a table of maps: what full colour means in each, its time and remarks."""
+def map_table(
+    answers: Sequence[Explanation], scales: Sequence[Scale], options: Sequence[str]
+) -> str:
+    """Return HTML of a table of maps: what full colour means in each, its time and remarks.
+
+    Args:
+        options: What parameters of each differ from the method's own, in words.
+    """
     several = len({answer.model.name for answer in answers}) > 1
     judged = any(answer.verdict is not None for answer in answers)
     rows = [
@@ -294,9 +300,13 @@ def map_table(answers: Sequence[Explanation], scales: Sequence[Scale]) -> str:
             duration(answer.seconds),
             scale,
             _scores(answer.verdict) if judged else (),
-            (answer.reason, answer.result.note if isinstance(answer.result, Heatmap) else ""),
+            (
+                changed and f"Options: {changed}.",
+                answer.reason,
+                answer.result.note if isinstance(answer.result, Heatmap) else "",
+            ),
         )
-        for answer, scale in zip(answers, scales, strict=True)
+        for answer, scale, changed in zip(answers, scales, options, strict=True)
     ]
     return render("pieces", "map_table", rows=rows, scores=list(_GOOD) if judged else [])
 

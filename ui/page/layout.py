@@ -148,8 +148,8 @@ def _question_parts() -> tuple[gr.Image, gr.Radio, gr.Dropdown, gr.Dropdown]:
 
 def _style() -> StyleControls:
     return StyleControls(
-        gr.Dropdown(
-            list(colour_names()),
+        gr.Radio(
+            [(name.capitalize(), name) for name in colour_names()],
             value=colour_names()[0],
             label="Colours",
             elem_id="colours",

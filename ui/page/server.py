@@ -36,7 +36,7 @@ from whylens.ui.page.janitor import Janitor
 from whylens.ui.page.layout import build_page
 from whylens.ui.page.long_events import SLOW
 from whylens.ui.page.session import MEASURED, first_model
-from whylens.ui.page.theme import STYLESHEET, page_theme
+from whylens.ui.page.theme import STYLESHEET, page_theme, swatches
 from whylens.ui.space.zero_gpu import local_engine
 
 log = logging.getLogger("whylens")
@@ -67,6 +67,7 @@ def launch(
         server_port=port,
         theme=page_theme(),
         css_paths=STYLESHEET,
+        css=swatches(),
         footer_links=["api"],
         share=False,
         show_error=False,  # what is fit to be shown is raised as Gradio's own error

@@ -6,7 +6,20 @@ from pathlib import Path
 
 import gradio as gr
 
+from whylens.core.outputs.render import colour_names, colour_stops
+
 STYLESHEET = Path(__file__).with_name("page.css")
+
+
+def swatches() -> str:
+    """Return the style of the colour scales' choices: each is followed by its colours."""
+    rules = []
+    for number, name in enumerate(colour_names(), 1):
+        stops = ", ".join(colour_stops(name, diverges=False))
+        choice = f"#colours label:nth-of-type({number})::after"
+        rules.append(f"{choice} {{ background: linear-gradient(90deg, {stops}); }}")
+    shape = "content: ''; width: 2.6rem; height: .8rem; border-radius: 3px; margin-left: .4rem;"
+    return "\n".join([f"#colours label::after {{ {shape} }}", *rules])
 
 
 def page_theme() -> gr.themes.Base:
