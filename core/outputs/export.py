@@ -133,6 +133,42 @@ def read_explanation(path: Path) -> tuple[Explanation, Style]:
         ) from exc
 
 
+def is_about(path: Path, digest: str) -> bool:
+    """Return whether a manifest can be read, and is about the input of a digest."""
+    about = _described(path).get("input")
+    return isinstance(about, dict) and about.get("sha256_of_pixels") == digest
+
+
+def answers_the_same(path: Path, explanation: Explanation) -> bool:
+    """Return whether a manifest can be read, and its answer is to the same question.
+
+    That is of input and framing, network and its weights, class, parameters and seed.
+    """
+    described = json.loads(json.dumps(manifest(explanation, source="", style=Style())))
+    return _question_of(_described(path)) == _question_of(described)
+
+
+def _described(path: Path) -> dict[str, Any]:
+    try:
+        described = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return described if isinstance(described, dict) else {}
+
+
+def _question_of(described: Mapping[str, Any]) -> list[object]:
+    parts = {
+        "input": ("sha256_of_pixels", "framing"),
+        "model": ("name", "weights_sha256", "output"),
+        "target": ("index", "quantity", "versus"),
+    }
+    fields: list[object] = [described.get(name) for name in ("method", "parameters", "seed")]
+    for name, keys in parts.items():
+        part = described.get(name)
+        fields += [part.get(key) if isinstance(part, dict) else None for key in keys]
+    return fields
+
+
 def _explanation_of(described: Mapping[str, Any], folder: Path) -> Explanation:
     fields, model, target = described["input"], described["model"], described["target"]
     file = folder / fields["file"]

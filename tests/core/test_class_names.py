@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 
 from whylens.core.errors import BadInput, UnknownName
-from whylens.core.explanation import Question
+from whylens.core.explanation import Explanation, ModelCard, Question
 from whylens.core.models.labels import class_index, class_text, imagenet_1k
+from whylens.core.outputs.export import bundle_files, write_files
+from whylens.core.results import Heatmap
+from whylens.core.targets import Target
 from whylens.ui.cli.common import split_names, unique_names
 from whylens.ui.cli.explain_photos import _folder_of
 
@@ -46,13 +49,51 @@ def test_synonyms_and_wordnet_ids_of_imagenet_are_known(name, index):
         class_index(name, tuple(reversed(labels)))
 
 
-def test_names_of_files_are_never_shared(tmp_path):
+def answer_to(pixels, **changes):
+    """An answer as the command line writes it."""
+    card = ModelCard("toy", "w", "none", "here", True, (), ("cat", "dog"), {})
+    fields = {
+        "method": "grad-cam", "title": "Grad-CAM", "plugin": "test 1", "model": card,
+        "question": Question("toy", pixels, seed=changes.pop("seed", 0)),
+        "target": Target(changes.pop("index", 0), "logit"), "labels": ("cat",), "score": 1.0,
+        "probability": 0.5, "result": Heatmap(np.ones((4, 4), np.float32), "logit"), "view": None,
+    }  # fmt: skip
+    return Explanation(**{**fields, **changes})
+
+
+def test_no_answer_is_written_over_another_or_over_a_file_of_somebody_s(tmp_path, rng):
+    photos = [rng.integers(0, 255, (16, 16, 3), np.uint8) for _ in range(4)]
     paths = [tmp_path / p for p in ("a/cat.png", "b/cat.png", "cat-2.png", "Cat.jpg")]
-    used: set[str] = set()
-    folders = [_folder_of(tmp_path / "out", path, "", used, alone=False) for path in paths]
+    out, owners = tmp_path / "out", {}
+    folders = [
+        _folder_of(out, path, answer_to(photo), owners, alone=False)
+        for path, photo in zip(paths, photos, strict=True)
+    ]
     assert len({str(folder).lower() for folder in folders}) == 4
-    assert _folder_of(tmp_path / "out", paths[0], "", set(), alone=True) == tmp_path / "out"
     assert unique_names(["C", "C++", "c"]) == ["C", "C++", "c-2"]
+
+    def place_of(answer):
+        folder = _folder_of(out, paths[0], answer, {}, alone=True)
+        write_files(folder, bundle_files(answer))
+        return str(folder.relative_to(tmp_path))
+
+    first = answer_to(photos[0])
+    assert place_of(first) == place_of(first) == "out", "the same again takes its own place"
+    assert place_of(answer_to(photos[0], index=1)) == "out/cat"
+    assert place_of(answer_to(photos[0], params={"window": 3})) == "out/cat-2"
+    assert place_of(answer_to(photos[0], seed=1)) == "out/cat-3"
+    assert place_of(answer_to(photos[0], method="occlusion")) == "out"
+    assert place_of(answer_to(photos[1])) == "out/cat-4"
+    for kind in ("folder", "file", "unread"):
+        own = tmp_path / "out" / f"own-{kind}"
+        if kind == "file":
+            own.write_text("mine")
+        else:
+            own.mkdir()
+            (own / ("manifest.json" if kind == "unread" else "overlay.png")).write_text("mine")
+        # A manifest that cannot be read may be about anything.
+        assert place_of(answer_to(photos[0], method=own.name)).startswith("out/cat")
+    assert (tmp_path / "out" / "own-folder" / "overlay.png").read_text() == "mine"
 
 
 def test_a_list_of_methods_names_one():

@@ -6,7 +6,6 @@ Nothing heavy is imported before it runs: help must be instant.
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -55,6 +54,7 @@ def explain_photos(
     from whylens.core.explanation import Question
     from whylens.core.inputs.framing import parse_framing
     from whylens.core.models.labels import class_index
+    from whylens.core.outputs.export import bundle_files, write_files
     from whylens.core.outputs.headline import familiarity_words, is_unfamiliar
     from whylens.core.results import Heatmap
 
@@ -73,12 +73,15 @@ def explain_photos(
         del fields["framing"]
         width = min(NAME_WIDTH, max(len(image.name) for image in images))
 
-        used: set[str] = set()
+        owners: dict[str, Path] = {}
+
+        def write(answer: Explanation, image: Path) -> None:
+            folder = _folder_of(out, image, answer, owners, alone=len(images) == 1)
+            for path in write_files(folder, bundle_files(answer, source=str(image))):
+                typer.echo(path)
 
         def explain_photo(image: Path) -> None:
             question = Question(**fields, **_read_input(image, framing, spec))
-            digest, alone = question.digest(), len(images) == 1
-            folder = _folder_of(out, image, digest, used, alone=alone)
             scores = engine.predict(question).classes
             if not quiet:
                 words = predicted_words(scores, card.outputs)
@@ -99,12 +102,12 @@ def explain_photos(
                     typer.echo(
                         f"Stopped at {answer.fraction:.0%}; the partial map is kept.", err=True
                     )
-                    _write(folder, answer, image)
+                    write(answer, image)
                     raise typer.Exit(INTERRUPTED) from None
                 assert answer is not None  # noqa: S101 - an explainer yields at least once
                 if judge and isinstance(answer.result, Heatmap):
                     answer = _judged(engine, answer, display, f"{image.name}: judging {method}")
-                _write(folder, answer, image)
+                write(answer, image)
 
         problems: list[str] = []
         for image in images:
@@ -163,34 +166,31 @@ def _read_input(path: Path, framing: Framing, spec: InputSpec) -> dict[str, Any]
     return {"photo": replace(photo, framing=framing)}
 
 
-def _write(folder: Path, answer: Explanation, image: Path) -> None:
-    from whylens.core.outputs.export import bundle_files, write_files
-
-    for path in write_files(folder, bundle_files(answer, source=str(image))):
-        typer.echo(path)
-
-
-def _folder_of(out: Path, image: Path, digest: str, used: set[str], *, alone: bool) -> Path:
-    """Return where a photo's answers go: no other photo's, of this run or another, lie there.
+def _folder_of(
+    out: Path, image: Path, answer: Explanation, owners: dict[str, Path], *, alone: bool
+) -> Path:
+    """Return where an answer goes: nothing of another photo or question is written over.
 
     Args:
-        digest: Of the photo.
-        used: Names of folders of this run, to which the answer's is added.
+        owners: Of names of this run's folders, to which the answer's is added.
         alone: One photo needs no folder of its own.
     """
     numbered = (f"{image.stem}-{n}" for n in itertools.count(2))
     for name in itertools.chain([""] * alone, [image.stem], numbered):
-        if name.casefold() not in used and not _holds_another(out / name, digest):
-            used.add(name.casefold())  # as a disk might take it for the same
+        key = name.casefold()  # as a disk might take it for the same
+        if owners.get(key, image) == image and not _holds_another(out / name, answer):
+            owners[key] = image
             return out / name
     raise AssertionError  # the numbers do not end
 
 
-def _holds_another(folder: Path, digest: str) -> bool:
-    for path in folder.glob("*/manifest.json"):
-        try:
-            if json.loads(path.read_text("utf-8"))["input"]["sha256_of_pixels"] != digest:
-                return True
-        except (OSError, ValueError, LookupError, TypeError):
-            return True
-    return False
+def _holds_another(folder: Path, answer: Explanation) -> bool:
+    from whylens.core.outputs.export import answers_the_same, is_about
+
+    place, digest = folder / answer.method, answer.question.digest()
+    if place.exists() and not place.is_dir():
+        return True
+    there = place.is_dir() and any(place.iterdir())
+    if there and not answers_the_same(place / "manifest.json", answer):
+        return True
+    return not all(is_about(path, digest) for path in folder.glob("*/manifest.json"))
