@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import csv
 import re
 
 import numpy as np
 import numpy.typing as npt
 
 _DECIMAL = re.compile(r"[-+]?\d+,(\d+)(?:[eE][-+]?\d+)?")
+# Two commas, or a comma before a point: both are of thousands. So is what no decimals have.
+_THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:(?:,\d{3})+\.\d*|(?:,\d{3}){2,})")
+_GROUPED = re.compile(r"(?<=\d)['\u2019\u00a0\u202f ](?=\d{3}(?:\D|$))")
 _SEPARATOR = re.compile(r"sep=(.)", re.IGNORECASE)  # Excel's own first line
 
 
 def read_table(data: bytes) -> npt.NDArray[np.float64]:
     """Return (rows, columns) of a CSV: what stands before the numbers and beside them is left out.
 
-    Read are commas, semicolons, tabs or spaces between values; decimal commas; UTF-8, UTF-16 and
-    Western European text; lines of names or of an instrument's settings before the numbers;
-    a first column of names, of times or without a name; a last one of words; a separator at the
-    end of every line.
+    Read are commas, semicolons, tabs or spaces between values; decimal commas; marks of thousands
+    that can be nothing else; UTF-8, UTF-16 and Western European text; lines of names or of an
+    instrument's settings before the numbers; a first column of names, of times or without a name;
+    a last one of words; a separator at the end of every line.
 
     Raises:
         ValueError: It holds no numbers in rows of one length.
@@ -31,7 +35,7 @@ def read_table(data: bytes) -> npt.NDArray[np.float64]:
     if not lines:
         raise ValueError("no lines")
     separator = stated.group(1) if stated else _separator(lines)
-    rows = [[cell.strip().strip('"').strip() for cell in line.split(separator)] for line in lines]
+    rows = [[_plain(cell) for cell in _cells(line, separator)] for line in lines]
     if separator != ",":
         rows = [[_point(cell) for cell in row] for row in rows]
     width = len(rows[-1])
@@ -54,11 +58,32 @@ def read_table(data: bytes) -> npt.NDArray[np.float64]:
 
 def _text(data: bytes) -> str:
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return data.decode("utf-16")
+        return data.decode("utf-16", "replace")
+    for start, code in ((1, "utf-16-le"), (0, "utf-16-be")):  # without a mark every other byte is 0
+        zeros = data[start::2].count(0)
+        if data and 2 * zeros > len(data[start::2]):
+            return data.decode(code, "replace")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
         return data.decode("cp1252", "replace")
+
+
+def _cells(line: str, separator: str | None) -> list[str]:
+    if separator is None or '"' not in line:
+        return line.split(separator)
+    try:
+        return next(csv.reader([line], delimiter=separator, skipinitialspace=True))
+    except csv.Error as exc:
+        raise ValueError(f"a line is no line of a CSV: {exc}") from exc
+
+
+def _plain(cell: str) -> str:
+    """Return a number without the marks of its thousands, where they can be nothing else."""
+    cell = cell.strip().strip('"').strip()
+    if _THOUSANDS.fullmatch(cell):
+        return cell.replace(",", "")
+    return _GROUPED.sub("", cell)
 
 
 def _separator(lines: list[str]) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -34,8 +35,10 @@ from whylens.core.models.output_paths import (
     read_path,
 )
 from whylens.core.models.probabilities import (
+    NEVER_POSITIVE,
     PROBABILITY_NOTES,
     ProbabilityKind,
+    are_never_positive,
     probabilities,
     probability_kind,
     undo,
@@ -101,9 +104,11 @@ def backbone_of(module: nn.Module, hint: ModuleHint | None = None) -> Backbone:
         )
     obstacles += _notes_on_mode(network, path, probe, scores, name)
     notes += [note for note in obstacles if note not in notes]
-    kind = None
+    kind, negative = None, False
     if hint.unit is None:
-        kind = probability_kind(lambda x: read_path(network(x), path), scores, spec)
+        read = partial(_read, network, path)
+        kind = probability_kind(read, scores, spec)
+        negative = kind is None and are_never_positive(read, scores, spec)
     classes = scores.shape[1]
     network, path, spec, normalised, left = _without_wrappers(
         network, path, spec, probe, hint, kind
@@ -118,6 +123,8 @@ def backbone_of(module: nn.Module, hint: ModuleHint | None = None) -> Backbone:
             f"None of its {classes} scores is negative, as those of features before a classifier: "
             "if it has no classifier, give it with one."
         )
+    elif negative:
+        notes.append(NEVER_POSITIVE)
     if not bare.state_dict():
         digest = answers_sha256(scores)
         notes.append("It has no weights: its digest is that of its answers to two fixed inputs.")
@@ -139,6 +146,10 @@ def backbone_of(module: nn.Module, hint: ModuleHint | None = None) -> Backbone:
         obstacles.append(_IN_ONE_PIECE.format("a graph, as of torch.export"))
     why = "".join(f" ({note.removesuffix('.')})" for note in obstacles)
     return replace(backbone, unmet={need: f"{r}{why}" for need, r in backbone.unmet.items()})
+
+
+def _read(network: nn.Module, path: Any, x: Tensor) -> Tensor:
+    return read_path(network(x), path)
 
 
 def private_copy(module: nn.Module) -> nn.Module:

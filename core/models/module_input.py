@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_map
 
 from whylens.core.errors import NETWORK_ERRORS, BadArtifact, BadInput
 from whylens.core.inputs.spec import InputSpec, probe_inputs
+from whylens.core.models.black_box import BlackBox
 from whylens.core.models.load import timm_spec
 
 # Square inputs to try where the size is unknown; a network with a fixed one takes no other.
@@ -110,9 +111,14 @@ def _fitting_spec(
     remedies = (
         remedy for signs, remedy in _REFUSALS if any(sign in reason for sign in signs.split("|"))
     )
+    remedy = next(remedies, _SAY_SIZE)
+    if isinstance(network, BlackBox):
+        remedy = (
+            "A function is given (N, C, H, W) float32 and returns (N, classes). If it makes a "
+            f"network, give what it returns: {name}(...)."
+        )
     raise BadArtifact(
-        f"{name} takes no input of the size and channels that are likely ({reason}). "
-        f"{next(remedies, _SAY_SIZE)}"
+        f"{name} takes no input of the size and channels that are likely ({reason}). {remedy}"
     ) from first
 
 
@@ -168,6 +174,20 @@ class _OneByOne(nn.Module):
         return tree_map(lambda *parts: torch.cat(parts), *rows)
 
 
+class _Unbatched(_OneByOne):
+    """A network that reads one input alone, (C, *S)."""
+
+    def forward(self, x: Tensor) -> Any:
+        """Return what it gives for N inputs."""
+        rows = [self.network(row) for row in x]
+        return tree_map(lambda *parts: torch.stack([_row(part) for part in parts]), *rows)
+
+
+def _row(scores: Tensor) -> Tensor:
+    # Some put the axis of the batch on by themselves.
+    return scores[0] if scores.ndim > 1 and len(scores) == 1 else scores
+
+
 def fitting_network(
     network: nn.Module, hint: ModuleHint, name: str
 ) -> tuple[nn.Module, InputSpec, Any, list[str]]:
@@ -182,6 +202,7 @@ def fitting_network(
         for wrapper, note in (
             (_ChannelsLast, "It reads its channels last, and is fed so."),
             (_OneByOne, ONE_BY_ONE),
+            (_Unbatched, ONE_BY_ONE),
         ):
             try:
                 wrapped = wrapper(network).eval()

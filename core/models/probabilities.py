@@ -21,6 +21,10 @@ PROBABILITY_NOTES: dict[ProbabilityKind, str] = {
     "sigmoid": "Its scores stay within 0 and 1 for inputs of any size: each was taken for a "
     "probability, and its logit is explained.",
 }
+NEVER_POSITIVE = (
+    "None of its scores is ever positive, and they are taken as they are: if they are logarithms "
+    "of sigmoids, give it without them."
+)
 _TOLERANCE = 1e-3  # of a sum of probabilities, which may come in 16 bits
 _SCALES = (0.0, -1.0, 4.0, -16.0, 64.0, -256.0, 4096.0, -1e5, 1e5)
 _SMALLEST = 1e-7  # beside 1, what 32 bits can still tell from it
@@ -74,12 +78,33 @@ def probability_kind(
         return "softmax"
     if not _within(scores):
         return None
-    probe = probe_inputs(spec).to(scores.device)
-    with torch.no_grad():
-        others = [read(scale * probe) for scale in _SCALES]
+    others = _scores_of_scales(read, scores, spec)
     # Zeros for every input are those of a network that is dead.
     varies = any(not torch.allclose(other, scores) for other in others)
     return "sigmoid" if varies and all(map(_within, others)) else None
+
+
+def are_never_positive(read: Callable[[Tensor], Tensor], scores: Tensor, spec: InputSpec) -> bool:
+    """Return whether scores stay below 0 and are no logarithms of probabilities that share 1.
+
+    So are logarithms of sigmoids, but distances as well, which are logits: numbers cannot tell.
+
+    Args:
+        read: As `probability_kind` takes it.
+        scores: Likewise.
+    """
+    shared = bool((scores.logsumexp(1).abs() <= _TOLERANCE).all())
+    if scores.shape[1] < 2 or shared or bool((scores > 0).any()):
+        return False
+    return all(bool((other <= 0).all()) for other in _scores_of_scales(read, scores, spec))
+
+
+def _scores_of_scales(
+    read: Callable[[Tensor], Tensor], scores: Tensor, spec: InputSpec
+) -> list[Tensor]:
+    probe = probe_inputs(spec).to(scores.device)
+    with torch.no_grad():
+        return [read(scale * probe) for scale in _SCALES]
 
 
 def undo(network: nn.Module, kind: ProbabilityKind) -> nn.Module:

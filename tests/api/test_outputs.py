@@ -150,9 +150,29 @@ class ReadsOne(Then):
         return super().forward(x).view(1, 3)
 
 
+class ReadsNoBatch(Then):
+    def forward(self, x):
+        channels, _, _ = x.shape
+        assert channels == 3
+        return super().forward(x[None])[0]
+
+
+class PutsOnABatch(Then):
+    def forward(self, x):
+        return super().forward(x.unsqueeze(0))
+
+
+ONE = "reads one input at a time"
+
+
 @pytest.mark.parametrize(
     ("kind", "note"),
-    [(ReadsChannelsLast, "reads its channels last"), (ReadsOne, "reads one input at a time")],
+    [
+        (ReadsChannelsLast, "reads its channels last"),
+        (ReadsOne, ONE),
+        (ReadsNoBatch, ONE),
+        (PutsOnABatch, ONE),
+    ],
 )
 def test_networks_of_other_inputs_are_fed_as_they_want(kind, note):
     backbone = whylens.load_model(kind(3), **PLAIN)
@@ -162,6 +182,24 @@ def test_networks_of_other_inputs_are_fed_as_they_want(kind, note):
         [s.logit for s in expected], abs=1e-5
     )
     assert whylens.explain(backbone, PHOTO, "input-x-gradient").values.any()
+
+
+def test_a_function_that_makes_a_network_is_told_from_a_network():
+    def small():
+        return Then(3)
+
+    with pytest.raises(whylens.CoreError, match=r"makes a network, give what it returns: small"):
+        whylens.load_model(small, **PLAIN)
+
+
+def test_scores_that_are_never_positive_are_noted_but_for_logarithms_that_share_one():
+    def notes(last):
+        return whylens.load_model(Then(3, last), **PLAIN).identity.notes
+
+    assert any("logarithms of sigmoids" in n for n in notes(torch.nn.functional.logsigmoid))
+    assert any("logarithms of sigmoids" in n for n in notes(lambda z: -(z**2)))
+    assert not any("logarithms of sigmoids" in n for n in notes(lambda z: z.log_softmax(1)))
+    assert not any("logarithms of sigmoids" in n for n in notes(lambda z: z))
 
 
 def test_a_map_of_one_position_is_scores():

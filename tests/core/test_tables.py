@@ -47,7 +47,7 @@ NUMBERED = [f"{i};{text}" for i, text in enumerate(GERMAN)]
         "\n".join(TEXTS).replace("-", "\N{MINUS SIGN}"),
     ],
 )
-@pytest.mark.parametrize("code", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("code", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
 def test_a_signal_is_read_however_its_table_is_written(text, code):
     signal = read_signal(text.encode(code), "x.CSV")
     assert signal_tensor(signal, plain_spec(12, channels=1))[0, 0].numpy() == pytest.approx(VALUES)
@@ -58,6 +58,25 @@ def test_names_of_columns_in_another_code_page_are_left_out():
     assert signal.tolist() == [[1.5, 2.5], [3.5, 4.5]]
     assert read_signal(b"1.234,5;2\n", "x.csv").tolist() == [[1234.5, 2]]
     assert read_signal(b"1.5\t2\n", "x.TSV").tolist() == [[1.5, 2]]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1.234,5;2000000,25", "1,234.5\t2,000,000.25", '"1,234.5","2,000,000.25"',
+        "1'234.5;2'000'000.25",
+        "1 234,5;2 000 000,25", "1\u00a0234,5;2\u202f000\u202f000,25", '"1,234.5";"2,000,000.25"',
+    ],
+)  # fmt: skip
+def test_marks_of_thousands_are_no_points(text):
+    assert read_signal(text.encode(), "x.csv").tolist() == [[1234.5, 2000000.25]]
+
+
+def test_what_may_be_a_decimal_comma_is_one():
+    assert read_signal(b"1,234;5\n", "x.csv").tolist() == [[pytest.approx(1.234), 5]]
+    assert read_signal(b"0,123\t5,5\n", "x.csv").tolist() == [[pytest.approx(0.123), 5.5]]
+    with pytest.raises(BadInput):
+        read_signal(('"' + "1" * 200_000 + '",2').encode(), "x.csv")
 
 
 def test_channels_in_columns_are_turned_and_what_fits_is_left_as_it_is():
