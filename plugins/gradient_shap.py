@@ -76,7 +76,7 @@ class GradientShap(Explainer[GradientShapParams]):
     cost = "samples (128) forward and backward passes, as many forward ones for the noisy baselines"
     needs = frozenset({Need.GRADIENTS})
     Params = GradientShapParams
-    test_params = GradientShapParams(samples=32)
+    test_params = GradientShapParams(samples=16)
 
     def explain(self, subject: Subject, params: GradientShapParams) -> Iterator[Partial]:
         """Yield the signed map in units of the score per pixel, with its standard error.

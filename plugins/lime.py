@@ -70,7 +70,7 @@ class LIME(Explainer[LIMEParams]):
     cost = "one forward pass per sample (1,000)"
     needs = frozenset()
     Params = LIMEParams
-    test_params = LIMEParams(segments=24, regions="boxes", samples=100, fill="black")
+    test_params = LIMEParams(segments=24, regions="boxes", samples=50, fill="black")
 
     def explain(self, subject: Subject, params: LIMEParams) -> Iterator[Partial]:
         """Yield the signed map in units of the score, ever more samples in it."""

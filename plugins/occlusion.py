@@ -61,7 +61,7 @@ class Occlusion(Explainer[OcclusionParams]):
     cost = "one forward pass per window (about 140 at 224 pixels)"
     needs = frozenset()
     Params = OcclusionParams
-    test_params = OcclusionParams(window=8, stride=4, fill="black")
+    test_params = OcclusionParams(window=8, stride=8, fill="black")
 
     def explain(self, subject: Subject, params: OcclusionParams) -> Iterator[Partial]:
         """Yield the signed map in units of the score, coarse first."""

@@ -61,7 +61,7 @@ class RELAX(Explainer[RELAXParams]):
     needs = frozenset({Need.SPATIAL_FEATURES})
     class_blind = True
     Params = RELAXParams
-    test_params = RELAXParams(masks=128, cells=4)
+    test_params = RELAXParams(masks=64, cells=4)
 
     def explain(self, subject: Subject, params: RELAXParams) -> Iterator[Partial]:
         """Yield the signed map of cosines above their mean, ever more precise."""

@@ -70,7 +70,7 @@ class SmoothGrad(Explainer[SmoothGradParams]):
     cost = "samples (64) forward and backward passes"
     needs = frozenset({Need.GRADIENTS})
     Params = SmoothGradParams
-    test_params = SmoothGradParams(samples=16)
+    test_params = SmoothGradParams(samples=8)
 
     def explain(self, subject: Subject, params: SmoothGradParams) -> Iterator[Partial]:
         """Yield the map with its standard error, ever steadier."""
