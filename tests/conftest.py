@@ -6,6 +6,7 @@ Nothing heavy is imported: the process that gives out the tests reads this as we
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import shutil
 import socket
@@ -51,6 +52,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the files that take longest first; pytest-xdist gives out files in this order."""
     rank = {name: number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: rank.get(item.path.name, len(LONGEST)))
+
+
+def pytest_collection_finish() -> None:
+    """Keep the garbage collector from walking through all that was imported, again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 class NetworkForbidden(AssertionError):

@@ -232,9 +232,8 @@ def test_a_bare_checkout_finds_the_built_ins_without_being_installed(tmp_path):
 
     for part in ("whylens", "core", "plugins", "pyproject.toml"):
         source = ROOT / part
-        ignore = shutil.ignore_patterns("__pycache__")
-        if source.is_dir():
-            shutil.copytree(source, tmp_path / part, ignore=ignore)
+        if source.is_dir():  # with what was compiled, or all of it is compiled anew
+            shutil.copytree(source, tmp_path / part)
         else:
             shutil.copy(source, tmp_path / part)
     site = Path(sys.prefix, "lib", f"python{sys.version_info[0]}.{sys.version_info[1]}")

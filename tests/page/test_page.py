@@ -383,9 +383,9 @@ def test_every_problem_and_owner_is_on_the_plugins_tab():
     assert not any("<b>words</b>" in text for text in texts), "a stranger's words are not escaped"
 
 
-def test_every_stop_is_there_only_while_what_its_status_tells_of_runs():
+def test_every_stop_is_there_only_while_what_its_status_tells_of_runs(whole_page):
     # By `.wl-running` of page.css: after the row comes its status, which shows an event's progress.
-    page = build_page(Engine())
+    page = whole_page
     tracked = {
         block
         for event in page.config["dependencies"]
@@ -424,16 +424,22 @@ def test_controls_follow_the_parameters():
 
 
 @pytest.fixture(scope="module")
-def client(tmp_path_factory):
-    """A script's connection to a running page with a toy network."""
+def whole_page(tmp_path_factory):
+    """A page of all methods, with a toy network."""
     place = tmp_path_factory.mktemp("page")
     toy_checkpoint(place / "toy")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WHYLENS_CHECKPOINTS", str(place))
         page = build_page(Engine())
-        address = serve(page)
-        yield gradio_client.Client(address, verbose=False, download_files=str(place / "down"))
+        yield page
         page.close()
+
+
+@pytest.fixture(scope="module")
+def client(whole_page, tmp_path_factory):
+    """A script's connection to the running page."""
+    downloads = str(tmp_path_factory.mktemp("downloads"))
+    return gradio_client.Client(serve(whole_page), verbose=False, download_files=downloads)
 
 
 @pytest.fixture(scope="module")
@@ -617,8 +623,9 @@ def test_what_is_taken_home_of_compare_says_what_it_is_and_how_to_make_it_again(
     from whylens.ui.page.page_store import PageStore
 
     backbone, store = wrap(seeded(GapNet()), spec=plain_spec(32, 32)), PageStore()
-    engine = Engine(loader=lambda name, progress: backbone)
     methods = ["cam", "occlusion"]
+    registry = registry_of(*map(REGISTRY.explainer, methods))
+    engine = Engine(registry, loader=lambda name, progress: backbone)
     pixels = np.random.default_rng(3).integers(0, 256, (90, 120, 3), dtype=np.uint8)
     for method in methods:
         *_, answer = engine.explain(Question("toy", pixels), method)
