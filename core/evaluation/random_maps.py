@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from whylens.core.evaluation.hiding import Floats, Setting, area, scores_hiding
+from whylens.core.evaluation.hiding import Floats, Setting, area, known_ends, scores_hiding
 from whylens.core.evaluation.metric import Score
 from whylens.core.evaluation.ordering import strongest
 from whylens.core.subject import Subject
@@ -116,20 +116,20 @@ def random_maps(subject: Subject, values: Tensor, setting: Setting) -> Iterator[
     generator.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
     inner, passes = counts[1:-1], 0
     shares = np.array(counts, np.float64) / values.numel()
-    ends = next(iter(pairs.values()))[0, [0, -1]] if pairs else None
+    ends = known_ends(subject, setting)
     for number in range(PAIRS):
         noise = torch.randn(grid, generator=generator, dtype=torch.float64)
         if number in pairs:
             continue
         smooth = torch.from_numpy(gaussian_filter(noise.numpy(), width, mode="wrap"))
         masks = torch.cat([strongest(side, inner, generator) for side in (smooth, -smooth)])
-        if ends is None:  # the same for all maps
-            masks = torch.cat([masks, torch.zeros_like(masks[:1]), torch.ones_like(masks[:1])])
+        missing = [end for end in (False, True) if end not in ends]
+        masks = torch.cat([masks, *(torch.full_like(masks[:1], end) for end in missing)])
         scores = np.concatenate(list(scores_hiding(subject, masks, setting)))
         passes += len(scores)
-        ends = scores[-2:] if ends is None else ends
+        ends.update(zip(missing, scores[2 * len(inner) :].tolist(), strict=True))
         halves = scores[: 2 * len(inner)].reshape(2, -1)
-        pairs[number] = np.column_stack([ends[[0, 0]], halves, ends[[1, 1]]])
+        pairs[number] = np.column_stack([[ends[False]] * 2, halves, [ends[True]] * 2])
         yield RandomMaps(shares, np.concatenate(list(pairs.values())), passes)
     yield RandomMaps(shares, np.concatenate(list(pairs.values())), passes)
 
