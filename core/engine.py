@@ -65,10 +65,6 @@ from whylens.core.targets import Target, class_scores, target_of
 
 log = logging.getLogger(__name__)
 
-# What a pass leaves of more than this falls out of a processor's cache: at 224 x 224 pixels
-# EfficientNet-Lite0 took a third longer for each of 16 inputs than for each of 4.
-_NEAR_BYTES = 100 * 2**20
-
 Loader = Callable[[str, ProgressCallback | None], Backbone]
 T = TypeVar("T")
 
@@ -152,11 +148,8 @@ class Engine:
 
     def _batch_size(self, backbone: Backbone) -> int:
         """Return how many inputs one forward pass takes: no more than memory and cache bear."""
-        per_input = max(1, backbone.per_input_bytes)
-        sizes = [self.batch_size, memory_for("work") // per_input]
-        if backbone.device.type == "cpu":
-            sizes.append(max(4, _NEAR_BYTES // per_input))
-        return max(1, min(sizes))
+        in_memory = memory_for("work") // max(1, backbone.per_input_bytes)
+        return max(1, min(self.batch_size, in_memory, backbone.inputs_in_cache))
 
     def card(self, name: str, *, progress: ProgressCallback | None = None) -> ModelCard:
         """Return what is known of a model, loading it if need be.

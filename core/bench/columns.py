@@ -20,16 +20,20 @@ from whylens.core.evaluation import (
 )
 from whylens.core.evaluation.metric import Metric
 
-# One fill and the random maps' own steps: with three, an input costs three times as much.
+STEPS = 16  # of a curve: half as many as the page takes, over many more inputs
+# One fill, and the curve that deletion and insertion have of it: with three, an input costs three
+# times as much.
 BEATS = replace(
     curves.RANDOM_MAPS,
-    measure=lambda case: curves.beats_random_maps(case.subject, case.heat, steps=8, fill="blur"),
+    measure=lambda case: curves.beats_random_maps(
+        case.subject, case.heat, steps=STEPS, fill="blur"
+    ),
 )
 # Three fills, and no random maps of each: what chance gets is in the column beside them.
 DELETION, INSERTION, AOPC = (
     replace(
         metric,
-        measure=partial(curves.over_fills, partial(measure, chance=False)),
+        measure=partial(curves.over_fills, partial(measure, steps=STEPS, chance=False)),
     )
     for metric, measure in (
         (curves.DELETION, curves.deletion),
@@ -93,8 +97,9 @@ SHAPE = (
 KNOWN = {m.name: m for m in (*EVIDENCE, *FAITHFUL, *LEARNT, *STEADY, *SHAPE)}
 # A pass or none: every input is measured. All others see the first inputs only.
 CHEAP = frozenset({m.name for m in EVIDENCE} | {shape.SPARSENESS.name, shape.COMPLEXITY.name})
-# They ask a method five or more times for each map; one that takes many steps is not asked.
-REPEATING = frozenset(m.name for m in (*LEARNT, *STEADY))
+GRID = Column("grid-pointing", "Grid pointing game", "higher")
+# They ask a method for more or larger maps; one that takes many steps is not asked.
+REPEATING = frozenset({m.name for m in (*LEARNT, *STEADY)} | {GRID.name})
 
 PAINTED = (
     Column("signs-covered", "CSDC", "higher"),
@@ -122,8 +127,9 @@ def groups_of(registered: Mapping[str, Metric]) -> tuple[Group, ...]:
         return Group(name, question, columns)
 
     strangers = metrics_of(registered)[len(KNOWN) :]
+    evidence = group("evidence", "Does it find the evidence?", EVIDENCE)
     return (
-        group("evidence", "Does it find the evidence?", EVIDENCE),
+        replace(evidence, columns=(*evidence.columns, GRID)),
         group("faithful", "Does hiding what it marks change the network's mind?", FAITHFUL),
         Group("painted", "Does it know what each part does? (painted)", PAINTED),
         Group("shortcut", "Does it find a hint that gives a class away?", (SHORTCUT,)),

@@ -10,11 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from whylens.core.bench.columns import CHEAP, SHORTCUT
+from whylens.core.bench.columns import BEATS, CHEAP, GRID, SHORTCUT
+from whylens.core.bench.mosaics import Mosaic, mosaic_around
 from whylens.core.bench.plan import EDGES, RANDOM_MAP, REFERENCES, TRUE_MASK, Plan, Sight
 from whylens.core.bench.rows import Row
 from whylens.core.datasets.dataset import Mask, Pixels
 from whylens.core.errors import BadInput, CoreError, NeedsNotMet
+from whylens.core.evaluation import random_maps
+from whylens.core.evaluation.curves import margins_over_random_maps, share_beaten
+from whylens.core.evaluation.grid_pointing import share_in_tile
+from whylens.core.evaluation.hiding import Setting
 from whylens.core.evaluation.metric import Case, Score
 from whylens.core.evaluation.parts import (
     Parts,
@@ -55,6 +60,7 @@ class _Scene:
     parts: Parts | None
     hybrid: _Hybrid | None
     hint: _Hint | None
+    mosaic: Mosaic | None
 
 
 def rows_of(plan: Plan, sight: Sight, pairs: Sequence[tuple[str, str]]) -> Iterator[Row]:
@@ -98,29 +104,25 @@ def mask_in_view(mask: Mask, spec: InputSpec) -> Tensor:
 def _scene(plan: Plan, sight: Sight) -> _Scene:
     dataset, backbone, index = plan.dataset, plan.backbone, sight.index
     label, evidence = dataset.items[index].label, dataset.evidence(index)
-    # A seed of its own: the random maps of one input are not those of the next.
-    question = Question(plan.bench.model, target=label, seed=index)
-    if len(backbone.spec.size) == 1:
-        question = replace(question, signal=dataset.signal(index))
-        shape: tuple[int, ...] = question.array.shape[1:]
-    else:
-        question = replace(question, photo=photo_of(dataset.pixels(index)))
-        shape = question.array.shape[:2]
+    question = plan.question(sight)
+    signal = len(backbone.spec.size) == 1
+    shape = question.array.shape[1:] if signal else question.array.shape[:2]
     if evidence is None or evidence.shape != shape:
         raise BadInput(
             f"{dataset.name} gave no evidence of its input's size for {dataset.items[index].key}."
         )
     subject = plan.engine.subject(question)
     best = int(subject.forward_pass.logits[0].argmax())
-    if len(shape) == 1:
+    asked = sight.split == "test"
+    grid = mosaic_around(plan, sight) if asked and sight.position < plan.bench.few else None
+    if signal:
         mask = _on_signal(evidence, subject.size)
-        return _Scene(question, subject, mask, best == label, None, None, None)
+        return _Scene(question, subject, mask, best == label, None, None, None, grid)
 
     def seen(mask: Mask) -> Tensor:
         return mask_in_view(mask, backbone.spec)
 
     # Thresholds are all that is fitted on the validation split.
-    asked = sight.split == "test"
     hint = dataset.shortcut(index) if asked else None
     return _Scene(
         question,
@@ -130,6 +132,7 @@ def _scene(plan: Plan, sight: Sight) -> _Scene:
         _parts(plan, index, seen),
         _hybrid(plan, index, seen) if asked else None,
         _Hint(hint.label, seen(hint.place)) if hint and hint.present else None,
+        grid,
     )
 
 
@@ -200,6 +203,8 @@ def _measured(plan: Plan, sight: Sight, scene: _Scene, name: str) -> Row:
                 dear = metric.name not in CHEAP
                 if plan.asks(name, metric.name) and not (dear and sight.position >= plan.bench.few):
                     scores[metric.name] = metric.score(case)
+            if name == RANDOM_MAP and sight.position < plan.bench.few:
+                scores[BEATS.name] = _over_random_maps(plan, case)
         if scene.parts is not None:
             scores["single-deletion"] = single_deletion(case.heat, scene.parts)
             marks = part_marks(case.heat, scene.parts)
@@ -210,6 +215,8 @@ def _measured(plan: Plan, sight: Sight, scene: _Scene, name: str) -> Row:
         if scene.hint is not None:
             heat = _of_hint(plan, scene.hint, scene, name)
             scores[SHORTCUT.name] = Score(auroc_of_place(heat, scene.hint.place), 0.5)
+        if scene.mosaic is not None and plan.asks(name, GRID.name):
+            scores[GRID.name] = _in_mosaic(scene.mosaic, case, name)
     except CoreError as exc:
         return {"values": {}, "chance": {}, "parts": None, "reason": str(exc)}
     # Six digits: another batch may round the last ones in another way.
@@ -238,8 +245,32 @@ def _case(plan: Plan, scene: _Scene, name: str) -> Case:
     if name == EDGES:
         randomised = randomised_subjects(subject, plan.engine.random_networks)
         return Case(subject, _edges(subject), _edges, randomised, scene.mask, cache={})
-    heat = _marked(scene.mask) if name == TRUE_MASK else _noise(scene)
+    heat = _marked(scene.mask) if name == TRUE_MASK else _noise(subject)
     return Case(subject, heat, mask=scene.mask)
+
+
+def _over_random_maps(plan: Plan, case: Case) -> Score:
+    """Return the mean of many random maps: what one of them gets says little of chance."""
+    inputs = min(plan.bench.few, sum(sight.split == "test" for sight in plan.sights))
+    maps = (_noise(case.subject, number) for number in range(-(-plan.bench.random_maps // inputs)))
+    shares = []
+    for heat in maps:
+        # At the steps of the comparison alone: a map of which nothing else is asked.
+        setting = Setting("blur", steps=random_maps.STEPS)
+        *_, (margins, _, _) = margins_over_random_maps(case.subject, heat, setting)
+        shares.append(share_beaten(margins))
+    return Score(float(np.mean(shares)), 0.5)
+
+
+def _in_mosaic(mosaic: Mosaic, case: Case, name: str) -> Score:
+    subject = mosaic.subject
+    if name == TRUE_MASK:
+        return Score(1.0, mosaic.chance)
+    try:
+        heat = _noise(subject) if case.explain is None else case.explain(subject)
+    except NeedsNotMet as exc:  # the method takes no input of another size
+        return Score(None, note=str(exc))
+    return Score(share_in_tile(heat, mosaic.tile), mosaic.chance)
 
 
 def _of_hybrid(plan: Plan, hybrid: _Hybrid, scene: _Scene, name: str) -> list[Heatmap]:
@@ -258,7 +289,7 @@ def _of_hint(plan: Plan, hint: _Hint, scene: _Scene, name: str) -> Heatmap:
 
 def _any_map(plan: Plan, question: Question, scene: _Scene, name: str) -> Heatmap:
     if name == RANDOM_MAP:
-        return _noise(scene)
+        return _noise(scene.subject)
     if name == EDGES:
         return _edges(plan.engine.subject(question))
     *_, last = plan.engine.explain(question, name)
@@ -269,11 +300,11 @@ def _marked(mask: Tensor) -> Heatmap:
     return Heatmap(mask.float().numpy(), "evidence")
 
 
-def _noise(scene: _Scene) -> Heatmap:
+def _noise(subject: Subject, number: int = 0) -> Heatmap:
     from scipy.ndimage import gaussian_filter
 
-    noise = np.random.default_rng(scene.question.seed).standard_normal(tuple(scene.mask.shape))
-    smooth = gaussian_filter(noise, max(scene.mask.shape) / 16, mode="wrap")
+    noise = np.random.default_rng((subject.seed, number)).standard_normal(subject.size)
+    smooth = gaussian_filter(noise, max(subject.size) / 16, mode="wrap")
     return Heatmap(smooth, "nothing", signed=True)
 
 

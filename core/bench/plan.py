@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,13 +15,15 @@ from whylens.core.datasets.by_name import load_dataset
 from whylens.core.datasets.dataset import Dataset, SplitName
 from whylens.core.errors import BadInput
 from whylens.core.explainer import is_single_step
+from whylens.core.explanation import Question
+from whylens.core.inputs.photo import photo_of
 
 if TYPE_CHECKING:
     from whylens.core.engine import Engine
     from whylens.core.models.backbone import Backbone
     from whylens.core.registry import Registry
 
-FORMAT = 2
+FORMAT = 3
 TRUE_MASK, RANDOM_MAP, EDGES = (
     "(true mask)",
     "(random map)",
@@ -41,6 +43,8 @@ class Bench:
         pictures: How many of the test split at most.
         few: The costly metrics, and the methods that take many steps, see so many of them.
         fit: How many of the validation split thresholds are fitted on, where there are any.
+        random_maps: How many the row of random maps is the mean of, all inputs together, where they
+            are compared with others: 600 tell 50 % from 53 %.
     """
 
     model: str
@@ -49,6 +53,7 @@ class Bench:
     pictures: int = 200
     few: int = 20
     fit: int = 40
+    random_maps: int = 600
 
 
 @dataclass(frozen=True)
@@ -113,6 +118,15 @@ class Plan:
             *(Sight(index, i, "test") for i, index in enumerate(test)),
         )
 
+    def question(self, sight: Sight) -> Question:
+        """Return the question why an input belongs to its own class."""
+        # A seed of its own: the random maps of one input are not those of the next.
+        label = self.dataset.items[sight.index].label
+        question = Question(self.bench.model, target=label, seed=sight.index)
+        if len(self.backbone.spec.size) == 1:
+            return replace(question, signal=self.dataset.signal(sight.index))
+        return replace(question, photo=photo_of(self.dataset.pixels(sight.index)))
+
     def is_quick(self, name: str) -> bool:
         """Return whether a method, or a reference, gives its map in one step."""
         return name in REFERENCES or is_single_step(self.engine.registry.explainers[name])
@@ -127,7 +141,7 @@ class Plan:
         return [(name, self.owners.get(name, "")) for name in names]
 
     def asks(self, name: str, metric: str) -> bool:
-        """Return whether a metric is asked of a method at all."""
+        """Return whether a figure is asked of a method at all."""
         return self.is_quick(name) or metric not in REPEATING
 
     def head(self) -> Row:
@@ -143,6 +157,7 @@ class Plan:
                 for column in group.columns
             ],
             "few": self.bench.few,
+            "random_maps": self.bench.random_maps,
         }
 
 

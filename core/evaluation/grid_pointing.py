@@ -69,6 +69,15 @@ def on_mosaics(backbone: Backbone, grid: tuple[int, ...]) -> Backbone:
         raise NeedsNotMet(f"{backbone.name} takes inputs of one size only: {exc}") from exc
 
 
+def share_in_tile(heat: Heatmap, tile: Tensor) -> float:
+    """Return which share of a map's positive values lies in a tile; 0 where none is positive.
+
+    Args:
+        tile: (*S) bool.
+    """
+    return mass_in_mask(heat, tile).value or 0.0
+
+
 def grid_pointing_game(
     backbone: Backbone,
     tiles: Sequence[tuple[Tensor, int]],
@@ -88,7 +97,6 @@ def grid_pointing_game(
     forward_pass = ForwardPass(backbone, x)
     for index, (_, label) in enumerate(tiles):
         heat = explain(Subject(forward_pass, Target(label, outputs=backbone.outputs)))
-        share = mass_in_mask(heat, tile_mask(index, grid, tuple(x.shape[2:]))).value
-        shares.append(share or 0.0)  # a map without positive evidence has none in its tile
+        shares.append(share_in_tile(heat, tile_mask(index, grid, tuple(x.shape[2:]))))
         done = (index + 1) / len(tiles)
         yield Score(float(np.mean(shares)), 1 / len(tiles), "", 1, done)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -124,6 +125,16 @@ class Backbone:
     def per_input_bytes(self) -> int:
         """Bytes that one input leaves inside it where gradients are followed."""
         return bytes_per_input(self.module, self.probe_inputs()[:1])
+
+    @property
+    def inputs_in_cache(self) -> int:
+        """How many inputs at a time are quickest: what a pass leaves stays in a processor's cache.
+
+        At 224 x 224 pixels EfficientNet-Lite0 took a third longer for each of 16 than of 4.
+        """
+        if self.device.type != "cpu":
+            return sys.maxsize
+        return max(4, 100 * 2**20 // max(1, self.per_input_bytes))
 
     def why_not(self, needs: frozenset[Need]) -> str | None:
         """Return in words why `needs` are not met, or None if they are."""

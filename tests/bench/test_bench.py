@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from typer.testing import CliRunner
 
 from tests.support.cases import contributions
@@ -27,6 +28,7 @@ from whylens import (
 )
 from whylens.core.bench.columns import groups_of
 from whylens.core.bench.measure import mask_in_view
+from whylens.core.bench.mosaics import mosaic_around
 from whylens.core.bench.plan import EDGES, RANDOM_MAP, TRUE_MASK, Bench, Plan, quick_methods
 from whylens.core.bench.rows import ROWS
 from whylens.core.bench.run import run_bench
@@ -169,7 +171,7 @@ def engine():
 
 @pytest.fixture(scope="module")
 def bench(engine):
-    return Bench("toy", "blocks", METHODS, pictures=7, few=4, fit=2)
+    return Bench("toy", "blocks", METHODS, pictures=7, few=4, fit=2, random_maps=60)
 
 
 @pytest.fixture(scope="module")
@@ -198,11 +200,13 @@ def test_the_true_mask_beats_all_and_a_random_map_is_like_random_maps(finished):
     assert truth["mass-in-mask"].chance == pytest.approx(24 / (ROWS_HIGH * COLUMNS), abs=1e-6)
     assert truth["random-maps"].mean > 0.95
     random = rows[RANDOM_MAP].figures
-    assert random["random-maps"].mean == pytest.approx(0.5, abs=0.25)
+    # 60 of them: a mean of uniform shares, give or take 2.5 of its standard deviations.
+    assert random["random-maps"].mean == pytest.approx(0.5, abs=2.5 * 0.29 / 60**0.5)
     assert random["random-maps"].low < 0.5 < random["random-maps"].high
     assert random["mass-in-mask"].mean < 0.3
     exact = rows["exact"].figures
     assert exact["mass-in-mask"].mean == 1
+    assert "grid-pointing" not in exact  # the network takes inputs of one size
     assert exact["random-maps"].mean > 0.95
     # Only the label's own block counts for its score, and the exact map knows it.
     for name in ("signs-covered", "preservation", "part-deletion", "distractibility"):
@@ -259,6 +263,78 @@ def test_a_run_that_was_stopped_ends_with_the_same_file(finished, engine, bench,
     shares, again = finish(run_bench(engine, bench, tmp_path))
     assert shares == [1.0]
     assert again == summary
+
+
+COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "white": (255,) * 3}
+
+
+class Lights(Blocks):
+    """A patch of its class's colour on black; every sixth has that of the next class."""
+
+    name, labels = "lights", tuple(COLOURS)
+    items = tuple(Item(f"test-{i}", i % 4, "test") for i in range(12))
+    dissection, hybrid, shortcut = Dataset.dissection, Dataset.hybrid, Dataset.shortcut
+
+    def evidence(self, index):
+        return place(index % 3)
+
+    def pixels(self, index):
+        pixels = np.zeros((ROWS_HIGH, COLUMNS, 3), np.uint8)
+        colour = (self.items[index].label + (index % 6 == 5)) % 4
+        pixels[self.evidence(index)] = tuple(COLOURS.values())[colour]
+        return pixels
+
+
+class LightsNet(nn.Module):
+    """How much there is of each colour: of inputs of any size, by what each place shows."""
+
+    def __init__(self):
+        super().__init__()
+        self.colour = nn.Conv2d(3, 4, 1)
+        pure = 2 * torch.eye(3) - 1
+        with torch.no_grad():
+            self.colour.weight.copy_(torch.cat([pure, torch.ones(1, 3)])[..., None, None])
+            self.colour.bias.copy_(torch.tensor([0.0, 0, 0, -2]))
+
+    def forward(self, x):
+        return 100 * self.colour(x).relu().flatten(2).mean(-1)
+
+
+class Seen(Exact):
+    """What each place adds."""
+
+    def explain(self, subject, params):
+        with torch.no_grad():
+            values = subject.backbone.module.colour(subject.x).relu()[0, subject.target.index]
+        return Heatmap(values.numpy(), "x")
+
+
+def test_an_input_among_others_is_found_in_its_own_tile(tmp_path):
+    backbone = wrap(LightsNet().eval(), spec=plain_spec(ROWS_HIGH, COLUMNS), labels=tuple(COLOURS))
+    entry = Entry(Seen(), "exact", "toys", "1")
+    source = DatasetSource("lights", "Lights.", lambda option: Lights())
+    registry = Registry({"exact": entry}, datasets={"lights": source})
+    engine = Engine(registry, loader=lambda name, progress: backbone)
+    plan = Plan(engine, Bench("toy", "lights", ("exact",), few=2, random_maps=2))
+    # One of four classes in each tile, the input's own in every place in turn; what the network
+    # does not know is in no mosaic.
+    for sight in plan.sights:
+        mosaic = mosaic_around(plan, sight)
+        if sight.index % 6 == 5:
+            assert mosaic is None
+            continue
+        x, size = mosaic.subject.x, (ROWS_HIGH, COLUMNS)
+        tiles = [x[0, :, i : i + size[0], j : j + size[1]] for i in (0, 12) for j in (0, 18)]
+        own = engine.subject(plan.question(sight)).x[0]
+        assert [bool((tile == own).all()) for tile in tiles].index(True) == sight.position % 4
+        assert sorted(int(backbone.logits(tile[None]).argmax()) for tile in tiles) == [0, 1, 2, 3]
+        assert mosaic.tile.float().mean() == mosaic.chance == 1 / 4
+        assert mosaic.subject.target.index == sight.index % 4
+    _, summary = finish(run_bench(engine, plan.bench, tmp_path))
+    truth, random, edges, exact = (row.figures["grid-pointing"] for row in summary.rows)
+    assert truth.mean == exact.mean == 1
+    assert (exact.chance, exact.pictures) == (1 / 4, 2)
+    assert max(random.mean, edges.mean) < 1 / 2
 
 
 def test_a_file_of_another_run_is_refused(finished, bench, engine, tmp_path):
@@ -342,6 +418,8 @@ def test_the_command_writes_table_summary_and_badge(monkeypatch, tmp_path):
         "--data",
         "blocks",
         "--pictures",
+        "2",
+        "--random-maps",
         "2",
         "--workers",
         "1",

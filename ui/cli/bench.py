@@ -49,6 +49,9 @@ def bench(
     few: Annotated[
         int, typer.Option(help="Inputs that costly metrics and slow methods see.", min=2)
     ] = 20,
+    random_maps: Annotated[
+        int, typer.Option(help="Random maps, over all inputs, that chance is measured by.", min=1)
+    ] = 600,
     every: Annotated[bool, typer.Option("--all", help="Every method, however slow.")] = False,
     out: Annotated[Path, typer.Option(help="Folder to write into.")] = Path("bench"),
     workers: Annotated[
@@ -65,7 +68,7 @@ def bench(
             tuple(methods or ()),
             tuple(model or ()),
             data,
-            (pictures, few),
+            {"pictures": pictures, "few": few, "random_maps": random_maps},
             every,
             out,
             workers,
@@ -81,7 +84,7 @@ def _run(
     names: tuple[str, ...],
     models: tuple[str, ...],
     data: str | None,
-    counts: tuple[int, int],
+    counts: dict[str, int],
     every: bool,
     out: Path,
     workers: int | None,
@@ -111,7 +114,7 @@ def _run(
         except OSError as exc:
             raise BadInput(f"--out {out} cannot be made: {exc.strerror}. Choose another.") from exc
         inputs = data or _training_data(engine, model)
-        asked = Bench(model, inputs, tuple(dict.fromkeys(chosen)), *counts)
+        asked = Bench(model, inputs, tuple(dict.fromkeys(chosen)), **counts)
         summary = _measure(engine, asked, place, workers or cores())
         write_atomically(place / ONE, json.dumps(asdict(summary)).encode())
         summaries.append(summary)
