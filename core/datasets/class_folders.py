@@ -18,10 +18,14 @@ _SPLIT_WORDS: dict[str, SplitName] = {
     ),
     **dict.fromkeys(("test", "testing", "tst", "holdout"), "test"),
 }
+# Words of languages and much else: splits where every folder is one of them.
+_SHORT_WORDS: dict[str, SplitName] = {
+    "tr": "train", "va": "val", "vl": "val", "te": "test", "ts": "test",
+}  # fmt: skip
 _FILLERS = r"(?:data|dataset|set|split|seg|images?|imgs?|pictures?|photos?|folder|files?)"
 _WORD = re.compile(rf"[\W_\d]*(?:{_FILLERS}[\W_]*)*?([a-z]+?)(?:[\W_\d]*{_FILLERS})*[\W_\d]*")
 _WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[^\W\d_A-Za-z]+")  # asl_train, FER2013Train
-_FOLD = re.compile(r"(?:k?fold|split|subset|cv|batch)s?[\W_]*\d+", re.IGNORECASE)
+_FOLD = re.compile(r"(?:k?fold|split|subset|set|part|cv|batch)s?[\W_]*\d+", re.IGNORECASE)
 _SEGMENTS = {"mask", "masks", "label", "labels", "annotation", "annotations", "gt", "ground_truth"}
 _IMAGES = {"image", "images", "img", "imgs", "jpegimages", "input", "inputs"}
 
@@ -178,6 +182,13 @@ def _same_inside(
         )
 
 
+def _short_splits(names: Sequence[str]) -> dict[str, SplitName]:
+    """Return the splits of folders that are all called in short, as tr, va and te; else none."""
+    short = {n: _SHORT_WORDS[n.lower()] for n in names if n.lower() in _SHORT_WORDS}
+    whole = len(short) == len(names) == len(set(short.values())) > 1
+    return short if whole and "train" in short.values() else {}
+
+
 def _split_names(names: Iterable[str]) -> dict[str, SplitName]:
     """Return the folders that are splits by their names.
 
@@ -188,6 +199,8 @@ def _split_names(names: Iterable[str]) -> dict[str, SplitName]:
         BadInput: Every name says a split and a class.
     """
     names = list(names)
+    if short := _short_splits(names):
+        return short
     plain = {name: split for name in names if (split := split_word(name))}
     if len(set(plain.values())) > 1:
         return plain
@@ -261,9 +274,9 @@ def _inner_splits(
     paths = [path for path in paths if _may_be_picture(path[-1]) or len(path) > depth + 2]
     if any(len(path) < depth + 3 for path in paths):
         return None
-    splits = {path[depth + 1].lower(): split_word(path[depth + 1]) for path in paths}
-    known = {name: split for name, split in splits.items() if split}
-    whole = len(known) == len(splits) == len(set(known.values())) > 1
+    names = sorted({path[depth + 1].lower() for path in paths})
+    known = _short_splits(names) or {n: split for n in names if (split := split_word(n))}
+    whole = len(known) == len(names) == len(set(known.values())) > 1
     return known if whole and "train" in known.values() else None
 
 

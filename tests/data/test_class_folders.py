@@ -76,6 +76,9 @@ def test_a_split_is_known_by_its_name(name, split):
         (crossed(("train/data", "val/data")), {"train", "val"}),
         ([*crossed(("cat", "dog"), ("train", "test")), "cat/Thumbs.db"], SPLIT),
         ([*crossed(("train", "test")), "train/labels/1.txt"], SPLIT),
+        (crossed(("tr", "va", "te")), {"train", "val", "test"}),
+        (crossed(("TR", "TS")), SPLIT),
+        (crossed(("cat", "dog"), ("tr", "te")), SPLIT),
     ],
 )
 def test_splits_are_honoured_under_every_usual_name(paths, splits):
@@ -85,6 +88,8 @@ def test_splits_are_honoured_under_every_usual_name(paths, splits):
 def test_a_class_may_be_called_as_a_split_where_it_is_one():
     assert placed(tree("train", "bus", "car")).keys() == {"train", "bus", "car"}
     assert placed(tree("control", "test")).keys() == {"control", "test"}
+    assert placed(tree("de", "tr", "te")).keys() == {"de", "tr", "te"}
+    assert placed(tree("set 1", "other")).keys() == {"set 1", "other"}
 
 
 @pytest.mark.parametrize(
@@ -103,7 +108,12 @@ def test_a_class_may_be_called_as_a_split_where_it_is_one():
         ([*crossed(("set/train", "set/val")), *tree("test")], "'set' holds the splits"),
         ([*crossed(("cat", "dog"), ("train", "val")), *tree("bird")], "divide all classes so"),
         (tree("images/train", "images/val", "masks/train", "masks/val"), "what is marked in them"),
-        (crossed(("fold_1", "fold_2")), "parts of one set"),
+        *(
+            (crossed(names), "parts of one set")
+            for names in (("fold_1", "fold_2"), ("set1", "set2"))
+        ),
+        (crossed(("Part 1", "Part 2")), "parts of one set"),
+        (tree("tr", "te"), "splits by their names.*no folders of classes"),
     ],
 )
 def test_what_can_be_misread_is_refused(paths, message):
