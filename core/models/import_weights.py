@@ -218,7 +218,8 @@ def _guess(options: ImportOptions, state: StateDict, findings: Findings) -> tupl
 
 def _note_names(state: StateDict, level: int, fit: Fit, findings: Findings) -> None:
     if state.wrapper:
-        averaged = " (the averaged weights)" if "ema" in state.wrapper else ""
+        average = "ema" in state.wrapper or "teacher" in state.wrapper
+        averaged = " (the averaged weights)" if average else ""
         findings.notes.append(f"The weights were taken from {state.wrapper!r}{averaged}.")
     if level:
         first, last = next(iter(state.levels[0])), next(iter(state.levels[level]))

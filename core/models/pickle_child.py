@@ -18,6 +18,7 @@ WRAPPERS = (
     "state_dict_ema",
     "model_ema",
     "ema_state_dict",
+    "teacher",
     "state_dict",
     "model_state_dict",
     "model",
@@ -25,6 +26,7 @@ WRAPPERS = (
     "network",
     "weights",
     "params",
+    "student",
 )
 _ARCHITECTURE_KEYS = ("arch", "architecture", "model_name", "model", "backbone")
 _SECONDS = 120

@@ -20,6 +20,8 @@ from whylens.core.models.checkpoints import read_weights
 from whylens.core.models.model_names import WEIGHTS_SUFFIXES
 from whylens.core.storage.interrupts import interrupts_blocked
 
+# Beside the weights that were trained; what their author tested.
+AVERAGES = ("teacher", "model_ema", "ema_model", "ema")
 _NEARLY_ALL = 0.9
 _DEADLINE = 300.0  # seconds
 _GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
@@ -69,10 +71,23 @@ def read_state_dict(file: Path) -> StateDict:
             f"{file.name} is a web page, as a download that failed leaves it. Download it again."
         )
     if suffix == ".safetensors":
-        return StateDict(tuple(strip_prefixes(read_weights(file, sha256=None))))
-    tensors, report = _read_pickle(file)
-    levels = tuple(strip_prefixes(tensors))
-    return StateDict(levels, report["path"], tuple(report["hints"]))
+        tensors, report = read_weights(file, sha256=None), {"path": "", "hints": []}
+    else:
+        tensors, report = _read_pickle(file)
+    tensors, average = _averaged(tensors)
+    path = ".".join(part for part in (report["path"], average) if part)
+    return StateDict(tuple(strip_prefixes(tensors)), path, tuple(report["hints"]))
+
+
+def _averaged(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], str]:
+    """Return the averaged ones of two sets of the same weights, and their prefix; else all."""
+    for word in AVERAGES:
+        prefix = f"{word}."
+        inner = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+        others = {name.partition(".")[2] for name in tensors if not name.startswith(prefix)}
+        if inner and len(others & inner.keys()) >= _NEARLY_ALL * len(inner):
+            return inner, word
+    return tensors, ""
 
 
 def strip_prefixes(tensors: dict[str, Tensor]) -> list[dict[str, Tensor]]:

@@ -142,6 +142,24 @@ def test_a_prefix_that_few_names_carry_is_part_of_them():
     ]
 
 
+def test_of_a_teacher_and_its_student_the_teacher_is_taken(tmp_path):
+    names = [f"block.{i}.weight" for i in range(5)]
+    tensors = {f"student.backbone.{n}": torch.zeros(2) for n in names}
+    tensors |= {f"teacher.backbone.{n}": torch.ones(2) for n in names} | {"centre": torch.ones(3)}
+    save_file(tensors, tmp_path / "both.safetensors")
+    state = read_state_dict(tmp_path / "both.safetensors")
+    assert state.wrapper == "teacher"
+    assert state.levels[-1].keys() == {n.removeprefix("block.") for n in names}
+    assert all(t.eq(1).all() for t in state.levels[-1].values())
+    # One of several parts of a network is no average of the others.
+    parts = {f"{part}.{n}.{part}": torch.zeros(2) for part in ("teacher", "head") for n in names}
+    save_file(parts, tmp_path / "parts.safetensors")
+    assert read_state_dict(tmp_path / "parts.safetensors").wrapper == ""
+    content = {"student": {"a": torch.zeros(1)}, "teacher": {"module.a": torch.ones(1)}, "epoch": 3}
+    found, path = unwrap(content, torch.Tensor)
+    assert (found.keys(), path) == ({"module.a"}, "teacher")
+
+
 def test_whatever_word_all_names_carry_is_taken_off():
     names = {f"encoder.resnet.{i}.weight": i for i in range(20)}
     assert strip_prefixes(names)[2] == {f"{i}.weight": i for i in range(20)}

@@ -215,19 +215,24 @@ def _stored_mistakes(
     true, predicted = (report.labels[i] for i in cell)
     count = _figures(report, split).confusion[cell[0]][cell[1]]
     if cell[0] == cell[1]:
-        text = f"{count} {SPLIT_NAMES[split]} pictures of {true} are recognised."
+        text = f"{_pictures(count, split, true)} recognised."
         return f"{text} Only the pictures of mistakes are kept.", []
     if not count:
         return f"No {SPLIT_NAMES[split]} picture of {true} is taken for {predicted}.", []
     keys = set(mistake_keys(folder))
     items = [i for i in _wrong(report, split, cell) if i.key in keys][:MOST_SHOWN]
-    text = f"{count} {SPLIT_NAMES[split]} pictures of {true} are taken for {predicted}"
+    text = f"{_pictures(count, split, true)} taken for {predicted}"
     if report.mistakes_sha256 is None:
         return f"{text}. This model travels without pictures.", []
     if not items:
         return f"{text}; none of them is kept.", []
     part = "" if len(items) == count else f"; {len(items)} of them are kept"
     return f"{text}{part}, the surest first. Choose one to explain it.", items
+
+
+def _pictures(count: int, split: str, label: str) -> str:
+    kind, verb = ("picture", "is") if count == 1 else ("pictures", "are")
+    return f"{count} {SPLIT_NAMES[split]} {kind} of {label} {verb}"
 
 
 def _save(session: Session, pixels: Any) -> str:
