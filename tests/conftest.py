@@ -32,6 +32,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Files that take longest begin first, so that no process is left alone with one at the end.
 LONGEST = (
+    "test_browser_scores.py",  # it has a page of its own: before that of the others runs
     "test_browser.py",
     "test_browser_methods.py",
     "test_conformance.py",
@@ -52,6 +53,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the files that take longest first; pytest-xdist gives out files in this order."""
     rank = {name: number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: rank.get(item.path.name, len(LONGEST)))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """Give the tests of one file to one process, and all that share the browser to one."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class OneBrowser(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            scope = super()._split_scope(nodeid)
+            return "tests/browser" if scope.startswith("tests/browser/") else scope
+
+    return OneBrowser(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 def pytest_collection_finish() -> None:

@@ -50,7 +50,8 @@ STILL_JS = """() => document.getAnimations().every(
 def toy_page(browser, address, photo):
     """A page on which a toy network has explained a photo.
 
-    For tests that bring nothing but methods of their own: they may come in any order.
+    For tests that bring methods of their own, and leave the question as they found it for those
+    that come after them in this file.
     """
     with visit(browser, f"{address}/?model=a-toy") as page:
         give(page, photo)
@@ -100,67 +101,67 @@ def test_a_tab_of_every_family_explains(toy_page, names):
         expect(page.locator(f"#{key}-legend")).to_contain_text(re.compile(r"\d"))
 
 
-def test_a_photo_is_compared_without_a_click_and_ticked_methods_on_one_scale(
-    browser, address, photo
-):
-    names = COMPARED
-    with visit(browser, f"{address}/?model=a-toy") as page:
-        expect(page.locator("#banner")).to_contain_text("UNTRAINED")
-        give(page, photo)
-        expect(page.locator("#predictions")).to_contain_text("%")
-        maps = page.locator("#compare-grid img.wl-map")
-        expect(maps).to_have_count(2)  # the best quick method of each family
-        expect(page.locator("#compare-legend")).to_contain_text("Grad-CAM")
-        chosen = page.locator("#compare-methods .token")
-        for title in (load_registry().explainer(name).title for name in names):
-            if title not in (text.strip() for text in chosen.all_inner_texts()):
-                page.locator("#compare-methods input").fill(title)
-                page.get_by_role("option", name=title, exact=True).click()
-        count = chosen.count()
-        assert count >= len(names)
-        page.keyboard.press("Escape")
-        page.locator("#compare-networks input").fill("mistaken")
-        page.get_by_role("option", name=re.compile("mistaken$")).click()
-        page.click("#compare-run")
-        await_status(page, "compare", "^Done: .*maps.*Not on mistaken: ")
-        done = page.locator("#compare-status textarea").input_value()
-        number = int(done.split()[1])
-        assert count < number < 2 * count
-        expect(maps).to_have_count(number)
-        expect(page.locator("#compare-grid h3")).to_have_text(
-            [re.compile("^a-toy: .*%"), re.compile("^mistaken: .*%")]
-        )
-        # A click opens a cell at the width of the page; zoom and slider move all of them.
-        small = maps.first.bounding_box()["width"]
-        page.locator("#compare-grid .wl-pane").first.click()
-        page.wait_for_function(
-            "w => document.querySelector('#compare-grid .wl-map').clientWidth > 2 * w", arg=small
-        )
-        page.locator("#compare-zoom input[type=number]").fill("2")
-        page.locator("#compare-zoom input[type=number]").press("Enter")
-        looks = "[...document.querySelectorAll('.wl-map')].map(i => getComputedStyle(i).transform)"
-        page.wait_for_function(f"{looks}.every(t => t.startsWith('matrix(2, 0, 0, 2,'))")
-        # Of maps of evidence, and of evidence for and against.
-        expect(page.locator("#compare-legend .wl-bar")).to_have_count(2)
-        sources = "[...document.querySelectorAll('#compare-grid .wl-map')].map(i => i.src).join()"
-        before = page.evaluate(sources)
-        page.get_by_label("Shared by maps of one unit").check()
-        page.wait_for_function(f"before => {sources} !== before", arg=before)
-        expect(page.locator("#compare-download")).to_be_enabled()
-        # What was striped can be shown to the network, and a part can be chosen by keys.
-        whole = page.locator("#answer-by .wl-link")
-        whole.click()
-        expect(whole).to_have_count(0)
-        page.click("#framing-fold button")
-        page.get_by_label("A part: drag the frame").check()
-        expect(whole).to_have_count(1)
-        place = page.locator(".wl-frame").get_attribute("style")
-        question = page.locator("#question-id span").get_attribute("data-question")
-        page.locator(".wl-frame").focus()
-        page.keyboard.press("ArrowUp")
-        expect(page.locator(".wl-frame")).not_to_have_attribute("style", place)
-        now = page.locator("#question-id span")
-        expect(now).not_to_have_attribute("data-question", question)
+def test_a_photo_is_compared_without_a_click_and_ticked_methods_on_one_scale(toy_page):
+    page, names = toy_page, COMPARED
+    expect(page.locator("#banner")).to_contain_text("UNTRAINED")
+    expect(page.locator("#predictions")).to_contain_text("%")
+    open_tab(page, "Compare")
+    maps = page.locator("#compare-grid img.wl-map")
+    expect(maps).to_have_count(2)  # the best quick method of each family
+    expect(page.locator("#compare-legend")).to_contain_text("Grad-CAM")
+    chosen = page.locator("#compare-methods .token")
+    for title in (load_registry().explainer(name).title for name in names):
+        if title not in (text.strip() for text in chosen.all_inner_texts()):
+            page.locator("#compare-methods input").fill(title)
+            page.get_by_role("option", name=title, exact=True).click()
+    count = chosen.count()
+    assert count >= len(names)
+    page.keyboard.press("Escape")
+    page.locator("#compare-networks input").fill("mistaken")
+    page.get_by_role("option", name=re.compile("mistaken$")).click()
+    page.click("#compare-run")
+    await_status(page, "compare", "^Done: .*maps.*Not on mistaken: ")
+    done = page.locator("#compare-status textarea").input_value()
+    number = int(done.split()[1])
+    assert count < number < 2 * count
+    expect(maps).to_have_count(number)
+    expect(page.locator("#compare-grid h3")).to_have_text(
+        [re.compile("^a-toy: .*%"), re.compile("^mistaken: .*%")]
+    )
+    # A click opens a cell at the width of the page; zoom and slider move all of them.
+    small = maps.first.bounding_box()["width"]
+    page.locator("#compare-grid .wl-pane").first.click()
+    page.wait_for_function(
+        "w => document.querySelector('#compare-grid .wl-map').clientWidth > 2 * w", arg=small
+    )
+    page.locator("#compare-zoom input[type=number]").fill("2")
+    page.locator("#compare-zoom input[type=number]").press("Enter")
+    looks = "[...document.querySelectorAll('.wl-map')].map(i => getComputedStyle(i).transform)"
+    page.wait_for_function(f"{looks}.every(t => t.startsWith('matrix(2, 0, 0, 2,'))")
+    # Of maps of evidence, and of evidence for and against.
+    expect(page.locator("#compare-legend .wl-bar")).to_have_count(2)
+    sources = "[...document.querySelectorAll('#compare-grid .wl-map')].map(i => i.src).join()"
+    before = page.evaluate(sources)
+    page.get_by_label("Shared by maps of one unit").check()
+    page.wait_for_function(f"before => {sources} !== before", arg=before)
+    expect(page.locator("#compare-download")).to_be_enabled()
+    now = page.locator("#question-id span")
+    question_before = now.get_attribute("data-question")
+    # What was striped can be shown to the network, and a part can be chosen by keys.
+    whole = page.locator("#answer-by .wl-link")
+    whole.click()
+    expect(whole).to_have_count(0)
+    page.click("#framing-fold button")
+    page.get_by_label("A part: drag the frame").check()
+    expect(whole).to_have_count(1)
+    place = page.locator(".wl-frame").get_attribute("style")
+    question = now.get_attribute("data-question")
+    page.locator(".wl-frame").focus()
+    page.keyboard.press("ArrowUp")
+    expect(page.locator(".wl-frame")).not_to_have_attribute("style", place)
+    expect(now).not_to_have_attribute("data-question", question)
+    page.get_by_label("Its own crop").check()
+    expect(now).to_have_attribute("data-question", question_before)
 
 
 # Gradio's last messages come in any order: once is luck.

@@ -1,4 +1,4 @@
-"""One running page and one Chromium for the browser tests of a file.
+"""One running page and one Chromium for all tests of this folder, which one process runs.
 
 No longer: what a running page makes, Gradio adds to a page that is built in the same process.
 """
@@ -17,7 +17,7 @@ from whylens.core.engine import Engine
 PAYLOAD = "<img src=x onerror='window.harmed=1'><script>window.harmed=1</script>"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def address(tmp_path_factory, request):
     """The one page of all these tests: toy networks, one that errs, and the real SqueezeNet."""
     from whylens.ui.page.layout import build_page
@@ -37,14 +37,14 @@ def address(tmp_path_factory, request):
         page.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def browser():
     """A Chromium."""
     with chromium() as running:
         yield running
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def photo(tmp_path_factory):
     """A made-up photo with something to see, wider than high."""
     y, x = np.mgrid[:240, :320]

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
+from tests.browser.conftest import PAYLOAD
 from tests.conftest import ROOT
-from tests.page.conftest import PAYLOAD
 from tests.support.browser import (
     ANSWERED_JS,
     DONE,
