@@ -213,7 +213,7 @@ def test_what_is_added_is_the_pixel_that_speaks_most_against_the_class():
 def test_what_is_kept_is_the_pixel_that_speaks_most_for_the_class():
     module = OnePixel([4.0, 1.0, -2.0], -1.0)
     subject = subject_of(module, torch.tensor([[[0.9, 0.6, 0.4]]]), Target(0))
-    heat = sought(subject, POSITIVE, kappa=0.0, beta=0.1, constants=9)
+    heat = sought(subject, POSITIVE, kappa=0.0, beta=0.1, constants=9, steps=100)
     # A quarter of the first pixel's light is enough against the constant.
     assert heat.diagnostics["found"] == 1
     assert heat.values[0] == pytest.approx(0.25, abs=0.03)
