@@ -94,8 +94,12 @@ def _seconds(visitor: Visitor, name: str, asked: dict[str, Any]) -> float:
     return time.monotonic() - began
 
 
-def crowd(running: Server, visitors: int, each: int) -> dict[str, float]:
-    """Return what becomes of a crowd's questions, a fifth of which are slow."""
+def crowd(running: Server, visitors: int, each: int, *, over: float = 0.0) -> dict[str, float]:
+    """Return what becomes of a crowd's questions, a fifth of which are slow.
+
+    Args:
+        over: Seconds within which they come, one after the other; 0: all at once.
+    """
     page = running.page
     paths = photos(running.folder, visitors)
     with ThreadPoolExecutor(16) as threads:
@@ -109,6 +113,7 @@ def crowd(running: Server, visitors: int, each: int) -> dict[str, float]:
 
     def visit(number: int) -> list[tuple[str, float, bool]]:
         visitor, results = Visitor(page), []
+        time.sleep(over * number / visitors)
         for turn in range(each):
             name = SLOW if (number + turn) % 5 == 0 else QUICK
             began = time.monotonic()
@@ -282,7 +287,10 @@ def measured(*, short: bool) -> dict[str, Any]:
         say("heavy bodies")
         figures["heavy"] = heavy_bodies(running)
         say("a crowd")
-        figures["crowd"] = crowd(running, *((4, 1) if short else (100, 3)))
+        size = (4, 1) if short else (100, 3)
+        figures["crowd"] = crowd(running, *size)
+        say("a crowd that comes within two minutes")
+        figures["spread"] = crowd(running, *size, over=2.0 if short else 120.0)
     say("signals")
     figures["signals"] = {name: ending(getattr(signal, name)) for name in ("SIGTERM", "SIGINT")}
     return figures
@@ -322,6 +330,10 @@ def document(figures: dict[str, Any]) -> str:
             "alone. Seconds.",
             "",
             _pairs(figures["crowd"]),
+            "",
+            "The same where they come one after the other within two minutes, as visitors do.",
+            "",
+            _pairs(figures["spread"]),
             "",
             "## Heavy bodies",
             "",
