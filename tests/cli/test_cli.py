@@ -295,3 +295,27 @@ def test_the_demo_serves_and_ends_on_sigterm(place):
     finally:
         child.kill()
         child.communicate()
+
+
+def test_a_class_sees_the_address_and_scans_it(monkeypatch, capsys):
+    import segno
+
+    from whylens.ui.cli import class_address
+
+    served = []
+    monkeypatch.setattr("whylens.ui.page.server.serve", lambda *a, **k: served.append((a, k)))
+    monkeypatch.setattr(class_address, "local_address", lambda: "10.1.2.3")
+    assert CliRunner().invoke(app, ["demo", "--class", "--port", "7999"]).exit_code == 0
+    ((host, port), options) = served.pop()
+    assert (host, port) == ("0.0.0.0", 7999)
+    options["greet"](7999)
+    words = capsys.readouterr().out
+    code, _, last = words.strip("\n").rpartition("\n")
+    assert last == "Everybody in this network opens http://10.1.2.3:7999/"
+    drawn = io.StringIO()
+    segno.make("http://10.1.2.3:7999/", error="m").terminal(drawn, compact=True)
+    assert code.strip("\n") == drawn.getvalue().strip("\n")
+    assert "in no network" in class_address.class_words(7999, None)
+    assert CliRunner().invoke(app, ["demo"]).exit_code == 0
+    assert served.pop()[1]["host"] == "127.0.0.1"
+    assert class_address.local_address() != ""

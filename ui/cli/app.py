@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -227,6 +228,10 @@ def demo(
         bool,
         typer.Option(help="Whether every map is tested once it is shown."),
     ] = True,
+    for_class: Annotated[
+        bool,
+        typer.Option("--class", help="For all in the room: shows the address, also as a QR code."),
+    ] = False,
 ) -> None:
     """Serve the page."""
     if root_path:
@@ -235,13 +240,27 @@ def demo(
         from whylens.ui.page.server import serve
 
         try:
-            serve(host=host, port=port, mcp=mcp, scores=scores)
+            if for_class:
+                serve("0.0.0.0", port, mcp=mcp, scores=scores, greet=_greet_class)  # noqa: S104
+            else:
+                serve(host=host, port=port, mcp=mcp, scores=scores)
         except OSError as exc:
             if exc.errno is not None:  # of a file; what Gradio raises for a port has no number
                 raise
             message = f"whylens: port {port} cannot be used ({exc}). Try another --port."
             typer.echo(message, err=True)
             raise typer.Exit(1) from exc
+
+
+def _greet_class(port: int) -> None:
+    from whylens.ui.cli.class_address import class_words, local_address
+
+    words = class_words(port, local_address())
+    try:
+        words.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:  # it cannot draw the code's blocks
+        words = words.splitlines()[-1]
+    typer.echo(words)
 
 
 def main() -> None:

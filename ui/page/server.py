@@ -52,12 +52,14 @@ def launch(
     block: bool = True,
     mcp: bool = False,
     slow: int = 4,
+    greet: Callable[[int], None] | None = None,
 ) -> str:
     """Serve a page and return its address.
 
     Args:
         port: None is the first free one from 7860.
         slow: How many slow answers are computed at a time.
+        greet: Called with the port once the page is served.
     """
     page.queue(default_concurrency_limit=4, max_size=MOST_IN_ALL, api_open=False)
     # One more than are computed: whoever waits behind one that hangs must be seen to wait.
@@ -89,6 +91,8 @@ def launch(
         prevent_thread_lock=True,
         quiet=True,
     )
+    if greet is not None:
+        greet(page.server_port)
     if block:
         log.info("Whylens is at %s (Ctrl-C stops it)", address)
         page.block_thread()
@@ -116,13 +120,19 @@ def guarded(
 
 
 def serve(
-    host: str = "127.0.0.1", port: int | None = None, *, mcp: bool = False, scores: bool = True
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    *,
+    mcp: bool = False,
+    scores: bool = True,
+    greet: Callable[[int], None] | None = None,
 ) -> None:
     """Build the page from the registry and serve it until stopped.
 
     Args:
         port: By default GRADIO_SERVER_PORT, or the first free one from 7860.
         scores: Whether every map is tested once it is shown; never where WHYLENS_SCORES is 0.
+        greet: As `launch` takes it.
 
     Raises:
         NeedsNotMet: What serving agents needs is not installed.
@@ -148,7 +158,7 @@ def serve(
         threading.Thread(target=warm_up, args=(engine,), daemon=True, name="warm-up").start()
         page = build_page(engine, public=not _is_loopback(host), judges=judges)
         try:
-            launch(page, host=host, port=port, mcp=mcp, slow=engine.places)
+            launch(page, host=host, port=port, mcp=mcp, slow=engine.places, greet=greet)
         except KeyboardInterrupt:
             page.close()  # stopped while it was still starting
         finally:
