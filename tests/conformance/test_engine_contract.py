@@ -24,6 +24,7 @@ from whylens.core.conformance.side_effects import FusedNet, Switch, state
 from whylens.core.conformance.toy_inputs import SIZE
 from whylens.core.conformance.toy_networks import (
     NETWORKS,
+    ToyNetworks,
     changed,
     patches,
     randomised,
@@ -46,13 +47,14 @@ METHODS = list(REGISTRY.explainers)
 UNFITTED = [m for m in METHODS if not REGISTRY.explainers[m].artifact_kind]
 SINGLE_STEP = [m for m in METHODS if is_single_step(REGISTRY.explainers[m])]
 VISITOR = "the visitor of these tests"
+TOYS = ToyNetworks()  # each is built once: no method may leave a mark on it
 every_method = pytest.mark.parametrize("method", METHODS)
 
 
 @cache
 def under_test(method: str) -> ExplainerUnderTest:
     """Return a method with its trial parameters and what it is fitted with."""
-    return ExplainerUnderTest(REGISTRY.explainers[method])
+    return ExplainerUnderTest(REGISTRY.explainers[method], TOYS)
 
 
 def engine_for(method: str, backbone: Backbone, **options) -> Engine:
@@ -91,7 +93,7 @@ def last_figures(engine: Engine, question: Question, method: str) -> np.ndarray:
 @every_method
 def test_an_answer_finishes_and_crosses_a_process_boundary_and_leaves_no_mark(method):
     explainer = REGISTRY.explainers[method]
-    for backbone in (default_network(under_test(method)), signal_patches()):
+    for backbone in (default_network(under_test(method)), TOYS.get(signal_patches)):
         try:
             engine = engine_for(method, backbone, batch_size=4)
         except NotApplicable:
@@ -129,12 +131,16 @@ def _deaf_to_the_picture(module: nn.Module) -> None:
     module.fc.weight[1] = 0  # class 1 scores the same whatever is shown
 
 
+def deaf_patches() -> Backbone:
+    return changed(patches(), _deaf_to_the_picture)
+
+
 @pytest.mark.parametrize("method", UNFITTED)
 def test_a_map_that_shows_nothing_is_called_blank_and_no_other(method):
-    deaf = changed(patches(), _deaf_to_the_picture)
+    deaf = TOYS.get(deaf_patches)
     if reason := under_test(method).refusal(deaf):
         pytest.skip(reason)
-    for backbone in (patches(), deaf):
+    for backbone in (TOYS.get(patches), deaf):
         engine = engine_for(method, backbone)
         black = np.zeros((33, 47, 3), np.uint8)
         for pixels in (black, question_for(backbone).pixels):
