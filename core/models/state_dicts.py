@@ -70,8 +70,9 @@ def read_state_dict(file: Path) -> StateDict:
         raise BadArtifact(
             f"{file.name} is a web page, as a download that failed leaves it. Download it again."
         )
+    report: dict[str, Any] = {"path": "", "hints": ()}
     if suffix == ".safetensors":
-        tensors, report = read_weights(file, sha256=None), {"path": "", "hints": []}
+        tensors = read_weights(file, sha256=None)
     else:
         tensors, report = _read_pickle(file)
     tensors, average = _averaged(tensors)
