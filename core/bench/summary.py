@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from whylens.core.bench.columns import PAINTED
+from whylens.core.bench.columns import PAINTED, STEPS
 from whylens.core.bench.plan import REFERENCES, Plan
 from whylens.core.bench.rows import Row
 from whylens.core.evaluation.parts import PartMarks, fitted_threshold
@@ -69,6 +69,9 @@ class BenchSummary:
         background: Share of the things around that the network is independent of; None where
             nothing can be left out.
         rows: References first, then methods in the order in which they were asked for.
+        steps: Of deletion and insertion; the default is that of runs that did not say it.
+        random_maps: How many the row of random maps is the mean of, where it is compared with
+            others; None of earlier runs, which took one for each input.
     """
 
     model: str
@@ -79,6 +82,8 @@ class BenchSummary:
     recognised: float
     background: float | None
     rows: tuple[BenchRow, ...]
+    steps: int = 32
+    random_maps: int | None = None
 
 
 def read_summary(content: bytes) -> BenchSummary:
@@ -116,6 +121,8 @@ def summary_of(plan: Plan, rows: Sequence[Row]) -> BenchSummary:
             _row(name, plan.owners.get(name, ""), current, plan.unavailable.get(name, ""))
             for name in (*REFERENCES, *plan.bench.methods)
         ),
+        STEPS,
+        plan.bench.random_maps,
     )
 
 

@@ -25,12 +25,11 @@ def markdown(summaries: Sequence[BenchSummary], groups: Sequence[Group]) -> str:
         "classes in turn, with their 95 % interval (bootstrap over inputs) in parentheses.",
         "",
         "Three rows are no method: *(true mask)* is the evidence itself, *(random map)* is smooth "
-        "noise, where it is compared with random maps the mean of many, *(edges)* is the contrast "
-        "of the input. In the grid pointing game the input is one tile of a mosaic, among others "
-        "that the network names right, and the figure is the share of the map that lies in it. "
-        "Deletion, insertion and AOPC are of 16 steps, under three ways of hiding. The "
-        "evidence is what *defines* the label: a network that learnt something else is right to "
-        "look elsewhere. A map that is best in one table is not best: read the tables together.",
+        "noise, *(edges)* is the contrast of the input. The evidence is what *defines* the label: "
+        "a network that learnt something else is right to look elsewhere. A map that is best in "
+        "one table is not best: read the tables together. In the grid pointing game the input is "
+        "one tile of a mosaic, among others that the network names right, and the figure is the "
+        "share of the map that lies in its tile.",
         "",
         "Figures called painted are after FunnyBirds (Hesse et al. 2023) on Painted Cats, and not "
         "comparable with theirs: CSDC is the share of a breed's signs that a map points at, PC and "
@@ -64,7 +63,9 @@ def _setting(summary: BenchSummary) -> str:
         f"{summary.recognised:.0%} of them. Weights {summary.model_sha256[:12]}. All figures but "
         "those of evidence, parts, hints and shape are of the first "
         f"{summary.few}, and so is the grid pointing game; methods that take many steps see no "
-        "more than those, and are asked no figure that repeats them."
+        "more than those, and are asked no figure that repeats them. Deletion and insertion take "
+        f"{summary.steps} steps; where random maps are compared with others, their row is the mean "
+        f"of {summary.random_maps or summary.few}."
     )
     if summary.background is not None:
         words += (
