@@ -194,14 +194,21 @@ def test_files_of_visitors_go_after_an_hour_and_when_there_are_too_many(tmp_path
 
     now = time.time()
     ages = {"a/old.png": 4000, "b/new.png": 10, "b/c/newer.png": 5, "own.css": 9999}
+    ages |= {"tmpa1b2c3": 400, "b/tmp.png": 400}  # one broken off, and one that came whole
     for name, age in ages.items():
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(bytes(1000))
         os.utime(path, (now - age, now - age))
     (tmp_path / "empty").mkdir()
+    keep = {str(tmp_path / "own.css")}
+    janitor = Janitor([tmp_path], budget=9500)
+    janitor.start(keep)
+    janitor.stop()
+    janitor.sweep(now)
+    assert names() == {"b/new.png", "b/c/newer.png", "b/tmp.png", "own.css"}
     janitor = Janitor([tmp_path], budget=2500)
-    janitor.start({str(tmp_path / "own.css")})
+    janitor.start(keep)
     janitor.stop()
     janitor.sweep(now)
     assert names() == {"b/new.png", "b/c/newer.png", "own.css"}

@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 DISK_VARIABLE = "WHYLENS_DISK"
 DISK_BYTES = 4_000_000_000  # and never more than half of what is free at the start
 KEEP_SECONDS = 3600
+BROKEN_OFF_SECONDS = 120  # an upload that has no byte more; the gate ends its request after 60
 _SWEEP_SECONDS = 60.0
 _COUNT_SECONDS = 2.0  # for which a count of what lies there is believed
 
@@ -74,7 +75,10 @@ class Janitor:
         files = sorted(self._files())
         total = sum(size for _, size, _ in files)
         for written, size, path in files:
-            if now - written > KEEP_SECONDS or total > self._budget:
+            # An upload that has come whole lies in a folder of its own.
+            whole = path.parent not in self._folders or not path.name.startswith("tmp")
+            keep = KEEP_SECONDS if whole else BROKEN_OFF_SECONDS
+            if now - written > keep or total > self._budget:
                 path.unlink(missing_ok=True)
                 total -= size
         for top in self._folders:
