@@ -30,14 +30,23 @@ atexit.register(shutil.rmtree, os.environ["GRADIO_TEMP_DIR"], ignore_errors=True
 ROOT = Path(__file__).resolve().parents[1]
 
 
-# Files that take longest begin first, so that no process is left alone with one at the end.
+# Files that take longest begin first, so that no process is left alone with one at the end; those
+# that mostly wait for processes of their own, while another computes.
 LONGEST = (
     "test_browser_scores.py",  # it has a page of its own: before that of the others runs
     "test_browser.py",
     "test_browser_methods.py",
     "test_conformance.py",
+    "test_workers.py",
     "test_hub.py",
-    "test_cli.py",
+    "test_training_process.py",
+    "test_plugin_trial.py",
+    "test_cli_batch.py",
+    "test_page.py",
+    "test_batch.py",
+    "test_import.py",
+    "test_train.py",
+    "test_metric_conformance.py",
     "test_shipped.py",
 )
 

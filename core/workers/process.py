@@ -80,6 +80,7 @@ class WorkerProcess:
             process_context(), _serve, factory, memory, public, gives_way
         )
         self.ready = False
+        self._ending = threading.Lock()
 
     @property
     def alive(self) -> bool:
@@ -145,7 +146,8 @@ class WorkerProcess:
                 os.killpg(pid, signal.SIGKILL)
         self._process.kill()
         self._process.join(5)
-        self.line.close()
+        with self._ending:  # who works with it and who ends all of them may come here at once
+            self.line.close()
 
     def _lost(self) -> WorkerLost:
         self._process.join(1)

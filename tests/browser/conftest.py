@@ -5,6 +5,9 @@ No longer: what a running page makes, Gradio adds to a page that is built in the
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -15,10 +18,27 @@ from tests.support.pictures import train_mislabelled
 from whylens.core.engine import Engine
 
 PAYLOAD = "<img src=x onerror='window.harmed=1'><script>window.harmed=1</script>"
+HERE = Path(__file__).parent
+OPEN = pytest.StashKey[ExitStack]()
 
 
-@pytest.fixture(scope="package")
-def address(tmp_path_factory, request):
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Close page and Chromium after the last test of this folder."""
+    if nextitem is None or HERE not in nextitem.path.parents:
+        opened = item.config.stash.get(OPEN, None)
+        if opened is not None:
+            opened.close()
+
+
+@pytest.fixture(scope="session")
+def opened(request) -> ExitStack:
+    """What is closed after the last test of this folder."""
+    return request.config.stash.setdefault(OPEN, ExitStack())
+
+
+@pytest.fixture(scope="session")
+def address(tmp_path_factory, request, opened):
     """The one page of all these tests: toy networks, one that errs, and the real SqueezeNet."""
     from whylens.ui.page.layout import build_page
 
@@ -29,22 +49,21 @@ def address(tmp_path_factory, request):
     folders = [str(place), str(ROOT / "checkpoints")]
     if shared_data() is not None:
         folders.append(str(request.getfixturevalue("squeezenet_checkpoints")))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("WHYLENS_CHECKPOINTS", ":".join(folders))
-        # Testing every map that they make would cost these tests more than all else they do.
-        page = build_page(Engine(), judges=False)
-        yield serve(page)
-        page.close()
+    patch = opened.enter_context(pytest.MonkeyPatch.context())
+    patch.setenv("WHYLENS_CHECKPOINTS", ":".join(folders))
+    # Testing every map that they make would cost these tests more than all else they do.
+    page = build_page(Engine(), judges=False)
+    opened.callback(page.close)
+    return serve(page)
 
 
-@pytest.fixture(scope="package")
-def browser():
+@pytest.fixture(scope="session")
+def browser(opened):
     """A Chromium."""
-    with chromium() as running:
-        yield running
+    return opened.enter_context(chromium())
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def photo(tmp_path_factory):
     """A made-up photo with something to see, wider than high."""
     y, x = np.mgrid[:240, :320]

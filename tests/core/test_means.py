@@ -87,7 +87,7 @@ def test_the_command_writes_a_picture_and_values_per_class(place, photos):  # no
         f"{label}{end}" for label in Tinted.labels for end in (".png", ".values.npy", ".error.npy")
     )
     with Image.open(place / "out" / "ant.png") as picture:
-        assert picture.size == (160, 160)
+        assert picture.size == (64, 64)
     values = np.load(place / "out" / "ant.values.npy")
     assert values.any()
     data, given = load_dataset(str(photos), {}), {"signed": True}
