@@ -10,8 +10,11 @@ import torch
 
 from tests.support.cases import linear, linear_case
 from tests.support.toys import noise, subject_of
+from whylens.core.evaluation.hiding import FILLS, Setting, hiding_curve
 from whylens.core.evaluation.metric import Case, Score
-from whylens.core.evaluation.verdict import Verdict, judge, word_of
+from whylens.core.evaluation.ordering import cells
+from whylens.core.evaluation.random_maps import random_maps
+from whylens.core.evaluation.verdict import STEPS, Verdict, judge, word_of
 from whylens.core.results import Heatmap
 from whylens.core.targets import Target
 
@@ -35,25 +38,25 @@ def strong() -> Case:
 
 
 MEASURED = [
-    # beaten (middle, worst), random weights, seeds, the word
-    ((1.0, 1.0), 0.1, None, "holds"),
-    ((0.975, 0.75), 0.49, 0.5, "holds"),
-    ((1.0, 1.0), None, None, "holds"),
-    ((0.95, 0.9), 0.1, None, "mixed"),
-    ((1.0, 0.7), 0.1, None, "mixed"),
-    ((1.0, 1.0), 0.5, None, "mixed"),
-    ((1.0, 1.0), 0.1, 0.49, "mixed"),
-    ((0.75, 0.75), 0.1, None, "mixed"),
-    ((0.74, 0.7), 0.1, 0.9, "no better than chance"),
-    ((1.0, 1.0), 0.8, 1.0, "no better than chance"),
+    # beaten (middle, worst), lead, random weights, seeds, the word
+    ((1.0, 1.0), 5.0, 0.1, None, "holds"),
+    ((0.95, 0.75), 2.0, 0.49, 0.5, "holds"),
+    ((1.0, 1.0), 2.5, None, None, "holds"),
+    ((1.0, 0.9), 1.99, 0.1, None, "mixed"),
+    ((1.0, 0.7), 3.0, 0.1, None, "mixed"),
+    ((1.0, 1.0), 3.0, 0.5, None, "mixed"),
+    ((1.0, 1.0), 3.0, 0.1, 0.49, "mixed"),
+    ((0.75, 0.75), 1.0, 0.1, None, "mixed"),
+    ((0.74, 0.7), 2.0, 0.1, 0.9, "no better than chance"),
+    ((1.0, 1.0), 3.0, 0.8, 1.0, "no better than chance"),
 ]
 
 
-@pytest.mark.parametrize(("beaten", "weights", "seeds", "word"), MEASURED)
-def test_the_rule_is_as_it_is_written_down(beaten, weights, seeds, word):
+@pytest.mark.parametrize(("beaten", "lead", "weights", "seeds", "word"), MEASURED)
+def test_the_rule_is_as_it_is_written_down(beaten, lead, weights, seeds, word):
     known = Verdict(
         None, "", NOTHING, NOTHING, Score(beaten[0], span=(beaten[1], 1.0)), Score(weights),
-        Score(seeds), 0.9,
+        Score(seeds), 0.9, lead,
     )  # fmt: skip
     said, reason = word_of(known)
     assert said == word
@@ -68,6 +71,20 @@ def test_the_true_map_holds_and_its_opposite_does_not(strong):
     assert verdict.figures["insertion"] > verdict.figures["deletion"]
     turned = replace(strong, heat=Heatmap(-strong.heat.values, "logit", signed=True))
     assert last(turned).word == "no better than chance"
+
+
+def test_a_map_leads_by_what_it_does_better_in_units_of_what_random_maps_spread(strong):
+    verdict = last(strong)
+    values, scores, chance = cells(strong.heat, strong.subject.size), [], []
+    for fill in FILLS:
+        setting = Setting(fill, steps=STEPS)
+        *_, hidden = hiding_curve(strong.subject, values, setting)
+        *_, shown = hiding_curve(strong.subject, -values, setting)
+        scores.append(shown.area() - hidden.area())
+        *_, random = random_maps(strong.subject, values, setting)
+        chance.append(random.insertion - random.deletion)
+    spread = np.sqrt((np.mean(chance, axis=0) ** 2).mean())
+    assert verdict.lead == pytest.approx(np.mean(scores) / spread, rel=1e-5)
 
 
 def test_random_maps_hold_no_more_often_than_one_in_twenty(strong):
