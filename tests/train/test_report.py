@@ -223,13 +223,3 @@ def test_the_card_is_for_people(folder):
     assert "| is \\ taken for | red | blue |" in text
     assert "| red | 4 | 2 |" in text
     assert "licence: none needed" in text
-
-
-def test_reports_cost_no_library_of_networks():
-    import subprocess
-    import sys
-    from pathlib import Path
-
-    code = "import sys, whylens.core.train.report; sys.exit('timm' in sys.modules)"
-    root = Path(__file__).resolve().parents[2]
-    assert subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 0
