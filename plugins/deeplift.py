@@ -163,10 +163,13 @@ class RescaleRule(TorchFunctionMode):
         if not _depends_on_input(args, keywords):
             return func(*args, **keywords)
         if plain in ELEMENTWISE:
+            # The graph holds the function: with the input in it, which is written into where it
+            # works in place, it would hold itself, and all that was computed, for good.
+            whole, *rest = args
             # On a copy, as `func` may work in place.
-            out = apply_rescale_rule(args[0], lambda x: func(x.clone(), *args[1:], **keywords))
+            out = apply_rescale_rule(whole, lambda x: func(x.clone(), *rest, **keywords))
             in_place = name != plain or keywords.get("inplace", False)
-            return args[0].copy_(out) if in_place else out
+            return whole.copy_(out) if in_place else out
         if name.removesuffix(INDICES) in POOLS:
             return _max_pool(name, args, keywords)
         return func(*args, **keywords)
@@ -256,7 +259,8 @@ class _RescaleFunction(torch.autograd.Function):
 def _max_pool(name: str, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
     pool = getattr(functional, name.removesuffix(INDICES) + INDICES)
     with_indices = keywords.pop("return_indices", False)
-    out, indices = _MaxPoolFunction.apply(args[0], lambda x: pool(x, *args[1:], **keywords))
+    whole, *rest = args
+    out, indices = _MaxPoolFunction.apply(whole, lambda x: pool(x, *rest, **keywords))
     return (out, indices) if with_indices else out
 
 

@@ -17,6 +17,8 @@ from whylens.core.explanation import Question
 from whylens.core.models.backbone import wrap
 from whylens.core.models.footprint import HELD_SHARE, footprint
 from whylens.core.models.public_models import check_public_model
+from whylens.core.needs import Need
+from whylens.core.registry import load_registry
 from whylens.core.storage.cache import ByteLRU
 from whylens.core.storage.memory import (
     MEMORY_VARIABLE,
@@ -153,3 +155,37 @@ def test_batches_are_smaller_where_inputs_take_more(monkeypatch):
     assert page.subject(question).batch_size == 5
     monkeypatch.setenv(MEMORY_VARIABLE, "1")
     assert page.subject(question).batch_size == 1
+
+
+class InPlace(GapNet):
+    """Writes over its activations, as most published networks do."""
+
+    def __init__(self):
+        super().__init__()
+        self.act, self.pool = torch.nn.ReLU(inplace=True), torch.nn.MaxPool2d(2)
+
+    def features(self, x):
+        return self.pool(self.act(self.conv(x)))
+
+
+GRADIENT_METHODS = [
+    e.name for e in load_registry().explainers.values()
+    if Need.GRADIENTS in e.needs and not e.artifact_kind
+]  # fmt: skip
+
+
+def test_no_activation_outlives_its_explanation():
+    # What is held by a graph that holds itself is never freed: collecting circles does not see it.
+    network = wrap(seeded(InPlace()), spec=plain_spec(16, 16))
+    page = Engine(loader=lambda *_: network)
+    photo = np.random.default_rng(0).integers(0, 255, (16, 16, 3), np.uint8)
+
+    def tensors_after(name):
+        *_, _ = page.explain(Question("toy", photo), name)
+        gc.collect()
+        return sum(isinstance(o, torch.Tensor) for o in gc.get_objects())
+
+    usable = set(GRADIENT_METHODS) - set(page.unavailable("toy"))
+    assert len(usable) > 12
+    grown = {name: -tensors_after(name) + tensors_after(name) for name in sorted(usable)}
+    assert not {name: count for name, count in grown.items() if count > 0}
