@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -36,6 +37,8 @@ from whylens.ui.page.session import PREDICTED, PRIVATE, Session, visitor_id
 from whylens.ui.page.truth import Truth
 
 SLOT = "answer"
+# A browser takes 0.4 s for what is said before the map: one that is nearly there comes at once.
+SLOW_PREDICTION = 0.3  # seconds
 COMPARE_METHODS = "Compare methods"
 GO_JS = """() => {{
   document.querySelector('#tab-{tab}-button')?.click();
@@ -173,7 +176,9 @@ def _asker(session: Session) -> Callable[..., Iterator[Any]]:
             yield _head_alone(html.answer_head(State.EMPTY, missing, way_out="example"))
             return
         question = QuestionForm.read(values, session, visitor)
+        began = time.monotonic()
         prediction = session.engine.predict(question)
+        is_slow = time.monotonic() - began > SLOW_PREDICTION
         labels = session.engine.card(question.model).labels
         chips = html.stamp(stamp) + html.chips(prediction, question.target, labels)
         verdict = _verdict(prediction)
@@ -182,7 +187,8 @@ def _asker(session: Session) -> Callable[..., Iterator[Any]]:
         if is_unfamiliar(share):
             verdict = f"{verdict} {familiarity_words(share)}"
         head = html.answer_head(State.WORKING, verdict, question=stamp)
-        yield head, chips, *7 * (gr.skip(),), closed
+        if is_slow:
+            yield head, chips, *7 * (gr.skip(),), closed
         methods = default_methods(session, question.model, visitor, most=1)
         if not methods:
             text = "No quick method runs on this network: choose one under All methods."

@@ -215,9 +215,6 @@ def wire(blocks: gr.Blocks, page: Page) -> None:
         page.methods.cards,
         *(part for panel in panels.values() for part in (panel.notice, panel.run)),
     ]
-    wire_signal_input(side.signal, form.photo, session.store)
-    wire_framing(session, side.framing, form.photo, form.model, page.answer.by)
-    wire_examples(session, side.examples, form.photo, form.model, form.target)
     tab_ids = {PLUGINS, *(tab.id for tab in page.tabs.tabs)}
     places = [page.tabs.outer, page.tabs.inner, page.tabs.plugins]
     blocks.load(None, None, None, js=START_JS, **PRIVATE)
@@ -259,8 +256,6 @@ def wire(blocks: gr.Blocks, page: Page) -> None:
         **PRIVATE,
     )
     model_events.append(mended.success(change_model, show_progress="hidden", **changing))
-    for event in (open_event, *model_events):
-        event.success(page.report.on_model, [form.model], page.report.outputs, **PRIVATE)
     opened = [page.methods.open_name, form.photo]
     open_event.then(None, opened, None, js=OPEN_JS, **PRIVATE)
     asked_about = (form.photo, form.target, form.quantity, form.versus, form.framing)
@@ -302,6 +297,12 @@ def wire(blocks: gr.Blocks, page: Page) -> None:
         gr.on(changes, ask.ask, None, ask.outputs, **asking),
         *(event.success(ask.ask, None, ask.outputs, **asking) for event in model_events),
     ]
+    # After what asks: events of one change begin in the order in which they were made.
+    wire_signal_input(side.signal, form.photo, session.store)
+    wire_framing(session, side.framing, form.photo, form.model, page.answer.by)
+    wire_examples(session, side.examples, form.photo, form.model, form.target)
+    for event in (open_event, *model_events):
+        event.success(page.report.on_model, [form.model], page.report.outputs, **PRIVATE)
     if session.judges:
         for event in asked:
             wire_judging(session, event, SLOT, ask.truth.verdict, page.style, verdict_html)
