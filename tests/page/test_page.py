@@ -176,6 +176,21 @@ def test_a_keyboard_that_passes_the_networks_field_changes_nothing():
     assert any(update != gr.skip() for update in updates)
 
 
+# What the page sends with most events, but for the photo.
+FORM = {
+    "model": "resnet18", "target": "predicted", "quantity": "logit", "versus": "runner-up",
+    "framing": "network", "colours": "viridis", "opacity": 0.7, "sure": False, "under": "auto",
+}  # fmt: skip
+
+
+def page_of(*explainers):
+    """Return a page with a toy network under every name, and a visitor's request."""
+    engine = Engine(
+        registry_of(*explainers), loader=lambda *_: wrap(seeded(GapNet()), spec=plain_spec(32, 32))
+    )
+    return build_page(engine, judges=False), type("Request", (), {"session_hash": "x"})()
+
+
 def events_filling(page, *elem_ids) -> list:
     """Return the events that fill exactly these components, in the page's order."""
     ids = {b["id"]: b["props"].get("elem_id") for b in page.config["components"]}
@@ -192,19 +207,13 @@ CARD = ("answer-head", "predictions", "answer-picture", "answer-examples", "answ
 
 
 def test_what_cannot_be_answered_leaves_nothing_of_the_answer_before(photo, tmp_path):
-    engine = Engine(
-        registry_of(fake(1)), loader=lambda *_: wrap(seeded(GapNet()), spec=plain_spec(32, 32))
-    )
-    page = build_page(engine, judges=False)
-    request = type("Request", (), {"session_hash": "x"})()
+    page, request = page_of(fake(1))
     ask, *_ = events_filling(page, *CARD)
     clear, *_ = events_filling(
         page, *(f"compare-{n}" for n in ("grid", "legend", "status", "download"))
     )
     (save,) = events_filling(page, "answer-figure", "answer-save")
-    form = {"model": "resnet18", "target": "predicted", "quantity": "logit", "framing": "network"}
-    form |= {"versus": "runner-up", "colours": "viridis", "opacity": 0.7, "sure": False}
-    form |= {"under": "auto", "photo": photo}
+    form = FORM | {"photo": photo}
     text = tmp_path / "text.jpg"
     text.write_text("this is text")
     fill, *_ = events_filling(page, "whatif-editor", "whatif-map", "whatif-status", None)
@@ -239,15 +248,8 @@ def test_what_cannot_be_answered_leaves_nothing_of_the_answer_before(photo, tmp_
 
 
 def test_a_card_shows_its_map_while_it_answers_the_question_and_puts_its_method_in_compare(photo):
-    engine = Engine(
-        registry_of(fake(1), fake(-1), fake(2)),
-        loader=lambda *_: wrap(seeded(GapNet()), spec=plain_spec(32, 32)),
-    )
-    page = build_page(engine, judges=False)
-    request = type("Request", (), {"session_hash": "x"})()
-    form = {"model": "resnet18", "target": "predicted", "quantity": "logit", "framing": "network"}
-    form |= {"versus": "runner-up", "colours": "viridis", "opacity": 0.7, "sure": False}
-    form |= {"under": "auto", "photo": photo}
+    page, request = page_of(fake(1), fake(-1), fake(2))
+    form = FORM | {"photo": photo}
     run, *_ = events_filling(page, *(f"fake-1-{n}" for n in ("picture", "examples", "legend",
                                                              "status")))  # fmt: skip
     (after,) = events_filling(page, "fake-1-download", "methods")
@@ -287,15 +289,8 @@ def test_compare_asks_with_the_options_of_a_method_s_panel_and_says_so(photo):
         def explain(self, subject, params):
             return Heatmap([[0.0, float(params.window)]], "units")
 
-    engine = Engine(
-        registry_of(Method(), fake(1)),
-        loader=lambda *_: wrap(seeded(GapNet()), spec=plain_spec(32, 32)),
-    )
-    page = build_page(engine, judges=False)
-    request = type("Request", (), {"session_hash": "x"})()
-    form = {"model": "resnet18", "target": "predicted", "quantity": "logit", "framing": "network"}
-    form |= {"versus": "runner-up", "colours": "viridis", "opacity": 0.7, "sure": False}
-    form |= {"under": "auto", "photo": photo}
+    page, request = page_of(Method(), fake(1))
+    form = FORM | {"photo": photo}
     tab = {**form, "methods": ["windows", "fake-1"], "networks": [], "order": "As chosen"}
     tab["scaling"] = "Each map its own"
     compare, *_ = events_filling(page, "compare-grid", "compare-legend", "compare-status")
