@@ -158,15 +158,27 @@ def main() -> None:
         print("\n".join(rows({model: found[model]})), flush=True)
     share = np.mean(np.array([*leads]) >= LEAD)
     among = (
-        f"Of {len(leads):,} random maps of these inputs {share:.1%} lead by {LEAD:g} times the "
-        "spread of the others."
+        f"Of {len(leads):,} random maps of the inputs of {', '.join(found)} {share:.1%} lead by "
+        f"{LEAD:g} times the spread of the others."
     )
     print(among)
     if args.write:
         text = PAGE.read_text(encoding="utf-8")
         before, rest = text.split(BEGIN)
-        table = "\n".join([*rows(found), "", among])
-        PAGE.write_text(f"{before}{BEGIN}\n{table}\n{END}{rest.split(END)[1]}", encoding="utf-8")
+        written, after = rest.split(END)
+        heads, *lines = rows(found)
+        # What other networks got stays.
+        lines += [line for line in written.splitlines() if _network(line) in {*NETWORKS} - {*found}]
+        order = [ANALYTIC, *NETWORKS]
+        lines[1:] = sorted(lines[1:], key=lambda line: order.index(_network(line)))
+        stays = [line for line in written.splitlines() if line.startswith("Of ")]
+        stays = [line for line in stays if not any(name in line for name in found)]
+        table = "\n".join([heads, *lines, "", *stays, among])
+        PAGE.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}", encoding="utf-8")
+
+
+def _network(line: str) -> str:
+    return line.split("|")[1].strip() if line.startswith("| ") else ""
 
 
 if __name__ == "__main__":
