@@ -37,7 +37,7 @@ from whylens.core.models.import_options import (
 from whylens.core.models.labels import IMAGENET
 from whylens.core.models.load import build, from_folder, timm_spec, torchvision_spec
 from whylens.core.models.probabilities import PROBABILITY_NOTES, probability_kind
-from whylens.core.models.state_dicts import StateDict, read_state_dict
+from whylens.core.models.state_dicts import AVERAGES, StateDict, read_state_dict
 from whylens.core.targets import ClassScore, class_scores
 
 TOP = 5
@@ -218,7 +218,7 @@ def _guess(options: ImportOptions, state: StateDict, findings: Findings) -> tupl
 
 def _note_names(state: StateDict, level: int, fit: Fit, findings: Findings) -> None:
     if state.wrapper:
-        average = "ema" in state.wrapper or "teacher" in state.wrapper
+        average = any(word in state.wrapper for word in AVERAGES)
         averaged = " (the averaged weights)" if average else ""
         findings.notes.append(f"The weights were taken from {state.wrapper!r}{averaged}.")
     if level:

@@ -306,8 +306,8 @@ def test_a_class_sees_the_address_and_scans_it(monkeypatch, capsys):
     monkeypatch.setattr("whylens.ui.page.server.serve", lambda *a, **k: served.append((a, k)))
     monkeypatch.setattr(class_address, "local_address", lambda: "10.1.2.3")
     assert CliRunner().invoke(app, ["demo", "--class", "--port", "7999"]).exit_code == 0
-    ((host, port), options) = served.pop()
-    assert (host, port) == ("0.0.0.0", 7999)
+    _, options = served.pop()
+    assert (options["host"], options["port"]) == ("0.0.0.0", 7999)
     options["greet"](7999)
     words = capsys.readouterr().out
     code, _, last = words.strip("\n").rpartition("\n")

@@ -6,6 +6,7 @@ import re
 import threading
 from dataclasses import replace
 from itertools import zip_longest
+from types import SimpleNamespace
 from typing import get_args
 
 import gradio as gr
@@ -245,6 +246,27 @@ def test_what_cannot_be_answered_leaves_nothing_of_the_answer_before(photo, tmp_
         assert (grid, legend) == ("", "")
         assert "Nothing to compare" in status
         assert not download.interactive
+
+
+def test_answers_of_another_network_to_the_same_question_are_not_this_one_s(tmp_path):
+    from whylens.ui.page.page_store import PageStore
+
+    store = PageStore(tmp_path)
+    for row, model, finished in ((0, "a", True), (1, "b", True), (2, "a", False)):
+        card, question = SimpleNamespace(name=model), SimpleNamespace(pixels=None)
+        answer = SimpleNamespace(
+            method=f"method-{row}", model=card, question=question, result=None, finished=finished
+        )
+        store.put_answer("me", f"compare {row}", answer, "stamp")
+    assert store.by_method("me", "stamp", "a").keys() == {"method-0"}
+    assert store.by_method("me", "another", "a") == {}
+
+
+def test_what_was_covered_goes_with_its_question_where_no_test_follows(photo):
+    page, request = page_of(fake(0))  # examples, of which nothing can be covered
+    ask, *_ = events_filling(page, *CARD)
+    *_, (*_, covered) = ask.fn(request, **FORM | {"photo": photo})
+    assert covered.visible is False
 
 
 def test_a_card_shows_its_map_while_it_answers_the_question_and_puts_its_method_in_compare(photo):

@@ -240,10 +240,9 @@ def demo(
         from whylens.ui.page.server import serve
 
         try:
-            if for_class:
-                serve("0.0.0.0", port, mcp=mcp, scores=scores, greet=_greet_class)  # noqa: S104
-            else:
-                serve(host=host, port=port, mcp=mcp, scores=scores)
+            address = "0.0.0.0" if for_class else host  # noqa: S104 - the class is elsewhere
+            greet = _greet_class if for_class else None
+            serve(host=address, port=port, mcp=mcp, scores=scores, greet=greet)
         except OSError as exc:
             if exc.errno is not None:  # of a file; what Gradio raises for a port has no number
                 raise

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -26,7 +25,7 @@ from whylens.core.outputs.render import hatched
 from whylens.core.results import Heatmap
 from whylens.core.targets import EACH_ITS_OWN
 from whylens.ui.page import html
-from whylens.ui.page.download import build_download
+from whylens.ui.page.download import build_download, stored_answer
 from whylens.ui.page.figure import build_figure
 from whylens.ui.page.form import QuestionForm, StyleControls, question_id
 from whylens.ui.page.guide import default_methods
@@ -84,7 +83,7 @@ def build_answer(
     stamped: dict[str, Any] = {"js_on_load": CELL_JS, "elem_classes": "wl-answer", "padding": False}
     status = gr.HTML(html.answer_head(State.EMPTY, EMPTY), elem_id="answer-head", **stamped)
     chips = gr.HTML("", elem_id="predictions", **stamped)
-    answers_of = partial(_stored, session)
+    answers_of = stored_answer(session, SLOT)
     with gr.Column(elem_classes="wl-answer", elem_id="answer"):
         gr.HTML(html.stale_note(STALE), padding=False)
         gr.HTML(html.waiting_note(), elem_id="answer-waiting", padding=False)
@@ -149,11 +148,6 @@ def build_answer(
     )
 
 
-def _stored(session: Session, request: gr.Request, **_: Any) -> list[Explanation]:
-    answer = session.store.answer(visitor_id(request), SLOT)
-    return [] if answer is None else [answer]
-
-
 def _on_chip(event: gr.EventData) -> Any:
     cell = str(getattr(event, "cell", ""))
     return cell if cell.isdecimal() or cell == PREDICTED else gr.skip()
@@ -201,7 +195,7 @@ def _asker(session: Session) -> Callable[..., Iterator[Any]]:
         head = html.answer_head(state, verdict, sentence + shares, question=stamp)
         by, known = html.by(last), html.source(familiarity_words(share))
         shown = (head, chips, *answer_updates(last, style, session, stamp, folded=True), by)
-        yield *shown, known, "", "", gr.skip()
+        yield *shown, known, "", "", closed
         test = _cover_test(session, last)
         if test is not None:
             words = html.stamp(stamp) + html.cover_words(test, last.asked) + known

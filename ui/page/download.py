@@ -20,7 +20,7 @@ from whylens.core.outputs.figure import FigureLayout, save_figure
 from whylens.core.outputs.render import Style
 from whylens.ui.page.form import StyleControls
 from whylens.ui.page.long_events import PACKING, report_failure
-from whylens.ui.page.session import PRIVATE, Session
+from whylens.ui.page.session import PRIVATE, Session, visitor_id
 
 FETCH_JS = """file => {
   if (!file) return;
@@ -29,6 +29,16 @@ FETCH_JS = """file => {
   link.download = file.orig_name || '';
   link.click();
 }"""
+
+
+def stored_answer(session: Session, slot: str) -> Callable[..., list[Explanation]]:
+    """Return what returns the visitor's answer in a slot, as `build_download` wants it."""
+
+    def answers(request: gr.Request, **_: Any) -> list[Explanation]:
+        answer = session.store.answer(visitor_id(request), slot)
+        return [] if answer is None else [answer]
+
+    return answers
 
 
 def build_download(

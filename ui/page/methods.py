@@ -10,7 +10,12 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
+from whylens.core.explanation import Explanation
+from whylens.core.outputs.export import explanation_picture
 from whylens.core.outputs.guide import QUESTIONS
+from whylens.core.outputs.photo_report import map_thumbnail, thumbnail
+from whylens.core.outputs.render import Style
+from whylens.core.results import Heatmap
 from whylens.ui.page import html
 from whylens.ui.page.form import QuestionForm, StyleControls, question_id
 from whylens.ui.page.html import slug
@@ -176,18 +181,29 @@ def cards_html(
 def _drawer(session: Session) -> Callable[..., str]:
     def draw(request: gr.Request, **values: Any) -> str:
         visitor, stamp, style = visitor_id(request), question_id(values), StyleControls.read(values)
-        answers = session.store.answers(visitor, stamp).values()
+        model = values["model"] or ""
+        answers = session.store.by_method(visitor, stamp, model)
         return cards_html(
             session,
-            values["model"] or "",
+            model,
             values["chosen"],
             visitor=visitor,
             compared=values["compared"],
-            thumbnails={a.method: session.store.thumbnail(a, style) for a in answers if a.finished},
+            thumbnails={
+                name: _thumbnail(session.store.downscaled(answer), style)
+                for name, answer in answers.items()
+            },
             stamp=stamp,
         )
 
     return draw
+
+
+def _thumbnail(answer: Explanation, style: Style) -> bytes:
+    photo = answer.question.pixels
+    if isinstance(answer.result, Heatmap) and photo is not None and answer.view is not None:
+        return map_thumbnail(photo, answer.result, answer.view, style)
+    return thumbnail(explanation_picture(answer, style))
 
 
 def seconds_of(session: Session, model: str) -> dict[str, float]:

@@ -26,10 +26,8 @@ from whylens.core.inputs.signal import (
     signal_picture,
 )
 from whylens.core.inputs.view import shrunk
-from whylens.core.outputs.example_images import sheet
 from whylens.core.outputs.export import write_zip
 from whylens.core.outputs.photo_report import PhotoRow
-from whylens.core.outputs.render import Style, render_explanation
 from whylens.core.results import Array, Heatmap
 from whylens.core.storage.cache import ByteLRU
 from whylens.core.storage.files import replacing, write_atomically
@@ -38,7 +36,6 @@ from whylens.ui.page.photo_files import PhotoFile
 from whylens.ui.page.photo_input import GONE, photo_at
 
 SCREEN_SIDE = 1400
-THUMBNAIL_SIDE = 72
 _MOST_BYTES = ImageLimits().bytes
 
 
@@ -92,7 +89,7 @@ class PageStore:
         self._tables: ByteLRU[str, PhotoTable] = ByteLRU(answers // 5, _table_weight)
         # By the id of the pixels that they were made of, which are kept as well: an id in use
         # belongs to no second array.
-        self._small: ByteLRU[tuple[int, int], tuple[Pixels, Photo]] = ByteLRU(
+        self._small: ByteLRU[int, tuple[Pixels, Photo]] = ByteLRU(
             photos // 3, lambda pair: pair[0].nbytes + pair[1].pixels.nbytes
         )
         self._originals: ByteLRU[int, tuple[Pixels, str]] = ByteLRU(
@@ -166,6 +163,11 @@ class PageStore:
                  if key[0] == visitor}  # fmt: skip
         return {slot: pair[0] for slot, pair in pairs.items() if pair and pair[1] == stamp}
 
+    def by_method(self, visitor: str, stamp: str, model: str) -> dict[str, Explanation]:
+        """Return the visitor's finished answers to one question about one network, by method."""
+        answers = self.answers(visitor, stamp).values()
+        return {a.method: a for a in answers if a.finished and a.model.name == model}
+
     def put_photos(self, visitor: str, table: PhotoTable) -> None:
         """Store a visitor's table of many photos in place of the earlier one."""
         self._tables.put(visitor, table)
@@ -182,36 +184,21 @@ class PageStore:
             if key[0] == visitor and key[1].startswith(slots):
                 self._answers.forget(key)
 
-    def downscaled(self, answer: Explanation, side: int = SCREEN_SIDE) -> Explanation:
+    def downscaled(self, answer: Explanation) -> Explanation:
         """Return the answer for a photo no larger than a screen; downloads have the full size.
 
         An answer for a small photo or a signal comes back as it is.
-
-        Args:
-            side: The longest that the photo may have, in pixels.
         """
         photo, view = answer.question.photo, answer.view
-        if photo is None or view is None or max(photo.size) <= side:
+        if photo is None or view is None or max(photo.size) <= SCREEN_SIDE:
             return answer
         # A long answer comes in many parts, all of the same photo.
         _, smaller = self._small.get(
-            (id(photo.pixels), side),
-            lambda: (photo.pixels, replace(photo, pixels=shrunk(photo.pixels, side))),
+            id(photo.pixels),
+            lambda: (photo.pixels, replace(photo, pixels=shrunk(photo.pixels, SCREEN_SIDE))),
         )
         resized = view.for_original(*smaller.size)
         return replace(answer, question=replace(answer.question, photo=smaller), view=resized)
-
-    def thumbnail(self, answer: Explanation, style: Style) -> bytes:
-        """Return JPEG bytes of an answer's picture, small enough for a card."""
-        if isinstance(answer.result, Heatmap):
-            picture = render_explanation(self.downscaled(answer, 2 * THUMBNAIL_SIDE), style)
-        else:
-            picture = sheet(answer.result)
-        picture = picture.convert("RGB")
-        picture.thumbnail((2 * THUMBNAIL_SIDE, 2 * THUMBNAIL_SIDE))
-        stream = io.BytesIO()
-        picture.save(stream, "JPEG", quality=80)
-        return stream.getvalue()
 
     def input_image(self, answer: Explanation) -> str | None:
         """Return the path of what an answer is about, without the map: a photo or a plot."""

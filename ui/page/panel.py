@@ -10,10 +10,9 @@ import gradio as gr
 from gradio.components import Component
 
 from whylens.core.explainer import Explainer, is_single_step
-from whylens.core.explanation import Explanation
 from whylens.ui.page import html
 from whylens.ui.page.controls import build_controls
-from whylens.ui.page.download import build_download
+from whylens.ui.page.download import build_download, stored_answer
 from whylens.ui.page.form import QuestionForm, StyleControls, question_id
 from whylens.ui.page.html import slug
 from whylens.ui.page.judging import wire_judging
@@ -104,10 +103,11 @@ def build_panel(
             fields = build_controls(explainer, prefix=key)
     else:
         fields = {}
+    answers_of = stored_answer(session, name)
     download = build_download(
         "Download (ZIP: picture, raw values, manifest)",
         session,
-        lambda request, **_: _stored(name, session, request),
+        answers_of,
         {"photo": form.photo, **style.inputs},
         stem=f"whylens-{key}",
         interactive=False,
@@ -132,7 +132,7 @@ def build_panel(
         build_own_images(explainer, session, form.model, notice, run)
 
     def switch(request: gr.Request) -> Any:
-        return gr.Button(interactive=bool(_stored(name, session, request)))
+        return gr.Button(interactive=bool(answers_of(request)))
 
     def after(request: gr.Request, **values: Any) -> tuple[Any, str]:
         return switch(request), cards.draw(request, **values)
@@ -160,11 +160,6 @@ def _runner(explainer: Explainer[Any], session: Session) -> Callable[..., Iterat
             yield *answer_updates(answer, style, session, stamp), html.status(answer)
 
     return run
-
-
-def _stored(name: str, session: Session, request: gr.Request) -> list[Explanation]:
-    answer = session.store.answer(visitor_id(request), name)
-    return [] if answer is None else [answer]
 
 
 def _stop_message(name: str, session: Session) -> Callable[[str], str]:

@@ -73,14 +73,9 @@ def agreement_teller(session: Session, slot: str) -> Callable[[gr.Request], str]
         answer, stamp = session.store.answer(visitor, slot), session.store.stamp(visitor, slot)
         if answer is None or not isinstance(answer.result, Heatmap):
             return ""
-        others = {
-            other.method: other
-            for other in session.store.answers(visitor, stamp).values()
-            if other.finished
-            and other.method != answer.method
-            and other.model.name == answer.model.name
-            and isinstance(other.result, Heatmap)
-        }
-        return html.agreeing_methods(agreeing(answer, list(others.values())), stamp)
+        known = session.store.by_method(visitor, stamp, answer.model.name)
+        known.pop(answer.method, None)
+        others = [other for other in known.values() if isinstance(other.result, Heatmap)]
+        return html.agreeing_methods(agreeing(answer, others), stamp)
 
     return tell
