@@ -49,6 +49,9 @@ LONGEST = (
     "test_metric_conformance.py",
     "test_shipped.py",
 )
+# The tests of a folder share a browser, or the process of which all working processes are forks:
+# either takes seconds to start.
+SHARED = ("tests/browser/", "tests/workers/")
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
@@ -65,19 +68,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
-    """Give the tests of one file to one process, and all that share the browser to one."""
+    """Give the tests of one file to one process, and those of a SHARED folder to one."""
     from xdist.scheduler import LoadFileScheduling
 
-    class OneBrowser(LoadFileScheduling):
+    class SharingFolders(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
             scope = super()._split_scope(nodeid)
-            return "tests/browser" if scope.startswith("tests/browser/") else scope
+            return next((folder for folder in SHARED if scope.startswith(folder)), scope)
 
-    return OneBrowser(config, log) if config.getoption("dist") == "loadfile" else None
+    return SharingFolders(config, log) if config.getoption("dist") == "loadfile" else None
+
+
+def pytest_collection() -> None:
+    """Import without the garbage collector: it would walk again and again through what stays."""
+    gc.disable()
 
 
 def pytest_collection_finish() -> None:
-    """Keep the garbage collector from walking through all that was imported, again and again."""
+    """Keep the garbage collector from walking through all that was imported, as often."""
+    gc.enable()
     gc.collect()
     gc.freeze()
 
@@ -121,6 +130,19 @@ def _socket_guard():
     yield
     socket.socket.connect, socket.socket.connect_ex = connect, connect_ex
     socket.getaddrinfo = lookup
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _few_certificates(tmp_path_factory):
+    # Each request of gradio's client reads all authorities of the web, in 40 ms, for plain HTTP.
+    import certifi
+
+    first, end, _ = Path(certifi.where()).read_text().partition("-----END CERTIFICATE-----\n")
+    path = tmp_path_factory.mktemp("certificates") / "one.pem"
+    path.write_text(first + end)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("certifi.where", lambda: str(path))
+        yield
 
 
 @pytest.fixture(autouse=True, scope="session")

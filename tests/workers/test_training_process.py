@@ -8,9 +8,9 @@ import signal
 import pytest
 
 from benchmarks.bad_plugins import bad_engine, bad_registry
-from tests.support.pictures import SLIM, Colours
+from tests.support.pictures import SLIM
+from tests.support.worker_jobs import colours, own_process, refusing
 from whylens.core.errors import BadInput, Busy, WorkerLost
-from whylens.core.progress import TrainingProgress
 from whylens.core.train.recipe import Recipe
 from whylens.core.train.report import read_report
 from whylens.core.workers.engine import WorkerEngine
@@ -25,19 +25,6 @@ def runner():
     engine = WorkerEngine(bad_engine, bad_registry())
     yield TrainingRunner(engine)
     engine.close()
-
-
-def colours(engine, tell):
-    tell(0.5, f"{len(engine.registry.explainers)} methods")
-    return Colours()
-
-
-def refusing(engine, tell):
-    raise BadInput("These pictures do not do.")
-
-
-def own_process(engine, dataset):
-    yield TrainingProgress(0.5, f"{dataset.name} in {os.getpid()}")
 
 
 def test_it_runs_elsewhere_and_a_stop_keeps_the_best_so_far(runner, tmp_path):

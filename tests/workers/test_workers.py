@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ from PIL import Image
 
 from benchmarks.bad_plugins import HANGERS, KILLERS, RAISERS, bad_engine, bad_registry
 from tests.support.browser import serve
+from tests.support.worker_jobs import counting, niceness, process_id
 from whylens.core.errors import ExplainerFailed, NeedsNotMet, TooSlow, WorkStopped
 from whylens.core.explanation import Question
 from whylens.core.workers.engine import FAILURES_IN_A_ROW, WorkerEngine
@@ -159,12 +159,8 @@ def test_what_is_not_wanted_any_more_ends_within_a_step(engine, question):
     assert pid_of(engine) == before
 
 
-def _pid(engine):
-    yield os.getpid()
-
-
 def pid_of(engine) -> int:
-    (pid,) = engine.run(_pid)
+    (pid,) = engine.run(process_id)
     return pid
 
 
@@ -235,10 +231,6 @@ def test_what_a_script_cancels_ends_and_frees_its_place(engine, address, photo):
     assert pid_of(engine) == before
 
 
-def counting(engine):
-    yield from itertools.count()
-
-
 def test_judging_makes_room_for_what_somebody_waits_for_and_goes_on(engine):
     judging = engine._pool.run(Work(counting, (), "good", is_background=True), visitor="me")
     assert [next(judging) for _ in range(3)] == [0, 1, 2]
@@ -258,10 +250,6 @@ def test_judging_makes_room_for_what_somebody_waits_for_and_goes_on(engine):
     assert tasks_of(engine) == []
     assert is_sound(engine, Question("toy", np.zeros((40, 60, 3), np.uint8)))
     assert last(engine.run(niceness)) >= NICENESS  # its lane is there for the next
-
-
-def niceness(engine):
-    yield os.nice(0)
 
 
 def test_slow_work_gives_way_to_quick_work(engine):

@@ -1,0 +1,41 @@
+"""Work for the tests of working processes; each of these loads this file, so nothing heavy is."""
+
+from __future__ import annotations
+
+import itertools
+import os
+
+from tests.support.pictures import Colours
+from whylens.core.errors import BadInput
+from whylens.core.progress import TrainingProgress
+
+
+def process_id(engine):
+    """Yield the number of the process that works."""
+    yield os.getpid()
+
+
+def niceness(engine):
+    """Yield how far the process gives way to others."""
+    yield os.nice(0)
+
+
+def counting(engine):
+    """Yield 0, 1, 2 and so on without end."""
+    yield from itertools.count()
+
+
+def colours(engine, tell):
+    """Return a set of pictures to train on, having told how many methods there are."""
+    tell(0.5, f"{len(engine.registry.explainers)} methods")
+    return Colours()
+
+
+def refusing(engine, tell):
+    """Refuse the pictures."""
+    raise BadInput("These pictures do not do.")
+
+
+def own_process(engine, dataset):
+    """Yield one step that says what was trained on, and in which process."""
+    yield TrainingProgress(0.5, f"{dataset.name} in {os.getpid()}")
