@@ -146,19 +146,33 @@ def head_name(module: nn.Module, classes: int, backbone: str) -> str:
     Raises:
         BadInput: There is none.
     """
-    head = ""
-    for name, layer in module.named_modules():
-        if isinstance(layer, nn.Linear | nn.Conv2d) and layer.weight.shape[0] == classes:
-            head = name
+    layers = {name: p for name, p in module.named_modules() if _scores_classes(p, classes)}
     get_classifier = getattr(module, "get_classifier", None)  # timm knows which of several it is
-    if callable(get_classifier):
-        classifier = get_classifier()
-        head = next((n for n, p in module.named_modules() if p is classifier and n), head)
-    if not head or not isinstance(module.get_submodule(head), nn.Linear | nn.Conv2d):
+    classifier = get_classifier() if callable(get_classifier) else None
+    if isinstance(classifier, nn.Module):  # of some, a pool with the layer inside
+        own = set(classifier.modules())
+        layers = {name: layer for name, layer in layers.items() if layer in own}
+    head = next(reversed(layers), "")
+    if not head:
+        twin = _name_with_classifier(backbone)
         raise BadInput(
-            f"{backbone} does not end in one layer with a score per class. Choose another backbone."
+            f"{backbone} does not end in one layer with a score per class. "
+            + (f"The same network with one is {twin}." if twin else "Choose another backbone.")
         )
     return head
+
+
+def _scores_classes(layer: nn.Module, classes: int) -> bool:
+    return isinstance(layer, nn.Linear | nn.Conv2d) and layer.weight.shape[0] == classes
+
+
+def _name_with_classifier(backbone: str) -> str:
+    """Return timm's name of an encoder with a classifier, as NAME of NAME_enc, or ""."""
+    import timm
+
+    architecture, dot, tag = backbone.partition(".")
+    name = architecture.rpartition("_")[0]
+    return f"{name}{dot}{tag}" if timm.is_model(name) else ""
 
 
 @contextmanager
