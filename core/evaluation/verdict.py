@@ -248,11 +248,14 @@ def word_of(known: Verdict) -> tuple[Word, str]:
     if weights is not None and weights >= SAME_WITHOUT_LEARNING:
         return (
             "no better than chance",
-            f"Networks with random weights get the same map ({weights:.2f}): it shows the input, "
-            "not what was learnt.",
+            f"Networks with random weights get the same map (correlation {weights:.2f}): it shows "
+            "the input, not what was learnt.",
         )
     if share < CHANCE:
-        return "no better than chance", f"Hiding its strongest places does no better than {among}."
+        return (
+            "no better than chance",
+            f"Hiding its strongest places beats only {among}; chance beats 10.",
+        )
     doubts = []
     if lead < LEAD:
         doubts.append(f"it leads on random maps by only {lead:.1f} times their spread")
@@ -269,4 +272,8 @@ def word_of(known: Verdict) -> tuple[Word, str]:
         note = known.random_weights.note
         unasked = note and f" Not tried with random weights: {note[0].lower()}{note[1:]}"
         return "holds", f"Better than {among}.{unasked}"
-    return "holds", f"Better than {among}, and with random weights it is gone ({weights:.2f})."
+    return (
+        "holds",
+        f"Better than {among}, and networks with random weights get another map (correlation "
+        f"{weights:.2f}).",
+    )
