@@ -78,6 +78,15 @@ class View:
             scale_y=self.scale_y * self.original[1] / height,
         )
 
+    def for_crop(self, left: int, top: int, width: int, height: int) -> View:
+        """Return the same view of a part of the photo, given in photo pixels."""
+        return replace(
+            self,
+            original=(width, height),
+            left=self.left - left * self.scale_x,
+            top=self.top - top * self.scale_y,
+        )
+
     def as_dict(self) -> dict[str, object]:
         """Return the plain numbers, for manifests."""
         return asdict(self)

@@ -684,7 +684,7 @@ def test_large_photos_are_shown_smaller_and_kept_whole():
     ramp = np.linspace(0, 255, 2400).astype(np.uint8)
     pixels = np.broadcast_to(ramp[None, :, None], (1200, 2400, 3)).copy()
     (answer,) = engine.explain(Question("toy", pixels), "grad-cam", {"signed": True})
-    small = PageStore().downscaled(answer)
+    small = PageStore().on_screen(answer)
     assert small.question.pixels.shape == (SCREEN_SIDE // 2, SCREEN_SIDE, 3)
     whole = np.asarray(render_explanation(answer, Style(opacity=1.0))).astype(int)
     shown = np.asarray(render_explanation(small, Style(opacity=1.0))).astype(int)
@@ -693,6 +693,30 @@ def test_large_photos_are_shown_smaller_and_kept_whole():
     middle = shown[shown.shape[0] // 2, shown.shape[1] // 2]
     assert np.abs(whole[600, 1200] - middle).max() <= 3
     assert reduced.ndim == 3
+
+
+@pytest.mark.parametrize("upright", [False, True])
+def test_of_a_strip_what_the_network_sees_is_shown_and_the_map_lies_where_it_did(upright):
+    from whylens.core.explanation import Question
+    from whylens.core.outputs.render import Style, render_explanation
+    from whylens.ui.page.page_store import LEAST_SIDE, PageStore
+
+    backbone = wrap(seeded(GapNet()), spec=plain_spec(32, 32))
+    engine = Engine(loader=lambda name, progress: backbone)
+    pixels = np.broadcast_to(np.linspace(0, 255, 3000).astype(np.uint8)[:, None], (20, 3000, 3))
+    pixels = np.ascontiguousarray(pixels.swapaxes(0, 1) if upright else pixels)
+    (answer,) = engine.explain(Question("toy", pixels), "grad-cam", {"signed": True})
+    shown = PageStore().on_screen(answer)
+    size = (LEAST_SIDE // 3, LEAST_SIDE)  # 20 of what is seen, and as much on either side
+    assert shown.question.pixels.shape[:2] == (size[::-1] if upright else size)
+    small = np.asarray(render_explanation(shown, Style(opacity=1.0))).astype(int)
+    whole = np.asarray(render_explanation(answer, Style(opacity=1.0))).astype(int)
+    if upright:
+        small, whole = small.swapaxes(0, 1), whole.swapaxes(0, 1)
+    inside = whole[:, 1490:1510]
+    assert np.abs(small[5::10, 205:395:10] - inside[:, :-1]).max() <= 40
+    assert np.abs(small[105, 205:395:10] - inside[10, :-1]).mean() <= 8
+    assert answer.question.pixels.shape == pixels.shape
 
 
 @pytest.mark.parametrize("side", [300, 1600])
@@ -718,7 +742,7 @@ def test_the_photo_is_shrunk_and_encoded_once_for_all_parts_of_an_answer(side, m
         pixels = np.full((side, side, 3), value, np.uint8)
         params = {"window": 8, "stride": 4}
         answers = engine.explain(Question("t", pixels), "occlusion", params)
-        return [store.downscaled(answer) for answer in answers]
+        return [store.on_screen(answer) for answer in answers]
 
     first = parts(90)
     assert len(first) > 2

@@ -124,7 +124,7 @@ def grid_html(rows: Sequence[Row], style: Style, session: Session, grid: Compone
         for answer, scale in row.cells:
             photo = ""
             if isinstance(answer.result, Heatmap):
-                small = session.store.downscaled(answer)
+                small = session.store.on_screen(answer)
                 picture = render_explanation(small, style, scale=scale)
                 photo = session.store.input_image(small) or ""
             else:

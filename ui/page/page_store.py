@@ -10,8 +10,10 @@ import threading
 import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from math import ceil
 from pathlib import Path
 
+import numpy as np
 from gradio.utils import get_upload_folder
 from PIL import Image
 
@@ -25,7 +27,7 @@ from whylens.core.inputs.signal import (
     signal_in,
     signal_picture,
 )
-from whylens.core.inputs.view import shrunk
+from whylens.core.inputs.view import View, shrunk
 from whylens.core.outputs.export import write_zip
 from whylens.core.outputs.photo_report import PhotoRow
 from whylens.core.results import Array, Heatmap
@@ -36,6 +38,8 @@ from whylens.ui.page.photo_files import PhotoFile
 from whylens.ui.page.photo_input import GONE, photo_at
 
 SCREEN_SIDE = 1400
+LEAST_SIDE, STRIP = 600, 4  # shorter parts of a photo more than so many times as long as wide grow
+Box = tuple[int, int, int, int]
 _MOST_BYTES = ImageLimits().bytes
 
 
@@ -89,7 +93,7 @@ class PageStore:
         self._tables: ByteLRU[str, PhotoTable] = ByteLRU(answers // 5, _table_weight)
         # By the id of the pixels that they were made of, which are kept as well: an id in use
         # belongs to no second array.
-        self._small: ByteLRU[int, tuple[Pixels, Photo]] = ByteLRU(
+        self._shown: ByteLRU[tuple[int, Box], tuple[Pixels, Photo]] = ByteLRU(
             photos // 3, lambda pair: pair[0].nbytes + pair[1].pixels.nbytes
         )
         self._originals: ByteLRU[int, tuple[Pixels, str]] = ByteLRU(
@@ -184,21 +188,29 @@ class PageStore:
             if key[0] == visitor and key[1].startswith(slots):
                 self._answers.forget(key)
 
-    def downscaled(self, answer: Explanation) -> Explanation:
-        """Return the answer for a photo no larger than a screen; downloads have the full size.
+    def on_screen(self, answer: Explanation) -> Explanation:
+        """Return the answer for a photo that a screen can show; downloads have the whole one.
 
-        An answer for a small photo or a signal comes back as it is.
+        A strip, which would be a few pixels high, is cut to what the network sees and what lies
+        about it; a photo larger than a screen is made smaller. Others, and signals, stay.
         """
         photo, view = answer.question.photo, answer.view
-        if photo is None or view is None or max(photo.size) <= SCREEN_SIDE:
+        if photo is None or view is None:
             return answer
+        box = _around_what_is_seen(view)
+        if box == (0, 0, *photo.size) and max(photo.size) <= SCREEN_SIDE:
+            return answer
+        left, top, right, bottom = box
         # A long answer comes in many parts, all of the same photo.
-        _, smaller = self._small.get(
-            id(photo.pixels),
-            lambda: (photo.pixels, replace(photo, pixels=shrunk(photo.pixels, SCREEN_SIDE))),
+        _, shown = self._shown.get(
+            (id(photo.pixels), box),
+            lambda: (
+                photo.pixels,
+                replace(photo, pixels=_fit_screen(photo.pixels[top:bottom, left:right])),
+            ),
         )
-        resized = view.for_original(*smaller.size)
-        return replace(answer, question=replace(answer.question, photo=smaller), view=resized)
+        view = view.for_crop(left, top, right - left, bottom - top).for_original(*shown.size)
+        return replace(answer, question=replace(answer.question, photo=shown), view=view)
 
     def input_image(self, answer: Explanation) -> str | None:
         """Return the path of what an answer is about, without the map: a photo or a plot."""
@@ -271,3 +283,26 @@ def _weight(answer: Explanation) -> int:
     pixels = answer.question.pixels
     values = answer.result.values.nbytes if isinstance(answer.result, Heatmap) else 0
     return (0 if pixels is None else pixels.nbytes) + values + 1000
+
+
+def _around_what_is_seen(view: View) -> Box:
+    """Return left, top, right and bottom of the part of a photo that is shown: of a strip not all.
+
+    Along its length that is what the network sees, and as much on either side.
+    """
+    size = view.original
+    if max(size) <= STRIP * min(size):
+        return (0, 0, *size)
+    seen, axis = view.visible_box, int(size[1] > size[0])
+    start, end = seen[axis], seen[axis + 2]
+    first, last = max(0, int(2 * start - end)), min(size[axis], ceil(2 * end - start))
+    return (first, 0, last, size[1]) if axis == 0 else (0, first, size[0], last)
+
+
+def _fit_screen(pixels: Pixels) -> Pixels:
+    """Return a part of a photo at the size of a screen's picture: neither large nor tiny."""
+    side = max(pixels.shape[:2])
+    if side >= LEAST_SIDE:
+        return shrunk(pixels, SCREEN_SIDE)
+    height, width = (round(length * LEAST_SIDE / side) for length in pixels.shape[:2])
+    return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.NEAREST))
