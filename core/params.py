@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import types
 import typing
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 import annotated_types
@@ -69,12 +70,21 @@ def _bounds(info: FieldInfo) -> tuple[float, float, float | None] | None:
     return float(typing.cast("float", low)), float(typing.cast("float", high)), step  # type: ignore[return-value]
 
 
+@lru_cache(maxsize=1000)  # a registry is loaded for every engine, and asks all of them
+def _checker(bounded: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(bounded)
+
+
 def _default(name: str, info: FieldInfo) -> Any:
     # pydantic does not check defaults, so a screen would start with a value that is refused.
     default = info.get_default(call_default_factory=True, validated_data={})
     bounded: Any = Annotated[(info.annotation, *(info.metadata or [None]))]
     try:
-        return TypeAdapter(bounded).validate_python(default, strict=True)
+        checker = _checker(bounded)
+    except TypeError:  # a bound of a plugin's own kind, which cannot be looked up
+        checker = TypeAdapter(bounded)
+    try:
+        return checker.validate_python(default, strict=True)
     except ValidationError as exc:
         raise InvalidParameter(
             f"Parameter {name!r} has the default {default!r}, which it refuses itself: "

@@ -10,6 +10,7 @@ import gc
 import os
 import shutil
 import socket
+import sys
 import tempfile
 from pathlib import Path
 
@@ -142,6 +143,24 @@ def _few_certificates(tmp_path_factory):
     path.write_text(first + end)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("certifi.where", lambda: str(path))
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _packages_read_once():
+    # Each registry reads what hundreds of installed packages say; they change with sys.path alone.
+    from whylens.core import registry
+
+    read, found = registry._installed, {}
+
+    def installed():
+        path = tuple(sys.path)
+        if path not in found:
+            found[path] = read()
+        return found[path]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "_installed", installed)
         yield
 
 

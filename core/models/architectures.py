@@ -26,6 +26,7 @@ from whylens.core.models.checkpoints import Argument
 from whylens.core.models.fastai_net import PREFIX, bodies
 from whylens.core.models.load import build
 from whylens.core.models.model_names import timm_architectures, torchvision_names
+from whylens.core.models.random_weights import WithoutDraws
 
 Shape = tuple[int, ...]
 
@@ -232,7 +233,7 @@ def build_shapes(
         BadArtifact: It cannot be built.
     """
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), WithoutDraws():
             return build(architecture, classes=classes, arguments=arguments)
     except BadArtifact:  # torchvision's RegNets compute their widths by tensors
         return build(architecture, classes=classes, arguments=arguments)

@@ -57,7 +57,7 @@ from whylens.core.models.model_names import (
     plain_name,
 )
 from whylens.core.models.probabilities import undo
-from whylens.core.models.random_weights import randomize_weights
+from whylens.core.models.random_weights import WithoutDraws, randomize_weights
 from whylens.core.models.state_dicts import strip_prefixes
 from whylens.core.models.transformers_folder import (
     from_transformers_folder,
@@ -244,7 +244,8 @@ def _module_of(folder: Path, manifest: CheckpointManifest, labels: int) -> nn.Mo
     stored = sum(value.numel() for value in levels[0].values())
     for classes in (2, 1) if labels == 2 else (labels,):
         _check_not_larger(folder.name, manifest, classes, stored)
-        module = build(manifest.architecture, classes=classes, arguments=manifest.arguments)
+        with WithoutDraws():
+            module = build(manifest.architecture, classes=classes, arguments=manifest.arguments)
         own = module.state_dict().keys()
         try:
             module.load_state_dict(max(levels, key=lambda level: len(level.keys() & own)))
@@ -260,7 +261,7 @@ def _module_of(folder: Path, manifest: CheckpointManifest, labels: int) -> nn.Mo
 
 def _check_not_larger(name: str, manifest: CheckpointManifest, classes: int, stored: int) -> None:
     # A description alone may ask for more memory than there is.
-    with torch.device("meta"):
+    with torch.device("meta"), WithoutDraws():
         try:
             plan = build(manifest.architecture, classes=classes, arguments=manifest.arguments)
         except BadArtifact:  # said where it is built, or no more than that it needs numbers for it
@@ -383,11 +384,13 @@ def _from_hub(
     file = hub_file(repo, WEIGHTS, timeouts=timeouts, progress=progress)
     weights = read_weights(file.path, sha256=None)
     classes, arguments = config.num_classes, config.model_args
-    with torch.device("meta"):  # a config alone may ask for more memory than there is
+    # A config alone may ask for more memory than there is.
+    with torch.device("meta"), WithoutDraws():
         state = build(config.architecture, classes=classes, arguments=arguments).state_dict()
     if {k: v.shape for k, v in state.items()} != {k: v.shape for k, v in weights.items()}:
         raise BadArtifact(f"The weights of {repo} do not fit {config.architecture}. {remedy}")
-    module = build(config.architecture, classes=classes, arguments=arguments)
+    with WithoutDraws():
+        module = build(config.architecture, classes=classes, arguments=arguments)
     module.load_state_dict(weights)
     try:
         spec = _spec_of_config(

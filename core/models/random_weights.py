@@ -10,6 +10,33 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.overrides import TorchFunctionMode
+
+_DRAWS = {
+    Tensor.normal_,
+    Tensor.uniform_,
+    nn.init.normal_,
+    nn.init.uniform_,
+    nn.init.kaiming_uniform_,
+}
+
+
+class WithoutDraws(TorchFunctionMode):
+    """A context in which this thread builds networks with zeros where weights would be drawn.
+
+    For those whose weights come from a file at once: drawing takes most of the time of building.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Return what a function of torch returns, or the tensor that it was to fill."""
+        kwargs = kwargs or {}
+        if func not in _DRAWS:
+            return func(*args, **kwargs)
+        with torch.no_grad():
+            filled: Tensor = args[0] if args else kwargs["tensor"]
+            return filled.zero_()
 
 
 def randomize_weights(module: nn.Module, *, seed: int, probe: Tensor | None = None) -> nn.Module:

@@ -10,6 +10,7 @@ import copy
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 from typing import Any, cast
 
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 
 Halves = tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]
 Cut = Callable[[nn.Module], Halves]
+# What a cut is called, the cut, and the halves of the network itself where they are known already.
+Proposal = tuple[str, Cut, Callable[[], Halves] | None]
 
 _MAX_GRAPH_CUTS = 4
 _AFTER_BLOCKS = "the map after its last blocks"
@@ -77,9 +80,9 @@ def find_split(module: nn.Module, probe: Tensor, *, logits: Tensor | None = None
             logits = module(probe)
     reasons: list[str] = []
     single: Split | None = None
-    for description, cut in _proposals(module, probe):
+    for description, cut, halves in _proposals(module, probe):
         try:
-            split, positions = _checked(module, probe, logits, description, cut)
+            split, positions = _checked(module, probe, logits, description, cut, halves)
         except NeedsNotMet as exc:
             if not (reasons and description == _AFTER_BLOCKS):  # a guess explains less
                 reasons.append(str(exc))
@@ -123,9 +126,14 @@ def same_split_on(
 
 
 def _checked(
-    module: nn.Module, probe: Tensor, logits: Tensor, description: str, cut: Cut
+    module: nn.Module,
+    probe: Tensor,
+    logits: Tensor,
+    description: str,
+    cut: Cut,
+    halves: Callable[[], Halves] | None,
 ) -> tuple[Split, int]:
-    encoder, raw_head = cut(module)
+    encoder, raw_head = halves() if halves is not None else cut(module)
     with torch.no_grad():
         raw = encoder(probe)
         layout = layout_of(raw, tuple(probe.shape[2:]), module)
@@ -150,14 +158,14 @@ def _checked(
     return split, leaf[0, 0].numel()
 
 
-def _proposals(module: nn.Module, probe: Tensor) -> Iterator[tuple[str, Cut]]:
+def _proposals(module: nn.Module, probe: Tensor) -> Iterator[Proposal]:
     if offers(module, "features", "head"):
-        yield "features", lambda m: _methods(m, "features", "head")
+        yield "features", lambda m: _methods(m, "features", "head"), None
     if offers(module, "forward_features", "forward_head"):
-        yield "last feature map", lambda m: _methods(m, "forward_features", "forward_head")
+        yield "last feature map", lambda m: _methods(m, "forward_features", "forward_head"), None
         if isinstance(getattr(module, "blocks", None), nn.Sequential | nn.ModuleList):
             dummy = torch.zeros_like(probe[:1])
-            yield "tokens entering the last block", lambda m: _around_last_block(m, dummy)
+            yield "tokens entering the last block", lambda m: _around_last_block(m, dummy), None
     yield from _graph_proposals(module, probe)
 
 
@@ -220,7 +228,7 @@ def _around_last_block(module: nn.Module, dummy: Tensor) -> Halves:
     return encoder, head
 
 
-def _block_proposals(module: nn.Module, probe: Tensor) -> Iterator[tuple[str, Cut]]:
+def _block_proposals(module: nn.Module, probe: Tensor) -> Iterator[Proposal]:
     # After the blocks of which a network consists, the last first.
     paths: list[str] = []
     for name, part in module.named_modules():
@@ -234,7 +242,7 @@ def _block_proposals(module: nn.Module, probe: Tensor) -> Iterator[tuple[str, Cu
             if 2 * size >= sum(sizes)]  # fmt: skip
     dummy = torch.zeros_like(probe[:1])
     for path in deep[::-1][:_MAX_GRAPH_CUTS]:
-        yield _AFTER_BLOCKS, lambda m, p=path: _around_block(m, p, dummy)  # type: ignore[misc]
+        yield _AFTER_BLOCKS, lambda m, p=path: _around_block(m, p, dummy), None  # type: ignore[misc]
 
 
 def _around_block(module: nn.Module, path: str, dummy: Tensor) -> Halves:
@@ -259,16 +267,22 @@ def _around_block(module: nn.Module, path: str, dummy: Tensor) -> Halves:
     return encoder, head
 
 
-def _graph_proposals(module: nn.Module, probe: Tensor) -> Iterator[tuple[str, Cut]]:
+def _graph_proposals(module: nn.Module, probe: Tensor) -> Iterator[Proposal]:
     # Deepest first: single tensors whose positions the score depends on.
     try:
-        indices = _live_cuts(trace(module), module, probe)
+        graph = trace(module)
+        indices = _live_cuts(graph, module, probe)
     except (*NETWORK_ERRORS, fx.proxy.TraceError) as exc:
         log.info("No graph of %s: %s", type(module).__name__, exc)
         yield from _block_proposals(module, probe)
         return
     for index in indices:
-        yield "the last map in its graph", lambda m, i=index: _halves(m, i)  # type: ignore[misc]
+        # The cut is kept with the split: it must not hold this graph.
+        yield (
+            "the last map in its graph",
+            lambda m, i=index: _halves(m, trace(m), i),  # type: ignore[misc]
+            partial(_halves, module, graph, index),
+        )
 
 
 def _live_cuts(graph: fx.GraphModule, module: nn.Module, probe: Tensor) -> list[int]:
@@ -329,9 +343,9 @@ def _weights(graph: fx.GraphModule, node: fx.Node) -> int:
     return 0
 
 
-def _halves(module: nn.Module, index: int) -> Halves:
+def _halves(module: nn.Module, graph: fx.GraphModule, index: int) -> Halves:
     # Not fx's split_module: it hands weights that both halves read to the second as inputs.
-    nodes = list(trace(module).graph.nodes)
+    nodes = list(graph.graph.nodes)
     cut = nodes[index]
     front, back = fx.Graph(), fx.Graph()
     in_front: dict[fx.Node, fx.Node] = {}

@@ -169,7 +169,8 @@ class PackedLinear(nn.Linear):
         Args:
             plain: Frozen, of 32-bit floats on the processor; never changed.
         """
-        super().__init__(plain.in_features, plain.out_features, device="meta")
+        nn.Module.__init__(self)  # without weights of its own
+        self.in_features, self.out_features = plain.in_features, plain.out_features
         self.weight, self.bias = plain.weight, plain.bias
         self.train(plain.training)
         # A plain attribute: the packed copy is no part of the network's state.

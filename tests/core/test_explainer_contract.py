@@ -59,6 +59,13 @@ def test_bounds_in_an_annotation_count():
     assert (control.low, control.high, control.default) == (2, 6, 3)
 
 
+def test_what_else_an_annotation_tells_is_no_matter():
+    (control,) = controls_of(only(k=(Annotated[int, Field(ge=2, le=6), ["a note"]], 3)))
+    assert (control.low, control.high, control.default) == (2, 6, 3)
+    with pytest.raises(InvalidParameter, match="refuses itself"):
+        controls_of(only(k=(Annotated[int, Field(ge=2, le=6), ["a note"]], 7)))
+
+
 def test_a_default_that_is_computed_is_shown():
     (control,) = controls_of(only(k=(int, Field(default_factory=lambda: 4, ge=1, le=9))))
     assert control.default == 4

@@ -55,8 +55,10 @@ from whylens.core.models.model_names import (
 )
 from whylens.core.models.public_models import check_public_model
 from whylens.core.models.random_weights import randomize_weights
+from whylens.core.models.split import find_split
 from whylens.core.needs import Need
 from whylens.core.speed import faster
+from whylens.core.speed.fx_ops import trace
 from whylens.core.storage import files
 from whylens.core.storage.files import file_sha256, parameters_sha256, write_atomically
 
@@ -232,6 +234,20 @@ def test_the_halves_add_up_to_the_whole_for_any_batch(net):
     for count in (1, 3):
         x = noise(count, 3, *net.spec.size)
         torch.testing.assert_close(net.head(net.features(x)), net.logits(x))
+
+
+def test_a_graph_is_traced_once_for_all_its_cuts_and_anew_for_a_copy(monkeypatch):
+    traced = []
+    monkeypatch.setattr(
+        "whylens.core.models.split.trace", lambda module: traced.append(module) or trace(module)
+    )
+    network, copied, x = Sequence2().eval(), Sequence2().eval(), noise(2, 3, 12, 20)
+    split = find_split(network, x)
+    assert traced == [network]
+    with torch.no_grad():
+        for cut, whole in ((split, network), (split.recut(copied), copied)):
+            torch.testing.assert_close(cut.head(cut.features(x)), whole(x))
+    assert traced == [network, copied]
 
 
 def test_gradients_through_the_head_equal_those_of_the_whole_graph(net):
@@ -956,6 +972,19 @@ def weights():
 def folder(tmp_path, weights):
     write_checkpoint(tmp_path / "owls", weights, DESCRIPTION)
     return tmp_path / "owls"
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_vit", "torchvision:squeezenet1_0"])
+def test_weights_that_come_from_a_file_are_not_drawn_first(tmp_path, name):
+    small = {"img_size": [32, 48]} if name == "test_vit" else {}
+    whole = seeded(build(name, classes=3, arguments=small))
+    description = {**DESCRIPTION, "architecture": name, "arguments": small}
+    write_checkpoint(tmp_path / "m", whole.state_dict(), description)
+    state = torch.get_rng_state()
+    net = from_folder(tmp_path / "m")
+    assert torch.equal(torch.get_rng_state(), state), "nobody else's random numbers change"
+    x = noise(1, 3, 32, 48)
+    torch.testing.assert_close(net.logits(x), whole(x).detach())
 
 
 def test_a_manifest_may_narrow_its_architecture(tmp_path):
