@@ -363,6 +363,8 @@ class Engine:
                 raise ExplainerFailed(explainer.name, TypeError("it gave a map, and now none"))
             return last.result
 
+        with wrap_plugin_errors(explainer):
+            baselines = explainer.baselines(subject, params)
         key = f"scores of {explainer.name} {params.model_dump_json()}"
         return Case(
             subject,
@@ -370,6 +372,7 @@ class Engine:
             explain,
             randomised_subjects(subject, self.random_networks),
             mask,
+            baseline=baselines,
             class_blind=explainer.class_blind,
             cache=backbone.once(key, lambda _: {}),
         )

@@ -17,6 +17,8 @@ from whylens.core.progress import Progress
 from whylens.core.results import Partial, Result
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from whylens.core.datasets.dataset import Dataset
     from whylens.core.models.backbone import Backbone
     from whylens.core.storage.artifacts import Artifact
@@ -106,6 +108,13 @@ class Explainer(ABC, Generic[P]):
 
         The share, 0 to 1, of what it was fitted with that is at least as unlike the rest of it as
         the input is; near 0, the network has learnt nothing like the input.
+        """
+        return None
+
+    def baselines(self, subject: Subject, params: P) -> Tensor | None:  # noqa: ARG002 - by default none
+        """Return (N, C, *S) inputs over whose mean score the map shares out the gain, or None.
+
+        For methods whose values add up to that gain; the metric of completeness asks it.
         """
         return None
 

@@ -80,19 +80,23 @@ class DeepLift(Explainer[DeepLiftParams]):
             f"{MAX_PROBE_GAP:.0%} of the score's change; use Integrated Gradients"
         )
 
+    def baselines(self, subject: Subject, params: DeepLiftParams) -> torch.Tensor:
+        """Return (N, C, *S) the pictures that the input is compared with, each by its own map."""
+        fills = FILLS if params.baseline == "all four" else (params.baseline,)
+        return torch.cat([subject.baseline(fill) for fill in fills])
+
     def explain(self, subject: Subject, params: DeepLiftParams) -> Heatmap:
         """Return the signed map in units of the score per pixel.
 
         Raises:
             NeedsNotMet: The contributions miss more than 5 % of the score's change.
         """
-        fills = FILLS if params.baseline == "all four" else (params.baseline,)
+        starts = self.baselines(subject, params).split(1)
         values, change = torch.zeros_like(subject.x[0, 0]), 0.0
-        for fill in fills:
-            start = subject.baseline(fill)
+        for start in starts:
             multiplier, step = multipliers(subject, start)
-            values = values + ((subject.x - start) * multiplier)[0].sum(0) / len(fills)
-            change += step / len(fills)
+            values = values + ((subject.x - start) * multiplier)[0].sum(0) / len(starts)
+            change += step / len(starts)
         gap = completeness_gap(float(values.double().sum()), change, subject.rounding)
         if not gap <= TOLERANCE:
             raise NeedsNotMet(

@@ -62,6 +62,10 @@ class IntegratedGradients(Explainer[IntegratedGradientsParams]):
     needs = frozenset({Need.GRADIENTS})
     Params = IntegratedGradientsParams
 
+    def baselines(self, subject: Subject, params: IntegratedGradientsParams) -> torch.Tensor:
+        """Return (1, C, *S) the picture in which the path begins."""
+        return subject.baseline(params.baseline)
+
     def explain(self, subject: Subject, params: IntegratedGradientsParams) -> Iterator[Partial]:
         """Yield the signed map in units of the score per pixel, ever more complete."""
         start = subject.baseline(params.baseline)

@@ -99,7 +99,9 @@ KNOWN = {m.name: m for m in (*EVIDENCE, *FAITHFUL, *LEARNT, *STEADY, *SHAPE)}
 CHEAP = frozenset({m.name for m in EVIDENCE} | {shape.SPARSENESS.name, shape.COMPLEXITY.name})
 GRID = Column("grid-pointing", "Grid pointing game", "higher")
 # They ask a method for more or larger maps; one that takes many steps is not asked.
-REPEATING = frozenset({m.name for m in (*LEARNT, *STEADY)} | {GRID.name})
+REPEATING = frozenset({m.name for m in (*LEARNT, *STEADY)} - {completeness.METRIC.name}) | {
+    GRID.name
+}
 
 PAINTED = (
     Column("signs-covered", "CSDC", "higher"),

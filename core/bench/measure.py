@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from whylens.core.bench.columns import BEATS, CHEAP, GRID, SHORTCUT
+from whylens.core.bench.columns import BEATS, CHEAP, GRID, KNOWN, SHORTCUT
 from whylens.core.bench.mosaics import Mosaic, mosaic_around
 from whylens.core.bench.plan import EDGES, RANDOM_MAP, REFERENCES, TRUE_MASK, Plan, Sight
 from whylens.core.bench.rows import Row
@@ -20,7 +20,7 @@ from whylens.core.evaluation import random_maps
 from whylens.core.evaluation.curves import margins_over_random_maps, share_beaten
 from whylens.core.evaluation.grid_pointing import share_in_tile
 from whylens.core.evaluation.hiding import Setting
-from whylens.core.evaluation.metric import Case, Score
+from whylens.core.evaluation.metric import Case, Metric, Score
 from whylens.core.evaluation.parts import (
     Parts,
     auroc_of_place,
@@ -36,6 +36,8 @@ from whylens.core.inputs.spec import InputSpec
 from whylens.core.inputs.view import view_of
 from whylens.core.results import Heatmap
 from whylens.core.subject import Subject
+
+_FAILED = "A metric failed:"
 
 
 @dataclass(frozen=True)
@@ -176,20 +178,33 @@ def _parts(plan: Plan, index: int, seen: Callable[[Mask], Tensor]) -> Parts | No
 
 
 def _hybrid(plan: Plan, index: int, seen: Callable[[Mask], Tensor]) -> _Hybrid | None:
-    """Return a hybrid, where the network does use each sign more for its class than for the other.
+    """Return a hybrid, where each class does lose more without its own sign than the other's.
 
-    Source: Hesse et al. 2023, TS: pictures in which removals do not agree are left out.
+    Source: Hesse et al. 2023, TS: pictures in which removals do not agree are left out, for a map
+    that followed the network would have to prefer the other sign.
     """
     hybrid = plan.dataset.hybrid(index)
     if hybrid is None:
         return None
     whole = _logits(plan, hybrid.pixels)
-    for position, pixels in enumerate(hybrid.without):
-        drops = whole - _logits(plan, pixels)
-        if drops[hybrid.labels[position]] <= drops[hybrid.labels[1 - position]]:
+    drops = [whole - _logits(plan, pixels) for pixels in hybrid.without]
+    for own, label in enumerate(hybrid.labels):
+        if drops[own][label] <= drops[1 - own][label]:
             return None
     one, other = hybrid.masks
     return _Hybrid(hybrid.pixels, hybrid.labels, (seen(one), seen(other)))
+
+
+def _score(metric: Metric, case: Case) -> Score:
+    """Return a metric's score; of a stranger's that fails, none, and why."""
+    try:
+        return metric.score(case)
+    except CoreError:
+        raise
+    except Exception as exc:
+        if metric.name in KNOWN:
+            raise
+        return Score(None, note=f"{_FAILED} {metric.title} ({type(exc).__name__}: {exc}).")
 
 
 def _measured(plan: Plan, sight: Sight, scene: _Scene, name: str) -> Row:
@@ -202,7 +217,7 @@ def _measured(plan: Plan, sight: Sight, scene: _Scene, name: str) -> Row:
             for metric in plan.metrics:
                 dear = metric.name not in CHEAP
                 if plan.asks(name, metric.name) and not (dear and sight.position >= plan.bench.few):
-                    scores[metric.name] = metric.score(case)
+                    scores[metric.name] = _score(metric, case)
             if name == RANDOM_MAP and sight.position < plan.bench.few:
                 scores[BEATS.name] = _over_random_maps(plan, case)
         if scene.parts is not None:
@@ -218,13 +233,14 @@ def _measured(plan: Plan, sight: Sight, scene: _Scene, name: str) -> Row:
         if scene.mosaic is not None and plan.asks(name, GRID.name):
             scores[GRID.name] = _in_mosaic(scene.mosaic, case, name)
     except CoreError as exc:
-        return {"values": {}, "chance": {}, "parts": None, "reason": str(exc)}
+        return {"values": {}, "chance": {}, "parts": None, "reason": str(exc), "failed": ""}
     # Six digits: another batch may round the last ones in another way.
     return {
         "values": {k: round(s.value, 6) for k, s in scores.items() if s.value is not None},
         "chance": {k: round(s.chance, 6) for k, s in scores.items() if s.chance is not None},
         "parts": parts,
         "reason": "",
+        "failed": next((s.note for s in scores.values() if s.note.startswith(_FAILED)), ""),
     }
 
 

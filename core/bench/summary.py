@@ -44,7 +44,7 @@ class BenchRow:
         figures: By name, as far as it says anything.
         pictures: How many inputs were answered.
         failed: How many were not.
-        reason: The first reason for that, or "".
+        reason: The first reason for that, or why a metric has no figure, or "".
         threshold: Share of the map's positive sum from which on it points at a part, fitted on
             other inputs; None where there are no parts.
     """
@@ -164,7 +164,8 @@ def _row(name: str, owner: str, rows: list[Row], unavailable: str) -> BenchRow:
     if others:
         threshold = fitted_threshold(others)
         figures |= _painted(answered, threshold)
-    reason = unavailable or next(iter(reasons), "")
+    failed = (row["failed"] for row in answered if row.get("failed"))  # earlier runs say nothing
+    reason = unavailable or next(iter(reasons), "") or next(failed, "")
     return BenchRow(name, owner, figures, len(answered), len(reasons), reason, threshold)
 
 

@@ -44,9 +44,8 @@ def rank_correlation(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
 
 
 def _ranks(values: npt.ArrayLike) -> Floats:
-    flat = np.asarray(values, np.float64).ravel()
-    step = ROUNDING * float(np.abs(flat).max() or 1.0)
-    _, where, counts = np.unique(np.round(flat / step), return_inverse=True, return_counts=True)
+    flat = rounded(np.asarray(values, np.float64).ravel())
+    _, where, counts = np.unique(flat, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
     return np.asarray((last - (counts - 1) / 2)[where], np.float64)
 
@@ -81,11 +80,19 @@ def among_strongest(values: Floats, count: int) -> Floats:
         values: Any shape; not all of it need differ.
         count: How many places are the strongest.
     """
-    # The places of one cell are equal but for rounding, which must not order them.
-    values = np.round(values / (ROUNDING * float(np.abs(values).max() or 1.0)))
+    values = rounded(values)
     last = np.sort(values, axis=None)[-count]
     above, tied = values > last, values == last
     return np.asarray(above + tied * ((count - above.sum()) / tied.sum()), np.float64)
+
+
+def rounded(values: Floats) -> Floats:
+    """Return values that are equal where they differ by their computation's rounding alone.
+
+    The places of one cell are such, and nothing but what a map says may order them.
+    """
+    step = ROUNDING * float(np.abs(values).max() or 1.0)
+    return np.asarray(np.round(values / step) * step, np.float64)
 
 
 def on_coarser_grid(a: npt.ArrayLike, b: npt.ArrayLike) -> tuple[Floats, Floats]:

@@ -13,19 +13,22 @@ from whylens.core.subject import Subject
 
 
 def completeness_gap(subject: Subject, heat: Heatmap, baseline: Tensor) -> Score:
-    """Return by how much a map's sum misses the score's gain over a baseline, as a share of it.
+    """Return by how much a map's sum misses the score's gain over baselines, as a share of it.
 
     Owed by methods that promise it, and by no others.
     Source: Sundararajan et al. 2017, Axiomatic Attribution, proposition 1.
 
     Args:
-        baseline: (1, C, *S) the input that the method compares with.
+        baseline: (N, C, *S) the input that the method compares with, or all over which it takes
+            the mean.
     """
-    gain = float(subject.scores(subject.x)[0]) - float(subject.scores(baseline)[0])
+    gain = float(subject.scores(subject.x)[0]) - float(subject.scores(baseline).double().mean())
+    passes = 1 + len(baseline)
     if abs(gain) <= subject.rounding:
-        return Score(None, None, "The score is that of the baseline: there is nothing to share.", 2)
+        note = "The score is that of the baseline: there is nothing to share."
+        return Score(None, None, note, passes)
     total = float(np.asarray(heat.values, np.float64).sum())
-    return Score(abs(total - gain) / abs(gain), None, "", 2)
+    return Score(abs(total - gain) / abs(gain), None, "", passes)
 
 
 def _measure(case: Case) -> Iterator[Score]:

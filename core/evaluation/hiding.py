@@ -71,6 +71,8 @@ def scores_hiding(subject: Subject, masks: Tensor, setting: Setting) -> Iterator
     """
     target = setting.target(subject)
     fill = None if setting.fill == "linear" else subject.baseline(setting.fill)
+    if not len(masks):
+        return
     # What fills the holes is worked out for many at a time, however few the network takes, but for
     # no more than stay in the processor's cache.
     for piece in masks.split(max(4, _NEAR_PLACES // math.prod(subject.size))):

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 from torch import Tensor
 
-from whylens.core.evaluation.agreement import ROUNDING, Floats, among_strongest, on_grid
+from whylens.core.evaluation.agreement import Floats, among_strongest, on_grid, rounded
 from whylens.core.evaluation.metric import Case, Metric, Score, required
 from whylens.core.results import Heatmap
 
@@ -70,10 +70,7 @@ def pointing_game(heat: Heatmap, mask: Tensor, *, tolerance: float = TOLERANCE) 
 
 def _on_mask(heat: Heatmap, mask: Tensor) -> tuple[Floats, np.ndarray]:
     inside = mask.detach().cpu().numpy().astype(bool)
-    values = on_grid(heat.values, inside.shape)
-    # The places of one cell are equal but for rounding, which must not order them.
-    step = ROUNDING * float(np.abs(values).max() or 1.0)
-    return np.round(values / step) * step, inside
+    return rounded(on_grid(heat.values, inside.shape)), inside
 
 
 def _measure(score: Callable[[Heatmap, Tensor], Score]) -> Callable[[Case], Iterator[Score]]:

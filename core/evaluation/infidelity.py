@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from whylens.core.evaluation.agreement import ROUNDING, Floats, cell_shares, correlation
+from whylens.core.evaluation.agreement import Floats, cell_shares, correlation, rounded
 from whylens.core.evaluation.metric import Metric, Score
 from whylens.core.inputs.preprocess import Fill
 from whylens.core.results import Heatmap
@@ -42,9 +42,7 @@ def infidelity(
         return
     boxes = _boxes(subject.size, windows, share, subject.generator())
     sums, losses = _shares_inside(heat, boxes, subject.size) @ values, np.empty(0)
-    # Rounding must not be what tells the sums apart.
-    step = ROUNDING * float(np.abs(sums).max() or 1.0)
-    sums = np.round(sums / step) * step
+    sums = rounded(sums)
     intact = float(subject.scores(subject.x)[0])
     for scores in subject.window_scores(boxes, subject.baseline(fill)):
         losses = np.append(losses, intact - scores.double().cpu().numpy())

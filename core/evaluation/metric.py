@@ -61,8 +61,8 @@ class Case:
         randomised: Returns the same question to the same network with new random weights, by seed.
             None where that cannot be had.
         mask: (*S) bool, where the evidence is known to lie; None where it is not known.
-        baseline: (1, C, *S) the input that the method compares with, where it promises
-            completeness; None where it does not.
+        baseline: (N, C, *S) the input that the method compares with, or all over which it takes
+            the mean, where it promises completeness; None where it does not.
         class_blind: Whether the method says that it has one answer for all classes.
         cache: What metrics find out once for this network, method and parameters, whatever the
             input, lies in it by name; None to find it out anew. Whoever asks keeps it.

@@ -125,7 +125,7 @@ def random_maps(subject: Subject, values: Tensor, setting: Setting) -> Iterator[
         masks = torch.cat([strongest(side, inner, generator) for side in (smooth, -smooth)])
         missing = [end for end in (False, True) if end not in ends]
         masks = torch.cat([masks, *(torch.full_like(masks[:1], end) for end in missing)])
-        scores = np.concatenate(list(scores_hiding(subject, masks, setting)))
+        scores = np.concatenate([np.empty(0), *scores_hiding(subject, masks, setting)])
         passes += len(scores)
         ends.update(zip(missing, scores[2 * len(inner) :].tolist(), strict=True))
         halves = scores[: 2 * len(inner)].reshape(2, -1)

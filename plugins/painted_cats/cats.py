@@ -207,23 +207,12 @@ class PaintedCats(Dataset):
         """
         if self.world != "breed":
             return None
-        rng = stream(int(self.items[index].key), "hybrid")
-        cat = any_cat(int(self.items[index].key))
-        while True:
-            one, other = (int(label) for label in rng.permutation(len(BREEDS))[:2])
-            first = pick(rng, sorted(BREEDS[one].signs))
-            second = pick(rng, sorted(BREEDS[other].signs))
-            mixed = with_part_of(cat, first, BREEDS[one].name)
-            mixed = with_part_of(mixed, second, BREEDS[other].name)
-            whole = [all(getattr(mixed, p) == v for p, v in b.signs.items()) for b in BREEDS]
-            if first != second and not any(whole):
-                break
+        mixed, labels, signs = mixed_cat(int(self.items[index].key))
         portrait = paint_portrait(mixed, size=self.size)
-        signs = (first, second)
         return Hybrid(
             portrait.pixels,
-            (one, other),
-            (portrait.parts[first], portrait.parts[second]),
+            labels,
+            (portrait.parts[signs[0]], portrait.parts[signs[1]]),
             (self._paint(without(mixed, signs[0])), self._paint(without(mixed, signs[1]))),
         )
 
@@ -249,3 +238,23 @@ class PaintedCats(Dataset):
             index: Position in `items`.
         """
         return self.traits(index).digest(self.size)
+
+
+def mixed_cat(seed: int) -> tuple[Traits, tuple[int, int], tuple[str, str]]:
+    """Return a cat with one sign of each of two breeds, the breeds' labels, and the signs' names.
+
+    It has all signs of no breed, and neither sign is one of the other breed as well: no map of that
+    breed would owe it less.
+    """
+    rng, cat = stream(seed, "hybrid"), any_cat(seed)
+    while True:
+        one, other = (int(label) for label in rng.permutation(len(BREEDS))[:2])
+        owner, guest = BREEDS[one], BREEDS[other]
+        first, second = pick(rng, sorted(owner.signs)), pick(rng, sorted(guest.signs))
+        mixed = with_part_of(with_part_of(cat, first, owner.name), second, guest.name)
+        shared = guest.signs.get(first) == owner.signs[first] or (
+            owner.signs.get(second) == guest.signs[second]
+        )
+        whole = [all(getattr(mixed, p) == v for p, v in b.signs.items()) for b in BREEDS]
+        if first != second and not shared and not any(whole):
+            return mixed, (one, other), (first, second)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,10 +23,12 @@ from whylens import (
     Heatmap,
     Hybrid,
     Item,
+    Metric,
     Need,
     NoParams,
     Shortcut,
 )
+from whylens.core.bench import measure
 from whylens.core.bench.columns import groups_of
 from whylens.core.bench.measure import mask_in_view
 from whylens.core.bench.mosaics import mosaic_around
@@ -246,6 +249,37 @@ def test_a_method_that_fails_is_a_row_with_its_reason(finished):
     # Three references and one method, five figures; of two references no weights are known.
     assert svg.count("<circle") == 5 * 4 - 2
     assert "broken" not in svg
+
+
+def test_a_metric_of_a_stranger_that_fails_leaves_a_gap_and_its_reason(engine, tmp_path):
+    def fail(case):
+        raise IndexError("of a stranger")
+        yield
+
+    odd = Metric("odd", "Odd", "Nothing.", "Nobody.", "higher", fail)
+    strange = Engine(replace(engine.registry, metrics={"odd": odd}), loader=engine._loader)
+    bench = Bench("toy", "blocks", ("exact",), pictures=2, few=2, fit=2, random_maps=2)
+    _, summary = finish(run_bench(strange, bench, tmp_path))
+    (row,) = (row for row in summary.rows if row.method == "exact")
+    assert row.failed == 0
+    assert "odd" not in row.figures
+    assert row.figures["mass-in-mask"].mean == 1
+    assert row.reason == "A metric failed: Odd (IndexError: of a stranger)."
+
+
+@pytest.mark.parametrize(
+    ("falls", "whether"),
+    # What each class loses without the first sign, and without the second.
+    [(((6, 9), (5, 10)), True), (((5, 1), (6, 9)), False), (((6, 9), (5, 9)), False)],
+)
+def test_a_hybrid_counts_where_each_class_loses_most_with_its_own_sign(falls, whether, monkeypatch):
+    picture, *without = (np.full((2, 2, 3), number, np.uint8) for number in range(3))
+    marks = (np.eye(2, dtype=bool), ~np.eye(2, dtype=bool))
+    hybrid = Hybrid(picture, (0, 1), marks, tuple(without))
+    logits = [np.array([10.0, 10.0]), *(10 - np.array(fall) for fall in falls)]
+    monkeypatch.setattr(measure, "_logits", lambda plan, pixels: logits[int(pixels[0, 0, 0])])
+    plan = SimpleNamespace(dataset=SimpleNamespace(hybrid=lambda index: hybrid))
+    assert (measure._hybrid(plan, 0, torch.from_numpy) is not None) is whether
 
 
 def test_a_run_that_was_stopped_ends_with_the_same_file(finished, engine, bench, tmp_path):

@@ -298,3 +298,17 @@ def test_a_signal_is_asked_about_as_a_picture_is():
 
 def test_a_coarse_map_is_read_between_its_cells():
     assert on_input(Heatmap([0.0, 1.0], "x"), (4,)).tolist() == [0, 0.25, 0.75, 1]
+
+
+@pytest.mark.parametrize("metric", ORDER_BASED, ids=lambda m: m.name)
+@pytest.mark.parametrize("fill", ["blur", "linear"])
+def test_a_map_of_one_cell_has_an_order_and_a_score(metric, fill):
+    module = linear(noise(6, 8, seed=1))
+    subject = subject_of(module, noise(1, 1, 6, 8, seed=2), Target(1))
+    case = Case(subject, Heatmap(np.ones((1, 1)), "nothing"))
+    score = metric.score(case)
+    assert score.value is None or np.isfinite(score.value)
+    measure = {"deletion": deletion, "insertion": insertion, "aopc": aopc}.get(metric.name)
+    if measure is not None:
+        *_, last = measure(subject, case.heat, fill=fill)
+        assert last.value is None or np.isfinite(last.value)

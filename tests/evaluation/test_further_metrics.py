@@ -12,8 +12,9 @@ from scipy.stats import spearmanr
 from torch import nn
 
 from tests.support.cases import contributions, linear, linear_case, weights_of
-from tests.support.networks import plain_spec, seeded
+from tests.support.networks import GapNet, plain_spec, seeded
 from tests.support.toys import LinearNet, noise, subject_of
+from whylens.core.engine import Engine
 from whylens.core.errors import BadInput, NeedsNotMet
 from whylens.core.evaluation import completeness, random_logit, shape
 from whylens.core.evaluation.grid_pointing import (
@@ -22,6 +23,7 @@ from whylens.core.evaluation.grid_pointing import (
     on_mosaics,
     tile_mask,
 )
+from whylens.core.explanation import Question
 from whylens.core.models.backbone import wrap
 from whylens.core.results import Heatmap
 from whylens.core.targets import Target
@@ -72,6 +74,34 @@ def test_the_gap_is_the_share_that_the_sum_misses(factor, gap):
     score = completeness.METRIC.score(case)
     assert score.value == pytest.approx(gap, abs=1e-4)
     assert score.passes == 2
+
+
+@pytest.mark.parametrize(
+    ("method", "params"),
+    [
+        ("integrated-gradients", {"baseline": "blur"}),
+        ("deeplift", {"baseline": "all four"}),
+        ("deeplift", {"baseline": "grey"}),
+    ],
+)
+def test_the_gap_of_a_method_that_promises_the_sum_is_the_one_that_it_states(method, params):
+    backbone = wrap(seeded(GapNet()), spec=plain_spec(16, 20))
+    engine = Engine(loader=lambda name, progress: backbone)
+    pixels = np.random.default_rng(3).integers(0, 256, (16, 20, 3), dtype=np.uint8)
+    *_, answer = engine.explain(Question("toy", pixels), method, params)
+    stated = answer.result.diagnostics["completeness gap"]
+    score = completeness.METRIC.score(engine.case(answer))
+    assert score.value == pytest.approx(stated, abs=1e-4)
+    broken = replace(answer, result=replace(answer.result, values=2 * answer.result.values))
+    assert completeness.METRIC.score(engine.case(broken)).value == pytest.approx(1, abs=0.05)
+
+
+def test_a_method_that_promises_no_sum_is_not_asked_for_one():
+    backbone = wrap(seeded(GapNet()), spec=plain_spec(16, 20))
+    engine = Engine(loader=lambda name, progress: backbone)
+    pixels = np.random.default_rng(3).integers(0, 256, (16, 20, 3), dtype=np.uint8)
+    *_, answer = engine.explain(Question("toy", pixels), "grad-cam")
+    assert "add up" in completeness.METRIC.score(engine.case(answer)).note
 
 
 def test_where_the_baseline_has_the_same_score_there_is_nothing_to_share():

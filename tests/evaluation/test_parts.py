@@ -118,3 +118,8 @@ def test_a_hint_is_found_where_the_map_is_larger_than_beside_it(rng):
     assert auroc_of_place(Heatmap(values, "x"), place) == pytest.approx(np.mean(wins))
     assert auroc_of_place(Heatmap(place.float().numpy(), "x"), place) == 1
     assert auroc_of_place(Heatmap(np.ones((4, 5)), "x"), place) == 0.5
+    # Nor does the rounding of another grid tell equal places apart.
+    large = torch.zeros(96, 96, dtype=torch.bool)
+    large[10:40, 50:80] = True
+    for side in (7, 14):
+        assert auroc_of_place(Heatmap(np.full((side, side), 0.7), "x"), large) == 0.5

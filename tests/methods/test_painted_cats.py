@@ -28,7 +28,7 @@ from whylens.plugins.painted_cats import (
     without,
 )
 from whylens.plugins.painted_cats.breeds import CHANCE
-from whylens.plugins.painted_cats.cats import painted_cats
+from whylens.plugins.painted_cats.cats import mixed_cat, painted_cats
 from whylens.plugins.painted_cats.traits import ARTEFACTS, PROPS, SCENES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -220,6 +220,14 @@ def test_a_hybrid_has_a_sign_of_two_breeds_and_is_of_none(breeds):
         seen.add(hybrid.labels)
     assert len(seen) > 6
     assert (breeds.hybrid(3).pixels == breeds.hybrid(3).pixels).all()
+
+
+def test_neither_sign_of_a_hybrid_is_one_of_the_other_breed():
+    for seed in range(400):
+        mixed, labels, (first, second) = mixed_cat(seed)
+        owner, guest = (BREEDS[label].signs for label in labels)
+        assert getattr(mixed, first) == owner[first] != guest.get(first)
+        assert getattr(mixed, second) == guest[second] != owner.get(second)
 
 
 def test_each_breed_has_evidence_of_its_own():
