@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from whylens.core.models.backbone import Backbone
     from whylens.core.registry import Registry
 
-FORMAT = 3
+FORMAT = 4
 TRUE_MASK, RANDOM_MAP, EDGES = (
     "(true mask)",
     "(random map)",
