@@ -93,7 +93,7 @@ class Engine:
             slots: How many threads may compute at once; by default one per two cores.
             model_bytes: Budget of loaded models; by default their share of WHYLENS_MEMORY.
             forward_pass_bytes: Budget of what is known of inputs; likewise.
-            patience: Seconds after which a waiting question is told that all slots are taken.
+            busy_timeout: Seconds after which a waiting question is told that all slots are taken.
         """
         self.registry = registry or load_registry()
         self._load: Callable[..., Backbone] = load
@@ -351,10 +351,9 @@ class Engine:
             raise NeedsNotMet(f"{explanation.title} shows examples: there is no map to score.")
         explainer = self.registry.explainer(explanation.method)
         params = validate_params(explainer, explainer.Params, explanation.params)
-        question = explanation.question
-        subject = self.subject(question)
-        backbone = subject.backbone
-        _, artifact = self._reason_and_artifact(explainer, backbone, question.visitor)
+        subject = self.subject(explanation.question)
+        backbone, visitor = subject.backbone, explanation.question.visitor
+        _, artifact = self._reason_and_artifact(explainer, backbone, visitor)
         subject = replace(subject, target=explanation.target, stored_artifact=artifact)
 
         def explain(other: Subject) -> Heatmap:
