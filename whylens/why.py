@@ -7,7 +7,7 @@ import io
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -78,7 +78,7 @@ class Why:
     """One explanation: values, what they are of, and pictures of them.
 
     Attributes:
-        explanation: The engine's own answer, as plain data.
+        explanation: The engine's own answer, as plain data; after `scores` with its verdict.
         prediction: The predicted class.
         source: Name of the input file, or "".
         judge: How the engine that answered judges an explanation.
@@ -173,7 +173,8 @@ class Why:
     def scores(self) -> Verdict:
         """Return whether the map is to be believed: one word, its reason, and all scores.
 
-        Takes some hundreds of forward passes, and the method a few times more.
+        Takes some hundreds of forward passes, and the method a few times more; once, for what was
+        found is kept, and saved with the rest.
 
         Raises:
             NeedsNotMet: There is no map.
@@ -185,6 +186,8 @@ class Why:
             raise BadInput("No network is at hand to judge this: explain the input anew.")
         *_, judged = self.judge(self.explanation)
         assert judged.verdict is not None  # noqa: S101 - the last has one
+        # Frozen to whoever holds it; what is known of the answer grows by this alone.
+        object.__setattr__(self, "explanation", replace(self.explanation, verdict=judged.verdict))
         return judged.verdict
 
     def on_photo(self) -> Array:

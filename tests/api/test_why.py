@@ -16,6 +16,7 @@ from PIL import Image
 import whylens
 from tests.support.networks import GapNet, seeded
 from whylens.core.errors import BadInput
+from whylens.core.evaluation.verdict import Verdict
 from whylens.core.inputs.view import on_original
 from whylens.core.outputs.export import bundle_files
 from whylens.core.outputs.render import scale_of, scale_words
@@ -42,15 +43,40 @@ def why(model, photo):
     return whylens.explain(model, photo, "grad-cam", target=0)
 
 
-def test_scores_say_in_a_word_whether_to_believe(why):
+def test_scores_say_in_a_word_whether_to_believe(model, photo):
+    why = whylens.explain(model, photo, "grad-cam", target=0)
     verdict = why.scores()
     assert verdict.word in ("holds", "mixed", "no better than chance", "cannot be judged here")
     assert verdict.reason
     assert verdict.fraction == 1
+    assert Why(why.explanation, why.prediction).scores() is verdict
+    unjudged = replace(why.explanation, verdict=None)
     with pytest.raises(BadInput, match="explain the input anew"):
-        Why(why.explanation, why.prediction).scores()
-    judged = replace(why.explanation, verdict=verdict)
-    assert Why(judged, why.prediction).scores() is verdict
+        Why(unjudged, why.prediction).scores()
+
+
+def test_what_was_judged_is_kept_and_saved(why, tmp_path):
+    asked = []
+
+    def judge(explanation):
+        asked.append(explanation)
+        for word in (None, "mixed"):
+            yield replace(explanation, verdict=Verdict(word, "For tests.", fraction=1.0))
+
+    fresh = Why(why.explanation, why.prediction, judge=judge)
+    fresh.save(tmp_path / "before")
+    assert fresh.scores() is fresh.scores()
+    assert asked == [why.explanation]
+    fresh.save(tmp_path / "after")
+    before, after = (
+        json.loads((tmp_path / when / "grad-cam" / "manifest.json").read_text())
+        for when in ("before", "after")
+    )
+    scores = json.loads(json.dumps(fresh.scores().as_dict()))
+    assert "scores" not in before
+    assert after == before | {"scores": scores}
+    assert scores["verdict"] == "mixed"
+    assert why.explanation.verdict is None
 
 
 def test_on_photo_has_the_photo_s_size_and_gaps_where_nothing_was_seen(why):
