@@ -19,16 +19,26 @@ class ChangedInput:
     """An input, the same with places changed, and what the network says of both.
 
     Attributes:
+        hidden: (*S) in [0, 1]: 1 shows the fill, 0 the input.
+        fill: (1, C, *S).
         x: (1, C, *S) the changed input, normalised as the network wants it.
         before: The best classes of the input as it is.
         after: The same classes, of the changed input, and its own best where that is another.
-        fell: By how much the asked class's probability fell, or the network's value.
+        scores: The asked class's probability, or the network's value, of the input and of the
+            changed one.
     """
 
+    hidden: Tensor
+    fill: Tensor
     x: Tensor
     before: tuple[ClassScore, ...]
     after: tuple[ClassScore, ...]
-    fell: float
+    scores: tuple[float, float]
+
+    @property
+    def fell(self) -> float:
+        """By how much the score of what is asked about fell."""
+        return self.scores[0] - self.scores[1]
 
 
 def change_input(subject: Subject, hidden: Tensor, fill: Tensor, *, top: int = 5) -> ChangedInput:
@@ -48,12 +58,14 @@ def change_input(subject: Subject, hidden: Tensor, fill: Tensor, *, top: int = 5
     ]
     before = every[0][:top]
     shown = {score.index for score in (*before, every[1][0])}
-    scores = subject.target.as_probability().score(logits).double()
+    intact, covered = subject.target.as_probability().score(logits).tolist()
     return ChangedInput(
+        hidden,
+        fill,
         changed,
         before,
         tuple(score for score in every[1] if score.index in shown),
-        float(scores[0] - scores[1]),
+        (intact, covered),
     )
 
 
@@ -101,31 +113,32 @@ class Foresight:
 
 
 def falls_elsewhere(
-    subject: Subject, hidden: Tensor, fill: Tensor, *, places: int = 8
+    subject: Subject, changed: ChangedInput, *, places: int = 8
 ) -> tuple[Tensor, Tensor]:
     """Return how much the asked class falls as a shape is changed here and at other places.
 
     The shape is moved around the edges, so that its area stays what it is.
 
     Args:
-        hidden: (*S) in [0, 1]: 1 shows the fill.
-        fill: (1, C, *S).
+        changed: The input with the shape changed here.
         places: How many others.
 
     Returns:
         (places + 1, *S) the changed places, the given first, and (places + 1,) float64 falls.
     """
     generator = subject.generator()
+    hidden, fill = changed.hidden.float(), changed.fill
     axes = tuple(range(hidden.ndim))
-    moved = [hidden.float()]
+    moved = []
     for _ in range(places):
         steps = [int(torch.randint(side, (1,), generator=generator)) for side in hidden.shape]
-        moved.append(torch.roll(hidden.float(), steps, axes))
-    shapes = torch.stack(moved)
-    masks = torch.cat([torch.ones_like(shapes[:1]), 1 - shapes])[:, None]
+        moved.append(torch.roll(hidden, steps, axes))
+    elsewhere = torch.stack(moved)
+    masks = (1 - elsewhere)[:, None].to(fill)
     asked = subject.target.as_probability()
-    scores = torch.cat(list(subject.masked_scores([masks.to(fill)], fill, quantity=asked))).double()
-    return shapes, scores[0] - scores[1:]
+    scores = torch.cat(list(subject.masked_scores([masks], fill, quantity=asked))).double().cpu()
+    here = scores.new_tensor([changed.scores[1]])
+    return torch.cat([hidden[None], elsewhere]), changed.scores[0] - torch.cat([here, scores])
 
 
 def foresight(heat: Heatmap, shapes: Tensor, falls: Tensor) -> Foresight:
@@ -141,7 +154,7 @@ def foresight(heat: Heatmap, shapes: Tensor, falls: Tensor) -> Foresight:
     shares = (shapes.double() * positive).flatten(1).sum(1) / total if total > 0 else None
     agreement = None
     if shares is not None and not any((row == row[0]).all() for row in (shares, falls)):
-        agreement = rank_correlation(shares.numpy(), falls.cpu().numpy())
+        agreement = rank_correlation(shares.numpy(), falls.numpy())
     evidence = area if shares is None else float(shares[0])
     fell, elsewhere = float(falls[0]), float(falls[1:].mean())
     return Foresight(evidence, area, fell, elsewhere, agreement)

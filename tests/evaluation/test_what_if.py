@@ -7,13 +7,19 @@ import pytest
 import torch
 
 from tests.support.cases import linear_case
+from tests.support.networks import GapNet, plain_spec, seeded
 from tests.support.toys import noise
+from whylens.core.engine import Engine
 from whylens.core.evaluation.what_if import (
     change_input,
     falls_elsewhere,
     foresight,
     strongest_places,
 )
+from whylens.core.explanation import Question
+from whylens.core.inputs.photo import photo_of
+from whylens.core.models.backbone import wrap
+from whylens.core.outputs.what_if import Change, change_outcomes, network_views
 from whylens.core.results import Heatmap
 from whylens.core.targets import probabilities_of
 
@@ -59,12 +65,22 @@ def test_exactly_a_share_is_marked_whatever_is_equal(known, share):
     assert not rest[: count - 3].all() or count <= 3
 
 
-def test_the_shape_is_moved_and_never_grows(known):
+def test_the_shape_is_moved_and_never_grows(known, monkeypatch):
     subject, _ = known
     hidden = torch.zeros(6, 8)
     hidden[0:2, 0:3] = 1
     fill = torch.zeros_like(subject.x)
-    shapes, falls = falls_elsewhere(subject, hidden, fill, places=5)
+    changed = change_input(subject, hidden, fill)
+    asked = []
+
+    def counting(x):
+        asked.append(len(x))
+        return logits(x)
+
+    logits = subject.fast_logits
+    monkeypatch.setattr(type(subject), "fast_logits", lambda _, x: counting(x))
+    shapes, falls = falls_elsewhere(subject, changed, places=5)
+    assert sum(asked) == 5  # of the input itself, and of the shape where it is, all is known
     assert shapes.shape == (6, 6, 8)
     torch.testing.assert_close(shapes[0], hidden)
     assert shapes.flatten(1).sum(1).tolist() == [6.0] * 6
@@ -73,14 +89,15 @@ def test_the_shape_is_moved_and_never_grows(known):
     for shape, fall in zip(shapes, falls, strict=True):
         seen = probabilities_of(module(subject.x * (1 - shape)), "classes")[0, 1]
         assert float(fall) == pytest.approx(float(whole - seen), abs=1e-6)
-    again, _ = falls_elsewhere(subject, hidden, fill, places=5)
+    again, _ = falls_elsewhere(subject, changed, places=5)
     torch.testing.assert_close(again, shapes)
 
 
 def test_the_true_map_foresees_and_its_opposite_does_not(known):
     subject, shares = known
     # Of a linear network without softmax in the way, evidence under a shape is the fall itself.
-    shapes, _ = falls_elsewhere(subject, torch.eye(6, 8), torch.zeros_like(subject.x), places=30)
+    changed = change_input(subject, torch.eye(6, 8), torch.zeros_like(subject.x))
+    shapes, _ = falls_elsewhere(subject, changed, places=30)
     positive = shares - shares.min()
     falls = (shapes.double() * positive).flatten(1).sum(1)
     told = foresight(Heatmap(positive.float().numpy(), "x"), shapes, falls)
@@ -99,10 +116,95 @@ def test_the_true_map_foresees_and_its_opposite_does_not(known):
 
 def test_what_falls_alike_everywhere_cannot_be_foreseen(known):
     subject, _ = known
-    shapes, _ = falls_elsewhere(subject, torch.eye(6, 8), torch.zeros_like(subject.x))
+    changed = change_input(subject, torch.eye(6, 8), torch.zeros_like(subject.x))
+    shapes, _ = falls_elsewhere(subject, changed)
     flat = torch.full((len(shapes),), 0.3, dtype=torch.float64)
     told = foresight(Heatmap(np.random.default_rng(0).random((6, 8)), "x"), shapes, flat)
     assert told.foresaw is None
     assert told.agreement is None
     blank = foresight(Heatmap(np.zeros((6, 8)), "x"), shapes, flat)
     assert blank.evidence == blank.area
+
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (20, 24, 3), dtype=np.uint8)
+OTHER = np.random.default_rng(1).integers(0, 256, (20, 24, 3), dtype=np.uint8)
+HEAT = Heatmap(np.random.default_rng(2).permutation(480).reshape(20, 24).astype(np.float32), "x")
+MARKS = np.zeros((10, 12), bool)
+MARKS[2:5, 3:9] = True
+
+
+@pytest.fixture(scope="module")
+def asked():
+    """An engine whose network sees photos as they are, and a question to it."""
+    network = wrap(seeded(GapNet()), spec=plain_spec(20, 24), labels=("a", "b", "c"))
+    return Engine(loader=lambda *_: network), Question("toy", PIXELS, target=1)
+
+
+def filled(fill, engine, question) -> np.ndarray:
+    """Return (H, W, 3) float64 pixels of an input that shows the fill alone."""
+    if fill == "grey":
+        return np.full(PIXELS.shape, 127.5)
+    if fill == "mean":
+        return np.broadcast_to(PIXELS.mean((0, 1)), PIXELS.shape)
+    if fill == "blur":
+        blurred = 255 * engine.subject(question).baseline("blur")[0].permute(1, 2, 0).double()
+        assert blurred.std() < 0.5 * PIXELS.std()
+        return blurred.numpy()
+    return OTHER.astype(float)
+
+
+@pytest.mark.parametrize("by", ["map", "marks"])
+@pytest.mark.parametrize("fill", ["blur", "grey", "mean", "photo"])
+@pytest.mark.parametrize("keep", [False, True], ids=["cover", "keep"])
+def test_the_network_is_shown_the_fill_where_it_should_be_and_the_input_elsewhere(
+    asked, keep, fill, by
+):
+    engine, question = asked
+    marked = MARKS if by == "marks" else HEAT
+    change = Change(marked, 0.25, keep, photo_of(OTHER) if fill == "photo" else fill)
+    first, last = change_outcomes(engine, question, change, [HEAT, Heatmap(-HEAT.values, "x")])
+    inside = HEAT.values >= 360 if by == "map" else MARKS.repeat(2, 0).repeat(2, 1)
+    hidden = ~inside if keep else inside
+    expected = np.where(hidden[..., None], filled(fill, engine, question), PIXELS)
+    assert np.abs(last.picture - expected).max() <= 0.51
+    assert (last.picture != PIXELS).any()
+    assert last.area == pytest.approx(hidden.mean())
+    assert last.label == "b"
+    assert (len(first.foreseen), len(last.foreseen)) == (0, 2)
+    assert first.elsewhere is None
+    # What is there first stays: the asked class falls as the bars say.
+    assert first.before == last.before
+    (before,) = (c.probability for c in last.before if c.index == 1)
+    (after,) = (c.probability for c in last.after if c.index == 1)
+    assert last.fell == first.fell == pytest.approx(before - after, abs=1e-6)
+    for one in last.foreseen:
+        assert (one.fell, one.elsewhere) == (last.fell, last.elsewhere)
+
+
+def test_a_network_is_shown_what_is_painted_on(asked):
+    (pixels,) = network_views(*asked)
+    assert np.array_equal(pixels, PIXELS)
+    signals = wrap(seeded(GapNet(axes=1)), spec=plain_spec(32), labels=("a", "b", "c"))
+    signal = Question("toy", signal=np.zeros((3, 32), np.float32))
+    assert list(network_views(Engine(loader=lambda *_: signals), signal)) == [None]
+
+
+def stroke(height: int, width: int, thick: float) -> np.ndarray:
+    """Return (height, width) bool: a slanted line."""
+    row, column = np.indices((height, width))
+    return np.abs(row - 100 - column / 3) < thick / 2
+
+
+@pytest.mark.parametrize("width", [1, 10])
+def test_a_stroke_covers_what_was_painted_whatever_the_size_of_the_canvas(asked, width):
+    painted = stroke(350, 420, width)
+    change = Change(painted, 0.1, False, "grey")
+    *_, outcome = change_outcomes(*asked, change, [])
+    assert outcome.area == pytest.approx(painted.mean(), rel=1e-5)
+    painted = stroke(340, 408, width)  # 17 for each of the network's pixels
+    change = Change(painted, 0.1, False, "grey")
+    *_, outcome = change_outcomes(*asked, change, [])
+    assert outcome.area == pytest.approx(painted.mean(), rel=1e-5)
+    share = painted.reshape(20, 17, 24, 17).mean((1, 3))[..., None]
+    assert 0.05 < (share > 0).mean() < 0.25
+    assert np.abs(outcome.picture - (PIXELS + share * (127.5 - PIXELS))).max() <= 0.51

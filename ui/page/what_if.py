@@ -205,17 +205,20 @@ def _asker(session: Session) -> Callable[..., Any]:
         change = Change(marked, float(values["share"]) / 100, values["way"] == KEEP, fill)
         heats = {a.title: a.result for a in maps.values() if isinstance(a.result, Heatmap)}
         asked = (question, change, list(heats.values()))
-        (outcome,) = session.engine.run(change_outcomes, *asked, visitor=visitor, quick=True)
-        picture = gr.Image(_picture(outcome.picture), visible=True)
-        text = html.stamp(question_id(values)) + html.render(
-            "what_if",
-            "bars",
-            changed=outcome,
-            label=outcome.label,
-            foreseen=list(zip(heats, outcome.foreseen, strict=True)),
-            amount=html.amount,
-        )
-        yield picture, text, _words(outcome)
+        steps = session.engine.run(change_outcomes, *asked, visitor=visitor, quick=True)
+        for number, outcome in enumerate(steps):
+            # Later steps show the same picture, and know more of it.
+            picture = gr.skip() if number else gr.Image(_picture(outcome.picture), visible=True)
+            told = zip(heats, outcome.foreseen, strict=True) if outcome.foreseen else ()
+            bars = html.render(
+                "what_if",
+                "bars",
+                changed=outcome,
+                label=outcome.label,
+                foreseen=list(told),
+                amount=html.amount,
+            )
+            yield picture, html.stamp(question_id(values)) + bars, _words(outcome)
 
     return ask
 
@@ -225,7 +228,7 @@ def _words(outcome: ChangeOutcome) -> str:
         unit = outcome.unit
         return f"{-fall:+.3g} {unit}".rstrip() if unit else f"{-100 * fall:+.0f} points"
 
-    return (
-        f"{outcome.area:.0%} of it changed: {outcome.label} {figure(outcome.fell)}. "
-        f"The same shape elsewhere: {figure(outcome.elsewhere)} on average."
-    )
+    words = f"{outcome.area:.0%} of it changed: {outcome.label} {figure(outcome.fell)}."
+    if outcome.elsewhere is None:
+        return words
+    return f"{words} The same shape elsewhere: {figure(outcome.elsewhere)} on average."
