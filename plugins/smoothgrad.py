@@ -139,7 +139,7 @@ def _heat(
     diagnostics = {"samples": float(done), "score": subject.score}
     note = ""
     if done > 1:
-        diagnostics["seed correlation"] = agreement = expected_agreement(values, error)
+        diagnostics["expected agreement of seeds"] = agreement = expected_agreement(values, error)
         if done == count and agreement < STABLE and values.any():
             about = "at least" if params.value == "magnitude" else "about"
             note = (

@@ -10,7 +10,8 @@ The rule, from first to last:
 - *holds*: over the fills together it does better than random maps by at least `LEAD` times their
   own spread, as 1 random map in 20 does, and under none it beats fewer than `CHANCE` of them; the
   correlation with random weights is below `CHANGED` and that of two seeds at least `STEADY`, where
-  they can be asked.
+  they can be asked; a method that takes long is not asked twice, but taken by its word if it
+  foretells the latter.
 - *mixed*: everything else; the reason says what failed.
 
 docs/which-map-to-believe.md has the table of what true masks, random maps and edges get by it.
@@ -39,6 +40,7 @@ from whylens.core.evaluation.ordering import cells
 from whylens.core.evaluation.random_maps import random_maps
 from whylens.core.evaluation.randomised_weights import random_weights
 from whylens.core.evaluation.steadiness import SEED_AGREEMENT
+from whylens.core.results import Heatmap
 from whylens.core.subject import Subject
 
 Word = Literal["holds", "mixed", "no better than chance", "cannot be judged here"]
@@ -51,6 +53,8 @@ CHANGED, SAME_WITHOUT_LEARNING = 0.5, 0.8
 STEADY = 0.5
 NETWORKS = 3  # with random weights
 UNKNOWN = Score(None)
+# The diagnostic by which a method that samples says how far another seed's map is like this one.
+FORETOLD = "expected agreement of seeds"
 STEPS = 4  # at which a map is compared with random ones; its own curves have 32
 
 
@@ -67,7 +71,7 @@ class Verdict:
         lead: By how many times random maps' own spread it does better than they do on average, over
             the fills together; None until that is known.
         random_weights: Correlation with the maps of networks with random weights.
-        seeds: Correlation of the maps of two seeds.
+        seeds: Correlation of the maps of two seeds, or the one that the method foretells.
         fraction: Share of the work done, 0 to 1.
     """
 
@@ -123,7 +127,8 @@ def judge(case: Case, *, repeats: bool = True) -> Iterator[Verdict]:
 
     Args:
         repeats: False for a method that takes long: it is repeated on one network with random
-            weights and with no second seed, for each costs as much as the map.
+            weights and with no second seed, for each costs as much as the map: what it foretells of
+            other seeds stands for them.
     """
     known = Verdict()
     reason = case.heat.blank_reason()
@@ -156,7 +161,7 @@ def judge(case: Case, *, repeats: bool = True) -> Iterator[Verdict]:
         )
         return
     known = yield from _random_weights(case, known, NETWORKS if repeats else 1)
-    known = replace(known, seeds=_seeds(case) if repeats else UNKNOWN)
+    known = replace(known, seeds=_seeds(case) if repeats else _foretold_seeds(case.heat))
     word, reason = word_of(known)
     yield replace(known, word=word, reason=reason, fraction=1.0)
 
@@ -234,6 +239,16 @@ def _seeds(case: Case) -> Score:
         return Score(None, note=str(exc))
 
 
+def _foretold_seeds(heat: Heatmap) -> Score:
+    if FORETOLD in heat.diagnostics:
+        return Score(heat.diagnostics[FORETOLD], 0.0, "Expected, from its own samples.")
+    return Score(
+        None,
+        note="Not asked of a method that takes long: another seed's map costs as much as this one, "
+        "which does not foretell it.",
+    )
+
+
 def word_of(known: Verdict) -> tuple[Word, str]:
     """Return the word for what was measured, and the reason.
 
@@ -264,7 +279,8 @@ def word_of(known: Verdict) -> tuple[Word, str]:
     if weights is not None and weights >= CHANGED:
         doubts.append(f"random weights change it little ({weights:.2f})")
     if seeds is not None and seeds < STEADY:
-        doubts.append(f"another seed gives another map ({seeds:.2f})")
+        foretold = "is expected to give" if known.seeds.note else "gives"
+        doubts.append(f"another seed {foretold} another map ({seeds:.2f})")
     if doubts:
         text = ", and ".join(doubts)
         return "mixed", f"{text[0].upper()}{text[1:]}."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -26,6 +27,7 @@ from whylens.core.outputs.render import Style
 from whylens.core.params import NoParams
 from whylens.core.registry import Entry, Registry
 from whylens.core.results import Example, Examples, Heatmap
+from whylens.ui.page import html
 from whylens.ui.page.judging import judged_steps, shown_steps
 from whylens.ui.page.page_store import PageStore
 from whylens.ui.page.session import Session
@@ -223,3 +225,18 @@ def test_agreement_is_spearman_on_the_coarser_grid(engine):
     assert matrix[0, 2] == pytest.approx(-1)
     assert np.allclose(np.diag(matrix)[:3], 1)
     assert np.isnan(matrix[3]).all()
+
+
+def test_the_page_says_how_the_figure_of_seeds_was_had_or_why_there_is_none():
+    spread = Score(0.2, 0.4, "0.10 to 0.30 over 3 ways of hiding.", span=(0.1, 0.3))
+    for seeds in (
+        Score(0.66, 0.0, "Expected, from its own samples."),
+        Score(None, note="Not asked."),
+    ):
+        shown = html.verdict(Verdict("mixed", "For tests.", deletion=spread, seeds=seeds))
+        (row,) = re.findall(r"<tr><td>Seeds(.*?)</tr>", shown)
+        assert seeds.note in row
+        assert ("<td class='num'>0.66</td>" in row) == (seeds.value is not None)
+        assert "0.20 (0.10 to 0.30)" in shown
+        assert "ways of hiding" not in shown  # the range is there as a range
+        assert "<td>Insertion" not in shown

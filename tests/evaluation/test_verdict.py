@@ -14,9 +14,12 @@ from whylens.core.evaluation.hiding import FILLS, Setting, hiding_curve
 from whylens.core.evaluation.metric import Case, Score
 from whylens.core.evaluation.ordering import cells
 from whylens.core.evaluation.random_maps import random_maps
-from whylens.core.evaluation.verdict import STEPS, Verdict, judge, word_of
+from whylens.core.evaluation.verdict import FORETOLD, STEPS, Verdict, judge, word_of
+from whylens.core.outputs.masked_mean import expected_agreement
 from whylens.core.results import Heatmap
 from whylens.core.targets import Target
+from whylens.plugins.rise import RISE
+from whylens.plugins.smoothgrad import SmoothGrad
 
 NOTHING = Score(None)
 
@@ -137,5 +140,35 @@ def test_a_second_seed_and_a_long_method(strong):
     assert verdict.word == "mixed"
     assert verdict.reason == f"Another seed gives another map ({verdict.seeds.value:.2f})."
     calls.clear()
-    assert last(case, repeats=False).seeds.value is None
+    unknown = last(case, repeats=False)
+    assert unknown.seeds.value is None
+    assert unknown.seeds.note.startswith("Not asked of a method that takes long: ")
+    assert unknown.word == "holds"
     assert calls == []
+
+
+@pytest.mark.parametrize(
+    ("agreement", "word", "reason"),
+    [(0.31, "mixed", "Another seed is expected to give another map (0.31)."), (0.5, "holds", "")],
+)
+def test_a_long_method_is_taken_by_its_word_on_other_seeds(strong, agreement, word, reason):
+    stated = {"masks": 64.0, "expected agreement of seeds": agreement}
+    heat = Heatmap(strong.heat.values, "logit", signed=True, diagnostics=stated)
+    verdict = last(replace(strong, heat=heat, explain=None, randomised=None), repeats=False)
+    assert verdict.seeds == Score(agreement, 0.0, "Expected, from its own samples.")
+    assert verdict.word == word
+    assert reason in verdict.reason
+    # One that answers at once is asked, whatever it says.
+    answers = replace(strong, heat=heat, explain=lambda subject: heat, randomised=None)
+    assert last(answers).seeds.note == "It draws no random numbers: every seed has this map."
+
+
+def test_the_name_by_which_seeds_are_foretold_is_that_of_the_methods_that_sample():
+    subject = replace(linear_case(12, 16).subject, seed=1)
+    for method in (SmoothGrad(), RISE()):
+        *_, partial = method.explain(subject, method.test_params or method.Params())
+        foretold = partial.result.diagnostics[FORETOLD]
+        assert foretold == pytest.approx(
+            expected_agreement(*map(torch.tensor, (partial.result.values, partial.result.error))),
+            abs=1e-6,
+        )

@@ -96,7 +96,7 @@ def test_on_a_linear_network_any_noise_gives_the_weights_without_error(samples):
     weight = module.fc.weight[2].detach().double().reshape(3, 6, 9)
     assert difference(heat.values, weight.sum(0).numpy()) < 1e-6
     assert float(heat.error.max()) < 1e-7
-    assert heat.diagnostics["seed correlation"] == pytest.approx(1)
+    assert heat.diagnostics["expected agreement of seeds"] == pytest.approx(1)
     assert not heat.note
     product = smooth(subject_of(module, x, Target(2)), value="gradient x input")
     assert difference(product.values, (weight * x[0].double()).sum(0).numpy()) < 1e-6
@@ -148,7 +148,7 @@ def test_the_stated_correlation_is_the_one_between_seeds_and_rises_with_the_samp
     seen = []
     for samples in (4, 16, 64, 256):
         heats, between = maps_of_seeds(subject, 24, samples=samples, noise=0.3)
-        stated = np.mean([h.diagnostics["seed correlation"] for h in heats])
+        stated = np.mean([h.diagnostics["expected agreement of seeds"] for h in heats])
         # What noise does to all places alike is in the errors, but no correlation can see it.
         assert between - 0.05 < stated < between + 0.01
         seen.append(between)
@@ -161,7 +161,7 @@ def test_the_stated_correlation_is_the_one_between_seeds_and_rises_with_the_samp
 def test_a_correlation_below_0_99_is_said():
     subject = subject_of(toy(2, MlpHeadNet, width=8), picture(2))
     heat = smooth(subject, samples=4, noise=0.5)
-    agreement = heat.diagnostics["seed correlation"]
+    agreement = heat.diagnostics["expected agreement of seeds"]
     assert agreement < 0.99
     assert f"{agreement:.2f}" in heat.note
 
@@ -199,6 +199,6 @@ def test_how_well_seeds_agree_on_a_real_network(squeezenet, shared):
     trace = ForwardPass(squeezenet, x)
     subject = Subject(trace, Target(int(trace.logits.argmax())))
     heats, between = maps_of_seeds(subject, 2)
-    stated = np.mean([h.diagnostics["seed correlation"] for h in heats])
+    stated = np.mean([h.diagnostics["expected agreement of seeds"] for h in heats])
     print(f"SqueezeNet at 64 copies: {between:.3f} between seeds, {stated:.3f} stated")  # noqa: T201
     assert stated == pytest.approx(between, abs=0.05)

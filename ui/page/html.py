@@ -259,12 +259,13 @@ def verdict(known: Verdict) -> str:
     rows = []
     for name, good in _GOOD.items():
         score = known.scores[name]
-        if score.value is not None:
-            value, span = f"{score.value:.2f}", score.span
-            if span is not None and f"{span[0]:.2f}" != f"{span[1]:.2f}":
-                value += f" ({span[0]:.2f} to {span[1]:.2f})"
-            chance = "" if score.chance is None else f"{score.chance:.2f}"
-            rows.append((name.capitalize(), value, chance, good))
+        value, span = "" if score.value is None else f"{score.value:.2f}", score.span
+        if span is not None and f"{span[0]:.2f}" != f"{span[1]:.2f}":
+            value += f" ({span[0]:.2f} to {span[1]:.2f})"
+        chance = "" if score.chance is None else f"{score.chance:.2f}"
+        note = score.note if span is None else ""  # else it says the span once more
+        if value or note:
+            rows.append((name.capitalize(), note, value, chance, good))
     curves = {}
     for name in ("deletion", "insertion"):
         score = known.scores[name]
