@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pickle
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -44,6 +45,7 @@ class Here:
         self.most, self.engine = most, engine
 
     def run(self, job, parts):
+        job = pickle.loads(pickle.dumps(job))  # as on its way into another process
         worker = Worker(job.folder, job.out, self.engine)
         for number, part in enumerate(parts):
             if number == self.most:

@@ -72,8 +72,12 @@ def in_own_process(place, *words, code="import whylens.ui.cli.app; whylens.ui.cl
 
 @pytest.fixture(scope="module")
 def unbroken(place):
-    """What a process writes that nobody stops."""
-    run = whylens(place, "explain", "photos", *WORDS, "--workers", "1", "--out", "unbroken")
+    """What is written where nobody stops it, in this process: others take seconds to start."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WHYLENS_CHECKPOINTS", str(place / "checkpoints"))
+        runner = Here(engine=engine_for("cpu", 16))
+        patch.setattr(explain_folder, "_runner", lambda *_: runner)
+        run = whylens(place, "explain", "photos", *WORDS, "--out", "unbroken")
     assert run.exit_code == 0, run.stderr
     assert run.stdout.split() == ["unbroken/manifest"]
     assert "18 rows, 2 of them with an error" in run.stderr

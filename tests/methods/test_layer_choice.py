@@ -55,17 +55,17 @@ def asked():
     return subject
 
 
-def plainly(subject: Subject, path: str):
+def plainly(twin: torch.nn.Module, subject: Subject, path: str):
     """Return a module's raw output and the score's derivative to it, by hooks, in float64."""
-    twin = copy.deepcopy(subject.backbone.module).double().requires_grad_(False)
     kept = []
 
     def keep(module, args, out):
         kept.append(out.detach().clone().requires_grad_())
         return kept[-1].clone()
 
-    twin.get_submodule(path).register_forward_hook(keep)
+    hook = twin.get_submodule(path).register_forward_hook(keep)
     score = twin(subject.x.double())[0, subject.target.index]
+    hook.remove()
     (slope,) = torch.autograd.grad(score, kept[0])
     return kept[0].detach(), slope
 
@@ -83,9 +83,10 @@ def test_features_and_gradients_of_every_stage_are_those_of_plain_pytorch(asked,
     subject = asked(name)
     stages = subject.backbone.stages
     assert len(stages) >= 4
+    twin = copy.deepcopy(subject.backbone.module).double().requires_grad_(False)
     for number, stage in enumerate(stages, start=1):
         (layer,) = subject.layers(f"stage {number}")
-        raw, slope = plainly(subject, stage.path)
+        raw, slope = plainly(twin, subject, stage.path)
         assert difference(layer.features[0], as_map(raw, name)) < 1e-4
         assert difference(layer.gradients[0], as_map(slope, name)) < 1e-3
 
@@ -93,10 +94,10 @@ def test_features_and_gradients_of_every_stage_are_those_of_plain_pytorch(asked,
 @pytest.mark.parametrize("name", NETS)
 def test_maps_put_in_place_of_a_stage_are_scored_as_plain_pytorch_scores_them(asked, name):
     subject = asked(name)
+    twin = copy.deepcopy(subject.backbone.module)
     for number, stage in enumerate(subject.backbone.stages, start=1):
         (layer,) = subject.layers(f"stage {number}")
         maps = layer.features * torch.tensor([1.0, 0.5, 0.0]).view(3, 1, 1, 1)
-        twin = copy.deepcopy(subject.backbone.module)
 
         def put(module, args, out):
             scaled = out * torch.tensor([1.0, 0.5, 0.0]).view(3, *[1] * (out.ndim - 1))
@@ -104,9 +105,10 @@ def test_maps_put_in_place_of_a_stage_are_scored_as_plain_pytorch_scores_them(as
                 scaled[:, :2] = out[:, :2]
             return scaled
 
-        twin.get_submodule(stage.path).register_forward_hook(put)
+        hook = twin.get_submodule(stage.path).register_forward_hook(put)
         with torch.no_grad():
             wanted = twin(subject.x.expand(3, -1, -1, -1))[:, subject.target.index]
+        hook.remove()
         assert difference(layer.scores(maps), wanted) < 1e-4
 
 

@@ -332,14 +332,14 @@ def test_real_networks_answer_windows_locally(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "side"),
-    [("regnety_002", 128), ("convnext_atto", 128), ("vit_tiny_patch16_224", 224)],
+    ("name", "arguments"),
+    [("regnety_002", {}), ("convnext_atto", {}), ("vit_tiny_patch16_224", {"img_size": 128})],
 )
-def test_networks_that_look_at_all_of_a_map_early_are_run_in_full(name, side):
+def test_networks_that_look_at_all_of_a_map_early_are_run_in_full(name, arguments):
+    side = 128
     spec = plain_spec(side, side)
-    net = wrap(
-        randomize_weights(build(name, classes=10), seed=4, probe=probe_inputs(spec)), spec=spec
-    )
+    module = build(name, classes=10, arguments=arguments)
+    net = wrap(randomize_weights(module, seed=4, probe=probe_inputs(spec)), spec=spec)
     assert incremental_form(net) is None
     x, fill = noise(1, 3, side, side), torch.zeros(1, 3, side, side)
     boxes = boxes_of((side, side), (32, 32))[:3]
