@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import threading
+from functools import cache
 
 import numpy as np
 import pytest
@@ -90,14 +91,20 @@ def literal_rollout(attentions: list[np.ndarray], fusion: str) -> np.ndarray:
     return rolled
 
 
+@cache  # asked about every fusion; to wrap it takes longer than to ask it
+def question_about(kind, fused_by_torch):
+    """Return a small network and a question about it."""
+    module = small(kind)
+    for block in module.blocks:
+        block.attn.fused_attn = fused_by_torch
+    return module, subject_of(module, X)
+
+
 @pytest.mark.parametrize("kind", SMALL)
 @pytest.mark.parametrize("fusion", ["mean", "max", "min"])
 @pytest.mark.parametrize("fused_by_torch", [True, False])
 def test_the_map_is_the_paper_s_equation(kind, fusion, fused_by_torch):
-    module, (_, prefix, readers) = small(kind), SMALL[kind]
-    for block in module.blocks:
-        block.attn.fused_attn = fused_by_torch
-    subject = subject_of(module, X)
+    (module, subject), (_, prefix, readers) = question_about(kind, fused_by_torch), SMALL[kind]
     layout = subject.backbone.attention_layout
     assert (layout.prefix, layout.grid, layout.readers) == (prefix, (4, 6), readers)
     heat = final(METHOD.explain(subject, AttentionRolloutParams(fusion=fusion)))
