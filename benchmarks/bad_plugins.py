@@ -35,6 +35,11 @@ def _step():
         pass
 
 
+def _endless():
+    while True:
+        yield Partial(_good(), 0.5)
+
+
 def _explainer(key, work):
     return type(key.title(), (_Bad,), {"name": key, "explain": lambda *_: work()})()
 
@@ -69,6 +74,7 @@ RAISERS = {
 HANGERS = {
     "sleeps": lambda: time.sleep(600),
     "ignores": lambda: (signal.signal(signal.SIGUSR1, signal.SIG_IGN), time.sleep(600)),
+    "endless": _endless,
 }
 ALL = {**KILLERS, **RAISERS, **HANGERS}
 

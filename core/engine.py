@@ -53,7 +53,7 @@ from whylens.core.plugin_calls import (
     validate_params,
     wrap_plugin_errors,
 )
-from whylens.core.progress import Progress, ProgressCallback
+from whylens.core.progress import Progress, ProgressCallback, last_of
 from whylens.core.registry import Registry, load_registry
 from whylens.core.results import Examples, Heatmap, Partial, Prototypes
 from whylens.core.storage.artifact_store import ArtifactStore
@@ -357,7 +357,7 @@ class Engine:
         subject = replace(subject, target=explanation.target, stored_artifact=artifact)
 
         def explain(other: Subject) -> Heatmap:
-            *_, last = self._steps(explainer, other, params)
+            last = last_of(self._steps(explainer, other, params))
             if not isinstance(last.result, Heatmap):
                 raise ExplainerFailed(explainer.name, TypeError("it gave a map, and now none"))
             return last.result

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
@@ -49,6 +50,20 @@ class TrainingProgress:
 
 _Shown = TypeVar("_Shown")
 _Result = TypeVar("_Result")
+_Step = TypeVar("_Step")
+
+
+def last_of(steps: Iterable[_Step]) -> _Step:
+    """Return the last step of work; of those before it none is kept.
+
+    Raises:
+        ValueError: There is none.
+    """
+    # A star before a name would hold all of them, of which a stranger's method may yield millions.
+    kept = deque(steps, maxlen=1)
+    if not kept:
+        raise ValueError("the work had no step")
+    return kept[0]
 
 
 def map_progress(

@@ -30,7 +30,7 @@ from whylens.core.models.labels import class_index
 from whylens.core.models.load import from_folder, load
 from whylens.core.models.module_input import ModuleHint, PerChannel, Size, no_model_words
 from whylens.core.models.output_paths import ClassScores, FunctionOfOutputs
-from whylens.core.progress import ProgressCallback
+from whylens.core.progress import ProgressCallback, last_of
 from whylens.core.registry import Entry, Registry
 from whylens.core.targets import ClassScore, Quantity
 from whylens.why import SideBySide, Why
@@ -102,8 +102,7 @@ def explain(
     answers = []
     for item in images:
         question, source = session.question(item, target, versus, quantity, seed, framing)
-        *_, last = session.steps(question, method, checked, source)
-        answers.append(last)
+        answers.append(last_of(session.steps(question, method, checked, source)))
     return answers if several else answers[0]
 
 
@@ -220,8 +219,7 @@ def compare(
     answers, problems = [], {}
     for name in names:
         try:
-            *_, last = session.steps(question, name, checked[name], source)
-            answers.append(last)
+            answers.append(last_of(session.steps(question, name, checked[name], source)))
         except CoreError as exc:
             problems[name] = str(exc)
     if not answers:

@@ -33,6 +33,7 @@ from whylens.core.outputs.render import (
     scale_words,
     scales_together,
 )
+from whylens.core.progress import last_of
 from whylens.core.results import Array, Examples, Heatmap, Prototypes
 from whylens.core.targets import EACH_ITS_OWN, ClassScore
 
@@ -184,7 +185,7 @@ class Why:
             return self.explanation.verdict
         if self.judge is None:
             raise BadInput("No network is at hand to judge this: explain the input anew.")
-        *_, judged = self.judge(self.explanation)
+        judged = last_of(self.judge(self.explanation))
         assert judged.verdict is not None  # noqa: S101 - the last has one
         # Frozen to whoever holds it; what is known of the answer grows by this alone.
         object.__setattr__(self, "explanation", replace(self.explanation, verdict=judged.verdict))

@@ -22,6 +22,7 @@ from whylens.core.evaluation.verdict import Verdict
 from whylens.core.explanation import Explanation, Question
 from whylens.core.inputs.view import View
 from whylens.core.outputs.export import npy_bytes
+from whylens.core.progress import last_of
 from whylens.core.results import Array, Heatmap, Prototypes
 from whylens.core.targets import ClassScore
 
@@ -146,9 +147,9 @@ def explain_file(
         yield {**source.row(""), "status": DONE, **_prediction(best)}, None
     for name, params in methods.items():
         try:
-            *_, answer = engine.explain(question, name, params)
+            answer = last_of(engine.explain(question, name, params))
             if scores and isinstance(answer.result, Heatmap):
-                *_, answer = engine.judge(answer)
+                answer = last_of(engine.judge(answer))
         except CoreError as exc:
             yield failed_row(source, name, str(exc), best), None
             continue

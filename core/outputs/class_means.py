@@ -21,6 +21,7 @@ from whylens.core.inputs.photo import Pixels, photo_of
 from whylens.core.inputs.spec import InputSpec
 from whylens.core.inputs.view import view_of
 from whylens.core.outputs.render import Style, overlay
+from whylens.core.progress import last_of
 from whylens.core.results import Heatmap
 
 
@@ -75,7 +76,7 @@ def mean_maps(
     for done, index in enumerate(selected, start=1):
         label, pixels = dataset.items[index].label, dataset.pixels(index)
         question = Question(model, photo_of(pixels), target=labels.index(dataset.labels[label]))
-        *_, answer = engine.explain(question, method, params)
+        answer = last_of(engine.explain(question, method, params))
         if not isinstance(answer.result, Heatmap):
             raise NeedsNotMet(f"{answer.title} gives no maps, so there is nothing to average.")
         maps.setdefault(label, []).append(answer.result)

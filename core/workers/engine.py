@@ -22,7 +22,7 @@ from whylens.core.evaluation.verdict import Verdict
 from whylens.core.explainer import is_single_step
 from whylens.core.explanation import Explanation, ModelCard, Prediction, Question
 from whylens.core.models.checkpoints import checkpoint_folders
-from whylens.core.progress import Progress, ProgressCallback
+from whylens.core.progress import Progress, ProgressCallback, last_of
 from whylens.core.registry import Registry
 from whylens.core.storage.artifacts import Artifact
 from whylens.core.storage.cache import ByteLRU
@@ -301,8 +301,7 @@ class WorkerEngine(Engine):
             method: The method that it runs, for messages.
         """
         work = Work(_call, (function, own, arguments, keywords), method)
-        answer: T
-        *_, answer = self._pool.run(work, visitor=visitor, quick=True)
+        answer: T = last_of(self._pool.run(work, visitor=visitor, quick=True))
         return answer
 
     def _run_method(self, work: Work, question: Question, *, quick: bool) -> Iterator[Any]:

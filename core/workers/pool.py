@@ -19,6 +19,7 @@ from whylens.core.errors import Busy, ExplainerFailed, TooSlow, WorkerLost, Work
 from whylens.core.workers.process import EngineFactory, Work, WorkerProcess
 
 SECONDS_OF_WORK = 120.0
+SECONDS_TO_START = 300.0  # all that is imported, from a slow disk as well
 # One that hangs holds its process until its time is over: nobody waits so long behind it.
 QUICK_PATIENCE, SLOW_PATIENCE = 1.0, 20.0
 _LOOK = 0.25  # seconds between two looks at whether work is still wanted
@@ -107,7 +108,7 @@ class WorkerPool:
             progress: Called where the work tells how far it is within a step.
 
         Raises:
-            Busy: All processes stayed busy.
+            Busy: All processes stayed busy, or a new one did not start.
             TooSlow: It took too long.
             ExplainerFailed: The method ended its process.
             WorkStopped: It was stopped.
@@ -142,8 +143,7 @@ class WorkerPool:
             lane.tasks.append(task)
         healthy = False
         try:
-            until: float | None = None
-            sent = False
+            until, sent = time.monotonic() + SECONDS_TO_START, False
             while True:
                 if process.ready and not sent:
                     process.send(work)
@@ -153,11 +153,17 @@ class WorkerPool:
                     raise WorkStopped("It was stopped.")
                 if task.overtaken:
                     raise _Overtaken
-                if event is None:
-                    if until is not None and time.monotonic() > until:
+                kind: str
+                value: Any
+                kind, value = event or ("nothing", None)
+                # An end is taken, however late; steps without end are as bad as none.
+                if kind in ("nothing", "step", "progress") and time.monotonic() > until:
+                    if sent:
                         raise TooSlow(work.method, seconds)
-                    continue
-                kind, value = event
+                    raise Busy(
+                        f"No working process started within {SECONDS_TO_START:.0f} s. "
+                        "Try again shortly."
+                    )
                 if kind == "idle":
                     if sent:
                         healthy = True
@@ -169,7 +175,7 @@ class WorkerPool:
                 elif kind == "progress":
                     if progress is not None:
                         progress(*value)
-                else:
+                elif kind == "step":
                     yield value
         except WorkerLost as exc:
             if work.method:

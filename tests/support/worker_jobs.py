@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import itertools
 import os
+import time
 
 from tests.support.pictures import Colours
 from whylens.core.errors import BadInput
 from whylens.core.progress import TrainingProgress
+
+
+def never_made():
+    """Hang, in place of making an engine."""
+    time.sleep(600)
 
 
 def process_id(engine):

@@ -6,6 +6,7 @@ import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from weakref import WeakSet
 
 import gradio_client
 import numpy as np
@@ -14,9 +15,10 @@ from PIL import Image
 
 from benchmarks.bad_plugins import HANGERS, KILLERS, RAISERS, bad_engine, bad_registry
 from tests.support.browser import serve
-from tests.support.worker_jobs import counting, niceness, process_id
-from whylens.core.errors import ExplainerFailed, NeedsNotMet, TooSlow, WorkStopped
+from tests.support.worker_jobs import counting, never_made, niceness, process_id
+from whylens.core.errors import Busy, ExplainerFailed, NeedsNotMet, TooSlow, WorkStopped
 from whylens.core.explanation import Question
+from whylens.core.progress import last_of
 from whylens.core.workers.engine import FAILURES_IN_A_ROW, WorkerEngine
 from whylens.core.workers.pool import while_wanted
 from whylens.core.workers.process import NICENESS, Work
@@ -39,17 +41,12 @@ def question(rng) -> Question:
     return Question("toy", rng.integers(0, 256, (40, 60, 3), dtype=np.uint8), visitor="me")
 
 
-def last(answers):
-    *_, final = answers
-    return final
-
-
 def tasks_of(engine) -> list[str]:
     return [task.work.method for lane in engine._pool._lanes.values() for task in lane.tasks]
 
 
 def is_sound(engine, question) -> bool:
-    return bool((last(engine.explain(question, "good")).result.values == 1).all())
+    return bool((last_of(engine.explain(question, "good")).result.values == 1).all())
 
 
 def test_an_answer_is_that_of_an_engine_in_this_process(engine, question):
@@ -57,26 +54,26 @@ def test_an_answer_is_that_of_an_engine_in_this_process(engine, question):
     assert engine.predict(question).classes == here.predict(question).classes
     assert engine.card("toy") == here.card("toy")
     assert engine.unavailable("toy") == here.unavailable("toy")
-    there, expected = (last(e.explain(question, "good")) for e in (engine, here))
+    there, expected = (last_of(e.explain(question, "good")) for e in (engine, here))
     assert np.array_equal(there.result.values, expected.result.values)
     assert there.question is question
     assert replace(there, seconds=0, result=None) == replace(expected, seconds=0, result=None)
-    judged = last(engine.judge(there))
-    assert judged.verdict.word == last(here.judge(expected)).verdict.word
+    judged = last_of(engine.judge(there))
+    assert judged.verdict.word == last_of(here.judge(expected)).verdict.word
     assert judged.question is question
 
 
 @pytest.mark.parametrize("name", sorted({*KILLERS, *RAISERS}))
 def test_who_asked_is_told_who_failed_and_the_next_is_served(engine, question, name):
     with pytest.raises(ExplainerFailed, match=name):
-        last(engine.explain(question, name))
+        last_of(engine.explain(question, name))
     assert is_sound(engine, question)
 
 
 @pytest.mark.parametrize("name", sorted(set(RAISERS) - {"interrupt", "generator-exit", "memory"}))
 def test_in_one_process_as_well_none_of_it_is_for_others(question, name):
     with pytest.raises(ExplainerFailed, match=name):
-        last(bad_engine().explain(question, name))
+        last_of(bad_engine().explain(question, name))
 
 
 @pytest.mark.parametrize("name", HANGERS)
@@ -84,18 +81,50 @@ def test_what_hangs_is_ended_in_its_time(question, name):
     engine = WorkerEngine(bad_engine, bad_registry(), seconds=1.0)
     try:
         with pytest.raises(TooSlow, match=f"{name}.*longer than 1 s"):
-            last(engine.explain(question, name))
+            last_of(engine.explain(question, name))
         engine._seconds = PATIENCE
         assert is_sound(engine, question)
     finally:
         engine.close()
 
 
+def test_a_process_that_does_not_start_is_not_waited_for(question, monkeypatch):
+    monkeypatch.setattr("whylens.core.workers.pool.SECONDS_TO_START", 0.5)
+    engine = WorkerEngine(never_made, bad_registry(), seconds=PATIENCE)
+    try:
+        with pytest.raises(Busy, match="No working process started within 0 s"):
+            last_of(engine.explain(question, "good"))
+        assert engine.failures() == {}  # the method is not to blame
+    finally:
+        engine.close()
+
+
+def test_of_steps_the_last_alone_is_held():
+    class Step:
+        held = WeakSet()
+
+        def __init__(self):
+            self.held.add(self)
+
+    most = 0
+
+    def steps():
+        nonlocal most
+        for _ in range(50):
+            yield Step()
+            most = max(most, len(Step.held))
+
+    assert isinstance(last_of(steps()), Step)
+    assert most <= 2
+    with pytest.raises(ValueError, match="no step"):
+        last_of(iter(()))
+
+
 def test_nobody_waits_for_the_end_of_what_hangs(question):
     engine = WorkerEngine(bad_engine, bad_registry(), seconds=PATIENCE)
     try:
         with ThreadPoolExecutor(1) as threads:
-            hanging = threads.submit(lambda: last(engine.explain(question, "sleeps")))
+            hanging = threads.submit(lambda: last_of(engine.explain(question, "sleeps")))
             until = time.monotonic() + PATIENCE
             while not tasks_of(engine):
                 assert time.monotonic() < until
@@ -119,9 +148,9 @@ def test_one_that_fails_again_and_again_rests_and_the_others_do_not(question, mo
     try:
         for _ in range(FAILURES_IN_A_ROW):
             with pytest.raises(ExplainerFailed):
-                last(engine.explain(question, "exits"))
+                last_of(engine.explain(question, "exits"))
         with pytest.raises(NeedsNotMet, match="rests: 3 times"):
-            last(engine.explain(question, "exits"))
+            last_of(engine.explain(question, "exits"))
         assert "rests" in engine.unavailable("toy")["exits"]
         assert set(engine.unavailable("toy")) == {"exits"}
         assert engine.failures() == {"exits": f"{FAILURES_IN_A_ROW}; resting"}
@@ -129,7 +158,7 @@ def test_one_that_fails_again_and_again_rests_and_the_others_do_not(question, mo
         monkeypatch.setattr("whylens.core.workers.engine.REST_SECONDS", 0.0)
         assert engine.unavailable("toy") == {}
         with pytest.raises(ExplainerFailed):  # asked again, and no better
-            last(engine.explain(question, "exits"))
+            last_of(engine.explain(question, "exits"))
     finally:
         engine.close()
 
@@ -155,7 +184,7 @@ def test_who_leaves_is_worked_for_no_longer_and_others_are(engine, question):
 def test_what_is_not_wanted_any_more_ends_within_a_step(engine, question):
     before = pid_of(engine)
     with while_wanted(lambda: False), pytest.raises(WorkStopped):
-        last(engine.explain(question, "sleeps"))
+        last_of(engine.explain(question, "sleeps"))
     assert pid_of(engine) == before
 
 
@@ -237,7 +266,7 @@ def test_judging_makes_room_for_what_somebody_waits_for_and_goes_on(engine):
     with ThreadPoolExecutor(1) as threads:
         # Both of one visitor and of one method: what ends one must not be taken for the other.
         work = Work(niceness, (), "good")
-        asked = threads.submit(lambda: last(engine._pool.run(work, visitor="me")))
+        asked = threads.submit(lambda: last_of(engine._pool.run(work, visitor="me")))
         numbers = [next(judging)]
         while not asked.done():
             numbers.append(next(judging))
@@ -246,13 +275,13 @@ def test_judging_makes_room_for_what_somebody_waits_for_and_goes_on(engine):
     assert numbers == list(range(3, 3 + len(numbers)))  # nothing twice, nothing left out
     engine.stop("me")
     with pytest.raises(WorkStopped):
-        last(judging)
+        last_of(judging)
     assert tasks_of(engine) == []
     assert is_sound(engine, Question("toy", np.zeros((40, 60, 3), np.uint8)))
-    assert last(engine.run(niceness)) >= NICENESS  # its lane is there for the next
+    assert last_of(engine.run(niceness)) >= NICENESS  # its lane is there for the next
 
 
 def test_slow_work_gives_way_to_quick_work(engine):
-    quick, slow = (last(engine.run(niceness, quick=quick)) for quick in (True, False))
+    quick, slow = (last_of(engine.run(niceness, quick=quick)) for quick in (True, False))
     assert quick == os.nice(0)
     assert slow == min(19, quick + NICENESS)

@@ -22,6 +22,7 @@ from whylens.core.outputs.headline import (
     is_unfamiliar,
 )
 from whylens.core.outputs.render import hatched
+from whylens.core.progress import last_of
 from whylens.core.results import Heatmap
 from whylens.core.targets import EACH_ITS_OWN
 from whylens.ui.page import html
@@ -189,7 +190,7 @@ def _asker(session: Session) -> Callable[..., Iterator[Any]]:
             head = html.answer_head(State.REFUSED, verdict, text, question=stamp, way_out="methods")
             yield _head_alone(head, chips)
             return
-        *_, last = session.engine.explain(question, methods[0])
+        last = last_of(session.engine.explain(question, methods[0]))
         session.store.put_answer(visitor, SLOT, last, stamp)
         state, sentence = _sentence(last, prediction)
         head = html.answer_head(state, verdict, sentence + shares, question=stamp)

@@ -20,6 +20,7 @@ from whylens.core.explainer import Explainer, is_single_step
 from whylens.core.inputs.framing import NETWORK
 from whylens.core.outputs.export import explanation_picture, manifest, npy_bytes
 from whylens.core.params import controls_of
+from whylens.core.progress import last_of
 from whylens.core.results import Heatmap
 from whylens.core.workers.pool import while_wanted
 from whylens.ui.page import html
@@ -164,9 +165,9 @@ def _answerer(explainer: Explainer[Any], session: Session) -> Callable[..., Any]
             question = QuestionForm.read(values, session, visitor_id(request))
             style = StyleControls.read(values)
             params = {name: values[name] for name in explainer.Params.model_fields}
-            *_, last = session.engine.explain(question, explainer.name, params)
+            last = last_of(session.engine.explain(question, explainer.name, params))
             if values["scores"] and isinstance(last.result, Heatmap):
-                *_, last = session.engine.judge(last)
+                last = last_of(session.engine.judge(last))
             facts = manifest(last, source=Path(values["photo"]).name, style=style)
             picture = explanation_picture(session.store.on_screen(last), style)
             path, raw = session.store.save_image(picture), None
