@@ -128,6 +128,7 @@ def test_nobody_waits_for_the_end_of_what_hangs(question):
             until = time.monotonic() + PATIENCE
             while not tasks_of(engine):
                 assert time.monotonic() < until
+                time.sleep(0.01)
             assert (engine.ahead("good"), engine._pool.ahead(quick=False)) == (1, 0)
             assert is_sound(engine, replace(question, visitor="another"))
             assert not hanging.done()
@@ -138,6 +139,7 @@ def test_nobody_waits_for_the_end_of_what_hangs(question):
         lane = engine._pool._lanes[True]
         while lane.busy:
             assert time.monotonic() < until
+            time.sleep(0.01)
         assert len(lane.processes) == 1  # the one more is gone
     finally:
         engine.close()
@@ -253,9 +255,11 @@ def test_what_a_script_cancels_ends_and_frees_its_place(engine, address, photo):
     until = time.monotonic() + 60
     while "sleeps" not in tasks_of(engine):
         assert time.monotonic() < until
+        time.sleep(0.01)
     hanging.cancel()
     while tasks_of(engine):
         assert time.monotonic() < until
+        time.sleep(0.01)
     assert ask(client, "good", photo).result(60)
     assert pid_of(engine) == before
 
