@@ -16,6 +16,8 @@ from PIL import Image
 from tests.support.networks import GapNet, plain_spec, seeded
 from whylens.core.engine import Engine
 from whylens.core.errors import BadInput
+from whylens.core.evaluation.metric import Score
+from whylens.core.evaluation.verdict import Verdict
 from whylens.core.explanation import Question
 from whylens.core.inputs.view import View
 from whylens.core.models.backbone import wrap
@@ -78,6 +80,18 @@ def test_the_manifest_tells_all_that_is_needed_to_do_it_again(answer):
     high = scale_of(answer.result).high
     assert told["map"]["colour_scale"] == [-high, high]
     assert told["style"]["under"] == "auto"
+
+
+def test_the_scores_of_a_judged_answer_are_taken_home_as_well(answer):
+    verdict = Verdict("mixed", "For tests.", deletion=Score(0.2, 0.4, span=(0.1, 0.3)), lead=1.5)
+    stream = io.BytesIO()
+    write_zip(stream, bundle_files(replace(answer, verdict=verdict)))
+    told = json.loads(zipfile.ZipFile(stream).read("occlusion/manifest.json"))
+    assert told["scores"] == json.loads(json.dumps(verdict.as_dict()))
+    assert told["scores"]["deletion"]["value"] == 0.2
+    assert " --scores " in told["command"]
+    plain = json.loads(dict(bundle_files(answer))["occlusion/manifest.json"])
+    assert told == plain | {"scores": told["scores"], "command": told["command"]}
 
 
 def test_what_was_explained_is_read_back_from_the_files_alone(answer, tmp_path):
