@@ -63,6 +63,7 @@ ORDERS: dict[str, Callable[[Explanation], tuple[float, ...]]] = {
     "Deletion": _by_score("deletion", 1),
     "Insertion": _by_score("insertion", -1),
     "Random weights": _by_score("random weights", 1),
+    "Seeds": _by_score("seeds", -1),
     "Time": lambda answer: (answer.seconds,),
 }
 

@@ -195,9 +195,13 @@ def scored(engine, name, word, seconds, **figures):
 
 
 def test_maps_are_ranked_by_word_then_by_what_they_beat_and_gain(engine):
-    a = scored(engine, "a", "mixed", 1, deletion=0.1, insertion=0.9, beaten=1.0, weights=0.4)
+    a = scored(
+        engine, "a", "mixed", 1, deletion=0.1, insertion=0.9, beaten=1.0, weights=0.4, seeds=0.7
+    )
     b = scored(engine, "b", "holds", 9, deletion=0.3, insertion=0.5, beaten=1.0, weights=0.3)
-    c = scored(engine, "c", "holds", 5, deletion=0.2, insertion=0.5, beaten=1.0, weights=0.2)
+    c = scored(
+        engine, "c", "holds", 5, deletion=0.2, insertion=0.5, beaten=1.0, weights=0.2, seeds=0.9
+    )
     d = replace(a, method="d", verdict=None, seconds=0.5)
     e = scored(engine, "e", "cannot be judged here", 2)
     orders = {
@@ -206,10 +210,13 @@ def test_maps_are_ranked_by_word_then_by_what_they_beat_and_gain(engine):
         "Deletion": "acbed",
         "Insertion": "abced",
         "Random weights": "cbaed",
+        "Seeds": "cabed",
         "Time": "daecb",
         "As chosen": "abced",
     }
     assert set(ORDERS) == set(orders) - {"As chosen"}
+    # Every score of the table is a column that it can be sorted by.
+    assert {name.capitalize() for name in Verdict().scores} <= set(ORDERS)
     for order, expected in orders.items():
         assert "".join(x.method for x in ranked_answers([a, b, c, e, d], order)) == expected, order
 
