@@ -69,6 +69,7 @@ SCHEMA = pa.schema(
         ("verdict", pa.string()),
         ("verdict_reason", pa.string()),
         ("scores", pa.map_(pa.string(), pa.float64())),
+        ("scores_chance", pa.map_(pa.string(), pa.float64())),
         ("items", pa.string()),
         ("view", pa.string()),
     ]
@@ -246,6 +247,11 @@ def _of_verdict(verdict: Verdict | None) -> dict[str, Any]:
         "verdict": verdict.word,
         "verdict_reason": verdict.reason,
         "scores": sorted(verdict.figures.items()),
+        "scores_chance": sorted(
+            (name, score.chance)
+            for name, score in verdict.scores.items()
+            if score.value is not None and score.chance is not None
+        ),
     }
 
 

@@ -53,6 +53,14 @@ CHANGED, SAME_WITHOUT_LEARNING = 0.5, 0.8
 STEADY = 0.5
 NETWORKS = 3  # with random weights
 UNKNOWN = Score(None)
+# What is good of each score.
+GOOD = {
+    "deletion": "low",
+    "insertion": "high",
+    "beats random maps": "high",
+    "random weights": "near 0",
+    "seeds": "high",
+}
 # The diagnostic by which a method that samples says how far another seed's map is like this one.
 FORETOLD = "expected agreement of seeds"
 STEPS = 4  # at which a map is compared with random ones; its own curves have 32
@@ -107,12 +115,13 @@ class Verdict:
         return {name: s.value for name, s in self.scores.items() if s.value is not None}
 
     def as_dict(self) -> dict[str, object]:
-        """Return all that is known as plain data."""
+        """Return all that is known as plain data, with what is good of each score."""
         scores: dict[str, object] = {
             name: {
                 "value": score.value,
                 "span": None if score.span is None else list(score.span),
                 "chance": score.chance,
+                "good": GOOD[name],
                 "note": score.note,
                 "shares": list(score.shares),
                 "curve": list(score.curve),

@@ -20,12 +20,21 @@ from tests.support.browser import toy_checkpoint
 from whylens.core.batch import listing
 from whylens.core.batch.listing import PICTURES, Listing, read_listing, skipped_words, write_listing
 from whylens.core.batch.plan import Request, plan_differences, read_plan
-from whylens.core.batch.rows import SCHEMA, map_bytes, map_values
+from whylens.core.batch.rows import (
+    SCHEMA,
+    FileRow,
+    explained_row,
+    map_bytes,
+    map_values,
+    write_rows,
+)
 from whylens.core.batch.run import LOCK, LOG, explain_folder
 from whylens.core.batch.shards import WORK, finished
 from whylens.core.batch.worker import Worker, engine_for, seed_of
 from whylens.core.engine import Engine
 from whylens.core.errors import BadArtifact, BadInput, Busy, CoreError
+from whylens.core.evaluation.metric import Score
+from whylens.core.evaluation.verdict import Verdict
 from whylens.core.explanation import Question
 from whylens.core.inputs.photo import read_photo
 from whylens.core.inputs.view import on_original
@@ -367,6 +376,17 @@ def test_maps_of_a_folder_are_judged_where_that_is_asked(engine, place, tmp_path
     assert row["verdict"] == judged.verdict.word
     assert row["verdict_reason"] == judged.verdict.reason
     assert dict(row["scores"]) == pytest.approx(judged.verdict.figures, abs=1e-4)
+    # Of this toy little can be measured: how scores are written is told by made-up ones.
+    scores = {
+        "deletion": Score(0.2, 0.4), "random_weights": Score(0.1), "seeds": Score(None, 0.0, "No."),
+    }  # fmt: skip
+    (best,) = engine.predict(question, top=1).classes
+    answer = replace(answer, verdict=Verdict("mixed", "For tests.", **scores))
+    row = explained_row(FileRow(0, "a.png", 0), best, answer)
+    write_rows(tmp_path / "row.parquet", [row], "plan")
+    (row,) = pq.read_table(tmp_path / "row.parquet").to_pylist()
+    assert dict(row["scores"]) == {"deletion": 0.2, "random weights": 0.1}
+    assert dict(row["scores_chance"]) == {"deletion": 0.4}
 
 
 def test_png_maps_hold_the_values_in_65536_steps(engine, request_for, unbroken):

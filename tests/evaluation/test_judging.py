@@ -111,6 +111,12 @@ def test_a_strangers_map_is_judged_and_said_in_the_manifest(engine):
     assert described["reason"] == verdict.reason
     for name, value in verdict.figures.items():
         assert described[name]["value"] == value
+        assert described[name]["chance"] == verdict.scores[name].chance
+    good = {name: score["good"] for name, score in described.items() if isinstance(score, dict)}
+    assert good == {
+        "deletion": "low", "insertion": "high", "beats random maps": "high",
+        "random weights": "near 0", "seeds": "high",
+    }  # fmt: skip
     assert "scores" not in manifest(answer, source="x", style=Style())
     again = list(engine.judge(answer))[-1].verdict
     assert again.figures == pytest.approx(verdict.figures, abs=1e-5)

@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 from PIL import Image
 
-from whylens.core.evaluation.verdict import Verdict
+from whylens.core.evaluation.verdict import GOOD, Verdict
 from whylens.core.explainer import Explainer
 from whylens.core.explanation import Explanation, ModelCard, Prediction
 from whylens.core.inputs.view import View
@@ -257,7 +257,7 @@ def legend(
 def verdict(known: Verdict) -> str:
     """Return HTML of whether a map is to be believed, with its scores and curves to be unfolded."""
     rows = []
-    for name, good in _GOOD.items():
+    for name, good in GOOD.items():
         score = known.scores[name]
         value, span = "" if score.value is None else f"{score.value:.2f}", score.span
         if span is not None and f"{span[0]:.2f}" != f"{span[1]:.2f}":
@@ -274,15 +274,6 @@ def verdict(known: Verdict) -> str:
         places = zip(score.shares, score.curve, strict=True)
         curves[name] = " ".join(f"{200 * x:.1f},{100 - scale * y:.1f}" for x, y in places)
     return render("answer", "verdict", verdict=known, rows=rows, curves=curves if rows else {})
-
-
-_GOOD = {
-    "deletion": "low",
-    "insertion": "high",
-    "beats random maps": "high",
-    "random weights": "near 0",
-    "seeds": "high",
-}
 
 
 def map_table(
@@ -309,15 +300,15 @@ def map_table(
         )
         for answer, scale, changed in zip(answers, scales, options, strict=True)
     ]
-    return render("pieces", "map_table", rows=rows, scores=list(_GOOD) if judged else [])
+    return render("pieces", "map_table", rows=rows, scores=list(GOOD) if judged else [])
 
 
 def _scores(known: Verdict | None) -> list[str]:
     """Return what a row of the table says of a verdict: its word, then every score."""
     if known is None or known.word is None:
-        return [""] * (1 + len(_GOOD))
+        return [""] * (1 + len(GOOD))
     figures = known.figures
-    return [known.word, *(f"{figures[n]:.2f}" if n in figures else "" for n in _GOOD)]
+    return [known.word, *(f"{figures[n]:.2f}" if n in figures else "" for n in GOOD)]
 
 
 def agreement(answers: Sequence[Explanation]) -> str:
