@@ -22,6 +22,8 @@ TOLERANCE = 15 / 224  # of the shorter side
 def mass_in_mask(heat: Heatmap, mask: Tensor) -> Score:
     """Return which share of a map's positive values lies in a mask; chance is the mask's area.
 
+    The note has the lift: the share as so many times that area.
+
     Source: Arras et al. 2022, CLEVR-XAI, "relevance mass accuracy", of the positive part.
 
     Args:
@@ -31,7 +33,7 @@ def mass_in_mask(heat: Heatmap, mask: Tensor) -> Score:
     positive = values.clip(min=0)
     if not positive.sum():
         return Score(None, float(inside.mean()), "Nothing in the map is positive.")
-    return Score(float(positive[inside].sum() / positive.sum()), float(inside.mean()))
+    return _with_lift(positive[inside].sum() / positive.sum(), inside)
 
 
 def rank_in_mask(heat: Heatmap, mask: Tensor) -> Score:
@@ -46,7 +48,7 @@ def rank_in_mask(heat: Heatmap, mask: Tensor) -> Score:
     values, inside = _on_mask(heat, mask)
     count = int(inside.sum())
     hits = among_strongest(values, count)[inside].sum()
-    return Score(float(hits / count), float(inside.mean()))
+    return _with_lift(hits / count, inside)
 
 
 def pointing_game(heat: Heatmap, mask: Tensor, *, tolerance: float = TOLERANCE) -> Score:
@@ -66,6 +68,12 @@ def pointing_game(heat: Heatmap, mask: Tensor, *, tolerance: float = TOLERANCE) 
     near = distance_transform_edt(~inside) < tolerance * min(inside.shape)
     near |= inside
     return Score(float(near[values == values.max()].mean()), float(near.mean()))
+
+
+def _with_lift(share: float, inside: np.ndarray) -> Score:
+    """Return a share with what it is times the mask's area, which chance would get."""
+    area = float(inside.mean())
+    return Score(float(share), area, f"{share / area:.3g} times the mask's area.")
 
 
 def _on_mask(heat: Heatmap, mask: Tensor) -> tuple[Floats, np.ndarray]:

@@ -42,6 +42,7 @@ def test_mass_is_the_share_of_what_is_positive(centre):
     score = mass_in_mask(heat, MASK)
     assert score.value == pytest.approx(inside / (inside + outside), rel=1e-4)
     assert score.chance == 6 / 48
+    assert score.note == f"{8 * score.value:.3g} times the mask's area."
 
 
 def test_a_coarse_map_fills_its_cells_evenly():
@@ -49,7 +50,8 @@ def test_a_coarse_map_fills_its_cells_evenly():
     # The cell is rows 0 to 3 and columns 0 to 4; the mask holds 2 of its rows and 2 of its columns.
     assert mass_in_mask(heat, MASK).value == pytest.approx(4 / 12)
     # Six places: those of the cell come first, and 4 of its 12 are in the mask.
-    assert rank_in_mask(heat, MASK).value == pytest.approx(4 / 12)
+    rank = rank_in_mask(heat, MASK)
+    assert (rank.value, rank.note) == (pytest.approx(4 / 12), "2.67 times the mask's area.")
     assert pointing_game(heat, MASK, tolerance=0).value == pytest.approx(4 / 12)
 
 
