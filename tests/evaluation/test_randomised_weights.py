@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pytest
 import torch
 from scipy.stats import entropy, spearmanr
+from torch import nn
 
 from tests.support.cases import contributions, linear_case
 from tests.support.networks import GapNet, seeded
@@ -120,6 +122,18 @@ def test_every_weight_is_drawn_anew_and_the_network_itself_is_left_alone(make):
     assert twins[0].identity.digest == twins[1].identity.digest != twins[2].identity.digest
     assert not twins[0].identity.trained
     assert twins[0].labels == backbone.labels
+
+
+def test_layers_of_one_shape_get_weights_of_their_own():
+    # Not so where the seed is set anew for each layer, as in Quantus.
+    module = nn.Sequential(*(nn.Conv2d(3, 3, 3) for _ in range(3)), nn.Flatten())
+    spec = subject_of(seeded(GapNet()), noise(1, 3, 16, 24)).backbone.spec
+    drawn = randomised_backbone(wrap(module.eval(), spec=spec), 0).module
+    layers = [layer.weight for layer in drawn.modules() if isinstance(layer, nn.Conv2d)]
+    assert len(layers) == 3
+    for one, other in combinations(layers, 2):
+        r = float(torch.corrcoef(torch.stack([one.flatten(), other.flatten()]))[0, 1])
+        assert abs(r) < 0.4  # of 81 independent weights about 0.11, of equal ones 1
 
 
 def test_networks_are_made_once_where_a_cache_is_at_hand():

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from whylens.core.evaluation import in_mask, infidelity, randomised_weights, steadiness
+from whylens.core.evaluation import brightness, in_mask, infidelity, randomised_weights, steadiness
 from whylens.core.evaluation.agreement import cosine, on_grid
 from whylens.core.evaluation.in_mask import MASS, POINTING_GAME
 from whylens.core.evaluation.metric import Case, Metric, Score, required
@@ -141,6 +141,37 @@ def squared(case: Case) -> Iterator[Score]:
         yield replace(score, value=score.value**2, chance=None)
 
 
+def in_units_of_its_own(case: Case) -> Iterator[Score]:
+    """Compare sums in the map's unit with losses in the score's (Quantus, captum's default)."""
+    subject, values = case.subject, on_grid(case.heat.values, case.subject.size)
+    fill, intact = subject.baseline("black"), float(subject.scores(subject.x))
+    errors, generator = [], subject.generator()
+    for _ in range(8):
+        row, column = (int(torch.randint(n - 4, (1,), generator=generator)) for n in subject.size)
+        box, x = (slice(row, row + 5), slice(column, column + 5)), subject.x.clone()
+        x[(..., *box)] = fill[(..., *box)]
+        errors.append((values[box].sum() - intact + float(subject.scores(x))) ** 2)
+    yield Score(float(np.mean(errors)))
+
+
+def adds_up_exactly(case: Case) -> Iterator[Score]:
+    """Ask for equality, of values that are normalised first (Quantus, Completeness)."""
+    subject, baseline = case.subject, required(case, "baseline")
+    values = case.heat.values / np.abs(case.heat.values).max()
+    gain = float(subject.scores(subject.x)) - float(subject.scores(baseline))
+    yield Score(float(values.sum() == gain))
+
+
+def places_of_all_channels(case: Case) -> Iterator[Score]:
+    """Take places in all channels for places in one (Quantus, ROAD on pictures in colour)."""
+    subject = case.subject
+    values = torch.from_numpy(on_grid(case.heat.values, subject.size))
+    order = values.expand(subject.x.shape[1:]).flatten().argsort(descending=True)
+    removed = torch.zeros(values.numel())
+    removed[order[: values.numel() // 2]] = 1
+    yield Score(float(subject.scores(subject.x * (1 - removed.view_as(values)))))
+
+
 def any_maximum_hits(case: Case) -> Iterator[Score]:
     """Count a hit where any of several maxima lies inside (Quantus, PointingGame)."""
     values = on_grid(case.heat.values, case.mask.shape)
@@ -209,6 +240,10 @@ WRONG: dict[str, tuple[Metric, int]] = {
     "area without tolerance": (metric(area_without_tolerance, "higher", asks=MASK), 3),
     "likeness to itself": (metric(with_itself, asks=frozenset({"method", "randomised"})), 3),
     "signed sums": (metric(signed_sums, "higher", asks=MASK), 7),
+    "in units of its own": (metric(in_units_of_its_own), 1),
+    "adds up exactly": (metric(adds_up_exactly, "higher", asks=frozenset({"baseline"})), 7),
+    "places of all channels": (metric(places_of_all_channels), 1),
+    "brightness called quality": (replace(brightness.AVERAGE_DROP, direction="lower"), 7),
     "guarded division": (metric(guarded, "higher", asks=MASK), 1),
     "inverted deletion": (metric(Sound(), "higher"), 7),
     "inverted mass": (replace(MASS, direction="lower"), 7),
