@@ -18,7 +18,7 @@ from whylens.core.inputs.photo import ImageLimits, Photo, read_photo
 GONE = "The photo is no longer kept. Upload it again."
 
 
-class _WithoutStub(ComponentMeta):  # type: ignore[misc]
+class WithoutStub(ComponentMeta):  # type: ignore[misc]
     """Makes a component's class as Python does: Gradio would write a stub file beside it."""
 
     def __new__(cls, *parts: Any) -> Any:
@@ -26,7 +26,7 @@ class _WithoutStub(ComponentMeta):  # type: ignore[misc]
         return ABCMeta.__new__(cls, *parts)
 
 
-class PhotoInput(gr.Image, metaclass=_WithoutStub):  # type: ignore[misc]
+class PhotoInput(gr.Image, metaclass=WithoutStub):  # type: ignore[misc]
     """An image component that hands over the path of the untouched upload.
 
     Gradio's own would open the file first: it drops alpha, saturates 16 bits, ignores colour

@@ -24,6 +24,7 @@ from whylens.core.results import Heatmap
 from whylens.ui.page import html
 from whylens.ui.page.form import QuestionForm, question_id
 from whylens.ui.page.long_events import FAILED, QUICK, UNQUEUED, report_failure
+from whylens.ui.page.paint_input import paint_input
 from whylens.ui.page.photo_input import photo_input
 from whylens.ui.page.session import PRIVATE, Session, visitor_id
 
@@ -49,13 +50,11 @@ def build_what_if(session: Session, form: QuestionForm, tab: gr.Tab) -> None:
     with gr.Row():
         with gr.Column(min_width=300, elem_classes="wl-answer"):
             stamp = gr.HTML("", padding=False)
-            editor = gr.ImageEditor(
-                type="pil",
+            editor = paint_input(
                 label="What the network is shown",
                 elem_id="whatif-editor",
                 sources=(),
                 transforms=(),
-                layers=False,
                 brush=gr.Brush(colors=["rgba(213, 94, 0, 0.75)"], color_mode="fixed"),
                 canvas_size=(SIDE, SIDE),
                 height=SIDE + 90,
