@@ -1,10 +1,12 @@
 """Does the order of maps on a photo agree with where its object is?
 
 `python -m benchmarks.ranking --data FOLDER` asks quick methods of two real networks about photos
-with boxes: the maps of a photo are ranked as Compare ranks them, by random maps beaten and then by
-insertion minus deletion, which know no box; and it is counted how often, of two maps of a photo,
-the one that is ranked higher has more of its evidence in the box. Chance is 1/2. Needs real weights
-and photos with boxes (see `tests/conftest.py`).
+with boxes: the maps of a photo are ranked by random maps beaten and then by insertion minus
+deletion, as Compare ranks maps of one word, here with one fill and few steps. None of it knows a
+box. It is counted how often, of two maps of a photo, the one that is ranked higher has more of its
+evidence in the box, or its peak where the other's misses. Chance is 1/2. `--write` puts the table
+into docs/which-map-to-believe.md. Needs real weights and photos with boxes (see
+`tests/conftest.py`).
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import numpy as np
 import torch
 
 from benchmarks.scenes import photos
+from benchmarks.table import markdown
 from whylens.core.bench.measure import mask_in_view
 from whylens.core.bench.plan import quick_methods
 from whylens.core.bench.summary import interval
@@ -29,6 +32,9 @@ from whylens.core.evaluation.metric import Score
 from whylens.core.explanation import Question
 
 STEPS, FILL = 8, "blur"
+PAGE = Path(__file__).parents[1] / "docs" / "which-map-to-believe.md"
+BEGIN, END = "<!-- ranking -->", "<!-- end of ranking -->"
+HEAD = ("Network", "What is compared", "Pairs in which it agrees, %", "Objects")
 
 
 def value(scores: Iterator[Score]) -> float:
@@ -81,8 +87,10 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder with weights and photos")
+    parser.add_argument("--write", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(1)
+    lines = []
     scene = photos(args.data, 1)
     engines = {"imagenet-lite0": Engine(), scene.name: scene.pages["trained"]}
     for model, engine in engines.items():
@@ -90,11 +98,14 @@ def main() -> None:
         for title, column in (("mass in the box", 1), ("peak in the box", 2)):
             values = [row[column] for row in found if not np.isnan(row[column])]
             low, high = interval(values) or (float("nan"), float("nan"))
-            print(
-                f"{model}, {title}: {np.mean(values):.2f} ({low:.2f} to {high:.2f}) of pairs "
-                f"agree, mean over {len(values)} of {len(found)} objects; chance 0.50",
-                flush=True,
-            )
+            share = f"{np.mean(values):.0%} ({low:.0%} to {high:.0%})".replace("%", "")
+            lines.append((model, title, share, f"{len(values)} of {len(found)}"))
+            print(*lines[-1], sep=", ", flush=True)
+    if args.write:
+        before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
+        _, _, after = rest.partition(END)
+        text = f"{before}{BEGIN}\n{markdown(HEAD, lines)}\n{END}{after}"
+        PAGE.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
