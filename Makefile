@@ -55,6 +55,7 @@ lint: setup $(TYPES)/whylens
 	$(BIN)/ruff format --check .
 	MYPYPATH=$(TYPES) $(BIN)/mypy -p whylens -m demo
 	cd $(TYPES) && $(abspath $(BIN))/lint-imports --no-cache $(CURDIR)/pyproject.toml
+	$(BIN)/python -m tests.audit
 
 # The same numbers on other instruction sets and numbers of threads; Ctrl-C where SIGINT was ignored.
 processors: setup
