@@ -13,6 +13,7 @@ from whylens.core.evaluation.verdict import Word
 from whylens.core.explanation import Explanation
 from whylens.core.results import Heatmap
 
+Keys = Callable[[Sequence[Explanation]], list[tuple[float, ...]]]
 AGREES = 0.5  # half of the order of places is shared
 WORDS: tuple[Word, ...] = get_args(Word)
 
@@ -28,6 +29,17 @@ def agreements(answers: Sequence[Explanation]) -> npt.NDArray[np.float64]:
             if isinstance(one.result, Heatmap) and isinstance(other.result, Heatmap):
                 matrix[i, j] = matrix[j, i] = likeness(one.result, other.result)
     return matrix
+
+
+def mean_agreements(matrix: npt.NDArray[np.float64]) -> list[float | None]:
+    """Return how far each map agrees with the others, on average; None where there is no other.
+
+    Args:
+        matrix: From `agreements`.
+    """
+    others = np.where(np.eye(len(matrix), dtype=bool), np.nan, matrix)
+    rows = [row[~np.isnan(row)] for row in others]
+    return [float(row.mean()) if len(row) else None for row in rows]
 
 
 def agreeing(answer: Explanation, others: Sequence[Explanation]) -> dict[str, tuple[float, bool]]:
@@ -48,23 +60,29 @@ def _by_verdict(answer: Explanation) -> tuple[float, ...]:
     return (WORDS.index(verdict.word), -figures.get("beats random maps", 0.0), -gain)
 
 
-def _by_score(name: str, sign: int) -> Callable[[Explanation], tuple[float, ...]]:
+def _by_score(name: str, sign: int) -> Keys:
     def key(answer: Explanation) -> tuple[float, ...]:
         value = None if answer.verdict is None else answer.verdict.figures.get(name)
         return (float("inf"),) if value is None else (sign * value,)
 
-    return key
+    return lambda answers: [key(answer) for answer in answers]
+
+
+def _by_agreement(answers: Sequence[Explanation]) -> list[tuple[float, ...]]:
+    means = mean_agreements(agreements(answers))
+    return [(float("inf"),) if mean is None else (-mean,) for mean in means]
 
 
 # What maps can be sorted by, in words; the best, or the quickest, comes first.
-ORDERS: dict[str, Callable[[Explanation], tuple[float, ...]]] = {
-    "Best first": _by_verdict,
+ORDERS: dict[str, Keys] = {
+    "Best first": lambda answers: [_by_verdict(answer) for answer in answers],
     "Beats random maps": _by_score("beats random maps", -1),
     "Deletion": _by_score("deletion", 1),
     "Insertion": _by_score("insertion", -1),
     "Random weights": _by_score("random weights", 1),
     "Seeds": _by_score("seeds", -1),
-    "Time": lambda answer: (answer.seconds,),
+    "Agrees": _by_agreement,
+    "Time": lambda answers: [(answer.seconds,) for answer in answers],
 }
 
 
@@ -73,5 +91,7 @@ def ranked_answers(answers: Sequence[Explanation], order: str) -> list[Explanati
 
     What has no score comes last; equal ones stay as they were.
     """
-    key = ORDERS.get(order)
-    return list(answers) if key is None else sorted(answers, key=key)
+    if order not in ORDERS:
+        return list(answers)
+    keys = ORDERS[order](answers)
+    return [answers[i] for i in sorted(range(len(answers)), key=keys.__getitem__)]

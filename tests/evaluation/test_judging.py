@@ -23,7 +23,7 @@ from whylens.core.explanation import Question
 from whylens.core.models.backbone import wrap
 from whylens.core.outputs.export import manifest
 from whylens.core.outputs.ranking import ORDERS, agreements, ranked_answers
-from whylens.core.outputs.render import Style
+from whylens.core.outputs.render import Style, scales_together
 from whylens.core.params import NoParams
 from whylens.core.registry import Entry, Registry
 from whylens.core.results import Example, Examples, Heatmap
@@ -217,6 +217,7 @@ def test_maps_are_ranked_by_word_then_by_what_they_beat_and_gain(engine):
         "Insertion": "abced",
         "Random weights": "cbaed",
         "Seeds": "cabed",
+        "Agrees": "abced",
         "Time": "daecb",
         "As chosen": "abced",
     }
@@ -238,6 +239,32 @@ def test_agreement_is_spearman_on_the_coarser_grid(engine):
     assert matrix[0, 2] == pytest.approx(-1)
     assert np.allclose(np.diag(matrix)[:3], 1)
     assert np.isnan(matrix[3]).all()
+
+
+def test_maps_are_ranked_by_how_far_they_agree_with_the_others_on_average(engine):
+    base = np.random.default_rng(4).random((8, 12))
+    off = np.random.default_rng(5).random((8, 12))
+    shown = {"near": base, "apart": -base, "middle": base + 0.2 * off, "flat": base + off}
+    answer = answer_of(engine, "good")
+    maps = [
+        replace(answer, method=name, title=name, result=Heatmap(values, "x"))
+        for name, values in shown.items()
+    ]
+    means = {
+        name: np.mean([rank_correlation(values, v) for n, v in shown.items() if n != name])
+        for name, values in shown.items()
+    }
+    order = sorted(means, key=lambda name: -means[name])
+    assert order[-1] == "apart"
+    assert order != list(shown)
+    pictures = replace(answer_of(engine, "shows"), method="shows")
+    ranked = ranked_answers([pictures, *maps], "Agrees")
+    assert [a.method for a in ranked] == [*order, "shows"]
+    table = html.map_table(maps, scales_together([a.result for a in maps]), [""] * 4)
+    assert "Agrees</th>" in table
+    for name in shown:
+        assert f"<tr><td>{name}</td><td class='num'>{means[name]:.2f}</td>" in table
+    assert "Agrees</th>" not in html.map_table(maps[:1], scales_together([maps[0].result]), [""])
 
 
 def test_the_page_says_how_the_figure_of_seeds_was_had_or_why_there_is_none():

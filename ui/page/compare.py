@@ -370,8 +370,7 @@ def _drawer(session: Session, grid: Component) -> Drawer:
         )
         maps = [a for _, a in answers if isinstance(a.result, Heatmap)]
         options = [_options(session, answer) for answer in maps]
-        table = html.map_table(maps, together, options)
-        return pictures, mark + legend + table + html.agreement(maps)
+        return pictures, mark + legend + html.map_table(maps, together, options)
 
     return draw
 

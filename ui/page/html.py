@@ -23,7 +23,7 @@ from whylens.core.needs import Need
 from whylens.core.outputs.example_images import tile
 from whylens.core.outputs.headline import CoverTest
 from whylens.core.outputs.photo_report import jpeg_url
-from whylens.core.outputs.ranking import agreements
+from whylens.core.outputs.ranking import agreements, mean_agreements
 from whylens.core.outputs.render import Scale, Style, colour_stops, scale_words
 from whylens.core.registry import Registry
 from whylens.core.results import Examples, Heatmap, Prototypes
@@ -279,49 +279,57 @@ def verdict(known: Verdict) -> str:
 def map_table(
     answers: Sequence[Explanation], scales: Sequence[Scale], options: Sequence[str]
 ) -> str:
-    """Return HTML of a table of maps: what full colour means in each, its time and remarks.
+    """Return HTML of a table of maps: scores, time, full colour and remarks.
+
+    How far each two maps of one network agree is to be unfolded beneath.
 
     Args:
         options: What parameters of each differ from the method's own, in words.
     """
-    several = len({answer.model.name for answer in answers}) > 1
+    names = dict.fromkeys(answer.model.name for answer in answers)
+    several = len(names) > 1
+    agree: dict[int, float | None] = {}
+    tables: dict[str, tuple[list[str], list[list[float]]]] = {}
+    for name in names:
+        places = [i for i, answer in enumerate(answers) if answer.model.name == name]
+        if len(places) > 1:
+            matrix = agreements([answers[i] for i in places])
+            agree |= zip(places, mean_agreements(matrix), strict=True)
+            tables[name] = ([answers[i].title for i in places], matrix.tolist())
     judged = any(answer.verdict is not None for answer in answers)
     rows = [
         (
             f"{answer.title} on {answer.model.name}" if several else answer.title,
             duration(answer.seconds),
             scale,
-            _scores(answer.verdict) if judged else (),
+            [
+                *(_scores(answer.verdict) if judged else ()),
+                *([_figure(agree.get(number))] if tables else ()),
+            ],
             (
                 changed and f"Options: {changed}.",
                 answer.reason,
                 answer.result.note if isinstance(answer.result, Heatmap) else "",
             ),
         )
-        for answer, scale, changed in zip(answers, scales, options, strict=True)
+        for number, (answer, scale, changed) in enumerate(
+            zip(answers, scales, options, strict=True)
+        )
     ]
-    return render("pieces", "map_table", rows=rows, scores=list(GOOD) if judged else [])
+    heads = (["Verdict", *map(str.capitalize, GOOD)] if judged else []) + ["Agrees"] * bool(tables)
+    table = render("pieces", "map_table", rows=rows, heads=heads)
+    return table + (render("pieces", "agreement", tables=tables) if tables else "")
 
 
 def _scores(known: Verdict | None) -> list[str]:
     """Return what a row of the table says of a verdict: its word, then every score."""
     if known is None or known.word is None:
         return [""] * (1 + len(GOOD))
-    figures = known.figures
-    return [known.word, *(f"{figures[n]:.2f}" if n in figures else "" for n in GOOD)]
+    return [known.word, *(_figure(known.figures.get(name)) for name in GOOD)]
 
 
-def agreement(answers: Sequence[Explanation]) -> str:
-    """Return HTML of how far each two maps of one network agree, to be unfolded; "" of one map."""
-    by_model: dict[str, list[Explanation]] = {}
-    for answer in answers:
-        by_model.setdefault(answer.model.name, []).append(answer)
-    tables = {
-        name: ([a.title for a in maps], agreements(maps).tolist())
-        for name, maps in by_model.items()
-        if len(maps) > 1
-    }
-    return render("pieces", "agreement", tables=tables) if tables else ""
+def _figure(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
 
 
 def agreeing_methods(others: Mapping[str, tuple[float, bool]], stamp_id: str) -> str:
