@@ -89,3 +89,43 @@ def bad_registry() -> Registry:
 def bad_engine() -> Engine:
     """Return an engine with them and a small network; made anew in every process."""
     return Engine(bad_registry(), loader=lambda *_: patches())
+
+
+UNREADY = ("exits", "system-exit", "interrupt", "cancelled")
+
+
+def unready_registry() -> Registry:
+    """Return explainers that do harm once it is asked whether they can be used, and sound ones."""
+    explainers = [_explainer("good", _good)]
+    for name in UNREADY:
+        for question in ("why_not", "familiarity"):
+            made = _explainer(f"{name}-{question}", _good)
+            setattr(type(made), question, lambda *_, work=ALL[name]: work())
+            explainers.append(made)
+    knowing = _explainer("knowing", _good)
+    type(knowing).familiarity = lambda *_: 0.5
+    explainers.append(knowing)
+    return Registry({e.name: Entry(e, e.name, "a stranger's", "1") for e in explainers})
+
+
+def unready_engine() -> Engine:
+    """Return an engine with them, of which one network does not fit into memory."""
+    return Engine(unready_registry(), loader=_load)
+
+
+def silent_registry() -> Registry:
+    """Return one explainer, which never says whether it runs on a network."""
+    silent = _explainer("silent", _good)
+    type(silent).why_not = lambda *_: time.sleep(600)
+    return Registry({"silent": Entry(silent, "silent", "a stranger's", "1")})
+
+
+def silent_engine() -> Engine:
+    """Return an engine with it."""
+    return Engine(silent_registry(), loader=_load)
+
+
+def _load(name, _):
+    if name == "broken":
+        raise MemoryError
+    return patches()

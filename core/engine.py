@@ -10,7 +10,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -24,7 +24,6 @@ from whylens.core.errors import (
     NETWORK_ERRORS,
     BadArtifact,
     Busy,
-    CoreError,
     ExplainerFailed,
     InvalidParameter,
     NeedsNotMet,
@@ -47,15 +46,16 @@ from whylens.core.models.load import load
 from whylens.core.models.public_models import expected_bytes, load_public
 from whylens.core.params import Params
 from whylens.core.plugin_calls import (
-    as_partial,
     model_state,
     plugin_reason,
+    reason_and_artifact,
+    steps_of,
     validate_params,
     wrap_plugin_errors,
 )
 from whylens.core.progress import Progress, ProgressCallback, last_of
 from whylens.core.registry import Registry, load_registry
-from whylens.core.results import Examples, Heatmap, Partial, Prototypes
+from whylens.core.results import Heatmap
 from whylens.core.storage.artifact_store import ArtifactStore
 from whylens.core.storage.artifacts import Artifact
 from whylens.core.storage.cache import ByteLRU
@@ -167,34 +167,26 @@ class Engine:
         """
         self.backbone(name)
 
-    def unavailable(self, model: str, *, visitor: str = "") -> dict[str, str]:
+    def unavailable(
+        self, model: str, *, visitor: str = "", methods: Iterable[str] | None = None
+    ) -> dict[str, str]:
         """Return, for every method that cannot be used on a model, the reason.
 
         Args:
             visitor: One whose own artifacts count, or "".
+            methods: Of these; by default of all.
         """
-        backbone = self.backbone(model)
+        backbone, explainers = self.backbone(model), self.registry.explainers
         reasons = {
-            name: self._reason_and_artifact(explainer, backbone, visitor)[0]
-            for name, explainer in self.registry.explainers.items()
+            name: self._reason_and_artifact(explainers[name], backbone, visitor)[0]
+            for name in (explainers if methods is None else methods)
         }
         return {name: reason for name, reason in reasons.items() if reason}
 
     def _reason_and_artifact(
         self, explainer: Explainer[Any], backbone: Backbone, visitor: str
     ) -> tuple[str | None, Artifact | None]:
-        """Return why a method does not run on a network, or None and what it was fitted with."""
-        try:
-            reason = backbone.why_not(explainer.needs) or plugin_reason(explainer, backbone)
-            if reason or not explainer.artifact_kind:
-                return reason, None
-            return None, self.artifact_store.get(explainer, backbone, visitor)
-        except CoreError as exc:
-            return str(exc), None
-        except Exception as exc:
-            # A stranger's fault is that method's own: the model and the others stay of use.
-            log.exception("why_not of %s failed on %s", explainer.name, backbone.name)
-            return str(ExplainerFailed(explainer.name, exc)), None
+        return reason_and_artifact(explainer, backbone, self.artifact_store, visitor)
 
     def predict(self, question: Question, *, top: int = 5) -> Prediction:
         """Return the most probable classes."""
@@ -207,22 +199,32 @@ class Engine:
         seconds = time.perf_counter() - began
         return Prediction(question.model, classes, seconds, backbone.outputs)
 
-    def familiarity(self, question: Question) -> float | None:
+    def familiarity(
+        self, question: Question, *, methods: Iterable[str] | None = None
+    ) -> float | None:
         """Return how usual an input is for a network, from the first method that knows, or None.
 
         The share, 0 to 1, of what the method was fitted with that is at least as unlike the rest of
         it as this input is.
+
+        Args:
+            methods: Those that are asked; by default all. One that fails knows nothing.
         """
-        backbone = self.backbone(question.model)
-        for explainer in self.registry.explainers.values():
+        backbone, explainers = self.backbone(question.model), self.registry.explainers
+        for name in explainers if methods is None else methods:
+            explainer = explainers[name]
             if type(explainer).familiarity is Explainer.familiarity:
                 continue
             reason, artifact = self._reason_and_artifact(explainer, backbone, question.visitor)
             if reason is not None:
                 continue
             subject = replace(self.subject(question), stored_artifact=artifact)
-            with self.slot(quick=True), wrap_plugin_errors(explainer):
-                share = explainer.familiarity(subject)
+            try:
+                with self.slot(quick=True), wrap_plugin_errors(explainer):
+                    share = explainer.familiarity(subject)
+            except ExplainerFailed:
+                log.exception("%s knows no input", name)  # the answer is of use without
+                continue
             if share is not None:
                 return share
         return None
@@ -302,7 +304,7 @@ class Engine:
         if target.quantity not in ("value", "function"):
             probabilities = backbone.probabilities(forward_pass.logits)[0]
             probability = float(probabilities[target.index])
-        work = self._steps(explainer, subject, checked)
+        work = steps_of(explainer, subject, checked)
         try:
             while True:
                 with self.slot(quick=is_single_step(explainer)):
@@ -357,7 +359,7 @@ class Engine:
         subject = replace(subject, target=explanation.target, stored_artifact=artifact)
 
         def explain(other: Subject) -> Heatmap:
-            last = last_of(self._steps(explainer, other, params))
+            last = last_of(steps_of(explainer, other, params))
             if not isinstance(last.result, Heatmap):
                 raise ExplainerFailed(explainer.name, TypeError("it gave a map, and now none"))
             return last.result
@@ -418,7 +420,8 @@ class Engine:
             raise NeedsNotMet(f"{explainer.title} needs nothing but the model: just explain.")
         checked = validate_params(explainer, explainer.FitParams, params or {})
         backbone = self.backbone(model)
-        reason = backbone.why_not(explainer.needs) or plugin_reason(explainer, backbone)
+        with wrap_plugin_errors(explainer):
+            reason = backbone.why_not(explainer.needs) or plugin_reason(explainer, backbone)
         if reason:
             raise NeedsNotMet(f"{explainer.title} is not available on {backbone.name}: {reason}")
         work = explainer.fit(dataset, backbone, checked)
@@ -509,20 +512,6 @@ class Engine:
 
     def close(self) -> None:
         """End what computes for it beside this process: here there is nothing."""
-
-    def _steps(
-        self, explainer: Explainer[Any], subject: Subject, params: Params
-    ) -> Generator[Partial]:
-        with wrap_plugin_errors(explainer):
-            answer = explainer.explain(subject, params)
-            if isinstance(answer, Heatmap | Examples | Prototypes):
-                yield as_partial(Partial(answer, 1.0))
-                return
-            partial = None
-            for partial in map(as_partial, answer):
-                yield partial
-            if partial is None:
-                raise TypeError("it yielded nothing")
 
     def _forward_pass(
         self, question: Question, backbone: Backbone

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import logging
+import threading
 from asyncio import CancelledError
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -14,8 +16,13 @@ from pydantic import BaseModel, ValidationError
 from whylens.core.errors import CoreError, ExplainerFailed, InvalidParameter
 from whylens.core.explainer import Explainer
 from whylens.core.models.backbone import Backbone
-from whylens.core.results import Heatmap, Partial
+from whylens.core.params import Params
+from whylens.core.results import Examples, Heatmap, Partial, Prototypes
+from whylens.core.storage.artifact_store import ArtifactStore
+from whylens.core.storage.artifacts import Artifact
+from whylens.core.subject import Subject
 
+log = logging.getLogger(__name__)
 M = TypeVar("M", bound=BaseModel)
 # A network of 4,096 x 4,096 pixels: beyond that a map is a mistake, and would fill the memory.
 MOST_PLACES = 16_777_216
@@ -50,14 +57,47 @@ def validate_params(explainer: Explainer[Any], schema: type[M], values: Mapping[
 
 @contextmanager
 def wrap_plugin_errors(explainer: Explainer[Any]) -> Iterator[None]:
-    """Return a context that turns whatever a plugin raises into `ExplainerFailed`, naming it."""
+    """Return a context that turns whatever a plugin raises into `ExplainerFailed`, naming it.
+
+    Nothing is yielded within it: to close the generator would be the plugin's error.
+    """
     try:
         yield
     except CoreError:
         raise
-    # The last two are meant for a whole process or its event loop, of which no plugin may decide.
-    except (Exception, SystemExit, CancelledError) as exc:
+    # What is meant for a generator, a process or its event loop: no plugin may decide of these.
+    except (Exception, GeneratorExit, SystemExit, CancelledError) as exc:
         raise ExplainerFailed(explainer.name, exc) from exc
+    except KeyboardInterrupt as exc:
+        # Python raises that of a Ctrl-C in the main thread only; elsewhere it is the plugin's own.
+        if threading.current_thread() is threading.main_thread():
+            raise
+        raise ExplainerFailed(explainer.name, exc) from exc
+
+
+def steps_of(
+    explainer: Explainer[Any], subject: Subject, params: Params
+) -> Generator[Partial, None, None]:
+    """Yield what an explainer answers, in one step or in many.
+
+    Raises:
+        ExplainerFailed: It raised something that is no `CoreError`, or yielded no `Partial`.
+    """
+    with wrap_plugin_errors(explainer):
+        answer = explainer.explain(subject, params)
+        if isinstance(answer, Heatmap | Examples | Prototypes):
+            answer = iter([Partial(answer, 1.0)])
+        steps = map(as_partial, answer)
+    begun = False
+    while True:
+        with wrap_plugin_errors(explainer):
+            partial = next(steps, None)
+            if partial is None and not begun:
+                raise TypeError("it yielded nothing; at least one Partial is needed, the last of 1")
+        if partial is None:
+            return
+        begun = True
+        yield partial
 
 
 def as_partial(yielded: object) -> Partial:
@@ -84,6 +124,27 @@ def plugin_reason(explainer: Explainer[Any], backbone: Backbone) -> str | None:
     if not isinstance(reason, str | None):
         raise TypeError(f"its why_not returned {reason!r}, not words")
     return reason
+
+
+def reason_and_artifact(
+    explainer: Explainer[Any], backbone: Backbone, store: ArtifactStore, visitor: str
+) -> tuple[str | None, Artifact | None]:
+    """Return why a method does not run on a network, or None and what it was fitted with.
+
+    Args:
+        visitor: One whose own artifacts count, or "".
+    """
+    try:
+        with wrap_plugin_errors(explainer):
+            reason = backbone.why_not(explainer.needs) or plugin_reason(explainer, backbone)
+        if reason or not explainer.artifact_kind:
+            return reason, None
+        return None, store.get(explainer, backbone, visitor)
+    except CoreError as exc:
+        if isinstance(exc, ExplainerFailed):
+            # A stranger's fault is that method's own: the model and the others stay of use.
+            log.exception("%s failed on %s", explainer.name, backbone.name)
+        return str(exc), None
 
 
 def model_state(backbone: Backbone, *, values: bool) -> tuple[int, ...]:

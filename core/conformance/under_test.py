@@ -24,8 +24,8 @@ from whylens.core.explainer import Explainer
 from whylens.core.models.backbone import Backbone
 from whylens.core.models.forward_pass import ForwardPass
 from whylens.core.params import Params
-from whylens.core.plugin_calls import as_partial, plugin_reason, validate_params, wrap_plugin_errors
-from whylens.core.results import Examples, Heatmap, Partial, Prototypes, Result
+from whylens.core.plugin_calls import plugin_reason, steps_of, validate_params, wrap_plugin_errors
+from whylens.core.results import Heatmap, Partial, Result
 from whylens.core.storage.artifacts import Artifact
 from whylens.core.subject import Subject
 from whylens.core.targets import Target, target_of
@@ -178,17 +178,12 @@ class ExplainerUnderTest:
         return False
 
     def steps(self, subject: Subject, params: Params | None = None) -> Iterator[Partial]:
-        """Yield what it answers, as the engine would take it.
+        """Return what it answers in steps, as the engine would take it.
 
         Raises:
             ExplainerFailed: It raised something that is no `CoreError`, or yielded no `Partial`.
         """
-        with wrap_plugin_errors(self.explainer):
-            answer = self.explainer.explain(subject, params or self.params)
-            if isinstance(answer, Heatmap | Examples | Prototypes):
-                yield Partial(answer, 1.0)
-                return
-            yield from map(as_partial, answer)
+        return steps_of(self.explainer, subject, params or self.params)
 
     def asked(self, subject: Subject, params: Params | None = None) -> Answer:
         """Return the answer to a question.
@@ -209,10 +204,6 @@ class ExplainerUnderTest:
             ) from why
         except CoreError as exc:
             raise CheckFailed(f"explain() gave what cannot be shown. {exc}") from exc
-        if not partials:
-            raise CheckFailed(
-                "explain() yielded nothing; yield at least one Partial, the last of 1."
-            )
         if partials[-1].fraction < 1:
             raise CheckFailed(
                 f"explain() ended at a fraction of {partials[-1].fraction:g}. The last Partial "

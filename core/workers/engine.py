@@ -5,10 +5,8 @@ It answers like any engine, but holds no network: whatever needs one is run wher
 
 from __future__ import annotations
 
-import threading
-import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any, NoReturn, TypeVar
@@ -17,24 +15,32 @@ from torch import Tensor
 
 from whylens.core.datasets.dataset import Dataset
 from whylens.core.engine import Engine
-from whylens.core.errors import CoreError, NeedsNotMet, TooSlow
+from whylens.core.errors import (
+    BadArtifact,
+    CoreError,
+    ExplainerFailed,
+    NeedsNotMet,
+    TooSlow,
+    WorkerLost,
+)
 from whylens.core.evaluation.verdict import Verdict
-from whylens.core.explainer import is_single_step
+from whylens.core.explainer import Explainer, is_single_step
 from whylens.core.explanation import Explanation, ModelCard, Prediction, Question
 from whylens.core.models.checkpoints import checkpoint_folders
+from whylens.core.plugin_calls import validate_params
 from whylens.core.progress import Progress, ProgressCallback, last_of
 from whylens.core.registry import Registry
 from whylens.core.storage.artifacts import Artifact
 from whylens.core.storage.cache import ByteLRU
 from whylens.core.storage.memory import memory_for, memory_limit
+from whylens.core.workers.failures import Failures, resting_words
 from whylens.core.workers.pool import SECONDS_OF_WORK, WorkerPool
 from whylens.core.workers.process import EngineFactory, Work
 
 T = TypeVar("T")
-# A method that ended its process or its time so often in a row is not asked for a while: somebody
-# may have asked for more than any machine can do.
-FAILURES_IN_A_ROW = 3
-REST_SECONDS = 600.0
+# Whether a method runs on a network, and whether it knows an input, are asked of every method while
+# a page waits.
+SECONDS_TO_SAY = 10.0
 # Judging asks a method many times over, in the background.
 SECONDS_OF_JUDGING = 300.0
 # A network, a visitor, and what was fitted to it for them, by method.
@@ -74,10 +80,8 @@ class WorkerEngine(Engine):
         self._own: ByteLRU[tuple[str, str, str], Artifact] = ByteLRU(
             memory_for("own"), lambda artifact: artifact.bytes
         )
-        self._failed: Counter[str] = Counter()
-        self._failures: Counter[str] = Counter()  # in a row
-        self._failed_at: dict[str, float] = {}
-        self._lock = threading.Lock()
+        self._failures = Failures()
+        self._unfamiliar = Failures()  # of those that were asked whether they know an input
 
     def close(self) -> None:
         """End the processes."""
@@ -134,9 +138,11 @@ class WorkerEngine(Engine):
                 # Fetching weights takes minutes: it is no quick work.
                 work = Work(_load, (name,), tells_progress=True)
                 seconds = max(self._seconds, 1800.0)
-                for _ in self._pool.run(work, seconds=seconds, progress=progress):
-                    pass
-            return self._ask(Engine.card, name), self._ask(Engine.forward_seconds, name)
+                with _loading(name):
+                    for _ in self._pool.run(work, seconds=seconds, progress=progress):
+                        pass
+            with _loading(name):
+                return self._ask(Engine.card, name), self._ask(Engine.forward_seconds, name)
 
         return self._cards.get(name, ask)
 
@@ -153,40 +159,98 @@ class WorkerEngine(Engine):
         """Return how long one forward pass of a network takes here, measured at the first call."""
         return self._card(model)[1]
 
-    def unavailable(self, model: str, *, visitor: str = "") -> dict[str, str]:
+    def unavailable(
+        self, model: str, *, visitor: str = "", methods: Iterable[str] | None = None
+    ) -> dict[str, str]:
         """Return, for every method that cannot be used on a model, the reason."""
-        reasons = self._ask(Engine.unavailable, model, visitor=visitor)
-        _, _, own = self._artifacts_of(visitor, model)
-        reasons = {name: reason for name, reason in reasons.items() if name not in own}
-        return reasons | {name: _resting_words(name) for name in self._resting()}
+        names = list(self.registry.explainers if methods is None else methods)
+        resting = {name: resting_words(name) for name in names if name in self._failures.resting()}
+        own = self._artifacts_of(visitor, model)
+        asked = [name for name in names if name not in {*resting, *own[2]}]
+        said = self._ask_each(_reasons, model, asked, visitor, model, visitor)
+        reasons: dict[str, str] = {}
+        for name, reason in said.items():
+            if isinstance(reason, ExplainerFailed):
+                self._failures.add(name)
+            if reason:
+                reasons[name] = f"{reason}"
+        return reasons | resting
 
-    def _resting(self) -> set[str]:
-        now = time.monotonic()
-        with self._lock:
-            return {
-                name
-                for name, count in self._failures.items()
-                if count >= FAILURES_IN_A_ROW and now - self._failed_at[name] < REST_SECONDS
-            }
+    def _ask_each(
+        self,
+        function: Callable[..., Iterator[Any]],
+        model: str,
+        methods: list[str],
+        visitor: str,
+        *arguments: Any,
+    ) -> dict[str, Any]:
+        """Return what each method says to a question, or the `ExplainerFailed` of one that fails.
+
+        One that takes longer than `SECONDS_TO_SAY`, or ends its process, is not asked again, and
+        those after it are asked in the next process.
+
+        Args:
+            function: Called with an engine, the methods and the arguments, it yields once the
+                network is there, and then what one method after the other says. It may end early.
+        """
+        said: dict[str, Any] = {}
+        while left := [name for name in methods if name not in said]:
+            names = iter(left)
+            name = None
+            steps = self._pool.run(
+                Work(function, (left, *arguments)),
+                visitor=visitor,
+                quick=True,
+                seconds=self._seconds,
+                step_seconds=SECONDS_TO_SAY,
+            )
+            try:
+                for step in steps:
+                    if name is not None:
+                        said[name] = step
+                    name = next(names, None)
+            except (WorkerLost, TooSlow, RuntimeError) as exc:
+                if name is None:
+                    with _loading(model):
+                        raise
+                words = f"{exc.__cause__ or exc}"
+                if isinstance(exc, TooSlow):
+                    words = f"it took longer than {exc.seconds:.0f} s to say whether it can be used"
+                said[name] = ExplainerFailed(name, words)
+                continue
+            return said
+        return said
 
     def failures(self) -> dict[str, str]:
-        """Return how often methods have ended their process or their time, in words, by name."""
-        resting = self._resting()
-        with self._lock:
-            return {
-                name: f"{count}; resting" if name in resting else f"{count}"
-                for name, count in self._failed.items()
-            }
+        """Return how often methods have failed or taken too long, in words, by name."""
+        return self._failures.words()
 
     def predict(self, question: Question, *, top: int = 5) -> Prediction:
         """Return the most probable classes."""
         return self._ask(Engine.predict, question, visitor=question.visitor, top=top)
 
-    def familiarity(self, question: Question) -> float | None:
+    def familiarity(
+        self, question: Question, *, methods: Iterable[str] | None = None
+    ) -> float | None:
         """Return how usual an input is for a network, from the first method that knows, or None."""
-        visitor = question.visitor
-        own = self._artifacts_of(visitor, question.model)
-        return self._ask(Engine.familiarity, question, visitor=visitor, own=own)
+        visitor, model = question.visitor, question.model
+        resting = self._failures.resting() | self._unfamiliar.resting()
+        explainers = self.registry.explainers
+        asked = [
+            name
+            for name in (explainers if methods is None else methods)
+            if type(explainers[name]).familiarity is not Explainer.familiarity
+            and name not in resting
+        ]
+        own = self._artifacts_of(visitor, model)
+        share: float | None = None
+        for name, told in self._ask_each(_shares, model, asked, visitor, question, own).items():
+            if isinstance(told, ExplainerFailed):
+                self._failures.add(name, in_a_row=False)
+                self._unfamiliar.add(name)
+            else:
+                share = told if share is None else share
+        return share
 
     def explain(
         self,
@@ -206,7 +270,8 @@ class WorkerEngine(Engine):
         explainer = self.registry.explainer(method)
         own = self._artifacts_of(question.visitor, question.model, method)
         work = Work(_explain, (question, method, dict(params or {}), own), method)
-        steps = self._run_method(work, question, quick=is_single_step(explainer))
+        quick = is_single_step(explainer)
+        steps = self._run_method(work, question, params or {}, quick=quick)
         for answer in steps:
             yield replace(answer, question=question)
 
@@ -215,7 +280,7 @@ class WorkerEngine(Engine):
         question, method = explanation.question, explanation.method
         own = self._artifacts_of(question.visitor, question.model, method)
         work = Work(_judge, (explanation, own), method, is_background=True)
-        for verdict in self._run_method(work, question, quick=False):
+        for verdict in self._run_method(work, question, explanation.params, quick=False):
             yield replace(explanation, verdict=verdict)
 
     def fit(
@@ -304,11 +369,13 @@ class WorkerEngine(Engine):
         answer: T = last_of(self._pool.run(work, visitor=visitor, quick=True))
         return answer
 
-    def _run_method(self, work: Work, question: Question, *, quick: bool) -> Iterator[Any]:
-        """Yield a method's steps; it rests once it has ended its process too often."""
+    def _run_method(
+        self, work: Work, question: Question, params: Mapping[str, object], *, quick: bool
+    ) -> Iterator[Any]:
+        """Yield a method's steps; it rests once it has failed too often."""
         method = work.method
-        if method in self._resting():
-            raise NeedsNotMet(_resting_words(method))
+        if method in self._failures.resting():
+            raise NeedsNotMet(resting_words(method))
         seconds = max(self._seconds, SECONDS_OF_JUDGING) if work.is_background else self._seconds
         if method in self._costs:
             cost = self._costs[method] * self.forward_seconds(question.model)
@@ -318,22 +385,25 @@ class WorkerEngine(Engine):
             yield from steps
         except CoreError as exc:
             hangs = isinstance(exc, TooSlow) and not work.is_background
-            if hangs or exc.__cause__ is not None:
-                with self._lock:
-                    self._failures[method] += 1
-                    self._failed[method] += 1
-                    self._failed_at[method] = time.monotonic()
+            if hangs or (isinstance(exc, ExplainerFailed) and exc.plugin == method):
+                # By parameters anybody can make a sound method take any time and memory: so
+                # nobody takes it away from the others.
+                self._failures.add(method, in_a_row=self._are_defaults(method, params))
             raise
-        with self._lock:
-            self._failures[method] = 0
+        self._failures.end_row(method)
+
+    def _are_defaults(self, method: str, params: Mapping[str, object]) -> bool:
+        explainer = self.registry.explainer(method)
+        return bool(validate_params(explainer, explainer.Params, params) == explainer.Params())
 
 
-def _resting_words(method: str) -> str:
-    return (
-        f"{method!r} rests: {FAILURES_IN_A_ROW} times in a row it ended its process or took too "
-        f"long. It is asked again {REST_SECONDS / 60:.0f} minutes later; its owner is "
-        "named under Plugins."
-    )
+@contextmanager
+def _loading(model: str) -> Iterator[None]:
+    """Return a context in which an error of a kind unknown is the network's own."""
+    try:
+        yield
+    except RuntimeError as exc:  # as a process sends whatever is no CoreError
+        raise BadArtifact(f"{model} cannot be used here ({exc}). Choose another model.") from exc
 
 
 # What follows runs where the networks are. Answers go back without the input that came with the
@@ -350,6 +420,26 @@ def _put(engine: Engine, own: _Own) -> None:
 
 def _load(engine: Engine, name: str, progress: ProgressCallback) -> Iterator[ModelCard]:
     yield engine.card(name, progress=progress)
+
+
+def _reasons(engine: Engine, methods: list[str], model: str, visitor: str) -> Iterator[str | None]:
+    engine.backbone(model)
+    yield None
+    for name in methods:
+        yield engine.unavailable(model, visitor=visitor, methods=[name]).get(name)
+
+
+def _shares(
+    engine: Engine, methods: list[str], question: Question, own: _Own
+) -> Iterator[float | None]:
+    _put(engine, own)
+    engine.subject(question)
+    yield None
+    for name in methods:
+        share = engine.familiarity(question, methods=[name])
+        yield share
+        if share is not None:
+            return
 
 
 def _call(

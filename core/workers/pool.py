@@ -97,6 +97,7 @@ class WorkerPool:
         visitor: str = "",
         quick: bool = False,
         seconds: float = SECONDS_OF_WORK,
+        step_seconds: float | None = None,
         progress: Callable[[float, str], None] | None = None,
     ) -> Iterator[Any]:
         """Yield the steps of work, as a process makes them; closing the iterator ends the work.
@@ -105,6 +106,8 @@ class WorkerPool:
             visitor: Who asks, for `stop`.
             quick: For what takes well below a second.
             seconds: How long it may take; the wait for a process is not counted.
+            step_seconds: How long each step after the first may take, in place of that; by default
+                no step has a time of its own.
             progress: Called where the work tells how far it is within a step.
 
         Raises:
@@ -118,7 +121,7 @@ class WorkerPool:
         yielded, still_wanted = 0, _WANTED.get()
         while True:
             task = _Task(visitor, work, still_wanted)
-            steps = self._run_once(task, self._lanes[quick], seconds, progress)
+            steps = self._run_once(task, self._lanes[quick], seconds, step_seconds, progress)
             try:
                 for number, step in enumerate(steps):
                     if number >= yielded:  # else it was yielded before the work was overtaken
@@ -135,6 +138,7 @@ class WorkerPool:
         task: _Task,
         lane: _Lane,
         seconds: float,
+        step_seconds: float | None,
         progress: Callable[[float, str], None] | None,
     ) -> Generator[Any, None, None]:
         work = task.work
@@ -177,6 +181,8 @@ class WorkerPool:
                         progress(*value)
                 elif kind == "step":
                     yield value
+                    if step_seconds is not None:
+                        seconds, until = step_seconds, time.monotonic() + step_seconds
         except WorkerLost as exc:
             if work.method:
                 raise ExplainerFailed(work.method, str(exc)) from exc

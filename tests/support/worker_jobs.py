@@ -16,6 +16,12 @@ def never_made():
     time.sleep(600)
 
 
+def hanging_later(engine):
+    """Yield once, and then hang."""
+    yield None
+    time.sleep(600)
+
+
 def process_id(engine):
     """Yield the number of the process that works."""
     yield os.getpid()
