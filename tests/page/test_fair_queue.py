@@ -9,12 +9,15 @@ from types import SimpleNamespace
 import gradio as gr
 import gradio_client
 import httpx
+import pytest
+from gradio.routes import App
+from starlette.testclient import TestClient
 
 from whylens.ui.page.fair_queue import MOST_WAITING, FairLine, use_fair_queue
 
 
 def event(visitor, number=0):
-    return SimpleNamespace(session_hash=visitor, number=number)
+    return SimpleNamespace(session_hash=visitor, number=number, _id="")
 
 
 def names(line):
@@ -69,6 +72,42 @@ def test_what_is_not_wanted_any_more_leaves_its_place():
     assert names(line) == "ab"
 
 
+@pytest.fixture
+def page():
+    """A page of one slow event, whose queue takes events and begins none."""
+    with gr.Blocks() as page:
+        box, out = gr.Textbox(), gr.Textbox()
+        box.submit(str, box, out, api_name="work", concurrency_id="slow")
+    page.queue(api_open=False)
+    use_fair_queue(page, {"slow": 1})
+    return page
+
+
+def test_who_gives_no_name_is_one_visitor_with_all_of_the_same_address(page):
+    app = App.create_app(page)
+
+    def client(address: str) -> TestClient:
+        return TestClient(app, "http://127.0.0.1:7860", client=(address, 5))
+
+    script, other = client("1.1.1.1"), client("2.2.2.2")
+    path, asked = "/gradio_api/call/work", {"data": ["a"]}
+    statuses = [script.post(path, json=asked).status_code for _ in range(MOST_WAITING + 2)]
+    assert statuses == [200] * MOST_WAITING + [429, 429]
+    nameless = {**asked, "fn_index": 0, "session_hash": ""}
+    assert script.post("/gradio_api/queue/join", json=nameless).status_code == 429
+    # A name that looks like an address is a name.
+    named = {**nameless, "session_hash": "1.1.1.1"}
+    assert script.post("/gradio_api/queue/join", json=named).status_code == 200
+    assert other.post(path, json=asked).status_code == 200
+    proxied = client("10.0.0.1")
+    forwarded = {"x-forwarded-for": "9.9.9.9, 1.1.1.1"}
+    assert proxied.post(path, json=asked, headers=forwarded).status_code == 429
+    assert proxied.post(path, json=asked).status_code == 200
+    line = page._queue.event_queue_per_concurrency_id["slow"].queue
+    first = [e.session_hash == "1.1.1.1" or e.request.client.host for e in line[:5]]
+    assert first == ["1.1.1.1", True, "2.2.2.2", "10.0.0.1", "1.1.1.1"]
+
+
 def test_on_a_page_the_second_visitor_is_served_second_and_a_flood_is_refused():
     import socket
 
@@ -93,14 +132,17 @@ def test_on_a_page_the_second_visitor_is_served_second_and_a_flood_is_refused():
     )  # fmt: skip
     try:
         address = f"http://127.0.0.1:{port}/"
-        first, second = (gradio_client.Client(address, verbose=False) for _ in range(2))
+        patient = {"timeout": 120}  # a busy machine takes more than the five seconds of httpx
+        first, second = (
+            gradio_client.Client(address, verbose=False, httpx_kwargs=patient) for _ in range(2)
+        )
         jobs = [first.submit(f"a{n}", api_name="/work") for n in range(MOST_WAITING + 1)]
         until = time.monotonic() + 60
         while len(page._queue) < MOST_WAITING:
             assert time.monotonic() < until
             time.sleep(0.01)
         asked = {"data": ["one too many"], "fn_index": 0, "session_hash": first.session_hash}
-        refused = httpx.post(f"{address}gradio_api/queue/join", json=asked)
+        refused = httpx.post(f"{address}gradio_api/queue/join", json=asked, **patient)
         assert refused.status_code == 429
         assert "questions waiting already" in refused.json()["detail"]
         other = second.submit("b", api_name="/work")

@@ -10,9 +10,26 @@ from gradio.block_function import BlockFunction
 from gradio.queueing import Event, Queue
 from starlette.exceptions import HTTPException
 
+from whylens.ui.page.visitor_address import visitor_address
+
 # A page has a handful of events under way; whoever has more than this waiting runs a script.
 MOST_WAITING = 24
 MOST_IN_ALL = 1000
+
+# Who takes turns: a session's name, or the address of whoever gives none. A pair, so that no name
+# of a session can be another's address.
+Visitor = tuple[str, str]
+
+
+def visitor_of(event: Event) -> Visitor:
+    """Return whose turn an event takes.
+
+    An event that came without a session's name is a session of its own to Gradio: all those of one
+    address are one visitor here.
+    """
+    if event.session_hash == event._id:
+        return "address", visitor_address(event.request.scope)
+    return "session", event.session_hash
 
 
 class FairLine(list[Event]):
@@ -26,7 +43,7 @@ class FairLine(list[Event]):
         super().__init__()
         self._rounds: list[int] = []  # of each event
         self._round = 0  # of what was taken out last
-        self._last: dict[str, int] = {}  # the latest round that each visitor has an event in
+        self._last: dict[Visitor, int] = {}  # the latest round that each visitor has an event in
 
     def append(self, event: Event) -> None:
         """Put an event into the first round, from the present one on, that has none of its visitor.
@@ -35,8 +52,9 @@ class FairLine(list[Event]):
         """
         if not self:
             self._last.clear()
-        own = max(self._round, self._last.get(event.session_hash, -1) + 1)
-        self._last[event.session_hash] = own
+        visitor = visitor_of(event)
+        own = max(self._round, self._last.get(visitor, -1) + 1)
+        self._last[visitor] = own
         place = next((i for i, other in enumerate(self._rounds) if other > own), len(self))
         self.insert(place, event)
         self._rounds.insert(place, own)
@@ -78,12 +96,17 @@ class FairQueue(Queue):  # type: ignore[misc]  # Gradio has no types here
         Raises:
             HTTPException: Too many of the visitor's wait.
         """
+        # To Gradio an empty name is none here and one there.
+        body.session_hash = body.session_hash or None
+        visitor = "session", body.session_hash
+        if body.session_hash is None:
+            visitor = "address", visitor_address(request.scope)
         waiting = sum(
-            event.session_hash == body.session_hash
+            visitor_of(event) == visitor
             for line in self.event_queue_per_concurrency_id.values()
             for event in line.queue
         )
-        if body.session_hash is not None and waiting >= MOST_WAITING:
+        if waiting >= MOST_WAITING:
             # What Gradio calls a full queue loses its reason on the way.
             raise HTTPException(
                 429,
