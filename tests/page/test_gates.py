@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import errno
+import io
+import json
 import os
 import time
 from collections import deque
@@ -18,6 +22,7 @@ from gradio.routes import App
 from gradio.state_holder import SessionState
 from PIL import Image
 from starlette.requests import Request
+from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 
 from tests.page.test_page import fake, registry_of
@@ -27,8 +32,9 @@ from whylens.core.engine import Engine
 from whylens.core.errors import BadInput
 from whylens.core.models.backbone import wrap
 from whylens.ui.page import gate
+from whylens.ui.page.fair_queue import MOST_IN_ALL, use_fair_queue
 from whylens.ui.page.gate import Gate
-from whylens.ui.page.janitor import Janitor
+from whylens.ui.page.janitor import BROKEN_OFF_SECONDS, Janitor
 from whylens.ui.page.layout import build_page
 from whylens.ui.page.page_store import PageStore
 from whylens.ui.page.server import guarded
@@ -102,6 +108,8 @@ def test_no_event_loads_what_a_page_may_not(monkeypatch, tmp_path):
 def web(page):
     """The page's whole server, asked without a socket."""
     page.max_file_size = 12_000_000  # as `launch` sets it
+    page.queue(max_size=MOST_IN_ALL, api_open=False)
+    use_fair_queue(page, {})
     app = App.create_app(page, app_kwargs={"lifespan": guarded(page, local=True)})
     with TestClient(app, "http://127.0.0.1:7860", raise_server_exceptions=False) as client:
         yield client
@@ -122,12 +130,70 @@ def test_a_body_of_many_values_is_refused_while_it_is_read(web):
     assert announced.status_code == 413
 
 
-def test_a_photo_may_come_in_an_address_of_its_own(web):
-    # 3 MB in one text: read, and refused by Gradio for other reasons.
-    body = {"data": [{"url": "data:image/png;base64," + "A" * 3_000_000}], "fn_index": 0}
-    assert web.post("/gradio_api/queue/join", json=body).status_code not in (413, 500)
-    body["data"][0]["url"] += "A" * 17_000_000
+@pytest.fixture
+def visitors(page, tmp_path, monkeypatch):
+    """A gate of its own before an application that reads a body, and clients of its addresses."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
+    read = []
+
+    async def app(scope, receive, send):
+        read.append(await Request(scope, receive).body())
+        assert int(dict(scope["headers"])[b"content-length"]) == len(read[-1])
+        await PlainTextResponse("read")(scope, receive, send)
+
+    gated = Gate(app, Janitor([tmp_path / "uploads"], budget=10**9), page, local=True)
+    return read, lambda address: TestClient(gated, "http://127.0.0.1", client=(address, 5))
+
+
+def test_a_photo_in_an_address_waits_on_the_disk(visitors, tmp_path):
+    (read, client), content = visitors, os.urandom(300_000)
+    url = "data:image/png;base64," + base64.b64encode(content).decode()
+    body = {"data": [{"url": url, "path": "/etc/passwd"}, "x"], "fn_index": 0, "session_hash": "s"}
+    web = client("1.1.1.1")
+    assert web.post("/gradio_api/queue/join", json=body).text == "read"
+    photo, other = json.loads(read[0])["data"]
+    assert other == "x"
+    assert len(read[0]) < 1000
+    assert photo["url"] is None
+    path = Path(photo["path"])
+    assert path.read_bytes() == content
+    assert path.parent.parent == tmp_path / "uploads"
+    janitor = Janitor([tmp_path / "uploads"])
+    janitor.sweep(time.time() + BROKEN_OFF_SECONDS + 60)
+    assert path.is_file()  # whole: not swept as one that was broken off
+    # Whatever else is as long as a photo would wait in memory.
+    body["data"][0]["url"] = "https://example.org/" + "A" * 1_100_000
     assert web.post("/gradio_api/queue/join", json=body).status_code == 413
+    body["data"][0]["url"] = "data:image/png;base64,no base64" + "-" * 200_000
+    answer = web.post("/gradio_api/queue/join", json=body)
+    assert (answer.status_code, answer.text) == (422, "The picture arrived damaged. Send it again.")
+    body["data"][0]["url"] = url + "A" * 17_000_000
+    assert web.post("/gradio_api/queue/join", json=body).status_code == 413
+    assert len(read) == 1
+
+
+def test_photos_in_addresses_are_uploads_of_an_address(visitors, monkeypatch):
+    (_, client), body = visitors, {"data": ["A" * 150_000], "fn_index": 0, "session_hash": "s"}
+    monkeypatch.setattr(gate, "VISITOR_BYTES", 400_000)
+
+    def join(web):
+        return web.post("/gradio_api/queue/join", json=body).status_code
+
+    assert [join(client("1.1.1.1")) for _ in range(3)] == [200, 200, 429]
+    assert join(client("2.2.2.2")) == 200
+    body["data"] = ["a question"]
+    assert join(client("1.1.1.1")) == 200
+
+
+def test_the_whole_server_takes_a_photo_in_an_address(web):
+    content = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (300, 300, 3), np.uint8)).save(
+        content, "PNG"
+    )
+    url = "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()
+    assert len(url) > gate.FORM_BYTES
+    body = {"data": [{"url": url}], "fn_index": 0, "session_hash": "photo"}
+    assert web.post("/gradio_api/queue/join", json=body).status_code == 200
 
 
 def test_uploads_are_bounded_by_request_by_visitor_and_in_all(web, page, monkeypatch):
@@ -135,21 +201,83 @@ def test_uploads_are_bounded_by_request_by_visitor_and_in_all(web, page, monkeyp
         files = {"files": ("photo.png", b"x" * size, "image/png")}
         return client.post("/gradio_api/upload", files=files, headers=headers).status_code
 
+    def client(address: str) -> TestClient:
+        return TestClient(web.app, "http://127.0.0.1", client=(address, 5))
+
     monkeypatch.setattr(gate, "UPLOAD_BYTES", 100_000)
     monkeypatch.setattr(gate, "VISITOR_BYTES", 200_000)
-    assert upload(90_000) == 200
-    assert upload(110_000) == 413
-    assert upload(90_000) == 200
-    assert upload(90_000) == 429
+    one = client("127.0.0.9")
+    assert upload(90_000, one) == 200
+    assert upload(110_000, one) == 413
+    assert upload(90_000, one) == 200
+    assert upload(90_000, one) == 429
     # Only a proxy of one's own network is believed whom it speaks for.
-    assert upload(90_000, **{"x-forwarded-for": "1.2.3.4"}) == 429
-    proxied = TestClient(web.app, "http://127.0.0.1", client=("10.0.0.1", 5))
+    assert upload(90_000, client("1.2.3.5")) == 200
+    assert upload(90_000, client("1.2.3.5")) == 200
+    assert upload(90_000, client("1.2.3.5"), **{"x-forwarded-for": "1.2.3.4"}) == 429
+    proxied = client("10.0.0.1")
     assert upload(90_000, proxied, **{"x-forwarded-for": "6.6.6.6, 1.2.3.4"}) == 200
     full = Gate(web.app, Janitor([Path()], budget=50_000), page, local=True)
     assert upload(90_000, TestClient(full, "http://127.0.0.1", client=("9.9.9.9", 5))) == 507
 
 
+@pytest.mark.parametrize("announced", [True, False])
+def test_uploads_that_overlap_are_counted_together(page, tmp_path, monkeypatch, announced):
+    monkeypatch.setattr(gate, "VISITOR_BYTES", 200_000)
+
+    async def app(scope, receive, send):
+        with suppress(gate.Refusal):
+            await Request(scope, receive).body()
+        await PlainTextResponse("")(scope, receive, send)
+
+    gated = Gate(app, Janitor([tmp_path], budget=10**9), page, local=True)
+
+    async def upload(begin: asyncio.Event, size: int) -> int:
+        headers = [(b"host", b"localhost"), (b"content-type", b"multipart/form-data; boundary=x")]
+        if announced:
+            headers.append((b"content-length", str(size).encode()))
+        scope = {"type": "http", "method": "POST", "path": "/gradio_api/upload"}
+        scope |= {"query_string": b"", "headers": headers, "client": ("9.9.9.9", 1)}
+        parts, statuses = iter(range(size // 10_000)), []
+
+        async def receive():
+            await begin.wait()
+            more = next(parts) < size // 10_000 - 1
+            return {"type": "http.request", "body": bytes(10_000), "more_body": more}
+
+        async def send(message):
+            statuses.append(message.get("status"))
+
+        await gated(scope, receive, send)
+        return statuses[0]
+
+    async def at_once(count: int, size: int) -> list[int]:
+        begin = asyncio.Event()
+        tasks = [asyncio.create_task(upload(begin, size)) for _ in range(count)]
+        await asyncio.sleep(0)  # all have begun
+        begin.set()
+        return sorted(await asyncio.gather(*tasks))
+
+    answers = asyncio.run(at_once(10, 90_000))
+    assert answers[-8:] == [429] * 8
+    # Who says what will come has it kept; else none of them may get through.
+    assert answers.count(200) == 2 or not announced
+    assert asyncio.run(at_once(2, 90_000))[-1] == 429
+
+
+def test_room_on_the_disk_is_counted_before_it_is_taken(tmp_path):
+    janitor = Janitor([tmp_path], budget=1000)
+    assert [janitor.claim(400) for _ in range(3)] == [True, True, False]
+    assert janitor.claim(200)
+
+
+LONG = "a" * 5000
 PATHS = (
+    f"/static/{LONG}",
+    f"/assets/{LONG}",
+    "/svelte/" + "a" * 300,
+    "/static/" + "a/" * 1500,
+    f"/gradio_api/file={LONG}",
     "/gradio_api/file=%00",
     "/gradio_api/proxy=a%00b",
     "/gradio_api/info?x=%00",
@@ -165,7 +293,7 @@ PATHS = (
 @pytest.mark.parametrize("path", PATHS)
 def test_odd_and_closed_addresses_are_refused(web, path):
     answer = web.get(path)
-    assert answer.status_code in (400, 404)
+    assert answer.status_code in (400, 404, 414)
     assert str(Path.cwd()) not in answer.text
 
 
@@ -238,6 +366,100 @@ def test_an_event_is_ended_by_its_own_visit_alone(web):
     assert (answer.status_code, answer.text) == (403, "This is an event of another visit.")
     own = {**cancel, "session_hash": "mine"}
     assert web.post("/gradio_api/cancel", json=own).is_success
+
+
+def test_a_visits_answers_are_read_and_its_work_is_ended_by_that_visit_alone(web, page):
+    join = {"data": [], "fn_index": 0, "session_hash": "reader"}
+    event = web.post("/gradio_api/queue/join", json=join).json()["event_id"]
+    queue = page._queue
+    assert event in queue.event_ids_to_events
+    addresses = [f"/gradio_api/call/{name}/{event}" for name in ("x", "v2/x")]
+    for address, given in product(addresses, ("", "?session_hash=theirs")):
+        assert web.get(address + given).status_code == 403
+    assert event in queue.event_ids_to_events
+    # Nor once it has ended and its last message waits.
+    queue.event_ids_to_events.pop(event)
+    assert [web.get(address).status_code for address in addresses] == [403, 403]
+    gate_of = web.app.middleware_stack
+    own = [f"/gradio_api/call/x/{event}", "session_hash=reader"]
+    assert gate_of._is_own_stream(*own)
+    # Who asks without a visit has the event's id alone to read it by.
+    called = web.post("/gradio_api/call/predict", json={"data": [None] * 20})
+    alone = called.json().get("event_id", "")
+    assert alone in queue.event_ids_to_events
+    assert gate_of._is_own_stream(f"/gradio_api/call/predict/{alone}", "")
+
+
+ENDPOINTS = (
+    ("call/nosuch", {"data": []}, 404),
+    ("call/v2/nosuch", {}, 404),
+    ("call/v2/predict", {}, 422),
+    ("call/v2/predict", {"data": [], "session_hash": ["x"]}, 422),
+    ("run/nosuch", {"data": []}, 404),
+    ("run/nosuch", {"data": [], "fn_index": 0}, 404),
+    ("api/nosuch", {"data": [], "fn_index": 0}, 404),
+    ("queue/join", {"data": [], "fn_index": 0, "session_hash": ""}, 200),
+)
+
+
+@pytest.mark.parametrize(("path", "body", "status"), ENDPOINTS)
+def test_endpoints_that_are_not_there_are_refused_in_words(web, path, body, status):
+    answer = web.post(f"/gradio_api/{path}", json=body)
+    assert answer.status_code == status, answer.text
+    assert "Internal" not in answer.text
+
+
+def test_a_call_without_its_values_is_told_which(web, page):
+    answer = web.post("/gradio_api/call/v2/predict", json={})
+    assert answer.text == "No value provided for required argument: photo"
+    direct = next(n for n, fn in page.fns.items() if fn.fn and not fn.queue and fn.inputs)
+    answer = web.post("/gradio_api/run/x", json={"data": [], "fn_index": direct})
+    assert answer.status_code == 422
+    assert "values, not 0" in answer.text
+
+
+def test_components_are_asked_for_nothing_but_drawings(web, page):
+    editor = next(n for n, block in page.blocks.items() if isinstance(block, gr.ImageEditor))
+    other = next(n for n, block in page.blocks.items() if isinstance(block, gr.Dropdown))
+    sound = {"component_id": editor, "session_hash": "x", "fn_name": "accept_blobs"}
+    sound |= {"id": "a", "type": "layer", "index": "0"}
+
+    def post(data, files=True):
+        files = {"file": ("a.png", b"x")} if files else {"file": (None, b"x")}
+        data = {key: str(value) for key, value in data.items()}
+        return web.post("/gradio_api/component_server", data=data, files=files).status_code
+
+    assert post(sound) == 200
+    for lacking in sound.keys() - {"index"}:
+        assert post({k: v for k, v in sound.items() if k != lacking}) == 400
+    wrong = {"component_id": (other, "x", -1, 10**8), "fn_name": ("launch",), "index": ("x", -1)}
+    for name, values in wrong.items():
+        assert {post({**sound, name: value}) for value in values} == {400}
+    assert post({**sound, "index": 100_000_000}) == 413
+    assert post(sound, files=False) == 400
+    assert web.post("/gradio_api/component_server", json=sound).status_code == 400
+
+
+def test_a_full_disk_is_said_and_a_fault_stays_one(web, page, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("gradio.route_utils.NamedTemporaryFile", full)
+    answer = web.post("/gradio_api/upload", files={"files": ("a.png", b"x", "image/png")})
+    assert (answer.status_code, answer.text) == (
+        507,
+        "The server's disk is full: it can take no file now. Try again later.",
+    )
+
+    async def broken(scope, receive, send):
+        await PlainTextResponse("Internal Server Error", 500)(scope, receive, send)
+        raise ValueError("a fault")
+
+    gated = Gate(broken, Janitor([tmp_path]), page, local=True)
+    client = TestClient(gated, "http://127.0.0.1", raise_server_exceptions=False)
+    assert client.get("/").status_code == 500
+    with pytest.raises(ValueError, match="a fault"):
+        TestClient(gated, "http://127.0.0.1").get("/")
 
 
 @pytest.mark.parametrize("number", [-1, 10**6, "-1", 1.5])

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
+import errno
 import json
 import os
+import re
 import time
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import gradio as gr
+from gradio.utils import get_upload_folder
+from gradio_client.utils import construct_args
 from starlette.requests import ClientDisconnect
 from starlette.responses import PlainTextResponse
 
+from whylens.core.errors import BadInput
 from whylens.core.inputs.photo import ImageLimits
 from whylens.ui.page.janitor import KEEP_SECONDS, Janitor
+from whylens.ui.page.photo_input import save_data_url
+from whylens.ui.page.visitor_address import visitor_address
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -30,9 +39,16 @@ JSON_BYTES = 1_000_000
 # A photo may come in a data URL, a third longer than its bytes; it is a single item of a form.
 PHOTO_JSON_BYTES = ImageLimits().bytes * 4 // 3 + JSON_BYTES
 PHOTO_JSON_ITEMS = 10_000
+FORM_BYTES = 100_000  # of JSON; what is longer counts as an upload
 UPLOAD_BYTES = 200_000_000  # of one request
 VISITOR_BYTES = 400_000_000  # of all that one address sent in an hour
 STALL_SECONDS = 60.0  # without a byte of a body that is not complete
+PATH_BYTES, NAME_BYTES = 2_000, 255  # of an address, and of each part, which may name a file
+MOST_LAYERS = 100  # of a drawing: Gradio makes room for as many as one of them says
+_CALL_PATH = "/gradio_api/call/"  # of a question without a page, and of its stream of answers
+_DRAWING_PATH = "/gradio_api/component_server"
+_ASKED = re.compile(r"/gradio_api/(run|api|call/v2|call)/([^/]+)/?")
+_FIELD = re.compile(rb'name="(\w+)"\r\n\r\n([^\r\n]*)\r\n')
 # Gradio's own ways to fetch from elsewhere, to write files, and to look into the server: none is
 # part of this page.
 CLOSED = (
@@ -71,7 +87,7 @@ class Gate:
         self._local = local
         named = {host.strip() for host in os.environ.get(HOSTS_VARIABLE, "").split(",")} - {""}
         self._hosts = named | LOOPBACK_HOSTS if local or named else None
-        self._uploads: defaultdict[str, deque[tuple[float, int]]] = defaultdict(deque)
+        self._sent: defaultdict[str, deque[_Sent]] = defaultdict(deque)  # by address
         frames = "https://huggingface.co https://*.hf.space" if "SPACE_ID" in os.environ else ""
         if local:
             frames = "http://localhost:* http://127.0.0.1:*"
@@ -87,12 +103,22 @@ class Gate:
             await self._app(scope, receive, send)
             return
         body: _Body | None = None
+        counter: _Counter | None = None
         begun = False
+        # A 500 waits for what was raised: it may be no fault of the program's.
+        failed: list[Message] = []
 
         async def marked(message: Message) -> None:
             nonlocal begun
             if body is not None and body.refusal is not None and not begun:
                 return  # what the application makes of a body that was refused
+            if not begun and (failed or message.get("status") == 500):
+                failed.append(message)
+                return
+            await answer(message)
+
+        async def answer(message: Message) -> None:
+            nonlocal begun
             if message["type"] == "http.response.start":
                 begun = True
                 # Visitors are anonymous: no other site needs to speak for them.
@@ -104,6 +130,7 @@ class Gate:
                 message = {**message, "headers": [*headers, *self._headers]}
             await send(message)
 
+        refusal: Refusal | None = None
         try:
             headers = {k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"]}
             self._check_address(scope, headers)
@@ -111,24 +138,39 @@ class Gate:
             body = _Body(receive, counter)
             if isinstance(counter, _Form):
                 await body.read_ahead()
-            self._check_event(body.content)
+                content = await self._checked(scope, headers, body.content)
+                if content is not None:
+                    body.replace(content)
+                    kept = [pair for pair in scope["headers"] if pair[0] != b"content-length"]
+                    length = (b"content-length", str(len(content)).encode())
+                    scope = {**scope, "headers": [*kept, length]}
             await self._app(scope, body.receive, marked)
             refusal = body.refusal
         except ClientDisconnect:
             return  # in the middle of an upload: nobody is there to be answered
         except Exception as exc:
-            refusal = exc if isinstance(exc, Refusal) else getattr(body, "refusal", None)
+            refusal = _refusal_of(exc) or getattr(body, "refusal", None)
             if refusal is None:
+                for message in failed:
+                    await answer(message)
                 raise
+        finally:
+            if counter is not None:
+                counter.end()
         if refusal is not None and not begun:
-            body = None
-            answer = PlainTextResponse(str(refusal), refusal.status, {"Connection": "close"})
-            await answer(scope, receive, marked)
+            refused = PlainTextResponse(str(refusal), refusal.status, {"Connection": "close"})
+            await refused(scope, receive, answer)
+            return
+        for message in failed:
+            await answer(message)
 
     def _check_address(self, scope: Message, headers: dict[str, str]) -> None:
         query = unquote(scope.get("query_string", b"").decode("latin-1"))
         if any(ord(c) < ord(" ") for c in f"{scope['path']}{query}"):
             raise Refusal(400, "The address holds characters that no address has.")
+        parts = [len(part.encode(errors="replace")) for part in scope["path"].split("/")]
+        if sum(parts) > PATH_BYTES or max(parts) > NAME_BYTES:
+            raise Refusal(414, "The address is longer than any of this page.")
         if scope["path"].startswith(CLOSED):
             raise Refusal(404, "There is nothing at this address.")
         host = _host_name(f"//{headers.get('host', '')}")
@@ -136,100 +178,205 @@ class Gate:
             raise Refusal(
                 421, f"This page is not served under this name. {HOSTS_VARIABLE} can add it."
             )
+        if not self._is_own_stream(scope["path"], query):
+            raise Refusal(
+                403, "This is an event of a visit. Add ?session_hash= with the name that it gave."
+            )
         origin = headers.get("origin")
         changes = scope["method"] not in ("GET", "HEAD")
         if self._local and changes and origin and _host_name(origin) not in (self._hosts or ()):
             raise Refusal(403, "Only a page of this machine may ask that.")
 
-    def _check_event(self, body: bytes) -> None:
+    def _is_own_stream(self, path: str, query: str) -> bool:
+        """Return whether an address names no stream of answers that belongs to somebody else.
+
+        Gradio gives whoever knows one event's id all that the event's visit is sent, and ends the
+        visit's work when they leave. An event without a visit is its own: its id is the key.
+        """
+        parts = path.removeprefix(_CALL_PATH).split("/")
+        if not path.startswith(_CALL_PATH) or len(parts) < 2:
+            return True
+        queue, event_id = self._page._queue, parts[-1]
+        event = queue.event_ids_to_events.get(event_id)
+        # Until its last message is fetched, an event that has ended is known here alone.
+        visits = (
+            [event.session_hash]
+            if event is not None
+            else [
+                visit
+                for visit, ids in list(queue.pending_event_ids_session.items())
+                if event_id in ids
+            ]
+        )
+        named = parse_qs(query).get("session_hash", [event_id])[-1]
+        return all(visit in (event_id, named) for visit in visits)
+
+    async def _checked(self, scope: Message, headers: dict[str, str], body: bytes) -> bytes | None:
+        """Return what to pass on in place of a body that was read, or None for itself."""
+        path = scope["path"]
+        if path.rstrip("/") == _DRAWING_PATH and scope["method"] == "POST":
+            self._check_drawing(headers, body)
+            return None
         try:
             values = json.loads(body) if body else None
         except (ValueError, RecursionError):  # what reads it next says so
-            return
-        if not isinstance(values, dict):
-            return
-        number = values.get("fn_index")
-        if isinstance(number, str | int | float) and str(number) not in map(str, self._page.fns):
+            values = None
+        if isinstance(values, dict):
+            self._check_event(path, values)
+        # An agent's photo is decoded before its question waits.
+        if len(body) <= FORM_BYTES or path.startswith("/gradio_api/mcp"):
+            return None
+        written = await asyncio.to_thread(_save_photos, values)
+        content = json.dumps(values).encode() if written else body
+        if len(content) > JSON_BYTES:
+            raise _too_large(JSON_BYTES)
+        return content if written else None
+
+    def _check_event(self, path: str, values: dict[str, Any]) -> None:
+        number, fns = values.get("fn_index"), self._page.fns
+        known = {str(n): fn for n, fn in fns.items()}
+        if isinstance(number, str | int | float) and str(number) not in known:
             raise Refusal(404, "The page has no handler of this number.")
         event = self._page._queue.event_ids_to_events.get(str(values.get("event_id")))
         visit = values.get("session_hash")
         if event is not None and visit is not None and visit != event.session_hash:
             raise Refusal(403, "This is an event of another visit.")
+        if (asked := _ASKED.fullmatch(path)) is None:
+            return
+        kind, name = asked.groups()
+        direct = kind in ("run", "api")
+        if direct and number is not None:
+            named = [known[str(number)]] if str(number) in known else []
+        else:
+            named = [fn for fn in fns.values() if fn.api_name == name]
+        public = self._parameters.get(f"/{name}")
+        if not named or named[0].fn is None or (kind == "call/v2" and public is None):
+            raise Refusal(404, "There is no such endpoint; /gradio_api/info lists all.")
+        given, wanted = values.get("data"), len(named[0].inputs)
+        if direct and isinstance(given, list) and len(given) != wanted and not named[0].cancels:
+            raise Refusal(422, f"This takes {wanted} values, not {len(given)}.")
+        if kind == "call/v2" and public is not None:
+            try:
+                construct_args(public, (), values)
+            except TypeError as exc:
+                raise Refusal(422, str(exc)) from None
+
+    @cached_property
+    def _parameters(self) -> dict[str, list[Any]]:
+        endpoints = self._page.get_api_info()["named_endpoints"]
+        return {name: endpoint["parameters"] for name, endpoint in endpoints.items()}
+
+    def _check_drawing(self, headers: dict[str, str], body: bytes) -> None:
+        """Refuse what is no layer of a drawing, all for which the page lets components be asked."""
+        fields = {k.decode(): v.decode(errors="replace") for k, v in _FIELD.findall(body)}
+        number, index = fields.get("component_id", ""), fields.get("index", "")
+        block = self._page.blocks.get(int(number)) if re.fullmatch("[0-9]{1,9}", number) else None
+        if (
+            not _is_multipart(headers)
+            or not isinstance(block, gr.ImageEditor)
+            or fields.get("fn_name") != "accept_blobs"
+            or not fields.keys() >= {"session_hash", "id", "type"}
+            or b"filename=" not in body
+            or not (index in ("", "null") or re.fullmatch("[0-9]{1,9}", index))
+        ):
+            raise Refusal(400, "This is no part of a drawing.")
+        if index.isdecimal() and int(index) >= MOST_LAYERS:
+            raise Refusal(413, f"A drawing has up to {MOST_LAYERS} layers.")
 
     def _counter(self, scope: Message, headers: dict[str, str]) -> _Counter:
         length = headers.get("content-length", "0")
         announced = int(length) if length.isdecimal() else 0
-        if headers.get("content-type", "").startswith("multipart/"):
-            return _Upload(announced, self._janitor, self._uploads_of(scope, headers))
-        return _Form(announced)
-
-    def _uploads_of(self, scope: Message, headers: dict[str, str]) -> deque[tuple[float, int]]:
-        # Behind a proxy the visitor's address is what that proxy wrote last.
-        address = (scope.get("client") or ("",))[0]
-        forwarded = headers.get("x-forwarded-for", "").rpartition(",")[2].strip()
-        if forwarded and _is_private(address):
-            address = forwarded
+        address = visitor_address(scope)
         limit = time.monotonic() - KEEP_SECONDS
-        for key, sizes in list(self._uploads.items()):
-            while sizes and sizes[0][0] < limit:
-                sizes.popleft()
-            if not sizes:
-                del self._uploads[key]
-        return self._uploads[address]
+        for key, sent in list(self._sent.items()):
+            while sent and sent[0].time < limit:
+                sent.popleft()
+            if not sent:
+                del self._sent[key]
+        is_form = not _is_multipart(headers) or scope["path"].rstrip("/") == _DRAWING_PATH
+        counter = (_Form if is_form else _Counter)(self._janitor, self._sent, address)
+        counter.reserve(announced)
+        return counter
+
+
+@dataclass
+class _Sent:
+    """What one request has sent, or says that it will."""
+
+    time: float
+    size: int
 
 
 class _Counter:
-    """What a body may hold."""
+    """Counts an upload while it comes, together with all that its address sends and has sent."""
 
-    def add(self, chunk: bytes) -> None:
-        """Raise Refusal where it is too much with this chunk."""
-        raise NotImplementedError
+    free = 0  # bytes that are not counted
 
-    def end(self) -> None:
-        """Take note that no more will come."""
+    def __init__(
+        self, janitor: Janitor, sent: defaultdict[str, deque[_Sent]], address: str
+    ) -> None:
+        # What an address has sent is looked up each time: others remove what is empty.
+        self._janitor, self._sent, self._address = janitor, sent, address
+        self._total = 0
+        self._own: _Sent | None = None
 
-
-class _Form(_Counter):
-    def __init__(self, announced: int) -> None:
-        self._total = self._items = 0
-        if announced > PHOTO_JSON_BYTES:
-            raise _too_large(PHOTO_JSON_BYTES)
-
-    def add(self, chunk: bytes) -> None:
-        self._total += len(chunk)
-        # What costs time and memory is not a long text but many values.
-        self._items += sum(map(chunk.count, (b",", b":", b"[", b"{")))
-        if self._total > JSON_BYTES and self._items > PHOTO_JSON_ITEMS:
-            raise _too_large(JSON_BYTES)
-        if self._total > PHOTO_JSON_BYTES:
-            raise _too_large(PHOTO_JSON_BYTES)
-
-
-class _Upload(_Counter):
-    def __init__(self, announced: int, janitor: Janitor, sizes: deque[tuple[float, int]]) -> None:
-        self._janitor, self._sizes, self._total = janitor, sizes, 0
-        self._check(announced)
-
-    def _check(self, total: int) -> None:
-        if total > UPLOAD_BYTES:
-            raise _too_large(UPLOAD_BYTES)
-        if total + sum(size for _, size in self._sizes) > VISITOR_BYTES:
+    def reserve(self, total: int) -> None:
+        """Take note of what will come in all, or raise Refusal where that is too much."""
+        if total > self.largest():
+            raise _too_large(self.largest())
+        already = 0 if self._own is None else self._own.size
+        if total <= max(already, self.free):
+            return
+        if total - already + sum(one.size for one in self._sent[self._address]) > VISITOR_BYTES:
             raise Refusal(
                 429,
                 f"You have sent {VISITOR_BYTES / 1e6:.0f} MB within an hour. Wait, or run Whylens "
                 "yourself.",
             )
-        if not self._janitor.has_room(total):
+        if not self._janitor.has_room(total - self._total):
             raise Refusal(507, "The server's disk is full of uploads. Try again in an hour.")
+        if self._own is None:
+            self._own = _Sent(time.monotonic(), total)
+            self._sent[self._address].append(self._own)
+        self._own.size = total
+
+    def largest(self) -> int:
+        """Return how many bytes one may have."""
+        return UPLOAD_BYTES
 
     def add(self, chunk: bytes) -> None:
+        """Count what came, or raise Refusal where it is too much."""
         self._total += len(chunk)
-        self._check(self._total)
+        self.reserve(self._total)
+        if self._own is not None and not self._janitor.claim(len(chunk)):
+            raise Refusal(507, "The server's disk is full of uploads. Try again in an hour.")
 
     def end(self) -> None:
-        if self._total:
-            self._sizes.append((time.monotonic(), self._total))
-            self._total = 0
+        """Take note that no more will come, whatever was said."""
+        if self._own is not None:
+            self._own.size = self._total
+
+
+class _Form(_Counter):
+    """Counts JSON, which is held in memory until its question is answered: a long one likewise."""
+
+    free = FORM_BYTES
+
+    def __init__(self, *of: Any) -> None:
+        super().__init__(*of)
+        self._items = 0
+
+    def largest(self) -> int:
+        """Return how many bytes one may have."""
+        return PHOTO_JSON_BYTES
+
+    def add(self, chunk: bytes) -> None:
+        """Count what came, or raise Refusal where it is too much."""
+        # What costs time and memory is not a long text but many values.
+        self._items += sum(map(chunk.count, (b",", b":", b"[", b"{")))
+        if self._total + len(chunk) > JSON_BYTES and self._items > PHOTO_JSON_ITEMS:
+            raise _too_large(JSON_BYTES)
+        super().add(chunk)
 
 
 class _Body:
@@ -250,6 +397,11 @@ class _Body:
         self._ahead.extend(messages)
         self.content = b"".join(message.get("body", b"") for message in messages)
 
+    def replace(self, content: bytes) -> None:
+        """Hand the application another body than the one that was read ahead."""
+        self.content = b""
+        self._ahead = deque([{"type": "http.request", "body": content, "more_body": False}])
+
     async def receive(self) -> Message:
         """Return the next part, or raise Refusal."""
         if self._ahead:
@@ -265,13 +417,45 @@ class _Body:
         except Refusal as exc:
             self._complete, self.refusal = True, exc
             raise
-        finally:
-            if self._complete:
-                self._counter.end()
         if not message.get("more_body"):
             self._complete = True
-            self._counter.end()
         return message
+
+
+def _is_multipart(headers: dict[str, str]) -> bool:
+    return headers.get("content-type", "").startswith("multipart/")
+
+
+def _save_photos(values: Any) -> int:
+    """Write photos that came in addresses to files, which the values then name; return how many.
+
+    What waits in line would else hold them in memory.
+    """
+    count, parts = 0, [values]
+    while parts:
+        part = parts.pop()
+        if isinstance(part, dict):
+            url = part.get("url")
+            if isinstance(url, str) and url.startswith("data:"):
+                try:
+                    path = save_data_url(url, Path(get_upload_folder()))
+                except BadInput as exc:
+                    raise Refusal(422, str(exc)) from None
+                part |= {"path": path, "url": None, "meta": {"_type": "gradio.FileData"}}
+                count += 1
+            parts.extend(part.values())
+        elif isinstance(part, list):
+            parts.extend(part)
+    return count
+
+
+def _refusal_of(exc: Exception) -> Refusal | None:
+    """Return what to say of an error that is no fault of the program's, or None."""
+    if isinstance(exc, Refusal):
+        return exc
+    if isinstance(exc, OSError) and exc.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        return Refusal(507, "The server's disk is full: it can take no file now. Try again later.")
+    return None
 
 
 def _too_large(limit: int) -> Refusal:
@@ -283,10 +467,3 @@ def _host_name(address: str) -> str:
         return urlsplit(address).hostname or ""
     except ValueError:
         return ""
-
-
-def _is_private(address: str) -> bool:
-    try:
-        return ipaddress.ip_address(address).is_private
-    except ValueError:
-        return False

@@ -69,6 +69,16 @@ class Janitor:
             self._counted = time.monotonic()
         return self._count + count <= self._budget
 
+    def claim(self, count: int) -> bool:
+        """Return whether so many more bytes may be written, and count them as if they were.
+
+        What several requests write at once is thus counted before it lies there.
+        """
+        if not self.has_room(count):
+            return False
+        self._count += count
+        return True
+
     def sweep(self, now: float | None = None) -> None:
         """Remove what is old, what is beyond the budget, and folders that are empty."""
         now = time.time() if now is None else now

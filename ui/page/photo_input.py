@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
+import hashlib
 from abc import ABCMeta
 from base64 import b64decode
 from binascii import Error as NotBase64
@@ -14,6 +14,7 @@ from gradio.component_meta import ComponentMeta
 
 from whylens.core.errors import BadInput
 from whylens.core.inputs.photo import ImageLimits, Photo, read_photo
+from whylens.core.storage.files import write_atomically
 
 GONE = "The photo is no longer kept. Upload it again."
 
@@ -41,7 +42,10 @@ class PhotoInput(gr.Image, metaclass=WithoutStub):  # type: ignore[misc]
         if payload is None:
             return None
         if payload.url and payload.url.startswith("data:"):
-            return _save_data_url(payload.url, Path(self.GRADIO_CACHE))
+            try:
+                return save_data_url(payload.url, Path(self.GRADIO_CACHE))
+            except BadInput as exc:
+                raise gr.Error(str(exc)) from exc
         return None if payload.path is None else str(payload.path)
 
 
@@ -50,18 +54,27 @@ def photo_input(**kwargs: Any) -> PhotoInput:
     return PhotoInput(type="filepath", image_mode=None, format="png", **kwargs)
 
 
-def _save_data_url(url: str, folder: Path) -> str:
+def save_data_url(url: str, folder: Path) -> str:
+    """Return the path of a file with the picture that an address holds.
+
+    Args:
+        url: Begins with "data:".
+        folder: Of visitors' files; it gets a folder of its own there, as all that came whole do.
+
+    Raises:
+        BadInput: It is too large, or damaged.
+    """
     limit = ImageLimits().bytes
     if len(url) > limit * 4 // 3 + 200:
-        raise gr.Error(f"The picture is larger than {limit / 1e6:.0f} MB. Save it smaller.")
+        raise BadInput(f"The picture is larger than {limit / 1e6:.0f} MB. Save it smaller.")
     try:
         data = b64decode(url.partition(",")[2], validate=True)
-    except NotBase64 as exc:
-        raise gr.Error("The picture arrived damaged. Send it again.") from exc
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=folder, suffix=".img", delete=False) as stream:
-        stream.write(data)
-    return stream.name
+    except (NotBase64, ValueError) as exc:
+        raise BadInput("The picture arrived damaged. Send it again.") from exc
+    path = folder / hashlib.sha256(data).hexdigest()[:24] / "photo.img"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, data)
+    return str(path)
 
 
 def photo_at(path: str | None) -> Photo:
