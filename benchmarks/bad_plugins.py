@@ -15,7 +15,7 @@ from whylens.core.engine import Engine
 from whylens.core.explainer import Explainer
 from whylens.core.params import NoParams
 from whylens.core.registry import Entry, Registry
-from whylens.core.results import Heatmap, Partial
+from whylens.core.results import Example, Examples, Heatmap, Partial
 
 
 class _Bad(Explainer[NoParams]):
@@ -38,6 +38,10 @@ def _step():
 def _endless():
     while True:
         yield Partial(_good(), 0.5)
+
+
+def _huge_example():
+    return Example(np.zeros((6_000, 6_200, 3), np.uint8), "x", 1.0)
 
 
 def _explainer(key, work):
@@ -69,6 +73,8 @@ RAISERS = {
     "cancelled": lambda: _raise(asyncio.CancelledError()),
     "own-class": lambda: _raise(type("Odd", (Exception,), {})("odd")),
     "memory": lambda: torch.empty(40_000_000_000, dtype=torch.uint8).fill_(1),
+    "huge-error": lambda: _raise(ValueError("e" * 110_000_000)),
+    "odd-error": lambda: _raise(type("Odd", (Exception,), {"__str__": lambda _: 1 / 0})()),
     "huge-map": lambda: Heatmap(np.zeros((5_000, 5_000), np.float32), "x"),
 }
 HANGERS = {
@@ -76,7 +82,12 @@ HANGERS = {
     "ignores": lambda: (signal.signal(signal.SIGUSR1, signal.SIG_IGN), time.sleep(600)),
     "endless": _endless,
 }
-ALL = {**KILLERS, **RAISERS, **HANGERS}
+# More than may cross from one process into another.
+TOO_LARGE = {
+    "huge-example": lambda: Examples((_huge_example(),), "x"),
+    "huge-note": lambda: Heatmap(np.ones((2, 2), np.float32), "x", note="n" * 110_000_000),
+}
+ALL = {**KILLERS, **RAISERS, **HANGERS, **TOO_LARGE}
 
 
 def bad_registry() -> Registry:

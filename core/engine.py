@@ -132,6 +132,11 @@ class Engine:
                 expected=lambda: self._expected(name),
             )
 
+    @property
+    def cached_bytes(self) -> int:
+        """Bytes of what it keeps for later questions."""
+        return sum(c.bytes for c in (self.models, self._forward_passes, self.random_networks))
+
     def load_public_models_only(self) -> None:
         """From now on load by name only what strangers may: no paths, nothing that is too large.
 

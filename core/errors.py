@@ -13,6 +13,9 @@ import zipfile
 import zlib
 from collections.abc import Iterable
 
+# Of a stranger's error: more is no sentence, and would be held by whoever shows it.
+MOST_ERROR_LETTERS = 10_000
+
 
 class CoreError(Exception):
     """Base of all errors whose text is fit to show a visitor."""
@@ -68,7 +71,7 @@ class ExplainerFailed(CoreError):
     """A plugin raised; the plugin is named and the cause is chained."""
 
     def __init__(self, plugin: str, cause: BaseException | str) -> None:
-        words = cause if isinstance(cause, str) else f"{type(cause).__name__}: {cause}"
+        words = cause if isinstance(cause, str) else words_of(cause)
         super().__init__(
             f"The method {plugin!r} failed ({words}). The other methods are not affected; please "
             "report it to the owner named under Plugins."
@@ -156,6 +159,15 @@ FILE_ERRORS = (
     zipfile.BadZipFile,
     zlib.error,
 )
+
+
+def words_of(exc: BaseException) -> str:
+    """Return the kind and the words of an error that may be anybody's."""
+    try:
+        words = f"{type(exc).__name__}: {exc}"
+    except Exception as odd:  # noqa: BLE001 - a stranger's own class, which cannot say what it is
+        words = f"{type(exc).__name__}, which has no words ({type(odd).__name__})"
+    return words if len(words) <= MOST_ERROR_LETTERS else f"{words[: MOST_ERROR_LETTERS - 1]}…"
 
 
 def shown(text: str, *, limit: int = 80) -> str:

@@ -35,7 +35,7 @@ from whylens.core.storage.cache import ByteLRU
 from whylens.core.storage.memory import memory_for, memory_limit
 from whylens.core.workers.failures import Failures, resting_words
 from whylens.core.workers.pool import SECONDS_OF_WORK, WorkerPool
-from whylens.core.workers.process import EngineFactory, Work
+from whylens.core.workers.process import MOST_STEP_BYTES, EngineFactory, Work
 
 T = TypeVar("T")
 # Whether a method runs on a network, and whether it knows an input, are asked of every method while
@@ -297,7 +297,12 @@ class WorkerEngine(Engine):
         Raises:
             CoreError: Of the kind that says what is wrong.
         """
-        work = Work(_fit, (model, method, dataset, dict(params or {}), visitor), method)
+        work = Work(
+            _fit,
+            (model, method, dataset, dict(params or {}), visitor),
+            method,
+            most_bytes=_most_fitted(),
+        )
         steps = self._pool.run(work, visitor=visitor, seconds=max(self._seconds, 3600.0))
         for step in steps:
             if step.artifact is not None and visitor:
@@ -365,7 +370,8 @@ class WorkerEngine(Engine):
             own: As `_artifacts_of` returns it, where it matters.
             method: The method that it runs, for messages.
         """
-        work = Work(_call, (function, own, arguments, keywords), method)
+        arguments = (function, own, arguments, keywords)
+        work = Work(_call, arguments, method, most_bytes=_most_fitted())
         answer: T = last_of(self._pool.run(work, visitor=visitor, quick=True))
         return answer
 
@@ -395,6 +401,11 @@ class WorkerEngine(Engine):
     def _are_defaults(self, method: str, params: Mapping[str, object]) -> bool:
         explainer = self.registry.explainer(method)
         return bool(validate_params(explainer, explainer.Params, params) == explainer.Params())
+
+
+def _most_fitted() -> int:
+    """Return how many bytes of what was fitted cross at most: as many as are kept."""
+    return max(MOST_STEP_BYTES, memory_for("own"))
 
 
 @contextmanager

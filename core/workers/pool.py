@@ -170,11 +170,12 @@ class WorkerPool:
                     )
                 if kind == "idle":
                     if sent:
-                        healthy = True
+                        healthy = not process.is_worn
                         return
                 elif kind == "error":
                     # The process says that it is idle next.
-                    healthy = process.receive(1.0) == ("idle", None)
+                    then = process.receive(1.0)
+                    healthy = then is not None and then[0] == "idle" and not process.is_worn
                     raise value
                 elif kind == "progress":
                     if progress is not None:
@@ -287,7 +288,7 @@ class WorkerPool:
 
     def _settle(self, lane: _Lane, process: WorkerProcess) -> None:
         """Bring a process whose work was broken off into order, or put another in its place."""
-        if not (process.ready and process.stop_work()):
+        if process.is_worn or not (process.ready and process.stop_work()):
             self._end_process(lane, process)
             if self._closed:
                 return

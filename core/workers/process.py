@@ -18,13 +18,14 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any, Literal
 
 from whylens.core.engine import Engine
-from whylens.core.errors import CoreError, ExplainerFailed, WorkerLost
+from whylens.core.errors import MOST_ERROR_LETTERS, CoreError, ExplainerFailed, WorkerLost, words_of
 from whylens.core.storage.child_processes import end_with_parent, start_process
-from whylens.core.storage.memory import MEMORY_VARIABLE
+from whylens.core.storage.memory import MEMORY_VARIABLE, release_memory
 
 log = logging.getLogger(__name__)
 EngineFactory = Callable[[], Engine]
@@ -37,8 +38,13 @@ SECONDS_TO_BREAK_OFF = 1.0
 # What a process may allocate beyond what its caches and its work are meant to take, and it has at
 # its start.
 SPARE_BYTES = 1_500_000_000
+# What a step may take on its way into the serving process, which holds it for all to see; maps,
+# pictures and what was fitted take a few megabytes.
+MOST_STEP_BYTES = 100_000_000
 # A core has about ten times as much time for what does not give way.
 NICENESS = 10
+# Added to what the kernel makes of its size: where memory ends it ends a process, not the server.
+OOM_SCORE = 500
 # What every process needs is loaded once; where processes can be forked they share it.
 PRELOADED = ("whylens.core.engine", "whylens.core.workers.process", "timm", "torchvision")
 
@@ -53,6 +59,7 @@ class Work:
         method: The method that it runs, for messages; "" for none.
         tells_progress: Whether `function` takes a `progress` callback.
         is_background: Whether it waits while there is other work.
+        most_bytes: How many bytes a step may take on its way.
     """
 
     function: Callable[..., Iterator[Any]]
@@ -60,6 +67,7 @@ class Work:
     method: str = ""
     tells_progress: bool = False
     is_background: bool = False
+    most_bytes: int = MOST_STEP_BYTES
 
 
 class WorkerProcess:
@@ -80,6 +88,7 @@ class WorkerProcess:
             process_context(), _serve, factory, memory, public, gives_way
         )
         self.ready = False
+        self.is_worn = False  # whether another should take its place, now that it is idle
         self._ending = threading.Lock()
 
     @property
@@ -114,7 +123,8 @@ class WorkerProcess:
             kind, value = self.line.recv()
         except (EOFError, OSError, pickle.UnpicklingError) as exc:
             raise self._lost() from exc
-        self.ready = self.ready or kind == "idle"
+        if kind == "idle":
+            self.ready, self.is_worn = True, bool(value)
         return kind, value
 
     def stop_work(self) -> bool:
@@ -191,6 +201,9 @@ def settle_in(
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if hasattr(os, "setpgid"):
         os.setpgid(0, 0)  # what a plugin forks goes when this process is killed
+    with contextlib.suppress(OSError):  # where there is no such file, or it cannot be written
+        score = Path("/proc/self/oom_score_adj")
+        score.write_text(f"{max(int(score.read_text()), OOM_SCORE)}")
     if gives_way and hasattr(os, "nice"):
         os.nice(NICENESS)
     end_with_parent()
@@ -206,12 +219,12 @@ def _serve(
     factory: EngineFactory, memory: int, public: bool, gives_way: bool, line: Connection[Any, Any]
 ) -> None:
     engine = settle_in(factory, memory, public=public, gives_way=gives_way)
-    inbox = _Inbox(line)
+    inbox, at_start = _Inbox(line), _allocated()
     if hasattr(signal, "SIGUSR1"):
         signal.signal(signal.SIGUSR1, inbox.break_off)
     line.send(("idle", None))
     while True:
-        work = inbox.next_work()
+        work, ran_out = inbox.next_work(), False
         try:
             with inbox.breakable():
                 _do(work, engine, line, inbox)
@@ -219,8 +232,9 @@ def _serve(
             pass
         # SystemExit and the like are a plugin's: none of them may end this loop.
         except BaseException as exc:  # noqa: BLE001 - it is sent, and raised at the other end
+            ran_out = _is_out_of_memory(exc)
             line.send(("error", sendable(exc, work.method)))
-        line.send(("idle", None))
+        line.send(("idle", ran_out or _leaks(engine, at_start)))
 
 
 class _BrokenOff(BaseException):
@@ -236,8 +250,16 @@ def _do(work: Work, engine: Engine, line: Connection[Any, Any], inbox: _Inbox) -
         for step in steps:
             if inbox.is_stopped:
                 return
+            # Made here and as a whole: how much it is has to be known before anybody reads it.
+            message = ForkingPickler.dumps(("step", step))
+            if len(message) > work.most_bytes:
+                raise TypeError(
+                    f"what it gave takes {len(message) / 1e6:,.0f} MB; at most "
+                    f"{work.most_bytes / 1e6:,.0f} MB are shown"
+                )
             with inbox.unbreakable():
-                line.send(("step", step))
+                line.send_bytes(message)
+            del message, step
     finally:
         close = getattr(steps, "close", None)
         if close is not None:
@@ -312,8 +334,10 @@ def sendable(exc: BaseException, method: str = "") -> CoreError | RuntimeError:
     if not isinstance(exc, CoreError):
         log.error("%s failed in a working process", method or "Work", exc_info=exc)
         if not method:
-            return RuntimeError(f"{type(exc).__name__}: {exc}")
+            return RuntimeError(words_of(exc))
         exc = ExplainerFailed(method, exc)
+    if len(f"{exc}") > 2 * MOST_ERROR_LETTERS:
+        return CoreError(words_of(exc))
     try:
         pickle.loads(pickle.dumps(exc))  # noqa: S301 - made in the line above
     except Exception:  # noqa: BLE001 - its words cross all the same
@@ -321,16 +345,42 @@ def sendable(exc: BaseException, method: str = "") -> CoreError | RuntimeError:
     return exc
 
 
+def _is_out_of_memory(exc: BaseException | None) -> bool:
+    for _ in range(10):  # a stranger's chain may be a circle
+        if exc is None:
+            return False
+        if isinstance(exc, MemoryError) or "allocate memory" in words_of(exc):
+            return True
+        exc = exc.__cause__ or exc.__context__
+    return False
+
+
+def _leaks(engine: Engine, at_start: int) -> bool:
+    """Return whether so much is held that no cache of the engine has that work will soon fail."""
+    most = at_start + SPARE_BYTES // 2
+    if _allocated() - engine.cached_bytes <= most:
+        return False
+    release_memory()
+    return _allocated() - engine.cached_bytes > most
+
+
+def _allocated() -> int:
+    """Return the bytes of this process that its limit counts; 0 where there is no such count."""
+    status = Path("/proc/self/status")
+    if not status.is_file():  # macOS has a limit, but what it counts there is no measure
+        return 0
+    rows = status.read_text(encoding="ascii", errors="replace").splitlines()
+    return next(int(row.split()[1]) for row in rows if row.startswith("VmData")) * 1024
+
+
 def _limit_memory(extra: int) -> None:
     try:
         import resource
     except ImportError:  # Windows has no such limit
         return
-    status = Path("/proc/self/status")
-    if not status.is_file():  # macOS has it, but what it counts there is no measure
+    used = _allocated()
+    if not used:
         return
-    rows = status.read_text(encoding="ascii", errors="replace").splitlines()
-    used = next(int(row.split()[1]) for row in rows if row.startswith("VmData")) * 1024
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     limit = used + extra if hard == resource.RLIM_INFINITY else min(hard, used + extra)
     resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))

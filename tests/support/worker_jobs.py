@@ -5,10 +5,13 @@ from __future__ import annotations
 import itertools
 import os
 import time
+from pathlib import Path
 
 from tests.support.pictures import Colours
 from whylens.core.errors import BadInput
 from whylens.core.progress import TrainingProgress
+
+HELD = []
 
 
 def never_made():
@@ -20,6 +23,26 @@ def hanging_later(engine):
     """Yield once, and then hang."""
     yield None
     time.sleep(600)
+
+
+def leaking(engine, count):
+    """Yield nothing of use, having put so many bytes where nobody finds them."""
+    HELD.append(bytearray(count))
+    yield None
+
+
+def without_memory(engine, error):
+    """Raise an error in the way of a library that is short of memory, or of another."""
+    try:
+        raise error
+    except Exception as exc:
+        raise BadInput("It failed.") from exc
+    yield
+
+
+def oom_score(engine):
+    """Yield what the kernel adds to the size of the process when it looks for one to end."""
+    yield int(Path("/proc/self/oom_score_adj").read_text())
 
 
 def process_id(engine):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from weakref import WeakSet
 
 import gradio_client
@@ -13,17 +15,25 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.bad_plugins import HANGERS, KILLERS, RAISERS, bad_engine, bad_registry
+from benchmarks.bad_plugins import HANGERS, KILLERS, RAISERS, TOO_LARGE, bad_engine, bad_registry
 from tests.support.browser import serve
-from tests.support.worker_jobs import counting, never_made, niceness, process_id
-from whylens.core.errors import Busy, ExplainerFailed, NeedsNotMet, TooSlow, WorkStopped
+from tests.support.worker_jobs import (
+    counting,
+    leaking,
+    never_made,
+    niceness,
+    oom_score,
+    process_id,
+    without_memory,
+)
+from whylens.core.errors import BadInput, Busy, ExplainerFailed, NeedsNotMet, TooSlow, WorkStopped
 from whylens.core.explanation import Question
 from whylens.core.params import Params
 from whylens.core.progress import last_of
 from whylens.core.workers.engine import WorkerEngine
 from whylens.core.workers.failures import FAILURES_IN_A_ROW
 from whylens.core.workers.pool import while_wanted
-from whylens.core.workers.process import NICENESS, Work
+from whylens.core.workers.process import NICENESS, OOM_SCORE, SPARE_BYTES, Work
 from whylens.ui.page.layout import build_page
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no signals here")
@@ -65,7 +75,7 @@ def test_an_answer_is_that_of_an_engine_in_this_process(engine, question):
     assert judged.question is question
 
 
-@pytest.mark.parametrize("name", sorted({*KILLERS, *RAISERS}))
+@pytest.mark.parametrize("name", sorted({*KILLERS, *RAISERS, *TOO_LARGE}))
 def test_who_asked_is_told_who_failed_and_the_next_is_served(engine, question, name):
     before = int(engine.failures().get(name, "0"))
     with pytest.raises(ExplainerFailed, match=name):
@@ -229,6 +239,27 @@ def test_what_is_not_wanted_any_more_ends_within_a_step(engine, question):
 def pid_of(engine) -> int:
     (pid,) = engine.run(process_id)
     return pid
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="nothing is counted here")
+def test_one_that_leaks_or_has_no_memory_left_is_replaced_before_the_next_asks(engine):
+    def outcome(work, *arguments) -> bool:
+        before = pid_of(engine)
+        with contextlib.suppress(BadInput):
+            last_of(engine.run(work, *arguments))
+        return pid_of(engine) == before
+
+    allocator = RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to")
+    assert outcome(leaking, 10_000_000)
+    assert not outcome(leaking, SPARE_BYTES // 2)
+    assert outcome(without_memory, ValueError("of another kind"))
+    assert not outcome(without_memory, MemoryError())
+    assert not outcome(without_memory, allocator)
+
+
+@pytest.mark.skipif(not Path("/proc/self/oom_score_adj").is_file(), reason="there is none here")
+def test_where_memory_ends_the_kernel_ends_a_process_and_not_the_server(engine):
+    assert last_of(engine.run(oom_score)) >= OOM_SCORE
 
 
 def test_processes_end_with_the_engine(question):
