@@ -43,6 +43,8 @@ T = TypeVar("T")
 SECONDS_TO_SAY = 10.0
 # Judging asks a method many times over, in the background.
 SECONDS_OF_JUDGING = 300.0
+SECONDS_OF_FITTING = 3600.0
+SECONDS_OF_LOADING = 1800.0
 # A network, a visitor, and what was fitted to it for them, by method.
 _Own = tuple[str, str, Mapping[str, Artifact]]
 
@@ -136,8 +138,8 @@ class WorkerEngine(Engine):
         def ask() -> tuple[ModelCard, float]:
             if name not in checkpoint_folders():
                 # Fetching weights takes minutes: it is no quick work.
-                work = Work(_load, (name,), tells_progress=True)
-                seconds = max(self._seconds, 1800.0)
+                work = Work(_load, (name,), tells_progress=True, alone="load")
+                seconds = max(self._seconds, SECONDS_OF_LOADING)
                 with _loading(name):
                     for _ in self._pool.run(work, seconds=seconds, progress=progress):
                         pass
@@ -297,13 +299,11 @@ class WorkerEngine(Engine):
         Raises:
             CoreError: Of the kind that says what is wrong.
         """
-        work = Work(
-            _fit,
-            (model, method, dataset, dict(params or {}), visitor),
-            method,
-            most_bytes=_most_fitted(),
+        asked = (model, method, dataset, dict(params or {}), visitor)
+        work = Work(_fit, asked, method, alone="fit", most_bytes=_most_fitted())
+        steps = self._pool.run(
+            work, visitor=visitor, seconds=max(self._seconds, SECONDS_OF_FITTING)
         )
-        steps = self._pool.run(work, visitor=visitor, seconds=max(self._seconds, 3600.0))
         for step in steps:
             if step.artifact is not None and visitor:
                 self._own.put((visitor, model, method), step.artifact)

@@ -60,6 +60,7 @@ class _Lane:
     processes: set[WorkerProcess] = field(default_factory=set)
     free: list[WorkerProcess] = field(default_factory=list)
     busy: int = 0
+    alone: set[str] = field(default_factory=set)  # what is busy beside the others
     waiting: int = 0  # pieces of work that are not of the background
     tasks: list[_Task] = field(default_factory=list)
     changed: threading.Condition = field(default_factory=threading.Condition)
@@ -142,7 +143,7 @@ class WorkerPool:
         progress: Callable[[float, str], None] | None,
     ) -> Generator[Any, None, None]:
         work = task.work
-        process = self._take(lane, background=work.is_background)
+        process = self._take(lane, work)
         with lane.changed:
             lane.tasks.append(task)
         healthy = False
@@ -192,16 +193,19 @@ class WorkerPool:
             with lane.changed:
                 lane.tasks.remove(task)
             if healthy:
-                self._give_back(lane, process)
+                self._give_back(lane, process, work)
             else:
                 # Whoever waits for the end of this need not wait for the end of the work.
-                threading.Thread(target=self._settle, args=(lane, process), daemon=True).start()
+                threading.Thread(
+                    target=self._settle, args=(lane, process, work), daemon=True
+                ).start()
 
     def ahead(self, *, quick: bool) -> int:
         """Return how many pieces of work go before one that would come now."""
         lane = self._lanes[quick]
         with lane.changed:
-            under_way = sum(not task.work.is_background for task in lane.tasks)
+            works = [task.work for task in lane.tasks]
+            under_way = sum(not (work.is_background or work.alone) for work in works)
             return max(0, under_way + lane.waiting + 1 - lane.size)
 
     def stop(self, visitor: str, method: str = "") -> None:
@@ -239,15 +243,21 @@ class WorkerPool:
         process.kill()
         lane.processes.discard(process)
 
-    def _take(self, lane: _Lane, *, background: bool) -> WorkerProcess:
-        began = time.monotonic()
+    def _take(self, lane: _Lane, work: Work) -> WorkerProcess:
+        began, background = time.monotonic(), work.is_background
         with lane.changed:
             lane.waiting += not background
             try:
                 while True:
                     waited = time.monotonic() - began
                     patient = background or waited < lane.patience
-                    if lane.busy < lane.size + (not patient) and not (background and lane.waiting):
+                    # What is alone of its kind has a place of its own, for hours if need be.
+                    more = max(not patient, len(lane.alone) + bool(work.alone))
+                    if (
+                        lane.busy < lane.size + more
+                        and work.alone not in lane.alone
+                        and not (background and lane.waiting)
+                    ):
                         break
                     if self._closed:
                         raise WorkStopped("The server is ending.")
@@ -263,6 +273,8 @@ class WorkerPool:
                 lane.waiting -= not background
                 lane.changed.notify_all()
             lane.busy += 1
+            if work.alone:
+                lane.alone.add(work.alone)
             while lane.free:
                 process = lane.free.pop()
                 if process.alive:
@@ -273,12 +285,14 @@ class WorkerPool:
         except BaseException:
             with lane.changed:
                 lane.busy -= 1
+                lane.alone.discard(work.alone)
                 lane.changed.notify_all()
             raise
 
-    def _give_back(self, lane: _Lane, process: WorkerProcess) -> None:
+    def _give_back(self, lane: _Lane, process: WorkerProcess, work: Work) -> None:
         with lane.changed:
             lane.busy -= 1
+            lane.alone.discard(work.alone)
             surplus = lane.busy + len(lane.free) >= lane.size
             if not surplus:
                 lane.free.append(process)
@@ -286,14 +300,14 @@ class WorkerPool:
         if surplus:
             self._end_process(lane, process)
 
-    def _settle(self, lane: _Lane, process: WorkerProcess) -> None:
+    def _settle(self, lane: _Lane, process: WorkerProcess, work: Work) -> None:
         """Bring a process whose work was broken off into order, or put another in its place."""
         if process.is_worn or not (process.ready and process.stop_work()):
             self._end_process(lane, process)
             if self._closed:
                 return
             process = self._new_process(lane)
-        self._give_back(lane, process)
+        self._give_back(lane, process, work)
         if self._closed:
             self._end_process(lane, process)
 

@@ -59,6 +59,8 @@ class Work:
         method: The method that it runs, for messages; "" for none.
         tells_progress: Whether `function` takes a `progress` callback.
         is_background: Whether it waits while there is other work.
+        alone: A name of what takes long, of which one piece is done at a time, beside other work;
+            "" for what waits its turn.
         most_bytes: How many bytes a step may take on its way.
     """
 
@@ -67,6 +69,7 @@ class Work:
     method: str = ""
     tells_progress: bool = False
     is_background: bool = False
+    alone: str = ""
     most_bytes: int = MOST_STEP_BYTES
 
 
@@ -358,7 +361,7 @@ def _is_out_of_memory(exc: BaseException | None) -> bool:
 def _leaks(engine: Engine, at_start: int) -> bool:
     """Return whether so much is held that no cache of the engine has that work will soon fail."""
     most = at_start + SPARE_BYTES // 2
-    if _allocated() - engine.cached_bytes <= most:
+    if _allocated() <= most or _allocated() - engine.cached_bytes <= most:
         return False
     release_memory()
     return _allocated() - engine.cached_bytes > most

@@ -32,7 +32,7 @@ from whylens.core.params import Params
 from whylens.core.progress import last_of
 from whylens.core.workers.engine import WorkerEngine
 from whylens.core.workers.failures import FAILURES_IN_A_ROW
-from whylens.core.workers.pool import while_wanted
+from whylens.core.workers.pool import WorkerPool, while_wanted
 from whylens.core.workers.process import NICENESS, OOM_SCORE, SPARE_BYTES, Work
 from whylens.ui.page.layout import build_page
 
@@ -350,6 +350,28 @@ def test_judging_makes_room_for_what_somebody_waits_for_and_goes_on(engine):
     assert tasks_of(engine) == []
     assert is_sound(engine, Question("toy", np.zeros((40, 60, 3), np.uint8)))
     assert last_of(engine.run(niceness)) >= NICENESS  # its lane is there for the next
+
+
+def test_what_takes_an_hour_is_alone_of_its_kind_and_not_in_the_way(monkeypatch):
+    # Nothing waits here, whatever its patience, but a second one of a kind.
+    monkeypatch.setattr("whylens.core.workers.pool.SLOW_PATIENCE", 600.0)
+    pool = WorkerPool(bad_engine, memory=1_000_000_000, busy_timeout=0.5)
+    try:
+        fitting, loading = (pool.run(Work(counting, (), alone=name)) for name in ("fit", "load"))
+        assert next(fitting) == next(loading) == 0
+        assert pool.ahead(quick=False) == 0
+        other = pool.run(Work(counting, ()))
+        assert next(other) == 0
+        pool._lanes[False].patience = 0.1
+        with pytest.raises(Busy):
+            next(pool.run(Work(counting, (), alone="fit")))
+        fitting.close()
+        until = time.monotonic() + PATIENCE
+        while "fit" in pool._lanes[False].alone:  # the end of its work is not waited for
+            assert time.monotonic() < until
+        assert next(pool.run(Work(counting, (), alone="fit"))) == 0
+    finally:
+        pool.close()
 
 
 def test_slow_work_gives_way_to_quick_work(engine):
