@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterator
 
+import numpy as np
 from PIL import Image, JpegImagePlugin
 
 # Pillow steps through these in Python, and joins some in quadratic time: 11 MB of them kept it
@@ -15,6 +17,8 @@ _JPEG_LOOSE = 10_000  # bytes between segments, which Pillow steps through one b
 _JPEG_SEGMENT = re.compile(rb"\xff[\xc0-\xc7\xc9-\xcf\xda-\xef\xfe]")
 # In entropy-coded data a marker is 0xFF and anything but 0, a restart or a fill byte.
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+_JPEG_RESTART = re.compile(rb"\xff[\xd0-\xd7]")
+_NOISE = b"\x5a\xa5"
 _ARITHMETIC = re.compile(rb"\xff[\xc9\xca]\x00[\x08-\x20]")  # a frame of that coding
 _GIF_STEPS = 100_000  # in search of further frames
 _TIFF_TAGS, _TIFF_VALUES, _TIFF_FRAMES = 1_000, 200_000, 1_000
@@ -62,6 +66,53 @@ def holds_fewer_pixels(image: Image.Image, data: bytes) -> bool:
         )
         blocks += columns * rows
     return 8 * len(data) < blocks * (1 if image.info.get("progressive") else 2)
+
+
+def ends_in_nothing(image: Image.Image, data: bytes) -> bool:
+    """Return whether a JPEG ends in that grey which stands for rows that are not there.
+
+    Told by decoding it small, once as it is and once with noise behind the end of its first scan:
+    where all is there, nothing reads the noise.
+
+    Args:
+        image: As Pillow has decoded it, and done nothing more.
+    """
+    if image.format not in ("JPEG", "MPO"):
+        return False
+    # The first block that is missing may be made of what fills up the last byte.
+    last = image.crop((image.width // 2, image.height - 1, *image.size)).getextrema()
+    values = np.ravel(last)
+    if values.min() < 127 or values.max() > 128:  # of four inks 127 is the same
+        return False
+    small = []
+    for part in (data, _with_noise(data)):
+        with Image.open(io.BytesIO(part), formats=("JPEG", "MPO")) as other:
+            # An eighth of a side: means of blocks, a sixty-fourth of the memory.
+            other.draft(None, (max(1, image.width // 8), max(1, image.height // 8)))
+            small.append(np.asarray(other))
+    as_it_is, noisy = small
+    return not np.array_equal(as_it_is, noisy)
+
+
+def _with_noise(data: bytes) -> bytes:
+    """Return a JPEG with noise where the entropy-coded data of its first scan ends.
+
+    It is read as blocks by what lacks some, at once or from the restart on that is due.
+    """
+    position = 2
+    while marker := _JPEG_SEGMENT.search(data, position):
+        position = marker.end() + max(
+            2, int.from_bytes(data[marker.end() : marker.end() + 2], "big")
+        )
+        if marker.group() == b"\xff\xda":
+            break
+    after = _JPEG_MARKER.search(data, position)
+    end = after.start() if after else len(data)
+    number = 0
+    for restart in _JPEG_RESTART.finditer(data, position, end):
+        number = restart.group()[1] - 0xD0 + 1
+    restarts = (bytes((0xFF, 0xD0 + (number + i) % 8)) + _NOISE * 64 for i in range(16))
+    return data[:end] + _NOISE * 4096 + b"".join(restarts) + data[end:]
 
 
 def _png_crowded(data: bytes) -> bool:

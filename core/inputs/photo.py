@@ -18,7 +18,12 @@ import numpy.typing as npt
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
 from whylens.core.errors import BadInput
-from whylens.core.inputs.file_parts import frame_count, holds_fewer_pixels, is_crowded
+from whylens.core.inputs.file_parts import (
+    ends_in_nothing,
+    frame_count,
+    holds_fewer_pixels,
+    is_crowded,
+)
 from whylens.core.inputs.framing import NETWORK, Framing
 
 Pixels = npt.NDArray[np.uint8]
@@ -143,7 +148,10 @@ def read_photo(data: bytes, *, limits: ImageLimits | None = None) -> Photo:
         return rest
 
 
-def _decoded(data: bytes, limits: ImageLimits, formats: tuple[str, ...] = FORMATS) -> Photo:
+def _decoded(
+    data: bytes, limits: ImageLimits, formats: tuple[str, ...] = FORMATS, *, cut: bool = False
+) -> Photo:
+    # Of one that is cut off, whoever asks looks himself how much is missing.
     # The process's warning filters are left alone: they are shared by all threads.
     try:
         image = Image.open(io.BytesIO(data), formats=formats)
@@ -153,6 +161,8 @@ def _decoded(data: bytes, limits: ImageLimits, formats: tuple[str, ...] = FORMAT
         frames = frame_count(image, data)
         image.load()
         _check_size(image.size, limits)
+        if not cut and ends_in_nothing(image, data):
+            raise _holds_fewer(image)
         # Pillow itself takes the upper 8 bits of colours.
         deep = data[:4] == b"\x89PNG" and data[24] == 16 and not image.mode.startswith("I")
         photo = _photo(_in_known_mode(image) if image.format == "TIFF" else image)
@@ -210,12 +220,12 @@ def _rest_of_jpeg(data: bytes, limits: ImageLimits) -> Photo | None:
     data = data.removesuffix(b"\xff")  # half of a marker
     progressive = len(re.findall(rb"\xff[\xc2\xca]\x00[\x0b\x11]\x08", data)) > 0
     try:
-        photo = _decoded(data + b"\xff\xd9", limits)
+        photo = _decoded(data + b"\xff\xd9", limits, cut=True)
         if progressive:
             # Every scan covers the whole picture; the last of libjpeg's ten only refines it.
             whole = data.count(b"\xff\xda\x00") >= 10
             return replace(photo, notes=(*photo.notes, _CUT_OFF)) if whole else None
-        other = _decoded(data + b"\x5a\xa5" * 4096 + b"\xff\xd9", limits)
+        other = _decoded(data + b"\x5a\xa5" * 4096 + b"\xff\xd9", limits, cut=True)
     except BadInput:
         return None
     # A picture that EXIF turns misses columns.
@@ -332,10 +342,14 @@ def _check_memory(image: Image.Image, limits: ImageLimits) -> None:
 
 def _check_content(image: Image.Image, data: bytes) -> None:
     if holds_fewer_pixels(image, data):
-        raise BadInput(
-            f"The picture says that it has {image.width} x {image.height} pixels, and holds fewer. "
-            "Open it in an image program and save it again."
-        )
+        raise _holds_fewer(image)
+
+
+def _holds_fewer(image: Image.Image) -> BadInput:
+    return BadInput(
+        f"The picture says that it has {image.width} x {image.height} pixels, and holds fewer. "
+        "Open it in an image program and save it again."
+    )
 
 
 def _check_parts(data: bytes) -> None:

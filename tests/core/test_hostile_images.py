@@ -7,6 +7,7 @@ import io
 import json
 import os
 import random
+import re
 import struct
 import subprocess
 import sys
@@ -336,6 +337,47 @@ def test_every_file_takes_less_than_a_second(judged):
 
 def test_the_whole_corpus_takes_less_than_250_mb(judged):
     assert judged["growth"] < 250e6
+
+
+def said_to_be(data: bytes, width: int, height: int) -> bytes:
+    """Return a JPEG whose header says that it has another size."""
+    start = next(re.finditer(rb"\xff[\xc0-\xc2]\0[\x0b-\x14]\x08", data)).start()
+    size = height.to_bytes(2, "big") + width.to_bytes(2, "big")
+    return data[: start + 5] + size + data[start + 9 :]
+
+
+JPEGS = {
+    "plain": {},
+    "progressive": {"progressive": True},
+    "restarts": {"restart_marker_rows": 1},
+    "fine": {"quality": 95, "subsampling": 0},
+    "profile": {"icc_profile": srgb()},
+}
+
+
+# A profile is of three colours.
+KINDS = [
+    pytest.param(mode, options, id=f"{mode}-{kind}")
+    for mode in ("RGB", "L", "CMYK")
+    for kind, options in JPEGS.items()
+    if mode == "RGB" or kind != "profile"
+]
+
+
+@pytest.mark.parametrize(("mode", "options"), KINDS)
+def test_a_jpeg_that_says_it_is_larger_than_it_is_is_refused(mode, options):
+    pixels = np.random.default_rng(0).integers(0, 256, (120, 160, 3), np.uint8)
+    photo = Image.fromarray(pixels).convert(mode)
+    data = encoded(photo, "JPEG", **options)
+    assert read_photo(data).size == (160, 120)
+    for size in ((160, 130), (160, 240), (160, 480), (240, 120), (400, 400)):
+        with pytest.raises(BadInput, match="holds fewer"):
+            read_photo(said_to_be(data, *size))
+    # What is grey at its end, and says so, is whole.
+    grey = Image.new("RGB", (160, 120), (128, 128, 128)).convert(mode)
+    grey.paste(photo.crop((0, 0, 160, 50)))
+    for other in (grey, Image.new(mode, (160, 120), grey.getpixel((0, 119)))):
+        assert read_photo(encoded(other, "JPEG", **options)).size == (160, 120)
 
 
 def test_reading_leaves_the_filters_of_warnings_alone(monkeypatch):
