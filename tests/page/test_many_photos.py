@@ -18,8 +18,9 @@ from PIL import Image
 from tests.conftest import ROOT
 from tests.core.test_photo_report import Page
 from tests.support.browser import toy_checkpoint
+from whylens.core.batch import listing
 from whylens.core.engine import Engine
-from whylens.ui.page import many_photos
+from whylens.ui.page import many_photos, photo_input
 from whylens.ui.page.page_store import PageStore
 from whylens.ui.page.photo_files import MOST_PHOTOS, find_photo_files
 from whylens.ui.page.session import PREDICTED, Session
@@ -170,6 +171,24 @@ def test_uploads_and_a_zip_are_read_in_turn_and_the_rest_is_said(session, tmp_pa
     files, left_out = find_photo_files([str(tmp_path / "one.png")] * (MOST_PHOTOS + 1), "")
     assert len(files) == MOST_PHOTOS
     assert f"the first {MOST_PHOTOS}" in left_out
+
+
+def test_photos_are_decoded_one_at_a_time_whoever_asks(session, folder, monkeypatch):
+    alone = []
+
+    def reading(read):
+        def watched(data):
+            alone.append(session.store._reading.locked())
+            return read(data)
+
+        return watched
+
+    for module in (listing, photo_input):
+        monkeypatch.setattr(module, "read_photo", reading(module.read_photo))
+    list(steps(session, folder=str(folder)))
+    session.store.photo(str(folder / "ant" / "1.png"))
+    assert alone == [True] * 5
+    assert not session.store._reading.locked()
 
 
 def test_what_is_ready_stays_when_the_work_is_stopped(session, folder):

@@ -145,7 +145,7 @@ def _tables(
     params: dict[str, dict[str, object]] = {name: {} for name in methods}
     for number, file in enumerate(files):
         began = time.perf_counter()
-        loaded = file.load()
+        loaded = session.store.decoded(file.load)
         photo = loaded.photo
         source = FileRow(number, file.name, 0, loaded.sha256)
         if photo is not None:

@@ -8,10 +8,11 @@ import shutil
 import tempfile
 import threading
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from gradio.utils import get_upload_folder
@@ -40,6 +41,7 @@ from whylens.ui.page.photo_input import GONE, photo_at
 SCREEN_SIDE = 1400
 LEAST_SIDE, STRIP = 600, 4  # shorter parts of a photo more than so many times as long as wide grow
 Box = tuple[int, int, int, int]
+T = TypeVar("T")
 _MOST_BYTES = ImageLimits().bytes
 
 
@@ -109,13 +111,14 @@ class PageStore:
         except OSError as exc:
             raise BadInput(GONE) from exc
 
-        def read() -> Photo:
-            with self._reading:
-                photo = photo_at(path)
-                trim_memory()
-                return photo
+        return self._photos.get(key, lambda: self.decoded(lambda: photo_at(path)))
 
-        return self._photos.get(key, read)
+    def decoded(self, decode: Callable[[], T]) -> T:
+        """Return what `decode` returns, while nothing else is decoded: all decoding goes here."""
+        with self._reading:
+            value = decode()
+            trim_memory()
+            return value
 
     def has_signal(self, path: str) -> bool:
         """Return whether the file at `path` is a signal, or a picture that carries one."""
