@@ -108,6 +108,29 @@ def test_who_gives_no_name_is_one_visitor_with_all_of_the_same_address(page):
     assert first == ["1.1.1.1", True, "2.2.2.2", "10.0.0.1", "1.1.1.1"]
 
 
+def test_a_page_opens_while_the_queue_is_full():
+    with gr.Blocks() as page:
+        box = gr.Textbox()
+        box.submit(str, box, box).then(str, box, box)
+        page.load(lambda: "", None, box).then(str, box, box).success(str, box, box)
+        page.load(None, None, None, js="() => 1")
+    page.queue(api_open=False, max_size=3)
+    use_fair_queue(page, {})
+    web = TestClient(App.create_app(page), "http://127.0.0.1:7860")
+
+    def join(number: int, visitor: str) -> tuple[int, str]:
+        asked = {"data": [""] * len(page.fns[number].inputs), "fn_index": number}
+        answer = web.post("/gradio_api/queue/join", json={**asked, "session_hash": visitor})
+        return answer.status_code, answer.text
+
+    assert [join(n % 2, f"v{n}")[0] for n in range(3)] == [200] * 3
+    status, words = join(0, "late")
+    assert (status, "3 questions wait already" in words) == (503, True)
+    assert [join(n, "late")[0] for n in (2, 3, 4)] == [200] * 3
+    # Those have a bound of their own.
+    assert join(2, "later")[0] == 503
+
+
 def test_on_a_page_the_second_visitor_is_served_second_and_a_flood_is_refused():
     import socket
 

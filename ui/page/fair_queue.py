@@ -78,8 +78,11 @@ class FairQueue(Queue):  # type: ignore[misc]  # Gradio has no types here
             limits: By a queue's concurrency id, how many of its events run at a time.
             options: As Gradio's own takes them.
         """
-        super().__init__(**options)
+        # Of those that a page needs to begin with, and of all others; Gradio knows of no two.
+        self._most: int | None = options["max_size"]
+        super().__init__(**{**options, "max_size": None})
         self._limits = dict(limits)
+        self._opening = _opening_events(self.blocks)
 
     def create_event_queue_for_fn(self, block_fn: BlockFunction) -> None:
         """Make the line of an event's queue, if it has none yet."""
@@ -113,7 +116,26 @@ class FairQueue(Queue):  # type: ignore[misc]  # Gradio has no types here
                 f"You have {waiting} questions waiting already; the most is {MOST_WAITING}. Wait "
                 "for their answers, or cancel some.",
             )
+        opening = body.fn_index in self._opening
+        there = sum(
+            (event.fn._id in self._opening) == opening
+            for line in self.event_queue_per_concurrency_id.values()
+            for event in line.queue
+        )
+        if self._most is not None and there >= self._most:
+            return False, f"{there} questions wait already, the most. Try again.", "queue_full"
         return await super().push(body, request, username)
+
+
+def _opening_events(page: gr.Blocks) -> frozenset[int]:
+    """Return the numbers of the events that fill a page when it is opened, and of what follows.
+
+    Without them nothing on the page can be used: they are not refused because questions wait.
+    """
+    opening = {n for n, fn in page.fns.items() if any(kind == "load" for _, kind in fn.targets)}
+    while more := {n for n, fn in page.fns.items() if fn.trigger_after in opening} - opening:
+        opening |= more
+    return frozenset(opening)
 
 
 def use_fair_queue(page: gr.Blocks, limits: Mapping[str, int]) -> None:
