@@ -512,7 +512,7 @@ class Engine:
         return 0
 
     def failures(self) -> dict[str, str]:
-        """Return what is to be said of methods that harmed their process, by name: here, none."""
+        """Return what is to be said of methods that failed, by name: here, none."""
         return {}
 
     def close(self) -> None:

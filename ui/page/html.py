@@ -350,7 +350,7 @@ def plugin_table(registry: Registry, failures: Mapping[str, str]) -> str:
     """Return HTML of a table of all explainers and their owners.
 
     Args:
-        failures: What is to be said of methods that harmed their process, by name.
+        failures: What is to be said of methods that failed, by name.
     """
     return render("pieces", "plugin_table", entries=registry.entries, failures=failures)
 
