@@ -25,6 +25,7 @@ from whylens.core.models.checkpoints import (
 )
 from whylens.core.models.model_names import check_folder_name, timm_architectures, timm_names
 from whylens.core.progress import TrainingProgress
+from whylens.core.storage.files import folder_lock
 from whylens.core.train.evaluate import write_report
 from whylens.core.train.recipe import Recipe
 from whylens.core.train.run import train
@@ -181,6 +182,12 @@ class TrainingThread:
 
 
 def remove_without_network(folder: Path) -> None:
-    """Remove a training's folder that holds no network: its name shall be free again."""
-    if not (folder / MANIFEST).exists():
-        shutil.rmtree(folder, ignore_errors=True)
+    """Remove a training's folder that holds no network: its name shall be free again.
+
+    One in which another training runs stays: that one has no network yet.
+    """
+    if not folder.is_dir():
+        return
+    with folder_lock(folder) as is_alone:
+        if is_alone and not (folder / MANIFEST).exists():
+            shutil.rmtree(folder, ignore_errors=True)

@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from whylens.core.errors import BadInput
+from whylens.core.storage.files import folder_lock
 from whylens.core.train.network import RandomState, build_network, head_name
 from whylens.core.train.recipe import Recipe
+from whylens.core.train.training_jobs import remove_without_network
 
 TINY = {"embed_dim": 16, "depth": 1, "num_heads": 2, "global_attn_indexes": [0], "img_size": 64}
 
@@ -41,3 +43,19 @@ def test_a_layer_before_a_classifier_of_another_kind_is_not_taken_for_it():
 
     with pytest.raises(BadInput, match="does not end in one layer"):
         head_name(Headless(), 3, "headless")
+
+
+def test_a_training_that_was_refused_leaves_the_folder_to_the_one_that_runs(tmp_path):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "state").write_bytes(b"of another training, before its first network")
+    with folder_lock(folder):
+        remove_without_network(folder)
+        assert (folder / "state").exists()
+    remove_without_network(folder)
+    assert not folder.exists()
+    remove_without_network(folder)
+    folder.mkdir()
+    (folder / "model.json").write_text("{}")
+    remove_without_network(folder)
+    assert folder.exists()
