@@ -175,6 +175,28 @@ def test_clicks_lead_from_a_cell_to_a_mistake_to_its_maps(browser, address):
         assert page.evaluate("window.harmed") is None
 
 
+def test_a_note_for_another_question_takes_no_room_and_hides_nothing_beside_it(browser):
+    from whylens.ui.page import html
+
+    css = (ROOT / "ui" / "page" / "page.css").read_text(encoding="utf-8")
+    note, table = html.stale_note("Of another question."), "<table><tr><td>cat</td></tr></table>"
+    page = browser.new_page()
+
+    def shown(state: str, content: str) -> tuple[bool, bool]:
+        page.set_content(
+            f"<style>{css}</style><div class='column wl-answer {state}'><div class='block'><div>"
+            f"{html.stamp('one')}{content}</div></div><div class='block'>more</div></div>"
+        )
+        block = page.locator(".block").first
+        return block.is_visible(), page.locator(".wl-stale-note").is_visible()
+
+    assert shown("", note) == (False, False)
+    assert shown("wl-stale", note) == (True, True)
+    assert shown("", note + table) == (True, False)
+    assert shown("wl-stale", note + table) == (True, True)
+    page.close()
+
+
 def test_a_report_of_many_photos_sorts_by_a_click_on_a_head_or_its_key(browser):
     from whylens.core.outputs.photo_report import PhotoRow, report_html
 
