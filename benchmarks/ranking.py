@@ -97,8 +97,9 @@ def main() -> None:
         found = list(agreements(engine, model, args.data / "photos"))
         for title, column in (("mass in the box", 1), ("peak in the box", 2)):
             values = [row[column] for row in found if not np.isnan(row[column])]
-            low, high = interval(values) or (float("nan"), float("nan"))
-            share = f"{np.mean(values):.0%} ({low:.0%} to {high:.0%})".replace("%", "")
+            ends = interval(values)  # of one object there is none
+            around = "" if ends is None else f" ({ends[0]:.0%} to {ends[1]:.0%})"
+            share = f"{np.mean(values):.0%}{around}".replace("%", "")
             lines.append((model, title, share, f"{len(values)} of {len(found)}"))
             print(*lines[-1], sep=", ", flush=True)
     if args.write:

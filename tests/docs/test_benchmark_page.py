@@ -35,7 +35,10 @@ def test_the_order_that_is_known_holds(runs):
             assert rows[TRUE_MASK][name].mean == pytest.approx(1)
             assert all(row[name].mean <= 1 for row in rows.values() if name in row)
         chance = rows[RANDOM_MAP]["random-maps"]
-        assert chance.mean == pytest.approx(0.5, abs=0.03), run.model
+        if run.random_maps is None:
+            assert chance.low <= 0.5 <= chance.high, run.model
+        else:
+            assert chance.mean == pytest.approx(0.5, abs=0.03), run.model
         # A detector of edges is the same whatever was learnt, and for every class.
         assert rows[EDGES]["random-weights"].mean == pytest.approx(1)
         assert rows[EDGES]["random-logit"].mean == pytest.approx(1)
