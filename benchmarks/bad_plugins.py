@@ -25,26 +25,28 @@ class _Bad(Explainer[NoParams]):
     Params = NoParams
 
 
-def _good():
+def good_map():
+    """Return a map that is nobody's harm."""
     return Heatmap(np.ones((2, 2), np.float32), "x")
 
 
 def _step():
-    yield Partial(_good(), 0.5)
+    yield Partial(good_map(), 0.5)
     while True:  # in Python, where it can be broken off
         pass
 
 
 def _endless():
     while True:
-        yield Partial(_good(), 0.5)
+        yield Partial(good_map(), 0.5)
 
 
 def _huge_example():
     return Example(np.zeros((6_000, 6_200, 3), np.uint8), "x", 1.0)
 
 
-def _explainer(key, work):
+def explainer_of(key, work):
+    """Return an explainer of that name which answers what `work` returns."""
     return type(key.title(), (_Bad,), {"name": key, "explain": lambda *_: work()})()
 
 
@@ -92,51 +94,11 @@ ALL = {**KILLERS, **RAISERS, **HANGERS, **TOO_LARGE}
 
 def bad_registry() -> Registry:
     """Return all of them, one that is sound, and one that has a first step and no second."""
-    works = {"good": _good, "stepping": _step, **ALL}
-    explainers = [_explainer(name, work) for name, work in works.items()]
+    works = {"good": good_map, "stepping": _step, **ALL}
+    explainers = [explainer_of(name, work) for name, work in works.items()]
     return Registry({e.name: Entry(e, e.name, "a stranger's", "1") for e in explainers})
 
 
 def bad_engine() -> Engine:
     """Return an engine with them and a small network; made anew in every process."""
     return Engine(bad_registry(), loader=lambda *_: patches())
-
-
-UNREADY = ("exits", "system-exit", "interrupt", "cancelled")
-
-
-def unready_registry() -> Registry:
-    """Return explainers that do harm once it is asked whether they can be used, and sound ones."""
-    explainers = [_explainer("good", _good)]
-    for name in UNREADY:
-        for question in ("why_not", "familiarity"):
-            made = _explainer(f"{name}-{question}", _good)
-            setattr(type(made), question, lambda *_, work=ALL[name]: work())
-            explainers.append(made)
-    knowing = _explainer("knowing", _good)
-    type(knowing).familiarity = lambda *_: 0.5
-    explainers.append(knowing)
-    return Registry({e.name: Entry(e, e.name, "a stranger's", "1") for e in explainers})
-
-
-def unready_engine() -> Engine:
-    """Return an engine with them, of which one network does not fit into memory."""
-    return Engine(unready_registry(), loader=_load)
-
-
-def silent_registry() -> Registry:
-    """Return one explainer, which never says whether it runs on a network."""
-    silent = _explainer("silent", _good)
-    type(silent).why_not = lambda *_: time.sleep(600)
-    return Registry({"silent": Entry(silent, "silent", "a stranger's", "1")})
-
-
-def silent_engine() -> Engine:
-    """Return an engine with it."""
-    return Engine(silent_registry(), loader=_load)
-
-
-def _load(name, _):
-    if name == "broken":
-        raise MemoryError
-    return patches()

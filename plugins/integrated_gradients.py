@@ -68,7 +68,7 @@ class IntegratedGradients(Explainer[IntegratedGradientsParams]):
 
     def explain(self, subject: Subject, params: IntegratedGradientsParams) -> Iterator[Partial]:
         """Yield the signed map in units of the score per pixel, ever more complete."""
-        start = subject.baseline(params.baseline)
+        start = self.baselines(subject, params)
         ends = subject.scores(torch.cat([start, subject.x]))
         change = float(ends[1] - ends[0])
         step = subject.x - start

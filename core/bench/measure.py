@@ -37,8 +37,6 @@ from whylens.core.inputs.view import view_of
 from whylens.core.results import Heatmap
 from whylens.core.subject import Subject
 
-_FAILED = "A metric failed:"
-
 
 @dataclass(frozen=True)
 class _Hybrid:
@@ -195,8 +193,8 @@ def _hybrid(plan: Plan, index: int, seen: Callable[[Mask], Tensor]) -> _Hybrid |
     return _Hybrid(hybrid.pixels, hybrid.labels, (seen(one), seen(other)))
 
 
-def _score(metric: Metric, case: Case) -> Score:
-    """Return a metric's score; of a stranger's that fails, none, and why."""
+def _score(metric: Metric, case: Case, failures: list[str]) -> Score:
+    """Return a metric's score; of a stranger's that fails none, and add why to the failures."""
     try:
         return metric.score(case)
     except CoreError:
@@ -204,12 +202,14 @@ def _score(metric: Metric, case: Case) -> Score:
     except Exception as exc:
         if metric.name in KNOWN:
             raise
-        return Score(None, note=f"{_FAILED} {metric.title} ({type(exc).__name__}: {exc}).")
+        failures.append(f"A metric failed: {metric.title} ({type(exc).__name__}: {exc}).")
+        return Score(None, note=failures[-1])
 
 
 def _measured(plan: Plan, sight: Sight, scene: _Scene, name: str) -> Row:
     """Return the part of a row that a method's map decides, or the reason why there is none."""
     scores: dict[str, Score] = {}
+    failures: list[str] = []
     parts = None
     try:
         case = _case(plan, scene, name)
@@ -217,7 +217,7 @@ def _measured(plan: Plan, sight: Sight, scene: _Scene, name: str) -> Row:
             for metric in plan.metrics:
                 dear = metric.name not in CHEAP
                 if plan.asks(name, metric.name) and not (dear and sight.position >= plan.bench.few):
-                    scores[metric.name] = _score(metric, case)
+                    scores[metric.name] = _score(metric, case, failures)
             if name == RANDOM_MAP and sight.position < plan.bench.few:
                 scores[BEATS.name] = _over_random_maps(plan, case)
         if scene.parts is not None:
@@ -240,7 +240,7 @@ def _measured(plan: Plan, sight: Sight, scene: _Scene, name: str) -> Row:
         "chance": {k: round(s.chance, 6) for k, s in scores.items() if s.chance is not None},
         "parts": parts,
         "reason": "",
-        "failed": next((s.note for s in scores.values() if s.note.startswith(_FAILED)), ""),
+        "failed": next(iter(failures), ""),
     }
 
 

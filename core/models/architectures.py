@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from whylens.core.errors import BadArtifact, CoreError
@@ -26,7 +25,7 @@ from whylens.core.models.checkpoints import Argument
 from whylens.core.models.fastai_net import PREFIX, bodies
 from whylens.core.models.load import build
 from whylens.core.models.model_names import timm_architectures, torchvision_names
-from whylens.core.models.random_weights import WithoutDraws
+from whylens.core.models.random_weights import shapes_only
 
 Shape = tuple[int, ...]
 
@@ -233,7 +232,7 @@ def build_shapes(
         BadArtifact: It cannot be built.
     """
     try:
-        with torch.device("meta"), WithoutDraws():
+        with shapes_only():
             return build(architecture, classes=classes, arguments=arguments)
     except BadArtifact:  # torchvision's RegNets compute their widths by tensors
         return build(architecture, classes=classes, arguments=arguments)

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from whylens.core.errors import NETWORK_ERRORS
-from whylens.core.models.random_weights import WithoutDraws
+from whylens.core.models.random_weights import shapes_only
 
 # Of all that a forward pass writes, a method that follows gradients holds so much at once:
 # measured of Integrated Gradients on ResNet-50, the one that holds most.
@@ -82,7 +82,7 @@ def footprint(architecture: str) -> Footprint:
     import timm
     from timm.data import resolve_model_data_config
 
-    with torch.device("meta"), WithoutDraws():
+    with shapes_only():
         module = timm.create_model(architecture, pretrained=False)
     size = resolve_model_data_config(module, use_test_size=True)["input_size"]
     return meta_footprint(module, size)

@@ -57,7 +57,7 @@ from whylens.core.models.model_names import (
     plain_name,
 )
 from whylens.core.models.probabilities import undo
-from whylens.core.models.random_weights import WithoutDraws, randomize_weights
+from whylens.core.models.random_weights import WithoutDraws, randomize_weights, shapes_only
 from whylens.core.models.state_dicts import strip_prefixes
 from whylens.core.models.transformers_folder import (
     from_transformers_folder,
@@ -261,7 +261,7 @@ def _module_of(folder: Path, manifest: CheckpointManifest, labels: int) -> nn.Mo
 
 def _check_not_larger(name: str, manifest: CheckpointManifest, classes: int, stored: int) -> None:
     # A description alone may ask for more memory than there is.
-    with torch.device("meta"), WithoutDraws():
+    with shapes_only():
         try:
             plan = build(manifest.architecture, classes=classes, arguments=manifest.arguments)
         except BadArtifact:  # said where it is built, or no more than that it needs numbers for it
@@ -385,7 +385,7 @@ def _from_hub(
     weights = read_weights(file.path, sha256=None)
     classes, arguments = config.num_classes, config.model_args
     # A config alone may ask for more memory than there is.
-    with torch.device("meta"), WithoutDraws():
+    with shapes_only():
         state = build(config.architecture, classes=classes, arguments=arguments).state_dict()
     if {k: v.shape for k, v in state.items()} != {k: v.shape for k, v in weights.items()}:
         raise BadArtifact(f"The weights of {repo} do not fit {config.architecture}. {remedy}")

@@ -5,6 +5,8 @@ Used for the labelled untrained network and by tests of architectures.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -37,6 +39,13 @@ class WithoutDraws(TorchFunctionMode):
         with torch.no_grad():
             filled: Tensor = args[0] if args else kwargs["tensor"]
             return filled.zero_()
+
+
+@contextmanager
+def shapes_only() -> Iterator[None]:
+    """Return a context in which this thread builds networks of shapes, which take no memory."""
+    with torch.device("meta"), WithoutDraws():
+        yield
 
 
 def randomize_weights(module: nn.Module, *, seed: int, probe: Tensor | None = None) -> nn.Module:

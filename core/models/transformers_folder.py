@@ -11,7 +11,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
@@ -21,7 +20,7 @@ from whylens.core.models.backbone import Backbone, ModelSource, wrap
 from whylens.core.models.checkpoints import DEPTH, MOST_LABELS, MOST_LAYERS, WEIGHTS
 from whylens.core.models.footprint import Footprint, meta_footprint
 from whylens.core.models.hub import HubFile, Timeouts, hub_file
-from whylens.core.models.random_weights import WithoutDraws
+from whylens.core.models.random_weights import shapes_only
 from whylens.core.progress import ProgressCallback
 from whylens.core.storage.files import file_sha256
 
@@ -123,7 +122,7 @@ def hub_footprint(repo: str) -> Footprint:
     _read_config(folder, repo)
     try:
         config = library.AutoConfig.from_pretrained(folder, **_LOCAL)
-        with torch.device("meta"), WithoutDraws():
+        with shapes_only():
             network = library.AutoModelForImageClassification.from_config(config)
     except (*NETWORK_ERRORS, ImportError, OSError) as exc:
         raise _unreadable(repo, exc) from exc

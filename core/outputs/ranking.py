@@ -65,6 +65,10 @@ def _by_score(name: str, sign: int) -> Keys:
         value = None if answer.verdict is None else answer.verdict.figures.get(name)
         return (float("inf"),) if value is None else (sign * value,)
 
+    return _each(key)
+
+
+def _each(key: Callable[[Explanation], tuple[float, ...]]) -> Keys:
     return lambda answers: [key(answer) for answer in answers]
 
 
@@ -75,14 +79,14 @@ def _by_agreement(answers: Sequence[Explanation]) -> list[tuple[float, ...]]:
 
 # What maps can be sorted by, in words; the best, or the quickest, comes first.
 ORDERS: dict[str, Keys] = {
-    "Best first": lambda answers: [_by_verdict(answer) for answer in answers],
+    "Best first": _each(_by_verdict),
     "Beats random maps": _by_score("beats random maps", -1),
     "Deletion": _by_score("deletion", 1),
     "Insertion": _by_score("insertion", -1),
     "Random weights": _by_score("random weights", 1),
     "Seeds": _by_score("seeds", -1),
     "Agrees": _by_agreement,
-    "Time": lambda answers: [(answer.seconds,) for answer in answers],
+    "Time": _each(lambda answer: (answer.seconds,)),
 }
 
 

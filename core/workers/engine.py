@@ -166,7 +166,8 @@ class WorkerEngine(Engine):
     ) -> dict[str, str]:
         """Return, for every method that cannot be used on a model, the reason."""
         names = list(self.registry.explainers if methods is None else methods)
-        resting = {name: resting_words(name) for name in names if name in self._failures.resting()}
+        rest = self._failures.resting()
+        resting = {name: resting_words(name) for name in names if name in rest}
         own = self._artifacts_of(visitor, model)
         asked = [name for name in names if name not in {*resting, *own[2]}]
         said = self._ask_each(_reasons, model, asked, visitor, model, visitor)

@@ -7,7 +7,7 @@ import os
 import numpy as np
 import pytest
 
-from benchmarks.bad_plugins import (
+from tests.support.unready_plugins import (
     UNREADY,
     silent_engine,
     silent_registry,

@@ -44,7 +44,6 @@ UPLOAD_BYTES = 200_000_000  # of one request
 VISITOR_BYTES = 400_000_000  # of all that one address sent in an hour
 STALL_SECONDS = 60.0  # without a byte of a body that is not complete
 PATH_BYTES, NAME_BYTES = 2_000, 255  # of an address, and of each part, which may name a file
-MOST_LAYERS = 100  # of a drawing: Gradio makes room for as many as one of them says
 _CALL_PATH = "/gradio_api/call/"  # of a question without a page, and of its stream of answers
 _DRAWING_PATH = "/gradio_api/component_server"
 _ASKED = re.compile(r"/gradio_api/(run|api|call/v2|call)/([^/]+)/?")
@@ -280,8 +279,6 @@ class Gate:
             or not (index in ("", "null") or re.fullmatch("[0-9]{1,9}", index))
         ):
             raise Refusal(400, "This is no part of a drawing.")
-        if index.isdecimal() and int(index) >= MOST_LAYERS:
-            raise Refusal(413, f"A drawing has up to {MOST_LAYERS} layers.")
 
     def _counter(self, scope: Message, headers: dict[str, str]) -> _Counter:
         length = headers.get("content-length", "0")
