@@ -108,7 +108,8 @@ def cache_images(
     cached[:done] = load_batch(dataset, indices[:done], spec)
     expected = (time.monotonic() - started) / done * len(indices)
     workers = min(8, os.cpu_count() or 1)
-    if expected > _LONG and workers > 1:
+    # A process that works for a page may start no others.
+    if expected > _LONG and workers > 1 and not multiprocessing.current_process().daemon:
         try:
             context = multiprocessing.get_context("spawn")
             with ProcessPoolExecutor(workers, mp_context=context) as pool:

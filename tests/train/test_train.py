@@ -283,6 +283,17 @@ class Interrupted(Colours):
         return super().pixels(index)
 
 
+def test_slow_pictures_are_drawn_in_the_process_of_a_page_too(monkeypatch):
+    monkeypatch.setattr("whylens.core.train.pictures._LONG", -1.0)
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    # As one has it that must not start others.
+    monkeypatch.setitem(multiprocessing.current_process()._config, "daemon", True)
+    dataset = Colours(train=(10, 10))
+    spec = build_network(QUICK, 2, RandomState(0)).spec
+    work = cache_images(dataset, dataset.of("train"), spec, budget=10**9)
+    assert (run_out(work).cached == load_batch(dataset, dataset.of("train"), spec)).all()
+
+
 @pytest.mark.slow
 def test_slow_pictures_are_drawn_by_other_processes_with_the_same_result(monkeypatch):
     monkeypatch.setattr("whylens.core.train.pictures._LONG", -1.0)
