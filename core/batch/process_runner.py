@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from whylens.core.batch.protocol import FilesDone, Job, thread_variables
 from whylens.core.batch.shards import ShardDone
 from whylens.core.errors import CoreError, WorkerLost, disk_problem
-from whylens.core.storage.child_processes import end_with_parent, start_process
+from whylens.core.storage.child_processes import start_process
 
 
 class Worker(Protocol):
@@ -118,7 +118,6 @@ def _receive(line: Connection[Any, Any], process: BaseProcess) -> Any:
 
 def _serve(job: ProcessJob, line: Connection[Any, Any]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # where it could not be blocked: on Windows
-    end_with_parent()  # a shard is whole or not there
     try:
         worker = job.worker()
         while (number := line.recv()) is not None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from whylens.core.hookspecs import PROJECT
 from whylens.core.registry import PluginSource, all_entry_points, load_registry
-from whylens.core.storage.child_processes import start_process
+from whylens.core.storage.child_processes import kill_process, start_process
 from whylens.core.workers.process import ending_of, process_context
 
 SECONDS_TO_LOAD = 60.0
@@ -42,7 +42,7 @@ def harmful_plugins(
 
 def _try(sources: Sequence[PluginSource], seconds: float) -> tuple[int, str]:
     """Return how many loaded, and what became of the one after them; "" if there was none."""
-    line, process = start_process(process_context(), _load_each, list(sources))
+    line, process = start_process(process_context(), _load_each, list(sources), own_group=True)
     loaded = 0
     try:
         while loaded < len(sources):
@@ -61,7 +61,7 @@ def _try(sources: Sequence[PluginSource], seconds: float) -> tuple[int, str]:
         process.join(1)
         return loaded, f"The process that loaded it {ending_of(process.exitcode)}."
     finally:
-        process.kill()
+        kill_process(process)
         process.join(5)
         line.close()
 

@@ -7,6 +7,7 @@ process is replaced.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -18,6 +19,7 @@ from typing import Any
 from whylens.core.errors import Busy, ExplainerFailed, TooSlow, WorkerLost, WorkStopped
 from whylens.core.workers.process import EngineFactory, Work, WorkerProcess
 
+log = logging.getLogger(__name__)
 SECONDS_OF_WORK = 120.0
 SECONDS_TO_START = 300.0  # all that is imported, from a slow disk as well
 # One that hangs holds its process until its time is over: nobody waits so long behind it.
@@ -156,6 +158,7 @@ class WorkerPool:
                 event = process.receive(_LOOK)
                 if task.stopped or not task.still_wanted():
                     raise WorkStopped("It was stopped.")
+                self._refuse_once_closed()
                 if task.overtaken:
                     raise _Overtaken
                 kind: str
@@ -186,6 +189,7 @@ class WorkerPool:
                     if step_seconds is not None:
                         seconds, until = step_seconds, time.monotonic() + step_seconds
         except WorkerLost as exc:
+            self._refuse_once_closed()
             if work.method:
                 raise ExplainerFailed(work.method, str(exc)) from exc
             raise WorkerLost(f"What was asked for is not there: {exc}. Try again.") from exc
@@ -232,15 +236,29 @@ class WorkerPool:
             for process in list(lane.processes):
                 process.kill()
 
+    def _refuse_once_closed(self) -> None:
+        if self._closed:
+            raise WorkStopped("The server is ending.")
+
     def _new_process(self, lane: _Lane) -> WorkerProcess:
-        process = WorkerProcess(
-            self._factory, self._memory, public=self.public, gives_way=lane is self._lanes[False]
-        )
+        self._refuse_once_closed()
+        try:
+            process = WorkerProcess(
+                self._factory,
+                self._memory,
+                public=self.public,
+                gives_way=lane is self._lanes[False],
+            )
+        except (OSError, EOFError) as exc:  # no memory, no descriptor; or whatever forks is lost
+            raise Busy(f"No working process can be started ({exc}). Try again shortly.") from exc
         lane.processes.add(process)
+        if self._closed:  # meanwhile; whoever closes ends those that are there by then
+            self._end_process(lane, process)
+            self._refuse_once_closed()
         return process
 
     def _end_process(self, lane: _Lane, process: WorkerProcess) -> None:
-        process.kill()
+        process.end()
         lane.processes.discard(process)
 
     def _take(self, lane: _Lane, work: Work) -> WorkerProcess:
@@ -259,8 +277,7 @@ class WorkerPool:
                         and not (background and lane.waiting)
                     ):
                         break
-                    if self._closed:
-                        raise WorkStopped("The server is ending.")
+                    self._refuse_once_closed()
                     if not background:
                         _overtake(lane)
                     if waited > self._busy_timeout:
@@ -289,27 +306,30 @@ class WorkerPool:
                 lane.changed.notify_all()
             raise
 
-    def _give_back(self, lane: _Lane, process: WorkerProcess, work: Work) -> None:
+    def _give_back(self, lane: _Lane, process: WorkerProcess | None, work: Work) -> None:
         with lane.changed:
             lane.busy -= 1
             lane.alone.discard(work.alone)
-            surplus = lane.busy + len(lane.free) >= lane.size
-            if not surplus:
+            surplus = self._closed or lane.busy + len(lane.free) >= lane.size
+            if process is not None and not surplus:
                 lane.free.append(process)
             lane.changed.notify_all()
-        if surplus:
+        if process is not None and surplus:
             self._end_process(lane, process)
 
     def _settle(self, lane: _Lane, process: WorkerProcess, work: Work) -> None:
         """Bring a process whose work was broken off into order, or put another in its place."""
+        kept: WorkerProcess | None = process
         if process.is_worn or not (process.ready and process.stop_work()):
             self._end_process(lane, process)
-            if self._closed:
-                return
-            process = self._new_process(lane)
-        self._give_back(lane, process, work)
-        if self._closed:
-            self._end_process(lane, process)
+            try:
+                kept = self._new_process(lane)
+            except WorkStopped:
+                kept = None
+            except Busy as exc:  # whoever comes next tries again: the place is not lost
+                log.warning("%s", exc)
+                kept = None
+        self._give_back(lane, kept, work)
 
 
 def _overtake(lane: _Lane) -> None:

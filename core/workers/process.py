@@ -24,7 +24,7 @@ from typing import Any, Literal
 
 from whylens.core.engine import Engine
 from whylens.core.errors import MOST_ERROR_LETTERS, CoreError, ExplainerFailed, WorkerLost, words_of
-from whylens.core.storage.child_processes import end_with_parent, start_process
+from whylens.core.storage.child_processes import kill_process, start_process
 from whylens.core.storage.memory import MEMORY_VARIABLE, release_memory
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,14 @@ NICENESS = 10
 # Added to what the kernel makes of its size: where memory ends it ends a process, not the server.
 OOM_SCORE = 500
 # What every process needs is loaded once; where processes can be forked they share it.
-PRELOADED = ("whylens.core.engine", "whylens.core.workers.process", "timm", "torchvision")
+PRELOADED = (
+    "whylens.core.engine",
+    "whylens.core.workers.process",
+    "timm",
+    "torchvision",
+    # Last: what is registered last is done first at the end.
+    "whylens.core.workers.fork_server",
+)
 
 
 @dataclass(frozen=True)
@@ -88,11 +95,10 @@ class WorkerProcess:
             gives_way: Whether others go first where the processor does not do for all.
         """
         self.line, self._process = start_process(
-            process_context(), _serve, factory, memory, public, gives_way
+            process_context(), _serve, factory, memory, public, gives_way, own_group=True
         )
         self.ready = False
         self.is_worn = False  # whether another should take its place, now that it is idle
-        self._ending = threading.Lock()
 
     @property
     def alive(self) -> bool:
@@ -152,15 +158,14 @@ class WorkerProcess:
         return False
 
     def kill(self) -> None:
-        """End it at once, with whatever it started."""
-        pid = self._process.pid
-        if pid is not None and hasattr(os, "killpg"):
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(pid, signal.SIGKILL)
-        self._process.kill()
+        """End it at once, with whatever it started; who works with it finds it lost."""
+        kill_process(self._process)
         self._process.join(5)
-        with self._ending:  # who works with it and who ends all of them may come here at once
-            self.line.close()
+
+    def end(self) -> None:
+        """End it at once, and the line to it: only for whoever works with it."""
+        self.kill()
+        self.line.close()
 
     def _lost(self) -> WorkerLost:
         self._process.join(1)
@@ -202,14 +207,11 @@ def settle_in(
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    if hasattr(os, "setpgid"):
-        os.setpgid(0, 0)  # what a plugin forks goes when this process is killed
     with contextlib.suppress(OSError):  # where there is no such file, or it cannot be written
         score = Path("/proc/self/oom_score_adj")
         score.write_text(f"{max(int(score.read_text()), OOM_SCORE)}")
     if gives_way and hasattr(os, "nice"):
         os.nice(NICENESS)
-    end_with_parent()
     os.environ[MEMORY_VARIABLE] = f"{memory}"
     engine = factory()
     if public:

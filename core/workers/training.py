@@ -125,7 +125,7 @@ class _TrainingProcess:
     ) -> None:
         self._out = out
         self._line, self._process = start_process(
-            process_context(), _train, factory, read, recipe, out, then
+            process_context(), _train, factory, read, recipe, out, then, own_group=True
         )
 
     @property

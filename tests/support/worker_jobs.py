@@ -19,6 +19,13 @@ def never_made():
     time.sleep(600)
 
 
+def forking(line):
+    """Fork a process that holds the line as well, say so, and hang with it."""
+    if os.fork() == 0:
+        line.send("forked")
+    time.sleep(600)
+
+
 def hanging_later(engine):
     """Yield once, and then hang."""
     yield None
