@@ -67,6 +67,7 @@ log = logging.getLogger(__name__)
 
 Loader = Callable[[str, ProgressCallback | None], Backbone]
 T = TypeVar("T")
+SECONDS_TO_WAIT = 120.0  # for a place to compute in
 
 
 class Engine:
@@ -81,7 +82,7 @@ class Engine:
         slots: int | None = None,
         model_bytes: int | None = None,
         forward_pass_bytes: int | None = None,
-        busy_timeout: float = 120.0,
+        busy_timeout: float = SECONDS_TO_WAIT,
     ) -> None:
         """Make an engine; nothing is loaded yet.
 

@@ -29,8 +29,8 @@ WRAPPERS = (
     "student",
 )
 _ARCHITECTURE_KEYS = ("arch", "architecture", "model_name", "model", "backbone")
-_SECONDS = 120
-_SPARE_BYTES = 2_000_000_000
+SECONDS_OF_COMPUTING = 120
+SPARE_BYTES = 2_000_000_000
 
 
 def unwrap(content: Any, tensor_type: type) -> tuple[dict[str, Any], str]:
@@ -91,9 +91,9 @@ def _limit(size: int) -> None:
     statm = Path("/proc/self/statm")
     if statm.is_file():
         used = int(statm.read_text().split()[0]) * resource.getpagesize()
-        limit = used + 4 * size + _SPARE_BYTES
+        limit = used + 4 * size + SPARE_BYTES
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    resource.setrlimit(resource.RLIMIT_CPU, (_SECONDS, _SECONDS))
+    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS_OF_COMPUTING, SECONDS_OF_COMPUTING))
 
 
 def main(source: str, target: str) -> None:

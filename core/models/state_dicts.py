@@ -23,7 +23,7 @@ from whylens.core.storage.interrupts import interrupts_blocked
 # Beside the weights that were trained; what their author tested.
 AVERAGES = ("teacher", "model_ema", "ema_model", "ema")
 _NEARLY_ALL = 0.9
-_DEADLINE = 300.0  # seconds
+SECONDS_OF_READING = 300.0
 _GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
 _SAVE = """  import torch
   model = ...  # load it as you always do, where you trust the file
@@ -148,10 +148,11 @@ def _run_child(file: Path, place: str) -> int:
             stderr=subprocess.DEVNULL,
         )
     try:
-        return child.wait(_DEADLINE)
+        return child.wait(SECONDS_OF_READING)
     except subprocess.TimeoutExpired as exc:
         raise BadArtifact(
-            f"{file.name} was not read within {_DEADLINE:.0f} s. Save its weights again:\n{_SAVE}"
+            f"{file.name} was not read within {SECONDS_OF_READING:.0f} s. "
+            f"Save its weights again:\n{_SAVE}"
         ) from exc
     finally:
         child.kill()

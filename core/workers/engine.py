@@ -45,6 +45,7 @@ SECONDS_TO_SAY = 10.0
 SECONDS_OF_JUDGING = 300.0
 SECONDS_OF_FITTING = 3600.0
 SECONDS_OF_LOADING = 1800.0
+TIMES_ITS_COST = 3  # other machines are slower, and busier
 # A network, a visitor, and what was fitted to it for them, by method.
 _Own = tuple[str, str, Mapping[str, Artifact]]
 
@@ -386,7 +387,7 @@ class WorkerEngine(Engine):
         seconds = max(self._seconds, SECONDS_OF_JUDGING) if work.is_background else self._seconds
         if method in self._costs:
             cost = self._costs[method] * self.forward_seconds(question.model)
-            seconds = max(seconds, 3 * cost)
+            seconds = max(seconds, TIMES_ITS_COST * cost)
         steps = self._pool.run(work, visitor=question.visitor, quick=quick, seconds=seconds)
         try:
             yield from steps

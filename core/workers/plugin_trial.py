@@ -12,7 +12,12 @@ from typing import Any
 from whylens.core.hookspecs import PROJECT
 from whylens.core.registry import PluginSource, all_entry_points, load_registry
 from whylens.core.storage.child_processes import kill_process, start_process
-from whylens.core.workers.process import ending_of, process_context
+from whylens.core.workers.process import (
+    SECONDS_TO_CLOSE,
+    SECONDS_TO_DIE,
+    ending_of,
+    process_context,
+)
 
 SECONDS_TO_LOAD = 60.0
 
@@ -58,11 +63,11 @@ def _try(sources: Sequence[PluginSource], seconds: float) -> tuple[int, str]:
             loaded += 1
         if loaded == len(sources):
             return loaded, ""
-        process.join(1)
+        process.join(SECONDS_TO_CLOSE)
         return loaded, f"The process that loaded it {ending_of(process.exitcode)}."
     finally:
         kill_process(process)
-        process.join(5)
+        process.join(SECONDS_TO_DIE)
         line.close()
 
 

@@ -16,6 +16,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
+from whylens.core.engine import SECONDS_TO_WAIT
 from whylens.core.errors import Busy, ExplainerFailed, TooSlow, WorkerLost, WorkStopped
 from whylens.core.workers.process import EngineFactory, Work, WorkerProcess
 
@@ -24,7 +25,8 @@ SECONDS_OF_WORK = 120.0
 SECONDS_TO_START = 300.0  # all that is imported, from a slow disk as well
 # One that hangs holds its process until its time is over: nobody waits so long behind it.
 QUICK_PATIENCE, SLOW_PATIENCE = 1.0, 20.0
-_LOOK = 0.25  # seconds between two looks at whether work is still wanted
+SECONDS_BETWEEN_LOOKS = 0.25  # at whether work is still wanted
+SECONDS_TO_SETTLE = 1.0  # from an error to where other work can be taken
 
 
 _WANTED: ContextVar[Callable[[], bool]] = ContextVar("wanted", default=lambda: True)
@@ -77,7 +79,7 @@ class WorkerPool:
         *,
         size: int = 1,
         memory: int,
-        busy_timeout: float = 120.0,
+        busy_timeout: float = SECONDS_TO_WAIT,
     ) -> None:
         """Make a pool; processes are started as work comes.
 
@@ -155,7 +157,7 @@ class WorkerPool:
                 if process.ready and not sent:
                     process.send(work)
                     sent, until = True, time.monotonic() + seconds
-                event = process.receive(_LOOK)
+                event = process.receive(SECONDS_BETWEEN_LOOKS)
                 if task.stopped or not task.still_wanted():
                     raise WorkStopped("It was stopped.")
                 self._refuse_once_closed()
@@ -178,7 +180,7 @@ class WorkerPool:
                         return
                 elif kind == "error":
                     # The process says that it is idle next.
-                    then = process.receive(1.0)
+                    then = process.receive(SECONDS_TO_SETTLE)
                     healthy = then is not None and then[0] == "idle" and not process.is_worn
                     raise value
                 elif kind == "progress":

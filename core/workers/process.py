@@ -35,6 +35,8 @@ Kind = Literal["step", "progress", "idle", "error"]
 # Between two steps work ends by itself; a step that takes longer is broken off, then killed.
 SECONDS_TO_END_A_STEP = 0.3
 SECONDS_TO_BREAK_OFF = 1.0
+SECONDS_TO_DIE = 5.0  # when killed; one that the kernel holds longer is not waited for
+SECONDS_TO_CLOSE = 1.0  # from a broken line to the exit code that goes with it
 # What a process may allocate beyond what its caches and its work are meant to take, and it has at
 # its start.
 SPARE_BYTES = 1_500_000_000
@@ -160,7 +162,7 @@ class WorkerProcess:
     def kill(self) -> None:
         """End it at once, with whatever it started; who works with it finds it lost."""
         kill_process(self._process)
-        self._process.join(5)
+        self._process.join(SECONDS_TO_DIE)
 
     def end(self) -> None:
         """End it at once, and the line to it: only for whoever works with it."""
@@ -168,7 +170,7 @@ class WorkerProcess:
         self.line.close()
 
     def _lost(self) -> WorkerLost:
-        self._process.join(1)
+        self._process.join(SECONDS_TO_CLOSE)
         return WorkerLost(f"its process {ending_of(self._process.exitcode)}")
 
 

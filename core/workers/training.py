@@ -36,7 +36,7 @@ from whylens.core.workers.process import (
 # Both are called where the training runs, with the engine there.
 EngineDatasetReader = Callable[[Engine, ProgressCallback], Dataset]
 Follower = Callable[[Engine, Dataset], Iterator[TrainingProgress]]
-_SECONDS_TO_END = 5.0
+SECONDS_TO_END = 5.0
 
 
 class TrainingRunner:
@@ -153,13 +153,13 @@ class _TrainingProcess:
             if isinstance(step, TrainingProgress):
                 yield step
                 continue
-            self._process.join(_SECONDS_TO_END)
+            self._process.join(SECONDS_TO_END)
             if step is None:
                 return
             raise step
 
     def _lost(self) -> WorkerLost:
-        self._process.join(_SECONDS_TO_END)
+        self._process.join(SECONDS_TO_END)
         remove_without_network(self._out)
         best = (self._out / MANIFEST).exists()
         left = f"The best network so far is kept as {self._out.name}." if best else "Try again."
