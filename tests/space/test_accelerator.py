@@ -38,6 +38,14 @@ def _threads():
 
 
 @pytest.fixture
+def warnings(monkeypatch):
+    """What is said in the log."""
+    told: list[str] = []
+    monkeypatch.setattr(zero_gpu.log, "warning", lambda text, *given: told.append(text % given))
+    return told
+
+
+@pytest.fixture
 def question(rng):
     return Question("untrained:test_resnet", rng.integers(0, 256, (80, 90, 3), dtype=np.uint8))
 
@@ -132,6 +140,44 @@ def test_only_a_zero_gpu_space_borrows(monkeypatch):
     assert type(local_engine()) is Engine
     monkeypatch.setenv("SPACES_ZERO_GPU", "true")
     assert type(local_engine()) is ZeroGpuEngine
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "cause"),
+    [("WHYLENS_WORKERS", "0", "WHYLENS_WORKERS is 0"), ("SPACES_ZERO_GPU", "1", "ZeroGPU lends")],
+)
+def test_what_is_not_bounded_in_one_process_is_said_at_the_start(
+    warnings, monkeypatch, name, value, cause
+):
+    monkeypatch.setattr(zero_gpu, "gpu_decorator", lambda seconds: Lender())
+    monkeypatch.setattr(zero_gpu, "harmful_plugins", dict)
+    assert type(local_engine()) is WorkerEngine
+    assert warnings == []  # all is bounded
+    monkeypatch.setenv(name, value)
+    assert not isinstance(local_engine(), WorkerEngine)
+    (said,) = warnings
+    assert said.startswith(cause)
+    assert "no answer has a deadline" in said
+    assert "ends the page for everybody" in said
+
+
+@pytest.mark.parametrize(
+    ("said", "kind", "places"),
+    [
+        ("00", Engine, None),
+        ("3", WorkerEngine, 3),
+        ("many", WorkerEngine, 1),
+        ("-1", WorkerEngine, 1),
+    ],
+)
+def test_a_number_of_processes_is_taken_for_what_it_is(warnings, monkeypatch, said, kind, places):
+    monkeypatch.setattr(zero_gpu, "harmful_plugins", dict)
+    monkeypatch.setenv("CPU_CORES", "2")
+    monkeypatch.setenv("WHYLENS_WORKERS", said)
+    engine = local_engine()
+    assert type(engine) is kind
+    assert places in (None, engine.places)
+    assert any("no number" in message for message in warnings) == (not said.isdecimal())
 
 
 @pytest.mark.parametrize(

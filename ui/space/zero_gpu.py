@@ -31,6 +31,11 @@ GpuDecorator = Callable[[F], F]
 CORES_VARIABLE = "CPU_CORES"  # set by Spaces: the machine has more cores than a Space may use
 WORKERS_VARIABLE = "WHYLENS_WORKERS"  # processes for quick work, and again for slow work
 ZERO_GPU_VARIABLE = "SPACES_ZERO_GPU"
+_UNBOUNDED = (
+    "%s, so all is computed in the process that serves: no answer has a deadline or a bound of "
+    "memory of its own, plugins are not tried out first, and one that crashes or hangs ends the "
+    "page for everybody. %s"
+)
 # A visitor's daily two minutes must have this much left; slow methods take seconds.
 GPU_SECONDS = 30
 
@@ -38,21 +43,32 @@ GPU_SECONDS = 30
 def local_engine(costs: Mapping[str, float] | None = None) -> Engine:
     """Return the engine that suits this machine: working processes, or a lent GPU where lent.
 
-    Where WHYLENS_WORKERS is 0, all is computed in this process.
+    Where WHYLENS_WORKERS is 0, all is computed in this process. Whoever sets it is served so, on a
+    public page as well: it means nothing else. But it says at the start what is not bounded then.
 
     Args:
         costs: What methods are known to take, by name, in forward passes.
     """
-    workers = os.environ.get(WORKERS_VARIABLE, "").strip()
+    workers = _workers()
     if on_zero_gpu():
+        log.warning(_UNBOUNDED, "ZeroGPU lends its GPU to one process", "Take sound plugins only.")
         slots = _use_allotted_cores()
         return ZeroGpuEngine(on_gpu=gpu_decorator(GPU_SECONDS), slots=slots)
-    if workers == "0":
+    if workers == 0:
+        remedy = "Do not set it where strangers are served."
+        log.warning(_UNBOUNDED, f"{WORKERS_VARIABLE} is 0", remedy)
         return engine_in_process()
-    size = int(workers) if workers.isdecimal() else _default_slots()
+    size = workers or _default_slots()
     harmful = harmful_plugins()
     factory = partial(engine_in_process, harmful)
     return WorkerEngine(factory, load_registry(blocked=harmful), size=size, costs=costs)
+
+
+def _workers() -> int | None:
+    text = os.environ.get(WORKERS_VARIABLE, "").strip()
+    if text and not text.isdecimal():
+        log.warning("%s is %r, which is no number; it is ignored", WORKERS_VARIABLE, text)
+    return int(text) if text.isdecimal() else None
 
 
 def engine_in_process(blocked: Mapping[str, str] | None = None) -> Engine:
