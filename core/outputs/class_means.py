@@ -6,8 +6,11 @@ place of every picture's frame.
 
 from __future__ import annotations
 
+import io
+import json
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -20,9 +23,13 @@ from whylens.core.explanation import Question
 from whylens.core.inputs.photo import Pixels, photo_of
 from whylens.core.inputs.spec import InputSpec
 from whylens.core.inputs.view import view_of
+from whylens.core.outputs.export import npy_bytes, recorded_files, versions
 from whylens.core.outputs.render import Style, overlay
 from whylens.core.progress import last_of
 from whylens.core.results import Heatmap
+from whylens.core.storage.files import FileSet
+
+DESCRIPTION = "means.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +99,51 @@ def mean_picture(mean: MeanMap, spec: InputSpec, style: Style) -> Image.Image:
     # Its standard error is of the choice of pictures, not of the method: nothing is hidden.
     style = replace(style, significant_only=False)
     return overlay(mean.picture, mean.heatmap, view_of((width, height), whole), style)
+
+
+def write_means(
+    folder: Path,
+    means: Mapping[str, MeanMap],
+    names: Mapping[str, str],
+    spec: InputSpec,
+    described: Mapping[str, object],
+) -> None:
+    """Write of every class picture, values and their standard error, and what describes all.
+
+    They are the old ones or the new ones, as their hashes in the description tell, however this
+    process ends.
+
+    Args:
+        folder: Made if absent.
+        means: By label.
+        names: That of a class's files, by label.
+        described: What else to say of all of them, as JSON-able data.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    files = FileSet(folder / DESCRIPTION, recorded_files)
+    hashes, classes = dict[str, str](), dict[str, object]()
+    try:
+        for label, mean in means.items():
+            contents = {".png": _png(mean, spec), ".values.npy": npy_bytes(mean.heatmap.values)}
+            if mean.heatmap.error is not None:
+                contents[".error.npy"] = npy_bytes(mean.heatmap.error)
+            for ending, content in contents.items():
+                name = f"{names[label]}{ending}"
+                hashes[name] = files.add_bytes(name, content)
+            classes[label] = {
+                "name": names[label], "pictures": mean.count, "unit": mean.heatmap.unit
+            }  # fmt: skip
+        text = {**described, "classes": classes, "versions": versions(), "files": hashes}
+        files.commit((json.dumps(text, indent=2) + "\n").encode())
+    except BaseException:
+        files.discard()
+        raise
+
+
+def _png(mean: MeanMap, spec: InputSpec) -> bytes:
+    buffer = io.BytesIO()
+    mean_picture(mean, spec, Style()).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def _chosen(dataset: Dataset, per_class: int) -> list[int]:

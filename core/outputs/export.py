@@ -6,6 +6,7 @@ read back from them without the network.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import platform
@@ -32,10 +33,11 @@ from whylens.core.models.labels import class_text
 from whylens.core.outputs.example_images import sheet, tile
 from whylens.core.outputs.render import Style, render_explanation, scale_of
 from whylens.core.results import Example, Examples, Heatmap, Prototypes
-from whylens.core.storage.files import write_atomically
+from whylens.core.storage.files import FileSet, find_file, write_atomically
 from whylens.core.targets import Target
 
 _OF_ANSWERS = ("example-*.png", "overlay.png", "map.png", "values.npy", "standard_error.npy")
+MANIFEST = "manifest.json"  # of an answer; it names the other files with their hashes
 _VERSIONS = ("whylens", "torch", "torchvision", "timm", "numpy", "pillow", "pluggy")
 
 
@@ -59,23 +61,31 @@ def bundle_files(
     folder = explanation.method
     if with_input:
         yield _input_file(explanation.question)
-    yield f"{folder}/methods.bib", bibliography([explanation]).encode()
+    hashes = {}
+    for name, content in _answer_files(explanation, style):
+        hashes[name] = hashlib.sha256(content).hexdigest()
+        yield f"{folder}/{name}", content
+        del content  # one of them at a time
+    described = manifest(explanation, source=source, style=style)
+    described |= {"command": command} if command else {}
+    text = json.dumps(described | {"files": hashes}, indent=2) + "\n"
+    yield f"{folder}/{MANIFEST}", text.encode()
+
+
+def _answer_files(explanation: Explanation, style: Style) -> Iterator[tuple[str, bytes]]:
+    yield "methods.bib", bibliography([explanation]).encode()
     if isinstance(explanation.result, Heatmap):
-        yield f"{folder}/overlay.png", png_bytes(render_explanation(explanation, style))
+        yield "overlay.png", png_bytes(render_explanation(explanation, style))
         if explanation.result.values.ndim > 1:
             alone = replace(style, under="alone")
-            yield f"{folder}/map.png", png_bytes(render_explanation(explanation, alone))
-        yield f"{folder}/values.npy", npy_bytes(explanation.result.values)
+            yield "map.png", png_bytes(render_explanation(explanation, alone))
+        yield "values.npy", npy_bytes(explanation.result.values)
         if explanation.result.error is not None:
-            yield f"{folder}/standard_error.npy", npy_bytes(explanation.result.error)
+            yield "standard_error.npy", npy_bytes(explanation.result.error)
     else:
         for number, item in enumerate(explanation.result.items, start=1):
             picture = tile(item, colours=style.colormap)
-            yield f"{folder}/example-{number:02d}.png", png_bytes(picture)
-    described = manifest(explanation, source=source, style=style)
-    described |= {"command": command} if command else {}
-    text = json.dumps(described, indent=2) + "\n"
-    yield f"{folder}/manifest.json", text.encode()
+            yield f"example-{number:02d}.png", png_bytes(picture)
 
 
 def covering_files(
@@ -185,20 +195,22 @@ def _explanation_of(described: Mapping[str, Any], folder: Path) -> Explanation:
     if question.digest() != fields["sha256_of_pixels"]:
         raise ValueError(f"{file.name} is not what was explained")
     result: Heatmap | Examples
+    files: dict[str, str] | None = described.get("files")
     if "map" in described:
         heat, error = described["map"], folder / "standard_error.npy"
+        has_error = error.name in files if files is not None else error.is_file()
         result = Heatmap(
-            np.load(folder / "values.npy", allow_pickle=False),
+            np.load(_part(folder / "values.npy", files), allow_pickle=False),
             heat["unit"],
             heat["signed"],
             heat["diagnostics"],
             heat["note"],
-            np.load(error, allow_pickle=False) if error.is_file() else None,
+            np.load(_part(error, files), allow_pickle=False) if has_error else None,
         )
     else:
         items = []
         for number, item in enumerate(described["items"], start=1):
-            with Image.open(folder / f"example-{number:02d}.png") as picture:
+            with Image.open(_part(folder / f"example-{number:02d}.png", files)) as picture:
                 items.append(Example(np.asarray(picture.convert("RGB")), **item))
         result = Examples(tuple(items), described["unit"], described["note"])
     labels = (target["label"], target["versus_label"])
@@ -238,6 +250,16 @@ def _explanation_of(described: Mapping[str, Any], folder: Path) -> Explanation:
         finished=described["finished"],
         reference=described["reference"],
     )
+
+
+def _part(path: Path, recorded: Mapping[str, str] | None) -> Path:
+    """Return where a file lies that a manifest records, or any where an older version wrote it."""
+    if recorded is None:
+        return path
+    found = find_file(path, recorded[path.name])
+    if found is None:
+        raise ValueError(f"{path.name} is not what was written with it")
+    return found
 
 
 def _input_name(question: Question) -> str:
@@ -417,24 +439,50 @@ def write_zip(stream: BinaryIO, files: Iterable[tuple[str, bytes]]) -> None:
 def write_files(folder: Path, files: Iterable[tuple[str, bytes]]) -> list[Path]:
     """Write files into `folder` and return their paths; a reader never sees half a file.
 
+    Those of an answer are its old ones or its new ones, all of them, however this process ends.
     Maps and examples of an earlier answer that the new one has not are deleted: beside its manifest
     they would pass for the new one's.
 
     Args:
         folder: Made if absent.
-        files: Names and contents.
+        files: Names and contents; those of an answer lie in a folder, its manifest is the last.
     """
     paths = []
-    for name, content in files:
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, content)
-        paths.append(path)
-    for manifest_path in [path for path in paths if path.name == "manifest.json"]:
-        for pattern in _OF_ANSWERS:
-            for old in set(manifest_path.parent.glob(pattern)) - set(paths):
-                old.unlink()
+    begun: dict[Path, FileSet] = {}
+    try:
+        for name, content in files:
+            path = folder / name
+            place = path.parent
+            place.mkdir(parents=True, exist_ok=True)
+            paths.append(path)
+            if place == folder:
+                write_atomically(path, content)
+                continue
+            if place not in begun:
+                begun[place] = FileSet(place / MANIFEST, recorded_files)
+            if path.name != MANIFEST:
+                begun[place].add_bytes(path.name, content)
+                continue
+            begun.pop(place).commit(content)
+            for pattern in _OF_ANSWERS:  # of versions that recorded no files
+                for old in set(place.glob(pattern)) - set(paths):
+                    old.unlink()
+    finally:
+        for unfinished in begun.values():
+            unfinished.discard()
     return paths
+
+
+def recorded_files(description: bytes) -> dict[str, str]:
+    """Return the hashes by name that a manifest holds; none where an older version wrote it.
+
+    Raises:
+        ValueError: It is no JSON, or names what is no file beside it.
+    """
+    recorded = json.loads(description).get("files", {})
+    if any(not re.fullmatch(r"[^/\\.][^/\\]*", name) for name in recorded):
+        raise ValueError("a file that does not lie beside it")
+    return dict(recorded)
 
 
 def explanation_picture(explanation: Explanation, style: Style | None = None) -> Image.Image:

@@ -24,7 +24,7 @@ from whylens.core.outputs.render import (
     scales_together,
 )
 from whylens.core.results import Heatmap
-from whylens.core.storage.files import write_atomically
+from whylens.core.storage.files import write_described
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -116,8 +116,15 @@ def save_figure(
     content = _figure_bytes(_panels(answers, layout, same_values=same_values), kind, layout)
     cited = path.with_suffix(".bib")
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, content)
-    write_atomically(cited, bibliography([explanation for explanation, _ in answers]).encode())
+    entries = bibliography([explanation for explanation, _ in answers])
+    of_figure = f"% What {path.name} shows, sha256 "  # BibTeX reads nothing between entries
+    write_described(
+        path,
+        lambda stream: stream.write(content),
+        cited,
+        lambda sha256: f"{of_figure}{sha256}\n\n{entries}".encode(),
+        recorded=lambda data: data.decode().splitlines()[0].removeprefix(of_figure),
+    )
     return [path, cited]
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
@@ -83,59 +84,106 @@ def write_described(
     write: Callable[[BinaryIO], object],
     description: Path,
     describe: Callable[[str], bytes],
+    recorded: Callable[[bytes], str] = lambda data: json.loads(data)["sha256"],
 ) -> None:
     """Write a file and the one beside it that holds its sha256: both are the old or both the new.
 
-    However the process ends: the new file waits under a name of its own until the description names
-    it, and `find_file` looks there too.
+    However the process ends: as `FileSet` does, of which this is one with a single file.
 
     Args:
         write: Writes the file.
-        description: Of JSON, with the hash under "sha256".
+        description: By default of JSON, with the hash under "sha256".
         describe: Returns its content for a hash.
+        recorded: Returns the hash that such a content holds.
     """
-    remove_unfinished(path.parent)
-    waiting = _waiting(path)
-    _end_what_was_begun(path, description)
-    with replacing(waiting) as stream:
-        write(stream)
-    content = describe(file_sha256(waiting))
-    if not description.exists():
-        waiting.replace(path)
-    write_atomically(description, content)
-    if waiting.exists():
-        waiting.replace(path)
-    sync_folder(path.parent)
+    files = FileSet(description, lambda data: {path.name: recorded(data)})
+    files.commit(describe(files.add(path.name, write)))
+
+
+class FileSet:
+    """Files of a folder that are replaced together, by a description that holds their hashes.
+
+    However the process ends, they are the old ones or the new ones, whole: the new ones wait under
+    names of their own until the description names them, and `find_file` looks there too.
+    """
+
+    def __init__(self, description: Path, recorded: Callable[[bytes], Mapping[str, str]]) -> None:
+        """Begin to write; what another process had begun is ended first.
+
+        Args:
+            description: In the files' folder, which must exist.
+            recorded: Returns the hashes by name that a description's content holds; it may raise
+                what comes of a content that is none.
+        """
+        self._folder, self._description, self._recorded = description.parent, description, recorded
+        remove_unfinished(self._folder)
+        self._before = self._read()
+        self._added: list[str] = []
+        for name, sha256 in self._before.items():
+            waiting = _waiting(self._folder / name)
+            if waiting.is_file() and file_sha256(waiting) == sha256:
+                waiting.replace(self._folder / name)
+
+    def _read(self) -> Mapping[str, str]:
+        try:
+            return self._recorded(self._description.read_bytes())
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return {}
+
+    def add(self, name: str, write: Callable[[BinaryIO], object]) -> str:
+        """Write one of the files, and return its sha256 for the description."""
+        waiting = _waiting(self._folder / name)
+        with replacing(waiting) as stream:
+            write(stream)
+        self._added.append(name)
+        return file_sha256(waiting)
+
+    def add_bytes(self, name: str, content: bytes) -> str:
+        """Write one of the files of which all is there, as `add` does."""
+        return self.add(name, lambda stream: stream.write(content))
+
+    def discard(self) -> None:
+        """Remove what was added: nothing comes of it."""
+        for name in self._added:
+            _waiting(self._folder / name).unlink(missing_ok=True)
+
+    def commit(self, content: bytes) -> None:
+        """Put the description in place, and with it the files; those of the old one alone go.
+
+        Args:
+            content: That of the description, with the hashes that `add` returned.
+        """
+        if not self._description.exists():  # without it nobody takes them for anything
+            self._put_in_place()
+        write_atomically(self._description, content)
+        self._put_in_place()
+        for name in self._before.keys() - set(self._added):
+            (self._folder / name).unlink(missing_ok=True)
+        sync_folder(self._folder)
+
+    def _put_in_place(self) -> None:
+        for name in self._added:
+            with contextlib.suppress(FileNotFoundError):  # it is
+                _waiting(self._folder / name).replace(self._folder / name)
 
 
 def find_file(path: Path, sha256: str) -> Path | None:
-    """Return where the file with this hash lies that `write_described` wrote; None without one.
+    """Return where the file with this hash lies that a `FileSet` wrote; None without one.
 
     Raises:
         OSError: There is none at all, or it cannot be read.
     """
-    if file_sha256(path) == sha256:
-        return path
-    # Where the process ended between two renames; or it was renamed while it was looked at.
-    for place in (_waiting(path), path):
-        if place.is_file() and file_sha256(place) == sha256:
-            return place
+    # It waits where the process ended between two renames; or it was renamed meanwhile.
+    for place in (path, _waiting(path), path):
+        with contextlib.suppress(FileNotFoundError):
+            if file_sha256(place) == sha256:
+                return place
+    path.stat()
     return None
 
 
 def _waiting(path: Path) -> Path:
     return path.with_name(f".{path.name}.next")
-
-
-def _end_what_was_begun(path: Path, description: Path) -> None:
-    waiting = _waiting(path)
-    if waiting.is_file():
-        try:
-            recorded = json.loads(description.read_bytes())["sha256"]
-        except (OSError, ValueError, KeyError, TypeError):
-            return
-        if file_sha256(waiting) == recorded:
-            waiting.replace(path)
 
 
 def remove_unfinished(folder: Path) -> None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import tempfile
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.support.killed import killed_at
 from tests.support.networks import plain_spec
 from whylens.core.errors import BadArtifact
 from whylens.core.storage.artifacts import (
@@ -140,38 +139,6 @@ def test_what_is_missing_is_the_artifact_s_fault_and_not_a_method_s(folder):
     for part in (again.facts, again.arrays):
         with pytest.raises(BadArtifact, match="damaged: 'rows' is missing"):
             part["rows"]
-
-
-class Killed(BaseException):
-    """The process is gone: nothing is put away."""
-
-
-def killed_at(step: int, monkeypatch, work) -> bool:
-    """Run `work` up to the step-th thing that it does to the disk; return whether it got there."""
-    count, dead = 0, False
-
-    def counted(original):
-        def call(*args, **kwargs):
-            nonlocal count, dead
-            count += 1
-            dead = dead or count == step
-            if dead:
-                raise Killed
-            return original(*args, **kwargs)
-
-        return call
-
-    with monkeypatch.context() as patch:
-        for owner, name in (
-            (os, "fsync"), (Path, "replace"), (Path, "unlink"), (Path, "chmod"),
-            (tempfile, "mkstemp"),
-        ):  # fmt: skip
-            patch.setattr(owner, name, counted(getattr(owner, name)))
-        try:
-            work()
-        except Killed:
-            return True
-    return False
 
 
 def test_killed_at_any_step_the_old_artifact_or_the_new_is_whole(folder, artifact, monkeypatch):

@@ -13,14 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.support.networks import GapNet, plain_spec, seeded
-from whylens.core.engine import Engine
+from tests.support.answers import occlusion
 from whylens.core.errors import BadInput
 from whylens.core.evaluation.metric import Score
 from whylens.core.evaluation.verdict import Verdict
 from whylens.core.explanation import Question
 from whylens.core.inputs.view import View
-from whylens.core.models.backbone import wrap
 from whylens.core.outputs.export import (
     bibliography,
     bundle_files,
@@ -38,12 +36,7 @@ from whylens.core.storage.files import write_atomically
 @pytest.fixture(scope="module")
 def answer():
     """An occlusion of a wide photo by a toy network."""
-    spec = plain_spec(32, 32)
-    engine = Engine(loader=lambda name, progress: wrap(seeded(GapNet()), spec=spec))
-    pixels = np.random.default_rng(2).integers(0, 256, (50, 90, 3), dtype=np.uint8)
-    question = Question("toy", pixels, quantity="contrast", target=1, seed=4)
-    *_, last = engine.explain(question, "occlusion", {"window": 16, "stride": 8, "fill": "blur"})
-    return last
+    return occlusion()
 
 
 def test_the_picture_has_the_size_of_the_photo_and_the_values_are_raw(answer):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -15,10 +15,6 @@ from whylens.ui.cli.common import (
     read_dataset,
     unique_names,
 )
-
-if TYPE_CHECKING:
-    from whylens.core.inputs.spec import InputSpec
-    from whylens.core.outputs.class_means import MeanMap
 
 
 def means(
@@ -38,7 +34,7 @@ def _run(
     model: str, data: str, method: str, per_class: int, param: list[str] | None, out: Path
 ) -> None:
     from whylens.core.engine import Engine
-    from whylens.core.outputs.class_means import mean_maps
+    from whylens.core.outputs.class_means import mean_maps, write_means
     from whylens.core.progress import run
 
     engine = Engine()
@@ -49,25 +45,16 @@ def _run(
         task = display.add_task(method, total=1)
         work = mean_maps(engine, model, method, dataset, params=params, per_class=per_class)
         means = run(work, lambda fraction: display.update(task, completed=fraction))
-    spec = engine.backbone(model).spec
+    backbone = engine.backbone(model)
     stems = [re.sub(r"[^\w.+-]+", "-", label).strip("-.") or "class" for label in means]
-    for stem, mean in zip(unique_names(stems), means.values(), strict=True):
-        _write(out, stem, mean, spec)
+    described = {
+        "model": model,
+        "weights_sha256": backbone.identity.digest,
+        "method": method,
+        "parameters": params,
+        "pictures": dataset.name,
+        "at_most_of_each_class": per_class,
+    }
+    names = dict(zip(means, unique_names(stems), strict=True))
+    write_means(out, means, names, backbone.spec, described)
     typer.echo(out)
-
-
-def _write(out: Path, stem: str, mean: MeanMap, spec: InputSpec) -> None:
-    import io
-
-    from whylens.core.outputs.class_means import mean_picture
-    from whylens.core.outputs.export import npy_bytes
-    from whylens.core.outputs.render import Style
-    from whylens.core.storage.files import write_atomically
-
-    out.mkdir(parents=True, exist_ok=True)
-    picture = io.BytesIO()
-    mean_picture(mean, spec, Style()).save(picture, "PNG")
-    write_atomically(out / f"{stem}.png", picture.getvalue())
-    write_atomically(out / f"{stem}.values.npy", npy_bytes(mean.heatmap.values))
-    if mean.heatmap.error is not None:
-        write_atomically(out / f"{stem}.error.npy", npy_bytes(mean.heatmap.error))
