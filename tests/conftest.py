@@ -27,6 +27,10 @@ os.environ["WHYLENS_HOME"] = os.environ["GRADIO_TEMP_DIR"] + "/home"
 
 import pytest
 
+from whylens.ui.page.type_stubs import skip_type_stubs
+
+skip_type_stubs()  # most test files of the page import gradio before the page
+
 atexit.register(shutil.rmtree, os.environ["GRADIO_TEMP_DIR"], ignore_errors=True)
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -86,10 +90,9 @@ def pytest_collection() -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Keep the garbage collector from walking through all that was imported, as often."""
-    gc.enable()
-    gc.collect()
+    """Keep the garbage collector from walking through all that was imported."""
     gc.freeze()
+    gc.enable()
 
 
 class NetworkForbidden(AssertionError):

@@ -96,14 +96,15 @@ def test_a_picture_is_asked_for_its_signal_without_being_decoded(monkeypatch):
 @pytest.mark.parametrize(
     "body",
     [
-        b"whylens-signal\0\0" + zlib.compress(bytes(50_000_000)),
-        b"whylens-signal\0\0" + b"no zlib",
-        b"whylens-signal\0\0" + zlib.compress(b"AAAA")[:-3],
-        b"whylens-signal\0\0" + zlib.compress(b"not base 64!"),
+        lambda: zlib.compress(bytes(50_000_000)),
+        lambda: b"no zlib",
+        lambda: zlib.compress(b"AAAA")[:-3],
+        lambda: zlib.compress(b"not base 64!"),
     ],
     ids=["bomb", "no zlib", "cut", "no base64"],
 )
 def test_a_signal_that_is_damaged_or_a_bomb_is_refused(body):
+    body = b"whylens-signal\0\0" + body()
     tracemalloc.start()
     with pytest.raises(BadInput, match="signal in this picture is damaged"):
         signal_in(picture(10, chunk(b"zTXt", body)))

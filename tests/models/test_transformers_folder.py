@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -21,7 +22,10 @@ from whylens.core.models.public_models import check_public_model
 from whylens.core.needs import Need
 from whylens.ui.cli.app import app
 
-transformers = pytest.importorskip("transformers", reason="the extra [transformers] is absent")
+# Imported where it is first needed: a second of every process that only collects tests.
+pytestmark = pytest.mark.skipif(
+    find_spec("transformers") is None, reason="the extra [transformers] is absent"
+)
 
 PHOTO = ROOT / "examples" / "photos" / "cat.jpg"
 LABELS = {0: "ant", 1: "bee", 2: "cat"}
@@ -36,7 +40,8 @@ SQUARE = {"height": 64, "width": 64}
 
 def networks():
     """Return configuration, network and processor of every family, by name."""
-    t = transformers
+    import transformers as t
+
     squash = t.ViTImageProcessor(size=SQUARE)
     crop = t.ConvNextImageProcessor(size={"shortest_edge": 64}, crop_pct=0.875)
     return {

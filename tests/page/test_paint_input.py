@@ -73,16 +73,17 @@ def test_what_waits_for_its_question_is_bounded(editor):
 @pytest.mark.parametrize(
     "content",
     [
-        layer((9000, 9000), mode="L"),  # 79 kB, and 324 MB once it is decoded
-        layer(kind="TIFF"),
-        layer((60, 60), mode="RGB", kind="EPS"),
-        b"no picture",
-        layer()[:200],
-        b"",
+        lambda: layer((9000, 9000), mode="L"),  # 79 kB, and 324 MB once it is decoded
+        lambda: layer(kind="TIFF"),
+        lambda: layer((60, 60), mode="RGB", kind="EPS"),
+        lambda: b"no picture",
+        lambda: layer()[:200],
+        lambda: b"",
     ],
     ids=["large", "tiff", "eps", "text", "cut off", "empty"],
 )
 def test_what_is_no_drawing_is_refused_in_words(editor, content, tmp_path, monkeypatch):
+    content = content()
     decoded, convert = [], Image.Image.convert
 
     def counted(image, *args, **kwargs):

@@ -1,0 +1,21 @@
+"""Shared by the tests of the page."""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_server_a_page():
+    # Gradio makes three servers of a page before the one that serves it, each in a quarter of a second.
+    from gradio import blocks
+
+    class ServerAtLaunch(blocks.App):
+        @staticmethod
+        def create_app(page, **options):
+            return blocks_app.create_app(page, **options) if "app_kwargs" in options else None
+
+    blocks_app = blocks.App
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(blocks, "App", ServerAtLaunch)
+        yield

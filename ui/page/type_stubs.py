@@ -1,0 +1,44 @@
+"""Gradio is imported in half the time where it writes no type stubs for editors.
+
+At each import it parses the source of each of its components, writes a stub beside it and reads that
+again: half of what importing it costs. Nothing that runs reads those stubs.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from types import ModuleType
+
+MODULE = "gradio.component_meta"
+
+
+class _NoStubs(SourceFileLoader):
+    """Loads Gradio's module as it is, but for the function that writes stubs."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        super().exec_module(module)
+        if hasattr(module, "create_or_modify_pyi"):
+            module.create_or_modify_pyi = lambda *_: None
+
+
+class _Finder(MetaPathFinder):
+    """Finds that one module and leaves all others to the finders that follow."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname != MODULE:
+            return None
+        spec = PathFinder.find_spec(fullname, path, target)
+        if spec is not None and isinstance(spec.loader, SourceFileLoader):
+            spec.loader = _NoStubs(spec.loader.name, spec.loader.path)
+        return spec
+
+
+def skip_type_stubs() -> None:
+    """Keep Gradio from writing type stubs when it is imported, once; too late, it does nothing."""
+    if MODULE not in sys.modules and not any(isinstance(f, _Finder) for f in sys.meta_path):
+        sys.meta_path.insert(0, _Finder())
