@@ -1,7 +1,7 @@
 """Weights from a Hub on loopback: cut, damaged, stalled, dripping, missing, and not there at all.
 
 One child process stands for the program: what the Hub's client reads from the environment, it
-reads at import.
+reads at import. Networks are loaded in this one, where torch is there already.
 """
 
 from __future__ import annotations
@@ -41,25 +41,13 @@ for line in sys.stdin:
     shares = []
     began = time.monotonic()
     try:
-        if "load" in ask:
-            from whylens.core.models.load import load
-            began = time.monotonic()
-            net = load(ask["load"], timeouts=timeouts)
-            answer = {
-                "sha256": net.identity.digest,
-                "classes": len(net.labels),
-                "licence": net.identity.licence,
-                "source": net.identity.source,
-                "logits": net.logits(net.probe_inputs())[0, :5].tolist(),
-            }
-        else:
-            got = hub.hub_file(
-                ask["repo"],
-                "model.safetensors",
-                timeouts=timeouts,
-                progress=lambda share, _: shares.append(share),
-            )
-            answer = {"path": str(got.path), "sha256": got.sha256}
+        got = hub.hub_file(
+            ask["repo"],
+            "model.safetensors",
+            timeouts=timeouts,
+            progress=lambda share, _: shares.append(share),
+        )
+        answer = {"path": str(got.path), "sha256": got.sha256}
     except CoreError as error:
         answer = {"error": type(error).__name__, "message": str(error)}
     answer["seconds"] = time.monotonic() - began
@@ -195,12 +183,15 @@ class Hub(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_address[1]}"
 
 
+# What would lead the Hub's client elsewhere.
+NOT_OURS = ("HF_HUB_OFFLINE", "HF_HUB_CACHE", "HF_TOKEN")
+
+
 class Program:
     """The child process, asked by one line and answering by one."""
 
     def __init__(self, home, endpoint: str) -> None:
-        drop = ("HF_HUB_OFFLINE", "HF_HUB_CACHE", "HF_TOKEN")
-        kept = {k: v for k, v in os.environ.items() if k not in drop}
+        kept = {k: v for k, v in os.environ.items() if k not in NOT_OURS}
         self.child = subprocess.Popen(
             [sys.executable, "-c", PROGRAM],
             cwd=ROOT,
@@ -209,8 +200,6 @@ class Program:
                 "HF_ENDPOINT": endpoint,
                 "HF_HOME": str(home),
                 "HF_HUB_DISABLE_XET": "1",
-                "WHYLENS_CHECKPOINTS": "",
-                "OMP_NUM_THREADS": "1",
             },
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -249,6 +238,40 @@ def home(tmp_path_factory):
 def program(hub, home):
     with closing(Program(home, hub.address)) as running:
         yield running
+
+
+@pytest.fixture
+def load_online(hub, home):
+    """Load a network by its name with the Hub in reach; return what it is, or how it is refused."""
+    from huggingface_hub import constants
+
+    from whylens.core.errors import CoreError
+    from whylens.core.models.load import load
+
+    def answer(name: str) -> dict:
+        with pytest.MonkeyPatch.context() as patch:
+            for variable in NOT_OURS:
+                patch.delenv(variable, raising=False)
+            patch.setenv("HF_ENDPOINT", hub.address)  # for the child that downloads
+            patch.setenv("HF_HOME", str(home))
+            at_hub = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, hub.address)
+            patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", at_hub)
+            patch.setattr(constants, "ENDPOINT", hub.address)
+            patch.setattr(constants, "HF_HUB_CACHE", str(home / "hub"))
+            patch.setattr(constants, "HF_HUB_OFFLINE", False)
+            try:
+                net = load(name)
+            except CoreError as error:
+                return {"error": type(error).__name__, "message": str(error)}
+        return {
+            "sha256": net.identity.digest,
+            "classes": len(net.labels),
+            "licence": net.identity.licence,
+            "source": net.identity.source,
+            "logits": net.logits(net.probe_inputs())[0, :5].tolist(),
+        }
+
+    return answer
 
 
 @pytest.fixture
@@ -482,7 +505,7 @@ NETWORKS = ["test_resnet.r160_in1k", "vit_tiny_patch16_224.augreg_in21k_ft_in1k"
 
 
 @pytest.mark.slow  # networks come from the Hub below; what a config may say is in test_models.py
-def test_a_repository_that_timm_wrote_is_a_model_by_its_name(program, hub):
+def test_a_repository_that_timm_wrote_is_a_model_by_its_name(load_online, hub):
     import timm
     from safetensors.torch import save
 
@@ -504,7 +527,7 @@ def test_a_repository_that_timm_wrote_is_a_model_by_its_name(program, hub):
         hub.repos[f"acme/{name}/config.json"] = Repo(json.dumps({**config, **changes}).encode())
         return f"hf-hub:acme/{name}"
 
-    answer = program.ask(load=put("mine"))
+    answer = load_online(put("mine"))
     assert (answer.get("classes"), answer["licence"]) == (3, "cc0-1.0"), answer
     spec = InputSpec(size=(64, 64), channels=1, mean=(0.5,), std=(0.2,))
     with torch.no_grad():
@@ -516,7 +539,7 @@ def test_a_repository_that_timm_wrote_is_a_model_by_its_name(program, hub):
         ("evil", {"architecture": "hf-hub:acme/mine"}, "no known architecture"),
         ("none", {"num_classes": 0}, "num_classes"),
     ):
-        answer = program.ask(load=put(name, **changes))
+        answer = load_online(put(name, **changes))
         assert answer.get("error") == "BadArtifact", answer
         assert words in answer["message"]
 
@@ -534,7 +557,7 @@ def put_transformers(hub, folder, name: str, **changes) -> str:
 
 @pytest.mark.slow  # test_transformers_folder.py reads such folders; here one comes over a network
 def test_a_classifier_of_transformers_is_a_model_by_its_name(
-    program, hub, home, monkeypatch, tmp_path
+    load_online, hub, home, monkeypatch, tmp_path
 ):
     pytest.importorskip("transformers", reason="the extra [transformers] is absent")
     from tests.models.test_transformers_folder import networks
@@ -549,7 +572,7 @@ def test_a_classifier_of_transformers_is_a_model_by_its_name(
     network.save_pretrained(tmp_path)
     processor.save_pretrained(tmp_path)
     name = put_transformers(hub, tmp_path, "vit")
-    answer = program.ask(load=name)
+    answer = load_online(name)
     assert answer.get("classes") == 3, answer
     assert answer["source"] == "Hub: acme/vit"
     assert answer["sha256"] == sha((tmp_path / "model.safetensors").read_bytes())
@@ -580,26 +603,26 @@ def test_a_classifier_of_transformers_is_a_model_by_its_name(
         ("file", {"model_args": {"checkpoint_path": "/etc/passwd"}}, "of another library"),
         ("part", {"backbone": "resnet18", "use_pretrained_backbone": True}, "another library"),
     ):
-        answer = program.ask(load=put_transformers(hub, tmp_path, name, **changes))
+        answer = load_online(put_transformers(hub, tmp_path, name, **changes))
         assert answer.get("error") == "BadArtifact", answer
         assert words in answer["message"]
         assert hub.repos[f"acme/{name}/model.safetensors"].gets == []
     name = put_transformers(hub, tmp_path, "big")
     hub.repos["acme/big/model.safetensors"].content += b"x" * (8 * count + 10_000_000)
-    answer = program.ask(load=name)
+    answer = load_online(name)
     assert "at most 10." in answer["message"], answer
     assert hub.repos["acme/big/model.safetensors"].gets == []
     name = put_transformers(hub, tmp_path, "pickled")
     del hub.repos["acme/pickled/model.safetensors"]
-    answer = program.ask(load=name)
+    answer = load_online(name)
     assert "only safetensors are loaded" in answer["message"], answer
 
 
-def test_networks_load_from_the_hub_and_then_without_it(program, hub, home, monkeypatch):
+def test_networks_load_from_the_hub_and_then_without_it(load_online, hub, home, monkeypatch):
     from whylens.core.models.load import load
 
     expected = {name: put_network(hub, name) for name in NETWORKS}
-    online = {name: program.ask(load=name) for name in NETWORKS}
+    online = {name: load_online(name) for name in NETWORKS}
     # This process has no network: conftest.py sets HF_HUB_OFFLINE before the client is imported.
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(home / "hub"))
     for name in NETWORKS:
@@ -619,19 +642,19 @@ def test_networks_load_from_the_hub_and_then_without_it(program, hub, home, monk
         load("test_vit.r160_in1k")
 
 
-def test_weights_of_another_network_are_refused_in_words(program, hub):
+def test_weights_of_another_network_are_refused_in_words(load_online, hub):
     from safetensors.torch import save
 
     hub.repos["timm/test_vit2.r160_in1k"] = Repo(save({"conv.weight": torch.zeros(3)}))
-    answer = program.ask(load="test_vit2.r160_in1k")
+    answer = load_online("test_vit2.r160_in1k")
     assert answer["error"] == "BadArtifact"
     assert "do not fit its architecture" in answer["message"]
 
 
-def test_a_network_without_classes_is_refused_before_anything_is_fetched(program, hub):
+def test_a_network_without_classes_is_refused_before_anything_is_fetched(load_online, hub):
     name = "vit_small_patch14_dinov2.lvd142m"
     hub.repos[f"timm/{name}"] = repo = Repo(b"never read")
-    answer = program.ask(load=name)
+    answer = load_online(name)
     assert answer["error"] == "BadArtifact"
     assert "no decision to explain" in answer["message"]
     assert repo.gets == []

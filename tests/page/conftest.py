@@ -7,7 +7,7 @@ import pytest
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_server_a_page():
-    # Gradio makes three servers of a page before the one that serves it, each in a quarter of a second.
+    # Gradio makes three servers of a page before the one that serves it, in 0.25 s each.
     from gradio import blocks
 
     class ServerAtLaunch(blocks.App):

@@ -1,6 +1,6 @@
 """Gradio is imported in half the time where it writes no type stubs for editors.
 
-At each import it parses the source of each of its components, writes a stub beside it and reads that
+At each import it parses the source of its components, writes a stub beside each and reads that
 again: half of what importing it costs. Nothing that runs reads those stubs.
 """
 
