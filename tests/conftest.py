@@ -90,8 +90,12 @@ def pytest_collection() -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Keep the garbage collector from walking through all that was imported."""
+    """Keep the garbage collector from walking through all that was imported, and let it come less often.
+
+    By its own measure it would take a twelfth of the time of the page's tests.
+    """
     gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
     gc.enable()
 
 

@@ -218,7 +218,9 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(engine, unbroken, requ
 
 
 # List, plan, then maps and manifest of four parts.
-@pytest.mark.parametrize("call", [0, 1, 2, 3, 9])
+@pytest.mark.parametrize(
+    "call", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2)), 3, 9]
+)
 def test_whatever_rename_is_the_last_nothing_is_lost_or_doubled(
     engine, unbroken, request_for, call, monkeypatch
 ):

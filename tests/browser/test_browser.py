@@ -150,6 +150,7 @@ def test_no_tab_has_a_serious_barrier_in_light_or_dark_or_is_too_wide_for_a_phon
         expect(page.locator("#answer-head")).to_be_in_viewport()
 
 
+@pytest.mark.slow  # what each click asks is asked of its handler in test_page_report.py
 def test_clicks_lead_from_a_cell_to_a_mistake_to_its_maps(browser, address):
     with visit(browser, f"{address}/?model=mistaken&method=report") as page:
         expect(page.locator("#report-headline")).to_contain_text("Accuracy")

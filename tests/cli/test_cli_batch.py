@@ -148,7 +148,10 @@ def test_pictures_of_a_folder_are_those_of_single_photos_and_none_is_written_ove
         assert (place / "pictures" / row["map"]).read_bytes() == overlay.read_bytes()
 
 
-@pytest.mark.parametrize("kind", ["npy", "png", "picture"])
+# How each kind of map is stored and read is asked in batch/test_batch.py.
+@pytest.mark.parametrize(
+    "kind", ["npy", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("png", "picture"))]
+)
 def test_a_report_shows_every_file_with_its_map_and_can_be_had_afterwards(
     place, in_this_process, kind
 ):

@@ -105,7 +105,7 @@ def test_an_error_says_the_same_from_over_there(question):
     assert "window" in said[0]
 
 
-@pytest.mark.parametrize("after", [0, 1])
+@pytest.mark.parametrize("after", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_without_a_gpu_the_processor_computes_and_the_visitor_is_told(question, after):
     lend = Lender("You have exceeded your quota.", after)
     with pytest.warns(UserWarning, match="quota. The processor computes instead"):

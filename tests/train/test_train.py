@@ -77,7 +77,11 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(colours_ne
 
 
 @pytest.mark.parametrize(
-    "change", [{}, {"optimiser": "adamw", "lr": 0.003, "ema": 0.9, "whiten": True}]
+    "change",
+    [
+        pytest.param({}, marks=pytest.mark.slow),  # the other keeps all of this, and more
+        {"optimiser": "adamw", "lr": 0.003, "ema": 0.9, "whiten": True},
+    ],
 )
 def test_a_resumed_training_ends_at_the_same_bits(tmp_path, change):
     recipe = QUICK.model_copy(update={"epochs": 3, **change})
@@ -343,7 +347,10 @@ def frames_of(dataset, split, spec) -> Frames:
     return run_out(cache_images(dataset, dataset.of(split), spec, budget=10**9))
 
 
-@pytest.mark.parametrize("backbone", ["resnet18", "torchvision:squeezenet1_0", "test_vit"])
+@pytest.mark.parametrize(
+    "backbone",
+    [pytest.param("resnet18", marks=pytest.mark.slow), "torchvision:squeezenet1_0", "test_vit"],
+)
 def test_the_last_layer_alone_is_a_linear_layer_on_cached_features(tmp_path, backbone):
     arguments = SLIM if backbone == "resnet18" else {}
     size = 64 if "squeeze" in backbone else 32
