@@ -90,7 +90,7 @@ def pytest_collection() -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Keep the garbage collector from walking through all that was imported, and let it come less often.
+    """Keep the garbage collector from walking through all that was imported, and from coming often.
 
     By its own measure it would take a twelfth of the time of the page's tests.
     """

@@ -56,7 +56,7 @@ def test_curl(address):
 
 def test_a_script(address, capsys, monkeypatch):
     monkeypatch.chdir(ROOT)
-    exec(compile(PYTHON.replace(WRITTEN, address), "api.md", "exec"), {})  # noqa: S102
+    exec(compile(PYTHON.replace(WRITTEN, address), "api.md", "exec"), {})
     assert capsys.readouterr().out.startswith("Bluebell logit per position (16, 16)")
 
 
