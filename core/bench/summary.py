@@ -133,11 +133,17 @@ def interval(values: Iterable[float]) -> tuple[float, float] | None:
 
 
 def _bootstrap(
-    count: int, figure: Callable[[np.ndarray], float | None]
+    count: int, figure: Callable[[np.ndarray], np.ndarray]
 ) -> tuple[float, float] | None:
-    """Return the 95 % interval of a figure of some inputs, drawn again with replacement."""
-    values = [value for value in map(figure, _drawn(count)) if value is not None]
-    return _ends(np.array(values)) if count > 1 else None
+    """Return the 95 % interval of a figure of some inputs, drawn again with replacement.
+
+    Args:
+        figure: Returns (R,) figures, NaN where there is none, of (R, N) drawn inputs.
+    """
+    if count < 2:
+        return None
+    values = figure(_drawn(count))
+    return _ends(values[~np.isnan(values)])
 
 
 def _drawn(count: int) -> np.ndarray:
@@ -192,15 +198,21 @@ def _painted(answered: list[Row], threshold: float) -> dict[str, Figure]:
         if len(values := column[~np.isnan(column)])
     }
 
-    def mean_x(chosen: np.ndarray) -> float | None:
-        part = table[chosen]
-        if np.isnan(part).all(0).any():
-            return None
-        csdc, pc, dc, d, sd, ts = np.nanmean(part, 0)
-        return float((((csdc + pc + dc) / 3 + d) / 2 + sd + ts) / 3)
+    def mean_x(chosen: np.ndarray) -> np.ndarray:
+        csdc, pc, dc, d, sd, ts = (_known_mean(column, chosen) for column in table.T)
+        mean: np.ndarray = (((csdc + pc + dc) / 3 + d) / 2 + sd + ts) / 3
+        return mean
 
-    whole = mean_x(np.arange(len(answered)))
-    if whole is not None:
+    whole = float(mean_x(np.arange(len(answered))))
+    if not np.isnan(whole):
         low, high = _bootstrap(len(answered), mean_x) or (None, None)
         figures[PAINTED[-1].name] = Figure(whole, low, high, None, len(answered))
     return figures
+
+
+def _known_mean(values: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Return the mean of the chosen values that are known; NaN where none is."""
+    known = ~np.isnan(values)
+    total, count = np.nan_to_num(values)[chosen].sum(-1), known[chosen].sum(-1)
+    mean: np.ndarray = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    return mean

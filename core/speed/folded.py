@@ -86,6 +86,8 @@ class _ReadCounter(TorchDispatchMode):
 
 
 def _fold_batchnorms(module: nn.Module, probe: Tensor) -> None:
+    if not any(isinstance(part, _BatchNorm) for part in module.modules()):
+        return
     # Which norm reads which convolution is observed on the private copy, not guessed from names:
     # the very tensor that the convolution returned enters the norm, and nothing else reads it.
     conv_of_output: dict[int, tuple[nn.Module, Tensor]] = {}

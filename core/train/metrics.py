@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import root_scalar
 from scipy.special import log_softmax, softmax
 
 Floats = npt.NDArray[np.float64]
@@ -108,6 +107,8 @@ def best_temperature(logits: Floats, truth: Ints) -> float:
         logits: (N, C).
         truth: (N,).
     """
+    from scipy.optimize import root_scalar  # half a second, which only this needs
+
     rows = np.arange(len(truth))
 
     def slope(inverse: float) -> float:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize
 from scipy.special import log_softmax
 
 Array = npt.NDArray[np.float32]
@@ -40,6 +39,8 @@ def fit_linear_probe(vectors: Array, labels: Labels, classes: int, *, decay: flo
         vectors: (N, D), about unit variance.
         labels: (N,).
     """
+    from scipy.optimize import minimize  # half a second, which only this needs
+
     x = np.concatenate([vectors, np.ones((len(vectors), 1))], 1).astype(np.float64)
     truth = np.eye(classes)[labels]
     sample_weight = (truth / np.maximum(truth.sum(0), 1)).sum(1)[:, None] / classes
@@ -52,7 +53,7 @@ def fit_linear_probe(vectors: Array, labels: Labels, classes: int, *, decay: flo
         return float(value), (error.T @ x).ravel() + decay * flat
 
     start = np.zeros(classes * x.shape[1])
-    fit = optimize.minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 300})
+    fit = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 300})
     return np.asarray(fit.x.reshape(classes, -1), np.float32)
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn import functional
 
@@ -175,6 +174,8 @@ def project(
         cache: Training features; only unaugmented patches of the own class are used.
         owner: (P,) their classes.
     """
+    from scipy.optimize import linear_sum_assignment  # half a second, which only this needs
+
     unit: list[Tensor] = []
     owners: list[int] = []
     sources: list[PatchSource] = []

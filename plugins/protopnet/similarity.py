@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 # Places averaged to one similarity: a single lucky position then counts for a third.
 PLACES = 3
@@ -80,8 +79,10 @@ def cosine_maps(white: Tensor, rotation: Tensor, patches: Tensor) -> Tensor:
         rotation: (D, D).
         patches: (P, D) of unit length.
     """
-    places = functional.normalize(torch.einsum("de,ne...->nd...", rotation, white), dim=1)
-    return torch.einsum("pd,nd...->np...", patches, places)
+    places = torch.einsum("de,ne...->nd...", rotation, white)
+    # As functional.normalize would, whose norm over channels takes ten times as long.
+    length = places.square().sum(1, keepdim=True).clamp_min(1e-24).sqrt()
+    return torch.einsum("pd,nd...->np...", patches, places / length)
 
 
 def top_mean(maps: Tensor) -> Tensor:
