@@ -73,9 +73,11 @@ def degenerate(candidate: ExplainerUnderTest) -> None:
         "a feature map of one place": (candidate.network(_one_place), random, False),
         "one output only": (candidate.network(patches, classes=1), random, False),
     }
-    refusals = []
-    for case, (backbone, x, nothing) in cases.items():
-        for target in (Target(1), Target(1, "probability"), Target(1, "contrast", 0)):
+    targets = Target(1), Target(1, "probability"), Target(1, "contrast", 0)
+    refusals, asked = [], 0
+    for number, (case, (backbone, x, nothing)) in enumerate(cases.items()):
+        for target in targets[number % 3 :][:1] if candidate.brief else targets:
+            asked += 1
             try:
                 answer = candidate.answer(backbone, x, target)
             except NotApplicable as refusal:
@@ -99,7 +101,7 @@ def degenerate(candidate: ExplainerUnderTest) -> None:
                 f"differences of up to {np.ptp(heat.values):.3g} {heat.unit}. Return the zeros "
                 "that were computed: the page says in words that nothing was found.",
             )
-    if len(refusals) == 3 * len(cases):
+    if len(refusals) == asked:
         raise NotApplicable(refusals[0])
 
 

@@ -66,7 +66,11 @@ def state(backbone: Backbone) -> dict[str, object]:
 
 def restored(candidate: ExplainerUnderTest) -> None:
     """An answer, and one that is stopped halfway, leave network, input and process as they were."""
-    for_each_network(candidate, lambda make: _leaves_no_mark(candidate, candidate.network(make)))
+    for_each_network(
+        candidate,
+        lambda make: _leaves_no_mark(candidate, candidate.network(make)),
+        briefly="a transformer",
+    )
 
 
 def _leaves_no_mark(candidate: ExplainerUnderTest, backbone: Backbone) -> None:
@@ -280,10 +284,11 @@ def threads(candidate: ExplainerUnderTest) -> None:
     apart = difference(figures(ended.result), alone[0])
     require(apart <= 1e-3, _MIXED.format(apart))
     wrong: list[BaseException] = []
+    visitors, calls = (4, 1) if candidate.brief else (8, 2)
 
     def work(first: int) -> None:
         try:
-            for call in range(2):
+            for call in range(calls):
                 number = (first + call) % len(questions)
                 got = candidate.asked(subject(number)).values
                 apart = difference(got, alone[number])
@@ -292,7 +297,7 @@ def threads(candidate: ExplainerUnderTest) -> None:
         except BaseException as failure:  # noqa: BLE001 - a thread's failure is this test's
             wrong.append(failure)
 
-    workers = [threading.Thread(target=work, args=(n,)) for n in range(8)]
+    workers = [threading.Thread(target=work, args=(n,)) for n in range(visitors)]
     for worker in workers:
         worker.start()
     for worker in workers:

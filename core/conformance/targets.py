@@ -23,7 +23,11 @@ from whylens.core.results import Heatmap
 
 def class_sensitivity(candidate: ExplainerUnderTest) -> None:
     """Two classes have two maps, and one that hears nothing a blank one; or it says it is blind."""
-    for_each_network(candidate, lambda make: _classes_differ(candidate, candidate.network(make)))
+    for_each_network(
+        candidate,
+        lambda make: _classes_differ(candidate, candidate.network(make)),
+        briefly="convolutions under a linear head",
+    )
     first = candidate.plain_answer(default_network(candidate), 0)
     if not isinstance(first.result, Heatmap) or first.subject.unit not in first.result.unit:
         return
@@ -81,7 +85,7 @@ def other_weights(candidate: ExplainerUnderTest) -> None:
             "picture, not the network's reasons, as guided backpropagation does.",
         )
 
-    for_each_network(candidate, ask)
+    for_each_network(candidate, ask, briefly="convolutions under a linear head")
 
 
 def sign_of_score(candidate: ExplainerUnderTest) -> None:

@@ -80,14 +80,23 @@ def figures(result: Result) -> npt.NDArray[np.float64]:
 class ExplainerUnderTest:
     """An explainer under test, what was fitted for it, and what it answered already."""
 
-    def __init__(self, explainer: Explainer[Any], networks: ToyNetworks | None = None) -> None:
+    def __init__(
+        self,
+        explainer: Explainer[Any],
+        networks: ToyNetworks | None = None,
+        *,
+        brief: bool = False,
+    ) -> None:
         """Take an explainer.
 
         Args:
             networks: Those that it shares with others; by default its own. An explainer that leaves
                 a mark on a network leaves it to all that share it.
+            brief: Whether costly tests put fewer questions, on one network each where else they ask
+                about every one.
         """
         self.explainer = explainer
+        self.brief = brief
         self.network = (networks or ToyNetworks()).get
         self.params: Params = validate_params(
             explainer, explainer.Params, _chosen(explainer.test_params)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 
 from tests.support.wrong_explainers import WRONG, ShowsSizes, Sound
@@ -15,11 +17,18 @@ from whylens.core.registry import load_registry
 REGISTRY = load_registry()
 QUICK = [check for check in CHECKS if not check.slow]
 SLOW = [check for check in CHECKS if check.slow]
+# Those that ask less of an explainer that is tested briefly.
+ASKS_LESS = [check for check in QUICK if check.number in (7, 8, 9, 11, 16)]
 # Built once for all explainers that leave no mark on them; so is what each is fitted with.
 NETWORKS = ToyNetworks()
 CANDIDATES = {
-    name: ExplainerUnderTest(explainer, NETWORKS) for name, explainer in REGISTRY.explainers.items()
+    name: ExplainerUnderTest(explainer, NETWORKS, brief=True)
+    for name, explainer in REGISTRY.explainers.items()
 }
+# In full the kit is for the long run, and for whoever writes an explainer.
+brief_and_in_full = pytest.mark.parametrize(
+    "brief", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["brief", "full"]
+)
 
 every_method = pytest.mark.parametrize("method", list(CANDIDATES))
 
@@ -40,9 +49,11 @@ def test_every_built_in_passes(method, check):
 
 @pytest.mark.slow
 @every_method
-@pytest.mark.parametrize("check", SLOW, ids=lambda c: c.id)
-def test_every_built_in_passes_the_long_ones(method, check):
-    run_check(CANDIDATES[method], check)
+@pytest.mark.parametrize("check", [*ASKS_LESS, *SLOW], ids=lambda c: c.id)
+def test_every_built_in_passes_in_full(method, check):
+    candidate = copy.copy(CANDIDATES[method])
+    candidate.brief = False
+    run_check(candidate, check)
 
 
 def test_there_are_eighteen_tests_each_with_a_sentence_and_a_name_of_its_own():
@@ -65,16 +76,18 @@ def failed(candidate: ExplainerUnderTest, checks) -> dict[str, str]:
     return found
 
 
-def test_a_sound_explainer_passes_all():
+@brief_and_in_full
+def test_a_sound_explainer_passes_all(brief):
     assert contract_errors(Sound()) == []
-    assert failed(ExplainerUnderTest(Sound(), NETWORKS), QUICK) == {}
+    assert failed(ExplainerUnderTest(Sound(), NETWORKS, brief=brief), QUICK) == {}
 
 
+@brief_and_in_full
 @pytest.mark.parametrize("wrong", WRONG, ids=lambda c: c.__name__)
-def test_a_wrong_explainer_fails_the_test_that_is_there_for_it_and_no_other(wrong):
+def test_a_wrong_explainer_fails_the_test_that_is_there_for_it_and_no_other(wrong, brief):
     assert contract_errors(wrong()) == []
     networks = ToyNetworks() if 8 in WRONG[wrong] else NETWORKS
-    found = failed(ExplainerUnderTest(wrong(), networks), QUICK)
+    found = failed(ExplainerUnderTest(wrong(), networks, brief=brief), QUICK)
     assert {int(name[:2]) for name in found} == WRONG[wrong]
     # What happened, then what to do about it.
     assert all(len(text) > 70 and text.endswith(".") for text in found.values())
@@ -103,9 +116,9 @@ def test_sizes_without_signs_pass_where_they_are_declared_in_words_and_shown_as_
     class Signed(Sizes):
         explain = Sound.explain
 
-    assert failed(ExplainerUnderTest(Sizes(), NETWORKS), QUICK) == {}
+    assert failed(ExplainerUnderTest(Sizes(), NETWORKS, brief=True), QUICK) == {}
     for undeclared in (Silent, Signed):
-        found = failed(ExplainerUnderTest(undeclared(), NETWORKS), QUICK)
+        found = failed(ExplainerUnderTest(undeclared(), NETWORKS, brief=True), QUICK)
         assert list(found) == ["03-linear-rank"]
         assert "not in which direction" in found["03-linear-rank"]
 
@@ -115,6 +128,6 @@ def test_an_explainer_that_refuses_every_network_does_not_pass_by_refusing():
         def why_not(self, backbone):
             return "it would rather not"
 
-    found = failed(ExplainerUnderTest(Shy(), NETWORKS), QUICK)
+    found = failed(ExplainerUnderTest(Shy(), NETWORKS, brief=True), QUICK)
     assert list(found) == ["07-determinism"]
     assert "it would rather not" in found["07-determinism"]
