@@ -77,13 +77,15 @@ def _specimens() -> Iterable[Specimen]:
 
     square = {"size": (64, 64), "grid": (2, 2)}
     fixed = {"size": (224, 224), "grid": (7, 7)}
-    yield cnn("ResNet", "resnet18", linear=True, fast=True)
+    narrow = {"options": {"channels": (16, 24, 32, 48)}}
+    yield cnn("ResNet", "resnet18", linear=True, fast=True, **narrow)
     yield cnn("ResNet", "resnet26d", linear=True)
     yield cnn("ResNetV2", "resnetv2_18", linear=True)
     yield cnn("NFNet", "test_nfnet", linear=True, fast=True)
     yield cnn("NFNet", "nf_regnet_b0", linear=True)
     yield cnn("RegNet", "regnetx_002", linear=True)
-    yield cnn("RegNet", "regnety_002", linear=True, fast=True)
+    narrow = {"options": {"depth": 6, "w0": 8, "wa": 8.0, "wm": 2.0, "group_size": 8}}
+    yield cnn("RegNet", "regnety_002", linear=True, fast=True, **narrow)
     yield cnn("DenseNet", "densenet121", linear=True)
     yield cnn("DLA", "dla46_c", linear=True)
     yield cnn("DPN", "dpn48b", linear=True)
@@ -180,7 +182,7 @@ def _specimens() -> Iterable[Specimen]:
     yield vit("TNT", "tnt_s_patch16_224", depth=3)
     yield vit("VOLO", "volo_d1_224", best_patch=True)
     yield vit("ViTamin", "vitamin_small_224")
-    yield vit("Mixer", "mixer_s16_224", linear=True, fast=True)
+    yield vit("Mixer", "mixer_s16_224", linear=True)
     yield vit("ResMLP", "resmlp_12_224", linear=True)
     yield vit("MViTv2", "mvitv2_tiny", stride=32, linear=True, size=(64, 64))
     yield vit("Sequencer", "sequencer2d_s", linear=True)
@@ -190,7 +192,7 @@ def _specimens() -> Iterable[Specimen]:
         stride=32,
         linear=True,
         fast=True,
-        options={"window_size": 4, "depths": (1, 1, 1, 1)},
+        options={"window_size": 4, "depths": (1, 1, 1, 1), "embed_dim": 24},
     )
     yield vit("Swin V2", "swinv2_tiny_window8_256", stride=32, linear=True)
     yield vit("Swin V2 (CR)", "swinv2_cr_tiny_224", stride=32, linear=True, size=(64, 64))

@@ -204,8 +204,9 @@ def test_four_threads_with_all_methods_at_once_get_the_answers_that_one_gets():
             )
     work = [
         (method, replace(question_for(networks[method], target, seed), model=method))
-        for method in METHODS
-        for target, seed in ((0, 1), (1, 1), (2, 2))
+        for number, method in enumerate(METHODS)
+        # Beside one question, of every other method another class, of the rest another picture.
+        for target, seed in ((0, 1), (1, 1) if number % 2 else (2, 2))
     ]
     alone = [last_figures(engine, question, method) for method, question in work]
     assert sum(bool(values.any()) for values in alone) > len(work) / 2

@@ -108,7 +108,7 @@ def test_any_parameters_and_any_photo_give_an_answer_or_a_refusal_in_words(metho
         engine.artifact_store.put_for_visitor(under_test.explainer, backbone, "me", artifact)
     answers = []
 
-    @settings(drawn, max_examples=5)
+    @settings(drawn, max_examples=3)
     @given(params_of(method), SIDES, SIDES, st.integers(0, 2))
     def ask(params, width, height, target):
         pixels = np.random.default_rng(width).integers(0, 256, (height, width, 3), dtype=np.uint8)

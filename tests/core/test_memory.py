@@ -179,6 +179,8 @@ def test_no_activation_outlives_its_explanation():
     network = wrap(seeded(InPlace()), spec=plain_spec(16, 16))
     page = Engine(loader=lambda *_: network)
     photo = np.random.default_rng(0).integers(0, 255, (16, 16, 3), np.uint8)
+    gc.collect()
+    gc.freeze()  # what is there already is no more walked through, dozens of times
 
     def tensors_after(name):
         *_, _ = page.explain(Question("toy", photo), name)

@@ -225,37 +225,57 @@ def test_an_unknown_method_names_close_ones():
         load_registry().explainer("gradcam")
 
 
-def test_a_bare_checkout_finds_the_built_ins_without_being_installed(tmp_path):
-    # Only the dependencies are importable: the project's own metadata is hidden by copying the
-    # sources elsewhere and leaving the environment's .pth of the editable install out.
+@pytest.fixture(scope="module")
+def bare_checkout(tmp_path_factory):
+    """What a copy that is not installed says of itself, from a folder that has names like its own.
+
+    Its copy lies in `place`. Only the dependencies are importable: the project's own metadata is
+    hidden by copying the sources elsewhere and leaving the environment's .pth of the editable
+    install out.
+    """
     import shutil
 
+    place, user = tmp_path_factory.mktemp("checkout"), tmp_path_factory.mktemp("user")
     for part in ("whylens", "core", "plugins", "pyproject.toml"):
         source = ROOT / part
         if source.is_dir():  # with what was compiled, or all of it is compiled anew
-            shutil.copytree(source, tmp_path / part)
+            shutil.copytree(source, place / part)
         else:
-            shutil.copy(source, tmp_path / part)
+            shutil.copy(source, place / part)
+    for room in ("core", "plugins", "ui", "demo"):
+        (user / room).mkdir()
+        (user / room / "__init__.py").write_text("raise ImportError('not yours')")
     site = Path(sys.prefix, "lib", f"python{sys.version_info[0]}.{sys.version_info[1]}")
-    code = (
-        "import sys, json; from importlib import metadata\n"
-        "names = [d.metadata['Name'] for d in metadata.distributions()]\n"
-        "from whylens.core.registry import load_registry; r = load_registry()\n"
-        "import whylens.core\n"
-        "print(json.dumps([list(r.entries), len(r.problems), whylens.core.__file__]))"
-    )
+    code = """
+import sys, json
+import whylens.core.train.report
+from whylens.core.registry import load_registry
+r = load_registry()
+said = {"entries": list(r.entries), "problems": len(r.problems), "where": whylens.core.__file__}
+print(json.dumps({**said, "timm": "timm" in sys.modules}))
+"""
     run = subprocess.run(
         [sys.executable, "-S", "-c", code],
-        cwd=tmp_path,
+        cwd=user,
         env={
             **os.environ,
-            "PYTHONPATH": os.pathsep.join([str(tmp_path), str(site / "site-packages")]),
+            "PYTHONPATH": os.pathsep.join([str(place), str(site / "site-packages")]),
         },
         capture_output=True,
         text=True,
-        check=True,
     )
-    entries, problems, where = json.loads(run.stdout)
-    assert len(entries) >= 6
-    assert problems == 0
-    assert where.startswith(str(tmp_path))
+    assert run.returncode == 0, run.stderr
+    return {**json.loads(run.stdout), "place": str(place)}
+
+
+def test_a_bare_checkout_finds_the_built_ins_without_being_installed(bare_checkout):
+    assert len(bare_checkout["entries"]) >= 24
+    assert bare_checkout["problems"] == 0
+
+
+def test_folders_of_the_user_with_the_names_of_rooms_are_in_nobodys_way(bare_checkout):
+    assert bare_checkout["where"].startswith(bare_checkout["place"])
+
+
+def test_methods_and_reports_cost_no_library_of_networks(bare_checkout):
+    assert not bare_checkout["timm"]

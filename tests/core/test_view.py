@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
+from itertools import product
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from timm.data import create_transform
 from torchvision.transforms import InterpolationMode
 
 import whylens.core.inputs.view
+from tests.support.quick import some_quick
 from whylens.core.inputs.photo import photo_of, read_photo
 from whylens.core.inputs.spec import InputSpec
 from whylens.core.inputs.view import View, model_view, on_original, view_of
@@ -54,9 +56,18 @@ def levels(ours, theirs) -> int:
 # The same pixels as timm and torchvision ---------------------------------------------------------
 
 
-@pytest.mark.parametrize("crop_mode", ["center", "squash", "border"])
-@pytest.mark.parametrize("model", [(224, 224), (227, 227), (160, 224), (225, 96)], ids=str)
-@pytest.mark.parametrize("size", SIZES, ids=str)
+MODELS = [(224, 224), (227, 227), (160, 224), (225, 96)]
+
+
+@pytest.mark.parametrize(
+    ("size", "model", "crop_mode"),
+    # In turn every size of a photo with one of a network.
+    some_quick(
+        product(SIZES, MODELS, ["center", "squash", "border"]),
+        lambda _, case: SIZES.index(case[0]) % 4 == MODELS.index(case[1]),
+    ),
+    ids=str,
+)
 def test_the_network_sees_what_timm_would_show_it(size, model, crop_mode, rng):
     image = noise(size, rng)
     for crop in (0.875, 1.0, 0.95):
@@ -66,10 +77,19 @@ def test_the_network_sees_what_timm_would_show_it(size, model, crop_mode, rng):
             assert levels(ours, seen_by_timm(image, spec)) <= 1, (crop, interpolation)
 
 
-@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
-@pytest.mark.parametrize(("short", "crop"), [(256, 224), (232, 224), (342, 299), (384, 384)])
-@pytest.mark.parametrize("size", SIZES, ids=str)
-def test_the_network_sees_what_torchvision_would_show_it(size, short, crop, interpolation, rng):
+CROPS = [(256, 224), (232, 224), (342, 299), (384, 384)]
+
+
+@pytest.mark.parametrize(
+    ("size", "cut", "interpolation"),
+    some_quick(
+        product(SIZES, CROPS, ["bilinear", "bicubic"]),
+        lambda _, case: SIZES.index(case[0]) % 4 == CROPS.index(case[1]),
+    ),
+    ids=str,
+)
+def test_the_network_sees_what_torchvision_would_show_it(size, cut, interpolation, rng):
+    short, crop = cut
     image = noise(size, rng)
     theirs = tv.CenterCrop(crop)(tv.Resize(short, InterpolationMode(interpolation))(image))
     spec = spec_of(crop, crop, crop=crop / short, interpolation=interpolation)
@@ -164,7 +184,7 @@ def luminance(image: Image.Image, view: View, spec: InputSpec) -> np.ndarray:
     return bright - dark
 
 
-def spots(view: View, rng, count=12) -> list[tuple[int, int]]:
+def spots(view: View, rng, count=4) -> list[tuple[int, int]]:
     """Return seeded pixels of the photo that the network sees whole, the corners among them."""
     x0, y0, x1, y1 = view.visible_box
     left, right = int(np.ceil(x0)), int(np.floor(x1)) - 1
@@ -193,7 +213,7 @@ def test_a_bright_pixel_is_found_again_at_full_resolution(size, spec, rng):
         assert down <= max(1.0, 0.5 / view.scale_y + 0.5), (x, y, down)
 
 
-@pytest.mark.parametrize("cells", [7, 14])
+@pytest.mark.parametrize("cells", [7, pytest.param(14, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("size", "spec"), PLACES, ids=IDS)
 def test_a_bright_pixel_is_found_again_in_a_coarse_grid(size, spec, cells, rng):
     view = view_of(size, spec)

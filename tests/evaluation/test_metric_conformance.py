@@ -26,12 +26,27 @@ READ_AGAIN = {
 }  # fmt: skip
 
 
+# Hundreds of curves; what they show is asked of the same two, on smaller inputs, in test_curves.py
+# and test_road.py.
+MANY_CURVES = {("deletion", 2), ("deletion", 3), ("road", 3)}
+
+
 @pytest.mark.parametrize(
-    "name",
-    [pytest.param(n, marks=[pytest.mark.slow] if n in READ_AGAIN else []) for n in METRICS],
+    ("check", "name"),
+    [
+        pytest.param(
+            check,
+            name,
+            id=f"{check.id}-{name}",
+            marks=[pytest.mark.slow]
+            if name in READ_AGAIN or (name, check.number) in MANY_CURVES
+            else [],
+        )
+        for check in METRIC_CHECKS
+        for name in METRICS
+    ],
 )
-@pytest.mark.parametrize("check", METRIC_CHECKS, ids=lambda c: c.id)
-def test_every_built_in_passes(name, check):
+def test_every_built_in_passes(check, name):
     try:
         check.run(MetricUnderTest(METRICS[name], NETWORKS))
     except NotApplicable as reason:

@@ -128,7 +128,14 @@ def test_a_linear_network_loses_what_the_filled_places_differ_by():
     assert score.value == pytest.approx((filled * weights.numpy()).sum() + bias, abs=2e-3)
 
 
-@pytest.mark.parametrize(("order", "higher"), [("gap", True), ("morf", False), ("lerf", True)])
+@pytest.mark.parametrize(
+    ("order", "higher"),
+    [
+        ("gap", True),  # both of the others, one less the other
+        pytest.param("morf", False, marks=pytest.mark.slow),
+        pytest.param("lerf", True, marks=pytest.mark.slow),
+    ],
+)
 def test_the_direction_and_the_chance_level_are_as_printed(order, higher):
     def ask(subject, heat):
         *_, last = road(subject, heat, order=order)

@@ -6,6 +6,7 @@ import itertools
 import re
 import threading
 from functools import cache
+from itertools import product
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from torch.nn import functional
 from torchvision.models import VisionTransformer
 
 from tests.support.networks import GapNet, TokenNet, plain_spec, seeded
+from tests.support.quick import some_quick
 from tests.support.toys import NhwcNet, attention_net, difference, final, noise, precise, subject_of
 from whylens.core.errors import NeedsNotMet
 from whylens.core.models.attention import AttentionRecorder
@@ -100,9 +102,14 @@ def question_about(kind, fused_by_torch):
     return module, subject_of(module, X)
 
 
-@pytest.mark.parametrize("kind", SMALL)
-@pytest.mark.parametrize("fusion", ["mean", "max", "min"])
-@pytest.mark.parametrize("fused_by_torch", [True, False])
+@pytest.mark.parametrize(
+    ("kind", "fused_by_torch", "fusion"),
+    # How heads are fused changes with the network.
+    some_quick(
+        product(SMALL, [True, False], ["mean", "max", "min"]),
+        lambda number, _: number // 3 % 3 == number % 3,
+    ),
+)
 def test_the_map_is_the_paper_s_equation(kind, fusion, fused_by_torch):
     (module, subject), (_, prefix, readers) = question_about(kind, fused_by_torch), SMALL[kind]
     layout = subject.backbone.attention_layout
@@ -124,6 +131,7 @@ def test_a_distilled_network_is_read_from_both_of_its_tokens():
     assert difference(heat.values, wanted) < 1e-5
 
 
+@pytest.mark.slow
 def test_a_full_size_network_of_timm_is_understood():
     net = timm.create_model("vit_tiny_patch16_224", pretrained=False, img_size=64)
     subject = subject_of(seeded(net), noise(1, 3, 64, 64))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import torch
 from torch import nn
 
 from tests.methods.test_attention_rollout import SMALL, distilled, small
-from tests.methods.test_legrad import after
+from tests.methods.test_legrad import after, question_about
 from tests.support.networks import TokenNet, seeded
 from tests.support.toys import TARGETS, difference, final, noise, precise, score64, subject_of
 from whylens.core.errors import NeedsNotMet
@@ -66,14 +67,16 @@ def literal(module: nn.Module, x: torch.Tensor, target: Target, prefix: int, rea
 @pytest.mark.parametrize("kind", SMALL)
 @pytest.mark.parametrize("target", TARGETS, ids=[t.quantity for t in TARGETS])
 def test_the_map_is_the_paper_s_rules(kind, target):
-    module, (_, prefix, readers) = small(kind), SMALL[kind]
-    heat = gradient_attention(subject_of(module, X, target))
+    (module, subject), (_, prefix, readers) = question_about(kind), SMALL[kind]
+    heat = gradient_attention(replace(subject, target=target))
     wanted = literal(module, X, target, prefix, readers).reshape(4, 6)
     assert difference(heat.values, wanted) < 1e-4
     assert (heat.signed, heat.values.min() >= 0, heat.diagnostics["layers"]) == (False, True, 2)
 
 
-@pytest.mark.parametrize("make", [distilled, "vit_tiny_patch16_224"])
+@pytest.mark.parametrize(
+    "make", [distilled, pytest.param("vit_tiny_patch16_224", marks=pytest.mark.slow)]
+)
 def test_full_networks_of_timm_are_explained(make):
     net = make() if callable(make) else timm.create_model(make, pretrained=False, img_size=64)
     x, readers = noise(1, 3, 64, 64), (0, 1) if callable(make) else (0,)

@@ -140,7 +140,7 @@ def test_without_noise_it_is_the_mean_of_integrated_gradients_from_the_four_fill
     assert difference(heat.values, np.mean(maps, axis=0)) < 0.005
 
 
-@pytest.mark.parametrize("baselines", KINDS)
+@pytest.mark.parametrize("baselines", [pytest.param("fills", marks=pytest.mark.slow), "noise"])
 def test_it_adds_up_to_the_score_s_mean_change_within_the_stated_error(baselines):
     subject = subject_of(toy(2, MlpHeadNet), picture(2))
     heats = [expected(replace(subject, seed=s), baselines=baselines, samples=64) for s in range(40)]
@@ -153,7 +153,7 @@ def test_it_adds_up_to_the_score_s_mean_change_within_the_stated_error(baselines
     assert not many.note
 
 
-@pytest.mark.parametrize("baselines", KINDS)
+@pytest.mark.parametrize("baselines", ["fills", pytest.param("noise", marks=pytest.mark.slow)])
 def test_the_stated_error_is_the_spread_between_seeds(baselines):
     subject = subject_of(toy(2, MlpHeadNet), picture(2))
     heats = [

@@ -23,13 +23,20 @@ from whylens.plugins.grad_cam import GradCAM
 
 SWIN = "swin_tiny_patch4_window7_224"
 DEIT = "deit_tiny_distilled_patch16_224"
-# Every layout, made small.
+NARROW = {"dims": (8, 12, 16, 24), "depths": (1, 1, 1, 1)}
+# Every layout, made small: as many stages as at full size, few blocks in each, few channels.
 NETS = {
-    "resnet10t": {},
-    "convnext_atto": {},
-    SWIN: {"img_size": 64, "window_size": 2, "embed_dim": 24},
-    DEIT: {"img_size": 64, "embed_dim": 48},
-    "regnety_002": {},
+    "resnet10t": {"channels": (8, 12, 16, 24), "stem_width": 8},
+    "convnext_atto": NARROW,
+    SWIN: {
+        "img_size": 64,
+        "window_size": 2,
+        "embed_dim": 24,
+        "depths": (1, 1, 2, 1),
+        "num_heads": (1, 2, 2, 2),
+    },
+    DEIT: {"img_size": 64, "embed_dim": 48, "depth": 5},
+    "regnety_002": {"depth": 6, "w0": 8, "wa": 8.0, "wm": 2.0, "group_size": 8},
 }
 SIDE = 64
 
@@ -126,8 +133,8 @@ def test_for_a_vision_transformer_no_stage_is_dead(asked):
     subject = asked(DEIT)
     paths = [stage.path for stage in subject.backbone.stages]
     # After the last block only the class tokens are read.
-    assert paths == [f"blocks.{i}" for i in range(11)]
-    (last,), (stage,) = subject.layers("last"), subject.layers("stage 11")
+    assert paths == [f"blocks.{i}" for i in range(4)]
+    (last,), (stage,) = subject.layers("last"), subject.layers("stage 4")
     assert difference(last.features, stage.features) < 1e-4
     assert difference(last.gradients, stage.gradients) < 1e-4
 
@@ -241,7 +248,7 @@ def test_a_blank_stage_adds_nothing_and_no_nan():
 
 def test_a_method_that_yields_goes_through_the_stages_one_by_one():
     spec = InputSpec(size=(SIDE, SIDE), mean=(0.5,) * 3, std=(0.25,) * 3, crop=1.0)
-    narrow = net("convnext_atto", dims=(8, 12, 16, 24), depths=(1, 1, 1, 1))
+    narrow = net("convnext_atto", **NARROW)
     x = noise(1, 3, SIDE, SIDE)
     subject = Subject(ForwardPass(wrap(narrow, spec=spec), x), Target(3), 4)
 

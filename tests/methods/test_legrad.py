@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
+from itertools import product
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from torch import nn
 
 from tests.methods.test_attention_rollout import SMALL, Gazing, distilled, small
 from tests.support.networks import TokenNet, seeded
+from tests.support.quick import some_quick
 from tests.support.toys import TARGETS, difference, final, noise, precise, score64, subject_of
 from whylens.core.errors import NeedsNotMet
 from whylens.core.targets import Target
@@ -80,9 +82,14 @@ def question_about(kind):
     return module, subject_of(module, X)
 
 
-@pytest.mark.parametrize("kind", SMALL)
-@pytest.mark.parametrize("pooling", ["all tokens", "network"])
-@pytest.mark.parametrize("target", TARGETS, ids=[t.quantity for t in TARGETS])
+@pytest.mark.parametrize(
+    ("kind", "pooling", "target"),
+    # What is asked about changes with the network.
+    some_quick(
+        product(SMALL, ["all tokens", "network"], TARGETS),
+        lambda number, _: number // 3 % 3 == number % 3,
+    ),
+)
 def test_the_map_is_the_paper_s_formula(kind, pooling, target):
     module, subject = question_about(kind)
     heat = legrad(replace(subject, target=target), pooling=pooling)
@@ -151,7 +158,9 @@ def test_two_classes_have_two_maps_and_a_silent_class_none():
     assert not maps[1].any()
 
 
-@pytest.mark.parametrize("make", [distilled, "vit_tiny_patch16_224"])
+@pytest.mark.parametrize(
+    "make", [distilled, pytest.param("vit_tiny_patch16_224", marks=pytest.mark.slow)]
+)
 def test_full_networks_of_timm_are_explained(make):
     net = make() if callable(make) else timm.create_model(make, pretrained=False, img_size=64)
     subject = subject_of(seeded(net), noise(1, 3, 64, 64), Target(2))

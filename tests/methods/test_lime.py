@@ -124,7 +124,7 @@ class RegionMean(nn.Module):
         return torch.stack([-value, value], 1)
 
 
-@pytest.mark.parametrize("cut", ["superpixels", "boxes"])
+@pytest.mark.parametrize("cut", [pytest.param("superpixels", marks=pytest.mark.slow), "boxes"])
 def test_a_network_that_reads_one_region_peaks_on_it_whichever_it_is(cut):
     x, given = 0.2 + smooth(32, 48), {"segments": 12, "samples": 200, "regions": cut}
     labels = regions_of(subject_of(LinearNet(32, 48), x), **given)
@@ -252,7 +252,7 @@ def test_standard_errors_are_the_scatter_from_seed_to_seed():
     assert (stated / scatter - 1).abs().max() < 0.2
 
 
-@pytest.mark.parametrize("kind", [GapNet, MlpHeadNet])
+@pytest.mark.parametrize("kind", [pytest.param(GapNet, marks=pytest.mark.slow), MlpHeadNet])
 def test_at_the_default_budget_seeds_agree(kind):
     subject = subject_of(seeded(kind()), smooth(48, 64))
     maps = [explained(replace(subject, seed=seed)).values.ravel() for seed in range(3)]

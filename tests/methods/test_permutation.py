@@ -104,7 +104,7 @@ def test_on_a_linear_network_falls_are_those_of_the_mean_of_the_rest():
         assert error == pytest.approx(exact, rel=0.4)
 
 
-@pytest.mark.parametrize("cut", ["superpixels", "boxes"])
+@pytest.mark.parametrize("cut", ["superpixels", pytest.param("boxes", marks=pytest.mark.slow)])
 def test_a_network_that_reads_one_region_peaks_on_it_whichever_it_is(cut):
     x = 0.2 * smooth(32, 48)
     labels = regions_of(subject_of(LinearNet(32, 48), x), segments=12, regions=cut)
@@ -161,7 +161,7 @@ def test_permuting_a_feature_map_over_positions_tells_nothing_of_a_pooled_head()
 def test_standard_errors_are_the_scatter_from_seed_to_seed():
     subject = subject_of(seeded(MlpHeadNet()), smooth(16, 24))
     given = {"segments": 6, "regions": "boxes", "repeats": 8}
-    heats = [explained(replace(subject, seed=seed), **given) for seed in range(150)]
+    heats = [explained(replace(subject, seed=seed), **given) for seed in range(100)]
     scatter = np.std([h.values for h in heats], axis=0, ddof=1)
     stated = np.sqrt(np.mean([np.square(h.error) for h in heats], axis=0))
     assert np.abs(stated / scatter - 1).max() < 0.2

@@ -32,7 +32,7 @@ from whylens.plugins.protopnet.similarity import Metric, similarities
 REGISTRY = load_registry()
 ME = "me"
 CELL = 8
-FIT = {"steps": 120, "penalty": 0.003}
+FIT = {"steps": 60, "penalty": 0.003}
 # Two kinds of evidence for each class: one picture shows one of them.
 COLOURS = np.array(
     [
@@ -81,14 +81,14 @@ def page():
 
 @pytest.fixture(scope="module")
 def fitted(page):
-    *_, last = page.fit("toy", "protopnet", Planted(), {"steps": 120, "penalty": 0.003}, visitor=ME)
+    *_, last = page.fit("toy", "protopnet", Planted(), FIT, visitor=ME)
     return last.artifact
 
 
 @pytest.fixture(scope="module")
 def sparse(page):
     """The head's penalty chosen by the data: only prototypes that are needed are left."""
-    *_, last = page.fit("toy", "protopnet", Planted(), {"steps": 120}, visitor="sparse")
+    *_, last = page.fit("toy", "protopnet", Planted(), {"steps": 60}, visitor="sparse")
     return last.artifact
 
 
@@ -485,7 +485,7 @@ def test_too_little_to_learn_from_is_refused(page, data, said):
 
 
 def test_the_same_seed_gives_the_same_prototypes(page):
-    params = {"steps": 30, "versions": 1, "penalty": 0.003}
+    params = {"steps": 10, "versions": 1, "penalty": 0.003}
     one, two = (
         list(page.fit("toy", "protopnet", Planted(), params, visitor=visitor))[-1].artifact
         for visitor in ("once", "again")

@@ -143,19 +143,20 @@ def test_the_stated_error_is_the_spread_between_seeds():
     assert np.median(stated[loud] / spread[loud]) == pytest.approx(1, abs=0.05)
 
 
-def test_the_stated_correlation_is_the_one_between_seeds_and_rises_with_the_samples():
+@pytest.mark.parametrize("most", [64, pytest.param(256, marks=pytest.mark.slow)])
+def test_the_stated_correlation_is_the_one_between_seeds_and_rises_with_the_samples(most):
     subject = subject_of(toy(2, MlpHeadNet, width=8), picture(2))
     seen = []
-    for samples in (4, 16, 64, 256):
+    for samples in (4, 16, 64, 256)[: 3 if most == 64 else 4]:
         heats, between = maps_of_seeds(subject, 24, samples=samples, noise=0.3)
         stated = np.mean([h.diagnostics["expected agreement of seeds"] for h in heats])
         # What noise does to all places alike is in the errors, but no correlation can see it.
         assert between - 0.05 < stated < between + 0.01
         seen.append(between)
-    print("seed-to-seed correlation at 4, 16, 64, 256 copies:", np.round(seen, 4))  # noqa: T201
+    print("seed-to-seed correlation from 4 copies on, each four times as many:", np.round(seen, 4))  # noqa: T201
     assert seen == sorted(seen)
     assert seen[2] > 0.97
-    assert seen[3] > 0.99
+    assert most == 64 or seen[3] > 0.99
 
 
 def test_a_correlation_below_0_99_is_said():

@@ -97,12 +97,22 @@ def test_a_copy_that_cannot_be_cut_leaves_the_plain_features():
     close(ForwardPass(net, x).features, net.features(x).map)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "densenet121", "mobilenetv3_small_050", "vit_tiny"])
-def test_real_networks_give_the_same_features_folded(name):
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("resnet18", {"channels": (16, 24, 32, 48)}),
+        # Its norms come before its convolutions.
+        ("densenet121", {"block_config": (2, 2, 2, 2), "growth_rate": 8}),
+        ("mobilenetv3_small_050", {}),
+        ("vit_tiny_patch16_224", {"img_size": [64, 96], "depth": 3, "embed_dim": 48}),
+        pytest.param("resnet18", {}, marks=pytest.mark.slow),
+        pytest.param("densenet121", {}, marks=pytest.mark.slow),
+        pytest.param("vit_tiny_patch16_224", {"img_size": [64, 96]}, marks=pytest.mark.slow),
+    ],
+)
+def test_real_networks_give_the_same_features_folded(name, arguments):
     spec = plain_spec(64, 96)
-    vit = {"img_size": list(spec.size)} if name == "vit_tiny" else {}
-    name = {"vit_tiny": "vit_tiny_patch16_224"}.get(name, name)
-    module = build(name, classes=10, arguments=vit)
+    module = build(name, classes=10, arguments=arguments)
     net = wrap(randomize_weights(module, seed=4, probe=probe_inputs(spec)), spec=spec)
     x = noise(1, 3, *spec.size)
     with torch.no_grad():

@@ -858,7 +858,11 @@ def test_a_path_behind_a_prefix_is_only_an_unknown_name(text):
 
 
 @pytest.mark.parametrize(
-    "name", ["vit_giant_patch14_224", "untrained:eva02_enormous_patch14_clip_224"]
+    "name",
+    [
+        "untrained:vit_giant_patch14_224",
+        pytest.param("eva02_enormous_patch14_clip_224", marks=pytest.mark.slow),
+    ],
 )
 def test_a_network_too_large_is_refused_without_allocating_it(name, monkeypatch):
     import timm
@@ -1197,10 +1201,10 @@ def test_a_network_without_weights_on_the_hub_is_refused_in_words():
 @pytest.mark.parametrize(
     ("name", "grid", "channels", "linear"),
     [
-        ("resnet18", (2, 3), 512, True),
         ("squeezenet1_0", (3, 5), 512, False),
-        ("mobilenet_v2", (2, 3), 1280, True),
+        pytest.param("resnet18", (2, 3), 512, True, marks=pytest.mark.slow),
         ("shufflenet_v2_x0_5", (2, 3), 1024, True),
+        pytest.param("mobilenet_v2", (2, 3), 1280, True, marks=pytest.mark.slow),
         pytest.param("densenet121", (2, 3), 1024, True, marks=pytest.mark.slow),
         pytest.param("googlenet", (2, 3), 1024, True, marks=pytest.mark.slow),
         pytest.param("convnext_tiny", (2, 3), 768, False, marks=pytest.mark.slow),

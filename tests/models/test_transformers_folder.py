@@ -119,7 +119,16 @@ def test_it_is_explained_by_its_folder_and_refused_on_a_page(folders, tmp_path):
         check_public_model(str(place / "vit"), [])
 
 
-@pytest.mark.parametrize("name", ["vit", "deit", "beit", "dinov2", "swin", "convnext", "resnet"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "vit",
+        "deit",
+        "swin",
+        "resnet",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("beit", "dinov2", "convnext")),
+    ],
+)
 def test_its_graph_cannot_be_traced_and_yet_it_is_cut_after_its_last_blocks(folders, name):
     place, saved = folders
     backbone = load(str(place / name))

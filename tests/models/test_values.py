@@ -53,7 +53,7 @@ def network():
 
 def make(place, module, **options):
     save_file(module.state_dict(), place / "w.safetensors")
-    options = {"outputs": "value", "unit": "years", "labels": "age", **options}
+    options = {"outputs": "value", "unit": "years", "labels": "age", "size": "96", **options}
     file = place / "w.safetensors"
     return import_weights(ImportOptions(file=file, photo=PHOTO, out=place / "ages", **options))
 
@@ -72,7 +72,7 @@ def value(network, folder):
 
 
 def test_its_number_is_that_of_the_bare_network_and_is_no_probability(folder, value):
-    why = whylens.explain(folder, PHOTO, "occlusion", stride=64)
+    why = whylens.explain(folder, PHOTO, "occlusion", stride=32)
     assert why.score == pytest.approx(value, rel=1e-5)
     assert why.probability is None
     assert (why.prediction.label, why.prediction.probability) == ("age", None)
@@ -111,7 +111,7 @@ def test_questions_about_classes_are_refused_in_words(folder):
 
 
 def test_its_files_say_value_and_unit_and_are_read_back(folder, value, tmp_path):
-    whylens.explain(folder, PHOTO, "occlusion", stride=64).save(tmp_path)
+    whylens.explain(folder, PHOTO, "occlusion", stride=32).save(tmp_path)
     path = tmp_path / "occlusion" / "manifest.json"
     manifest = json.loads(path.read_text())
     target = manifest["target"]
@@ -155,7 +155,7 @@ def test_rows_of_a_folder_have_the_number_in_a_column_of_its_own(folder, value, 
 
 def test_covering_it_is_told_in_its_unit(folder, value, network):
     engine = Engine()
-    *_, answer = engine.explain(Question(str(folder), PIXELS), "occlusion", {"stride": 64})
+    *_, answer = engine.explain(Question(str(folder), PIXELS), "occlusion", {"stride": 32})
     marked = np.zeros((8, 8), np.float32)
     marked[2:4, 1:6] = 1  # as many cells as are covered
     test = cover_test(engine, replace(answer, result=Heatmap(marked, "years", True)))
