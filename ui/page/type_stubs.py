@@ -12,7 +12,7 @@ from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from types import ModuleType
 
-MODULE = "gradio.component_meta"
+MODULE, WRITER = "gradio.component_meta", "create_or_modify_pyi"
 
 
 class _NoStubs(SourceFileLoader):
@@ -20,8 +20,8 @@ class _NoStubs(SourceFileLoader):
 
     def exec_module(self, module: ModuleType) -> None:
         super().exec_module(module)
-        if hasattr(module, "create_or_modify_pyi"):
-            module.create_or_modify_pyi = lambda *_: None
+        if WRITER in vars(module):
+            vars(module)[WRITER] = lambda *_: None
 
 
 class _Finder(MetaPathFinder):
