@@ -64,6 +64,11 @@ class Artifact:
         object.__setattr__(self, "arrays", MappingProxyType(_Parts(self.arrays)))
         object.__setattr__(self, "facts", MappingProxyType(_Parts(self.facts)))
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # What cannot be written to cannot cross into another process; there it is made anew.
+        arrays = {name: np.asarray(array) for name, array in self.arrays.items()}
+        return type(self), (arrays, dict(self.facts), self.digest)
+
     @property
     def bytes(self) -> int:
         """Bytes of its arrays, wherever they lie."""

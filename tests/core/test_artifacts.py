@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import subprocess
 
 import numpy as np
@@ -130,6 +131,17 @@ def test_a_half_written_artifact_does_not_count(folder):
     assert not is_artifact(folder)
     with pytest.raises(BadArtifact, match="cannot be read"):
         read_artifact(folder, **BOUND)
+
+
+def test_one_crosses_into_another_process_as_it_is(folder):
+    here = read_artifact(folder, **BOUND)
+    there = pickle.loads(pickle.dumps(here))
+    assert (there.facts, there.digest, there.bytes) == (here.facts, here.digest, here.bytes)
+    for name, array in here.arrays.items():
+        assert there.arrays[name].dtype == array.dtype
+        assert np.array_equal(there.arrays[name], array)
+    with pytest.raises(BadArtifact, match="damaged: 'rows' is missing"):
+        there.facts["rows"]
 
 
 def test_what_is_missing_is_the_artifact_s_fault_and_not_a_method_s(folder):

@@ -1,0 +1,93 @@
+"""Pictures are read in the processes that compute: the one that serves decodes none of them."""
+
+from __future__ import annotations
+
+import os
+import re
+from types import SimpleNamespace
+
+import gradio as gr
+import pytest
+
+from tests.support.far_pictures import LABELS, LOADED, far_engine, far_registry
+from tests.support.pictures import zip_of_fruit
+from whylens.core.datasets.reading import dataset_of
+from whylens.core.errors import BadInput
+from whylens.core.outputs.offered_pictures import offered_pictures
+from whylens.core.workers.engine import WorkerEngine
+from whylens.ui.page import class_means
+from whylens.ui.page.own_images import _fitter
+from whylens.ui.page.page_store import PageStore
+from whylens.ui.page.session import Session
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no signals here")
+ME = SimpleNamespace(session_hash="me")
+
+
+@pytest.fixture(scope="module")
+def engine():
+    running = WorkerEngine(far_engine, far_registry())
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def session(engine, tmp_path, monkeypatch):
+    monkeypatch.setattr(Session, "model_name", lambda self, text: text)
+    return Session(engine, PageStore(tmp_path))
+
+
+def fitted(session, path):
+    explainer = session.engine.registry.explainer("fitted")
+    return list(_fitter(explainer, session)(str(path), "toy", ME))
+
+
+def test_a_zip_is_read_where_a_method_is_fitted(session, tmp_path, monkeypatch):
+    path = zip_of_fruit(tmp_path)
+
+    def read_here(*_):
+        raise AssertionError
+
+    monkeypatch.setattr("whylens.core.datasets.zip.ZipFiles", read_here)
+    steps = fitted(session, path)
+    assert re.fullmatch(r"Reading pictures: \d+%", steps[0][0])
+    assert re.fullmatch(r"Ready: A mean from \d\d pictures of yours\.", steps[-1][0])
+    facts = session.engine.artifact("toy", "fitted", visitor="me").facts
+    assert facts["process"] != os.getpid()
+
+
+def test_a_zip_that_cannot_be_used_is_told_from_there(session, tmp_path):
+    (tmp_path / "x.zip").write_bytes(b"no")
+    with pytest.raises(gr.Error, match="no ZIP that can be read"):
+        fitted(session, tmp_path / "x.zip")
+
+
+def test_what_fails_in_reading_is_no_method_s_fault():
+    def reading():
+        yield 0.5
+        raise MemoryError
+
+    with pytest.raises(BadInput, match="pictures cannot be read"):
+        list(dataset_of(reading))
+
+
+def test_the_pictures_of_class_means_are_read_there(session, monkeypatch):
+    report = SimpleNamespace(data=SimpleNamespace(name="far"), labels=LABELS)
+    monkeypatch.setattr(class_means, "checkpoint_folders", lambda: {"toy": "a folder"})
+    monkeypatch.setattr(class_means, "read_report", lambda folder: report)
+    LOADED.clear()
+    style = {"colours": "viridis", "opacity": 0.6, "sure": False, "under": "auto"}
+    values = {"model": "toy", "method": "good", "count": 2, **style}
+    *partial, (said, gallery) = class_means._runner(session)(**values)
+    assert partial[-1][0] == "Averaging: 100%"
+    assert [item["caption"] for item in gallery.value] == list(LABELS)
+    assert LOADED == []
+    number = offered_pictures(session.engine, "far").pixels(0)[0, 0]
+    assert int.from_bytes(number.tobytes()) != os.getpid()
+
+
+def test_a_set_is_described_as_it_is(engine):
+    there, here = offered_pictures(engine, "far"), far_registry().datasets["far"].load("")
+    assert (there.labels, there.items) == (here.labels, here.items)
+    assert there.content_digest(3) == here.content_digest(3)
+    assert offered_pictures(engine, "another") is None
