@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -22,6 +24,7 @@ from whylens.core.outputs.class_means import mean_maps
 from whylens.core.params import NoParams
 from whylens.core.progress import run
 from whylens.core.results import Example, Examples
+from whylens.core.storage.files import file_sha256
 from whylens.ui.cli.app import app
 
 
@@ -82,9 +85,15 @@ def test_the_command_writes_a_picture_and_values_per_class(place, photos):  # no
     words = ["means", "toy", str(photos), "--method", "grad-cam", "--per-class", "2"]
     done = CliRunner().invoke(app, [*words, "--param", "signed=true", "--out", str(place / "out")])
     assert done.exit_code == 0, done.output
-    names = sorted(p.name for p in (place / "out").iterdir())
-    assert names == sorted(
-        f"{label}{end}" for label in Tinted.labels for end in (".png", ".values.npy", ".error.npy")
+    names = {p.name for p in (place / "out").iterdir()}
+    ends = (".png", ".values.npy", ".error.npy")
+    assert names == {f"{label}{end}" for label in Tinted.labels for end in ends} | {"means.json"}
+    told = json.loads((place / "out" / "means.json").read_text())
+    assert told["files"] == {n: file_sha256(place / "out" / n) for n in names - {"means.json"}}
+    assert (told["model"], told["method"]) == ("toy", "grad-cam")
+    assert told["parameters"] == {"layer": "last", "signed": True}
+    assert {label: of["pictures"] for label, of in told["classes"].items()} == dict.fromkeys(
+        Tinted.labels, 2
     )
     with Image.open(place / "out" / "ant.png") as picture:
         assert picture.size == (64, 64)

@@ -35,11 +35,13 @@ def _run(
 ) -> None:
     from whylens.core.engine import Engine
     from whylens.core.outputs.class_means import mean_maps, write_means
+    from whylens.core.plugin_calls import validate_params
     from whylens.core.progress import run
 
     engine = Engine()
-    fields = engine.registry.explainer(method).Params.model_fields
-    params = parse_params(param, {method: fields})[method]
+    explainer = engine.registry.explainer(method)
+    params = parse_params(param, {method: explainer.Params.model_fields})[method]
+    checked = validate_params(explainer, explainer.Params, params)
     with progress_display() as display:
         dataset = read_dataset(display, data, engine.registry.datasets)
         task = display.add_task(method, total=1)
@@ -51,7 +53,7 @@ def _run(
         "model": model,
         "weights_sha256": backbone.identity.digest,
         "method": method,
-        "parameters": params,
+        "parameters": checked.model_dump(mode="json"),
         "pictures": dataset.name,
         "at_most_of_each_class": per_class,
     }
