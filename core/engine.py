@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from whylens.core.datasets.dataset import Dataset
+from whylens.core.datasets.reading import PicturesReader, dataset_of
 from whylens.core.errors import (
     NETWORK_ERRORS,
     BadArtifact,
@@ -405,7 +406,7 @@ class Engine:
         self,
         model: str,
         method: str,
-        dataset: Dataset,
+        dataset: Dataset | PicturesReader,
         params: Mapping[str, object] | None = None,
         *,
         visitor: str = "",
@@ -430,7 +431,8 @@ class Engine:
             reason = backbone.why_not(explainer.needs) or plugin_reason(explainer, backbone)
         if reason:
             raise NeedsNotMet(f"{explainer.title} is not available on {backbone.name}: {reason}")
-        work = explainer.fit(dataset, backbone, checked)
+        pictures = yield from dataset_of(dataset)
+        work = explainer.fit(pictures, backbone, checked)
         while True:
             with self.slot(), wrap_plugin_errors(explainer):
                 step = next(work, None)
@@ -441,7 +443,7 @@ class Engine:
                     self.artifact_store.put_for_visitor(explainer, backbone, visitor, step.artifact)
                 else:
                     self.artifact_store.save(explainer, backbone, step.artifact)
-            yield step
+            yield replace(step, pictures=len(pictures.items))
 
     def edit(
         self,

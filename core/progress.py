@@ -22,11 +22,13 @@ class Progress:
         fraction: Share of the work done, 0 to 1.
         message: What is going on, in a few words.
         artifact: The outcome; only the last step has it.
+        pictures: How many the set has; 0 where that is not told.
     """
 
     fraction: float
     message: str
     artifact: Artifact | None = None
+    pictures: int = 0
 
 
 @dataclass(frozen=True, slots=True)

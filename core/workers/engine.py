@@ -14,6 +14,7 @@ from typing import Any, NoReturn, TypeVar
 from torch import Tensor
 
 from whylens.core.datasets.dataset import Dataset
+from whylens.core.datasets.reading import PicturesReader
 from whylens.core.engine import Engine
 from whylens.core.errors import (
     BadArtifact,
@@ -291,7 +292,7 @@ class WorkerEngine(Engine):
         self,
         model: str,
         method: str,
-        dataset: Dataset,
+        dataset: Dataset | PicturesReader,
         params: Mapping[str, object] | None = None,
         *,
         visitor: str = "",
@@ -485,7 +486,7 @@ def _fit(
     engine: Engine,
     model: str,
     method: str,
-    dataset: Dataset,
+    dataset: Dataset | PicturesReader,
     params: Mapping[str, object],
     visitor: str,
 ) -> Iterator[Progress]:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import replace
 from types import SimpleNamespace
 
 import gradio as gr
+import numpy as np
 import pytest
 
 from tests.support.far_pictures import LABELS, LOADED, far_engine, far_registry
 from tests.support.pictures import zip_of_fruit
 from whylens.core.datasets.reading import dataset_of
-from whylens.core.errors import BadInput
+from whylens.core.errors import BadInput, NeedsNotMet
+from whylens.core.explanation import Question
 from whylens.core.outputs.offered_pictures import offered_pictures
+from whylens.core.progress import last_of
 from whylens.core.workers.engine import WorkerEngine
 from whylens.ui.page import class_means
 from whylens.ui.page.own_images import _fitter
@@ -54,6 +58,11 @@ def test_a_zip_is_read_where_a_method_is_fitted(session, tmp_path, monkeypatch):
     assert re.fullmatch(r"Ready: A mean from \d\d pictures of yours\.", steps[-1][0])
     facts = session.engine.artifact("toy", "fitted", visitor="me").facts
     assert facts["process"] != os.getpid()
+    # What was fitted crosses back with the visitor's questions, and is there for nobody else.
+    asked = Question("toy", np.zeros((32, 32, 3), np.uint8), visitor="me")
+    assert last_of(session.engine.explain(asked, "fitted")).result.values.shape == (2, 2)
+    with pytest.raises(NeedsNotMet, match="none was made"):
+        last_of(session.engine.explain(replace(asked, visitor="you"), "fitted"))
 
 
 def test_a_zip_that_cannot_be_used_is_told_from_there(session, tmp_path):
@@ -78,7 +87,7 @@ def test_the_pictures_of_class_means_are_read_there(session, monkeypatch):
     LOADED.clear()
     style = {"colours": "viridis", "opacity": 0.6, "sure": False, "under": "auto"}
     values = {"model": "toy", "method": "good", "count": 2, **style}
-    *partial, (said, gallery) = class_means._runner(session)(**values)
+    *partial, (_, gallery) = class_means._runner(session)(**values)
     assert partial[-1][0] == "Averaging: 100%"
     assert [item["caption"] for item in gallery.value] == list(LABELS)
     assert LOADED == []

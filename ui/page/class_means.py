@@ -8,12 +8,12 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from whylens.core.datasets.by_name import load_registered
 from whylens.core.errors import BadInput
 from whylens.core.explainer import is_single_step
 from whylens.core.inputs.spec import InputSpec
 from whylens.core.models.checkpoints import checkpoint_folders
 from whylens.core.outputs.class_means import mean_maps, mean_picture
+from whylens.core.outputs.offered_pictures import offered_pictures
 from whylens.core.progress import map_progress
 from whylens.core.train.report import read_report
 from whylens.ui.page.form import StyleControls
@@ -74,8 +74,7 @@ def _runner(session: Session) -> Callable[..., Iterator[Any]]:
         name = session.model_name(values["model"])
         folder = checkpoint_folders().get(name)
         report = read_report(folder) if folder else None
-        sources = session.engine.registry.datasets
-        dataset = load_registered(report.data.name, sources) if report else None
+        dataset = offered_pictures(session.engine, report.data.name) if report else None
         if report is None or dataset is None or dataset.labels != report.labels:
             raise BadInput(
                 "The pictures of this model are not at hand here. On the machine that holds "

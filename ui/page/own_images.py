@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ from gradio.components import Component
 from whylens.core.datasets.zip import pictures_in_zip
 from whylens.core.errors import BadInput
 from whylens.core.explainer import Explainer
-from whylens.core.progress import map_progress
 from whylens.ui.page import html
 from whylens.ui.page.long_events import report_failure, throttle, tracked_on, wire_stop
 from whylens.ui.page.session import PRIVATE, Session, errors_as_messages, visitor_id
@@ -58,14 +58,12 @@ def _fitter(explainer: Explainer[Any], session: Session) -> Callable[..., Iterat
         if not path:
             raise BadInput("Choose a ZIP first.")
         name = session.model_name(model)
-        images = yield from map_progress(
-            pictures_in_zip(Path(path)),
-            lambda share: (f"Reading pictures: {share:.0%}", gr.skip(), gr.skip()),
-        )
+        # Read where the method is fitted: decoding takes minutes and gigabytes if it is made to.
+        images = partial(pictures_in_zip, Path(path))
         steps = session.engine.fit(name, explainer.name, images, visitor=visitor_id(request))
         for step in throttle(steps):
             yield f"{step.message}: {step.fraction:.0%}", gr.skip(), gr.skip()
-        message = f"Ready: {step.message} from {len(images.items):,} pictures of yours."
+        message = f"Ready: {step.message} from {step.pictures:,} pictures of yours."
         yield message, gr.HTML(visible=False), gr.Button(interactive=True)
 
     return fit
