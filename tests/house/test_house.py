@@ -107,3 +107,29 @@ def test_whylens_is_the_one_of_this_checkout():
     import whylens.core
 
     assert Path(whylens.core.__file__).resolve().parents[1] == ROOT
+
+
+def test_processes_are_started_where_their_end_is_seen_to(nodes):
+    starters = {
+        path.relative_to(ROOT).as_posix()
+        for path, found in nodes.items()
+        for node in found
+        if isinstance(node, ast.Call)
+        and getattr(node.func, "attr", getattr(node.func, "id", ""))
+        in ("Process", "ProcessPoolExecutor", "Pool", "fork")
+    }
+    # The pool of pictures ends with the training that waits for it.
+    assert starters == {"core/storage/child_processes.py", "core/train/pictures.py"}
+
+
+def test_what_nobody_may_write_to_says_how_it_crosses_between_processes(nodes):
+    found = 0
+    for path, within in nodes.items():
+        for node in within:
+            if isinstance(node, ast.ClassDef):
+                methods = {m.name: m for m in node.body if isinstance(m, ast.FunctionDef)}
+                names = ast.walk(methods.get("__post_init__", ast.Pass()))
+                if any(getattr(name, "id", "") == "MappingProxyType" for name in names):
+                    found += 1
+                    assert "__reduce__" in methods, f"{path}: {node.name} cannot be pickled"
+    assert found > 2

@@ -30,7 +30,7 @@ def with_mark(mark: str) -> list[int]:
     return found
 
 
-@pytest.mark.slow  # about a minute, and the page under it is asked of its parts elsewhere
+@pytest.mark.slow  # one to seven minutes by what else runs; its parts are tested elsewhere
 @pytest.mark.skipif(not Path("/proc/self/environ").is_file(), reason="processes cannot be listed")
 def test_a_page_under_attack_answers_everybody_and_leaves_nothing():
     # In a process of its own: what measures leaves its sockets to its end.
