@@ -22,7 +22,7 @@ class Progress:
         fraction: Share of the work done, 0 to 1.
         message: What is going on, in a few words.
         artifact: The outcome; only the last step has it.
-        pictures: How many the set has; 0 where that is not told.
+        pictures: How many the set has; the engine says it.
     """
 
     fraction: float
