@@ -459,7 +459,7 @@ def write_files(folder: Path, files: Iterable[tuple[str, bytes]]) -> list[Path]:
                 write_atomically(path, content)
                 continue
             if place not in begun:
-                begun[place] = FileSet(place / MANIFEST, recorded_files)
+                begun[place] = FileSet(place / MANIFEST, recorded_files, alone=True)
             if path.name != MANIFEST:
                 begun[place].add_bytes(path.name, content)
                 continue

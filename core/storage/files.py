@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _Model = TypeVar("_Model", bound=BaseModel)
 LIMIT = 10_000_000  # bytes; more is no header, whatever the first 8 bytes say
-_UNFINISHED = ".part"
+_UNFINISHED, _WAITING = ".part", ".next"
 _WRITING_SECONDS = 60.0
 
 
@@ -107,13 +107,20 @@ class FileSet:
     names of their own until the description names them, and `find_file` looks there too.
     """
 
-    def __init__(self, description: Path, recorded: Callable[[bytes], Mapping[str, str]]) -> None:
+    def __init__(
+        self,
+        description: Path,
+        recorded: Callable[[bytes], Mapping[str, str]],
+        *,
+        alone: bool = False,
+    ) -> None:
         """Begin to write; what another process had begun is ended first.
 
         Args:
             description: In the files' folder, which must exist.
             recorded: Returns the hashes by name that a description's content holds; it may raise
                 what comes of a content that is none.
+            alone: Whether the folder is for these files only: what waits there in vain is removed.
         """
         self._folder, self._description, self._recorded = description.parent, description, recorded
         remove_unfinished(self._folder)
@@ -123,6 +130,9 @@ class FileSet:
             waiting = _waiting(self._folder / name)
             if waiting.is_file() and file_sha256(waiting) == sha256:
                 waiting.replace(self._folder / name)
+        for waiting in self._folder.glob(f".*{_WAITING}") if alone else ():
+            if time.time() - waiting.stat().st_mtime > _WRITING_SECONDS:
+                waiting.unlink()
 
     def _read(self) -> Mapping[str, str]:
         try:
@@ -183,7 +193,7 @@ def find_file(path: Path, sha256: str) -> Path | None:
 
 
 def _waiting(path: Path) -> Path:
-    return path.with_name(f".{path.name}.next")
+    return path.with_name(f".{path.name}{_WAITING}")
 
 
 def remove_unfinished(folder: Path) -> None:

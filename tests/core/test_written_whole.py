@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -162,6 +163,17 @@ def test_what_fails_leaves_the_old_answer_and_nothing_else(tmp_path):
     with pytest.raises(RuntimeError):
         write_files(tmp_path, failing())
     assert {path: file_sha256(path) for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_what_waits_in_vain_is_removed_but_not_from_under_who_writes(tmp_path):
+    place, folder = Answers(tmp_path), tmp_path / "occlusion"
+    place.write(0)
+    old, fresh = (folder / f".example-{name}.png.next" for name in ("07", "08"))
+    for path in (old, fresh):
+        path.write_bytes(b"of an answer that was never finished")
+    os.utime(old, (1e9, 1e9))
+    place.write(1)
+    assert (old.exists(), fresh.exists(), place.read()) == (False, True, 1)
 
 
 @pytest.mark.parametrize("name", ["../notes.txt", "/notes.txt", "a/notes.txt", ".notes.txt"])
