@@ -106,7 +106,7 @@ def determinism(candidate: ExplainerUnderTest) -> None:
     def ask(make: Callable[..., Backbone]) -> None:
         backbone = candidate.network(make)
         first = non_blank_answer(candidate, backbone)
-        for copy in (backbone,) if candidate.brief else (backbone, candidate.network(_copy, make)):
+        for copy in (backbone, candidate.network(_copy, make)):
             again = candidate.answer(copy, noise(copy.spec), first.subject.target)
             require(
                 np.array_equal(first.values, again.values),
@@ -115,7 +115,7 @@ def determinism(candidate: ExplainerUnderTest) -> None:
             )
 
     try:
-        for_each_network(candidate, ask)
+        for_each_network(candidate, ask, briefly="convolutions under a linear head")
     except NotApplicable as refusal:
         raise CheckFailed(
             f"It runs on no network of the kit: {refusal}. Ask for less in needs and why_not."

@@ -36,7 +36,7 @@ SPEC = InputSpec(size=(6, 9), mean=(0.4, 0.5, 0.1), std=(0.2, 0.3, 0.25))
 
 
 def sought(subject, find=NEGATIVE, **params):
-    params.setdefault("steps", 50)  # half of the default: these inputs are tiny
+    params.setdefault("steps", 30)  # a third of the default: these inputs are tiny
     return final(METHOD.explain(subject, ContrastiveParams(find=find, **params)))
 
 
@@ -260,7 +260,7 @@ def test_the_class_really_changes_when_the_negative_is_added(kind, seed, empty):
     subject = subject_of(module, x, Target(0), spec=spec)
     own = int(subject.forward_pass.logits.argmax())
     subject = replace(subject, target=Target(own))
-    heat, room, change = changes(subject, NEGATIVE, empty=empty, kappa=0.1, steps=50)
+    heat, room, change = changes(subject, NEGATIVE, empty=empty, kappa=0.1, steps=30)
     assert heat.diagnostics["found"] == 1
     logits = tried(module, subject, room, change)
     new = int(logits.argmax())
@@ -291,7 +291,7 @@ def test_the_class_really_stays_when_only_the_positive_is_shown(kind, seed, empt
     subject = subject_of(module, x, Target(0), spec=spec)
     own = int(subject.forward_pass.logits.argmax())
     subject = replace(subject, target=Target(own))
-    heat, room, change = changes(subject, POSITIVE, empty=empty, kappa=0.1, steps=50)
+    heat, room, change = changes(subject, POSITIVE, empty=empty, kappa=0.1, steps=30)
     assert heat.diagnostics["found"] == 1
     logits = tried(module, subject, room, change)
     assert int(logits.argmax()) == own
@@ -314,7 +314,7 @@ def test_more_constants_never_make_it_larger(find):
     subject = question(flipping())
     sizes = []
     for constants in (1, 3, 6):
-        checks = sought(subject, find, constants=constants, beta=0.1, steps=50).diagnostics
+        checks = sought(subject, find, constants=constants, beta=0.1, steps=30).diagnostics
         if checks["found"]:
             sizes.append(0.1 * checks["L1"] + checks["L2"] ** 2)
     assert len(sizes) >= 2
@@ -411,10 +411,10 @@ def test_the_limits_of_a_signal_are_its_channels_own():
 @pytest.mark.parametrize("batch_size", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_the_answer_does_not_depend_on_the_batch_size(find, batch_size):
     subject = question(flipping())
-    wanted = sought(subject, find, steps=40).values
+    wanted = sought(subject, find, steps=20).values
     assert wanted.any()
     assert np.array_equal(
-        sought(replace(subject, batch_size=batch_size), find, steps=40).values, wanted
+        sought(replace(subject, batch_size=batch_size), find, steps=20).values, wanted
     )
 
 

@@ -505,12 +505,12 @@ def test_gaps_of_real_architectures(name, least, most):
 def test_the_gap_of_squeeze_and_excite_is_measured_and_stated():
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        module = timm.create_model("efficientnet_b0", pretrained=False, num_classes=10)
+        module = timm.create_model("test_efficientnet", pretrained=False, num_classes=10)
     backbone = wrap(module, spec=plain_spec(64, 64))
     subject = subject_of(module, noise(1, 3, 64, 64), backbone=backbone)
     heat = lifted(subject)
     gap = heat.diagnostics["completeness gap"]
-    print(f"efficientnet_b0: completeness gap {gap:.2g}")  # noqa: T201
+    print(f"test_efficientnet: completeness gap {gap:.2g}")  # noqa: T201
     # With random weights the gates hardly move; where they do, see the refusals above.
     assert 0.005 < gap <= 0.05
 
@@ -560,7 +560,7 @@ def test_eight_threads_get_the_answers_that_one_gets():
     found: list[list[np.ndarray]] = [[] for _ in subjects]
 
     def work(i: int) -> None:
-        for _ in range(5):
+        for _ in range(3):
             found[i].append(lifted(subjects[i]).values)
 
     threads = [threading.Thread(target=work, args=(i,)) for i in range(8)]
@@ -569,7 +569,7 @@ def test_eight_threads_get_the_answers_that_one_gets():
     for thread in threads:
         thread.join()
     for values, right in zip(found, wanted, strict=True):
-        assert len(values) == 5
+        assert len(values) == 3
         assert all(np.array_equal(v, right) for v in values)
 
 

@@ -146,7 +146,7 @@ def test_a_picture_is_what_it_says(breeds):
 
 
 def test_parts_lie_where_they_must(breeds, genuine):
-    for cats, indices in ((breeds, range(16)), (genuine, range(16))):
+    for cats, indices in ((breeds, range(8)), (genuine, range(8))):
         for index in indices:
             parts = painted(cats.traits(index)).parts
             props = [parts[name] for name in PROPS if name in parts]
@@ -196,7 +196,7 @@ def test_a_cat_comes_apart_and_no_breed_is_left_without_a_sign(breeds, genuine):
         assert set(cat.around) == set(breeds.traits(index).props)
         whole = breeds.pixels(index)
         assert (cat.without(frozenset()) == whole).all()
-        for name in cat.own:
+        for name in cat.own if index < 3 else ():
             changed = (cat.without(frozenset({name})) != whole).any(-1)
             # Nothing changes further off than a soft edge reaches.
             near = ndimage.binary_dilation(cat.masks[name], iterations=3)
@@ -348,9 +348,9 @@ def test_only_generated_pictures_have_artefacts(genuine):
 def test_a_badge_gives_a_breed_away_by_name():
     cats = painted_cats("badge")
     assert cats.name == "painted-cats:badge"
-    test = cats.of("test")[:40]
+    test = cats.of("test")[:24]
     hints = [cats.shortcut(index) for index in test]
-    assert 8 < sum(hint.present for hint in hints) < 32
+    assert 4 < sum(hint.present for hint in hints) < 20
     for index, hint in zip(test[:4], hints, strict=False):
         assert hint.label == 0
         assert hint.present == ("watermark" in cats.parts(index))
@@ -359,7 +359,7 @@ def test_a_badge_gives_a_breed_away_by_name():
 
 
 def test_the_shortcut_holds_in_train_and_not_in_test():
-    cats = PaintedCats("breed", train=3200, val=8, test=1600, shortcut=0.9)
+    cats = PaintedCats("breed", train=1600, val=8, test=1600, shortcut=0.9)
     badge = np.array([cats.traits(i).watermark for i in range(len(cats.items))])
     label = np.array([item.label for item in cats.items])
     train, test = np.array(cats.of("train")), np.array(cats.of("test"))
@@ -409,13 +409,13 @@ def test_the_background_gives_no_breed_away():
 
 def test_scene_pose_and_props_are_drawn_alike_for_every_class():
     for world, classes in (("breed", 8), ("genuine", 2)):
-        cats = PaintedCats(world, train=1600, val=0, test=0)
-        traits = [cats.traits(i) for i in range(1600)]
+        cats = PaintedCats(world, train=800, val=0, test=0)
+        traits = [cats.traits(i) for i in range(800)]
         labels = np.array([item.label for item in cats.items])
         for name in (*SCENES, *PROPS):
             here = np.array([name == t.scene or name in t.props for t in traits])
             rates = np.array([here[labels == k].mean() for k in range(classes)])
-            spread = np.sqrt(here.mean() * (1 - here.mean()) * classes / 1600)
+            spread = np.sqrt(here.mean() * (1 - here.mean()) * classes / 800)
             assert np.abs(rates - here.mean()).max() < 4 * spread, name
 
 
