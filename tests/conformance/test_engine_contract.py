@@ -93,7 +93,10 @@ def last_figures(engine: Engine, question: Question, method: str) -> np.ndarray:
 @every_method
 def test_an_answer_finishes_and_crosses_a_process_boundary_and_leaves_no_mark(method):
     explainer = REGISTRY.explainers[method]
-    for backbone in (default_network(under_test(method)), TOYS.get(signal_patches)):
+    networks = [default_network(under_test(method))]
+    if METHODS.index(method) % 3 == 0:  # what an engine adds about signals is no method's own
+        networks.append(TOYS.get(signal_patches))
+    for backbone in networks:
         try:
             engine = engine_for(method, backbone, batch_size=4)
         except NotApplicable:

@@ -136,7 +136,7 @@ def test_a_png_has_its_dots_and_the_pictures_of_the_page(answers, whole):
     assert len(np.unique(bar.reshape(-1, 3), axis=0)) > 60
 
 
-@pytest.mark.parametrize("kind", ["pdf", "svg", "png"])
+@pytest.mark.parametrize("kind", ["pdf", "svg", pytest.param("png", marks=pytest.mark.slow)])
 def test_the_same_figure_has_the_same_bytes_and_leaves_matplotlib_as_it_was(
     answers, whole, tmp_path, kind
 ):

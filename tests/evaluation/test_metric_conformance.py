@@ -28,7 +28,7 @@ READ_AGAIN = {
 
 # Hundreds of curves; what they show is asked of the same two, on smaller inputs, in test_curves.py
 # and test_road.py. Whose class is asked about is told to both in one place.
-MANY_CURVES = {*(("deletion", number) for number in (1, 2, 3, 5, 7)), ("road", 3)}
+MANY_CURVES = {*(("deletion", number) for number in (1, 2, 3, 5, 7)), ("road", 2), ("road", 3)}
 
 
 @pytest.mark.parametrize(

@@ -309,7 +309,7 @@ def test_the_class_really_stays_when_only_the_positive_is_shown(kind, seed, empt
     assert heat.diagnostics["places kept"] < 1
 
 
-@pytest.mark.parametrize("find", [NEGATIVE, POSITIVE])
+@pytest.mark.parametrize("find", [NEGATIVE, pytest.param(POSITIVE, marks=pytest.mark.slow)])
 def test_more_constants_never_make_it_larger(find):
     subject = question(flipping())
     sizes = []
@@ -434,7 +434,7 @@ def test_threads_get_the_answer_that_one_gets():
     assert all(np.array_equal(f, wanted) for f in found)
 
 
-@pytest.mark.parametrize("find", [NEGATIVE, POSITIVE])
+@pytest.mark.parametrize("find", [pytest.param(NEGATIVE, marks=pytest.mark.slow), POSITIVE])
 def test_parts_get_smaller_once_found_and_fractions_end_at_1(find):
     parts = list(METHOD.explain(question(linear()), ContrastiveParams(find=find)))
     fractions = [p.fraction for p in parts]
