@@ -144,7 +144,10 @@ def mean_inside(whole: np.ndarray, box, without) -> float:
 
 @pytest.mark.parametrize(
     ("method", "params"),
-    [("grad-cam", {"signed": True}), ("occlusion", {"window": 64, "stride": 32})],
+    [
+        ("grad-cam", {"signed": True}),
+        pytest.param("occlusion", {"window": 64, "stride": 32}, marks=pytest.mark.slow),
+    ],
 )
 def test_dog_rather_than_cat_is_positive_on_the_dog_and_negative_on_the_cat(
     ask, objects, method, params

@@ -352,7 +352,7 @@ def test_wrong_bytes_of_the_right_length_are_refused_and_deleted(program, serve,
     assert program.ask(repo=name)["sha256"] == sha(repo.content)
 
 
-@pytest.mark.parametrize("harm", ["truncated", "flipped"])
+@pytest.mark.parametrize("harm", [pytest.param("truncated", marks=pytest.mark.slow), "flipped"])
 def test_a_cached_file_that_rots_is_refused_deleted_and_fetched_anew(program, serve, home, harm):
     name, repo = serve()
     assert "path" in program.ask(repo=name)
@@ -369,7 +369,11 @@ def test_a_cached_file_that_rots_is_refused_deleted_and_fetched_anew(program, se
 
 @pytest.mark.parametrize(
     ("mode", "floor"),
-    [("stall", 20_000), ("drip", 20_000), ("trickle", 1_000_000)],
+    [
+        ("stall", 20_000),
+        ("drip", 20_000),
+        pytest.param("trickle", 1_000_000, marks=pytest.mark.slow),
+    ],
 )
 def test_a_download_that_hardly_moves_is_given_up_and_its_process_ended(
     program, serve, home, mode, floor
@@ -501,7 +505,10 @@ def put_network(hub, name: str) -> torch.Tensor:
 
 
 # The second is one of timm's names whose old files were .npz, which timm reads in another way.
-NETWORKS = ["test_resnet.r160_in1k", "vit_tiny_patch16_224.augreg_in21k_ft_in1k"]
+NETWORKS = [
+    "test_resnet.r160_in1k",
+    pytest.param("vit_tiny_patch16_224.augreg_in21k_ft_in1k", marks=pytest.mark.slow),
+]
 
 
 @pytest.mark.slow  # networks come from the Hub below; what a config may say is in test_models.py
@@ -618,26 +625,27 @@ def test_a_classifier_of_transformers_is_a_model_by_its_name(
     assert "only safetensors are loaded" in answer["message"], answer
 
 
-def test_networks_load_from_the_hub_and_then_without_it(load_online, hub, home, monkeypatch):
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_network_loads_from_the_hub_and_then_without_it(
+    load_online, hub, home, monkeypatch, name
+):
     from whylens.core.models.load import load
 
-    expected = {name: put_network(hub, name) for name in NETWORKS}
-    online = {name: load_online(name) for name in NETWORKS}
+    expected = put_network(hub, name)
+    online = load_online(name)
     # This process has no network: conftest.py sets HF_HUB_OFFLINE before the client is imported.
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(home / "hub"))
-    for name in NETWORKS:
-        repo = hub.repos[f"timm/{name}"]
-        offline = load(name)
-        logits = offline.logits(offline.probe_inputs())[0, :5]
-        assert repo.gets == [0]
-        answer = online[name]
-        assert answer["classes"] == len(offline.labels) == 1000
-        assert answer["sha256"] == offline.identity.digest == sha(repo.content)
-        assert answer["source"] == offline.identity.source == f"Hub: timm/{name}"
-        assert answer["licence"] == offline.identity.licence
-        assert answer["licence"] not in ("", "None")
-        torch.testing.assert_close(torch.tensor(answer["logits"]), expected[name])
-        torch.testing.assert_close(logits, expected[name])
+    repo = hub.repos[f"timm/{name}"]
+    offline = load(name)
+    logits = offline.logits(offline.probe_inputs())[0, :5]
+    assert repo.gets == [0]
+    assert online["classes"] == len(offline.labels) == 1000
+    assert online["sha256"] == offline.identity.digest == sha(repo.content)
+    assert online["source"] == offline.identity.source == f"Hub: timm/{name}"
+    assert online["licence"] == offline.identity.licence
+    assert online["licence"] not in ("", "None")
+    torch.testing.assert_close(torch.tensor(online["logits"]), expected)
+    torch.testing.assert_close(logits, expected)
     with pytest.raises(WeightsUnavailable, match=r"OFFLINE is set.*Choose a local checkpoint"):
         load("test_vit.r160_in1k")
 

@@ -191,10 +191,14 @@ class Evil:
         return os.system, (f"touch {self.marker}",)
 
 
-@pytest.mark.parametrize(
-    "zipped", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["zip", "old"]
-)
-def test_a_pickle_that_would_run_code_is_refused_and_runs_none(tmp_path, tensors, zipped):
+# The test of two commands reads by the process that this is for; starting torch takes it seconds.
+@pytest.mark.parametrize("here", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "old"])
+def test_a_pickle_that_would_run_code_is_refused_and_runs_none(
+    tmp_path, tensors, zipped, here, request
+):
+    if here:
+        request.getfixturevalue("in_process")
     marker, file = tmp_path / "ran", tmp_path / "evil.pth"
     torch.save(
         {"state_dict": tensors, "extra": Evil(marker)}, file, _use_new_zipfile_serialization=zipped
