@@ -164,12 +164,15 @@ def test_encrypted_archives_are_refused(good):
         read(good)
 
 
-def test_a_damaged_directory_is_refused_in_words_or_its_pictures_are_left_out(good):
+@pytest.mark.parametrize(
+    "values", [(0x2F, 0xFF), pytest.param((0x00, 0x90), marks=pytest.mark.slow)]
+)
+def test_a_damaged_directory_is_refused_in_words_or_its_pictures_are_left_out(good, values):
     data = good.read_bytes()
     start = data.index(b"PK\x01\x02")
     read_anyway = 0
     for place in range(start, len(data)):
-        for value in (0x00, 0x2F, 0x90, 0xFF):
+        for value in values:
             good.write_bytes(data[:place] + bytes([value]) + data[place + 1 :])
             try:
                 read_anyway += len(read(good).items) > 0

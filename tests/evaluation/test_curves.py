@@ -146,14 +146,14 @@ def test_a_constant_map_gets_what_random_orders_get_on_the_mean(mode):
     flat = Heatmap(np.zeros((4, 6), np.float32), "x")
     rng = np.random.default_rng(0)
     areas, wanted = [], []
-    for seed in range(60):
+    for seed in range(30):
         subject = subject_of(module, x, Target(1, "probability"))
         subject = replace(subject, seed=seed)
         ask = {"fill": "black", "chance": False}
         areas.append(final(MEASURES[mode](subject, flat, **ask)).value)
         order = Heatmap(rng.permutation(24).reshape(4, 6).astype(np.float32), "x")
         wanted.append(final(MEASURES[mode](subject, order, **ask)).value)
-    error = np.hypot(np.std(areas), np.std(wanted)) / np.sqrt(60)
+    error = np.hypot(np.std(areas), np.std(wanted)) / np.sqrt(30)
     assert abs(np.mean(areas) - np.mean(wanted)) < 3 * error
     # Ties are drawn anew at each step: an area varies less than that of one order.
     assert np.std(areas) < np.std(wanted)
@@ -273,9 +273,9 @@ def test_a_random_map_does_better_than_half_of_random_maps():
                 steps=8,
             )
         ).value
-        for seed in range(80)
+        for seed in range(50)
     ]
-    assert np.mean(shares) == pytest.approx(0.5, abs=3 * np.sqrt(1 / 12 / 80))
+    assert np.mean(shares) == pytest.approx(0.5, abs=3 * np.sqrt(1 / 12 / 50))
     # Ranks of 21 equal chances: the extremes come about as often as any other.
     assert 0 < np.mean([share >= 0.95 for share in shares]) < 0.25
 

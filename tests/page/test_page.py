@@ -486,19 +486,15 @@ def test_every_explainer_is_an_endpoint_with_named_parameters(endpoints):
         assert names[-len(fields) :] == fields or not fields
 
 
-# All methods go the same way to the page: the first and the last of each family go it here, and
-# the others in the long run.
-BY_FAMILY = [
-    {e.family: n for n, e in entries}
-    for entries in (REGISTRY.explainers.items(), reversed(REGISTRY.explainers.items()))
-]
-ENDS = {name for families in BY_FAMILY for name in families.values()}
+# All methods go the same way to the page: one of each family goes it here, and the others in the
+# long run.
+ONE_EACH = {explainer.family: name for name, explainer in REGISTRY.explainers.items()}.values()
 
 
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=[] if name in ENDS else pytest.mark.slow)
+        pytest.param(name, marks=[] if name in ONE_EACH else pytest.mark.slow)
         for name in REGISTRY.entries
     ],
 )
@@ -582,6 +578,7 @@ def test_files_of_the_server_are_not_read(client):
         client.predict(photo=stolen, **QUESTION, **LOOK, api_name="/grad-cam")
 
 
+@pytest.mark.slow  # who waits for whom is asked of the queue in test_fair_queue.py
 def test_a_quick_map_is_there_while_four_slow_ones_run(photo):
     end, running = threading.Event(), threading.Semaphore(0)
 

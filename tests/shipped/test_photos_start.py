@@ -27,7 +27,7 @@ def script():
     return given["convert"].__globals__
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def network():
     return seeded(timm.create_model("tf_efficientnet_lite0"))
 

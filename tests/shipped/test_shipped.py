@@ -131,7 +131,8 @@ def test_prototypes_are_as_good_as_asked_and_none_is_double(name):
     ("name", "quick"),
     # The quick ones and what is shipped fitted, and all in the long run: on toy networks the
     # conformance tests ask each.
-    [*((name, True) for name in NAMES)]
+    [*((name, True) for name in NAMES if name != "painted-cats-genuine")]
+    + [pytest.param("painted-cats-genuine", True, marks=pytest.mark.slow)]
     + [pytest.param(name, False, marks=pytest.mark.slow) for name in NAMES],
 )
 def test_every_method_explains_a_picture(engine, name, quick):
