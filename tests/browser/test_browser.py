@@ -261,6 +261,7 @@ def test_the_first_screen_answers_before_any_click_and_on_a_phone_too(browser, a
         expect(page.locator("#whatif-mark")).to_be_visible()
 
 
+@pytest.mark.slow  # the first screen is walked by keys above, and Compare shows such labels below
 def test_an_example_is_explained_by_keyboard_alone_and_labels_are_only_text(browser, address):
     with visit(browser, f"{address}/?model=hostile&method=grad-cam&target=1") as page:
         await_status(page, "compare", DONE)
