@@ -27,9 +27,7 @@ os.environ["WHYLENS_HOME"] = os.environ["GRADIO_TEMP_DIR"] + "/home"
 
 import pytest
 
-from whylens.ui.page.type_stubs import skip_type_stubs
-
-skip_type_stubs()  # most test files of the page import gradio before the page
+import whylens.ui.page  # noqa: F401 - most test files of the page import gradio before it
 
 atexit.register(shutil.rmtree, os.environ["GRADIO_TEMP_DIR"], ignore_errors=True)
 ROOT = Path(__file__).resolve().parents[1]

@@ -142,15 +142,18 @@ class FileSet:
 
     def add(self, name: str, write: Callable[[BinaryIO], object]) -> str:
         """Write one of the files, and return its sha256 for the description."""
-        waiting = _waiting(self._folder / name)
-        with replacing(waiting) as stream:
+        self._write(name, write)
+        return file_sha256(_waiting(self._folder / name))
+
+    def _write(self, name: str, write: Callable[[BinaryIO], object]) -> None:
+        with replacing(_waiting(self._folder / name)) as stream:
             write(stream)
         self._added.append(name)
-        return file_sha256(waiting)
 
     def add_bytes(self, name: str, content: bytes) -> str:
         """Write one of the files of which all is there, as `add` does."""
-        return self.add(name, lambda stream: stream.write(content))
+        self._write(name, lambda stream: stream.write(content))
+        return hashlib.sha256(content).hexdigest()
 
     def discard(self) -> None:
         """Remove what was added: nothing comes of it."""

@@ -321,17 +321,20 @@ class WorkerPool:
 
     def _settle(self, lane: _Lane, process: WorkerProcess, work: Work) -> None:
         """Bring a process whose work was broken off into order, or put another in its place."""
-        kept: WorkerProcess | None = process
         if process.is_worn or not (process.ready and process.stop_work()):
             self._end_process(lane, process)
-            try:
-                kept = self._new_process(lane)
-            except WorkStopped:
-                kept = None
-            except Busy as exc:  # whoever comes next tries again: the place is not lost
-                log.warning("%s", exc)
-                kept = None
-        self._give_back(lane, kept, work)
+            self._give_back(lane, self._replacement(lane), work)
+        else:
+            self._give_back(lane, process, work)
+
+    def _replacement(self, lane: _Lane) -> WorkerProcess | None:
+        try:
+            return self._new_process(lane)
+        except WorkStopped:
+            return None
+        except Busy as exc:  # whoever comes next tries again: the place is not lost
+            log.warning("%s", exc)
+            return None
 
 
 def _overtake(lane: _Lane) -> None:

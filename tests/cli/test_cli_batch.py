@@ -18,6 +18,7 @@ from tests.batch.test_batch import Here, tree
 from tests.cli.test_cli import environment, whylens
 from tests.core.test_photo_report import Page
 from tests.support.browser import toy_checkpoint
+from tests.support.quick import some_quick
 from whylens.core.batch.run import LOG, FolderProgress
 from whylens.core.batch.shards import finished
 from whylens.core.batch.worker import engine_for
@@ -150,7 +151,7 @@ def test_pictures_of_a_folder_are_those_of_single_photos_and_none_is_written_ove
 
 # How each kind of map is stored and read is asked in batch/test_batch.py.
 @pytest.mark.parametrize(
-    "kind", ["npy", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("png", "picture"))]
+    "kind", some_quick(("npy", "png", "picture"), lambda _, kind: kind == "npy")
 )
 def test_a_report_shows_every_file_with_its_map_and_can_be_had_afterwards(
     place, in_this_process, kind

@@ -18,6 +18,7 @@ from pydantic import Field
 from tests.conftest import ROOT
 from tests.support.browser import serve, toy_checkpoint
 from tests.support.networks import GapNet, plain_spec, seeded
+from tests.support.quick import some_quick
 from whylens.core.engine import Engine
 from whylens.core.evaluation.verdict import Verdict, Word
 from whylens.core.explainer import Explainer
@@ -491,13 +492,7 @@ def test_every_explainer_is_an_endpoint_with_named_parameters(endpoints):
 ONE_EACH = {explainer.family: name for name, explainer in REGISTRY.explainers.items()}.values()
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=[] if name in ONE_EACH else pytest.mark.slow)
-        for name in REGISTRY.entries
-    ],
-)
+@pytest.mark.parametrize("name", some_quick(REGISTRY.entries, lambda _, name: name in ONE_EACH))
 def test_an_endpoint_answers_or_says_why_not(client, photo, name):
     fields = list(REGISTRY.explainer(name).Params.model_fields)
     asked = {"photo": gradio_client.handle_file(photo), **QUESTION, **LOOK}

@@ -39,6 +39,5 @@ class _Finder(MetaPathFinder):
 
 
 def skip_type_stubs() -> None:
-    """Keep Gradio from writing type stubs when it is imported, once; too late, it does nothing."""
-    if MODULE not in sys.modules and not any(isinstance(f, _Finder) for f in sys.meta_path):
-        sys.meta_path.insert(0, _Finder())
+    """Keep Gradio from writing type stubs when it is imported; too late, it changes nothing."""
+    sys.meta_path.insert(0, _Finder())
