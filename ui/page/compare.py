@@ -127,13 +127,14 @@ def build_compare(session: Session, form: QuestionForm, style: StyleControls) ->
     answers_of = _answers_of(session)
 
     def maps_of(request: gr.Request, **values: Any) -> list[Explanation]:
-        return [answer for _, answer in answers_of(request, **values)]
+        shown_answers = _as_shown(answers_of(request, **values), values["order"])
+        return [answer for _, answer in shown_answers]
 
     download = build_download(
         "Download all (ZIP)",
         session,
         maps_of,
-        {"photo": form.photo, **style.inputs, **shown, "scaling": scaling},
+        {"photo": form.photo, **redraw_inputs},
         stem="whylens-compare",
         same_values=SHARED,
         interactive=False,
@@ -337,17 +338,24 @@ def _clearer(session: Session) -> Callable[..., Any]:
     return clear
 
 
+def _as_shown(answers: Answers, order: str) -> Answers:
+    """Return answers in the order of the grid: row by row, and within a row as the visitor chose.
+
+    What is judged together is of one network.
+    """
+    return [
+        (row, answer)
+        for row in sorted({row for row, _ in answers})
+        for answer in ranked_answers([a for r, a in answers if r == row], order)
+    ]
+
+
 def _drawer(session: Session, grid: Component) -> Drawer:
     def draw(
         answers: Answers, style: Style, values: Mapping[str, Any], stamp: str
     ) -> tuple[str, str]:
         scaling = values["scaling"]
-        # Of each network by itself: what is judged together is of one network.
-        answers = [
-            (row, answer)
-            for row in sorted({row for row, _ in answers})
-            for answer in ranked_answers([a for r, a in answers if r == row], values["order"])
-        ]
+        answers = _as_shown(answers, values["order"])
         heats = [a.result for _, a in answers if isinstance(a.result, Heatmap)]
         together = scales_together(heats, same_values=scaling == SHARED)
         scales = iter(together)
