@@ -230,7 +230,7 @@ def test_the_first_screen_answers_before_any_click_and_on_a_phone_too(browser, a
     with visit(browser, f"{address}/?model=a-toy", width=390, height=844) as page:
         page.wait_for_selector("#answer-picture img", timeout=PATIENCE)
         expect(page.locator("#answer-truth")).to_contain_text("goes from", timeout=PATIENCE)
-        expect(page).to_have_url(re.compile("example=(coffee|orange|squirrel)"))
+        expect(page).to_have_url(re.compile("example=(coffee|fruits|orange|photographer|squirrel)"))
         for width, height in ((390, 844), (1440, 900)):
             page.set_viewport_size({"width": width, "height": height})
             page.evaluate(NEXT_FRAME_JS)

@@ -358,8 +358,9 @@ def test_the_address_names_the_network_that_is_loaded_and_the_example_that_is_sh
     from whylens.ui.page.page_store import PageStore
 
     monkeypatch.setenv("WHYLENS_CHECKPOINTS", str(ROOT / "checkpoints"))
-    assert opening_names("resnet18") == ["coffee", "orange", "squirrel"]
+    assert opening_names("resnet18") == ["coffee", "fruits", "orange", "photographer", "squirrel"]
     assert opening_names("photos-10") == ["cat"]
+    assert "digit-1" not in opening_names("mnist1d")
     assert "bluebell" in opening_names("painted-cats-breed")
     page = build_page(Engine(registry_of(fake(1))), judges=False)
     stamps = events_filling(page, "question-id")

@@ -16,7 +16,7 @@ from whylens.core.explanation import Question
 from whylens.core.inputs.photo import read_photo
 from whylens.core.models.checkpoints import read_manifest
 from whylens.core.models.load import from_folder
-from whylens.core.outputs.headline import familiarity_words
+from whylens.core.outputs.headline import familiarity_words, is_unfamiliar
 from whylens.core.registry import load_registry
 from whylens.core.results import Heatmap, Prototypes
 from whylens.core.train.recipe import read_recipe
@@ -114,6 +114,36 @@ def test_a_network_of_painted_cats_says_that_it_learnt_from_no_real_photo(engine
     photo = read_photo((EXAMPLES / "photos" / "cat.jpg").read_bytes())
     unknown = engine.familiarity(Question("imagenet-lite0", photo))
     assert "cannot be known" in familiarity_words(unknown)
+
+
+@pytest.mark.parametrize("name", [SIGNALS, BADGE, "painted-cats-breed", VIT])
+def test_a_page_opens_with_what_its_network_names_and_knows_the_like_of(engine, name):
+    from whylens.core.inputs.signal import read_signal
+    from whylens.ui.page.examples import opening_names
+
+    names = opening_names(name)
+    assert names
+    for example in names:
+        if name == SIGNALS:
+            path = EXAMPLES / "signals" / f"{example}.csv"
+            question = Question(name, signal=read_signal(path.read_bytes(), path.name))
+        else:
+            path = EXAMPLES / "painted" / f"{example}.jpg"
+            question = Question(name, read_photo(path.read_bytes()))
+        best = engine.predict(question).classes[0]
+        label = f"digit-{best.label}" if name == SIGNALS else best.label.lower().replace(" ", "_")
+        assert (label, best.probability > 0.7) == (example, True)
+        assert not is_unfamiliar(engine.familiarity(question)), example
+
+
+def test_the_list_of_networks_begins_with_what_knows_real_photos(monkeypatch):
+    from whylens.ui.page.session import model_choices
+
+    monkeypatch.setenv("WHYLENS_CHECKPOINTS", str(SHIPPED))
+    headings = list(dict.fromkeys(words.split(": ")[0] for words, _ in model_choices()))
+    photos = ["Everyday photos, 1,000 things", "Everyday photos, 10 things"]
+    assert headings[:2] == photos
+    assert headings[-4:] == ["Ground truth known", "Signals", "From the Hub", "Untrained"]
 
 
 @each_with_prototypes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,8 @@ from whylens.ui.page.session import PREDICTED, Session, errors_as_messages
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 _SIDE = 72
 _PHOTOS, _SIGNALS = "photos", "signals"
-# What a page opens with, by network, and for those that know 1,000 things.
-_NAMED_WELL = {"photos-10": ("cat",)}
-_EVERYDAY = ("coffee", "orange", "squirrel")
+# Names of examples that a network names well and learnt the like of, by network; "" for all others.
+_OPENINGS = EXAMPLES / "openings.json"
 
 
 def build_examples() -> Component:
@@ -52,8 +52,8 @@ def example_names(model: str) -> list[str]:
 
 def opening_names(model: str) -> list[str]:
     """Return those of the examples that a network names well, or all where that is not known."""
-    names = example_names(model)
-    return [name for name in names if name in _NAMED_WELL.get(model, _EVERYDAY)] or names
+    names, openings = example_names(model), json.loads(_OPENINGS.read_text(encoding="utf-8"))
+    return [name for name in names if name in openings.get(model, openings[""])] or names
 
 
 def example(store: PageStore, model: str, name: str) -> str | None:

@@ -40,6 +40,8 @@ PRETRAINED = "resnet18.a1_in1k"
 UNTRAINED = "untrained:resnet18"
 # Headings of networks that state none.
 OWN, SIGNALS = "Your networks", "Signals"
+# The heading of what comes along and was drawn here: it stands below all that knows real photos.
+GROUND_TRUTH = "Ground truth known"
 SUGGESTED = (
     "resnet18.a1_in1k",
     "resnet50.a1_in1k",
@@ -109,7 +111,9 @@ def model_choices() -> list[tuple[str, str]]:
         kind = SIGNALS if len(manifest.input_size) == 1 else OWN
         groups.setdefault(manifest.group or kind, []).append(name)
     groups |= {"From the Hub": list(SUGGESTED), "Untrained": [UNTRAINED]}
-    return [(f"{group}: {name}", name) for group, names in groups.items() for name in names]
+    last = (GROUND_TRUTH, SIGNALS, "From the Hub", "Untrained")
+    ordered = sorted(groups, key=lambda group: last.index(group) if group in last else -1)
+    return [(f"{group}: {name}", name) for group in ordered for name in groups[group]]
 
 
 def first_model(engine: Engine) -> tuple[str, str]:

@@ -442,9 +442,8 @@ def _model_changer(page: Page, *, again: bool) -> Callable[..., Any]:
                     model, progress=lambda fraction, message: progress(fraction, desc=message)
                 )
                 if photo is None or not session.fits(photo, model):
-                    photo = next(
-                        (example(session.store, model, n) for n in example_names(model)), None
-                    )
+                    first = next(iter(opening_names(model)), "")
+                    photo = example(session.store, model, first)
                 yield model, *_model_updates(page, card, visitor_id(request), photo, PREDICTED, "")
         except gr.Error as exc:
             # The box goes back to what is loaded; the reason stays below it.

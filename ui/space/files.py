@@ -39,6 +39,7 @@ ALLOWED = (
     "checkpoints/**/*.safetensors",
     "checkpoints/**/*.parquet",
     "examples/*.ipynb",
+    "examples/*.json",
     "examples/*/*.jpg",
     "examples/*/*.csv",
     "examples/*/LICENSE.md",
