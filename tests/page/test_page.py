@@ -330,6 +330,24 @@ def test_compare_asks_with_the_options_of_a_method_s_panel_and_says_so(photo):
     assert re.search(r"Windows[^W]*\b9\b", table()), "full colour is its largest value"
 
 
+def test_the_guide_says_what_fits_before_an_answer_is_changed_and_for_another_network():
+    page, request = page_of(*map(REGISTRY.explainer, ("grad-cam", "rise", "legrad")))
+    ids = {b["id"]: b["props"].get("elem_id") for b in page.config["components"]}
+    filling = {
+        tuple(sorted((ids.get(i) or "event", name) for i, name in d["targets"])): page.fns[d["id"]]
+        for d in page.config["dependencies"]
+        if [ids[i] for i in d["outputs"]] == ["guide-said"]
+    }
+    (opened,) = (fn for targets, fn in filling.items() if ("guide", "expand") in targets)
+    assert len(filling) > 1, "nothing tells it of another network"
+    answers = ["where", "It may look inside the network", "At once"]
+    assert opened.fn("", *answers, request) == ""
+    words = opened.fn("resnet18", *answers, request)
+    assert "Grad-CAM" in words
+    assert "RISE" not in words, "it takes its time"
+    assert "LeGrad" not in words, "this network has no attention"
+
+
 def test_methods_agree_where_their_maps_mark_the_same_places():
     from whylens.core.outputs.ranking import agreeing
     from whylens.ui.page.html import agreeing_methods

@@ -1,8 +1,9 @@
-"""The Guide tab: three questions that lead to a ticked Compare, and all methods."""
+"""The guide: three questions that lead to a ticked Compare, and all methods."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 import gradio as gr
@@ -56,10 +57,35 @@ def default_methods(session: Session, model: str, visitor: str, *, most: int = 3
     return [n for n in names if best[family[n]] == n][:most] or [e.name for e in quick][:most]
 
 
+@dataclass(frozen=True)
+class Guide:
+    """What other events need of the guide.
+
+    Attributes:
+        ticked: The event that ticks methods.
+        inputs: As `advise` takes them.
+        advice: What `advise` fills.
+        advise: Returns what fits the answers on the network that is loaded.
+    """
+
+    ticked: Dependency
+    inputs: list[Component]
+    advice: Component
+    advise: Callable[..., str]
+
+
 def build_guide(
-    session: Session, form: QuestionForm, tabs: gr.Tabs, compare_methods: Component
-) -> Dependency:
-    """Build the Guide in the open tab and wire it; return the event that ticks methods."""
+    session: Session,
+    form: QuestionForm,
+    tabs: gr.Tabs,
+    compare_methods: Component,
+    fold: gr.Accordion,
+) -> Guide:
+    """Return the guide, built in the open fold and wired.
+
+    Args:
+        fold: What it lies in: once that is opened, it says what fits the answers that stand there.
+    """
     guide = session.guide
     gr.HTML("<h3 class='wl-guide'>Which method should I use?</h3>")
     kind = gr.Radio(
@@ -77,12 +103,14 @@ def build_guide(
     time = gr.Radio(
         list(_TIME), value="At once", label="3. How long may it take?", elem_id="guide-time"
     )
-    go = gr.Button("Tick these in Compare", variant="primary", elem_id="guide-go")
     advice = gr.HTML("", elem_id="guide-said")
+    go = gr.Button("Tick these in Compare", variant="primary", elem_id="guide-go")
     choose = _chooser(session, guide)
     inputs = [form.model, kind, inside, time]
 
     def advise(model: str, kind: str, inside: str, time: str, request: gr.Request) -> str:
+        if not model:
+            return ""
         with errors_as_messages():
             return advice_html(choose(model, kind, inside, time, visitor_id(request)), guide)
 
@@ -92,10 +120,11 @@ def build_guide(
             ticked = (names, gr.Tabs(selected=COMPARE)) if names else (gr.skip(), gr.skip())
             return *ticked, advice_html(names, guide)
 
-    gr.on([kind.input, inside.input, time.input], advise, inputs, [advice], **PRIVATE)
+    asking = [fold.expand, kind.input, inside.input, time.input]
+    gr.on(asking, advise, inputs, [advice], **PRIVATE)
     ticked = go.click(tick, inputs, [compare_methods, tabs, advice], **PRIVATE)
     gr.HTML(table(guide, session.measured), elem_id="guide-table")
-    return cast(Dependency, ticked)
+    return Guide(cast(Dependency, ticked), inputs, advice, advise)
 
 
 def _chooser(session: Session, guide: Sequence[Entry]) -> Callable[..., list[str]]:

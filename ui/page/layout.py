@@ -14,7 +14,7 @@ from whylens.ui.page.compare import Compare, build_compare
 from whylens.ui.page.examples import build_examples
 from whylens.ui.page.form import QuestionForm, StyleControls
 from whylens.ui.page.framing import build_framing, framing_value
-from whylens.ui.page.guide import build_guide
+from whylens.ui.page.guide import Guide, build_guide
 from whylens.ui.page.html import COMPARE, METHODS, PHOTOS, PICTURES, REPORT, TRAIN, WHAT_IF
 from whylens.ui.page.import_model import build_import
 from whylens.ui.page.many_photos import build_many_photos
@@ -102,8 +102,11 @@ def build_page(
                     style.under.render()
                     style.sure.render()
         side = SideColumn(examples, card, notice, gr.State(""), signal, framing)
-        tabs, *parts = _tabs(session, form, style, public=public)
-        wire(blocks, Page(session, banner, form, side, style, answer, tabs, *parts))
+        tabs, compare, methods, guide, report, new_models = _tabs(
+            session, form, style, public=public
+        )
+        above = (session, banner, form, side, style, answer)
+        wire(blocks, Page(*above, tabs, compare, methods, guide, report, new_models))
     speak_plainly(blocks)
     return blocks
 
@@ -189,7 +192,7 @@ def _style() -> StyleControls:
 
 def _tabs(
     session: Session, form: QuestionForm, style: StyleControls, *, public: bool
-) -> tuple[Tabs, Compare, Methods, Dependency, Report, list[Dependency]]:
+) -> tuple[Tabs, Compare, Methods, Guide, Report, list[Dependency]]:
     new_models = []
     trainable, local = training_allowed(public=public), not is_public(public=public)
     form.quantity.change(
@@ -204,8 +207,8 @@ def _tabs(
         with gr.Tab("What if", id=WHAT_IF, elem_id="tab-what-if") as what_if:
             build_what_if(session, form, what_if)
         with gr.Tab("All methods", id=METHODS, elem_id="tab-methods") as all_methods:
-            with gr.Accordion("Help me choose", open=False, elem_id="guide"):
-                ticked = build_guide(session, form, outer, compare.methods)
+            with gr.Accordion("Help me choose", open=False, elem_id="guide") as fold:
+                guide = build_guide(session, form, outer, compare.methods, fold)
             methods = build_methods(session, form, style, compare.methods, all_methods)
             plugins = _build_plugins(session.engine)
         with gr.Tab("This network", id=REPORT, elem_id="tab-report"):
@@ -221,7 +224,7 @@ def _tabs(
             if trainable:
                 with gr.Tab("Train on a folder", id=TRAIN, elem_id="tab-train"):
                     new_models.append(build_training(session, form, local=local))
-    return Tabs(outer, inner, plugins), compare, methods, ticked, report, new_models
+    return Tabs(outer, inner, plugins), compare, methods, guide, report, new_models
 
 
 def _build_plugins(engine: Engine) -> gr.Accordion:

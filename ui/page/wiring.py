@@ -31,7 +31,7 @@ from whylens.ui.page.examples import (
 )
 from whylens.ui.page.form import QuestionForm, StyleControls, network_id, question_id
 from whylens.ui.page.framing import FramingInput, wire_framing
-from whylens.ui.page.guide import default_methods
+from whylens.ui.page.guide import Guide, default_methods
 from whylens.ui.page.html import COMPARE, METHODS, PICTURES, PLUGINS, TAB_OF, slug
 from whylens.ui.page.judging import wire_judging
 from whylens.ui.page.long_events import QUICK, UNQUEUED
@@ -190,7 +190,7 @@ class Page:
     tabs: Tabs
     compare: Compare
     methods: Methods
-    ticked: Dependency
+    guide: Guide
     report: Report
     new_models: Sequence[Dependency]
 
@@ -303,10 +303,13 @@ def wire(blocks: gr.Blocks, page: Page) -> None:
     wire_examples(session, side.examples, form.photo, form.model, form.target)
     for event in (open_event, *model_events):
         event.success(page.report.on_model, [form.model], page.report.outputs, **PRIVATE)
+    guide = page.guide
+    for event in model_events:
+        event.success(guide.advise, guide.inputs, [guide.advice], **PRIVATE)
     if session.judges:
         for event in asked:
             wire_judging(session, event, SLOT, ask.truth.verdict, page.style, verdict_html)
-    page_events = [*asked, page.ticked]
+    page_events = [*asked, page.guide.ticked]
     agreement = agreement_teller(session, SLOT)
 
     def after_maps(request: gr.Request, **values: Any) -> tuple[Any, str]:
