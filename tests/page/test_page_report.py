@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import gradio as gr
 import numpy as np
 import pytest
+from markupsafe import escape
 from PIL import Image
 
 from tests.support.browser import toy_checkpoint
@@ -65,6 +66,14 @@ def test_figures_and_classes_are_on_the_tab(place):
     assert [choice for _, choice in split.choices] == ["test", "val"]
     kept = read_report(place / "a-colours")
     assert f"<b>{kept.test.accuracy:.1%}</b>" in head
+    confusion = np.array(kept.test.confusion)
+    right = f"<b>Right on {confusion.trace()} of {confusion.sum()} test pictures.</b>"
+    assert 0 < head.index(right) < head.index("<table")
+    i, j = np.unravel_index(np.argmax(confusion - np.diag(confusion.diagonal())), confusion.shape)
+    assert i != j
+    mistake = f"{confusion[i, j]} of {confusion[i].sum()} {kept.labels[i]} are taken for"
+    assert f"Its commonest mistake: {mistake} {escape(kept.labels[j])}." in head
+    assert head.index("Calibration") < head.index("ECE")
     assert f"{kept.val.ece:.3f}" in head
     assert "none needed" in head
     assert f"{kept.test.classes[0].precision:.3f}" in classes

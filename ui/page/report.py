@@ -57,7 +57,6 @@ def build_report(
     Args:
         trainable: Whether the page has a tab to train on.
     """
-    facts = gr.HTML("", elem_id="report-facts")
     notice = gr.HTML(html.banner("No model is loaded yet."), elem_id="report-notice")
     with gr.Column(visible=False, elem_id="report-body") as body:
         head = gr.HTML("", elem_id="report-headline")
@@ -85,6 +84,7 @@ def build_report(
         with gr.Accordion("Precision and recall of each class", open=False):
             classes = gr.HTML("", elem_id="report-classes")
         build_means(session, form.model, style)
+    facts = gr.HTML("", elem_id="report-facts")
     on_split = [grid, classes, truth, prediction, status, gallery]
     cell = [form.model, split, truth, prediction]
     split.input(_on_split, [form.model, split], on_split, **PRIVATE)
