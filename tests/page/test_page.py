@@ -301,6 +301,29 @@ def test_a_card_shows_its_map_while_it_answers_the_question_and_puts_its_method_
         assert ("take out" in card_of(cards, "fake-1")) is ("fake-1" in ticked)
 
 
+def test_a_tile_grows_and_what_it_shows_can_be_made_the_photo(photo):
+    page, request = page_of(fake(0))
+    parts = ("picture", "examples", "legend", "status")
+    run, *_ = events_filling(page, *(f"fake-0-{part}" for part in parts))
+    *_, (_, tiles, _, _) = run.fn(request, **FORM | {"photo": photo})
+    assert "aria-expanded='false' aria-label='a neighbour: large or small'" in tiles.value
+    assert "data-cell='0'>Make it the photo<" in tiles.value
+    ids = {b["id"]: b["props"].get("elem_id") for b in page.config["components"]}
+    (load,) = (
+        page.fns[d["id"]]
+        for d in page.config["dependencies"]
+        if [(ids.get(i), name) for i, name in d["targets"]] == [("fake-0-examples", "click")]
+    )
+    assert [ids[block._id] for block in load.outputs] == ["photo", "target"]
+    path, target = load.fn(request, SimpleNamespace(cell="0"))
+    with Image.open(path) as picture:
+        assert np.array_equal(np.asarray(picture), np.full((8, 8, 3), 200, np.uint8))
+    assert target == "predicted"
+    stranger = type("Request", (), {"session_hash": "y"})()
+    for who, cell in ((request, "1"), (request, "-1"), (request, "x"), (stranger, "0")):
+        assert all(update == gr.skip() for update in load.fn(who, SimpleNamespace(cell=cell)))
+
+
 def test_compare_asks_with_the_options_of_a_method_s_panel_and_says_so(photo):
     class Windows(Params):
         window: int = Field(3, ge=1, le=20)

@@ -98,7 +98,7 @@ def build_answer(
             buttons=["fullscreen"],
             visible=False,
         )
-        tiles = gr.HTML("", visible=False, elem_id="answer-examples")
+        tiles = gr.HTML("", visible=False, elem_id="answer-examples", js_on_load=html.TILES_JS)
         legend = gr.HTML("", elem_id="answer-legend", padding=False)
         by = gr.HTML("", elem_id="answer-by", js_on_load=CELL_JS, padding=False)
         with gr.Row(elem_classes="wl-actions wl-next", elem_id="answer-actions"):

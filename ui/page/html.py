@@ -61,6 +61,14 @@ CELL_JS = """element.addEventListener('click', event => {
   trigger('click', {cell: cell.dataset.cell});
 })"""
 
+# A click on a tile makes it large, or small again; a large one offers to be the photo.
+TILES_JS = """element.addEventListener('click', event => {
+  const cell = event.target.closest('[data-cell]')?.dataset.cell;
+  if (cell) trigger('click', {cell});
+  const tile = event.target.closest('[aria-expanded]');
+  if (tile) tile.ariaExpanded = tile.closest('figure').classList.toggle('wl-large');
+})"""
+
 _TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).with_name("templates")),
     autoescape=True,
@@ -483,16 +491,24 @@ def class_probabilities(prediction: Prediction) -> dict[str, float] | str:
     return probabilities
 
 
-def tiles_html(result: Examples | Prototypes, *, colours: str) -> str:
-    """Return HTML of a result's pictures under their headings, with the sum of their points."""
+def tiles_html(result: Examples | Prototypes, *, colours: str, are_photos: bool = False) -> str:
+    """Return HTML of a result's pictures under their headings, with the sum of their points.
+
+    Args:
+        are_photos: Whether each can be made the photo; its number is then a button's data-cell.
+    """
     top = max((abs(item.value) for item in result.items), default=0.0) or 1.0
     groups = [
         (
             heading,
-            [(item, _data_url(tile(item, colours=colours)), item.value / top) for item in members],
+            [
+                (str(i) if are_photos else "", item, _data_url(tile(item, colours=colours)),
+                 item.value / top)
+                for i, item in members
+            ],
         )
-        for heading, members in groupby(result.items, key=lambda item: item.group)
-    ]
+        for heading, members in groupby(enumerate(result.items), key=lambda pair: pair[1].group)
+    ]  # fmt: skip
     bars = isinstance(result, Prototypes)
     return render("tiles", "tiles", result=result, groups=groups, bars=bars)
 

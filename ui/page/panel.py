@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 from gradio.components import Component
+from PIL import Image
 
 from whylens.core.explainer import Explainer, is_single_step
+from whylens.core.results import Heatmap
 from whylens.ui.page import html
 from whylens.ui.page.controls import build_controls
 from whylens.ui.page.download import build_download, stored_answer
@@ -26,7 +29,7 @@ from whylens.ui.page.long_events import (
 )
 from whylens.ui.page.own_images import build_edits, build_own_images, editable_items
 from whylens.ui.page.panel_updates import answer_updates
-from whylens.ui.page.session import PRIVATE, Session, visitor_id
+from whylens.ui.page.session import PREDICTED, PRIVATE, Session, visitor_id
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ def build_panel(
             buttons=["fullscreen"],
             visible=False,
         )
-        examples = gr.HTML("", visible=False, elem_id=f"{key}-examples")
+        examples = gr.HTML("", visible=False, elem_id=f"{key}-examples", js_on_load=html.TILES_JS)
         legend = gr.HTML("", elem_id=f"{key}-legend")
     gr.HTML(html.about(explainer))
     if explainer.Params.model_fields:
@@ -121,6 +124,8 @@ def build_panel(
         inputs_kwargs={**form.inputs, **style.inputs, **fields},
         **queue_of(explainer, status),
     )
+    load = [form.photo, form.target]
+    examples.click(_load_example(name, session), None, load, **UNQUEUED)
     if explainer.actions:
         items = build_edits(explainer, session, form.model)
 
@@ -160,6 +165,20 @@ def _runner(explainer: Explainer[Any], session: Session) -> Callable[..., Iterat
             yield *answer_updates(answer, style, session, stamp), html.status(answer)
 
     return run
+
+
+def _load_example(name: str, session: Session) -> Callable[..., Any]:
+    def load(request: gr.Request, event: gr.EventData) -> Any:
+        answer, cell = session.store.answer(visitor_id(request), name), getattr(event, "cell", "")
+        items = () if answer is None or isinstance(answer.result, Heatmap) else answer.result.items
+        if not str(cell).isdecimal() or int(cell) >= len(items):
+            return gr.skip(), gr.skip()
+        stream = io.BytesIO()
+        Image.fromarray(items[int(cell)].image).save(stream, "PNG")  # as it was, not compressed
+        path = session.store.save_file(stream.getvalue(), suffix=".png", stem="example")
+        return path, PREDICTED
+
+    return load
 
 
 def _stop_message(name: str, session: Session) -> Callable[[str], str]:

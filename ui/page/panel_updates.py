@@ -31,7 +31,12 @@ def answer_updates(
             picture = gr.ImageSlider((original, overlay), visible=True)
             return picture, gr.HTML(visible=False), legend
         case examples:
-            tiles = gr.HTML(html.tiles_html(examples, colours=style.colormap), visible=True)
+            # What a signal resembles is drawn as a curve, which is no signal.
+            are_photos = not folded and answer.question.photo is not None
+            tiles = gr.HTML(
+                html.tiles_html(examples, colours=style.colormap, are_photos=are_photos),
+                visible=True,
+            )
             return gr.ImageSlider(visible=False), tiles, legend
 
 
