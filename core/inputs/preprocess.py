@@ -60,9 +60,15 @@ def signal_tensor(signal: Array, spec: InputSpec) -> Tensor:
     if len(spec.size) == 1:
         array = fit_signal(array, spec.channels, spec.size[0])
     if array.shape != (spec.channels, *spec.size):
+        remedy = "Cut or resample it."
+        if len(spec.size) == 1 and (spec.channels, spec.size[0] + 1) in (
+            array.shape,
+            array.shape[::-1],
+        ):
+            remedy = "Its first or last value may be a class or a row's number: take that out."
         raise BadInput(
             f"The signal is {array.shape}; this network wants {(spec.channels, *spec.size)}. "
-            "Cut or resample it."
+            f"{remedy}"
         )
     if not np.isfinite(array).all():
         raise BadInput("The signal holds NaN or infinite values; remove them.")

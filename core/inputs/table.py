@@ -4,29 +4,35 @@ from __future__ import annotations
 
 import csv
 import re
+from collections import Counter
 
 import numpy as np
 import numpy.typing as npt
 
-_DECIMAL = re.compile(r"[-+]?\d+,(\d+)(?:[eE][-+]?\d+)?")
+_WHOLE = r"[-+]?(?:[1-9]\d{0,2}(?:\.\d{3})+|\d+)"  # with points of thousands or without marks
+_DECIMAL = re.compile(rf"({_WHOLE})(?:,(\d+))?([eE][-+]?\d+)?")
 # Two commas, or a comma before a point: both are of thousands. So is what no decimals have.
 _THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:(?:,\d{3})+\.\d*|(?:,\d{3}){2,})")
 _GROUPED = re.compile(r"(?<=\d)['\u2019\u00a0\u202f ](?=\d{3}(?:\D|$))")
+_POINTED = re.compile(r"[-+]?[1-9]\d{0,2}(?:\.\d{3})+")
+_COMMA_OR_MARK = re.compile(r"[-+]?[1-9]\d{0,2},\d{3}")
+_MISSING = ("na", "n/a", "#n/a", "#nv", "null", "none", "-", "--", "?")
 _SEPARATOR = re.compile(r"sep=(.)", re.IGNORECASE)  # Excel's own first line
 
 
 def read_table(data: bytes) -> npt.NDArray[np.float64]:
     """Return (rows, columns) of a CSV: what stands before the numbers and beside them is left out.
 
-    Read are commas, semicolons, tabs or spaces between values; decimal commas; marks of thousands
-    that can be nothing else; UTF-8, UTF-16 and Western European text; lines of names or of an
-    instrument's settings before the numbers; a first column of names, of times or without a name;
-    a last one of words; a separator at the end of every line.
+    Read are commas, semicolons, tabs, bars or spaces between values; decimal commas; marks of
+    thousands that can be nothing else; UTF-8, UTF-16 and Western European text; lines of names or
+    of an instrument's settings before the numbers; first columns of names, of dates and times or
+    without a name; a last one of words; a separator at the end of every line; square brackets
+    around a line.
 
     Raises:
         ValueError: It holds no numbers in rows of one length.
     """
-    text = _text(data).replace("\N{MINUS SIGN}", "-")
+    text = _text(data).replace("\N{MINUS SIGN}", "-").replace("\0", "")
     lines = [line.strip("\ufeff \r") for line in text.splitlines()]
     lines = [line for line in lines if line.strip() and not line.startswith(("#", "%"))]
     stated = _SEPARATOR.fullmatch(lines[0]) if lines else None
@@ -36,24 +42,57 @@ def read_table(data: bytes) -> npt.NDArray[np.float64]:
         raise ValueError("no lines")
     separator = stated.group(1) if stated else _separator(lines)
     rows = [[_plain(cell) for cell in _cells(line, separator)] for line in lines]
-    if separator != ",":
-        rows = [[_point(cell) for cell in row] for row in rows]
+    rows = _with_points(rows, quoted=separator == ",")
+    _check_last(rows, lines[-1])
     width = len(rows[-1])
     if all(not row[-1] for row in rows if len(row) == width):
         rows = [row[:-1] if len(row) == width else row for row in rows]
     width = len(rows[-1])
     if width > 1 and all(row[-1] and not _is_number(row[-1]) for row in rows if len(row) == width):
+        _check_name(rows[-1][-1])
         rows = [row[:-1] if len(row) == width else row for row in rows]
-    # A column without a name is an index, as pandas writes it.
-    unnamed = len(rows) > 1 and len(rows[0]) == len(rows[-1]) and not rows[0][0]
-    names = len(rows[-1]) > 1 and (unnamed or not _is_number(rows[-1][0]))
-    cells = [row[names:] for row in rows]
+    # A column without a name is an index, as pandas writes it; what is beside it are names then.
+    unnamed = len(rows) > 1 and len(rows[0]) == len(rows[-1]) > 1 and not rows[0][0]
+    if unnamed and rows[-1][0]:
+        rows = rows[1:]
+    names = next((i for i, cell in enumerate(rows[-1]) if _is_number(cell)), 0)
+    for cell in rows[-1][:names]:
+        _check_name(cell)
+    cells = [row[max(names, unnamed) :] for row in rows]
     first = next((i for i, row in enumerate(cells) if row and all(map(_is_number, row))), None)
     if first is None:
-        raise ValueError("no row of numbers")
+        raise ValueError(_no_row(cells))
     if any(not cell for row in cells[first:] for cell in row):
         raise ValueError("some cells are empty: fill them, or leave their rows out")
     return np.array([[float(cell) for cell in row] for row in cells[first:]], np.float64)
+
+
+def _check_last(rows: list[list[str]], line: str) -> None:
+    """Raise where the last row holds no number, or most stand in rows of another length."""
+    numbers: Counter[int] = Counter()
+    for row in rows:
+        numbers[len(row)] += sum(map(_is_number, row))
+    most = max(numbers.values())
+    if most and (numbers[len(rows[-1])] < most or not any(map(_is_number, rows[-1]))):
+        raise ValueError(f"its last line, {line[:24]!r}, is not like the others: remove it")
+
+
+def _check_name(cell: str) -> None:
+    """Raise where what would be left out as a name may stand for a number."""
+    if cell.lower() in _MISSING:
+        raise ValueError(f"{cell!r} is a missing value: fill it, or leave its row out")
+    if any(map(_is_number, re.split(r"[()%]", cell))):
+        raise ValueError(f"{cell[:24]!r} is no number")
+
+
+def _no_row(cells: list[list[str]]) -> str:
+    best = max(cells, key=lambda row: sum(map(_is_number, row)))
+    if not any(map(_is_number, best)):
+        for cell in cells[-1]:
+            _check_name(cell)
+        return "no row of numbers"
+    at, cell = next((i, cell) for i, cell in enumerate(best) if not _is_number(cell))
+    return f"{cell[:24]!r} is no number" if cell else f"value {at + 1} of a row is empty: fill it"
 
 
 def _text(data: bytes) -> str:
@@ -80,7 +119,7 @@ def _cells(line: str, separator: str | None) -> list[str]:
 
 def _plain(cell: str) -> str:
     """Return a number without the marks of its thousands, where they can be nothing else."""
-    cell = cell.strip().strip('"').strip()
+    cell = cell.strip().strip('"[]').strip()
     if _THOUSANDS.fullmatch(cell):
         return cell.replace(",", "")
     return _GROUPED.sub("", cell)
@@ -89,19 +128,57 @@ def _plain(cell: str) -> str:
 def _separator(lines: list[str]) -> str | None:
     """Return what separates the values of the last lines; None for white space."""
     last = lines[-1]
-    for separator in (";", "\t"):
+    for separator in (";", "\t", "|"):
         if separator in last:
             return separator
     if not any("," in line for line in lines):
         return None
     if all(_is_number(_point(cell)) for cell in last.split()) and len(last.split()) > 1:
         return None  # decimal commas, with spaces between the values
-    # One column of numbers with decimal commas looks like two columns of whole numbers.
-    matches = [match for line in lines if (match := _DECIMAL.fullmatch(line.strip()))]
-    decimals = {len(match.group(1)) for match in matches}
-    if len(matches) >= max(2, len(lines) - 1) and len(decimals) == 1 and min(decimals) >= 2:
-        return None
-    return ","
+    return None if _are_decimals(lines) else ","
+
+
+def _are_decimals(lines: list[str]) -> bool:
+    """Return whether one column of numbers with decimal commas looks like two of whole numbers."""
+    at = next((i for i, line in enumerate(lines) if _DECIMAL.fullmatch(line)), len(lines))
+    matches = [_DECIMAL.fullmatch(line) for line in lines[at:]]
+    parts = [match.groups("") for match in matches if match]
+    with_comma = [(whole, decimals, power) for whole, decimals, power in parts if decimals]
+    if len(parts) < len(lines) - at or len(with_comma) < 2:
+        return False
+    lengths = {len(decimals) for _, decimals, _ in with_comma}
+    return (
+        len(with_comma) < len(parts)  # a row of two beside rows of one
+        or (len(lengths) == 1 and min(lengths) >= 2)
+        or (at > 0 and "," not in lines[at - 1])  # one name of a column
+        or any(
+            power or "." in whole or whole == "-0" or (decimals[0] == "0" and len(decimals) > 1)
+            for whole, decimals, power in with_comma
+        )
+    )
+
+
+def _with_points(rows: list[list[str]], *, quoted: bool) -> list[list[str]]:
+    """Return a table with decimal points of one that may have decimal commas.
+
+    Args:
+        rows: A cell with a comma is a number with one where commas separate nothing.
+        quoted: Whether commas separate the cells: in a cell one is a decimal comma or a mark of
+            thousands.
+
+    Raises:
+        ValueError: Every comma may be either.
+    """
+    numbers = [
+        cell for row in rows for cell in row if (match := _DECIMAL.fullmatch(cell)) and match[2]
+    ]
+    if not numbers:
+        return rows
+    if quoted and all(map(_COMMA_OR_MARK.fullmatch, numbers)):
+        raise ValueError(f"{numbers[0]!r} may be a decimal or have thousands: write it plainly")
+    # Where decimals have commas, points are of thousands.
+    return [[cell.replace(".", "") if _POINTED.fullmatch(cell) else _point(cell) for cell in row]
+            for row in rows]  # fmt: skip
 
 
 def _point(cell: str) -> str:

@@ -168,6 +168,12 @@ def test_a_signal_of_another_shape_is_told_the_right_one(shape):
         signal_tensor(np.zeros(shape, np.float32), spec_of(64, channels=1))
 
 
+@pytest.mark.parametrize("shape", [(65,), (1, 65), (65, 1)])
+def test_a_class_beside_a_signal_is_pointed_out(shape):
+    with pytest.raises(BadInput, match="may be a class or a row's number: take that out"):
+        signal_tensor(np.ones(shape, np.float32), spec_of(64, channels=1))
+
+
 NO_NUMBERS = {"ragged": [[1, 2], [3]], "words": "abc", "objects": [None, object()]}
 
 

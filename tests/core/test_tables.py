@@ -45,6 +45,15 @@ NUMBERED = [f"{i};{text}" for i, text in enumerate(GERMAN)]
         "," + ",".join(map(str, range(12))) + "\n0," + ",".join(TEXTS),
         "\n".join(f"{text},N" for text in TEXTS),
         "\n".join(TEXTS).replace("-", "\N{MINUS SIGN}"),
+        ",0\n" + "\n".join(f"{i},{text}" for i, text in enumerate(TEXTS)),
+        "\n".join(f'"{text}"' for text in GERMAN),
+        ",".join(f'"{text}"' for text in GERMAN),
+        "Datum;Uhrzeit;Wert\n"
+        + "\n".join(f"01.01.2024;10:00:{i};{text}" for i, text in enumerate(GERMAN)),
+        "|".join(TEXTS),
+        f"[{', '.join(TEXTS)}]",
+        f"[{' '.join(TEXTS)}]",
+        ",".join(TEXTS) + "\0\0",
     ],
 )
 @pytest.mark.parametrize("code", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
@@ -72,6 +81,32 @@ def test_marks_of_thousands_are_no_points(text):
     assert read_signal(text.encode(), "x.csv").tolist() == [[1234.5, 2000000.25]]
 
 
+@pytest.mark.parametrize(
+    ("lines", "values"),
+    [
+        (["Wert", "0", "0,15", "0,5"], [0, 0.15, 0.5]),  # Excel leaves zeros at the end out
+        (["Wert", "0,5", "1,5", "2,5"], [0.5, 1.5, 2.5]),
+        (["0,5", "0,05", "1,25"], [0.5, 0.05, 1.25]),
+        (["-0,5", "3,25", "1,5"], [-0.5, 3.25, 1.5]),
+        (["10.766,20", "9,5", "7,25"], [10766.2, 9.5, 7.25]),
+    ],
+)
+def test_one_column_with_decimal_commas_is_no_two_columns(lines, values):
+    signal = read_signal("\r\n".join(lines).encode(), "x.csv")
+    assert signal[:, 0].tolist() == pytest.approx(values)
+    assert signal.shape == (len(values), 1)
+
+
+def test_two_columns_of_whole_numbers_stay_two():
+    assert read_signal(b"a,b\n1,5\n2,6\n3,15\n", "x.csv").tolist() == [[1, 5], [2, 6], [3, 15]]
+    assert read_signal(b"1,5\n2,6\n3,15\n", "x.csv").tolist() == [[1, 5], [2, 6], [3, 15]]
+
+
+def test_beside_decimal_commas_points_are_of_thousands():
+    assert read_signal(b"900;1.014;10.766,5\n", "x.csv").tolist() == [[900, 1014, 10766.5]]
+    assert read_signal(b"0.500;1.014\n", "x.csv").tolist() == [[0.5, pytest.approx(1.014)]]
+
+
 def test_what_may_be_a_decimal_comma_is_one():
     assert read_signal(b"1,234;5\n", "x.csv").tolist() == [[pytest.approx(1.234), 5]]
     assert read_signal(b"0,123\t5,5\n", "x.csv").tolist() == [[pytest.approx(0.123), 5.5]]
@@ -93,6 +128,25 @@ def test_channels_in_columns_are_turned_and_what_fits_is_left_as_it_is():
 @pytest.mark.parametrize("text", ["", "a,b\nc,d", "1,2\n3", "1,x,3\n4,5,6\n7,y,9", "1,2\n3,4\nend"])
 def test_what_is_no_table_of_numbers_is_refused(text):
     with pytest.raises(BadInput, match="not a table of numbers"):
+        read_signal(text.encode(), "x.csv")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("1.5,2.5,,3.5", "value 3 of a row is empty"),
+        ("1.5,2.5,x,3.5", "'x' is no number"),
+        ("NA,1.5,2.5", "'NA' is a missing value"),
+        ("1.5,2.5,#NV", "'#NV' is a missing value"),
+        ("(0.5, 1.5, 2.5)", "'[(]0.5' is no number|'2.5[)]' is no number"),
+        ("1.5\n2.5\n3.5\nMean,2.5", "its last line, 'Mean,2.5', is not like the others"),
+        ("1.5\n2.5\nEnd", "its last line, 'End', is not like the others"),
+        ('"1,234"\n"2,345"', "'1,234' may be a decimal or have thousands"),
+        ("12.5%\n13.5%", "'13.5%' is no number"),
+    ],
+)
+def test_what_would_be_left_out_or_misread_is_refused(text, words):
+    with pytest.raises(BadInput, match=words):
         read_signal(text.encode(), "x.csv")
 
 
