@@ -411,8 +411,8 @@ def _loaded_by_name(model: str | os.PathLike[str] | Backbone) -> Backbone:
         return model
     if isinstance(model, str):
         return _shared_engine().backbone(model)
-    if is_transformers_path(str(model)):
-        return load(str(model)).prepare()
+    if is_transformers_path(str(model)) or Path(model).is_file():
+        return load(str(model)).prepare()  # of a file it says what to make of it
     return from_folder(Path(model)).prepare()
 
 

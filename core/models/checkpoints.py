@@ -193,6 +193,29 @@ def place_problems() -> list[str]:
     ]
 
 
+def no_checkpoint_words(text: str) -> str:
+    """Return why what lies at a path, or where models are looked for, is no checkpoint; or ""."""
+    try:
+        file = Path(text).expanduser()
+        if file.is_file():
+            known = (file.parent / MANIFEST).is_file()
+            return f"It is part of a checkpoint: give its folder, {file.parent}." if known else ""
+    except (OSError, ValueError, RuntimeError):
+        return ""
+    named = [place / text for place in checkpoint_places()] if is_folder_name(text) else []
+    folder = _folder_at(text) or next((folder for folder in named if folder.is_dir()), None)
+    if folder is None:
+        return ""
+    if is_transformers_path(str(folder)):
+        return f"{folder} was written by transformers: give its path."
+    if not (folder / MANIFEST).is_file():
+        return (
+            f"The folder {folder} holds no {MANIFEST}: make a model of its weights by "
+            "`whylens import FILE`."
+        )
+    return f"The folder {folder} holds a {MANIFEST}, and no {WEIGHTS} or {ONNX_FILE} beside it."
+
+
 def is_checkpoint_path(text: str) -> bool:
     """Return whether `text` is the path of a checkpoint's folder, and no name that timm has."""
     folder = _folder_at(text)

@@ -89,7 +89,7 @@ def new_folder(options: ImportOptions) -> Path:
     if name is None and options.out is not None:
         name = options.out.name
     if name is None:
-        stem = options.file.stem
+        stem = options.file.stem.removesuffix(".pth")  # of a .pth.tar
         if stem.lower() in _PLAIN_STEMS:
             stem = options.file.resolve().parent.name
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._") or "imported"

@@ -250,6 +250,15 @@ def _list_faults(
         problems.append(
             f"{_count(fit.unexpected)} unknown to {name}: {_some(fit.unexpected)}. {remedy}"
         )
+    if head := _renamed_head(fit, tensors):
+        own, theirs = head
+        problems.append(
+            f"{theirs} may be its classifier under another name. If nothing but dropout stands "
+            "between it and the features, rename it, in Python:\n"
+            f"  for part in ('weight', 'bias'):\n"
+            f"      weights['{own}.' + part] = weights.pop('{theirs}.' + part)\n"
+            '  torch.save(weights, "weights.pth")'
+        )
     if fit.misshapen:
         shapes = tuple(
             f"{key} is {_shape(actual)}, not {_shape(wanted)}"
@@ -272,6 +281,20 @@ def _list_faults(
             f"{_count(bad)} with values that are not finite: {_some(bad)}. Such a training "
             "diverged; take an earlier checkpoint of it."
         )
+
+
+def _renamed_head(fit: Fit, tensors: Mapping[str, Tensor]) -> tuple[str, str] | None:
+    """Return the name of an architecture's head and that of the one layer the file has for it."""
+    names = [
+        {key.rpartition(".")[0] for key in keys if key.endswith((".weight", ".bias"))}
+        for keys in (fit.missing, fit.unexpected)
+    ]
+    pairs = (len(fit.missing), len(fit.unexpected)) == (2, 2)
+    if not pairs or any(len(found) != 1 for found in names) or fit.misshapen:
+        return None
+    own, theirs = (found.pop() for found in names)
+    weight = tensors.get(f"{theirs}.weight")
+    return (own, theirs) if weight is not None and weight.ndim == 2 else None
 
 
 def _check_labels(

@@ -18,6 +18,7 @@ from whylens.core.errors import (
     NETWORK_ERRORS,
     BadArtifact,
     CoreError,
+    NotAllowed,
     UnknownName,
     WeightsUnavailable,
     shown,
@@ -36,6 +37,7 @@ from whylens.core.models.checkpoints import (
     is_checkpoint_path,
     is_transformers_path,
     misnamed_folders,
+    no_checkpoint_words,
     place_problems,
     read_manifest,
     read_weights,
@@ -120,11 +122,14 @@ def load(
         )
     try:
         parsed = parse_model_name(name, folders)
+    except NotAllowed as exc:
+        raise NotAllowed(" ".join([str(exc), no_checkpoint_words(name)]).strip()) from exc
     except UnknownName as exc:
         own = (
             "A network of your own is found by its folder's path, or by name where its folder lies "
             f"in one of {FOLDERS_VARIABLE}."
         )
+        own = no_checkpoint_words(name) or own
         raise UnknownName(" ".join([str(exc), own, *place_problems()])) from exc
     match parsed:
         case ModelName(kind="checkpoint"):

@@ -19,7 +19,8 @@ _OWNER = r"[A-Za-z0-9](?:[\w.-]{0,94}\w)?"
 REPOSITORY = rf"(?!\S*(?:--|\.\.|\.git$)){_OWNER}/{_OWNER}"
 _HUB = re.compile(f"hf:({REPOSITORY})", re.ASCII)
 
-WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
+# ".tar" is torch's own, as in the checkpoint.pth.tar of its examples.
+WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".tar")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,8 @@ def parse_model_name(text: str, checkpoints: Collection[str] = ()) -> ModelName:
         raise NotAllowed(
             f"{shown(text)} is not a model name.{hint} Use a bare timm name such as "
             "resnet50.a1_in1k, hf:OWNER/NAME for a classifier of transformers on the Hub, or the "
-            "name of a local checkpoint; paths and addresses are never loaded."
+            "name of a local checkpoint. Folders are loaded on the command line and in Python "
+            "alone; addresses are never loaded."
         )
     if near:
         raise UnknownName(f"There is no model called {shown(text)}.{hint}")

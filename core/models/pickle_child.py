@@ -119,8 +119,9 @@ def convert(source: str, target: Path) -> dict[str, Any]:
         *(type(np.dtype(kind)) for kind in ("float64", "float32", "int64")),
         np.float64(0).__reduce__()[0],
     ]
-    with torch.serialization.safe_globals(harmless):
-        content = torch.load(source, map_location="cpu", weights_only=True)
+    # Opened here: by its name torch would take a pickle called .safetensors for what it is not.
+    with torch.serialization.safe_globals(harmless), Path(source).open("rb") as stream:
+        content = torch.load(stream, map_location="cpu", weights_only=True)
     tensors, path = unwrap(content, torch.Tensor)
     # Cloned, since safetensors refuses tensors that share memory.
     save_file({k: v.detach().contiguous().clone() for k, v in tensors.items()}, target)

@@ -59,19 +59,23 @@ def read_state_dict(file: Path) -> StateDict:
         raise BadInput(f"{file.name} is a folder. Name the file of weights inside it.")
     try:
         with file.open("rb") as stream:
-            start = stream.read(64).lstrip()
+            start = stream.read(64)
     except OSError as exc:
         raise BadInput(f"{file} cannot be read: {exc.strerror}.") from exc
+    if not start:
+        raise BadArtifact(f"{file.name} is empty. Copy or download it again.")
     if start.startswith(b"version https://git-lfs"):
         raise BadArtifact(
             f"{file.name} is a pointer of Git LFS, not the weights. Fetch them: git lfs pull."
         )
-    if start.startswith(b"<"):
+    if start.lstrip().startswith(b"<"):
         raise BadArtifact(
             f"{file.name} is a web page, as a download that failed leaves it. Download it again."
         )
     report: dict[str, Any] = {"path": "", "hints": ()}
-    if suffix == ".safetensors":
+    # What is inside counts: Hugging Face's .bin may be either, and people rename files.
+    is_pickle = start.startswith((b"PK\x03\x04", b"\x80"))
+    if (suffix == ".safetensors" and not is_pickle) or start[8:10] == b'{"':
         tensors = read_weights(file, sha256=None)
     else:
         tensors, report = _read_pickle(file)
@@ -178,8 +182,10 @@ def _reading_failed(file: Path, error: str, message: str) -> str:
             f"{file.name} holds no dictionary of weights, but {shown(message)}. Save the weights, "
             f"in Python:\n{_SAVE}"
         )
-    reason = " ".join(message.split())[:160] or error
+    # What torch says of a file that is none of its own is about its settings.
+    reason = " ".join(message.split())[:160]
+    told = " " in reason and not reason.startswith("Weights only load failed")
     return (
-        f"{file.name} is damaged or no file of torch's ({reason}). Copy it again, or save its "
-        f"weights again:\n{_SAVE}"
+        f"{file.name} is damaged or no file of torch's{f' ({reason})' if told else ''}. Copy it "
+        f"again, or save its weights again:\n{_SAVE}"
     )

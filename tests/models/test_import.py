@@ -245,6 +245,48 @@ def test_files_of_other_kinds_are_refused_with_what_to_do(tmp_path):
         read_state_dict(tmp_path / "none.pth")
 
 
+@pytest.mark.parametrize("name", ["mine.bin", "mine.pth", "mine.ckpt"])
+def test_safetensors_under_another_name_are_read(file, tensors, name):
+    file = file.rename(file.with_name(name))
+    assert read_state_dict(file).levels[0].keys() == tensors.keys()
+
+
+def test_a_pickle_called_safetensors_or_tar_is_read(tmp_path, tensors, in_process):
+    for name in ("mine.safetensors", "model_best.pth.tar"):
+        torch.save({"state_dict": tensors}, tmp_path / name)
+        assert read_state_dict(tmp_path / name).levels[0].keys() == tensors.keys()
+    options = ImportOptions(tmp_path / "model_best.pth.tar", photo=PHOTO)
+    folder = import_weights(options).folder
+    assert folder.name == tmp_path.name.replace("_", "-") or folder.name == tmp_path.name
+
+
+@pytest.mark.parametrize(
+    ("content", "words"), [(b"", "is empty"), (b"hello", r"no file of torch's\. Copy it again")]
+)
+def test_what_is_no_file_of_torch_is_told_without_its_own_words(
+    tmp_path, in_process, content, words
+):
+    (tmp_path / "mine.pth").write_bytes(content)
+    with pytest.raises(BadArtifact, match=words):
+        read_state_dict(tmp_path / "mine.pth")
+
+
+@pytest.mark.parametrize("theirs", ["fc.1", "head", "classifier.linear"])
+def test_a_head_under_another_name_is_told_with_the_lines_that_rename_it(tmp_path, tensors, theirs):
+    renamed = {
+        (name.replace("fc.", f"{theirs}.", 1) if name.startswith("fc.") else name): tensor
+        for name, tensor in tensors.items()
+    }
+    save_file(renamed, tmp_path / "mine.safetensors")
+    options = ImportOptions(tmp_path / "mine.safetensors", photo=PHOTO, architecture="test_resnet")
+    with pytest.raises(BadInput, match=f"{re.escape(theirs)} may be its classifier") as caught:
+        import_weights(options)
+    line = re.search(r"^ +(weights\[.*)$", str(caught.value), re.MULTILINE)
+    for part in ("weight", "bias"):
+        exec(line.group(1), {"weights": renamed, "part": part})
+    assert renamed.keys() == tensors.keys()
+
+
 def test_numbers_and_settings_beside_the_weights_do_no_harm(tmp_path, tensors, in_process):
     file = tmp_path / "last.ckpt"
     content = {

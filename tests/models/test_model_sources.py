@@ -8,6 +8,7 @@ import torch
 from pydantic import ValidationError
 from safetensors.torch import save_file
 
+import whylens
 from tests.support.pictures import Colours
 from whylens.core.errors import BadArtifact, BadInput, CoreError, NotAllowed, UnknownName
 from whylens.core.inputs.spec import InputSpec
@@ -97,6 +98,26 @@ def test_a_folder_that_no_model_can_be_called_is_named_with_another(folder, monk
         load("nowhere")
     monkeypatch.setenv("WHYLENS_CHECKPOINTS", str(folder / "gone"))
     assert place_problems() == [f"WHYLENS_CHECKPOINTS names {folder / 'gone'}, which is no folder."]
+
+
+def test_what_a_folder_lacks_to_be_a_checkpoint_is_said(folder, monkeypatch):
+    monkeypatch.setenv("WHYLENS_CHECKPOINTS", str(folder.parent))
+    weights, manifest = folder / "model.safetensors", (folder / MANIFEST).read_text()
+    (folder / MANIFEST).unlink()
+    for name in (folder.name, str(folder)):
+        with pytest.raises((UnknownName, NotAllowed), match=r"holds no model\.json: make a model"):
+            load(name)
+    weights.unlink()
+    (folder / MANIFEST).write_text(manifest)
+    with pytest.raises(UnknownName, match=r"holds a model\.json, and no model\.safetensors or"):
+        load(folder.name)
+
+
+@pytest.mark.parametrize("file", ["model.json", "model.safetensors"])
+def test_a_checkpoint_named_by_a_file_of_it_is_told_its_folder(folder, file):
+    for model in (str(folder / file), folder / file):
+        with pytest.raises(NotAllowed, match=f"give its folder, {folder}"):
+            whylens.load_model(model)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 def import_model(
     file: Annotated[
         Path,
-        typer.Argument(help="Weights (.safetensors, .pth, .pt, .ckpt, .bin), or a network: .onnx."),
+        typer.Argument(
+            help="Weights (.safetensors, .pth, .pt, .ckpt, .bin, .pth.tar), or a network: .onnx."
+        ),
     ],
     architecture: Annotated[
         str | None,

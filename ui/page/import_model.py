@@ -52,7 +52,7 @@ def build_import(engine: Engine, form: QuestionForm) -> Dependency:
         )
         path = gr.Textbox(
             label="Path of the file",
-            info=".safetensors, .pth, .pt, .ckpt, .bin or .onnx",
+            info=".safetensors, .pth, .pt, .ckpt, .bin, .pth.tar or .onnx",
             elem_id="import-path",
             max_lines=1,
         )
