@@ -19,7 +19,13 @@ from whylens.core.engine import Engine
 from whylens.core.errors import BadArtifact, BadInput, CoreError, InvalidParameter, UnknownName
 from whylens.core.explainer import Explainer, contract_errors
 from whylens.core.explanation import Question
-from whylens.core.inputs.arrays import reads_photos, shape_of, to_channels, to_photo
+from whylens.core.inputs.arrays import (
+    reads_photos,
+    several_images,
+    shape_of,
+    to_channels,
+    to_photo,
+)
 from whylens.core.inputs.framing import parse_framing
 from whylens.core.models.adapt import backbone_of
 from whylens.core.models.backbone import Backbone
@@ -94,8 +100,8 @@ def explain(
     Raises:
         CoreError: What is wrong, and what to do.
     """
-    several = isinstance(image, list | tuple)
-    images = list(image) if several else [image]
+    several = several_images(image)
+    images = [image] if several is None else several
     hint = ModuleHint.of(size, mean, std, labels, output, unit)
     session = _Session.of(model, images, hint, target).with_method(method)
     checked = session.params(method, params)
@@ -103,7 +109,7 @@ def explain(
     for item in images:
         question, source = session.question(item, target, versus, quantity, seed, framing)
         answers.append(last_of(session.steps(question, method, checked, source)))
-    return answers if several else answers[0]
+    return answers[0] if several is None else answers
 
 
 def explain_steps(
@@ -285,14 +291,14 @@ def predict(
     Raises:
         CoreError: What is wrong, and what to do.
     """
-    several = isinstance(image, list | tuple)
-    images = list(image) if several else [image]
+    several = several_images(image)
+    images = [image] if several is None else several
     session = _Session.of(model, images, ModuleHint.of(size, mean, std, labels, output, unit))
     answers = []
     for item in images:
         question, _ = session.question(item, None, None, "logit", 0, framing)
         answers.append(session.engine.predict(question, top=top).classes)
-    return answers if several else answers[0]
+    return answers[0] if several is None else answers
 
 
 class MethodNames(tuple[str, ...]):

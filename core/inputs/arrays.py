@@ -52,11 +52,29 @@ def to_photo(image: Any) -> Photo:
     if isinstance(image, str | os.PathLike):
         path = _existing(image)
         if path.suffix.lower() != ".npy":
-            return read_photo(path.read_bytes())
+            try:
+                return read_photo(path.read_bytes())
+            except BadInput as exc:  # of several it is to be known which
+                raise BadInput(f"{path.name}: {exc}") from exc
         return _photo_from_array(_loaded(path), channels_first=False)
     if isinstance(image, bytes | bytearray | memoryview):
         return read_photo(bytes(image))
     return _photo_from_array(_array(image), channels_first=_is_tensor(image))
+
+
+def several_images(image: Any) -> list[Any] | None:
+    """Return the images of a list, or None of one image alone.
+
+    Raises:
+        BadInput: It is a list of numbers, which is no image and holds none.
+    """
+    if not isinstance(image, list | tuple):
+        return None
+    if any(isinstance(item, list | tuple | int | float) for item in image):
+        raise BadInput(
+            "A list holds several images. Of the numbers of one make an array: np.array(...)."
+        )
+    return list(image)
 
 
 def reads_photos(spec: InputSpec) -> bool:

@@ -165,7 +165,8 @@ def _decoded(
             raise _holds_fewer(image)
         # Pillow itself takes the upper 8 bits of colours.
         deep = data[:4] == b"\x89PNG" and data[24] == 16 and not image.mode.startswith("I")
-        photo = _photo(_in_known_mode(image) if image.format == "TIFF" else image)
+        known, told = _in_known_mode(image) if image.format == "TIFF" else (image, [])
+        photo = _photo(known)
     except BadInput:
         raise
     except UnidentifiedImageError as exc:
@@ -180,7 +181,7 @@ def _decoded(
             "The picture is damaged or cut off. Open it in an image program and save it again."
         ) from exc
 
-    notes = photo.notes
+    notes = (*told, *photo.notes)
     if deep:
         brightest = int(photo.pixels.max())
         notes = (_SCALED, *range_notes(brightest and brightest << 8 | 255), *notes)
@@ -269,7 +270,9 @@ def photo_from_image(image: Image.Image) -> Photo:
     """
     _check_size(image.size, ImageLimits())
     try:
-        return _photo(_in_known_mode(image))
+        known, told = _in_known_mode(image)
+        photo = _photo(known)
+        return replace(photo, notes=(*told, *photo.notes))
     except _DAMAGE as exc:
         raise BadInput(
             f"The Pillow image of mode {image.mode!r} cannot be read as a photo "
@@ -277,15 +280,15 @@ def photo_from_image(image: Image.Image) -> Photo:
         ) from exc
 
 
-def _in_known_mode(image: Image.Image) -> Image.Image:
-    # Modes that files of `FORMATS` never have; the others are what `_photo` takes apart itself.
+def _in_known_mode(image: Image.Image) -> tuple[Image.Image, list[str]]:
+    # Modes that most of `FORMATS` never have; the others are what `_photo` takes apart itself.
     match image.mode:
         case "RGBa" | "La":
-            return image.convert("RGBA" if image.mode == "RGBa" else "LA")
+            return image.convert("RGBA" if image.mode == "RGBa" else "LA"), []
         case "LAB":
             lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
             changed = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
-            return image if changed is None else changed
+            return image if changed is None else changed, ["Its colours were converted from Lab."]
         case "I" | "F":
             values = np.asarray(image, np.float64)
             low, high = float(values.min()), float(values.max())
@@ -294,12 +297,14 @@ def _in_known_mode(image: Image.Image) -> Image.Image:
             top = 1 if image.mode == "F" and high <= 1 else top
             if low < 0 or high > top:
                 raise BadInput(
-                    f"A Pillow image of mode {image.mode!r} runs from 0 to {top}; this one runs "
-                    f"from {low:g} to {high:g}. Scale it first."
+                    f"A picture of mode {image.mode!r} runs from 0 to {top}; this one runs from "
+                    f"{low:g} to {high:g}. Scale it first."
                 )
-            return Image.fromarray(np.rint(values * (255 / top)).astype(np.uint8))
+            notes = [] if top == 255 else [f"Values of 0 to {top:,} were scaled to 8 bits."]
+            notes += range_notes(int(high)) if top == 65535 else []
+            return Image.fromarray(np.rint(values * (255 / top)).astype(np.uint8)), notes
         case _:
-            return image
+            return image, []
 
 
 def _check_size(size: tuple[int, int], limits: ImageLimits) -> None:
@@ -413,6 +418,8 @@ def _photo(image: Image.Image) -> Photo:
             rgb = white
         stored[top : top + rows] = np.asarray(rgb)
     notes += range_notes(brightest)
+    if image.mode == "CMYK" and transform is None:
+        notes.append("Its printing inks have no usable profile: its colours are approximate.")
     if transform is not None:
         notes.append("Its colours were converted to sRGB from its own profile.")
     if see_through:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -73,18 +74,36 @@ class ModuleHint:
             )
         except (TypeError, ValueError) as exc:
             raise BadInput(f"size=, mean= and std= are numbers, one or several: {exc}.") from exc
-        if sides is not None and len(sides) == 3 and sides[0] in (1, 3):
-            raise BadInput(f"size= is (height, width), without channels: {sides[1:]}.")
-        if isinstance(labels, Mapping):  # index to label, as Hugging Face has it
-            labels = [labels[key] for key in sorted(labels, key=int)]
-        if isinstance(labels, str):
-            raise BadInput("labels= are one per class, in a list.")
-        return cls(sides, means, stds, tuple(map(str, labels)), output, unit)
+        if sides is not None and len(sides) == 3 and {sides[0], sides[2]} & {1, 3}:
+            sides = sides[1:] if sides[0] in (1, 3) else sides[:2]
+            raise BadInput(f"size= is (height, width), without channels: {sides}.")
+        return cls(sides, means, stds, _labels(labels), output, unit)
 
     @property
     def known(self) -> bool:
         """Whether the caller said anything."""
         return replace(self, shape=None) != ModuleHint()
+
+
+def _labels(labels: Any) -> tuple[str, ...]:
+    """Return one label per class of a sequence, of labels by index, or of indices by label."""
+    if labels is None:
+        return ()
+    if isinstance(labels, Mapping):
+        by_index = dict(labels)  # as Hugging Face has it, also with numbers as words
+        if all(isinstance(k, str) and isinstance(v, Integral) for k, v in labels.items()):
+            by_index = {index: label for label, index in labels.items()}  # as torchvision has it
+            if len(by_index) < len(labels):
+                raise BadInput("labels= give one index to several labels.")
+        try:
+            labels = [by_index[key] for key in sorted(by_index, key=int)]
+        except (TypeError, ValueError) as exc:
+            raise BadInput(
+                "labels= of a dictionary are labels by index, or indices by label."
+            ) from exc
+    if isinstance(labels, str | set | frozenset) or not hasattr(labels, "__iter__"):
+        raise BadInput("labels= are one per class, in a list in the order of the scores.")
+    return tuple(map(str, labels))
 
 
 def device_of(module: nn.Module) -> torch.device:
@@ -127,6 +146,10 @@ _SAY_SIZE = (
     "Say size= and, where it has other channels than three, one mean= and std= per channel. If its "
     f"forward takes something else: {_ALONE[0].lower()}{_ALONE[1:]}"
 )
+_FIXED_BATCH = (
+    "Its forward fixes the size of a batch or an image: say size=, and let it take any number of "
+    "inputs, as in x.view(len(x), -1); a network of torch.export takes that as dynamic_shapes=."
+)
 # What torch says of an input, and what that means most often.
 _REFUSALS = (
     ("positional argument|indices must be|too many indices", _ALONE),
@@ -135,11 +158,7 @@ _REFUSALS = (
         "It is run in float32: take .half(), .double() and the like out of its forward.",
     ),
     ("CUDA|NVIDIA|cuda", "Take .cuda() out of its forward: inputs are where its weights are."),
-    (
-        "invalid for input of size",
-        "Its forward fixes the size of a batch or an image: say size=, and let it take any number "
-        "of inputs, as in x.view(len(x), -1).",
-    ),
+    ("invalid for input of size|Guard failed", _FIXED_BATCH),
 )
 
 
@@ -188,6 +207,18 @@ def _row(scores: Tensor) -> Tensor:
     return scores[0] if scores.ndim > 1 and len(scores) == 1 else scores
 
 
+def _fitting_any_number(
+    network: nn.Module, hint: ModuleHint, name: str
+) -> tuple[InputSpec, Any, list[str]]:
+    spec, output, notes = _fitting_spec(network, hint, name)
+    try:
+        with torch.no_grad():
+            network(probe_inputs(spec)[:1].to(device_of(network)))
+    except NETWORK_ERRORS as exc:
+        raise BadArtifact(f"{name} takes two inputs and not one ({exc}). {_FIXED_BATCH}") from exc
+    return spec, output, notes
+
+
 def fitting_network(
     network: nn.Module, hint: ModuleHint, name: str
 ) -> tuple[nn.Module, InputSpec, Any, list[str]]:
@@ -197,7 +228,7 @@ def fitting_network(
         BadArtifact: It takes none of the likely ones; says what to do.
     """
     try:
-        return network, *_fitting_spec(network, hint, name)
+        return network, *_fitting_any_number(network, hint, name)
     except BadArtifact:
         for wrapper, note in (
             (_ChannelsLast, "It reads its channels last, and is fed so."),

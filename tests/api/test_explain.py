@@ -298,6 +298,58 @@ def test_a_list_gives_a_list_in_its_order(net, rng):
     assert whylens.explain(net, [], "grad-cam", **PLAIN) == []
 
 
+def test_of_several_files_the_one_that_cannot_be_read_is_named(net, pixels, tmp_path):
+    Image.fromarray(pixels).save(tmp_path / "good.png")
+    (tmp_path / "bad.png").write_bytes((tmp_path / "good.png").read_bytes()[:300])
+    files = [tmp_path / "good.png", tmp_path / "bad.png"]
+    for call in (whylens.predict, lambda *given: whylens.explain(*given, "occlusion")):
+        for model in (net, whylens.load_model(net, **PLAIN)):
+            with pytest.raises(whylens.BadInput, match=r"^bad\.png: The picture is damaged"):
+                call(model, files)
+
+
+@pytest.mark.parametrize("image", [[0.5, 0.25], [[1, 2], [3, 4]], ((0.5,),)])
+def test_numbers_in_a_list_are_no_images(net, image):
+    for call in (whylens.predict, lambda *given: whylens.explain(*given, "occlusion")):
+        with pytest.raises(whylens.BadInput, match=r"make an array: np\.array"):
+            call(net, image)
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        ({"dog": 1, "cat": 0, "fox": 2}, ("cat", "dog", "fox")),  # torchvision's class_to_idx
+        ({"10": np.int64(0), "9": np.int64(1), "8": np.int64(2)}, ("10", "9", "8")),
+        ({1: 20, 0: 10, 2: 30}, ("10", "20", "30")),
+        ({"1": "b", "0": "a", "2": "c"}, ("a", "b", "c")),
+        (None, ("class 0", "class 1", "class 2")),
+    ],
+)
+def test_labels_in_a_dictionary_are_in_the_order_of_the_scores(net, labels, expected):
+    assert whylens.load_model(net, labels=labels, **PLAIN).labels == expected
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        ({"a": "x", "b": "y"}, "labels by index, or indices by label"),
+        ({"a": 0, "b": 0, "c": 1}, "one index to several labels"),
+        ({"a", "b", "c"}, "in the order of the scores"),
+        ("abc", "in the order of the scores"),
+        (3, "in the order of the scores"),
+    ],
+)
+def test_labels_without_an_order_are_refused(net, labels, words):
+    with pytest.raises(whylens.BadInput, match=words):
+        whylens.load_model(net, labels=labels, **PLAIN)
+
+
+@pytest.mark.parametrize("size", [(3, 24, 32), (24, 32, 3)])
+def test_a_size_with_channels_is_told_without(net, size):
+    with pytest.raises(whylens.BadInput, match=r"without channels: \(24, 32\)"):
+        whylens.load_model(net, size=size)
+
+
 def test_predict_ranks_the_softmax_of_the_logits(net, pixels):
     top = whylens.predict(net, pixels, top=2, labels=LABELS, **PLAIN)
     logits = net(torch.from_numpy(by_input(pixels)))[0].detach()

@@ -291,6 +291,16 @@ def test_what_is_no_classifier_is_refused_in_words(model, words, pixels):
         grad_cam(model, pixels)
 
 
+@pytest.mark.parametrize("count", [2, 4])
+def test_a_batch_of_fixed_size_is_refused_with_the_remedy(net, pixels, count):
+    class Fixed(Inside):
+        def forward(self, x):
+            return self.net(x.view(count, 3, *SIZE))
+
+    with pytest.raises(BadArtifact, match=r"fixes the size of a batch .* dynamic_shapes="):
+        grad_cam(Fixed(net), pixels)
+
+
 @pytest.mark.parametrize("channels", [1, 6])
 def test_other_channels_than_three(channels, rng):
     net = seeded(GapNet(channels=channels))

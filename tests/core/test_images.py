@@ -16,7 +16,7 @@ from PIL import Image, ImageCms
 
 from whylens.core.errors import BadInput
 from whylens.core.inputs.arrays import to_photo
-from whylens.core.inputs.photo import ImageLimits, photo_of, read_photo
+from whylens.core.inputs.photo import ImageLimits, photo_from_image, photo_of, read_photo
 
 HEIGHT, WIDTH = 40, 56
 
@@ -212,6 +212,26 @@ def test_inks_without_a_profile_subtract_from_white(ink):
     photo = read_photo(encoded(inks(*ink), "JPEG", quality=100))
     expected = [(255 - c) * (255 - ink[3]) / 255 for c in ink[:3]]
     assert off(photo, np.broadcast_to(np.rint(expected), (32, 32, 3))) <= 2
+    assert photo.notes == (
+        "Its printing inks have no usable profile: its colours are approximate.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "notes"),
+    [
+        (np.float32(0.5), ["Values of 0 to 1 were scaled to 8 bits."]),
+        (np.float32(200), []),
+        (np.int32(200), []),
+        (np.int32(60_000), ["Values of 0 to 65,535 were scaled to 8 bits."]),
+        (np.int32(4_095), ["Values of 0 to 65,535 were scaled to 8 bits.", "Only 12 of its 16"]),
+    ],
+)
+def test_what_was_done_to_a_tiff_of_32_bits_is_told(values, notes):
+    image = Image.fromarray(np.full((16, 16), values))
+    for photo in (read_photo(encoded(image, "TIFF")), photo_from_image(image)):
+        assert len(photo.notes) == len(notes)
+        assert all(map(str.startswith, photo.notes, notes))
 
 
 @pytest.mark.parametrize("ink", [(0, 0, 0, 0), (0, 0, 0, 128), (255, 0, 0, 0), (0, 0, 0, 255)])
