@@ -183,13 +183,20 @@ def _figure_bytes(panels: Sequence[_Panel], kind: str, layout: FigureLayout) -> 
             "savefig.bbox": None,  # fonts and colours are left as the user has set them
         }
     ):
-        lines = [_lines(p, number, side / dots, layout) for number, p in enumerate(panels)]
+        units = [_scale_lines(panel, side / dots) for panel in panels]
+        captions = [_captions(p, number, side / dots, layout) for number, p in enumerate(panels)]
+        lines = []
         # The pictures of a row end at one height, and the texts begin there.
         places, top = [], 0
         for first in range(0, len(panels), columns):
             row = range(first, min(first + columns, len(panels)))
             bottom = top + max(heights[n] for n in row)
             places += [((n - first) * (side + gap), bottom) for n in row]
+            # So do the captions of maps, however long their units are.
+            most = max(len(units[n]) for n in row)
+            for n in row:
+                blank = [_Line(_SMALL, ())] * (most - len(units[n]) if units[n] else 0)
+                lines.append([*units[n], *blank, *captions[n]])
             top = bottom + max(2 * bar + _height(lines[n], layout) for n in row) + gap
         size = (width, top - gap)
         figure = Figure((size[0] / layout.dpi, size[1] / layout.dpi), dpi=layout.dpi)
@@ -236,16 +243,19 @@ def _share(
     return left / whole, 1 - (top + height) / tall, width / whole, height / tall
 
 
-def _lines(panel: _Panel, number: int, width: float, layout: FigureLayout) -> list[_Line]:
-    lines = []
-    if panel.scale is not None:
-        lines.append(_Line(_SMALL, _ticks(panel.scale)))
-        lines += _wrapped(panel.scale.unit, _SMALL, width)
+def _scale_lines(panel: _Panel, width: float) -> list[_Line]:
+    """Return what stands below a colour bar: its ends and its unit; nothing without one."""
+    if panel.scale is None:
+        return []
+    return [_Line(_SMALL, _ticks(panel.scale)), *_wrapped(panel.scale.unit, _SMALL, width)]
+
+
+def _captions(panel: _Panel, number: int, width: float, layout: FigureLayout) -> list[_Line]:
     captions = panel.captions if layout.captions else ()
     if layout.letters:
         letter = f"{_letter(number)})"
         captions = (" ".join([letter, *captions[:1]]), *captions[1:])
-    return lines + [line for text in captions for line in _wrapped(text, _TEXT, width)]
+    return [line for text in captions for line in _wrapped(text, _TEXT, width)]
 
 
 def _letter(number: int) -> str:

@@ -28,6 +28,7 @@ from whylens.ui.cli.app import app
 
 mpl = pytest.importorskip("matplotlib", reason="Matplotlib is not installed")
 STYLE = Style("viridis", 0.8)
+SVG = "{http://www.w3.org/2000/svg}"
 WHOLE = FigureLayout(letters=True)
 
 
@@ -58,11 +59,8 @@ def pictures(answers) -> list[np.ndarray]:
 def svg_of(path) -> tuple[ET.Element, list[str], list[np.ndarray]]:
     """Return the root of an SVG, its texts and its pictures."""
     root = ET.fromstring(path.read_text(encoding="utf-8"))
-    texts = ["".join(e.itertext()) for e in root.iter("{http://www.w3.org/2000/svg}text")]
-    links = [
-        e.attrib["{http://www.w3.org/1999/xlink}href"]
-        for e in root.iter("{http://www.w3.org/2000/svg}image")
-    ]
+    texts = ["".join(e.itertext()) for e in root.iter(f"{SVG}text")]
+    links = [e.attrib["{http://www.w3.org/1999/xlink}href"] for e in root.iter(f"{SVG}image")]
     images = [
         np.asarray(Image.open(io.BytesIO(base64.b64decode(link.split(",", 1)[1]))).convert("RGB"))
         for link in links
@@ -89,6 +87,19 @@ def test_an_svg_holds_the_pictures_pixel_for_pixel_and_text_as_text(answers, who
     high = scales_together([answer.result for answer, _ in answers])[1].high
     assert any(text.endswith(f"{high:.4g}") for text in texts)
     assert cited.read_text().count("@misc{") == 2
+
+
+def test_captions_of_a_row_begin_at_one_height_however_long_a_unit_is(answers, tmp_path):
+    (first, style), (second, _) = answers
+    unit = "share of the largest value, weighed by the probability of the class"
+    long = replace(second, result=replace(second.result, unit=unit))
+    answers = [(first, style), (long, style)]
+    path, _ = save_figure(answers, tmp_path / "f.svg", FigureLayout(width=85, original=False))
+    root, texts, _ = svg_of(path)
+    assert unit not in texts, "it takes more than one line"
+    heights = {"".join(e.itertext()): float(e.attrib["y"]) for e in root.iter(f"{SVG}text")}
+    assert heights[first.title] == heights[second.title]
+    assert heights[first.result.unit] < heights[first.title]
 
 
 def test_a_pdf_is_as_wide_as_asked_with_embedded_fonts_and_pictures_at_their_own_pixels(
