@@ -28,13 +28,15 @@ def headline(result: Result, outputs: Outputs = "classes") -> str:
     match result:
         case Heatmap():
             share = evidence_share(result.values)
+            seen = "picture" if result.values.ndim == 2 else "input"  # or it is a signal, a table
             if share is None:
-                return f"Nothing in the picture {does} it."
-            words = f"Half of what {does} it lies in {100 * share:.0f} % of the picture."
+                return f"Nothing in the {seen} {does} it."
+            words = f"Half of what {does} it lies in {100 * share:.0f} % of the {seen}."
             border = " Its strongest place lies at the border." if peaks_at_border(result) else ""
             return words + border
         case Examples():
-            return f"{len(result.items)} pictures stand for it." if result.items else "None found."
+            count = f"{len(result.items)} pictures stand for it." if result.items else "None found."
+            return result.note or count
         case _:
             return f"{len(result.items)} prototypes speak for {result.predicted}."
 

@@ -30,7 +30,7 @@ from whylens.core.models.load import build, from_folder
 from whylens.core.outputs.export import read_explanation
 from whylens.core.outputs.headline import CoverTest, cover_test, headline
 from whylens.core.outputs.photo_report import report_html
-from whylens.core.results import Heatmap
+from whylens.core.results import Example, Examples, Heatmap
 from whylens.core.targets import ClassScore, Target, target_of
 from whylens.ui.cli.app import app
 from whylens.ui.page import html
@@ -173,6 +173,21 @@ def test_covering_it_is_told_in_its_unit(folder, value, network):
     *_, score = deletion(subject, answer.result, steps=2, chance=False)
     assert score.curve[0] == pytest.approx(value, rel=1e-4)
     assert "raises it" in headline(Heatmap(np.eye(4, dtype=np.float32), "years", True), "value")
+
+
+def test_a_headline_calls_a_picture_what_is_one_and_takes_the_word_of_examples():
+    assert headline(Heatmap(np.eye(4, dtype=np.float32), "logit")).endswith("of the picture.")
+    for values in (np.ones(4), np.zeros(4)):
+        words = headline(Heatmap(values.astype(np.float32), "logit"))
+        assert "the input" in words
+        assert "picture" not in words
+    for covered, seen in ((None, "input"), (np.ones((4, 4), np.bool_), "picture")):
+        words = html.cover_words(CoverTest(0.15, 0.9, 0.1, 0.8, covered), "7")
+        assert f"15 % of the {seen}:" in words
+    item = Example(np.zeros((4, 4, 3), np.uint8), "a cat", 0.9)
+    note = "7 of the 10 nearest are labelled cat."
+    assert headline(Examples((item, item), "cosine", note)) == note
+    assert headline(Examples((item, item), "cosine")) == "2 pictures stand for it."
 
 
 def test_a_headline_says_that_the_peak_may_be_of_padding():
