@@ -110,7 +110,7 @@ def write_report(
     pictured = most_pictured(len(titles))
     rows: list[PhotoRow] = []
     for row, raw in chosen:
-        shard, place = divmod(raw[0]["index"], plan.shard_size)
+        shard, place = plan.shard_of(raw[0]["index"])
         time = seconds.get(shard, ())[place : place + 1]
         timed = replace(row, figures={**row.figures, SECONDS: time[0]}) if time else row
         if len(rows) < pictured:

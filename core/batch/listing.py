@@ -39,12 +39,15 @@ class Listing(BaseModel):
     Attributes:
         count: How many files.
         digest: sha256 of their relative paths and sizes, in order.
+        ends: How many files there were when earlier runs over the folder were begun, each time
+            before more were added.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     count: int
     digest: str
+    ends: tuple[int, ...] = ()
 
 
 def write_listing(
@@ -65,9 +68,46 @@ def write_listing(
     Raises:
         BadInput: There is no such folder, it cannot be read, or holds no such files.
     """
-    digest, count = hashlib.sha256(), 0
     skipped = Counter() if skipped is None else skipped
-    files = iter_files(folder, endings, left_out=out.resolve(), skipped=skipped)
+    listing = _write(iter_files(folder, endings, left_out=out.resolve(), skipped=skipped), target)
+    if not listing.count:
+        others = f" It holds {skipped_words(skipped)}." if skipped else ""
+        raise BadInput(
+            f"The folder {folder} holds no files that end in {', '.join(sorted(endings))}.{others}"
+        )
+    return listing
+
+
+def grow_listing(file: Path, before: Listing, now: Path, target: Path) -> Listing | None:
+    """Write a list that goes on with the files that were added since, and return what tells it.
+
+    Args:
+        file: The list before.
+        before: What tells that.
+        now: The list of what the folder holds now.
+
+    Returns:
+        That of before where nothing was added; None where a file is gone or has another size.
+    """
+    known = list(islice(_entries(file), before.count))
+    current = list(_entries(now))
+    if not set(known) <= set(current):
+        return None
+    added = sorted(set(current) - set(known))
+    if not added:
+        return before
+    listing = _write(iter([*known, *added]), target)
+    return listing.model_copy(update={"ends": (*before.ends, before.count)})
+
+
+def _entries(listing: Path) -> Iterator[tuple[bytes, int]]:
+    with pq.ParquetFile(listing) as file:
+        for batch in file.iter_batches(_GROUP):
+            yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
+
+
+def _write(files: Iterator[tuple[bytes, int]], target: Path) -> Listing:
+    digest, count = hashlib.sha256(), 0
     with pq.ParquetWriter(target, _SCHEMA, compression="zstd") as writer:
         while group := list(islice(files, _GROUP)):
             for path, size in group:
@@ -75,11 +115,6 @@ def write_listing(
             count += len(group)
             columns = [list(column) for column in zip(*group, strict=True)]
             writer.write_table(pa.table(columns, schema=_SCHEMA), row_group_size=_GROUP)
-    if not count:
-        others = f" It holds {skipped_words(skipped)}." if skipped else ""
-        raise BadInput(
-            f"The folder {folder} holds no files that end in {', '.join(sorted(endings))}.{others}"
-        )
     return Listing(count=count, digest=digest.hexdigest())
 
 

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import metadata
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -104,11 +107,23 @@ class Plan(_Frozen):
     @property
     def shards(self) -> int:
         """Into how many shards the files are split."""
-        return -(-self.files.count // self.shard_size)
+        return len(self._starts) - 1
 
     def span(self, shard: int) -> tuple[int, int]:
         """Return the numbers of a shard's files: the first, and the one after the last."""
-        return shard * self.shard_size, min(self.files.count, (shard + 1) * self.shard_size)
+        return self._starts[shard], self._starts[shard + 1]
+
+    def shard_of(self, index: int) -> tuple[int, int]:
+        """Return the shard that a file is in, and its place there."""
+        shard = bisect_right(self._starts, index) - 1
+        return shard, index - self._starts[shard]
+
+    @cached_property
+    def _starts(self) -> tuple[int, ...]:
+        # Files that were added later begin a shard: those before stay as they were computed.
+        ends = (0, *self.files.ends, self.files.count)
+        starts = (range(a, b, self.shard_size) for a, b in pairwise(ends))
+        return (*chain.from_iterable(starts), self.files.count)
 
     def text(self) -> str:
         """Return it as JSON, the same text for the same plan."""

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
 from whylens.core.batch.folder_rows import write_report
-from whylens.core.batch.listing import FILES, Listing, write_listing
+from whylens.core.batch.listing import FILES, Listing, grow_listing, write_listing
 from whylens.core.batch.plan import (
     PLAN,
     Plan,
@@ -48,7 +48,7 @@ from whylens.core.errors import BadInput, Busy
 from whylens.core.progress import ProgressCallback
 
 LOCK = ".lock"
-_NEXT = f".{FILES}.next"
+_NEXT, _GROWN = f".{FILES}.next", f".{FILES}.grown"
 _MOST_NAMED = 3  # differences that are named
 
 
@@ -136,7 +136,14 @@ def _make_or_resume_plan(request: Request, engine: Engine, skipped: Counter[str]
     try:
         plan = make_plan(request, engine, files)
         if (out / PLAN).exists():
-            changes = plan_differences(read_plan(out), plan)
+            before = read_plan(out)
+            grown: Listing | None = before.files
+            if plan.files != before.files:
+                grown = grow_listing(out / FILES, before.files, listing, out / _GROWN)
+            kept = {} if request.shard_size else {"shard_size": before.shard_size}
+            plan = plan.model_copy(update={**kept, "files": grown or plan.files})
+            unchanged = before.model_copy(update={"files": grown}) if grown else before
+            changes = plan_differences(unchanged, plan)
             if changes:
                 more = f"; {len(changes) - _MOST_NAMED} more" if len(changes) > _MOST_NAMED else ""
                 first = "; ".join(changes[:_MOST_NAMED])
@@ -144,8 +151,12 @@ def _make_or_resume_plan(request: Request, engine: Engine, skipped: Counter[str]
                     f"{out} holds a run that was begun otherwise: {first}{more}. "
                     "Go on as it was begun, or choose another --out."
                 )
+            if grown != before.files:
+                flush(out / _GROWN)
+                (out / _GROWN).replace(out / FILES)
+                write_plan(out, plan)
             return plan
-        others = sorted({path.name for path in out.iterdir()} - {LOCK, FILES, _NEXT, WORK})
+        others = sorted({path.name for path in out.iterdir()} - {LOCK, FILES, _NEXT, _GROWN, WORK})
         if others:
             raise BadInput(f"{out} holds other things, such as {others[0]}. Choose another --out.")
         flush(listing)
@@ -154,6 +165,7 @@ def _make_or_resume_plan(request: Request, engine: Engine, skipped: Counter[str]
         return plan
     finally:
         listing.unlink(missing_ok=True)
+        (out / _GROWN).unlink(missing_ok=True)
 
 
 def _run_shards(

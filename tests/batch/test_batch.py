@@ -318,10 +318,10 @@ def test_another_file_or_other_weights_are_another_plan(engine, place, tmp_path,
         (photos / name).write_bytes((place / "photos" / "a.png").read_bytes())
     request = replace(request_for(), folder=photos, methods={"grad-cam": {}})
     run(explain_folder(request, Here(engine=engine)))
-    (photos / "3.png").write_bytes(b"new")
-    with pytest.raises(BadInput, match="held 2 files, now 3"):
+    (photos / "2.png").rename(tmp_path / "2.png")
+    with pytest.raises(BadInput, match="held 2 files, now 1"):
         run(explain_folder(request, Here(engine=engine)))
-    (photos / "3.png").unlink()
+    (tmp_path / "2.png").rename(photos / "2.png")
     plan = read_plan(request.out)
     other = plan.model_copy(update={"model": plan.model.model_copy(update={"digest": "0" * 64})})
     (request.out / "plan.json").write_text(other.text())
@@ -329,6 +329,34 @@ def test_another_file_or_other_weights_are_another_plan(engine, place, tmp_path,
         run(explain_folder(request, Here(engine=engine)))
     with pytest.raises(BadArtifact, match="other network than the plan"):
         Worker(photos, request.out)
+
+
+def test_new_files_are_added_and_what_was_there_keeps_its_bytes(
+    engine, place, tmp_path, request_for
+):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    picture = (place / "photos" / "a.png").read_bytes()
+    for name in ("1", "3", "5", "7"):
+        (photos / f"{name}.png").write_bytes(picture)
+    request = replace(request_for(), folder=photos, methods={"grad-cam": {}})
+    run(explain_folder(request, Here(engine=engine)))
+    before = tree(request.out / "manifest") | tree(request.out / "maps")
+    for name in ("0", "2"):
+        (photos / f"{name}.png").write_bytes(picture)
+    summary = run(explain_folder(request, Here(engine=engine)))
+    assert (summary.images, summary.resumed) == (6, 4)
+    after = tree(request.out / "manifest") | tree(request.out / "maps")
+    assert before.items() <= after.items()
+    paths = [row["path"] for row in pq.read_table(request.out / "manifest").to_pylist()]
+    assert paths == ["1.png", "3.png", "5.png", "7.png", "0.png", "2.png"]
+    assert [read_plan(request.out).span(shard) for shard in range(3)] == [(0, 3), (3, 4), (4, 6)]
+    assert read_plan(request.out).shard_of(5) == (2, 1)
+    again = run(explain_folder(request, Here(engine=engine)))
+    assert (again.images, again.resumed) == (6, 6)
+    (photos / "1.png").write_bytes(picture + b"longer")
+    with pytest.raises(BadInput, match="other files or sizes"):
+        run(explain_folder(request, Here(engine=engine)))
 
 
 def test_a_folder_with_other_things_is_not_written_into(engine, request_for):
