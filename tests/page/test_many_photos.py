@@ -23,7 +23,7 @@ from whylens.core.engine import Engine
 from whylens.ui.page import many_photos, photo_input
 from whylens.ui.page.page_store import PageStore
 from whylens.ui.page.photo_files import MOST_PHOTOS, find_photo_files
-from whylens.ui.page.session import PREDICTED, Session
+from whylens.ui.page.session import PREDICTED, RUNNER_UP, Session
 
 LABELS = ("ant", "bee", "cat", "dog")
 HOSTILE = "<img src=x onerror=harmed()>.png"
@@ -125,17 +125,17 @@ def test_rows_are_sorted_by_choice_without_being_computed_again(session, folder,
 def test_a_click_makes_a_photo_the_photo_of_the_page(session, folder):
     list(steps(session, folder=str(folder)))
     choose = many_photos._chooser(session)
-    path, target, status = choose(ME, SimpleNamespace(cell="1"))
+    path, target, versus, status = choose(ME, SimpleNamespace(cell="1"))
     assert Path(path).read_bytes() == png(1)
     assert Path(path).name == "2.png"
-    assert target == PREDICTED
+    assert (target, versus) == (PREDICTED, RUNNER_UP)
     assert "BEE/2.png is the photo now" in status
     assert Path(choose(ME, SimpleNamespace(cell="0"))[0]).parent.parent == session.store.folder
     for cell in ("9", "", "../0"):
         assert choose(ME, SimpleNamespace(cell=cell))[0] == gr.skip()
     assert choose(SimpleNamespace(session_hash="other"), SimpleNamespace(cell="0"))[0] == gr.skip()
     (folder / "BEE" / "2.png").unlink()
-    path, _, status = choose(ME, SimpleNamespace(cell="1"))
+    path, *_, status = choose(ME, SimpleNamespace(cell="1"))
     assert path == gr.skip()
     assert "BEE/2.png cannot be read" in status
 

@@ -249,6 +249,23 @@ def test_what_cannot_be_answered_leaves_nothing_of_the_answer_before(photo, tmp_
         assert not download.interactive
 
 
+def test_whatever_brings_a_photo_asks_anew_about_its_predicted_class():
+    page, _ = page_of(fake(0), fake(1))
+    ids = {b["id"]: b["props"].get("elem_id") for b in page.config["components"]}
+    bringing = {
+        event: {ids[i] for i in d["outputs"]}
+        for d in page.config["dependencies"]
+        for event in [(ids.get(i), name) for i, name in d["targets"]]
+        if "photo" in [ids[i] for i in d["outputs"]]
+    }
+    assert {element for element, _ in bringing} >= {
+        "examples", "signal-sample", "signal-file", "report-mistakes", "photos-table",
+        "fake-0-examples", "model",
+    }  # fmt: skip
+    for event, filled in bringing.items():
+        assert {"target", "versus"} <= filled, event
+
+
 def test_answers_of_another_network_to_the_same_question_are_not_this_one_s(tmp_path):
     from whylens.ui.page.page_store import PageStore
 
@@ -314,11 +331,10 @@ def test_a_tile_grows_and_what_it_shows_can_be_made_the_photo(photo):
         for d in page.config["dependencies"]
         if [(ids.get(i), name) for i, name in d["targets"]] == [("fake-0-examples", "click")]
     )
-    assert [ids[block._id] for block in load.outputs] == ["photo", "target"]
-    path, target = load.fn(request, SimpleNamespace(cell="0"))
+    path, target, versus = load.fn(request, SimpleNamespace(cell="0"))
     with Image.open(path) as picture:
         assert np.array_equal(np.asarray(picture), np.full((8, 8, 3), 200, np.uint8))
-    assert target == "predicted"
+    assert (target, versus) == ("predicted", "runner-up")
     stranger = type("Request", (), {"session_hash": "y"})()
     for who, cell in ((request, "1"), (request, "-1"), (request, "x"), (stranger, "0")):
         assert all(update == gr.skip() for update in load.fn(who, SimpleNamespace(cell=cell)))

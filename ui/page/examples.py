@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from whylens.core.models.checkpoints import checkpoint_folders, read_manifest
 from whylens.ui.page import html
 from whylens.ui.page.long_events import UNQUEUED
 from whylens.ui.page.page_store import PageStore
-from whylens.ui.page.session import PREDICTED, Session, errors_as_messages
+from whylens.ui.page.session import PREDICTED, RUNNER_UP, Session, errors_as_messages
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 _SIDE = 72
@@ -33,16 +34,20 @@ def build_examples() -> Component:
 
 
 def wire_examples(
-    session: Session, buttons: Component, photo: Component, model: Component, target: Component
+    session: Session, buttons: Component, model: Component, asked: Sequence[Component]
 ) -> None:
-    """Let a click on a button give its example, and ask about the predicted class."""
+    """Let a click on a button give its example, and ask about the predicted class.
+
+    Args:
+        asked: Photo, class and the class rather than which.
+    """
 
     def choose(model: str, event: gr.EventData) -> Any:
         with errors_as_messages():
             path = example(session.store, model, str(getattr(event, "cell", "")))
-            return (path, PREDICTED) if path else (gr.skip(), gr.skip())
+            return (path, PREDICTED, RUNNER_UP) if path else (gr.skip(),) * 3
 
-    buttons.click(choose, [model], [photo, target], **UNQUEUED)
+    buttons.click(choose, [model], asked, **UNQUEUED)
 
 
 def example_names(model: str) -> list[str]:

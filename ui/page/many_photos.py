@@ -40,7 +40,14 @@ from whylens.ui.page.long_events import (
 )
 from whylens.ui.page.page_store import PhotoTable
 from whylens.ui.page.photo_files import ENDINGS, MOST_PHOTOS, PhotoFile, find_photo_files
-from whylens.ui.page.session import PREDICTED, PRIVATE, Session, takes_signals, visitor_id
+from whylens.ui.page.session import (
+    PREDICTED,
+    PRIVATE,
+    RUNNER_UP,
+    Session,
+    takes_signals,
+    visitor_id,
+)
 
 IDLE = "Give photos, then press Run."
 STALE = "This is of another network or crop. Run again to see what is said now."
@@ -104,7 +111,8 @@ def build_many_photos(
     stopped = wire_stop(stop, event, status, _stop_message(session), session.engine)
     stopped.then(pack, None, [download], **UNQUEUED)
     order.change(redraw, [order], [table], **PRIVATE)
-    chosen = table.click(_chooser(session), None, [form.photo, form.target, status], **PRIVATE)
+    new_photo = [form.photo, form.target, form.versus]
+    chosen = table.click(_chooser(session), None, [*new_photo, status], **PRIVATE)
     chosen.success(None, None, None, js=TO_ANSWER_JS, **PRIVATE)
 
 
@@ -206,13 +214,14 @@ def _chooser(session: Session) -> Callable[..., Any]:
     def choose(request: gr.Request, event: gr.EventData) -> Any:
         table, cell = session.store.photos(visitor_id(request)), str(getattr(event, "cell", ""))
         if table is None or not cell.isdecimal() or int(cell) >= len(table.rows):
-            return gr.skip(), gr.skip(), "This photo is gone. Run again."
+            return *(gr.skip(),) * 3, "This photo is gone. Run again."
         file = table.files[int(cell)]
         try:
             path = session.store.save_file(file.content(), suffix=file.suffix, stem=file.stem)
         except CoreError as exc:
-            return gr.skip(), gr.skip(), f"{FAILED}{exc}"
-        return path, PREDICTED, f"{file.name} is the photo now: its answer is on top."
+            return *(gr.skip(),) * 3, f"{FAILED}{exc}"
+        said = f"{file.name} is the photo now: its answer is on top."
+        return path, PREDICTED, RUNNER_UP, said
 
     return choose
 

@@ -29,7 +29,7 @@ from whylens.ui.page.long_events import (
 )
 from whylens.ui.page.own_images import build_edits, build_own_images, editable_items
 from whylens.ui.page.panel_updates import answer_updates
-from whylens.ui.page.session import PREDICTED, PRIVATE, Session, visitor_id
+from whylens.ui.page.session import PREDICTED, PRIVATE, RUNNER_UP, Session, visitor_id
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def build_panel(
         inputs_kwargs={**form.inputs, **style.inputs, **fields},
         **queue_of(explainer, status),
     )
-    load = [form.photo, form.target]
+    load = [form.photo, form.target, form.versus]
     examples.click(_load_example(name, session), None, load, **UNQUEUED)
     if explainer.actions:
         items = build_edits(explainer, session, form.model)
@@ -172,11 +172,11 @@ def _load_example(name: str, session: Session) -> Callable[..., Any]:
         answer, cell = session.store.answer(visitor_id(request), name), getattr(event, "cell", "")
         items = () if answer is None or isinstance(answer.result, Heatmap) else answer.result.items
         if not str(cell).isdecimal() or int(cell) >= len(items):
-            return gr.skip(), gr.skip()
+            return (gr.skip(),) * 3
         stream = io.BytesIO()
         Image.fromarray(items[int(cell)].image).save(stream, "PNG")  # as it was, not compressed
         path = session.store.save_file(stream.getvalue(), suffix=".png", stem="example")
-        return path, PREDICTED
+        return path, PREDICTED, RUNNER_UP
 
     return load
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,13 @@ from whylens.core.errors import BadInput
 from whylens.core.explanation import ModelCard
 from whylens.core.inputs.signal import SUFFIXES, read_signal
 from whylens.ui.page.page_store import PageStore
-from whylens.ui.page.session import PRIVATE, errors_as_messages, takes_signals
+from whylens.ui.page.session import (
+    PREDICTED,
+    PRIVATE,
+    RUNNER_UP,
+    errors_as_messages,
+    takes_signals,
+)
 
 SAMPLES = Path(__file__).resolve().parents[2] / "examples" / "signals"
 NOTHING = "choose a sample"
@@ -49,10 +55,14 @@ def build_signal_input() -> SignalInput:
     return SignalInput(box, sample, file)
 
 
-def wire_signal_input(parts: SignalInput, photo: Component, store: PageStore) -> None:
-    """Connect samples and files to the photo's place."""
-    parts.sample.input(_load_sample(store), [parts.sample], [photo], **PRIVATE)
-    parts.file.upload(_load_upload(store), [parts.file], [photo], **PRIVATE)
+def wire_signal_input(parts: SignalInput, asked: Sequence[Component], store: PageStore) -> None:
+    """Connect samples and files to the photo's place, and ask about the predicted class.
+
+    Args:
+        asked: Photo, class and the class rather than which.
+    """
+    parts.sample.input(_load_sample(store), [parts.sample], asked, **PRIVATE)
+    parts.file.upload(_load_upload(store), [parts.file], asked, **PRIVATE)
 
 
 def box_update(card: ModelCard) -> Any:
@@ -60,25 +70,26 @@ def box_update(card: ModelCard) -> Any:
     return gr.Group(visible=takes_signals(card))
 
 
-def _load_sample(store: PageStore) -> Callable[[str], Any]:
-    def load(name: str) -> Any:
+def _load_sample(store: PageStore) -> Callable[[str], tuple[Any, ...]]:
+    def load(name: str) -> tuple[Any, ...]:
         with errors_as_messages():
             if name == NOTHING:
-                return gr.skip()
+                return (gr.skip(),) * 3
             samples = {path.name: path for path in SAMPLES.glob("*.csv")}
             if name not in samples:
                 raise BadInput("There is no sample of this name. Choose one from the list.")
-            return store.save_signal(read_signal(samples[name].read_bytes(), name))
+            path = store.save_signal(read_signal(samples[name].read_bytes(), name))
+            return path, PREDICTED, RUNNER_UP
 
     return load
 
 
-def _load_upload(store: PageStore) -> Callable[[str | None], Any]:
-    def load(path: str | None) -> Any:
+def _load_upload(store: PageStore) -> Callable[[str | None], tuple[Any, ...]]:
+    def load(path: str | None) -> tuple[Any, ...]:
         with errors_as_messages():
             if path is None:
-                return gr.skip()
+                return (gr.skip(),) * 3
             signal = read_signal(Path(path).read_bytes(), Path(path).name)
-            return store.save_signal(signal)
+            return store.save_signal(signal), PREDICTED, RUNNER_UP
 
     return load

@@ -298,9 +298,10 @@ def wire(blocks: gr.Blocks, page: Page) -> None:
         *(event.success(ask.ask, None, ask.outputs, **asking) for event in model_events),
     ]
     # After what asks: events of one change begin in the order in which they were made.
-    wire_signal_input(side.signal, form.photo, session.store)
+    new_photo = (form.photo, form.target, form.versus)
+    wire_signal_input(side.signal, new_photo, session.store)
     wire_framing(session, side.framing, form.photo, form.model, page.answer.by)
-    wire_examples(session, side.examples, form.photo, form.model, form.target)
+    wire_examples(session, side.examples, form.model, new_photo)
     for event in (open_event, *model_events):
         event.success(page.report.on_model, [form.model], page.report.outputs, **PRIVATE)
     guide = page.guide
