@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -11,19 +12,25 @@ from whylens.core.datasets.dataset import SplitName
 from whylens.core.errors import BadInput, shown
 from whylens.core.inputs.photo import PICTURE_ENDINGS
 
+_WORDS_OF_SPLITS: dict[SplitName, str] = {
+    "train": "train training trainings trn trainval trainingsdaten entrenamiento entrainement "
+    "entraînement apprentissage treino treinamento addestramento trening eğitim обучение 训练 "
+    "训练集 訓練 학습 훈련",
+    "val": "val valid validation validate vali dev devel eval evaluation validierung "
+    "validierungsdaten validacion validación validacao validação validazione walidacja doğrulama "
+    "валидация 验证 验证集 検証 驗證 검증",
+    "test": "test testing tst holdout testdaten prueba pruebas teste testes prova тест 测试 测试集 "
+    "測試 テスト 테스트",
+}
 _SPLIT_WORDS: dict[str, SplitName] = {
-    **dict.fromkeys(("train", "training", "trn", "trainval"), "train"),
-    **dict.fromkeys(
-        ("val", "valid", "validation", "validate", "dev", "devel", "eval", "evaluation"), "val"
-    ),
-    **dict.fromkeys(("test", "testing", "tst", "holdout"), "test"),
+    word: split for split, words in _WORDS_OF_SPLITS.items() for word in words.split()
 }
 # Words of languages and much else: splits where every folder is one of them.
 _SHORT_WORDS: dict[str, SplitName] = {
     "tr": "train", "va": "val", "vl": "val", "te": "test", "ts": "test",
 }  # fmt: skip
 _FILLERS = r"(?:data|dataset|set|split|seg|images?|imgs?|pictures?|photos?|folder|files?)"
-_WORD = re.compile(rf"[\W_\d]*(?:{_FILLERS}[\W_]*)*?([a-z]+?)(?:[\W_\d]*{_FILLERS})*[\W_\d]*")
+_WORD = re.compile(rf"[\W_\d]*(?:{_FILLERS}[\W_]*)*?([^\W\d_]+?)(?:[\W_\d]*{_FILLERS})*[\W_\d]*")
 _WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[^\W\d_A-Za-z]+")  # asl_train, FER2013Train
 _FOLD = re.compile(r"(?:k?fold|split|subset|set|part|cv|batch)s?[\W_]*\d+", re.IGNORECASE)
 _SEGMENTS = {"mask", "masks", "label", "labels", "annotation", "annotations", "gt", "ground_truth"}
@@ -60,7 +67,8 @@ class ClassFolders:
 
 def split_word(folder: str) -> SplitName | None:
     """Return the split that a folder's name stands for, as "Training_set" for training, or None."""
-    match = _WORD.fullmatch(folder.lower())
+    # Names from a Mac have letters and accents apart.
+    match = _WORD.fullmatch(unicodedata.normalize("NFC", folder.lower()))
     return _SPLIT_WORDS.get(match.group(1)) if match else None
 
 

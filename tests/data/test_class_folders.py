@@ -44,6 +44,15 @@ def placed(paths: list[str]) -> dict[str, set[str | None]]:
         *((n, "train") for n in ("train", "Training", "training_set", "seg_train", "TrainData")),
         *((n, "val") for n in ("VAL", "valid", "validation", "dev", "eval", "val2017", "val-set")),
         *((n, "test") for n in ("Test", "testing", "test_images", "01_test")),
+        *(
+            (n, "train")
+            for n in ("Entrenamiento", "treino", "训练集", "Trainingsdaten", "Обучение")
+        ),
+        *(
+            (n, "val")
+            for n in ("Validierung", "valida\u0063\u0327a\u0303o", "验证", "検証", "vali")
+        ),
+        *((n, "test") for n in ("prueba", "Teste", "测试集", "テスト", "Test-Set")),
         *((n, None) for n in ("trainers", "cat_train", "latest", "value", "dataset", "1", "猫")),
     ],
 )
@@ -78,6 +87,9 @@ def test_a_split_is_known_by_its_name(name, split):
         ([*crossed(("train", "test")), "train/labels/1.txt"], SPLIT),
         (crossed(("tr", "va", "te")), {"train", "val", "test"}),
         (crossed(("TR", "TS")), SPLIT),
+        (crossed(("entrenamiento", "prueba")), SPLIT),
+        (crossed(("Training", "Validierung")), {"train", "val"}),
+        (crossed(("数据/训练集", "数据/测试集")), SPLIT),
         (crossed(("cat", "dog"), ("tr", "te")), SPLIT),
     ],
 )
@@ -90,6 +102,12 @@ def test_a_class_may_be_called_as_a_split_where_it_is_one():
     assert placed(tree("control", "test")).keys() == {"control", "test"}
     assert placed(tree("de", "tr", "te")).keys() == {"de", "tr", "te"}
     assert placed(tree("set 1", "other")).keys() == {"set 1", "other"}
+
+
+def test_folders_of_pictures_that_are_called_like_splits_of_some_language_stay_classes():
+    assert placed(tree("prova", "teste", "cat")).keys() == {"prova", "teste", "cat"}
+    with pytest.raises(BadInput, match="are splits by their names"):
+        placed(tree("treino", "teste"))
 
 
 @pytest.mark.parametrize(
