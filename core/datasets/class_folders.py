@@ -34,6 +34,7 @@ _WORD = re.compile(rf"[\W_\d]*(?:{_FILLERS}[\W_]*)*?([^\W\d_]+?)(?:[\W_\d]*{_FIL
 _WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[^\W\d_A-Za-z]+")  # asl_train, FER2013Train
 _FOLD = re.compile(r"(?:k?fold|split|subset|set|part|cv|batch)s?[\W_]*\d+", re.IGNORECASE)
 _SEGMENTS = {"mask", "masks", "label", "labels", "annotation", "annotations", "gt", "ground_truth"}
+_PACKED = (".zip", ".7z", ".rar", ".tar", ".gz", ".tgz", ".bz2", ".xz")
 _IMAGES = {"image", "images", "img", "imgs", "jpegimages", "input", "inputs"}
 
 
@@ -93,9 +94,11 @@ def place_files(paths: Sequence[str], place: str) -> ClassFolders:
         notes.append(f"All classes were found in {shown('/'.join(around))}.")
     folders = _by_folder(parts, around)
     if not folders:
+        packed = [path for path in paths if _ending(path) in _PACKED]
+        hint = f" It holds {shown(packed[0])}: unpack that first." if packed else ""
         raise BadInput(
             f"{place} holds no pictures in subfolders. Put the pictures of each class into a "
-            "subfolder of its own."
+            f"subfolder of its own.{hint}"
         )
     for name in [n for n in folders if not any(map(_may_be_picture, _ends(parts, folders[n])))]:
         endings = sorted({_ending(end) for end in _ends(parts, folders[name])} - {""})

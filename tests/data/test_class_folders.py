@@ -104,6 +104,12 @@ def test_a_class_may_be_called_as_a_split_where_it_is_one():
     assert placed(tree("set 1", "other")).keys() == {"set 1", "other"}
 
 
+@pytest.mark.parametrize("name", ["data.zip", "train.tar.gz", "images.7z"])
+def test_an_archive_in_place_of_pictures_is_named(name):
+    with pytest.raises(BadInput, match=f"It holds '{name}': unpack that first"):
+        placed(["readme.txt", name])
+
+
 def test_folders_of_pictures_that_are_called_like_splits_of_some_language_stay_classes():
     assert placed(tree("prova", "teste", "cat")).keys() == {"prova", "teste", "cat"}
     with pytest.raises(BadInput, match="are splits by their names"):
@@ -207,7 +213,20 @@ def test_names_that_are_not_utf_8_are_read_and_said(tmp_path):
 
 @pytest.mark.parametrize(
     ("label", "page", "noted"),
-    [("hünd", "utf-8", False), ("hünd", "cp437", True), ("кошка", "cp866", True)],
+    [
+        ("hünd", "utf-8", False),
+        ("hünd", "cp437", True),
+        ("ação", "cp850", True),  # of Windows' own packer in the west
+        ("ação", "cp1252", True),
+        ("café", "cp1252", True),
+        ("łódź", "cp852", True),
+        ("łódź", "cp1250", True),
+        ("кошка", "cp866", True),
+        ("кошка", "cp1251", True),
+        ("лес", "cp1251", True),
+        ("猫", "cp932", True),
+        ("小狗", "gbk", True),
+    ],
 )
 def test_a_zip_without_a_mark_of_its_code_page_is_read(tmp_path, label, page, noted):
     path = tmp_path / "x.zip"
