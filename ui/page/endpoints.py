@@ -38,7 +38,8 @@ from whylens.ui.page.session import (
 
 T = TypeVar("T")
 _ARGUMENTS = {
-    "photo": "The picture to explain: an address, a data URL or an uploaded file.",
+    "photo": "The picture to explain: an address, a data URL or an uploaded file; for networks of "
+    "signals or of bands a .csv, .npy or .tif file.",
     "model": "A name that `models` lists, any timm name, or hf:OWNER/NAME.",
     "target": "The class to explain: its label or index, or 'predicted'.",
     "quantity": "What of it: 'logit', 'probability', or 'contrast' to another class.",
@@ -113,7 +114,8 @@ def _predictor(session: Session) -> Callable[..., Any]:
         """Return the model's best five classes with their probabilities.
 
         Args:
-            photo: The picture: an address, a data URL or an uploaded file.
+            photo: The picture: an address, a data URL or an uploaded file; for networks of signals
+                or of bands a .csv, .npy or .tif file.
             model: A name that `models` lists, any timm name, or hf:OWNER/NAME.
         """
         values = {"photo": photo, "model": model, "target": PREDICTED, "quantity": "logit"}

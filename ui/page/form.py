@@ -13,7 +13,9 @@ from typing import Any
 from gradio.components import Component
 
 from whylens.core.explanation import Question
+from whylens.core.inputs.arrays import reads_photos
 from whylens.core.inputs.framing import WHOLE, parse_framing
+from whylens.core.inputs.spec import InputSpec
 from whylens.core.models.labels import class_index
 from whylens.core.outputs.render import Style
 from whylens.ui.page.session import PREDICTED, RUNNER_UP, Session, takes_signals
@@ -47,9 +49,13 @@ class QuestionForm:
         """
         model, quantity = session.model_name(values["model"]), values["quantity"]
         card = session.engine.card(model)
-        signals = takes_signals(card)
-        photo = None
-        if not signals:
+        spec = InputSpec.model_validate(card.input)
+        photo = signal = None
+        if takes_signals(card):
+            signal = session.store.signal(values["photo"])
+        elif not reads_photos(spec):
+            signal = session.store.channels(values["photo"], spec)
+        else:
             framing = parse_framing(values["framing"])
             photo = replace(session.store.photo(values["photo"]), framing=framing)
 
@@ -59,7 +65,7 @@ class QuestionForm:
         return Question(
             model=model,
             photo=photo,
-            signal=session.store.signal(values["photo"]) if signals else None,
+            signal=signal,
             target=index(values["target"], PREDICTED),
             quantity=quantity,
             versus=index(values["versus"], RUNNER_UP) if quantity == "contrast" else None,

@@ -20,6 +20,7 @@ from PIL import Image
 
 from whylens.core.errors import BadInput
 from whylens.core.explanation import Explanation
+from whylens.core.inputs.arrays import to_channels
 from whylens.core.inputs.photo import ImageLimits, Photo, Pixels
 from whylens.core.inputs.signal import (
     is_signal_file,
@@ -28,6 +29,7 @@ from whylens.core.inputs.signal import (
     signal_in,
     signal_picture,
 )
+from whylens.core.inputs.spec import InputSpec
 from whylens.core.inputs.view import View, shrunk
 from whylens.core.outputs.export import write_zip
 from whylens.core.outputs.photo_report import PhotoRow
@@ -141,6 +143,26 @@ class PageStore:
                 "or choose another model."
             )
         return signal
+
+    def channels(self, path: str | None, spec: InputSpec) -> Array:
+        """Return the bands that the .npy or .tif file at `path` holds, as scripts give it.
+
+        Raises:
+            BadInput: There are none of a network's number and size.
+        """
+        if not path:
+            raise BadInput(
+                f"This network takes arrays of {(spec.channels, *spec.size)}, not photos. Choose "
+                "another, or send one from a script as a .npy or .tif file."
+            )
+        most = ImageLimits().bytes
+        try:
+            size = Path(path).stat().st_size
+        except OSError as exc:
+            raise BadInput(GONE) from exc
+        if size > most:
+            raise BadInput(f"The file is larger than {most / 1e6:.0f} MB. Send fewer values.")
+        return self.decoded(lambda: to_channels(path, spec))
 
     def save_signal(self, signal: Array) -> str:
         """Return the path of a signal's plot, which carries the signal."""
