@@ -147,6 +147,9 @@ def reason_and_artifact(
         return str(exc), None
 
 
+_BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes: summed up as they lie
+
+
 def model_state(backbone: Backbone, *, values: bool) -> tuple[int, ...]:
     """Return figures that change when a network was tampered with.
 
@@ -154,16 +157,25 @@ def model_state(backbone: Backbone, *, values: bool) -> tuple[int, ...]:
         values: Sum up the bits of every parameter as well: a write through `.data` raises no
             version, but costs a read of the whole network.
     """
-    hooks = training = grads = with_grad = versions = total = 0
-    for part in backbone.module.modules():
+    hooks = training = grads = with_grad = versions = count = total = 0
+    # Not module.parameters() and its like, which put names together: this is done twice an answer.
+    parts, known = [backbone.module], {backbone.module}
+    while parts:
+        part = parts.pop()
+        fresh = {child for child in part._modules.values() if child is not None} - known
+        known |= fresh
+        parts.extend(fresh)
         hooks += len(part._forward_hooks) + len(part._forward_pre_hooks)
         hooks += len(part._backward_hooks) + len(part._backward_pre_hooks)
         training += part.training
-    tensors: list[torch.Tensor] = [*backbone.module.parameters(), *backbone.module.buffers()]
-    for tensor in tensors:
-        grads += tensor.grad is not None
-        with_grad += tensor.requires_grad
-        versions += tensor._version
-        if values:
-            total += int(tensor.detach().contiguous().flatten().view(torch.uint8).sum())
-    return hooks, training, grads, with_grad, versions, len(tensors), total
+        for tensor in (*part._parameters.values(), *part._buffers.values()):
+            if tensor is None:
+                continue
+            count += 1
+            grads += tensor.grad is not None
+            with_grad += tensor.requires_grad
+            versions += tensor._version
+            if values:
+                bits = _BITS.get(tensor.element_size(), torch.uint8)
+                total += int(tensor.detach().contiguous().flatten().view(bits).sum())
+    return hooks, training, grads, with_grad, versions, count, total

@@ -8,6 +8,7 @@ process is replaced.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -23,7 +24,9 @@ from whylens.core.workers.process import EngineFactory, Work, WorkerProcess
 log = logging.getLogger(__name__)
 SECONDS_OF_WORK = 120.0
 SECONDS_TO_START = 300.0  # all that is imported, from a slow disk as well
-# One that hangs holds its process until its time is over: nobody waits so long behind it.
+# One that hangs holds its process until its time is over: others have one process more once it has
+# been at it for so long. Not once they have waited so long: in a crowd all do, and a process more
+# for each costs what would have answered fifty.
 QUICK_PATIENCE, SLOW_PATIENCE = 1.0, 20.0
 SECONDS_BETWEEN_LOOKS = 0.25  # at whether work is still wanted
 SECONDS_TO_SETTLE = 1.0  # from an error to where other work can be taken
@@ -47,6 +50,7 @@ class _Task:
     visitor: str
     work: Work
     still_wanted: Callable[[], bool]
+    began: float = math.inf  # when its process was given it
     stopped: bool = False
     overtaken: bool = False
 
@@ -60,7 +64,7 @@ class _Lane:
     """Processes for one kind of work, as many as may be busy at a time."""
 
     size: int
-    patience: float  # seconds of waiting after which one process more is started
+    patience: float  # seconds that work may take before others have one process more
     processes: set[WorkerProcess] = field(default_factory=set)
     free: list[WorkerProcess] = field(default_factory=list)
     busy: int = 0
@@ -68,6 +72,28 @@ class _Lane:
     waiting: int = 0  # pieces of work that are not of the background
     tasks: list[_Task] = field(default_factory=list)
     changed: threading.Condition = field(default_factory=threading.Condition)
+
+    def places(self) -> int:
+        """Return for how many pieces of work there are processes beside what is alone."""
+        return self.size + any(self._overdue_in(task) <= 0 for task in self.tasks)
+
+    def seconds_to_look(self) -> float:
+        """Return after how long there may be more places, where nothing ends or begins."""
+        left = [wait for task in self.tasks if (wait := self._overdue_in(task)) > 0]
+        return min([*left, self.patience])
+
+    def is_full(self, *, leaving: int = 0) -> bool:
+        """Return whether no process more is needed beside those that are busy or free.
+
+        Args:
+            leaving: How many of the busy ones are about to be neither.
+        """
+        return self.busy - leaving - len(self.alone) + len(self.free) >= self.places()
+
+    def _overdue_in(self, task: _Task) -> float:
+        if task.work.alone or task.work.makes_room:
+            return math.inf
+        return task.began + self.patience - time.monotonic()
 
 
 class WorkerPool:
@@ -156,7 +182,8 @@ class WorkerPool:
             while True:
                 if process.ready and not sent:
                     process.send(work)
-                    sent, until = True, time.monotonic() + seconds
+                    sent, task.began = True, time.monotonic()
+                    until = task.began + seconds
                 event = process.receive(SECONDS_BETWEEN_LOOKS)
                 if task.stopped or not task.still_wanted():
                     raise WorkStopped("It was stopped.")
@@ -270,11 +297,10 @@ class WorkerPool:
             try:
                 while True:
                     waited = time.monotonic() - began
-                    patient = background or waited < lane.patience
+                    places = lane.size if background else lane.places()
                     # What is alone of its kind has a place of its own, for hours if need be.
-                    more = max(not patient, len(lane.alone) + bool(work.alone))
                     if (
-                        lane.busy < lane.size + more
+                        lane.busy < places + len(lane.alone) + bool(work.alone)
                         and work.alone not in lane.alone
                         and not (background and lane.waiting)
                     ):
@@ -287,7 +313,8 @@ class WorkerPool:
                             f"All working processes stayed busy for {self._busy_timeout:.0f} s. "
                             "Try again shortly."
                         )
-                    lane.changed.wait(lane.patience if patient else self._busy_timeout - waited)
+                    patience = min(lane.seconds_to_look(), self._busy_timeout - waited)
+                    lane.changed.wait(max(0.0, patience))
             finally:
                 lane.waiting -= not background
                 lane.changed.notify_all()
@@ -312,7 +339,7 @@ class WorkerPool:
         with lane.changed:
             lane.busy -= 1
             lane.alone.discard(work.alone)
-            surplus = self._closed or lane.busy + len(lane.free) >= lane.size
+            surplus = self._closed or lane.is_full()
             if process is not None and not surplus:
                 lane.free.append(process)
             lane.changed.notify_all()
@@ -323,7 +350,9 @@ class WorkerPool:
         """Bring a process whose work was broken off into order, or put another in its place."""
         if process.is_worn or not (process.ready and process.stop_work()):
             self._end_process(lane, process)
-            self._give_back(lane, self._replacement(lane), work)
+            with lane.changed:
+                needed = not lane.is_full(leaving=not work.alone)
+            self._give_back(lane, self._replacement(lane) if needed else None, work)
         else:
             self._give_back(lane, process, work)
 
@@ -340,6 +369,6 @@ class WorkerPool:
 def _overtake(lane: _Lane) -> None:
     """Let what is judged in the background make room; what loads a network is waited for."""
     for task in lane.tasks:
-        if task.work.is_background and task.work.method:
+        if task.work.makes_room:
             task.overtaken = True
             return

@@ -81,6 +81,11 @@ class Work:
     alone: str = ""
     most_bytes: int = MOST_STEP_BYTES
 
+    @property
+    def makes_room(self) -> bool:
+        """Whether it is broken off, and done again later, for what somebody waits for."""
+        return self.is_background and bool(self.method)
+
 
 class WorkerProcess:
     """A process with an engine, as seen by the one that started it."""

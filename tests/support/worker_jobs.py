@@ -57,6 +57,13 @@ def process_id(engine):
     yield os.getpid()
 
 
+def until_there(engine, path):
+    """Yield the number of the process that works, and end once a file is there."""
+    yield os.getpid()
+    while not path.exists():
+        time.sleep(0.01)
+
+
 def niceness(engine):
     """Yield how far the process gives way to others."""
     yield os.nice(0)

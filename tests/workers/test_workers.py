@@ -8,6 +8,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from queue import Queue
+from types import SimpleNamespace
 from weakref import WeakSet
 
 import gradio_client
@@ -24,6 +26,7 @@ from tests.support.worker_jobs import (
     niceness,
     oom_score,
     process_id,
+    until_there,
     without_memory,
 )
 from whylens.core.errors import BadInput, Busy, ExplainerFailed, NeedsNotMet, TooSlow, WorkStopped
@@ -32,7 +35,7 @@ from whylens.core.params import Params
 from whylens.core.progress import last_of
 from whylens.core.workers.engine import WorkerEngine
 from whylens.core.workers.failures import FAILURES_IN_A_ROW
-from whylens.core.workers.pool import WorkerPool, while_wanted
+from whylens.core.workers.pool import QUICK_PATIENCE, WorkerPool, while_wanted
 from whylens.core.workers.process import NICENESS, OOM_SCORE, SPARE_BYTES, Work
 from whylens.ui.page.layout import build_page
 
@@ -159,12 +162,52 @@ def test_nobody_waits_for_the_end_of_what_hangs(question):
                 hanging.result()
         assert is_sound(engine, question)
         lane = engine._pool._lanes[True]
-        while lane.busy:
+        while lane.busy or len(lane.processes) != 1:  # the one more goes
             assert time.monotonic() < until
             time.sleep(0.01)
-        assert len(lane.processes) == 1  # the one more is gone
     finally:
         engine.close()
+
+
+def test_a_crowd_starts_no_process_and_one_that_hangs_starts_one_for_all(monkeypatch, tmp_path):
+    clock = SimpleNamespace(now=0.0)
+    monotonic = SimpleNamespace(monotonic=lambda: clock.now)
+    monkeypatch.setattr("whylens.core.workers.pool.time", monotonic)
+    pool, begun = WorkerPool(bad_engine, memory=1_000_000_000), Queue()
+    lane = pool._lanes[True]
+
+    def ask(name):
+        steps = pool.run(Work(until_there, (tmp_path / name,)), quick=True)
+        begun.put((name, next(steps)))
+        return list(steps)
+
+    def take(seconds):
+        name, process = begun.get(timeout=PATIENCE)
+        clock.now += seconds
+        (tmp_path / name).touch()
+        return process
+
+    try:
+        with ThreadPoolExecutor(5) as threads:
+            crowd = [threads.submit(ask, name) for name in "abcde"]
+            # Each is done in less than the patience; the last has waited for more than thrice that.
+            in_turn = {take(0.8 * QUICK_PATIENCE) for _ in crowd}
+            assert len(in_turn) == 1
+            hangs = threads.submit(ask, "hangs")
+            _, hung = begun.get(timeout=PATIENCE)
+            clock.now += 2 * QUICK_PATIENCE
+            others = [threads.submit(ask, name) for name in "fgh"]
+            beside = {take(0.0) for _ in others}
+            assert in_turn == {hung}
+            assert len(beside | in_turn) == len(lane.processes) == 2
+            (tmp_path / "hangs").touch()
+            hangs.result()
+        until = time.monotonic() + PATIENCE
+        while len(lane.processes) != 1:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+    finally:
+        pool.close()
 
 
 @pytest.mark.parametrize("name", ["exits", "interrupt"])

@@ -19,6 +19,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import gradio as gr
+from gradio.routes import App
 from gradio.utils import get_upload_folder
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -34,6 +35,7 @@ from whylens.ui.page.fair_queue import MOST_IN_ALL, use_fair_queue
 from whylens.ui.page.gate import Gate
 from whylens.ui.page.janitor import Janitor
 from whylens.ui.page.layout import build_page
+from whylens.ui.page.light_sessions import LightSessions
 from whylens.ui.page.long_events import SLOW
 from whylens.ui.page.session import MEASURED, first_model
 from whylens.ui.page.theme import STYLESHEET, page_theme, swatches
@@ -42,6 +44,7 @@ from whylens.ui.space.zero_gpu import local_engine
 log = logging.getLogger("whylens")
 HEALTH_PATH = "/health"
 SCORES_VARIABLE = "WHYLENS_SCORES"
+SECONDS_BETWEEN_ESTIMATES = 1.0  # of the place in line and the time left
 
 
 def launch(
@@ -61,7 +64,13 @@ def launch(
         slow: How many slow answers are computed at a time.
         greet: Called with the port once the page is served.
     """
-    page.queue(default_concurrency_limit=4, max_size=MOST_IN_ALL, api_open=False)
+    page.queue(
+        # Gradio would tell each who waits of each that is served.
+        status_update_rate=SECONDS_BETWEEN_ESTIMATES,
+        default_concurrency_limit=4,
+        max_size=MOST_IN_ALL,
+        api_open=False,
+    )
     # One more than are computed: whoever waits behind one that hangs must be seen to wait.
     use_fair_queue(page, {SLOW["concurrency_id"]: slow + 1})
     _, address, _ = page.launch(
@@ -105,7 +114,9 @@ def guarded(
     """Return what stands a gate before the server and keeps its files in order, while it runs."""
 
     @asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+    async def lifespan(app: App) -> AsyncIterator[None]:
+        app.state_holder = LightSessions()
+        app.state_holder.set_blocks(page)
         keep = {p for block in page.blocks.values() for p in getattr(block, "keep_in_cache", ())}
         janitor = Janitor([Path(get_upload_folder())])
         janitor.start(keep)
