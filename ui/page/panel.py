@@ -84,7 +84,7 @@ def build_panel(
         )
         stop = gr.Button("Stop", variant="stop", elem_id=f"{key}-stop", min_width=90, scale=0)
     status = gr.Textbox(
-        "Press Explain.", label="Status", elem_id=f"{key}-status", lines=1, max_lines=4
+        "No answer yet.", label="Status", elem_id=f"{key}-status", lines=1, max_lines=4
     )
     with gr.Column(elem_classes="wl-answer"):
         gr.HTML(html.stale_note(), padding=False)
