@@ -31,6 +31,7 @@ import whylens.ui.page  # noqa: F401 - most test files of the page import gradio
 
 atexit.register(shutil.rmtree, os.environ["GRADIO_TEMP_DIR"], ignore_errors=True)
 ROOT = Path(__file__).resolve().parents[1]
+CHECKPOINTS_AT_HOME = Path(os.environ["WHYLENS_HOME"], "checkpoints")
 
 
 # Files that take longest begin first, so that no process is left alone with one at the end; those
@@ -136,6 +137,14 @@ def _socket_guard():
     yield
     socket.socket.connect, socket.socket.connect_ex = connect, connect_ex
     socket.getaddrinfo = lookup
+
+
+@pytest.fixture(autouse=True)
+def _no_network_is_left_at_home():
+    yield
+    left = list(CHECKPOINTS_AT_HOME.glob("*"))
+    shutil.rmtree(CHECKPOINTS_AT_HOME, ignore_errors=True)  # one test fails, and not those after it
+    assert not left, "set WHYLENS_HOME, or say where to write: other tests count what is at home"
 
 
 @pytest.fixture(autouse=True, scope="session")

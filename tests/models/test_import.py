@@ -251,7 +251,8 @@ def test_safetensors_under_another_name_are_read(file, tensors, name):
     assert read_state_dict(file).levels[0].keys() == tensors.keys()
 
 
-def test_a_pickle_called_safetensors_or_tar_is_read(tmp_path, tensors, in_process):
+def test_a_pickle_called_safetensors_or_tar_is_read(tmp_path, tensors, in_process, monkeypatch):
+    monkeypatch.setenv("WHYLENS_HOME", str(tmp_path / "home"))
     for name in ("mine.safetensors", "model_best.pth.tar"):
         torch.save({"state_dict": tensors}, tmp_path / name)
         assert read_state_dict(tmp_path / name).levels[0].keys() == tensors.keys()
