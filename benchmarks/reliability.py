@@ -28,6 +28,7 @@ from benchmarks.page_server import Server, demo, photos, server
 from benchmarks.table import markdown, this_machine
 
 MODEL = "imagenet-lite0"
+LETTERS = 120  # of what is told, in the table
 QUICK, SLOW = "grad-cam", "occlusion"
 LONGEST = ("rise", "kernel-shap", "lime", "score-cam", "occlusion")
 
@@ -60,6 +61,7 @@ def bad_plugins(seconds: float) -> list[list[str]]:
             assert told == "answered", told
             assert bad.process.poll() is None, "the server is gone"
             head = words.split(").")[0].split(". ")[0].replace("|", "/")
+            head = head if len(head) <= LETTERS else f"{head[:LETTERS]}…"
             rows.append([name, f"{took:.1f}", head, f"{other:.1f}", f"{after:.1f}"])
     return rows
 
