@@ -12,9 +12,14 @@ import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterable
+from itertools import takewhile
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 # Of a stranger's error: more is no sentence, and would be held by whoever shows it.
-MOST_ERROR_LETTERS = 10_000
+MOST_ERROR_LETTERS = 2_000
 
 
 class CoreError(Exception):
@@ -159,6 +164,30 @@ FILE_ERRORS = (
     zipfile.BadZipFile,
     zlib.error,
 )
+
+
+# What pydantic says in the words of its own types, in those of whoever wrote the file.
+_TYPES_IN_WORDS = {
+    "list_type": "it has to be a list",
+    "tuple_type": "it has to be a list",
+    "dict_type": "it has to be a table of names and values",
+    "model_type": "it has to be a table of names and values",
+    "missing": "it is missing",
+    "extra_forbidden": "nothing of this name is known",
+    "json_invalid": "it is no JSON ({error}); JSON has no comments, and no comma after the last",
+}
+_TRIED = frozenset({"str", "int", "float", "bool", "none"})
+
+
+def wrong_value(exc: ValidationError) -> tuple[str, str]:
+    """Return where data are wrong, as a path of names or "", and how, from the first that is."""
+    first = exc.errors()[0]
+    # Behind a field of several types comes the one that was tried.
+    place = takewhile(lambda part: "[" not in part and part not in _TRIED, map(str, first["loc"]))
+    words = _TYPES_IN_WORDS.get(first["type"])
+    if words is None:
+        return ".".join(place), first["msg"].removeprefix("Value error, ")
+    return ".".join(place), words.format(**first.get("ctx", {}))
 
 
 def words_of(exc: BaseException) -> str:

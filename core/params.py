@@ -12,7 +12,7 @@ import annotated_types
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from whylens.core.errors import InvalidParameter
+from whylens.core.errors import InvalidParameter, wrong_value
 
 
 class Params(BaseModel):
@@ -88,7 +88,7 @@ def _default(name: str, info: FieldInfo) -> Any:
     except ValidationError as exc:
         raise InvalidParameter(
             f"Parameter {name!r} has the default {default!r}, which it refuses itself: "
-            f"{exc.errors()[0]['msg']}."
+            f"{wrong_value(exc)[1]}."
         ) from exc
 
 

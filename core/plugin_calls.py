@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import torch
 from pydantic import BaseModel, ValidationError
 
-from whylens.core.errors import CoreError, ExplainerFailed, InvalidParameter
+from whylens.core.errors import CoreError, ExplainerFailed, InvalidParameter, wrong_value
 from whylens.core.explainer import Explainer
 from whylens.core.models.backbone import Backbone
 from whylens.core.params import Params
@@ -50,9 +50,8 @@ def validate_params(explainer: Explainer[Any], schema: type[M], values: Mapping[
     try:
         return schema.model_validate(dict(values))
     except ValidationError as exc:
-        first = exc.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise InvalidParameter(f"{explainer.title}: {where}: {first['msg']}.") from exc
+        where, words = wrong_value(exc)
+        raise InvalidParameter(f"{explainer.title}: {where}: {words}.") from exc
 
 
 @contextmanager

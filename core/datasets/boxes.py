@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from whylens.core.datasets.dataset import Dataset, Item, Mask, Pixels
-from whylens.core.errors import BadInput
+from whylens.core.errors import BadInput, wrong_value
 from whylens.core.inputs.photo import read_photo
 
 BOXES = "boxes.json"
@@ -51,9 +51,8 @@ class BoxedPhotos(Dataset):
         except OSError as exc:
             raise BadInput(f"{path} cannot be read: {exc.strerror}.") from exc
         except ValidationError as exc:
-            first = exc.errors()[0]
-            where = ".".join(map(str, first["loc"]))
-            raise BadInput(f"{path}: {where}: {first['msg']}.") from exc
+            where, words = wrong_value(exc)
+            raise BadInput(f"{path}: {where or 'the file'}: {words}.") from exc
         self._folder, self.labels = folder, labels
         self.name = folder.resolve().name
         self._objects: list[tuple[str, _Object]] = []

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from whylens.core.errors import NETWORK_ERRORS, BadArtifact, BadInput
+from whylens.core.errors import NETWORK_ERRORS, BadArtifact, BadInput, wrong_value
 from whylens.core.inputs.spec import InputSpec, probe_inputs
 from whylens.core.models.black_box import BlackBox
 from whylens.core.models.load import timm_spec
@@ -303,7 +303,7 @@ def _spec(
     try:
         return InputSpec.model_validate({"crop": 1.0, **fields})
     except ValidationError as exc:
-        reason = exc.errors()[0]["msg"].removeprefix("Value error, ")
+        reason = wrong_value(exc)[1]
         raise BadInput(f"size=, mean= and std= do not describe an input: {reason}.") from exc
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from whylens.core.errors import BadArtifact
+from whylens.core.errors import BadArtifact, wrong_value
 
 if TYPE_CHECKING:
     from torch import nn
@@ -313,7 +313,6 @@ def _text(data: bytes) -> str:
 
 def wrong_field(path: Path, exc: ValidationError, remedy: str) -> BadArtifact:
     """Return the error that names a file's first wrong field."""
-    first = exc.errors()[0]
-    field = ".".join(str(part) for part in first["loc"]) or "the file"
+    field, words = wrong_value(exc)
     name = f"{path.parent.name}/{path.name}"
-    return BadArtifact(f"{name} is wrong at {field!r}: {first['msg']}. {remedy}")
+    return BadArtifact(f"{name} is wrong at {field or 'the file'!r}: {words}. {remedy}")

@@ -11,7 +11,13 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from whylens.core.errors import NETWORK_ERRORS, BadArtifact, BadInput, WeightsUnavailable
+from whylens.core.errors import (
+    NETWORK_ERRORS,
+    BadArtifact,
+    BadInput,
+    WeightsUnavailable,
+    wrong_value,
+)
 from whylens.core.inputs.spec import InputSpec, probe_inputs
 from whylens.core.models.checkpoints import MANIFEST, WEIGHTS, Argument, read_manifest, read_weights
 from whylens.core.models.load import build, load, pretrained, pretrained_file, timm_spec
@@ -250,7 +256,7 @@ def _spec(recipe: Recipe, module: nn.Module, known: InputSpec | None) -> InputSp
     try:
         spec = InputSpec.model_validate({**known.model_dump(), **chosen})
     except ValidationError as exc:
-        reason = exc.errors()[0]["msg"].removeprefix("Value error, ")
+        reason = wrong_value(exc)[1]
         raise BadInput(f"The recipe's size, mean and std are no input: {reason}.") from exc
     if spec.channels != 3 or len(spec.size) != 2:
         raise BadInput(f"{recipe.backbone} does not take colour pictures. Choose another.")

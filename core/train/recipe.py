@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from whylens.core.errors import BadInput
+from whylens.core.errors import BadInput, wrong_value
 from whylens.core.inputs.spec import CropMode, Interpolation
 from whylens.core.models.checkpoints import Argument
 
@@ -152,8 +152,8 @@ def read_recipe(path: Path | None, changed: Mapping[str, Any] | None = None) -> 
     except OSError as exc:
         raise BadInput(f"The {name} cannot be read: {exc.strerror}.") from exc
     except ValidationError as exc:
-        first = exc.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "as a whole"
-        raise BadInput(f"The {name} is wrong at {where!r}: {first['msg']}. Correct it.") from exc
+        where, words = wrong_value(exc)
+        at = where or "as a whole"
+        raise BadInput(f"The {name} is wrong at {at!r}: {words}. Correct it.") from exc
     except (ValueError, TypeError) as exc:
         raise BadInput(f"The {name} is not a JSON object: {exc}. Correct it.") from exc

@@ -19,7 +19,7 @@ from whylens.core.datasets.folder import ProgressCallback
 from whylens.core.datasets.resplit import resplit
 from whylens.core.datasets.zip import pictures_in_zip
 from whylens.core.engine import Engine
-from whylens.core.errors import BadInput, CoreError, shown
+from whylens.core.errors import BadInput, CoreError, shown, wrong_value
 from whylens.core.models.checkpoints import checkpoint_folders, default_model, read_manifest
 from whylens.core.models.public_models import check_public_model
 from whylens.core.progress import TrainingProgress, run
@@ -300,5 +300,4 @@ def _recipe(values: Mapping[str, Any]) -> Recipe:
             {**network, "mode": values["mode"], "epochs": int(values["epochs"])}
         )
     except ValidationError as exc:
-        first = exc.errors()[0]
-        raise BadInput(f"{first['loc'][0]}: {first['msg']}.") from exc
+        raise BadInput(": ".join(wrong_value(exc)) + ".") from exc
