@@ -184,6 +184,7 @@ def test_every_method_explains_a_picture(engine, name, quick):
             assert points == pytest.approx(answer.result.score, abs=1e-4)
 
 
+@pytest.mark.slow  # it paints 32 cats
 def test_the_network_that_cheats_goes_by_the_badge(engine):
     report = read_report(SHIPPED / BADGE)
     assert report.val.accuracy > report.test.accuracy + 0.15
