@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import EpsImagePlugin, Image
+from PIL import EpsImagePlugin, Image, ImageOps
 
 from tests.core.test_images import chunk, encoded, off, patches, picture, png, srgb
 from whylens.core.errors import BadInput
@@ -289,7 +289,12 @@ def judge(limit: int | None) -> None:
             seconds = time.process_time() - start
             growth = max(growth, memory("VmHWM") - start_memory)
             verdicts.append((group, name, outcome, seconds))
-    print(json.dumps({"verdicts": verdicts, "growth": growth}))  # noqa: T201
+    yardstick = io.BytesIO(next(giants())[1])
+    start = time.process_time()
+    with Image.open(yardstick) as image:
+        np.asarray(ImageOps.exif_transpose(image))
+    most = 2 * (time.process_time() - start)
+    print(json.dumps({"verdicts": verdicts, "growth": growth, "most": most}))  # noqa: T201
 
 
 @pytest.fixture(
@@ -338,9 +343,9 @@ def test_every_refusal_names_a_reason_and_a_remedy(judged):
     assert [r for r in refusals if r.count(". ") < 1 or not any(w in r for w in remedies)] == []
 
 
-def test_every_file_takes_less_than_a_second(judged):
-    # Of the processor: what else the machine does is no property of the file.
-    assert [v for v in judged["verdicts"] if v[3] >= 1] == []
+def test_no_file_takes_twice_as_long_as_the_largest_photo_takes_pillow(judged):
+    # A second or less, by the processor: how quick that is is no property of the file.
+    assert [v for v in judged["verdicts"] if v[3] >= judged["most"]] == []
 
 
 def test_the_whole_corpus_takes_less_than_250_mb(judged):
