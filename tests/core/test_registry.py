@@ -268,14 +268,17 @@ print(json.dumps({**said, "timm": "timm" in sys.modules}))
     return {**json.loads(run.stdout), "place": str(place)}
 
 
+@pytest.mark.slow
 def test_a_bare_checkout_finds_the_built_ins_without_being_installed(bare_checkout):
     assert len(bare_checkout["entries"]) >= 24
     assert bare_checkout["problems"] == 0
 
 
+@pytest.mark.slow
 def test_folders_of_the_user_with_the_names_of_rooms_are_in_nobodys_way(bare_checkout):
     assert bare_checkout["where"].startswith(bare_checkout["place"])
 
 
+@pytest.mark.slow
 def test_methods_and_reports_cost_no_library_of_networks(bare_checkout):
     assert not bare_checkout["timm"]

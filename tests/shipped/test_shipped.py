@@ -247,6 +247,7 @@ def _alike(result, label):
     return {item.caption.split(" ")[0] == label for item in result.items} == {True, False}
 
 
+@pytest.mark.slow  # it makes 4,000 signals
 def test_what_is_known_of_signals_was_made_with_these_signals(engine):
     dataset = load_dataset(SIGNALS, load_registry().datasets)
     for method in ("twin", "protopnet"):

@@ -344,6 +344,7 @@ def ask(client, method, photo):
     return client.submit(photo=photo, **ASKED, api_name=f"/{method}")
 
 
+@pytest.mark.slow  # on a page; what an engine does of it is asked above
 def test_the_asker_is_told_who_failed_and_everybody_else_is_answered(address, photo):
     one, two = (gradio_client.Client(address, verbose=False) for _ in range(2))
     for method, words in (
