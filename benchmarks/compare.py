@@ -149,17 +149,19 @@ def _score_cam(setup: Setup, mode: str) -> Contest:
 def _rank_agreement(setup: Setup) -> float:
     bench, correlations = setup.bench("resnet18"), []
     for photo in ("cat.jpg", "coffee.jpg", "rocket.jpg"):
-        other = replace(bench, photo=photo)
-        fast, exact = (other.heat("score-cam", mode=mode).values for mode in ("fast", "exact"))
+        photo_bench = replace(bench, photo=photo)
+        fast, exact = (
+            photo_bench.heat("score-cam", mode=mode).values for mode in ("fast", "exact")
+        )
         correlations.append(spearman(fast, exact))
     return min(correlations)
 
 
-def spearman(one: np.ndarray, other: np.ndarray) -> float:
+def spearman(first: np.ndarray, second: np.ndarray) -> float:
     """Return the rank correlation of two maps; ties share their rank."""
     from scipy.stats import spearmanr
 
-    return float(spearmanr(one.ravel(), other.ravel()).statistic)
+    return float(spearmanr(first.ravel(), second.ravel()).statistic)
 
 
 def _occlusion(setup: Setup, net: str) -> Contest:

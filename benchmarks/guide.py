@@ -95,11 +95,11 @@ class Bench:
             hits.append(peaks_in(np.where(in_view, whole, -math.inf), box))
             inside.append(_share_in(np.where(in_view, whole, 0).clip(0), box))
             try:
-                other = self.answer("random", method, question).result
+                random_heat = self.answer("random", method, question).result
             except CoreError as exc:  # a method may refuse what random weights make of a photo
                 print(f"  {method}, random weights: {exc}", flush=True)
                 continue
-            unmoved.append(_rank_agreement(answer.result.values, other.values))
+            unmoved.append(_rank_agreement(answer.result.values, random_heat.values))
         means = [x for x in inside if x is not None]
         return Measured(
             forwards=round(statistics.median(ratios), 2),
@@ -129,10 +129,10 @@ def _share_in(positive: np.ndarray, box: Box) -> float | None:
     return float(positive[_box(positive.shape, box)].sum()) / total if total > 0 else None
 
 
-def _rank_agreement(one: np.ndarray, other: np.ndarray) -> float:
-    if one.min() == one.max() or other.min() == other.max():
+def _rank_agreement(first: np.ndarray, second: np.ndarray) -> float:
+    if first.min() == first.max() or second.min() == second.max():
         return 0.0  # a blank map agrees with nothing
-    return abs(float(spearmanr(one.ravel(), other.ravel()).statistic))
+    return abs(float(spearmanr(first.ravel(), second.ravel()).statistic))
 
 
 def document(guide: Iterable[Entry], known: Measurements) -> str:

@@ -36,10 +36,10 @@ class Page:
             name.strip("/"): e["parameters"] for name, e in info["named_endpoints"].items()
         }
 
-    def values(self, name: str, given: Mapping[str, Any]) -> list[Any]:
+    def values(self, name: str, values: Mapping[str, Any]) -> list[Any]:
         """Return an endpoint's values: those that are given, the defaults of the others."""
         known = self._parameters[name]
-        return [given.get(p["parameter_name"], p.get("parameter_default")) for p in known]
+        return [values.get(p["parameter_name"], p.get("parameter_default")) for p in known]
 
     def upload(self, photo: Path) -> dict[str, Any]:
         """Return an uploaded photo, as endpoints take it."""
@@ -59,13 +59,13 @@ class Visitor:
         self._changed = threading.Condition()
         self._reading = False
 
-    def ask(self, name: str, **given: Any) -> str:
+    def ask(self, name: str, **inputs: Any) -> str:
         """Return the id of a question that was put in line.
 
         Raises:
             Refused: It was not.
         """
-        values = self.page.values(name, given)
+        values = self.page.values(name, inputs)
         body = {
             "data": values, "fn_index": self.page.functions[name], "session_hash": self.session
         }  # fmt: skip

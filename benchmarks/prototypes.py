@@ -38,7 +38,7 @@ two). Duplicates are prototypes of one class with a cosine above 0.95.
 """
 
 
-class Kept(Dataset):
+class CachedDataset(Dataset):
     """A data set whose pictures are made once."""
 
     def __init__(self, inner: Dataset) -> None:
@@ -78,7 +78,7 @@ def main() -> None:
     rows, twins = [], []
     for pair in pairs:
         model, _, data = pair.partition("=")
-        dataset = Kept(load_dataset(data, engine.registry.datasets))
+        dataset = CachedDataset(load_dataset(data, engine.registry.datasets))
         reports = []
         for seed in args.seeds:
             report = _report(engine, model, dataset, seed, args.limit)

@@ -69,9 +69,9 @@ def agreement(rows: list[tuple[tuple[float, ...], float, float]], truth: int) ->
         rows: What each map is ranked by, the smallest first, and its truths.
     """
     wins = []
-    for one, other in itertools.combinations(rows, 2):
-        if one[truth] != other[truth]:
-            better, worse = (one, other) if one[truth] > other[truth] else (other, one)
+    for first, second in itertools.combinations(rows, 2):
+        if first[truth] != second[truth]:
+            better, worse = (first, second) if first[truth] > second[truth] else (second, first)
             wins.append(0.5 * (better[0] < worse[0]) + 0.5 * (better[0] <= worse[0]))
     return float(np.mean(wins)) if wins else float("nan")
 
@@ -87,13 +87,13 @@ def main() -> None:
     scene = photos(args.data, 1)
     engines = {"imagenet-lite0": Engine(), scene.name: scene.pages["trained"]}
     for model, engine in engines.items():
-        found = list(agreements(engine, model, args.data / "photos"))
+        pairs = list(agreements(engine, model, args.data / "photos"))
         for title, column in (("mass in the box", 1), ("peak in the box", 2)):
-            values = [row[column] for row in found if not np.isnan(row[column])]
+            values = [row[column] for row in pairs if not np.isnan(row[column])]
             ends = interval(values)  # of one object there is none
             around = "" if ends is None else f" ({ends[0]:.0%} to {ends[1]:.0%})"
             share = f"{np.mean(values):.0%}{around}".replace("%", "")
-            lines.append((model, title, share, f"{len(values)} of {len(found)}"))
+            lines.append((model, title, share, f"{len(values)} of {len(pairs)}"))
             print(*lines[-1], sep=", ", flush=True)
     if args.write:
         before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)

@@ -51,39 +51,39 @@ def bad_plugins(seconds: float) -> list[list[str]]:
 
         timed(Visitor(bad.page), "good")
         for name in ALL:
-            one, two = Visitor(bad.page), Visitor(bad.page)
+            harmed, bystander = Visitor(bad.page), Visitor(bad.page)
             with ThreadPoolExecutor(2) as threads:
-                harm = threads.submit(timed, one, name)
-                other, told = timed(two, "good")
-                assert told == "answered", told
+                harm = threads.submit(timed, harmed, name)
+                meanwhile, outcome = timed(bystander, "good")
+                assert outcome == "answered", outcome
                 took, words = harm.result()
-            after, told = timed(two, "good")
-            assert told == "answered", told
+            after, outcome = timed(bystander, "good")
+            assert outcome == "answered", outcome
             assert bad.process.poll() is None, "the server is gone"
             head = words.split(").")[0].split(". ")[0].replace("|", "/")
             head = head if len(head) <= LETTERS else f"{head[:LETTERS]}…"
-            rows.append([name, f"{took:.1f}", head, f"{other:.1f}", f"{after:.1f}"])
+            rows.append([name, f"{took:.1f}", head, f"{meanwhile:.1f}", f"{after:.1f}"])
     return rows
 
 
 def flood(page: Page, photo: Any, many: int) -> dict[str, float]:
     """Return how long one visitor waits while another has many slow questions in line."""
     asked = {"photo": photo, "model": MODEL}
-    one, two = Visitor(page), Visitor(page)
-    _seconds(two, QUICK, asked)  # the first of a network loads it
-    _seconds(two, SLOW, {**asked, "window": 64, "stride": 64})
-    alone = _seconds(two, QUICK, asked)
-    slow_alone = _seconds(two, SLOW, asked)
+    busy, waiting = Visitor(page), Visitor(page)
+    _seconds(waiting, QUICK, asked)  # the first of a network loads it
+    _seconds(waiting, SLOW, {**asked, "window": 64, "stride": 64})
+    alone = _seconds(waiting, QUICK, asked)
+    slow_alone = _seconds(waiting, SLOW, asked)
     events, refused = [], 0
     for _ in range(many):
         try:
-            events.append(one.ask(SLOW, **asked))
+            events.append(busy.ask(SLOW, **asked))
         except Refused:
             refused += 1
-    quick = [_seconds(two, QUICK, asked) for _ in range(5)]
-    slow = _seconds(two, SLOW, asked)
+    quick = [_seconds(waiting, QUICK, asked) for _ in range(5)]
+    slow = _seconds(waiting, SLOW, asked)
     for event in events:
-        one.cancel(event, SLOW)
+        busy.cancel(event, SLOW)
     return {
         "asked": many, "refused": refused, "quick alone": alone, "quick": max(quick),
         "slow alone": slow_alone, "slow": slow,
@@ -214,12 +214,12 @@ def leaving(page: Page, photo: Any, times: int) -> list[list[str]]:
     for method in LONGEST:
         waits = []
         for _ in range(times):
-            one, two = Visitor(page), Visitor(page)
-            event = one.ask(method, photo=photo, model=MODEL)
+            busy, waiting = Visitor(page), Visitor(page)
+            event = busy.ask(method, photo=photo, model=MODEL)
             # It computes by the time that a quick answer of the same visitor is there.
-            one.answer(one.ask(QUICK, photo=photo, model=MODEL))
-            one.cancel(event, method)
-            waits.append(_seconds(two, SLOW, asked))
+            busy.answer(busy.ask(QUICK, photo=photo, model=MODEL))
+            busy.cancel(event, method)
+            waits.append(_seconds(waiting, SLOW, asked))
         rows.append(
             [
                 method,

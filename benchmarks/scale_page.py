@@ -99,33 +99,33 @@ class Measurements:
     galleries: Sequence[Mapping[str, Any]]
 
 
-def page(found: Measurements) -> str:
+def page(data: Measurements) -> str:
     """Return docs/scale.md."""
     parts = [
-        _opening(found),
-        _engines(found),
-        _memory(found),
-        _costs(found),
-        _nodes(found),
-        _galleries(found.galleries),
+        _opening(data),
+        _engines(data),
+        _memory(data),
+        _costs(data),
+        _nodes(data),
+        _galleries(data.galleries),
         "---\n\nThis page is written by `python -m benchmarks.scale --write docs/scale.md`.",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _opening(found: Measurements) -> str:
+def _opening(data: Measurements) -> str:
     return (
         "# Scale\n\n"
         "What it costs to explain a folder of a million pictures. What is measured was measured in "
         "one run, and what is computed says so.\n\n"
-        f"Machine: {found.machine}. The load average was {found.load[0]:.1f} at the start and "
-        f"{found.load[1]:.1f} at the end. Network: `{found.model}`. Files: crops of the photos in "
+        f"Machine: {data.machine}. The load average was {data.load[0]:.1f} at the start and "
+        f"{data.load[1]:.1f} at the end. Network: `{data.model}`. Files: crops of the photos in "
         "`examples/photos`, no two alike, saved as JPEG."
     )
 
 
-def _engines(found: Measurements) -> str:
-    if not found.runs:
+def _engines(data: Measurements) -> str:
+    if not data.runs:
         return ""
     rows = [
         [
@@ -137,27 +137,27 @@ def _engines(found: Measurements) -> str:
             _size(run.worker_bytes),
             _size(run.tree_bytes),
         ]
-        for run in found.runs
+        for run in data.runs
     ]
     headings = (
         "Engine", "Workers", "Whole command", "Images a second", "... once it runs",
         "Peak of a worker", "Peak of all processes",
     )  # fmt: skip
     text = (
-        f"## One machine: local or Ray\n\n{found.method} on {found.runs[0].images:,} files, the "
+        f"## One machine: local or Ray\n\n{data.method} on {data.runs[0].images:,} files, the "
         "same for both. The whole command includes starting Python and Ray, loading the network "
         "and listing the files; the figure after it counts from the first finished part on. The "
         "peak of all processes is sampled twice a second and counts pages that processes share "
         f"in each of them.\n\n{markdown(headings, rows)}"
     )
-    if found.same is not None:
+    if data.same is not None:
         text += (
             "\n\nBoth wrote the same files, byte for byte."
-            if found.same
+            if data.same
             else "\n\n**The two did not write the same bytes.**"
         )
-    if len(found.runs) == 2:
-        local, ray = found.runs
+    if len(data.runs) == 2:
+        local, ray = data.runs
         text += (
             f" For the whole command Ray took {ray.seconds / local.seconds:.2f} times as long; "
             f"once running it did {ray.steady:.1f} images a second, local {local.steady:.1f}."
@@ -167,10 +167,10 @@ def _engines(found: Measurements) -> str:
     return text
 
 
-def _memory(found: Measurements) -> str:
-    if not found.runs or found.fewer is None:
+def _memory(data: Measurements) -> str:
+    if not data.runs or data.fewer is None:
         return ""
-    few, many = found.fewer, found.runs[0]
+    few, many = data.fewer, data.runs[0]
     rows = [
         [f"{run.images:,}", _size(run.worker_bytes), _size(run.main_bytes)] for run in (few, many)
     ]
@@ -182,15 +182,15 @@ def _memory(found: Measurements) -> str:
     )
 
 
-def _costs(found: Measurements) -> str:
-    if not found.costs:
+def _costs(data: Measurements) -> str:
+    if not data.costs:
         return ""
-    gpu = {cost.title: cost for cost in found.gpu}
+    gpu = {cost.title: cost for cost in data.gpu}
     headings = ["Method", "Files", "One image, one worker", "A million images here", "Maps"]
     if gpu:
-        headings.append(f"A million images on {found.gpu_name}")
+        headings.append(f"A million images on {data.gpu_name}")
     rows = []
-    for cost in sorted(found.costs, key=lambda c: c.seconds):
+    for cost in sorted(data.costs, key=lambda c: c.seconds):
         row = [
             cost.title,
             str(cost.images),
@@ -201,7 +201,7 @@ def _costs(found: Measurements) -> str:
         if gpu:
             row.append(_hours(gpu[cost.title].hours) if cost.title in gpu else "-")
         rows.append(row)
-    workers = found.costs[0].workers
+    workers = data.costs[0].workers
     text = (
         f"## Cost of a million images\n\nEach method alone, with its defaults, by {workers} "
         f"workers of one thread on {workers} cores: reading, explaining and writing, after one "
@@ -215,8 +215,8 @@ def _costs(found: Measurements) -> str:
             "\n\nNo GPU was measured: there was none. `--device cuda` runs the same code on one, "
             "and the same command then adds a column."
         )
-    if found.refused:
-        reasons = "\n".join(f"- {title}: {reason}" for title, reason in found.refused.items())
+    if data.refused:
+        reasons = "\n".join(f"- {title}: {reason}" for title, reason in data.refused.items())
         text += f"\n\nNot on this network:\n\n{reasons}"
     return text
 
@@ -226,12 +226,12 @@ def seconds_on(nodes: int, images: int, cost: Cost) -> float:
     return START + images * cost.seconds / (nodes * cost.workers)
 
 
-def _nodes(found: Measurements) -> str:
-    if not found.runs or not found.costs:
+def _nodes(data: Measurements) -> str:
+    if not data.runs or not data.costs:
         return ""
-    run, size = found.runs[-1], 100 * MILLION
+    run, size = data.runs[-1], 100 * MILLION
     per_file_in = run.bytes_in / run.images
-    cheap = sorted(found.costs, key=lambda c: c.seconds)
+    cheap = sorted(data.costs, key=lambda c: c.seconds)
     chosen = dict.fromkeys((cheap[0], cheap[len(cheap) // 2], cheap[-1]))
     rows = []
     for cost in chosen:
@@ -286,28 +286,28 @@ def _galleries(galleries: Sequence[Mapping[str, Any]]) -> str:
         "limit to see the index at work. Each table is a run of its own: "
         "`python -m benchmarks.twin_scale --kind KIND`."
     ]
-    for found in galleries:
-        indexing = _size(found["index_peak_bytes"])
+    for entry in galleries:
+        indexing = _size(entry["index_peak_bytes"])
         rows = [
-            ["Making the index", f"{found['index_seconds']:.0f} s", indexing],
-            ["Writing the gallery", f"{found['write_seconds']:.0f} s",
-             _size(found["write_peak_bytes"])],
-            ["Opening it, its sha256 checked", f"{found['open_seconds']:.1f} s",
-             _size(found["query_peak_bytes"])],
-            ["Exact search, memory-mapped", f"{found['exact_seconds']:.2f} s", "the same process"],
-            ["Search by the index", f"{found['index_query_seconds']:.3f} s", "the same process"],
-            ["A whole answer, class-weighted", f"{found['weighted_explain_seconds']:.2f} s",
+            ["Making the index", f"{entry['index_seconds']:.0f} s", indexing],
+            ["Writing the gallery", f"{entry['write_seconds']:.0f} s",
+             _size(entry["write_peak_bytes"])],
+            ["Opening it, its sha256 checked", f"{entry['open_seconds']:.1f} s",
+             _size(entry["query_peak_bytes"])],
+            ["Exact search, memory-mapped", f"{entry['exact_seconds']:.2f} s", "the same process"],
+            ["Search by the index", f"{entry['index_query_seconds']:.3f} s", "the same process"],
+            ["A whole answer, class-weighted", f"{entry['weighted_explain_seconds']:.2f} s",
              "the same process"],
-            ["A whole answer, plain", f"{found['plain_explain_seconds']:.2f} s",
+            ["A whole answer, plain", f"{entry['plain_explain_seconds']:.2f} s",
              "the same process"],
-            ["A whole answer, plain, by the index", f"{found['index_explain_seconds']:.2f} s",
+            ["A whole answer, plain, by the index", f"{entry['index_explain_seconds']:.2f} s",
              "the same process"],
         ]  # fmt: skip
         text.append(
-            f"{found['count']:,} vectors; {KINDS[found['kind']]}. Recall at 10: "
-            f"**{found['recall']:.3f}** of all, {found['others_recall']:.3f} of those with another "
-            f"label, over {found['queries']} questions. The index has "
-            f"{_size(found['index_bytes'])}.\n\n"
+            f"{entry['count']:,} vectors; {KINDS[entry['kind']]}. Recall at 10: "
+            f"**{entry['recall']:.3f}** of all, {entry['others_recall']:.3f} of those with another "
+            f"label, over {entry['queries']} questions. The index has "
+            f"{_size(entry['index_bytes'])}.\n\n"
             + markdown(("Step", "Time", "Peak memory of its process"), rows)
         )
     return "\n\n".join(text)

@@ -115,10 +115,10 @@ def _scene(
 ) -> Scene:
     module = build(architecture, classes=len(trained.labels), arguments=arguments)
     shuffled = randomize_weights(module, seed=1, probe=trained.probe_inputs())
-    other = wrap(shuffled, spec=trained.spec, labels=trained.labels)
+    randomised = wrap(shuffled, spec=trained.spec, labels=trained.labels)
     pages = {
         "trained": Engine(loader=lambda *_: trained),
-        "random": Engine(loader=lambda *_: other),
+        "random": Engine(loader=lambda *_: randomised),
     }
     return Scene(name, setting, trained, pages, objects)
 

@@ -58,7 +58,9 @@ def figures(count: int, kind: str, queries: int = QUERIES) -> dict[str, Any]:
     return results
 
 
-def made(count: int, kind: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def random_gallery(
+    count: int, kind: str, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
     """Return unit vectors, (count, WIDTH) float32, with labels.
 
     Args:
@@ -87,7 +89,7 @@ def make(place: Path, count: int, kind: str) -> dict[str, Any]:
     streams = [(place / name).open("wb") for name in names]
     for start in range(0, count, _CHUNK):
         size = min(_CHUNK, count - start)
-        rows, labels = made(size, kind, rng)
+        rows, labels = random_gallery(size, kind, rng)
         pieces = (
             rows.astype(np.float16),
             labels,
@@ -175,7 +177,7 @@ def query(count: int, kind: str, queries: int) -> dict[str, Any]:
     began = time.perf_counter()
     arrays = engine.artifact_store.get(explainer, backbone, "").arrays
     results: dict[str, Any] = {"open_seconds": time.perf_counter() - began}
-    asked, labels = made(queries, kind, np.random.default_rng(SEED + 2))
+    asked, labels = random_gallery(queries, kind, np.random.default_rng(SEED + 2))
     own, everything = np.asarray(arrays["labels"]), np.ones(count, np.bool_)
     exact_times, index_times = [], []
     shares: dict[str, list[float]] = {"recall": [], "others_recall": []}

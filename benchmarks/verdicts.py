@@ -103,7 +103,7 @@ def verdicts(model: str, count: int, leads: set[float]) -> dict[str, list[Verdic
         leads: Those of random maps among each other are added; maps as smooth share them.
     """
     engine, dataset = engine_and_data(model)
-    found: dict[str, list[Verdict]] = {"true mask": [], "random map": [], "edges": []}
+    by_kind: dict[str, list[Verdict]] = {"true mask": [], "random map": [], "edges": []}
     for index, subject, mask in pictures(engine, model, dataset, count):
         truth = Heatmap(mask.astype(np.float32), "evidence")
         cases = {
@@ -118,10 +118,10 @@ def verdicts(model: str, count: int, leads: set[float]) -> dict[str, list[Verdic
         }
         for kind, case in cases.items():
             *_, last = judge(case)
-            found[kind].append(last)
+            by_kind[kind].append(last)
             if last.lead is not None:
                 leads |= random_leads(subject, case.heat)
-    return found
+    return by_kind
 
 
 def interval(hits: int, count: int) -> str:
@@ -133,11 +133,11 @@ def interval(hits: int, count: int) -> str:
     return f"{100 * share:.0f} ({100 * low:.0f} to {100 * high:.0f})"
 
 
-def rows(found: dict[str, dict[str, list[Verdict]]]) -> Iterable[str]:
+def rows(by_model: dict[str, dict[str, list[Verdict]]]) -> Iterable[str]:
     """Yield the lines of the table."""
     yield "| Network | Map | Pictures | " + " | ".join(f"{word}, %" for word in WORDS) + " |"
     yield "|---|---|---|" + "---|" * len(WORDS)
-    for model, kinds in found.items():
+    for model, kinds in by_model.items():
         for kind, verdicts_ in kinds.items():
             counts = Counter(v.word for v in verdicts_)
             total = len(verdicts_)
@@ -152,13 +152,13 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=list(NETWORKS))
     parser.add_argument("--write", action="store_true")
     args = parser.parse_args()
-    found, leads = {}, set[float]()
+    by_model, leads = {}, set[float]()
     for model in args.only:
-        found[model] = verdicts(model, args.pictures, leads)
-        print("\n".join(rows({model: found[model]})), flush=True)
+        by_model[model] = verdicts(model, args.pictures, leads)
+        print("\n".join(rows({model: by_model[model]})), flush=True)
     share = np.mean(np.array([*leads]) >= LEAD)
     among = (
-        f"Of {len(leads):,} random maps of the inputs of {', '.join(found)} {share:.1%} lead by "
+        f"Of {len(leads):,} random maps of the inputs of {', '.join(by_model)} {share:.1%} lead by "
         f"{LEAD:g} times the spread of the others."
     )
     print(among)
@@ -166,13 +166,15 @@ def main() -> None:
         text = PAGE.read_text(encoding="utf-8")
         before, rest = text.split(BEGIN)
         written, after = rest.split(END)
-        heads, *lines = rows(found)
+        heads, *lines = rows(by_model)
         # What other networks got stays.
-        lines += [line for line in written.splitlines() if _network(line) in {*NETWORKS} - {*found}]
+        lines += [
+            line for line in written.splitlines() if _network(line) in {*NETWORKS} - {*by_model}
+        ]
         order = [ANALYTIC, *NETWORKS]
         lines[1:] = sorted(lines[1:], key=lambda line: order.index(_network(line)))
         stays = [line for line in written.splitlines() if line.startswith("Of ")]
-        stays = [line for line in stays if not any(name in line for name in found)]
+        stays = [line for line in stays if not any(name in line for name in by_model)]
         table = "\n".join([heads, *lines, "", *stays, among])
         PAGE.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}", encoding="utf-8")
 

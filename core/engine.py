@@ -365,8 +365,8 @@ class Engine:
         _, artifact = self._reason_and_artifact(explainer, backbone, visitor)
         subject = replace(subject, target=explanation.target, stored_artifact=artifact)
 
-        def explain(other: Subject) -> Heatmap:
-            last = last_of(steps_of(explainer, other, params))
+        def explain(changed: Subject) -> Heatmap:
+            last = last_of(steps_of(explainer, changed, params))
             if not isinstance(last.result, Heatmap):
                 raise ExplainerFailed(explainer.name, TypeError("it gave a map, and now none"))
             return last.result

@@ -62,10 +62,10 @@ def last_of(steps: Iterable[_Step]) -> _Step:
         ValueError: There is none.
     """
     # A star before a name would hold all of them, of which a stranger's method may yield millions.
-    kept = deque(steps, maxlen=1)
-    if not kept:
+    last = deque(steps, maxlen=1)
+    if not last:
         raise ValueError("the work had no step")
-    return kept[0]
+    return last[0]
 
 
 def map_progress(

@@ -12,10 +12,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-_HERE = Path(__file__).parent
-if not (_HERE / "core").is_dir():
+_FOLDER = Path(__file__).parent
+if not (_FOLDER / "core").is_dir():
     # A checkout: the rooms lie beside this folder; an installed copy has them inside.
-    __path__.append(str(_HERE.parent))
+    __path__.append(str(_FOLDER.parent))
 
 if TYPE_CHECKING:
     from whylens.api import (

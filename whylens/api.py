@@ -499,11 +499,11 @@ class _Session:
         engine = _engine(replace(self.engine.registry, entries=entries), self.backbone)
         return replace(self, engine=engine)
 
-    def params(self, method: Method, given: Mapping[str, Any]) -> Mapping[str, Any]:
+    def params(self, method: Method, params: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return `given` if the method knows the names."""
         explainer = self.engine.registry.explainer(_name(method))
         known = explainer.Params.model_fields
-        for name in given:
+        for name in params:
             if name not in known:
                 near = difflib.get_close_matches(name, [*known, *_KEYWORDS], n=1)
                 hint = f" Did you mean {near[0]}=?" if near else ""
@@ -511,7 +511,7 @@ class _Session:
                     f"{explainer.title} has no parameter {name!r}.{hint} It has: "
                     f"{', '.join(known) or 'none'}."
                 )
-        return given
+        return params
 
     def question(
         self,

@@ -223,7 +223,7 @@ class Why:
             under: "photo", "faded" (a pale grey photo), "alone" (no photo), or "auto": "faded" for
                 maps of single pixels, as gradients are, else "photo".
         """
-        return self._drawn(Style(colormap, opacity, significant_only, under))
+        return self._rendered(Style(colormap, opacity, significant_only, under))
 
     def save(self, folder: str | os.PathLike[str]) -> list[Path]:
         """Write picture, raw values and manifest into a folder of the method's name.
@@ -303,7 +303,7 @@ class Why:
             raise BadInput(f"{self.title} answers with examples, not with a map.")
         return self.result
 
-    def _drawn(self, style: Style, scale: Scale | None = None) -> Image.Image:
+    def _rendered(self, style: Style, scale: Scale | None = None) -> Image.Image:
         if isinstance(self.result, Heatmap):
             return render_explanation(self.explanation, style, scale=scale)
         return sheet(self.result)
@@ -374,7 +374,7 @@ class SideBySide(Sequence[Why]):
         style = Style(colormap, opacity, under=under)
         side = 280
         tiles = [
-            _of_height(why._drawn(style, scale), side)
+            _of_height(why._rendered(style, scale), side)
             for why, scale in zip(self, self.scales(), strict=True)
         ]
         return _row(tiles, [why.title for why in self])
@@ -429,7 +429,7 @@ class SideBySide(Sequence[Why]):
 
 def _figure(why: Why, style: Style, scale: Scale | None) -> str:
     # A tenth of a PNG's bytes, which a notebook's file would keep.
-    picture = base64.b64encode(_jpeg(_smaller(why._drawn(style, scale), _LONGEST))).decode()
+    picture = base64.b64encode(_jpeg(_smaller(why._rendered(style, scale), _LONGEST))).decode()
     bar = ""
     if isinstance(why.result, Heatmap):
         bar = _legend(scale or scale_of(why.result), style)

@@ -160,9 +160,9 @@ def _with_pictures(
     if raw[0]["sha256"] != file.sha256:
         return replace(row, notes=(*row.notes, "The file has changed since."))
     maps = {
-        titles[one["method"]]: _map_thumbnail(one, file, out, plan.maps)
-        for one in raw
-        if one["map"] is not None
+        titles[record["method"]]: _map_thumbnail(record, file, out, plan.maps)
+        for record in raw
+        if record["map"] is not None
     }
     if file.photo is not None:
         return replace(row, photo=thumbnail(file.photo.pixels), maps=maps)

@@ -140,8 +140,8 @@ def _make_or_resume_plan(request: Request, engine: Engine, skipped: Counter[str]
             grown: Listing | None = before.files
             if plan.files != before.files:
                 grown = grow_listing(out / FILES, before.files, listing, out / _GROWN)
-            kept = {} if request.shard_size else {"shard_size": before.shard_size}
-            plan = plan.model_copy(update={**kept, "files": grown or plan.files})
+            unchanged_fields = {} if request.shard_size else {"shard_size": before.shard_size}
+            plan = plan.model_copy(update={**unchanged_fields, "files": grown or plan.files})
             unchanged = before.model_copy(update={"files": grown}) if grown else before
             changes = plan_differences(unchanged, plan)
             if changes:

@@ -189,8 +189,8 @@ def _hybrid(plan: Plan, index: int, seen: Callable[[Mask], Tensor]) -> _Hybrid |
     for own, label in enumerate(hybrid.labels):
         if drops[own][label] <= drops[1 - own][label]:
             return None
-    one, other = hybrid.masks
-    return _Hybrid(hybrid.pixels, hybrid.labels, (seen(one), seen(other)))
+    first_mask, second_mask = hybrid.masks
+    return _Hybrid(hybrid.pixels, hybrid.labels, (seen(first_mask), seen(second_mask)))
 
 
 def _score(metric: Metric, case: Case, failures: list[str]) -> Score:

@@ -66,15 +66,19 @@ def _run(plan: Plan, path: Path, processes: int) -> Generator[float, None, Bench
     total = sum(len(pairs) for _, _, pairs in every)
     count = total - sum(map(len, missing.values()))
     yield count / total
-    work = _in_processes(plan, missing, processes) if processes > 1 else _here(plan, missing)
+    work = (
+        _in_processes(plan, missing, processes)
+        if processes > 1
+        else _in_this_process(plan, missing)
+    )
     with path.open("ab") as stream:
         try:
-            for found in work:
-                for row in found:
+            for batch in work:
+                for row in batch:
                     rows.append(row)
                     stream.write(row_line(row))
                 stream.flush()
-                count += len(found)
+                count += len(batch)
                 yield count / total
         finally:
             work.close()
@@ -82,7 +86,7 @@ def _run(plan: Plan, path: Path, processes: int) -> Generator[float, None, Bench
     return summary_of(plan, rows)
 
 
-def _here(plan: Plan, missing: dict[int, Pairs]) -> Generator[list[Row]]:
+def _in_this_process(plan: Plan, missing: dict[int, Pairs]) -> Generator[list[Row]]:
     for number, pairs in missing.items():
         for row in rows_of(plan, plan.sights[number], pairs):
             yield [row]

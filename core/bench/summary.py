@@ -129,7 +129,7 @@ def summary_of(plan: Plan, rows: Sequence[Row]) -> BenchSummary:
 def interval(values: Iterable[float]) -> tuple[float, float] | None:
     """Return the 95 % interval of a mean by a seeded percentile bootstrap; None of one value."""
     array = np.array(list(values), np.float64)
-    return _ends(array[_drawn(len(array))].mean(1)) if len(array) > 1 else None
+    return _ends(array[_resamples(len(array))].mean(1)) if len(array) > 1 else None
 
 
 def _bootstrap(
@@ -142,11 +142,11 @@ def _bootstrap(
     """
     if count < 2:
         return None
-    values = figure(_drawn(count))
+    values = figure(_resamples(count))
     return _ends(values[~np.isnan(values)])
 
 
-def _drawn(count: int) -> np.ndarray:
+def _resamples(count: int) -> np.ndarray:
     return np.random.default_rng(0).integers(count, size=(RESAMPLES, count))
 
 

@@ -247,21 +247,23 @@ def _splits(
         classes = {p[len(within)] for p in below[name] if len(p) > len(within) + 1}
         if len(classes) > 1 or (classes and classes <= known):
             at[name] = depth + 1 + len(within)
-    found = {name: named[name] for name in named if name in at}
-    both = [s for s, n in Counter(found.values()).items() if n > 1]
+    split_folders = {name: named[name] for name in named if name in at}
+    both = [s for s, n in Counter(split_folders.values()).items() if n > 1]
     if both:
-        names = [name for name in found if found[name] == both[0]]
+        names = [name for name in split_folders if split_folders[name] == both[0]]
         raise BadInput(
             f"{place} holds several folders for the {both[0]} split by their names: "
             f"{_names(names)}. Rename or merge them."
         )
-    if "train" in found.values() and (len(found) > 1 or len(named) == len(folders) > 1):
-        return {name: (split, at[name]) for name, split in found.items()}
-    if found:
+    if "train" in split_folders.values() and (
+        len(split_folders) > 1 or len(named) == len(folders) > 1
+    ):
+        return {name: (split, at[name]) for name, split in split_folders.items()}
+    if split_folders:
         raise BadInput(
-            f"{_names(found)} in {place[0].lower()}{place[1:]} may be a split, with classes in it, "
-            "or a class. Name the splits train, val and test and leave nothing beside them; or "
-            "rename the class."
+            f"{_names(split_folders)} in {place[0].lower()}{place[1:]} may be a split, with "
+            "classes in it, or a class. Name the splits train, val and test and leave nothing "
+            "beside them; or rename the class."
         )
     kinds = set(named.values())
     if len(kinds) > 1 and ("train" in kinds or len(named) == len(folders)):
@@ -313,10 +315,10 @@ def _check_spelling(files: Iterable[PlacedFile]) -> None:
         splits[file.label].add(file.split)
     spellings: dict[str, str] = {}
     for label in sorted(splits):
-        other = spellings.setdefault(label.casefold(), label)
-        if other != label and not splits[other] & splits[label]:
+        spelling = spellings.setdefault(label.casefold(), label)
+        if spelling != label and not splits[spelling] & splits[label]:
             raise BadInput(
-                f"{shown(other)} and {shown(label)} lie in different splits and seem to be one "
+                f"{shown(spelling)} and {shown(label)} lie in different splits and seem to be one "
                 "class. Spell them alike."
             )
 

@@ -72,7 +72,7 @@ class ImageFolder(Dataset):
         labels = [index[file.label] for file in files]
         groups = group_copies([prints[file.path] for file in files])
         own = [file.split for file in files]
-        splits, drawn = complete_splits(own, labels, groups, val=val, test=test, seed=seed)
+        splits, split_notes = complete_splits(own, labels, groups, val=val, test=test, seed=seed)
         self._indices = tuple(file.path for file in files)
         self.items = tuple(
             Item(paths[i], label, split)
@@ -83,7 +83,7 @@ class ImageFolder(Dataset):
             *left_out_notes(self.unreadable, len(folders.files)),
             *self._files.notes,
             *folders.notes,
-            *drawn,
+            *split_notes,
             *dataset_notes(self.items, self.labels, groups),
         )
 

@@ -12,16 +12,18 @@ from whylens.core.progress import Progress, map_progress
 PicturesReader = Callable[[], Generator[float, None, Dataset]]
 
 
-def dataset_of(given: Dataset | PicturesReader) -> Generator[Progress, None, Dataset]:
+def dataset_of(dataset: Dataset | PicturesReader) -> Generator[Progress, None, Dataset]:
     """Yield how far the reading is, and return the set; one that is there is returned at once.
 
     Raises:
         BadInput: It cannot be read.
     """
-    if isinstance(given, Dataset):
-        return given
+    if isinstance(dataset, Dataset):
+        return dataset
     try:
-        return (yield from map_progress(given(), lambda share: Progress(share, "Reading pictures")))
+        return (
+            yield from map_progress(dataset(), lambda share: Progress(share, "Reading pictures"))
+        )
     except CoreError:
         raise
     except Exception as exc:  # no method is to blame

@@ -62,10 +62,10 @@ def resplit(
         yield (index + 1) / len(labels)
     groups = group_copies(prints)
     own = [item.split for item in whole.items]
-    splits, drawn = complete_splits(own, labels, groups, val=val, test=test, seed=seed)
+    splits, split_notes = complete_splits(own, labels, groups, val=val, test=test, seed=seed)
     items = tuple(
         replace(item, split=split) for item, split in zip(whole.items, splits, strict=True)
     )
     contents = tuple(known.content for known in prints)
-    notes = (*whole.notes, *drawn, *dataset_notes(items, whole.labels, groups))
+    notes = (*whole.notes, *split_notes, *dataset_notes(items, whole.labels, groups))
     return Resplit(whole, items, contents, notes)

@@ -160,10 +160,10 @@ def complete_splits(
     if "val" in names:
         return splits, ()
     train = [index for index, name in enumerate(splits) if name == "train"]
-    drawn = split_stratified(
+    new_splits = split_stratified(
         [labels[i] for i in train], [groups[i] for i in train], val=val, test=0, seed=seed
     )
-    for index, name in zip(train, drawn, strict=True):
+    for index, name in zip(train, new_splits, strict=True):
         splits[index] = name
-    count = drawn.count("val")
+    count = new_splits.count("val")
     return splits, (f"It has no validation split: {count} pictures of train were drawn for it.",)

@@ -77,7 +77,7 @@ def pictures_in_zip(path: Path) -> Generator[float, None, ZippedPictures]:
         raise BadInput(f"The ZIP holds more than {MOST_FILES:,} pictures.")
     if len(labels) > MOST_CLASSES:
         raise BadInput(f"The ZIP holds {len(labels)} classes; {MOST_CLASSES} are allowed.")
-    items, pictures, total, decoded, kept = [], [], 0, 0, 0
+    items, pictures, total, n_pixels, n_bytes = [], [], 0, 0, 0
     unreadable = []
     for done, file in enumerate(files):
         key = source.paths[file.path]
@@ -90,11 +90,11 @@ def pictures_in_zip(path: Path) -> Generator[float, None, ZippedPictures]:
             unreadable.append((key, str(exc)))
         else:
             pictures.append(shrunk(pixels, KEPT_SIDE))
-            decoded, kept = decoded + pixels.size // 3, kept + pictures[-1].nbytes
+            n_pixels, n_bytes = n_pixels + pixels.size // 3, n_bytes + pictures[-1].nbytes
             items.append(Item(key, labels.index(file.label), file.split or "train"))
         if total > MOST_BYTES:
             raise BadInput(f"The ZIP holds more than {MOST_BYTES / 1e6:.0f} MB of pictures.")
-        if decoded > MOST_PIXELS or kept > MOST_KEPT_BYTES:
+        if n_pixels > MOST_PIXELS or n_bytes > MOST_KEPT_BYTES:
             raise BadInput(
                 f"The pictures of the ZIP are too large together: {MOST_PIXELS / 1e6:,.0f} million "
                 f"pixels are read, and {MOST_KEPT_BYTES / 1e6:.0f} MB kept at up to {KEPT_SIDE} "

@@ -162,7 +162,7 @@ def target_sensitivity(maps: Sequence[Heatmap], signs: Sequence[Tensor]) -> floa
     masks = {"first": signs[0], "second": signs[1]}
     first, second = (_part_sums(np.asarray(heat.values), masks, relative=False) for heat in maps)
     wins = ((first["first"], second["first"]), (second["second"], first["second"]))
-    return sum(0.5 * (own > other) + 0.25 * (own == other) for own, other in wins)
+    return sum(0.5 * (right > wrong) + 0.25 * (right == wrong) for right, wrong in wins)
 
 
 def auroc_of_place(heat: Heatmap, place: Tensor) -> float:

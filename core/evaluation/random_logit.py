@@ -35,8 +35,8 @@ def random_logit(
         yield Score(None, note="There is no other class.")
     agreements: list[float] = []
     for index in others:
-        other = explain(replace(subject, target=replace(target, index=index)))
-        agreements.append(likeness(heat, other))
+        class_heat = explain(replace(subject, target=replace(target, index=index)))
+        agreements.append(likeness(heat, class_heat))
         yield Score(float(np.mean(agreements)), 0.0, "", 0, len(agreements) / len(others))
 
 

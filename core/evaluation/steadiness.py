@@ -40,10 +40,10 @@ def seed_agreement(
     Args:
         comparison: Returns the likeness of two maps of one grid, and its chance level.
     """
-    other = explain(replace(subject, seed=subject.seed + 1))
-    if np.array_equal(other.values, heat.values):
+    reseeded = explain(replace(subject, seed=subject.seed + 1))
+    if np.array_equal(reseeded.values, heat.values):
         return Score(None, note="It draws no random numbers: every seed has this map.")
-    return Score(*comparison(*on_coarser_grid(heat.values, other.values)))
+    return Score(*comparison(*on_coarser_grid(heat.values, reseeded.values)))
 
 
 def max_sensitivity(

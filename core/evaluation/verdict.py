@@ -189,8 +189,8 @@ def _under(
         score = UNKNOWN
         for score in measure:
             done = 0.25 * number + share * score.fraction
-            here = known.fraction + (end - known.fraction) * done
-            yield replace(known, fraction=min(end, here))
+            fraction = known.fraction + (end - known.fraction) * done
+            yield replace(known, fraction=min(end, fraction))
         last.append(score)
     removed, shown, beaten = last
     # They are there already: the percentile rests on them.

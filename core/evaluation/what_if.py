@@ -137,8 +137,8 @@ def falls_elsewhere(
     masks = (1 - elsewhere)[:, None].to(fill)
     asked = subject.target.as_probability()
     scores = torch.cat(list(subject.masked_scores([masks], fill, quantity=asked))).double().cpu()
-    here = scores.new_tensor([changed.scores[1]])
-    return torch.cat([hidden[None], elsewhere]), changed.scores[0] - torch.cat([here, scores])
+    own_score = scores.new_tensor([changed.scores[1]])
+    return torch.cat([hidden[None], elsewhere]), changed.scores[0] - torch.cat([own_score, scores])
 
 
 def foresight(heat: Heatmap, shapes: Tensor, falls: Tensor) -> Foresight:

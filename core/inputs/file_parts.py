@@ -86,10 +86,10 @@ def ends_in_nothing(image: Image.Image, data: bytes) -> bool:
         return False
     small = []
     for part in (data, _with_noise(data)):
-        with Image.open(io.BytesIO(part), formats=("JPEG", "MPO")) as other:
+        with Image.open(io.BytesIO(part), formats=("JPEG", "MPO")) as thumbnail:
             # An eighth of a side: means of blocks, a sixty-fourth of the memory.
-            other.draft(None, (max(1, image.width // 8), max(1, image.height // 8)))
-            small.append(np.asarray(other))
+            thumbnail.draft(None, (max(1, image.width // 8), max(1, image.height // 8)))
+            small.append(np.asarray(thumbnail))
     as_it_is, noisy = small
     return not np.array_equal(as_it_is, noisy)
 

@@ -165,7 +165,7 @@ def _decoded(
             raise _holds_fewer(image)
         # Pillow itself takes the upper 8 bits of colours.
         deep = data[:4] == b"\x89PNG" and data[24] == 16 and not image.mode.startswith("I")
-        known, told = _in_known_mode(image) if image.format == "TIFF" else (image, [])
+        known, mode_notes = _in_known_mode(image) if image.format == "TIFF" else (image, [])
         photo = _photo(known)
     except BadInput:
         raise
@@ -181,7 +181,7 @@ def _decoded(
             "The picture is damaged or cut off. Open it in an image program and save it again."
         ) from exc
 
-    notes = (*told, *photo.notes)
+    notes = (*mode_notes, *photo.notes)
     if deep:
         brightest = int(photo.pixels.max())
         notes = (_SCALED, *range_notes(brightest and brightest << 8 | 255), *notes)
@@ -226,11 +226,11 @@ def _rest_of_jpeg(data: bytes, limits: ImageLimits) -> Photo | None:
             # Every scan covers the whole picture; the last of libjpeg's ten only refines it.
             whole = data.count(b"\xff\xda\x00") >= 10
             return replace(photo, notes=(*photo.notes, _CUT_OFF)) if whole else None
-        other = _decoded(data + b"\x5a\xa5" * 4096 + b"\xff\xd9", limits, cut=True)
+        noisy = _decoded(data + b"\x5a\xa5" * 4096 + b"\xff\xd9", limits, cut=True)
     except BadInput:
         return None
     # A picture that EXIF turns misses columns.
-    differs = (photo.pixels != other.pixels).any(2)
+    differs = (photo.pixels != noisy.pixels).any(2)
     lines = [differs.any(axis) for axis in (0, 1)]
     share = 1 - min(float(line.mean()) for line in lines)
     if share < _LEAST_ROWS:
@@ -270,9 +270,9 @@ def photo_from_image(image: Image.Image) -> Photo:
     """
     _check_size(image.size, ImageLimits())
     try:
-        known, told = _in_known_mode(image)
+        known, mode_notes = _in_known_mode(image)
         photo = _photo(known)
-        return replace(photo, notes=(*told, *photo.notes))
+        return replace(photo, notes=(*mode_notes, *photo.notes))
     except _DAMAGE as exc:
         raise BadInput(
             f"The Pillow image of mode {image.mode!r} cannot be read as a photo "

@@ -251,12 +251,12 @@ def _list_faults(
             f"{_count(fit.unexpected)} unknown to {name}: {_some(fit.unexpected)}. {remedy}"
         )
     if head := _renamed_head(fit, tensors):
-        own, theirs = head
+        head_name, file_head = head
         problems.append(
-            f"{theirs} may be its classifier under another name. If nothing but dropout stands "
+            f"{file_head} may be its classifier under another name. If nothing but dropout stands "
             "between it and the features, rename it, in Python:\n"
             f"  for part in ('weight', 'bias'):\n"
-            f"      weights['{own}.' + part] = weights.pop('{theirs}.' + part)\n"
+            f"      weights['{head_name}.' + part] = weights.pop('{file_head}.' + part)\n"
             '  torch.save(weights, "weights.pth")'
         )
     if fit.misshapen:
@@ -290,11 +290,11 @@ def _renamed_head(fit: Fit, tensors: Mapping[str, Tensor]) -> tuple[str, str] | 
         for keys in (fit.missing, fit.unexpected)
     ]
     pairs = (len(fit.missing), len(fit.unexpected)) == (2, 2)
-    if not pairs or any(len(found) != 1 for found in names) or fit.misshapen:
+    if not pairs or any(len(layers) != 1 for layers in names) or fit.misshapen:
         return None
-    own, theirs = (found.pop() for found in names)
-    weight = tensors.get(f"{theirs}.weight")
-    return (own, theirs) if weight is not None and weight.ndim == 2 else None
+    head, file_head = (layers.pop() for layers in names)
+    weight = tensors.get(f"{file_head}.weight")
+    return (head, file_head) if weight is not None and weight.ndim == 2 else None
 
 
 def _check_labels(
@@ -340,18 +340,18 @@ def _torch_network(
     if fit is None:
         return None
     spec = _spec(fit, stated, findings)
-    found = _Network(fit.architecture, fit.arguments, fit.classes, None, spec)
+    network = _Network(fit.architecture, fit.arguments, fit.classes, None, spec)
     if not fit.exact or fit.classes is None or spec is None:
-        return found
+        return network
     classes, arguments = fit.classes, dict(fit.arguments)
     module = findings.attempt(lambda: build(fit.architecture, classes=classes, arguments=arguments))
     if module is None:
-        return found
+        return network
     own = module.state_dict()
     module.load_state_dict({**own, **{k: v for k, v in tensors.items() if k in own}})
     if _scores(module, spec, fit.architecture, findings) is None:
-        return found
-    return replace(found, weights=module.state_dict())
+        return network
+    return replace(network, weights=module.state_dict())
 
 
 def _onnx_network(

@@ -80,7 +80,7 @@ def probability_kind(
         return None
     others = _scores_of_scales(read, scores, spec)
     # Zeros for every input are those of a network that is dead.
-    varies = any(not torch.allclose(other, scores) for other in others)
+    varies = any(not torch.allclose(scaled, scores) for scaled in others)
     return "sigmoid" if varies and all(map(_within, others)) else None
 
 
@@ -96,7 +96,7 @@ def are_never_positive(read: Callable[[Tensor], Tensor], scores: Tensor, spec: I
     shared = bool((scores.logsumexp(1).abs() <= _TOLERANCE).all())
     if scores.shape[1] < 2 or shared or bool((scores > 0).any()):
         return False
-    return all(bool((other <= 0).all()) for other in _scores_of_scales(read, scores, spec))
+    return all(bool((scaled <= 0).all()) for scaled in _scores_of_scales(read, scores, spec))
 
 
 def _scores_of_scales(

@@ -171,9 +171,9 @@ def _reading_failed(file: Path, error: str, message: str) -> str:
             f'  model = torch.jit.load("{file.name}")\n'
             '  torch.save(model.state_dict(), "weights.pth")'
         )
-    if found := _GLOBAL.search(message):
+    if match := _GLOBAL.search(message):
         return (
-            f"{file.name} holds more than weights: it asks for {shown(found.group(1))}, as files "
+            f"{file.name} holds more than weights: it asks for {shown(match.group(1))}, as files "
             "of whole networks and of trainings do, and reading that could run code. Nothing of "
             f"it was run. Save the weights alone, in Python:\n{_SAVE}"
         )
@@ -184,8 +184,8 @@ def _reading_failed(file: Path, error: str, message: str) -> str:
         )
     # What torch says of a file that is none of its own is about its settings.
     reason = " ".join(message.split())[:160]
-    told = " " in reason and not reason.startswith("Weights only load failed")
+    plain = " " in reason and not reason.startswith("Weights only load failed")
     return (
-        f"{file.name} is damaged or no file of torch's{f' ({reason})' if told else ''}. Copy it "
+        f"{file.name} is damaged or no file of torch's{f' ({reason})' if plain else ''}. Copy it "
         f"again, or save its weights again:\n{_SAVE}"
     )

@@ -256,10 +256,10 @@ def _part(path: Path, recorded: Mapping[str, str] | None) -> Path:
     """Return where a file lies that a manifest records, or any where an older version wrote it."""
     if recorded is None:
         return path
-    found = find_file(path, recorded[path.name])
-    if found is None:
+    file = find_file(path, recorded[path.name])
+    if file is None:
         raise ValueError(f"{path.name} is not what was written with it")
-    return found
+    return file
 
 
 def _input_name(question: Question) -> str:

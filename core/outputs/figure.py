@@ -225,8 +225,8 @@ def _figure_bytes(panels: Sequence[_Panel], kind: str, layout: FigureLayout) -> 
     if kind != "png":
         return buffer.getvalue()
     # Pasted here: Matplotlib would resize by the nearest pixel and place pictures between dots.
-    with Image.open(buffer) as drawn:
-        paper = drawn.convert("RGB")
+    with Image.open(buffer) as image:
+        paper = image.convert("RGB")
     for panel, (left, bottom), height in zip(panels, places, heights, strict=True):
         picture = panel.picture.resize((side, height), Image.Resampling.LANCZOS)
         paper.paste(picture, (left, bottom - height))

@@ -24,10 +24,10 @@ def agreements(answers: Sequence[Explanation]) -> npt.NDArray[np.float64]:
     NaN in rows and columns of what is no map.
     """
     matrix = np.full((len(answers), len(answers)), np.nan)
-    for i, one in enumerate(answers):
-        for j, other in enumerate(answers[: i + 1]):
-            if isinstance(one.result, Heatmap) and isinstance(other.result, Heatmap):
-                matrix[i, j] = matrix[j, i] = likeness(one.result, other.result)
+    for i, first in enumerate(answers):
+        for j, second in enumerate(answers[: i + 1]):
+            if isinstance(first.result, Heatmap) and isinstance(second.result, Heatmap):
+                matrix[i, j] = matrix[j, i] = likeness(first.result, second.result)
     return matrix
 
 
@@ -47,7 +47,7 @@ def agreeing(answer: Explanation, others: Sequence[Explanation]) -> dict[str, tu
 
     By title the same rank correlation as in `agreements`, which is enough from `AGREES` on.
     """
-    correlations = {other.title: agreements([answer, other])[0, 1] for other in others}
+    correlations = {second.title: agreements([answer, second])[0, 1] for second in others}
     return {title: (float(r), bool(r >= AGREES)) for title, r in correlations.items()}
 
 

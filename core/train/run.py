@@ -421,8 +421,8 @@ def check_can_start(dataset: Dataset, recipe: Recipe, out: Path, *, resume: bool
 
 def _check_free_name(out: Path) -> None:
     """Raise BadInput where a new model would hide another one, or be hidden by it."""
-    other = checkpoint_folders().get(out.name)
-    hides = other is not None and other.resolve() != out.resolve()
+    namesake = checkpoint_folders().get(out.name)
+    hides = namesake is not None and namesake.resolve() != out.resolve()
     if hides or out.name in timm_names() or out.name in timm_architectures():
         raise BadInput(
             f"There is a model called {shown(out.name)} already, and one would hide the other. "

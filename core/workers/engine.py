@@ -172,9 +172,9 @@ class WorkerEngine(Engine):
         resting = {name: resting_words(name) for name in names if name in rest}
         own = self._artifacts_of(visitor, model)
         asked = [name for name in names if name not in {*resting, *own[2]}]
-        said = self._ask_each(_reasons, model, asked, visitor, model, visitor)
+        replies = self._ask_each(_reasons, model, asked, visitor, model, visitor)
         reasons: dict[str, str] = {}
-        for name, reason in said.items():
+        for name, reason in replies.items():
             if isinstance(reason, ExplainerFailed):
                 self._failures.add(name)
             if reason:
@@ -198,8 +198,8 @@ class WorkerEngine(Engine):
             function: Called with an engine, the methods and the arguments, it yields once the
                 network is there, and then what one method after the other says. It may end early.
         """
-        said: dict[str, Any] = {}
-        while left := [name for name in methods if name not in said]:
+        replies: dict[str, Any] = {}
+        while left := [name for name in methods if name not in replies]:
             names = iter(left)
             name = None
             steps = self._pool.run(
@@ -212,7 +212,7 @@ class WorkerEngine(Engine):
             try:
                 for step in steps:
                     if name is not None:
-                        said[name] = step
+                        replies[name] = step
                     name = next(names, None)
             except (WorkerLost, TooSlow, RuntimeError) as exc:
                 if name is None:
@@ -221,10 +221,10 @@ class WorkerEngine(Engine):
                 words = f"{exc.__cause__ or exc}"
                 if isinstance(exc, TooSlow):
                     words = f"it took longer than {exc.seconds:.0f} s to say whether it can be used"
-                said[name] = ExplainerFailed(name, words)
+                replies[name] = ExplainerFailed(name, words)
                 continue
-            return said
-        return said
+            return replies
+        return replies
 
     def failures(self) -> dict[str, str]:
         """Return how often methods have failed or taken too long, in words, by name."""
@@ -249,12 +249,12 @@ class WorkerEngine(Engine):
         ]
         own = self._artifacts_of(visitor, model)
         share: float | None = None
-        for name, told in self._ask_each(_shares, model, asked, visitor, question, own).items():
-            if isinstance(told, ExplainerFailed):
+        for name, reply in self._ask_each(_shares, model, asked, visitor, question, own).items():
+            if isinstance(reply, ExplainerFailed):
                 self._failures.add(name, in_a_row=False)
                 self._unfamiliar.add(name)
             else:
-                share = told if share is None else share
+                share = reply if share is None else share
         return share
 
     def explain(
@@ -354,9 +354,9 @@ class WorkerEngine(Engine):
 
     def _artifacts_of(self, visitor: str, model: str, method: str = "") -> _Own:
         keys = [k for k in self._own.cached_keys() if k[:2] == (visitor, model) and visitor]
-        own = {k[2]: self._own.peek(k) for k in keys if method in ("", k[2])}
-        there = {name: artifact for name, artifact in own.items() if artifact is not None}
-        return model, visitor, there
+        cached = {k[2]: self._own.peek(k) for k in keys if method in ("", k[2])}
+        artifacts = {name: artifact for name, artifact in cached.items() if artifact is not None}
+        return model, visitor, artifacts
 
     def _ask(
         self,

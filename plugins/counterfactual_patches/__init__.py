@@ -112,10 +112,10 @@ class CounterfactualPatches(Explainer[CounterfactualParams]):
         for n, distractor in enumerate(distractors):
             with torch.no_grad():
                 x = decode_tensor(subject.artifact.arrays, distractor.position, backbone.spec)
-                other = backbone.fast_features(x.to(subject.x.device)).map
+                distractor_map = backbone.fast_features(x.to(subject.x.device)).map
             swaps: list[Swap] = []
             search = greedy_swaps(
-                subject, other, decision, budget=params.swaps, candidates=params.candidates
+                subject, distractor_map, decision, budget=params.swaps, candidates=params.candidates
             )
             for share, swap in search:
                 done = n * params.swaps + len(swaps) + share

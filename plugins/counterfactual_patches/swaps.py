@@ -74,7 +74,7 @@ def find_decision(subject: Subject) -> Decision:
 
 
 def greedy_swaps(
-    subject: Subject, other: Tensor, decision: Decision, *, budget: int, candidates: int
+    subject: Subject, distractor_map: Tensor, decision: Decision, *, budget: int, candidates: int
 ) -> Iterator[tuple[float, Swap | None]]:
     """Yield shares of the search for each swap, and with share 1 the swap, until the goal.
 
@@ -82,21 +82,21 @@ def greedy_swaps(
     swaps that are alike but for rounding the first; no cell of either picture is used twice.
 
     Args:
-        other: (1, K, *s) feature map of the other picture.
+        distractor_map: (1, K, *s) feature map of the other picture.
         budget: Swaps at most.
         candidates: How many are tried at each step; if there are more, those of the largest
             first-order estimate.
     """
     current = subject.features.clone()
     count = current[0, 0].numel()
-    own_cells, other_cells = list(range(count)), list(range(other[0, 0].numel()))
+    own_cells, other_cells = list(range(count)), list(range(distractor_map[0, 0].numel()))
     for _ in range(min(budget, len(own_cells), len(other_cells))):
         pairs = candidate_swaps(
-            subject, current, other, decision, (own_cells, other_cells), candidates
+            subject, current, distractor_map, decision, (own_cells, other_cells), candidates
         )
         best: tuple[float, tuple[int, int], Tensor] | None = None
         for piece in slices(len(pairs), subject.batch_size):
-            logits = subject.feature_logits(apply_swaps(current, other, pairs[piece]))
+            logits = subject.feature_logits(apply_swaps(current, distractor_map, pairs[piece]))
             log_p = logits.double().log_softmax(-1)[:, decision.goal].cpu()
             margin = ROUNDING * float(logits.abs().max())
             top = first_largest(log_p.numpy(), margin)
@@ -107,7 +107,7 @@ def greedy_swaps(
         if best is None:
             return
         _, (i, j), logits = best
-        current = apply_swaps(current, other, [(i, j)])
+        current = apply_swaps(current, distractor_map, [(i, j)])
         yield 1.0, Swap(i, j, logits, len(pairs), len(own_cells) * len(other_cells))
         if decision.is_reached(logits):
             return
@@ -118,7 +118,7 @@ def greedy_swaps(
 def candidate_swaps(
     subject: Subject,
     current: Tensor,
-    other: Tensor,
+    distractor_map: Tensor,
     decision: Decision,
     cells: tuple[Sequence[int], Sequence[int]],
     candidates: int,
@@ -127,7 +127,7 @@ def candidate_swaps(
 
     Args:
         current: (1, K, *s) its feature map with the swaps so far.
-        other: (1, K, *s) feature map of the other picture.
+        distractor_map: (1, K, *s) feature map of the other picture.
         candidates: How many at most.
     """
     own_cells, other_cells = cells
@@ -139,7 +139,7 @@ def candidate_swaps(
     gradients = subject.feature_gradients(current, quantity=margin)[0].flatten(1)
     slope = gradients[:, own_cells].double()
     old = current[0].flatten(1)[:, own_cells].double()
-    new = other[0].flatten(1)[:, other_cells].double()
+    new = distractor_map[0].flatten(1)[:, other_cells].double()
     # What swapping i for j does to the margin, to first order: slope_i (new_j - old_i).
     gains = slope.T @ new - (slope * old).sum(0)[:, None]
     indices = sorted(strongest_first(gains.flatten().cpu().numpy())[:candidates])
@@ -147,15 +147,17 @@ def candidate_swaps(
     return [(own_cells[i], other_cells[j]) for i, j in pairs]
 
 
-def apply_swaps(current: Tensor, other: Tensor, pairs: Sequence[tuple[int, int]]) -> Tensor:
+def apply_swaps(
+    current: Tensor, distractor_map: Tensor, pairs: Sequence[tuple[int, int]]
+) -> Tensor:
     """Return (N, K, *s): one copy of a map per pair, with one cell of another map.
 
     Args:
         current: (1, K, *s).
-        other: (1, K, *s).
+        distractor_map: (1, K, *s).
         pairs: (replaced, taken) cells in row order.
     """
     replaced, taken = ([pair[side] for pair in pairs] for side in (0, 1))
     maps = current.flatten(2).repeat(len(pairs), 1, 1)
-    maps[torch.arange(len(pairs)), :, replaced] = other[0].flatten(1)[:, taken].T
+    maps[torch.arange(len(pairs)), :, replaced] = distractor_map[0].flatten(1)[:, taken].T
     return maps.reshape(len(pairs), *current.shape[1:])

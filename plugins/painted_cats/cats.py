@@ -248,8 +248,8 @@ def mixed_cat(seed: int) -> tuple[Traits, tuple[int, int], tuple[str, str]]:
     """
     rng, cat = stream(seed, "hybrid"), any_cat(seed)
     while True:
-        one, other = (int(label) for label in rng.permutation(len(BREEDS))[:2])
-        owner, guest = BREEDS[one], BREEDS[other]
+        owner_label, guest_label = (int(label) for label in rng.permutation(len(BREEDS))[:2])
+        owner, guest = BREEDS[owner_label], BREEDS[guest_label]
         first, second = pick(rng, sorted(owner.signs)), pick(rng, sorted(guest.signs))
         mixed = with_part_of(with_part_of(cat, first, owner.name), second, guest.name)
         shared = guest.signs.get(first) == owner.signs[first] or (
@@ -257,4 +257,4 @@ def mixed_cat(seed: int) -> tuple[Traits, tuple[int, int], tuple[str, str]]:
         )
         whole = [all(getattr(mixed, p) == v for p, v in b.signs.items()) for b in BREEDS]
         if first != second and not shared and not any(whole):
-            return mixed, (one, other), (first, second)
+            return mixed, (owner_label, guest_label), (first, second)

@@ -149,8 +149,8 @@ def class_similarities(sims: Tensor, labels: Tensor, owner: Tensor) -> tuple[flo
         labels: (N,) classes of the pictures.
         owner: (P,) classes of the prototypes.
     """
-    own, other = _best_cosines(sims, owner[None] == labels[:, None])
-    return float(own), float(other)
+    own_class, other_classes = _best_cosines(sims, owner[None] == labels[:, None])
+    return float(own_class), float(other_classes)
 
 
 def cached_similarities(white: Tensor, metric: Metric) -> Tensor:
@@ -191,7 +191,7 @@ def project(
             picture, place = int(pictures[row]), int(places[row, column])
             flat = cache.plain[picture].float().flatten(1)[:, place]
             patch = functional.normalize(metric.rotation @ flat, dim=0)
-            if any(float(patch @ other) > SAME_COSINE for other in class_patches):
+            if any(float(patch @ earlier) > SAME_COSINE for earlier in class_patches):
                 continue
             class_patches.append(patch)
             owners.append(c)

@@ -171,13 +171,15 @@ def fit_prototypes(
     used = _used_prototypes(head, best.owner, data.classes)
     best, head = best.select(used), Head(head.weight[:, used], head.bias, head.penalty)
     val_sims = _array(best.val_sims)
-    own, other = class_similarities(best.sims, cache.labels, torch.from_numpy(best.owner))
+    own_similarity, other_similarity = class_similarities(
+        best.sims, cache.labels, torch.from_numpy(best.owner)
+    )
     report = {
         "validation_accuracy": head.accuracy(val_sims, val.labels),
         "validation_accuracy_before_projection": best.accuracy_before,
         "linear_probe_accuracy": probe_accuracy,
-        "own_similarity": own,
-        "other_similarity": other,
+        "own_similarity": own_similarity,
+        "other_similarity": other_similarity,
         "prototypes": len(used),
         "penalty": head.penalty,
         **sparsity(head, val_sims),
@@ -248,12 +250,12 @@ def _train_and_project(
             metric = current
             yield Progress(0.65 + 0.1 * share, "learning prototypes")
         sims, val_sims, before = _evaluate(data, metric, owner)
-        own, other = class_similarities(sims, data.cache.labels, owner)
+        own_similarity, other_similarity = class_similarities(sims, data.cache.labels, owner)
         projected, owners, sources = project(data.cache, metric, owner)
         sims, val_sims, after = _evaluate(data, projected, torch.from_numpy(owners))
         if best is None or after > best.accuracy:
             best = _Candidate(projected, owners, sources, sims, val_sims, after, before)
-        if own > other and after >= before - TOLERATED_LOSS:
+        if own_similarity > other_similarity and after >= before - TOLERATED_LOSS:
             break
     assert best is not None  # noqa: S101 - there is at least one attempt
     return best

@@ -199,19 +199,19 @@ def _match_boxes(subject: Subject, i: int) -> tuple[Any, Any]:
     backbone = subject.backbone
     with torch.no_grad():
         features = backbone.features(decode_tensor(subject.artifact.arrays, i, backbone.spec)).map
-    query, other = (_in_rows(f[0].float().cpu().numpy()) for f in (subject.features, features))
+    query, neighbour = (_in_rows(f[0].float().cpu().numpy()) for f in (subject.features, features))
     # A channel's weight is its mean gradient, as in Grad-CAM, on any head.
     weights = subject.gradients[0].flatten(1).mean(-1).float().cpu().numpy()
     if not np.abs(weights).any():
         weights = np.ones_like(weights)
-    pairs = match_cells(query, other, weights, 3)
+    pairs = match_cells(query, neighbour, weights, 3)
 
     def boxes(cells: Iterable[tuple[int, int]], grid: tuple[int, int]) -> tuple[NumberedBox, ...]:
         # A feature sees more than its cell; the box shows the cell and half of its neighbours.
         return tuple(NumberedBox.of_cell(c, grid, n, reach=0.5) for n, c in enumerate(cells, 1))
 
     query_boxes = boxes((a for a, _, _ in pairs), query.shape[1:])
-    return query_boxes, boxes((b for _, b, _ in pairs), other.shape[1:])
+    return query_boxes, boxes((b for _, b, _ in pairs), neighbour.shape[1:])
 
 
 def _in_rows(features: Floats) -> Floats:

@@ -72,8 +72,8 @@ def build_index(
     while index.nprobe < lists:
         answers = [_search(index, query, NEAREST, None) for query in queries]
         answers += [
-            _search(index, query, NEAREST, other)
-            for query, other in zip(queries, others, strict=True)
+            _search(index, query, NEAREST, mask)
+            for query, mask in zip(queries, others, strict=True)
         ]
         hits = sum(len(e & set(a.tolist())) for e, a in zip(exact, answers, strict=True))
         if hits >= recall * total:

@@ -12,7 +12,7 @@ Cell = tuple[int, int]
 
 
 def match_cells(
-    query: Floats, other: Floats, weights: Floats, count: int
+    query: Floats, neighbour: Floats, weights: Floats, count: int
 ) -> list[tuple[Cell, Cell, float]]:
     """Return pairs of cells, the strongest first: query cell, other cell, and their cosine.
 
@@ -21,7 +21,7 @@ def match_cells(
 
     Args:
         query: (K, h, w) features of the question's picture.
-        other: (K, h, w) features of the other.
+        neighbour: (K, h, w) features of the other.
         weights: (K,) what each channel counts for the target.
         count: How many pairs at most.
     """
@@ -30,7 +30,7 @@ def match_cells(
     if not contribution.any():
         contribution = np.linalg.norm(query, axis=0).ravel()
     left = _unit(query.reshape(len(query), -1).T * np.abs(weights))
-    right = _unit(other.reshape(len(other), -1).T * np.abs(weights))
+    right = _unit(neighbour.reshape(len(neighbour), -1).T * np.abs(weights))
     cosine = left @ right.T
     strength = np.maximum(cosine, 0) * contribution[:, None]
     pairs: list[tuple[Cell, Cell, float]] = []
@@ -39,10 +39,10 @@ def match_cells(
         i, j = divmod(best, strength.shape[1])
         if strength[i, j] <= 0:
             break
-        a, b = divmod(i, columns), divmod(j, other.shape[2])
+        a, b = divmod(i, columns), divmod(j, neighbour.shape[2])
         pairs.append(((a[0], a[1]), (b[0], b[1]), float(cosine[i, j])))
         strength[_neighbourhood(a, (rows, columns)), :] = 0
-        strength[:, _neighbourhood(b, other.shape[1:])] = 0
+        strength[:, _neighbourhood(b, neighbour.shape[1:])] = 0
     return pairs
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks.scale import photos, steady, tree_bytes
 from benchmarks.scale_page import START, Cost, Measurements, Run, page, seconds_on
-from benchmarks.twin_scale import KINDS, WIDTH, made
+from benchmarks.twin_scale import KINDS, WIDTH, random_gallery
 from tests.conftest import ROOT
 
 PAGE = ROOT / "docs" / "scale.md"
@@ -83,7 +83,7 @@ def test_no_two_files_are_alike(tmp_path):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_synthetic_vectors_are_unit_and_those_of_a_class_alike(kind):
-    rows, labels = made(2000, kind, np.random.default_rng(1))
+    rows, labels = random_gallery(2000, kind, np.random.default_rng(1))
     assert rows.shape == (2000, WIDTH)
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
     near = rows @ rows.T

@@ -129,7 +129,7 @@ def test_a_training_starts_from_the_network_for_photos_that_is_here(place, monke
     assert training._starts() == training.STARTS, "nothing trained is here"
     monkeypatch.setenv("WHYLENS_CHECKPOINTS", f"{place}:{ROOT / 'checkpoints'}")
     (_, first), *others = training._starts()
-    assert first == training.HERE
+    assert first == training.SHIPPED
     assert [value for _, value in others] == [training.LOADED, "pretrained", training.RANDOM]
     recipe = training._recipe(asked(start=first))
     assert recipe.weights == str(checkpoint_folders()["imagenet-lite0"])

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from whylens.core.bench.summary import BenchSummary
     from whylens.core.engine import Engine
 
-SUMMARY, TABLE, ONE = "benchmark.json", "benchmark.md", "summary.json"
+SUMMARY, TABLE, SUMMARY_OF_MODEL = "benchmark.json", "benchmark.md", "summary.json"
 
 
 def bench(
@@ -116,7 +116,7 @@ def _run(
         inputs = data or _training_data(engine, model)
         asked = Bench(model, inputs, tuple(dict.fromkeys(chosen)), **counts)
         summary = _measure(engine, asked, place, workers or cores())
-        write_atomically(place / ONE, json.dumps(asdict(summary)).encode())
+        write_atomically(place / SUMMARY_OF_MODEL, json.dumps(asdict(summary)).encode())
         summaries.append(summary)
     return summaries, groups_of(registry.metrics)
 
@@ -128,7 +128,7 @@ def _write(groups: Any, out: Path, as_json: bool) -> None:
     from whylens.core.storage.files import write_atomically
 
     summaries = []
-    for path in sorted(out.glob(f"*/{ONE}")):
+    for path in sorted(out.glob(f"*/{SUMMARY_OF_MODEL}")):
         try:
             summaries.append(read_summary(path.read_bytes()))
         except ValueError as exc:

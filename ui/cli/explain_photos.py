@@ -190,7 +190,7 @@ def _holds_another(folder: Path, answer: Explanation) -> bool:
     place, digest = folder / answer.method, answer.question.digest()
     if place.exists() and not place.is_dir():
         return True
-    there = place.is_dir() and any(place.iterdir())
-    if there and not answers_the_same(place / "manifest.json", answer):
+    in_use = place.is_dir() and any(place.iterdir())
+    if in_use and not answers_the_same(place / "manifest.json", answer):
         return True
     return not all(is_about(path, digest) for path in folder.glob("*/manifest.json"))

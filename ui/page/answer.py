@@ -131,8 +131,8 @@ def build_answer(
     outputs = [status, chips, picture, tiles, legend, by, *truth.words, truth.covered]
 
     def show_actions(request: gr.Request) -> tuple[Any, Any]:
-        there = bool(answers_of(request))
-        return gr.Button(visible=there), gr.Button(visible=there)
+        answered = bool(answers_of(request))
+        return gr.Button(visible=answered), gr.Button(visible=answered)
 
     for buttons in (status, chips):
         buttons.click(_on_chip, None, [form.target], **UNQUEUED)

@@ -152,8 +152,8 @@ def build_compare(session: Session, form: QuestionForm, style: StyleControls) ->
     events = [event]
     if session.judges:
         judge = _judge(session, draw, answers_of)
-        asked, drawn = {**inputs, "words": status}, [grid, legend, status]
-        events.append(event.success(judge, None, drawn, inputs_kwargs=asked, **queue))
+        asked, outputs = {**inputs, "words": status}, [grid, legend, status]
+        events.append(event.success(judge, None, outputs, inputs_kwargs=asked, **queue))
     for stopped in events:
         stop_event = wire_stop(
             stop,
@@ -290,13 +290,13 @@ def _judge(
                 known = last.verdict.fraction if last.verdict else 0.0
                 words = f"{values['words']} Judging {number} of {len(work)}: {known:.0%}"
                 yield gr.skip(), gr.skip(), words
-            drawn = draw(answers_of(request, **values), style, values, stamp)
-            yield *drawn, gr.skip()
+            updates = draw(answers_of(request, **values), style, values, stamp)
+            yield *updates, gr.skip()
         if last is None:
             yield gr.skip(), gr.skip(), gr.skip()
             return
         took = html.duration(time.perf_counter() - began)
-        yield *drawn, f"{values['words']} Judged in {took}."
+        yield *updates, f"{values['words']} Judged in {took}."
 
     return judge
 

@@ -55,7 +55,7 @@ class FairLine(list[Event]):
         visitor = visitor_of(event)
         own = max(self._round, self._last.get(visitor, -1) + 1)
         self._last[visitor] = own
-        place = next((i for i, other in enumerate(self._rounds) if other > own), len(self))
+        place = next((i for i, round_ in enumerate(self._rounds) if round_ > own), len(self))
         self.insert(place, event)
         self._rounds.insert(place, own)
 
@@ -86,10 +86,10 @@ class FairQueue(Queue):  # type: ignore[misc]  # Gradio has no types here
 
     def create_event_queue_for_fn(self, block_fn: BlockFunction) -> None:
         """Make the line of an event's queue, if it has none yet."""
-        there = block_fn.concurrency_id in self.event_queue_per_concurrency_id
+        exists = block_fn.concurrency_id in self.event_queue_per_concurrency_id
         super().create_event_queue_for_fn(block_fn)
         line = self.event_queue_per_concurrency_id[block_fn.concurrency_id]
-        if not there:
+        if not exists:
             line.queue = FairLine()
         line.concurrency_limit = self._limits.get(line.concurrency_id, line.concurrency_limit)
 
@@ -117,13 +117,13 @@ class FairQueue(Queue):  # type: ignore[misc]  # Gradio has no types here
                 "for their answers, or cancel some.",
             )
         opening = body.fn_index in self._opening
-        there = sum(
+        in_line = sum(
             (event.fn._id in self._opening) == opening
             for line in self.event_queue_per_concurrency_id.values()
             for event in line.queue
         )
-        if self._most is not None and there >= self._most:
-            return False, f"{there} questions wait already, the most. Try again.", "queue_full"
+        if self._most is not None and in_line >= self._most:
+            return False, f"{in_line} questions wait already, the most. Try again.", "queue_full"
         return await super().push(body, request, username)
 
 

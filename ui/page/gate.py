@@ -140,9 +140,9 @@ class Gate:
                 content = await self._checked(scope, headers, body.content)
                 if content is not None:
                     body.replace(content)
-                    kept = [pair for pair in scope["headers"] if pair[0] != b"content-length"]
+                    fields = [pair for pair in scope["headers"] if pair[0] != b"content-length"]
                     length = (b"content-length", str(len(content)).encode())
-                    scope = {**scope, "headers": [*kept, length]}
+                    scope = {**scope, "headers": [*fields, length]}
             await self._app(scope, body.receive, marked)
             refusal = body.refusal
         except ClientDisconnect:
@@ -251,9 +251,9 @@ class Gate:
         public = self._parameters.get(f"/{name}")
         if not named or named[0].fn is None or (kind == "call/v2" and public is None):
             raise Refusal(404, "There is no such endpoint; /gradio_api/info lists all.")
-        given, wanted = values.get("data"), len(named[0].inputs)
-        if direct and isinstance(given, list) and len(given) != wanted and not named[0].cancels:
-            raise Refusal(422, f"This takes {wanted} values, not {len(given)}.")
+        data, wanted = values.get("data"), len(named[0].inputs)
+        if direct and isinstance(data, list) and len(data) != wanted and not named[0].cancels:
+            raise Refusal(422, f"This takes {wanted} values, not {len(data)}.")
         if kind == "call/v2" and public is not None:
             try:
                 construct_args(public, (), values)
@@ -324,7 +324,8 @@ class _Counter:
         already = 0 if self._own is None else self._own.size
         if total <= max(already, self.free):
             return
-        if total - already + sum(one.size for one in self._sent[self._address]) > VISITOR_BYTES:
+        recent = sum(upload.size for upload in self._sent[self._address])
+        if total - already + recent > VISITOR_BYTES:
             raise Refusal(
                 429,
                 f"You have sent {VISITOR_BYTES / 1e6:.0f} MB within an hour. Wait, or run Whylens "

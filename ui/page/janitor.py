@@ -102,7 +102,7 @@ class Janitor:
                         continue
 
     def _files(self) -> list[tuple[float, int, Path]]:
-        found = []
+        files = []
         for top in self._folders:
             for folder, _, names in os.walk(top):
                 for path in (Path(folder) / name for name in names):
@@ -111,16 +111,16 @@ class Janitor:
                     except OSError:  # removed meanwhile
                         continue
                     if path not in self._keep:
-                        found.append((status.st_mtime, status.st_size, path))
-        return found
+                        files.append((status.st_mtime, status.st_size, path))
+        return files
 
 
 def disk_budget(folder: Path) -> int:
     """Return how many bytes visitors' files may take on the disk of a folder."""
     if text := os.environ.get(DISK_VARIABLE, "").strip():
         return parse_size(text, DISK_VARIABLE)
-    there = next(path for path in (folder, *folder.parents) if path.exists())
-    return min(DISK_BYTES, shutil.disk_usage(there).free // 2)
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    return min(DISK_BYTES, shutil.disk_usage(existing).free // 2)
 
 
 def _written(path: Path) -> float:

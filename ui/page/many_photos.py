@@ -220,8 +220,8 @@ def _chooser(session: Session) -> Callable[..., Any]:
             path = session.store.save_file(file.content(), suffix=file.suffix, stem=file.stem)
         except CoreError as exc:
             return *(gr.skip(),) * 3, f"{FAILED}{exc}"
-        said = f"{file.name} is the photo now: its answer is on top."
-        return path, PREDICTED, RUNNER_UP, said
+        message = f"{file.name} is the photo now: its answer is on top."
+        return path, PREDICTED, RUNNER_UP, message
 
     return choose
 

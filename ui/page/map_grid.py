@@ -118,7 +118,7 @@ def grid_html(rows: Sequence[Row], style: Style, session: Session, grid: Compone
     def address(path: str) -> str:
         return f"gradio_api/file={grid.move_resource_to_block_cache(path)}"
 
-    drawn = []
+    grid_rows = []
     for row in rows:
         cells = []
         for answer, scale in row.cells:
@@ -141,5 +141,5 @@ def grid_html(rows: Sequence[Row], style: Style, session: Session, grid: Compone
                     *picture.size,
                 )
             )
-        drawn.append((row.words, cells))
-    return html.render("compare", "grid", rows=drawn)
+        grid_rows.append((row.words, cells))
+    return html.render("compare", "grid", rows=grid_rows)

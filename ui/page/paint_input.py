@@ -69,9 +69,9 @@ class PaintInput(gr.ImageEditor, metaclass=WithoutStub):  # type: ignore[misc]
         if payload is None:
             return None
         if payload.id is not None:
-            kept = self.blob_storage.peek(payload.id) or {}
+            layers = self.blob_storage.peek(payload.id) or {}
             self.blob_storage.forget(payload.id)
-            contents = [kept[index] for index in sorted(kept)]
+            contents = [layers[index] for index in sorted(layers)]
         else:
             contents = [_content(layer.path) for layer in payload.layers[:MOST_LAYERS]]
         return {"background": None, "layers": [*map(_layer, contents)], "composite": None}

@@ -36,7 +36,7 @@ from whylens.ui.page.long_events import UNQUEUED, report_failure
 from whylens.ui.page.session import PRIVATE, Session, model_choices, visitor_id
 
 TRAINING_VARIABLE = "WHYLENS_TRAINING"
-HERE, LOADED, RANDOM = "here", "loaded", "random"
+SHIPPED, LOADED, RANDOM = "here", "loaded", "random"
 BACKBONES = (
     "resnet18.a1_in1k",
     "mobilenetv3_small_100.lamb_in1k",
@@ -169,7 +169,7 @@ def build_training(session: Session, form: QuestionForm, *, local: bool) -> Depe
 def _starts() -> list[tuple[str, str]]:
     # What is here comes first: nothing is fetched, and it knows photos already.
     name = _trained_here()
-    return [*([(f"Everyday photos ({name}, here)", HERE)] if name else []), *STARTS]
+    return [*([(f"Everyday photos ({name}, here)", SHIPPED)] if name else []), *STARTS]
 
 
 def _trained_here() -> str | None:
@@ -282,13 +282,13 @@ def _read_zip(path: Path, _: Engine, progress: ProgressCallback) -> Dataset:
 
 
 def _recipe(values: Mapping[str, Any]) -> Recipe:
-    model = (_trained_here() if values["start"] == HERE else values["model"]) or ""
+    model = (_trained_here() if values["start"] == SHIPPED else values["model"]) or ""
     folder = checkpoint_folders().get(model)
-    if values["start"] in (HERE, LOADED) and folder is not None:
+    if values["start"] in (SHIPPED, LOADED) and folder is not None:
         network = start_fields(folder)
     else:
         # A network that was fetched has the weights that its name stands for.
-        own = values["start"] in (HERE, LOADED)
+        own = values["start"] in (SHIPPED, LOADED)
         backbone = (model if own else values["backbone"] or "").strip()
         if backbone not in BACKBONES and check_public_model(backbone, ()).kind != "timm":
             what = f"{shown(backbone)} has no weights to start from. " if own else ""

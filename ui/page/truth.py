@@ -75,7 +75,7 @@ def agreement_teller(session: Session, slot: str) -> Callable[[gr.Request], str]
             return ""
         known = session.store.by_method(visitor, stamp, answer.model.name)
         known.pop(answer.method, None)
-        others = [other for other in known.values() if isinstance(other.result, Heatmap)]
+        others = [item for item in known.values() if isinstance(item.result, Heatmap)]
         return html.agreeing_methods(agreeing(answer, others), stamp)
 
     return tell

@@ -208,13 +208,13 @@ def _asker(session: Session) -> Callable[..., Any]:
         for number, outcome in enumerate(steps):
             # Later steps show the same picture, and know more of it.
             picture = gr.skip() if number else gr.Image(_picture(outcome.picture), visible=True)
-            told = zip(heats, outcome.foreseen, strict=True) if outcome.foreseen else ()
+            foreseen = zip(heats, outcome.foreseen, strict=True) if outcome.foreseen else ()
             bars = html.render(
                 "what_if",
                 "bars",
                 changed=outcome,
                 label=outcome.label,
-                foreseen=list(told),
+                foreseen=list(foreseen),
                 amount=html.amount,
             )
             yield picture, html.stamp(question_id(values)) + bars, _words(outcome)
