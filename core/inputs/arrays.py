@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import re
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageSequence
+from PIL import Image
 
 from whylens.core.errors import BadInput, shown
 from whylens.core.inputs.npy import read_npy
@@ -21,6 +20,7 @@ from whylens.core.inputs.photo import (
     photo_from_image,
     photo_of,
     range_notes,
+    read_bands,
     read_photo,
 )
 from whylens.core.inputs.signal import TABLES, is_signal_file, read_signal
@@ -100,7 +100,10 @@ def to_channels(image: Any, spec: InputSpec) -> Array:
         elif is_signal_file(path.name):
             array = read_signal(path.read_bytes(), path.name)
         elif path.suffix.lower() in (".tif", ".tiff") and len(spec.size) == 2:
-            array = _bands(path)
+            try:
+                array = read_bands(path.read_bytes())
+            except BadInput as exc:
+                raise BadInput(f"{path.name}: {exc}") from exc
         else:
             raise BadInput(
                 f"{path.name} is a photo by its name; this network takes arrays of "
@@ -118,17 +121,6 @@ def to_channels(image: Any, spec: InputSpec) -> Array:
     if array.ndim == len(spec.size):
         array = array[None]
     return np.array(array, dtype=np.float32)
-
-
-def _bands(path: Path) -> npt.NDArray[Any]:
-    """Return (C, H, W) of the pictures that lie one after the other in a TIFF."""
-    data = path.read_bytes()
-    read_photo(data)  # refuses what is too large or damaged
-    with Image.open(io.BytesIO(data), formats=["TIFF"]) as image:
-        bands = [np.asarray(frame) for frame in ImageSequence.Iterator(image)]
-    if len({band.shape for band in bands}) != 1 or bands[0].ndim != 2:
-        raise BadInput(f"{path.name} holds no bands of one size. Give them as a .npy file.")
-    return np.stack(bands)
 
 
 def shape_of(images: Sequence[Any], size: int | Sequence[int] | None = None) -> tuple[int, ...]:

@@ -39,6 +39,17 @@ def is_crowded(data: bytes) -> bool:
     return runs and len(data) > _BMP_RUNS
 
 
+def has_crowded_frames(data: bytes) -> bool:
+    """Return whether a TIFF has more pictures, or more in them, than a file of bands has.
+
+    Of a photo only the first is looked at; of bands Pillow reads the tags of each.
+    """
+    frames = list(_tiff_directories(data))
+    size = sum(_tiff_bytes(tags) for tags in frames)
+    many = len(frames) >= _TIFF_FRAMES or size > 2 * len(data)
+    return many or any(_are_too_many(tags, data) for tags in frames)
+
+
 def frame_count(image: Image.Image, data: bytes) -> int:
     """Return how many pictures lie one after the other in a file, as far as that is cheap."""
     if image.format == "GIF":
@@ -211,8 +222,15 @@ def _tiff_frames(data: bytes) -> int:
 
 
 def _tiff_crowded(data: bytes) -> bool:
-    # Pillow reads every tag of the first directory, and one by one where strips begin.
-    tags = next(_tiff_directories(data), [])
-    size = sum(_TIFF_BYTES.get(kind, 8) * count for kind, count in tags)
+    return _are_too_many(next(_tiff_directories(data), []), data)
+
+
+def _are_too_many(tags: list[tuple[int, int]], data: bytes) -> bool:
+    # Pillow reads every tag of a directory, and one by one where strips begin.
     values = sum(count for kind, count in tags if _TIFF_BYTES.get(kind, 8) > 1)
+    size = _tiff_bytes(tags)
     return len(tags) > _TIFF_TAGS or size > 2 * len(data) or values > _TIFF_VALUES
+
+
+def _tiff_bytes(tags: list[tuple[int, int]]) -> int:
+    return sum(_TIFF_BYTES.get(kind, 8) * count for kind, count in tags)

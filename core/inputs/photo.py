@@ -12,15 +12,17 @@ import struct
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageSequence, UnidentifiedImageError
 
 from whylens.core.errors import BadInput
 from whylens.core.inputs.file_parts import (
     ends_in_nothing,
     frame_count,
+    has_crowded_frames,
     holds_fewer_pixels,
     is_crowded,
 )
@@ -146,6 +148,37 @@ def read_photo(data: bytes, *, limits: ImageLimits | None = None) -> Photo:
         if rest is None:
             raise
         return rest
+
+
+def read_bands(data: bytes, *, limits: ImageLimits | None = None) -> npt.NDArray[Any]:
+    """Return (C, H, W) of the pictures that lie one after the other in a TIFF, as they are stored.
+
+    Raises:
+        BadInput: As `read_photo`; or they are no bands of one size, or too large together.
+    """
+    limits = limits or ImageLimits()
+    read_photo(data, limits=limits)  # refuses what is too large or damaged, of the first
+    if has_crowded_frames(data):
+        raise _in_too_many_pieces()
+    bands: list[npt.NDArray[Any]] = []
+    try:
+        with Image.open(io.BytesIO(data), formats=["TIFF"]) as image:
+            size = image.size
+            # Each says only as it is come to how large it is, and is decoded after that.
+            for frame in ImageSequence.Iterator(image):
+                if frame.size != size or len(frame.getbands()) != 1:
+                    raise BadInput("It holds no bands of one size. Give them as a .npy file.")
+                if (len(bands) + 1) * frame.width * frame.height > limits.pixels:
+                    raise BadInput(
+                        f"Its bands have more than {limits.pixels / 1e6:.0f} million pixels "
+                        "together. Save them smaller."
+                    )
+                bands.append(np.asarray(frame))
+    except UnidentifiedImageError as exc:
+        raise BadInput("It is no TIFF. Give bands as one, or as a .npy file.") from exc
+    except _DAMAGE as exc:
+        raise BadInput("It is damaged or cut off. Save it again.") from exc
+    return np.stack(bands)
 
 
 def _decoded(
@@ -359,10 +392,14 @@ def _holds_fewer(image: Image.Image) -> BadInput:
 
 def _check_parts(data: bytes) -> None:
     if is_crowded(data):
-        raise BadInput(
-            "The picture's file is cut into more pieces than any camera or image program makes. "
-            "Open it in an image program and save it again."
-        )
+        raise _in_too_many_pieces()
+
+
+def _in_too_many_pieces() -> BadInput:
+    return BadInput(
+        "The picture's file is cut into more pieces than any camera or image program makes. "
+        "Open it in an image program and save it again."
+    )
 
 
 # By EXIF orientation: the upright picture's array as the file stores it, as a view.

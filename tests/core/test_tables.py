@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
+import struct
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from tests.support.networks import plain_spec
 from whylens.core.errors import BadInput
@@ -170,3 +171,47 @@ def test_bands_are_read_from_a_tiff(tmp_path):
     first.save(tmp_path / "x.tif", save_all=True, append_images=others)
     array = to_channels(tmp_path / "x.tif", plain_spec(16, 20, channels=6))
     assert array == pytest.approx(bands / 255)
+
+
+def tiff_of(*pictures, **options):
+    """Return a TIFF of pictures one after the other."""
+    stream = io.BytesIO()
+    first, *others = pictures
+    first.save(stream, "TIFF", save_all=True, append_images=others, **options)
+    return stream.getvalue()
+
+
+def with_one_tag_of_all(data):
+    """Return a TIFF whose last picture's tag says that its values are the whole file."""
+    at = int.from_bytes(data[4:8], "little")
+    while at:
+        first, count = at + 2, int.from_bytes(data[at : at + 2], "little")
+        at = int.from_bytes(data[first + 12 * count :][:4], "little")
+    entry = struct.pack("<HHII", 60_000, 7, 3 * len(data), 8)
+    return data[: first + 12 * (count - 1)] + entry + data[first + 12 * count :]
+
+
+def test_bands_are_counted_before_they_are_decoded(tmp_path, monkeypatch):
+    small, large = Image.new("L", (16, 20)), Image.new("L", (5000, 3800))
+    packed = {"compression": "tiff_adobe_deflate"}
+    files = {
+        "more than 30 million pixels together": tiff_of(*[large] * 8, **packed),
+        "no bands of one size": tiff_of(small, large, **packed),
+        "no bands of one size. ": tiff_of(small, Image.new("RGB", (16, 20))),
+        "more pieces": tiff_of(*[small] * 1000),
+        "more pieces ": with_one_tag_of_all(tiff_of(small, small)),
+        "damaged or cut off": tiff_of(small, small)[:-200],
+    }
+    load, decoded = TiffImagePlugin.TiffImageFile.load, set()
+    monkeypatch.setattr(
+        TiffImagePlugin.TiffImageFile,
+        "load",
+        lambda image: [decoded.add(image.tell()), load(image)][1],
+    )
+    for words, data in files.items():
+        (tmp_path / "x.tif").write_bytes(data)
+        decoded.clear()
+        with pytest.raises(BadInput, match=words.strip()):
+            to_channels(tmp_path / "x.tif", plain_spec(16, 20, channels=6))
+        assert len(data) < 500_000
+        assert decoded <= ({0, 1} if "damaged" in words else {0})  # the first is a photo as well
