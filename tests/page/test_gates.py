@@ -38,6 +38,7 @@ from whylens.ui.page.janitor import BROKEN_OFF_SECONDS, Janitor
 from whylens.ui.page.layout import build_page
 from whylens.ui.page.page_store import PageStore
 from whylens.ui.page.server import guarded
+from whylens.ui.page.upload_parts import MOST_FILES
 
 
 @pytest.fixture(scope="module")
@@ -225,6 +226,23 @@ def test_uploads_are_bounded_by_request_by_visitor_and_in_all(web, page, monkeyp
     assert upload(90_000, TestClient(full, "http://127.0.0.1", client=("9.9.9.9", 5))) == 507
 
 
+def test_only_uploads_come_in_parts_and_hold_files_alone(web):
+    def send(path: str, parts: list[tuple[str, tuple[str | None, bytes]]]):
+        return web.post(f"/gradio_api/{path}", files=parts)
+
+    file, field = ("files", ("a.png", b"x")), ("files", (None, b"x"))
+    assert send("upload", [file]).is_success
+    for parts in ([field], [file, field]):
+        answer = send("upload", parts)
+        assert (answer.status_code, answer.text) == (400, "An upload is files, and nothing else.")
+    assert send("upload", [file] * MOST_FILES).is_success
+    assert "Too many files" in send("upload", [file] * (MOST_FILES + 1)).text
+    # What waits in memory is bounded, whatever it is called.
+    large = [("files", ("a.png", bytes(gate.PHOTO_JSON_BYTES)))]
+    for path in ("queue/join", "call/predict", "run/x", "cancel", "nosuch"):
+        assert send(path, large).status_code == 413
+
+
 @pytest.mark.parametrize("announced", [True, False])
 def test_uploads_that_overlap_are_counted_together(page, tmp_path, monkeypatch, announced):
     monkeypatch.setattr(gate, "VISITOR_BYTES", 200_000)
@@ -392,6 +410,46 @@ def test_a_visits_answers_are_read_and_its_work_is_ended_by_that_visit_alone(web
     alone = called.json().get("event_id", "")
     assert alone in queue.event_ids_to_events
     assert gate_of._is_own_stream(f"/gradio_api/call/predict/{alone}", "")
+
+
+def test_nobody_says_goodbye_in_anothers_name(page, web):
+    ends, statuses = asyncio.Event(), []
+
+    async def app(scope, receive, send):
+        await ends.wait()
+        await PlainTextResponse("ALIVE")(scope, receive, send)
+
+    async def listen(visit: str):
+        gated_path = f"/gradio_api/heartbeat/{visit}"
+        scope = {"type": "http", "method": "GET", "path": gated_path, "query_string": b""}
+        scope |= {"headers": [(b"host", b"localhost")], "client": ("9.9.9.9", 1)}
+
+        async def receive():
+            return {"type": "http.request"}
+
+        async def send(message):
+            if "status" in message:
+                statuses.append((visit, message["status"]))
+
+        await gated(scope, receive, send)
+
+    async def visits():
+        first = asyncio.create_task(listen("mine"))
+        await asyncio.sleep(0)
+        await listen("mine")
+        other = asyncio.create_task(listen("theirs"))
+        ends.set()
+        await asyncio.gather(first, other)
+        await listen("mine")  # one that was lost is taken up again
+
+    gated = Gate(app, Janitor([Path()]), page, local=True)
+    asyncio.run(visits())
+    assert statuses == [("mine", 403), ("mine", 200), ("theirs", 200), ("mine", 200)]
+    # Nor by the number, or by the name, of what then drops the answers.
+    (number,) = (n for n, fn in page.fns.items() if ("unload" in [kind for _, kind in fn.targets]))
+    join = {"data": [], "fn_index": number, "session_hash": "mine"}
+    for path in ("queue/join", "run/x", f"call/{page.fns[number].api_name}"):
+        assert web.post(f"/gradio_api/{path}", json=join).status_code == 404
 
 
 ENDPOINTS = (

@@ -46,6 +46,8 @@ STALL_SECONDS = 60.0  # without a byte of a body that is not complete
 PATH_BYTES, NAME_BYTES = 2_000, 255  # of an address, and of each part, which may name a file
 _CALL_PATH = "/gradio_api/call/"  # of a question without a page, and of its stream of answers
 _DRAWING_PATH = "/gradio_api/component_server"
+_UPLOAD_PATH = "/gradio_api/upload"
+_HEARTBEAT_PATH = "/gradio_api/heartbeat/"  # open while a page is; its end is the page's
 _ASKED = re.compile(r"/gradio_api/(run|api|call/v2|call)/([^/]+)/?")
 _FIELD = re.compile(rb'name="(\w+)"\r\n\r\n([^\r\n]*)\r\n')
 # Gradio's own ways to fetch from elsewhere, to write files, and to look into the server: none is
@@ -87,6 +89,7 @@ class Gate:
         named = {host.strip() for host in os.environ.get(HOSTS_VARIABLE, "").split(",")} - {""}
         self._hosts = named | LOOPBACK_HOSTS if local or named else None
         self._sent: defaultdict[str, deque[_Sent]] = defaultdict(deque)  # by address
+        self._open_visits: set[str] = set()
         frames = "https://huggingface.co https://*.hf.space" if "SPACE_ID" in os.environ else ""
         if local:
             frames = "http://localhost:* http://127.0.0.1:*"
@@ -103,6 +106,7 @@ class Gate:
             return
         body: _Body | None = None
         counter: _Counter | None = None
+        visit = ""
         begun = False
         # A 500 waits for what was raised: it may be no fault of the program's.
         failed: list[Message] = []
@@ -133,6 +137,7 @@ class Gate:
         try:
             headers = {k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"]}
             self._check_address(scope, headers)
+            visit = self._open_visit(scope)
             counter = self._counter(scope, headers)
             body = _Body(receive, counter)
             if isinstance(counter, _Form):
@@ -156,6 +161,7 @@ class Gate:
         finally:
             if counter is not None:
                 counter.end()
+            self._open_visits.discard(visit)
         if refusal is not None and not begun:
             refused = PlainTextResponse(str(refusal), refusal.status, {"Connection": "close"})
             await refused(scope, receive, answer)
@@ -185,6 +191,20 @@ class Gate:
         changes = scope["method"] not in ("GET", "HEAD")
         if self._local and changes and origin and _host_name(origin) not in (self._hosts or ()):
             raise Refusal(403, "Only a page of this machine may ask that.")
+
+    def _open_visit(self, scope: Message) -> str:
+        """Return the name of the visit that a request keeps open, or "".
+
+        Gradio takes the end of any such request for the visitor's goodbye, and drops their answers.
+        """
+        path = scope["path"]
+        if scope["method"] != "GET" or not path.startswith(_HEARTBEAT_PATH):
+            return ""
+        visit = str(path.removeprefix(_HEARTBEAT_PATH))
+        if visit in self._open_visits:
+            raise Refusal(403, "This visit is open: its own page says when it ends.")
+        self._open_visits.add(visit)
+        return visit
 
     def _is_own_stream(self, path: str, query: str) -> bool:
         """Return whether an address names no stream of answers that belongs to somebody else.
@@ -232,7 +252,13 @@ class Gate:
         return content if written else None
 
     def _check_event(self, path: str, values: dict[str, Any]) -> None:
-        number, fns = values.get("fn_index"), self._page.fns
+        number = values.get("fn_index")
+        # Gradio alone calls what follows the end of a visit.
+        fns = {
+            n: fn
+            for n, fn in self._page.fns.items()
+            if not any(kind == "unload" for _, kind in fn.targets)
+        }
         known = {str(n): fn for n, fn in fns.items()}
         if isinstance(number, str | int | float) and str(number) not in known:
             raise Refusal(404, "The page has no handler of this number.")
@@ -290,7 +316,8 @@ class Gate:
                 sent.popleft()
             if not sent:
                 del self._sent[key]
-        is_form = not _is_multipart(headers) or scope["path"].rstrip("/") == _DRAWING_PATH
+        # Whatever else comes in parts would be held in memory as a whole.
+        is_form = not _is_multipart(headers) or scope["path"].rstrip("/") != _UPLOAD_PATH
         counter = (_Form if is_form else _Counter)(self._janitor, self._sent, address)
         counter.reserve(announced)
         return counter

@@ -39,6 +39,7 @@ from whylens.ui.page.light_sessions import LightSessions
 from whylens.ui.page.long_events import SLOW
 from whylens.ui.page.session import MEASURED, first_model
 from whylens.ui.page.theme import STYLESHEET, page_theme, swatches
+from whylens.ui.page.upload_parts import take_files_alone
 from whylens.ui.space.zero_gpu import local_engine
 
 log = logging.getLogger("whylens")
@@ -115,6 +116,7 @@ def guarded(
 
     @asynccontextmanager
     async def lifespan(app: App) -> AsyncIterator[None]:
+        take_files_alone()
         app.state_holder = LightSessions()
         app.state_holder.set_blocks(page)
         keep = {p for block in page.blocks.values() for p in getattr(block, "keep_in_cache", ())}
