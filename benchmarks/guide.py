@@ -28,7 +28,7 @@ from whylens.core.explanation import Explanation, Question
 from whylens.core.inputs.view import on_original
 from whylens.core.outputs.guide import (
     QUESTIONS,
-    Entry,
+    GuideEntry,
     Measured,
     Measurements,
     entries,
@@ -135,7 +135,7 @@ def _rank_agreement(first: np.ndarray, second: np.ndarray) -> float:
     return abs(float(spearmanr(first.ravel(), second.ravel()).statistic))
 
 
-def document(guide: Iterable[Entry], known: Measurements) -> str:
+def document(guide: Iterable[GuideEntry], known: Measurements) -> str:
     """Return docs/methods.md."""
     guide = list(guide)
     lines = [
@@ -215,7 +215,7 @@ def with_benchmark(figures: dict[str, Measured], runs: list[Any]) -> dict[str, M
     }
 
 
-def _anchor(entry: Entry) -> str:
+def _anchor(entry: GuideEntry) -> str:
     # Of its own: GitHub and the documentation number equal headings in different ways.
     return "method-" + entry.name.replace("+", "-plus")
 

@@ -21,7 +21,7 @@ from whylens.core.errors import CoreError, WorkerLost, disk_problem
 from whylens.core.storage.child_processes import start_process
 
 
-class Worker(Protocol):
+class ShardWorker(Protocol):
     """Does one piece of a run after another."""
 
     def work(self, number: int, tick: Callable[[], None], /) -> Any:
@@ -35,7 +35,7 @@ class ProcessJob(Protocol):
     def threads(self) -> int:
         """Of one process's arithmetic."""
 
-    def worker(self) -> Worker:
+    def worker(self) -> ShardWorker:
         """Return what does the work in this process."""
 
 

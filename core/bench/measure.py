@@ -12,7 +12,7 @@ from torch import Tensor
 
 from whylens.core.bench.columns import BEATS, CHEAP, GRID, KNOWN, SHORTCUT
 from whylens.core.bench.mosaics import Mosaic, mosaic_around
-from whylens.core.bench.plan import EDGES, RANDOM_MAP, REFERENCES, TRUE_MASK, Plan, Sight
+from whylens.core.bench.plan import EDGES, RANDOM_MAP, REFERENCES, TRUE_MASK, BenchPlan, Sight
 from whylens.core.bench.rows import Row
 from whylens.core.datasets.dataset import Mask, Pixels
 from whylens.core.errors import BadInput, CoreError, NeedsNotMet
@@ -63,7 +63,7 @@ class _Scene:
     mosaic: Mosaic | None
 
 
-def rows_of(plan: Plan, sight: Sight, pairs: Sequence[tuple[str, str]]) -> Iterator[Row]:
+def rows_of(plan: BenchPlan, sight: Sight, pairs: Sequence[tuple[str, str]]) -> Iterator[Row]:
     """Yield a row for each method; what is wrong with one is in its row.
 
     Args:
@@ -101,7 +101,7 @@ def mask_in_view(mask: Mask, spec: InputSpec) -> Tensor:
     return torch.from_numpy(seen)
 
 
-def _scene(plan: Plan, sight: Sight) -> _Scene:
+def _scene(plan: BenchPlan, sight: Sight) -> _Scene:
     dataset, backbone, index = plan.dataset, plan.backbone, sight.index
     label, evidence = dataset.items[index].label, dataset.evidence(index)
     question = plan.question(sight)
@@ -143,12 +143,12 @@ def _on_signal(evidence: Mask, size: Sequence[int]) -> Tensor:
     return torch.from_numpy(evidence[nearest])
 
 
-def _logits(plan: Plan, pixels: Pixels) -> Tensor:
+def _logits(plan: BenchPlan, pixels: Pixels) -> Tensor:
     x, _ = photo_tensor(photo_of(pixels), plan.backbone.spec)
     return plan.backbone.fast_logits(x.to(plan.backbone.device))[0].detach()
 
 
-def _parts(plan: Plan, index: int, seen: Callable[[Mask], Tensor]) -> Parts | None:
+def _parts(plan: BenchPlan, index: int, seen: Callable[[Mask], Tensor]) -> Parts | None:
     dissection = plan.dataset.dissection(index)
     if dissection is None:
         return None
@@ -175,7 +175,7 @@ def _parts(plan: Plan, index: int, seen: Callable[[Mask], Tensor]) -> Parts | No
     )
 
 
-def _hybrid(plan: Plan, index: int, seen: Callable[[Mask], Tensor]) -> _Hybrid | None:
+def _hybrid(plan: BenchPlan, index: int, seen: Callable[[Mask], Tensor]) -> _Hybrid | None:
     """Return a hybrid, where each class does lose more without its own sign than the other's.
 
     Source: Hesse et al. 2023, TS: pictures in which removals do not agree are left out, for a map
@@ -206,7 +206,7 @@ def _score(metric: Metric, case: Case, failures: list[str]) -> Score:
         return Score(None, note=failures[-1])
 
 
-def _measured(plan: Plan, sight: Sight, scene: _Scene, name: str) -> Row:
+def _measured(plan: BenchPlan, sight: Sight, scene: _Scene, name: str) -> Row:
     """Return the part of a row that a method's map decides, or the reason why there is none."""
     scores: dict[str, Score] = {}
     failures: list[str] = []
@@ -251,7 +251,7 @@ def _rounded(facts: dict[str, Any]) -> dict[str, list[Any]]:
     }
 
 
-def _case(plan: Plan, scene: _Scene, name: str) -> Case:
+def _case(plan: BenchPlan, scene: _Scene, name: str) -> Case:
     subject = scene.subject
     if name not in REFERENCES:
         *_, last = plan.engine.explain(scene.question, name)
@@ -265,7 +265,7 @@ def _case(plan: Plan, scene: _Scene, name: str) -> Case:
     return Case(subject, heat, mask=scene.mask)
 
 
-def _over_random_maps(plan: Plan, case: Case) -> Score:
+def _over_random_maps(plan: BenchPlan, case: Case) -> Score:
     """Return the mean of many random maps: what one of them gets says little of chance."""
     inputs = min(plan.bench.few, sum(sight.split == "test" for sight in plan.sights))
     maps = (_noise(case.subject, number) for number in range(-(-plan.bench.random_maps // inputs)))
@@ -289,7 +289,7 @@ def _in_mosaic(mosaic: Mosaic, case: Case, name: str) -> Score:
     return Score(share_in_tile(heat, mosaic.tile), mosaic.chance)
 
 
-def _of_hybrid(plan: Plan, hybrid: _Hybrid, scene: _Scene, name: str) -> list[Heatmap]:
+def _of_hybrid(plan: BenchPlan, hybrid: _Hybrid, scene: _Scene, name: str) -> list[Heatmap]:
     if name == TRUE_MASK:
         return [_marked(sign) for sign in hybrid.signs]
     photo = photo_of(hybrid.pixels)
@@ -297,13 +297,13 @@ def _of_hybrid(plan: Plan, hybrid: _Hybrid, scene: _Scene, name: str) -> list[He
     return [_any_map(plan, question, scene, name) for question in questions]
 
 
-def _of_hint(plan: Plan, hint: _Hint, scene: _Scene, name: str) -> Heatmap:
+def _of_hint(plan: BenchPlan, hint: _Hint, scene: _Scene, name: str) -> Heatmap:
     if name == TRUE_MASK:
         return _marked(hint.place)
     return _any_map(plan, replace(scene.question, target=hint.label), scene, name)
 
 
-def _any_map(plan: Plan, question: Question, scene: _Scene, name: str) -> Heatmap:
+def _any_map(plan: BenchPlan, question: Question, scene: _Scene, name: str) -> Heatmap:
     if name == RANDOM_MAP:
         return _noise(scene.subject)
     if name == EDGES:

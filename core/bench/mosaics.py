@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from whylens.core.bench.plan import Plan, Sight
+from whylens.core.bench.plan import BenchPlan, Sight
 from whylens.core.errors import NeedsNotMet
 from whylens.core.evaluation.grid_pointing import mosaic, on_mosaics, tile_mask
 from whylens.core.models.forward_pass import ForwardPass
@@ -33,7 +33,7 @@ class Mosaic:
     chance: float
 
 
-def mosaic_around(plan: Plan, sight: Sight) -> Mosaic | None:
+def mosaic_around(plan: BenchPlan, sight: Sight) -> Mosaic | None:
     """Return an input of the test split in a mosaic with those that come after it, one per class.
 
     None where the network takes inputs of one size only, does not name this one with confidence,
@@ -63,7 +63,7 @@ def mosaic_around(plan: Plan, sight: Sight) -> Mosaic | None:
     return Mosaic(subject, tile_mask(place, grid, subject.size), 1 / count)
 
 
-def _confident(plan: Plan, first: Sight) -> Iterator[tuple[Tensor, int]]:
+def _confident(plan: BenchPlan, first: Sight) -> Iterator[tuple[Tensor, int]]:
     """Yield inputs that are named right, with classes, from one on and around; none without it."""
     test = [sight for sight in plan.sights if sight.split == "test"]
     for sight in (*test[first.position :], *test[: first.position]):

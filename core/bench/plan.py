@@ -70,7 +70,7 @@ class Sight:
     split: SplitName
 
 
-class Plan:
+class BenchPlan:
     """A benchmark laid out: its inputs, and who sees which."""
 
     def __init__(
@@ -127,7 +127,7 @@ class Plan:
             return replace(question, signal=self.dataset.signal(sight.index))
         return replace(question, photo=photo_of(self.dataset.pixels(sight.index)))
 
-    def is_quick(self, name: str) -> bool:
+    def is_single_step(self, name: str) -> bool:
         """Return whether a method, or a reference, gives its map in one step."""
         return name in REFERENCES or is_single_step(self.engine.registry.explainers[name])
 
@@ -136,13 +136,13 @@ class Plan:
         names = [
             name
             for name in (*REFERENCES, *self.asked)
-            if sight.position < self.bench.few or self.is_quick(name)
+            if sight.position < self.bench.few or self.is_single_step(name)
         ]
         return [(name, self.owners.get(name, "")) for name in names]
 
     def asks(self, name: str, metric: str) -> bool:
         """Return whether a figure is asked of a method at all."""
-        return self.is_quick(name) or metric not in REPEATING
+        return self.is_single_step(name) or metric not in REPEATING
 
     def head(self) -> Row:
         """Return what all rows of a file rest on."""

@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 
 from whylens.core.batch.process_runner import run_in_processes
 from whylens.core.bench.measure import rows_of
-from whylens.core.bench.plan import Bench, Plan, Sight
+from whylens.core.bench.plan import Bench, BenchPlan, Sight
 from whylens.core.bench.rows import ROWS, Row, read_rows, row_line
 from whylens.core.bench.summary import BenchSummary, summary_of
 from whylens.core.errors import Busy, shown
@@ -44,7 +44,7 @@ def run_bench(
     """
     try:
         with FileLock(out / LOCK, timeout=0):
-            return (yield from _run(Plan(engine, bench), out / ROWS, processes))
+            return (yield from _run(BenchPlan(engine, bench), out / ROWS, processes))
     except Timeout as exc:
         raise Busy(
             f"Another benchmark is writing into {shown(str(out))}. Wait for it, or choose another "
@@ -52,7 +52,7 @@ def run_bench(
         ) from exc
 
 
-def _run(plan: Plan, path: Path, processes: int) -> Generator[float, None, BenchSummary]:
+def _run(plan: BenchPlan, path: Path, processes: int) -> Generator[float, None, BenchSummary]:
     rows = read_rows(path, plan.head())
     done = {(row["picture"], row["method"], row["owner"]) for row in rows}
     every = [
@@ -86,13 +86,15 @@ def _run(plan: Plan, path: Path, processes: int) -> Generator[float, None, Bench
     return summary_of(plan, rows)
 
 
-def _in_this_process(plan: Plan, missing: dict[int, Pairs]) -> Generator[list[Row]]:
+def _in_this_process(plan: BenchPlan, missing: dict[int, Pairs]) -> Generator[list[Row]]:
     for number, pairs in missing.items():
         for row in rows_of(plan, plan.sights[number], pairs):
             yield [row]
 
 
-def _in_processes(plan: Plan, missing: dict[int, Pairs], processes: int) -> Generator[list[Row]]:
+def _in_processes(
+    plan: BenchPlan, missing: dict[int, Pairs], processes: int
+) -> Generator[list[Row]]:
     """Yield the rows of one input after another, in the order of the plan."""
     waiting: dict[int, list[Row]] = {}
     order = iter(missing)
@@ -139,13 +141,13 @@ class BenchJob:
         from whylens.core.engine import Engine
 
         torch.set_num_threads(self.threads)
-        return BenchWorker(Plan(Engine(), self.bench, self.sights), self.missing)
+        return BenchWorker(BenchPlan(Engine(), self.bench, self.sights), self.missing)
 
 
 class BenchWorker:
     """Measures one input after another."""
 
-    def __init__(self, plan: Plan, missing: dict[int, Pairs]) -> None:
+    def __init__(self, plan: BenchPlan, missing: dict[int, Pairs]) -> None:
         """Take what is to be done."""
         self._plan, self._missing = plan, missing
 

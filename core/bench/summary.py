@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from whylens.core.bench.columns import PAINTED, STEPS
-from whylens.core.bench.plan import REFERENCES, Plan
+from whylens.core.bench.plan import REFERENCES, BenchPlan
 from whylens.core.bench.rows import Row
 from whylens.core.evaluation.parts import PartMarks, fitted_threshold
 
@@ -103,7 +103,7 @@ def read_summary(content: bytes) -> BenchSummary:
         raise ValueError(str(exc)) from exc
 
 
-def summary_of(plan: Plan, rows: Sequence[Row]) -> BenchSummary:
+def summary_of(plan: BenchPlan, rows: Sequence[Row]) -> BenchSummary:
     """Return the figures of all rows that belong to the plan's methods."""
     current = [row for row in rows if plan.owners.get(row["method"], "") == row["owner"]]
     test = [row for row in current if row["split"] == "test"]

@@ -64,7 +64,7 @@ class Measurements(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class GuideEntry:
     """One method as a guide shows it.
 
     Attributes:
@@ -114,14 +114,14 @@ def measurements(path: Path) -> Measurements:
     return read_json_model(path, Measurements, "Write the measurements anew.")
 
 
-def entries(registry: Registry, measured: Measurements) -> tuple[Entry, ...]:
+def entries(registry: Registry, measured: Measurements) -> tuple[GuideEntry, ...]:
     """Return every method, in the registry's order.
 
     Args:
         measured: By name; some may be missing.
     """
     return tuple(
-        Entry(
+        GuideEntry(
             name,
             e.title,
             e.family,
@@ -142,7 +142,7 @@ def entries(registry: Registry, measured: Measurements) -> tuple[Entry, ...]:
 
 
 def recommended(
-    guide: Sequence[Entry],
+    guide: Sequence[GuideEntry],
     *,
     question_kind: QuestionKind,
     inside: bool,
@@ -160,7 +160,7 @@ def recommended(
         most: How many at most.
     """
 
-    def fits(entry: Entry) -> bool:
+    def fits(entry: GuideEntry) -> bool:
         cost = entry.measured.forwards if entry.measured else (1.0 if entry.quick else A_MOMENT)
         return (
             entry.name in available
@@ -169,7 +169,7 @@ def recommended(
             and cost <= forwards
         )
 
-    def rank(entry: Entry) -> tuple[float, ...]:
+    def rank(entry: GuideEntry) -> tuple[float, ...]:
         m = entry.measured
         if m is None:
             return (1.0, 0.0, 0.0, 0.0)

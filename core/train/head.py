@@ -23,7 +23,7 @@ _LIFTED = 256  # pictures; a few scores cut off in others change nothing
 
 
 @dataclass(frozen=True, slots=True)
-class Fit:
+class LinearFit:
     """A linear layer fitted to features.
 
     Attributes:
@@ -104,7 +104,7 @@ def features(
 
 def fit(
     train: tuple[Tensor, Tensor], val: tuple[Tensor, Tensor], weights: Tensor
-) -> Generator[float, None, Fit]:
+) -> Generator[float, None, LinearFit]:
     """Yield the share done and return the fit with the penalty that does best on validation.
 
     Args:
@@ -114,7 +114,7 @@ def fit(
     x, labels = train
     middle, spread = x.mean(0), x.std(0).clamp_min(1e-6 * float(x.std()) + 1e-12)
     unit = (x - middle) / spread
-    best: Fit | None = None
+    best: LinearFit | None = None
     start = torch.zeros(len(weights), x.shape[1] + 1)
     for done, penalty in enumerate(sorted(PENALTIES, reverse=True), 1):
         # Each starts from the one before, which was held tighter.
@@ -123,7 +123,7 @@ def fit(
         bias = start[:, -1] - weight @ middle
         loss = float(_loss(val[0] @ weight.T + bias, val[1], weights))
         if best is None or loss < best.loss:
-            best = Fit(weight, bias, penalty, loss)
+            best = LinearFit(weight, bias, penalty, loss)
         yield done / len(PENALTIES)
     assert best is not None  # noqa: S101 - there is at least one penalty
     return best
@@ -152,7 +152,7 @@ def _minimum(x: Tensor, labels: Tensor, weights: Tensor, penalty: float, start: 
     return both.detach()
 
 
-def set_last_layer(network: Network, solution: Fit, frames: Frames, *, batch: int) -> None:
+def set_last_layer(network: Network, solution: LinearFit, frames: Frames, *, batch: int) -> None:
     """Write a fit into the last layer.
 
     Where a ReLU follows a last convolution, as in SqueezeNet, scores below zero would be cut off.

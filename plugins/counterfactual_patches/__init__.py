@@ -27,7 +27,7 @@ from whylens import (
 from whylens.plugins._gallery import embedding_problem
 from whylens.plugins._near_duplicates import duplicate_test
 from whylens.plugins.counterfactual_patches.gallery import (
-    GalleryParams,
+    DistractorParams,
     fit_gallery,
     rank_candidates,
 )
@@ -91,7 +91,7 @@ class CounterfactualPatches(Explainer[CounterfactualParams]):
     Params = CounterfactualParams
     test_params = CounterfactualParams(swaps=2, candidates=50)
     artifact_kind = "a few pictures of every class"
-    FitParams = GalleryParams
+    FitParams = DistractorParams
 
     def why_not(self, backbone: Backbone) -> str | None:
         """Return why pictures of this network cannot be exchanged, or None."""

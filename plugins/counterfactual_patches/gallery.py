@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from whylens import Backbone, Dataset
 
 
-class GalleryParams(BaseModel):
+class DistractorParams(BaseModel):
     """How the gallery is fitted.
 
     Attributes:
@@ -34,7 +34,7 @@ class GalleryParams(BaseModel):
     seed: int = 0
 
 
-def choose_positions(dataset: Dataset, params: GalleryParams) -> list[int]:
+def choose_positions(dataset: Dataset, params: DistractorParams) -> list[int]:
     """Return positions of at most `per_class` random pictures of every class.
 
     Raises:
@@ -49,7 +49,9 @@ def choose_positions(dataset: Dataset, params: GalleryParams) -> list[int]:
     return sorted(positions)
 
 
-def fit_gallery(dataset: Dataset, backbone: Backbone, params: GalleryParams) -> Iterator[Progress]:
+def fit_gallery(
+    dataset: Dataset, backbone: Backbone, params: DistractorParams
+) -> Iterator[Progress]:
     """Yield the progress of fitting a gallery; the last holds it."""
     positions = choose_positions(dataset, params)
     arrays, facts = yield from embed_items(dataset, backbone, positions, params)

@@ -58,7 +58,7 @@ def paint_extra_ear(
     """Paint a third ear on the crown or low on a cheek.
 
     Args:
-        easel: Where; the head is not there yet.
+        canvas: Where; the head is not there yet.
     """
     rng = stream(traits.cat_seed, "extra ear")
     lean = pick(rng, (-1.75, -0.06, 0.06, 1.75))

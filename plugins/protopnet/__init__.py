@@ -28,7 +28,7 @@ from whylens.plugins.protopnet.editing import ACTIONS, edit_prototypes
 from whylens.plugins.protopnet.patch_check import PatchCheck, check_patch, rows_and_columns
 from whylens.plugins.protopnet.pipeline import PrototypeParams, fit_prototypes
 from whylens.plugins.protopnet.similarity import (
-    Metric,
+    PatchMetric,
     cosine_maps,
     max_over_patches,
     metric_from_arrays,
@@ -138,7 +138,7 @@ class _Evidence:
     """
 
     subject: Subject
-    metric: Metric
+    metric: PatchMetric
     maps: Tensor
     values: Tensor
     sims: npt.NDArray[np.float64]

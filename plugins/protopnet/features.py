@@ -16,7 +16,7 @@ from whylens import BadInput, Progress, iter_tensors
 
 if TYPE_CHECKING:
     from whylens import Backbone, Dataset
-    from whylens.plugins.protopnet.similarity import Metric
+    from whylens.plugins.protopnet.similarity import PatchMetric
 
 Labels = npt.NDArray[np.int64]
 
@@ -76,7 +76,7 @@ def read_augmented(
     dataset: Dataset,
     backbone: Backbone,
     split: PictureSet,
-    metric: Metric,
+    metric: PatchMetric,
     versions: int,
     generator: torch.Generator,
 ) -> Generator[Progress, None, Tensor]:

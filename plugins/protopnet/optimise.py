@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from whylens.plugins._order import ROUNDING, strongest_first
-from whylens.plugins.protopnet.similarity import Metric, cosine_maps, top_mean
+from whylens.plugins.protopnet.similarity import PatchMetric, cosine_maps, top_mean
 
 BATCH = 96
 SMOOTHING = 0.05
@@ -62,8 +62,13 @@ def class_scores(sims: Tensor, owner: Tensor, classes: int) -> Tensor:
 
 
 def train_prototypes(
-    cache: FeatureCache, metric: Metric, owner: Tensor, *, steps: int, generator: torch.Generator
-) -> Iterator[tuple[float, Metric]]:
+    cache: FeatureCache,
+    metric: PatchMetric,
+    owner: Tensor,
+    *,
+    steps: int,
+    generator: torch.Generator,
+) -> Iterator[tuple[float, PatchMetric]]:
     """Yield (fraction, metric) during training; the last is the outcome.
 
     Args:
@@ -153,7 +158,7 @@ def class_similarities(sims: Tensor, labels: Tensor, owner: Tensor) -> tuple[flo
     return float(own_class), float(other_classes)
 
 
-def cached_similarities(white: Tensor, metric: Metric) -> Tensor:
+def cached_similarities(white: Tensor, metric: PatchMetric) -> Tensor:
     """Return (N, P) similarities of whitened features, in bounded pieces."""
     pieces = [
         top_mean(cosine_maps(piece.float(), metric.rotation, metric.patches))
@@ -163,8 +168,8 @@ def cached_similarities(white: Tensor, metric: Metric) -> Tensor:
 
 
 def project(
-    cache: FeatureCache, metric: Metric, owner: Tensor
-) -> tuple[Metric, npt.NDArray[np.int64], list[PatchSource]]:
+    cache: FeatureCache, metric: PatchMetric, owner: Tensor
+) -> tuple[PatchMetric, npt.NDArray[np.int64], list[PatchSource]]:
     """Return prototypes projected onto training patches, their classes, and the patches' sources.
 
     Within a class no picture is used twice: the assignment is optimal for the class as a whole.

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from whylens.plugins.protopnet.similarity import Metric, cosine_maps, similarities
+from whylens.plugins.protopnet.similarity import PatchMetric, cosine_maps, similarities
 
 if TYPE_CHECKING:
     from whylens import Backbone, Subject
@@ -48,7 +48,7 @@ def rows_and_columns(size: Sequence[int]) -> tuple[int, int]:
     return height, width
 
 
-def check_patch(subject: Subject, metric: Metric, prototype: int) -> PatchCheck:
+def check_patch(subject: Subject, metric: PatchMetric, prototype: int) -> PatchCheck:
     """Return the patch that a prototype's similarity rests on, by gradient times input."""
     backbone = subject.backbone
     empty = subject.baseline("blur")
@@ -84,7 +84,7 @@ def check_patch(subject: Subject, metric: Metric, prototype: int) -> PatchCheck:
 
 
 def _covered_similarities(
-    backbone: Backbone, x: Tensor, empty: Tensor, metric: Metric, boxes: list[Box]
+    backbone: Backbone, x: Tensor, empty: Tensor, metric: PatchMetric, boxes: list[Box]
 ) -> Tensor:
     shape = (x.shape[1], *rows_and_columns(x.shape[2:]))
     inputs = x.reshape(1, *shape).repeat(len(boxes), 1, 1, 1)

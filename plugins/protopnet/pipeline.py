@@ -40,7 +40,7 @@ from whylens.plugins.protopnet.optimise import (
     train_prototypes,
 )
 from whylens.plugins.protopnet.quality import part_quality, sparsity
-from whylens.plugins.protopnet.similarity import Metric, similarities
+from whylens.plugins.protopnet.similarity import PatchMetric, similarities
 
 if TYPE_CHECKING:
     from whylens import Backbone, Dataset
@@ -112,7 +112,7 @@ class _Candidate:
         accuracy_before: Likewise, before projection.
     """
 
-    metric: Metric
+    metric: PatchMetric
     owner: Labels
     sources: list[PatchSource]
     sims: Tensor
@@ -200,12 +200,14 @@ def _array(values: Tensor) -> npt.NDArray[np.float64]:
     return values.numpy().astype(np.float64)
 
 
-def _initial_metric(raw: Tensor, params: PrototypeParams, generator: torch.Generator) -> Metric:
+def _initial_metric(
+    raw: Tensor, params: PrototypeParams, generator: torch.Generator
+) -> PatchMetric:
     flat = raw.flatten(2).transpose(1, 2).flatten(0, 1)
     rows = torch.randperm(len(flat), generator=generator)[:_PATCH_SAMPLE]
     mean, whiten = fit_whitening(flat[rows].float().numpy(), params.directions)
     size = len(whiten)
-    return Metric(
+    return PatchMetric(
         torch.from_numpy(mean),
         torch.from_numpy(whiten),
         torch.eye(size),
@@ -215,8 +217,8 @@ def _initial_metric(raw: Tensor, params: PrototypeParams, generator: torch.Gener
 
 
 def _initial_prototypes(
-    data: _Data, metric: Metric, params: PrototypeParams
-) -> tuple[Metric, Tensor, float]:
+    data: _Data, metric: PatchMetric, params: PrototypeParams
+) -> tuple[PatchMetric, Tensor, float]:
     labels, classes = data.train.labels, data.classes
     flat = data.cache.plain.float().flatten(2)
     weights = fit_linear_probe(flat.mean(2).numpy(), labels, classes)
@@ -236,7 +238,7 @@ def _initial_prototypes(
 
 def _train_and_project(
     data: _Data,
-    metric: Metric,
+    metric: PatchMetric,
     owner: Tensor,
     params: PrototypeParams,
     generator: torch.Generator,
@@ -261,7 +263,7 @@ def _train_and_project(
     return best
 
 
-def _evaluate(data: _Data, metric: Metric, owner: Tensor) -> tuple[Tensor, Tensor, float]:
+def _evaluate(data: _Data, metric: PatchMetric, owner: Tensor) -> tuple[Tensor, Tensor, float]:
     sims = cached_similarities(data.cache.plain, metric)
     val_sims = cached_similarities(data.val_features, metric)
     head = solve_head(
@@ -322,7 +324,7 @@ def _check_alarms(data: _Data, predicted: Labels, count: int, report: dict[str, 
         )
 
 
-def _test(data: _Data, positions: list[int], metric: Metric, head: Head) -> dict[str, Any]:
+def _test(data: _Data, positions: list[int], metric: PatchMetric, head: Head) -> dict[str, Any]:
     dataset, backbone = data.dataset, data.backbone
     labels = np.array([dataset.items[i].label for i in positions])
     sims, network = [], []

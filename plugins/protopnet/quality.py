@@ -15,7 +15,7 @@ import torch
 from whylens import iter_tensors
 from whylens.plugins._order import ROUNDING, strongest_first
 from whylens.plugins.protopnet.head import Head
-from whylens.plugins.protopnet.similarity import Metric, cosine_maps, top_mean
+from whylens.plugins.protopnet.similarity import PatchMetric, cosine_maps, top_mean
 
 if TYPE_CHECKING:
     from whylens import Backbone, Dataset
@@ -63,7 +63,7 @@ def part_quality(
     dataset: Dataset,
     positions: list[int],
     backbone: Backbone,
-    metric: Metric,
+    metric: PatchMetric,
     owner: npt.NDArray[np.int64],
     *,
     seed: int = 0,
@@ -119,7 +119,7 @@ def _peaks(
     dataset: Dataset,
     positions: list[int],
     backbone: Backbone,
-    metric: Metric,
+    metric: PatchMetric,
     noise: torch.Generator | None,
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     values, centres = [], []

@@ -19,7 +19,7 @@ PLACES = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Metric:
+class PatchMetric:
     """The space in which patches are compared, and the patches of the prototypes.
 
     Attributes:
@@ -51,7 +51,7 @@ class Metric:
             "member": self.prototype_of.numpy().astype(np.int32),
         }
 
-    def select(self, patches: list[int]) -> Metric:
+    def select(self, patches: list[int]) -> PatchMetric:
         """Return the metric of some of the patches, each a prototype by itself."""
         return replace(self, patches=self.patches[patches], prototype_of=torch.arange(len(patches)))
 
@@ -62,13 +62,13 @@ class Metric:
         return white - shift[(None, ...) + (None,) * (features.ndim - 2)]
 
 
-def metric_from_arrays(arrays: Mapping[str, npt.NDArray[Any]]) -> Metric:
-    """Return the metric of an artifact, from what `Metric.arrays` gave."""
+def metric_from_arrays(arrays: Mapping[str, npt.NDArray[Any]]) -> PatchMetric:
+    """Return the metric of an artifact, from what `PatchMetric.arrays` gave."""
     mean, whiten, rotation, patches = (
         torch.tensor(np.array(arrays[k])) for k in ("mean", "whiten", "turn", "patches")
     )
     prototype_of = torch.tensor(np.array(arrays["member"]), dtype=torch.long)
-    return Metric(mean, whiten, rotation, patches, prototype_of)
+    return PatchMetric(mean, whiten, rotation, patches, prototype_of)
 
 
 def cosine_maps(white: Tensor, rotation: Tensor, patches: Tensor) -> Tensor:
@@ -91,7 +91,7 @@ def top_mean(maps: Tensor) -> Tensor:
     return flat.topk(min(PLACES, flat.shape[2]), dim=2).values.mean(2)
 
 
-def max_over_patches(values: Tensor, metric: Metric) -> Tensor:
+def max_over_patches(values: Tensor, metric: PatchMetric) -> Tensor:
     """Return (N, M): per prototype the value of its best patch, of (N, P) values."""
     if len(metric.prototype_of) == metric.count:
         return values
@@ -99,7 +99,7 @@ def max_over_patches(values: Tensor, metric: Metric) -> Tensor:
     return best.scatter_reduce(1, metric.prototype_of.expand(len(values), -1), values, "amax")
 
 
-def similarities(features: Tensor, metric: Metric) -> Tensor:
+def similarities(features: Tensor, metric: PatchMetric) -> Tensor:
     """Return (N, M): how much each input looks like each prototype, -1 to 1.
 
     Args:

@@ -32,7 +32,7 @@ from whylens.core.bench import measure
 from whylens.core.bench.columns import groups_of
 from whylens.core.bench.measure import mask_in_view
 from whylens.core.bench.mosaics import mosaic_around
-from whylens.core.bench.plan import EDGES, RANDOM_MAP, TRUE_MASK, Bench, Plan, quick_methods
+from whylens.core.bench.plan import EDGES, RANDOM_MAP, TRUE_MASK, Bench, BenchPlan, quick_methods
 from whylens.core.bench.rows import ROWS
 from whylens.core.bench.run import run_bench
 from whylens.core.bench.summary import interval, read_summary
@@ -349,7 +349,7 @@ def test_an_input_among_others_is_found_in_its_own_tile(tmp_path):
     source = DatasetSource("lights", "Lights.", lambda option: Lights())
     registry = Registry({"exact": entry}, datasets={"lights": source})
     engine = Engine(registry, loader=lambda name, progress: backbone)
-    plan = Plan(engine, Bench("toy", "lights", ("exact",), few=2, random_maps=2))
+    plan = BenchPlan(engine, Bench("toy", "lights", ("exact",), few=2, random_maps=2))
     # One of four classes in each tile, the input's own in every place in turn; what the network
     # does not know is in no mosaic.
     for sight in plan.sights:
@@ -395,9 +395,9 @@ def test_a_data_set_without_evidence_or_with_other_classes_is_refused(engine, tm
     backbone = engine.backbone("toy")
     other = Engine(registry, loader=lambda *_: backbone)
     with pytest.raises(BadInput, match="does not say where the evidence lies"):
-        Plan(other, Bench("toy", "silent", METHODS))
+        BenchPlan(other, Bench("toy", "silent", METHODS))
     with pytest.raises(BadInput, match="other classes"):
-        Plan(other, Bench("toy", "other", METHODS))
+        BenchPlan(other, Bench("toy", "other", METHODS))
 
 
 def test_a_summary_comes_back_from_its_file(finished):

@@ -26,7 +26,7 @@ from whylens.core.targets import Target
 from whylens.plugins._near_duplicates import same_picture, thumbnail
 from whylens.plugins.counterfactual_patches import CounterfactualParams, CounterfactualPatches
 from whylens.plugins.counterfactual_patches.gallery import (
-    GalleryParams,
+    DistractorParams,
     choose_positions,
     fit_gallery,
     rank_candidates,
@@ -386,7 +386,7 @@ def test_pictures_that_the_network_also_calls_so_come_first_then_the_nearest():
 
 def test_the_gallery_holds_pictures_vectors_and_the_network_s_word():
     net = wrap(seeded(GapNet()), spec=plain_spec(32, 48), labels=Tinted.labels)
-    *_, last = fit_gallery(Tinted(), net, GalleryParams(per_class=5))
+    *_, last = fit_gallery(Tinted(), net, DistractorParams(per_class=5))
     arrays, facts = last.artifact.arrays, last.artifact.facts
     assert [list(arrays["labels"]).count(c) for c in range(3)] == [5, 5, 5]
     data = Tinted()
@@ -408,7 +408,7 @@ def test_the_gallery_holds_pictures_vectors_and_the_network_s_word():
 def test_a_gallery_of_a_split_without_pictures_is_refused():
     with pytest.raises(BadInput, match="no pictures in train"):
         choose_positions(type("E", (Tinted,), {"items": tuple(
-            replace(i, split="test") for i in Tinted.items)})(), GalleryParams())  # fmt: skip
+            replace(i, split="test") for i in Tinted.items)})(), DistractorParams())  # fmt: skip
 
 
 def test_a_signal_has_no_picture_to_take_from():

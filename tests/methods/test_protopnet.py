@@ -27,7 +27,7 @@ from whylens.plugins.protopnet.init import (
 )
 from whylens.plugins.protopnet.optimise import FeatureCache, project
 from whylens.plugins.protopnet.quality import parts_in, small_parts
-from whylens.plugins.protopnet.similarity import Metric, similarities
+from whylens.plugins.protopnet.similarity import PatchMetric, similarities
 
 REGISTRY = load_registry()
 ME = "me"
@@ -98,12 +98,12 @@ def explained(page, index, target=None, **params):
     return answer
 
 
-def random_metric(rng, patches=5, member=None) -> Metric:
+def random_metric(rng, patches=5, member=None) -> PatchMetric:
     unit = rng.normal(size=(patches, 4))
     unit /= np.linalg.norm(unit, axis=1, keepdims=True)
     parts = [rng.normal(size=6), rng.normal(size=(4, 6)), rng.normal(size=(4, 4)), unit]
     tensors = [torch.from_numpy(p.astype(np.float32)) for p in parts]
-    return Metric(*tensors, torch.tensor(member or list(range(patches))))
+    return PatchMetric(*tensors, torch.tensor(member or list(range(patches))))
 
 
 @pytest.mark.parametrize("size", [(9,), (3, 4), (2, 3, 2)])

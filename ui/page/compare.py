@@ -29,7 +29,7 @@ from whylens.ui.page.long_events import (
     tracked_on,
     wire_stop,
 )
-from whylens.ui.page.map_grid import Row, build_grid, grid_html
+from whylens.ui.page.map_grid import GridRow, build_grid, grid_html
 from whylens.ui.page.session import (
     PREDICTED,
     PRIVATE,
@@ -364,7 +364,7 @@ def _drawer(session: Session, grid: Component) -> Drawer:
             scale = next(scales) if isinstance(answer.result, Heatmap) else None
             rows.setdefault(row, []).append((answer, scale))
         several = len(rows) > 1
-        parts = [Row(_says(cells[0][0]) if several else "", cells) for cells in rows.values()]
+        parts = [GridRow(_says(cells[0][0]) if several else "", cells) for cells in rows.values()]
         mark, pictures = html.stamp(stamp), grid_html(parts, style, session, grid)
         if not heats:
             return pictures, mark

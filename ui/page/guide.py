@@ -16,7 +16,7 @@ from whylens.core.outputs.guide import (
     A_MOMENT,
     AT_ONCE,
     QUESTIONS,
-    Entry,
+    GuideEntry,
     Measurements,
     recommended,
 )
@@ -127,7 +127,7 @@ def build_guide(
     return Guide(cast(Dependency, ticked), inputs, advice, advise)
 
 
-def _chooser(session: Session, guide: Sequence[Entry]) -> Callable[..., list[str]]:
+def _chooser(session: Session, guide: Sequence[GuideEntry]) -> Callable[..., list[str]]:
     def choose(model: str, kind: str, inside: str, time: str, visitor: str) -> list[str]:
         if inside not in _INSIDE or time not in _TIME:
             raise BadInput("Choose one of the answers that are shown.")
@@ -144,13 +144,13 @@ def _chooser(session: Session, guide: Sequence[Entry]) -> Callable[..., list[str
     return choose
 
 
-def advice_html(names: Sequence[str], guide: Sequence[Entry]) -> str:
+def advice_html(names: Sequence[str], guide: Sequence[GuideEntry]) -> str:
     """Return HTML of the methods that the answers lead to, or of why there are none."""
     by_name = {entry.name: entry for entry in guide}
     return render("guide", "advice", entries=[by_name[name] for name in names])
 
 
-def table(guide: Sequence[Entry], measured: Measurements) -> str:
+def table(guide: Sequence[GuideEntry], measured: Measurements) -> str:
     """Return HTML of what is known of each method, one row each."""
     rows = [
         (
@@ -163,7 +163,7 @@ def table(guide: Sequence[Entry], measured: Measurements) -> str:
     return render("guide", "method_table", rows=rows, setting=measured.setting)
 
 
-def measured_words(entry: Entry) -> tuple[str, str, str, str, str]:
+def measured_words(entry: GuideEntry) -> tuple[str, str, str, str, str]:
     """Return cost, random maps beaten, hits, share in the box and sanity; a dash for no figure."""
     m = entry.measured
     if m is None:

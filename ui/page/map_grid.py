@@ -72,7 +72,7 @@ _ZOOM_JS = """zoom => {
 
 
 @dataclass(frozen=True)
-class Row:
+class GridRow:
     """One network's answers.
 
     Attributes:
@@ -108,7 +108,7 @@ def build_grid() -> Component:
     return grid
 
 
-def grid_html(rows: Sequence[Row], style: Style, session: Session, grid: Component) -> str:
+def grid_html(rows: Sequence[GridRow], style: Style, session: Session, grid: Component) -> str:
     """Return HTML of the grid's cells.
 
     Args:
@@ -124,7 +124,7 @@ def grid_html(rows: Sequence[Row], style: Style, session: Session, grid: Compone
         for answer, scale in row.cells:
             photo = ""
             if isinstance(answer.result, Heatmap):
-                small = session.store.on_screen(answer)
+                small = session.store.downscaled(answer)
                 picture = render_explanation(small, style, scale=scale)
                 photo = session.store.input_image(small) or ""
             else:

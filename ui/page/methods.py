@@ -190,7 +190,7 @@ def _drawer(session: Session) -> Callable[..., str]:
             visitor=visitor,
             compared=values["compared"],
             thumbnails={
-                name: _thumbnail(session.store.on_screen(answer), style)
+                name: _thumbnail(session.store.downscaled(answer), style)
                 for name, answer in answers.items()
             },
             stamp=stamp,

@@ -213,7 +213,7 @@ class PageStore:
             if key[0] == visitor and key[1].startswith(slots):
                 self._answers.forget(key)
 
-    def on_screen(self, answer: Explanation) -> Explanation:
+    def downscaled(self, answer: Explanation) -> Explanation:
         """Return the answer for a photo that a screen can show; downloads have the whole one.
 
         A strip, which would be a few pixels high, is cut to what the network sees and what lies

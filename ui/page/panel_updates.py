@@ -25,7 +25,7 @@ def answer_updates(
     legend = legend_html(answer, style, stamp, folded=folded)
     match answer.result:
         case Heatmap():
-            small = session.store.on_screen(answer)
+            small = session.store.downscaled(answer)
             overlay = session.store.save_image(render_explanation(small, style))
             original = session.store.input_image(small) or overlay
             picture = gr.ImageSlider((original, overlay), visible=True)

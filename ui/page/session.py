@@ -25,7 +25,7 @@ from whylens.core.models.checkpoints import (
     read_manifest,
 )
 from whylens.core.models.public_models import check_public_model
-from whylens.core.outputs.guide import Entry, Measurements, entries, measurements
+from whylens.core.outputs.guide import GuideEntry, Measurements, entries, measurements
 from whylens.ui.page.page_store import PageStore
 
 log = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ class Session:
         return measurements(MEASURED)
 
     @cached_property
-    def guide(self) -> tuple[Entry, ...]:
+    def guide(self) -> tuple[GuideEntry, ...]:
         """Every method with what was measured of it."""
         return entries(self.engine.registry, self.measured)
 
