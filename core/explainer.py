@@ -100,6 +100,9 @@ class Explainer(ABC, Generic[P]):
 
         Args:
             params: Of type `FitParams`.
+
+        Raises:
+            NotImplementedError: The method is fitted with nothing.
         """
         raise NotImplementedError(f"{type(self).__name__} says what it needs but has no fit().")
 

@@ -320,7 +320,10 @@ def methods(model: Model | None = None, **description: Any) -> MethodNames:
 
     Args:
         model: As for `explain`; None for all methods.
-        **description: size, mean, std and labels of a module.
+        **description: size, mean, std, labels, output and unit of a module.
+
+    Raises:
+        CoreError: The model is unknown, or cannot be loaded.
     """
     engine = _shared_engine()
     reasons: Mapping[str, str] = {}

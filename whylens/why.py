@@ -222,6 +222,9 @@ class Why:
             significant_only: Hide what does not differ from 0 at 95 %, where errors are known.
             under: "photo", "faded" (a pale grey photo), "alone" (no photo), or "auto": "faded" for
                 maps of single pixels, as gradients are, else "photo".
+
+        Raises:
+            InvalidParameter: A colour map or `under` is unknown, or the opacity not in 0 to 1.
         """
         return self._rendered(Style(colormap, opacity, significant_only, under))
 
@@ -270,6 +273,7 @@ class Why:
 
         Raises:
             BadInput: The file's ending or a size is none that a figure can have.
+            InvalidParameter: As of `image`.
             NotInstalled: Matplotlib is not there (extra: figure).
         """
         layout = FigureLayout(width, dpi, columns, captions, original, letters)
@@ -370,6 +374,9 @@ class SideBySide(Sequence[Why]):
             colormap: "heat", "viridis", "rainbow" or "grey".
             opacity: 0 shows the photo alone, 1 the colours alone.
             under: "photo", "faded", "alone" or "auto", as in `Why.image`.
+
+        Raises:
+            InvalidParameter: A colour map or `under` is unknown, or the opacity not in 0 to 1.
         """
         style = Style(colormap, opacity, under=under)
         side = 280
@@ -397,6 +404,11 @@ class SideBySide(Sequence[Why]):
 
         Args:
             width: In mm.
+
+        Raises:
+            BadInput: The file's ending or a size is none that a figure can have.
+            InvalidParameter: As of `image`.
+            NotInstalled: Matplotlib is not there (extra: figure).
         """
         layout = FigureLayout(width, dpi, columns, captions, original, letters)
         style = Style(colormap, opacity, under=under)

@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from whylens.core.errors import BadInput
+from whylens.core.errors import BadInput, InvalidParameter
 from whylens.core.explanation import Explanation, ModelCard, Question
 from whylens.core.inputs.framing import NETWORK, framing_text, parse_framing
 from whylens.core.inputs.photo import photo_of
@@ -136,7 +136,7 @@ def read_explanation(path: Path) -> tuple[Explanation, Style]:
     try:
         described = json.loads(path.read_text(encoding="utf-8"))
         return _explanation_of(described, path.parent), Style(**described["style"])
-    except (OSError, ValueError, KeyError, TypeError) as exc:
+    except (OSError, ValueError, KeyError, TypeError, InvalidParameter) as exc:
         raise BadInput(
             f"{path} cannot be read back ({type(exc).__name__}: {exc}). Give a manifest.json that "
             "`whylens explain` wrote, among all its files; the command in it makes them anew."

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -50,6 +50,19 @@ class Style:
     opacity: float = 0.6
     significant_only: bool = False
     under: Under = "auto"
+
+    def __post_init__(self) -> None:
+        """Check the values that would else be drawn as something else.
+
+        Raises:
+            InvalidParameter: One is none of those above.
+        """
+        if self.under not in get_args(Under):
+            raise InvalidParameter(
+                f"Under a map lies one of {', '.join(get_args(Under))}; not {self.under!r}."
+            )
+        if not 0 <= self.opacity <= 1:
+            raise InvalidParameter(f"An opacity lies in 0 to 1; {self.opacity} does not.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,6 +62,20 @@ def test_an_unknown_colour_scale_is_refused():
         coloured(np.zeros(1, np.float32), "pink", diverges=False)
 
 
+@pytest.mark.parametrize(
+    ("style", "words"),
+    [
+        ({"under": "phto"}, "one of auto, photo, faded, alone; not 'phto'"),
+        ({"opacity": 7.0}, "in 0 to 1; 7.0 does not"),
+        ({"opacity": -0.1}, "in 0 to 1"),
+        ({"opacity": float("nan")}, "in 0 to 1"),
+    ],
+)
+def test_a_style_that_would_be_drawn_as_another_is_refused(style, words):
+    with pytest.raises(InvalidParameter, match=words):
+        Style(**style)
+
+
 def test_zero_is_fixed_and_signed_maps_are_symmetric():
     assert scale_of(Heatmap([[0.5, 2.0]], "u")) == Scale(0.0, 2.0, "u", 2.0)
     assert scale_of(Heatmap([[-3.0, 1.0]], "u", signed=True)) == Scale(-3.0, 3.0, "u", 3.0)
