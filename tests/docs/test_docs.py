@@ -105,7 +105,7 @@ def run_line(words: list[str], block: Block, monkeypatch) -> None:
     assert run.exit_code == 0, f"{name_of(block)}: {shlex.join(words)}\n{run.output}"
 
 
-@pytest.mark.slow  # what a figure holds is asked in core/test_figure.py
+@pytest.mark.slow  # what a figure holds is asked in tests/core/test_figure.py
 def test_the_figure_of_the_page_on_figures_is_what_its_commands_make(place, monkeypatch):
     # Where it is not: run them in the checkout with these options, and keep docs/figure.png of it.
     block = next(b for b in blocks_of(ROOT / "docs/tutorials/figure.md") if "explain" in b.code)
