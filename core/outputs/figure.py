@@ -113,7 +113,9 @@ def save_figure(
         raise BadInput(f"A figure's file ends in .pdf, .svg or .png; {path.name!r} does not.")
     if not answers:
         raise BadInput("A figure needs at least one explanation.")
-    content = _figure_bytes(_panels(answers, layout, same_values=same_values), kind, layout)
+    side, columns = _side_and_columns(answers, layout)
+    panels = _panels(answers, layout, side, kind, same_values=same_values)
+    content = _figure_bytes(panels, kind, layout, side, columns)
     cited = path.with_suffix(".bib")
     path.parent.mkdir(parents=True, exist_ok=True)
     entries = bibliography([explanation for explanation, _ in answers])
@@ -129,17 +131,21 @@ def save_figure(
 
 
 def _panels(
-    answers: Sequence[tuple[Explanation, Style]], layout: FigureLayout, *, same_values: bool
+    answers: Sequence[tuple[Explanation, Style]],
+    layout: FigureLayout,
+    side: int,
+    kind: str,
+    *,
+    same_values: bool,
 ) -> list[_Panel]:
     maps = [answer.result for answer, _ in answers if isinstance(answer.result, Heatmap)]
     scales = iter(scales_together(maps, same_values=same_values))
     panels: list[_Panel] = []
-    before = ""
-    for answer, style in answers:
-        digest, photo = answer.question.digest(), answer.question.photo
-        if layout.original and photo is not None and digest != before:
-            panels.append(_Panel(photo.image(), ("Photo",)))
-        before = digest
+    with_photo = _begins_with_photo(answers, layout)
+    for (answer, style), has_photo in zip(answers, with_photo, strict=True):
+        photo = answer.question.photo
+        if has_photo and photo is not None:
+            panels.append(_Panel(_fitted(photo.image(), side, kind), ("Photo",)))
         score = f"score {answer.score:.4g}"
         if answer.target.quantity == "value":
             score = f"{answer.score:.4g} {answer.target.value_unit}".strip()
@@ -148,14 +154,56 @@ def _panels(
         captions = (answer.title, answer.asked, score)
         if isinstance(answer.result, Heatmap):
             scale = next(scales)
-            picture = render_explanation(answer, style, scale=scale)
+            picture = _fitted(render_explanation(answer, style, scale=scale), side, kind)
             panels.append(_Panel(picture, captions, scale, style.colormap))
         else:
-            panels.append(_Panel(sheet(answer.result, side=224), captions))
+            picture = _fitted(sheet(answer.result, side=224), side, kind)
+            panels.append(_Panel(picture, captions))
     return panels
 
 
-def _figure_bytes(panels: Sequence[_Panel], kind: str, layout: FigureLayout) -> bytes:
+def _begins_with_photo(
+    answers: Sequence[tuple[Explanation, Style]], layout: FigureLayout
+) -> list[bool]:
+    """Return of each answer whether the photo stands before it."""
+    digests = [answer.question.digest() for answer, _ in answers]
+    return [
+        layout.original and answer.question.photo is not None and digest != before
+        for (answer, _), digest, before in zip(answers, digests, ["", *digests], strict=False)
+    ]
+
+
+def _side_and_columns(
+    answers: Sequence[tuple[Explanation, Style]], layout: FigureLayout
+) -> tuple[int, int]:
+    """Return how many dots wide each picture is, and how many stand in a row.
+
+    Raises:
+        BadInput: So many columns do not fit.
+    """
+    dots = layout.dpi / _MM
+    fitting = int((layout.width + _GAP) / (_NARROWEST + _GAP))
+    count = len(answers) + sum(_begins_with_photo(answers, layout))
+    columns = layout.columns or max(1, min(count, fitting))
+    side = (round(layout.width * dots) - round(_GAP * dots) * (columns - 1)) // columns
+    if side < 4 * round(_BAR * dots):
+        raise BadInput(f"{columns} columns do not fit into {layout.width:g} mm; ask for fewer.")
+    return side, columns
+
+
+def _fitted(picture: Image.Image, side: int, kind: str) -> Image.Image:
+    """Return a picture as the figure holds it: of 24 maps of a large photo one alone is large."""
+    height = max(1, round(side * picture.height / picture.width))
+    if kind == "png":
+        return picture.resize((side, height), Image.Resampling.LANCZOS)
+    if picture.width > 2 * side:
+        return picture.resize((2 * side, 2 * height), Image.Resampling.LANCZOS)
+    return picture
+
+
+def _figure_bytes(
+    panels: Sequence[_Panel], kind: str, layout: FigureLayout, side: int, columns: int
+) -> bytes:
     try:
         import matplotlib as mpl
         from matplotlib.figure import Figure
@@ -167,11 +215,6 @@ def _figure_bytes(panels: Sequence[_Panel], kind: str, layout: FigureLayout) -> 
     dots = layout.dpi / _MM
     gap, bar = round(_GAP * dots), round(_BAR * dots)
     width = round(layout.width * dots)
-    fitting = int((layout.width + _GAP) / (_NARROWEST + _GAP))
-    columns = layout.columns or max(1, min(len(panels), fitting))
-    side = (width - gap * (columns - 1)) // columns
-    if side < 4 * bar:
-        raise BadInput(f"{columns} columns do not fit into {layout.width:g} mm; ask for fewer.")
     heights = [max(1, round(side * p.picture.height / p.picture.width)) for p in panels]
     with mpl.rc_context(
         {  # text stays text, pictures stay apart, equal figures have equal bytes
@@ -204,11 +247,8 @@ def _figure_bytes(panels: Sequence[_Panel], kind: str, layout: FigureLayout) -> 
             panels, lines, places, heights, strict=True
         ):
             if kind != "png":
-                picture = panel.picture
-                if picture.width > 2 * side:
-                    picture = picture.resize((2 * side, 2 * height), Image.Resampling.LANCZOS)
                 axes = figure.add_axes(_share((left, bottom - height, side, height), size))
-                axes.imshow(np.asarray(picture), interpolation="none", aspect="auto")
+                axes.imshow(np.asarray(panel.picture), interpolation="none", aspect="auto")
                 axes.set_axis_off()
             if panel.scale is not None:
                 shades = colour_stops(panel.colormap, diverges=panel.scale.low < 0, count=_SHADES)
@@ -228,8 +268,7 @@ def _figure_bytes(panels: Sequence[_Panel], kind: str, layout: FigureLayout) -> 
     with Image.open(buffer) as image:
         paper = image.convert("RGB")
     for panel, (left, bottom), height in zip(panels, places, heights, strict=True):
-        picture = panel.picture.resize((side, height), Image.Resampling.LANCZOS)
-        paper.paste(picture, (left, bottom - height))
+        paper.paste(panel.picture, (left, bottom - height))
     buffer = io.BytesIO()
     paper.save(buffer, "PNG", dpi=(layout.dpi, layout.dpi))
     return buffer.getvalue()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import gc
 import io
 import re
 import sys
+import weakref
 import zlib
 from dataclasses import replace
 from functools import cache
@@ -220,3 +222,26 @@ def test_the_command_draws_what_was_written_without_the_network(answers, whole, 
         run = CliRunner().invoke(app, ["figure", *manifests, *words])
         assert run.exit_code == 1
         assert run.stderr.startswith("whylens: ")
+
+
+@pytest.mark.parametrize("kind", ["pdf", "png"])
+def test_of_many_maps_one_alone_is_held_large(monkeypatch, tmp_path, kind):
+    engine = Engine(loader=lambda name, progress: wrap(seeded(GapNet()), spec=plain_spec(32, 32)))
+    pixels = np.random.default_rng(2).integers(0, 256, (400, 600, 3), dtype=np.uint8)
+    *_, answer = engine.explain(Question("toy", pixels), "grad-cam")
+    drawn, large = [], []
+
+    def render(*args, **options):
+        large.append(sum(picture() is not None for picture in drawn))
+        picture = render_explanation(*args, **options)
+        drawn.append(weakref.ref(picture))
+        return picture
+
+    monkeypatch.setattr("whylens.core.outputs.figure.render_explanation", render)
+    gc.disable()  # nor does it wait for what collects circles
+    try:
+        save_figure([(answer, STYLE)] * 6, tmp_path / f"f.{kind}", FigureLayout(dpi=100))
+    finally:
+        gc.enable()
+    assert len(large) == 6
+    assert max(large) <= 1  # the one before, until this one takes its name
