@@ -1,10 +1,12 @@
 """Does the order of maps on a photo agree with where its object is?
 
 `python -m benchmarks.ranking --data FOLDER` asks quick methods of two real networks about photos
-with boxes: the maps of a photo are judged and ranked as Compare does it, which knows no box. It is
-counted how often, of two maps of a photo, the one that is ranked higher has more of its evidence in
-the box, or its peak where the other's misses. Chance is 1/2. `--write` puts the table into
-docs/which-map-to-believe.md. Needs real weights and photos with boxes (see `tests/conftest.py`).
+with boxes: the maps of a photo are ranked by random maps beaten and then by insertion minus
+deletion, as Compare ranks maps of one word, here with one fill and few steps. None of it knows a
+box. It is counted how often, of two maps of a photo, the one that is ranked higher has more of its
+evidence in the box, or its peak where the other's misses. Chance is 1/2. `--write` puts the table
+into docs/which-map-to-believe.md. Needs real weights and photos with boxes (see
+`tests/conftest.py`).
 """
 
 from __future__ import annotations
@@ -24,15 +26,21 @@ from whylens.core.bench.plan import quick_methods
 from whylens.core.bench.summary import interval
 from whylens.core.datasets.boxes import BoxedPhotos
 from whylens.core.engine import Engine
+from whylens.core.evaluation.curves import beats_random_maps, deletion, insertion
 from whylens.core.evaluation.in_mask import mass_in_mask, pointing_game
+from whylens.core.evaluation.metric import Score
 from whylens.core.explanation import Question
-from whylens.core.outputs.ranking import ORDERS
-from whylens.core.progress import last_of
 
-ORDER = "Best first"
+STEPS, FILL = 8, "blur"
 PAGE = Path(__file__).parents[1] / "docs" / "which-map-to-believe.md"
 BEGIN, END = "<!-- ranking -->", "<!-- end of ranking -->"
 HEAD = ("Network", "What is compared", "Pairs in which it agrees, %", "Objects")
+
+
+def value(scores: Iterator[Score]) -> float:
+    """Return the last of a metric's scores."""
+    *_, last = scores
+    return float("nan") if last.value is None else last.value
 
 
 def agreements(engine: Engine, model: str, folder: Path) -> Iterator[tuple[str, float, float]]:
@@ -46,33 +54,32 @@ def agreements(engine: Engine, model: str, folder: Path) -> Iterator[tuple[str, 
     methods = [name for name in quick_methods(engine.registry) if name not in refused]
     for index, item in enumerate(dataset.items):
         question = Question(model, dataset.pixels(index), target=item.label)
+        subject = engine.subject(question)
         mask = mask_in_view(dataset.evidence(index), backbone.spec)
-        answers, truths = [], []
+        rows = []
         for name in methods:
-            answer = last_of(engine.explain(question, name))
-            answers.append(last_of(engine.judge(answer)))
-            mass, hit = (
-                metric(answer.result, mask).value for metric in (mass_in_mask, pointing_game)
+            *_, answer = engine.explain(question, name)
+            heat = answer.result
+            same = {"steps": STEPS, "fill": FILL}
+            beaten = value(beats_random_maps(subject, heat, **same))
+            gain = value(insertion(subject, heat, **same, chance=False)) - value(
+                deletion(subject, heat, **same, chance=False)
             )
-            truths.append((0.0 if mass is None else mass, hit))
-        keys = ORDERS[ORDER](answers)
-        rows = [(key, *truth) for key, truth in zip(keys, truths, strict=True)]
+            mass, hit = mass_in_mask(heat, mask).value, pointing_game(heat, mask).value
+            rows.append(((beaten, gain), 0.0 if mass is None else mass, hit))
         yield item.key, agreement(rows, 1), agreement(rows, 2)
 
 
-def agreement(rows: list[tuple[tuple[float, ...], float, float]], truth: int) -> float:
+def agreement(rows: list[tuple[tuple[float, float], float, float]], truth: int) -> float:
     """Return how often the better ranked of two maps is also the one with the larger truth.
 
     Pairs of equal truth are left out; equal ranks count half. NaN without a pair.
-
-    Args:
-        rows: What each map is ranked by, the smallest first, and its truths.
     """
     wins = []
     for first, second in itertools.combinations(rows, 2):
         if first[truth] != second[truth]:
             better, worse = (first, second) if first[truth] > second[truth] else (second, first)
-            wins.append(0.5 * (better[0] < worse[0]) + 0.5 * (better[0] <= worse[0]))
+            wins.append(0.5 * (better[0] > worse[0]) + 0.5 * (better[0] >= worse[0]))
     return float(np.mean(wins)) if wins else float("nan")
 
 
