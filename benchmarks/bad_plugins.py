@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import signal
+import threading
 import time
 
 import numpy as np
@@ -16,6 +18,7 @@ from whylens.core.explainer import Explainer
 from whylens.core.params import NoParams
 from whylens.core.registry import Entry, Registry
 from whylens.core.results import Example, Examples, Heatmap, Partial
+from whylens.plugins.saliency import Saliency
 
 
 class _Bad(Explainer[NoParams]):
@@ -61,6 +64,26 @@ def _fork():
     os._exit(1)
 
 
+def _hold_the_interpreter():
+    libc, mutex = ctypes.PyDLL(None), ctypes.create_string_buffer(64)
+    for _ in range(2):  # the second never returns, and no other line of Python runs meanwhile
+        libc.pthread_mutex_lock(mutex)
+
+
+def _recurse():
+    return _recurse()
+
+
+def _after(change):
+    """Return the answer of one that changes its process and then answers as if nothing were."""
+    change()
+    return good_map()
+
+
+def _busy_thread():
+    threading.Thread(target=lambda: [None for _ in iter(int, 1)], daemon=False).start()
+
+
 KILLERS = {
     "exits": lambda: os._exit(3),
     "segfaults": lambda: os.kill(os.getpid(), signal.SIGSEGV),
@@ -73,6 +96,7 @@ RAISERS = {
     "interrupt": lambda: _raise(KeyboardInterrupt()),
     "generator-exit": lambda: _raise(GeneratorExit()),
     "cancelled": lambda: _raise(asyncio.CancelledError()),
+    "recurses": _recurse,
     "own-class": lambda: _raise(type("Odd", (Exception,), {})("odd")),
     "memory": lambda: torch.empty(40_000_000_000, dtype=torch.uint8).fill_(1),
     "huge-error": lambda: _raise(ValueError("e" * 110_000_000)),
@@ -83,6 +107,15 @@ HANGERS = {
     "sleeps": lambda: time.sleep(600),
     "ignores": lambda: (signal.signal(signal.SIGUSR1, signal.SIG_IGN), time.sleep(600)),
     "endless": _endless,
+    "holds": _hold_the_interpreter,
+}
+# What they change is there for whoever is answered next by the same process.
+CHANGERS = {
+    "no-gradients": lambda: _after(lambda: torch.set_grad_enabled(False)),
+    "other-dtype": lambda: _after(lambda: torch.set_default_dtype(torch.float64)),
+    "other-folder": lambda: _after(lambda: os.chdir("/")),
+    "deterministic": lambda: _after(lambda: torch.use_deterministic_algorithms(True)),
+    "busy-thread": lambda: _after(_busy_thread),
 }
 # More than may cross from one process into another.
 TOO_LARGE = {
@@ -93,9 +126,9 @@ ALL = {**KILLERS, **RAISERS, **HANGERS, **TOO_LARGE}
 
 
 def bad_registry() -> Registry:
-    """Return all of them, one that is sound, and one that has a first step and no second."""
-    works = {"good": good_map, "stepping": _step, **ALL}
-    explainers = [explainer_of(name, work) for name, work in works.items()]
+    """Return all of them, two that are sound, and one that has a first step and no second."""
+    works = {"good": good_map, "stepping": _step, **ALL, **CHANGERS}
+    explainers = [Saliency(), *(explainer_of(name, work) for name, work in works.items())]
     return Registry({e.name: Entry(e, e.name, "a stranger's", "1") for e in explainers})
 
 

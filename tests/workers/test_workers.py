@@ -17,7 +17,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.bad_plugins import HANGERS, KILLERS, RAISERS, TOO_LARGE, bad_engine, bad_registry
+from benchmarks.bad_plugins import (
+    CHANGERS,
+    HANGERS,
+    KILLERS,
+    RAISERS,
+    TOO_LARGE,
+    bad_engine,
+    bad_registry,
+)
 from tests.support.browser import serve
 from tests.support.worker_jobs import (
     counting,
@@ -85,6 +93,18 @@ def test_who_asked_is_told_who_failed_and_the_next_is_served(engine, question, n
         last_of(engine.explain(question, name))
     assert engine.failures()[name] == f"{before + 1}"
     assert is_sound(engine, question)
+
+
+def test_what_a_method_changes_of_its_process_changes_no_map_of_others(question):
+    engine = WorkerEngine(bad_engine, bad_registry(), seconds=PATIENCE)
+    expected = last_of(bad_engine().explain(question, "saliency")).result.values
+    try:
+        for name in CHANGERS:
+            assert last_of(engine.explain(question, name)).finished
+            values = last_of(engine.explain(question, "saliency")).result.values
+            assert np.abs(values - expected).max() <= 1e-6 * np.abs(expected).max()
+    finally:
+        engine.close()
 
 
 @pytest.mark.parametrize("name", sorted(set(RAISERS) - {"memory"}))
