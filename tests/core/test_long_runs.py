@@ -1,4 +1,4 @@
-"""A thousand answers of a method leave nothing: no memory, descriptor, thread, hook or file."""
+"""What long runs leave: no memory, descriptor, thread, hook or file, and networks in a budget."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from whylens.core.explanation import Question
 from whylens.core.models.backbone import wrap
 from whylens.core.plugin_calls import model_state
 from whylens.core.registry import load_registry
-from whylens.core.storage.memory import release_memory
+from whylens.core.storage.memory import MEMORY_VARIABLE, release_memory
 
 ANSWERS, WARM_UP, MOST_GROWTH = 1_000, 100, 20_000_000
 PHOTOS = np.random.default_rng(0).integers(0, 255, (8, 16, 16, 3), np.uint8)
@@ -62,3 +62,15 @@ def test_a_thousand_answers_leave_nothing(name, monkeypatch, tmp_path):
     assert resident() - before < MOST_GROWTH
     assert open_things() == things
     assert model_state(network, values=True) == state
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/statm").is_file(), reason="memory is not told here")
+def test_large_networks_in_turn_are_answered_within_the_budget(monkeypatch):
+    monkeypatch.setenv(MEMORY_VARIABLE, "3GB")
+    page, before = Engine(), resident()
+    photo = np.random.default_rng(0).integers(0, 255, (240, 240, 3), np.uint8)
+    for name in ("mixer_b16_224", "vgg16", "convnext_large", "resnet152", "vit_base_patch16_224"):
+        *_, answer = page.explain(Question(f"untrained:{name}", photo), "grad-cam")
+        assert answer.finished
+        assert resident() - before < 3e9
