@@ -113,8 +113,9 @@ def save_figure(
         raise BadInput(f"A figure's file ends in .pdf, .svg or .png; {path.name!r} does not.")
     if not answers:
         raise BadInput("A figure needs at least one explanation.")
-    side, columns = _side_and_columns(answers, layout)
-    panels = _panels(answers, layout, side, kind, same_values=same_values)
+    with_photo = _begins_with_photo(answers, layout)
+    side, columns = _side_and_columns(len(answers) + sum(with_photo), layout)
+    panels = _panels(answers, with_photo, side, kind, same_values=same_values)
     content = _figure_bytes(panels, kind, layout, side, columns)
     cited = path.with_suffix(".bib")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -132,7 +133,7 @@ def save_figure(
 
 def _panels(
     answers: Sequence[tuple[Explanation, Style]],
-    layout: FigureLayout,
+    with_photo: Sequence[bool],
     side: int,
     kind: str,
     *,
@@ -141,7 +142,6 @@ def _panels(
     maps = [answer.result for answer, _ in answers if isinstance(answer.result, Heatmap)]
     scales = iter(scales_together(maps, same_values=same_values))
     panels: list[_Panel] = []
-    with_photo = _begins_with_photo(answers, layout)
     for (answer, style), has_photo in zip(answers, with_photo, strict=True):
         photo = answer.question.photo
         if has_photo and photo is not None:
@@ -173,17 +173,14 @@ def _begins_with_photo(
     ]
 
 
-def _side_and_columns(
-    answers: Sequence[tuple[Explanation, Style]], layout: FigureLayout
-) -> tuple[int, int]:
-    """Return how many dots wide each picture is, and how many stand in a row.
+def _side_and_columns(count: int, layout: FigureLayout) -> tuple[int, int]:
+    """Return how many dots wide each of so many pictures is, and how many stand in a row.
 
     Raises:
         BadInput: So many columns do not fit.
     """
     dots = layout.dpi / _MM
     fitting = int((layout.width + _GAP) / (_NARROWEST + _GAP))
-    count = len(answers) + sum(_begins_with_photo(answers, layout))
     columns = layout.columns or max(1, min(count, fitting))
     side = (round(layout.width * dots) - round(_GAP * dots) * (columns - 1)) // columns
     if side < 4 * round(_BAR * dots):

@@ -253,14 +253,7 @@ class Gate:
 
     def _check_event(self, path: str, values: dict[str, Any]) -> None:
         number = values.get("fn_index")
-        # Gradio alone calls what follows the end of a visit.
-        fns = {
-            n: fn
-            for n, fn in self._page.fns.items()
-            if not any(kind == "unload" for _, kind in fn.targets)
-        }
-        known = {str(n): fn for n, fn in fns.items()}
-        if isinstance(number, str | int | float) and str(number) not in known:
+        if isinstance(number, str | int | float) and str(number) not in self._fns:
             raise Refusal(404, "The page has no handler of this number.")
         event = self._page._queue.event_ids_to_events.get(str(values.get("event_id")))
         visit = values.get("session_hash")
@@ -271,9 +264,9 @@ class Gate:
         kind, name = asked.groups()
         direct = kind in ("run", "api")
         if direct and number is not None:
-            named = [known[str(number)]] if str(number) in known else []
+            named = [self._fns[str(number)]] if str(number) in self._fns else []
         else:
-            named = [fn for fn in fns.values() if fn.api_name == name]
+            named = [fn for fn in self._fns.values() if fn.api_name == name]
         public = self._parameters.get(f"/{name}")
         if not named or named[0].fn is None or (kind == "call/v2" and public is None):
             raise Refusal(404, "There is no such endpoint; /gradio_api/info lists all.")
@@ -285,6 +278,15 @@ class Gate:
                 construct_args(public, (), values)
             except TypeError as exc:
                 raise Refusal(422, str(exc)) from None
+
+    @cached_property
+    def _fns(self) -> dict[str, Any]:
+        """The page's handlers, by number; Gradio alone calls what follows the end of a visit."""
+        return {
+            str(n): fn
+            for n, fn in self._page.fns.items()
+            if not any(kind == "unload" for _, kind in fn.targets)
+        }
 
     @cached_property
     def _parameters(self) -> dict[str, list[Any]]:

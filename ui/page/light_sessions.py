@@ -26,9 +26,6 @@ class LightSession(SessionState):  # type: ignore[misc]  # Gradio has no types h
         super().__init__(SimpleNamespace(default_config=page.default_config, blocks={}))
         self.blocks_config.config_for_block = _no_description
 
-    def _update_value_in_config(self, key: int, value: Any) -> None:
-        """Do nothing: the description that would have the value is not made."""
-
 
 class LightSessions(StateHolder):  # type: ignore[misc]  # Gradio has no types here
     """The sessions of a page, each made when it is first asked for."""
