@@ -23,7 +23,7 @@ from tests.support.browser import (
     visit,
 )
 from tests.support.networks import seeded
-from tests.support.pictures import zip_of_fruit
+from tests.support.pictures import colour_folder, zip_of_fruit
 from whylens.core.explainer import is_single_step
 from whylens.core.models.load import build
 from whylens.core.registry import load_registry
@@ -284,6 +284,7 @@ def test_a_visitor_trains_and_finds_the_model_chosen_and_reported(browser, addre
         page.get_by_label("The network that is loaded").check()
         page.get_by_label("The last layer only (quickest)").check()
         expect(page.locator("#train-zip")).to_contain_text("KB")
+        before = page.locator("#photo img").get_attribute("src")
         page.click("#train-run")
         expect(page.locator("#train-run")).to_have_text("A training runs ...")
         await_status(page, "train", "^Done: fruits recognises")
@@ -293,6 +294,10 @@ def test_a_visitor_trains_and_finds_the_model_chosen_and_reported(browser, addre
         expect(page.locator("#train-log textarea")).to_have_value(
             re.compile(r"Made a gallery[\s\S]*ProtoPNet")
         )
+        # One of the pictures that it was tested with is explained by itself.
+        expect(page.locator("#photo img")).not_to_have_attribute("src", before)
+        expect(page.locator("#answer-head")).to_contain_text(re.compile("cherry|kiwi"))
+        expect(page.locator("#answer-truth")).to_contain_text("goes from", timeout=PATIENCE)
         open_tab(page, "This network")
         expect(page.locator("#report-headline")).to_contain_text("fruit.zip")
         # A network of one number, from a file on this computer, becomes the next one.
@@ -310,6 +315,34 @@ def test_a_visitor_trains_and_finds_the_model_chosen_and_reported(browser, addre
         expect(page.locator("#answer-head")).to_contain_text(re.compile(r"It says .* years\."))
         expect(page.locator("#predictions")).not_to_contain_text("%")
         expect(page.locator("#answer-truth")).to_contain_text(re.compile("goes from .* years to"))
+
+
+def test_a_folder_that_is_chosen_or_dropped_is_read_with_the_names_of_its_classes(
+    toy_page, tmp_path
+):
+    page, folder = toy_page, colour_folder(tmp_path / "Mine", {"goldfish": 2, "daisy": 1})
+    (folder / "daisy" / "notes.txt").write_text("no picture")
+    told = "3 pictures of Mine. 1 left out: no pictures."
+    open_tab(page, "Many photos")
+    place = page.locator("#photos-files").bounding_box()
+    page.mouse.wheel(0, place["y"] - 200)
+    place = page.locator("#photos-files").bounding_box()
+    where = {"x": place["x"] + place["width"] / 2, "y": place["y"] + place["height"] / 2}
+    data = {"items": [], "files": [str(folder)], "dragOperationsMask": 1}
+    session = page.context.new_cdp_session(page)
+    for kind in ("dragEnter", "dragOver", "drop"):
+        session.send("Input.dispatchDragEvent", {"type": kind, **where, "data": data})
+    expect(page.locator("#photos-files-folder")).to_contain_text(told)
+    expect(page.locator("#photos-files")).to_contain_text("KB")
+    page.click("#photos-run")
+    await_status(page, "photos", "^Done: . of 3 named right")
+    expect(page.locator("#photos-table")).to_contain_text("Mine/daisy/000.png")
+    open_tab(page, "Train on a folder")
+    with page.expect_file_chooser() as chooser:
+        page.click("#train-zip-folder button")
+    chooser.value.set_files(str(folder))
+    expect(page.locator("#train-set")).to_contain_text("3 pictures of 2 classes")
+    expect(page.locator("#train-set img")).to_have_count(3)
 
 
 # The last: once it was opened, the editor's canvas draws all the time, on no graphics card.

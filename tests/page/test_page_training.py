@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 from types import SimpleNamespace
 
 import gradio as gr
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests.conftest import ROOT
 from tests.support.browser import toy_checkpoint
-from tests.support.pictures import SLIM, Colours, noisy, zip_of_fruit
+from tests.support.pictures import HOSTILE_LABEL, SLIM, Colours, noisy, zip_of_fruit
 from whylens.core.datasets.dataset import SPLITS
+from whylens.core.datasets.preview import MOST_CLASSES, ClassPreview, SetPreview
 from whylens.core.datasets.resplit import resplit
 from whylens.core.datasets.zip import ZippedPictures, pictures_in_zip
 from whylens.core.engine import Engine
@@ -19,15 +23,18 @@ from whylens.core.errors import BadInput, Busy
 from whylens.core.explainer import Explainer
 from whylens.core.models.checkpoints import MANIFEST, checkpoint_folders
 from whylens.core.params import NoParams
-from whylens.core.progress import run
+from whylens.core.progress import run as run_to_end
 from whylens.core.registry import Entry, Registry
 from whylens.core.results import Heatmap
 from whylens.core.train.recipe import Recipe
 from whylens.core.train.report import read_report
 from whylens.core.train.training_jobs import new_model_folder
 from whylens.core.workers.training import TrainingRunner
-from whylens.ui.page import training
+from whylens.ui.page import set_preview, training
 from whylens.ui.page.layout import build_page
+from whylens.ui.page.page_store import PageStore
+from whylens.ui.page.session import Session
+from whylens.ui.page.set_preview import held_out_picture, preview_html
 
 SLOW = Recipe(backbone="resnet18", arguments=SLIM, size=32, batch=16, epochs=500, lr=0.01)
 
@@ -119,6 +126,16 @@ def test_a_zip_becomes_a_model_with_a_report_that_is_chosen(place, packed):
     log = text(steps[-1][1])
     assert "of validation" in log
     assert "Without a thing for Unfitting: These pictures do not do." in log
+    # What it says is first seen of a picture that it did not learn from.
+    session = Session(Engine(Registry({}, ())), PageStore())
+    with Image.open(held_out_picture(session, packed, "", "fruits", "me")) as picture:
+        shown = np.asarray(picture)
+    pictures = run_to_end(pictures_in_zip(training.Path(packed)))
+    tested = {item.key for item in report.items if item.split == "test"}
+    found = [i.key for n, i in enumerate(pictures.items) if (pictures.pixels(n) == shown).all()]
+    assert set(found) & tested
+    assert held_out_picture(session, None, "/nowhere", "fruits", "me") is None
+    assert held_out_picture(session, packed, "", "toy", "me") is None
     again = run(**work)
     assert next(again)[0].startswith(training.FAILED)
     with pytest.raises(gr.Error, match="There is a model called 'fruits' already"):
@@ -229,8 +246,8 @@ def test_a_slow_screen_gets_the_newest_and_every_epoch(place):
 
 
 def test_a_set_is_split_by_class_with_copies_together(packed):
-    pictures = run(pictures_in_zip(training.Path(packed)))
-    dataset = run(resplit(pictures))
+    pictures = run_to_end(pictures_in_zip(training.Path(packed)))
+    dataset = run_to_end(resplit(pictures))
     present = {(item.split, item.label) for item in dataset.items}
     assert present == {(split, label) for split in SPLITS for label in (0, 1)}
     splits = {item.key: item.split for item in dataset.items}
@@ -240,6 +257,49 @@ def test_a_set_is_split_by_class_with_copies_together(packed):
     few = ZippedPictures("few.zip", ("a", "b"), pictures.items[:2], [noisy(0, 0)] * 2)
     with pytest.raises(BadInput, match=r"in few\.zip has 2 pictures"):
         list(resplit(few))
+
+
+def look(*, local=True):
+    """Return what is asked of each change of a ZIP's or a folder's place."""
+    with gr.Blocks():
+        session = Session(Engine(Registry({}, ())), PageStore())
+        parts = gr.File(), gr.Textbox()
+        event = set_preview.build_set_preview(session, *parts, local=local)
+    return partial(event.fn, request=SimpleNamespace(session_hash="me"))
+
+
+def test_pictures_are_shown_as_soon_as_they_are_named_and_once(packed):
+    handler = look()
+    *_, (shown, now) = handler(packed, "", ())
+    assert "41 pictures of 2 classes" in shown
+    assert shown.count("<img src='data:image/jpeg") == 8
+    assert "<b>cherry</b> 21" in shown
+    assert list(handler(packed, "", now)) == [(gr.skip(), gr.skip())]
+    assert list(handler(None, " ", now)) == [("", ("", ""))]
+    for path, folder, words in (
+        (packed, "x", "not both"),
+        (None, "/nowhere", "There is no folder"),
+    ):
+        *_, (shown, _) = list(stepped(handler(path, folder, ())))
+        assert words in shown
+    assert list(look(local=False)(None, "/etc", ())) == [("", ("", ""))]
+
+
+def stepped(steps):
+    """Yield the steps of what fails in the end, and says so in its last step."""
+    with pytest.raises(gr.Error):
+        yield from steps
+
+
+def test_names_of_folders_are_only_text_and_of_many_classes_some_are_named():
+    classes = [ClassPreview(HOSTILE_LABEL, 3, (b"x",))]
+    classes += [ClassPreview(f"class {n}", n) for n in range(1, 150)]
+    shown = preview_html(SetPreview(tuple(classes), ("a note",) * 20))
+    assert "<img src=x" not in shown
+    assert shown.count("<figure>") == MOST_CLASSES
+    assert "11,178 pictures of 150 classes" in shown
+    assert "class 111 111 and 38 more" in shown
+    assert shown.count("<li>") < 10
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ from whylens.core.outputs.photo_report import (
 from whylens.core.outputs.render import Style
 from whylens.core.results import Heatmap
 from whylens.ui.page import html
+from whylens.ui.page.folder_input import build_folder_input
 from whylens.ui.page.form import QuestionForm, StyleControls, network_id
 from whylens.ui.page.guide import default_methods
 from whylens.ui.page.long_events import (
@@ -70,17 +71,18 @@ def build_many_photos(
     """
     gr.HTML(html.render("many_photos", "about", most=MOST_PHOTOS))
     with gr.Row():
-        files = gr.File(
-            label=f"Up to {MOST_PHOTOS} photos, or a ZIP of them",
-            file_count="multiple",
-            file_types=ENDINGS,
-            type="filepath",
-            elem_id="photos-files",
-            height=160,
-            min_width=240,
-        )
+        with gr.Column(min_width=240):
+            files = gr.File(
+                label=f"Up to {MOST_PHOTOS} photos, a folder or a ZIP of them",
+                file_count="multiple",
+                file_types=ENDINGS,
+                type="filepath",
+                elem_id="photos-files",
+                height=160,
+            )
+            build_folder_input("photos-files", most=MOST_PHOTOS, several=True)
         folder = gr.Textbox(
-            label="Or a folder of this computer",
+            label="Or the path of a folder of this computer",
             info="Subfolders named after classes tell what is right",
             elem_id="photos-folder",
             max_lines=1,

@@ -267,6 +267,16 @@ class PageStore:
         image.save(buffer, "JPEG", quality=92, subsampling=0)
         return self.save_file(buffer.getvalue(), suffix=".jpg")
 
+    def save_png(self, pixels: Pixels, *, stem: str) -> str:
+        """Return the path of a picture as it is, not compressed a second time.
+
+        Args:
+            pixels: (H, W, 3).
+        """
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, "PNG")
+        return self.save_file(buffer.getvalue(), suffix=".png", stem=stem)
+
     def save_file(self, content: bytes, *, suffix: str, stem: str = "") -> str:
         """Return the path of a file with this content.
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 from gradio.components import Component
-from PIL import Image
 
 from whylens.core.explainer import Explainer, is_single_step
 from whylens.core.results import Heatmap
@@ -173,9 +171,7 @@ def _load_example(name: str, session: Session) -> Callable[..., Any]:
         items = () if answer is None or isinstance(answer.result, Heatmap) else answer.result.items
         if not str(cell).isdecimal() or int(cell) >= len(items):
             return (gr.skip(),) * 3
-        stream = io.BytesIO()
-        Image.fromarray(items[int(cell)].image).save(stream, "PNG")  # as it was, not compressed
-        path = session.store.save_file(stream.getvalue(), suffix=".png", stem="example")
+        path = session.store.save_png(items[int(cell)].image, stem="example")
         return path, PREDICTED, RUNNER_UP
 
     return load

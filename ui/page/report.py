@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import Any, cast
 
 import gradio as gr
 from gradio.layouts import Column
-from PIL import Image
 
 from whylens.core.datasets.dataset import SplitName
 from whylens.core.errors import BadInput, CoreError
@@ -192,8 +190,9 @@ def _mistakes(session: Session) -> Callable[..., Any]:
             if not items:
                 return text, empty
             images = mistake_pictures(folder, [item.key for item in items])
+            save = session.store.save_png
             files = [
-                (_save(session, images[item.key]), f"{item.probability:.0%} · {item.key}")
+                (save(images[item.key], stem="mistake"), f"{item.probability:.0%} · {item.key}")
                 for item in items
             ]
             return text, gr.Gallery(files, visible=True, selected_index=None)
@@ -235,13 +234,6 @@ def _pictures(count: int, split: str, label: str) -> str:
     return f"{count} {SPLIT_NAMES[split]} {kind} of {label} {verb}"
 
 
-def _save(session: Session, pixels: Any) -> str:
-    # PNG: the stored picture is explained, not a second compression of it.
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "PNG")
-    return session.store.save_file(stream.getvalue(), suffix=".png", stem="mistake")
-
-
 def _load_mistake(session: Session) -> Callable[..., Any]:
     def load(
         model: str, split: str, truth: str | None, prediction: str | None, event: gr.SelectData
@@ -256,7 +248,8 @@ def _load_mistake(session: Session) -> Callable[..., Any]:
             if not 0 <= index < len(items):
                 raise BadInput("This picture is gone. Choose the cell again.")
             item = items[index]
-            path = _save(session, mistake_pictures(folder, [item.key])[item.key])
+            pixels = mistake_pictures(folder, [item.key])[item.key]
+            path = session.store.save_png(pixels, stem="mistake")
             true, predicted = (report.labels[i] for i in cell)
             text = (
                 f"{item.key} is the photo on top of the page now. It is {true}; the maps on the "

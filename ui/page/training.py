@@ -17,7 +17,7 @@ from whylens.core.datasets.by_name import Sources, load_dataset
 from whylens.core.datasets.dataset import Dataset
 from whylens.core.datasets.folder import ProgressCallback
 from whylens.core.datasets.resplit import resplit
-from whylens.core.datasets.zip import pictures_in_zip
+from whylens.core.datasets.zip import MOST_FILES, pictures_in_zip
 from whylens.core.engine import Engine
 from whylens.core.errors import BadInput, CoreError, shown, wrong_value
 from whylens.core.models.checkpoints import checkpoint_folders, default_model, read_manifest
@@ -30,10 +30,19 @@ from whylens.core.train.training_jobs import (
     start_fields,
 )
 from whylens.core.workers.training import EngineDatasetReader, TrainingRunner
+from whylens.ui.page.folder_input import build_folder_input
 from whylens.ui.page.form import QuestionForm
 from whylens.ui.page.html import duration
 from whylens.ui.page.long_events import UNQUEUED, report_failure
-from whylens.ui.page.session import PRIVATE, Session, model_choices, visitor_id
+from whylens.ui.page.session import (
+    PREDICTED,
+    PRIVATE,
+    RUNNER_UP,
+    Session,
+    model_choices,
+    visitor_id,
+)
+from whylens.ui.page.set_preview import BOTH, build_set_preview, held_out_picture
 
 TRAINING_VARIABLE = "WHYLENS_TRAINING"
 SHIPPED, LOADED, RANDOM = "here", "loaded", "random"
@@ -84,9 +93,9 @@ def training_allowed(*, public: bool = False) -> bool:
 
 
 def build_training(session: Session, form: QuestionForm, *, local: bool) -> Dependency:
-    """Return the event of training, built in the open tab and wired.
+    """Return the last event of a training, built in the open tab and wired.
 
-    When it succeeds it has put the new model into the form.
+    When it succeeds, the new model is in the form, with a picture that it was tested with.
 
     Args:
         local: Whether visitors may name folders of this machine.
@@ -99,6 +108,7 @@ def build_training(session: Session, form: QuestionForm, *, local: bool) -> Depe
     )
     starts = _starts()
     upload, folder = _data_inputs(session.engine.registry.datasets, local=local)
+    build_set_preview(session, upload, folder, local=local)
     with gr.Row():
         name = gr.Textbox(
             label="Name of the new model", elem_id="train-name", max_lines=1, min_width=240
@@ -158,12 +168,21 @@ def build_training(session: Session, form: QuestionForm, *, local: bool) -> Depe
     )
     event.then(lambda: gr.Button("Train", interactive=True), None, [run], **UNQUEUED)
 
+    def show_one(path: str | None, place: str | None, model: str, request: gr.Request) -> Any:
+        visitor, place = visitor_id(request), (place or "").strip() if local else ""
+        picture = held_out_picture(session, path, place, (model or "").strip(), visitor)
+        return (gr.skip(),) * 3 if picture is None else (picture, PREDICTED, RUNNER_UP)
+
+    # A network is met by what it says of a picture that it was tested with.
+    asked = [form.photo, form.target, form.versus]
+    shown = event.success(show_one, [upload, folder, name], asked, **PRIVATE)
+
     def stop_training(request: gr.Request) -> Any:
         running = runner.stop(visitor_id(request))
         return "Stopping; what is best so far is kept ..." if running else gr.skip()
 
     stop.click(stop_training, None, [status], **UNQUEUED)
-    return cast("Dependency", event)
+    return cast("Dependency", shown)
 
 
 def _starts() -> list[tuple[str, str]]:
@@ -181,15 +200,17 @@ def _data_inputs(sources: Sources, *, local: bool) -> tuple[Component, Component
     pictures = [source for source in sources.values() if source.kind == "pictures"]
     names = [name for source in pictures for name in source.names]
     with gr.Row():
-        upload = gr.File(
-            label="ZIP with a folder per class, up to 12 MB",
-            file_types=[".zip"],
-            type="filepath",
-            elem_id="train-zip",
-            height=160,
-        )
+        with gr.Column(min_width=240):
+            upload = gr.File(
+                label="A folder with one per class in it, or a ZIP of that, up to 12 MB",
+                file_types=[".zip"],
+                type="filepath",
+                elem_id="train-zip",
+                height=160,
+            )
+            build_folder_input("train-zip", most=MOST_FILES, several=False)
         folder = gr.Textbox(
-            label="Or a folder of this computer",
+            label="Or the path of a folder of this computer",
             info=", ".join(["One subfolder per class", *names]),
             elem_id="train-folder",
             max_lines=1,
@@ -264,7 +285,7 @@ def fit_all(engine: Engine, dataset: Dataset, *, model: str) -> Iterator[Trainin
 def _reader(path: str | None, folder: str | None) -> EngineDatasetReader:
     name = (folder or "").strip()
     if path and name:
-        raise BadInput("Give a ZIP or a folder, not both. Empty one of the two.")
+        raise BadInput(BOTH)
     if name:
         return partial(_read_folder, name)
     if not path:
