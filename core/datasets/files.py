@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import os
-import unicodedata
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import pairwise
 from pathlib import Path
 from typing import Protocol
 
+from whylens.core.datasets.code_pages import code_page, page_name
 from whylens.core.errors import FILE_ERRORS, BadInput, shown
 
-# Of packers that do not write UTF-8: those of DOS and of Windows, by what they are for.
-_LATIN = ("cp437", "cp850", "cp1252", "cp852", "cp1250")
-_CYRILLIC = ("cp866", "cp1251")
-_EASTERN = ("cp932", "gbk")
-_FREQUENT = frozenset("оеаинтсрвлк")  # seven of ten letters of Russian
 # What systems put beside people's files: macOS in a ZIP, Synology's thumbnails, bins of Windows.
 _SYSTEM = ("__macosx", "@eadir", "$recycle.bin", "#recycle", "system volume information")
 
@@ -195,12 +189,12 @@ def _names(infos: Sequence[zipfile.ZipInfo]) -> tuple[list[str], tuple[str, ...]
         for info in infos
         if not info.flag_bits & 0x800 and not info.filename.isascii()
     ]
-    page = "utf-8"
+    page, near = "utf-8", ""
     try:
         for encoded in raw:
             encoded.decode()
     except UnicodeDecodeError:
-        page = _code_page(raw)
+        page, near = code_page(raw)
     names = []
     for info in infos:
         name = info.filename
@@ -209,57 +203,18 @@ def _names(infos: Sequence[zipfile.ZipInfo]) -> tuple[list[str], tuple[str, ...]
         parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
         names.append("/".join(part for part in parts if not part.endswith(":")))
     odd = [name for name in names if not name.isascii()] if page != "utf-8" else []
-    return names, _name_notes(odd, f"code page {page.removeprefix('cp')}")
+    doubt = ""
+    if near:
+        name = next(name for name in raw if not name.isascii()).decode(near)
+        doubt = f", or {shown(name)} in {page_name(near)}"
+    return names, _name_notes(odd, page_name(page), doubt)
 
 
-def _code_page(names: Sequence[bytes]) -> str:
-    """Return the code page in which names look most like words."""
-    latin = next((page for page in _LATIN if _fits(names, page)), None)
-    if latin:
-        return latin
-    frequent = {
-        page: sum(letter in _FREQUENT for letter in b"".join(names).decode(page).lower())
-        for page in _CYRILLIC
-        if _fits(names, page)
-    }
-    if any(frequent.values()):
-        return max(frequent, key=lambda page: frequent[page])
-    return next((page for page in _EASTERN if _fits(names, page)), "cp437")
-
-
-def _fits(names: Sequence[bytes], page: str) -> bool:
-    """Return whether these are names of letters of one script in a code page."""
-    for name in names:
-        try:
-            text = name.decode(page)
-        except UnicodeDecodeError:
-            return False
-        letters = [c for c in text if not c.isascii()]
-        scripts = {unicodedata.name(c, "?").split()[0] for c in letters}
-        if not all(c.isalpha() for c in letters) or "HALFWIDTH" in scripts:
-            return False
-        if page in _LATIN and not (scripts <= {"LATIN"} and all(map(_is_word, text.split("/")))):
-            return False
-        if page not in _LATIN and "LATIN" in scripts:
-            return False
-    return True
-
-
-def _is_word(name: str) -> bool:
-    """Return whether accented letters stand among plain ones, and no capital after a small one."""
-    letters = [c for c in name.rpartition(".")[0] or name if c.isalpha()]
-    odd = [c for c in letters if not c.isascii()]
-    if len(odd) == len(letters) > 1:
-        return False
-    pairs = (pair for pair in pairwise(name) if not "".join(pair).isascii())
-    return not any(a.islower() and b.isupper() for a, b in pairs)
-
-
-def _name_notes(odd: Sequence[str], code: str) -> tuple[str, ...]:
+def _name_notes(odd: Sequence[str], code: str, doubt: str = "") -> tuple[str, ...]:
     if not odd:
         return ()
     count = f"{len(odd)} name{'s' * (len(odd) != 1)}"
     return (
-        f"{count} not in UTF-8 read as {code}, such as {shown(odd[0])}. Rename them if that is "
-        "wrong.",
+        f"{count} not in UTF-8 read as {code}, such as {shown(odd[0])}{doubt}. Rename them if that "
+        "is wrong.",
     )

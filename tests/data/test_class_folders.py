@@ -12,7 +12,9 @@ from PIL import Image
 
 from tests.support.pictures import colour_folder, noisy
 from whylens.core.datasets.class_folders import place_files, split_word
+from whylens.core.datasets.code_pages import code_page
 from whylens.core.datasets.dataset import Dataset
+from whylens.core.datasets.files import ZipFiles
 from whylens.core.datasets.folder import ImageFolder
 from whylens.core.datasets.resplit import resplit
 from whylens.core.datasets.zip import pictures_in_zip
@@ -226,6 +228,12 @@ def test_names_that_are_not_utf_8_are_read_and_said(tmp_path):
         ("лес", "cp1251", True),
         ("猫", "cp932", True),
         ("小狗", "gbk", True),
+        ("马", "gbk", True),
+        ("犬", "cp932", True),
+        ("貓", "big5", True),
+        ("車", "big5", True),
+        ("새", "euc-kr", True),
+        ("차", "euc-kr", True),
     ],
 )
 def test_a_zip_without_a_mark_of_its_code_page_is_read(tmp_path, label, page, noted):
@@ -241,6 +249,37 @@ def test_a_zip_without_a_mark_of_its_code_page_is_read(tmp_path, label, page, no
     found = run(pictures_in_zip(path))
     assert label in {name.rstrip("_") for name in found.labels}
     assert any("code page" in note for note in found.notes) is noted
+
+
+@pytest.mark.parametrize(
+    ("page", "words"),
+    [
+        ("cp949", "고양이 강아지 정상 불량 사과 자동차 트럭 토끼 학습 폐렴"),
+        ("gbk", "猫 鸟 正常 异常 苹果 汽车 飞机 训练 良品 肺炎"),
+        ("cp950", "貓 鳥 正常 異常 蘋果 汽車 飛機 訓練 不良品 車"),
+        ("cp932", "猫 子犬 りんご バナナ 自動車 飛行機 うさぎ 不良品 人 男/女"),
+        ("cp866", "кошка собака мышь ёж роза норма пневмония самолёт яблоко лиса"),
+        ("cp1251", "кошка собака мышь ёж роза Норма Пневмония самолёт Яблоко лиса"),
+        ("cp850", "hünd Größe château forêt crème brûlée señal coração løvetann ål"),
+        ("cp1252", "hünd Größe château garçon crème brûlée señal coração løvetann ål"),
+    ],
+)
+def test_a_code_page_is_known_by_one_word(page, words):
+    for word in words.split():
+        found, _ = code_page([f"{word}/1.png".encode(page)])
+        assert f"{word}/1.png".encode(page).decode(found) == f"{word}/1.png", found
+
+
+def test_what_names_may_read_as_otherwise_is_said(tmp_path):
+    path = tmp_path / "x.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("TOKE/1.png", b"")
+    path.write_bytes(path.read_bytes().replace(b"TOKE", "蝴蝶".encode("gbk")))
+    (note,) = ZipFiles(path).notes
+    assert "'蝴蝶/1.png'" in note
+    assert "code page 936, simplified Chinese" in note
+    other = "蝴蝶".encode("gbk").decode("cp949")
+    assert f"or '{other}/1.png' in code page 949, Korean" in note
 
 
 def test_a_split_may_have_one_class_of_the_others():
