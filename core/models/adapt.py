@@ -35,12 +35,11 @@ from whylens.core.models.output_paths import (
     read_path,
 )
 from whylens.core.models.probabilities import (
-    NEVER_POSITIVE,
-    PROBABILITY_NOTES,
-    ProbabilityKind,
-    are_never_positive,
-    probabilities,
-    probability_kind,
+    LABEL_KINDS,
+    Reading,
+    ScoreKind,
+    read_scores,
+    scores_of,
     undo,
 )
 from whylens.core.models.split import offers
@@ -50,7 +49,6 @@ from whylens.core.targets import Outputs
 
 log = logging.getLogger(__name__)
 
-_MANY = 16  # numbers, which are hardly all positive by chance
 _PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 _IN_ONE_PIECE = (
     "It is {}, which cannot be taken apart: methods that read its layers need the module that it "
@@ -104,11 +102,9 @@ def backbone_of(module: nn.Module, hint: ModuleHint | None = None) -> Backbone:
         )
     obstacles += _notes_on_mode(network, path, probe, scores, name)
     notes += [note for note in obstacles if note not in notes]
-    kind, negative = None, False
+    kind, note = Reading(None, "")
     if hint.unit is None:
-        read = partial(_read, network, path)
-        kind = probability_kind(read, scores, spec)
-        negative = kind is None and are_never_positive(read, scores, spec)
+        kind, note = read_scores(partial(_read, network, path), scores, spec)
     classes = scores.shape[1]
     network, path, spec, normalised, left = _without_wrappers(
         network, path, spec, probe, hint, kind
@@ -116,15 +112,7 @@ def backbone_of(module: nn.Module, hint: ModuleHint | None = None) -> Backbone:
     network = network if path == () else ClassScores(network, path)
     if left is not None:
         network = undo(network, left)
-    if kind is not None:
-        notes.append(PROBABILITY_NOTES[kind])
-    elif hint.unit is None and classes >= _MANY and float(scores.min()) >= 0:
-        notes.append(
-            f"None of its {classes} scores is negative, as those of features before a classifier: "
-            "if it has no classifier, give it with one."
-        )
-    elif negative:
-        notes.append(NEVER_POSITIVE)
+    notes += [note] if note else []
     if not bare.state_dict():
         digest = answers_sha256(scores)
         notes.append("It has no weights: its digest is that of its answers to two fixed inputs.")
@@ -136,7 +124,7 @@ def backbone_of(module: nn.Module, hint: ModuleHint | None = None) -> Backbone:
             network, spec=spec, labels=labels, identity=identity, outputs="value", unit=hint.unit
         )
     labels = hint.labels or timm_labels(timm_part(bare))
-    outputs: Outputs = "labels" if kind == "sigmoid" and classes > 1 else "classes"
+    outputs: Outputs = "labels" if kind in LABEL_KINDS and classes > 1 else "classes"
     backbone = wrap(network, spec=spec, labels=labels, identity=identity, outputs=outputs)
     if isinstance(bare, BlackBox):
         obstacles.append(
@@ -298,13 +286,13 @@ def _without_wrappers(
     spec: InputSpec,
     probe: Tensor,
     hint: ModuleHint,
-    kind: ProbabilityKind | None,
-) -> tuple[nn.Module, Path, InputSpec, bool, ProbabilityKind | None]:
+    kind: ScoreKind | None,
+) -> tuple[nn.Module, Path, InputSpec, bool, ScoreKind | None]:
     """Return the innermost part that computes the same, and whether a normalisation went.
 
     Args:
-        kind: Which probabilities the network gives; its softmax or sigmoid is a wrapper, too, and
-            None comes back where it went.
+        kind: What the network gives instead of logits; its softmax or sigmoid is a wrapper, too,
+            and None comes back where it went.
     """
     normalised = False
     while True:
@@ -325,8 +313,8 @@ def _without_wrappers(
 
 
 def _inner(
-    network: nn.Module, path: Path, probe: Tensor, kind: ProbabilityKind | None
-) -> tuple[nn.Module, Path, ProbabilityKind | None, Tensor | None, Tensor | None] | None:
+    network: nn.Module, path: Path, probe: Tensor, kind: ScoreKind | None
+) -> tuple[nn.Module, Path, ScoreKind | None, Tensor | None, Tensor | None] | None:
     if offers(network, "features", "head"):  # where to cut it, in its author's words
         return None
     weights = {id(p) for p in network.parameters()}
@@ -364,11 +352,11 @@ def _inner(
     return None
 
 
-def _path_of(scores: Tensor, output: Any, kind: ProbabilityKind | None = None) -> Path | None:
+def _path_of(scores: Tensor, output: Any, kind: ScoreKind | None = None) -> Path | None:
     """Return where in what a network gives these very scores are, or None.
 
     Args:
-        kind: Look for the logits of which the scores are probabilities instead.
+        kind: Look for the logits of which the scores are made instead.
     """
     paths = [
         *paths_to_scores(output),
@@ -385,7 +373,7 @@ def _path_of(scores: Tensor, output: Any, kind: ProbabilityKind | None = None) -
         if (
             torch.equal(part, scores)
             if kind is None
-            else agree(probabilities(part, kind), scores, 1e-5)
+            else agree(scores_of(part, kind), scores, 1e-5)
         ):
             return path
     return None

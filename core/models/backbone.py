@@ -25,7 +25,7 @@ from whylens.core.models.heads import (
     linear_head,
 )
 from whylens.core.models.layouts import Features, as_two_logits
-from whylens.core.models.probabilities import PROBABILITY_NOTES, probability_kind, undo
+from whylens.core.models.probabilities import LABEL_KINDS, Reading, read_scores, undo
 from whylens.core.models.split import Split, find_split, same_split_on
 from whylens.core.models.stages import Stage, stages_of
 from whylens.core.needs import Need
@@ -289,13 +289,16 @@ def wrap(
     raw_logits = _raw_logits(module, probe, spec, identity.name)
     if not bool(torch.isfinite(raw_logits).all()):
         _blame_weights(module, identity.name)
-    kind = None if outputs == "value" else probability_kind(module, raw_logits, spec)
+    kind, note = Reading(None, "")
+    if outputs != "value":
+        kind, note = read_scores(module, raw_logits, spec)
+    if note and note not in identity.notes:
+        identity = replace(identity, notes=(*identity.notes, note))
     if kind is not None:
         module = undo(module, kind).eval()
         raw_logits = _raw_logits(module, probe, spec, identity.name)
-        if kind == "sigmoid" and raw_logits.shape[1] > 1:
+        if kind in LABEL_KINDS and raw_logits.shape[1] > 1:
             outputs = "labels"
-        identity = replace(identity, notes=(*identity.notes, PROBABILITY_NOTES[kind]))
     if outputs == "value":
         classes, labels = raw_logits.shape[1], labels or ("value",)
     else:

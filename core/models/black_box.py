@@ -135,7 +135,8 @@ class OnnxNetwork(nn.Module):
         if not isinstance(x, Tensor):
             raise TypeError(f"{self._name} is a black box, which cannot be traced")
         pictures = x.detach().movedim(1, -1) if self._last else x.detach()
-        array = np.ascontiguousarray(pictures.cpu().numpy(), self._kind)
+        with np.errstate(over="ignore"):  # inputs of any size are tried, and 16 bits end early
+            array = np.ascontiguousarray(pictures.cpu().numpy(), self._kind)
         rows = self._batch or max(1, len(array))
         answers = [self._run(array[i : i + rows], rows) for i in range(0, len(array), rows)]
         return torch.from_numpy(np.concatenate(answers).astype(np.float32)).to(x.device)

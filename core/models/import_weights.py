@@ -36,7 +36,7 @@ from whylens.core.models.import_options import (
 )
 from whylens.core.models.labels import IMAGENET
 from whylens.core.models.load import build, from_folder, timm_spec, torchvision_spec
-from whylens.core.models.probabilities import PROBABILITY_NOTES, probability_kind
+from whylens.core.models.probabilities import LABEL_KINDS, Reading, read_scores
 from whylens.core.models.state_dicts import AVERAGES, StateDict, read_state_dict
 from whylens.core.targets import ClassScore, class_scores
 
@@ -379,11 +379,13 @@ def _onnx_network(
     if spec is None or (scores := _scores(module, spec, name, findings)) is None:
         return _Network(ONNX, {}, None, None, spec)
     arguments: dict[str, Argument] = {"output": module.output} if options.output else {}
-    kind = None if options.outputs == "value" else probability_kind(module, scores, spec)
+    kind, note = Reading(None, "")
+    if options.outputs != "value":
+        kind, note = read_scores(module, scores, spec)
     if kind is not None:
         arguments["probabilities"] = True if kind == "softmax" else kind
-        findings.notes.append(PROBABILITY_NOTES[kind])
-    if kind == "sigmoid" and scores.shape[1] > 1 and options.outputs == "classes":
+    findings.notes += [note] if note else []
+    if kind in LABEL_KINDS and scores.shape[1] > 1 and options.outputs == "classes":
         findings.problems.append(
             "Each of its scores is a probability of its own. Give --outputs labels."
         )

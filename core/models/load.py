@@ -58,7 +58,7 @@ from whylens.core.models.model_names import (
     parse_model_name,
     plain_name,
 )
-from whylens.core.models.probabilities import undo
+from whylens.core.models.probabilities import KIND_NOTES, undo
 from whylens.core.models.random_weights import WithoutDraws, randomize_weights, shapes_only
 from whylens.core.models.state_dicts import strip_prefixes
 from whylens.core.models.transformers_folder import (
@@ -289,7 +289,14 @@ def _onnx_module(folder: Path, manifest: CheckpointManifest) -> nn.Module:
     network = OnnxNetwork(folder / ONNX_FILE, sha256=manifest.sha256, output=str(output))
     if not probabilities:
         return network
-    return undo(network, "sigmoid" if probabilities == "sigmoid" else "softmax")
+    kind = "softmax" if probabilities is True else probabilities
+    known = next((name for name in KIND_NOTES if name == kind), None)
+    if known is None:
+        raise BadArtifact(
+            f"{folder.name}: its probabilities are true or one of {', '.join(KIND_NOTES)}, not "
+            f"{kind!r}."
+        )
+    return undo(network, known)
 
 
 def _from_timm(

@@ -1,59 +1,148 @@
-"""Networks that give probabilities, with a softmax or sigmoids inside, and the way to logits.
+"""What a network's scores are where they are no logits: probabilities, their logarithms or odds.
 
-Found by numbers: scores in 0 to 1 for inputs of any size are no logits.
+Found by numbers on inputs of any size and by the last step of the network's own graph; what
+neither can tell is said in a note.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Literal
+import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from whylens.core.errors import NETWORK_ERRORS
 from whylens.core.inputs.spec import InputSpec, probe_inputs
 
-# "softmax": classes share 1; "sigmoid": each has a probability of its own.
-ProbabilityKind = Literal["softmax", "sigmoid"]
-PROBABILITY_NOTES: dict[ProbabilityKind, str] = {
+# Of "softmax" on, the classes share 1; of the last three each label has a probability of its own.
+ScoreKind = Literal[
+    "softmax",
+    "one minus",
+    "negative log",
+    "log2",
+    "negative log2",
+    "log10",
+    "negative log10",
+    "decibel",
+    "odds",
+    "log odds",
+    "sigmoid",
+    "per cent",
+    "log sigmoid",
+]
+LABEL_KINDS: tuple[ScoreKind, ...] = ("sigmoid", "per cent", "log sigmoid")
+# Scores that are logarithms of probabilities after this factor.
+_LOGARITHMS: dict[ScoreKind, float] = {
+    "negative log": -1.0,
+    "log2": math.log(2),
+    "negative log2": -math.log(2),
+    "log10": math.log(10),
+    "negative log10": -math.log(10),
+    "decibel": math.log(10) / 10,
+}
+_ANOTHER_NUMBER = " If it is another number, say its unit."
+_TAKEN = "were taken for {}, and the logits below them are explained."
+_READ_AS: dict[ScoreKind, str] = {
+    "negative log": "negative logarithms",
+    "log2": "logarithms to base 2",
+    "negative log2": "negative logarithms to base 2",
+    "log10": "logarithms to base 10",
+    "negative log10": "negative logarithms to base 10",
+    "decibel": "decibels",
+    "odds": "odds, p / (1 - p)",
+    "log odds": "logarithms of odds",
+}
+KIND_NOTES: dict[ScoreKind, str] = {
     "softmax": "Its scores add up to one, or 100 %: they were taken for probabilities, and the "
     "logits below them are explained.",
+    "one minus": "Its scores stay within 0 and 1 and add up to one less than the classes: they "
+    + _TAKEN.format("1 minus the probabilities"),
     "sigmoid": "Its scores stay within 0 and 1 for inputs of any size: each was taken for a "
     "probability, and its logit is explained.",
+    "per cent": "Its scores stay within 0 and 100 and reach both for inputs of any size: each was "
+    "taken for a probability in per cent, and its logit is explained." + _ANOTHER_NUMBER,
+    "log sigmoid": "Its scores are logarithms of sigmoids: each was taken for that of a "
+    "probability, and its logit is explained.",
 }
-NEVER_POSITIVE = (
-    "None of its scores is ever positive, and they are taken as they are: if they are logarithms "
-    "of sigmoids, give it without them."
-)
+KIND_NOTES |= {
+    kind: f"Read as {name}, its scores are probabilities that add up to one: they "
+    + _TAKEN.format("those")
+    for kind, name in _READ_AS.items()
+}
+_OR_A_UNIT = ", or say its unit if it is a number and no score"
+_FEATURES = 16  # numbers, which are hardly all positive by chance
 _TOLERANCE = 1e-3  # of a sum of probabilities, which may come in 16 bits
-_SCALES = (0.0, -1.0, 4.0, -16.0, 64.0, -256.0, 4096.0, -1e5, 1e5)
+_SCALES = (1e5, 0.0, -1.0, 4.0, -16.0, 64.0, -256.0, 4096.0, -1e5)
 _SMALLEST = 1e-7  # beside 1, what 32 bits can still tell from it
+_STEPS = 12
 
 
-class LogProbabilities(nn.Module):
-    """A network that gives probabilities, of which the logarithm is read: their softmax is them."""
+class Reading(NamedTuple):
+    """What a network's scores are.
 
-    def __init__(self, network: nn.Module) -> None:
+    Attributes:
+        kind: How they become logits; None of logits.
+        note: What its owner should know; empty of logits.
+    """
+
+    kind: ScoreKind | None
+    note: str
+
+
+class Logits(nn.Module):
+    """A network that gives no logits, of which logits are read."""
+
+    def __init__(self, network: nn.Module, kind: ScoreKind) -> None:
         super().__init__()
         self.network = network
+        self.kind: ScoreKind = kind
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (N, C) logits."""
-        probabilities: Tensor = self.network(x)
-        return probabilities.clamp_min(torch.finfo(torch.float32).tiny).log()
+        return logits_of(self.network(x), self.kind)
 
 
-class LogOdds(nn.Module):
-    """A network whose outputs are probabilities each: the sigmoid of what is read is them."""
+def logits_of(scores: Tensor, kind: ScoreKind) -> Tensor:
+    """Return the (N, C) logits of a network's (N, C) scores; their softmax or sigmoid is exact."""
+    tiny = torch.finfo(torch.float32).tiny
+    if kind in _LOGARITHMS:
+        return scores * _LOGARITHMS[kind]
+    if kind == "softmax":
+        return scores.clamp_min(tiny).log()
+    if kind == "one minus":
+        return (1 - scores).clamp_min(_SMALLEST).log()
+    if kind == "odds":
+        return -torch.log1p(1 / scores.clamp_min(tiny))
+    if kind == "log odds":
+        return nn.functional.logsigmoid(scores)
+    if kind == "log sigmoid":
+        return scores - torch.log(-torch.expm1(scores.clamp_max(-_SMALLEST)))
+    shares = scores / 100 if kind == "per cent" else scores
+    return shares.clamp(_SMALLEST, 1 - _SMALLEST).logit()
 
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return (N, C) logits."""
-        probabilities: Tensor = self.network(x)
-        return probabilities.clamp(_SMALLEST, 1 - _SMALLEST).logit()
+def scores_of(logits: Tensor, kind: ScoreKind) -> Tensor:
+    """Return the (N, C) scores that a network of this kind makes of its (N, C) logits."""
+    if kind in _LOGARITHMS:
+        return logits.log_softmax(-1) / _LOGARITHMS[kind]
+    if kind in LABEL_KINDS:
+        shares = logits.sigmoid()
+        return {"per cent": 100 * shares, "log sigmoid": nn.functional.logsigmoid(logits)}.get(
+            kind, shares
+        )
+    shares = logits.softmax(-1)
+    if kind == "one minus":
+        return 1 - shares
+    if kind == "softmax":
+        return shares
+    return shares / (1 - shares) if kind == "odds" else shares.logit()
+
+
+def undo(network: nn.Module, kind: ScoreKind) -> nn.Module:
+    """Return a network of logits from one that gives something else."""
+    return Logits(network, kind)
 
 
 def are_probabilities(scores: Tensor) -> bool:
@@ -65,57 +154,245 @@ def are_probabilities(scores: Tensor) -> bool:
     return sums and bool((scores >= 0).all())
 
 
-def probability_kind(
-    read: Callable[[Tensor], Tensor], scores: Tensor, spec: InputSpec
-) -> ProbabilityKind | None:
-    """Return which probabilities a network gives, or None of one that gives logits.
+def read_scores(read: Callable[[Tensor], Tensor], scores: Tensor, spec: InputSpec) -> Reading:
+    """Return what a network's scores are.
 
     Args:
         read: (N, C, *S) inputs to (N, C) scores.
         scores: (N, C) of the probe inputs, so that most networks are not run again.
     """
     if are_probabilities(scores):
-        return "softmax"
-    if not _within(scores):
+        return Reading("softmax", KIND_NOTES["softmax"])
+    others = _ScoresOfScales(read, scores, spec)
+    for shared in _shared_kinds(scores):
+        if all(shared in _shared_kinds(scaled) for scaled in others):
+            return Reading(shared, KIND_NOTES[shared])
+    low, high = float(scores.min()), float(scores.max())
+    if _shares_one(scores) or not (low >= 0 or high <= 0 or (low >= -1 and high <= 1)):
+        return Reading(None, "")
+    step = last_step(read, probe_inputs(spec).to(scores.device))
+    if step == "linear":
+        return Reading(None, _features_note(scores))
+    kind = _label_kind(step, scores, others)
+    if kind is not None:
+        doubt = kind == "sigmoid" != step and scores.shape[1] == 1
+        return Reading(kind, KIND_NOTES[kind] + (_ANOTHER_NUMBER if doubt else ""))
+    return Reading(None, _features_note(scores) or _bounds_note(step, scores, others))
+
+
+class _ScoresOfScales:
+    """Scores of the probe inputs at other sizes, each computed when it is first asked for."""
+
+    def __init__(self, read: Callable[[Tensor], Tensor], scores: Tensor, spec: InputSpec) -> None:
+        self.read, self.spec = read, spec
+        self._probe = probe_inputs(spec).to(scores.device)
+        self._known: list[Tensor] = []
+        self.searched: list[Tensor] = []
+        self._search = self._other_inputs()
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for at, scale in enumerate(_SCALES):
+            if at == len(self._known):
+                self._known.append(self._scores(scale * self._probe))
+            yield self._known[at]
+
+    def _scores(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            scores = self.read(x)
+        # An exponential of what is too large is no number, and says nothing.
+        return scores[~scores.isnan().any(1)]
+
+    def everywhere(self, holds: Callable[[Tensor], bool]) -> bool:
+        """Return whether something holds of scores for inputs of many kinds.
+
+        Besides other sizes, other inputs are tried, and the way along the scores' slope is gone.
+        """
+        if not all(map(holds, [*self, *self.searched])):
+            return False
+        for scores in self._search:
+            self.searched.append(scores)
+            if not holds(scores):
+                return False
+        return True
+
+    def _other_inputs(self) -> Iterator[Tensor]:
+        generator = torch.Generator().manual_seed(21)
+        shape = self._probe.shape
+        for size in (0.1, 1.0, 10.0, 1000.0):
+            even = torch.randn(*shape[:2], generator=generator)
+            fine = torch.randn(shape, generator=generator)
+            for x in (even.reshape(*shape[:2], *[1] * len(self.spec.size)).expand(shape), fine):
+                for sign in (size, -size):
+                    yield self._scores(sign * x.to(self._probe))
+        for way in (-0.5, 0.5):
+            for start in (0.1 * self._probe, self._probe):
+                yield from self._along_the_slope(start, way)
+
+    def _along_the_slope(self, x: Tensor, way: float) -> Iterator[Tensor]:
+        for _ in range(_STEPS):
+            x = x.detach().requires_grad_()
+            try:
+                with torch.enable_grad():
+                    scores = self.read(x)
+                    (slope,) = torch.autograd.grad(scores.sum(), x)
+            except NETWORK_ERRORS:  # it has none
+                return
+            yield scores.detach()
+            length = slope.norm()
+            if not bool(torch.isfinite(length)) or float(length) == 0:
+                return
+            x = x + way * slope / length * x.norm().clamp_min(1)
+
+
+def _shared_kinds(scores: Tensor) -> list[ScoreKind]:
+    """Return of which probabilities that add up to one (N, C) scores may be made."""
+    count = scores.shape[1] if scores.ndim == 2 else 0
+    if count < 2 or bool(scores.isnan().any()):
+        return []
+    x = scores.double()
+
+    def is_one(sums: Tensor) -> bool:
+        return bool(((sums - 1).abs() <= _TOLERANCE).all())
+
+    kinds = [k for k, factor in _LOGARITHMS.items() if is_one((factor * x).logsumexp(1).exp())]
+    if bool((x >= 0).all()) and is_one((1 / (1 + 1 / x)).sum(1)):
+        kinds.append("odds")
+    if count > 2 and is_one(x.sigmoid().sum(1)):  # of two it holds of any z and -z
+        kinds.append("log odds")
+    if count > 2 and _within(x, 1) and is_one(x.sum(1) - (count - 2)):
+        kinds.append("one minus")
+    return kinds
+
+
+def _label_kind(step: str, scores: Tensor, others: _ScoresOfScales) -> ScoreKind | None:
+    if step == "log sigmoid":
+        return "log sigmoid"
+    if step in _LAST_STEPS.values() and step != "sigmoid":
         return None
-    others = _scores_of_scales(read, scores, spec)
     # Zeros for every input are those of a network that is dead.
-    varies = any(not torch.allclose(scaled, scores) for scaled in others)
-    return "sigmoid" if varies and all(map(_within, others)) else None
+    if _within(scores, 1) and not _is_dead(scores, others):
+        certain = step == "sigmoid" and all(_within(scaled, 1) for scaled in others)
+        return "sigmoid" if certain or others.everywhere(lambda s: _within(s, 1)) else None
+    if _within(scores, 100) and others.everywhere(lambda s: _within(s, 100)):
+        every = torch.cat([*others, *others.searched])
+        if float(every.max()) > 99.9 and float(every.min()) < 0.1:
+            return "per cent"
+    return None
 
 
-def are_never_positive(read: Callable[[Tensor], Tensor], scores: Tensor, spec: InputSpec) -> bool:
-    """Return whether scores stay below 0 and are no logarithms of probabilities that share 1.
+def _is_dead(scores: Tensor, others: Iterable[Tensor]) -> bool:
+    return all(torch.allclose(scaled, scores[:1].expand_as(scaled)) for scaled in others)
 
-    So are logarithms of sigmoids, but distances as well, which are logits: numbers cannot tell.
+
+def _features_note(scores: Tensor) -> str:
+    count = scores.shape[1]
+    if count < _FEATURES or float(scores.min()) < 0:
+        return ""
+    return (
+        f"None of its {count} scores is negative, as those of features before a classifier: if it "
+        "has no classifier, give it with one."
+    )
+
+
+def _bounds_note(step: str, scores: Tensor, others: _ScoresOfScales) -> str:
+    """Return what can be said of scores that may be no logits, where numbers cannot tell."""
+    single = scores.shape[1] == 1
+    unit = _OR_A_UNIT if single else ""
+    if step != "tanh" and _is_dead(scores, others):
+        return ""
+    if step == "tanh" or others.everywhere(lambda s: bool((s.abs() <= 1).all())):
+        return (
+            f"Its score{' stays' if single else 's stay'} between -1 and 1, as behind a tanh: "
+            f"{'it is taken as a logit' if single else 'they are taken as logits'}, so that no "
+            f"probability is near 0 or 1. Give the network without its tanh{unit}."
+        )
+    if bool((scores <= 0).all()):
+        if others.everywhere(lambda s: bool((s <= 0).all())):
+            if single:
+                return (
+                    "Its score is never positive, so the first label is always decided on. If it "
+                    f"is the logarithm of a sigmoid, give the network without it{unit}."
+                )
+            return (
+                "None of its scores is ever positive, and they are taken as they are: if they are "
+                "logarithms of sigmoids, give it without them."
+            )
+    elif bool((scores >= 0).all()) and others.everywhere(lambda s: bool((s >= 0).all())):
+        if single:
+            return (
+                "Its score is never negative, so the second label is always decided on. If it is "
+                f"odds or a distance, give its logarithm or its negative as the score{unit}."
+            )
+        return (
+            "None of its scores is ever negative, and they are taken as they are: the largest is "
+            "decided on. If they are distances, where the smallest decides, give their negatives; "
+            "if odds or counts, their logarithms."
+        )
+    return ""
+
+
+def _shares_one(scores: Tensor) -> bool:
+    return scores.shape[1] > 1 and bool((scores.logsumexp(1).abs() <= _TOLERANCE).all())
+
+
+def _within(scores: Tensor, most: float) -> bool:
+    return bool(((scores >= 0) & (scores <= most)).all())
+
+
+# --- the last step of a network's graph ---------------------------------------------------------
+
+_VIEWS = (
+    "View", "UnsafeView", "ReshapeAlias", "Squeeze", "Unsqueeze", "Select", "Slice", "Clone",
+    "ToCopy", "Alias", "T", "Transpose", "Permute", "Expand", "AsStrided", "Cat", "Stack",
+    "Unbind", "Split", "Index",
+)  # fmt: skip
+# Sums and shares of linear maps are linear; of sigmoids they are no sigmoids.
+_MEANS = ("Mean", "Sum", "AdaptiveAvgPool2D", "AvgPool2D", "MkldnnAdaptiveAvgPool2D")
+_SCALED = ("Add", "Sub", "Rsub", "Mul", "Div", "Neg")
+_LINEAR = ("Addmm", "Mm", "Bmm", "Baddbmm", "Mv", "Convolution", "MkldnnConvolution")
+_LAST_STEPS = {
+    "Sigmoid": "sigmoid",
+    "LogSigmoid": "log sigmoid",
+    "Tanh": "tanh",
+    "Relu": "positive",
+    "Softplus": "positive",
+    "Exp": "positive",
+    "Abs": "positive",
+    "Pow": "power",
+}
+
+
+def last_step(read: Callable[[Tensor], Tensor], x: Tensor) -> str:
+    """Return what a network does last: "linear", "sigmoid", "tanh" and so on; "" if not known.
 
     Args:
-        read: As `probability_kind` takes it.
-        scores: Likewise.
+        x: (N, C, *S) inputs.
     """
-    shared = bool((scores.logsumexp(1).abs() <= _TOLERANCE).all())
-    if scores.shape[1] < 2 or shared or bool((scores > 0).any()):
-        return False
-    return all(bool((scaled <= 0).all()) for scaled in _scores_of_scales(read, scores, spec))
+    try:
+        with torch.enable_grad():
+            node = read(x.detach().clone().requires_grad_()).grad_fn
+    except NETWORK_ERRORS:
+        return ""
+    node = _past(node, _VIEWS)
+    name = _name(node)
+    if name in _LAST_STEPS:
+        return _LAST_STEPS[name]
+    if name == "Log":
+        return "log sigmoid" if _name(_past(node.next_functions[0][0], _VIEWS)) == "Sigmoid" else ""
+    return "linear" if _name(_past(node, (*_VIEWS, *_MEANS, *_SCALED))) in _LINEAR else ""
 
 
-def _scores_of_scales(
-    read: Callable[[Tensor], Tensor], scores: Tensor, spec: InputSpec
-) -> list[Tensor]:
-    probe = probe_inputs(spec).to(scores.device)
-    with torch.no_grad():
-        return [read(scale * probe) for scale in _SCALES]
+def _past(node: Any, names: tuple[str, ...]) -> Any:
+    # Several parts that are joined all come from the same step, or it is not known.
+    while node is not None and _name(node) in names:
+        parts = [part for part, _ in node.next_functions if part is not None]
+        if not parts or len({_name(_past(part, names)) for part in parts}) > 1:
+            return None
+        if len(parts) > 1 and _name(node) in _SCALED:
+            return None
+        node = parts[0]
+    return node
 
 
-def undo(network: nn.Module, kind: ProbabilityKind) -> nn.Module:
-    """Return a network of logits from one of probabilities."""
-    return LogProbabilities(network) if kind == "softmax" else LogOdds(network)
-
-
-def probabilities(logits: Tensor, kind: ProbabilityKind) -> Tensor:
-    """Return (N, C) probabilities of (N, C) logits."""
-    return logits.softmax(-1) if kind == "softmax" else logits.sigmoid()
-
-
-def _within(scores: Tensor) -> bool:
-    return bool(((scores >= 0) & (scores <= 1)).all())
+def _name(node: Any) -> str:
+    return "" if node is None else str(node.name()).partition("Backward")[0]

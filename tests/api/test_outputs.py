@@ -192,14 +192,98 @@ def test_a_function_that_makes_a_network_is_told_from_a_network():
         whylens.load_model(small, **PLAIN)
 
 
-def test_scores_that_are_never_positive_are_noted_but_for_logarithms_that_share_one():
-    def notes(last):
-        return whylens.load_model(Then(3, last), **PLAIN).identity.notes
+def notes_on(last, classes=3) -> str:
+    return " ".join(whylens.load_model(Then(classes, last), **PLAIN).identity.notes)
 
-    assert any("logarithms of sigmoids" in n for n in notes(torch.nn.functional.logsigmoid))
-    assert any("logarithms of sigmoids" in n for n in notes(lambda z: -(z**2)))
-    assert not any("logarithms of sigmoids" in n for n in notes(lambda z: z.log_softmax(1)))
-    assert not any("logarithms of sigmoids" in n for n in notes(lambda z: z))
+
+def sharp(z):
+    return (3 * z).softmax(-1)
+
+
+@pytest.mark.parametrize(
+    ("then", "words"),
+    [
+        (lambda z: -sharp(z).log(), "negative logarithms,"),
+        (lambda z: sharp(z).log2(), "logarithms to base 2,"),
+        (lambda z: -sharp(z).log2(), "negative logarithms to base 2"),
+        (lambda z: sharp(z).log10(), "logarithms to base 10"),
+        (lambda z: -sharp(z).log10(), "negative logarithms to base 10"),
+        (lambda z: 10 * sharp(z).log10(), "decibels"),
+        (lambda z: sharp(z) / (1 - sharp(z)), "odds, p / "),
+        (lambda z: sharp(z).logit(), "logarithms of odds"),
+        (lambda z: 1 - sharp(z), "1 minus"),
+    ],
+)
+def test_what_is_made_of_probabilities_is_read_back(then, words):
+    net = Then(4, then).eval()
+    assert shown(net) == pytest.approx(own_answer(Then(4, sharp).eval()), abs=1e-5)
+    assert words in notes_on(then, 4)
+    if then(torch.zeros(1, 4)).min() > 0:  # of odds as well, where the largest is the likeliest
+        two = Then(2, then).eval()
+        if words != "1 minus":  # of two classes that is the probability of the other
+            assert shown(two) == pytest.approx(own_answer(Then(2, sharp).eval()), abs=1e-5)
+
+
+@pytest.mark.parametrize("classes", [1, 3])
+@pytest.mark.parametrize(
+    "then",
+    [
+        torch.nn.functional.logsigmoid,
+        lambda z: z.sigmoid().log(),
+        lambda z: 100 * z.sigmoid(),
+        lambda z: ((z / 2).tanh() + 1) / 2,
+    ],
+)
+def test_what_is_made_of_sigmoids_is_read_back(then, classes):
+    net = Then(classes, then).eval()
+    expected = own_answer(Then(classes, torch.sigmoid).eval())
+    assert shown(net)[-classes:] == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "then",
+    [
+        lambda z: (z + 1).tanh(),
+        lambda z: 0.99 * (z + 1).tanh(),
+        lambda z: nn.functional.softsign(z + 3),
+    ],
+)
+def test_a_score_that_happens_to_be_positive_is_no_probability(then):
+    net = Then(1, then).eval()
+    x = probe_inputs(plain_spec(32, 32))
+    with torch.no_grad():
+        assert float(net(x).min()) > 0
+    assert "as behind a tanh" in notes_on(then, 1)
+    _, yes = shown(net)
+    assert yes == pytest.approx(torch.tensor(own_answer(net)[0]).sigmoid().item(), abs=1e-5)
+
+
+def test_a_last_layer_that_is_linear_gives_logits_whatever_they_are():
+    class Bounded(Then):
+        def forward(self, x):  # no input of any size takes it out of 0 to 1
+            return nn.functional.linear(super().forward(x).tanh(), torch.tensor([[0.1]])) + 0.5
+
+    assert whylens.load_model(Bounded(1), **PLAIN).identity.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("then", "one", "several"),
+    [
+        (torch.relu, "never negative, so the second label", "the smallest decides"),
+        (torch.exp, "odds or a distance", "if odds or counts"),
+        (lambda z: -(z**2), "never positive, so the first label", "logarithms of sigmoids"),
+        (torch.tanh, "say its unit", "taken as logits"),
+        (lambda z: (z.sigmoid() + z.exp() / (1 + z.exp())) / 2, "another number", "taken for"),
+    ],
+)
+def test_what_numbers_cannot_tell_is_said(then, one, several):
+    assert one in notes_on(then, 1)
+    assert several in notes_on(then)
+
+
+@pytest.mark.parametrize("then", [lambda z: z, lambda z: z.log_softmax(1), lambda z: 9 * z.tanh()])
+def test_of_logits_nothing_is_said(then):
+    assert notes_on(then) == ""
 
 
 def test_a_map_of_one_position_is_scores():
