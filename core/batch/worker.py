@@ -33,7 +33,7 @@ from whylens.core.outputs.export import explanation_picture, png_bytes
 from whylens.core.results import Heatmap
 
 # What is kept of one picture for its next method; more would only fill memory.
-TRACE_BYTES = 64_000_000
+MOST_FORWARD_PASS_BYTES = 64_000_000
 
 
 def engine_for(device: str, batch_size: int) -> Engine:
@@ -53,7 +53,7 @@ def engine_for(device: str, batch_size: int) -> Engine:
         loader=lambda name, progress: load(name, progress=progress, device=device),
         batch_size=batch_size,
         slots=1,
-        forward_pass_bytes=TRACE_BYTES,
+        forward_pass_bytes=MOST_FORWARD_PASS_BYTES,
     )
 
 

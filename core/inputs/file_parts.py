@@ -11,18 +11,18 @@ from PIL import Image, JpegImagePlugin
 
 # Pillow steps through these in Python, and joins some in quadratic time: 11 MB of them kept it
 # busy for minutes. Cameras and image programs stay below a tenth of each.
-PNG_CHUNKS, _JPEG_SEGMENTS, _JPEG_SCANS, _GIF_BLOCKS = 10_000, 256, 24, 4_000
-_BMP_RUNS = 1_000_000  # bytes of a run-length coded BMP, likewise stepped through in Python
-_JPEG_LOOSE = 10_000  # bytes between segments, which Pillow steps through one by one
+MOST_PNG_CHUNKS, MOST_JPEG_SEGMENTS, MOST_JPEG_SCANS, MOST_GIF_BLOCKS = 10_000, 256, 24, 4_000
+MOST_BMP_RUN_BYTES = 1_000_000  # of a run-length coded BMP, likewise stepped through in Python
+MOST_JPEG_LOOSE_BYTES = 10_000  # between segments, which Pillow steps through one by one
 _JPEG_SEGMENT = re.compile(rb"\xff[\xc0-\xc7\xc9-\xcf\xda-\xef\xfe]")
 # In entropy-coded data a marker is 0xFF and anything but 0, a restart or a fill byte.
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _JPEG_RESTART = re.compile(rb"\xff[\xd0-\xd7]")
 _NOISE = b"\x5a\xa5"
 _ARITHMETIC = re.compile(rb"\xff[\xc9\xca]\x00[\x08-\x20]")  # a frame of that coding
-_GIF_STEPS = 100_000  # in search of further frames
-_TIFF_TAGS, _TIFF_VALUES, _TIFF_FRAMES = 1_000, 200_000, 1_000
-_TIFF_BYTES = {1: 1, 2: 1, 6: 1, 7: 1, 3: 2, 8: 2, 4: 4, 9: 4, 11: 4, 13: 4}  # others: 8
+MOST_GIF_STEPS = 100_000  # in search of further frames
+MOST_TIFF_TAGS, MOST_TIFF_VALUES, MOST_TIFF_FRAMES = 1_000, 200_000, 1_000
+_TIFF_VALUE_SIZES = {1: 1, 2: 1, 6: 1, 7: 1, 3: 2, 8: 2, 4: 4, 9: 4, 11: 4, 13: 4}  # others: 8
 
 
 def is_crowded(data: bytes) -> bool:
@@ -36,7 +36,7 @@ def is_crowded(data: bytes) -> bool:
     if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         return _tiff_crowded(data)
     runs = data.startswith(b"BM") and data[30:34] in (b"\1\0\0\0", b"\2\0\0\0")
-    return runs and len(data) > _BMP_RUNS
+    return runs and len(data) > MOST_BMP_RUN_BYTES
 
 
 def has_crowded_frames(data: bytes) -> bool:
@@ -46,7 +46,7 @@ def has_crowded_frames(data: bytes) -> bool:
     """
     frames = list(_tiff_directories(data))
     size = sum(_tiff_bytes(tags) for tags in frames)
-    many = len(frames) >= _TIFF_FRAMES or size > 2 * len(data)
+    many = len(frames) >= MOST_TIFF_FRAMES or size > 2 * len(data)
     return many or any(_are_too_many(tags, data) for tags in frames)
 
 
@@ -128,22 +128,26 @@ def _with_noise(data: bytes) -> bytes:
 
 def _png_crowded(data: bytes) -> bool:
     position, chunks = 8, 0
-    while position + 12 <= len(data) and chunks <= PNG_CHUNKS:
+    while position + 12 <= len(data) and chunks <= MOST_PNG_CHUNKS:
         position += 12 + int.from_bytes(data[position : position + 4], "big")
         chunks += 1
-    return chunks > PNG_CHUNKS
+    return chunks > MOST_PNG_CHUNKS
 
 
 def _jpeg_crowded(data: bytes) -> bool:
     # As Pillow steps to the first scan, and from there as libjpeg does to the end of the first
     # picture; phones append a second one, or a film.
     position, segments, scans, loose = 2, 0, 0, 0
-    while segments <= _JPEG_SEGMENTS and scans <= _JPEG_SCANS and loose <= _JPEG_LOOSE:
+    while (
+        segments <= MOST_JPEG_SEGMENTS
+        and scans <= MOST_JPEG_SCANS
+        and loose <= MOST_JPEG_LOOSE_BYTES
+    ):
         marker = (_JPEG_MARKER if scans else _JPEG_SEGMENT).search(data, position)
         if not scans:
             loose += (marker.start() if marker else len(data)) - position
         if marker is None or marker.group() == b"\xff\xd9":
-            return loose > _JPEG_LOOSE
+            return loose > MOST_JPEG_LOOSE_BYTES
         scans += marker.group() == b"\xff\xda"
         segments += 1
         position = marker.end()
@@ -155,7 +159,7 @@ def _jpeg_crowded(data: bytes) -> bool:
 def _gif_crowded(data: bytes) -> bool:
     palette = 3 * (2 << (data[10] & 7)) if len(data) > 10 and data[10] & 0x80 else 0
     position, blocks = 13 + palette, 0
-    while position < len(data) and blocks <= _GIF_BLOCKS:
+    while position < len(data) and blocks <= MOST_GIF_BLOCKS:
         kind, label = data[position], data[position + 1 : position + 2]
         if kind in b",;":  # the first frame; the next ones are never looked at
             return False
@@ -167,21 +171,21 @@ def _gif_crowded(data: bytes) -> bool:
         # Pillow reads these blocks of an extension whether or not they are its end.
         netscape = label == b"\xff" and data[position + 1 : position + 12] == b"NETSCAPE2.0"
         forced = 0 if label == b"\xfe" else 1 + netscape
-        while position < len(data) and blocks <= _GIF_BLOCKS:
+        while position < len(data) and blocks <= MOST_GIF_BLOCKS:
             size = data[position]
             blocks += 1
             position += 1 + size
             if not size and forced <= 0:
                 break
             forced -= 1
-    return blocks > _GIF_BLOCKS
+    return blocks > MOST_GIF_BLOCKS
 
 
 def _gif_frames(data: bytes) -> int:
     """Return the number of frames, or that of the first few hundred where there are more."""
     frames, position = 0, 13 + (3 * (2 << (data[10] & 7)) if data[10] & 0x80 else 0)
     steps = 0
-    while frames < _GIF_BLOCKS and steps < _GIF_STEPS:
+    while frames < MOST_GIF_BLOCKS and steps < MOST_GIF_STEPS:
         kind = data[position : position + 1]
         if kind == b",":
             frames += 1
@@ -191,7 +195,7 @@ def _gif_frames(data: bytes) -> int:
             position += 2
         else:
             break
-        while position < len(data) and data[position] and steps < _GIF_STEPS:
+        while position < len(data) and data[position] and steps < MOST_GIF_STEPS:
             position += 1 + data[position]
             steps += 1
         position += 1
@@ -208,11 +212,11 @@ def _tiff_directories(data: bytes) -> Iterator[list[tuple[int, int]]]:
 
     word, counter, entry = (8, 8, 20) if big else (4, 2, 12)
     at, known = number(8 if big else 4, word), set[int]()
-    while at and at not in known and at < len(data) and len(known) < _TIFF_FRAMES:
+    while at and at not in known and at < len(data) and len(known) < MOST_TIFF_FRAMES:
         known.add(at)
         count = number(at, counter)
         first = at + counter
-        entries = range(first, first + entry * min(count, _TIFF_TAGS + 1), entry)
+        entries = range(first, first + entry * min(count, MOST_TIFF_TAGS + 1), entry)
         yield [(number(e + 2, 2), number(e + 4, word)) for e in entries]
         at = number(first + entry * count, word)
 
@@ -227,10 +231,10 @@ def _tiff_crowded(data: bytes) -> bool:
 
 def _are_too_many(tags: list[tuple[int, int]], data: bytes) -> bool:
     # Pillow reads every tag of a directory, and one by one where strips begin.
-    values = sum(count for kind, count in tags if _TIFF_BYTES.get(kind, 8) > 1)
+    values = sum(count for kind, count in tags if _TIFF_VALUE_SIZES.get(kind, 8) > 1)
     size = _tiff_bytes(tags)
-    return len(tags) > _TIFF_TAGS or size > 2 * len(data) or values > _TIFF_VALUES
+    return len(tags) > MOST_TIFF_TAGS or size > 2 * len(data) or values > MOST_TIFF_VALUES
 
 
 def _tiff_bytes(tags: list[tuple[int, int]]) -> int:
-    return sum(_TIFF_BYTES.get(kind, 8) * count for kind, count in tags)
+    return sum(_TIFF_VALUE_SIZES.get(kind, 8) * count for kind, count in tags)

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image, ImageDraw, PngImagePlugin
 
 from whylens.core.errors import FILE_ERRORS, BadInput
-from whylens.core.inputs.file_parts import PNG_CHUNKS
+from whylens.core.inputs.file_parts import MOST_PNG_CHUNKS
 from whylens.core.inputs.npy import read_npy
 from whylens.core.inputs.table import read_table
 from whylens.core.results import Array
@@ -25,7 +25,7 @@ TABLES = (".csv", ".tsv")
 SUFFIXES = (*TABLES, ".npy")
 MOST_BYTES, MOST_CHANNELS, MOST_VALUES = 4_000_000, 64, 65_536
 _CHUNK = "whylens-signal"
-_MOST_TEXT = MOST_BYTES * 4 // 3 + 1000
+MOST_TEXT_BYTES = MOST_BYTES * 4 // 3 + 1000
 _DAMAGED = "The signal in this picture is damaged. Choose or upload it again."
 WIDTH, HEIGHT, MARGIN = 960, 360, 24
 _LINES = ("#111111", "#1f5fa8", "#b3541e", "#2f7d4f", "#7a4fa3", "#8a6d1d")
@@ -167,7 +167,7 @@ def signal_in(picture: bytes) -> Array | None:
 def _text_in(picture: bytes) -> bytes | None:
     # Pillow would decode the whole picture first, however large it says that it is.
     position, chunks = 8, 0
-    while position + 12 <= len(picture) and chunks < PNG_CHUNKS:
+    while position + 12 <= len(picture) and chunks < MOST_PNG_CHUNKS:
         length = int.from_bytes(picture[position : position + 4], "big")
         kind = picture[position + 4 : position + 8]
         if kind == b"zTXt":
@@ -175,7 +175,7 @@ def _text_in(picture: bytes) -> bytes | None:
             if name == _CHUNK.encode():
                 unpacker = zlib.decompressobj()
                 try:
-                    text = unpacker.decompress(packed[1:], _MOST_TEXT)
+                    text = unpacker.decompress(packed[1:], MOST_TEXT_BYTES)
                 except zlib.error as exc:
                     raise BadInput(_DAMAGED) from exc
                 if unpacker.unconsumed_tail or not unpacker.eof:

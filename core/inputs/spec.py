@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 if TYPE_CHECKING:
     from torch import Tensor
 
-_MOST_MEAN, _MOST_STD = 1.0, 16.0  # of values in 0 to 1; beyond, they are of bytes
+MOST_MEAN, MOST_STD = 1.0, 16.0  # of values in 0 to 1; beyond, they are of bytes
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "hamming", "box"]
 CropMode = Literal["center", "squash", "border"]
 
@@ -47,7 +47,7 @@ class InputSpec(BaseModel):
         if min(self.size) < 1 or min(self.std) <= 0:
             raise ValueError("sizes and standard deviations must be positive")
         photos = len(self.size) == 2 and self.channels in (1, 3)  # others come as they are
-        if photos and (max(self.mean) > _MOST_MEAN or max(self.std) > _MOST_STD):
+        if photos and (max(self.mean) > MOST_MEAN or max(self.std) > MOST_STD):
             fixed = [
                 ", ".join(f"{v / 255 if max(values) > 1 else v:.4g}" for v in values)
                 for values in (self.mean, self.std)

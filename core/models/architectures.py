@@ -33,7 +33,7 @@ INDEX = Path(__file__).with_name("architectures.json")
 BOOKKEEPING = ("num_batches_tracked", "total_ops", "total_params")  # the last two are a profiler's
 
 _SKETCH = 16  # hashes per architecture
-_LIMIT_SECONDS = 15.0
+SECONDS_OF_COMPARING = 15.0
 _CLASSES = 1009  # a prime that is no layer's width: where it occurs, the classes are
 _MARGIN = 0.25
 
@@ -125,7 +125,7 @@ def find_fits(
         hints: Words of the file, among them perhaps the name.
     """
     shapes = [{name: tuple(t.shape) for name, t in level.items()} for level in levels]
-    until = time.monotonic() + _LIMIT_SECONDS
+    until = time.monotonic() + SECONDS_OF_COMPARING
     fits: list[tuple[int, Fit]] = []
     for name in candidates(shapes):
         if fits and time.monotonic() > until:

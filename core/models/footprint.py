@@ -19,7 +19,7 @@ from whylens.core.models.random_weights import shapes_only
 # Of all that a forward pass writes, a method that follows gradients holds so much at once:
 # measured of Integrated Gradients on ResNet-50, the one that holds most.
 HELD_SHARE = 0.4
-_MOST_PARAMETERS = 1_000_000_000
+MOST_PARAMETERS = 1_000_000_000
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def meta_footprint(module: nn.Module, size: Sequence[int]) -> Footprint:
         size: Of an input, (C, *S).
     """
     count, per_input = sum(p.numel() for p in module.parameters()), 0
-    if count <= _MOST_PARAMETERS:  # of larger ones nobody wants to know
+    if count <= MOST_PARAMETERS:  # of larger ones nobody wants to know
         with torch.device("meta"), suppress(*NETWORK_ERRORS):
             per_input = bytes_per_input(module.eval(), torch.empty(1, *size))
     return Footprint(count, per_input)

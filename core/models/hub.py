@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 REMEDY = "Choose a local checkpoint (they are listed first), or connect and try again."
+SECONDS_BETWEEN_COUNTS = 0.25  # of what has come
+SECONDS_TO_TAKE_AWAY = 2.0  # its half of a file, for a download that is ended
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SHA1 = re.compile(r"[0-9a-f]{40}")
 # Written in small pieces: by default 10 MB gather in memory first, so that from outside a slow but
@@ -130,7 +132,7 @@ def download_in_child(
         last_bytes, since = before, time.monotonic()
         while True:
             try:
-                out, err = child.communicate(timeout=0.25)
+                out, err = child.communicate(timeout=SECONDS_BETWEEN_COUNTS)
                 break
             except subprocess.TimeoutExpired:
                 present, now = _bytes_in(into), time.monotonic()
@@ -158,7 +160,7 @@ def _terminate(child: subprocess.Popen[str]) -> None:
         return
     child.terminate()  # asked first, so that it takes its half of a file away
     try:
-        child.communicate(timeout=2)
+        child.communicate(timeout=SECONDS_TO_TAKE_AWAY)
     except subprocess.TimeoutExpired:
         child.kill()
         child.communicate()

@@ -20,7 +20,7 @@ from whylens.core.models.load import timm_spec
 
 # Square inputs to try where the size is unknown; a network with a fixed one takes no other.
 _SIDES = (224, 32, 28, 64, 96, 128, 256, 299, 384)
-_MAX_UNRESIZED = 256
+_UNRESIZED = 256
 _IMAGENET = InputSpec(size=(1, 1))
 
 Size = int | Sequence[int]
@@ -272,7 +272,7 @@ def _likely_specs(
     elif timm_input is not None:
         sizes = [(timm_input.size, "")]
     else:
-        if shape is not None and (shape[0] != 0 or max(shape[1:]) <= _MAX_UNRESIZED):
+        if shape is not None and (shape[0] != 0 or max(shape[1:]) <= _UNRESIZED):
             sizes.append((shape[1:], "the image's own" if shape[0] == 0 else ""))
         sizes += [((side, side), f"{side} x {side}") for side in _SIDES]
     lengths = {len(v) for v in (hint.mean, hint.std) if v is not None and len(v) > 1}

@@ -30,7 +30,7 @@ Cut = Callable[[nn.Module], Halves]
 # What a cut is called, the cut, and the halves of the network itself where they are known already.
 Proposal = tuple[str, Cut, Callable[[], Halves] | None]
 
-_MAX_GRAPH_CUTS = 4
+MOST_GRAPH_CUTS = 4
 _AFTER_BLOCKS = "the map after its last blocks"
 _HEAD_NAMES = ("classifier", "fc", "head", "heads")
 
@@ -241,7 +241,7 @@ def _block_proposals(module: nn.Module, probe: Tensor) -> Iterator[Proposal]:
     deep = [path for path, size in zip(paths, accumulate(sizes), strict=True)
             if 2 * size >= sum(sizes)]  # fmt: skip
     dummy = torch.zeros_like(probe[:1])
-    for path in deep[::-1][:_MAX_GRAPH_CUTS]:
+    for path in deep[::-1][:MOST_GRAPH_CUTS]:
         yield _AFTER_BLOCKS, lambda m, p=path: _around_block(m, p, dummy), None  # type: ignore[misc]
 
 
@@ -310,7 +310,7 @@ def _live_cuts(graph: fx.GraphModule, module: nn.Module, probe: Tensor) -> list[
             continue
         if slope[0, 0].numel() > 1 and float(slope.abs().max()) > 0:
             live.append(index)
-    return live[:_MAX_GRAPH_CUTS]
+    return live[:MOST_GRAPH_CUTS]
 
 
 def _cuts(graph: fx.GraphModule) -> list[int]:

@@ -21,7 +21,7 @@ from whylens.core.models.layouts import Features, Layout, layout_of, weighted_su
 
 log = logging.getLogger(__name__)
 
-MAX_STAGES = 12
+MOST_STAGES = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,9 +164,9 @@ def stages_of(module: nn.Module, probe: Tensor) -> tuple[Stage, ...]:
         live = [s for s, after in zip(live, [*live[1:], None], strict=True)
                 if after is None or after[1] != s[1]]  # fmt: skip
     stages = [stage for stage, _ in live]
-    if len(stages) > MAX_STAGES:
-        step = (len(stages) - 1) / (MAX_STAGES - 1)
-        stages = [stages[round(i * step)] for i in range(MAX_STAGES)]
+    if len(stages) > MOST_STAGES:
+        step = (len(stages) - 1) / (MOST_STAGES - 1)
+        stages = [stages[round(i * step)] for i in range(MOST_STAGES)]
     return tuple(stages)
 
 

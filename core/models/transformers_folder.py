@@ -32,7 +32,7 @@ _CONVNEXT_SQUASHES = 384  # from this size on its processor does not crop
 _REMEDY = "Save it again: model.save_pretrained(folder) and processor.save_pretrained(folder)."
 _LOCAL = {"local_files_only": True, "trust_remote_code": False}
 # Of config.json and the processor's file: 22,000 labels, both ways, take 2 MB.
-_MOST_DESCRIPTION = 16_000_000
+MOST_DESCRIPTION_BYTES = 16_000_000
 
 
 class Logits(nn.Module):
@@ -133,7 +133,7 @@ def hub_footprint(repo: str) -> Footprint:
 
 
 def _described(repo: str, filename: str, timeouts: Timeouts | None) -> HubFile:
-    return hub_file(repo, filename, timeouts=timeouts, most=_MOST_DESCRIPTION)
+    return hub_file(repo, filename, timeouts=timeouts, most=MOST_DESCRIPTION_BYTES)
 
 
 def _library(name: str) -> Any:

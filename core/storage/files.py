@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from torch import nn
 
 _Model = TypeVar("_Model", bound=BaseModel)
-LIMIT = 10_000_000  # bytes; more is no header, whatever the first 8 bytes say
+MOST_HEADER_BYTES = 10_000_000  # more is no header, whatever the first 8 bytes say
 _UNFINISHED, _WAITING = ".part", ".next"
-_WRITING_SECONDS = 60.0
+SECONDS_OF_WRITING = 60.0  # after which a writer that is gone will not come back
 
 
 def header_of(path: Path) -> tuple[dict[str, Any], int]:
@@ -36,7 +36,7 @@ def header_of(path: Path) -> tuple[dict[str, Any], int]:
     """
     with path.open("rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
-        if length > LIMIT:
+        if length > MOST_HEADER_BYTES:
             raise ValueError(f"a header of {length:,} bytes")
         header = json.loads(stream.read(length))
     if not isinstance(header, dict):
@@ -131,7 +131,7 @@ class FileSet:
             if waiting.is_file() and file_sha256(waiting) == sha256:
                 waiting.replace(self._folder / name)
         for waiting in self._folder.glob(f".*{_WAITING}") if alone else ():
-            if time.time() - waiting.stat().st_mtime > _WRITING_SECONDS:
+            if time.time() - waiting.stat().st_mtime > SECONDS_OF_WRITING:
                 waiting.unlink()
 
     def _read(self) -> Mapping[str, str]:
@@ -205,7 +205,10 @@ def remove_unfinished(folder: Path) -> None:
         writer = path.name.removesuffix(_UNFINISHED).rpartition("-")[0].rpartition(".")[2]
         try:
             # Of another machine the number says nothing; but whoever writes, wrote lately.
-            if not _is_alive(int(writer)) and time.time() - path.stat().st_mtime > _WRITING_SECONDS:
+            if (
+                not _is_alive(int(writer))
+                and time.time() - path.stat().st_mtime > SECONDS_OF_WRITING
+            ):
                 path.unlink()
         except (OSError, ValueError):  # somebody else's, or gone
             continue

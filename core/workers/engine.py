@@ -46,6 +46,7 @@ SECONDS_TO_SAY = 10.0
 SECONDS_OF_JUDGING = 300.0
 SECONDS_OF_FITTING = 3600.0
 SECONDS_OF_LOADING = 1800.0
+MOST_CARDS = 64  # of networks, whose descriptions are kept
 TIMES_ITS_COST = 3  # other machines are slower, and busier
 # A network, a visitor, and what was fitted to it for them, by method.
 _Own = tuple[str, str, Mapping[str, Artifact]]
@@ -80,7 +81,7 @@ class WorkerEngine(Engine):
         self.places, self.factory = size, factory
         self._pool = WorkerPool(factory, size=size, memory=memory or memory_limit())
         self._seconds, self._costs = seconds, costs or {}
-        self._cards: ByteLRU[str, tuple[ModelCard, float]] = ByteLRU(64, lambda _: 1)
+        self._cards: ByteLRU[str, tuple[ModelCard, float]] = ByteLRU(MOST_CARDS, lambda _: 1)
         self._own: ByteLRU[tuple[str, str, str], Artifact] = ByteLRU(
             memory_for("own"), lambda artifact: artifact.bytes
         )

@@ -12,7 +12,7 @@ import typer
 from whylens.ui.cli.common import one_line_errors
 
 TEMPLATES = Path(__file__).parent / "plugin_template"
-LONGEST = 30  # so that no line of the package is longer than its own limit
+MOST_NAME_LETTERS = 30  # so that no line of the package is longer than its own limit
 _NAME = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*")
 
 
@@ -36,10 +36,10 @@ def _check_free(name: str) -> None:
     from whylens.core.errors import InvalidParameter
     from whylens.core.registry import load_registry
 
-    if not _NAME.fullmatch(name) or len(name) > LONGEST:
+    if not _NAME.fullmatch(name) or len(name) > MOST_NAME_LETTERS:
         raise InvalidParameter(
-            f"A plugin's name is up to {LONGEST} lower-case letters and digits, a letter first, "
-            f"words joined by '-', as in edge-glow; not {name!r}."
+            f"A plugin's name is up to {MOST_NAME_LETTERS} lower-case letters and digits, a "
+            f"letter first, words joined by '-', as in edge-glow; not {name!r}."
         )
     registry = load_registry(strict=False)
     existing = {

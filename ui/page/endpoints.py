@@ -26,6 +26,7 @@ from whylens.core.workers.pool import while_wanted
 from whylens.ui.page import html
 from whylens.ui.page.form import QuestionForm, StyleControls
 from whylens.ui.page.html import slug
+from whylens.ui.page.long_events import MOST_EVENTS
 from whylens.ui.page.panel import Panel
 from whylens.ui.page.session import (
     PREDICTED,
@@ -76,7 +77,7 @@ def build_endpoints(
             api_name=slug(name),
             # A script that has quick maps judged keeps no visitor waiting for one.
             concurrency_id="scripts" if is_single_step(registry.explainers[name]) else "slow",
-            concurrency_limit=4,
+            concurrency_limit=MOST_EVENTS,
             show_progress="hidden",
         )
     trigger.click(

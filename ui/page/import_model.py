@@ -16,7 +16,7 @@ from whylens.core.models.import_options import EXAMPLE_PHOTO, ImportOptions
 from whylens.core.models.import_weights import import_weights
 from whylens.core.targets import EACH_ITS_OWN, ClassScore
 from whylens.ui.page.form import QuestionForm
-from whylens.ui.page.long_events import report_failure
+from whylens.ui.page.long_events import MOST_EVENTS, report_failure
 from whylens.ui.page.session import model_choices
 
 FAILED = "Not imported. "
@@ -85,7 +85,7 @@ def build_import(engine: Engine, form: QuestionForm) -> Dependency:
         [status, form.model],
         inputs_kwargs=inputs,
         concurrency_id="training",
-        concurrency_limit=4,
+        concurrency_limit=MOST_EVENTS,
         trigger_mode="once",
         show_progress="hidden",
         api_visibility="private",

@@ -18,8 +18,8 @@ DISK_VARIABLE = "WHYLENS_DISK"
 DISK_BYTES = 4_000_000_000  # and never more than half of what is free at the start
 KEEP_SECONDS = 3600
 BROKEN_OFF_SECONDS = 120  # an upload that has no byte more; the gate ends its request after 60
-_SWEEP_SECONDS = 60.0
-_COUNT_SECONDS = 2.0  # for which a count of what lies there is believed
+SECONDS_BETWEEN_SWEEPS = 60.0
+SECONDS_OF_A_COUNT = 2.0  # for which a count of what lies there is believed
 
 
 class Janitor:
@@ -39,7 +39,7 @@ class Janitor:
         self._folders = tuple(folders)
         self._budget = disk_budget(self._folders[0]) if budget is None else budget
         self._keep: frozenset[Path] = frozenset()
-        self._counted, self._count = -_COUNT_SECONDS, 0
+        self._counted, self._count = -SECONDS_OF_A_COUNT, 0
         self._stop = threading.Event()
 
     def start(self, keep: Collection[str] = ()) -> None:
@@ -56,7 +56,7 @@ class Janitor:
         self._stop.set()
 
     def _work(self) -> None:
-        while not self._stop.wait(_SWEEP_SECONDS):
+        while not self._stop.wait(SECONDS_BETWEEN_SWEEPS):
             try:
                 self.sweep()
             except OSError as exc:
@@ -64,7 +64,7 @@ class Janitor:
 
     def has_room(self, count: int) -> bool:
         """Return whether so many more bytes may be written."""
-        if time.monotonic() - self._counted > _COUNT_SECONDS:
+        if time.monotonic() - self._counted > SECONDS_OF_A_COUNT:
             self._count = sum(size for _, size, _ in self._files())
             self._counted = time.monotonic()
         return self._count + count <= self._budget
@@ -95,7 +95,7 @@ class Janitor:
             for folder, _, _ in os.walk(top, topdown=False):
                 # One that is new is about to be filled.
                 path = Path(folder)
-                if path != top and now - _written(path) > _SWEEP_SECONDS:
+                if path != top and now - _written(path) > SECONDS_BETWEEN_SWEEPS:
                     try:
                         path.rmdir()
                     except OSError:  # it holds something, or is gone

@@ -21,15 +21,20 @@ T = TypeVar("T")
 
 # How a status begins that says why something failed.
 FAILED = "That did not work. "
+# How many events of one kind run at a time, and how many of what is done beside the answers.
+MOST_EVENTS, MOST_EVENTS_BESIDE = 4, 2
 # For events that compute: a trigger runs once at a time. What answers in one step has a queue of
 # its own, so that nobody waits for a map of 30 ms behind one of a minute.
-QUICK: dict[str, Any] = {**PRIVATE, "concurrency_id": "quick", "concurrency_limit": 4}
-SLOW: dict[str, Any] = {**PRIVATE, "concurrency_id": "slow", "concurrency_limit": 4}
+QUICK: dict[str, Any] = {**PRIVATE, "concurrency_id": "quick", "concurrency_limit": MOST_EVENTS}
+SLOW: dict[str, Any] = {**PRIVATE, "concurrency_id": "slow", "concurrency_limit": MOST_EVENTS}
 # Maps are tested in the background: no map waits for that.
-JUDGING: dict[str, Any] = {**PRIVATE, "concurrency_id": "judging", "concurrency_limit": 2}
+JUDGING: dict[str, Any] = {
+    **PRIVATE, "concurrency_id": "judging", "concurrency_limit": MOST_EVENTS_BESIDE,
+}  # fmt: skip
 # What a visitor takes home of a large photo takes seconds and hundreds of megabytes to pack.
 PACKING: dict[str, Any] = {
-    **PRIVATE, "concurrency_id": "packing", "concurrency_limit": 2, "trigger_mode": "once",
+    **PRIVATE, "concurrency_id": "packing", "concurrency_limit": MOST_EVENTS_BESIDE,
+    "trigger_mode": "once",
 }  # fmt: skip
 LONG: dict[str, Any] = {**SLOW, "trigger_mode": "once"}
 # As a visitor's last event ends, Gradio closes the connection over which its queue answers, and

@@ -44,7 +44,6 @@ SCREEN_SIDE = 1400
 LEAST_SIDE, STRIP = 600, 4  # shorter parts of a photo more than so many times as long as wide grow
 Box = tuple[int, int, int, int]
 T = TypeVar("T")
-_MOST_BYTES = ImageLimits().bytes
 
 
 @dataclass(frozen=True)
@@ -304,7 +303,7 @@ class PageStore:
 def _content(path: str) -> bytes:
     try:
         with Path(path).open("rb") as stream:
-            return stream.read(_MOST_BYTES + 1)  # what is longer carries no signal
+            return stream.read(ImageLimits().bytes + 1)  # what is longer carries no signal
     except OSError as exc:
         raise BadInput(GONE) from exc
 

@@ -36,7 +36,7 @@ from whylens.ui.page.gate import Gate
 from whylens.ui.page.janitor import Janitor
 from whylens.ui.page.layout import build_page
 from whylens.ui.page.light_sessions import LightSessions
-from whylens.ui.page.long_events import SLOW
+from whylens.ui.page.long_events import MOST_EVENTS, SLOW
 from whylens.ui.page.session import MEASURED, first_model
 from whylens.ui.page.theme import STYLESHEET, page_theme, swatches
 from whylens.ui.page.upload_parts import take_files_alone
@@ -46,6 +46,9 @@ log = logging.getLogger("whylens")
 HEALTH_PATH = "/health"
 SCORES_VARIABLE = "WHYLENS_SCORES"
 SECONDS_BETWEEN_ESTIMATES = 1.0  # of the place in line and the time left
+MOST_FILE_BYTES = 12 * 2**20  # of an upload; a photo's own bound says what to do
+MOST_THREADS = 16  # of the serving process, for events and for files
+MOST_SESSIONS = 500  # of which values are kept
 
 
 def launch(
@@ -68,7 +71,7 @@ def launch(
     page.queue(
         # Gradio would tell each who waits of each that is served.
         status_update_rate=SECONDS_BETWEEN_ESTIMATES,
-        default_concurrency_limit=4,
+        default_concurrency_limit=MOST_EVENTS,
         max_size=MOST_IN_ALL,
         api_open=False,
     )
@@ -85,13 +88,13 @@ def launch(
         show_error=False,  # what is fit to be shown is raised as Gradio's own error
         run_history=False,
         enable_monitoring=False,
-        max_file_size="12mb",
+        max_file_size=MOST_FILE_BYTES,
         ssr_mode=False,
         pwa=False,
         mcp_server=mcp,
         strict_cors=True,
-        max_threads=16,
-        state_session_capacity=500,
+        max_threads=MOST_THREADS,
+        state_session_capacity=MOST_SESSIONS,
         app_kwargs={
             "routes": [health_route()],
             "lifespan": guarded(page, local=_is_loopback(host)),

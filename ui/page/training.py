@@ -33,7 +33,7 @@ from whylens.core.workers.training import EngineDatasetReader, TrainingRunner
 from whylens.ui.page.folder_input import build_folder_input
 from whylens.ui.page.form import QuestionForm
 from whylens.ui.page.html import duration
-from whylens.ui.page.long_events import UNQUEUED, report_failure
+from whylens.ui.page.long_events import MOST_EVENTS, UNQUEUED, report_failure
 from whylens.ui.page.session import (
     PREDICTED,
     PRIVATE,
@@ -161,7 +161,7 @@ def build_training(session: Session, form: QuestionForm, *, local: bool) -> Depe
         [status, log, form.model],
         inputs_kwargs=inputs,
         concurrency_id="training",
-        concurrency_limit=4,
+        concurrency_limit=MOST_EVENTS,
         show_progress="minimal",
         show_progress_on=[status],
         api_visibility="private",

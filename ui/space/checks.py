@@ -11,7 +11,7 @@ from packaging.utils import canonicalize_name
 from whylens.ui.space.card import SpaceCard, SpaceProblem, read_card
 from whylens.ui.space.files import BUILDER, README, REQUIREMENTS
 
-LARGEST = 10_000_000  # bytes that Hugging Face takes in a plain file
+MOST_FILE_BYTES = 10_000_000  # bytes that Hugging Face takes in a plain file
 TORCH = ("2.8.0", "2.9.1", "2.10.0", "2.11.0")  # what ZeroGPU offers
 UNSAFE = (".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt")
 _LINK = re.compile(r"\]\((?!https?:|#|mailto:)([^)#\s]+)")
@@ -69,7 +69,7 @@ def _of_files(folder: Path) -> list[str]:
         name = path.relative_to(folder)
         if path.is_symlink():
             problems.append(f"{name} is a link; a Space needs the file itself.")
-        elif path.is_file() and path.stat().st_size >= LARGEST:
+        elif path.is_file() and path.stat().st_size >= MOST_FILE_BYTES:
             problems.append(f"{name} has {path.stat().st_size / 1e6:.1f} MB; the limit is 10 MB.")
         elif path.suffix in UNSAFE:
             problems.append(f"{name} may run code when it is loaded; only safetensors are allowed.")

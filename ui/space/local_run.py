@@ -27,6 +27,7 @@ from whylens.ui.space.files import README, REQUIREMENTS
 
 START_SECONDS = 300.0
 STOP_SECONDS = 60.0
+ANSWER_SECONDS, SECONDS_BETWEEN_TRIES = 10.0, 0.05  # of its first page
 # What the builder adds to the requirements, as its public logs show.
 WITH_GRADIO = ("uvicorn>=0.14.0", "websockets>=10.4")
 _PASSED_ON = ("PATH", "LANG", "LC_ALL", "TMPDIR", "SYSTEMROOT", "HF_HUB_OFFLINE", "OMP_WAIT_POLICY")
@@ -183,11 +184,11 @@ def _await_page(address: str, process: subprocess.Popen[bytes], log: Path) -> No
         # An open port is not enough: the page itself must come.
         with (
             contextlib.suppress(urllib.error.URLError, ConnectionError, TimeoutError),
-            urllib.request.urlopen(address, timeout=10) as answer,  # noqa: S310 - loopback
+            urllib.request.urlopen(address, timeout=ANSWER_SECONDS) as answer,  # noqa: S310 - loopback
         ):
             if answer.status == 200 and b"gradio" in answer.read():
                 return
-        time.sleep(0.05)
+        time.sleep(SECONDS_BETWEEN_TRIES)
     raise SpaceProblem(f"No first page within {START_SECONDS:.0f} s: {_log_tail(log)}")
 
 
