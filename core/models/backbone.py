@@ -30,9 +30,11 @@ from whylens.core.models.split import Split, find_split, same_split_on
 from whylens.core.models.stages import Stage, stages_of
 from whylens.core.needs import Need
 from whylens.core.speed import Box, faster, occluded_logits, packed_weights
+from whylens.core.storage.cache import ByteLRU
 from whylens.core.targets import Outputs, probabilities_of
 
 Value = TypeVar("Value")
+MOST_FACTS = 256  # that are found out once for a network; parameters of methods make any number
 
 
 @dataclass(frozen=True)
@@ -85,19 +87,21 @@ class Backbone:
     unmet: Mapping[Need, str] = field(default_factory=dict)
     outputs: Outputs = "classes"
     unit: str = ""
-    _cache: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _facts: ByteLRU[str, Any] = field(
+        default_factory=lambda: ByteLRU(MOST_FACTS, lambda _: 1),
+        init=False, repr=False, compare=False,
+    )  # fmt: skip
 
     def once(self, key: str, compute: Callable[[Backbone], Value]) -> Value:
         """Return what `compute` returns for this network, computed at the first call only.
 
-        Methods are stateless and networks frozen: what holds of a network is cached here.
+        Methods are stateless and networks frozen: what holds of a network is cached here. Of many
+        keys, as parameters make them, the longest unused are forgotten, and computed anew.
 
         Args:
-            compute: Called with this network; two threads may both call it.
+            compute: Called with this network.
         """
-        if key not in self._cache:
-            self._cache[key] = compute(self)
-        value: Value = self._cache[key]
+        value: Value = self._facts.get(key, lambda: compute(self))
         return value
 
     @property

@@ -25,7 +25,7 @@ from whylens.core.errors import (
     WeightsUnavailable,
 )
 from whylens.core.inputs.spec import probe_inputs
-from whylens.core.models.backbone import Backbone, wrap
+from whylens.core.models.backbone import MOST_FACTS, Backbone, wrap
 from whylens.core.models.checkpoints import (
     MANIFEST,
     WEIGHTS,
@@ -506,6 +506,20 @@ def test_any_module_is_frozen_and_named_by_its_class_and_parameters():
     assert net.identity.digest == parameters_sha256(module)
     assert net.labels == ("class 0", "class 1", "class 2")
     assert not net.unmet
+
+
+def test_what_is_found_out_once_of_a_network_is_bounded():
+    backbone, found_out = wrap(seeded(GapNet()), spec=plain_spec(8, 8)), []
+
+    def fact(number: int) -> int:
+        return backbone.once(f"fact {number}", lambda _: found_out.append(number) or number)
+
+    # As the parameters of visitors make them: the first is in use all the time.
+    for number in range(2 * MOST_FACTS):
+        assert [fact(0), fact(number)] == [0, number]
+    assert found_out == list(range(2 * MOST_FACTS))
+    assert fact(1) == 1
+    assert found_out[-1] == 1
 
 
 def test_one_logit_becomes_two_sides_of_the_same_probability():
