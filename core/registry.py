@@ -21,7 +21,7 @@ import pluggy
 
 from whylens.core import hookspecs
 from whylens.core.datasets.dataset import DatasetSource, dataset_errors
-from whylens.core.errors import CoreError, UnknownName
+from whylens.core.errors import CoreError, UnknownName, words_of
 from whylens.core.evaluation.metric import Metric, metric_errors
 from whylens.core.explainer import Explainer, contract_errors
 from whylens.core.hookspecs import GROUP, PROJECT
@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 STRICT_VARIABLE, BLOCK_VARIABLE = "WHYLENS_STRICT_PLUGINS", "WHYLENS_BLOCK_PLUGINS"
+MOST_DETAIL_LETTERS = 20_000
 
 
 class PluginProblem(CoreError):
@@ -61,7 +62,7 @@ class Problem:
         plugin: Name of the entry point.
         distribution: The package it comes from.
         message: What happened and what to do, in words.
-        details: Traceback for the plugin's author; may be empty.
+        details: Traceback for the plugin's author, its end where it is long; may be empty.
     """
 
     stage: str
@@ -193,6 +194,7 @@ class _Loader:
         fatal: bool = True,
     ) -> None:
         details = "".join(traceback.format_exception(cause)) if cause else ""
+        details = details[-MOST_DETAIL_LETTERS:]
         problem = Problem(stage, item.point.name, item.distribution, message, details)
         self.problems.append(problem)
         log.warning("Plugin %s of %s: %s", problem.plugin, problem.distribution, message)
@@ -225,11 +227,11 @@ class _Loader:
     ) -> tuple[bool, T | None]:
         try:
             return True, work()
-        except (Exception, SystemExit, KeyboardInterrupt) as exc:
+        except BaseException as exc:
             if self.interrupts:  # Ctrl-C was pressed: that is not the stranger's
                 raise
-            cause = f"{type(exc).__name__}: {exc}"
-            self.note(stage, item, f"It failed to {_WORDS[stage]} ({cause}).", cause=exc)
+            words = f"It failed to {_WORDS[stage]} ({words_of(exc)})."
+            self.note(stage, item, words, cause=exc)
             return False, None
 
     def _register(self, item: PluginSource, plugin: object) -> None:
@@ -243,7 +245,9 @@ class _Loader:
 
     def _accept(self, hook: str, item: PluginSource, thing: Any) -> None:
         noun, errors = _KINDS[hook]
-        wrong = errors(thing)
+        ok, wrong = self._stage("check", item, partial(errors, thing))
+        if not ok:
+            return
         if wrong:
             self.note("check", item, " ".join(wrong))
             return
@@ -268,7 +272,12 @@ def _offers(plugin: object, hook: pluggy.HookCaller) -> list[object]:
     return offers
 
 
-_WORDS = {"load": "load", "register": "register", "hook": "list what it offers"}
+_WORDS = {
+    "load": "load",
+    "register": "register",
+    "hook": "list what it offers",
+    "check": "say what it offers",
+}
 
 
 def all_entry_points() -> list[PluginSource]:

@@ -16,7 +16,13 @@ import pytest
 
 from whylens.core.errors import UnknownName
 from whylens.core.evaluation.builtin import BUILTIN
-from whylens.core.registry import PluginProblem, PluginSource, all_entry_points, load_registry
+from whylens.core.registry import (
+    MOST_DETAIL_LETTERS,
+    PluginProblem,
+    PluginSource,
+    all_entry_points,
+    load_registry,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -71,6 +77,19 @@ def test_built_ins_come_in_table_order_without_problems():
         ("raise ImportError('no such thing')", "load", "no such thing"),
         ("import sys; sys.exit(3)", "load", "SystemExit"),
         ("raise KeyboardInterrupt", "load", "KeyboardInterrupt"),
+        ("import asyncio\nraise asyncio.CancelledError", "load", "CancelledError"),
+        ("raise type('Odd', (BaseException,), {'__str__': lambda _: 1 / 0})", "load", "no words"),
+        ("raise ValueError('e' * 10**6)", "load", "ValueError: eee"),
+        (
+            "from whylens import hookimpl\n@hookimpl\ndef explainers(): raise KeyboardInterrupt",
+            "hook",
+            "KeyboardInterrupt",
+        ),
+        (
+            good("leaves") + "Good.title = property(lambda _: exit(2))",
+            "check",
+            "SystemExit: 2",
+        ),
         ("import nowhere_at_all", "load", "nowhere_at_all"),
         ("x = 1", "register", "no hook"),
         (
@@ -113,6 +132,7 @@ def test_a_bad_plugin_becomes_a_problem_and_the_others_live(plugin, source, stag
     (problem,) = registry.problems
     assert (problem.stage, problem.plugin, problem.distribution) == (stage, "bad", "stranger")
     assert said in problem.message + problem.details
+    assert len(problem.message + problem.details) < 2 * MOST_DETAIL_LETTERS
     with pytest.raises(PluginProblem, match="bad"):
         load_registry([bad, fine], strict=True)
 
