@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from tests.support.browser import toy_checkpoint
 from whylens.core.engine import Engine
-from whylens.ui.cli.app import app, main
+from whylens.ui.cli.app import app, run_command_line
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -219,7 +219,7 @@ def test_ctrl_c_keeps_the_partial_map_and_says_so(place, monkeypatch, capsys, st
     before = signal.signal(signal.SIGINT, started)
     try:
         with pytest.raises(SystemExit) as ended:
-            main()
+            run_command_line()
     finally:
         signal.signal(signal.SIGINT, before)
     assert ended.value.code == 130
@@ -268,33 +268,32 @@ def test_a_demo_that_is_still_starting_puts_visitors_files_away(monkeypatch, end
     assert ended == [True]
 
 
-@pytest.mark.slow  # a page is served, and SIGTERM ends it, within this process as well
-def test_the_demo_serves_and_ends_on_sigterm(place):
-    import socket
-    import urllib.request
+ENDING = """
+import atexit, sys, threading, time
+from whylens.ui.ending import run_and_end
+class TakenApart:
+    def __del__(self):
+        sys.stdout.write("taken apart, ")
+kept = [TakenApart()]
+kept.append(kept)  # a circle, as of modules: gone at the very end
+def work():
+    atexit.register(sys.stdout.write, "at exit")
+    threading.Thread(target=lambda: (time.sleep(0.1), sys.stdout.write("thread, "))).start()
+    sys.exit(eval(sys.argv[1]))
+run_and_end(work)
+"""
 
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    child = subprocess.Popen(
-        [sys.executable, "-u", "-m", "whylens.ui.cli.app", "demo", "--port", str(port)],
-        cwd=place,
-        env=environment(place),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
+
+@pytest.mark.parametrize(
+    ("code", "status", "said"), [("3", 3, ""), ("None", 0, ""), ("'why'", 1, "why")]
+)
+def test_a_process_ends_as_python_does_but_for_taking_all_apart(place, code, status, said):
+    run = subprocess.run(
+        [sys.executable, "-c", ENDING, code], env=environment(place), capture_output=True, text=True
     )
-    try:
-        for line in child.stdout:
-            if "Whylens is at" in line:
-                break
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/config") as answer:
-            assert json.load(answer)["title"].startswith("Whylens")
-        child.send_signal(signal.SIGTERM)
-        assert child.wait(30) == 0
-    finally:
-        child.kill()
-        child.communicate()
+    assert (run.returncode, run.stderr.strip()) == (status, said)
+    # What Python has to say it says in its own way.
+    assert run.stdout == "thread, at exit" + "taken apart, " * bool(said)
 
 
 def test_a_class_sees_the_address_and_scans_it(monkeypatch, capsys):

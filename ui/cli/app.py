@@ -27,6 +27,7 @@ from whylens.ui.cli.import_model import import_model
 from whylens.ui.cli.means import means
 from whylens.ui.cli.new_plugin import new_plugin
 from whylens.ui.cli.train import train
+from whylens.ui.ending import run_and_end
 from whylens.ui.interrupts import restore_interrupt
 
 app = typer.Typer(
@@ -263,6 +264,11 @@ def _greet_class(port: int) -> None:
 
 
 def main() -> None:
+    """Run the command line, and end this process."""
+    run_and_end(run_command_line)
+
+
+def run_command_line() -> None:
     """Run the command line; Ctrl-C ends it with the usual code, in the background as well."""
     restore_interrupt()
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
