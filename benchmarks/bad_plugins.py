@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import inspect
 import os
 import signal
 import threading
@@ -49,8 +50,16 @@ def _huge_example():
 
 
 def explainer_of(key, work):
-    """Return an explainer of that name which answers what `work` returns."""
-    return type(key.title(), (_Bad,), {"name": key, "explain": lambda *_: work()})()
+    """Return an explainer of that name which answers what `work` returns, or yields."""
+
+    def answer(*_):
+        return work()
+
+    def steps(*_):
+        yield from work()
+
+    explain = steps if inspect.isgeneratorfunction(work) else answer
+    return type(key.title(), (_Bad,), {"name": key, "explain": explain})()
 
 
 def _raise(error):
@@ -82,6 +91,12 @@ def _after(change):
 
 def _busy_thread():
     threading.Thread(target=lambda: [None for _ in iter(int, 1)], daemon=False).start()
+
+
+def _naps():
+    for number in range(3):
+        time.sleep(0.1)
+        yield Partial(good_map(), (number + 1) / 3)
 
 
 KILLERS = {
@@ -126,8 +141,8 @@ ALL = {**KILLERS, **RAISERS, **HANGERS, **TOO_LARGE}
 
 
 def bad_registry() -> Registry:
-    """Return all of them, two that are sound, and one that has a first step and no second."""
-    works = {"good": good_map, "stepping": _step, **ALL, **CHANGERS}
+    """Return all of them, three that are sound, and one that has a first step and no second."""
+    works = {"good": good_map, "naps": _naps, "stepping": _step, **ALL, **CHANGERS}
     explainers = [Saliency(), *(explainer_of(name, work) for name, work in works.items())]
     return Registry({e.name: Entry(e, e.name, "a stranger's", "1") for e in explainers})
 

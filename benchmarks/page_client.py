@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 import threading
@@ -97,6 +98,11 @@ class Visitor:
         values: list[Any] = message["output"]["data"]
         return values
 
+    def answered(self) -> int:
+        """Return how many questions have an answer, or a reason instead."""
+        with self._changed:
+            return sum(map(bool, self._events.values()))
+
     def cancel(self, event: str, name: str) -> None:
         """Stop waiting for an answer, and say so."""
         with self._changed:
@@ -107,6 +113,10 @@ class Visitor:
         self.page.client.post(f"{self.page.address}{ENDPOINT}/cancel", json=body)
 
     def _read(self) -> None:
+        with contextlib.suppress(httpx.TransportError):  # the page has ended
+            self._read_until_all_are_answered()
+
+    def _read_until_all_are_answered(self) -> None:
         address = f"{self.page.address}{ENDPOINT}/queue/data?session_hash={self.session}"
         while True:
             for message in _messages(self.page.client, address):

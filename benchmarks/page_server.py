@@ -59,20 +59,29 @@ def server(*command: str) -> Iterator[Server]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
         probe.close()
-        environment = {**os.environ, "TMPDIR": folder, "WHYLENS_SCORES": "0"}
+        own = {"TMPDIR": folder, "GRADIO_TEMP_DIR": "", "WHYLENS_SCORES": "0"}
         process = subprocess.Popen(
-            [*command, "--port", f"{port}"], cwd=ROOT, env=environment, text=True,
+            [*command, "--port", f"{port}"], cwd=ROOT, env={**os.environ, **own}, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
+        assert process.stdout is not None
+        reading: threading.Thread | None = None
         try:
-            assert process.stdout is not None
             next(line for line in process.stdout if "Whylens is at" in line)
-            threading.Thread(target=process.stdout.read, daemon=True).start()
-            yield Server(process, Page(f"http://127.0.0.1:{port}/"), Path(folder))
+            reading = threading.Thread(target=process.stdout.read, daemon=True)
+            reading.start()
+            page = Page(f"http://127.0.0.1:{port}/")
+            try:
+                yield Server(process, page, Path(folder))
+            finally:
+                page.client.close()
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+            if reading is not None:
+                reading.join()  # to the end of what it says, which all that it started hold open
+            process.stdout.close()
 
 
 def demo() -> contextlib.AbstractContextManager[Server]:

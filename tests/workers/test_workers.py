@@ -12,10 +12,8 @@ from queue import Queue
 from types import SimpleNamespace
 from weakref import WeakSet
 
-import gradio_client
 import numpy as np
 import pytest
-from PIL import Image
 
 from benchmarks.bad_plugins import (
     CHANGERS,
@@ -26,7 +24,6 @@ from benchmarks.bad_plugins import (
     bad_engine,
     bad_registry,
 )
-from tests.support.browser import serve
 from tests.support.worker_jobs import (
     counting,
     leaking,
@@ -45,7 +42,6 @@ from whylens.core.workers.engine import WorkerEngine
 from whylens.core.workers.failures import FAILURES_IN_A_ROW
 from whylens.core.workers.pool import QUICK_PATIENCE, WorkerPool, while_wanted
 from whylens.core.workers.process import NICENESS, OOM_SCORE, SPARE_BYTES, Work
-from whylens.ui.page.layout import build_page
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no signals here")
 PATIENCE = 60.0
@@ -293,14 +289,14 @@ def test_who_leaves_is_worked_for_no_longer_and_others_are(engine, question):
 
 
 def test_what_is_not_wanted_any_more_ends_within_a_step(engine, question):
-    before = pid_of(engine)
+    before = pid_of(engine, quick=True)
     with while_wanted(lambda: False), pytest.raises(WorkStopped):
         last_of(engine.explain(question, "sleeps"))
-    assert pid_of(engine) == before
+    assert pid_of(engine, quick=True) == before
 
 
-def pid_of(engine) -> int:
-    (pid,) = engine.run(process_id)
+def pid_of(engine, *, quick: bool = False) -> int:
+    (pid,) = engine.run(process_id, quick=quick)
     return pid
 
 
@@ -336,63 +332,6 @@ def test_processes_end_with_the_engine(question):
         except ProcessLookupError:
             return
     pytest.fail("it still runs")
-
-
-@pytest.fixture(scope="module")
-def page(engine):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("whylens.ui.page.wiring.first_model", lambda engine: ("toy", ""))
-        built = build_page(engine, judges=False)
-        yield built
-        built.close()
-
-
-@pytest.fixture(scope="module")
-def address(page):
-    return serve(page, slow=1)
-
-
-@pytest.fixture(scope="module")
-def photo(tmp_path_factory):
-    pixels = np.random.default_rng(5).integers(0, 256, (40, 60, 3), dtype=np.uint8)
-    path = tmp_path_factory.mktemp("photos") / "noise.png"
-    Image.fromarray(pixels).save(path)
-    return gradio_client.handle_file(str(path))
-
-
-def ask(client, method, photo):
-    return client.submit(photo=photo, **ASKED, api_name=f"/{method}")
-
-
-@pytest.mark.slow  # on a page; what an engine does of it is asked above
-def test_the_asker_is_told_who_failed_and_everybody_else_is_answered(address, photo):
-    one, two = (gradio_client.Client(address, verbose=False) for _ in range(2))
-    for method, words in (
-        ("exits", "process ended with exit code 3"),
-        ("system-exit", "SystemExit"),
-    ):
-        bad, good = ask(one, method, photo), ask(two, "good", photo)
-        with pytest.raises(Exception, match=f"{method}.*{words}"):
-            bad.result(60)
-        _, values, manifest = good.result(60)
-        assert (np.load(values) == 1).all()
-        assert manifest["method"] == "good"
-
-
-def test_what_a_script_cancels_ends_and_frees_its_place(engine, address, photo):
-    before = pid_of(engine)
-    client = gradio_client.Client(address, verbose=False)
-    hanging = ask(client, "sleeps", photo)
-    until = time.monotonic() + 60
-    while "sleeps" not in tasks_of(engine):
-        assert time.monotonic() < until
-        time.sleep(0.01)
-    hanging.cancel()
-    while tasks_of(engine):
-        assert time.monotonic() < until
-        time.sleep(0.01)
-    assert ask(client, "good", photo).result(60)
-    assert pid_of(engine) == before
 
 
 def test_judging_makes_room_for_what_somebody_waits_for_and_goes_on(engine):

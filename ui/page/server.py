@@ -142,6 +142,7 @@ def serve(
     mcp: bool = False,
     scores: bool = True,
     greet: Callable[[int], None] | None = None,
+    engine: Engine | None = None,
 ) -> None:
     """Build the page from the registry and serve it until stopped.
 
@@ -149,6 +150,7 @@ def serve(
         port: By default GRADIO_SERVER_PORT, or the first free one from 7860.
         scores: Whether every map is tested once it is shown; never where WHYLENS_SCORES is 0.
         greet: As `launch` takes it.
+        engine: Which answers; by default what is best on this machine, of all plugins.
 
     Raises:
         NeedsNotMet: What serving agents needs is not installed.
@@ -159,7 +161,8 @@ def serve(
     logging.getLogger("httpx").setLevel(logging.WARNING)
     restore_interrupt()
     methods = measurements(MEASURED).methods
-    engine = local_engine({name: method.forwards for name, method in methods.items()})
+    costs = {name: method.forwards for name, method in methods.items()}
+    engine = engine or local_engine(costs)
 
     def end(number: int, frame: FrameType | None) -> None:
         engine.close()  # who waits for an answer holds the server up
