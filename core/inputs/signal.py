@@ -13,13 +13,16 @@ from binascii import Error as NotBase64
 from pathlib import PurePath
 
 import numpy as np
-from PIL import Image, ImageDraw, PngImagePlugin
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
 from whylens.core.errors import FILE_ERRORS, BadInput
 from whylens.core.inputs.file_parts import MOST_PNG_CHUNKS
 from whylens.core.inputs.npy import read_npy
 from whylens.core.inputs.table import read_table
 from whylens.core.results import Array
+
+_Numbers = npt.NDArray[np.float64]
 
 TABLES = (".csv", ".tsv")
 SUFFIXES = (*TABLES, ".npy")
@@ -28,6 +31,7 @@ _CHUNK = "whylens-signal"
 MOST_TEXT_BYTES = MOST_BYTES * 4 // 3 + 1000
 _DAMAGED = "The signal in this picture is damaged. Choose or upload it again."
 WIDTH, HEIGHT, MARGIN = 960, 360, 24
+_INSIDE, _AXIS = (76, 28, 12, 54), "#444444"  # room for axes: left, above, right, below
 _LINES = ("#111111", "#1f5fa8", "#b3541e", "#2f7d4f", "#7a4fa3", "#8a6d1d")
 
 
@@ -110,26 +114,86 @@ def plot_signal(
     background: Image.Image | None = None,
     *,
     size: tuple[int, int] = (WIDTH, HEIGHT),
+    axes: bool = False,
 ) -> Image.Image:
     """Return a line plot of a signal, one line per channel on one scale.
 
     Args:
         signal: (C, L).
+        axes: Whether the places of the values, from 0, and the values stand beside it.
     """
     width, height = size
-    plot = Image.new("RGB", size, "white")
+    left, top, right, bottom = _INSIDE if axes else (0, 0, 0, 0)
+    inner = (width - left - right, height - top - bottom)
+    area = Image.new("RGB", inner, "white")
     if background is not None:
-        plot = background.resize(size, Image.Resampling.NEAREST)
-    draw = ImageDraw.Draw(plot)
-    rows = np.atleast_2d(signal)
+        area = background.resize(inner, Image.Resampling.NEAREST)
+    draw = ImageDraw.Draw(area)
+    rows = np.atleast_2d(signal).astype(np.float64)
     low, high = float(rows.min()), float(rows.max())
     span = (high - low) or 1.0
+
+    def across(place: _Numbers) -> _Numbers:
+        x: _Numbers = (place + 0.5) * (inner[0] / rows.shape[1])
+        return x
+
+    def down(value: _Numbers) -> _Numbers:
+        y: _Numbers = inner[1] - MARGIN - (value - low) * ((inner[1] - 2 * MARGIN) / span)
+        return y
+
+    xs = across(np.arange(rows.shape[1], dtype=np.float64))
     for number, row in enumerate(rows):
-        xs = (np.arange(row.size) + 0.5) * width / row.size
-        ys = height - MARGIN - (row - low) / span * (height - 2 * MARGIN)
-        points = list(zip(xs.tolist(), ys.tolist(), strict=True))
+        points = list(zip(xs.tolist(), down(row).tolist(), strict=True))
         draw.line(points * (2 if len(points) == 1 else 1), fill=_LINES[number % 6], width=3)
+    if not axes:
+        return area
+    plot = Image.new("RGB", size, "white")
+    plot.paste(area, (left, top))
+    places = _ticks(0.0, rows.shape[1] - 1.0, most=10, least=1.0)
+    values = _ticks(low, high, most=5)
+    _draw_axes(
+        plot,
+        {left + x: f"{place:.0f}" for x, place in zip(across(places), places, strict=True)},
+        {top + y: f"{value:.6g}" for y, value in zip(down(values), values, strict=True)},
+        len(rows),
+    )
     return plot
+
+
+def _ticks(low: float, high: float, *, most: int, least: float = 0.0) -> _Numbers:
+    """Return round numbers from `low` to `high`, as far apart as leaves `most` steps at most."""
+    if not high > low:
+        return np.array([low])
+    power = 10.0 ** np.floor(np.log10((high - low) / most))
+    step = max(least, next(n * power for n in (1, 2, 5, 10) if (high - low) / (n * power) <= most))
+    ticks: _Numbers = np.arange(np.ceil(low / step), np.floor(high / step) + 1) * step
+    return ticks + 0.0  # no -0
+
+
+def _draw_axes(
+    plot: Image.Image, across: dict[float, str], down: dict[float, str], channels: int
+) -> None:
+    # Around the area that `_INSIDE` leaves: ticks with their numbers, and whose line is whose.
+    draw, font = ImageDraw.Draw(plot), ImageFont.load_default(size=18)
+    left, top, right, bottom = _INSIDE
+    end, floor = plot.width - right, plot.height - bottom
+    draw.rectangle((left, top, end, floor), outline=_AXIS)
+    for x, words in across.items():
+        draw.line((x, floor, x, floor + 6), fill=_AXIS)
+        draw.text((x, floor + 8), words, fill=_AXIS, font=font, anchor="mt")
+    for y, words in down.items():
+        draw.line((left - 6, y, left, y), fill=_AXIS)
+        draw.text((left - 10, y), words, fill=_AXIS, font=font, anchor="rm")
+    draw.text(((left + end) / 2, plot.height - 4), "index", fill=_AXIS, font=font, anchor="mb")
+    if 1 < channels <= len(_LINES):
+        edge: float = end
+        for number in reversed(range(channels)):
+            draw.text((edge, 4), str(number), fill=_LINES[number], font=font, anchor="rt")
+            edge -= draw.textlength(f"{number}  ", font=font)
+        draw.text((edge, 4), "channel", fill=_AXIS, font=font, anchor="rt")
+    elif channels > 1:
+        words = f"channels 0 to {channels - 1}"
+        draw.text((end, 4), words, fill=_AXIS, font=font, anchor="rt")
 
 
 def signal_picture(signal: Array) -> bytes:
@@ -143,7 +207,7 @@ def signal_picture(signal: Array) -> bytes:
     chunk = PngImagePlugin.PngInfo()
     chunk.add_text(_CHUNK, base64.b64encode(raw.getvalue()).decode(), zip=True)
     buffer = io.BytesIO()
-    plot_signal(signal).save(buffer, "PNG", pnginfo=chunk)
+    plot_signal(signal, axes=True).save(buffer, "PNG", pnginfo=chunk)
     return buffer.getvalue()
 
 

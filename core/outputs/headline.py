@@ -35,8 +35,10 @@ def headline(result: Result, outputs: Outputs = "classes") -> str:
             border = " Its strongest place lies at the border." if peaks_at_border(result) else ""
             return words + border
         case Examples():
-            count = f"{len(result.items)} pictures stand for it." if result.items else "None found."
-            return result.note or count
+            if result.note or not result.items:
+                return result.note or "None found."
+            count = len(result.items)
+            return f"{count} pictures stand for it." if count > 1 else "1 picture stands for it."
         case _:
             return f"{len(result.items)} prototypes speak for {result.predicted}."
 

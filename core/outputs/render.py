@@ -329,4 +329,4 @@ def signal_plot(
     colours = coloured(share, style.colormap, diverges=scale.low < 0)
     weight = _alpha(share, style.opacity)[..., None]  # white where the map says nothing
     mixed = 255 * (1 - weight) + colours * weight
-    return plot_signal(signal, Image.fromarray(np.rint(mixed).astype(np.uint8)))
+    return plot_signal(signal, Image.fromarray(np.rint(mixed).astype(np.uint8)), axes=True)

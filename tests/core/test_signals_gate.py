@@ -124,3 +124,43 @@ def test_a_jpeg_is_refused_that_says_to_be_larger_than_its_bytes_can_hold(option
     lie[frame + 5 : frame + 9] = struct.pack(">HH", 4000, 5000)
     with pytest.raises(BadInput, match=r"5000 x 4000 pixels, and holds fewer"):
         read_photo(bytes(lie))
+
+
+def test_ticks_stand_where_the_curve_and_the_map_have_their_values():
+    from whylens.core.inputs import signal as signals
+    from whylens.core.outputs.render import Style, signal_plot
+    from whylens.core.results import Heatmap
+
+    values = np.array([[0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 0.8, 0.6, 0.4, 0.2]], np.float32)
+    heat = Heatmap([0.0] * 7 + [1.0] + [0.0] * 2, "units")
+    drawn = np.asarray(signal_plot(values, heat, Style(opacity=1.0))).astype(int)
+    left, top, right, bottom = signals._INSIDE
+    inside = drawn[top + 1 : -bottom - 1, left + 1 : -right - 1]
+    grey = (drawn == 0x44).all(2)
+    xs = np.flatnonzero(grey[-bottom + 3])
+    ys = np.flatnonzero(grey[:, left - 4])
+    assert len(xs) == 10
+    assert len(ys) == 6  # 0, 0.2 and so on up to 1
+    # The curve goes through each tick's value at that tick's place.
+    dark = (drawn == 0x11).all(2)
+    for value, x in zip(values[0], xs, strict=True):
+        rows = np.flatnonzero(dark[top:-bottom, x]) + top
+        assert np.abs(rows - ys[::-1][round(5 * float(value))]).min() <= 2
+    coloured = np.flatnonzero((inside[3] < 250).any(1)) + left + 1
+    assert coloured.mean() == pytest.approx(xs[7], abs=1)
+    assert np.ptp(coloured) + 1 == pytest.approx(drawn[:, left:-right].shape[1] / 10, abs=2)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "ticks"),
+    [
+        (0.0, 0.0, [0]),
+        (-0.12, 0.45, [0, 0.2, 0.4]),
+        (-3e4, 2.1e4, [-2e4, 0, 2e4]),
+        (7, 8, [7, 7.5, 8]),
+    ],
+)
+def test_ticks_are_round_numbers_between_the_least_and_the_largest_value(low, high, ticks):
+    from whylens.core.inputs.signal import _ticks
+
+    assert _ticks(low, high, most=3).tolist() == pytest.approx(ticks)

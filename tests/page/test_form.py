@@ -12,6 +12,7 @@ from whylens.core.errors import BadInput
 from whylens.core.inputs.spec import InputSpec
 from whylens.ui.page.form import QuestionForm
 from whylens.ui.page.page_store import PageStore
+from whylens.ui.page.signal_input import input_updates
 
 
 def bands(**changes):
@@ -47,3 +48,14 @@ def test_a_network_of_bands_refuses_photos_and_what_is_too_large(tmp_path):
     ):
         with pytest.raises(BadInput, match=words):
             bands(photo=photo)
+
+
+def test_what_a_network_reads_decides_what_is_asked_for_and_how_it_is_called():
+    for size, path, label, sources in (
+        ((32, 32), "a.png", "Photo", ["upload", "clipboard", "webcam"]),
+        ((40,), "b.png", "Signal", ["upload"]),
+    ):
+        box, place, fold = input_updates(SimpleNamespace(input={"size": size}), path)
+        assert box.visible is (label == "Signal")
+        assert fold.visible is (label == "Photo")
+        assert (place["value"], place["label"], place["sources"]) == (path, label, sources)

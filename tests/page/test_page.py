@@ -291,7 +291,7 @@ def test_a_card_shows_its_map_while_it_answers_the_question_and_puts_its_method_
     page, request = page_of(fake(1), fake(-1), fake(2))
     form = FORM | {"photo": photo}
     run, *_ = events_filling(page, *(f"fake-1-{n}" for n in ("picture", "examples", "legend",
-                                                             "status")))  # fmt: skip
+                                                             "status", "head")))  # fmt: skip
     (after,) = events_filling(page, "fake-1-download", "methods")
     asked = {**form, "chosen": "fake-1", "compared": ["fake-2"]}
 
@@ -320,11 +320,18 @@ def test_a_card_shows_its_map_while_it_answers_the_question_and_puts_its_method_
 
 def test_a_tile_grows_and_what_it_shows_can_be_made_the_photo(photo):
     page, request = page_of(fake(0))
-    parts = ("picture", "examples", "legend", "status")
+    parts = ("picture", "examples", "legend", "status", "head")
     run, *_ = events_filling(page, *(f"fake-0-{part}" for part in parts))
-    *_, (_, tiles, _, _) = run.fn(request, **FORM | {"photo": photo})
+    *_, (_, tiles, _, _, head) = run.fn(request, **FORM | {"photo": photo})
     assert "aria-expanded='false' aria-label='a neighbour: large or small'" in tiles.value
     assert "data-cell='0'>Make it the photo<" in tiles.value
+    # Whose it is and about what, as the first card has it.
+    assert "1 picture stands for it." in head
+    asked, *_ = events_filling(page, *CARD)
+    *_, (card, chips, *_) = asked.fn(request, **FORM | {"photo": photo})
+    label = re.search(r"aria-pressed='true'>(.*?) <span>", chips)[1]
+    assert f"<b>Fake 0: why {label}.</b>" in head
+    assert "1 picture stands for it." in card
     ids = {b["id"]: b["props"].get("elem_id") for b in page.config["components"]}
     (load,) = (
         page.fns[d["id"]]
@@ -357,7 +364,7 @@ def test_compare_asks_with_the_options_of_a_method_s_panel_and_says_so(photo):
     tab["scaling"] = "Each map its own"
     compare, *_ = events_filling(page, "compare-grid", "compare-legend", "compare-status")
     run, *_ = events_filling(page, *(f"windows-{n}" for n in ("picture", "examples", "legend",
-                                                              "status")))  # fmt: skip
+                                                              "status", "head")))  # fmt: skip
 
     def table() -> str:
         *_, (_, legend, _) = compare.fn(request, **tab)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
-import numpy as np
 from gradio.components import Component
 from PIL import Image
 
@@ -18,12 +17,10 @@ from whylens.core.outputs.headline import (
     CoverTest,
     cover_tests,
     familiarity_words,
-    headline,
     is_unfamiliar,
 )
 from whylens.core.outputs.render import hatched
 from whylens.core.progress import last_of
-from whylens.core.results import Heatmap
 from whylens.core.targets import EACH_ITS_OWN
 from whylens.ui.page import html
 from whylens.ui.page.download import build_download, stored_answer
@@ -32,8 +29,8 @@ from whylens.ui.page.form import QuestionForm, StyleControls, question_id
 from whylens.ui.page.guide import default_methods
 from whylens.ui.page.html import CELL_JS, COMPARE, WHAT_IF, State
 from whylens.ui.page.long_events import UNQUEUED, report_failure
-from whylens.ui.page.panel_updates import answer_updates
-from whylens.ui.page.session import PREDICTED, PRIVATE, Session, visitor_id
+from whylens.ui.page.panel_updates import answer_sentence, answer_updates
+from whylens.ui.page.session import PREDICTED, PRIVATE, Session, takes_signals, visitor_id
 from whylens.ui.page.truth import Truth
 
 SLOT = "answer"
@@ -164,9 +161,7 @@ def _asker(session: Session) -> Callable[..., Iterator[Any]]:
             closed = gr.skip()  # asked again: what was covered is still of this question
         # What cannot be answered leaves nothing to be saved or drawn in other colours.
         session.store.forget(visitor, slots=SLOT)
-        missing = EMPTY if not values["photo"] or not values["model"] else ""
-        if not missing and not session.fits(values["photo"], values["model"]):
-            missing = "This network reads signals: choose a sample or upload one."
+        missing = _missing(session, values)
         if missing:
             yield _head_alone(html.answer_head(State.EMPTY, missing, way_out="example"))
             return
@@ -192,7 +187,9 @@ def _asker(session: Session) -> Callable[..., Iterator[Any]]:
             return
         last = last_of(session.engine.explain(question, methods[0]))
         session.store.put_answer(visitor, SLOT, last, stamp)
-        state, sentence = _sentence(last, prediction)
+        state, sentence = answer_sentence(last)
+        if last.target.index != prediction.classes[0].index:
+            sentence = f"For {last.asked}: {sentence}"
         head = html.answer_head(state, verdict, sentence + shares, question=stamp)
         by, known = html.by(last), html.source(familiarity_words(share))
         shown = (head, chips, *answer_updates(last, style, session, stamp, folded=True), by)
@@ -204,6 +201,17 @@ def _asker(session: Session) -> Callable[..., Iterator[Any]]:
             yield *shown, words, "", "", closed
 
     return answer
+
+
+def _missing(session: Session, values: Mapping[str, Any]) -> str:
+    # What to do before there can be an answer.
+    photo, model = values["photo"], values["model"]
+    if not model:
+        return EMPTY
+    signals = takes_signals(session.engine.card(session.model_name(model)))
+    if signals and not (photo and session.store.has_signal(photo)):
+        return "This network reads signals: choose a sample or upload one."
+    return "" if photo else EMPTY
 
 
 def _cover_test(session: Session, answer: Explanation) -> CoverTest | None:
@@ -237,15 +245,6 @@ def _verdict(prediction: Prediction) -> str:
     if best.probability >= 0.4:
         return f"It says {best.label} ({html.percent(best.probability)})."
     return f"It is unsure: perhaps {best.label} ({html.percent(best.probability)})."
-
-
-def _sentence(answer: Explanation, prediction: Prediction) -> tuple[State, str]:
-    # The state of the card, and what stands under the verdict.
-    about = "" if answer.target.index == prediction.classes[0].index else f"For {answer.asked}: "
-    heat = answer.result
-    if isinstance(heat, Heatmap) and not np.any(heat.values):
-        return State.BLANK, f"{about}Nothing found. {answer.reason}".strip()
-    return State.DONE, about + headline(heat, prediction.outputs)
 
 
 def _redrawer(session: Session) -> Callable[..., Any]:

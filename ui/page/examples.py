@@ -14,7 +14,7 @@ from gradio.components import Component
 from PIL import Image
 
 from whylens.core.errors import CoreError
-from whylens.core.inputs.signal import read_signal, signal_picture
+from whylens.core.inputs.signal import plot_signal, read_signal, signal_picture
 from whylens.core.models.checkpoints import checkpoint_folders, read_manifest
 from whylens.ui.page import html
 from whylens.ui.page.long_events import UNQUEUED
@@ -87,9 +87,10 @@ def buttons_html(model: str) -> str:
     for path in _files(_folder(model)):
         content = path.read_bytes()
         if path.suffix == ".csv":
-            content = signal_picture(read_signal(content, path.name))
-        with Image.open(io.BytesIO(content)) as image:
-            small = image.convert("RGB")
+            small = plot_signal(read_signal(content, path.name))
+        else:
+            with Image.open(io.BytesIO(content)) as image:
+                small = image.convert("RGB")
         small.thumbnail((2 * _SIDE, 2 * _SIDE))
         stream = io.BytesIO()
         small.save(stream, "JPEG", quality=80)

@@ -81,9 +81,11 @@ class FramingInput:
 
     Attributes:
         value: As `parse_framing` reads it; not to be seen.
+        fold: What the choice lies in.
     """
 
     value: Component
+    fold: gr.Accordion
     kind: Component
     frame: Component
 
@@ -99,12 +101,12 @@ def build_framing(value: Component) -> FramingInput:
     Args:
         value: From `framing_value`.
     """
-    with gr.Accordion("What the network is shown", open=False, elem_id="framing-fold"):
+    with gr.Accordion("What the network is shown", open=False, elem_id="framing-fold") as fold:
         kind = gr.Radio(
             KINDS, value=NETWORK, label="Of the photo", elem_id="framing-kind", show_label=False
         )
         frame = gr.HTML("", visible=False, elem_id="framing-frame", js_on_load=FRAME_JS)
-    return FramingInput(value, kind, frame)
+    return FramingInput(value, fold, kind, frame)
 
 
 def wire_framing(

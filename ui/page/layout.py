@@ -32,7 +32,7 @@ from whylens.ui.page.session import (
     model_choices,
     speak_plainly,
 )
-from whylens.ui.page.signal_input import build_signal_input
+from whylens.ui.page.signal_input import PHOTO, SOURCES, build_signal_input
 from whylens.ui.page.training import build_training, is_public, training_allowed
 from whylens.ui.page.truth import truth_parts
 from whylens.ui.page.what_if import build_what_if
@@ -114,8 +114,8 @@ def build_page(
 def _question_parts() -> tuple[gr.Image, gr.Radio, gr.Dropdown, gr.Dropdown]:
     # Not yet on the page: they stand on both sides of the answer.
     photo = photo_input(
-        label="Photo",
-        sources=["upload", "clipboard", "webcam"],
+        label=PHOTO,
+        sources=SOURCES,
         elem_id="photo",
         height=230,
         buttons=["fullscreen"],

@@ -241,7 +241,7 @@ class PageStore:
         if answer.question.pixels is not None:
             return self.photo_image(answer.question.pixels)
         if answer.question.signal is not None and answer.question.signal.ndim <= 2:
-            return self.save_image(plot_signal(answer.question.signal))
+            return self.save_image(plot_signal(answer.question.signal, axes=True))
         return None
 
     def photo_image(self, pixels: Pixels) -> str:

@@ -26,7 +26,7 @@ from whylens.ui.page.long_events import (
     wire_stop,
 )
 from whylens.ui.page.own_images import build_edits, build_own_images, editable_items
-from whylens.ui.page.panel_updates import answer_updates
+from whylens.ui.page.panel_updates import answer_updates, panel_head
 from whylens.ui.page.session import PREDICTED, PRIVATE, RUNNER_UP, Session, visitor_id
 
 
@@ -86,6 +86,7 @@ def build_panel(
     )
     with gr.Column(elem_classes="wl-answer"):
         gr.HTML(html.stale_note(), padding=False)
+        head = gr.HTML("", elem_id=f"{key}-head", padding=False)
         picture = gr.ImageSlider(
             label="Photo | map (drag the handle)",
             type="filepath",
@@ -118,7 +119,7 @@ def build_panel(
     event = run.click(
         _runner(explainer, session),
         None,
-        [*panel.answer, status],
+        [*panel.answer, status, head],
         inputs_kwargs={**form.inputs, **style.inputs, **fields},
         **queue_of(explainer, status),
     )
@@ -151,16 +152,18 @@ def build_panel(
 
 
 def _runner(explainer: Explainer[Any], session: Session) -> Callable[..., Iterator[Any]]:
-    @report_failure(FAILED, at=3, of=4)
+    @report_failure(FAILED, at=3, of=5)
     def run(request: gr.Request | None = None, **values: Any) -> Iterator[Any]:
         question = QuestionForm.read(values, session, visitor_id(request))
         style = StyleControls.read(values)
         params = {name: values[name] for name in explainer.Params.model_fields}
         stamp = question_id(values)
-        yield gr.skip(), gr.skip(), gr.skip(), html.waiting(session.engine.ahead(explainer.name))
+        waiting = html.waiting(session.engine.ahead(explainer.name))
+        yield *3 * (gr.skip(),), waiting, gr.skip()
         for answer in throttle(session.engine.explain(question, explainer.name, params)):
             session.store.put_answer(visitor_id(request), explainer.name, answer, stamp)
-            yield *answer_updates(answer, style, session, stamp), html.status(answer)
+            updates = answer_updates(answer, style, session, stamp)
+            yield *updates, html.status(answer), panel_head(answer)
 
     return run
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import gradio as gr
+import numpy as np
 
 from whylens.core.explanation import Explanation
+from whylens.core.outputs.headline import headline
 from whylens.core.outputs.render import Style, render_explanation, scale_of
 from whylens.core.results import Heatmap
 from whylens.ui.page import html
+from whylens.ui.page.html import State
 from whylens.ui.page.session import Session
+from whylens.ui.page.signal_input import PHOTO, SIGNAL
 
 
 def answer_updates(
@@ -28,7 +32,9 @@ def answer_updates(
             small = session.store.downscaled(answer)
             overlay = session.store.save_image(render_explanation(small, style))
             original = session.store.input_image(small) or overlay
-            picture = gr.ImageSlider((original, overlay), visible=True)
+            kind = PHOTO if answer.question.signal is None else SIGNAL
+            label = f"{kind} | map (drag the handle)"
+            picture = gr.ImageSlider((original, overlay), visible=True, label=label)
             return picture, gr.HTML(visible=False), legend
         case examples:
             # What a signal resembles is drawn as a curve, which is no signal.
@@ -38,6 +44,20 @@ def answer_updates(
                 visible=True,
             )
             return gr.ImageSlider(visible=False), tiles, legend
+
+
+def answer_sentence(answer: Explanation) -> tuple[State, str]:
+    """Return the state of an answer that is final, and one sentence that says what it shows."""
+    heat = answer.result
+    if isinstance(heat, Heatmap) and not np.any(heat.values):
+        return State.BLANK, f"Nothing found. {answer.reason}".strip()
+    return State.DONE, headline(heat, answer.model.outputs)
+
+
+def panel_head(answer: Explanation) -> str:
+    """Return HTML of what stands above an answer in its method's panel: whose it is, and why."""
+    state, sentence = answer_sentence(answer) if answer.finished else (State.WORKING, "")
+    return html.answer_head(state, f"{answer.title}: why {answer.asked}.", sentence)
 
 
 def legend_html(answer: Explanation, style: Style, stamp: str, *, folded: bool = False) -> str:

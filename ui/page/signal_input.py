@@ -24,6 +24,8 @@ from whylens.ui.page.session import (
 
 SAMPLES = Path(__file__).resolve().parents[2] / "examples" / "signals"
 NOTHING = "choose a sample"
+PHOTO, SIGNAL = "Photo", "Signal"
+SOURCES = ["upload", "clipboard", "webcam"]  # of photos
 
 
 @dataclass(frozen=True)
@@ -65,9 +67,16 @@ def wire_signal_input(parts: SignalInput, asked: Sequence[Component], store: Pag
     parts.file.upload(_load_upload(store), [parts.file], asked, **PRIVATE)
 
 
-def box_update(card: ModelCard) -> Any:
-    """Return the update of the box for a model."""
-    return gr.Group(visible=takes_signals(card))
+def input_updates(card: ModelCard, path: str | None) -> tuple[Any, Any, Any]:
+    """Return the updates of the box, of the photo's place and of the choice of a crop for a model.
+
+    Args:
+        path: Of the photo, or of the picture that carries a signal.
+    """
+    signals = takes_signals(card)
+    words = {"label": SIGNAL if signals else PHOTO, "sources": ["upload"] if signals else SOURCES}
+    box, fold = gr.Group(visible=signals), gr.Accordion(visible=not signals)
+    return box, gr.update(value=path, **words), fold
 
 
 def _load_sample(store: PageStore) -> Callable[[str], tuple[Any, ...]]:

@@ -49,7 +49,7 @@ from whylens.ui.page.session import (
     untrained_banner,
     visitor_id,
 )
-from whylens.ui.page.signal_input import SignalInput, box_update, wire_signal_input
+from whylens.ui.page.signal_input import SignalInput, input_updates, wire_signal_input
 from whylens.ui.page.truth import agreement_teller
 
 # The address says what is shown, so that it can be shared and the back button works. Tabs also
@@ -207,6 +207,7 @@ def wire(blocks: gr.Blocks, page: Page) -> None:
         side.examples,
         side.signal.box,
         form.photo,
+        side.framing.fold,
         form.target,
         form.versus,
         form.quantity,
@@ -427,7 +428,7 @@ def _model_changer(page: Page, *, again: bool) -> Callable[..., Any]:
             as it is, with the photo and the class that were chosen.
     """
     session = page.session
-    count = len(page.methods.panels) * 2 + 11
+    count = len(page.methods.panels) * 2 + 12
 
     def change_model(
         name: str,
@@ -529,8 +530,7 @@ def _model_updates(
         _banner(card, ""),
         html.model_card(card),
         buttons_html(card.name),
-        box_update(card),
-        photo,
+        *input_updates(card, photo),
         gr.Dropdown([(best, PREDICTED), *classes], value=target),
         gr.Dropdown([("the runner-up", RUNNER_UP), *classes], value=RUNNER_UP),
         gr.Radio(value="logit", visible=False) if value else gr.Radio(visible=True),
