@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections import Counter
+from itertools import pairwise, zip_longest
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,12 @@ _THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:(?:,\d{3})+\.\d*|(?:,\d{3}){2,})")
 _GROUPED = re.compile(r"(?<=\d)['\u2019\u00a0\u202f ](?=\d{3}(?:\D|$))")
 _POINTED = re.compile(r"[-+]?[1-9]\d{0,2}(?:\.\d{3})+")
 _COMMA_OR_MARK = re.compile(r"[-+]?[1-9]\d{0,2},\d{3}")
+_PADDED = re.compile(r"0\d\d(?:\.\d*)?")  # what follows the comma of thousands, and few other cells
+_LEADING, _FOLLOWING = re.compile(r"[-+]?[1-9]\d{0,2}|\d\d"), re.compile(r"\d{3}(?:\.\d*)?")
+# What Excel writes where it could not compute, in its English and its German; or had no room.
+_ERROR = re.compile(
+    r"#(?:DIV/0!|REF!|VALUE!|NUM!|NAME\?|NULL!|N/A|NV|WERT!|BEZUG!|ZAHL!|#+)", re.IGNORECASE
+)
 _MISSING = ("na", "n/a", "#n/a", "#nv", "null", "none", "-", "--", "?")
 _SEPARATOR = re.compile(r"sep=(.)", re.IGNORECASE)  # Excel's own first line
 
@@ -34,7 +41,7 @@ def read_table(data: bytes) -> npt.NDArray[np.float64]:
     """
     text = _text(data).replace("\N{MINUS SIGN}", "-").replace("\0", "")
     lines = [line.strip("\ufeff \r") for line in text.splitlines()]
-    lines = [line for line in lines if line.strip() and not line.startswith(("#", "%"))]
+    lines = [line for line in lines if line.strip() and not _is_comment(line)]
     stated = _SEPARATOR.fullmatch(lines[0]) if lines else None
     if stated:
         lines = lines[1:]
@@ -42,6 +49,8 @@ def read_table(data: bytes) -> npt.NDArray[np.float64]:
         raise ValueError("no lines")
     separator = stated.group(1) if stated else _separator(lines)
     rows = [[_plain(cell) for cell in _cells(line, separator)] for line in lines]
+    if separator == ",":
+        _check_thousands(rows)
     rows = _with_points(rows, quoted=separator == ",")
     _check_last(rows, lines[-1])
     width = len(rows[-1])
@@ -56,15 +65,70 @@ def read_table(data: bytes) -> npt.NDArray[np.float64]:
     if unnamed and rows[-1][0]:
         rows = rows[1:]
     names = next((i for i, cell in enumerate(rows[-1]) if _is_number(cell)), 0)
-    for cell in rows[-1][:names]:
+    for at, cell in enumerate(rows[-1][:names]):
         _check_name(cell)
+        if any(_is_number(row[at]) for row in rows if len(row) == len(rows[-1])):
+            raise ValueError(
+                f"its last line, {lines[-1][:24]!r}, is not like the others: remove it"
+            )
     cells = [row[max(names, unnamed) :] for row in rows]
     first = next((i for i, row in enumerate(cells) if row and all(map(_is_number, row))), None)
     if first is None:
         raise ValueError(_no_row(cells))
+    for cell in (cell for row in cells for cell in row if _ERROR.fullmatch(cell)):
+        raise ValueError(f"{cell!r} is a missing value: fill it, or leave its row out")
+    if len({len(row) for row in cells[first:]}) > 1:
+        at = next(i for i, row in enumerate(cells[first:]) if len(row) != len(cells[first]))
+        raise ValueError(
+            f"row {at + 1} of numbers has {len(cells[first + at])} values and the first has "
+            f"{len(cells[first])}"
+        )
     if any(not cell for row in cells[first:] for cell in row):
         raise ValueError("some cells are empty: fill them, or leave their rows out")
     return np.array([[float(cell) for cell in row] for row in cells[first:]], np.float64)
+
+
+def _is_comment(line: str) -> bool:
+    return line.startswith(("#", "%", "//")) and not _ERROR.match(line)
+
+
+def _check_thousands(rows: list[list[str]]) -> None:
+    """Raise where commas that seem to separate values may be marks of thousands."""
+    pairs = [(a, b) for row in rows for a, b in pairwise(row)]
+    padded = [(a, b) for a, b in pairs if _PADDED.fullmatch(b) and not _PADDED.fullmatch(a)]
+    firsts = any(row and _PADDED.fullmatch(row[0]) for row in rows)
+    doubtful = [pair for pair in padded if _LEADING.fullmatch(pair[0])]
+    # Where others are written with three digits, too, all are.
+    if len(doubtful) < len(padded) or firsts:
+        doubtful = []
+    numbers = [row for row in rows if any(map(_is_number, row))]
+    names = next((row for row in reversed(rows) if not any(map(_is_number, row))), [])
+    wider = max(map(len, numbers), default=0) - len(names)
+    # Of a table with names of rows the first line may have one cell fewer, as R writes it.
+    named = wider == 1 and not _is_number(numbers[0][0])
+    longer = [row for row in numbers if len(row) > len(names)]
+    if not doubtful and names and wider > 0 and not named:
+        fit = all(len(_merged(row)) == len(names) for row in longer)
+        doubtful = [
+            (a, b)
+            for row in longer
+            for a, b in pairwise(row)
+            if fit and _LEADING.fullmatch(a) and _FOLLOWING.fullmatch(b)
+        ]
+    if doubtful:
+        raise ValueError(
+            f"{','.join(doubtful[0])!r} may be one number with thousands or two: write it plainly"
+        )
+
+
+def _merged(row: list[str]) -> list[str]:
+    merged: list[str] = []
+    for cell in row:
+        if merged and _FOLLOWING.fullmatch(cell) and _LEADING.fullmatch(merged[-1]):
+            merged[-1] += cell
+        else:
+            merged.append(cell)
+    return merged
 
 
 def _check_last(rows: list[list[str]], line: str) -> None:
@@ -81,7 +145,7 @@ def _check_name(cell: str) -> None:
     """Raise where what would be left out as a name may stand for a number."""
     if cell.lower() in _MISSING:
         raise ValueError(f"{cell!r} is a missing value: fill it, or leave its row out")
-    if any(map(_is_number, re.split(r"[()%]", cell))):
+    if any(map(_is_number, re.split(r"[()%$€£¥₹]", cell))):
         raise ValueError(f"{cell[:24]!r} is no number")
 
 
@@ -133,7 +197,8 @@ def _separator(lines: list[str]) -> str | None:
             return separator
     if not any("," in line for line in lines):
         return None
-    if all(_is_number(_point(cell)) for cell in last.split()) and len(last.split()) > 1:
+    words = last.split()
+    if len(words) > 1 and all(_is_number(_point(w)) and w[-1] != "," for w in words):
         return None  # decimal commas, with spaces between the values
     return None if _are_decimals(lines) else ","
 
@@ -146,6 +211,10 @@ def _are_decimals(lines: list[str]) -> bool:
     with_comma = [(whole, decimals, power) for whole, decimals, power in parts if decimals]
     if len(parts) < len(lines) - at or len(with_comma) < 2:
         return False
+    if len(with_comma) == len(parts) and at > 0 and "," in lines[at - 1]:
+        return False  # two names of columns
+    if any(whole.lstrip("+-").startswith("0") and len(whole) > 2 for whole, _, _ in parts):
+        return False  # whole numbers of three digits each
     lengths = {len(decimals) for _, decimals, _ in with_comma}
     return (
         len(with_comma) < len(parts)  # a row of two beside rows of one
@@ -174,11 +243,26 @@ def _with_points(rows: list[list[str]], *, quoted: bool) -> list[list[str]]:
     ]
     if not numbers:
         return rows
-    if quoted and all(map(_COMMA_OR_MARK.fullmatch, numbers)):
+    one_column = len(rows[-1]) == 1
+    if all(map(_COMMA_OR_MARK.fullmatch, numbers)) and (
+        quoted or one_column or _are_beside_wholes(rows)
+    ):
         raise ValueError(f"{numbers[0]!r} may be a decimal or have thousands: write it plainly")
     # Where decimals have commas, points are of thousands.
     return [[cell.replace(".", "") if _POINTED.fullmatch(cell) else _point(cell) for cell in row]
             for row in rows]  # fmt: skip
+
+
+def _are_beside_wholes(rows: list[list[str]]) -> bool:
+    """Return whether a number with a comma stands in one column with a whole one of two digits.
+
+    A column of decimals would have others with one or two digits behind their commas.
+    """
+    return any(
+        any(map(_COMMA_OR_MARK.fullmatch, column))
+        and any(cell.lstrip("+-").isdecimal() and len(cell) > 1 for cell in column)
+        for column in zip_longest(*rows, fillvalue="")
+    )
 
 
 def _point(cell: str) -> str:
