@@ -11,7 +11,8 @@ import struct
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
@@ -105,6 +106,10 @@ class DatasetFailed(CoreError):
 
 class Busy(CoreError):
     """All working slots stayed taken for too long."""
+
+
+class NotWritten(CoreError):
+    """A file cannot be written; the system's own error is chained."""
 
 
 class NotInstalled(CoreError):
@@ -203,6 +208,19 @@ def shown(text: str, *, limit: int = 80) -> str:
     """Return `text` quoted, printable and at most `limit` characters long, for use in messages."""
     clean = "".join(c if c.isprintable() else "?" for c in text)
     return repr(clean if len(clean) <= limit else clean[: limit - 1] + "…")
+
+
+@contextmanager
+def disk_errors() -> Iterator[None]:
+    """Turn an error of the disk while something is written into one sentence.
+
+    Raises:
+        NotWritten: In place of any `OSError`.
+    """
+    try:
+        yield
+    except OSError as exc:
+        raise NotWritten(disk_problem(exc)) from exc
 
 
 def disk_problem(exc: OSError) -> str:

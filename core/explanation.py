@@ -34,6 +34,7 @@ class Question:
         versus: The other class of a contrast; None means the runner-up.
         seed: For methods that draw random numbers.
         visitor: Id of a visitor whose own fitted artifacts come first; "" for none.
+        signal_notes: What was done to the values of a signal or of bands, for those who look on.
     """
 
     model: str
@@ -44,6 +45,7 @@ class Question:
     versus: int | None = None
     seed: int = 0
     visitor: str = ""
+    signal_notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.photo is not None and not isinstance(self.photo, Photo):  # scripts give pixels
@@ -81,6 +83,11 @@ class Question:
         if self.signal is not None and self.photo is None:
             return self.signal
         raise BadInput("A question needs a photo or a signal, and only one of them.")
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was done to the input that a visitor should know, as in "laid on white"."""
+        return self.signal_notes if self.photo is None else self.photo.notes
 
     def digest(self) -> str:
         """Return the hex sha256 of the input's values and shape."""
@@ -188,8 +195,8 @@ class Explanation:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was done to the photo that a visitor should know, as in "laid on white"."""
-        return () if self.question.photo is None else self.question.photo.notes
+        """What was done to the input that a visitor should know, as in "laid on white"."""
+        return self.question.notes
 
     @property
     def seconds_left(self) -> float | None:

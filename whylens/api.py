@@ -20,10 +20,11 @@ from whylens.core.errors import BadArtifact, BadInput, CoreError, InvalidParamet
 from whylens.core.explainer import Explainer, contract_errors
 from whylens.core.explanation import Question
 from whylens.core.inputs.arrays import (
+    contents_of,
+    images_of,
+    read_channels,
     reads_photos,
-    several_images,
     shape_of,
-    to_channels,
     to_photo,
 )
 from whylens.core.inputs.framing import parse_framing
@@ -77,7 +78,7 @@ def explain(
         model: A model's name, any `nn.Module`, what `load_model` returned, or a function from
             (N, C, H, W) floats in 0 to 1 to (N, classes) scores. A module is copied and left as it
             is; `load_model` saves the copying where one network is asked often.
-        image: A path, the bytes of a file, a Pillow image, an array or tensor of (H, W, C) or
+        image: A path, an open file or its bytes, a Pillow image, an array or tensor of (H, W, C) or
             (C, H, W) in bytes or floats in 0 to 1, not normalised; a signal where the network
             reads signals; or a list of these.
         method: A method's name, as `methods()` lists them, or an `Explainer`.
@@ -100,8 +101,7 @@ def explain(
     Raises:
         CoreError: What is wrong, and what to do.
     """
-    several = several_images(image)
-    images = [image] if several is None else several
+    images, is_list = images_of(image)
     hint = ModuleHint.of(size, mean, std, labels, output, unit)
     session = _Session.of(model, images, hint, target).with_method(method)
     checked = session.params(method, params)
@@ -109,7 +109,7 @@ def explain(
     for item in images:
         question, source = session.question(item, target, versus, quantity, seed, framing)
         answers.append(last_of(session.steps(question, method, checked, source)))
-    return answers[0] if several is None else answers
+    return answers if is_list else answers[0]
 
 
 def explain_steps(
@@ -156,7 +156,7 @@ def explain_steps(
     """
     if isinstance(image, list | tuple):
         raise BadInput("Steps are of one image; call explain_steps once for each.")
-    hint = ModuleHint.of(size, mean, std, labels, output, unit)
+    hint, image = ModuleHint.of(size, mean, std, labels, output, unit), contents_of(image)
     session = _Session.of(model, [image], hint, target).with_method(method)
     checked = session.params(method, params)
     question, source = session.question(image, target, versus, quantity, seed, framing)
@@ -211,7 +211,7 @@ def compare(
         raise BadInput("One image is compared at a time; call compare once for each.")
     if isinstance(methods, str | Explainer):
         methods = [methods]
-    hint = ModuleHint.of(size, mean, std, labels, output, unit)
+    hint, image = ModuleHint.of(size, mean, std, labels, output, unit), contents_of(image)
     session = _Session.of(model, [image], hint, target)
     for method in methods:
         session = session.with_method(method)
@@ -291,14 +291,13 @@ def predict(
     Raises:
         CoreError: What is wrong, and what to do.
     """
-    several = several_images(image)
-    images = [image] if several is None else several
+    images, is_list = images_of(image)
     session = _Session.of(model, images, ModuleHint.of(size, mean, std, labels, output, unit))
     answers = []
     for item in images:
         question, _ = session.question(item, None, None, "logit", 0, framing)
         answers.append(session.engine.predict(question, top=top).classes)
-    return answers[0] if several is None else answers
+    return answers if is_list else answers[0]
 
 
 class MethodNames(tuple[str, ...]):
@@ -550,7 +549,8 @@ class _Session:
         if reads_photos(spec):
             photo = replace(to_photo(image), framing=parse_framing(framing))
             return Question(photo=photo, **fields), source
-        return Question(signal=to_channels(image, spec), **fields), source
+        signal, notes = read_channels(image, spec)
+        return Question(signal=signal, signal_notes=notes, **fields), source
 
     def steps(
         self,

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from whylens.core.errors import BadInput
+from whylens.core.errors import BadInput, disk_errors
 from whylens.core.evaluation.verdict import Verdict
 from whylens.core.explanation import Explanation
 from whylens.core.inputs.view import on_original, shrunk, whole_view
@@ -236,6 +236,9 @@ class Why:
 
         Returns:
             The files, which are those of the page's ZIP.
+
+        Raises:
+            NotWritten: They cannot be written, in one sentence.
         """
         source = self.source or "photo.png"
         by_name = self.explanation.model.source != ModelSource.source
@@ -243,7 +246,8 @@ class Why:
             by_name = False  # no command line knows the function
         command = None if by_name else self._call()
         files = bundle_files(self.explanation, source=source, command=command)
-        return write_files(Path(folder), files)
+        with disk_errors():
+            return write_files(Path(folder), files)
 
     def figure(
         self,
@@ -275,10 +279,12 @@ class Why:
             BadInput: The file's ending or a size is none that a figure can have.
             InvalidParameter: As of `image`.
             NotInstalled: Matplotlib is not there (extra: figure).
+            NotWritten: It cannot be written.
         """
         layout = FigureLayout(width, dpi, columns, captions, original, letters)
         style = Style(colormap, opacity, under=under)
-        return save_figure([(self.explanation, style)], Path(path), layout)
+        with disk_errors():
+            return save_figure([(self.explanation, style)], Path(path), layout)
 
     def _call(self) -> str:
         # For a network that has no name on the command line: `model` is the caller's own.
@@ -409,14 +415,20 @@ class SideBySide(Sequence[Why]):
             BadInput: The file's ending or a size is none that a figure can have.
             InvalidParameter: As of `image`.
             NotInstalled: Matplotlib is not there (extra: figure).
+            NotWritten: It cannot be written.
         """
         layout = FigureLayout(width, dpi, columns, captions, original, letters)
         style = Style(colormap, opacity, under=under)
         answers = [(why.explanation, style) for why in self]
-        return save_figure(answers, Path(path), layout, same_values=self._shared)
+        with disk_errors():
+            return save_figure(answers, Path(path), layout, same_values=self._shared)
 
     def save(self, folder: str | os.PathLike[str]) -> list[Path]:
-        """Write the files of every answer, a folder per method, and return their paths."""
+        """Write the files of every answer, a folder per method, and return their paths.
+
+        Raises:
+            NotWritten: They cannot be written, in one sentence.
+        """
         return [path for why in self for path in why.save(folder)]
 
     def __repr__(self) -> str:

@@ -27,9 +27,10 @@ from whylens.core.inputs.signal import TABLES, is_signal_file, read_signal
 from whylens.core.inputs.spec import InputSpec
 from whylens.core.results import Array
 
-_FORMS = "a path, bytes, a Pillow image, a NumPy array or a tensor"
+_FORMS = "a path, bytes, an open file, a Pillow image, a NumPy array or a tensor"
 _CHANNELS = (1, 3, 4)  # of a photo: grey, RGB, RGBA
 _ROUNDING = 1e-5  # beyond 0..1, as float32 sums leave it
+_NPY = b"\x93NUMPY"
 _ADDRESS = re.compile(r"[a-z]+://")
 
 
@@ -39,42 +40,71 @@ def to_photo(image: Any) -> Photo:
     Floats become 256 steps, as a photo has them; where that changes values, a note says so.
 
     Args:
-        image: A path, the bytes of a file, a Pillow image of any mode, or an array or tensor of
-            (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4 channels: bytes, or floats in 0 to 1.
+        image: A path, the bytes of a file, a file opened for them, a Pillow image of any mode, or
+            an array or tensor of (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4 channels: bytes, or
+            floats in 0 to 1.
 
     Raises:
         BadInput: It is none of these, or its values are no picture's; says which.
     """
     if isinstance(image, Photo):
         return image
+    image = contents_of(image)
     if isinstance(image, Image.Image):
         return photo_from_image(image)
     if isinstance(image, str | os.PathLike):
         path = _existing(image)
         if path.suffix.lower() != ".npy":
             try:
-                return read_photo(path.read_bytes())
+                return read_photo(_content(path))
             except BadInput as exc:  # of several it is to be known which
                 raise BadInput(f"{path.name}: {exc}") from exc
         return _photo_from_array(_loaded(path), channels_first=False)
-    if isinstance(image, bytes | bytearray | memoryview):
-        return read_photo(bytes(image))
+    if isinstance(image, bytes):
+        return read_photo(image)
     return _photo_from_array(_array(image), channels_first=_is_tensor(image))
 
 
-def several_images(image: Any) -> list[Any] | None:
-    """Return the images of a list, or None of one image alone.
+def contents_of(image: Any) -> Any:
+    """Return the bytes of a file that is open, so that they can be read twice; an array of .npy.
+
+    A file that was written to and not wound back is read from its beginning. Anything else comes
+    back as it is.
+
+    Raises:
+        BadInput: It was opened as text, or cannot be read.
+    """
+    read = getattr(image, "read", None)
+    if callable(read):
+        try:
+            data = read()
+            if not data and hasattr(image, "seek"):
+                image.seek(0)
+                data = read()
+        except (OSError, ValueError) as exc:  # it was opened to be written, or closed
+            raise BadInput(f"The open file cannot be read: {exc}.") from exc
+        if isinstance(data, str):
+            raise BadInput("The file is open as text. Open it as bytes: open(path, 'rb').")
+        image = data
+    if isinstance(image, bytes | bytearray | memoryview):
+        image = bytes(image)
+        return _array_of(image, "This file") if image.startswith(_NPY) else image
+    return image
+
+
+def images_of(image: Any) -> tuple[list[Any], bool]:
+    """Return the images of a list, or one alone, and whether it is a list; files are read.
 
     Raises:
         BadInput: It is a list of numbers, which is no image and holds none.
     """
     if not isinstance(image, list | tuple):
-        return None
+        return [contents_of(image)], False
     if any(isinstance(item, list | tuple | int | float) for item in image):
         raise BadInput(
             "A list holds several images. Of the numbers of one make an array: np.array(...)."
         )
-    return list(image)
+    return [contents_of(item) for item in image], True
 
 
 def reads_photos(spec: InputSpec) -> bool:
@@ -84,6 +114,18 @@ def reads_photos(spec: InputSpec) -> bool:
 
 def to_channels(image: Any, spec: InputSpec) -> Array:
     """Return (C, *S) float32 of a signal, a volume or a picture with other channels than RGB.
+
+    Args:
+        image: As `read_channels` takes it.
+
+    Raises:
+        BadInput: It is none of these.
+    """
+    return read_channels(image, spec)[0]
+
+
+def read_channels(image: Any, spec: InputSpec) -> tuple[Array, tuple[str, ...]]:
+    """Return (C, *S) float32, as `to_channels`, and what was done to the values.
 
     Values are taken as they are, but bytes of a picture, which become shares of 255.
 
@@ -98,10 +140,10 @@ def to_channels(image: Any, spec: InputSpec) -> Array:
         if path.suffix.lower() == ".npy":
             array = _loaded(path)
         elif is_signal_file(path.name):
-            array = read_signal(path.read_bytes(), path.name)
+            array = read_signal(_content(path), path.name)
         elif path.suffix.lower() in (".tif", ".tiff") and len(spec.size) == 2:
             try:
-                array = read_bands(path.read_bytes())
+                array = read_bands(_content(path))
             except BadInput as exc:
                 raise BadInput(f"{path.name}: {exc}") from exc
         else:
@@ -109,10 +151,20 @@ def to_channels(image: Any, spec: InputSpec) -> Array:
                 f"{path.name} is a photo by its name; this network takes arrays of "
                 f"{(spec.channels, *spec.size)}. Give one, or a .csv or .npy file of it."
             )
+    elif isinstance(image := contents_of(image), bytes):
+        tiff = image[:4] in (b"II*\0", b"MM\0*") and len(spec.size) == 2
+        array = read_bands(image) if tiff else read_signal(image, "signal.csv")
     else:
         array = _array(image)
+    notes: tuple[str, ...] = ()
     if array.dtype == np.uint8 and len(spec.size) == 2:
         array = array / np.float32(255)
+        notes = ("Its bytes were taken as shares of 255.",)
+    elif array.dtype.kind in "iu" and len(spec.size) > 1:
+        notes = (
+            f"Its values of {8 * array.dtype.itemsize} bits were taken as they are, "
+            f"{array.min():,} to {array.max():,}: scale them where the network was fed others.",
+        )
     expected = (spec.channels, *spec.size)
     if array.ndim == len(expected) + 1 and len(array) == 1:
         array = array[0]
@@ -120,7 +172,7 @@ def to_channels(image: Any, spec: InputSpec) -> Array:
         array = np.moveaxis(array, -1, 0)
     if array.ndim == len(spec.size):
         array = array[None]
-    return np.array(array, dtype=np.float32)
+    return np.array(array, dtype=np.float32), notes
 
 
 def shape_of(images: Sequence[Any], size: int | Sequence[int] | None = None) -> tuple[int, ...]:
@@ -144,8 +196,10 @@ def _shape(image: Any, size: int | Sequence[int] | None) -> tuple[int, ...]:
     is_file = isinstance(image, str | os.PathLike)
     if is_file and Path(image).suffix.lower() in TABLES:
         path = _existing(image)
-        return read_signal(path.read_bytes(), path.name).shape
+        return read_signal(_content(path), path.name).shape
     is_array = is_file and Path(image).suffix.lower() == ".npy"
+    if isinstance(image, bytes) and expected is not None and len(expected) == 1:
+        return read_signal(image, "signal.csv").shape
     if not is_array and (is_file or isinstance(image, Photo | Image.Image | bytes | bytearray)):
         width, height = to_photo(image).size
         return 0, height, width
@@ -184,10 +238,21 @@ def _existing(name: str | os.PathLike[str]) -> Path:
 
 
 def _loaded(path: Path) -> npt.NDArray[Any]:
+    return _array_of(_content(path), path.name)
+
+
+def _array_of(data: bytes, name: str) -> npt.NDArray[Any]:
     try:
-        return read_npy(path.read_bytes())
+        return read_npy(data)
     except (ValueError, EOFError, OSError) as exc:
-        raise BadInput(f"{path.name} holds no NumPy array of numbers: {exc}.") from exc
+        raise BadInput(f"{name} holds no NumPy array of numbers: {exc}.") from exc
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as exc:
+        raise BadInput(f"{path} cannot be read: {exc.strerror}.") from exc
 
 
 def _is_tensor(image: Any) -> bool:

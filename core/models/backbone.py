@@ -353,11 +353,26 @@ def _blame_weights(module: nn.Module, name: str) -> None:
             )
 
 
+def channels_problem(module: nn.Module, channels: int) -> str:
+    """Return why a network is fed other channels than it reads, and what to do; "" where not."""
+    read = next((p.shape[1] for p in module.parameters() if p.ndim > 2), channels)
+    if read == channels:
+        return ""
+    values = "1 value" if channels == 1 else f"{channels} values each"
+    return (
+        f"its first layer reads {read} channel{'s' * (read != 1)}, and mean and std have {values}. "
+        f"Give {read} of each; or, where it was meant to read {channels}, build it so (in timm by "
+        f"in_chans={channels})."
+    )
+
+
 def _raw_logits(module: nn.Module, probe: Tensor, spec: InputSpec, name: str) -> Tensor:
     try:
         with torch.no_grad():
             logits = module(probe)
     except NETWORK_ERRORS as exc:
+        if problem := channels_problem(module, spec.channels):
+            raise BadArtifact(f"{name}: {problem}") from exc
         reason = " ".join(str(exc).split())[:200] or "it refuses their shape"
         size = " x ".join(str(n) for n in spec.size)
         raise BadArtifact(

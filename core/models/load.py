@@ -260,8 +260,25 @@ def _module_of(folder: Path, manifest: CheckpointManifest, labels: int) -> nn.Mo
             return module
     raise BadArtifact(
         f"The weights of {folder.name} do not fit {manifest.architecture}: "
-        f"{str(first).splitlines()[-1].strip()}"
+        f"{_in_words(str(first).splitlines()[-1].strip())}"
     ) from first
+
+
+_MISMATCH = re.compile(
+    r"size mismatch for (\S+): .*?torch\.Size\(\[(.*?)\]\).*?torch\.Size\(\[(.*?)\]\)\.?"
+)
+
+
+def _in_words(problem: str) -> str:
+    """Return what torch says of weights of another shape, in words."""
+    match = _MISMATCH.fullmatch(problem)
+    if match is None:
+        return problem
+    stored, described = (shape.replace(", ", " x ") or "one number" for shape in match.groups()[1:])
+    return (
+        f"{match[1]} is {stored} in the file and {described} as described. Correct the "
+        "description, its arguments and labels, or give the file that belongs to it."
+    )
 
 
 def _check_not_larger(name: str, manifest: CheckpointManifest, classes: int, stored: int) -> None:

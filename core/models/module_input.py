@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_map
 
 from whylens.core.errors import NETWORK_ERRORS, BadArtifact, BadInput, wrong_value
 from whylens.core.inputs.spec import InputSpec, probe_inputs
+from whylens.core.models.backbone import channels_problem
 from whylens.core.models.black_box import BlackBox
 from whylens.core.models.load import timm_spec
 
@@ -131,6 +132,10 @@ def _fitting_spec(
         remedy for signs, remedy in _REFUSALS if any(sign in reason for sign in signs.split("|"))
     )
     remedy = next(remedies, _SAY_SIZE)
+    given = {len(v) for v in (hint.mean, hint.std) if v is not None and len(v) > 1}
+    for channels in given - set(first_layer):
+        if problem := channels_problem(network, channels):
+            raise BadArtifact(f"{name}: {problem}") from first
     if isinstance(network, BlackBox):
         remedy = (
             "A function is given (N, C, H, W) float32 and returns (N, classes). If it makes a "

@@ -183,7 +183,8 @@ def _explanation_of(described: Mapping[str, Any], folder: Path) -> Explanation:
     fields, model, target = described["input"], described["model"], described["target"]
     file = folder / fields["file"]
     if file.suffix == ".npy":
-        question = Question(model["name"], signal=np.load(file, allow_pickle=False))
+        signal = np.load(file, allow_pickle=False)
+        question = Question(model["name"], signal=signal, signal_notes=tuple(fields["notes"]))
     else:
         with Image.open(file) as picture:
             photo = replace(

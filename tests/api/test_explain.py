@@ -383,3 +383,57 @@ def test_a_network_without_a_feature_map_keeps_the_other_methods(pixels):
     assert why.values.any()
     with pytest.raises(whylens.NeedsNotMet, match="feature map"):
         whylens.explain(flat, pixels, "grad-cam", **PLAIN)
+
+
+def test_open_files_are_images(net, pixels, tmp_path):
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG")  # and is not wound back
+    (tmp_path / "x.png").write_bytes(stream.getvalue())
+    array = io.BytesIO()
+    np.save(array, pixels)
+    wanted = whylens.predict(net, pixels, **PLAIN)
+    for image in (stream, array, array.getvalue(), memoryview(stream.getvalue())):
+        assert whylens.predict(net, image, **PLAIN) == wanted
+    with (tmp_path / "x.png").open("rb") as file:
+        why = whylens.explain(net, file, "saliency", **PLAIN)
+    assert why.prediction == wanted[0]
+    stream.seek(0)
+    assert whylens.compare(net, stream, ["saliency"], **PLAIN)[0].prediction == wanted[0]
+    stream.seek(0)
+    *_, last = whylens.explain_steps(net, stream, "saliency", **PLAIN)
+    assert last.prediction == wanted[0]
+    stream.seek(0)
+    assert len(whylens.predict(net, [stream, pixels], **PLAIN)) == 2
+    with (
+        (tmp_path / "x.png").open(encoding="latin-1") as text,
+        pytest.raises(whylens.BadInput, match="Open it as bytes"),
+    ):
+        whylens.predict(net, text, **PLAIN)
+    with pytest.raises(whylens.BadInput, match="open file cannot be read"):
+        whylens.predict(net, text, **PLAIN)
+
+
+def test_open_files_are_signals_and_bands(rng, tmp_path):
+    signal, bands = rng.random((2, 24), np.float32), rng.integers(0, 256, (2, 24, 32), np.uint8)
+    net, of_bands = seeded(GapNet(axes=1, channels=2)), seeded(GapNet(channels=2))
+    table = "\n".join(",".join(map(str, row.tolist())) for row in signal).encode()
+    given = {"size": (24,), "mean": (0.0, 0.0), "std": (1.0, 1.0)}
+    assert whylens.predict(net, io.BytesIO(table), **given)[0].logit == pytest.approx(
+        whylens.predict(net, signal, **given)[0].logit
+    )
+    tiff = io.BytesIO()
+    first, second = map(Image.fromarray, bands)
+    first.save(tiff, "TIFF", save_all=True, append_images=[second])
+    given = {"size": (24, 32), "mean": (0.0, 0.0), "std": (1.0, 1.0)}
+    assert whylens.predict(of_bands, tiff, **given) == whylens.predict(of_bands, bands, **given)
+    why = whylens.explain(of_bands, bands.astype(np.uint16) * 9, "saliency", **given)
+    assert "Its values of 16 bits were taken as they are" in why.note
+    assert "Its values of 16 bits" in (tmp_path / why.save(tmp_path)[-1]).read_text()
+
+
+def test_other_channels_than_the_network_reads_are_named(net, pixels):
+    words = r"first layer reads 3 channels, and mean and std have 6 values each.*in_chans=6"
+    with pytest.raises(whylens.CoreError, match=words):
+        whylens.predict(net, pixels, size=(24, 32), mean=[0.5] * 6, std=[0.2] * 6)
+    with pytest.raises(whylens.CoreError, match=words):
+        wrap(net, spec=plain_spec(24, 32, channels=6))

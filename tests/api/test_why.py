@@ -113,6 +113,20 @@ def test_the_manifest_s_command_makes_the_map_again(model, photo, why, tmp_path)
     assert np.array_equal(again.values, contrast.values)
 
 
+def test_what_cannot_be_written_is_one_sentence_of_our_own(model, photo, why, tmp_path):
+    (tmp_path / "taken").write_text("")
+    both = whylens.compare(model, photo, ["grad-cam"])
+    for write in (
+        lambda: why.save(tmp_path / "taken"),
+        lambda: both.save(tmp_path / "taken"),
+        lambda: why.figure(tmp_path / "taken" / "x.png"),
+        lambda: both.figure(tmp_path / "taken" / "x.png"),
+    ):
+        with pytest.raises(whylens.CoreError, match=r"taken.* cannot be read or written: .*\.$"):
+            write()
+    assert (tmp_path / "taken").read_text() == ""
+
+
 def test_a_notebook_shows_picture_legend_prediction_and_note(why):
     html = why._repr_html_()
     legend = scale_words(scale_of(why.result))

@@ -11,7 +11,8 @@ from PIL import Image, TiffImagePlugin
 
 from tests.support.networks import plain_spec
 from whylens.core.errors import BadInput
-from whylens.core.inputs.arrays import to_channels
+from whylens.core.explanation import Question
+from whylens.core.inputs.arrays import read_channels, to_channels
 from whylens.core.inputs.preprocess import signal_tensor
 from whylens.core.inputs.signal import fit_signal, read_signal
 
@@ -103,6 +104,17 @@ def test_two_columns_of_whole_numbers_stay_two():
     assert read_signal(b"1,5\n2,6\n3,15\n", "x.csv").tolist() == [[1, 5], [2, 6], [3, 15]]
 
 
+def test_numbers_of_three_digits_are_values_where_nothing_says_otherwise():
+    assert read_signal(b"a,b\n255,120\n1,999\n", "x.csv").tolist() == [[255, 120], [1, 999]]
+    assert read_signal(b"255,012\n001,099\n", "x.csv").tolist() == [[255, 12], [1, 99]]
+    assert read_signal(b"0,002;1,234\n0,004;1,345\n", "x.csv")[:, 1].tolist() == pytest.approx(
+        [1.234, 1.345]
+    )
+    assert read_signal(b"1, 2, 3\n4, 5, 6\n", "x.csv").tolist() == [[1, 2, 3], [4, 5, 6]]
+    named = read_signal(b"x,y\nr1,1,234\nr2,2,345\n", "x.csv")  # as R writes names of rows
+    assert named.tolist() == [[1, 234], [2, 345]]
+
+
 def test_beside_decimal_commas_points_are_of_thousands():
     assert read_signal(b"900;1.014;10.766,5\n", "x.csv").tolist() == [[900, 1014, 10766.5]]
     assert read_signal(b"0.500;1.014\n", "x.csv").tolist() == [[0.5, pytest.approx(1.014)]]
@@ -143,6 +155,21 @@ def test_what_is_no_table_of_numbers_is_refused(text):
         ("1.5\n2.5\n3.5\nMean,2.5", "its last line, 'Mean,2.5', is not like the others"),
         ("1.5\n2.5\nEnd", "its last line, 'End', is not like the others"),
         ('"1,234"\n"2,345"', "'1,234' may be a decimal or have thousands"),
+        ("1,000\n1,234\n2,500", "'1,000' may be a decimal or have thousands"),
+        ("999\n1,000\n1,001\n998", "'1,000' may be a decimal or have thousands"),
+        ("998,999,1,000,1,001", "'1,000' may be one number with thousands or two"),
+        ("0,1,998.5\n1,1,001.2\n2,1,002.0", "'1,001.2' may be one number"),
+        ("1,00,000\n2,00,000", "'00,000' may be one number"),
+        ("t,v\n0,1,234\n1,1,345\n2,1,456", "'1,234' may be one number with thousands or two"),
+        ("t,v\n0,998\n1,1,234\n2,999", "'1,234' may be one number with thousands or two"),
+        ("t;v\n0;998\n1;1,001", "'1,001' may be a decimal or have thousands"),
+        ("t\tv\n0\t998\n1\t1,001", "'1,001' may be a decimal or have thousands"),
+        ("$1,000\n$2,000", "'[$]2' is no number"),
+        ("t,v\n0,1.5\n1,1.6\nSum,3.1", "its last line, 'Sum,3.1', is not like the others"),
+        ("1,#DIV/0!\n2,3", "'#DIV/0!' is a missing value"),
+        ("#DIV/0!,1\n2,3", "'#DIV/0!' is a missing value"),
+        ("####,1\n2,3", "'####' is a missing value"),
+        ("1,2,3\n4,5\n6,7,8", "row 2 of numbers has 2 values and the first has 3"),
         ("12.5%\n13.5%", "'13.5%' is no number"),
     ],
 )
@@ -171,6 +198,20 @@ def test_bands_are_read_from_a_tiff(tmp_path):
     first.save(tmp_path / "x.tif", save_all=True, append_images=others)
     array = to_channels(tmp_path / "x.tif", plain_spec(16, 20, channels=6))
     assert array == pytest.approx(bands / 255)
+
+
+def test_what_was_done_to_bands_is_told():
+    spec = plain_spec(8, 10, channels=6)
+    bands = np.arange(480).reshape(6, 8, 10) % 120
+    array, notes = read_channels(bands.astype(np.uint16) * 80, spec)
+    assert array == pytest.approx(bands * 80)
+    assert notes[0].startswith("Its values of 16 bits were taken as they are, 0 to 9,520")
+    assert read_channels(bands.astype(np.uint8), spec)[1] == (
+        "Its bytes were taken as shares of 255.",
+    )
+    assert read_channels(bands / 255, spec)[1] == ()
+    asked = Question("six", signal=array, signal_notes=notes)
+    assert asked.notes == notes
 
 
 def tiff_of(*pictures, **options):

@@ -148,7 +148,7 @@ def predicted_words(scores: tuple[ClassScore, ...], outputs: str) -> str:
 
 def _read_input(path: Path, framing: Framing, spec: InputSpec) -> dict[str, Any]:
     from whylens.core.errors import BadInput
-    from whylens.core.inputs.arrays import reads_photos, to_channels
+    from whylens.core.inputs.arrays import read_channels, reads_photos
     from whylens.core.inputs.photo import read_photo
     from whylens.core.inputs.signal import is_signal_file, read_signal
 
@@ -157,7 +157,10 @@ def _read_input(path: Path, framing: Framing, spec: InputSpec) -> dict[str, Any]
     except OSError as exc:
         raise BadInput(f"{path} cannot be read: {exc.strerror}.") from exc
     if not reads_photos(spec) and len(spec.size) > 1:
-        return {"photo": None, "signal": to_channels(path, spec)}
+        signal, notes = read_channels(path, spec)
+        for note in notes:
+            typer.echo(f"{path.name}: {note}", err=True)
+        return {"photo": None, "signal": signal, "signal_notes": notes}
     if is_signal_file(path.name):
         return {"photo": None, "signal": read_signal(data, path.name)}
     photo = read_photo(data)

@@ -51,10 +51,11 @@ class QuestionForm:
         card = session.engine.card(model)
         spec = InputSpec.model_validate(card.input)
         photo = signal = None
+        notes: tuple[str, ...] = ()
         if takes_signals(card):
             signal = session.store.signal(values["photo"])
         elif not reads_photos(spec):
-            signal = session.store.channels(values["photo"], spec)
+            signal, notes = session.store.channels(values["photo"], spec)
         else:
             framing = parse_framing(values["framing"])
             photo = replace(session.store.photo(values["photo"]), framing=framing)
@@ -70,6 +71,7 @@ class QuestionForm:
             quantity=quantity,
             versus=index(values["versus"], RUNNER_UP) if quantity == "contrast" else None,
             visitor=visitor,
+            signal_notes=notes,
         )
 
 

@@ -20,7 +20,7 @@ from PIL import Image
 
 from whylens.core.errors import BadInput
 from whylens.core.explanation import Explanation
-from whylens.core.inputs.arrays import to_channels
+from whylens.core.inputs.arrays import read_channels
 from whylens.core.inputs.photo import ImageLimits, Photo, Pixels
 from whylens.core.inputs.signal import (
     is_signal_file,
@@ -143,8 +143,10 @@ class PageStore:
             )
         return signal
 
-    def channels(self, path: str | None, spec: InputSpec) -> Array:
-        """Return the bands that the .npy or .tif file at `path` holds, as scripts give it.
+    def channels(self, path: str | None, spec: InputSpec) -> tuple[Array, tuple[str, ...]]:
+        """Return the bands that the .npy or .tif file at `path` holds, and what was done to them.
+
+        Scripts give it.
 
         Raises:
             BadInput: There are none of a network's number and size.
@@ -161,7 +163,7 @@ class PageStore:
             raise BadInput(GONE) from exc
         if size > most:
             raise BadInput(f"The file is larger than {most / 1e6:.0f} MB. Send fewer values.")
-        return self.decoded(lambda: to_channels(path, spec))
+        return self.decoded(lambda: read_channels(path, spec))
 
     def save_signal(self, signal: Array) -> str:
         """Return the path of a signal's plot, which carries the signal."""
