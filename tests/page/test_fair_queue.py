@@ -11,6 +11,7 @@ import gradio_client
 import httpx
 import pytest
 from gradio.routes import App
+from gradio.server_messages import ProgressMessage
 from starlette.testclient import TestClient
 
 from whylens.ui.page.fair_queue import MOST_WAITING, FairLine, use_fair_queue
@@ -106,6 +107,28 @@ def test_who_gives_no_name_is_one_visitor_with_all_of_the_same_address(page):
     line = page._queue.event_queue_per_concurrency_id["slow"].queue
     first = [e.session_hash == "1.1.1.1" or e.request.client.host for e in line[:5]]
     assert first == ["1.1.1.1", True, "2.2.2.2", "10.0.0.1", "1.1.1.1"]
+
+
+def test_what_nobody_reads_is_bounded(page, monkeypatch):
+    web = TestClient(App.create_app(page), "http://127.0.0.1:7860")
+    queue = page._queue
+    queue.pending_messages_per_session.max_size = 5
+
+    def ask(visit: str):
+        body = {"data": ["a"], "fn_index": 0, "session_hash": visit}
+        return web.post("/gradio_api/queue/join", json=body)
+
+    for number in range(9):  # the first asks again and again, and keeps its place
+        assert [ask(visit).status_code for visit in ("first", f"v{number}")] == [200, 200]
+    assert "first" in queue.pending_messages_per_session
+    assert set(queue.pending_event_ids_session) == set(queue.pending_messages_per_session)
+    events = queue.event_queue_per_concurrency_id["slow"].queue
+    gone = next(event for event in events if event.session_hash == "v0")
+    queue.send_message(gone, ProgressMessage(progress_data=[]))  # to nobody
+    monkeypatch.setattr("whylens.ui.page.fair_queue.MOST_UNREAD", 3)
+    refused = ask("first")
+    assert (refused.status_code, "answers and steps wait" in refused.text) == (429, True)
+    assert ask("another").status_code == 200
 
 
 def test_a_page_opens_while_the_queue_is_full():

@@ -21,6 +21,7 @@ from gradio.helpers import special_args
 from gradio.routes import App
 from gradio.state_holder import SessionState
 from PIL import Image
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
@@ -38,7 +39,7 @@ from whylens.ui.page.janitor import BROKEN_OFF_SECONDS, Janitor
 from whylens.ui.page.layout import build_page
 from whylens.ui.page.page_store import PageStore
 from whylens.ui.page.server import guarded
-from whylens.ui.page.upload_parts import MOST_FILES
+from whylens.ui.page.upload_parts import MOST_FILES, MOST_PROGRESSES, FilesAlone, Progresses
 
 
 @pytest.fixture(scope="module")
@@ -285,6 +286,94 @@ def test_uploads_that_overlap_are_counted_together(page, tmp_path, monkeypatch, 
     # Who says what will come has it kept; else none of them may get through.
     assert answers.count(200) == 2 or not announced
     assert asyncio.run(at_once(2, 90_000))[-1] == 429
+
+
+def test_an_upload_that_stalls_holds_one_file_open(tmp_path):
+    bodies = [f"file {number}".encode() for number in range(50)]
+    head = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a"\r\n\r\n'
+    whole = b"".join(head + body + b"\r\n" for body in bodies)
+    opened = []
+
+    async def stream():
+        yield whole + head + b"the last "
+        opened.append(sum(not file.closed for file in parser._files_to_close_on_error))
+        yield b"file\r\n--x--\r\n"
+
+    headers = Headers({"content-type": "multipart/form-data; boundary=x"})
+    parser = FilesAlone(headers, stream(), upload_dir=tmp_path, max_file_size=100)
+    form = asyncio.run(parser.parse())
+    assert opened == [1]
+    contents = [Path(file.file.name).read_bytes() for file in form.getlist("files")]
+    for file in form.getlist("files"):
+        file.file.close()
+    assert contents[:50] == bodies
+    assert len(contents) == 51
+
+
+def test_so_many_uploads_are_under_way_and_one_address_has_half(page, tmp_path, monkeypatch):
+    monkeypatch.setattr(gate, "MOST_UPLOADS", 3)
+    monkeypatch.setattr(gate, "MOST_UPLOADS_EACH", 2)
+
+    async def app(scope, receive, send):
+        await Request(scope, receive).body()
+        await PlainTextResponse("")(scope, receive, send)
+
+    gated = Gate(app, Janitor([tmp_path], budget=10**9), page, local=True)
+    headers = [(b"host", b"localhost"), (b"content-type", b"multipart/form-data; boundary=x")]
+    scope = {"type": "http", "method": "POST", "path": "/gradio_api/upload", "query_string": b""}
+
+    async def upload(address: str, more: asyncio.Event) -> int:
+        statuses = []
+
+        async def receive():
+            await more.wait()
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(message):
+            statuses.append(message.get("status"))
+
+        await gated({**scope, "headers": headers, "client": (address, 1)}, receive, send)
+        return statuses[0]
+
+    async def at_once(*addresses: str) -> list[int]:
+        more = asyncio.Event()
+        tasks = [asyncio.create_task(upload(address, more)) for address in addresses]
+        await asyncio.sleep(0)  # all have begun
+        more.set()
+        return await asyncio.gather(*tasks)
+
+    for _ in range(2):  # what has ended is under way no longer
+        assert asyncio.run(at_once("1", "1", "1", "2", "2")) == [200, 200, 503, 200, 503]
+
+
+def test_many_small_files_count_as_what_they_take(web, monkeypatch):
+    monkeypatch.setattr(gate, "VISITOR_BYTES", 100 * gate.FILE_BYTES)
+    client = TestClient(web.app, "http://127.0.0.1", client=("127.0.0.77", 5))
+    files = [("files", ("a.png", b"x"))] * 60
+    assert client.post("/gradio_api/upload", files=files).status_code == 200
+    answer = client.post("/gradio_api/upload", files=files)
+    assert "within an hour" in answer.text
+    assert not answer.is_success
+
+
+def test_of_uploads_that_nobody_asks_about_few_are_known():
+    progresses = Progresses()
+
+    async def ask(name: str) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(progresses.is_tracked(name), 0)
+
+    for number in range(2 * MOST_PROGRESSES):
+        progresses.append(f"{number}", "a.png", b"x")
+        asyncio.run(ask(f"asked {number}"))
+    assert len(progresses._statuses) <= MOST_PROGRESSES
+    assert len(progresses._signals) <= MOST_PROGRESSES
+    assert progresses.pop(f"{2 * MOST_PROGRESSES - 1}").chunk_size == 1
+
+
+def test_a_visit_has_a_short_name(web):
+    body = {"data": [], "fn_index": 0, "session_hash": "x" * 300}
+    assert web.post("/gradio_api/queue/join", json=body).status_code == 422
 
 
 def test_room_on_the_disk_is_counted_before_it_is_taken(tmp_path):

@@ -15,6 +15,7 @@ from whylens.ui.page.visitor_address import visitor_address
 # A page has a handful of events under way; whoever has more than this waiting runs a script.
 MOST_WAITING = 24
 MOST_IN_ALL = 1000
+MOST_UNREAD = 500  # messages of a session: its answers, and the steps to them
 
 # Who takes turns: a session's name, or the address of whoever gives none. A pair, so that no name
 # of a session can be another's address.
@@ -116,6 +117,13 @@ class FairQueue(Queue):  # type: ignore[misc]  # Gradio has no types here
                 f"You have {waiting} questions waiting already; the most is {MOST_WAITING}. Wait "
                 "for their answers, or cancel some.",
             )
+        unread = self.pending_messages_per_session.get(body.session_hash)
+        if unread is not None and unread.qsize() >= MOST_UNREAD:
+            raise HTTPException(
+                429,
+                f"{unread.qsize()} answers and steps wait for you to read them; the most is "
+                f"{MOST_UNREAD}. Read them first.",
+            )
         opening = body.fn_index in self._opening
         in_line = sum(
             (event.fn._id in self._opening) == opening
@@ -124,7 +132,20 @@ class FairQueue(Queue):  # type: ignore[misc]  # Gradio has no types here
         )
         if self._most is not None and in_line >= self._most:
             return False, f"{in_line} questions wait already, the most. Try again.", "queue_full"
-        return await super().push(body, request, username)
+        if unread is not None:  # else the first to come is the first whose answers are forgotten
+            self.pending_messages_per_session.move_to_end(body.session_hash)
+        pushed = await super().push(body, request, username)
+        # Gradio forgets the messages of those who never read, but not what they asked.
+        readable = self.pending_messages_per_session
+        if len(self.pending_event_ids_session) > len(readable):
+            for visit in self.pending_event_ids_session.keys() - set(readable):
+                self.pending_event_ids_session.pop(visit)
+        return pushed
+
+    def send_message(self, event: Event, event_message: Any) -> None:
+        """Put a message where its visitor reads it, if it is still kept."""
+        if event.session_hash in self.pending_messages_per_session:
+            super().send_message(event, event_message)
 
 
 def _opening_events(page: gr.Blocks) -> frozenset[int]:

@@ -8,7 +8,7 @@ import json
 import os
 import re
 import time
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,6 +26,7 @@ from whylens.core.errors import BadInput
 from whylens.core.inputs.photo import ImageLimits
 from whylens.ui.page.janitor import KEEP_SECONDS, Janitor
 from whylens.ui.page.photo_input import save_data_url
+from whylens.ui.page.upload_parts import ON_FILE
 from whylens.ui.page.visitor_address import visitor_address
 
 Message = MutableMapping[str, Any]
@@ -42,6 +43,8 @@ PHOTO_JSON_ITEMS = 10_000
 FORM_BYTES = 100_000  # of JSON; what is longer counts as an upload
 UPLOAD_BYTES = 200_000_000  # of one request
 VISITOR_BYTES = 400_000_000  # of all that one address sent in an hour
+FILE_BYTES = 4_096  # that one file counts beside its content
+MOST_UPLOADS, MOST_UPLOADS_EACH = 200, 100  # under way, in all and of one address
 STALL_SECONDS = 60.0  # without a byte of a body that is not complete
 PATH_BYTES, NAME_BYTES = 2_000, 255  # of an address, and of each part, which may name a file
 _CALL_PATH = "/gradio_api/call/"  # of a question without a page, and of its stream of answers
@@ -89,6 +92,7 @@ class Gate:
         named = {host.strip() for host in os.environ.get(HOSTS_VARIABLE, "").split(",")} - {""}
         self._hosts = named | LOOPBACK_HOSTS if local or named else None
         self._sent: defaultdict[str, deque[_Sent]] = defaultdict(deque)  # by address
+        self._uploads: Counter[str] = Counter()  # under way, by address
         self._open_visits: set[str] = set()
         frames = "https://huggingface.co https://*.hf.space" if "SPACE_ID" in os.environ else ""
         if local:
@@ -148,6 +152,8 @@ class Gate:
                     fields = [pair for pair in scope["headers"] if pair[0] != b"content-length"]
                     length = (b"content-length", str(len(content)).encode())
                     scope = {**scope, "headers": [*fields, length]}
+            if isinstance(counter, _Upload):
+                ON_FILE.set(counter.add_file)
             await self._app(scope, body.receive, marked)
             refusal = body.refusal
         except ClientDisconnect:
@@ -257,6 +263,8 @@ class Gate:
             raise Refusal(404, "The page has no handler of this number.")
         event = self._page._queue.event_ids_to_events.get(str(values.get("event_id")))
         visit = values.get("session_hash")
+        if isinstance(visit, str) and len(visit) > NAME_BYTES:
+            raise Refusal(422, f"The name of a visit has {NAME_BYTES} letters at most.")
         if event is not None and visit is not None and visit != event.session_hash:
             raise Refusal(403, "This is an event of another visit.")
         if (asked := _ASKED.fullmatch(path)) is None:
@@ -320,8 +328,14 @@ class Gate:
                 del self._sent[key]
         # Whatever else comes in parts would be held in memory as a whole.
         is_form = not _is_multipart(headers) or scope["path"].rstrip("/") != _UPLOAD_PATH
-        counter = (_Form if is_form else _Counter)(self._janitor, self._sent, address)
-        counter.reserve(announced)
+        counter = (_Form if is_form else _Upload)(self._janitor, self._sent, address)
+        try:
+            if isinstance(counter, _Upload):
+                counter.begin(self._uploads)
+            counter.reserve(announced)
+        except Refusal:
+            counter.end()
+            raise
         return counter
 
 
@@ -382,6 +396,31 @@ class _Counter:
         """Take note that no more will come, whatever was said."""
         if self._own is not None:
             self._own.size = self._total
+
+
+class _Upload(_Counter):
+    """Counts an upload of files, of which there are only so many at a time: each holds one open."""
+
+    _uploads: Counter[str] | None = None
+
+    def begin(self, uploads: Counter[str]) -> None:
+        """Take note that it is under way, or raise Refusal where too many are."""
+        if uploads.total() >= MOST_UPLOADS or uploads[self._address] >= MOST_UPLOADS_EACH:
+            raise Refusal(503, "As many uploads are under way as can be. Try again shortly.")
+        uploads[self._address] += 1
+        self._uploads = uploads
+
+    def add_file(self) -> None:
+        """Count a file, however small: it takes a block of the disk, and a place in a folder."""
+        self._total += FILE_BYTES
+        self.reserve(self._total)
+
+    def end(self) -> None:
+        """Take note that no more will come, whatever was said."""
+        super().end()
+        if self._uploads is not None:
+            self._uploads[self._address] -= 1
+            self._uploads += Counter()  # which forgets those without any
 
 
 class _Form(_Counter):
