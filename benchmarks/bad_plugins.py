@@ -7,8 +7,11 @@ import ctypes
 import inspect
 import os
 import signal
+import sys
+import tempfile
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -89,6 +92,19 @@ def _after(change):
     return good_map()
 
 
+def _leave_no_folder():
+    folder = tempfile.mkdtemp()
+    os.chdir(folder)
+    Path(folder).rmdir()
+
+
+def _change_settings():
+    os.environ.clear()
+    sys.path.clear()
+    sys.setrecursionlimit(80)
+    np.seterr(all="raise")
+
+
 def _busy_thread():
     threading.Thread(target=lambda: [None for _ in iter(int, 1)], daemon=False).start()
 
@@ -129,6 +145,8 @@ CHANGERS = {
     "no-gradients": lambda: _after(lambda: torch.set_grad_enabled(False)),
     "other-dtype": lambda: _after(lambda: torch.set_default_dtype(torch.float64)),
     "other-folder": lambda: _after(lambda: os.chdir("/")),
+    "no-folder": lambda: _after(_leave_no_folder),
+    "settings": lambda: _after(_change_settings),
     "deterministic": lambda: _after(lambda: torch.use_deterministic_algorithms(True)),
     "busy-thread": lambda: _after(_busy_thread),
 }

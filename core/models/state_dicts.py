@@ -6,7 +6,6 @@ import json
 import re
 import subprocess
 import sys
-import tempfile
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from whylens.core.errors import BadArtifact, BadInput, shown
 from whylens.core.models import pickle_child
 from whylens.core.models.checkpoints import read_weights
 from whylens.core.models.model_names import WEIGHTS_SUFFIXES
+from whylens.core.storage.files import temporary_folder
 from whylens.core.storage.interrupts import interrupts_blocked
 
 # Beside the weights that were trained; what their author tested.
@@ -128,9 +128,9 @@ def _unfit_suffix(file: Path, suffix: str) -> str:
 
 
 def _read_pickle(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    with tempfile.TemporaryDirectory(prefix="whylens-import-") as place:
+    with temporary_folder("whylens-import-") as place:
         code = _run_child(file, place)
-        path = Path(place) / "report.json"
+        path = place / "report.json"
         if not path.is_file():
             raise BadArtifact(
                 f"The process that read {file.name} ended (code {code}) before it was done: the "
@@ -139,14 +139,14 @@ def _read_pickle(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         report: dict[str, Any] = json.loads(path.read_text())
         if "error" in report:
             raise BadArtifact(_reading_failed(file, report["error"], report["message"]))
-        return read_weights(Path(place) / "weights.safetensors", sha256=None), report
+        return read_weights(place / "weights.safetensors", sha256=None), report
 
 
-def _run_child(file: Path, place: str) -> int:
+def _run_child(file: Path, place: Path) -> int:
     with interrupts_blocked():  # on Ctrl-C it is this process that ends the child
         child = subprocess.Popen(  # noqa: S603 - our own interpreter and our own source
             # -P: no module of the folder in which it is started comes before torch.
-            [sys.executable, "-P", pickle_child.__file__, str(file.resolve()), place],
+            [sys.executable, "-P", pickle_child.__file__, str(file.resolve()), str(place)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

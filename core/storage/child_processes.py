@@ -12,6 +12,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from multiprocessing.util import Finalize
+from pathlib import Path
 from typing import Any
 
 from whylens.core.storage.interrupts import interrupts_blocked
@@ -35,12 +36,31 @@ def start_process(
     )
     # Ctrl-C reaches the whole group; the one who started the processes decides.
     with interrupts_blocked():
-        process.start()
+        try:
+            process.start()
+        except FileNotFoundError:
+            if context.get_start_method() != "forkserver":
+                raise
+            _fork_from_another()
+            process.start()
     child_end.close()
     # At the end of this process multiprocessing only asks, and waits for ever for one that does not
     # listen; this comes before that, but not once the process object is gone.
     Finalize(process, _kill_running, (weakref.ref(process),), exitpriority=100)
     return line, process
+
+
+def _fork_from_another() -> None:
+    """Put another in place of the process that all others are forked from: it cannot be reached.
+
+    Its socket lay in the folder for temporary files, and somebody removed that. What was forked
+    from it is lost to whoever works with it.
+    """
+    from multiprocessing import forkserver, util  # which not every system has
+
+    Path(util.get_temp_dir()).mkdir(mode=0o700, parents=True, exist_ok=True)
+    with contextlib.suppress(FileNotFoundError):  # the socket, which is to be removed
+        forkserver._forkserver._stop()  # type: ignore[attr-defined]
 
 
 def kill_process(process: BaseProcess) -> None:

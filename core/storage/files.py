@@ -44,6 +44,17 @@ def header_of(path: Path) -> tuple[dict[str, Any], int]:
     return header, 8 + length
 
 
+@contextmanager
+def temporary_folder(prefix: str = "whylens-") -> Iterator[Path]:
+    """Yield a new folder, which is removed at the end.
+
+    Where the folder for all temporary files was removed, it is made anew.
+    """
+    Path(tempfile.gettempdir()).mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=prefix) as folder:
+        yield Path(folder)
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Put `content` at `path` so that a reader sees the old file or the new one, never half.
 

@@ -26,6 +26,7 @@ from whylens.core.engine import Engine
 from whylens.core.errors import MOST_ERROR_LETTERS, CoreError, ExplainerFailed, WorkerLost, words_of
 from whylens.core.storage.child_processes import kill_process, start_process
 from whylens.core.storage.memory import MEMORY_VARIABLE, release_memory
+from whylens.core.workers.surroundings import Surroundings
 
 log = logging.getLogger(__name__)
 EngineFactory = Callable[[], Engine]
@@ -231,12 +232,14 @@ def _serve(
     factory: EngineFactory, memory: int, public: bool, gives_way: bool, line: Connection[Any, Any]
 ) -> None:
     engine = settle_in(factory, memory, public=public, gives_way=gives_way)
+    surroundings = Surroundings()
     inbox, at_start = _Inbox(line), _allocated()
     if hasattr(signal, "SIGUSR1"):
         signal.signal(signal.SIGUSR1, inbox.break_off)
     line.send(("idle", None))
     while True:
         work, ran_out = inbox.next_work(), False
+        surroundings.restore()
         try:
             with inbox.breakable():
                 _do(work, engine, line, inbox)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
 import time
 from pathlib import Path
+
+import numpy as np
 
 from tests.support.pictures import Colours
 from whylens.core.errors import BadInput
@@ -62,6 +65,11 @@ def until_there(engine, path):
     yield os.getpid()
     while not path.exists():
         time.sleep(0.01)
+
+
+def surroundings(engine):
+    """Yield what work finds: the folder, variables, where modules are looked for, and settings."""
+    yield Path.cwd(), sorted(os.environ), len(sys.path), sys.getrecursionlimit(), np.geterr()
 
 
 def niceness(engine):

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import shutil
 import threading
+from contextlib import suppress
+from multiprocessing import forkserver
 from multiprocessing.forkserver import ForkServer
+from operator import methodcaller
 
 import pytest
 
@@ -112,6 +117,28 @@ def test_where_none_can_be_started_its_place_is_not_lost(pool, monkeypatch):
         with pytest.raises(Busy, match=r"can be started \(unexpected EOF\)"):
             next(pool.run(WORK))
     assert next(pool.run(WORK)) == "a step"
+
+
+def test_where_temporary_files_were_removed_processes_are_started_all_the_same(
+    tmp_path, monkeypatch
+):
+    server = forkserver.ForkServer()
+    server.set_forkserver_preload([])
+    monkeypatch.setattr(forkserver, "_forkserver", server)
+    monkeypatch.setattr(forkserver, "connect_to_new_process", server.connect_to_new_process)
+    place = tmp_path / "temporary"
+    place.mkdir()
+    monkeypatch.setitem(multiprocessing.current_process()._config, "tempdir", str(place))
+    try:
+        for _ in range(2):
+            line, process = start_process(process_context(), methodcaller("send", "hello"))
+            assert line.recv() == "hello"
+            process.join()
+            line.close()
+            shutil.rmtree(place)
+    finally:
+        with suppress(FileNotFoundError):
+            server._stop()
 
 
 def held_line():

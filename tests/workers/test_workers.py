@@ -31,6 +31,7 @@ from tests.support.worker_jobs import (
     niceness,
     oom_score,
     process_id,
+    surroundings,
     until_there,
     without_memory,
 )
@@ -95,8 +96,10 @@ def test_what_a_method_changes_of_its_process_changes_no_map_of_others(question)
     engine = WorkerEngine(bad_engine, bad_registry(), seconds=PATIENCE)
     expected = last_of(bad_engine().explain(question, "saliency")).result.values
     try:
+        found = last_of(engine.run(surroundings, quick=True))
         for name in CHANGERS:
             assert last_of(engine.explain(question, name)).finished
+            assert last_of(engine.run(surroundings, quick=True)) == found
             values = last_of(engine.explain(question, "saliency")).result.values
             assert np.abs(values - expected).max() <= 1e-6 * np.abs(expected).max()
     finally:

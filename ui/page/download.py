@@ -5,7 +5,6 @@ Nothing is packed before: the files of one large photo take seconds and hundreds
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from whylens.core.explanation import Explanation
 from whylens.core.outputs.export import bundle_files, covering_files
 from whylens.core.outputs.figure import FigureLayout, save_figure
 from whylens.core.outputs.render import Style
+from whylens.core.storage.files import temporary_folder
 from whylens.ui.page.form import StyleControls
 from whylens.ui.page.long_events import PACKING, report_failure
 from whylens.ui.page.session import PRIVATE, Session, visitor_id
@@ -98,8 +98,8 @@ def _sheet(
     answers: Sequence[Explanation], style: Style, *, same_values: bool
 ) -> tuple[bytes | None, str]:
     """Return the grid as a PNG for a paper, or None, and a sentence on it."""
-    with tempfile.TemporaryDirectory() as folder:
-        path, layout = Path(folder) / "sheet.png", FigureLayout()
+    with temporary_folder() as folder:
+        path, layout = folder / "sheet.png", FigureLayout()
         try:
             save_figure([(a, style) for a in answers], path, layout, same_values=same_values)
         except NotInstalled as exc:

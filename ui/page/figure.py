@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -13,6 +11,7 @@ from gradio.components import Component
 from whylens.core.errors import BadInput
 from whylens.core.explanation import Explanation
 from whylens.core.outputs.figure import FigureLayout, save_figure
+from whylens.core.storage.files import temporary_folder
 from whylens.ui.page.form import StyleControls
 from whylens.ui.page.long_events import FAILED, QUICK, UNQUEUED, report_failure
 from whylens.ui.page.session import Session
@@ -77,10 +76,10 @@ def build_figure(
             original=values["original"],
             letters=values["letters"],
         )
-        with tempfile.TemporaryDirectory() as folder:
+        with temporary_folder() as folder:
             paths = save_figure(
                 [(answer, style) for answer in answers],
-                Path(folder) / f"figure.{values['kind']}",
+                folder / f"figure.{values['kind']}",
                 layout,
                 same_values=values.get("scaling") == same_values,
             )
