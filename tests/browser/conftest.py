@@ -6,6 +6,7 @@ No longer: what a running page makes, Gradio adds to a page that is built in the
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,14 @@ from tests.conftest import ROOT, shared_data
 from tests.support.browser import chromium, serve, toy_checkpoint
 from tests.support.pictures import train_mislabelled
 from whylens.core.engine import Engine
+from whylens.core.registry import load_registry
 
+# A browser's work grows with the square of the methods on the page. These are what the tests here
+# ask for by name; besides them there is one of every family, and all that are fitted.
+ASKED = {
+    *("cam", "grad-cam", "grad-cam++", "hires-cam", "score-cam", "integrated-gradients"),
+    *("occlusion", "rise", "legrad"),
+}  # fmt: skip
 PAYLOAD = "<img src=x onerror='window.harmed=1'><script>window.harmed=1</script>"
 HERE = Path(__file__).parent
 OPEN = pytest.StashKey[ExitStack]()
@@ -52,9 +60,21 @@ def address(tmp_path_factory, request, opened):
     patch = opened.enter_context(pytest.MonkeyPatch.context())
     patch.setenv("WHYLENS_CHECKPOINTS", ":".join(folders))
     # Testing every map that they make would cost these tests more than all else they do.
-    page = build_page(Engine(), judges=False)
+    page = build_page(Engine(_few_methods()), judges=False)
     opened.callback(page.close)
     return serve(page)
+
+
+def _few_methods():
+    registry = load_registry()
+    last = {entry.explainer.family: name for name, entry in registry.entries.items()}
+    wanted = {*ASKED, *last.values()}
+    entries = {
+        name: entry
+        for name, entry in registry.entries.items()
+        if name in wanted or entry.explainer.artifact_kind
+    }
+    return replace(registry, entries=entries)
 
 
 @pytest.fixture(scope="session")

@@ -89,6 +89,23 @@ def test_five_tabs_and_a_card_per_explainer_under_its_question():
     assert cards.index("Where does it look?") < cards.index("Fake 1") < cards.index("Fake 2")
 
 
+def test_a_browser_is_told_of_hidden_progress_in_one_place_and_asks_no_follower_who_set_it_off():
+    page = build_page(Engine(registry_of(fake(1), fake(2))))
+    ids = {b["id"]: b["props"].get("elem_id") for b in page.config["components"]}
+    events = page.config["dependencies"]
+    hidden = [d for d in events if d["show_progress"] == "hidden" and len(d["outputs"]) > 1]
+    assert len(hidden) > 10
+    assert all(len(d["show_progress_on"]) == 1 for d in hidden)
+    followers = [d for d in events if d["trigger_after"] is not None]
+    assert len(followers) > 10
+    assert not any(d["targets"] for d in followers)
+    # A stop is one event, which ends the work and Gradio's own.
+    runs = {ids.get(i): d["id"] for d in events for i, _ in d["targets"] if d["backend_fn"]}
+    (stop,) = (d for d in events if [ids.get(i) for i, _ in d["targets"]] == ["fake-1-stop"])
+    assert stop["cancels"] == [runs["fake-1-run"]]
+    assert stop["backend_fn"]
+
+
 def test_a_reason_and_a_time_reach_the_method_that_they_are_about():
     # A plugin of the first family comes last in the registry.
     from whylens.ui.page import wiring
@@ -338,13 +355,17 @@ def test_a_tile_grows_and_what_it_shows_can_be_made_the_photo(photo):
         for d in page.config["dependencies"]
         if [(ids.get(i), name) for i, name in d["targets"]] == [("fake-0-examples", "click")]
     )
-    path, target, versus = load.fn(request, SimpleNamespace(cell="0"))
+
+    def click(cell):
+        return SimpleNamespace(cell=cell, target=SimpleNamespace(elem_id="fake-0-examples"))
+
+    path, target, versus = load.fn(request, click("0"))
     with Image.open(path) as picture:
         assert np.array_equal(np.asarray(picture), np.full((8, 8, 3), 200, np.uint8))
     assert (target, versus) == ("predicted", "runner-up")
     stranger = type("Request", (), {"session_hash": "y"})()
     for who, cell in ((request, "1"), (request, "-1"), (request, "x"), (stranger, "0")):
-        assert all(update == gr.skip() for update in load.fn(who, SimpleNamespace(cell=cell)))
+        assert all(update == gr.skip() for update in load.fn(who, click(cell)))
 
 
 def test_compare_asks_with_the_options_of_a_method_s_panel_and_says_so(photo):

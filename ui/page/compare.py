@@ -155,14 +155,16 @@ def build_compare(session: Session, form: QuestionForm, style: StyleControls) ->
         asked, outputs = {**inputs, "words": status}, [grid, legend, status]
         events.append(event.success(judge, None, outputs, inputs_kwargs=asked, **queue))
     for stopped in events:
-        stop_event = wire_stop(
+        wire_stop(
             stop,
             stopped,
             status,
             lambda _: "Stopped; the maps that were ready stay.",
             session.engine,
+            beside=download,
+            update=switch,
+            inputs=shown,
         )
-        stop_event.then(switch, None, [download], inputs_kwargs=shown, **UNQUEUED)
     gr.on(
         [scaling.change, order.input], redraw, None, [grid, legend],
         inputs_kwargs=redraw_inputs, **PRIVATE,

@@ -17,6 +17,7 @@ from whylens.ui.page.framing import build_framing, framing_value
 from whylens.ui.page.guide import Guide, build_guide
 from whylens.ui.page.html import COMPARE, METHODS, PHOTOS, PICTURES, REPORT, TRAIN, WHAT_IF
 from whylens.ui.page.import_model import build_import
+from whylens.ui.page.light_events import build_quiet_place, quieten_events
 from whylens.ui.page.many_photos import build_many_photos
 from whylens.ui.page.methods import Methods, build_methods
 from whylens.ui.page.page_store import PageStore
@@ -59,6 +60,7 @@ def build_page(
     with PlainBlocks(
         title="Whylens: why did it say that?", delete_cache=(300, 3600), analytics_enabled=False
     ) as blocks:
+        quiet = build_quiet_place()
         with gr.Row(elem_classes="wl-top"):
             gr.HTML(
                 "<header class='wl-head'><h1>Whylens</h1><p>Why did the network say that?</p>"
@@ -107,6 +109,7 @@ def build_page(
         )
         above = (session, banner, form, side, style, answer)
         wire(blocks, Page(*above, tabs, compare, methods, guide, report, new_models))
+        quieten_events(blocks, quiet)
     speak_plainly(blocks)
     return blocks
 

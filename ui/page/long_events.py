@@ -5,11 +5,13 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, TypeVar, cast
 
 import gradio as gr
 from gradio.components import Component
-from gradio.events import Dependency, EventListenerMethod, set_cancel_events
+from gradio.context import get_blocks_context
+from gradio.events import Dependency
 
 from whylens.core.engine import Engine
 from whylens.core.errors import WorkStopped
@@ -117,6 +119,9 @@ def wire_stop(
     *,
     method: str = "",
     failed: str = FAILED,
+    beside: Component | None = None,
+    update: Callable[..., Any] | None = None,
+    inputs: Mapping[str, Component] = MappingProxyType({}),
 ) -> Dependency:
     """Return the event that follows one that failed or was stopped; its status then says which.
 
@@ -127,15 +132,22 @@ def wire_stop(
         event: Of a handler that `report_failure` decorates.
         engine: Ends the step that is being computed, for which Gradio would wait.
         method: The only one whose work is ended; "" is all of the visitor's.
+        beside: What is updated with the status, or None.
+        update: Returns its update, for the request and `inputs` by name.
     """
 
     def end_work(request: gr.Request) -> None:
         engine.stop(visitor_id(request), method)
 
-    def after(text: str, request: gr.Request) -> Any:
-        return gr.skip() if text.startswith(failed) else stop_message(visitor_id(request))
+    def after(request: gr.Request, *, words: str, **values: Any) -> Any:
+        text = gr.skip() if words.startswith(failed) else stop_message(visitor_id(request))
+        return text if update is None else (text, update(request, **values))
 
-    # What `stop.click(None, cancels=event)` would do, less an event that does nothing.
-    set_cancel_events([EventListenerMethod(stop, "click")], event)
-    stop.click(end_work, None, None, **UNQUEUED)
-    return cast(Dependency, event.failure(after, [status], [status], **UNQUEUED))
+    # Gradio's `cancels=event` would make an event of its own for it.
+    pressed = stop.click(end_work, None, None, **UNQUEUED)
+    context = get_blocks_context()
+    assert context is not None  # noqa: S101 - a button is built in one
+    context.fns[pressed["id"]].cancels = [event["id"]]
+    outputs = [status] if beside is None else [status, beside]
+    values = {"words": status, **inputs}
+    return cast(Dependency, event.failure(after, None, outputs, inputs_kwargs=values, **UNQUEUED))

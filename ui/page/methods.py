@@ -20,7 +20,7 @@ from whylens.ui.page import html
 from whylens.ui.page.form import QuestionForm, StyleControls, question_id
 from whylens.ui.page.html import slug
 from whylens.ui.page.long_events import UNQUEUED
-from whylens.ui.page.panel import Cards, Panel, build_panel
+from whylens.ui.page.panel import Cards, Panel, build_panel, wire_examples_of
 from whylens.ui.page.session import PRIVATE, Session, visitor_id
 
 AT_ONCE = 1.0  # seconds up to which a time is not worth stating
@@ -80,6 +80,7 @@ def build_methods(
         with gr.Column(visible=False, elem_id=f"panel-{key}") as columns[name]:
             gr.HTML(html.heading(explainer.title))
             panels[name] = build_panel(explainer, session, form, style, cards)
+    wire_examples_of(panels.values(), session, form)
     methods = Methods(component, panels, columns, open_name)
     keys = {slug(name): name for name in explainers}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,8 +123,6 @@ def build_panel(
         inputs_kwargs={**form.inputs, **style.inputs, **fields},
         **queue_of(explainer, status),
     )
-    load = [form.photo, form.target, form.versus]
-    examples.click(_load_example(name, session), None, load, **UNQUEUED)
     if explainer.actions:
         items = build_edits(explainer, session, form.model)
 
@@ -144,10 +142,10 @@ def build_panel(
     event.success(after, None, [download, cards.component], inputs_kwargs=cards.inputs, **UNQUEUED)
     if session.judges:
         wire_judging(session, event, name, legend, style)
-    stop_event = wire_stop(
-        stop, event, status, _stop_message(name, session), session.engine, method=name
-    )
-    stop_event.then(switch, None, [download], **UNQUEUED)
+    wire_stop(
+        stop, event, status, _stop_message(name, session), session.engine, method=name,
+        beside=download, update=switch,
+    )  # fmt: skip
     return panel
 
 
@@ -168,16 +166,21 @@ def _runner(explainer: Explainer[Any], session: Session) -> Callable[..., Iterat
     return run
 
 
-def _load_example(name: str, session: Session) -> Callable[..., Any]:
+def wire_examples_of(panels: Collection[Panel], session: Session, form: QuestionForm) -> None:
+    """Let a click on an example in any panel's answer load it as the photo."""
+    names = {panel.examples.elem_id: panel.name for panel in panels}
+
     def load(request: gr.Request, event: gr.EventData) -> Any:
-        answer, cell = session.store.answer(visitor_id(request), name), getattr(event, "cell", "")
+        answer = session.store.answer(visitor_id(request), names[event.target.elem_id])
+        cell = getattr(event, "cell", "")
         items = () if answer is None or isinstance(answer.result, Heatmap) else answer.result.items
         if not str(cell).isdecimal() or int(cell) >= len(items):
             return (gr.skip(),) * 3
         path = session.store.save_png(items[int(cell)].image, stem="example")
         return path, PREDICTED, RUNNER_UP
 
-    return load
+    clicks = [panel.examples.click for panel in panels]
+    gr.on(clicks, load, None, [form.photo, form.target, form.versus], **UNQUEUED)
 
 
 def _stop_message(name: str, session: Session) -> Callable[[str], str]:

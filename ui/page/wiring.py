@@ -293,7 +293,12 @@ def wire(blocks: gr.Blocks, page: Page) -> None:
         **UNQUEUED,
     )
     loaded = {"model": side.loaded}
-    asking = {**QUICK, "trigger_mode": "always_last", "inputs_kwargs": {**ask.inputs, **loaded}}
+    asking = {
+        **QUICK,
+        "trigger_mode": "always_last",
+        "inputs_kwargs": {**ask.inputs, **loaded},
+        "show_progress_on": [ask.outputs[0]],  # START_JS reads it there
+    }
     asked = [
         gr.on(changes, ask.ask, None, ask.outputs, **asking),
         *(event.success(ask.ask, None, ask.outputs, **asking) for event in model_events),

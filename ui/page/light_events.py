@@ -1,0 +1,32 @@
+"""What a browser has to do for the page's events, made little.
+
+Its work grows with the page: each step of an event is told to every component that shows its
+progress, each of these is looked for from the top of the page on, and each component asks all
+events whether it sets them off.
+"""
+
+from __future__ import annotations
+
+import gradio as gr
+from gradio.components import Component
+
+
+def build_quiet_place() -> gr.Textbox:
+    """Return the place for `quieten_events`, built at the top of the page."""
+    return gr.Textbox(visible="hidden", elem_id="quiet")
+
+
+def quieten_events(blocks: gr.Blocks, place: Component) -> None:
+    """Let events tell one place of progress that they do not show, instead of all their outputs.
+
+    What another event sets off names nothing on the page that does: Gradio would look for nothing
+    on the whole of it.
+
+    Args:
+        place: Of `build_quiet_place`.
+    """
+    for event in blocks.fns.values():
+        if event.show_progress == "hidden" and event.outputs and not event.show_progress_on:
+            event.show_progress_on = [place]
+        if event.trigger_after is not None:
+            event.targets = []
