@@ -27,6 +27,7 @@ from whylens.core.outputs.export import versions
 from whylens.core.plugin_calls import validate_params
 from whylens.core.storage.files import read_json_model, write_atomically
 from whylens.core.targets import Quantity, check_value_question
+from whylens.core.words import counted
 
 PLAN = "plan.json"
 MapFormat = Literal["npy", "png", "picture"]
@@ -286,7 +287,7 @@ def plan_differences(before: Plan, now: Plan) -> list[str]:
     if before.files != now.files:
         before_count, now_count = before.files.count, now.files.count
         change = (
-            f"{before_count:,} files, now {now_count:,}"
+            f"{counted(before_count, 'file')}, now {now_count:,}"
             if before_count != now_count
             else "other files or sizes"
         )

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from whylens.core.datasets.dataset import SplitName
 from whylens.core.errors import BadInput, shown
 from whylens.core.inputs.photo import PICTURE_ENDINGS
+from whylens.core.words import counted, was
 
 _WORDS_OF_SPLITS: dict[SplitName, str] = {
     "train": "train training trainings trn trainval trainingsdaten entrenamiento entrainement "
@@ -104,7 +105,7 @@ def place_files(paths: Sequence[str], place: str) -> ClassFolders:
         endings = sorted({_ending(end) for end in _ends(parts, folders[name])} - {""})
         what = f", as {', '.join(endings[:3])}" if endings else ""
         notes.append(
-            f"The folder {shown(name)} holds no pictures ({len(folders.pop(name))} files{what}) "
+            f"The folder {shown(name)} holds no pictures ({_files(len(folders.pop(name)))}{what}) "
             "and was left out."
         )
     splits = _splits(parts, depth, folders, place)
@@ -126,8 +127,9 @@ def place_files(paths: Sequence[str], place: str) -> ClassFolders:
         if beside:
             count = sum(len(folders[name]) for name in beside)
             notes.append(
-                f"Beside {_names(splits)}, {_names(beside)} ({_files(count)}) was left out: it is "
-                "no split with folders of classes in it."
+                f"Beside {_names(splits)}, {_names(beside)} ({_files(count)}) {was(len(beside))} "
+                f"left out: {'it is no split' if len(beside) == 1 else 'they are no splits'} with "
+                "folders of classes in it."
             )
         for name, (split, at) in splits.items():
             if at > depth + 1:
@@ -142,10 +144,19 @@ def place_files(paths: Sequence[str], place: str) -> ClassFolders:
             notes.append(f"The folders {shown(label)} hold no pictures and were left out.")
         files = [file for file in files if file.label in filled]
         _check_spelling(files)
+    packed = [paths[i] for i in loose if _ending(parts[i][-1]) in _PACKED]
+    if packed:
+        notes.append(
+            f"{_files(len(packed))} beside the classes {was(len(packed))} left out: "
+            f"{', '.join(packed[:3])}. What is packed is not looked into: unpack it first."
+        )
     loose = [i for i in loose if _may_be_picture(parts[i][-1])]
     if loose:
         named = ", ".join(paths[i] for i in loose[:3])
-        notes.append(f"{_files(len(loose))} in no class's folder left out: {named}.")
+        more = f" and {len(loose) - 3} more" if len(loose) > 3 else ""
+        notes.append(
+            f"{_files(len(loose))} in no class's folder {was(len(loose))} left out: {named}{more}."
+        )
     files.sort(key=lambda file: file.path)
     _check_classes({file.label for file in files}, place, notes)
     return ClassFolders(tuple(files), tuple(notes))
@@ -363,4 +374,4 @@ def _names(names: Iterable[str]) -> str:
 
 
 def _files(count: int) -> str:
-    return f"{count} file{'s' * (count != 1)}"
+    return counted(count, "file")

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from whylens.core.datasets.dataset import SPLITS, Item
 from whylens.core.errors import BadInput, shown
+from whylens.core.words import counted, was
 
 FEWEST, FEW, UNEVEN = 4, 20, 3.0
 
@@ -75,15 +76,17 @@ def left_out_notes(unreadable: Sequence[tuple[str, str]], count: int) -> tuple[s
         for reason, names in by_number[:5]
     ]
     if len(by_number) > 5:
-        reasons.append(f"{len(by_number) - 5} more reasons.")
-    word = "file was" if len(unreadable) == 1 else "files were"
-    head = f"{len(unreadable)} of {count} {word} left out, which could not be read. "
+        reasons.append(f"{counted(len(by_number) - 5, 'more reason')}.")
+    number = len(unreadable)
+    head = (
+        f"{number:,} of {counted(count, 'file')} {was(number)} left out, which could not be read. "
+    )
     return (head + " ".join(reasons),)
 
 
 def pictures(count: int) -> str:
     """Return a number of pictures in words."""
-    return f"{count} picture{'s' * (count != 1)}"
+    return counted(count, "picture")
 
 
 def _count_notes(labels: Sequence[str], counts: Mapping[str, int]) -> Iterable[str]:
@@ -110,19 +113,20 @@ def _copy_notes(items: Sequence[Item], groups: Sequence[int]) -> Iterable[str]:
         return
     yield (
         f"{sum(map(len, copied))} pictures are copies or near copies of one another, in "
-        f"{len(copied)} groups, as {copied[0][0].key} and {copied[0][1].key}."
+        f"{counted(len(copied), 'group')}, as {copied[0][0].key} and {copied[0][1].key}."
     )
     split_groups = [group for group in copied if len({item.split for item in group}) > 1]
     if split_groups:
         yield (
-            f"{len(split_groups)} of these groups lie in more than one of the set's own splits: "
-            "the figures are too good by them. Split it again."
+            f"{len(split_groups)} of these groups {'lies' if len(split_groups) == 1 else 'lie'} in "
+            "more than one of the set's own splits: the figures are too good by them. Split it "
+            "again."
         )
     mixed = [group for group in copied if len({item.label for item in group}) > 1]
     if mixed:
         yield (
-            f"{len(mixed)} of these groups carry different labels, as {mixed[0][0].key}: "
-            "correct them."
+            f"{len(mixed)} of these groups {'carries' if len(mixed) == 1 else 'carry'} different "
+            f"labels, as {mixed[0][0].key}: correct them."
         )
 
 

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from whylens.core.datasets.code_pages import code_page, page_name
 from whylens.core.errors import FILE_ERRORS, BadInput, shown
+from whylens.core.words import counted
 
 # What systems put beside people's files: macOS in a ZIP, Synology's thumbnails, bins of Windows.
 _SYSTEM = ("__macosx", "@eadir", "$recycle.bin", "#recycle", "system volume information")
@@ -213,8 +214,7 @@ def _names(infos: Sequence[zipfile.ZipInfo]) -> tuple[list[str], tuple[str, ...]
 def _name_notes(odd: Sequence[str], code: str, doubt: str = "") -> tuple[str, ...]:
     if not odd:
         return ()
-    count = f"{len(odd)} name{'s' * (len(odd) != 1)}"
     return (
-        f"{count} not in UTF-8 read as {code}, such as {shown(odd[0])}{doubt}. Rename them if that "
-        "is wrong.",
+        f"{counted(len(odd), 'name')} not in UTF-8 read as {code}, such as "
+        f"{shown(odd[0])}{doubt}. Rename them if that is wrong.",
     )

@@ -14,6 +14,7 @@ from whylens.core.datasets.splits import split_stratified
 from whylens.core.errors import BadInput
 from whylens.core.inputs.npy import NpzFile
 from whylens.core.inputs.photo import read_photo
+from whylens.core.words import counted
 
 _ARRAYS = ("jpeg", "offset", "label", "classes", "is_test")
 
@@ -57,7 +58,10 @@ class ImageArchive(Dataset):
         test = {self._contents[i] for i in np.flatnonzero(is_test)}
         shared = len(test & set(group_numbers))
         if shared:
-            self.notes = (f"{shared} pictures of the test split occur in its training part too.",)
+            self.notes = (
+                f"{counted(shared, 'picture')} of the test split "
+                f"{'occurs' if shared == 1 else 'occur'} in its training part too.",
+            )
 
     def _bytes(self, index: int) -> bytes:
         return self._jpeg[self._offset[index] : self._offset[index + 1]].tobytes()

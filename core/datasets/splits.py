@@ -11,6 +11,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from whylens.core.datasets.dataset import Pixels, SplitName
+from whylens.core.words import counted, was
 
 NEAR = 3  # bits of 64; beyond it unrelated photos begin to meet
 _BANDS = NEAR + 1  # two hashes that differ in NEAR bits agree in at least one band whole
@@ -166,4 +167,5 @@ def complete_splits(
     for index, name in zip(train, new_splits, strict=True):
         splits[index] = name
     count = new_splits.count("val")
-    return splits, (f"It has no validation split: {count} pictures of train were drawn for it.",)
+    drawn = f"{counted(count, 'picture')} of train {was(count)} drawn for it"
+    return splits, (f"It has no validation split: {drawn}.",)

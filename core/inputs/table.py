@@ -10,6 +10,8 @@ from itertools import pairwise, zip_longest
 import numpy as np
 import numpy.typing as npt
 
+from whylens.core.words import counted
+
 _WHOLE = r"[-+]?(?:[1-9]\d{0,2}(?:\.\d{3})+|\d+)"  # with points of thousands or without marks
 _DECIMAL = re.compile(rf"({_WHOLE})(?:,(\d+))?([eE][-+]?\d+)?")
 # Two commas, or a comma before a point: both are of thousands. So is what no decimals have.
@@ -80,8 +82,8 @@ def read_table(data: bytes) -> npt.NDArray[np.float64]:
     if len({len(row) for row in cells[first:]}) > 1:
         at = next(i for i, row in enumerate(cells[first:]) if len(row) != len(cells[first]))
         raise ValueError(
-            f"row {at + 1} of numbers has {len(cells[first + at])} values and the first has "
-            f"{len(cells[first])}"
+            f"row {at + 1} of numbers has {counted(len(cells[first + at]), 'value')} and the first "
+            f"has {len(cells[first])}"
         )
     if any(not cell for row in cells[first:] for cell in row):
         raise ValueError("some cells are empty: fill them, or leave their rows out")

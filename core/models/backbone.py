@@ -32,6 +32,7 @@ from whylens.core.needs import Need
 from whylens.core.speed import Box, faster, occluded_logits, packed_weights
 from whylens.core.storage.cache import ByteLRU
 from whylens.core.targets import Outputs, probabilities_of
+from whylens.core.words import counted
 
 Value = TypeVar("Value")
 MOST_FACTS = 256  # that are found out once for a network; parameters of methods make any number
@@ -310,7 +311,8 @@ def wrap(
         labels = labels or tuple(f"class {i}" for i in range(classes))
     if outputs == "value" and (classes, len(labels)) != (1, 1):
         raise BadArtifact(
-            f"{identity.name} gives {classes} numbers and has {len(labels)} labels; a value is one "
+            f"{identity.name} gives {counted(classes, 'number')} and has "
+            f"{counted(len(labels), 'label')}; a value is one "
             "number with one label. Correct its manifest, or explain a function of them: target=."
         )
     if len(labels) == raw_logits.shape[1] == 1 and outputs != "value":
@@ -318,7 +320,8 @@ def wrap(
         labels, outputs = (f"not {labels[0]}", labels[0]), "classes"
     if len(labels) != classes:
         raise BadArtifact(
-            f"{identity.name} has {classes} classes but {len(labels)} labels; correct its labels."
+            f"{identity.name} has {counted(classes, 'class', 'classes')} but "
+            f"{counted(len(labels), 'label')}; correct its labels."
         )
     unmet: dict[Need, str] = {}
     problem = gradient_problem(lambda x: as_two_logits(module(x)), probe)
@@ -360,7 +363,7 @@ def channels_problem(module: nn.Module, channels: int) -> str:
         return ""
     values = "1 value" if channels == 1 else f"{channels} values each"
     return (
-        f"its first layer reads {read} channel{'s' * (read != 1)}, and mean and std have {values}. "
+        f"its first layer reads {counted(read, 'channel')}, and mean and std have {values}. "
         f"Give {read} of each; or, where it was meant to read {channels}, build it so (in timm by "
         f"in_chans={channels})."
     )
@@ -371,13 +374,12 @@ def _raw_logits(module: nn.Module, probe: Tensor, spec: InputSpec, name: str) ->
         with torch.no_grad():
             logits = module(probe)
     except NETWORK_ERRORS as exc:
-        if problem := channels_problem(module, spec.channels):
-            raise BadArtifact(f"{name}: {problem}") from exc
         reason = " ".join(str(exc).split())[:200] or "it refuses their shape"
         size = " x ".join(str(n) for n in spec.size)
+        remedy = f"{reason}. Correct the input size and channels in its manifest."
         raise BadArtifact(
-            f"{name} cannot take inputs of {spec.channels} channels and size {size}: {reason}. "
-            "Correct the input size and channels in its manifest."
+            f"{name} cannot take inputs of {counted(spec.channels, 'channel')} and size {size}: "
+            f"{channels_problem(module, spec.channels) or remedy}"
         ) from exc
     if not isinstance(logits, Tensor):
         raise BadArtifact(

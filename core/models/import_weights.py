@@ -39,6 +39,7 @@ from whylens.core.models.load import build, from_folder, timm_spec, torchvision_
 from whylens.core.models.probabilities import LABEL_KINDS, Reading, read_scores
 from whylens.core.models.state_dicts import AVERAGES, StateDict, read_state_dict
 from whylens.core.targets import ClassScore, class_scores
+from whylens.core.words import counted
 
 TOP = 5
 _NAMES_SHOWN = 3
@@ -324,8 +325,9 @@ def _check_labels(
     count = IMAGENET_CLASSES if isinstance(labels, str) else len(labels)
     if count != classes:
         findings.problems.append(
-            f"Its head gives {classes} scores, but there are {count} labels. Give --labels with "
-            "one for each class, in the order of the training."
+            f"Its head gives {counted(classes, 'score')}, but there "
+            f"{'is' if count == 1 else 'are'} {counted(count, 'label')}. Give --labels with one "
+            "for each class, in the order of the training."
         )
     return labels
 
@@ -444,7 +446,8 @@ def _complete_spec(
         count = len(stated.get(name, fields[name]))
         if count != channels:
             findings.problems.append(
-                f"--{name} has {count} values, but the first layer reads {channels} channels. Give "
+                f"--{name} has {counted(count, 'value')}, but the first layer reads "
+                f"{counted(channels, 'channel')}. Give "
                 "one value, or one for each."
             )
     if min(stated.get("std", (1.0,))) <= 0:
@@ -492,7 +495,7 @@ def _shape(shape: tuple[int, ...]) -> str:
 
 
 def _count(items: tuple[Any, ...]) -> str:
-    return "1 tensor" if len(items) == 1 else f"{len(items)} tensors"
+    return counted(len(items), "tensor")
 
 
 def _some(names: tuple[str, ...]) -> str:

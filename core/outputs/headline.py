@@ -16,6 +16,7 @@ from whylens.core.explanation import Explanation
 from whylens.core.inputs.view import on_original
 from whylens.core.results import Array, Examples, Heatmap, Result
 from whylens.core.targets import Outputs
+from whylens.core.words import counted
 
 
 def headline(result: Result, outputs: Outputs = "classes") -> str:
@@ -40,7 +41,9 @@ def headline(result: Result, outputs: Outputs = "classes") -> str:
             count = len(result.items)
             return f"{count} pictures stand for it." if count > 1 else "1 picture stands for it."
         case _:
-            return f"{len(result.items)} prototypes speak for {result.predicted}."
+            count = len(result.items)
+            verb = "speaks" if count == 1 else "speak"
+            return f"{counted(count, 'prototype')} {verb} for {result.predicted}."
 
 
 # A share of what a network learnt from; an input that is less usual is like none of it.

@@ -16,6 +16,7 @@ from PIL import Image
 from whylens.core.inputs.view import View, shrunk
 from whylens.core.outputs.render import Pixels, Style, overlay
 from whylens.core.results import Heatmap
+from whylens.core.words import counted
 
 SIDE = 200  # pixels of a thumbnail's longer side
 MOST_ROWS = 2_000
@@ -114,7 +115,7 @@ class Tally:
 
     def sentence(self) -> str:
         """Return how many are named right, as far as that is known, and the least sure of all."""
-        parts = [f"{self.photos:,} photo{'' if self.photos == 1 else 's'}"]
+        parts = [counted(self.photos, "photo")]
         if self.known:
             parts = [f"{self.right:,} of {self.known:,} named right"]
             if self.predicted > self.known:

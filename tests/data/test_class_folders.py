@@ -126,7 +126,7 @@ def test_folders_of_pictures_that_are_called_like_splits_of_some_language_stay_c
         (crossed(("valid", "test")), "may be a split"),
         ([*crossed(("train",)), *tree("cat", "dog")], "may be a split"),
         ([*crossed(("train",)), *crossed(("val",), ("Cat", "dog"))], "'Cat' and 'cat' lie in"),
-        ([*tree("x"), "notes/a.xml"], r"one class only, 'x'.*'notes' holds no pictures \(1 files"),
+        ([*tree("x"), "notes/a.xml"], r"one class only, 'x'.*'notes' holds no pictures \(1 file"),
         (["a.png"], "no pictures in subfolders"),
         (tree("trainA", "trainB", "testA", "testB"), "name splits and classes at once"),
         ([*tree("train", "test"), *tree("outputs")], "splits by their names"),
@@ -151,8 +151,14 @@ def test_what_is_left_out_is_named():
     paths = [*crossed(("train", "val")), *tree("extra"), "cover.jpg", "val/sheet.png", "info.txt"]
     notes = " ".join(place_files(paths, "The folder").notes)
     assert "Beside 'train', 'val', 'extra' (2 files) was left out" in notes
-    assert "2 files in no class's folder left out: cover.jpg, val/sheet.png." in notes
+    assert "2 files in no class's folder were left out: cover.jpg, val/sheet.png." in notes
     assert "info" not in notes
+    beside = [*crossed(("train", "val")), *tree("extra"), *tree("more"), "old.zip", "val/new.rar"]
+    notes = " ".join(place_files(beside, "The folder").notes)
+    assert "'extra', 'more' (4 files) were left out: they are no splits" in notes
+    assert "2 files beside the classes were left out: old.zip, val/new.rar." in notes
+    alone = " ".join(place_files([*tree("x", "y"), "old.zip"], "The folder").notes)
+    assert "1 file beside the classes was left out: old.zip. What is packed is not" in alone
     (note,) = place_files(crossed(("real", "fake")), "The folder").notes
     assert "'fake', 'real' were taken for the classes, and each holds the folders 'cat'" in note
     looked_into = place_files(crossed(("data",)), "The folder")
@@ -191,8 +197,8 @@ def test_a_zip_is_read_as_the_folder_that_it_holds(untidy):
     assert all(i.key.startswith("Testing") == (i.split == "test") for i in folder.items)
     assert "Training/y/photo.jfif" in {item.key for item in folder.items}
     notes = " ".join(folder.notes)
-    assert "1 of 34 file was left out, which could not be read. Training/x/bad.png: " in notes
-    assert "1 file in no class's folder left out: Testing/cover.png" in notes
+    assert "1 of 34 files was left out, which could not be read. Training/x/bad.png: " in notes
+    assert "1 file in no class's folder was left out: Testing/cover.png" in notes
     assert "no validation split: 4 pictures of train were drawn for it" in notes
 
 

@@ -49,7 +49,7 @@ def test_own_splits_are_honoured_and_leaks_between_them_named(tmp_path):
     found = ImageFolder(tmp_path / "d")
     assert all(item.key.startswith(item.split) for item in found.items)
     assert [len(found.of(s)) for s in ("train", "val", "test")] == [12, 9, 0]
-    assert any("1 of these groups lie in more than one" in note for note in found.notes)
+    assert any("1 of these groups lies in more than one" in note for note in found.notes)
 
 
 def test_a_leaky_copy_is_never_in_two_splits(tmp_path):
@@ -88,7 +88,7 @@ def test_the_same_picture_under_two_labels_is_noted(tmp_path):
     root = colour_folder(tmp_path / "d", {"x": 20, "y": 20})
     shutil.copy(root / "x" / "000.png", root / "y" / "other.png")
     notes = ImageFolder(root).notes
-    assert any("1 of these groups carry different labels" in note for note in notes)
+    assert any("1 of these groups carries different labels" in note for note in notes)
 
 
 @pytest.mark.parametrize(

@@ -234,7 +234,7 @@ def test_the_card_speaks_of_numbers_labels_and_classes_as_they_are():
 def test_a_value_is_one_number_of_one_name(tmp_path, network):
     with pytest.raises(BadInput, match="gives 3 scores, and --value reads one number"):
         make(tmp_path, seeded(build("test_resnet", classes=3)), labels=None)
-    with pytest.raises(BadInput, match="1 scores, but there are 2 labels"):
+    with pytest.raises(BadInput, match="1 score, but there are 2 labels"):
         make(tmp_path, network, labels="age,height")
     imported = make(tmp_path, network, labels=None, unit="")
     (score,) = imported.predictions

@@ -150,18 +150,20 @@ def _runner(engine: str, workers: int | None, device: str) -> Runner:
 
 def _summary_text(summary: Summary) -> str:
     from whylens.core.batch.listing import skipped_words
+    from whylens.core.words import counted, was
 
     pace = ""
     new = summary.images - summary.resumed
     if new and summary.seconds > 0:
         pace = f" in {summary.seconds:.0f} s, {new / summary.seconds:.1f} a second"
-    before = f"; {summary.resumed:,} were there before" if summary.resumed else ""
+    before = f"; {summary.resumed:,} {was(summary.resumed)} there before" if summary.resumed else ""
     errors = ""
     if summary.failed:
         errors = f", {summary.failed:,} of them with an error instead of an answer"
     skipped = ""
     if summary.skipped:
         count = summary.skipped.total()
-        skipped = f" {count:,} file{'s' * (count != 1)} of other kinds left out: "
+        skipped = f" {counted(count, 'file')} of other kinds {was(count)} left out: "
         skipped += f"{skipped_words(summary.skipped)}."
-    return f"{new:,} files explained{pace}{before}. {summary.rows:,} rows{errors}.{skipped}"
+    done, rows = counted(new, "file"), counted(summary.rows, "row")
+    return f"{done} explained{pace}{before}. {rows}{errors}.{skipped}"

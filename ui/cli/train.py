@@ -156,13 +156,16 @@ def _run(
 
 def _show_report(out: Path, show: Callable[..., None]) -> None:
     from whylens.core.train.report import read_report
+    from whylens.core.words import counted
 
     report = read_report(out)
     if report is None:
         return
     for name, figures in (("validation", report.val), ("test", report.test)):
         if figures is not None:
-            show(f"{figures.accuracy:.1%} of {figures.count} {name} pictures are recognised.")
+            count = counted(figures.count, f"{name} picture")
+            verb = "is" if figures.count == 1 else "are"
+            show(f"{figures.accuracy:.1%} of {count} {verb} recognised.")
     for note in report.notes:
         show(f"Note: {note}", markup=False, highlight=False)
 

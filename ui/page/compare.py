@@ -16,6 +16,7 @@ from whylens.core.explanation import Explanation, Question
 from whylens.core.outputs.ranking import ORDERS, ranked_answers
 from whylens.core.outputs.render import Scale, Style, scales_together
 from whylens.core.results import Heatmap
+from whylens.core.words import counted
 from whylens.ui.page import html
 from whylens.ui.page.download import build_download
 from whylens.ui.page.figure import build_figure
@@ -270,7 +271,7 @@ def _runner(session: Session, draw: Drawer) -> Callable[..., Iterator[Any]]:
             except CoreError as exc:
                 problems.append(str(exc))
         total = html.duration(sum(answer.seconds for _, answer in answers))
-        done = f"Done: {len(answers)} maps in {total}."
+        done = f"Done: {counted(len(answers), 'map')} in {total}."
         # The maps again: of two updates that come at once a browser sees the second alone.
         yield *maps, " ".join([done, *problems])
 

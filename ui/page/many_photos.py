@@ -27,6 +27,7 @@ from whylens.core.outputs.photo_report import (
 )
 from whylens.core.outputs.render import Style
 from whylens.core.results import Heatmap
+from whylens.core.words import counted
 from whylens.ui.page import html
 from whylens.ui.page.folder_input import build_folder_input
 from whylens.ui.page.form import QuestionForm, StyleControls, network_id
@@ -127,11 +128,14 @@ def _runner(session: Session, *, local: bool) -> Callable[..., Iterator[Any]]:
         # What is not shown can still be sent.
         folder = (values["folder"] or "") if local else ""
         files, left_out = find_photo_files(values["files"] or [], folder)
-        yield gr.skip(), f"0 of {len(files)} photos ..."
+        yield gr.skip(), f"0 of {counted(len(files), 'photo')} ..."
         order = values["order"]
         work = _tables(session, visitor, files, {**values, "model": model})
         for table in throttle(work):
-            yield table_html(table, order), f"{len(table.rows)} of {len(files)} photos ..."
+            yield (
+                table_html(table, order),
+                f"{len(table.rows)} of {counted(len(files), 'photo')} ...",
+            )
         # All again: of two updates that come at once a browser sees the second alone.
         done = f"Done: {Tally(table.rows).sentence()} {left_out}".strip()
         yield table_html(table, order), done
@@ -249,6 +253,6 @@ def _stop_message(session: Session) -> Callable[[str], str]:
     def message(visitor: str) -> str:
         table = session.store.photos(visitor)
         count = 0 if table is None else len(table.rows)
-        return f"Stopped: {count} photos are in the table."
+        return f"Stopped: {counted(count, 'photo')} {'is' if count == 1 else 'are'} in the table."
 
     return message

@@ -20,6 +20,7 @@ from whylens.core.batch.listing import (
 )
 from whylens.core.datasets.zip import names_in_zip, read_from_zip
 from whylens.core.errors import BadInput
+from whylens.core.words import was
 
 MOST_PHOTOS = 50
 ENDINGS = [*sorted(PICTURES), ".zip"]
@@ -85,7 +86,9 @@ def find_photo_files(uploads: Sequence[str], folder: str) -> tuple[list[PhotoFil
     skipped: Counter[str] = Counter()
     every = chain(_uploaded(uploads, skipped), _below(folder.strip(), skipped))
     files = list(islice(every, MOST_PHOTOS + 1))
-    others = f"{skipped_words(skipped)} left out: no photos." if skipped else ""
+    others = (
+        f"{skipped_words(skipped)} {was(skipped.total())} left out: no photos." if skipped else ""
+    )
     if not files:
         raise BadInput(
             f"There are no photos yet. Give files that end in {', '.join(sorted(PICTURES))}, or a "

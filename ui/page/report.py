@@ -21,6 +21,7 @@ from whylens.core.train.report import (
     mistake_pictures,
     read_report,
 )
+from whylens.core.words import counted
 from whylens.ui.page import html
 from whylens.ui.page.class_means import build_means
 from whylens.ui.page.form import QuestionForm, StyleControls
@@ -230,8 +231,8 @@ def _stored_mistakes(
 
 
 def _pictures(count: int, split: str, label: str) -> str:
-    kind, verb = ("picture", "is") if count == 1 else ("pictures", "are")
-    return f"{count} {SPLIT_NAMES[split]} {kind} of {label} {verb}"
+    kind = counted(count, f"{SPLIT_NAMES[split]} picture")
+    return f"{kind} of {label} {'is' if count == 1 else 'are'}"
 
 
 def _load_mistake(session: Session) -> Callable[..., Any]:

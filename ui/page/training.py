@@ -29,6 +29,7 @@ from whylens.core.train.training_jobs import (
     new_model_folder,
     start_fields,
 )
+from whylens.core.words import counted
 from whylens.core.workers.training import EngineDatasetReader, TrainingRunner
 from whylens.ui.page.folder_input import build_folder_input
 from whylens.ui.page.form import QuestionForm
@@ -256,8 +257,9 @@ def _summary(out: Path) -> str:
     split, figures = ("test", report.test) if report.test else ("validation", report.val)
     early = "" if report.complete else " It was stopped early."
     return (
-        f"Done: {out.name} recognises {figures.accuracy:.1%} of {figures.count} {split} pictures "
-        f"and is chosen.{early} The tab This network shows its mistakes."
+        f"Done: {out.name} recognises {figures.accuracy:.1%} of "
+        f"{counted(figures.count, f'{split} picture')} and is chosen.{early} The tab "
+        "This network shows its mistakes."
     )
 
 

@@ -1,0 +1,17 @@
+"""Numbers of things in words."""
+
+from __future__ import annotations
+
+
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """Return "1 file", "2 files" or "1,234 files".
+
+    Args:
+        plural: Of a noun that does not only take an s.
+    """
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
+def was(count: int) -> str:
+    """Return "was" of one and "were" of others."""
+    return "was" if count == 1 else "were"
