@@ -15,6 +15,7 @@ from tests.support.browser import (
     PATIENCE,
     Watch,
     await_status,
+    check_barriers,
     give,
     open_tab,
     serve,
@@ -89,21 +90,10 @@ def test_what_cannot_be_done_is_answered_where_it_happened(browser, address, tmp
         assert page.get_by_test_id("toast-body").count() == 0
 
 
-# Returns the colour of the page's text when what fades has faded.
-TEXT_COLOUR_JS = """async () => {
-  const fades = document.getAnimations().filter(a => a instanceof CSSTransition);
-  await Promise.allSettled(fades.map(a => a.finished));
-  return getComputedStyle(document.querySelector('.gradio-container')).color;
-}"""
-IS_DARK_JS = "dark => document.body.classList.contains('dark') === dark"
-
-
 @pytest.mark.slow
 def test_no_tab_has_a_serious_barrier_in_light_or_dark_or_is_too_wide_for_a_phone(
     browser, address, photo
 ):
-    from axe_playwright_python.sync_playwright import Axe
-
     with visit(browser, f"{address}/?model=mistaken") as page:
         give(page, photo)
         for title in EVERY_TAB:
@@ -118,25 +108,8 @@ def test_no_tab_has_a_serious_barrier_in_light_or_dark_or_is_too_wide_for_a_phon
                 expect(page.locator("#photos-files")).to_contain_text("emberface")
                 page.click("#photos-run")
                 await_status(page, "photos", DONE)
-            colours = set()
-            for theme in ("light", "dark"):
-                page.emulate_media(color_scheme=theme)
-                page.wait_for_function(IS_DARK_JS, arg=theme == "dark")
-                colours.add(page.evaluate(TEXT_COLOUR_JS))
-                # But for colours a page is the same in the dark.
-                rules = {"runOnly": ["color-contrast"]} if theme == "dark" else {}
-                # What stands above the tabs is the same on all of them.
-                place = None if title == EVERY_TAB[0] else "#tabs"
-                run = Axe().run(page, context=place, options=rules)
-                violations = run.response["violations"]
-                nodes = [
-                    f"{node['html']} {node['failureSummary']}"
-                    for violation in violations
-                    if violation["impact"] in ("critical", "serious")
-                    for node in violation["nodes"]
-                ]
-                assert nodes == [], f"{title}, {theme}"
-            assert len(colours) == 2
+            # What stands above the tabs is the same on all of them.
+            check_barriers(page, title, None if title == EVERY_TAB[0] else "#tabs")
         page.set_viewport_size({"width": 390, "height": 844})
         for title in EVERY_TAB:
             open_tab(page, title)

@@ -18,6 +18,7 @@ from tests.support.browser import (
     NEXT_FRAME_JS,
     PATIENCE,
     await_status,
+    check_barriers,
     give,
     open_tab,
     visit,
@@ -73,9 +74,13 @@ def test_every_method_that_is_fitted_shows_pictures(browser, address):
             assert figures.count() >= (1 if explainer.question_kind == "what if" else 3)
             handles = figures.element_handles()
             assert all(page.evaluate("i => i.naturalWidth > 0", handle) for handle in handles)
+            expect(page.locator(f"#{name}-head")).to_contain_text(f"{explainer.title}: why ")
+            for part in ("own", "edit", "options"):
+                if page.locator(f"#{name}-{part}").count():
+                    page.locator(f"#{name}-{part} button").first.click()
+            check_barriers(page, explainer.title)
             if not explainer.actions:
                 continue
-            page.click(f"#{name}-edit button")
             page.locator(f"#{name}-items input").first.check()
             page.click(f"#{name}-apply")
             edited = page.locator(f"#{name}-edited textarea")

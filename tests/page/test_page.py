@@ -244,6 +244,11 @@ def test_what_cannot_be_answered_leaves_nothing_of_the_answer_before(photo, tmp_
     assert editor is None
     assert "data-question='none'" in mark
     assert "not a readable" in status
+    # What asks for a photo is for no photo alone: it does not stand until the next is answered.
+    head, _, _, _, legend, *_ = next(ask.fn(request, **form | {"photo": None}))
+    assert "Drop a photo" in head
+    for part in (head, legend):
+        assert f"data-question='{question_id(form | {'photo': None})}'" in part
     for wrong, words, button in (
         ({"photo": str(text)}, "not a readable", "Choose an example"),
         ({"target": "golfish"}, "no class called", "Explain the predicted class"),
@@ -875,6 +880,10 @@ def test_what_was_done_to_a_photo_reaches_the_screen_and_the_manifest():
     engine = Engine(loader=lambda name, progress: backbone)
     *_, answer = engine.explain(Question("t", photo), "cam")
     assert note in status(answer)
+    # What the headline says is not said twice.
+    nearest = Examples((Example(photo.pixels, "a neighbour", 0.5),), "cosine", note="7 of 10.")
+    assert "7 of 10." in status(replace(answer, result=nearest))
+    assert "7 of 10." not in status(replace(answer, result=nearest), said="7 of 10.")
     # The figures by which a map is judged are its checks; the line of status is sentences.
     answer = replace(answer, result=replace(answer.result, diagnostics={"identity gap": 5e-7}))
     assert "identity gap" not in status(answer)

@@ -68,7 +68,7 @@ def test_what_was_made_is_gone_with_its_visitor(session, pictures):
 
 
 def test_without_a_zip_the_visitor_is_told(session):
-    with pytest.raises(gr.Error, match="Choose a ZIP first"):
+    with pytest.raises(gr.Error, match="Choose a folder or a ZIP first"):
         list(_fitter(explainer(session, "twin"), session)(None, "toy", ME))
 
 

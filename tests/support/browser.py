@@ -140,6 +140,40 @@ def visit(
         browser.clear_cookies()
 
 
+# Returns the colour of the page's text when what fades has faded.
+TEXT_COLOUR_JS = """async () => {
+  const fades = document.getAnimations().filter(a => a instanceof CSSTransition);
+  await Promise.allSettled(fades.map(a => a.finished));
+  return getComputedStyle(document.querySelector('.gradio-container')).color;
+}"""
+IS_DARK_JS = "dark => document.body.classList.contains('dark') === dark"
+
+
+def check_barriers(page, title: str, place: str | None = "#tabs") -> None:
+    """Fail where axe finds a critical or serious barrier, in light or in dark.
+
+    Args:
+        place: What is looked at; None for all of the page.
+    """
+    from axe_playwright_python.sync_playwright import Axe
+
+    colours = set()
+    for theme in ("light", "dark"):
+        page.emulate_media(color_scheme=theme)
+        page.wait_for_function(IS_DARK_JS, arg=theme == "dark")
+        colours.add(page.evaluate(TEXT_COLOUR_JS))
+        # But for colours a page is the same in the dark.
+        rules = {"runOnly": ["color-contrast"]} if theme == "dark" else {}
+        nodes = [
+            f"{node['html']} {node['failureSummary']}"
+            for violation in Axe().run(page, context=place, options=rules).response["violations"]
+            if violation["impact"] in ("critical", "serious")
+            for node in violation["nodes"]
+        ]
+        assert nodes == [], f"{title}, {theme}"
+    assert len(colours) == 2
+
+
 def status(page, key: str):
     """Return the status field of a tab."""
     return page.locator(f"#{key}-status textarea")

@@ -163,7 +163,9 @@ def _asker(session: Session) -> Callable[..., Iterator[Any]]:
         session.store.forget(visitor, slots=SLOT)
         missing = _missing(session, values)
         if missing:
-            yield _head_alone(html.answer_head(State.EMPTY, missing, way_out="example"))
+            # Stamped, so that it does not stand for the next photo until that is answered.
+            head = html.answer_head(State.EMPTY, missing, question=stamp, way_out="example")
+            yield _head_alone(head, mark=html.stamp(stamp))
             return
         question = QuestionForm.read(values, session, visitor)
         began = time.monotonic()
@@ -220,10 +222,14 @@ def _cover_test(session: Session, answer: Explanation) -> CoverTest | None:
     return test
 
 
-def _head_alone(head: str = "", chips: str = "") -> tuple[Any, ...]:
-    """Return the updates of a card without an answer: all else is hidden."""
+def _head_alone(head: str = "", chips: str = "", mark: str = "") -> tuple[Any, ...]:
+    """Return the updates of a card without an answer: all else is hidden.
+
+    Args:
+        mark: Says which question it is about, not to be seen.
+    """
     picture, tiles = gr.ImageSlider(visible=False), gr.HTML(visible=False)
-    return head, chips, picture, tiles, *5 * ("",), gr.Image(visible=False)
+    return head, chips, picture, tiles, mark, *4 * ("",), gr.Image(visible=False)
 
 
 def _failed_head(reason: str, cause: BaseException | None) -> str:

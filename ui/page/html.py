@@ -125,15 +125,19 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min"
 
 
-def status(explanation: Explanation) -> str:
-    """Return what a panel says about its answer: progress, time, notes."""
+def status(explanation: Explanation, *, said: str = "") -> str:
+    """Return what a panel says about its answer: progress, time, notes.
+
+    Args:
+        said: A sentence that stands beside it, and is not said twice.
+    """
     if not explanation.finished:
         left = explanation.seconds_left
         rest = f", about {duration(left)} left" if left is not None else ""
         return f"{explanation.fraction:.0%} done in {duration(explanation.seconds)}{rest}"
     done = f"Done in {duration(explanation.seconds)}: {explanation.asked}."
     note = explanation.result.note
-    return " ".join([done, *([note] if note else []), *explanation.notes])
+    return " ".join([done, *([note] if note and note != said else []), *explanation.notes])
 
 
 def checks(diagnostics: Mapping[str, float]) -> str:

@@ -10,11 +10,12 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from whylens.core.datasets.zip import pictures_in_zip
+from whylens.core.datasets.zip import MOST_FILES, pictures_in_zip
 from whylens.core.errors import BadInput
 from whylens.core.explainer import Explainer
 from whylens.core.words import counted
 from whylens.ui.page import html
+from whylens.ui.page.folder_input import build_folder_input
 from whylens.ui.page.long_events import report_failure, throttle, tracked_on, wire_stop
 from whylens.ui.page.session import PRIVATE, Session, errors_as_messages, visitor_id
 
@@ -34,12 +35,13 @@ def build_own_images(
     with gr.Accordion("Use pictures of your own", open=False, elem_id=f"{key}-own"):
         gr.HTML(html.render("pieces", "own_images", explainer=explainer))
         upload = gr.File(
-            label="ZIP of pictures by class",
+            label="A folder of pictures by class, or a ZIP of it",
             file_types=[".zip"],
             type="filepath",
             elem_id=f"{key}-zip",
-            height=110,
+            height=160,
         )
+        build_folder_input(f"{key}-zip", most=MOST_FILES, several=False)
         with gr.Row(elem_classes="wl-actions wl-running"):
             start = gr.Button("Use these pictures", elem_id=f"{key}-fit")
             stop = gr.Button("Stop", variant="stop", min_width=90, scale=0)
@@ -57,7 +59,7 @@ def _fitter(explainer: Explainer[Any], session: Session) -> Callable[..., Iterat
     @report_failure(_FAILED, at=0, of=3)
     def fit(path: str | None, model: str, request: gr.Request) -> Iterator[Any]:
         if not path:
-            raise BadInput("Choose a ZIP first.")
+            raise BadInput("Choose a folder or a ZIP first.")
         name = session.model_name(model)
         # Read where the method is fitted: decoding takes minutes and gigabytes if it is made to.
         images = partial(pictures_in_zip, Path(path))

@@ -161,7 +161,8 @@ def _runner(explainer: Explainer[Any], session: Session) -> Callable[..., Iterat
         for answer in throttle(session.engine.explain(question, explainer.name, params)):
             session.store.put_answer(visitor_id(request), explainer.name, answer, stamp)
             updates = answer_updates(answer, style, session, stamp)
-            yield *updates, html.status(answer), panel_head(answer)
+            head, sentence = panel_head(answer)
+            yield *updates, html.status(answer, said=sentence), head
 
     return run
 

@@ -54,10 +54,10 @@ def answer_sentence(answer: Explanation) -> tuple[State, str]:
     return State.DONE, headline(heat, answer.model.outputs)
 
 
-def panel_head(answer: Explanation) -> str:
-    """Return HTML of what stands above an answer in its method's panel: whose it is, and why."""
+def panel_head(answer: Explanation) -> tuple[str, str]:
+    """Return HTML of what stands above an answer in its method's panel, and the sentence in it."""
     state, sentence = answer_sentence(answer) if answer.finished else (State.WORKING, "")
-    return html.answer_head(state, f"{answer.title}: why {answer.asked}.", sentence)
+    return html.answer_head(state, f"{answer.title}: why {answer.asked}.", sentence), sentence
 
 
 def legend_html(answer: Explanation, style: Style, stamp: str, *, folded: bool = False) -> str:
