@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,24 +32,34 @@ class Server:
 
     def tree(self) -> list[int]:
         """Return the process ids of the server and of all that it started."""
-        parents = {}
-        for entry in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):
-                fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
-                parents[int(entry.name)] = int(fields[1])
-        tree = {self.process.pid}
-        while more := {pid for pid, parent in parents.items() if parent in tree} - tree:
-            tree |= more
-        return sorted(tree)
+        return tree_of(self.process.pid)
 
     def memory(self) -> float:
         """Return the gigabytes that all its processes take, what they share counted once."""
-        total = 0
-        for pid in self.tree():
-            with contextlib.suppress(OSError):
-                text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-                total += int(next(r for r in text.splitlines() if r.startswith("Pss:")).split()[1])
-        return total / 1e6
+        return memory_of(self.tree())
+
+
+def tree_of(root: int) -> list[int]:
+    """Return the ids of a process and of all that it started, and so on."""
+    parents = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
+            parents[int(entry.name)] = int(fields[1])
+    tree = {root}
+    while more := {pid for pid, parent in parents.items() if parent in tree} - tree:
+        tree |= more
+    return sorted(tree)
+
+
+def memory_of(processes: Iterable[int]) -> float:
+    """Return the gigabytes that processes take, what they share counted once."""
+    total = 0
+    for pid in processes:
+        with contextlib.suppress(OSError):
+            text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+            total += int(next(r for r in text.splitlines() if r.startswith("Pss:")).split()[1])
+    return total / 1e6
 
 
 @contextlib.contextmanager

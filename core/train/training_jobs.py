@@ -26,6 +26,7 @@ from whylens.core.models.checkpoints import (
 from whylens.core.models.model_names import check_folder_name, timm_architectures, timm_names
 from whylens.core.progress import TrainingProgress
 from whylens.core.storage.files import folder_lock
+from whylens.core.storage.memory import release_memory
 from whylens.core.train.evaluate import write_report
 from whylens.core.train.recipe import Recipe
 from whylens.core.train.run import train
@@ -150,6 +151,7 @@ class TrainingThread:
             self._queue.put(exc)
         finally:
             remove_without_network(self._out)
+            release_memory()  # the C library would keep what it held for pictures and gradients
             self._queue.put(None)
 
     def _stages(self) -> None:

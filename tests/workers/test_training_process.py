@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
+from pathlib import Path
 
 import pytest
 
 from benchmarks.bad_plugins import bad_engine, bad_registry
+from benchmarks.page_server import memory_of, tree_of
 from tests.support.pictures import SLIM
 from tests.support.worker_jobs import colours, own_process, refusing
 from whylens.core.errors import BadInput, Busy, WorkerLost
@@ -54,6 +57,37 @@ def test_one_that_is_ended_from_outside_says_so_and_keeps_the_best(runner, tmp_p
     with pytest.raises(BadInput, match="do not do"):
         list(runner.run("you", refusing, RECIPE, tmp_path / "n", own_process))
     assert not (tmp_path / "n").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").is_file(), reason="memory is not told here")
+@pytest.mark.parametrize("elsewhere", [True, False])
+def test_memory_is_given_back_when_it_is_over(tmp_path, elsewhere):
+    engine = WorkerEngine(bad_engine, bad_registry()) if elsewhere else bad_engine()
+    large = RECIPE.model_copy(update={"size": 256, "batch": 48, "epochs": 1})
+    over, taken = threading.Event(), []
+
+    def watch():
+        while not over.wait(0.05):
+            taken.append(memory_of(tree_of(os.getpid())))
+
+    def train(recipe, name):
+        *_, _ = TrainingRunner(engine).run("me", colours, recipe, tmp_path / name, own_process)
+
+    try:
+        train(RECIPE.model_copy(update={"epochs": 1}), "small")  # so that all is loaded
+        before = memory_of(tree_of(os.getpid()))
+        watching = threading.Thread(target=watch)
+        watching.start()
+        try:
+            train(large, "large")
+        finally:
+            over.set()
+            watching.join()
+        assert max(taken) > 1.3 * before
+        assert memory_of(tree_of(os.getpid())) < 1.2 * before
+    finally:
+        engine.close()
 
 
 def test_one_whose_page_was_left_ends(runner, tmp_path):
