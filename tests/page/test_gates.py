@@ -501,6 +501,29 @@ def test_a_visits_answers_are_read_and_its_work_is_ended_by_that_visit_alone(web
     assert gate_of._is_own_stream(f"/gradio_api/call/predict/{alone}", "")
 
 
+def test_a_stream_of_no_event_is_refused(web):
+    for address in ("call/predict/nothing", "call/v2/predict"):
+        assert web.get(f"/gradio_api/{address}").status_code == 404
+
+
+def test_odd_ranges_are_ignored_and_odd_boundaries_refused(web):
+    path = web.post("/gradio_api/upload", files={"files": ("a.png", b"0123456789")}).json()[0]
+
+    def part(ranges: bytes):
+        answer = web.get(f"/gradio_api/file={path}", headers={b"range": ranges})
+        return answer.status_code, answer.content
+
+    assert part(b"bytes=2-4") == (206, b"234")
+    for odd in (b"bytes=0-,1-,2-", b"bytes=\xb2-\xb3", b"bytes=1-2-3", b"bytes=-" + b"9" * 30):
+        assert part(odd) == (200, b"0123456789")
+    for boundary in ("x" * 60_000, "", "\xff"):
+        kind = f"multipart/form-data; boundary={boundary}".encode("latin-1")
+        answer = web.post(
+            "/gradio_api/upload", content=b"--x\r\n\r\n", headers={b"content-type": kind}
+        )
+        assert answer.status_code == 400
+
+
 def test_nobody_says_goodbye_in_anothers_name(page, web):
     ends, statuses = asyncio.Event(), []
 

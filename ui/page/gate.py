@@ -52,6 +52,7 @@ _DRAWING_PATH = "/gradio_api/component_server"
 _UPLOAD_PATH = "/gradio_api/upload"
 _HEARTBEAT_PATH = "/gradio_api/heartbeat/"  # open while a page is; its end is the page's
 _ASKED = re.compile(r"/gradio_api/(run|api|call/v2|call)/([^/]+)/?")
+_RANGE = re.compile(rb"bytes=\d{0,18}-\d{0,18}")
 _FIELD = re.compile(rb'name="(\w+)"\r\n\r\n([^\r\n]*)\r\n')
 # Gradio's own ways to fetch from elsewhere, to write files, and to look into the server: none is
 # part of this page.
@@ -139,6 +140,9 @@ class Gate:
 
         refusal: Refusal | None = None
         try:
+            # What is no range of bytes may be ignored, and Gradio fails on it.
+            kept = [(k, v) for k, v in scope["headers"] if k != b"range" or _RANGE.fullmatch(v)]
+            scope = {**scope, "headers": kept}
             headers = {k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"]}
             self._check_address(scope, headers)
             visit = self._open_visit(scope)
@@ -189,6 +193,8 @@ class Gate:
             raise Refusal(
                 421, f"This page is not served under this name. {HOSTS_VARIABLE} can add it."
             )
+        if scope["method"] == "GET" and not self._knows_event(scope["path"]):
+            raise Refusal(404, "There is no such event, or its answer was read.")
         if not self._is_own_stream(scope["path"], query):
             raise Refusal(
                 403, "This is an event of a visit. Add ?session_hash= with the name that it gave."
@@ -211,6 +217,15 @@ class Gate:
             raise Refusal(403, "This visit is open: its own page says when it ends.")
         self._open_visits.add(visit)
         return visit
+
+    def _knows_event(self, path: str) -> bool:
+        """Return whether an address names no stream of answers, or that of an event there is."""
+        parts = path.removeprefix(_CALL_PATH).split("/")
+        if not path.startswith(_CALL_PATH) or len(parts) < 2:
+            return True
+        queue = self._page._queue
+        waiting = list(queue.pending_event_ids_session.values())
+        return parts[-1] in queue.event_ids_to_events or any(parts[-1] in ids for ids in waiting)
 
     def _is_own_stream(self, path: str, query: str) -> bool:
         """Return whether an address names no stream of answers that belongs to somebody else.

@@ -11,6 +11,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Any
 
 from gradio import route_utils, routes
@@ -66,6 +67,20 @@ class FilesAlone(GradioMultiPartParser):  # type: ignore[misc]  # Gradio has no 
         super().on_headers_finished()
         if self._current_part.file is None:
             raise MultiPartException("An upload is files, and nothing else.")
+
+    async def parse(self) -> Any:
+        """Return what was uploaded.
+
+        Raises:
+            MultiPartException: It is no upload, or too much.
+        """
+        try:
+            return await super().parse()
+        except (ValueError, LookupError) as exc:  # as of a boundary that is too long
+            for file in self._files_to_close_on_error:
+                file.close()
+                Path(file.name).unlink(missing_ok=True)
+            raise MultiPartException("This upload cannot be read.") from exc
 
 
 class Progresses(FileUploadProgress):  # type: ignore[misc]  # Gradio has no types here
