@@ -11,9 +11,10 @@ import gradio as gr
 from gradio.components import Component
 
 
-def build_quiet_place() -> gr.Textbox:
+def build_quiet_place() -> gr.Button:
     """Return the place for `quieten_events`, built at the top of the page."""
-    return gr.Textbox(visible="hidden", elem_id="quiet")
+    # Of all components, buttons have no clock of their own that runs while they wait.
+    return gr.Button("Quiet", visible="hidden", elem_id="quiet")
 
 
 def quieten_events(blocks: gr.Blocks, place: Component) -> None:
