@@ -16,11 +16,15 @@ from whylens.core.words import counted, was
 _WORDS_OF_SPLITS: dict[SplitName, str] = {
     "train": "train training trainings trn trainval trainingsdaten entrenamiento entrainement "
     "entraînement apprentissage treino treinamento addestramento trening eğitim обучение 训练 "
+    "trainen träning trening koulutus trénink trénování trenowanie treningowe navchannya навчання "
+    "antrenament latih pelatihan تدريب אימון "
     "训练集 訓練 학습 훈련",
     "val": "val valid validation validate vali dev devel eval evaluation validierung "
     "validierungsdaten validacion validación validacao validação validazione walidacja doğrulama "
+    "validatie validering validace validointi walidacyjne validasi перевірка تحقق "
     "валидация 验证 验证集 検証 驗證 검증",
     "test": "test testing tst holdout testdaten prueba pruebas teste testes prova тест 测试 测试集 "
+    "testen teszt testowe testaus pengujian uji اختبار "
     "測試 テスト 테스트",
 }
 _SPLIT_WORDS: dict[str, SplitName] = {
@@ -35,6 +39,7 @@ _WORD = re.compile(rf"[\W_\d]*(?:{_FILLERS}[\W_]*)*?([^\W\d_]+?)(?:[\W_\d]*{_FIL
 _WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[^\W\d_A-Za-z]+")  # asl_train, FER2013Train
 _FOLD = re.compile(r"(?:k?fold|split|subset|set|part|cv|batch)s?[\W_]*\d+", re.IGNORECASE)
 _SEGMENTS = {"mask", "masks", "label", "labels", "annotation", "annotations", "gt", "ground_truth"}
+_UNLABELLED = {"unlabeled", "unlabelled", "unlabeled_data", "unlabelled_data", "unsup"}
 _PACKED = (".zip", ".7z", ".rar", ".tar", ".gz", ".tgz", ".bz2", ".xz")
 _IMAGES = {"image", "images", "img", "imgs", "jpegimages", "input", "inputs"}
 
@@ -87,6 +92,16 @@ def place_files(paths: Sequence[str], place: str) -> ClassFolders:
     Raises:
         BadInput: There are no two classes, or splits are named so that they can be misread.
     """
+    unlabelled = [path for path in paths if _is_unlabelled(path)]
+    if unlabelled and len(unlabelled) < len(paths):
+        # The places of the others stay what they are: a file that is in no folder is in no class.
+        found = place_files(
+            [p.rpartition("/")[2] if _is_unlabelled(p) else p for p in paths], place
+        )
+        folder = next(p for p in unlabelled[0].split("/") if p.lower() in _UNLABELLED)
+        kept = [note for note in found.notes if "in no class's folder" not in note]
+        left = f"{_files(len(unlabelled))} in {shown(folder)} {was(len(unlabelled))} left out"
+        return ClassFolders(found.files, (*kept, f"{left}: a class has labels."))
     parts = [tuple(path.split("/")) for path in paths]
     notes: list[str] = []
     around = _around([path for path in parts if _may_be_picture(path[-1])])
@@ -128,8 +143,8 @@ def place_files(paths: Sequence[str], place: str) -> ClassFolders:
             count = sum(len(folders[name]) for name in beside)
             notes.append(
                 f"Beside {_names(splits)}, {_names(beside)} ({_files(count)}) {was(len(beside))} "
-                f"left out: {'it is no split' if len(beside) == 1 else 'they are no splits'} with "
-                "folders of classes in it."
+                f"left out: {'it is' if len(beside) == 1 else 'they are'} no split by name, or "
+                "without folders of classes in it."
             )
         for name, (split, at) in splits.items():
             if at > depth + 1:
@@ -160,6 +175,10 @@ def place_files(paths: Sequence[str], place: str) -> ClassFolders:
     files.sort(key=lambda file: file.path)
     _check_classes({file.label for file in files}, place, notes)
     return ClassFolders(tuple(files), tuple(notes))
+
+
+def _is_unlabelled(path: str) -> bool:
+    return any(part.lower() in _UNLABELLED for part in path.split("/")[:-1])
 
 
 def _around(parts: Sequence[tuple[str, ...]]) -> tuple[str, ...]:

@@ -113,6 +113,8 @@ class ZipFiles:
             with zip_errors(self._path):
                 self._archive = zipfile.ZipFile(self._path)  # threads may read it at once
         info = self._infos[index]
+        if info.flag_bits & 1:
+            raise BadInput("It is encrypted: pack the folders without a password.")
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             # The others are unpacked whole, whatever `most` says.
             raise BadInput(

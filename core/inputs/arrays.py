@@ -100,6 +100,8 @@ def images_of(image: Any) -> tuple[list[Any], bool]:
     """
     if not isinstance(image, list | tuple):
         return [contents_of(image)], False
+    if len(image) == 2 and not isinstance(image[0], int | float) and isinstance(image[1], int):
+        raise BadInput("This is a pair of an image and its class. Give the image alone: pair[0].")
     if any(isinstance(item, list | tuple | int | float) for item in image):
         raise BadInput(
             "A list holds several images. Of the numbers of one make an array: np.array(...)."
@@ -266,7 +268,10 @@ def _array(image: Any) -> npt.NDArray[Any]:
         tensor = image.detach().cpu()
         image = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
     elif not hasattr(image, "__array__") and not isinstance(image, list | tuple):
-        raise BadInput(f"An image is {_FORMS}, not a {type(image).__name__}.")
+        hint = " Of an iterator make a list: [*images]." if hasattr(image, "__next__") else ""
+        if image is None:  # the commonest way to none
+            hint = " cv2.imread gives None for a file that it cannot read: check the path."
+        raise BadInput(f"An image is {_FORMS}, not a {type(image).__name__}.{hint}")
     try:
         array = np.asarray(image)
     except ValueError as exc:

@@ -318,6 +318,11 @@ def wrap(
     if len(labels) == raw_logits.shape[1] == 1 and outputs != "value":
         # One score z: both sides of it can be asked for, sigmoid(z) decides.
         labels, outputs = (f"not {labels[0]}", labels[0]), "classes"
+    if len(labels) != classes and raw_logits.shape[1] == 1:
+        raise BadArtifact(
+            f"{identity.name} gives one score, which decides between two labels, and has "
+            f"{counted(len(labels), 'label')}. Give two; or one, of what a high score means."
+        )
     if len(labels) != classes:
         raise BadArtifact(
             f"{identity.name} has {counted(classes, 'class', 'classes')} but "

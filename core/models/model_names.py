@@ -90,6 +90,7 @@ def near_names(text: str, checkpoints: Collection[str] = ()) -> list[str]:
         text: As in "ResNet-50", "timm/resnet18.a1_in1k", "vit_b_16" or a folder's path.
     """
     last = text.strip().rstrip("/").rsplit("/", 1)[-1].rsplit(":", 1)[-1]
+    last = _AS_IN_CODE.sub("", last)
     key = _squashed(last)
     if not key:
         return []
@@ -113,6 +114,12 @@ def plain_name(text: str) -> str:
     """Return a name for a model's folder that is like `text`."""
     ascii_text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
     return re.sub(r"[^A-Za-z0-9.]+", "-", ascii_text).strip("-.") or "my-model"
+
+
+# What stands around a name in Python, as in torchvision.models.ResNet18_Weights.DEFAULT.
+_AS_IN_CODE = re.compile(
+    r"^(?:torchvision\.)?(?:timm\.)?(?:models\.)?|_Weights(?:\.\w+)?$", re.IGNORECASE
+)
 
 
 @lru_cache(maxsize=8192)  # thousands of known names are compared with each that is none

@@ -89,6 +89,11 @@ def path_to_scores(output: Any, name: str, *, key: str | int | None, classes: in
         BadArtifact: There are none, or several.
         BadInput: There is no such output.
     """
+    if isinstance(output, Tensor) and output.ndim == 0:
+        raise BadArtifact(
+            f"{name} gives one number for all its inputs together. Return one row of scores for "
+            "each."
+        )
     path = _path_to_scores(output, name, key, classes)
     scores = read_path(output, path)
     if not scores.is_floating_point():

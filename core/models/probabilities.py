@@ -72,6 +72,10 @@ KIND_NOTES |= {
     for kind, name in _READ_AS.items()
 }
 _OR_A_UNIT = ", or say its unit if it is a number and no score"
+_DECISIONS = (
+    "Its scores are 0, 1 or -1 and nothing between: they are decisions, as after an argmax or a "
+    "threshold. Give the network without that step."
+)
 _FEATURES = 16  # numbers, which are hardly all positive by chance
 _TOLERANCE = 1e-3  # of a sum of probabilities, which may come in 16 bits
 _SCALES = (1e5, 0.0, -1.0, 4.0, -16.0, 64.0, -256.0, 4096.0, -1e5)
@@ -161,14 +165,20 @@ def read_scores(read: Callable[[Tensor], Tensor], scores: Tensor, spec: InputSpe
         read: (N, C, *S) inputs to (N, C) scores.
         scores: (N, C) of the probe inputs, so that most networks are not run again.
     """
-    if are_probabilities(scores):
-        return Reading("softmax", KIND_NOTES["softmax"])
+    if _shares_one(scores):  # they are logarithms of probabilities, which are logits
+        return Reading(None, "")
     others = _ScoresOfScales(read, scores, spec)
+    # Zeros for every input are those of a network that is dead.
+    decides = _are_decisions(scores) and bool(scores.any()) and all(map(_are_decisions, others))
+    if are_probabilities(scores):
+        return Reading("softmax", _DECISIONS if decides else KIND_NOTES["softmax"])
+    if decides:
+        return Reading(None, _DECISIONS)
     for shared in _shared_kinds(scores):
         if all(shared in _shared_kinds(scaled) for scaled in others):
             return Reading(shared, KIND_NOTES[shared])
     low, high = float(scores.min()), float(scores.max())
-    if _shares_one(scores) or not (low >= 0 or high <= 0 or (low >= -1 and high <= 1)):
+    if not (low >= 0 or high <= 0 or (low >= -1 and high <= 1)):
         return Reading(None, "")
     step = last_step(read, probe_inputs(spec).to(scores.device))
     if step == "linear":
@@ -264,6 +274,11 @@ def _shared_kinds(scores: Tensor) -> list[ScoreKind]:
     return kinds
 
 
+def _are_decisions(scores: Tensor) -> bool:
+    """Return whether scores are 0 and 1, or -1 and 1, and nothing between."""
+    return bool((scores.abs() == 1).logical_or(scores == 0).all())
+
+
 def _label_kind(step: str, scores: Tensor, others: _ScoresOfScales) -> ScoreKind | None:
     if step == "log sigmoid":
         return "log sigmoid"
@@ -302,9 +317,9 @@ def _bounds_note(step: str, scores: Tensor, others: _ScoresOfScales) -> str:
         return ""
     if step == "tanh" or others.everywhere(lambda s: bool((s.abs() <= 1).all())):
         return (
-            f"Its score{' stays' if single else 's stay'} between -1 and 1, as behind a tanh: "
-            f"{'it is taken as a logit' if single else 'they are taken as logits'}, so that no "
-            f"probability is near 0 or 1. Give the network without its tanh{unit}."
+            f"Its score{' stays' if single else 's stay'} between -1 and 1, as behind a tanh or as "
+            f"cosines: {'it is taken as a logit' if single else 'they are taken as logits'}, so "
+            f"that no probability is near 0 or 1. Give the network without that step{unit}."
         )
     if bool((scores <= 0).all()):
         if others.everywhere(lambda s: bool((s <= 0).all())):

@@ -437,3 +437,22 @@ def test_other_channels_than_the_network_reads_are_named(net, pixels):
         whylens.predict(net, pixels, size=(24, 32), mean=[0.5] * 6, std=[0.2] * 6)
     with pytest.raises(whylens.CoreError, match=words):
         wrap(net, spec=plain_spec(24, 32, channels=6))
+
+
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [
+        (None, "cv2.imread gives None"),
+        (iter(()), r"make a list: \[\*images\]"),
+        ((torch.zeros(3, 24, 32), 1), r"pair of an image and its class.*pair\[0\]"),
+    ],
+)
+def test_what_is_nearly_an_image_is_refused_with_the_next_step(net, image, words):
+    with pytest.raises(whylens.BadInput, match=words):
+        whylens.predict(net, image, **PLAIN)
+
+
+def test_one_score_has_one_or_two_labels():
+    single = seeded(GapNet(classes=1))
+    with pytest.raises(whylens.CoreError, match="one score, which decides between two labels, and"):
+        whylens.load_model(single, labels=LABELS, **PLAIN)

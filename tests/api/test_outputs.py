@@ -281,6 +281,14 @@ def test_what_numbers_cannot_tell_is_said(then, one, several):
     assert several in notes_on(then)
 
 
+@pytest.mark.parametrize("classes", [1, 3])
+@pytest.mark.parametrize("then", [lambda z: (z > 0.4).float(), lambda z: (z - 0.4).sign()])
+def test_decisions_are_no_scores(then, classes):
+    assert "they are decisions" in notes_on(then, classes)
+    one_hot = notes_on(lambda z: nn.functional.one_hot(z.argmax(1), classes).float(), classes)
+    assert classes == 1 or "they are decisions" in one_hot
+
+
 @pytest.mark.parametrize("then", [lambda z: z, lambda z: z.log_softmax(1), lambda z: 9 * z.tanh()])
 def test_of_logits_nothing_is_said(then):
     assert notes_on(then) == ""
@@ -328,6 +336,7 @@ def test_what_is_no_model_yet_is_refused_with_the_next_step(model):
 @pytest.mark.parametrize(
     ("net", "message"),
     [
+        (lambda: Then(1, lambda z: z.mean()), "one number for all its inputs together"),
         (lambda: Then(3, lambda z: z.argmax(1)), "Then gives int64, as after an argmax"),
         (lambda: timm.create_model("test_resnet", num_classes=0), "96 outputs are features"),
         (lambda: Then(3, lambda z: z[:, :, None, None].expand(-1, -1, 4, 4)), "not class scores"),

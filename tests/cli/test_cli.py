@@ -19,8 +19,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from tests.support.browser import toy_checkpoint
+from tests.support.networks import plain_spec
 from whylens.core.engine import Engine
 from whylens.ui.cli.app import app, run_command_line
+from whylens.ui.cli.explain_photos import _read_input
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -84,6 +86,16 @@ def test_one_bad_photo_of_several_is_named_and_stops_no_other(place):
     assert re.search(r"^bad\.jpg +The picture is damaged", run.stderr, re.MULTILINE)
     assert "1 of 3 could not be explained: bad.jpg." in run.stderr
     assert {path.name for path in (place / "three").iterdir()} == {"one", "two"}
+
+
+def test_an_array_of_a_photo_is_one(tmp_path, capsys):
+    pixels = np.random.default_rng(0).integers(0, 4000, (48, 48, 3)).astype(np.uint16)
+    np.save(tmp_path / "x.npy", pixels)
+    read = _read_input(tmp_path / "x.npy", "network", plain_spec(32, 32))
+    assert (read["photo"].pixels == np.rint(pixels / 257)).all()
+    assert (
+        "x.npy: 16-bit values were scaled to 8 bits. Only 12 of its 16" in capsys.readouterr().err
+    )
 
 
 def test_no_answer_for_another_photo_is_written_over(place):

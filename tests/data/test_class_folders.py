@@ -155,7 +155,7 @@ def test_what_is_left_out_is_named():
     assert "info" not in notes
     beside = [*crossed(("train", "val")), *tree("extra"), *tree("more"), "old.zip", "val/new.rar"]
     notes = " ".join(place_files(beside, "The folder").notes)
-    assert "'extra', 'more' (4 files) were left out: they are no splits" in notes
+    assert "'extra', 'more' (4 files) were left out: they are no split by name" in notes
     assert "2 files beside the classes were left out: old.zip, val/new.rar." in notes
     alone = " ".join(place_files([*tree("x", "y"), "old.zip"], "The folder").notes)
     assert "1 file beside the classes was left out: old.zip. What is packed is not" in alone
@@ -286,6 +286,18 @@ def test_what_names_may_read_as_otherwise_is_said(tmp_path):
     assert "code page 936, simplified Chinese" in note
     other = "蝴蝶".encode("gbk").decode("cp949")
     assert f"or '{other}/1.png' in code page 949, Korean" in note
+
+
+def test_what_has_no_label_is_no_class():
+    found = place_files([*tree("labeled/cat", "labeled/dog", "unlabeled"), "x.txt"], "The folder")
+    assert {file.label for file in found.files} == {"cat", "dog"}
+    assert "2 files in 'unlabeled' were left out: a class has labels." in found.notes
+    assert {file.path for file in found.files} == {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize("words", ["trainen validatie testen", "träning validering test"])
+def test_splits_of_more_languages_are_splits(words):
+    assert [split_word(word) for word in words.split()] == ["train", "val", "test"]
 
 
 def test_a_split_may_have_one_class_of_the_others():

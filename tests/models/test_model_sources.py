@@ -56,6 +56,8 @@ def folder(tmp_path, monkeypatch):
         ("ViT-B/16", "torchvision:vit_b_16"),
         ("google/vit-base-patch16-224", "hf:google/vit-base-patch16-224"),
         ("somewhere/mine", "mine"),
+        ("torchvision.models.resnet18", "resnet18"),
+        ("ViT_B_16_Weights.IMAGENET1K_V1", "torchvision:vit_b_16"),
         ("resnet_81", "resnet18"),
     ],
 )

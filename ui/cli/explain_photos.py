@@ -148,7 +148,7 @@ def predicted_words(scores: tuple[ClassScore, ...], outputs: str) -> str:
 
 def _read_input(path: Path, framing: Framing, spec: InputSpec) -> dict[str, Any]:
     from whylens.core.errors import BadInput
-    from whylens.core.inputs.arrays import read_channels, reads_photos
+    from whylens.core.inputs.arrays import read_channels, reads_photos, to_photo
     from whylens.core.inputs.photo import read_photo
     from whylens.core.inputs.signal import is_signal_file, read_signal
 
@@ -161,9 +161,9 @@ def _read_input(path: Path, framing: Framing, spec: InputSpec) -> dict[str, Any]
         for note in notes:
             typer.echo(f"{path.name}: {note}", err=True)
         return {"photo": None, "signal": signal, "signal_notes": notes}
-    if is_signal_file(path.name):
+    if is_signal_file(path.name) and not (reads_photos(spec) and path.suffix.lower() == ".npy"):
         return {"photo": None, "signal": read_signal(data, path.name)}
-    photo = read_photo(data)
+    photo = to_photo(data) if path.suffix.lower() == ".npy" else read_photo(data)
     for note in photo.notes:
         typer.echo(f"{path.name}: {note}", err=True)
     return {"photo": replace(photo, framing=framing)}
