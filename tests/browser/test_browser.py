@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import re
+import zipfile
+from base64 import b64decode
 
 import pytest
 
@@ -195,6 +198,64 @@ def test_a_report_of_many_photos_sorts_by_a_click_on_a_head_or_its_key(browser):
     assert column(0) == ["1.png", "9.png", "10.png", "broken.png"]
     assert column(1)[0] == PAYLOAD
     assert page.evaluate("window.harmed") is None
+    assert not watch.seen
+    page.close()
+
+
+CONTENTS_JS = """async () => {
+  const files = [...document.querySelector('#x input').files];
+  const texts = files.map(async file =>
+    [file.name, btoa(String.fromCharCode(...new Uint8Array(await file.arrayBuffer())))]);
+  return Object.fromEntries(await Promise.all(texts));
+}"""
+
+
+def test_a_folder_is_packed_into_zips_of_a_size_with_its_names_and_what_is_left_out_is_said(
+    browser, tmp_path
+):
+    from whylens.ui.page import folder_input, html
+
+    told = {"endings": [".png"], "most": 2, "bytes": 30, "seen": 5, "several": True, "give": "x"}
+    contents = {"a/Ünï 1.PNG": b"one" * 9, "b/5.png": b"two" * 9, "b/3.png": bytes(31),
+                "b/4.png": b"last", "notes.txt": b"text"}  # fmt: skip
+    for name, content in contents.items():
+        (tmp_path / "Mine" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "Mine" / name).write_bytes(content)
+    page = browser.new_page()
+    watch = Watch(page)
+
+    def choose(**changes) -> tuple[str, dict[str, bytes]]:
+        part = html.render("pieces", "folder_input", told=told | changes)
+        page.set_content(f"<div id='x'><input type='file' multiple></div><div id='part'>{part}")
+        run = "js => new Function('element', js)(document.querySelector('#part'))"
+        page.evaluate(run, folder_input.FOLDER_JS)
+        with page.expect_file_chooser() as chooser:
+            page.click("[data-folder]")
+        chooser.value.set_files(str(tmp_path / "Mine"))
+        said = page.locator("#part [role=status]")
+        expect(said).to_contain_text("Mine")
+        expect(said).not_to_contain_text("Reading")
+        files = page.evaluate(CONTENTS_JS)
+        return said.inner_text(), {name: b64decode(text) for name, text in files.items()}
+
+    said, files = choose()
+    assert said == (
+        "2 pictures of Mine. 1 left out: no pictures. 1 left out: larger than 0 MB. "
+        "1 left out: beyond the first 2."
+    )
+    assert list(files) == ["Mine part 1.zip", "Mine part 2.zip"]
+    found = {}
+    for packed in files.values():
+        with zipfile.ZipFile(io.BytesIO(packed)) as archive:
+            assert archive.testzip() is None
+            found |= {name: archive.read(name) for name in archive.namelist()}
+    assert found == {f"Mine/{n}": contents[n] for n in ("a/Ünï 1.PNG", "b/4.png")}
+    said, files = choose(several=False, most=3)
+    assert "can be given so" in " ".join(said.split())
+    assert not files
+    said, files = choose(bytes=1000, seen=4)
+    assert "Only the first 4 files were looked at." in said
+    assert list(files) == ["Mine.zip"]
     assert not watch.seen
     page.close()
 

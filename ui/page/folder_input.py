@@ -59,7 +59,7 @@ const zip = async (files, name) => {
   return new File([...parts, ...list, end], name, {type: 'application/zip'});
 };
 const megabytes = size => (size / 1e6).toFixed(0) + ' MB';
-const take = async (name, found) => {
+const take = async (name, found, cut) => {
   const ending = ({path}) => '.' + path.split('.').pop().toLowerCase();
   const pictures = found.filter(file => endings.includes(ending(file)));
   const fit = pictures.filter(({file}) => file.size <= bytes);
@@ -70,7 +70,8 @@ const take = async (name, found) => {
     [found.length - pictures.length, 'no pictures'],
     [pictures.length - fit.length, 'larger than ' + megabytes(bytes)],
     [fit.length - chosen.length, `beyond the first ${most}`],
-  ].filter(([count]) => count).map(([count, why]) => `${count} left out: ${why}.`).join(' ');
+  ].filter(([count]) => count).map(([count, why]) => `${count} left out: ${why}.`)
+    .concat(cut ? [`Only the first ${seen} files were looked at.`] : []).join(' ');
   if (!chosen.length) { said.textContent = `There are no pictures in ${name}. ${left}`; return; }
   if (!several && total > bytes) {
     said.textContent = `${name} holds ${megabytes(total)} of pictures; ${megabytes(bytes)} can be
@@ -132,7 +133,7 @@ document.addEventListener('drop', event => {
   said.textContent = `Reading ${folder.name} ...`;
   (async () => {
     for (const entry of entries) if (entry) await walk(entry, found);
-    await take(folder.name, found);
+    await take(folder.name, found, found.length >= seen);
   })().catch(failed);
 }, true);
 element.addEventListener('click', event => {
@@ -143,7 +144,10 @@ element.addEventListener('click', event => {
     const found = [...input.files].slice(0, seen).map(
       file => ({path: file.webkitRelativePath || file.name, file}));
     const shown = found.filter(({path}) => !path.split('/').some(part => part.startsWith('.')));
-    if (found.length) take(found[0].path.split('/')[0], shown).catch(failed);
+    if (found.length) {
+      const name = found[0].path.split('/')[0];
+      take(name, shown, input.files.length > seen).catch(failed);
+    }
   });
   input.click();
 });
