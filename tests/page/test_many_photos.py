@@ -197,7 +197,7 @@ def test_what_is_ready_stays_when_the_work_is_stopped(session, folder):
     next(work)
     work.close()
     assert len(session.store.photos("me").rows) == 1
-    assert many_photos._stop_message(session)("me") == "Stopped: 1 photos are in the table."
+    assert many_photos._stop_message(session)("me") == "Stopped: 1 photo is in the table."
     assert Page(Path(many_photos._packer(session)(ME).value["path"]).read_text()).rows[1]
     session.store.forget("me")
     assert session.store.photos("me") is None
@@ -232,7 +232,7 @@ def test_files_that_are_no_photos_are_counted(tmp_path):
     for uploads, place in (([packed], ""), ([], str(folder))):
         files, left_out = find_photo_files(uploads, place)
         assert [file.name for file in files] == ["a.png"]
-        assert left_out == "2 .psd and 1 .txt left out: no photos."
+        assert left_out == "2 .psd and 1 .txt were left out: no photos."
 
 
 def test_a_script_gives_a_signal_as_a_file(tmp_path):
