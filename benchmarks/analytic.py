@@ -53,5 +53,5 @@ def network() -> Backbone:
     with torch.no_grad():
         linear.weight.copy_(torch.from_numpy(places.reshape(CLASSES, -1) / 60.0))
     return wrap(
-        nn.Sequential(nn.Flatten(), linear).eval(), spec=plain_spec(SIDE, SIDE), labels=LABELS
+        nn.Sequential(nn.Flatten(), linear).eval(), input_spec=plain_spec(SIDE, SIDE), labels=LABELS
     )

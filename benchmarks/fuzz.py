@@ -49,7 +49,7 @@ def readers(folder: Path) -> dict[str, tuple[Read, str]]:
     from whylens.core.storage.artifacts import ARRAYS, FACTS, read_artifact
     from whylens.core.train.report import REPORT, read_report
 
-    described, spec = _artifact(folder / "artifact")
+    described, input_spec = _artifact(folder / "artifact")
 
     def of_file(name: str, read: Callable[[Path], object]) -> Read:
         path = folder / name
@@ -66,7 +66,7 @@ def readers(folder: Path) -> dict[str, tuple[Read, str]]:
             sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
             facts = {**described, "sha256": sha256}
             (path.parent / FACTS).write_text(json.dumps(facts))
-        return read_artifact(path.parent, method="toy", weights="0" * 64, spec=spec)
+        return read_artifact(path.parent, method="toy", weights="0" * 64, input_spec=input_spec)
 
     return {
         "photo": (read_photo, "a photo's bytes"),
@@ -112,11 +112,13 @@ def _artifact(folder: Path) -> tuple[dict[str, object], object]:
     from whylens.core.inputs.spec import InputSpec
     from whylens.core.storage.artifacts import FACTS, Artifact, write_artifact
 
-    spec = InputSpec(size=(8, 8), mean=(0, 0, 0), std=(1, 1, 1), crop=1.0)
+    input_spec = InputSpec(size=(8, 8), mean=(0, 0, 0), std=(1, 1, 1), crop=1.0)
     arrays = {"rows": np.ones((3, 2), np.float32), "places": np.arange(4, dtype=np.int64)}
     artifact = Artifact(arrays, {"labels": ["a", "b"]})
-    write_artifact(folder, artifact, method="toy", model="toy", weights="0" * 64, spec=spec)
-    return json.loads((folder / FACTS).read_text()), spec
+    write_artifact(
+        folder, artifact, method="toy", model="toy", weights="0" * 64, input_spec=input_spec
+    )
+    return json.loads((folder / FACTS).read_text()), input_spec
 
 
 def seeds(target: str, folder: Path) -> list[bytes]:

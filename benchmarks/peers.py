@@ -62,14 +62,14 @@ class Bench:
     @cached_property
     def backbone(self) -> Backbone:
         """Ours. Grey is 0 after normalisation, as the peers' baselines are."""
-        spec = InputSpec(size=(self.size, self.size), mean=(0.5,) * 3, std=(0.25,) * 3)
-        return wrap(self.module, spec=spec)
+        input_spec = InputSpec(size=(self.size, self.size), mean=(0.5,) * 3, std=(0.25,) * 3)
+        return wrap(self.module, input_spec=input_spec)
 
     @cached_property
     def x(self) -> Tensor:
         """(1, 3, H, W) a photo that comes with the project."""
         file = Path(__file__).resolve().parents[1] / "examples" / "photos" / self.photo
-        return photo_tensor(read_photo(file.read_bytes()), self.backbone.spec)[0]
+        return photo_tensor(read_photo(file.read_bytes()), self.backbone.input_spec)[0]
 
     @cached_property
     def target(self) -> int:

@@ -155,7 +155,7 @@ def _twins(engine: Engine, model: str, dataset: Dataset, limit: int) -> dict[str
     test = list(dataset.of("test") or dataset.of("val"))[:400]
     shares: dict[str, list[float]] = {"Plain cosine": [], "Class-weighted cosine": []}
     for i in test:
-        ((_, x),) = iter_tensors(dataset, [i], backbone.spec)
+        ((_, x),) = iter_tensors(dataset, [i], backbone.input_spec)
         query, weights = _question(backbone, x)
         allowed = ~same_picture(arrays["tinies"], thumbnail(dataset.pixels(i)))
         label = dataset.items[i].label

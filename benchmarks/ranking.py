@@ -55,7 +55,7 @@ def agreements(engine: Engine, model: str, folder: Path) -> Iterator[tuple[str, 
     for index, item in enumerate(dataset.items):
         question = Question(model, dataset.pixels(index), target=item.label)
         subject = engine.subject(question)
-        mask = mask_in_view(dataset.evidence(index), backbone.spec)
+        mask = mask_in_view(dataset.evidence(index), backbone.input_spec)
         rows = []
         for name in methods:
             *_, answer = engine.explain(question, name)

@@ -115,7 +115,7 @@ def _scene(
 ) -> Scene:
     module = build(architecture, classes=len(trained.labels), arguments=arguments)
     shuffled = randomize_weights(module, seed=1, probe=trained.probe_inputs())
-    randomised = wrap(shuffled, spec=trained.spec, labels=trained.labels)
+    randomised = wrap(shuffled, input_spec=trained.input_spec, labels=trained.labels)
     pages = {
         "trained": Engine(loader=lambda *_: trained),
         "random": Engine(loader=lambda *_: randomised),

@@ -147,7 +147,7 @@ def write(place: Path, count: int) -> dict[str, Any]:
         method="twin",
         model=MODEL,
         weights=described["digest"],
-        spec=InputSpec.model_validate(described["spec"]),
+        input_spec=InputSpec.model_validate(described["input_spec"]),
     )
     return {"write_seconds": time.perf_counter() - began}
 
@@ -156,7 +156,8 @@ def _described() -> str:
     # The network is looked at in another process: torch is not part of what writing takes.
     code = (
         "import json; from whylens.core.models.load import load; b = load('%s');"
-        "print(json.dumps({'digest': b.identity.digest, 'spec': b.spec.model_dump(mode='json')}))"
+        "spec = b.input_spec.model_dump(mode='json');"
+        "print(json.dumps({'digest': b.identity.digest, 'input_spec': spec}))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code % MODEL], stdout=subprocess.PIPE, text=True, check=True

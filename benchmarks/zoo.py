@@ -55,10 +55,10 @@ class Specimen:
         """Return the network with random weights, probed."""
         import timm
 
-        spec = InputSpec(size=self.size)
+        input_spec = InputSpec(size=self.size)
         module = timm.create_model(self.name, num_classes=CLASSES, **self.options)
-        randomize_weights(module, seed=SEED, probe=probe_inputs(spec))
-        return wrap(module, spec=spec)
+        randomize_weights(module, seed=SEED, probe=probe_inputs(input_spec))
+        return wrap(module, input_spec=input_spec)
 
 
 def _specimens() -> Iterable[Specimen]:

@@ -283,8 +283,10 @@ class Engine:
         explainer = self.registry.explainer(method)
         checked: Params = validate_params(explainer, explainer.Params, params or {})
         backbone = self.backbone(question.model)
-        if question.signal is not None and len(backbone.spec.size) == 1:
-            fitted = fit_signal(question.signal, backbone.spec.channels, backbone.spec.size[0])
+        if question.signal is not None and len(backbone.input_spec.size) == 1:
+            fitted = fit_signal(
+                question.signal, backbone.input_spec.channels, backbone.input_spec.size[0]
+            )
             question = replace(question, signal=fitted)
         reason, artifact = self._reason_and_artifact(explainer, backbone, question.visitor)
         if reason:
@@ -527,9 +529,9 @@ class Engine:
         def make() -> tuple[ForwardPass, View | None]:
             view = None
             if question.photo is not None and question.signal is None:
-                x, view = photo_tensor(question.photo, backbone.spec)
+                x, view = photo_tensor(question.photo, backbone.input_spec)
             else:
-                x = signal_tensor(np.asarray(question.array, np.float32), backbone.spec)
+                x = signal_tensor(np.asarray(question.array, np.float32), backbone.input_spec)
             with self.slot(quick=True):
                 try:
                     return ForwardPass(backbone, x.to(backbone.device)), view
@@ -574,7 +576,7 @@ def _card_of(backbone: Backbone, name: str) -> ModelCard:
         trained=identity.trained,
         notes=identity.notes,
         labels=backbone.labels,
-        input=backbone.spec.model_dump(mode="json"),
+        input=backbone.input_spec.model_dump(mode="json"),
         outputs=backbone.outputs,
         unit=backbone.unit,
         output=identity.output,

@@ -173,7 +173,7 @@ class Subject:
         Args:
             fill: "black", "grey", "mean" (of this input) or "blur", defined in pixel space.
         """
-        return baseline(self.x, self.backbone.spec, fill)
+        return baseline(self.x, self.backbone.input_spec, fill)
 
     def fast_logits(self, inputs: Tensor) -> Tensor:
         """Return (N, C) logits of (N, C, *S) inputs, without gradients, in bounded pieces."""

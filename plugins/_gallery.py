@@ -66,14 +66,14 @@ def embed_items(
     views: list[Arrays] = []
     thumbnails: list[npt.NDArray[np.uint8]] = []
     done = 0
-    for _, x in iter_tensors(dataset, positions, backbone.spec):
+    for _, x in iter_tensors(dataset, positions, backbone.input_spec):
         with torch.no_grad():
             rows = backbone.embed(x).float().cpu().numpy()
             predicted.append(backbone.fast_logits(x).argmax(1).cpu().numpy().astype(np.int32))
         vectors.append(normalize_rows(rows).astype(np.float16))
-        views.append(encode_views(x.split(1), backbone.spec))
+        views.append(encode_views(x.split(1), backbone.input_spec))
         if x.ndim == 4:
-            thumbnails += [thumbnail(view_pixels(row, backbone.spec)) for row in x.split(1)]
+            thumbnails += [thumbnail(view_pixels(row, backbone.input_spec)) for row in x.split(1)]
         done += len(x)
         yield Progress(0.99 * done / len(positions), f"{done:,} of {len(positions):,}")
     items = [dataset.items[i] for i in positions]

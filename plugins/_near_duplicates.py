@@ -28,11 +28,11 @@ def duplicate_test(
     subject: Subject, arrays: Mapping[str, npt.NDArray[Any]]
 ) -> Callable[[npt.NDArray[np.int64]], Bools]:
     """Return a test of gallery positions: (n,) whether each is the visitor's own input."""
-    spec = subject.backbone.spec
+    input_spec = subject.backbone.input_spec
     if "signals" in arrays:
-        signal = denormalize(subject.x, spec)[0].cpu().numpy()
+        signal = denormalize(subject.x, input_spec)[0].cpu().numpy()
         return lambda where: same_signal(arrays["signals"][where], signal)
-    query = thumbnail(view_pixels(subject.x, spec))
+    query = thumbnail(view_pixels(subject.x, input_spec))
     return lambda where: same_picture(arrays["tinies"][where], query)
 
 

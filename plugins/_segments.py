@@ -35,7 +35,7 @@ def segments(subject: Subject, count: int, cut: Cut = "superpixels") -> Tensor:
         cut: "superpixels" follow what is seen, "boxes" are equal whatever is seen.
     """
     if cut == "superpixels" and len(subject.size) == 2 and subject.x.shape[1] in (1, 3):
-        pixels = view_pixels(subject.x, subject.backbone.spec)
+        pixels = view_pixels(subject.x, subject.backbone.input_spec)
         return torch.from_numpy(superpixels(pixels, count))
     # A region of one value has nothing to be painted over with but itself.
     places = int(np.prod(subject.size))

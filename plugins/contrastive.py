@@ -177,8 +177,8 @@ def search_bounds(
     To add is to move a value away from its empty one, up to the limits of what values can be: 0 to
     1 in pictures, the range of its channel in signals. To keep is to stay between the two.
     """
-    pixels = denormalize(subject.x, subject.backbone.spec)
-    blank = denormalize(subject.baseline(empty), subject.backbone.spec)
+    pixels = denormalize(subject.x, subject.backbone.input_spec)
+    blank = denormalize(subject.baseline(empty), subject.backbone.input_spec)
     # Values that are equal but for the rounding of two conversions are equal.
     content = pixels - blank
     content = torch.where(content.abs() <= 8 * torch.finfo(content.dtype).eps, 0.0, content)
@@ -250,7 +250,7 @@ def _loss_gradient(
     # One input at a time, so that the search's path does not depend on a batch's order of sums.
     leaf = pixels.detach().requires_grad_()
     with torch.enable_grad():
-        x = normalize(leaf, subject.backbone.spec)
+        x = normalize(leaf, subject.backbone.input_spec)
         logits = subject.backbone.fast_logits(x)[0]
         loss = sign * (logits[subject.target.index] - logits[competitors].max())
     if -float(loss.detach()) >= enough:
@@ -268,7 +268,7 @@ def _heat(
     finished: bool,
 ) -> Heatmap:
     negative = params.find == "pertinent negative"
-    x = normalize(bounds.base + change, subject.backbone.spec)
+    x = normalize(bounds.base + change, subject.backbone.input_spec)
     logits = subject.fast_logits(x)[0]
     index = subject.target.index
     lead = margin(logits, index, competitors)

@@ -146,7 +146,7 @@ def draw_pair(
     """
     low, high = stretch
     shares = low + (high - low) * torch.rand(2, generator=generator, dtype=torch.float64)
-    pixels = denormalize(subject.x, subject.backbone.spec)
+    pixels = denormalize(subject.x, subject.backbone.input_spec)
     least, most = value_limits(pixels)
     shape = (2, *subject.x.shape[1:])
     if params.baselines == "noise":
@@ -155,9 +155,9 @@ def draw_pair(
             least, most = least.clamp_max(0), most.clamp_min(1)
         noise = torch.rand(shape, generator=generator).to(pixels)
         pixels = least + (most - least) * noise
-        return normalize(pixels, subject.backbone.spec), shares
+        return normalize(pixels, subject.backbone.input_spec), shares
     start = subject.baseline(FILLS[fill]).expand(shape)
-    deviation = params.noise * (most - least) / per_channel(subject.backbone.spec.std, pixels)
+    deviation = params.noise * (most - least) / per_channel(subject.backbone.input_spec.std, pixels)
     return start + deviation * torch.randn(shape, generator=generator).to(start), shares
 
 

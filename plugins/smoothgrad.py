@@ -103,8 +103,8 @@ def noise_spread(subject: Subject, share: float) -> Tensor:
     Args:
         share: Of the range that the input's values span in pixel space.
     """
-    low, high = value_limits(denormalize(subject.x, subject.backbone.spec))
-    return share * (high - low) / per_channel(subject.backbone.spec.std, subject.x)
+    low, high = value_limits(denormalize(subject.x, subject.backbone.input_spec))
+    return share * (high - low) / per_channel(subject.backbone.input_spec.std, subject.x)
 
 
 def summands(gradients: Tensor, subject: Subject, value: Value) -> Tensor:

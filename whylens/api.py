@@ -525,7 +525,7 @@ class _Session:
         framing: str | Sequence[float],
     ) -> tuple[Question, str]:
         """Return the engine's question and the input's file name."""
-        spec, labels = self.backbone.spec, self.backbone.labels
+        input_spec, labels = self.backbone.input_spec, self.backbone.labels
         if callable(target):
             if versus is not None or quantity != "logit":
                 raise BadInput("A function is explained as it is: leave versus= and quantity= out.")
@@ -546,10 +546,10 @@ class _Session:
             "seed": seed,
         }
         source = Path(image).name if isinstance(image, str | os.PathLike) else ""
-        if reads_photos(spec):
+        if reads_photos(input_spec):
             photo = replace(to_photo(image), framing=parse_framing(framing))
             return Question(photo=photo, **fields), source
-        signal, notes = read_channels(image, spec)
+        signal, notes = read_channels(image, input_spec)
         return Question(signal=signal, signal_notes=notes, **fields), source
 
     def steps(

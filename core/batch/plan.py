@@ -219,8 +219,8 @@ def make_plan(request: Request, engine: Engine, listing: Callable[[], Listing]) 
 def model_plan(engine: Engine, name: str) -> ModelPlan:
     """Return what tells a network from another."""
     card = engine.card(name)
-    spec = engine.backbone(name).spec.model_dump(mode="json")
-    return ModelPlan(name=name, digest=card.digest, input=spec)
+    input_spec = engine.backbone(name).input_spec.model_dump(mode="json")
+    return ModelPlan(name=name, digest=card.digest, input=input_spec)
 
 
 def method_plan(engine: Engine, model: str, name: str, params: Mapping[str, object]) -> MethodPlan:
@@ -261,7 +261,7 @@ def endings_for(engine: Engine, model: str) -> frozenset[str]:
     Raises:
         BadInput: It reads neither pictures nor signals.
     """
-    axes = len(engine.backbone(model).spec.size)
+    axes = len(engine.backbone(model).input_spec.size)
     if axes > 2:
         raise BadInput(f"{model} reads volumes; a folder can hold pictures or signals only.")
     return PICTURES if axes == 2 else SIGNALS

@@ -85,14 +85,14 @@ def rows_of(plan: BenchPlan, sight: Sight, pairs: Sequence[tuple[str, str]]) -> 
         }
 
 
-def mask_in_view(mask: Mask, spec: InputSpec) -> Tensor:
+def mask_in_view(mask: Mask, input_spec: InputSpec) -> Tensor:
     """Return (h, w) bool: a photo's mask where the network sees it, False beside the photo.
 
     Args:
         mask: (H, W) of the photo.
     """
     height, width = mask.shape
-    view = view_of((width, height), spec)
+    view = view_of((width, height), input_spec)
     wide, tall = view.model
     x, y = view.to_original(np.arange(wide) + 0.5, np.arange(tall) + 0.5)  # type: ignore[arg-type]
     columns, rows = np.floor(x).astype(int), np.floor(y).astype(int)
@@ -105,7 +105,7 @@ def _scene(plan: BenchPlan, sight: Sight) -> _Scene:
     dataset, backbone, index = plan.dataset, plan.backbone, sight.index
     label, evidence = dataset.items[index].label, dataset.evidence(index)
     question = plan.question(sight)
-    signal = len(backbone.spec.size) == 1
+    signal = len(backbone.input_spec.size) == 1
     shape = question.array.shape[1:] if signal else question.array.shape[:2]
     if evidence is None or evidence.shape != shape:
         raise BadInput(
@@ -120,7 +120,7 @@ def _scene(plan: BenchPlan, sight: Sight) -> _Scene:
         return _Scene(question, subject, mask, best == label, None, None, None, grid)
 
     def seen(mask: Mask) -> Tensor:
-        return mask_in_view(mask, backbone.spec)
+        return mask_in_view(mask, backbone.input_spec)
 
     # Thresholds are all that is fitted on the validation split.
     hint = dataset.shortcut(index) if asked else None
@@ -144,7 +144,7 @@ def _on_signal(evidence: Mask, size: Sequence[int]) -> Tensor:
 
 
 def _logits(plan: BenchPlan, pixels: Pixels) -> Tensor:
-    x, _ = photo_tensor(photo_of(pixels), plan.backbone.spec)
+    x, _ = photo_tensor(photo_of(pixels), plan.backbone.input_spec)
     return plan.backbone.fast_logits(x.to(plan.backbone.device))[0].detach()
 
 

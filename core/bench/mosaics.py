@@ -39,7 +39,7 @@ def mosaic_around(plan: BenchPlan, sight: Sight) -> Mosaic | None:
     None where the network takes inputs of one size only, does not name this one with confidence,
     or too few of other classes.
     """
-    axes = len(plan.backbone.spec.size)
+    axes = len(plan.backbone.input_spec.size)
     tiles: list[tuple[Tensor, int]] = []
     for tile, label in _confident(plan, sight):
         if len(tiles) == SIDES[0] ** axes:

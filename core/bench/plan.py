@@ -123,7 +123,7 @@ class BenchPlan:
         # A seed of its own: the random maps of one input are not those of the next.
         label = self.dataset.items[sight.index].label
         question = Question(self.bench.model, target=label, seed=sight.index)
-        if len(self.backbone.spec.size) == 1:
+        if len(self.backbone.input_spec.size) == 1:
             return replace(question, signal=self.dataset.signal(sight.index))
         return replace(question, photo=photo_of(self.dataset.pixels(sight.index)))
 

@@ -60,7 +60,7 @@ def linear_shares(candidate: ExplainerUnderTest) -> None:
     """On a linear network shares are w (x - x0) exactly; with ReLUs the stated gap is true."""
     candidate.needs_places()
     backbone = candidate.network(_linear)
-    x = noise(backbone.spec)
+    x = noise(backbone.input_spec)
     heat = _complete(candidate.answer(backbone, x, 1))
     weight = backbone.module.get_parameter("fc.weight")[1].view(3, -1).double().numpy()
     pixels = x[0].flatten(1).double().numpy()
@@ -87,12 +87,12 @@ def linear_shares(candidate: ExplainerUnderTest) -> None:
 
 
 def _linear() -> Backbone:
-    return wrap(randomised(LinearNet()), spec=plain_spec())
+    return wrap(randomised(LinearNet()), input_spec=plain_spec())
 
 
 def _rectified(relu: str) -> Backbone:
     act = nn.ReLU() if relu == "module" else None
-    return wrap(randomised(_Rectified(act)), spec=plain_spec())
+    return wrap(randomised(_Rectified(act)), input_spec=plain_spec())
 
 
 class _Rectified(nn.Module):
@@ -116,7 +116,7 @@ def cam_identity(candidate: ExplainerUnderTest) -> None:
     if Need.POOLED_LINEAR_HEAD not in candidate.explainer.needs:
         raise NotApplicable("it does not declare Need.POOLED_LINEAR_HEAD")
     backbone = candidate.network(patches)
-    x = noise(backbone.spec)
+    x = noise(backbone.input_spec)
     for target in range(3):
         answer = candidate.answer(backbone, x, target)
         if backbone.linear is None:
@@ -138,7 +138,7 @@ def one_channel(candidate: ExplainerUnderTest) -> None:
         raise NotApplicable("it does not weigh feature maps by gradients")
     for target in range(3):
         backbone = candidate.network(_one_channel_head, target)
-        answer = candidate.answer(backbone, noise(backbone.spec, 5 + target), target)
+        answer = candidate.answer(backbone, noise(backbone.input_spec, 5 + target), target)
         channel = answer.subject.features[0, target].numpy()
         if answer.heat.values.shape != channel.shape:
             raise NotApplicable("its map is finer than the feature map")

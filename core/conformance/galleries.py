@@ -22,7 +22,7 @@ def never_itself(candidate: ExplainerUnderTest) -> None:
     """A picture of the gallery is not shown itself, nor a copy of it, byte for byte."""
     _needs_fitting(candidate)
     backbone, data = default_network(candidate), Tinted()
-    result = candidate.answer(backbone, to_tensor(data.pixels(0), backbone.spec)).result
+    result = candidate.answer(backbone, to_tensor(data.pixels(0), backbone.input_spec)).result
     if not isinstance(result, Examples):
         raise NotApplicable("it shows no pictures of a gallery as they are")
     shown = {item.key for item in result.items if item.key}
@@ -40,25 +40,30 @@ def bound_to_weights(candidate: ExplainerUnderTest) -> None:
     """What was fitted survives the disk, answers the same, and is refused for other weights."""
     _needs_fitting(candidate)
     backbone, name = default_network(candidate), candidate.explainer.name
-    subject = candidate.subject(backbone, to_tensor(Tinted().pixels(1), backbone.spec))
+    subject = candidate.subject(backbone, to_tensor(Tinted().pixels(1), backbone.input_spec))
     wanted = candidate.asked(subject).values
     digest, other_digest = (
         backbone.identity.digest,
         default_network(candidate, seed=8).identity.digest,
     )
-    spec = backbone.spec
+    input_spec = backbone.input_spec
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "network" / name
         try:
             write_artifact(
-                folder, subject.artifact, method=name, model="network", weights=digest, spec=spec
+                folder,
+                subject.artifact,
+                method=name,
+                model="network",
+                weights=digest,
+                input_spec=input_spec,
             )
         except (TypeError, ValueError, KeyError) as exc:
             raise CheckFailed(
                 f"What fit() made cannot be written ({exc}). Arrays are of float16, float32, "
                 "uint8, int32 or int64, and facts are what JSON knows."
             ) from exc
-        loaded = read_artifact(folder, method=name, weights=digest, spec=spec)
+        loaded = read_artifact(folder, method=name, weights=digest, input_spec=input_spec)
         got = candidate.asked(replace(subject, stored_artifact=loaded)).values
         require(
             np.array_equal(got, wanted),
@@ -66,7 +71,7 @@ def bound_to_weights(candidate: ExplainerUnderTest) -> None:
             "answer needs in the artifact's arrays and facts.",
         )
         try:
-            read_artifact(folder, method=name, weights=other_digest, spec=spec)
+            read_artifact(folder, method=name, weights=other_digest, input_spec=input_spec)
         except BadArtifact:
             return
         finally:

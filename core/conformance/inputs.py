@@ -41,7 +41,7 @@ def _one_place() -> Backbone:
     # One patch as large as the picture: a feature map of 1 x 1.
     module = PatchNet()
     module.conv = nn.Conv2d(3, 6, SIZE)
-    return wrap(randomised(module), spec=tinted_spec(), labels=LABELS)
+    return wrap(randomised(module), input_spec=tinted_spec(), labels=LABELS)
 
 
 def _dead_channel() -> Backbone:
@@ -59,7 +59,7 @@ def _flat(colour: float) -> Tensor:
 def degenerate(candidate: ExplainerUnderTest) -> None:
     """Where there is nothing to see the map is finite, and blank rather than painted over."""
     alive = candidate.network(patches)
-    random = noise(alive.spec)
+    random = noise(alive.input_spec)
     cases: dict[str, tuple[Backbone, Tensor, bool]] = {
         "a black picture": (alive, _flat(0.0), False),
         "a white picture": (alive, _flat(1.0), False),
@@ -118,7 +118,7 @@ def _parts_are_whole(candidate: ExplainerUnderTest, backbone: Backbone) -> None:
         f"The parts of the answer have fractions {fractions[:8]}. They say how much is done: "
         "above 0, never falling, and 1 at the end.",
     )
-    shapes = [backbone.spec.size]
+    shapes = [backbone.input_spec.size]
     if backbone.split is not None:
         with torch.no_grad():
             shapes.append(tuple(backbone.features(backbone.probe_inputs()).map.shape[2:]))

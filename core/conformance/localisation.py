@@ -43,12 +43,12 @@ RANDOM_MAPS = 20
 def one_segment(candidate: ExplainerUnderTest) -> None:
     """A network reads one of six segments; the map peaks on it, the first and the last included."""
     candidate.needs_places()
-    spec = plain_spec()
+    input_spec = plain_spec()
     for number, segment in enumerate(SEGMENTS):
         # Another segment is as bright: a map of mere brightness peaks between the two.
         decoy = SEGMENTS[(number + 3) % len(SEGMENTS)]
-        reader = candidate.network(cell_reader, segment, spec)
-        answer = candidate.answer(reader, lit(spec, [*segment, *decoy]), 0)
+        reader = candidate.network(cell_reader, segment, input_spec)
+        answer = candidate.answer(reader, lit(input_spec, [*segment, *decoy]), 0)
         place = _peak(answer.heat, f"the network reads segment {number} of 6 alone")
         rows, columns = (sorted({cell[axis] for cell in segment}) for axis in (0, 1))
         inside = (
@@ -68,14 +68,14 @@ def one_patch(candidate: ExplainerUnderTest) -> None:
     candidate.needs_places()
     for kind, cell in FRAMES.items():
         mode = {"letterbox": "border", "squash": "squash"}.get(kind, "center")
-        spec = plain_spec(*SIZE, crop=0.8 if kind in ("crop", "exif") else 1.0, mode=mode)
+        input_spec = plain_spec(*SIZE, crop=0.8 if kind in ("crop", "exif") else 1.0, mode=mode)
         width, height = {"letterbox": (61, 87), "squash": (97, 45)}.get(kind, (161, 101))
-        view = view_of((width, height), spec)
+        view = view_of((width, height), input_spec)
         photo = _photo(view, [cell, (3 - cell[0], 5 - cell[1])])
         if kind == "exif":
             photo = _turned(photo)
-        x, view = photo_tensor(photo, spec)
-        heat = candidate.answer(candidate.network(cell_reader, (cell,), spec), x, 0).heat
+        x, view = photo_tensor(photo, input_spec)
+        heat = candidate.answer(candidate.network(cell_reader, (cell,), input_spec), x, 0).heat
         _peak(heat, f"the network reads cell {cell} alone")
         if heat.values.ndim != 2:
             raise NotApplicable("its map is not one of a picture")
@@ -98,7 +98,7 @@ def shift(candidate: ExplainerUnderTest) -> None:
     backbone = candidate.network(_empty_to_the_edge)
     for target in range(3):
         before, after = (
-            candidate.answer(backbone, _content(backbone.spec, column), target).heat
+            candidate.answer(backbone, _content(backbone.input_spec, column), target).heat
             for column in (1, 2)
         )
         if before.values.ndim != 2 or any(
@@ -139,11 +139,11 @@ def _empty_to_the_edge() -> Backbone:
 def beats_chance(candidate: ExplainerUnderTest) -> None:
     """Hiding exactly the map's first k places hurts more than nearly all random orders do."""
     candidate.needs_places()
-    spec = plain_spec()
+    input_spec = plain_spec()
     half = tuple((row, column) for row in range(GRID[0]) for column in range(GRID[1] // 2))
     # A gain at which the probability falls over the whole way, not at its last step.
     answer = candidate.answer(
-        candidate.network(cell_reader, half, spec, gain=6.0), lit(spec, half), 0
+        candidate.network(cell_reader, half, input_spec, gain=6.0), lit(input_spec, half), 0
     )
     subject = answer.subject
     generator = np.random.default_rng(3)
@@ -171,12 +171,12 @@ def axes(candidate: ExplainerUnderTest) -> None:
     candidate.needs_places()
     tried: list[str] = []
     for size, cell in (((48,), (4,)), ((16, 16, 24), (1, 0, 2))):
-        spec = plain_spec(*size, channels=2)
+        input_spec = plain_spec(*size, channels=2)
         grid = tuple(n // CELL for n in size)
         decoy = tuple(n - 1 - at for n, at in zip(grid, cell, strict=True))
-        reader = candidate.network(cell_reader, (cell,), spec)
+        reader = candidate.network(cell_reader, (cell,), input_spec)
         try:
-            heat = candidate.answer(reader, lit(spec, [cell, decoy]), 0).heat
+            heat = candidate.answer(reader, lit(input_spec, [cell, decoy]), 0).heat
         except NotApplicable as refusal:
             tried.append(str(refusal))
             continue
@@ -244,9 +244,11 @@ def _turned(photo: Photo) -> Photo:
     return read_photo(stream.getvalue())
 
 
-def _content(spec: InputSpec, column: int) -> Tensor:
-    black = -torch.tensor(spec.mean).view(1, -1, 1, 1) / torch.tensor(spec.std).view(1, -1, 1, 1)
-    x = black.expand(1, spec.channels, *spec.size).clone()
-    patch = noise(spec)[..., : 2 * CELL, : 2 * CELL]
+def _content(input_spec: InputSpec, column: int) -> Tensor:
+    black = -torch.tensor(input_spec.mean).view(1, -1, 1, 1) / torch.tensor(input_spec.std).view(
+        1, -1, 1, 1
+    )
+    x = black.expand(1, input_spec.channels, *input_spec.size).clone()
+    patch = noise(input_spec)[..., : 2 * CELL, : 2 * CELL]
     x[..., CELL : 3 * CELL, column * CELL : (column + 2) * CELL] = patch
     return x

@@ -61,7 +61,7 @@ def sloped(outputs: Outputs = "classes", others: float = 0.0, offset: float = 0.
         weight.mul_(0.02)
         weight[1] = 0.06 * slope.expand(3, *SIZE).flatten()
         module.get_parameter("fc.bias").copy_(offset + others * torch.tensor([1.0, 0.0, 1.0]))
-    return wrap(module, spec=plain_spec(*SIZE), outputs=outputs)
+    return wrap(module, input_spec=plain_spec(*SIZE), outputs=outputs)
 
 
 def dots() -> Backbone:
@@ -71,7 +71,7 @@ def dots() -> Backbone:
         module.fc.weight.zero_()
         module.fc.bias.zero_()
         module.fc.weight[1] = (_dot_weights() / 3).expand(3, *SIZE).flatten()
-    return wrap(module, spec=plain_spec(*SIZE))
+    return wrap(module, input_spec=plain_spec(*SIZE))
 
 
 def _dot_weights() -> Tensor:
@@ -86,7 +86,7 @@ def _dot_weights() -> Tensor:
 
 def random_network(seed: int) -> Backbone:
     """Return a linear network of random weights."""
-    return wrap(randomised(LinearNet(size=SIZE), 100 + seed), spec=plain_spec(*SIZE))
+    return wrap(randomised(LinearNet(size=SIZE), 100 + seed), input_spec=plain_spec(*SIZE))
 
 
 def heatmap(values: object) -> Heatmap:

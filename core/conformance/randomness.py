@@ -107,7 +107,7 @@ def determinism(candidate: ExplainerUnderTest) -> None:
         backbone = candidate.network(make)
         first = non_blank_answer(candidate, backbone)
         for copy in (backbone, candidate.network(_copy, make)):
-            again = candidate.answer(copy, noise(copy.spec), first.subject.target)
+            again = candidate.answer(copy, noise(copy.input_spec), first.subject.target)
             require(
                 np.array_equal(first.values, again.values),
                 "The same question had two answers. Draw random numbers from subject.generator() "
@@ -130,7 +130,7 @@ def batch_size(candidate: ExplainerUnderTest) -> None:
         wanted = non_blank_answer(candidate, backbone)
         for size in (3,) if candidate.brief else (1, 3):
             got = candidate.answer(
-                backbone, noise(backbone.spec), wanted.subject.target, batch_size=size
+                backbone, noise(backbone.input_spec), wanted.subject.target, batch_size=size
             )
             apart = difference(got.values, wanted.values)
             require(
@@ -147,7 +147,7 @@ def in_place(candidate: ExplainerUnderTest) -> None:
     """A layer that works in place does not change the answer: what is read is read before it."""
     plain, hidden = candidate.network(patches), candidate.network(patches, in_place=True)
     wanted = non_blank_answer(candidate, plain)
-    got = candidate.answer(hidden, noise(plain.spec), wanted.subject.target)
+    got = candidate.answer(hidden, noise(plain.input_spec), wanted.subject.target)
     apart = difference(got.values, wanted.values)
     require(
         apart < 1e-4,
@@ -164,7 +164,7 @@ def accelerator(candidate: ExplainerUnderTest) -> None:
     backbone = default_network(candidate)
     wanted = non_blank_answer(candidate, backbone)
     on_gpu = changed(backbone, lambda module: module.to("cuda"))
-    got = candidate.answer(on_gpu, noise(backbone.spec), wanted.subject.target)
+    got = candidate.answer(on_gpu, noise(backbone.input_spec), wanted.subject.target)
     apart = difference(got.values, wanted.values)
     require(
         apart < 1e-2,
@@ -180,7 +180,7 @@ def stated_error(candidate: ExplainerUnderTest) -> None:
     target = first.subject.target
     heats = [first.heat]
     for seed in range(1, SEEDS):
-        heats.append(candidate.answer(backbone, noise(backbone.spec), target, seed=seed).heat)
+        heats.append(candidate.answer(backbone, noise(backbone.input_spec), target, seed=seed).heat)
         if seed == 2:
             _draws(heats)
     if any(heat.error is None for heat in heats):
@@ -205,7 +205,7 @@ def convergence(candidate: ExplainerUnderTest) -> None:
         params = candidate.params.model_copy(update=changes)
         return [
             candidate.asked(
-                candidate.subject(backbone, noise(backbone.spec), target, seed=seed), params
+                candidate.subject(backbone, noise(backbone.input_spec), target, seed=seed), params
             ).heat
             for seed in (1, 2)
         ]

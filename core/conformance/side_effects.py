@@ -74,7 +74,7 @@ def restored(candidate: ExplainerUnderTest) -> None:
 
 
 def _leaves_no_mark(candidate: ExplainerUnderTest, backbone: Backbone) -> None:
-    x = noise(backbone.spec)
+    x = noise(backbone.input_spec)
     subject = candidate.subject(backbone, x, 1)
     features = None if backbone.split is None else subject.features.clone()
     before, copy = state(backbone), x.clone()
@@ -154,12 +154,12 @@ class FusedNet(PatchNet):
 def after_failure(candidate: ExplainerUnderTest) -> None:
     """A network that fails midway is left as it was, and its failure is not swallowed."""
     switch = Switch()
-    backbone = wrap(randomised(FusedNet(switch)), spec=tinted_spec(), labels=LABELS)
+    backbone = wrap(randomised(FusedNet(switch)), input_spec=tinted_spec(), labels=LABELS)
     wanted = non_blank_answer(candidate, backbone)
     target = wanted.subject.target
     before = state(backbone)
     for stage in ("forward", "backward"):
-        subject = candidate.subject(backbone, noise(backbone.spec), target)
+        subject = candidate.subject(backbone, noise(backbone.input_spec), target)
         switch.armed, message, got = stage, "", None
         try:
             *_, got = candidate.steps(subject)
@@ -176,7 +176,7 @@ def after_failure(candidate: ExplainerUnderTest) -> None:
             "made in spite of one is no explanation.",
         )
         _unchanged(before, state(backbone), f"After an error in the {stage} pass")
-    again = candidate.answer(backbone, noise(backbone.spec), target)
+    again = candidate.answer(backbone, noise(backbone.input_spec), target)
     require(
         difference(again.values, wanted.values) < 1e-3,
         "After an error the same question has another answer. Keep nothing between calls.",
@@ -221,8 +221,8 @@ class MeteredNet(PatchNet):
 def batch_bound(candidate: ExplainerUnderTest) -> None:
     """No forward pass takes more inputs than batch_size: memory is bounded by it."""
     meter, allowed = Meter(), 4
-    backbone = wrap(randomised(MeteredNet(meter)), spec=tinted_spec(), labels=LABELS)
-    subject = candidate.subject(backbone, noise(backbone.spec), 1, batch_size=allowed)
+    backbone = wrap(randomised(MeteredNet(meter)), input_spec=tinted_spec(), labels=LABELS)
+    subject = candidate.subject(backbone, noise(backbone.input_spec), 1, batch_size=allowed)
     meter.largest = 0
     candidate.asked(subject)
     require(
@@ -237,10 +237,10 @@ def flat_memory(candidate: ExplainerUnderTest) -> None:
     """Two hundred answers leave the process's memory as it was."""
     backbone = default_network(candidate)
     for call in range(50):
-        candidate.answer(backbone, noise(backbone.spec, call), call % 3)
+        candidate.answer(backbone, noise(backbone.input_spec, call), call % 3)
     memory, gpu_memory = _resident(), _on_gpu()
     for call in range(200):
-        candidate.answer(backbone, noise(backbone.spec, 1000 + call), call % 3)
+        candidate.answer(backbone, noise(backbone.input_spec, 1000 + call), call % 3)
     growth, gpu_growth = _resident() - memory, _on_gpu() - gpu_memory
     require(
         growth < 8_000_000 and gpu_growth <= 0,
@@ -272,7 +272,7 @@ def threads(candidate: ExplainerUnderTest) -> None:
 
     def subject(number: int) -> Any:
         net, target = questions[number]
-        return candidate.subject(net, noise(net.spec), target)
+        return candidate.subject(net, noise(net.input_spec), target)
 
     alone = [candidate.plain_answer(*question).values for question in questions]
     before = _attribute_ids(candidate)

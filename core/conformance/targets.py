@@ -93,7 +93,7 @@ def sign_of_score(candidate: ExplainerUnderTest) -> None:
     _needs_own_pictures(candidate)
     backbone = candidate.network(patches)
     plain = non_blank_answer(candidate, backbone)
-    target, x = plain.subject.target, noise(backbone.spec)
+    target, x = plain.subject.target, noise(backbone.input_spec)
     high = 2 * float(plain.subject.forward_pass.logits.abs().max())
     maps = [
         candidate.answer(candidate.network(_lifted, constant), x, target).values
@@ -135,7 +135,7 @@ def _speaks_for(side: int) -> tuple[Backbone, Backbone]:
     # A network whose one output predicts a side of seeded noise, and one with two mirrored outputs.
     single = patches(classes=1)
     with torch.no_grad():
-        up = float(single.module(noise(single.spec))[0, 0]) > 0
+        up = float(single.module(noise(single.input_spec))[0, 0]) > 0
     sign = 1.0 if up == bool(side) else -1.0
 
     def turned(module: nn.Module) -> None:

@@ -19,19 +19,21 @@ GRID = (4, 6)
 Cell = tuple[int, ...]
 
 
-def noise(spec: InputSpec, seed: int = 5) -> Tensor:
+def noise(input_spec: InputSpec, seed: int = 5) -> Tensor:
     """Return (1, C, *S) seeded noise as a network gets it."""
     generator = torch.Generator().manual_seed(seed)
-    return normalize(torch.rand(1, spec.channels, *spec.size, generator=generator), spec)
+    return normalize(
+        torch.rand(1, input_spec.channels, *input_spec.size, generator=generator), input_spec
+    )
 
 
-def lit(spec: InputSpec, cells: Iterable[Cell], seed: int = 5) -> Tensor:
+def lit(input_spec: InputSpec, cells: Iterable[Cell], seed: int = 5) -> Tensor:
     """Return (1, C, *S) a dim input that is bright in some cells.
 
     Args:
-        spec: A network's input without normalisation.
+        input_spec: A network's input without normalisation.
     """
-    x = 0.1 + 0.2 * noise(spec, seed)
+    x = 0.1 + 0.2 * noise(input_spec, seed)
     for cell in cells:
         box = tuple(slice(CELL * n, CELL * (n + 1)) for n in cell)
         x[(slice(None), slice(None), *box)] += 0.65

@@ -99,23 +99,23 @@ class ReadLight(WeighedLight):
             self.fc.weight[:, 1] = 0
 
 
-def cell_reader(cells: tuple[Cell, ...], spec: InputSpec, gain: float = 20.0) -> Backbone:
+def cell_reader(cells: tuple[Cell, ...], input_spec: InputSpec, gain: float = 20.0) -> Backbone:
     """Return a network whose class 0 scores the light in some cells, and nothing else.
 
     Args:
         gain: Score per unit of light.
     """
-    read = torch.zeros([n // CELL for n in spec.size])
+    read = torch.zeros([n // CELL for n in input_spec.size])
     for cell in cells:
         read[cell] = 1
-    return wrap(ReadLight(read, gain).eval(), spec=spec)
+    return wrap(ReadLight(read, gain).eval(), input_spec=input_spec)
 
 
 def gradient_reader() -> tuple[Backbone, Tensor]:
     """Return a network that weighs light by a slope across the picture, and the (4, 6) weights."""
     rows, columns = torch.linspace(-0.6, 0.6, GRID[0]), torch.linspace(-1, 1, GRID[1])
     weights = 0.3 + rows[:, None] + columns[None]  # not 0 on the whole: a change to share out
-    return wrap(WeighedLight(weights).eval(), spec=plain_spec()), weights
+    return wrap(WeighedLight(weights).eval(), input_spec=plain_spec()), weights
 
 
 class LinearNet(nn.Module):
@@ -202,7 +202,7 @@ def patches(seed: int = 3, **changes: Any) -> Backbone:
     """Return a seeded `PatchNet(**changes)` for normalised pictures, as a backbone."""
     module = randomised(PatchNet(**changes), seed)
     labels = LABELS if changes.get("classes", 3) == 3 else ()
-    return wrap(module, spec=tinted_spec(), labels=labels)
+    return wrap(module, input_spec=tinted_spec(), labels=labels)
 
 
 class MlpHeadNet(PatchNet):
@@ -221,14 +221,14 @@ class MlpHeadNet(PatchNet):
 
 def mlp_head(seed: int = 3) -> Backbone:
     """Return a seeded `MlpHeadNet` for normalised pictures, as a backbone."""
-    return wrap(randomised(MlpHeadNet(), seed), spec=tinted_spec(), labels=LABELS)
+    return wrap(randomised(MlpHeadNet(), seed), input_spec=tinted_spec(), labels=LABELS)
 
 
 def signal_patches(seed: int = 3) -> Backbone:
     """Return a seeded `PatchNet` for normalised signals of two channels, as a backbone."""
-    spec = InputSpec(size=(64,), channels=2, mean=(0.1, 0.2), std=(1.5, 0.5), crop=1.0)
+    input_spec = InputSpec(size=(64,), channels=2, mean=(0.1, 0.2), std=(1.5, 0.5), crop=1.0)
     module = randomised(PatchNet(axes=1, channels=2, width=12), seed)
-    return wrap(module, spec=spec, labels=LABELS)
+    return wrap(module, input_spec=input_spec, labels=LABELS)
 
 
 def dead_network() -> Backbone:
@@ -243,7 +243,7 @@ def dead_network() -> Backbone:
         for channel, filters in enumerate(weight):
             filters[channel % 3] = 1 / filters[0].numel()
         bias.fill_(-1.2)
-    return wrap(module, spec=plain_spec(), labels=LABELS)
+    return wrap(module, input_spec=plain_spec(), labels=LABELS)
 
 
 def tiny_vit(seed: int = 3, *, registers: int = 0) -> Backbone:
@@ -268,7 +268,7 @@ def tiny_vit(seed: int = 3, *, registers: int = 0) -> Backbone:
     randomize_weights(module, seed=seed).eval()
     with torch.no_grad():
         module.head.weight *= 20
-    return wrap(module, spec=tinted_spec(), labels=LABELS)
+    return wrap(module, input_spec=tinted_spec(), labels=LABELS)
 
 
 class ToyNetworks:
@@ -306,7 +306,7 @@ def changed(backbone: Backbone, change: Any) -> Backbone:
     module = copy.deepcopy(backbone.module)
     with torch.no_grad():
         change(module)
-    return wrap(module, spec=backbone.spec, labels=backbone.labels)
+    return wrap(module, input_spec=backbone.input_spec, labels=backbone.labels)
 
 
 # What every answer is held to, whatever it is about, it is held to on each of these.

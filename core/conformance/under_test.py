@@ -178,7 +178,7 @@ class ExplainerUnderTest:
 
     def fails_on_axes_of(self, backbone: Backbone) -> bool:
         """Return whether it fails on a network that takes no pictures: the matter of test 17."""
-        if len(backbone.spec.size) == 2 or self.refusal(backbone):
+        if len(backbone.input_spec.size) == 2 or self.refusal(backbone):
             return False
         try:
             self.plain_answer(backbone)
@@ -233,7 +233,7 @@ class ExplainerUnderTest:
         """
         key = id(backbone), target  # the answer holds the network, so that no other has its id
         if key not in self._plain_answers:
-            self._plain_answers[key] = self.answer(backbone, noise(backbone.spec), target)
+            self._plain_answers[key] = self.answer(backbone, noise(backbone.input_spec), target)
         return self._plain_answers[key]
 
     def needs_places(self) -> None:
@@ -249,7 +249,7 @@ def _chosen(params: BaseModel | None) -> dict[str, object]:
 
 
 def _dataset_for(backbone: Backbone) -> Dataset:
-    shape = (backbone.spec.channels, len(backbone.spec.size))
+    shape = (backbone.input_spec.channels, len(backbone.input_spec.size))
     if shape not in ((3, 2), (2, 1)):
         raise NotApplicable("it is fitted with pictures or signals that this network does not take")
     return Tinted() if shape == (3, 2) else Bumps()

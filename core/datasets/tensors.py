@@ -22,21 +22,21 @@ _PLOT_SIZE = (400, 240)  # width and height of a signal's picture
 
 
 def iter_tensors(
-    dataset: Dataset, indices: Sequence[int], spec: InputSpec, *, batch: int = 32
+    dataset: Dataset, indices: Sequence[int], input_spec: InputSpec, *, batch: int = 32
 ) -> Iterator[tuple[Sequence[int], Tensor]]:
     """Yield (positions, (n, C, *S) inputs) of pictures or signals, seen as visitors' are."""
     for start in range(0, len(indices), batch):
         piece = indices[start : start + batch]
-        yield piece, torch.cat([_input(dataset, i, spec) for i in piece])
+        yield piece, torch.cat([_input(dataset, i, input_spec) for i in piece])
 
 
-def _input(dataset: Dataset, index: int, spec: InputSpec) -> Tensor:
-    if len(spec.size) == 1:
-        return signal_tensor(dataset.signal(index), spec)
-    return to_tensor(dataset.pixels(index), spec)
+def _input(dataset: Dataset, index: int, input_spec: InputSpec) -> Tensor:
+    if len(input_spec.size) == 1:
+        return signal_tensor(dataset.signal(index), input_spec)
+    return to_tensor(dataset.pixels(index), input_spec)
 
 
-def view_pixels(x: Tensor, spec: InputSpec) -> Pixels:
+def view_pixels(x: Tensor, input_spec: InputSpec) -> Pixels:
     """Return (H, W, 3) uint8: what a network is shown, as a person would see it.
 
     Args:
@@ -44,8 +44,8 @@ def view_pixels(x: Tensor, spec: InputSpec) -> Pixels:
             is drawn as lines.
     """
     if x.ndim == 3:
-        return _plot(denormalize(x, spec)[0].cpu().numpy())
-    unit = denormalize(x, spec)[0].clamp(0, 1)
+        return _plot(denormalize(x, input_spec)[0].cpu().numpy())
+    unit = denormalize(x, input_spec)[0].clamp(0, 1)
     pixels = (unit * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
     return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
 
@@ -54,7 +54,7 @@ def _plot(signal: Signal) -> Pixels:
     return np.asarray(plot_signal(signal, size=_PLOT_SIZE))
 
 
-def encode_views(views: Sequence[Tensor], spec: InputSpec) -> dict[str, npt.NDArray[Any]]:
+def encode_views(views: Sequence[Tensor], input_spec: InputSpec) -> dict[str, npt.NDArray[Any]]:
     """Return what a network was shown as arrays fit for an artifact.
 
     Pictures become "jpeg" and "jpeg_ends"; "signals", (N, C, L) float32, stay as they were given.
@@ -62,10 +62,10 @@ def encode_views(views: Sequence[Tensor], spec: InputSpec) -> dict[str, npt.NDAr
     Args:
         views: (1, C, *S) normalised inputs.
     """
-    if len(spec.size) == 1:
-        rows = [denormalize(x, spec)[0].cpu().numpy() for x in views]
+    if len(input_spec.size) == 1:
+        rows = [denormalize(x, input_spec)[0].cpu().numpy() for x in views]
         return {"signals": np.stack(rows).astype(np.float32)}
-    return encode_images([view_pixels(x, spec) for x in views])
+    return encode_images([view_pixels(x, input_spec) for x in views])
 
 
 def concat_views(packs: Sequence[Mapping[str, npt.NDArray[Any]]]) -> dict[str, npt.NDArray[Any]]:
@@ -114,21 +114,23 @@ def decode_images(arrays: Mapping[str, npt.NDArray[Any]], indices: Sequence[int]
     return images
 
 
-def decode_tensor(arrays: Mapping[str, npt.NDArray[Any]], index: int, spec: InputSpec) -> Tensor:
+def decode_tensor(
+    arrays: Mapping[str, npt.NDArray[Any]], index: int, input_spec: InputSpec
+) -> Tensor:
     """Return (1, C, *S): what `encode_views` packed, as the network sees it.
 
     Args:
         arrays: Holding "jpeg" and "jpeg_ends", or "signals".
     """
     if "signals" in arrays:
-        return signal_tensor(np.array(arrays["signals"][index]), spec)
-    return to_tensor(decode_images(arrays, [index])[0], spec)
+        return signal_tensor(np.array(arrays["signals"][index]), input_spec)
+    return to_tensor(decode_images(arrays, [index])[0], input_spec)
 
 
-def to_tensor(pixels: Pixels, spec: InputSpec) -> Tensor:
+def to_tensor(pixels: Pixels, input_spec: InputSpec) -> Tensor:
     """Return (1, C, H, W): one picture as the network sees it.
 
     Args:
         pixels: (H, W, 3) uint8.
     """
-    return photo_tensor(photo_of(pixels), spec)[0]
+    return photo_tensor(photo_of(pixels), input_spec)[0]

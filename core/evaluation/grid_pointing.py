@@ -56,11 +56,11 @@ def on_mosaics(backbone: Backbone, grid: tuple[int, ...]) -> Backbone:
     Raises:
         NeedsNotMet: It takes inputs of one size only.
     """
-    size = tuple(n * length for n, length in zip(grid, backbone.spec.size, strict=True))
+    size = tuple(n * length for n, length in zip(grid, backbone.input_spec.size, strict=True))
     try:
         return wrap(
             backbone.module,
-            spec=backbone.spec.model_copy(update={"size": size}),
+            input_spec=backbone.input_spec.model_copy(update={"size": size}),
             labels=backbone.labels,
             identity=backbone.identity,
             outputs=backbone.outputs,

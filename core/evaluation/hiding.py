@@ -84,11 +84,11 @@ def scores_hiding(subject: Subject, masks: Tensor, setting: Setting) -> Iterator
 
 def _surroundings(subject: Subject, hidden: Tensor) -> Tensor:
     # The same noise in every mask, so that two maps differ by their order alone.
-    spec = subject.backbone.spec
-    pixels = denormalize(subject.x, spec)
+    input_spec = subject.backbone.input_spec
+    pixels = denormalize(subject.x, input_spec)
     noise = torch.randn(pixels.shape, generator=subject.generator()).to(pixels)
     size = NOISE * (pixels.max() - pixels.min())
-    return normalize(imputed(pixels, hidden > 0) + size * noise, spec)
+    return normalize(imputed(pixels, hidden > 0) + size * noise, input_spec)
 
 
 @dataclass(frozen=True)

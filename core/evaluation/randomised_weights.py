@@ -47,7 +47,7 @@ def randomised_backbone(backbone: Backbone, seed: int) -> Backbone:
     )
     return wrap(
         module,
-        spec=backbone.spec,
+        input_spec=backbone.input_spec,
         labels=backbone.labels,
         identity=identity,
         outputs=backbone.outputs,

@@ -63,10 +63,10 @@ def max_sensitivity(
     if not size:
         yield Score(None, note="The map is blank: no change of it has a size.")
         return
-    generator, spec, worst = subject.generator(), subject.backbone.spec, 0.0
+    generator, input_spec, worst = subject.generator(), subject.backbone.input_spec, 0.0
     for draw in range(1, draws + 1):
         noise = radius * (2 * torch.rand(subject.x.shape, generator=generator) - 1)
-        noise = noise.to(subject.x) / per_channel(spec.std, subject.x)
+        noise = noise.to(subject.x) / per_channel(input_spec.std, subject.x)
         moved = explain(_on_input(subject, subject.x + noise))
         change = np.asarray(moved.values, np.float64) - heat.values
         worst = max(worst, float(np.linalg.norm(change)) / size)

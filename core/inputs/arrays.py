@@ -109,12 +109,12 @@ def images_of(image: Any) -> tuple[list[Any], bool]:
     return [contents_of(item) for item in image], True
 
 
-def reads_photos(spec: InputSpec) -> bool:
+def reads_photos(input_spec: InputSpec) -> bool:
     """Return whether a network is fed photos, in colour or grey, and not arrays as they are."""
-    return len(spec.size) == 2 and spec.channels in (1, 3)
+    return len(input_spec.size) == 2 and input_spec.channels in (1, 3)
 
 
-def to_channels(image: Any, spec: InputSpec) -> Array:
+def to_channels(image: Any, input_spec: InputSpec) -> Array:
     """Return (C, *S) float32 of a signal, a volume or a picture with other channels than RGB.
 
     Args:
@@ -123,10 +123,10 @@ def to_channels(image: Any, spec: InputSpec) -> Array:
     Raises:
         BadInput: It is none of these.
     """
-    return read_channels(image, spec)[0]
+    return read_channels(image, input_spec)[0]
 
 
-def read_channels(image: Any, spec: InputSpec) -> tuple[Array, tuple[str, ...]]:
+def read_channels(image: Any, input_spec: InputSpec) -> tuple[Array, tuple[str, ...]]:
     """Return (C, *S) float32, as `to_channels`, and what was done to the values.
 
     Values are taken as they are, but bytes of a picture, which become shares of 255.
@@ -143,7 +143,7 @@ def read_channels(image: Any, spec: InputSpec) -> tuple[Array, tuple[str, ...]]:
             array = _loaded(path)
         elif is_signal_file(path.name):
             array = read_signal(_content(path), path.name)
-        elif path.suffix.lower() in (".tif", ".tiff") and len(spec.size) == 2:
+        elif path.suffix.lower() in (".tif", ".tiff") and len(input_spec.size) == 2:
             try:
                 array = read_bands(_content(path))
             except BadInput as exc:
@@ -151,28 +151,29 @@ def read_channels(image: Any, spec: InputSpec) -> tuple[Array, tuple[str, ...]]:
         else:
             raise BadInput(
                 f"{path.name} is a photo by its name; this network takes arrays of "
-                f"{(spec.channels, *spec.size)}. Give one, or a .csv or .npy file of it."
+                f"{(input_spec.channels, *input_spec.size)}. Give one, or a .csv or .npy file "
+                "of it."
             )
     elif isinstance(image := contents_of(image), bytes):
-        tiff = image[:4] in (b"II*\0", b"MM\0*") and len(spec.size) == 2
+        tiff = image[:4] in (b"II*\0", b"MM\0*") and len(input_spec.size) == 2
         array = read_bands(image) if tiff else read_signal(image, "signal.csv")
     else:
         array = _array(image)
     notes: tuple[str, ...] = ()
-    if array.dtype == np.uint8 and len(spec.size) == 2:
+    if array.dtype == np.uint8 and len(input_spec.size) == 2:
         array = array / np.float32(255)
         notes = ("Its bytes were taken as shares of 255.",)
-    elif array.dtype.kind in "iu" and len(spec.size) > 1:
+    elif array.dtype.kind in "iu" and len(input_spec.size) > 1:
         notes = (
             f"Its values of {8 * array.dtype.itemsize} bits were taken as they are, "
             f"{array.min():,} to {array.max():,}: scale them where the network was fed others.",
         )
-    expected = (spec.channels, *spec.size)
+    expected = (input_spec.channels, *input_spec.size)
     if array.ndim == len(expected) + 1 and len(array) == 1:
         array = array[0]
-    if array.shape != expected and array.shape == (*spec.size, spec.channels):
+    if array.shape != expected and array.shape == (*input_spec.size, input_spec.channels):
         array = np.moveaxis(array, -1, 0)
-    if array.ndim == len(spec.size):
+    if array.ndim == len(input_spec.size):
         array = array[None]
     return np.array(array, dtype=np.float32), notes
 

@@ -53,14 +53,14 @@ def framing_text(framing: Framing) -> str:
     return framing if isinstance(framing, str) else ",".join(f"{share:.4g}" for share in framing)
 
 
-def framed_spec(spec: InputSpec, framing: Framing) -> InputSpec:
+def framed_spec(input_spec: InputSpec, framing: Framing) -> InputSpec:
     """Return the input as it is for a framing; a photo that is shown whole is fitted inside."""
     if framing == WHOLE:
-        return spec.model_copy(update={"crop_mode": "border", "crop": 1.0})
-    return spec
+        return input_spec.model_copy(update={"crop_mode": "border", "crop": 1.0})
+    return input_spec
 
 
-def framed_view(size: tuple[int, int], spec: InputSpec, framing: Framing) -> View:
+def framed_view(size: tuple[int, int], input_spec: InputSpec, framing: Framing) -> View:
     """Return how a photo of `size` reaches a network.
 
     Of a part that has not the shape of the network's input, the middle that has is shown.
@@ -69,8 +69,8 @@ def framed_view(size: tuple[int, int], spec: InputSpec, framing: Framing) -> Vie
         size: Width and height in pixels.
     """
     if isinstance(framing, str):
-        return view_of(size, framed_spec(spec, framing))
-    tall, wide = spec.size
+        return view_of(size, framed_spec(input_spec, framing))
+    tall, wide = input_spec.size
     left, top, right, bottom = (share * size[i % 2] for i, share in enumerate(framing))
     scale = max(wide / (right - left), tall / (bottom - top))
     full = tuple(max(1, round(side * scale)) for side in size)

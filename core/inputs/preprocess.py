@@ -20,26 +20,26 @@ from whylens.core.results import Array
 Fill = Literal["black", "grey", "mean", "blur"]
 
 
-def photo_tensor(photo: Photo, spec: InputSpec) -> tuple[Tensor, View]:
+def photo_tensor(photo: Photo, input_spec: InputSpec) -> tuple[Tensor, View]:
     """Return (1, C, H, W) normalised input and the view through which it was taken.
 
     Args:
-        spec: The network's input; 1 channel means luminance.
+        input_spec: The network's input; 1 channel means luminance.
 
     Raises:
         BadInput: The network does not take images.
     """
-    if len(spec.size) != 2 or spec.channels not in (1, 3):
+    if len(input_spec.size) != 2 or input_spec.channels not in (1, 3):
         raise BadInput("This network does not take photos; choose another, or give it a signal.")
-    view = framed_view(photo.size, spec, photo.framing)
-    pixels = model_view(photo.image(), view, framed_spec(spec, photo.framing))
-    if spec.channels == 1:
+    view = framed_view(photo.size, input_spec, photo.framing)
+    pixels = model_view(photo.image(), view, framed_spec(input_spec, photo.framing))
+    if input_spec.channels == 1:
         pixels = np.asarray(Image.fromarray(pixels).convert("L"))[..., None]
     unit = torch.from_numpy(pixels.astype(np.float32) / 255.0).permute(2, 0, 1)[None]
-    return normalize(unit, spec), view
+    return normalize(unit, input_spec), view
 
 
-def signal_tensor(signal: Array, spec: InputSpec) -> Tensor:
+def signal_tensor(signal: Array, input_spec: InputSpec) -> Tensor:
     """Return (1, C, *S) normalised input of a signal or a volume.
 
     Args:
@@ -55,41 +55,41 @@ def signal_tensor(signal: Array, spec: InputSpec) -> Tensor:
         raise BadInput(
             "The signal is not a table of numbers with rows of one length. Check the file."
         ) from exc
-    if array.ndim == len(spec.size):
+    if array.ndim == len(input_spec.size):
         array = array[None]
-    if len(spec.size) == 1:
-        array = fit_signal(array, spec.channels, spec.size[0])
-    if array.shape != (spec.channels, *spec.size):
+    if len(input_spec.size) == 1:
+        array = fit_signal(array, input_spec.channels, input_spec.size[0])
+    if array.shape != (input_spec.channels, *input_spec.size):
         remedy = "Cut or resample it."
-        if len(spec.size) == 1 and (spec.channels, spec.size[0] + 1) in (
+        if len(input_spec.size) == 1 and (input_spec.channels, input_spec.size[0] + 1) in (
             array.shape,
             array.shape[::-1],
         ):
             remedy = "Its first or last value may be a class or a row's number: take that out."
         raise BadInput(
-            f"The signal is {array.shape}; this network wants {(spec.channels, *spec.size)}. "
-            f"{remedy}"
+            f"The signal is {array.shape}; this network wants "
+            f"{(input_spec.channels, *input_spec.size)}. {remedy}"
         )
     if not np.isfinite(array).all():
         raise BadInput("The signal holds NaN or infinite values; remove them.")
-    return normalize(torch.from_numpy(array)[None], spec)
+    return normalize(torch.from_numpy(array)[None], input_spec)
 
 
-def normalize(unit: Tensor, spec: InputSpec) -> Tensor:
+def normalize(unit: Tensor, input_spec: InputSpec) -> Tensor:
     """Return values of pixel space as the network wants them.
 
     Args:
         unit: (N, C, *S) in pixel space, [0, 1] for images.
     """
-    return (unit - per_channel(spec.mean, unit)) / per_channel(spec.std, unit)
+    return (unit - per_channel(input_spec.mean, unit)) / per_channel(input_spec.std, unit)
 
 
-def denormalize(x: Tensor, spec: InputSpec) -> Tensor:
+def denormalize(x: Tensor, input_spec: InputSpec) -> Tensor:
     """Return the inverse of `normalize`."""
-    return x * per_channel(spec.std, x) + per_channel(spec.mean, x)
+    return x * per_channel(input_spec.std, x) + per_channel(input_spec.mean, x)
 
 
-def baseline(x: Tensor, spec: InputSpec, fill: Fill) -> Tensor:
+def baseline(x: Tensor, input_spec: InputSpec, fill: Fill) -> Tensor:
     """Return an input of the same shape that shows nothing, in the network's own units.
 
     Args:
@@ -100,7 +100,7 @@ def baseline(x: Tensor, spec: InputSpec, fill: Fill) -> Tensor:
     Raises:
         BadInput: There is no such fill.
     """
-    unit = denormalize(x, spec)
+    unit = denormalize(x, input_spec)
     match fill:
         case "black":
             empty = torch.zeros_like(unit)
@@ -112,7 +112,7 @@ def baseline(x: Tensor, spec: InputSpec, fill: Fill) -> Tensor:
             empty = _blurred(unit)
         case _:
             raise BadInput(f"A fill is black, grey, mean or blur, not {fill!r}.")
-    return normalize(empty, spec)
+    return normalize(empty, input_spec)
 
 
 def _blurred(unit: Tensor) -> Tensor:

@@ -59,15 +59,19 @@ class InputSpec(BaseModel):
         return self
 
 
-def probe_inputs(spec: InputSpec) -> Tensor:
+def probe_inputs(input_spec: InputSpec) -> Tensor:
     """Return (2, C, *S) seeded inputs with coarse and fine structure, to try a network out on."""
     import torch
 
     generator = torch.Generator().manual_seed(20)
-    fine = torch.randn(2, spec.channels, *spec.size, generator=generator, dtype=torch.float32)
-    coarse_size = [max(1, n // 16) for n in spec.size]
-    coarse = torch.randn(2, spec.channels, *coarse_size, generator=generator, dtype=torch.float32)
-    for axis, n in enumerate(spec.size):
+    fine = torch.randn(
+        2, input_spec.channels, *input_spec.size, generator=generator, dtype=torch.float32
+    )
+    coarse_size = [max(1, n // 16) for n in input_spec.size]
+    coarse = torch.randn(
+        2, input_spec.channels, *coarse_size, generator=generator, dtype=torch.float32
+    )
+    for axis, n in enumerate(input_spec.size):
         coarse = coarse.repeat_interleave(-(-n // coarse.shape[axis + 2]), dim=axis + 2)
         coarse = coarse.narrow(axis + 2, 0, n)
     return coarse + 0.5 * fine

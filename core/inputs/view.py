@@ -97,14 +97,14 @@ class View:
         return cls(**{**numbers, **{key: tuple(numbers[key]) for key in ("original", "model")}})
 
 
-def view_of(size: tuple[int, int], spec: InputSpec) -> View:
-    """Return how a photo of `size` reaches a network that wants `spec`."""
+def view_of(size: tuple[int, int], input_spec: InputSpec) -> View:
+    """Return how a photo of `size` reaches a network that wants `input_spec`."""
     width, height = size
-    tall, wide = spec.size
-    target = [int(np.floor(n / spec.crop)) for n in (tall, wide)]
-    if spec.crop_mode == "squash":
+    tall, wide = input_spec.size
+    target = [int(np.floor(n / input_spec.crop)) for n in (tall, wide)]
+    if input_spec.crop_mode == "squash":
         new_w, new_h = target[1], target[0]
-    elif spec.crop_mode == "center" and target[0] == target[1]:
+    elif input_spec.crop_mode == "center" and target[0] == target[1]:
         # torchvision: the shorter side becomes the target, the longer is cut to an integer.
         short = target[0]
         new_w, new_h = (
@@ -114,7 +114,7 @@ def view_of(size: tuple[int, int], spec: InputSpec) -> View:
         )
     else:
         ratios = height / target[0], width / target[1]
-        ratio = max(ratios) if spec.crop_mode == "border" else min(ratios)
+        ratio = max(ratios) if input_spec.crop_mode == "border" else min(ratios)
         new_h, new_w = (max(1, round(n / ratio)) for n in (height, width))
     new_w, new_h = max(1, new_w), max(1, new_h)
     return View(
@@ -193,17 +193,17 @@ def _coarse(piece: Image.Image, view: View, detail: int, filter_: Image.Resampli
     return piece.resize((width, height), Image.Resampling.BOX).resize(piece.size, filter_)
 
 
-def model_view(image: Image.Image, view: View, spec: InputSpec) -> npt.NDArray[np.uint8]:
+def model_view(image: Image.Image, view: View, input_spec: InputSpec) -> npt.NDArray[np.uint8]:
     """Return (H, W, 3) uint8: what the network sees, before normalisation."""
     left, top = max(0, round(-view.left)), max(0, round(-view.top))
-    piece = _resized(image, view, _FILTERS[spec.interpolation])
-    if spec.detail is not None:
-        piece = _coarse(piece, view, spec.detail, _FILTERS[spec.interpolation])
+    piece = _resized(image, view, _FILTERS[input_spec.interpolation])
+    if input_spec.detail is not None:
+        piece = _coarse(piece, view, input_spec.detail, _FILTERS[input_spec.interpolation])
     if piece.size == view.model:
         return np.asarray(piece)
     # Padding is black in torchvision's crop, the mean colour in timm's border.
-    border = spec.crop_mode == "border"
-    fill = tuple(round(255 * m) if border else 0 for m in (spec.mean * 3)[:3])
+    border = input_spec.crop_mode == "border"
+    fill = tuple(round(255 * m) if border else 0 for m in (input_spec.mean * 3)[:3])
     canvas = Image.new("RGB", view.model, fill)
     canvas.paste(piece, (left, top))
     return np.asarray(canvas)

@@ -82,10 +82,10 @@ def backbone_of(module: nn.Module, hint: ModuleHint | None = None) -> Backbone:
         ) from exc
     network = private_copy(bare)
     hooks = _take_hooks(network)
-    network, spec, output, notes = fitting_network(network, hint, name)
+    network, input_spec, output, notes = fitting_network(network, hint, name)
     if hooks:
-        output = _output_with_hooks(network, spec, output, hooks)
-    probe = probe_inputs(spec).to(device_of(network))
+        output = _output_with_hooks(network, input_spec, output, hooks)
+    probe = probe_inputs(input_spec).to(device_of(network))
     classes = 1 if hint.unit is not None else len(hint.labels)
     path = path_to_scores(output, name, key=hint.output, classes=classes)
     chosen = path[0] if path else None
@@ -104,10 +104,10 @@ def backbone_of(module: nn.Module, hint: ModuleHint | None = None) -> Backbone:
     notes += [note for note in obstacles if note not in notes]
     kind, note = Reading(None, "")
     if hint.unit is None:
-        kind, note = read_scores(partial(_read, network, path), scores, spec)
+        kind, note = read_scores(partial(_read, network, path), scores, input_spec)
     classes = scores.shape[1]
-    network, path, spec, normalised, left = _without_wrappers(
-        network, path, spec, probe, hint, kind
+    network, path, input_spec, normalised, left = _without_wrappers(
+        network, path, input_spec, probe, hint, kind
     )
     network = network if path == () else ClassScores(network, path)
     if left is not None:
@@ -116,16 +116,23 @@ def backbone_of(module: nn.Module, hint: ModuleHint | None = None) -> Backbone:
     if not bare.state_dict():
         digest = answers_sha256(scores)
         notes.append("It has no weights: its digest is that of its answers to two fixed inputs.")
-    notes += notes_on_normalisation(spec, hint, normalised)
+    notes += notes_on_normalisation(input_spec, hint, normalised)
     identity = ModelSource(name, digest, notes=tuple(notes), output=chosen)
     if hint.unit is not None:
         labels = hint.labels or (() if hint.output is None else (str(hint.output),))
         return wrap(
-            network, spec=spec, labels=labels, identity=identity, outputs="value", unit=hint.unit
+            network,
+            input_spec=input_spec,
+            labels=labels,
+            identity=identity,
+            outputs="value",
+            unit=hint.unit,
         )
     labels = hint.labels or timm_labels(timm_part(bare))
     outputs: Outputs = "labels" if kind in LABEL_KINDS and classes > 1 else "classes"
-    backbone = wrap(network, spec=spec, labels=labels, identity=identity, outputs=outputs)
+    backbone = wrap(
+        network, input_spec=input_spec, labels=labels, identity=identity, outputs=outputs
+    )
     if isinstance(bare, BlackBox):
         obstacles.append(
             "It is a function, of which answers alone are known: give the nn.Module itself."
@@ -207,7 +214,7 @@ def _take_hooks(network: nn.Module) -> Hooks:
     return hooks
 
 
-def _output_with_hooks(network: nn.Module, spec: InputSpec, output: Any, hooks: Hooks) -> Any:
+def _output_with_hooks(network: nn.Module, input_spec: InputSpec, output: Any, hooks: Hooks) -> Any:
     """Return the network's output, its hooks back in place if they have a part in it.
 
     They run once to find out; those that only look on are left off, so that what they record does
@@ -217,7 +224,7 @@ def _output_with_hooks(network: nn.Module, spec: InputSpec, output: Any, hooks: 
         table.update(own)
     try:
         with torch.no_grad():
-            hooked = network(probe_inputs(spec).to(device_of(network)))
+            hooked = network(probe_inputs(input_spec).to(device_of(network)))
     except Exception as exc:  # noqa: BLE001 - a hook may raise anything, as to stop a forward pass
         log.info("%s fails under its hooks: %s", type(network).__name__, exc)
         hooked = output
@@ -283,7 +290,7 @@ class _CallRecorder(nn.Module):
 def _without_wrappers(
     network: nn.Module,
     path: Path,
-    spec: InputSpec,
+    input_spec: InputSpec,
     probe: Tensor,
     hint: ModuleHint,
     kind: ScoreKind | None,
@@ -298,16 +305,16 @@ def _without_wrappers(
     while True:
         step = _inner(network, path, probe, kind)
         if step is None:
-            return network, path, spec, normalised, kind
+            return network, path, input_spec, normalised, kind
         inner, inner_path, kind, scale, shift = step
         if scale is not None and shift is not None:
             # The wrapper normalises: what it does becomes a part of the input's description.
             own = hint.mean is None and hint.std is None and not normalised
-            mean0 = torch.zeros(spec.channels) if own else torch.tensor(spec.mean)
-            std0 = torch.ones(spec.channels) if own else torch.tensor(spec.std)
+            mean0 = torch.zeros(input_spec.channels) if own else torch.tensor(input_spec.mean)
+            std0 = torch.ones(input_spec.channels) if own else torch.tensor(input_spec.std)
             mean, std = mean0 - shift * std0 / scale, std0 / scale
             changes = {"mean": tuple(mean.tolist()), "std": tuple(std.tolist())}
-            spec, normalised = spec.model_copy(update=changes), True
+            input_spec, normalised = input_spec.model_copy(update=changes), True
             probe = probe * _per_channel(scale, probe) + _per_channel(shift, probe)
         network, path = inner, inner_path
 

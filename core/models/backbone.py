@@ -70,7 +70,7 @@ class Backbone:
     Attributes:
         module: The network itself, for third-party plugins that must hook; no built-in touches it.
         identity: Name, digest, licence.
-        spec: What it wants to be fed.
+        input_spec: What it wants to be fed.
         labels: One label per class.
         split: Features and head, or None where it cannot be cut.
         linear: Weights of a pool-then-linear head, or None.
@@ -81,7 +81,7 @@ class Backbone:
 
     module: nn.Module
     identity: ModelSource
-    spec: InputSpec
+    input_spec: InputSpec
     labels: tuple[str, ...]
     split: Split | None
     linear: LinearHead | None
@@ -257,13 +257,13 @@ class Backbone:
 
     def probe_inputs(self) -> Tensor:
         """Return (2, C, *S) seeded inputs that are not constant."""
-        return probe_inputs(self.spec).to(self.device)
+        return probe_inputs(self.input_spec).to(self.device)
 
 
 def wrap(
     module: nn.Module,
     *,
-    spec: InputSpec,
+    input_spec: InputSpec,
     labels: tuple[str, ...] = (),
     identity: ModelSource | None = None,
     outputs: Outputs = "classes",
@@ -289,19 +289,19 @@ def wrap(
     module.eval()
     for parameter in module.parameters():  # a scripted network has no requires_grad_ of its own
         parameter.requires_grad_(False)
-    probe = probe_inputs(spec).to(next((p.device for p in module.parameters()), "cpu"))
+    probe = probe_inputs(input_spec).to(next((p.device for p in module.parameters()), "cpu"))
     identity = identity or ModelSource(type(module).__name__, parameters_sha256(module))
-    raw_logits = _raw_logits(module, probe, spec, identity.name)
+    raw_logits = _raw_logits(module, probe, input_spec, identity.name)
     if not bool(torch.isfinite(raw_logits).all()):
         _blame_weights(module, identity.name)
     kind, note = Reading(None, "")
     if outputs != "value":
-        kind, note = read_scores(module, raw_logits, spec)
+        kind, note = read_scores(module, raw_logits, input_spec)
     if note and note not in identity.notes:
         identity = replace(identity, notes=(*identity.notes, note))
     if kind is not None:
         module = undo(module, kind).eval()
-        raw_logits = _raw_logits(module, probe, spec, identity.name)
+        raw_logits = _raw_logits(module, probe, input_spec, identity.name)
         if kind in LABEL_KINDS and raw_logits.shape[1] > 1:
             outputs = "labels"
     if outputs == "value":
@@ -338,7 +338,7 @@ def wrap(
         unmet[Need.SPATIAL_FEATURES] = str(exc)
         unmet[Need.POOLED_LINEAR_HEAD] = "there is no feature map to pool"
         reasons = MappingProxyType(unmet)
-        return Backbone(module, identity, spec, labels, None, None, reasons, outputs, unit)
+        return Backbone(module, identity, input_spec, labels, None, None, reasons, outputs, unit)
     with torch.no_grad():
         features = split.features(probe[:1])
     if features.map[0, 0].numel() < 2:
@@ -349,7 +349,7 @@ def wrap(
     except NeedsNotMet as exc:
         unmet[Need.POOLED_LINEAR_HEAD] = str(exc)
     reasons = MappingProxyType(unmet)
-    return Backbone(module, identity, spec, labels, split, linear, reasons, outputs, unit)
+    return Backbone(module, identity, input_spec, labels, split, linear, reasons, outputs, unit)
 
 
 def _blame_weights(module: nn.Module, name: str) -> None:
@@ -374,17 +374,17 @@ def channels_problem(module: nn.Module, channels: int) -> str:
     )
 
 
-def _raw_logits(module: nn.Module, probe: Tensor, spec: InputSpec, name: str) -> Tensor:
+def _raw_logits(module: nn.Module, probe: Tensor, input_spec: InputSpec, name: str) -> Tensor:
     try:
         with torch.no_grad():
             logits = module(probe)
     except NETWORK_ERRORS as exc:
         reason = " ".join(str(exc).split())[:200] or "it refuses their shape"
-        size = " x ".join(str(n) for n in spec.size)
+        size = " x ".join(str(n) for n in input_spec.size)
         remedy = f"{reason}. Correct the input size and channels in its manifest."
         raise BadArtifact(
-            f"{name} cannot take inputs of {counted(spec.channels, 'channel')} and size {size}: "
-            f"{channels_problem(module, spec.channels) or remedy}"
+            f"{name} cannot take inputs of {counted(input_spec.channels, 'channel')} "
+            f"and size {size}: {channels_problem(module, input_spec.channels) or remedy}"
         ) from exc
     if not isinstance(logits, Tensor):
         raise BadArtifact(

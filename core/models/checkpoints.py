@@ -127,7 +127,7 @@ class CheckpointManifest(BaseModel):
                 raise ValueError(f"the argument {name!r} asks for more than {MOST_LAYERS:,} layers")
         return self
 
-    def spec(self) -> InputSpec:
+    def input_spec(self) -> InputSpec:
         """Return how images are fed to this network."""
         shared = self.model_dump(include=InputSpec.model_fields.keys() & type(self).model_fields)
         return InputSpec(size=self.input_size, channels=len(self.mean), **shared)
@@ -312,7 +312,7 @@ def read_manifest(folder: Path) -> CheckpointManifest:
     remedy = "Correct it, or write the checkpoint again."
     manifest = read_json_model(folder / MANIFEST, CheckpointManifest, remedy)
     try:
-        manifest.spec()  # means and deviations that disagree are refused here, by name
+        manifest.input_spec()  # means and deviations that disagree are refused here, by name
     except ValidationError as exc:
         raise wrong_field(folder / MANIFEST, exc, remedy) from exc
     return manifest

@@ -25,8 +25,11 @@ class ForwardPass:
     """
 
     def __init__(self, backbone: Backbone, x: Tensor) -> None:
-        if x.shape[1:] != (backbone.spec.channels, *backbone.spec.size) or x.shape[0] != 1:
-            raise BadInput(f"The input is {tuple(x.shape)}, not one of {backbone.spec.size}.")
+        if (
+            x.shape[1:] != (backbone.input_spec.channels, *backbone.input_spec.size)
+            or x.shape[0] != 1
+        ):
+            raise BadInput(f"The input is {tuple(x.shape)}, not one of {backbone.input_spec.size}.")
         self.backbone = backbone
         self.x = x.detach()
         self.memo: dict[Hashable, Any] = {}

@@ -27,19 +27,19 @@ class ImageEncoder:
     Attributes:
         name: Under which it was loaded.
         digest: sha256 of its weights.
-        spec: What it wants to be fed.
+        input_spec: What it wants to be fed.
         embed: (N, 3, H, W) inputs to (N, D) vectors.
     """
 
     name: str
     digest: str
-    spec: InputSpec
+    input_spec: InputSpec
     embed: Callable[[Tensor], Tensor]
 
     def encode(self, images: Sequence[Pixels]) -> npt.NDArray[np.float32]:
         """Return (N, D) vectors of N images, (H, W, 3) uint8 each."""
         with torch.no_grad():
-            x = torch.cat([to_tensor(image, self.spec) for image in images])
+            x = torch.cat([to_tensor(image, self.input_spec) for image in images])
             vectors: npt.NDArray[np.float32] = self.embed(x).flatten(1).float().cpu().numpy()
         return vectors
 
@@ -61,15 +61,19 @@ def load_encoder(name: str) -> ImageEncoder:
     """
     if parse_model_name(name, checkpoint_folders()).kind != "timm":
         backbone = load(name)
-        embed, digest, spec = backbone.embedder.embed, backbone.identity.digest, backbone.spec
+        embed, digest, input_spec = (
+            backbone.embedder.embed,
+            backbone.identity.digest,
+            backbone.input_spec,
+        )
     else:
         module, identity = pretrained(name)
-        digest, spec = identity.digest, timm_spec(module)
+        digest, input_spec = identity.digest, timm_spec(module)
         if labels_of(module):
             module.reset_classifier(0)
         for parameter in module.parameters():
             parameter.requires_grad_(False)
         embed = module
-    if len(spec.size) != 2:
+    if len(input_spec.size) != 2:
         raise BadArtifact(f"{name} takes no images, so it cannot compare them. Choose another.")
-    return ImageEncoder(name, digest, spec, embed)
+    return ImageEncoder(name, digest, input_spec, embed)

@@ -53,14 +53,14 @@ class _Network:
         arguments: As in a manifest.
         classes: None where not known.
         weights: By name, or the content of an ONNX file; None where something disagrees.
-        spec: How it is fed; None where that cannot be said.
+        input_spec: How it is fed; None where that cannot be said.
     """
 
     architecture: str
     arguments: Mapping[str, Argument]
     classes: int | None
     weights: Mapping[str, Tensor] | bytes | None
-    spec: InputSpec | None
+    input_spec: InputSpec | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +100,13 @@ def import_weights(options: ImportOptions) -> ImportedModel:
     labels = _check_labels(labels, classes, findings, value=options.outputs == "value")
     if findings.problems or folder is None or photo is None or network is None:
         raise BadInput(_as_list(options.file.name, findings.problems))
-    assert network.spec is not None  # noqa: S101 - or there were a problem
+    assert network.input_spec is not None  # noqa: S101 - or there were a problem
     assert network.weights is not None  # noqa: S101 - likewise
     description = {
         "architecture": network.architecture,
         "arguments": dict(network.arguments),
-        **network.spec.model_dump(exclude={"size", "channels", "detail"}),
-        "input_size": network.spec.size,
+        **network.input_spec.model_dump(exclude={"size", "channels", "detail"}),
+        "input_size": network.input_spec.size,
         "labels": labels,
         "outputs": options.outputs,
         "unit": options.unit,
@@ -143,7 +143,7 @@ def _write(
 
 
 def _predict(backbone: Backbone, photo: Photo) -> tuple[ClassScore, ...]:
-    x, _ = photo_tensor(photo, backbone.spec)
+    x, _ = photo_tensor(photo, backbone.input_spec)
     with torch.no_grad():
         logits = backbone.logits(x)[0]
     if not bool(logits.isfinite().all()):
@@ -341,9 +341,9 @@ def _torch_network(
     fit, tensors = _fit(options, stated.get("size"), findings)
     if fit is None:
         return None
-    spec = _spec(fit, stated, findings)
-    network = _Network(fit.architecture, fit.arguments, fit.classes, None, spec)
-    if not fit.exact or fit.classes is None or spec is None:
+    input_spec = _spec(fit, stated, findings)
+    network = _Network(fit.architecture, fit.arguments, fit.classes, None, input_spec)
+    if not fit.exact or fit.classes is None or input_spec is None:
         return network
     classes, arguments = fit.classes, dict(fit.arguments)
     module = findings.attempt(lambda: build(fit.architecture, classes=classes, arguments=arguments))
@@ -351,7 +351,7 @@ def _torch_network(
         return network
     own = module.state_dict()
     module.load_state_dict({**own, **{k: v for k, v in tensors.items() if k in own}})
-    if _scores(module, spec, fit.architecture, findings) is None:
+    if _scores(module, input_spec, fit.architecture, findings) is None:
         return network
     return replace(network, weights=module.state_dict())
 
@@ -377,13 +377,15 @@ def _onnx_network(
             )
         stated = {**stated, "size": own}
     fields = InputSpec(size=stated.get("size", (224, 224))).model_dump()
-    spec = _complete_spec(fields, module.channels or 3, stated, findings, "most networks are fed")
-    if spec is None or (scores := _scores(module, spec, name, findings)) is None:
-        return _Network(ONNX, {}, None, None, spec)
+    input_spec = _complete_spec(
+        fields, module.channels or 3, stated, findings, "most networks are fed"
+    )
+    if input_spec is None or (scores := _scores(module, input_spec, name, findings)) is None:
+        return _Network(ONNX, {}, None, None, input_spec)
     arguments: dict[str, Argument] = {"output": module.output} if options.output else {}
     kind, note = Reading(None, "")
     if options.outputs != "value":
-        kind, note = read_scores(module, scores, spec)
+        kind, note = read_scores(module, scores, input_spec)
     if kind is not None:
         arguments["probabilities"] = True if kind == "softmax" else kind
     findings.notes += [note] if note else []
@@ -391,16 +393,18 @@ def _onnx_network(
         findings.problems.append(
             "Each of its scores is a probability of its own. Give --outputs labels."
         )
-    return _Network(ONNX, arguments, scores.shape[1], options.file.read_bytes(), spec)
+    return _Network(ONNX, arguments, scores.shape[1], options.file.read_bytes(), input_spec)
 
 
-def _scores(module: nn.Module, spec: InputSpec, name: str, findings: Findings) -> Tensor | None:
+def _scores(
+    module: nn.Module, input_spec: InputSpec, name: str, findings: Findings
+) -> Tensor | None:
     try:
         with torch.no_grad():
-            scores: Tensor = module(probe_inputs(spec))
+            scores: Tensor = module(probe_inputs(input_spec))
     except NETWORK_ERRORS as exc:
         reason = " ".join(str(exc).split())[:120]
-        size = " x ".join(map(str, spec.size))
+        size = " x ".join(map(str, input_spec.size))
         findings.problems.append(
             f"{name} cannot be fed photos of {size} ({reason}). Give another --size."
         )
@@ -453,7 +457,7 @@ def _complete_spec(
     if min(stated.get("std", (1.0,))) <= 0:
         findings.problems.append("--std has a value that is not positive. Leave it out if unsure.")
     try:
-        spec = InputSpec.model_validate({**fields, **stated, "channels": channels})
+        input_spec = InputSpec.model_validate({**fields, **stated, "channels": channels})
     except ValidationError as exc:
         # Errors of no single field were listed above.
         findings.problems.extend(
@@ -472,18 +476,18 @@ def _complete_spec(
     ]
     if assumptions:
         values = {
-            "size": f"size {' x '.join(map(str, spec.size))}",
-            "mean": f"mean {_numbers(spec.mean)}",
-            "std": f"std {_numbers(spec.std)}",
-            "crop": f"crop {spec.crop:g}",
-            "interpolation": f"interpolation {spec.interpolation}",
+            "size": f"size {' x '.join(map(str, input_spec.size))}",
+            "mean": f"mean {_numbers(input_spec.mean)}",
+            "std": f"std {_numbers(input_spec.std)}",
+            "crop": f"crop {input_spec.crop:g}",
+            "interpolation": f"interpolation {input_spec.interpolation}",
         }
         findings.notes.append(
             f"Assumed, as {origin}: "
             f"{', '.join(values[name] for name in assumptions)}. If it was trained otherwise, give "
             f"{', '.join('--' + name for name in assumptions)}."
         )
-    return spec
+    return input_spec
 
 
 def _numbers(values: tuple[float, ...]) -> str:

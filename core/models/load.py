@@ -234,7 +234,7 @@ def from_folder(folder: Path, *, device: str = "cpu") -> Backbone:
     )
     return wrap(
         module.to(device),
-        spec=manifest.spec(),
+        input_spec=manifest.input_spec(),
         labels=labels,
         identity=identity,
         outputs=manifest.outputs,
@@ -328,7 +328,10 @@ def _from_timm(
         )
     module, identity = pretrained(name, progress=progress, timeouts=timeouts)
     return wrap(
-        module.to(device), spec=timm_spec(module), labels=timm_labels(module), identity=identity
+        module.to(device),
+        input_spec=timm_spec(module),
+        labels=timm_labels(module),
+        identity=identity,
     )
 
 
@@ -422,7 +425,7 @@ def _from_hub(
         module = build(config.architecture, classes=classes, arguments=arguments)
     module.load_state_dict(weights)
     try:
-        spec = _spec_of_config(
+        input_spec = _spec_of_config(
             resolve_data_config(pretrained_cfg=dict(config.pretrained_cfg), use_test_size=True)
         )
     except (*NETWORK_ERRORS, ValidationError) as exc:
@@ -436,7 +439,7 @@ def _from_hub(
         licence=str(config.pretrained_cfg.get("license") or "not stated by its authors"),
         source=f"Hub: {repo}",
     )
-    return wrap(module.to(device), spec=spec, labels=labels, identity=identity)
+    return wrap(module.to(device), input_spec=input_spec, labels=labels, identity=identity)
 
 
 def timm_labels(module: Any) -> tuple[str, ...]:
@@ -474,8 +477,10 @@ def _spec_of_config(config: Mapping[str, Any]) -> InputSpec:
 
 def _untrained(architecture: str, device: str) -> Backbone:
     module = build(architecture, classes=1000)
-    spec = timm_spec(module)
-    module = randomize_weights(module, seed=UNTRAINED_SEED, probe=probe_inputs(spec)).to(device)
+    input_spec = timm_spec(module)
+    module = randomize_weights(module, seed=UNTRAINED_SEED, probe=probe_inputs(input_spec)).to(
+        device
+    )
     identity = ModelSource(
         name=f"untrained:{architecture}",
         digest=parameters_sha256(module),
@@ -484,7 +489,7 @@ def _untrained(architecture: str, device: str) -> Backbone:
         trained=False,
         notes=("Untrained: its predictions mean nothing and its maps only show the mechanics.",),
     )
-    return wrap(module, spec=spec, labels=imagenet_1k(), identity=identity)
+    return wrap(module, input_spec=input_spec, labels=imagenet_1k(), identity=identity)
 
 
 def _from_torchvision(
@@ -508,7 +513,10 @@ def _from_torchvision(
     )
     labels = tuple(weights.meta["categories"])
     return wrap(
-        module.to(device), spec=torchvision_spec(architecture), labels=labels, identity=identity
+        module.to(device),
+        input_spec=torchvision_spec(architecture),
+        labels=labels,
+        identity=identity,
     )
 
 

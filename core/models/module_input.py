@@ -119,14 +119,14 @@ def _fitting_spec(
     first: Exception | None = None
     kernels = (p for p in network.parameters() if p.ndim > 2)
     first_layer = [kernel.shape[1] for kernel in kernels][:1]  # channels that a convolution reads
-    for spec, note in _likely_specs(_timm_input(timm_part(network)), first_layer, hint):
+    for input_spec, note in _likely_specs(_timm_input(timm_part(network)), first_layer, hint):
         try:
             with torch.no_grad():
-                output = network(probe_inputs(spec).to(device_of(network)))
+                output = network(probe_inputs(input_spec).to(device_of(network)))
         except NETWORK_ERRORS as exc:
             first = first or exc
             continue
-        return spec, output, [note] if note else []
+        return input_spec, output, [note] if note else []
     reason = " ".join(str(first).split())[:200] or "it refuses their shape"
     remedies = (
         remedy for signs, remedy in _REFUSALS if any(sign in reason for sign in signs.split("|"))
@@ -215,13 +215,13 @@ def _row(scores: Tensor) -> Tensor:
 def _fitting_any_number(
     network: nn.Module, hint: ModuleHint, name: str
 ) -> tuple[InputSpec, Any, list[str]]:
-    spec, output, notes = _fitting_spec(network, hint, name)
+    input_spec, output, notes = _fitting_spec(network, hint, name)
     try:
         with torch.no_grad():
-            network(probe_inputs(spec)[:1].to(device_of(network)))
+            network(probe_inputs(input_spec)[:1].to(device_of(network)))
     except NETWORK_ERRORS as exc:
         raise BadArtifact(f"{name} takes two inputs and not one ({exc}). {_FIXED_BATCH}") from exc
-    return spec, output, notes
+    return input_spec, output, notes
 
 
 def fitting_network(
@@ -242,10 +242,10 @@ def fitting_network(
         ):
             try:
                 wrapped = wrapper(network).eval()
-                spec, output, notes = _fitting_spec(wrapped, hint, name)
+                input_spec, output, notes = _fitting_spec(wrapped, hint, name)
             except BadArtifact:
                 continue
-            return wrapped, spec, output, [*notes, note]
+            return wrapped, input_spec, output, [*notes, note]
         raise
 
 
@@ -312,7 +312,7 @@ def _spec(
         raise BadInput(f"size=, mean= and std= do not describe an input: {reason}.") from exc
 
 
-def notes_on_normalisation(spec: InputSpec, hint: ModuleHint, normalised: bool) -> list[str]:
+def notes_on_normalisation(input_spec: InputSpec, hint: ModuleHint, normalised: bool) -> list[str]:
     """Return what a caller should know of the means that were taken.
 
     Args:
@@ -320,7 +320,11 @@ def notes_on_normalisation(spec: InputSpec, hint: ModuleHint, normalised: bool) 
     """
     if normalised or hint.mean is not None or hint.std is not None:
         return []
-    if len(spec.size) == 2 and spec.mean == _IMAGENET.mean and spec.std == _IMAGENET.std:
+    if (
+        len(input_spec.size) == 2
+        and input_spec.mean == _IMAGENET.mean
+        and input_spec.std == _IMAGENET.std
+    ):
         return ["No mean= and std= were given: those of ImageNet were taken."]
     return []
 

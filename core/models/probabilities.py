@@ -158,7 +158,7 @@ def are_probabilities(scores: Tensor) -> bool:
     return sums and bool((scores >= 0).all())
 
 
-def read_scores(read: Callable[[Tensor], Tensor], scores: Tensor, spec: InputSpec) -> Reading:
+def read_scores(read: Callable[[Tensor], Tensor], scores: Tensor, input_spec: InputSpec) -> Reading:
     """Return what a network's scores are.
 
     Args:
@@ -167,7 +167,7 @@ def read_scores(read: Callable[[Tensor], Tensor], scores: Tensor, spec: InputSpe
     """
     if _shares_one(scores):  # they are logarithms of probabilities, which are logits
         return Reading(None, "")
-    others = _ScoresOfScales(read, scores, spec)
+    others = _ScoresOfScales(read, scores, input_spec)
     # Zeros for every input are those of a network that is dead.
     decides = _are_decisions(scores) and bool(scores.any()) and all(map(_are_decisions, others))
     if are_probabilities(scores):
@@ -180,7 +180,7 @@ def read_scores(read: Callable[[Tensor], Tensor], scores: Tensor, spec: InputSpe
     low, high = float(scores.min()), float(scores.max())
     if not (low >= 0 or high <= 0 or (low >= -1 and high <= 1)):
         return Reading(None, "")
-    step = last_step(read, probe_inputs(spec).to(scores.device))
+    step = last_step(read, probe_inputs(input_spec).to(scores.device))
     if step == "linear":
         return Reading(None, _features_note(scores))
     kind = _label_kind(step, scores, others)
@@ -193,9 +193,11 @@ def read_scores(read: Callable[[Tensor], Tensor], scores: Tensor, spec: InputSpe
 class _ScoresOfScales:
     """Scores of the probe inputs at other sizes, each computed when it is first asked for."""
 
-    def __init__(self, read: Callable[[Tensor], Tensor], scores: Tensor, spec: InputSpec) -> None:
-        self.read, self.spec = read, spec
-        self._probe = probe_inputs(spec).to(scores.device)
+    def __init__(
+        self, read: Callable[[Tensor], Tensor], scores: Tensor, input_spec: InputSpec
+    ) -> None:
+        self.read, self.input_spec = read, input_spec
+        self._probe = probe_inputs(input_spec).to(scores.device)
         self._known: list[Tensor] = []
         self.searched: list[Tensor] = []
         self._search = self._other_inputs()
@@ -231,7 +233,10 @@ class _ScoresOfScales:
         for size in (0.1, 1.0, 10.0, 1000.0):
             even = torch.randn(*shape[:2], generator=generator)
             fine = torch.randn(shape, generator=generator)
-            for x in (even.reshape(*shape[:2], *[1] * len(self.spec.size)).expand(shape), fine):
+            for x in (
+                even.reshape(*shape[:2], *[1] * len(self.input_spec.size)).expand(shape),
+                fine,
+            ):
                 for sign in (size, -size):
                     yield self._scores(sign * x.to(self._probe))
         for way in (-0.5, 0.5):

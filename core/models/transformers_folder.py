@@ -222,7 +222,7 @@ def _classifier(folder: Path, identity: ModelSource, device: str) -> Backbone:
     names = network.config.id2label
     return wrap(
         Logits(network.float()).to(device),
-        spec=_spec(processor, network.config.num_channels, name),
+        input_spec=_spec(processor, network.config.num_channels, name),
         labels=tuple(str(names[i]) for i in sorted(names)),
         identity=identity,
         outputs="labels"

@@ -69,7 +69,7 @@ def mean_maps(
         BadInput: The network has no class of that label, or nothing was given to look at.
     """
     card = engine.card(model)
-    spec, labels = InputSpec.model_validate(card.input), card.labels
+    input_spec, labels = InputSpec.model_validate(card.input), card.labels
     missing = [label for label in dataset.labels if label not in labels]
     if missing:
         raise BadInput(
@@ -87,15 +87,15 @@ def mean_maps(
         if not isinstance(answer.result, Heatmap):
             raise NeedsNotMet(f"{answer.title} gives no maps, so there is nothing to average.")
         maps.setdefault(label, []).append(answer.result)
-        images.setdefault(label, []).append(view_pixels(to_tensor(pixels, spec), spec))
+        images.setdefault(label, []).append(view_pixels(to_tensor(pixels, input_spec), input_spec))
         yield done / len(selected)
     return {dataset.labels[label]: _mean(maps[label], images[label]) for label in sorted(maps)}
 
 
-def mean_picture(mean: MeanMap, spec: InputSpec, style: Style) -> Image.Image:
+def mean_picture(mean: MeanMap, input_spec: InputSpec, style: Style) -> Image.Image:
     """Return the mean map over the mean of what the network was shown."""
     height, width = mean.picture.shape[:2]
-    whole = spec.model_copy(update={"crop": 1.0, "crop_mode": "squash"})
+    whole = input_spec.model_copy(update={"crop": 1.0, "crop_mode": "squash"})
     # Its standard error is of the choice of pictures, not of the method: nothing is hidden.
     style = replace(style, significant_only=False)
     return overlay(mean.picture, mean.heatmap, view_of((width, height), whole), style)
@@ -105,7 +105,7 @@ def write_means(
     folder: Path,
     means: Mapping[str, MeanMap],
     names: Mapping[str, str],
-    spec: InputSpec,
+    input_spec: InputSpec,
     described: Mapping[str, object],
 ) -> None:
     """Write of every class picture, values and their standard error, and what describes all.
@@ -124,7 +124,10 @@ def write_means(
     hashes, classes = dict[str, str](), dict[str, object]()
     try:
         for label, mean in means.items():
-            contents = {".png": _png(mean, spec), ".values.npy": npy_bytes(mean.heatmap.values)}
+            contents = {
+                ".png": _png(mean, input_spec),
+                ".values.npy": npy_bytes(mean.heatmap.values),
+            }
             if mean.heatmap.error is not None:
                 contents[".error.npy"] = npy_bytes(mean.heatmap.error)
             for ending, content in contents.items():
@@ -140,9 +143,9 @@ def write_means(
         raise
 
 
-def _png(mean: MeanMap, spec: InputSpec) -> bytes:
+def _png(mean: MeanMap, input_spec: InputSpec) -> bytes:
     buffer = io.BytesIO()
-    mean_picture(mean, spec, Style()).save(buffer, "PNG")
+    mean_picture(mean, input_spec, Style()).save(buffer, "PNG")
     return buffer.getvalue()
 
 

@@ -80,7 +80,7 @@ class ChangeOutcome:
 def network_views(engine: Engine, question: Question) -> Iterator[Pixels | None]:
     """Yield (H, W, 3) uint8, what the network is shown; None of a signal."""
     subject = engine.subject(question)
-    yield None if subject.x.ndim == 3 else view_pixels(subject.x, subject.backbone.spec)
+    yield None if subject.x.ndim == 3 else view_pixels(subject.x, subject.backbone.input_spec)
 
 
 def change_outcomes(
@@ -94,7 +94,7 @@ def change_outcomes(
         changed = change_input(subject, hidden, _fill(change.fill, subject))
     target = subject.target
     outcome = ChangeOutcome(
-        view_pixels(changed.x, subject.backbone.spec),
+        view_pixels(changed.x, subject.backbone.input_spec),
         subject.backbone.labels[target.index],
         target.value_unit if target.quantity == "value" else "",
         changed.before,
@@ -124,5 +124,5 @@ def _marked(change: Change, subject: Subject) -> Tensor:
 def _fill(fill: FillName | Photo, subject: Subject) -> Tensor:
     if isinstance(fill, str):
         return subject.baseline(fill)
-    tensor, _ = photo_tensor(fill, subject.backbone.spec)
+    tensor, _ = photo_tensor(fill, subject.backbone.input_spec)
     return tensor.to(subject.x)

@@ -59,7 +59,7 @@ class ArtifactStore:
                         folder,
                         method=explainer.name,
                         weights=backbone.identity.digest,
-                        spec=backbone.spec,
+                        input_spec=backbone.input_spec,
                     ),
                 )
         raise NeedsNotMet(
@@ -93,7 +93,7 @@ class ArtifactStore:
             method=explainer.name,
             model=backbone.name,
             weights=backbone.identity.digest,
-            spec=backbone.spec,
+            input_spec=backbone.input_spec,
         )
         self._shared.forget((str(folder), *_key(explainer, backbone, "")[1:]))
         return str(folder)

@@ -89,7 +89,13 @@ class _Description(BaseModel):
 
 
 def write_artifact(
-    folder: Path, artifact: Artifact, *, method: str, model: str, weights: str, spec: InputSpec
+    folder: Path,
+    artifact: Artifact,
+    *,
+    method: str,
+    model: str,
+    weights: str,
+    input_spec: InputSpec,
 ) -> None:
     """Write an artifact; a reader finds the old one or the new one, whole.
 
@@ -103,7 +109,7 @@ def write_artifact(
             method=method,
             model=model,
             weights=weights,
-            transform=spec,
+            transform=input_spec,
             sha256=sha256,
             facts=dict(artifact.facts),
         )
@@ -118,7 +124,7 @@ def write_artifact(
     )
 
 
-def read_artifact(folder: Path, *, method: str, weights: str, spec: InputSpec) -> Artifact:
+def read_artifact(folder: Path, *, method: str, weights: str, input_spec: InputSpec) -> Artifact:
     """Return the artifact of a folder, its arrays memory-mapped and read-only.
 
     Args:
@@ -141,7 +147,7 @@ def read_artifact(folder: Path, *, method: str, weights: str, spec: InputSpec) -
             f"{where} was made with other weights ({described.model}, sha256 "
             f"{described.weights[:12]}) than those in use ({weights[:12]}). Fit it again."
         )
-    if described.transform != spec:
+    if described.transform != input_spec:
         raise BadArtifact(f"{where} was made with another image transform. Fit it again.")
     if arrays is None:
         raise BadArtifact(f"{where}/{ARRAYS} is damaged or was replaced. Fit it again.")

@@ -172,20 +172,20 @@ def save_best(
     weights = network.module.state_dict()
     if recipe.half:
         weights = {name: halve(tensor) for name, tensor in weights.items()}
-    spec = network.spec
+    input_spec = network.input_spec
     write_checkpoint(
         out,
         weights,
         {
             "architecture": recipe.backbone.split(".")[0],
             "arguments": dict(network.arguments),
-            "input_size": spec.size,
-            "mean": spec.mean,
-            "std": spec.std,
-            "crop": spec.crop,
-            "crop_mode": spec.crop_mode,
-            "interpolation": spec.interpolation,
-            "detail": spec.detail,
+            "input_size": input_spec.size,
+            "mean": input_spec.mean,
+            "std": input_spec.std,
+            "crop": input_spec.crop,
+            "crop_mode": input_spec.crop_mode,
+            "interpolation": input_spec.interpolation,
+            "detail": input_spec.detail,
             "labels": dataset.labels,
             "licence": f"trained here on {dataset.name} ({dataset.licence}) from {network.start}",
             "note": (

@@ -43,9 +43,9 @@ def guess_input_range(
     Args:
         labels: (N,) their classes.
     """
-    spec = network.spec
-    usual: Normalisation = (spec.mean, spec.std)
-    ways: list[Normalisation] = [usual, (spec.mean, (1 / 255,) * 3), ((0.5,) * 3, (0.5,) * 3)]
+    input_spec = network.input_spec
+    usual: Normalisation = (input_spec.mean, input_spec.std)
+    ways: list[Normalisation] = [usual, (input_spec.mean, (1 / 255,) * 3), ((0.5,) * 3, (0.5,) * 3)]
     count = len(frames.indices)
     # In the order of the set, which is that of the classes in a folder: both halves get each.
     order = labels.argsort(stable=True)
@@ -53,13 +53,13 @@ def guess_input_range(
     some = Frames(
         frames.dataset,
         tuple(frames.indices[place] for place in places.tolist()),
-        frames.spec,
+        frames.input_spec,
         frames.batch(places.tolist()),
     )
     truth = labels[places]
     losses = []
     for done, (mean, std) in enumerate(ways):
-        fed = replace(network, spec=spec.model_copy(update={"mean": mean, "std": std}))
+        fed = replace(network, input_spec=input_spec.model_copy(update={"mean": mean, "std": std}))
         work = head.features(fed, some, batch=32, mirrored=False)
         features = yield from map_progress(
             work,
@@ -80,7 +80,7 @@ def guess_input_range(
     )
     return replace(
         network,
-        spec=spec.model_copy(update={"mean": mean, "std": std}),
+        input_spec=input_spec.model_copy(update={"mean": mean, "std": std}),
         notes=(*network.notes, note),
     )
 

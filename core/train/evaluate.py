@@ -82,10 +82,10 @@ def write_report(
 def _logits(
     dataset: Dataset, indices: tuple[int, ...], backbone: Backbone
 ) -> npt.NDArray[np.float64]:
-    pixels = torch.from_numpy(load_batch(dataset, indices, backbone.spec))
+    pixels = torch.from_numpy(load_batch(dataset, indices, backbone.input_spec))
     unit = pixels.permute(0, 3, 1, 2).to(backbone.device).float() / 255.0
     with torch.no_grad():
-        scores = backbone.logits(normalize(unit, backbone.spec))
+        scores = backbone.logits(normalize(unit, backbone.input_spec))
     array: npt.NDArray[np.float64] = scores.double().cpu().numpy()
     return array
 

@@ -45,12 +45,12 @@ def inputs(frames: Frames, places: list[int], network: Network) -> Tensor:
     Args:
         places: Positions in `frames.indices`.
     """
-    spec = network.spec
+    input_spec = network.input_spec
     batch = frames.batch(places)
-    if batch.shape[1:3] != spec.size or frames.spec.crop != spec.crop:
-        batch = np.stack([resized(picture, spec) for picture in batch])
+    if batch.shape[1:3] != input_spec.size or frames.input_spec.crop != input_spec.crop:
+        batch = np.stack([resized(picture, input_spec) for picture in batch])
     unit = torch.from_numpy(batch).permute(0, 3, 1, 2).float() / 255.0
-    x = normalize(unit, spec).contiguous(memory_format=torch.channels_last)
+    x = normalize(unit, input_spec).contiguous(memory_format=torch.channels_last)
     return x.to(next(network.module.parameters()).device)
 
 

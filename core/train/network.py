@@ -64,7 +64,7 @@ class Network:
 
     Attributes:
         module: The network.
-        spec: What it is fed.
+        input_spec: What it is fed.
         arguments: With which it was built; may hold an input size that the recipe leaves open.
         head: Name of its last layer.
         trained: Whether its trunk starts from trained weights.
@@ -74,7 +74,7 @@ class Network:
     """
 
     module: nn.Module
-    spec: InputSpec
+    input_spec: InputSpec
     arguments: Mapping[str, Argument]
     head: str
     trained: bool
@@ -115,19 +115,20 @@ def build_network(recipe: Recipe, classes: int, random: RandomState) -> Network:
         known, start = timm_spec(module), ""
     else:
         levels, known, start = _start(recipe)
-    spec = _spec(recipe, module, known)
-    if not _fits(module, spec):
+    input_spec = _spec(recipe, module, known)
+    if not _fits(module, input_spec):
         # Transformers are built for one input size.
-        arguments["img_size"] = spec.size[0]
+        arguments["img_size"] = input_spec.size[0]
         try:
             with random.as_global():
                 module = build(recipe.backbone, classes=classes, arguments=arguments)
         except BadArtifact:
             arguments.pop("img_size")
-        if not _fits(module, spec):
+        if not _fits(module, input_spec):
             raise BadInput(
-                f"{recipe.backbone} cannot be fed pictures of {spec.size[0]} x {spec.size[1]} "
-                "pixels. Choose another --size, or another backbone."
+                f"{recipe.backbone} cannot be fed pictures of "
+                f"{input_spec.size[0]} x {input_spec.size[1]} pixels. "
+                "Choose another --size, or another backbone."
             )
     head = head_name(module, classes, recipe.backbone)
     if from_timm:
@@ -142,7 +143,7 @@ def build_network(recipe: Recipe, classes: int, random: RandomState) -> Network:
     notes = () if recipe.mode != "head" or levels is not None else (_RANDOM_FEATURES,)
     module.to(torch.device(recipe.device), memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Network(
-        module, spec, arguments, head, levels is not None, start, known is not None, notes
+        module, input_spec, arguments, head, levels is not None, start, known is not None, notes
     )
 
 
@@ -215,7 +216,7 @@ def _start(recipe: Recipe) -> tuple[Sequence[dict[str, Tensor]] | None, InputSpe
         with _training_not_begun():
             known = load(recipe.backbone)
         start = f"{known.name} ({known.identity.licence}; {known.identity.source})"
-        return [known.module.state_dict()], known.spec, start
+        return [known.module.state_dict()], known.input_spec, start
     path = Path(recipe.weights)
     manifest = None
     if path.is_dir():
@@ -234,7 +235,7 @@ def _start(recipe: Recipe) -> tuple[Sequence[dict[str, Tensor]] | None, InputSpe
         return levels, None, f"{name} (sha256 {file_sha256(path)[:12]})"
     levels = tuple(strip_prefixes(read_weights(path, sha256=manifest.sha256)))
     start = f"{name} ({manifest.licence}; sha256 {manifest.sha256[:12]})"
-    return levels, manifest.spec(), start
+    return levels, manifest.input_spec(), start
 
 
 def _spec(recipe: Recipe, module: nn.Module, known: InputSpec | None) -> InputSpec:
@@ -254,19 +255,19 @@ def _spec(recipe: Recipe, module: nn.Module, known: InputSpec | None) -> InputSp
     }
     chosen = {key: value for key, value in stated.items() if value is not None}
     try:
-        spec = InputSpec.model_validate({**known.model_dump(), **chosen})
+        input_spec = InputSpec.model_validate({**known.model_dump(), **chosen})
     except ValidationError as exc:
         reason = wrong_value(exc)[1]
         raise BadInput(f"The recipe's size, mean and std are no input: {reason}.") from exc
-    if spec.channels != 3 or len(spec.size) != 2:
+    if input_spec.channels != 3 or len(input_spec.size) != 2:
         raise BadInput(f"{recipe.backbone} does not take colour pictures. Choose another.")
-    return spec
+    return input_spec
 
 
-def _fits(module: nn.Module, spec: InputSpec) -> bool:
+def _fits(module: nn.Module, input_spec: InputSpec) -> bool:
     try:
         with torch.no_grad():
-            module.eval()(probe_inputs(spec))
+            module.eval()(probe_inputs(input_spec))
     except NETWORK_ERRORS:
         return False
     return True

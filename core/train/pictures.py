@@ -29,13 +29,13 @@ class Frames:
     Attributes:
         dataset: Where they come from.
         indices: Their positions in it.
-        spec: How each was cut to shape.
+        input_spec: How each was cut to shape.
         cached: (N, H, W, 3) uint8, or None where they do not fit into memory.
     """
 
     dataset: Dataset
     indices: tuple[int, ...]
-    spec: InputSpec
+    input_spec: InputSpec
     cached: Pixels | None
 
     def batch(self, places: Sequence[int]) -> Pixels:
@@ -46,25 +46,25 @@ class Frames:
         """
         if self.cached is not None:
             return self.cached[np.asarray(places, dtype=np.int64)]
-        return load_batch(self.dataset, [self.indices[place] for place in places], self.spec)
+        return load_batch(self.dataset, [self.indices[place] for place in places], self.input_spec)
 
 
-def resized(pixels: Pixels, spec: InputSpec) -> Pixels:
-    """Return (h, w, 3) uint8: a picture as a network of this spec sees it.
+def resized(pixels: Pixels, input_spec: InputSpec) -> Pixels:
+    """Return (h, w, 3) uint8: a picture as a network of this input_spec sees it.
 
     Args:
         pixels: (H, W, 3) uint8.
     """
     size = (pixels.shape[1], pixels.shape[0])
-    return model_view(Image.fromarray(pixels), view_of(size, spec), spec)
+    return model_view(Image.fromarray(pixels), view_of(size, input_spec), input_spec)
 
 
-def load_batch(dataset: Dataset, indices: Sequence[int], spec: InputSpec) -> Pixels:
+def load_batch(dataset: Dataset, indices: Sequence[int], input_spec: InputSpec) -> Pixels:
     """Return (N, H, W, 3) uint8: pictures of a set, cut to one shape."""
-    return np.stack([resized(dataset.pixels(index), spec) for index in indices])
+    return np.stack([resized(dataset.pixels(index), input_spec) for index in indices])
 
 
-def cache_spec(dataset: Dataset, indices: Sequence[int], spec: InputSpec) -> InputSpec:
+def cache_spec(dataset: Dataset, indices: Sequence[int], input_spec: InputSpec) -> InputSpec:
     """Return the shape in which training pictures are kept.
 
     Small square pictures of one size are kept as they are; larger ones are cut to the square
@@ -72,40 +72,40 @@ def cache_spec(dataset: Dataset, indices: Sequence[int], spec: InputSpec) -> Inp
     """
     some = [indices[i] for i in np.linspace(0, len(indices) - 1, 12).astype(int)]
     shapes = {dataset.pixels(index).shape[:2] for index in set(some)}
-    whole = _whole(spec)
+    whole = _whole(input_spec)
     if len(shapes) == 1:
         ((height, width),) = shapes
         if height <= whole[0] and width <= whole[1]:
             whole = (height, width)
-    return spec.model_copy(update={"size": whole, "crop": 1.0})
+    return input_spec.model_copy(update={"size": whole, "crop": 1.0})
 
 
-def visible_detail(cached: InputSpec, spec: InputSpec) -> int | None:
+def visible_detail(cached: InputSpec, input_spec: InputSpec) -> int | None:
     """Return how many pixels of a picture's shorter side the network sees, or None if all it could.
 
     Args:
         cached: Made by `cache_spec`.
     """
     side = min(cached.size)
-    return round(side * spec.crop) if side < min(_whole(spec)) else None
+    return round(side * input_spec.crop) if side < min(_whole(input_spec)) else None
 
 
-def _whole(spec: InputSpec) -> tuple[int, ...]:
+def _whole(input_spec: InputSpec) -> tuple[int, ...]:
     # The frame whose middle the network sees.
-    return tuple(int(np.floor(n / spec.crop)) for n in spec.size)
+    return tuple(int(np.floor(n / input_spec.crop)) for n in input_spec.size)
 
 
 def cache_images(
-    dataset: Dataset, indices: tuple[int, ...], spec: InputSpec, *, budget: int
+    dataset: Dataset, indices: tuple[int, ...], input_spec: InputSpec, *, budget: int
 ) -> Generator[float, None, Frames]:
     """Yield the share done and return the frames."""
-    need = len(indices) * spec.size[0] * spec.size[1] * 3
+    need = len(indices) * input_spec.size[0] * input_spec.size[1] * 3
     if need > budget or not indices:
-        return Frames(dataset, indices, spec, None)
-    cached = np.empty((len(indices), *spec.size, 3), dtype=np.uint8)
+        return Frames(dataset, indices, input_spec, None)
+    cached = np.empty((len(indices), *input_spec.size, 3), dtype=np.uint8)
     started = time.monotonic()
     done = min(8, len(indices))
-    cached[:done] = load_batch(dataset, indices[:done], spec)
+    cached[:done] = load_batch(dataset, indices[:done], input_spec)
     expected = (time.monotonic() - started) / done * len(indices)
     workers = min(8, os.cpu_count() or 1)
     # A process that works for a page may start no others.
@@ -113,13 +113,13 @@ def cache_images(
         try:
             context = multiprocessing.get_context("spawn")
             with ProcessPoolExecutor(workers, mp_context=context) as pool:
-                yield from _fill_cache(pool, cached, done, dataset, indices, spec)
-            return Frames(dataset, indices, spec, cached)
+                yield from _fill_cache(pool, cached, done, dataset, indices, input_spec)
+            return Frames(dataset, indices, input_spec, cached)
         except BrokenProcessPool:
             pass  # a script without a main guard cannot be started again; threads always can
     with ThreadPoolExecutor(workers) as pool:
-        yield from _fill_cache(pool, cached, done, dataset, indices, spec)
-    return Frames(dataset, indices, spec, cached)
+        yield from _fill_cache(pool, cached, done, dataset, indices, input_spec)
+    return Frames(dataset, indices, input_spec, cached)
 
 
 def _fill_cache(
@@ -128,12 +128,12 @@ def _fill_cache(
     done: int,
     dataset: Dataset,
     indices: tuple[int, ...],
-    spec: InputSpec,
+    input_spec: InputSpec,
 ) -> Generator[float, None, None]:
     starts = range(done, len(indices), _CHUNK)
     with interrupts_blocked():  # processes start as work comes in; Ctrl-C is for this one
         jobs = [
-            pool.submit(load_batch, dataset, indices[start : start + _CHUNK], spec)
+            pool.submit(load_batch, dataset, indices[start : start + _CHUNK], input_spec)
             for start in starts
         ]
     try:

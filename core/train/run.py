@@ -177,12 +177,12 @@ class _Training:
         return {**figures, "best_accuracy": best.val_accuracy, "best_epoch": float(best.epoch)}
 
     def _cache_pictures(self) -> Generator[TrainingProgress, None, None]:
-        spec, budget = self.network.spec, self.recipe.memory
+        input_spec, budget = self.network.input_spec, self.recipe.memory
         train_idx, val_idx = self.dataset.of("train"), self.dataset.of("val")
-        cached = cache_spec(self.dataset, train_idx, spec)
+        cached = cache_spec(self.dataset, train_idx, input_spec)
         # A photo finer than any that it learns from would be strange to it.
-        spec = spec.model_copy(update={"detail": visible_detail(cached, spec)})
-        self.network = replace(self.network, spec=spec)
+        input_spec = input_spec.model_copy(update={"detail": visible_detail(cached, input_spec)})
+        self.network = replace(self.network, input_spec=input_spec)
         total = len(train_idx) + len(val_idx)
 
         def preparing(share: float, done: int, more: int) -> TrainingProgress:
@@ -195,9 +195,11 @@ class _Training:
             lambda share: preparing(share, 0, len(train_idx)),
         )
         used = 0 if self.train.cached is None else self.train.cached.nbytes
-        small = cached.size[0] * cached.size[1] <= spec.size[0] * spec.size[1]
+        small = cached.size[0] * cached.size[1] <= input_spec.size[0] * input_spec.size[1]
         self.val = yield from map_progress(
-            cache_images(self.dataset, val_idx, cached if small else spec, budget=budget - used),
+            cache_images(
+                self.dataset, val_idx, cached if small else input_spec, budget=budget - used
+            ),
             lambda share: preparing(share, len(train_idx), len(val_idx)),
         )
 
@@ -316,14 +318,14 @@ class _Training:
     def _train_step(
         self, optimiser: torch.optim.Optimizer, places: Tensor, done: float, rate: float
     ) -> float:
-        spec = self.network.spec
+        input_spec = self.network.input_spec
         batch = torch.from_numpy(self.train.batch(places.tolist())).to(self.device)
         # Pictures cached as they are were never cut; those cached larger were, to `1 / crop`.
         views = random_views(
             batch.permute(0, 3, 1, 2),
-            size_at(done, (spec.size[0], spec.size[1]), self.recipe),
+            size_at(done, (input_spec.size[0], input_spec.size[1]), self.recipe),
             self.recipe,
-            crop=spec.crop,
+            crop=input_spec.crop,
             generator=self.random.generator,
         )
         self.network.module.train()
@@ -331,7 +333,7 @@ class _Training:
             return train_step(
                 self.network,
                 optimiser,
-                normalize(views, spec),
+                normalize(views, input_spec),
                 self.labels["train"][places].to(self.device),
                 self.weights.to(self.device),
                 self.recipe,

@@ -30,7 +30,7 @@ class Squares(nn.Module):
 
 def subject(target: Target) -> Subject:
     x = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(1))
-    backbone = wrap(Squares(), spec=InputSpec(size=(8, 8), mean=MEAN, std=STD))
+    backbone = wrap(Squares(), input_spec=InputSpec(size=(8, 8), mean=MEAN, std=STD))
     return Subject(ForwardPass(backbone, x), target)
 
 

@@ -51,10 +51,10 @@ class CaptumInputXGradient(Explainer[InputXGradientParams]):
         def score(pixels: Tensor) -> Tensor:
             # The question's own target, not captum's: it may be a probability or a contrast, and
             # a network with one output has two sides.
-            return subject.target.score(backbone.logits(normalize(pixels, backbone.spec)))
+            return subject.target.score(backbone.logits(normalize(pixels, backbone.input_spec)))
 
         # In pixel space 0 is black. In the network's own units it would be the data's mean colour.
-        pixels = denormalize(subject.x, backbone.spec).requires_grad_()
+        pixels = denormalize(subject.x, backbone.input_spec).requires_grad_()
         shares = InputXGradient(score).attribute(pixels).detach()[0]
         signed = params.value == "sum"
         values = shares.sum(0) if signed else shares.abs().sum(0)

@@ -95,7 +95,7 @@ class CounterfactualPatches(Explainer[CounterfactualParams]):
 
     def why_not(self, backbone: Backbone) -> str | None:
         """Return why pictures of this network cannot be exchanged, or None."""
-        if len(backbone.spec.size) != 2:
+        if len(backbone.input_spec.size) != 2:
             return "it exchanges patches of pictures, and this network takes none"
         return embedding_problem(backbone)
 
@@ -106,12 +106,12 @@ class CounterfactualPatches(Explainer[CounterfactualParams]):
     def explain(self, subject: Subject, params: CounterfactualParams) -> Iterator[Partial]:
         """Yield the pictures with the patches taken from them so far, swap by swap."""
         decision, backbone = find_decision(subject), subject.backbone
-        view = view_pixels(subject.x, backbone.spec)
+        view = view_pixels(subject.x, backbone.input_spec)
         distractors = _find_distractors(subject, decision, params.pictures)
         items: list[Example] = []
         for n, distractor in enumerate(distractors):
             with torch.no_grad():
-                x = decode_tensor(subject.artifact.arrays, distractor.position, backbone.spec)
+                x = decode_tensor(subject.artifact.arrays, distractor.position, backbone.input_spec)
                 distractor_map = backbone.fast_features(x.to(subject.x.device)).map
             swaps: list[Swap] = []
             search = greedy_swaps(

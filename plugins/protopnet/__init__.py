@@ -181,7 +181,7 @@ class _Evidence:
             # Half a cell more on every side: a feature sees beyond its cell.
             marks=(NumberedBox.of_cell(cell, grid, reach=0.5),),
             beside=Comparison(
-                view_pixels(self.subject.x, self.subject.backbone.spec), boxes, similarity_map
+                view_pixels(self.subject.x, self.subject.backbone.input_spec), boxes, similarity_map
             ),
             diagnostics=diagnostics,
         )

@@ -64,7 +64,7 @@ def read_features(
 ) -> Generator[Progress, None, Tensor]:
     """Yield the progress of reading a split; return (N, K, *S) float16 features."""
     pieces = []
-    for _, x in iter_tensors(dataset, split.positions, backbone.spec):
+    for _, x in iter_tensors(dataset, split.positions, backbone.input_spec):
         with torch.no_grad():
             pieces.append(backbone.features(x).map.half())
         done = sum(len(p) for p in pieces) / len(split.positions)
@@ -82,7 +82,7 @@ def read_augmented(
 ) -> Generator[Progress, None, Tensor]:
     """Yield likewise; return (N, V, D, *S) float16 whitened features of V augmented versions."""
     rows = []
-    for _, x in iter_tensors(dataset, split.positions, backbone.spec):
+    for _, x in iter_tensors(dataset, split.positions, backbone.input_spec):
         views = []
         for _ in range(versions):
             with torch.no_grad():

@@ -328,7 +328,7 @@ def _test(data: _Data, positions: list[int], metric: PatchMetric, head: Head) ->
     dataset, backbone = data.dataset, data.backbone
     labels = np.array([dataset.items[i].label for i in positions])
     sims, network = [], []
-    for _, x in iter_tensors(dataset, positions, backbone.spec):
+    for _, x in iter_tensors(dataset, positions, backbone.input_spec):
         with torch.no_grad():
             sims.append(similarities(backbone.features(x).map.float(), metric))
             network.append(backbone.fast_logits(x).argmax(1).numpy())
@@ -363,7 +363,7 @@ def _artifact(
 ) -> Artifact:
     dataset, backbone = data.dataset, data.backbone
     positions = [data.train.positions[source.picture] for source in best.sources]
-    views = [next(iter(iter_tensors(dataset, [i], backbone.spec)))[1] for i in positions]
+    views = [next(iter(iter_tensors(dataset, [i], backbone.input_spec)))[1] for i in positions]
     arrays = {
         **best.metric.arrays(),
         "owner": best.owner.astype(np.int32),
@@ -374,7 +374,7 @@ def _artifact(
         "train_labels": data.train.labels.astype(np.int32),
         "val_similarities": _array(best.val_sims).astype(np.float16),
         "val_labels": data.val.labels.astype(np.int32),
-        **encode_views(views, backbone.spec),
+        **encode_views(views, backbone.input_spec),
     }
     facts = {
         "data": dataset.name,

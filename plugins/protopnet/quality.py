@@ -123,7 +123,7 @@ def _peaks(
     noise: torch.Generator | None,
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     values, centres = [], []
-    for _, x in iter_tensors(dataset, positions, backbone.spec):
+    for _, x in iter_tensors(dataset, positions, backbone.input_spec):
         noisy = x
         if noise is not None:
             noisy = x + (0.2 * torch.randn(x.shape, generator=noise)).clamp(-0.25, 0.25)

@@ -102,7 +102,7 @@ class Twin(Explainer[TwinParams]):
         groups = _groups(subject, arrays, facts["labels"])
         masks = [group.allowed for group in groups]
         near = similarities(arrays, query, weights, masks)
-        view = view_pixels(subject.x, subject.backbone.spec)
+        view = view_pixels(subject.x, subject.backbone.input_spec)
         drop_copies(near, masks, params.count, duplicate_test(subject, arrays))
         shown = [(group.heading, nearest(near, group.allowed, params.count)) for group in groups]
         if len(shown) == 3 and shown[1][1] == shown[2][1]:
@@ -146,7 +146,7 @@ def _query(subject: Subject, params: TwinParams) -> tuple[Floats, Floats | None,
                 f"The gallery was made with other weights of {encoder.name} than there are now. "
                 "Fit it again."
             )
-        view = view_pixels(subject.x, backbone.spec)
+        view = view_pixels(subject.x, backbone.input_spec)
         return encoder.encode([view])[0], None, f"cosine of vectors by {encoder.name}"
     query = subject.embedding.float().cpu().numpy()
     if params.weighting == "class-weighted":
@@ -198,7 +198,9 @@ def _example(
 def _match_boxes(subject: Subject, i: int) -> tuple[Any, Any]:
     backbone = subject.backbone
     with torch.no_grad():
-        features = backbone.features(decode_tensor(subject.artifact.arrays, i, backbone.spec)).map
+        features = backbone.features(
+            decode_tensor(subject.artifact.arrays, i, backbone.input_spec)
+        ).map
     query, neighbour = (_in_rows(f[0].float().cpu().numpy()) for f in (subject.features, features))
     # A channel's weight is its mean gradient, as in Grad-CAM, on any head.
     weights = subject.gradients[0].flatten(1).mean(-1).float().cpu().numpy()

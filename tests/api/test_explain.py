@@ -34,7 +34,7 @@ def pixels(rng):
 
 
 def by_engine(net, pixels, method="grad-cam", params=None, **question):
-    backbone = wrap(net, spec=plain_spec(24, 32), labels=LABELS)
+    backbone = wrap(net, input_spec=plain_spec(24, 32), labels=LABELS)
     engine = Engine(loader=lambda name, progress: backbone)
     *_, answer = engine.explain(Question("toy", pixels, **question), method, params)
     return answer
@@ -436,7 +436,7 @@ def test_other_channels_than_the_network_reads_are_named(net, pixels):
     with pytest.raises(whylens.CoreError, match=words):
         whylens.predict(net, pixels, size=(24, 32), mean=[0.5] * 6, std=[0.2] * 6)
     with pytest.raises(whylens.CoreError, match=words):
-        wrap(net, spec=plain_spec(24, 32, channels=6))
+        wrap(net, input_spec=plain_spec(24, 32, channels=6))
 
 
 @pytest.mark.parametrize(

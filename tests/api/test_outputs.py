@@ -66,11 +66,11 @@ def test_probabilities_are_shown_as_the_network_gives_them(then):
 
 def test_a_network_under_a_name_is_read_in_the_same_way():
     net = Then(4, lambda z: (9 * z).softmax(-1)).eval()
-    backbone = wrap(net, spec=plain_spec(32, 32))
-    assert backbone.probabilities(backbone.logits(probe_inputs(backbone.spec))).numpy() == (
-        pytest.approx(net(probe_inputs(backbone.spec)).detach().numpy(), abs=1e-5)
+    backbone = wrap(net, input_spec=plain_spec(32, 32))
+    assert backbone.probabilities(backbone.logits(probe_inputs(backbone.input_spec))).numpy() == (
+        pytest.approx(net(probe_inputs(backbone.input_spec)).detach().numpy(), abs=1e-5)
     )
-    dead = wrap(Then(2, lambda z: 0 * z), spec=plain_spec(32, 32))
+    dead = wrap(Then(2, lambda z: 0 * z), input_spec=plain_spec(32, 32))
     assert dead.outputs == "classes"
     assert dead.identity.notes == ()
 

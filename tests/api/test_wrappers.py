@@ -152,7 +152,7 @@ def test_an_output_is_found_behind_a_normalisation(net, pixels):
             return self.net(self.norm(x))
 
     found = whylens.load_model(Normalising(), size=SIZE, output="kind")
-    assert found.spec.mean == pytest.approx(MEAN, abs=1e-4)
+    assert found.input_spec.mean == pytest.approx(MEAN, abs=1e-4)
     wanted = whylens.explain(net, pixels, "grad-cam", target=1, size=SIZE, mean=MEAN, std=STD)
     actual = whylens.explain(found, pixels, "grad-cam", target=1)
     np.testing.assert_allclose(actual.values, wanted.values, atol=1e-4 * wanted.values.max())
@@ -241,8 +241,8 @@ def test_a_network_that_normalises_by_itself_is_fed_pixels(shell, net, pixels):
         got = grad_cam(shell(net), pixels, **options)
         assert np.abs(got - wanted).max() <= 1e-5 * np.abs(wanted).max()
     backbone = whylens.load_model(shell(net), size=SIZE)
-    assert np.allclose(backbone.spec.mean, MEAN, atol=1e-6)
-    assert np.allclose(backbone.spec.std, STD, atol=1e-6)
+    assert np.allclose(backbone.input_spec.mean, MEAN, atol=1e-6)
+    assert np.allclose(backbone.input_spec.std, STD, atol=1e-6)
 
 
 def test_a_shell_that_does_more_than_pass_on_stays(net, pixels):
@@ -325,11 +325,11 @@ def test_timm_s_own_settings_are_taken(pixels):
     from whylens.core.models.load import timm_spec
 
     net = timm.create_model("test_resnet", pretrained=False, num_classes=3)
-    assert whylens.load_model(net).spec == timm_spec(net)
-    assert whylens.load_model(Lightning(net)).spec == timm_spec(net)
-    assert whylens.load_model(net, mean=0.5).spec.mean == (0.5, 0.5, 0.5)
+    assert whylens.load_model(net).input_spec == timm_spec(net)
+    assert whylens.load_model(Lightning(net)).input_spec == timm_spec(net)
+    assert whylens.load_model(net, mean=0.5).input_spec.mean == (0.5, 0.5, 0.5)
     grey = timm.create_model("test_resnet", pretrained=False, num_classes=3, in_chans=1)
-    assert whylens.load_model(grey, size=64).spec.channels == 1
+    assert whylens.load_model(grey, size=64).input_spec.channels == 1
 
 
 def test_signals_go_to_networks_that_read_them(rng, tmp_path):

@@ -150,7 +150,7 @@ def toy_engine() -> Engine:
     with torch.no_grad():
         module.fc.weight.copy_(torch.tensor(weights.reshape(3, -1) / 10))
         module.fc.bias.zero_()
-    backbone = wrap(module.eval(), spec=plain_spec(ROWS_HIGH, COLUMNS), labels=LABELS)
+    backbone = wrap(module.eval(), input_spec=plain_spec(ROWS_HIGH, COLUMNS), labels=LABELS)
     entries = {e.name: Entry(e, e.name, "toys", "1") for e in (Exact(), Broken(), Flat(), Unfit())}
     source = DatasetSource("blocks", "Blocks.", lambda option: Blocks())
     registry = Registry(entries, datasets={"blocks": source})
@@ -344,7 +344,9 @@ class Seen(Exact):
 
 
 def test_an_input_among_others_is_found_in_its_own_tile(tmp_path):
-    backbone = wrap(LightsNet().eval(), spec=plain_spec(ROWS_HIGH, COLUMNS), labels=tuple(COLOURS))
+    backbone = wrap(
+        LightsNet().eval(), input_spec=plain_spec(ROWS_HIGH, COLUMNS), labels=tuple(COLOURS)
+    )
     entry = Entry(Seen(), "exact", "toys", "1")
     source = DatasetSource("lights", "Lights.", lambda option: Lights())
     registry = Registry({"exact": entry}, datasets={"lights": source})
@@ -416,10 +418,10 @@ def test_classes_come_in_turn(finished):
 
 
 def test_a_mask_is_cut_as_the_photo_is():
-    spec = plain_spec(4, 4).model_copy(update={"crop": 0.5})
+    input_spec = plain_spec(4, 4).model_copy(update={"crop": 0.5})
     mask = np.zeros((8, 12), bool)
     mask[2:4, 4:6] = True  # the centre's upper left quarter
-    seen = mask_in_view(mask, spec)
+    seen = mask_in_view(mask, input_spec)
     assert seen.tolist() == [[True, True, False, False]] * 2 + [[False] * 4] * 2
 
 

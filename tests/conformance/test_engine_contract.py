@@ -73,7 +73,7 @@ def engine_for(method: str, backbone: Backbone, **options) -> Engine:
 def question_for(backbone: Backbone, target: int | None = None, seed: int = 11) -> Question:
     """Return a question about noise that fits a network."""
     rng = np.random.default_rng(seed)
-    if len(backbone.spec.size) == 1:
+    if len(backbone.input_spec.size) == 1:
         signal = rng.normal(size=(2, 64)).astype(np.float32)
         return Question("toy", signal=signal, target=target, visitor=VISITOR)
     pixels = rng.integers(0, 256, (33, 47, 3), dtype=np.uint8)
@@ -100,7 +100,7 @@ def test_an_answer_finishes_and_crosses_a_process_boundary_and_leaves_no_mark(me
         try:
             engine = engine_for(method, backbone, batch_size=4)
         except NotApplicable:
-            assert len(backbone.spec.size) == 1
+            assert len(backbone.input_spec.size) == 1
             continue
         question = pickle.loads(pickle.dumps(question_for(backbone, 1)))
         array = question.array.copy()
@@ -167,7 +167,7 @@ class DeafNet(nn.Module):
 
 
 def test_an_unmet_need_is_refused_with_its_reason():
-    deaf = wrap(seeded(DeafNet()), spec=tinted_spec())
+    deaf = wrap(seeded(DeafNet()), input_spec=tinted_spec())
     refused = 0
     for backbone in (*(make(3) for make in NETWORKS.values()), deaf):
         engine = Engine(REGISTRY, loader=lambda name, progress, net=backbone: net)
@@ -188,7 +188,7 @@ def test_an_unmet_need_is_refused_with_its_reason():
 
 
 def test_what_needs_nothing_explains_a_network_without_map_and_gradients():
-    backbone = wrap(seeded(DeafNet()), spec=tinted_spec())
+    backbone = wrap(seeded(DeafNet()), input_spec=tinted_spec())
     free = [m for m in UNFITTED if not REGISTRY.explainers[m].needs]
     assert free
     for method in free:
@@ -239,7 +239,7 @@ def test_four_threads_with_all_methods_at_once_get_the_answers_that_one_gets():
 
 def test_the_injected_failures_do_reach_the_methods():
     switch = Switch()
-    backbone = wrap(randomised(FusedNet(switch)), spec=tinted_spec())
+    backbone = wrap(randomised(FusedNet(switch)), input_spec=tinted_spec())
     engine = Engine(REGISTRY, loader=lambda name, progress: backbone)
     engine.predict(question_for(backbone))
     switch.armed = "backward"

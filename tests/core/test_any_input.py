@@ -66,9 +66,11 @@ def test_a_photo_of_any_size_and_mode_is_read_as_it_looks(width, height, mode, k
     SIDES, SIDES, SIDES, SIDES, st.floats(0.3, 1.0), st.sampled_from(["center", "border", "squash"])
 )
 def test_a_map_lies_where_the_network_looked(width, height, rows, columns, crop, mode):
-    spec = InputSpec(size=(rows, columns), mean=(0,) * 3, std=(1,) * 3, crop=crop, crop_mode=mode)
+    input_spec = InputSpec(
+        size=(rows, columns), mean=(0,) * 3, std=(1,) * 3, crop=crop, crop_mode=mode
+    )
     pixels = np.zeros((height, width, 3), np.uint8)
-    x, view = photo_tensor(photo_of(pixels), spec)
+    x, view = photo_tensor(photo_of(pixels), input_spec)
     assert x.shape == (1, 3, rows, columns)
     values, inside = on_original(np.ones((rows, columns), np.float32), view)
     assert values.shape == inside.shape == (height, width)

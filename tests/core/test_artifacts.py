@@ -23,7 +23,7 @@ from whylens.core.storage.artifacts import (
 )
 
 SPEC = plain_spec(16, 24)
-BOUND = {"method": "twin", "weights": "a" * 64, "spec": SPEC}
+BOUND = {"method": "twin", "weights": "a" * 64, "input_spec": SPEC}
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def test_other_readers_of_safetensors_agree(folder, artifact):
     ("change", "said"),
     [
         ({"weights": "b" * 64}, "other weights .resnet18, sha256 aaaaaaaaaaaa. than those in use"),
-        ({"spec": plain_spec(24, 16)}, "another image transform"),
+        ({"input_spec": plain_spec(24, 16)}, "another image transform"),
         ({"method": "protopnet"}, "was fitted for 'twin', not 'protopnet'"),
     ],
 )

@@ -33,7 +33,7 @@ from whylens.core.storage.cache import ByteLRU
 
 
 def backbone(kind=GapNet):
-    return wrap(seeded(kind()), spec=plain_spec(32, 48), labels=("ant", "bee", "cat"))
+    return wrap(seeded(kind()), input_spec=plain_spec(32, 48), labels=("ant", "bee", "cat"))
 
 
 def engine(**kwargs) -> Engine:
@@ -358,7 +358,7 @@ def test_every_need_has_words():
 
 def test_inference_mode_around_a_call_leaves_no_trace(question):
     def loader(_name, _progress):
-        return wrap(seeded(GapNet()), spec=plain_spec(32, 32))
+        return wrap(seeded(GapNet()), input_spec=plain_spec(32, 32))
 
     expected = final(Engine(loader=loader).explain(question, "grad-cam")).result.values
     engine = Engine(loader=loader)

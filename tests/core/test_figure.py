@@ -37,7 +37,9 @@ WHOLE = FigureLayout(letters=True)
 @pytest.fixture(scope="module")
 def answers():
     """Two maps of a wide photo by a toy network: one from zero up, one around zero."""
-    engine = Engine(loader=lambda name, progress: wrap(seeded(GapNet()), spec=plain_spec(32, 32)))
+    engine = Engine(
+        loader=lambda name, progress: wrap(seeded(GapNet()), input_spec=plain_spec(32, 32))
+    )
     pixels = np.random.default_rng(2).integers(0, 256, (50, 90, 3), dtype=np.uint8)
     question = Question("toy", pixels, target=1)
     asked = {"grad-cam": {}, "occlusion": {"window": 16, "stride": 8}}
@@ -184,7 +186,9 @@ def test_a_score_without_a_probability_stands_alone(answers, tmp_path):
 def test_a_photo_of_many_pixels_is_embedded_at_twice_the_dots(answers, tmp_path):
     (answer, style), *_ = answers
     large = np.random.default_rng(3).integers(0, 256, (90, 2400, 3), dtype=np.uint8)
-    engine = Engine(loader=lambda name, progress: wrap(seeded(GapNet()), spec=plain_spec(32, 32)))
+    engine = Engine(
+        loader=lambda name, progress: wrap(seeded(GapNet()), input_spec=plain_spec(32, 32))
+    )
     (answer,) = engine.explain(Question("toy", large), "grad-cam", {})
     layout = FigureLayout(width=85, original=False)
     _, _, (image,) = svg_of(save_figure([(answer, style)], tmp_path / "a.svg", layout)[0])
@@ -226,7 +230,9 @@ def test_the_command_draws_what_was_written_without_the_network(answers, whole, 
 
 @pytest.mark.parametrize("kind", [pytest.param("pdf", marks=pytest.mark.slow), "png"])
 def test_of_many_maps_one_alone_is_held_large(monkeypatch, tmp_path, kind):
-    engine = Engine(loader=lambda name, progress: wrap(seeded(GapNet()), spec=plain_spec(32, 32)))
+    engine = Engine(
+        loader=lambda name, progress: wrap(seeded(GapNet()), input_spec=plain_spec(32, 32))
+    )
     pixels = np.random.default_rng(2).integers(0, 256, (400, 600, 3), dtype=np.uint8)
     *_, answer = engine.explain(Question("toy", pixels), "grad-cam")
     drawn, large = [], []

@@ -85,7 +85,7 @@ def test_text_and_numbers_come_back():
 
 
 def test_two_framings_are_two_questions_and_a_manifest_tells_which(portrait, tmp_path):
-    backbone = wrap(seeded(GapNet()), spec=plain_spec(32, 32))
+    backbone = wrap(seeded(GapNet()), input_spec=plain_spec(32, 32))
     engine = Engine(loader=lambda *_: backbone)
     maps = {}
     for framing in ("network", "whole", (0.0, 0.0, 1.0, 0.5)):

@@ -44,7 +44,7 @@ def open_things() -> tuple[int, int, list[str]]:
 )
 def test_a_thousand_answers_leave_nothing(name, monkeypatch, tmp_path):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    network = wrap(seeded(InPlace()), spec=plain_spec(16, 16))
+    network = wrap(seeded(InPlace()), input_spec=plain_spec(16, 16))
     page = Engine(loader=lambda *_: network)
     if reason := page.unavailable("toy").get(name):
         pytest.skip(reason)

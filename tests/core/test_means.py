@@ -31,8 +31,8 @@ from whylens.ui.cli.app import app
 def toy():
     """Return a small network for normalised, cropped pictures of three classes."""
     colours = {"mean": (0.4, 0.5, 0.3), "std": (0.25, 0.2, 0.3)}
-    spec = InputSpec(size=(16, 24), crop=0.9, **colours)
-    return wrap(seeded(GapNet()), spec=spec, labels=("ant", "bee", "cat"))
+    input_spec = InputSpec(size=(16, 24), crop=0.9, **colours)
+    return wrap(seeded(GapNet()), input_spec=input_spec, labels=("ant", "bee", "cat"))
 
 
 def test_the_mean_is_that_of_single_answers_about_each_picture_s_own_class():
@@ -55,7 +55,7 @@ def test_the_mean_is_that_of_single_answers_about_each_picture_s_own_class():
         assert np.allclose(mean.heatmap.values, np.mean(single, 0), rtol=1e-5)
         wanted = np.std(single, 0, ddof=1) / 2
         assert np.allclose(mean.heatmap.error, wanted, rtol=1e-4, atol=1e-7)
-        assert mean.picture.shape == (*page.backbone("toy").spec.size, 3)
+        assert mean.picture.shape == (*page.backbone("toy").input_spec.size, 3)
 
 
 class Pictures(Explainer[NoParams]):

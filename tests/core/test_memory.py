@@ -30,7 +30,7 @@ from whylens.core.storage.memory import (
 
 
 def toy():
-    return wrap(seeded(GapNet()), spec=plain_spec(32, 32))
+    return wrap(seeded(GapNet()), input_spec=plain_spec(32, 32))
 
 
 def test_one_variable_says_it_all(monkeypatch):
@@ -176,7 +176,7 @@ GRADIENT_METHODS = [
 
 def test_no_activation_outlives_its_explanation():
     # What is held by a graph that holds itself is never freed: collecting circles does not see it.
-    network = wrap(seeded(InPlace()), spec=plain_spec(16, 16))
+    network = wrap(seeded(InPlace()), input_spec=plain_spec(16, 16))
     page = Engine(loader=lambda *_: network)
     photo = np.random.default_rng(0).integers(0, 255, (16, 16, 3), np.uint8)
     gc.collect()

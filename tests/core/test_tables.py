@@ -201,15 +201,15 @@ def test_bands_are_read_from_a_tiff(tmp_path):
 
 
 def test_what_was_done_to_bands_is_told():
-    spec = plain_spec(8, 10, channels=6)
+    input_spec = plain_spec(8, 10, channels=6)
     bands = np.arange(480).reshape(6, 8, 10) % 120
-    array, notes = read_channels(bands.astype(np.uint16) * 80, spec)
+    array, notes = read_channels(bands.astype(np.uint16) * 80, input_spec)
     assert array == pytest.approx(bands * 80)
     assert notes[0].startswith("Its values of 16 bits were taken as they are, 0 to 9,520")
-    assert read_channels(bands.astype(np.uint8), spec)[1] == (
+    assert read_channels(bands.astype(np.uint8), input_spec)[1] == (
         "Its bytes were taken as shares of 255.",
     )
-    assert read_channels(bands / 255, spec)[1] == ()
+    assert read_channels(bands / 255, input_spec)[1] == ()
     asked = Question("six", signal=array, signal_notes=notes)
     assert asked.notes == notes
 

@@ -37,11 +37,15 @@ def spec_of(*size, crop=1.0, crop_mode="center", interpolation="bilinear") -> In
     return InputSpec(size=size, crop=crop, crop_mode=crop_mode, interpolation=interpolation)
 
 
-def seen_by_timm(image: Image.Image, spec: InputSpec) -> np.ndarray:
+def seen_by_timm(image: Image.Image, input_spec: InputSpec) -> np.ndarray:
     transform = create_transform(
-        spec.size, interpolation=spec.interpolation, crop_pct=spec.crop, crop_mode=spec.crop_mode,
-        mean=spec.mean, normalize=False,
-    )  # fmt: skip
+        input_spec.size,
+        interpolation=input_spec.interpolation,
+        crop_pct=input_spec.crop,
+        crop_mode=input_spec.crop_mode,
+        mean=input_spec.mean,
+        normalize=False,
+    )
     return transform(image).permute(1, 2, 0).numpy()
 
 
@@ -72,9 +76,11 @@ def test_the_network_sees_what_timm_would_show_it(size, model, crop_mode, rng):
     image = noise(size, rng)
     for crop in (0.875, 1.0, 0.95):
         for interpolation in (*SMOOTH, "nearest", "box") if crop == 0.875 else SMOOTH[:2]:
-            spec = spec_of(*model, crop=crop, crop_mode=crop_mode, interpolation=interpolation)
-            ours = model_view(image, view_of(size, spec), spec)
-            assert levels(ours, seen_by_timm(image, spec)) <= 1, (crop, interpolation)
+            input_spec = spec_of(
+                *model, crop=crop, crop_mode=crop_mode, interpolation=interpolation
+            )
+            ours = model_view(image, view_of(size, input_spec), input_spec)
+            assert levels(ours, seen_by_timm(image, input_spec)) <= 1, (crop, interpolation)
 
 
 CROPS = [(256, 224), (232, 224), (342, 299), (384, 384)]
@@ -92,17 +98,17 @@ def test_the_network_sees_what_torchvision_would_show_it(size, cut, interpolatio
     short, crop = cut
     image = noise(size, rng)
     theirs = tv.CenterCrop(crop)(tv.Resize(short, InterpolationMode(interpolation))(image))
-    spec = spec_of(crop, crop, crop=crop / short, interpolation=interpolation)
-    assert levels(model_view(image, view_of(size, spec), spec), theirs) <= 1
+    input_spec = spec_of(crop, crop, crop=crop / short, interpolation=interpolation)
+    assert levels(model_view(image, view_of(size, input_spec), input_spec), theirs) <= 1
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 @pytest.mark.parametrize("size", [(8, 700), (800, 9)], ids=str)
 def test_an_elongated_photo_is_seen_as_timm_would_show_it(size, interpolation, rng):
-    image, spec = noise(size, rng), spec_of(224, 224, crop=0.875, interpolation=interpolation)
-    view = view_of(size, spec)
+    image, input_spec = noise(size, rng), spec_of(224, 224, crop=0.875, interpolation=interpolation)
+    view = view_of(size, input_spec)
     assert np.prod(view.resized) > whylens.core.inputs.view._WHOLE
-    assert levels(model_view(image, view, spec), seen_by_timm(image, spec)) <= 1
+    assert levels(model_view(image, view, input_spec), seen_by_timm(image, input_spec)) <= 1
 
 
 @pytest.mark.parametrize("interpolation", SMOOTH)
@@ -114,14 +120,19 @@ def test_resizing_a_strip_gives_what_resizing_the_whole_gives(
     image = noise(size, rng)
     for model, crop in (((224, 224), 0.875), ((96, 160), 0.95)):
         for crop_mode in ("center", "squash", "border"):
-            spec = spec_of(*model, crop=crop, crop_mode=crop_mode, interpolation=interpolation)
-            ours = model_view(image, view_of(size, spec), spec)
-            assert levels(ours, seen_by_timm(image, spec)) <= 1, (model, crop_mode)
+            input_spec = spec_of(
+                *model, crop=crop, crop_mode=crop_mode, interpolation=interpolation
+            )
+            ours = model_view(image, view_of(size, input_spec), input_spec)
+            assert levels(ours, seen_by_timm(image, input_spec)) <= 1, (model, crop_mode)
 
 
 def test_an_elongated_photo_is_never_resized_whole(monkeypatch, rng):
-    image, spec = noise((8, 12000), rng), spec_of(448, 448, crop=0.875, interpolation="bicubic")
-    view = view_of(image.size, spec)
+    image, input_spec = (
+        noise((8, 12000), rng),
+        spec_of(448, 448, crop=0.875, interpolation="bicubic"),
+    )
+    view = view_of(image.size, input_spec)
     assert np.prod(view.resized) > 300e6
     made = []
     resize = Image.Image.resize
@@ -131,7 +142,7 @@ def test_an_elongated_photo_is_never_resized_whole(monkeypatch, rng):
         return resize(self, size, *args, **kwargs)
 
     monkeypatch.setattr(Image.Image, "resize", watched)
-    assert model_view(image, view, spec).shape == (448, 448, 3)
+    assert model_view(image, view, input_spec).shape == (448, 448, 3)
     values, _ = on_original(np.ones((448, 448), np.float32), view)
     assert values.shape == (12000, 8)
     assert max(made) < 2e6
@@ -143,12 +154,12 @@ def test_an_elongated_photo_is_never_resized_whole(monkeypatch, rng):
 def test_padding_has_the_colour_of_the_library_whose_transform_it_is(crop_mode, colour):
     # Crops above 1 shrink the photo below the input, as timm's volo_d5 asks.
     means = {"size": (60, 60), "mean": (0.5, 0.2, 0.8), "std": (1.0,) * 3, "channels": 3}
-    spec = InputSpec.model_construct(
+    input_spec = InputSpec.model_construct(
         **means, crop=1.15, crop_mode=crop_mode, interpolation="bicubic"
     )
     image = Image.new("RGB", (200, 200), (9, 8, 7))
-    ours = model_view(image, view_of(image.size, spec), spec)
-    assert levels(ours, seen_by_timm(image, spec)) == 0
+    ours = model_view(image, view_of(image.size, input_spec), input_spec)
+    assert levels(ours, seen_by_timm(image, input_spec)) == 0
     assert tuple(ours[0, 0]) == colour
     assert tuple(ours[30, 30]) == (9, 8, 7)
 
@@ -177,10 +188,10 @@ def dot(size, x, y) -> Image.Image:
     return image
 
 
-def luminance(image: Image.Image, view: View, spec: InputSpec) -> np.ndarray:
+def luminance(image: Image.Image, view: View, input_spec: InputSpec) -> np.ndarray:
     """Return (H, W) what the network sees of a photo, without what it sees of a black one."""
     pair = (image, Image.new("RGB", image.size))
-    bright, dark = (model_view(i, view, spec).astype(np.float32).mean(-1) for i in pair)
+    bright, dark = (model_view(i, view, input_spec).astype(np.float32).mean(-1) for i in pair)
     return bright - dark
 
 
@@ -200,11 +211,11 @@ def missed(values: np.ndarray, x: int, y: int) -> tuple[float, float]:
     return float(np.abs(xs - x).min()), float(np.abs(ys - y).min())
 
 
-@pytest.mark.parametrize(("size", "spec"), PLACES, ids=IDS)
-def test_a_bright_pixel_is_found_again_at_full_resolution(size, spec, rng):
-    view = view_of(size, spec)
+@pytest.mark.parametrize(("size", "input_spec"), PLACES, ids=IDS)
+def test_a_bright_pixel_is_found_again_at_full_resolution(size, input_spec, rng):
+    view = view_of(size, input_spec)
     for x, y in spots(view, rng):
-        seen = luminance(dot(size, x, y), view, spec)
+        seen = luminance(dot(size, x, y), view, input_spec)
         if seen.max() < 8:
             continue  # shrunk so far that 8 bits do not hold it
         across, down = missed(on_original(seen, view)[0], x, y)
@@ -214,12 +225,12 @@ def test_a_bright_pixel_is_found_again_at_full_resolution(size, spec, rng):
 
 
 @pytest.mark.parametrize("cells", [7, pytest.param(14, marks=pytest.mark.slow)])
-@pytest.mark.parametrize(("size", "spec"), PLACES, ids=IDS)
-def test_a_bright_pixel_is_found_again_in_a_coarse_grid(size, spec, cells, rng):
-    view = view_of(size, spec)
-    tall, wide = spec.size
+@pytest.mark.parametrize(("size", "input_spec"), PLACES, ids=IDS)
+def test_a_bright_pixel_is_found_again_in_a_coarse_grid(size, input_spec, cells, rng):
+    view = view_of(size, input_spec)
+    tall, wide = input_spec.size
     for x, y in spots(view, rng):
-        seen = luminance(dot(size, x, y), view, spec)
+        seen = luminance(dot(size, x, y), view, input_spec)
         pooled = Image.fromarray(seen).resize((cells, cells), Image.Resampling.BOX)
         across, down = missed(on_original(np.asarray(pooled), view)[0], x, y)
         # Half a cell, and a pixel for a dot that lies on the line between two.
@@ -235,9 +246,9 @@ def test_a_bright_pixel_of_a_turned_photo_is_found_where_the_visitor_sees_it(kin
     exif, buffer = Image.Exif(), io.BytesIO()
     exif[0x0112] = orientation
     dot((333, 251), 210, 97).transpose(turn).save(buffer, kind, exif=exif, quality=95)
-    photo, spec = read_photo(buffer.getvalue()), spec_of(224, 224, crop=0.875)
-    view = view_of(photo.size, spec)
-    seen = luminance(photo.image(), view, spec)
+    photo, input_spec = read_photo(buffer.getvalue()), spec_of(224, 224, crop=0.875)
+    view = view_of(photo.size, input_spec)
+    seen = luminance(photo.image(), view, input_spec)
     assert photo.size == (333, 251)
     assert max(missed(on_original(seen, view)[0], 210, 97)) <= 1
     grid = seen.reshape(7, 32, 7, 32).mean((1, 3))
@@ -246,12 +257,12 @@ def test_a_bright_pixel_of_a_turned_photo_is_found_where_the_visitor_sees_it(kin
 
 
 @pytest.mark.parametrize("cells", [(224, 224), (14, 14), (7, 9)], ids=str)
-@pytest.mark.parametrize(("size", "spec"), PLACES, ids=IDS)
-def test_a_ramp_comes_back_as_the_same_ramp(size, spec, cells):
+@pytest.mark.parametrize(("size", "input_spec"), PLACES, ids=IDS)
+def test_a_ramp_comes_back_as_the_same_ramp(size, input_spec, cells):
     # The value of a cell is the place of its middle in the photo; so each pixel must get its own.
-    view = view_of(size, spec)
-    across = (np.arange(cells[1]) + 0.5) * spec.size[1] / cells[1]
-    down = (np.arange(cells[0]) + 0.5) * spec.size[0] / cells[0]
+    view = view_of(size, input_spec)
+    across = (np.arange(cells[1]) + 0.5) * input_spec.size[1] / cells[1]
+    down = (np.arange(cells[0]) + 0.5) * input_spec.size[0] / cells[0]
     xs = np.array([view.to_original(a, 0)[0] for a in across], np.float32)
     ys = np.array([view.to_original(0, d)[1] for d in down], np.float32)
     for ramp, length, axis, first, last in (
@@ -264,7 +275,7 @@ def test_a_ramp_comes_back_as_the_same_ramp(size, spec, cells):
         # that widens for a coarser photo reads one photo pixel further.
         inner = (centres - 1 >= first) & (centres + 1 <= last)
         # Where a photo pixel covers several cells, the filter weighs whole cells.
-        several = cells[axis] / spec.size[axis] * (view.scale_y, view.scale_x)[axis] > 1
+        several = cells[axis] / input_spec.size[axis] * (view.scale_y, view.scale_x)[axis] > 1
         expected = np.broadcast_to(centres if axis else centres[:, None], values.shape)
         keep = seen & np.broadcast_to(inner if axis else inner[:, None], values.shape)
         assert keep.any() or last - first < 4
@@ -272,9 +283,9 @@ def test_a_ramp_comes_back_as_the_same_ramp(size, spec, cells):
         assert error.max(initial=0) <= (0.1 if several else 1e-3 + 2e-6 * length)
 
 
-@pytest.mark.parametrize(("size", "spec"), PLACES, ids=IDS)
-def test_a_constant_map_comes_back_constant_where_it_was_seen(size, spec):
-    view = view_of(size, spec)
+@pytest.mark.parametrize(("size", "input_spec"), PLACES, ids=IDS)
+def test_a_constant_map_comes_back_constant_where_it_was_seen(size, input_spec):
+    view = view_of(size, input_spec)
     for cells in ((1, 1), (7, 7), (224, 224), (3, 500)):
         values, seen = on_original(np.full(cells, -2.5, np.float32), view)
         assert values.dtype == np.float32
@@ -282,36 +293,36 @@ def test_a_constant_map_comes_back_constant_where_it_was_seen(size, spec):
         assert (values[~seen] == 0).all()
 
 
-@pytest.mark.parametrize(("size", "spec"), PLACES, ids=IDS)
-def test_seen_is_exactly_what_the_crop_keeps(size, spec):
-    view = view_of(size, spec)
+@pytest.mark.parametrize(("size", "input_spec"), PLACES, ids=IDS)
+def test_seen_is_exactly_what_the_crop_keeps(size, input_spec):
+    view = view_of(size, input_spec)
     _, seen = on_original(np.ones((7, 7), np.float32), view)
     # Counted from timm's own integers: the resized size and the cut in whole input pixels.
     for axis, (length, resized, wanted) in enumerate(
-        zip(size, view.resized, reversed(spec.size), strict=True)
+        zip(size, view.resized, reversed(input_spec.size), strict=True)
     ):
         cut = max(0, round((resized - wanted) / 2))
         places = (np.arange(length) + 0.5) * resized / length - cut
         expected = (places >= 0) & (places < min(wanted, resized))
         np.testing.assert_array_equal(seen.any(axis), expected)
     assert seen.sum() == seen.any(0).sum() * seen.any(1).sum()
-    if spec.crop_mode == "border":
+    if input_spec.crop_mode == "border":
         assert seen.all()
 
 
 def test_what_is_cut_off_does_not_change_what_is_seen(rng):
     # The mask is right if pixels beyond it, and the filter's reach, are without influence.
-    size, spec = (401, 300), spec_of(224, 224, crop=0.875)
-    view, pixels = view_of(size, spec), np.asarray(noise(size, rng))
+    size, input_spec = (401, 300), spec_of(224, 224, crop=0.875)
+    view, pixels = view_of(size, input_spec), np.asarray(noise(size, rng))
     _, seen = on_original(np.ones((7, 7), np.float32), view)
     near = np.zeros_like(seen)
     ys, xs = np.nonzero(seen)
     near[ys.min() - 2 : ys.max() + 3, xs.min() - 2 : xs.max() + 3] = True
     other = np.where(near[..., None], pixels, 255 - pixels)
-    ours, theirs = (model_view(Image.fromarray(p), view, spec) for p in (pixels, other))
+    ours, theirs = (model_view(Image.fromarray(p), view, input_spec) for p in (pixels, other))
     np.testing.assert_array_equal(ours, theirs)
     inside = np.where(seen[..., None], 255 - pixels, pixels)
-    assert (model_view(Image.fromarray(inside), view, spec) != ours).any(-1).mean() > 0.95
+    assert (model_view(Image.fromarray(inside), view, input_spec) != ours).any(-1).mean() > 0.95
 
 
 def test_a_map_of_a_large_photo_is_written_in_bands_without_a_seam(rng):
@@ -347,9 +358,9 @@ def test_a_view_between_two_pixels_shows_nothing_rather_than_failing():
 
 
 def test_a_square_photo_of_the_right_size_is_seen_as_it_is(rng):
-    image, spec = noise((224, 224), rng), spec_of(224, 224)
-    view = view_of(photo_of(np.asarray(image)).size, spec)
-    assert levels(model_view(image, view, spec), image) == 0
+    image, input_spec = noise((224, 224), rng), spec_of(224, 224)
+    view = view_of(photo_of(np.asarray(image)).size, input_spec)
+    assert levels(model_view(image, view, input_spec), image) == 0
     assert view == View((224, 224), (224, 224), 1.0, 1.0, 0.0, 0.0)
     values = rng.random((224, 224)).astype(np.float32)
     np.testing.assert_array_equal(on_original(values, view)[0], values)
@@ -359,10 +370,10 @@ def test_a_square_photo_of_the_right_size_is_seen_as_it_is(rng):
 @pytest.mark.parametrize("crop_mode", ["center", "squash", "border"])
 def test_a_fine_photo_has_no_more_detail_than_the_network_learnt_from(size, crop_mode, rng):
     image = noise(size, rng)
-    spec = spec_of(64, 64).model_copy(update={"crop": 1.0, "crop_mode": crop_mode})
-    view = view_of(image.size, spec)
-    sharp = np.asarray(model_view(image, view, spec), np.float64)
-    blurred = model_view(image, view, spec.model_copy(update={"detail": 32}))
+    input_spec = spec_of(64, 64).model_copy(update={"crop": 1.0, "crop_mode": crop_mode})
+    view = view_of(image.size, input_spec)
+    sharp = np.asarray(model_view(image, view, input_spec), np.float64)
+    blurred = model_view(image, view, input_spec.model_copy(update={"detail": 32}))
     if crop_mode != "border":  # whose padding stays as it is
         halved = sharp.reshape(32, 2, 32, 2, 3).mean((1, 3)).round().astype(np.uint8)
         again = Image.fromarray(halved).resize((64, 64), Image.Resampling.BILINEAR)
@@ -372,21 +383,23 @@ def test_a_fine_photo_has_no_more_detail_than_the_network_learnt_from(size, crop
 
 
 def test_a_photo_with_as_little_detail_is_left_alone(rng):
-    spec = spec_of(64, 64).model_copy(update={"crop": 1.0})
+    input_spec = spec_of(64, 64).model_copy(update={"crop": 1.0})
     for size in ((32, 32), (32, 50), (20, 32)):
         image = noise(size, rng)
-        view = view_of(image.size, spec)
-        plain = model_view(image, view, spec)
-        assert (model_view(image, view, spec.model_copy(update={"detail": 32})) == plain).all()
+        view = view_of(image.size, input_spec)
+        plain = model_view(image, view, input_spec)
+        assert (
+            model_view(image, view, input_spec.model_copy(update={"detail": 32})) == plain
+        ).all()
 
 
 def test_less_detail_moves_nothing():
     pixels = np.zeros((150, 220, 3), np.uint8)
     pixels[40:60, 130:150] = 255
-    spec = spec_of(64, 64).model_copy(update={"crop": 1.0, "detail": 24})
+    input_spec = spec_of(64, 64).model_copy(update={"crop": 1.0, "detail": 24})
     image = Image.fromarray(pixels)
-    view = view_of(image.size, spec)
-    seen = np.asarray(model_view(image, view, spec), np.float64)[..., 0]
+    view = view_of(image.size, input_spec)
+    seen = np.asarray(model_view(image, view, input_spec), np.float64)[..., 0]
     rows, columns = np.indices(seen.shape) + 0.5
     x, y = view.to_original(*((seen * at).sum() / seen.sum() for at in (columns, rows)))
     assert (x, y) == pytest.approx((140, 50), abs=0.5)

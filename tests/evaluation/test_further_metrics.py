@@ -85,7 +85,7 @@ def test_the_gap_is_the_share_that_the_sum_misses(factor, gap):
     ],
 )
 def test_the_gap_of_a_method_that_promises_the_sum_is_the_one_that_it_states(method, params):
-    backbone = wrap(seeded(GapNet()), spec=plain_spec(16, 20))
+    backbone = wrap(seeded(GapNet()), input_spec=plain_spec(16, 20))
     engine = Engine(loader=lambda name, progress: backbone)
     pixels = np.random.default_rng(3).integers(0, 256, (16, 20, 3), dtype=np.uint8)
     *_, answer = engine.explain(Question("toy", pixels), method, params)
@@ -97,7 +97,7 @@ def test_the_gap_of_a_method_that_promises_the_sum_is_the_one_that_it_states(met
 
 
 def test_a_method_that_promises_no_sum_is_not_asked_for_one():
-    backbone = wrap(seeded(GapNet()), spec=plain_spec(16, 20))
+    backbone = wrap(seeded(GapNet()), input_spec=plain_spec(16, 20))
     engine = Engine(loader=lambda name, progress: backbone)
     pixels = np.random.default_rng(3).integers(0, 256, (16, 20, 3), dtype=np.uint8)
     *_, answer = engine.explain(Question("toy", pixels), "grad-cam")
@@ -163,7 +163,7 @@ def flat(subject):
 
 @pytest.mark.parametrize(("explain", "wanted"), [(contributions, 1), (flat, 1 / 4)])
 def test_what_lies_in_its_own_tile_gets_1_and_a_flat_map_gets_chance(explain, wanted):
-    backbone = on_mosaics(wrap(Lamps(), spec=plain_spec(4, 6, channels=4)), (2, 2))
+    backbone = on_mosaics(wrap(Lamps(), input_spec=plain_spec(4, 6, channels=4)), (2, 2))
     tiles = []
     for label in (3, 0, 2, 1):
         tile = torch.zeros(1, 4, 4, 6)
@@ -177,4 +177,4 @@ def test_what_lies_in_its_own_tile_gets_1_and_a_flat_map_gets_chance(explain, wa
 
 def test_a_network_of_one_size_is_refused():
     with pytest.raises(NeedsNotMet, match="one size only"):
-        on_mosaics(wrap(seeded(LinearNet(4, 6)), spec=plain_spec(4, 6)), (2, 2))
+        on_mosaics(wrap(seeded(LinearNet(4, 6)), input_spec=plain_spec(4, 6)), (2, 2))

@@ -87,7 +87,7 @@ def engine():
         module.fc.weight.copy_(torch.stack([3 * step, -3 * step, 0 * step]))
         middle = 3 * float(step @ (full + none) / 2)
         module.fc.bias.copy_(torch.tensor([-middle, middle, -9.0]))
-    network = wrap(module, spec=plain_spec(40, 48), labels=("a", "b", "c"))
+    network = wrap(module, input_spec=plain_spec(40, 48), labels=("a", "b", "c"))
     return Engine(Registry(entries), loader=lambda *_: network)
 
 
@@ -128,7 +128,7 @@ def test_examples_have_no_map_to_judge(engine):
 
 
 def test_a_signals_map_is_judged():
-    network = wrap(toy(1), spec=plain_spec(64), labels=("a", "b", "c"))
+    network = wrap(toy(1), input_spec=plain_spec(64), labels=("a", "b", "c"))
     entries = {"good": Entry(Strange("good", gradient_times_input), "good", "stranger", "0.1")}
     engine = Engine(Registry(entries), loader=lambda *_: network)
     signal = np.random.default_rng(1).normal(size=(3, 64)).astype(np.float32)

@@ -109,7 +109,8 @@ def test_scores_come_one_network_after_the_other():
 @pytest.mark.parametrize("make", [GapNet, attention_net], ids=["convolutions", "transformer"])
 def test_every_weight_is_drawn_anew_and_the_network_itself_is_left_alone(make):
     backbone = wrap(
-        seeded(make()), spec=subject_of(seeded(GapNet()), noise(1, 3, 16, 24)).backbone.spec
+        seeded(make()),
+        input_spec=subject_of(seeded(GapNet()), noise(1, 3, 16, 24)).backbone.input_spec,
     )
     before = {name: p.clone() for name, p in backbone.module.named_parameters()}
     twins = [randomised_backbone(backbone, seed) for seed in (0, 0, 1)]
@@ -127,8 +128,8 @@ def test_every_weight_is_drawn_anew_and_the_network_itself_is_left_alone(make):
 def test_layers_of_one_shape_get_weights_of_their_own():
     # Not so where the seed is set anew for each layer, as in Quantus.
     module = nn.Sequential(*(nn.Conv2d(3, 3, 3) for _ in range(3)), nn.Flatten())
-    spec = subject_of(seeded(GapNet()), noise(1, 3, 16, 24)).backbone.spec
-    drawn = randomised_backbone(wrap(module.eval(), spec=spec), 0).module
+    input_spec = subject_of(seeded(GapNet()), noise(1, 3, 16, 24)).backbone.input_spec
+    drawn = randomised_backbone(wrap(module.eval(), input_spec=input_spec), 0).module
     layers = [layer.weight for layer in drawn.modules() if isinstance(layer, nn.Conv2d)]
     assert len(layers) == 3
     for one, other in combinations(layers, 2):

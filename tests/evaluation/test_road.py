@@ -86,12 +86,12 @@ def test_where_nothing_is_known_each_channel_is_its_mean():
 
 @pytest.mark.parametrize(("order", "sign"), [("morf", 1), ("lerf", -1)])
 def test_the_curve_is_written_out_in_pixels_before_normalisation(order, sign):
-    spec = InputSpec(size=(8, 12), mean=(0.4, 0.5, 0.3), std=(0.25, 0.2, 0.3), crop=1.0)
-    module, x = seeded(GapNet()), normalize(noise(1, 3, 8, 12), spec)
-    subject = subject_of(module, x, Target(2), spec=spec)
+    input_spec = InputSpec(size=(8, 12), mean=(0.4, 0.5, 0.3), std=(0.25, 0.2, 0.3), crop=1.0)
+    module, x = seeded(GapNet()), normalize(noise(1, 3, 8, 12), input_spec)
+    subject = subject_of(module, x, Target(2), input_spec=input_spec)
     values = noise(4, 6, seed=1).numpy()
     *_, score = road(subject, Heatmap(values, "x"), order=order, chance=False)
-    pixels = denormalize(x, spec)[0].double().numpy()
+    pixels = denormalize(x, input_spec)[0].double().numpy()
     speckle = torch.randn(x.shape, generator=subject.generator())[0].numpy()
     twin, wanted = precise(module), []
     for share in SHARES:
@@ -101,7 +101,7 @@ def test_the_curve_is_written_out_in_pixels_before_normalisation(order, sign):
             hidden[2 * row : 2 * row + 2, 2 * column : 2 * column + 2] = True
         filled = np.stack([dense(channel, hidden) for channel in pixels])
         filled += np.where(hidden, NOISE * (pixels.max() - pixels.min()) * speckle, 0)
-        exponents = twin(normalize(torch.from_numpy(filled)[None], spec))[0].detach().exp()
+        exponents = twin(normalize(torch.from_numpy(filled)[None], input_spec))[0].detach().exp()
         wanted.append(float(exponents[2] / exponents.sum()))
     assert difference(score.curve, wanted) < 1e-3
     assert score.value == pytest.approx(np.mean(score.curve))
@@ -116,7 +116,7 @@ def test_a_linear_network_loses_what_the_filled_places_differ_by():
         module.fc.weight.zero_()
         module.fc.weight[1] = weights.flatten()
     x = noise(1, 1, 6, 8, seed=3)
-    subject = subject_of(module, x, Target(1), spec=plain_spec(6, 8, channels=1))
+    subject = subject_of(module, x, Target(1), input_spec=plain_spec(6, 8, channels=1))
     values = noise(6, 8, seed=1).numpy()
     ask = {"shares": (0.5,), "quantity": "logit", "chance": False}
     *_, score = road(subject, Heatmap(values, "x"), order="morf", **ask)

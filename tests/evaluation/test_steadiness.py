@@ -80,9 +80,9 @@ def test_seeds_mark_the_same_as_far_as_their_strongest_places_are_the_same():
 
 
 def test_the_largest_change_is_that_of_the_noise_drawn():
-    spec = InputSpec(size=(6, 8), channels=1, mean=(0.4,), std=(0.25,), crop=1.0)
+    input_spec = InputSpec(size=(6, 8), channels=1, mean=(0.4,), std=(0.25,), crop=1.0)
     base = linear_case()
-    backbone = wrap(base.subject.backbone.module, spec=spec)
+    backbone = wrap(base.subject.backbone.module, input_spec=input_spec)
     subject = subject_of(None, base.subject.x, base.subject.target, backbone=backbone)
     inputs = []
 
@@ -120,7 +120,7 @@ def features_times_gradients(subject) -> Heatmap:
 @pytest.mark.parametrize("size", [(16, 24), (24,)])
 def test_the_map_of_a_convolution_moves_along_and_one_of_the_middle_does_not(size):
     module = seeded(GapNet(axes=len(size)))
-    backbone = wrap(module, spec=plain_spec(*size))
+    backbone = wrap(module, input_spec=plain_spec(*size))
     subject = subject_of(None, noise(1, 3, *size), backbone=backbone)
     heat = features_times_gradients(subject)
     good = SHIFT_EQUIVARIANCE.score(Case(subject, heat, features_times_gradients))

@@ -136,7 +136,7 @@ MARKS[2:5, 3:9] = True
 @pytest.fixture(scope="module")
 def asked():
     """An engine whose network sees photos as they are, and a question to it."""
-    network = wrap(seeded(GapNet()), spec=plain_spec(20, 24), labels=("a", "b", "c"))
+    network = wrap(seeded(GapNet()), input_spec=plain_spec(20, 24), labels=("a", "b", "c"))
     return Engine(loader=lambda *_: network), Question("toy", PIXELS, target=1)
 
 
@@ -184,7 +184,7 @@ def test_the_network_is_shown_the_fill_where_it_should_be_and_the_input_elsewher
 def test_a_network_is_shown_what_is_painted_on(asked):
     (pixels,) = network_views(*asked)
     assert np.array_equal(pixels, PIXELS)
-    signals = wrap(seeded(GapNet(axes=1)), spec=plain_spec(32), labels=("a", "b", "c"))
+    signals = wrap(seeded(GapNet(axes=1)), input_spec=plain_spec(32), labels=("a", "b", "c"))
     signal = Question("toy", signal=np.zeros((3, 32), np.float32))
     assert list(network_views(Engine(loader=lambda *_: signals), signal)) == [None]
 

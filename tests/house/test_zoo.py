@@ -47,7 +47,7 @@ def case(request) -> tuple[Specimen, Backbone]:
 
 def fresh(backbone: Backbone, count: int = 3) -> torch.Tensor:
     generator = torch.Generator().manual_seed(77)
-    return torch.randn(count, 3, *backbone.spec.size, generator=generator)
+    return torch.randn(count, 3, *backbone.input_spec.size, generator=generator)
 
 
 def close(found: torch.Tensor, expected: torch.Tensor) -> None:

@@ -245,7 +245,7 @@ def test_what_is_recorded_carries_the_gradient_of_the_score():
     for slope in torch.autograd.grad(score, recorder.recorded):
         assert slope.abs().max() > 0
     assert all(p.grad is None and not p.requires_grad for p in wrap(
-        module, spec=plain_spec(16, 24)).module.parameters())  # fmt: skip
+        module, input_spec=plain_spec(16, 24)).module.parameters())  # fmt: skip
 
 
 def timm_net(name: str, **given) -> nn.Module:

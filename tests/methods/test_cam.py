@@ -164,15 +164,15 @@ class Weighted(nn.Module):
     ],
 )
 def test_heads_that_only_look_alike_are_refused_by_trying_them_out(head, reason):
-    backbone = wrap(seeded(PooledHead(head())), spec=plain_spec(16, 24))
+    backbone = wrap(seeded(PooledHead(head())), input_spec=plain_spec(16, 24))
     assert reason in backbone.why_not(METHOD.needs)
 
 
 def test_a_head_with_hidden_layers_is_refused():
-    backbone = wrap(seeded(MlpHeadNet()), spec=plain_spec(16, 24))
+    backbone = wrap(seeded(MlpHeadNet()), input_spec=plain_spec(16, 24))
     assert "not linear" in backbone.why_not(METHOD.needs)
 
 
 @pytest.mark.parametrize("kind", ["gap", "tokens", "nhwc"])
 def test_heads_that_average_and_apply_one_linear_layer_are_accepted(kind):
-    assert wrap(seeded(NETS[kind]()), spec=plain_spec(16, 24)).why_not(METHOD.needs) is None
+    assert wrap(seeded(NETS[kind]()), input_spec=plain_spec(16, 24)).why_not(METHOD.needs) is None

@@ -49,23 +49,23 @@ def linear(scale: float = 3.0) -> nn.Module:
     return module
 
 
-def question(module, find=None, *, spec=None, seed=5, **kwargs):
+def question(module, find=None, *, input_spec=None, seed=5, **kwargs):
     """Return a question about the class that is chosen."""
-    spec = spec or plain_spec(6, 9)
-    mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in (spec.mean, spec.std))
-    x = (noise(1, 3, *spec.size, seed=seed) - mean) / std
-    subject = subject_of(module, x, Target(0), spec=spec, **kwargs)
+    input_spec = input_spec or plain_spec(6, 9)
+    mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in (input_spec.mean, input_spec.std))
+    x = (noise(1, 3, *input_spec.size, seed=seed) - mean) / std
+    subject = subject_of(module, x, Target(0), input_spec=input_spec, **kwargs)
     return replace(subject, target=Target(int(subject.forward_pass.logits.argmax())))
 
 
 class LiteralSearch:
     """The search in numpy, float64, one number at a time where the formula is about numbers."""
 
-    def __init__(self, module, subject, *, find, empty, kappa, beta, spec) -> None:
+    def __init__(self, module, subject, *, find, empty, kappa, beta, input_spec) -> None:
         self.twin, self.index, self.beta, self.kappa = (
             precise(module), subject.target.index, beta, kappa,
         )  # fmt: skip
-        self.mean, self.std = np.array(spec.mean), np.array(spec.std)
+        self.mean, self.std = np.array(input_spec.mean), np.array(input_spec.std)
         x = subject.x[0].double().numpy()
         self.pixels = np.stack([x[c] * self.std[c] + self.mean[c] for c in range(len(x))])
         nothing = {"black": 0.0, "grey": 0.5}[empty]
@@ -136,11 +136,11 @@ class LiteralSearch:
 )
 def test_the_search_is_the_paper_s_number_by_number(kind, find, empty):
     module = linear() if kind == "linear" else flipping()
-    subject = question(module, spec=SPEC, seed=3)  # another class than for an empty input
+    subject = question(module, input_spec=SPEC, seed=3)  # another class than for an empty input
     assert int(subject.fast_logits(subject.baseline(empty)).argmax()) != subject.target.index
     how = {"find": find, "empty": empty, "kappa": 0.2, "beta": 0.05}
     heat = sought(subject, steps=20, constants=3, **how)
-    wanted = LiteralSearch(module, subject, spec=SPEC, **how).run(20, 3)
+    wanted = LiteralSearch(module, subject, input_spec=SPEC, **how).run(20, 3)
     assert wanted is not None
     assert heat.diagnostics["found"] == 1
     shown = wanted.sum(0) if find == NEGATIVE else np.abs(wanted).sum(0)
@@ -161,9 +161,10 @@ def flipping() -> nn.Module:
 
 def tried(module, subject, room, change):
     """Return (C,) float64 logits of the input with the change."""
-    spec = subject.backbone.spec
+    input_spec = subject.backbone.input_spec
     mean, std = (
-        torch.tensor(v, dtype=torch.float64).view(1, -1, 1, 1) for v in (spec.mean, spec.std)
+        torch.tensor(v, dtype=torch.float64).view(1, -1, 1, 1)
+        for v in (input_spec.mean, input_spec.std)
     )
     with torch.no_grad():
         return precise(module)((room.base.double() + change - mean) / std)[0]
@@ -254,10 +255,10 @@ def one_channel(kind: str) -> nn.Module:
 @pytest.mark.parametrize("seed", [2, *(pytest.param(s, marks=pytest.mark.slow) for s in (3, 8))])
 @pytest.mark.parametrize("kind", ["linear", "gap"])
 def test_the_class_really_changes_when_the_negative_is_added(kind, seed, empty):
-    spec = InputSpec(size=(6, 9), channels=1, mean=(0.4,), std=(0.2,))
+    input_spec = InputSpec(size=(6, 9), channels=1, mean=(0.4,), std=(0.2,))
     module = one_channel(kind)
     x = (noise(1, 1, 6, 9, seed=seed) - 0.4) / 0.2
-    subject = subject_of(module, x, Target(0), spec=spec)
+    subject = subject_of(module, x, Target(0), input_spec=input_spec)
     own = int(subject.forward_pass.logits.argmax())
     subject = replace(subject, target=Target(own))
     heat, room, change = changes(subject, NEGATIVE, empty=empty, kappa=0.1, steps=30)
@@ -285,10 +286,10 @@ def test_the_class_really_changes_when_the_negative_is_added(kind, seed, empty):
 @pytest.mark.parametrize("seed", [2, *(pytest.param(s, marks=pytest.mark.slow) for s in (3, 8))])
 @pytest.mark.parametrize("kind", ["linear", "gap"])
 def test_the_class_really_stays_when_only_the_positive_is_shown(kind, seed, empty):
-    spec = InputSpec(size=(6, 9), channels=1, mean=(0.4,), std=(0.2,))
+    input_spec = InputSpec(size=(6, 9), channels=1, mean=(0.4,), std=(0.2,))
     module = one_channel(kind)
     x = (noise(1, 1, 6, 9, seed=seed) - 0.4) / 0.2
-    subject = subject_of(module, x, Target(0), spec=spec)
+    subject = subject_of(module, x, Target(0), input_spec=input_spec)
     own = int(subject.forward_pass.logits.argmax())
     subject = replace(subject, target=Target(own))
     heat, room, change = changes(subject, POSITIVE, empty=empty, kappa=0.1, steps=30)
@@ -450,7 +451,9 @@ def test_parts_get_smaller_once_found_and_fractions_end_at_1(find):
 
 def test_labels_are_named():
     module = linear()
-    backbone = wrap(copy.deepcopy(module), spec=plain_spec(6, 9), labels=("ant", "bee", "cat"))
+    backbone = wrap(
+        copy.deepcopy(module), input_spec=plain_spec(6, 9), labels=("ant", "bee", "cat")
+    )
     subject = question(module, backbone=backbone)
     heat = sought(subject)
     names = ("ant", "bee", "cat")

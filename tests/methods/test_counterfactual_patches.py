@@ -275,7 +275,7 @@ class Painted(Tinted):
 
 @pytest.fixture
 def colours():
-    net = wrap(RedOrGreen().eval(), spec=plain_spec(16, 24), labels=Painted.labels)
+    net = wrap(RedOrGreen().eval(), input_spec=plain_spec(16, 24), labels=Painted.labels)
     page = Engine(REGISTRY, loader=lambda name, progress: net)
     for _ in page.fit("toy", METHOD.name, Painted(), {}, visitor=ME):
         pass
@@ -385,7 +385,7 @@ def test_pictures_that_the_network_also_calls_so_come_first_then_the_nearest():
 
 
 def test_the_gallery_holds_pictures_vectors_and_the_network_s_word():
-    net = wrap(seeded(GapNet()), spec=plain_spec(32, 48), labels=Tinted.labels)
+    net = wrap(seeded(GapNet()), input_spec=plain_spec(32, 48), labels=Tinted.labels)
     *_, last = fit_gallery(Tinted(), net, DistractorParams(per_class=5))
     arrays, facts = last.artifact.arrays, last.artifact.facts
     assert [list(arrays["labels"]).count(c) for c in range(3)] == [5, 5, 5]
@@ -412,7 +412,7 @@ def test_a_gallery_of_a_split_without_pictures_is_refused():
 
 
 def test_a_signal_has_no_picture_to_take_from():
-    net = wrap(seeded(GapNet(axes=1)), spec=plain_spec(64))
+    net = wrap(seeded(GapNet(axes=1)), input_spec=plain_spec(64))
     assert "patches of pictures" in METHOD.why_not(net)
 
 
@@ -427,7 +427,7 @@ def test_marks_tile_the_view(grid):
 
 
 def test_a_vision_transformer_is_turned_by_patches_entering_its_last_block():
-    net = wrap(loud("class token"), spec=plain_spec(16, 24), labels=Tinted.labels)
+    net = wrap(loud("class token"), input_spec=plain_spec(16, 24), labels=Tinted.labels)
     rng = np.random.default_rng(4)
     pictures = [rng.integers(0, 256, (16, 24, 3), dtype=np.uint8) for _ in range(6)]
     x = torch.stack([torch.from_numpy(p).permute(2, 0, 1) / 255.0 for p in pictures])

@@ -496,7 +496,7 @@ def test_gaps_of_real_architectures(name, least, most):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         module = timm.create_model(name, pretrained=False, num_classes=10)
-    backbone = wrap(module, spec=plain_spec(64, 64))
+    backbone = wrap(module, input_spec=plain_spec(64, 64))
     gap = lifted(subject_of(module, noise(1, 3, 64, 64), backbone=backbone)).diagnostics
     print(f"{name}: completeness gap {gap['completeness gap']:.2g}")  # noqa: T201
     assert least <= gap["completeness gap"] < most
@@ -506,7 +506,7 @@ def test_the_gap_of_squeeze_and_excite_is_measured_and_stated():
     with torch.random.fork_rng():
         torch.manual_seed(0)
         module = timm.create_model("test_efficientnet", pretrained=False, num_classes=10)
-    backbone = wrap(module, spec=plain_spec(64, 64))
+    backbone = wrap(module, input_spec=plain_spec(64, 64))
     subject = subject_of(module, noise(1, 3, 64, 64), backbone=backbone)
     heat = lifted(subject)
     gap = heat.diagnostics["completeness gap"]

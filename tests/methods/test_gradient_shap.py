@@ -48,12 +48,12 @@ def expected(subject, **params):
 
 def drawn(subject, *, baselines, share, samples):
     """Yield (baseline, place on the path) in the order of the draws, in float64."""
-    spec, generator = (
-        subject.backbone.spec,
+    input_spec, generator = (
+        subject.backbone.input_spec,
         torch.Generator().manual_seed(subject.seed),
     )
     x = subject.x[0].double().numpy()
-    pixels = np.stack([x[c] * spec.std[c] + spec.mean[c] for c in range(len(x))])
+    pixels = np.stack([x[c] * input_spec.std[c] + input_spec.mean[c] for c in range(len(x))])
     for kind, (low, high) in visit_order(samples // 2, baselines):
         places = low + (high - low) * torch.rand(2, generator=generator, dtype=torch.float64)
         make = torch.rand if baselines == "noise" else torch.randn
@@ -67,10 +67,10 @@ def drawn(subject, *, baselines, share, samples):
                     if x.ndim == 3:
                         least, most = min(least, 0), max(most, 1)
                     unit = least + (most - least) * grain[c]
-                    start[c] = (unit - spec.mean[c]) / spec.std[c]
+                    start[c] = (unit - input_spec.mean[c]) / input_spec.std[c]
                 else:
                     fill = subject.baseline(FILLS[kind])[0, c].double().numpy()
-                    start[c] = fill + share * (most - least) * grain[c] / spec.std[c]
+                    start[c] = fill + share * (most - least) * grain[c] / input_spec.std[c]
             yield start, place
 
 
@@ -99,7 +99,7 @@ def literal(module, subject, **how):
 @pytest.mark.parametrize(("axes", "target"), CASES, ids=IDS)
 def test_map_error_and_change_are_the_expectation_sample_by_sample(axes, target, baselines):
     module = toy(axes, MlpHeadNet)
-    subject = subject_of(module, picture(axes), target, spec=SPECS[axes])
+    subject = subject_of(module, picture(axes), target, input_spec=SPECS[axes])
     heat = expected(subject, baselines=baselines, samples=16, noise=0.2)
     wanted, error, change = literal(
         module, subject, baselines=baselines, share=0.2, samples=16

@@ -74,10 +74,10 @@ def test_a_network_of_relus_without_biases_is_shared_out_whole():
 def test_zero_is_the_network_s_own_so_that_the_mean_colour_gets_nothing():
     # A pixel of the mean colour is fed as zeros; black, which is zero on the photo, is not.
     mean, std = (0.4, 0.5, 0.3), (0.25, 0.2, 0.3)
-    spec = InputSpec(size=(16, 24), mean=mean, std=std, crop=1.0)
+    input_spec = InputSpec(size=(16, 24), mean=mean, std=std, crop=1.0)
     x = noise(1, 3, 16, 24)
     x[..., 3, 5], x[..., 8, 9] = 0, -torch.tensor(mean) / torch.tensor(std)
-    values = input_x_gradient(subject_of(seeded(GapNet()), x, spec=spec)).values
+    values = input_x_gradient(subject_of(seeded(GapNet()), x, input_spec=input_spec)).values
     assert values[3, 5] == 0
     assert values[8, 9] != 0
 

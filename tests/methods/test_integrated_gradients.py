@@ -208,14 +208,14 @@ def baseline_in_pixels(name: str, unit: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("name", ["black", "grey", "mean", "blur"])
 def test_baselines_are_what_they_say_in_pixel_space(name):
-    spec = normalised_spec()
-    mean, std = (torch.tensor(v)[None, :, None, None] for v in (spec.mean, spec.std))
+    input_spec = normalised_spec()
+    mean, std = (torch.tensor(v)[None, :, None, None] for v in (input_spec.mean, input_spec.std))
     unit = noise(1, 3, 20, 31)
     module = seeded(LinearNet(20, 31))
-    subject = subject_of(module, (unit - mean) / std, Target(0), spec=spec)
+    subject = subject_of(module, (unit - mean) / std, Target(0), input_spec=input_spec)
     heat = integrated(subject, baseline=name, steps=8, max_steps=8)
     pixels = unit[0].double().numpy()
-    change = (pixels - baseline_in_pixels(name, pixels)) / np.array(spec.std)[:, None, None]
+    change = (pixels - baseline_in_pixels(name, pixels)) / np.array(input_spec.std)[:, None, None]
     weight = module.fc.weight[0].detach().double().reshape(3, 20, 31).numpy()
     assert difference(heat.values, (weight * change).sum(0)) < 1e-5
 

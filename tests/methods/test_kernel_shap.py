@@ -260,8 +260,10 @@ def ranks(values) -> np.ndarray:
 
 
 def test_on_a_linear_network_lime_kernel_shap_and_occlusion_agree_in_rank():
-    spec = InputSpec(size=(32, 48), mean=(0.4, 0.5, 0.1), std=(0.2, 0.3, 0.25), crop=1.0)
-    subject = subject_of(seeded(LinearNet(32, 48)), noise(1, 3, 32, 48), Target(0), spec=spec)
+    input_spec = InputSpec(size=(32, 48), mean=(0.4, 0.5, 0.1), std=(0.2, 0.3, 0.25), crop=1.0)
+    subject = subject_of(
+        seeded(LinearNet(32, 48)), noise(1, 3, 32, 48), Target(0), input_spec=input_spec
+    )
     methods = load_registry().explainers
     cut = {"segments": 24, "regions": "boxes", "samples": 200, "fill": "grey"}
     asked = {

@@ -54,8 +54,8 @@ def asked():
 
     def subject(name: str) -> Subject:
         if name not in kept:
-            spec = InputSpec(size=(SIDE, SIDE), mean=(0.5,) * 3, std=(0.25,) * 3, crop=1.0)
-            backbone = wrap(net(name, **NETS[name]), spec=spec)
+            input_spec = InputSpec(size=(SIDE, SIDE), mean=(0.5,) * 3, std=(0.25,) * 3, crop=1.0)
+            backbone = wrap(net(name, **NETS[name]), input_spec=input_spec)
             kept[name] = Subject(ForwardPass(backbone, noise(1, 3, SIDE, SIDE)), Target(3), 4)
         return kept[name]
 
@@ -140,9 +140,9 @@ def test_for_a_vision_transformer_no_stage_is_dead(asked):
 
 
 def test_a_deep_network_keeps_twelve_stages_spread_over_its_depth():
-    spec = InputSpec(size=(32, 32), mean=(0.5,) * 3, std=(0.25,) * 3, crop=1.0)
+    input_spec = InputSpec(size=(32, 32), mean=(0.5,) * 3, std=(0.25,) * 3, crop=1.0)
     module = net("vit_tiny_patch16_224", img_size=32, depth=24, embed_dim=48, num_heads=3)
-    paths = [stage.path for stage in wrap(module, spec=spec).stages]
+    paths = [stage.path for stage in wrap(module, input_spec=input_spec).stages]
     assert len(paths) == 12
     assert (paths[0], paths[-1]) == ("blocks.0", "blocks.22")
 
@@ -247,10 +247,10 @@ def test_a_blank_stage_adds_nothing_and_no_nan():
 
 
 def test_a_method_that_yields_goes_through_the_stages_one_by_one():
-    spec = InputSpec(size=(SIDE, SIDE), mean=(0.5,) * 3, std=(0.25,) * 3, crop=1.0)
+    input_spec = InputSpec(size=(SIDE, SIDE), mean=(0.5,) * 3, std=(0.25,) * 3, crop=1.0)
     narrow = net("convnext_atto", **NARROW)
     x = noise(1, 3, SIDE, SIDE)
-    subject = Subject(ForwardPass(wrap(narrow, spec=spec), x), Target(3), 4)
+    subject = Subject(ForwardPass(wrap(narrow, input_spec=input_spec), x), Target(3), 4)
 
     def maps(layer):
         return list(AblationCAM().explain(subject, SignedLayerParams(layer=layer)))

@@ -140,10 +140,10 @@ def test_a_network_that_reads_one_region_peaks_on_it_whichever_it_is(cut):
 @pytest.mark.parametrize("fill", ["black", "grey", "blur", "segment mean"])
 def test_on_a_linear_network_coefficients_are_the_exact_effects_of_the_regions(fill):
     # Normalised in the network, filled in pixel space: both must meet.
-    spec = InputSpec(size=(32, 48), mean=(0.4, 0.5, 0.1), std=(0.2, 0.3, 0.25), crop=1.0)
-    mean, std = (torch.tensor(v)[:, None, None] for v in (spec.mean, spec.std))
+    input_spec = InputSpec(size=(32, 48), mean=(0.4, 0.5, 0.1), std=(0.2, 0.3, 0.25), crop=1.0)
+    mean, std = (torch.tensor(v)[:, None, None] for v in (input_spec.mean, input_spec.std))
     unit, module = noise(1, 3, 32, 48), seeded(LinearNet(32, 48))
-    subject = subject_of(module, (unit - mean) / std, Target(0), spec=spec)
+    subject = subject_of(module, (unit - mean) / std, Target(0), input_spec=input_spec)
     heat = explained(subject, segments=12, fill=fill, samples=300)
     labels = torch.from_numpy(regions_of(subject, segments=12))
     weight = module.fc.weight[0].detach().view(3, 32, 48)
@@ -166,8 +166,8 @@ def test_on_a_linear_network_coefficients_are_the_exact_effects_of_the_regions(f
 
 
 def test_perturbing_normalised_pixels_is_perturbing_rgb_and_normalising():
-    spec = InputSpec(size=(16, 24), mean=(0.4, 0.5, 0.1), std=(0.2, 0.3, 0.25), crop=1.0)
-    mean, std = (torch.tensor(v)[:, None, None] for v in (spec.mean, spec.std))
+    input_spec = InputSpec(size=(16, 24), mean=(0.4, 0.5, 0.1), std=(0.2, 0.3, 0.25), crop=1.0)
+    mean, std = (torch.tensor(v)[:, None, None] for v in (input_spec.mean, input_spec.std))
     module, unit = seeded(MlpHeadNet()), noise(1, 3, 16, 24)
 
     class TakesRgb(nn.Module):
@@ -178,7 +178,7 @@ def test_perturbing_normalised_pixels_is_perturbing_rgb_and_normalising():
         def forward(self, x):
             return self.net((x - mean) / std)
 
-    inside = subject_of(module, (unit - mean) / std, spec=spec)
+    inside = subject_of(module, (unit - mean) / std, input_spec=input_spec)
     outside = subject_of(TakesRgb(), unit)
     for fill in ("segment mean", "grey", "black", "blur"):
         one, other = (explained(s, segments=24, samples=100, fill=fill) for s in (inside, outside))

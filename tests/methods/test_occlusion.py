@@ -170,12 +170,14 @@ def test_a_stride_beyond_the_window_leaves_no_stripes():
     ("fill", "value"), [("black", (0, 0, 0)), ("grey", (0.5, 0.5, 0.5)), ("mean", None)]
 )
 def test_windows_show_the_fill_in_pixel_space(fill, value):
-    spec = InputSpec(size=(16, 24), mean=(0.4, 0.5, 0.1), std=(0.2, 0.3, 0.25), crop=1.0)
-    mean, std = (torch.tensor(v)[:, None, None] for v in (spec.mean, spec.std))
+    input_spec = InputSpec(size=(16, 24), mean=(0.4, 0.5, 0.1), std=(0.2, 0.3, 0.25), crop=1.0)
+    mean, std = (torch.tensor(v)[:, None, None] for v in (input_spec.mean, input_spec.std))
     unit = noise(1, 3, 16, 24)
     shown = unit[0].mean((1, 2)) if value is None else torch.tensor(value)
     module, x = seeded(LinearNet(16, 24)), (unit - mean) / std
-    heat = occluded(subject_of(module, x, Target(0), spec=spec), window=8, stride=8, fill=fill)
+    heat = occluded(
+        subject_of(module, x, Target(0), input_spec=input_spec), window=8, stride=8, fill=fill
+    )
     weight = module.fc.weight[0].detach().reshape(3, 16, 24)
     falls = (weight * (unit[0] - shown[:, None, None]) / std).double()
     wanted = falls.reshape(3, 2, 8, 3, 8).sum((0, 2, 4)).repeat_interleave(8, 0)
@@ -186,7 +188,7 @@ def test_windows_show_the_fill_in_pixel_space(fill, value):
     "fill", ["black", *(pytest.param(f, marks=pytest.mark.slow) for f in ("mean", "blur"))]
 )
 def test_covering_black_with_black_shows_nothing_rather_than_rounding(fill, squeezenet):
-    x = subject_of(seeded(GapNet()), torch.zeros(1, 3, 227, 227), spec=squeezenet.spec)
+    x = subject_of(seeded(GapNet()), torch.zeros(1, 3, 227, 227), input_spec=squeezenet.input_spec)
     black = x.baseline("black")
     top = int(squeezenet.logits(black)[0].argmax())
     subject = subject_of(squeezenet.module, black, Target(top), backbone=squeezenet)

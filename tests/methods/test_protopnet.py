@@ -73,7 +73,7 @@ class Planted(Dataset):
 
 @pytest.fixture(scope="module")
 def page():
-    net = wrap(seeded(GapNet(width=12)), spec=plain_spec(32, 48), labels=Planted.labels)
+    net = wrap(seeded(GapNet(width=12)), input_spec=plain_spec(32, 48), labels=Planted.labels)
     return Engine(REGISTRY, loader=lambda name, progress: net)
 
 

@@ -56,7 +56,7 @@ def test_boxes_are_as_close_to_cubes_as_the_size_allows(size, count, cells):
 @pytest.mark.parametrize("channels", [1, 2, 4])
 def test_pictures_without_colours_are_cut_all_the_same(channels):
     module, x = seeded(GapNet(channels=channels)), noise(1, channels, 16, 24)
-    subject = subject_of(module, x, spec=plain_spec(16, 24, channels=channels))
+    subject = subject_of(module, x, input_spec=plain_spec(16, 24, channels=channels))
     labels = segments(subject, 12)
     assert labels.unique().tolist() == list(range(int(labels.max()) + 1))
     assert torch.equal(labels, boxes((16, 24), 12)) == (channels != 1)
@@ -73,10 +73,10 @@ def test_segment_means_are_the_means_taken_one_region_at_a_time():
 
 @pytest.mark.parametrize("fill", ["segment mean", "grey", "black", "blur"])
 def test_fills_are_defined_in_pixel_space(fill):
-    spec = InputSpec(size=(16, 24), mean=(0.4, 0.5, 0.1), std=(0.2, 0.3, 0.25), crop=1.0)
-    mean, std = (torch.tensor(v)[:, None, None] for v in (spec.mean, spec.std))
+    input_spec = InputSpec(size=(16, 24), mean=(0.4, 0.5, 0.1), std=(0.2, 0.3, 0.25), crop=1.0)
+    mean, std = (torch.tensor(v)[:, None, None] for v in (input_spec.mean, input_spec.std))
     unit, labels = noise(1, 3, 16, 24), boxes((16, 24), 6)
-    whole = subject_of(seeded(GapNet()), (unit - mean) / std, spec=spec)
+    whole = subject_of(seeded(GapNet()), (unit - mean) / std, input_spec=input_spec)
     plain = subject_of(seeded(GapNet()), unit)
     got = region_fill(whole, labels, fill) * std + mean
     if fill != "black":

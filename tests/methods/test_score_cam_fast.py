@@ -63,7 +63,7 @@ class Erratic(Deep):
 
 
 def subject_of(module, *size, seed=0, batch_size=16):
-    backbone = wrap(module, spec=plain_spec(*size))
+    backbone = wrap(module, input_spec=plain_spec(*size))
     generator = torch.Generator().manual_seed(5)
     cells = tuple(n // 16 for n in size)
     x = torch.rand(1, 3, *cells, generator=generator)
@@ -180,7 +180,7 @@ def test_stopped_midway_it_leaves_a_valid_map(subject):
 
 
 def _real(squeezenet, photo, seed=0):
-    x, _ = photo_tensor(read_photo(photo.read_bytes()), squeezenet.spec)
+    x, _ = photo_tensor(read_photo(photo.read_bytes()), squeezenet.input_spec)
     trace = ForwardPass(squeezenet, x)
     return Subject(trace, Target(int(trace.logits.argmax())), 16, seed)
 

@@ -43,7 +43,7 @@ def subject():
     with torch.no_grad():
         module.fc.weight *= 20  # scores as far apart as a trained network's
     return Subject(
-        ForwardPass(wrap(module, spec=plain_spec(16, 24)), noise(1, 3, 16, 24)), Target(1), 3
+        ForwardPass(wrap(module, input_spec=plain_spec(16, 24)), noise(1, 3, 16, 24)), Target(1), 3
     )
 
 

@@ -38,10 +38,10 @@ def smooth(subject, **params):
     return final(METHOD.explain(subject, SmoothGradParams(**params)))
 
 
-def literal(module, x, target, spec, *, share, samples, value, seed=0):
+def literal(module, x, target, input_spec, *, share, samples, value, seed=0):
     """Return the map and its standard error, one noisy copy and one place at a time."""
     twin, generator = precise(module), torch.Generator().manual_seed(seed)
-    mean, std = np.array(spec.mean), np.array(spec.std)
+    mean, std = np.array(input_spec.mean), np.array(input_spec.std)
     x64 = x[0].double().numpy()
     pixels = np.stack([x64[c] * std[c] + mean[c] for c in range(len(std))])
     grads = []
@@ -80,10 +80,10 @@ SPECS = {
 @pytest.mark.parametrize("value", VALUES)
 @pytest.mark.parametrize(("axes", "target"), CASES, ids=IDS)
 def test_map_and_error_are_the_paper_s_mean_over_noisy_copies(axes, target, value):
-    module, x, spec = toy(axes, MlpHeadNet), picture(axes), SPECS[axes]
-    subject = subject_of(module, x, target, spec=spec)
+    module, x, input_spec = toy(axes, MlpHeadNet), picture(axes), SPECS[axes]
+    subject = subject_of(module, x, target, input_spec=input_spec)
     heat = smooth(subject, samples=8, noise=0.2, value=value)
-    wanted, error = literal(module, x, target, spec, share=0.2, samples=8, value=value)
+    wanted, error = literal(module, x, target, input_spec, share=0.2, samples=8, value=value)
     assert difference(heat.values, wanted) < 2e-5
     assert difference(heat.error, error) < 2e-5
     assert heat.signed == (value != "magnitude")
@@ -118,10 +118,10 @@ def test_an_input_of_one_colour_has_no_range_and_so_no_noise():
 
 def test_the_channels_of_a_signal_have_noise_of_their_own_size():
     x = noise(1, 3, 17) * torch.tensor([1.0, 100.0, 1e4]).view(1, 3, 1)
-    spec = InputSpec(size=(17,), mean=(0.0, 1.0, 2.0), std=(1.0, 50.0, 2e4))
+    input_spec = InputSpec(size=(17,), mean=(0.0, 1.0, 2.0), std=(1.0, 50.0, 2e4))
     module = toy(1, MlpHeadNet)
-    heat = smooth(subject_of(module, x, spec=spec), samples=8)
-    wanted, _ = literal(module, x, Target(1), spec, share=0.15, samples=8, value="gradient")
+    heat = smooth(subject_of(module, x, input_spec=input_spec), samples=8)
+    wanted, _ = literal(module, x, Target(1), input_spec, share=0.15, samples=8, value="gradient")
     assert difference(heat.values, wanted) < 2e-5
 
 
@@ -196,7 +196,7 @@ def test_parts_have_the_size_of_the_whole_and_fractions_end_at_1():
 @pytest.mark.slow
 def test_how_well_seeds_agree_on_a_real_network(squeezenet, shared):
     pixels = np.asarray(Image.open(shared / "photos" / "dog_and_cat.png").convert("RGB"))
-    x, _ = photo_tensor(photo_of(pixels), squeezenet.spec)
+    x, _ = photo_tensor(photo_of(pixels), squeezenet.input_spec)
     trace = ForwardPass(squeezenet, x)
     subject = Subject(trace, Target(int(trace.logits.argmax())))
     heats, between = maps_of_seeds(subject, 2)

@@ -43,7 +43,7 @@ ME = "me"
 
 @pytest.fixture
 def page():
-    net = wrap(seeded(GapNet()), spec=plain_spec(32, 48), labels=Tinted.labels)
+    net = wrap(seeded(GapNet()), input_spec=plain_spec(32, 48), labels=Tinted.labels)
     return Engine(REGISTRY, loader=lambda name, progress: net)
 
 
@@ -145,24 +145,28 @@ def test_a_signal_written_as_decimals_is_known_again_and_its_neighbour_is_not(rn
 
 
 def test_views_packed_in_parts_are_those_packed_at_once(rng):
-    spec = plain_spec(32, 48)
+    input_spec = plain_spec(32, 48)
     views = [torch.from_numpy(rng.random((1, 3, 32, 48), np.float32)) for _ in range(7)]
-    whole = encode_views(views, spec)
-    parts = concat_views([encode_views(views[:3], spec), encode_views(views[3:], spec)])
+    whole = encode_views(views, input_spec)
+    parts = concat_views([encode_views(views[:3], input_spec), encode_views(views[3:], input_spec)])
     assert whole.keys() == parts.keys()
     assert all((whole[key] == parts[key]).all() for key in whole)
     for n, view in enumerate(views):
-        assert (decode_tensor(parts, n, spec) - view).abs().mean() < 0.05
-        others = [(decode_tensor(parts, n, spec) - other).abs().mean() for other in views]
+        assert (decode_tensor(parts, n, input_spec) - view).abs().mean() < 0.05
+        others = [(decode_tensor(parts, n, input_spec) - other).abs().mean() for other in views]
         assert int(np.argmin(others)) == n
 
 
 def test_signals_are_packed_as_they_were_given(rng):
-    spec = InputSpec(size=(40,), channels=1, mean=(0.3,), std=(2.0,))
-    views = [signal_tensor(rng.normal(size=(1, 40)).astype(np.float32), spec) for _ in range(5)]
-    arrays = concat_views([encode_views(views[:2], spec), encode_views(views[2:], spec)])
+    input_spec = InputSpec(size=(40,), channels=1, mean=(0.3,), std=(2.0,))
+    views = [
+        signal_tensor(rng.normal(size=(1, 40)).astype(np.float32), input_spec) for _ in range(5)
+    ]
+    arrays = concat_views(
+        [encode_views(views[:2], input_spec), encode_views(views[2:], input_spec)]
+    )
     for n, view in enumerate(views):
-        assert torch.allclose(decode_tensor(arrays, n, spec), view, atol=1e-6)
+        assert torch.allclose(decode_tensor(arrays, n, input_spec), view, atol=1e-6)
     pictures = decode_images(arrays, [0, 1])
     assert pictures[0].shape[2] == 3
     assert (pictures[0] != pictures[1]).any()
@@ -181,7 +185,7 @@ def test_neighbours_by_another_network_are_those_of_its_own_vectors(page, tmp_pa
     assert answer.result.unit == "cosine of vectors by eyes"
 
     def seen(pixels):
-        x = to_tensor(pixels, eyes.spec)
+        x = to_tensor(pixels, eyes.input_spec)
         return eyes.module.global_pool(eyes.module.forward_features(x)).flatten()
 
     query = seen(data.pixels(3))
@@ -195,7 +199,7 @@ def test_neighbours_by_another_network_are_those_of_its_own_vectors(page, tmp_pa
 
 
 def explained_by_itself(pixels):
-    net = wrap(seeded(GapNet()), spec=plain_spec(32, 48), labels=Tinted.labels)
+    net = wrap(seeded(GapNet()), input_spec=plain_spec(32, 48), labels=Tinted.labels)
     page = Engine(REGISTRY, loader=lambda name, progress: net)
     for _ in page.fit("toy", "twin", Tinted(), {"splits": "all"}, visitor=ME):
         pass
@@ -216,7 +220,7 @@ def test_other_eyes_than_those_of_the_gallery_are_refused(page, tmp_path, monkey
 
 
 def test_a_set_of_pictures_is_refused_by_a_network_for_signals():
-    net = wrap(seeded(GapNet(axes=1)), spec=plain_spec(64))
+    net = wrap(seeded(GapNet(axes=1)), input_spec=plain_spec(64))
     with pytest.raises(BadInput, match="holds pictures"):
         list(REGISTRY.explainers["twin"].fit(Tinted(), net, GalleryParams()))
 
@@ -293,7 +297,7 @@ def test_a_written_gallery_serves_all_and_is_refused_for_other_weights(
     assert (tmp_path / "GapNet" / "twin").is_dir()
     everyone = replace(asked(Tinted().pixels(0)), visitor="")
     assert explained(page, everyone).result.items
-    other = wrap(seeded(GapNet(), 4), spec=plain_spec(32, 48), labels=Tinted.labels)
+    other = wrap(seeded(GapNet(), 4), input_spec=plain_spec(32, 48), labels=Tinted.labels)
     strange = Engine(REGISTRY, loader=lambda name, progress: other)
     with pytest.raises(NeedsNotMet, match="GapNet/twin was made with other weights"):
         explained(strange, everyone)

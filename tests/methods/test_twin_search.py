@@ -150,7 +150,7 @@ def test_a_gallery_of_nothing_but_copies_shows_nothing_and_is_not_searched_for_e
 
 def test_a_large_gallery_answers_through_its_index_as_a_small_one_does(monkeypatch):
     pytest.importorskip("faiss")
-    net = wrap(seeded(GapNet()), spec=plain_spec(32, 48), labels=Tinted.labels)
+    net = wrap(seeded(GapNet()), input_spec=plain_spec(32, 48), labels=Tinted.labels)
     page = Engine(load_registry(), loader=lambda name, progress: net)
     question = Question("toy", Tinted().pixels(4), visitor="me")
     params = {"weighting": "plain", "matches": False}

@@ -68,7 +68,7 @@ def test_what_looks_inside_says_that_a_function_cannot_be_looked_into(net):
         whylens.explain(net.forward, PIXELS, "integrated-gradients", size=SIZE)
     backbone = whylens.load_model(net.forward, size=SIZE)
     assert {Need.GRADIENTS, Need.SPATIAL_FEATURES} <= backbone.unmet.keys()
-    assert (backbone.spec.mean, backbone.spec.std) == ((0.0,) * 3, (1.0,) * 3)
+    assert (backbone.input_spec.mean, backbone.input_spec.std) == ((0.0,) * 3, (1.0,) * 3)
     other = whylens.load_model(lambda batch: 2 * net(batch), size=SIZE)
     assert len({backbone.identity.digest, other.identity.digest}) == 2
 
@@ -148,7 +148,9 @@ def test_an_onnx_file_becomes_a_model_with_the_same_scores(tmp_path, shape, size
     assert manifest.sha256 == file_sha256(imported.folder / "model.onnx")
     assert manifest.labels == ("class 0", "class 1", "class 2")
     backbone = load(str(imported.folder))
-    x = torch.randn(3, backbone.spec.channels, 32, 48, generator=torch.Generator().manual_seed(1))
+    x = torch.randn(
+        3, backbone.input_spec.channels, 32, 48, generator=torch.Generator().manual_seed(1)
+    )
     tolerance = 2e-2 if kind is np.float16 else 1e-5
     torch.testing.assert_close(
         backbone.logits(x), expected(x, *layers), atol=tolerance, rtol=tolerance
@@ -170,7 +172,7 @@ def test_an_onnx_file_is_explained_by_what_needs_nothing(tmp_path, monkeypatch):
     assert "--method" in run.output
     assert checkpoint_folders()["mine"] == tmp_path / "mine"
     backbone = load("mine")
-    assert (backbone.labels, backbone.spec.mean) == (("ant", "bee", "cat"), (0.5,) * 3)
+    assert (backbone.labels, backbone.input_spec.mean) == (("ant", "bee", "cat"), (0.5,) * 3)
     why = whylens.explain("mine", PHOTO, "occlusion", target="bee", window=8, stride=8)
     torch_net = lambda batch: expected(batch, *layers)  # noqa: E731
     wanted = whylens.explain(

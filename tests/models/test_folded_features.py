@@ -49,7 +49,7 @@ def close(got: torch.Tensor, wanted: torch.Tensor) -> None:
 @pytest.mark.parametrize("kind", [*NETS.values(), InPlaceNet])
 def test_features_logits_and_gradients_are_those_of_the_network_itself(kind):
     size = (16, 24)
-    net = wrap(seeded(kind()), spec=plain_spec(*size))
+    net = wrap(seeded(kind()), input_spec=plain_spec(*size))
     x = noise(1, 3, *size)
     trace = ForwardPass(net, x)
     with torch.no_grad():
@@ -69,7 +69,7 @@ def norms(module: nn.Module) -> int:
 
 @pytest.mark.parametrize(("early", "folded"), [(False, True), (True, False)])
 def test_where_folding_reaches_across_the_cut_the_plain_features_are_kept(early, folded):
-    net = wrap(seeded(InPlaceNet(early=early)), spec=plain_spec(16, 24))
+    net = wrap(seeded(InPlaceNet(early=early)), input_spec=plain_spec(16, 24))
     assert norms(net.fast_module) == 0
     calls = []
     handle = net.fast_module.last.register_forward_hook(lambda *_: calls.append(1))
@@ -91,7 +91,7 @@ def test_a_copy_that_cannot_be_cut_leaves_the_plain_features():
             twin.forward = self.forward
             return twin
 
-    net = wrap(seeded(OneOfAKind()), spec=plain_spec(16, 24))
+    net = wrap(seeded(OneOfAKind()), input_spec=plain_spec(16, 24))
     assert net.fast_module is not net.module
     x = noise(1, 3, 16, 24)
     close(ForwardPass(net, x).features, net.features(x).map)
@@ -111,10 +111,12 @@ def test_a_copy_that_cannot_be_cut_leaves_the_plain_features():
     ],
 )
 def test_real_networks_give_the_same_features_folded(name, arguments):
-    spec = plain_spec(64, 96)
+    input_spec = plain_spec(64, 96)
     module = build(name, classes=10, arguments=arguments)
-    net = wrap(randomize_weights(module, seed=4, probe=probe_inputs(spec)), spec=spec)
-    x = noise(1, 3, *spec.size)
+    net = wrap(
+        randomize_weights(module, seed=4, probe=probe_inputs(input_spec)), input_spec=input_spec
+    )
+    x = noise(1, 3, *input_spec.size)
     with torch.no_grad():
         plain, quick = net.features(x), net.fast_features(x)
         close(quick.map, plain.map)
@@ -123,7 +125,7 @@ def test_real_networks_give_the_same_features_folded(name, arguments):
 
 
 def test_kept_gradients_are_those_of_the_target_asked_and_cannot_be_spoilt():
-    net = wrap(seeded(GapNet()), spec=plain_spec(16, 24))
+    net = wrap(seeded(GapNet()), input_spec=plain_spec(16, 24))
     trace = ForwardPass(net, net.probe_inputs()[:1])
     rows = net.linear.weight / trace.features[0, 0].numel()
     for index in (1, 2, 2, 1, 1):

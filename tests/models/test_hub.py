@@ -536,9 +536,9 @@ def test_a_repository_that_timm_wrote_is_a_model_by_its_name(load_online, hub):
 
     answer = load_online(put("mine"))
     assert (answer.get("classes"), answer["licence"]) == (3, "cc0-1.0"), answer
-    spec = InputSpec(size=(64, 64), channels=1, mean=(0.5,), std=(0.2,))
+    input_spec = InputSpec(size=(64, 64), channels=1, mean=(0.5,), std=(0.2,))
     with torch.no_grad():
-        expected = module(probe_inputs(spec))[0]
+        expected = module(probe_inputs(input_spec))[0]
     assert answer["logits"] == pytest.approx(expected.tolist(), rel=1e-4)
     for name, changes, words in (
         ("huge", {"architecture": "vit_giant_patch14_224", "model_args": {}}, "do not fit"),

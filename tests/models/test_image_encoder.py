@@ -43,7 +43,7 @@ def pictures():
 
 def test_a_clip_tower_gives_its_projection(made, pictures):
     eyes = towers.load_encoder(CLIP)
-    x = torch.cat([to_tensor(p, eyes.spec) for p in pictures])
+    x = torch.cat([to_tensor(p, eyes.input_spec) for p in pictures])
     with torch.no_grad():
         wanted = made[CLIP].head(made[CLIP].fc_norm(made[CLIP].forward_features(x)[:, 0]))
     assert wanted.shape == (3, 512)
@@ -53,7 +53,7 @@ def test_a_clip_tower_gives_its_projection(made, pictures):
 @pytest.mark.parametrize("name", [DINO, CLASSIFIER])
 def test_others_give_what_a_head_would_read(made, pictures, name):
     eyes = towers.load_encoder(name)
-    x = torch.cat([to_tensor(p, eyes.spec) for p in pictures])
+    x = torch.cat([to_tensor(p, eyes.input_spec) for p in pictures])
     with torch.no_grad():
         wanted = made[name].forward_features(x)[:, 0]
     assert wanted.shape == (3, 48)

@@ -496,7 +496,7 @@ def test_what_fastai_saves_is_recognised_and_computes_the_same(tmp_path, in_proc
     made = make(tmp_path / "fast.pth", labels="cat,dog,cow", size="96")
     assert "It is a fastai:resnet18: all its 132 tensors" in " ".join(made.notes)
     assert "as fastai feeds fastai:resnet18: mean 0.485" in " ".join(made.notes)
-    assert made.backbone.spec.crop == 1
+    assert made.backbone.input_spec.crop == 1
     x = torch.rand(2, 3, 96, 96, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         wanted = network(x)
@@ -663,7 +663,7 @@ def test_every_field_of_a_manifest_is_in_the_docs():
     rows = [line.split("|")[1].strip().strip("`") for line in table.splitlines()[2:]]
     assert sorted(rows) == sorted(CheckpointManifest.model_fields)
     example = page[page.index("```text\n{") + 8 :].split("```")[0]
-    CheckpointManifest.model_validate_json(example).spec()
+    CheckpointManifest.model_validate_json(example).input_spec()
 
 
 @pytest.mark.parametrize(

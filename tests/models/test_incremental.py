@@ -328,13 +328,15 @@ NARROW_RESNET = {"channels": (16, 24, 32, 48)}
     ],
 )
 def test_real_networks_answer_windows_locally(name, arguments):
-    spec = plain_spec(160, 128)
+    input_spec = plain_spec(160, 128)
     module = short_vgg() if name == "vgg11_bn" else build(name, classes=10, arguments=arguments)
-    net = wrap(randomize_weights(module, seed=4, probe=probe_inputs(spec)), spec=spec)
+    net = wrap(
+        randomize_weights(module, seed=4, probe=probe_inputs(input_spec)), input_spec=input_spec
+    )
     network = incremental_form(net)
     assert network is not None
-    x, fill = noise(1, 3, *spec.size), torch.zeros(1, 3, *spec.size)
-    boxes = boxes_of(spec.size, (16, 16))[::4]
+    x, fill = noise(1, 3, *input_spec.size), torch.zeros(1, 3, *input_spec.size)
+    boxes = boxes_of(input_spec.size, (16, 16))[::4]
     compare(network, net.module, x, fill, boxes)
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in net.module.modules())
 
@@ -350,9 +352,11 @@ def test_real_networks_answer_windows_locally(name, arguments):
     ],
 )
 def test_networks_that_look_at_all_of_a_map_early_are_run_in_full(name, side, arguments):
-    spec = plain_spec(side, side)
+    input_spec = plain_spec(side, side)
     module = build(name, classes=10, arguments=arguments)
-    net = wrap(randomize_weights(module, seed=4, probe=probe_inputs(spec)), spec=spec)
+    net = wrap(
+        randomize_weights(module, seed=4, probe=probe_inputs(input_spec)), input_spec=input_spec
+    )
     assert incremental_form(net) is None
     x, fill = noise(1, 3, side, side), torch.zeros(1, 3, side, side)
     boxes = boxes_of((side, side), (side // 4, side // 4))[:3]
@@ -369,7 +373,7 @@ def test_networks_that_look_at_all_of_a_map_early_are_run_in_full(name, side, ar
 def test_a_subject_scores_windows_in_bounded_pieces(batch_size, classes):
     module = seeded(Plain())
     module.fc = seeded(nn.Linear(8, classes))
-    net = wrap(module, spec=plain_spec(96, 128))
+    net = wrap(module, input_spec=plain_spec(96, 128))
     x, fill = noise(1, 3, 96, 128), torch.zeros(1, 3, 96, 128)
     subject = Subject(ForwardPass(net, x), Target(1, "probability"), batch_size)
     boxes = boxes_of((96, 128), (8, 8))
@@ -382,7 +386,7 @@ def test_a_subject_scores_windows_in_bounded_pieces(batch_size, classes):
 
 
 def test_windows_of_several_sizes_are_run_in_full():
-    net = wrap(seeded(Plain()), spec=plain_spec(96, 128))
+    net = wrap(seeded(Plain()), input_spec=plain_spec(96, 128))
     x, fill = noise(1, 3, 96, 128), torch.zeros(1, 3, 96, 128)
     boxes = [(slice(0, 8), slice(0, 8)), (slice(0, 9), slice(4, 12))]
     assert incremental_form(net).start(x).logits(boxes, fill) is None

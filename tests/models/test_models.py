@@ -70,7 +70,7 @@ def noise(*shape: int, seed: int = 1) -> torch.Tensor:
 
 
 def wrapped(module: nn.Module, *size: int, channels: int = 3) -> Backbone:
-    return wrap(seeded(module), spec=plain_spec(*size, channels=channels))
+    return wrap(seeded(module), input_spec=plain_spec(*size, channels=channels))
 
 
 class Bare(nn.Module):
@@ -232,7 +232,7 @@ def net(request) -> Backbone:
 
 def test_the_halves_add_up_to_the_whole_for_any_batch(net):
     for count in (1, 3):
-        x = noise(count, 3, *net.spec.size)
+        x = noise(count, 3, *net.input_spec.size)
         torch.testing.assert_close(net.head(net.features(x)), net.logits(x))
 
 
@@ -251,7 +251,7 @@ def test_a_graph_is_traced_once_for_all_its_cuts_and_anew_for_a_copy(monkeypatch
 
 
 def test_gradients_through_the_head_equal_those_of_the_whole_graph(net):
-    x = noise(1, 3, *net.spec.size)
+    x = noise(1, 3, *net.input_spec.size)
     with torch.no_grad():
         leaf = net.features(x)
     detached = leaf.map.clone().requires_grad_()
@@ -274,7 +274,7 @@ def test_the_same_cut_can_be_made_again_on_a_copy(net):
         for parameter in twin.parameters():
             parameter.mul_(1.1)
     again = net.split.recut(twin)
-    x = noise(2, 3, *net.spec.size)
+    x = noise(2, 3, *net.input_spec.size)
     torch.testing.assert_close(as_two_logits(again.head(again.features(x))), as_two_logits(twin(x)))
     assert not torch.allclose(as_two_logits(twin(x)), net.logits(x))
 
@@ -351,7 +351,7 @@ def test_where_a_class_token_is_read_the_map_is_what_enters_the_last_block():
 def test_cutting_around_the_last_block_leaves_the_network_as_it_was():
     module = ClassTokenNet()
     blocks, before = list(module.blocks), parameters_sha256(seeded(module))
-    net = wrap(module, spec=plain_spec(16, 24))
+    net = wrap(module, input_spec=plain_spec(16, 24))
     net.head(net.features(noise(2, 3, 16, 24)))
     assert [id(b) for b in module.blocks] == [id(b) for b in blocks]
     assert parameters_sha256(module) == before
@@ -499,7 +499,7 @@ def test_a_score_that_ignores_the_map_is_refused_in_words():
 
 def test_any_module_is_frozen_and_named_by_its_class_and_parameters():
     module = seeded(GapNet()).train()
-    net = wrap(module, spec=plain_spec(12, 20))
+    net = wrap(module, input_spec=plain_spec(12, 20))
     assert not module.training
     assert not any(p.requires_grad for p in module.parameters())
     assert net.name == "GapNet"
@@ -509,7 +509,7 @@ def test_any_module_is_frozen_and_named_by_its_class_and_parameters():
 
 
 def test_what_is_found_out_once_of_a_network_is_bounded():
-    backbone, found_out = wrap(seeded(GapNet()), spec=plain_spec(8, 8)), []
+    backbone, found_out = wrap(seeded(GapNet()), input_spec=plain_spec(8, 8)), []
 
     def fact(number: int) -> int:
         return backbone.once(f"fact {number}", lambda _: found_out.append(number) or number)
@@ -545,18 +545,18 @@ def test_one_logit_becomes_two_sides_of_the_same_probability():
 )
 def test_what_does_not_classify_is_refused_in_words(module, words):
     with pytest.raises(BadArtifact, match=words):
-        wrap(module, spec=plain_spec(12, 20))
+        wrap(module, input_spec=plain_spec(12, 20))
 
 
 def test_a_wrong_number_of_labels_is_refused():
     with pytest.raises(BadArtifact, match="3 classes but 2 labels"):
-        wrap(seeded(GapNet()), spec=plain_spec(12, 20), labels=("a", "b"))
+        wrap(seeded(GapNet()), input_spec=plain_spec(12, 20), labels=("a", "b"))
 
 
 def test_probe_inputs_are_the_same_every_time_and_vary_within():
-    spec = plain_spec(33, 50)
-    x = probe_inputs(spec)
-    assert torch.equal(x, probe_inputs(spec))
+    input_spec = plain_spec(33, 50)
+    x = probe_inputs(input_spec)
+    assert torch.equal(x, probe_inputs(input_spec))
     assert tuple(x.shape) == (2, 3, 33, 50)
     assert not torch.equal(x[0], x[1])
     assert float(x.flatten(2).std(-1).min()) > 0.3
@@ -742,7 +742,7 @@ def test_three_dimensional_convolutions_do_not_prevent_folding():
 
 
 def test_fast_logits_agree_with_the_network(net):
-    x = noise(4, 3, *net.spec.size, seed=12)
+    x = noise(4, 3, *net.input_spec.size, seed=12)
     torch.testing.assert_close(net.fast_logits(x), net.logits(x), rtol=1e-3, atol=1e-5)
 
 
@@ -1029,7 +1029,7 @@ def test_a_checkpoint_comes_back_as_it_was_written(folder, weights):
     state = net.module.state_dict()
     assert all(torch.equal(state[k], weights[k]) for k in weights)
     assert net.labels == ("cat", "dog", "owl")
-    assert net.spec.size == (32, 48)
+    assert net.input_spec.size == (32, 48)
     assert net.identity.digest == file_sha256(folder / WEIGHTS)
     assert net.identity.licence == "CC0"
     assert net.identity.trained
@@ -1277,8 +1277,8 @@ def test_a_torchvision_name_loads_its_file_and_its_preprocessing(tmp_path, monke
     net = load("torchvision:squeezenet1_1")
     x = net.probe_inputs()
     torch.testing.assert_close(net.logits(x), module(x))
-    assert net.spec.size == (224, 224)
-    assert net.spec.crop == pytest.approx(224 / 256)
+    assert net.input_spec.size == (224, 224)
+    assert net.input_spec.crop == pytest.approx(224 / 256)
     assert net.labels[281] == "tabby"
 
 

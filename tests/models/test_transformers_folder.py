@@ -94,7 +94,7 @@ def test_a_folder_gives_the_network_its_labels_and_what_its_processor_does(folde
     assert backbone.labels == ("ant", "bee", "cat")
     assert backbone.name == name
     photo = read_photo(PHOTO.read_bytes())
-    x, _ = photo_tensor(photo, backbone.spec)
+    x, _ = photo_tensor(photo, backbone.input_spec)
     wanted = processor(Image.fromarray(photo.pixels), return_tensors="pt")["pixel_values"]
     assert x.shape == wanted.shape
     assert float((x - wanted).abs().max()) < 0.03  # two grey levels

@@ -66,7 +66,7 @@ def folder(tmp_path_factory, network):
 @pytest.fixture(scope="module")
 def value(network, folder):
     """What the bare network says of the photo."""
-    x, _ = photo_tensor(PIXELS, from_folder(folder).spec)
+    x, _ = photo_tensor(PIXELS, from_folder(folder).input_spec)
     with torch.no_grad():
         return float(network(x))
 

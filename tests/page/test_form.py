@@ -16,8 +16,8 @@ from whylens.ui.page.signal_input import input_updates
 
 
 def bands(**changes):
-    spec = InputSpec(size=(16, 16), channels=6, mean=(0.0,) * 6, std=(1.0,) * 6)
-    card = SimpleNamespace(input=spec.model_dump(mode="json"), labels=("a", "b"))
+    input_spec = InputSpec(size=(16, 16), channels=6, mean=(0.0,) * 6, std=(1.0,) * 6)
+    card = SimpleNamespace(input=input_spec.model_dump(mode="json"), labels=("a", "b"))
     session = SimpleNamespace(
         model_name=str, engine=SimpleNamespace(card=lambda _: card), store=PageStore()
     )

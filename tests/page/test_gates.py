@@ -45,7 +45,9 @@ from whylens.ui.page.upload_parts import MOST_FILES, MOST_PROGRESSES, FilesAlone
 @pytest.fixture(scope="module")
 def page():
     """The page with a toy network for every name."""
-    return build_page(Engine(loader=lambda *_: wrap(seeded(GapNet()), spec=plain_spec(32, 32))))
+    return build_page(
+        Engine(loader=lambda *_: wrap(seeded(GapNet()), input_spec=plain_spec(32, 32)))
+    )
 
 
 def test_nothing_is_packed_before_its_button_is_pressed(page):

@@ -115,7 +115,8 @@ def test_a_reason_and_a_time_reach_the_method_that_they_are_about():
         fake(1, next(iter(REGISTRY.explainers.values())).family),
     ]
     engine = Engine(
-        registry_of(*explainers), loader=lambda *_: wrap(seeded(GapNet()), spec=plain_spec(32, 32))
+        registry_of(*explainers),
+        loader=lambda *_: wrap(seeded(GapNet()), input_spec=plain_spec(32, 32)),
     )
     page = build_page(engine)
     ids = {b["id"]: b["props"].get("elem_id") for b in page.config["components"]}
@@ -164,7 +165,8 @@ def test_a_reason_and_a_time_reach_the_method_that_they_are_about():
 
 def test_a_keyboard_that_passes_the_networks_field_changes_nothing():
     engine = Engine(
-        registry_of(fake(1)), loader=lambda *_: wrap(seeded(GapNet()), spec=plain_spec(32, 32))
+        registry_of(fake(1)),
+        loader=lambda *_: wrap(seeded(GapNet()), input_spec=plain_spec(32, 32)),
     )
     page = build_page(engine)
     ids = {b["id"]: b["props"].get("elem_id") for b in page.config["components"]}
@@ -205,7 +207,8 @@ FORM = {
 def page_of(*explainers):
     """Return a page with a toy network under every name, and a visitor's request."""
     engine = Engine(
-        registry_of(*explainers), loader=lambda *_: wrap(seeded(GapNet()), spec=plain_spec(32, 32))
+        registry_of(*explainers),
+        loader=lambda *_: wrap(seeded(GapNet()), input_spec=plain_spec(32, 32)),
     )
     return build_page(engine, judges=False), type("Request", (), {"session_hash": "x"})()
 
@@ -684,7 +687,7 @@ def test_a_quick_map_is_there_while_four_slow_ones_run(photo):
 
     engine = Engine(
         registry_of(Slow(), fake(1)),
-        loader=lambda *_: wrap(seeded(GapNet()), spec=plain_spec(32, 32)),
+        loader=lambda *_: wrap(seeded(GapNet()), input_spec=plain_spec(32, 32)),
     )
     page = build_page(engine)
     client = gradio_client.Client(serve(page), verbose=False)
@@ -722,7 +725,7 @@ def test_of_many_steps_a_screen_gets_the_first_the_last_and_some_between():
 def test_two_visitors_do_not_see_each_other(photo):
     from whylens.ui.page.page_store import PageStore
 
-    backbone = wrap(seeded(GapNet()), spec=plain_spec(32, 32))
+    backbone = wrap(seeded(GapNet()), input_spec=plain_spec(32, 32))
     engine = Engine(loader=lambda name, progress: backbone)
     from whylens.core.explanation import Question
 
@@ -742,7 +745,7 @@ def test_what_is_taken_home_of_compare_says_what_it_is_and_how_to_make_it_again(
     from whylens.ui.page.compare import RELATIVE
     from whylens.ui.page.page_store import PageStore
 
-    backbone, store = wrap(seeded(GapNet()), spec=plain_spec(32, 32)), PageStore()
+    backbone, store = wrap(seeded(GapNet()), input_spec=plain_spec(32, 32)), PageStore()
     methods = ["cam", "occlusion"]
     registry = registry_of(*map(REGISTRY.explainer, methods))
     engine = Engine(registry, loader=lambda name, progress: backbone)
@@ -785,7 +788,7 @@ def test_large_photos_are_shown_smaller_and_kept_whole():
     from whylens.core.outputs.render import Style, render_explanation
     from whylens.ui.page.page_store import SCREEN_SIDE, PageStore
 
-    backbone = wrap(seeded(GapNet()), spec=plain_spec(32, 32))
+    backbone = wrap(seeded(GapNet()), input_spec=plain_spec(32, 32))
     engine = Engine(loader=lambda name, progress: backbone)
     ramp = np.linspace(0, 255, 2400).astype(np.uint8)
     pixels = np.broadcast_to(ramp[None, :, None], (1200, 2400, 3)).copy()
@@ -807,7 +810,7 @@ def test_of_a_strip_what_the_network_sees_is_shown_and_the_map_lies_where_it_did
     from whylens.core.outputs.render import Style, render_explanation
     from whylens.ui.page.page_store import LEAST_SIDE, PageStore
 
-    backbone = wrap(seeded(GapNet()), spec=plain_spec(32, 32))
+    backbone = wrap(seeded(GapNet()), input_spec=plain_spec(32, 32))
     engine = Engine(loader=lambda name, progress: backbone)
     pixels = np.broadcast_to(np.linspace(0, 255, 3000).astype(np.uint8)[:, None], (20, 3000, 3))
     pixels = np.ascontiguousarray(pixels.swapaxes(0, 1) if upright else pixels)
@@ -832,7 +835,7 @@ def test_the_photo_is_shrunk_and_encoded_once_for_all_parts_of_an_answer(side, m
     from whylens.core.explanation import Question
     from whylens.ui.page import page_store as stores
 
-    backbone = wrap(seeded(GapNet()), spec=plain_spec(32, 32))
+    backbone = wrap(seeded(GapNet()), input_spec=plain_spec(32, 32))
     engine = Engine(loader=lambda name, progress: backbone)
     store, encoded, shrunk = stores.PageStore(), [], []
     picture, shrink = store.save_image, stores.shrunk
@@ -876,7 +879,7 @@ def test_what_was_done_to_a_photo_reaches_the_screen_and_the_manifest():
     Image.new("RGBA", (40, 40), (90, 20, 10, 128)).save(stream, "PNG")
     photo = read_photo(stream.getvalue())
     (note,) = photo.notes
-    backbone = wrap(seeded(GapNet()), spec=plain_spec(32, 32))
+    backbone = wrap(seeded(GapNet()), input_spec=plain_spec(32, 32))
     engine = Engine(loader=lambda name, progress: backbone)
     *_, answer = engine.explain(Question("t", photo), "cam")
     assert note in status(answer)

@@ -25,7 +25,7 @@ ME = SimpleNamespace(session_hash="me")
 
 @pytest.fixture
 def session(monkeypatch):
-    net = wrap(seeded(GapNet(width=12)), spec=plain_spec(32, 48), labels=Planted.labels)
+    net = wrap(seeded(GapNet(width=12)), input_spec=plain_spec(32, 48), labels=Planted.labels)
     monkeypatch.setattr(Session, "model_name", lambda self, text: text)
     return Session(Engine(loader=lambda name, progress: net), PageStore())
 

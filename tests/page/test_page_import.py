@@ -45,7 +45,7 @@ def test_a_file_becomes_the_chosen_model_or_says_all_that_disagrees(tmp_path, mo
     assert "give “Mean”" in status
     assert "--" not in status
     backbone = load("mine")
-    x, _ = photo_tensor(read_photo(PHOTO.read_bytes()), backbone.spec)
+    x, _ = photo_tensor(read_photo(PHOTO.read_bytes()), backbone.input_spec)
     with torch.no_grad():
         probabilities = network(x).softmax(1)[0]
     for label, probability in zip(("ant", "bee", "cat"), probabilities, strict=True):

@@ -173,8 +173,8 @@ def test_the_mean_maps_of_a_shipped_model_are_those_of_the_command(tmp_path):
         files = [item["image"]["path"] for item in gallery.value]
         shown = [np.asarray(Image.open(path), np.float32) for path in files]
         for picture, mean in zip(shown, found.values(), strict=True):
-            spec = page.engine.backbone(asked[0]).spec
-            wanted = mean_picture(mean, spec, Style("viridis", 0.6))
+            input_spec = page.engine.backbone(asked[0]).input_spec
+            wanted = mean_picture(mean, input_spec, Style("viridis", 0.6))
             assert np.abs(picture - np.asarray(wanted, np.float32)).mean() < 4  # JPEG
         assert "Grad-CAM" in said
         assert np.abs(shown[0] - shown[1]).mean() > 4
@@ -197,7 +197,7 @@ def test_every_network_says_what_it_knows_takes_and_comes_from(place):
     labels = ("<b>one</b>", "two", "three")
     engine = Engine(
         load_registry(),
-        loader=lambda *_: wrap(seeded(GapNet()), spec=plain_spec(32, 48), labels=labels),
+        loader=lambda *_: wrap(seeded(GapNet()), input_spec=plain_spec(32, 48), labels=labels),
     )
     facts = report._facts(Session(engine, PageStore()), "toy")
     assert "<b>one" not in facts

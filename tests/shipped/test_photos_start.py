@@ -48,7 +48,7 @@ def test_the_weights_land_under_their_names(script, network, tmp_path, monkeypat
     monkeypatch.setitem(script, "SHA256", digest)
     script["convert"](path, tmp_path / "start")
     made = from_folder(tmp_path / "start")
-    x = probe_inputs(made.spec.model_copy(update={"size": (64, 64)}))
+    x = probe_inputs(made.input_spec.model_copy(update={"size": (64, 64)}))
     with torch.no_grad():
         torch.testing.assert_close(made.module(x), network(x))
     assert made.identity.licence == "Apache-2.0"

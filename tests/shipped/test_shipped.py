@@ -203,12 +203,12 @@ def test_the_network_for_signals_is_small_and_as_good_as_it_says(engine):
     files = [p for p in (SHIPPED / SIGNALS).rglob("*") if p.is_file()]
     assert sum(p.stat().st_size for p in files) < 1_000_000
     net, fresh = engine.backbone(SIGNALS), mnist1d(2_000, 77)
-    spec = net.spec
-    x = (torch.from_numpy(fresh.values) - spec.mean[0]) / spec.std[0]
+    input_spec = net.input_spec
+    x = (torch.from_numpy(fresh.values) - input_spec.mean[0]) / input_spec.std[0]
     with torch.no_grad():
         right = net.logits(x).argmax(1).numpy() == fresh.labels
     assert right.mean() >= 0.97
-    assert spec.size == (40,)
+    assert input_spec.size == (40,)
 
 
 @pytest.mark.parametrize("quick", [True, pytest.param(False, marks=pytest.mark.slow)])

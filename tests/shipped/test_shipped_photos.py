@@ -56,7 +56,7 @@ def test_the_report_is_of_this_recipe_and_good_enough():
 def test_its_feature_map_has_at_least_eight_by_eight_places(engine):
     net = engine.backbone(NAME)
     with torch.no_grad():
-        features = net.features(torch.zeros(1, 3, *net.spec.size))
+        features = net.features(torch.zeros(1, 3, *net.input_spec.size))
     assert min(features.map.shape[2:]) >= 8
 
 

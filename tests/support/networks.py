@@ -69,7 +69,7 @@ def seeded(module: nn.Module, seed: int = 3) -> nn.Module:
 
 
 def plain_spec(*size: int, channels: int = 3):
-    """Return an input spec without normalisation."""
+    """Return an `InputSpec` without normalisation."""
     from whylens.core.inputs.spec import InputSpec
 
     return InputSpec(

@@ -76,12 +76,12 @@ def subject_of(
     target: Target | None = None,
     *,
     backbone: Backbone | None = None,
-    spec=None,
+    input_spec=None,
     batch_size: int = 16,
 ) -> Subject:
-    """Return a question about `x`; pixel space is the network's own unless `spec` says more."""
-    spec = spec or plain_spec(*x.shape[2:], channels=x.shape[1])
-    backbone = backbone or wrap(module, spec=spec)
+    """Return a question about `x`; pixel space is the network's own unless `input_spec` says."""
+    input_spec = input_spec or plain_spec(*x.shape[2:], channels=x.shape[1])
+    backbone = backbone or wrap(module, input_spec=input_spec)
     return Subject(ForwardPass(backbone, x), target or Target(1), batch_size)
 
 

@@ -53,7 +53,7 @@ class StretchesTheCrop(Sound):
 
     def map(self, subject):
         values = super().map(subject)
-        crop = subject.backbone.spec.crop
+        crop = subject.backbone.input_spec.crop
         if crop >= 1 or values.ndim != 2:
             return values
         rows, columns = subject.size
@@ -248,7 +248,7 @@ class ShowsTheQuestion(Sound):
 
     def fit(self, dataset, backbone, params):
         train = dataset.of("train")
-        inputs = [x for _, x in iter_tensors(dataset, train, backbone.spec)]
+        inputs = [x for _, x in iter_tensors(dataset, train, backbone.input_spec)]
         vectors = torch.cat([backbone.embed(x) for x in inputs]).numpy()
         arrays = {"vectors": vectors, "pictures": np.stack([dataset.pixels(i) for i in train])}
         keys = [dataset.items[i].key for i in train]

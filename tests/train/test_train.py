@@ -58,8 +58,10 @@ def test_colours_are_learnt_and_the_page_can_load_the_network(colours_net):
     backbone = from_folder(out)
     assert backbone.labels == ("red", "blue")
     dataset = Colours()
-    x = torch.from_numpy(load_batch(dataset, dataset.of("test"), backbone.spec)).permute(0, 3, 1, 2)
-    found = backbone.logits(normalize(x / 255, backbone.spec)).argmax(1).tolist()
+    x = torch.from_numpy(load_batch(dataset, dataset.of("test"), backbone.input_spec)).permute(
+        0, 3, 1, 2
+    )
+    found = backbone.logits(normalize(x / 255, backbone.input_spec)).argmax(1).tolist()
     assert found == [dataset.items[i].label for i in dataset.of("test")]
     fractions = [step.fraction for step in steps]
     assert fractions == sorted(fractions)
@@ -139,7 +141,7 @@ def test_a_network_knows_how_fine_the_pictures_were_that_it_learnt_from(
     recipe = QUICK.model_copy(update={"epochs": 1, "size": size, "crop": crop})
     trained(tmp_path / "m", recipe=recipe)
     assert read_manifest(tmp_path / "m").detail == detail
-    assert from_folder(tmp_path / "m").spec.detail == detail
+    assert from_folder(tmp_path / "m").input_spec.detail == detail
 
 
 def test_weights_in_16_bits_are_what_is_reported(tmp_path):
@@ -149,8 +151,10 @@ def test_weights_in_16_bits_are_what_is_reported(tmp_path):
     backbone = from_folder(tmp_path / "m")
     assert {p.dtype for p in backbone.module.parameters()} == {torch.float32}
     report, dataset = read_report(tmp_path / "m"), Colours()
-    x = torch.from_numpy(load_batch(dataset, dataset.of("val"), backbone.spec)).permute(0, 3, 1, 2)
-    shares = backbone.logits(normalize(x / 255, backbone.spec)).softmax(1).amax(1)
+    x = torch.from_numpy(load_batch(dataset, dataset.of("val"), backbone.input_spec)).permute(
+        0, 3, 1, 2
+    )
+    shares = backbone.logits(normalize(x / 255, backbone.input_spec)).softmax(1).amax(1)
     told = [item.probability for item in report.items if item.split == "val"]
     assert np.allclose(told, shares, atol=1e-6)
 
@@ -238,12 +242,14 @@ def test_averaged_weights_are_the_moving_average():
 def test_without_augmentation_a_view_is_what_the_network_is_fed_later():
     recipe = QUICK.model_copy(update={"strength": 0.0, "flip": False, "crop": 0.5})
     dataset = Colours()
-    spec = build_network(recipe, 2, RandomState(0)).spec.model_copy(update={"size": (16, 16)})
-    kept = cache_spec(dataset, dataset.of("train"), spec)
+    input_spec = build_network(recipe, 2, RandomState(0)).input_spec.model_copy(
+        update={"size": (16, 16)}
+    )
+    kept = cache_spec(dataset, dataset.of("train"), input_spec)
     assert kept.size == (32, 32)
     frames = torch.from_numpy(load_batch(dataset, (0, 30), kept)).permute(0, 3, 1, 2)
     seen = random_views(frames, (16, 16), recipe, crop=0.5, generator=torch.Generator())
-    later = torch.from_numpy(load_batch(dataset, (0, 30), spec)).permute(0, 3, 1, 2) / 255
+    later = torch.from_numpy(load_batch(dataset, (0, 30), input_spec)).permute(0, 3, 1, 2) / 255
     assert torch.allclose(seen, later, atol=1e-5)
 
 
@@ -264,10 +270,10 @@ def test_views_repeat_with_their_generator_and_mirror_half():
 
 def test_pictures_beyond_the_budget_are_read_when_asked_for():
     dataset = Colours()
-    spec = build_network(QUICK, 2, RandomState(0)).spec
+    input_spec = build_network(QUICK, 2, RandomState(0)).input_spec
     found = {}
     for budget in (0, 10**9):
-        work = cache_images(dataset, dataset.of("train"), spec, budget=budget)
+        work = cache_images(dataset, dataset.of("train"), input_spec, budget=budget)
         while True:
             try:
                 next(work)
@@ -293,9 +299,9 @@ def test_slow_pictures_are_drawn_in_the_process_of_a_page_too(monkeypatch):
     # As one has it that must not start others.
     monkeypatch.setitem(multiprocessing.current_process()._config, "daemon", True)
     dataset = Colours(train=(10, 10))
-    spec = build_network(QUICK, 2, RandomState(0)).spec
-    work = cache_images(dataset, dataset.of("train"), spec, budget=10**9)
-    assert (run_out(work).cached == load_batch(dataset, dataset.of("train"), spec)).all()
+    input_spec = build_network(QUICK, 2, RandomState(0)).input_spec
+    work = cache_images(dataset, dataset.of("train"), input_spec, budget=10**9)
+    assert (run_out(work).cached == load_batch(dataset, dataset.of("train"), input_spec)).all()
 
 
 @pytest.mark.slow
@@ -303,9 +309,9 @@ def test_slow_pictures_are_drawn_by_other_processes_with_the_same_result(monkeyp
     monkeypatch.setattr("whylens.core.train.pictures._LONG", -1.0)
     monkeypatch.setattr("os.cpu_count", lambda: 2)
     dataset = Interrupted(train=(40, 40))
-    spec = build_network(QUICK, 2, RandomState(0)).spec
-    work = cache_images(dataset, dataset.of("train"), spec, budget=10**9)
-    assert (run_out(work).cached == load_batch(dataset, dataset.of("train"), spec)).all()
+    input_spec = build_network(QUICK, 2, RandomState(0)).input_spec
+    work = cache_images(dataset, dataset.of("train"), input_spec, budget=10**9)
+    assert (run_out(work).cached == load_batch(dataset, dataset.of("train"), input_spec)).all()
 
 
 @pytest.mark.parametrize("loss", [float("nan"), 1e6])
@@ -343,8 +349,8 @@ def run_out(work):
             return end.value
 
 
-def frames_of(dataset, split, spec) -> Frames:
-    return run_out(cache_images(dataset, dataset.of(split), spec, budget=10**9))
+def frames_of(dataset, split, input_spec) -> Frames:
+    return run_out(cache_images(dataset, dataset.of(split), input_spec, budget=10**9))
 
 
 @pytest.mark.parametrize(
@@ -360,7 +366,7 @@ def test_the_last_layer_alone_is_a_linear_layer_on_cached_features(tmp_path, bac
     start = build_network(recipe, 2, RandomState(recipe.seed))
     features, truth = {}, {}
     for split in ("train", "val"):
-        frames = frames_of(dataset, split, start.spec)
+        frames = frames_of(dataset, split, start.input_spec)
         features[split] = run_out(head.features(start, frames, batch=7, mirrored=False))
         truth[split] = torch.tensor([dataset.items[i].label for i in dataset.of(split)])
     solution = run_out(
@@ -374,7 +380,7 @@ def test_the_last_layer_alone_is_a_linear_layer_on_cached_features(tmp_path, bac
         layer.bias.copy_(solution.bias)
         expected = layer(features["val"]).softmax(1)
     backbone = from_folder(tmp_path / "m")
-    frames = frames_of(dataset, "val", start.spec)
+    frames = frames_of(dataset, "val", start.input_spec)
     x = head.inputs(frames, list(range(16)), start)
     assert torch.allclose(backbone.logits(x).softmax(1), expected, atol=2e-3)
     # The trunk is as it was.

@@ -60,21 +60,21 @@ def test_a_network_begins_with_them_and_the_rest_of_it_stays():
     before = {name: tensor.clone() for name, tensor in network.module.state_dict().items()}
     pictures = (rough_pictures(40, 32) * 255 / 1.5).byte()
     kept = pictures.permute(0, 2, 3, 1).contiguous().numpy()
-    frames = Frames(None, tuple(range(40)), network.spec, kept)
+    frames = Frames(None, tuple(range(40)), network.input_spec, kept)
     whiten(network, frames, RECIPE)
     after = network.module.state_dict()
     assert [name for name in before if not torch.equal(before[name], after[name])] == [
         "conv1.weight"
     ]
-    mean = torch.tensor(network.spec.mean)[:, None, None]
-    std = torch.tensor(network.spec.std)[:, None, None]
+    mean = torch.tensor(network.input_spec.mean)[:, None, None]
+    std = torch.tensor(network.input_spec.std)[:, None, None]
     wanted = whitening_filters((pictures / 255.0 - mean) / std, len(after["conv1.weight"]), 7)
     assert torch.allclose(after["conv1.weight"], wanted, rtol=1e-3, atol=1e-3 * wanted.abs().max())
 
 
 def test_what_cannot_be_whitened_is_refused(tmp_path):
     network = build_network(RECIPE, 2, RandomState(0))
-    frames = Frames(None, (0,), network.spec, np.zeros((1, 32, 32, 3), np.uint8))
+    frames = Frames(None, (0,), network.input_spec, np.zeros((1, 32, 32, 3), np.uint8))
     without = dataclasses.replace(network, module=torch.nn.Flatten())
     with pytest.raises(BadInput, match="does not begin with filters"):
         whiten(without, frames, RECIPE)

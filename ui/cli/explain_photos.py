@@ -68,7 +68,7 @@ def explain_photos(
         }
         quantity = request["quantity"] if classes["versus"] is None else "contrast"
         framing = parse_framing(request["framing"])
-        spec = engine.backbone(request["model"]).spec
+        input_spec = engine.backbone(request["model"]).input_spec
         fields = {**request, **classes, "quantity": quantity}
         del fields["framing"]
         width = min(NAME_WIDTH, max(len(image.name) for image in images))
@@ -81,7 +81,7 @@ def explain_photos(
                 typer.echo(path)
 
         def explain_photo(image: Path) -> None:
-            question = Question(**fields, **_read_input(image, framing, spec))
+            question = Question(**fields, **_read_input(image, framing, input_spec))
             scores = engine.predict(question).classes
             if not quiet:
                 words = predicted_words(scores, card.outputs)
@@ -146,7 +146,7 @@ def predicted_words(scores: tuple[ClassScore, ...], outputs: str) -> str:
     return f"{', '.join(map(str, likely))}. {EACH_ITS_OWN}"
 
 
-def _read_input(path: Path, framing: Framing, spec: InputSpec) -> dict[str, Any]:
+def _read_input(path: Path, framing: Framing, input_spec: InputSpec) -> dict[str, Any]:
     from whylens.core.errors import BadInput
     from whylens.core.inputs.arrays import read_channels, reads_photos, to_photo
     from whylens.core.inputs.photo import read_photo
@@ -156,12 +156,14 @@ def _read_input(path: Path, framing: Framing, spec: InputSpec) -> dict[str, Any]
         data = path.read_bytes()
     except OSError as exc:
         raise BadInput(f"{path} cannot be read: {exc.strerror}.") from exc
-    if not reads_photos(spec) and len(spec.size) > 1:
-        signal, notes = read_channels(path, spec)
+    if not reads_photos(input_spec) and len(input_spec.size) > 1:
+        signal, notes = read_channels(path, input_spec)
         for note in notes:
             typer.echo(f"{path.name}: {note}", err=True)
         return {"photo": None, "signal": signal, "signal_notes": notes}
-    if is_signal_file(path.name) and not (reads_photos(spec) and path.suffix.lower() == ".npy"):
+    if is_signal_file(path.name) and not (
+        reads_photos(input_spec) and path.suffix.lower() == ".npy"
+    ):
         return {"photo": None, "signal": read_signal(data, path.name)}
     photo = to_photo(data) if path.suffix.lower() == ".npy" else read_photo(data)
     for note in photo.notes:

@@ -58,5 +58,5 @@ def _run(
         "at_most_of_each_class": per_class,
     }
     names = dict(zip(means, unique_names(stems), strict=True))
-    write_means(out, means, names, backbone.spec, described)
+    write_means(out, means, names, backbone.input_spec, described)
     typer.echo(out)

@@ -84,10 +84,10 @@ def _runner(session: Session) -> Callable[..., Iterator[Any]]:
             mean_maps(session.engine, name, method, dataset, per_class=count),
             lambda share: (f"Averaging: {share:.0%}", gr.skip()),
         )
-        spec = InputSpec.model_validate(session.engine.card(name).input)
+        input_spec = InputSpec.model_validate(session.engine.card(name).input)
         style = StyleControls.read(values)
         files = [
-            (session.store.save_image(mean_picture(mean, spec, style)), label)
+            (session.store.save_image(mean_picture(mean, input_spec, style)), label)
             for label, mean in means.items()
         ]
         message = (

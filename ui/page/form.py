@@ -49,13 +49,13 @@ class QuestionForm:
         """
         model, quantity = session.model_name(values["model"]), values["quantity"]
         card = session.engine.card(model)
-        spec = InputSpec.model_validate(card.input)
+        input_spec = InputSpec.model_validate(card.input)
         photo = signal = None
         notes: tuple[str, ...] = ()
         if takes_signals(card):
             signal = session.store.signal(values["photo"])
-        elif not reads_photos(spec):
-            signal, notes = session.store.channels(values["photo"], spec)
+        elif not reads_photos(input_spec):
+            signal, notes = session.store.channels(values["photo"], input_spec)
         else:
             framing = parse_framing(values["framing"])
             photo = replace(session.store.photo(values["photo"]), framing=framing)

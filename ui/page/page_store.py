@@ -143,7 +143,7 @@ class PageStore:
             )
         return signal
 
-    def channels(self, path: str | None, spec: InputSpec) -> tuple[Array, tuple[str, ...]]:
+    def channels(self, path: str | None, input_spec: InputSpec) -> tuple[Array, tuple[str, ...]]:
         """Return the bands that the .npy or .tif file at `path` holds, and what was done to them.
 
         Scripts give it.
@@ -153,8 +153,8 @@ class PageStore:
         """
         if not path:
             raise BadInput(
-                f"This network takes arrays of {(spec.channels, *spec.size)}, not photos. Choose "
-                "another, or send one from a script as a .npy or .tif file."
+                f"This network takes arrays of {(input_spec.channels, *input_spec.size)}, not "
+                "photos. Choose another, or send one from a script as a .npy or .tif file."
             )
         most = ImageLimits().bytes
         try:
@@ -163,7 +163,7 @@ class PageStore:
             raise BadInput(GONE) from exc
         if size > most:
             raise BadInput(f"The file is larger than {most / 1e6:.0f} MB. Send fewer values.")
-        return self.decoded(lambda: read_channels(path, spec))
+        return self.decoded(lambda: read_channels(path, input_spec))
 
     def save_signal(self, signal: Array) -> str:
         """Return the path of a signal's plot, which carries the signal."""
