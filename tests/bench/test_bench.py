@@ -343,6 +343,7 @@ class Seen(Exact):
         return Heatmap(values.numpy(), "x")
 
 
+@pytest.mark.slow
 def test_an_input_among_others_is_found_in_its_own_tile(tmp_path):
     backbone = wrap(
         LightsNet().eval(), input_spec=plain_spec(ROWS_HIGH, COLUMNS), labels=tuple(COLOURS)

@@ -322,6 +322,7 @@ def test_a_visitor_trains_and_finds_the_model_chosen_and_reported(browser, addre
         expect(page.locator("#answer-truth")).to_contain_text(re.compile("goes from .* years to"))
 
 
+@pytest.mark.slow  # packing: test_browser.py; what comes of it: test_page_training.py
 def test_a_folder_that_is_chosen_or_dropped_is_read_with_the_names_of_its_classes(
     toy_page, tmp_path
 ):

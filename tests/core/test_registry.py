@@ -289,6 +289,7 @@ print(json.dumps({**said, "timm": "timm" in sys.modules}))
 
 
 @pytest.mark.slow
+@pytest.mark.slow  # a process of its own, for seconds; all tests read the same table
 def test_a_bare_checkout_finds_the_built_ins_without_being_installed(bare_checkout):
     assert len(bare_checkout["entries"]) >= 24
     assert bare_checkout["problems"] == 0

@@ -260,6 +260,7 @@ def test_a_stopped_curve_goes_on_where_it_stopped():
     assert again[0].passes < whole[0].passes
 
 
+@pytest.mark.slow  # the conformance kit asks the chance level of every metric
 def test_a_random_map_does_better_than_half_of_random_maps():
     weights = noise(6, 8) - 0.4
     x = torch.ones(1, 1, 6, 8)

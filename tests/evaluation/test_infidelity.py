@@ -77,6 +77,7 @@ def test_on_a_linear_network_the_exact_map_gets_1_and_its_negative_minus_1(fill,
         assert score.value == pytest.approx(math.copysign(1, factor), abs=1e-4)
 
 
+@pytest.mark.slow  # the conformance kit asks the chance level of every metric
 def test_a_random_map_gets_0_on_average_and_so_does_a_flat_one():
     case = linear_case()
     for centre in (0, 0.5):

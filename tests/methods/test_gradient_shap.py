@@ -153,7 +153,8 @@ def test_it_adds_up_to_the_score_s_mean_change_within_the_stated_error(baselines
     assert not many.note
 
 
-@pytest.mark.parametrize("baselines", ["fills", pytest.param("noise", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("baselines", ["fills", "noise"])
 def test_the_stated_error_is_the_spread_between_seeds(baselines):
     subject = subject_of(toy(2, MlpHeadNet), picture(2))
     heats = [

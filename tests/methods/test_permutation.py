@@ -158,6 +158,7 @@ def test_permuting_a_feature_map_over_positions_tells_nothing_of_a_pooled_head()
         assert torch.allclose(module.head(mixed), module.head(features), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_standard_errors_are_the_scatter_from_seed_to_seed():
     subject = subject_of(seeded(MlpHeadNet()), smooth(16, 24))
     given = {"segments": 6, "regions": "boxes", "repeats": 8}

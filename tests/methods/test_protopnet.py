@@ -481,6 +481,7 @@ def test_too_little_to_learn_from_is_refused(page, data, said):
         list(page.fit("toy", "protopnet", data(), visitor="few"))
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_prototypes(page):
     params = {"steps": 10, "versions": 1, "penalty": 0.003}
     one, two = (

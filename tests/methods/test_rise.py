@@ -92,6 +92,7 @@ def test_errors_shrink_and_two_seeds_agree_as_foretold():
     assert agreed[-1] > 0.95
 
 
+@pytest.mark.slow
 def test_nineteen_of_twenty_intervals_hold_what_many_masks_find():
     subject = subject_of(seeded(GapNet()), noise(1, 3, 16, 24))
     truth = rise(replace(subject, seed=99), masks=4096, cells=4).values

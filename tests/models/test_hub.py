@@ -371,7 +371,7 @@ def test_a_cached_file_that_rots_is_refused_deleted_and_fetched_anew(program, se
     ("mode", "floor"),
     [
         ("stall", 20_000),
-        ("drip", 20_000),
+        pytest.param("drip", 20_000, marks=pytest.mark.slow),
         pytest.param("trickle", 1_000_000, marks=pytest.mark.slow),
     ],
 )

@@ -322,7 +322,7 @@ NARROW_RESNET = {"channels": (16, 24, 32, 48)}
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [
-        ("resnet18", NARROW_RESNET),
+        pytest.param("resnet18", NARROW_RESNET, marks=pytest.mark.slow),
         ("tf_efficientnet_lite0", {}),
         *(pytest.param(n, {}, marks=pytest.mark.slow) for n in FULL_SIZE),
     ],

@@ -154,6 +154,7 @@ def test_a_page_opens_while_the_queue_is_full():
     assert join(2, "later")[0] == 503
 
 
+@pytest.mark.slow  # workers/test_reliability.py asks it of a page in a process
 def test_on_a_page_the_second_visitor_is_served_second_and_a_flood_is_refused():
     import socket
 

@@ -69,6 +69,7 @@ def test_colours_are_learnt_and_the_page_can_load_the_network(colours_net):
     assert {step.epoch for step in steps if "loss" in step.figures} == set(range(1, 7))
 
 
+@pytest.mark.slow  # a resumed training ends at the same bits, below
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tmp_path):
     hashes = []
     for number, seed in enumerate((0, 0, 1)):
@@ -355,7 +356,11 @@ def frames_of(dataset, split, input_spec) -> Frames:
 
 @pytest.mark.parametrize(
     "backbone",
-    [pytest.param("resnet18", marks=pytest.mark.slow), "torchvision:squeezenet1_0", "test_vit"],
+    [
+        pytest.param("resnet18", marks=pytest.mark.slow),
+        pytest.param("torchvision:squeezenet1_0", marks=pytest.mark.slow),
+        "test_vit",
+    ],
 )
 def test_the_last_layer_alone_is_a_linear_layer_on_cached_features(tmp_path, backbone):
     arguments = SLIM if backbone == "resnet18" else {}
