@@ -349,7 +349,7 @@ def measured_briefly() -> dict[str, Any]:
         page = running.page
         photo = page.upload(photos(running.folder, 1)[0])
         return {
-            "bad plugins": bad_plugins(running, ("exits", "closes", "interrupt", "sleeps")),
+            "bad plugins": bad_plugins(running, ("exits", "sleeps")),
             "flood": flood(page, photo, 30, TOY),
             "leaving": leaving(page, photo, 1, ("stepping",), TOY),
             "large": {name: send() for name, send in large_bodies(page, 0.2).items()},

@@ -229,6 +229,7 @@ def test_who_waits_is_told_the_place_in_line_and_is_answered_though_the_line_was
     page.unroute_all(behavior="wait")
 
 
+@pytest.mark.slow  # what is packed and redrawn, and which classes are asked, in test_page.py
 def test_one_map_is_downloaded_redrawn_and_asked_about_other_classes(toy_page):
     page = toy_page
     open_tab(page, "Grad-CAM")

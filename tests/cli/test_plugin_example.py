@@ -35,6 +35,7 @@ def test_its_own_test_passes():
     assert "6 passed" in run.stdout, run.stdout + run.stderr
 
 
+@pytest.mark.slow  # the template's explainer goes through the same kit in test_new_plugin.py
 def test_its_explainer_passes_the_conformance_tests(monkeypatch):
     pytest.importorskip("captum")
     monkeypatch.syspath_prepend(str(PACKAGE))

@@ -228,7 +228,8 @@ def test_the_command_draws_what_was_written_without_the_network(answers, whole, 
         assert run.stderr.startswith("whylens: ")
 
 
-@pytest.mark.parametrize("kind", [pytest.param("pdf", marks=pytest.mark.slow), "png"])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["pdf", "png"])
 def test_of_many_maps_one_alone_is_held_large(monkeypatch, tmp_path, kind):
     engine = Engine(
         loader=lambda name, progress: wrap(seeded(GapNet()), input_spec=plain_spec(32, 32))

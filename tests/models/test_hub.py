@@ -476,7 +476,12 @@ def dripping_header(port: int):
 
 @pytest.mark.parametrize(
     ("nobody", "probe"),
-    [(closed_port, 3.0), (mute, 1.0), (black_hole, 1.0), (dripping_header, 1.0)],
+    [
+        (closed_port, 3.0),
+        pytest.param(mute, 1.0, marks=pytest.mark.slow),
+        (black_hole, 1.0),
+        (dripping_header, 1.0),
+    ],
     ids=["closed port", "mute", "black hole", "dripping header"],
 )
 def test_where_nothing_answers_it_is_known_in_seconds_and_what_to_choose_instead(

@@ -168,6 +168,7 @@ def test_numbers_beyond_16_bits_stay_in_32(tmp_path):
     assert halve(torch.tensor([3])).dtype == torch.int64
 
 
+@pytest.mark.slow
 def test_a_rare_class_does_not_disappear(tmp_path):
     dataset = Colours(train=(90, 10), val=(18, 4), test=(18, 6))
     trained(tmp_path / "m", dataset=dataset, recipe=QUICK.model_copy(update={"epochs": 8}))

@@ -32,8 +32,6 @@ def test_a_page_under_attack_answers_everybody_and_leaves_nothing(monkeypatch):
     figures = measured_briefly()
     told = {row[0]: row[2] for row in figures["bad plugins"]}
     assert "ended with exit code 3" in told["exits"]
-    assert "ended with exit code 1" in told["closes"]
-    assert "KeyboardInterrupt" in told["interrupt"]
     assert "longer than 3 s" in told["sleeps"]
     crowd, flood = figures["crowd"], figures["flood"]
     assert crowd["answered"] + crowd["refused"] == crowd["sent"] == 18
