@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tests.support.modules import Bare
 from whylens.core.errors import BadInput, UnknownName
 from whylens.core.explanation import Explanation, ModelCard, Question
-from whylens.core.models.labels import class_index, class_text, imagenet_1k
+from whylens.core.models.labels import class_index, class_text, imagenet_1k, labels_of
 from whylens.core.outputs.export import bundle_files, write_files
 from whylens.core.results import Heatmap
 from whylens.core.targets import Target
@@ -122,3 +123,22 @@ def test_a_kind_of_thing_is_no_class_and_leads_to_the_classes_of_that_kind():
         class_index("golfish", imagenet_1k())
     with pytest.raises(UnknownName, match="Did you mean hotdog"):
         class_index("hotdogs", ("hotdog", "cat"))
+
+
+def test_imagenet_labels_are_in_the_usual_order():
+    labels = imagenet_1k()
+    assert len(labels) == 1000
+    assert (labels[0], labels[281], labels[999]) == ("tench", "tabby", "toilet tissue")
+
+
+def test_a_class_is_meant_by_index_or_by_name():
+    labels = ("Cat", "dog", "7")
+    assert class_index(" cat ", labels) == 0
+    assert class_index("1", labels) == 1
+    assert class_index("7", labels) == 2  # no such index, but such a label
+    with pytest.raises(UnknownName, match="Did you mean dog"):
+        class_index("dgo", labels)
+
+
+def test_labels_that_travel_with_a_network_are_read():
+    assert labels_of(Bare(pretrained_cfg={"label_names": ["a", "b"]})) == ("a", "b")
