@@ -47,6 +47,7 @@ LONGEST = (
     "test_training_process.py",
     "test_plugin_trial.py",
     "test_cli_batch.py",
+    "test_endpoints.py",
     "test_page.py",
     "test_batch.py",
     "test_import.py",

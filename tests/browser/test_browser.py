@@ -57,7 +57,7 @@ WRONG_NAMES = {
 }
 
 
-@pytest.mark.slow  # each refusal is asked of its handler in test_page.py
+@pytest.mark.slow  # each refusal is asked of its handler in test_page.py and test_cards.py
 def test_what_cannot_be_done_is_answered_where_it_happened(browser, address, tmp_path):
     text = tmp_path / "fake.png"
     text.write_text("this is text")

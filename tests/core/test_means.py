@@ -10,8 +10,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from tests.cli.test_cli_fit import photos, place  # noqa: F401 - fixtures
-from tests.page.test_page import registry_of
 from tests.support.networks import GapNet, seeded
+from tests.support.pages import registry_of
 from tests.support.pictures import Tinted
 from whylens.core.datasets.by_name import load_dataset
 from whylens.core.engine import Engine

@@ -19,3 +19,14 @@ def _one_server_a_page():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(blocks, "App", ServerAtLaunch)
         yield
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory) -> str:
+    import numpy as np
+    from PIL import Image
+
+    path = tmp_path_factory.mktemp("photo") / "p.png"
+    pixels = np.random.default_rng(3).integers(0, 256, (90, 120, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return str(path)

@@ -9,7 +9,6 @@ import io
 import json
 import os
 import time
-from collections import deque
 from contextlib import suppress
 from itertools import product
 from pathlib import Path
@@ -17,29 +16,23 @@ from pathlib import Path
 import gradio as gr
 import numpy as np
 import pytest
-from gradio.helpers import special_args
 from gradio.routes import App
 from gradio.state_holder import SessionState
 from PIL import Image
-from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 
-from tests.page.test_page import fake, registry_of
-from tests.support.browser import toy_checkpoint
 from tests.support.networks import GapNet, plain_spec, seeded
 from whylens.core.engine import Engine
-from whylens.core.errors import BadInput
 from whylens.core.models.backbone import wrap
 from whylens.ui.page import gate
 from whylens.ui.page.fair_queue import MOST_IN_ALL, use_fair_queue
 from whylens.ui.page.gate import Gate
 from whylens.ui.page.janitor import BROKEN_OFF_SECONDS, Janitor
 from whylens.ui.page.layout import build_page
-from whylens.ui.page.page_store import PageStore
 from whylens.ui.page.server import guarded
-from whylens.ui.page.upload_parts import MOST_FILES, MOST_PROGRESSES, FilesAlone, Progresses
+from whylens.ui.page.upload_parts import MOST_FILES
 
 
 @pytest.fixture(scope="module")
@@ -59,57 +52,6 @@ def test_nothing_is_packed_before_its_button_is_pressed(page):
     # The figure is made at a click; the report of many photos holds small pictures only.
     others = {fn.fn.__module__.rpartition(".")[2] for fn in filling if fn not in packing}
     assert others == {"figure", "many_photos"}
-
-
-def test_a_photo_that_was_swept_out_is_asked_for_again(tmp_path):
-    store, path = PageStore(), tmp_path / "photo.png"
-    Image.fromarray(np.zeros((20, 20, 3), np.uint8)).save(path)
-    assert store.photo(str(path)).size == (20, 20)
-    path.unlink()
-    for read in (store.photo, store.has_signal, store.signal):
-        with pytest.raises(BadInput, match="no longer kept"):
-            read(str(path))
-
-
-EVENT = gr.EventData(None, {"index": 0, "value": "0"})
-
-
-@pytest.mark.parametrize(
-    "name", ["torchvision:resnet18", pytest.param("a folder", marks=pytest.mark.slow)]
-)
-def test_no_event_loads_what_a_page_may_not(monkeypatch, tmp_path, name):
-    folder, loaded = str(toy_checkpoint(tmp_path / "net")), []
-
-    def load(text, **_):
-        loaded.append(text)
-        raise BadInput("loaded")
-
-    monkeypatch.setattr("whylens.core.models.public_models.load", load)
-    monkeypatch.setattr("whylens.core.engine.load", load)
-    page, request, asked = build_page(Engine()), gr.Request(session_hash="visitor"), 0
-    request.query_params = {}
-    name = folder if name == "a folder" else name
-    for fn in page.fns.values():
-        values = {"model": name, "compare-networks": [name]}
-        names = [getattr(block, "elem_id", None) for block in fn.inputs]
-        if fn.fn is None or not values.keys() & set(names):
-            continue
-        asked += 1
-        given = [
-            values.get(own, getattr(block, "value", None) or "")
-            for own, block in zip(names, fn.inputs, strict=True)
-        ]
-        first_keyword = len(given) - len(fn.input_keyword_names)
-        keywords = dict(zip(fn.input_keyword_names, given[first_keyword:], strict=True))
-        arguments, *_ = special_args(fn.fn, given[:first_keyword], request, event_data=EVENT)
-        with suppress(gr.Error):
-            answer = fn.fn(*arguments, **keywords)
-            if hasattr(answer, "__next__"):
-                deque(answer, maxlen=0)
-            elif asyncio.iscoroutine(answer):
-                asyncio.run(answer)
-    assert asked > 50
-    assert not loaded
 
 
 @pytest.fixture(scope="module")
@@ -290,28 +232,6 @@ def test_uploads_that_overlap_are_counted_together(page, tmp_path, monkeypatch, 
     assert asyncio.run(at_once(2, 90_000))[-1] == 429
 
 
-def test_an_upload_that_stalls_holds_one_file_open(tmp_path):
-    bodies = [f"file {number}".encode() for number in range(50)]
-    head = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a"\r\n\r\n'
-    whole = b"".join(head + body + b"\r\n" for body in bodies)
-    opened = []
-
-    async def stream():
-        yield whole + head + b"the last "
-        opened.append(sum(not file.closed for file in parser._files_to_close_on_error))
-        yield b"file\r\n--x--\r\n"
-
-    headers = Headers({"content-type": "multipart/form-data; boundary=x"})
-    parser = FilesAlone(headers, stream(), upload_dir=tmp_path, max_file_size=100)
-    form = asyncio.run(parser.parse())
-    assert opened == [1]
-    contents = [Path(file.file.name).read_bytes() for file in form.getlist("files")]
-    for file in form.getlist("files"):
-        file.file.close()
-    assert contents[:50] == bodies
-    assert len(contents) == 51
-
-
 def test_so_many_uploads_are_under_way_and_one_address_has_half(page, tmp_path, monkeypatch):
     monkeypatch.setattr(gate, "MOST_UPLOADS", 3)
     monkeypatch.setattr(gate, "MOST_UPLOADS_EACH", 2)
@@ -358,30 +278,9 @@ def test_many_small_files_count_as_what_they_take(web, monkeypatch):
     assert not answer.is_success
 
 
-def test_of_uploads_that_nobody_asks_about_few_are_known():
-    progresses = Progresses()
-
-    async def ask(name: str) -> None:
-        with suppress(TimeoutError):
-            await asyncio.wait_for(progresses.is_tracked(name), 0)
-
-    for number in range(2 * MOST_PROGRESSES):
-        progresses.append(f"{number}", "a.png", b"x")
-        asyncio.run(ask(f"asked {number}"))
-    assert len(progresses._statuses) <= MOST_PROGRESSES
-    assert len(progresses._signals) <= MOST_PROGRESSES
-    assert progresses.pop(f"{2 * MOST_PROGRESSES - 1}").chunk_size == 1
-
-
 def test_a_visit_has_a_short_name(web):
     body = {"data": [], "fn_index": 0, "session_hash": "x" * 300}
     assert web.post("/gradio_api/queue/join", json=body).status_code == 422
-
-
-def test_room_on_the_disk_is_counted_before_it_is_taken(tmp_path):
-    janitor = Janitor([tmp_path], budget=1000)
-    assert [janitor.claim(400) for _ in range(3)] == [True, True, False]
-    assert janitor.claim(200)
 
 
 LONG = "a" * 5000
@@ -427,48 +326,6 @@ def test_headers_keep_answers_what_they_are(web):
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert "frame-ancestors 'self' http://localhost:*" in answer.headers["content-security-policy"]
     assert "access-control-allow-credentials" not in answer.headers
-
-
-def test_files_of_visitors_go_after_an_hour_and_when_there_are_too_many(tmp_path):
-    def names() -> set[str]:
-        return {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()}
-
-    now = time.time()
-    ages = {"a/old.png": 4000, "b/new.png": 10, "b/c/newer.png": 5, "own.css": 9999}
-    ages |= {"tmpa1b2c3": 400, "b/tmp.png": 400}  # one broken off, and one that came whole
-    for name, age in ages.items():
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(bytes(1000))
-        os.utime(path, (now - age, now - age))
-    (tmp_path / "empty").mkdir()
-    keep = {str(tmp_path / "own.css")}
-    janitor = Janitor([tmp_path], budget=9500)
-    janitor.start(keep)
-    janitor.stop()
-    janitor.sweep(now)
-    assert names() == {"b/new.png", "b/c/newer.png", "b/tmp.png", "own.css"}
-    janitor = Janitor([tmp_path], budget=2500)
-    janitor.start(keep)
-    janitor.stop()
-    janitor.sweep(now)
-    assert names() == {"b/new.png", "b/c/newer.png", "own.css"}
-    assert (tmp_path / "empty").is_dir()  # about to be filled
-    assert not janitor.has_room(1000)
-    assert janitor.has_room(400)
-    janitor.sweep(now + 120)
-    assert not (tmp_path / "empty").exists()
-    (tmp_path / "b" / "newest.png").write_bytes(bytes(1000))
-    janitor.sweep(now + 120)
-    assert names() == {"b/c/newer.png", "b/newest.png", "own.css"}
-
-
-def test_no_word_of_a_plugin_or_a_model_is_part_of_a_script():
-    page = build_page(Engine(registry_of(fake(1, 'Shapley\'s "values" </script>'))))
-    scripts = [fn.js for fn in page.fns.values() if isinstance(fn.js, str)]
-    scripts += [getattr(block, "js_on_load", None) or "" for block in page.blocks.values()]
-    assert len(scripts) > 20
-    assert not [script for script in scripts if "Shapley" in script or "fake" in script]
 
 
 def test_an_event_is_ended_by_its_own_visit_alone(web):
