@@ -251,6 +251,7 @@ def test_a_method_that_fails_is_a_row_with_its_reason(finished):
     assert "broken" not in svg
 
 
+@pytest.mark.slow
 def test_a_metric_of_a_stranger_that_fails_leaves_a_gap_and_its_reason(engine, tmp_path):
     def fail(case):
         raise IndexError("of a stranger")

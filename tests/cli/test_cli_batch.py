@@ -208,6 +208,7 @@ def test_a_line_says_what_was_done_to_the_photo_and_what_failed():
     assert words.endswith("; Laid on white; lime: It failed.")
 
 
+@pytest.mark.slow
 def test_lines_are_aligned_ended_after_a_number_and_can_be_left_out(
     place, in_this_process, monkeypatch
 ):

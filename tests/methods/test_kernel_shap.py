@@ -282,7 +282,8 @@ def test_on_a_linear_network_lime_kernel_shap_and_occlusion_agree_in_rank():
     assert difference(found[1], found[2]) < 1e-3
 
 
-@pytest.mark.parametrize("kind", [pytest.param(GapNet, marks=pytest.mark.slow), MlpHeadNet])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [GapNet, MlpHeadNet])
 def test_at_the_default_budget_seeds_agree(kind):
     subject = subject_of(seeded(kind()), smooth(48, 64))
     maps = [explained(replace(subject, seed=seed)).values.ravel() for seed in range(3)]

@@ -252,7 +252,8 @@ def test_standard_errors_are_the_scatter_from_seed_to_seed():
     assert (stated / scatter - 1).abs().max() < 0.2
 
 
-@pytest.mark.parametrize("kind", [pytest.param(GapNet, marks=pytest.mark.slow), MlpHeadNet])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [GapNet, MlpHeadNet])
 def test_at_the_default_budget_seeds_agree(kind):
     subject = subject_of(seeded(kind()), smooth(48, 64))
     maps = [explained(replace(subject, seed=seed)).values.ravel() for seed in range(3)]

@@ -90,6 +90,7 @@ def fingerprint() -> str:
     return whole.hexdigest()
 
 
+@pytest.mark.slow
 def test_every_process_draws_the_same_bytes():
     code = "from tests.methods.test_painted_cats import fingerprint; print(fingerprint())"
     # No two processes hash text alike, if it is not by chance that this one's seed is this.

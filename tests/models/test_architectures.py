@@ -86,6 +86,7 @@ class ByHand(nn.Module):
         return {"model": tensors, "opt": {"hypers": [{"lr": 0.001}]}}
 
 
+@pytest.mark.slow
 def test_what_fastai_saves_is_recognised_and_computes_the_same(tmp_path, in_process):
     network = randomize_weights(
         ByHand(), seed=3, probe=torch.rand(8, 3, 96, 96, generator=torch.Generator().manual_seed(2))

@@ -254,6 +254,7 @@ def test_a_single_score_is_that_of_one_label(tmp_path):
 # --- folders as models ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow  # the test of two commands ends with one
 def test_a_folder_anywhere_is_a_model_by_its_path(file, tmp_path, monkeypatch):
     folder = make(file, labels="cat,dog,owl").folder
     assert load(str(folder)).labels == ("cat", "dog", "owl")

@@ -81,6 +81,7 @@ def final(engine, question, method, params):
     return answer.result.values
 
 
+@pytest.mark.slow
 def test_slow_methods_go_to_the_lent_gpu_and_give_the_same_map(question):
     lend = Lender()
     lent, plain = ZeroGpuEngine(on_gpu=lend, device="cpu"), Engine()

@@ -441,6 +441,7 @@ class Faint(Colours):
         return (super().pixels(index) // 16 + 100).astype(np.uint8)
 
 
+@pytest.mark.slow
 def test_how_weights_want_their_pictures_is_found_out(tmp_path):
     wide = QUICK.model_copy(update={"mean": (0.4,) * 3, "std": (1 / 255,) * 3, "lr": 0.01})
     trained(tmp_path / "m", dataset=Faint(), recipe=wide.model_copy(update={"epochs": 10}))
