@@ -170,7 +170,7 @@ def check_barriers(page, title: str, place: str | None = "#tabs") -> None:
             if violation["impact"] in ("critical", "serious")
             for node in violation["nodes"]
         ]
-        assert nodes == [], f"{title}, {theme}"
+        assert nodes == [], f"{title}, {theme}: {nodes}"
     assert len(colours) == 2
 
 
