@@ -12,6 +12,11 @@ def counted(count: int, noun: str, plural: str = "") -> str:
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 
+def are(count: int) -> str:
+    """Return "is" of one and "are" of others."""
+    return "is" if count == 1 else "are"
+
+
 def was(count: int) -> str:
     """Return "was" of one and "were" of others."""
     return "was" if count == 1 else "were"

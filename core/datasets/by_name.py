@@ -56,18 +56,32 @@ def load_dataset(
         BadInput: There is nothing of this name, or too little in it.
         DatasetFailed: The plugin that offers it failed.
     """
-    dataset = load_registered(text, sources)
+    dataset = load_unfiled(text, sources)
     if dataset is not None:
         return dataset
-    path = Path(text)
-    from whylens.core.datasets.arrays import ArraySet, holds_arrays
-
-    if path.suffix == ".npz" and holds_arrays(path):
-        return ArraySet(path)
-    if path.suffix == ".npz":
-        from whylens.core.datasets.npz import ImageArchive
-
-        return ImageArchive(path)
     from whylens.core.datasets.folder import ImageFolder
 
-    return ImageFolder(path, progress=progress)
+    return ImageFolder(Path(text), progress=progress)
+
+
+def load_unfiled(text: str, sources: Sources) -> Dataset | None:
+    """Return the set that `text` names where its pictures are no files of their own, else None.
+
+    Args:
+        text: As `load_dataset` takes it.
+
+    Raises:
+        BadInput: It is no such set, or too little is in it.
+        DatasetFailed: The plugin that offers it failed.
+    """
+    dataset = load_registered(text, sources)
+    path = Path(text)
+    if dataset is not None or path.suffix != ".npz":
+        return dataset
+    from whylens.core.datasets.arrays import ArraySet, holds_arrays
+
+    if holds_arrays(path):
+        return ArraySet(path)
+    from whylens.core.datasets.npz import ImageArchive
+
+    return ImageArchive(path)

@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from whylens.core.datasets.dataset import SplitName
 from whylens.core.errors import BadInput, shown
@@ -94,14 +94,12 @@ def place_files(paths: Sequence[str], place: str) -> ClassFolders:
     """
     unlabelled = [path for path in paths if _is_unlabelled(path)]
     if unlabelled and len(unlabelled) < len(paths):
-        # The places of the others stay what they are: a file that is in no folder is in no class.
-        found = place_files(
-            [p.rpartition("/")[2] if _is_unlabelled(p) else p for p in paths], place
-        )
+        others = [i for i, path in enumerate(paths) if not _is_unlabelled(path)]
+        found = place_files([paths[i] for i in others], place)
+        placed = tuple(replace(file, path=others[file.path]) for file in found.files)
         folder = next(p for p in unlabelled[0].split("/") if p.lower() in _UNLABELLED)
-        kept = [note for note in found.notes if "in no class's folder" not in note]
         left = f"{_files(len(unlabelled))} in {shown(folder)} {was(len(unlabelled))} left out"
-        return ClassFolders(found.files, (*kept, f"{left}: a class has labels."))
+        return ClassFolders(placed, (*found.notes, f"{left}: a class has labels."))
     parts = [tuple(path.split("/")) for path in paths]
     notes: list[str] = []
     around = _around([path for path in parts if _may_be_picture(path[-1])])

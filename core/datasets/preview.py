@@ -16,9 +16,9 @@ from PIL import Image
 
 from whylens.core.datasets import folder
 from whylens.core.datasets import zip as zipped
-from whylens.core.datasets.by_name import Sources, load_registered
+from whylens.core.datasets.by_name import Sources, load_unfiled
 from whylens.core.datasets.class_folders import place_files
-from whylens.core.datasets.dataset import Dataset, Pixels
+from whylens.core.datasets.dataset import Pixels
 from whylens.core.datasets.files import open_files
 from whylens.core.errors import BadInput
 from whylens.core.inputs.photo import PICTURE_ENDINGS, ImageLimits, read_photo
@@ -127,7 +127,7 @@ class _Opened:
 
 def _opened(place: str, sources: Sources, *, visitor: bool) -> _Opened:
     by_label: defaultdict[str, list[int]] = defaultdict(list)
-    dataset = None if visitor else _dataset(place, sources)
+    dataset = None if visitor else load_unfiled(place, sources)
     if dataset is not None:
         items = dataset.items
         for index, item in enumerate(items):
@@ -148,16 +148,6 @@ def _opened(place: str, sources: Sources, *, visitor: bool) -> _Opened:
 
     notes = (*files.notes, *folders.notes)
     return _Opened(by_label, read, files.paths.__getitem__, notes)
-
-
-def _dataset(place: str, sources: Sources) -> Dataset | None:
-    """Return a set that is no folder and no ZIP."""
-    dataset = load_registered(place, sources)
-    if dataset is None and Path(place).suffix == ".npz":
-        from whylens.core.datasets.by_name import load_dataset
-
-        return load_dataset(place, sources)
-    return dataset
 
 
 def _jpeg(pixels: Pixels) -> bytes:

@@ -114,20 +114,10 @@ def reads_photos(input_spec: InputSpec) -> bool:
     return len(input_spec.size) == 2 and input_spec.channels in (1, 3)
 
 
-def to_channels(image: Any, input_spec: InputSpec) -> Array:
+def read_channels(image: Any, input_spec: InputSpec) -> tuple[Array, tuple[str, ...]]:
     """Return (C, *S) float32 of a signal, a volume or a picture with other channels than RGB.
 
-    Args:
-        image: As `read_channels` takes it.
-
-    Raises:
-        BadInput: It is none of these.
-    """
-    return read_channels(image, input_spec)[0]
-
-
-def read_channels(image: Any, input_spec: InputSpec) -> tuple[Array, tuple[str, ...]]:
-    """Return (C, *S) float32, as `to_channels`, and what was done to the values.
+    With it comes what was done to the values.
 
     Values are taken as they are, but bytes of a picture, which become shares of 255.
 
@@ -182,7 +172,7 @@ def shape_of(images: Sequence[Any], size: int | Sequence[int] | None = None) -> 
     """Return (channels, *S) of the largest image; channels are 0 for a photo, which fits any.
 
     Args:
-        images: As for `to_photo` and `to_channels`; one at least.
+        images: As for `to_photo` and `read_channels`; one at least.
 
     Raises:
         BadInput: One of them is no image.

@@ -36,11 +36,11 @@ from whylens.core.models.output_paths import (
 )
 from whylens.core.models.probabilities import (
     LABEL_KINDS,
+    LogitReader,
     Reading,
     ScoreKind,
     read_scores,
     scores_of,
-    undo,
 )
 from whylens.core.models.split import offers
 from whylens.core.speed.folded import agree
@@ -111,7 +111,7 @@ def backbone_of(module: nn.Module, hint: ModuleHint | None = None) -> Backbone:
     )
     network = network if path == () else ClassScores(network, path)
     if left is not None:
-        network = undo(network, left)
+        network = LogitReader(network, left)
     notes += [note] if note else []
     if not bare.state_dict():
         digest = answers_sha256(scores)

@@ -25,7 +25,7 @@ from whylens.core.models.heads import (
     linear_head,
 )
 from whylens.core.models.layouts import Features, as_two_logits
-from whylens.core.models.probabilities import LABEL_KINDS, Reading, read_scores, undo
+from whylens.core.models.probabilities import LABEL_KINDS, LogitReader, Reading, read_scores
 from whylens.core.models.split import Split, find_split, same_split_on
 from whylens.core.models.stages import Stage, stages_of
 from whylens.core.needs import Need
@@ -300,7 +300,7 @@ def wrap(
     if note and note not in identity.notes:
         identity = replace(identity, notes=(*identity.notes, note))
     if kind is not None:
-        module = undo(module, kind).eval()
+        module = LogitReader(module, kind).eval()
         raw_logits = _raw_logits(module, probe, input_spec, identity.name)
         if kind in LABEL_KINDS and raw_logits.shape[1] > 1:
             outputs = "labels"

@@ -39,7 +39,7 @@ from whylens.core.models.load import build, from_folder, timm_spec, torchvision_
 from whylens.core.models.probabilities import LABEL_KINDS, Reading, read_scores
 from whylens.core.models.state_dicts import AVERAGES, StateDict, read_state_dict
 from whylens.core.targets import ClassScore, class_scores
-from whylens.core.words import counted
+from whylens.core.words import are, counted
 
 TOP = 5
 _NAMES_SHOWN = 3
@@ -326,7 +326,7 @@ def _check_labels(
     if count != classes:
         findings.problems.append(
             f"Its head gives {counted(classes, 'score')}, but there "
-            f"{'is' if count == 1 else 'are'} {counted(count, 'label')}. Give --labels with one "
+            f"{are(count)} {counted(count, 'label')}. Give --labels with one "
             "for each class, in the order of the training."
         )
     return labels

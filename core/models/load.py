@@ -58,7 +58,7 @@ from whylens.core.models.model_names import (
     parse_model_name,
     plain_name,
 )
-from whylens.core.models.probabilities import KIND_NOTES, undo
+from whylens.core.models.probabilities import KIND_NOTES, LogitReader
 from whylens.core.models.random_weights import WithoutDraws, randomize_weights, shapes_only
 from whylens.core.models.state_dicts import strip_prefixes
 from whylens.core.models.transformers_folder import (
@@ -313,7 +313,7 @@ def _onnx_module(folder: Path, manifest: CheckpointManifest) -> nn.Module:
             f"{folder.name}: its probabilities are true or one of {', '.join(KIND_NOTES)}, not "
             f"{kind!r}."
         )
-    return undo(network, known)
+    return LogitReader(network, known)
 
 
 def _from_timm(

@@ -95,7 +95,7 @@ class Reading(NamedTuple):
     note: str
 
 
-class Logits(nn.Module):
+class LogitReader(nn.Module):
     """A network that gives no logits, of which logits are read."""
 
     def __init__(self, network: nn.Module, kind: ScoreKind) -> None:
@@ -142,11 +142,6 @@ def scores_of(logits: Tensor, kind: ScoreKind) -> Tensor:
     if kind == "softmax":
         return shares
     return shares / (1 - shares) if kind == "odds" else shares.logit()
-
-
-def undo(network: nn.Module, kind: ScoreKind) -> nn.Module:
-    """Return a network of logits from one that gives something else."""
-    return Logits(network, kind)
 
 
 def are_probabilities(scores: Tensor) -> bool:

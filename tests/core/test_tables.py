@@ -12,7 +12,7 @@ from PIL import Image, TiffImagePlugin
 from tests.support.networks import plain_spec
 from whylens.core.errors import BadInput
 from whylens.core.explanation import Question
-from whylens.core.inputs.arrays import read_channels, to_channels
+from whylens.core.inputs.arrays import read_channels
 from whylens.core.inputs.preprocess import signal_tensor
 from whylens.core.inputs.signal import fit_signal, read_signal
 
@@ -196,7 +196,7 @@ def test_bands_are_read_from_a_tiff(tmp_path):
     bands = np.random.default_rng(0).integers(0, 256, (6, 16, 20), dtype=np.uint8)
     first, *others = [Image.fromarray(band) for band in bands]
     first.save(tmp_path / "x.tif", save_all=True, append_images=others)
-    array = to_channels(tmp_path / "x.tif", plain_spec(16, 20, channels=6))
+    array, _ = read_channels(tmp_path / "x.tif", plain_spec(16, 20, channels=6))
     assert array == pytest.approx(bands / 255)
 
 
@@ -253,6 +253,6 @@ def test_bands_are_counted_before_they_are_decoded(tmp_path, monkeypatch):
         (tmp_path / "x.tif").write_bytes(data)
         decoded.clear()
         with pytest.raises(BadInput, match=words.strip()):
-            to_channels(tmp_path / "x.tif", plain_spec(16, 20, channels=6))
+            read_channels(tmp_path / "x.tif", plain_spec(16, 20, channels=6))
         assert len(data) < 500_000
         assert decoded <= ({0, 1} if "damaged" in words else {0})  # the first is a photo as well

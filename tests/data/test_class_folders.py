@@ -293,6 +293,10 @@ def test_what_has_no_label_is_no_class():
     assert {file.label for file in found.files} == {"cat", "dog"}
     assert "2 files in 'unlabeled' were left out: a class has labels." in found.notes
     assert {file.path for file in found.files} == {0, 1, 2, 3}
+    # What lies beside is counted all the same, and keeps its number.
+    found = place_files([*tree("unlabeled"), "stray.jpg", *tree("cat", "dog")], "The folder")
+    assert {file.path for file in found.files} == {3, 4, 5, 6}
+    assert any(note.startswith("1 file in no class's folder") for note in found.notes)
 
 
 @pytest.mark.parametrize("words", ["trainen validatie testen", "träning validering test"])

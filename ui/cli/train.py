@@ -156,7 +156,7 @@ def _run(
 
 def _show_report(out: Path, show: Callable[..., None]) -> None:
     from whylens.core.train.report import read_report
-    from whylens.core.words import counted
+    from whylens.core.words import are, counted
 
     report = read_report(out)
     if report is None:
@@ -164,8 +164,7 @@ def _show_report(out: Path, show: Callable[..., None]) -> None:
     for name, figures in (("validation", report.val), ("test", report.test)):
         if figures is not None:
             count = counted(figures.count, f"{name} picture")
-            verb = "is" if figures.count == 1 else "are"
-            show(f"{figures.accuracy:.1%} of {count} {verb} recognised.")
+            show(f"{figures.accuracy:.1%} of {count} {are(figures.count)} recognised.")
     for note in report.notes:
         show(f"Note: {note}", markup=False, highlight=False)
 

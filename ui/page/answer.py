@@ -30,7 +30,7 @@ from whylens.ui.page.guide import default_methods
 from whylens.ui.page.html import CELL_JS, COMPARE, WHAT_IF, State
 from whylens.ui.page.long_events import UNQUEUED, report_failure
 from whylens.ui.page.panel_updates import answer_sentence, answer_updates
-from whylens.ui.page.session import PREDICTED, PRIVATE, Session, takes_signals, visitor_id
+from whylens.ui.page.session import PREDICTED, PRIVATE, Session, visitor_id
 from whylens.ui.page.truth import Truth
 
 SLOT = "answer"
@@ -210,8 +210,7 @@ def _missing(session: Session, values: Mapping[str, Any]) -> str:
     photo, model = values["photo"], values["model"]
     if not model:
         return EMPTY
-    signals = takes_signals(session.engine.card(session.model_name(model)))
-    if signals and not (photo and session.store.has_signal(photo)):
+    if not session.fits(photo, model):
         return "This network reads signals: choose a sample or upload one."
     return "" if photo else EMPTY
 

@@ -27,7 +27,7 @@ from whylens.core.outputs.photo_report import (
 )
 from whylens.core.outputs.render import Style
 from whylens.core.results import Heatmap
-from whylens.core.words import counted
+from whylens.core.words import are, counted
 from whylens.ui.page import html
 from whylens.ui.page.folder_input import build_folder_input
 from whylens.ui.page.form import QuestionForm, StyleControls, network_id
@@ -253,6 +253,6 @@ def _stop_message(session: Session) -> Callable[[str], str]:
     def message(visitor: str) -> str:
         table = session.store.photos(visitor)
         count = 0 if table is None else len(table.rows)
-        return f"Stopped: {counted(count, 'photo')} {'is' if count == 1 else 'are'} in the table."
+        return f"Stopped: {counted(count, 'photo')} {are(count)} in the table."
 
     return message

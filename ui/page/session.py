@@ -87,10 +87,14 @@ class Session:
         """
         return str(check_public_model((text or "").strip(), checkpoint_folders()))
 
-    def fits(self, path: str, model: str) -> bool:
-        """Return whether a picture is what a model reads, as far as can be told at once."""
+    def fits(self, path: str | None, model: str) -> bool:
+        """Return whether a picture is what a model reads, as far as can be told at once.
+
+        Args:
+            path: None is what a model for photos still waits for, and never a signal.
+        """
         signals = takes_signals(self.engine.card(self.model_name(model)))
-        return not signals or self.store.has_signal(path)
+        return not signals or bool(path and self.store.has_signal(path))
 
 
 def takes_signals(card: ModelCard) -> bool:
