@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -43,6 +44,8 @@ from whylens.core.words import are, counted
 
 TOP = 5
 _NAMES_SHOWN = 3
+# Guesses spread wider than this share of log(classes) are as good as none; on few classes a doubt.
+_ALIKE, _FEWEST_TO_TELL = 0.95, 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +130,7 @@ def _write(
     try:
         write_checkpoint(folder, weights, description)
         backbone = from_folder(folder)
-        predictions = _predict(backbone, photo)
+        predictions, doubts = _predict(backbone, photo)
     except BaseException:
         # What does not prove itself is not left behind.
         for name in (MANIFEST, WEIGHTS, ONNX_FILE):
@@ -138,17 +141,29 @@ def _write(
     known = checkpoint_folders().get(folder.name)
     by_name = known is not None and known.resolve() == folder.resolve()
     return ImportedModel(
-        folder, folder.name if by_name else str(folder), predictions, notes, backbone
+        folder, folder.name if by_name else str(folder), predictions, (*notes, *doubts), backbone
     )
 
 
-def _predict(backbone: Backbone, photo: Photo) -> tuple[ClassScore, ...]:
+def _predict(backbone: Backbone, photo: Photo) -> tuple[tuple[ClassScore, ...], list[str]]:
+    """Return what it says of the photo, and what makes one doubt that."""
     x, _ = photo_tensor(photo, backbone.input_spec)
     with torch.no_grad():
         logits = backbone.logits(x)[0]
     if not bool(logits.isfinite().all()):
         raise BadArtifact("Its scores for the photo are not finite. Its weights are of no use.")
-    return class_scores(logits, backbone.labels, backbone.outputs, backbone.unit, top=TOP)
+    best = class_scores(logits, backbone.labels, backbone.outputs, backbone.unit, top=TOP)
+    classes = len(logits)
+    if backbone.outputs != "classes" or classes < _FEWEST_TO_TELL:
+        return best, []
+    entropy = torch.special.entr(logits.double().softmax(0)).sum()
+    if entropy < _ALIKE * math.log(classes):
+        return best, []
+    return best, [
+        f"Its guesses for the photo are nearly as wide as chance: {best[0].probability:.1%} at "
+        f"most, of {classes:,} classes. If it was trained, it was fed otherwise: give --size, "
+        "--mean and --std as its training had them."
+    ]
 
 
 def _as_list(name: str, problems: list[str]) -> str:

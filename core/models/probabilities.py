@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from whylens.core.errors import NETWORK_ERRORS
 from whylens.core.inputs.spec import InputSpec, probe_inputs
+from whylens.core.models.last_step import LAST_STEPS, last_step
 
 # Of "softmax" on, the classes share 1; of the last three each label has a probability of its own.
 ScoreKind = Literal[
@@ -282,7 +283,7 @@ def _are_decisions(scores: Tensor) -> bool:
 def _label_kind(step: str, scores: Tensor, others: _ScoresOfScales) -> ScoreKind | None:
     if step == "log sigmoid":
         return "log sigmoid"
-    if step in _LAST_STEPS.values() and step != "sigmoid":
+    if step in LAST_STEPS.values() and step != "sigmoid":
         return None
     # Zeros for every input are those of a network that is dead.
     if _within(scores, 1) and not _is_dead(scores, others):
@@ -352,62 +353,3 @@ def _shares_one(scores: Tensor) -> bool:
 
 def _within(scores: Tensor, most: float) -> bool:
     return bool(((scores >= 0) & (scores <= most)).all())
-
-
-# --- the last step of a network's graph ---------------------------------------------------------
-
-_VIEWS = (
-    "View", "UnsafeView", "ReshapeAlias", "Squeeze", "Unsqueeze", "Select", "Slice", "Clone",
-    "ToCopy", "Alias", "T", "Transpose", "Permute", "Expand", "AsStrided", "Cat", "Stack",
-    "Unbind", "Split", "Index",
-)  # fmt: skip
-# Sums and shares of linear maps are linear; of sigmoids they are no sigmoids.
-_MEANS = ("Mean", "Sum", "AdaptiveAvgPool2D", "AvgPool2D", "MkldnnAdaptiveAvgPool2D")
-_SCALED = ("Add", "Sub", "Rsub", "Mul", "Div", "Neg")
-_LINEAR = ("Addmm", "Mm", "Bmm", "Baddbmm", "Mv", "Convolution", "MkldnnConvolution")
-_LAST_STEPS = {
-    "Sigmoid": "sigmoid",
-    "LogSigmoid": "log sigmoid",
-    "Tanh": "tanh",
-    "Relu": "positive",
-    "Softplus": "positive",
-    "Exp": "positive",
-    "Abs": "positive",
-    "Pow": "power",
-}
-
-
-def last_step(read: Callable[[Tensor], Tensor], x: Tensor) -> str:
-    """Return what a network does last: "linear", "sigmoid", "tanh" and so on; "" if not known.
-
-    Args:
-        x: (N, C, *S) inputs.
-    """
-    try:
-        with torch.enable_grad():
-            node = read(x.detach().clone().requires_grad_()).grad_fn
-    except NETWORK_ERRORS:
-        return ""
-    node = _past(node, _VIEWS)
-    name = _name(node)
-    if name in _LAST_STEPS:
-        return _LAST_STEPS[name]
-    if name == "Log":
-        return "log sigmoid" if _name(_past(node.next_functions[0][0], _VIEWS)) == "Sigmoid" else ""
-    return "linear" if _name(_past(node, (*_VIEWS, *_MEANS, *_SCALED))) in _LINEAR else ""
-
-
-def _past(node: Any, names: tuple[str, ...]) -> Any:
-    # Several parts that are joined all come from the same step, or it is not known.
-    while node is not None and _name(node) in names:
-        parts = [part for part, _ in node.next_functions if part is not None]
-        if not parts or len({_name(_past(part, names)) for part in parts}) > 1:
-            return None
-        if len(parts) > 1 and _name(node) in _SCALED:
-            return None
-        node = parts[0]
-    return node
-
-
-def _name(node: Any) -> str:
-    return "" if node is None else str(node.name()).partition("Backward")[0]

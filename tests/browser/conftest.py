@@ -1,10 +1,11 @@
-"""One running page and one Chromium for all tests of this folder, which one process runs.
+"""One Chromium and a page or two for all tests of this folder, which one process runs.
 
-No longer: what a running page makes, Gradio adds to a page that is built in the same process.
+They end with the folder: what a running page makes, Gradio adds to one that is built later.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -19,11 +20,10 @@ from tests.support.pictures import train_mislabelled
 from whylens.core.engine import Engine
 from whylens.core.registry import load_registry
 
-# A browser's work grows with the square of the methods on the page. These are what the tests here
-# ask for by name; besides them there is one of every family, and all that are fitted.
-ASKED = {
-    *("cam", "grad-cam", "grad-cam++", "hires-cam", "score-cam", "integrated-gradients"),
-    *("occlusion", "rise", "legrad"),
+# A browser's work grows with the square of the methods on the page: most tests do with these.
+FEW = {
+    *("cam", "grad-cam", "grad-cam++", "hires-cam", "integrated-gradients", "saliency"),
+    *("occlusion", "rise"),
 }  # fmt: skip
 PAYLOAD = "<img src=x onerror='window.harmed=1'><script>window.harmed=1</script>"
 HERE = Path(__file__).parent
@@ -46,10 +46,8 @@ def opened(request) -> ExitStack:
 
 
 @pytest.fixture(scope="session")
-def address(tmp_path_factory, request, opened):
-    """The one page of all these tests: toy networks, one that errs, and the real SqueezeNet."""
-    from whylens.ui.page.layout import build_page
-
+def checkpoints(tmp_path_factory, request, opened):
+    """Toy networks, one that errs, one with hostile labels, and the real SqueezeNet."""
     place = tmp_path_factory.mktemp("browser-checkpoints")
     toy_checkpoint(place / "a-toy")
     train_mislabelled(place / "mistaken")
@@ -59,22 +57,32 @@ def address(tmp_path_factory, request, opened):
         folders.append(str(request.getfixturevalue("squeezenet_checkpoints")))
     patch = opened.enter_context(pytest.MonkeyPatch.context())
     patch.setenv("WHYLENS_CHECKPOINTS", ":".join(folders))
+
+
+@pytest.fixture(scope="session")
+def address(checkpoints, opened):
+    """The page of a few methods that most of these tests visit."""
+    return _served(opened, FEW)
+
+
+@pytest.fixture(scope="session")
+def wide_address(checkpoints, opened):
+    """A page of methods of every family, and of all that are fitted."""
+    explainers = load_registry().explainers
+    fitted = {name for name, explainer in explainers.items() if explainer.artifact_kind}
+    others = {e.family: name for name, e in explainers.items() if name not in fitted}
+    return _served(opened, {*fitted, *others.values(), "grad-cam", "score-cam", "legrad"})
+
+
+def _served(opened: ExitStack, names: Collection[str]) -> str:
+    from whylens.ui.page.layout import build_page
+
+    registry = load_registry()
+    entries = {name: registry.entries[name] for name in registry.entries if name in names}
     # Testing every map that they make would cost these tests more than all else they do.
-    page = build_page(Engine(_few_methods()), judges=False)
+    page = build_page(Engine(replace(registry, entries=entries)), judges=False)
     opened.callback(page.close)
     return serve(page)
-
-
-def _few_methods():
-    registry = load_registry()
-    last = {entry.explainer.family: name for name, entry in registry.entries.items()}
-    wanted = {*ASKED, *last.values()}
-    entries = {
-        name: entry
-        for name, entry in registry.entries.items()
-        if name in wanted or entry.explainer.artifact_kind
-    }
-    return replace(registry, entries=entries)
 
 
 @pytest.fixture(scope="session")

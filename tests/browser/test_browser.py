@@ -35,8 +35,8 @@ EVERY_TAB = (
 
 
 @pytest.mark.slow  # what an address opens is asked of its handler in test_page.py
-def test_a_link_brings_back_model_method_and_class(browser, address):
-    link = f"{address}/?model=a-toy&method=score-cam&target=7"
+def test_a_link_brings_back_model_method_and_class(browser, wide_address):
+    link = f"{wide_address}/?model=a-toy&method=score-cam&target=7"
     with visit(browser, link, watched=False) as page:
         expect(page.locator("#score-cam-run")).to_be_visible()
         expect(page.locator("#model input")).to_have_value(re.compile("a-toy$"))
@@ -58,11 +58,11 @@ WRONG_NAMES = {
 
 
 @pytest.mark.slow  # each refusal is asked of its handler in test_page.py and test_cards.py
-def test_what_cannot_be_done_is_answered_where_it_happened(browser, address, tmp_path):
+def test_what_cannot_be_done_is_answered_where_it_happened(browser, wide_address, tmp_path):
     text = tmp_path / "fake.png"
     text.write_text("this is text")
     wrong = "method=grad-kam&target=golfish&example=nobody"
-    with visit(browser, f"{address}/?model=a-toy&{wrong}") as page:
+    with visit(browser, f"{wide_address}/?model=a-toy&{wrong}") as page:
         for words in ("called 'grad-kam'", "Did you mean goldfish", "called 'nobody'"):
             expect(page.locator("#banner")).to_contain_text(words)
         open_tab(page, "Grad-CAM")
@@ -113,6 +113,12 @@ def test_no_tab_has_a_serious_barrier_in_light_or_dark_or_is_too_wide_for_a_phon
                 await_status(page, "photos", DONE)
             # What stands above the tabs is the same on all of them.
             check_barriers(page, title, None if title == EVERY_TAB[0] else "#tabs")
+        # Nor what is greyed since another question is asked.
+        page.evaluate("document.querySelector('#question-id [data-question]').dataset.question = 0")
+        for title in ("Compare", "What if", "Grad-CAM"):
+            open_tab(page, title)
+            expect(page.locator("#answer.wl-stale")).to_have_count(1)
+            check_barriers(page, f"{title}, greyed", None if title == EVERY_TAB[0] else "#tabs")
         page.set_viewport_size({"width": 390, "height": 844})
         for title in EVERY_TAB:
             open_tab(page, title)
@@ -171,6 +177,26 @@ def test_a_note_for_another_question_takes_no_room_and_hides_nothing_beside_it(b
     assert shown("wl-stale", note) == (True, True)
     assert shown("", note + table) == (True, False)
     assert shown("wl-stale", note + table) == (True, True)
+    page.close()
+
+
+def test_what_is_no_object_is_not_copied_and_objects_are(browser):
+    from whylens.ui.page.light_events import LIGHT_COPIES_JS
+
+    page = browser.new_page()
+    same, copied, apart = page.evaluate(
+        f"""() => {{
+          let copied = 0;
+          const first = window.structuredClone;
+          window.structuredClone = (...values) => {{ copied += 1; return first(...values); }};
+          {LIGHT_COPIES_JS}
+          const plain = ['a', 1, true, undefined, null, () => 1];
+          const same = plain.every(value => structuredClone(value) === value), before = copied;
+          const whole = {{a: [new Date(5)]}}, other = structuredClone(whole);
+          return [same, before, other.a !== whole.a && +other.a[0] === 5 && copied === 1];
+        }}"""
+    )
+    assert (same, copied, apart) == (True, 0, True)
     page.close()
 
 

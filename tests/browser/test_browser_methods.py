@@ -60,9 +60,9 @@ def toy_page(browser, address, photo):
 
 
 @pytest.mark.slow
-def test_every_method_that_is_fitted_shows_pictures(browser, address):
+def test_every_method_that_is_fitted_shows_pictures(browser, wide_address):
     with visit(
-        browser, f"{address}/?model=painted-cats-breed&example=bluebell&method={FITTED[0]}"
+        browser, f"{wide_address}/?model=painted-cats-breed&example=bluebell&method={FITTED[0]}"
     ) as page:
         give(page, ROOT / "examples" / "painted" / "emberface.jpg")
         for name in FITTED:
@@ -88,20 +88,20 @@ def test_every_method_that_is_fitted_shows_pictures(browser, address):
 
 
 @pytest.mark.slow  # one is opened and asked below
-def test_a_tab_of_every_family_explains(toy_page):
-    page = toy_page
-    assert "grad-cam" not in ONE_EACH, "the next test's method"
-    for name in ONE_EACH:
-        key, explainer = name.replace("+", "-plus"), load_registry().explainer(name)
-        open_tab(page, explainer.title)
-        expect(page.locator("[id^='panel-']:visible")).to_have_count(1)
-        expect(page).to_have_url(re.compile(f"[?&]method={key}(&|$)"))
-        page.wait_for_function(AT_THE_TOP_JS, arg=f"#panel-{key}")
-        if not is_single_step(explainer):  # what is quick is there without a click
-            page.click(f"#{key}-run")
-        await_status(page, key, DONE)
-        expect(page.locator(f"#{key}-picture img")).to_have_count(2)
-        expect(page.locator(f"#{key}-legend")).to_contain_text(re.compile(r"\d"))
+def test_a_tab_of_every_family_explains(browser, wide_address, photo):
+    with visit(browser, f"{wide_address}/?model=a-toy") as page:
+        give(page, photo)
+        for name in ONE_EACH:
+            key, explainer = name.replace("+", "-plus"), load_registry().explainer(name)
+            open_tab(page, explainer.title)
+            expect(page.locator("[id^='panel-']:visible")).to_have_count(1)
+            expect(page).to_have_url(re.compile(f"[?&]method={key}(&|$)"))
+            page.wait_for_function(AT_THE_TOP_JS, arg=f"#panel-{key}")
+            if not is_single_step(explainer):  # what is quick is there without a click
+                page.click(f"#{key}-run")
+            await_status(page, key, DONE)
+            expect(page.locator(f"#{key}-picture img")).to_have_count(2)
+            expect(page.locator(f"#{key}-legend")).to_contain_text(re.compile(r"\d"))
 
 
 def test_a_photo_is_compared_without_a_click_and_ticked_methods_on_one_scale(toy_page):
@@ -283,8 +283,8 @@ def test_a_real_photo_is_recognised_and_explained(browser, address, shared):
 
 
 @pytest.mark.slow
-def test_a_visitor_trains_and_finds_the_model_chosen_and_reported(browser, address, tmp_path):
-    with visit(browser, f"{address}/?model=a-toy&method=train") as page:
+def test_a_visitor_trains_and_finds_the_model_chosen_and_reported(browser, wide_address, tmp_path):
+    with visit(browser, f"{wide_address}/?model=a-toy&method=train") as page:
         page.set_input_files("#train-zip input[type=file]", zip_of_fruit(tmp_path))
         page.locator("#train-name textarea, #train-name input").fill("fruits")
         page.get_by_label("The network that is loaded").check()

@@ -151,6 +151,17 @@ def test_tensors_of_nothing_known_are_refused_in_words(tmp_path):
         make(tmp_path / "w.safetensors")
 
 
+@pytest.mark.parametrize(("factor", "classes", "told"), [(1e-3, 24, 1), (100, 24, 0), (1e-3, 4, 0)])
+def test_guesses_that_are_all_alike_are_said_to_be(tmp_path, factor, classes, told):
+    tensors = seeded(build("test_resnet", classes=classes)).state_dict()
+    tensors |= {name: factor * tensors[name] for name in ("fc.weight", "fc.bias")}
+    save_file(tensors, tmp_path / "w.safetensors")
+    labels = ",".join(f"thing {n}" for n in range(classes))
+    doubts = [n for n in make(tmp_path / "w.safetensors", labels=labels).notes if "chance" in n]
+    assert len(doubts) == told
+    assert all("4.2% at most, of 24 classes" in d and "--mean" in d for d in doubts), doubts
+
+
 def test_an_input_that_the_network_cannot_take_is_refused_with_the_labels(tmp_path):
     save_file(build("test_vit", classes=3).state_dict(), tmp_path / "w.safetensors")
     with pytest.raises(BadInput, match=r"(?s)fed photos of 100 x 100.*--size.*2 labels"):

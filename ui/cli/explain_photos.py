@@ -152,15 +152,15 @@ def _read_input(path: Path, framing: Framing, input_spec: InputSpec) -> dict[str
     from whylens.core.inputs.photo import read_photo
     from whylens.core.inputs.signal import is_signal_file, read_signal
 
-    try:
-        data = path.read_bytes()
-    except OSError as exc:
-        raise BadInput(f"{path} cannot be read: {exc.strerror}.") from exc
     if not reads_photos(input_spec) and len(input_spec.size) > 1:
         signal, notes = read_channels(path, input_spec)
         for note in notes:
             typer.echo(f"{path.name}: {note}", err=True)
         return {"photo": None, "signal": signal, "signal_notes": notes}
+    try:
+        data = path.read_bytes()
+    except OSError as exc:
+        raise BadInput(f"{path} cannot be read: {exc.strerror}.") from exc
     if is_signal_file(path.name) and not (
         reads_photos(input_spec) and path.suffix.lower() == ".npy"
     ):

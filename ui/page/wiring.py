@@ -34,6 +34,7 @@ from whylens.ui.page.framing import FramingInput, wire_framing
 from whylens.ui.page.guide import Guide, default_methods
 from whylens.ui.page.html import COMPARE, METHODS, PICTURES, PLUGINS, TAB_OF, slug
 from whylens.ui.page.judging import wire_judging
+from whylens.ui.page.light_events import LIGHT_COPIES_JS
 from whylens.ui.page.long_events import QUICK, UNQUEUED
 from whylens.ui.page.methods import AT_ONCE, OPEN_JS, Methods, cards_html, seconds_of
 from whylens.ui.page.panel import Panel
@@ -56,7 +57,9 @@ from whylens.ui.page.truth import agreement_teller
 # report the one that is open when the page is drawn; until the address was read, that is no visit.
 # An answer to another question than the form's, or of another network where that alone matters, is
 # greyed, whatever brought it there and when.
-START_JS = r"""() => {
+START_JS = (
+    f"() => {{{LIGHT_COPIES_JS}"
+    r"""
   window.whylensVisit = (values, save = 'pushState') => {
     if (!window.whylensHasReadAddress) return;
     const url = new URL(window.location);
@@ -126,6 +129,7 @@ START_JS = r"""() => {
     attributeFilter: ['data-question', 'data-network'],
   });
 }"""
+)
 # What was filled for an earlier question is filled anew where it is seen.
 ADDRESS_JS = """stamp => {
   const box = document.createElement('div');
