@@ -11,6 +11,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -158,13 +159,14 @@ TOO_LARGE = {
 ALL = {**KILLERS, **RAISERS, **HANGERS, **TOO_LARGE}
 
 
-def bad_registry() -> Registry:
-    """Return all of them, three that are sound, and one that has a first step and no second."""
-    works = {"good": good_map, "naps": _naps, "stepping": _step, **ALL, **CHANGERS}
+def bad_registry(names: Collection[str] = (*ALL, *CHANGERS)) -> Registry:
+    """Return bad ones, three that are sound, and one that has a first step and no second."""
+    bad = {name: (ALL | CHANGERS)[name] for name in names}
+    works = {"good": good_map, "naps": _naps, "stepping": _step, **bad}
     explainers = [Saliency(), *(explainer_of(name, work) for name, work in works.items())]
     return Registry({e.name: Entry(e, e.name, "a stranger's", "1") for e in explainers})
 
 
-def bad_engine() -> Engine:
+def bad_engine(names: Collection[str] = (*ALL, *CHANGERS)) -> Engine:
     """Return an engine with them and a small network; made anew in every process."""
-    return Engine(bad_registry(), loader=lambda *_: patches())
+    return Engine(bad_registry(names), loader=lambda *_: patches())

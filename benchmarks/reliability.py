@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from benchmarks.page_server import Server, demo, photos, server
 from benchmarks.table import markdown, this_machine
 
 LETTERS = 120  # of what is told, in the table
+HARMS = ("exits", "sleeps")  # of a short run
 LONGEST = ("rise", "kernel-shap", "lime", "score-cam", "occlusion")
 
 
@@ -50,9 +52,10 @@ REAL = Asked("imagenet-lite0", "grad-cam", "occlusion")
 TOY = Asked("untrained:test_resnet", "saliency", "naps")
 
 
-def bad_server(seconds: float) -> AbstractContextManager[Server]:
+def bad_server(seconds: float, names: Iterable[str] = ALL) -> AbstractContextManager[Server]:
     """Return a context with a page whose plugins do harm, and whose answers may take so long."""
-    return server(sys.executable, "-m", "benchmarks.reliability", "--serve-bad", f"{seconds}")
+    serve = (sys.executable, "-m", "benchmarks.reliability", "--serve-bad", f"{seconds}")
+    return server(*serve, "--plugins", ",".join(names))
 
 
 def bad_plugins(bad: Server, names: Iterable[str]) -> list[list[str]]:
@@ -304,13 +307,13 @@ def _runs(pid: int) -> bool:
         return False
 
 
-def serve_bad(port: int, seconds: float) -> None:
+def serve_bad(port: int, seconds: float, names: list[str]) -> None:
     """Serve a page whose plugins do harm, until it is told to end."""
     from whylens.core.workers.engine import WorkerEngine
     from whylens.ui.ending import run_and_end
     from whylens.ui.page.server import serve
 
-    engine = WorkerEngine(bad_engine, bad_registry(), seconds=seconds)
+    engine = WorkerEngine(partial(bad_engine, names), bad_registry(names), seconds=seconds)
     run_and_end(lambda: serve(port=port, engine=engine))
 
 
@@ -345,11 +348,11 @@ def measured() -> dict[str, Any]:
 
 def measured_briefly() -> dict[str, Any]:
     """Return figures of few attacks on one server with a small network, within half a minute."""
-    with bad_server(3.0) as running:
+    with bad_server(3.0, HARMS) as running:
         page = running.page
         photo = page.upload(photos(running.folder, 1)[0])
         return {
-            "bad plugins": bad_plugins(running, ("exits", "sleeps")),
+            "bad plugins": bad_plugins(running, HARMS),
             "flood": flood(page, photo, 30, TOY),
             "leaving": leaving(page, photo, 1, ("stepping",), TOY),
             "large": {name: send() for name, send in large_bodies(page, 0.2).items()},
@@ -433,10 +436,11 @@ def main() -> None:
     parser.add_argument("--write", type=Path)
     parser.add_argument("--short", action="store_true")
     parser.add_argument("--serve-bad", type=float, help=argparse.SUPPRESS)
+    parser.add_argument("--plugins", default="", help=argparse.SUPPRESS)
     parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.serve_bad:
-        serve_bad(args.port, args.serve_bad)
+        serve_bad(args.port, args.serve_bad, args.plugins.split(","))
         return
     figures = measured_briefly() if args.short else measured()
     print(json.dumps(figures, indent=1))

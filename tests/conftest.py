@@ -12,6 +12,7 @@ import shutil
 import socket
 import sys
 import tempfile
+from functools import cache
 from pathlib import Path
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -178,6 +179,16 @@ def _packages_read_once():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(registry, "_installed", installed)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _commands_read_once():
+    # Typer reads the signatures of all commands anew for each that a test runs.
+    import typer.testing
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("typer.testing._get_command", cache(typer.main.get_command))
         yield
 
 

@@ -14,24 +14,38 @@ IMAGENET = "imagenet-1k"
 
 def imagenet_1k() -> tuple[str, ...]:
     """Return the 1,000 ImageNet class names in the usual order, a short name each."""
-    from timm.data import ImageNetInfo
-
-    return _descriptions(ImageNetInfo("imagenet-1k"), 1000)
+    return _descriptions("imagenet-1k", 1000)
 
 
 def labels_of(module: Any) -> tuple[str, ...]:
     """Return the class names that timm knows for its pretrained network, or () if it knows none."""
-    from timm.data import ImageNetInfo, infer_imagenet_subset
+    from timm.data import infer_imagenet_subset
 
     names = (getattr(module, "pretrained_cfg", None) or {}).get("label_names")
     if names:
         return tuple(str(name) for name in names)
     subset = infer_imagenet_subset(module)
-    return _descriptions(ImageNetInfo(subset), int(module.num_classes)) if subset else ()
+    return _descriptions(subset, int(module.num_classes)) if subset else ()
 
 
-def _descriptions(info: Any, classes: int) -> tuple[str, ...]:
-    return tuple(str(info.index_to_description(i)).split(",")[0] for i in range(classes))
+def _descriptions(subset: str, classes: int) -> tuple[str, ...]:
+    return tuple(names.split(",")[0] for _, names, _ in _wordnet(subset)[:classes])
+
+
+@cache  # timm reads its files of all 21,000 for each
+def _wordnet(subset: str) -> tuple[tuple[str, str, str], ...]:
+    """Return id, names and definition of each class of a subset of ImageNet."""
+    from timm.data import ImageNetInfo
+
+    info = ImageNetInfo(subset)
+    return tuple(
+        (
+            info.index_to_label_name(i),
+            str(info.index_to_description(i)),
+            str(info.index_to_description(i, detailed=True)),
+        )
+        for i in range(info.num_classes())
+    )
 
 
 def class_index(text: str, labels: tuple[str, ...]) -> int:
@@ -114,22 +128,17 @@ def _imagenet_details(labels: tuple[str, ...]) -> dict[int, str]:
     return {i: detail for i, (*_, detail) in enumerate(_imagenet_classes(labels))}
 
 
-def _imagenet_classes(labels: tuple[str, ...]) -> list[tuple[str, str, str]]:
+def _imagenet_classes(labels: tuple[str, ...]) -> tuple[tuple[str, str, str], ...]:
     """Return id, names and definition of each class where the labels are ImageNet's, in order."""
-    from timm.data import ImageNetInfo, infer_imagenet_subset
+    from timm.data import infer_imagenet_subset
 
     subset = infer_imagenet_subset({"num_classes": len(labels)})
     if subset is None:
-        return []
-    info = ImageNetInfo(subset)
-    names = [str(info.index_to_description(i)) for i in range(len(labels))]
+        return ()
+    classes = _wordnet(subset)[: len(labels)]
     alike = sum(
-        label.split(",")[0].casefold() == name.split(",")[0].casefold()
-        for label, name in zip(labels, names, strict=True)
+        label.split(",")[0].casefold() == names.split(",")[0].casefold()
+        for label, (_, names, _) in zip(labels, classes, strict=True)
     )
-    if alike < 0.9 * len(labels):  # makers of networks spell a few of them in their own way
-        return []
-    return [
-        (info.index_to_label_name(i), name, str(info.index_to_description(i, detailed=True)))
-        for i, name in enumerate(names)
-    ]
+    # Makers of networks spell a few of them in their own way.
+    return classes if alike >= 0.9 * len(labels) else ()

@@ -27,8 +27,7 @@ log = logging.getLogger(__name__)
 
 Halves = tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]
 Cut = Callable[[nn.Module], Halves]
-# What a cut is called, the cut, and the halves of the network itself where they are known already.
-Proposal = tuple[str, Cut, Callable[[], Halves] | None]
+Proposal = tuple[str, Cut]  # what a cut is called, and the cut
 
 MOST_GRAPH_CUTS = 4
 _AFTER_BLOCKS = "the map after its last blocks"
@@ -80,9 +79,9 @@ def find_split(module: nn.Module, probe: Tensor, *, logits: Tensor | None = None
             logits = module(probe)
     reasons: list[str] = []
     single: Split | None = None
-    for description, cut, halves in _proposals(module, probe):
+    for description, cut in _proposals(module, probe):
         try:
-            split, positions = _checked(module, probe, logits, description, cut, halves)
+            split, positions = _checked(module, probe, logits, description, cut)
         except NeedsNotMet as exc:
             if not (reasons and description == _AFTER_BLOCKS):  # a guess explains less
                 reasons.append(str(exc))
@@ -131,9 +130,8 @@ def _checked(
     logits: Tensor,
     description: str,
     cut: Cut,
-    halves: Callable[[], Halves] | None,
 ) -> tuple[Split, int]:
-    encoder, raw_head = halves() if halves is not None else cut(module)
+    encoder, raw_head = cut(module)
     with torch.no_grad():
         raw = encoder(probe)
         layout = layout_of(raw, tuple(probe.shape[2:]), module)
@@ -160,12 +158,12 @@ def _checked(
 
 def _proposals(module: nn.Module, probe: Tensor) -> Iterator[Proposal]:
     if offers(module, "features", "head"):
-        yield "features", lambda m: _methods(m, "features", "head"), None
+        yield "features", lambda m: _methods(m, "features", "head")
     if offers(module, "forward_features", "forward_head"):
-        yield "last feature map", lambda m: _methods(m, "forward_features", "forward_head"), None
+        yield "last feature map", lambda m: _methods(m, "forward_features", "forward_head")
         if isinstance(getattr(module, "blocks", None), nn.Sequential | nn.ModuleList):
             dummy = torch.zeros_like(probe[:1])
-            yield "tokens entering the last block", lambda m: _around_last_block(m, dummy), None
+            yield "tokens entering the last block", lambda m: _around_last_block(m, dummy)
     yield from _graph_proposals(module, probe)
 
 
@@ -242,7 +240,7 @@ def _block_proposals(module: nn.Module, probe: Tensor) -> Iterator[Proposal]:
             if 2 * size >= sum(sizes)]  # fmt: skip
     dummy = torch.zeros_like(probe[:1])
     for path in deep[::-1][:MOST_GRAPH_CUTS]:
-        yield _AFTER_BLOCKS, lambda m, p=path: _around_block(m, p, dummy), None  # type: ignore[misc]
+        yield _AFTER_BLOCKS, lambda m, p=path: _around_block(m, p, dummy)  # type: ignore[misc]
 
 
 def _around_block(module: nn.Module, path: str, dummy: Tensor) -> Halves:
@@ -277,12 +275,7 @@ def _graph_proposals(module: nn.Module, probe: Tensor) -> Iterator[Proposal]:
         yield from _block_proposals(module, probe)
         return
     for index in indices:
-        # The cut is kept with the split: it must not hold this graph.
-        yield (
-            "the last map in its graph",
-            lambda m, i=index: _halves(m, trace(m), i),  # type: ignore[misc]
-            partial(_halves, module, graph, index),
-        )
+        yield "the last map in its graph", partial(_on_graphs, _halves(graph.graph, index))
 
 
 def _live_cuts(graph: fx.GraphModule, module: nn.Module, probe: Tensor) -> list[int]:
@@ -343,9 +336,9 @@ def _weights(graph: fx.GraphModule, node: fx.Node) -> int:
     return 0
 
 
-def _halves(module: nn.Module, graph: fx.GraphModule, index: int) -> Halves:
+def _halves(graph: fx.Graph, index: int) -> tuple[fx.Graph, fx.Graph]:
     # Not fx's split_module: it hands weights that both halves read to the second as inputs.
-    nodes = list(graph.graph.nodes)
+    nodes = list(graph.nodes)
     cut = nodes[index]
     front, back = fx.Graph(), fx.Graph()
     in_front: dict[fx.Node, fx.Node] = {}
@@ -358,7 +351,12 @@ def _halves(module: nn.Module, graph: fx.GraphModule, index: int) -> Halves:
             in_back[node] = back.node_copy(node, lambda n: in_back[n])
     for node in nodes[index + 1 :]:
         in_back[node] = back.node_copy(node, lambda n: in_back[n])
-    head = fx.GraphModule(module, back)
+    return front, back
+
+
+def _on_graphs(graphs: tuple[fx.Graph, fx.Graph], module: nn.Module) -> Halves:
+    # A graph stays with the first module that it is run on: each gets copies.
+    encoder, head = (fx.GraphModule(module, copy.deepcopy(graph)) for graph in graphs)
     head.graph.eliminate_dead_code()
     head.recompile()
-    return fx.GraphModule(module, front), head
+    return encoder, head

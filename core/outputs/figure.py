@@ -308,13 +308,14 @@ def _ticks(scale: Scale) -> tuple[tuple[float, str], ...]:
 
 
 def _wrapped(text: str, points: float, width: float) -> list[_Line]:
-    from matplotlib.textpath import TextPath
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import text_to_path
 
-    room = width / _MM * 72
+    room, font = width / _MM * 72, FontProperties(size=points)
     texts: list[str] = []
     for word in text.split():
         longer = f"{texts[-1]} {word}" if texts else word
-        if texts and TextPath((0, 0), longer, size=points).get_extents().width <= room:
+        if texts and text_to_path.get_text_width_height_descent(longer, font, False)[0] <= room:
             texts[-1] = longer
         else:
             texts.append(word)

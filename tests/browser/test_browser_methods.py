@@ -128,7 +128,7 @@ def test_a_photo_is_compared_without_a_click_and_ticked_methods_on_one_scale(toy
     number = int(done.split()[1])
     assert count < number < 2 * count
     expect(maps).to_have_count(number)
-    expect(page.locator("#compare-grid h3")).to_have_text(
+    expect(page.locator("#compare-grid h2")).to_have_text(
         [re.compile("^a-toy: .*%"), re.compile("^mistaken: .*%")]
     )
     assert page.evaluate("window.harmed") is None  # one of its labels is HTML that would

@@ -94,7 +94,7 @@ def test_groups_come_as_headings_in_order_and_prototypes_with_their_sum():
     html = tiles_html(
         Prototypes(items, "points towards cat", "cat", 2.75, rest=0.25), colours="heat"
     )
-    assert re.findall("<h4>(.*?)</h4>", html) == ["for", "against"]
+    assert re.findall("<h3>(.*?)</h3>", html) == ["for", "against"]
     assert "+2.00 +1.00 -0.50" in html
     assert "+0.25" in html
     assert "<b>2.75</b>" in html

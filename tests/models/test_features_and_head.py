@@ -63,18 +63,17 @@ def test_fast_logits_agree_with_the_network(net):
     torch.testing.assert_close(net.fast_logits(x), net.logits(x), rtol=1e-3, atol=1e-5)
 
 
-def test_a_graph_is_traced_once_for_all_its_cuts_and_anew_for_a_copy(monkeypatch):
+def test_a_graph_is_traced_once_for_all_its_cuts_and_for_copies(monkeypatch):
     traced = []
     monkeypatch.setattr(
         "whylens.core.models.split.trace", lambda module: traced.append(module) or trace(module)
     )
     network, copied, x = Sequence2().eval(), Sequence2().eval(), noise(2, 3, 12, 20)
     split = find_split(network, x)
-    assert traced == [network]
     with torch.no_grad():
         for cut, whole in ((split, network), (split.recut(copied), copied)):
             torch.testing.assert_close(cut.head(cut.features(x)), whole(x))
-    assert traced == [network, copied]
+    assert traced == [network]
 
 
 def test_gradients_through_the_head_equal_those_of_the_whole_graph(net):

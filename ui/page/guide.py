@@ -87,7 +87,7 @@ def build_guide(
         fold: What it lies in: once that is opened, it says what fits the answers that stand there.
     """
     guide = session.guide
-    gr.HTML("<h3 class='wl-guide'>Which method should I use?</h3>")
+    gr.HTML("<h2 class='wl-guide'>Which method should I use?</h2>")
     kind = gr.Radio(
         [(question, key) for key, question in QUESTIONS.items()],
         value="where",
