@@ -15,7 +15,8 @@ _VIEWS = (
     "ToCopy", "Alias", "T", "Transpose", "Permute", "Expand", "AsStrided", "Cat", "Stack",
     "Unbind", "Split", "Index",
 )  # fmt: skip
-# Sums and shares of linear maps are linear; of sigmoids they are no sigmoids.
+# Sums and shares of linear maps are linear, of what is positive positive; of sigmoids they are no
+# sigmoids.
 _MEANS = ("Mean", "Sum", "AdaptiveAvgPool2D", "AvgPool2D", "MkldnnAdaptiveAvgPool2D")
 _SCALED = ("Add", "Sub", "Rsub", "Mul", "Div", "Neg")
 _LINEAR = ("Addmm", "Mm", "Bmm", "Baddbmm", "Mv", "Convolution", "MkldnnConvolution")
@@ -48,6 +49,8 @@ def last_step(read: Callable[[Tensor], Tensor], x: Tensor) -> str:
         return LAST_STEPS[name]
     if name == "Log":
         return "log sigmoid" if _name(_past(node.next_functions[0][0], _VIEWS)) == "Sigmoid" else ""
+    if LAST_STEPS.get(_name(_past(node, (*_VIEWS, *_MEANS)))) == "positive":
+        return "positive"
     return "linear" if _name(_past(node, (*_VIEWS, *_MEANS, *_SCALED))) in _LINEAR else ""
 
 

@@ -333,7 +333,9 @@ def _bounds_note(step: str, scores: Tensor, others: _ScoresOfScales) -> str:
                 "None of its scores is ever positive, and they are taken as they are: if they are "
                 "logarithms of sigmoids, give it without them."
             )
-    elif bool((scores >= 0).all()) and others.everywhere(lambda s: bool((s >= 0).all())):
+    elif bool((scores >= 0).all()) and (
+        step == "positive" or others.everywhere(lambda s: bool((s >= 0).all()))
+    ):
         if single:
             return (
                 "Its score is never negative, so the second label is always decided on. If it is "

@@ -68,7 +68,14 @@ def folder(tmp_path, weights):
     return tmp_path / "owls"
 
 
-@pytest.mark.parametrize("name", ["test_resnet", "test_vit", "torchvision:squeezenet1_0"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "test_resnet",
+        "test_vit",
+        pytest.param("torchvision:squeezenet1_0", marks=pytest.mark.slow),
+    ],
+)
 def test_weights_that_come_from_a_file_are_not_drawn_first(tmp_path, name):
     small = {"img_size": [32, 48]} if name == "test_vit" else {}
     whole = seeded(build(name, classes=3, arguments=small))

@@ -63,6 +63,7 @@ def test_a_cut_download_is_resumed_where_it_was_cut(program, serve):
     assert 0 < repo.gets[1] <= 100_000
 
 
+@pytest.mark.slow  # its opposite, below, is asked by the same clock
 def test_a_slow_download_that_moves_is_not_given_up(program, serve):
     name, repo = serve("trickle")  # two seconds of it: longer than the timeouts
     answer = program.ask(repo=name, timeouts={"stall": STALL, "floor": 15_000})

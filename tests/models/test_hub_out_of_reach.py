@@ -79,7 +79,7 @@ def dripping_header(port: int):
         (closed_port, 3.0),
         pytest.param(mute, 1.0, marks=pytest.mark.slow),
         (black_hole, 1.0),
-        (dripping_header, 1.0),
+        pytest.param(dripping_header, 1.0, marks=pytest.mark.slow),
     ],
     ids=["closed port", "mute", "black hole", "dripping header"],
 )

@@ -29,7 +29,7 @@ from whylens.core.models.checkpoints import (
     new_model_place,
     read_manifest,
 )
-from whylens.core.models.import_options import ImportOptions
+from whylens.core.models.import_options import ImportOptions, read_labels
 from whylens.core.models.import_weights import import_weights
 from whylens.core.models.load import build, from_folder, load
 from whylens.core.models.model_names import parse_model_name
@@ -197,9 +197,14 @@ def test_a_head_under_another_name_is_told_with_the_lines_that_rename_it(tmp_pat
         ("d.json", '{"0": ["n1", "cat"], "1": ["n2", "dog"], "2": ["n3", "owl"]}'),
     ],
 )
-def test_labels_are_read_from_lines_and_json(file, name, content):
-    (file.parent / name).write_text(content)
-    manifest = read_manifest(make(file, labels=str(file.parent / name)).folder)
+def test_labels_are_read_from_lines_and_json(tmp_path, name, content):
+    (tmp_path / name).write_text(content)
+    assert read_labels(str(tmp_path / name)) == ("cat", "dog", "owl")
+
+
+def test_labels_of_a_file_are_written(file):
+    (file.parent / "a.txt").write_text("cat\ndog\nowl\n")
+    manifest = read_manifest(make(file, labels=str(file.parent / "a.txt")).folder)
     assert manifest.labels == ("cat", "dog", "owl")
 
 

@@ -20,7 +20,7 @@ from whylens.core.storage.files import parameters_sha256
 @pytest.mark.parametrize(
     ("name", "grid", "channels", "linear"),
     [
-        ("squeezenet1_0", (3, 5), 512, False),
+        pytest.param("squeezenet1_0", (3, 5), 512, False, marks=pytest.mark.slow),
         pytest.param("resnet18", (2, 3), 512, True, marks=pytest.mark.slow),
         ("shufflenet_v2_x0_5", (2, 3), 1024, True),
         pytest.param("mobilenet_v2", (2, 3), 1280, True, marks=pytest.mark.slow),

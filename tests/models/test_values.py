@@ -85,7 +85,9 @@ def test_its_number_is_that_of_the_bare_network_and_is_no_probability(folder, va
     assert "%" not in shown.split("<img")[0] + shown.split("</div>")[-1]
 
 
-@pytest.mark.parametrize("method", ["grad-cam", "integrated-gradients"])
+@pytest.mark.parametrize(
+    "method", ["grad-cam", pytest.param("integrated-gradients", marks=pytest.mark.slow)]
+)
 def test_its_map_is_that_of_its_output_as_a_function(folder, network, method, tmp_path):
     classes = make(tmp_path, network, outputs="classes", unit="").folder
     params = {"signed": True} if method == "grad-cam" else {"steps": 8}

@@ -48,6 +48,7 @@ def test_it_runs_elsewhere_and_a_stop_keeps_the_best_so_far(runner, tmp_path):
     assert not runner.stop("me")
 
 
+@pytest.mark.slow  # who is told that a process was lost is asked in test_workers.py
 def test_one_that_is_ended_from_outside_says_so_and_keeps_the_best(runner, tmp_path):
     steps = runner.run("me", colours, RECIPE, tmp_path / "m", own_process)
     next(step for step in steps if step.epoch == 2)
