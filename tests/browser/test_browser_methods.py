@@ -17,6 +17,7 @@ from tests.support.browser import (
     DONE,
     NEXT_FRAME_JS,
     PATIENCE,
+    await_silence,
     await_status,
     check_barriers,
     give,
@@ -42,6 +43,12 @@ ONE_EACH = list(
 )
 AT_THE_TOP_JS = "id => Math.abs(document.querySelector(id).getBoundingClientRect().top) < 2"
 COMPARED = ["cam", "grad-cam", "grad-cam++", "hires-cam", "integrated-gradients", "occlusion"]
+# Numbers of the events whose progress the answer shows.
+ANSWERING_JS = """() => {
+  const {components, dependencies} = window.gradio_config;
+  const {id} = components.find(part => part.props.elem_id === 'answer-head');
+  return dependencies.filter(e => e.show_progress_on?.includes(id)).map(e => e.id);
+}"""
 # Whether nothing moves but what moves for ever.
 STILL_JS = """() => document.getAnimations().every(
   a => a.effect.getTiming().iterations === Infinity || a.playState === 'finished')"""
@@ -195,23 +202,30 @@ def test_stop_stops_and_keeps_the_partial_map(toy_page):
 
 def test_who_waits_is_told_the_place_in_line_and_is_answered_though_the_line_was_closed(toy_page):
     page = toy_page
+    answering = page.evaluate(ANSWERING_JS)
     events, lost = [], []
 
     def join(route):
         response = route.fetch()
-        events.append(response.json()["event_id"])
+        if route.request.post_data_json["fn_index"] in answering:
+            events.append(response.json()["event_id"])
         route.fulfill(response=response)
 
     def close(route):
         if lost:
             route.continue_()
-            return
-        lost.append(route.request.url)
-        place = {"msg": "estimation", "rank": 2, "queue_size": 3, "rank_eta": 20}
-        messages = [place | {"event_id": event} for event in events] + [{"msg": "close_stream"}]
-        body = "".join(f"data: {json.dumps(message)}\n\n" for message in messages)
-        route.fulfill(content_type="text/event-stream", body=body)
+        elif not events:  # what comes before the answer, whole: the answer's line is another
+            route.fulfill(response=route.fetch())
+        else:
+            lost.append(route.request.url)
+            place = {"msg": "estimation", "rank": 2, "queue_size": 3, "rank_eta": 20}
+            messages = [place | {"event_id": event} for event in events] + [{"msg": "close_stream"}]
+            body = "".join(f"data: {json.dumps(message)}\n\n" for message in messages)
+            route.fulfill(content_type="text/event-stream", body=body)
 
+    open_tab(page, "RISE")  # Compare would ask as well, and its line bring this answer
+    expect(page.locator("#answer-head.wl-stale")).to_have_count(0)
+    await_silence(page)
     page.route("**/queue/join**", join)
     page.route("**/queue/data**", close)
     second = page.locator("#predictions button").nth(1)
