@@ -157,16 +157,17 @@ TOO_LARGE = {
     "huge-note": lambda: Heatmap(np.ones((2, 2), np.float32), "x", note="n" * 110_000_000),
 }
 ALL = {**KILLERS, **RAISERS, **HANGERS, **TOO_LARGE}
+_BAD = ALL | CHANGERS
 
 
-def bad_registry(names: Collection[str] = (*ALL, *CHANGERS)) -> Registry:
+def bad_registry(names: Collection[str] = tuple(_BAD)) -> Registry:
     """Return bad ones, three that are sound, and one that has a first step and no second."""
-    bad = {name: (ALL | CHANGERS)[name] for name in names}
+    bad = {name: _BAD[name] for name in names}
     works = {"good": good_map, "naps": _naps, "stepping": _step, **bad}
     explainers = [Saliency(), *(explainer_of(name, work) for name, work in works.items())]
     return Registry({e.name: Entry(e, e.name, "a stranger's", "1") for e in explainers})
 
 
-def bad_engine(names: Collection[str] = (*ALL, *CHANGERS)) -> Engine:
+def bad_engine(names: Collection[str] = tuple(_BAD)) -> Engine:
     """Return an engine with them and a small network; made anew in every process."""
     return Engine(bad_registry(names), loader=lambda *_: patches())

@@ -44,7 +44,8 @@ from whylens.core.words import are, counted
 
 TOP = 5
 _NAMES_SHOWN = 3
-# Guesses spread wider than this share of log(classes) are as good as none; on few classes a doubt.
+# Guesses whose entropy is more than this share of that of chance say nothing; of so few classes
+# that cannot be told.
 _ALIKE, _FEWEST_TO_TELL = 0.95, 20
 
 
