@@ -131,7 +131,8 @@ def _write(
     try:
         write_checkpoint(folder, weights, description)
         backbone = from_folder(folder)
-        predictions, doubts = _predict(backbone, photo)
+        logits = _predict(backbone, photo)
+        best = class_scores(logits, backbone.labels, backbone.outputs, backbone.unit, top=TOP)
     except BaseException:
         # What does not prove itself is not left behind.
         for name in (MANIFEST, WEIGHTS, ONNX_FILE):
@@ -139,32 +140,35 @@ def _write(
         if new and folder.is_dir():
             folder.rmdir()
         raise
+    notes += _doubts(backbone, logits, best[0])
     known = checkpoint_folders().get(folder.name)
     by_name = known is not None and known.resolve() == folder.resolve()
-    return ImportedModel(
-        folder, folder.name if by_name else str(folder), predictions, (*notes, *doubts), backbone
-    )
+    return ImportedModel(folder, folder.name if by_name else str(folder), best, notes, backbone)
 
 
-def _predict(backbone: Backbone, photo: Photo) -> tuple[tuple[ClassScore, ...], list[str]]:
-    """Return what it says of the photo, and what makes one doubt that."""
+def _predict(backbone: Backbone, photo: Photo) -> Tensor:
+    """Return the logits of a photo."""
     x, _ = photo_tensor(photo, backbone.input_spec)
     with torch.no_grad():
         logits = backbone.logits(x)[0]
     if not bool(logits.isfinite().all()):
         raise BadArtifact("Its scores for the photo are not finite. Its weights are of no use.")
-    best = class_scores(logits, backbone.labels, backbone.outputs, backbone.unit, top=TOP)
+    return logits
+
+
+def _doubts(backbone: Backbone, logits: Tensor, best: ClassScore) -> tuple[str, ...]:
+    """Return what makes one doubt what it says of the photo."""
     classes = len(logits)
     if backbone.outputs != "classes" or classes < _FEWEST_TO_TELL:
-        return best, []
+        return ()
     entropy = torch.special.entr(logits.double().softmax(0)).sum()
     if entropy < _ALIKE * math.log(classes):
-        return best, []
-    return best, [
-        f"Its guesses for the photo are nearly as wide as chance: {best[0].probability:.1%} at "
+        return ()
+    return (
+        f"Its guesses for the photo are nearly as wide as chance: {best.probability:.1%} at "
         f"most, of {classes:,} classes. If it was trained, it was fed otherwise: give --size, "
-        "--mean and --std as its training had them."
-    ]
+        "--mean and --std as its training had them.",
+    )
 
 
 def _as_list(name: str, problems: list[str]) -> str:

@@ -78,7 +78,7 @@ def _served(opened: ExitStack, names: Collection[str]) -> str:
     from whylens.ui.page.layout import build_page
 
     registry = load_registry()
-    entries = {name: registry.entries[name] for name in registry.entries if name in names}
+    entries = {name: entry for name, entry in registry.entries.items() if name in names}
     # Testing every map that they make would cost these tests more than all else they do.
     page = build_page(Engine(replace(registry, entries=entries)), judges=False)
     opened.callback(page.close)

@@ -58,8 +58,9 @@ from whylens.ui.page.truth import agreement_teller
 # An answer to another question than the form's, or of another network where that alone matters, is
 # greyed, whatever brought it there and when.
 START_JS = (
-    f"() => {{{LIGHT_COPIES_JS}"
-    r"""
+    "() => {"
+    + LIGHT_COPIES_JS
+    + r"""
   window.whylensVisit = (values, save = 'pushState') => {
     if (!window.whylensHasReadAddress) return;
     const url = new URL(window.location);
