@@ -6,7 +6,6 @@ import contextlib
 import os
 import re
 import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -100,13 +99,10 @@ class Watch:
 
     def __init__(self, page) -> None:
         self.seen: list[str] = []
-        self.answering: set[object] = set()  # requests that bring answers and have not ended
         page.on("console", self._console)
         page.on("pageerror", lambda error: self.seen.append(f"page error: {error}"))
         page.on("response", self._response)
         page.on("request", self._request)
-        for end in ("requestfinished", "requestfailed"):
-            page.on(end, self._ended)
 
     def _console(self, message) -> None:
         if message.type == "error":
@@ -116,12 +112,7 @@ class Watch:
         if response.status >= 400:
             self.seen.append(f"HTTP {response.status}: {response.url}")
 
-    def _ended(self, request) -> None:
-        self.answering.discard(request)
-
     def _request(self, request) -> None:
-        if "/queue/data" in request.url:
-            self.answering.add(request)
         if not request.url.startswith(("http://127.0.0.1:", "data:", "blob:")):
             self.seen.append(f"external request: {request.url}")
 
@@ -137,7 +128,7 @@ def visit(
     """
     page = browser.new_page()
     page.set_viewport_size({"width": width, "height": height})
-    watch = page.watch = Watch(page)
+    watch = Watch(page)
     try:
         page.goto(address)
         loaded = "document.querySelector('#model-card')?.textContent.includes('classes')"
@@ -147,14 +138,6 @@ def visit(
     finally:
         page.close()
         browser.clear_cookies()
-
-
-def await_silence(page) -> None:
-    """Wait until all that was asked is answered: what is asked next opens a line of its own."""
-    until = time.monotonic() + PATIENCE / SECONDS
-    while page.watch.answering:
-        assert time.monotonic() < until, [request.url for request in page.watch.answering]
-        page.evaluate(NEXT_FRAME_JS)
 
 
 # Returns the colour of the page's text when what fades has faded.
