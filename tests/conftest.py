@@ -63,10 +63,10 @@ SHARED = ("tests/browser/", "tests/workers/")
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Return a process for each core: one more imports and collects all anew, and gains nothing."""
+    """Return a process more than cores: who waits for working processes leaves a core to others."""
     from whylens.core.batch.protocol import cores
 
-    return min(cores(), 8)
+    return min(cores() + 1, 8)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
