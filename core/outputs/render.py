@@ -247,7 +247,7 @@ def hatched(picture: Image.Image, inside: npt.NDArray[np.bool_]) -> Image.Image:
     """Return the picture with diagonal lines, and faded, where the model saw nothing.
 
     Args:
-        seen: (H, W), True where the model looked.
+        inside: (H, W), True where the model looked.
     """
     hatched, step = picture.copy(), max(1, BAND // picture.width)
     for top in range(0, picture.height, step):

@@ -122,6 +122,7 @@ def test_what_nobody_reads_is_bounded(page, monkeypatch):
         assert [ask(visit).status_code for visit in ("first", f"v{number}")] == [200, 200]
     assert "first" in queue.pending_messages_per_session
     assert set(queue.pending_event_ids_session) == set(queue.pending_messages_per_session)
+    assert not queue.event_analytics
     events = queue.event_queue_per_concurrency_id["slow"].queue
     gone = next(event for event in events if event.session_hash == "v0")
     queue.send_message(gone, ProgressMessage(progress_data=[]))  # to nobody
@@ -200,5 +201,6 @@ def test_on_a_page_the_second_visitor_is_served_second_and_a_flood_is_refused():
         assert other.result(60) == "b"
         assert {job.result(60) for job in jobs} == {f"a{n}" for n in range(MOST_WAITING + 1)}
         assert order.index("b") <= 2
+        assert page._queue.cached_event_analytics_summary == {"functions": {}}, "time for nothing"
     finally:
         page.close()
