@@ -7,7 +7,9 @@ import re
 import zipfile
 from base64 import b64decode
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests.browser.conftest import PAYLOAD
 from tests.conftest import ROOT
@@ -242,6 +244,7 @@ def test_a_folder_is_packed_into_zips_of_a_size_with_its_names_and_what_is_left_
     from whylens.ui.page import folder_input, html
 
     told = {"endings": [".png"], "most": 2, "bytes": 30, "seen": 5, "several": True, "give": "x"}
+    told["sides"] = [40, 20]
     contents = {"a/Ünï 1.PNG": b"one" * 9, "b/5.png": b"two" * 9, "b/3.png": bytes(31),
                 "b/4.png": b"last", "notes.txt": b"text"}  # fmt: skip
     for name, content in contents.items():
@@ -250,17 +253,17 @@ def test_a_folder_is_packed_into_zips_of_a_size_with_its_names_and_what_is_left_
     page = browser.new_page()
     watch = Watch(page)
 
-    def choose(**changes) -> tuple[str, dict[str, bytes]]:
+    def choose(folder="Mine", **changes) -> tuple[str, dict[str, bytes]]:
         part = html.render("pieces", "folder_input", told=told | changes)
         page.set_content(f"<div id='x'><input type='file' multiple></div><div id='part'>{part}")
         run = "js => new Function('element', js)(document.querySelector('#part'))"
         page.evaluate(run, folder_input.FOLDER_JS)
         with page.expect_file_chooser() as chooser:
             page.click("[data-folder]")
-        chooser.value.set_files(str(tmp_path / "Mine"))
+        chooser.value.set_files(str(tmp_path / folder))
         said = page.locator("#part [role=status]")
-        expect(said).to_contain_text("Mine")
-        expect(said).not_to_contain_text("Reading")
+        expect(said).to_contain_text(folder)
+        expect(said).not_to_contain_text("...")
         files = page.evaluate(CONTENTS_JS)
         return said.inner_text(), {name: b64decode(text) for name, text in files.items()}
 
@@ -279,6 +282,19 @@ def test_a_folder_is_packed_into_zips_of_a_size_with_its_names_and_what_is_left_
     said, files = choose(several=False, most=3)
     assert "can be given so" in " ".join(said.split())
     assert not files
+    # What is to be learnt from is made smaller until it fits.
+    noise = np.random.default_rng(0).integers(0, 256, (50, 100, 3), np.uint8)
+    for name in ("cat/1.png", "dog/2.png"):
+        (tmp_path / "Large" / name).parent.mkdir(parents=True)
+        Image.fromarray(noise).save(tmp_path / "Large" / name)
+    for limit, side in ((10_000, 40), (4_000, 20)):
+        said, files = choose("Large", several=False, bytes=limit)
+        assert "They were made smaller" in said
+        assert len(files["Large.zip"]) < limit + 500
+        with zipfile.ZipFile(io.BytesIO(files["Large.zip"])) as archive:
+            assert archive.namelist() == ["Large/cat/1.png.jpg", "Large/dog/2.png.jpg"]
+            sizes = [Image.open(io.BytesIO(archive.read(n))).size for n in archive.namelist()]
+        assert sizes == [(2 * side, side)] * 2
     said, files = choose(bytes=1000, seen=4)
     assert "Only the first 4 files were looked at." in said
     assert list(files) == ["Mine.zip"]

@@ -1,7 +1,8 @@
 """A folder of the visitor's, dropped or chosen: the browser packs its pictures into ZIPs.
 
 Gradio takes no folder that is dropped, and of one that is chosen it forgets in which subfolder each
-file lay, which is its class. Whatever reads a ZIP here knows them.
+file lay, which is its class. Whatever reads a ZIP here knows them. Pictures to learn from are made
+smaller where they are too large together: a network is shown less of them anyway.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from whylens.ui.page import html
 
 # The most that is looked at: whoever drops a whole disk is not kept waiting for its end.
 MOST_SEEN = 20_000
+# Shorter sides, in pixels, that pictures are scaled down to, one after the other until they fit.
+SIDES = (512, 256)
 FOLDER_JS = r"""
-const {give, endings, most, bytes, seen, several} = JSON.parse(
+const {give, endings, most, bytes, seen, several, sides} = JSON.parse(
   element.querySelector('[data-folder]').dataset.folder);
 const said = element.querySelector('[role=status]');
 const clear = '[aria-label="Clear"], [aria-label="common.clear"]';
@@ -58,24 +61,51 @@ const zip = async (files, name) => {
     [4, listed], [4, offset], [2, 0]);
   return new File([...parts, ...list, end], name, {type: 'application/zip'});
 };
+// As a JPEG whose shorter side has so many pixels, upright and on white, where that is smaller.
+const scaled = async ({path, file}, side) => {
+  const picture = await createImageBitmap(file).catch(() => null);  // of a kind no browser knows
+  const share = picture ? side / Math.min(picture.width, picture.height) : 1;
+  if (share >= 1) return {path, file};
+  const size = [picture.width, picture.height].map(length => Math.round(length * share));
+  const canvas = new OffscreenCanvas(...size), context = canvas.getContext('2d');
+  context.fillStyle = 'white';
+  context.fillRect(0, 0, ...size);
+  context.imageSmoothingQuality = 'high';
+  context.drawImage(picture, 0, 0, ...size);
+  picture.close();
+  const jpeg = await canvas.convertToBlob({type: 'image/jpeg', quality: 0.92});
+  if (jpeg.size >= file.size) return {path, file};
+  return {path: /[.]jpe?g$/i.test(path) ? path : path + '.jpg', file: jpeg};
+};
+const sum = files => files.reduce((size, {file}) => size + file.size, 0);
 const megabytes = size => (size / 1e6).toFixed(0) + ' MB';
 const take = async (name, found, cut) => {
   const ending = ({path}) => '.' + path.split('.').pop().toLowerCase();
   const pictures = found.filter(file => endings.includes(ending(file)));
-  const fit = pictures.filter(({file}) => file.size <= bytes);
+  const fit = pictures.filter(({file}) => !several || file.size <= bytes);
   fit.sort((a, b) => a.path < b.path ? -1 : 1);
   const chosen = fit.slice(0, most);
-  const total = chosen.reduce((sum, {file}) => sum + file.size, 0);
+  const whole = sum(chosen);
+  for (const side of several ? [] : sides) {
+    if (sum(chosen) <= bytes) break;
+    for (const [i, picture] of chosen.entries()) {
+      said.textContent = `Making the pictures of ${name} smaller: ${i + 1} of ${chosen.length} ...`;
+      chosen[i] = await scaled(picture, side);
+    }
+  }
+  const total = sum(chosen), [from, to] = [whole, total].map(megabytes);
   const left = [
     [found.length - pictures.length, 'no pictures'],
     [pictures.length - fit.length, 'larger than ' + megabytes(bytes)],
     [fit.length - chosen.length, `beyond the first ${most}`],
   ].filter(([count]) => count).map(([count, why]) => `${count} left out: ${why}.`)
+    .concat(total < whole ? [`They were made smaller to be sent: ${from}, now ${to}.`] : [])
     .concat(cut ? [`Only the first ${seen} files were looked at.`] : []).join(' ');
   if (!chosen.length) { said.textContent = `There are no pictures in ${name}. ${left}`; return; }
   if (!several && total > bytes) {
-    said.textContent = `${name} holds ${megabytes(total)} of pictures; ${megabytes(bytes)} can be
-      given so. Give smaller pictures, or fewer.`;
+    const even = total < whole ? ', made smaller already' : '';
+    said.textContent = `${name} holds ${to} of pictures${even}; ${megabytes(bytes)} can be given so.
+      Give fewer.`;
     return;
   }
   said.textContent = `Reading ${name} ...`;
@@ -162,8 +192,8 @@ def build_folder_input(files: str, *, most: int, several: bool) -> gr.HTML:
     Args:
         files: Element id of the place, which takes ZIPs.
         most: How many pictures are taken at most.
-        several: Whether the place takes several files; a folder larger than one file may be is else
-            refused.
+        several: Whether the place takes several files; the pictures of a folder larger than one
+            file may be are else made smaller, and the folder is refused where that is not enough.
     """
     told = {
         "give": files,
@@ -172,6 +202,7 @@ def build_folder_input(files: str, *, most: int, several: bool) -> gr.HTML:
         "bytes": ImageLimits().bytes,
         "seen": MOST_SEEN,
         "several": several,
+        "sides": SIDES,
     }
     return gr.HTML(
         html.render("pieces", "folder_input", told=told),

@@ -99,7 +99,7 @@ def build_grid() -> Component:
     """Return the grid, built in the open tab with the controls of all its cells."""
     with gr.Row(elem_classes="wl-look"):
         split = gr.Slider(
-            0, 100, value=100, step=1, label="Photo | map", elem_id="compare-split", buttons=[]
+            0, 100, value=100, step=1, label="Input | map", elem_id="compare-split", buttons=[]
         )
         zoom = gr.Slider(1, 6, value=1, step=0.5, label="Zoom", elem_id="compare-zoom", buttons=[])
     grid = gr.HTML("", elem_id="compare-grid", js_on_load=GRID_JS, padding=False)
