@@ -282,6 +282,12 @@ def test_a_folder_is_packed_into_zips_of_a_size_with_its_names_and_what_is_left_
     said, files = choose(several=False, most=3)
     assert "can be given so" in " ".join(said.split())
     assert not files
+    said, files = choose(several=False, most=1)
+    assert said == (
+        "1 picture of Mine. 1 left out: no pictures. 1 left out: larger than 0 MB. "
+        "2 left out: beyond the first 1."
+    )
+    assert list(files) == ["Mine.zip"]
     # What is to be learnt from is made smaller until it fits.
     noise = np.random.default_rng(0).integers(0, 256, (50, 100, 3), np.uint8)
     for name in ("cat/1.png", "dog/2.png"):

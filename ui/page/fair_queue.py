@@ -84,16 +84,10 @@ class FairQueue(Queue):  # type: ignore[misc]  # Gradio has no types here
         self._most: int | None = options["max_size"]
         super().__init__(**{**options, "max_size": None})
         self._limits = dict(limits)
-        self.ANALYTICS_MAX_EVENTS = 0  # Gradio's name; else it remembers the last ten thousand
+        # Gradio's name. It remembers ten thousand events, and whenever one ends makes a table of
+        # all of them, for which no page asks; meanwhile the server serves nobody.
+        self.ANALYTICS_MAX_EVENTS = 0
         self._opening = _opening_events(self.blocks)
-
-    def compute_analytics_summary(self, records: Any) -> Any:  # noqa: ARG002
-        """Return nothing of what events took: no page shows it.
-
-        Gradio's own makes a table of all that it remembers whenever an event ends, ever longer, and
-        meanwhile the server serves nobody.
-        """
-        return self.cached_event_analytics_summary
 
     def create_event_queue_for_fn(self, block_fn: BlockFunction) -> None:
         """Make the line of an event's queue, if it has none yet."""

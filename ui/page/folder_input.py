@@ -65,7 +65,10 @@ const zip = async (files, name) => {
 const scaled = async ({path, file}, side) => {
   const picture = await createImageBitmap(file).catch(() => null);  // of a kind no browser knows
   const share = picture ? side / Math.min(picture.width, picture.height) : 1;
-  if (share >= 1) return {path, file};
+  if (share >= 1) {
+    picture?.close();
+    return {path, file};
+  }
   const size = [picture.width, picture.height].map(length => Math.round(length * share));
   const canvas = new OffscreenCanvas(...size), context = canvas.getContext('2d');
   context.fillStyle = 'white';
@@ -82,30 +85,32 @@ const megabytes = size => (size / 1e6).toFixed(0) + ' MB';
 const take = async (name, found, cut) => {
   const ending = ({path}) => '.' + path.split('.').pop().toLowerCase();
   const pictures = found.filter(file => endings.includes(ending(file)));
-  const fit = pictures.filter(({file}) => !several || file.size <= bytes);
-  fit.sort((a, b) => a.path < b.path ? -1 : 1);
-  const chosen = fit.slice(0, most);
-  const whole = sum(chosen);
+  pictures.sort((a, b) => a.path < b.path ? -1 : 1);
+  let sent = pictures;
   for (const side of several ? [] : sides) {
-    if (sum(chosen) <= bytes) break;
-    for (const [i, picture] of chosen.entries()) {
-      said.textContent = `Making the pictures of ${name} smaller: ${i + 1} of ${chosen.length} ...`;
-      chosen[i] = await scaled(picture, side);
+    if (sum(sent) <= bytes) break;
+    sent = [];
+    for (const picture of pictures) {
+      said.textContent =
+        `Making the pictures of ${name} smaller: ${sent.length + 1} of ${pictures.length} ...`;
+      sent.push(await scaled(picture, side));
     }
   }
-  const total = sum(chosen), [from, to] = [whole, total].map(megabytes);
+  const fit = sent.filter(({file}) => file.size <= bytes), chosen = fit.slice(0, most);
+  const total = sum(chosen), smaller = sum(sent) < sum(pictures);
+  const [from, to] = [sum(pictures), sum(sent)].map(megabytes);
   const left = [
     [found.length - pictures.length, 'no pictures'],
     [pictures.length - fit.length, 'larger than ' + megabytes(bytes)],
     [fit.length - chosen.length, `beyond the first ${most}`],
   ].filter(([count]) => count).map(([count, why]) => `${count} left out: ${why}.`)
-    .concat(total < whole ? [`They were made smaller to be sent: ${from}, now ${to}.`] : [])
+    .concat(smaller ? [`They were made smaller to be sent: ${from}, now ${to}.`] : [])
     .concat(cut ? [`Only the first ${seen} files were looked at.`] : []).join(' ');
   if (!chosen.length) { said.textContent = `There are no pictures in ${name}. ${left}`; return; }
   if (!several && total > bytes) {
-    const even = total < whole ? ', made smaller already' : '';
-    said.textContent = `${name} holds ${to} of pictures${even}; ${megabytes(bytes)} can be given so.
-      Give fewer.`;
+    const already = smaller ? ', made smaller already' : '';
+    said.textContent = `${name} holds ${megabytes(total)} of pictures${already};
+      ${megabytes(bytes)} can be given so. Give fewer.`;
     return;
   }
   said.textContent = `Reading ${name} ...`;
