@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from whylens.core.bench.columns import BEATS, CHEAP, GRID, KNOWN, SHORTCUT
+from whylens.core.bench.columns import BEATS, GRID, KNOWN, SHORTCUT
 from whylens.core.bench.mosaics import Mosaic, mosaic_around
 from whylens.core.bench.plan import EDGES, RANDOM_MAP, REFERENCES, TRUE_MASK, BenchPlan, Sight
 from whylens.core.bench.rows import Row
@@ -215,8 +215,7 @@ def _measured(plan: BenchPlan, sight: Sight, scene: _Scene, name: str) -> Row:
         case = _case(plan, scene, name)
         if sight.split == "test":
             for metric in plan.metrics:
-                dear = metric.name not in CHEAP
-                if plan.asks(name, metric.name) and not (dear and sight.position >= plan.bench.few):
+                if plan.asks(name, metric.name, sight):
                     scores[metric.name] = _score(metric, case, failures)
             if name == RANDOM_MAP and sight.position < plan.bench.few:
                 scores[BEATS.name] = _over_random_maps(plan, case)
@@ -230,7 +229,7 @@ def _measured(plan: BenchPlan, sight: Sight, scene: _Scene, name: str) -> Row:
         if scene.hint is not None:
             heat = _of_hint(plan, scene.hint, scene, name)
             scores[SHORTCUT.name] = Score(auroc_of_place(heat, scene.hint.place), 0.5)
-        if scene.mosaic is not None and plan.asks(name, GRID.name):
+        if scene.mosaic is not None:
             scores[GRID.name] = _in_mosaic(scene.mosaic, case, name)
     except CoreError as exc:
         return {"values": {}, "chance": {}, "parts": None, "reason": str(exc), "failed": ""}

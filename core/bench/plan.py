@@ -8,7 +8,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from whylens.core.bench.columns import REPEATING, groups_of, metrics_of
+from whylens.core.bench.columns import CHEAP, REPEATING, groups_of, metrics_of
 from whylens.core.bench.rows import Row
 from whylens.core.datasets.boxes import BOXES, BoxedPhotos
 from whylens.core.datasets.by_name import load_dataset
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from whylens.core.models.backbone import Backbone
     from whylens.core.registry import Registry
 
-FORMAT = 4
+FORMAT = 5
 TRUE_MASK, RANDOM_MAP, EDGES = (
     "(true mask)",
     "(random map)",
@@ -42,6 +42,7 @@ class Bench:
         methods: Names; each is asked with its default parameters.
         pictures: How many of the test split at most.
         few: The costly metrics, and the methods that take many steps, see so many of them.
+        repeats: Methods of many steps are asked the figures that repeat a method about so many.
         fit: How many of the validation split thresholds are fitted on, where there are any.
         random_maps: How many the row of random maps is the mean of, all inputs together, where they
             are compared with others: 600 tell 50 % from 53 %.
@@ -52,6 +53,7 @@ class Bench:
     methods: tuple[str, ...]
     pictures: int = 200
     few: int = 20
+    repeats: int = 0
     fit: int = 40
     random_maps: int = 600
 
@@ -140,9 +142,12 @@ class BenchPlan:
         ]
         return [(name, self.owners.get(name, "")) for name in names]
 
-    def asks(self, name: str, metric: str) -> bool:
-        """Return whether a figure is asked of a method at all."""
-        return self.is_single_step(name) or metric not in REPEATING
+    def asks(self, name: str, metric: str, sight: Sight) -> bool:
+        """Return whether a figure is asked of a method about an input."""
+        if metric not in CHEAP and sight.position >= self.bench.few:
+            return False
+        often = sight.position < self.bench.repeats
+        return metric not in REPEATING or often or self.is_single_step(name)
 
     def head(self) -> Row:
         """Return what all rows of a file rest on."""
@@ -157,6 +162,7 @@ class BenchPlan:
                 for column in group.columns
             ],
             "few": self.bench.few,
+            "repeats": self.bench.repeats,
             "random_maps": self.bench.random_maps,
         }
 

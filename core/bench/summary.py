@@ -70,6 +70,7 @@ class BenchSummary:
             nothing can be left out.
         rows: References first, then methods in the order in which they were asked for.
         steps: Of deletion and insertion; the default is that of runs that did not say it.
+        repeats: Of how many inputs methods of many steps have the figures that repeat a method.
         random_maps: How many the row of random maps is the mean of, where it is compared with
             others; None of earlier runs, which took one for each input.
     """
@@ -84,6 +85,7 @@ class BenchSummary:
     rows: tuple[BenchRow, ...]
     steps: int = 32
     random_maps: int | None = None
+    repeats: int = 0
 
 
 def read_summary(content: bytes) -> BenchSummary:
@@ -123,6 +125,7 @@ def summary_of(plan: BenchPlan, rows: Sequence[Row]) -> BenchSummary:
         ),
         STEPS,
         plan.bench.random_maps,
+        min(plan.bench.repeats, plan.bench.few, len(shown)),
     )
 
 

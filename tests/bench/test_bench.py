@@ -26,6 +26,7 @@ from whylens import (
     Metric,
     Need,
     NoParams,
+    Partial,
     Shortcut,
 )
 from whylens.core.bench import measure
@@ -114,6 +115,15 @@ class Exact(Explainer[NoParams]):
         return contributions(subject)
 
 
+class Stepping(Exact):
+    """As exact, in steps."""
+
+    name, title = "stepping", "Stepping"
+
+    def explain(self, subject, params):
+        yield Partial(contributions(subject), 1.0)
+
+
 class Broken(Exact):
     """A stranger's mistake."""
 
@@ -151,7 +161,8 @@ def toy_engine() -> Engine:
         module.fc.weight.copy_(torch.tensor(weights.reshape(3, -1) / 10))
         module.fc.bias.zero_()
     backbone = wrap(module.eval(), input_spec=plain_spec(ROWS_HIGH, COLUMNS), labels=LABELS)
-    entries = {e.name: Entry(e, e.name, "toys", "1") for e in (Exact(), Broken(), Flat(), Unfit())}
+    methods = (Exact(), Broken(), Flat(), Unfit(), Stepping())
+    entries = {method.name: Entry(method, method.name, "toys", "1") for method in methods}
     source = DatasetSource("blocks", "Blocks.", lambda option: Blocks())
     registry = Registry(entries, datasets={"blocks": source})
     return Engine(registry, loader=lambda name, progress: backbone)
@@ -344,6 +355,15 @@ class Seen(Exact):
         return Heatmap(values.numpy(), "x")
 
 
+class SeenInSteps(Seen):
+    """The same, in steps."""
+
+    name, title = "stepping", "Stepping"
+
+    def explain(self, subject, params):
+        yield Partial(super().explain(subject, params), 1.0)
+
+
 @pytest.mark.slow
 def test_an_input_among_others_is_found_in_its_own_tile(tmp_path):
     backbone = wrap(
@@ -351,9 +371,11 @@ def test_an_input_among_others_is_found_in_its_own_tile(tmp_path):
     )
     entry = Entry(Seen(), "exact", "toys", "1")
     source = DatasetSource("lights", "Lights.", lambda option: Lights())
-    registry = Registry({"exact": entry}, datasets={"lights": source})
+    stepping = Entry(SeenInSteps(), "stepping", "toys", "1")
+    registry = Registry({"exact": entry, "stepping": stepping}, datasets={"lights": source})
     engine = Engine(registry, loader=lambda name, progress: backbone)
-    plan = BenchPlan(engine, Bench("toy", "lights", ("exact",), few=2, random_maps=2))
+    asked = Bench("toy", "lights", ("exact", "stepping"), few=2, random_maps=2)
+    plan = BenchPlan(engine, asked)
     # One of four classes in each tile, the input's own in every place in turn; what the network
     # does not know is in no mosaic.
     for sight in plan.sights:
@@ -369,10 +391,33 @@ def test_an_input_among_others_is_found_in_its_own_tile(tmp_path):
         assert mosaic.tile.float().mean() == mosaic.chance == 1 / 4
         assert mosaic.subject.target.index == sight.index % 4
     _, summary = finish(run_bench(engine, plan.bench, tmp_path))
-    truth, random, edges, exact = (row.figures["grid-pointing"] for row in summary.rows)
-    assert truth.mean == exact.mean == 1
+    truth, random, edges, exact, stepping = (row.figures["grid-pointing"] for row in summary.rows)
+    assert truth.mean == exact.mean == stepping.mean == 1
     assert (exact.chance, exact.pictures) == (1 / 4, 2)
     assert max(random.mean, edges.mean) < 1 / 2
+
+
+def test_methods_of_many_steps_have_the_figures_that_repeat_them_where_these_are_asked_for(
+    engine, bench
+):
+    def asked(repeats, name, metric):
+        plan = BenchPlan(engine, replace(bench, methods=(name,), few=3, repeats=repeats))
+        return [plan.asks(name, metric, sight) for sight in plan.sights if sight.split == "test"]
+
+    first = [True] * 3 + [False] * 4  # of seven inputs those that dear figures see
+    assert asked(0, "exact", "random-weights") == asked(0, "stepping", "deletion") == first
+    assert asked(0, "stepping", "random-weights") == [False] * 7
+    assert asked(2, "stepping", "max-sensitivity") == [True] * 2 + [False] * 5
+    assert asked(9, "stepping", "max-sensitivity") == first
+    assert asked(2, "exact", "max-sensitivity") == first
+    assert asked(0, "stepping", "mass-in-mask") == [True] * 7
+
+
+def test_the_table_says_which_figures_methods_of_many_steps_have(finished):
+    _, _, summary = finished
+    assert "have no figures of whether a map depends on what was" in markdown([summary], ())
+    repeated = replace(summary, repeats=2)
+    assert "no more than the first 2 for the figures of whether" in markdown([repeated], ())
 
 
 def test_a_file_of_another_run_is_refused(finished, bench, engine, tmp_path):

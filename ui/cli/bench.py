@@ -49,6 +49,14 @@ def bench(
     few: Annotated[
         int, typer.Option(help="Inputs that costly metrics and slow methods see.", min=2)
     ] = 20,
+    repeats: Annotated[
+        int,
+        typer.Option(
+            help="Inputs of which slow methods have the figures that repeat a method: each some "
+            "twenty times as long.",
+            min=0,
+        ),
+    ] = 0,
     random_maps: Annotated[
         int, typer.Option(help="Random maps, over all inputs, that chance is measured by.", min=1)
     ] = 600,
@@ -68,7 +76,7 @@ def bench(
             tuple(methods or ()),
             tuple(model or ()),
             data,
-            {"pictures": pictures, "few": few, "random_maps": random_maps},
+            {"pictures": pictures, "few": few, "repeats": repeats, "random_maps": random_maps},
             every,
             out,
             workers,

@@ -63,7 +63,8 @@ def _setting(summary: BenchSummary) -> str:
         f"{summary.recognised:.0%} of them. Weights {summary.model_sha256[:12]}. All figures but "
         "those of evidence, parts, hints and shape are of the first "
         f"{summary.few}, and so is the grid pointing game; methods that take many steps see no "
-        "more than those, and are asked no figure that repeats them. Deletion and insertion take "
+        f"more than those, and {_repeats(summary)} of whether a map depends on what was learnt and "
+        f"is steady, for which a method is asked again and again. Deletion and insertion take "
         f"{summary.steps} steps; where random maps are compared with others, their row is the mean "
         f"of {summary.random_maps or summary.few}."
     )
@@ -72,6 +73,12 @@ def _setting(summary: BenchSummary) -> str:
             f" Of what lies around the cats {summary.background:.0%} means nothing to the network."
         )
     return words
+
+
+def _repeats(summary: BenchSummary) -> str:
+    if not summary.repeats:
+        return "have no figures"
+    return f"no more than the first {summary.repeats} for the figures"
 
 
 def _table(summary: BenchSummary, group: Group) -> list[str]:
