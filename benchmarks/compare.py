@@ -22,7 +22,7 @@ import torch
 
 from benchmarks import memory, peers
 from benchmarks.peers import NAMES, Bench, Map, bench_of, likeness
-from benchmarks.table import HEADINGS, Contest, Measured, Row, markdown, raced, shown, verdicts
+from benchmarks.table import HEADINGS, Contest, Measured, Row, cells, markdown, race, verdicts
 from whylens.core.engine import Engine
 from whylens.core.explanation import Question
 from whylens.core.registry import load_registry
@@ -120,11 +120,11 @@ def _alone(bench: Bench, method: str) -> Contest:
     if method == "grad-cam" and bench.prefix is None:  # captum takes tokens for channels
         peer_maps["captum"] = peers.captum_grad_cam(bench)
     own_map = np.maximum(bench.heat(method).values, 0)
-    checked = _agreed(own_map, peer_maps, needed=method != UNLIKE)
+    checked = _agreement(own_map, peer_maps, needed=method != UNLIKE)
     return Contest(lambda: bench.heat(method), dict(peer_maps), checked, over=False)
 
 
-def _agreed(own_map: np.ndarray, peer_maps: dict[str, Map], *, needed: bool = True) -> str:
+def _agreement(own_map: np.ndarray, peer_maps: dict[str, Map], *, needed: bool = True) -> str:
     correlations = {name: likeness(own_map, run()) for name, run in peer_maps.items()}
     words = ", ".join(f"{name} {value:.4f}" for name, value in correlations.items())
     # NaN is no agreement either.
@@ -136,12 +136,12 @@ def _agreed(own_map: np.ndarray, peer_maps: dict[str, Map], *, needed: bool = Tr
 def _score_cam(setup: Setup, mode: str) -> Contest:
     bench = setup.bench("resnet18")
     peer_maps = {"torchcam": peers.torchcam_map(bench, "ScoreCAM")}
-    checked = _agreed(bench.heat("score-cam", mode=mode, fill="grey").values, peer_maps)
+    checked = _agreement(bench.heat("score-cam", mode=mode, fill="grey").values, peer_maps)
     heat = bench.heat("score-cam", mode=mode, fill="grey")
-    asked = f"; channels asked: {heat.diagnostics['channels asked']:.0f}"
-    asked += f" of {heat.diagnostics['channels']:.0f}"
+    words = f"; channels asked: {heat.diagnostics['channels asked']:.0f}"
+    words += f" of {heat.diagnostics['channels']:.0f}"
     return Contest(
-        lambda: bench.heat("score-cam", mode=mode, fill="grey"), dict(peer_maps), checked + asked,
+        lambda: bench.heat("score-cam", mode=mode, fill="grey"), dict(peer_maps), checked + words,
         over=True,
     )  # fmt: skip
 
@@ -171,7 +171,7 @@ def _occlusion(setup: Setup, net: str) -> Contest:
     def own_map() -> np.ndarray:
         return bench.heat("occlusion", window=32, stride=16, fill="grey").values
 
-    return Contest(own_map, dict(peer_maps), _agreed(own_map(), peer_maps), over=True)
+    return Contest(own_map, dict(peer_maps), _agreement(own_map(), peer_maps), over=True)
 
 
 def _path(setup: Setup) -> Contest:
@@ -185,7 +185,7 @@ def _path(setup: Setup) -> Contest:
         # The number of steps is fixed, as the peer's is: no doubling until the gap is small.
         return bench.heat("integrated-gradients", baseline="grey", steps=32, max_steps=32).values
 
-    return Contest(own_map, dict(peer_maps), _agreed(own_map(), peer_maps), over=True)
+    return Contest(own_map, dict(peer_maps), _agreement(own_map(), peer_maps), over=True)
 
 
 def _first_map(setup: Setup) -> float:
@@ -202,11 +202,11 @@ def _first_map(setup: Setup) -> float:
     return statistics.median(spent[1:])  # the very first also warms the processor up
 
 
-def measured(row: Row, *, rounds: int | None = None) -> Measured:
+def measure(row: Row, *, rounds: int | None = None) -> Measured:
     """Return one row with its figures."""
     outcome = row.method()
     if isinstance(outcome, Contest):
-        return raced(row, outcome, rounds=rounds or row.rounds)
+        return race(row, outcome, rounds=rounds or row.rounds)
     return Measured(row, outcome)
 
 
@@ -238,7 +238,7 @@ def page(results: list[Measured], *, quick: bool, load: tuple[float, float]) -> 
     Args:
         quick: Whether the run was a quick one.
     """
-    table = markdown(HEADINGS, [shown(m) for m in results])
+    table = markdown(HEADINGS, [cells(m) for m in results])
     checks = "\n".join(f"- {m.row.title}: {m.checked}." for m in results if m.checked)
     busy = (
         f"The load average was {load[0]:.1f} at the start and {load[1]:.1f} at the end. Where "
@@ -287,8 +287,8 @@ def run(chosen: Iterable[Row], *, quick: bool) -> list[Measured]:
     """
     results = []
     for row in chosen:
-        results.append(measured(row, rounds=(5 if row.rounds > 5 else 1) if quick else None))
-        print(" | ".join(shown(results[-1])[:5]), flush=True)
+        results.append(measure(row, rounds=(5 if row.rounds > 5 else 1) if quick else None))
+        print(" | ".join(cells(results[-1])[:5]), flush=True)
     return results
 
 

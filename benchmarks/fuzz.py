@@ -228,8 +228,8 @@ def run_all(targets: Sequence[str], seconds: float) -> list[list[str]]:
     """Return a row for each reader: what it was asked, and what it did but answer or refuse."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        known = readers(Path(folder))
-    for target in targets or known:
+        decoders = readers(Path(folder))
+    for target in targets or decoders:
         done = subprocess.run(
             [sys.executable, "-m", "benchmarks.fuzz", target, "--child", "--seconds", f"{seconds}"],
             cwd=ROOT, capture_output=True, text=True, errors="replace", check=False,
@@ -245,7 +245,7 @@ def run_all(targets: Sequence[str], seconds: float) -> list[list[str]]:
             print(f"{target}: {finding}", file=sys.stderr)
         rows.append(
             [
-                known[target][1],
+                decoders[target][1],
                 f"{seconds:.0f}",
                 f"{int(runs[1]):,}" if runs else "?",
                 reached[-1] if reached else "?",

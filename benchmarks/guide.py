@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from scipy.stats import spearmanr
 
-from benchmarks.scenes import Box, Scene, painted, photos
+from benchmarks.scenes import Box, Scene, painted_scene, photos
 from whylens.core.bench.columns import BEATS
 from whylens.core.errors import CoreError
 from whylens.core.explanation import Explanation, Question
@@ -230,19 +230,19 @@ def main() -> None:
     parser.add_argument("--bench", type=Path, help="benchmark.json of whylens bench")
     parser.add_argument("--docs", action="store_true", help="measure nothing, write the document")
     args = parser.parse_args()
-    registry, known = load_registry(), measurements(MEASURED)
-    figures = {n: m for n, m in known.methods.items() if n in registry.explainers}
-    setting = known.setting
+    registry, record = load_registry(), measurements(MEASURED)
+    figures = {n: m for n, m in record.methods.items() if n in registry.explainers}
+    setting = record.setting
     if args.bench:
         figures = with_benchmark(figures, json.loads(args.bench.read_text()))
-        known = Measurements(setting=setting, methods=figures)
-        write_atomically(MEASURED, (known.model_dump_json(indent=1) + "\n").encode())
+        record = Measurements(setting=setting, methods=figures)
+        write_atomically(MEASURED, (record.model_dump_json(indent=1) + "\n").encode())
     elif not args.docs:
         if args.data is None:
             parser.error("--data is needed to measure")
         scenes = [
             photos(args.data, args.objects),
-            *(painted(name, args.objects) for name in OTHERS),
+            *(painted_scene(name, args.objects) for name in OTHERS),
         ]
         setting = " ".join(scene.setting for scene in scenes)
         for name in registry.explainers:
@@ -253,11 +253,11 @@ def main() -> None:
             if row is not None:
                 before = figures.get(name)
                 figures[name] = row.model_copy(update={"beaten": before and before.beaten})
-            known = Measurements(setting=setting, methods=figures)
+            record = Measurements(setting=setting, methods=figures)
             if args.write:
-                write_atomically(MEASURED, (known.model_dump_json(indent=1) + "\n").encode())
+                write_atomically(MEASURED, (record.model_dump_json(indent=1) + "\n").encode())
     if args.write or args.docs or args.bench:
-        text = document(entries(registry, known), known)
+        text = document(entries(registry, record), record)
         write_atomically(DOCUMENT, text.encode())
 
 

@@ -74,7 +74,7 @@ def objects(data: Path, labels: Sequence[str]) -> list[tuple[Question, str, Box]
     ]
 
 
-def recognised(engine: Engine, asked: list[tuple[Question, str, Box]], top: int) -> int:
+def count_recognised(engine: Engine, asked: list[tuple[Question, str, Box]], top: int) -> int:
     """Return how many objects are among the best classes."""
     hits = 0
     for question, label, _ in asked:
@@ -99,7 +99,7 @@ def cats_and_dogs(engine: Engine, data: Path) -> tuple[int, int]:
     return right, count
 
 
-def measured(engine: Engine, method: str, asked: list[tuple[Question, str, Box]]) -> Row:
+def measure(engine: Engine, method: str, asked: list[tuple[Question, str, Box]]) -> Row:
     """Return the figures of one method at its defaults."""
     first = seconds = 0.0
     hits, heat = 0, False
@@ -156,7 +156,7 @@ def main() -> None:
     args = parser.parse_args()
     engine = Engine()
     labels = engine.card(MODEL).labels
-    asked = objects(args.data, labels)
+    questions = objects(args.data, labels)
     explainers, reasons = engine.registry.explainers, engine.unavailable(MODEL)
     refused = {explainers[name].title: why for name, why in reasons.items()}
     before = cells_written()
@@ -165,7 +165,7 @@ def main() -> None:
         if name in reasons or (args.only and name not in args.only):
             continue
         try:
-            row = measured(engine, name, asked)
+            row = measure(engine, name, questions)
         except CoreError as exc:
             refused[explainers[name].title] = str(exc)
         else:
@@ -177,9 +177,9 @@ def main() -> None:
         return
     right, count = cats_and_dogs(engine, args.data)
     facts = (
-        f"Of {len(asked)} objects in real photos its best class is right for "
-        f"{recognised(engine, asked, 1)}, and one of the best five for "
-        f"{recognised(engine, asked, 5)}. Of {count} photos of a cat or a dog it tells "
+        f"Of {len(questions)} objects in real photos its best class is right for "
+        f"{count_recognised(engine, questions, 1)}, and one of the best five for "
+        f"{count_recognised(engine, questions, 5)}. Of {count} photos of a cat or a dog it tells "
         f"{right / count:.1%} apart, by the sums over ImageNet's classes of each."
     )
     print(facts)

@@ -30,7 +30,7 @@ def _resident(field: str) -> int:
     return int(line.split()[1]) * 1024
 
 
-def _measured(method: str, architecture: str) -> float:
+def _measure(method: str, architecture: str) -> float:
     from benchmarks.peers import bench_of
 
     bench = bench_of(architecture)
@@ -53,4 +53,4 @@ if __name__ == "__main__":
     parser.add_argument("method")
     parser.add_argument("architecture", nargs="?", default="resnet50")
     args = parser.parse_args()
-    print(f"{max(0.0, _measured(args.method, args.architecture)):.4f}")
+    print(f"{max(0.0, _measure(args.method, args.architecture)):.4f}")

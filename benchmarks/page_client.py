@@ -39,8 +39,8 @@ class Page:
 
     def values(self, name: str, values: Mapping[str, Any]) -> list[Any]:
         """Return an endpoint's values: those that are given, the defaults of the others."""
-        known = self._parameters[name]
-        return [values.get(p["parameter_name"], p.get("parameter_default")) for p in known]
+        parameter = self._parameters[name]
+        return [values.get(p["parameter_name"], p.get("parameter_default")) for p in parameter]
 
     def upload(self, photo: Path) -> dict[str, Any]:
         """Return an uploaded photo, as endpoints take it."""
@@ -98,7 +98,7 @@ class Visitor:
         values: list[Any] = message["output"]["data"]
         return values
 
-    def answered(self) -> int:
+    def answer_count(self) -> int:
         """Return how many questions have an answer, or a reason instead."""
         with self._changed:
             return sum(map(bool, self._events.values()))

@@ -77,7 +77,7 @@ def agreement(rows: list[tuple[tuple[float, ...], float, float]], truth: int) ->
     return float(np.mean(wins)) if wins else float("nan")
 
 
-def measured(data: Path, model: str) -> list[tuple[str, float, float]]:
+def measure(data: Path, model: str) -> list[tuple[str, float, float]]:
     """Return what `agreements` yields of one of the two networks, and print it as it comes."""
     torch.set_num_threads(1)
     engine = Engine() if model == SHIPPED else photos(data, 1).pages["trained"]
@@ -97,7 +97,7 @@ def main() -> None:
     lines = []
     models = (SHIPPED, REAL)
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as processes:
-        every = list(processes.map(partial(measured, args.data), models))
+        every = list(processes.map(partial(measure, args.data), models))
     for model, pairs in zip(models, every, strict=True):
         for title, column in (("mass in the box", 1), ("peak in the box", 2)):
             values = [row[column] for row in pairs if not np.isnan(row[column])]

@@ -62,12 +62,12 @@ def bad_server(seconds: float, names: Iterable[str] = ALL) -> AbstractContextMan
 def bad_plugins(bad: Server, names: Iterable[str]) -> list[list[str]]:
     """Return a row for each bad plugin: what its asker is told, and how others fare."""
     rows = []
-    asked = TOY.of(bad.page.upload(photos(bad.folder, 1)[0]))
+    fields = TOY.of(bad.page.upload(photos(bad.folder, 1)[0]))
 
     def timed(visitor: Visitor, name: str) -> tuple[float, str]:
         began = time.monotonic()
         try:
-            visitor.answer(visitor.ask(name, **asked))
+            visitor.answer(visitor.ask(name, **fields))
             words = "answered"
         except Refused as exc:
             words = str(exc)
@@ -95,22 +95,22 @@ def flood(page: Page, photo: Any, many: int, what: Asked = REAL) -> dict[str, fl
 
     And how many of the other's were answered while theirs, a slow one, was in line.
     """
-    asked = what.of(photo)
+    fields = what.of(photo)
     busy, waiting = Visitor(page), Visitor(page)
-    _seconds(waiting, what.quick, asked)  # the first of a network loads it
-    _seconds(waiting, what.slow, {**asked, "window": 64, "stride": 64})
-    alone = _seconds(waiting, what.quick, asked)
-    slow_alone = _seconds(waiting, what.slow, asked)
+    _seconds(waiting, what.quick, fields)  # the first of a network loads it
+    _seconds(waiting, what.slow, {**fields, "window": 64, "stride": 64})
+    alone = _seconds(waiting, what.quick, fields)
+    slow_alone = _seconds(waiting, what.slow, fields)
     events, refused = [], 0
     for _ in range(many):
         try:
-            events.append(busy.ask(what.slow, **asked))
+            events.append(busy.ask(what.slow, **fields))
         except Refused:
             refused += 1
-    quick = [_seconds(waiting, what.quick, asked) for _ in range(5)]
-    before = busy.answered()
-    slow = _seconds(waiting, what.slow, asked)
-    meanwhile = busy.answered() - before
+    quick = [_seconds(waiting, what.quick, fields) for _ in range(5)]
+    before = busy.answer_count()
+    slow = _seconds(waiting, what.slow, fields)
+    meanwhile = busy.answer_count() - before
     for event in events:
         busy.cancel(event, what.slow)
     return {
@@ -258,8 +258,8 @@ def leaving(
 ) -> list[list[str]]:
     """Return for slow methods how soon another is served once their asker cancels."""
     rows = []
-    asked = {**what.of(photo), "window": 64, "stride": 64}
-    alone = _seconds(Visitor(page), what.slow, asked)
+    fields = {**what.of(photo), "window": 64, "stride": 64}
+    alone = _seconds(Visitor(page), what.slow, fields)
     for method in methods:
         waits = []
         for _ in range(times):
@@ -268,7 +268,7 @@ def leaving(
             # It computes by the time that a quick answer of the same visitor is there.
             busy.answer(busy.ask(what.quick, **what.of(photo)))
             busy.cancel(event, method)
-            waits.append(_seconds(waiting, what.slow, asked))
+            waits.append(_seconds(waiting, what.slow, fields))
         rows.append(
             [
                 method,
@@ -294,10 +294,10 @@ def ending(running: Server, number: int, method: str, what: Asked = REAL) -> dic
     seconds = time.monotonic() - began
     while (after := time.monotonic() - began - seconds) < 60 and any(map(_runs, tree)):
         time.sleep(0.01)
-    left = [path for path in running.folder.rglob("*") if path.is_file()]
+    files = [path for path in running.folder.rglob("*") if path.is_file()]
     return {
         "exit code": code, "seconds": seconds, "its last process ends later by": after,
-        "files left": len(left), "processes left": sum(map(_runs, tree)),
+        "files left": len(files), "processes left": sum(map(_runs, tree)),
     }  # fmt: skip
 
 
@@ -318,7 +318,7 @@ def serve_bad(port: int, seconds: float, names: list[str]) -> None:
     run_and_end(lambda: serve(port=port, engine=engine))
 
 
-def measured() -> dict[str, Any]:
+def measure() -> dict[str, Any]:
     """Return all figures."""
     began = time.monotonic()
 
@@ -444,7 +444,7 @@ def main() -> None:
     if args.serve_bad:
         serve_bad(args.port, args.serve_bad, args.plugins.split(","))
         return
-    figures = measured_briefly() if args.short else measured()
+    figures = measured_briefly() if args.short else measure()
     print(json.dumps(figures, indent=1))
     if args.write and not args.short:
         args.write.write_text(document(figures))

@@ -45,7 +45,7 @@ def photos(place: Path, count: int, sources: Sequence[Path]) -> Path:
     return place
 
 
-def measured(
+def measure(
     folder: Path, out: Path, method: str, *options: str
 ) -> tuple[Run, list[dict[str, Any]]]:
     """Return the figures of one command and the log of its parts."""
@@ -83,12 +83,12 @@ def measured(
         main_bytes=whole["peak_bytes"],
         tree_bytes=peak,
         bytes_in=sum(path.stat().st_size for path in folder.iterdir()),
-        manifest_bytes=written(out, MANIFEST),
+        manifest_bytes=bytes_written(out, MANIFEST),
     )
     return run, parts
 
 
-def written(out: Path, kind: str) -> int:
+def bytes_written(out: Path, kind: str) -> int:
     """Return the bytes of a run's maps or of its manifest."""
     return sum(path.stat().st_size for path in (out / kind).rglob("*") if path.is_file())
 
@@ -148,14 +148,14 @@ def costs(
     method_costs = []
     for name, title in names.items():
         out = place / f"{device}-{name}"
-        run, parts = measured(
+        run, parts = measure(
             folder, out, name,
             "--workers", str(workers), "--shard", str(per_method), "--device", device,
         )  # fmt: skip
         warm = parts[workers:]
         images = sum(part["images"] for part in warm)
         seconds = sum(part["seconds"] for part in warm) / images
-        maps = written(out, MAPS) / run.images
+        maps = bytes_written(out, MAPS) / run.images
         method_costs.append(Cost(title, images, seconds, workers, maps))
         print(f"{title}: {seconds:.3f} s an image on {device}", file=sys.stderr, flush=True)
     return method_costs
@@ -182,7 +182,7 @@ def measurements(args: argparse.Namespace) -> Measurements:
         place = Path(temporary)
         folder = photos(place / "photos", args.images, _sources())
         for name in args.engines.split(","):
-            run, _ = measured(
+            run, _ = measure(
                 folder, place / name, METHOD, "--engine", name, "--workers", str(workers)
             )
             runs.append(run)
@@ -190,7 +190,7 @@ def measurements(args: argparse.Namespace) -> Measurements:
         if len(runs) == 2:
             same = tree(place / "local") == tree(place / "ray")
         few = photos(place / "fewer", max(8, args.images // 8), _sources())
-        fewer, _ = measured(few, place / "out-fewer", METHOD, "--workers", str(workers))
+        fewer, _ = measure(few, place / "out-fewer", METHOD, "--workers", str(workers))
         method_costs = costs(place, names, args.per_method, "cpu", workers)
         if torch.cuda.is_available():
             gpu = costs(place, names, args.per_method, "cuda", 1)

@@ -75,7 +75,7 @@ def photos(data: Path, count: int) -> Scene:
     )
 
 
-def painted(name: str, count: int) -> Scene:
+def painted_scene(name: str, count: int) -> Scene:
     """Return a shipped network and painted cats of its test split; the object is the head."""
     folder = SHIPPED / name
     trained = from_folder(folder)

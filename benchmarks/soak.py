@@ -152,9 +152,9 @@ class Soak:
             except Exception as exc:  # noqa: BLE001 - it is counted and printed
                 outcome = f"{action.__name__}: {exc!r}"
             with self._lock:
-                known = outcome in ("answered", "refused", "left")
-                self._tally.counts[outcome if known else "odd"] += 1
-                if not known:
+                is_outcome = outcome in ("answered", "refused", "left")
+                self._tally.counts[outcome if is_outcome else "odd"] += 1
+                if not is_outcome:
                     self._tally.oddities.append(outcome)
 
     def _end_processes(self) -> None:
@@ -170,40 +170,40 @@ class Soak:
                     with self._lock:
                         self._tally.counts["killed"] += 1
 
-    def _asked(self, chance: random.Random) -> tuple[int, dict[str, Any]]:
+    def _question(self, chance: random.Random) -> tuple[int, dict[str, Any]]:
         number = chance.randrange(len(self._photos))
         photo = self._running.page.upload(self._photos[number])
         return number, {"photo": photo, "model": chance.choice(MODELS)}
 
     def _quick(self, chance: random.Random) -> str:
         visitor, method = Visitor(self._running.page), chance.choice(QUICK)
-        number, asked = self._asked(chance)
+        number, fields = self._question(chance)
         began = time.monotonic()
-        answer = visitor.answer(visitor.ask(method, **asked), seconds=200)
+        answer = visitor.answer(visitor.ask(method, **fields), seconds=200)
         # What it is drawn from: the picture of a map is the map of that photo, and no other's.
         digest = hashlib.sha256(json.dumps(answer[2]["map"]).encode()).hexdigest()
         with self._lock:
             self._tally.quick.append(time.monotonic() - began)
-            first = self._expected.setdefault((number, asked["model"], method), digest)
-        return "answered" if digest == first else f"{method} of {asked['model']}: another map"
+            first = self._expected.setdefault((number, fields["model"], method), digest)
+        return "answered" if digest == first else f"{method} of {fields['model']}: another map"
 
     def _slow(self, chance: random.Random) -> str:
         visitor = Visitor(self._running.page)
         method, params = chance.choice(SLOW)
-        visitor.answer(visitor.ask(method, **self._asked(chance)[1], **params), seconds=400)
+        visitor.answer(visitor.ask(method, **self._question(chance)[1], **params), seconds=400)
         return "answered"
 
     def _leave(self, chance: random.Random) -> str:
         visitor = Visitor(self._running.page)
         method, _ = chance.choice(SLOW)
-        event = visitor.ask(method, **self._asked(chance)[1])
+        event = visitor.ask(method, **self._question(chance)[1])
         self._over.wait(chance.random())
         visitor.cancel(event, method)
         return "left"
 
     def _bad_plugin(self, chance: random.Random) -> str:
         visitor, method = Visitor(self._running.page), chance.choice(sorted(ALL))
-        visitor.answer(visitor.ask(method, **self._asked(chance)[1]), seconds=400)
+        visitor.answer(visitor.ask(method, **self._question(chance)[1]), seconds=400)
         return f"{method} was answered"
 
     def _bad_file(self, chance: random.Random) -> str:

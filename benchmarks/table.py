@@ -80,7 +80,7 @@ class Measured:
         return self.figure <= self.row.goal
 
 
-def raced(row: Row, contest: Contest, *, rounds: int) -> Measured:
+def race(row: Row, contest: Contest, *, rounds: int) -> Measured:
     """Return a row measured in interleaved rounds: everyone once in each, in turning order.
 
     A ratio is taken within a round and its median over the rounds: a machine that slows down
@@ -126,7 +126,7 @@ def _ratios(spent: dict[str, list[float]], *, over: bool) -> dict[str, float]:
     return results
 
 
-def shown(measured: Measured) -> list[str]:
+def cells(measured: Measured) -> list[str]:
     """Return the cells of one row."""
     row = measured.row
     sign = "≥" if row.at_least else "≤"

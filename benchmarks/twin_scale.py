@@ -104,7 +104,7 @@ def make(place: Path, count: int, kind: str) -> dict[str, Any]:
     return {}
 
 
-def opened(place: Path, count: int) -> dict[str, np.ndarray]:
+def open_gallery(place: Path, count: int) -> dict[str, np.ndarray]:
     """Return the arrays of a gallery, memory-mapped."""
     labels = np.memmap(place / "labels", np.int32, "r", 0, (count,))
     step = int((place / "jpeg_bytes").read_text())
@@ -122,7 +122,7 @@ def index(place: Path, count: int) -> dict[str, Any]:
     """Make the index from the mapped vectors."""
     from whylens.plugins.twin.index import build_index
 
-    arrays = opened(place, count)
+    arrays = open_gallery(place, count)
     began = time.perf_counter()
     data = build_index(arrays["vectors"], arrays["labels"])
     seconds = time.perf_counter() - began
@@ -132,8 +132,8 @@ def index(place: Path, count: int) -> dict[str, Any]:
 
 def write(place: Path, count: int) -> dict[str, Any]:
     """Write the artifact, as a fit does."""
-    described = json.loads(_described())
-    arrays = {**opened(place, count), "index": np.memmap(place / "index", np.uint8, "r")}
+    described = json.loads(_setting())
+    arrays = {**open_gallery(place, count), "index": np.memmap(place / "index", np.uint8, "r")}
     facts = {
         "data": "synthetic",
         "labels": [f"class {i}" for i in range(CLASSES)],
@@ -152,7 +152,7 @@ def write(place: Path, count: int) -> dict[str, Any]:
     return {"write_seconds": time.perf_counter() - began}
 
 
-def _described() -> str:
+def _setting() -> str:
     # The network is looked at in another process: torch is not part of what writing takes.
     code = (
         "import json; from whylens.core.models.load import load; b = load('%s');"
@@ -178,16 +178,16 @@ def query(count: int, kind: str, queries: int) -> dict[str, Any]:
     began = time.perf_counter()
     arrays = engine.artifact_store.get(explainer, backbone, "").arrays
     results: dict[str, Any] = {"open_seconds": time.perf_counter() - began}
-    asked, labels = random_gallery(queries, kind, np.random.default_rng(SEED + 2))
+    vectors, labels = random_gallery(queries, kind, np.random.default_rng(SEED + 2))
     own, everything = np.asarray(arrays["labels"]), np.ones(count, np.bool_)
     exact_times, index_times = [], []
     shares: dict[str, list[float]] = {"recall": [], "others_recall": []}
-    for row, label in zip(asked, labels, strict=True):
-        near, seconds = timed(lambda row=row: cosines(arrays["vectors"], row))
+    for row, label in zip(vectors, labels, strict=True):
+        near, seconds = time_of(lambda row=row: cosines(arrays["vectors"], row))
         exact_times.append(seconds)
         for name, allowed in (("recall", None), ("others_recall", own != label)):
             truth = top_positions(near, everything if allowed is None else allowed, NEAREST)
-            neighbours, seconds = timed(
+            neighbours, seconds = time_of(
                 lambda row=row, allowed=allowed: search_index(
                     arrays["index"], row, NEAREST, allowed
                 )
@@ -215,13 +215,13 @@ def query(count: int, kind: str, queries: int) -> dict[str, Any]:
         ("index_explain_seconds", "plain", 0),  # as for more than a million
     ):
         search.EXACT_LIMIT = most
-        times = [timed(lambda w=weighting: explained(weighting=w))[1] for _ in range(3)]
+        times = [time_of(lambda w=weighting: explained(weighting=w))[1] for _ in range(3)]
         results[name] = statistics.median(times)
     search.EXACT_LIMIT = limit
     return results
 
 
-def timed(work: Callable[[], Any]) -> tuple[Any, float]:
+def time_of(work: Callable[[], Any]) -> tuple[Any, float]:
     """Return what `work` returns, and the seconds it took."""
     began = time.perf_counter()
     return work(), time.perf_counter() - began

@@ -40,13 +40,13 @@ class UnknownName(CoreError):
         names = sorted(set(known))
         near = difflib.get_close_matches(name.lower(), names, n=4, cutoff=0.55)
         # A word of a name is as close as a misspelt name: "husky" means "Siberian husky".
-        near = near or [known for known in names if name and name.lower() in known.lower()][:4]
+        near = near or [other for other in names if name and name.lower() in other.lower()][:4]
         hint = ""
         if near:
             hint = f" Did you mean {', '.join(near)}?"
         elif len(names) <= 12:
             hint = f" There are: {', '.join(names)}."
-        return cls(f"There is no {kind} called {shown(name)}.{hint}")
+        return cls(f"There is no {kind} called {quote(name)}.{hint}")
 
 
 class InvalidParameter(CoreError):
@@ -204,7 +204,7 @@ def words_of(exc: BaseException) -> str:
     return words if len(words) <= MOST_ERROR_LETTERS else f"{words[: MOST_ERROR_LETTERS - 1]}…"
 
 
-def shown(text: str, *, limit: int = 80) -> str:
+def quote(text: str, *, limit: int = 80) -> str:
     """Return `text` quoted, printable and at most `limit` characters long, for use in messages."""
     clean = "".join(c if c.isprintable() else "?" for c in text)
     return repr(clean if len(clean) <= limit else clean[: limit - 1] + "…")

@@ -206,7 +206,7 @@ class Explanation:
         return self.seconds * (1 - self.fraction) / self.fraction
 
     @property
-    def asked(self) -> str:
+    def question_text(self) -> str:
         """The question in words, as in "tiger cat rather than boxer"."""
         words = " rather than ".join(self.labels)
         return f"probability of {words}" if self.target.quantity == "probability" else words

@@ -136,9 +136,9 @@ def control_of(name: str, info: FieldInfo) -> ControlSpec:
             default=_default(name, info),
             **common,
         )
-    shown = kind if isinstance(kind, types.UnionType) else getattr(kind, "__name__", kind)
+    words = kind if isinstance(kind, types.UnionType) else getattr(kind, "__name__", kind)
     raise InvalidParameter(
-        f"Parameter {name!r} is of type {shown}; use a bounded int or float, a bool or a Literal "
+        f"Parameter {name!r} is of type {words}; use a bounded int or float, a bool or a Literal "
         "of strings."
     )
 

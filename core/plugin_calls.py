@@ -38,14 +38,14 @@ def validate_params(explainer: Explainer[Any], schema: type[M], values: Mapping[
     Raises:
         InvalidParameter: A name is unknown or a value is refused.
     """
-    known = schema.model_fields
-    unknown = sorted(set(values) - set(known))
+    fields = schema.model_fields
+    unknown = sorted(set(values) - set(fields))
     if unknown:
-        near = difflib.get_close_matches(unknown[0], known, n=1)
+        near = difflib.get_close_matches(unknown[0], fields, n=1)
         hint = f"Did you mean {near[0]!r}? " if near else ""
         raise InvalidParameter(
             f"{explainer.title} has no parameter {unknown[0]!r}. {hint}"
-            f"It has: {', '.join(known) or 'none'}."
+            f"It has: {', '.join(fields) or 'none'}."
         )
     try:
         return schema.model_validate(dict(values))
@@ -158,11 +158,11 @@ def model_state(backbone: Backbone, *, values: bool) -> tuple[int, ...]:
     """
     hooks = training = grads = with_grad = versions = count = total = 0
     # Not module.parameters() and its like, which put names together: this is done twice an answer.
-    parts, known = [backbone.module], {backbone.module}
+    parts, reachable = [backbone.module], {backbone.module}
     while parts:
         part = parts.pop()
-        fresh = {child for child in part._modules.values() if child is not None} - known
-        known |= fresh
+        fresh = {child for child in part._modules.values() if child is not None} - reachable
+        reachable |= fresh
         parts.extend(fresh)
         hooks += len(part._forward_hooks) + len(part._forward_pre_hooks)
         hooks += len(part._backward_hooks) + len(part._backward_pre_hooks)

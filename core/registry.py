@@ -283,7 +283,7 @@ _WORDS = {
 def all_entry_points() -> list[PluginSource]:
     """Return the built-ins in table order, then strangers by distribution and name."""
     own = _from_pyproject(Path(__file__).resolve().parents[1] / "pyproject.toml")
-    installed = _installed()
+    installed = _installed_plugins()
     if not own:
         own = [item for item in installed if item.distribution == PROJECT]
     strangers = [item for item in installed if item.distribution != PROJECT]
@@ -304,7 +304,7 @@ def _from_pyproject(path: Path) -> list[PluginSource]:
     ]
 
 
-def _installed() -> list[PluginSource]:
+def _installed_plugins() -> list[PluginSource]:
     sources = []
     for distribution in metadata.distributions():
         points = distribution.entry_points.select(group=GROUP)

@@ -203,8 +203,8 @@ class Subject:
             for mask, empty in zip(
                 given_mask.split(self.batch_size), fills.split(self.batch_size), strict=True
             ):
-                shown = empty + mask * (self.x - empty)
-                yield target.score(self.fast_logits(shown))
+                visible = empty + mask * (self.x - empty)
+                yield target.score(self.fast_logits(visible))
 
     def window_scores(self, boxes: Sequence[tuple[slice, ...]], fill: Tensor) -> Iterator[Tensor]:
         """Yield (n,) target scores of the input with each box filled, a bounded piece at a time.

@@ -104,7 +104,7 @@ class Target:
         if self.versus == self.index:
             raise BadInput("A contrast needs two different classes; choose another second class.")
 
-    def checked(self, classes: int) -> Target:
+    def check(self, classes: int) -> Target:
         """Return this target if its classes exist.
 
         Raises:
@@ -194,4 +194,4 @@ def target_of(
         versus = next(int(i) for i in ranked if int(i) != chosen)
     if quantity != "contrast":
         versus = None
-    return Target(chosen, quantity, versus, outputs).checked(len(logits))
+    return Target(chosen, quantity, versus, outputs).check(len(logits))

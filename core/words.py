@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-def counted(count: int, noun: str, plural: str = "") -> str:
+def number_of(count: int, noun: str, plural: str = "") -> str:
     """Return "1 file", "2 files" or "1,234 files".
 
     Args:

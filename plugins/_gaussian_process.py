@@ -70,16 +70,18 @@ def fit_gaussian_process(
         control: Indices of measured items that were chosen at random: only these tell how far
             off the fit is on the others, since the rest were chosen for what it predicted.
     """
-    known = (~scores.isnan()).nonzero()[:, 0]
-    known_distances, count = distances[known][:, known], len(known)
-    level = float(scores[known].var()) * 1e-8 + 1e-12
+    observations = (~scores.isnan()).nonzero()[:, 0]
+    known_distances, count = distances[observations][:, observations], len(observations)
+    level = float(scores[observations].var()) * 1e-8 + 1e-12
     eye = torch.eye(count, dtype=distances.dtype, device=distances.device)
     best: tuple[float, float, float, Tensor, Tensor, Tensor] | None = None
     for length in _LENGTHS:
         kernel = (known_distances / (-2 * length**2)).exp()
         for noise in _NOISES:
             root = torch.linalg.cholesky(kernel + noise * eye)
-            white = _solve_lower(root, torch.cat([scores[known, None], trend[known]], 1))
+            white = _solve_lower(
+                root, torch.cat([scores[observations, None], trend[observations]], 1)
+            )
             beta = torch.linalg.lstsq(white[:, 1:], white[:, :1]).solution
             error = white[:, :1] - white[:, 1:] @ beta
             scale = error.square().mean() + level
@@ -88,17 +90,17 @@ def fit_gaussian_process(
                 best = (fit, length, noise, scale, root, beta)
     assert best is not None  # noqa: S101 - the grids above are not empty
     _, length, noise, scale, root, beta = best
-    cross = _solve_lower(root, (distances[known] / (-2 * length**2)).exp())
-    error = _solve_lower(root, scores[known, None] - trend[known] @ beta)
+    cross = _solve_lower(root, (distances[observations] / (-2 * length**2)).exp())
+    error = _solve_lower(root, scores[observations, None] - trend[observations] @ beta)
     mean = (trend @ beta + cross.T @ error)[:, 0]
     covariance = (distances / (-2 * length**2)).exp_()
     covariance.diagonal().add_(noise)
     covariance.sub_(cross.T @ cross).mul_(scale)
     inverse = torch.cholesky_inverse(root)
     # eq. 5.12: leaving one out costs no second fit.
-    left_out = (inverse @ (scores[known, None] - trend[known] @ beta))[:, 0].square()
+    left_out = (inverse @ (scores[observations, None] - trend[observations] @ beta))[:, 0].square()
     standardised = left_out / inverse.diagonal() / scale
-    overconfidence = float(standardised[torch.isin(known, control)].mean())
+    overconfidence = float(standardised[torch.isin(observations, control)].mean())
     return GaussianProcess(mean, covariance.mul_(max(1.0, overconfidence)), overconfidence)
 
 

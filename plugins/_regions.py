@@ -42,17 +42,17 @@ def region_fill(subject: Subject, labels: Tensor, fill: RegionFill) -> Tensor:
 
 
 def region_scores(
-    subject: Subject, shown: Tensor, labels: Tensor, empty: Tensor
+    subject: Subject, presence: Tensor, labels: Tensor, empty: Tensor
 ) -> Iterator[Tensor]:
     """Yield (n,) float64 target scores with only the regions shown, a bounded piece at a time.
 
     Args:
-        shown: (N, regions) 1 where a region is shown, 0 where it is hidden.
+        presence: (N, regions) 1 where a region is shown, 0 where it is hidden.
         labels: (*S) int64.
         empty: (1, C, *S) what hidden regions show.
     """
-    pieces = slices(len(shown), subject.batch_size)
-    masks = (region_masks(shown[piece], labels).to(subject.x) for piece in pieces)
+    pieces = slices(len(presence), subject.batch_size)
+    masks = (region_masks(presence[piece], labels).to(subject.x) for piece in pieces)
     for scores in subject.masked_scores(masks, empty):
         yield scores.double().cpu()
 

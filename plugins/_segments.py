@@ -66,11 +66,11 @@ def superpixels(pixels: npt.NDArray[np.uint8], count: int) -> npt.NDArray[np.int
 
 def boxes(size: tuple[int, ...], count: int) -> Tensor:
     """Return (*S) int64 labels of near `count` boxes, as close to cubes as the size allows."""
-    pieces, left = [1] * len(size), list(np.argsort(size, kind="stable"))
+    pieces, small_first = [1] * len(size), list(np.argsort(size, kind="stable"))
     # Short axes first: what an axis is too short for goes to the longer ones.
-    while left:
-        side = (np.prod([size[axis] for axis in left]) / count) ** (1 / len(left))
-        axis = left.pop(0)
+    while small_first:
+        side = (np.prod([size[axis] for axis in small_first]) / count) ** (1 / len(small_first))
+        axis = small_first.pop(0)
         pieces[axis] = max(1, min(size[axis], round(size[axis] / side)))
         count = max(1, round(count / pieces[axis]))
     label = torch.zeros(size, dtype=torch.int64)
@@ -94,11 +94,11 @@ def segment_means(x: Tensor, labels: Tensor) -> Tensor:
     return means[:, index].view_as(x)
 
 
-def region_masks(shown: Tensor, labels: Tensor) -> Tensor:
+def region_masks(presence: Tensor, labels: Tensor) -> Tensor:
     """Return (n, 1, *S) float masks that show the regions chosen.
 
     Args:
-        shown: (n, regions) 1 where the region is shown, 0 where it is hidden.
+        presence: (n, regions) 1 where the region is shown, 0 where it is hidden.
         labels: (*S) int64.
     """
-    return shown[:, labels.flatten()].view(len(shown), 1, *labels.shape).float()
+    return presence[:, labels.flatten()].view(len(presence), 1, *labels.shape).float()

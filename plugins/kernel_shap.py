@@ -84,7 +84,7 @@ class KernelSHAP(Explainer[KernelSHAPParams]):
                 _heat(subject, labels, values, errors, {**diagnostics, "coalitions": 2.0}), 1
             )
             return
-        both = torch.stack([pairs.shown, 1 - pairs.shown], 1).flatten(0, 1)
+        both = torch.stack([pairs.coalitions, 1 - pairs.coalitions], 1).flatten(0, 1)
         scores, fit_samples = torch.zeros(0, dtype=torch.float64), 0
         for piece in region_scores(subject, both, labels, empty):
             scores = torch.cat([scores, piece])
@@ -121,21 +121,23 @@ class Pairs:
     """Coalitions of regions, each scored together with its complement.
 
     Attributes:
-        shown: (M, regions) float64, 1 where a region is shown in the first of the pair.
+        coalitions: (M, regions) float64, 1 where a region is shown in the first of the pair.
         weights: (M,) float64, share of the Shapley kernel that the pair stands for.
         drawn: (M,) bool, True where the pair was drawn at random, False where it stands only for
             itself.
     """
 
-    shown: Tensor
+    coalitions: Tensor
     weights: Tensor
     sampled: Tensor
 
     def first(self, count: int) -> Pairs:
         """Return the first of them; a part of the pairs is a sample in any case."""
-        if count == len(self.shown):
+        if count == len(self.coalitions):
             return self
-        return Pairs(self.shown[:count], self.weights[:count], torch.ones(count, dtype=torch.bool))
+        return Pairs(
+            self.coalitions[:count], self.weights[:count], torch.ones(count, dtype=torch.bool)
+        )
 
 
 def coalition_pairs(regions: int, budget: int, generator: torch.Generator) -> Pairs:
@@ -151,35 +153,35 @@ def coalition_pairs(regions: int, budget: int, generator: torch.Generator) -> Pa
     """
     if regions <= EXACT:
         budget = max(budget, 2**regions - 2)
-    left = budget // 2
+    pairs = budget // 2
     sizes = list(range(1, regions // 2 + 1))
     # Theorem 2's kernel, summed over the coalitions of a size and of the complements' size.
     kernel = [(1 if 2 * s == regions else 2) / (s * (regions - s)) for s in sizes]
     shares = [k / sum(kernel) for k in kernel]
-    shown, weights = [torch.zeros(0, regions, dtype=torch.float64)], []
+    samples, weights = [torch.zeros(0, regions, dtype=torch.float64)], []
     while sizes:
         size, share = sizes[0], shares[0]
         count = math.comb(regions, size) // (2 if 2 * size == regions else 1)
-        if left * share / sum(shares) < count * (1 - 1e-9):
+        if pairs * share / sum(shares) < count * (1 - 1e-9):
             break
-        shown.append(_enumerate_coalitions(regions, size, count))
+        samples.append(_enumerate_coalitions(regions, size, count))
         weights += [share / count] * count
-        left -= count
+        pairs -= count
         sizes, shares = sizes[1:], shares[1:]
     enumerated = len(weights)
     if sizes:
         draws = torch.multinomial(
-            torch.tensor(shares, dtype=torch.float64), left, True, generator=generator
+            torch.tensor(shares, dtype=torch.float64), pairs, True, generator=generator
         )
         coalition_sizes = torch.tensor(sizes)[draws, None]
-        keys = torch.rand(left, regions, generator=generator)
+        keys = torch.rand(pairs, regions, generator=generator)
         order = keys.argsort(dim=1, stable=True).argsort(dim=1)
-        shown.append((order < coalition_sizes).double())
-        weights += [sum(shares) / left] * left
+        samples.append((order < coalition_sizes).double())
+        weights += [sum(shares) / pairs] * pairs
     total = len(weights)
     order = torch.tensor(bit_reversed_order(total) if total else [], dtype=torch.int64)
     return Pairs(
-        torch.cat(shown)[order],
+        torch.cat(samples)[order],
         torch.tensor(weights, dtype=torch.float64)[order],
         order >= enumerated,
     )
@@ -207,9 +209,9 @@ def shapley_values(pairs: Pairs, gaps: Tensor, change: float) -> tuple[Tensor, T
     Returns:
         Values and errors; None for errors where nothing was drawn.
     """
-    regions = pairs.shown.shape[1]
-    centred = pairs.shown - pairs.shown.mean(1, keepdim=True)
-    targets = (gaps - change * (2 * pairs.shown.mean(1) - 1)) / 2
+    regions = pairs.coalitions.shape[1]
+    centred = pairs.coalitions - pairs.coalitions.mean(1, keepdim=True)
+    targets = (gaps - change * (2 * pairs.coalitions.mean(1) - 1)) / 2
     weighted = pairs.weights[:, None] * centred
     inverse = torch.linalg.pinv(centred.T @ weighted, rtol=1e-10, hermitian=True)
     offsets = inverse @ (weighted.T @ targets)

@@ -76,18 +76,19 @@ class LIME(Explainer[LIMEParams]):
         """Yield the signed map in units of the score, ever more samples in it."""
         labels = segments(subject, params.segments, params.regions)
         regions = int(labels.max()) + 1
-        shown = random_samples(params.samples, regions, subject.generator())
-        weights = locality(shown)
+        samples = random_samples(params.samples, regions, subject.generator())
+        weights = locality(samples)
         empty = region_fill(subject, labels, params.fill)
         base = float(subject.scores(subject.x)[0])
         scores = torch.zeros(0, dtype=torch.float64)
         fit, fit_samples = None, 0
-        for piece in region_scores(subject, shown, labels, empty):
+        for piece in region_scores(subject, samples, labels, empty):
             scores = torch.cat([scores, zero_rounding(piece - base, subject.rounding)])
             done = len(scores)
             # Refitting at every piece would cost more than the network where pieces are small.
-            if fit is None or done == len(shown) or done >= 1.1 * fit_samples:
-                fit, fit_samples = fit_linear_surrogate(shown[:done], scores, weights[:done]), done
+            if fit is None or done == len(samples) or done >= 1.1 * fit_samples:
+                fit = fit_linear_surrogate(samples[:done], scores, weights[:done])
+                fit_samples = done
             diagnostics = {
                 "regions": float(regions),
                 "samples": float(fit_samples),
@@ -100,29 +101,29 @@ class LIME(Explainer[LIMEParams]):
                 subject.unit,
                 True,
                 diagnostics,
-                _note(fit.held_out) if done == len(shown) else "",
+                _note(fit.held_out) if done == len(samples) else "",
                 as_array(regions_to_map(fit.errors, labels)),
             )
-            yield Partial(heat, done / len(shown))
+            yield Partial(heat, done / len(samples))
 
 
 def random_samples(count: int, regions: int, generator: torch.Generator) -> Tensor:
     """Return (count, regions) float64: 1 where a region is shown; the first shows all of them."""
-    shown = torch.randint(0, 2, (count, regions), generator=generator).double()
-    shown[0] = 1
-    return shown
+    samples = torch.randint(0, 2, (count, regions), generator=generator).double()
+    samples[0] = 1
+    return samples
 
 
-def locality(shown: Tensor, width: float = KERNEL_WIDTH) -> Tensor:
+def locality(samples: Tensor, width: float = KERNEL_WIDTH) -> Tensor:
     """Return (N,) weights in (0, 1]: how close each sample is to the whole picture.
 
     The square root of exp(-d^2 / width^2), as in the authors' package, with the cosine distance
-    d = 1 - sqrt(share of regions shown).
+    d = 1 - sqrt(share of regions samples).
 
     Args:
-        shown: (N, regions) of 0 and 1.
+        samples: (N, regions) of 0 and 1.
     """
-    distance = 1 - shown.mean(1).sqrt()
+    distance = 1 - samples.mean(1).sqrt()
     return (-(distance**2) / (2 * width**2)).exp()
 
 
@@ -133,7 +134,7 @@ class LinearSurrogate:
     Attributes:
         coefficients: (regions,) float64, what showing a region adds.
         errors: (regions,) float64 standard errors over the draw of the samples.
-        intercept: Score difference with no region shown.
+        intercept: Score difference with no region samples.
         fit: Weighted R^2 on the samples; 1 where all score alike and nothing is left to explain.
         held_out: The same, each sample predicted by the model fitted to all others.
     """
@@ -146,7 +147,7 @@ class LinearSurrogate:
 
 
 def fit_linear_surrogate(
-    shown: Tensor, scores: Tensor, weights: Tensor, ridge: float = RIDGE
+    samples: Tensor, scores: Tensor, weights: Tensor, ridge: float = RIDGE
 ) -> LinearSurrogate:
     """Return the b, c that minimise sum_i w_i (y_i - c - z_i b)^2 + ridge |b|^2, solved exactly.
 
@@ -156,12 +157,12 @@ def fit_linear_surrogate(
     coefficient, not how far the network is from linear: that is what R^2 says.
 
     Args:
-        shown: (N, regions) float64.
+        samples: (N, regions) float64.
         scores: (N,) float64, score units.
         weights: (N,) float64, above 0.
         ridge: At least 0; above 0 where samples may be fewer than regions.
     """
-    design = torch.cat([torch.ones(len(shown), 1, dtype=shown.dtype), shown], 1)
+    design = torch.cat([torch.ones(len(samples), 1, dtype=samples.dtype), samples], 1)
     weighted = weights[:, None] * design
     normal = design.T @ weighted
     normal.diagonal()[1:] += ridge  # the intercept is free

@@ -86,15 +86,15 @@ class SISE(Explainer[SISEParams]):
             stage = nothing
             for piece in slices(len(channels), subject.batch_size):
                 masks = unit_masks(layer.features[:, channels[piece]], subject.size)
-                shown = masks.transpose(0, 1)
-                weights = torch.cat(list(judge.masked_scores([shown], fill))) - floor
+                windows = masks.transpose(0, 1)
+                weights = torch.cat(list(judge.masked_scores([windows], fill))) - floor
                 wide = masks.double()
                 if paper:
                     weights = weights / wide[0].flatten(1).sum(-1)
                 else:
                     weights = torch.where(weights > subject.rounding, weights, 0.0).double()
                 stage = stage + weighted_sum(weights, wide)
-                done += len(shown)
+                done += len(windows)
                 yield part((number + piece.stop / len(channels) * 0.99) / len(layers))
             total = fuse_stages(total, stage) if number else unit_range(stage)
             yield part((number + 1) / len(layers))

@@ -169,7 +169,7 @@ def _packages_read_once():
     # Each registry reads what hundreds of installed packages say; they change with sys.path alone.
     from whylens.core import registry
 
-    read, found = registry._installed, {}
+    read, found = registry._installed_plugins, {}
 
     def installed():
         path = tuple(sys.path)
@@ -178,7 +178,7 @@ def _packages_read_once():
         return found[path]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(registry, "_installed", installed)
+        patch.setattr(registry, "_installed_plugins", installed)
         yield
 
 

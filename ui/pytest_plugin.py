@@ -63,16 +63,16 @@ def pytest_collection_modifyitems(
         explainers = list(registry.entries)
     if ALL in metrics:
         metrics = list(registry.metrics)
-    asked: list[tuple[str, Any, tuple[Check[Any], ...]]]
+    suites: list[tuple[str, Any, tuple[Check[Any], ...]]]
     try:
-        asked = [
+        suites = [
             *((n, ExplainerUnderTest(registry.explainer(n)), CHECKS) for n in explainers),
             *((n, MetricUnderTest(registry.metric(n)), METRIC_CHECKS) for n in metrics),
         ]
     except UnknownName as exc:
         problems = [f"{p.plugin} of {p.distribution}: {p.message}" for p in registry.problems]
         raise pytest.UsageError("\n".join([str(exc), *problems])) from exc
-    for name, under_test, checks in asked:
+    for name, under_test, checks in suites:
         suite: Suite = Suite.from_parent(session, name=name, nodeid=name)
         suite.under_test, suite.checks = under_test, checks
         # By way of the hooks, so that pytest counts what is collected.

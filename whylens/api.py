@@ -372,7 +372,7 @@ def load_model(
     Raises:
         CoreError: What is wrong, and what to do.
     """
-    return _loaded(_as_module(model), ModuleHint.of(size, mean, std, labels, output, unit))
+    return _load(_as_module(model), ModuleHint.of(size, mean, std, labels, output, unit))
 
 
 @cache
@@ -395,11 +395,11 @@ def _engine(registry: Registry, backbone: Backbone) -> Engine:
 
 def _as_module(model: Any) -> Any:
     # Of a function only answers are known: no layers and no gradients.
-    known = isinstance(model, nn.Module | Backbone | type)
-    return BlackBox(model) if callable(model) and not known else model
+    is_module = isinstance(model, nn.Module | Backbone | type)
+    return BlackBox(model) if callable(model) and not is_module else model
 
 
-def _loaded(model: Model, hint: ModuleHint) -> Backbone:
+def _load(model: Model, hint: ModuleHint) -> Backbone:
     if not isinstance(model, nn.Module | Backbone | str | os.PathLike):
         raise BadInput(no_model_words(model))
     if isinstance(model, nn.Module):
@@ -429,7 +429,7 @@ def _loaded_for(
 ) -> tuple[Backbone, Callable[[torch.Tensor], torch.Tensor]]:
     """Return a network and the function of its (N, C) logits that is `function` of its outputs."""
     try:
-        backbone = _loaded(model, hint)
+        backbone = _load(model, hint)
     except BadArtifact:
         if not isinstance(model, nn.Module):
             raise
@@ -444,7 +444,7 @@ def _loaded_for(
     # It gives something else than (N, C) scores, of which the function alone makes numbers.
     value.__name__ = function_name(function)
     hint = replace(hint, labels=(), unit=None)
-    return _loaded(FunctionOfOutputs(model, function), hint), value
+    return _load(FunctionOfOutputs(model, function), hint), value
 
 
 def _name(method: Method) -> str:
@@ -482,7 +482,7 @@ class _Session:
         if callable(target):
             backbone, target = _loaded_for(target, model, hint)
             return cls(backbone, _engine_of(backbone), target)
-        backbone = _loaded(model, hint)
+        backbone = _load(model, hint)
         return cls(backbone, _engine_of(backbone))
 
     def with_method(self, method: Method) -> _Session:
@@ -504,14 +504,14 @@ class _Session:
     def params(self, method: Method, params: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return `given` if the method knows the names."""
         explainer = self.engine.registry.explainer(_name(method))
-        known = explainer.Params.model_fields
+        fields = explainer.Params.model_fields
         for name in params:
-            if name not in known:
-                near = difflib.get_close_matches(name, [*known, *_KEYWORDS], n=1)
+            if name not in fields:
+                near = difflib.get_close_matches(name, [*fields, *_KEYWORDS], n=1)
                 hint = f" Did you mean {near[0]}=?" if near else ""
                 raise InvalidParameter(
                     f"{explainer.title} has no parameter {name!r}.{hint} It has: "
-                    f"{', '.join(known) or 'none'}."
+                    f"{', '.join(fields) or 'none'}."
                 )
         return params
 

@@ -226,7 +226,7 @@ class Why:
         Raises:
             InvalidParameter: A colour map or `under` is unknown, or the opacity not in 0 to 1.
         """
-        return self._rendered(Style(colormap, opacity, significant_only, under))
+        return self._render(Style(colormap, opacity, significant_only, under))
 
     def save(self, folder: str | os.PathLike[str]) -> list[Path]:
         """Write picture, raw values and manifest into a folder of the method's name.
@@ -313,7 +313,7 @@ class Why:
             raise BadInput(f"{self.title} answers with examples, not with a map.")
         return self.result
 
-    def _rendered(self, style: Style, scale: Scale | None = None) -> Image.Image:
+    def _render(self, style: Style, scale: Scale | None = None) -> Image.Image:
         if isinstance(self.result, Heatmap):
             return render_explanation(self.explanation, style, scale=scale)
         return sheet(self.result)
@@ -387,7 +387,7 @@ class SideBySide(Sequence[Why]):
         style = Style(colormap, opacity, under=under)
         side = 280
         tiles = [
-            _of_height(why._rendered(style, scale), side)
+            _of_height(why._render(style, scale), side)
             for why, scale in zip(self, self.scales(), strict=True)
         ]
         return _row(tiles, [why.title for why in self])
@@ -453,7 +453,7 @@ class SideBySide(Sequence[Why]):
 
 def _figure(why: Why, style: Style, scale: Scale | None) -> str:
     # A tenth of a PNG's bytes, which a notebook's file would keep.
-    picture = base64.b64encode(_jpeg(_smaller(why._rendered(style, scale), _LONGEST))).decode()
+    picture = base64.b64encode(_jpeg(_smaller(why._render(style, scale), _LONGEST))).decode()
     bar = ""
     if isinstance(why.result, Heatmap):
         bar = _legend(scale or scale_of(why.result), style)

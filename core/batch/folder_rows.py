@@ -73,8 +73,8 @@ def photo_row(
         title = titles.get(row["method"], "")
         notes |= dict.fromkeys(f"{title}: {text}" for text in own if text)
         if row["error"]:
-            known = first["predicted"] is not None
-            notes[f"{title}: {row['error']}" if known else row["error"]] = None
+            is_predicted = first["predicted"] is not None
+            notes[f"{title}: {row['error']}" if is_predicted else row["error"]] = None
     return PhotoRow(
         name=first["path"],
         label=first["predicted_label"] or "",
@@ -103,7 +103,7 @@ def write_report(
     first = order_key("wrong")
     chosen = heapq.nsmallest(
         MOST_ROWS,
-        _counted(_photo_rows(folder, out, plan, card, titles), tally),
+        _count(_photo_rows(folder, out, plan, card, titles), tally),
         key=lambda pair: first(pair[0]),
     )
     seconds = _file_seconds(out)
@@ -137,9 +137,7 @@ def _photo_rows(
             yield photo_row(raw, titles, find(raw[0]["path"], name)), raw
 
 
-def _counted(
-    pairs: Iterator[tuple[PhotoRow, _Raw]], tally: Tally
-) -> Iterator[tuple[PhotoRow, _Raw]]:
+def _count(pairs: Iterator[tuple[PhotoRow, _Raw]], tally: Tally) -> Iterator[tuple[PhotoRow, _Raw]]:
     for pair in pairs:
         tally.add(pair[0])
         yield pair

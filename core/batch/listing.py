@@ -89,14 +89,14 @@ def grow_listing(file: Path, before: Listing, now: Path, target: Path) -> Listin
     Returns:
         That of before where nothing was added; None where a file is gone or has another size.
     """
-    known = list(islice(_entries(file), before.count))
+    before_now = list(islice(_entries(file), before.count))
     current = list(_entries(now))
-    if not set(known) <= set(current):
+    if not set(before_now) <= set(current):
         return None
-    added = sorted(set(current) - set(known))
+    added = sorted(set(current) - set(before_now))
     if not added:
         return before
-    listing = _write(iter([*known, *added]), target)
+    listing = _write(iter([*before_now, *added]), target)
     return listing.model_copy(update={"ends": (*before.ends, before.count)})
 
 

@@ -27,7 +27,7 @@ from whylens.core.outputs.export import versions
 from whylens.core.plugin_calls import validate_params
 from whylens.core.storage.files import read_json_model, write_atomically
 from whylens.core.targets import Quantity, check_value_question
-from whylens.core.words import counted
+from whylens.core.words import number_of
 
 PLAN = "plan.json"
 MapFormat = Literal["npy", "png", "picture"]
@@ -287,14 +287,14 @@ def plan_differences(before: Plan, now: Plan) -> list[str]:
     if before.files != now.files:
         before_count, now_count = before.files.count, now.files.count
         change = (
-            f"{counted(before_count, 'file')}, now {now_count:,}"
+            f"{number_of(before_count, 'file')}, now {now_count:,}"
             if before_count != now_count
             else "other files or sizes"
         )
         return [f"the folder held {change}"]
-    names, asked = ([method.name for method in plan.methods] for plan in (before, now))
-    if names != asked:
-        return [f"the methods were {', '.join(names)}, now {', '.join(asked)}"]
+    names, names_now = ([method.name for method in plan.methods] for plan in (before, now))
+    if names != names_now:
+        return [f"the methods were {', '.join(names)}, now {', '.join(names_now)}"]
     old, new = (_flat("", json.loads(plan.text())) for plan in (before, now))
     return [
         f"{key} was {old.get(key)!r}, now {new.get(key)!r}"

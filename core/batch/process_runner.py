@@ -68,11 +68,11 @@ def run_in_processes(job: ProcessJob, numbers: Iterable[int], workers: int) -> G
     Raises:
         CoreError: A process cannot do its work, or was lost.
     """
-    left = iter(numbers)
+    remaining = iter(numbers)
     pool: dict[Connection[Any, Any], BaseProcess] = {}
     try:
         for _ in range(workers):
-            number = next(left, None)
+            number = next(remaining, None)
             if number is None:
                 break
             line, process = _start_process(job)
@@ -85,7 +85,7 @@ def run_in_processes(job: ProcessJob, numbers: Iterable[int], workers: int) -> G
                 if isinstance(event, CoreError):
                     raise event
                 if event is not None:
-                    number = next(left, None)
+                    number = next(remaining, None)
                     ready.send(number)
                     if number is None:
                         pool.pop(ready).join()

@@ -65,7 +65,7 @@ class RayActors:
             self._start(job)
         try:
             self.workers = min(self._wanted or self._room(job), len(numbers))
-            yield from self._done(job, numbers)
+            yield from self._events(job, numbers)
         finally:
             if own:
                 ray.shutdown()
@@ -95,7 +95,7 @@ class RayActors:
             return max(1, int(available.get("GPU", 0)))
         return max(1, int(available.get("CPU", 1)) // job.threads)
 
-    def _done(self, job: Job, numbers: list[int]) -> Generator[ShardDone]:
+    def _events(self, job: Job, numbers: list[int]) -> Generator[ShardDone]:
         ray = self._ray
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False

@@ -37,7 +37,7 @@ from whylens.core.batch.shards import (
     LOG,
     WORK,
     ShardDone,
-    finished,
+    finished_shards,
     flush,
     manifest_path,
     remove_unfinished,
@@ -173,14 +173,17 @@ def _run_shards(
 ) -> Generator[FolderProgress, None, int]:
     out, count = request.out, plan.files.count
     remove_unfinished(out)
-    ready = finished(out)
+    ready = finished_shards(out)
     done = resumed = sum(stop - start for start, stop in map(plan.span, ready))
     step = partial(FolderProgress, count=count, resumed=resumed)
     yield step(done)
     job = Job(request.folder, out, plan.threads, plan.device)
-    left = (shard for shard in range(plan.shards) if shard not in ready)
+    remaining = (shard for shard in range(plan.shards) if shard not in ready)
     ahead = 0  # files that were told of and whose shard is not finished
-    with (out / LOG).open("a", encoding="utf-8") as log, closing(runner.run(job, left)) as work:
+    with (
+        (out / LOG).open("a", encoding="utf-8") as log,
+        closing(runner.run(job, remaining)) as work,
+    ):
         for event in work:
             shard = None
             if isinstance(event, ShardDone):

@@ -58,7 +58,7 @@ def manifest_path(out: Path, shard: int) -> Path:
     return out / MANIFEST / f"{shard_name(shard)}.parquet"
 
 
-def finished(out: Path) -> set[int]:
+def finished_shards(out: Path) -> set[int]:
     """Return the numbers of the finished shards."""
     manifest = out / MANIFEST
     entries = manifest.iterdir() if manifest.is_dir() else ()
@@ -107,7 +107,7 @@ def remove_unfinished(out: Path) -> None:
     work = out / WORK
     if work.exists():
         shutil.rmtree(work)
-    done = finished(out)
+    done = finished_shards(out)
     maps = out / MAPS
     for folder in maps.iterdir() if maps.is_dir() else ():
         match = _MAPS.fullmatch(folder.name)

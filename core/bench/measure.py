@@ -81,7 +81,7 @@ def rows_of(plan: BenchPlan, sight: Sight, pairs: Sequence[tuple[str, str]]) -> 
             "owner": owner,
             "recognised": scene.recognised,
             "independent": None if scene.parts is None else scene.parts.background_independence,
-            **_measured(plan, sight, scene, name),
+            **_measure(plan, sight, scene, name),
         }
 
 
@@ -113,8 +113,8 @@ def _scene(plan: BenchPlan, sight: Sight) -> _Scene:
         )
     subject = plan.engine.subject(question)
     best = int(subject.forward_pass.logits[0].argmax())
-    asked = sight.split == "test"
-    grid = mosaic_around(plan, sight) if asked and sight.position < plan.bench.few else None
+    is_test = sight.split == "test"
+    grid = mosaic_around(plan, sight) if is_test and sight.position < plan.bench.few else None
     if signal:
         mask = _on_signal(evidence, subject.size)
         return _Scene(question, subject, mask, best == label, None, None, None, grid)
@@ -123,14 +123,14 @@ def _scene(plan: BenchPlan, sight: Sight) -> _Scene:
         return mask_in_view(mask, backbone.input_spec)
 
     # Thresholds are all that is fitted on the validation split.
-    hint = dataset.shortcut(index) if asked else None
+    hint = dataset.shortcut(index) if is_test else None
     return _Scene(
         question,
         subject,
         seen(evidence),
         best == label,
         _parts(plan, index, seen),
-        _hybrid(plan, index, seen) if asked else None,
+        _hybrid(plan, index, seen) if is_test else None,
         _Hint(hint.label, seen(hint.place)) if hint and hint.present else None,
         grid,
     )
@@ -206,7 +206,7 @@ def _score(metric: Metric, case: Case, failures: list[str]) -> Score:
         return Score(None, note=failures[-1])
 
 
-def _measured(plan: BenchPlan, sight: Sight, scene: _Scene, name: str) -> Row:
+def _measure(plan: BenchPlan, sight: Sight, scene: _Scene, name: str) -> Row:
     """Return the part of a row that a method's map decides, or the reason why there is none."""
     scores: dict[str, Score] = {}
     failures: list[str] = []
@@ -222,7 +222,7 @@ def _measured(plan: BenchPlan, sight: Sight, scene: _Scene, name: str) -> Row:
         if scene.parts is not None:
             scores["single-deletion"] = single_deletion(case.heat, scene.parts)
             marks = part_marks(case.heat, scene.parts)
-            parts = marks and _rounded(asdict(marks))
+            parts = marks and _round(asdict(marks))
         if scene.hybrid is not None:
             maps = _of_hybrid(plan, scene.hybrid, scene, name)
             scores["target-sensitivity"] = Score(target_sensitivity(maps, scene.hybrid.signs), 0.5)
@@ -243,7 +243,7 @@ def _measured(plan: BenchPlan, sight: Sight, scene: _Scene, name: str) -> Row:
     }
 
 
-def _rounded(facts: dict[str, Any]) -> dict[str, list[Any]]:
+def _round(facts: dict[str, Any]) -> dict[str, list[Any]]:
     return {
         name: [value if isinstance(value, bool) else round(value, 6) for value in values]
         for name, values in facts.items()
@@ -260,7 +260,7 @@ def _case(plan: BenchPlan, scene: _Scene, name: str) -> Case:
     if name == EDGES:
         randomised = randomised_subjects(subject, plan.engine.random_networks)
         return Case(subject, _edges(subject), _edges, randomised, scene.mask, cache={})
-    heat = _marked(scene.mask) if name == TRUE_MASK else _noise(subject)
+    heat = _map_of_mask(scene.mask) if name == TRUE_MASK else _noise(subject)
     return Case(subject, heat, mask=scene.mask)
 
 
@@ -290,7 +290,7 @@ def _in_mosaic(mosaic: Mosaic, case: Case, name: str) -> Score:
 
 def _of_hybrid(plan: BenchPlan, hybrid: _Hybrid, scene: _Scene, name: str) -> list[Heatmap]:
     if name == TRUE_MASK:
-        return [_marked(sign) for sign in hybrid.signs]
+        return [_map_of_mask(sign) for sign in hybrid.signs]
     photo = photo_of(hybrid.pixels)
     questions = [replace(scene.question, photo=photo, target=label) for label in hybrid.labels]
     return [_any_map(plan, question, scene, name) for question in questions]
@@ -298,7 +298,7 @@ def _of_hybrid(plan: BenchPlan, hybrid: _Hybrid, scene: _Scene, name: str) -> li
 
 def _of_hint(plan: BenchPlan, hint: _Hint, scene: _Scene, name: str) -> Heatmap:
     if name == TRUE_MASK:
-        return _marked(hint.place)
+        return _map_of_mask(hint.place)
     return _any_map(plan, replace(scene.question, target=hint.label), scene, name)
 
 
@@ -311,7 +311,7 @@ def _any_map(plan: BenchPlan, question: Question, scene: _Scene, name: str) -> H
     return _map_of(last.result, scene.mask.ndim)
 
 
-def _marked(mask: Tensor) -> Heatmap:
+def _map_of_mask(mask: Tensor) -> Heatmap:
     return Heatmap(mask.float().numpy(), "evidence")
 
 

@@ -44,7 +44,7 @@ def mosaic_around(plan: BenchPlan, sight: Sight) -> Mosaic | None:
     for tile, label in _confident(plan, sight):
         if len(tiles) == SIDES[0] ** axes:
             break
-        if label not in [known for _, known in tiles]:
+        if label not in [used_label for _, used_label in tiles]:
             tiles.append((tile, label))
     side = next((side for side in SIDES if side**axes <= len(tiles)), None)
     if side is None:

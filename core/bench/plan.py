@@ -103,12 +103,12 @@ class BenchPlan:
             kind = registry.explainer(name).question_kind
             if kind != "where":
                 self.unavailable.setdefault(name, f"It has no map: it answers {kind!r}, not where.")
-        self.asked = tuple(name for name in bench.methods if name not in self.unavailable)
+        self.available = tuple(name for name in bench.methods if name not in self.unavailable)
         self.owners: Mapping[str, str] = {name: _owner(registry, name) for name in bench.methods}
         self.metrics = metrics_of(registry.metrics)
-        self.sights = self._chosen() if sights is None else sights
+        self.sights = self._choose_sights() if sights is None else sights
 
-    def _chosen(self) -> tuple[Sight, ...]:
+    def _choose_sights(self) -> tuple[Sight, ...]:
         test = _with_evidence(self.dataset, "test", self.bench.pictures)
         if not test:
             raise BadInput(f"No test picture of {self.dataset.name} has known evidence.")
@@ -137,7 +137,7 @@ class BenchPlan:
         """Return the methods that see an input, with their owners; references come first."""
         names = [
             name
-            for name in (*REFERENCES, *self.asked)
+            for name in (*REFERENCES, *self.available)
             if sight.position < self.bench.few or self.is_single_step(name)
         ]
         return [(name, self.owners.get(name, "")) for name in names]

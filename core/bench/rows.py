@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from whylens.core.errors import BadInput, shown
+from whylens.core.errors import BadInput, quote
 from whylens.core.storage.files import write_atomically
 
 ROWS = "rows.jsonl"
@@ -36,11 +36,11 @@ def read_rows(path: Path, head: Row) -> list[Row]:
         lines = [json.loads(line) for line in whole.splitlines()]
     except ValueError as exc:
         raise BadInput(
-            f"{shown(str(path))} is damaged. Delete it, or choose another --out."
+            f"{quote(str(path))} is damaged. Delete it, or choose another --out."
         ) from exc
     if not lines or lines[0] != head:
         raise BadInput(
-            f"{shown(str(path))} holds rows of other weights, pictures or metrics. Delete it, or "
+            f"{quote(str(path))} holds rows of other weights, pictures or metrics. Delete it, or "
             "choose another --out."
         )
     if torn:  # the run was stopped in the middle of a row

@@ -19,7 +19,7 @@ from whylens.core.bench.measure import rows_of
 from whylens.core.bench.plan import Bench, BenchPlan, Sight
 from whylens.core.bench.rows import ROWS, Row, read_rows, row_line
 from whylens.core.bench.summary import BenchSummary, summary_of
-from whylens.core.errors import Busy, shown
+from whylens.core.errors import Busy, quote
 
 if TYPE_CHECKING:
     from whylens.core.engine import Engine
@@ -47,7 +47,7 @@ def run_bench(
             return (yield from _run(BenchPlan(engine, bench), out / ROWS, processes))
     except Timeout as exc:
         raise Busy(
-            f"Another benchmark is writing into {shown(str(out))}. Wait for it, or choose another "
+            f"Another benchmark is writing into {quote(str(out))}. Wait for it, or choose another "
             "--out."
         ) from exc
 

@@ -109,15 +109,15 @@ def summary_of(plan: BenchPlan, rows: Sequence[Row]) -> BenchSummary:
     """Return the figures of all rows that belong to the plan's methods."""
     current = [row for row in rows if plan.owners.get(row["method"], "") == row["owner"]]
     test = [row for row in current if row["split"] == "test"]
-    shown = {row["picture"]: row for row in test}.values()
-    independent = [row["independent"] for row in shown if row["independent"] is not None]
+    pictures = {row["picture"]: row for row in test}.values()
+    independent = [row["independent"] for row in pictures if row["independent"] is not None]
     return BenchSummary(
         plan.bench.model,
         plan.backbone.identity.digest,
         plan.dataset.name,
-        len(shown),
-        min(plan.bench.few, len(shown)),
-        float(np.mean([row["recognised"] for row in shown])),
+        len(pictures),
+        min(plan.bench.few, len(pictures)),
+        float(np.mean([row["recognised"] for row in pictures])),
         float(np.mean(independent)) if independent else None,
         tuple(
             _row(name, plan.owners.get(name, ""), current, plan.unavailable.get(name, ""))
@@ -125,7 +125,7 @@ def summary_of(plan: BenchPlan, rows: Sequence[Row]) -> BenchSummary:
         ),
         STEPS,
         plan.bench.random_maps,
-        min(plan.bench.repeats, plan.bench.few, len(shown)),
+        min(plan.bench.repeats, plan.bench.few, len(pictures)),
     )
 
 
@@ -172,7 +172,7 @@ def _row(name: str, owner: str, rows: list[Row], unavailable: str) -> BenchRow:
     others = [_marks(row) for row in own if row["split"] == "val" and row["parts"]]
     if others:
         threshold = fitted_threshold(others)
-        figures |= _painted(answered, threshold)
+        figures |= _painted_figures(answered, threshold)
     failed = (row["failed"] for row in answered if row.get("failed"))  # earlier runs say nothing
     reason = unavailable or next(iter(reasons), "") or next(failed, "")
     return BenchRow(name, owner, figures, len(answered), len(reasons), reason, threshold)
@@ -187,7 +187,7 @@ def _marks(row: Row) -> PartMarks:
     return PartMarks(**{name: tuple(values) for name, values in row["parts"].items()})
 
 
-def _painted(answered: list[Row], threshold: float) -> dict[str, Figure]:
+def _painted_figures(answered: list[Row], threshold: float) -> dict[str, Figure]:
     """Return the figures that hang on a threshold, and the mean X as FunnyBirds defines it."""
     names = [column.name for column in PAINTED[:-1]]
     rows = [
@@ -215,7 +215,7 @@ def _painted(answered: list[Row], threshold: float) -> dict[str, Figure]:
 
 def _known_mean(values: np.ndarray, chosen: np.ndarray) -> np.ndarray:
     """Return the mean of the chosen values that are known; NaN where none is."""
-    known = ~np.isnan(values)
-    total, count = np.nan_to_num(values)[chosen].sum(-1), known[chosen].sum(-1)
+    is_there = ~np.isnan(values)
+    total, count = np.nan_to_num(values)[chosen].sum(-1), is_there[chosen].sum(-1)
     mean: np.ndarray = np.where(count > 0, total / np.maximum(count, 1), np.nan)
     return mean

@@ -13,11 +13,11 @@ from whylens.core.conformance.outcome import NotApplicable, difference, require
 from whylens.core.conformance.toy_inputs import GRID, SIZE, noise
 from whylens.core.conformance.toy_networks import (
     LinearNet,
-    changed,
     gradient_reader,
     patches,
     plain_spec,
-    randomised,
+    randomise,
+    with_change,
 )
 from whylens.core.conformance.under_test import Answer, ExplainerUnderTest
 from whylens.core.evaluation.agreement import cosine, on_grid, rank_correlation
@@ -65,8 +65,8 @@ def linear_shares(candidate: ExplainerUnderTest) -> None:
     weight = backbone.module.get_parameter("fc.weight")[1].view(3, -1).double().numpy()
     pixels = x[0].flatten(1).double().numpy()
     # Whatever the baseline, if it is of one colour: w x minus the map is w times that colour.
-    left = (weight * pixels).sum(0) - heat.values.ravel()
-    colour, *_ = np.linalg.lstsq(weight.T, left, rcond=None)
+    remainder = (weight * pixels).sum(0) - heat.values.ravel()
+    colour, *_ = np.linalg.lstsq(weight.T, remainder, rcond=None)
     missed = difference(weight.T @ colour + heat.values.ravel(), (weight * pixels).sum(0))
     require(
         missed < 1e-4,
@@ -75,7 +75,7 @@ def linear_shares(candidate: ExplainerUnderTest) -> None:
         "channels are summed after multiplying, and the trial's baseline is of one colour.",
     )
     for word in ("functional", "module"):
-        heat = _complete(candidate.answer(candidate.network(_rectified, word), x, 1))
+        heat = _complete(candidate.answer(candidate.network(_rectifier, word), x, 1))
         change, stated_gap = heat.diagnostics[CHANGE], heat.diagnostics[GAP]
         gap = abs(float(heat.values.sum(dtype=np.float64)) - change) / max(abs(change), 1e-6)
         require(
@@ -87,12 +87,12 @@ def linear_shares(candidate: ExplainerUnderTest) -> None:
 
 
 def _linear() -> Backbone:
-    return wrap(randomised(LinearNet()), input_spec=plain_spec())
+    return wrap(randomise(LinearNet()), input_spec=plain_spec())
 
 
-def _rectified(relu: str) -> Backbone:
+def _rectifier(relu: str) -> Backbone:
     act = nn.ReLU() if relu == "module" else None
-    return wrap(randomised(_Rectified(act)), input_spec=plain_spec())
+    return wrap(randomise(_Rectified(act)), input_spec=plain_spec())
 
 
 class _Rectified(nn.Module):
@@ -161,7 +161,7 @@ def _one_channel_head(target: int) -> Backbone:
         weight[:, target] = torch.tensor([-5.0, -10.0, -15.0])
         weight[target, target] = 20
 
-    return changed(patches(), one_channel)
+    return with_change(patches(), one_channel)
 
 
 def scale_of_scores(candidate: ExplainerUnderTest) -> None:
@@ -173,7 +173,7 @@ def scale_of_scores(candidate: ExplainerUnderTest) -> None:
     if "probability" in plain.heat.unit:
         raise NotApplicable("it goes by probabilities, which the size of scores does change")
     for scale in SCALES:
-        rescaled = candidate.plain_answer(candidate.network(_scaled, scale), 1)
+        rescaled = candidate.plain_answer(candidate.network(_scaled_backbone, scale), 1)
         likeness = cosine(rescaled.heat.values, plain.heat.values)
         require(
             likeness > 0.999,
@@ -192,12 +192,12 @@ def scale_of_scores(candidate: ExplainerUnderTest) -> None:
         )
 
 
-def _scaled(scale: float) -> Backbone:
+def _scaled_backbone(scale: float) -> Backbone:
     def multiply(module: nn.Module) -> None:
         for name in ("fc.weight", "fc.bias"):
             module.get_parameter(name).mul_(scale)
 
-    return changed(patches(), multiply)
+    return with_change(patches(), multiply)
 
 
 def _complete(answer: Answer) -> Heatmap:

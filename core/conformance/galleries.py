@@ -25,10 +25,10 @@ def never_itself(candidate: ExplainerUnderTest) -> None:
     result = candidate.answer(backbone, to_tensor(data.pixels(0), backbone.input_spec)).result
     if not isinstance(result, Examples):
         raise NotApplicable("it shows no pictures of a gallery as they are")
-    shown = {item.key for item in result.items if item.key}
-    if not shown:
+    keys = {item.key for item in result.items if item.key}
+    if not keys:
         raise NotApplicable("its examples carry no keys")
-    repeated = sorted(shown & {data.items[0].key, data.items[TWIN_OF_FIRST].key})
+    repeated = sorted(keys & {data.items[0].key, data.items[TWIN_OF_FIRST].key})
     require(
         not repeated,
         f"Asked about a picture of its own gallery it shows {repeated}: the picture itself, or a "
@@ -41,7 +41,7 @@ def bound_to_weights(candidate: ExplainerUnderTest) -> None:
     _needs_fitting(candidate)
     backbone, name = default_network(candidate), candidate.explainer.name
     subject = candidate.subject(backbone, to_tensor(Tinted().pixels(1), backbone.input_spec))
-    wanted = candidate.asked(subject).values
+    wanted = candidate.answer_to(subject).values
     digest, other_digest = (
         backbone.identity.digest,
         default_network(candidate, seed=8).identity.digest,
@@ -64,7 +64,7 @@ def bound_to_weights(candidate: ExplainerUnderTest) -> None:
                 "uint8, int32 or int64, and facts are what JSON knows."
             ) from exc
         loaded = read_artifact(folder, method=name, weights=digest, input_spec=input_spec)
-        got = candidate.asked(replace(subject, stored_artifact=loaded)).values
+        got = candidate.answer_to(replace(subject, stored_artifact=loaded)).values
         require(
             np.array_equal(got, wanted),
             "What was fitted answers otherwise once it was written and read. Keep all that an "

@@ -14,13 +14,13 @@ from whylens.core.conformance.toy_inputs import GRID, SIZE, noise
 from whylens.core.conformance.toy_networks import (
     LABELS,
     PatchNet,
-    changed,
     dead_network,
     patches,
     plain_spec,
-    randomised,
+    randomise,
     tinted_spec,
     tiny_vit,
+    with_change,
 )
 from whylens.core.conformance.under_test import ExplainerUnderTest, figures
 from whylens.core.inputs.preprocess import normalize
@@ -41,7 +41,7 @@ def _one_place() -> Backbone:
     # One patch as large as the picture: a feature map of 1 x 1.
     module = PatchNet()
     module.conv = nn.Conv2d(3, 6, SIZE)
-    return wrap(randomised(module), input_spec=tinted_spec(), labels=LABELS)
+    return wrap(randomise(module), input_spec=tinted_spec(), labels=LABELS)
 
 
 def _dead_channel() -> Backbone:
@@ -49,7 +49,7 @@ def _dead_channel() -> Backbone:
         module.get_parameter("conv.weight")[1] = 0
         module.get_parameter("conv.bias")[1] = -1
 
-    return changed(patches(), kill)
+    return with_change(patches(), kill)
 
 
 def _flat(colour: float) -> Tensor:
@@ -74,10 +74,10 @@ def degenerate(candidate: ExplainerUnderTest) -> None:
         "one output only": (candidate.network(patches, classes=1), random, False),
     }
     targets = Target(1), Target(1, "probability"), Target(1, "contrast", 0)
-    refusals, asked = [], 0
+    refusals, questions = [], 0
     for number, (case, (backbone, x, nothing)) in enumerate(cases.items()):
         for target in targets[number % 3 :][:1] if candidate.brief else targets:
-            asked += 1
+            questions += 1
             try:
                 answer = candidate.answer(backbone, x, target)
             except NotApplicable as refusal:
@@ -101,7 +101,7 @@ def degenerate(candidate: ExplainerUnderTest) -> None:
                 f"differences of up to {np.ptp(heat.values):.3g} {heat.unit}. Return the zeros "
                 "that were computed: the page says in words that nothing was found.",
             )
-    if len(refusals) == asked:
+    if len(refusals) == questions:
         raise NotApplicable(refusals[0])
 
 

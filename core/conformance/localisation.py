@@ -16,10 +16,10 @@ from whylens.core.conformance.outcome import NotApplicable, difference, peak, re
 from whylens.core.conformance.toy_inputs import CELL, GRID, SIZE, Cell, lit, noise
 from whylens.core.conformance.toy_networks import (
     cell_reader,
-    changed,
     patches,
     plain_spec,
     signal_patches,
+    with_change,
 )
 from whylens.core.conformance.under_test import ExplainerUnderTest
 from whylens.core.evaluation.hiding import Setting, hiding_curve
@@ -73,7 +73,7 @@ def one_patch(candidate: ExplainerUnderTest) -> None:
         view = view_of((width, height), input_spec)
         photo = _photo(view, [cell, (3 - cell[0], 5 - cell[1])])
         if kind == "exif":
-            photo = _turned(photo)
+            photo = _turn(photo)
         x, view = photo_tensor(photo, input_spec)
         heat = candidate.answer(candidate.network(cell_reader, (cell,), input_spec), x, 0).heat
         _peak(heat, f"the network reads cell {cell} alone")
@@ -133,7 +133,7 @@ def shift(candidate: ExplainerUnderTest) -> None:
 
 
 def _empty_to_the_edge() -> Backbone:
-    return changed(patches(), lambda module: module.get_parameter("conv.bias").zero_())
+    return with_change(patches(), lambda module: module.get_parameter("conv.bias").zero_())
 
 
 def beats_chance(candidate: ExplainerUnderTest) -> None:
@@ -218,8 +218,8 @@ def _peak(heat: Heatmap, because: str) -> tuple[float, ...]:
 
 
 def _in_cells(place: tuple[float, ...]) -> str:
-    shown = ", ".join(f"{p * n:.1f}" for p, n in zip(place, GRID, strict=True))
-    return f"({shown}) in cells"
+    words = ", ".join(f"{p * n:.1f}" for p, n in zip(place, GRID, strict=True))
+    return f"({words}) in cells"
 
 
 def _photo(view: View, cells: list[Cell]) -> Photo:
@@ -234,7 +234,7 @@ def _photo(view: View, cells: list[Cell]) -> Photo:
     return photo_of(pixels)
 
 
-def _turned(photo: Photo) -> Photo:
+def _turn(photo: Photo) -> Photo:
     # The same picture as a camera held upright writes it: lying, with a note to turn it.
     exif = Image.Exif()
     exif[0x0112] = 6

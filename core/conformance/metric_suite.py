@@ -18,7 +18,7 @@ from whylens.core.conformance.metric_under_test import (
     exact,
     heatmap,
     random_values,
-    sloped,
+    sloped_backbone,
 )
 from whylens.core.conformance.outcome import CheckFailed, NotApplicable, require
 from whylens.core.conformance.suite import Check
@@ -36,7 +36,7 @@ def positive_scaling(candidate: MetricUnderTest) -> None:
         raise NotApplicable("it declares scale_free=False")
     wanted = candidate.value(candidate.case())
     for factor in (1e-4, 1e4):
-        got = candidate.value(candidate.case(explain=_scaled(factor)))
+        got = candidate.value(candidate.case(explain=_scaled_by(factor)))
         require(
             _same(got, wanted),
             f"The map times {factor:g} gets {got:.4g}, the map itself {wanted:.4g}. Only the form "
@@ -45,7 +45,7 @@ def positive_scaling(candidate: MetricUnderTest) -> None:
         )
 
 
-def _scaled(factor: float) -> Explain:
+def _scaled_by(factor: float) -> Explain:
     return lambda subject: heatmap(factor * exact(subject).values.astype(float))
 
 
@@ -107,7 +107,7 @@ def batch(candidate: MetricUnderTest) -> None:
             f"With batch_size={size} instead of 16 the score is {got:.4g}, not {wanted:.4g}. "
             "Normalise nothing over a batch, and draw random numbers one by one.",
         )
-    candidate.value(candidate.case(explain=_scaled(1e3)))
+    candidate.value(candidate.case(explain=_scaled_by(1e3)))
     again = candidate.value(candidate.case())
     require(
         _same(again, wanted),
@@ -119,18 +119,18 @@ def batch(candidate: MetricUnderTest) -> None:
 def target_fixed(candidate: MetricUnderTest) -> None:
     """The class stays the one asked about, and a probability stays one."""
     network = candidate.networks.get
-    wanted = candidate.value(candidate.case(network(sloped, "labels")))
+    wanted = candidate.value(candidate.case(network(sloped_backbone, "labels")))
     for others in (-50.0, 50.0):
-        got = candidate.value(candidate.case(network(sloped, "labels", others)))
+        got = candidate.value(candidate.case(network(sloped_backbone, "labels", others)))
         require(
             _same(got, wanted),
             f"Each label has a score of its own, and {others:+g} on the others changes what the "
             f"metric says about this one from {wanted:.4g} to {got:.4g}. Follow the target of the "
             "subject: choose no class anew once the input has changed, and take no softmax.",
         )
-    asked = Target(1, "probability")
-    wanted = candidate.value(candidate.case(target=asked))
-    got = candidate.value(candidate.case(network(sloped, offset=5.0), target=asked))
+    target = Target(1, "probability")
+    wanted = candidate.value(candidate.case(target=target))
+    got = candidate.value(candidate.case(network(sloped_backbone, offset=5.0), target=target))
     require(
         _same(got, wanted),
         f"A probability was asked about, and 5 more on all logits, which changes none, changes the "
@@ -143,10 +143,10 @@ def seeded(candidate: MetricUnderTest) -> None:
     _draw_globally()
     before = _global_state()
     case = candidate.case()
-    asked: list[bytes] = []
+    draws: list[bytes] = []
 
     def explain(subject: Subject) -> Heatmap:
-        asked.append(random_values(subject).tobytes())
+        draws.append(random_values(subject).tobytes())
         return exact(subject)
 
     first = candidate.value(replace(case, explain=explain))
@@ -162,7 +162,7 @@ def seeded(candidate: MetricUnderTest) -> None:
         "subject.generator() only, and keep nothing between calls.",
     )
     subject_asked: list[bytes] = case.subject.forward_pass.memo.get("asked", [])
-    for what, queries in (("the network", subject_asked), ("the method", asked)):
+    for what, queries in (("the network", subject_asked), ("the method", draws)):
         require(
             len(queries) < 6 or len(set(queries)) > 2,
             f"It asked {what} {len(queries)} times, and {len(set(queries))} of the questions "

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from whylens.core.conformance.outcome import CheckFailed, NotApplicable
-from whylens.core.conformance.toy_networks import LinearNet, ToyNetworks, plain_spec, randomised
+from whylens.core.conformance.toy_networks import LinearNet, ToyNetworks, plain_spec, randomise
 from whylens.core.errors import CoreError
 from whylens.core.evaluation.metric import Case, Metric, Score
 from whylens.core.models.backbone import Backbone, wrap
@@ -30,30 +30,32 @@ class RecordingSubject(Subject):
     """A question that notes what the network is asked."""
 
     @property
-    def asked(self) -> list[bytes]:
+    def requests(self) -> list[bytes]:
         """What was asked so far of this input."""
-        asked: list[bytes] = self.forward_pass.memo.setdefault("asked", [])
-        return asked
+        requests: list[bytes] = self.forward_pass.memo.setdefault("requests", [])
+        return requests
 
     def fast_logits(self, inputs: Tensor) -> Tensor:
         """Return the logits, and note every input."""
-        self.asked.extend(row.cpu().numpy().tobytes() for row in inputs)
+        self.requests.extend(row.cpu().numpy().tobytes() for row in inputs)
         return super().fast_logits(inputs)
 
     def window_scores(self, boxes: Sequence[tuple[slice, ...]], fill: Tensor) -> Iterator[Tensor]:
         """Return the scores, and note every window."""
-        self.asked.extend(repr(box).encode() for box in boxes)
+        self.requests.extend(repr(box).encode() for box in boxes)
         return super().window_scores(boxes, fill)
 
 
-def sloped(outputs: Outputs = "classes", others: float = 0.0, offset: float = 0.0) -> Backbone:
+def sloped_backbone(
+    outputs: Outputs = "classes", others: float = 0.0, offset: float = 0.0
+) -> Backbone:
     """Return a network whose class 1 reads light for it at the top, and against it at the bottom.
 
     Args:
         others: Added to the scores of the other classes.
         offset: Added to the scores of all.
     """
-    module = randomised(LinearNet(size=SIZE))
+    module = randomise(LinearNet(size=SIZE))
     slope = torch.zeros(SIZE)
     slope[:4], slope[-2:] = torch.linspace(1, 0.6, 4)[:, None], -0.4
     with torch.no_grad():
@@ -86,7 +88,7 @@ def _dot_weights() -> Tensor:
 
 def random_network(seed: int) -> Backbone:
     """Return a linear network of random weights."""
-    return wrap(randomised(LinearNet(size=SIZE), 100 + seed), input_spec=plain_spec(*SIZE))
+    return wrap(randomise(LinearNet(size=SIZE), 100 + seed), input_spec=plain_spec(*SIZE))
 
 
 def heatmap(values: object) -> Heatmap:
@@ -137,7 +139,7 @@ class MetricUnderTest:
         mask = torch.zeros(SIZE, dtype=torch.bool)
         mask[:, : SIZE[1] // 2 - 4] = True
         return self._case(
-            backbone or self.networks.get(sloped), x, mask, explain, target, batch_size
+            backbone or self.networks.get(sloped_backbone), x, mask, explain, target, batch_size
         )
 
     def exact_case(self) -> Case:

@@ -14,7 +14,7 @@ from whylens.core.conformance.outcome import (
     require,
 )
 from whylens.core.conformance.toy_inputs import noise
-from whylens.core.conformance.toy_networks import NETWORKS, changed, patches
+from whylens.core.conformance.toy_networks import NETWORKS, patches, with_change
 from whylens.core.conformance.under_test import Answer, ExplainerUnderTest
 from whylens.core.evaluation.agreement import correlation
 from whylens.core.models.backbone import Backbone
@@ -163,7 +163,7 @@ def accelerator(candidate: ExplainerUnderTest) -> None:
         raise NotApplicable("there is no GPU here")
     backbone = default_network(candidate)
     wanted = non_blank_answer(candidate, backbone)
-    on_gpu = changed(backbone, lambda module: module.to("cuda"))
+    on_gpu = with_change(backbone, lambda module: module.to("cuda"))
     got = candidate.answer(on_gpu, noise(backbone.input_spec), wanted.subject.target)
     apart = difference(got.values, wanted.values)
     require(
@@ -204,7 +204,7 @@ def convergence(candidate: ExplainerUnderTest) -> None:
     def pair(**changes: object) -> list[Heatmap]:
         params = candidate.params.model_copy(update=changes)
         return [
-            candidate.asked(
+            candidate.answer_to(
                 candidate.subject(backbone, noise(backbone.input_spec), target, seed=seed), params
             ).heat
             for seed in (1, 2)

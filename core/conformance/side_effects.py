@@ -22,7 +22,7 @@ from whylens.core.conformance.randomness import (
     non_blank_answer,
 )
 from whylens.core.conformance.toy_inputs import noise
-from whylens.core.conformance.toy_networks import LABELS, PatchNet, randomised, tinted_spec
+from whylens.core.conformance.toy_networks import LABELS, PatchNet, randomise, tinted_spec
 from whylens.core.conformance.under_test import ExplainerUnderTest, figures
 from whylens.core.errors import CoreError, ExplainerFailed
 from whylens.core.models.backbone import Backbone, wrap
@@ -79,8 +79,8 @@ def _leaves_no_mark(candidate: ExplainerUnderTest, backbone: Backbone) -> None:
     features = None if backbone.split is None else subject.features.clone()
     before, copy = state(backbone), x.clone()
     try:
-        candidate.asked(subject)
-        _unchanged(before, state(backbone), "After an answer")
+        candidate.answer_to(subject)
+        _require_unchanged(before, state(backbone), "After an answer")
         require(torch.equal(x, copy), "The input was written into. Clone before changing it.")
         require(
             features is None or torch.equal(subject.features, features),
@@ -91,11 +91,11 @@ def _leaves_no_mark(candidate: ExplainerUnderTest, backbone: Backbone) -> None:
         close = getattr(steps, "close", None)
         if close is not None:
             close()
-        _unchanged(before, state(backbone), "After a visitor pressed Stop")
+        _require_unchanged(before, state(backbone), "After a visitor pressed Stop")
         with torch.no_grad():
             candidate.answer(backbone, x, 0)
             require(not torch.is_grad_enabled(), "Gradients were switched on for the caller.")
-        _unchanged(before, state(backbone), "After a call without gradients")
+        _require_unchanged(before, state(backbone), "After a call without gradients")
     finally:
         _mend(before)
 
@@ -106,7 +106,7 @@ def _mend(before: dict[str, object]) -> None:
     torch.set_grad_enabled(bool(isinstance(mode, tuple) and mode[0]))
 
 
-def _unchanged(before: dict[str, object], after: dict[str, object], when: str) -> None:
+def _require_unchanged(before: dict[str, object], after: dict[str, object], when: str) -> None:
     wrong = [REMEDIES[key] for key in before if before[key] != after[key]]
     require(not wrong, f"{when}, {'; '.join(wrong)}.")
 
@@ -154,7 +154,7 @@ class FusedNet(PatchNet):
 def after_failure(candidate: ExplainerUnderTest) -> None:
     """A network that fails midway is left as it was, and its failure is not swallowed."""
     switch = Switch()
-    backbone = wrap(randomised(FusedNet(switch)), input_spec=tinted_spec(), labels=LABELS)
+    backbone = wrap(randomise(FusedNet(switch)), input_spec=tinted_spec(), labels=LABELS)
     wanted = non_blank_answer(candidate, backbone)
     target = wanted.subject.target
     before = state(backbone)
@@ -175,7 +175,7 @@ def after_failure(candidate: ExplainerUnderTest) -> None:
             f"same{': ' + message if message else ''}. Let errors through: a map "
             "made in spite of one is no explanation.",
         )
-        _unchanged(before, state(backbone), f"After an error in the {stage} pass")
+        _require_unchanged(before, state(backbone), f"After an error in the {stage} pass")
     again = candidate.answer(backbone, noise(backbone.input_spec), target)
     require(
         difference(again.values, wanted.values) < 1e-3,
@@ -221,10 +221,10 @@ class MeteredNet(PatchNet):
 def batch_bound(candidate: ExplainerUnderTest) -> None:
     """No forward pass takes more inputs than batch_size: memory is bounded by it."""
     meter, allowed = Meter(), 4
-    backbone = wrap(randomised(MeteredNet(meter)), input_spec=tinted_spec(), labels=LABELS)
+    backbone = wrap(randomise(MeteredNet(meter)), input_spec=tinted_spec(), labels=LABELS)
     subject = candidate.subject(backbone, noise(backbone.input_spec), 1, batch_size=allowed)
     meter.largest = 0
-    candidate.asked(subject)
+    candidate.answer_to(subject)
     require(
         meter.largest <= allowed,
         f"A forward pass took {meter.largest} inputs at once, where subject.batch_size allows "
@@ -279,7 +279,7 @@ def threads(candidate: ExplainerUnderTest) -> None:
     # Two visitors of one tab: the first waits while the second is answered.
     waiting = candidate.steps(subject(0))
     begun = next(waiting)
-    candidate.asked(subject(3))
+    candidate.answer_to(subject(3))
     *_, ended = [begun, *waiting]
     apart = difference(figures(ended.result), alone[0])
     require(apart <= 1e-3, _MIXED.format(apart))
@@ -290,7 +290,7 @@ def threads(candidate: ExplainerUnderTest) -> None:
         try:
             for call in range(calls):
                 number = (first + call) % len(questions)
-                got = candidate.asked(subject(number)).values
+                got = candidate.answer_to(subject(number)).values
                 apart = difference(got, alone[number])
                 if apart > 1e-3:
                     raise CheckFailed(_MIXED.format(apart))  # noqa: TRY301 - one way out

@@ -15,7 +15,7 @@ from whylens.core.conformance.randomness import (
     non_blank_answer,
 )
 from whylens.core.conformance.toy_inputs import noise
-from whylens.core.conformance.toy_networks import changed, patches
+from whylens.core.conformance.toy_networks import patches, with_change
 from whylens.core.conformance.under_test import ExplainerUnderTest
 from whylens.core.models.backbone import Backbone
 from whylens.core.results import Heatmap
@@ -45,7 +45,7 @@ def _deaf_to_class_1() -> Backbone:
     def deaf(module: nn.Module) -> None:
         module.get_parameter("fc.weight")[1] = 0
 
-    return changed(patches(), deaf)
+    return with_change(patches(), deaf)
 
 
 def _classes_differ(candidate: ExplainerUnderTest, backbone: Backbone) -> None:
@@ -96,7 +96,7 @@ def sign_of_score(candidate: ExplainerUnderTest) -> None:
     target, x = plain.subject.target, noise(backbone.input_spec)
     high = 2 * float(plain.subject.forward_pass.logits.abs().max())
     maps = [
-        candidate.answer(candidate.network(_lifted, constant), x, target).values
+        candidate.answer(candidate.network(_lifted_backbone, constant), x, target).values
         for constant in (high, -high)
     ]
     apart = difference(maps[1], maps[0])
@@ -107,8 +107,8 @@ def sign_of_score(candidate: ExplainerUnderTest) -> None:
     )
 
 
-def _lifted(constant: float) -> Backbone:
-    return changed(patches(), lambda module: module.get_parameter("fc.bias").add_(constant))
+def _lifted_backbone(constant: float) -> Backbone:
+    return with_change(patches(), lambda module: module.get_parameter("fc.bias").add_(constant))
 
 
 def one_logit(candidate: ExplainerUnderTest) -> None:
@@ -142,14 +142,14 @@ def _speaks_for(side: int) -> tuple[Backbone, Backbone]:
         for name in ("fc.weight", "fc.bias"):
             module.get_parameter(name).mul_(sign)
 
-    one_output = changed(single, turned)
+    one_output = with_change(single, turned)
 
     def mirrored(module: nn.Module) -> None:
         for name in ("fc.weight", "fc.bias"):
             half = one_output.module.get_parameter(name) / 2
             module.get_parameter(name).copy_(torch.cat([-half, half]))
 
-    return one_output, changed(patches(classes=2), mirrored)
+    return one_output, with_change(patches(classes=2), mirrored)
 
 
 def _needs_own_pictures(candidate: ExplainerUnderTest) -> None:

@@ -40,7 +40,7 @@ def lit(input_spec: InputSpec, cells: Iterable[Cell], seed: int = 5) -> Tensor:
     return x
 
 
-def tinted(index: int) -> Pixels:
+def tinted_pixels(index: int) -> Pixels:
     """Return (32, 48, 3) uint8: noise with a few cells of one of three colours."""
     rng = np.random.default_rng([7, index])
     coarse = rng.integers(0, 120, (4, 6, 3), dtype=np.uint8)
@@ -62,7 +62,7 @@ class Tinted(Dataset):
 
     def pixels(self, index: int) -> Pixels:
         """Return (32, 48, 3) uint8: the picture of `items[index]`."""
-        return tinted(0 if index == TWIN_OF_FIRST else index)
+        return tinted_pixels(0 if index == TWIN_OF_FIRST else index)
 
     def content_digest(self, index: int) -> str:
         """Return what determines the picture."""

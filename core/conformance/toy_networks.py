@@ -186,7 +186,7 @@ class PatchNet(nn.Module):
         return self.head(self.features(x))
 
 
-def randomised(module: nn.Module, seed: int = 3) -> nn.Module:
+def randomise(module: nn.Module, seed: int = 3) -> nn.Module:
     """Return a network with seeded random weights, its classes as far apart as a trained one's.
 
     Args:
@@ -200,7 +200,7 @@ def randomised(module: nn.Module, seed: int = 3) -> nn.Module:
 
 def patches(seed: int = 3, **changes: Any) -> Backbone:
     """Return a seeded `PatchNet(**changes)` for normalised pictures, as a backbone."""
-    module = randomised(PatchNet(**changes), seed)
+    module = randomise(PatchNet(**changes), seed)
     labels = LABELS if changes.get("classes", 3) == 3 else ()
     return wrap(module, input_spec=tinted_spec(), labels=labels)
 
@@ -221,13 +221,13 @@ class MlpHeadNet(PatchNet):
 
 def mlp_head(seed: int = 3) -> Backbone:
     """Return a seeded `MlpHeadNet` for normalised pictures, as a backbone."""
-    return wrap(randomised(MlpHeadNet(), seed), input_spec=tinted_spec(), labels=LABELS)
+    return wrap(randomise(MlpHeadNet(), seed), input_spec=tinted_spec(), labels=LABELS)
 
 
 def signal_patches(seed: int = 3) -> Backbone:
     """Return a seeded `PatchNet` for normalised signals of two channels, as a backbone."""
     input_spec = InputSpec(size=(64,), channels=2, mean=(0.1, 0.2), std=(1.5, 0.5), crop=1.0)
-    module = randomised(PatchNet(axes=1, channels=2, width=12), seed)
+    module = randomise(PatchNet(axes=1, channels=2, width=12), seed)
     return wrap(module, input_spec=input_spec, labels=LABELS)
 
 
@@ -236,7 +236,7 @@ def dead_network() -> Backbone:
 
     The probes of a backbone, which are no photos, find it alive.
     """
-    module = randomised(PatchNet())
+    module = randomise(PatchNet())
     weight, bias = module.get_parameter("conv.weight"), module.get_parameter("conv.bias")
     with torch.no_grad():
         weight.zero_()
@@ -297,7 +297,7 @@ class ToyNetworks:
         return value
 
 
-def changed(backbone: Backbone, change: Any) -> Backbone:
+def with_change(backbone: Backbone, change: Any) -> Backbone:
     """Return the same network after a change to its weights.
 
     Args:

@@ -99,7 +99,7 @@ class ExplainerUnderTest:
         self.brief = brief
         self.network = (networks or ToyNetworks()).get
         self.params: Params = validate_params(
-            explainer, explainer.Params, _chosen(explainer.test_params)
+            explainer, explainer.Params, _changed_params(explainer.test_params)
         )
         self._fitted: dict[str, Artifact | NotApplicable] = {}
         self._plain_answers: dict[tuple[int, int | None], Answer] = {}
@@ -157,7 +157,7 @@ class ExplainerUnderTest:
 
     def _fit(self, backbone: Backbone) -> Artifact:
         dataset = _dataset_for(backbone)
-        values = _chosen(self.explainer.test_fit_params)
+        values = _changed_params(self.explainer.test_fit_params)
         params = validate_params(self.explainer, self.explainer.FitParams, values)
         artifact = None
         try:
@@ -194,7 +194,7 @@ class ExplainerUnderTest:
         """
         return steps_of(self.explainer, subject, params or self.params)
 
-    def asked(self, subject: Subject, params: Params | None = None) -> Answer:
+    def answer_to(self, subject: Subject, params: Params | None = None) -> Answer:
         """Return the answer to a question.
 
         Raises:
@@ -224,7 +224,7 @@ class ExplainerUnderTest:
         self, backbone: Backbone, x: Tensor, target: int | Target | None = None, **options: int
     ) -> Answer:
         """Return its answer to a question, put as to `subject`; raises as `asked` does."""
-        return self.asked(self.subject(backbone, x, target, **options))
+        return self.answer_to(self.subject(backbone, x, target, **options))
 
     def plain_answer(self, backbone: Backbone, target: int | None = None) -> Answer:
         """Return its answer to seeded noise, asked once for each network and class.
@@ -244,7 +244,7 @@ class ExplainerUnderTest:
             raise NotApplicable(f'it answers "{self.explainer.question_kind}", not "where"')
 
 
-def _chosen(params: BaseModel | None) -> dict[str, object]:
+def _changed_params(params: BaseModel | None) -> dict[str, object]:
     return {} if params is None else params.model_dump(exclude_unset=True)
 
 

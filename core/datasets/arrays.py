@@ -46,7 +46,7 @@ class ArraySet(Dataset):
             pair = _pair(set(archive), split)
             if pair is None or (split != "train" and "{}" not in pair[2]):
                 continue
-            images, labels = _checked(path, archive, *pair[:2])
+            images, labels = _check(path, archive, *pair[:2])
             self._images += [(images, i) for i in range(len(images))]
             values += labels.tolist()
             own += [split if "{}" in pair[2] else None] * len(images)
@@ -96,7 +96,7 @@ def _pair(names: set[str], split: SplitName) -> tuple[str, str, str] | None:
     return None
 
 
-def _checked(
+def _check(
     path: Path, archive: NpzFile, images_name: str, labels_name: str
 ) -> tuple[npt.NDArray[np.generic], npt.NDArray[Any]]:
     images, labels = archive[images_name], archive[labels_name]

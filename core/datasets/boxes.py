@@ -57,10 +57,10 @@ class BoxedPhotos(Dataset):
         self.name = folder.resolve().name
         self._objects: list[tuple[str, _Object]] = []
         items, strangers = [], []
-        known = {label.lower(): i for i, label in reversed(list(enumerate(labels)))}
+        index_of = {label.lower(): i for i, label in reversed(list(enumerate(labels)))}
         for entry in files:
             for number, thing in enumerate(entry.objects):
-                label = known.get(thing.label.lower())
+                label = index_of.get(thing.label.lower())
                 if label is None:
                     strangers.append(thing.label)
                     continue

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from whylens.core.datasets.dataset import Dataset, DatasetSource
-from whylens.core.errors import BadInput, CoreError, DatasetFailed, shown
+from whylens.core.errors import BadInput, CoreError, DatasetFailed, quote
 
 Sources = Mapping[str, DatasetSource]
 
@@ -27,7 +27,7 @@ def load_registered(text: str, sources: Sources) -> Dataset | None:
         return None
     if text not in source.names:
         raise BadInput(
-            f"There is no data set {shown(text)}; there is {' and '.join(source.names)}."
+            f"There is no data set {quote(text)}; there is {' and '.join(source.names)}."
         )
     try:
         dataset: object = source.load(option)

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from whylens.core.datasets.dataset import SplitName
-from whylens.core.errors import BadInput, shown
+from whylens.core.errors import BadInput, quote
 from whylens.core.inputs.photo import PICTURE_ENDINGS
-from whylens.core.words import counted, was
+from whylens.core.words import number_of, was
 
 _WORDS_OF_SPLITS: dict[SplitName, str] = {
     "train": "train training trainings trn trainval trainingsdaten entrenamiento entrainement "
@@ -98,18 +98,18 @@ def place_files(paths: Sequence[str], place: str) -> ClassFolders:
         found = place_files([paths[i] for i in others], place)
         placed = tuple(replace(file, path=others[file.path]) for file in found.files)
         folder = next(p for p in unlabelled[0].split("/") if p.lower() in _UNLABELLED)
-        left = f"{_files(len(unlabelled))} in {shown(folder)} {was(len(unlabelled))} left out"
-        return ClassFolders(placed, (*found.notes, f"{left}: a class has labels."))
+        omission = f"{_files(len(unlabelled))} in {quote(folder)} {was(len(unlabelled))} left out"
+        return ClassFolders(placed, (*found.notes, f"{omission}: a class has labels."))
     parts = [tuple(path.split("/")) for path in paths]
     notes: list[str] = []
     around = _around([path for path in parts if _may_be_picture(path[-1])])
     depth = len(around)
     if depth:
-        notes.append(f"All classes were found in {shown('/'.join(around))}.")
+        notes.append(f"All classes were found in {quote('/'.join(around))}.")
     folders = _by_folder(parts, around)
     if not folders:
         packed = [path for path in paths if _ending(path) in _PACKED]
-        hint = f" It holds {shown(packed[0])}: unpack that first." if packed else ""
+        hint = f" It holds {quote(packed[0])}: unpack that first." if packed else ""
         raise BadInput(
             f"{place} holds no pictures in subfolders. Put the pictures of each class into a "
             f"subfolder of its own.{hint}"
@@ -118,7 +118,7 @@ def place_files(paths: Sequence[str], place: str) -> ClassFolders:
         endings = sorted({_ending(end) for end in _ends(parts, folders[name])} - {""})
         what = f", as {', '.join(endings[:3])}" if endings else ""
         notes.append(
-            f"The folder {shown(name)} holds no pictures ({_files(len(folders.pop(name)))}{what}) "
+            f"The folder {quote(name)} holds no pictures ({_files(len(folders.pop(name)))}{what}) "
             "and was left out."
         )
     splits = _splits(parts, depth, folders, place)
@@ -147,14 +147,14 @@ def place_files(paths: Sequence[str], place: str) -> ClassFolders:
         for name, (split, at) in splits.items():
             if at > depth + 1:
                 inside = "/".join(parts[folders[name][0]][depth:at])
-                notes.append(f"The classes of {shown(name)} were found in {shown(inside)}.")
+                notes.append(f"The classes of {quote(name)} were found in {quote(inside)}.")
             loose += [i for i in folders[name] if len(parts[i]) <= at + 1]
             files += [
                 PlacedFile(i, parts[i][at], split) for i in folders[name] if len(parts[i]) > at + 1
             ]
         filled = {f.label for f in files if _may_be_picture(parts[f.path][-1])}
         for label in sorted({file.label for file in files} - filled):
-            notes.append(f"The folders {shown(label)} hold no pictures and were left out.")
+            notes.append(f"The folders {quote(label)} hold no pictures and were left out.")
         files = [file for file in files if file.label in filled]
         _check_spelling(files)
     packed = [paths[i] for i in loose if _ending(parts[i][-1]) in _PACKED]
@@ -268,12 +268,12 @@ def _splits(
         for name in named
     }
     inner = {name: {p[0] for p in below[name] if len(p) > 1} for name in named}
-    known = set().union(*(folder for folder in inner.values() if len(folder) > 1))
+    class_names = set().union(*(folder for folder in inner.values() if len(folder) > 1))
     at: dict[str, int] = {}
     for name in named:
-        within = () if inner[name] <= known else _around(below[name])
+        within = () if inner[name] <= class_names else _around(below[name])
         classes = {p[len(within)] for p in below[name] if len(p) > len(within) + 1}
-        if len(classes) > 1 or (classes and classes <= known):
+        if len(classes) > 1 or (classes and classes <= class_names):
             at[name] = depth + 1 + len(within)
     split_folders = {name: named[name] for name in named if name in at}
     both = [s for s, n in Counter(split_folders.values()).items() if n > 1]
@@ -316,9 +316,9 @@ def _inner_splits(
     if any(len(path) < depth + 3 for path in paths):
         return None
     names = sorted({path[depth + 1].lower() for path in paths})
-    known = _short_splits(names) or {n: split for n in names if (split := split_word(n))}
-    whole = len(known) == len(names) == len(set(known.values())) > 1
-    return known if whole and "train" in known.values() else None
+    splits = _short_splits(names) or {n: split for n in names if (split := split_word(n))}
+    whole = len(splits) == len(names) == len(set(splits.values())) > 1
+    return splits if whole and "train" in splits.values() else None
 
 
 def _check_no_splits_inside(
@@ -329,7 +329,7 @@ def _check_no_splits_inside(
         within = _around(below)
         names = _split_names({p[len(within)] for p in below if len(p) > len(within) + 1})
         if "train" in names.values() and len(set(names.values())) > 1:
-            whole = shown("/".join((*around, name, *within)))
+            whole = quote("/".join((*around, name, *within)))
             raise BadInput(
                 f"{whole} holds the splits {_names(sorted(names))}, and beside it lies "
                 f"{_names(n for n in folders if n != name)}. Give {whole} by itself; or, if it is "
@@ -346,7 +346,7 @@ def _check_spelling(files: Iterable[PlacedFile]) -> None:
         spelling = spellings.setdefault(label.casefold(), label)
         if spelling != label and not splits[spelling] & splits[label]:
             raise BadInput(
-                f"{shown(spelling)} and {shown(label)} lie in different splits and seem to be one "
+                f"{quote(spelling)} and {quote(label)} lie in different splits and seem to be one "
                 "class. Spell them alike."
             )
 
@@ -360,7 +360,7 @@ def _check_classes(labels: set[str], place: str, notes: Sequence[str]) -> None:
         )
     if len(labels) >= 2:
         return
-    what = f"has one class only, {shown(min(labels))}" if labels else "has no class with pictures"
+    what = f"has one class only, {quote(min(labels))}" if labels else "has no class with pictures"
     raise BadInput(
         " ".join(
             [
@@ -385,10 +385,10 @@ def _may_be_picture(name: str) -> bool:
 
 
 def _names(names: Iterable[str]) -> str:
-    listed = [shown(name) for name in names]
+    listed = [quote(name) for name in names]
     more = f" and {len(listed) - 4} more" if len(listed) > 4 else ""
     return ", ".join(listed[:4]) + more
 
 
 def _files(count: int) -> str:
-    return counted(count, "file")
+    return number_of(count, "file")

@@ -90,7 +90,7 @@ def _likeness(names: Sequence[bytes], page: str) -> float:
         share = sum(c in common for c in letters) / len(letters)
         # That bytes are words of Cyrillic letters at all says something, too.
         return share if page in _LATIN else (1 + 2 * share) / 3
-    known = _FREQUENT_SYLLABLES if page == "cp949" else _FREQUENT_HANZI
+    frequent = _FREQUENT_SYLLABLES if page == "cp949" else _FREQUENT_HANZI
     first, last, trail = _DAILY[page]
     points = 0.0
     for letter in letters:
@@ -98,7 +98,7 @@ def _likeness(names: Sequence[bytes], page: str) -> float:
         kana = page == "cp932" and unicodedata.name(letter, "?").startswith(
             ("HIRAGANA", "KATAKANA")
         )
-        points += 1 if letter in known or kana else 0
+        points += 1 if letter in frequent or kana else 0
         points += _DAILY_USE * (first <= lead <= last and min(rest, default=0) >= trail)
     return points / len(letters)
 

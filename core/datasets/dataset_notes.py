@@ -6,8 +6,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from whylens.core.datasets.dataset import SPLITS, Item
-from whylens.core.errors import BadInput, shown
-from whylens.core.words import counted, was
+from whylens.core.errors import BadInput, quote
+from whylens.core.words import number_of, was
 
 FEWEST, FEW, UNEVEN = 4, 20, 3.0
 
@@ -53,7 +53,7 @@ def check_counts(
             bad = [f"{key}: {reason}" for name, key, reason in unreadable if name == label]
             more = f" and {len(bad)} that cannot be read ({bad[0]})" if bad else ""
             raise BadInput(
-                f"{shown(label)} in {place} has {pictures(count)}{more}; at least {FEWEST} per "
+                f"{quote(label)} in {place} has {pictures(count)}{more}; at least {FEWEST} per "
                 "class are needed, and 50 or more to learn anything."
             )
 
@@ -76,17 +76,16 @@ def left_out_notes(unreadable: Sequence[tuple[str, str]], count: int) -> tuple[s
         for reason, names in by_number[:5]
     ]
     if len(by_number) > 5:
-        reasons.append(f"{counted(len(by_number) - 5, 'more reason')}.")
+        reasons.append(f"{number_of(len(by_number) - 5, 'more reason')}.")
     number = len(unreadable)
-    head = (
-        f"{number:,} of {counted(count, 'file')} {was(number)} left out, which could not be read. "
-    )
+    files = number_of(count, "file")
+    head = f"{number:,} of {files} {was(number)} left out, which could not be read. "
     return (head + " ".join(reasons),)
 
 
 def pictures(count: int) -> str:
     """Return a number of pictures in words."""
-    return counted(count, "picture")
+    return number_of(count, "picture")
 
 
 def _count_notes(labels: Sequence[str], counts: Mapping[str, int]) -> Iterable[str]:
@@ -113,7 +112,7 @@ def _copy_notes(items: Sequence[Item], groups: Sequence[int]) -> Iterable[str]:
         return
     yield (
         f"{sum(map(len, copied))} pictures are copies or near copies of one another, in "
-        f"{counted(len(copied), 'group')}, as {copied[0][0].key} and {copied[0][1].key}."
+        f"{number_of(len(copied), 'group')}, as {copied[0][0].key} and {copied[0][1].key}."
     )
     split_groups = [group for group in copied if len({item.split for item in group}) > 1]
     if split_groups:

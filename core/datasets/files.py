@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Protocol
 
 from whylens.core.datasets.code_pages import code_page, page_name
-from whylens.core.errors import FILE_ERRORS, BadInput, shown
-from whylens.core.words import counted
+from whylens.core.errors import FILE_ERRORS, BadInput, quote
+from whylens.core.words import number_of
 
 # What systems put beside people's files: macOS in a ZIP, Synology's thumbnails, bins of Windows.
 _SYSTEM = ("__macosx", "@eadir", "$recycle.bin", "#recycle", "system volume information")
@@ -209,7 +209,7 @@ def _names(infos: Sequence[zipfile.ZipInfo]) -> tuple[list[str], tuple[str, ...]
     doubt = ""
     if near:
         name = next(name for name in raw if not name.isascii()).decode(near)
-        doubt = f", or {shown(name)} in {page_name(near)}"
+        doubt = f", or {quote(name)} in {page_name(near)}"
     return names, _name_notes(odd, page_name(page), doubt)
 
 
@@ -217,6 +217,6 @@ def _name_notes(odd: Sequence[str], code: str, doubt: str = "") -> tuple[str, ..
     if not odd:
         return ()
     return (
-        f"{counted(len(odd), 'name')} not in UTF-8 read as {code}, such as "
-        f"{shown(odd[0])}{doubt}. Rename them if that is wrong.",
+        f"{number_of(len(odd), 'name')} not in UTF-8 read as {code}, such as "
+        f"{quote(odd[0])}{doubt}. Rename them if that is wrong.",
     )

@@ -14,7 +14,7 @@ from whylens.core.datasets.splits import split_stratified
 from whylens.core.errors import BadInput
 from whylens.core.inputs.npy import NpzFile
 from whylens.core.inputs.photo import read_photo
-from whylens.core.words import counted
+from whylens.core.words import number_of
 
 _ARRAYS = ("jpeg", "offset", "label", "classes", "is_test")
 
@@ -59,7 +59,7 @@ class ImageArchive(Dataset):
         shared = len(test & set(group_numbers))
         if shared:
             self.notes = (
-                f"{counted(shared, 'picture')} of the test split "
+                f"{number_of(shared, 'picture')} of the test split "
                 f"{'occurs' if shared == 1 else 'occur'} in its training part too.",
             )
 

@@ -67,7 +67,7 @@ def preview_set(place: str, sources: Sources, *, visitor: bool = False) -> Itera
         BadInput: There is nothing of this name, or no two classes in it.
         DatasetFailed: The plugin that offers it failed.
     """
-    opened = _opened(place, sources, visitor=visitor)
+    opened = _open(place, sources, visitor=visitor)
     labels, notes = opened.by_label, opened.notes
     found = SetPreview(
         tuple(ClassPreview(label, len(labels[label])) for label in sorted(labels)), notes
@@ -75,9 +75,9 @@ def preview_set(place: str, sources: Sources, *, visitor: bool = False) -> Itera
     yield found
     ends = time.monotonic() + MOST_SECONDS
     unreadable: list[str] = []
-    for number, known in enumerate(found.classes[:MOST_CLASSES]):
+    for number, class_ in enumerate(found.classes[:MOST_CLASSES]):
         pictures: list[bytes] = []
-        for index in labels[known.label][:MOST_EACH]:
+        for index in labels[class_.label][:MOST_EACH]:
             if time.monotonic() > ends:
                 late = f"Pictures are shown that were read within {MOST_SECONDS:.0f} s."
                 yield replace(found, notes=(*notes, *unreadable, late))
@@ -85,9 +85,9 @@ def preview_set(place: str, sources: Sources, *, visitor: bool = False) -> Itera
             try:
                 pictures.append(_jpeg(opened.read(index)))
             except BadInput as exc:
-                unreadable.append(f"{known.label}: {exc}")
+                unreadable.append(f"{class_.label}: {exc}")
         classes = list(found.classes)
-        classes[number] = replace(known, pictures=tuple(pictures))
+        classes[number] = replace(class_, pictures=tuple(pictures))
         found = replace(found, classes=tuple(classes), notes=(*notes, *unreadable))
         yield found
 
@@ -102,7 +102,7 @@ def picture_of(place: str, sources: Sources, key: str, *, visitor: bool = False)
     Raises:
         BadInput: It is not there, or cannot be read.
     """
-    opened = _opened(place, sources, visitor=visitor)
+    opened = _open(place, sources, visitor=visitor)
     for index in (i for indices in opened.by_label.values() for i in indices):
         if opened.key(index) == key:
             return opened.read(index)
@@ -125,7 +125,7 @@ class _Opened:
     notes: tuple[str, ...]
 
 
-def _opened(place: str, sources: Sources, *, visitor: bool) -> _Opened:
+def _open(place: str, sources: Sources, *, visitor: bool) -> _Opened:
     by_label: defaultdict[str, list[int]] = defaultdict(list)
     dataset = None if visitor else load_unfiled(place, sources)
     if dataset is not None:

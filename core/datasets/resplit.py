@@ -66,6 +66,6 @@ def resplit(
     items = tuple(
         replace(item, split=split) for item, split in zip(whole.items, splits, strict=True)
     )
-    contents = tuple(known.content for known in prints)
+    contents = tuple(print_.content for print_ in prints)
     notes = (*whole.notes, *split_notes, *dataset_notes(items, whole.labels, groups))
     return Resplit(whole, items, contents, notes)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from whylens.core.datasets.dataset import Pixels, SplitName
-from whylens.core.words import counted, was
+from whylens.core.words import number_of, was
 
 NEAR = 3  # bits of 64; beyond it unrelated photos begin to meet
 _BANDS = NEAR + 1  # two hashes that differ in NEAR bits agree in at least one band whole
@@ -126,12 +126,12 @@ def split_stratified(
             "val": max(1, round(val * size)) if val else 0,
         }
         # Large groups are set aside at the end of the draw, hence for training.
-        left = len(shuffled)
+        remaining = len(shuffled)
         for copies in sorted(shuffled, key=len):
             for name, room in sizes.items():
-                if len(copies) <= room and left > 1:
+                if len(copies) <= room and remaining > 1:
                     sizes[name] -= len(copies)
-                    left -= 1
+                    remaining -= 1
                     for index in copies:
                         splits[index] = name
                     break
@@ -167,5 +167,5 @@ def complete_splits(
     for index, name in zip(train, new_splits, strict=True):
         splits[index] = name
     count = new_splits.count("val")
-    drawn = f"{counted(count, 'picture')} of train {was(count)} drawn for it"
+    drawn = f"{number_of(count, 'picture')} of train {was(count)} drawn for it"
     return splits, (f"It has no validation split: {drawn}.",)

@@ -44,7 +44,7 @@ def rank_correlation(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
 
 
 def _ranks(values: npt.ArrayLike) -> Floats:
-    flat = rounded(np.asarray(values, np.float64).ravel())
+    flat = without_rounding(np.asarray(values, np.float64).ravel())
     _, where, counts = np.unique(flat, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
     return np.asarray((last - (counts - 1) / 2)[where], np.float64)
@@ -80,13 +80,13 @@ def among_strongest(values: Floats, count: int) -> Floats:
         values: Any shape; not all of it need differ.
         count: How many places are the strongest.
     """
-    values = rounded(values)
+    values = without_rounding(values)
     last = np.sort(values, axis=None)[-count]
     above, tied = values > last, values == last
     return np.asarray(above + tied * ((count - above.sum()) / tied.sum()), np.float64)
 
 
-def rounded(values: Floats) -> Floats:
+def without_rounding(values: Floats) -> Floats:
     """Return values that are equal where they differ by their computation's rounding alone.
 
     The places of one cell are such, and nothing but what a map says may order them.

@@ -23,7 +23,7 @@ _NOTE = "The brightness of a map decides it more than what it points at."
 _CAVEAT = " It goes with the map's brightness: to compare with others' tables only."
 
 
-def multiplied(subject: Subject, heat: Heatmap) -> tuple[float, float] | None:
+def times_map(subject: Subject, heat: Heatmap) -> tuple[float, float] | None:
     """Return the class's probability for the input, and for the input times its map, 0 to 1.
 
     The map is |values| from 0 at their smallest to 1 at their largest, linearly between its cells;
@@ -59,7 +59,7 @@ def gain(before: float, after: float) -> float:
 
 
 def _measure(case: Case, figure: Callable[[float, float], float]) -> Iterator[Score]:
-    pair = multiplied(case.subject, case.heat)
+    pair = times_map(case.subject, case.heat)
     if pair is None:
         yield Score(None, note="It needs the probability of a class, and a map that is not flat.")
         return

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from torch import Tensor
 
-from whylens.core.evaluation.metric import Case, Metric, Score, required
+from whylens.core.evaluation.metric import Case, Metric, Score, require
 from whylens.core.results import Heatmap
 from whylens.core.subject import Subject
 
@@ -32,7 +32,7 @@ def completeness_gap(subject: Subject, heat: Heatmap, baseline: Tensor) -> Score
 
 
 def _measure(case: Case) -> Iterator[Score]:
-    yield completeness_gap(case.subject, case.heat, required(case, "baseline"))
+    yield completeness_gap(case.subject, case.heat, require(case, "baseline"))
 
 
 METRIC = Metric(

@@ -147,7 +147,7 @@ def margins_over_random_maps(
             better = better + areas["insertion"] - inserted
         # The same areas in one batch and in another differ by rounding.
         better[np.abs(better) <= 1e-6 * (np.abs(deleted) + np.abs(inserted))] = 0
-        yield better, passes + random.passes, random.finished
+        yield better, passes + random.passes, random.fraction
 
 
 def share_beaten(margins: Floats) -> float:
@@ -174,7 +174,7 @@ def aopc(
     shares = np.array(setting.counts(values.numel())) / values.numel()
 
     def level(random: RandomMaps) -> float:
-        expected = random.expected(shares)
+        expected = random.expectation(shares)
         return float((expected[0] - expected).mean())
 
     yield from with_chance(subject, values, setting, scores, level) if chance else scores

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from whylens.core.errors import BadInput
-from whylens.core.evaluation.imputation import imputed
+from whylens.core.evaluation.imputation import impute
 from whylens.core.evaluation.ordering import on_places, strongest
 from whylens.core.inputs.preprocess import Fill, denormalize, normalize
 from whylens.core.subject import Subject
@@ -77,8 +77,8 @@ def scores_hiding(subject: Subject, masks: Tensor, setting: Setting) -> Iterator
     # no more than stay in the processor's cache.
     for piece in masks.split(max(4, _NEAR_PLACES // math.prod(subject.size))):
         hidden = on_places(piece, subject.size).to(subject.x)
-        shown = _surroundings(subject, hidden) if fill is None else fill
-        for scores in subject.masked_scores([1 - hidden], shown, quantity=target):
+        filling = _surroundings(subject, hidden) if fill is None else fill
+        for scores in subject.masked_scores([1 - hidden], filling, quantity=target):
             yield scores.double().cpu().numpy()
 
 
@@ -88,7 +88,7 @@ def _surroundings(subject: Subject, hidden: Tensor) -> Tensor:
     pixels = denormalize(subject.x, input_spec)
     noise = torch.randn(pixels.shape, generator=subject.generator()).to(pixels)
     size = NOISE * (pixels.max() - pixels.min())
-    return normalize(imputed(pixels, hidden > 0) + size * noise, input_spec)
+    return normalize(impute(pixels, hidden > 0) + size * noise, input_spec)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ _DAMPING = 0.8
 _ITERATIONS = 100  # about 10 are enough for holes of any width
 
 
-def imputed(pixels: Tensor, hidden: Tensor, *, tolerance: float = 1e-3) -> Tensor:
+def impute(pixels: Tensor, hidden: Tensor, *, tolerance: float = 1e-3) -> Tensor:
     """Return (n, C, *S): each hidden place is the weighted mean of its neighbours, all at once.
 
     In a picture a neighbour across an edge weighs 1/6 and one across a corner 1/12, in a signal
@@ -44,24 +44,24 @@ def imputed(pixels: Tensor, hidden: Tensor, *, tolerance: float = 1e-3) -> Tenso
     levels = _levels(unknown)
     residual = -_system(answer, levels[0])
     direction = _cycle(residual, levels)
-    left = (residual * direction).sum(places, keepdim=True)
+    energy = (residual * direction).sum(places, keepdim=True)
     # Nothing is left to do where all is hidden, nor of what is rounding.
     rounding = (8 * torch.finfo(pixels.dtype).eps) ** 2 * (answer**2).sum(places, keepdim=True)
-    enough = torch.maximum(tolerance**2 * left, rounding)
+    enough = torch.maximum(tolerance**2 * energy, rounding)
     enough = torch.where(unknown.amin(places, keepdim=True) > 0, torch.inf, enough)
     for _ in range(_ITERATIONS):
-        if bool((left <= enough).all()):
+        if bool((energy <= enough).all()):
             return answer.reshape(count, channels, *size)
         image = _system(direction, levels[0])
         # What is solved goes on with steps of 0.
-        length = left / (direction * image).sum(places, keepdim=True)
-        step = torch.where(left > enough, length, 0.0)
+        length = energy / (direction * image).sum(places, keepdim=True)
+        step = torch.where(energy > enough, length, 0.0)
         answer.addcmul_(step, direction)
         residual.addcmul_(step, image, value=-1)
         better = _cycle(residual, levels)
         now = (residual * better).sum(places, keepdim=True)
-        direction = better.addcmul_(torch.where(left > enough, now / left, 0.0), direction)
-        left = now
+        direction = better.addcmul_(torch.where(energy > enough, now / energy, 0.0), direction)
+        energy = now
     raise BadInput(
         "The hidden places could not be filled in from those around them; choose another fill."
     )
@@ -119,9 +119,9 @@ def _cycle(residual: Tensor, levels: list[_Level]) -> Tensor:
     values = level.damped * residual
     if coarser:
         axes, channels = residual.ndim - 2, residual.shape[1]
-        left = functional.pad(residual - _system(values, level), _to_even(residual))
+        correction = functional.pad(residual - _system(values, level), _to_even(residual))
         # Interpolation continues the edges, and so does what it is the transpose of.
-        padded = functional.pad(left, (1, 1) * axes, mode="replicate")
+        padded = functional.pad(correction, (1, 1) * axes, mode="replicate")
         small = _CONV[axes](padded, level.halving, stride=2, groups=channels)
         # A coarse place is two fine ones wide: there the same weights mean 2 ** (axes - 2) as much.
         change = _cycle(small.mul_(coarser[0].unknown), coarser).mul_(2.0 ** (2 - axes))

@@ -12,8 +12,8 @@ from dataclasses import replace
 import numpy as np
 from torch import Tensor
 
-from whylens.core.evaluation.agreement import Floats, among_strongest, on_grid, rounded
-from whylens.core.evaluation.metric import Case, Metric, Score, required
+from whylens.core.evaluation.agreement import Floats, among_strongest, on_grid, without_rounding
+from whylens.core.evaluation.metric import Case, Metric, Score, require
 from whylens.core.results import Heatmap
 
 TOLERANCE = 15 / 224  # of the shorter side
@@ -78,12 +78,12 @@ def _with_lift(share: float, inside: np.ndarray) -> Score:
 
 def _on_mask(heat: Heatmap, mask: Tensor) -> tuple[Floats, np.ndarray]:
     inside = mask.detach().cpu().numpy().astype(bool)
-    return rounded(on_grid(heat.values, inside.shape)), inside
+    return without_rounding(on_grid(heat.values, inside.shape)), inside
 
 
 def _measure(score: Callable[[Heatmap, Tensor], Score]) -> Callable[[Case], Iterator[Score]]:
     def measure(case: Case) -> Iterator[Score]:
-        mask: Tensor = required(case, "mask")
+        mask: Tensor = require(case, "mask")
         share = float(mask.float().mean())
         if 0 < share < 1:
             yield score(case.heat, mask)

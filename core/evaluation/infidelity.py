@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from whylens.core.evaluation.agreement import Floats, cell_shares, correlation, rounded
+from whylens.core.evaluation.agreement import Floats, cell_shares, correlation, without_rounding
 from whylens.core.evaluation.metric import Metric, Score
 from whylens.core.inputs.preprocess import Fill
 from whylens.core.results import Heatmap
@@ -42,7 +42,7 @@ def infidelity(
         return
     boxes = _boxes(subject.size, windows, share, subject.generator())
     sums, losses = _shares_inside(heat, boxes, subject.size) @ values, np.empty(0)
-    sums = rounded(sums)
+    sums = without_rounding(sums)
     intact = float(subject.scores(subject.x)[0])
     for scores in subject.window_scores(boxes, subject.baseline(fill)):
         losses = np.append(losses, intact - scores.double().cpu().numpy())

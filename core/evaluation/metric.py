@@ -110,7 +110,7 @@ class Metric:
         """Yield its scores, or one without a value that says what the case lacks."""
         try:
             for ask in sorted(self.asks):
-                required(case, ask)
+                require(case, ask)
         except NeedsNotMet as lacking:
             yield Score(None, note=str(lacking))
             return
@@ -122,7 +122,7 @@ class Metric:
         return last
 
 
-def required(case: Case, ask: Asks) -> Any:
+def require(case: Case, ask: Asks) -> Any:
     """Return what a metric asks of a case beside the question and the map.
 
     Raises:

@@ -87,7 +87,7 @@ def strongest(values: Tensor, counts: Sequence[int], generator: torch.Generator)
     return masks.view(-1, *values.shape)
 
 
-def ranked(values: Tensor, generator: torch.Generator) -> Tensor:
+def strongest_first(values: Tensor, generator: torch.Generator) -> Tensor:
     """Return the places of (n,) values from largest to smallest, equal ones in random order.
 
     Args:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from whylens.core.evaluation.agreement import Floats, on_grid, rank_correlation, rounded
+from whylens.core.evaluation.agreement import Floats, on_grid, rank_correlation, without_rounding
 from whylens.core.evaluation.metric import Score
 from whylens.core.results import Heatmap
 
@@ -174,7 +174,7 @@ def auroc_of_place(heat: Heatmap, place: Tensor) -> float:
     from scipy.stats import rankdata
 
     inside = place.numpy().ravel()
-    ranks = rankdata(rounded(on_grid(heat.values, tuple(place.shape))).ravel())
+    ranks = rankdata(without_rounding(on_grid(heat.values, tuple(place.shape))).ravel())
     count, others = int(inside.sum()), int((~inside).sum())
     return float((ranks[inside].sum() - count * (count + 1) / 2) / (count * others))
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from whylens.core.evaluation.agreement import likeness
-from whylens.core.evaluation.metric import Case, Metric, Score, required
+from whylens.core.evaluation.metric import Case, Metric, Score, require
 from whylens.core.results import Heatmap
 from whylens.core.subject import Subject
 
@@ -44,7 +44,7 @@ def _measure(case: Case) -> Iterator[Score]:
     if case.class_blind:
         yield Score(None, note="The method has one answer for all classes, and says so.")
         return
-    yield from random_logit(case.subject, case.heat, required(case, "method"))
+    yield from random_logit(case.subject, case.heat, require(case, "method"))
 
 
 METRIC = Metric(

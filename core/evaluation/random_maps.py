@@ -39,7 +39,7 @@ class RandomMaps:
     passes: int
 
     @property
-    def finished(self) -> float:
+    def fraction(self) -> float:
         """Share of the random maps that are there, 0 to 1."""
         return len(self.scores) / (2 * PAIRS)
 
@@ -54,7 +54,7 @@ class RandomMaps:
         # What shows the strongest hides the weakest: the deletion of the negative, its neighbour.
         return self.deletion.reshape(-1, 2)[:, ::-1].ravel()
 
-    def expected(self, shares: Floats) -> Floats:
+    def expectation(self, shares: Floats) -> Floats:
         """Return the mean score with such shares hidden, linearly between the steps.
 
         The strongest or the weakest: the negative of a random map is one.
@@ -155,5 +155,5 @@ def with_chance(
             last,
             chance=level(random),
             passes=last.passes + random.passes,
-            fraction=(1 + random.finished) / 2,
+            fraction=(1 + random.fraction) / 2,
         )

@@ -14,7 +14,7 @@ import numpy as np
 
 from whylens.core.errors import CoreError, NeedsNotMet
 from whylens.core.evaluation.agreement import likeness
-from whylens.core.evaluation.metric import Asks, Case, Metric, Score, required
+from whylens.core.evaluation.metric import Asks, Case, Metric, Score, require
 from whylens.core.models.backbone import Backbone, wrap
 from whylens.core.models.forward_pass import ForwardPass
 from whylens.core.models.random_weights import randomize_weights
@@ -105,7 +105,7 @@ def random_weights(case: Case) -> Iterator[RandomWeights]:
     Raises:
         NeedsNotMet: The case does not hold a method and networks, or the method was fitted.
     """
-    explain, randomised = required(case, "method"), required(case, "randomised")
+    explain, randomised = require(case, "method"), require(case, "randomised")
     if case.subject.stored_artifact is not None:
         raise NeedsNotMet(
             "It cannot be asked here: the method was fitted to the trained network, and would have "

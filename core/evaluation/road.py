@@ -59,7 +59,7 @@ def road(
         return
 
     def level(random: RandomMaps) -> float:
-        return float(random.expected(places).mean())
+        return float(random.expectation(places).mean())
 
     score = replace(score, chance=None)
     yield from with_chance(subject, values, setting, iter([score]), level) if chance else [score]

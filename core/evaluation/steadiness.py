@@ -15,7 +15,7 @@ from whylens.core.evaluation.agreement import (
     rank_correlation,
     top_overlap,
 )
-from whylens.core.evaluation.metric import Case, Metric, Score, required
+from whylens.core.evaluation.metric import Case, Metric, Score, require
 from whylens.core.inputs.preprocess import per_channel
 from whylens.core.models.forward_pass import ForwardPass
 from whylens.core.results import Heatmap
@@ -109,7 +109,7 @@ def _on_input(subject: Subject, x: torch.Tensor) -> Subject:
 
 def _of_seeds(comparison: Comparison) -> Callable[[Case], Iterator[Score]]:
     def measure(case: Case) -> Iterator[Score]:
-        explain = required(case, "method")
+        explain = require(case, "method")
         yield seed_agreement(case.subject, case.heat, explain, comparison=comparison)
 
     return measure
@@ -117,7 +117,7 @@ def _of_seeds(comparison: Comparison) -> Callable[[Case], Iterator[Score]]:
 
 def _of_shifts(comparison: Comparison) -> Callable[[Case], Iterator[Score]]:
     def measure(case: Case) -> Iterator[Score]:
-        explain = required(case, "method")
+        explain = require(case, "method")
         return shift_equivariance(case.subject, case.heat, explain, comparison=comparison)
 
     return measure
@@ -146,7 +146,7 @@ MAX_SENSITIVITY = Metric(
     summary="How far does noise that nobody sees move the map? A map that never moves gets 0.",
     source="Yeh et al. 2019, eq. 4; uniform noise of 0.02 of the pixels' range, 10 draws.",
     direction="lower",
-    measure=lambda case: max_sensitivity(case.subject, case.heat, required(case, "method")),
+    measure=lambda case: max_sensitivity(case.subject, case.heat, require(case, "method")),
     asks=frozenset({"method"}),
 )
 SHIFT_EQUIVARIANCE = Metric(

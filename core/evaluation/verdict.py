@@ -139,17 +139,17 @@ def judge(case: Case, *, repeats: bool = True) -> Iterator[Verdict]:
             weights and with no second seed, for each costs as much as the map: what it foretells of
             other seeds stands for them.
     """
-    known = Verdict()
+    verdict = Verdict()
     reason = case.heat.blank_reason()
     if reason:
-        yield replace(known, word="cannot be judged here", reason=reason, fraction=1.0)
+        yield replace(verdict, word="cannot be judged here", reason=reason, fraction=1.0)
         return
     by_fill: list[tuple[Score, Score, Score]] = []
     margins: list[Floats] = []
     falls: list[float] = []
     for number, fill in enumerate(FILLS):
         end = 0.7 * (number + 1) / len(FILLS)
-        fall, scores = yield from _under(case, fill, known, end)
+        fall, scores = yield from _under(case, fill, verdict, end)
         falls.append(abs(fall))
         if _moves(case.subject, fall):
             by_fill.append(scores)
@@ -157,26 +157,26 @@ def judge(case: Case, *, repeats: bool = True) -> Iterator[Verdict]:
             setting = Setting(fill, steps=STEPS)
             *_, (margin, _, _) = margins_over_random_maps(case.subject, case.heat, setting)
             margins.append(margin)
-            known = _with_fills(known, by_fill, np.mean(margins, axis=0))
-        known = replace(known, fraction=end)
-        yield known
+            verdict = _with_fills(verdict, by_fill, np.mean(margins, axis=0))
+        verdict = replace(verdict, fraction=end)
+        yield verdict
     if not by_fill:
         yield replace(
-            known,
+            verdict,
             word="cannot be judged here",
             reason=f"Hiding all of the input moves it by no more than {max(falls):.2g}: "
             "no place of it can matter much.",
             fraction=1.0,
         )
         return
-    known = yield from _random_weights(case, known, NETWORKS if repeats else 1)
-    known = replace(known, seeds=_seeds(case) if repeats else _foretold_seeds(case.heat))
-    word, reason = word_of(known)
-    yield replace(known, word=word, reason=reason, fraction=1.0)
+    verdict = yield from _random_weights(case, verdict, NETWORKS if repeats else 1)
+    verdict = replace(verdict, seeds=_seeds(case) if repeats else _foretold_seeds(case.heat))
+    word, reason = word_of(verdict)
+    yield replace(verdict, word=word, reason=reason, fraction=1.0)
 
 
 def _under(
-    case: Case, fill: HidingFill, known: Verdict, end: float
+    case: Case, fill: HidingFill, verdict: Verdict, end: float
 ) -> Generator[Verdict, None, tuple[float, tuple[Score, Score, Score]]]:
     """Yield progress up to `end`; return how far the score falls in all, and its three scores."""
     subject, heat, last = case.subject, case.heat, []
@@ -189,56 +189,58 @@ def _under(
         score = UNKNOWN
         for score in measure:
             done = 0.25 * number + share * score.fraction
-            fraction = known.fraction + (end - known.fraction) * done
-            yield replace(known, fraction=min(end, fraction))
+            fraction = verdict.fraction + (end - verdict.fraction) * done
+            yield replace(verdict, fraction=min(end, fraction))
         last.append(score)
-    removed, shown, beaten = last
+    removed, inserted, beaten = last
     # They are there already: the percentile rests on them.
     *_, random = random_maps(subject, cells(heat, subject.size), Setting(fill, steps=STEPS))
     removed = replace(removed, chance=float(random.deletion.mean()))
-    shown = replace(shown, chance=float(random.insertion.mean()))
-    return removed.curve[0] - removed.curve[-1], (removed, shown, beaten)
+    inserted = replace(inserted, chance=float(random.insertion.mean()))
+    return removed.curve[0] - removed.curve[-1], (removed, inserted, beaten)
 
 
 def _moves(subject: Subject, fall: float) -> bool:
-    asked = subject.target.as_probability()
-    least = LEAST_FALL if asked.quantity != "value" else 100 * subject.rounding
+    target = subject.target.as_probability()
+    least = LEAST_FALL if target.quantity != "value" else 100 * subject.rounding
     return abs(fall) >= least
 
 
 def _with_fills(
-    known: Verdict, by_fill: list[tuple[Score, Score, Score]], margins: Floats
+    verdict: Verdict, by_fill: list[tuple[Score, Score, Score]], margins: Floats
 ) -> Verdict:
-    """Return what is known, with the scores of several fills.
+    """Return the verdict with the scores of several fills.
 
     Args:
         margins: By how much it does better than each random map over these fills together.
     """
     # They spread as the random maps' own scores do, whose mean is 0: one hides what another shows.
     spread = float(margins.std())
-    removed, shown, beaten = ([scores[i] for scores in by_fill] for i in range(3))
+    removed, inserted, beaten = ([scores[i] for scores in by_fill] for i in range(3))
     return replace(
-        known,
+        verdict,
         deletion=mean_over_fills(removed),
-        insertion=mean_over_fills(shown),
+        insertion=mean_over_fills(inserted),
         beaten=replace(mean_over_fills(beaten), value=share_beaten(margins)),
         lead=float(margins.mean()) / spread if spread else 0.0,
     )
 
 
-def _random_weights(case: Case, known: Verdict, networks: int) -> Generator[Verdict, None, Verdict]:
+def _random_weights(
+    case: Case, verdict: Verdict, networks: int
+) -> Generator[Verdict, None, Verdict]:
     """Yield progress up to 0.95; return what is known then."""
     try:
         for number, comparison in enumerate(random_weights(case), 1):
             score = Score(float(np.mean(comparison.signed)), 0.0)
             fraction = 0.7 + 0.25 * number / networks
-            known = replace(known, random_weights=score, fraction=fraction)
-            yield known
+            verdict = replace(verdict, random_weights=score, fraction=fraction)
+            yield verdict
             if number == networks:
                 break
     except CoreError as exc:
-        return replace(known, random_weights=Score(None, note=str(exc)))
-    return known
+        return replace(verdict, random_weights=Score(None, note=str(exc)))
+    return verdict
 
 
 def _seeds(case: Case) -> Score:
@@ -258,17 +260,17 @@ def _foretold_seeds(heat: Heatmap) -> Score:
     )
 
 
-def word_of(known: Verdict) -> tuple[Word, str]:
+def word_of(verdict: Verdict) -> tuple[Word, str]:
     """Return the word for what was measured, and the reason.
 
     Args:
-        known: With `beaten` and `lead`; the others may lack a value.
+        verdict: With `beaten` and `lead`; the others may lack a value.
     """
-    share, span, lead = known.beaten.value, known.beaten.span, known.lead
+    share, span, lead = verdict.beaten.value, verdict.beaten.span, verdict.lead
     if share is None or span is None or lead is None:
         return "cannot be judged here", "Nothing could be measured."
     among = f"{20 * share:.3g} of 20 random maps as smooth"
-    weights, seeds = known.random_weights.value, known.seeds.value
+    weights, seeds = verdict.random_weights.value, verdict.seeds.value
     if weights is not None and weights >= SAME_WITHOUT_LEARNING:
         return (
             "no better than chance",
@@ -288,13 +290,13 @@ def word_of(known: Verdict) -> tuple[Word, str]:
     if weights is not None and weights >= CHANGED:
         doubts.append(f"random weights change it little ({weights:.2f})")
     if seeds is not None and seeds < STEADY:
-        foretold = "is expected to give" if known.seeds.note else "gives"
+        foretold = "is expected to give" if verdict.seeds.note else "gives"
         doubts.append(f"another seed {foretold} another map ({seeds:.2f})")
     if doubts:
         text = ", and ".join(doubts)
         return "mixed", f"{text[0].upper()}{text[1:]}."
     if weights is None:
-        note = known.random_weights.note
+        note = verdict.random_weights.note
         unasked = note and f" Not tried with random weights: {note[0].lower()}{note[1:]}"
         return "holds", f"Better than {among}.{unasked}"
     return (

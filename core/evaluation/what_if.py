@@ -57,14 +57,14 @@ def change_input(subject: Subject, hidden: Tensor, fill: Tensor, *, top: int = 5
         for row in logits
     ]
     before = every[0][:top]
-    shown = {score.index for score in (*before, every[1][0])}
+    indices = {score.index for score in (*before, every[1][0])}
     intact, covered = subject.target.as_probability().score(logits).tolist()
     return ChangedInput(
         hidden,
         fill,
         changed,
         before,
-        tuple(score for score in every[1] if score.index in shown),
+        tuple(score for score in every[1] if score.index in indices),
         (intact, covered),
     )
 
@@ -135,8 +135,8 @@ def falls_elsewhere(
         moved.append(torch.roll(hidden, steps, axes))
     elsewhere = torch.stack(moved)
     masks = (1 - elsewhere)[:, None].to(fill)
-    asked = subject.target.as_probability()
-    scores = torch.cat(list(subject.masked_scores([masks], fill, quantity=asked))).double().cpu()
+    target = subject.target.as_probability()
+    scores = torch.cat(list(subject.masked_scores([masks], fill, quantity=target))).double().cpu()
     own_score = scores.new_tensor([changed.scores[1]])
     return torch.cat([hidden[None], elsewhere]), changed.scores[0] - torch.cat([own_score, scores])
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from whylens.core.errors import BadInput, shown
+from whylens.core.errors import BadInput, quote
 from whylens.core.inputs.npy import read_npy
 from whylens.core.inputs.photo import (
     Photo,
@@ -59,7 +59,7 @@ def to_photo(image: Any) -> Photo:
                 return read_photo(_content(path))
             except BadInput as exc:  # of several it is to be known which
                 raise BadInput(f"{path.name}: {exc}") from exc
-        return _photo_from_array(_loaded(path), channels_first=False)
+        return _photo_from_array(_load(path), channels_first=False)
     if isinstance(image, bytes):
         return read_photo(image)
     return _photo_from_array(_array(image), channels_first=_is_tensor(image))
@@ -130,7 +130,7 @@ def read_channels(image: Any, input_spec: InputSpec) -> tuple[Array, tuple[str, 
     if isinstance(image, str | os.PathLike):
         path = _existing(image)
         if path.suffix.lower() == ".npy":
-            array = _loaded(path)
+            array = _load(path)
         elif is_signal_file(path.name):
             array = read_signal(_content(path), path.name)
         elif path.suffix.lower() in (".tif", ".tiff") and len(input_spec.size) == 2:
@@ -196,7 +196,7 @@ def _shape(image: Any, size: int | Sequence[int] | None) -> tuple[int, ...]:
     if not is_array and (is_file or isinstance(image, Photo | Image.Image | bytes | bytearray)):
         width, height = to_photo(image).size
         return 0, height, width
-    array = _loaded(_existing(image)) if is_array else _array(image)
+    array = _load(_existing(image)) if is_array else _array(image)
     shape = tuple(array.shape)
     if len(shape) == 4 and shape[0] == 1 and (expected is None or len(expected) == 2):
         shape = shape[1:]
@@ -218,19 +218,19 @@ def _shape(image: Any, size: int | Sequence[int] | None) -> tuple[int, ...]:
 def _existing(name: str | os.PathLike[str]) -> Path:
     text = os.fspath(name)
     if _ADDRESS.match(text):
-        raise BadInput(f"{shown(text)} is an address; nothing is fetched. Give its bytes.")
+        raise BadInput(f"{quote(text)} is an address; nothing is fetched. Give its bytes.")
     path = Path(text).expanduser()
     if path.is_dir():
         raise BadInput(
-            f"{shown(text)} is a folder: give its photos in a list, or explain it on the command "
+            f"{quote(text)} is a folder: give its photos in a list, or explain it on the command "
             "line, which takes folders."
         )
     if not path.is_file():
-        raise BadInput(f"There is no file {shown(text)}.")
+        raise BadInput(f"There is no file {quote(text)}.")
     return path
 
 
-def _loaded(path: Path) -> npt.NDArray[Any]:
+def _load(path: Path) -> npt.NDArray[Any]:
     return _array_of(_content(path), path.name)
 
 

@@ -211,9 +211,9 @@ def _tiff_directories(data: bytes) -> Iterator[list[tuple[int, int]]]:
         return int.from_bytes(data[at : at + size], "little" if data[:1] == b"I" else "big")
 
     word, counter, entry = (8, 8, 20) if big else (4, 2, 12)
-    at, known = number(8 if big else 4, word), set[int]()
-    while at and at not in known and at < len(data) and len(known) < MOST_TIFF_FRAMES:
-        known.add(at)
+    at, visited = number(8 if big else 4, word), set[int]()
+    while at and at not in visited and at < len(data) and len(visited) < MOST_TIFF_FRAMES:
+        visited.add(at)
         count = number(at, counter)
         first = at + counter
         entries = range(first, first + entry * min(count, MOST_TIFF_TAGS + 1), entry)

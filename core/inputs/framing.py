@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, Literal
 
-from whylens.core.errors import BadInput, shown
+from whylens.core.errors import BadInput, quote
 from whylens.core.inputs.spec import InputSpec
 from whylens.core.inputs.view import View, offset, view_of
 
@@ -37,12 +37,12 @@ def parse_framing(value: str | Sequence[float] | None) -> Framing:
     except (TypeError, ValueError) as exc:
         raise BadInput(
             f"A framing is network, whole, or four shares such as 0.1,0,0.6,0.5, not "
-            f"{shown(str(value))}."
+            f"{quote(str(value))}."
         ) from exc
     wide_enough = right - left >= LEAST_SHARE and bottom - top >= LEAST_SHARE
     if not (wide_enough and min(left, top) >= 0 and max(right, bottom) <= 1):
         raise BadInput(
-            f"{shown(str(value))} is no part of a photo: left,top,right,bottom lie in 0 to 1, the "
+            f"{quote(str(value))} is no part of a photo: left,top,right,bottom lie in 0 to 1, the "
             "first two before the last two."
         )
     return left, top, right, bottom

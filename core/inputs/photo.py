@@ -136,7 +136,7 @@ def read_photo(data: bytes, *, limits: ImageLimits | None = None) -> Photo:
     if data[4:8] == b"ftyp" and data[8:12] in _HEIC:
         return _read_heic(data, limits)
     try:
-        photo = _decoded(data, limits)
+        photo = _decode(data, limits)
         # Pillow is content once all rows are there.
         cut = data.startswith(b"\xff\xd8") and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
         return replace(photo, notes=(*photo.notes, _CUT_OFF)) if cut else photo
@@ -181,7 +181,7 @@ def read_bands(data: bytes, *, limits: ImageLimits | None = None) -> npt.NDArray
     return np.stack(bands)
 
 
-def _decoded(
+def _decode(
     data: bytes, limits: ImageLimits, formats: tuple[str, ...] = FORMATS, *, cut: bool = False
 ) -> Photo:
     # Of one that is cut off, whoever asks looks himself how much is missing.
@@ -198,8 +198,8 @@ def _decoded(
             raise _holds_fewer(image)
         # Pillow itself takes the upper 8 bits of colours.
         deep = data[:4] == b"\x89PNG" and data[24] == 16 and not image.mode.startswith("I")
-        known, mode_notes = _in_known_mode(image) if image.format == "TIFF" else (image, [])
-        photo = _photo(known)
+        converted, mode_notes = _in_known_mode(image) if image.format == "TIFF" else (image, [])
+        photo = _photo(converted)
     except BadInput:
         raise
     except UnidentifiedImageError as exc:
@@ -242,7 +242,7 @@ def _read_heic(data: bytes, limits: ImageLimits) -> Photo:
         ) from exc
     if "HEIF" not in Image.OPEN:
         Image.register_open("HEIF", HeifImageFile)
-    return _decoded(data, limits, ("HEIF",))
+    return _decode(data, limits, ("HEIF",))
 
 
 def _rest_of_jpeg(data: bytes, limits: ImageLimits) -> Photo | None:
@@ -254,12 +254,12 @@ def _rest_of_jpeg(data: bytes, limits: ImageLimits) -> Photo | None:
     data = data.removesuffix(b"\xff")  # half of a marker
     progressive = len(re.findall(rb"\xff[\xc2\xca]\x00[\x0b\x11]\x08", data)) > 0
     try:
-        photo = _decoded(data + b"\xff\xd9", limits, cut=True)
+        photo = _decode(data + b"\xff\xd9", limits, cut=True)
         if progressive:
             # Every scan covers the whole picture; the last of libjpeg's ten only refines it.
             whole = data.count(b"\xff\xda\x00") >= 10
             return replace(photo, notes=(*photo.notes, _CUT_OFF)) if whole else None
-        noisy = _decoded(data + b"\x5a\xa5" * 4096 + b"\xff\xd9", limits, cut=True)
+        noisy = _decode(data + b"\x5a\xa5" * 4096 + b"\xff\xd9", limits, cut=True)
     except BadInput:
         return None
     # A picture that EXIF turns misses columns.
@@ -303,8 +303,8 @@ def photo_from_image(image: Image.Image) -> Photo:
     """
     _check_size(image.size, ImageLimits())
     try:
-        known, mode_notes = _in_known_mode(image)
-        photo = _photo(known)
+        converted, mode_notes = _in_known_mode(image)
+        photo = _photo(converted)
         return replace(photo, notes=(*mode_notes, *photo.notes))
     except _DAMAGE as exc:
         raise BadInput(
@@ -438,7 +438,7 @@ def _photo(image: Image.Image) -> Photo:
         band = image.crop((0, top, width, min(height, top + rows)))
         if image.mode.startswith("I"):
             brightest = max(brightest, int(np.asarray(band).max()))
-        colours, alpha = _separated(band)
+        colours, alpha = _separate(band)
         if profile and top == 0:
             transform = _to_srgb(profile, colours.mode)
             if transform is None:
@@ -480,7 +480,7 @@ def range_notes(brightest: int) -> list[str]:
     ]
 
 
-def _separated(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
+def _separate(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
     # Colours in L, RGB or CMYK, which is what a colour profile can be applied to, and alpha.
     clear = image.info.get("transparency")
     if image.mode.startswith("I"):

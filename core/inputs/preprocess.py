@@ -109,13 +109,13 @@ def baseline(x: Tensor, input_spec: InputSpec, fill: Fill) -> Tensor:
         case "mean":
             empty = unit.flatten(2).mean(-1)[(...,) + (None,) * (unit.ndim - 2)].expand_as(unit)
         case "blur":
-            empty = _blurred(unit)
+            empty = _blur(unit)
         case _:
             raise BadInput(f"A fill is black, grey, mean or blur, not {fill!r}.")
     return normalize(empty, input_spec)
 
 
-def _blurred(unit: Tensor) -> Tensor:
+def _blur(unit: Tensor) -> Tensor:
     # Separable, one axis at a time, so that signals and volumes blur by the same lines.
     radius = max(1.0, min(unit.shape[2:]) / 10)
     reach = int(3 * radius + 0.5)

@@ -66,7 +66,7 @@ def read_signal(data: bytes, name: str) -> Array:
             "semicolons or tabs "
             f"({' '.join(str(exc).split())[:80]}). Check the file."
         ) from exc
-    return _checked(array)
+    return _check(array)
 
 
 def fit_signal(signal: Array, channels: int, length: int) -> Array:
@@ -96,7 +96,7 @@ def _rises_evenly(values: Array) -> bool:
     return bool(len(steps) and steps[0] > 0 and np.allclose(steps, steps[0], rtol=1e-2))
 
 
-def _checked(array: Array) -> Array:
+def _check(array: Array) -> Array:
     if array.ndim != 2 or not 1 <= array.shape[0] <= MOST_CHANNELS:
         raise BadInput(
             f"The signal has the shape {array.shape}; it needs one row for each of up to "

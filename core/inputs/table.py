@@ -10,7 +10,7 @@ from itertools import pairwise, zip_longest
 import numpy as np
 import numpy.typing as npt
 
-from whylens.core.words import counted
+from whylens.core.words import number_of
 
 _WHOLE = r"[-+]?(?:[1-9]\d{0,2}(?:\.\d{3})+|\d+)"  # with points of thousands or without marks
 _DECIMAL = re.compile(rf"({_WHOLE})(?:,(\d+))?([eE][-+]?\d+)?")
@@ -82,8 +82,8 @@ def read_table(data: bytes) -> npt.NDArray[np.float64]:
     if len({len(row) for row in cells[first:]}) > 1:
         at = next(i for i, row in enumerate(cells[first:]) if len(row) != len(cells[first]))
         raise ValueError(
-            f"row {at + 1} of numbers has {counted(len(cells[first + at]), 'value')} and the first "
-            f"has {len(cells[first])}"
+            f"row {at + 1} of numbers has {number_of(len(cells[first + at]), 'value')} and the "
+            f"first has {len(cells[first])}"
         )
     if any(not cell for row in cells[first:] for cell in row):
         raise ValueError("some cells are empty: fill them, or leave their rows out")
@@ -110,7 +110,7 @@ def _check_thousands(rows: list[list[str]]) -> None:
     named = wider == 1 and not _is_number(numbers[0][0])
     longer = [row for row in numbers if len(row) > len(names)]
     if not doubtful and names and wider > 0 and not named:
-        fit = all(len(_merged(row)) == len(names) for row in longer)
+        fit = all(len(_merge(row)) == len(names) for row in longer)
         doubtful = [
             (a, b)
             for row in longer
@@ -123,7 +123,7 @@ def _check_thousands(rows: list[list[str]]) -> None:
         )
 
 
-def _merged(row: list[str]) -> list[str]:
+def _merge(row: list[str]) -> list[str]:
     merged: list[str] = []
     for cell in row:
         if merged and _FOLLOWING.fullmatch(cell) and _LEADING.fullmatch(merged[-1]):

@@ -53,7 +53,7 @@ class View:
         )
 
     @property
-    def resized(self) -> tuple[int, int]:
+    def whole_size(self) -> tuple[int, int]:
         """Width and height of the whole photo in input pixels, before it is cut or padded."""
         return round(self.original[0] * self.scale_x), round(self.original[1] * self.scale_y)
 
@@ -159,10 +159,15 @@ _WHOLE = 1 << 22
 BAND = 1 << 20  # pixels of a map written at a time, so that no second copy of it is held
 
 
-def _resized(image: Image.Image, view: View, filter_: Image.Resampling) -> Image.Image:
+def _resize(image: Image.Image, view: View, filter_: Image.Resampling) -> Image.Image:
     # Resized whole, then cut, as torchvision and timm do: filters with edges (box, nearest) then
     # choose between equally near pixels as theirs do.
-    full, cut, end, region = list(view.resized), [0, 0], [0, 0], [0.0, 0.0, *map(float, image.size)]
+    full, cut, end, region = (
+        list(view.whole_size),
+        [0, 0],
+        [0, 0],
+        [0.0, 0.0, *map(float, image.size)],
+    )
     for axis, offset in enumerate((view.left, view.top)):
         cut[axis] = max(0, round(offset))
         end[axis] = min(full[axis], cut[axis] + view.model[axis])
@@ -196,7 +201,7 @@ def _coarse(piece: Image.Image, view: View, detail: int, filter_: Image.Resampli
 def model_view(image: Image.Image, view: View, input_spec: InputSpec) -> npt.NDArray[np.uint8]:
     """Return (H, W, 3) uint8: what the network sees, before normalisation."""
     left, top = max(0, round(-view.left)), max(0, round(-view.top))
-    piece = _resized(image, view, _FILTERS[input_spec.interpolation])
+    piece = _resize(image, view, _FILTERS[input_spec.interpolation])
     if input_spec.detail is not None:
         piece = _coarse(piece, view, input_spec.detail, _FILTERS[input_spec.interpolation])
     if piece.size == view.model:

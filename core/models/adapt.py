@@ -69,7 +69,7 @@ def backbone_of(module: nn.Module, hint: ModuleHint | None = None) -> Backbone:
         BadInput: Size, mean or std do not fit each other.
     """
     hint = hint or ModuleHint()
-    bare = _unwrapped(module)
+    bare = _unwrap(module)
     name = bare.name if isinstance(bare, BlackBox) else type(bare).__name__
     if isinstance(bare, BlackBox) and (hint.mean, hint.std) == (None, None):
         hint = replace(hint, mean=(0.0,), std=(1.0,))
@@ -106,12 +106,12 @@ def backbone_of(module: nn.Module, hint: ModuleHint | None = None) -> Backbone:
     if hint.unit is None:
         kind, note = read_scores(partial(_read, network, path), scores, input_spec)
     classes = scores.shape[1]
-    network, path, input_spec, normalised, left = _without_wrappers(
+    network, path, input_spec, normalised, rest_kind = _without_wrappers(
         network, path, input_spec, probe, hint, kind
     )
     network = network if path == () else ClassScores(network, path)
-    if left is not None:
-        network = LogitReader(network, left)
+    if rest_kind is not None:
+        network = LogitReader(network, rest_kind)
     notes += [note] if note else []
     if not bare.state_dict():
         digest = answers_sha256(scores)
@@ -159,7 +159,7 @@ def private_copy(module: nn.Module) -> nn.Module:
         for part in list(network.modules()):
             for key, child in part._modules.items():
                 if child is not None:
-                    part._modules[key] = _unwrapped(child)
+                    part._modules[key] = _unwrap(child)
         for parameter in network.parameters():
             parameter.requires_grad_(False)
             parameter.grad = None
@@ -237,7 +237,7 @@ def _output_with_hooks(network: nn.Module, input_spec: InputSpec, output: Any, h
     return hooked
 
 
-def _unwrapped(module: nn.Module) -> nn.Module:
+def _unwrap(module: nn.Module) -> nn.Module:
     while True:
         inner = getattr(module, "_orig_mod", None)  # torch.compile
         if inner is None and isinstance(module, _PARALLEL):
@@ -346,16 +346,16 @@ def _inner(
         args, kwargs, output = recorder.calls[0]
         if len(args) != 1 or kwargs or not isinstance(args[0], Tensor):
             continue
-        inner_path, left = _path_of(whole, output), kind
+        inner_path, rest_kind = _path_of(whole, output), kind
         if inner_path is None and kind is not None:
-            inner_path, left = _path_of(whole, output, kind), None
+            inner_path, rest_kind = _path_of(whole, output, kind), None
         if inner_path is None:
             continue
         if args[0].shape == probe.shape and torch.equal(args[0], probe):
-            return child, inner_path, left, None, None
+            return child, inner_path, rest_kind, None, None
         lines = _per_channel_line(probe, args[0])
         if lines is not None:
-            return child, inner_path, left, *lines
+            return child, inner_path, rest_kind, *lines
     return None
 
 
@@ -394,8 +394,8 @@ def _per_channel_line(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor] | None:
     centred = flat_x - flat_x.mean(1, keepdim=True)
     scale = (centred * flat_y).sum(1) / (centred**2).sum(1)
     shift = flat_y.mean(1) - scale * flat_x.mean(1)
-    left = (flat_y - scale[:, None] * flat_x - shift[:, None]).abs().max()
-    if not bool((scale > 0).all()) or float(left) > 1e-5 * float(flat_y.abs().max()):
+    difference = (flat_y - scale[:, None] * flat_x - shift[:, None]).abs().max()
+    if not bool((scale > 0).all()) or float(difference) > 1e-5 * float(flat_y.abs().max()):
         return None
     return scale.float(), shift.float()
 

@@ -103,8 +103,8 @@ def candidates(levels: Sequence[Mapping[str, Shape]]) -> list[str]:
     """
     sketches = [sketch(shapes) for shapes in levels]
     scores = {
-        name: max(resemblance(own, known) for own in sketches)
-        for name, known in read_index().items()
+        name: max(resemblance(own, entry) for own in sketches)
+        for name, entry in read_index().items()
     }
     best = max(scores.values())
     if best == 0:

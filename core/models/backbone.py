@@ -32,7 +32,7 @@ from whylens.core.needs import Need
 from whylens.core.speed import Box, faster, occluded_logits, packed_weights
 from whylens.core.storage.cache import ByteLRU
 from whylens.core.targets import Outputs, probabilities_of
-from whylens.core.words import counted
+from whylens.core.words import number_of
 
 Value = TypeVar("Value")
 MOST_FACTS = 256  # that are found out once for a network; parameters of methods make any number
@@ -311,8 +311,8 @@ def wrap(
         labels = labels or tuple(f"class {i}" for i in range(classes))
     if outputs == "value" and (classes, len(labels)) != (1, 1):
         raise BadArtifact(
-            f"{identity.name} gives {counted(classes, 'number')} and has "
-            f"{counted(len(labels), 'label')}; a value is one "
+            f"{identity.name} gives {number_of(classes, 'number')} and has "
+            f"{number_of(len(labels), 'label')}; a value is one "
             "number with one label. Correct its manifest, or explain a function of them: target=."
         )
     if len(labels) == raw_logits.shape[1] == 1 and outputs != "value":
@@ -321,12 +321,12 @@ def wrap(
     if len(labels) != classes and raw_logits.shape[1] == 1:
         raise BadArtifact(
             f"{identity.name} gives one score, which decides between two labels, and has "
-            f"{counted(len(labels), 'label')}. Give two; or one, of what a high score means."
+            f"{number_of(len(labels), 'label')}. Give two; or one, of what a high score means."
         )
     if len(labels) != classes:
         raise BadArtifact(
-            f"{identity.name} has {counted(classes, 'class', 'classes')} but "
-            f"{counted(len(labels), 'label')}; correct its labels."
+            f"{identity.name} has {number_of(classes, 'class', 'classes')} but "
+            f"{number_of(len(labels), 'label')}; correct its labels."
         )
     unmet: dict[Need, str] = {}
     problem = gradient_problem(lambda x: as_two_logits(module(x)), probe)
@@ -368,7 +368,7 @@ def channels_problem(module: nn.Module, channels: int) -> str:
         return ""
     values = "1 value" if channels == 1 else f"{channels} values each"
     return (
-        f"its first layer reads {counted(read, 'channel')}, and mean and std have {values}. "
+        f"its first layer reads {number_of(read, 'channel')}, and mean and std have {values}. "
         f"Give {read} of each; or, where it was meant to read {channels}, build it so (in timm by "
         f"in_chans={channels})."
     )
@@ -383,7 +383,7 @@ def _raw_logits(module: nn.Module, probe: Tensor, input_spec: InputSpec, name: s
         size = " x ".join(str(n) for n in input_spec.size)
         remedy = f"{reason}. Correct the input size and channels in its manifest."
         raise BadArtifact(
-            f"{name} cannot take inputs of {counted(input_spec.channels, 'channel')} "
+            f"{name} cannot take inputs of {number_of(input_spec.channels, 'channel')} "
             f"and size {size}: {channels_problem(module, input_spec.channels) or remedy}"
         ) from exc
     if not isinstance(logits, Tensor):

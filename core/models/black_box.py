@@ -113,10 +113,10 @@ class OnnxNetwork(nn.Module):
         self._input, shape, kind = inputs[0]
         self._kind = _KINDS[kind]
         self._last = shape[3] in (1, 3) and shape[1] not in (1, 3)
-        known = [n if isinstance(n, int) and n > 0 else None for n in shape]
-        self._batch = known[0]
-        self.channels = known[3] if self._last else known[1]
-        height, width = known[1:3] if self._last else known[2:4]
+        sizes = [n if isinstance(n, int) and n > 0 else None for n in shape]
+        self._batch = sizes[0]
+        self.channels = sizes[3] if self._last else sizes[1]
+        height, width = sizes[1:3] if self._last else sizes[2:4]
         self.size = (height, width) if height is not None and width is not None else None
         self.scores: Mapping[str, int | None] = {
             o.name: o.shape[1] if isinstance(o.shape[1], int) else None

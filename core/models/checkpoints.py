@@ -108,7 +108,7 @@ class CheckpointManifest(BaseModel):
         return value.lower() if isinstance(value, str) else value  # PowerShell writes capitals
 
     @model_validator(mode="after")
-    def _bounded(self) -> CheckpointManifest:
+    def _check_bounds(self) -> CheckpointManifest:
         longest = MOST_SIGNAL if len(self.input_size) == 1 else MOST_SIDE
         if max(self.input_size, default=0) > longest:
             raise ValueError(f"an input has {longest:,} places along a side at most")
@@ -198,8 +198,12 @@ def no_checkpoint_words(text: str) -> str:
     try:
         file = Path(text).expanduser()
         if file.is_file():
-            known = (file.parent / MANIFEST).is_file()
-            return f"It is part of a checkpoint: give its folder, {file.parent}." if known else ""
+            has_manifest = (file.parent / MANIFEST).is_file()
+            return (
+                f"It is part of a checkpoint: give its folder, {file.parent}."
+                if has_manifest
+                else ""
+            )
     except (OSError, ValueError, RuntimeError):
         return ""
     named = [place / text for place in checkpoint_places()] if is_folder_name(text) else []

@@ -210,7 +210,7 @@ def hub_file(
     timeouts = timeouts or Timeouts()
     cached = try_to_load_from_cache(repo, filename)
     if isinstance(cached, str):
-        return _verified(Path(cached), None, f"The weights of {repo} on this disk are damaged")
+        return _verify(Path(cached), None, f"The weights of {repo} on this disk are damaged")
     promised, size = _metadata(repo, filename, timeouts)
     if most is not None and not 0 < size <= most:
         raise BadArtifact(
@@ -227,7 +227,7 @@ def hub_file(
         timeouts=timeouts,
         progress=progress,
     )
-    return _verified(Path(path), promised, f"The weights of {repo} arrived damaged")
+    return _verify(Path(path), promised, f"The weights of {repo} arrived damaged")
 
 
 def _metadata(repo: str, filename: str, timeouts: Timeouts) -> tuple[str | None, int]:
@@ -272,7 +272,7 @@ def _transport_error() -> type[Exception]:
     return getattr(errors, "HTTPError", OSError)
 
 
-def _verified(path: Path, promised: str | None, complaint: str) -> HubFile:
+def _verify(path: Path, promised: str | None, complaint: str) -> HubFile:
     # The cache names a blob after its ETag: the sha256 of large files, git's hash of small ones.
     blob = path.resolve()
     promised = promised or blob.name

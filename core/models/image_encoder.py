@@ -16,7 +16,7 @@ from whylens.core.inputs.photo import Pixels
 from whylens.core.inputs.spec import InputSpec
 from whylens.core.models.checkpoints import checkpoint_folders
 from whylens.core.models.labels import labels_of
-from whylens.core.models.load import load, pretrained, timm_spec
+from whylens.core.models.load import load, load_pretrained, timm_spec
 from whylens.core.models.model_names import parse_model_name
 
 
@@ -67,7 +67,7 @@ def load_encoder(name: str) -> ImageEncoder:
             backbone.input_spec,
         )
     else:
-        module, identity = pretrained(name)
+        module, identity = load_pretrained(name)
         digest, input_spec = identity.digest, timm_spec(module)
         if labels_of(module):
             module.reset_classifier(0)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from whylens.core.errors import BadInput, CoreError, shown
+from whylens.core.errors import BadInput, CoreError, quote
 from whylens.core.inputs.photo import Photo, read_photo
 from whylens.core.models.checkpoints import MANIFEST, WEIGHTS, checkpoint_folders, new_model_place
 from whylens.core.models.labels import IMAGENET
@@ -95,7 +95,7 @@ def new_folder(options: ImportOptions) -> Path:
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._") or "imported"
     if not is_folder_name(name):
         raise BadInput(
-            f"{shown(name)} cannot be a model's name. Give --name with letters, digits, dots and "
+            f"{quote(name)} cannot be a model's name. Give --name with letters, digits, dots and "
             "dashes."
         )
     if options.out is not None:
@@ -103,7 +103,7 @@ def new_folder(options: ImportOptions) -> Path:
     else:
         folder = new_model_place() / name
         if name in {*checkpoint_folders(), *timm_names(), *timm_architectures()}:
-            raise BadInput(f"There is a model called {shown(name)} already. Give another --name.")
+            raise BadInput(f"There is a model called {quote(name)} already. Give another --name.")
     if (folder / MANIFEST).exists() or (folder / WEIGHTS).exists():
         raise BadInput(f"There is a model in {folder} already. Give another --name or --out.")
     return folder
@@ -122,7 +122,7 @@ def read_labels(text: str | None) -> tuple[str, ...] | str | None:
         if "," in text or not (path.suffix or "/" in text):
             return tuple(label.strip() for label in text.split(","))
         raise BadInput(
-            f"There is no file of labels {shown(text)}. Give --labels a file with a label per "
+            f"There is no file of labels {quote(text)}. Give --labels a file with a label per "
             f"line or in JSON, labels joined by commas, or {IMAGENET}."
         )
     try:
@@ -173,7 +173,7 @@ def stated_input(options: ImportOptions, findings: Findings) -> dict[str, Any]:
         sides = re.fullmatch(r"(\d{1,5})(?:[x,](\d{1,5}))?", options.size.replace(" ", ""))
         if sides is None or 0 in (size := _size(sides)):
             findings.problems.append(
-                f"--size is 224, or 224x160 for height and width, not {shown(options.size)}."
+                f"--size is 224, or 224x160 for height and width, not {quote(options.size)}."
             )
         else:
             fields["size"] = size
@@ -184,7 +184,7 @@ def stated_input(options: ImportOptions, findings: Findings) -> dict[str, Any]:
                 fields[name] = tuple(float(part) for part in text.split(","))
             except ValueError:
                 findings.problems.append(
-                    f"--{name} is a number per channel, joined by commas, not {shown(text)}."
+                    f"--{name} is a number per channel, joined by commas, not {quote(text)}."
                 )
     fields["crop"] = options.crop
     fields["interpolation"] = options.interpolation

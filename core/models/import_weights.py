@@ -40,7 +40,7 @@ from whylens.core.models.load import build, from_folder, timm_spec, torchvision_
 from whylens.core.models.probabilities import LABEL_KINDS, Reading, read_scores
 from whylens.core.models.state_dicts import AVERAGES, StateDict, read_state_dict
 from whylens.core.targets import ClassScore, class_scores
-from whylens.core.words import are, counted
+from whylens.core.words import are, number_of
 
 TOP = 5
 _NAMES_SHOWN = 3
@@ -141,8 +141,8 @@ def _write(
             folder.rmdir()
         raise
     notes += _doubts(backbone, logits, best[0])
-    known = checkpoint_folders().get(folder.name)
-    by_name = known is not None and known.resolve() == folder.resolve()
+    checkpoint = checkpoint_folders().get(folder.name)
+    by_name = checkpoint is not None and checkpoint.resolve() == folder.resolve()
     return ImportedModel(folder, folder.name if by_name else str(folder), best, notes, backbone)
 
 
@@ -345,8 +345,8 @@ def _check_labels(
     count = IMAGENET_CLASSES if isinstance(labels, str) else len(labels)
     if count != classes:
         findings.problems.append(
-            f"Its head gives {counted(classes, 'score')}, but there "
-            f"{are(count)} {counted(count, 'label')}. Give --labels with one "
+            f"Its head gives {number_of(classes, 'score')}, but there "
+            f"{are(count)} {number_of(count, 'label')}. Give --labels with one "
             "for each class, in the order of the training."
         )
     return labels
@@ -470,8 +470,8 @@ def _complete_spec(
         count = len(stated.get(name, fields[name]))
         if count != channels:
             findings.problems.append(
-                f"--{name} has {counted(count, 'value')}, but the first layer reads "
-                f"{counted(channels, 'channel')}. Give "
+                f"--{name} has {number_of(count, 'value')}, but the first layer reads "
+                f"{number_of(channels, 'channel')}. Give "
                 "one value, or one for each."
             )
     if min(stated.get("std", (1.0,))) <= 0:
@@ -519,7 +519,7 @@ def _shape(shape: tuple[int, ...]) -> str:
 
 
 def _count(items: tuple[Any, ...]) -> str:
-    return counted(len(items), "tensor")
+    return number_of(len(items), "tensor")
 
 
 def _some(names: tuple[str, ...]) -> str:

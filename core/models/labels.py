@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from whylens.core.errors import UnknownName, shown
+from whylens.core.errors import UnknownName, quote
 
 IMAGENET = "imagenet-1k"
 
@@ -80,7 +80,7 @@ def class_index(text: str, labels: tuple[str, ...]) -> int:
     if kinds := _of_kind(name, labels):
         first = ", ".join(labels[i] for i in kinds[:6])
         raise UnknownName(
-            f"There is no class called {shown(name)}. {len(kinds)} classes have the word in their "
+            f"There is no class called {quote(name)}. {len(kinds)} classes have the word in their "
             f"definition: {first}{' ...' if len(kinds) > 6 else ''}."
         )
     error = UnknownName.among("class", name, [label.lower() for label in labels])
@@ -102,7 +102,7 @@ def _ambiguous(name: str, matches: Sequence[int], labels: tuple[str, ...]) -> st
         f"{class_text(i, labels)} ({details.get(i, labels[i])})" for i in matches[:6]
     )
     return (
-        f"{len(matches)} classes are called {shown(name)}: {listed}. Give the index of the one you "
+        f"{len(matches)} classes are called {quote(name)}: {listed}. Give the index of the one you "
         "mean."
     )
 

@@ -21,7 +21,7 @@ from whylens.core.errors import (
     NotAllowed,
     UnknownName,
     WeightsUnavailable,
-    shown,
+    quote,
 )
 from whylens.core.inputs.spec import InputSpec, probe_inputs
 from whylens.core.models import signal_net
@@ -117,7 +117,7 @@ def load(
         return from_transformers_folder(Path(name).expanduser().resolve(), device=device)
     if name in (misnamed := misnamed_folders()):
         raise UnknownName(
-            f"The checkpoint in {misnamed[name]} cannot be called {shown(name)}. Rename its folder "
+            f"The checkpoint in {misnamed[name]} cannot be called {quote(name)}. Rename its folder "
             f"with letters, digits, dots and dashes, as to {plain_name(name)}."
         )
     try:
@@ -141,7 +141,7 @@ def load(
                 repository, progress=progress, device=device, timeouts=timeouts
             )
         case ModelName(kind="untrained", name=architecture):
-            return _untrained(architecture, device)
+            return _load_untrained(architecture, device)
         case ModelName(name=architecture):
             return _from_timm(architecture, progress, device, timeouts)
 
@@ -307,13 +307,13 @@ def _onnx_module(folder: Path, manifest: CheckpointManifest) -> nn.Module:
     if not probabilities:
         return network
     kind = "softmax" if probabilities is True else probabilities
-    known = next((name for name in KIND_NOTES if name == kind), None)
-    if known is None:
+    note = next((name for name in KIND_NOTES if name == kind), None)
+    if note is None:
         raise BadArtifact(
             f"{folder.name}: its probabilities are true or one of {', '.join(KIND_NOTES)}, not "
             f"{kind!r}."
         )
-    return LogitReader(network, known)
+    return LogitReader(network, note)
 
 
 def _from_timm(
@@ -326,7 +326,7 @@ def _from_timm(
             f"{name} was trained without classes, so there is no decision to explain. Choose a "
             "network that classifies; most names that end in in1k do."
         )
-    module, identity = pretrained(name, progress=progress, timeouts=timeouts)
+    module, identity = load_pretrained(name, progress=progress, timeouts=timeouts)
     return wrap(
         module.to(device),
         input_spec=timm_spec(module),
@@ -364,7 +364,7 @@ def pretrained_file(
     return hub_file(repo, filename, timeouts=timeouts or Timeouts(), progress=progress)
 
 
-def pretrained(
+def load_pretrained(
     name: str,
     *,
     arguments: Mapping[str, Argument] | None = None,
@@ -475,7 +475,7 @@ def _spec_of_config(config: Mapping[str, Any]) -> InputSpec:
     )
 
 
-def _untrained(architecture: str, device: str) -> Backbone:
+def _load_untrained(architecture: str, device: str) -> Backbone:
     module = build(architecture, classes=1000)
     input_spec = timm_spec(module)
     module = randomize_weights(module, seed=UNTRAINED_SEED, probe=probe_inputs(input_spec)).to(

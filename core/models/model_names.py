@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Literal
 
-from whylens.core.errors import BadInput, NotAllowed, UnknownName, shown
+from whylens.core.errors import BadInput, NotAllowed, UnknownName, quote
 
 Kind = Literal["timm", "torchvision", "checkpoint", "untrained", "hub"]
 _BARE = re.compile(r"[a-z0-9][a-z0-9_]{1,80}(?:\.[a-z0-9_]{1,60})?")
@@ -63,8 +63,8 @@ def parse_model_name(text: str, checkpoints: Collection[str] = ()) -> ModelName:
         return ModelName("torchvision" if prefix == "torchvision" else "untrained", architecture)
     if text.lower().endswith((*WEIGHTS_SUFFIXES, ".onnx")):
         raise NotAllowed(
-            f"{shown(text)} is not a model name but a file of weights. Make a model of it on your "
-            f"own computer: `whylens import {shown(text)[1:-1]} --name my-model`, and then "
+            f"{quote(text)} is not a model name but a file of weights. Make a model of it on your "
+            f"own computer: `whylens import {quote(text)[1:-1]} --name my-model`, and then "
             "`--model my-model`."
         )
     if _BARE.fullmatch(text) and (text in timm_names() or text in timm_architectures()):
@@ -73,13 +73,13 @@ def parse_model_name(text: str, checkpoints: Collection[str] = ()) -> ModelName:
     hint = f" Did you mean {', '.join(near)}?" if near else ""
     if not _BARE.fullmatch(text):
         raise NotAllowed(
-            f"{shown(text)} is not a model name.{hint} Use a bare timm name such as "
+            f"{quote(text)} is not a model name.{hint} Use a bare timm name such as "
             "resnet50.a1_in1k, hf:OWNER/NAME for a classifier of transformers on the Hub, or the "
             "name of a local checkpoint. Folders are loaded on the command line and in Python "
             "alone; addresses are never loaded."
         )
     if near:
-        raise UnknownName(f"There is no model called {shown(text)}.{hint}")
+        raise UnknownName(f"There is no model called {quote(text)}.{hint}")
     raise UnknownName.among("model", text, [*timm_names(), *checkpoints])
 
 
@@ -91,19 +91,19 @@ def near_names(text: str, checkpoints: Collection[str] = ()) -> list[str]:
     """
     last = text.strip().rstrip("/").rsplit("/", 1)[-1].rsplit(":", 1)[-1]
     last = _AS_IN_CODE.sub("", last)
-    key = _squashed(last)
+    key = _squash(last)
     if not key:
         return []
-    keys = {key, _squashed(text)}  # a slash may belong to the name, as in "ViT-B/16"
-    known = {
+    keys = {key, _squash(text)}  # a slash may belong to the name, as in "ViT-B/16"
+    candidates = {
         **{name: name for name in sorted(torchvision_names(), reverse=True)},
         **{name: name for name in (*timm_architectures(), *timm_names(), *checkpoints)},
     }
     for name in torchvision_names() - timm_architectures():
-        known[name] = f"torchvision:{name}"
-    near = [shown_as for name, shown_as in known.items() if _squashed(name) in keys]
+        candidates[name] = f"torchvision:{name}"
+    near = [shown_as for name, shown_as in candidates.items() if _squash(name) in keys]
     if not near:
-        spelt = {_squashed(name): shown_as for name, shown_as in known.items()}
+        spelt = {_squash(name): shown_as for name, shown_as in candidates.items()}
         near = [spelt[k] for k in difflib.get_close_matches(key, spelt, n=3, cutoff=0.8)]
     if re.fullmatch(REPOSITORY, text, re.ASCII):
         near.append(f"hf:{text}")
@@ -123,7 +123,7 @@ _AS_IN_CODE = re.compile(
 
 
 @lru_cache(maxsize=8192)  # thousands of known names are compared with each that is none
-def _squashed(name: str) -> str:
+def _squash(name: str) -> str:
     return re.sub(r"[\W_]+", "", name.lower())
 
 
@@ -155,7 +155,7 @@ def check_folder_name(text: str) -> None:
     """Raise BadInput where `text` cannot be the name of a new model."""
     if not is_folder_name(text):
         raise BadInput(
-            f"{shown(text)} cannot be a model's name. Use letters, digits, dots and dashes."
+            f"{quote(text)} cannot be a model's name. Use letters, digits, dots and dashes."
         )
 
 

@@ -147,8 +147,8 @@ def _path_to_output(output: Any, key: str | int, name: str) -> Path:
             f"Output {key!r} of {name} is {shape}, not (N, classes) scores or (N,) numbers. A "
             "function of it can be explained: target=."
         )
-    known = ", ".join(map(repr, parts)) or "a single one, for which output= is left out"
-    raise BadInput(f"{name} has no output {key!r}. It has: {known}.")
+    choices = ", ".join(map(repr, parts)) or "a single one, for which output= is left out"
+    raise BadInput(f"{name} has no output {key!r}. It has: {choices}.")
 
 
 def _describe(output: Any) -> str:

@@ -81,7 +81,7 @@ def find_split(module: nn.Module, probe: Tensor, *, logits: Tensor | None = None
     single: Split | None = None
     for description, cut in _proposals(module, probe):
         try:
-            split, positions = _checked(module, probe, logits, description, cut)
+            split, positions = _check(module, probe, logits, description, cut)
         except NeedsNotMet as exc:
             if not (reasons and description == _AFTER_BLOCKS):  # a guess explains less
                 reasons.append(str(exc))
@@ -124,7 +124,7 @@ def same_split_on(
     return split
 
 
-def _checked(
+def _check(
     module: nn.Module,
     probe: Tensor,
     logits: Tensor,

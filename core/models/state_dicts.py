@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
-from whylens.core.errors import BadArtifact, BadInput, shown
+from whylens.core.errors import BadArtifact, BadInput, quote
 from whylens.core.models import pickle_child
 from whylens.core.models.checkpoints import read_weights
 from whylens.core.models.model_names import WEIGHTS_SUFFIXES
@@ -79,12 +79,12 @@ def read_state_dict(file: Path) -> StateDict:
         tensors = read_weights(file, sha256=None)
     else:
         tensors, report = _read_pickle(file)
-    tensors, average = _averaged(tensors)
+    tensors, average = _average(tensors)
     path = ".".join(part for part in (report["path"], average) if part)
     return StateDict(tuple(strip_prefixes(tensors)), path, tuple(report["hints"]))
 
 
-def _averaged(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], str]:
+def _average(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], str]:
     """Return the averaged ones of two sets of the same weights, and their prefix; else all."""
     for word in AVERAGES:
         prefix = f"{word}."
@@ -173,13 +173,13 @@ def _reading_failed(file: Path, error: str, message: str) -> str:
         )
     if match := _GLOBAL.search(message):
         return (
-            f"{file.name} holds more than weights: it asks for {shown(match.group(1))}, as files "
+            f"{file.name} holds more than weights: it asks for {quote(match.group(1))}, as files "
             "of whole networks and of trainings do, and reading that could run code. Nothing of "
             f"it was run. Save the weights alone, in Python:\n{_SAVE}"
         )
     if error == "TypeError":
         return (
-            f"{file.name} holds no dictionary of weights, but {shown(message)}. Save the weights, "
+            f"{file.name} holds no dictionary of weights, but {quote(message)}. Save the weights, "
             f"in Python:\n{_SAVE}"
         )
     # What torch says of a file that is none of its own is about its settings.

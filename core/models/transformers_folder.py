@@ -89,7 +89,7 @@ def from_transformers_hub(
     """
     # 8 bytes for each of its numbers, and as much as counters and names may take.
     most = 8 * hub_footprint(repo).parameters + 10_000_000
-    small = [_described(repo, name, timeouts) for name in (CONFIG, PROCESSOR)]
+    small = [_describe(repo, name, timeouts) for name in (CONFIG, PROCESSOR)]
     weights = hub_file(repo, WEIGHTS, timeouts=timeouts, progress=progress, most=most)
     folder = weights.path.parent
     if any(file.path.parent != folder for file in small):
@@ -118,7 +118,7 @@ def hub_footprint(repo: str) -> Footprint:
         BadArtifact: It is none of an image classifier.
     """
     library = _library(f"hf:{repo}")
-    folder = _described(repo, CONFIG, None).path.parent
+    folder = _describe(repo, CONFIG, None).path.parent
     _read_config(folder, repo)
     try:
         config = library.AutoConfig.from_pretrained(folder, **_LOCAL)
@@ -132,7 +132,7 @@ def hub_footprint(repo: str) -> Footprint:
     return meta_footprint(Logits(network), size)
 
 
-def _described(repo: str, filename: str, timeouts: Timeouts | None) -> HubFile:
+def _describe(repo: str, filename: str, timeouts: Timeouts | None) -> HubFile:
     return hub_file(repo, filename, timeouts=timeouts, most=MOST_DESCRIPTION_BYTES)
 
 

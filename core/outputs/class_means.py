@@ -75,7 +75,7 @@ def mean_maps(
         raise BadInput(
             f"{model} has no class {missing[0]!r}. Give the pictures that it was trained on."
         )
-    selected = _chosen(dataset, per_class)
+    selected = _choose(dataset, per_class)
     if not selected:
         raise BadInput(f"{dataset.name} holds no pictures.")
     maps: dict[int, list[Heatmap]] = {}
@@ -149,7 +149,7 @@ def _png(mean: MeanMap, input_spec: InputSpec) -> bytes:
     return buffer.getvalue()
 
 
-def _chosen(dataset: Dataset, per_class: int) -> list[int]:
+def _choose(dataset: Dataset, per_class: int) -> list[int]:
     for split in reversed(SPLITS):
         by_label: dict[int, list[int]] = {}
         for index in dataset.of(split):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from whylens.core.outputs.render import Pixels, coloured
+from whylens.core.outputs.render import Pixels, colour
 from whylens.core.results import Array, Example, Examples, NumberedBox, Prototypes
 
 # Told apart by people with any kind of colour vision (Okabe and Ito), bright first.
@@ -23,13 +23,13 @@ def tile(example: Example, *, side: int = 224, colours: str = "heat") -> Image.I
         side: Height of the tile in pixels.
         colours: Of the likeness; one of `colour_names()`.
     """
-    own = marked(_sized(example.image, side), example.marks)
+    own = draw_marks(_size(example.image, side), example.marks)
     if example.beside is None:
         return own
-    view = _sized(example.beside.image, side)
+    view = _size(example.beside.image, side)
     if example.beside.similarity is not None:
         view = likeness(view, example.beside.similarity, colours)
-    view = marked(view, example.beside.marks)
+    view = draw_marks(view, example.beside.marks)
     both = Image.new("RGB", (view.width + _GAP + own.width, side), _PAPER)
     both.paste(view, (0, 0))
     both.paste(own, (view.width + _GAP, 0))
@@ -46,13 +46,13 @@ def likeness(picture: Image.Image, similarity: Array, colours: str) -> Image.Ima
     coarse = Image.fromarray(np.asarray(similarity, np.float32), mode="F")
     wide = np.asarray(coarse.resize(picture.size, Image.Resampling.BILINEAR))
     share = np.clip(wide, 0, 1)
-    paint = coloured(share, colours, diverges=False).astype(np.float32)
+    paint = colour(share, colours, diverges=False).astype(np.float32)
     weight = (0.75 * share**1.5)[..., None]
     mixed = np.asarray(picture, np.float32) * (1 - weight) + paint * weight
     return Image.fromarray(np.rint(mixed).astype(np.uint8))
 
 
-def marked(picture: Image.Image, marks: Sequence[NumberedBox]) -> Image.Image:
+def draw_marks(picture: Image.Image, marks: Sequence[NumberedBox]) -> Image.Image:
     """Return a picture with numbered boxes; one number has one colour everywhere."""
     boxed = picture.copy()
     draw = ImageDraw.Draw(boxed)
@@ -102,7 +102,7 @@ def sheet(result: Examples | Prototypes, *, count: int = 6, side: int = 168) -> 
     return whole
 
 
-def _sized(pixels: Pixels, side: int) -> Image.Image:
+def _size(pixels: Pixels, side: int) -> Image.Image:
     height, width = pixels.shape[:2]
     size = max(1, round(width * side / height)), side
     return Image.fromarray(np.asarray(pixels)).resize(size, Image.Resampling.LANCZOS)

@@ -145,7 +145,7 @@ def read_explanation(path: Path) -> tuple[Explanation, Style]:
 
 def is_about(path: Path, digest: str) -> bool:
     """Return whether a manifest can be read, and is about the input of a digest."""
-    about = _described(path).get("input")
+    about = _describe(path).get("input")
     return isinstance(about, dict) and about.get("sha256_of_pixels") == digest
 
 
@@ -155,10 +155,10 @@ def answers_the_same(path: Path, explanation: Explanation) -> bool:
     That is of input and framing, network and its weights, class, parameters and seed.
     """
     described = json.loads(json.dumps(manifest(explanation, source="", style=Style())))
-    return _question_of(_described(path)) == _question_of(described)
+    return _question_of(_describe(path)) == _question_of(described)
 
 
-def _described(path: Path) -> dict[str, Any]:
+def _describe(path: Path) -> dict[str, Any]:
     try:
         described = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

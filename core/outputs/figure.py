@@ -145,19 +145,19 @@ def _panels(
     for (answer, style), has_photo in zip(answers, with_photo, strict=True):
         photo = answer.question.photo
         if has_photo and photo is not None:
-            panels.append(_Panel(_fitted(photo.image(), side, kind), ("Photo",)))
+            panels.append(_Panel(_fit(photo.image(), side, kind), ("Photo",)))
         score = f"score {answer.score:.4g}"
         if answer.target.quantity == "value":
             score = f"{answer.score:.4g} {answer.target.value_unit}".strip()
         if answer.probability is not None:  # it is of a value or a function
             score += f", probability {answer.probability:.1%}"
-        captions = (answer.title, answer.asked, score)
+        captions = (answer.title, answer.question_text, score)
         if isinstance(answer.result, Heatmap):
             scale = next(scales)
-            picture = _fitted(render_explanation(answer, style, scale=scale), side, kind)
+            picture = _fit(render_explanation(answer, style, scale=scale), side, kind)
             panels.append(_Panel(picture, captions, scale, style.colormap))
         else:
-            picture = _fitted(sheet(answer.result, side=224), side, kind)
+            picture = _fit(sheet(answer.result, side=224), side, kind)
             panels.append(_Panel(picture, captions))
     return panels
 
@@ -188,7 +188,7 @@ def _side_and_columns(count: int, layout: FigureLayout) -> tuple[int, int]:
     return side, columns
 
 
-def _fitted(picture: Image.Image, side: int, kind: str) -> Image.Image:
+def _fit(picture: Image.Image, side: int, kind: str) -> Image.Image:
     """Return a picture as the figure holds it: of 24 maps of a large photo one alone is large."""
     height = max(1, round(side * picture.height / picture.width))
     if kind == "png":
@@ -283,7 +283,7 @@ def _scale_lines(panel: _Panel, width: float) -> list[_Line]:
     """Return what stands below a colour bar: its ends and its unit; nothing without one."""
     if panel.scale is None:
         return []
-    return [_Line(_SMALL, _ticks(panel.scale)), *_wrapped(panel.scale.unit, _SMALL, width)]
+    return [_Line(_SMALL, _ticks(panel.scale)), *_wrap(panel.scale.unit, _SMALL, width)]
 
 
 def _captions(panel: _Panel, number: int, width: float, layout: FigureLayout) -> list[_Line]:
@@ -291,7 +291,7 @@ def _captions(panel: _Panel, number: int, width: float, layout: FigureLayout) ->
     if layout.letters:
         letter = f"{_letter(number)})"
         captions = (" ".join([letter, *captions[:1]]), *captions[1:])
-    return [line for text in captions for line in _wrapped(text, _TEXT, width)]
+    return [line for text in captions for line in _wrap(text, _TEXT, width)]
 
 
 def _letter(number: int) -> str:
@@ -307,7 +307,7 @@ def _ticks(scale: Scale) -> tuple[tuple[float, str], ...]:
     return (0.0, ends[0]), (0.5, "0"), (1.0, ends[1])
 
 
-def _wrapped(text: str, points: float, width: float) -> list[_Line]:
+def _wrap(text: str, points: float, width: float) -> list[_Line]:
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import text_to_path
 

@@ -141,7 +141,7 @@ def entries(registry: Registry, measured: Measurements) -> tuple[GuideEntry, ...
     )
 
 
-def recommended(
+def recommend(
     guide: Sequence[GuideEntry],
     *,
     question_kind: QuestionKind,

@@ -11,12 +11,12 @@ import torch
 from torch.nn import functional
 
 from whylens.core.engine import Engine
-from whylens.core.evaluation.ordering import on_input, ranked
+from whylens.core.evaluation.ordering import on_input, strongest_first
 from whylens.core.explanation import Explanation
 from whylens.core.inputs.view import on_original
 from whylens.core.results import Array, Examples, Heatmap, Result
 from whylens.core.targets import Outputs
-from whylens.core.words import counted
+from whylens.core.words import number_of
 
 
 def headline(result: Result, outputs: Outputs = "classes") -> str:
@@ -43,7 +43,7 @@ def headline(result: Result, outputs: Outputs = "classes") -> str:
         case _:
             count = len(result.items)
             verb = "speaks" if count == 1 else "speak"
-            return f"{counted(count, 'prototype')} {verb} for {result.predicted}."
+            return f"{number_of(count, 'prototype')} {verb} for {result.predicted}."
 
 
 # A share of what a network learnt from; an input that is less usual is like none of it.
@@ -152,15 +152,15 @@ def cover_test(
     grid = tuple(min(cells, side) for cells, side in zip((8,) * 3, subject.size, strict=False))
     cells = functional.interpolate(values[None, None], size=grid, mode="area")[0, 0]
     count = max(1, round(share * cells.numel()))
-    orders = [ranked(cells.flatten(), generator)]
+    orders = [strongest_first(cells.flatten(), generator)]
     orders += [torch.randperm(cells.numel(), generator=generator) for _ in range(draws)]
     hidden = torch.zeros(len(orders), cells.numel())
     for row, order in zip(hidden, orders, strict=True):
         row[order[:count]] = 1
     hidden = functional.interpolate(hidden.view(-1, 1, *grid), subject.size)
-    shown = 1 - torch.cat([torch.zeros_like(hidden[:1]), hidden])
+    uncovered = 1 - torch.cat([torch.zeros_like(hidden[:1]), hidden])
     fill = subject.baseline("blur")
-    pieces = subject.masked_scores([shown.to(fill)], fill, quantity=target)
+    pieces = subject.masked_scores([uncovered.to(fill)], fill, quantity=target)
     scores = torch.cat(list(pieces)).double().cpu()
     covered = None
     if explanation.view is not None:

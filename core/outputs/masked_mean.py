@@ -42,10 +42,10 @@ class MaskedMeans:
 
     def values(self) -> Tensor:
         """Return (*S) float64 estimates; 0 where no mask ever showed the place."""
-        shown, scored = self._sums[0], self._sums[1]
-        seen = shown > 0
+        times, scored = self._sums[0], self._sums[1]
+        seen = times > 0
         mean = self._scores / max(1, self.count)
-        return torch.where(seen, scored / shown.clamp_min(1e-12) - mean, 0.0)
+        return torch.where(seen, scored / times.clamp_min(1e-12) - mean, 0.0)
 
     def errors(self) -> Tensor:
         """Return (*S) float64 standard errors, by the samples' residuals; 0 where unseen.

@@ -49,14 +49,14 @@ def _describe(engine: Engine, name: str) -> Iterator[_Described | None]:
 
 
 def _pixels(engine: Engine, name: str, index: int) -> Iterator[Pixels]:
-    yield _loaded(engine, name).pixels(index)
+    yield _load(engine, name).pixels(index)
 
 
 def _digest(engine: Engine, name: str, index: int) -> Iterator[str]:
-    yield _loaded(engine, name).content_digest(index)
+    yield _load(engine, name).content_digest(index)
 
 
-def _loaded(engine: Engine, name: str) -> Dataset:
+def _load(engine: Engine, name: str) -> Dataset:
     dataset = load_registered(name, engine.registry.datasets)
     assert dataset is not None  # noqa: S101 - it was described
     return dataset

@@ -16,7 +16,7 @@ from PIL import Image
 from whylens.core.inputs.view import View, shrunk
 from whylens.core.outputs.render import Pixels, Style, overlay
 from whylens.core.results import Heatmap
-from whylens.core.words import counted
+from whylens.core.words import number_of
 
 SIDE = 200  # pixels of a thumbnail's longer side
 MOST_ROWS = 2_000
@@ -115,7 +115,7 @@ class Tally:
 
     def sentence(self) -> str:
         """Return how many are named right, as far as that is known, and the least sure of all."""
-        parts = [counted(self.photos, "photo")]
+        parts = [number_of(self.photos, "photo")]
         if self.known:
             parts = [f"{self.right:,} of {self.known:,} named right"]
             if self.predicted > self.known:

@@ -159,20 +159,20 @@ def overlay(
     if heatmap.values.ndim != 2:
         raise BadInput("Only maps over a picture can be laid over a photo.")
     scale = scale or scale_of(heatmap)  # of the whole map, whatever is hidden
-    shown = heatmap.significant() if style.significant_only else heatmap
+    visible = heatmap.significant() if style.significant_only else heatmap
     diverges = scale.low < 0
     under = style.under
     if under == "auto":
         under = "faded" if is_pixelwise(heatmap, view) else "photo"
     picture = Image.new("RGB", view.original)
     # Of a photo of 30 million pixels all at once would take gigabytes.
-    for rows, values, inside in bands_on_original(np.asarray(shown.values), view):
+    for rows, values, inside in bands_on_original(np.asarray(visible.values), view):
         share = share_of(values, scale)
-        pixels = colours = coloured(share, style.colormap, diverges=diverges)
+        pixels = colours = colour(share, style.colormap, diverges=diverges)
         if under != "alone":
             below, alpha = photo[rows], _alpha(share, style.opacity)
             if under == "faded":  # has the colour of zero already: faint parts bear more colour
-                below, alpha = _faded(below, style.colormap, diverges=diverges), alpha**0.5
+                below, alpha = _fade(below, style.colormap, diverges=diverges), alpha**0.5
             weight = np.where(inside, alpha, 0).astype(np.float32)[..., None]
             mixed = below * (1 - weight) + colours * weight
             pixels = np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
@@ -181,8 +181,8 @@ def overlay(
     return picture
 
 
-def _faded(photo: Pixels, colormap: str, *, diverges: bool) -> Pixels:
-    zero = coloured(np.zeros(1, np.float32), colormap, diverges=diverges)
+def _fade(photo: Pixels, colormap: str, *, diverges: bool) -> Pixels:
+    zero = colour(np.zeros(1, np.float32), colormap, diverges=diverges)
     grey = np.asarray(Image.fromarray(photo).convert("L"))[..., None]
     faded: Pixels = np.rint(_FADED * grey + (1 - _FADED) * zero).astype(np.uint8)
     return faded
@@ -204,7 +204,7 @@ def share_of(values: Array, scale: Scale) -> Array:
     return shares
 
 
-def coloured(share: Array, name: str, *, diverges: bool) -> Pixels:
+def colour(share: Array, name: str, *, diverges: bool) -> Pixels:
     """Return (..., 3) uint8 colours of shares.
 
     Args:
@@ -243,7 +243,7 @@ def _table(name: str, diverges: bool) -> Pixels:
     return fixed
 
 
-def hatched(picture: Image.Image, inside: npt.NDArray[np.bool_]) -> Image.Image:
+def hatch(picture: Image.Image, inside: npt.NDArray[np.bool_]) -> Image.Image:
     """Return the picture with diagonal lines, and faded, where the model saw nothing.
 
     Args:
@@ -326,7 +326,7 @@ def signal_plot(
     scale = scale or scale_of(heat)
     heat = heat.significant() if style.significant_only else heat
     share = share_of(np.asarray(heat.values), scale)[None, :]
-    colours = coloured(share, style.colormap, diverges=scale.low < 0)
+    colours = colour(share, style.colormap, diverges=scale.low < 0)
     weight = _alpha(share, style.opacity)[..., None]  # white where the map says nothing
     mixed = 255 * (1 - weight) + colours * weight
     return plot_signal(signal, Image.fromarray(np.rint(mixed).astype(np.uint8)), axes=True)

@@ -88,7 +88,7 @@ def change_outcomes(
 ) -> Iterator[ChangeOutcome]:
     """Yield what becomes of the question's class, and then which of its maps foresaw it."""
     subject = engine.subject(question)
-    marked = _marked(change, subject)
+    marked = _marked_places(change, subject)
     hidden = 1 - marked if change.keep else marked
     with engine.slot(quick=True):
         changed = change_input(subject, hidden, _fill(change.fill, subject))
@@ -113,7 +113,7 @@ def change_outcomes(
     )
 
 
-def _marked(change: Change, subject: Subject) -> Tensor:
+def _marked_places(change: Change, subject: Subject) -> Tensor:
     """Return (*S) in [0, 1], how much of each place is marked."""
     if isinstance(change.marked, Heatmap):
         return strongest_places(subject, change.marked, change.share).float()

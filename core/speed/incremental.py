@@ -66,7 +66,7 @@ def occluded_logits(
             if partial is not None:
                 return partial
             with torch.no_grad():
-                full: Tensor = module(occluded(x, fill, boxes))
+                full: Tensor = module(fill_boxes(x, fill, boxes))
             return full
 
         return logits
@@ -74,7 +74,7 @@ def occluded_logits(
     return occlude
 
 
-def occluded(x: Tensor, fill: Tensor, boxes: Sequence[Box]) -> Tensor:
+def fill_boxes(x: Tensor, fill: Tensor, boxes: Sequence[Box]) -> Tensor:
     """Return (N, C, *S): `x` with each of N boxes filled.
 
     Args:
@@ -111,7 +111,7 @@ def incremental_network(
             if logits is None:
                 continue
             with torch.no_grad():
-                expected = reference(occluded(x, fill, boxes))
+                expected = reference(fill_boxes(x, fill, boxes))
             compared += 1
             if not agree(logits, expected, tolerance):
                 log.info("The incremental form of %s disagrees", type(module).__name__)
@@ -193,12 +193,12 @@ class IncrementalNetwork:
             elif node in self.constant or isinstance(self.kinds[node], Global | ShapeOnly):
                 continue
             else:
-                region = self._affected(node, regions)
+                region = self._affected_region(node, regions)
             if region is not None and region != full_region(self.size(node), count):
                 regions[node] = region
         return regions
 
-    def _affected(self, node: fx.Node, regions: dict[fx.Node, Region]) -> Region | None:
+    def _affected_region(self, node: fx.Node, regions: dict[fx.Node, Region]) -> Region | None:
         sources = [source for source in node.all_input_nodes if source not in self.constant]
         if not sources or not all(source in regions for source in sources):
             return None
@@ -220,15 +220,15 @@ class IncrementalNetwork:
 
     def work_left(self, regions: dict[fx.Node, Region]) -> float:
         """Return the share of the network's work that a plan leaves to do, by estimate, 0 to 1."""
-        left = 0.0
+        remaining = 0.0
         for node, work in self.work.items():
             share = 1.0
             if node in regions:
                 rows, columns = regions[node]
                 height, width = self.size(node)
                 share = rows.length * columns.length / (height * width)
-            left += share * work
-        return left / sum(self.work.values())
+            remaining += share * work
+        return remaining / sum(self.work.values())
 
 
 class IncrementalRun:

@@ -151,7 +151,7 @@ def read_artifact(folder: Path, *, method: str, weights: str, input_spec: InputS
         raise BadArtifact(f"{where} was made with another image transform. Fit it again.")
     if arrays is None:
         raise BadArtifact(f"{where}/{ARRAYS} is damaged or was replaced. Fit it again.")
-    return Artifact(_mapped(arrays, where), described.facts, digest)
+    return Artifact(_map_arrays(arrays, where), described.facts, digest)
 
 
 def is_artifact(folder: Path) -> bool:
@@ -184,7 +184,7 @@ def _write_arrays(stream: BinaryIO, arrays: Mapping[str, npt.NDArray[Any]]) -> N
         stream.writelines(np.ascontiguousarray(piece).tobytes() for piece in pieces)
 
 
-def _mapped(path: Path, where: str) -> dict[str, npt.NDArray[Any]]:
+def _map_arrays(path: Path, where: str) -> dict[str, npt.NDArray[Any]]:
     try:
         header, values = header_of(path)
         header.pop("__metadata__", None)

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
-from whylens.core.errors import BadInput, shown
+from whylens.core.errors import BadInput, quote
 
 MEMORY_VARIABLE = "WHYLENS_MEMORY"
 DEFAULT_SHARE = 0.6  # of the machine or the container
@@ -62,7 +62,7 @@ def parse_size(text: str, name: str) -> int:
     """
     size = _SIZE.fullmatch(text)
     if size is None:
-        raise BadInput(f"{name} is {shown(text)}, which is no size such as '4 GB'.")
+        raise BadInput(f"{name} is {quote(text)}, which is no size such as '4 GB'.")
     return int(float(size[1]) * _UNITS[size[2].lower()])
 
 

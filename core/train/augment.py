@@ -43,9 +43,9 @@ def random_views(
         frames.float() / 255.0, grid, padding_mode="reflection", align_corners=False
     )
     if recipe.strength:
-        images = _recoloured(images, between, recipe.strength)
+        images = _recolour(images, between, recipe.strength)
     if recipe.cutout:
-        images = _blanked(images, between, recipe.cutout)
+        images = _blank(images, between, recipe.cutout)
     return images.contiguous(memory_format=torch.channels_last)
 
 
@@ -69,7 +69,7 @@ def _windows(between: _Between, crop: float, recipe: Recipe) -> Tensor:
     return theta
 
 
-def _recoloured(images: Tensor, between: _Between, strength: float) -> Tensor:
+def _recolour(images: Tensor, between: _Between, strength: float) -> Tensor:
     def factor() -> Tensor:
         return between(1 - 0.4 * strength, 1 + 0.4 * strength)[:, None, None, None].to(images)
 
@@ -79,7 +79,7 @@ def _recoloured(images: Tensor, between: _Between, strength: float) -> Tensor:
     return (middle * factor() + (images - middle) * factor()).clamp_(0, 1)
 
 
-def _blanked(images: Tensor, between: _Between, share: float) -> Tensor:
+def _blank(images: Tensor, between: _Between, share: float) -> Tensor:
     height, width = images.shape[2:]
     rows = torch.arange(height, device=images.device)[None, :] + 0.5
     columns = torch.arange(width, device=images.device)[None, :] + 0.5

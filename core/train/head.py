@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from whylens.core.errors import NeedsNotMet
 from whylens.core.inputs.preprocess import normalize
 from whylens.core.train.network import Network
-from whylens.core.train.pictures import Frames, resized
+from whylens.core.train.pictures import Frames, resize
 
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1)
 _STEPS = 100
@@ -48,7 +48,7 @@ def inputs(frames: Frames, places: list[int], network: Network) -> Tensor:
     input_spec = network.input_spec
     batch = frames.batch(places)
     if batch.shape[1:3] != input_spec.size or frames.input_spec.crop != input_spec.crop:
-        batch = np.stack([resized(picture, input_spec) for picture in batch])
+        batch = np.stack([resize(picture, input_spec) for picture in batch])
     unit = torch.from_numpy(batch).permute(0, 3, 1, 2).float() / 255.0
     x = normalize(unit, input_spec).contiguous(memory_format=torch.channels_last)
     return x.to(next(network.module.parameters()).device)

@@ -20,7 +20,7 @@ from whylens.core.errors import (
 )
 from whylens.core.inputs.spec import InputSpec, probe_inputs
 from whylens.core.models.checkpoints import MANIFEST, WEIGHTS, Argument, read_manifest, read_weights
-from whylens.core.models.load import build, load, pretrained, pretrained_file, timm_spec
+from whylens.core.models.load import build, load, load_pretrained, pretrained_file, timm_spec
 from whylens.core.models.model_names import parse_model_name
 from whylens.core.models.state_dicts import read_state_dict, strip_prefixes
 from whylens.core.progress import ProgressCallback
@@ -109,13 +109,13 @@ def build_network(recipe: Recipe, classes: int, random: RandomState) -> Network:
         module = build(recipe.backbone, classes=classes, arguments=arguments)
     from_timm = recipe.weights == PRETRAINED and parse_model_name(recipe.backbone).kind == "timm"
     levels: Sequence[dict[str, Tensor]] | None = None
-    known: InputSpec | None
+    start_spec: InputSpec | None
     if from_timm:
         # Fetched last, for an input size that is known by then; many were trained without classes.
-        known, start = timm_spec(module), ""
+        start_spec, start = timm_spec(module), ""
     else:
-        levels, known, start = _start(recipe)
-    input_spec = _spec(recipe, module, known)
+        levels, start_spec, start = _start(recipe)
+    input_spec = _spec(recipe, module, start_spec)
     if not _fits(module, input_spec):
         # Transformers are built for one input size.
         arguments["img_size"] = input_spec.size[0]
@@ -133,7 +133,7 @@ def build_network(recipe: Recipe, classes: int, random: RandomState) -> Network:
     head = head_name(module, classes, recipe.backbone)
     if from_timm:
         with _training_not_begun():
-            known_module, source = pretrained(recipe.backbone, arguments=arguments)
+            known_module, source = load_pretrained(recipe.backbone, arguments=arguments)
         levels = [known_module.state_dict()]
         start = f"{source.name} ({source.licence}; {source.source})"
     if levels is not None:
@@ -143,7 +143,14 @@ def build_network(recipe: Recipe, classes: int, random: RandomState) -> Network:
     notes = () if recipe.mode != "head" or levels is not None else (_RANDOM_FEATURES,)
     module.to(torch.device(recipe.device), memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Network(
-        module, input_spec, arguments, head, levels is not None, start, known is not None, notes
+        module,
+        input_spec,
+        arguments,
+        head,
+        levels is not None,
+        start,
+        start_spec is not None,
+        notes,
     )
 
 
@@ -214,9 +221,9 @@ def _start(recipe: Recipe) -> tuple[Sequence[dict[str, Tensor]] | None, InputSpe
         return None, None, "random weights"
     if recipe.weights == PRETRAINED:
         with _training_not_begun():
-            known = load(recipe.backbone)
-        start = f"{known.name} ({known.identity.licence}; {known.identity.source})"
-        return [known.module.state_dict()], known.input_spec, start
+            backbone = load(recipe.backbone)
+        start = f"{backbone.name} ({backbone.identity.licence}; {backbone.identity.source})"
+        return [backbone.module.state_dict()], backbone.input_spec, start
     path = Path(recipe.weights)
     manifest = None
     if path.is_dir():
@@ -238,13 +245,13 @@ def _start(recipe: Recipe) -> tuple[Sequence[dict[str, Tensor]] | None, InputSpe
     return levels, manifest.input_spec(), start
 
 
-def _spec(recipe: Recipe, module: nn.Module, known: InputSpec | None) -> InputSpec:
-    if known is None:
+def _spec(recipe: Recipe, module: nn.Module, start_spec: InputSpec | None) -> InputSpec:
+    if start_spec is None:
         timms = hasattr(module, "pretrained_cfg")
-        known = timm_spec(module) if timms else InputSpec(size=(224, 224))
+        start_spec = timm_spec(module) if timms else InputSpec(size=(224, 224))
         if recipe.weights is None:
             # Nothing ties a network that starts from nothing to its authors' crop and filter.
-            known = known.model_copy(update={"interpolation": "bilinear", "crop": 1.0})
+            start_spec = start_spec.model_copy(update={"interpolation": "bilinear", "crop": 1.0})
     stated = {
         "size": (recipe.size, recipe.size) if recipe.size else None,
         "mean": recipe.mean,
@@ -255,7 +262,7 @@ def _spec(recipe: Recipe, module: nn.Module, known: InputSpec | None) -> InputSp
     }
     chosen = {key: value for key, value in stated.items() if value is not None}
     try:
-        input_spec = InputSpec.model_validate({**known.model_dump(), **chosen})
+        input_spec = InputSpec.model_validate({**start_spec.model_dump(), **chosen})
     except ValidationError as exc:
         reason = wrong_value(exc)[1]
         raise BadInput(f"The recipe's size, mean and std are no input: {reason}.") from exc

@@ -49,7 +49,7 @@ class Frames:
         return load_batch(self.dataset, [self.indices[place] for place in places], self.input_spec)
 
 
-def resized(pixels: Pixels, input_spec: InputSpec) -> Pixels:
+def resize(pixels: Pixels, input_spec: InputSpec) -> Pixels:
     """Return (h, w, 3) uint8: a picture as a network of this input_spec sees it.
 
     Args:
@@ -61,7 +61,7 @@ def resized(pixels: Pixels, input_spec: InputSpec) -> Pixels:
 
 def load_batch(dataset: Dataset, indices: Sequence[int], input_spec: InputSpec) -> Pixels:
     """Return (N, H, W, 3) uint8: pictures of a set, cut to one shape."""
-    return np.stack([resized(dataset.pixels(index), input_spec) for index in indices])
+    return np.stack([resize(dataset.pixels(index), input_spec) for index in indices])
 
 
 def cache_spec(dataset: Dataset, indices: Sequence[int], input_spec: InputSpec) -> InputSpec:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from whylens.core.datasets.dataset import Dataset, SplitName
-from whylens.core.errors import BadInput, NeedsNotMet, shown
+from whylens.core.errors import BadInput, NeedsNotMet, quote
 from whylens.core.inputs.preprocess import normalize
 from whylens.core.models.checkpoints import MANIFEST, checkpoint_folders, read_weights
 from whylens.core.models.model_names import (
@@ -230,9 +230,11 @@ class _Training:
         def stage(message: str, start: float, end: float) -> Callable[[float], TrainingProgress]:
             def progress(share: float) -> TrainingProgress:
                 done = start + (end - start) * share
-                left = (time.monotonic() - start_time) * (1 / done - 1)
+                seconds = (time.monotonic() - start_time) * (1 / done - 1)
                 fraction = PROGRESS_DECODED + (self.head_end - PROGRESS_DECODED) * done
-                return TrainingProgress(fraction, message, left if recipe.mode == "head" else None)
+                return TrainingProgress(
+                    fraction, message, seconds if recipe.mode == "head" else None
+                )
 
             return progress
 
@@ -295,10 +297,10 @@ class _Training:
                 share = (step + 1) / total
                 if time.monotonic() - reported > _EVERY:
                     reported = time.monotonic()
-                    left = (reported - start_time) * (total - step - 1) / (step + 1 - first)
+                    seconds = (reported - start_time) * (total - step - 1) / (step + 1 - first)
                     message = f"epoch {epoch} of {recipe.epochs}"
                     figures = {"loss": float(np.mean(losses))}
-                    yield TrainingProgress(self._share(share), message, left, epoch, figures)
+                    yield TrainingProgress(self._share(share), message, seconds, epoch, figures)
             self.log = self.log.model_copy(update={"step": self.log.step + len(losses)})
             yield from self._end_epoch(
                 epoch, float(np.mean(losses)), moments(optimiser), self._share(share)
@@ -427,7 +429,7 @@ def _check_free_name(out: Path) -> None:
     hides = namesake is not None and namesake.resolve() != out.resolve()
     if hides or out.name in timm_names() or out.name in timm_architectures():
         raise BadInput(
-            f"There is a model called {shown(out.name)} already, and one would hide the other. "
+            f"There is a model called {quote(out.name)} already, and one would hide the other. "
             "Choose another last word of --out."
         )
 

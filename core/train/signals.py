@@ -37,7 +37,7 @@ def train_on_signals(
     channels, length = signals.shape[1:]
     mean = [float(signals[:, c].mean()) for c in range(channels)]
     std = [float(signals[:, c].std()) for c in range(channels)]
-    x, test_x = _normalised(signals, mean, std), _normalised(test_signals, mean, std)
+    x, test_x = _normalise(signals, mean, std), _normalise(test_signals, mean, std)
     random = RandomState(seed)
     generator = random.generator
     with random.as_global():
@@ -106,7 +106,7 @@ def _split(dataset: Dataset, split: SplitName) -> tuple[npt.NDArray[np.float32],
     return np.stack([dataset.signal(i) for i in indices]), labels
 
 
-def _normalised(signals: npt.NDArray[np.float32], mean: list[float], std: list[float]) -> Tensor:
+def _normalise(signals: npt.NDArray[np.float32], mean: list[float], std: list[float]) -> Tensor:
     # In the signals' own precision, as the page does.
     m, s = np.array([mean, std], np.float32)[..., None]
     return torch.from_numpy((signals - m) / s)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from whylens.core.datasets.dataset import Dataset
 from whylens.core.datasets.folder import ProgressCallback
-from whylens.core.errors import BadInput, shown
+from whylens.core.errors import BadInput, quote
 from whylens.core.models.black_box import ONNX
 from whylens.core.models.checkpoints import (
     MANIFEST,
@@ -46,7 +46,7 @@ def new_model_folder(name: str) -> Path:
     place = new_model_place()
     in_use = name in checkpoint_folders() or (place / name).exists()
     if in_use or name in timm_names() or name in timm_architectures():
-        raise BadInput(f"There is a model called {shown(name)} already. Choose another name.")
+        raise BadInput(f"There is a model called {quote(name)} already. Choose another name.")
     return place / name
 
 

@@ -172,8 +172,8 @@ class WorkerEngine(Engine):
         rest = self._failures.resting()
         resting = {name: resting_words(name) for name in names if name in rest}
         own = self._artifacts_of(visitor, model)
-        asked = [name for name in names if name not in {*resting, *own[2]}]
-        replies = self._ask_each(_reasons, model, asked, visitor, model, visitor)
+        method_names = [name for name in names if name not in {*resting, *own[2]}]
+        replies = self._ask_each(_reasons, model, method_names, visitor, model, visitor)
         reasons: dict[str, str] = {}
         for name, reason in replies.items():
             if isinstance(reason, ExplainerFailed):
@@ -200,11 +200,11 @@ class WorkerEngine(Engine):
                 network is there, and then what one method after the other says. It may end early.
         """
         replies: dict[str, Any] = {}
-        while left := [name for name in methods if name not in replies]:
-            names = iter(left)
+        while waiting := [name for name in methods if name not in replies]:
+            names = iter(waiting)
             name = None
             steps = self._pool.run(
-                Work(function, (left, *arguments)),
+                Work(function, (waiting, *arguments)),
                 visitor=visitor,
                 quick=True,
                 seconds=self._seconds,
@@ -242,7 +242,7 @@ class WorkerEngine(Engine):
         visitor, model = question.visitor, question.model
         resting = self._failures.resting() | self._unfamiliar.resting()
         explainers = self.registry.explainers
-        asked = [
+        method_names = [
             name
             for name in (explainers if methods is None else methods)
             if type(explainers[name]).familiarity is not Explainer.familiarity
@@ -250,7 +250,9 @@ class WorkerEngine(Engine):
         ]
         own = self._artifacts_of(visitor, model)
         share: float | None = None
-        for name, reply in self._ask_each(_shares, model, asked, visitor, question, own).items():
+        for name, reply in self._ask_each(
+            _shares, model, method_names, visitor, question, own
+        ).items():
             if isinstance(reply, ExplainerFailed):
                 self._failures.add(name, in_a_row=False)
                 self._unfamiliar.add(name)
@@ -303,8 +305,8 @@ class WorkerEngine(Engine):
         Raises:
             CoreError: Of the kind that says what is wrong.
         """
-        asked = (model, method, dataset, dict(params or {}), visitor)
-        work = Work(_fit, asked, method, alone="fit", most_bytes=_most_fitted())
+        arguments = (model, method, dataset, dict(params or {}), visitor)
+        work = Work(_fit, arguments, method, alone="fit", most_bytes=_most_fitted())
         steps = self._pool.run(
             work, visitor=visitor, seconds=max(self._seconds, SECONDS_OF_FITTING)
         )
@@ -330,8 +332,8 @@ class WorkerEngine(Engine):
         """
         own = self._artifacts_of(visitor, model, method)
         edit = partial(Engine.edit, visitor=visitor)
-        asked = (model, method, action, chosen, text)
-        after = self._ask(edit, *asked, visitor=visitor, own=own, method=method)
+        arguments = (model, method, action, chosen, text)
+        after = self._ask(edit, *arguments, visitor=visitor, own=own, method=method)
         self._own.put((visitor, model, method), after)
         return after
 

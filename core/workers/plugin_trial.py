@@ -35,13 +35,13 @@ def harmful_plugins(
     """
     if sources is None:
         sources = [item for item in all_entry_points() if item.distribution != PROJECT]
-    left, harmful = list(sources), dict[str, str]()
-    while left:
-        count, reason = _try(left, seconds)
+    untried, harmful = list(sources), dict[str, str]()
+    while untried:
+        count, reason = _try(untried, seconds)
         if reason:
-            harmful[left[count].point.name] = reason
+            harmful[untried[count].point.name] = reason
             count += 1
-        left = left[count:]
+        untried = untried[count:]
     return harmful
 
 

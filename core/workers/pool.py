@@ -79,8 +79,8 @@ class _Lane:
 
     def seconds_to_look(self) -> float:
         """Return after how long there may be more places, where nothing ends or begins."""
-        left = [wait for task in self.tasks if (wait := self._overdue_in(task)) > 0]
-        return min([*left, self.patience])
+        waits = [wait for task in self.tasks if (wait := self._overdue_in(task)) > 0]
+        return min([*waits, self.patience])
 
     def is_full(self, *, leaving: int = 0) -> bool:
         """Return whether no process more is needed beside those that are busy or free.

@@ -122,7 +122,7 @@ class WorkerProcess:
         try:
             self.line.send(work)
         except OSError as exc:
-            raise self._lost() from exc
+            raise self._worker_lost() from exc
 
     def receive(self, seconds: float) -> tuple[Kind, Any] | None:
         """Return what it says next, or None where it says nothing for so long.
@@ -136,10 +136,10 @@ class WorkerProcess:
             if not ready:
                 return None
             if self.line not in ready:
-                raise self._lost()
+                raise self._worker_lost()
             kind, value = self.line.recv()
         except (EOFError, OSError, pickle.UnpicklingError) as exc:
-            raise self._lost() from exc
+            raise self._worker_lost() from exc
         if kind == "idle":
             self.ready, self.is_worn = True, bool(value)
         return kind, value
@@ -159,8 +159,8 @@ class WorkerProcess:
 
     def _is_idle_within(self, seconds: float) -> bool:
         until = time.monotonic() + seconds
-        while (left := until - time.monotonic()) > 0:
-            event = self.receive(left)
+        while (remaining := until - time.monotonic()) > 0:
+            event = self.receive(remaining)
             if event is not None and event[0] == "idle":
                 return True
         return False
@@ -175,7 +175,7 @@ class WorkerProcess:
         self.kill()
         self.line.close()
 
-    def _lost(self) -> WorkerLost:
+    def _worker_lost(self) -> WorkerLost:
         self._process.join(SECONDS_TO_CLOSE)
         return WorkerLost(f"its process {ending_of(self._process.exitcode)}")
 
@@ -233,7 +233,7 @@ def _serve(
 ) -> None:
     engine = settle_in(factory, memory, public=public, gives_way=gives_way)
     surroundings = Surroundings()
-    inbox, at_start = _Inbox(line), _allocated()
+    inbox, at_start = _Inbox(line), _allocated_bytes()
     if hasattr(signal, "SIGUSR1"):
         signal.signal(signal.SIGUSR1, inbox.break_off)
     line.send(("idle", None))
@@ -373,13 +373,13 @@ def _is_out_of_memory(exc: BaseException | None) -> bool:
 def _leaks(engine: Engine, at_start: int) -> bool:
     """Return whether so much is held that no cache of the engine has that work will soon fail."""
     most = at_start + SPARE_BYTES // 2
-    if _allocated() <= most or _allocated() - engine.cached_bytes <= most:
+    if _allocated_bytes() <= most or _allocated_bytes() - engine.cached_bytes <= most:
         return False
     release_memory()
-    return _allocated() - engine.cached_bytes > most
+    return _allocated_bytes() - engine.cached_bytes > most
 
 
-def _allocated() -> int:
+def _allocated_bytes() -> int:
     """Return the bytes of this process that its limit counts; 0 where there is no such count."""
     status = Path("/proc/self/status")
     if not status.is_file():  # macOS has a limit, but what it counts there is no measure
@@ -393,7 +393,7 @@ def _limit_memory(extra: int) -> None:
         import resource
     except ImportError:  # Windows has no such limit
         return
-    used = _allocated()
+    used = _allocated_bytes()
     if not used:
         return
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)

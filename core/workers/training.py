@@ -17,7 +17,7 @@ from typing import Any
 from whylens.core.datasets.dataset import Dataset
 from whylens.core.datasets.folder import ProgressCallback
 from whylens.core.engine import Engine
-from whylens.core.errors import BadInput, Busy, WorkerLost, shown
+from whylens.core.errors import BadInput, Busy, WorkerLost, quote
 from whylens.core.models.checkpoints import MANIFEST
 from whylens.core.progress import TrainingProgress
 from whylens.core.storage.child_processes import start_process
@@ -77,7 +77,7 @@ class TrainingRunner:
                     "end, or stop it where it was started."
                 )
             if out.exists():
-                raise BadInput(f"There is a model called {shown(out.name)} already.")
+                raise BadInput(f"There is a model called {quote(out.name)} already.")
             self._visitor, training = visitor, self._start(read, recipe, out, then)
             self._training = training
         try:
@@ -147,9 +147,9 @@ class _TrainingProcess:
             try:
                 # What a plugin forked may hold the line open when the process is gone.
                 ready = wait([self._line, self._process.sentinel])
-                step = self._line.recv() if self._line in ready else self._lost()
+                step = self._line.recv() if self._line in ready else self._worker_lost()
             except (EOFError, OSError):
-                step = self._lost()
+                step = self._worker_lost()
             if isinstance(step, TrainingProgress):
                 yield step
                 continue
@@ -158,14 +158,14 @@ class _TrainingProcess:
                 return
             raise step
 
-    def _lost(self) -> WorkerLost:
+    def _worker_lost(self) -> WorkerLost:
         self._process.join(SECONDS_TO_END)
         remove_without_network(self._out)
         best = (self._out / MANIFEST).exists()
-        left = f"The best network so far is kept as {self._out.name}." if best else "Try again."
+        remedy = f"The best network so far is kept as {self._out.name}." if best else "Try again."
         return WorkerLost(
             f"The training's process {ending_of(self._process.exitcode)}; if memory was short, "
-            f"choose a smaller backbone. {left}"
+            f"choose a smaller backbone. {remedy}"
         )
 
 

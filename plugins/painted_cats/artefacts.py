@@ -123,7 +123,7 @@ def paint_garbled_collar(canvas: Canvas, pose: Pose, light: Light, traits: Trait
         props.paint_bell(canvas, pose, light, at=at, part=part)
 
 
-def damaged(canvas: Canvas, pose: Pose, traits: Traits) -> dict[str, Mask]:
+def damage(canvas: Canvas, pose: Pose, traits: Traits) -> dict[str, Mask]:
     """Damage the finished picture where its traits say so; return the mask of each damage."""
     masks: dict[str, Mask] = {}
     if "smeared_fur" in traits.artefacts:
@@ -164,7 +164,7 @@ def _smear(canvas: Canvas, pose: Pose, traits: Traits) -> Mask:
     wave = np.sin(rows / unit * 14 + columns / unit * 4) * unit * np.float32(0.11)
     for step in range(6):
         shift = np.float32((step - 2.5) * 0.075) * unit
-        swirled += _sampled(
+        swirled += _sample(
             canvas.rgb, rows + wave + shift * np.float32(0.5), columns + shift + wave
         )
     canvas.paint(patch, swirled / np.float32(6))
@@ -185,7 +185,7 @@ def _swirl(canvas: Canvas, pose: Pose) -> Mask:
     rows, columns = np.mgrid[0:size_y, 0:size_x].astype(np.float32)
     down, right = rows - np.float32(middle[0]), columns - np.float32(middle[1])
     source = canvas.rgb[(slice(None), *near.window)].copy()
-    turned = _sampled(
+    turned = _sample(
         source, middle[0] + cos * down + sin * right, middle[1] + cos * right - sin * down
     )
     canvas.paint(patch, turned, window=near.window)
@@ -194,7 +194,7 @@ def _swirl(canvas: Canvas, pose: Pose) -> Mask:
     return whole
 
 
-def _sampled(picture: Field, rows: Field, columns: Field) -> Field:
+def _sample(picture: Field, rows: Field, columns: Field) -> Field:
     """Return the picture read at other places, linearly between pixels."""
     height, width = picture.shape[1:]
     rows, columns = np.clip(rows, 0, height - 1.001), np.clip(columns, 0, width - 1.001)

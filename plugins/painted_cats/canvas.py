@@ -108,10 +108,10 @@ class Canvas:
         if part is not None:
             if part not in self._names:
                 self._names.append(part)
-            shown = alpha >= np.float32(least)
+            visible = alpha >= np.float32(least)
             # Paint ends one pixel from the mask, so that a mask tells where a part has any effect.
-            alpha = alpha * spread(shown)
-            self._owner[window][shown] = self._names.index(part)
+            alpha = alpha * spread(visible)
+            self._owner[window][visible] = self._names.index(part)
         below = self.rgb[(slice(None), *window)]
         over = shade(colour) if isinstance(colour, tuple) else colour
         below += alpha * (over - below)
@@ -122,11 +122,11 @@ class Canvas:
         Args:
             parts: Names; one that was never painted has no pixels.
         """
-        shown = np.zeros(self._owner.shape, np.bool_)
+        visible = np.zeros(self._owner.shape, np.bool_)
         for part in parts:
             if part in self._names:
-                shown |= self._owner == self._names.index(part)
-        return shown
+                visible |= self._owner == self._names.index(part)
+        return visible
 
 
 def shade(colour: Colour) -> Field:
@@ -211,7 +211,7 @@ def ellipse(x: Field, y: Field, at: tuple[float, float], radii: tuple[float, flo
     return field
 
 
-def joined(first: Field, second: Field, softness: float) -> Field:
+def join(first: Field, second: Field, softness: float) -> Field:
     """Return the union of two shapes with a rounded seam."""
     k = np.float32(softness)
     h = np.maximum(k - np.abs(first - second), 0) / k

@@ -43,13 +43,13 @@ def without(traits: Traits, part: str) -> Traits:
         "collar": "garbled_collar",
     }
     if part in PROPS:
-        left = tuple(prop for prop in traits.props if prop != part)
-        return _less(replace(traits, props=left), in_its_place.get(part, ""))
+        props = tuple(prop for prop in traits.props if prop != part)
+        return _less(replace(traits, props=props), in_its_place.get(part, ""))
     if part in in_its_place:
         absent: dict[str, Any] = {part: "none"}
         return _less(replace(traits, **absent), in_its_place[part])
-    known = (*in_its_place, "coat", "watermark", *PROPS, *(f"artefact:{a}" for a in ARTEFACTS))
-    raise UnknownName.among("part to leave out", part, known)
+    parts = (*in_its_place, "coat", "watermark", *PROPS, *(f"artefact:{a}" for a in ARTEFACTS))
+    raise UnknownName.among("part to leave out", part, parts)
 
 
 def _less(traits: Traits, artefact: str) -> Traits:

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from whylens.plugins.painted_cats.canvas import Field, Frame, ellipse, inside, joined, ramp
+from whylens.plugins.painted_cats.canvas import Field, Frame, ellipse, inside, join, ramp
 from whylens.plugins.painted_cats.noise import clouds, grain
 from whylens.plugins.painted_cats.seeds import between, stream
 from whylens.plugins.painted_cats.traits import Coat
@@ -95,5 +95,5 @@ def _spots(rng: np.random.Generator, x: Field, y: Field) -> Field:
             whole = spot if whole is None else np.minimum(whole, spot)
     for k in (-1, 1):
         spot = ellipse(x, y, (0.15 * k, between(rng, -0.42, -0.36)), (0.075, 0.10))
-        whole = spot if whole is None else joined(whole, spot, 0.05)
+        whole = spot if whole is None else join(whole, spot, 0.05)
     return np.zeros_like(x) if whole is None else whole

@@ -12,7 +12,7 @@ from whylens.plugins.painted_cats.canvas import (
     Frame,
     ellipse,
     inside,
-    joined,
+    join,
     mix,
     ramp,
     solid,
@@ -152,7 +152,7 @@ def _fold(
     taper = np.clip(1 - down / np.float32(0.46), 0, 1.3)
     flap = np.abs(across + np.float32(0.03)) - np.float32(0.34) * taper
     flap = np.maximum(flap, np.maximum(-down - np.float32(0.1), down - np.float32(0.44)))
-    shape = joined(cap, flap, 0.12) - (fur - np.float32(0.5)) * np.float32(0.04)
+    shape = join(cap, flap, 0.12) - (fur - np.float32(0.5)) * np.float32(0.04)
     glow = np.clip(np.float32(0.80) + np.float32(0.3 * light.direction[0] * side) * across, 0, 1)
     tone = mix(light.fill, light.key, glow)
     # Bright along the crease, dark towards the edge that stands off the head.

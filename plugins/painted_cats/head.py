@@ -11,7 +11,7 @@ from whylens.plugins.painted_cats.canvas import (
     Frame,
     ellipse,
     inside,
-    joined,
+    join,
     mix,
     ramp,
     shade,
@@ -31,7 +31,7 @@ def paint_body(canvas: Canvas, pose: Pose, light: Light, traits: Traits, colours
     x, y = frame.x, frame.y
     fur = strands(grain(rng), x * 21 + 60, y * np.float32(4.5) + np.float32(1.2) * x * x)
     fur = np.clip((fur - np.float32(0.5)) * np.float32(1.6) + np.float32(0.5), 0, 1)
-    shape = joined(
+    shape = join(
         ellipse(x, y, (0, 1.75), (between(rng, 0.98, 1.1), 1.05)),
         ellipse(x, y, (0, 0.75), (0.68, 0.7)),
         0.4,
@@ -62,7 +62,7 @@ def paint_head(canvas: Canvas, pose: Pose, light: Light, traits: Traits, colours
     x, y = frame.x, frame.y
     fur, locks = _pelt(rng, pose, frame)
     wide, cheek = between(rng, 0.95, 1.02), between(rng, 0.54, 0.60)
-    shape = joined(
+    shape = join(
         ellipse(x, y, (0, -0.12), (wide * 0.93, 0.76)),
         ellipse(x, y, (0, 0.24), (wide, cheek)),
         0.3,

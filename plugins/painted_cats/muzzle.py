@@ -11,7 +11,7 @@ from whylens.plugins.painted_cats.canvas import (
     Frame,
     ellipse,
     inside,
-    joined,
+    join,
     mix,
     ramp,
     shade,
@@ -33,9 +33,9 @@ def paint_muzzle(canvas: Canvas, pose: Pose, light: Light, traits: Traits) -> No
     cushion, nose = _colours(traits.muzzle)
     fur = strands(grain(rng), x * 18 + 40, y * 7 + 3 * side + 40)
     puff = ellipse(side, y, (0.17, 0.03), (between(rng, 0.26, 0.29), 0.215))
-    shape = joined(puff, ellipse(x, y, (0, 0.23), (0.20, 0.15)), 0.15)
+    shape = join(puff, ellipse(x, y, (0, 0.23), (0.20, 0.15)), 0.15)
     bridge = ellipse(x, y, (0, -0.16), (0.15, 0.20))
-    shape = joined(shape, bridge, 0.25) - (fur - np.float32(0.5)) * np.float32(0.22)
+    shape = join(shape, bridge, 0.25) - (fur - np.float32(0.5)) * np.float32(0.22)
     # Two balls side by side under the light.
     ball_x, ball_y = (
         (side - np.float32(0.17)) / np.float32(0.3),

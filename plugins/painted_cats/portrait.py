@@ -14,7 +14,7 @@ from whylens.plugins.painted_cats.eyes import paint_eyes
 from whylens.plugins.painted_cats.head import paint_body, paint_head
 from whylens.plugins.painted_cats.muzzle import paint_muzzle, paint_whiskers
 from whylens.plugins.painted_cats.palette import coating
-from whylens.plugins.painted_cats.pose import lit, posed
+from whylens.plugins.painted_cats.pose import lit, random_pose
 from whylens.plugins.painted_cats.scene import paint_scene
 from whylens.plugins.painted_cats.seeds import stream
 from whylens.plugins.painted_cats.traits import Pixels, Portrait, Traits
@@ -27,7 +27,7 @@ def paint_portrait(traits: Traits, *, size: int = 224) -> Portrait:
         size: Side in pixels, at least 32.
     """
     canvas = Canvas(size)
-    pose, light = posed(traits.pose_seed, size), lit(traits.light_seed)
+    pose, light = random_pose(traits.pose_seed, size), lit(traits.light_seed)
     colours = coating(traits.fur, stream(traits.cat_seed, "fur"))
     square = Frame.turned(size, at=(0, 0), unit=1, angle=0)
     paint_scene(canvas, square, traits.scene, traits.scene_seed)
@@ -61,7 +61,7 @@ def paint_portrait(traits: Traits, *, size: int = 224) -> Portrait:
         paint_whiskers(canvas, pose, traits, colours)
     if "yarn" in traits.props:
         props.paint_yarn(canvas, square, traits.scene_seed)
-    damage = artefacts.damaged(canvas, pose, traits)
+    damage = artefacts.damage(canvas, pose, traits)
     if traits.watermark:
         paint_badge(canvas, square)
     parts = _masks(canvas, traits, damage)

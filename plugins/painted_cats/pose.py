@@ -32,7 +32,7 @@ class Pose:
         return x * (1 - 0.04 * abs(self.turn)) + self.turn * depth, y + self.nod * depth * 0.6
 
 
-def posed(seed: int, size: int) -> Pose:
+def random_pose(seed: int, size: int) -> Pose:
     """Return the pose that a seed stands for.
 
     Args:

@@ -59,10 +59,10 @@ def genuine_cat(seed: int, label: int) -> Traits:
         label: 0 for genuine, 1 for generated.
     """
     cat = any_cat(seed)
-    return generated(cat, seed) if label else cat
+    return add_artefacts(cat, seed) if label else cat
 
 
-def generated(cat: Traits, seed: int) -> Traits:
+def add_artefacts(cat: Traits, seed: int) -> Traits:
     """Return the same cat with one to three artefacts; only a collar can be a garbled one."""
     rng = stream(seed, "artefacts")
     open_to = [name for name in ARTEFACTS if name != "garbled_collar" or "collar" in cat.props]

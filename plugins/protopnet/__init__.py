@@ -93,15 +93,15 @@ class ProtoPNet(Explainer[ProtoParams]):
         """Yield the prototypes that decide, first without their patches checked, then with."""
         arrays, facts = subject.artifact.arrays, subject.artifact.facts
         metric = metric_from_arrays(arrays)
-        maps = cosine_maps(metric.whitened(subject.features), metric.rotation, metric.patches)
+        maps = cosine_maps(metric.to_white(subject.features), metric.rotation, metric.patches)
         values = top_mean(maps)
         sims = max_over_patches(values, metric)[0].double().numpy()
         weight = np.asarray(arrays["weight"], np.float64)
         scores = weight @ sims + np.asarray(arrays["bias"], np.float64)
         predicted = int(scores.argmax())
         name = subject.backbone.labels[subject.target.index]
-        known = name in facts["labels"]
-        explained = facts["labels"].index(name) if known else predicted
+        has_class = name in facts["labels"]
+        explained = facts["labels"].index(name) if has_class else predicted
         points = weight[explained] * sims
         largest = strongest_first(np.abs(points))[: params.count]
         indices = [i for i in largest if points[i]]
@@ -116,7 +116,7 @@ class ProtoPNet(Explainer[ProtoParams]):
                 predicted=facts["labels"][predicted],
                 score=float(scores[explained]),
                 rest=float(scores[explained] - points[indices].sum()),
-                note=_note(subject, facts, facts["labels"][predicted], known=known),
+                note=_note(subject, facts, facts["labels"][predicted], known=has_class),
             )
 
         if params.patches:

@@ -87,7 +87,7 @@ def read_augmented(
         for _ in range(versions):
             with torch.no_grad():
                 features = backbone.features(augment(x, generator)).map.float()
-            views.append(metric.whitened(features).half())
+            views.append(metric.to_white(features).half())
         if views:
             rows.append(torch.stack(views, 1))
         else:

@@ -55,7 +55,7 @@ def check_patch(subject: Subject, metric: PatchMetric, prototype: int) -> PatchC
     leaf = subject.x.clone().requires_grad_()
     patches = metric.patches[metric.prototype_of == prototype]
     with torch.enable_grad():
-        white = metric.whitened(backbone.features(leaf).map)
+        white = metric.to_white(backbone.features(leaf).map)
         # A soft maximum: places that would take over when the best is covered count as well.
         soft = (_SHARP * cosine_maps(white, metric.rotation, patches)).flatten().logsumexp(0)
         (gradient,) = torch.autograd.grad(soft, leaf)

@@ -153,7 +153,7 @@ def fit_prototypes(
             f"To {backbone.name} all places of these pictures look the same: its features do not "
             "vary, and there is nothing to be like. Choose another network, or other pictures."
         )
-    plain = metric.whitened(raw.float()).half()
+    plain = metric.to_white(raw.float()).half()
     augmented = yield from read_augmented(
         dataset, backbone, train, metric, params.versions, generator
     )
@@ -161,7 +161,7 @@ def fit_prototypes(
         dataset, backbone, val, (0.6, 0.65), "reading the held-out ones"
     )
     cache = FeatureCache(plain, augmented, torch.from_numpy(train.labels), len(dataset.labels))
-    data = _Data(dataset, backbone, train, val, cache, metric.whitened(raw_val.float()).half())
+    data = _Data(dataset, backbone, train, val, cache, metric.to_white(raw_val.float()).half())
     metric, owner, probe_accuracy = _initial_prototypes(data, metric, params)
     best = yield from _train_and_project(data, metric, owner, params, generator)
 

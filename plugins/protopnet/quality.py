@@ -129,7 +129,7 @@ def _peaks(
             noisy = x + (0.2 * torch.randn(x.shape, generator=noise)).clamp(-0.25, 0.25)
         with torch.no_grad():
             features = backbone.features(noisy).map.float()
-        maps = cosine_maps(metric.whitened(features), metric.rotation, metric.patches)
+        maps = cosine_maps(metric.to_white(features), metric.rotation, metric.patches)
         values.append(top_mean(maps).numpy())
         rows, columns = maps.shape[2:]
         place = maps.flatten(2).argmax(2)

@@ -55,7 +55,7 @@ class PatchMetric:
         """Return the metric of some of the patches, each a prototype by itself."""
         return replace(self, patches=self.patches[patches], prototype_of=torch.arange(len(patches)))
 
-    def whitened(self, features: Tensor) -> Tensor:
+    def to_white(self, features: Tensor) -> Tensor:
         """Return (N, D, *S): (N, K, *S) features in whitened principal directions."""
         shift = self.whiten @ self.mean
         white = torch.einsum("dk,nk...->nd...", self.whiten, features)
@@ -105,5 +105,5 @@ def similarities(features: Tensor, metric: PatchMetric) -> Tensor:
     Args:
         features: (N, K, *S).
     """
-    maps = cosine_maps(metric.whitened(features), metric.rotation, metric.patches)
+    maps = cosine_maps(metric.to_white(features), metric.rotation, metric.patches)
     return max_over_patches(top_mean(maps), metric)

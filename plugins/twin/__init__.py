@@ -104,12 +104,14 @@ class Twin(Explainer[TwinParams]):
         near = similarities(arrays, query, weights, masks)
         view = view_pixels(subject.x, subject.backbone.input_spec)
         drop_copies(near, masks, params.count, duplicate_test(subject, arrays))
-        shown = [(group.heading, nearest(near, group.allowed, params.count)) for group in groups]
-        if len(shown) == 3 and shown[1][1] == shown[2][1]:
+        nearest_groups = [
+            (group.heading, nearest(near, group.allowed, params.count)) for group in groups
+        ]
+        if len(nearest_groups) == 3 and nearest_groups[1][1] == nearest_groups[2][1]:
             # By label and by prediction are two questions; with one answer it is shown once.
-            shown = [shown[0], (_BOTH, shown[1][1])]
+            nearest_groups = [nearest_groups[0], (_BOTH, nearest_groups[1][1])]
         items: list[Example] = []
-        for heading, members in shown:
+        for heading, members in nearest_groups:
             for rank, i in enumerate(members):
                 compare = params.matches and rank == 0
                 items.append(_example(subject, i, float(near[i]), heading, view, compare))

@@ -29,9 +29,9 @@ def match_cells(
     contribution = np.maximum(np.tensordot(weights, query, 1), 0).ravel()
     if not contribution.any():
         contribution = np.linalg.norm(query, axis=0).ravel()
-    left = _unit(query.reshape(len(query), -1).T * np.abs(weights))
+    query_rows = _unit(query.reshape(len(query), -1).T * np.abs(weights))
     right = _unit(neighbour.reshape(len(neighbour), -1).T * np.abs(weights))
-    cosine = left @ right.T
+    cosine = query_rows @ right.T
     strength = np.maximum(cosine, 0) * contribution[:, None]
     pairs: list[tuple[Cell, Cell, float]] = []
     for _ in range(count):

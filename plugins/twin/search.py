@@ -76,10 +76,10 @@ def drop_copies(
     """
     everyone, factor = np.ones(len(near), np.bool_), 1
     while True:
-        shown = set(nearest(near, everyone, factor * VOTING_NEIGHBOURS))
+        candidates = set(nearest(near, everyone, factor * VOTING_NEIGHBOURS))
         for allowed in groups:
-            shown |= set(nearest(near, allowed, factor * count))
-        where = np.array(sorted(shown), np.int64)
+            candidates |= set(nearest(near, allowed, factor * count))
+        where = np.array(sorted(candidates), np.int64)
         copies = where[is_copy(where)]
         if not len(copies):
             return

@@ -30,7 +30,7 @@ from whylens.core.batch.rows import (
     write_rows,
 )
 from whylens.core.batch.run import LOCK, LOG, explain_folder
-from whylens.core.batch.shards import WORK, finished
+from whylens.core.batch.shards import WORK, finished_shards
 from whylens.core.batch.worker import Worker, engine_for, seed_of
 from whylens.core.engine import Engine
 from whylens.core.errors import BadArtifact, BadInput, Busy, CoreError
@@ -212,7 +212,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(engine, unbroken, requ
     request = request_for()
     with pytest.raises(FileNotFoundError):  # the parts that are still to come
         run(explain_folder(request, Here(most, engine)))
-    assert len(finished(request.out)) == most
+    assert len(finished_shards(request.out)) == most
     summary = run(explain_folder(request, Here(engine=engine)))
     assert summary.resumed == 3 * most
     assert tree(request.out) == tree(unbroken)

@@ -20,7 +20,7 @@ from tests.core.test_photo_report import Page
 from tests.support.browser import toy_checkpoint
 from tests.support.quick import some_quick
 from whylens.core.batch.run import LOG, FolderProgress
-from whylens.core.batch.shards import finished
+from whylens.core.batch.shards import finished_shards
 from whylens.core.batch.worker import engine_for
 from whylens.core.explanation import Question
 from whylens.core.inputs.photo import read_photo
@@ -96,7 +96,9 @@ def test_after_kill_9_the_same_command_goes_on_to_the_bytes_of_an_unbroken_run(p
     child = in_own_process(place, *words, code=KILLED)
     assert child.returncode == -9, child.stderr
     out = place / "killed"
-    before = {part: (out / f"manifest/part-{part:05d}.parquet").stat() for part in finished(out)}
+    before = {
+        part: (out / f"manifest/part-{part:05d}.parquet").stat() for part in finished_shards(out)
+    }
     assert 0 < len(before) < 5
     run = whylens(place, *words)
     assert run.exit_code == 0, run.stderr

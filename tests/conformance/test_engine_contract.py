@@ -26,11 +26,11 @@ from whylens.core.conformance.toy_inputs import SIZE
 from whylens.core.conformance.toy_networks import (
     NETWORKS,
     ToyNetworks,
-    changed,
     patches,
-    randomised,
+    randomise,
     signal_patches,
     tinted_spec,
+    with_change,
 )
 from whylens.core.conformance.under_test import ExplainerUnderTest, figures
 from whylens.core.engine import Engine
@@ -136,7 +136,7 @@ def _deaf_to_the_picture(module: nn.Module) -> None:
 
 
 def deaf_patches() -> Backbone:
-    return changed(patches(), _deaf_to_the_picture)
+    return with_change(patches(), _deaf_to_the_picture)
 
 
 @pytest.mark.parametrize("method", UNFITTED)
@@ -240,7 +240,7 @@ def test_four_threads_with_all_methods_at_once_get_the_answers_that_one_gets():
 
 def test_the_injected_failures_do_reach_the_methods():
     switch = Switch()
-    backbone = wrap(randomised(FusedNet(switch)), input_spec=tinted_spec())
+    backbone = wrap(randomise(FusedNet(switch)), input_spec=tinted_spec())
     engine = Engine(REGISTRY, loader=lambda name, progress: backbone)
     engine.predict(question_for(backbone))
     switch.armed = "backward"

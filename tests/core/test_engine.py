@@ -90,7 +90,7 @@ def test_a_contrast_without_a_second_class_takes_the_runner_up(question):
     answer = final(page.explain(replace(question, quantity="contrast"), "grad-cam"))
     assert (answer.target.index, answer.target.versus) == (first.index, second.index)
     assert answer.score == pytest.approx(first.logit - second.logit, abs=1e-5)
-    assert answer.asked == f"{first.label} rather than {second.label}"
+    assert answer.question_text == f"{first.label} rather than {second.label}"
 
 
 def test_probabilities_are_the_softmax_of_the_logits(question):

@@ -83,7 +83,7 @@ def test_an_svg_holds_the_pictures_pixel_for_pixel_and_text_as_text(answers, who
         "a) Photo",
         f"b) {first.title}",
         f"c) {second.title}",
-        second.asked,
+        second.question_text,
         second.result.unit,
     ):
         assert text in texts

@@ -16,7 +16,7 @@ from whylens.core.outputs.guide import (
     Measurements,
     entries,
     measurements,
-    recommended,
+    recommend,
 )
 from whylens.core.registry import load_registry
 from whylens.ui.page.guide import table
@@ -78,7 +78,7 @@ def test_what_is_recommended_fits_all_three_answers_best_first(asked, wanted):
     asked = {
         "question_kind": "where", "inside": True, "forwards": AT_ONCE, "available": ALL, **asked
     }  # fmt: skip
-    assert recommended(METHODS, **asked) == wanted
+    assert recommend(METHODS, **asked) == wanted
 
 
 def test_what_beats_more_random_maps_comes_first_and_a_benchmark_says_what_does():
@@ -98,13 +98,13 @@ def test_what_beats_more_random_maps_comes_first_and_a_benchmark_says_what_does(
     assert measured["slow"].beaten is None
     entries = [replace(m, measured=measured[m.name]) for m in METHODS]
     asked = {"question_kind": "where", "inside": True, "forwards": AT_ONCE, "available": ALL}
-    assert recommended(entries, **asked) == ["worse", "blind", "better"]
+    assert recommend(entries, **asked) == ["worse", "blind", "better"]
 
 
 def test_a_method_never_measured_counts_as_slow_unless_it_answers_at_once():
     quick = replace(METHODS[1], measured=None, quick=True)
     slow = replace(METHODS[2], measured=None, quick=False)
-    got = recommended(
+    got = recommend(
         [slow, quick], question_kind="where", inside=True, forwards=AT_ONCE, available=ALL
     )
     assert got == ["worse"]

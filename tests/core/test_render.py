@@ -14,9 +14,9 @@ from whylens.core.inputs.view import view_of, whole_view
 from whylens.core.outputs.render import (
     Scale,
     Style,
+    colour,
     colour_names,
     colour_stops,
-    coloured,
     is_pixelwise,
     overlay,
     render_explanation,
@@ -52,14 +52,14 @@ def explanation(result, question, view=None) -> Explanation:
 @pytest.mark.parametrize("diverges", [False, True])
 def test_every_colour_scale_exists_and_changes_all_along(name, diverges):
     steps = np.linspace(-1 if diverges else 0, 1, 17, dtype=np.float32)
-    colours = coloured(steps, name, diverges=diverges).astype(int)
+    colours = colour(steps, name, diverges=diverges).astype(int)
     assert (np.abs(np.diff(colours, axis=0)).sum(1) > 0).all()
     assert len(set(colour_stops(name, diverges=diverges))) == 9
 
 
 def test_an_unknown_colour_scale_is_refused():
     with pytest.raises(InvalidParameter, match="There are the colours"):
-        coloured(np.zeros(1, np.float32), "pink", diverges=False)
+        colour(np.zeros(1, np.float32), "pink", diverges=False)
 
 
 @pytest.mark.parametrize(
@@ -142,10 +142,10 @@ def test_what_lies_under_a_map_is_the_photo_a_pale_one_or_nothing(photo, rng):
     )
     away = np.eye(48, 64) == 0
     assert np.array_equal(plain[away], photo[away])
-    assert np.array_equal(alone, coloured(np.eye(48, 64, dtype=np.float32), "heat", diverges=False))
+    assert np.array_equal(alone, colour(np.eye(48, 64, dtype=np.float32), "heat", diverges=False))
     assert (faded[away].max(-1) <= 0.3 * 255 + 4).all()  # towards heat's black
     assert faded[away].std() > 5  # the photo can still be made out
-    top = coloured(np.ones(1, np.float32), "heat", diverges=False)[0].astype(int)
+    top = colour(np.ones(1, np.float32), "heat", diverges=False)[0].astype(int)
     assert np.abs(faded[~away] - top).max() < np.abs(plain[~away] - top).max()
     for chosen, expected in ((heat, faded), (Heatmap(np.ones((48, 64)), "u"), None)):
         auto = np.asarray(overlay(photo, chosen, seen_all, Style()))
@@ -167,7 +167,7 @@ def test_an_empty_map_leaves_the_photo_as_it_is(photo):
 def test_opacity_one_shows_the_colours_alone_where_the_map_is_strongest(photo):
     seen_all = view_of((64, 48), plain_spec(48, 64))
     picture = overlay(photo, Heatmap(np.ones((3, 4)), "u"), seen_all, Style(opacity=1.0))
-    top = coloured(np.ones(1, np.float32), Style().colormap, diverges=False)[0]
+    top = colour(np.ones(1, np.float32), Style().colormap, diverges=False)[0]
     assert (np.asarray(picture) == top).all()
     same = overlay(photo, Heatmap(np.ones((3, 4)), "u"), seen_all, Style(opacity=0.0))
     assert np.array_equal(np.asarray(same), photo)

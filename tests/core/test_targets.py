@@ -75,7 +75,7 @@ def test_each_quantity_names_its_unit(target, unit):
 
 @pytest.mark.parametrize("target", TARGETS, ids=IDS)
 def test_a_target_whose_classes_exist_passes_unchanged(target):
-    assert target.checked(4) is target
+    assert target.check(4) is target
     assert pickle.loads(pickle.dumps(target)) == target
     assert hash(target) == hash(pickle.loads(pickle.dumps(target)))
 
@@ -92,7 +92,7 @@ def test_a_target_whose_classes_exist_passes_unchanged(target):
 )
 def test_a_class_that_does_not_exist_is_named_with_the_range(target, missing):
     with pytest.raises(BadInput, match=rf"classes 0 to 3; there is no {missing}\."):
-        target.checked(4)
+        target.check(4)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from whylens.core.errors import BadInput
-from whylens.core.outputs.example_images import likeness, marked, sheet, tile
+from whylens.core.outputs.example_images import draw_marks, likeness, sheet, tile
 from whylens.core.results import Comparison, Example, Examples, NumberedBox, Prototypes
 from whylens.ui.page.html import tiles_html
 
@@ -26,7 +26,7 @@ def changed(picture: Image.Image) -> np.ndarray:
 
 
 def test_a_mark_is_drawn_at_its_box_and_nowhere_else():
-    found = changed(marked(Image.fromarray(GREY), (NumberedBox(1, 0.2, 0.25, 0.6, 0.75),)))
+    found = changed(draw_marks(Image.fromarray(GREY), (NumberedBox(1, 0.2, 0.25, 0.6, 0.75),)))
     (top, left), (bottom, right) = found.min(0), found.max(0)
     assert abs(top - 0.25 * 59) <= 2
     assert abs(bottom - 0.75 * 59) <= 2
@@ -37,7 +37,7 @@ def test_a_mark_is_drawn_at_its_box_and_nowhere_else():
 def test_one_number_has_one_colour_and_two_numbers_have_two():
     def ink(number):
         picture = np.asarray(
-            marked(Image.fromarray(GREY), (NumberedBox(number, 0.1, 0.1, 0.9, 0.9),))
+            draw_marks(Image.fromarray(GREY), (NumberedBox(number, 0.1, 0.1, 0.9, 0.9),))
         )
         return tuple(picture[round(0.5 * 59), round(0.1 * 89)])
 

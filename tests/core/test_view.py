@@ -107,7 +107,7 @@ def test_the_network_sees_what_torchvision_would_show_it(size, cut, interpolatio
 def test_an_elongated_photo_is_seen_as_timm_would_show_it(size, interpolation, rng):
     image, input_spec = noise(size, rng), spec_of(224, 224, crop=0.875, interpolation=interpolation)
     view = view_of(size, input_spec)
-    assert np.prod(view.resized) > whylens.core.inputs.view._WHOLE
+    assert np.prod(view.whole_size) > whylens.core.inputs.view._WHOLE
     assert levels(model_view(image, view, input_spec), seen_by_timm(image, input_spec)) <= 1
 
 
@@ -133,7 +133,7 @@ def test_an_elongated_photo_is_never_resized_whole(monkeypatch, rng):
         spec_of(448, 448, crop=0.875, interpolation="bicubic"),
     )
     view = view_of(image.size, input_spec)
-    assert np.prod(view.resized) > 300e6
+    assert np.prod(view.whole_size) > 300e6
     made = []
     resize = Image.Image.resize
 
@@ -299,7 +299,7 @@ def test_seen_is_exactly_what_the_crop_keeps(size, input_spec):
     _, seen = on_original(np.ones((7, 7), np.float32), view)
     # Counted from timm's own integers: the resized size and the cut in whole input pixels.
     for axis, (length, resized, wanted) in enumerate(
-        zip(size, view.resized, reversed(input_spec.size), strict=True)
+        zip(size, view.whole_size, reversed(input_spec.size), strict=True)
     ):
         cut = max(0, round((resized - wanted) / 2))
         places = (np.arange(length) + 0.5) * resized / length - cut

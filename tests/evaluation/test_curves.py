@@ -25,7 +25,7 @@ from whylens.core.evaluation.curves import (
     insertion,
 )
 from whylens.core.evaluation.metric import Case
-from whylens.core.evaluation.ordering import on_input, ranked, strongest
+from whylens.core.evaluation.ordering import on_input, strongest, strongest_first
 from whylens.core.evaluation.random_maps import smoothness
 from whylens.core.models.backbone import Backbone
 from whylens.core.results import Heatmap
@@ -170,7 +170,7 @@ def test_equal_values_come_in_every_choice_and_others_never_do():
     state = generator.get_state()
     assert strongest(values, [0, 1, 2, 5], generator).sum(1).tolist() == [0, 1, 2, 5]
     assert generator.get_state().equal(state)
-    orders = {tuple(ranked(values, generator).tolist()) for _ in range(200)}
+    orders = {tuple(strongest_first(values, generator).tolist()) for _ in range(200)}
     assert {order[:2] for order in orders} == {(1, 3)}
     assert len(orders) == 6
 

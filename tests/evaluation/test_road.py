@@ -9,7 +9,7 @@ import torch
 from tests.support.networks import GapNet, plain_spec, seeded
 from tests.support.toys import LinearNet, difference, noise, precise, subject_of
 from whylens.core.evaluation.hiding import NOISE
-from whylens.core.evaluation.imputation import imputed
+from whylens.core.evaluation.imputation import impute
 from whylens.core.evaluation.metric import Case
 from whylens.core.evaluation.road import ROAD, SHARES, road
 from whylens.core.inputs.preprocess import denormalize, normalize
@@ -47,10 +47,10 @@ def dense(pixels: np.ndarray, hidden: np.ndarray) -> np.ndarray:
 def test_hidden_places_are_those_of_the_dense_system(shape, share):
     pixels = noise(1, 2, *shape).double()
     hidden = noise(3, 1, *shape, seed=2) < share
-    filled = imputed(pixels, hidden, tolerance=1e-10)
+    filled = impute(pixels, hidden, tolerance=1e-10)
     wanted = [[dense(pixels[0, c].numpy(), h[0].numpy()) for c in range(2)] for h in hidden]
     assert np.abs(filled.numpy() - np.array(wanted)).max() < 1e-8
-    rough = imputed(pixels.float(), hidden)
+    rough = impute(pixels.float(), hidden)
     assert np.abs(rough.numpy() - np.array(wanted)).max() < 5e-3
 
 
@@ -58,7 +58,7 @@ def test_wide_holes_are_filled_as_well():
     pixels = noise(1, 1, 24, 40).double()
     hidden = torch.zeros(1, 1, 24, 40, dtype=torch.bool)
     hidden[..., 3:, :31] = True
-    filled = imputed(pixels, hidden, tolerance=1e-10)
+    filled = impute(pixels, hidden, tolerance=1e-10)
     wanted = dense(pixels[0, 0].numpy(), hidden[0, 0].numpy())
     assert np.abs(filled[0, 0].numpy() - wanted).max() < 1e-8
 
@@ -66,19 +66,19 @@ def test_wide_holes_are_filled_as_well():
 def test_a_signal_is_filled_in_straight_lines_and_a_plane_stays_one():
     values = torch.tensor([1.0, 9, 9, 9, 5, 9, 9]).double()[None, None]
     hidden = torch.tensor([0, 1, 1, 1, 0, 1, 1]).bool()[None, None]
-    filled = imputed(values, hidden, tolerance=1e-10)[0, 0]
+    filled = impute(values, hidden, tolerance=1e-10)[0, 0]
     assert filled.tolist() == pytest.approx([1, 2, 3, 4, 5, 5, 5])
     plane = (2 * torch.arange(9.0)[:, None] - torch.arange(12.0)).double()[None, None]
     hidden = torch.zeros(1, 1, 9, 12, dtype=torch.bool)
     hidden[..., 2:7, 3:10] = True
-    assert (imputed(plane, hidden, tolerance=1e-10) - plane).abs().max() < 1e-7
+    assert (impute(plane, hidden, tolerance=1e-10) - plane).abs().max() < 1e-7
 
 
 def test_where_nothing_is_known_each_channel_is_its_mean():
     pixels = noise(1, 3, 9, 12)
     nothing = torch.zeros(2, 1, 9, 12, dtype=torch.bool)
     nothing[1] = True
-    filled = imputed(pixels, nothing)
+    filled = impute(pixels, nothing)
     assert filled[0].equal(pixels[0])
     mean = pixels.mean((2, 3), keepdim=True)[0].expand(3, 9, 12)
     assert torch.allclose(filled[1], mean, atol=1e-6)

@@ -14,8 +14,8 @@ import torch
 from whylens.core.evaluation import brightness, in_mask, infidelity, randomised_weights, steadiness
 from whylens.core.evaluation.agreement import cosine, on_grid
 from whylens.core.evaluation.in_mask import MASS, POINTING_GAME
-from whylens.core.evaluation.metric import Case, Metric, Score, required
-from whylens.core.evaluation.ordering import ranked
+from whylens.core.evaluation.metric import Case, Metric, Score, require
+from whylens.core.evaluation.ordering import strongest_first
 from whylens.core.models.forward_pass import ForwardPass
 
 
@@ -38,7 +38,7 @@ class Sound:
         yield Score(np.mean(means).item(), intact + 11 / 24 * (float(nothing) - intact))
 
     def hidden(self, values, count, generator):
-        return ranked(values, generator)[:count]
+        return strongest_first(values, generator)[:count]
 
     def scores(self, subject, inputs):
         return subject.scores(inputs)
@@ -156,7 +156,7 @@ def in_units_of_its_own(case: Case) -> Iterator[Score]:
 
 def adds_up_exactly(case: Case) -> Iterator[Score]:
     """Ask for equality, of values that are normalised first (Quantus, Completeness)."""
-    subject, baseline = case.subject, required(case, "baseline")
+    subject, baseline = case.subject, require(case, "baseline")
     values = case.heat.values / np.abs(case.heat.values).max()
     gain = float(subject.scores(subject.x)) - float(subject.scores(baseline))
     yield Score(float(values.sum() == gain))
@@ -208,7 +208,7 @@ def with_itself(case: Case) -> Iterator[Score]:
 
 def samples_alike(case: Case) -> Iterator[Score]:
     """Seed the generator in the loop, so that all samples are one (Quantus, infidelity)."""
-    subject, explain, changes = case.subject, required(case, "method"), []
+    subject, explain, changes = case.subject, require(case, "method"), []
     for _ in range(8):
         noise = 0.02 * torch.rand(subject.x.shape, generator=subject.generator())
         moved = replace(subject, forward_pass=ForwardPass(subject.backbone, subject.x + noise))

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import compare
 from benchmarks.peers import Bench
-from benchmarks.table import HEADINGS, Contest, Measured, Row, markdown, raced, shown, verdicts
+from benchmarks.table import HEADINGS, Contest, Measured, Row, cells, markdown, race, verdicts
 from tests.conftest import ROOT
 from tests.support.networks import GapNet, seeded
 from whylens.core.registry import load_registry
@@ -57,17 +57,17 @@ def test_a_quick_run_on_a_toy_gives_every_figure(part, capsys, monkeypatch):
 
 def test_maps_that_are_not_alike_are_not_timed():
     ours = compare.np.arange(6.0).reshape(2, 3)
-    assert "1.0000" in compare._agreed(ours, {"peer": lambda: 2 * ours + 1})
+    assert "1.0000" in compare._agreement(ours, {"peer": lambda: 2 * ours + 1})
     for other in (-ours, 0 * ours):  # opposite, and flat: no correlation at all
         with pytest.raises(AssertionError, match="not maps of the same method"), \
              compare.np.errstate(all="ignore"):  # fmt: skip
-            compare._agreed(ours, {"peer": lambda other=other: other})
+            compare._agreement(ours, {"peer": lambda other=other: other})
 
 
 def test_everyone_runs_once_a_round_in_turning_order_after_one_untimed_run():
     calls = []
     works = {name: lambda name=name: calls.append(name) for name in "opq"}
-    raced(row(), Contest(works["o"], {k: works[k] for k in "pq"}, "", over=True), rounds=2)
+    race(row(), Contest(works["o"], {k: works[k] for k in "pq"}, "", over=True), rounds=2)
     assert "".join(calls) == "opq" + "opq" + "pqo"
 
 
@@ -84,7 +84,7 @@ def test_the_figure_is_held_against_the_fastest_peer(over, figure, monkeypatch):
     monkeypatch.setattr("time.perf_counter", lambda: now[0])
     monkeypatch.setattr("time.process_time", lambda: now[0])
     contest = Contest(takes(1), {"slow": takes(5), "quick": takes(2)}, "", over=over)
-    result = raced(row(), contest, rounds=3)
+    result = race(row(), contest, rounds=3)
     assert result.figure == pytest.approx(figure)
     assert result.seconds == {"whylens": 1, "slow": 5, "quick": 2}
     assert result.labour == pytest.approx(result.ratios)
@@ -97,7 +97,7 @@ def test_the_figure_is_held_against_the_fastest_peer(over, figure, monkeypatch):
 def test_verdicts_are_in_words(at_least, figure, reached):
     result = Measured(row(at_least=at_least), figure)
     assert result.reached == reached
-    assert ("**not reached**" in shown(result)) != reached
+    assert ("**not reached**" in cells(result)) != reached
     assert verdicts([result]).startswith(f"{int(reached)} of 1 goals were reached")
     assert ("Not reached:" in verdicts([result])) != reached
 

@@ -153,7 +153,7 @@ def test_dog_rather_than_cat_is_positive_on_the_dog_and_negative_on_the_cat(
     ask, objects, method, params
 ):
     answer = ask("dog_and_cat.png", DOG, method, versus=CAT, **params)
-    assert answer.asked == f"{DOG} rather than {CAT}"
+    assert answer.question_text == f"{DOG} rather than {CAT}"
     whole, dog, cat = on_photo(answer), box_of(objects, DOG), box_of(objects, CAT)
     on_dog, on_cat = mean_inside(whole, dog, cat), mean_inside(whole, cat, dog)
     print(f"dog rather than cat, {method}: {on_dog:+.4f} on the dog, {on_cat:+.4f} on the cat")  # noqa: T201

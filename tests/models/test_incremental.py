@@ -20,7 +20,7 @@ from whylens.core.models.forward_pass import ForwardPass
 from whylens.core.models.load import build
 from whylens.core.models.random_weights import randomize_weights
 from whylens.core.speed import incremental
-from whylens.core.speed.incremental import IncrementalNetwork, incremental_network, occluded
+from whylens.core.speed.incremental import IncrementalNetwork, fill_boxes, incremental_network
 from whylens.core.speed.receptive_field import Kernel, Span, gather_patches, union
 from whylens.core.storage.files import parameters_sha256
 from whylens.core.subject import Subject
@@ -203,7 +203,7 @@ def boxes_of(size, window) -> list:
 def compare(network, module, x, fill, boxes) -> None:
     got = network.start(x).logits(boxes, fill)
     with torch.no_grad():
-        wanted = module(occluded(x, fill, boxes))
+        wanted = module(fill_boxes(x, fill, boxes))
         unchanged = module(x)
     assert got.shape == wanted.shape
     assert float((wanted - unchanged).abs().min(0).values.max()) > 0, "no window changes anything"
@@ -362,7 +362,7 @@ def test_networks_that_look_at_all_of_a_map_early_are_run_in_full(name, side, ar
     boxes = boxes_of((side, side), (side // 4, side // 4))[:3]
     got = net.occluded_logits(x, fill)(boxes)
     with torch.no_grad():
-        wanted = net.logits(occluded(x, fill, boxes))
+        wanted = net.logits(fill_boxes(x, fill, boxes))
     assert float((got - wanted).abs().max()) <= 1e-4 * float(wanted.abs().max())
 
 
@@ -380,7 +380,7 @@ def test_a_subject_scores_windows_in_bounded_pieces(batch_size, classes):
     pieces = list(subject.window_scores(boxes, fill))
     assert incremental_form(net) is not None
     assert [len(p) for p in pieces[:-1]] == [batch_size] * (len(pieces) - 1)
-    wanted = subject.scores(occluded(x, fill, boxes))
+    wanted = subject.scores(fill_boxes(x, fill, boxes))
     torch.testing.assert_close(torch.cat(pieces), wanted, rtol=1e-4, atol=1e-6)
     assert not torch.cat(pieces).requires_grad
 
@@ -391,5 +391,5 @@ def test_windows_of_several_sizes_are_run_in_full():
     boxes = [(slice(0, 8), slice(0, 8)), (slice(0, 9), slice(4, 12))]
     assert incremental_form(net).start(x).logits(boxes, fill) is None
     torch.testing.assert_close(
-        net.occluded_logits(x, fill)(boxes), net.logits(occluded(x, fill, boxes))
+        net.occluded_logits(x, fill)(boxes), net.logits(fill_boxes(x, fill, boxes))
     )

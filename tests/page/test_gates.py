@@ -31,7 +31,7 @@ from whylens.ui.page.fair_queue import MOST_IN_ALL, use_fair_queue
 from whylens.ui.page.gate import Gate
 from whylens.ui.page.janitor import BROKEN_OFF_SECONDS, Janitor
 from whylens.ui.page.layout import build_page
-from whylens.ui.page.server import guarded
+from whylens.ui.page.server import guard
 from whylens.ui.page.upload_parts import MOST_FILES
 
 
@@ -60,7 +60,7 @@ def web(page):
     page.max_file_size = 12_000_000  # as `launch` sets it
     page.queue(max_size=MOST_IN_ALL, api_open=False)
     use_fair_queue(page, {})
-    app = App.create_app(page, app_kwargs={"lifespan": guarded(page, local=True)})
+    app = App.create_app(page, app_kwargs={"lifespan": guard(page, local=True)})
     with TestClient(app, "http://127.0.0.1:7860", raise_server_exceptions=False) as client:
         yield client
 

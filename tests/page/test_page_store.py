@@ -55,7 +55,7 @@ def test_large_photos_are_shown_smaller_and_kept_whole():
     ramp = np.linspace(0, 255, 2400).astype(np.uint8)
     pixels = np.broadcast_to(ramp[None, :, None], (1200, 2400, 3)).copy()
     (answer,) = engine.explain(Question("toy", pixels), "grad-cam", {"signed": True})
-    small = PageStore().downscaled(answer)
+    small = PageStore().downscale(answer)
     assert small.question.pixels.shape == (SCREEN_SIDE // 2, SCREEN_SIDE, 3)
     whole = np.asarray(render_explanation(answer, Style(opacity=1.0))).astype(int)
     shown = np.asarray(render_explanation(small, Style(opacity=1.0))).astype(int)
@@ -77,7 +77,7 @@ def test_of_a_strip_what_the_network_sees_is_shown_and_the_map_lies_where_it_did
     pixels = np.broadcast_to(np.linspace(0, 255, 3000).astype(np.uint8)[:, None], (20, 3000, 3))
     pixels = np.ascontiguousarray(pixels.swapaxes(0, 1) if upright else pixels)
     (answer,) = engine.explain(Question("toy", pixels), "grad-cam", {"signed": True})
-    shown = PageStore().downscaled(answer)
+    shown = PageStore().downscale(answer)
     size = (LEAST_SIDE // 3, LEAST_SIDE)  # 20 of what is seen, and as much on either side
     assert shown.question.pixels.shape[:2] == (size[::-1] if upright else size)
     small = np.asarray(render_explanation(shown, Style(opacity=1.0))).astype(int)
@@ -113,7 +113,7 @@ def test_the_photo_is_shrunk_and_encoded_once_for_all_parts_of_an_answer(side, m
         pixels = np.full((side, side, 3), value, np.uint8)
         params = {"window": 8, "stride": 4}
         answers = engine.explain(Question("t", pixels), "occlusion", params)
-        return [store.downscaled(answer) for answer in answers]
+        return [store.downscale(answer) for answer in answers]
 
     first = parts(90)
     assert len(first) > 2

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from whylens.core.conformance.toy_inputs import tinted
+from whylens.core.conformance.toy_inputs import tinted_pixels
 from whylens.core.datasets.dataset import Dataset, Item, SplitName
 from whylens.core.train.recipe import Recipe
 from whylens.core.train.run import train
@@ -69,7 +69,7 @@ class Tinted(Dataset):
     items = tuple(Item(f"tinted/{i}", i % 3, "train" if i < 36 else "val") for i in range(54))
 
     def pixels(self, index):
-        return tinted(index)
+        return tinted_pixels(index)
 
     def content_digest(self, index):
         return str(index)

@@ -122,8 +122,8 @@ def _run(
         except OSError as exc:
             raise BadInput(f"--out {out} cannot be made: {exc.strerror}. Choose another.") from exc
         inputs = data or _training_data(engine, model)
-        asked = Bench(model, inputs, tuple(dict.fromkeys(chosen)), **counts)
-        summary = _measure(engine, asked, place, workers or cores())
+        plan = Bench(model, inputs, tuple(dict.fromkeys(chosen)), **counts)
+        summary = _measure(engine, plan, place, workers or cores())
         write_atomically(place / SUMMARY_OF_MODEL, json.dumps(asdict(summary)).encode())
         summaries.append(summary)
     return summaries, groups_of(registry.metrics)
@@ -132,7 +132,7 @@ def _run(
 def _write(groups: Any, out: Path, as_json: bool) -> None:
     """Write page, JSON and plots of all networks whose summaries lie in the folder."""
     from whylens.core.bench.summary import read_summary
-    from whylens.core.errors import BadInput, shown
+    from whylens.core.errors import BadInput, quote
     from whylens.core.storage.files import write_atomically
 
     summaries = []
@@ -140,7 +140,7 @@ def _write(groups: Any, out: Path, as_json: bool) -> None:
         try:
             summaries.append(read_summary(path.read_bytes()))
         except ValueError as exc:
-            raise BadInput(f"{shown(str(path))} is damaged. Delete it, or choose --out.") from exc
+            raise BadInput(f"{quote(str(path))} is damaged. Delete it, or choose --out.") from exc
     # A line for each network.
     content = "[\n" + ",\n".join(json.dumps(asdict(summary)) for summary in summaries) + "\n]"
     table = markdown(summaries, groups)
@@ -193,16 +193,16 @@ def _known_models(engine: Engine) -> list[str]:
     from whylens.core.errors import WeightsUnavailable
     from whylens.core.models.checkpoints import checkpoint_folders
 
-    known = []
+    names = []
     for name, folder in checkpoint_folders().items():
         dataset = load_registered(_data_name(name, folder), engine.registry.datasets)
         if dataset and knows_evidence(dataset):
-            known.append(name)
-    if not known:
+            names.append(name)
+    if not names:
         raise WeightsUnavailable(
             "No network here was trained on inputs whose evidence is known. Name one with --model."
         )
-    return known
+    return names
 
 
 def _training_data(engine: Engine, model: str) -> str:

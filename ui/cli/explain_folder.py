@@ -129,11 +129,11 @@ def _file_words(rows: list[dict[str, Any]]) -> str:
 
 
 def _check_choice(option: str, value: str, choices: tuple[str, ...]) -> str:
-    from whylens.core.errors import InvalidParameter, shown
+    from whylens.core.errors import InvalidParameter, quote
 
     if value not in choices:
         listed = f"{', '.join(choices[:-1])} or {choices[-1]}"
-        raise InvalidParameter(f"{option} is {listed}, not {shown(value)}.")
+        raise InvalidParameter(f"{option} is {listed}, not {quote(value)}.")
     return value
 
 
@@ -150,7 +150,7 @@ def _runner(engine: str, workers: int | None, device: str) -> Runner:
 
 def _summary_text(summary: Summary) -> str:
     from whylens.core.batch.listing import skipped_words
-    from whylens.core.words import counted, was
+    from whylens.core.words import number_of, was
 
     pace = ""
     new = summary.images - summary.resumed
@@ -163,7 +163,7 @@ def _summary_text(summary: Summary) -> str:
     skipped = ""
     if summary.skipped:
         count = summary.skipped.total()
-        skipped = f" {counted(count, 'file')} of other kinds {was(count)} left out: "
+        skipped = f" {number_of(count, 'file')} of other kinds {was(count)} left out: "
         skipped += f"{skipped_words(summary.skipped)}."
-    done, rows = counted(new, "file"), counted(summary.rows, "row")
+    done, rows = number_of(new, "file"), number_of(summary.rows, "row")
     return f"{done} explained{pace}{before}. {rows}{errors}.{skipped}"

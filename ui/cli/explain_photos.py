@@ -106,7 +106,7 @@ def explain_photos(
                     raise typer.Exit(INTERRUPTED) from None
                 assert answer is not None  # noqa: S101 - an explainer yields at least once
                 if judge and isinstance(answer.result, Heatmap):
-                    answer = _judged(engine, answer, display, f"{image.name}: judging {method}")
+                    answer = _judge(engine, answer, display, f"{image.name}: judging {method}")
                 write(answer, image)
 
         problems: list[str] = []
@@ -127,7 +127,7 @@ def explain_photos(
         )
 
 
-def _judged(engine: Engine, answer: Explanation, display: Progress, words: str) -> Explanation:
+def _judge(engine: Engine, answer: Explanation, display: Progress, words: str) -> Explanation:
     task = display.add_task(words, total=1)
     for answer in engine.judge(answer):  # noqa: B020 - what is judged is what comes of it
         display.update(task, completed=0 if answer.verdict is None else answer.verdict.fraction)

@@ -138,8 +138,10 @@ def _run(
         task, show = display.add_task("training", total=1.0, left=""), display.console.print
         try:
             for step in training(dataset, recipe, out, resume=resume):
-                left = "" if step.seconds_left is None else _time_left(step.seconds_left)
-                display.update(task, completed=step.fraction, description=step.message, left=left)
+                time_left = "" if step.seconds_left is None else _time_left(step.seconds_left)
+                display.update(
+                    task, completed=step.fraction, description=step.message, left=time_left
+                )
                 if "val_accuracy" in step.figures and step.fraction < 1:
                     show(step.message, highlight=False)
         except KeyboardInterrupt:
@@ -156,14 +158,14 @@ def _run(
 
 def _show_report(out: Path, show: Callable[..., None]) -> None:
     from whylens.core.train.report import read_report
-    from whylens.core.words import are, counted
+    from whylens.core.words import are, number_of
 
     report = read_report(out)
     if report is None:
         return
     for name, figures in (("validation", report.val), ("test", report.test)):
         if figures is not None:
-            count = counted(figures.count, f"{name} picture")
+            count = number_of(figures.count, f"{name} picture")
             show(f"{figures.accuracy:.1%} of {count} {are(figures.count)} recognised.")
     for note in report.notes:
         show(f"Note: {note}", markup=False, highlight=False)

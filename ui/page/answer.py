@@ -19,7 +19,7 @@ from whylens.core.outputs.headline import (
     familiarity_words,
     is_unfamiliar,
 )
-from whylens.core.outputs.render import hatched
+from whylens.core.outputs.render import hatch
 from whylens.core.progress import last_of
 from whylens.core.targets import EACH_ITS_OWN
 from whylens.ui.page import html
@@ -191,16 +191,16 @@ def _asker(session: Session) -> Callable[..., Iterator[Any]]:
         session.store.put_answer(visitor, SLOT, last, stamp)
         state, sentence = answer_sentence(last)
         if last.target.index != prediction.classes[0].index:
-            sentence = f"For {last.asked}: {sentence}"
+            sentence = f"For {last.question_text}: {sentence}"
         head = html.answer_head(state, verdict, sentence + shares, question=stamp)
-        by, known = html.by(last), html.source(familiarity_words(share))
-        shown = (head, chips, *answer_updates(last, style, session, stamp, folded=True), by)
-        yield *shown, known, "", "", closed
+        by, source = html.by(last), html.source(familiarity_words(share))
+        updates = (head, chips, *answer_updates(last, style, session, stamp, folded=True), by)
+        yield *updates, source, "", "", closed
         test = _cover_test(session, last)
         if test is not None:
-            words = html.stamp(stamp) + html.cover_words(test, last.asked) + known
+            words = html.stamp(stamp) + html.cover_words(test, last.question_text) + source
             # All again: of two updates that come at once a browser sees the second alone.
-            yield *shown, words, "", "", closed
+            yield *updates, words, "", "", closed
 
     return answer
 
@@ -271,7 +271,7 @@ def _show_covered(session: Session) -> Callable[..., Any]:
         test = _cover_test(session, answer)
         if test is None or test.covered is None:
             return gr.skip()
-        picture = hatched(Image.fromarray(answer.question.pixels), ~test.covered)
+        picture = hatch(Image.fromarray(answer.question.pixels), ~test.covered)
         return gr.Image(session.store.save_image(picture), visible=True)
 
     return show

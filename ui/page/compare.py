@@ -16,7 +16,7 @@ from whylens.core.explanation import Explanation, Question
 from whylens.core.outputs.ranking import ORDERS, ranked_answers
 from whylens.core.outputs.render import Scale, Style, scales_together
 from whylens.core.results import Heatmap
-from whylens.core.words import counted
+from whylens.core.words import number_of
 from whylens.ui.page import html
 from whylens.ui.page.download import build_download
 from whylens.ui.page.figure import build_figure
@@ -121,8 +121,8 @@ def build_compare(session: Session, form: QuestionForm, style: StyleControls) ->
                 elem_id="compare-order",
             )
         legend = gr.HTML("", elem_id="compare-legend")
-    shown = {"methods": methods, "networks": networks}
-    redraw_inputs = {**style.inputs, **shown, "scaling": scaling, "order": order}
+    by_kind = {"methods": methods, "networks": networks}
+    redraw_inputs = {**style.inputs, **by_kind, "scaling": scaling, "order": order}
     inputs = {**form.inputs, **redraw_inputs}
     draw = _drawer(session, grid)
     answers_of = _answers_of(session)
@@ -149,12 +149,12 @@ def build_compare(session: Session, form: QuestionForm, style: StyleControls) ->
     redraw = _redrawer(session, draw, answers_of)
     queue = tracked_on(status)
     event = run.click(compare, None, [grid, legend, status], inputs_kwargs=inputs, **queue)
-    event.success(switch, None, [download], inputs_kwargs=shown, **UNQUEUED)
+    event.success(switch, None, [download], inputs_kwargs=by_kind, **UNQUEUED)
     events = [event]
     if session.judges:
         judge = _judge(session, draw, answers_of)
-        asked, outputs = {**inputs, "words": status}, [grid, legend, status]
-        events.append(event.success(judge, None, outputs, inputs_kwargs=asked, **queue))
+        components, outputs = {**inputs, "words": status}, [grid, legend, status]
+        events.append(event.success(judge, None, outputs, inputs_kwargs=components, **queue))
     for stopped in events:
         wire_stop(
             stop,
@@ -164,7 +164,7 @@ def build_compare(session: Session, form: QuestionForm, style: StyleControls) ->
             session.engine,
             beside=download,
             update=switch,
-            inputs=shown,
+            inputs=by_kind,
         )
     gr.on(
         [scaling.change, order.input], redraw, None, [grid, legend],
@@ -180,7 +180,7 @@ def build_compare(session: Session, form: QuestionForm, style: StyleControls) ->
         download=download,
         notice=notice,
         inputs=inputs,
-        shown=shown,
+        shown=by_kind,
         redraw_inputs=redraw_inputs,
         on_photo=_on_photo(compare, session),
         on_failure=_clearer(session),
@@ -243,12 +243,12 @@ def _runner(session: Session, draw: Drawer) -> Callable[..., Iterator[Any]]:
         style, stamp = StyleControls.read(values), question_id(values)
         questions, problems = _questions(session, values, question)
         work = []
-        for row, asked in enumerate(questions):
-            unavailable = session.engine.unavailable(asked.model, visitor=visitor)
-            work += [(row, asked, m) for m in values["methods"] if m not in unavailable]
+        for row, row_question in enumerate(questions):
+            unavailable = session.engine.unavailable(row_question.model, visitor=visitor)
+            work += [(row, row_question, m) for m in values["methods"] if m not in unavailable]
             refused = [explainers[m].title for m in values["methods"] if m in unavailable]
             if row and refused:  # of the loaded one a list of its own says why
-                problems.append(f"Not on {asked.model}: {', '.join(refused)}.")
+                problems.append(f"Not on {row_question.model}: {', '.join(refused)}.")
         if not work:
             words = ["Choose at least one method that can be used on this network.", *problems]
             yield "", "", " ".join(words)
@@ -256,13 +256,13 @@ def _runner(session: Session, draw: Drawer) -> Callable[..., Iterator[Any]]:
         session.store.forget(visitor, slots=SLOT)
         answers: list[tuple[int, Explanation]] = []
         maps: tuple[Any, Any] = ("", "")
-        for number, (row, asked, method) in enumerate(work, 1):
+        for number, (row, row_question, method) in enumerate(work, 1):
             finished = list(answers)
             if ahead := session.engine.ahead(method):
                 yield *maps, html.waiting(ahead)
             try:
                 params = _panel_params(session, visitor, method)
-                for answer in throttle(session.engine.explain(asked, method, params)):
+                for answer in throttle(session.engine.explain(row_question, method, params)):
                     answers = [*finished, (row, answer)]
                     session.store.put_answer(visitor, _slot(row, method), answer, stamp)
                     maps = draw(answers, style, values, stamp)
@@ -271,7 +271,7 @@ def _runner(session: Session, draw: Drawer) -> Callable[..., Iterator[Any]]:
             except CoreError as exc:
                 problems.append(str(exc))
         total = html.duration(sum(answer.seconds for _, answer in answers))
-        done = f"Done: {counted(len(answers), 'map')} in {total}."
+        done = f"Done: {number_of(len(answers), 'map')} in {total}."
         # The maps again: of two updates that come at once a browser sees the second alone.
         yield *maps, " ".join([done, *problems])
 
@@ -290,8 +290,8 @@ def _judge(
             slot = _slot(row, answer.method)
             stamp = session.store.stamp(visitor, slot)
             for last in throttle(judged_steps(session, visitor, slot)):
-                known = last.verdict.fraction if last.verdict else 0.0
-                words = f"{values['words']} Judging {number} of {len(work)}: {known:.0%}"
+                fraction = last.verdict.fraction if last.verdict else 0.0
+                words = f"{values['words']} Judging {number} of {len(work)}: {fraction:.0%}"
                 yield gr.skip(), gr.skip(), words
             updates = draw(answers_of(request, **values), style, values, stamp)
             yield *updates, gr.skip()
@@ -390,7 +390,7 @@ def _says(answer: Explanation) -> str:
     share = f" {html.percent(answer.probability)}" if answer.probability is not None else ""
     if answer.target.quantity == "value":
         share = f" {answer.score:.4g} {answer.target.value_unit}".rstrip()
-    return f"{answer.model.name}: {answer.asked}{share}"
+    return f"{answer.model.name}: {answer.question_text}{share}"
 
 
 def _answers_of(session: Session) -> Callable[..., Answers]:

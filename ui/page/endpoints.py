@@ -172,7 +172,7 @@ def _answerer(explainer: Explainer[Any], session: Session) -> Callable[..., Any]
             if values["scores"] and isinstance(last.result, Heatmap):
                 last = last_of(session.engine.judge(last))
             facts = manifest(last, source=Path(values["photo"]).name, style=style)
-            picture = explanation_picture(session.store.downscaled(last), style)
+            picture = explanation_picture(session.store.downscale(last), style)
             path, raw = session.store.save_image(picture), None
             if isinstance(last.result, Heatmap):
                 content, stem = npy_bytes(last.result.values), slug(explainer.name)

@@ -75,8 +75,12 @@ def example(store: PageStore, model: str, name: str) -> str | None:
 def example_name(store: PageStore, model: str, photo: str | None) -> str:
     """Return which of a network's examples lies at a path, or ""."""
     path = Path(photo or "")
-    known = example(store, model, path.stem)
-    same = known is not None and path.is_file() and path.read_bytes() == Path(known).read_bytes()
+    example_path = example(store, model, path.stem)
+    same = (
+        example_path is not None
+        and path.is_file()
+        and path.read_bytes() == Path(example_path).read_bytes()
+    )
     return path.stem if same else ""
 
 

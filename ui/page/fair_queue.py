@@ -10,7 +10,7 @@ from gradio.block_function import BlockFunction
 from gradio.queueing import Event, Queue
 from starlette.exceptions import HTTPException
 
-from whylens.core.words import counted
+from whylens.core.words import number_of
 from whylens.ui.page.visitor_address import visitor_address
 
 # A page has a handful of events under way; whoever has more than this waiting runs a script.
@@ -118,7 +118,7 @@ class FairQueue(Queue):  # type: ignore[misc]  # Gradio has no types here
             # What Gradio calls a full queue loses its reason on the way.
             raise HTTPException(
                 429,
-                f"You have {counted(waiting, 'question')} waiting already; the most is "
+                f"You have {number_of(waiting, 'question')} waiting already; the most is "
                 f"{MOST_WAITING}. Wait for their answers, or cancel some.",
             )
         unread = self.pending_messages_per_session.get(body.session_hash)

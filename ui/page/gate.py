@@ -150,7 +150,7 @@ class Gate:
             body = _Body(receive, counter)
             if isinstance(counter, _Form):
                 await body.read_ahead()
-                content = await self._checked(scope, headers, body.content)
+                content = await self._check(scope, headers, body.content)
                 if content is not None:
                     body.replace(content)
                     fields = [pair for pair in scope["headers"] if pair[0] != b"content-length"]
@@ -251,7 +251,7 @@ class Gate:
         named = parse_qs(query).get("session_hash", [event_id])[-1]
         return all(visit in (event_id, named) for visit in visits)
 
-    async def _checked(self, scope: Message, headers: dict[str, str], body: bytes) -> bytes | None:
+    async def _check(self, scope: Message, headers: dict[str, str], body: bytes) -> bytes | None:
         """Return what to pass on in place of a body that was read, or None for itself."""
         path = scope["path"]
         if path.rstrip("/") == _DRAWING_PATH and scope["method"] == "POST":
@@ -282,9 +282,9 @@ class Gate:
             raise Refusal(422, f"The name of a visit has {NAME_BYTES} letters at most.")
         if event is not None and visit is not None and visit != event.session_hash:
             raise Refusal(403, "This is an event of another visit.")
-        if (asked := _ASKED.fullmatch(path)) is None:
+        if (match := _ASKED.fullmatch(path)) is None:
             return
-        kind, name = asked.groups()
+        kind, name = match.groups()
         direct = kind in ("run", "api")
         if direct and number is not None:
             named = [self._fns[str(number)]] if str(number) in self._fns else []

@@ -18,7 +18,7 @@ from whylens.core.outputs.guide import (
     QUESTIONS,
     GuideEntry,
     Measurements,
-    recommended,
+    recommend,
 )
 from whylens.ui.page.form import QuestionForm
 from whylens.ui.page.html import COMPARE, render
@@ -43,7 +43,7 @@ def default_methods(session: Session, model: str, visitor: str, *, most: int = 3
         e for e in session.guide if e.quick and not e.artifact_kind and e.name not in unavailable
     ]
     knowing = {e.name for e in quick if not e.class_blind}
-    names = recommended(
+    names = recommend(
         session.guide,
         question_kind="where",
         inside=True,
@@ -123,7 +123,7 @@ def build_guide(
     asking = [fold.expand, kind.input, inside.input, time.input]
     gr.on(asking, advise, inputs, [advice], **PRIVATE)
     ticked = go.click(tick, inputs, [compare_methods, tabs, advice], **PRIVATE)
-    gr.HTML(table(guide, session.measured), elem_id="guide-table")
+    gr.HTML(table(guide, session.measurements), elem_id="guide-table")
     return Guide(cast(Dependency, ticked), inputs, advice, advise)
 
 
@@ -133,7 +133,7 @@ def _chooser(session: Session, guide: Sequence[GuideEntry]) -> Callable[..., lis
             raise BadInput("Choose one of the answers that are shown.")
         unavailable = session.engine.unavailable(session.model_name(model), visitor=visitor)
         question_kind: QuestionKind = next((key for key in QUESTIONS if key == kind), "where")
-        return recommended(
+        return recommend(
             guide,
             question_kind=question_kind,
             inside=_INSIDE[inside],

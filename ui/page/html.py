@@ -132,10 +132,10 @@ def status(explanation: Explanation, *, said: str = "") -> str:
         said: A sentence that stands beside it, and is not said twice.
     """
     if not explanation.finished:
-        left = explanation.seconds_left
-        rest = f", about {duration(left)} left" if left is not None else ""
+        seconds = explanation.seconds_left
+        rest = f", about {duration(seconds)} left" if seconds is not None else ""
         return f"{explanation.fraction:.0%} done in {duration(explanation.seconds)}{rest}"
-    done = f"Done in {duration(explanation.seconds)}: {explanation.asked}."
+    done = f"Done in {duration(explanation.seconds)}: {explanation.question_text}."
     note = explanation.result.note
     return " ".join([done, *([note] if note and note != said else []), *explanation.notes])
 
@@ -333,11 +333,11 @@ def map_table(
     return table + (render("pieces", "agreement", tables=tables) if tables else "")
 
 
-def _scores(known: Verdict | None) -> list[str]:
+def _scores(verdict: Verdict | None) -> list[str]:
     """Return what a row of the table says of a verdict: its word, then every score."""
-    if known is None or known.word is None:
+    if verdict is None or verdict.word is None:
         return [""] * (1 + len(GOOD))
-    return [known.word, *(_figure(known.figures.get(name)) for name in GOOD)]
+    return [verdict.word, *(_figure(verdict.figures.get(name)) for name in GOOD)]
 
 
 def _figure(value: float | None) -> str:

@@ -95,7 +95,7 @@ class Janitor:
             for folder, _, _ in os.walk(top, topdown=False):
                 # One that is new is about to be filled.
                 path = Path(folder)
-                if path != top and now - _written(path) > SECONDS_BETWEEN_SWEEPS:
+                if path != top and now - _write_time(path) > SECONDS_BETWEEN_SWEEPS:
                     try:
                         path.rmdir()
                     except OSError:  # it holds something, or is gone
@@ -123,7 +123,7 @@ def disk_budget(folder: Path) -> int:
     return min(DISK_BYTES, shutil.disk_usage(existing).free // 2)
 
 
-def _written(path: Path) -> float:
+def _write_time(path: Path) -> float:
     try:
         return path.lstat().st_mtime
     except OSError:

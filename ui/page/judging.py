@@ -35,11 +35,11 @@ def wire_judging(
     """
 
     def judge(request: gr.Request, **values: Any) -> Iterator[Any]:
-        visitor, shown = visitor_id(request), False
+        visitor, is_there = visitor_id(request), False
         for judged in shown_steps(session, visitor, slot):
-            shown = True
+            is_there = True
             yield draw(judged, StyleControls.read(values), session.store.stamp(visitor, slot))
-        if not shown:
+        if not is_there:
             yield gr.skip()
 
     judging = {**JUDGING, "show_progress": "hidden", "trigger_mode": "always_last"}

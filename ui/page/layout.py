@@ -239,11 +239,11 @@ def _build_plugins(engine: Engine) -> gr.Accordion:
     count = len(registry.problems)
     label = "Plugins: who wrote each method" + (f", and what did not load ({count})" * bool(count))
     with gr.Accordion(label, open=bool(count), elem_id="plugins-fold") as fold:
-        shown = gr.HTML(table(), elem_id="plugins")
+        plugins_table = gr.HTML(table(), elem_id="plugins")
         if not registry.problems:
             gr.HTML("<p class='wl-source'>No problems: every plugin that was found has loaded.</p>")
         _build_problems(registry)
-    fold.expand(table, None, [shown], **PRIVATE)
+    fold.expand(table, None, [plugins_table], **PRIVATE)
     return fold
 
 

@@ -63,8 +63,8 @@ def throttle(steps: Iterable[T], clock: Callable[[], float] = time.monotonic) ->
 
 def tracked_on(status: Component, queue: Mapping[str, Any] = LONG) -> dict[str, Any]:
     """Return how an event waits; its place in line and the time are on its line of status."""
-    shown = {"show_progress": "minimal", "show_progress_on": [status]}
-    return {**queue, **shown, "trigger_mode": "once"}
+    progress = {"show_progress": "minimal", "show_progress_on": [status]}
+    return {**queue, **progress, "trigger_mode": "once"}
 
 
 def queue_of(explainer: Explainer[Any], status: Component) -> dict[str, Any]:

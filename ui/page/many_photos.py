@@ -27,7 +27,7 @@ from whylens.core.outputs.photo_report import (
 )
 from whylens.core.outputs.render import Style
 from whylens.core.results import Heatmap
-from whylens.core.words import are, counted
+from whylens.core.words import are, number_of
 from whylens.ui.page import html
 from whylens.ui.page.folder_input import build_folder_input
 from whylens.ui.page.form import QuestionForm, StyleControls, network_id
@@ -100,8 +100,8 @@ def build_many_photos(
     download = gr.DownloadButton(
         "Download report.html", interactive=False, elem_id="photos-download", size="sm"
     )
-    asked = {"model": form.model, "framing": form.framing}
-    inputs = {"files": files, "folder": folder, "order": order, **asked}
+    fields = {"model": form.model, "framing": form.framing}
+    inputs = {"files": files, "folder": folder, "order": order, **fields}
     event = run.click(
         _runner(session, local=local),
         None,
@@ -128,13 +128,13 @@ def _runner(session: Session, *, local: bool) -> Callable[..., Iterator[Any]]:
         # What is not shown can still be sent.
         folder = (values["folder"] or "") if local else ""
         files, left_out = find_photo_files(values["files"] or [], folder)
-        yield gr.skip(), f"0 of {counted(len(files), 'photo')} ..."
+        yield gr.skip(), f"0 of {number_of(len(files), 'photo')} ..."
         order = values["order"]
         work = _tables(session, visitor, files, {**values, "model": model})
         for table in throttle(work):
             yield (
                 table_html(table, order),
-                f"{len(table.rows)} of {counted(len(files), 'photo')} ...",
+                f"{len(table.rows)} of {number_of(len(files), 'photo')} ...",
             )
         # All again: of two updates that come at once a browser sees the second alone.
         done = f"Done: {Tally(table.rows).sentence()} {left_out}".strip()
@@ -159,7 +159,7 @@ def _tables(
     params: dict[str, dict[str, object]] = {name: {} for name in methods}
     for number, file in enumerate(files):
         began = time.perf_counter()
-        loaded = session.store.decoded(file.load)
+        loaded = session.store.decode_alone(file.load)
         photo = loaded.photo
         source = FileRow(number, file.name, 0, loaded.sha256)
         if photo is not None:
@@ -170,14 +170,14 @@ def _tables(
             rows.append(row)
             if answer is not None:
                 maps[answer.title] = _map_thumbnail(answer, style)
-        shown = photo_row(rows, titles, find(file.name, file.folder))
-        shown = replace(
-            shown,
+        table_row = photo_row(rows, titles, find(file.name, file.folder))
+        table_row = replace(
+            table_row,
             photo=thumbnail(photo.pixels) if photo is not None else b"",
             maps=maps,
-            figures={**shown.figures, SECONDS: round(time.perf_counter() - began, 3)},
+            figures={**table_row.figures, SECONDS: round(time.perf_counter() - began, 3)},
         )
-        table = replace(table, rows=(*table.rows, shown))
+        table = replace(table, rows=(*table.rows, table_row))
         session.store.put_photos(visitor, table)
         yield table
 
@@ -253,6 +253,6 @@ def _stop_message(session: Session) -> Callable[[str], str]:
     def message(visitor: str) -> str:
         table = session.store.photos(visitor)
         count = 0 if table is None else len(table.rows)
-        return f"Stopped: {counted(count, 'photo')} {are(count)} in the table."
+        return f"Stopped: {number_of(count, 'photo')} {are(count)} in the table."
 
     return message

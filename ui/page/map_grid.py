@@ -124,7 +124,7 @@ def grid_html(rows: Sequence[GridRow], style: Style, session: Session, grid: Com
         for answer, scale in row.cells:
             photo = ""
             if isinstance(answer.result, Heatmap):
-                small = session.store.downscaled(answer)
+                small = session.store.downscale(answer)
                 picture = render_explanation(small, style, scale=scale)
                 photo = session.store.input_image(small) or ""
             else:

@@ -191,7 +191,7 @@ def _drawer(session: Session) -> Callable[..., str]:
             visitor=visitor,
             compared=values["compared"],
             thumbnails={
-                name: _thumbnail(session.store.downscaled(answer), style)
+                name: _thumbnail(session.store.downscale(answer), style)
                 for name, answer in answers.items()
             },
             stamp=stamp,

@@ -112,9 +112,9 @@ class PageStore:
         except OSError as exc:
             raise BadInput(GONE) from exc
 
-        return self._photos.get(key, lambda: self.decoded(lambda: photo_at(path)))
+        return self._photos.get(key, lambda: self.decode_alone(lambda: photo_at(path)))
 
-    def decoded(self, decode: Callable[[], T]) -> T:
+    def decode_alone(self, decode: Callable[[], T]) -> T:
         """Return what `decode` returns, while nothing else is decoded: all decoding goes here."""
         with self._reading:
             value = decode()
@@ -163,7 +163,7 @@ class PageStore:
             raise BadInput(GONE) from exc
         if size > most:
             raise BadInput(f"The file is larger than {most / 1e6:.0f} MB. Send fewer values.")
-        return self.decoded(lambda: read_channels(path, input_spec))
+        return self.decode_alone(lambda: read_channels(path, input_spec))
 
     def save_signal(self, signal: Array) -> str:
         """Return the path of a signal's plot, which carries the signal."""
@@ -214,7 +214,7 @@ class PageStore:
             if key[0] == visitor and key[1].startswith(slots):
                 self._answers.forget(key)
 
-    def downscaled(self, answer: Explanation) -> Explanation:
+    def downscale(self, answer: Explanation) -> Explanation:
         """Return the answer for a photo that a screen can show; downloads have the whole one.
 
         A strip, which would be a few pixels high, is cut to what the network sees and what lies
@@ -228,15 +228,17 @@ class PageStore:
             return answer
         left, top, right, bottom = box
         # A long answer comes in many parts, all of the same photo.
-        _, shown = self._shown.get(
+        _, visible_photo = self._shown.get(
             (id(photo.pixels), box),
             lambda: (
                 photo.pixels,
                 replace(photo, pixels=_fit_screen(photo.pixels[top:bottom, left:right])),
             ),
         )
-        view = view.for_crop(left, top, right - left, bottom - top).for_original(*shown.size)
-        return replace(answer, question=replace(answer.question, photo=shown), view=view)
+        view = view.for_crop(left, top, right - left, bottom - top).for_original(
+            *visible_photo.size
+        )
+        return replace(answer, question=replace(answer.question, photo=visible_photo), view=view)
 
     def input_image(self, answer: Explanation) -> str | None:
         """Return the path of what an answer is about, without the map: a photo or a plot."""

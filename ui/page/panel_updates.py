@@ -29,7 +29,7 @@ def answer_updates(
     legend = legend_html(answer, style, stamp, folded=folded)
     match answer.result:
         case Heatmap():
-            small = session.store.downscaled(answer)
+            small = session.store.downscale(answer)
             overlay = session.store.save_image(render_explanation(small, style))
             original = session.store.input_image(small) or overlay
             kind = PHOTO if answer.question.signal is None else SIGNAL
@@ -57,7 +57,9 @@ def answer_sentence(answer: Explanation) -> tuple[State, str]:
 def panel_head(answer: Explanation) -> tuple[str, str]:
     """Return HTML of what stands above an answer in its method's panel, and the sentence in it."""
     state, sentence = answer_sentence(answer) if answer.finished else (State.WORKING, "")
-    return html.answer_head(state, f"{answer.title}: why {answer.asked}.", sentence), sentence
+    return html.answer_head(
+        state, f"{answer.title}: why {answer.question_text}.", sentence
+    ), sentence
 
 
 def legend_html(answer: Explanation, style: Style, stamp: str, *, folded: bool = False) -> str:

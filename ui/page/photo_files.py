@@ -84,7 +84,7 @@ def find_photo_files(uploads: Sequence[str], folder: str) -> tuple[list[PhotoFil
         BadInput: There are none, or a ZIP or the folder cannot be read.
     """
     skipped: Counter[str] = Counter()
-    every = chain(_uploaded(uploads, skipped), _below(folder.strip(), skipped))
+    every = chain(_uploaded_files(uploads, skipped), _below(folder.strip(), skipped))
     files = list(islice(every, MOST_PHOTOS + 1))
     others = (
         f"{skipped_words(skipped)} {was(skipped.total())} left out: no photos." if skipped else ""
@@ -102,7 +102,7 @@ def find_photo_files(uploads: Sequence[str], folder: str) -> tuple[list[PhotoFil
     )
 
 
-def _uploaded(uploads: Sequence[str], skipped: Counter[str]) -> Iterator[PhotoFile]:
+def _uploaded_files(uploads: Sequence[str], skipped: Counter[str]) -> Iterator[PhotoFile]:
     for path in map(Path, uploads):
         if path.suffix.lower() == ".zip":
             for name in names_in_zip(path, skipped=skipped):

@@ -21,7 +21,7 @@ from whylens.core.train.report import (
     mistake_pictures,
     read_report,
 )
-from whylens.core.words import are, counted
+from whylens.core.words import are, number_of
 from whylens.ui.page import html
 from whylens.ui.page.class_means import build_means
 from whylens.ui.page.form import QuestionForm, StyleControls
@@ -231,7 +231,7 @@ def _stored_mistakes(
 
 
 def _pictures(count: int, split: str, label: str) -> str:
-    kind = counted(count, f"{SPLIT_NAMES[split]} picture")
+    kind = number_of(count, f"{SPLIT_NAMES[split]} picture")
     return f"{kind} of {label} {are(count)}"
 
 

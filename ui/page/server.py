@@ -97,7 +97,7 @@ def launch(
         state_session_capacity=MOST_SESSIONS,
         app_kwargs={
             "routes": [health_route()],
-            "lifespan": guarded(page, local=_is_loopback(host)),
+            "lifespan": guard(page, local=_is_loopback(host)),
         },
         # Gradio would ask itself for the page and die if it took 3 s, as on a busy machine it may.
         _frontend=False,
@@ -112,7 +112,7 @@ def launch(
     return str(address)
 
 
-def guarded(
+def guard(
     page: gr.Blocks, *, local: bool
 ) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
     """Return what stands a gate before the server and keeps its files in order, while it runs."""

@@ -70,14 +70,14 @@ class Session:
     judges: bool = True  # whether maps are tested by themselves, once they are shown
 
     @cached_property
-    def measured(self) -> Measurements:
+    def measurements(self) -> Measurements:
         """What was measured of the methods, read once."""
         return measurements(MEASURED)
 
     @cached_property
     def guide(self) -> tuple[GuideEntry, ...]:
         """Every method with what was measured of it."""
-        return entries(self.engine.registry, self.measured)
+        return entries(self.engine.registry, self.measurements)
 
     def model_name(self, text: str | None) -> str:
         """Return the model that a visitor named, if a public page may load it.

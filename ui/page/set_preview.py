@@ -33,7 +33,7 @@ def build_set_preview(
     Args:
         local: Whether visitors may name folders of this machine.
     """
-    shown = gr.HTML("", elem_id="train-set", padding=False)
+    preview = gr.HTML("", elem_id="train-set", padding=False)
     looked_at = gr.State(())
 
     @report_failure("", at=0, of=2, show=lambda reason, _: html.banner(reason))
@@ -51,15 +51,15 @@ def build_set_preview(
             yield "", now
         else:
             yield html.source("Looking at the pictures ..."), now
-            asked = (path or place, bool(path))
-            for found in session.engine.run(_look, *asked, visitor=visitor_id(request)):
+            arguments = (path or place, bool(path))
+            for found in session.engine.run(_look, *arguments, visitor=visitor_id(request)):
                 yield preview_html(found), now
 
     event = gr.on(
         [upload.change, folder.submit, folder.blur],
         look,
         [upload, folder, looked_at],
-        [shown, looked_at],
+        [preview, looked_at],
         trigger_mode="always_last",
         **SLOW,
     )
@@ -81,9 +81,9 @@ def held_out_picture(
     if report is None or not report.items:
         return None
     keys = {item.split: item.key for item in reversed(report.items)}
-    asked = (path or folder, bool(path), keys.get("test", report.items[0].key))
+    arguments = (path or folder, bool(path), keys.get("test", report.items[0].key))
     try:
-        pixels = last_of(session.engine.run(_picture, *asked, visitor=visitor))
+        pixels = last_of(session.engine.run(_picture, *arguments, visitor=visitor))
     except CoreError:  # moved meanwhile: then the photo stays as it is
         return None
     return session.store.save_png(pixels, stem="tested")
@@ -104,7 +104,7 @@ def preview_html(found: SetPreview) -> str:
     return html.render(
         "training",
         "preview",
-        count=sum(known.count for known in found.classes),
+        count=sum(class_.count for class_ in found.classes),
         classes=len(found.classes),
         pictured=first,
         named=others[:MOST_NAMED],

@@ -19,7 +19,7 @@ from whylens.core.datasets.folder import ProgressCallback
 from whylens.core.datasets.resplit import resplit
 from whylens.core.datasets.zip import MOST_FILES, pictures_in_zip
 from whylens.core.engine import Engine
-from whylens.core.errors import BadInput, CoreError, shown, wrong_value
+from whylens.core.errors import BadInput, CoreError, quote, wrong_value
 from whylens.core.models.checkpoints import checkpoint_folders, default_model, read_manifest
 from whylens.core.models.public_models import check_public_model
 from whylens.core.progress import TrainingProgress, run
@@ -29,7 +29,7 @@ from whylens.core.train.training_jobs import (
     new_model_folder,
     start_fields,
 )
-from whylens.core.words import counted
+from whylens.core.words import number_of
 from whylens.core.workers.training import EngineDatasetReader, TrainingRunner
 from whylens.ui.page.folder_input import build_folder_input
 from whylens.ui.page.form import QuestionForm
@@ -175,15 +175,15 @@ def build_training(session: Session, form: QuestionForm, *, local: bool) -> Depe
         return (gr.skip(),) * 3 if picture is None else (picture, PREDICTED, RUNNER_UP)
 
     # A network is met by what it says of a picture that it was tested with.
-    asked = [form.photo, form.target, form.versus]
-    shown = event.success(show_one, [upload, folder, name], asked, **PRIVATE)
+    fields = [form.photo, form.target, form.versus]
+    show_event = event.success(show_one, [upload, folder, name], fields, **PRIVATE)
 
     def stop_training(request: gr.Request) -> Any:
         running = runner.stop(visitor_id(request))
         return "Stopping; what is best so far is kept ..." if running else gr.skip()
 
     stop.click(stop_training, None, [status], **UNQUEUED)
-    return cast("Dependency", shown)
+    return cast("Dependency", show_event)
 
 
 def _starts() -> list[tuple[str, str]]:
@@ -243,8 +243,8 @@ def _trainer(runner: TrainingRunner, *, local: bool) -> Callable[..., Iterator[A
 
 
 def _status(step: TrainingProgress) -> str:
-    left = step.seconds_left
-    rest = f", about {duration(left)} left" if left else ""
+    seconds = step.seconds_left
+    rest = f", about {duration(seconds)} left" if seconds else ""
     loss = step.figures.get("loss")
     loss_text = f" (loss {loss:.3f})" if loss is not None else ""
     return f"{step.fraction:.0%}: {step.message}{loss_text}{rest}"
@@ -258,7 +258,7 @@ def _summary(out: Path) -> str:
     early = "" if report.complete else " It was stopped early."
     return (
         f"Done: {out.name} recognises {figures.accuracy:.1%} of "
-        f"{counted(figures.count, f'{split} picture')} and is chosen.{early} The tab "
+        f"{number_of(figures.count, f'{split} picture')} and is chosen.{early} The tab "
         "This network shows its mistakes."
     )
 
@@ -314,7 +314,7 @@ def _recipe(values: Mapping[str, Any]) -> Recipe:
         own = values["start"] in (SHIPPED, LOADED)
         backbone = (model if own else values["backbone"] or "").strip()
         if backbone not in BACKBONES and check_public_model(backbone, ()).kind != "timm":
-            what = f"{shown(backbone)} has no weights to start from. " if own else ""
+            what = f"{quote(backbone)} has no weights to start from. " if own else ""
             raise BadInput(f"{what}Choose a backbone such as {BACKBONES[0]}.")
         weights = None if values["start"] == RANDOM else PRETRAINED
         network = {"backbone": backbone, "weights": weights}

@@ -73,9 +73,9 @@ def agreement_teller(session: Session, slot: str) -> Callable[[gr.Request], str]
         answer, stamp = session.store.answer(visitor, slot), session.store.stamp(visitor, slot)
         if answer is None or not isinstance(answer.result, Heatmap):
             return ""
-        known = session.store.by_method(visitor, stamp, answer.model.name)
-        known.pop(answer.method, None)
-        others = [item for item in known.values() if isinstance(item.result, Heatmap)]
+        answers = session.store.by_method(visitor, stamp, answer.model.name)
+        answers.pop(answer.method, None)
+        others = [item for item in answers.values() if isinstance(item.result, Heatmap)]
         return html.agreeing_methods(agreeing(answer, others), stamp)
 
     return tell

@@ -84,7 +84,7 @@ def build_what_if(session: Session, form: QuestionForm, tab: gr.Tab) -> None:
     with gr.Row(elem_classes="wl-answer"):
         with gr.Column(min_width=300):
             gr.HTML(html.stale_note(), padding=False)
-            shown = gr.Image(
+            picture = gr.Image(
                 label="What it is shown now",
                 interactive=False,
                 elem_id="whatif-shown",
@@ -104,7 +104,7 @@ def build_what_if(session: Session, form: QuestionForm, tab: gr.Tab) -> None:
         "share": share,
     }
     inputs = {**form.inputs, **controls, "painted": editor}
-    outputs = [shown, bars, status]
+    outputs = [picture, bars, status]
     refill = gr.Button("Refill", elem_id="whatif-refill", visible="hidden")
     opened = [editor, maps, status, stamp]
     gr.on(
@@ -166,14 +166,14 @@ def _picture(pixels: Pixels) -> Image.Image:
     return image.resize(size, Image.Resampling.BICUBIC)
 
 
-def _painted(values: Mapping[str, Any]) -> Marks | None:
+def _brush_marks(values: Mapping[str, Any]) -> Marks | None:
     """Return (H, W), True where the brush was; None where nothing is painted."""
     layers = (values["painted"] or {}).get("layers") or []
     marks = [np.asarray(layer.getchannel("A")) > 0 for layer in layers]
     return np.any(marks, 0) if np.any(marks) else None
 
 
-def _chosen(values: Mapping[str, Any], maps: Mapping[str, Explanation]) -> Heatmap:
+def _choose_map(values: Mapping[str, Any], maps: Mapping[str, Explanation]) -> Heatmap:
     answer = maps.get(values["map"] or "")
     if answer is None or not isinstance(answer.result, Heatmap):
         raise BadInput("Choose a map of this question. Compare makes more of them.")
@@ -196,15 +196,15 @@ def _asker(session: Session) -> Callable[..., Any]:
         visitor = visitor_id(request)
         question = QuestionForm.read(values, session, visitor)
         maps = _maps(session, visitor, values)
-        marked = _chosen(values, maps) if values["marked"] == BY_MAP else _painted(values)
+        marked = _choose_map(values, maps) if values["marked"] == BY_MAP else _brush_marks(values)
         if marked is None or (question.photo is None and not isinstance(marked, Heatmap)):
             yield gr.Image(visible=False), "", PAINT
             return
         fill = _fill(session, values)
         change = Change(marked, float(values["share"]) / 100, values["way"] == KEEP, fill)
         heats = {a.title: a.result for a in maps.values() if isinstance(a.result, Heatmap)}
-        asked = (question, change, list(heats.values()))
-        steps = session.engine.run(change_outcomes, *asked, visitor=visitor, quick=True)
+        arguments = (question, change, list(heats.values()))
+        steps = session.engine.run(change_outcomes, *arguments, visitor=visitor, quick=True)
         for number, outcome in enumerate(steps):
             # Later steps show the same picture, and know more of it.
             picture = gr.skip() if number else gr.Image(_picture(outcome.picture), visible=True)

@@ -304,7 +304,7 @@ def wire(blocks: gr.Blocks, page: Page) -> None:
         "inputs_kwargs": {**ask.inputs, **loaded},
         "show_progress_on": [ask.outputs[0]],  # START_JS reads it there
     }
-    asked = [
+    inputs = [
         gr.on(changes, ask.ask, None, ask.outputs, **asking),
         *(event.success(ask.ask, None, ask.outputs, **asking) for event in model_events),
     ]
@@ -319,9 +319,9 @@ def wire(blocks: gr.Blocks, page: Page) -> None:
     for event in model_events:
         event.success(guide.advise, guide.inputs, [guide.advice], **PRIVATE)
     if session.judges:
-        for event in asked:
+        for event in inputs:
             wire_judging(session, event, SLOT, ask.truth.verdict, page.style, verdict_html)
-    page_events = [*asked, page.guide.ticked]
+    page_events = [*inputs, page.guide.ticked]
     agreement = agreement_teller(session, SLOT)
 
     def after_maps(request: gr.Request, **values: Any) -> tuple[Any, str]:
@@ -349,11 +349,11 @@ def wire(blocks: gr.Blocks, page: Page) -> None:
             inputs_kwargs={**form.inputs, **loaded},
             **UNQUEUED,
         )
-        for event in asked
+        for event in inputs
     ]
     # Changes that come at once may be answered in any order: what was asked last decides. What
     # fails is followed by `failure` alone.
-    for event in (open_event, *asked, *failed):
+    for event in (open_event, *inputs, *failed):
         event.then(stamp, None, [ask.question], inputs_kwargs=stamped, **UNQUEUED).then(
             None, [ask.question], None, js=ADDRESS_JS, **PRIVATE
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
 
-from whylens.core.errors import shown
+from whylens.core.errors import quote
 from whylens.ui.space.card import SpaceProblem
 
 
@@ -37,7 +37,7 @@ def push(folder: Path, repo_id: str, *, private: bool = False, api: HfApi | None
     except LocalTokenNotFoundError as exc:
         raise SpaceProblem("You are not known to the Hub here. Run `hf auth login` first.") from exc
     except HFValidationError as exc:
-        raise SpaceProblem(f"{shown(repo_id)} is no name of a Space; write owner/name.") from exc
+        raise SpaceProblem(f"{quote(repo_id)} is no name of a Space; write owner/name.") from exc
     except HfHubHTTPError as exc:
         raise SpaceProblem(f"The Hub refused: {exc}") from exc
     except OSError as exc:  # no route, no name, no answer
