@@ -76,7 +76,7 @@ def fair_shares(worth, players: int) -> np.ndarray:
 def solved(players: int, budget: int, game, seed: int = 0):
     """Return values and errors of a game by the plugin's own functions."""
     pairs = coalition_pairs(players, budget, torch.Generator().manual_seed(seed))
-    gaps = game(pairs.shown) - game(1 - pairs.shown)
+    gaps = game(pairs.coalitions) - game(1 - pairs.coalitions)
     ends = torch.stack([torch.ones(players), torch.zeros(players)]).double()
     whole, none = game(ends).tolist()
     return shapley_values(pairs, gaps, whole - none)
@@ -152,10 +152,10 @@ def test_values_are_shap_s_where_all_coalitions_are_asked(players):
 )
 def test_all_coalitions_and_each_once_where_the_budget_is_enough(players, budget):
     pairs = coalition_pairs(players, budget, torch.Generator())
-    both = {tuple(row) for row in torch.cat([pairs.shown, 1 - pairs.shown]).tolist()}
-    assert 2 * len(pairs.shown) == len(both) == 2**players - 2
+    both = {tuple(row) for row in torch.cat([pairs.coalitions, 1 - pairs.coalitions]).tolist()}
+    assert 2 * len(pairs.coalitions) == len(both) == 2**players - 2
     assert not pairs.sampled.any()
-    sizes = pairs.shown.sum(1).long().tolist()
+    sizes = pairs.coalitions.sum(1).long().tolist()
     weights = dict(zip(sizes, pairs.weights.tolist(), strict=True))
     single = weights.get(1, weights.get(players - 1))
     for size, weight in zip(sizes, pairs.weights.tolist(), strict=True):
@@ -166,10 +166,10 @@ def test_all_coalitions_and_each_once_where_the_budget_is_enough(players, budget
 @pytest.mark.parametrize(("players", "budget"), [(11, 500), (20, 1000), (40, 1000), (200, 1000)])
 def test_small_coalitions_are_enumerated_and_the_rest_drawn_by_the_kernel(players, budget):
     pairs = coalition_pairs(players, budget, torch.Generator().manual_seed(1))
-    assert 2 * len(pairs.shown) <= budget
-    assert len(pairs.shown) == budget // 2
+    assert 2 * len(pairs.coalitions) <= budget
+    assert len(pairs.coalitions) == budget // 2
     assert float(pairs.weights.sum()) == pytest.approx(1)
-    sizes = pairs.shown.sum(1)
+    sizes = pairs.coalitions.sum(1)
     outer = torch.minimum(sizes, players - sizes)
     listed = outer[~pairs.sampled].long().bincount().tolist()
     for size, count in enumerate(listed[1:], 1):
