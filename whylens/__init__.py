@@ -12,10 +12,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from whylens.light_imports import skip_compiler
+
 _FOLDER = Path(__file__).parent
 if not (_FOLDER / "core").is_dir():
     # A checkout: the rooms lie beside this folder; an installed copy has them inside.
     __path__.append(str(_FOLDER.parent))
+skip_compiler()  # before anything imports torchvision or timm
 
 if TYPE_CHECKING:
     from whylens.api import (

@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from whylens.core.errors import NETWORK_ERRORS
 from whylens.core.models.random_weights import shapes_only
+from whylens.core.speed.eager_mode import EagerMode
 
 # Of all that a forward pass writes, a method that follows gradients holds so much at once:
 # measured of Integrated Gradients on ResNet-50, the one that holds most.
@@ -35,7 +35,7 @@ class Footprint:
     per_input: int
 
 
-class _WrittenBytes(TorchDispatchMode):
+class _WrittenBytes(EagerMode):
     """Adds up the results of operations that are not views of what they read."""
 
     def __init__(self) -> None:

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parametrize
 from torch.nn.utils.fusion import fuse_conv_bn_weights
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from whylens.core.errors import NETWORK_ERRORS
+from whylens.core.speed.eager_mode import EagerMode
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ def _channels_last(module: nn.Module) -> None:
             part.weight.data = part.weight.data.contiguous(memory_format=torch.channels_last)
 
 
-class _ReadCounter(TorchDispatchMode):
+class _ReadCounter(EagerMode):
     """Counts the operations that read each of some tensors; acts on its own thread only."""
 
     def __init__(self, watched: Mapping[int, object]) -> None:

@@ -35,7 +35,8 @@ class Surroundings:
         np.seterr(**self._floating_errors)
         torch.set_default_dtype(self._dtype)
         torch.set_grad_enabled(True)
-        torch.use_deterministic_algorithms(False)
+        if torch.are_deterministic_algorithms_enabled():  # else asking imports torch's compiler
+            torch.use_deterministic_algorithms(False)
         if torch.get_num_threads() != self._threads:
             torch.set_num_threads(self._threads)
         with contextlib.suppress(OSError):  # whoever needs it says so

@@ -72,6 +72,11 @@ def surroundings(engine):
     yield Path.cwd(), sorted(os.environ), len(sys.path), sys.getrecursionlimit(), np.geterr()
 
 
+def modules(engine):
+    """Yield the names of all that is imported."""
+    yield sorted(sys.modules)
+
+
 def niceness(engine):
     """Yield how far the process gives way to others."""
     yield os.nice(0)

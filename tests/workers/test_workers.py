@@ -28,6 +28,7 @@ from tests.support.quick import some_quick
 from tests.support.worker_jobs import (
     counting,
     leaking,
+    modules,
     never_made,
     niceness,
     oom_score,
@@ -82,6 +83,8 @@ def test_an_answer_is_that_of_an_engine_in_this_process(engine, question):
     judged = last_of(engine.judge(there))
     assert judged.verdict.word == last_of(here.judge(expected)).verdict.word
     assert judged.question is question
+    # It takes longer to import than all else, and nothing of this needs it.
+    assert "torch._dynamo" not in last_of(engine.run(modules, quick=True))
 
 
 @pytest.mark.parametrize("name", sorted({*KILLERS, *RAISERS, *TOO_LARGE}))

@@ -7,10 +7,10 @@ again: half of what importing it costs. Nothing that runs reads those stubs.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from importlib.machinery import SourceFileLoader
 from types import ModuleType
+
+from whylens.light_imports import ImportChange
 
 MODULE, WRITER = "gradio.component_meta", "create_or_modify_pyi"
 
@@ -24,20 +24,6 @@ class _NoStubs(SourceFileLoader):
             vars(module)[WRITER] = lambda *_: None
 
 
-class _Finder(MetaPathFinder):
-    """Finds that one module and leaves all others to the finders that follow."""
-
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        if fullname != MODULE:
-            return None
-        spec = PathFinder.find_spec(fullname, path, target)
-        if spec is not None and isinstance(spec.loader, SourceFileLoader):
-            spec.loader = _NoStubs(spec.loader.name, spec.loader.path)
-        return spec
-
-
 def skip_type_stubs() -> None:
     """Keep Gradio from writing type stubs when it is imported; too late, it changes nothing."""
-    sys.meta_path.insert(0, _Finder())
+    sys.meta_path.insert(0, ImportChange({MODULE: _NoStubs}))
