@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 
+from whylens.core.storage.garbage import permanent_objects
 from whylens.ui.ending import run_and_end
-from whylens.ui.page.server import serve
+
+with permanent_objects():
+    from whylens.ui.page.server import serve
 
 if __name__ == "__main__":
     # A Space and a container are reached from outside; the latter says so in the variable.

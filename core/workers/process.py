@@ -49,14 +49,7 @@ NICENESS = 10
 # Added to what the kernel makes of its size: where memory ends it ends a process, not the server.
 OOM_SCORE = 500
 # What every process needs is loaded once; where processes can be forked they share it.
-PRELOADED = (
-    "whylens.core.engine",
-    "whylens.core.workers.process",
-    "timm",
-    "torchvision",
-    # Last: what is registered last is done first at the end.
-    "whylens.core.workers.fork_server",
-)
+PRELOADED = "whylens.core.workers.fork_server"
 
 
 @dataclass(frozen=True)
@@ -201,7 +194,7 @@ def process_context() -> Any:
     if "forkserver" not in multiprocessing.get_all_start_methods() or sys.platform == "darwin":
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(list(PRELOADED))
+    context.set_forkserver_preload([PRELOADED])
     return context
 
 

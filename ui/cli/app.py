@@ -238,7 +238,10 @@ def demo(
     if root_path:
         os.environ["GRADIO_ROOT_PATH"] = f"/{root_path.strip('/')}"
     with one_line_errors():
-        from whylens.ui.page.server import serve
+        from whylens.core.storage.garbage import permanent_objects
+
+        with permanent_objects():
+            from whylens.ui.page.server import serve
 
         try:
             address = "0.0.0.0" if for_class else host  # noqa: S104 - the class is elsewhere

@@ -58,6 +58,8 @@ def markdown(summaries: Sequence[BenchSummary], groups: Sequence[Group]) -> str:
 
 
 def _setting(summary: BenchSummary) -> str:
+    from whylens.core.bench.columns import GRID
+
     words = (
         f"{summary.pictures} test inputs of {summary.data}; the network recognises "
         f"{summary.recognised:.0%} of them. Weights {summary.model_sha256[:12]}. All figures but "
@@ -68,6 +70,9 @@ def _setting(summary: BenchSummary) -> str:
         f"{summary.steps} steps; where random maps are compared with others, their row is the mean "
         f"of {summary.random_maps or summary.few}."
     )
+    played = [GRID.name in row.figures for row in summary.rows if row.figures]
+    if any(played) and not all(played):
+        words += " Methods of many steps were not asked the grid pointing game."
     if summary.background is not None:
         words += (
             f" Of what lies around the cats {summary.background:.0%} means nothing to the network."

@@ -29,6 +29,7 @@ from starlette.routing import Route
 from whylens.core.engine import Engine
 from whylens.core.errors import CoreError, WorkStopped
 from whylens.core.outputs.guide import measurements
+from whylens.core.storage.garbage import permanent_objects
 from whylens.ui.interrupts import restore_interrupt
 from whylens.ui.page.endpoints import require_mcp
 from whylens.ui.page.fair_queue import MOST_IN_ALL, use_fair_queue
@@ -175,7 +176,8 @@ def serve(
     judges = scores and os.environ.get(SCORES_VARIABLE) != "0"
     with _own_folder():
         threading.Thread(target=warm_up, args=(engine,), daemon=True, name="warm-up").start()
-        page = build_page(engine, public=not _is_loopback(host), judges=judges)
+        with permanent_objects():
+            page = build_page(engine, public=not _is_loopback(host), judges=judges)
         try:
             launch(page, host=host, port=port, mcp=mcp, slow=engine.places, greet=greet)
         except KeyboardInterrupt:
