@@ -31,7 +31,7 @@ def made(monkeypatch):
         found[name] = randomize_weights(module, seed=2)
         return found[name], ModelSource(name=name, digest="d" * 64, licence="", source="")
 
-    monkeypatch.setattr(towers, "pretrained", small)
+    monkeypatch.setattr(towers, "load_pretrained", small)
     return found
 
 

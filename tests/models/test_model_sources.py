@@ -148,7 +148,7 @@ def test_weights_without_classes_are_a_start_at_any_size(monkeypatch):
         assert (name, arguments["img_size"]) == ("vit_tiny_patch16_224", 64)
         return encoder, loading.ModelSource(name, "0" * 64)
 
-    monkeypatch.setattr(network, "pretrained", pretrained)
+    monkeypatch.setattr(network, "load_pretrained", pretrained)
     recipe = Recipe(
         backbone="vit_tiny_patch16_224",
         arguments={"depth": 1},

@@ -474,7 +474,7 @@ def test_pretrained_weights_that_cannot_be_had_are_refused_and_not_replaced(tmp_
     def nothing(name, arguments):
         raise WeightsUnavailable("The Hub cannot be reached.")
 
-    monkeypatch.setattr("whylens.core.train.network.pretrained", nothing)
+    monkeypatch.setattr("whylens.core.train.network.load_pretrained", nothing)
     with pytest.raises(WeightsUnavailable, match=r"not begun.*cannot be reached.*that is here"):
         trained(tmp_path / "m", recipe=QUICK.model_copy(update={"weights": "pretrained"}))
     assert not (tmp_path / "m").exists()
