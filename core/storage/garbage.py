@@ -14,9 +14,11 @@ def permanent_objects() -> Iterator[None]:
     Python would do so again and again, a fifth of the time of what the page imports. What is there
     at the end is never looked at again, nor copied by a fork for the sake of being looked at.
     """
+    enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
         gc.freeze()
-        gc.enable()
+        if enabled:
+            gc.enable()
