@@ -162,12 +162,8 @@ BAND = 1 << 20  # pixels of a map written at a time, so that no second copy of i
 def _resize(image: Image.Image, view: View, filter_: Image.Resampling) -> Image.Image:
     # Resized whole, then cut, as torchvision and timm do: filters with edges (box, nearest) then
     # choose between equally near pixels as theirs do.
-    full, cut, end, region = (
-        list(view.whole_size),
-        [0, 0],
-        [0, 0],
-        [0.0, 0.0, *map(float, image.size)],
-    )
+    full, cut, end = list(view.whole_size), [0, 0], [0, 0]
+    region = [0.0, 0.0, *map(float, image.size)]
     for axis, offset in enumerate((view.left, view.top)):
         cut[axis] = max(0, round(offset))
         end[axis] = min(full[axis], cut[axis] + view.model[axis])
