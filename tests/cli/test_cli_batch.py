@@ -34,12 +34,12 @@ WORDS = (
 KILLED = """
 import os, signal, sys, whylens.ui.cli.app
 from whylens.core.batch import run
-from whylens.core.batch.shards import finished
+from whylens.core.batch.shards import finished_shards
 explain = run.explain_folder
 def killed(request, *a, **k):
     for step in explain(request, *a, **k):
         yield step
-        if finished(request.out):
+        if finished_shards(request.out):
             os.kill(os.getpid(), signal.SIGKILL)
 run.explain_folder = killed
 whylens.ui.cli.app.main()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import runpy
 import socket
 import subprocess
 import sys
@@ -101,8 +102,19 @@ def test_the_package_is_as_ruff_wants_it(package):
         assert run.returncode == 0, run.stdout + run.stderr
 
 
-@pytest.mark.slow
-def test_the_packages_own_test_passes(package):
+def test_the_packages_own_test_passes(package, monkeypatch):
+    monkeypatch.syspath_prepend(str(package))
+    own = runpy.run_path(str(next(package.glob("test_*.py"))))
+    tests = [function for name, function in own.items() if name.startswith("test_")]
+    for test in tests:
+        (mark,) = test.pytestmark
+        for values in mark.args[1]:
+            test(*values)
+    assert tests
+
+
+@pytest.mark.slow  # what it says is asked above
+def test_the_packages_own_test_runs_by_pytest(package):
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(package)],
         cwd=package,
