@@ -61,8 +61,12 @@ class _Timm(SourceFileLoader):
 
     def exec_module(self, module: ModuleType) -> None:
         import torch
-        from torch._compile import _disable_dynamo
 
+        try:
+            from torch._compile import _disable_dynamo
+        except ImportError:  # a torch of another time: timm is imported as it is
+            super().exec_module(module)
+            return
         disable = torch.compiler.disable
 
         def disable_when_called(
