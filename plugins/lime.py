@@ -118,7 +118,7 @@ def locality(samples: Tensor, width: float = KERNEL_WIDTH) -> Tensor:
     """Return (N,) weights in (0, 1]: how close each sample is to the whole picture.
 
     The square root of exp(-d^2 / width^2), as in the authors' package, with the cosine distance
-    d = 1 - sqrt(share of regions samples).
+    d = 1 - sqrt(share of regions shown).
 
     Args:
         samples: (N, regions) of 0 and 1.
@@ -134,7 +134,7 @@ class LinearSurrogate:
     Attributes:
         coefficients: (regions,) float64, what showing a region adds.
         errors: (regions,) float64 standard errors over the draw of the samples.
-        intercept: Score difference with no region samples.
+        intercept: Score difference with no region shown.
         fit: Weighted R^2 on the samples; 1 where all score alike and nothing is left to explain.
         held_out: The same, each sample predicted by the model fitted to all others.
     """

@@ -198,12 +198,9 @@ def no_checkpoint_words(text: str) -> str:
     try:
         file = Path(text).expanduser()
         if file.is_file():
-            has_manifest = (file.parent / MANIFEST).is_file()
-            return (
-                f"It is part of a checkpoint: give its folder, {file.parent}."
-                if has_manifest
-                else ""
-            )
+            if (file.parent / MANIFEST).is_file():
+                return f"It is part of a checkpoint: give its folder, {file.parent}."
+            return ""
     except (OSError, ValueError, RuntimeError):
         return ""
     named = [place / text for place in checkpoint_places()] if is_folder_name(text) else []
