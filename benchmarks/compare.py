@@ -192,14 +192,14 @@ def _first_map(setup: Setup) -> float:
     backbone = setup.bench("resnet50").backbone
     engine = Engine(load_registry(), loader=lambda *_: backbone)
     engine.backbone("loaded")
-    spent = []
+    seconds = []
     for seed in range(8):
         pixels = np.random.default_rng(seed).integers(0, 256, (480, 640, 3), np.uint8)
         began = time.perf_counter()
         for _ in engine.explain(Question("loaded", pixels), "grad-cam"):
             pass
-        spent.append(time.perf_counter() - began)
-    return statistics.median(spent[1:])  # the very first also warms the processor up
+        seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds[1:])  # the very first also warms the processor up
 
 
 def measure(row: Row, *, rounds: int | None = None) -> Measured:
@@ -302,8 +302,8 @@ def main(arguments: list[str] | None = None) -> None:
     if args.only and args.write:
         parser.error("--only measures a part, which is no page: leave out --write")
     before = os.getloadavg()[0]
-    chosen = [row for row in rows(Setup(bench_of)) if args.only.lower() in row.title.lower()]
-    results = run(chosen, quick=args.quick)
+    selection = [row for row in rows(Setup(bench_of)) if args.only.lower() in row.title.lower()]
+    results = run(selection, quick=args.quick)
     text = page(results, quick=args.quick, load=(before, os.getloadavg()[0]))
     if args.write:
         args.write.parent.mkdir(parents=True, exist_ok=True)

@@ -30,13 +30,13 @@ def main() -> None:
     cats = PaintedCats(args.world, train=args.skip + count, size=args.size, shortcut=args.shortcut)
     started = time.perf_counter()
     pictures = [cats.pixels(args.skip + k) for k in range(count)]
-    spent = (time.perf_counter() - started) / count
+    seconds = (time.perf_counter() - started) / count
     rows = [
         np.concatenate(pictures[k : k + args.columns], axis=1)
         for k in range(0, count, args.columns)
     ]
     Image.fromarray(np.concatenate(rows)).save(args.out)
-    print(f"{args.out}: {count} pictures of {args.size} px, {1000 * spent:.1f} ms each")
+    print(f"{args.out}: {count} pictures of {args.size} px, {1000 * seconds:.1f} ms each")
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ def readers(folder: Path) -> dict[str, tuple[Read, str]]:
     from whylens.core.storage.artifacts import ARRAYS, FACTS, read_artifact
     from whylens.core.train.report import REPORT, read_report
 
-    described, input_spec = _artifact(folder / "artifact")
+    artifact_facts, input_spec = _artifact(folder / "artifact")
 
     def of_file(name: str, read: Callable[[Path], object]) -> Read:
         path = folder / name
@@ -64,7 +64,7 @@ def readers(folder: Path) -> dict[str, tuple[Read, str]]:
     def artifact(path: Path) -> object:
         if path.name == ARRAYS:  # so that more of it is read than its sum
             sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-            facts = {**described, "sha256": sha256}
+            facts = {**artifact_facts, "sha256": sha256}
             (path.parent / FACTS).write_text(json.dumps(facts))
         return read_artifact(path.parent, method="toy", weights="0" * 64, input_spec=input_spec)
 

@@ -58,13 +58,13 @@ class Bench:
 
     def forward(self) -> float:
         """Return seconds of one forward pass, now."""
-        x, spent = self.scene.trained.probe_inputs()[:1], []
+        x, seconds = self.scene.trained.probe_inputs()[:1], []
         for _ in range(9):
             began = time.perf_counter()
             with torch.no_grad():
                 self.scene.trained.fast_logits(x)
-            spent.append(time.perf_counter() - began)
-        return statistics.median(spent)
+            seconds.append(time.perf_counter() - began)
+        return statistics.median(seconds)
 
     def answer(self, net: str, method: str, question: Question) -> Explanation:
         """Return the finished answer about one object."""
@@ -84,9 +84,9 @@ class Bench:
             except CoreError as exc:
                 print(f"  {method}: {exc}", flush=True)
                 return None
-            spent = time.perf_counter() - began
-            ratios.append((spent + before) / before)
-            if spent > SLOW:
+            seconds = time.perf_counter() - began
+            ratios.append((seconds + before) / before)
+            if seconds > SLOW:
                 objects = objects[: max(0, FEW - len(ratios))]
             if not isinstance(answer.result, Heatmap):
                 continue

@@ -58,7 +58,7 @@ class Row:
 
 def objects(data: Path, labels: Sequence[str]) -> list[tuple[Question, str, Box]]:
     """Return a question, the label and the box of every object in the photos."""
-    listed = json.loads((data / "photos" / "boxes.json").read_text())
+    entries = json.loads((data / "photos" / "boxes.json").read_text())
     return [
         (
             Question(
@@ -69,7 +69,7 @@ def objects(data: Path, labels: Sequence[str]) -> list[tuple[Question, str, Box]
             item["label"],
             tuple(item["box"]),
         )
-        for entry in listed
+        for entry in entries
         for item in entry["objects"]
     ]
 
@@ -158,7 +158,7 @@ def main() -> None:
     labels = engine.card(MODEL).labels
     questions = objects(args.data, labels)
     explainers, reasons = engine.registry.explainers, engine.unavailable(MODEL)
-    refused = {explainers[name].title: why for name, why in reasons.items()}
+    reasons_by_title = {explainers[name].title: why for name, why in reasons.items()}
     before = cells_written()
     cells = dict(before) if args.only else {}
     for name in explainers:
@@ -167,7 +167,7 @@ def main() -> None:
         try:
             row = measure(engine, name, questions)
         except CoreError as exc:
-            refused[explainers[name].title] = str(exc)
+            reasons_by_title[explainers[name].title] = str(exc)
         else:
             print(name, row, flush=True)
             cells[row.title] = cells_of(row)
@@ -185,7 +185,7 @@ def main() -> None:
     print(facts)
     if args.write:
         order = [cells[e.title] for e in explainers.values() if e.title in cells]
-        write_atomically(DOCUMENT, document(facts, order, refused).encode())
+        write_atomically(DOCUMENT, document(facts, order, reasons_by_title).encode())
 
 
 if __name__ == "__main__":

@@ -89,8 +89,8 @@ class Bench:
             params: Parameters that differ from the defaults.
         """
         explainer = self.registry.explainer(method)
-        checked = explainer.Params.model_validate(params)
-        answer = explainer.explain(subject or self.subject(), checked)
+        parameters = explainer.Params.model_validate(params)
+        answer = explainer.explain(subject or self.subject(), parameters)
         if not isinstance(answer, Heatmap):
             for partial in answer:
                 answer = partial.result

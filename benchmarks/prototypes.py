@@ -177,10 +177,10 @@ def _question(backbone: Backbone, x: torch.Tensor) -> tuple[Any, Any]:
 
 
 def _table(rows: Iterable[dict[str, str]]) -> list[str]:
-    listed = list(rows)
-    heads = list(listed[0])
+    titles = list(rows)
+    heads = list(titles[0])
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
-    return lines + ["| " + " | ".join(row[h] for h in heads) + " |" for row in listed]
+    return lines + ["| " + " | ".join(row[h] for h in heads) + " |" for row in titles]
 
 
 if __name__ == "__main__":

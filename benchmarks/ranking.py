@@ -47,8 +47,8 @@ def agreements(engine: Engine, model: str, folder: Path) -> Iterator[tuple[str, 
     """
     backbone = engine.backbone(model)
     dataset = BoxedPhotos(folder, tuple(backbone.labels))
-    refused = engine.unavailable(model)
-    methods = [name for name in quick_methods(engine.registry) if name not in refused]
+    unavailable = engine.unavailable(model)
+    methods = [name for name in quick_methods(engine.registry) if name not in unavailable]
     for index, item in enumerate(dataset.items):
         question = Question(model, dataset.pixels(index), target=item.label)
         mask = mask_in_view(dataset.evidence(index), backbone.input_spec)

@@ -104,12 +104,12 @@ def flood(page: Page, photo: Any, many: int, what: Asked = REAL) -> dict[str, fl
     _seconds(waiting, what.slow, {**fields, "window": 64, "stride": 64})
     alone = _seconds(waiting, what.quick, fields)
     slow_alone = _seconds(waiting, what.slow, fields)
-    events, refused = [], 0
+    events, refusals = [], 0
     for _ in range(many):
         try:
             events.append(busy.ask(what.slow, **fields))
         except Refused:
-            refused += 1
+            refusals += 1
     quick = [_seconds(waiting, what.quick, fields) for _ in range(5)]
     before = busy.answer_count()
     slow = _seconds(waiting, what.slow, fields)
@@ -117,7 +117,7 @@ def flood(page: Page, photo: Any, many: int, what: Asked = REAL) -> dict[str, fl
     for event in events:
         busy.cancel(event, what.slow)
     return {
-        "asked": many, "refused": refused, "quick alone": alone, "quick": max(quick),
+        "asked": many, "refused": refusals, "quick alone": alone, "quick": max(quick),
         "slow alone": slow_alone, "slow": slow, "answered before it": meanwhile,
     }  # fmt: skip
 

@@ -173,10 +173,10 @@ def measurements(args: argparse.Namespace) -> Measurements:
 
     before, workers = os.getloadavg()[0], cores()
     engine = Engine()
-    refused = engine.unavailable(MODEL)
+    unavailable = engine.unavailable(MODEL)
     titles = {name: e.title for name, e in engine.registry.explainers.items()}
-    wanted = args.methods.split(",") if args.methods else list(titles)
-    names = {name: titles[name] for name in wanted if name not in refused}
+    methods = args.methods.split(",") if args.methods else list(titles)
+    names = {name: titles[name] for name in methods if name not in unavailable}
     runs, same, fewer, gpu = [], None, None, []
     with tempfile.TemporaryDirectory(prefix="whylens-scale-") as temporary:
         place = Path(temporary)
@@ -204,7 +204,7 @@ def measurements(args: argparse.Namespace) -> Measurements:
         same=same,
         fewer=fewer,
         costs=method_costs,
-        refused={titles[name]: reason for name, reason in refused.items()},
+        refused={titles[name]: reason for name, reason in unavailable.items()},
         gpu=gpu,
         gpu_name=torch.cuda.get_device_name() if gpu else "",
         galleries=galleries,

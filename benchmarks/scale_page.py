@@ -232,9 +232,9 @@ def _nodes(data: Measurements) -> str:
     run, size = data.runs[-1], 100 * MILLION
     per_file_in = run.bytes_in / run.images
     cheap = sorted(data.costs, key=lambda c: c.seconds)
-    chosen = dict.fromkeys((cheap[0], cheap[len(cheap) // 2], cheap[-1]))
+    examples = dict.fromkeys((cheap[0], cheap[len(cheap) // 2], cheap[-1]))
     rows = []
-    for cost in chosen:
+    for cost in examples:
         seconds = seconds_on(NODES, size, cost)
         rate = size / (seconds - START)
         written = cost.map_bytes + run.manifest_bytes / run.images

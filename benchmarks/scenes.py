@@ -55,8 +55,10 @@ def photos(data: Path, count: int) -> Scene:
         data: Folder with both.
     """
     trained = _squeezenet(data / "squeezenet1_0_imagenet1k.safetensors")
-    listed = json.loads((data / "photos" / "boxes.json").read_text())
-    every = [(e["file"], o["label"], tuple(o["box"])) for e in listed for o in e["objects"]][:count]
+    entries = json.loads((data / "photos" / "boxes.json").read_text())
+    every = [(e["file"], o["label"], tuple(o["box"])) for e in entries for o in e["objects"]][
+        :count
+    ]
     pixels = {
         file: np.asarray(Image.open(data / "photos" / file).convert("RGB")) for file, _, _ in every
     }

@@ -132,7 +132,7 @@ def index(place: Path, count: int) -> dict[str, Any]:
 
 def write(place: Path, count: int) -> dict[str, Any]:
     """Write the artifact, as a fit does."""
-    described = json.loads(_setting())
+    setting = json.loads(_setting())
     arrays = {**open_gallery(place, count), "index": np.memmap(place / "index", np.uint8, "r")}
     facts = {
         "data": "synthetic",
@@ -146,8 +146,8 @@ def write(place: Path, count: int) -> dict[str, Any]:
         Artifact(arrays, facts),
         method="twin",
         model=MODEL,
-        weights=described["digest"],
-        input_spec=InputSpec.model_validate(described["input_spec"]),
+        weights=setting["digest"],
+        input_spec=InputSpec.model_validate(setting["input_spec"]),
     )
     return {"write_seconds": time.perf_counter() - began}
 

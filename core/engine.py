@@ -281,7 +281,7 @@ class Engine:
             CoreError: Of the kind that says what is wrong: name, parameter, need, input or plugin.
         """
         explainer = self.registry.explainer(method)
-        checked: Params = validate_params(explainer, explainer.Params, params or {})
+        parameters: Params = validate_params(explainer, explainer.Params, params or {})
         backbone = self.backbone(question.model)
         if question.signal is not None and len(backbone.input_spec.size) == 1:
             fitted = fit_signal(
@@ -307,19 +307,19 @@ class Engine:
         # Built-ins are held to this by tests; strangers' values are summed up as well.
         stranger = entry.distribution != PROJECT
         before = model_state(backbone, values=stranger)
-        spent = time.perf_counter() - began
+        seconds = time.perf_counter() - began
         card = _card_of(backbone, question.model)
         probability = None
         if target.quantity not in ("value", "function"):
             probabilities = backbone.probabilities(forward_pass.logits)[0]
             probability = float(probabilities[target.index])
-        work = steps_of(explainer, subject, checked)
+        work = steps_of(explainer, subject, parameters)
         try:
             while True:
                 with self.slot(quick=is_single_step(explainer)):
                     began = time.perf_counter()
                     partial = next(work, None)
-                    spent += time.perf_counter() - began
+                    seconds += time.perf_counter() - began
                 if partial is None:
                     return
                 yield Explanation(
@@ -334,9 +334,9 @@ class Engine:
                     probability=probability,
                     result=partial.result,
                     view=view,
-                    params=checked.model_dump(),
+                    params=parameters.model_dump(),
                     fraction=partial.fraction,
-                    seconds=spent,
+                    seconds=seconds,
                     finished=partial.fraction >= 1,
                     reference=explainer.source,
                 )
@@ -427,14 +427,14 @@ class Engine:
         explainer = self.registry.explainer(method)
         if not explainer.artifact_kind:
             raise NeedsNotMet(f"{explainer.title} needs nothing but the model: just explain.")
-        checked = validate_params(explainer, explainer.FitParams, params or {})
+        parameters = validate_params(explainer, explainer.FitParams, params or {})
         backbone = self.backbone(model)
         with wrap_plugin_errors(explainer):
             reason = backbone.why_not(explainer.needs) or plugin_reason(explainer, backbone)
         if reason:
             raise NeedsNotMet(f"{explainer.title} is not available on {backbone.name}: {reason}")
         pictures = yield from dataset_of(dataset)
-        work = explainer.fit(pictures, backbone, checked)
+        work = explainer.fit(pictures, backbone, parameters)
         while True:
             with self.slot(), wrap_plugin_errors(explainer):
                 step = next(work, None)

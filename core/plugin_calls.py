@@ -87,15 +87,15 @@ def steps_of(
         if isinstance(answer, Heatmap | Examples | Prototypes):
             answer = iter([Partial(answer, 1.0)])
         steps = map(as_partial, answer)
-    begun = False
+    has_begun = False
     while True:
         with wrap_plugin_errors(explainer):
             partial = next(steps, None)
-            if partial is None and not begun:
+            if partial is None and not has_begun:
                 raise TypeError("it yielded nothing; at least one Partial is needed, the last of 1")
         if partial is None:
             return
-        begun = True
+        has_begun = True
         yield partial
 
 

@@ -104,11 +104,11 @@ def explain(
     images, is_list = images_of(image)
     hint = ModuleHint.of(size, mean, std, labels, output, unit)
     session = _Session.of(model, images, hint, target).with_method(method)
-    checked = session.params(method, params)
+    parameters = session.params(method, params)
     answers = []
     for item in images:
         question, source = session.question(item, target, versus, quantity, seed, framing)
-        answers.append(last_of(session.steps(question, method, checked, source)))
+        answers.append(last_of(session.steps(question, method, parameters, source)))
     return answers if is_list else answers[0]
 
 
@@ -158,9 +158,9 @@ def explain_steps(
         raise BadInput("Steps are of one image; call explain_steps once for each.")
     hint, image = ModuleHint.of(size, mean, std, labels, output, unit), contents_of(image)
     session = _Session.of(model, [image], hint, target).with_method(method)
-    checked = session.params(method, params)
+    parameters = session.params(method, params)
     question, source = session.question(image, target, versus, quantity, seed, framing)
-    return session.steps(question, method, checked, source)
+    return session.steps(question, method, parameters, source)
 
 
 def compare(
@@ -220,12 +220,12 @@ def compare(
     unknown = [name for name in own if name not in names]
     if unknown:
         raise UnknownName.among("compared method", unknown[0], names)
-    checked = {n: session.params(m, own.get(n, {})) for n, m in zip(names, methods, strict=True)}
+    parameters = {n: session.params(m, own.get(n, {})) for n, m in zip(names, methods, strict=True)}
     question, source = session.question(image, target, versus, quantity, seed, framing)
     answers, problems = [], {}
     for name in names:
         try:
-            answers.append(last_of(session.steps(question, name, checked[name], source)))
+            answers.append(last_of(session.steps(question, name, parameters[name], source)))
         except CoreError as exc:
             problems[name] = str(exc)
     if not answers:

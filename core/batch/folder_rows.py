@@ -86,8 +86,8 @@ def photo_row(
 
 
 def _captions(items: str) -> list[str]:
-    described = json.loads(items)
-    return [item["caption"] for item in described["items"][:_MOST_CAPTIONS]]
+    facts = json.loads(items)
+    return [item["caption"] for item in facts["items"][:_MOST_CAPTIONS]]
 
 
 def write_report(
@@ -101,7 +101,7 @@ def write_report(
     """
     tally = Tally()
     first = order_key("wrong")
-    chosen = heapq.nsmallest(
+    page_rows = heapq.nsmallest(
         MOST_ROWS,
         _count(_photo_rows(folder, out, plan, card, titles), tally),
         key=lambda pair: first(pair[0]),
@@ -109,7 +109,7 @@ def write_report(
     seconds = _file_seconds(out)
     pictured = most_pictured(len(titles))
     rows: list[PhotoRow] = []
-    for row, raw in chosen:
+    for row, raw in page_rows:
         shard, place = plan.shard_of(raw[0]["index"])
         time = seconds.get(shard, ())[place : place + 1]
         timed = replace(row, figures={**row.figures, SECONDS: time[0]}) if time else row

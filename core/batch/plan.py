@@ -233,7 +233,7 @@ def method_plan(engine: Engine, model: str, name: str, params: Mapping[str, obje
         CoreError: There is no such method or parameter, or it does not work on this network.
     """
     explainer = engine.registry.explainer(name)
-    checked = validate_params(explainer, explainer.Params, params)
+    parameters = validate_params(explainer, explainer.Params, params)
     reason = engine.unavailable(model).get(name)
     if reason:
         raise NeedsNotMet(f"{explainer.title} is not available on {model}: {reason}")
@@ -245,7 +245,7 @@ def method_plan(engine: Engine, model: str, name: str, params: Mapping[str, obje
     return MethodPlan(
         name=name,
         plugin=f"{entry.distribution} {entry.version}",
-        params=checked.model_dump(mode="json"),
+        params=parameters.model_dump(mode="json"),
         artifact_sha256=artifact_sha256,
     )
 

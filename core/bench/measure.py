@@ -97,8 +97,8 @@ def mask_in_view(mask: Mask, input_spec: InputSpec) -> Tensor:
     x, y = view.to_original(np.arange(wide) + 0.5, np.arange(tall) + 0.5)  # type: ignore[arg-type]
     columns, rows = np.floor(x).astype(int), np.floor(y).astype(int)
     inside = ((rows >= 0) & (rows < height))[:, None] & ((columns >= 0) & (columns < width))
-    seen = mask[rows.clip(0, height - 1)][:, columns.clip(0, width - 1)] & inside
-    return torch.from_numpy(seen)
+    in_view = mask[rows.clip(0, height - 1)][:, columns.clip(0, width - 1)] & inside
+    return torch.from_numpy(in_view)
 
 
 def _scene(plan: BenchPlan, sight: Sight) -> _Scene:

@@ -213,12 +213,12 @@ def _with_evidence(dataset: Dataset, split: SplitName, count: int) -> tuple[int,
     by_label: dict[int, list[int]] = {}
     for index in dataset.of(split):
         by_label.setdefault(dataset.items[index].label, []).append(index)
-    chosen: list[int] = []
+    sample: list[int] = []
     for turn in zip_longest(*(by_label[label] for label in sorted(by_label))):
         for index in turn:
-            if len(chosen) == count:
-                return tuple(chosen)
+            if len(sample) == count:
+                return tuple(sample)
             evidence = None if index is None else dataset.evidence(index)
             if evidence is not None and evidence.any():
-                chosen.append(index)
-    return tuple(chosen)
+                sample.append(index)
+    return tuple(sample)

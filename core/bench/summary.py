@@ -201,8 +201,8 @@ def _painted_figures(answered: list[Row], threshold: float) -> dict[str, Figure]
         if len(values := column[~np.isnan(column)])
     }
 
-    def mean_x(chosen: np.ndarray) -> np.ndarray:
-        csdc, pc, dc, d, sd, ts = (_known_mean(column, chosen) for column in table.T)
+    def mean_x(rows: np.ndarray) -> np.ndarray:
+        csdc, pc, dc, d, sd, ts = (_known_mean(column, rows) for column in table.T)
         mean: np.ndarray = (((csdc + pc + dc) / 3 + d) / 2 + sd + ts) / 3
         return mean
 
@@ -213,9 +213,9 @@ def _painted_figures(answered: list[Row], threshold: float) -> dict[str, Figure]
     return figures
 
 
-def _known_mean(values: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+def _known_mean(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Return the mean of the chosen values that are known; NaN where none is."""
     is_there = ~np.isnan(values)
-    total, count = np.nan_to_num(values)[chosen].sum(-1), is_there[chosen].sum(-1)
+    total, count = np.nan_to_num(values)[rows].sum(-1), is_there[rows].sum(-1)
     mean: np.ndarray = np.where(count > 0, total / np.maximum(count, 1), np.nan)
     return mean

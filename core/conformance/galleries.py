@@ -41,7 +41,7 @@ def bound_to_weights(candidate: ExplainerUnderTest) -> None:
     _needs_fitting(candidate)
     backbone, name = default_network(candidate), candidate.explainer.name
     subject = candidate.subject(backbone, to_tensor(Tinted().pixels(1), backbone.input_spec))
-    wanted = candidate.answer_to(subject).values
+    expected = candidate.answer_to(subject).values
     digest, other_digest = (
         backbone.identity.digest,
         default_network(candidate, seed=8).identity.digest,
@@ -64,9 +64,9 @@ def bound_to_weights(candidate: ExplainerUnderTest) -> None:
                 "uint8, int32 or int64, and facts are what JSON knows."
             ) from exc
         loaded = read_artifact(folder, method=name, weights=digest, input_spec=input_spec)
-        got = candidate.answer_to(replace(subject, stored_artifact=loaded)).values
+        actual = candidate.answer_to(replace(subject, stored_artifact=loaded)).values
         require(
-            np.array_equal(got, wanted),
+            np.array_equal(actual, expected),
             "What was fitted answers otherwise once it was written and read. Keep all that an "
             "answer needs in the artifact's arrays and facts.",
         )
@@ -75,7 +75,7 @@ def bound_to_weights(candidate: ExplainerUnderTest) -> None:
         except BadArtifact:
             return
         finally:
-            del loaded, got  # maps of the file, which is about to go
+            del loaded, actual  # maps of the file, which is about to go
     raise CheckFailed("What was fitted for one network was accepted for another's weights.")
 
 

@@ -144,16 +144,16 @@ def _parts_are_whole(candidate: ExplainerUnderTest, backbone: Backbone) -> None:
 def layouts(candidate: ExplainerUnderTest) -> None:
     """One network, its features laid out in six ways, has one map, on the grid of its patches."""
     try:
-        wanted = non_blank_answer(candidate, candidate.network(patches))
+        expected = non_blank_answer(candidate, candidate.network(patches))
     except NotApplicable:
         _on_transformers(candidate)
         return
-    target = wanted.subject.target.index
-    _fits(wanted.heat, "channels first")
+    target = expected.subject.target.index
+    _fits(expected.heat, "channels first")
     for layout, changes in LAYOUTS.items():
-        got = candidate.plain_answer(candidate.network(patches, **changes), target)
-        _fits(got.heat, layout)
-        apart = difference(got.heat.values, wanted.heat.values)
+        actual = candidate.plain_answer(candidate.network(patches, **changes), target)
+        _fits(actual.heat, layout)
+        apart = difference(actual.heat.values, expected.heat.values)
         require(
             apart < 1e-3,
             f"The same network with its features as {layout} has a map that differs by "

@@ -119,11 +119,11 @@ def shift(candidate: ExplainerUnderTest) -> None:
                 raise NotApplicable(
                     f"its own standard error, {chance:.0%} of the map, hides the move"
                 )
-            allowed = max(2 * chance, 1e-3)
+            tolerance = max(2 * chance, 1e-3)
         else:
-            allowed = 1e-3
+            tolerance = 1e-3
         require(
-            apart <= allowed,
+            apart <= tolerance,
             "The picture moved by one patch and the map did not move with it: the two differ by "
             f"{apart:.1%}. Nothing but the input may say where evidence is: look for a prior, a "
             "fixed centre, or a resize that shifts.",

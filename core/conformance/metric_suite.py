@@ -34,14 +34,14 @@ def positive_scaling(candidate: MetricUnderTest) -> None:
     """A map times a positive number gets the same."""
     if not candidate.metric.scale_free:
         raise NotApplicable("it declares scale_free=False")
-    wanted = candidate.value(candidate.case())
+    expected = candidate.value(candidate.case())
     for factor in (1e-4, 1e4):
-        got = candidate.value(candidate.case(explain=_scaled_by(factor)))
+        actual = candidate.value(candidate.case(explain=_scaled_by(factor)))
         require(
-            _same(got, wanted),
-            f"The map times {factor:g} gets {got:.4g}, the map itself {wanted:.4g}. Only the form "
-            "of a map counts: add no epsilon to its values and compare them with no fixed number, "
-            "or declare scale_free=False.",
+            _same(actual, expected),
+            f"The map times {factor:g} gets {actual:.4g}, the map itself {expected:.4g}. Only the "
+            "form of a map counts: add no epsilon to its values and compare them with no fixed "
+            "number, or declare scale_free=False.",
         )
 
 
@@ -99,19 +99,19 @@ def _of_random_maps(
 
 def batch(candidate: MetricUnderTest) -> None:
     """A score depends neither on the batch size nor on what was scored before."""
-    wanted = candidate.value(candidate.case())
+    expected = candidate.value(candidate.case())
     for size in (1, 3):
-        got = candidate.value(candidate.case(batch_size=size))
+        actual = candidate.value(candidate.case(batch_size=size))
         require(
-            _same(got, wanted),
-            f"With batch_size={size} instead of 16 the score is {got:.4g}, not {wanted:.4g}. "
+            _same(actual, expected),
+            f"With batch_size={size} instead of 16 the score is {actual:.4g}, not {expected:.4g}. "
             "Normalise nothing over a batch, and draw random numbers one by one.",
         )
     candidate.value(candidate.case(explain=_scaled_by(1e3)))
     again = candidate.value(candidate.case())
     require(
-        _same(again, wanted),
-        f"After another map was scored the score is {again:.4g}, not {wanted:.4g}. Keep nothing "
+        _same(again, expected),
+        f"After another map was scored the score is {again:.4g}, not {expected:.4g}. Keep nothing "
         "between calls.",
     )
 
@@ -119,22 +119,22 @@ def batch(candidate: MetricUnderTest) -> None:
 def target_fixed(candidate: MetricUnderTest) -> None:
     """The class stays the one asked about, and a probability stays one."""
     network = candidate.networks.get
-    wanted = candidate.value(candidate.case(network(sloped_backbone, "labels")))
+    expected = candidate.value(candidate.case(network(sloped_backbone, "labels")))
     for others in (-50.0, 50.0):
-        got = candidate.value(candidate.case(network(sloped_backbone, "labels", others)))
+        actual = candidate.value(candidate.case(network(sloped_backbone, "labels", others)))
         require(
-            _same(got, wanted),
+            _same(actual, expected),
             f"Each label has a score of its own, and {others:+g} on the others changes what the "
-            f"metric says about this one from {wanted:.4g} to {got:.4g}. Follow the target of the "
-            "subject: choose no class anew once the input has changed, and take no softmax.",
+            f"metric says about this one from {expected:.4g} to {actual:.4g}. Follow the target of "
+            "the subject: choose no class anew once the input has changed, and take no softmax.",
         )
     target = Target(1, "probability")
-    wanted = candidate.value(candidate.case(target=target))
-    got = candidate.value(candidate.case(network(sloped_backbone, offset=5.0), target=target))
+    expected = candidate.value(candidate.case(target=target))
+    actual = candidate.value(candidate.case(network(sloped_backbone, offset=5.0), target=target))
     require(
-        _same(got, wanted),
+        _same(actual, expected),
         f"A probability was asked about, and 5 more on all logits, which changes none, changes the "
-        f"score from {wanted:.4g} to {got:.4g}. Take subject.scores, not the logits.",
+        f"score from {expected:.4g} to {actual:.4g}. Take subject.scores, not the logits.",
     )
 
 

@@ -127,12 +127,12 @@ def batch_size(candidate: ExplainerUnderTest) -> None:
 
     def ask(make: Callable[..., Backbone]) -> None:
         backbone = candidate.network(make)
-        wanted = non_blank_answer(candidate, backbone)
+        expected = non_blank_answer(candidate, backbone)
         for size in (3,) if candidate.brief else (1, 3):
-            got = candidate.answer(
-                backbone, noise(backbone.input_spec), wanted.subject.target, batch_size=size
+            actual = candidate.answer(
+                backbone, noise(backbone.input_spec), expected.subject.target, batch_size=size
             )
-            apart = difference(got.values, wanted.values)
+            apart = difference(actual.values, expected.values)
             require(
                 apart < 1e-3,
                 f"With batch_size={size} instead of 16 the answer differs by {apart:.1%}. Draw "
@@ -146,9 +146,9 @@ def batch_size(candidate: ExplainerUnderTest) -> None:
 def in_place(candidate: ExplainerUnderTest) -> None:
     """A layer that works in place does not change the answer: what is read is read before it."""
     plain, hidden = candidate.network(patches), candidate.network(patches, in_place=True)
-    wanted = non_blank_answer(candidate, plain)
-    got = candidate.answer(hidden, noise(plain.input_spec), wanted.subject.target)
-    apart = difference(got.values, wanted.values)
+    expected = non_blank_answer(candidate, plain)
+    actual = candidate.answer(hidden, noise(plain.input_spec), expected.subject.target)
+    apart = difference(actual.values, expected.values)
     require(
         apart < 1e-4,
         "A ReLU that works in place instead of one that does not changes the answer by "
@@ -162,10 +162,10 @@ def accelerator(candidate: ExplainerUnderTest) -> None:
     if not torch.cuda.is_available():
         raise NotApplicable("there is no GPU here")
     backbone = default_network(candidate)
-    wanted = non_blank_answer(candidate, backbone)
+    expected = non_blank_answer(candidate, backbone)
     on_gpu = with_change(backbone, lambda module: module.to("cuda"))
-    got = candidate.answer(on_gpu, noise(backbone.input_spec), wanted.subject.target)
-    apart = difference(got.values, wanted.values)
+    actual = candidate.answer(on_gpu, noise(backbone.input_spec), expected.subject.target)
+    apart = difference(actual.values, expected.values)
     require(
         apart < 1e-2,
         f"The GPU's answer differs from the CPU's by {apart:.1%}. Draw random numbers on the CPU "
@@ -232,8 +232,8 @@ def convergence(candidate: ExplainerUnderTest) -> None:
 
 def _larger(field: ControlSpec, now: int) -> int:
     step = int(field.step)
-    wanted = min(int(field.high), 16 * now)
-    return max(now, int(field.low) + (wanted - int(field.low)) // step * step)
+    larger = min(int(field.high), 16 * now)
+    return max(now, int(field.low) + (larger - int(field.low)) // step * step)
 
 
 def _draws(heats: list[Heatmap]) -> None:

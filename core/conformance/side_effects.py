@@ -155,20 +155,20 @@ def after_failure(candidate: ExplainerUnderTest) -> None:
     """A network that fails midway is left as it was, and its failure is not swallowed."""
     switch = Switch()
     backbone = wrap(randomise(FusedNet(switch)), input_spec=tinted_spec(), labels=LABELS)
-    wanted = non_blank_answer(candidate, backbone)
-    target = wanted.subject.target
+    expected = non_blank_answer(candidate, backbone)
+    target = expected.subject.target
     before = state(backbone)
     for stage in ("forward", "backward"):
         subject = candidate.subject(backbone, noise(backbone.input_spec), target)
-        switch.armed, message, got = stage, "", None
+        switch.armed, message, actual = stage, "", None
         try:
-            *_, got = candidate.steps(subject)
+            *_, actual = candidate.steps(subject)
         except (ExplainerFailed, CoreError) as failure:
             message = str(failure)
         finally:
             switch.armed = ""
         # A method that asks the head nothing further is not harmed by what comes later.
-        harmless = got is not None and difference(figures(got.result), wanted.values) < 1e-3
+        harmless = actual is not None and difference(figures(actual.result), expected.values) < 1e-3
         require(
             "blown on the way" in message or harmless,
             f"The network raised an error in its {stage} pass, but explain() answered all the "
@@ -178,7 +178,7 @@ def after_failure(candidate: ExplainerUnderTest) -> None:
         _require_unchanged(before, state(backbone), f"After an error in the {stage} pass")
     again = candidate.answer(backbone, noise(backbone.input_spec), target)
     require(
-        difference(again.values, wanted.values) < 1e-3,
+        difference(again.values, expected.values) < 1e-3,
         "After an error the same question has another answer. Keep nothing between calls.",
     )
 
@@ -220,15 +220,15 @@ class MeteredNet(PatchNet):
 
 def batch_bound(candidate: ExplainerUnderTest) -> None:
     """No forward pass takes more inputs than batch_size: memory is bounded by it."""
-    meter, allowed = Meter(), 4
+    meter, most = Meter(), 4
     backbone = wrap(randomise(MeteredNet(meter)), input_spec=tinted_spec(), labels=LABELS)
-    subject = candidate.subject(backbone, noise(backbone.input_spec), 1, batch_size=allowed)
+    subject = candidate.subject(backbone, noise(backbone.input_spec), 1, batch_size=most)
     meter.largest = 0
     candidate.answer_to(subject)
     require(
-        meter.largest <= allowed,
+        meter.largest <= most,
         f"A forward pass took {meter.largest} inputs at once, where subject.batch_size allows "
-        f"{allowed}. Use subject.scores, fast_logits or masked_scores, which cut batches, or cut "
+        f"{most}. Use subject.scores, fast_logits or masked_scores, which cut batches, or cut "
         "them yourself.",
     )
 
@@ -278,9 +278,9 @@ def threads(candidate: ExplainerUnderTest) -> None:
     before = _attribute_ids(candidate)
     # Two visitors of one tab: the first waits while the second is answered.
     waiting = candidate.steps(subject(0))
-    begun = next(waiting)
+    first_step = next(waiting)
     candidate.answer_to(subject(3))
-    *_, ended = [begun, *waiting]
+    *_, ended = [first_step, *waiting]
     apart = difference(figures(ended.result), alone[0])
     require(apart <= 1e-3, _MIXED.format(apart))
     wrong: list[BaseException] = []
@@ -290,8 +290,8 @@ def threads(candidate: ExplainerUnderTest) -> None:
         try:
             for call in range(calls):
                 number = (first + call) % len(questions)
-                got = candidate.answer_to(subject(number)).values
-                apart = difference(got, alone[number])
+                actual = candidate.answer_to(subject(number)).values
+                apart = difference(actual, alone[number])
                 if apart > 1e-3:
                     raise CheckFailed(_MIXED.format(apart))  # noqa: TRY301 - one way out
         except BaseException as failure:  # noqa: BLE001 - a thread's failure is this test's

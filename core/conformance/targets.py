@@ -121,8 +121,8 @@ def one_logit(candidate: ExplainerUnderTest) -> None:
             raise CheckFailed(
                 f"A network whose one output speaks for side {side} predicts the other."
             )
-        wanted = candidate.plain_answer(two_outputs, side)
-        apart = difference(answer.values, wanted.values)
+        expected = candidate.plain_answer(two_outputs, side)
+        apart = difference(answer.values, expected.values)
         require(
             apart < 1e-3,
             f"For a network with one output that predicts side {side}, the map differs by "

@@ -385,9 +385,9 @@ def _may_be_picture(name: str) -> bool:
 
 
 def _names(names: Iterable[str]) -> str:
-    listed = [quote(name) for name in names]
-    more = f" and {len(listed) - 4} more" if len(listed) > 4 else ""
-    return ", ".join(listed[:4]) + more
+    names_text = [quote(name) for name in names]
+    more = f" and {len(names_text) - 4} more" if len(names_text) > 4 else ""
+    return ", ".join(names_text[:4]) + more
 
 
 def _files(count: int) -> str:

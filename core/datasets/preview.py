@@ -69,27 +69,27 @@ def preview_set(place: str, sources: Sources, *, visitor: bool = False) -> Itera
     """
     opened = _open(place, sources, visitor=visitor)
     labels, notes = opened.by_label, opened.notes
-    found = SetPreview(
+    preview = SetPreview(
         tuple(ClassPreview(label, len(labels[label])) for label in sorted(labels)), notes
     )
-    yield found
+    yield preview
     ends = time.monotonic() + MOST_SECONDS
     unreadable: list[str] = []
-    for number, class_ in enumerate(found.classes[:MOST_CLASSES]):
+    for number, class_ in enumerate(preview.classes[:MOST_CLASSES]):
         pictures: list[bytes] = []
         for index in labels[class_.label][:MOST_EACH]:
             if time.monotonic() > ends:
                 late = f"Pictures are shown that were read within {MOST_SECONDS:.0f} s."
-                yield replace(found, notes=(*notes, *unreadable, late))
+                yield replace(preview, notes=(*notes, *unreadable, late))
                 return
             try:
                 pictures.append(_jpeg(opened.read(index)))
             except BadInput as exc:
                 unreadable.append(f"{class_.label}: {exc}")
-        classes = list(found.classes)
+        classes = list(preview.classes)
         classes[number] = replace(class_, pictures=tuple(pictures))
-        found = replace(found, classes=tuple(classes), notes=(*notes, *unreadable))
-        yield found
+        preview = replace(preview, classes=tuple(classes), notes=(*notes, *unreadable))
+        yield preview
 
 
 def picture_of(place: str, sources: Sources, key: str, *, visitor: bool = False) -> Pixels:

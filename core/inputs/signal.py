@@ -76,8 +76,8 @@ def fit_signal(signal: Array, channels: int, length: int) -> Array:
         signal: (C, L), or a table in whose columns the channels are; a first row or column that
             rises evenly and is one too many is the time.
     """
-    wanted = (channels, length)
-    if signal.ndim != 2 or signal.shape == wanted:
+    shape = (channels, length)
+    if signal.ndim != 2 or signal.shape == shape:
         return signal
     for table in (signal, signal.T):
         rows, columns = table.shape
@@ -86,7 +86,7 @@ def fit_signal(signal: Array, channels: int, length: int) -> Array:
             (table[1:], rows == channels + 1 and _rises_evenly(table[0])),
             (table[:, 1:], columns == length + 1 and _rises_evenly(table[:, 0])),
         ):
-            if is_time and part.shape == wanted:
+            if is_time and part.shape == shape:
                 return part
     return signal
 

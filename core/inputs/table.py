@@ -44,12 +44,12 @@ def read_table(data: bytes) -> npt.NDArray[np.float64]:
     text = _text(data).replace("\N{MINUS SIGN}", "-").replace("\0", "")
     lines = [line.strip("\ufeff \r") for line in text.splitlines()]
     lines = [line for line in lines if line.strip() and not _is_comment(line)]
-    stated = _SEPARATOR.fullmatch(lines[0]) if lines else None
-    if stated:
+    separator_line = _SEPARATOR.fullmatch(lines[0]) if lines else None
+    if separator_line:
         lines = lines[1:]
     if not lines:
         raise ValueError("no lines")
-    separator = stated.group(1) if stated else _separator(lines)
+    separator = separator_line.group(1) if separator_line else _separator(lines)
     rows = [[_plain(cell) for cell in _cells(line, separator)] for line in lines]
     if separator == ",":
         _check_thousands(rows)

@@ -88,7 +88,7 @@ def backbone_of(module: nn.Module, hint: ModuleHint | None = None) -> Backbone:
     probe = probe_inputs(input_spec).to(device_of(network))
     classes = 1 if hint.unit is not None else len(hint.labels)
     path = path_to_scores(output, name, key=hint.output, classes=classes)
-    chosen = path[0] if path else None
+    output_path = path[0] if path else None
     scores = read_path(output, path)
     obstacles = [note for note in notes if note == ONE_BY_ONE]
     if any(isinstance(part, torch.jit.ScriptModule) for part in bare.modules()):
@@ -117,7 +117,7 @@ def backbone_of(module: nn.Module, hint: ModuleHint | None = None) -> Backbone:
         digest = answers_sha256(scores)
         notes.append("It has no weights: its digest is that of its answers to two fixed inputs.")
     notes += notes_on_normalisation(input_spec, hint, normalised)
-    identity = ModelSource(name, digest, notes=tuple(notes), output=chosen)
+    identity = ModelSource(name, digest, notes=tuple(notes), output=output_path)
     if hint.unit is not None:
         labels = hint.labels or (() if hint.output is None else (str(hint.output),))
         return wrap(

@@ -188,34 +188,34 @@ def _compare(
     architecture: str, tensors: Mapping[str, Tensor], arguments: dict[str, Argument]
 ) -> tuple[Fit, nn.Module]:
     module = build_shapes(architecture, classes=_CLASSES, arguments=arguments)
-    wanted = {k: tuple(v.shape) for k, v in module.state_dict().items()}
+    shapes = {k: tuple(v.shape) for k, v in module.state_dict().items()}
     actual = {k: tuple(v.shape) for k, v in tensors.items() if not k.endswith(BOOKKEEPING)}
     statistics = ("running_mean", "running_var")
     # Other buffers follow from the architecture: older releases wrote them, newer ones do not.
     derived = {n for n, _ in module.named_buffers() if not n.endswith(statistics)}
     heads = {
         actual[name][axis]
-        for name, shape in wanted.items()
+        for name, shape in shapes.items()
         if name in actual and len(actual[name]) == len(shape)
         for axis, length in enumerate(shape)
         if length == _CLASSES
     }
     classes = heads.pop() if len(heads) == 1 else None
     if classes is not None:
-        wanted = {
-            k: tuple(classes if n == _CLASSES else n for n in shape) for k, shape in wanted.items()
+        shapes = {
+            k: tuple(classes if n == _CLASSES else n for n in shape) for k, shape in shapes.items()
         }
-    agreeing = sum(actual.get(name) == shape for name, shape in wanted.items())
-    total = len(actual.keys() | (wanted.keys() - derived)) or 1
+    agreeing = sum(actual.get(name) == shape for name, shape in shapes.items())
+    total = len(actual.keys() | (shapes.keys() - derived)) or 1
     fit = Fit(
         architecture=architecture,
         arguments=arguments,
         classes=classes,
-        missing=tuple(n for n in wanted if n not in actual and n not in derived),
-        unexpected=tuple(n for n in actual if n not in wanted and not _is_derived(n)),
+        missing=tuple(n for n in shapes if n not in actual and n not in derived),
+        unexpected=tuple(n for n in actual if n not in shapes and not _is_derived(n)),
         misshapen=tuple(
             (n, shape, actual[n])
-            for n, shape in wanted.items()
+            for n, shape in shapes.items()
             if n in actual and actual[n] != shape
         ),
         shared=min(1.0, agreeing / total),
@@ -246,13 +246,13 @@ def _arguments_of_shapes(architecture: str, module: nn.Module, fit: Fit) -> dict
     """Return what the tensors of other shapes say of channels and size of the input."""
     arguments: dict[str, Argument] = {}
     torchvisions = architecture.startswith("torchvision:")
-    for name, wanted, actual in fit.misshapen:
-        if len(wanted) == len(actual) == 4 and not torchvisions:
-            if wanted[1] == 3 and (wanted[0], *wanted[2:]) == (actual[0], *actual[2:]):
+    for name, own, actual in fit.misshapen:
+        if len(own) == len(actual) == 4 and not torchvisions:
+            if own[1] == 3 and (own[0], *own[2:]) == (actual[0], *actual[2:]):
                 arguments["in_chans"] = actual[1]
-        elif name.endswith(("pos_embed", "pos_embedding")) and len(wanted) == len(actual) == 3:
-            side = _side(module, wanted[1], actual[1])
-            if side is not None and wanted[2] == actual[2]:
+        elif name.endswith(("pos_embed", "pos_embedding")) and len(own) == len(actual) == 3:
+            side = _side(module, own[1], actual[1])
+            if side is not None and own[2] == actual[2]:
                 arguments["image_size" if torchvisions else "img_size"] = side
     return arguments
 

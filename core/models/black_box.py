@@ -105,9 +105,9 @@ class OnnxNetwork(nn.Module):
         self._name = path.name
         inputs = [(i.name, i.shape, i.type) for i in session.get_inputs()]
         if len(inputs) != 1 or len(inputs[0][1]) != 4 or inputs[0][2] not in _KINDS:
-            described = ", ".join(f"{name} {shape} {kind}" for name, shape, kind in inputs)
+            inputs_text = ", ".join(f"{name} {shape} {kind}" for name, shape, kind in inputs)
             raise BadArtifact(
-                f"{path.name} reads {described}, not pictures: one input (N, channels, height, "
+                f"{path.name} reads {inputs_text}, not pictures: one input (N, channels, height, "
                 "width) of floats. Export it anew without what lies before that."
             )
         self._input, shape, kind = inputs[0]

@@ -97,9 +97,9 @@ def import_weights(options: ImportOptions) -> ImportedModel:
     folder = findings.attempt(lambda: new_folder(options))
     labels = findings.attempt(lambda: read_labels(options.labels))
     photo = findings.attempt(lambda: open_photo(options.photo))
-    stated = stated_input(options, findings)
+    input_options = stated_input(options, findings)
     is_onnx = options.file.suffix.lower() == f".{ONNX}"
-    network = (_onnx_network if is_onnx else _torch_network)(options, stated, findings)
+    network = (_onnx_network if is_onnx else _torch_network)(options, input_options, findings)
     classes = None if network is None else network.classes
     labels = _check_labels(labels, classes, findings, value=options.outputs == "value")
     if findings.problems or folder is None or photo is None or network is None:
@@ -282,8 +282,7 @@ def _list_faults(
         )
     if fit.misshapen:
         shapes = tuple(
-            f"{key} is {_shape(actual)}, not {_shape(wanted)}"
-            for key, wanted, actual in fit.misshapen
+            f"{key} is {_shape(actual)}, not {_shape(own)}" for key, own, actual in fit.misshapen
         )
         problems.append(f"{_count(fit.misshapen)} of another shape: {_some(shapes)}. {remedy}")
     if fit.classes is None and not fit.missing:
@@ -356,12 +355,12 @@ def _check_labels(
 
 
 def _torch_network(
-    options: ImportOptions, stated: dict[str, Any], findings: Findings
+    options: ImportOptions, input_options: dict[str, Any], findings: Findings
 ) -> _Network | None:
-    fit, tensors = _fit(options, stated.get("size"), findings)
+    fit, tensors = _fit(options, input_options.get("size"), findings)
     if fit is None:
         return None
-    input_spec = _spec(fit, stated, findings)
+    input_spec = _spec(fit, input_options, findings)
     network = _Network(fit.architecture, fit.arguments, fit.classes, None, input_spec)
     if not fit.exact or fit.classes is None or input_spec is None:
         return network
@@ -377,7 +376,7 @@ def _torch_network(
 
 
 def _onnx_network(
-    options: ImportOptions, stated: dict[str, Any], findings: Findings
+    options: ImportOptions, input_options: dict[str, Any], findings: Findings
 ) -> _Network | None:
     name, problems = options.file.name, findings.problems
     module = findings.attempt(lambda: OnnxNetwork(options.file, output=options.output or ""))
@@ -391,14 +390,14 @@ def _onnx_network(
         )
     if module.size is not None:
         own = module.size
-        if stated.get("size", own) != own:
+        if input_options.get("size", own) != own:
             problems.append(
                 f"It reads inputs of {own[0]} x {own[1]} and no others. Leave --size away."
             )
-        stated = {**stated, "size": own}
-    fields = InputSpec(size=stated.get("size", (224, 224))).model_dump()
+        input_options = {**input_options, "size": own}
+    fields = InputSpec(size=input_options.get("size", (224, 224))).model_dump()
     input_spec = _complete_spec(
-        fields, module.channels or 3, stated, findings, "most networks are fed"
+        fields, module.channels or 3, input_options, findings, "most networks are fed"
     )
     if input_spec is None or (scores := _scores(module, input_spec, name, findings)) is None:
         return _Network(ONNX, {}, None, None, input_spec)
@@ -432,7 +431,7 @@ def _scores(
     return scores
 
 
-def _spec(fit: Fit, stated: dict[str, Any], findings: Findings) -> InputSpec | None:
+def _spec(fit: Fit, input_options: dict[str, Any], findings: Findings) -> InputSpec | None:
     source, _, name = fit.architecture.partition(":")
     if source == "torchvision":
         assumed = torchvision_spec(name)
@@ -448,11 +447,15 @@ def _spec(fit: Fit, stated: dict[str, Any], findings: Findings) -> InputSpec | N
     channels = fit.arguments.get("in_chans")
     channels = channels if isinstance(channels, int) else assumed.channels
     origin = f"{source} feeds {fit.architecture}"
-    return _complete_spec(fields, channels, stated, findings, origin)
+    return _complete_spec(fields, channels, input_options, findings, origin)
 
 
 def _complete_spec(
-    fields: dict[str, Any], channels: int, stated: dict[str, Any], findings: Findings, origin: str
+    fields: dict[str, Any],
+    channels: int,
+    input_options: dict[str, Any],
+    findings: Findings,
+    origin: str,
 ) -> InputSpec | None:
     """Return how a network is fed, by what was stated and else assumed, which becomes a note.
 
@@ -465,19 +468,19 @@ def _complete_spec(
             values = fields[name]
             fields[name] = (sum(values) / len(values),) * channels
     for name in ("mean", "std"):
-        if name in stated and len(stated[name]) == 1:
-            stated = {**stated, name: stated[name] * channels}
-        count = len(stated.get(name, fields[name]))
+        if name in input_options and len(input_options[name]) == 1:
+            input_options = {**input_options, name: input_options[name] * channels}
+        count = len(input_options.get(name, fields[name]))
         if count != channels:
             findings.problems.append(
                 f"--{name} has {number_of(count, 'value')}, but the first layer reads "
                 f"{number_of(channels, 'channel')}. Give "
                 "one value, or one for each."
             )
-    if min(stated.get("std", (1.0,))) <= 0:
+    if min(input_options.get("std", (1.0,))) <= 0:
         findings.problems.append("--std has a value that is not positive. Leave it out if unsure.")
     try:
-        input_spec = InputSpec.model_validate({**fields, **stated, "channels": channels})
+        input_spec = InputSpec.model_validate({**fields, **input_options, "channels": channels})
     except ValidationError as exc:
         # Errors of no single field were listed above.
         findings.problems.extend(
@@ -492,7 +495,9 @@ def _complete_spec(
         )
         return None
     assumptions = [
-        name for name in ("size", "mean", "std", "crop", "interpolation") if name not in stated
+        name
+        for name in ("size", "mean", "std", "crop", "interpolation")
+        if name not in input_options
     ]
     if assumptions:
         values = {

@@ -98,12 +98,12 @@ def class_text(index: int, labels: tuple[str, ...]) -> str:
 
 def _ambiguous(name: str, matches: Sequence[int], labels: tuple[str, ...]) -> str:
     details = _imagenet_details(labels)
-    listed = "; ".join(
+    examples = "; ".join(
         f"{class_text(i, labels)} ({details.get(i, labels[i])})" for i in matches[:6]
     )
     return (
-        f"{len(matches)} classes are called {quote(name)}: {listed}. Give the index of the one you "
-        "mean."
+        f"{len(matches)} classes are called {quote(name)}: {examples}. Give the index of the one "
+        "you mean."
     )
 
 

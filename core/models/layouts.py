@@ -113,11 +113,11 @@ def layout_of(raw: Any, size: tuple[int, ...], module: Any) -> Layout:
         raise NeedsNotMet("its features come as several tensors, not as one map")
     if raw.ndim == len(size) + 2 and not (len(size) == 1 and hasattr(module, "num_prefix_tokens")):
         width = getattr(module, "num_features", None)
-        stated = str(getattr(module, "output_fmt", "")).upper().endswith("NHWC")
+        is_nhwc = str(getattr(module, "output_fmt", "")).upper().endswith("NHWC")
         by_width = raw.shape[-1] == width and raw.shape[1] != width
         first, last = tuple(raw.shape[2:]), tuple(raw.shape[1:-1])
         by_shape = proportional(last, size) and not proportional(first, size)
-        return ChannelsLast() if stated or by_width or by_shape else ChannelsFirst()
+        return ChannelsLast() if is_nhwc or by_width or by_shape else ChannelsFirst()
     if raw.ndim == 3:
         for prefix, grid in _token_grids(raw.shape[1], size, module):
             return Tokens(prefix, grid)
@@ -139,9 +139,9 @@ def _token_grids(
     tokens: int, size: tuple[int, ...], module: Any
 ) -> Iterator[tuple[int, tuple[int, ...]]]:
     stated_grid = tuple(getattr(getattr(module, "patch_embed", None), "grid_size", None) or ())
-    stated = getattr(module, "num_prefix_tokens", None)
+    own_prefix = getattr(module, "num_prefix_tokens", None)
     # Believed first, but not blindly: class-attention networks add their class token only later.
-    prefixes = ([] if stated is None else [stated]) + [0, 1, 2, 5, 4, 3]
+    prefixes = ([] if own_prefix is None else [own_prefix]) + [0, 1, 2, 5, 4, 3]
     for prefix in prefixes:
         length = tokens - prefix
         if length < 1:

@@ -274,9 +274,9 @@ def _in_words(problem: str) -> str:
     match = _MISMATCH.fullmatch(problem)
     if match is None:
         return problem
-    stored, described = (shape.replace(", ", " x ") or "one number" for shape in match.groups()[1:])
+    stored, expected = (shape.replace(", ", " x ") or "one number" for shape in match.groups()[1:])
     return (
-        f"{match[1]} is {stored} in the file and {described} as described. Correct the "
+        f"{match[1]} is {stored} in the file and {expected} as described. Correct the "
         "description, its arguments and labels, or give the file that belongs to it."
     )
 
@@ -288,11 +288,11 @@ def _check_not_larger(name: str, manifest: CheckpointManifest, classes: int, sto
             plan = build(manifest.architecture, classes=classes, arguments=manifest.arguments)
         except BadArtifact:  # said where it is built, or no more than that it needs numbers for it
             return
-    described = sum(value.numel() for value in plan.state_dict().values())
-    if described > 2 * stored + 1_000_000:
+    count = sum(value.numel() for value in plan.state_dict().values())
+    if count > 2 * stored + 1_000_000:
         raise BadArtifact(
             f"The weights of {name} do not fit {manifest.architecture}: {stored:,} numbers are "
-            f"stored, and it has {described:,}."
+            f"stored, and it has {count:,}."
         )
 
 

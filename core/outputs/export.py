@@ -66,9 +66,9 @@ def bundle_files(
         hashes[name] = hashlib.sha256(content).hexdigest()
         yield f"{folder}/{name}", content
         del content  # one of them at a time
-    described = manifest(explanation, source=source, style=style)
-    described |= {"command": command} if command else {}
-    text = json.dumps(described | {"files": hashes}, indent=2) + "\n"
+    facts = manifest(explanation, source=source, style=style)
+    facts |= {"command": command} if command else {}
+    text = json.dumps(facts | {"files": hashes}, indent=2) + "\n"
     yield f"{folder}/{MANIFEST}", text.encode()
 
 
@@ -134,8 +134,8 @@ def read_explanation(path: Path) -> tuple[Explanation, Style]:
         BadInput: A file is missing or damaged, or another version of the program wrote it.
     """
     try:
-        described = json.loads(path.read_text(encoding="utf-8"))
-        return _explanation_of(described, path.parent), Style(**described["style"])
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        return _explanation_of(facts, path.parent), Style(**facts["style"])
     except (OSError, ValueError, KeyError, TypeError, InvalidParameter) as exc:
         raise BadInput(
             f"{path} cannot be read back ({type(exc).__name__}: {exc}). Give a manifest.json that "
@@ -154,33 +154,33 @@ def answers_the_same(path: Path, explanation: Explanation) -> bool:
 
     That is of input and framing, network and its weights, class, parameters and seed.
     """
-    described = json.loads(json.dumps(manifest(explanation, source="", style=Style())))
-    return _question_of(_describe(path)) == _question_of(described)
+    facts = json.loads(json.dumps(manifest(explanation, source="", style=Style())))
+    return _question_of(_describe(path)) == _question_of(facts)
 
 
 def _describe(path: Path) -> dict[str, Any]:
     try:
-        described = json.loads(path.read_text(encoding="utf-8"))
+        facts = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return described if isinstance(described, dict) else {}
+    return facts if isinstance(facts, dict) else {}
 
 
-def _question_of(described: Mapping[str, Any]) -> list[object]:
+def _question_of(facts: Mapping[str, Any]) -> list[object]:
     parts = {
         "input": ("sha256_of_pixels", "framing"),
         "model": ("name", "weights_sha256", "output"),
         "target": ("index", "quantity", "versus"),
     }
-    fields: list[object] = [described.get(name) for name in ("method", "parameters", "seed")]
+    fields: list[object] = [facts.get(name) for name in ("method", "parameters", "seed")]
     for name, keys in parts.items():
-        part = described.get(name)
+        part = facts.get(name)
         fields += [part.get(key) if isinstance(part, dict) else None for key in keys]
     return fields
 
 
-def _explanation_of(described: Mapping[str, Any], folder: Path) -> Explanation:
-    fields, model, target = described["input"], described["model"], described["target"]
+def _explanation_of(facts: Mapping[str, Any], folder: Path) -> Explanation:
+    fields, model, target = facts["input"], facts["model"], facts["target"]
     file = folder / fields["file"]
     if file.suffix == ".npy":
         signal = np.load(file, allow_pickle=False)
@@ -196,9 +196,9 @@ def _explanation_of(described: Mapping[str, Any], folder: Path) -> Explanation:
     if question.digest() != fields["sha256_of_pixels"]:
         raise ValueError(f"{file.name} is not what was explained")
     result: Heatmap | Examples
-    files: dict[str, str] | None = described.get("files")
-    if "map" in described:
-        heat, error = described["map"], folder / "standard_error.npy"
+    files: dict[str, str] | None = facts.get("files")
+    if "map" in facts:
+        heat, error = facts["map"], folder / "standard_error.npy"
         has_error = error.name in files if files is not None else error.is_file()
         result = Heatmap(
             np.load(_part(folder / "values.npy", files), allow_pickle=False),
@@ -210,16 +210,16 @@ def _explanation_of(described: Mapping[str, Any], folder: Path) -> Explanation:
         )
     else:
         items = []
-        for number, item in enumerate(described["items"], start=1):
+        for number, item in enumerate(facts["items"], start=1):
             with Image.open(_part(folder / f"example-{number:02d}.png", files)) as picture:
                 items.append(Example(np.asarray(picture.convert("RGB")), **item))
-        result = Examples(tuple(items), described["unit"], described["note"])
+        result = Examples(tuple(items), facts["unit"], facts["note"])
     labels = (target["label"], target["versus_label"])
-    view = described["view"]
+    view = facts["view"]
     return Explanation(
-        method=described["method"],
-        title=described["title"],
-        plugin=described["plugin"],
+        method=facts["method"],
+        title=facts["title"],
+        plugin=facts["plugin"],
         model=ModelCard(
             model["name"],
             model["weights_sha256"],
@@ -232,7 +232,7 @@ def _explanation_of(described: Mapping[str, Any], folder: Path) -> Explanation:
             outputs=model["outputs"],
             output=model["output"],
         ),
-        question=replace(question, seed=described["seed"]),
+        question=replace(question, seed=facts["seed"]),
         target=Target(
             target["index"],
             target["quantity"],
@@ -245,11 +245,11 @@ def _explanation_of(described: Mapping[str, Any], folder: Path) -> Explanation:
         probability=target["probability"],
         result=result,
         view=View.from_dict(view) if view else None,
-        params=described["parameters"],
-        fraction=described["fraction"],
-        seconds=described["seconds"],
-        finished=described["finished"],
-        reference=described["reference"],
+        params=facts["parameters"],
+        fraction=facts["fraction"],
+        seconds=facts["seconds"],
+        finished=facts["finished"],
+        reference=facts["reference"],
     )
 
 
@@ -305,7 +305,7 @@ def manifest(explanation: Explanation, *, source: str, style: Style) -> dict[str
     """Return everything needed to tell how an explanation came about, as JSON-able data."""
     card, target, result = explanation.model, explanation.target, explanation.result
     photo = explanation.question.photo
-    described: dict[str, object] = {
+    facts: dict[str, object] = {
         "method": explanation.method,
         "title": explanation.title,
         "reference": explanation.reference,
@@ -353,10 +353,10 @@ def manifest(explanation: Explanation, *, source: str, style: Style) -> dict[str
         "command": command_line(explanation, source),
     }
     if explanation.verdict is not None:
-        described["scores"] = explanation.verdict.as_dict()
+        facts["scores"] = explanation.verdict.as_dict()
     if isinstance(result, Heatmap):
         scale = scale_of(result)
-        described["map"] = {
+        facts["map"] = {
             "shape": list(result.values.shape),
             "unit": result.unit,
             "signed": result.signed,
@@ -368,15 +368,15 @@ def manifest(explanation: Explanation, *, source: str, style: Style) -> dict[str
             "blank_because": result.blank_reason(),
         }
     else:
-        described["items"] = [_item(item) for item in result.items]
-        described |= {"unit": result.unit, "note": result.note}
+        facts["items"] = [_item(item) for item in result.items]
+        facts |= {"unit": result.unit, "note": result.note}
         if isinstance(result, Prototypes):
-            described |= {
+            facts |= {
                 "predicted": result.predicted,
                 "score": result.score,
                 "rest": result.rest,
             }
-    return described
+    return facts
 
 
 def _item(item: Example) -> Mapping[str, object]:
@@ -449,7 +449,7 @@ def write_files(folder: Path, files: Iterable[tuple[str, bytes]]) -> list[Path]:
         files: Names and contents; those of an answer lie in a folder, its manifest is the last.
     """
     paths = []
-    begun: dict[Path, FileSet] = {}
+    file_sets: dict[Path, FileSet] = {}
     try:
         for name, content in files:
             path = folder / name
@@ -459,17 +459,17 @@ def write_files(folder: Path, files: Iterable[tuple[str, bytes]]) -> list[Path]:
             if place == folder:
                 write_atomically(path, content)
                 continue
-            if place not in begun:
-                begun[place] = FileSet(place / MANIFEST, recorded_files, alone=True)
+            if place not in file_sets:
+                file_sets[place] = FileSet(place / MANIFEST, recorded_files, alone=True)
             if path.name != MANIFEST:
-                begun[place].add_bytes(path.name, content)
+                file_sets[place].add_bytes(path.name, content)
                 continue
-            begun.pop(place).commit(content)
+            file_sets.pop(place).commit(content)
             for pattern in _OF_ANSWERS:  # of versions that recorded no files
                 for old in set(place.glob(pattern)) - set(paths):
                     old.unlink()
     finally:
-        for unfinished in begun.values():
+        for unfinished in file_sets.values():
             unfinished.discard()
     return paths
 
@@ -480,10 +480,10 @@ def recorded_files(description: bytes) -> dict[str, str]:
     Raises:
         ValueError: It is no JSON, or names what is no file beside it.
     """
-    recorded = json.loads(description).get("files", {})
-    if any(not re.fullmatch(r"[^/\\.][^/\\]*", name) for name in recorded):
+    hashes = json.loads(description).get("files", {})
+    if any(not re.fullmatch(r"[^/\\.][^/\\]*", name) for name in hashes):
         raise ValueError("a file that does not lie beside it")
-    return dict(recorded)
+    return dict(hashes)
 
 
 def explanation_picture(explanation: Explanation, style: Style | None = None) -> Image.Image:

@@ -43,9 +43,9 @@ class MaskedMeans:
     def values(self) -> Tensor:
         """Return (*S) float64 estimates; 0 where no mask ever showed the place."""
         times, scored = self._sums[0], self._sums[1]
-        seen = times > 0
+        is_seen = times > 0
         mean = self._scores / max(1, self.count)
-        return torch.where(seen, scored / times.clamp_min(1e-12) - mean, 0.0)
+        return torch.where(is_seen, scored / times.clamp_min(1e-12) - mean, 0.0)
 
     def errors(self) -> Tensor:
         """Return (*S) float64 standard errors, by the samples' residuals; 0 where unseen.

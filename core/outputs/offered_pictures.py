@@ -36,8 +36,8 @@ def offered_pictures(engine: Engine, name: str) -> OfferedPictures | None:
     """
     if name.partition(":")[0] not in engine.registry.datasets:
         return None
-    described = last_of(engine.run(_describe, name, quick=True))
-    return None if described is None else OfferedPictures(engine, name, *described)
+    description = last_of(engine.run(_describe, name, quick=True))
+    return None if description is None else OfferedPictures(engine, name, *description)
 
 
 _Described = tuple[tuple[str, ...], tuple[Item, ...]]

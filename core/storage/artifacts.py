@@ -105,7 +105,7 @@ def write_artifact(
     """
 
     def describe(sha256: str) -> bytes:
-        described = _Description(
+        description = _Description(
             method=method,
             model=model,
             weights=weights,
@@ -113,7 +113,7 @@ def write_artifact(
             sha256=sha256,
             facts=dict(artifact.facts),
         )
-        return (json.dumps(described.model_dump(mode="json"), indent=1) + "\n").encode()
+        return (json.dumps(description.model_dump(mode="json"), indent=1) + "\n").encode()
 
     folder.mkdir(parents=True, exist_ok=True)
     write_described(
@@ -135,23 +135,23 @@ def read_artifact(folder: Path, *, method: str, weights: str, input_spec: InputS
             transform.
     """
     where = f"{folder.parent.name}/{folder.name}"
-    described = read_json_model(folder / FACTS, _Description, "Fit it again.")
+    description = read_json_model(folder / FACTS, _Description, "Fit it again.")
     try:
-        digest, arrays = file_sha256(folder / FACTS), find_file(folder / ARRAYS, described.sha256)
+        digest, arrays = file_sha256(folder / FACTS), find_file(folder / ARRAYS, description.sha256)
     except OSError as exc:
         raise BadArtifact(f"{where} cannot be read: {exc.strerror}. Fit it again.") from exc
-    if described.method != method:
-        raise BadArtifact(f"{where} was fitted for {described.method!r}, not {method!r}.")
-    if described.weights != weights:
+    if description.method != method:
+        raise BadArtifact(f"{where} was fitted for {description.method!r}, not {method!r}.")
+    if description.weights != weights:
         raise BadArtifact(
-            f"{where} was made with other weights ({described.model}, sha256 "
-            f"{described.weights[:12]}) than those in use ({weights[:12]}). Fit it again."
+            f"{where} was made with other weights ({description.model}, sha256 "
+            f"{description.weights[:12]}) than those in use ({weights[:12]}). Fit it again."
         )
-    if described.transform != input_spec:
+    if description.transform != input_spec:
         raise BadArtifact(f"{where} was made with another image transform. Fit it again.")
     if arrays is None:
         raise BadArtifact(f"{where}/{ARRAYS} is damaged or was replaced. Fit it again.")
-    return Artifact(_map_arrays(arrays, where), described.facts, digest)
+    return Artifact(_map_arrays(arrays, where), description.facts, digest)
 
 
 def is_artifact(folder: Path) -> bool:

@@ -28,8 +28,8 @@ Normalisation = tuple[tuple[float, ...], tuple[float, ...]]
 
 def input_range_unknown(recipe: Recipe, network: Network) -> bool:
     """Return whether mean and deviation are a guess: neither recipe nor weights state them."""
-    stated = recipe.mean is not None or recipe.std is not None
-    return network.trained and not (stated or network.spec_known or recipe.weights == PRETRAINED)
+    is_given = recipe.mean is not None or recipe.std is not None
+    return network.trained and not (is_given or network.spec_known or recipe.weights == PRETRAINED)
 
 
 def guess_input_range(

@@ -112,7 +112,7 @@ def _report(
         for place, index in enumerate((*test, *val))
     ]
     epochs_run = max((epoch.epoch for epoch in log.epochs), default=0)
-    wanted = 0 if log.recipe.get("mode") == "head" else int(log.recipe["epochs"])
+    epochs = 0 if log.recipe.get("mode") == "head" else int(log.recipe["epochs"])
     labels = dataset.labels
     return ModelReport(
         name=folder.resolve().name,
@@ -138,12 +138,12 @@ def _report(
         start=log.start,
         epochs=tuple(epoch.model_dump() for epoch in log.epochs),
         best=log.best,
-        complete=epochs_run >= wanted,
+        complete=epochs_run >= epochs,
         seconds=log.seconds,
         val=compute_figures(logits[cut:], truth[cut:], labels, temperature),
         test=compute_figures(logits[:cut], truth[:cut], labels, temperature) if cut else None,
         temperature=temperature,
-        notes=_notes(log, epochs_run, wanted),
+        notes=_notes(log, epochs_run, epochs),
         items=tuple(items),
         predictions_sha256="",
         mistakes_sha256=None,

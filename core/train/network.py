@@ -252,7 +252,7 @@ def _spec(recipe: Recipe, module: nn.Module, start_spec: InputSpec | None) -> In
         if recipe.weights is None:
             # Nothing ties a network that starts from nothing to its authors' crop and filter.
             start_spec = start_spec.model_copy(update={"interpolation": "bilinear", "crop": 1.0})
-    stated = {
+    in_recipe = {
         "size": (recipe.size, recipe.size) if recipe.size else None,
         "mean": recipe.mean,
         "std": recipe.std,
@@ -260,9 +260,9 @@ def _spec(recipe: Recipe, module: nn.Module, start_spec: InputSpec | None) -> In
         "crop_mode": recipe.crop_mode,
         "interpolation": recipe.interpolation,
     }
-    chosen = {key: value for key, value in stated.items() if value is not None}
+    changes = {key: value for key, value in in_recipe.items() if value is not None}
     try:
-        input_spec = InputSpec.model_validate({**start_spec.model_dump(), **chosen})
+        input_spec = InputSpec.model_validate({**start_spec.model_dump(), **changes})
     except ValidationError as exc:
         reason = wrong_value(exc)[1]
         raise BadInput(f"The recipe's size, mean and std are no input: {reason}.") from exc

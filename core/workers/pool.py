@@ -178,11 +178,11 @@ class WorkerPool:
             lane.tasks.append(task)
         healthy = False
         try:
-            until, sent = time.monotonic() + SECONDS_TO_START, False
+            until, is_sent = time.monotonic() + SECONDS_TO_START, False
             while True:
-                if process.ready and not sent:
+                if process.ready and not is_sent:
                     process.send(work)
-                    sent, task.began = True, time.monotonic()
+                    is_sent, task.began = True, time.monotonic()
                     until = task.began + seconds
                 event = process.receive(SECONDS_BETWEEN_LOOKS)
                 if task.stopped or not task.still_wanted():
@@ -195,14 +195,14 @@ class WorkerPool:
                 kind, value = event or ("nothing", None)
                 # An end is taken, however late; steps without end are as bad as none.
                 if kind in ("nothing", "step", "progress") and time.monotonic() > until:
-                    if sent:
+                    if is_sent:
                         raise TooSlow(work.method, seconds)
                     raise Busy(
                         f"No working process started within {SECONDS_TO_START:.0f} s. "
                         "Try again shortly."
                     )
                 if kind == "idle":
-                    if sent:
+                    if is_sent:
                         healthy = not process.is_worn
                         return
                 elif kind == "error":

@@ -169,10 +169,10 @@ class PaintedCats(Dataset):
             return None
         parts = self.parts(index)
         if self.world == "breed":
-            chosen = [parts[name] for name in diagnostic_parts(label) if name in parts]
+            masks = [parts[name] for name in diagnostic_parts(label) if name in parts]
         else:
-            chosen = [mask for name, mask in parts.items() if name.startswith("artefact:")]
-        return np.logical_or.reduce(chosen) if chosen else None
+            masks = [mask for name, mask in parts.items() if name.startswith("artefact:")]
+        return np.logical_or.reduce(masks) if masks else None
 
     def dissection(self, index: int) -> Dissection | None:
         """Return a cat of a breed in its parts: fur or scene shows where one is left out.

@@ -21,8 +21,8 @@ MOST_PROPS = 2
 def scenery(rng: np.random.Generator) -> tuple[Scene, int, tuple[Prop, ...]]:
     """Return a scene, its seed and what stands about in it."""
     standing = [prop for prop in PROPS if prop != "collar"]
-    chosen = rng.permutation(len(standing))[: int(rng.integers(MOST_PROPS + 1))]
-    return pick(rng, SCENES), int(rng.integers(2**31)), tuple(standing[k] for k in sorted(chosen))
+    picks = rng.permutation(len(standing))[: int(rng.integers(MOST_PROPS + 1))]
+    return pick(rng, SCENES), int(rng.integers(2**31)), tuple(standing[k] for k in sorted(picks))
 
 
 def any_cat(seed: int) -> Traits:

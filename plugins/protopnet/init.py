@@ -89,13 +89,13 @@ def spherical_kmeans(patches: Array, count: int, *, seed: int, rounds: int = 30)
     """
     unit = patches / np.maximum(np.linalg.norm(patches, axis=1, keepdims=True), 1e-9)
     rng = np.random.default_rng(seed)
-    chosen = [int(rng.integers(len(unit)))]
-    while len(chosen) < min(count, len(unit)):
-        gap = 1 - (unit @ unit[chosen].T).max(1)
+    seeds = [int(rng.integers(len(unit)))]
+    while len(seeds) < min(count, len(unit)):
+        gap = 1 - (unit @ unit[seeds].T).max(1)
         if gap.max() < 1e-6:
             break
-        chosen.append(int(rng.choice(len(unit), p=np.maximum(gap, 0) / np.maximum(gap, 0).sum())))
-    centres = unit[chosen]
+        seeds.append(int(rng.choice(len(unit), p=np.maximum(gap, 0) / np.maximum(gap, 0).sum())))
+    centres = unit[seeds]
     for _ in range(rounds):
         nearest = (unit @ centres.T).argmax(1)
         sums = np.stack(

@@ -184,8 +184,8 @@ def plugins(
             ]
             keys = ("stage", "plugin", "distribution", "message")
             problems = [{key: getattr(p, key) for key in keys} for p in registry.problems]
-            listed = {"explainers": explainers, "datasets": datasets, "problems": problems}
-            typer.echo(json.dumps(listed, indent=2))
+            tables = {"explainers": explainers, "datasets": datasets, "problems": problems}
+            typer.echo(json.dumps(tables, indent=2))
             return
         from rich.console import Console
         from rich.table import Table

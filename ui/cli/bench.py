@@ -113,7 +113,7 @@ def _run(
         raise BadInput("--data is of one network: name it with --model.")
     engine = Engine()
     registry = engine.registry
-    chosen = names or (map_methods(registry) if every else quick_methods(registry))
+    methods = names or (map_methods(registry) if every else quick_methods(registry))
     summaries = []
     for model in models or _known_models(engine):
         place = out / file_name(model)
@@ -122,7 +122,7 @@ def _run(
         except OSError as exc:
             raise BadInput(f"--out {out} cannot be made: {exc.strerror}. Choose another.") from exc
         inputs = data or _training_data(engine, model)
-        plan = Bench(model, inputs, tuple(dict.fromkeys(chosen)), **counts)
+        plan = Bench(model, inputs, tuple(dict.fromkeys(methods)), **counts)
         summary = _measure(engine, plan, place, workers or cores())
         write_atomically(place / SUMMARY_OF_MODEL, json.dumps(asdict(summary)).encode())
         summaries.append(summary)

@@ -132,8 +132,8 @@ def _check_choice(option: str, value: str, choices: tuple[str, ...]) -> str:
     from whylens.core.errors import InvalidParameter, quote
 
     if value not in choices:
-        listed = f"{', '.join(choices[:-1])} or {choices[-1]}"
-        raise InvalidParameter(f"{option} is {listed}, not {quote(value)}.")
+        choices_text = f"{', '.join(choices[:-1])} or {choices[-1]}"
+        raise InvalidParameter(f"{option} is {choices_text}, not {quote(value)}.")
     return value
 
 

@@ -41,7 +41,7 @@ def _run(
     engine = Engine()
     explainer = engine.registry.explainer(method)
     params = parse_params(param, {method: explainer.Params.model_fields})[method]
-    checked = validate_params(explainer, explainer.Params, params)
+    parameters = validate_params(explainer, explainer.Params, params)
     with progress_display() as display:
         dataset = read_dataset(display, data, engine.registry.datasets)
         task = display.add_task(method, total=1)
@@ -49,14 +49,14 @@ def _run(
         means = run(work, lambda fraction: display.update(task, completed=fraction))
     backbone = engine.backbone(model)
     stems = [re.sub(r"[^\w.+-]+", "-", label).strip("-.") or "class" for label in means]
-    described = {
+    description = {
         "model": model,
         "weights_sha256": backbone.identity.digest,
         "method": method,
-        "parameters": checked.model_dump(mode="json"),
+        "parameters": parameters.model_dump(mode="json"),
         "pictures": dataset.name,
         "at_most_of_each_class": per_class,
     }
     names = dict(zip(means, unique_names(stems), strict=True))
-    write_means(out, means, names, backbone.input_spec, described)
+    write_means(out, means, names, backbone.input_spec, description)
     typer.echo(out)

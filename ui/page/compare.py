@@ -198,8 +198,8 @@ def _questions(
 ) -> tuple[list[Question], list[str]]:
     """Return the question to each network, the loaded one's first, and what to know of them."""
     questions, remarks = [question], []
-    wanted = question.target
-    label = "" if wanted is None else session.engine.card(question.model).labels[wanted]
+    index = question.target
+    label = "" if index is None else session.engine.card(question.model).labels[index]
     for name in values["networks"]:
         target = PREDICTED
         try:
@@ -246,9 +246,9 @@ def _runner(session: Session, draw: Drawer) -> Callable[..., Iterator[Any]]:
         for row, row_question in enumerate(questions):
             unavailable = session.engine.unavailable(row_question.model, visitor=visitor)
             work += [(row, row_question, m) for m in values["methods"] if m not in unavailable]
-            refused = [explainers[m].title for m in values["methods"] if m in unavailable]
-            if row and refused:  # of the loaded one a list of its own says why
-                problems.append(f"Not on {row_question.model}: {', '.join(refused)}.")
+            omitted = [explainers[m].title for m in values["methods"] if m in unavailable]
+            if row and omitted:  # of the loaded one a list of its own says why
+                problems.append(f"Not on {row_question.model}: {', '.join(omitted)}.")
         if not work:
             words = ["Choose at least one method that can be used on this network.", *problems]
             yield "", "", " ".join(words)

@@ -112,23 +112,23 @@ class Gate:
         body: _Body | None = None
         counter: _Counter | None = None
         visit = ""
-        begun = False
+        has_begun = False
         # A 500 waits for what was raised: it may be no fault of the program's.
         failed: list[Message] = []
 
         async def marked(message: Message) -> None:
-            nonlocal begun
-            if body is not None and body.refusal is not None and not begun:
+            nonlocal has_begun
+            if body is not None and body.refusal is not None and not has_begun:
                 return  # what the application makes of a body that was refused
-            if not begun and (failed or message.get("status") == 500):
+            if not has_begun and (failed or message.get("status") == 500):
                 failed.append(message)
                 return
             await answer(message)
 
         async def answer(message: Message) -> None:
-            nonlocal begun
+            nonlocal has_begun
             if message["type"] == "http.response.start":
-                begun = True
+                has_begun = True
                 # Visitors are anonymous: no other site needs to speak for them.
                 headers = [
                     pair
@@ -172,9 +172,9 @@ class Gate:
             if counter is not None:
                 counter.end()
             self._open_visits.discard(visit)
-        if refusal is not None and not begun:
-            refused = PlainTextResponse(str(refusal), refusal.status, {"Connection": "close"})
-            await refused(scope, receive, answer)
+        if refusal is not None and not has_begun:
+            response = PlainTextResponse(str(refusal), refusal.status, {"Connection": "close"})
+            await response(scope, receive, answer)
             return
         for message in failed:
             await answer(message)
@@ -293,9 +293,9 @@ class Gate:
         public = self._parameters.get(f"/{name}")
         if not named or named[0].fn is None or (kind == "call/v2" and public is None):
             raise Refusal(404, "There is no such endpoint; /gradio_api/info lists all.")
-        data, wanted = values.get("data"), len(named[0].inputs)
-        if direct and isinstance(data, list) and len(data) != wanted and not named[0].cancels:
-            raise Refusal(422, f"This takes {wanted} values, not {len(data)}.")
+        data, count = values.get("data"), len(named[0].inputs)
+        if direct and isinstance(data, list) and len(data) != count and not named[0].cancels:
+            raise Refusal(422, f"This takes {count} values, not {len(data)}.")
         if kind == "call/v2" and public is not None:
             try:
                 construct_args(public, (), values)

@@ -102,10 +102,10 @@ def importer(engine: Engine) -> Callable[..., Iterator[Any]]:
         if not text["path"]:
             raise BadInput("There is no path yet. Give that of a file of weights on this computer.")
         yield "Reading the file ...", gr.skip()
-        stated: dict[str, Any] = {name: text[name] or None for name in _FIELDS}
-        if stated["crop"]:
+        fields: dict[str, Any] = {name: text[name] or None for name in _FIELDS}
+        if fields["crop"]:
             try:
-                stated["crop"] = float(stated["crop"])
+                fields["crop"] = float(fields["crop"])
             except ValueError as exc:
                 raise BadInput(f"“Crop” is a share such as 0.875, not {text['crop']!r}.") from exc
         options = ImportOptions(
@@ -113,7 +113,7 @@ def importer(engine: Engine) -> Callable[..., Iterator[Any]]:
             photo=Path(values["photo"] or EXAMPLE_PHOTO),
             outputs=values["outputs"],
             unit=text["unit"],
-            **stated,
+            **fields,
         )
         try:
             ((name, predictions, notes),) = engine.run(_import, options, seconds=SECONDS)

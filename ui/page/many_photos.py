@@ -115,8 +115,8 @@ def build_many_photos(
     stopped.then(pack, None, [download], **UNQUEUED)
     order.change(redraw, [order], [table], **PRIVATE)
     new_photo = [form.photo, form.target, form.versus]
-    chosen = table.click(_chooser(session), None, [*new_photo, status], **PRIVATE)
-    chosen.success(None, None, None, js=TO_ANSWER_JS, **PRIVATE)
+    click = table.click(_chooser(session), None, [*new_photo, status], **PRIVATE)
+    click.success(None, None, None, js=TO_ANSWER_JS, **PRIVATE)
 
 
 def _runner(session: Session, *, local: bool) -> Callable[..., Iterator[Any]]:

@@ -53,9 +53,9 @@ class PaintInput(gr.ImageEditor, metaclass=WithoutStub):  # type: ignore[misc]
         drawing, kind, index = (str(facts.get(name, "")) for name in ("id", "type", "index"))
         if kind != "layer":  # the picture below the strokes is known here
             return
-        allowed = index in map(str, range(MOST_LAYERS))
+        has_layer = index in map(str, range(MOST_LAYERS))
         content = data.files[0][1] if data.files else b""
-        if not allowed or len(drawing) > 100 or len(content) > MOST_LAYER_BYTES:
+        if not has_layer or len(drawing) > 100 or len(content) > MOST_LAYER_BYTES:
             raise HTTPException(413, "This is no layer of a drawing, or it is too large.")
         layers = self.blob_storage.peek(drawing) or {}
         self.blob_storage.put(drawing, {**layers, int(index): content})

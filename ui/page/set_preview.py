@@ -52,8 +52,8 @@ def build_set_preview(
         else:
             yield html.source("Looking at the pictures ..."), now
             arguments = (path or place, bool(path))
-            for found in session.engine.run(_look, *arguments, visitor=visitor_id(request)):
-                yield preview_html(found), now
+            for preview in session.engine.run(_look, *arguments, visitor=visitor_id(request)):
+                yield preview_html(preview), now
 
     event = gr.on(
         [upload.change, folder.submit, folder.blur],

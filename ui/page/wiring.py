@@ -415,13 +415,13 @@ def _on_open(page: Page, tabs: Collection[Any]) -> Callable[..., Any]:
             except CoreError as exc:
                 problems.append(str(exc))
         names = example_names(name)
-        chosen = query.get("example", "")
-        if chosen and chosen not in names:
-            problems.append(f"There is no example called {chosen!r}.")
-        if chosen not in names:
+        cell = query.get("example", "")
+        if cell and cell not in names:
+            problems.append(f"There is no example called {cell!r}.")
+        if cell not in names:
             first = opening_names(name)
-            chosen = random.choice(first) if first else ""  # noqa: S311 - nobody guards it
-        photo = example(session.store, name, chosen)
+            cell = random.choice(first) if first else ""  # noqa: S311 - nobody guards it
+        photo = example(session.store, name, cell)
         updates = _model_updates(page, card, visitor_id(request), photo, target, method, fresh=True)
         updates[2] = _banner(card, " ".join(p for p in problems if p))
         tab = METHODS if method else place if place in tabs else COMPARE
@@ -478,10 +478,10 @@ def _mender(session: Session) -> Callable[..., Any]:
             return gr.skip(), gr.skip()
         for name in checkpoint_folders():
             try:
-                refused = session.engine.unavailable(name, visitor=visitor_id(request))
+                unavailable = session.engine.unavailable(name, visitor=visitor_id(request))
             except CoreError:  # a damaged one is no way out
                 continue
-            if name != model and explainer.name not in refused:
+            if name != model and explainer.name not in unavailable:
                 return name, gr.skip()
         text = f"No network that is here can be explained by {explainer.title}."
         return gr.skip(), _html(html.banner(text))
