@@ -48,7 +48,7 @@ def build_figure(
         )  # fmt: skip
     with gr.Row():
         captions = gr.Checkbox(value=True, label="Captions", min_width=120)
-        original = gr.Checkbox(value=True, label="The photo as well", min_width=120)
+        original = gr.Checkbox(value=True, label="The input as well", min_width=120)
         letters = gr.Checkbox(value=False, label="Letters a), b), c)", min_width=120)
     with gr.Row(elem_classes="wl-actions"):
         make = gr.Button("Make the figure", elem_id=f"{key}-make")

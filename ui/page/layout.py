@@ -181,8 +181,8 @@ def _style() -> StyleControls:
         gr.Radio(
             [
                 ("What suits it", "auto"),
-                ("The photo", "photo"),
-                ("A faded grey photo", "faded"),
+                ("The input", "photo"),
+                ("The input in faded grey", "faded"),
                 ("Nothing", "alone"),
             ],
             value="auto",
