@@ -1,9 +1,10 @@
 """Libraries imported without what nothing here uses: half of the time until a first answer.
 
 torch's compiler takes longer to import than torch itself. torchvision imports it for a function of
-one line, and timm to keep one function from being compiled; both ask for it when they are called,
-here. A module is changed while it is imported and in nothing else; a library that is imported
-before it is asked for, or that reads otherwise by now, stays as it is.
+one line, timm to keep one function from being compiled, and torch's optimisers to tell it where
+to cut what it compiles. The first two ask for it when they are called, here, and optimisers
+where it is there. A module is changed while it is imported and in nothing else; a library that is
+imported before it is asked for, or that reads otherwise by now, stays as it is.
 """
 
 from __future__ import annotations
@@ -15,15 +16,39 @@ from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from types import CodeType, ModuleType
 from typing import Any
 
-ROI_ALIGN = "torchvision.ops.roi_align"
-IMPORT = "\nfrom torch._dynamo.utils import is_compile_supported\n"
-IMPORT_WHEN_CALLED = """
+# By module, what its source says and what it says here, in the order in which it is changed.
+CHANGES = {
+    "torchvision.ops.roi_align": {
+        "\nfrom torch._dynamo.utils import is_compile_supported\n": """
 def is_compile_supported(device_type):
     from torch._dynamo.utils import is_compile_supported
 
     return is_compile_supported(device_type)
 
 """
+    },
+    # Where the compiler was never imported it compiles nothing.
+    "torch._compile": {
+        """            if disable_fn is None:
+                import torch._dynamo
+""": """            if disable_fn is None:
+                import sys
+
+                if "torch._dynamo" not in sys.modules:
+                    return fn(*args, **kwargs)
+                import torch._dynamo
+"""
+    },
+    "torch.optim.optimizer": {
+        "            torch._dynamo.graph_break()\n": "            graph_break()\n",
+        "        import torch._dynamo\n": """        import sys
+
+        def graph_break():
+            if "torch._dynamo" in sys.modules:
+                torch._dynamo.graph_break()
+""",
+    },
+}
 
 
 class ImportChange(MetaPathFinder):
@@ -46,14 +71,17 @@ class ImportChange(MetaPathFinder):
         return spec
 
 
-class _RoiAlign(SourceFileLoader):
-    """Loads torchvision's module with a line of its source in another form."""
+class _ChangedSource(SourceFileLoader):
+    """Loads a module of CHANGES with some lines of its source in another form."""
 
     def get_code(self, fullname: str) -> CodeType | None:
         source = self.get_data(self.path).decode()
-        if IMPORT not in source:
+        changes = CHANGES[fullname]
+        if not all(text in source for text in changes):
             return super().get_code(fullname)
-        return compile(source.replace(IMPORT, IMPORT_WHEN_CALLED), self.path, "exec")
+        for text, instead in changes.items():
+            source = source.replace(text, instead)
+        return compile(source, self.path, "exec")
 
 
 class _Timm(SourceFileLoader):
@@ -82,5 +110,6 @@ class _Timm(SourceFileLoader):
 
 
 def skip_compiler() -> None:
-    """Keep torchvision and timm from importing torch's compiler; too late, it changes nothing."""
-    sys.meta_path.insert(0, ImportChange({ROI_ALIGN: _RoiAlign, "timm": _Timm}))
+    """Keep libraries from importing torch's compiler; too late, it changes nothing."""
+    loaders = {**dict.fromkeys(CHANGES, _ChangedSource), "timm": _Timm}
+    sys.meta_path.insert(0, ImportChange(loaders))
