@@ -57,26 +57,22 @@ def end_lines(page) -> None:
     """
     opened, ended = [], []
 
-    def keep_opened(request):
-        if "/queue/data" in request.url:
-            opened.append(request)
+    def listener(requests):
+        return lambda request: "/queue/data" in request.url and requests.append(request)
 
-    def keep_ended(request):
-        if "/queue/data" in request.url:
-            ended.append(request)
-
-    listeners = {"request": keep_opened, "requestfinished": keep_ended, "requestfailed": keep_ended}
-    for event, listener in listeners.items():
-        page.on(event, listener)
+    end = listener(ended)
+    listeners = {"request": listener(opened), "requestfinished": end, "requestfailed": end}
+    for event, listen in listeners.items():
+        page.on(event, listen)
     until = time.monotonic() + PATIENCE / SECONDS
-    # A line from before these listeners is seen by the event that opens no other.
-    while not any(request in ended for request in opened) or len(ended) < len(opened):
+    # Where a line was open before, the event that ends it opens none.
+    while not opened or any(request not in ended for request in opened):
         assert time.monotonic() < until
         page.evaluate("document.querySelector('#wake').click()")
         for _ in range(20):
             page.evaluate(NEXT_FRAME_JS)
-    for event, listener in listeners.items():
-        page.remove_listener(event, listener)
+    for event, listen in listeners.items():
+        page.remove_listener(event, listen)
 
 
 @pytest.fixture(scope="module")
