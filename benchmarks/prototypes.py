@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from benchmarks.table import markdown
 from whylens.core.datasets.by_name import load_dataset
 from whylens.core.datasets.dataset import Dataset, Pixels
 from whylens.core.datasets.tensors import iter_tensors
@@ -91,10 +91,10 @@ def main() -> None:
         [
             HEAD.format(seeds=", ".join(map(str, args.seeds)), limit=args.limit),
             "## Prototypes\n",
-            *_table(rows),
+            _table(rows),
             "\n## Twins\n",
             "Share of the five nearest training pictures with the label of the test picture:\n",
-            *_table(twins),
+            _table(twins),
             "",
         ]
     )
@@ -176,11 +176,8 @@ def _question(backbone: Backbone, x: torch.Tensor) -> tuple[Any, Any]:
     return subject.embedding.numpy(), subject.embedding_weights.numpy()
 
 
-def _table(rows: Iterable[dict[str, str]]) -> list[str]:
-    titles = list(rows)
-    heads = list(titles[0])
-    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
-    return lines + ["| " + " | ".join(row[h] for h in heads) + " |" for row in titles]
+def _table(rows: list[dict[str, str]]) -> str:
+    return markdown(list(rows[0]), [list(row.values()) for row in rows])
 
 
 if __name__ == "__main__":

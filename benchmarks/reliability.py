@@ -32,7 +32,8 @@ from whylens.core.engine import Engine
 
 LETTERS = 120  # of what is told, in the table
 VISITORS = 100
-FIRST_QUICK = VISITORS - VISITORS // 5  # of the first questions of all
+SLOW_EVERY = 5  # questions
+FIRST_QUICK = VISITORS - VISITORS // SLOW_EVERY  # of the first questions of all
 BATCH = 16
 HARMS = ("exits", "sleeps")  # of a short run
 LONGEST = ("rise", "kernel-shap", "lime", "score-cam", "occlusion")
@@ -152,7 +153,7 @@ def crowd(
         visitor, results = Visitor(page), []
         time.sleep(over * number / visitors)
         for turn in range(each):
-            name = what.slow if (number + turn) % 5 == 0 else what.quick
+            name = what.slow if (number + turn) % SLOW_EVERY == 0 else what.quick
             began = time.monotonic()
             try:
                 event = visitor.ask(name, **what.of(uploaded[number]))

@@ -55,10 +55,8 @@ def photos(data: Path, count: int) -> Scene:
         data: Folder with both.
     """
     trained = _squeezenet(data / "squeezenet1_0_imagenet1k.safetensors")
-    entries = json.loads((data / "photos" / "boxes.json").read_text())
-    every = [(e["file"], o["label"], tuple(o["box"])) for e in entries for o in e["objects"]][
-        :count
-    ]
+    images = json.loads((data / "photos" / "boxes.json").read_text())
+    every = [(i["file"], o["label"], tuple(o["box"])) for i in images for o in i["objects"]][:count]
     pixels = {
         file: np.asarray(Image.open(data / "photos" / file).convert("RGB")) for file, _, _ in every
     }

@@ -189,9 +189,9 @@ def target_of(
     if quantity == "function":
         raise BadInput("A function of the outputs is given in Python: whylens.explain(target=f).")
     ranked = logits.argsort(descending=True, stable=True)
-    position = int(ranked[0]) if index is None else index
+    index = int(ranked[0]) if index is None else index
     if quantity == "contrast" and versus is None:
-        versus = next(int(i) for i in ranked if int(i) != position)
+        versus = next(int(i) for i in ranked if int(i) != index)
     if quantity != "contrast":
         versus = None
-    return Target(position, quantity, versus, outputs).check(len(logits))
+    return Target(index, quantity, versus, outputs).check(len(logits))

@@ -214,7 +214,7 @@ def _painted_figures(answered: list[Row], threshold: float) -> dict[str, Figure]
 
 
 def _known_mean(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Return the mean of the chosen values that are known; NaN where none is."""
+    """Return the mean of the values in these rows that are known; NaN where none is."""
     is_there = ~np.isnan(values)
     total, count = np.nan_to_num(values)[rows].sum(-1), is_there[rows].sum(-1)
     mean: np.ndarray = np.where(count > 0, total / np.maximum(count, 1), np.nan)

@@ -385,9 +385,9 @@ def _may_be_picture(name: str) -> bool:
 
 
 def _names(names: Iterable[str]) -> str:
-    names_text = [quote(name) for name in names]
-    more = f" and {len(names_text) - 4} more" if len(names_text) > 4 else ""
-    return ", ".join(names_text[:4]) + more
+    texts = [quote(name) for name in names]
+    more = f" and {len(texts) - 4} more" if len(texts) > 4 else ""
+    return ", ".join(texts[:4]) + more
 
 
 def _files(count: int) -> str:
