@@ -42,15 +42,15 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         for name, (width, height) in SIZES.items():
             context = browser.new_context(viewport={"width": width, "height": height})
-            seen = []
+            records = []
             for _ in range(1 + VISITS):  # the first has no script of the page in its cache
                 page = context.new_page()
                 page.add_init_script(WATCH_JS)
                 page.goto(server.page.address)
                 page.wait_for_function("window.firstScreen?.map", timeout=120_000)
-                seen.append(page.evaluate("[firstScreen.card, firstScreen.map]"))
+                records.append(page.evaluate("[firstScreen.card, firstScreen.map]"))
                 page.close()
-            cards, maps = zip(*seen[1:], strict=True)
+            cards, maps = zip(*records[1:], strict=True)
             gaps = [(b - a) / 1000 for a, b in zip(cards, maps, strict=True)]
             card, gap = statistics.median(cards) / 1000, statistics.median(gaps)
             rows.append((name, f"{card:.1f} s", f"{gap:.2f} s", f"{max(gaps):.2f} s"))

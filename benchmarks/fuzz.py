@@ -230,15 +230,15 @@ def run_all(targets: Sequence[str], seconds: float) -> list[list[str]]:
     with tempfile.TemporaryDirectory() as folder:
         decoders = readers(Path(folder))
     for target in targets or decoders:
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-m", "benchmarks.fuzz", target, "--child", "--seconds", f"{seconds}"],
             cwd=ROOT, capture_output=True, text=True, errors="replace", check=False,
         )  # fmt: skip
-        output = done.stdout + done.stderr
+        output = process.stdout + process.stderr
         findings = [line[len(MARK) :] for line in output.splitlines() if line.startswith(MARK)]
         runs = re.search(r"Done (\d+) runs", output)
         if runs is None:
-            findings.append(f"ended with code {done.returncode}: {output[-300:]}")
+            findings.append(f"ended with code {process.returncode}: {output[-300:]}")
         peak = re.findall(r"rss: (\d+)Mb", output)
         reached = re.findall(r"cov: (\d+)", output)
         for finding in findings:

@@ -29,6 +29,7 @@ from whylens.core.inputs.view import on_original
 from whylens.core.models.labels import class_index
 from whylens.core.results import Heatmap
 from whylens.core.storage.files import write_atomically
+from whylens.core.words import percent
 
 MODEL = "imagenet-lite0"
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "imagenet-lite0.md"
@@ -74,10 +75,10 @@ def objects(data: Path, labels: Sequence[str]) -> list[tuple[Question, str, Box]
     ]
 
 
-def count_recognised(engine: Engine, asked: list[tuple[Question, str, Box]], top: int) -> int:
+def count_recognised(engine: Engine, questions: list[tuple[Question, str, Box]], top: int) -> int:
     """Return how many objects are among the best classes."""
     hits = 0
-    for question, label, _ in asked:
+    for question, label, _ in questions:
         best = {score.label for score in engine.predict(question, top=top).classes}
         hits += bool(best & {label, *ALSO.get(label, ())})
     return hits
@@ -180,7 +181,7 @@ def main() -> None:
         f"Of {len(questions)} objects in real photos its best class is right for "
         f"{count_recognised(engine, questions, 1)}, and one of the best five for "
         f"{count_recognised(engine, questions, 5)}. Of {count} photos of a cat or a dog it tells "
-        f"{right / count:.1%} apart, by the sums over ImageNet's classes of each."
+        f"{percent(right / count, 1)} apart, by the sums over ImageNet's classes of each."
     )
     print(facts)
     if args.write:

@@ -18,6 +18,7 @@ from whylens.core.datasets.dataset import Dataset, Pixels
 from whylens.core.datasets.tensors import iter_tensors
 from whylens.core.engine import Engine
 from whylens.core.models.backbone import Backbone
+from whylens.core.words import percent
 from whylens.plugins._near_duplicates import same_picture, thumbnail
 from whylens.plugins.twin.cosine_search import cosines, top_positions
 
@@ -124,9 +125,10 @@ def _row(model: str, data: str, reports: list[dict[str, Any]]) -> dict[str, str]
         values = [r[name] for r in reports if name in r]
         if not values:
             return "-"
-        form = "{:.1%}" if share else "{:.1f}"
-        spread = max(values) - min(values)
-        return f"{form.format(float(np.mean(values)))} ({form.format(spread)})"
+        mean, spread = float(np.mean(values)), max(values) - min(values)
+        if share:
+            return f"{percent(mean, 1)} ({percent(spread, 1)})"
+        return f"{mean:.1f} ({spread:.1f})"
 
     for report in reports:
         if "test_recall_each" in report:
@@ -162,7 +164,7 @@ def _twins(engine: Engine, model: str, dataset: Dataset, limit: int) -> dict[str
         for name, used in (("Plain cosine", None), ("Class-weighted cosine", weights)):
             near = top_positions(cosines(arrays["vectors"], query, used), allowed, 5)
             shares[name].append(float(np.mean(np.asarray(arrays["labels"])[near] == label)))
-    means = {name: f"{np.mean(values):.1%}" for name, values in shares.items()}
+    means = {name: percent(float(np.mean(values)), 1) for name, values in shares.items()}
     return {"Model": f"`{model}`", "Data": Path(dataset.name).name, **means}
 
 

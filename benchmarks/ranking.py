@@ -102,8 +102,8 @@ def main() -> None:
         for title, column in (("mass in the box", 1), ("peak in the box", 2)):
             values = [row[column] for row in pairs if not np.isnan(row[column])]
             ends = interval(values)  # of one object there is none
-            around = "" if ends is None else f" ({ends[0]:.0%} to {ends[1]:.0%})"
-            share = f"{np.mean(values):.0%}{around}".replace("%", "")
+            around = "" if ends is None else f" ({100 * ends[0]:.0f} to {100 * ends[1]:.0f})"
+            share = f"{100 * np.mean(values):.0f}{around}"
             lines.append((model, title, share, f"{len(values)} of {len(pairs)}"))
             print(*lines[-1], sep=", ", flush=True)
     if args.write:

@@ -99,10 +99,10 @@ def steady(parts: Sequence[dict[str, Any]]) -> float:
     Args:
         parts: Lines of the log, in their order.
     """
-    first, *others = parts
-    if not others:
+    first, *worker_parts = parts
+    if not worker_parts:
         return 0.0
-    return sum(part["images"] for part in others) / (others[-1]["at"] - first["at"])
+    return sum(part["images"] for part in worker_parts) / (worker_parts[-1]["at"] - first["at"])
 
 
 def tree(out: Path) -> dict[str, bytes]:

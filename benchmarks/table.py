@@ -38,13 +38,13 @@ class Contest:
     """What runs against what.
 
     Attributes:
-        ours: Our work.
+        own_work: Whylens' work.
         peers: Name to a peer's work; the bare forward pass counts as one.
         checked: What was compared before timing, in words.
         over: True for peer / ours (how much faster we are), False for ours / peer.
     """
 
-    ours: Work
+    own_work: Work
     peers: dict[str, Work]
     checked: str
     over: bool
@@ -89,7 +89,7 @@ def race(row: Row, contest: Contest, *, rounds: int) -> Measured:
     Args:
         rounds: How many rounds, at least one; everyone has run once before.
     """
-    works = {"whylens": contest.ours, **contest.peers}
+    works = {"whylens": contest.own_work, **contest.peers}
     names = list(works)
     if not contest.checked:  # else everyone has run already
         for work in works.values():

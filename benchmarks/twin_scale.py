@@ -46,7 +46,7 @@ def figures(count: int, kind: str, queries: int = QUERIES) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="whylens-gallery-") as place:
         for stage in _STAGES:
             words = [stage, place, "--count", str(count), "--kind", kind, "--queries", str(queries)]
-            done = subprocess.run(
+            process = subprocess.run(
                 [sys.executable, "-m", "benchmarks.twin_scale", "--stage", *words],
                 cwd=Path(__file__).resolve().parents[1],
                 env={**os.environ, FOLDERS_VARIABLE: place},
@@ -54,7 +54,7 @@ def figures(count: int, kind: str, queries: int = QUERIES) -> dict[str, Any]:
                 text=True,
                 check=True,
             )
-            results |= json.loads(done.stdout.splitlines()[-1])
+            results |= json.loads(process.stdout.splitlines()[-1])
     return results
 
 

@@ -30,6 +30,7 @@ from whylens.core.explanation import Question
 from whylens.core.outputs.ranking import WORDS
 from whylens.core.results import Heatmap
 from whylens.core.subject import Subject
+from whylens.core.words import percent
 
 PAGE = Path(__file__).parents[1] / "docs" / "which-map-to-believe.md"
 ANALYTIC = "analytic"
@@ -158,8 +159,8 @@ def main() -> None:
         print("\n".join(rows({model: by_model[model]})), flush=True)
     share = np.mean(np.array([*leads]) >= LEAD)
     among = (
-        f"Of {len(leads):,} random maps of the inputs of {', '.join(by_model)} {share:.1%} lead by "
-        f"{LEAD:g} times the spread of the others."
+        f"Of {len(leads):,} random maps of the inputs of {', '.join(by_model)} "
+        f"{percent(share, 1)} lead by {LEAD:g} times the spread of the others."
     )
     print(among)
     if args.write:

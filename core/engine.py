@@ -284,10 +284,10 @@ class Engine:
         parameters: Params = validate_params(explainer, explainer.Params, params or {})
         backbone = self.backbone(question.model)
         if question.signal is not None and len(backbone.input_spec.size) == 1:
-            fitted = fit_signal(
+            fitted_signal = fit_signal(
                 question.signal, backbone.input_spec.channels, backbone.input_spec.size[0]
             )
-            question = replace(question, signal=fitted)
+            question = replace(question, signal=fitted_signal)
         reason, artifact = self._reason_and_artifact(explainer, backbone, question.visitor)
         if reason:
             raise NeedsNotMet(f"{explainer.title} is not available on {backbone.name}: {reason}")

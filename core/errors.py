@@ -40,7 +40,7 @@ class UnknownName(CoreError):
         names = sorted(set(known))
         near = difflib.get_close_matches(name.lower(), names, n=4, cutoff=0.55)
         # A word of a name is as close as a misspelt name: "husky" means "Siberian husky".
-        near = near or [other for other in names if name and name.lower() in other.lower()][:4]
+        near = near or [word for word in names if name and name.lower() in word.lower()][:4]
         hint = ""
         if near:
             hint = f" Did you mean {', '.join(near)}?"

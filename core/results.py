@@ -76,8 +76,8 @@ class Heatmap:
         """
         if self.error is None:
             return self
-        sure = np.abs(self.values) > Z95 * self.error
-        return replace(self, values=np.where(sure, self.values, np.float32(0)))
+        beyond_error = np.abs(self.values) > Z95 * self.error
+        return replace(self, values=np.where(beyond_error, self.values, np.float32(0)))
 
     def blank_reason(self) -> str:
         """Return why this map shows nothing, or "" where it shows something."""

@@ -28,7 +28,7 @@ class Subject:
     """One question to one model.
 
     Attributes:
-        trace: The input and what is computed once for it.
+        forward_pass: The input and what is computed once for it.
         target: What is explained.
         batch_size: Largest number of inputs in one forward pass; bounds memory.
         seed: Seed for methods that draw random numbers.
@@ -143,9 +143,9 @@ class Subject:
         by a few units in their last place, here up to 32, and the score by what they carry over.
         """
         logits = self.forward_pass.logits
-        carried = 32 * float(logits.abs().max()) * float(self.target_row.abs().sum())
+        carried_error = 32 * float(logits.abs().max()) * float(self.target_row.abs().sum())
         kind = torch.finfo(logits.dtype)
-        return kind.eps * (carried + abs(self.score)) + kind.tiny
+        return kind.eps * (carried_error + abs(self.score)) + kind.tiny
 
     @property
     def unit(self) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, get_args
 
 from whylens.core.errors import BadInput
+from whylens.core.words import percent
 
 if TYPE_CHECKING:
     import torch
@@ -40,7 +41,7 @@ class ClassScore:
         """The probability or the number in words, as in "83.1 %" or "34.2 years"."""
         if self.probability is None:
             return f"{self.logit:.4g} {self.unit}".strip()
-        return f"{100 * self.probability:.1f} %"
+        return percent(self.probability, 1)
 
     def __str__(self) -> str:
         return f"{self.label} {self.amount}"

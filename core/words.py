@@ -1,4 +1,4 @@
-"""Numbers of things in words."""
+"""Numbers in words."""
 
 from __future__ import annotations
 
@@ -20,3 +20,8 @@ def are(count: int) -> str:
 def was(count: int) -> str:
     """Return "was" of one and "were" of others."""
     return "was" if count == 1 else "were"
+
+
+def percent(share: float, digits: int = 0) -> str:
+    """Return a share in words: "83 %", or "83.1 %" with a digit behind the point."""
+    return f"{100 * share:.{digits}f} %"

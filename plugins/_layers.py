@@ -92,17 +92,17 @@ def explain_layers(
     layers: Sequence[FeatureLayer], explain_layer: Callable[[FeatureLayer], Iterator[Partial]]
 ) -> Iterator[Partial]:
     """Yield the map of one layer as it grows, or the mean of several, layer after layer."""
-    done: list[Heatmap] = []
+    layer_maps: list[Heatmap] = []
     for number, layer in enumerate(layers):
         heat: Heatmap | None = None
         for part in explain_layer(layer):
             if not isinstance(part.result, Heatmap):
                 raise TypeError("Only maps can be averaged over layers.")
             heat = part.result
-            mean = heat if len(layers) == 1 else _mean([*done, heat], layers)
+            mean = heat if len(layers) == 1 else _mean([*layer_maps, heat], layers)
             yield Partial(mean, (number + part.fraction) / len(layers))
         if heat is not None:
-            done.append(heat)
+            layer_maps.append(heat)
 
 
 def _mean(heats: Sequence[Heatmap], layers: Sequence[FeatureLayer]) -> Heatmap:

@@ -39,7 +39,7 @@ class MaskParams(Params):
 
 
 def random_masks(
-    count: int, size: tuple[int, ...], cells: int, shown: float, generator: torch.Generator
+    count: int, size: tuple[int, ...], cells: int, shown_share: float, generator: torch.Generator
 ) -> Tensor:
     """Return (count, 1, *size) masks in [0, 1]: coarse cells, enlarged, each mask moved by itself.
 
@@ -50,7 +50,7 @@ def random_masks(
     # One cell more than fits, since it is moved, and one since the outermost half cells hold no
     # edges between cells: the authors' code shows those at the rim only.
     grid = [-(-n // side) + 2 for n in size]
-    coarse = (torch.rand(count, 1, *grid, generator=generator) < shown).float()
+    coarse = (torch.rand(count, 1, *grid, generator=generator) < shown_share).float()
     large = resize(coarse, tuple(n * side for n in grid))
     offsets = torch.randint(side, (count, len(size)), generator=generator) + side // 2
     masks = torch.empty(count, 1, *size)

@@ -100,8 +100,8 @@ def rollout(layers: Sequence[Tensor]) -> Tensor:
     identity = torch.eye(len(layers[0]), dtype=torch.float64, device=layers[0].device)
     flow = identity
     for attention in layers:
-        mixed = 0.5 * attention.double() + 0.5 * identity
-        flow = mixed / mixed.sum(-1, keepdim=True) @ flow
+        layer_flow = 0.5 * attention.double() + 0.5 * identity
+        flow = layer_flow / layer_flow.sum(-1, keepdim=True) @ flow
     return flow
 
 

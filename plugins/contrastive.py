@@ -152,11 +152,11 @@ class Contrastive(Explainer[ContrastiveParams]):
                         best, smallest = change, size
                 elif lead > nearest_lead:
                     nearest, nearest_lead = change, lead
-                done = attempt * params.steps + step
-                if step % STEPS_PER_PARTIAL == STEPS_PER_PARTIAL - 1 and done < total:
+                step_number = attempt * params.steps + step
+                if step % STEPS_PER_PARTIAL == STEPS_PER_PARTIAL - 1 and step_number < total:
                     current = nearest if best is None else best
                     heat = _heat(subject, params, bounds, competitors, current, False)
-                    yield Partial(heat, done / total)
+                    yield Partial(heat, step_number / total)
                 pull = gradient * (constant / scale)
                 rate = STEP * (1 - min(step, params.steps - 1) / params.steps) ** 0.5
                 change = ista_step(change, pull, rate, params.beta, bounds.low, bounds.high)
@@ -210,7 +210,7 @@ def margin(logits: Tensor, index: int, competitors: Tensor) -> float:
 
     Args:
         logits: (C,).
-        rival: (C,) which classes compete.
+        competitors: (C,) which classes compete.
     """
     return float(logits[index] - logits[competitors].max())
 

@@ -77,7 +77,7 @@ class DeepLift(Explainer[DeepLiftParams]):
         return (
             "its rule does not fit what this network computes (attention, gating and layer "
             "normalisation do this): on a probe, contributions miss more than "
-            f"{MAX_PROBE_GAP:.0%} of the score's change; use Integrated Gradients"
+            f"{100 * MAX_PROBE_GAP:.0f} % of the score's change; use Integrated Gradients"
         )
 
     def baselines(self, subject: Subject, params: DeepLiftParams) -> torch.Tensor:
@@ -101,9 +101,10 @@ class DeepLift(Explainer[DeepLiftParams]):
         if not gap <= TOLERANCE:
             raise NeedsNotMet(
                 f"DeepLIFT's rule does not fit {subject.backbone.name}: the contributions "
-                f"miss {gap:.0%} of the score's change of {change:.4g} ({subject.unit}), 5 % are "
-                "allowed. Products of activations (attention, gating) and layer normalisation "
-                "do this. Use Integrated Gradients instead, which holds for any network."
+                f"miss {100 * gap:.0f} % of the score's change of {change:.4g} ({subject.unit}), "
+                "5 % are allowed. Products of activations (attention, gating) and layer "
+                "normalisation do this. Use Integrated Gradients instead, which holds for any "
+                "network."
             )
         diagnostics = {"score change": change, "completeness gap": gap}
         return Heatmap(as_array(values), f"{subject.unit} per pixel", True, diagnostics)
@@ -307,9 +308,11 @@ class _MaxPoolFunction(torch.autograd.Function):
             gained = ((top - y0) * grad).flatten(2)
             lost = ((y1 - top) * grad).flatten(2)
             # Added up: windows overlap, and one place may win in several.
-            moved = empty.scatter_add(2, i1, gained).scatter_add(2, i0, lost).view_as(x1)
+            contributions = empty.scatter_add(2, i1, gained).scatter_add(2, i0, lost).view_as(x1)
             plain = empty.scatter_add(2, i1, grad.flatten(2)).view_as(x1)
-            inputs.append(torch.where(is_tiny, plain, moved / torch.where(is_tiny, 1, change)))
+            inputs.append(
+                torch.where(is_tiny, plain, contributions / torch.where(is_tiny, 1, change))
+            )
         return torch.cat(inputs), None
 
 

@@ -65,8 +65,9 @@ class FinerCAM(Explainer[FinerCAMParams]):
             rivals, own = [target.versus], replace(target, quantity="logit", versus=None)
 
         def margin(logits: Tensor) -> Tensor:
-            others = [replace(own, index=rival).score(logits) for rival in rivals]
-            return own.score(logits) - params.alpha * sum(others) / len(others)
+            competitor_scores = [replace(own, index=rival).score(logits) for rival in rivals]
+            mean = sum(competitor_scores) / len(competitor_scores)
+            return own.score(logits) - params.alpha * mean
 
         compared = replace(
             subject, target=replace(own, quantity="function", function=margin, versus=None)

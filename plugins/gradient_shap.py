@@ -109,12 +109,18 @@ class GradientShap(Explainer[GradientShapParams]):
             residual = (values.flatten(2).sum(-1) - change).cpu()
             change_sum += float(change.mean(1).sum())
             change_squares += float(((residual[:, 0] - residual[:, 1]) ** 2).sum()) / 4
-            done = begin + len(pairs)
-            mean, error = total / done, squared.sqrt() / done
+            pair_count = begin + len(pairs)
+            mean, error = total / pair_count, squared.sqrt() / pair_count
             heat = _heat(
-                subject, mean, error, change_sum / done, change_squares**0.5 / done, done, strata
+                subject,
+                mean,
+                error,
+                change_sum / pair_count,
+                change_squares**0.5 / pair_count,
+                pair_count,
+                strata,
             )
-            yield Partial(heat, done / strata)
+            yield Partial(heat, pair_count / strata)
 
 
 def visit_order(strata: int, baselines: Baselines) -> Iterator[tuple[int, tuple[float, float]]]:
@@ -186,8 +192,8 @@ def _heat(
     note = ""
     if done == strata and gap >= TOLERANCE:
         note = (
-            f"The attributions miss the score's mean change by {gap:.0%} of it: read the map with "
-            "care, or allow more samples."
+            f"The attributions miss the score's mean change by {100 * gap:.0f} % of it: read the "
+            "map with care, or allow more samples."
         )
     unit = f"{subject.unit} per pixel"
     return Heatmap(as_array(mean), unit, True, diagnostics, note, as_array(error))

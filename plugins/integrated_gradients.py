@@ -76,10 +76,10 @@ class IntegratedGradients(Explainer[IntegratedGradientsParams]):
         while True:
             points, weights = quadrature(params.rule, steps)
             last = 2 * steps > params.max_steps
-            for gradient, done in _path_gradients(subject, start, step, points, weights):
+            for gradient, fraction in _path_gradients(subject, start, step, points, weights):
                 values = (step * gradient)[0].sum(0)
                 gap = completeness_gap(float(values.sum()), change, subject.rounding)
-                finished = done == 1 and (gap < TOLERANCE or last)
+                finished = fraction == 1 and (gap < TOLERANCE or last)
                 diagnostics = {"steps": steps, "score change": change, "completeness gap": gap}
                 note = _note(gap) if finished else ""
                 heat = Heatmap(
@@ -89,7 +89,9 @@ class IntegratedGradients(Explainer[IntegratedGradientsParams]):
                     yield Partial(heat, 1.0)
                     return
                 # Work done over work known so far; a doubling that follows makes it drop back.
-                yield Partial(heat, min(0.99, (done_steps + done * steps) / (done_steps + steps)))
+                yield Partial(
+                    heat, min(0.99, (done_steps + fraction * steps) / (done_steps + steps))
+                )
             done_steps, steps = done_steps + steps, 2 * steps
 
 
@@ -129,8 +131,8 @@ def _note(gap: float) -> str:
     if gap < TOLERANCE:
         return ""
     return (
-        f"The attributions miss the score's change by {gap:.0%} of it at the largest number of "
-        "steps: read the map with care, or allow more steps."
+        f"The attributions miss the score's change by {100 * gap:.0f} % of it at the largest "
+        "number of steps: read the map with care, or allow more steps."
     )
 
 

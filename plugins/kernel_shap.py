@@ -88,13 +88,13 @@ class KernelSHAP(Explainer[KernelSHAPParams]):
         scores, fit_samples = torch.zeros(0, dtype=torch.float64), 0
         for piece in region_scores(subject, both, labels, empty):
             scores = torch.cat([scores, piece])
-            done = len(scores) // 2
+            pair_count = len(scores) // 2
             # Refitting at every piece would cost more than the network where pieces are small.
-            if len(scores) == len(both) or done >= max(1, 1.1 * fit_samples):
-                pair_scores = scores[: 2 * done].view(-1, 2)
+            if len(scores) == len(both) or pair_count >= max(1, 1.1 * fit_samples):
+                pair_scores = scores[: 2 * pair_count].view(-1, 2)
                 gaps = zero_rounding(pair_scores[:, 0] - pair_scores[:, 1], subject.rounding)
-                values, errors = shapley_values(pairs.first(done), gaps, change)
-                fit_samples = done
+                values, errors = shapley_values(pairs.first(pair_count), gaps, change)
+                fit_samples = pair_count
             current = {**diagnostics, "coalitions": float(len(scores) + 2)}
             yield Partial(_heat(subject, labels, values, errors, current), len(scores) / len(both))
 
@@ -123,7 +123,7 @@ class Pairs:
     Attributes:
         coalitions: (M, regions) float64, 1 where a region is shown in the first of the pair.
         weights: (M,) float64, share of the Shapley kernel that the pair stands for.
-        drawn: (M,) bool, True where the pair was drawn at random, False where it stands only for
+        sampled: (M,) bool, True where the pair was drawn at random, False where it stands only for
             itself.
     """
 

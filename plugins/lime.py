@@ -84,11 +84,11 @@ class LIME(Explainer[LIMEParams]):
         fit, fit_samples = None, 0
         for piece in region_scores(subject, samples, labels, empty):
             scores = torch.cat([scores, zero_rounding(piece - base, subject.rounding)])
-            done = len(scores)
+            sample_count = len(scores)
             # Refitting at every piece would cost more than the network where pieces are small.
-            if fit is None or done == len(samples) or done >= 1.1 * fit_samples:
-                fit = fit_linear_surrogate(samples[:done], scores, weights[:done])
-                fit_samples = done
+            if fit is None or sample_count == len(samples) or sample_count >= 1.1 * fit_samples:
+                fit = fit_linear_surrogate(samples[:sample_count], scores, weights[:sample_count])
+                fit_samples = sample_count
             diagnostics = {
                 "regions": float(regions),
                 "samples": float(fit_samples),
@@ -101,10 +101,10 @@ class LIME(Explainer[LIMEParams]):
                 subject.unit,
                 True,
                 diagnostics,
-                _note(fit.held_out) if done == len(samples) else "",
+                _note(fit.held_out) if sample_count == len(samples) else "",
                 as_array(regions_to_map(fit.errors, labels)),
             )
-            yield Partial(heat, done / len(samples))
+            yield Partial(heat, sample_count / len(samples))
 
 
 def random_samples(count: int, regions: int, generator: torch.Generator) -> Tensor:
@@ -195,9 +195,9 @@ def _note(held_out: float) -> str:
     if held_out >= MIN_R2:
         return ""
     return (
-        f"The linear model explains {max(0.0, held_out):.0%} of the variance of scores that it has "
-        "not seen: the network is not additive in these regions, so read the map with care, or "
-        "choose other regions or more samples."
+        f"The linear model explains {100 * max(0.0, held_out):.0f} % of the variance of scores "
+        "that it has not seen: the network is not additive in these regions, so read the map with "
+        "care, or choose other regions or more samples."
     )
 
 

@@ -110,7 +110,7 @@ def mean_drops(drops: Tensor, counts: Tensor) -> tuple[Tensor, Tensor | None]:
     """Return (regions,) mean falls and their standard errors, of what is measured so far.
 
     Args:
-        falls: (repeats, regions) float64, each column measured from the top, 0 below.
+        drops: (repeats, regions) float64, each column measured from the top, 0 below.
         counts: (regions,) int64, how much of each column is measured.
 
     Returns:

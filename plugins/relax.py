@@ -85,10 +85,10 @@ def _likeness(subject: Subject, masks: Tensor, fill: Tensor) -> Tensor:
         return backbone.fast_features(x).map.flatten(2).mean(-1)  # the same, in half the time
 
     with torch.no_grad():
-        seen = [
+        variants = [
             vectors(fill + mask * (subject.x - fill)) for mask in masks.split(subject.batch_size)
         ]
-        return torch.cosine_similarity(torch.cat(seen), vectors(subject.x))
+        return torch.cosine_similarity(torch.cat(variants), vectors(subject.x))
 
 
 @hookimpl

@@ -152,10 +152,10 @@ class _ChannelScores:
 
 def _exact(channels: _ChannelScores, diagnostics: dict[str, float]) -> Iterator[Partial]:
     order = bit_reversed_order(len(channels.scores))
-    for done in channels.measure(order):
-        current = {**diagnostics, "channels asked": float(done)}
+    for channel_count in channels.measure(order):
+        current = {**diagnostics, "channels asked": float(channel_count)}
         heat = channels.heat(channels.weights(channels.scores), current)
-        yield Partial(heat, done / len(order))
+        yield Partial(heat, channel_count / len(order))
 
 
 def _fast(channels: _ChannelScores, diagnostics: dict[str, float]) -> Iterator[Partial]:

@@ -75,11 +75,13 @@ class SISE(Explainer[SISEParams]):
         in_class = paper and subject.target.quantity not in _NO_CLASS
         unit = "probability" if in_class else subject.unit
         nothing = torch.zeros(subject.size, dtype=torch.float64, device=subject.x.device)
-        total, done = nothing, 0
+        total, mask_count = nothing, 0
 
         def part(fraction: float) -> Partial:
             words = f"share of the largest value, weighed by {unit}"
-            return Partial(Heatmap(as_array(total), words, diagnostics={"masks": done}), fraction)
+            return Partial(
+                Heatmap(as_array(total), words, diagnostics={"masks": mask_count}), fraction
+            )
 
         for number, layer in enumerate(layers):
             channels = positive_channels(layer.gradients, layer.features, params.masks)
@@ -94,7 +96,7 @@ class SISE(Explainer[SISEParams]):
                 else:
                     weights = torch.where(weights > subject.rounding, weights, 0.0).double()
                 stage = stage + weighted_sum(weights, wide)
-                done += len(windows)
+                mask_count += len(windows)
                 yield part((number + piece.stop / len(channels) * 0.99) / len(layers))
             total = fuse_stages(total, stage) if number else unit_range(stage)
             yield part((number + 1) / len(layers))
@@ -180,8 +182,8 @@ def otsu_threshold(values: npt.NDArray[np.float64]) -> float:
         return 0.0
     low, total = rises + 1.0, float(len(ordered))
     sums = np.cumsum(ordered)
-    apart = (sums[-1] - sums[rises]) / (total - low) - sums[rises] / low
-    between = low * (total - low) * apart**2
+    mean_difference = (sums[-1] - sums[rises]) / (total - low) - sums[rises] / low
+    between = low * (total - low) * mean_difference**2
     cut = rises[first_largest(between, 1e-6 * float(between.max()))]
     return float(ordered[cut] + ordered[cut + 1]) / 2
 

@@ -79,7 +79,7 @@ class SmoothGrad(Explainer[SmoothGradParams]):
         # Without noise all copies are the same.
         count = params.samples if spread.any() else 1
         mean = torch.zeros((), dtype=torch.float64, device=subject.x.device)
-        scatter, done = torch.zeros_like(mean), 0
+        scatter, sample_count = torch.zeros_like(mean), 0
         for piece in slices(count, subject.batch_size):
             number = piece.stop - piece.start
             # One by one: a generator's values depend on how many are drawn at once.
@@ -88,13 +88,15 @@ class SmoothGrad(Explainer[SmoothGradParams]):
                 subject.x + spread * torch.cat(noises).to(subject.x)
             )
             for summand in summands(gradients.double(), subject, params.value):
-                done += 1
+                sample_count += 1
                 deviation = summand - mean
-                mean = mean + deviation / done
+                mean = mean + deviation / sample_count
                 scatter = scatter + deviation * (summand - mean)
             values = mean.norm(dim=0) if params.value == "magnitude" else mean.sum(0)
-            error = (scatter.sum(0) / max(1, done - 1) / done).sqrt()
-            yield Partial(_heat(subject, params, values, error, done, count), done / count)
+            error = (scatter.sum(0) / max(1, sample_count - 1) / sample_count).sqrt()
+            yield Partial(
+                _heat(subject, params, values, error, sample_count, count), sample_count / count
+            )
 
 
 def noise_spread(subject: Subject, share: float) -> Tensor:

@@ -2,8 +2,8 @@
 
 Torch, oneDNN, MKL, OpenBLAS and numpy choose their kernels by the processor; variables make them
 take those of an older one. Under each setting every method is compared with its formula written
-out and answers in batches of other sizes; and a shipped network is explained by every method: all
-settings must show the same.
+out and answers in batches of other sizes, every metric passes its kit, and a shipped network is
+explained by every method: all settings must show the same.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ OWN = {"OMP_NUM_THREADS": "1"}
 WRITTEN_OUT = (
     "the_map_is or map_and_error or map_error or written_out or number_by_number or formula"
 )
+METRICS = "every_built_in_passes"
 CONTRACT = "batch_size_does_not and (gap or attention or 1-d)"
 NETWORKS = ("painted-cats-breed", "painted-cats-vit")
 # Share of a map. Where rounding decides on which side of its kink a ReLU is, its gradient is
@@ -58,7 +59,8 @@ def main() -> int:
         maps = {name: Path(place) / f"{n}.npz" for n, name in enumerate(settings)}
         work = []
         for name, variables in settings.items():
-            tests = _pytest("tests/methods", "tests/conformance", f"{WRITTEN_OUT} or ({CONTRACT})")
+            places = [f"tests/{room}" for room in ("methods", "conformance", "evaluation")]
+            tests = _pytest(*places, f"{WRITTEN_OUT} or ({CONTRACT}) or {METRICS}")
             work.append(pool.submit(_run, f"methods, {name}", tests, variables))
             explain = [sys.executable, "-m", "tests.processors", str(maps[name])]
             work.append(pool.submit(_run, f"maps, {name}", explain, variables))

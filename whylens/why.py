@@ -36,6 +36,7 @@ from whylens.core.outputs.render import (
 from whylens.core.progress import last_of
 from whylens.core.results import Array, Examples, Heatmap, Prototypes
 from whylens.core.targets import EACH_ITS_OWN, ClassScore
+from whylens.core.words import percent
 
 _LONGEST = 640  # pixels of a picture in a notebook
 
@@ -320,7 +321,7 @@ class Why:
 
     def __repr__(self) -> str:
         shape = " x ".join(str(n) for n in self.values.shape)
-        ready = "" if self.finished else f", {self.fraction:.0%} done"
+        ready = "" if self.finished else f", {percent(self.fraction)} done"
         return (
             f"<Why: {self.title} on {self.explanation.model.name}: {self.target}, score "
             f"{self.score:.4g}, {shape} values in {self.unit}{ready}>"

@@ -71,9 +71,10 @@ def write_listing(
     skipped = Counter() if skipped is None else skipped
     listing = _write(iter_files(folder, endings, left_out=out.resolve(), skipped=skipped), target)
     if not listing.count:
-        others = f" It holds {skipped_words(skipped)}." if skipped else ""
+        skipped_sentence = f" It holds {skipped_words(skipped)}." if skipped else ""
         raise BadInput(
-            f"The folder {folder} holds no files that end in {', '.join(sorted(endings))}.{others}"
+            f"The folder {folder} holds no files that end in {', '.join(sorted(endings))}."
+            f"{skipped_sentence}"
         )
     return listing
 

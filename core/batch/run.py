@@ -156,9 +156,13 @@ def _make_or_resume_plan(request: Request, engine: Engine, skipped: Counter[str]
                 (out / _GROWN).replace(out / FILES)
                 write_plan(out, plan)
             return plan
-        others = sorted({path.name for path in out.iterdir()} - {LOCK, FILES, _NEXT, _GROWN, WORK})
-        if others:
-            raise BadInput(f"{out} holds other things, such as {others[0]}. Choose another --out.")
+        foreign_names = sorted(
+            {path.name for path in out.iterdir()} - {LOCK, FILES, _NEXT, _GROWN, WORK}
+        )
+        if foreign_names:
+            raise BadInput(
+                f"{out} holds other things, such as {foreign_names[0]}. Choose another --out."
+            )
         flush(listing)
         listing.replace(out / FILES)
         write_plan(out, plan)

@@ -107,11 +107,11 @@ def remove_unfinished(out: Path) -> None:
     work = out / WORK
     if work.exists():
         shutil.rmtree(work)
-    done = finished_shards(out)
+    finished_ids = finished_shards(out)
     maps = out / MAPS
     for folder in maps.iterdir() if maps.is_dir() else ():
         match = _MAPS.fullmatch(folder.name)
-        if match and int(match.group(1)) not in done:
+        if match and int(match.group(1)) not in finished_ids:
             shutil.rmtree(folder)
 
 

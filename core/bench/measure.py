@@ -148,7 +148,7 @@ def _logits(plan: BenchPlan, pixels: Pixels) -> Tensor:
     return plan.backbone.fast_logits(x.to(plan.backbone.device))[0].detach()
 
 
-def _parts(plan: BenchPlan, index: int, seen: Callable[[Mask], Tensor]) -> Parts | None:
+def _parts(plan: BenchPlan, index: int, to_view: Callable[[Mask], Tensor]) -> Parts | None:
     dissection = plan.dataset.dissection(index)
     if dissection is None:
         return None
@@ -168,14 +168,14 @@ def _parts(plan: BenchPlan, index: int, seen: Callable[[Mask], Tensor]) -> Parts
             name: score - float(without(frozenset({name}))[label])
             for name in (*dissection.own, *dissection.around)
         },
-        {name: seen(mask) for name, mask in dissection.masks.items()},
+        {name: to_view(mask) for name, mask in dissection.masks.items()},
         dissection.own,
         dissection.signs,
         lambda names: int(without(names).argmax()),
     )
 
 
-def _hybrid(plan: BenchPlan, index: int, seen: Callable[[Mask], Tensor]) -> _Hybrid | None:
+def _hybrid(plan: BenchPlan, index: int, to_view: Callable[[Mask], Tensor]) -> _Hybrid | None:
     """Return a hybrid, where each class does lose more without its own sign than the other's.
 
     Source: Hesse et al. 2023, TS: pictures in which removals do not agree are left out, for a map
@@ -190,7 +190,7 @@ def _hybrid(plan: BenchPlan, index: int, seen: Callable[[Mask], Tensor]) -> _Hyb
         if drops[own][label] <= drops[1 - own][label]:
             return None
     first_mask, second_mask = hybrid.masks
-    return _Hybrid(hybrid.pixels, hybrid.labels, (seen(first_mask), seen(second_mask)))
+    return _Hybrid(hybrid.pixels, hybrid.labels, (to_view(first_mask), to_view(second_mask)))
 
 
 def _score(metric: Metric, case: Case, failures: list[str]) -> Score:

@@ -54,12 +54,12 @@ def run_bench(
 
 def _run(plan: BenchPlan, path: Path, processes: int) -> Generator[float, None, BenchSummary]:
     rows = read_rows(path, plan.head())
-    done = {(row["picture"], row["method"], row["owner"]) for row in rows}
+    finished_keys = {(row["picture"], row["method"], row["owner"]) for row in rows}
     every = [
         (sight, plan.dataset.items[sight.index].key, plan.pairs(sight)) for sight in plan.sights
     ]
     missing = {
-        number: tuple(pair for pair in pairs if (key, *pair) not in done)
+        number: tuple(pair for pair in pairs if (key, *pair) not in finished_keys)
         for number, (_, key, pairs) in enumerate(every)
     }
     missing = {number: pairs for number, pairs in missing.items() if pairs}

@@ -169,9 +169,9 @@ def _row(name: str, owner: str, rows: list[Row], unavailable: str) -> BenchRow:
         chance = float(np.mean(chances)) if chances else None
         figures[metric] = _figure(values, chance)
     threshold = None
-    others = [_marks(row) for row in own if row["split"] == "val" and row["parts"]]
-    if others:
-        threshold = fitted_threshold(others)
+    val_marks = [_marks(row) for row in own if row["split"] == "val" and row["parts"]]
+    if val_marks:
+        threshold = fitted_threshold(val_marks)
         figures |= _painted_figures(answered, threshold)
     failed = (row["failed"] for row in answered if row.get("failed"))  # earlier runs say nothing
     reason = unavailable or next(iter(reasons), "") or next(failed, "")

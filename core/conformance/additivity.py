@@ -24,6 +24,7 @@ from whylens.core.evaluation.agreement import cosine, on_grid, rank_correlation
 from whylens.core.models.backbone import Backbone, wrap
 from whylens.core.needs import Need
 from whylens.core.results import Heatmap
+from whylens.core.words import percent
 
 GAP, CHANGE = "completeness gap", "score change"
 SCALES = (1e-3, 1e3)
@@ -71,8 +72,9 @@ def linear_shares(candidate: ExplainerUnderTest) -> None:
     require(
         missed < 1e-4,
         "On a linear network a complete method gives every pixel w (x - x0), with x0 of one "
-        f"colour; the map misses that by {missed:.1%}. The weights of a path's points add up to 1, "
-        "channels are summed after multiplying, and the trial's baseline is of one colour.",
+        f"colour; the map misses that by {percent(missed, 1)}. The weights of a path's points add "
+        "up to 1, channels are summed after multiplying, and the trial's baseline is of one "
+        "colour.",
     )
     for word in ("functional", "module"):
         heat = _complete(candidate.answer(candidate.network(_rectifier, word), x, 1))
@@ -80,9 +82,9 @@ def linear_shares(candidate: ExplainerUnderTest) -> None:
         gap = abs(float(heat.values.sum(dtype=np.float64)) - change) / max(abs(change), 1e-6)
         require(
             gap <= stated_gap + 1e-3 and stated_gap <= 0.05,
-            f"With {word} ReLUs the shares miss the score's change by {gap:.1%} of it; the map "
-            f"says {stated_gap:.1%}, and 5 % are allowed. Where the rule does not cover a network, "
-            "raise whylens.NeedsNotMet instead of falling back to gradients.",
+            f"With {word} ReLUs the shares miss the score's change by {percent(gap, 1)} of it; the "
+            f"map says {percent(stated_gap, 1)}, and 5 % are allowed. Where the rule does not "
+            "cover a network, raise whylens.NeedsNotMet instead of falling back to gradients.",
         )
 
 

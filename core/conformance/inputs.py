@@ -27,6 +27,7 @@ from whylens.core.inputs.preprocess import normalize
 from whylens.core.models.backbone import Backbone, wrap
 from whylens.core.results import Heatmap
 from whylens.core.targets import Target
+from whylens.core.words import percent
 
 LAYOUTS: dict[str, dict[str, Any]] = {
     "channels last": {"layout": "channels last"},
@@ -125,19 +126,20 @@ def _parts_are_whole(candidate: ExplainerUnderTest, backbone: Backbone) -> None:
     for part in answer.partials:
         require(
             np.isfinite(figures(part.result)).all(),
-            f"The part at {part.fraction:.0%} holds NaN or infinite values. Divide by what has "
-            "been computed so far, and leave zeros where nothing has.",
+            f"The part at {percent(part.fraction)} holds NaN or infinite values. Divide by what "
+            "has been computed so far, and leave zeros where nothing has.",
         )
         if isinstance(part.result, Heatmap):
             require(
                 part.result.values.shape in shapes and part.result.unit,
-                f"The part at {part.fraction:.0%} is a map of {part.result.values.shape} in "
+                f"The part at {percent(part.fraction)} is a map of {part.result.values.shape} in "
                 f"{part.result.unit!r}. Each part is of one of {shapes}, the input or the feature "
                 "map, and names its unit.",
             )
             require(
                 all(np.isfinite(value) for value in part.result.diagnostics.values()),
-                f"At {part.fraction:.0%} a check is not finite: {dict(part.result.diagnostics)}.",
+                f"At {percent(part.fraction)} a check is not finite: "
+                f"{dict(part.result.diagnostics)}.",
             )
 
 
@@ -153,12 +155,12 @@ def layouts(candidate: ExplainerUnderTest) -> None:
     for layout, changes in LAYOUTS.items():
         actual = candidate.plain_answer(candidate.network(patches, **changes), target)
         _fits(actual.heat, layout)
-        apart = difference(actual.heat.values, expected.heat.values)
+        distance = difference(actual.heat.values, expected.heat.values)
         require(
-            apart < 1e-3,
+            distance < 1e-3,
             f"The same network with its features as {layout} has a map that differs by "
-            f"{apart:.1%} from that with channels first. subject.features is (1, K, *S) whatever "
-            "the layout; read nothing from backbone.module by its shape.",
+            f"{percent(distance, 1)} from that with channels first. subject.features is (1, K, *S) "
+            "whatever the layout; read nothing from backbone.module by its shape.",
         )
 
 

@@ -30,6 +30,7 @@ from whylens.core.inputs.spec import InputSpec
 from whylens.core.inputs.view import View, on_original, view_of
 from whylens.core.models.backbone import Backbone
 from whylens.core.results import Heatmap
+from whylens.core.words import percent
 
 SEGMENTS = [
     tuple((row + i, column + j) for i in (0, 1) for j in (0, 1))
@@ -110,23 +111,23 @@ def shift(candidate: ExplainerUnderTest) -> None:
         moved = np.roll(before.values, step, 1)[inner]
         if not moved.any():
             continue
-        apart = difference(after.values[inner], moved)
+        distance = difference(after.values[inner], moved)
         if after.error is not None and before.error is not None:
             # Another draw for another place: apart by chance, whose size the method states.
             spread = np.hypot(np.roll(before.error, step, 1)[inner], after.error[inner])
             chance = float(np.linalg.norm(spread) / np.linalg.norm(moved))
             if chance > 0.5:
                 raise NotApplicable(
-                    f"its own standard error, {chance:.0%} of the map, hides the move"
+                    f"its own standard error, {percent(chance)} of the map, hides the move"
                 )
             tolerance = max(2 * chance, 1e-3)
         else:
             tolerance = 1e-3
         require(
-            apart <= tolerance,
+            distance <= tolerance,
             "The picture moved by one patch and the map did not move with it: the two differ by "
-            f"{apart:.1%}. Nothing but the input may say where evidence is: look for a prior, a "
-            "fixed centre, or a resize that shifts.",
+            f"{percent(distance, 1)}. Nothing but the input may say where evidence is: look for a "
+            "prior, a fixed centre, or a resize that shifts.",
         )
         return
     raise NotApplicable("its map of this network is blank for every class")

@@ -56,9 +56,9 @@ def constant_map(candidate: MetricUnderTest) -> None:
         raise NotApplicable("it has no chance level: it does not order places")
     values = np.array([value for value, _ in _of_random_maps(candidate, 1.0, 1e-3)])
     expected, error = values.mean(), values.std(ddof=1) / DRAWS**0.5
-    apart = abs((flat.value or 0.0) - expected)
+    distance = abs((flat.value or 0.0) - expected)
     require(
-        apart <= ERRORS * error + 2e-3 * max(1.0, abs(expected)),
+        distance <= ERRORS * error + 2e-3 * max(1.0, abs(expected)),
         f"A map of one value gets {flat.value:.4g}; {DRAWS} maps in random orders get "
         f"{expected:.4g} on average, with a standard error of {error:.2g}. Equal values must count "
         "by expectation or be drawn at random: sorting takes them in raster order, a threshold "
@@ -108,11 +108,11 @@ def batch(candidate: MetricUnderTest) -> None:
             "Normalise nothing over a batch, and draw random numbers one by one.",
         )
     candidate.value(candidate.case(explain=_scaled_by(1e3)))
-    again = candidate.value(candidate.case())
+    second_value = candidate.value(candidate.case())
     require(
-        _same(again, expected),
-        f"After another map was scored the score is {again:.4g}, not {expected:.4g}. Keep nothing "
-        "between calls.",
+        _same(second_value, expected),
+        f"After another map was scored the score is {second_value:.4g}, not {expected:.4g}. Keep "
+        "nothing between calls.",
     )
 
 
@@ -120,13 +120,14 @@ def target_fixed(candidate: MetricUnderTest) -> None:
     """The class stays the one asked about, and a probability stays one."""
     network = candidate.networks.get
     expected = candidate.value(candidate.case(network(sloped_backbone, "labels")))
-    for others in (-50.0, 50.0):
-        actual = candidate.value(candidate.case(network(sloped_backbone, "labels", others)))
+    for other_scores in (-50.0, 50.0):
+        actual = candidate.value(candidate.case(network(sloped_backbone, "labels", other_scores)))
         require(
             _same(actual, expected),
-            f"Each label has a score of its own, and {others:+g} on the others changes what the "
-            f"metric says about this one from {expected:.4g} to {actual:.4g}. Follow the target of "
-            "the subject: choose no class anew once the input has changed, and take no softmax.",
+            f"Each label has a score of its own, and {other_scores:+g} on the others changes what "
+            f"the metric says about this one from {expected:.4g} to {actual:.4g}. Follow the "
+            "target of the subject: choose no class anew once the input has changed, and take "
+            "no softmax.",
         )
     target = Target(1, "probability")
     expected = candidate.value(candidate.case(target=target))

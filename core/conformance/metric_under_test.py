@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
+from hashlib import sha256
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from whylens.core.conformance.outcome import CheckFailed, NotApplicable
 from whylens.core.conformance.toy_networks import LinearNet, ToyNetworks, plain_spec, randomise
 from whylens.core.errors import CoreError
 from whylens.core.evaluation.metric import Case, Metric, Score
-from whylens.core.models.backbone import Backbone, wrap
+from whylens.core.models.backbone import Backbone, ModelSource, wrap
 from whylens.core.models.forward_pass import ForwardPass
 from whylens.core.results import Heatmap
 from whylens.core.subject import Subject
@@ -47,12 +48,12 @@ class RecordingSubject(Subject):
 
 
 def sloped_backbone(
-    outputs: Outputs = "classes", others: float = 0.0, offset: float = 0.0
+    outputs: Outputs = "classes", other_scores: float = 0.0, offset: float = 0.0
 ) -> Backbone:
     """Return a network whose class 1 reads light for it at the top, and against it at the bottom.
 
     Args:
-        others: Added to the scores of the other classes.
+        other_scores: Added to the scores of the other classes.
         offset: Added to the scores of all.
     """
     module = randomise(LinearNet(size=SIZE))
@@ -62,8 +63,9 @@ def sloped_backbone(
         weight = module.get_parameter("fc.weight")
         weight.mul_(0.02)
         weight[1] = 0.06 * slope.expand(3, *SIZE).flatten()
-        module.get_parameter("fc.bias").copy_(offset + others * torch.tensor([1.0, 0.0, 1.0]))
-    return wrap(module, input_spec=plain_spec(*SIZE), outputs=outputs)
+        module.get_parameter("fc.bias").copy_(offset + other_scores * torch.tensor([1.0, 0.0, 1.0]))
+    name = f"sloped, {outputs}, {other_scores:g}, {offset:g}"
+    return wrap(module, input_spec=plain_spec(*SIZE), identity=_identity(name), outputs=outputs)
 
 
 def dots() -> Backbone:
@@ -73,7 +75,7 @@ def dots() -> Backbone:
         module.fc.weight.zero_()
         module.fc.bias.zero_()
         module.fc.weight[1] = (_dot_weights() / 3).expand(3, *SIZE).flatten()
-    return wrap(module, input_spec=plain_spec(*SIZE))
+    return wrap(module, input_spec=plain_spec(*SIZE), identity=_identity("dots"))
 
 
 def _dot_weights() -> Tensor:
@@ -88,7 +90,15 @@ def _dot_weights() -> Tensor:
 
 def random_network(seed: int) -> Backbone:
     """Return a linear network of random weights."""
-    return wrap(randomise(LinearNet(size=SIZE), 100 + seed), input_spec=plain_spec(*SIZE))
+    module = randomise(LinearNet(size=SIZE), 100 + seed)
+    identity = _identity(f"random, {seed}")
+    return wrap(module, input_spec=plain_spec(*SIZE), identity=identity)
+
+
+def _identity(name: str) -> ModelSource:
+    # Instead of a digest of the weights: how normal numbers are drawn depends on the processor, and
+    # so would the random maps that are drawn by the digest.
+    return ModelSource(name, sha256(name.encode()).hexdigest())
 
 
 def heatmap(values: object) -> Heatmap:

@@ -36,10 +36,10 @@ def difference(values: npt.ArrayLike, expected: npt.ArrayLike) -> float:
     a, b = np.asarray(values, np.float64), np.asarray(expected, np.float64)
     if a.shape != b.shape:
         return float("inf")
-    apart, size = float(np.linalg.norm(a - b)), float(np.linalg.norm(b))
+    distance, size = float(np.linalg.norm(a - b)), float(np.linalg.norm(b))
     if size > 0:
-        return apart / size
-    return float("inf") if apart else 0.0
+        return distance / size
+    return float("inf") if distance else 0.0
 
 
 def peak(values: Array) -> tuple[float, ...]:

@@ -20,6 +20,7 @@ from whylens.core.evaluation.agreement import correlation
 from whylens.core.models.backbone import Backbone
 from whylens.core.params import ControlSpec, controls_of
 from whylens.core.results import Heatmap
+from whylens.core.words import percent
 
 SEEDS = 8
 STEADY = 0.99
@@ -107,9 +108,9 @@ def determinism(candidate: ExplainerUnderTest) -> None:
         backbone = candidate.network(make)
         first = non_blank_answer(candidate, backbone)
         for copy in (backbone, candidate.network(_copy, make)):
-            again = candidate.answer(copy, noise(copy.input_spec), first.subject.target)
+            second_answer = candidate.answer(copy, noise(copy.input_spec), first.subject.target)
             require(
-                np.array_equal(first.values, again.values),
+                np.array_equal(first.values, second_answer.values),
                 "The same question had two answers. Draw random numbers from subject.generator() "
                 "only, and keep nothing between calls.",
             )
@@ -132,12 +133,12 @@ def batch_size(candidate: ExplainerUnderTest) -> None:
             actual = candidate.answer(
                 backbone, noise(backbone.input_spec), expected.subject.target, batch_size=size
             )
-            apart = difference(actual.values, expected.values)
+            distance = difference(actual.values, expected.values)
             require(
-                apart < 1e-3,
-                f"With batch_size={size} instead of 16 the answer differs by {apart:.1%}. Draw "
-                "random numbers one by one, and give each input of a batch its own mask, offset "
-                "and noise.",
+                distance < 1e-3,
+                f"With batch_size={size} instead of 16 the answer differs by "
+                f"{percent(distance, 1)}. Draw random numbers one by one, and give each "
+                "input of a batch its own mask, offset and noise.",
             )
 
     for_each_network(candidate, ask, briefly="convolutions under an MLP head")
@@ -148,12 +149,12 @@ def in_place(candidate: ExplainerUnderTest) -> None:
     plain, hidden = candidate.network(patches), candidate.network(patches, in_place=True)
     expected = non_blank_answer(candidate, plain)
     actual = candidate.answer(hidden, noise(plain.input_spec), expected.subject.target)
-    apart = difference(actual.values, expected.values)
+    distance = difference(actual.values, expected.values)
     require(
-        apart < 1e-4,
+        distance < 1e-4,
         "A ReLU that works in place instead of one that does not changes the answer by "
-        f"{apart:.1%}, though the network computes the same. A forward hook keeps a reference, "
-        "which the next layer overwrites: clone in the hook, or use subject.features.",
+        f"{percent(distance, 1)}, though the network computes the same. A forward hook keeps a "
+        "reference, which the next layer overwrites: clone in the hook, or use subject.features.",
     )
 
 
@@ -165,11 +166,11 @@ def accelerator(candidate: ExplainerUnderTest) -> None:
     expected = non_blank_answer(candidate, backbone)
     on_gpu = with_change(backbone, lambda module: module.to("cuda"))
     actual = candidate.answer(on_gpu, noise(backbone.input_spec), expected.subject.target)
-    apart = difference(actual.values, expected.values)
+    distance = difference(actual.values, expected.values)
     require(
-        apart < 1e-2,
-        f"The GPU's answer differs from the CPU's by {apart:.1%}. Draw random numbers on the CPU "
-        "and move them to subject.x.device; a copy to the CPU is none on the CPU.",
+        distance < 1e-2,
+        f"The GPU's answer differs from the CPU's by {percent(distance, 1)}. Draw random numbers "
+        "on the CPU and move them to subject.x.device; a copy to the CPU is none on the CPU.",
     )
 
 

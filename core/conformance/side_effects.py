@@ -26,6 +26,7 @@ from whylens.core.conformance.toy_networks import LABELS, PatchNet, randomise, t
 from whylens.core.conformance.under_test import ExplainerUnderTest, figures
 from whylens.core.errors import CoreError, ExplainerFailed
 from whylens.core.models.backbone import Backbone, wrap
+from whylens.core.words import percent
 
 REMEDIES = {
     "values": "weights or buffers have other values: work on a copy, and never train in place",
@@ -176,9 +177,9 @@ def after_failure(candidate: ExplainerUnderTest) -> None:
             "made in spite of one is no explanation.",
         )
         _require_unchanged(before, state(backbone), f"After an error in the {stage} pass")
-    again = candidate.answer(backbone, noise(backbone.input_spec), target)
+    second_answer = candidate.answer(backbone, noise(backbone.input_spec), target)
     require(
-        difference(again.values, expected.values) < 1e-3,
+        difference(second_answer.values, expected.values) < 1e-3,
         "After an error the same question has another answer. Keep nothing between calls.",
     )
 
@@ -280,9 +281,9 @@ def threads(candidate: ExplainerUnderTest) -> None:
     waiting = candidate.steps(subject(0))
     first_step = next(waiting)
     candidate.answer_to(subject(3))
-    *_, ended = [first_step, *waiting]
-    apart = difference(figures(ended.result), alone[0])
-    require(apart <= 1e-3, _MIXED.format(apart))
+    *_, last_step = [first_step, *waiting]
+    distance = difference(figures(last_step.result), alone[0])
+    require(distance <= 1e-3, _MIXED.format(percent(distance, 1)))
     wrong: list[BaseException] = []
     visitors, calls = (4, 1) if candidate.brief else (8, 2)
 
@@ -319,6 +320,6 @@ def _attribute_ids(candidate: ExplainerUnderTest) -> dict[str, int]:
 
 
 _MIXED = (
-    "While another question was being answered, this one's answer came out different by {:.1%}. "
+    "While another question was being answered, this one's answer came out different by {}. "
     "Keep nothing on self or in the module: one instance serves all visitors at once."
 )

@@ -19,6 +19,7 @@ from whylens.core.conformance.toy_networks import patches, with_change
 from whylens.core.conformance.under_test import ExplainerUnderTest
 from whylens.core.models.backbone import Backbone
 from whylens.core.results import Heatmap
+from whylens.core.words import percent
 
 
 def class_sensitivity(candidate: ExplainerUnderTest) -> None:
@@ -77,12 +78,14 @@ def other_weights(candidate: ExplainerUnderTest) -> None:
 
     def ask(make: Callable[..., Backbone]) -> None:
         first = non_blank_answer(candidate, candidate.network(make))
-        again = candidate.plain_answer(candidate.network(make, 8), first.subject.target.index)
-        apart = difference(again.values, first.values)
+        redrawn_answer = candidate.plain_answer(
+            candidate.network(make, 8), first.subject.target.index
+        )
+        distance = difference(redrawn_answer.values, first.values)
         require(
-            apart > 0.1,
-            f"With all weights drawn anew the map differs by {apart:.1%} only. It shows the "
-            "picture, not the network's reasons, as guided backpropagation does.",
+            distance > 0.1,
+            f"With all weights drawn anew the map differs by {percent(distance, 1)} only. It shows "
+            "the picture, not the network's reasons, as guided backpropagation does.",
         )
 
     for_each_network(candidate, ask, briefly="convolutions under a linear head")
@@ -103,7 +106,7 @@ def sign_of_score(candidate: ExplainerUnderTest) -> None:
     require(
         apart < 1e-2,
         "With a constant taken from all scores, so that the target's is negative, the map differs "
-        f"by {apart:.0%}. Use differences of scores, and never divide by the score itself.",
+        f"by {percent(apart)}. Use differences of scores, and never divide by the score itself.",
     )
 
 
@@ -122,12 +125,12 @@ def one_logit(candidate: ExplainerUnderTest) -> None:
                 f"A network whose one output speaks for side {side} predicts the other."
             )
         expected = candidate.plain_answer(two_outputs, side)
-        apart = difference(answer.values, expected.values)
+        distance = difference(answer.values, expected.values)
         require(
-            apart < 1e-3,
+            distance < 1e-3,
             f"For a network with one output that predicts side {side}, the map differs by "
-            f"{apart:.0%} from that of two mirrored outputs. Score by subject.target, never by the "
-            "module's raw output.",
+            f"{percent(distance)} from that of two mirrored outputs. Score by subject.target, "
+            "never by the module's raw output.",
         )
 
 

@@ -92,10 +92,10 @@ class WeighedLight(nn.Module):
 class ReadLight(WeighedLight):
     """The score is the light in some cells alone; the rest of the picture is another channel."""
 
-    def __init__(self, read: Tensor, gain: float = 20.0) -> None:
-        super().__init__(read, gain)
+    def __init__(self, weights: Tensor, gain: float = 20.0) -> None:
+        super().__init__(weights, gain)
         with torch.no_grad():
-            self.weights.copy_(torch.stack([read, 1 - read])[None])
+            self.weights.copy_(torch.stack([weights, 1 - weights])[None])
             self.fc.weight[:, 1] = 0
 
 
@@ -105,10 +105,10 @@ def cell_reader(cells: tuple[Cell, ...], input_spec: InputSpec, gain: float = 20
     Args:
         gain: Score per unit of light.
     """
-    read = torch.zeros([n // CELL for n in input_spec.size])
+    weights = torch.zeros([n // CELL for n in input_spec.size])
     for cell in cells:
-        read[cell] = 1
-    return wrap(ReadLight(read, gain).eval(), input_spec=input_spec)
+        weights[cell] = 1
+    return wrap(ReadLight(weights, gain).eval(), input_spec=input_spec)
 
 
 def gradient_reader() -> tuple[Backbone, Tensor]:

@@ -131,11 +131,11 @@ class ExplainerUnderTest:
         reason = self.refusal(backbone)
         if reason:
             raise NotApplicable(f"it refuses the network of this test: {reason}")
-        trace = ForwardPass(backbone.prepare(), x.to(backbone.device))
+        forward_pass = ForwardPass(backbone.prepare(), x.to(backbone.device))
         if not isinstance(target, Target):
-            target = target_of(trace.logits[0], target, "logit", None)
-        fitted = self.artifact(backbone) if self.explainer.artifact_kind else None
-        return Subject(trace, target, batch_size, seed, fitted)
+            target = target_of(forward_pass.logits[0], target, "logit", None)
+        artifact = self.artifact(backbone) if self.explainer.artifact_kind else None
+        return Subject(forward_pass, target, batch_size, seed, artifact)
 
     def artifact(self, backbone: Backbone) -> Artifact:
         """Return what it is fitted with for a network, made from seeded noise.

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from whylens.core.datasets.dataset import SplitName
 from whylens.core.errors import BadInput, quote
 from whylens.core.inputs.photo import PICTURE_ENDINGS
-from whylens.core.words import number_of, was
+from whylens.core.words import are, number_of, was
 
 _WORDS_OF_SPLITS: dict[SplitName, str] = {
     "train": "train training trainings trn trainval trainingsdaten entrenamiento entrainement "
@@ -94,12 +94,14 @@ def place_files(paths: Sequence[str], place: str) -> ClassFolders:
     """
     unlabelled = [path for path in paths if _is_unlabelled(path)]
     if unlabelled and len(unlabelled) < len(paths):
-        others = [i for i, path in enumerate(paths) if not _is_unlabelled(path)]
-        found = place_files([paths[i] for i in others], place)
-        placed = tuple(replace(file, path=others[file.path]) for file in found.files)
+        labelled_indices = [i for i, path in enumerate(paths) if not _is_unlabelled(path)]
+        labelled_files = place_files([paths[i] for i in labelled_indices], place)
+        placed = tuple(
+            replace(file, path=labelled_indices[file.path]) for file in labelled_files.files
+        )
         folder = next(p for p in unlabelled[0].split("/") if p.lower() in _UNLABELLED)
         omission = f"{_files(len(unlabelled))} in {quote(folder)} {was(len(unlabelled))} left out"
-        return ClassFolders(placed, (*found.notes, f"{omission}: a class has labels."))
+        return ClassFolders(placed, (*labelled_files.notes, f"{omission}: a class has labels."))
     parts = [tuple(path.split("/")) for path in paths]
     notes: list[str] = []
     around = _around([path for path in parts if _may_be_picture(path[-1])])
@@ -136,13 +138,14 @@ def place_files(paths: Sequence[str], place: str) -> ClassFolders:
                 if inner is None or len(parts[i]) > depth + 2
             ]
     else:
-        beside = [name for name in folders if name not in splits]
-        if beside:
-            count = sum(len(folders[name]) for name in beside)
+        sibling_folders = [name for name in folders if name not in splits]
+        if sibling_folders:
+            count = sum(len(folders[name]) for name in sibling_folders)
+            pronoun = "it" if len(sibling_folders) == 1 else "they"
             notes.append(
-                f"Beside {_names(splits)}, {_names(beside)} ({_files(count)}) {was(len(beside))} "
-                f"left out: {'it is' if len(beside) == 1 else 'they are'} no split by name, or "
-                "without folders of classes in it."
+                f"Beside {_names(splits)}, {_names(sibling_folders)} ({_files(count)}) "
+                f"{was(len(sibling_folders))} left out: {pronoun} {are(len(sibling_folders))} no "
+                "split by name, or without folders of classes in it."
             )
         for name, (split, at) in splits.items():
             if at > depth + 1:

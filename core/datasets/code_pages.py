@@ -64,13 +64,13 @@ def code_page(names: Sequence[bytes]) -> tuple[str, str]:
     likely |= {page: _likeness(names, page) for page in _CYRILLIC if _fits(names, page)}
     if not likely:
         return "cp437", ""
-    best, *others = sorted(likely, key=lambda page: -likely[page])
-    near = (p for p in others if p in _EASTERN and likely[p] > likely[best] - _NO_CHANCE)
+    best, *runners_up = sorted(likely, key=lambda page: -likely[page])
+    near = (p for p in runners_up if p in _EASTERN and likely[p] > likely[best] - _NO_CHANCE)
     return best, next(near, "")
 
 
-def _differ(names: Sequence[bytes], page: str, other: str) -> bool:
-    return any(name.decode(page) != name.decode(other) for name in names)
+def _differ(names: Sequence[bytes], page: str, second_page: str) -> bool:
+    return any(name.decode(page) != name.decode(second_page) for name in names)
 
 
 def page_name(page: str) -> str:

@@ -167,5 +167,5 @@ def complete_splits(
     for index, name in zip(train, new_splits, strict=True):
         splits[index] = name
     count = new_splits.count("val")
-    drawn = f"{number_of(count, 'picture')} of train {was(count)} drawn for it"
-    return splits, (f"It has no validation split: {drawn}.",)
+    origin = f"{number_of(count, 'picture')} of train {was(count)} drawn for it"
+    return splits, (f"It has no validation split: {origin}.",)

@@ -45,9 +45,9 @@ def rank_correlation(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
 
 def _ranks(values: npt.ArrayLike) -> Floats:
     flat = without_rounding(np.asarray(values, np.float64).ravel())
-    _, where, counts = np.unique(flat, return_inverse=True, return_counts=True)
+    _, inverse, counts = np.unique(flat, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
-    return np.asarray((last - (counts - 1) / 2)[where], np.float64)
+    return np.asarray((last - (counts - 1) / 2)[inverse], np.float64)
 
 
 def likeness(a: Heatmap, b: Heatmap, *, sizes_only: bool = False) -> float:

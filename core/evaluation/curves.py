@@ -198,8 +198,8 @@ def over_fills(measure: Measure, case: Case) -> Iterator[Score]:
         last = None
         for last in measure(case.subject, case.heat, fill=fill):
             if last.value is not None and last.fraction < 1:
-                done = (len(finished) + last.fraction) / len(FILLS)
-                yield mean_over_fills([*finished, last], done)
+                fraction = (len(finished) + last.fraction) / len(FILLS)
+                yield mean_over_fills([*finished, last], fraction)
         if last is not None:
             finished.append(last)
     yield mean_over_fills(finished)

@@ -98,5 +98,5 @@ def grid_pointing_game(
     for index, (_, label) in enumerate(tiles):
         heat = explain(Subject(forward_pass, Target(label, outputs=backbone.outputs)))
         shares.append(share_in_tile(heat, tile_mask(index, grid, tuple(x.shape[2:]))))
-        done = (index + 1) / len(tiles)
-        yield Score(float(np.mean(shares)), 1 / len(tiles), "", 1, done)
+        fraction = (index + 1) / len(tiles)
+        yield Score(float(np.mean(shares)), 1 / len(tiles), "", 1, fraction)

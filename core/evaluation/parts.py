@@ -175,8 +175,8 @@ def auroc_of_place(heat: Heatmap, place: Tensor) -> float:
 
     inside = place.numpy().ravel()
     ranks = rankdata(without_rounding(on_grid(heat.values, tuple(place.shape))).ravel())
-    count, others = int(inside.sum()), int((~inside).sum())
-    return float((ranks[inside].sum() - count * (count + 1) / 2) / (count * others))
+    count, outside_count = int(inside.sum()), int((~inside).sum())
+    return float((ranks[inside].sum() - count * (count + 1) / 2) / (count * outside_count))
 
 
 def _part_sums(values: Floats, masks: Mapping[str, Tensor], *, relative: bool) -> dict[str, float]:

@@ -30,14 +30,14 @@ def random_logit(
         yield Score(None, note=f"A {target.quantity} is explained: there is no other class.")
         return
     order = torch.randperm(count, generator=subject.generator()).tolist()
-    others = [index for index in order if index not in (target.index, target.versus)][:classes]
-    if not others:
+    other_classes = [i for i in order if i not in (target.index, target.versus)][:classes]
+    if not other_classes:
         yield Score(None, note="There is no other class.")
     agreements: list[float] = []
-    for index in others:
+    for index in other_classes:
         class_heat = explain(replace(subject, target=replace(target, index=index)))
         agreements.append(likeness(heat, class_heat))
-        yield Score(float(np.mean(agreements)), 0.0, "", 0, len(agreements) / len(others))
+        yield Score(float(np.mean(agreements)), 0.0, "", 0, len(agreements) / len(other_classes))
 
 
 def _measure(case: Case) -> Iterator[Score]:

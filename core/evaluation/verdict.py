@@ -188,8 +188,8 @@ def _under(
     for number, (measure, share) in enumerate(zip(measures, (0.25, 0.25, 0.5), strict=True)):
         score = UNKNOWN
         for score in measure:
-            done = 0.25 * number + share * score.fraction
-            fraction = verdict.fraction + (end - verdict.fraction) * done
+            fraction_of_fill = 0.25 * number + share * score.fraction
+            fraction = verdict.fraction + (end - verdict.fraction) * fraction_of_fill
             yield replace(verdict, fraction=min(end, fraction))
         last.append(score)
     removed, inserted, beaten = last

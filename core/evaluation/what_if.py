@@ -129,11 +129,11 @@ def falls_elsewhere(
     generator = subject.generator()
     hidden, fill = changed.hidden.float(), changed.fill
     axes = tuple(range(hidden.ndim))
-    moved = []
+    rolled_masks = []
     for _ in range(places):
         steps = [int(torch.randint(side, (1,), generator=generator)) for side in hidden.shape]
-        moved.append(torch.roll(hidden, steps, axes))
-    elsewhere = torch.stack(moved)
+        rolled_masks.append(torch.roll(hidden, steps, axes))
+    elsewhere = torch.stack(rolled_masks)
     masks = (1 - elsewhere)[:, None].to(fill)
     target = subject.target.as_probability()
     scores = torch.cat(list(subject.masked_scores([masks], fill, quantity=target))).double().cpu()

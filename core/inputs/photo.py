@@ -27,6 +27,7 @@ from whylens.core.inputs.file_parts import (
     is_crowded,
 )
 from whylens.core.inputs.framing import NETWORK, Framing
+from whylens.core.words import percent
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -268,7 +269,7 @@ def _rest_of_jpeg(data: bytes, limits: ImageLimits) -> Photo | None:
     share = 1 - min(float(line.mean()) for line in lines)
     if share < _LEAST_ROWS:
         return None
-    missing = f" The last {1 - share:.0%} of it are grey." if share < 0.995 else ""
+    missing = f" The last {percent(1 - share)} of it are grey." if share < 0.995 else ""
     return replace(photo, notes=(*photo.notes, f"{_CUT_OFF}{missing}"))
 
 

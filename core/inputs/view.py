@@ -162,27 +162,28 @@ BAND = 1 << 20  # pixels of a map written at a time, so that no second copy of i
 def _resize(image: Image.Image, view: View, filter_: Image.Resampling) -> Image.Image:
     # Resized whole, then cut, as torchvision and timm do: filters with edges (box, nearest) then
     # choose between equally near pixels as theirs do.
-    full, cut, end = list(view.whole_size), [0, 0], [0, 0]
+    full, offsets, end = list(view.whole_size), [0, 0], [0, 0]
     region = [0.0, 0.0, *map(float, image.size)]
     for axis, offset in enumerate((view.left, view.top)):
-        cut[axis] = max(0, round(offset))
-        end[axis] = min(full[axis], cut[axis] + view.model[axis])
+        offsets[axis] = max(0, round(offset))
+        end[axis] = min(full[axis], offsets[axis] + view.model[axis])
     if full[0] * full[1] > _WHOLE:
         # 8 x 5000 pixels would become 256 x 160000: along the longer axis only what the filter
         # reads is resized. Pillow keeps the region in single precision, hence counted from nearby.
         axis = int(full[1] > full[0])
         scale = full[axis] / image.size[axis]
-        first, last = cut[axis] / scale, end[axis] / scale
+        first, last = offsets[axis] / scale, end[axis] / scale
         reach = int(np.ceil(3 / min(1.0, scale))) + 1
         near, far = max(0, int(first) - reach), min(image.size[axis], int(np.ceil(last)) + reach)
         strip = [0, 0, *image.size]
         strip[axis], strip[axis + 2] = near, far
         image = image.crop((strip[0], strip[1], strip[2], strip[3]))
         region[axis], region[axis + 2] = first - near, min(last - near, float(image.size[axis]))
-        full[axis], cut[axis], end[axis] = end[axis] - cut[axis], 0, end[axis] - cut[axis]
+        length = end[axis] - offsets[axis]
+        full[axis], offsets[axis], end[axis] = length, 0, length
     box = (region[0], region[1], region[2], region[3])
     whole = image.resize((full[0], full[1]), filter_, box)
-    return whole.crop((cut[0], cut[1], end[0], end[1]))
+    return whole.crop((offsets[0], offsets[1], end[0], end[1]))
 
 
 def _coarse(piece: Image.Image, view: View, detail: int, filter_: Image.Resampling) -> Image.Image:
@@ -225,8 +226,8 @@ def on_original(values: Array, view: View) -> tuple[Array, npt.NDArray[np.bool_]
     width, height = view.original
     whole = np.empty((height, width), dtype=np.float32)
     inside = np.empty((height, width), dtype=np.bool_)
-    for rows, piece, seen in bands_on_original(values, view):
-        whole[rows], inside[rows] = piece, seen
+    for rows, piece, is_visible in bands_on_original(values, view):
+        whole[rows], inside[rows] = piece, is_visible
     return whole, inside
 
 

@@ -224,17 +224,17 @@ def _output_with_hooks(network: nn.Module, input_spec: InputSpec, output: Any, h
         table.update(own)
     try:
         with torch.no_grad():
-            hooked = network(probe_inputs(input_spec).to(device_of(network)))
+            hooked_output = network(probe_inputs(input_spec).to(device_of(network)))
     except Exception as exc:  # noqa: BLE001 - a hook may raise anything, as to stop a forward pass
         log.info("%s fails under its hooks: %s", type(network).__name__, exc)
-        hooked = output
-    pairs = zip(tree_leaves(hooked), tree_leaves(output), strict=False)
+        hooked_output = output
+    pairs = zip(tree_leaves(hooked_output), tree_leaves(output), strict=False)
     if all(torch.equal(a, b) for a, b in pairs if isinstance(a, Tensor) and isinstance(b, Tensor)):
         for table, own in hooks:
             for key in own:
                 del table[key]
         return output
-    return hooked
+    return hooked_output
 
 
 def _unwrap(module: nn.Module) -> nn.Module:
@@ -261,8 +261,8 @@ def _notes_on_mode(
             "forward."
         )
     with torch.no_grad():
-        again = read_path(network(probe), path)
-    if agree(again, scores, 1e-4) or not bool(torch.isfinite(scores).all()):
+        second_output = read_path(network(probe), path)
+    if agree(second_output, scores, 1e-4) or not bool(torch.isfinite(scores).all()):
         return []
     return [
         f"{name} is random in eval mode: it answers the same input differently each time, as with "

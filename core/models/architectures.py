@@ -153,9 +153,9 @@ def best_level(
     level = max(range(len(fits)), key=lambda i: (fits[i].shared, i))
     if level > 0:
         # What lay beside the network (a loss, a metric) carried no prefix and is no part of it.
-        beside = levels[0].keys() & levels[level].keys()
+        unprefixed_names = levels[0].keys() & levels[level].keys()
         fit = fits[level]
-        if not fit.missing and beside.issuperset(fit.unexpected):
+        if not fit.missing and unprefixed_names.issuperset(fit.unexpected):
             inside = {k: v for k, v in levels[level].items() if k not in fit.unexpected}
             return level, compare(architecture, inside, arguments)
     return level, fits[level]
@@ -176,11 +176,11 @@ def compare(
     more = _arguments_of_shapes(architecture, module, fit)
     if more and not arguments.keys() & more.keys():
         try:
-            again, _ = _compare(architecture, tensors, {**arguments, **more})
+            refined_fit, _ = _compare(architecture, tensors, {**arguments, **more})
         except BadArtifact:
             return fit
-        if len(again.misshapen) < len(fit.misshapen):
-            return again
+        if len(refined_fit.misshapen) < len(fit.misshapen):
+            return refined_fit
     return fit
 
 
@@ -271,9 +271,9 @@ def _side(module: nn.Module, wanted: int, actual: int) -> int | None:
 
 def _likelihood(fit: Fit, hints: Collection[str]) -> tuple[object, ...]:
     name = fit.architecture.rsplit(":", 1)[-1]
-    named = [hint for hint in hints if name in hint.lower().replace("-", "_")]
+    matching_hints = [hint for hint in hints if name in hint.lower().replace("-", "_")]
     # Among those whose names occur, the longest: resnet50 occurs in wide_resnet50 as well.
-    return (-len(name) if named else 0, len(fit.arguments), *_plainness(fit.architecture))
+    return (-len(name) if matching_hints else 0, len(fit.arguments), *_plainness(fit.architecture))
 
 
 def _plainness(name: str) -> tuple[object, ...]:

@@ -363,14 +363,14 @@ def _blame_weights(module: nn.Module, name: str) -> None:
 
 def channels_problem(module: nn.Module, channels: int) -> str:
     """Return why a network is fed other channels than it reads, and what to do; "" where not."""
-    read = next((p.shape[1] for p in module.parameters() if p.ndim > 2), channels)
-    if read == channels:
+    first_channels = next((p.shape[1] for p in module.parameters() if p.ndim > 2), channels)
+    if first_channels == channels:
         return ""
     values = "1 value" if channels == 1 else f"{channels} values each"
     return (
-        f"its first layer reads {number_of(read, 'channel')}, and mean and std have {values}. "
-        f"Give {read} of each; or, where it was meant to read {channels}, build it so (in timm by "
-        f"in_chans={channels})."
+        f"its first layer reads {number_of(first_channels, 'channel')}, and mean and std have "
+        f"{values}. Give {first_channels} of each; or, where it was meant to read {channels}, "
+        f"build it so (in timm by in_chans={channels})."
     )
 
 

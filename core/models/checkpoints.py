@@ -179,11 +179,11 @@ def misnamed_folders(root: Path | None = None) -> dict[str, Path]:
 
 def place_problems() -> list[str]:
     """Return why checkpoints that a user may look for are not listed, a sentence each."""
-    named = [place for place in os.environ.get(FOLDERS_VARIABLE, "").split(os.pathsep) if place]
+    folders = [place for place in os.environ.get(FOLDERS_VARIABLE, "").split(os.pathsep) if place]
     return [
         *(
             f"{FOLDERS_VARIABLE} names {place}, which is no folder."
-            for place in named
+            for place in folders
             if not Path(place).is_dir()
         ),
         *(

@@ -44,9 +44,9 @@ class _WrittenBytes(EagerMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         results = func(*args, **(kwargs or {}))
-        read = set(_storages((args, kwargs or {})))
+        input_storages = set(_storages((args, kwargs or {})))
         for value in tree_leaves(results):
-            if isinstance(value, Tensor) and not read.issuperset(_storages(value)):
+            if isinstance(value, Tensor) and not input_storages.issuperset(_storages(value)):
                 self.total += value.numel() * value.element_size()
         return results
 

@@ -50,8 +50,8 @@ class ForwardPass:
         self.logits = self._scores.detach()
         if not torch.isfinite(self.logits).all():
             with torch.no_grad():
-                others = backbone.logits(backbone.probe_inputs())
-            if not torch.isfinite(others).all():
+                probe_logits = backbone.logits(backbone.probe_inputs())
+            if not torch.isfinite(probe_logits).all():
                 raise BadArtifact(
                     f"{backbone.name} gives NaN or infinite scores for any input, though its "
                     "weights are finite: look for a division by 0, a logarithm of 0 or an overflow "

@@ -40,7 +40,7 @@ from whylens.core.models.load import build, from_folder, timm_spec, torchvision_
 from whylens.core.models.probabilities import LABEL_KINDS, Reading, read_scores
 from whylens.core.models.state_dicts import AVERAGES, StateDict, read_state_dict
 from whylens.core.targets import ClassScore, class_scores
-from whylens.core.words import are, number_of
+from whylens.core.words import are, number_of, percent
 
 TOP = 5
 _NAMES_SHOWN = 3
@@ -140,7 +140,7 @@ def _write(
         if new and folder.is_dir():
             folder.rmdir()
         raise
-    notes += _doubts(backbone, logits, best[0])
+    notes += _doubts(backbone, logits)
     checkpoint = checkpoint_folders().get(folder.name)
     by_name = checkpoint is not None and checkpoint.resolve() == folder.resolve()
     return ImportedModel(folder, folder.name if by_name else str(folder), best, notes, backbone)
@@ -156,17 +156,18 @@ def _predict(backbone: Backbone, photo: Photo) -> Tensor:
     return logits
 
 
-def _doubts(backbone: Backbone, logits: Tensor, best: ClassScore) -> tuple[str, ...]:
+def _doubts(backbone: Backbone, logits: Tensor) -> tuple[str, ...]:
     """Return what makes one doubt what it says of the photo."""
     classes = len(logits)
     if backbone.outputs != "classes" or classes < _FEWEST_TO_TELL:
         return ()
-    entropy = torch.special.entr(logits.double().softmax(0)).sum()
+    probabilities = logits.double().softmax(0)
+    entropy, top = torch.special.entr(probabilities).sum(), float(probabilities.max())
     if entropy < _ALIKE * math.log(classes):
         return ()
     return (
-        f"Its guesses for the photo are nearly as wide as chance: {best.probability:.1%} at "
-        f"most, of {classes:,} classes. If it was trained, it was fed otherwise: give --size, "
+        f"Its guesses for the photo are nearly as wide as chance: {percent(top, 1)} "
+        f"at most, of {classes:,} classes. If it was trained, it was fed otherwise: give --size, "
         "--mean and --std as its training had them.",
     )
 
@@ -231,8 +232,8 @@ def _guess(options: ImportOptions, state: StateDict, findings: Findings) -> tupl
     else:
         findings.problems.append(
             f"Its architecture is not certain: {best.architecture} comes closest, with "
-            f"{best.shared:.0%} of the tensors alike. Give --architecture if it is another; what "
-            "disagrees with this one follows."
+            f"{percent(best.shared)} of the tensors alike. Give --architecture if it is another; "
+            "what disagrees with this one follows."
         )
     return level, best
 
@@ -240,15 +241,15 @@ def _guess(options: ImportOptions, state: StateDict, findings: Findings) -> tupl
 def _note_names(state: StateDict, level: int, fit: Fit, findings: Findings) -> None:
     if state.wrapper:
         average = any(word in state.wrapper for word in AVERAGES)
-        averaged = " (the averaged weights)" if average else ""
-        findings.notes.append(f"The weights were taken from {state.wrapper!r}{averaged}.")
+        remark = " (the averaged weights)" if average else ""
+        findings.notes.append(f"The weights were taken from {state.wrapper!r}{remark}.")
     if level:
         first, last = next(iter(state.levels[0])), next(iter(state.levels[level]))
         prefix = first.removesuffix(last)
-        beside = sorted(state.levels[0].keys() & state.levels[level].keys())
+        unprefixed_names = sorted(state.levels[0].keys() & state.levels[level].keys())
         note = f"The prefix {prefix!r} was taken off the names."
-        if beside and fit.exact:
-            note += f" What carried none was left out: {_some(tuple(beside))}."
+        if unprefixed_names and fit.exact:
+            note += f" What carried none was left out: {_some(tuple(unprefixed_names))}."
         findings.notes.append(note)
 
 

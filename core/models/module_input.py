@@ -132,8 +132,8 @@ def _fitting_spec(
         remedy for signs, remedy in _REFUSALS if any(sign in reason for sign in signs.split("|"))
     )
     remedy = next(remedies, _SAY_SIZE)
-    given = {len(v) for v in (hint.mean, hint.std) if v is not None and len(v) > 1}
-    for channels in given - set(first_layer):
+    channel_counts = {len(v) for v in (hint.mean, hint.std) if v is not None and len(v) > 1}
+    for channels in channel_counts - set(first_layer):
         if problem := channels_problem(network, channels):
             raise BadArtifact(f"{name}: {problem}") from first
     if isinstance(network, BlackBox):

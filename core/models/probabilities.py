@@ -163,15 +163,17 @@ def read_scores(read: Callable[[Tensor], Tensor], scores: Tensor, input_spec: In
     """
     if _shares_one(scores):  # they are logarithms of probabilities, which are logits
         return Reading(None, "")
-    others = _ScoresOfScales(read, scores, input_spec)
+    scaled_scores = _ScoresOfScales(read, scores, input_spec)
     # Zeros for every input are those of a network that is dead.
-    decides = _are_decisions(scores) and bool(scores.any()) and all(map(_are_decisions, others))
+    decides = (
+        _are_decisions(scores) and bool(scores.any()) and all(map(_are_decisions, scaled_scores))
+    )
     if are_probabilities(scores):
         return Reading("softmax", _DECISIONS if decides else KIND_NOTES["softmax"])
     if decides:
         return Reading(None, _DECISIONS)
     for shared in _shared_kinds(scores):
-        if all(shared in _shared_kinds(scaled) for scaled in others):
+        if all(shared in _shared_kinds(scaled) for scaled in scaled_scores):
             return Reading(shared, KIND_NOTES[shared])
     low, high = float(scores.min()), float(scores.max())
     if not (low >= 0 or high <= 0 or (low >= -1 and high <= 1)):
@@ -179,11 +181,11 @@ def read_scores(read: Callable[[Tensor], Tensor], scores: Tensor, input_spec: In
     step = last_step(read, probe_inputs(input_spec).to(scores.device))
     if step == "linear":
         return Reading(None, _features_note(scores))
-    kind = _label_kind(step, scores, others)
+    kind = _label_kind(step, scores, scaled_scores)
     if kind is not None:
         doubt = kind == "sigmoid" != step and scores.shape[1] == 1
         return Reading(kind, KIND_NOTES[kind] + (_ANOTHER_NUMBER if doubt else ""))
-    return Reading(None, _features_note(scores) or _bounds_note(step, scores, others))
+    return Reading(None, _features_note(scores) or _bounds_note(step, scores, scaled_scores))
 
 
 class _ScoresOfScales:

@@ -79,9 +79,9 @@ def find_split(module: nn.Module, probe: Tensor, *, logits: Tensor | None = None
             logits = module(probe)
     reasons: list[str] = []
     single: Split | None = None
-    for description, cut in _proposals(module, probe):
+    for description, splitter in _proposals(module, probe):
         try:
-            split, positions = _check(module, probe, logits, description, cut)
+            split, positions = _check(module, probe, logits, description, splitter)
         except NeedsNotMet as exc:
             if not (reasons and description == _AFTER_BLOCKS):  # a guess explains less
                 reasons.append(str(exc))

@@ -89,8 +89,8 @@ def _average(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], str]:
     for word in AVERAGES:
         prefix = f"{word}."
         inner = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
-        others = {name.partition(".")[2] for name in tensors if not name.startswith(prefix)}
-        if inner and len(others & inner.keys()) >= _NEARLY_ALL * len(inner):
+        unprefixed = {name.partition(".")[2] for name in tensors if not name.startswith(prefix)}
+        if inner and len(unprefixed & inner.keys()) >= _NEARLY_ALL * len(inner):
             return inner, word
     return tensors, ""
 

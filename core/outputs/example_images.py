@@ -89,8 +89,8 @@ def sheet(result: Examples | Prototypes, *, count: int = 6, side: int = 168) -> 
     rows: list[list[Image.Image]] = [[]]
     limit = max(2 * side + _GAP, *(t.width for t in tiles))
     for picture in tiles:
-        taken = sum(t.width + _GAP for t in rows[-1])
-        if rows[-1] and taken + picture.width > limit:
+        row_width = sum(t.width + _GAP for t in rows[-1])
+        if rows[-1] and row_width + picture.width > limit:
             rows.append([])
         rows[-1].append(picture)
     whole = Image.new("RGB", (limit, len(rows) * (side + _GAP) - _GAP), _PAPER)

@@ -25,6 +25,7 @@ from whylens.core.outputs.render import (
 )
 from whylens.core.results import Heatmap
 from whylens.core.storage.files import write_described
+from whylens.core.words import percent
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -150,7 +151,7 @@ def _panels(
         if answer.target.quantity == "value":
             score = f"{answer.score:.4g} {answer.target.value_unit}".strip()
         if answer.probability is not None:  # it is of a value or a function
-            score += f", probability {answer.probability:.1%}"
+            score += f", probability {percent(answer.probability, 1)}"
         captions = (answer.title, answer.question_text, score)
         if isinstance(answer.result, Heatmap):
             scale = next(scales)

@@ -16,7 +16,7 @@ from whylens.core.explanation import Explanation
 from whylens.core.inputs.view import on_original
 from whylens.core.results import Array, Examples, Heatmap, Result
 from whylens.core.targets import Outputs
-from whylens.core.words import number_of
+from whylens.core.words import number_of, percent
 
 
 def headline(result: Result, outputs: Outputs = "classes") -> str:
@@ -29,10 +29,10 @@ def headline(result: Result, outputs: Outputs = "classes") -> str:
     match result:
         case Heatmap():
             share = evidence_share(result.values)
-            seen = "picture" if result.values.ndim == 2 else "input"  # or it is a signal, a table
+            noun = "picture" if result.values.ndim == 2 else "input"  # or it is a signal, a table
             if share is None:
-                return f"Nothing in the {seen} {does} it."
-            words = f"Half of what {does} it lies in {100 * share:.0f} % of the {seen}."
+                return f"Nothing in the {noun} {does} it."
+            words = f"Half of what {does} it lies in {percent(share)} of the {noun}."
             border = " Its strongest place lies at the border." if peaks_at_border(result) else ""
             return words + border
         case Examples():
@@ -70,8 +70,9 @@ def familiarity_words(share: float | None) -> str:
     if is_unfamiliar(share):
         return "It learnt from nothing like this: take what it says as a guess."
     if share < 0.5:
-        percent = f"{100 * share:.0f} %"
-        return f"To it this looks as strange as the strangest {percent} of what it learnt from."
+        return (
+            f"To it this looks as strange as the strangest {percent(share)} of what it learnt from."
+        )
     return "To it this looks like what it learnt from."
 
 

@@ -61,9 +61,9 @@ class MaskedMeans:
         whole = m.clamp_min(1e-12)
         under = mv / whole
         own = (mmvv - 2 * under * mmv + under**2 * mm) / whole**2
-        crossed = (mvv - under * mv) / (whole * n)
+        cross_term = (mvv - under * mv) / (whole * n)
         overall = (self._squares - n * mean**2) / n**2
-        squared = (own - 2 * crossed + overall).clamp_min(0)
+        squared = (own - 2 * cross_term + overall).clamp_min(0)
         return torch.where(m > 0, squared.sqrt(), 0.0)
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 from whylens.core.inputs.view import View, shrunk
 from whylens.core.outputs.render import Pixels, Style, overlay
 from whylens.core.results import Heatmap
-from whylens.core.words import number_of
+from whylens.core.words import number_of, percent
 
 SIDE = 200  # pixels of a thumbnail's longer side
 MOST_ROWS = 2_000
@@ -121,16 +121,11 @@ class Tally:
             if self.predicted > self.known:
                 parts.append(f"the class of {self.predicted - self.known:,} more is not known")
         if self.least_sure is not None and self.least_sure.probability is not None:
-            row, share = self.least_sure, percent(self.least_sure.probability)
+            row, share = self.least_sure, percent(self.least_sure.probability, 1)
             parts.append(f"least sure: {row.name} ({row.label}, {share})")
         if self.photos > self.predicted:
             parts.append(f"no prediction for {self.photos - self.predicted:,}")
         return "; ".join(parts) + "."
-
-
-def percent(probability: float) -> str:
-    """Return a probability in words, as in "99.6 %"."""
-    return f"{100 * probability:.1f} %"
 
 
 def thumbnail(picture: Image.Image | Pixels) -> bytes:

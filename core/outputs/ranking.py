@@ -37,17 +37,19 @@ def mean_agreements(matrix: npt.NDArray[np.float64]) -> list[float | None]:
     Args:
         matrix: From `agreements`.
     """
-    others = np.where(np.eye(len(matrix), dtype=bool), np.nan, matrix)
-    rows = [row[~np.isnan(row)] for row in others]
+    off_diagonal = np.where(np.eye(len(matrix), dtype=bool), np.nan, matrix)
+    rows = [row[~np.isnan(row)] for row in off_diagonal]
     return [float(row.mean()) if len(row) else None for row in rows]
 
 
-def agreeing(answer: Explanation, others: Sequence[Explanation]) -> dict[str, tuple[float, bool]]:
+def agreeing(
+    answer: Explanation, other_answers: Sequence[Explanation]
+) -> dict[str, tuple[float, bool]]:
     """Return how far other maps mark the places that one marks, and whether it is enough.
 
     By title the same rank correlation as in `agreements`, which is enough from `AGREES` on.
     """
-    correlations = {second.title: agreements([answer, second])[0, 1] for second in others}
+    correlations = {second.title: agreements([answer, second])[0, 1] for second in other_answers}
     return {title: (float(r), bool(r >= AGREES)) for title, r in correlations.items()}
 
 

@@ -229,8 +229,8 @@ def _convolution(module: nn.Conv2d, x: Tensor, out: Tensor) -> OpKind:
             x, module.weight, module.bias, module.stride, 0, module.dilation, module.groups
         )
 
-    declared = () if isinstance(module.padding, str) else (_pair(module.padding),)
-    for padding in dict.fromkeys((*declared, _padding_to_keep_size(module, x))):
+    own_padding = () if isinstance(module.padding, str) else (_pair(module.padding),)
+    for padding in dict.fromkeys((*own_padding, _padding_to_keep_size(module, x))):
         kernels = _kernels(module.kernel_size, module.stride, padding, module.dilation)
         after = [
             kernel.inputs_read(Span((0,), length)).length - kernel.padding - size

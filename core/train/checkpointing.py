@@ -18,6 +18,7 @@ from whylens.core.train.head import inputs
 from whylens.core.train.network import Network
 from whylens.core.train.pictures import Frames
 from whylens.core.train.recipe import Recipe
+from whylens.core.words import percent
 
 TRAINING, LOG = "training.safetensors", "training.json"
 _AGAIN = "Train again into another folder."
@@ -189,7 +190,7 @@ def save_best(
             "labels": dataset.labels,
             "licence": f"trained here on {dataset.name} ({dataset.licence}) from {network.start}",
             "note": (
-                f"Trained on {dataset.name}; {accuracy:.1%} of its validation pictures are "
+                f"Trained on {dataset.name}; {percent(accuracy, 1)} of its validation pictures are "
                 "recognised."
             ),
             "group": recipe.group,

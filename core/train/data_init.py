@@ -59,8 +59,10 @@ def guess_input_range(
     truth = labels[places]
     losses = []
     for done, (mean, std) in enumerate(ways):
-        fed = replace(network, input_spec=input_spec.model_copy(update={"mean": mean, "std": std}))
-        work = head.features(fed, some, batch=32, mirrored=False)
+        normalised_network = replace(
+            network, input_spec=input_spec.model_copy(update={"mean": mean, "std": std})
+        )
+        work = head.features(normalised_network, some, batch=32, mirrored=False)
         features = yield from map_progress(
             work,
             lambda share, done=done: (done + share) / len(ways),  # type: ignore[misc]

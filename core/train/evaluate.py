@@ -37,6 +37,7 @@ from whylens.core.train.report import (
     compute_figures,
     write_predictions,
 )
+from whylens.core.words import percent
 
 _AT_ONCE = 32
 
@@ -253,8 +254,8 @@ def model_card(report: ModelReport) -> str:
 def _row(figures: Figures) -> list[str]:
     return [
         str(figures.count),
-        f"{figures.accuracy:.1%}",
-        f"{figures.balanced_accuracy:.1%}",
+        percent(figures.accuracy, 1),
+        percent(figures.balanced_accuracy, 1),
         f"{figures.nll:.3f}",
         f"{figures.ece:.3f}",
         f"{figures.ece_scaled:.3f}",
@@ -271,10 +272,10 @@ def _split(name: str, figures: Figures) -> list[str]:
     lines.append("")
     if len(figures.classes) <= _WIDEST:
         labels = [c.label for c in figures.classes]
-        counted = [
+        confusion_rows = [
             [label, *map(str, row)] for label, row in zip(labels, figures.confusion, strict=True)
         ]
-        lines += [*_table(["is \\ taken for", *labels], counted), ""]
+        lines += [*_table(["is \\ taken for", *labels], confusion_rows), ""]
     return lines
 
 

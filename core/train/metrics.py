@@ -48,8 +48,8 @@ def per_class(counts: Ints) -> PerClass:
         counts: As `confusion` gives them.
     """
     right = np.diag(counts).astype(np.float64)
-    called, support = counts.sum(0), counts.sum(1)
-    precision = right / np.maximum(called, 1)
+    predicted_counts, support = counts.sum(0), counts.sum(1)
+    precision = right / np.maximum(predicted_counts, 1)
     recall = right / np.maximum(support, 1)
     both = precision + recall
     f1 = np.where(both > 0, 2 * precision * recall / np.where(both > 0, both, 1.0), 0.0)

@@ -28,13 +28,13 @@ def schedule(step: int, total: int, recipe: Recipe) -> float:
     return 0.5 * (1 - math.cos(math.pi * share))
 
 
-def size_at(done: float, size: tuple[int, int], recipe: Recipe) -> tuple[int, int]:
+def size_at(fraction: float, size: tuple[int, int], recipe: Recipe) -> tuple[int, int]:
     """Return height and width of the pictures at a moment of the training.
 
     Args:
-        done: Share of the steps taken.
+        fraction: Share of the steps taken.
     """
-    share = min(1.0, recipe.grow + (1 - recipe.grow) * done / _GROWN)
+    share = min(1.0, recipe.grow + (1 - recipe.grow) * fraction / _GROWN)
     height, width = (side if share == 1 else max(8, int(side * share) // 8 * 8) for side in size)
     return height, width
 

@@ -104,33 +104,33 @@ def cache_images(
         return Frames(dataset, indices, input_spec, None)
     cached = np.empty((len(indices), *input_spec.size, 3), dtype=np.uint8)
     started = time.monotonic()
-    done = min(8, len(indices))
-    cached[:done] = load_batch(dataset, indices[:done], input_spec)
-    expected = (time.monotonic() - started) / done * len(indices)
+    first_count = min(8, len(indices))
+    cached[:first_count] = load_batch(dataset, indices[:first_count], input_spec)
+    expected = (time.monotonic() - started) / first_count * len(indices)
     workers = min(8, os.cpu_count() or 1)
     # A process that works for a page may start no others.
     if expected > _LONG and workers > 1 and not multiprocessing.current_process().daemon:
         try:
             context = multiprocessing.get_context("spawn")
             with ProcessPoolExecutor(workers, mp_context=context) as pool:
-                yield from _fill_cache(pool, cached, done, dataset, indices, input_spec)
+                yield from _fill_cache(pool, cached, first_count, dataset, indices, input_spec)
             return Frames(dataset, indices, input_spec, cached)
         except BrokenProcessPool:
             pass  # a script without a main guard cannot be started again; threads always can
     with ThreadPoolExecutor(workers) as pool:
-        yield from _fill_cache(pool, cached, done, dataset, indices, input_spec)
+        yield from _fill_cache(pool, cached, first_count, dataset, indices, input_spec)
     return Frames(dataset, indices, input_spec, cached)
 
 
 def _fill_cache(
     pool: Executor,
     cached: Pixels,
-    done: int,
+    first_count: int,
     dataset: Dataset,
     indices: tuple[int, ...],
     input_spec: InputSpec,
 ) -> Generator[float, None, None]:
-    starts = range(done, len(indices), _CHUNK)
+    starts = range(first_count, len(indices), _CHUNK)
     with interrupts_blocked():  # processes start as work comes in; Ctrl-C is for this one
         jobs = [
             pool.submit(load_batch, dataset, indices[start : start + _CHUNK], input_spec)

@@ -135,12 +135,12 @@ class Recipe(BaseModel):
         return (0.002 if trained else 0.1) * self.batch / 64
 
 
-def read_recipe(path: Path | None, changed: Mapping[str, Any] | None = None) -> Recipe:
+def read_recipe(path: Path | None, overrides: Mapping[str, Any] | None = None) -> Recipe:
     """Return the recipe of a JSON file.
 
     Args:
         path: The file; None where everything is in `changed`.
-        changed: Fields that win over those of the file.
+        overrides: Fields that win over those of the file.
 
     Raises:
         BadInput: It cannot be read or says something impossible.
@@ -148,7 +148,7 @@ def read_recipe(path: Path | None, changed: Mapping[str, Any] | None = None) -> 
     name = "recipe" if path is None else f"recipe {path}"
     try:
         values = {} if path is None else json.loads(path.read_bytes())
-        return Recipe.model_validate({**values, **(changed or {})})
+        return Recipe.model_validate({**values, **(overrides or {})})
     except OSError as exc:
         raise BadInput(f"The {name} cannot be read: {exc.strerror}.") from exc
     except ValidationError as exc:

@@ -53,6 +53,7 @@ from whylens.core.train.optimise import (
 )
 from whylens.core.train.pictures import Frames, cache_images, cache_spec, visible_detail
 from whylens.core.train.recipe import Recipe
+from whylens.core.words import percent
 
 _EVERY = 0.2  # seconds between two reports of progress
 # Shares of the whole at which stages end, roughly as long as they take.
@@ -185,9 +186,9 @@ class _Training:
         self.network = replace(self.network, input_spec=input_spec)
         total = len(train_idx) + len(val_idx)
 
-        def preparing(share: float, done: int, more: int) -> TrainingProgress:
+        def preparing(share: float, pictures_read: int, more: int) -> TrainingProgress:
             return TrainingProgress(
-                PROGRESS_DECODED * (done + share * more) / total, "preparing pictures"
+                PROGRESS_DECODED * (pictures_read + share * more) / total, "preparing pictures"
             )
 
         self.train = yield from map_progress(
@@ -212,7 +213,7 @@ class _Training:
             self.network = yield from map_progress(
                 work,
                 lambda share: TrainingProgress(
-                    PROGRESS_DECODED, f"trying ways to feed it: {share:.0%}"
+                    PROGRESS_DECODED, f"trying ways to feed it: {percent(share)}"
                 ),
             )
         except NeedsNotMet:
@@ -373,7 +374,7 @@ class _Training:
             "random.global": self.random.global_state,
         }
         save_state(self.out, self.log, state)
-        message = f"epoch {epoch}: {line.val_accuracy:.1%} of validation"
+        message = f"epoch {epoch}: {percent(line.val_accuracy, 1)} of validation"
         yield TrainingProgress(share, message, None, epoch, self._figures())
 
     def _seconds(self) -> float:

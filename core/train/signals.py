@@ -15,6 +15,7 @@ from whylens.core.errors import BadInput
 from whylens.core.models import signal_net
 from whylens.core.models.checkpoints import write_checkpoint
 from whylens.core.train.network import RandomState
+from whylens.core.words import percent
 
 BATCH, RATE, DECAY, SMOOTHING = 100, 1e-2, 0.05, 0.1
 
@@ -71,7 +72,7 @@ def train_on_signals(
             "labels": dataset.labels,
             "licence": f"trained here on {dataset.name} ({dataset.licence})",
             "note": (
-                f"Trained on {len(x):,} signals of {dataset.name}; {accuracy:.1%} of "
+                f"Trained on {len(x):,} signals of {dataset.name}; {percent(accuracy, 1)} of "
                 f"{len(test_x):,} test signals are recognised."
             ),
         },

@@ -82,16 +82,16 @@ class TrainingThread:
         read: DatasetReader,
         recipe: Recipe,
         out: Path,
-        then: Callable[[Dataset], Iterator[TrainingProgress]],
+        follow_up: Callable[[Dataset], Iterator[TrainingProgress]],
     ) -> None:
         """Start it.
 
         Args:
             read: Makes the set; it tells a share done and a sentence now and then.
             out: The checkpoint's folder, not there yet.
-            then: What follows once there is a network.
+            follow_up: What follows once there is a network.
         """
-        self._read, self._recipe, self._out, self._then = read, recipe, out, then
+        self._read, self._recipe, self._out, self._then = read, recipe, out, follow_up
         self._stop, self._left = threading.Event(), False
         self._reported = 0.0  # when progress was last reported while pictures are read
         self._queue: queue.SimpleQueue[TrainingProgress | Exception | None] = queue.SimpleQueue()

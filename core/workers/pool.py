@@ -207,8 +207,8 @@ class WorkerPool:
                         return
                 elif kind == "error":
                     # The process says that it is idle next.
-                    then = process.receive(SECONDS_TO_SETTLE)
-                    healthy = then is not None and then[0] == "idle" and not process.is_worn
+                    reply = process.receive(SECONDS_TO_SETTLE)
+                    healthy = reply is not None and reply[0] == "idle" and not process.is_worn
                     raise value
                 elif kind == "progress":
                     if progress is not None:

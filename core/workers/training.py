@@ -54,7 +54,12 @@ class TrainingRunner:
         self._training: TrainingThread | _TrainingProcess | None = None
 
     def run(
-        self, visitor: str, read: EngineDatasetReader, recipe: Recipe, out: Path, then: Follower
+        self,
+        visitor: str,
+        read: EngineDatasetReader,
+        recipe: Recipe,
+        out: Path,
+        follow_up: Follower,
     ) -> Iterator[TrainingProgress]:
         """Yield the steps of reading, training and what follows.
 
@@ -78,7 +83,7 @@ class TrainingRunner:
                 )
             if out.exists():
                 raise BadInput(f"There is a model called {quote(out.name)} already.")
-            self._visitor, training = visitor, self._start(read, recipe, out, then)
+            self._visitor, training = visitor, self._start(read, recipe, out, follow_up)
             self._training = training
         try:
             yield from training.events()

@@ -118,12 +118,12 @@ class CounterfactualPatches(Explainer[CounterfactualParams]):
                 subject, distractor_map, decision, budget=params.swaps, candidates=params.candidates
             )
             for share, swap in search:
-                done = n * params.swaps + len(swaps) + share
+                swap_count = n * params.swaps + len(swaps) + share
                 if swap is not None:
                     swaps.append(swap)
                 item = _example(subject, decision, swaps, distractor, view)
                 answer = Examples((*items, item), subject.unit)
-                yield Partial(answer, min(0.99, done / (len(distractors) * params.swaps)))
+                yield Partial(answer, min(0.99, swap_count / (len(distractors) * params.swaps)))
             items.append(_example(subject, decision, swaps, distractor, view))
         yield Partial(Examples(tuple(items), subject.unit, _note(subject, decision, items)), 1.0)
 

@@ -27,13 +27,13 @@ def smooth(grid: Field, x: Field, y: Field) -> Field:
     fy = fy * fy * (3 - 2 * fy)
     column = left.astype(np.int32) & (SIDE - 1)
     row = (top.astype(np.int32) & (SIDE - 1)) * SIDE
-    beside = (column + 1) & (SIDE - 1)
+    next_column = (column + 1) & (SIDE - 1)
     below = (row + SIDE) & (SIDE * SIDE - 1)
     flat = grid.ravel()
     upper = flat.take(row + column)
-    upper = upper + fx * (flat.take(row + beside) - upper)
+    upper = upper + fx * (flat.take(row + next_column) - upper)
     lower = flat.take(below + column)
-    lower = lower + fx * (flat.take(below + beside) - lower)
+    lower = lower + fx * (flat.take(below + next_column) - lower)
     return upper + fy * (lower - upper)
 
 

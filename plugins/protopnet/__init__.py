@@ -191,7 +191,7 @@ def _note(subject: Subject, facts: Any, predicted: str, *, known: bool) -> str:
     backbone = subject.backbone
     label = backbone.labels[int(subject.forward_pass.logits[0].argmax())]
     accuracy = facts["report"].get("test_accuracy", facts["report"]["validation_accuracy"])
-    trust = f"The prototypes are right on {accuracy:.1%} of pictures they have not seen."
+    trust = f"The prototypes are right on {100 * accuracy:.1f} % of pictures they have not seen."
     if not known:
         return f"They know other classes than {backbone.name} does, and say {predicted}. {trust}"
     if predicted != label:

@@ -112,8 +112,8 @@ def _solve_again(artifact: Artifact, groups: list[tuple[list[int], str]], action
     verb = "Merged" if action == MERGE else "Deleted"
     message = (
         f"{verb}: {len(facts['names'])} prototypes are now {len(groups)}. Accuracy on "
-        f"{len(labels_val)} held-out pictures {before:.1%} before, {after:.1%} after; the head was "
-        f"solved again in {seconds:.2f} s."
+        f"{len(labels_val)} held-out pictures {100 * before:.1f} % before, {100 * after:.1f} % "
+        f"after; the head was solved again in {seconds:.2f} s."
     )
     report = {**facts["report"], "validation_accuracy": after, "prototypes": len(groups)}
     names = [name for _, name in groups]

@@ -69,8 +69,8 @@ def discriminative_patches(white: Array, weights: Array, label: int, share: floa
         share: Of the patches of each picture, at most.
     """
     scores = np.einsum("cd,ndl->ncl", weights[:, :-1], white) + weights[:, -1][None, :, None]
-    others = np.delete(scores, label, axis=1).max(1)
-    margin = scores[:, label] - others
+    best_other_scores = np.delete(scores, label, axis=1).max(1)
+    margin = scores[:, label] - best_other_scores
     count = max(1, round(share * white.shape[2]))
     best = np.argsort(-margin, axis=1, kind="stable")[:, :count]
     rows = np.arange(len(white))[:, None]

@@ -310,8 +310,8 @@ def _check_alarms(data: _Data, predicted: Labels, count: int, report: dict[str, 
         alarm = f"it never recognises {data.dataset.labels[int(missed[0])]}"
     elif report["validation_accuracy"] < report["linear_probe_accuracy"] - 0.10:
         alarm = (
-            f"it is right on {report['validation_accuracy']:.0%} of the held-out pictures, a "
-            f"linear probe on {report['linear_probe_accuracy']:.0%}"
+            f"it is right on {100 * report['validation_accuracy']:.0f} % of the held-out pictures, "
+            f"a linear probe on {100 * report['linear_probe_accuracy']:.0f} %"
         )
     elif count < classes:
         alarm = f"only {count} distinct prototypes are left for {classes} classes"

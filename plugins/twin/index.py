@@ -62,7 +62,7 @@ def build_index(
         index.add(np.ascontiguousarray(vectors[start : start + CHUNK], np.float32))
     positions = np.sort(rng.choice(count, min(count, _SAMPLE), replace=False))
     queries = _rows(vectors, positions)
-    others = [labels != labels[i] for i in positions]
+    other_class_masks = [labels != labels[i] for i in positions]
     exact = [set(row) - {-1} for row in _exact_nearest(vectors, queries, None)]
     exact += [
         set(row) - {-1} for row in _exact_nearest(vectors, queries, labels[positions], labels)
@@ -73,7 +73,7 @@ def build_index(
         answers = [_search(index, query, NEAREST, None) for query in queries]
         answers += [
             _search(index, query, NEAREST, mask)
-            for query, mask in zip(queries, others, strict=True)
+            for query, mask in zip(queries, other_class_masks, strict=True)
         ]
         hits = sum(len(e & set(a.tolist())) for e, a in zip(exact, answers, strict=True))
         if hits >= recall * total:

@@ -243,8 +243,8 @@ def test_a_folder_is_packed_into_zips_of_a_size_with_its_names_and_what_is_left_
 ):
     from whylens.ui.page import folder_input, html
 
-    told = {"endings": [".png"], "most": 2, "bytes": 30, "seen": 5, "several": True, "give": "x"}
-    told["sides"] = [40, 20]
+    settings = {"endings": [".png"], "most": 2, "bytes": 30, "seen": 5, "several": True}
+    settings |= {"give": "x", "sides": [40, 20]}
     contents = {"a/Ünï 1.PNG": b"one" * 9, "b/5.png": b"two" * 9, "b/3.png": bytes(31),
                 "b/4.png": b"last", "notes.txt": b"text"}  # fmt: skip
     for name, content in contents.items():
@@ -254,7 +254,7 @@ def test_a_folder_is_packed_into_zips_of_a_size_with_its_names_and_what_is_left_
     watch = Watch(page)
 
     def choose(folder="Mine", **changes) -> tuple[str, dict[str, bytes]]:
-        part = html.render("pieces", "folder_input", told=told | changes)
+        part = html.render("pieces", "folder_input", settings=settings | changes)
         page.set_content(f"<div id='x'><input type='file' multiple></div><div id='part'>{part}")
         run = "js => new Function('element', js)(document.querySelector('#part'))"
         page.evaluate(run, folder_input.FOLDER_JS)

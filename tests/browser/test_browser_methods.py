@@ -213,12 +213,12 @@ def test_stop_stops_and_keeps_the_partial_map(toy_page):
             break
     for _ in range(4):  # Gradio's last messages come in any order: once is luck
         page.click("#rise-run")
-        await_status(page, "rise", r"^\d+% done.*left")
+        await_status(page, "rise", r"^\d+ % done.*left")
         page.click("#rise-stop")
-        await_status(page, "rise", r"^Stopped at \d+%")
+        await_status(page, "rise", r"^Stopped at \d+ %")
     expect(page.locator("#rise-picture img")).to_have_count(2)
     expect(page.locator("#rise-download")).to_be_enabled()
-    await_status(page, "rise", r"^Stopped at \d+%")
+    await_status(page, "rise", r"^Stopped at \d+ %")
 
 
 def test_who_waits_is_told_the_place_in_line_and_is_answered_though_the_line_was_closed(toy_page):
@@ -388,7 +388,7 @@ def test_what_if_answers_for_marks_of_a_map_and_of_the_brush(toy_page):
     expect(page.locator("#whatif-editor canvas").first).to_be_visible()
     expect(page.locator("#whatif-map input")).to_have_value(re.compile("CAM"))
     page.click("#whatif-mark")
-    expect(said).to_have_value(re.compile("^10% of it changed: .*elsewhere: .*points"))
+    expect(said).to_have_value(re.compile("^10 % of it changed: .*elsewhere: .*points"))
     expect(page.locator("#whatif-shown img")).to_be_visible()
     expect(page.locator("#whatif-bars")).to_contain_text("Did the maps foresee it?")
     marked = page.locator("#whatif-shown img").get_attribute("src")
@@ -399,8 +399,8 @@ def test_what_if_answers_for_marks_of_a_map_and_of_the_brush(toy_page):
     page.mouse.down()
     page.mouse.move(middle[0] + 60, middle[1] + 20, steps=6)
     page.mouse.up()
-    expect(said).not_to_have_value(re.compile("^10% of it changed"))
-    expect(said).to_have_value(re.compile(r"^\d% of it changed"))
+    expect(said).not_to_have_value(re.compile("^10 % of it changed"))
+    expect(said).to_have_value(re.compile(r"^\d % of it changed"))
     expect(page.locator("#whatif-shown img")).not_to_have_attribute("src", marked)
     page.get_by_label("Show only what is marked").check()
-    expect(said).to_have_value(re.compile(r"^9\d% of it changed"))
+    expect(said).to_have_value(re.compile(r"^9\d % of it changed"))

@@ -87,7 +87,7 @@ def test_an_svg_holds_the_pictures_pixel_for_pixel_and_text_as_text(answers, who
         second.result.unit,
     ):
         assert text in texts
-    assert f"{first.probability:.1%}" in " ".join(texts)
+    assert f"{100 * first.probability:.1f} %" in " ".join(texts)
     high = scales_together([answer.result for answer, _ in answers])[1].high
     assert any(text.endswith(f"{high:.4g}") for text in texts)
     assert cited.read_text().count("@misc{") == 2

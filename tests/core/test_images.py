@@ -435,7 +435,7 @@ def test_a_jpeg_without_its_last_bytes_is_read_with_a_note():
     assert photo.notes == ("The file is cut off; what is there is shown.",)
     assert off(photo, read_photo(whole).pixels) == 0
     part = read_photo(whole[: int(len(whole) * 0.92)])
-    assert re.search(r"cut off.* The last 1?\d% of it are grey", part.notes[0])
+    assert re.search(r"cut off.* The last 1?\d % of it are grey", part.notes[0])
     assert off(part, read_photo(whole).pixels) > 0
     assert (part.pixels[:140] == read_photo(whole).pixels[:140]).all()
     turned = Image.Exif()

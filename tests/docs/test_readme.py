@@ -62,7 +62,7 @@ def test_every_built_in_is_counted_and_the_readme_is_short():
 
 def test_each_mistake_of_the_story_sits_before_a_bookcase_and_is_none_before_a_garden(shipped):
     report = read_report(ROOT / "checkpoints" / "painted-cats-breed")
-    assert f"{report.test.accuracy:.1%}".replace("%", " %") in README
+    assert f"{100 * report.test.accuracy:.1f} %" in README
     assert f"{report.test.count} pictures" in README
     frostpoint, bluebell = (report.labels.index(label) for label in ("Frostpoint", "Bluebell"))
     wrong = [i for i in report.wrong("test") if (i.label, i.predicted) == (frostpoint, bluebell)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import gc
+import re
 import subprocess
 import sys
 import tomllib
@@ -79,6 +80,30 @@ def test_no_source_makes_a_forbidden_call(nodes):
         text = path.read_text(encoding="utf-8")
         for words in ("torch.manual_seed(", "np.random.seed(", "weights_only=False"):
             assert words not in text, path
+
+
+def test_docstrings_describe_what_is_there(nodes):
+    stale = []
+    for path, found in nodes.items():
+        for node in found:
+            if isinstance(node, ast.FunctionDef):
+                names = {n.arg for n in ast.walk(node.args) if isinstance(n, ast.arg)}
+                described = _entries(node, "Args")
+            elif isinstance(node, ast.ClassDef):
+                parts = list(ast.walk(node))
+                names = {getattr(n, "attr", getattr(n, "id", "")) for n in parts}
+                names |= {n.name for n in parts if isinstance(n, ast.FunctionDef)}  # properties
+                described = _entries(node, "Attributes")
+            else:
+                continue
+            stale += [f"{path.name}, {node.name}: {n}" for n in described if n not in names]
+    assert not stale
+
+
+def _entries(node: ast.FunctionDef | ast.ClassDef, section: str) -> list[str]:
+    text = (ast.get_docstring(node) or "").partition(f"{section}:\n")[2]
+    body = re.match(r"(?:    .*\n?|\n)*", text)
+    return re.findall(r"^    \*{0,2}(\w+):", body[0] if body else "", re.MULTILINE)
 
 
 def test_no_file_is_longer_than_600_lines():

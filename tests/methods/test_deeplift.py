@@ -463,7 +463,7 @@ class Handmade(nn.Module):
 @pytest.mark.parametrize("kind", [Gated, Attending, Normed, Handmade])
 def test_products_of_activations_are_refused_with_the_gap_and_the_remedy(kind):
     subject = asked(loud(kind()))
-    with pytest.raises(NeedsNotMet, match=r"miss \d+% of the score's .*Use Integrated Gradients"):
+    with pytest.raises(NeedsNotMet, match=r"miss \d+ % of the score's .*Use Integrated Gradients"):
         lifted(subject)
 
 

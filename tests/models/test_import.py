@@ -159,7 +159,7 @@ def test_guesses_that_are_all_alike_are_said_to_be(tmp_path, factor, classes, to
     labels = ",".join(f"thing {n}" for n in range(classes))
     doubts = [n for n in make(tmp_path / "w.safetensors", labels=labels).notes if "chance" in n]
     assert len(doubts) == told
-    assert all("4.2% at most, of 24 classes" in d and "--mean" in d for d in doubts), doubts
+    assert all("4.2 % at most, of 24 classes" in d and "--mean" in d for d in doubts), doubts
 
 
 def test_an_input_that_the_network_cannot_take_is_refused_with_the_labels(tmp_path):

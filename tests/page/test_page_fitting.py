@@ -47,7 +47,7 @@ def explainer(session, name):
 
 def test_a_zip_makes_a_gallery_for_its_visitor_alone(session, pictures):
     steps = list(_fitter(explainer(session, "twin"), session)(str(pictures), "toy", ME))
-    assert steps[0][0].startswith("Reading pictures: 0%")
+    assert steps[0][0].startswith("Reading pictures: 0 %")
     assert steps[-1][0] == "Ready: A gallery of 30 pictures from 30 pictures of yours."
     assert steps[-1][2].interactive
     question = Question("toy", Planted().pixels(40), visitor="me")

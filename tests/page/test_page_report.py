@@ -65,7 +65,7 @@ def test_figures_and_classes_are_on_the_tab(place):
     assert body.visible
     assert [choice for _, choice in split.choices] == ["test", "val"]
     kept = read_report(place / "a-colours")
-    assert f"<b>{kept.test.accuracy:.1%}</b>" in head
+    assert f"<b>{100 * kept.test.accuracy:.1f} %</b>" in head
     confusion = np.array(kept.test.confusion)
     right = f"<b>Right on {confusion.trace()} of {confusion.sum()} test pictures.</b>"
     assert 0 < head.index(right) < head.index("<table")
@@ -109,7 +109,8 @@ def test_a_cell_shows_its_mistakes_with_ids_and_a_diagonal_one_says_why_not(plac
     kept = {i.key for i in read_report(place / "a-colours").wrong("test")}
     captions = [item["caption"] for item in gallery.value]
     assert len(captions) == 2
-    assert all(re.fullmatch(r"\d+% · test-0-\d", c) and c.split(" ")[2] in kept for c in captions)
+    assert all(re.fullmatch(r"[<>]?\d+ % · test-0-\d", c) for c in captions)
+    assert all(c.split(" ")[3] in kept for c in captions)
     _, _, said, gallery = chosen("a-colours", "test", SimpleNamespace(cell="1-1"))
     assert "Only the pictures of mistakes are kept" in said
     assert not gallery.visible
@@ -166,7 +167,7 @@ def test_the_mean_maps_of_a_shipped_model_are_those_of_the_command(tmp_path):
         page = Session(Engine(), PageStore(tmp_path))
         asked = ("painted-cats-genuine", "grad-cam")
         *partial, (said, gallery) = means._runner(page)(**values(*asked))
-        assert [step[0] for step in partial][-1] == "Averaging: 100%"
+        assert [step[0] for step in partial][-1] == "Averaging: 100 %"
         data = load_dataset("painted-cats:genuine", load_registry().datasets)
         found = run(mean_maps(page.engine, asked[0], asked[1], data, per_class=2))
         assert [item["caption"] for item in gallery.value] == list(found)

@@ -218,8 +218,8 @@ def test_the_pictures_file_holds_arrays_only(folder):
 
 def test_the_card_is_for_people(folder):
     text = (folder / "README.md").read_text()
-    assert "| validation | 16 | 87.5% |" in text
-    assert "| test | 12 | 66.7% |" in text
+    assert "| validation | 16 | 87.5 % |" in text
+    assert "| test | 12 | 66.7 % |" in text
     assert "| is \\ taken for | red | blue |" in text
     assert "| red | 4 | 2 |" in text
     assert "licence: none needed" in text

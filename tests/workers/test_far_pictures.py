@@ -54,7 +54,7 @@ def test_a_zip_is_read_where_a_method_is_fitted(session, tmp_path, monkeypatch):
 
     monkeypatch.setattr("whylens.core.datasets.zip.ZipFiles", read_here)
     steps = fitted(session, path)
-    assert re.fullmatch(r"Reading pictures: \d+%", steps[0][0])
+    assert re.fullmatch(r"Reading pictures: \d+ %", steps[0][0])
     assert re.fullmatch(r"Ready: A mean from \d\d pictures of yours\.", steps[-1][0])
     facts = session.engine.artifact("toy", "fitted", visitor="me").facts
     assert facts["process"] != os.getpid()
@@ -88,7 +88,7 @@ def test_the_pictures_of_class_means_are_read_there(session, monkeypatch):
     style = {"colours": "viridis", "opacity": 0.6, "sure": False, "under": "auto"}
     values = {"model": "toy", "method": "good", "count": 2, **style}
     *partial, (_, gallery) = class_means._runner(session)(**values)
-    assert partial[-1][0] == "Averaging: 100%"
+    assert partial[-1][0] == "Averaging: 100 %"
     assert [item["caption"] for item in gallery.value] == list(LABELS)
     assert LOADED == []
     number = offered_pictures(session.engine, "far").pixels(0)[0, 0]

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
+from whylens.core.words import percent
+
 if TYPE_CHECKING:
     from whylens.core.bench.columns import Column, Group
     from whylens.core.bench.summary import BenchRow, BenchSummary, Figure
@@ -62,8 +64,8 @@ def _setting(summary: BenchSummary) -> str:
 
     words = (
         f"{summary.pictures} test inputs of {summary.data}; the network recognises "
-        f"{summary.recognised:.0%} of them. Weights {summary.model_sha256[:12]}. All figures but "
-        "those of evidence, parts, hints and shape are of the first "
+        f"{percent(summary.recognised)} of them. Weights {summary.model_sha256[:12]}. All figures "
+        "but those of evidence, parts, hints and shape are of the first "
         f"{summary.few}, and so is the grid pointing game; methods that take many steps see no "
         f"more than those, and {_repeats(summary)} of whether a map depends on what was learnt and "
         f"is steady, for which a method is asked again and again. Deletion and insertion take "
@@ -75,7 +77,8 @@ def _setting(summary: BenchSummary) -> str:
         words += " Methods of many steps were not asked the grid pointing game."
     if summary.background is not None:
         words += (
-            f" Of what lies around the cats {summary.background:.0%} means nothing to the network."
+            f" Of what lies around the cats {percent(summary.background)} means nothing to the "
+            "network."
         )
     return words
 

@@ -165,5 +165,5 @@ def _summary_text(summary: Summary) -> str:
         count = summary.skipped.total()
         skipped = f" {number_of(count, 'file')} of other kinds {was(count)} left out: "
         skipped += f"{skipped_words(summary.skipped)}."
-    done, rows = number_of(new, "file"), number_of(summary.rows, "row")
-    return f"{done} explained{pace}{before}. {rows}{errors}.{skipped}"
+    files_sentence, rows = number_of(new, "file"), number_of(summary.rows, "row")
+    return f"{files_sentence} explained{pace}{before}. {rows}{errors}.{skipped}"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from whylens.core.words import percent
 from whylens.ui.cli.common import (
     INTERRUPTED,
     NAME_WIDTH,
@@ -100,7 +101,7 @@ def explain_photos(
                     if answer is None:
                         raise
                     typer.echo(
-                        f"Stopped at {answer.fraction:.0%}; the partial map is kept.", err=True
+                        f"Stopped at {percent(answer.fraction)}; the partial map is kept.", err=True
                     )
                     write(answer, image)
                     raise typer.Exit(INTERRUPTED) from None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from whylens.core.words import percent
 from whylens.ui.cli.common import (
     INTERRUPTED,
     one_line_errors,
@@ -101,7 +102,7 @@ def _run_on_signals(
             lambda fraction: display.update(task, completed=fraction),
         )
         display.console.print(
-            f"{accuracy:.1%} of the test signals are recognised.", highlight=False
+            f"{percent(accuracy, 1)} of the test signals are recognised.", highlight=False
         )
     typer.echo(out)
 
@@ -166,7 +167,7 @@ def _show_report(out: Path, show: Callable[..., None]) -> None:
     for name, figures in (("validation", report.val), ("test", report.test)):
         if figures is not None:
             count = number_of(figures.count, f"{name} picture")
-            show(f"{figures.accuracy:.1%} of {count} {are(figures.count)} recognised.")
+            show(f"{percent(figures.accuracy, 1)} of {count} {are(figures.count)} recognised.")
     for note in report.notes:
         show(f"Note: {note}", markup=False, highlight=False)
 

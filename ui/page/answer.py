@@ -53,7 +53,7 @@ class AnswerCard:
         question: Says, not to be seen, which question is being asked.
         outputs: What `ask` fills.
         ask: Answers the question of the form with the best quick method.
-        by: Says whose map it is, and offers to show the whole photo.
+        byline: Says whose map it is, and offers to show the whole photo.
         truth: Says whether the map is to be believed; filled by the tests of the map.
         style_outputs: What `redraw` fills.
         redraw: Draws the stored answer anew in another style.
@@ -63,7 +63,7 @@ class AnswerCard:
     outputs: list[Component]
     inputs: Mapping[str, Component]
     ask: Callable[..., Iterator[Any]]
-    by: Component
+    byline: Component
     truth: Truth
     style_outputs: list[Component]
     redraw: Callable[..., Any]
@@ -97,7 +97,7 @@ def build_answer(
         )
         tiles = gr.HTML("", visible=False, elem_id="answer-examples", js_on_load=html.TILES_JS)
         legend = gr.HTML("", elem_id="answer-legend", padding=False)
-        by = gr.HTML("", elem_id="answer-by", js_on_load=CELL_JS, padding=False)
+        byline = gr.HTML("", elem_id="answer-by", js_on_load=CELL_JS, padding=False)
         with gr.Row(elem_classes="wl-actions wl-next", elem_id="answer-actions"):
             for title, tab in ((COMPARE_METHODS, COMPARE), ("What if", WHAT_IF)):
                 gr.Button(title, size="sm", elem_id=f"go-{tab}", min_width=90).click(
@@ -125,7 +125,7 @@ def build_answer(
 
     fold.click(turn, [unfolded], [unfolded, dialog], **UNQUEUED)
     truth.cover.click(_show_covered(session), None, [truth.covered], **PRIVATE)
-    outputs = [status, chips, picture, tiles, legend, by, *truth.words, truth.covered]
+    outputs = [status, chips, picture, tiles, legend, byline, *truth.words, truth.covered]
 
     def show_actions(request: gr.Request) -> tuple[Any, Any]:
         answered = bool(answers_of(request))
@@ -133,13 +133,13 @@ def build_answer(
 
     for buttons in (status, chips):
         buttons.click(_on_chip, None, [form.target], **UNQUEUED)
-    by.change(show_actions, None, [fold, save], **UNQUEUED)
+    byline.change(show_actions, None, [fold, save], **UNQUEUED)
     return AnswerCard(
         question,
         outputs,
         {**form.inputs, **style.inputs},
         _asker(session),
-        by,
+        byline,
         truth,
         [picture, tiles, legend],
         _redrawer(session),
@@ -193,8 +193,8 @@ def _asker(session: Session) -> Callable[..., Iterator[Any]]:
         if last.target.index != prediction.classes[0].index:
             sentence = f"For {last.question_text}: {sentence}"
         head = html.answer_head(state, verdict, sentence + shares, question=stamp)
-        by, source = html.by(last), html.source(familiarity_words(share))
-        updates = (head, chips, *answer_updates(last, style, session, stamp, folded=True), by)
+        byline, source = html.by(last), html.source(familiarity_words(share))
+        updates = (head, chips, *answer_updates(last, style, session, stamp, folded=True), byline)
         yield *updates, source, "", "", closed
         test = _cover_test(session, last)
         if test is not None:
@@ -246,10 +246,10 @@ def _verdict(prediction: Prediction) -> str:
         words = ", ".join(f"{c.label} ({html.amount(c)})" for c in likely or [best])
         return f"It says {words}." if likely else f"It finds none; the likeliest is {words}."
     if best.probability >= 0.8:
-        return f"It is sure: {best.label} ({html.percent(best.probability)})."
+        return f"It is sure: {best.label} ({html.share_in_words(best.probability)})."
     if best.probability >= 0.4:
-        return f"It says {best.label} ({html.percent(best.probability)})."
-    return f"It is unsure: perhaps {best.label} ({html.percent(best.probability)})."
+        return f"It says {best.label} ({html.share_in_words(best.probability)})."
+    return f"It is unsure: perhaps {best.label} ({html.share_in_words(best.probability)})."
 
 
 def _redrawer(session: Session) -> Callable[..., Any]:

@@ -16,6 +16,7 @@ from whylens.core.outputs.class_means import mean_maps, mean_picture
 from whylens.core.outputs.offered_pictures import offered_pictures
 from whylens.core.progress import map_progress
 from whylens.core.train.report import read_report
+from whylens.core.words import percent
 from whylens.ui.page.form import StyleControls
 from whylens.ui.page.long_events import report_failure, tracked_on, wire_stop
 from whylens.ui.page.session import PRIVATE, Session
@@ -82,7 +83,7 @@ def _runner(session: Session) -> Callable[..., Iterator[Any]]:
             )
         means = yield from map_progress(
             mean_maps(session.engine, name, method, dataset, per_class=count),
-            lambda share: (f"Averaging: {share:.0%}", gr.skip()),
+            lambda share: (f"Averaging: {percent(share)}", gr.skip()),
         )
         input_spec = InputSpec.model_validate(session.engine.card(name).input)
         style = StyleControls.read(values)

@@ -16,7 +16,7 @@ from whylens.core.explanation import Explanation, Question
 from whylens.core.outputs.ranking import ORDERS, ranked_answers
 from whylens.core.outputs.render import Scale, Style, scales_together
 from whylens.core.results import Heatmap
-from whylens.core.words import number_of
+from whylens.core.words import number_of, percent
 from whylens.ui.page import html
 from whylens.ui.page.download import build_download
 from whylens.ui.page.figure import build_figure
@@ -271,9 +271,9 @@ def _runner(session: Session, draw: Drawer) -> Callable[..., Iterator[Any]]:
             except CoreError as exc:
                 problems.append(str(exc))
         total = html.duration(sum(answer.seconds for _, answer in answers))
-        done = f"Done: {number_of(len(answers), 'map')} in {total}."
+        sentence = f"Done: {number_of(len(answers), 'map')} in {total}."
         # The maps again: of two updates that come at once a browser sees the second alone.
-        yield *maps, " ".join([done, *problems])
+        yield *maps, " ".join([sentence, *problems])
 
     return compare
 
@@ -291,7 +291,7 @@ def _judge(
             stamp = session.store.stamp(visitor, slot)
             for last in throttle(judged_steps(session, visitor, slot)):
                 fraction = last.verdict.fraction if last.verdict else 0.0
-                words = f"{values['words']} Judging {number} of {len(work)}: {fraction:.0%}"
+                words = f"{values['words']} Judging {number} of {len(work)}: {percent(fraction)}"
                 yield gr.skip(), gr.skip(), words
             updates = draw(answers_of(request, **values), style, values, stamp)
             yield *updates, gr.skip()
@@ -387,7 +387,7 @@ def _drawer(session: Session, grid: Component) -> Drawer:
 
 
 def _says(answer: Explanation) -> str:
-    share = f" {html.percent(answer.probability)}" if answer.probability is not None else ""
+    share = f" {html.share_in_words(answer.probability)}" if answer.probability is not None else ""
     if answer.target.quantity == "value":
         share = f" {answer.score:.4g} {answer.target.value_unit}".rstrip()
     return f"{answer.model.name}: {answer.question_text}{share}"

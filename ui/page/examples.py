@@ -34,12 +34,12 @@ def build_examples() -> Component:
 
 
 def wire_examples(
-    session: Session, buttons: Component, model: Component, asked: Sequence[Component]
+    session: Session, buttons: Component, model: Component, question_inputs: Sequence[Component]
 ) -> None:
     """Let a click on a button give its example, and ask about the predicted class.
 
     Args:
-        asked: Photo, class and the class rather than which.
+        question_inputs: Photo, class and the class rather than which.
     """
 
     def choose(model: str, event: gr.EventData) -> Any:
@@ -47,7 +47,7 @@ def wire_examples(
             path = example(session.store, model, str(getattr(event, "cell", "")))
             return (path, PREDICTED, RUNNER_UP) if path else (gr.skip(),) * 3
 
-    buttons.click(choose, [model], asked, **UNQUEUED)
+    buttons.click(choose, [model], question_inputs, **UNQUEUED)
 
 
 def example_names(model: str) -> list[str]:

@@ -23,7 +23,7 @@ READY = "Ready: the figure, and a .bib that cites its methods."
 
 def build_figure(
     session: Session,
-    shown: Mapping[str, Component],
+    screen_inputs: Mapping[str, Component],
     answers_of: Callable[..., Sequence[Explanation]],
     *,
     same_values: str = "",
@@ -33,7 +33,7 @@ def build_figure(
     """Build the dialog in the open column and wire it.
 
     Args:
-        shown: The components that say what is on the screen, by name.
+        screen_inputs: The components that say what is on the screen, by name.
         answers_of: Returns the answers that are shown.
         same_values: What "scaling" of `shown` holds where one colour is one raw value.
         key: What ids of its elements begin with.
@@ -89,5 +89,5 @@ def build_figure(
 
     # An element that is not there yet cannot show why it failed.
     make.click(lambda: gr.Textbox("Drawing ...", visible=True), None, [status], **UNQUEUED).then(
-        draw, None, [status, save], inputs_kwargs={**shown, **fields}, **QUICK
+        draw, None, [status, save], inputs_kwargs={**screen_inputs, **fields}, **QUICK
     )

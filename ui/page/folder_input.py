@@ -200,7 +200,7 @@ def build_folder_input(files: str, *, most: int, several: bool) -> gr.HTML:
         several: Whether the place takes several files; the pictures of a folder larger than one
             file may be are else made smaller, and the folder is refused where that is not enough.
     """
-    told = {
+    settings = {
         "give": files,
         "endings": sorted(PICTURES),
         "most": most,
@@ -210,7 +210,7 @@ def build_folder_input(files: str, *, most: int, several: bool) -> gr.HTML:
         "sides": SIDES,
     }
     return gr.HTML(
-        html.render("pieces", "folder_input", told=told),
+        html.render("pieces", "folder_input", settings=settings),
         elem_id=f"{files}-folder",
         js_on_load=FOLDER_JS,
         padding=False,

@@ -110,12 +110,12 @@ def build_framing(value: Component) -> FramingInput:
 
 
 def wire_framing(
-    session: Session, framing: FramingInput, photo: Component, model: Component, by: Component
+    session: Session, framing: FramingInput, photo: Component, model: Component, byline: Component
 ) -> None:
     """Let choice, frame and photo decide what is shown.
 
     Args:
-        by: The part of the answer card that offers the whole photo.
+        byline: The part of the answer card that offers the whole photo.
     """
 
     def show(kind: str, path: str | None, name: str | None) -> tuple[Any, Any]:
@@ -144,7 +144,7 @@ def wire_framing(
             return text
 
     framing.frame.click(take, None, [framing.value], **UNQUEUED)
-    by.click(lambda: WHOLE, None, [framing.kind], **UNQUEUED)
+    byline.click(lambda: WHOLE, None, [framing.kind], **UNQUEUED)
 
 
 def _first_part(size: tuple[int, int], shape: tuple[int, int]) -> tuple[float, float, float, float]:

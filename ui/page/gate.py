@@ -141,8 +141,10 @@ class Gate:
         refusal: Refusal | None = None
         try:
             # What is no range of bytes may be ignored, and Gradio fails on it.
-            kept = [(k, v) for k, v in scope["headers"] if k != b"range" or _RANGE.fullmatch(v)]
-            scope = {**scope, "headers": kept}
+            allowed_headers = [
+                (k, v) for k, v in scope["headers"] if k != b"range" or _RANGE.fullmatch(v)
+            ]
+            scope = {**scope, "headers": allowed_headers}
             headers = {k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"]}
             self._check_address(scope, headers)
             visit = self._open_visit(scope)
@@ -287,14 +289,14 @@ class Gate:
         kind, name = match.groups()
         direct = kind in ("run", "api")
         if direct and number is not None:
-            named = [self._fns[str(number)]] if str(number) in self._fns else []
+            endpoints = [self._fns[str(number)]] if str(number) in self._fns else []
         else:
-            named = [fn for fn in self._fns.values() if fn.api_name == name]
+            endpoints = [fn for fn in self._fns.values() if fn.api_name == name]
         public = self._parameters.get(f"/{name}")
-        if not named or named[0].fn is None or (kind == "call/v2" and public is None):
+        if not endpoints or endpoints[0].fn is None or (kind == "call/v2" and public is None):
             raise Refusal(404, "There is no such endpoint; /gradio_api/info lists all.")
-        data, count = values.get("data"), len(named[0].inputs)
-        if direct and isinstance(data, list) and len(data) != count and not named[0].cancels:
+        data, count = values.get("data"), len(endpoints[0].inputs)
+        if direct and isinstance(data, list) and len(data) != count and not endpoints[0].cancels:
             raise Refusal(422, f"This takes {count} values, not {len(data)}.")
         if kind == "call/v2" and public is not None:
             try:

@@ -20,6 +20,7 @@ from whylens.core.outputs.guide import (
     Measurements,
     recommend,
 )
+from whylens.core.words import percent
 from whylens.ui.page.form import QuestionForm
 from whylens.ui.page.html import COMPARE, render
 from whylens.ui.page.session import PRIVATE, Session, errors_as_messages, visitor_id
@@ -120,8 +121,8 @@ def build_guide(
             ticked = (names, gr.Tabs(selected=COMPARE)) if names else (gr.skip(), gr.skip())
             return *ticked, advice_html(names, guide)
 
-    asking = [fold.expand, kind.input, inside.input, time.input]
-    gr.on(asking, advise, inputs, [advice], **PRIVATE)
+    triggers = [fold.expand, kind.input, inside.input, time.input]
+    gr.on(triggers, advise, inputs, [advice], **PRIVATE)
     ticked = go.click(tick, inputs, [compare_methods, tabs, advice], **PRIVATE)
     gr.HTML(table(guide, session.measurements), elem_id="guide-table")
     return Guide(cast(Dependency, ticked), inputs, advice, advise)
@@ -168,9 +169,9 @@ def measured_words(entry: GuideEntry) -> tuple[str, str, str, str, str]:
     m = entry.measured
     if m is None:
         return NONE, NONE, NONE, NONE, NONE
-    beaten = NONE if m.beaten is None else f"{m.beaten:.0%}"
+    beaten = NONE if m.beaten is None else percent(m.beaten)
     hits = NONE if m.hits is None else f"{m.hits} of {m.objects}"
-    inside = NONE if m.inside is None else f"{m.inside:.0%}"
+    inside = NONE if m.inside is None else percent(m.inside)
     unmoved = NONE if m.unmoved is None else f"{m.unmoved:.2f}"
     cost = f"{m.forwards:.3g} x" if m.forwards < 1000 else f"{m.forwards:,.0f} x"
     return cost, beaten, hits, inside, unmoved

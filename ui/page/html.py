@@ -29,6 +29,7 @@ from whylens.core.registry import Registry
 from whylens.core.results import Examples, Heatmap, Prototypes
 from whylens.core.targets import ClassScore
 from whylens.core.train.report import Figures, ModelReport
+from whylens.core.words import percent
 
 # Ids of the tabs, and of what lies inside one of them.
 COMPARE, WHAT_IF, METHODS, REPORT, PICTURES = "compare", "what-if", "methods", "report", "pictures"
@@ -41,16 +42,16 @@ MOST_LEVEL = 6  # more column heads than this are written upwards
 SPLIT_NAMES = {"val": "validation", "test": "test"}
 
 
-def percent(share: float) -> str:
-    """Return a probability in words; what is not nothing never reads 0."""
+def share_in_words(share: float) -> str:
+    """Return a share or probability in words; what is not nothing never reads 0, nor 100."""
     if 0 < share < 0.005:
         return "<1 %"
-    return ">99 %" if 0.995 <= share < 1 else f"{share:.0%}".replace("%", " %")
+    return ">99 %" if 0.995 <= share < 1 else percent(share)
 
 
 def amount(score: ClassScore) -> str:
     """Return a class's probability in words, or the number that a network gives, with its unit."""
-    return score.amount if score.probability is None else percent(score.probability)
+    return score.amount if score.probability is None else share_in_words(score.probability)
 
 
 # A click on anything with data-cell is a click of the component, and tells which.
@@ -94,6 +95,7 @@ def without_commands(text: str) -> str:
 _TEMPLATES.filters |= {
     "number": format,
     "percent": percent,
+    "share": share_in_words,
     "jpeg_url": jpeg_url,
     "code": code,
     "plain": without_commands,
@@ -134,7 +136,7 @@ def status(explanation: Explanation, *, said: str = "") -> str:
     if not explanation.finished:
         seconds = explanation.seconds_left
         rest = f", about {duration(seconds)} left" if seconds is not None else ""
-        return f"{explanation.fraction:.0%} done in {duration(explanation.seconds)}{rest}"
+        return f"{percent(explanation.fraction)} done in {duration(explanation.seconds)}{rest}"
     done = f"Done in {duration(explanation.seconds)}: {explanation.question_text}."
     note = explanation.result.note
     return " ".join([done, *([note] if note and note != said else []), *explanation.notes])
@@ -229,7 +231,7 @@ def cover_words(test: CoverTest, asked: str) -> str:
     """Return HTML of what the class loses when the map's strongest places are covered."""
     figures = (test.before, test.after, test.chance)
     if test.unit is None:
-        words = [percent(figure) for figure in figures]
+        words = [share_in_words(figure) for figure in figures]
     else:
         words = [f"{figure:.4g} {test.unit}".strip() for figure in figures]
     picture = test.covered is not None
@@ -344,17 +346,17 @@ def _figure(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}"
 
 
-def agreeing_methods(others: Mapping[str, tuple[float, bool]], stamp_id: str) -> str:
+def agreeing_methods(agreements: Mapping[str, tuple[float, bool]], stamp_id: str) -> str:
     """Return HTML of how many methods mark the same places; "" where there is one alone.
 
     Args:
-        others: From `agreeing`.
+        agreements: From `agreeing`.
         stamp_id: Id of the question.
     """
-    if not others:
+    if not agreements:
         return ""
-    agree = 1 + sum(agrees for _, agrees in others.values())
-    words = {"agree": agree, "count": 1 + len(others), "others": others}
+    agree = 1 + sum(agrees for _, agrees in agreements.values())
+    words = {"agree": agree, "count": 1 + len(agreements), "others": agreements}
     return stamp(stamp_id) + render("answer", "agreeing", **words)
 
 

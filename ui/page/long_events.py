@@ -144,10 +144,10 @@ def wire_stop(
         return text if update is None else (text, update(request, **values))
 
     # Gradio's `cancels=event` would make an event of its own for it.
-    pressed = stop.click(end_work, None, None, **UNQUEUED)
+    stop_event = stop.click(end_work, None, None, **UNQUEUED)
     context = get_blocks_context()
     assert context is not None  # noqa: S101 - a button is built in one
-    context.fns[pressed["id"]].cancels = [event["id"]]
+    context.fns[stop_event["id"]].cancels = [event["id"]]
     outputs = [status] if beside is None else [status, beside]
     values = {"words": status, **inputs}
     return cast(Dependency, event.failure(after, None, outputs, inputs_kwargs=values, **UNQUEUED))

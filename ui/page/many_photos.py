@@ -137,8 +137,8 @@ def _runner(session: Session, *, local: bool) -> Callable[..., Iterator[Any]]:
                 f"{len(table.rows)} of {number_of(len(files), 'photo')} ...",
             )
         # All again: of two updates that come at once a browser sees the second alone.
-        done = f"Done: {Tally(table.rows).sentence()} {left_out}".strip()
-        yield table_html(table, order), done
+        sentence = f"Done: {Tally(table.rows).sentence()} {left_out}".strip()
+        yield table_html(table, order), sentence
 
     return run
 

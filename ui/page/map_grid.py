@@ -12,6 +12,7 @@ from whylens.core.explanation import Explanation
 from whylens.core.outputs.example_images import sheet
 from whylens.core.outputs.render import Scale, Style, render_explanation
 from whylens.core.results import Heatmap
+from whylens.core.words import percent
 from whylens.ui.page import html
 from whylens.ui.page.session import PRIVATE, Session
 
@@ -129,7 +130,7 @@ def grid_html(rows: Sequence[GridRow], style: Style, session: Session, grid: Com
                 photo = session.store.input_image(small) or ""
             else:
                 picture = sheet(answer.result)
-            progress = "" if answer.finished else f" · {answer.fraction:.0%}"
+            progress = "" if answer.finished else f" · {percent(answer.fraction)}"
             word = answer.verdict.word if answer.verdict else None
             cells.append(
                 _Cell(

@@ -13,7 +13,7 @@ from gradio.components import Component
 from whylens.core.datasets.zip import MOST_FILES, pictures_in_zip
 from whylens.core.errors import BadInput
 from whylens.core.explainer import Explainer
-from whylens.core.words import number_of
+from whylens.core.words import number_of, percent
 from whylens.ui.page import html
 from whylens.ui.page.folder_input import build_folder_input
 from whylens.ui.page.long_events import report_failure, throttle, tracked_on, wire_stop
@@ -65,7 +65,7 @@ def _fitter(explainer: Explainer[Any], session: Session) -> Callable[..., Iterat
         images = partial(pictures_in_zip, Path(path))
         steps = session.engine.fit(name, explainer.name, images, visitor=visitor_id(request))
         for step in throttle(steps):
-            yield f"{step.message}: {step.fraction:.0%}", gr.skip(), gr.skip()
+            yield f"{step.message}: {percent(step.fraction)}", gr.skip(), gr.skip()
         message = f"Ready: {step.message} from {number_of(step.pictures, 'picture')} of yours."
         yield message, gr.HTML(visible=False), gr.Button(interactive=True)
 

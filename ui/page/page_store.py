@@ -331,8 +331,8 @@ def _around_what_is_seen(view: View) -> Box:
     size = view.original
     if max(size) <= STRIP * min(size):
         return (0, 0, *size)
-    seen, axis = view.visible_box, int(size[1] > size[0])
-    start, end = seen[axis], seen[axis + 2]
+    visible_box, axis = view.visible_box, int(size[1] > size[0])
+    start, end = visible_box[axis], visible_box[axis + 2]
     first, last = max(0, int(2 * start - end)), min(size[axis], ceil(2 * end - start))
     return (first, 0, last, size[1]) if axis == 0 else (0, first, size[0], last)
 

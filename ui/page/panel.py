@@ -11,6 +11,7 @@ from gradio.components import Component
 
 from whylens.core.explainer import Explainer, is_single_step
 from whylens.core.results import Heatmap
+from whylens.core.words import percent
 from whylens.ui.page import html
 from whylens.ui.page.controls import build_controls
 from whylens.ui.page.download import build_download, stored_answer
@@ -189,6 +190,6 @@ def _stop_message(name: str, session: Session) -> Callable[[str], str]:
         answer = session.store.answer(visitor, name)
         if answer is None or answer.finished:
             return "Stopped before there was anything new to show."
-        return f"Stopped at {answer.fraction:.0%}; what you see is the partial result."
+        return f"Stopped at {percent(answer.fraction)}; what you see is the partial result."
 
     return message

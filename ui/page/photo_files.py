@@ -86,16 +86,16 @@ def find_photo_files(uploads: Sequence[str], folder: str) -> tuple[list[PhotoFil
     skipped: Counter[str] = Counter()
     every = chain(_uploaded_files(uploads, skipped), _below(folder.strip(), skipped))
     files = list(islice(every, MOST_PHOTOS + 1))
-    others = (
+    skipped_sentence = (
         f"{skipped_words(skipped)} {was(skipped.total())} left out: no photos." if skipped else ""
     )
     if not files:
         raise BadInput(
             f"There are no photos yet. Give files that end in {', '.join(sorted(PICTURES))}, or a "
-            f"ZIP of them. {others}".strip()
+            f"ZIP of them. {skipped_sentence}".strip()
         )
     if len(files) <= MOST_PHOTOS:
-        return files, others
+        return files, skipped_sentence
     return files[:MOST_PHOTOS], (
         f"These are the first {MOST_PHOTOS}, the most that this page takes; "
         "whylens explain FOLDER --report takes any number."

@@ -193,7 +193,10 @@ def _mistakes(session: Session) -> Callable[..., Any]:
             images = mistake_pictures(folder, [item.key for item in items])
             save = session.store.save_png
             files = [
-                (save(images[item.key], stem="mistake"), f"{item.probability:.0%} · {item.key}")
+                (
+                    save(images[item.key], stem="mistake"),
+                    f"{html.share_in_words(item.probability)} · {item.key}",
+                )
                 for item in items
             ]
             return text, gr.Gallery(files, visible=True, selected_index=None)
@@ -254,7 +257,8 @@ def _load_mistake(session: Session) -> Callable[..., Any]:
             true, predicted = (report.labels[i] for i in cell)
             text = (
                 f"{item.key} is the photo on top of the page now. It is {true}; the maps on the "
-                f"other tabs say why it was taken for {predicted} ({item.probability:.0%})."
+                f"other tabs say why it was taken for {predicted} "
+                f"({html.share_in_words(item.probability)})."
             )
             # Why it was taken for that class; against its true one, should a contrast be asked.
             return path, gr.update(value=prediction), gr.update(value=truth), text

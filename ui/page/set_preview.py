@@ -98,16 +98,16 @@ def _look(engine: Engine, place: str, is_upload: bool) -> Iterator[SetPreview]:
     return preview_set(place, engine.registry.datasets, visitor=is_upload)
 
 
-def preview_html(found: SetPreview) -> str:
+def preview_html(preview: SetPreview) -> str:
     """Return HTML of classes with their counts, of pictures of the first, and of what to know."""
-    first, others = found.classes[:MOST_CLASSES], found.classes[MOST_CLASSES:]
+    first, unpictured_classes = preview.classes[:MOST_CLASSES], preview.classes[MOST_CLASSES:]
     return html.render(
         "training",
         "preview",
-        count=sum(class_.count for class_ in found.classes),
-        classes=len(found.classes),
+        count=sum(class_.count for class_ in preview.classes),
+        classes=len(preview.classes),
         pictured=first,
-        named=others[:MOST_NAMED],
-        more=len(others[MOST_NAMED:]),
-        notes=found.notes[:MOST_NOTES],
+        named=unpictured_classes[:MOST_NAMED],
+        more=len(unpictured_classes[MOST_NAMED:]),
+        notes=preview.notes[:MOST_NOTES],
     )

@@ -57,14 +57,16 @@ def build_signal_input() -> SignalInput:
     return SignalInput(box, sample, file)
 
 
-def wire_signal_input(parts: SignalInput, asked: Sequence[Component], store: PageStore) -> None:
+def wire_signal_input(
+    parts: SignalInput, question_inputs: Sequence[Component], store: PageStore
+) -> None:
     """Connect samples and files to the photo's place, and ask about the predicted class.
 
     Args:
-        asked: Photo, class and the class rather than which.
+        question_inputs: Photo, class and the class rather than which.
     """
-    parts.sample.input(_load_sample(store), [parts.sample], asked, **PRIVATE)
-    parts.file.upload(_load_upload(store), [parts.file], asked, **PRIVATE)
+    parts.sample.input(_load_sample(store), [parts.sample], question_inputs, **PRIVATE)
+    parts.file.upload(_load_upload(store), [parts.file], question_inputs, **PRIVATE)
 
 
 def input_updates(card: ModelCard, path: str | None) -> tuple[Any, Any, Any]:

@@ -29,7 +29,7 @@ from whylens.core.train.training_jobs import (
     new_model_folder,
     start_fields,
 )
-from whylens.core.words import number_of
+from whylens.core.words import number_of, percent
 from whylens.core.workers.training import EngineDatasetReader, TrainingRunner
 from whylens.ui.page.folder_input import build_folder_input
 from whylens.ui.page.form import QuestionForm
@@ -230,8 +230,8 @@ def _trainer(runner: TrainingRunner, *, local: bool) -> Callable[..., Iterator[A
         model = (values["name"] or "").strip()
         out, recipe = new_model_folder(model), _recipe(values)
         lines: list[str] = []
-        then = partial(fit_all, model=model)
-        for step in runner.run(visitor_id(request), read, recipe, out, then):
+        follow_up = partial(fit_all, model=model)
+        for step in runner.run(visitor_id(request), read, recipe, out, follow_up):
             if {"val_accuracy", "made"} & step.figures.keys() and step.fraction < 1:
                 lines.append(step.message)
             log = gr.Textbox("\n".join(lines), visible=bool(lines))
@@ -247,7 +247,7 @@ def _status(step: TrainingProgress) -> str:
     rest = f", about {duration(seconds)} left" if seconds else ""
     loss = step.figures.get("loss")
     loss_text = f" (loss {loss:.3f})" if loss is not None else ""
-    return f"{step.fraction:.0%}: {step.message}{loss_text}{rest}"
+    return f"{percent(step.fraction)}: {step.message}{loss_text}{rest}"
 
 
 def _summary(out: Path) -> str:
@@ -257,7 +257,7 @@ def _summary(out: Path) -> str:
     split, figures = ("test", report.test) if report.test else ("validation", report.val)
     early = "" if report.complete else " It was stopped early."
     return (
-        f"Done: {out.name} recognises {figures.accuracy:.1%} of "
+        f"Done: {out.name} recognises {percent(figures.accuracy, 1)} of "
         f"{number_of(figures.count, f'{split} picture')} and is chosen.{early} The tab "
         "This network shows its mistakes."
     )

@@ -75,7 +75,7 @@ def agreement_teller(session: Session, slot: str) -> Callable[[gr.Request], str]
             return ""
         answers = session.store.by_method(visitor, stamp, answer.model.name)
         answers.pop(answer.method, None)
-        others = [item for item in answers.values() if isinstance(item.result, Heatmap)]
-        return html.agreeing_methods(agreeing(answer, others), stamp)
+        other_maps = [item for item in answers.values() if isinstance(item.result, Heatmap)]
+        return html.agreeing_methods(agreeing(answer, other_maps), stamp)
 
     return tell

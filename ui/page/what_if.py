@@ -21,6 +21,7 @@ from whylens.core.outputs.what_if import (
     network_views,
 )
 from whylens.core.results import Heatmap
+from whylens.core.words import percent
 from whylens.ui.page import html
 from whylens.ui.page.form import QuestionForm, question_id
 from whylens.ui.page.long_events import FAILED, QUICK, UNQUEUED, report_failure
@@ -63,7 +64,7 @@ def build_what_if(session: Session, form: QuestionForm, tab: gr.Tab) -> None:
         with gr.Column(min_width=300):
             way = gr.Radio(WAYS, value=COVER, label="Do", elem_id="whatif-way")
             fill = gr.Radio(FILLS, value="blur", label="Put there", elem_id="whatif-fill")
-            other = photo_input(
+            replacement_photo = photo_input(
                 label="Another photo, or background",
                 sources=["upload", "clipboard"],
                 elem_id="whatif-other",
@@ -99,7 +100,7 @@ def build_what_if(session: Session, form: QuestionForm, tab: gr.Tab) -> None:
         "marked": marked,
         "way": way,
         "fill": fill,
-        "other": other,
+        "other": replacement_photo,
         "map": maps,
         "share": share,
     }
@@ -111,13 +112,15 @@ def build_what_if(session: Session, form: QuestionForm, tab: gr.Tab) -> None:
         [tab.select, refill.click], _opener(session), None, opened, inputs_kwargs=form.inputs,
         **PRIVATE,
     )  # fmt: skip
-    fill.change(lambda value: gr.Image(visible=value == OTHER), [fill], [other], **PRIVATE)
+    fill.change(
+        lambda value: gr.Image(visible=value == OTHER), [fill], [replacement_photo], **PRIVATE
+    )
     asking = {**QUICK, "inputs_kwargs": inputs}
     # Buttons say what marks the places; another way or fill asks anew of the same places.
     for button, by in ((mark, BY_MAP), (paint, BY_BRUSH)):
         click = button.click(lambda by=by: by, None, [marked], **UNQUEUED)
         click.then(_asker(session), None, outputs, trigger_mode="always_last", **asking)
-    again = [way.input, fill.input, other.upload, share.release]
+    again = [way.input, fill.input, replacement_photo.upload, share.release]
     gr.on(again, _asker(session), None, outputs, trigger_mode="always_last", **asking)
 
 
@@ -151,10 +154,11 @@ def _opener(session: Session) -> Callable[..., Any]:
 def _maps(session: Session, visitor: str, values: Mapping[str, Any]) -> dict[str, Explanation]:
     """Return the finished maps that answer the form's question, by slot, each method once."""
     answers: dict[str, Explanation] = {}
-    seen: set[str] = set()
+    methods: set[str] = set()
     for slot, answer in session.store.answers(visitor, question_id(values)).items():
-        if isinstance(answer.result, Heatmap) and answer.finished and answer.method not in seen:
-            seen.add(answer.method)
+        is_map = isinstance(answer.result, Heatmap)
+        if is_map and answer.finished and answer.method not in methods:
+            methods.add(answer.method)
             answers[slot] = answer
     return answers
 
@@ -227,7 +231,7 @@ def _words(outcome: ChangeOutcome) -> str:
         unit = outcome.unit
         return f"{-fall:+.3g} {unit}".rstrip() if unit else f"{-100 * fall:+.0f} points"
 
-    words = f"{outcome.area:.0%} of it changed: {outcome.label} {figure(outcome.fell)}."
+    words = f"{percent(outcome.area)} of it changed: {outcome.label} {figure(outcome.fell)}."
     if outcome.elsewhere is None:
         return words
     return f"{words} The same shape elsewhere: {figure(outcome.elsewhere)} on average."

@@ -298,20 +298,20 @@ def wire(blocks: gr.Blocks, page: Page) -> None:
         **UNQUEUED,
     )
     loaded = {"model": side.loaded}
-    asking = {
+    event_options = {
         **QUICK,
         "trigger_mode": "always_last",
         "inputs_kwargs": {**ask.inputs, **loaded},
         "show_progress_on": [ask.outputs[0]],  # START_JS reads it there
     }
     inputs = [
-        gr.on(changes, ask.ask, None, ask.outputs, **asking),
-        *(event.success(ask.ask, None, ask.outputs, **asking) for event in model_events),
+        gr.on(changes, ask.ask, None, ask.outputs, **event_options),
+        *(event.success(ask.ask, None, ask.outputs, **event_options) for event in model_events),
     ]
     # After what asks: events of one change begin in the order in which they were made.
     new_photo = (form.photo, form.target, form.versus)
     wire_signal_input(side.signal, new_photo, session.store)
-    wire_framing(session, side.framing, form.photo, form.model, page.answer.by)
+    wire_framing(session, side.framing, form.photo, form.model, page.answer.byline)
     wire_examples(session, side.examples, form.model, new_photo)
     for event in (open_event, *model_events):
         event.success(page.report.on_model, [form.model], page.report.outputs, **PRIVATE)
