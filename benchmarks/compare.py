@@ -120,8 +120,8 @@ def _alone(bench: Bench, method: str) -> Contest:
     if method == "grad-cam" and bench.prefix is None:  # captum takes tokens for channels
         peer_maps["captum"] = peers.captum_grad_cam(bench)
     own_map = np.maximum(bench.heat(method).values, 0)
-    checked = _agreement(own_map, peer_maps, needed=method != UNLIKE)
-    return Contest(lambda: bench.heat(method), dict(peer_maps), checked, over=False)
+    agreement = _agreement(own_map, peer_maps, needed=method != UNLIKE)
+    return Contest(lambda: bench.heat(method), dict(peer_maps), agreement, over=False)
 
 
 def _agreement(own_map: np.ndarray, peer_maps: dict[str, Map], *, needed: bool = True) -> str:
@@ -136,12 +136,12 @@ def _agreement(own_map: np.ndarray, peer_maps: dict[str, Map], *, needed: bool =
 def _score_cam(setup: Setup, mode: str) -> Contest:
     bench = setup.bench("resnet18")
     peer_maps = {"torchcam": peers.torchcam_map(bench, "ScoreCAM")}
-    checked = _agreement(bench.heat("score-cam", mode=mode, fill="grey").values, peer_maps)
+    agreement = _agreement(bench.heat("score-cam", mode=mode, fill="grey").values, peer_maps)
     heat = bench.heat("score-cam", mode=mode, fill="grey")
     words = f"; channels asked: {heat.diagnostics['channels asked']:.0f}"
     words += f" of {heat.diagnostics['channels']:.0f}"
     return Contest(
-        lambda: bench.heat("score-cam", mode=mode, fill="grey"), dict(peer_maps), checked + words,
+        lambda: bench.heat("score-cam", mode=mode, fill="grey"), dict(peer_maps), agreement + words,
         over=True,
     )  # fmt: skip
 
@@ -239,7 +239,7 @@ def page(results: list[Measured], *, quick: bool, load: tuple[float, float]) -> 
         quick: Whether the run was a quick one.
     """
     table = markdown(HEADINGS, [cells(m) for m in results])
-    checks = "\n".join(f"- {m.row.title}: {m.checked}." for m in results if m.checked)
+    checks = "\n".join(f"- {m.row.title}: {m.likeness}." for m in results if m.likeness)
     busy = (
         f"The load average was {load[0]:.1f} at the start and {load[1]:.1f} at the end. Where "
         "that is above the number of threads, others were at work: times are too long and ratios "
@@ -279,14 +279,14 @@ What was compared before timing:
 """
 
 
-def run(chosen: Iterable[Row], *, quick: bool) -> list[Measured]:
+def run(rows: Iterable[Row], *, quick: bool) -> list[Measured]:
     """Return every row measured, saying each as it comes.
 
     Args:
         quick: One round each, or five for the short ones.
     """
     results = []
-    for row in chosen:
+    for row in rows:
         results.append(measure(row, rounds=(5 if row.rounds > 5 else 1) if quick else None))
         print(" | ".join(cells(results[-1])[:5]), flush=True)
     return results

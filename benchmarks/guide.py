@@ -135,7 +135,7 @@ def _rank_agreement(first: np.ndarray, second: np.ndarray) -> float:
     return abs(float(spearmanr(first.ravel(), second.ravel()).statistic))
 
 
-def document(guide: Iterable[GuideEntry], known: Measurements) -> str:
+def document(guide: Iterable[GuideEntry], measurements: Measurements) -> str:
     """Return docs/methods.md."""
     guide = list(guide)
     lines = [
@@ -152,7 +152,7 @@ def document(guide: Iterable[GuideEntry], known: Measurements) -> str:
         "which a patent covers, and Guided Backpropagation, whose map hardly changes when all "
         "weights do: conformance test 11 refuses that.",
         "",
-        f"{known.setting} Cost: time as a multiple of one forward pass of the same network. "
+        f"{measurements.setting} Cost: time as a multiple of one forward pass of the same network. "
         "Random maps: share of random maps as smooth that do worse in the "
         f"[benchmark](benchmark.md), on the first of {', '.join(BENCHMARKED)} on which the method "
         "was asked; 50 % is chance. In the box: share of the positive evidence that lies on the "

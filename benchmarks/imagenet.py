@@ -100,11 +100,11 @@ def cats_and_dogs(engine: Engine, data: Path) -> tuple[int, int]:
     return right, count
 
 
-def measure(engine: Engine, method: str, asked: list[tuple[Question, str, Box]]) -> Row:
+def measure(engine: Engine, method: str, questions: list[tuple[Question, str, Box]]) -> Row:
     """Return the figures of one method at its defaults."""
     first = seconds = 0.0
     hits, heat = 0, False
-    for question, _, box in asked:
+    for question, _, box in questions:
         engine.predict(question)
         began, answer = time.perf_counter(), None
         for step in engine.explain(question, method):
@@ -118,7 +118,7 @@ def measure(engine: Engine, method: str, asked: list[tuple[Question, str, Box]])
             whole, in_view = on_original(answer.result.values, answer.view)
             hits += peaks_in(np.where(in_view, whole, -math.inf), box)
     title = engine.registry.explainers[method].title
-    return Row(title, first, seconds, hits if heat else None, len(asked))
+    return Row(title, first, seconds, hits if heat else None, len(questions))
 
 
 def cells_of(row: Row) -> list[str]:

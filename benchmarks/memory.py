@@ -16,12 +16,12 @@ DEADLINE = 60.0  # a method's buffers are all in use long before; stopping early
 
 def growth(method: str, architecture: str) -> float:
     """Return the gigabytes by which a method grows the resident memory, in a fresh process."""
-    done = subprocess.run(
+    run = subprocess.run(
         [sys.executable, "-m", "benchmarks.memory", method, architecture],
         capture_output=True, text=True, check=True,
         cwd=Path(__file__).resolve().parents[1],
     )  # fmt: skip
-    return float(done.stdout.split()[-1])
+    return float(run.stdout.split()[-1])
 
 
 def _resident(field: str) -> int:

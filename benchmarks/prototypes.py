@@ -113,10 +113,10 @@ def _report(engine: Engine, model: str, dataset: Dataset, seed: int, limit: int)
     report = dict(last.artifact.facts["report"])
     unit = np.asarray(last.artifact.arrays["patches"])
     owner = np.asarray(last.artifact.arrays["owner"])
-    alike = (
+    duplicate_pairs = (
         (unit @ unit.T > 0.95) & (owner[:, None] == owner[None]) & ~np.eye(len(unit), dtype=bool)
     )
-    report["duplicates"] = int(alike.sum() // 2)
+    report["duplicates"] = int(duplicate_pairs.sum() // 2)
     return report
 
 
@@ -161,9 +161,9 @@ def _twins(engine: Engine, model: str, dataset: Dataset, limit: int) -> dict[str
         query, weights = _question(backbone, x)
         allowed = ~same_picture(arrays["tinies"], thumbnail(dataset.pixels(i)))
         label = dataset.items[i].label
-        for name, used in (("Plain cosine", None), ("Class-weighted cosine", weights)):
-            near = top_positions(cosines(arrays["vectors"], query, used), allowed, 5)
-            shares[name].append(float(np.mean(np.asarray(arrays["labels"])[near] == label)))
+        for name, weighting in (("Plain cosine", None), ("Class-weighted cosine", weights)):
+            neighbours = top_positions(cosines(arrays["vectors"], query, weighting), allowed, 5)
+            shares[name].append(float(np.mean(np.asarray(arrays["labels"])[neighbours] == label)))
     means = {name: percent(float(np.mean(values)), 1) for name, values in shares.items()}
     return {"Model": f"`{model}`", "Data": Path(dataset.name).name, **means}
 

@@ -123,9 +123,9 @@ def flood(page: Page, photo: Any, many: int, what: Asked = REAL) -> dict[str, fl
     }  # fmt: skip
 
 
-def _seconds(visitor: Visitor, name: str, asked: dict[str, Any]) -> float:
+def _seconds(visitor: Visitor, name: str, question: dict[str, Any]) -> float:
     began = time.monotonic()
-    visitor.answer(visitor.ask(name, **asked))
+    visitor.answer(visitor.ask(name, **question))
     return time.monotonic() - began
 
 

@@ -204,7 +204,7 @@ def measurements(args: argparse.Namespace) -> Measurements:
         same=same,
         fewer=fewer,
         costs=method_costs,
-        refused={titles[name]: reason for name, reason in unavailable.items()},
+        refusals={titles[name]: reason for name, reason in unavailable.items()},
         gpu=gpu,
         gpu_name=torch.cuda.get_device_name() if gpu else "",
         galleries=galleries,

@@ -79,7 +79,7 @@ class Measurements:
         same: Whether they wrote the same bytes; None where only one ran.
         fewer: A local run on fewer files.
         costs: Per method, on the processor.
-        refused: Methods that this network has no use for, with the reason.
+        refusals: Methods that this network has no use for, with the reason.
         gpu: Per method on a GPU; empty where there was none.
         gpu_name: Its name.
         galleries: Figures of `benchmarks.twin_scale`.
@@ -93,7 +93,7 @@ class Measurements:
     same: bool | None
     fewer: Run | None
     costs: Sequence[Cost]
-    refused: Mapping[str, str]
+    refusals: Mapping[str, str]
     gpu: Sequence[Cost]
     gpu_name: str
     galleries: Sequence[Mapping[str, Any]]
@@ -215,8 +215,8 @@ def _costs(data: Measurements) -> str:
             "\n\nNo GPU was measured: there was none. `--device cuda` runs the same code on one, "
             "and the same command then adds a column."
         )
-    if data.refused:
-        reasons = "\n".join(f"- {title}: {reason}" for title, reason in data.refused.items())
+    if data.refusals:
+        reasons = "\n".join(f"- {title}: {reason}" for title, reason in data.refusals.items())
         text += f"\n\nNot on this network:\n\n{reasons}"
     return text
 
@@ -237,14 +237,14 @@ def _nodes(data: Measurements) -> str:
     for cost in examples:
         seconds = seconds_on(NODES, size, cost)
         rate = size / (seconds - START)
-        written = cost.map_bytes + run.manifest_bytes / run.images
+        bytes_per_image = cost.map_bytes + run.manifest_bytes / run.images
         rows.append(
             [
                 cost.title,
                 _hours(seconds / 3600),
                 f"{_size(rate * per_file_in)}/s",
-                f"{_size(rate * written)}/s",
-                _size(size * written),
+                f"{_size(rate * bytes_per_image)}/s",
+                _size(size * bytes_per_image),
             ]
         )
     parts = math.ceil(size / 256)

@@ -40,13 +40,13 @@ class Contest:
     Attributes:
         own_work: Whylens' work.
         peers: Name to a peer's work; the bare forward pass counts as one.
-        checked: What was compared before timing, in words.
+        likeness: What was compared before timing, in words.
         over: True for peer / ours (how much faster we are), False for ours / peer.
     """
 
     own_work: Work
     peers: dict[str, Work]
-    checked: str
+    likeness: str
     over: bool
 
 
@@ -61,7 +61,7 @@ class Measured:
         labour: As `ratios`, of processor time instead of time on the clock.
         seconds: Name to the median time, "whylens" among them.
         rounds: How many rounds were run.
-        checked: What was compared before timing.
+        likeness: What was compared before timing.
     """
 
     row: Row
@@ -70,7 +70,7 @@ class Measured:
     labour: dict[str, float] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     rounds: int = 1
-    checked: str = ""
+    likeness: str = ""
 
     @property
     def reached(self) -> bool:
@@ -91,7 +91,7 @@ def race(row: Row, contest: Contest, *, rounds: int) -> Measured:
     """
     works = {"whylens": contest.own_work, **contest.peers}
     names = list(works)
-    if not contest.checked:  # else everyone has run already
+    if not contest.likeness:  # else everyone has run already
         for work in works.values():
             work()
     clock: dict[str, list[float]] = {name: [] for name in names}
@@ -113,15 +113,15 @@ def race(row: Row, contest: Contest, *, rounds: int) -> Measured:
         _ratios(labour, over=contest.over),
         {name: statistics.median(times) for name, times in clock.items()},
         rounds,
-        contest.checked,
+        contest.likeness,
     )
 
 
-def _ratios(spent: dict[str, list[float]], *, over: bool) -> dict[str, float]:
+def _ratios(seconds: dict[str, list[float]], *, over: bool) -> dict[str, float]:
     results = {}
-    for name in spent:
+    for name in seconds:
         if name != "whylens":
-            pairs = zip(spent["whylens"], spent[name], strict=True)
+            pairs = zip(seconds["whylens"], seconds[name], strict=True)
             results[name] = statistics.median(t / o if over else o / t for o, t in pairs)
     return results
 
@@ -177,9 +177,9 @@ def verdicts(results: Sequence[Measured]) -> str:
     text = f"{len(good)} of {len(results)} goals were reached in this run."
     if not bad:
         return text
-    missed = [
+    unmet = [
         f"- {m.row.title}: {m.figure:.4g} {m.row.unit}; the goal is "
         f"{'at least' if m.row.at_least else 'at most'} {m.row.goal:g}."
         for m in bad
     ]
-    return "\n".join([text + " Not reached:", "", *missed])
+    return "\n".join([text + " Not reached:", "", *unmet])

@@ -159,10 +159,10 @@ def _setting() -> str:
         "spec = b.input_spec.model_dump(mode='json');"
         "print(json.dumps({'digest': b.identity.digest, 'input_spec': spec}))"
     )
-    done = subprocess.run(
+    run = subprocess.run(
         [sys.executable, "-c", code % MODEL], stdout=subprocess.PIPE, text=True, check=True
     )
-    return done.stdout.splitlines()[-1]
+    return run.stdout.splitlines()[-1]
 
 
 def query(count: int, kind: str, queries: int) -> dict[str, Any]:
@@ -183,10 +183,10 @@ def query(count: int, kind: str, queries: int) -> dict[str, Any]:
     exact_times, index_times = [], []
     shares: dict[str, list[float]] = {"recall": [], "others_recall": []}
     for row, label in zip(vectors, labels, strict=True):
-        near, seconds = time_of(lambda row=row: cosines(arrays["vectors"], row))
+        similarity, seconds = time_of(lambda row=row: cosines(arrays["vectors"], row))
         exact_times.append(seconds)
         for name, allowed in (("recall", None), ("others_recall", own != label)):
-            truth = top_positions(near, everything if allowed is None else allowed, NEAREST)
+            truth = top_positions(similarity, everything if allowed is None else allowed, NEAREST)
             neighbours, seconds = time_of(
                 lambda row=row, allowed=allowed: search_index(
                     arrays["index"], row, NEAREST, allowed

@@ -166,15 +166,15 @@ def main() -> None:
     if args.write:
         text = PAGE.read_text(encoding="utf-8")
         before, rest = text.split(BEGIN)
-        written, after = rest.split(END)
+        table_text, after = rest.split(END)
         heads, *lines = rows(by_model)
         # What other networks got stays.
         lines += [
-            line for line in written.splitlines() if _network(line) in {*NETWORKS} - {*by_model}
+            line for line in table_text.splitlines() if _network(line) in {*NETWORKS} - {*by_model}
         ]
         order = [ANALYTIC, *NETWORKS]
         lines[1:] = sorted(lines[1:], key=lambda line: order.index(_network(line)))
-        stays = [line for line in written.splitlines() if line.startswith("Of ")]
+        stays = [line for line in table_text.splitlines() if line.startswith("Of ")]
         stays = [line for line in stays if not any(name in line for name in by_model)]
         table = "\n".join([heads, *lines, "", *stays, among])
         PAGE.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}", encoding="utf-8")

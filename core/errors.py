@@ -38,12 +38,12 @@ class UnknownName(CoreError):
             kind: What was looked for, as in "model" or "method".
         """
         names = sorted(set(known))
-        near = difflib.get_close_matches(name.lower(), names, n=4, cutoff=0.55)
+        matches = difflib.get_close_matches(name.lower(), names, n=4, cutoff=0.55)
         # A word of a name is as close as a misspelt name: "husky" means "Siberian husky".
-        near = near or [word for word in names if name and name.lower() in word.lower()][:4]
+        matches = matches or [word for word in names if name and name.lower() in word.lower()][:4]
         hint = ""
-        if near:
-            hint = f" Did you mean {', '.join(near)}?"
+        if matches:
+            hint = f" Did you mean {', '.join(matches)}?"
         elif len(names) <= 12:
             hint = f" There are: {', '.join(names)}."
         return cls(f"There is no {kind} called {quote(name)}.{hint}")

@@ -41,8 +41,8 @@ def validate_params(explainer: Explainer[Any], schema: type[M], values: Mapping[
     fields = schema.model_fields
     unknown = sorted(set(values) - set(fields))
     if unknown:
-        near = difflib.get_close_matches(unknown[0], fields, n=1)
-        hint = f"Did you mean {near[0]!r}? " if near else ""
+        matches = difflib.get_close_matches(unknown[0], fields, n=1)
+        hint = f"Did you mean {matches[0]!r}? " if matches else ""
         raise InvalidParameter(
             f"{explainer.title} has no parameter {unknown[0]!r}. {hint}"
             f"It has: {', '.join(fields) or 'none'}."
@@ -99,16 +99,16 @@ def steps_of(
         yield partial
 
 
-def as_partial(yielded: object) -> Partial:
+def as_partial(value: object) -> Partial:
     """Return what an explainer yielded, or raise TypeError where it is no Partial of usual size."""
-    if not isinstance(yielded, Partial):
-        raise TypeError(f"it yielded a {type(yielded).__name__}, not a Partial")
-    heat = yielded.result
+    if not isinstance(value, Partial):
+        raise TypeError(f"it yielded a {type(value).__name__}, not a Partial")
+    heat = value.result
     if isinstance(heat, Heatmap) and heat.values.size > MOST_PLACES:
         raise TypeError(
             f"its map has {heat.values.size:,} values; at most {MOST_PLACES:,} are shown"
         )
-    return yielded
+    return value
 
 
 def plugin_reason(explainer: Explainer[Any], backbone: Backbone) -> str | None:

@@ -175,7 +175,7 @@ class Example:
         key: Id of the training picture, where it has one.
         group: Heading under which it is shown; items of one group follow one another.
         marks: Boxes on it.
-        beside: What of the visitor's own view it is compared with, or None.
+        comparison: What of the visitor's own view it is compared with, or None.
         diagnostics: Named figures by which it can be judged.
     """
 
@@ -185,7 +185,7 @@ class Example:
     key: str = ""
     group: str = ""
     marks: tuple[NumberedBox, ...] = ()
-    beside: Comparison | None = None
+    comparison: Comparison | None = None
     diagnostics: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -196,7 +196,7 @@ class Example:
 
     def __reduce__(self) -> tuple[object, ...]:
         fields = self.image, self.caption, self.value, self.key, self.group, self.marks
-        return (Example, (*fields, self.beside, dict(self.diagnostics)))
+        return (Example, (*fields, self.comparison, dict(self.diagnostics)))
 
 
 def _picture(image: npt.ArrayLike) -> npt.NDArray[np.uint8]:

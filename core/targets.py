@@ -189,10 +189,10 @@ def target_of(
         raise BadInput("This network gives scores of classes, not a value. Ask for a class.")
     if quantity == "function":
         raise BadInput("A function of the outputs is given in Python: whylens.explain(target=f).")
-    ranked = logits.argsort(descending=True, stable=True)
-    index = int(ranked[0]) if index is None else index
+    class_order = logits.argsort(descending=True, stable=True)
+    index = int(class_order[0]) if index is None else index
     if quantity == "contrast" and versus is None:
-        versus = next(int(i) for i in ranked if int(i) != index)
+        versus = next(int(i) for i in class_order if int(i) != index)
     if quantity != "contrast":
         versus = None
     return Target(index, quantity, versus, outputs).check(len(logits))

@@ -65,7 +65,7 @@ def embed_items(
     vectors, predicted = [], []
     views: list[Arrays] = []
     thumbnails: list[npt.NDArray[np.uint8]] = []
-    done = 0
+    count = 0
     for _, x in iter_tensors(dataset, positions, backbone.input_spec):
         with torch.no_grad():
             rows = backbone.embed(x).float().cpu().numpy()
@@ -74,8 +74,8 @@ def embed_items(
         views.append(encode_views(x.split(1), backbone.input_spec))
         if x.ndim == 4:
             thumbnails += [thumbnail(view_pixels(row, backbone.input_spec)) for row in x.split(1)]
-        done += len(x)
-        yield Progress(0.99 * done / len(positions), f"{done:,} of {len(positions):,}")
+        count += len(x)
+        yield Progress(0.99 * count / len(positions), f"{count:,} of {len(positions):,}")
     items = [dataset.items[i] for i in positions]
     arrays: Arrays = {
         "vectors": np.concatenate(vectors),

@@ -25,16 +25,16 @@ MIN_BOX_PLACES = 4  # places of a box
 _GRID = 64  # steps of a colour: Lab's units are as small as people can see
 
 
-def segments(subject: Subject, count: int, cut: Cut = "superpixels") -> Tensor:
+def segments(subject: Subject, count: int, kind: Cut = "superpixels") -> Tensor:
     """Return (*S) int64 labels 0 to n - 1, all of which occur; n is near `count`, at least 1.
 
     Superpixels are what SLIC makes of the picture that the network was shown, in colours as people
     see them; signals, volumes and pictures without such colours are cut into boxes in any case.
 
     Args:
-        cut: "superpixels" follow what is seen, "boxes" are equal whatever is seen.
+        kind: "superpixels" follow what is seen, "boxes" are equal whatever is seen.
     """
-    if cut == "superpixels" and len(subject.size) == 2 and subject.x.shape[1] in (1, 3):
+    if kind == "superpixels" and len(subject.size) == 2 and subject.x.shape[1] in (1, 3):
         pixels = view_pixels(subject.x, subject.backbone.input_spec)
         return torch.from_numpy(superpixels(pixels, count))
     # A region of one value has nothing to be painted over with but itself.

@@ -232,10 +232,10 @@ def ista_step(
         low: (1, C, *S) bounds, at most 0.
         high: (1, C, *S) bounds, at least 0.
     """
-    moved = change - rate * (class_gradient + 2 * change)
-    shrunk = moved.sign() * (moved.abs() - rate * beta).clamp_min(0)
+    descent_point = change - rate * (class_gradient + 2 * change)
+    soft_threshold = descent_point.sign() * (descent_point.abs() - rate * beta).clamp_min(0)
     # Shrinking, then clipping, is exact: the bounds hold 0, and places do not mix.
-    return torch.minimum(torch.maximum(shrunk, low), high)
+    return torch.minimum(torch.maximum(soft_threshold, low), high)
 
 
 def _loss_gradient(

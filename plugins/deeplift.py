@@ -306,9 +306,11 @@ class _MaxPoolFunction(torch.autograd.Function):
         for grad in _halves(grads[0]):
             empty = torch.zeros_like(x1).flatten(2)
             gained = ((top - y0) * grad).flatten(2)
-            lost = ((y1 - top) * grad).flatten(2)
+            loss_shares = ((y1 - top) * grad).flatten(2)
             # Added up: windows overlap, and one place may win in several.
-            contributions = empty.scatter_add(2, i1, gained).scatter_add(2, i0, lost).view_as(x1)
+            contributions = (
+                empty.scatter_add(2, i1, gained).scatter_add(2, i0, loss_shares).view_as(x1)
+            )
             plain = empty.scatter_add(2, i1, grad.flatten(2)).view_as(x1)
             inputs.append(
                 torch.where(is_tiny, plain, contributions / torch.where(is_tiny, 1, change))

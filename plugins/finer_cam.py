@@ -69,11 +69,11 @@ class FinerCAM(Explainer[FinerCAMParams]):
             mean = sum(competitor_scores) / len(competitor_scores)
             return own.score(logits) - params.alpha * mean
 
-        compared = replace(
+        contrast = replace(
             subject, target=replace(own, quantity="function", function=margin, versus=None)
         )
         heat = weighted_features(
-            compared,
+            contrast,
             params,
             lambda layer: mean_gradients(layer.gradients),
             "margin over the rivals per position",
@@ -91,8 +91,8 @@ def rivals_of(logits: Tensor, index: int, count: int) -> list[int]:
     Args:
         logits: (C,).
     """
-    ranked = logits.argsort(descending=True, stable=True).tolist()
-    return [rival for rival in ranked if rival != index][:count]
+    class_order = logits.argsort(descending=True, stable=True).tolist()
+    return [rival for rival in class_order if rival != index][:count]
 
 
 @hookimpl

@@ -178,19 +178,19 @@ def _heat(
     error: Tensor,
     change: float,
     spread: float,
-    done: int,
+    pair_count: int,
     strata: int,
 ) -> Heatmap:
     residual = float(mean.sum()) - change
     gap = relative_residual(residual, change, subject.rounding)
     diagnostics = {
-        "samples": 2.0 * done,
+        "samples": 2.0 * pair_count,
         "score change": change,
         "completeness gap": gap,
         "gap's standard error": relative_residual(spread, change, subject.rounding),
     }
     note = ""
-    if done == strata and gap >= TOLERANCE:
+    if pair_count == strata and gap >= TOLERANCE:
         note = (
             f"The attributions miss the score's mean change by {100 * gap:.0f} % of it: read the "
             "map with care, or allow more samples."

@@ -101,7 +101,7 @@ def _path_gradients(
     # Points are visited so that any beginning covers the whole path, and the running mean is
     # scaled as if it were all: a partial map then has the right size already.
     order = bit_reversed_order(len(points))
-    total, used = torch.zeros_like(start), 0.0
+    total, weight_sum = torch.zeros_like(start), 0.0
     for piece in slices(len(order), subject.batch_size):
         indices = order[piece]
         place = torch.tensor([points[i] for i in indices], dtype=start.dtype, device=start.device)
@@ -109,8 +109,8 @@ def _path_gradients(
         shape = (-1,) + (1,) * (start.ndim - 1)
         gradients = subject.input_gradients(start + place.view(shape) * step)
         total = total + (weight.view(shape) * gradients).sum(0, keepdim=True)
-        used += float(weight.sum())
-        yield total / used, piece.stop / len(order)
+        weight_sum += float(weight.sum())
+        yield total / weight_sum, piece.stop / len(order)
 
 
 def quadrature(

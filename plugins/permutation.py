@@ -72,9 +72,9 @@ class Permutation(Explainer[PermutationParams]):
         for piece in slices(len(order), subject.batch_size):
             batch = order[piece]
             inputs = subject.x.flatten(2).repeat(len(batch), 1, 1)
-            for mixed, region in zip(inputs, batch, strict=True):
+            for mixed_input, region in zip(inputs, batch, strict=True):
                 places, sources = sampler.sample(region)
-                mixed[:, places] = mixed[:, sources]
+                mixed_input[:, places] = mixed_input[:, sources]
             scores = subject.scores(inputs.unflatten(2, subject.size))
             drop = zero_rounding(base - scores.double().cpu(), subject.rounding)
             for region, value in zip(batch, drop, strict=True):

@@ -142,8 +142,8 @@ class _ChannelScores:
 
     def weights(self, scores: Tensor) -> Tensor:
         """Return (k, N) weights of (k, N) scores; 0 where a score is NaN."""
-        measured = torch.where(scores.isnan(), -torch.inf, scores)
-        return channel_weights(measured, self.floor, self.weighting)
+        known_scores = torch.where(scores.isnan(), -torch.inf, scores)
+        return channel_weights(known_scores, self.floor, self.weighting)
 
     def heat(self, weights: Tensor, diagnostics: dict[str, float], note: str = "") -> Heatmap:
         values = weighted_sum(weights.to(self.maps), self.maps).relu()
@@ -171,14 +171,14 @@ def _fast(channels: _ChannelScores, diagnostics: dict[str, float]) -> Iterator[P
     generator = channels.subject.generator()
     at_random: list[int] = torch.randperm(count, generator=generator).tolist()
     batch = control = at_random[:FIRST_CHANNELS]
-    weights, fraction, expected, passed = None, 0.0, count, 0
+    weights, fraction, expected, passes = None, 0.0, count, 0
     while True:
-        for done in channels.measure(batch):
-            diagnostics = {**diagnostics, "channels asked": float(done)}
+        for channel_count in channels.measure(batch):
+            diagnostics = {**diagnostics, "channels asked": float(channel_count)}
             current = channels.weights(channels.scores) if weights is None else weights
-            fraction = max(fraction, min(0.98, done / expected))
+            fraction = max(fraction, min(0.98, channel_count / expected))
             yield Partial(channels.heat(current, diagnostics), fraction)
-        if done == count:
+        if channel_count == count:
             diagnostics = {**diagnostics, "rank agreement": 1.0}
             final = channels.weights(channels.scores)
             yield Partial(channels.heat(final, diagnostics, FALLBACK_NOTE), 1.0)
@@ -188,15 +188,17 @@ def _fast(channels: _ChannelScores, diagnostics: dict[str, float]) -> Iterator[P
         weights = outcomes.mean(1)
         agreement = _agreement(maps, weights, outcomes)
         diagnostics = {**diagnostics, "rank agreement": agreement}
-        passed = passed + 1 if agreement >= REQUIRED_AGREEMENT else 0
-        if passed >= REQUIRED_PASSES:
-            yield Partial(channels.heat(weights, diagnostics, _note(done, count, agreement)), 1.0)
+        passes = passes + 1 if agreement >= REQUIRED_AGREEMENT else 0
+        if passes >= REQUIRED_PASSES:
+            yield Partial(
+                channels.heat(weights, diagnostics, _note(channel_count, count, agreement)), 1.0
+            )
             return
         # The error falls about as one over the root of the channels measured.
-        need = done * ((1 - agreement) / (1 - REQUIRED_AGREEMENT)) ** 0.5
-        expected = min(count, max(done + ROUND_CHANNELS, int(need)))
+        need = channel_count * ((1 - agreement) / (1 - REQUIRED_AGREEMENT)) ** 0.5
+        expected = min(count, max(channel_count + ROUND_CHANNELS, int(need)))
         # Rounds grow, so that fitting stays cheap beside measuring.
-        size = max(ROUND_CHANNELS, done // 6)
+        size = max(ROUND_CHANNELS, channel_count // 6)
         influence = outcomes.std(1) * maps.std(1)
         influence[~channels.scores.isnan()] = -1
         influential = influence.argsort(descending=True, stable=True).tolist()[: size - size // 4]

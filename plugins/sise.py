@@ -123,7 +123,7 @@ def by_confidence(subject: Subject) -> Subject:
     return replace(subject, target=pair)
 
 
-def positive_channels(gradients: Tensor, features: Tensor, most: int) -> list[int]:
+def positive_channels(gradients: Tensor, features: Tensor, limit: int) -> list[int]:
     """Return the channels whose mean gradient is positive and whose map varies, strongest first.
 
     Where the mean gradient of every channel is negative there is none. The reference code compares
@@ -132,7 +132,7 @@ def positive_channels(gradients: Tensor, features: Tensor, most: int) -> list[in
     Args:
         gradients: (1, K, *s) derivative of the score.
         features: (1, K, *s).
-        most: How many at most.
+        limit: How many at most.
     """
     slopes, maps = gradients[0].flatten(1).mean(1), features[0].flatten(1)
     spread = maps.amax(1) - maps.amin(1)
@@ -140,7 +140,7 @@ def positive_channels(gradients: Tensor, features: Tensor, most: int) -> list[in
     positive &= spread > 1e-6 * maps.abs().amax(1)
     channels: list[int] = positive.nonzero()[:, 0].tolist()
     order = strongest_first(slopes[channels].double().cpu().numpy())
-    return [channels[i] for i in order[:most]]
+    return [channels[i] for i in order[:limit]]
 
 
 def unit_range(values: Tensor) -> Tensor:
@@ -184,8 +184,8 @@ def otsu_threshold(values: npt.NDArray[np.float64]) -> float:
     sums = np.cumsum(ordered)
     mean_difference = (sums[-1] - sums[rises]) / (total - low) - sums[rises] / low
     between = low * (total - low) * mean_difference**2
-    cut = rises[first_largest(between, 1e-6 * float(between.max()))]
-    return float(ordered[cut] + ordered[cut + 1]) / 2
+    cut_index = rises[first_largest(between, 1e-6 * float(between.max()))]
+    return float(ordered[cut_index] + ordered[cut_index + 1]) / 2
 
 
 @hookimpl

@@ -132,17 +132,17 @@ def _heat(
     params: SmoothGradParams,
     values: Tensor,
     error: Tensor,
-    done: int,
+    sample_count: int,
     count: int,
 ) -> Heatmap:
     unit = f"{subject.unit} per network unit"
     if params.value == "gradient x input":
         unit = f"{subject.unit} per pixel"
-    diagnostics = {"samples": float(done), "score": subject.score}
+    diagnostics = {"samples": float(sample_count), "score": subject.score}
     note = ""
-    if done > 1:
+    if sample_count > 1:
         diagnostics["expected agreement of seeds"] = agreement = expected_agreement(values, error)
-        if done == count and agreement < STABLE and values.any():
+        if sample_count == count and agreement < STABLE and values.any():
             about = "at least" if params.value == "magnitude" else "about"
             note = (
                 f"Another seed's map would correlate with this one by {about} {agreement:.2f}: "
@@ -150,7 +150,7 @@ def _heat(
             )
     signed = params.value != "magnitude"
     # One copy says nothing about its error; without noise there is none.
-    standard_error = as_array(error) if done > 1 else None
+    standard_error = as_array(error) if sample_count > 1 else None
     return Heatmap(as_array(values), unit, signed, diagnostics, note, standard_error)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, overload
+from typing import Any, Unpack, overload
 
 import torch
 from torch import nn
@@ -35,12 +35,18 @@ from whylens.core.models.checkpoints import find_models, is_transformers_path
 from whylens.core.models.function_target import function_name
 from whylens.core.models.labels import class_index
 from whylens.core.models.load import from_folder, load
-from whylens.core.models.module_input import ModuleHint, PerChannel, Size, no_model_words
+from whylens.core.models.module_input import (
+    ModuleDescription,
+    ModuleHint,
+    PerChannel,
+    Size,
+    no_model_words,
+)
 from whylens.core.models.output_paths import ClassScores, FunctionOfOutputs
 from whylens.core.progress import ProgressCallback, last_of
 from whylens.core.registry import Entry, Registry
 from whylens.core.targets import ClassScore, Quantity
-from whylens.why import SideBySide, Why
+from whylens.why import MethodNames, SideBySide, Why
 
 Model = str | os.PathLike[str] | nn.Module | Backbone | Callable[[torch.Tensor], Any]
 Method = str | Explainer[Any]
@@ -240,12 +246,7 @@ def predict(  # type: ignore[overload-overlap]
     *,
     top: int = ...,
     framing: str | Sequence[float] = ...,
-    size: Size | None = ...,
-    mean: PerChannel | None = ...,
-    std: PerChannel | None = ...,
-    labels: Labels = ...,
-    output: str | int | None = ...,
-    unit: str | None = ...,
+    **description: Unpack[ModuleDescription],
 ) -> list[tuple[ClassScore, ...]]: ...
 @overload
 def predict(
@@ -254,12 +255,7 @@ def predict(
     *,
     top: int = ...,
     framing: str | Sequence[float] = ...,
-    size: Size | None = ...,
-    mean: PerChannel | None = ...,
-    std: PerChannel | None = ...,
-    labels: Labels = ...,
-    output: str | int | None = ...,
-    unit: str | None = ...,
+    **description: Unpack[ModuleDescription],
 ) -> tuple[ClassScore, ...]: ...
 def predict(
     model: Model,
@@ -300,26 +296,20 @@ def predict(
     return answers if is_list else answers[0]
 
 
-class MethodNames(tuple[str, ...]):
-    """Names of the methods that can be used.
-
-    Attributes:
-        unavailable: Why each of the others cannot.
-    """
-
-    unavailable: Mapping[str, str]
-
-    def __repr__(self) -> str:
-        lines = [", ".join(self), *(f"not {n}: {why}" for n, why in self.unavailable.items())]
-        return "\n".join(lines)
-
-
-def methods(model: Model | None = None, **description: Any) -> MethodNames:
+def methods(
+    model: Model | None = None,
+    *,
+    size: Size | None = None,
+    mean: PerChannel | None = None,
+    std: PerChannel | None = None,
+    labels: Labels = (),
+    output: str | int | None = None,
+    unit: str | None = None,
+) -> MethodNames:
     """Return the names of all methods, or of those that can be used on a network.
 
     Args:
-        model: As for `explain`; None for all methods.
-        **description: size, mean, std, labels, output and unit of a module.
+        model: As for `explain`, and so are the others; None for all methods.
 
     Raises:
         CoreError: The model is unknown, or cannot be loaded.
@@ -327,7 +317,9 @@ def methods(model: Model | None = None, **description: Any) -> MethodNames:
     engine = _shared_engine()
     reasons: Mapping[str, str] = {}
     if model is not None:
-        backbone = load_model(model, **description)
+        backbone = load_model(
+            model, size=size, mean=mean, std=std, labels=labels, output=output, unit=unit
+        )
         reasons = _engine_of(backbone).unavailable(backbone.name)
     names = MethodNames(name for name in engine.registry.entries if name not in reasons)
     names.unavailable = MappingProxyType(dict(reasons))
@@ -502,13 +494,13 @@ class _Session:
         return replace(self, engine=engine)
 
     def params(self, method: Method, params: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return `given` if the method knows the names."""
+        """Return the parameters if the method knows the names of all."""
         explainer = self.engine.registry.explainer(_name(method))
         fields = explainer.Params.model_fields
         for name in params:
             if name not in fields:
-                near = difflib.get_close_matches(name, [*fields, *_KEYWORDS], n=1)
-                hint = f" Did you mean {near[0]}=?" if near else ""
+                matches = difflib.get_close_matches(name, [*fields, *_KEYWORDS], n=1)
+                hint = f" Did you mean {matches[0]}=?" if matches else ""
                 raise InvalidParameter(
                     f"{explainer.title} has no parameter {name!r}.{hint} It has: "
                     f"{', '.join(fields) or 'none'}."

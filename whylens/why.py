@@ -1,4 +1,4 @@
-"""What the public functions answer with: explanations that show and save themselves."""
+"""What the public functions answer with: explanations show and save themselves."""
 
 from __future__ import annotations
 
@@ -517,3 +517,17 @@ def _row(tiles: Sequence[Image.Image], titles: Sequence[str]) -> Image.Image:
         row.paste(tile, (left, top))
         left += tile.width + gap
     return row
+
+
+class MethodNames(tuple[str, ...]):
+    """Names of the methods that can be used.
+
+    Attributes:
+        unavailable: Why each of the others cannot.
+    """
+
+    unavailable: Mapping[str, str]
+
+    def __repr__(self) -> str:
+        lines = [", ".join(self), *(f"not {n}: {why}" for n, why in self.unavailable.items())]
+        return "\n".join(lines)

@@ -1,1 +1,1 @@
-"""Folders of any size: explained part by shard, by one machine or many, to the same bytes."""
+"""Folders of any size: explained shard by shard, by one machine or many, to the same bytes."""

@@ -94,10 +94,10 @@ def grow_listing(file: Path, before: Listing, now: Path, target: Path) -> Listin
     current = list(_entries(now))
     if not set(before_now) <= set(current):
         return None
-    added = sorted(set(current) - set(before_now))
-    if not added:
+    added_paths = sorted(set(current) - set(before_now))
+    if not added_paths:
         return before
-    listing = _write(iter([*before_now, *added]), target)
+    listing = _write(iter([*before_now, *added_paths]), target)
     return listing.model_copy(update={"ends": (*before.ends, before.count)})
 
 
@@ -121,10 +121,10 @@ def _write(files: Iterator[tuple[bytes, int]], target: Path) -> Listing:
 
 def skipped_words(skipped: Counter[str]) -> str:
     """Return in words how many files of which endings there are, as in "2 .txt and 1 .psd"."""
-    most = sorted(skipped.items(), key=lambda item: (-item[1], item[0]))
-    kinds = [f"{n:,} {ending or 'without an ending'}" for ending, n in most[:5]]
-    if len(most) > 5:
-        kinds.append(f"{sum(n for _, n in most[5:]):,} others")
+    by_count = sorted(skipped.items(), key=lambda item: (-item[1], item[0]))
+    kinds = [f"{n:,} {ending or 'without an ending'}" for ending, n in by_count[:5]]
+    if len(by_count) > 5:
+        kinds.append(f"{sum(n for _, n in by_count[5:]):,} others")
     return " and ".join([", ".join(kinds[:-1]), kinds[-1]]) if len(kinds) > 1 else kinds[0]
 
 
@@ -216,10 +216,10 @@ class LoadedFile:
 def load_file(path: Path) -> LoadedFile:
     """Return a file's photo or signal, or why it has none."""
     try:
-        size, most = path.stat().st_size, ImageLimits().bytes
-        if size > most:  # not read at all: there may be no memory for it
+        size, limit = path.stat().st_size, ImageLimits().bytes
+        if size > limit:  # not read at all: there may be no memory for it
             return LoadedFile(
-                error=f"The file has {size / 1e6:.1f} MB; up to {most / 1e6:.0f} MB are read. "
+                error=f"The file has {size / 1e6:.1f} MB; up to {limit / 1e6:.0f} MB are read. "
                 "Save it smaller."
             )
         return load_bytes(path.read_bytes(), path.name)

@@ -22,10 +22,10 @@ from whylens.core.storage.child_processes import start_process
 
 
 class ShardWorker(Protocol):
-    """Does one piece of a run after another."""
+    """Does one shard of a run after another."""
 
     def work(self, number: int, tick: Callable[[], None], /) -> Any:
-        """Return what became of a piece; `tick` tells that a part of it is done."""
+        """Return what became of a shard; `tick` tells that a part of it is done."""
 
 
 class ProcessJob(Protocol):
@@ -61,7 +61,7 @@ class LocalProcesses:
 
 
 def run_in_processes(job: ProcessJob, numbers: Iterable[int], workers: int) -> Generator[Any]:
-    """Yield what became of each piece as it is finished, and None where a part of one is.
+    """Yield what became of each shard as it is finished, and None where a part of one is.
 
     Closing the generator ends the processes.
 

@@ -137,12 +137,16 @@ def _make_or_resume_plan(request: Request, engine: Engine, skipped: Counter[str]
         plan = make_plan(request, engine, files)
         if (out / PLAN).exists():
             before = read_plan(out)
-            grown: Listing | None = before.files
+            grown_listing: Listing | None = before.files
             if plan.files != before.files:
-                grown = grow_listing(out / FILES, before.files, listing, out / _GROWN)
+                grown_listing = grow_listing(out / FILES, before.files, listing, out / _GROWN)
             unchanged_fields = {} if request.shard_size else {"shard_size": before.shard_size}
-            plan = plan.model_copy(update={**unchanged_fields, "files": grown or plan.files})
-            unchanged = before.model_copy(update={"files": grown}) if grown else before
+            plan = plan.model_copy(
+                update={**unchanged_fields, "files": grown_listing or plan.files}
+            )
+            unchanged = (
+                before.model_copy(update={"files": grown_listing}) if grown_listing else before
+            )
             changes = plan_differences(unchanged, plan)
             if changes:
                 more = f"; {len(changes) - _MOST_NAMED} more" if len(changes) > _MOST_NAMED else ""
@@ -151,7 +155,7 @@ def _make_or_resume_plan(request: Request, engine: Engine, skipped: Counter[str]
                     f"{out} holds a run that was begun otherwise: {first}{more}. "
                     "Go on as it was begun, or choose another --out."
                 )
-            if grown != before.files:
+            if grown_listing != before.files:
                 flush(out / _GROWN)
                 (out / _GROWN).replace(out / FILES)
                 write_plan(out, plan)
@@ -178,9 +182,9 @@ def _run_shards(
     out, count = request.out, plan.files.count
     remove_unfinished(out)
     ready = finished_shards(out)
-    done = resumed = sum(stop - start for start, stop in map(plan.span, ready))
+    images_done = resumed = sum(stop - start for start, stop in map(plan.span, ready))
     step = partial(FolderProgress, count=count, resumed=resumed)
-    yield step(done)
+    yield step(images_done)
     job = Job(request.folder, out, plan.threads, plan.device)
     remaining = (shard for shard in range(plan.shards) if shard not in ready)
     ahead = 0  # files that were told of and whose shard is not finished
@@ -194,13 +198,13 @@ def _run_shards(
                 shard = event.shard
                 log.write(_line({"at": time.time(), **asdict(event)}))
                 log.flush()
-                done += event.images
+                images_done += event.images
                 ahead = max(0, ahead - event.images)
             else:
                 ahead += event.images
-            yield step(done + ahead, shard=shard)
+            yield step(images_done + ahead, shard=shard)
         seconds = time.perf_counter() - began
-        figures = {"workers": runner.workers, "images": done - resumed, "seconds": seconds}
+        figures = {"workers": runner.workers, "images": images_done - resumed, "seconds": seconds}
         log.write(_line({**figures, "peak_bytes": peak_bytes()}))
     remove_unfinished(out)
     return resumed

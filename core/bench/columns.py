@@ -101,14 +101,14 @@ GRID = Column("grid-pointing", "Grid pointing game", "higher")
 # They ask a method again and again: twenty times what the map itself took.
 REPEATING = frozenset({m.name for m in (*LEARNT, *STEADY)} - {completeness.METRIC.name})
 
-PAINTED = (
+PARTS = (
     Column("signs-covered", "CSDC", "higher"),
     Column("preservation", "PC", "higher"),
     Column("part-deletion", "DC", "higher"),
     Column("distractibility", "D", "higher"),
     Column("single-deletion", "SD", "higher"),
     Column("target-sensitivity", "TS", "higher"),
-    Column("painted", "Mean X", "higher"),
+    Column("parts", "Mean X", "higher"),
 )
 SHORTCUT = Column("shortcut", "AUROC of the planted hint", "higher")
 
@@ -131,7 +131,7 @@ def groups_of(registered: Mapping[str, Metric]) -> tuple[Group, ...]:
     return (
         replace(evidence, columns=(*evidence.columns, GRID)),
         group("faithful", "Does hiding what it marks change the network's mind?", FAITHFUL),
-        Group("painted", "Does it know what each part does? (painted)", PAINTED),
+        Group("parts", "Does it know what each part does?", PARTS),
         Group("shortcut", "Does it find a hint that gives a class away?", (SHORTCUT,)),
         group("learnt", "Does it depend on what was learnt, and on the class?", LEARNT),
         group("steady", "Is it steady?", STEADY),

@@ -96,15 +96,15 @@ def _in_processes(
     plan: BenchPlan, missing: dict[int, Pairs], processes: int
 ) -> Generator[list[Row]]:
     """Yield the rows of one input after another, in the order of the plan."""
-    waiting: dict[int, list[Row]] = {}
+    early_rows: dict[int, list[Row]] = {}
     order = iter(missing)
-    following = next(order, None)
+    next_number = next(order, None)
     job = BenchJob(plan.bench, plan.sights, missing)
     for event in run_in_processes(job, missing, processes):
-        waiting[event.number] = event.rows
-        while following in waiting:
-            yield waiting.pop(following)
-            following = next(order, None)
+        early_rows[event.number] = event.rows
+        while next_number in early_rows:
+            yield early_rows.pop(next_number)
+            next_number = next(order, None)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from whylens.core.bench.columns import PAINTED, STEPS
+from whylens.core.bench.columns import PARTS, STEPS
 from whylens.core.bench.plan import REFERENCES, BenchPlan
 from whylens.core.bench.rows import Row
 from whylens.core.evaluation.parts import PartMarks, fitted_threshold
@@ -161,21 +161,21 @@ def _ends(values: np.ndarray) -> tuple[float, float]:
 def _row(name: str, owner: str, rows: list[Row], unavailable: str) -> BenchRow:
     own = [row for row in rows if row["method"] == name]
     reasons = [row["reason"] for row in own if row["reason"] and row["split"] == "test"]
-    answered = [row for row in own if not row["reason"] and row["split"] == "test"]
+    test_rows = [row for row in own if not row["reason"] and row["split"] == "test"]
     figures: dict[str, Figure] = {}
-    for metric in dict.fromkeys(key for row in answered for key in row["values"]):
-        values = [row["values"][metric] for row in answered if metric in row["values"]]
-        chances = [row["chance"][metric] for row in answered if metric in row["chance"]]
+    for metric in dict.fromkeys(key for row in test_rows for key in row["values"]):
+        values = [row["values"][metric] for row in test_rows if metric in row["values"]]
+        chances = [row["chance"][metric] for row in test_rows if metric in row["chance"]]
         chance = float(np.mean(chances)) if chances else None
         figures[metric] = _figure(values, chance)
     threshold = None
     val_marks = [_marks(row) for row in own if row["split"] == "val" and row["parts"]]
     if val_marks:
         threshold = fitted_threshold(val_marks)
-        figures |= _painted_figures(answered, threshold)
-    failed = (row["failed"] for row in answered if row.get("failed"))  # earlier runs say nothing
+        figures |= _part_figures(test_rows, threshold)
+    failed = (row["failed"] for row in test_rows if row.get("failed"))  # earlier runs say nothing
     reason = unavailable or next(iter(reasons), "") or next(failed, "")
-    return BenchRow(name, owner, figures, len(answered), len(reasons), reason, threshold)
+    return BenchRow(name, owner, figures, len(test_rows), len(reasons), reason, threshold)
 
 
 def _figure(values: Sequence[float], chance: float | None) -> Figure:
@@ -187,11 +187,12 @@ def _marks(row: Row) -> PartMarks:
     return PartMarks(**{name: tuple(values) for name, values in row["parts"].items()})
 
 
-def _painted_figures(answered: list[Row], threshold: float) -> dict[str, Figure]:
+def _part_figures(test_rows: list[Row], threshold: float) -> dict[str, Figure]:
     """Return the figures that hang on a threshold, and the mean X as FunnyBirds defines it."""
-    names = [column.name for column in PAINTED[:-1]]
+    names = [column.name for column in PARTS[:-1]]
     rows = [
-        {**row["values"], **(_marks(row).at(threshold) if row["parts"] else {})} for row in answered
+        {**row["values"], **(_marks(row).at(threshold) if row["parts"] else {})}
+        for row in test_rows
     ]
     table = np.array([[row.get(name, np.nan) for name in names] for row in rows], np.float64)
     table = table.reshape(len(rows), len(names))
@@ -206,10 +207,10 @@ def _painted_figures(answered: list[Row], threshold: float) -> dict[str, Figure]
         mean: np.ndarray = (((csdc + pc + dc) / 3 + d) / 2 + sd + ts) / 3
         return mean
 
-    whole = float(mean_x(np.arange(len(answered))))
+    whole = float(mean_x(np.arange(len(test_rows))))
     if not np.isnan(whole):
-        low, high = _bootstrap(len(answered), mean_x) or (None, None)
-        figures[PAINTED[-1].name] = Figure(whole, low, high, None, len(answered))
+        low, high = _bootstrap(len(test_rows), mean_x) or (None, None)
+        figures[PARTS[-1].name] = Figure(whole, low, high, None, len(test_rows))
     return figures
 
 

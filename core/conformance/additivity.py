@@ -68,11 +68,11 @@ def linear_shares(candidate: ExplainerUnderTest) -> None:
     # Whatever the baseline, if it is of one colour: w x minus the map is w times that colour.
     remainder = (weight * pixels).sum(0) - heat.values.ravel()
     colour, *_ = np.linalg.lstsq(weight.T, remainder, rcond=None)
-    missed = difference(weight.T @ colour + heat.values.ravel(), (weight * pixels).sum(0))
+    error = difference(weight.T @ colour + heat.values.ravel(), (weight * pixels).sum(0))
     require(
-        missed < 1e-4,
+        error < 1e-4,
         "On a linear network a complete method gives every pixel w (x - x0), with x0 of one "
-        f"colour; the map misses that by {percent(missed, 1)}. The weights of a path's points add "
+        f"colour; the map misses that by {percent(error, 1)}. The weights of a path's points add "
         "up to 1, channels are summed after multiplying, and the trial's baseline is of one "
         "colour.",
     )

@@ -108,14 +108,14 @@ def shift(candidate: ExplainerUnderTest) -> None:
             raise NotApplicable("its map has no whole number of cells per patch")
         step = before.values.shape[1] // GRID[1]
         inner = (slice(step, -step), slice(step, -step))
-        moved = np.roll(before.values, step, 1)[inner]
-        if not moved.any():
+        rolled_map = np.roll(before.values, step, 1)[inner]
+        if not rolled_map.any():
             continue
-        distance = difference(after.values[inner], moved)
+        distance = difference(after.values[inner], rolled_map)
         if after.error is not None and before.error is not None:
             # Another draw for another place: apart by chance, whose size the method states.
             spread = np.hypot(np.roll(before.error, step, 1)[inner], after.error[inner])
-            chance = float(np.linalg.norm(spread) / np.linalg.norm(moved))
+            chance = float(np.linalg.norm(spread) / np.linalg.norm(rolled_map))
             if chance > 0.5:
                 raise NotApplicable(
                     f"its own standard error, {percent(chance)} of the map, hides the move"
@@ -170,7 +170,7 @@ def beats_chance(candidate: ExplainerUnderTest) -> None:
 def axes(candidate: ExplainerUnderTest) -> None:
     """Signals and volumes are explained by the same code, or refused in words."""
     candidate.needs_places()
-    tried: list[str] = []
+    reasons: list[str] = []
     for size, cell in (((48,), (4,)), ((16, 16, 24), (1, 0, 2))):
         input_spec = plain_spec(*size, channels=2)
         grid = tuple(n // CELL for n in size)
@@ -179,7 +179,7 @@ def axes(candidate: ExplainerUnderTest) -> None:
         try:
             heat = candidate.answer(reader, lit(input_spec, [cell, decoy]), 0).heat
         except NotApplicable as refusal:
-            tried.append(str(refusal))
+            reasons.append(str(refusal))
             continue
         require(
             heat.values.ndim == len(size),
@@ -194,8 +194,8 @@ def axes(candidate: ExplainerUnderTest) -> None:
             f"the map peaks {max(off):.1f} cells from its middle. Keep the axes in order, and "
             "choose the interpolation by their number.",
         )
-    if len(tried) == 2:
-        raise NotApplicable(tried[0])
+    if len(reasons) == 2:
+        raise NotApplicable(reasons[0])
 
 
 def signals(candidate: ExplainerUnderTest) -> None:

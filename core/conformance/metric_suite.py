@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pickle
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -69,8 +70,10 @@ def constant_map(candidate: MetricUnderTest) -> None:
 def chance_level(candidate: MetricUnderTest) -> None:
     """Random maps get, on average, the chance level that stands beside the score."""
     gaps = []
-    for mean in (0.6, 0.0):
-        for value, chance in _of_random_maps(candidate, mean, 1.0, DRAWS // 2):
+    half = DRAWS // 2
+    # Other maps for the second mean: to a metric of ranks a map and its shifted copy are one.
+    for mean, salts in ((0.6, range(half)), (0.0, range(half, DRAWS))):
+        for value, chance in _of_random_maps(candidate, mean, 1.0, salts):
             if chance is None:
                 raise NotApplicable("it states no chance level")
             gaps.append(value - chance)
@@ -84,10 +87,10 @@ def chance_level(candidate: MetricUnderTest) -> None:
 
 
 def _of_random_maps(
-    candidate: MetricUnderTest, mean: float, spread: float, draws: int = DRAWS
+    candidate: MetricUnderTest, mean: float, spread: float, salts: Sequence[int] = range(DRAWS)
 ) -> list[tuple[float, float | None]]:
     scores, case = [], candidate.case()
-    for salt in range(draws):
+    for salt in salts:
 
         def explain(subject: Subject, salt: int = salt) -> Heatmap:
             return heatmap(mean + spread * (random_values(subject, salt) - 0.5))
@@ -202,9 +205,9 @@ def direction(candidate: MetricUnderTest) -> None:
         return
     case = candidate.exact_case()
     good = candidate.value(case)
-    turned = replace(case, heat=heatmap(-case.heat.values))
+    inverted_case = replace(case, heat=heatmap(-case.heat.values))
     try:
-        gain = candidate.better(good, candidate.value(turned))
+        gain = candidate.better(good, candidate.value(inverted_case))
     except NotApplicable:
         if candidate.metric.direction == "none":
             raise

@@ -221,15 +221,15 @@ class MeteredNet(PatchNet):
 
 def batch_bound(candidate: ExplainerUnderTest) -> None:
     """No forward pass takes more inputs than batch_size: memory is bounded by it."""
-    meter, most = Meter(), 4
+    meter, limit = Meter(), 4
     backbone = wrap(randomise(MeteredNet(meter)), input_spec=tinted_spec(), labels=LABELS)
-    subject = candidate.subject(backbone, noise(backbone.input_spec), 1, batch_size=most)
+    subject = candidate.subject(backbone, noise(backbone.input_spec), 1, batch_size=limit)
     meter.largest = 0
     candidate.answer_to(subject)
     require(
-        meter.largest <= most,
+        meter.largest <= limit,
         f"A forward pass took {meter.largest} inputs at once, where subject.batch_size allows "
-        f"{most}. Use subject.scores, fast_logits or masked_scores, which cut batches, or cut "
+        f"{limit}. Use subject.scores, fast_logits or masked_scores, which cut batches, or cut "
         "them yourself.",
     )
 
@@ -278,10 +278,10 @@ def threads(candidate: ExplainerUnderTest) -> None:
     alone = [candidate.plain_answer(*question).values for question in questions]
     before = _attribute_ids(candidate)
     # Two visitors of one tab: the first waits while the second is answered.
-    waiting = candidate.steps(subject(0))
-    first_step = next(waiting)
+    slow_steps = candidate.steps(subject(0))
+    first_step = next(slow_steps)
     candidate.answer_to(subject(3))
-    *_, last_step = [first_step, *waiting]
+    *_, last_step = [first_step, *slow_steps]
     distance = difference(figures(last_step.result), alone[0])
     require(distance <= 1e-3, _MIXED.format(percent(distance, 1)))
     wrong: list[BaseException] = []

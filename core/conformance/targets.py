@@ -102,11 +102,11 @@ def sign_of_score(candidate: ExplainerUnderTest) -> None:
         candidate.answer(candidate.network(_lifted_backbone, constant), x, target).values
         for constant in (high, -high)
     ]
-    apart = difference(maps[1], maps[0])
+    distance = difference(maps[1], maps[0])
     require(
-        apart < 1e-2,
+        distance < 1e-2,
         "With a constant taken from all scores, so that the target's is negative, the map differs "
-        f"by {percent(apart)}. Use differences of scores, and never divide by the score itself.",
+        f"by {percent(distance)}. Use differences of scores, and never divide by the score itself.",
     )
 
 

@@ -110,8 +110,8 @@ def place_files(paths: Sequence[str], place: str) -> ClassFolders:
         notes.append(f"All classes were found in {quote('/'.join(around))}.")
     folders = _by_folder(parts, around)
     if not folders:
-        packed = [path for path in paths if _ending(path) in _PACKED]
-        hint = f" It holds {quote(packed[0])}: unpack that first." if packed else ""
+        archives = [path for path in paths if _ending(path) in _PACKED]
+        hint = f" It holds {quote(archives[0])}: unpack that first." if archives else ""
         raise BadInput(
             f"{place} holds no pictures in subfolders. Put the pictures of each class into a "
             f"subfolder of its own.{hint}"
@@ -160,18 +160,19 @@ def place_files(paths: Sequence[str], place: str) -> ClassFolders:
             notes.append(f"The folders {quote(label)} hold no pictures and were left out.")
         files = [file for file in files if file.label in filled]
         _check_spelling(files)
-    packed = [paths[i] for i in loose if _ending(parts[i][-1]) in _PACKED]
-    if packed:
+    archives = [paths[i] for i in loose if _ending(parts[i][-1]) in _PACKED]
+    if archives:
         notes.append(
-            f"{_files(len(packed))} beside the classes {was(len(packed))} left out: "
-            f"{', '.join(packed[:3])}. What is packed is not looked into: unpack it first."
+            f"{_files(len(archives))} beside the classes {was(len(archives))} left out: "
+            f"{', '.join(archives[:3])}. What is packed is not looked into: unpack it first."
         )
     loose = [i for i in loose if _may_be_picture(parts[i][-1])]
     if loose:
-        named = ", ".join(paths[i] for i in loose[:3])
+        first_paths = ", ".join(paths[i] for i in loose[:3])
         more = f" and {len(loose) - 3} more" if len(loose) > 3 else ""
         notes.append(
-            f"{_files(len(loose))} in no class's folder {was(len(loose))} left out: {named}{more}."
+            f"{_files(len(loose))} in no class's folder {was(len(loose))} left out: {first_paths}"
+            f"{more}."
         )
     files.sort(key=lambda file: file.path)
     _check_classes({file.label for file in files}, place, notes)
@@ -265,20 +266,20 @@ def _splits(
     parts: Sequence[tuple[str, ...]], depth: int, folders: dict[str, list[int]], place: str
 ) -> dict[str, tuple[SplitName, int]] | None:
     """Return the folders that are splits, with where their classes lie; None if all are classes."""
-    named = _split_names(folders)
+    split_names = _split_names(folders)
     below = {
         name: [parts[i][depth + 1 :] for i in folders[name] if _may_be_picture(parts[i][-1])]
-        for name in named
+        for name in split_names
     }
-    inner = {name: {p[0] for p in below[name] if len(p) > 1} for name in named}
+    inner = {name: {p[0] for p in below[name] if len(p) > 1} for name in split_names}
     class_names = set().union(*(folder for folder in inner.values() if len(folder) > 1))
     at: dict[str, int] = {}
-    for name in named:
+    for name in split_names:
         within = () if inner[name] <= class_names else _around(below[name])
         classes = {p[len(within)] for p in below[name] if len(p) > len(within) + 1}
         if len(classes) > 1 or (classes and classes <= class_names):
             at[name] = depth + 1 + len(within)
-    split_folders = {name: named[name] for name in named if name in at}
+    split_folders = {name: split_names[name] for name in split_names if name in at}
     both = [s for s, n in Counter(split_folders.values()).items() if n > 1]
     if both:
         names = [name for name in split_folders if split_folders[name] == both[0]]
@@ -287,7 +288,7 @@ def _splits(
             f"{_names(names)}. Rename or merge them."
         )
     if "train" in split_folders.values() and (
-        len(split_folders) > 1 or len(named) == len(folders) > 1
+        len(split_folders) > 1 or len(split_names) == len(folders) > 1
     ):
         return {name: (split, at[name]) for name, split in split_folders.items()}
     if split_folders:
@@ -296,11 +297,11 @@ def _splits(
             "classes in it, or a class. Name the splits train, val and test and leave nothing "
             "beside them; or rename the class."
         )
-    kinds = set(named.values())
-    if len(kinds) > 1 and ("train" in kinds or len(named) == len(folders)):
+    kinds = set(split_names.values())
+    if len(kinds) > 1 and ("train" in kinds or len(split_names) == len(folders)):
         raise BadInput(
-            f"{_names(named)} are splits by their names, and there are no folders of classes in "
-            "them. Put the pictures of each class into a subfolder of its own, in every split."
+            f"{_names(split_names)} are splits by their names, and there are no folders of classes "
+            "in them. Put the pictures of each class into a subfolder of its own, in every split."
         )
     if len(folders) > 1 and all(map(_FOLD.fullmatch, folders)):
         raise BadInput(

@@ -28,12 +28,12 @@ class Files(Protocol):
     paths: Sequence[str]
     notes: tuple[str, ...]
 
-    def read(self, index: int, most: int) -> bytes:
+    def read(self, index: int, limit: int) -> bytes:
         """Return the content of the file `paths[index]`.
 
         Args:
             index: Position in `paths`.
-            most: Largest size in bytes.
+            limit: Largest size in bytes.
 
         Raises:
             BadInput: It is larger, or cannot be read.
@@ -73,12 +73,12 @@ class FolderFiles:
         odd = [text for text, path in zip(self.paths, paths, strict=True) if text != path]
         self.notes = _name_notes(odd, "Latin-1")
 
-    def read(self, index: int, most: int) -> bytes:
+    def read(self, index: int, limit: int) -> bytes:
         """Return the content of a file."""
         path = self._files[index]
         try:
-            if path.stat().st_size > most:  # not read at all: there may be no memory for it
-                raise BadInput(_too_large(most))
+            if path.stat().st_size > limit:  # not read at all: there may be no memory for it
+                raise BadInput(_too_large(limit))
             return path.read_bytes()
         except OSError as exc:
             raise BadInput(f"It cannot be read: {exc.strerror}.") from exc
@@ -107,7 +107,7 @@ class ZipFiles:
         self._infos = [visible[name] for name in self.paths]
         self._archive: zipfile.ZipFile | None = None
 
-    def read(self, index: int, most: int) -> bytes:
+    def read(self, index: int, limit: int) -> bytes:
         """Return the content of a file; declared sizes can lie, so real bytes are counted."""
         if self._archive is None:
             with zip_errors(self._path):
@@ -122,11 +122,11 @@ class ZipFiles:
             )
         try:
             with self._archive.open(info) as stream:
-                data = stream.read(most + 1)
+                data = stream.read(limit + 1)
         except FILE_ERRORS as exc:
             raise BadInput("It is damaged inside the ZIP, or encrypted.") from exc
-        if len(data) > most:
-            raise BadInput(_too_large(most))
+        if len(data) > limit:
+            raise BadInput(_too_large(limit))
         return data
 
 
@@ -173,8 +173,8 @@ def _walk(folder: Path, above: tuple[str, ...]) -> Iterator[Path]:
             yield from _walk(path, (*above, real))
 
 
-def _too_large(most: int) -> str:
-    return f"It is larger than {most / 1e6:.0f} MB."
+def _too_large(limit: int) -> str:
+    return f"It is larger than {limit / 1e6:.0f} MB."
 
 
 def _as_text(path: str) -> str:

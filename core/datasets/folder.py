@@ -115,13 +115,13 @@ def _read(
     reasons: dict[int, str] = {}
     # Pillow lets other threads run while it decodes.
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        for done, (file, answer) in enumerate(
+        for number, (file, answer) in enumerate(
             zip(placed, pool.map(read_one, placed), strict=True), 1
         ):
             if isinstance(answer, str):
                 reasons[file.path] = answer
             else:
                 prints[file.path] = answer
-            if progress is not None and (done % 50 == 0 or done == len(placed)):
-                progress(done / len(placed), f"reading {done} of {len(placed)} pictures")
+            if progress is not None and (number % 50 == 0 or number == len(placed)):
+                progress(number / len(placed), f"reading {number} of {len(placed)} pictures")
     return prints, reasons

@@ -79,7 +79,7 @@ def pictures_in_zip(path: Path) -> Generator[float, None, ZippedPictures]:
         raise BadInput(f"The ZIP holds {len(labels)} classes; {MOST_CLASSES} are allowed.")
     items, pictures, total, n_pixels, n_bytes = [], [], 0, 0, 0
     unreadable = []
-    for done, file in enumerate(files):
+    for number, file in enumerate(files):
         key = source.paths[file.path]
         try:
             data = source.read(file.path, MOST_EACH)
@@ -100,7 +100,7 @@ def pictures_in_zip(path: Path) -> Generator[float, None, ZippedPictures]:
                 f"pixels are read, and {MOST_KEPT_BYTES / 1e6:.0f} MB kept at up to {KEPT_SIDE} "
                 "pixels a side. Pack fewer, or smaller ones."
             )
-        yield done / len(files)
+        yield number / len(files)
     missing = set(range(len(labels))) - {item.label for item in items}
     if missing:
         key, reason = unreadable[0]

@@ -133,8 +133,8 @@ def margins_over_random_maps(
     """
     values = cells(heat, subject.size)
     counts, areas, passes = coarse(setting).counts(values.numel()), {}, 0
-    wanted: tuple[Mode, ...] = ("deletion", "insertion") if of == "both" else (of,)
-    for mode in wanted:
+    modes: tuple[Mode, ...] = ("deletion", "insertion") if of == "both" else (of,)
+    for mode in modes:
         *_, curve = hiding_curve(subject, values if mode == "deletion" else -values, setting)
         areas[mode] = curve.area(counts)
         passes += curve.passes

@@ -150,17 +150,19 @@ def hiding_curve(
     order = [counts[step] for step in sorted(range(len(counts)), key=lambda i: -by_size[i])]
     order = [counts[-1], *(count for count in order if count != counts[-1])]
     missing = [count for count in order if count not in scores]
-    done = 0
+    scored_count = 0
     if missing:
         masks = strongest(values, counts, subject.generator())
         masks = masks[[counts.index(count) for count in missing]]
         for piece in scores_hiding(subject, masks, setting):
-            scores.update(zip(missing[done : done + len(piece)], piece.tolist(), strict=True))
-            done += len(piece)
-            if done < len(missing) and counts[0] in scores and counts[-1] in scores:
-                yield HidingCurve(values.numel(), dict(scores), False, done)
+            scores.update(
+                zip(missing[scored_count : scored_count + len(piece)], piece.tolist(), strict=True)
+            )
+            scored_count += len(piece)
+            if scored_count < len(missing) and counts[0] in scores and counts[-1] in scores:
+                yield HidingCurve(values.numel(), dict(scores), False, scored_count)
     ends.update({n > 0: scores[n] for n in {0, values.numel()} & set(counts)})
-    yield HidingCurve(values.numel(), dict(scores), True, done)
+    yield HidingCurve(values.numel(), dict(scores), True, scored_count)
 
 
 def known_ends(subject: Subject, setting: Setting) -> dict[bool, float]:

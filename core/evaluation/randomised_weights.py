@@ -146,10 +146,10 @@ def _measure(
         comparison = None
         try:
             for comparison in random_weights(case):
-                done = len(comparison.signed)
-                if done == SEEDS and case.cache is not None:
+                networks = len(comparison.signed)
+                if networks == SEEDS and case.cache is not None:
                     case.cache[_CACHED] = comparison
-                yield replace(_score(comparison, read), passes=done, fraction=done / SEEDS)
+                yield replace(_score(comparison, read), passes=networks, fraction=networks / SEEDS)
         except CoreError as exc:
             yield Score(None, note=str(exc))
 

@@ -67,8 +67,8 @@ def max_sensitivity(
     for draw in range(1, draws + 1):
         noise = radius * (2 * torch.rand(subject.x.shape, generator=generator) - 1)
         noise = noise.to(subject.x) / per_channel(input_spec.std, subject.x)
-        moved = explain(_on_input(subject, subject.x + noise))
-        change = np.asarray(moved.values, np.float64) - heat.values
+        noisy_heat = explain(_on_input(subject, subject.x + noise))
+        change = np.asarray(noisy_heat.values, np.float64) - heat.values
         worst = max(worst, float(np.linalg.norm(change)) / size)
         yield Score(worst, None, "", draw, draw / draws)
 
@@ -88,12 +88,12 @@ def shift_equivariance(
     agreements: list[tuple[float, float]] = []
     strides = _strides(subject)
     for axis, (stride, length) in enumerate(zip(strides, subject.size, strict=True)):
-        moved = explain(_on_input(subject, subject.x.roll(stride, axis + 2)))
+        shifted_heat = explain(_on_input(subject, subject.x.roll(stride, axis + 2)))
         first = on_grid(heat.values, subject.size).take(range(length - stride), axis)
-        second = on_grid(moved.values, subject.size).take(range(stride, length), axis)
+        second = on_grid(shifted_heat.values, subject.size).take(range(stride, length), axis)
         agreements.append(comparison(first, second))
-        done, (value, chance) = len(agreements), np.mean(agreements, axis=0)
-        yield Score(float(value), float(chance), "", done, done / len(strides))
+        repeats, (value, chance) = len(agreements), np.mean(agreements, axis=0)
+        yield Score(float(value), float(chance), "", repeats, repeats / len(strides))
 
 
 def _strides(subject: Subject) -> list[int]:

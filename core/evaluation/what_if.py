@@ -50,8 +50,8 @@ def change_input(subject: Subject, hidden: Tensor, fill: Tensor, *, top: int = 5
         top: How many classes.
     """
     backbone = subject.backbone
-    changed = subject.x + hidden[None, None].to(subject.x) * (fill - subject.x)
-    logits = subject.fast_logits(torch.cat([subject.x, changed]))
+    changed_input = subject.x + hidden[None, None].to(subject.x) * (fill - subject.x)
+    logits = subject.fast_logits(torch.cat([subject.x, changed_input]))
     every = [
         class_scores(row, backbone.labels, backbone.outputs, backbone.unit, top=len(row))
         for row in logits
@@ -62,7 +62,7 @@ def change_input(subject: Subject, hidden: Tensor, fill: Tensor, *, top: int = 5
     return ChangedInput(
         hidden,
         fill,
-        changed,
+        changed_input,
         before,
         tuple(score for score in every[1] if score.index in indices),
         (intact, covered),
@@ -133,12 +133,14 @@ def falls_elsewhere(
     for _ in range(places):
         steps = [int(torch.randint(side, (1,), generator=generator)) for side in hidden.shape]
         rolled_masks.append(torch.roll(hidden, steps, axes))
-    elsewhere = torch.stack(rolled_masks)
-    masks = (1 - elsewhere)[:, None].to(fill)
+    rolled_mask = torch.stack(rolled_masks)
+    masks = (1 - rolled_mask)[:, None].to(fill)
     target = subject.target.as_probability()
     scores = torch.cat(list(subject.masked_scores([masks], fill, quantity=target))).double().cpu()
     own_score = scores.new_tensor([changed.scores[1]])
-    return torch.cat([hidden[None], elsewhere]), changed.scores[0] - torch.cat([own_score, scores])
+    return torch.cat([hidden[None], rolled_mask]), changed.scores[0] - torch.cat(
+        [own_score, scores]
+    )
 
 
 def foresight(heat: Heatmap, shapes: Tensor, falls: Tensor) -> Foresight:

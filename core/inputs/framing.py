@@ -74,7 +74,7 @@ def framed_view(size: tuple[int, int], input_spec: InputSpec, framing: Framing) 
     left, top, right, bottom = (share * size[i % 2] for i, share in enumerate(framing))
     scale = max(wide / (right - left), tall / (bottom - top))
     full = tuple(max(1, round(side * scale)) for side in size)
-    cut = (
+    axis_crops = (
         ((left + right) / 2 * full[0] / size[0], full[0], wide),
         ((top + bottom) / 2 * full[1] / size[1], full[1], tall),
     )
@@ -83,8 +83,8 @@ def framed_view(size: tuple[int, int], input_spec: InputSpec, framing: Framing) 
         model=(wide, tall),
         scale_x=full[0] / size[0],
         scale_y=full[1] / size[1],
-        left=_start(*cut[0]),
-        top=_start(*cut[1]),
+        left=_start(*axis_crops[0]),
+        top=_start(*axis_crops[1]),
     )
 
 

@@ -139,8 +139,10 @@ def read_photo(data: bytes, *, limits: ImageLimits | None = None) -> Photo:
     try:
         photo = _decode(data, limits)
         # Pillow is content once all rows are there.
-        cut = data.startswith(b"\xff\xd8") and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
-        return replace(photo, notes=(*photo.notes, _CUT_OFF)) if cut else photo
+        is_truncated = data.startswith(b"\xff\xd8") and data.rfind(b"\xff\xd9") < data.rfind(
+            b"\xff\xda"
+        )
+        return replace(photo, notes=(*photo.notes, _CUT_OFF)) if is_truncated else photo
     except BadInput as exc:
         end = data.rstrip(b"\0").endswith(b"\xff\xd9")
         if not data.startswith(b"\xff\xd8") or end or exc.__cause__ is None:
@@ -321,8 +323,10 @@ def _in_known_mode(image: Image.Image) -> tuple[Image.Image, list[str]]:
             return image.convert("RGBA" if image.mode == "RGBa" else "LA"), []
         case "LAB":
             lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
-            changed = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
-            return image if changed is None else changed, ["Its colours were converted from Lab."]
+            srgb_image = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
+            return image if srgb_image is None else srgb_image, [
+                "Its colours were converted from Lab."
+            ]
         case "I" | "F":
             values = np.asarray(image, np.float64)
             low, high = float(values.min()), float(values.max())
@@ -370,12 +374,12 @@ def _check_memory(image: Image.Image, limits: ImageLimits) -> None:
         cost = 28 if image.mode in ("I", "F") else 12
     elif image.info.get("progressive"):
         cost = 4 + 2 * len(image.getbands())
-    most = limits.memory // cost
-    if image.width * image.height > most:
+    limit = limits.memory // cost
+    if image.width * image.height > limit:
         kind = "a progressive JPEG" if image.format in ("JPEG", "MPO") else image.format
         raise BadInput(
             f"The picture has {image.width} x {image.height} pixels; as {kind} up to "
-            f"{most / 1e6:.0f} million are read. Save it smaller, or as an ordinary JPEG."
+            f"{limit / 1e6:.0f} million are read. Save it smaller, or as an ordinary JPEG."
         )
 
 

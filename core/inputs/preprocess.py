@@ -123,12 +123,12 @@ def _blur(unit: Tensor) -> Tensor:
     kernel = torch.exp(-(offsets**2) / (2 * radius**2))
     kernel = (kernel / kernel.sum())[None, None]
     for axis in range(2, unit.ndim):
-        moved = unit.movedim(axis, -1)
-        rows = moved.reshape(-1, 1, moved.shape[-1])
+        last_axis_view = unit.movedim(axis, -1)
+        rows = last_axis_view.reshape(-1, 1, last_axis_view.shape[-1])
         # Edges are continued: the image does not fade to black outside.
         padded = torch.nn.functional.pad(rows, (reach, reach), mode="replicate")
         blurred = torch.nn.functional.conv1d(padded, kernel)
-        unit = blurred.reshape(moved.shape).movedim(-1, axis)
+        unit = blurred.reshape(last_axis_view.shape).movedim(-1, axis)
     return unit
 
 

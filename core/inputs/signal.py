@@ -235,11 +235,11 @@ def _text_in(picture: bytes) -> bytes | None:
         length = int.from_bytes(picture[position : position + 4], "big")
         kind = picture[position + 4 : position + 8]
         if kind == b"zTXt":
-            name, _, packed = picture[position + 8 : position + 8 + length].partition(b"\0")
+            name, _, payload = picture[position + 8 : position + 8 + length].partition(b"\0")
             if name == _CHUNK.encode():
                 unpacker = zlib.decompressobj()
                 try:
-                    text = unpacker.decompress(packed[1:], MOST_TEXT_BYTES)
+                    text = unpacker.decompress(payload[1:], MOST_TEXT_BYTES)
                 except zlib.error as exc:
                     raise BadInput(_DAMAGED) from exc
                 if unpacker.unconsumed_tail or not unpacker.eof:

@@ -107,9 +107,9 @@ def _check_thousands(rows: list[list[str]]) -> None:
     names = next((row for row in reversed(rows) if not any(map(_is_number, row))), [])
     wider = max(map(len, numbers), default=0) - len(names)
     # Of a table with names of rows the first line may have one cell fewer, as R writes it.
-    named = wider == 1 and not _is_number(numbers[0][0])
+    has_row_names = wider == 1 and not _is_number(numbers[0][0])
     longer = [row for row in numbers if len(row) > len(names)]
-    if not doubtful and names and wider > 0 and not named:
+    if not doubtful and names and wider > 0 and not has_row_names:
         fit = all(len(_merge(row)) == len(names) for row in longer)
         doubtful = [
             (a, b)

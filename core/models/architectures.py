@@ -109,8 +109,8 @@ def candidates(levels: Sequence[Mapping[str, Shape]]) -> list[str]:
     best = max(scores.values())
     if best == 0:
         return []
-    alike = [name for name, score in scores.items() if score >= max(0.1, best - _MARGIN)]
-    return sorted(alike, key=lambda name: (-scores[name], *_plainness(name)))
+    close_names = [name for name, score in scores.items() if score >= max(0.1, best - _MARGIN)]
+    return sorted(close_names, key=lambda name: (-scores[name], *_plainness(name)))
 
 
 def find_fits(

@@ -203,8 +203,12 @@ def no_checkpoint_words(text: str) -> str:
             return ""
     except (OSError, ValueError, RuntimeError):
         return ""
-    named = [place / text for place in checkpoint_places()] if is_folder_name(text) else []
-    folder = _folder_at(text) or next((folder for folder in named if folder.is_dir()), None)
+    candidate_folders = (
+        [place / text for place in checkpoint_places()] if is_folder_name(text) else []
+    )
+    folder = _folder_at(text) or next(
+        (folder for folder in candidate_folders if folder.is_dir()), None
+    )
     if folder is None:
         return ""
     if is_transformers_path(str(folder)):

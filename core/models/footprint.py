@@ -64,10 +64,10 @@ def bytes_per_input(module: nn.Module, x: Tensor) -> int:
     Args:
         x: (1, C, *S).
     """
-    written = _WrittenBytes()
-    with torch.no_grad(), written:
+    counter = _WrittenBytes()
+    with torch.no_grad(), counter:
         module(x)
-    return int(HELD_SHARE * written.total)
+    return int(HELD_SHARE * counter.total)
 
 
 @lru_cache(maxsize=2000)

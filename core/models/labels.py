@@ -136,9 +136,9 @@ def _imagenet_classes(labels: tuple[str, ...]) -> tuple[tuple[str, str, str], ..
     if subset is None:
         return ()
     classes = _wordnet(subset)[: len(labels)]
-    alike = sum(
+    match_count = sum(
         label.split(",")[0].casefold() == names.split(",")[0].casefold()
         for label, (_, names, _) in zip(labels, classes, strict=True)
     )
     # Makers of networks spell a few of them in their own way.
-    return classes if alike >= 0.9 * len(labels) else ()
+    return classes if match_count >= 0.9 * len(labels) else ()

@@ -246,9 +246,9 @@ def _module_of(folder: Path, manifest: CheckpointManifest, labels: int) -> nn.Mo
     """Return the network with its weights; two labels may be those of a single score."""
     levels = strip_prefixes(read_weights(folder / WEIGHTS, sha256=manifest.sha256))
     first: RuntimeError | None = None
-    stored = sum(value.numel() for value in levels[0].values())
+    parameter_count = sum(value.numel() for value in levels[0].values())
     for classes in (2, 1) if labels == 2 else (labels,):
-        _check_not_larger(folder.name, manifest, classes, stored)
+        _check_not_larger(folder.name, manifest, classes, parameter_count)
         with WithoutDraws():
             module = build(manifest.architecture, classes=classes, arguments=manifest.arguments)
         own = module.state_dict().keys()

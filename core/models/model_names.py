@@ -69,8 +69,8 @@ def parse_model_name(text: str, checkpoints: Collection[str] = ()) -> ModelName:
         )
     if _BARE.fullmatch(text) and (text in timm_names() or text in timm_architectures()):
         return ModelName("timm", text)
-    near = near_names(text, checkpoints)
-    hint = f" Did you mean {', '.join(near)}?" if near else ""
+    matches = near_names(text, checkpoints)
+    hint = f" Did you mean {', '.join(matches)}?" if matches else ""
     if not _BARE.fullmatch(text):
         raise NotAllowed(
             f"{quote(text)} is not a model name.{hint} Use a bare timm name such as "
@@ -78,7 +78,7 @@ def parse_model_name(text: str, checkpoints: Collection[str] = ()) -> ModelName:
             "name of a local checkpoint. Folders are loaded on the command line and in Python "
             "alone; addresses are never loaded."
         )
-    if near:
+    if matches:
         raise UnknownName(f"There is no model called {quote(text)}.{hint}")
     raise UnknownName.among("model", text, [*timm_names(), *checkpoints])
 
@@ -101,13 +101,13 @@ def near_names(text: str, checkpoints: Collection[str] = ()) -> list[str]:
     }
     for name in torchvision_names() - timm_architectures():
         candidates[name] = f"torchvision:{name}"
-    near = [shown_as for name, shown_as in candidates.items() if _squash(name) in keys]
-    if not near:
+    matches = [shown_as for name, shown_as in candidates.items() if _squash(name) in keys]
+    if not matches:
         spelt = {_squash(name): shown_as for name, shown_as in candidates.items()}
-        near = [spelt[k] for k in difflib.get_close_matches(key, spelt, n=3, cutoff=0.8)]
+        matches = [spelt[k] for k in difflib.get_close_matches(key, spelt, n=3, cutoff=0.8)]
     if re.fullmatch(REPOSITORY, text, re.ASCII):
-        near.append(f"hf:{text}")
-    return near[:4]
+        matches.append(f"hf:{text}")
+    return matches[:4]
 
 
 def plain_name(text: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -26,6 +26,17 @@ _IMAGENET = InputSpec(size=(1, 1))
 
 Size = int | Sequence[int]
 PerChannel = float | Sequence[float]
+
+
+class ModuleDescription(TypedDict, total=False):
+    """What a module does not say of itself."""
+
+    size: Size | None
+    mean: PerChannel | None
+    std: PerChannel | None
+    labels: Sequence[str] | Mapping[Any, str]
+    output: str | int | None
+    unit: str | None
 
 
 @dataclass(frozen=True)

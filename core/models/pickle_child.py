@@ -90,8 +90,8 @@ def _limit(size: int) -> None:
         return
     statm = Path("/proc/self/statm")
     if statm.is_file():
-        used = int(statm.read_text().split()[0]) * resource.getpagesize()
-        limit = used + 4 * size + SPARE_BYTES
+        resident_bytes = int(statm.read_text().split()[0]) * resource.getpagesize()
+        limit = resident_bytes + 4 * size + SPARE_BYTES
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CPU, (SECONDS_OF_COMPUTING, SECONDS_OF_COMPUTING))
 

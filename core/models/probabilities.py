@@ -173,7 +173,7 @@ def read_scores(read: Callable[[Tensor], Tensor], scores: Tensor, input_spec: In
     if decides:
         return Reading(None, _DECISIONS)
     for shared in _shared_kinds(scores):
-        if all(shared in _shared_kinds(scaled) for scaled in scaled_scores):
+        if all(shared in _shared_kinds(batch) for batch in scaled_scores):
             return Reading(shared, KIND_NOTES[shared])
     low, high = float(scores.min()), float(scores.max())
     if not (low >= 0 or high <= 0 or (low >= -1 and high <= 1)):
@@ -282,24 +282,24 @@ def _are_decisions(scores: Tensor) -> bool:
     return bool((scores.abs() == 1).logical_or(scores == 0).all())
 
 
-def _label_kind(step: str, scores: Tensor, others: _ScoresOfScales) -> ScoreKind | None:
+def _label_kind(step: str, scores: Tensor, scaled_scores: _ScoresOfScales) -> ScoreKind | None:
     if step == "log sigmoid":
         return "log sigmoid"
     if step in LAST_STEPS.values() and step != "sigmoid":
         return None
     # Zeros for every input are those of a network that is dead.
-    if _within(scores, 1) and not _is_dead(scores, others):
-        certain = step == "sigmoid" and all(_within(scaled, 1) for scaled in others)
-        return "sigmoid" if certain or others.everywhere(lambda s: _within(s, 1)) else None
-    if _within(scores, 100) and others.everywhere(lambda s: _within(s, 100)):
-        every = torch.cat([*others, *others.searched])
+    if _within(scores, 1) and not _is_dead(scores, scaled_scores):
+        certain = step == "sigmoid" and all(_within(scaled, 1) for scaled in scaled_scores)
+        return "sigmoid" if certain or scaled_scores.everywhere(lambda s: _within(s, 1)) else None
+    if _within(scores, 100) and scaled_scores.everywhere(lambda s: _within(s, 100)):
+        every = torch.cat([*scaled_scores, *scaled_scores.searched])
         if float(every.max()) > 99.9 and float(every.min()) < 0.1:
             return "per cent"
     return None
 
 
-def _is_dead(scores: Tensor, others: Iterable[Tensor]) -> bool:
-    return all(torch.allclose(scaled, scores[:1].expand_as(scaled)) for scaled in others)
+def _is_dead(scores: Tensor, scaled_scores: Iterable[Tensor]) -> bool:
+    return all(torch.allclose(scaled, scores[:1].expand_as(scaled)) for scaled in scaled_scores)
 
 
 def _features_note(scores: Tensor) -> str:
@@ -312,20 +312,20 @@ def _features_note(scores: Tensor) -> str:
     )
 
 
-def _bounds_note(step: str, scores: Tensor, others: _ScoresOfScales) -> str:
+def _bounds_note(step: str, scores: Tensor, scaled_scores: _ScoresOfScales) -> str:
     """Return what can be said of scores that may be no logits, where numbers cannot tell."""
     single = scores.shape[1] == 1
     unit = _OR_A_UNIT if single else ""
-    if step != "tanh" and _is_dead(scores, others):
+    if step != "tanh" and _is_dead(scores, scaled_scores):
         return ""
-    if step == "tanh" or others.everywhere(lambda s: bool((s.abs() <= 1).all())):
+    if step == "tanh" or scaled_scores.everywhere(lambda s: bool((s.abs() <= 1).all())):
         return (
             f"Its score{' stays' if single else 's stay'} between -1 and 1, as behind a tanh or as "
             f"cosines: {'it is taken as a logit' if single else 'they are taken as logits'}, so "
             f"that no probability is near 0 or 1. Give the network without that step{unit}."
         )
     if bool((scores <= 0).all()):
-        if others.everywhere(lambda s: bool((s <= 0).all())):
+        if scaled_scores.everywhere(lambda s: bool((s <= 0).all())):
             if single:
                 return (
                     "Its score is never positive, so the first label is always decided on. If it "
@@ -336,7 +336,7 @@ def _bounds_note(step: str, scores: Tensor, others: _ScoresOfScales) -> str:
                 "logarithms of sigmoids, give it without them."
             )
     elif bool((scores >= 0).all()) and (
-        step == "positive" or others.everywhere(lambda s: bool((s >= 0).all()))
+        step == "positive" or scaled_scores.everywhere(lambda s: bool((s >= 0).all()))
     ):
         if single:
             return (

@@ -129,15 +129,15 @@ def _check(
     probe: Tensor,
     logits: Tensor,
     description: str,
-    cut: Cut,
+    splitter: Cut,
 ) -> tuple[Split, int]:
-    encoder, raw_head = cut(module)
+    encoder, raw_head = splitter(module)
     with torch.no_grad():
         raw = encoder(probe)
         layout = layout_of(raw, tuple(probe.shape[2:]), module)
 
     def recut(module_copy: nn.Module) -> Split:
-        return Split(*cut(module_copy), layout, description, recut)
+        return Split(*splitter(module_copy), layout, description, recut)
 
     split = Split(encoder, raw_head, layout, description, recut)
     features = layout.read(raw)
@@ -339,13 +339,13 @@ def _weights(graph: fx.GraphModule, node: fx.Node) -> int:
 def _halves(graph: fx.Graph, index: int) -> tuple[fx.Graph, fx.Graph]:
     # Not fx's split_module: it hands weights that both halves read to the second as inputs.
     nodes = list(graph.nodes)
-    cut = nodes[index]
+    cut_node = nodes[index]
     front, back = fx.Graph(), fx.Graph()
     in_front: dict[fx.Node, fx.Node] = {}
     for node in nodes[: index + 1]:
         in_front[node] = front.node_copy(node, lambda n: in_front[n])
-    front.output(in_front[cut])
-    in_back = {cut: back.placeholder("features")}
+    front.output(in_front[cut_node])
+    in_back = {cut_node: back.placeholder("features")}
     for node in nodes[:index]:
         if node.op == "get_attr":
             in_back[node] = back.node_copy(node, lambda n: in_back[n])

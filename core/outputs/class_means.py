@@ -80,7 +80,7 @@ def mean_maps(
         raise BadInput(f"{dataset.name} holds no pictures.")
     maps: dict[int, list[Heatmap]] = {}
     images: dict[int, list[Pixels]] = {}
-    for done, index in enumerate(selected, start=1):
+    for number, index in enumerate(selected, start=1):
         label, pixels = dataset.items[index].label, dataset.pixels(index)
         question = Question(model, photo_of(pixels), target=labels.index(dataset.labels[label]))
         answer = last_of(engine.explain(question, method, params))
@@ -88,7 +88,7 @@ def mean_maps(
             raise NeedsNotMet(f"{answer.title} gives no maps, so there is nothing to average.")
         maps.setdefault(label, []).append(answer.result)
         images.setdefault(label, []).append(view_pixels(to_tensor(pixels, input_spec), input_spec))
-        yield done / len(selected)
+        yield number / len(selected)
     return {dataset.labels[label]: _mean(maps[label], images[label]) for label in sorted(maps)}
 
 

@@ -16,40 +16,40 @@ _GAP = 6
 _PAPER = "#ffffff"
 
 
-def tile(example: Example, *, side: int = 224, colours: str = "heat") -> Image.Image:
+def tile(example: Example, *, side: int = 224, colormap: str = "heat") -> Image.Image:
     """Return an example's picture, to the right of what it is compared with, if anything.
 
     Args:
         side: Height of the tile in pixels.
-        colours: Of the likeness; one of `colour_names()`.
+        colormap: Of the likeness; one of `colour_names()`.
     """
     own = draw_marks(_size(example.image, side), example.marks)
-    if example.beside is None:
+    if example.comparison is None:
         return own
-    view = _size(example.beside.image, side)
-    if example.beside.similarity is not None:
-        view = likeness(view, example.beside.similarity, colours)
-    view = draw_marks(view, example.beside.marks)
+    view = _size(example.comparison.image, side)
+    if example.comparison.similarity is not None:
+        view = likeness(view, example.comparison.similarity, colormap)
+    view = draw_marks(view, example.comparison.marks)
     both = Image.new("RGB", (view.width + _GAP + own.width, side), _PAPER)
     both.paste(view, (0, 0))
     both.paste(own, (view.width + _GAP, 0))
     return both
 
 
-def likeness(picture: Image.Image, similarity: Array, colours: str) -> Image.Image:
+def likeness(picture: Image.Image, similarity: Array, colormap: str) -> Image.Image:
     """Return a picture under a map of cosines; zero and less stay uncoloured, 1 is full colour.
 
     Args:
         similarity: (h, w) float32.
-        colours: One of `colour_names()`.
+        colormap: One of `colour_names()`.
     """
     coarse = Image.fromarray(np.asarray(similarity, np.float32), mode="F")
     wide = np.asarray(coarse.resize(picture.size, Image.Resampling.BILINEAR))
     share = np.clip(wide, 0, 1)
-    paint = colour(share, colours, diverges=False).astype(np.float32)
+    paint = colour(share, colormap, diverges=False).astype(np.float32)
     weight = (0.75 * share**1.5)[..., None]
-    mixed = np.asarray(picture, np.float32) * (1 - weight) + paint * weight
-    return Image.fromarray(np.rint(mixed).astype(np.uint8))
+    blend = np.asarray(picture, np.float32) * (1 - weight) + paint * weight
+    return Image.fromarray(np.rint(blend).astype(np.uint8))
 
 
 def draw_marks(picture: Image.Image, marks: Sequence[NumberedBox]) -> Image.Image:

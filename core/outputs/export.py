@@ -84,7 +84,7 @@ def _answer_files(explanation: Explanation, style: Style) -> Iterator[tuple[str,
             yield "standard_error.npy", npy_bytes(explanation.result.error)
     else:
         for number, item in enumerate(explanation.result.items, start=1):
-            picture = tile(item, colours=style.colormap)
+            picture = tile(item, colormap=style.colormap)
             yield f"example-{number:02d}.png", png_bytes(picture)
 
 
@@ -432,8 +432,8 @@ def write_zip(stream: BinaryIO, files: Iterable[tuple[str, bytes]]) -> None:
         for name, content in files:
             info = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
             # A picture is packed already.
-            packed = name.endswith((".png", ".jpg"))
-            info.compress_type = zipfile.ZIP_STORED if packed else zipfile.ZIP_DEFLATED
+            is_compressed = name.endswith((".png", ".jpg"))
+            info.compress_type = zipfile.ZIP_STORED if is_compressed else zipfile.ZIP_DEFLATED
             archive.writestr(info, content)
 
 

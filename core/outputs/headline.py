@@ -112,7 +112,7 @@ class CoverTest:
         before: Probability of the class for the whole input, or the network's value.
         after: With the places covered by the input without its detail.
         chance: With as many places covered at random, mean over draws.
-        covered: (H, W), True where the photo was covered; None for what is no photo.
+        covered_pixels: (H, W), True where the photo was covered; None for what is no photo.
         unit: Of a value; None of probabilities.
     """
 
@@ -120,7 +120,7 @@ class CoverTest:
     before: float
     after: float
     chance: float
-    covered: npt.NDArray[np.bool_] | None
+    covered_pixels: npt.NDArray[np.bool_] | None
     unit: str | None = None
 
 

@@ -98,7 +98,7 @@ class Tally:
 
     def __init__(self, rows: Iterable[PhotoRow] = ()) -> None:
         """Count the first rows."""
-        self.photos = self.predicted = self.known = self.right = 0
+        self.photos = self.predicted = self.labelled = self.right = 0
         self.least_sure: PhotoRow | None = None
         for row in rows:
             self.add(row)
@@ -107,7 +107,7 @@ class Tally:
         """Count a row."""
         self.photos += 1
         self.predicted += bool(row.label)
-        self.known += row.right is not None
+        self.labelled += row.right is not None
         self.right += row.right is True
         sureness = order_key("least sure")
         if row.label and (self.least_sure is None or sureness(row) < sureness(self.least_sure)):
@@ -116,10 +116,10 @@ class Tally:
     def sentence(self) -> str:
         """Return how many are named right, as far as that is known, and the least sure of all."""
         parts = [number_of(self.photos, "photo")]
-        if self.known:
-            parts = [f"{self.right:,} of {self.known:,} named right"]
-            if self.predicted > self.known:
-                parts.append(f"the class of {self.predicted - self.known:,} more is not known")
+        if self.labelled:
+            parts = [f"{self.right:,} of {self.labelled:,} named right"]
+            if self.predicted > self.labelled:
+                parts.append(f"the class of {self.predicted - self.labelled:,} more is not known")
         if self.least_sure is not None and self.least_sure.probability is not None:
             row, share = self.least_sure, percent(self.least_sure.probability, 1)
             parts.append(f"least sure: {row.name} ({row.label}, {share})")
@@ -143,8 +143,8 @@ def map_thumbnail(photo: Pixels, heatmap: Heatmap, view: View, style: Style) -> 
         photo: (H, W, 3) uint8, of the size that `view` was made for.
     """
     small = shrunk(photo, SIDE)
-    resized = view.for_original(small.shape[1], small.shape[0])
-    return thumbnail(overlay(small, heatmap, resized, style))
+    small_view = view.for_original(small.shape[1], small.shape[0])
+    return thumbnail(overlay(small, heatmap, small_view, style))
 
 
 def most_pictured(methods: int) -> int:

@@ -112,8 +112,10 @@ def scales_together(heatmaps: Sequence[Heatmap], *, same_values: bool = False) -
     diverges = any(scale.low < 0 for scale in own)
     together = []
     for scale in own:
-        alike = [s for s in own if s.unit == scale.unit]
-        high, largest = (max(getattr(s, end) for s in alike) for end in ("high", "largest"))
+        same_unit_scales = [s for s in own if s.unit == scale.unit]
+        high, largest = (
+            max(getattr(s, end) for s in same_unit_scales) for end in ("high", "largest")
+        )
         together.append(Scale(-high if diverges else 0.0, high, scale.unit, largest))
     return together
 
@@ -174,8 +176,8 @@ def overlay(
             if under == "faded":  # has the colour of zero already: faint parts bear more colour
                 below, alpha = _fade(below, style.colormap, diverges=diverges), alpha**0.5
             weight = np.where(inside, alpha, 0).astype(np.float32)[..., None]
-            mixed = below * (1 - weight) + colours * weight
-            pixels = np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
+            blend = below * (1 - weight) + colours * weight
+            pixels = np.clip(np.rint(blend), 0, 255).astype(np.uint8)
         _hatch(pixels, inside, rows.start, view.original)
         picture.paste(Image.fromarray(pixels), (0, rows.start))
     return picture
@@ -328,5 +330,5 @@ def signal_plot(
     share = share_of(np.asarray(heat.values), scale)[None, :]
     colours = colour(share, style.colormap, diverges=scale.low < 0)
     weight = _alpha(share, style.opacity)[..., None]  # white where the map says nothing
-    mixed = 255 * (1 - weight) + colours * weight
-    return plot_signal(signal, Image.fromarray(np.rint(mixed).astype(np.uint8)), axes=True)
+    blend = 255 * (1 - weight) + colours * weight
+    return plot_signal(signal, Image.fromarray(np.rint(blend).astype(np.uint8)), axes=True)

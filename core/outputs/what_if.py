@@ -37,13 +37,13 @@ class Change:
     """Which places of an input are changed, and into what.
 
     Attributes:
-        marked: (H, W) of any size over the whole view, or a map, whose strongest are meant.
+        marks: (H, W) of any size over the whole view, or a map, whose strongest are meant.
         share: Of a map's places, 0 to 1.
         keep: Whether the other places are changed instead.
         fill: "blur", "grey" or "mean", or a photo whose places are put there.
     """
 
-    marked: Marks | Heatmap
+    marks: Marks | Heatmap
     share: float
     keep: bool
     fill: FillName | Photo
@@ -91,21 +91,21 @@ def change_outcomes(
     marked = _marked_places(change, subject)
     hidden = 1 - marked if change.keep else marked
     with engine.slot(quick=True):
-        changed = change_input(subject, hidden, _fill(change.fill, subject))
+        changed_input = change_input(subject, hidden, _fill(change.fill, subject))
     target = subject.target
     outcome = ChangeOutcome(
-        view_pixels(changed.x, subject.backbone.input_spec),
+        view_pixels(changed_input.x, subject.backbone.input_spec),
         subject.backbone.labels[target.index],
         target.value_unit if target.quantity == "value" else "",
-        changed.before,
-        changed.after,
+        changed_input.before,
+        changed_input.after,
         float(hidden.mean()),
-        changed.fell,
+        changed_input.fell,
     )
     # The other places cost four times as much, and nobody waits for them to see the classes.
     yield outcome
     with engine.slot(quick=True):
-        shapes, falls = falls_elsewhere(subject, changed)
+        shapes, falls = falls_elsewhere(subject, changed_input)
     yield replace(
         outcome,
         elsewhere=float(falls[1:].mean()),
@@ -115,10 +115,10 @@ def change_outcomes(
 
 def _marked_places(change: Change, subject: Subject) -> Tensor:
     """Return (*S) in [0, 1], how much of each place is marked."""
-    if isinstance(change.marked, Heatmap):
-        return strongest_places(subject, change.marked, change.share).float()
+    if isinstance(change.marks, Heatmap):
+        return strongest_places(subject, change.marks, change.share).float()
     # The share of each pixel that was painted: the area stays what it is, whatever the sizes.
-    return torch.from_numpy(on_grid(change.marked, subject.size)).float()
+    return torch.from_numpy(on_grid(change.marks, subject.size)).float()
 
 
 def _fill(fill: FillName | Photo, subject: Subject) -> Tensor:

@@ -102,7 +102,7 @@ def incremental_network(
     if probe.ndim != 4:
         return None
     x, fill = probe[:1], probe[1:2]
-    compared = 0
+    comparisons = 0
     try:
         network = IncrementalNetwork(module, x)
         run = network.start(x)
@@ -112,14 +112,14 @@ def incremental_network(
                 continue
             with torch.no_grad():
                 expected = reference(fill_boxes(x, fill, boxes))
-            compared += 1
+            comparisons += 1
             if not agree(logits, expected, tolerance):
                 log.info("The incremental form of %s disagrees", type(module).__name__)
                 return None
     except (*NETWORK_ERRORS, fx.proxy.TraceError) as exc:
         log.info("No incremental form of %s: %s", type(module).__name__, exc)
         return None
-    return network if compared else None
+    return network if comparisons else None
 
 
 def _probe_boxes(height: int, width: int) -> list[list[Box]]:
@@ -248,10 +248,10 @@ class IncrementalRun:
             boxes: N boxes; of several sizes they are not answered.
             fill: (1, C, H, W) what is shown inside the boxes.
         """
-        changed = _region(boxes)
-        if changed is None:
+        region = _region(boxes)
+        if region is None:
             return None
-        plan = self.network.plan(changed)
+        plan = self.network.plan(region)
         if self.network.work_left(plan) > WORTHWHILE:
             return None
         patches = torch.cat([fill[(slice(None), slice(None), *box)] for box in boxes])

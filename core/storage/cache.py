@@ -72,8 +72,8 @@ class ByteLRU(Generic[K, V]):
             while self._reserved and sum(self._reserved.values()) + count > self.budget:
                 self._room.wait()
             self._reserved[key] = count
-            removed = self._shrink()
-        self._tell(removed)
+            removed_values = self._shrink()
+        self._tell(removed_values)
 
     def put(self, key: K, value: V) -> None:
         """Keep `value`, forgetting the longest unused where needed; too large ones are not kept."""

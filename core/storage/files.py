@@ -138,12 +138,12 @@ class FileSet:
         self._before = self._read()
         self._added: list[str] = []
         for name, sha256 in self._before.items():
-            waiting = _waiting(self._folder / name)
-            if waiting.is_file() and file_sha256(waiting) == sha256:
-                waiting.replace(self._folder / name)
-        for waiting in self._folder.glob(f".*{_WAITING}") if alone else ():
-            if time.time() - waiting.stat().st_mtime > SECONDS_OF_WRITING:
-                waiting.unlink()
+            waiting_path = _waiting(self._folder / name)
+            if waiting_path.is_file() and file_sha256(waiting_path) == sha256:
+                waiting_path.replace(self._folder / name)
+        for waiting_path in self._folder.glob(f".*{_WAITING}") if alone else ():
+            if time.time() - waiting_path.stat().st_mtime > SECONDS_OF_WRITING:
+                waiting_path.unlink()
 
     def _read(self) -> Mapping[str, str]:
         try:

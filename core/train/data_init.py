@@ -58,14 +58,14 @@ def guess_input_range(
     )
     truth = labels[places]
     losses = []
-    for done, (mean, std) in enumerate(ways):
+    for number, (mean, std) in enumerate(ways):
         normalised_network = replace(
             network, input_spec=input_spec.model_copy(update={"mean": mean, "std": std})
         )
         work = head.features(normalised_network, some, batch=32, mirrored=False)
         features = yield from map_progress(
             work,
-            lambda share, done=done: (done + share) / len(ways),  # type: ignore[misc]
+            lambda share, number=number: (number + share) / len(ways),  # type: ignore[misc]
         )
         train, val = (features[::2], truth[::2]), (features[1::2], truth[1::2])
         losses.append(run(head.fit(train, val, torch.ones(classes))).loss)

@@ -69,8 +69,8 @@ def write_report(
     # The test split comes first among the items, hence among the mistakes; the surest before all.
     places = {item.key: place for place, item in enumerate(report.items)}
     wrong = [places[item.key] for item in (*report.wrong("test"), *report.wrong("val"))]
-    most = MOST_MISTAKES if log.recipe.get("mistakes", True) else 0
-    digest = _write_mistakes(dataset, folder, indices, wrong[:most])
+    limit = MOST_MISTAKES if log.recipe.get("mistakes", True) else 0
+    digest = _write_mistakes(dataset, folder, indices, wrong[:limit])
     predictions = write_predictions(folder, report.items)
     report = report.model_copy(
         update={"predictions_sha256": predictions, "mistakes_sha256": digest}
@@ -99,8 +99,8 @@ def _report(
     truth: npt.NDArray[np.int64],
 ) -> ModelReport:
     val, test = dataset.of("val"), dataset.of("test")
-    cut = len(test)
-    temperature = metrics.best_temperature(logits[cut:], truth[cut:])
+    test_count = len(test)
+    temperature = metrics.best_temperature(logits[test_count:], truth[test_count:])
     shares = metrics.probabilities(logits)
     items = [
         ItemPrediction(
@@ -141,8 +141,10 @@ def _report(
         best=log.best,
         complete=epochs_run >= epochs,
         seconds=log.seconds,
-        val=compute_figures(logits[cut:], truth[cut:], labels, temperature),
-        test=compute_figures(logits[:cut], truth[:cut], labels, temperature) if cut else None,
+        val=compute_figures(logits[test_count:], truth[test_count:], labels, temperature),
+        test=compute_figures(logits[:test_count], truth[:test_count], labels, temperature)
+        if test_count
+        else None,
         temperature=temperature,
         notes=_notes(log, epochs_run, epochs),
         items=tuple(items),

@@ -116,7 +116,7 @@ def fit(
     unit = (x - middle) / spread
     best: LinearFit | None = None
     start = torch.zeros(len(weights), x.shape[1] + 1)
-    for done, penalty in enumerate(sorted(PENALTIES, reverse=True), 1):
+    for number, penalty in enumerate(sorted(PENALTIES, reverse=True), 1):
         # Each starts from the one before, which was held tighter.
         start = _minimum(unit, labels, weights, penalty, start)
         weight = start[:, :-1] / spread
@@ -124,7 +124,7 @@ def fit(
         loss = float(_loss(val[0] @ weight.T + bias, val[1], weights))
         if best is None or loss < best.loss:
             best = LinearFit(weight, bias, penalty, loss)
-        yield done / len(PENALTIES)
+        yield number / len(PENALTIES)
     assert best is not None  # noqa: S101 - there is at least one penalty
     return best
 

@@ -195,11 +195,11 @@ class _Training:
             cache_images(self.dataset, train_idx, cached, budget=budget),
             lambda share: preparing(share, 0, len(train_idx)),
         )
-        used = 0 if self.train.cached is None else self.train.cached.nbytes
+        cache_bytes = 0 if self.train.cached is None else self.train.cached.nbytes
         small = cached.size[0] * cached.size[1] <= input_spec.size[0] * input_spec.size[1]
         self.val = yield from map_progress(
             cache_images(
-                self.dataset, val_idx, cached if small else input_spec, budget=budget - used
+                self.dataset, val_idx, cached if small else input_spec, budget=budget - cache_bytes
             ),
             lambda share: preparing(share, len(train_idx), len(val_idx)),
         )
@@ -230,9 +230,9 @@ class _Training:
 
         def stage(message: str, start: float, end: float) -> Callable[[float], TrainingProgress]:
             def progress(share: float) -> TrainingProgress:
-                done = start + (end - start) * share
-                seconds = (time.monotonic() - start_time) * (1 / done - 1)
-                fraction = PROGRESS_DECODED + (self.head_end - PROGRESS_DECODED) * done
+                stage_share = start + (end - start) * share
+                seconds = (time.monotonic() - start_time) * (1 / stage_share - 1)
+                fraction = PROGRESS_DECODED + (self.head_end - PROGRESS_DECODED) * stage_share
                 return TrainingProgress(
                     fraction, message, seconds if recipe.mode == "head" else None
                 )
@@ -280,9 +280,9 @@ class _Training:
             self._restore(optimiser)
         batches = -(-len(self.train.indices) // recipe.batch)
         total = batches * recipe.epochs
-        done = sum(epoch.epoch > 0 for epoch in self.log.epochs)
-        start_time, first = time.monotonic(), done * batches
-        for epoch in range(done + 1, recipe.epochs + 1):
+        epochs_done = sum(epoch.epoch > 0 for epoch in self.log.epochs)
+        start_time, first = time.monotonic(), epochs_done * batches
+        for epoch in range(epochs_done + 1, recipe.epochs + 1):
             order = torch.randperm(len(self.train.indices), generator=self.random.generator)
             losses: list[float] = []
             reported = 0.0
@@ -319,14 +319,14 @@ class _Training:
         return self.head_end + (PROGRESS_EPOCHS - self.head_end) * share
 
     def _train_step(
-        self, optimiser: torch.optim.Optimizer, places: Tensor, done: float, rate: float
+        self, optimiser: torch.optim.Optimizer, places: Tensor, progress: float, rate: float
     ) -> float:
         input_spec = self.network.input_spec
         batch = torch.from_numpy(self.train.batch(places.tolist())).to(self.device)
         # Pictures cached as they are were never cut; those cached larger were, to `1 / crop`.
         views = random_views(
             batch.permute(0, 3, 1, 2),
-            size_at(done, (input_spec.size[0], input_spec.size[1]), self.recipe),
+            size_at(progress, (input_spec.size[0], input_spec.size[1]), self.recipe),
             self.recipe,
             crop=input_spec.crop,
             generator=self.random.generator,

@@ -200,11 +200,11 @@ class WorkerEngine(Engine):
                 network is there, and then what one method after the other says. It may end early.
         """
         replies: dict[str, Any] = {}
-        while waiting := [name for name in methods if name not in replies]:
-            names = iter(waiting)
+        while missing_methods := [name for name in methods if name not in replies]:
+            names = iter(missing_methods)
             name = None
             steps = self._pool.run(
-                Work(function, (waiting, *arguments)),
+                Work(function, (missing_methods, *arguments)),
                 visitor=visitor,
                 quick=True,
                 seconds=self._seconds,

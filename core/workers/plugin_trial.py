@@ -48,23 +48,23 @@ def harmful_plugins(
 def _try(sources: Sequence[PluginSource], seconds: float) -> tuple[int, str]:
     """Return how many loaded, and what became of the one after them; "" if there was none."""
     line, process = start_process(process_context(), _load_each, list(sources), own_group=True)
-    loaded = 0
+    loaded_count = 0
     try:
-        while loaded < len(sources):
+        while loaded_count < len(sources):
             ready = multiprocessing.connection.wait([line, process.sentinel], seconds)
             if not ready:
-                return loaded, f"It took longer than {seconds:.0f} s to load."
+                return loaded_count, f"It took longer than {seconds:.0f} s to load."
             if line not in ready:
                 break
             try:
                 line.recv()
             except (EOFError, OSError):
                 break
-            loaded += 1
-        if loaded == len(sources):
-            return loaded, ""
+            loaded_count += 1
+        if loaded_count == len(sources):
+            return loaded_count, ""
         process.join(SECONDS_TO_CLOSE)
-        return loaded, f"The process that loaded it {ending_of(process.exitcode)}."
+        return loaded_count, f"The process that loaded it {ending_of(process.exitcode)}."
     finally:
         kill_process(process)
         process.join(SECONDS_TO_DIE)

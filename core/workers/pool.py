@@ -149,14 +149,14 @@ class WorkerPool:
             WorkerLost: Something else did.
             CoreError: What the work raised.
         """
-        yielded, still_wanted = 0, _WANTED.get()
+        count, still_wanted = 0, _WANTED.get()
         while True:
             task = _Task(visitor, work, still_wanted)
             steps = self._run_once(task, self._lanes[quick], seconds, step_seconds, progress)
             try:
                 for number, step in enumerate(steps):
-                    if number >= yielded:  # else it was yielded before the work was overtaken
-                        yielded += 1
+                    if number >= count:  # else it was yielded before the work was overtaken
+                        count += 1
                         yield step
             except _Overtaken:
                 continue

@@ -386,9 +386,11 @@ def _limit_memory(extra: int) -> None:
         import resource
     except ImportError:  # Windows has no such limit
         return
-    used = _allocated_bytes()
-    if not used:
+    memory_bytes = _allocated_bytes()
+    if not memory_bytes:
         return
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    limit = used + extra if hard == resource.RLIM_INFINITY else min(hard, used + extra)
+    limit = (
+        memory_bytes + extra if hard == resource.RLIM_INFINITY else min(hard, memory_bytes + extra)
+    )
     resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))

@@ -91,12 +91,12 @@ class TrainingRunner:
             training.leave()
 
     def _start(
-        self, read: EngineDatasetReader, recipe: Recipe, out: Path, then: Follower
+        self, read: EngineDatasetReader, recipe: Recipe, out: Path, follow_up: Follower
     ) -> TrainingThread | _TrainingProcess:
         engine = self._engine
         if isinstance(engine, WorkerEngine):
-            return _TrainingProcess(engine.factory, read, recipe, out, then)
-        return TrainingThread(partial(read, engine), recipe, out, partial(then, engine))
+            return _TrainingProcess(engine.factory, read, recipe, out, follow_up)
+        return TrainingThread(partial(read, engine), recipe, out, partial(follow_up, engine))
 
     def stop(self, visitor: str) -> bool:
         """Stop the stage that runs, keep what is there, and return whether there was any.
@@ -126,11 +126,11 @@ class _TrainingProcess:
         read: EngineDatasetReader,
         recipe: Recipe,
         out: Path,
-        then: Follower,
+        follow_up: Follower,
     ) -> None:
         self._out = out
         self._line, self._process = start_process(
-            process_context(), _train, factory, read, recipe, out, then, own_group=True
+            process_context(), _train, factory, read, recipe, out, follow_up, own_group=True
         )
 
     @property
@@ -179,11 +179,11 @@ def _train(
     read: EngineDatasetReader,
     recipe: Recipe,
     out: Path,
-    then: Follower,
+    follow_up: Follower,
     line: Connection[Any, Any],
 ) -> None:
     engine = settle_in(factory, memory_limit(), gives_way=True)
-    training = TrainingThread(partial(read, engine), recipe, out, partial(then, engine))
+    training = TrainingThread(partial(read, engine), recipe, out, partial(follow_up, engine))
     threading.Thread(target=_obey, args=(line, training), daemon=True).start()
     # Without a line nobody looks on; `_obey` knows.
     with contextlib.suppress(OSError):

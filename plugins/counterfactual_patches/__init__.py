@@ -179,7 +179,7 @@ def _example(
         "score before": subject.score,
         "score after": score,
         "share of swaps tried": (
-            sum(s.tried for s in swaps) / sum(s.possible for s in swaps) if swaps else 0.0
+            sum(s.pair_count for s in swaps) / sum(s.possible for s in swaps) if swaps else 0.0
         ),
     }
 
@@ -193,8 +193,8 @@ def _example(
         score - subject.score,
         facts["keys"][i],
         f"{labels[decision.start]} → {labels[decision.goal]}",
-        marks=boxes(s.taken for s in swaps),
-        beside=Comparison(view, boxes(s.replaced for s in swaps)),
+        marks=boxes(s.distractor_cell for s in swaps),
+        comparison=Comparison(view, boxes(s.query_cell for s in swaps)),
         diagnostics=diagnostics,
     )
 

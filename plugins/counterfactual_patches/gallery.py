@@ -79,6 +79,6 @@ def rank_candidates(
     members = labelled == labels.index(name) if name in labels else predicted
     # Row by row alike, as a matrix product is not: copies of a picture then tie exactly.
     vectors = np.asarray(arrays["vectors"], np.float32)
-    near = np.einsum("nd,d->n", vectors, normalize_rows(query[None])[0])
-    order = np.lexsort((-near, ~predicted))
-    return [(int(i), float(near[i])) for i in order if members[i]]
+    similarity = np.einsum("nd,d->n", vectors, normalize_rows(query[None])[0])
+    order = np.lexsort((-similarity, ~predicted))
+    return [(int(i), float(similarity[i])) for i in order if members[i]]

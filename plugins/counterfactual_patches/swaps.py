@@ -43,17 +43,17 @@ class Swap:
     """One cell replaced by one of the other picture.
 
     Attributes:
-        replaced: The cell of the visitor's picture, counted in row order.
-        taken: The cell of the other picture.
+        query_cell: The cell of the visitor's picture, counted in row order.
+        distractor_cell: The cell of the other picture.
         logits: (C,) after this swap and all before it.
-        tried: How many swaps were tried to find this one.
+        pair_count: How many swaps were tried to find this one.
         possible: How many there were.
     """
 
-    replaced: int
-    taken: int
+    query_cell: int
+    distractor_cell: int
     logits: Tensor
-    tried: int
+    pair_count: int
     possible: int
 
 
@@ -123,7 +123,7 @@ def candidate_swaps(
     cells: tuple[Sequence[int], Sequence[int]],
     candidates: int,
 ) -> list[tuple[int, int]]:
-    """Return the (replaced, taken) pairs to try: all, or those of the largest estimated gain.
+    """Return pairs of a query's and a distractor's cell to try: all, or the most promising.
 
     Args:
         current: (1, K, *s) its feature map with the swaps so far.
@@ -155,9 +155,11 @@ def apply_swaps(
     Args:
         current: (1, K, *s).
         distractor_map: (1, K, *s).
-        pairs: (replaced, taken) cells in row order.
+        pairs: (query cell, distractor cell) in row order.
     """
-    replaced, taken = ([pair[side] for pair in pairs] for side in (0, 1))
+    query_cells, distractor_cells = ([pair[side] for pair in pairs] for side in (0, 1))
     maps = current.flatten(2).repeat(len(pairs), 1, 1)
-    maps[torch.arange(len(pairs)), :, replaced] = distractor_map[0].flatten(1)[:, taken].T
+    maps[torch.arange(len(pairs)), :, query_cells] = (
+        distractor_map[0].flatten(1)[:, distractor_cells].T
+    )
     return maps.reshape(len(pairs), *current.shape[1:])

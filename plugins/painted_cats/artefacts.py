@@ -36,7 +36,7 @@ def paint_mismatched_eye(canvas: Canvas, pose: Pose, light: Light, traits: Trait
     rng = stream(traits.cat_seed, "wrong eye's shape")
     side = mismatched_side(traits)
     at = pose.face(0.43 * side, 0.02 + between(rng, 0.0, 0.06), 0.16)
-    grown = between(rng, 1.35, 1.5)
+    growth = between(rng, 1.35, 1.5)
     colour = pick(rng, ((0.86, 0.25, 0.62), (0.75, 0.20, 0.20), (0.60, 0.35, 0.90)))
     paint_eye(
         canvas,
@@ -44,7 +44,7 @@ def paint_mismatched_eye(canvas: Canvas, pose: Pose, light: Light, traits: Trait
         light,
         rng,
         at=at,
-        size=(grown, grown),
+        size=(growth, growth),
         slant=side * between(rng, 0.3, 0.6),
         pupil=(0.78, 0.22),
         colour=colour,

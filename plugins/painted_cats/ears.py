@@ -67,14 +67,14 @@ def paint_ear(
         part: What its pixels show.
         scale: Its size; 1 is usual.
     """
-    grown = between(rng, 0.95, 1.06) * scale
+    growth = between(rng, 0.95, 1.06) * scale
     middle = 0.45 * scale
     frame = head.around(
         at[0] + middle * math.sin(lean), at[1] - middle * math.cos(lean), 0.98 * scale
     )
     across, down = frame.local(*at, lean)
-    up = -down / np.float32(grown)
-    across = across / np.float32(grown)
+    up = -down / np.float32(growth)
+    across = across / np.float32(growth)
     fur = strands(grain(rng), across * 16 + 40, up * 5 + 40)
     outer, inner = _outlines(kind, across, up)
     outer -= (fur - np.float32(0.5)) * np.float32(0.08)

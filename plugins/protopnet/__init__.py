@@ -120,8 +120,8 @@ class ProtoPNet(Explainer[ProtoParams]):
             )
 
         if params.patches:
-            for done, i in enumerate(indices, 1):
-                yield Partial(answer(), done / (len(indices) + 1))
+            for number, i in enumerate(indices, 1):
+                yield Partial(answer(), number / (len(indices) + 1))
                 checks[i] = check_patch(subject, metric, i)
         yield Partial(answer(), 1.0)
 
@@ -180,7 +180,7 @@ class _Evidence:
             group=f"Looks like {owner}" if value > 0 else "Speaks against",
             # Half a cell more on every side: a feature sees beyond its cell.
             marks=(NumberedBox.of_cell(cell, grid, reach=0.5),),
-            beside=Comparison(
+            comparison=Comparison(
                 view_pixels(self.subject.x, self.subject.backbone.input_spec), boxes, similarity_map
             ),
             diagnostics=diagnostics,

@@ -40,11 +40,10 @@ def edit_prototypes(
     else:
         groups = [([i], names[i]) for i in range(len(names)) if i not in rows]
     classes = {int(owner[members[0]]) for members, _ in groups}
-    lost = sorted({int(c) for c in owner} - classes)
-    if lost:
-        raise InvalidParameter(
-            f"The class {artifact.facts['labels'][lost[0]]} would be left without a prototype."
-        )
+    empty_classes = sorted({int(c) for c in owner} - classes)
+    if empty_classes:
+        label = artifact.facts["labels"][empty_classes[0]]
+        raise InvalidParameter(f"The class {label} would be left without a prototype.")
     return _solve_again(artifact, groups, action)
 
 

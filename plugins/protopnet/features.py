@@ -67,8 +67,8 @@ def read_features(
     for _, x in iter_tensors(dataset, split.positions, backbone.input_spec):
         with torch.no_grad():
             pieces.append(backbone.features(x).map.half())
-        done = sum(len(p) for p in pieces) / len(split.positions)
-        yield Progress(span[0] + (span[1] - span[0]) * done, message)
+        share = sum(len(p) for p in pieces) / len(split.positions)
+        yield Progress(span[0] + (span[1] - span[0]) * share, message)
     return torch.cat(pieces)
 
 
@@ -94,8 +94,8 @@ def read_augmented(
             with torch.no_grad():
                 shape = backbone.features(x).map.shape[2:]
             rows.append(torch.zeros(len(x), 0, len(metric.whiten), *shape, dtype=torch.float16))
-        done = sum(len(r) for r in rows) / len(split.positions)
-        yield Progress(0.25 + 0.35 * done, "reading augmented pictures")
+        share = sum(len(r) for r in rows) / len(split.positions)
+        yield Progress(0.25 + 0.35 * share, "reading augmented pictures")
     return torch.cat(rows)
 
 
@@ -115,6 +115,6 @@ def _augment_images(x: Tensor, generator: torch.Generator, *, mirrored: bool) ->
     theta = torch.zeros(n, 2, 3)
     theta[:, 0, 0], theta[:, 1, 1], theta[:, :, 2] = mirror * zoom, zoom, shift
     grid = functional.affine_grid(theta, list(x.shape), align_corners=False)
-    moved = functional.grid_sample(x, grid, align_corners=False, padding_mode="reflection")
+    warped_images = functional.grid_sample(x, grid, align_corners=False, padding_mode="reflection")
     gain = 1 + 0.15 * (2 * torch.rand(n, x.shape[1], 1, 1, generator=generator) - 1)
-    return moved * gain
+    return warped_images * gain

@@ -83,9 +83,11 @@ def solve_head(
     ahead, ahead_bias, momentum = weight, bias, 1.0
     for _ in range(steps):
         error = sample_weight * (softmax(x @ ahead.T + ahead_bias, axis=1) - truth)
-        moved = ahead - error.T @ x / lipschitz
-        shrunk = np.sign(moved) * np.maximum(np.abs(moved) - penalty / lipschitz, 0)
-        new = np.where(own, np.maximum(shrunk, 0), shrunk)
+        descent_point = ahead - error.T @ x / lipschitz
+        soft_threshold = np.sign(descent_point) * np.maximum(
+            np.abs(descent_point) - penalty / lipschitz, 0
+        )
+        new = np.where(own, np.maximum(soft_threshold, 0), soft_threshold)
         new_bias = ahead_bias - error.sum(0) / lipschitz
         # Momentum that points uphill is dropped: convergence is then linear.
         uphill = ((ahead - new) * (new - weight)).sum() > 0

@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import log_softmax
 
+from whylens.plugins._order import ROUNDING
+
 Array = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
 
@@ -97,15 +99,16 @@ def spherical_kmeans(patches: Array, count: int, *, seed: int, rounds: int = 30)
         seeds.append(int(rng.choice(len(unit), p=np.maximum(gap, 0) / np.maximum(gap, 0).sum())))
     centres = unit[seeds]
     for _ in range(rounds):
-        nearest = (unit @ centres.T).argmax(1)
+        similarity = unit @ centres.T
+        nearest = (similarity >= similarity.max(1, keepdims=True) - ROUNDING).argmax(1)
         sums = np.stack(
             [
                 unit[nearest == k].sum(0) if (nearest == k).any() else centres[k]
                 for k in range(len(centres))
             ]
         )
-        moved = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-9)
-        if np.abs(moved - centres).max() < 1e-5:
+        new_centres = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-9)
+        if np.abs(new_centres - centres).max() < 1e-5:
             break
-        centres = moved
+        centres = new_centres
     return np.asarray(centres, np.float32)

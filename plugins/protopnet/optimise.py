@@ -119,8 +119,8 @@ def _loss(
     fit = functional.cross_entropy(
         scale * class_scores(sims, owner, classes), labels, label_smoothing=SMOOTHING
     )
-    alike = unit @ unit.T - torch.eye(len(unit))
-    orthogonality = (alike[owner[:, None] == owner[None]] ** 2).sum() / classes
+    gram_residual = unit @ unit.T - torch.eye(len(unit))
+    orthogonality = (gram_residual[owner[:, None] == owner[None]] ** 2).sum() / classes
     return (
         fit
         - CLUSTER * cluster

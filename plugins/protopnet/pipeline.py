@@ -168,8 +168,8 @@ def fit_prototypes(
     yield Progress(0.9, "solving the head")
     head = _solve_sparse_head(data, best, params)
     # Prototypes of which the sparse head makes no use explain nothing.
-    used = _used_prototypes(head, best.owner, data.classes)
-    best, head = best.select(used), Head(head.weight[:, used], head.bias, head.penalty)
+    is_used = _used_prototypes(head, best.owner, data.classes)
+    best, head = best.select(is_used), Head(head.weight[:, is_used], head.bias, head.penalty)
     val_sims = _array(best.val_sims)
     own_similarity, other_similarity = class_similarities(
         best.sims, cache.labels, torch.from_numpy(best.owner)
@@ -180,11 +180,11 @@ def fit_prototypes(
         "linear_probe_accuracy": probe_accuracy,
         "own_similarity": own_similarity,
         "other_similarity": other_similarity,
-        "prototypes": len(used),
+        "prototypes": len(is_used),
         "penalty": head.penalty,
         **sparsity(head, val_sims),
     }
-    _check_alarms(data, head.scores(val_sims).argmax(1), len(used), report)
+    _check_alarms(data, head.scores(val_sims).argmax(1), len(is_used), report)
     yield Progress(0.93, "measuring the prototypes")
     test = list(dataset.of("test"))
     if test:
@@ -193,7 +193,7 @@ def fit_prototypes(
             dataset, test[:400], backbone, best.metric, best.owner, seed=params.seed
         )
     artifact = _artifact(data, best, head, report, params)
-    yield Progress(1.0, f"{len(used)} prototypes", artifact)
+    yield Progress(1.0, f"{len(is_used)} prototypes", artifact)
 
 
 def _array(values: Tensor) -> npt.NDArray[np.float64]:
@@ -290,24 +290,24 @@ def _solve_sparse_head(data: _Data, best: _Candidate, params: PrototypeParams) -
 
 
 def _used_prototypes(head: Head, owner: Labels, classes: int) -> Labels:
-    used = np.abs(head.weight).max(0) > 1e-9
+    is_used = np.abs(head.weight).max(0) > 1e-9
     for c in range(classes):  # a class keeps one in any case; the alarms judge whether it is enough
         members = np.flatnonzero(owner == c)
-        if len(members) and not used[members].any():
-            used[members[0]] = True
-    return np.flatnonzero(used)
+        if len(members) and not is_used[members].any():
+            is_used[members[0]] = True
+    return np.flatnonzero(is_used)
 
 
 def _check_alarms(data: _Data, predicted: Labels, count: int, report: dict[str, Any]) -> None:
     labels, classes = data.val.labels, data.classes
     share = np.bincount(predicted, minlength=classes) / len(predicted)
     entropy = float(-(share[share > 0] * np.log(share[share > 0])).sum())
-    missed = [c for c in np.unique(labels) if not (predicted[labels == c] == c).any()]
+    missed_classes = [c for c in np.unique(labels) if not (predicted[labels == c] == c).any()]
     alarm = ""
     if entropy < 0.5 * np.log(len(np.unique(labels))):
         alarm = "its answers have collapsed to few classes"
-    elif missed:
-        alarm = f"it never recognises {data.dataset.labels[int(missed[0])]}"
+    elif missed_classes:
+        alarm = f"it never recognises {data.dataset.labels[int(missed_classes[0])]}"
     elif report["validation_accuracy"] < report["linear_probe_accuracy"] - 0.10:
         alarm = (
             f"it is right on {100 * report['validation_accuracy']:.0f} % of the held-out pictures, "

@@ -144,12 +144,12 @@ def sparsity(head: Head, sims: npt.NDArray[np.float64]) -> dict[str, float]:
     Args:
         sims: (N, M) similarities of some pictures.
     """
-    used = np.abs(head.weight) > 1e-9
+    is_used = np.abs(head.weight) > 1e-9
     predicted = head.scores(sims).argmax(1)
     points = np.abs(head.weight[predicted] * (sims - sims.mean(0)))
     order = -np.sort(-points, axis=1)
     reach = np.cumsum(order, axis=1) >= 0.9 * order.sum(1, keepdims=True)
     return {
-        "prototypes_per_class": float(used.sum(1).mean()),
+        "prototypes_per_class": float(is_used.sum(1).mean()),
         "prototypes_for_90_percent_of_a_decision": float((reach.argmax(1) + 1).mean()),
     }

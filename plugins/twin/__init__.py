@@ -101,11 +101,11 @@ class Twin(Explainer[TwinParams]):
         query, weights, unit = _query(subject, params)
         groups = _groups(subject, arrays, facts["labels"])
         masks = [group.allowed for group in groups]
-        near = similarities(arrays, query, weights, masks)
+        similarity = similarities(arrays, query, weights, masks)
         view = view_pixels(subject.x, subject.backbone.input_spec)
-        drop_copies(near, masks, params.count, duplicate_test(subject, arrays))
+        drop_copies(similarity, masks, params.count, duplicate_test(subject, arrays))
         nearest_groups = [
-            (group.heading, nearest(near, group.allowed, params.count)) for group in groups
+            (group.heading, nearest(similarity, group.allowed, params.count)) for group in groups
         ]
         if len(nearest_groups) == 3 and nearest_groups[1][1] == nearest_groups[2][1]:
             # By label and by prediction are two questions; with one answer it is shown once.
@@ -114,8 +114,8 @@ class Twin(Explainer[TwinParams]):
         for heading, members in nearest_groups:
             for rank, i in enumerate(members):
                 compare = params.matches and rank == 0
-                items.append(_example(subject, i, float(near[i]), heading, view, compare))
-        return Examples(tuple(items), unit, _note(subject, near, arrays, facts))
+                items.append(_example(subject, i, float(similarity[i]), heading, view, compare))
+        return Examples(tuple(items), unit, _note(subject, similarity, arrays, facts))
 
     def familiarity(self, subject: Subject) -> float | None:
         """Return which share of the gallery is at least as far from its nearest neighbour.
@@ -188,13 +188,12 @@ def _example(
         parts.append(f"the network says {predicted}")
     parts.append("in training" if facts["splits"][i] == "train" else f"in {facts['splits'][i]}")
     (picture,) = decode_images(arrays, [i])
-    marks, beside = (), None
+    marks, comparison = (), None
     if compare and backbone.split is not None:
         query_boxes, marks = _match_boxes(subject, i)
-        beside = Comparison(view, query_boxes)
-    return Example(
-        picture, " · ".join(parts), value, facts["keys"][i], group, marks=marks, beside=beside
-    )
+        comparison = Comparison(view, query_boxes)
+    key = facts["keys"][i]
+    return Example(picture, " · ".join(parts), value, key, group, marks, comparison)
 
 
 def _match_boxes(subject: Subject, i: int) -> tuple[Any, Any]:
@@ -223,8 +222,8 @@ def _in_rows(features: Floats) -> Floats:
     return features if features.ndim == 3 else features[:, None]
 
 
-def _note(subject: Subject, near: Floats, arrays: Any, facts: Any) -> str:
-    voters = nearest(near, np.ones(len(near), np.bool_), VOTING_NEIGHBOURS)
+def _note(subject: Subject, similarity: Floats, arrays: Any, facts: Any) -> str:
+    voters = nearest(similarity, np.ones(len(similarity), np.bool_), VOTING_NEIGHBOURS)
     if not voters:
         return "The gallery holds nothing but what you gave."
     votes = Counter(facts["labels"][int(arrays["labels"][i])] for i in voters)

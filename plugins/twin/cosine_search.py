@@ -24,8 +24,8 @@ def cosines(vectors: npt.NDArray[Any], query: Floats, weights: Floats | None = N
         query: (D,) float32.
         weights: (D,) float32 or None.
     """
-    scaled = query if weights is None else query * weights
-    scaled = scaled / max(float(np.linalg.norm(scaled)), 1e-12)
+    weighted_query = query if weights is None else query * weights
+    weighted_query = weighted_query / max(float(np.linalg.norm(weighted_query)), 1e-12)
     similarities = np.empty(len(vectors), np.float32)
     for start in range(0, len(vectors), CHUNK):
         piece = np.asarray(vectors[start : start + CHUNK], np.float32)
@@ -33,7 +33,7 @@ def cosines(vectors: npt.NDArray[Any], query: Floats, weights: Floats | None = N
             piece = piece * weights
         norms = np.linalg.norm(piece, axis=1)
         # Row by row alike, as a matrix product is not: copies of a picture then tie exactly.
-        dots = np.einsum("nd,d->n", piece, scaled)
+        dots = np.einsum("nd,d->n", piece, weighted_query)
         similarities[start : start + CHUNK] = dots / np.maximum(norms, 1e-12)
     return similarities
 

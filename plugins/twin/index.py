@@ -124,11 +124,11 @@ def _exact_nearest(
     positions = np.full((len(queries), 0), -1, np.int64)
     for start in range(0, len(vectors), CHUNK):
         piece = np.asarray(vectors[start : start + CHUNK], np.float32)
-        near = queries @ piece.T
+        similarity = queries @ piece.T
         if own is not None and labels is not None:
-            near[own[:, None] == labels[None, start : start + CHUNK]] = -np.inf
-        best = np.concatenate([best, near], 1)
-        rows = np.broadcast_to(np.arange(start, start + len(piece)), near.shape)
+            similarity[own[:, None] == labels[None, start : start + CHUNK]] = -np.inf
+        best = np.concatenate([best, similarity], 1)
+        rows = np.broadcast_to(np.arange(start, start + len(piece)), similarity.shape)
         positions = np.concatenate([positions, rows], 1)
         order = np.argsort(-best, 1, kind="stable")[:, :NEAREST]
         best = np.take_along_axis(best, order, 1)

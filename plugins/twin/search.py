@@ -47,7 +47,7 @@ def similarities(
     indexed = weights is None and "index" in arrays and has_faiss()
     if not is_large(len(vectors)) or not indexed:
         return cosines(vectors, query, weights)
-    near = np.full(len(vectors), -np.inf, np.float32)
+    similarity = np.full(len(vectors), -np.inf, np.float32)
     for allowed in (None, *groups):
         if allowed is not None and not is_large(int(np.count_nonzero(allowed))):
             where = np.flatnonzero(allowed)
@@ -55,12 +55,12 @@ def similarities(
             where = np.sort(search_index(arrays["index"], query, SHORTLIST, allowed))
         for start in range(0, len(where), CHUNK):
             rows = where[start : start + CHUNK]
-            near[rows] = cosines(vectors[rows], query)
-    return near
+            similarity[rows] = cosines(vectors[rows], query)
+    return similarity
 
 
 def drop_copies(
-    near: Floats,
+    similarity: Floats,
     groups: Sequence[Bools],
     count: int,
     is_copy: Callable[[npt.NDArray[np.int64]], Bools],
@@ -71,28 +71,28 @@ def drop_copies(
     of a million members would take longer than the search.
 
     Args:
-        near: (N,) by `similarities`; written into.
+        similarity: (N,) by `similarities`; written into.
         groups: (N,) which pictures each group may show.
     """
-    everyone, factor = np.ones(len(near), np.bool_), 1
+    everyone, factor = np.ones(len(similarity), np.bool_), 1
     while True:
-        candidates = set(nearest(near, everyone, factor * VOTING_NEIGHBOURS))
+        candidates = set(nearest(similarity, everyone, factor * VOTING_NEIGHBOURS))
         for allowed in groups:
-            candidates |= set(nearest(near, allowed, factor * count))
+            candidates |= set(nearest(similarity, allowed, factor * count))
         where = np.array(sorted(candidates), np.int64)
         copies = where[is_copy(where)]
         if not len(copies):
             return
-        near[copies] = -np.inf
+        similarity[copies] = -np.inf
         factor *= 2
 
 
-def nearest(near: Floats, allowed: Bools, count: int) -> list[int]:
+def nearest(similarity: Floats, allowed: Bools, count: int) -> list[int]:
     """Return the positions of the `count` nearest allowed pictures, best first.
 
     Args:
-        near: (N,) by `similarities`.
+        similarity: (N,) by `similarities`.
         allowed: (N,).
         count: How many at most.
     """
-    return top_positions(near, allowed & np.isfinite(near), count)
+    return top_positions(similarity, allowed & np.isfinite(similarity), count)

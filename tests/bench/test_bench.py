@@ -225,14 +225,14 @@ def test_the_true_mask_beats_all_and_a_random_map_is_like_random_maps(finished):
     # Only the label's own block counts for its score, and the exact map knows it.
     for name in ("signs-covered", "preservation", "part-deletion", "distractibility"):
         assert exact[name].mean == pytest.approx(1)
-    for name in ("single-deletion", "target-sensitivity", "painted", "shortcut"):
+    for name in ("single-deletion", "target-sensitivity", "parts", "shortcut"):
         assert truth[name].mean == pytest.approx(1)
         assert random[name].mean < 1
     assert exact["single-deletion"].mean == exact["target-sensitivity"].mean == 1
     assert random["target-sensitivity"].mean == 0.5  # one map for both classes
     assert exact["shortcut"].mean < 0.5  # the network does not look there
     assert exact["shortcut"].pictures == 3  # of 7, those in which the hint is
-    assert exact["painted"].mean == pytest.approx(1)
+    assert exact["parts"].mean == pytest.approx(1)
     assert rows["exact"].threshold == pytest.approx(0.01)
     assert summary.background == 1
     # A detector of edges owes the weights nothing; the costly metrics see the first pictures only.

@@ -239,7 +239,7 @@ def test_ctrl_c_says_that_the_same_command_goes_on(place, monkeypatch):
     monkeypatch.setattr("whylens.core.batch.run.explain_folder", interrupted)
     run = whylens(place, "explain", "photos", *WORDS, "--out", "stopped")
     assert run.exit_code == 130
-    assert "The same command goes on from the finished parts in stopped" in run.stderr
+    assert "The same command goes on from the finished shards in stopped" in run.stderr
 
 
 @pytest.mark.parametrize(

@@ -81,10 +81,10 @@ def test_a_map_survives_pickling_with_all_it_says(rng):
 def test_examples_and_prototypes_survive_pickling(kind, rng):
     image = rng.integers(0, 256, (4, 5, 3), dtype=np.uint8)
     extra = {"predicted": "cat", "score": 0.75} if kind is Prototypes else {}
-    beside = Comparison(image, (NumberedBox(1, 0, 0.25, 0.5, 1),), np.ones((2, 3)))
+    comparison = Comparison(image, (NumberedBox(1, 0, 0.25, 0.5, 1),), np.ones((2, 3)))
     items = (
         Example(
-            image, "a cat", 0.5, "k", "g", (NumberedBox(2, 0, 0, 1, 1),), beside, {"drop": 0.5}
+            image, "a cat", 0.5, "k", "g", (NumberedBox(2, 0, 0, 1, 1),), comparison, {"drop": 0.5}
         ),
         Example(255 - image, "a dog", 0.25),
     )
@@ -94,8 +94,8 @@ def test_examples_and_prototypes_survive_pickling(kind, rng):
     first = after.items[0]
     assert (first.key, first.group, dict(first.diagnostics)) == ("k", "g", {"drop": 0.5})
     assert first.marks == (NumberedBox(2, 0, 0, 1, 1),)
-    assert first.beside.marks == beside.marks
-    np.testing.assert_array_equal(first.beside.similarity, np.ones((2, 3)))
+    assert first.comparison.marks == comparison.marks
+    np.testing.assert_array_equal(first.comparison.similarity, np.ones((2, 3)))
     assert (after.unit, after.note) == ("cosine", "n")
 
 

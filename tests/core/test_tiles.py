@@ -61,8 +61,8 @@ def test_likeness_colours_where_it_is_high_and_leaves_the_rest():
 
 
 def test_a_tile_shows_the_view_at_the_left_of_the_example():
-    beside = Comparison(np.zeros((30, 30, 3), np.uint8))
-    picture = np.asarray(tile(example(beside=beside), side=60))
+    comparison = Comparison(np.zeros((30, 30, 3), np.uint8))
+    picture = np.asarray(tile(example(comparison=comparison), side=60))
     assert picture.shape[0] == 60
     assert (picture[30, 5] == 0).all()
     assert (picture[30, -5] == 128).all()
@@ -86,13 +86,13 @@ def test_captions_keys_groups_and_notes_are_escaped():
         Prototypes(items, EVIL, predicted=EVIL, score=1.0),
         Examples((), EVIL, note=EVIL),
     ):
-        assert "<script" not in tiles_html(result, colours="heat")
+        assert "<script" not in tiles_html(result, colormap="heat")
 
 
 def test_groups_come_as_headings_in_order_and_prototypes_with_their_sum():
     items = (example(2.0, group="for"), example(1.0, group="for"), example(-0.5, group="against"))
     html = tiles_html(
-        Prototypes(items, "points towards cat", "cat", 2.75, rest=0.25), colours="heat"
+        Prototypes(items, "points towards cat", "cat", 2.75, rest=0.25), colormap="heat"
     )
     assert re.findall("<h3>(.*?)</h3>", html) == ["for", "against"]
     assert "+2.00 +1.00 -0.50" in html

@@ -42,7 +42,7 @@ def test_the_order_that_is_known_holds(runs):
         # A detector of edges is the same whatever was learnt, and for every class.
         assert rows[EDGES]["random-weights"].mean == pytest.approx(1)
         assert rows[EDGES]["random-logit"].mean == pytest.approx(1)
-        painted = {name: row["painted"].mean for name, row in rows.items() if "painted" in row}
+        painted = {name: row["parts"].mean for name, row in rows.items() if "parts" in row}
         if painted:
             assert rows[TRUE_MASK]["target-sensitivity"].mean == 1
             assert all(painted[TRUE_MASK] > painted[name] for name in painted if name != TRUE_MASK)

@@ -11,7 +11,7 @@ from tests.conftest import ROOT
 from whylens.core.inputs.photo import ImageLimits
 
 TEXT = (ROOT / "docs" / "limits.md").read_text(encoding="utf-8")
-ROW = re.compile(r"\| [^|]+ \| ([\d,.]+) ?(%?)[^|]*\| `((?:core|ui)\.[^`]+)` \|")
+ROW = re.compile(r"\| [^|]+ \| ([\d,.]+) ?(%?)[^|]*\| `whylens\.((?:core|ui)\.[^`]+)` \|")
 # By such a name a number is a limit, whatever it is of,
 LIMIT = re.compile(
     r"_?(MOST|MAX|LIMITS?|LARGEST|LONGEST|WIDEST|SECONDS)(_\w+)?|\w*_(BYTES|SECONDS|ITEMS|LIMITS?)"
@@ -178,9 +178,10 @@ def test_what_is_looked_for_is_found():
 def test_every_number_is_that_of_the_code():
     rows = ROW.findall(TEXT)
     assert len(rows) > 40
-    sentences = re.findall(r"([\d,.]+), `((?:core|ui)\.[^`]+)`", TEXT)  # a number just before
+    # In sentences a number stands just before.
+    sentences = re.findall(r"([\d,.]+), `whylens\.((?:core|ui)\.[^`]+)`", TEXT)
     rows += [(number, "", path) for number, path in sentences]
-    assert len(rows) == len(re.findall(r"`(?:core|ui)\.", TEXT))
+    assert len(rows) == len(re.findall(r"`whylens\.(?:core|ui)\.", TEXT))
     for number, percent, path in rows:
         assert float(number.replace(",", "")) == value_of(path) * (100 if percent else 1), path
 
@@ -193,7 +194,7 @@ def test_every_limit_has_a_name_and_is_there():
         "core.models.hub.Timeouts.stall", "core.inputs.photo.ImageLimits.shortest",
         "core.storage.files.MOST_HEADER_BYTES", "ui.page.gate.PATH_BYTES",
     }  # fmt: skip
-    assert not sorted(limit for limit in limits if f"`{limit}`" not in TEXT)
+    assert not sorted(limit for limit in limits if f"`whylens.{limit}`" not in TEXT)
     for bare in (bare_times, bare_bounds):
         assert {module: bare(tree) for module, tree in trees.items() if bare(tree)} == {}
 

@@ -116,10 +116,10 @@ def test_the_search_is_the_paper_s_written_out(kind):
     other = backbone.features(there).map.double()
     wanted = literal_search(head, subject.features.double(), other, aim, 3)
     got = searched(subject, other.float(), aim)
-    assert [(s.replaced, s.taken) for s in got] == [(i, j) for i, j, _ in wanted]
+    assert [(s.query_cell, s.distractor_cell) for s in got] == [(i, j) for i, j, _ in wanted]
     for swap, (_, _, logits) in zip(got, wanted, strict=True):
         assert torch.allclose(swap.logits.double(), logits.detach(), atol=1e-4)
-        assert swap.tried == swap.possible
+        assert swap.pair_count == swap.possible
 
 
 @pytest.mark.parametrize("kind", NETS)
@@ -140,7 +140,7 @@ def test_what_is_said_to_flip_does_flip_the_network_s_own_head(kind):
             swaps = searched(subject, there, aim, budget=4, candidates=60)
             maps = own.map.clone().flatten(2)
             for n, swap in enumerate(swaps, 1):
-                maps[0, :, swap.replaced] = there[0].flatten(1)[:, swap.taken]
+                maps[0, :, swap.query_cell] = there[0].flatten(1)[:, swap.distractor_cell]
                 again = backbone.head(replace(own, map=maps.reshape(own.map.shape)))[0]
                 assert torch.allclose(again, swap.logits, atol=1e-3)
                 # The search ends with the flip, and only with it or with the budget.
@@ -148,7 +148,7 @@ def test_what_is_said_to_flip_does_flip_the_network_s_own_head(kind):
             flipped = int(again.argmax()) == second
             assert flipped or len(swaps) == 4
             flips += flipped
-            for side in ("replaced", "taken"):
+            for side in ("query_cell", "distractor_cell"):
                 assert len({getattr(s, side) for s in swaps}) == len(swaps)
     assert flips >= 1
 
@@ -194,8 +194,11 @@ def test_under_a_linear_head_the_promise_is_kept_by_the_best_of_all():
     (all_tried,), (few,) = (
         searched(subject, other, aim, budget=1, candidates=n) for n in (10**6, 300)
     )
-    assert (few.tried, all_tried.tried) == (300, 96 * 96)
-    assert (few.replaced, few.taken) == (all_tried.replaced, all_tried.taken)
+    assert (few.pair_count, all_tried.pair_count) == (300, 96 * 96)
+    assert (few.query_cell, few.distractor_cell) == (
+        all_tried.query_cell,
+        all_tried.distractor_cell,
+    )
 
 
 def test_cells_are_exchanged_and_nothing_else():
@@ -293,7 +296,7 @@ def test_the_known_cell_is_replaced_by_the_known_cell(colours):
     result = explained(colours, query).result
     (item,) = result.items
     assert item.key == "painted/1"
-    (mark,), (own,) = item.marks, item.beside.marks
+    (mark,), (own,) = item.marks, item.comparison.marks
     assert (mark.number, mark.left, mark.top) == (1, pytest.approx(5 / 6), pytest.approx(3 / 4))
     assert (own.number, own.left, own.top) == (1, pytest.approx(4 / 6), pytest.approx(1 / 4))
     assert (mark.right, mark.bottom) == (1, 1)
@@ -302,7 +305,7 @@ def test_the_known_cell_is_replaced_by_the_known_cell(colours):
     assert "After 1 swap red becomes green" in result.note
     assert item.group == "red → green"
     assert item.value == item.diagnostics["score after"] - item.diagnostics["score before"] < 0
-    assert np.array_equal(item.beside.image, query)
+    assert np.array_equal(item.comparison.image, query)
 
 
 def test_the_caption_tells_the_chance_of_the_other_class_after_each_swap(colours):
@@ -317,7 +320,7 @@ def test_the_caption_tells_the_chance_of_the_other_class_after_each_swap(colours
         _fitted(colours).arrays, [_fitted(colours).facts["keys"].index(item.key)]
     )
     g = functional.avg_pool2d(torch.from_numpy(other.copy()).permute(2, 0, 1)[None] / 255.0, 4)
-    for taken, own in zip(item.marks, item.beside.marks, strict=True):
+    for taken, own in zip(item.marks, item.comparison.marks, strict=True):
         place = [(round(m.top * 4), round(m.left * 6)) for m in (own, taken)]
         f[0, :, place[0][0], place[0][1]] = g[0, :2, place[1][0], place[1][1]]
         wanted.append(100 * float(net.module.head(f).softmax(1)[0, 1]))
@@ -444,5 +447,5 @@ def test_a_vision_transformer_is_turned_by_patches_entering_its_last_block():
     subject = replace(subject, stored_artifact=Artifact(arrays, facts))
     result = final(METHOD.explain(subject, CounterfactualParams(candidates=50, swaps=3)))
     (item,) = result.items
-    assert item.diagnostics["swaps"] == len(item.marks) == len(item.beside.marks)
+    assert item.diagnostics["swaps"] == len(item.marks) == len(item.comparison.marks)
     assert abs(item.value) > 0

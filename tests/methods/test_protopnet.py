@@ -333,7 +333,7 @@ def test_the_checked_patch_lies_on_the_evidence_and_covering_it_matters(page, fi
             # What hardly fires rests on nothing in particular.
             if float(item.caption.split("likeness ")[1].split()[0]) < 0.7:
                 continue
-            (mark,) = item.beside.marks
+            (mark,) = item.comparison.marks
             row, column = data.place(index)
             total += 1
             hits += (

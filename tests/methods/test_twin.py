@@ -382,12 +382,12 @@ def test_the_first_of_each_group_is_compared_patch_by_patch(page, fitted):
     for item in items:
         firsts.setdefault(item.group, item)
     for item in items:
-        assert (item.beside is not None) == (item is firsts[item.group])
-        if item.beside is not None:
-            assert [m.number for m in item.marks] == [m.number for m in item.beside.marks]
+        assert (item.comparison is not None) == (item is firsts[item.group])
+        if item.comparison is not None:
+            assert [m.number for m in item.marks] == [m.number for m in item.comparison.marks]
             assert item.marks
     alone = explained(page, asked(Tinted().pixels(9)), matches=False).result.items
-    assert all(item.beside is None and not item.marks for item in alone)
+    assert all(item.comparison is None and not item.marks for item in alone)
 
 
 def test_familiarity_is_the_share_of_the_gallery_that_is_as_far_from_its_nearest(page, fitted, rng):

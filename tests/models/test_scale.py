@@ -26,7 +26,7 @@ COSTS = (
 FOUND = Measurements(
     method="Quick", model="toy", machine="a machine", load=(0.1, 0.2),
     runs=(RUN, replace(RUN, engine="ray", seconds=150.0, steady=20.0)), same=True,
-    fewer=replace(RUN, images=250), costs=COSTS, refused={"Odd": "no attention"}, gpu=(),
+    fewer=replace(RUN, images=250), costs=COSTS, refusals={"Odd": "no attention"}, gpu=(),
     gpu_name="", galleries=(),
 )  # fmt: skip
 

@@ -79,7 +79,7 @@ def test_what_is_taken_home_of_compare_says_what_it_is_and_how_to_make_it_again(
     )
     request = type("Request", (), {"session_hash": "x"})()
     values = {"photo": "/a/cat.png", "methods": methods, "networks": [], "scaling": RELATIVE}
-    values |= {"colours": "heat", "opacity": 0.7, "sure": False, "under": "auto"}
+    values |= {"colormap": "heat", "opacity": 0.7, "significant_only": False, "under": "auto"}
     values["order"] = "Time"
     assert set(pack.input_keyword_names) == set(values)
     ((path, _),) = pack.fn(request, **values)

@@ -54,7 +54,7 @@ def endpoints(client) -> dict:
 QUESTION = {"model": "toy", "target": "predicted", "quantity": "logit", "versus": "runner-up"}
 # Fewer questions to the network than by default; what comes of them is tested elsewhere.
 FEW = {"masks", "samples", "repeats", "steps", "constants", "swaps", "candidates"}
-LOOK = {"colours": "viridis", "opacity": 0.5}
+LOOK = {"colormap": "viridis", "opacity": 0.5}
 
 
 def test_every_explainer_is_an_endpoint_with_named_parameters(endpoints):

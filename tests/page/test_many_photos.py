@@ -27,7 +27,7 @@ from whylens.ui.page.session import PREDICTED, RUNNER_UP, Session
 
 LABELS = ("ant", "bee", "cat", "dog")
 HOSTILE = "<img src=x onerror=harmed()>.png"
-STYLE = {"colours": "viridis", "opacity": 0.6, "sure": False, "under": "auto"}
+STYLE = {"colormap": "viridis", "opacity": 0.6, "significant_only": False, "under": "auto"}
 ME = SimpleNamespace(session_hash="me")
 
 

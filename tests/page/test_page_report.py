@@ -49,7 +49,7 @@ def session():
 
 def values(model, method):
     """Return the values of the form that averages maps."""
-    style = {"colours": "viridis", "opacity": 0.6, "sure": False, "under": "auto"}
+    style = {"colormap": "viridis", "opacity": 0.6, "significant_only": False, "under": "auto"}
     return {"model": model, "method": method, "count": 2, **style}
 
 

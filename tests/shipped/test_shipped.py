@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from functools import cache
+from itertools import product
 
 import numpy as np
 import pytest
@@ -159,11 +160,11 @@ def test_prototypes_are_as_good_as_asked_and_none_is_double(name):
 
 @pytest.mark.parametrize(
     ("name", "quick"),
-    # The quick ones and what is shipped fitted, and all in the long run: on toy networks the
-    # conformance tests ask each.
-    [*((name, True) for name in NAMES if name != "painted-cats-genuine")]
-    + [pytest.param("painted-cats-genuine", True, marks=pytest.mark.slow)]
-    + [pytest.param(name, False, marks=pytest.mark.slow) for name in NAMES],
+    # All methods on one network, the quick ones and what is shipped fitted on one more.
+    some_quick(
+        product(NAMES, (True, False)),
+        lambda _, case: case in (("painted-cats-breed", False), (VIT, True)),
+    ),
 )
 def test_every_method_explains_a_picture(engine, name, quick):
     dataset = load_dataset(DATA[name], load_registry().datasets)

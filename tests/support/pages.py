@@ -43,7 +43,8 @@ def registry_of(*explainers, problems=()) -> Registry:
 # What the page sends with most events, but for the photo.
 FORM = {
     "model": "resnet18", "target": "predicted", "quantity": "logit", "versus": "runner-up",
-    "framing": "network", "colours": "viridis", "opacity": 0.7, "sure": False, "under": "auto",
+    "framing": "network", "colormap": "viridis", "opacity": 0.7,
+    "significant_only": False, "under": "auto",
 }  # fmt: skip
 
 

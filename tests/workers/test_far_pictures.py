@@ -85,7 +85,7 @@ def test_the_pictures_of_class_means_are_read_there(session, monkeypatch):
     monkeypatch.setattr(class_means, "checkpoint_folders", lambda: {"toy": "a folder"})
     monkeypatch.setattr(class_means, "read_report", lambda folder: report)
     LOADED.clear()
-    style = {"colours": "viridis", "opacity": 0.6, "sure": False, "under": "auto"}
+    style = {"colormap": "viridis", "opacity": 0.6, "significant_only": False, "under": "auto"}
     values = {"model": "toy", "method": "good", "count": 2, **style}
     *partial, (_, gallery) = class_means._runner(session)(**values)
     assert partial[-1][0] == "Averaging: 100 %"

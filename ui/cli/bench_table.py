@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from whylens.core.bench.summary import BenchRow, BenchSummary, Figure
 
 # What the plot and a badge show of a method, where it is known.
-HEADLINES = ("mass-in-mask", "random-maps", "random-weights", "painted", "shortcut")
+HEADLINES = ("mass-in-mask", "random-maps", "random-weights", "parts", "shortcut")
 
 
 def markdown(summaries: Sequence[BenchSummary], groups: Sequence[Group]) -> str:
@@ -33,16 +33,16 @@ def markdown(summaries: Sequence[BenchSummary], groups: Sequence[Group]) -> str:
         "one tile of a mosaic, among others that the network names right, and the figure is the "
         "share of the map that lies in its tile.",
         "",
-        "Figures called painted are after FunnyBirds (Hesse et al. 2023) on Painted Cats, and not "
-        "comparable with theirs: CSDC is the share of a breed's signs that a map points at, PC and "
-        "DC whether those parts alone keep the breed and leaving them out changes it, D the share "
-        "of irrelevant parts that it does not point at, SD how well it orders parts by what "
-        "leaving them out takes, TS whether the map of each of two breeds prefers its own sign on "
-        "a cat that has one of each. From which share of a map on it points at a part was fitted "
-        "on pictures of the validation split. X is the mean of ((CSDC + PC + DC) / 3 + D) / 2, SD "
-        "and TS. A hint's figure is how often the map of the class that it gives away is larger in "
-        "the hint than beside it, in pictures that have it. What every other figure means: [Which "
-        "metric says what](metrics.md).",
+        "Figures of parts are after FunnyBirds (Hesse et al. 2023), on sets that can leave a part "
+        "out of a picture, and not comparable with theirs: CSDC is the share of a breed's signs "
+        "that a map points at, PC and DC whether those parts alone keep the breed and leaving "
+        "them out changes it, D the share of irrelevant parts that it does not point at, SD how "
+        "well it orders parts by what leaving them out takes, TS whether the map of each of two "
+        "breeds prefers its own sign on a cat that has one of each. From which share of a map on "
+        "it points at a part was fitted on pictures of the validation split. X is the mean of "
+        "((CSDC + PC + DC) / 3 + D) / 2, SD and TS. A hint's figure is how often the map of the "
+        "class that it gives away is larger in the hint than beside it, in pictures that have it. "
+        "What every other figure means: [Which metric says what](metrics.md).",
     ]
     for summary in summaries:
         lines += ["", f"## {summary.model}", "", _setting(summary)]
@@ -93,7 +93,7 @@ def _table(summary: BenchSummary, group: Group) -> list[str]:
     columns = [c for c in group.columns if any(c.name in row.figures for row in summary.rows)]
     if not columns:
         return []
-    threshold = group.name == "painted"
+    threshold = group.name == "parts"
     heads = [f"{c.title}{_arrow(c)}" for c in columns]
     lines = ["", f"### {group.question}", ""]
     lines += [f"| Method | {' | '.join(heads)} |{' Points from |' if threshold else ''} Inputs |"]

@@ -60,24 +60,24 @@ def run_batch(
         work = explain_folder(request, runner, progress=updater(display, task))
         lines = FolderLines(request.out, 0 if quiet else MOST_LINES)
         try:
-            done = 0
+            files_done = 0
             while True:
                 try:
                     step = next(work)
                 except StopIteration as end:
                     summary: Summary = end.value
                     break
-                if not done:  # what was there before does not count for the time left
+                if not files_done:  # what was there before does not count for the time left
                     display.reset(task, total=step.count, completed=step.done)
-                done = step.done
-                display.update(task, description=request.folder.name, completed=done)
+                files_done = step.done
+                display.update(task, description=request.folder.name, completed=files_done)
                 if step.shard is not None:
                     lines.write(step.shard)
         except KeyboardInterrupt:
             display.update(task, description="stopping")
             work.close()
             typer.echo(
-                f"Stopped. The same command goes on from the finished parts in {request.out}.",
+                f"Stopped. The same command goes on from the finished shards in {request.out}.",
                 err=True,
             )
             raise typer.Exit(INTERRUPTED) from None
@@ -90,9 +90,9 @@ def run_batch(
 class FolderLines:
     """What the terminal says of the files of a run, a line each, up to a number of them."""
 
-    def __init__(self, out: Path, most: int) -> None:
+    def __init__(self, out: Path, limit: int) -> None:
         """Begin with none."""
-        self._out, self._left, self._width, self._silent = out, most, 0, not most
+        self._out, self._left, self._width, self._silent = out, limit, 0, not limit
 
     def write(self, shard: int) -> None:
         """Write the lines of a finished shard.
@@ -160,10 +160,10 @@ def _summary_text(summary: Summary) -> str:
     errors = ""
     if summary.failed:
         errors = f", {summary.failed:,} of them with an error instead of an answer"
-    skipped = ""
+    skipped_sentence = ""
     if summary.skipped:
         count = summary.skipped.total()
-        skipped = f" {number_of(count, 'file')} of other kinds {was(count)} left out: "
-        skipped += f"{skipped_words(summary.skipped)}."
+        skipped_sentence = f" {number_of(count, 'file')} of other kinds {was(count)} left out: "
+        skipped_sentence += f"{skipped_words(summary.skipped)}."
     files_sentence, rows = number_of(new, "file"), number_of(summary.rows, "row")
-    return f"{files_sentence} explained{pace}{before}. {rows}{errors}.{skipped}"
+    return f"{files_sentence} explained{pace}{before}. {rows}{errors}.{skipped_sentence}"

@@ -128,8 +128,8 @@ def build_answer(
     outputs = [status, chips, picture, tiles, legend, byline, *truth.words, truth.covered]
 
     def show_actions(request: gr.Request) -> tuple[Any, Any]:
-        answered = bool(answers_of(request))
-        return gr.Button(visible=answered), gr.Button(visible=answered)
+        has_answer = bool(answers_of(request))
+        return gr.Button(visible=has_answer), gr.Button(visible=has_answer)
 
     for buttons in (status, chips):
         buttons.click(_on_chip, None, [form.target], **UNQUEUED)
@@ -155,10 +155,10 @@ def _asker(session: Session) -> Callable[..., Iterator[Any]]:
     @report_failure("", at=0, of=10, show=_failed_head, blank=_head_alone)
     def answer(request: gr.Request, **values: Any) -> Iterator[Any]:
         visitor = visitor_id(request)
-        closed: Any = gr.Image(visible=False)
+        cover_image: Any = gr.Image(visible=False)
         style, stamp = StyleControls.read(values), question_id(values)
         if session.store.stamp(visitor, SLOT) == stamp:
-            closed = gr.skip()  # asked again: what was covered is still of this question
+            cover_image = gr.skip()  # asked again: what was covered is still of this question
         # What cannot be answered leaves nothing to be saved or drawn in other colours.
         session.store.forget(visitor, slots=SLOT)
         missing = _missing(session, values)
@@ -180,7 +180,7 @@ def _asker(session: Session) -> Callable[..., Iterator[Any]]:
             verdict = f"{verdict} {familiarity_words(share)}"
         head = html.answer_head(State.WORKING, verdict, question=stamp)
         if is_slow:
-            yield head, chips, *7 * (gr.skip(),), closed
+            yield head, chips, *7 * (gr.skip(),), cover_image
         methods = default_methods(session, question.model, visitor, most=1)
         if not methods:
             text = "No quick method runs on this network: choose one under All methods."
@@ -195,12 +195,12 @@ def _asker(session: Session) -> Callable[..., Iterator[Any]]:
         head = html.answer_head(state, verdict, sentence + shares, question=stamp)
         byline, source = html.by(last), html.source(familiarity_words(share))
         updates = (head, chips, *answer_updates(last, style, session, stamp, folded=True), byline)
-        yield *updates, source, "", "", closed
+        yield *updates, source, "", "", cover_image
         test = _cover_test(session, last)
         if test is not None:
             words = html.stamp(stamp) + html.cover_words(test, last.question_text) + source
             # All again: of two updates that come at once a browser sees the second alone.
-            yield *updates, words, "", "", closed
+            yield *updates, words, "", "", cover_image
 
     return answer
 
@@ -269,9 +269,9 @@ def _show_covered(session: Session) -> Callable[..., Any]:
         if answer is None or answer.question.pixels is None:
             return gr.skip()
         test = _cover_test(session, answer)
-        if test is None or test.covered is None:
+        if test is None or test.covered_pixels is None:
             return gr.skip()
-        picture = hatch(Image.fromarray(answer.question.pixels), ~test.covered)
+        picture = hatch(Image.fromarray(answer.question.pixels), ~test.covered_pixels)
         return gr.Image(session.store.save_image(picture), visible=True)
 
     return show

@@ -43,7 +43,7 @@ from whylens.ui.page.session import (
 SLOT = "compare "
 RELATIVE = "Each map its own"
 SHARED = "Shared by maps of one unit"
-AS_CHOSEN, BEST = "As chosen", next(iter(ORDERS))
+AS_CHOSEN = "As chosen"
 NO_PHOTO = "Give a photo, then press Compare."
 
 Answers = list[tuple[int, Explanation]]  # each with the number of its network's row
@@ -162,7 +162,7 @@ def build_compare(session: Session, form: QuestionForm, style: StyleControls) ->
             status,
             lambda _: "Stopped; the maps that were ready stay.",
             session.engine,
-            beside=download,
+            extra_output=download,
             update=switch,
             inputs=by_kind,
         )
@@ -225,11 +225,11 @@ def _panel_params(session: Session, visitor: str, method: str) -> dict[str, Any]
 def _options(session: Session, answer: Explanation) -> str:
     """Return the parameters of an answer that are not the method's own, in words."""
     fields = session.engine.registry.explainers[answer.method].Params.model_fields
-    changed = {
+    changed_inputs = {
         name: value for name, value in answer.params.items()
         if name in fields and value != fields[name].default
     }  # fmt: skip
-    return ", ".join(f"{name} {value}" for name, value in changed.items())
+    return ", ".join(f"{name} {value}" for name, value in changed_inputs.items())
 
 
 def _runner(session: Session, draw: Drawer) -> Callable[..., Iterator[Any]]:

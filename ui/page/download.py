@@ -70,8 +70,8 @@ def build_download(
             path = session.store.save_zip(files, stem=stem)
         yield path, gr.Button(label)
 
-    packed = button.click(pack, None, [file, button], inputs_kwargs=inputs, **PACKING)
-    packed.success(None, [file], None, js=FETCH_JS, **PRIVATE)
+    pack_event = button.click(pack, None, [file, button], inputs_kwargs=inputs, **PACKING)
+    pack_event.success(None, [file], None, js=FETCH_JS, **PRIVATE)
     return button
 
 

@@ -47,10 +47,10 @@ _ARGUMENTS = {
     "versus": "For a contrast, the other class: label, index or 'runner-up'.",
     "framing": "What the network is shown: 'network' (its own crop), 'whole' (the whole photo, "
     "fitted), or a part as 'left,top,right,bottom' in shares of the photo.",
-    "colours": "Colour map of the picture.",
+    "colormap": "Colour map of the picture.",
     "opacity": "Opacity of the map over the photo, 0 to 1.",
     "under": "What lies under the map: 'auto', 'photo', 'faded' (a grey one) or 'alone'.",
-    "sure": "Hide what does not differ from 0 at 95 %, of methods that sample.",
+    "significant_only": "Hide what does not differ from 0 at 95 %, of methods that sample.",
     "scores": "Also judge the map, in some hundreds of forward passes: is it to be believed? The "
     "word, its reason and all scores are in the manifest.",
 }
@@ -209,6 +209,6 @@ def endpoint_doc(explainer: Explainer[Any]) -> str:
         "",
         "Returns:",
         "    The picture with the map over it, or with the examples; the raw values as .npy, for "
-        "maps; and a manifest: target, parameters, unit, checks, versions, scores if asked for.",
+        "maps; and a manifest: target, parameters, unit, diagnostics, versions, scores if asked.",
     ]
     return "\n".join(lines)

@@ -109,16 +109,16 @@ class FairQueue(Queue):  # type: ignore[misc]  # Gradio has no types here
         visitor = "session", body.session_hash
         if body.session_hash is None:
             visitor = "address", visitor_address(request.scope)
-        waiting = sum(
+        waiting_count = sum(
             visitor_of(event) == visitor
             for line in self.event_queue_per_concurrency_id.values()
             for event in line.queue
         )
-        if waiting >= MOST_WAITING:
+        if waiting_count >= MOST_WAITING:
             # What Gradio calls a full queue loses its reason on the way.
             raise HTTPException(
                 429,
-                f"You have {number_of(waiting, 'question')} waiting already; the most is "
+                f"You have {number_of(waiting_count, 'question')} waiting already; the most is "
                 f"{MOST_WAITING}. Wait for their answers, or cancel some.",
             )
         unread = self.pending_messages_per_session.get(body.session_hash)

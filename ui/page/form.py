@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from gradio.components import Component
@@ -94,9 +94,9 @@ def network_id(values: Mapping[str, Any]) -> str:
 class StyleControls:
     """The components that decide how maps are laid over the photo."""
 
-    colours: Component
+    colormap: Component
     opacity: Component
-    sure: Component
+    significant_only: Component
     under: Component
 
     @property
@@ -107,4 +107,4 @@ class StyleControls:
     @staticmethod
     def read(values: Mapping[str, Any]) -> Style:
         """Return the style that the controls' values ask for."""
-        return Style(values["colours"], values["opacity"], values["sure"], values["under"])
+        return Style(**{field.name: values[field.name] for field in fields(Style)})

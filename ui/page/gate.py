@@ -90,8 +90,8 @@ class Gate:
         """
         self._app, self._janitor, self._page = app, janitor, page
         self._local = local
-        named = {host.strip() for host in os.environ.get(HOSTS_VARIABLE, "").split(",")} - {""}
-        self._hosts = named | LOOPBACK_HOSTS if local or named else None
+        host_names = {host.strip() for host in os.environ.get(HOSTS_VARIABLE, "").split(",")} - {""}
+        self._hosts = host_names | LOOPBACK_HOSTS if local or host_names else None
         self._sent: defaultdict[str, deque[_Sent]] = defaultdict(deque)  # by address
         self._uploads: Counter[str] = Counter()  # under way, by address
         self._open_visits: set[str] = set()
@@ -226,8 +226,10 @@ class Gate:
         if not path.startswith(_CALL_PATH) or len(parts) < 2:
             return True
         queue = self._page._queue
-        waiting = list(queue.pending_event_ids_session.values())
-        return parts[-1] in queue.event_ids_to_events or any(parts[-1] in ids for ids in waiting)
+        pending_events = list(queue.pending_event_ids_session.values())
+        return parts[-1] in queue.event_ids_to_events or any(
+            parts[-1] in ids for ids in pending_events
+        )
 
     def _is_own_stream(self, path: str, query: str) -> bool:
         """Return whether an address names no stream of answers that belongs to somebody else.
@@ -250,8 +252,8 @@ class Gate:
                 if event_id in ids
             ]
         )
-        named = parse_qs(query).get("session_hash", [event_id])[-1]
-        return all(visit in (event_id, named) for visit in visits)
+        session_hash = parse_qs(query).get("session_hash", [event_id])[-1]
+        return all(visit in (event_id, session_hash) for visit in visits)
 
     async def _check(self, scope: Message, headers: dict[str, str], body: bytes) -> bytes | None:
         """Return what to pass on in place of a body that was read, or None for itself."""
@@ -268,11 +270,11 @@ class Gate:
         # An agent's photo is decoded before its question waits.
         if len(body) <= FORM_BYTES or path.startswith("/gradio_api/mcp"):
             return None
-        written = await asyncio.to_thread(_save_photos, values)
-        content = json.dumps(values).encode() if written else body
+        has_photos = await asyncio.to_thread(_save_photos, values)
+        content = json.dumps(values).encode() if has_photos else body
         if len(content) > JSON_BYTES:
             raise _too_large(JSON_BYTES)
-        return content if written else None
+        return content if has_photos else None
 
     def _check_event(self, path: str, values: dict[str, Any]) -> None:
         number = values.get("fn_index")

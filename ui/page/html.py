@@ -137,14 +137,14 @@ def status(explanation: Explanation, *, said: str = "") -> str:
         seconds = explanation.seconds_left
         rest = f", about {duration(seconds)} left" if seconds is not None else ""
         return f"{percent(explanation.fraction)} done in {duration(explanation.seconds)}{rest}"
-    done = f"Done in {duration(explanation.seconds)}: {explanation.question_text}."
+    words = f"Done in {duration(explanation.seconds)}: {explanation.question_text}."
     note = explanation.result.note
-    return " ".join([done, *([note] if note and note != said else []), *explanation.notes])
+    return " ".join([words, *([note] if note and note != said else []), *explanation.notes])
 
 
-def checks(diagnostics: Mapping[str, float]) -> str:
+def diagnostics_table(diagnostics: Mapping[str, float]) -> str:
     """Return HTML of the figures by which a map can be judged, to be unfolded; "" of none."""
-    return render("pieces", "checks", diagnostics=diagnostics) if diagnostics else ""
+    return render("pieces", "diagnostics_table", diagnostics=diagnostics) if diagnostics else ""
 
 
 def waiting(ahead: int) -> str:
@@ -199,8 +199,8 @@ def chips(prediction: Prediction, target: int | None, labels: tuple[str, ...]) -
 
 def by(answer: Explanation) -> str:
     """Return HTML that says by which method the card's map was made, and what is striped."""
-    seconds, unseen = duration(answer.seconds), answer.view is not None and _unseen(answer.view)
-    return render("answer", "by", title=answer.title, seconds=seconds, unseen=unseen)
+    seconds, has_unseen = duration(answer.seconds), answer.view is not None and _unseen(answer.view)
+    return render("answer", "by", title=answer.title, seconds=seconds, unseen=has_unseen)
 
 
 def source(text: str) -> str:
@@ -227,15 +227,17 @@ def frame(image: Image.Image, part: tuple[float, float, float, float]) -> str:
     return render("answer", "frame", url=_data_url(image), size=size, ratio=ratio)
 
 
-def cover_words(test: CoverTest, asked: str) -> str:
+def cover_words(test: CoverTest, question_text: str) -> str:
     """Return HTML of what the class loses when the map's strongest places are covered."""
     figures = (test.before, test.after, test.chance)
     if test.unit is None:
         words = [share_in_words(figure) for figure in figures]
     else:
         words = [f"{figure:.4g} {test.unit}".strip() for figure in figures]
-    picture = test.covered is not None
-    return render("answer", "cover", share=test.share, asked=asked, words=words, picture=picture)
+    picture = test.covered_pixels is not None
+    return render(
+        "answer", "cover", share=test.share, asked=question_text, words=words, picture=picture
+    )
 
 
 def example_buttons(examples: Mapping[str, bytes]) -> str:
@@ -268,11 +270,11 @@ def legend(
     return render("pieces", "legend", **values)
 
 
-def verdict(known: Verdict) -> str:
+def verdict(outcome: Verdict) -> str:
     """Return HTML of whether a map is to be believed, with its scores and curves to be unfolded."""
     rows = []
     for name, good in GOOD.items():
-        score = known.scores[name]
+        score = outcome.scores[name]
         value, span = "" if score.value is None else f"{score.value:.2f}", score.span
         if span is not None and f"{span[0]:.2f}" != f"{span[1]:.2f}":
             value += f" ({span[0]:.2f} to {span[1]:.2f})"
@@ -282,12 +284,12 @@ def verdict(known: Verdict) -> str:
             rows.append((name.capitalize(), note, value, chance, good))
     curves = {}
     for name in ("deletion", "insertion"):
-        score = known.scores[name]
+        score = outcome.scores[name]
         top = max((abs(y) for y in score.curve), default=0.0)
         scale = 100 / max(1.0, top)
         places = zip(score.shares, score.curve, strict=True)
         curves[name] = " ".join(f"{200 * x:.1f},{100 - scale * y:.1f}" for x, y in places)
-    return render("answer", "verdict", verdict=known, rows=rows, curves=curves if rows else {})
+    return render("answer", "verdict", verdict=outcome, rows=rows, curves=curves if rows else {})
 
 
 def map_table(
@@ -497,7 +499,7 @@ def class_probabilities(prediction: Prediction) -> dict[str, float] | str:
     return probabilities
 
 
-def tiles_html(result: Examples | Prototypes, *, colours: str, are_photos: bool = False) -> str:
+def tiles_html(result: Examples | Prototypes, *, colormap: str, are_photos: bool = False) -> str:
     """Return HTML of a result's pictures under their headings, with the sum of their points.
 
     Args:
@@ -508,7 +510,7 @@ def tiles_html(result: Examples | Prototypes, *, colours: str, are_photos: bool 
         (
             heading,
             [
-                (str(i) if are_photos else "", item, _data_url(tile(item, colours=colours)),
+                (str(i) if are_photos else "", item, _data_url(tile(item, colormap=colormap)),
                  item.value / top)
                 for i, item in members
             ],

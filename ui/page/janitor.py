@@ -84,11 +84,11 @@ class Janitor:
         now = time.time() if now is None else now
         files = sorted(self._files())
         total = sum(size for _, size, _ in files)
-        for written, size, path in files:
+        for mtime, size, path in files:
             # An upload that has come whole lies in a folder of its own.
             whole = path.parent not in self._folders or not path.name.startswith("tmp")
             keep = KEEP_SECONDS if whole else BROKEN_OFF_SECONDS
-            if now - written > keep or total > self._budget:
+            if now - mtime > keep or total > self._budget:
                 path.unlink(missing_ok=True)
                 total -= size
         for top in self._folders:

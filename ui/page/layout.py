@@ -99,10 +99,10 @@ def build_page(
                 signal = build_signal_input()
                 card = gr.HTML("", elem_id="model-card", padding=False)
                 with gr.Accordion("Colours", open=False, elem_id="look"):
-                    style.colours.render()
+                    style.colormap.render()
                     style.opacity.render()
                     style.under.render()
-                    style.sure.render()
+                    style.significant_only.render()
         side = SideColumn(examples, card, notice, gr.State(""), signal, framing)
         tabs, compare, methods, guide, report, new_models = _tabs(
             session, form, style, public=public
@@ -158,7 +158,7 @@ def _style() -> StyleControls:
             [(name.capitalize(), name) for name in colour_names()],
             value=colour_names()[0],
             label="Colours",
-            elem_id="colours",
+            elem_id="colormap",
             render=False,
         ),
         gr.Slider(
@@ -175,7 +175,7 @@ def _style() -> StyleControls:
             value=False,
             label="Hide what another seed could undo",
             info="Where a sampled map does not differ from 0 at 95 %",
-            elem_id="sure",
+            elem_id="significant",
             render=False,
         ),
         gr.Radio(

@@ -119,7 +119,7 @@ def wire_stop(
     *,
     method: str = "",
     failed: str = FAILED,
-    beside: Component | None = None,
+    extra_output: Component | None = None,
     update: Callable[..., Any] | None = None,
     inputs: Mapping[str, Component] = MappingProxyType({}),
 ) -> Dependency:
@@ -132,7 +132,7 @@ def wire_stop(
         event: Of a handler that `report_failure` decorates.
         engine: Ends the step that is being computed, for which Gradio would wait.
         method: The only one whose work is ended; "" is all of the visitor's.
-        beside: What is updated with the status, or None.
+        extra_output: What is updated with the status, or None.
         update: Returns its update, for the request and `inputs` by name.
     """
 
@@ -148,6 +148,6 @@ def wire_stop(
     context = get_blocks_context()
     assert context is not None  # noqa: S101 - a button is built in one
     context.fns[stop_event["id"]].cancels = [event["id"]]
-    outputs = [status] if beside is None else [status, beside]
+    outputs = [status] if extra_output is None else [status, extra_output]
     values = {"words": status, **inputs}
     return cast(Dependency, event.failure(after, None, outputs, inputs_kwargs=values, **UNQUEUED))

@@ -159,14 +159,14 @@ def _tables(
     params: dict[str, dict[str, object]] = {name: {} for name in methods}
     for number, file in enumerate(files):
         began = time.perf_counter()
-        loaded = session.store.decode_alone(file.load)
-        photo = loaded.photo
-        source = FileRow(number, file.name, 0, loaded.sha256)
+        photo_input = session.store.decode_alone(file.load)
+        photo = photo_input.photo
+        source = FileRow(number, file.name, 0, photo_input.sha256)
         if photo is not None:
-            loaded = replace(loaded, photo=replace(photo, framing=framing))
+            photo_input = replace(photo_input, photo=replace(photo, framing=framing))
             source = replace(source, size=photo.size, notes=photo.notes)
         rows, maps = [], {}
-        for row, answer in explain_file(engine, question, params, source, loaded):
+        for row, answer in explain_file(engine, question, params, source, photo_input):
             rows.append(row)
             if answer is not None:
                 maps[answer.title] = _map_thumbnail(answer, style)

@@ -23,7 +23,7 @@ from whylens.ui.page.long_events import UNQUEUED
 from whylens.ui.page.panel import Cards, Panel, build_panel, wire_examples_of
 from whylens.ui.page.session import PRIVATE, Session, visitor_id
 
-AT_ONCE = 1.0  # seconds up to which a time is not worth stating
+NOTICEABLE = 1.0  # seconds from which a time is worth stating
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ def cards_html(
     for name, explainer in engine.registry.explainers.items():
         seconds = costs.get(name)
         cost = "" if seconds is None else "at once"
-        if seconds is not None and seconds > AT_ONCE:
+        if seconds is not None and seconds > NOTICEABLE:
             cost = f"about {html.duration(seconds)}"
         groups[QUESTIONS[explainer.question_kind]].append(
             html.Card(

@@ -156,13 +156,13 @@ class PageStore:
                 f"This network takes arrays of {(input_spec.channels, *input_spec.size)}, not "
                 "photos. Choose another, or send one from a script as a .npy or .tif file."
             )
-        most = ImageLimits().bytes
+        limit = ImageLimits().bytes
         try:
             size = Path(path).stat().st_size
         except OSError as exc:
             raise BadInput(GONE) from exc
-        if size > most:
-            raise BadInput(f"The file is larger than {most / 1e6:.0f} MB. Send fewer values.")
+        if size > limit:
+            raise BadInput(f"The file is larger than {limit / 1e6:.0f} MB. Send fewer values.")
         return self.decode_alone(lambda: read_channels(path, input_spec))
 
     def save_signal(self, signal: Array) -> str:

@@ -145,7 +145,7 @@ def build_panel(
         wire_judging(session, event, name, legend, style)
     wire_stop(
         stop, event, status, _stop_message(name, session), session.engine, method=name,
-        beside=download, update=switch,
+        extra_output=download, update=switch,
     )  # fmt: skip
     return panel
 
@@ -157,8 +157,8 @@ def _runner(explainer: Explainer[Any], session: Session) -> Callable[..., Iterat
         style = StyleControls.read(values)
         params = {name: values[name] for name in explainer.Params.model_fields}
         stamp = question_id(values)
-        waiting = html.waiting(session.engine.ahead(explainer.name))
-        yield *3 * (gr.skip(),), waiting, gr.skip()
+        waiting_message = html.waiting(session.engine.ahead(explainer.name))
+        yield *3 * (gr.skip(),), waiting_message, gr.skip()
         for answer in throttle(session.engine.explain(question, explainer.name, params)):
             session.store.put_answer(visitor_id(request), explainer.name, answer, stamp)
             updates = answer_updates(answer, style, session, stamp)

@@ -40,7 +40,7 @@ def answer_updates(
             # What a signal resembles is drawn as a curve, which is no signal.
             are_photos = not folded and answer.question.photo is not None
             tiles = gr.HTML(
-                html.tiles_html(examples, colours=style.colormap, are_photos=are_photos),
+                html.tiles_html(examples, colormap=style.colormap, are_photos=are_photos),
                 visible=True,
             )
             return gr.ImageSlider(visible=False), tiles, legend
@@ -72,11 +72,12 @@ def legend_html(answer: Explanation, style: Style, stamp: str, *, folded: bool =
     mark = html.stamp(stamp)
     if not isinstance(answer.result, Heatmap):
         return mark
-    scale, note, checks = scale_of(answer.result), answer.reason, answer.result.diagnostics
+    scale, note = scale_of(answer.result), answer.reason
+    diagnostics = html.diagnostics_table(answer.result.diagnostics)
     if folded:
-        return mark + html.legend(scale, style, note=note, folded=html.checks(checks))
-    judged = "" if answer.verdict is None else html.verdict(answer.verdict)
-    return mark + html.legend(scale, style, note=note) + judged + html.checks(checks)
+        return mark + html.legend(scale, style, note=note, folded=diagnostics)
+    verdict_html = "" if answer.verdict is None else html.verdict(answer.verdict)
+    return mark + html.legend(scale, style, note=note) + verdict_html + diagnostics
 
 
 def verdict_html(answer: Explanation, style: Style, stamp: str) -> str:  # noqa: ARG001

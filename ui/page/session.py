@@ -116,8 +116,8 @@ def model_choices() -> list[tuple[str, str]]:
         groups.setdefault(manifest.group or kind, []).append(name)
     groups |= {"From the Hub": list(SUGGESTED), "Untrained": [UNTRAINED]}
     last = (GROUND_TRUTH, SIGNALS, "From the Hub", "Untrained")
-    ordered = sorted(groups, key=lambda group: last.index(group) if group in last else -1)
-    return [(f"{group}: {name}", name) for group in ordered for name in groups[group]]
+    group_names = sorted(groups, key=lambda group: last.index(group) if group in last else -1)
+    return [(f"{group}: {name}", name) for group in group_names for name in groups[group]]
 
 
 def first_model(engine: Engine) -> tuple[str, str]:

@@ -16,10 +16,10 @@ def swatches() -> str:
     rules = []
     for number, name in enumerate(colour_names(), 1):
         stops = ", ".join(colour_stops(name, diverges=False))
-        choice = f"#colours label:nth-of-type({number})::after"
+        choice = f"#colormap label:nth-of-type({number})::after"
         rules.append(f"{choice} {{ background: linear-gradient(90deg, {stops}); }}")
     shape = "content: ''; width: 2.6rem; height: .8rem; border-radius: 3px; margin-left: .4rem;"
-    return "\n".join([f"#colours label::after {{ {shape} }}", *rules])
+    return "\n".join([f"#colormap label::after {{ {shape} }}", *rules])
 
 
 def page_theme() -> gr.themes.Base:

@@ -179,8 +179,8 @@ def build_training(session: Session, form: QuestionForm, *, local: bool) -> Depe
     show_event = event.success(show_one, [upload, folder, name], fields, **PRIVATE)
 
     def stop_training(request: gr.Request) -> Any:
-        running = runner.stop(visitor_id(request))
-        return "Stopping; what is best so far is kept ..." if running else gr.skip()
+        stopped_training = runner.stop(visitor_id(request))
+        return "Stopping; what is best so far is kept ..." if stopped_training else gr.skip()
 
     stop.click(stop_training, None, [status], **UNQUEUED)
     return cast("Dependency", show_event)

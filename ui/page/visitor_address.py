@@ -17,8 +17,10 @@ def visitor_address(scope: Mapping[str, Any]) -> str:
         scope: Of the request, as ASGI has it.
     """
     address = str((scope.get("client") or ("",))[0])
-    named = [v.decode("latin-1") for k, v in scope["headers"] if k == b"x-forwarded-for"]
-    forwarded = ",".join(named).rpartition(",")[2].strip()
+    forwarded_headers = [
+        v.decode("latin-1") for k, v in scope["headers"] if k == b"x-forwarded-for"
+    ]
+    forwarded = ",".join(forwarded_headers).rpartition(",")[2].strip()
     return forwarded if forwarded and _is_private(address) else address
 
 

@@ -107,21 +107,21 @@ def build_what_if(session: Session, form: QuestionForm, tab: gr.Tab) -> None:
     inputs = {**form.inputs, **controls, "painted": editor}
     outputs = [picture, bars, status]
     refill = gr.Button("Refill", elem_id="whatif-refill", visible="hidden")
-    opened = [editor, maps, status, stamp]
+    opening_outputs = [editor, maps, status, stamp]
     gr.on(
-        [tab.select, refill.click], _opener(session), None, opened, inputs_kwargs=form.inputs,
-        **PRIVATE,
+        [tab.select, refill.click], _opener(session), None, opening_outputs,
+        inputs_kwargs=form.inputs, **PRIVATE,
     )  # fmt: skip
     fill.change(
         lambda value: gr.Image(visible=value == OTHER), [fill], [replacement_photo], **PRIVATE
     )
     asking = {**QUICK, "inputs_kwargs": inputs}
     # Buttons say what marks the places; another way or fill asks anew of the same places.
-    for button, by in ((mark, BY_MAP), (paint, BY_BRUSH)):
-        click = button.click(lambda by=by: by, None, [marked], **UNQUEUED)
+    for button, source in ((mark, BY_MAP), (paint, BY_BRUSH)):
+        click = button.click(lambda source=source: source, None, [marked], **UNQUEUED)
         click.then(_asker(session), None, outputs, trigger_mode="always_last", **asking)
-    again = [way.input, fill.input, replacement_photo.upload, share.release]
-    gr.on(again, _asker(session), None, outputs, trigger_mode="always_last", **asking)
+    triggers = [way.input, fill.input, replacement_photo.upload, share.release]
+    gr.on(triggers, _asker(session), None, outputs, trigger_mode="always_last", **asking)
 
 
 def _opener(session: Session) -> Callable[..., Any]:

@@ -36,7 +36,7 @@ from whylens.ui.page.html import COMPARE, METHODS, PICTURES, PLUGINS, TAB_OF, sl
 from whylens.ui.page.judging import wire_judging
 from whylens.ui.page.light_events import LIGHT_COPIES_JS
 from whylens.ui.page.long_events import QUICK, UNQUEUED
-from whylens.ui.page.methods import AT_ONCE, OPEN_JS, Methods, cards_html, seconds_of
+from whylens.ui.page.methods import NOTICEABLE, OPEN_JS, Methods, cards_html, seconds_of
 from whylens.ui.page.panel import Panel
 from whylens.ui.page.panel_updates import answer_updates, verdict_html
 from whylens.ui.page.report import Report
@@ -262,8 +262,8 @@ def wire(blocks: gr.Blocks, page: Page) -> None:
         **PRIVATE,
     )
     model_events.append(mended.success(change_model, show_progress="hidden", **changing))
-    opened = [page.methods.open_name, form.photo]
-    open_event.then(None, opened, None, js=OPEN_JS, **PRIVATE)
+    opening_inputs = [page.methods.open_name, form.photo]
+    open_event.then(None, opening_inputs, None, js=OPEN_JS, **PRIVATE)
     asked_about = (form.photo, form.target, form.quantity, form.versus, form.framing)
     changes = [component.change for component in asked_about]
     ask = page.answer
@@ -362,7 +362,12 @@ def wire(blocks: gr.Blocks, page: Page) -> None:
     page.tabs.plugins.expand(None, None, None, js=TAB_JS.format(tab=PLUGINS), **PRIVATE)
     style = page.style
     gr.on(
-        [style.colours.input, style.opacity.release, style.sure.input, style.under.input],
+        [
+            style.colormap.input,
+            style.opacity.release,
+            style.significant_only.input,
+            style.under.input,
+        ],
         _restyler(session, page.answer, compare, list(panels.values())),
         None,
         [
@@ -559,11 +564,11 @@ def _model_updates(
         run = gr.Button(_run_label(explainers[name], cost), interactive=not reason)
         updates += [
             gr.skip() if fresh and not reason else notice,
-            gr.skip() if fresh and not reason and cost <= AT_ONCE else run,
+            gr.skip() if fresh and not reason and cost <= NOTICEABLE else run,
         ]
     return updates
 
 
 def _run_label(explainer: Explainer[Any], seconds: float) -> str:
-    time = f" (about {html.duration(seconds)})" if seconds > AT_ONCE else ""
+    time = f" (about {html.duration(seconds)})" if seconds > NOTICEABLE else ""
     return f"Explain with {explainer.title}{time}"

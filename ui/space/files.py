@@ -18,7 +18,7 @@ from whylens.core.storage.files import write_atomically
 from whylens.ui.space.card import SpaceCard, SpaceProblem, with_front_matter
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-# Nothing else of a checkout is copied: no tests, tools or untracked files.
+# Nothing of a checkout is copied but these and the data of its packages: no tests, no tools.
 ALLOWED = (
     "demo.py",
     "pyproject.toml",  # the list of built-in explainers
@@ -27,22 +27,9 @@ ALLOWED = (
     "CONTRIBUTING.md",
     "whylens/*",
     "core/**/*.py",
-    "core/outputs/*.html",
     "plugins/**/*.py",
-    "plugins/measured.json",
     "ui/**/*.py",
-    "ui/page/*.css",
-    "ui/page/templates/*.html",
-    "ui/cli/plugin_template/*",
-    "checkpoints/**/*.json",
-    "checkpoints/**/*.md",
-    "checkpoints/**/*.safetensors",
-    "checkpoints/**/*.parquet",
     "examples/*.ipynb",
-    "examples/*.json",
-    "examples/*/*.jpg",
-    "examples/*/*.csv",
-    "examples/*/LICENSE.md",
     "docs/**/*.md",
     "docs/**/*.jpg",
     "docs/**/*.png",
@@ -72,7 +59,7 @@ def build_space(folder: Path, *, checkout: Path = CHECKOUT) -> list[Path]:
     folder.parent.mkdir(parents=True, exist_ok=True)
     staged = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
-        for path in _allowed_files(checkout):
+        for path in _allowed_files(checkout, project):
             target = staged / path.relative_to(checkout)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)
@@ -91,8 +78,14 @@ def build_space(folder: Path, *, checkout: Path = CHECKOUT) -> list[Path]:
     return sorted(p.relative_to(folder) for p in folder.rglob("*") if p.is_file())
 
 
-def _allowed_files(checkout: Path) -> Iterator[Path]:
-    for pattern in ALLOWED:
+def _allowed_files(checkout: Path, project: Mapping[str, Any]) -> Iterator[Path]:
+    folders = project["tool"]["setuptools"]["package-data"]
+    patterns = [
+        f"{package.removeprefix('whylens.').replace('.', '/')}/{name}"
+        for package, names in folders.items()
+        for name in names
+    ]
+    for pattern in (*ALLOWED, *patterns):
         for path in checkout.glob(pattern):
             if path.is_file() and not any(part.startswith(".") for part in path.parts[-2:]):
                 yield path
