@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 from PIL import EpsImagePlugin, Image, ImageOps
 
-from tests.core.test_images import chunk, encoded, off, patches, picture, png, srgb
+from tests.core.test_photo import chunk, encoded, off, patches, picture, png, srgb
 from whylens.core.errors import BadInput
 from whylens.core.inputs.photo import read_photo
 

@@ -12,7 +12,6 @@ nbclient = pytest.importorskip("nbclient", reason="nbclient is not installed")
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
-@pytest.mark.slow
 def test_the_quickstart_runs_and_shows_its_pictures(tmp_path, monkeypatch):
     for variable in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "TMPDIR"):
         monkeypatch.setenv(variable, str(tmp_path))

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.support.doc_blocks import PAGES
-from tests.support.screenshots import DOCS, SCREENSHOTS, STRIP, take, write_strip
+from tests.support.screenshots import DOCS, ROW, SCREENSHOTS, STRIP, take, write_row, write_strip
 
 OTHERS = {"figure.png"}  # test_docs.py makes it from the commands of the page that shows it
 BLOCK = 16
@@ -54,7 +54,7 @@ def test_every_picture_that_is_shown_is_there_and_made_by_the_program():
         for target in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", page.read_text(encoding="utf-8"))
         if not target.startswith("benchmark-")  # of test_benchmark_page.py
     }
-    made = {shot.name for shot in SCREENSHOTS} | {STRIP} | OTHERS
+    made = {shot.name for shot in SCREENSHOTS} | {STRIP, ROW} | OTHERS
     assert set(shown) == made
     files = {path.name for path in DOCS.iterdir() if path.suffix in (".png", ".jpg", ".gif")}
     assert files == made
@@ -72,10 +72,11 @@ def test_what_a_picture_shows_is_told_from_another(rng):
 
 
 @pytest.mark.slow
-def test_the_strip_of_maps_is_what_the_program_makes(shipped, tmp_path):
-    write_strip(tmp_path / STRIP)
-    with Image.open(tmp_path / STRIP) as drawn:
-        assert_shows(drawn, STRIP)
+@pytest.mark.parametrize(("name", "write"), [(STRIP, write_strip), (ROW, write_row)])
+def test_maps_in_the_readme_are_what_the_program_makes(shipped, tmp_path, name, write):
+    write(tmp_path / name)
+    with Image.open(tmp_path / name) as drawn:
+        assert_shows(drawn, name)
 
 
 @pytest.mark.slow

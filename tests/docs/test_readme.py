@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import runpy
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 
 import whylens
+from tests.support.doc_blocks import run_first_block
 from whylens.core.registry import load_registry
 from whylens.core.train.report import read_report
 from whylens.plugins.painted_cats.cats import PaintedCats
@@ -19,18 +19,6 @@ from whylens.plugins.painted_cats.portrait import paint_portrait
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-EXAMPLE = "examples/photos/squirrel.jpg"
-
-
-def run_first_block(place: Path, photo: Path) -> dict[str, object]:
-    """Return the names of the README's first block, run in `place` on another photo."""
-    text = README[README.index("```python") :]
-    assert text.startswith("```python\nimport whylens\n")
-    code = text[: text.index("\n```")].removeprefix("```python\n")
-    assert f'photo = "{EXAMPLE}"' in code
-    script = place / "first_block.py"
-    script.write_text(code.replace(EXAMPLE, str(photo)))
-    return runpy.run_path(str(script))
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import torch
 
 from whylens.core.datasets.tensors import to_tensor
 from whylens.core.errors import BadArtifact, NotAllowed, UnknownName
-from whylens.core.models import image_encoder as towers
+from whylens.core.models import image_encoder
 from whylens.core.models.backbone import ModelSource
 from whylens.core.models.random_weights import randomize_weights
 
@@ -31,7 +31,7 @@ def made(monkeypatch):
         found[name] = randomize_weights(module, seed=2)
         return found[name], ModelSource(name=name, digest="d" * 64, licence="", source="")
 
-    monkeypatch.setattr(towers, "load_pretrained", small)
+    monkeypatch.setattr(image_encoder, "load_pretrained", small)
     return found
 
 
@@ -42,7 +42,7 @@ def pictures():
 
 
 def test_a_clip_tower_gives_its_projection(made, pictures):
-    eyes = towers.load_encoder(CLIP)
+    eyes = image_encoder.load_encoder(CLIP)
     x = torch.cat([to_tensor(p, eyes.input_spec) for p in pictures])
     with torch.no_grad():
         wanted = made[CLIP].head(made[CLIP].fc_norm(made[CLIP].forward_features(x)[:, 0]))
@@ -52,7 +52,7 @@ def test_a_clip_tower_gives_its_projection(made, pictures):
 
 @pytest.mark.parametrize("name", [DINO, CLASSIFIER])
 def test_others_give_what_a_head_would_read(made, pictures, name):
-    eyes = towers.load_encoder(name)
+    eyes = image_encoder.load_encoder(name)
     x = torch.cat([to_tensor(p, eyes.input_spec) for p in pictures])
     with torch.no_grad():
         wanted = made[name].forward_features(x)[:, 0]
@@ -62,9 +62,9 @@ def test_others_give_what_a_head_would_read(made, pictures, name):
 
 def test_what_has_no_such_name_or_takes_no_pictures_is_refused(monkeypatch):
     with pytest.raises(UnknownName):
-        towers.load_encoder("vit_small_patch16_224.dinoo")
+        image_encoder.load_encoder("vit_small_patch16_224.dinoo")
     with pytest.raises(NotAllowed):
-        towers.load_encoder("/etc/passwd")
+        image_encoder.load_encoder("/etc/passwd")
     monkeypatch.setattr("whylens.core.models.checkpoints.SHIPPED", SHIPPED)
     with pytest.raises(BadArtifact, match="takes no images"):
-        towers.load_encoder("mnist1d")
+        image_encoder.load_encoder("mnist1d")

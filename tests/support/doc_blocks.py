@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import runpy
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+EXAMPLE = "examples/photos/squirrel.jpg"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 _FENCE = re.compile(
     r"^(?:<!-- (?P<remark>[^\n]*?) -->\n\n?)?^```(?P<language>\w+)[^\n]*\n(?P<code>.*?)^```$",
@@ -33,6 +36,17 @@ class Block:
     code: str
     reason: str
     file: str
+
+
+def run_first_block(place: Path, photo: Path) -> dict[str, object]:
+    """Return the names of the README's first block, run on a photo; it writes into the place."""
+    block = blocks_of(PAGES[0])[0]
+    assert block.language == "python"
+    assert f'photo = "{EXAMPLE}"' in block.code
+    script = place / "first_block.py"
+    script.write_text(block.code.replace(EXAMPLE, str(photo)))
+    with contextlib.chdir(place):
+        return runpy.run_path(str(script))
 
 
 def blocks_of(page: Path) -> list[Block]:

@@ -1,7 +1,7 @@
 """The pictures of README and docs that show the page: made by it, never by hand.
 
 `python -m tests.support.screenshots [NAME ...]` writes them into docs/, all or those named, and
-the README's strip of maps; tests/docs/test_pictures.py compares. Look at each before it is
+the README's strip and row of maps; tests/docs/test_pictures.py compares. Look at each before it is
 committed.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from PIL import Image
 
 import whylens
 from tests.support.browser import DONE, PATIENCE, await_status, chromium, open_tab, serve, visit
+from tests.support.doc_blocks import EXAMPLE, run_first_block
 from whylens.core.engine import Engine
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -123,8 +125,16 @@ SCREENSHOTS = (
 )  # fmt: skip
 
 
-STRIP = "strip.jpg"
+STRIP, ROW = "strip.jpg", "row.jpg"
 STRIP_METHODS = ("grad-cam", "sise", "occlusion", "lime", "smoothgrad", "deeplift")
+
+
+def write_row(path: Path) -> None:
+    """Write what the README's first block draws of all that it compares."""
+    with tempfile.TemporaryDirectory() as place:
+        run_first_block(Path(place), ROOT / EXAMPLE)
+        with Image.open(Path(place) / "row.png") as row:
+            row.convert("RGB").save(path, "JPEG", quality=90, optimize=True)
 
 
 def write_strip(path: Path) -> None:
@@ -173,6 +183,7 @@ if __name__ == "__main__":
     for shot, content in take(chosen):
         (DOCS / shot.name).write_bytes(content)
         sys.stdout.write(f"{shot.name}: {len(content)} bytes\n")
-    if not sys.argv[1:] or STRIP in sys.argv[1:]:
-        write_strip(DOCS / STRIP)
+    for name, write in ((STRIP, write_strip), (ROW, write_row)):
+        if not sys.argv[1:] or name in sys.argv[1:]:
+            write(DOCS / name)
     os._exit(0)  # the server's threads need not be waited for
