@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from html import escape
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jinja2 import Environment
+from markupsafe import Markup
 from PIL import Image, ImageDraw, ImageFont
 
 from whylens.core.errors import BadInput, disk_errors
@@ -33,6 +34,7 @@ from whylens.core.outputs.render import (
     scale_words,
     scales_together,
 )
+from whylens.core.outputs.templates import load_templates
 from whylens.core.progress import last_of
 from whylens.core.results import Array, Examples, Heatmap, Prototypes
 from whylens.core.targets import EACH_ITS_OWN, ClassScore
@@ -331,7 +333,7 @@ class Why:
         return _png(_smaller(self.image(), _LONGEST))
 
     def _repr_html_(self) -> str:
-        return _figure(self, Style(), None)
+        return str(_html(self))
 
 
 class SideBySide(Sequence[Why]):
@@ -441,47 +443,32 @@ class SideBySide(Sequence[Why]):
         return _png(self.image())
 
     def _repr_html_(self) -> str:
-        figures = "".join(
-            _figure(why, Style(), scale) for why, scale in zip(self, self.scales(), strict=True)
-        )
-        problems = "".join(
-            f"<p><b>{escape(name)}</b>: {escape(text)}</p>" for name, text in self.problems.items()
-        )
-        return (
-            f"<div style='display:flex;gap:12px;align-items:flex-start'>{figures}</div>{problems}"
-        )
+        figures = [_html(why, scale) for why, scale in zip(self, self.scales(), strict=True)]
+        return str(_render("row", figures, self.problems))
 
 
-def _figure(why: Why, style: Style, scale: Scale | None) -> str:
-    # A tenth of a PNG's bytes, which a notebook's file would keep.
-    picture = base64.b64encode(_jpeg(_smaller(why._render(style, scale), _LONGEST))).decode()
-    bar = ""
+def _html(why: Why, scale: Scale | None = None) -> Markup:
+    style, stops, scale_text = Style(), [], ""
     if isinstance(why.result, Heatmap):
-        bar = _legend(scale or scale_of(why.result), style)
-    summary = f"Predicted: {why.prediction}."
-    if why.target.quantity != "value":
-        summary += f" Score {why.score:.4g}."
+        scale = scale or scale_of(why.result)
+        stops = colour_stops(style.colormap, diverges=scale.low < 0)
+        scale_text = scale_words(scale)
+    score = "" if why.target.quantity == "value" else f" Score {why.score:.4g}."
     if why.explanation.model.outputs == "labels":
-        summary += f" {EACH_ITS_OWN}"
-    note = f"<br><i>{escape(why.note)}</i>" if why.note else ""
-    return (
-        "<figure style='margin:0;max-width:640px;font:13px sans-serif'>"
-        f"<figcaption><b>{escape(why.title)}</b>: {escape(str(why.target))}</figcaption>"
-        f"<img style='max-width:100%' alt='{escape(why.title)}: {escape(str(why.target))}'"
-        f" src='data:image/jpeg;base64,{picture}'>{bar}"
-        f"<figcaption>{escape(summary)}{note}</figcaption></figure>"
-    )
+        score += f" {EACH_ITS_OWN}"
+    # A tenth of a PNG's bytes, which a notebook's file would keep.
+    jpeg = _jpeg(_smaller(why._render(style, scale), _LONGEST))
+    return _render("one", why, score, jpeg, scale, stops, scale_text)
 
 
-def _legend(scale: Scale, style: Style) -> str:
-    stops = ", ".join(colour_stops(style.colormap, diverges=scale.low < 0))
-    ticks = [f"{scale.low:.4g}", *(["0"] if scale.low < 0 else []), f"{scale.high:.4g}"]
-    spans = "".join(f"<span>{tick}</span>" for tick in ticks)
-    return (
-        f"<div style='height:10px;background:linear-gradient(90deg,{stops})'></div>"
-        f"<div style='display:flex;justify-content:space-between'>{spans}</div>"
-        f"<div>{escape(scale.unit)}. {escape(scale_words(scale))}</div>"
-    )
+def _render(macro: str, *values: object) -> Markup:
+    html: Markup = getattr(_templates().get_template("why.html").module, macro)(*values)
+    return html
+
+
+@cache
+def _templates() -> Environment:
+    return load_templates(Path(__file__).parent)
 
 
 def _png(picture: Image.Image) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,11 +9,11 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
 from whylens.core.inputs.view import View, shrunk
 from whylens.core.outputs.render import Pixels, Style, overlay
+from whylens.core.outputs.templates import jpeg_url, load_templates
 from whylens.core.results import Heatmap
 from whylens.core.words import number_of, percent
 
@@ -196,16 +195,4 @@ def report_html(
     )
 
 
-def jpeg_url(data: bytes) -> str:
-    """Return a JPEG as an address that holds it."""
-    return "data:image/jpeg;base64," + base64.b64encode(data).decode()
-
-
-_TEMPLATES = Environment(
-    loader=FileSystemLoader(Path(__file__).parent),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
-_TEMPLATES.filters["percent"] = percent
+_TEMPLATES = load_templates(Path(__file__).parent)

@@ -10,7 +10,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 from PIL import Image
 
@@ -22,9 +21,9 @@ from whylens.core.models.labels import class_text
 from whylens.core.needs import Need
 from whylens.core.outputs.example_images import tile
 from whylens.core.outputs.headline import CoverTest
-from whylens.core.outputs.photo_report import jpeg_url
 from whylens.core.outputs.ranking import agreements, mean_agreements
 from whylens.core.outputs.render import Scale, Style, colour_stops, scale_words
+from whylens.core.outputs.templates import jpeg_url, load_templates
 from whylens.core.registry import Registry
 from whylens.core.results import Examples, Heatmap, Prototypes
 from whylens.core.targets import ClassScore
@@ -70,13 +69,7 @@ TILES_JS = """element.addEventListener('click', event => {
   if (tile) tile.ariaExpanded = tile.closest('figure').classList.toggle('wl-large');
 })"""
 
-_TEMPLATES = Environment(
-    loader=FileSystemLoader(Path(__file__).with_name("templates")),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
+_TEMPLATES = load_templates(Path(__file__).with_name("templates"))
 
 
 def code(text: str) -> Markup:
@@ -93,10 +86,7 @@ def without_commands(text: str) -> str:
 
 
 _TEMPLATES.filters |= {
-    "number": format,
-    "percent": percent,
     "share": share_in_words,
-    "jpeg_url": jpeg_url,
     "code": code,
     "plain": without_commands,
 }
