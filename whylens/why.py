@@ -41,6 +41,7 @@ from whylens.core.targets import EACH_ITS_OWN, ClassScore
 from whylens.core.words import percent
 
 _LONGEST = 640  # pixels of a picture in a notebook
+_NARROWEST = 280  # pixels of what stands under it
 
 
 class _Name(str):
@@ -457,8 +458,9 @@ def _html(why: Why, scale: Scale | None = None) -> Markup:
     if why.explanation.model.outputs == "labels":
         score += f" {EACH_ITS_OWN}"
     # A tenth of a PNG's bytes, which a notebook's file would keep.
-    jpeg = _jpeg(_smaller(why._render(style, scale), _LONGEST))
-    return _render("one", why, score, jpeg, scale, stops, scale_text)
+    picture = _smaller(why._render(style, scale), _LONGEST)
+    width = max(picture.width, _NARROWEST)
+    return _render("one", why, score, _jpeg(picture), width, scale, stops, scale_text)
 
 
 def _render(macro: str, *values: object) -> Markup:

@@ -44,6 +44,7 @@ def rank_correlation(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
 
 
 def _ranks(values: npt.ArrayLike) -> Floats:
+    # As scipy.stats.rankdata, whose import the first verdict of a page would wait for.
     flat = without_rounding(np.asarray(values, np.float64).ravel())
     _, inverse, counts = np.unique(flat, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)

@@ -22,7 +22,7 @@ from whylens.core.results import Heatmap
 from whylens.core.subject import Subject
 
 Explain = Callable[[Subject], Heatmap]
-Comparison = Callable[[Floats, Floats], tuple[float, float]]
+MapComparison = Callable[[Floats, Floats], tuple[float, float]]
 
 
 def spearman(a: Floats, b: Floats) -> tuple[float, float]:
@@ -31,7 +31,7 @@ def spearman(a: Floats, b: Floats) -> tuple[float, float]:
 
 
 def seed_agreement(
-    subject: Subject, heat: Heatmap, explain: Explain, *, comparison: Comparison = spearman
+    subject: Subject, heat: Heatmap, explain: Explain, *, comparison: MapComparison = spearman
 ) -> Score:
     """Return how like a map is to that of the next seed.
 
@@ -74,7 +74,7 @@ def max_sensitivity(
 
 
 def shift_equivariance(
-    subject: Subject, heat: Heatmap, explain: Explain, *, comparison: Comparison = spearman
+    subject: Subject, heat: Heatmap, explain: Explain, *, comparison: MapComparison = spearman
 ) -> Iterator[Score]:
     """Yield how well a map moves along where the input moves by one stride, mean over axes.
 
@@ -107,7 +107,7 @@ def _on_input(subject: Subject, x: torch.Tensor) -> Subject:
     return replace(subject, forward_pass=ForwardPass(subject.backbone, x))
 
 
-def _of_seeds(comparison: Comparison) -> Callable[[Case], Iterator[Score]]:
+def _of_seeds(comparison: MapComparison) -> Callable[[Case], Iterator[Score]]:
     def measure(case: Case) -> Iterator[Score]:
         explain = require(case, "method")
         yield seed_agreement(case.subject, case.heat, explain, comparison=comparison)
@@ -115,7 +115,7 @@ def _of_seeds(comparison: Comparison) -> Callable[[Case], Iterator[Score]]:
     return measure
 
 
-def _of_shifts(comparison: Comparison) -> Callable[[Case], Iterator[Score]]:
+def _of_shifts(comparison: MapComparison) -> Callable[[Case], Iterator[Score]]:
     def measure(case: Case) -> Iterator[Score]:
         explain = require(case, "method")
         return shift_equivariance(case.subject, case.heat, explain, comparison=comparison)
