@@ -181,7 +181,7 @@ def document(guide: Iterable[GuideEntry], measurements: Measurements) -> str:
                 + (", knows no class" if entry.class_blind else "")
                 + f". {entry.shows}",
                 "",
-                f"- Cannot show: {entry.cannot}",
+                f"- Limits: {entry.cannot}",
                 *([f"- When: {entry.when}"] if entry.when else []),
                 f"- Needs: {'; '.join(needs) or 'nothing but scores'}.",
                 f"- Cost: {entry.cost}.",

@@ -284,7 +284,7 @@ def word_of(verdict: Verdict) -> tuple[Word, str]:
         )
     doubts = []
     if lead < LEAD:
-        doubts.append(f"it leads on random maps by only {lead:.1f} times their spread")
+        doubts.append(f"it beats random maps by only {lead:.1f} times their spread")
     if span[0] < CHANCE:
         doubts.append(f"under one way of hiding it beats only {20 * span[0]:.3g} of 20")
     if weights is not None and weights >= CHANGED:

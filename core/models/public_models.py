@@ -47,19 +47,19 @@ def check_public_model(
     if takes.parameters > limit:
         raise NotAllowed(
             f"{name} has {takes.parameters / 1e6:.0f} million parameters; this page loads up to "
-            f"{limit / 1e6:.0f} million. Choose a smaller model, or run Whylens yourself."
+            f"{limit / 1e6:.0f} million. Choose a smaller model, or use the command line or Python."
         )
     if takes.per_input > memory_for("work"):
         raise NotAllowed(
             f"{name} takes about {takes.per_input / 1e9:.1f} GB for a single input, "
             f"and this server has {memory_for('work') / 1e9:.1f} GB for it. Choose a network that "
-            "reads smaller pictures, or run Whylens yourself."
+            "reads smaller pictures, or a larger machine."
         )
     if LOADED_BYTES * takes.parameters > memory_for("models"):
         raise NotAllowed(
             f"{name} takes about {LOADED_BYTES * takes.parameters / 1e9:.1f} GB, and this server "
-            f"has {memory_for('models') / 1e9:.1f} GB for networks. Choose a smaller model, or run "
-            "Whylens yourself."
+            f"has {memory_for('models') / 1e9:.1f} GB for networks. Choose a smaller model, or "
+            "a larger machine."
         )
     return name
 

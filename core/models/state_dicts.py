@@ -124,7 +124,7 @@ def _unfit_suffix(file: Path, suffix: str) -> str:
             '  torch.save(learn.model.state_dict(), "weights.pth")'
         )
     kinds = ", ".join(WEIGHTS_SUFFIXES)
-    return f"{file.name} is no file of weights that can be read; there are: {kinds}."
+    return f"{file.name} is no file of weights; these are read: {kinds}, and .onnx."
 
 
 def _read_pickle(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

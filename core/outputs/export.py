@@ -102,20 +102,25 @@ def covering_files(
     commands = "\n".join(command_line(explanation, source) for explanation in explanations)
     yield "methods.bib", bibliography(explanations).encode()
     yield "command.txt", f"{commands}\n".encode()
-    titles = ", ".join(explanation.title for explanation in explanations)
-    text = _README.format(source=source, titles=titles, notes="\n".join(notes))
+    several = len({explanation.model.name for explanation in explanations}) > 1
+    titles = ", ".join(
+        f"{explanation.title} on {explanation.model.name}" if several else explanation.title
+        for explanation in explanations
+    )
+    place = "NETWORK/METHOD" if several else "METHOD"
+    text = _README.format(source=source, titles=titles, place=f"{place}/", notes="\n".join(notes))
     yield "README.txt", f"{text.strip()}\n".encode()
 
 
 _README = """Whylens on {source}: {titles}.
 
 photo-*.png or signal-*.npy     what was explained
-METHOD/overlay.png              the map over it, in the colours of the page
-METHOD/map.png                  the map alone
-METHOD/values.npy               the map's raw values, for numpy.load
-METHOD/standard_error.npy       of a sampled map: the standard error of each value
-METHOD/example-*.png            of methods that show examples
-METHOD/manifest.json            network, weights, class, parameters, seed, versions, scale
+{place}overlay.png              the map over it, in the colours of the page
+{place}map.png                  the map alone
+{place}values.npy               the map's raw values, for numpy.load
+{place}standard_error.npy       of a sampled map: the standard error of each value
+{place}example-*.png            of methods that show examples
+{place}manifest.json            network, weights, class, parameters, seed, versions, scale
 command.txt                     what makes the same again, a line for each method
 methods.bib                     the methods' papers
 

@@ -143,16 +143,18 @@ def _panels(
     maps = [answer.result for answer, _ in answers if isinstance(answer.result, Heatmap)]
     scales = iter(scales_together(maps, same_values=same_values))
     panels: list[_Panel] = []
+    several = len({answer.model.name for answer, _ in answers}) > 1
     for (answer, style), has_photo in zip(answers, with_photo, strict=True):
         photo = answer.question.photo
         if has_photo and photo is not None:
             panels.append(_Panel(_fit(photo.image(), side, kind), ("Photo",)))
+        network = (answer.model.name,) if several else ()
         score = f"score {answer.score:.4g}"
         if answer.target.quantity == "value":
             score = f"{answer.score:.4g} {answer.target.value_unit}".strip()
         if answer.probability is not None:  # it is of a value or a function
             score += f", probability {percent(answer.probability, 1)}"
-        captions = (answer.title, answer.question_text, score)
+        captions = (answer.title, *network, answer.question_text, score)
         if isinstance(answer.result, Heatmap):
             scale = next(scales)
             picture = _fit(render_explanation(answer, style, scale=scale), side, kind)

@@ -19,20 +19,23 @@ from whylens.core.targets import Outputs
 from whylens.core.words import number_of, percent
 
 
-def headline(result: Result, outputs: Outputs = "classes") -> str:
+def headline(result: Result, outputs: Outputs = "classes", *, is_blind: bool = False) -> str:
     """Return one sentence that says what a result of any explainer shows.
 
     Args:
         outputs: What the network's scores are of.
+        is_blind: Whether its map tells not what speaks for a class: it is class or sign blind.
     """
-    does = "raises" if outputs == "value" else "speaks for"
+    evidence = f"{'raises' if outputs == 'value' else 'speaks for'} it"
+    if is_blind:
+        evidence = "it marks"
     match result:
         case Heatmap():
             share = evidence_share(result.values)
             noun = "picture" if result.values.ndim == 2 else "input"  # or it is a signal, a table
             if share is None:
-                return f"Nothing in the {noun} {does} it."
-            words = f"Half of what {does} it lies in {percent(share)} of the {noun}."
+                return "It marks nothing." if is_blind else f"Nothing in the {noun} {evidence}."
+            words = f"Half of what {evidence} lies in {percent(share)} of the {noun}."
             border = " Its strongest place lies at the border." if peaks_at_border(result) else ""
             return words + border
         case Examples():
@@ -66,14 +69,12 @@ def familiarity_words(share: float | None) -> str:
         share: As `Engine.familiarity` returns it.
     """
     if share is None:
-        return "Whether it learnt from anything like this cannot be known: none of it is stored."
+        return "What it learnt from is not stored: whether this is unusual for it cannot be known."
     if is_unfamiliar(share):
         return "It learnt from nothing like this: take what it says as a guess."
     if share < 0.5:
-        return (
-            f"To it this looks as strange as the strangest {percent(share)} of what it learnt from."
-        )
-    return "To it this looks like what it learnt from."
+        return f"Of what it learnt from, {percent(share)} is as unusual as this."
+    return "This looks to it like what it learnt from."
 
 
 def evidence_share(values: Array) -> float | None:

@@ -64,8 +64,8 @@ class ArtifactStore:
                 )
         raise NeedsNotMet(
             f"it rests on {explainer.artifact_kind}, and none was made for {backbone.name} yet. "
-            "Give labelled pictures of your own below. For all: `whylens fit "
-            f"{backbone.name} --method {explainer.name} FOLDER`"
+            "On its card, under All methods, give labelled pictures of your own. For all: `whylens "
+            f"fit {backbone.name} --method {explainer.name} FOLDER`"
         )
 
     def put_for_visitor(

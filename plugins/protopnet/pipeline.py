@@ -319,8 +319,8 @@ def _check_alarms(data: _Data, predicted: Labels, count: int, report: dict[str, 
         alarm = "its prototypes look no more like their own class than like others"
     if alarm:
         raise Refused(
-            f"These prototypes are not shown: {alarm}. Give more pictures per class, or a network "
-            "that tells the classes apart."
+            f"No prototypes are shown, since they cannot be trusted: {alarm}. Give more pictures "
+            "per class, or a network that tells the classes apart."
         )
 
 

@@ -312,6 +312,9 @@ def test_a_real_photo_is_recognised_and_explained(browser, address, shared):
 @pytest.mark.slow
 def test_a_visitor_trains_and_finds_the_model_chosen_and_reported(browser, wide_address, tmp_path):
     with visit(browser, f"{wide_address}/?model=a-toy&method=train") as page:
+        page.click("#train-run")
+        await_status(page, "train", "^Not trained. There are no pictures")
+        expect(page.locator("#train-run")).to_have_text("Train")  # for another try
         page.set_input_files("#train-zip input[type=file]", zip_of_fruit(tmp_path))
         page.locator("#train-name textarea, #train-name input").fill("fruits")
         page.get_by_label("The network that is loaded").check()

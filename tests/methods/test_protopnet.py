@@ -471,7 +471,7 @@ class OneClass(Planted):
 
 
 def test_prototypes_of_noise_are_not_shown(page):
-    with pytest.raises(BadInput, match="These prototypes are not shown"):
+    with pytest.raises(BadInput, match="No prototypes are shown"):
         list(page.fit("toy", "protopnet", Unlearnable(), {"steps": 20}, visitor="noise"))
 
 

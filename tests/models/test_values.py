@@ -82,7 +82,7 @@ def test_its_number_is_that_of_the_bare_network_and_is_no_probability(folder, va
     assert score.logit == pytest.approx(value, rel=1e-5)
     shown = why._repr_html_()
     assert f"Predicted: age {value:.4g} years." in shown
-    assert "%" not in shown.split("<img")[0] + shown.split("</div>")[-1]
+    assert " %" not in shown.split("<img")[0] + shown.split("</div>")[-1]
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,21 @@ def test_a_browser_is_told_of_hidden_progress_in_one_place_and_asks_no_follower_
     assert stop["backend_fn"]
 
 
+def test_a_training_frees_its_button_however_it_ends_and_its_picture_waits_for_its_network():
+    page = build_page(Engine(registry_of(fake(1), fake(2))))
+    ids = {b["props"].get("elem_id"): b["id"] for b in page.config["components"]}
+    events = {d["id"]: d for d in page.config["dependencies"]}
+    (training,) = (d for d in events.values() if ids["train-log"] in d["outputs"])
+    followers = [d for d in events.values() if d["trigger_after"] == training["id"]]
+    freeing = [d for d in followers if d["outputs"] == [ids["train-run"]]]
+    assert {d["trigger_only_on_success"] for d in freeing} == {True, False}
+    assert {d["trigger_only_on_failure"] for d in freeing} == {True, False}
+    (loading,) = (d for d in followers if ids["model"] in d["outputs"])
+    shows = [d for d in events.values() if d["trigger_after"] == loading["id"]]
+    assert [d for d in shows if ids["train-zip"] in d["inputs"] and ids["photo"] in d["outputs"]]
+    assert not [d for d in followers if ids["train-zip"] in d["inputs"]]
+
+
 def test_a_reason_and_a_time_reach_the_method_that_they_are_about():
     # A plugin of the first family comes last in the registry.
     from whylens.ui.page import wiring

@@ -189,7 +189,7 @@ def _asker(session: Session) -> Callable[..., Iterator[Any]]:
             return
         last = last_of(session.engine.explain(question, methods[0]))
         session.store.put_answer(visitor, SLOT, last, stamp)
-        state, sentence = answer_sentence(last)
+        state, sentence = answer_sentence(last, session)
         if last.target.index != prediction.classes[0].index:
             sentence = f"For {last.question_text}: {sentence}"
         head = html.answer_head(state, verdict, sentence + shares, question=stamp)

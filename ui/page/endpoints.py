@@ -202,7 +202,7 @@ def endpoint_doc(explainer: Explainer[Any]) -> str:
     lines = [
         f"{explainer.title}: {explainer.summary}",
         "",
-        f"Cannot show: {explainer.limits}",
+        f"Limits: {explainer.limits}",
         "",
         "Args:",
         *(f"    {name}: {' '.join(text.split())}" for name, text in arguments.items()),

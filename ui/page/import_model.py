@@ -16,7 +16,7 @@ from whylens.core.models.import_options import EXAMPLE_PHOTO, ImportOptions
 from whylens.core.models.import_weights import import_weights
 from whylens.core.targets import EACH_ITS_OWN, ClassScore
 from whylens.ui.page.form import QuestionForm
-from whylens.ui.page.long_events import MOST_EVENTS, report_failure
+from whylens.ui.page.long_events import MOST_EVENTS, NewModel, report_failure
 from whylens.ui.page.session import model_choices
 
 FAILED = "Not imported. "
@@ -39,15 +39,16 @@ _OUTPUTS = [
 ]
 
 
-def build_import(engine: Engine, form: QuestionForm) -> Dependency:
-    """Return the event of an import, with its fold built in the open tab and wired.
+def build_import(engine: Engine, form: QuestionForm) -> NewModel:
+    """Return an import, with its fold built in the open tab and wired.
 
-    When it succeeds it has put the new model into the form.
+    When its event succeeds it has put the new model into the form.
     """
     with gr.Accordion("A network of your own", open=False, elem_id="import"):
         gr.HTML(
             "<p class='wl-about'>A file of weights on this computer, or a network as ONNX, becomes "
-            "a model. What is left empty is found out or assumed, and said. No code in a file is "
+            "a model. Leave empty what you do not know: it is worked out or assumed, and the "
+            "status says which. No code in a file is "
             "run.</p>"
         )
         path = gr.Textbox(
@@ -90,7 +91,7 @@ def build_import(engine: Engine, form: QuestionForm) -> Dependency:
         show_progress="hidden",
         api_visibility="private",
     )
-    return cast("Dependency", event)
+    return NewModel(cast("Dependency", event))
 
 
 def importer(engine: Engine) -> Callable[..., Iterator[Any]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gradio as gr
-from gradio.events import Dependency
 
 from whylens.core.engine import Engine
 from whylens.core.outputs.render import colour_names
@@ -18,6 +17,7 @@ from whylens.ui.page.guide import Guide, build_guide
 from whylens.ui.page.html import COMPARE, METHODS, PHOTOS, PICTURES, REPORT, TRAIN, WHAT_IF
 from whylens.ui.page.import_model import build_import
 from whylens.ui.page.light_events import build_quiet_place, quieten_events
+from whylens.ui.page.long_events import NewModel
 from whylens.ui.page.many_photos import build_many_photos
 from whylens.ui.page.methods import Methods, build_methods
 from whylens.ui.page.page_store import PageStore
@@ -195,7 +195,7 @@ def _style() -> StyleControls:
 
 def _tabs(
     session: Session, form: QuestionForm, style: StyleControls, *, public: bool
-) -> tuple[Tabs, Compare, Methods, Guide, Report, list[Dependency]]:
+) -> tuple[Tabs, Compare, Methods, Guide, Report, list[NewModel]]:
     new_models = []
     trainable, local = training_allowed(public=public), not is_public(public=public)
     form.quantity.change(

@@ -6,7 +6,7 @@ import functools
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import gradio as gr
 from gradio.components import Component
@@ -108,6 +108,18 @@ def report_failure(
         return cast(Work, reporting)
 
     return decorate
+
+
+class NewModel(NamedTuple):
+    """An event that puts a new model into the form, and what is to follow once it is loaded.
+
+    Attributes:
+        event: It succeeds when the model is in the form.
+        wire_next: Given the event that loads the model, wires what comes after; None of nothing.
+    """
+
+    event: Dependency
+    wire_next: Callable[[Dependency], object] | None = None
 
 
 def wire_stop(

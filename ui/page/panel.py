@@ -162,7 +162,7 @@ def _runner(explainer: Explainer[Any], session: Session) -> Callable[..., Iterat
         for answer in throttle(session.engine.explain(question, explainer.name, params)):
             session.store.put_answer(visitor_id(request), explainer.name, answer, stamp)
             updates = answer_updates(answer, style, session, stamp)
-            head, sentence = panel_head(answer)
+            head, sentence = panel_head(answer, session)
             yield *updates, html.status(answer, said=sentence), head
 
     return run

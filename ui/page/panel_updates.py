@@ -46,17 +46,19 @@ def answer_updates(
             return gr.ImageSlider(visible=False), tiles, legend
 
 
-def answer_sentence(answer: Explanation) -> tuple[State, str]:
+def answer_sentence(answer: Explanation, session: Session) -> tuple[State, str]:
     """Return the state of an answer that is final, and one sentence that says what it shows."""
+    explainer = session.engine.registry.explainers.get(answer.method)
+    is_blind = explainer is not None and (explainer.class_blind or explainer.sign_blind)
     heat = answer.result
     if isinstance(heat, Heatmap) and not np.any(heat.values):
         return State.BLANK, f"Nothing found. {answer.reason}".strip()
-    return State.DONE, headline(heat, answer.model.outputs)
+    return State.DONE, headline(heat, answer.model.outputs, is_blind=is_blind)
 
 
-def panel_head(answer: Explanation) -> tuple[str, str]:
+def panel_head(answer: Explanation, session: Session) -> tuple[str, str]:
     """Return HTML of what stands above an answer in its method's panel, and the sentence in it."""
-    state, sentence = answer_sentence(answer) if answer.finished else (State.WORKING, "")
+    state, sentence = answer_sentence(answer, session) if answer.finished else (State.WORKING, "")
     return html.answer_head(
         state, f"{answer.title}: why {answer.question_text}.", sentence
     ), sentence

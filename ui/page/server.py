@@ -158,8 +158,8 @@ def serve(
     """
     if mcp:
         require_mcp()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("whylens").setLevel(logging.INFO)  # libraries tell of each of their steps
     restore_interrupt()
     methods = measurements(MEASURED).methods
     costs = {name: method.forwards for name, method in methods.items()}

@@ -34,7 +34,7 @@ from whylens.core.workers.training import EngineDatasetReader, TrainingRunner
 from whylens.ui.page.folder_input import build_folder_input
 from whylens.ui.page.form import QuestionForm
 from whylens.ui.page.html import duration
-from whylens.ui.page.long_events import MOST_EVENTS, UNQUEUED, report_failure
+from whylens.ui.page.long_events import MOST_EVENTS, UNQUEUED, NewModel, report_failure
 from whylens.ui.page.session import (
     PREDICTED,
     PRIVATE,
@@ -93,10 +93,10 @@ def training_allowed(*, public: bool = False) -> bool:
     return not is_public(public=public)
 
 
-def build_training(session: Session, form: QuestionForm, *, local: bool) -> Dependency:
-    """Return the last event of a training, built in the open tab and wired.
+def build_training(session: Session, form: QuestionForm, *, local: bool) -> NewModel:
+    """Return a training, built in the open tab and wired.
 
-    When it succeeds, the new model is in the form, with a picture that it was tested with.
+    Once its model is loaded, a picture that it was tested with is in the form.
 
     Args:
         local: Whether visitors may name folders of this machine.
@@ -167,23 +167,28 @@ def build_training(session: Session, form: QuestionForm, *, local: bool) -> Depe
         show_progress_on=[status],
         api_visibility="private",
     )
-    event.then(lambda: gr.Button("Train", interactive=True), None, [run], **UNQUEUED)
+    for ended in (event.success, event.failure):  # a refused one ends as well
+        ended(lambda: gr.Button("Train", interactive=True), None, [run], **UNQUEUED)
 
     def show_one(path: str | None, place: str | None, model: str, request: gr.Request) -> Any:
         visitor, place = visitor_id(request), (place or "").strip() if local else ""
         picture = held_out_picture(session, path, place, (model or "").strip(), visitor)
         return (gr.skip(),) * 3 if picture is None else (picture, PREDICTED, RUNNER_UP)
 
-    # A network is met by what it says of a picture that it was tested with.
+    # A network is met by what it says of a picture that it was tested with: not before it is
+    # loaded, or the one before it would be asked.
     fields = [form.photo, form.target, form.versus]
-    show_event = event.success(show_one, [upload, folder, name], fields, **PRIVATE)
+    places = [upload, folder, name]
 
     def stop_training(request: gr.Request) -> Any:
         stopped_training = runner.stop(visitor_id(request))
         return "Stopping; what is best so far is kept ..." if stopped_training else gr.skip()
 
     stop.click(stop_training, None, [status], **UNQUEUED)
-    return cast("Dependency", show_event)
+    return NewModel(
+        cast("Dependency", event),
+        lambda loading: loading.success(show_one, places, fields, **PRIVATE),
+    )
 
 
 def _starts() -> list[tuple[str, str]]:

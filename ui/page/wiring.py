@@ -10,7 +10,6 @@ from urllib.parse import urlencode
 
 import gradio as gr
 from gradio.components import Component
-from gradio.events import Dependency
 
 from whylens.core.errors import CoreError
 from whylens.core.explainer import Explainer
@@ -35,7 +34,7 @@ from whylens.ui.page.guide import Guide, default_methods
 from whylens.ui.page.html import COMPARE, METHODS, PICTURES, PLUGINS, TAB_OF, slug
 from whylens.ui.page.judging import wire_judging
 from whylens.ui.page.light_events import LIGHT_COPIES_JS
-from whylens.ui.page.long_events import QUICK, UNQUEUED
+from whylens.ui.page.long_events import QUICK, UNQUEUED, NewModel
 from whylens.ui.page.methods import NOTICEABLE, OPEN_JS, Methods, cards_html, seconds_of
 from whylens.ui.page.panel import Panel
 from whylens.ui.page.panel_updates import answer_updates, verdict_html
@@ -197,7 +196,7 @@ class Page:
     methods: Methods
     guide: Guide
     report: Report
-    new_models: Sequence[Dependency]
+    new_models: Sequence[NewModel]
 
 
 def wire(blocks: gr.Blocks, page: Page) -> None:
@@ -250,9 +249,11 @@ def wire(blocks: gr.Blocks, page: Page) -> None:
             **changing,
         )
     ]
-    model_events += [
-        event.success(change_model, show_progress="hidden", **changing) for event in page.new_models
-    ]
+    for event, wire_next in page.new_models:
+        loading = event.success(change_model, show_progress="hidden", **changing)
+        model_events.append(loading)
+        if wire_next is not None:
+            wire_next(loading)
     # Whoever is told that a method cannot be used here is offered a network where it can.
     mended = gr.on(
         [panel.notice.click for panel in panels.values()],
