@@ -38,11 +38,14 @@ EVERY_TAB = (
 
 @pytest.mark.slow  # what an address opens is asked of its handler in test_page.py
 def test_a_link_brings_back_model_method_and_class(browser, wide_address):
-    link = f"{wide_address}/?model=a-toy&method=score-cam&target=7"
+    link = f"{wide_address}/?model=a-toy&method=score-cam&target=7&quantity=contrast&versus=3"
     with visit(browser, link, watched=False) as page:
         expect(page.locator("#score-cam-run")).to_be_visible()
         expect(page.locator("#model input")).to_have_value(re.compile("a-toy$"))
         expect(page.locator("#target input")).to_have_value(re.compile(r"\(7\)"))
+        page.get_by_text("What counts: score, probability or a difference").click()
+        expect(page.locator("#versus input")).to_have_value(re.compile(r"\(3\)"))
+        expect(page).to_have_url(re.compile("quantity=contrast&versus="))
         open_tab(page, "Plugins")
         expect(page).to_have_url(re.compile("method=plugins"))
         expect(page).to_have_url(re.compile("model=a-toy"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from html import unescape
+
 import gradio as gr
 import pytest
 
@@ -112,6 +114,12 @@ def test_a_reason_and_a_time_reach_the_method_that_they_are_about():
     banner = html_text(wrong[outputs.index("banner")].value)
     for told in ("called 'resnet51'", "called 'grad-kam'", "called 'golfish'", "called 'nobody'"):
         assert told in banner
+    contrast = {"target": "class 1", "quantity": "contrast", "versus": "class 2"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(wiring, "first_model", lambda engine: ("toy", ""))
+        linked = handler(type("Request", (), {"query_params": contrast, "session_hash": "x"})())
+    for name, value in (("target", "1"), ("quantity", "contrast"), ("versus", "2")):
+        assert linked[outputs.index(name)].value == value
     refused = engine.unavailable("toy")
     assert refused
     assert len(refused) < len(explainers)
@@ -237,6 +245,9 @@ def test_the_address_names_the_network_that_is_loaded_and_the_example_that_is_sh
         values = form | {"photo": photo and str(photo), "loaded": loaded}
         assert all(f"data-address='{address}'" in html_text(s.fn(**values)) for s in stamps)
     assert "data-address" not in stamps[0].fn(**form, photo=None, loaded="")
+    contrast = form | {"quantity": "contrast", "versus": "titi (380)", "photo": None}
+    address = html_text(stamps[0].fn(**contrast, loaded="resnet18"))
+    assert "&quantity=contrast&versus=titi+%28380%29" in unescape(address)
 
 
 def test_every_problem_and_owner_is_on_the_plugins_tab():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import urlencode
 
 import gradio as gr
@@ -16,6 +16,7 @@ from whylens.core.explainer import Explainer
 from whylens.core.explanation import ModelCard
 from whylens.core.models.checkpoints import checkpoint_folders
 from whylens.core.models.labels import class_index, class_text
+from whylens.core.targets import Quantity
 from whylens.ui.page import html
 from whylens.ui.page.answer import SLOT, AnswerCard
 from whylens.ui.page.compare import Compare
@@ -273,6 +274,10 @@ def wire(blocks: gr.Blocks, page: Page) -> None:
         # What is typed into the network's field may be no network's name.
         parts = {"model": loaded, "target": values["target"] or PREDICTED}
         parts["example"] = example_name(session.store, loaded, values["photo"])
+        if values["quantity"] != "logit":
+            parts["quantity"] = values["quantity"]
+        if values["quantity"] == "contrast":
+            parts["versus"] = values["versus"] or RUNNER_UP
         address = urlencode(parts) if loaded else ""
         return html.stamp(question_id(values), network_id(values), address)
 
@@ -414,12 +419,18 @@ def _on_open(page: Page, tabs: Collection[Any]) -> Callable[..., Any]:
         method = place if place in explainers else by_slug.get(place, "")
         if not method and place not in tabs:
             problems.append(f"There is no method called {place!r}: all are under All methods.")
-        target = PREDICTED
-        if query.get("target", PREDICTED) != PREDICTED:
-            try:
-                target = class_text(class_index(query["target"], card.labels), card.labels)
-            except CoreError as exc:
-                problems.append(str(exc))
+        classes = {"target": PREDICTED, "versus": RUNNER_UP}
+        for key, by_itself in classes.items():
+            if query.get(key, by_itself) != by_itself:
+                try:
+                    classes[key] = class_text(class_index(query[key], card.labels), card.labels)
+                except CoreError as exc:
+                    problems.append(str(exc))
+        quantity = query.get("quantity", "logit")
+        if quantity not in get_args(Quantity):
+            problems.append(f"There is no score called {quantity!r}.")
+            quantity = "logit"
+        question = (classes["target"], quantity, classes["versus"])
         names = example_names(name)
         cell = query.get("example", "")
         if cell and cell not in names:
@@ -428,7 +439,8 @@ def _on_open(page: Page, tabs: Collection[Any]) -> Callable[..., Any]:
             first = opening_names(name)
             cell = random.choice(first) if first else ""  # noqa: S311 - nobody guards it
         photo = example(session.store, name, cell)
-        updates = _model_updates(page, card, visitor_id(request), photo, target, method, fresh=True)
+        visitor = visitor_id(request)
+        updates = _model_updates(page, card, visitor, photo, method, question, fresh=True)
         updates[2] = _banner(card, " ".join(p for p in problems if p))
         tab = METHODS if method else place if place in tabs else COMPARE
         return name, *page.tabs.updates(tab), *methods.open_updates(method), *updates
@@ -465,7 +477,7 @@ def _model_changer(page: Page, *, again: bool) -> Callable[..., Any]:
                 if photo is None or not session.fits(photo, model):
                     first = next(iter(opening_names(model)), "")
                     photo = example(session.store, model, first)
-                yield model, *_model_updates(page, card, visitor_id(request), photo, PREDICTED, "")
+                yield model, *_model_updates(page, card, visitor_id(request), photo)
         except gr.Error as exc:
             # The box goes back to what is loaded; the reason stays below it.
             text = f"{exc.message} {loaded} is still loaded." if loaded else exc.message
@@ -527,11 +539,12 @@ def _model_updates(
     card: ModelCard,
     visitor: str,
     photo: str | None,
-    target: str,
-    method: str,
+    method: str = "",
+    question: tuple[str, str, str] = (PREDICTED, "logit", RUNNER_UP),
     *,
     fresh: bool = False,
 ) -> list[Any]:
+    target, quantity, versus = question
     # Of a fresh page, what stays as it was built needs no update.
     session, explainers = page.session, page.session.engine.registry.explainers
     unavailable = session.engine.unavailable(card.name, visitor=visitor)
@@ -548,8 +561,8 @@ def _model_updates(
         buttons_html(card.name),
         *input_updates(card, photo),
         gr.Dropdown([(best, PREDICTED), *classes], value=target),
-        gr.Dropdown([("the runner-up", RUNNER_UP), *classes], value=RUNNER_UP),
-        gr.Radio(value="logit", visible=False) if value else gr.Radio(visible=True),
+        gr.Dropdown([("the runner-up", RUNNER_UP), *classes], value=versus),
+        gr.Radio(value="logit", visible=False) if value else _score_update(quantity),
         gr.Dropdown(
             [(e.title, n) for n, e in explainers.items()],
             value=compared,
@@ -568,6 +581,11 @@ def _model_updates(
             gr.skip() if fresh and not reason and cost <= NOTICEABLE else run,
         ]
     return updates
+
+
+def _score_update(quantity: str) -> Component:
+    # What is asked about stays what it is unless an address says otherwise.
+    return gr.Radio(visible=True) if quantity == "logit" else gr.Radio(value=quantity, visible=True)
 
 
 def _run_label(explainer: Explainer[Any], seconds: float) -> str:
