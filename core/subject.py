@@ -153,6 +153,11 @@ class Subject:
         return self.target.unit
 
     @property
+    def unit_per_place(self) -> str:
+        """What values stand for that are shared out over the input: as "logit per pixel"."""
+        return f"{self.unit} per {'pixel' if len(self.size) == 2 else 'point'}"
+
+    @property
     def linear_head(self) -> LinearHead:
         """The head's weights, where it is pool-then-linear.
 

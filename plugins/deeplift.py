@@ -107,7 +107,7 @@ class DeepLift(Explainer[DeepLiftParams]):
                 "network."
             )
         diagnostics = {"score change": change, "completeness gap": gap}
-        return Heatmap(as_array(values), f"{subject.unit} per pixel", True, diagnostics)
+        return Heatmap(as_array(values), subject.unit_per_place, True, diagnostics)
 
 
 def probe_gap(backbone: Backbone) -> float:

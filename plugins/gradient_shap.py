@@ -195,7 +195,7 @@ def _heat(
             f"The attributions miss the score's mean change by {100 * gap:.0f} % of it: read the "
             "map with care, or allow more samples."
         )
-    unit = f"{subject.unit} per pixel"
+    unit = subject.unit_per_place
     return Heatmap(as_array(mean), unit, True, diagnostics, note, as_array(error))
 
 

@@ -40,7 +40,7 @@ class InputXGradient(Explainer[NoParams]):
         """Return the signed map in units of the score per pixel."""
         values = input_times_gradient(subject.x, subject.input_gradients(subject.x))
         diagnostics = {"sum of map": float(values.sum()), "score": subject.score}
-        return Heatmap(as_array(values), f"{subject.unit} per pixel", True, diagnostics)
+        return Heatmap(as_array(values), subject.unit_per_place, True, diagnostics)
 
 
 def input_times_gradient(x: Tensor, gradients: Tensor) -> Tensor:

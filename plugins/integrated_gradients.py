@@ -82,9 +82,7 @@ class IntegratedGradients(Explainer[IntegratedGradientsParams]):
                 finished = fraction == 1 and (gap < TOLERANCE or last)
                 diagnostics = {"steps": steps, "score change": change, "completeness gap": gap}
                 note = _note(gap) if finished else ""
-                heat = Heatmap(
-                    as_array(values), f"{subject.unit} per pixel", True, diagnostics, note
-                )
+                heat = Heatmap(as_array(values), subject.unit_per_place, True, diagnostics, note)
                 if finished:
                     yield Partial(heat, 1.0)
                     return

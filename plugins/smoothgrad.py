@@ -137,7 +137,7 @@ def _heat(
 ) -> Heatmap:
     unit = f"{subject.unit} per network unit"
     if params.value == "gradient x input":
-        unit = f"{subject.unit} per pixel"
+        unit = subject.unit_per_place
     diagnostics = {"samples": float(sample_count), "score": subject.score}
     note = ""
     if sample_count > 1:

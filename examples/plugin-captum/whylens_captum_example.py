@@ -58,7 +58,7 @@ class CaptumInputXGradient(Explainer[InputXGradientParams]):
         shares = InputXGradient(score).attribute(pixels).detach()[0]
         signed = params.value == "sum"
         values = shares.sum(0) if signed else shares.abs().sum(0)
-        return Heatmap(values.cpu().numpy(), f"{subject.unit} per pixel", signed=signed)
+        return Heatmap(values.cpu().numpy(), subject.unit_per_place, signed=signed)
 
 
 @hookimpl

@@ -77,7 +77,7 @@ def test_the_map_is_the_paper_s_integral_point_by_point(axes, target, kind):
     assert heat.values.shape == wanted.shape
     assert difference(heat.values, wanted) < 2e-5
     assert heat.signed
-    assert heat.unit == f"{target.unit} per pixel"
+    assert heat.unit == f"{target.unit} per {'pixel' if axes == 2 else 'point'}"
 
 
 def test_gauss_legendre_is_the_paper_s_integral_as_well():
