@@ -14,6 +14,7 @@ from whylens.core.engine import Engine
 from whylens.core.models.backbone import wrap
 from whylens.core.params import NoParams, Params
 from whylens.core.registry import Problem
+from whylens.ui.page import many_photos, training
 from whylens.ui.page.controls import build_controls
 from whylens.ui.page.html import slug
 from whylens.ui.page.layout import build_page
@@ -79,6 +80,17 @@ def test_a_training_frees_its_button_however_it_ends_and_its_picture_waits_for_i
     shows = [d for d in events.values() if d["trigger_after"] == loading["id"]]
     assert [d for d in shows if ids["train-zip"] in d["inputs"] and ids["photo"] in d["outputs"]]
     assert not [d for d in followers if ids["train-zip"] in d["inputs"]]
+
+
+def test_a_failure_leaves_the_status_when_what_it_was_about_is_given_anew():
+    page = build_page(Engine(registry_of(fake(1), fake(2))))
+    for status, failed in (
+        ("train-status", training.FAILED),
+        ("photos-status", many_photos.FAILED),
+    ):
+        (forget,) = {e.fn for e in events_filling(page, status) if e.fn.__name__ == "forget"}
+        assert forget(f"{failed}There are no pictures yet.").startswith("Give ")
+        assert forget("Done: 3 photos.") == gr.skip()
 
 
 def test_a_reason_and_a_time_reach_the_method_that_they_are_about():

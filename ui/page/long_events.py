@@ -110,6 +110,15 @@ def report_failure(
     return decorate
 
 
+def forget_failure(inputs: Iterable[Component], status: Component, failed: str, idle: str) -> None:
+    """Let a failure leave the status once what it was about is given anew."""
+
+    def forget(words: str) -> Any:
+        return idle if words.startswith(failed) else gr.skip()
+
+    gr.on([component.change for component in inputs], forget, [status], [status], **UNQUEUED)
+
+
 class NewModel(NamedTuple):
     """An event that puts a new model into the form, and what is to follow once it is loaded.
 

@@ -35,6 +35,7 @@ from whylens.ui.page.guide import default_methods
 from whylens.ui.page.long_events import (
     FAILED,
     UNQUEUED,
+    forget_failure,
     report_failure,
     throttle,
     tracked_on,
@@ -109,6 +110,7 @@ def build_many_photos(
         inputs_kwargs={**inputs, **style.inputs},
         **tracked_on(status),
     )
+    forget_failure([files, folder], status, FAILED, IDLE)
     pack, redraw = _packer(session), _redrawer(session)
     event.success(pack, None, [download], **PRIVATE)
     stopped = wire_stop(stop, event, status, _stop_message(session), session.engine)

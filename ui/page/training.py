@@ -34,7 +34,13 @@ from whylens.core.workers.training import EngineDatasetReader, TrainingRunner
 from whylens.ui.page.folder_input import build_folder_input
 from whylens.ui.page.form import QuestionForm
 from whylens.ui.page.html import duration
-from whylens.ui.page.long_events import MOST_EVENTS, UNQUEUED, NewModel, report_failure
+from whylens.ui.page.long_events import (
+    MOST_EVENTS,
+    UNQUEUED,
+    NewModel,
+    forget_failure,
+    report_failure,
+)
 from whylens.ui.page.session import (
     PREDICTED,
     PRIVATE,
@@ -136,6 +142,7 @@ def build_training(session: Session, form: QuestionForm, *, local: bool) -> NewM
     log = gr.Textbox(
         label="Epochs and what was made", elem_id="train-log", max_lines=14, visible=False
     )
+    forget_failure([upload, folder, name], status, FAILED, IDLE)
     runner = TrainingRunner(session.engine)
     inputs = {
         "path": upload,

@@ -43,6 +43,7 @@ STROKE_JS = """document.addEventListener('pointerup', ({target}) => {
   element.strokeEnd = setTimeout(() => document.querySelector('#whatif-ask')?.click(), 150);
 });"""
 PAINT = "Paint over places, or let a map mark its strongest ones."
+OTHER_MISSING = "Give the other photo, whose places are to be put there."
 
 
 def build_what_if(session: Session, form: QuestionForm, tab: gr.Tab) -> None:
@@ -187,8 +188,6 @@ def _choose_map(values: Mapping[str, Any], maps: Mapping[str, Explanation]) -> H
 def _fill(session: Session, values: Mapping[str, Any]) -> FillName | Photo:
     if values["fill"] != OTHER:
         return cast("FillName", values["fill"])
-    if not values["other"]:
-        raise BadInput("Give the other photo, whose places are to be put there.")
     return session.store.photo(values["other"])
 
 
@@ -203,6 +202,9 @@ def _asker(session: Session) -> Callable[..., Any]:
         marked = _choose_map(values, maps) if values["marked"] == BY_MAP else _brush_marks(values)
         if marked is None or (question.photo is None and not isinstance(marked, Heatmap)):
             yield gr.Image(visible=False), "", PAINT
+            return
+        if values["fill"] == OTHER and not values["other"]:
+            yield gr.Image(visible=False), "", OTHER_MISSING
             return
         fill = _fill(session, values)
         change = Change(marked, float(values["share"]) / 100, values["way"] == KEEP, fill)
