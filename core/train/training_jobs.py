@@ -11,6 +11,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from whylens.core.datasets.dataset import Dataset
@@ -33,6 +34,8 @@ from whylens.core.train.run import train
 
 DatasetReader = Callable[[ProgressCallback], Dataset]
 _EVERY = 0.1  # seconds between two reports of progress while pictures are read
+# Shares done of all, once pictures are read and once there is a network.
+_READ, _LEARNT = 0.05, 0.85
 _POLL = 0.5  # seconds after which a training without news is looked at again
 
 
@@ -94,6 +97,7 @@ class TrainingThread:
         self._read, self._recipe, self._out, self._then = read, recipe, out, follow_up
         self._stop, self._left = threading.Event(), False
         self._reported = 0.0  # when progress was last reported while pictures are read
+        self._fraction = 0.0  # of all stages together, which never falls
         self._queue: queue.SimpleQueue[TrainingProgress | Exception | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="whylens-training", daemon=True)
         self._thread.start()
@@ -156,19 +160,28 @@ class TrainingThread:
 
     def _stages(self) -> None:
         dataset = self._read(self._report_reading)
-        self._run_until_stopped(train(dataset, self._recipe, self._out))
+        self._run_until_stopped(train(dataset, self._recipe, self._out), _READ, _LEARNT)
         if self._stop.is_set():
             if not (self._out / MANIFEST).exists():
                 raise _StoppedEarly
             for share in write_report(dataset, self._out):
-                self._queue.put(TrainingProgress(0.97 + 0.03 * share, "examining the best so far"))
+                step = TrainingProgress(0.97 + 0.03 * share, "examining the best so far")
+                self._report(step, _READ, _LEARNT)
         if not self._left:
             self._stop.clear()  # what follows is stopped by another press
-            self._run_until_stopped(self._then(dataset))
+            self._run_until_stopped(self._then(dataset), _LEARNT, 1.0)
+        self._report(TrainingProgress(1.0, "done", 0.0), 0.0, 1.0)
 
-    def _run_until_stopped(self, work: Iterator[TrainingProgress]) -> None:
+    def _report(self, step: TrainingProgress, begin: float, end: float) -> None:
+        self._fraction = max(self._fraction, begin + (end - begin) * step.fraction)
+        self._queue.put(replace(step, fraction=self._fraction))
+
+    def _run_until_stopped(
+        self, work: Iterator[TrainingProgress], begin: float, end: float
+    ) -> None:
         for step in work:
-            self._queue.put(step)
+            if step.fraction < 1:  # a stage that is done is not the end
+                self._report(step, begin, end)
             if self._stop.is_set() or self._left:
                 break
         close = getattr(work, "close", None)
@@ -178,7 +191,7 @@ class TrainingThread:
     def _report_reading(self, share: float, message: str) -> None:
         if time.monotonic() - self._reported >= _EVERY:
             self._reported = time.monotonic()
-            self._queue.put(TrainingProgress(share, message))
+            self._report(TrainingProgress(share, message), 0.0, _READ)
         if self._stop.is_set():
             raise _StoppedEarly
 

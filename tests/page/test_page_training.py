@@ -243,6 +243,8 @@ def test_a_slow_screen_gets_the_newest_and_every_epoch(place):
     ended = [step.epoch for step in rest if "val_accuracy" in step.figures and step.fraction < 1]
     assert ended == [1, 2, 3]
     assert rest[-1].fraction == 1.0
+    fractions = [step.fraction for step in rest]
+    assert fractions == sorted(fractions)
 
 
 def test_a_set_is_split_by_class_with_copies_together(packed):

@@ -41,7 +41,8 @@ def test_it_runs_elsewhere_and_a_stop_keeps_the_best_so_far(runner, tmp_path):
             assert runner.stop("me")
     assert messages[0] == f"{len(bad_registry().explainers)} methods"
     assert "examining the best so far" in messages
-    name, pid = messages[-1].split(" in ")
+    assert messages[-1] == "done"
+    name, pid = messages[-2].split(" in ")
     assert name == "colours"
     assert int(pid) != os.getpid()
     assert not read_report(out).complete
