@@ -34,6 +34,7 @@ from whylens.core.models.output_paths import (
     paths_to_scores,
     read_path,
 )
+from whylens.core.models.own_input import OwnInput
 from whylens.core.models.probabilities import (
     LABEL_KINDS,
     LogitReader,
@@ -282,8 +283,9 @@ class _CallRecorder(nn.Module):
         self.calls: list[tuple[tuple[Any, ...], dict[str, Any], Any]] = []
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        output = self.inner(*args, **kwargs)
-        self.calls.append((args, kwargs, output))
+        given = tuple(arg.clone() if isinstance(arg, Tensor) else arg for arg in args)
+        output = self.inner(*args, **kwargs)  # which may change them
+        self.calls.append((given, kwargs, output))
         return output
 
 
@@ -302,6 +304,8 @@ def _without_wrappers(
             and None comes back where it went.
     """
     normalised = False
+    if isinstance(network, OwnInput):  # `wrap` puts it back where it is needed
+        network = network.network
     while True:
         step = _inner(network, path, probe, kind)
         if step is None:
@@ -335,7 +339,8 @@ def _inner(
         network._modules[key] = recorder  # a private copy's own table
         try:
             with torch.no_grad():
-                whole = read_path(network(probe), path)
+                # It may change its input, with which the part's must be compared.
+                whole = read_path(network(probe.clone()), path)
         except NETWORK_ERRORS as exc:
             log.info("%s cannot be taken apart: %s", type(network).__name__, exc)
             continue

@@ -18,6 +18,7 @@ from whylens.core.inputs.spec import InputSpec, probe_inputs
 from whylens.core.models.backbone import channels_problem
 from whylens.core.models.black_box import BlackBox
 from whylens.core.models.load import timm_spec
+from whylens.core.models.own_input import answer_of
 
 # Square inputs to try where the size is unknown; a network with a fixed one takes no other.
 _SIDES = (224, 32, 28, 64, 96, 128, 256, 299, 384)
@@ -125,19 +126,18 @@ def device_of(module: nn.Module) -> torch.device:
 
 def _fitting_spec(
     network: nn.Module, hint: ModuleHint, name: str
-) -> tuple[InputSpec, Any, list[str]]:
-    """Return the first likely input that the network takes, its output for it, and remarks."""
+) -> tuple[nn.Module, InputSpec, Any, list[str]]:
+    """Return the network, the first likely input that it takes, its output for it, and remarks."""
     first: Exception | None = None
     kernels = (p for p in network.parameters() if p.ndim > 2)
     first_layer = [kernel.shape[1] for kernel in kernels][:1]  # channels that a convolution reads
     for input_spec, note in _likely_specs(_timm_input(timm_part(network)), first_layer, hint):
         try:
-            with torch.no_grad():
-                output = network(probe_inputs(input_spec).to(device_of(network)))
+            network, output = answer_of(network, probe_inputs(input_spec).to(device_of(network)))
         except NETWORK_ERRORS as exc:
             first = first or exc
             continue
-        return input_spec, output, [note] if note else []
+        return network, input_spec, output, [note] if note else []
     reason = " ".join(str(first).split())[:200] or "it refuses their shape"
     remedies = (
         remedy for signs, remedy in _REFUSALS if any(sign in reason for sign in signs.split("|"))
@@ -205,7 +205,8 @@ class _OneByOne(nn.Module):
 
     def forward(self, x: Tensor) -> Any:
         """Return what it gives for N inputs."""
-        rows = [self.network(row) for row in x.split(1)]
+        # Copies: where gradients are followed, no row of a batch may be changed in place.
+        rows = [self.network(row.clone()) for row in x.split(1)]
         return tree_map(lambda *parts: torch.cat(parts), *rows)
 
 
@@ -214,7 +215,7 @@ class _Unbatched(_OneByOne):
 
     def forward(self, x: Tensor) -> Any:
         """Return what it gives for N inputs."""
-        rows = [self.network(row) for row in x]
+        rows = [self.network(row.clone()) for row in x]
         return tree_map(lambda *parts: torch.stack([_row(part) for part in parts]), *rows)
 
 
@@ -225,14 +226,14 @@ def _row(scores: Tensor) -> Tensor:
 
 def _fitting_any_number(
     network: nn.Module, hint: ModuleHint, name: str
-) -> tuple[InputSpec, Any, list[str]]:
-    input_spec, output, notes = _fitting_spec(network, hint, name)
+) -> tuple[nn.Module, InputSpec, Any, list[str]]:
+    network, input_spec, output, notes = _fitting_spec(network, hint, name)
     try:
         with torch.no_grad():
             network(probe_inputs(input_spec)[:1].to(device_of(network)))
     except NETWORK_ERRORS as exc:
         raise BadArtifact(f"{name} takes two inputs and not one ({exc}). {_FIXED_BATCH}") from exc
-    return input_spec, output, notes
+    return network, input_spec, output, notes
 
 
 def fitting_network(
@@ -244,7 +245,7 @@ def fitting_network(
         BadArtifact: It takes none of the likely ones; says what to do.
     """
     try:
-        return network, *_fitting_any_number(network, hint, name)
+        return _fitting_any_number(network, hint, name)
     except BadArtifact:
         for wrapper, note in (
             (_ChannelsLast, "It reads its channels last, and is fed so."),
@@ -252,8 +253,9 @@ def fitting_network(
             (_Unbatched, ONE_BY_ONE),
         ):
             try:
-                wrapped = wrapper(network).eval()
-                input_spec, output, notes = _fitting_spec(wrapped, hint, name)
+                wrapped, input_spec, output, notes = _fitting_spec(
+                    wrapper(network).eval(), hint, name
+                )
             except BadArtifact:
                 continue
             return wrapped, input_spec, output, [*notes, note]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections import namedtuple
 from dataclasses import dataclass
@@ -93,8 +94,6 @@ WRAPPED = {
 
 
 def rounded(net, kind):
-    import copy
-
     return copy.deepcopy(net).to(kind)
 
 
@@ -346,3 +345,41 @@ def test_signals_go_to_networks_that_read_them(rng, tmp_path):
     assert answers[0].image().size[0] > 100
     with pytest.raises(whylens.BadInput, match="no photo"):
         answers[0].on_photo()
+
+
+class ChangesItsInput(Inside):
+    """Normalises in place."""
+
+    def forward(self, x):
+        x -= 0.3
+        x /= 0.2
+        return self.net(x)
+
+
+def own_probabilities(net, pixels):
+    x = torch.from_numpy(pixels / np.float32(255)).permute(2, 0, 1)[None]
+    with torch.no_grad():
+        return copy.deepcopy(net).eval()(x)[0].softmax(0).numpy()
+
+
+@pytest.mark.parametrize(
+    "shell",
+    [
+        ChangesItsInput,
+        lambda net: nn.Sequential(nn.Hardtanh(0.2, 0.6, inplace=True), net),
+        lambda net: nn.Sequential(nn.LeakyReLU(0.1, inplace=True), net),
+        lambda net: Inside(nn.Sequential(nn.Hardtanh(0.2, 0.6, inplace=True), net)),
+        lambda net: nn.Sequential(Normalize(MEAN, STD), nn.Sequential(nn.ReLU(inplace=True), net)),
+    ],
+)
+def test_a_step_in_place_on_the_input_is_no_identity(shell, net, pixels):
+    model = whylens.load_model(shell(net), **PLAIN)
+    scores = sorted(whylens.predict(model, pixels, top=9), key=lambda score: score.index)
+    wanted = own_probabilities(shell(net), pixels)
+    assert [score.probability for score in scores] == pytest.approx(wanted, abs=1e-5)
+    x = torch.rand(2, 3, *SIZE)
+    for call in (model.logits, model.fast_logits):
+        kept = x.clone()
+        call(x)
+        assert torch.equal(x, kept)
+    assert whylens.explain(model, pixels, "integrated-gradients").values.any()
