@@ -362,6 +362,13 @@ def own_probabilities(net, pixels):
         return copy.deepcopy(net).eval()(x)[0].softmax(0).numpy()
 
 
+def assert_answers_alike(model, net, pixels):
+    """Compare what is shown of a photo with what the network gives for it alone."""
+    scores = sorted(whylens.predict(model, pixels, top=9), key=lambda score: score.index)
+    wanted = own_probabilities(net, pixels)
+    assert [score.probability for score in scores] == pytest.approx(wanted, abs=1e-5)
+
+
 @pytest.mark.parametrize(
     "shell",
     [
@@ -374,12 +381,50 @@ def own_probabilities(net, pixels):
 )
 def test_a_step_in_place_on_the_input_is_no_identity(shell, net, pixels):
     model = whylens.load_model(shell(net), **PLAIN)
-    scores = sorted(whylens.predict(model, pixels, top=9), key=lambda score: score.index)
-    wanted = own_probabilities(shell(net), pixels)
-    assert [score.probability for score in scores] == pytest.approx(wanted, abs=1e-5)
+    assert_answers_alike(model, shell(net), pixels)
     x = torch.rand(2, 3, *SIZE)
     for call in (model.logits, model.fast_logits):
         kept = x.clone()
         call(x)
         assert torch.equal(x, kept)
     assert whylens.explain(model, pixels, "integrated-gradients").values.any()
+
+
+class Before(nn.Module):
+    """Calls a network on something that is made of its input."""
+
+    def __init__(self, net, before):
+        super().__init__()
+        self.net = net
+        self.before = before
+
+    def forward(self, x):
+        return self.net(self.before(x))
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        lambda x: x / 255 if x.max() > 1.5 else x,
+        lambda x: (x + 1) / 2 if x.min() < 0 else x,
+        lambda x: x / x.max(),
+        lambda x: (x - x.mean()) / x.std(),
+        lambda x: (x - x.min()) / (x.max() - x.min()),
+        nn.BatchNorm2d(3, affine=False, track_running_stats=False),
+    ],
+)
+def test_a_wrapper_that_looks_at_its_input_stays(before, net, pixels):
+    shell = Before(net, before)
+    assert_answers_alike(whylens.load_model(shell, **PLAIN), shell, pixels)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+@pytest.mark.parametrize("inside", [True, False])
+def test_torchscript_in_a_sequential_answers_as_it_does_itself(inside, pixels):
+    net, softmax = seeded(Plain()), nn.Softmax(1)
+    scripted = (
+        torch.jit.script(nn.Sequential(net, softmax))
+        if inside
+        else nn.Sequential(torch.jit.script(net), softmax)
+    )
+    assert_answers_alike(whylens.load_model(scripted, **PLAIN), net, pixels)
