@@ -19,6 +19,7 @@ from whylens.core.models.backbone import Backbone, ModelSource, wrap
 from whylens.core.models.black_box import BlackBox, answers_sha256
 from whylens.core.models.load import timm_labels
 from whylens.core.models.module_input import (
+    ALONE_IN_ITS_BATCH,
     ONE_BY_ONE,
     ModuleHint,
     device_of,
@@ -92,7 +93,7 @@ def backbone_of(module: nn.Module, hint: ModuleHint | None = None) -> Backbone:
     path = path_to_scores(output, name, key=hint.output, classes=classes)
     output_path = path[0] if path else None
     scores = read_path(output, path)
-    obstacles = [note for note in notes if note == ONE_BY_ONE]
+    obstacles = [note for note in notes if note in (ONE_BY_ONE, ALONE_IN_ITS_BATCH)]
     if any(isinstance(part, torch.jit.ScriptModule) for part in bare.modules()):
         obstacles.append(_IN_ONE_PIECE.format("TorchScript"))
     part: Any = timm_part(bare)

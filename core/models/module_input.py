@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 from whylens.core.errors import NETWORK_ERRORS, BadArtifact, BadInput, wrong_value
 from whylens.core.inputs.spec import InputSpec, probe_inputs
@@ -19,6 +19,7 @@ from whylens.core.models.backbone import channels_problem
 from whylens.core.models.black_box import BlackBox
 from whylens.core.models.load import timm_spec
 from whylens.core.models.own_input import answer_of
+from whylens.core.speed.folded import agree
 
 # Square inputs to try where the size is unknown; a network with a fixed one takes no other.
 _SIDES = (224, 32, 28, 64, 96, 128, 256, 299, 384)
@@ -196,6 +197,12 @@ ONE_BY_ONE = (
 )
 
 
+ALONE_IN_ITS_BATCH = (
+    "What it gives for an input depends on the others in the batch, as with batch norm without "
+    "running statistics or a softmax over axis 0: it is given one at a time, which is slow."
+)
+
+
 class _OneByOne(nn.Module):
     """A network that reads one input at a time."""
 
@@ -228,12 +235,28 @@ def _fitting_any_number(
     network: nn.Module, hint: ModuleHint, name: str
 ) -> tuple[nn.Module, InputSpec, Any, list[str]]:
     network, input_spec, output, notes = _fitting_spec(network, hint, name)
+    probe = probe_inputs(input_spec).to(device_of(network))
     try:
         with torch.no_grad():
-            network(probe_inputs(input_spec)[:1].to(device_of(network)))
+            alone = network(probe[:1])
+            if _same_first_row(output, alone) or not _same_first_row(network(probe[:1]), alone):
+                return network, input_spec, output, notes  # the latter is random in any batch
+            network = _OneByOne(network).eval()
+            return network, input_spec, network(probe), [*notes, ALONE_IN_ITS_BATCH]
     except NETWORK_ERRORS as exc:
         raise BadArtifact(f"{name} takes two inputs and not one ({exc}). {_FIXED_BATCH}") from exc
-    return network, input_spec, output, notes
+
+
+def _same_first_row(output: Any, alone: Any) -> bool:
+    """Return whether a network gives for the first of several inputs what it gives for it alone."""
+    pairs = zip(tree_leaves(output), tree_leaves(alone), strict=False)
+    return all(
+        agree(one, rows[:1], 1e-3)
+        for rows, one in pairs
+        if isinstance(rows, Tensor) and isinstance(one, Tensor)
+        # What else has rows belongs to no single input.
+        if one.is_floating_point() and one.shape[:1] == (1,) and rows.shape[1:] == one.shape[1:]
+    )
 
 
 def fitting_network(

@@ -428,3 +428,37 @@ def test_torchscript_in_a_sequential_answers_as_it_does_itself(inside, pixels):
         else nn.Sequential(torch.jit.script(net), softmax)
     )
     assert_answers_alike(whylens.load_model(scripted, **PLAIN), net, pixels)
+
+
+class SharesItsBatch(Plain):
+    """Normalises a map over all inputs together."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(8, track_running_stats=False)
+
+    def forward(self, x):
+        return self.fc(self.norm(self.conv(x)).relu().mean((2, 3)))
+
+
+class EachAlone(Inside):
+    """Gives a network one input at a time."""
+
+    def forward(self, x):
+        return torch.cat([self.net(row) for row in x.split(1)])
+
+
+def test_an_answer_does_not_depend_on_the_others_in_the_batch(pixels):
+    net = seeded(SharesItsBatch())
+    model = whylens.load_model(net, **PLAIN)
+    assert_answers_alike(model, net, pixels)
+    wanted = whylens.explain(EachAlone(net), pixels, "occlusion", window=8, target=1, **PLAIN)
+    got = whylens.explain(model, pixels, "occlusion", window=8, target=1)
+    assert np.abs(got.values - wanted.values).max() <= 1e-5 * np.abs(wanted.values).max()
+    assert any("the others in the batch" in note for note in model.identity.notes)
+
+
+def test_chance_is_not_taken_for_a_dependence_on_the_batch(net):
+    noisy = Inside(net, lambda y: y + 0.1 * torch.rand_like(y))
+    assert "random" in " ".join(whylens.load_model(noisy, **PLAIN).identity.notes)
+    assert "batch" not in " ".join(whylens.load_model(noisy, **PLAIN).identity.notes)
