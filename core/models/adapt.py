@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import logging
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ from whylens.core.models.backbone import Backbone, ModelSource, wrap
 from whylens.core.models.black_box import BlackBox, answers_sha256
 from whylens.core.models.load import timm_labels
 from whylens.core.models.module_input import (
+    ALONE_IN_ITS_BATCH,
     ONE_BY_ONE,
     ModuleHint,
     device_of,
@@ -34,6 +36,7 @@ from whylens.core.models.output_paths import (
     paths_to_scores,
     read_path,
 )
+from whylens.core.models.own_input import OwnInput
 from whylens.core.models.probabilities import (
     LABEL_KINDS,
     LogitReader,
@@ -90,7 +93,7 @@ def backbone_of(module: nn.Module, hint: ModuleHint | None = None) -> Backbone:
     path = path_to_scores(output, name, key=hint.output, classes=classes)
     output_path = path[0] if path else None
     scores = read_path(output, path)
-    obstacles = [note for note in notes if note == ONE_BY_ONE]
+    obstacles = [note for note in notes if note in (ONE_BY_ONE, ALONE_IN_ITS_BATCH)]
     if any(isinstance(part, torch.jit.ScriptModule) for part in bare.modules()):
         obstacles.append(_IN_ONE_PIECE.format("TorchScript"))
     part: Any = timm_part(bare)
@@ -282,9 +285,52 @@ class _CallRecorder(nn.Module):
         self.calls: list[tuple[tuple[Any, ...], dict[str, Any], Any]] = []
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        output = self.inner(*args, **kwargs)
-        self.calls.append((args, kwargs, output))
+        given = tuple(arg.clone() if isinstance(arg, Tensor) else arg for arg in args)
+        output = self.inner(*args, **kwargs)  # which may change them
+        self.calls.append((given, kwargs, output))
         return output
+
+
+class _Call(NamedTuple):
+    """What a part of a network was given and gave, and the scores of the whole."""
+
+    given: Tensor
+    output: Any
+    scores: Tensor
+
+
+class _Step(NamedTuple):
+    """From a network to a part that computes the same.
+
+    Attributes:
+        key: Of the part among the network's.
+        inner: The part.
+        path: Where in what it gives the scores are.
+        read_as: What the network makes of them, where they are the logits below its scores.
+        lines: (C,) scale and shift of what it is given, or None where that is the input itself.
+    """
+
+    key: str
+    inner: nn.Module
+    path: Path
+    read_as: ScoreKind | None
+    lines: tuple[Tensor, Tensor] | None
+
+    def given(self, x: Tensor) -> Tensor:
+        """Return what the part is given for an input."""
+        if self.lines is None:
+            return x
+        scale, shift = (_per_channel(values, x) for values in self.lines)
+        return scale * x + shift
+
+    def holds(self, network: nn.Module, path: Path, x: Tensor) -> bool:
+        """Return whether the part computes the same as the network for these inputs, too."""
+        call = _call_of(network, self.key, path, x)
+        return (
+            call is not None
+            and agree(call.given, self.given(x), 1e-4)
+            and _path_of(call.scores, call.output, self.read_as) == self.path
+        )
 
 
 def _without_wrappers(
@@ -302,61 +348,92 @@ def _without_wrappers(
             and None comes back where it went.
     """
     normalised = False
+    if isinstance(network, OwnInput):  # `wrap` puts it back where it is needed
+        network = network.network
     while True:
-        step = _inner(network, path, probe, kind)
+        step = _inner(network, path, probe, input_spec, kind)
         if step is None:
             return network, path, input_spec, normalised, kind
-        inner, inner_path, kind, scale, shift = step
-        if scale is not None and shift is not None:
+        if step.lines is not None:
             # The wrapper normalises: what it does becomes a part of the input's description.
+            scale, shift = step.lines
             own = hint.mean is None and hint.std is None and not normalised
             mean0 = torch.zeros(input_spec.channels) if own else torch.tensor(input_spec.mean)
             std0 = torch.ones(input_spec.channels) if own else torch.tensor(input_spec.std)
             mean, std = mean0 - shift * std0 / scale, std0 / scale
             changes = {"mean": tuple(mean.tolist()), "std": tuple(std.tolist())}
             input_spec, normalised = input_spec.model_copy(update=changes), True
-            probe = probe * _per_channel(scale, probe) + _per_channel(shift, probe)
-        network, path = inner, inner_path
+            probe = step.given(probe)
+        kind = kind if step.read_as is None else None
+        network, path = step.inner, step.path
 
 
 def _inner(
-    network: nn.Module, path: Path, probe: Tensor, kind: ScoreKind | None
-) -> tuple[nn.Module, Path, ScoreKind | None, Tensor | None, Tensor | None] | None:
-    if offers(network, "features", "head"):  # where to cut it, in its author's words
+    network: nn.Module, path: Path, probe: Tensor, input_spec: InputSpec, kind: ScoreKind | None
+) -> _Step | None:
+    # A table of parts of TorchScript takes no stranger; where to cut others is in their own words.
+    if isinstance(network, torch.jit.ScriptModule) or offers(network, "features", "head"):
         return None
     weights = {id(p) for p in network.parameters()}
-    children = [
-        (key, child)
+    keys = [
+        key
         for key, child in network.named_children()
         if weights and {id(p) for p in child.parameters()} == weights
     ]
-    for key, child in children:
-        recorder = _CallRecorder(child)
-        network._modules[key] = recorder  # a private copy's own table
-        try:
-            with torch.no_grad():
-                whole = read_path(network(probe), path)
-        except NETWORK_ERRORS as exc:
-            log.info("%s cannot be taken apart: %s", type(network).__name__, exc)
+    for key in keys:
+        call = _call_of(network, key, path, probe)
+        if call is None:
             continue
-        finally:
-            network._modules[key] = child
-        if len(recorder.calls) != 1:
-            continue
-        args, kwargs, output = recorder.calls[0]
-        if len(args) != 1 or kwargs or not isinstance(args[0], Tensor):
-            continue
-        inner_path, rest_kind = _path_of(whole, output), kind
+        inner_path, read_as = _path_of(call.scores, call.output), None
         if inner_path is None and kind is not None:
-            inner_path, rest_kind = _path_of(whole, output, kind), None
+            inner_path, read_as = _path_of(call.scores, call.output, kind), kind
         if inner_path is None:
             continue
-        if args[0].shape == probe.shape and torch.equal(args[0], probe):
-            return child, inner_path, rest_kind, None, None
-        lines = _per_channel_line(probe, args[0])
-        if lines is not None:
-            return child, inner_path, rest_kind, *lines
+        lines = None
+        if not torch.equal(call.given, probe):
+            lines = _per_channel_line(probe, call.given)
+            if lines is None:
+                continue
+        step = _Step(key, network.get_submodule(key), inner_path, read_as, lines)
+        if all(step.holds(network, path, x) for x in _other_inputs(probe, input_spec)):
+            return step
     return None
+
+
+def _call_of(network: nn.Module, key: str, path: Path, x: Tensor) -> _Call | None:
+    """Return the single call of a part in which a network reads its input, or None."""
+    child = network._modules[key]
+    recorder = _CallRecorder(cast("nn.Module", child))
+    network._modules[key] = recorder  # a private copy's own table
+    try:
+        with torch.no_grad():
+            # It may change its input, with which the part's must be compared.
+            scores = read_path(network(x.clone()), path)
+    except NETWORK_ERRORS as exc:
+        log.info("%s cannot be taken apart: %s", type(network).__name__, exc)
+        return None
+    finally:
+        network._modules[key] = child
+    if len(recorder.calls) != 1:
+        return None
+    args, kwargs, output = recorder.calls[0]
+    if len(args) != 1 or kwargs or not isinstance(args[0], Tensor):
+        return None
+    return _Call(args[0], output, scores)
+
+
+def _other_inputs(probe: Tensor, input_spec: InputSpec) -> Iterator[Tensor]:
+    """Yield inputs, each alone, by which a wrapper shows that it looks at what it is given.
+
+    One that divides bytes by 255, or an image by its largest value, is a fixed scale and shift for
+    any single batch: images as they are in files, as the network is fed them, and far from both.
+    """
+    image = probe[:1] - probe[:1].min()
+    image = image / image.max()
+    yield image
+    mean, std = (_per_channel(torch.tensor(v), image) for v in (input_spec.mean, input_spec.std))
+    yield (image - mean) / std
+    yield 3 * probe[1:] - 1
 
 
 def _path_of(scores: Tensor, output: Any, kind: ScoreKind | None = None) -> Path | None:

@@ -25,6 +25,7 @@ from whylens.core.models.heads import (
     linear_head,
 )
 from whylens.core.models.layouts import Features, as_two_logits
+from whylens.core.models.own_input import answer_of
 from whylens.core.models.probabilities import LABEL_KINDS, LogitReader, Reading, read_scores
 from whylens.core.models.split import Split, find_split, same_split_on
 from whylens.core.models.stages import Stage, stages_of
@@ -291,7 +292,7 @@ def wrap(
         parameter.requires_grad_(False)
     probe = probe_inputs(input_spec).to(next((p.device for p in module.parameters()), "cpu"))
     identity = identity or ModelSource(type(module).__name__, parameters_sha256(module))
-    raw_logits = _raw_logits(module, probe, input_spec, identity.name)
+    module, raw_logits = _raw_logits(module, probe, input_spec, identity.name)
     if not bool(torch.isfinite(raw_logits).all()):
         _blame_weights(module, identity.name)
     kind, note = Reading(None, "")
@@ -301,7 +302,7 @@ def wrap(
         identity = replace(identity, notes=(*identity.notes, note))
     if kind is not None:
         module = LogitReader(module, kind).eval()
-        raw_logits = _raw_logits(module, probe, input_spec, identity.name)
+        module, raw_logits = _raw_logits(module, probe, input_spec, identity.name)
         if kind in LABEL_KINDS and raw_logits.shape[1] > 1:
             outputs = "labels"
     if outputs == "value":
@@ -374,10 +375,12 @@ def channels_problem(module: nn.Module, channels: int) -> str:
     )
 
 
-def _raw_logits(module: nn.Module, probe: Tensor, input_spec: InputSpec, name: str) -> Tensor:
+def _raw_logits(
+    module: nn.Module, probe: Tensor, input_spec: InputSpec, name: str
+) -> tuple[nn.Module, Tensor]:
+    """Return the network, which leaves its input as it is, and its logits."""
     try:
-        with torch.no_grad():
-            logits = module(probe)
+        module, logits = answer_of(module, probe)
     except NETWORK_ERRORS as exc:
         reason = " ".join(str(exc).split())[:200] or "it refuses their shape"
         size = " x ".join(str(n) for n in input_spec.size)
@@ -400,4 +403,4 @@ def _raw_logits(module: nn.Module, probe: Tensor, input_spec: InputSpec, name: s
             f"{name} gives an output of shape {tuple(logits.shape)} for {len(probe)} inputs, not "
             "one row of class scores for each. Return (N, classes)."
         )
-    return logits
+    return module, logits

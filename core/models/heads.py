@@ -99,16 +99,19 @@ def gradient_problem(logits: Callable[[Tensor], Tensor], probe: Tensor) -> str |
         probe: Inputs that are not constant.
     """
     x = probe[:1].detach().clone().requires_grad_()
-    with torch.enable_grad():
-        scores = logits(x)
-        if not scores.requires_grad:
-            return (
-                "the network cuts its gradient: take torch.no_grad(), .detach() or .numpy() out of "
-                "its forward, or give it as it was before it was quantised"
-            )
-        gradients: list[Tensor | None] = list(
-            torch.autograd.grad(scores[0].max(), x, allow_unused=True)
-        )
+    gradients: list[Tensor | None]
+    try:
+        with torch.enable_grad():
+            scores = logits(x * 1)  # a leaf may not be changed in place
+            if not scores.requires_grad:
+                return (
+                    "the network cuts its gradient: take torch.no_grad(), .detach() or .numpy() "
+                    "out of its forward, or give it as it was before it was quantised"
+                )
+            gradients = list(torch.autograd.grad(scores[0].max(), x, allow_unused=True))
+    except NETWORK_ERRORS as exc:
+        reason = " ".join(str(exc).split())[:200] or type(exc).__name__
+        return f"torch cannot follow them through it ({reason.removesuffix('.')})"
     gradient = gradients[0]
     if gradient is None:
         return (

@@ -40,7 +40,8 @@ def last_step(read: Callable[[Tensor], Tensor], x: Tensor) -> str:
     """
     try:
         with torch.enable_grad():
-            node = read(x.detach().clone().requires_grad_()).grad_fn
+            # A leaf may not be changed in place.
+            node = read(x.detach().clone().requires_grad_() * 1).grad_fn
     except NETWORK_ERRORS:
         return ""
     node = _past(node, _VIEWS)

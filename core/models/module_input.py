@@ -11,13 +11,15 @@ import numpy as np
 import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 from whylens.core.errors import NETWORK_ERRORS, BadArtifact, BadInput, wrong_value
 from whylens.core.inputs.spec import InputSpec, probe_inputs
 from whylens.core.models.backbone import channels_problem
 from whylens.core.models.black_box import BlackBox
 from whylens.core.models.load import timm_spec
+from whylens.core.models.own_input import answer_of
+from whylens.core.speed.folded import agree
 
 # Square inputs to try where the size is unknown; a network with a fixed one takes no other.
 _SIDES = (224, 32, 28, 64, 96, 128, 256, 299, 384)
@@ -125,19 +127,18 @@ def device_of(module: nn.Module) -> torch.device:
 
 def _fitting_spec(
     network: nn.Module, hint: ModuleHint, name: str
-) -> tuple[InputSpec, Any, list[str]]:
-    """Return the first likely input that the network takes, its output for it, and remarks."""
+) -> tuple[nn.Module, InputSpec, Any, list[str]]:
+    """Return the network, the first likely input that it takes, its output for it, and remarks."""
     first: Exception | None = None
     kernels = (p for p in network.parameters() if p.ndim > 2)
     first_layer = [kernel.shape[1] for kernel in kernels][:1]  # channels that a convolution reads
     for input_spec, note in _likely_specs(_timm_input(timm_part(network)), first_layer, hint):
         try:
-            with torch.no_grad():
-                output = network(probe_inputs(input_spec).to(device_of(network)))
+            network, output = answer_of(network, probe_inputs(input_spec).to(device_of(network)))
         except NETWORK_ERRORS as exc:
             first = first or exc
             continue
-        return input_spec, output, [note] if note else []
+        return network, input_spec, output, [note] if note else []
     reason = " ".join(str(first).split())[:200] or "it refuses their shape"
     remedies = (
         remedy for signs, remedy in _REFUSALS if any(sign in reason for sign in signs.split("|"))
@@ -196,6 +197,12 @@ ONE_BY_ONE = (
 )
 
 
+ALONE_IN_ITS_BATCH = (
+    "What it gives for an input depends on the others in the batch, as with batch norm without "
+    "running statistics or a softmax over axis 0: it is given one at a time, which is slow."
+)
+
+
 class _OneByOne(nn.Module):
     """A network that reads one input at a time."""
 
@@ -205,7 +212,8 @@ class _OneByOne(nn.Module):
 
     def forward(self, x: Tensor) -> Any:
         """Return what it gives for N inputs."""
-        rows = [self.network(row) for row in x.split(1)]
+        # Copies: where gradients are followed, no row of a batch may be changed in place.
+        rows = [self.network(row.clone()) for row in x.split(1)]
         return tree_map(lambda *parts: torch.cat(parts), *rows)
 
 
@@ -214,7 +222,7 @@ class _Unbatched(_OneByOne):
 
     def forward(self, x: Tensor) -> Any:
         """Return what it gives for N inputs."""
-        rows = [self.network(row) for row in x]
+        rows = [self.network(row.clone()) for row in x]
         return tree_map(lambda *parts: torch.stack([_row(part) for part in parts]), *rows)
 
 
@@ -225,14 +233,30 @@ def _row(scores: Tensor) -> Tensor:
 
 def _fitting_any_number(
     network: nn.Module, hint: ModuleHint, name: str
-) -> tuple[InputSpec, Any, list[str]]:
-    input_spec, output, notes = _fitting_spec(network, hint, name)
+) -> tuple[nn.Module, InputSpec, Any, list[str]]:
+    network, input_spec, output, notes = _fitting_spec(network, hint, name)
+    probe = probe_inputs(input_spec).to(device_of(network))
     try:
         with torch.no_grad():
-            network(probe_inputs(input_spec)[:1].to(device_of(network)))
+            alone = network(probe[:1])
+            if _same_first_row(output, alone) or not _same_first_row(network(probe[:1]), alone):
+                return network, input_spec, output, notes  # the latter is random in any batch
+            network = _OneByOne(network).eval()
+            return network, input_spec, network(probe), [*notes, ALONE_IN_ITS_BATCH]
     except NETWORK_ERRORS as exc:
         raise BadArtifact(f"{name} takes two inputs and not one ({exc}). {_FIXED_BATCH}") from exc
-    return input_spec, output, notes
+
+
+def _same_first_row(output: Any, alone: Any) -> bool:
+    """Return whether a network gives for the first of several inputs what it gives for it alone."""
+    pairs = zip(tree_leaves(output), tree_leaves(alone), strict=False)
+    return all(
+        agree(one, rows[:1], 1e-3)
+        for rows, one in pairs
+        if isinstance(rows, Tensor) and isinstance(one, Tensor)
+        # What else has rows belongs to no single input.
+        if one.is_floating_point() and one.shape[:1] == (1,) and rows.shape[1:] == one.shape[1:]
+    )
 
 
 def fitting_network(
@@ -244,7 +268,7 @@ def fitting_network(
         BadArtifact: It takes none of the likely ones; says what to do.
     """
     try:
-        return network, *_fitting_any_number(network, hint, name)
+        return _fitting_any_number(network, hint, name)
     except BadArtifact:
         for wrapper, note in (
             (_ChannelsLast, "It reads its channels last, and is fed so."),
@@ -252,8 +276,9 @@ def fitting_network(
             (_Unbatched, ONE_BY_ONE),
         ):
             try:
-                wrapped = wrapper(network).eval()
-                input_spec, output, notes = _fitting_spec(wrapped, hint, name)
+                wrapped, input_spec, output, notes = _fitting_spec(
+                    wrapper(network).eval(), hint, name
+                )
             except BadArtifact:
                 continue
             return wrapped, input_spec, output, [*notes, note]

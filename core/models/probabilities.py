@@ -246,7 +246,7 @@ class _ScoresOfScales:
             x = x.detach().requires_grad_()
             try:
                 with torch.enable_grad():
-                    scores = self.read(x)
+                    scores = self.read(x * 1)  # a leaf may not be changed in place
                     (slope,) = torch.autograd.grad(scores.sum(), x)
             except NETWORK_ERRORS:  # it has none
                 return

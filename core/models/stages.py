@@ -148,7 +148,8 @@ def stages_of(module: nn.Module, probe: Tensor) -> tuple[Stage, ...]:
     clone = clone_with_outputs(module, recorders)
     try:
         with torch.enable_grad():
-            scores = clone(probe[:1].clone().requires_grad_())
+            # A leaf may not be changed in place.
+            scores = clone(probe[:1].clone().requires_grad_() * 1)
             maps = [m for _, m in recorded.values()]
             slopes = torch.autograd.grad(weighted_sum(scores), maps, allow_unused=True)
     except NETWORK_ERRORS as exc:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections import namedtuple
 from dataclasses import dataclass
@@ -93,8 +94,6 @@ WRAPPED = {
 
 
 def rounded(net, kind):
-    import copy
-
     return copy.deepcopy(net).to(kind)
 
 
@@ -346,3 +345,120 @@ def test_signals_go_to_networks_that_read_them(rng, tmp_path):
     assert answers[0].image().size[0] > 100
     with pytest.raises(whylens.BadInput, match="no photo"):
         answers[0].on_photo()
+
+
+class ChangesItsInput(Inside):
+    """Normalises in place."""
+
+    def forward(self, x):
+        x -= 0.3
+        x /= 0.2
+        return self.net(x)
+
+
+def own_probabilities(net, pixels):
+    x = torch.from_numpy(pixels / np.float32(255)).permute(2, 0, 1)[None]
+    with torch.no_grad():
+        return copy.deepcopy(net).eval()(x)[0].softmax(0).numpy()
+
+
+def assert_answers_alike(model, net, pixels):
+    """Compare what is shown of a photo with what the network gives for it alone."""
+    scores = sorted(whylens.predict(model, pixels, top=9), key=lambda score: score.index)
+    wanted = own_probabilities(net, pixels)
+    assert [score.probability for score in scores] == pytest.approx(wanted, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "shell",
+    [
+        ChangesItsInput,
+        lambda net: nn.Sequential(nn.Hardtanh(0.2, 0.6, inplace=True), net),
+        lambda net: nn.Sequential(nn.LeakyReLU(0.1, inplace=True), net),
+        lambda net: Inside(nn.Sequential(nn.Hardtanh(0.2, 0.6, inplace=True), net)),
+        lambda net: nn.Sequential(Normalize(MEAN, STD), nn.Sequential(nn.ReLU(inplace=True), net)),
+    ],
+)
+def test_a_step_in_place_on_the_input_is_no_identity(shell, net, pixels):
+    model = whylens.load_model(shell(net), **PLAIN)
+    assert_answers_alike(model, shell(net), pixels)
+    x = torch.rand(2, 3, *SIZE)
+    for call in (model.logits, model.fast_logits):
+        kept = x.clone()
+        call(x)
+        assert torch.equal(x, kept)
+    assert whylens.explain(model, pixels, "integrated-gradients").values.any()
+
+
+class Before(nn.Module):
+    """Calls a network on something that is made of its input."""
+
+    def __init__(self, net, before):
+        super().__init__()
+        self.net = net
+        self.before = before
+
+    def forward(self, x):
+        return self.net(self.before(x))
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        lambda x: x / 255 if x.max() > 1.5 else x,
+        lambda x: (x + 1) / 2 if x.min() < 0 else x,
+        lambda x: x / x.max(),
+        lambda x: (x - x.mean()) / x.std(),
+        lambda x: (x - x.min()) / (x.max() - x.min()),
+        nn.BatchNorm2d(3, affine=False, track_running_stats=False),
+    ],
+)
+def test_a_wrapper_that_looks_at_its_input_stays(before, net, pixels):
+    shell = Before(net, before)
+    assert_answers_alike(whylens.load_model(shell, **PLAIN), shell, pixels)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+@pytest.mark.parametrize("inside", [True, False])
+def test_torchscript_in_a_sequential_answers_as_it_does_itself(inside, pixels):
+    net, softmax = seeded(Plain()), nn.Softmax(1)
+    scripted = (
+        torch.jit.script(nn.Sequential(net, softmax))
+        if inside
+        else nn.Sequential(torch.jit.script(net), softmax)
+    )
+    assert_answers_alike(whylens.load_model(scripted, **PLAIN), net, pixels)
+
+
+class SharesItsBatch(Plain):
+    """Normalises a map over all inputs together."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(8, track_running_stats=False)
+
+    def forward(self, x):
+        return self.fc(self.norm(self.conv(x)).relu().mean((2, 3)))
+
+
+class EachAlone(Inside):
+    """Gives a network one input at a time."""
+
+    def forward(self, x):
+        return torch.cat([self.net(row) for row in x.split(1)])
+
+
+def test_an_answer_does_not_depend_on_the_others_in_the_batch(pixels):
+    net = seeded(SharesItsBatch())
+    model = whylens.load_model(net, **PLAIN)
+    assert_answers_alike(model, net, pixels)
+    wanted = whylens.explain(EachAlone(net), pixels, "occlusion", window=8, target=1, **PLAIN)
+    got = whylens.explain(model, pixels, "occlusion", window=8, target=1)
+    assert np.abs(got.values - wanted.values).max() <= 1e-5 * np.abs(wanted.values).max()
+    assert any("the others in the batch" in note for note in model.identity.notes)
+
+
+def test_chance_is_not_taken_for_a_dependence_on_the_batch(net):
+    noisy = Inside(net, lambda y: y + 0.1 * torch.rand_like(y))
+    assert "random" in " ".join(whylens.load_model(noisy, **PLAIN).identity.notes)
+    assert "batch" not in " ".join(whylens.load_model(noisy, **PLAIN).identity.notes)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from tests.support.modules import noise, wrapped
 from tests.support.networks import GapNet, plain_spec, seeded
@@ -85,9 +88,22 @@ def test_probe_inputs_are_the_same_every_time_and_vary_within():
     assert float(x.flatten(2).std(-1).min()) > 0.3
 
 
+def test_a_network_that_works_in_place_on_its_input_leaves_it_and_has_gradients():
+    module = nn.Sequential(nn.ReLU(inplace=True), seeded(GapNet()))
+    x = noise(2, 3, 12, 20)
+    wanted = module(x.clone())
+    net, kept = wrap(module, input_spec=plain_spec(12, 20)), x.clone()
+    torch.testing.assert_close(net.logits(x), wanted)
+    assert torch.equal(x, kept)
+    assert net.unmet == {}
+
+
 def test_gradients_are_tried_out():
     x = noise(2, 3, 8, 8)
     assert gradient_problem(lambda v: v.flatten(1)[:, :4], x) is None
     assert "cuts" in gradient_problem(lambda v: v.detach().flatten(1), x)
     assert "zero" in gradient_problem(lambda v: v.flatten(1) * 0, x)
     assert "finite" in gradient_problem(lambda v: (v * 0).sqrt().flatten(1), x)
+    assert gradient_problem(lambda v: v.mul_(2).flatten(1)[:, :4], x) is None
+    reentrant = partial(checkpoint, lambda v: 2 * v.flatten(1), use_reentrant=True)
+    assert "use_reentrant" in gradient_problem(reentrant, x)
