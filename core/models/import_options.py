@@ -6,11 +6,13 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from os.path import lexists
 from pathlib import Path
 from typing import Any, TypeVar
 
 from whylens.core.errors import BadInput, CoreError, quote
 from whylens.core.inputs.photo import Photo, read_photo
+from whylens.core.models.black_box import ONNX_FILE
 from whylens.core.models.checkpoints import MANIFEST, WEIGHTS, checkpoint_folders, new_model_place
 from whylens.core.models.labels import IMAGENET
 from whylens.core.models.model_names import is_folder_name, timm_architectures, timm_names
@@ -83,7 +85,7 @@ def new_folder(options: ImportOptions) -> Path:
     """Return the folder for the new model; it is not made yet.
 
     Raises:
-        BadInput: It cannot be used, or a model is there.
+        BadInput: It cannot be used, or a model's file is there.
     """
     name = options.name
     if name is None and options.out is not None:
@@ -104,9 +106,20 @@ def new_folder(options: ImportOptions) -> Path:
         folder = new_model_place() / name
         if name in {*checkpoint_folders(), *timm_names(), *timm_architectures()}:
             raise BadInput(f"There is a model called {quote(name)} already. Give another --name.")
-    if (folder / MANIFEST).exists() or (folder / WEIGHTS).exists():
-        raise BadInput(f"There is a model in {folder} already. Give another --name or --out.")
+    check_new(folder)
     return folder
+
+
+def check_new(folder: Path) -> None:
+    """Raise BadInput where a file lies in `folder` that a model's own would replace."""
+    present = [name for name in (MANIFEST, WEIGHTS, ONNX_FILE) if lexists(folder / name)]
+    if MANIFEST in present:
+        raise BadInput(f"There is a model in {folder} already. Give another --name or --out.")
+    if present:
+        raise BadInput(
+            f"There is a {present[0]} in {folder} already, and no import writes over a file. Give "
+            "another --name or --out."
+        )
 
 
 def read_labels(text: str | None) -> tuple[str, ...] | str | None:

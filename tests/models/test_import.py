@@ -21,7 +21,9 @@ from whylens.core.errors import BadArtifact, BadInput, NotAllowed, WeightsUnavai
 from whylens.core.explanation import Question
 from whylens.core.inputs.photo import read_photo
 from whylens.core.models import checkpoints
+from whylens.core.models.black_box import ONNX_FILE
 from whylens.core.models.checkpoints import (
+    MANIFEST,
     WEIGHTS,
     CheckpointManifest,
     checkpoint_folders,
@@ -99,6 +101,47 @@ def test_a_model_is_never_written_over(file):
     make(file)
     with pytest.raises(BadInput, match=r"There is a model in .* already"):
         make(file)
+
+
+@pytest.mark.parametrize("name", [MANIFEST, WEIGHTS, ONNX_FILE])
+def test_no_file_that_lies_there_is_written_over_or_removed(file, tensors, name):
+    mine = file.parent / "model" / name
+    mine.parent.mkdir()
+    mine.write_bytes(b"my own")
+    with pytest.raises(BadInput, match=r"There is a .*model already.*Give another --name or --out"):
+        make(file)
+    save_file({**tensors, "fc.bias": tensors["fc.bias"] * torch.nan}, file)
+    with pytest.raises(BadInput, match="There is a "):
+        make(file)
+    assert mine.read_bytes() == b"my own"
+    assert [p.name for p in mine.parent.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("fails", ["the proof", "the last file"])
+def test_an_import_that_fails_leaves_a_folder_of_the_user_as_it_was(file, monkeypatch, fails):
+    def broken(*_):
+        raise BadArtifact("no")
+
+    if fails == "the proof":
+        monkeypatch.setattr("whylens.core.models.import_weights._predict", broken)
+    else:
+        rename = Path.rename
+        monkeypatch.setattr(
+            Path, "rename", lambda a, b: broken() if a.name == MANIFEST else rename(a, b)
+        )
+    with pytest.raises(BadArtifact, match="no"):
+        make(file, out=file.parent, name=file.parent.name)
+    assert [p.name for p in file.parent.iterdir()] == [file.name]
+
+
+def test_a_folder_of_the_user_becomes_the_model_beside_what_is_in_it(file):
+    (file.parent / "model").mkdir()
+    (file.parent / "model" / "notes.txt").write_text("mine")
+    imported = make(file)
+    names = sorted(p.name for p in imported.folder.iterdir())
+    assert names == [MANIFEST, WEIGHTS, "notes.txt"]
+    assert imported.backbone.identity.folder == imported.folder
+    assert imported.backbone.identity.digest == file_sha256(imported.folder / WEIGHTS)
 
 
 # --- what disagrees -------------------------------------------------------------------------------
