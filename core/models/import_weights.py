@@ -34,9 +34,9 @@ from whylens.core.models.import_options import (
     check_new,
     new_folder,
     open_photo,
-    read_labels,
     stated_input,
 )
+from whylens.core.models.label_files import read_labels
 from whylens.core.models.labels import IMAGENET
 from whylens.core.models.load import build, from_folder, timm_spec, torchvision_spec
 from whylens.core.models.probabilities import LABEL_KINDS, Reading, read_scores

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from numbers import Integral
 from typing import Any, TypedDict
 
 import numpy as np
@@ -17,6 +16,7 @@ from whylens.core.errors import NETWORK_ERRORS, BadArtifact, BadInput, wrong_val
 from whylens.core.inputs.spec import InputSpec, probe_inputs
 from whylens.core.models.backbone import channels_problem
 from whylens.core.models.black_box import BlackBox
+from whylens.core.models.labels import labels_by_index
 from whylens.core.models.load import timm_spec
 from whylens.core.models.output_paths import FunctionOfOutputs
 from whylens.core.models.stated_outputs import stated_outputs
@@ -106,16 +106,11 @@ def _labels(labels: Any) -> tuple[str, ...]:
     if labels is None:
         return ()
     if isinstance(labels, Mapping):
-        by_index = dict(labels)  # as Hugging Face has it, also with numbers as words
-        if all(isinstance(k, str) and isinstance(v, Integral) for k, v in labels.items()):
-            by_index = {index: label for label, index in labels.items()}  # as torchvision has it
-            if len(by_index) < len(labels):
-                raise BadInput("labels= give one index to several labels.")
         try:
-            labels = [by_index[key] for key in sorted(by_index, key=int)]
-        except (TypeError, ValueError) as exc:
+            labels = labels_by_index(labels)
+        except ValueError as exc:
             raise BadInput(
-                "labels= of a dictionary are labels by index, or indices by label."
+                f"labels= of a dictionary are labels by index, or indices by label: {exc}."
             ) from exc
     if isinstance(labels, str | set | frozenset) or not hasattr(labels, "__iter__"):
         raise BadInput("labels= are one per class, in a list in the order of the scores.")

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from whylens.core.errors import BadArtifact
+from whylens.core.models.labels import labels_by_index
 from whylens.core.targets import Outputs
 
 
@@ -42,11 +43,9 @@ def stated_outputs(
 def _labels(names: Any, name: str) -> tuple[str, ...]:
     if not isinstance(names, Mapping):
         return ()
-    by_index = {str(index): str(label) for index, label in names.items()}
     try:
-        return tuple(by_index[str(index)] for index in range(len(names)))
-    except KeyError as exc:
+        return tuple(str(label) for label in labels_by_index(names))
+    except ValueError as exc:
         raise BadArtifact(
-            f"The labels in the config of {name} are not numbered 0, 1, 2 and so on: {exc} is "
-            "missing. Correct its id2label."
+            f"The labels in the config of {name} cannot be used: {exc}. Correct its id2label."
         ) from exc
