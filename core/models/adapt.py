@@ -22,6 +22,7 @@ from whylens.core.models.module_input import (
     ALONE_IN_ITS_BATCH,
     ONE_BY_ONE,
     ModuleHint,
+    completed_hint,
     device_of,
     fitting_network,
     notes_on_normalisation,
@@ -93,6 +94,8 @@ def backbone_of(module: nn.Module, hint: ModuleHint | None = None) -> Backbone:
     path = path_to_scores(output, name, key=hint.output, classes=classes)
     output_path = path[0] if path else None
     scores = read_path(output, path)
+    hint, stated, remarks = completed_hint(hint, bare, name, scores.shape[1])
+    notes += remarks
     obstacles = [note for note in notes if note in (ONE_BY_ONE, ALONE_IN_ITS_BATCH)]
     if any(isinstance(part, torch.jit.ScriptModule) for part in bare.modules()):
         obstacles.append(_IN_ONE_PIECE.format("TorchScript"))
@@ -132,7 +135,8 @@ def backbone_of(module: nn.Module, hint: ModuleHint | None = None) -> Backbone:
             unit=hint.unit,
         )
     labels = hint.labels or timm_labels(timm_part(bare))
-    outputs: Outputs = "labels" if kind in LABEL_KINDS and classes > 1 else "classes"
+    of_labels = kind in LABEL_KINDS or (kind is None and stated == "labels")
+    outputs: Outputs = "labels" if of_labels and classes > 1 else "classes"
     backbone = wrap(
         network, input_spec=input_spec, labels=labels, identity=identity, outputs=outputs
     )

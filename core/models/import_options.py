@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from os.path import lexists
 from pathlib import Path
 from typing import Any, TypeVar
 
 from whylens.core.errors import BadInput, CoreError, quote
 from whylens.core.inputs.photo import Photo, read_photo
+from whylens.core.models.black_box import ONNX_FILE
 from whylens.core.models.checkpoints import MANIFEST, WEIGHTS, checkpoint_folders, new_model_place
-from whylens.core.models.labels import IMAGENET
 from whylens.core.models.model_names import is_folder_name, timm_architectures, timm_names
 from whylens.core.targets import Outputs
 
@@ -83,7 +83,7 @@ def new_folder(options: ImportOptions) -> Path:
     """Return the folder for the new model; it is not made yet.
 
     Raises:
-        BadInput: It cannot be used, or a model is there.
+        BadInput: It cannot be used, or a model's file is there.
     """
     name = options.name
     if name is None and options.out is not None:
@@ -104,52 +104,20 @@ def new_folder(options: ImportOptions) -> Path:
         folder = new_model_place() / name
         if name in {*checkpoint_folders(), *timm_names(), *timm_architectures()}:
             raise BadInput(f"There is a model called {quote(name)} already. Give another --name.")
-    if (folder / MANIFEST).exists() or (folder / WEIGHTS).exists():
-        raise BadInput(f"There is a model in {folder} already. Give another --name or --out.")
+    check_new(folder)
     return folder
 
 
-def read_labels(text: str | None) -> tuple[str, ...] | str | None:
-    """Return the labels that `--labels` means; None where it is left out.
-
-    Raises:
-        BadInput: They cannot be read.
-    """
-    if text is None or text == IMAGENET:
-        return text
-    path = Path(text).expanduser()
-    if not path.is_file():
-        if "," in text or not (path.suffix or "/" in text):
-            return tuple(label.strip() for label in text.split(","))
+def check_new(folder: Path) -> None:
+    """Raise BadInput where a file lies in `folder` that a model's own would replace."""
+    present = [name for name in (MANIFEST, WEIGHTS, ONNX_FILE) if lexists(folder / name)]
+    if MANIFEST in present:
+        raise BadInput(f"There is a model in {folder} already. Give another --name or --out.")
+    if present:
         raise BadInput(
-            f"There is no file of labels {quote(text)}. Give --labels a file with a label per "
-            f"line or in JSON, labels joined by commas, or {IMAGENET}."
+            f"There is a {present[0]} in {folder} already, and no import writes over a file. Give "
+            "another --name or --out."
         )
-    try:
-        content = path.read_text(encoding="utf-8-sig")
-        if path.suffix.lower() != ".json":
-            return tuple(line.strip() for line in content.splitlines() if line.strip())
-        return _labels_of_json(json.loads(content))
-    except OSError as exc:
-        raise BadInput(f"{path.name} cannot be read: {exc.strerror}.") from exc
-    except (TypeError, ValueError) as exc:
-        raise BadInput(
-            f"{path.name} holds no labels ({' '.join(str(exc).split())[:100]}). Give a label per "
-            "line, or JSON: a list, or an object of labels by index or indices by label."
-        ) from exc
-
-
-def _labels_of_json(content: Any) -> tuple[str, ...]:
-    if isinstance(content, dict):
-        pairs = [(k, v) if str(k).isdecimal() else (v, k) for k, v in content.items()]
-        by_index = {int(index): label for index, label in pairs}
-        if sorted(by_index) != list(range(len(content))):
-            raise ValueError("the indices are not 0, 1, 2 and so on")
-        content = [by_index[i] for i in range(len(by_index))]
-    if not isinstance(content, list):
-        raise TypeError("neither a list nor an object")
-    # torchvision's and timm's tables keep an id beside the name.
-    return tuple(str(item[-1] if isinstance(item, list) else item) for item in content)
 
 
 def open_photo(path: Path) -> Photo:

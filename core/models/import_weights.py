@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -18,11 +20,10 @@ from whylens.core.inputs.preprocess import photo_tensor
 from whylens.core.inputs.spec import InputSpec, probe_inputs
 from whylens.core.models.architectures import Fit, best_level, build_shapes, find_fits
 from whylens.core.models.backbone import Backbone
-from whylens.core.models.black_box import ONNX, ONNX_FILE, OnnxNetwork
+from whylens.core.models.black_box import ONNX, OnnxNetwork
 from whylens.core.models.checkpoints import (
     IMAGENET_CLASSES,
     MANIFEST,
-    WEIGHTS,
     Argument,
     checkpoint_folders,
     write_checkpoint,
@@ -30,15 +31,17 @@ from whylens.core.models.checkpoints import (
 from whylens.core.models.import_options import (
     Findings,
     ImportOptions,
+    check_new,
     new_folder,
     open_photo,
-    read_labels,
     stated_input,
 )
+from whylens.core.models.label_files import read_labels
 from whylens.core.models.labels import IMAGENET
 from whylens.core.models.load import build, from_folder, timm_spec, torchvision_spec
 from whylens.core.models.probabilities import LABEL_KINDS, Reading, read_scores
 from whylens.core.models.state_dicts import AVERAGES, StateDict, read_state_dict
+from whylens.core.storage.files import sync_folder
 from whylens.core.targets import ClassScore, class_scores
 from whylens.core.words import are, number_of, percent
 
@@ -127,23 +130,37 @@ def _write(
     photo: Photo,
     notes: tuple[str, ...],
 ) -> ImportedModel:
-    new = not folder.exists()
-    try:
-        write_checkpoint(folder, weights, description)
-        backbone = from_folder(folder)
+    # It proves itself in a folder of its own: what fails leaves nothing, and touches nothing that
+    # lies where it was to be. On the same disk, so that moving it is a rename.
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    place = folder if folder.is_dir() else folder.parent
+    with TemporaryDirectory(dir=place, prefix=f".{folder.name}-") as temporary:
+        proven = Path(temporary) / folder.name
+        write_checkpoint(proven, weights, description)
+        backbone = from_folder(proven)
         logits = _predict(backbone, photo)
         best = class_scores(logits, backbone.labels, backbone.outputs, backbone.unit, top=TOP)
-    except BaseException:
-        # What does not prove itself is not left behind.
-        for name in (MANIFEST, WEIGHTS, ONNX_FILE):
-            (folder / name).unlink(missing_ok=True)
-        if new and folder.is_dir():
-            folder.rmdir()
-        raise
+        check_new(folder)  # again: the proof may have taken minutes
+        _move(proven, folder)
+    backbone = replace(backbone, identity=replace(backbone.identity, folder=folder))
     notes += _doubts(backbone, logits)
     checkpoint = checkpoint_folders().get(folder.name)
     by_name = checkpoint is not None and checkpoint.resolve() == folder.resolve()
     return ImportedModel(folder, folder.name if by_name else str(folder), best, notes, backbone)
+
+
+def _move(source: Path, folder: Path) -> None:
+    """Move a checkpoint to a folder in which none of its files are, all of it or nothing."""
+    if not folder.is_dir():
+        source.rename(folder)
+        sync_folder(folder.parent)
+        return
+    with ExitStack() as undo:
+        # The description last: without it nobody takes the weights for a model.
+        for path in sorted(source.iterdir(), key=lambda path: path.name == MANIFEST):
+            undo.callback(path.rename(folder / path.name).unlink)
+        undo.pop_all()
+    sync_folder(folder)
 
 
 def _predict(backbone: Backbone, photo: Photo) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache
+from numbers import Integral
 from typing import Any
 
 from whylens.core.errors import UnknownName, quote
@@ -15,6 +16,26 @@ IMAGENET = "imagenet-1k"
 def imagenet_1k() -> tuple[str, ...]:
     """Return the 1,000 ImageNet class names in the usual order, a short name each."""
     return _descriptions("imagenet-1k", 1000)
+
+
+def labels_by_index(names: Mapping[Any, Any]) -> list[Any]:
+    """Return in their order labels by index, or labels of which each has its index.
+
+    Raises:
+        ValueError: Not every index has one label; says so in words.
+    """
+    items = list(names.items())  # as Hugging Face has it, also with numbers as words
+    if all(isinstance(key, str) and isinstance(value, Integral) for key, value in items):
+        items = [(index, label) for label, index in items]  # as torchvision has it
+    try:
+        by_index = {int(index): label for index, label in items}
+    except (TypeError, ValueError) as exc:
+        raise ValueError("neither labels by index nor indices by label") from exc
+    if len(by_index) < len(items):
+        raise ValueError("one index is given to several labels")
+    if sorted(by_index) != list(range(len(items))):
+        raise ValueError("the indices are not 0, 1, 2 and so on")
+    return [by_index[index] for index in range(len(items))]
 
 
 def labels_of(module: Any) -> tuple[str, ...]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from numbers import Integral
 from typing import Any, TypedDict
 
 import numpy as np
@@ -17,9 +16,14 @@ from whylens.core.errors import NETWORK_ERRORS, BadArtifact, BadInput, wrong_val
 from whylens.core.inputs.spec import InputSpec, probe_inputs
 from whylens.core.models.backbone import channels_problem
 from whylens.core.models.black_box import BlackBox
+from whylens.core.models.labels import labels_by_index
 from whylens.core.models.load import timm_spec
+from whylens.core.models.output_paths import FunctionOfOutputs
 from whylens.core.models.own_input import answer_of
+from whylens.core.models.stated_outputs import stated_outputs
 from whylens.core.speed.folded import agree
+from whylens.core.targets import Outputs
+from whylens.core.words import number_of
 
 # Square inputs to try where the size is unknown; a network with a fixed one takes no other.
 _SIDES = (224, 32, 28, 64, 96, 128, 256, 299, 384)
@@ -104,16 +108,11 @@ def _labels(labels: Any) -> tuple[str, ...]:
     if labels is None:
         return ()
     if isinstance(labels, Mapping):
-        by_index = dict(labels)  # as Hugging Face has it, also with numbers as words
-        if all(isinstance(k, str) and isinstance(v, Integral) for k, v in labels.items()):
-            by_index = {index: label for label, index in labels.items()}  # as torchvision has it
-            if len(by_index) < len(labels):
-                raise BadInput("labels= give one index to several labels.")
         try:
-            labels = [by_index[key] for key in sorted(by_index, key=int)]
-        except (TypeError, ValueError) as exc:
+            labels = labels_by_index(labels)
+        except ValueError as exc:
             raise BadInput(
-                "labels= of a dictionary are labels by index, or indices by label."
+                f"labels= of a dictionary are labels by index, or indices by label: {exc}."
             ) from exc
     if isinstance(labels, str | set | frozenset) or not hasattr(labels, "__iter__"):
         raise BadInput("labels= are one per class, in a list in the order of the scores.")
@@ -363,6 +362,44 @@ def notes_on_normalisation(input_spec: InputSpec, hint: ModuleHint, normalised: 
     ):
         return ["No mean= and std= were given: those of ImageNet were taken."]
     return []
+
+
+def completed_hint(
+    hint: ModuleHint, network: nn.Module, name: str, scores: int
+) -> tuple[ModuleHint, Outputs, list[str]]:
+    """Return a hint with what the network's configuration adds to it, what that says, and remarks.
+
+    What the caller says comes first.
+
+    Args:
+        scores: How many the network gives.
+
+    Raises:
+        BadArtifact: As of `stated_outputs`.
+    """
+    # A function of the outputs is none of them.
+    config = None if isinstance(network, FunctionOfOutputs) else _config(network)
+    if config is None or hint.unit is not None or hint.output not in (None, "logits"):
+        return hint, "classes", []
+    labels, outputs = stated_outputs(config, name, scores, hint.labels)
+    unit = "" if outputs == "value" else None
+    if hint.labels or not labels or len(labels) == scores:
+        return replace(hint, labels=labels, unit=unit), outputs, []
+    note = (  # as of a head that was put on by hand
+        f"Its config names {number_of(len(labels), 'label')}, and it gives "
+        f"{number_of(scores, 'score')}: the names were left out. Give labels=."
+    )
+    return replace(hint, unit=unit), outputs, [note]
+
+
+def _config(network: nn.Module) -> Any:
+    """Return the configuration of the part that holds all weights, or None."""
+    weights = {id(p) for p in network.parameters()}
+    for part in network.modules():
+        config = getattr(part, "config", None)
+        if hasattr(config, "problem_type") or hasattr(config, "id2label"):
+            return config if {id(p) for p in part.parameters()} == weights else None
+    return None
 
 
 def no_model_words(model: object) -> str:

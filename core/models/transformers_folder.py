@@ -21,6 +21,7 @@ from whylens.core.models.checkpoints import DEPTH, MOST_LABELS, MOST_LAYERS, WEI
 from whylens.core.models.footprint import Footprint, meta_footprint
 from whylens.core.models.hub import HubFile, Timeouts, hub_file
 from whylens.core.models.random_weights import shapes_only
+from whylens.core.models.stated_outputs import stated_outputs
 from whylens.core.progress import ProgressCallback
 from whylens.core.storage.files import file_sha256
 
@@ -219,15 +220,13 @@ def _classifier(folder: Path, identity: ModelSource, device: str) -> Backbone:
             f"{name} lacks weights: {', '.join(absent[:3])}. It may have no trained head; "
             "choose a network that classifies."
         )
-    names = network.config.id2label
+    labels, outputs = stated_outputs(network.config, name, network.config.num_labels)
     return wrap(
         Logits(network.float()).to(device),
         input_spec=_spec(processor, network.config.num_channels, name),
-        labels=tuple(str(names[i]) for i in sorted(names)),
+        labels=labels,
         identity=identity,
-        outputs="labels"
-        if network.config.problem_type == "multi_label_classification"
-        else "classes",
+        outputs=outputs,
     )
 
 

@@ -333,7 +333,9 @@ def test_labels_in_a_dictionary_are_in_the_order_of_the_scores(net, labels, expe
     ("labels", "words"),
     [
         ({"a": "x", "b": "y"}, "labels by index, or indices by label"),
-        ({"a": 0, "b": 0, "c": 1}, "one index to several labels"),
+        ({"a": 0, "b": 0, "c": 1}, "one index is given to several labels"),
+        ({0: "a", 1: "b", 2: "c", 5: "d"}, "not 0, 1, 2 and so on"),
+        ({1: "a", 2: "b", 3: "c"}, "not 0, 1, 2 and so on"),
         ({"a", "b", "c"}, "in the order of the scores"),
         ("abc", "in the order of the scores"),
         (3, "in the order of the scores"),

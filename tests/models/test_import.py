@@ -21,7 +21,9 @@ from whylens.core.errors import BadArtifact, BadInput, NotAllowed, WeightsUnavai
 from whylens.core.explanation import Question
 from whylens.core.inputs.photo import read_photo
 from whylens.core.models import checkpoints
+from whylens.core.models.black_box import ONNX_FILE
 from whylens.core.models.checkpoints import (
+    MANIFEST,
     WEIGHTS,
     CheckpointManifest,
     checkpoint_folders,
@@ -29,8 +31,9 @@ from whylens.core.models.checkpoints import (
     new_model_place,
     read_manifest,
 )
-from whylens.core.models.import_options import ImportOptions, read_labels
+from whylens.core.models.import_options import ImportOptions
 from whylens.core.models.import_weights import import_weights
+from whylens.core.models.label_files import read_labels
 from whylens.core.models.load import build, from_folder, load
 from whylens.core.models.model_names import parse_model_name
 from whylens.core.models.public_models import check_public_model
@@ -99,6 +102,47 @@ def test_a_model_is_never_written_over(file):
     make(file)
     with pytest.raises(BadInput, match=r"There is a model in .* already"):
         make(file)
+
+
+@pytest.mark.parametrize("name", [MANIFEST, WEIGHTS, ONNX_FILE])
+def test_no_file_that_lies_there_is_written_over_or_removed(file, tensors, name):
+    mine = file.parent / "model" / name
+    mine.parent.mkdir()
+    mine.write_bytes(b"my own")
+    with pytest.raises(BadInput, match=r"There is a .*model already.*Give another --name or --out"):
+        make(file)
+    save_file({**tensors, "fc.bias": tensors["fc.bias"] * torch.nan}, file)
+    with pytest.raises(BadInput, match="There is a "):
+        make(file)
+    assert mine.read_bytes() == b"my own"
+    assert [p.name for p in mine.parent.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("fails", ["the proof", "the last file"])
+def test_an_import_that_fails_leaves_a_folder_of_the_user_as_it_was(file, monkeypatch, fails):
+    def broken(*_):
+        raise BadArtifact("no")
+
+    if fails == "the proof":
+        monkeypatch.setattr("whylens.core.models.import_weights._predict", broken)
+    else:
+        rename = Path.rename
+        monkeypatch.setattr(
+            Path, "rename", lambda a, b: broken() if a.name == MANIFEST else rename(a, b)
+        )
+    with pytest.raises(BadArtifact, match="no"):
+        make(file, out=file.parent, name=file.parent.name)
+    assert [p.name for p in file.parent.iterdir()] == [file.name]
+
+
+def test_a_folder_of_the_user_becomes_the_model_beside_what_is_in_it(file):
+    (file.parent / "model").mkdir()
+    (file.parent / "model" / "notes.txt").write_text("mine")
+    imported = make(file)
+    names = sorted(p.name for p in imported.folder.iterdir())
+    assert names == [MANIFEST, WEIGHTS, "notes.txt"]
+    assert imported.backbone.identity.folder == imported.folder
+    assert imported.backbone.identity.digest == file_sha256(imported.folder / WEIGHTS)
 
 
 # --- what disagrees -------------------------------------------------------------------------------
@@ -195,11 +239,55 @@ def test_a_head_under_another_name_is_told_with_the_lines_that_rename_it(tmp_pat
         ("b.json", '{"1": "dog", "0": "cat", "2": "owl"}'),
         ("c.json", '{"owl": 2, "cat": 0, "dog": 1}'),
         ("d.json", '{"0": ["n1", "cat"], "1": ["n2", "dog"], "2": ["n3", "owl"]}'),
+        ("b.txt", "dog 1\ncat 0\nowl 2\n"),
+        ("c.txt", "dog\t1\ncat\t0\nowl\t2\n"),
+        ("d.txt", "2: dog\n1: cat\n3: owl"),
+        ("e.csv", "1,dog\n0,cat\n2,owl"),
+        (
+            "e.json",
+            '[{"id": 7, "name": "dog"}, {"id": 1, "name": "cat"}, {"id": 9, "name": "owl"}]',
+        ),
+        ("f.json", json.dumps({"categories": [{"name": n} for n in ("cat", "dog", "owl")]})),
+        ("config.json", '{"model_type": "vit", "id2label": {"1": "dog", "0": "cat", "2": "owl"}}'),
+    ],
+)  # fmt: skip
+def test_labels_are_read_from_lines_and_json(tmp_path, name, content):
+    for encoding in ("utf-8", "utf-8-sig", "utf-16"):
+        (tmp_path / name).write_text(content, encoding)
+        assert read_labels(str(tmp_path / name)) == ("cat", "dog", "owl")
+
+
+@pytest.mark.parametrize(
+    "lines", ["class 1\nclass 0", "Boeing 737\nAirbus 320", "cat 0\ndog 1\nowl", "class 0"]
+)
+def test_a_number_that_belongs_to_a_name_is_no_index(tmp_path, lines):
+    (tmp_path / "a.txt").write_text(lines)
+    assert read_labels(str(tmp_path / "a.txt")) == tuple(lines.splitlines())
+
+
+def test_more_labels_than_a_file_s_name_is_long_are_labels():
+    labels = tuple(f"thing {n}" for n in range(99))
+    assert read_labels(",".join(labels)) == labels
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.txt", "café\ncat".encode("latin-1"), "a.txt is not in UTF-8.* Save it as UTF-8"),
+        ("a.txt", "cat\ndog".encode("utf-16-le"), "a.txt is not in UTF-8"),
+        ("a.txt", b"0 1\n1 2\n2 0", "which of the two numbers"),
+        ("a.json", b'["cat", "", "owl"]', "a.json has an empty label, number 1"),
+        ("a.json", b'["cat", null]', "None is no label"),
+        ("a.json", b'[{"id": 0, "title": "cat"}]', "None is no label"),
+        ("a.json", b'[{"id": 0, "name": "cat"}, {"id": 0, "name": "dog"}]', "one id is given"),
     ],
 )
-def test_labels_are_read_from_lines_and_json(tmp_path, name, content):
-    (tmp_path / name).write_text(content)
-    assert read_labels(str(tmp_path / name)) == ("cat", "dog", "owl")
+def test_labels_that_would_be_wrong_are_refused(tmp_path, name, content, words):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(BadInput, match=words):
+        read_labels(str(tmp_path / name))
+    with pytest.raises(BadInput, match="--labels has an empty label, number 1"):
+        read_labels("a,,c")
 
 
 def test_labels_of_a_file_are_written(file):

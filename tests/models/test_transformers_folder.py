@@ -166,6 +166,79 @@ def test_attention_is_read_where_every_token_attends_to_all(folders):
         assert why.values.shape == (8, 8)
 
 
+def tiny(kind, labels, bias=None):
+    """Return a network that was trained for a kind of problem, its scores far from chance."""
+    import transformers as t
+
+    names = {"id2label": labels, "label2id": {v: k for k, v in labels.items()}}
+    network = t.ViTForImageClassification(t.ViTConfig(**{**TOKENS, **names}, problem_type=kind))
+    torch.manual_seed(4)
+    with torch.no_grad():
+        network.classifier.weight.normal_(0, 1)
+        if bias is not None:
+            network.classifier.bias.fill_(bias)
+    return network.eval()
+
+
+def both_ways(network, place):
+    """Yield a network as read from its folder and as given, and its own answer to the photo."""
+    import transformers as t
+
+    network.save_pretrained(place)
+    t.ViTImageProcessor(size=SQUARE).save_pretrained(place)
+    for backbone in (load(str(place)), whylens.load_model(network, size=64, mean=0.5, std=0.5)):
+        x, _ = photo_tensor(read_photo(PHOTO.read_bytes()), backbone.input_spec)
+        with torch.no_grad():
+            yield backbone, network(pixel_values=x).logits[0]
+
+
+def test_a_regression_of_one_number_is_that_number(tmp_path):
+    for backbone, wanted in both_ways(tiny("regression", {0: "age"}, bias=34.2), tmp_path):
+        (score,) = whylens.predict(backbone, PHOTO)
+        assert (backbone.outputs, score.label, score.probability) == ("value", "age", None)
+        assert score.logit == pytest.approx(float(wanted), rel=1e-4)
+    assert whylens.load_model(tiny("regression", {0: "LABEL_0"}), size=64).labels == ("value",)
+
+
+def test_a_regression_of_several_numbers_is_refused_and_a_function_of_it_is_not(tmp_path):
+    network = tiny("regression", LABELS)
+    with pytest.raises(BadArtifact, match=r"3 numbers .* regression\..* target="):
+        next(both_ways(network, tmp_path))
+    with pytest.raises(BadArtifact, match=r"3 numbers .* regression\..* target="):
+        whylens.load_model(network, size=64)
+    why = whylens.explain(
+        network, PHOTO, "saliency", target=lambda output: output.logits[:, 1], size=64
+    )
+    assert np.abs(why.values).max() > 0
+
+
+def test_labels_that_may_hold_together_have_a_sigmoid_each(tmp_path):
+    network = tiny("multi_label_classification", LABELS)
+    for backbone, logits in both_ways(network, tmp_path):
+        wanted = logits.sigmoid().tolist()
+        assert abs(sum(wanted) - 1) > 0.05
+        scores = {s.label: s.probability for s in whylens.predict(backbone, PHOTO)}
+        assert backbone.outputs == "labels"
+        assert [scores[label] for label in LABELS.values()] == pytest.approx(wanted, rel=1e-4)
+
+
+def test_a_module_s_config_names_its_classes_unless_its_owner_does():
+    network = tiny(None, LABELS)
+    assert whylens.load_model(network, size=64).labels == ("ant", "bee", "cat")
+    assert whylens.load_model(network, size=64, labels=["x", "y", "z"]).labels == ("x", "y", "z")
+    assert whylens.load_model(torch.nn.Sequential(network), size=64).labels[0] == "ant"
+    network.classifier = torch.nn.Linear(32, 4)
+    backbone = whylens.load_model(network, size=64)
+    assert backbone.labels == ("class 0", "class 1", "class 2", "class 3")
+    assert any("names 3 labels, and it gives 4 scores" in n for n in backbone.identity.notes)
+    network = tiny("regression", {0: "age"})
+    assert whylens.load_model(network, size=64, labels=["no", "yes"]).outputs == "classes"
+    network.config.id2label = {0: "a", 2: "b"}
+    with pytest.raises(BadArtifact, match=r"not 0, 1, 2 and so on\. Correct its id2label"):
+        whylens.load_model(network, size=64)
+    assert whylens.load_model(network, size=64, labels=["age"]).labels == ("age",)
+
+
 def copy_of(folder, place):
     copy = place / "copy"
     copy.mkdir()
