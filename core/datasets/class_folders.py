@@ -102,7 +102,8 @@ def place_files(paths: Sequence[str], place: str) -> ClassFolders:
         folder = next(p for p in unlabelled[0].split("/") if p.lower() in _UNLABELLED)
         omission = f"{_files(len(unlabelled))} in {quote(folder)} {was(len(unlabelled))} left out"
         return ClassFolders(placed, (*labelled_files.notes, f"{omission}: a class has labels."))
-    parts = [tuple(path.split("/")) for path in paths]
+    # A Mac writes letters and accents apart: one name has to be one class, whoever packed it.
+    parts = [tuple(unicodedata.normalize("NFC", path).split("/")) for path in paths]
     notes: list[str] = []
     around = _around([path for path in parts if _may_be_picture(path[-1])])
     depth = len(around)
@@ -159,7 +160,7 @@ def place_files(paths: Sequence[str], place: str) -> ClassFolders:
         for label in sorted({file.label for file in files} - filled):
             notes.append(f"The folders {quote(label)} hold no pictures and were left out.")
         files = [file for file in files if file.label in filled]
-        _check_spelling(files)
+    _check_spelling(files)
     archives = [paths[i] for i in loose if _ending(parts[i][-1]) in _PACKED]
     if archives:
         notes.append(
@@ -347,11 +348,20 @@ def _check_spelling(files: Iterable[PlacedFile]) -> None:
         splits[file.label].add(file.split)
     spellings: dict[str, str] = {}
     for label in sorted(splits):
-        spelling = spellings.setdefault(label.casefold(), label)
-        if spelling != label and not splits[spelling] & splits[label]:
+        spelling = spellings.setdefault(key := label.strip().casefold(), label)
+        if spelling == label:
+            continue
+        if not splits[spelling] & splits[label]:
             raise BadInput(
                 f"{quote(spelling)} and {quote(label)} lie in different splits and seem to be one "
                 "class. Spell them alike."
+            )
+        # Sets of handwriting hold "A" and "a".
+        if len(key) > 1 or spelling.strip() == label.strip():
+            raise BadInput(
+                f"{quote(spelling)} and {quote(label)} seem to be one class in two spellings. "
+                "Spell them alike and put their pictures into one folder; or, if they are two "
+                "classes, give them names that differ in more than capitals and spaces."
             )
 
 

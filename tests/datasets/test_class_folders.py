@@ -147,6 +147,42 @@ def test_what_can_be_misread_is_refused(paths, message):
         place_files(paths, "The folder")
 
 
+COMPOSED, APART = "H\u00fcte", "Hu\u0308te"  # of Windows, and of a Mac
+
+
+@pytest.mark.parametrize(
+    "paths",
+    [
+        tree(COMPOSED, APART, "dog"),
+        [*crossed(("train",), (COMPOSED, "dog")), *crossed(("test",), (APART, "dog"))],
+        tree(APART, "dog"),
+    ],
+)
+def test_a_name_with_its_accents_apart_is_the_same_class(paths):
+    assert placed(paths).keys() == {COMPOSED, "dog"}
+    assert len(place_files(paths, "The folder").files) == len(paths)
+
+
+@pytest.mark.parametrize(
+    ("paths", "message"),
+    [
+        (tree("Cat", "cat", "dog"), "'Cat' and 'cat' seem to be one class in two spellings"),
+        (tree("cat ", "cat", "dog"), "'cat' and 'cat ' seem to be one class"),
+        (tree("a ", "a"), "'a' and 'a ' seem to be one class"),
+        (crossed(("train", "val"), ("Cat", "cat")), "'Cat' and 'cat' seem to be one class"),
+        ([*crossed(("train",), ("cat ", "dog")), *crossed(("val",))], "'cat' and 'cat ' lie in"),
+    ],
+)
+def test_one_class_in_two_spellings_is_refused(paths, message):
+    with pytest.raises(BadInput, match=message):
+        place_files(paths, "The folder")
+
+
+def test_letters_and_names_that_differ_otherwise_are_classes():
+    for names in (("A", "a", "B", "b"), ("cat", "cats"), ("Hute", COMPOSED), ("cat 1", "cat1")):
+        assert placed(tree(*names)).keys() == set(names)
+
+
 def test_what_is_left_out_is_named():
     paths = [*crossed(("train", "val")), *tree("extra"), "cover.jpg", "val/sheet.png", "info.txt"]
     notes = " ".join(place_files(paths, "The folder").notes)
