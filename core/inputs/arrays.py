@@ -17,6 +17,7 @@ from whylens.core.errors import BadInput, quote
 from whylens.core.inputs.npy import read_npy
 from whylens.core.inputs.photo import (
     Photo,
+    dark_notes,
     photo_from_image,
     photo_of,
     range_notes,
@@ -51,7 +52,8 @@ def to_photo(image: Any) -> Photo:
         return image
     image = contents_of(image)
     if isinstance(image, Image.Image):
-        return photo_from_image(image)
+        photo = photo_from_image(image)
+        return replace(photo, notes=(*photo.notes, *dark_notes(image.mode, photo.pixels)))
     if isinstance(image, str | os.PathLike):
         path = _existing(image)
         if path.suffix.lower() != ".npy":
@@ -310,7 +312,7 @@ def _bytes_of(array: npt.NDArray[Any]) -> tuple[npt.NDArray[np.uint8], str]:
     if array.size == 0:
         raise BadInput(f"The image array is empty: {array.shape}.")
     if array.dtype == np.uint8:
-        return array, ""
+        return array, " ".join(range_notes(int(array.max()), 255))
     if array.dtype == np.bool_:
         return array * np.uint8(255), ""
     if array.dtype == np.uint16:
@@ -326,7 +328,7 @@ def _bytes_of(array: npt.NDArray[Any]) -> tuple[npt.NDArray[np.uint8], str]:
                 f"Whole numbers of an image lie in 0 to 255; these run from {low:g} to {high:g}. "
                 "Scale them, or give floats in 0 to 1."
             )
-        return values.astype(np.uint8), ""
+        return values.astype(np.uint8), " ".join(range_notes(int(high), 255))
     if low < -_ROUNDING or high > 1 + _ROUNDING:
         raise BadInput(_beyond(low, high))
     steps = np.clip(values, 0, 1) * 255
