@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image, ImageCms, ImageSequence, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageOps, ImageSequence, UnidentifiedImageError
 
 from whylens.core.errors import BadInput
 from whylens.core.inputs.file_parts import (
@@ -27,7 +27,7 @@ from whylens.core.inputs.file_parts import (
     is_crowded,
 )
 from whylens.core.inputs.framing import NETWORK, Framing
-from whylens.core.words import percent
+from whylens.core.words import number_of, percent
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -184,6 +184,25 @@ def read_bands(data: bytes, *, limits: ImageLimits | None = None) -> npt.NDArray
     except _DAMAGE as exc:
         raise BadInput("It is damaged or cut off. Save it again.") from exc
     return np.stack(bands)
+
+
+def bands_of(image: Image.Image, channels: int) -> npt.NDArray[Any]:
+    """Return (H, W, C) of a Pillow image as it holds them, upright: transparency is a band too.
+
+    Raises:
+        BadInput: It has another number of bands, or is damaged.
+    """
+    bands = image.getbands()
+    if len(bands) != channels:
+        raise BadInput(
+            f"The Pillow image has {number_of(len(bands), 'band')} ({', '.join(bands)}), and this "
+            f"network takes {number_of(channels, 'channel')}. Give an array of those."
+        )
+    _check_size(image.size, ImageLimits())
+    try:
+        return np.asarray(ImageOps.exif_transpose(image))
+    except _DAMAGE as exc:
+        raise BadInput("The Pillow image is damaged or cut off. Save it again.") from exc
 
 
 def _decode(
