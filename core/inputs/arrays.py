@@ -25,7 +25,7 @@ from whylens.core.inputs.photo import (
     read_bands,
     read_photo,
 )
-from whylens.core.inputs.signal import TABLES, is_signal_file, read_signal
+from whylens.core.inputs.signal import TABLES, in_single, is_signal_file, read_signal
 from whylens.core.inputs.spec import InputSpec
 from whylens.core.results import Array
 
@@ -36,7 +36,7 @@ _FORMS = "a path, bytes, an open file, a Pillow image, a NumPy array or a tensor
 _CHANNELS = (1, 3, 4)  # of a photo: grey, RGB, RGBA
 _ROUNDING = 1e-5  # beyond 0..1, as float32 sums leave it
 _NPY = b"\x93NUMPY"
-_ADDRESS = re.compile(r"[a-z]+://")
+_ADDRESS = re.compile(r"[a-z]+://", re.IGNORECASE)
 
 
 def to_photo(image: Any) -> Photo:
@@ -174,7 +174,7 @@ def read_channels(image: Any, input_spec: InputSpec) -> tuple[Array, tuple[str, 
         array = np.moveaxis(array, -1, 0)
     if array.ndim == len(input_spec.size):
         array = array[None]
-    return np.array(array, dtype=np.float32), notes
+    return in_single(array), notes
 
 
 def shape_of(images: Sequence[Any], size: int | Sequence[int] | None = None) -> tuple[int, ...]:
@@ -224,10 +224,17 @@ def _shape(image: Any, size: int | Sequence[int] | None) -> tuple[int, ...]:
     return shape
 
 
+def check_is_no_address(name: str) -> None:
+    """Raise BadInput where a file's name is an address on the web."""
+    if _ADDRESS.match(name):
+        raise BadInput(
+            f"{quote(name)} is an address; nothing is fetched. Save it, and give the file."
+        )
+
+
 def _existing(name: str | os.PathLike[str]) -> Path:
     text = os.fspath(name)
-    if _ADDRESS.match(text):
-        raise BadInput(f"{quote(text)} is an address; nothing is fetched. Give its bytes.")
+    check_is_no_address(text)
     try:
         path = Path(text).expanduser()
         is_folder, is_file = path.is_dir(), path.is_file()
