@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import TYPE_CHECKING, Literal, get_args
 
-from whylens.core.errors import BadInput
+from whylens.core.errors import BadInput, InvalidParameter, quote
 from whylens.core.words import percent
 
 if TYPE_CHECKING:
@@ -55,7 +56,15 @@ def class_scores(
     Args:
         logits: (C,) of one input.
         top: How many.
+
+    Raises:
+        InvalidParameter: `top` is no whole number of at least 1.
     """
+    if not isinstance(top, Integral) or top < 1:  # NumPy's whole numbers are some, too
+        raise InvalidParameter(
+            f"top is how many classes are wanted: a whole number of at least 1, not "
+            f"{quote(str(top))}."
+        )
     if outputs == "value":
         return (ClassScore(0, labels[0], None, float(logits[1] - logits[0]), unit),)
     probabilities = probabilities_of(logits[None], outputs)[0]

@@ -102,7 +102,8 @@ def place_files(paths: Sequence[str], place: str) -> ClassFolders:
         folder = next(p for p in unlabelled[0].split("/") if p.lower() in _UNLABELLED)
         omission = f"{_files(len(unlabelled))} in {quote(folder)} {was(len(unlabelled))} left out"
         return ClassFolders(placed, (*labelled_files.notes, f"{omission}: a class has labels."))
-    parts = [tuple(path.split("/")) for path in paths]
+    # A Mac writes letters and accents apart: one name has to be one class, whoever packed it.
+    parts = [tuple(unicodedata.normalize("NFC", path).split("/")) for path in paths]
     notes: list[str] = []
     around = _around([path for path in parts if _may_be_picture(path[-1])])
     depth = len(around)
@@ -130,7 +131,12 @@ def place_files(paths: Sequence[str], place: str) -> ClassFolders:
         inner = _inner_splits(parts, depth, folders)
         if inner is None:
             _check_no_splits_inside(parts, around, folders)
-            notes += _same_inside(parts, depth, folders)
+            inside = _inside(
+                (name, parts[i][depth + 1 :]) for name in folders for i in folders[name]
+            )
+            notes += _same_inside(inside, "name the folders around them train, val and test")
+        else:
+            _check_no_classes_inside(parts, depth, folders)
         for name, indices in folders.items():
             files += [
                 PlacedFile(i, name, inner[parts[i][depth + 1].lower()] if inner else None)
@@ -159,7 +165,11 @@ def place_files(paths: Sequence[str], place: str) -> ClassFolders:
         for label in sorted({file.label for file in files} - filled):
             notes.append(f"The folders {quote(label)} hold no pictures and were left out.")
         files = [file for file in files if file.label in filled]
-        _check_spelling(files)
+        inside = _inside(
+            (f.label, path[splits[path[depth]][1] + 1 :]) for f in files if (path := parts[f.path])
+        )
+        notes += _same_inside(inside, f"put them straight into {_names(splits)}")
+    _check_spelling(files)
     archives = [paths[i] for i in loose if _ending(parts[i][-1]) in _PACKED]
     if archives:
         notes.append(
@@ -209,19 +219,36 @@ def _by_folder(parts: Sequence[tuple[str, ...]], around: tuple[str, ...]) -> dic
     return dict(sorted(folders.items()))
 
 
-def _same_inside(
-    parts: Sequence[tuple[str, ...]], depth: int, folders: dict[str, list[int]]
-) -> Iterable[str]:
-    """Yield a note where every class holds the same folders, which then may be the classes."""
-    inside = {
-        frozenset(parts[i][depth + 1] for i in indices if len(parts[i]) > depth + 2)
-        for indices in folders.values()
-    }
-    if len(inside) == 1 and len(names := sorted(*inside)) > 1:
+def _inside(paths: Iterable[tuple[str, tuple[str, ...]]]) -> dict[str, set[str]]:
+    """Return the folders that lie in each class's own.
+
+    Args:
+        paths: Class and path within its folder of every file; no path of one that is in none.
+    """
+    inside: dict[str, set[str]] = defaultdict(set)
+    for label, path in paths:
+        if path and _may_be_picture(path[-1]):
+            inside[label].update(path[:-1][:1])
+    return dict(inside)
+
+
+def _recurring(inside: dict[str, set[str]]) -> list[str]:
+    """Return the folders that come again and again in classes, and may be the classes; else none.
+
+    One of them may lack in a class, as of two patients one may be ill and one be healthy.
+    """
+    counts = Counter(name for names in inside.values() for name in names)
+    again = {name for name, count in counts.items() if count > 1}
+    whole = len(again) > 1 and all(names and names <= again for names in inside.values())
+    return sorted(again) if whole else []
+
+
+def _same_inside(inside: dict[str, set[str]], remedy: str) -> Iterable[str]:
+    """Yield a note where the classes hold the same folders, which then may be the classes."""
+    if names := _recurring(inside):
         yield (
-            f"{_names(folders)} were taken for the classes, and each holds the folders "
-            f"{_names(names)}. If those are the classes, name the folders around them train, val "
-            "and test."
+            f"{_names(inside)} were taken for the classes, and hold folders of the same names, "
+            f"{_names(names)}. If those are the classes, {remedy}."
         )
 
 
@@ -341,17 +368,39 @@ def _check_no_splits_inside(
             )
 
 
+def _check_no_classes_inside(
+    parts: Sequence[tuple[str, ...]], depth: int, folders: dict[str, list[int]]
+) -> None:
+    """Raise where splits lie in what may be versions of one set, as in raw/train/cat."""
+    inside = _inside((name, parts[i][depth + 2 :]) for name in folders for i in folders[name])
+    if names := _recurring(inside):
+        raise BadInput(
+            f"{_names(folders)} hold splits, and in those lie folders of the same names, "
+            f"{_names(names)}. If these are the classes, give one of {_names(folders)} by itself; "
+            "if not, put the pictures straight into the splits."
+        )
+
+
 def _check_spelling(files: Iterable[PlacedFile]) -> None:
     splits: dict[str, set[SplitName | None]] = defaultdict(set)
     for file in files:
         splits[file.label].add(file.split)
     spellings: dict[str, str] = {}
     for label in sorted(splits):
-        spelling = spellings.setdefault(label.casefold(), label)
-        if spelling != label and not splits[spelling] & splits[label]:
+        spelling = spellings.setdefault(key := label.strip().casefold(), label)
+        if spelling == label:
+            continue
+        if not splits[spelling] & splits[label]:
             raise BadInput(
                 f"{quote(spelling)} and {quote(label)} lie in different splits and seem to be one "
                 "class. Spell them alike."
+            )
+        # Sets of handwriting hold "A" and "a".
+        if len(key) > 1 or spelling.strip() == label.strip():
+            raise BadInput(
+                f"{quote(spelling)} and {quote(label)} seem to be one class in two spellings. "
+                "Spell them alike and put their pictures into one folder; or, if they are two "
+                "classes, give them names that differ in more than capitals and spaces."
             )
 
 

@@ -7,31 +7,36 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from whylens.core.errors import BadInput, quote
+from whylens.core.errors import BadInput, quote, words_of
 from whylens.core.inputs.npy import read_npy
 from whylens.core.inputs.photo import (
     Photo,
+    bands_of,
+    dark_notes,
     photo_from_image,
     photo_of,
     range_notes,
     read_bands,
     read_photo,
 )
-from whylens.core.inputs.signal import TABLES, is_signal_file, read_signal
+from whylens.core.inputs.signal import TABLES, in_single, is_signal_file, read_signal
 from whylens.core.inputs.spec import InputSpec
 from whylens.core.results import Array
+
+if TYPE_CHECKING:
+    import torch
 
 _FORMS = "a path, bytes, an open file, a Pillow image, a NumPy array or a tensor"
 _CHANNELS = (1, 3, 4)  # of a photo: grey, RGB, RGBA
 _ROUNDING = 1e-5  # beyond 0..1, as float32 sums leave it
 _NPY = b"\x93NUMPY"
-_ADDRESS = re.compile(r"[a-z]+://")
+_ADDRESS = re.compile(r"[a-z]+://", re.IGNORECASE)
 
 
 def to_photo(image: Any) -> Photo:
@@ -51,7 +56,8 @@ def to_photo(image: Any) -> Photo:
         return image
     image = contents_of(image)
     if isinstance(image, Image.Image):
-        return photo_from_image(image)
+        photo = photo_from_image(image)
+        return replace(photo, notes=(*photo.notes, *dark_notes(image.mode, photo.pixels)))
     if isinstance(image, str | os.PathLike):
         path = _existing(image)
         if path.suffix.lower() != ".npy":
@@ -122,7 +128,8 @@ def read_channels(image: Any, input_spec: InputSpec) -> tuple[Array, tuple[str, 
     Values are taken as they are, but bytes of a picture, which become shares of 255.
 
     Args:
-        image: A path to a CSV or .npy file, or an array or tensor with the channels first or last.
+        image: A path to a CSV or .npy file, an array or tensor with the channels first or last,
+            or a Pillow image whose bands are the channels, as those of RGBA are four.
 
     Raises:
         BadInput: It is none of these.
@@ -147,6 +154,8 @@ def read_channels(image: Any, input_spec: InputSpec) -> tuple[Array, tuple[str, 
     elif isinstance(image := contents_of(image), bytes):
         tiff = image[:4] in (b"II*\0", b"MM\0*") and len(input_spec.size) == 2
         array = read_bands(image) if tiff else read_signal(image, "signal.csv")
+    elif isinstance(image, Image.Image):
+        array = bands_of(image, input_spec.channels)
     else:
         array = _array(image)
     notes: tuple[str, ...] = ()
@@ -165,7 +174,7 @@ def read_channels(image: Any, input_spec: InputSpec) -> tuple[Array, tuple[str, 
         array = np.moveaxis(array, -1, 0)
     if array.ndim == len(input_spec.size):
         array = array[None]
-    return np.array(array, dtype=np.float32), notes
+    return in_single(array), notes
 
 
 def shape_of(images: Sequence[Any], size: int | Sequence[int] | None = None) -> tuple[int, ...]:
@@ -215,17 +224,31 @@ def _shape(image: Any, size: int | Sequence[int] | None) -> tuple[int, ...]:
     return shape
 
 
+def check_is_no_address(name: str) -> None:
+    """Raise BadInput where a file's name is an address on the web."""
+    if _ADDRESS.match(name):
+        raise BadInput(
+            f"{quote(name)} is an address; nothing is fetched. Save it, and give the file."
+        )
+
+
 def _existing(name: str | os.PathLike[str]) -> Path:
     text = os.fspath(name)
-    if _ADDRESS.match(text):
-        raise BadInput(f"{quote(text)} is an address; nothing is fetched. Give its bytes.")
-    path = Path(text).expanduser()
-    if path.is_dir():
+    check_is_no_address(text)
+    try:
+        path = Path(text).expanduser()
+        is_folder, is_file = path.is_dir(), path.is_file()
+    except (OSError, RuntimeError) as exc:  # too long for a name; of a user whom nobody knows
+        raise BadInput(
+            f"{quote(text, limit=24)} is no path of a file. An image is {_FORMS}; of text that "
+            "holds one, as base64 does, give the bytes: base64.b64decode(text)."
+        ) from exc
+    if is_folder:
         raise BadInput(
             f"{quote(text)} is a folder: give its photos in a list, or explain it on the command "
             "line, which takes folders."
         )
-    if not path.is_file():
+    if not is_file:
         raise BadInput(f"There is no file {quote(text)}.")
     return path
 
@@ -254,10 +277,24 @@ def _is_tensor(image: Any) -> bool:
     return isinstance(image, torch.Tensor)
 
 
+def _numbers_of(tensor: torch.Tensor) -> npt.NDArray[Any]:
+    if tensor.is_meta:
+        raise BadInput(
+            "The tensor is on the device 'meta', where none holds values. Give one that does."
+        )
+    try:
+        dense = tensor.detach().cpu().to_dense().resolve_conj().resolve_neg()
+        numbers: npt.NDArray[Any] = (dense.float() if dense.is_floating_point() else dense).numpy()
+    except (RuntimeError, TypeError) as exc:  # quantised or nested ones, and those of a transform
+        raise BadInput(
+            f"The tensor cannot be read as an array ({words_of(exc)}). Make an ordinary one of it."
+        ) from exc
+    return numbers
+
+
 def _array(image: Any) -> npt.NDArray[Any]:
     if _is_tensor(image):
-        tensor = image.detach().cpu()
-        image = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+        image = _numbers_of(image)
     elif not hasattr(image, "__array__") and not isinstance(image, list | tuple):
         hint = " Of an iterator make a list: [*images]." if hasattr(image, "__next__") else ""
         if image is None:  # the commonest way to none
@@ -310,7 +347,7 @@ def _bytes_of(array: npt.NDArray[Any]) -> tuple[npt.NDArray[np.uint8], str]:
     if array.size == 0:
         raise BadInput(f"The image array is empty: {array.shape}.")
     if array.dtype == np.uint8:
-        return array, ""
+        return array, " ".join(range_notes(int(array.max()), 255))
     if array.dtype == np.bool_:
         return array * np.uint8(255), ""
     if array.dtype == np.uint16:
@@ -326,7 +363,7 @@ def _bytes_of(array: npt.NDArray[Any]) -> tuple[npt.NDArray[np.uint8], str]:
                 f"Whole numbers of an image lie in 0 to 255; these run from {low:g} to {high:g}. "
                 "Scale them, or give floats in 0 to 1."
             )
-        return values.astype(np.uint8), ""
+        return values.astype(np.uint8), " ".join(range_notes(int(high), 255))
     if low < -_ROUNDING or high > 1 + _ROUNDING:
         raise BadInput(_beyond(low, high))
     steps = np.clip(values, 0, 1) * 255

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image, ImageCms, ImageSequence, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageOps, ImageSequence, UnidentifiedImageError
 
 from whylens.core.errors import BadInput
 from whylens.core.inputs.file_parts import (
@@ -27,7 +27,7 @@ from whylens.core.inputs.file_parts import (
     is_crowded,
 )
 from whylens.core.inputs.framing import NETWORK, Framing
-from whylens.core.words import percent
+from whylens.core.words import number_of, percent
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -68,7 +68,9 @@ _REMEDIES = {
     _ZIP: "Choose a photo in it, or unpack it and give the folder.",
     _POINTER: "Fetch the photo itself: git lfs pull.",
 }
-_FEW_BITS = 14  # of 16; with fewer, the brightest value is a quarter of white at most
+# By the largest value that can be: below a quarter of white no camera writes 16 bits; of 8, dark
+# photos do, and only what counts classes or cells stays so low.
+_DARK = {65_535: 16_383, 255: 16}
 _SCALED = "16-bit values were scaled to 8 bits."
 _CUT_OFF = "The file is cut off; what is there is shown."
 _LEAST_ROWS = 0.8  # of a JPEG that is cut off; fewer make another picture of it
@@ -184,6 +186,25 @@ def read_bands(data: bytes, *, limits: ImageLimits | None = None) -> npt.NDArray
     return np.stack(bands)
 
 
+def bands_of(image: Image.Image, channels: int) -> npt.NDArray[Any]:
+    """Return (H, W, C) of a Pillow image as it holds them, upright: transparency is a band too.
+
+    Raises:
+        BadInput: It has another number of bands, or is damaged.
+    """
+    bands = image.getbands()
+    if len(bands) != channels:
+        raise BadInput(
+            f"The Pillow image has {number_of(len(bands), 'band')} ({', '.join(bands)}), and this "
+            f"network takes {number_of(channels, 'channel')}. Give an array of those."
+        )
+    _check_size(image.size, ImageLimits())
+    try:
+        return np.asarray(ImageOps.exif_transpose(image))
+    except _DAMAGE as exc:
+        raise BadInput("The Pillow image is damaged or cut off. Save it again.") from exc
+
+
 def _decode(
     data: bytes, limits: ImageLimits, formats: tuple[str, ...] = FORMATS, *, cut: bool = False
 ) -> Photo:
@@ -221,6 +242,8 @@ def _decode(
     if deep:
         brightest = int(photo.pixels.max())
         notes = (_SCALED, *range_notes(brightest and brightest << 8 | 255), *notes)
+    else:
+        notes = (*notes, *dark_notes(image.mode, photo.pixels))
     if frames > 1:
         notes = (*notes, f"Only the first of its {frames:,} pictures is shown.")
     return replace(photo, notes=notes)
@@ -329,6 +352,8 @@ def _in_known_mode(image: Image.Image) -> tuple[Image.Image, list[str]]:
             ]
         case "I" | "F":
             values = np.asarray(image, np.float64)
+            if not np.isfinite(values).all():
+                raise BadInput("The picture holds NaN or infinite values; remove them.")
             low, high = float(values.min()), float(values.max())
             # Pillow's own conversions to these modes keep 0 to 255; 16-bit files are read as "I".
             top = 65535 if image.mode == "I" and high > 255 else 255
@@ -339,7 +364,7 @@ def _in_known_mode(image: Image.Image) -> tuple[Image.Image, list[str]]:
                     f"{low:g} to {high:g}. Scale it first."
                 )
             notes = [] if top == 255 else [f"Values of 0 to {top:,} were scaled to 8 bits."]
-            notes += range_notes(int(high)) if top == 65535 else []
+            notes += range_notes(int(high), top)
             return Image.fromarray(np.rint(values * (255 / top)).astype(np.uint8)), notes
         case _:
             return image, []
@@ -470,19 +495,30 @@ def _photo(image: Image.Image) -> Photo:
     return Photo(pixels, tuple(notes))
 
 
-def range_notes(brightest: int) -> list[str]:
-    """Return what a visitor should know of a 16-bit picture that uses little of its range.
+def range_notes(brightest: int, top: int = 65_535) -> list[str]:
+    """Return what a visitor should know of a picture that uses little of its range.
 
     Args:
-        brightest: Its largest value; 0 of another picture.
+        brightest: Its largest value; 0 of a black picture, of which there is nothing to say.
+        top: The largest that it could have: of 8 or 16 bits; of others nothing is said.
     """
-    bits = brightest.bit_length()
-    if not 0 < bits <= _FEW_BITS:
+    if not 0 < brightest <= _DARK.get(top, 0):
         return []
+    bits, depth = brightest.bit_length(), top.bit_length()
     return [
-        f"Only {bits} of its 16 bits are used (its largest value is {brightest:,} of 65,535), so "
-        f"it is dark. Multiply its values by {1 << (16 - bits):,} to use the whole range."
+        f"Only {bits} of its {depth} bits are used (its largest value is {brightest:,} of "
+        f"{top:,}), so it is dark. Multiply its values by {1 << (depth - bits):,} to use the whole "
+        "range."
     ]
+
+
+def dark_notes(mode: str, pixels: Pixels) -> list[str]:
+    """Return `range_notes` of a picture whose 8 bits are light; indices and inks are none.
+
+    Args:
+        mode: Of the Pillow image that it was.
+    """
+    return range_notes(int(pixels.max()), 255) if mode in ("L", "LA", "RGB", "RGBA") else []
 
 
 def _separate(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:

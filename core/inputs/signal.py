@@ -11,6 +11,7 @@ import io
 import zlib
 from binascii import Error as NotBase64
 from pathlib import PurePath
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -59,7 +60,7 @@ def read_signal(data: bytes, name: str) -> Array:
         raise BadInput("This is an Excel workbook or another ZIP. Save its sheet as CSV.")
     try:
         values = read_npy(data) if suffix == ".npy" else read_table(data)
-        array: Array = np.atleast_2d(values.astype(np.float32))
+        array = in_single(np.atleast_2d(values))
     except FILE_ERRORS as exc:
         raise BadInput(
             "The signal is not a table of numbers with rows of one length, separated by commas, "
@@ -67,6 +68,23 @@ def read_signal(data: bytes, name: str) -> Array:
             f"({' '.join(str(exc).split())[:80]}). Check the file."
         ) from exc
     return _check(array)
+
+
+def in_single(values: npt.NDArray[Any]) -> Array:
+    """Return a signal in float32; times that those cannot tell apart are counted from their start.
+
+    Unix seconds are such: float32 has every 128th of them.
+
+    Args:
+        values: (C, L), or a table in whose first row or column the times may be. Of any other
+            shape, only the kind of numbers changes.
+    """
+    single: Array = values.astype(np.float32)
+    if values.ndim == 2 and values.size:
+        for times, held in ((values[0], single[0]), (values[:, 0], single[:, 0])):
+            if _rises_evenly(times) and not _rises_evenly(held):
+                held[:] = times - times[0]
+    return single
 
 
 def fit_signal(signal: Array, channels: int, length: int) -> Array:
@@ -91,8 +109,9 @@ def fit_signal(signal: Array, channels: int, length: int) -> Array:
     return signal
 
 
-def _rises_evenly(values: Array) -> bool:
-    steps = np.diff(values.astype(np.float64))
+def _rises_evenly(values: npt.NDArray[Any]) -> bool:
+    with np.errstate(invalid="ignore"):  # of infinite ones, which are refused elsewhere
+        steps = np.diff(values.astype(np.float64))
     return bool(len(steps) and steps[0] > 0 and np.allclose(steps, steps[0], rtol=1e-2))
 
 

@@ -17,6 +17,11 @@ _DECIMAL = re.compile(rf"({_WHOLE})(?:,(\d+))?([eE][-+]?\d+)?")
 # Two commas, or a comma before a point: both are of thousands. So is what no decimals have.
 _THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:(?:,\d{3})+\.\d*|(?:,\d{3}){2,})")
 _GROUPED = re.compile(r"(?<=\d)['\u2019\u00a0\u202f ](?=\d{3}(?:\D|$))")
+# Spaces that break no line stand in numbers, but where they stand between others as well.
+_UNBROKEN = re.compile(
+    r"(?<![\d.])[1-9]\d{0,2}(?:[\u00a0\u202f]\d{3})+(?!\d)(?:,(?=\d+(?![\d\u00a0\u202f])))?"
+)
+_BETWEEN = re.compile(r"\d[\u00a0\u202f]+[-+]?\d")
 _POINTED = re.compile(r"[-+]?[1-9]\d{0,2}(?:\.\d{3})+")
 _COMMA_OR_MARK = re.compile(r"[-+]?[1-9]\d{0,2},\d{3}")
 _PADDED = re.compile(r"0\d\d(?:\.\d*)?")  # what follows the comma of thousands, and few other cells
@@ -42,6 +47,7 @@ def read_table(data: bytes) -> npt.NDArray[np.float64]:
         ValueError: It holds no numbers in rows of one length.
     """
     text = _text(data).replace("\N{MINUS SIGN}", "-").replace("\0", "")
+    text = _with_marks(text)
     lines = [line.strip("\ufeff \r") for line in text.splitlines()]
     lines = [line for line in lines if line.strip() and not _is_comment(line)]
     separator_line = _SEPARATOR.fullmatch(lines[0]) if lines else None
@@ -172,6 +178,19 @@ def _text(data: bytes) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
         return data.decode("cp1252", "replace")
+
+
+def _with_marks(text: str) -> str:
+    """Return a table without the spaces within its numbers that break no line.
+
+    Before a decimal comma points take their place: what has marks of thousands and a comma is one
+    number, however many columns two of them would make.
+    """
+    plain = _UNBROKEN.sub(
+        lambda match: re.sub("[\u00a0\u202f]", "." if match[0].endswith(",") else "", match[0]),
+        text,
+    )
+    return text if _BETWEEN.search(plain) else plain
 
 
 def _cells(line: str, separator: str | None) -> list[str]:

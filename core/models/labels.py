@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from functools import cache
 from numbers import Integral
@@ -80,11 +81,12 @@ def class_index(text: str, labels: tuple[str, ...]) -> int:
     Raises:
         UnknownName: No class is called that, or several are.
     """
-    name = text.strip()
+    name = _composed(text.strip())
     index = name.removeprefix("#")
     is_index = index.isdecimal() and int(index) < len(labels)
-    exact = [i for i, label in enumerate(labels) if label == name]
-    any_case = [i for i, label in enumerate(labels) if label.casefold() == name.casefold()]
+    spellings = [_composed(label) for label in labels]
+    exact = [i for i, spelling in enumerate(spellings) if spelling == name]
+    any_case = [i for i, spelling in enumerate(spellings) if spelling.casefold() == name.casefold()]
     for matches in (exact, any_case):
         if len(matches) == 1:
             return matches[0]
@@ -115,6 +117,11 @@ def class_index(text: str, labels: tuple[str, ...]) -> int:
 def class_text(index: int, labels: tuple[str, ...]) -> str:
     """Return an index as `class_index` reads it, for any labels."""
     return f"#{index}" if any(label.isdecimal() for label in labels) else str(index)
+
+
+def _composed(name: str) -> str:
+    # What is typed or named on a Mac may have letters and accents apart.
+    return unicodedata.normalize("NFC", name)
 
 
 def _ambiguous(name: str, matches: Sequence[int], labels: tuple[str, ...]) -> str:

@@ -6,7 +6,7 @@ anything, and no error tells.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -21,7 +21,9 @@ from whylens.core.train.network import Network
 from whylens.core.train.pictures import Frames
 from whylens.core.train.recipe import PRETRAINED, Recipe
 
-_CLEARLY = 0.9  # of the loss; the usual way is left only for one that is better by more
+# The usual way is left only for one whose loss is a smaller share of its own, and smaller by more:
+# where every way tells the classes apart, all losses are about 0, and their ratio is of chance.
+_CLEARLY, _GAIN = 0.9, 0.02
 _PICTURES = 192
 Normalisation = tuple[tuple[float, ...], tuple[float, ...]]
 
@@ -69,22 +71,29 @@ def guess_input_range(
         )
         train, val = (features[::2], truth[::2]), (features[1::2], truth[1::2])
         losses.append(run(head.fit(train, val, torch.ones(classes))).loss)
-    best = int(np.argmin(losses))
-    if losses[best] > _CLEARLY * losses[0]:
-        best = 0
-    mean, std = ways[best]
+    chosen = clearly_best(losses)
+    mean, std = ways[chosen]
+    is_best = losses[chosen] == min(losses)
+    words = "tells" if is_best else "was kept, as none of the others clearly tells"
     figures = ", ".join(f"{loss:.3f}" for loss in losses)
     note = (
         "The weights do not say how they want their pictures. Of three ways, mean "
         f"{tuple(round(m, 3) for m in mean)} and deviation {tuple(round(s, 4) for s in std)} "
-        f"tells the classes apart best (losses {figures}); give mean and std in a recipe if you "
-        "know."
+        f"{words} the classes apart {'best' if is_best else 'better'} (losses {figures}); give "
+        "mean and std in a recipe if you know."
     )
     return replace(
         network,
         input_spec=input_spec.model_copy(update={"mean": mean, "std": std}),
         notes=(*network.notes, note),
     )
+
+
+def clearly_best(losses: Sequence[float]) -> int:
+    """Return the place of the least loss, or 0 where it is not clearly less than the first."""
+    best = int(np.argmin(losses))
+    is_clear = losses[best] <= min(_CLEARLY * losses[0], losses[0] - _GAIN)
+    return best if is_clear else 0
 
 
 _PICTURES = 2000

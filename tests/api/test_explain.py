@@ -15,6 +15,7 @@ import whylens
 from tests.support.networks import GapNet, plain_spec, seeded
 from whylens.core.engine import Engine
 from whylens.core.explanation import Question
+from whylens.core.inputs.arrays import read_channels, to_photo
 from whylens.core.models.backbone import wrap
 
 PLAIN = {"size": (24, 32), "mean": 0.0, "std": 1.0}
@@ -153,8 +154,6 @@ MODES = [
 def test_pillow_images_of_every_mode(mode, pixels):
     from PIL import ImageCms
 
-    from whylens.core.inputs.arrays import to_photo
-
     grey = Image.fromarray(pixels).convert("L")
     flat = Image.merge("RGB", [grey] * 3)  # a picture that every mode can hold
     if mode == "LAB":
@@ -219,12 +218,60 @@ def test_every_form_of_an_image_gives_the_same_map(net, pixels, tmp_path):
         ("nowhere.jpg", "no file 'nowhere.jpg'"),
         ("https://example.org/cat.jpg", "address"),
         (None, "NoneType"),
+        ("iVBORw0KGgo" * 400, r"^'iVBORw0KGgo.*is no path.*base64.b64decode"),
+        ("long" * 400 + ".jpg", "is no path of a file"),
+        ("~nobody-of-this-name/cat.jpg", "is no path of a file"),
+        (torch.empty(3, 20, 20, device="meta"), "'meta'"),
+        (torch.empty(3, 20, 20, dtype=torch.bits8), "cannot be read as"),
+        (torch.zeros(3, 20, 20, dtype=torch.complex64), "holds complex64, not numbers"),
     ],
 )
 def test_what_is_no_picture_is_refused_with_the_remedy(net, image, words):
     model = whylens.load_model(net, **PLAIN)
     with pytest.raises(whylens.BadInput, match=words):
         whylens.explain(model, image, "grad-cam")
+
+
+def test_a_tensor_of_any_layout_is_read_as_what_it_holds(rng):
+    values = torch.from_numpy(rng.integers(0, 256, (3, 20, 20)).astype(np.float32) / 255)
+    tensors = (
+        torch._neg_view(-values),
+        torch.complex(values, -values).conj().imag,
+        values.to_sparse(),
+    )
+    for tensor in tensors:
+        wanted = np.rint(255 * values.permute(1, 2, 0).numpy())
+        assert np.array_equal(to_photo(tensor).pixels, wanted)
+
+
+def test_the_bands_of_a_pillow_image_are_channels_where_their_number_fits(rng):
+    bands = rng.integers(0, 256, (24, 32, 4), dtype=np.uint8)
+    image = Image.fromarray(bands)
+    net = nn.Sequential(nn.Conv2d(4, 3, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    likely, wanted = (whylens.predict(seeded(net), x, **PLAIN) for x in (image, bands))
+    assert image.mode == "RGBA"
+    assert likely == wanted
+    input_spec = plain_spec(24, 32, channels=4)
+    values, notes = read_channels(image, input_spec)
+    assert np.array_equal(values, np.moveaxis(bands, 2, 0) / np.float32(255))
+    assert notes == ("Its bytes were taken as shares of 255.",)
+    for mode, words in (
+        ("RGB", r"has 3 bands \(R, G, B\), and this network takes 4"),
+        ("L", r"has 1 band \(L\), and"),
+    ):
+        with pytest.raises(whylens.BadInput, match=words):
+            read_channels(image.convert(mode), input_spec)
+    with pytest.raises(whylens.BadInput, match="cut off"):
+        read_channels(Image.open(io.BytesIO(file_of(bands)[:600])), input_spec)
+
+
+@pytest.mark.parametrize("top", [1.5, -1, 0, "2", None])
+def test_a_number_of_classes_that_is_none_is_refused(net, pixels, top):
+    with pytest.raises(whylens.CoreError, match=f"whole number of at least 1, not '{top}'"):
+        whylens.predict(net, pixels, top=top, **PLAIN)
+    for whole in (1, np.int64(2), 99):
+        likely = whylens.predict(net, pixels, top=whole, **PLAIN)
+        assert len(likely) == min(whole, len(LABELS))
 
 
 def test_wrong_names_are_refused_with_near_ones(net, pixels):

@@ -153,6 +153,23 @@ def test_the_command_in_the_manifest_reproduces_the_values(place):
             "parameter 'x'",
         ),
         (["explain", "one.png", "--model", "toy"], 2, "--method"),
+        (
+            ["explain", "https://x.org/a.jpg", "--model", "toy", "--method", "cam"],
+            1,
+            "'https://x.org/a.jpg' is an address; nothing is fetched",
+        ),
+        *(
+            ([*words, ""], 2, "It is empty: name a place")
+            for words in (
+                ["explain", "one.png", "--model", "toy", "--method", "cam", "--out"],
+                ["train", "photos", "--out"],
+                ["means", "toy", "photos", "--out"],
+                ["bench", "toy", "--out"],
+                ["import", "net.onnx", "--out"],
+                ["figure", "manifest.json", "--to"],
+                ["new-plugin", "edge-glow", "--dir"],
+            )
+        ),
         (["explain", "one.png", "--model", "resnet18.a1_in1k", "--method", "cam"], 1, "HF_HUB_"),
         (["models", "zzzz"], 1, "no model"),
     ],

@@ -142,3 +142,11 @@ def test_a_class_is_meant_by_index_or_by_name():
 
 def test_labels_that_travel_with_a_network_are_read():
     assert labels_of(Bare(pretrained_cfg={"label_names": ["a", "b"]})) == ("a", "b")
+
+
+def test_a_class_is_found_however_its_accents_are_typed():
+    composed, apart = "H\u00fchner", "Hu\u0308hner"
+    assert class_index(apart, (composed, "Huhner")) == 0
+    assert class_index(composed.lower(), ("Huhner", apart)) == 1
+    with pytest.raises(UnknownName, match="2 classes are called"):
+        class_index(apart, (composed, apart))

@@ -389,6 +389,44 @@ def test_16_bits_of_which_few_are_used_are_said_with_the_remedy(bits):
         assert said is (f"Multiply its values by {1 << (16 - bits)} to" in " ".join(photo.notes))
 
 
+@pytest.mark.parametrize("top", [0, 1, 16, 17, 40, 255])
+def test_8_bits_of_which_few_are_used_are_said_with_the_remedy(top):
+    grey = np.linspace(0, top, 64 * 32).round().astype(np.uint8).reshape(32, 64)
+    colours = np.dstack([grey, grey // 2, grey])
+    for values in (grey, colours, grey.astype(np.int64), grey.astype(np.int32)[..., None]):
+        notes = " ".join(to_photo(values).notes)
+        bits = top.bit_length()
+        said = f"Only {bits} of its 8 bits are used (its largest value is {top} of 255)" in notes
+        assert said is (0 < top <= 16)
+        assert said is (f"Multiply its values by {1 << (8 - bits)} to" in notes)
+    for image in map(Image.fromarray, (grey, colours, grey.astype(np.int32))):
+        for photo in (to_photo(image), read_photo(encoded(image, "TIFF"))):
+            assert " ".join(photo.notes).count("of its 8 bits") == (0 < top <= 16)
+
+
+def test_indices_bits_and_shares_are_not_said_to_be_dark():
+    grey = Image.fromarray(np.tile(np.arange(8, dtype=np.uint8), (16, 2)))
+    palette = grey.copy()
+    palette.putpalette([step for entry in range(256) for step in (entry, 0, 0)])
+    shares = np.asarray(grey, np.float32) / 7
+    for image in (palette, grey.point(lambda value: 255 * (value > 3), "1"), shares):
+        assert "bits" not in " ".join(to_photo(image).notes)
+    # Of the 16 bits of what counts to 4,095, too, it is said once.
+    twelve_bits = np.tile(np.arange(0, 4096, 256, dtype=np.uint16), (16, 1))
+    for values in (twelve_bits, Image.fromarray(twelve_bits.astype(np.int32))):
+        assert " ".join(to_photo(values).notes).count("bits are used") == 1
+
+
+@pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf])
+def test_a_picture_of_floats_that_are_no_numbers_is_refused(odd, rng):
+    values = rng.random((40, 40), np.float32) * 200
+    values[3, 5] = odd
+    image = Image.fromarray(values)
+    for source in (image, encoded(image, "TIFF")):
+        with pytest.raises(BadInput, match="holds NaN or infinite values"):
+            to_photo(source)
+
+
 def test_16_bit_colours_are_said_to_be_scaled_and_dark():
     photo = read_photo(png(32, 32, 16, 2, [bytes([9, 200] * 3 * 32)] * 32))
     assert (photo.pixels == 9).all()

@@ -83,6 +83,50 @@ def test_marks_of_thousands_are_no_points(text):
     assert read_signal(text.encode(), "x.csv").tolist() == [[1234.5, 2000000.25]]
 
 
+@pytest.mark.parametrize("space", "\u202f\u00a0")
+def test_spaces_that_break_no_line_stand_in_numbers_without_any_separator(space):
+    french = "\r\n".join(f"{n // 1000}{space}{n % 1000:03},5" for n in range(1100, 1140))
+    assert read_signal(french.encode(), "x.csv")[:, 0].tolist() == [
+        n + 0.5 for n in range(1100, 1140)
+    ]
+    mixed = f"900,5\n1{space}100,5\n2{space}000\n1{space}000{space}000,25\n"
+    values = read_signal(mixed.encode(), "x.csv")[:, 0].tolist()
+    assert values == [900.5, 1100.5, 2000, 1000000.25]
+    points = f"1{space}100.5 900 2{space}000\n"
+    assert read_signal(points.encode(), "x.csv").tolist() == [[1100.5, 900, 2000]]
+    commas = f"a,b\n1{space}100,2{space}200\n3{space}300,4{space}400\n"
+    assert read_signal(commas.encode(), "x.csv").tolist() == [[1100, 2200], [3300, 4400]]
+    # Where they stand between values as well, they are no marks.
+    between = f"5{space}200{space}7.5\n6{space}300{space}8.5\n"
+    assert read_signal(between.encode(), "x.csv").tolist() == [[5, 200, 7.5], [6, 300, 8.5]]
+
+
+@pytest.mark.parametrize(
+    ("start", "step"), [(1_700_000_000, 60), (1_700_000_000_000, 60), (1.7e9, 0.004), (0, 1)]
+)
+def test_a_time_since_1970_is_a_time(start, step):
+    values = np.random.default_rng(0).normal(size=40).round(3)
+    times = [start + step * i for i in range(40)]
+    lines = "\n".join(f"{time!r},{value}" for time, value in zip(times, values, strict=True))
+    stream = io.BytesIO()
+    np.save(stream, np.stack([times, values]))
+    for signal in (
+        read_signal(f"ts,v\n{lines}".encode(), "x.csv"),
+        read_signal(stream.getvalue(), "x.npy"),
+        read_channels(np.stack([times, values], 1), plain_spec(40, channels=1))[0],
+    ):
+        fitted = fit_signal(signal, 1, 40)
+        assert fitted.dtype == np.float32
+        assert fitted.tolist() == [pytest.approx(values)]
+
+
+def test_values_that_are_no_time_stay_as_they_are():
+    large = np.float32(1.7e9) + np.array([[0, 256, 128, 512], [0, 128, 256, 384]])
+    assert (read_channels(large, plain_spec(4, channels=2))[0] == large).all()
+    with pytest.raises(BadInput, match="NaN or infinite"):
+        read_signal(b"inf,inf,1\n", "x.csv")
+
+
 @pytest.mark.parametrize(
     ("lines", "values"),
     [

@@ -147,6 +147,79 @@ def test_what_can_be_misread_is_refused(paths, message):
         place_files(paths, "The folder")
 
 
+COMPOSED, APART = "H\u00fcte", "Hu\u0308te"  # of Windows, and of a Mac
+
+
+@pytest.mark.parametrize(
+    "paths",
+    [
+        tree(COMPOSED, APART, "dog"),
+        [*crossed(("train",), (COMPOSED, "dog")), *crossed(("test",), (APART, "dog"))],
+        tree(APART, "dog"),
+    ],
+)
+def test_a_name_with_its_accents_apart_is_the_same_class(paths):
+    assert placed(paths).keys() == {COMPOSED, "dog"}
+    assert len(place_files(paths, "The folder").files) == len(paths)
+
+
+@pytest.mark.parametrize(
+    ("paths", "message"),
+    [
+        (tree("Cat", "cat", "dog"), "'Cat' and 'cat' seem to be one class in two spellings"),
+        (tree("cat ", "cat", "dog"), "'cat' and 'cat ' seem to be one class"),
+        (tree("a ", "a"), "'a' and 'a ' seem to be one class"),
+        (crossed(("train", "val"), ("Cat", "cat")), "'Cat' and 'cat' seem to be one class"),
+        ([*crossed(("train",), ("cat ", "dog")), *crossed(("val",))], "'cat' and 'cat ' lie in"),
+    ],
+)
+def test_one_class_in_two_spellings_is_refused(paths, message):
+    with pytest.raises(BadInput, match=message):
+        place_files(paths, "The folder")
+
+
+def test_letters_and_names_that_differ_otherwise_are_classes():
+    for names in (("A", "a", "B", "b"), ("cat", "cats"), ("Hute", COMPOSED), ("cat 1", "cat1")):
+        assert placed(tree(*names)).keys() == set(names)
+
+
+@pytest.mark.parametrize(
+    ("versions", "classes"), [("raw processed", "cat dog"), ("40X 100X", "benign malignant")]
+)
+def test_splits_within_versions_of_a_set_are_refused(versions, classes):
+    parts = [f"{version}/{split}" for version in versions.split() for split in ("train", "test")]
+    with pytest.raises(BadInput, match=rf"hold splits.*'{classes.split()[0]}'.*by itself"):
+        place_files(crossed(parts, classes.split()), "The folder")
+
+
+def test_classes_within_patients_are_noted():
+    patients = [f"{split}/patient{n}" for split in ("train", "test") for n in range(3)]
+    each_ill = [f"{p}/{'benign' if p[-1] == '0' else 'malignant'}" for p in [*patients, "test/p0"]]
+    for paths in (
+        crossed(patients, ("benign", "malignant")),
+        tree(*each_ill, "train/p1/benign", "test/p2/malignant"),
+    ):
+        (note,) = place_files(paths, "The folder").notes
+        assert "taken for the classes, and hold folders of the same names, 'benign', 'mal" in note
+        assert note.endswith("If those are the classes, put them straight into 'test', 'train'.")
+
+
+@pytest.mark.parametrize(
+    "paths",
+    [
+        tree(*(f"train/{c}" for c in ("cat/tabby", "cat/manx", "dog/pug", "dog/chow")),
+             "test/cat/tabby", "test/dog/pug"),
+        [*crossed(("cat/train", "dog/train", "cat/test", "dog/test"), ("day",)), "cat/test/a/1.md"],
+        [*crossed(("train/cat", "train/dog"), ("day", "night")), *crossed(("train",), ("fox",)),
+         *crossed(("test",))],
+        crossed(("cat/train", "dog/train", "cat/test", "dog/test"), ("images",)),
+    ],
+)  # fmt: skip
+def test_folders_in_classes_that_are_their_own_are_not_noted(paths):
+    assert {"cat", "dog"} <= placed(paths).keys()
+    assert place_files(paths, "The folder").notes == ()
+
+
 def test_what_is_left_out_is_named():
     paths = [*crossed(("train", "val")), *tree("extra"), "cover.jpg", "val/sheet.png", "info.txt"]
     notes = " ".join(place_files(paths, "The folder").notes)
@@ -160,7 +233,10 @@ def test_what_is_left_out_is_named():
     alone = " ".join(place_files([*tree("x", "y"), "old.zip"], "The folder").notes)
     assert "1 file beside the classes was left out: old.zip. What is packed is not" in alone
     (note,) = place_files(crossed(("real", "fake")), "The folder").notes
-    assert "'fake', 'real' were taken for the classes, and each holds the folders 'cat'" in note
+    assert (
+        "'fake', 'real' were taken for the classes, and hold folders of the same names, 'cat'"
+        in note
+    )
     looked_into = place_files(crossed(("data",)), "The folder")
     assert looked_into.notes == ("All classes were found in 'data'.",)
 

@@ -23,6 +23,7 @@ from whylens.core.models.load import from_folder
 from whylens.core.train import head
 from whylens.core.train.augment import random_views
 from whylens.core.train.checkpointing import read_log
+from whylens.core.train.data_init import clearly_best
 from whylens.core.train.network import RandomState, build_network
 from whylens.core.train.optimise import (
     class_weights,
@@ -436,6 +437,22 @@ def test_weights_that_do_not_fit_are_refused_by_name(colours_net, tmp_path):
     said = "lack bn1.weight; they hold foreign; they have other shapes at conv1.weight"
     with pytest.raises(BadArtifact, match=said):
         build_network(recipe, 2, RandomState(0))
+
+
+@pytest.mark.parametrize(
+    ("losses", "chosen"),
+    [
+        ((0.004, 0.002, 0.003), 0),  # all tell the classes apart
+        ((0.021, 0.001, 0.003), 1),
+        ((0.69, 0.66, 0.70), 0),
+        ((0.69, 0.70, 0.31), 2),
+        ((0.10, 0.09, 0.07), 2),
+        ((0.05, 0.06, 0.07), 0),
+        ((0.0, 0.0, 0.0), 0),
+    ],
+)
+def test_the_usual_range_of_inputs_is_left_only_for_one_that_is_clearly_better(losses, chosen):
+    assert clearly_best(losses) == chosen
 
 
 class Faint(Colours):

@@ -14,6 +14,7 @@ from whylens.ui.cli.bench import bench
 from whylens.ui.cli.common import (
     INTERRUPTED,
     first_checkpoint,
+    named_path,
     one_line_errors,
     parse_params,
     split_names,
@@ -43,10 +44,10 @@ app = typer.Typer(
 @app.command()
 def explain(
     images: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(
             help="Photos (PNG, JPEG, WEBP, BMP, GIF, TIFF, AVIF) or signals (CSV, NPY), or one "
-            "folder."
+            "folder.",
         ),
     ],
     method: Annotated[str, typer.Option(help="Method, or several joined by commas.")],
@@ -72,7 +73,9 @@ def explain(
             "fitted), or left,top,right,bottom in shares of the photo."
         ),
     ] = "network",
-    out: Annotated[Path, typer.Option(help="Folder to write into.")] = Path("out"),
+    out: Annotated[
+        Path, typer.Option(parser=named_path, metavar="<path>", help="Folder to write into.")
+    ] = Path("out"),
     maps: Annotated[
         str | None,
         typer.Option(
@@ -105,6 +108,7 @@ def explain(
     """
     with one_line_errors():
         from whylens.core.errors import BadInput
+        from whylens.core.inputs.arrays import check_is_no_address
         from whylens.core.registry import load_registry
 
         registry = load_registry()
@@ -122,11 +126,14 @@ def explain(
             "seed": seed,
             "framing": framing,
         }
-        if any(image.is_dir() for image in images):
-            if len(images) > 1:
+        for image in images:
+            check_is_no_address(image)  # as a path it would have one slash less
+        paths = [Path(image) for image in images]
+        if any(path.is_dir() for path in paths):
+            if len(paths) > 1:
                 raise BadInput("Give photos, or one folder and nothing else.")
             files = {
-                "folder": images[0],
+                "folder": paths[0],
                 "out": out,
                 "shard_size": shard,
                 "device": device or "cpu",
@@ -142,7 +149,7 @@ def explain(
             )
         from whylens.core.engine import Engine
 
-        explain_photos(Engine(registry), images, params, question, out, quiet=quiet, judge=scores)
+        explain_photos(Engine(registry), paths, params, question, out, quiet=quiet, judge=scores)
 
 
 app.command()(train)

@@ -17,7 +17,7 @@ from whylens.ui.cli.bench_table import (
     plot_name,
     plot_svg,
 )
-from whylens.ui.cli.common import INTERRUPTED, one_line_errors, progress_display
+from whylens.ui.cli.common import INTERRUPTED, named_path, one_line_errors, progress_display
 
 if TYPE_CHECKING:
     from whylens.core.bench.plan import Bench
@@ -61,7 +61,9 @@ def bench(
         int, typer.Option(help="Random maps, over all inputs, that chance is measured by.", min=1)
     ] = 600,
     every: Annotated[bool, typer.Option("--all", help="Every method, however slow.")] = False,
-    out: Annotated[Path, typer.Option(help="Folder to write into.")] = Path("bench"),
+    out: Annotated[
+        Path, typer.Option(parser=named_path, metavar="<path>", help="Folder to write into.")
+    ] = Path("bench"),
     workers: Annotated[
         int | None, typer.Option(help="Processes; default: one per core.", min=1)
     ] = None,

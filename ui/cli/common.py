@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -33,6 +34,13 @@ def one_line_errors() -> Iterator[None]:
     except OSError as exc:
         typer.echo(f"whylens: {disk_problem(exc)}", err=True)
         raise typer.Exit(1) from exc
+
+
+def named_path(text: str | Path) -> Path:
+    """Return what an option names; as a path, nothing would be the folder that one works in."""
+    if not str(text).strip():
+        raise typer.BadParameter("It is empty: name a place, as '.' for this folder.")
+    return Path(text)
 
 
 def first_checkpoint() -> str:

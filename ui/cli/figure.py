@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from whylens.ui.cli.common import one_line_errors
+from whylens.ui.cli.common import named_path, one_line_errors
 
 
 def figure(
@@ -18,7 +18,12 @@ def figure(
         list[Path], typer.Argument(help="The manifest.json of each map, in the figure's order.")
     ],
     to: Annotated[
-        Path, typer.Option(help="File to write: .pdf, .svg or .png; a .bib comes beside it.")
+        Path,
+        typer.Option(
+            parser=named_path,
+            metavar="<path>",
+            help="File to write: .pdf, .svg or .png; a .bib comes beside it.",
+        ),
     ] = Path("figure.pdf"),
     width: Annotated[str, typer.Option(help="In mm, as in 85mm or 174mm.")] = "174mm",
     dpi: Annotated[int, typer.Option(help="Dots per inch of a PNG.")] = 300,

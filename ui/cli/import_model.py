@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from whylens.ui.cli.common import one_line_errors
+from whylens.ui.cli.common import named_path, one_line_errors
 
 if TYPE_CHECKING:
     from whylens.core.models.backbone import Backbone
@@ -50,7 +50,11 @@ def import_model(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder to write; default: one in which models are looked for."),
+        typer.Option(
+            parser=named_path,
+            metavar="<path>",
+            help="Folder to write; default: one in which models are looked for.",
+        ),
     ] = None,
     photo: Annotated[
         Path | None, typer.Option(help="Photo on which it is tried; default: an example.")

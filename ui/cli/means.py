@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from whylens.ui.cli.common import (
+    named_path,
     one_line_errors,
     parse_params,
     progress_display,
@@ -23,7 +24,9 @@ def means(
     method: Annotated[str, typer.Option(help="A method that gives maps.")],
     per_class: Annotated[int, typer.Option(help="Pictures of each class.", min=1)] = 20,
     param: Annotated[list[str] | None, typer.Option(help="Parameter as name=value.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder to write into.")] = Path("means"),
+    out: Annotated[
+        Path, typer.Option(parser=named_path, metavar="<path>", help="Folder to write into.")
+    ] = Path("means"),
 ) -> None:
     """Write the mean map of every class: where a model looks on the whole, not on one picture."""
     with one_line_errors():

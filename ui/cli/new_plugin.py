@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from whylens.ui.cli.common import one_line_errors
+from whylens.ui.cli.common import named_path, one_line_errors
 
 TEMPLATES = Path(__file__).parent / "plugin_template"
 MOST_NAME_LETTERS = 30  # so that no line of the package is longer than its own limit
@@ -19,7 +19,10 @@ _NAME = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*")
 def new_plugin(
     name: Annotated[str, typer.Argument(help="Name of the method, kebab-case: edge-glow.")],
     folder: Annotated[
-        Path, typer.Option("--dir", help="Where the package's folder is made.")
+        Path,
+        typer.Option(
+            "--dir", parser=named_path, metavar="<path>", help="Where the package's folder is made."
+        ),
     ] = Path(),
 ) -> None:
     """Make an installable package with one explainer, its test and a README."""

@@ -12,6 +12,7 @@ import typer
 from whylens.core.words import percent
 from whylens.ui.cli.common import (
     INTERRUPTED,
+    named_path,
     one_line_errors,
     progress_display,
     read_dataset,
@@ -31,7 +32,14 @@ def train(
             "one, a .npz archive, or a data set by name: `whylens plugins` lists them."
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder to write; its name is the model's name.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            parser=named_path,
+            metavar="<path>",
+            help="Folder to write; its name is the model's name.",
+        ),
+    ],
     backbone: Annotated[
         str | None, typer.Option(help="A timm name or torchvision:NAME to train.")
     ] = None,
