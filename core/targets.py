@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from numbers import Integral
 from typing import TYPE_CHECKING, Literal, get_args
 
 from whylens.core.errors import BadInput, InvalidParameter, quote
@@ -60,17 +60,19 @@ def class_scores(
     Raises:
         InvalidParameter: `top` is no whole number of at least 1.
     """
-    if not isinstance(top, Integral) or top < 1:  # NumPy's whole numbers are some, too
-        raise InvalidParameter(
-            f"top is how many classes are wanted: a whole number of at least 1, not "
-            f"{quote(str(top))}."
-        )
+    problem = f"top is how many classes: a whole number of at least 1, not {quote(str(top))}."
+    try:
+        count = operator.index(top)
+    except TypeError as exc:
+        raise InvalidParameter(problem) from exc
+    if count < 1:
+        raise InvalidParameter(problem)
     if outputs == "value":
         return (ClassScore(0, labels[0], None, float(logits[1] - logits[0]), unit),)
     probabilities = probabilities_of(logits[None], outputs)[0]
     return tuple(
         ClassScore(i, labels[i], float(probabilities[i]), float(logits[i]))
-        for i in logits.argsort(descending=True, stable=True)[:top].tolist()
+        for i in logits.argsort(descending=True, stable=True)[:count].tolist()
     )
 
 

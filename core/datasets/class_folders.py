@@ -155,8 +155,8 @@ def place_files(paths: Sequence[str], place: str) -> ClassFolders:
             )
         for name, (split, at) in splits.items():
             if at > depth + 1:
-                inside = "/".join(parts[folders[name][0]][depth:at])
-                notes.append(f"The classes of {quote(name)} were found in {quote(inside)}.")
+                inner_path = "/".join(parts[folders[name][0]][depth:at])
+                notes.append(f"The classes of {quote(name)} were found in {quote(inner_path)}.")
             loose += [i for i in folders[name] if len(parts[i]) <= at + 1]
             files += [
                 PlacedFile(i, parts[i][at], split) for i in folders[name] if len(parts[i]) > at + 1
