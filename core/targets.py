@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from numbers import Integral
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal, SupportsIndex, get_args
 
 from whylens.core.errors import BadInput, InvalidParameter, quote
 from whylens.core.words import percent
@@ -60,7 +59,7 @@ def class_scores(
     Raises:
         InvalidParameter: `top` is no whole number of at least 1.
     """
-    if not isinstance(top, Integral) or top < 1:  # NumPy's whole numbers are some, too
+    if not isinstance(top, SupportsIndex) or top < 1:  # NumPy's whole numbers are some, too
         raise InvalidParameter(
             f"top is how many classes are wanted: a whole number of at least 1, not "
             f"{quote(str(top))}."
