@@ -131,10 +131,10 @@ def place_files(paths: Sequence[str], place: str) -> ClassFolders:
         inner = _inner_splits(parts, depth, folders)
         if inner is None:
             _check_no_splits_inside(parts, around, folders)
-            inside = _inside(
+            below_classes = _inside(
                 (name, parts[i][depth + 1 :]) for name in folders for i in folders[name]
             )
-            notes += _same_inside(inside, "name the folders around them train, val and test")
+            notes += _same_inside(below_classes, "name the folders around them train, val and test")
         else:
             _check_no_classes_inside(parts, depth, folders)
         for name, indices in folders.items():
@@ -165,10 +165,10 @@ def place_files(paths: Sequence[str], place: str) -> ClassFolders:
         for label in sorted({file.label for file in files} - filled):
             notes.append(f"The folders {quote(label)} hold no pictures and were left out.")
         files = [file for file in files if file.label in filled]
-        inside = _inside(
+        below_classes = _inside(
             (f.label, path[splits[path[depth]][1] + 1 :]) for f in files if (path := parts[f.path])
         )
-        notes += _same_inside(inside, f"put them straight into {_names(splits)}")
+        notes += _same_inside(below_classes, f"put them straight into {_names(splits)}")
     _check_spelling(files)
     archives = [paths[i] for i in loose if _ending(parts[i][-1]) in _PACKED]
     if archives:
