@@ -13,7 +13,7 @@ from whylens.core.errors import BadInput, CoreError, quote
 from whylens.core.inputs.photo import Photo, read_photo
 from whylens.core.models.black_box import ONNX_FILE
 from whylens.core.models.checkpoints import MANIFEST, WEIGHTS, checkpoint_folders, new_model_place
-from whylens.core.models.model_names import is_folder_name, timm_architectures, timm_names
+from whylens.core.models.model_names import new_name_problem, timm_architectures, timm_names
 from whylens.core.targets import Outputs
 
 Value = TypeVar("Value")
@@ -93,11 +93,8 @@ def new_folder(options: ImportOptions) -> Path:
         if stem.lower() in _PLAIN_STEMS:
             stem = options.file.resolve().parent.name
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._") or "imported"
-    if not is_folder_name(name):
-        raise BadInput(
-            f"{quote(name)} cannot be a model's name. Give --name with letters, digits, dots and "
-            "dashes."
-        )
+    if problem := new_name_problem(name):
+        raise BadInput(f"{problem} Give it by --name.")
     if options.out is not None:
         folder = options.out if options.out.name == name else options.out / name
     else:

@@ -15,6 +15,9 @@ from whylens.core.errors import BadInput, NotAllowed, UnknownName, quote
 Kind = Literal["timm", "torchvision", "checkpoint", "untrained", "hub"]
 _BARE = re.compile(r"[a-z0-9][a-z0-9_]{1,80}(?:\.[a-z0-9_]{1,60})?")
 _FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,80}")
+# On Windows these are devices, whatever follows a dot.
+_PORTS = (f"{kind}{number}" for kind in ("COM", "LPT") for number in range(10))
+_DEVICES = {"CON", "PRN", "AUX", "NUL", *_PORTS}
 _OWNER = r"[A-Za-z0-9](?:[\w.-]{0,94}\w)?"
 REPOSITORY = rf"(?!\S*(?:--|\.\.|\.git$)){_OWNER}/{_OWNER}"
 _HUB = re.compile(f"hf:({REPOSITORY})", re.ASCII)
@@ -153,10 +156,17 @@ def torchvision_names() -> frozenset[str]:
 
 def check_folder_name(text: str) -> None:
     """Raise BadInput where `text` cannot be the name of a new model."""
+    if problem := new_name_problem(text):
+        raise BadInput(problem)
+
+
+def new_name_problem(text: str) -> str:
+    """Return why `text` cannot be the name of a new model and what to do, or ""."""
     if not is_folder_name(text):
-        raise BadInput(
-            f"{quote(text)} cannot be a model's name. Use letters, digits, dots and dashes."
-        )
+        return f"{quote(text)} cannot be a model's name. Use letters, digits, dots and dashes."
+    if text.endswith(".") or text.partition(".")[0].upper() in _DEVICES:
+        return f"{quote(text)} cannot be a model's name: no folder of Windows has it. Use another."
+    return ""
 
 
 def is_folder_name(text: str) -> bool:

@@ -75,7 +75,11 @@ def parts_of(output: Any) -> dict[Any, Any]:
         return dict(output)
     if isinstance(output, list | tuple):
         return dict(zip(getattr(output, "_fields", range(len(output))), output, strict=True))
-    return dict(getattr(output, "__dict__", {}))
+    # Attributes, be they in slots, as of a dataclass with slots=True.
+    slots = [vars(kind).get("__slots__", ()) for kind in type(output).__mro__]
+    names = [name for s in reversed(slots) for name in ((s,) if isinstance(s, str) else s)]
+    parts = {n: getattr(output, n) for n in names if n[:2] != "__" and hasattr(output, n)}
+    return parts | dict(getattr(output, "__dict__", {}))
 
 
 def path_to_scores(output: Any, name: str, *, key: str | int | None, classes: int) -> Path:

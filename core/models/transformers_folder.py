@@ -6,6 +6,7 @@ They come from a folder, or from the Hub: three files of known size, their hashe
 from __future__ import annotations
 
 import json
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -25,6 +26,7 @@ from whylens.core.models.stated_outputs import stated_outputs
 from whylens.core.progress import ProgressCallback
 from whylens.core.storage.files import file_sha256
 
+SHARDS = f"{WEIGHTS}.index.json"
 CONFIG, PROCESSOR = "config.json", "preprocessor_config.json"
 
 # Pillow's numbers, which a processor's `resample` is one of.
@@ -57,6 +59,12 @@ def from_transformers_folder(folder: Path, *, device: str = "cpu") -> Backbone:
         BadArtifact: It is no image classifier, is damaged, or lacks weights.
     """
     _library(folder.name)
+    if not (folder / WEIGHTS).is_file() and (folder / SHARDS).is_file():
+        raise BadArtifact(
+            f"The weights of {folder.name} lie in several files, which {SHARDS} lists, and one is "
+            "read. Save them as one, where transformers loads it: "
+            'model.save_pretrained(folder, max_shard_size="1TB"), with its processor beside it.'
+        )
     if not (folder / WEIGHTS).is_file():
         raise BadArtifact(f"{folder.name} holds no {WEIGHTS}, and nothing else is read. {_REMEDY}")
     _read_config(folder, folder.name)
@@ -151,10 +159,19 @@ def _library(name: str) -> Any:
 def _read_config(folder: Path, name: str) -> None:
     """Refuse a description that would have files read, another library asked or hours spent.
 
+    Or one that transformers cannot read, though it is one.
+
     Raises:
         BadArtifact: It is such a one, or cannot be read.
     """
     try:
+        for file in (folder / CONFIG, folder / PROCESSOR):
+            if file.is_file() and file.read_bytes().startswith(BOM_UTF8):
+                raise BadArtifact(
+                    f"{file.name} of {name} begins with a mark of byte order, as editors of "
+                    "Windows write it, which transformers does not read. Save it as UTF-8 without "
+                    "one."
+                )
         config = dict(json.loads((folder / CONFIG).read_bytes()))
     except (OSError, ValueError, TypeError) as exc:
         raise _unreadable(name, exc) from exc

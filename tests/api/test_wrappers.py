@@ -73,6 +73,23 @@ class ModelOutput:
     hidden: torch.Tensor
 
 
+@dataclass(slots=True)
+class SlottedOutput:
+    """Likewise, without a table of attributes."""
+
+    logits: torch.Tensor
+    hidden: torch.Tensor
+
+
+class SlotsByHand:
+    """A single slot, named as one may name a single one."""
+
+    __slots__ = "logits"
+
+    def __init__(self, logits):
+        self.logits = logits
+
+
 WRAPPED = {
     "compiled": torch.compile,
     "data parallel": nn.DataParallel,
@@ -87,6 +104,8 @@ WRAPPED = {
     "dict": lambda net: Inside(net, lambda y: {"loss": y.sum(), "logits": y}),
     "dict by another name": lambda net: Inside(net, lambda y: {"scores": y, "x": y.sum(1)}),
     "model output": lambda net: Inside(net, lambda y: ModelOutput(y, y[:, :2])),
+    "dataclass with slots": lambda net: Inside(net, lambda y: SlottedOutput(y, y[:, :2])),
+    "one slot": lambda net: Inside(net, SlotsByHand),
     "float16": lambda net: rounded(net, torch.float16),
     "bfloat16": lambda net: rounded(net, torch.bfloat16),
     "float64": lambda net: rounded(net, torch.float64),

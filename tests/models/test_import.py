@@ -145,6 +145,27 @@ def test_a_folder_of_the_user_becomes_the_model_beside_what_is_in_it(file):
     assert imported.backbone.identity.digest == file_sha256(imported.folder / WEIGHTS)
 
 
+@pytest.mark.parametrize("name", ["CON", "aux", "nul.v2", "Com1", "model."])
+def test_a_name_that_no_folder_of_windows_has_is_refused(file, name):
+    with pytest.raises(BadInput, match=r"no folder of Windows has it.*--name"):
+        make(file, name=name)
+    assert make(file, name="console", out=file.parent).folder.name == "console"
+
+
+def test_weights_of_8_bits_are_read(tmp_path, tensors):
+    small = {
+        name: t.to(torch.float8_e4m3fn) if t.is_floating_point() else t
+        for name, t in tensors.items()
+    }
+    save_file(small, tmp_path / "w.safetensors")
+    weights = make(tmp_path / "w.safetensors").backbone.module.state_dict()
+    assert torch.equal(weights["fc.weight"], small["fc.weight"].float())
+    small["fc.bias"] = (tensors["fc.bias"] * torch.nan).to(torch.float8_e4m3fn)
+    save_file(small, tmp_path / "w.safetensors")
+    with pytest.raises(BadInput, match=r"not finite: fc\.bias"):
+        make(tmp_path / "w.safetensors", out=tmp_path / "b")
+
+
 # --- what disagrees -------------------------------------------------------------------------------
 
 

@@ -266,6 +266,21 @@ def test_what_is_damaged_or_not_safetensors_is_refused_in_words(folders, tmp_pat
         load(str(folder))
 
 
+def test_weights_in_several_files_are_told_to_be(folders, tmp_path):
+    network, _ = folders[1]["vit"]
+    network.save_pretrained(tmp_path, max_shard_size="20KB")
+    with pytest.raises(BadArtifact, match=r"lie in several files.*max_shard_size"):
+        load(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["config.json", "preprocessor_config.json"])
+def test_a_mark_of_byte_order_is_named(folders, tmp_path, name):
+    folder = copy_of(folders[0] / "vit", tmp_path)
+    (folder / name).write_text((folder / name).read_text(), "utf-8-sig")
+    with pytest.raises(BadArtifact, match=f"^{name} of copy begins with a mark of byte order"):
+        load(str(folder))
+
+
 def test_code_of_a_folder_is_never_run(folders, tmp_path):
     folder = copy_of(folders[0] / "vit", tmp_path)
     config = json.loads((folder / "config.json").read_text())
