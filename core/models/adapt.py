@@ -38,6 +38,7 @@ from whylens.core.models.output_paths import (
     read_path,
 )
 from whylens.core.models.own_input import OwnInput
+from whylens.core.models.own_state import KEEPS_STATE, OwnState
 from whylens.core.models.probabilities import (
     LABEL_KINDS,
     LogitReader,
@@ -54,6 +55,7 @@ from whylens.core.targets import Outputs
 log = logging.getLogger(__name__)
 
 _PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+_OBSTACLES = (ONE_BY_ONE, ALONE_IN_ITS_BATCH, KEEPS_STATE)  # to taking it apart
 _IN_ONE_PIECE = (
     "It is {}, which cannot be taken apart: methods that read its layers need the module that it "
     "was made from."
@@ -96,7 +98,7 @@ def backbone_of(module: nn.Module, hint: ModuleHint | None = None) -> Backbone:
     scores = read_path(output, path)
     hint, stated, remarks = completed_hint(hint, bare, name, scores.shape[1])
     notes += remarks
-    obstacles = [note for note in notes if note in (ONE_BY_ONE, ALONE_IN_ITS_BATCH)]
+    obstacles = [note for note in notes if note in _OBSTACLES]
     if any(isinstance(part, torch.jit.ScriptModule) for part in bare.modules()):
         obstacles.append(_IN_ONE_PIECE.format("TorchScript"))
     part: Any = timm_part(bare)
@@ -375,8 +377,10 @@ def _without_wrappers(
 def _inner(
     network: nn.Module, path: Path, probe: Tensor, input_spec: InputSpec, kind: ScoreKind | None
 ) -> _Step | None:
-    # A table of parts of TorchScript takes no stranger; where to cut others is in their own words.
-    if isinstance(network, torch.jit.ScriptModule) or offers(network, "features", "head"):
+    # TorchScript takes no stranger for a part, and a state is kept around the whole.
+    if isinstance(network, torch.jit.ScriptModule | OwnState):
+        return None
+    if offers(network, "features", "head"):  # where to cut it, in its author's words
         return None
     weights = {id(p) for p in network.parameters()}
     keys = [

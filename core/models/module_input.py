@@ -20,6 +20,7 @@ from whylens.core.models.labels import labels_by_index
 from whylens.core.models.load import timm_spec
 from whylens.core.models.output_paths import FunctionOfOutputs
 from whylens.core.models.own_input import answer_of
+from whylens.core.models.own_state import KEEPS_STATE, OwnState, on_copies
 from whylens.core.models.stated_outputs import stated_outputs
 from whylens.core.speed.folded import agree
 from whylens.core.targets import Outputs
@@ -263,9 +264,34 @@ def fitting_network(
 ) -> tuple[nn.Module, InputSpec, Any, list[str]]:
     """Return the network as it takes (N, C, *S), its input, its output for that, and remarks.
 
+    It keeps nothing of having been tried out.
+
     Raises:
         BadArtifact: It takes none of the likely ones; says what to do.
     """
+    with on_copies(network) as changes:
+        fitting = _fitting_network(network, hint, name)
+    if not changes.found:
+        return fitting
+    # What it keeps may be a record, or decide what it answers: then it answers from one state.
+    from_one_state = _fitting_network(OwnState(network).eval(), hint, name)
+    probe = probe_inputs(fitting[1]).to(device_of(network))
+    with torch.no_grad(), on_copies(network):
+        fitting[0](probe / 2)  # a largest or a mean so far are others then
+        fitting[0](2 * probe)
+        later = fitting[0](probe)
+    if all(map(_same_part, tree_leaves(later), tree_leaves(from_one_state[2]))):
+        return fitting
+    return *from_one_state[:3], [*from_one_state[3], KEEPS_STATE]
+
+
+def _same_part(a: Any, b: Any) -> bool:
+    return not (isinstance(a, Tensor) and isinstance(b, Tensor)) or agree(a, b, 1e-4)
+
+
+def _fitting_network(
+    network: nn.Module, hint: ModuleHint, name: str
+) -> tuple[nn.Module, InputSpec, Any, list[str]]:
     try:
         return _fitting_any_number(network, hint, name)
     except BadArtifact:

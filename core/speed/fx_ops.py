@@ -9,7 +9,8 @@ from __future__ import annotations
 import copy
 import operator
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,8 +54,25 @@ class _Tracer(fx.Tracer):
 
 def trace(module: nn.Module) -> fx.GraphModule:
     """Return the network as a graph that shares its parameters; other threads may run it."""
-    with _TRACING:
-        return fx.GraphModule(module, _Tracer().trace(module))
+    with _TRACING, _attributes_of(module):
+        graph = _Tracer().trace(module)
+    return fx.GraphModule(module, graph)
+
+
+@contextmanager
+def _attributes_of(module: nn.Module) -> Iterator[None]:
+    """Put back what a forward assigns to its modules: of a trace, symbols that are no tensors."""
+    tables = [table for part in module.modules() for table in (part._buffers, vars(part))]
+    kept = [(table, dict(table)) for table in tables]
+    try:
+        yield
+    finally:
+        for table, before in kept:
+            for key in table.keys() - before.keys():
+                del table[key]
+            # Only what changed: another thread may run the network.
+            changed = {k: v for k, v in before.items() if k not in table or table[k] is not v}
+            table.update(changed)
 
 
 class RecordingInterpreter(fx.Interpreter):

@@ -481,3 +481,78 @@ def test_chance_is_not_taken_for_a_dependence_on_the_batch(net):
     noisy = Inside(net, lambda y: y + 0.1 * torch.rand_like(y))
     assert "random" in " ".join(whylens.load_model(noisy, **PLAIN).identity.notes)
     assert "batch" not in " ".join(whylens.load_model(noisy, **PLAIN).identity.notes)
+
+
+class Calibrates(Plain):
+    """Scales by the largest input so far, in a buffer of its own."""
+
+    def __init__(self, in_place):
+        super().__init__()
+        self.register_buffer("largest", torch.tensor(0.5))
+        self.in_place = in_place
+
+    def forward(self, x):
+        largest = torch.maximum(self.largest, x.detach().abs().max())
+        if self.in_place:
+            self.largest.copy_(largest)
+        else:
+            self.largest = largest
+        return super().forward(x / self.largest)
+
+
+class CalibratesOnce(Plain):
+    """Takes its scale from the first batch that it sees."""
+
+    scale = None
+
+    def forward(self, x):
+        if self.scale is None:
+            self.scale = x.abs().max()
+        return super().forward(x / self.scale)
+
+
+class Records(Plain):
+    """Counts its calls and keeps a map, neither of which it reads."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("calls", torch.tensor(0))
+
+    def forward(self, x):
+        self.calls.add_(1)
+        self.seen = self.conv(x)
+        return self.fc(self.seen.relu().mean((2, 3)))
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: Calibrates(in_place=True), lambda: Calibrates(in_place=False), CalibratesOnce]
+)
+def test_a_network_that_keeps_state_answers_from_the_one_in_which_it_was_given(make, pixels):
+    net = seeded(make())
+    model = whylens.load_model(net, **PLAIN)
+    for _ in range(2):
+        assert_answers_alike(model, net, pixels)
+        whylens.explain(model, 255 - pixels, "occlusion", window=8, target=1)
+    assert any("changes what it keeps" in note for note in model.identity.notes)
+    assert not any("random" in note for note in model.identity.notes)
+    assert whylens.explain(model, pixels, "integrated-gradients", target=1).values.any()
+
+
+def test_a_record_that_no_answer_reads_costs_a_network_nothing(pixels):
+    model = whylens.load_model(seeded(Records()), **PLAIN)
+    assert not any("keeps" in note for note in model.identity.notes)
+    wanted = grad_cam(seeded(Plain()), pixels)
+    got = whylens.explain(model, pixels, "grad-cam", target=1).values
+    assert np.abs(got - wanted).max() <= 1e-5 * wanted.max()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+def test_a_network_under_quantisation_aware_training_is_not_random(pixels):
+    net = nn.Sequential(torch.ao.quantization.QuantStub(), seeded(Plain())).train()
+    net.qconfig = torch.ao.quantization.get_default_qat_qconfig("fbgemm")
+    torch.ao.quantization.prepare_qat(net, inplace=True)
+    for _ in range(3):
+        net(torch.rand(2, 3, *SIZE))
+    model = whylens.load_model(net.eval(), **PLAIN)
+    assert_answers_alike(model, net, pixels)
+    assert not any("random" in note for note in model.identity.notes)

@@ -7,6 +7,7 @@ import threading
 import pytest
 import torch
 from torch import nn
+from torch.fx.proxy import TraceError
 
 from tests.support.modules import noise, wrapped
 from tests.support.networks import GapNet, MlpHeadNet, TokenNet, plain_spec, seeded
@@ -74,6 +75,30 @@ def test_a_graph_is_traced_once_for_all_its_cuts_and_for_copies(monkeypatch):
         for cut, whole in ((split, network), (split.recut(copied), copied)):
             torch.testing.assert_close(cut.head(cut.features(x)), whole(x))
     assert traced == [network]
+
+
+class Remembers(Sequence2):
+    """Assigns what it computes to itself, and asks for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("scale", torch.tensor(1.0))
+
+    def forward(self, x):
+        self.scale = torch.maximum(self.scale, x.abs().max())
+        self.last = super().forward(x)
+        return self.last if self.scale > 0 else 0 * self.last
+
+
+def test_a_trace_that_fails_leaves_a_network_as_it_was():
+    network, x = Remembers().eval(), noise(2, 3, 12, 20)
+    with pytest.raises(TraceError):
+        trace(network)
+    assert float(network.scale) == 1
+    assert not hasattr(network, "last")
+    net = wrapped(network, 12, 20)
+    with torch.no_grad():
+        torch.testing.assert_close(net.fast_logits(x), network(x))
 
 
 def test_gradients_through_the_head_equal_those_of_the_whole_graph(net):
