@@ -20,7 +20,7 @@ PHOTO = noisy(3, 1)
 class Then(nn.Module):
     """A small network, and what is done to its scores or its input."""
 
-    def __init__(self, classes, then=lambda z: z, first=lambda x: x):
+    def __init__(self, classes, output=lambda z: z, first=lambda x: x):
         super().__init__()
         torch.manual_seed(classes)
         self.net = nn.Sequential(
@@ -30,10 +30,10 @@ class Then(nn.Module):
             nn.Flatten(),
             nn.Linear(8, classes),
         )
-        self.then, self.first = then, first
+        self.output, self.first = output, first
 
     def forward(self, x):
-        return self.then(self.net(self.first(x)))
+        return self.output(self.net(self.first(x)))
 
 
 def own_answer(net) -> list[float]:
@@ -48,7 +48,7 @@ def shown(net, **options) -> list[float]:
 
 
 @pytest.mark.parametrize(
-    "then",
+    "output",
     [
         lambda z: z.softmax(-1),
         lambda z: (9 * z).softmax(-1),
@@ -56,8 +56,8 @@ def shown(net, **options) -> list[float]:
         torch.sigmoid,
     ],
 )
-def test_probabilities_are_shown_as_the_network_gives_them(then):
-    net = Then(4, then).eval()
+def test_probabilities_are_shown_as_the_network_gives_them(output):
+    net = Then(4, output).eval()
     backbone = whylens.load_model(net, **PLAIN)
     assert shown(net) == pytest.approx(own_answer(net), abs=1e-5)
     assert any("taken for" in note and "probabilit" in note for note in backbone.identity.notes)
@@ -201,7 +201,7 @@ def sharp(z):
 
 
 @pytest.mark.parametrize(
-    ("then", "words"),
+    ("output", "words"),
     [
         (lambda z: -sharp(z).log(), "negative logarithms,"),
         (lambda z: sharp(z).log2(), "logarithms to base 2,"),
@@ -214,19 +214,19 @@ def sharp(z):
         (lambda z: 1 - sharp(z), "1 minus"),
     ],
 )
-def test_what_is_made_of_probabilities_is_read_back(then, words):
-    net = Then(4, then).eval()
+def test_what_is_made_of_probabilities_is_read_back(output, words):
+    net = Then(4, output).eval()
     assert shown(net) == pytest.approx(own_answer(Then(4, sharp).eval()), abs=1e-5)
-    assert words in notes_on(then, 4)
-    if then(torch.zeros(1, 4)).min() > 0:  # of odds as well, where the largest is the likeliest
-        two = Then(2, then).eval()
+    assert words in notes_on(output, 4)
+    if output(torch.zeros(1, 4)).min() > 0:  # of odds as well, where the largest is the likeliest
+        pair_net = Then(2, output).eval()
         if words != "1 minus":  # of two classes that is the probability of the other
-            assert shown(two) == pytest.approx(own_answer(Then(2, sharp).eval()), abs=1e-5)
+            assert shown(pair_net) == pytest.approx(own_answer(Then(2, sharp).eval()), abs=1e-5)
 
 
 @pytest.mark.parametrize("classes", [1, 3])
 @pytest.mark.parametrize(
-    "then",
+    "output",
     [
         torch.nn.functional.logsigmoid,
         lambda z: z.sigmoid().log(),
@@ -234,26 +234,26 @@ def test_what_is_made_of_probabilities_is_read_back(then, words):
         lambda z: ((z / 2).tanh() + 1) / 2,
     ],
 )
-def test_what_is_made_of_sigmoids_is_read_back(then, classes):
-    net = Then(classes, then).eval()
+def test_what_is_made_of_sigmoids_is_read_back(output, classes):
+    net = Then(classes, output).eval()
     expected = own_answer(Then(classes, torch.sigmoid).eval())
     assert shown(net)[-classes:] == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.parametrize(
-    "then",
+    "output",
     [
         lambda z: (z + 1).tanh(),
         lambda z: 0.99 * (z + 1).tanh(),
         lambda z: nn.functional.softsign(z + 3),
     ],
 )
-def test_a_score_that_happens_to_be_positive_is_no_probability(then):
-    net = Then(1, then).eval()
+def test_a_score_that_happens_to_be_positive_is_no_probability(output):
+    net = Then(1, output).eval()
     x = probe_inputs(plain_spec(32, 32))
     with torch.no_grad():
         assert float(net(x).min()) > 0
-    assert "as behind a tanh" in notes_on(then, 1)
+    assert "as behind a tanh" in notes_on(output, 1)
     _, yes = shown(net)
     assert yes == pytest.approx(torch.tensor(own_answer(net)[0]).sigmoid().item(), abs=1e-5)
 
@@ -267,7 +267,7 @@ def test_a_last_layer_that_is_linear_gives_logits_whatever_they_are():
 
 
 @pytest.mark.parametrize(
-    ("then", "one", "several"),
+    ("output", "single_note", "several_note"),
     [
         (torch.relu, "never negative, so the second label", "the smallest decides"),
         (torch.exp, "odds or a distance", "if odds or counts"),
@@ -276,22 +276,24 @@ def test_a_last_layer_that_is_linear_gives_logits_whatever_they_are():
         (lambda z: (z.sigmoid() + z.exp() / (1 + z.exp())) / 2, "another number", "taken for"),
     ],
 )
-def test_what_numbers_cannot_tell_is_said(then, one, several):
-    assert one in notes_on(then, 1)
-    assert several in notes_on(then)
+def test_what_numbers_cannot_tell_is_said(output, single_note, several_note):
+    assert single_note in notes_on(output, 1)
+    assert several_note in notes_on(output)
 
 
 @pytest.mark.parametrize("classes", [1, 3])
-@pytest.mark.parametrize("then", [lambda z: (z > 0.4).float(), lambda z: (z - 0.4).sign()])
-def test_decisions_are_no_scores(then, classes):
-    assert "they are decisions" in notes_on(then, classes)
+@pytest.mark.parametrize("output", [lambda z: (z > 0.4).float(), lambda z: (z - 0.4).sign()])
+def test_decisions_are_no_scores(output, classes):
+    assert "they are decisions" in notes_on(output, classes)
     one_hot = notes_on(lambda z: nn.functional.one_hot(z.argmax(1), classes).float(), classes)
     assert classes == 1 or "they are decisions" in one_hot
 
 
-@pytest.mark.parametrize("then", [lambda z: z, lambda z: z.log_softmax(1), lambda z: 9 * z.tanh()])
-def test_of_logits_nothing_is_said(then):
-    assert notes_on(then) == ""
+@pytest.mark.parametrize(
+    "output", [lambda z: z, lambda z: z.log_softmax(1), lambda z: 9 * z.tanh()]
+)
+def test_of_logits_nothing_is_said(output):
+    assert notes_on(output) == ""
 
 
 def test_a_map_of_one_position_is_scores():

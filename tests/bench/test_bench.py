@@ -78,10 +78,10 @@ class Blocks(Dataset):
         masks = {name: place(i) for i, name in enumerate(LABELS)}
 
         def without(names):
-            gone = np.logical_or.reduce(
+            removed = np.logical_or.reduce(
                 [masks[name] for name in names] or [np.zeros_like(pixels[..., 0], bool)]
             )
-            return np.where(gone[..., None], 0, pixels).astype(np.uint8)
+            return np.where(removed[..., None], 0, pixels).astype(np.uint8)
 
         around = LABELS[(LABELS.index(label) + 1) % 3]
         own = tuple(name for name in LABELS if name != around)
@@ -302,13 +302,13 @@ def test_a_run_that_was_stopped_ends_with_the_same_file(finished, engine, bench,
     work.close()
     with (tmp_path / ROWS).open("ab") as stream:
         stream.write(b'{"method": "exa')  # the machine was switched off
-    shares, again = finish(run_bench(engine, bench, tmp_path))
+    shares, repeat = finish(run_bench(engine, bench, tmp_path))
     assert (tmp_path / ROWS).read_bytes() == (out / ROWS).read_bytes()
-    assert again == summary
+    assert repeat == summary
     assert 0 < shares[0] < 1
-    shares, again = finish(run_bench(engine, bench, tmp_path))
+    shares, repeat = finish(run_bench(engine, bench, tmp_path))
     assert shares == [1.0]
-    assert again == summary
+    assert repeat == summary
 
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "white": (255,) * 3}
@@ -374,8 +374,8 @@ def test_an_input_among_others_is_found_in_its_own_tile(tmp_path):
     stepping = Entry(SeenInSteps(), "stepping", "toys", "1")
     registry = Registry({"exact": entry, "stepping": stepping}, datasets={"lights": source})
     engine = Engine(registry, loader=lambda name, progress: backbone)
-    asked = Bench("toy", "lights", ("exact", "stepping"), few=2, random_maps=2)
-    plan = BenchPlan(engine, asked)
+    settings = Bench("toy", "lights", ("exact", "stepping"), few=2, random_maps=2)
+    plan = BenchPlan(engine, settings)
     # One of four classes in each tile, the input's own in every place in turn; what the network
     # does not know is in no mosaic.
     for sight in plan.sights:
@@ -400,24 +400,26 @@ def test_an_input_among_others_is_found_in_its_own_tile(tmp_path):
 def test_methods_of_many_steps_have_the_figures_that_repeat_them_where_these_are_asked_for(
     engine, bench
 ):
-    def asked(repeats, name, metric):
+    def runs_metric(repeats, name, metric):
         plan = BenchPlan(engine, replace(bench, methods=(name,), few=3, repeats=repeats))
         return [plan.asks(name, metric, sight) for sight in plan.sights if sight.split == "test"]
 
     first = [True] * 3 + [False] * 4  # of seven inputs those that dear figures see
-    assert asked(0, "exact", "random-weights") == asked(0, "stepping", "deletion") == first
-    assert asked(0, "stepping", "random-weights") == [False] * 7
-    assert asked(2, "stepping", "max-sensitivity") == [True] * 2 + [False] * 5
-    assert asked(9, "stepping", "max-sensitivity") == first
-    assert asked(2, "exact", "max-sensitivity") == first
-    assert asked(0, "stepping", "mass-in-mask") == [True] * 7
+    assert (
+        runs_metric(0, "exact", "random-weights") == runs_metric(0, "stepping", "deletion") == first
+    )
+    assert runs_metric(0, "stepping", "random-weights") == [False] * 7
+    assert runs_metric(2, "stepping", "max-sensitivity") == [True] * 2 + [False] * 5
+    assert runs_metric(9, "stepping", "max-sensitivity") == first
+    assert runs_metric(2, "exact", "max-sensitivity") == first
+    assert runs_metric(0, "stepping", "mass-in-mask") == [True] * 7
 
 
 def test_the_table_says_which_figures_methods_of_many_steps_have(finished):
     _, _, summary = finished
     assert "have no figures of whether a map depends on what was" in markdown([summary], ())
-    repeated = replace(summary, repeats=2)
-    assert "no more than the first 2 for the figures of whether" in markdown([repeated], ())
+    shortened = replace(summary, repeats=2)
+    assert "no more than the first 2 for the figures of whether" in markdown([shortened], ())
 
 
 def test_a_file_of_another_run_is_refused(finished, bench, engine, tmp_path):
@@ -442,11 +444,11 @@ def test_a_data_set_without_evidence_or_with_other_classes_is_refused(engine, tm
     }
     registry = replace(engine.registry, datasets=sources)
     backbone = engine.backbone("toy")
-    other = Engine(registry, loader=lambda *_: backbone)
+    other_engine = Engine(registry, loader=lambda *_: backbone)
     with pytest.raises(BadInput, match="does not say where the evidence lies"):
-        BenchPlan(other, Bench("toy", "silent", METHODS))
+        BenchPlan(other_engine, Bench("toy", "silent", METHODS))
     with pytest.raises(BadInput, match="other classes"):
-        BenchPlan(other, Bench("toy", "other", METHODS))
+        BenchPlan(other_engine, Bench("toy", "other", METHODS))
 
 
 def test_a_summary_comes_back_from_its_file(finished):
@@ -468,8 +470,8 @@ def test_a_mask_is_cut_as_the_photo_is():
     input_spec = plain_spec(4, 4).model_copy(update={"crop": 0.5})
     mask = np.zeros((8, 12), bool)
     mask[2:4, 4:6] = True  # the centre's upper left quarter
-    seen = mask_in_view(mask, input_spec)
-    assert seen.tolist() == [[True, True, False, False]] * 2 + [[False] * 4] * 2
+    view_mask = mask_in_view(mask, input_spec)
+    assert view_mask.tolist() == [[True, True, False, False]] * 2 + [[False] * 4] * 2
 
 
 def test_an_interval_holds_the_mean_and_one_value_has_none():

@@ -34,9 +34,9 @@ OPEN = pytest.StashKey[ExitStack]()
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
     """Close page and Chromium after the last test of this folder."""
     if nextitem is None or HERE not in nextitem.path.parents:
-        opened = item.config.stash.get(OPEN, None)
-        if opened is not None:
-            opened.close()
+        stack = item.config.stash.get(OPEN, None)
+        if stack is not None:
+            stack.close()
 
 
 @pytest.fixture(scope="session")
@@ -70,8 +70,8 @@ def wide_address(checkpoints, opened):
     """A page of methods of every family, and of all that are fitted."""
     explainers = load_registry().explainers
     fitted = {name for name, explainer in explainers.items() if explainer.artifact_kind}
-    others = {e.family: name for name, e in explainers.items() if name not in fitted}
-    return _served(opened, {*fitted, *others.values(), "grad-cam", "score-cam", "legrad"})
+    by_family = {e.family: name for name, e in explainers.items() if name not in fitted}
+    return _served(opened, {*fitted, *by_family.values(), "grad-cam", "score-cam", "legrad"})
 
 
 def _served(opened: ExitStack, names: Collection[str]) -> str:

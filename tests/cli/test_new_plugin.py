@@ -181,12 +181,12 @@ def served(venv: Environment, place: Path):
         text=True,
     )
     try:
-        said = []
+        lines = []
         for line in child.stdout:
-            said.append(line)
+            lines.append(line)
             if "Whylens is at" in line:
                 break
-        assert child.poll() is None, "".join(said)
+        assert child.poll() is None, "".join(lines)
         yield f"http://127.0.0.1:{port}"
     finally:
         child.kill()
@@ -212,10 +212,10 @@ def test_a_plugin_from_its_making_to_the_page_and_to_its_problem(tmp_path):
     pixels = np.random.default_rng(4).integers(0, 256, (120, 160, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(photo)
     words = ("-m", "pytest", "-p", "no:cacheprovider", "--explainer", "edge-glow", "-k", "07")
-    loaded = ("-p", "whylens.ui.pytest_plugin")
+    plugin_option = ("-p", "whylens.ui.pytest_plugin")
     quiet = {**environment(tmp_path), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-    told = venv.run(*words, *loaded, env=quiet, cwd=tmp_path)
-    assert "3 passed" in told.stdout, told.stdout + told.stderr
+    run = venv.run(*words, *plugin_option, env=quiet, cwd=tmp_path)
+    assert "3 passed" in run.stdout, run.stdout + run.stderr
 
     with chromium() as browser:
         with (
@@ -226,8 +226,8 @@ def test_a_plugin_from_its_making_to_the_page_and_to_its_problem(tmp_path):
             page.set_input_files("#photo input[type=file]", str(photo))
             expect(status(page, "compare")).to_have_value(re.compile("^Done"), timeout=PATIENCE)
             page.click("#edge-glow-run")
-            done = re.compile("^Done")
-            expect(status(page, "edge-glow")).to_have_value(done, timeout=PATIENCE)
+            done_text = re.compile("^Done")
+            expect(status(page, "edge-glow")).to_have_value(done_text, timeout=PATIENCE)
             expect(page.locator("#edge-glow-picture img")).to_have_count(2)
             expect(page.locator("#edge-glow-legend")).to_contain_text("per pixel")
 

@@ -60,9 +60,9 @@ def test_a_part_is_what_cutting_it_out_by_hand_shows(size, part, rng):
     assert y1 < inside[3] + 1.1 * pixel
     assert min(inside[2] - inside[0], inside[3] - inside[1]) == pytest.approx(x1 - x0, rel=0.05)
     by_hand = photo.image().resize((64, 64), Image.Resampling.BILINEAR, (x0, y0, x1, y1))
-    seen = 255 * (x[0].permute(1, 2, 0).numpy() + SPEC.mean)
+    pixels = 255 * (x[0].permute(1, 2, 0).numpy() + SPEC.mean)
     # Pillow rounds after each of its two passes, along one axis and then along the other.
-    assert np.abs(seen - np.asarray(by_hand)).max() <= 2.01
+    assert np.abs(pixels - np.asarray(by_hand)).max() <= 2.01
 
 
 def test_the_networks_own_crop_is_as_it_was(portrait):
@@ -93,9 +93,9 @@ def test_two_framings_are_two_questions_and_a_manifest_tells_which(portrait, tmp
         *_, answer = engine.explain(question, "grad-cam", {"signed": True})
         maps[framing] = answer.result.values
         manifest = write_files(tmp_path / framing_text(framing), bundle_files(answer))[-1]
-        again, _ = read_explanation(manifest)
-        assert again.question.photo.framing == framing
-        assert again.view == answer.view
+        copy, _ = read_explanation(manifest)
+        assert copy.question.photo.framing == framing
+        assert copy.view == answer.view
         assert ("--framing" in manifest.read_text()) == (framing != "network")
     values = list(maps.values())
     assert not np.allclose(values[0], values[1])

@@ -45,10 +45,10 @@ def test_every_built_in_says_when_to_use_it():
 
 def made(name: str, *, family="A", kind="where", needs=(), forwards=1.0, hits=5, blind=False):
     base = GUIDE[0]
-    measured = Measured(forwards=forwards, hits=hits, objects=10, inside=0.5)
+    figures = Measured(forwards=forwards, hits=hits, objects=10, inside=0.5)
     return replace(
         base, name=name, family=family, question_kind=kind, needs=needs, artifact_kind="",
-        class_blind=blind, measured=measured,
+        class_blind=blind, measured=figures,
     )  # fmt: skip
 
 
@@ -92,22 +92,22 @@ def test_what_beats_more_random_maps_comes_first_and_a_benchmark_says_what_does(
             (BENCHMARKED[0], [("worse", 0.85)]),
         )
     ]
-    measured = with_benchmark({m.name: m.measured for m in METHODS}, runs)
-    assert measured["worse"].beaten == pytest.approx(0.85)
-    assert measured["better"].beaten == 0.7
-    assert measured["slow"].beaten is None
-    entries = [replace(m, measured=measured[m.name]) for m in METHODS]
-    asked = {"question_kind": "where", "inside": True, "forwards": AT_ONCE, "available": ALL}
-    assert recommend(entries, **asked) == ["worse", "blind", "better"]
+    figures = with_benchmark({m.name: m.measured for m in METHODS}, runs)
+    assert figures["worse"].beaten == pytest.approx(0.85)
+    assert figures["better"].beaten == 0.7
+    assert figures["slow"].beaten is None
+    entries = [replace(m, measured=figures[m.name]) for m in METHODS]
+    choices = {"question_kind": "where", "inside": True, "forwards": AT_ONCE, "available": ALL}
+    assert recommend(entries, **choices) == ["worse", "blind", "better"]
 
 
 def test_a_method_never_measured_counts_as_slow_unless_it_answers_at_once():
     quick = replace(METHODS[1], measured=None, quick=True)
     slow = replace(METHODS[2], measured=None, quick=False)
-    got = recommend(
+    names = recommend(
         [slow, quick], question_kind="where", inside=True, forwards=AT_ONCE, available=ALL
     )
-    assert got == ["worse"]
+    assert names == ["worse"]
 
 
 def test_foreign_text_in_the_table_is_escaped():

@@ -389,8 +389,8 @@ def test_a_jpeg_that_says_it_is_larger_than_it_is_is_refused(mode, options):
     # What is grey at its end, and says so, is whole.
     grey = Image.new("RGB", (160, 120), (128, 128, 128)).convert(mode)
     grey.paste(photo.crop((0, 0, 160, 50)))
-    for other in (grey, Image.new(mode, (160, 120), grey.getpixel((0, 119)))):
-        assert read_photo(encoded(other, "JPEG", **options)).size == (160, 120)
+    for image in (grey, Image.new(mode, (160, 120), grey.getpixel((0, 119)))):
+        assert read_photo(encoded(image, "JPEG", **options)).size == (160, 120)
 
 
 def test_reading_leaves_the_filters_of_warnings_alone(monkeypatch):
@@ -400,16 +400,16 @@ def test_reading_leaves_the_filters_of_warnings_alone(monkeypatch):
 
 
 def test_postscript_never_reaches_ghostscript(monkeypatch):
-    started = []
-    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *a, **k: started.append(a))
-    monkeypatch.setattr(subprocess, "Popen", lambda *a, **k: started.append(a))
+    starts = []
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *a, **k: starts.append(a))
+    monkeypatch.setattr(subprocess, "Popen", lambda *a, **k: starts.append(a))
     plain = encoded(picture(), "EPS")
     dos = struct.pack("<4sII", b"\xc5\xd0\xd3\xc6", 32, len(plain)) + bytes(20) + plain
     for data in (plain, dos):
         with contextlib.suppress(AssertionError):  # Pillow on its own would: the patches see it
             Image.open(io.BytesIO(data)).load()
-        assert started
-        started.clear()
+        assert starts
+        starts.clear()
         with pytest.raises(BadInput, match="not a readable PNG, JPEG, WEBP, BMP, GIF, TIFF"):
             read_photo(data)
-        assert not started
+        assert not starts

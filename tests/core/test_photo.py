@@ -328,9 +328,9 @@ def test_an_array_of_another_kind_is_refused(pixels):
 
 
 def test_a_photo_of_an_array_is_a_read_only_copy():
-    mine = patches().copy()
-    photo = photo_of(mine)
-    mine[:] = 0
+    array = patches().copy()
+    photo = photo_of(array)
+    array[:] = 0
     assert off(photo, patches()) == 0
     assert not photo.pixels.flags.writeable
     assert photo != photo_of(patches())
@@ -384,9 +384,11 @@ def slope(height=96, width=128) -> Image.Image:
 def test_16_bits_of_which_few_are_used_are_said_with_the_remedy(bits):
     ramp = np.linspace(0, (1 << bits) - 1, 64 * 32).astype(np.uint16).reshape(32, 64)
     for photo in (read_photo(encoded(Image.fromarray(ramp), "PNG")), to_photo(ramp)):
-        said = f"Only {bits} of its 16 bits are used" in " ".join(photo.notes)
-        assert said is (bits < 15)
-        assert said is (f"Multiply its values by {1 << (16 - bits)} to" in " ".join(photo.notes))
+        is_noted = f"Only {bits} of its 16 bits are used" in " ".join(photo.notes)
+        assert is_noted is (bits < 15)
+        assert is_noted is (
+            f"Multiply its values by {1 << (16 - bits)} to" in " ".join(photo.notes)
+        )
 
 
 def test_16_bit_colours_are_said_to_be_scaled_and_dark():
@@ -417,8 +419,8 @@ def test_floats_of_a_tiff_are_read_where_they_are_shares():
 
 @pytest.mark.parametrize("kind", ["GIF", "TIFF", "WEBP", "PNG"])
 def test_of_several_pictures_in_a_file_the_first_is_shown_and_said_so(kind):
-    others = [slope().rotate(90 * i, expand=False) for i in (1, 2)]
-    photo = read_photo(encoded(slope(), kind, save_all=True, append_images=others))
+    pages = [slope().rotate(90 * i, expand=False) for i in (1, 2)]
+    photo = read_photo(encoded(slope(), kind, save_all=True, append_images=pages))
     assert "Only the first of its 3 pictures is shown." in photo.notes
 
 

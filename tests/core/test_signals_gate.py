@@ -82,13 +82,13 @@ def picture(side: int, *more: bytes) -> bytes:
 
 
 def test_a_picture_is_asked_for_its_signal_without_being_decoded(monkeypatch):
-    def opened(*args, **kwargs):
+    def refuse_to_open(*args, **kwargs):
         raise AssertionError("a decoder saw the picture")
 
     signal = np.array([[1.5, -2.0, 3.0]], np.float32)
-    drawn = signal_picture(signal)
-    monkeypatch.setattr(Image, "open", opened)
-    assert np.array_equal(signal_in(drawn), signal)
+    plot = signal_picture(signal)
+    monkeypatch.setattr(Image, "open", refuse_to_open)
+    assert np.array_equal(signal_in(plot), signal)
     assert signal_in(picture(20_000)) is None
     assert signal_in(picture(10, *[chunk(b"tEXt", b"a\0b")] * 20_000)) is None
 
@@ -133,22 +133,22 @@ def test_ticks_stand_where_the_curve_and_the_map_have_their_values():
 
     values = np.array([[0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 0.8, 0.6, 0.4, 0.2]], np.float32)
     heat = Heatmap([0.0] * 7 + [1.0] + [0.0] * 2, "units")
-    drawn = np.asarray(signal_plot(values, heat, Style(opacity=1.0))).astype(int)
+    plot = np.asarray(signal_plot(values, heat, Style(opacity=1.0))).astype(int)
     left, top, right, bottom = signals._INSIDE
-    inside = drawn[top + 1 : -bottom - 1, left + 1 : -right - 1]
-    grey = (drawn == 0x44).all(2)
+    inside = plot[top + 1 : -bottom - 1, left + 1 : -right - 1]
+    grey = (plot == 0x44).all(2)
     xs = np.flatnonzero(grey[-bottom + 3])
     ys = np.flatnonzero(grey[:, left - 4])
     assert len(xs) == 10
     assert len(ys) == 6  # 0, 0.2 and so on up to 1
     # The curve goes through each tick's value at that tick's place.
-    dark = (drawn == 0x11).all(2)
+    dark = (plot == 0x11).all(2)
     for value, x in zip(values[0], xs, strict=True):
         rows = np.flatnonzero(dark[top:-bottom, x]) + top
         assert np.abs(rows - ys[::-1][round(5 * float(value))]).min() <= 2
     coloured = np.flatnonzero((inside[3] < 250).any(1)) + left + 1
     assert coloured.mean() == pytest.approx(xs[7], abs=1)
-    assert np.ptp(coloured) + 1 == pytest.approx(drawn[:, left:-right].shape[1] / 10, abs=2)
+    assert np.ptp(coloured) + 1 == pytest.approx(plot[:, left:-right].shape[1] / 10, abs=2)
 
 
 @pytest.mark.parametrize(

@@ -111,8 +111,8 @@ def test_numbers_of_three_digits_are_values_where_nothing_says_otherwise():
         [1.234, 1.345]
     )
     assert read_signal(b"1, 2, 3\n4, 5, 6\n", "x.csv").tolist() == [[1, 2, 3], [4, 5, 6]]
-    named = read_signal(b"x,y\nr1,1,234\nr2,2,345\n", "x.csv")  # as R writes names of rows
-    assert named.tolist() == [[1, 234], [2, 345]]
+    signal = read_signal(b"x,y\nr1,1,234\nr2,2,345\n", "x.csv")  # as R writes names of rows
+    assert signal.tolist() == [[1, 234], [2, 345]]
 
 
 def test_beside_decimal_commas_points_are_of_thousands():
@@ -194,8 +194,8 @@ def test_complex_numbers_are_refused():
 
 def test_bands_are_read_from_a_tiff(tmp_path):
     bands = np.random.default_rng(0).integers(0, 256, (6, 16, 20), dtype=np.uint8)
-    first, *others = [Image.fromarray(band) for band in bands]
-    first.save(tmp_path / "x.tif", save_all=True, append_images=others)
+    first, *pages = [Image.fromarray(band) for band in bands]
+    first.save(tmp_path / "x.tif", save_all=True, append_images=pages)
     array, _ = read_channels(tmp_path / "x.tif", plain_spec(16, 20, channels=6))
     assert array == pytest.approx(bands / 255)
 
@@ -210,15 +210,15 @@ def test_what_was_done_to_bands_is_told():
         "Its bytes were taken as shares of 255.",
     )
     assert read_channels(bands / 255, input_spec)[1] == ()
-    asked = Question("six", signal=array, signal_notes=notes)
-    assert asked.notes == notes
+    question = Question("six", signal=array, signal_notes=notes)
+    assert question.notes == notes
 
 
 def tiff_of(*pictures, **options):
     """Return a TIFF of pictures one after the other."""
     stream = io.BytesIO()
-    first, *others = pictures
-    first.save(stream, "TIFF", save_all=True, append_images=others, **options)
+    first, *pages = pictures
+    first.save(stream, "TIFF", save_all=True, append_images=pages, **options)
     return stream.getvalue()
 
 

@@ -65,19 +65,19 @@ def registry(tmp_path, monkeypatch):
 
 
 def test_a_plugin_may_offer_data_sets_alone(registry):
-    found = registry(TILES)
-    assert found.problems == ()
-    assert not found.entries
-    assert found.datasets["tiles"].names == ("tiles:small", "tiles:large")
-    data = load_dataset("tiles:large", found.datasets)
+    plugins = registry(TILES)
+    assert plugins.problems == ()
+    assert not plugins.entries
+    assert plugins.datasets["tiles"].names == ("tiles:small", "tiles:large")
+    data = load_dataset("tiles:large", plugins.datasets)
     assert (data.name, data.pixels(1).shape, len(data.of("val"))) == ("tiles:large", (24, 24, 3), 2)
     assert data.parts(0)["tile"].all()
-    assert data.digest != load_dataset("tiles:small", found.datasets).digest
+    assert data.digest != load_dataset("tiles:small", plugins.datasets).digest
     with pytest.raises(BadInput, match=r"no data set 'tiles:huge'.*tiles:small and tiles:large"):
-        load_dataset("tiles:huge", found.datasets)
+        load_dataset("tiles:huge", plugins.datasets)
     with pytest.raises(BadInput, match="no data set 'tiles'"):
-        load_dataset("tiles", found.datasets)
-    assert load_registered("other", found.datasets) is None
+        load_dataset("tiles", plugins.datasets)
+    assert load_registered("other", plugins.datasets) is None
 
 
 @pytest.mark.parametrize(
@@ -97,9 +97,9 @@ def test_what_is_wrong_with_a_data_set_becomes_a_problem(registry, change, stage
     assert change[0] in TILES
     source = TILES.replace(*change)
     fine = TILES.replace('"tiles", "Plain', '"other", "Plain')
-    found = registry(source, fine)
-    assert list(found.datasets) == ["other"]
-    (problem,) = found.problems
+    plugins = registry(source, fine)
+    assert list(plugins.datasets) == ["other"]
+    (problem,) = plugins.problems
     assert problem.stage == stage
     assert words in problem.message
     with pytest.raises(PluginProblem):
@@ -122,15 +122,15 @@ def explainers():
     return [Flat()]
 """
     )
-    found = registry(source)
-    assert (list(found.entries), list(found.datasets)) == (["flat"], [])
-    assert [problem.stage for problem in found.problems] == ["hook"]
+    plugins = registry(source)
+    assert (list(plugins.entries), list(plugins.datasets)) == (["flat"], [])
+    assert [problem.stage for problem in plugins.problems] == ["hook"]
 
 
 def test_the_first_owner_of_a_data_set_s_name_keeps_it(registry):
-    found = registry(TILES, TILES.replace('"Plain tiles."', '"Others."'))
-    assert found.datasets["tiles"].summary == "Plain tiles."
-    (problem,) = found.problems
+    plugins = registry(TILES, TILES.replace('"Plain tiles."', '"Others."'))
+    assert plugins.datasets["tiles"].summary == "Plain tiles."
+    (problem,) = plugins.problems
     assert (problem.stage, "stranger" in problem.message) == ("clash", True)
 
 
@@ -145,9 +145,9 @@ def test_the_first_owner_of_a_data_set_s_name_keeps_it(registry):
 )  # fmt: skip
 def test_a_data_set_that_cannot_be_made_is_named(registry, change, words):
     assert change[0] in TILES
-    found = registry(TILES.replace(*change))
+    plugins = registry(TILES.replace(*change))
     with pytest.raises(DatasetFailed, match=words) as caught:
-        load_dataset("tiles:small", found.datasets)
+        load_dataset("tiles:small", plugins.datasets)
     assert "'tiles:small'" in str(caught.value)
 
 
@@ -161,8 +161,8 @@ def test_a_plugin_s_own_words_are_left_as_they_are(registry):
 
 def test_the_command_lists_data_sets():
     run = CliRunner().invoke(app, ["plugins", "--json"])
-    listed = {name for row in json.loads(run.stdout)["datasets"] for name in row["names"]}
-    assert listed == {n for source in load_registry().datasets.values() for n in source.names}
+    names = {name for row in json.loads(run.stdout)["datasets"] for name in row["names"]}
+    assert names == {n for source in load_registry().datasets.values() for n in source.names}
 
 
 class Steps(Dataset):

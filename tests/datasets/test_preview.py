@@ -38,7 +38,7 @@ def test_classes_are_counted_by_name_and_some_of_each_are_read(tmp_path, packed)
         ("cherry", 6, ()), ("kiwi", 3, ()),
     ]  # fmt: skip
     assert [(c.label, c.count) for c in last.classes] == [("cherry", 6), ("kiwi", 3)]
-    cherry, kiwi = (known.pictures for known in last.classes)
+    cherry, kiwi = (summary.pictures for summary in last.classes)
     assert [brightest(jpeg) for jpeg in cherry] == [0] * MOST_EACH
     assert [brightest(jpeg) for jpeg in kiwi] == [1, 1], "the third is damaged"
     assert any("kiwi/000.png: " in note for note in last.notes)
@@ -57,17 +57,17 @@ def test_of_many_classes_and_of_large_pictures_a_bounded_part_is_read(tmp_path, 
         colour_folder(tmp_path / "set" / label, {"x": 1})
     folder = tmp_path / "set"
     last = last_of(preview_set(str(folder), {}))
-    assert [bool(known.pictures) for known in last.classes] == [
+    assert [bool(summary.pictures) for summary in last.classes] == [
         *([True] * MOST_CLASSES), False, False,
     ]  # fmt: skip
     shutil.make_archive(str(tmp_path / "set"), "zip", folder)
     monkeypatch.setattr(zipped, "LIMITS", ImageLimits(pixels=1000))
     for visitor, pictured in ((True, False), (False, True)):
-        found = last_of(preview_set(str(tmp_path / "set.zip"), {}, visitor=visitor))
-        assert bool(found.classes[0].pictures) is pictured
+        set_preview = last_of(preview_set(str(tmp_path / "set.zip"), {}, visitor=visitor))
+        assert bool(set_preview.classes[0].pictures) is pictured
     monkeypatch.setattr(preview, "MOST_SECONDS", -1.0)
     _, last = preview_set(str(folder), {})
-    assert not any(known.pictures for known in last.classes)
+    assert not any(summary.pictures for summary in last.classes)
     assert "within" in last.notes[-1]
 
 

@@ -47,20 +47,22 @@ def good(tmp_path):
 
 
 def test_folders_are_classes_and_pictures_come_back_exactly(good):
-    found = read(good)
-    assert found.labels == ("cat", "dog")
-    assert [(i.key, i.label, i.split) for i in found.items] == [
+    dataset = read(good)
+    assert dataset.labels == ("cat", "dog")
+    assert [(i.key, i.label, i.split) for i in dataset.items] == [
         ("set/cat/1.png", 0, "train"),
         ("set/cat/2.PNG", 0, "train"),
         ("set/dog/1.png", 1, "train"),
     ]
-    assert found.pixels(2).shape == (12, 20, 3)
-    assert (found.pixels(2) == (0, 0, 255)).all()
+    assert dataset.pixels(2).shape == (12, 20, 3)
+    assert (dataset.pixels(2) == (0, 0, 255)).all()
 
 
 def test_the_digest_follows_the_contents(good, tmp_path):
-    other = packed(tmp_path / "b.zip", {"set/cat/1.png": png("red"), "set/dog/1.png": png("black")})
-    assert read(good).digest == read(good).digest != read(other).digest
+    changed = packed(
+        tmp_path / "b.zip", {"set/cat/1.png": png("red"), "set/dog/1.png": png("black")}
+    )
+    assert read(good).digest == read(good).digest != read(changed).digest
 
 
 def test_large_pictures_are_kept_small(tmp_path):
@@ -74,7 +76,7 @@ def test_progress_rises_to_the_end(good):
 
 
 @pytest.mark.parametrize(
-    ("files", "said"),
+    ("files", "message"),
     [
         ({"cat/1.png": png("red")}, "one class only, 'cat'"),
         ({"1.png": png("red"), "dog/1.png": png("red")}, "1 file in no class's folder .* 1.png"),
@@ -82,8 +84,8 @@ def test_progress_rises_to_the_end(good):
         ({"cat/1.png": b"no picture", "dog/1.png": png("red")}, "of cat can be read. cat/1.png: "),
     ],
 )
-def test_what_cannot_be_used_is_refused_with_the_reason(tmp_path, files, said):
-    with pytest.raises(BadInput, match=said):
+def test_what_cannot_be_used_is_refused_with_the_reason(tmp_path, files, message):
+    with pytest.raises(BadInput, match=message):
         read(packed(tmp_path / "x.zip", files))
 
 
@@ -125,7 +127,7 @@ def test_a_picture_of_more_pixels_than_a_camera_s_is_left_out(tmp_path, monkeypa
 
 
 @pytest.mark.parametrize(
-    ("limit", "value", "said"),
+    ("limit", "value", "message"),
     [
         ("MOST_FILES", 2, "more than 2 pictures"),
         ("MOST_BYTES", 100, "more than 0 MB of pictures"),
@@ -134,9 +136,9 @@ def test_a_picture_of_more_pixels_than_a_camera_s_is_left_out(tmp_path, monkeypa
         ("MOST_CLASSES", 1, "holds 2 classes; 1 are allowed"),
     ],
 )
-def test_limits_hold(good, monkeypatch, limit, value, said):
+def test_limits_hold(good, monkeypatch, limit, value, message):
     monkeypatch.setattr(zipped, limit, value)
-    with pytest.raises(BadInput, match=said):
+    with pytest.raises(BadInput, match=message):
         read(good)
 
 
@@ -146,8 +148,8 @@ def test_names_choose_no_path(tmp_path):
         "/abs/1.png": png("blue"),
         "c:\\other\\1.png": png("blue"),
     }
-    found = read(packed(tmp_path / "x.zip", files))
-    assert found.labels == ("abs", "other")
+    dataset = read(packed(tmp_path / "x.zip", files))
+    assert dataset.labels == ("abs", "other")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["x.zip"]
 
 

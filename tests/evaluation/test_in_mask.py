@@ -71,16 +71,16 @@ def test_pointing_counts_what_is_near_and_shares_what_is_tied():
     mask = torch.zeros(30, 40, dtype=torch.bool)
     mask[5:9, 11:15] = True  # the first peak is one place off by a diagonal
 
-    def near(tolerance):
+    def pointing(tolerance):
         return pointing_game(Heatmap(values, "x"), mask, tolerance=tolerance / 30)
 
-    assert near(1).value == 0
-    assert near(1.5).value == 0.5
+    assert pointing(1).value == 0
+    assert pointing(1.5).value == 0.5
     count = 0
     for row, column in itertools.product(range(30), range(40)):
-        apart = [(row - r) ** 2 + (column - c) ** 2 for r, c in mask.nonzero().tolist()]
-        count += min(apart) < 3.5**2
-    assert near(3.5).chance == pytest.approx(count / 1200)
+        distances = [(row - r) ** 2 + (column - c) ** 2 for r, c in mask.nonzero().tolist()]
+        count += min(distances) < 3.5**2
+    assert pointing(3.5).chance == pytest.approx(count / 1200)
 
 
 @pytest.mark.parametrize("metric", ALL, ids=lambda m: m.name)
@@ -100,10 +100,10 @@ def test_what_is_right_gets_1_and_what_is_turned_over_gets_0(metric):
     assert metric.score(replace(case, heat=Heatmap(truth, "x", True))).value == pytest.approx(1)
     turned = replace(case, heat=Heatmap(-truth, "x", True))
     if metric is POINTING_GAME:
-        far = torch.zeros(60, 80, dtype=torch.bool)
-        far[:20, :20] = True
-        values = np.where(far.numpy(), -1.0, np.linspace(0, 1, 80))
-        turned = replace(case, mask=far, heat=Heatmap(values, "x", True))
+        corner = torch.zeros(60, 80, dtype=torch.bool)
+        corner[:20, :20] = True
+        values = np.where(corner.numpy(), -1.0, np.linspace(0, 1, 80))
+        turned = replace(case, mask=corner, heat=Heatmap(values, "x", True))
     assert metric.score(turned).value == 0
 
 

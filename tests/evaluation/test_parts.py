@@ -46,7 +46,7 @@ def parts_of(label: int = 1) -> Parts:
         in_columns(4),
         ("a", "b", "c"),
         frozenset("ab"),
-        lambda gone: int(not gone & {"a", "b"}),
+        lambda removed: int(not removed & {"a", "b"}),
     )
 
 
@@ -111,9 +111,9 @@ def test_a_hint_is_found_where_the_map_is_larger_than_beside_it(rng):
     place[1:3, 1:4] = True
     values = rng.integers(4, size=(4, 5)).astype(float)  # with many that are equal
     wins = [
-        1.0 if one > other else 0.5 if one == other else 0.0
-        for one in values[place.numpy()]
-        for other in values[~place.numpy()]
+        1.0 if inner > outer else 0.5 if inner == outer else 0.0
+        for inner in values[place.numpy()]
+        for outer in values[~place.numpy()]
     ]
     assert auroc_of_place(Heatmap(values, "x"), place) == pytest.approx(np.mean(wins))
     assert auroc_of_place(Heatmap(place.float().numpy(), "x"), place) == 1

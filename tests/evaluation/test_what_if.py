@@ -47,8 +47,8 @@ def test_a_change_is_the_input_where_nothing_is_hidden_and_the_fill_elsewhere(kn
     for score in changed.after:
         assert score.probability == pytest.approx(float(after[score.index]), abs=1e-6)
     assert int(after.argmax()) in {score.index for score in changed.after}
-    shown = [score.probability for score in changed.after]
-    assert shown == sorted(shown, reverse=True)
+    probabilities = [score.probability for score in changed.after]
+    assert probabilities == sorted(probabilities, reverse=True)
 
 
 @pytest.mark.parametrize("share", [0.1, 0.25, 0.5])
@@ -56,13 +56,13 @@ def test_exactly_a_share_is_marked_whatever_is_equal(known, share):
     subject, _ = known
     values = np.zeros((6, 8), np.float32)
     values[0, :3] = 1
-    marked = strongest_places(subject, Heatmap(values, "x"), share)
+    mask = strongest_places(subject, Heatmap(values, "x"), share)
     count = round(share * 48)
-    assert int(marked.sum()) == count
-    assert int(marked[0, :3].sum()) == min(3, count)
+    assert int(mask.sum()) == count
+    assert int(mask[0, :3].sum()) == min(3, count)
     # Of equal places none is preferred: not all of the rest are those that come first.
-    rest = marked.flatten()[3:]
-    assert not rest[: count - 3].all() or count <= 3
+    flat_places = mask.flatten()[3:]
+    assert not flat_places[: count - 3].all() or count <= 3
 
 
 def test_the_shape_is_moved_and_never_grows(known, monkeypatch):
@@ -71,26 +71,26 @@ def test_the_shape_is_moved_and_never_grows(known, monkeypatch):
     hidden[0:2, 0:3] = 1
     fill = torch.zeros_like(subject.x)
     changed = change_input(subject, hidden, fill)
-    asked = []
+    batch_sizes = []
 
     def counting(x):
-        asked.append(len(x))
+        batch_sizes.append(len(x))
         return logits(x)
 
     logits = subject.fast_logits
     monkeypatch.setattr(type(subject), "fast_logits", lambda _, x: counting(x))
     shapes, falls = falls_elsewhere(subject, changed, places=5)
-    assert sum(asked) == 5  # of the input itself, and of the shape where it is, all is known
+    assert sum(batch_sizes) == 5  # of the input itself, and of the shape where it is, all is known
     assert shapes.shape == (6, 6, 8)
     torch.testing.assert_close(shapes[0], hidden)
     assert shapes.flatten(1).sum(1).tolist() == [6.0] * 6
     module = subject.backbone.module
     whole = probabilities_of(module(subject.x), "classes")[0, 1]
     for shape, fall in zip(shapes, falls, strict=True):
-        seen = probabilities_of(module(subject.x * (1 - shape)), "classes")[0, 1]
-        assert float(fall) == pytest.approx(float(whole - seen), abs=1e-6)
-    again, _ = falls_elsewhere(subject, changed, places=5)
-    torch.testing.assert_close(again, shapes)
+        probability = probabilities_of(module(subject.x * (1 - shape)), "classes")[0, 1]
+        assert float(fall) == pytest.approx(float(whole - probability), abs=1e-6)
+    shapes_again, _ = falls_elsewhere(subject, changed, places=5)
+    torch.testing.assert_close(shapes_again, shapes)
 
 
 def test_the_true_map_foresees_and_its_opposite_does_not(known):
@@ -100,15 +100,15 @@ def test_the_true_map_foresees_and_its_opposite_does_not(known):
     shapes, _ = falls_elsewhere(subject, changed, places=30)
     positive = shares - shares.min()
     falls = (shapes.double() * positive).flatten(1).sum(1)
-    told = foresight(Heatmap(positive.float().numpy(), "x"), shapes, falls)
-    assert told.agreement == pytest.approx(1)
-    assert told.area == pytest.approx(6 / 48)
-    assert told.evidence == pytest.approx(float(falls[0] / positive.sum()), rel=1e-5)
+    result = foresight(Heatmap(positive.float().numpy(), "x"), shapes, falls)
+    assert result.agreement == pytest.approx(1)
+    assert result.area == pytest.approx(6 / 48)
+    assert result.evidence == pytest.approx(float(falls[0] / positive.sum()), rel=1e-5)
     lucky = falls[0] > falls[1:].mean()
     opposite = foresight(Heatmap((positive.max() - positive).float().numpy(), "x"), shapes, falls)
     assert opposite.agreement == pytest.approx(-1)
-    if (told.evidence > told.area) == bool(lucky):
-        assert told.foresaw is True
+    if (result.evidence > result.area) == bool(lucky):
+        assert result.foresaw is True
         assert opposite.foresaw is False
     else:
         pytest.fail("the first shape was to tell places apart")
@@ -119,9 +119,9 @@ def test_what_falls_alike_everywhere_cannot_be_foreseen(known):
     changed = change_input(subject, torch.eye(6, 8), torch.zeros_like(subject.x))
     shapes, _ = falls_elsewhere(subject, changed)
     flat = torch.full((len(shapes),), 0.3, dtype=torch.float64)
-    told = foresight(Heatmap(np.random.default_rng(0).random((6, 8)), "x"), shapes, flat)
-    assert told.foresaw is None
-    assert told.agreement is None
+    result = foresight(Heatmap(np.random.default_rng(0).random((6, 8)), "x"), shapes, flat)
+    assert result.foresaw is None
+    assert result.agreement is None
     blank = foresight(Heatmap(np.zeros((6, 8)), "x"), shapes, flat)
     assert blank.evidence == blank.area
 
@@ -160,8 +160,8 @@ def test_the_network_is_shown_the_fill_where_it_should_be_and_the_input_elsewher
     asked, keep, fill, by
 ):
     engine, question = asked
-    marked = MARKS if by == "marks" else HEAT
-    change = Change(marked, 0.25, keep, photo_of(OTHER) if fill == "photo" else fill)
+    mask = MARKS if by == "marks" else HEAT
+    change = Change(mask, 0.25, keep, photo_of(OTHER) if fill == "photo" else fill)
     first, last = change_outcomes(engine, question, change, [HEAT, Heatmap(-HEAT.values, "x")])
     inside = HEAT.values >= 360 if by == "map" else MARKS.repeat(2, 0).repeat(2, 1)
     hidden = ~inside if keep else inside
@@ -177,8 +177,8 @@ def test_the_network_is_shown_the_fill_where_it_should_be_and_the_input_elsewher
     (before,) = (c.probability for c in last.before if c.index == 1)
     (after,) = (c.probability for c in last.after if c.index == 1)
     assert last.fell == first.fell == pytest.approx(before - after, abs=1e-6)
-    for one in last.foreseen:
-        assert (one.fell, one.elsewhere) == (last.fell, last.elsewhere)
+    for prediction in last.foreseen:
+        assert (prediction.fell, prediction.elsewhere) == (last.fell, last.elsewhere)
 
 
 def test_a_network_is_shown_what_is_painted_on(asked):
@@ -197,14 +197,14 @@ def stroke(height: int, width: int, thick: float) -> np.ndarray:
 
 @pytest.mark.parametrize("width", [1, 10])
 def test_a_stroke_covers_what_was_painted_whatever_the_size_of_the_canvas(asked, width):
-    painted = stroke(350, 420, width)
-    change = Change(painted, 0.1, False, "grey")
+    mask = stroke(350, 420, width)
+    change = Change(mask, 0.1, False, "grey")
     *_, outcome = change_outcomes(*asked, change, [])
-    assert outcome.area == pytest.approx(painted.mean(), rel=1e-5)
-    painted = stroke(340, 408, width)  # 17 for each of the network's pixels
-    change = Change(painted, 0.1, False, "grey")
+    assert outcome.area == pytest.approx(mask.mean(), rel=1e-5)
+    mask = stroke(340, 408, width)  # 17 for each of the network's pixels
+    change = Change(mask, 0.1, False, "grey")
     *_, outcome = change_outcomes(*asked, change, [])
-    assert outcome.area == pytest.approx(painted.mean(), rel=1e-5)
-    share = painted.reshape(20, 17, 24, 17).mean((1, 3))[..., None]
+    assert outcome.area == pytest.approx(mask.mean(), rel=1e-5)
+    share = mask.reshape(20, 17, 24, 17).mean((1, 3))[..., None]
     assert 0.05 < (share > 0).mean() < 0.25
     assert np.abs(outcome.picture - (PIXELS + share * (127.5 - PIXELS))).max() <= 0.51

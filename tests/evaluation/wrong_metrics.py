@@ -30,8 +30,8 @@ class Sound:
             masks = torch.ones(12, 24)
             for row, count in zip(masks, range(0, 24, 2), strict=True):
                 row[self.hidden(values, count, generator)] = 0
-            shown = masks.view(-1, 1, 4, 6).repeat_interleave(4, 2).repeat_interleave(4, 3)
-            means.append(float(self.scores(subject, subject.x * shown).mean()))
+            full_masks = masks.view(-1, 1, 4, 6).repeat_interleave(4, 2).repeat_interleave(4, 3)
+            means.append(float(self.scores(subject, subject.x * full_masks).mean()))
         nothing = self.scores(subject, torch.zeros_like(subject.x))
         # The scores are linear in what is shown: on average each step takes as much.
         intact = float(self.scores(subject, subject.x))
@@ -211,8 +211,8 @@ def samples_alike(case: Case) -> Iterator[Score]:
     subject, explain, changes = case.subject, require(case, "method"), []
     for _ in range(8):
         noise = 0.02 * torch.rand(subject.x.shape, generator=subject.generator())
-        moved = replace(subject, forward_pass=ForwardPass(subject.backbone, subject.x + noise))
-        changes.append(np.abs(explain(moved).values - case.heat.values).mean())
+        noisy = replace(subject, forward_pass=ForwardPass(subject.backbone, subject.x + noise))
+        changes.append(np.abs(explain(noisy).values - case.heat.values).mean())
     yield Score(float(np.max(changes) / np.abs(case.heat.values).mean()))
 
 

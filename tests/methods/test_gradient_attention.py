@@ -69,8 +69,8 @@ def literal(module: nn.Module, x: torch.Tensor, target: Target, prefix: int, rea
 def test_the_map_is_the_paper_s_rules(kind, target):
     (module, subject), (_, prefix, readers) = question_about(kind), SMALL[kind]
     heat = gradient_attention(replace(subject, target=target))
-    wanted = literal(module, X, target, prefix, readers).reshape(4, 6)
-    assert difference(heat.values, wanted) < 1e-4
+    expected = literal(module, X, target, prefix, readers).reshape(4, 6)
+    assert difference(heat.values, expected) < 1e-4
     assert (heat.signed, heat.values.min() >= 0, heat.diagnostics["layers"]) == (False, True, 2)
 
 
@@ -81,8 +81,8 @@ def test_full_networks_of_timm_are_explained(make):
     net = make() if callable(make) else timm.create_model(make, pretrained=False, img_size=64)
     x, readers = noise(1, 3, 64, 64), (0, 1) if callable(make) else (0,)
     heat = gradient_attention(subject_of(seeded(net), x, Target(2)))
-    wanted = literal(net, x, Target(2), net.num_prefix_tokens, readers).reshape(4, 4)
-    assert difference(heat.values, wanted) < 1e-3
+    expected = literal(net, x, Target(2), net.num_prefix_tokens, readers).reshape(4, 4)
+    assert difference(heat.values, expected) < 1e-3
 
 
 def test_the_gradients_are_what_moving_the_attention_of_any_layer_does_to_the_network_s_score():

@@ -50,31 +50,31 @@ def net(name: str, **kwargs) -> torch.nn.Module:
 
 @pytest.fixture(scope="module")
 def asked():
-    kept = {}
+    subjects = {}
 
     def subject(name: str) -> Subject:
-        if name not in kept:
+        if name not in subjects:
             input_spec = InputSpec(size=(SIDE, SIDE), mean=(0.5,) * 3, std=(0.25,) * 3, crop=1.0)
             backbone = wrap(net(name, **NETS[name]), input_spec=input_spec)
-            kept[name] = Subject(ForwardPass(backbone, noise(1, 3, SIDE, SIDE)), Target(3), 4)
-        return kept[name]
+            subjects[name] = Subject(ForwardPass(backbone, noise(1, 3, SIDE, SIDE)), Target(3), 4)
+        return subjects[name]
 
     return subject
 
 
 def plainly(twin: torch.nn.Module, subject: Subject, path: str):
     """Return a module's raw output and the score's derivative to it, by hooks, in float64."""
-    kept = []
+    outputs = []
 
     def keep(module, args, out):
-        kept.append(out.detach().clone().requires_grad_())
-        return kept[-1].clone()
+        outputs.append(out.detach().clone().requires_grad_())
+        return outputs[-1].clone()
 
     hook = twin.get_submodule(path).register_forward_hook(keep)
     score = twin(subject.x.double())[0, subject.target.index]
     hook.remove()
-    (slope,) = torch.autograd.grad(score, kept[0])
-    return kept[0].detach(), slope
+    (slope,) = torch.autograd.grad(score, outputs[0])
+    return outputs[0].detach(), slope
 
 
 def as_map(raw: torch.Tensor, name: str) -> np.ndarray:
@@ -106,17 +106,17 @@ def test_maps_put_in_place_of_a_stage_are_scored_as_plain_pytorch_scores_them(as
         (layer,) = subject.layers(f"stage {number}")
         maps = layer.features * torch.tensor([1.0, 0.5, 0.0]).view(3, 1, 1, 1)
 
-        def put(module, args, out):
+        def replace_output(module, args, out):
             scaled = out * torch.tensor([1.0, 0.5, 0.0]).view(3, *[1] * (out.ndim - 1))
             if name == DEIT:
                 scaled[:, :2] = out[:, :2]
             return scaled
 
-        hook = twin.get_submodule(stage.path).register_forward_hook(put)
+        hook = twin.get_submodule(stage.path).register_forward_hook(replace_output)
         with torch.no_grad():
-            wanted = twin(subject.x.expand(3, -1, -1, -1))[:, subject.target.index]
+            expected = twin(subject.x.expand(3, -1, -1, -1))[:, subject.target.index]
         hook.remove()
-        assert difference(layer.scores(maps), wanted) < 1e-4
+        assert difference(layer.scores(maps), expected) < 1e-4
 
 
 def test_the_last_layer_is_that_of_the_split(asked):
@@ -194,18 +194,18 @@ def test_threads_do_not_meet(asked):
         (layer,) = Subject(ForwardPass(backbone, x), Target(2)).layers("stage 3")
         return layer.gradients
 
-    wanted, got = [slopes(x) for x in inputs], [None] * len(inputs)
+    expected, actual = [slopes(x) for x in inputs], [None] * len(inputs)
 
     def work(i):
-        got[i] = slopes(inputs[i])
+        actual[i] = slopes(inputs[i])
 
     threads = [threading.Thread(target=work, args=(i,)) for i in range(len(inputs))]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    for one, other in zip(got, wanted, strict=True):
-        assert difference(one, other) < 1e-5
+    for values, reference in zip(actual, expected, strict=True):
+        assert difference(values, reference) < 1e-5
 
 
 def test_the_mean_over_stages_is_of_shares_at_the_finest_size(asked):
@@ -230,20 +230,20 @@ def test_the_mean_over_stages_is_of_shares_at_the_finest_size(asked):
 def bilinear(values, y, x):
     side = len(values)
     y, x = min(max(y, 0), side - 1), min(max(x, 0), side - 1)
-    top, left = min(int(y), max(side - 2, 0)), min(int(x), max(side - 2, 0))
-    down, right = y - top, x - left
-    below, after = min(top + 1, side - 1), min(left + 1, side - 1)
+    row, column = min(int(y), max(side - 2, 0)), min(int(x), max(side - 2, 0))
+    down, right = y - row, x - column
+    below, after = min(row + 1, side - 1), min(column + 1, side - 1)
     return (
-        values[top, left] * (1 - down) * (1 - right)
-        + values[top, after] * (1 - down) * right
-        + values[below, left] * down * (1 - right)
+        values[row, column] * (1 - down) * (1 - right)
+        + values[row, after] * (1 - down) * right
+        + values[below, column] * down * (1 - right)
         + values[below, after] * down * right
     )
 
 
 def test_a_blank_stage_adds_nothing_and_no_nan():
-    found = mean_of_maps([torch.zeros(2, 2), torch.full((4, 4), 3.0)])
-    assert torch.equal(found, torch.full((4, 4), 0.5))
+    mean = mean_of_maps([torch.zeros(2, 2), torch.full((4, 4), 3.0)])
+    assert torch.equal(mean, torch.full((4, 4), 0.5))
 
 
 def test_a_method_that_yields_goes_through_the_stages_one_by_one():
@@ -260,6 +260,6 @@ def test_a_method_that_yields_goes_through_the_stages_one_by_one():
     fractions = [part.fraction for part in parts]
     assert fractions == sorted(fractions)
     assert fractions[-1] == 1
-    wanted = mean_of_maps([torch.tensor(heat.values) for heat in singles])
-    assert difference(parts[-1].result.values, wanted) < 1e-6
+    expected = mean_of_maps([torch.tensor(heat.values) for heat in singles])
+    assert difference(parts[-1].result.values, expected) < 1e-6
     assert parts[-1].result.diagnostics["stage 4: channels"] == 24

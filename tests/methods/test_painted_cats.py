@@ -151,18 +151,18 @@ def test_parts_lie_where_they_must(breeds, genuine):
         for index in indices:
             parts = painted(cats.traits(index)).parts
             props = [parts[name] for name in PROPS if name in parts]
-            alone = ("left_ear", "right_ear", "left_eye", "right_eye", "muzzle", "whiskers", "coat")
-            for first, second in itertools.combinations(alone, 2):
+            names = ("left_ear", "right_ear", "left_eye", "right_eye", "muzzle", "whiskers", "coat")
+            for first, second in itertools.combinations(names, 2):
                 assert not (parts[first] & parts[second]).any(), (index, first, second)
             np.testing.assert_array_equal(parts["ears"], parts["left_ear"] | parts["right_ear"])
             np.testing.assert_array_equal(parts["eyes"], parts["left_eye"] | parts["right_eye"])
             assert not (parts["head"] & parts["body"]).any()
             assert not (parts["eyes"] & ~parts["head"]).any()
             assert not (parts["coat"] & ~(parts["head"] | parts["body"])).any()
-            taken = np.logical_or.reduce([parts["cat"], *props])
+            painted_mask = np.logical_or.reduce([parts["cat"], *props])
             if "artefact:garbled_collar" in parts:
-                taken = taken | parts["artefact:garbled_collar"]
-            np.testing.assert_array_equal(parts["background"], ~taken)
+                painted_mask = painted_mask | parts["artefact:garbled_collar"]
+            np.testing.assert_array_equal(parts["background"], ~painted_mask)
             for first, second in itertools.combinations([parts["cat"], *props], 2):
                 assert not (first & second).any()
 
@@ -200,24 +200,24 @@ def test_a_cat_comes_apart_and_no_breed_is_left_without_a_sign(breeds, genuine):
         for name in cat.own if index < 3 else ():
             changed = (cat.without(frozenset({name})) != whole).any(-1)
             # Nothing changes further off than a soft edge reaches.
-            near = ndimage.binary_dilation(cat.masks[name], iterations=3)
+            surroundings = ndimage.binary_dilation(cat.masks[name], iterations=3)
             assert changed.any()
-            assert changed[~near].mean() < 0.01
+            assert changed[~surroundings].mean() < 0.01
 
 
 def test_a_hybrid_has_a_sign_of_two_breeds_and_is_of_none(breeds):
-    seen = set()
+    pairs = set()
     for index in range(12):
         hybrid = breeds.hybrid(index)
-        one, other = hybrid.labels
-        assert one != other
-        for mask, gone in zip(hybrid.masks, hybrid.without, strict=True):
-            changed = (gone != hybrid.pixels).any(-1)
+        first, second = hybrid.labels
+        assert first != second
+        for mask, pixels in zip(hybrid.masks, hybrid.without, strict=True):
+            changed = (pixels != hybrid.pixels).any(-1)
             assert changed.any()
             assert changed[~ndimage.binary_dilation(mask, iterations=3)].mean() < 0.01
         assert not (hybrid.masks[0] & hybrid.masks[1]).any()
-        seen.add(hybrid.labels)
-    assert len(seen) > 6
+        pairs.add(hybrid.labels)
+    assert len(pairs) > 6
     assert (breeds.hybrid(3).pixels == breeds.hybrid(3).pixels).all()
 
 
@@ -288,8 +288,8 @@ def test_leaving_a_part_out_changes_that_part_only(breeds, part):
 def test_another_breeds_part_changes_that_part_only(breeds, part, breed):
     for index in range(8):
         traits = breeds.traits(index)
-        other = with_part_of(traits, part, breed)
-        before, after = painted(traits), paint_portrait(other, size=SIZE)
+        changed_traits = with_part_of(traits, part, breed)
+        before, after = painted(traits), paint_portrait(changed_traits, size=SIZE)
         region = before.parts[part] | after.parts[part]
         assert strays(before, after, region) <= FEW, index
 
@@ -297,11 +297,11 @@ def test_another_breeds_part_changes_that_part_only(breeds, part, breed):
 def test_another_background_leaves_the_cat_alone(breeds):
     for index in range(8):
         traits = breeds.traits(index)
-        other = with_background(traits, 7)
-        assert other.scene_seed != traits.scene_seed
-        before, after = painted(traits), paint_portrait(other, size=SIZE)
-        kept = before.parts["cat"] & after.parts["cat"]
-        assert strays(before, after, ~kept) <= FEW
+        changed_traits = with_background(traits, 7)
+        assert changed_traits.scene_seed != traits.scene_seed
+        before, after = painted(traits), paint_portrait(changed_traits, size=SIZE)
+        cat = before.parts["cat"] & after.parts["cat"]
+        assert strays(before, after, ~cat) <= FEW
 
 
 def test_leaving_a_prop_or_the_badge_out_changes_it_only(breeds):
@@ -414,10 +414,10 @@ def test_scene_pose_and_props_are_drawn_alike_for_every_class():
         traits = [cats.traits(i) for i in range(800)]
         labels = np.array([item.label for item in cats.items])
         for name in (*SCENES, *PROPS):
-            here = np.array([name == t.scene or name in t.props for t in traits])
-            rates = np.array([here[labels == k].mean() for k in range(classes)])
-            spread = np.sqrt(here.mean() * (1 - here.mean()) * classes / 800)
-            assert np.abs(rates - here.mean()).max() < 4 * spread, name
+            has_item = np.array([name == t.scene or name in t.props for t in traits])
+            rates = np.array([has_item[labels == k].mean() for k in range(classes)])
+            spread = np.sqrt(has_item.mean() * (1 - has_item.mean()) * classes / 800)
+            assert np.abs(rates - has_item.mean()).max() < 4 * spread, name
 
 
 @pytest.mark.slow

@@ -29,8 +29,8 @@ def page(squeezenet) -> Engine:
 @pytest.fixture(scope="module")
 def objects(shared) -> list[tuple[str, str, list[float]]]:
     """(file, label, box) of every object."""
-    listed = json.loads((shared / "photos" / "boxes.json").read_text())
-    return [(e["file"], o["label"], o["box"]) for e in listed for o in e["objects"]]
+    entries = json.loads((shared / "photos" / "boxes.json").read_text())
+    return [(e["file"], o["label"], o["box"]) for e in entries for o in e["objects"]]
 
 
 @pytest.fixture(scope="module")
@@ -40,13 +40,13 @@ def ask(page, shared, squeezenet):
     ):
         """Return the first answer for which at least `stop` of the work is done."""
         pixels = np.asarray(Image.open(shared / "photos" / file).convert("RGB"))
-        other = None if versus is None else class_index(versus, squeezenet.labels)
+        versus_index = None if versus is None else class_index(versus, squeezenet.labels)
         question = Question(
             "squeezenet",
             pixels,
             target=class_index(label, squeezenet.labels),
-            quantity="logit" if other is None else "contrast",
-            versus=other,
+            quantity="logit" if versus_index is None else "contrast",
+            versus=versus_index,
         )
         with closing(page.explain(question, method, params)) as parts:
             return next(part for part in parts if part.fraction >= stop)
@@ -55,8 +55,8 @@ def ask(page, shared, squeezenet):
 
 
 def on_photo(answer) -> np.ndarray:
-    whole, seen = on_original(answer.result.values, answer.view)
-    return np.where(seen, whole, -math.inf)
+    whole, visible = on_original(answer.result.values, answer.view)
+    return np.where(visible, whole, -math.inf)
 
 
 def peak(answer) -> tuple[float, float]:
@@ -72,11 +72,13 @@ def inside(answer, box) -> bool:
     return box[0] <= across <= box[2] and box[1] <= down <= box[3]
 
 
-def game(ask, objects, method: str, **how) -> list[bool]:
+def game(ask, objects, method: str, **options) -> list[bool]:
     """Return for each object whether the map peaks on it; the score is printed."""
-    hits = [inside(ask(file, label, method, **how), box) for file, label, box in objects]
-    missed = [o[1] for o, hit in zip(objects, hits, strict=True) if not hit]
-    print(f"pointing game, {method} {how or ''}: {sum(hits)} of {len(hits)}, missed {missed}")  # noqa: T201
+    hits = [inside(ask(file, label, method, **options), box) for file, label, box in objects]
+    misses = [o[1] for o, is_hit in zip(objects, hits, strict=True) if not is_hit]
+    print(  # noqa: T201
+        f"pointing game, {method} {options or ''}: {sum(hits)} of {len(hits)}, missed {misses}"
+    )
     return hits
 
 
@@ -94,9 +96,9 @@ def test_the_map_peaks_on_the_object(ask, objects, method):
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["rise", "sise"])
 def test_random_masks_and_the_network_s_own_beat_a_random_map(ask, objects, method):
-    some = objects[:4]
-    by_chance = sum((x1 - x0) * (y1 - y0) for _, _, (x0, y0, x1, y1) in some)
-    assert sum(game(ask, some, method)) >= by_chance + 1
+    few = objects[:4]
+    by_chance = sum((x1 - x0) * (y1 - y0) for _, _, (x0, y0, x1, y1) in few)
+    assert sum(game(ask, few, method)) >= by_chance + 1
 
 
 @pytest.mark.slow

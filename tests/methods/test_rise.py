@@ -46,9 +46,9 @@ def test_the_map_is_the_mean_score_of_the_masks_that_show_a_place_less_the_mean(
             for m in masks[:, None].flatten(0, 1).split(1)
         ]
     weights = masks[:, 0].double().numpy()
-    wanted = np.tensordot(scores, weights, 1) / weights.sum(0) - np.mean(scores)
+    expected = np.tensordot(scores, weights, 1) / weights.sum(0) - np.mean(scores)
     heat = rise(subject, masks=64, cells=3, fill="grey")
-    assert difference(heat.values, wanted) < 1e-3
+    assert difference(heat.values, expected) < 1e-3
     assert heat.signed
 
 
@@ -57,8 +57,8 @@ def test_masks_are_moved_one_by_one_and_show_each_place_alike_often():
     masks = random_masks(4000, (20, 30), 4, 0.3, generator)
     assert masks.min() >= 0
     assert masks.max() <= 1
-    shown = masks.mean(0)[0]
-    assert float((shown - 0.3).abs().max()) < 0.05
+    shares = masks.mean(0)[0]
+    assert float((shares - 0.3).abs().max()) < 0.05
     # Edges of cells lie anywhere: the steps between neighbours are alike in every column.
     steps = (masks[..., 1:] - masks[..., :-1]).abs().mean((0, 1, 2))
     assert float(steps.max() / steps.min()) < 1.2
@@ -83,11 +83,11 @@ def test_errors_shrink_and_two_seeds_agree_as_foretold():
     subject = subject_of(seeded(GapNet()), noise(1, 3, 16, 24))
     agreed = []
     for masks in (128, 1024, 8192):
-        one, two = (rise(replace(subject, seed=s), masks=masks, cells=4) for s in (1, 2))
-        correlation = np.corrcoef(one.values.ravel(), two.values.ravel())[0, 1]
+        first, second = (rise(replace(subject, seed=s), masks=masks, cells=4) for s in (1, 2))
+        correlation = np.corrcoef(first.values.ravel(), second.values.ravel())[0, 1]
         agreed.append(correlation)
         # 16 by 24 places move together: the foretold figure is no sharper than this.
-        assert abs(one.diagnostics["expected agreement of seeds"] - correlation) < 0.15
+        assert abs(first.diagnostics["expected agreement of seeds"] - correlation) < 0.15
     assert agreed == sorted(agreed)
     assert agreed[-1] > 0.95
 

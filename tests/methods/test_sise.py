@@ -58,9 +58,9 @@ def otsu(values: np.ndarray) -> float:
         low, high = ordered[:cut], ordered[cut:]
         if high[0] - low[-1] > 1e-5:
             between[cut] = len(low) * len(high) * (high.mean() - low.mean()) ** 2
-    missed = {cut: 1 - variance / max(between.values()) for cut, variance in between.items()}
-    assert not any(8e-7 < share < 1.2e-6 for share in missed.values())
-    cut = min(cut for cut, share in missed.items() if share <= 1e-6)
+    losses = {cut: 1 - variance / max(between.values()) for cut, variance in between.items()}
+    assert not any(8e-7 < share < 1.2e-6 for share in losses.values())
+    cut = min(cut for cut, share in losses.items() if share <= 1e-6)
     return (ordered[cut - 1] + ordered[cut]) / 2
 
 
@@ -79,9 +79,9 @@ def literal(module, x, fill, target: Target, most, weights="confidence") -> np.n
         leaf = maps.clone().requires_grad_()
         later = module.head(module.second(leaf.relu()) if number == 1 else leaf)
         slope = torch.autograd.grad(score64(later[0], target), leaf)[0][0].mean((1, 2))
-        chosen = [k for k in slope.argsort(descending=True).tolist() if slope[k] > 0][:most]
+        channels = [k for k in slope.argsort(descending=True).tolist() if slope[k] > 0][:most]
         stage = np.zeros((16, 24))
-        for k in chosen:
+        for k in channels:
             large = nn.functional.interpolate(
                 maps[:, [k]], size=(16, 24), mode="bilinear", align_corners=False
             )
@@ -91,8 +91,8 @@ def literal(module, x, fill, target: Target, most, weights="confidence") -> np.n
                 stage += max(float(score64(logits, target)) - floor, 0) * mask[0, 0].numpy()
                 continue
             logits = logits.numpy()
-            others = [target.index, target.versus] if target.versus is not None else range(3)
-            share = np.exp(logits[target.index]) / sum(np.exp(logits[c]) for c in others)
+            classes = [target.index, target.versus] if target.versus is not None else range(3)
+            share = np.exp(logits[target.index]) / sum(np.exp(logits[c]) for c in classes)
             stage += share * mask[0, 0].numpy() / float(mask.sum())
         stage = scaled(stage)
         fused = stage if fused is None else scaled((fused + stage) * (stage > otsu(stage)))
@@ -112,17 +112,17 @@ def test_the_map_is_the_paper_s_written_out(subject, most, target, weights):
     subject = Subject(subject.forward_pass, target, 3)
     fill = subject.baseline("grey")
     with torch.enable_grad():
-        wanted = literal(backbone.module, subject.x, fill, target, most, weights)
+        expected = literal(backbone.module, subject.x, fill, target, most, weights)
     heat = final(METHOD.explain(subject, SISEParams(masks=most, fill="grey", weights=weights)))
-    assert wanted.any()
-    assert difference(heat.values, wanted) < 1e-3
+    assert expected.any()
+    assert difference(heat.values, expected) < 1e-3
     unit = "probability" if weights == "confidence" else target.unit
     assert (heat.signed, heat.unit) == (False, f"share of the largest value, weighed by {unit}")
 
 
 def test_a_number_that_is_no_class_s_weighs_as_it_is(subject):
-    asked = Target(0, "function", function=lambda logits: logits[:, 0] * 3)
-    function = Subject(subject.forward_pass, asked, 3)
+    target = Target(0, "function", function=lambda logits: logits[:, 0] * 3)
+    function = Subject(subject.forward_pass, target, 3)
     assert by_confidence(function) is function
     heat = final(METHOD.explain(function, SISEParams(masks=8)))
     assert heat.unit.endswith("weighed by value of the function")
@@ -138,8 +138,8 @@ def test_where_all_gradients_are_negative_nothing_speaks():
 
 
 def test_a_stage_of_one_value_says_nothing_about_places():
-    ones, zeros = torch.ones(3, 4), torch.zeros(3, 4)
-    for flat in (ones, zeros, ones * (1 + 1e-8 * noise(3, 4).double())):
+    constant, zeros = torch.ones(3, 4), torch.zeros(3, 4)
+    for flat in (constant, zeros, constant * (1 + 1e-8 * noise(3, 4).double())):
         assert not fuse_stages(noise(3, 4), flat).any()
 
 

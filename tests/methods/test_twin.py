@@ -73,10 +73,10 @@ def test_similarities_are_those_of_the_formula_for_any_chunk(rng, monkeypatch, w
     monkeypatch.setattr(neighbours, "CHUNK", chunk)
     vectors = rng.normal(size=(101, 7)).astype(np.float32)
     query, weights = rng.normal(size=(2, 7)).astype(np.float32)
-    found = cosines(vectors, query, weights if weighted else None)
+    actual = cosines(vectors, query, weights if weighted else None)
     w = weights if weighted else np.ones(7)
-    wanted = [literal_cosine(v * w, query * w) for v in vectors]
-    np.testing.assert_allclose(found, wanted, atol=1e-6)
+    expected = [literal_cosine(v * w, query * w) for v in vectors]
+    np.testing.assert_allclose(actual, expected, atol=1e-6)
 
 
 def test_a_channel_of_no_weight_does_not_count(rng):
@@ -97,9 +97,9 @@ def test_vectors_of_zeros_are_like_nothing():
 @pytest.mark.parametrize("count", [1, 3, 50])
 def test_the_best_are_those_that_sorting_finds(rng, count):
     values = rng.integers(0, 12, 200).astype(np.float32)  # many ties
-    allowed = rng.random(200) < 0.5
-    wanted = sorted(np.flatnonzero(allowed), key=lambda i: (-values[i], i))[:count]
-    assert top_positions(values, allowed, count) == wanted
+    candidates = rng.random(200) < 0.5
+    expected = sorted(np.flatnonzero(candidates), key=lambda i: (-values[i], i))[:count]
+    assert top_positions(values, candidates, count) == expected
 
 
 def test_fewer_than_asked_is_fine():
@@ -153,8 +153,10 @@ def test_views_packed_in_parts_are_those_packed_at_once(rng):
     assert all((whole[key] == parts[key]).all() for key in whole)
     for n, view in enumerate(views):
         assert (decode_tensor(parts, n, input_spec) - view).abs().mean() < 0.05
-        others = [(decode_tensor(parts, n, input_spec) - other).abs().mean() for other in views]
-        assert int(np.argmin(others)) == n
+        errors = [
+            (decode_tensor(parts, n, input_spec) - candidate).abs().mean() for candidate in views
+        ]
+        assert int(np.argmin(errors)) == n
 
 
 def test_signals_are_packed_as_they_were_given(rng):
@@ -175,8 +177,8 @@ def test_signals_are_packed_as_they_were_given(rng):
 def test_neighbours_by_another_network_are_those_of_its_own_vectors(page, tmp_path, monkeypatch):
     toy_checkpoint(tmp_path / "eyes", labels=("a", "b", "c"))
     monkeypatch.setenv("WHYLENS_CHECKPOINTS", str(tmp_path))
-    given = {"splits": "all", "vectors_by": "eyes"}
-    *_, last = page.fit("toy", "twin", Tinted(), given, visitor=ME)
+    fit_params = {"splits": "all", "vectors_by": "eyes"}
+    *_, last = page.fit("toy", "twin", Tinted(), fit_params, visitor=ME)
     arrays, facts = last.artifact.arrays, last.artifact.facts
     eyes = from_folder(tmp_path / "eyes")
     assert facts["vectors_by"] == {"name": "eyes", "digest": eyes.identity.digest}
@@ -184,18 +186,18 @@ def test_neighbours_by_another_network_are_those_of_its_own_vectors(page, tmp_pa
     answer = explained(page, asked(data.pixels(3)), count=12)
     assert answer.result.unit == "cosine of vectors by eyes"
 
-    def seen(pixels):
+    def embedding(pixels):
         x = to_tensor(pixels, eyes.input_spec)
         return eyes.module.global_pool(eyes.module.forward_features(x)).flatten()
 
-    query = seen(data.pixels(3))
-    shown = {item.key: item.value for item in answer.result.items}
-    assert len(shown) >= 12
-    for key, value in shown.items():
+    query = embedding(data.pixels(3))
+    similarities = {item.key: item.value for item in answer.result.items}
+    assert len(similarities) >= 12
+    for key, value in similarities.items():
         (picture,) = decode_images(arrays, [facts["keys"].index(key)])
-        assert value == pytest.approx(literal_cosine(query, seen(picture)), abs=2e-3)
+        assert value == pytest.approx(literal_cosine(query, embedding(picture)), abs=2e-3)
     own = [item.key for item in explained_by_itself(data.pixels(3)).result.items]
-    assert own != list(shown)
+    assert own != list(similarities)
 
 
 def explained_by_itself(pixels):
@@ -236,7 +238,7 @@ def test_the_query_and_its_copies_never_come_back(page, fitted):
 
 def test_groups_are_the_class_the_other_labels_and_the_other_predictions(page, fitted):
     labels = np.asarray(fitted.arrays["labels"])
-    said = np.asarray(fitted.arrays["predicted"])
+    predicted = np.asarray(fitted.arrays["predicted"])
     keys = fitted.facts["keys"]
     for target in range(3):
         question = asked(Tinted().pixels(4), target)
@@ -246,23 +248,28 @@ def test_groups_are_the_class_the_other_labels_and_the_other_predictions(page, f
             groups.setdefault(item.group, []).append(item.key)
         query = page.backbone("toy").embed(torch.from_numpy(question.pixels / 255).float()
                                            .permute(2, 0, 1)[None])[0].numpy()  # fmt: skip
-        near = cosines(fitted.arrays["vectors"], query)
-        near[keys.index("tinted/4")] = -np.inf
+        similarities = cosines(fitted.arrays["vectors"], query)
+        similarities[keys.index("tinted/4")] = -np.inf
         name = Tinted.labels[target]
-        wanted = {
+        expected = {
             f"Nearest labelled {name}": labels == target,
             "Nearest with another label": labels != target,
-            "Nearest that the network calls something else": said != target,
+            "Nearest that the network calls something else": predicted != target,
         }
-        found = {
-            heading: [keys[i] for i in top_positions(near, allowed & np.isfinite(near), 3)]
-            for heading, allowed in wanted.items()
+        actual = {
+            heading: [
+                keys[i]
+                for i in top_positions(similarities, candidates & np.isfinite(similarities), 3)
+            ]
+            for heading, candidates in expected.items()
         }
-        first, by_label, by_word = found
-        if found[by_label] == found[by_word]:
-            both = "Nearest with another label, which the network also calls something else"
-            found = {first: found[first], both: found[by_label]}
-        assert groups == {heading: members for heading, members in found.items() if members}
+        first, by_label, by_word = actual
+        if actual[by_label] == actual[by_word]:
+            heading_of_both = (
+                "Nearest with another label, which the network also calls something else"
+            )
+            actual = {first: actual[first], heading_of_both: actual[by_label]}
+        assert groups == {heading: members for heading, members in actual.items() if members}
 
 
 def test_values_are_what_the_captions_say_and_fall_within_a_group(page, fitted):
@@ -281,12 +288,14 @@ def test_weighting_uses_the_derivative_of_the_score(page, fitted):
     net = page.backbone("toy")
     x = torch.from_numpy(question.pixels / 255).float().permute(2, 0, 1)[None]
     w = net.module.fc.weight[1].numpy()
-    near = [
+    similarities = [
         literal_cosine(np.asarray(v, np.float64) * w, net.embed(x)[0].numpy() * w)
         for v in fitted.arrays["vectors"]
     ]
     for item in explained(page, question).result.items:
-        assert item.value == pytest.approx(near[fitted.facts["keys"].index(item.key)], abs=1e-5)
+        assert item.value == pytest.approx(
+            similarities[fitted.facts["keys"].index(item.key)], abs=1e-5
+        )
 
 
 def test_a_written_gallery_serves_all_and_is_refused_for_other_weights(
@@ -297,8 +306,8 @@ def test_a_written_gallery_serves_all_and_is_refused_for_other_weights(
     assert (tmp_path / "GapNet" / "twin").is_dir()
     everyone = replace(asked(Tinted().pixels(0)), visitor="")
     assert explained(page, everyone).result.items
-    other = wrap(seeded(GapNet(), 4), input_spec=plain_spec(32, 48), labels=Tinted.labels)
-    strange = Engine(REGISTRY, loader=lambda name, progress: other)
+    other_net = wrap(seeded(GapNet(), 4), input_spec=plain_spec(32, 48), labels=Tinted.labels)
+    strange = Engine(REGISTRY, loader=lambda name, progress: other_net)
     with pytest.raises(NeedsNotMet, match="GapNet/twin was made with other weights"):
         explained(strange, everyone)
 
@@ -315,8 +324,8 @@ def test_a_rare_class_keeps_all_it_has():
             for n, item in enumerate(Tinted.items)
         )
 
-    kept = choose_positions(Lopsided(), GalleryParams(limit=20))
-    labels = [Lopsided.items[i].label for i in kept]
+    positions = choose_positions(Lopsided(), GalleryParams(limit=20))
+    labels = [Lopsided.items[i].label for i in positions]
     assert [labels.count(c) for c in range(3)] == [8, 8, 4]
 
 
@@ -356,11 +365,11 @@ def test_a_gallery_with_other_classes_goes_by_the_networks_word(page, fitted):
 
 
 def test_a_planted_patch_is_matched_to_its_copy(rng):
-    here, there = rng.normal(size=(2, 16, 6, 9)).astype(np.float32)
+    query, gallery = rng.normal(size=(2, 16, 6, 9)).astype(np.float32)
     mark = 4 * rng.normal(size=16).astype(np.float32)
-    here[:, 4, 7], there[:, 1, 2] = mark, mark
+    query[:, 4, 7], gallery[:, 1, 2] = mark, mark
     weights = np.sign(mark)
-    pairs = match_cells(here, there, weights, 3)
+    pairs = match_cells(query, gallery, weights, 3)
     assert pairs[0][:2] == ((4, 7), (1, 2))
     assert pairs[0][2] == pytest.approx(1, abs=1e-5)
     for k, (a, b, _) in enumerate(pairs):
@@ -386,8 +395,8 @@ def test_the_first_of_each_group_is_compared_patch_by_patch(page, fitted):
         if item.comparison is not None:
             assert [m.number for m in item.marks] == [m.number for m in item.comparison.marks]
             assert item.marks
-    alone = explained(page, asked(Tinted().pixels(9)), matches=False).result.items
-    assert all(item.comparison is None and not item.marks for item in alone)
+    items_alone = explained(page, asked(Tinted().pixels(9)), matches=False).result.items
+    assert all(item.comparison is None and not item.marks for item in items_alone)
 
 
 def test_familiarity_is_the_share_of_the_gallery_that_is_as_far_from_its_nearest(page, fitted, rng):

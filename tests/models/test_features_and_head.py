@@ -81,13 +81,15 @@ def test_gradients_through_the_head_equal_those_of_the_whole_graph(net):
     with torch.no_grad():
         leaf = net.features(x)
     detached = leaf.map.clone().requires_grad_()
-    alone = torch.autograd.grad(net.head(Features(detached, leaf.prefix_tokens))[0, 1], detached)[0]
+    head_gradient = torch.autograd.grad(
+        net.head(Features(detached, leaf.prefix_tokens))[0, 1], detached
+    )[0]
     start = x.clone().requires_grad_()
     features = net.features(start)
     score = net.head(features)[0, 1]
     through, at_input = torch.autograd.grad(score, [features.map, start])
-    assert float(alone.abs().max()) > 0
-    torch.testing.assert_close(alone, through)
+    assert float(head_gradient.abs().max()) > 0
+    torch.testing.assert_close(head_gradient, through)
     whole = torch.autograd.grad(net.logits(start)[0, 1], start)[0]
     torch.testing.assert_close(at_input, whole)
 
@@ -99,9 +101,9 @@ def test_the_same_cut_can_be_made_again_on_a_copy(net):
     with torch.no_grad():
         for parameter in twin.parameters():
             parameter.mul_(1.1)
-    again = net.split.recut(twin)
+    split = net.split.recut(twin)
     x = noise(2, 3, *net.input_spec.size)
-    torch.testing.assert_close(as_two_logits(again.head(again.features(x))), as_two_logits(twin(x)))
+    torch.testing.assert_close(as_two_logits(split.head(split.features(x))), as_two_logits(twin(x)))
     assert not torch.allclose(as_two_logits(twin(x)), net.logits(x))
 
 
@@ -189,24 +191,27 @@ def test_one_split_serves_several_threads():
     inputs = [noise(1, 3, 16, 24, seed=s) for s in range(4)]
     with torch.no_grad():
         expected = [net.features(x).map for x in inputs]
-    found: dict[int, list[bool]] = {}
+    matches: dict[int, list[bool]] = {}
 
     def work(i: int) -> None:
         with torch.no_grad():
-            same = [torch.equal(net.features(inputs[i]).map, expected[i]) for _ in range(20)]
-        found[i] = same
+            equal = [torch.equal(net.features(inputs[i]).map, expected[i]) for _ in range(20)]
+        matches[i] = equal
 
     threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert all(all(found[i]) for i in range(4))
+    assert all(all(matches[i]) for i in range(4))
 
 
 def test_tracing_one_network_does_not_disturb_another_that_is_running():
     # torch.fx swaps nn.Module.__call__ for everybody while it traces.
-    running, other = seeded(Sequence2()), seeded(nn.Sequential(*[nn.Tanh() for _ in range(300)]))
+    running, traced_net = (
+        seeded(Sequence2()),
+        seeded(nn.Sequential(*[nn.Tanh() for _ in range(300)])),
+    )
     x = noise(1, 3, 12, 20)
     with torch.no_grad():
         expected = running(x)
@@ -216,19 +221,19 @@ def test_tracing_one_network_does_not_disturb_another_that_is_running():
         while not stop.is_set():
             try:
                 with torch.no_grad():
-                    same = torch.equal(running(x), expected)
+                    outcome = torch.equal(running(x), expected)
             except Exception as fault:  # noqa: BLE001 - any is the bug
-                same = repr(fault)
+                outcome = repr(fault)
             rounds.append(1)
-            if same is not True:
-                faults.append(same)
+            if outcome is not True:
+                faults.append(outcome)
 
     from whylens.core.speed.fx_ops import trace
 
     thread = threading.Thread(target=run)
     thread.start()
     for _ in range(8):
-        assert len(trace(other).graph.nodes) == 302
+        assert len(trace(traced_net).graph.nodes) == 302
     stop.set()
     thread.join()
     assert rounds
@@ -261,12 +266,12 @@ def test_halves_that_do_not_add_up_are_refused_in_words():
 
 def test_why_a_need_is_unmet_reads_as_a_sentence():
     net = wrapped(Unruly(), 12, 20)
-    said = net.why_not(frozenset({SPATIAL}))
-    assert said.startswith("needs a feature map with positions")
-    assert said.endswith("whole network.")
+    reason = net.why_not(frozenset({SPATIAL}))
+    assert reason.startswith("needs a feature map with positions")
+    assert reason.endswith("whole network.")
     assert net.why_not(frozenset({Need.GRADIENTS})) is None
     for debug in ("Error", "node", "graph", "_"):
-        assert debug not in said
+        assert debug not in reason
 
 
 class OneCorner(GapNet):

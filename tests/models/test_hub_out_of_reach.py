@@ -15,8 +15,8 @@ from whylens.core.models.load import load
 
 @pytest.fixture(scope="module")
 def far_port():
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return taken.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
 
 
 @pytest.fixture(scope="module")

@@ -24,15 +24,15 @@ CLIP = "vit_base_patch32_clip_224.openai"
 @pytest.fixture
 def made(monkeypatch):
     """Networks of real names, one block deep and with random weights, instead of a download."""
-    found = {}
+    networks = {}
 
     def small(name, **_):
         module = timm.create_model(name, depth=1, embed_dim=48, num_heads=3).eval()
-        found[name] = randomize_weights(module, seed=2)
-        return found[name], ModelSource(name=name, digest="d" * 64, licence="", source="")
+        networks[name] = randomize_weights(module, seed=2)
+        return networks[name], ModelSource(name=name, digest="d" * 64, licence="", source="")
 
     monkeypatch.setattr(image_encoder, "load_pretrained", small)
-    return found
+    return networks
 
 
 @pytest.fixture
@@ -45,9 +45,9 @@ def test_a_clip_tower_gives_its_projection(made, pictures):
     eyes = image_encoder.load_encoder(CLIP)
     x = torch.cat([to_tensor(p, eyes.input_spec) for p in pictures])
     with torch.no_grad():
-        wanted = made[CLIP].head(made[CLIP].fc_norm(made[CLIP].forward_features(x)[:, 0]))
-    assert wanted.shape == (3, 512)
-    assert eyes.encode(pictures) == pytest.approx(wanted.numpy(), rel=1e-4, abs=1e-4)
+        expected = made[CLIP].head(made[CLIP].fc_norm(made[CLIP].forward_features(x)[:, 0]))
+    assert expected.shape == (3, 512)
+    assert eyes.encode(pictures) == pytest.approx(expected.numpy(), rel=1e-4, abs=1e-4)
 
 
 @pytest.mark.parametrize("name", [DINO, CLASSIFIER])
@@ -55,9 +55,9 @@ def test_others_give_what_a_head_would_read(made, pictures, name):
     eyes = image_encoder.load_encoder(name)
     x = torch.cat([to_tensor(p, eyes.input_spec) for p in pictures])
     with torch.no_grad():
-        wanted = made[name].forward_features(x)[:, 0]
-    assert wanted.shape == (3, 48)
-    assert eyes.encode(pictures) == pytest.approx(wanted.numpy(), rel=1e-4, abs=1e-4)
+        expected = made[name].forward_features(x)[:, 0]
+    assert expected.shape == (3, 48)
+    assert eyes.encode(pictures) == pytest.approx(expected.numpy(), rel=1e-4, abs=1e-4)
 
 
 def test_what_has_no_such_name_or_takes_no_pictures_is_refused(monkeypatch):

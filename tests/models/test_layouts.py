@@ -37,11 +37,11 @@ def test_a_layout_read_and_written_is_the_same_tensor(layout, shape, expected):
     raw = noise(*shape)
     features = layout.read(raw)
     assert tuple(features.map.shape) == expected
-    kept = features.map.clone()
-    written = layout.write(features)
-    assert torch.equal(written, raw)
-    written += 1
-    assert torch.equal(features.map, kept), "a head that works in place changed the map"
+    original = features.map.clone()
+    tensor = layout.write(features)
+    assert torch.equal(tensor, raw)
+    tensor += 1
+    assert torch.equal(features.map, original), "a head that works in place changed the map"
 
 
 def test_tokens_are_placed_row_by_row_behind_the_prefix():
@@ -52,8 +52,8 @@ def test_tokens_are_placed_row_by_row_behind_the_prefix():
 
 
 def test_prefix_tokens_of_one_input_serve_a_whole_batch():
-    one = Tokens(1, (2, 2)).read(noise(1, 5, 3))
-    many = Features(one.map.expand(4, -1, -1, -1), one.prefix_tokens)
+    single = Tokens(1, (2, 2)).read(noise(1, 5, 3))
+    many = Features(single.map.expand(4, -1, -1, -1), single.prefix_tokens)
     assert Tokens(1, (2, 2)).write(many).shape == (4, 5, 3)
 
 

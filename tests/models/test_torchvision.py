@@ -57,12 +57,12 @@ def put_torchvision_file(tmp_path, monkeypatch, name: str, state: dict) -> None:
     """Put weights where torchvision keeps them, under a name that carries their hash."""
     import torchvision
 
-    kept = io.BytesIO()
-    torch.save(state, kept)
-    digest = hashlib.sha256(kept.getvalue()).hexdigest()[:8]
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    digest = hashlib.sha256(buffer.getvalue()).hexdigest()[:8]
     place = tmp_path / "checkpoints" / f"{name}-{digest}.pth"
     place.parent.mkdir()
-    place.write_bytes(kept.getvalue())
+    place.write_bytes(buffer.getvalue())
     real = torchvision.models.get_model_weights(name).DEFAULT
     stand_in = SimpleNamespace(
         url=f"https://download.example/{place.name}",

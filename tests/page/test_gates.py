@@ -50,8 +50,8 @@ def test_nothing_is_packed_before_its_button_is_pressed(page):
     assert len(packing) > 20
     assert {event for fn in packing for _, event in fn.targets} == {"click"}
     # The figure is made at a click; the report of many photos holds small pictures only.
-    others = {fn.fn.__module__.rpartition(".")[2] for fn in filling if fn not in packing}
-    assert others == {"figure", "many_photos"}
+    modules = {fn.fn.__module__.rpartition(".")[2] for fn in filling if fn not in packing}
+    assert modules == {"figure", "many_photos"}
 
 
 @pytest.fixture(scope="module")
@@ -84,26 +84,26 @@ def test_a_body_of_many_values_is_refused_while_it_is_read(web):
 def visitors(page, tmp_path, monkeypatch):
     """A gate of its own before an application that reads a body, and clients of its addresses."""
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
-    read = []
+    bodies = []
 
     async def app(scope, receive, send):
-        read.append(await Request(scope, receive).body())
-        assert int(dict(scope["headers"])[b"content-length"]) == len(read[-1])
+        bodies.append(await Request(scope, receive).body())
+        assert int(dict(scope["headers"])[b"content-length"]) == len(bodies[-1])
         await PlainTextResponse("read")(scope, receive, send)
 
     gated = Gate(app, Janitor([tmp_path / "uploads"], budget=10**9), page, local=True)
-    return read, lambda address: TestClient(gated, "http://127.0.0.1", client=(address, 5))
+    return bodies, lambda address: TestClient(gated, "http://127.0.0.1", client=(address, 5))
 
 
 def test_a_photo_in_an_address_waits_on_the_disk(visitors, tmp_path):
-    (read, client), content = visitors, os.urandom(300_000)
+    (bodies, client), content = visitors, os.urandom(300_000)
     url = "data:image/png;base64," + base64.b64encode(content).decode()
     body = {"data": [{"url": url, "path": "/etc/passwd"}, "x"], "fn_index": 0, "session_hash": "s"}
     web = client("1.1.1.1")
     assert web.post("/gradio_api/queue/join", json=body).text == "read"
-    photo, other = json.loads(read[0])["data"]
-    assert other == "x"
-    assert len(read[0]) < 1000
+    photo, text = json.loads(bodies[0])["data"]
+    assert text == "x"
+    assert len(bodies[0]) < 1000
     assert photo["url"] is None
     path = Path(photo["path"])
     assert path.read_bytes() == content
@@ -119,7 +119,7 @@ def test_a_photo_in_an_address_waits_on_the_disk(visitors, tmp_path):
     assert (answer.status_code, answer.text) == (422, "The picture arrived damaged. Send it again.")
     body["data"][0]["url"] = url + "A" * 17_000_000
     assert web.post("/gradio_api/queue/join", json=body).status_code == 413
-    assert len(read) == 1
+    assert len(bodies) == 1
 
 
 def test_photos_in_addresses_are_uploads_of_an_address(visitors, monkeypatch):
@@ -156,11 +156,11 @@ def test_uploads_are_bounded_by_request_by_visitor_and_in_all(web, page, monkeyp
 
     monkeypatch.setattr(gate, "UPLOAD_BYTES", 100_000)
     monkeypatch.setattr(gate, "VISITOR_BYTES", 200_000)
-    one = client("127.0.0.9")
-    assert upload(90_000, one) == 200
-    assert upload(110_000, one) == 413
-    assert upload(90_000, one) == 200
-    assert upload(90_000, one) == 429
+    visitor = client("127.0.0.9")
+    assert upload(90_000, visitor) == 200
+    assert upload(110_000, visitor) == 413
+    assert upload(90_000, visitor) == 200
+    assert upload(90_000, visitor) == 429
     # Only a proxy of one's own network is believed whom it speaks for.
     assert upload(90_000, client("1.2.3.5")) == 200
     assert upload(90_000, client("1.2.3.5")) == 200
@@ -344,8 +344,8 @@ def test_a_visits_answers_are_read_and_its_work_is_ended_by_that_visit_alone(web
     queue = page._queue
     assert event in queue.event_ids_to_events
     addresses = [f"/gradio_api/call/{name}/{event}" for name in ("x", "v2/x")]
-    for address, given in product(addresses, ("", "?session_hash=theirs")):
-        assert web.get(address + given).status_code == 403
+    for address, query in product(addresses, ("", "?session_hash=theirs")):
+        assert web.get(address + query).status_code == 403
     assert event in queue.event_ids_to_events
     # Nor once it has ended and its last message waits.
     queue.event_ids_to_events.pop(event)
@@ -354,10 +354,10 @@ def test_a_visits_answers_are_read_and_its_work_is_ended_by_that_visit_alone(web
     own = [f"/gradio_api/call/x/{event}", "session_hash=reader"]
     assert gate_of._is_own_stream(*own)
     # Who asks without a visit has the event's id alone to read it by.
-    called = web.post("/gradio_api/call/predict", json={"data": [None] * 20})
-    alone = called.json().get("event_id", "")
-    assert alone in queue.event_ids_to_events
-    assert gate_of._is_own_stream(f"/gradio_api/call/predict/{alone}", "")
+    call = web.post("/gradio_api/call/predict", json={"data": [None] * 20})
+    event_id = call.json().get("event_id", "")
+    assert event_id in queue.event_ids_to_events
+    assert gate_of._is_own_stream(f"/gradio_api/call/predict/{event_id}", "")
 
 
 def test_a_stream_of_no_event_is_refused(web):
@@ -408,9 +408,9 @@ def test_nobody_says_goodbye_in_anothers_name(page, web):
         first = asyncio.create_task(listen("mine"))
         await asyncio.sleep(0)
         await listen("mine")
-        other = asyncio.create_task(listen("theirs"))
+        second = asyncio.create_task(listen("theirs"))
         ends.set()
-        await asyncio.gather(first, other)
+        await asyncio.gather(first, second)
         await listen("mine")  # one that was lost is taken up again
 
     gated = Gate(app, Janitor([Path()]), page, local=True)
@@ -453,7 +453,7 @@ def test_a_call_without_its_values_is_told_which(web, page):
 
 def test_components_are_asked_for_nothing_but_drawings(web, page):
     editor = next(n for n, block in page.blocks.items() if isinstance(block, gr.ImageEditor))
-    other = next(n for n, block in page.blocks.items() if isinstance(block, gr.Dropdown))
+    dropdown = next(n for n, block in page.blocks.items() if isinstance(block, gr.Dropdown))
     sound = {"component_id": editor, "session_hash": "x", "fn_name": "accept_blobs"}
     sound |= {"id": "a", "type": "layer", "index": "0"}
 
@@ -465,7 +465,7 @@ def test_components_are_asked_for_nothing_but_drawings(web, page):
     assert post(sound) == 200
     for lacking in sound.keys() - {"index"}:
         assert post({k: v for k, v in sound.items() if k != lacking}) == 400
-    wrong = {"component_id": (other, "x", -1, 10**8), "fn_name": ("launch",), "index": ("x", -1)}
+    wrong = {"component_id": (dropdown, "x", -1, 10**8), "fn_name": ("launch",), "index": ("x", -1)}
     for name, values in wrong.items():
         assert {post({**sound, name: value}) for value in values} == {400}
     assert post({**sound, "index": 100_000_000}) == 413

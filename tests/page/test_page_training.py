@@ -93,7 +93,7 @@ def nothing_more(engine, dataset):
 
 
 def asked(**changes):
-    said = {
+    values = {
         "path": None,
         "folder": None,
         "name": "fruits",
@@ -104,7 +104,7 @@ def asked(**changes):
         "model": "toy",
         "request": SimpleNamespace(session_hash="me"),
     }
-    return {**said, **changes}
+    return {**values, **changes}
 
 
 def text(update):
@@ -114,48 +114,48 @@ def text(update):
 def test_a_zip_becomes_a_model_with_a_report_that_is_chosen(place, packed):
     run = handler(unfitting=True)
     work = asked(path=packed, start=training.LOADED, mode="head")
-    *steps, (said, _, model) = run(**work)
-    assert said.startswith("Done: fruits recognises")
+    *steps, (message, _, model) = run(**work)
+    assert message.startswith("Done: fruits recognises")
     assert model.value == "fruits"
     assert "fruits" in [name for _, name in model.choices]
     report = read_report(place / "fruits")
     assert report.labels == ("cherry", "kiwi")
     assert report.test is not None
     assert report.start.startswith("toy")
-    assert any("reading pictures" in told for told, *_ in steps)
+    assert any("reading pictures" in status for status, *_ in steps)
     log = text(steps[-1][1])
     assert "of validation" in log
     assert "Without a thing for Unfitting: These pictures do not do." in log
     # What it says is first seen of a picture that it did not learn from.
     session = Session(Engine(Registry({}, ())), PageStore())
     with Image.open(held_out_picture(session, packed, "", "fruits", "me")) as picture:
-        shown = np.asarray(picture)
+        pixels = np.asarray(picture)
     pictures = run_to_end(pictures_in_zip(training.Path(packed)))
     tested = {item.key for item in report.items if item.split == "test"}
-    found = [i.key for n, i in enumerate(pictures.items) if (pictures.pixels(n) == shown).all()]
-    assert set(found) & tested
+    keys = [i.key for n, i in enumerate(pictures.items) if (pictures.pixels(n) == pixels).all()]
+    assert set(keys) & tested
     assert held_out_picture(session, None, "/nowhere", "fruits", "me") is None
     assert held_out_picture(session, packed, "", "toy", "me") is None
-    again = run(**work)
-    assert next(again)[0].startswith(training.FAILED)
+    repeat = run(**work)
+    assert next(repeat)[0].startswith(training.FAILED)
     with pytest.raises(gr.Error, match="There is a model called 'fruits' already"):
-        next(again)
+        next(repeat)
 
 
 def test_a_training_starts_from_the_network_for_photos_that_is_here(place, monkeypatch):
     assert training._starts() == training.STARTS, "nothing trained is here"
     monkeypatch.setenv("WHYLENS_CHECKPOINTS", f"{place}:{ROOT / 'checkpoints'}")
-    (_, first), *others = training._starts()
+    (_, first), *further = training._starts()
     assert first == training.SHIPPED
-    assert [value for _, value in others] == [training.LOADED, "pretrained", training.RANDOM]
+    assert [value for _, value in further] == [training.LOADED, "pretrained", training.RANDOM]
     recipe = training._recipe(asked(start=first))
     assert recipe.weights == str(checkpoint_folders()["imagenet-lite0"])
-    fetched = training._recipe(asked(start=training.LOADED, model="resnet18.a1_in1k"))
-    assert (fetched.backbone, fetched.weights) == ("resnet18.a1_in1k", "pretrained")
+    start_recipe = training._recipe(asked(start=training.LOADED, model="resnet18.a1_in1k"))
+    assert (start_recipe.backbone, start_recipe.weights) == ("resnet18.a1_in1k", "pretrained")
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({}, "no pictures yet"),
         ({"path": "x.zip", "folder": "y"}, "not both"),
@@ -172,8 +172,8 @@ def test_a_training_starts_from_the_network_for_photos_that_is_here(place, monke
         ({"folder": "p", "epochs": 0}, "epochs"),
     ],
 )
-def test_what_does_not_do_is_refused_in_words(place, change, said):
-    with pytest.raises(gr.Error, match=said):
+def test_what_does_not_do_is_refused_in_words(place, change, message):
+    with pytest.raises(gr.Error, match=message):
         list(handler()(**asked(**change)))
     assert [p.name for p in place.iterdir()] == ["toy"]
 
@@ -186,11 +186,11 @@ def test_a_folder_of_the_machine_is_not_read_where_only_zips_are_offered(place):
 def test_stop_keeps_the_best_so_far_and_goes_on_with_what_follows(place):
     runner, followed = idle_runner(), []
 
-    def then(engine, dataset):
+    def follow_up(engine, dataset):
         followed.append(dataset.name)
         return iter(())
 
-    steps = runner.run("me", colours, SLOW, place / "m", then)
+    steps = runner.run("me", colours, SLOW, place / "m", follow_up)
     for step in steps:
         if step.epoch == 2:
             assert not runner.stop("another")
@@ -217,13 +217,13 @@ def test_one_at_a_time_and_leaving_ends_it(place):
 def test_stopped_before_anything_was_learnt_leaves_nothing(place):
     runner, waiting = idle_runner(), threading.Event()
 
-    def read(engine, tell):
+    def read_dataset(engine, tell):
         tell(0.0, "reading")
         waiting.wait(10)
         tell(0.5, "reading")
         raise AssertionError
 
-    steps = runner.run("me", read, SLOW, place / "m", nothing_more)
+    steps = runner.run("me", read_dataset, SLOW, place / "m", nothing_more)
     assert next(steps).message == "reading"
     runner.stop("me")
     waiting.set()
@@ -239,10 +239,12 @@ def test_a_slow_screen_gets_the_newest_and_every_epoch(place):
     steps = runner.run("me", colours, recipe, place / "m", nothing_more)
     next(steps)
     assert runner.join(60)
-    rest = list(steps)
-    ended = [step.epoch for step in rest if "val_accuracy" in step.figures and step.fraction < 1]
+    later_steps = list(steps)
+    ended = [
+        step.epoch for step in later_steps if "val_accuracy" in step.figures and step.fraction < 1
+    ]
     assert ended == [1, 2, 3]
-    assert rest[-1].fraction == 1.0
+    assert later_steps[-1].fraction == 1.0
 
 
 def test_a_set_is_split_by_class_with_copies_together(packed):
@@ -270,18 +272,18 @@ def look(*, local=True):
 
 def test_pictures_are_shown_as_soon_as_they_are_named_and_once(packed):
     handler = look()
-    *_, (shown, now) = handler(packed, "", ())
-    assert "41 pictures of 2 classes" in shown
-    assert shown.count("<img src='data:image/jpeg") == 8
-    assert "<b>cherry</b> 21" in shown
+    *_, (page, now) = handler(packed, "", ())
+    assert "41 pictures of 2 classes" in page
+    assert page.count("<img src='data:image/jpeg") == 8
+    assert "<b>cherry</b> 21" in page
     assert list(handler(packed, "", now)) == [(gr.skip(), gr.skip())]
     assert list(handler(None, " ", now)) == [("", ("", ""))]
     for path, folder, words in (
         (packed, "x", "not both"),
         (None, "/nowhere", "There is no folder"),
     ):
-        *_, (shown, _) = list(stepped(handler(path, folder, ())))
-        assert words in shown
+        *_, (page, _) = list(stepped(handler(path, folder, ())))
+        assert words in page
     assert list(look(local=False)(None, "/etc", ())) == [("", ("", ""))]
 
 
@@ -294,16 +296,16 @@ def stepped(steps):
 def test_names_of_folders_are_only_text_and_of_many_classes_some_are_named():
     classes = [ClassPreview(HOSTILE_LABEL, 3, (b"x",))]
     classes += [ClassPreview(f"class {n}", n) for n in range(1, 150)]
-    shown = preview_html(SetPreview(tuple(classes), ("a note",) * 20))
-    assert "<img src=x" not in shown
-    assert shown.count("<figure>") == MOST_CLASSES
-    assert "11,178 pictures of 150 classes" in shown
-    assert "class 111 111 and 38 more" in shown
-    assert shown.count("<li>") < 10
+    page = preview_html(SetPreview(tuple(classes), ("a note",) * 20))
+    assert "<img src=x" not in page
+    assert page.count("<figure>") == MOST_CLASSES
+    assert "11,178 pictures of 150 classes" in page
+    assert "class 111 111 and 38 more" in page
+    assert page.count("<li>") < 10
 
 
 @pytest.mark.parametrize(
-    ("said", "public", "space", "allowed"),
+    ("setting", "public", "space", "is_allowed"),
     [
         (None, False, False, True),
         (None, True, False, False),
@@ -312,19 +314,19 @@ def test_names_of_folders_are_only_text_and_of_many_classes_some_are_named():
         ("1", True, True, True),
     ],
 )
-def test_training_is_off_where_strangers_are(monkeypatch, said, public, space, allowed):
-    for name, value in (("WHYLENS_TRAINING", said), ("SPACE_ID", "a/b" if space else None)):
+def test_training_is_off_where_strangers_are(monkeypatch, setting, public, space, is_allowed):
+    for name, value in (("WHYLENS_TRAINING", setting), ("SPACE_ID", "a/b" if space else None)):
         if value is None:
             monkeypatch.delenv(name, raising=False)
         else:
             monkeypatch.setenv(name, value)
-    assert training.training_allowed(public=public) is allowed
+    assert training.training_allowed(public=public) is is_allowed
     page = build_page(Engine(Registry({}, ())), public=public)
-    shown = {b["props"].get("elem_id"): b["props"] for b in page.config["components"]}
-    assert ("train-run" in shown) is allowed
-    assert ("import-run" in shown) is not (public or space)
-    if allowed:
-        assert shown["train-folder"]["visible"] is not (public or space)
+    components = {b["props"].get("elem_id"): b["props"] for b in page.config["components"]}
+    assert ("train-run" in components) is is_allowed
+    assert ("import-run" in components) is not (public or space)
+    if is_allowed:
+        assert components["train-folder"]["visible"] is not (public or space)
 
 
 def test_the_demo_is_public_unless_on_loopback():

@@ -46,8 +46,8 @@ def drawn(editor, drawing="mine"):
 def test_a_layer_comes_with_its_strokes_and_once(editor, kind):
     editor.accept_blobs(blobs(layer(kind=kind)))
     editor.accept_blobs(blobs(layer(), kind="background", index="null"))
-    (found,) = drawn(editor)
-    strokes = np.asarray(found.getchannel("A")) > 0
+    (image,) = drawn(editor)
+    strokes = np.asarray(image.getchannel("A")) > 0
     assert strokes[20:40, 10:30].all()
     assert strokes.sum() == 400
     assert drawn(editor) == []
@@ -66,8 +66,10 @@ def test_what_waits_for_its_question_is_bounded(editor):
         editor.accept_blobs(blobs(b"x" * (MOST_LAYER_BYTES + 1)))
     for number in range(60):
         editor.accept_blobs(blobs(b"x" * MOST_LAYER_BYTES, drawing=f"{number}"))
-    kept = [editor.blob_storage.peek(f"{number}") for number in range(60)]
-    assert 0 < sum(layers is not None for layers in kept) <= MOST_DRAWING_BYTES / MOST_LAYER_BYTES
+    drawings = [editor.blob_storage.peek(f"{number}") for number in range(60)]
+    assert (
+        0 < sum(layers is not None for layers in drawings) <= MOST_DRAWING_BYTES / MOST_LAYER_BYTES
+    )
 
 
 @pytest.mark.parametrize(
@@ -86,11 +88,11 @@ def test_what_is_no_drawing_is_refused_in_words(editor, content, tmp_path, monke
     content = content()
     decoded, convert = [], Image.Image.convert
 
-    def counted(image, *args, **kwargs):
+    def counting_convert(image, *args, **kwargs):
         decoded.append(image.size)
         return convert(image, *args, **kwargs)
 
-    monkeypatch.setattr(Image.Image, "convert", counted)
+    monkeypatch.setattr(Image.Image, "convert", counting_convert)
     editor.accept_blobs(blobs(content))
     with pytest.raises(gr.Error, match="drawing"):
         drawn(editor)

@@ -117,21 +117,21 @@ def called(client: httpx.Client) -> tuple[bool, set[str]]:
     posted = client.post("/gradio_api/call/models", json={"data": []})
     if posted.status_code != 200:
         return False, set()
-    used = {posted.headers["X-Replica"]}
+    replica_names = {posted.headers["X-Replica"]}
     try:
         answer = client.get(f"/gradio_api/call/models/{posted.json()['event_id']}")
     except httpx.RemoteProtocolError:  # a process that does not know the event breaks off
-        return False, used
+        return False, replica_names
     good = answer.status_code == 200 and "event: complete" in answer.text
-    return good, used | {answer.headers["X-Replica"]}
+    return good, replica_names | {answer.headers["X-Replica"]}
 
 
 def visited(address: str) -> tuple[bool, set[str]]:
     """Return whether a new browser got the page and one answer, and from which replicas."""
     with httpx.Client(base_url=address, timeout=60) as client:
         page = client.get("/")
-        good, used = called(client)
-        return page.status_code == 200 and good, used | {page.headers["X-Replica"]}
+        good, replica_names = called(client)
+        return page.status_code == 200 and good, replica_names | {page.headers["X-Replica"]}
 
 
 def test_visitors_are_spread_and_each_stays_with_one_process(replicas, tmp_path):
@@ -139,13 +139,15 @@ def test_visitors_are_spread_and_each_stays_with_one_process(replicas, tmp_path)
     with nginx(ports, tmp_path) as address:
         outcomes = [visited(address) for _ in range(24)]
         assert all(good for good, _ in outcomes)
-        assert all(len(used) == 1 for _, used in outcomes)
-        assert set.union(*(used for _, used in outcomes)) == {f"127.0.0.1:{p}" for p in ports}
+        assert all(len(replica_names) == 1 for _, replica_names in outcomes)
+        assert set.union(*(replica_names for _, replica_names in outcomes)) == {
+            f"127.0.0.1:{p}" for p in ports
+        }
         with httpx.Client(base_url=address, timeout=60) as client:
             client.get("/")
-            mine = [called(client) for _ in range(6)]
-            assert all(good for good, _ in mine)
-            assert len(set.union(*(used for _, used in mine))) == 1
+            calls = [called(client) for _ in range(6)]
+            assert all(good for good, _ in calls)
+            assert len(set.union(*(replica_names for _, replica_names in calls))) == 1
 
 
 def test_scripts_without_cookies_get_their_answers(replicas, tmp_path):
@@ -179,7 +181,7 @@ def test_new_visitors_survive_the_death_of_a_process(replicas, tmp_path):
         first.wait()
         outcomes = [visited(address) for _ in range(12)]
     assert all(good for good, _ in outcomes)
-    assert all(f"127.0.0.1:{ports[1]}" in used for _, used in outcomes)
+    assert all(f"127.0.0.1:{ports[1]}" in replica_names for _, replica_names in outcomes)
 
 
 def test_a_page_is_served_below_a_path(tmp_path):

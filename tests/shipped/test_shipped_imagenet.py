@@ -29,8 +29,8 @@ SHOWN = {
 
 @pytest.fixture(scope="module")
 def engine():
-    with shipped_engine() as known:
-        yield known
+    with shipped_engine() as shipped:
+        yield shipped
 
 
 def read(path) -> Question:
@@ -53,9 +53,9 @@ def test_it_names_what_its_examples_show(engine):
 
 
 def test_it_names_at_least_eleven_of_twelve_objects_among_its_best_five(engine, shared):
-    listed = json.loads((shared / "photos" / "boxes.json").read_text())
+    entries = json.loads((shared / "photos" / "boxes.json").read_text())
     hits = 0
-    for entry in listed:
+    for entry in entries:
         best = engine.predict(read(shared / "photos" / entry["file"])).classes
         hits += sum(
             bool({score.label for score in best} & {item["label"], "tabby", "Egyptian cat"})

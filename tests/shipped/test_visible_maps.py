@@ -24,14 +24,14 @@ LEAST, SEEN = 0.03, 20  # share of the pixels, levels of 255
 
 @pytest.fixture(scope="module")
 def engine():
-    with shipped_engine() as known:
-        yield known
+    with shipped_engine() as shipped:
+        yield shipped
 
 
-def changed(picture, other) -> float:
+def changed(picture, reference) -> float:
     """Return the share of pixels in which two pictures differ to the eye."""
-    one, two = (np.asarray(p, np.int16) for p in (picture, other))
-    return float((np.abs(one - two).max(-1) > SEEN).mean())
+    first, second = (np.asarray(p, np.int16) for p in (picture, reference))
+    return float((np.abs(first - second).max(-1) > SEEN).mean())
 
 
 def check_visible(answer) -> None:

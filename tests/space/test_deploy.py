@@ -51,13 +51,13 @@ def test_every_entry_point_is_a_file_of_the_plugins_folder():
 
 
 def test_no_weights_and_no_large_files_are_in_the_repository():
-    listed = subprocess.run(
+    process = subprocess.run(
         ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False
     )
-    if listed.returncode != 0:
+    if process.returncode != 0:
         files = [p for p in ROOT.rglob("*") if p.is_file() and ".venv" not in p.parts]
     else:
-        files = [ROOT / name for name in listed.stdout.splitlines() if (ROOT / name).is_file()]
+        files = [ROOT / name for name in process.stdout.splitlines() if (ROOT / name).is_file()]
     assert all(path.stat().st_size < 10_000_000 for path in files)
     assert not [p for p in files if p.suffix in (".pth", ".pt", ".bin", ".ckpt", ".pkl")]
 

@@ -38,9 +38,9 @@ def _load(option):
 
 
 def _fit(dataset, backbone, params):
-    read = [dataset.pixels(index).mean() for index in range(len(dataset.items))]
+    means = [dataset.pixels(index).mean() for index in range(len(dataset.items))]
     facts = {"process": os.getpid()}
-    yield Progress(1.0, "A mean", Artifact({"mean": np.float32([np.mean(read)])}, facts))
+    yield Progress(1.0, "A mean", Artifact({"mean": np.float32([np.mean(means)])}, facts))
 
 
 def far_registry() -> Registry:

@@ -49,11 +49,11 @@ def test_confusion_and_class_figures_are_those_counted_by_hand():
     predicted = np.array([0, 0, 1, 1, 0, 0])
     counts = metrics.confusion(truth, predicted, 4)
     assert counts.tolist() == [[2, 1, 0, 0], [1, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]]
-    each = metrics.per_class(counts)
-    assert each.precision.tolist() == [2 / 4, 1 / 2, 0, 0]
-    assert each.recall.tolist() == [2 / 3, 1 / 2, 0, 0]
-    assert each.f1.tolist() == pytest.approx([4 / 7, 1 / 2, 0, 0])
-    assert each.support.tolist() == [3, 2, 1, 0]
+    figures = metrics.per_class(counts)
+    assert figures.precision.tolist() == [2 / 4, 1 / 2, 0, 0]
+    assert figures.recall.tolist() == [2 / 3, 1 / 2, 0, 0]
+    assert figures.f1.tolist() == pytest.approx([4 / 7, 1 / 2, 0, 0])
+    assert figures.support.tolist() == [3, 2, 1, 0]
 
 
 def test_the_calibration_error_is_the_literal_sum_over_bins(rng):
@@ -83,8 +83,8 @@ def test_the_likelihood_is_the_literal_one(rng):
     logits, truth = rng.normal(0, 3, (50, 4)), rng.integers(0, 4, 50)
     shares = np.exp(logits / 2) / np.exp(logits / 2).sum(1, keepdims=True)
     expected = np.mean([-np.log(shares[i, truth[i]]) for i in range(50)])
-    found = metrics.negative_log_likelihood(logits, truth, 2.0)
-    assert found == pytest.approx(expected, rel=1e-12)
+    actual = metrics.negative_log_likelihood(logits, truth, 2.0)
+    assert actual == pytest.approx(expected, rel=1e-12)
     assert np.isfinite(metrics.negative_log_likelihood(logits * 1e4, truth))
 
 
@@ -93,10 +93,10 @@ def test_the_best_temperature_is_that_of_a_fine_grid_and_recovers_a_known_one(rn
     draws = rng.random(20_000)[:, None]
     truth = (metrics.probabilities(logits).cumsum(1) < draws).sum(1)
     assert metrics.best_temperature(logits * 3, truth) == pytest.approx(3, rel=0.05)
-    few, known = logits[:100] * 3, truth[:100]
+    scaled, labels = logits[:100] * 3, truth[:100]
     grid = np.linspace(0.5, 10, 4000)
-    losses = [metrics.negative_log_likelihood(few, known, t) for t in grid]
-    assert metrics.best_temperature(few, known) == pytest.approx(
+    losses = [metrics.negative_log_likelihood(scaled, labels, t) for t in grid]
+    assert metrics.best_temperature(scaled, labels) == pytest.approx(
         grid[int(np.argmin(losses))], abs=grid[1] - grid[0]
     )
 
@@ -164,8 +164,8 @@ def test_a_recipe_can_leave_the_pictures_of_mistakes_behind(folder, tmp_path):
         pass
     assert not (copied / "mistakes.safetensors").exists()
     assert mistake_keys(copied) == ()
-    kept, before = read_report(copied), read_report(folder)
-    assert (kept.test, kept.items) == (before.test, before.items)
+    copy_report, before = read_report(copied), read_report(folder)
+    assert (copy_report.test, copy_report.items) == (before.test, before.items)
 
 
 def test_damage_is_found(folder, tmp_path):
@@ -207,13 +207,13 @@ def test_predictions_lie_in_a_table_and_in_no_json(folder):
 
 
 def test_the_pictures_file_holds_arrays_only(folder):
-    kept = load((folder / "mistakes.safetensors").read_bytes())
-    assert {name: part.dtype for name, part in kept.items()} == {
+    arrays = load((folder / "mistakes.safetensors").read_bytes())
+    assert {name: part.dtype for name, part in arrays.items()} == {
         "jpeg": np.uint8,
         "offset": np.int64,
         "item": np.int64,
     }
-    assert kept["offset"][-1] == len(kept["jpeg"])
+    assert arrays["offset"][-1] == len(arrays["jpeg"])
 
 
 def test_the_card_is_for_people(folder):

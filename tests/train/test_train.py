@@ -62,8 +62,8 @@ def test_colours_are_learnt_and_the_page_can_load_the_network(colours_net):
     x = torch.from_numpy(load_batch(dataset, dataset.of("test"), backbone.input_spec)).permute(
         0, 3, 1, 2
     )
-    found = backbone.logits(normalize(x / 255, backbone.input_spec)).argmax(1).tolist()
-    assert found == [dataset.items[i].label for i in dataset.of("test")]
+    predicted = backbone.logits(normalize(x / 255, backbone.input_spec)).argmax(1).tolist()
+    assert predicted == [dataset.items[i].label for i in dataset.of("test")]
     fractions = [step.fraction for step in steps]
     assert fractions == sorted(fractions)
     assert fractions[-1] == 1.0
@@ -160,8 +160,8 @@ def test_weights_in_16_bits_are_what_is_reported(tmp_path):
         0, 3, 1, 2
     )
     shares = backbone.logits(normalize(x / 255, backbone.input_spec)).softmax(1).amax(1)
-    told = [item.probability for item in report.items if item.split == "val"]
-    assert np.allclose(told, shares, atol=1e-6)
+    reported = [item.probability for item in report.items if item.split == "val"]
+    assert np.allclose(reported, shares, atol=1e-6)
 
 
 def test_numbers_beyond_16_bits_stay_in_32(tmp_path):
@@ -192,8 +192,8 @@ def test_the_loss_is_the_literal_one():
         total += float(weights[label]) * -sum(
             t * float(p.log()) for t, p in zip(target, share, strict=True)
         )
-    given = weighted_loss(logits, torch.tensor(labels), weights, smoothing)
-    assert float(given) == pytest.approx(total / 5, rel=1e-6)
+    actual = weighted_loss(logits, torch.tensor(labels), weights, smoothing)
+    assert float(actual) == pytest.approx(total / 5, rel=1e-6)
 
 
 def test_the_rate_rises_to_its_peak_and_falls_to_nothing():
@@ -221,8 +221,8 @@ def test_a_step_of_sgd_is_the_literal_one():
     gradients = dict(zip(own, torch.autograd.grad(loss, list(own.values())), strict=True))
     before = {name: p.detach().clone() for name, p in own.items()}
     optimiser = make_optimiser(network, recipe, head_fitted=False)
-    told = train_step(network, optimiser, x, labels, torch.ones(2), recipe, 0.5)
-    assert told == pytest.approx(loss.item(), rel=1e-5)
+    actual = train_step(network, optimiser, x, labels, torch.ones(2), recipe, 0.5)
+    assert actual == pytest.approx(loss.item(), rel=1e-5)
     for name, p in own.items():
         decay = 0.01 * before[name] if p.ndim > 1 else 0.0
         rate = 0.5 * 0.05 * (3 if name.startswith("fc.") else 1) * (1 if p.ndim > 1 else 8)
@@ -231,17 +231,17 @@ def test_a_step_of_sgd_is_the_literal_one():
 
 def test_averaged_weights_are_the_moving_average():
     module = torch.nn.Linear(1, 1)
-    seen, average = [], None
+    values, average = [], None
     for step in range(4):
         with torch.no_grad():
             module.weight.fill_(float(step))
         average = update_average(average, module, 0.15, step)
-        seen.append(float(average["weight"]))
+        values.append(float(average["weight"]))
     # A young average would keep 2/11, 3/12, 4/13, all above the decay.
     expected = [0.0]
     for now in (1.0, 2.0, 3.0):
         expected.append(0.15 * expected[-1] + 0.85 * now)
-    assert seen == pytest.approx(expected)
+    assert values == pytest.approx(expected)
     assert float(update_average(average, module, 0.9, 1)["bias"]) == module.bias.item()
 
 
@@ -251,12 +251,12 @@ def test_without_augmentation_a_view_is_what_the_network_is_fed_later():
     input_spec = build_network(recipe, 2, RandomState(0)).input_spec.model_copy(
         update={"size": (16, 16)}
     )
-    kept = cache_spec(dataset, dataset.of("train"), input_spec)
-    assert kept.size == (32, 32)
-    frames = torch.from_numpy(load_batch(dataset, (0, 30), kept)).permute(0, 3, 1, 2)
-    seen = random_views(frames, (16, 16), recipe, crop=0.5, generator=torch.Generator())
+    spec = cache_spec(dataset, dataset.of("train"), input_spec)
+    assert spec.size == (32, 32)
+    frames = torch.from_numpy(load_batch(dataset, (0, 30), spec)).permute(0, 3, 1, 2)
+    views = random_views(frames, (16, 16), recipe, crop=0.5, generator=torch.Generator())
     later = torch.from_numpy(load_batch(dataset, (0, 30), input_spec)).permute(0, 3, 1, 2) / 255
-    assert torch.allclose(seen, later, atol=1e-5)
+    assert torch.allclose(views, later, atol=1e-5)
 
 
 def test_views_repeat_with_their_generator_and_mirror_half():
@@ -277,17 +277,17 @@ def test_views_repeat_with_their_generator_and_mirror_half():
 def test_pictures_beyond_the_budget_are_read_when_asked_for():
     dataset = Colours()
     input_spec = build_network(QUICK, 2, RandomState(0)).input_spec
-    found = {}
+    frames = {}
     for budget in (0, 10**9):
         work = cache_images(dataset, dataset.of("train"), input_spec, budget=budget)
         while True:
             try:
                 next(work)
             except StopIteration as end:
-                found[budget] = end.value
+                frames[budget] = end.value
                 break
-    assert found[0].cached is None
-    assert (found[0].batch([5, 40]) == found[10**9].batch([5, 40])).all()
+    assert frames[0].cached is None
+    assert (frames[0].batch([5, 40]) == frames[10**9].batch([5, 40])).all()
 
 
 class Interrupted(Colours):
@@ -394,8 +394,8 @@ def test_the_last_layer_alone_is_a_linear_layer_on_cached_features(tmp_path, bac
     x = head.inputs(frames, list(range(16)), start)
     assert torch.allclose(backbone.logits(x).softmax(1), expected, atol=2e-3)
     # The trunk is as it was.
-    kept, own = backbone.module.state_dict(), start.module.state_dict()
-    assert all(torch.equal(kept[k], own[k]) for k in own if not k.startswith(start.head))
+    state, own = backbone.module.state_dict(), start.module.state_dict()
+    assert all(torch.equal(state[k], own[k]) for k in own if not k.startswith(start.head))
 
 
 def test_the_fit_of_the_last_layer_is_a_minimum():
@@ -418,11 +418,11 @@ def test_a_head_with_another_number_of_classes_is_dropped(colours_net, tmp_path)
     out, _ = colours_net
     recipe = QUICK.model_copy(update={"weights": str(out)})
     network = build_network(recipe, 5, RandomState(9))
-    given = load_file(out / "model.safetensors")
+    tensors = load_file(out / "model.safetensors")
     own = network.module.state_dict()
     assert network.trained
     assert own["fc.weight"].shape[0] == 5
-    assert all(torch.equal(own[k], given[k]) for k in own if not k.startswith("fc."))
+    assert all(torch.equal(own[k], tensors[k]) for k in own if not k.startswith("fc."))
 
 
 def test_weights_that_do_not_fit_are_refused_by_name(colours_net, tmp_path):
@@ -433,8 +433,8 @@ def test_weights_that_do_not_fit_are_refused_by_name(colours_net, tmp_path):
     del weights["bn1.weight"]
     save_file(weights, tmp_path / "w.safetensors")
     recipe = QUICK.model_copy(update={"weights": str(tmp_path / "w.safetensors")})
-    said = "lack bn1.weight; they hold foreign; they have other shapes at conv1.weight"
-    with pytest.raises(BadArtifact, match=said):
+    message = "lack bn1.weight; they hold foreign; they have other shapes at conv1.weight"
+    with pytest.raises(BadArtifact, match=message):
         build_network(recipe, 2, RandomState(0))
 
 
@@ -455,15 +455,15 @@ def test_how_weights_want_their_pictures_is_found_out(tmp_path):
     trained(tmp_path / "n", dataset=Faint(), recipe=recipe)
     assert any("Of three ways" in note for note in read_report(tmp_path / "n").notes)
     assert read_report(tmp_path / "n").val.accuracy == 1.0
-    told = recipe.model_copy(update={"mean": (0.4,) * 3})
-    trained(tmp_path / "o", dataset=Faint(), recipe=told)
+    recipe_with_mean = recipe.model_copy(update={"mean": (0.4,) * 3})
+    trained(tmp_path / "o", dataset=Faint(), recipe=recipe_with_mean)
     assert not any("Of three ways" in note for note in read_report(tmp_path / "o").notes)
     assert str(tmp_path) not in (tmp_path / "o" / "report.json").read_text()
     checkpoint = recipe.model_copy(update={"weights": str(tmp_path / "m")})
     trained(tmp_path / "p", dataset=Faint(), recipe=checkpoint)
-    made = read_manifest(tmp_path / "p")
-    assert made.std == (1 / 255,) * 3
-    assert f"from m ({read_manifest(tmp_path / 'm').licence}; sha256" in made.licence
+    manifest = read_manifest(tmp_path / "p")
+    assert manifest.std == (1 / 255,) * 3
+    assert f"from m ({read_manifest(tmp_path / 'm').licence}; sha256" in manifest.licence
     with (tmp_path / "m" / "model.safetensors").open("ab") as file:
         file.write(b" ")
     with pytest.raises(BadArtifact, match="damaged or was replaced"):
@@ -494,10 +494,10 @@ def test_a_taken_folder_and_another_recipe_are_refused(colours_net, tmp_path):
 
 def test_what_a_recipe_leaves_open_follows_from_its_start():
     assert (Recipe(backbone="x").mode, Recipe(backbone="x").epochs) == ("full", 30)
-    started = Recipe(backbone="x", weights="w")
-    assert (started.mode, started.epochs) == ("head-then-full", 10)
+    recipe = Recipe(backbone="x", weights="w")
+    assert (recipe.mode, recipe.epochs) == ("head-then-full", 10)
     assert Recipe(backbone="x", weights="w", mode="head").mode == "head"
-    assert started.solver(trained=True) == "adamw"
+    assert recipe.solver(trained=True) == "adamw"
 
 
 def test_recipes_are_read_and_refused(tmp_path):
@@ -524,8 +524,8 @@ def test_other_families_take_a_step(backbone):
     network.module.train()
     optimiser = make_optimiser(network, recipe, head_fitted=False)
     x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    told = train_step(network, optimiser, x, torch.tensor([0, 2]), torch.ones(3), recipe, 0.01)
-    assert 0 < told < 20
+    loss = train_step(network, optimiser, x, torch.tensor([0, 2]), torch.ones(3), recipe, 0.01)
+    assert 0 < loss < 20
 
 
 def test_a_folder_is_one_training_s_at_a_time(tmp_path):
@@ -555,7 +555,7 @@ for step in train(Colours(), QUICK.model_copy(update={"epochs": 400}), Path(sys.
 def test_killed_at_any_moment_a_checkpoint_is_whole_or_absent(tmp_path):
     out = tmp_path / "m"
     rng = np.random.default_rng(5)
-    seen = 0
+    last_epochs = 0
     for _ in range(4):
         process = subprocess.Popen(
             [sys.executable, "-c", KILLED, str(out)],
@@ -570,9 +570,9 @@ def test_killed_at_any_moment_a_checkpoint_is_whole_or_absent(tmp_path):
         process.wait()
         process.stdout.close()
         epochs = len(read_log(out).epochs) if read_log(out) else 0
-        assert epochs >= seen
-        seen = epochs
+        assert epochs >= last_epochs
+        last_epochs = epochs
         if (out / "model.json").exists():
             assert from_folder(out).labels == ("red", "blue")
         assert not (out / "model.json").exists() or (out / "model.safetensors").exists()
-    assert seen > 0
+    assert last_epochs > 0

@@ -59,10 +59,10 @@ def test_a_zip_is_read_where_a_method_is_fitted(session, tmp_path, monkeypatch):
     facts = session.engine.artifact("toy", "fitted", visitor="me").facts
     assert facts["process"] != os.getpid()
     # What was fitted crosses back with the visitor's questions, and is there for nobody else.
-    asked = Question("toy", np.zeros((32, 32, 3), np.uint8), visitor="me")
-    assert last_of(session.engine.explain(asked, "fitted")).result.values.shape == (2, 2)
+    question = Question("toy", np.zeros((32, 32, 3), np.uint8), visitor="me")
+    assert last_of(session.engine.explain(question, "fitted")).result.values.shape == (2, 2)
     with pytest.raises(NeedsNotMet, match="none was made"):
-        last_of(session.engine.explain(replace(asked, visitor="you"), "fitted"))
+        last_of(session.engine.explain(replace(question, visitor="you"), "fitted"))
 
 
 def test_a_zip_that_cannot_be_used_is_told_from_there(session, tmp_path):
@@ -96,7 +96,7 @@ def test_the_pictures_of_class_means_are_read_there(session, monkeypatch):
 
 
 def test_a_set_is_described_as_it_is(engine):
-    there, here = offered_pictures(engine, "far"), far_registry().datasets["far"].load("")
-    assert (there.labels, there.items) == (here.labels, here.items)
-    assert there.content_digest(3) == here.content_digest(3)
+    remote, local = offered_pictures(engine, "far"), far_registry().datasets["far"].load("")
+    assert (remote.labels, remote.items) == (local.labels, local.items)
+    assert remote.content_digest(3) == local.content_digest(3)
     assert offered_pictures(engine, "another") is None

@@ -72,17 +72,17 @@ def is_sound(engine, question) -> bool:
 
 
 def test_an_answer_is_that_of_an_engine_in_this_process(engine, question):
-    here = bad_engine()
-    assert engine.predict(question).classes == here.predict(question).classes
-    assert engine.card("toy") == here.card("toy")
-    assert engine.unavailable("toy") == here.unavailable("toy")
-    there, expected = (last_of(e.explain(question, "good")) for e in (engine, here))
-    assert np.array_equal(there.result.values, expected.result.values)
-    assert there.question is question
-    assert replace(there, seconds=0, result=None) == replace(expected, seconds=0, result=None)
-    judged = last_of(engine.judge(there))
-    assert judged.verdict.word == last_of(here.judge(expected)).verdict.word
-    assert judged.question is question
+    local = bad_engine()
+    assert engine.predict(question).classes == local.predict(question).classes
+    assert engine.card("toy") == local.card("toy")
+    assert engine.unavailable("toy") == local.unavailable("toy")
+    actual, expected = (last_of(e.explain(question, "good")) for e in (engine, local))
+    assert np.array_equal(actual.result.values, expected.result.values)
+    assert actual.question is question
+    assert replace(actual, seconds=0, result=None) == replace(expected, seconds=0, result=None)
+    judgement = last_of(engine.judge(actual))
+    assert judgement.verdict.word == last_of(local.judge(expected)).verdict.word
+    assert judgement.question is question
     # It takes longer to import than all else, and nothing of this needs it.
     assert "torch._dynamo" not in last_of(engine.run(modules, quick=True))
 
@@ -100,10 +100,10 @@ def test_what_a_method_changes_of_its_process_changes_no_map_of_others(question)
     engine = WorkerEngine(bad_engine, bad_registry(), seconds=PATIENCE)
     expected = last_of(bad_engine().explain(question, "saliency")).result.values
     try:
-        found = last_of(engine.run(surroundings, quick=True))
+        before = last_of(engine.run(surroundings, quick=True))
         for name in CHANGERS:
             assert last_of(engine.explain(question, name)).finished
-            assert last_of(engine.run(surroundings, quick=True)) == found
+            assert last_of(engine.run(surroundings, quick=True)) == before
             values = last_of(engine.explain(question, "saliency")).result.values
             assert np.abs(values - expected).max() <= 1e-6 * np.abs(expected).max()
     finally:
@@ -150,7 +150,7 @@ def test_a_process_that_does_not_start_is_not_waited_for(question, monkeypatch):
 
 def test_of_steps_the_last_alone_is_held():
     class Step:
-        held = WeakSet()
+        references = WeakSet()
 
         def __init__(self):
             self.held.add(self)
@@ -220,10 +220,10 @@ def test_a_crowd_starts_no_process_and_one_that_hangs_starts_one_for_all(monkeyp
             hangs = threads.submit(ask, "hangs")
             _, hung = begun.get(timeout=PATIENCE)
             clock.now += 2 * QUICK_PATIENCE
-            others = [threads.submit(ask, name) for name in "fgh"]
-            beside = {take(0.0) for _ in others}
+            waits = [threads.submit(ask, name) for name in "fgh"]
+            processes = {take(0.0) for _ in waits}
             assert in_turn == {hung}
-            assert len(beside | in_turn) == len(lane.processes) == 2
+            assert len(processes | in_turn) == len(lane.processes) == 2
             (tmp_path / "hangs").touch()
             hangs.result()
         until = time.monotonic() + PATIENCE
@@ -348,11 +348,11 @@ def test_judging_makes_room_for_what_somebody_waits_for_and_goes_on(engine):
     with ThreadPoolExecutor(1) as threads:
         # Both of one visitor and of one method: what ends one must not be taken for the other.
         work = Work(niceness, (), "good")
-        asked = threads.submit(lambda: last_of(engine._pool.run(work, visitor="me")))
+        future = threads.submit(lambda: last_of(engine._pool.run(work, visitor="me")))
         numbers = [next(judging)]
-        while not asked.done():
+        while not future.done():
             numbers.append(next(judging))
-        assert asked.result() >= NICENESS
+        assert future.result() >= NICENESS
     numbers += [next(judging) for _ in range(3)]
     assert numbers == list(range(3, 3 + len(numbers)))  # nothing twice, nothing left out
     engine.stop("me")
@@ -371,8 +371,8 @@ def test_what_takes_an_hour_is_alone_of_its_kind_and_not_in_the_way(monkeypatch)
         fitting, loading = (pool.run(Work(counting, (), alone=name)) for name in ("fit", "load"))
         assert next(fitting) == next(loading) == 0
         assert pool.ahead(quick=False) == 0
-        other = pool.run(Work(counting, ()))
-        assert next(other) == 0
+        stream = pool.run(Work(counting, ()))
+        assert next(stream) == 0
         pool._lanes[False].patience = 0.1
         with pytest.raises(Busy):
             next(pool.run(Work(counting, (), alone="fit")))
