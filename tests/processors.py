@@ -123,9 +123,9 @@ def _differences(first: Path, second: Path, between: str) -> list[str]:
             else:
                 size = max(float(np.linalg.norm(a[name])), 1e-30)
                 shares[name] = float(np.linalg.norm(a[name] - b[name])) / size
-    most = max(shares, key=shares.__getitem__)
+    largest = max(shares, key=shares.__getitem__)
     sys.stdout.write(
-        f"{between}: {len(shares)} answers; most apart is {most}, {shares[most]:.1e}\n"
+        f"{between}: {len(shares)} answers; most apart is {largest}, {shares[largest]:.1e}\n"
     )
     return [
         f"{between}: {name}, {share:.1e}"
@@ -140,7 +140,7 @@ def save_maps(path: Path) -> None:
     Args:
         path: A .npz file.
     """
-    from tests.support.shipped_networks import answered, available, shipped_engine
+    from tests.support.shipped_networks import available, final_answer, shipped_engine
     from whylens.core.datasets.by_name import load_dataset
     from whylens.core.explanation import Question
     from whylens.core.results import Heatmap
@@ -153,7 +153,7 @@ def save_maps(path: Path) -> None:
             for method in available(engine, network):
                 if method in maps:
                     continue
-                result = answered(engine, Question(network, pixels), method).result
+                result = final_answer(engine, Question(network, pixels), method).result
                 if isinstance(result, Heatmap):
                     maps[method] = result.values
                     continue

@@ -124,9 +124,11 @@ def test_inference_mode_and_no_grad_change_nothing(net, pixels):
     with torch.no_grad():
         assert np.array_equal(whylens.explain(net, pixels, "grad-cam", **PLAIN).values, expected)
     with torch.inference_mode():
-        inside = whylens.load_model(copy.deepcopy(net), **PLAIN)  # its weights are of that mode
+        inference_model = whylens.load_model(
+            copy.deepcopy(net), **PLAIN
+        )  # its weights are of that mode
         assert np.array_equal(whylens.explain(net, pixels, "grad-cam", **PLAIN).values, expected)
-    assert np.array_equal(whylens.explain(inside, pixels, "grad-cam").values, expected)
+    assert np.array_equal(whylens.explain(inference_model, pixels, "grad-cam").values, expected)
 
 
 def test_size_mean_std_and_labels_in_any_form(net, pixels):

@@ -42,7 +42,7 @@ def own_answer(net) -> list[float]:
         return net(x)[0].tolist()
 
 
-def shown(net, **options) -> list[float]:
+def probabilities_of(net, **options) -> list[float]:
     scores = whylens.predict(net, PHOTO, top=9, **PLAIN, **options)
     return [score.probability for score in sorted(scores, key=lambda score: score.index)]
 
@@ -59,7 +59,7 @@ def shown(net, **options) -> list[float]:
 def test_probabilities_are_shown_as_the_network_gives_them(output):
     net = Then(4, output).eval()
     backbone = whylens.load_model(net, **PLAIN)
-    assert shown(net) == pytest.approx(own_answer(net), abs=1e-5)
+    assert probabilities_of(net) == pytest.approx(own_answer(net), abs=1e-5)
     assert any("taken for" in note and "probabilit" in note for note in backbone.identity.notes)
     assert whylens.explain(backbone, PHOTO, "grad-cam").values.any()
 
@@ -77,7 +77,7 @@ def test_a_network_under_a_name_is_read_in_the_same_way():
 
 def test_per_cent_are_probabilities():
     net, per_cent = Then(4).eval(), Then(4, lambda z: 100 * z.softmax(-1)).eval()
-    assert shown(per_cent) == pytest.approx(shown(net), abs=1e-5)
+    assert probabilities_of(per_cent) == pytest.approx(probabilities_of(net), abs=1e-5)
 
 
 def test_one_label_of_one_score_is_what_its_sigmoid_says():
@@ -90,7 +90,7 @@ def test_one_label_of_one_score_is_what_its_sigmoid_says():
 
 def test_one_sigmoid_decides_between_two_labels():
     net = Then(1, lambda z: (z - 5).sigmoid()).eval()
-    no, yes = shown(net, labels=("no", "yes"))
+    no, yes = probabilities_of(net, labels=("no", "yes"))
     assert yes == pytest.approx(own_answer(net)[0], abs=1e-5)
     assert no > 0.9
 
@@ -216,12 +216,14 @@ def sharp(z):
 )
 def test_what_is_made_of_probabilities_is_read_back(output, words):
     net = Then(4, output).eval()
-    assert shown(net) == pytest.approx(own_answer(Then(4, sharp).eval()), abs=1e-5)
+    assert probabilities_of(net) == pytest.approx(own_answer(Then(4, sharp).eval()), abs=1e-5)
     assert words in notes_on(output, 4)
     if output(torch.zeros(1, 4)).min() > 0:  # of odds as well, where the largest is the likeliest
         pair_net = Then(2, output).eval()
         if words != "1 minus":  # of two classes that is the probability of the other
-            assert shown(pair_net) == pytest.approx(own_answer(Then(2, sharp).eval()), abs=1e-5)
+            assert probabilities_of(pair_net) == pytest.approx(
+                own_answer(Then(2, sharp).eval()), abs=1e-5
+            )
 
 
 @pytest.mark.parametrize("classes", [1, 3])
@@ -237,7 +239,7 @@ def test_what_is_made_of_probabilities_is_read_back(output, words):
 def test_what_is_made_of_sigmoids_is_read_back(output, classes):
     net = Then(classes, output).eval()
     expected = own_answer(Then(classes, torch.sigmoid).eval())
-    assert shown(net)[-classes:] == pytest.approx(expected, abs=1e-5)
+    assert probabilities_of(net)[-classes:] == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -254,7 +256,7 @@ def test_a_score_that_happens_to_be_positive_is_no_probability(output):
     with torch.no_grad():
         assert float(net(x).min()) > 0
     assert "as behind a tanh" in notes_on(output, 1)
-    _, yes = shown(net)
+    _, yes = probabilities_of(net)
     assert yes == pytest.approx(torch.tensor(own_answer(net)[0]).sigmoid().item(), abs=1e-5)
 
 
@@ -311,9 +313,9 @@ def test_features_without_a_classifier_are_noted():
 @pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
 def test_why_a_method_cannot_be_used_names_what_its_owner_can_change():
     def refusal(net, method="grad-cam"):
-        with pytest.raises(whylens.NeedsNotMet) as caught:
+        with pytest.raises(whylens.NeedsNotMet) as error:
             whylens.explain(net, PHOTO, method, **PLAIN)
-        return str(caught.value)
+        return str(error.value)
 
     traced = torch.jit.trace(Then(3).net.eval(), torch.zeros(1, 3, 32, 32))
     assert "need the module that it was made from" in refusal(traced)

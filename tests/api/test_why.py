@@ -169,10 +169,10 @@ def test_compare_is_one_row_and_each_map_has_its_own_colours_unless_shared(model
         model, photo, ["grad-cam", "hires-cam", "occlusion"], target=0, shared=True
     )
     assert len({why.unit for why in shared}) == 2  # of Grad-CAM one colour is another value
-    own = [scale_of(why.result).high for why in shared]
-    assert own[1] != own[2]
-    largest = max(own[1:])
-    assert [scale.high for scale in shared.scales()] == [own[0], largest, largest]
+    highs = [scale_of(why.result).high for why in shared]
+    assert highs[1] != highs[2]
+    largest = max(highs[1:])
+    assert [scale.high for scale in shared.scales()] == [highs[0], largest, largest]
     assert {scale.low < 0 for scale in shared.scales()} == {True}
     width, height = row.image().size
     assert width > 2 * 280

@@ -125,9 +125,9 @@ def test_one_of_several_outputs_is_explained_by_its_name(kind, net, pixels, tmp_
         assert np.abs(grad_cam(heads, pixels, output=key) - expected).max() <= 1e-5 * expected.max()
     assert whylens.load_model(heads, **PLAIN, output=keys[1]).labels == ("class 0", "class 1")
     assert whylens.load_model(heads, **PLAIN, labels=("a", "b")).labels == ("a", "b")
-    with pytest.raises(BadArtifact) as caught:
+    with pytest.raises(BadArtifact) as error:
         whylens.load_model(heads, **PLAIN)
-    assert f"{keys[0]!r} (3 scores), {keys[1]!r} (2 scores)" in str(caught.value)
+    assert f"{keys[0]!r} (3 scores), {keys[1]!r} (2 scores)" in str(error.value)
     with pytest.raises(BadInput, match=r"no output 'height'. It has: "):
         whylens.load_model(heads, **PLAIN, output="height")
     why = whylens.explain(heads, pixels, "occlusion", **PLAIN, output=keys[2], unit="years")

@@ -207,14 +207,14 @@ def test_peaks_lie_where_the_map_on_the_photo_has_them(engine, unbroken, place):
     assert checked == len(PHOTOS)
 
 
-@pytest.mark.parametrize("most", [pytest.param(0, marks=pytest.mark.slow), 3])
-def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(engine, unbroken, request_for, most):
+@pytest.mark.parametrize("limit", [pytest.param(0, marks=pytest.mark.slow), 3])
+def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(engine, unbroken, request_for, limit):
     request = request_for()
     with pytest.raises(FileNotFoundError):  # the parts that are still to come
-        run(explain_folder(request, Here(most, engine)))
-    assert len(finished_shards(request.out)) == most
+        run(explain_folder(request, Here(limit, engine)))
+    assert len(finished_shards(request.out)) == limit
     summary = run(explain_folder(request, Here(engine=engine)))
-    assert summary.resumed == 3 * most
+    assert summary.resumed == 3 * limit
     assert tree(request.out) == tree(unbroken)
 
 

@@ -274,8 +274,8 @@ def test_a_folder_is_packed_into_zips_of_a_size_with_its_names_and_what_is_left_
     )
     assert list(files) == ["Mine part 1.zip", "Mine part 2.zip"]
     unpacked = {}
-    for packed in files.values():
-        with zipfile.ZipFile(io.BytesIO(packed)) as archive:
+    for archive_bytes in files.values():
+        with zipfile.ZipFile(io.BytesIO(archive_bytes)) as archive:
             assert archive.testzip() is None
             unpacked |= {name: archive.read(name) for name in archive.namelist()}
     assert unpacked == {f"Mine/{n}": contents[n] for n in ("a/Ünï 1.PNG", "b/4.png")}
@@ -367,9 +367,9 @@ def test_without_network_and_checkpoints_the_page_works_under_a_banner(browser, 
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("WHYLENS_CHECKPOINTS", raising=False)
         patch.setattr("whylens.core.models.checkpoints.SHIPPED", photo.parent / "none")
-        running = build_page(Engine())
-        with visit(browser, serve(running)) as page:
+        blocks = build_page(Engine())
+        with visit(browser, serve(blocks)) as page:
             expect(page.locator("#banner")).to_contain_text("UNTRAINED")
             expect(page.locator("#model input")).to_have_value(re.compile("untrained:resnet18$"))
             give(page, photo)
-        running.close()
+        blocks.close()

@@ -64,10 +64,10 @@ def end_lines(page) -> None:
     listeners = {"request": listener(opened_requests), "requestfinished": end, "requestfailed": end}
     for event, listen in listeners.items():
         page.on(event, listen)
-    until = time.monotonic() + PATIENCE / SECONDS
+    deadline = time.monotonic() + PATIENCE / SECONDS
     # Where a line was open before, the event that ends it opens none.
     while not opened_requests or any(request not in ended for request in opened_requests):
-        assert time.monotonic() < until
+        assert time.monotonic() < deadline
         page.evaluate("document.querySelector('#wake').click()")
         for _ in range(20):
             page.evaluate(NEXT_FRAME_JS)
@@ -177,8 +177,8 @@ def test_a_photo_is_compared_without_a_click_and_ticked_methods_on_one_scale(toy
     page.get_by_label("Shared by maps of one unit").check()
     page.wait_for_function(f"before => {sources} !== before", arg=before)
     expect(page.locator("#compare-download")).to_be_enabled()
-    now = page.locator("#question-id span")
-    question_before = now.get_attribute("data-question")
+    question_id = page.locator("#question-id span")
+    question_before = question_id.get_attribute("data-question")
     # What was striped can be shown to the network, and a part can be chosen by keys.
     whole = page.locator("#answer-by .wl-link")
     whole.click()
@@ -187,13 +187,13 @@ def test_a_photo_is_compared_without_a_click_and_ticked_methods_on_one_scale(toy
     page.get_by_label("A part: drag the frame").check()
     expect(whole).to_have_count(1)
     place = page.locator(".wl-frame").get_attribute("style")
-    question = now.get_attribute("data-question")
+    question = question_id.get_attribute("data-question")
     page.locator(".wl-frame").focus()
     page.keyboard.press("ArrowUp")
     expect(page.locator(".wl-frame")).not_to_have_attribute("style", place)
-    expect(now).not_to_have_attribute("data-question", question)
+    expect(question_id).not_to_have_attribute("data-question", question)
     page.get_by_label("Its own crop").check()
-    expect(now).to_have_attribute("data-question", question_before)
+    expect(question_id).to_have_attribute("data-question", question_before)
 
 
 @pytest.mark.slow  # what a stop ends and leaves is asked in test_page.py and test_workers.py
@@ -238,21 +238,21 @@ def test_who_waits_is_told_the_place_in_line_and_is_answered_though_the_line_was
 
     open_tab(page, "RISE")  # Compare would ask as well, and its line bring this answer
     stale, truth = page.locator("#answer-head.wl-stale"), page.locator("#answer-truth")
-    waiting = page.locator("#answer-waiting p")
+    place_in_line = page.locator("#answer-waiting p")
     expect(stale).to_have_count(0)
     end_lines(page)
-    expect(waiting).to_be_empty()
+    expect(place_in_line).to_be_empty()
     page.route("**/queue/data**", close)
     class_text = page.locator("#predictions button[aria-pressed=false]").first.text_content()
     page.locator("#predictions button", has_text=class_text).click()
-    expect(waiting).to_have_text("2 before you, about 20 s.")
+    expect(place_in_line).to_have_text("2 before you, about 20 s.")
     expect(stale).to_have_count(1)
     page.unroute("**/queue/data**")
     for route in held_routes:
         route.continue_()
     expect(page.locator("#predictions [aria-pressed=true]")).to_have_text(class_text)
     expect(truth).to_contain_text(f"{class_text.rsplit(maxsplit=2)[0]} goes from")
-    expect(waiting).to_be_empty()
+    expect(place_in_line).to_be_empty()
     page.unroute_all(behavior="wait")
 
 

@@ -293,5 +293,5 @@ def test_memory_does_not_grow_with_the_number_of_pictures(place):
         text = (place / f"out-{count}" / LOG).read_text()
         lines = [json.loads(line) for line in text.splitlines()]
         peaks[count] = (max(line["peak_bytes"] for line in lines[:-1]), lines[-1]["peak_bytes"])
-    for few, many in zip(peaks[60], peaks[600], strict=True):
-        assert many - few < 40_000_000, peaks
+    for low, high in zip(peaks[60], peaks[600], strict=True):
+        assert high - low < 40_000_000, peaks

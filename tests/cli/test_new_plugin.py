@@ -104,8 +104,8 @@ def test_the_package_is_as_ruff_wants_it(package):
 
 def test_the_packages_own_test_passes(package, monkeypatch):
     monkeypatch.syspath_prepend(str(package))
-    own = runpy.run_path(str(next(package.glob("test_*.py"))))
-    tests = [function for name, function in own.items() if name.startswith("test_")]
+    test_module = runpy.run_path(str(next(package.glob("test_*.py"))))
+    tests = [function for name, function in test_module.items() if name.startswith("test_")]
     for test in tests:
         (mark,) = test.pytestmark
         for values in mark.args[1]:

@@ -54,6 +54,6 @@ def test_its_explainer_passes_the_conformance_tests(monkeypatch):
 
 
 def test_what_it_needs_is_not_what_whylens_needs():
-    own = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert any(line.startswith("captum") for line in PROJECT["dependencies"])
-    assert not any(line.startswith("captum") for line in own["dependencies"])
+    assert not any(line.startswith("captum") for line in project["dependencies"])

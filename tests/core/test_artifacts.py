@@ -177,12 +177,12 @@ def test_what_ended_processes_left_is_removed_and_nothing_else(folder, artifact,
     process = subprocess.Popen(["true"])
     process.wait()
     old, fresh = (folder / f".{ARRAYS}.{process.pid}-{name}.part" for name in ("old", "new"))
-    own = folder / f".{ARRAYS}.{os.getpid()}-own.part"
-    for path in (old, fresh, own):
+    own_part = folder / f".{ARRAYS}.{os.getpid()}-own.part"
+    for path in (old, fresh, own_part):
         path.write_bytes(b"half")
-    for path in (old, own):
+    for path in (old, own_part):
         os.utime(path, (1e9, 1e9))
     write_artifact(folder, artifact, model="resnet18", **BOUND)
     assert sorted(path.name for path in folder.iterdir()) == sorted(
-        [ARRAYS, FACTS, fresh.name, own.name]
+        [ARRAYS, FACTS, fresh.name, own_part.name]
     )

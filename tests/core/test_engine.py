@@ -174,10 +174,10 @@ def test_a_suspended_question_holds_no_slot(question):
     explainer = Stepper()
     explainer.closed = threading.Event()
     page = engine(registry=registry_of(explainer), slots=1, busy_timeout=0.2)
-    waiting = page.explain(question, "stepper")
-    next(waiting)
+    steps = page.explain(question, "stepper")
+    next(steps)
     assert final(page.explain(question, "stepper")).finished
-    waiting.close()
+    steps.close()
 
 
 def test_a_full_engine_says_so_in_time(question):
@@ -368,7 +368,7 @@ def test_inference_mode_around_a_call_leaves_no_trace(question):
     engine = Engine(loader=loader)
     with torch.inference_mode():
         engine.predict(question)
-        inside = final(engine.explain(question, "grad-cam")).result.values
+        actual = final(engine.explain(question, "grad-cam")).result.values
     after = final(engine.explain(question, "input-x-gradient")).result.values
-    assert np.array_equal(inside, expected)
+    assert np.array_equal(actual, expected)
     assert np.abs(after).max() > 0

@@ -179,8 +179,8 @@ def test_nothing_of_an_earlier_answer_stays_beside_a_new_one(answer, tmp_path):
     for name in ("example-07.png", "standard_error.npy", "notes.txt"):
         (folder / name).write_bytes(b"old")
     paths = write_files(tmp_path, bundle_files(answer))
-    own = {path for path in paths if path.parent == folder}
-    assert set(folder.iterdir()) == own | {folder / "notes.txt"}
+    answer_files = {path for path in paths if path.parent == folder}
+    assert set(folder.iterdir()) == answer_files | {folder / "notes.txt"}
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch):

@@ -43,7 +43,9 @@ def test_every_built_in_says_when_to_use_it():
     assert not [e.name for e in GUIDE if not e.when]
 
 
-def made(name: str, *, family="A", kind="where", needs=(), forwards=1.0, hits=5, blind=False):
+def method_with(
+    name: str, *, family="A", kind="where", needs=(), forwards=1.0, hits=5, blind=False
+):
     base = GUIDE[0]
     figures = Measured(forwards=forwards, hits=hits, objects=10, inside=0.5)
     return replace(
@@ -53,11 +55,11 @@ def made(name: str, *, family="A", kind="where", needs=(), forwards=1.0, hits=5,
 
 
 METHODS = [
-    made("blind", family="C", blind=True, hits=10),
-    made("worse", needs=("gradients",), hits=6),
-    made("better", needs=("gradients",), hits=9),
-    made("slow", family="B", forwards=900, hits=10),
-    made("other", kind="what if"),
+    method_with("blind", family="C", blind=True, hits=10),
+    method_with("worse", needs=("gradients",), hits=6),
+    method_with("better", needs=("gradients",), hits=9),
+    method_with("slow", family="B", forwards=900, hits=10),
+    method_with("other", kind="what if"),
 ]
 ALL = {m.name for m in METHODS}
 
@@ -111,8 +113,8 @@ def test_a_method_never_measured_counts_as_slow_unless_it_answers_at_once():
 
 
 def test_foreign_text_in_the_table_is_escaped():
-    nothing = Measurements(setting="", methods={})
-    html = table([replace(GUIDE[0], title="<script>x</script>")], nothing)
+    empty = Measurements(setting="", methods={})
+    html = table([replace(GUIDE[0], title="<script>x</script>")], empty)
     assert "<script>" not in html
 
 

@@ -11,7 +11,7 @@ from whylens.core.outputs.masked_mean import MaskedMeans, expected_agreement
 from whylens.core.results import Heatmap
 
 
-def drawn(count, size=(3, 4), seed=0):
+def random_masks(count, size=(3, 4), seed=0):
     generator = torch.Generator().manual_seed(seed)
     masks = torch.rand(count, 1, *size, generator=generator)
     return masks, torch.randn(count, generator=generator) + 2 * masks[:, 0, 1, 2]
@@ -19,7 +19,7 @@ def drawn(count, size=(3, 4), seed=0):
 
 @pytest.mark.parametrize("pieces", [[50], [20, 30], [1] * 50])
 def test_sums_give_what_the_samples_give(pieces):
-    masks, scores = drawn(50)
+    masks, scores = random_masks(50)
     means = MaskedMeans((3, 4))
     for mask, score in zip(masks.split(pieces), scores.split(pieces), strict=True):
         means.add(mask, score)
@@ -41,7 +41,7 @@ def test_the_errors_are_those_seen_over_many_repeats():
     values, errors = [], []
     for seed in range(300):
         means = MaskedMeans((3, 4))
-        means.add(*drawn(200, seed=seed))
+        means.add(*random_masks(200, seed=seed))
         values.append(means.values().numpy())
         errors.append(means.errors().numpy())
     ratio = np.mean(errors, axis=0) / np.std(values, axis=0)
@@ -49,7 +49,7 @@ def test_the_errors_are_those_seen_over_many_repeats():
 
 
 def test_a_constant_added_to_all_scores_is_no_evidence():
-    masks, scores = drawn(40)
+    masks, scores = random_masks(40)
     plain, raised = MaskedMeans((3, 4)), MaskedMeans((3, 4))
     plain.add(masks, scores)
     raised.add(masks, scores + 1000)

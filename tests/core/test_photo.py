@@ -440,9 +440,9 @@ def test_a_jpeg_without_its_last_bytes_is_read_with_a_note():
     assert re.search(r"cut off.* The last 1?\d % of it are grey", part.notes[0])
     assert off(part, read_photo(whole).pixels) > 0
     assert (part.pixels[:140] == read_photo(whole).pixels[:140]).all()
-    turned = Image.Exif()
-    turned[0x0112] = 6
-    rotated = encoded(slope(200, 160), "JPEG", quality=90, exif=turned)
+    orientation = Image.Exif()
+    orientation[0x0112] = 6
+    rotated = encoded(slope(200, 160), "JPEG", quality=90, exif=orientation)
     assert "cut off" in read_photo(rotated[: int(len(rotated) * 0.92)]).notes[0]
     progressive = encoded(slope(200, 160), "JPEG", quality=90, progressive=True)
     assert "cut off" in read_photo(progressive[:-2]).notes[0]

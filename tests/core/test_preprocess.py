@@ -71,12 +71,12 @@ def test_black_and_grey_are_meant_in_pixel_space(fill, value, size):
 def test_mean_is_this_inputs_own_colour(size):
     x, input_spec = random_input(*size)
     unit = denormalize(baseline(x, input_spec, "mean"), input_spec)
-    own = denormalize(x, input_spec).flatten(2).mean(-1)[0]
+    mean_colour = denormalize(x, input_spec).flatten(2).mean(-1)[0]
     for channel in range(3):
         torch.testing.assert_close(
-            unit[0, channel], torch.full(size, own[channel].item(), dtype=torch.float64)
+            unit[0, channel], torch.full(size, mean_colour[channel].item(), dtype=torch.float64)
         )
-    assert own.unique().numel() == 3
+    assert mean_colour.unique().numel() == 3
 
 
 @pytest.mark.parametrize(

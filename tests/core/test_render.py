@@ -117,8 +117,8 @@ def test_the_legend_tells_what_full_colour_is_and_what_lies_beyond():
 
 def test_maps_side_by_side_have_colours_of_their_own_and_only_equal_units_share_values():
     maps = [Heatmap([[0, 2.0]], "u"), Heatmap([[-5.0, 1]], "v", signed=True), Heatmap([[8.0]], "u")]
-    own = scales_together(maps)
-    assert own == [Scale(0, 2, "u", 2), Scale(-5, 5, "v", 5), Scale(0, 8, "u", 8)]
+    scales = scales_together(maps)
+    assert scales == [Scale(0, 2, "u", 2), Scale(-5, 5, "v", 5), Scale(0, 8, "u", 8)]
     shared = scales_together(maps, same_values=True)
     assert shared == [Scale(-8, 8, "u", 8), Scale(-5, 5, "v", 5), Scale(-8, 8, "u", 8)]
     assert scales_together([maps[0]]) == [Scale(0, 2, "u", 2)]
@@ -188,10 +188,10 @@ def test_a_shared_scale_makes_equal_values_equal_colours(photo):
     seen_all = view_of((64, 48), plain_spec(48, 64))
     shared, style = Scale(0.0, 4.0, "u"), Style(opacity=1.0)
     first = overlay(photo, Heatmap(np.full((2, 2), 4.0), "u"), seen_all, style, scale=shared)
-    own = overlay(photo, Heatmap(np.full((2, 2), 1.0), "u"), seen_all, style, scale=shared)
+    third = overlay(photo, Heatmap(np.full((2, 2), 1.0), "u"), seen_all, style, scale=shared)
     second = overlay(photo, Heatmap(np.full((2, 2), 4.0), "u"), seen_all, style)
     assert np.array_equal(np.asarray(first), np.asarray(second))
-    assert not np.array_equal(np.asarray(first), np.asarray(own))
+    assert not np.array_equal(np.asarray(first), np.asarray(third))
 
 
 def test_signals_become_a_plot_whose_colour_follows_the_map():
@@ -233,8 +233,8 @@ def test_an_overlay_takes_no_more_memory_for_a_larger_photo():
         photo_view = view_of((1000, height), plain_spec(48, 48))
         tracemalloc.start()
         overlay(photo, Heatmap(np.eye(7), "u"), photo_view, Style(under="faded"))
-        _, most = tracemalloc.get_traced_memory()
+        _, peak_bytes = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-        return most
+        return peak_bytes
 
     assert peak(3600) < 1.5 * peak(1200)

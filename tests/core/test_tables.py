@@ -234,10 +234,10 @@ def with_one_tag_of_all(data):
 
 def test_bands_are_counted_before_they_are_decoded(tmp_path, monkeypatch):
     small, large = Image.new("L", (16, 20)), Image.new("L", (5000, 3800))
-    packed = {"compression": "tiff_adobe_deflate"}
+    options = {"compression": "tiff_adobe_deflate"}
     files = {
-        "more than 30 million pixels together": tiff_of(*[large] * 8, **packed),
-        "no bands of one size": tiff_of(small, large, **packed),
+        "more than 30 million pixels together": tiff_of(*[large] * 8, **options),
+        "no bands of one size": tiff_of(small, large, **options),
         "no bands of one size. ": tiff_of(small, Image.new("RGB", (16, 20))),
         "more pieces": tiff_of(*[small] * 1000),
         "more pieces ": with_one_tag_of_all(tiff_of(small, small)),

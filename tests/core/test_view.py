@@ -205,7 +205,7 @@ def spots(view: View, rng, count=4) -> list[tuple[int, int]]:
     return [(left, top), (right, top), (left, bottom), (right, bottom), *inner]
 
 
-def missed(values: np.ndarray, x: int, y: int) -> tuple[float, float]:
+def distance_to_peak(values: np.ndarray, x: int, y: int) -> tuple[float, float]:
     """Return how far x and y are from the highest values; at the rims these form a plateau."""
     ys, xs = np.nonzero(values >= values.max() * (1 - 1e-6))
     return float(np.abs(xs - x).min()), float(np.abs(ys - y).min())
@@ -218,7 +218,7 @@ def test_a_bright_pixel_is_found_again_at_full_resolution(size, input_spec, rng)
         light = luminance(dot(size, x, y), view, input_spec)
         if light.max() < 8:
             continue  # shrunk so far that 8 bits do not hold it
-        across, down = missed(on_original(light, view)[0], x, y)
+        across, down = distance_to_peak(on_original(light, view)[0], x, y)
         # Where the photo was shrunk, one input pixel is several of its own.
         assert across <= max(1.0, 0.5 / view.scale_x + 0.5), (x, y, across)
         assert down <= max(1.0, 0.5 / view.scale_y + 0.5), (x, y, down)
@@ -231,7 +231,7 @@ def test_a_bright_pixel_is_found_again_in_a_coarse_grid(size, input_spec, rng):
     for cells, (x, y) in product((7, 14), spots(view, rng)):
         light = luminance(dot(size, x, y), view, input_spec)
         pooled = Image.fromarray(light).resize((cells, cells), Image.Resampling.BOX)
-        across, down = missed(on_original(np.asarray(pooled), view)[0], x, y)
+        across, down = distance_to_peak(on_original(np.asarray(pooled), view)[0], x, y)
         # Half a cell, and a pixel for a dot that lies on the line between two.
         assert across <= wide / cells / 2 / view.scale_x + 1, (x, y, across)
         assert down <= tall / cells / 2 / view.scale_y + 1, (x, y, down)
@@ -249,9 +249,9 @@ def test_a_bright_pixel_of_a_turned_photo_is_found_where_the_visitor_sees_it(kin
     view = view_of(photo.size, input_spec)
     light = luminance(photo.image(), view, input_spec)
     assert photo.size == (333, 251)
-    assert max(missed(on_original(light, view)[0], 210, 97)) <= 1
+    assert max(distance_to_peak(on_original(light, view)[0], 210, 97)) <= 1
     grid = light.reshape(7, 32, 7, 32).mean((1, 3))
-    across, down = missed(on_original(grid, view)[0], 210, 97)
+    across, down = distance_to_peak(on_original(grid, view)[0], 210, 97)
     assert max(across * view.scale_x, down * view.scale_y) <= 16 + 1
 
 
@@ -326,8 +326,10 @@ def test_what_is_cut_off_does_not_change_what_is_seen(rng):
         model_view(Image.fromarray(p), view, input_spec) for p in (pixels, changed_outside)
     )
     np.testing.assert_array_equal(expected, actual)
-    inside = np.where(visible[..., None], 255 - pixels, pixels)
-    assert (model_view(Image.fromarray(inside), view, input_spec) != expected).any(-1).mean() > 0.95
+    changed_inside = np.where(visible[..., None], 255 - pixels, pixels)
+    assert (model_view(Image.fromarray(changed_inside), view, input_spec) != expected).any(
+        -1
+    ).mean() > 0.95
 
 
 def test_a_map_of_a_large_photo_is_written_in_bands_without_a_seam(rng):

@@ -32,7 +32,7 @@ def crossed(outer, inner=("cat", "dog")) -> list[str]:
     return tree(*(f"{o}/{i}" for o in outer for i in inner))
 
 
-def placed(paths: list[str]) -> dict[str, set[str | None]]:
+def splits_by_class(paths: list[str]) -> dict[str, set[str | None]]:
     """Return the splits of every class."""
     splits: dict[str, set[str | None]] = {}
     for file in place_files(paths, "The folder").files:
@@ -96,26 +96,26 @@ def test_a_split_is_known_by_its_name(name, split):
     ],
 )
 def test_splits_are_honoured_under_every_usual_name(paths, splits):
-    assert placed(paths) == {"cat": splits, "dog": splits}
+    assert splits_by_class(paths) == {"cat": splits, "dog": splits}
 
 
 def test_a_class_may_be_called_as_a_split_where_it_is_one():
-    assert placed(tree("train", "bus", "car")).keys() == {"train", "bus", "car"}
-    assert placed(tree("control", "test")).keys() == {"control", "test"}
-    assert placed(tree("de", "tr", "te")).keys() == {"de", "tr", "te"}
-    assert placed(tree("set 1", "other")).keys() == {"set 1", "other"}
+    assert splits_by_class(tree("train", "bus", "car")).keys() == {"train", "bus", "car"}
+    assert splits_by_class(tree("control", "test")).keys() == {"control", "test"}
+    assert splits_by_class(tree("de", "tr", "te")).keys() == {"de", "tr", "te"}
+    assert splits_by_class(tree("set 1", "other")).keys() == {"set 1", "other"}
 
 
 @pytest.mark.parametrize("name", ["data.zip", "train.tar.gz", "images.7z"])
 def test_an_archive_in_place_of_pictures_is_named(name):
     with pytest.raises(BadInput, match=f"It holds '{name}': unpack that first"):
-        placed(["readme.txt", name])
+        splits_by_class(["readme.txt", name])
 
 
 def test_folders_of_pictures_that_are_called_like_splits_of_some_language_stay_classes():
-    assert placed(tree("prova", "teste", "cat")).keys() == {"prova", "teste", "cat"}
+    assert splits_by_class(tree("prova", "teste", "cat")).keys() == {"prova", "teste", "cat"}
     with pytest.raises(BadInput, match="are splits by their names"):
-        placed(tree("treino", "teste"))
+        splits_by_class(tree("treino", "teste"))
 
 
 @pytest.mark.parametrize(
@@ -314,7 +314,7 @@ def test_splits_of_more_languages_are_splits(words):
 
 def test_a_split_may_have_one_class_of_the_others():
     paths = [*crossed(("train",)), *tree("test/cat/indoor", "test/cat/outdoor")]
-    assert placed(paths) == {"cat": SPLIT, "dog": {"train"}}
+    assert splits_by_class(paths) == {"cat": SPLIT, "dog": {"train"}}
 
 
 def test_what_systems_put_into_folders_is_no_class(tmp_path):

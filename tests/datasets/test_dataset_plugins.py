@@ -146,9 +146,9 @@ def test_the_first_owner_of_a_data_set_s_name_keeps_it(registry):
 def test_a_data_set_that_cannot_be_made_is_named(registry, change, words):
     assert change[0] in TILES
     plugins = registry(TILES.replace(*change))
-    with pytest.raises(DatasetFailed, match=words) as caught:
+    with pytest.raises(DatasetFailed, match=words) as error:
         load_dataset("tiles:small", plugins.datasets)
-    assert "'tiles:small'" in str(caught.value)
+    assert "'tiles:small'" in str(error.value)
 
 
 def test_a_plugin_s_own_words_are_left_as_they_are(registry):

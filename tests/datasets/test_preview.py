@@ -25,15 +25,15 @@ def brightest(jpeg: bytes) -> int:
         return int(np.asarray(image.convert("RGB"), float).mean((0, 1)).argmax())
 
 
-@pytest.mark.parametrize("packed", [False, True])
-def test_classes_are_counted_by_name_and_some_of_each_are_read(tmp_path, packed):
+@pytest.mark.parametrize("as_zip", [False, True])
+def test_classes_are_counted_by_name_and_some_of_each_are_read(tmp_path, as_zip):
     folder = colour_folder(tmp_path / "set", {"cherry": 6, "kiwi": 3})
     (folder / "kiwi" / "notes.txt").write_text("no picture")
     (folder / "kiwi" / "000.png").write_bytes(b"damaged")
     place = str(folder)
-    if packed:
+    if as_zip:
         place = shutil.make_archive(str(tmp_path / "set"), "zip", tmp_path, "set")
-    first, *_, last = preview_set(place, {}, visitor=packed)
+    first, *_, last = preview_set(place, {}, visitor=as_zip)
     assert [(c.label, c.count, c.pictures) for c in first.classes] == [
         ("cherry", 6, ()), ("kiwi", 3, ()),
     ]  # fmt: skip
@@ -42,13 +42,13 @@ def test_classes_are_counted_by_name_and_some_of_each_are_read(tmp_path, packed)
     assert [brightest(jpeg) for jpeg in cherry] == [0] * MOST_EACH
     assert [brightest(jpeg) for jpeg in kiwi] == [1, 1], "the third is damaged"
     assert any("kiwi/000.png: " in note for note in last.notes)
-    around = "set/" * packed
-    pixels = picture_of(place, {}, f"{around}cherry/003.png", visitor=packed)
+    around = "set/" * as_zip
+    pixels = picture_of(place, {}, f"{around}cherry/003.png", visitor=as_zip)
     assert np.array_equal(pixels, noisy(3, 0))
     with pytest.raises(BadInput, match=r"kiwi/000\.png: "):
-        picture_of(place, {}, f"{around}kiwi/000.png", visitor=packed)
+        picture_of(place, {}, f"{around}kiwi/000.png", visitor=as_zip)
     with pytest.raises(BadInput, match="no longer"):
-        picture_of(place, {}, "kiwi/009.png", visitor=packed)
+        picture_of(place, {}, "kiwi/009.png", visitor=as_zip)
 
 
 def test_of_many_classes_and_of_large_pictures_a_bounded_part_is_read(tmp_path, monkeypatch):

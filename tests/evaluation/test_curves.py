@@ -52,7 +52,7 @@ def final(scores):
 
 
 @pytest.fixture
-def asked(monkeypatch):
+def lit_counts(monkeypatch):
     """For every input that a network is asked about, how many of its values are not 0."""
     lit, fast_logits = [], Backbone.fast_logits
 
@@ -129,15 +129,15 @@ def test_a_linear_network_has_areas_in_closed_form():
     assert inserted.chance == pytest.approx(weights.sum() / 2)
 
 
-def test_a_map_that_is_mostly_zero_still_loses_exactly_k_places_at_each_step(asked):
+def test_a_map_that_is_mostly_zero_still_loses_exactly_k_places_at_each_step(lit_counts):
     module = seeded(LinearNet(5, 8, channels=1))
     x = torch.ones(1, 1, 5, 8)
     subject = subject_of(module, x)
     values = np.zeros((5, 8), np.float32)
     values[0, :3] = 1
-    asked.clear()
+    lit_counts.clear()
     list(deletion(subject, Heatmap(values, "x"), fill="black", steps=8, chance=False))
-    assert sorted(asked) == [5 * k for k in range(9)]
+    assert sorted(lit_counts) == [5 * k for k in range(9)]
 
 
 @pytest.mark.parametrize("mode", ["deletion", pytest.param("insertion", marks=pytest.mark.slow)])
@@ -210,38 +210,38 @@ def test_a_map_times_a_positive_number_gets_the_same(metric):
     assert first == second
 
 
-def test_a_map_is_compared_with_random_ones_without_asking_twice(asked):
+def test_a_map_is_compared_with_random_ones_without_asking_twice(lit_counts):
     module = LinearNet(16, 24, channels=1)
     x = noise(1, 1, 16, 24)
     subject = subject_of(seeded(module), x)
     first, second = (Heatmap(noise(4, 6, seed=seed).numpy(), "x") for seed in (1, 2))
-    asked.clear()
+    lit_counts.clear()
     scores = [final(f(subject, first, fill="mean")) for f in (deletion, insertion)]
     scores.append(final(beats_random_maps(subject, first, fill="mean")))
-    assert len(asked) == sum(score.passes for score in scores)
+    assert len(lit_counts) == sum(score.passes for score in scores)
     assert scores[2].passes == 0
     assert smoothness(torch.tensor(first.values)) == smoothness(torch.tensor(second.values))
-    asked.clear()
+    lit_counts.clear()
     for measure in (deletion, insertion, beats_random_maps):
         final(measure(subject, second, fill="mean"))
-    assert len(asked) <= 70
+    assert len(lit_counts) <= 70
     # Another class is another question: nothing of it is known.
     other_subject = subject_of(module, x, Target(0), backbone=subject.backbone)
-    asked.clear()
+    lit_counts.clear()
     other_subject = replace(other_subject, forward_pass=subject.forward_pass)
     final(deletion(other_subject, first, fill="mean", chance=False))
-    assert len(asked) == 25
+    assert len(lit_counts) == 25
 
 
-def test_deletion_and_insertion_of_a_fine_map_cost_at_most_70_passes(asked):
+def test_deletion_and_insertion_of_a_fine_map_cost_at_most_70_passes(lit_counts):
     module = LinearNet(16, 24, channels=1)
     x = noise(1, 1, 16, 24)
     subject = subject_of(seeded(module), x)
     heat = Heatmap(noise(16, 24, seed=1).numpy(), "x")
-    asked.clear()
+    lit_counts.clear()
     for measure in MEASURES.values():
         final(measure(subject, heat, chance=False))
-    assert 60 < len(asked) <= 70
+    assert 60 < len(lit_counts) <= 70
 
 
 def test_a_stopped_curve_goes_on_where_it_stopped():

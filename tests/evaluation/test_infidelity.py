@@ -47,7 +47,7 @@ def test_it_is_the_correlation_of_the_sums_with_the_losses_written_out(grid):
         masked = x.double().clone()
         masked[(slice(None), slice(None), *box)] = 0
         loss = float((twin(x.double()) - twin(masked))[0, 1])
-        inside = 0.0
+        map_sum = 0.0
         for row in range(grid[0]):
             for column in range(grid[1]):
                 area = 1.0
@@ -55,8 +55,8 @@ def test_it_is_the_correlation_of_the_sums_with_the_losses_written_out(grid):
                     cell = subject.size[axis] / cells
                     low = max(place * cell, box[axis].start)
                     area *= max(0.0, min((place + 1) * cell, box[axis].stop) - low) / cell
-                inside += area * float(heat.values[row, column])
-        total.append((inside, loss))
+                map_sum += area * float(heat.values[row, column])
+        total.append((map_sum, loss))
     assert len(boxes) == 12
     means = [sum(pair[i] for pair in total) / len(total) for i in (0, 1)]
     total = [(a - means[0], b - means[1]) for a, b in total]

@@ -56,11 +56,11 @@ def test_what_a_map_points_at_is_checked_as_the_paper_says():
     shares = {"a": 0.4, "b": 0.1, "c": 0.3, "d": 0.2}
     for threshold in THRESHOLDS:
         pointed = {name for name, share in shares.items() if share > threshold}
-        own = frozenset(pointed & set("abc"))
+        true_parts = frozenset(pointed & set("abc"))
         at = marks.at(threshold)
-        assert at["signs-covered"] == len(own & parts.signs) / 2
-        assert at["preservation"] == (parts.named_without(frozenset("abc") - own) == 1)
-        assert at["part-deletion"] == (parts.named_without(own) != 1)
+        assert at["signs-covered"] == len(true_parts & parts.signs) / 2
+        assert at["preservation"] == (parts.named_without(frozenset("abc") - true_parts) == 1)
+        assert at["part-deletion"] == (parts.named_without(true_parts) != 1)
         # c takes 4 % of the score and d takes none: both mean nothing.
         assert at["distractibility"] == 1 - len(pointed & {"c", "d"}) / 2
     assert parts.background_independence == 1

@@ -73,10 +73,10 @@ def test_the_exact_map_of_a_linear_network_is_unlike_and_edges_stay_what_they_ar
 def test_a_map_turned_over_is_like_by_size_and_unlike_by_sign():
     case = linear_case(12, 16)
 
-    def turned(subject):
+    def opposite_map(subject):
         return Heatmap(-case.heat.values, "x", signed=True)
 
-    case = replace(case, explain=turned)
+    case = replace(case, explain=opposite_map)
     assert SIGNED.score(case).value == pytest.approx(-1)
     assert SIZES.score(case).value == pytest.approx(1)
 
@@ -147,9 +147,9 @@ def test_networks_are_made_once_where_a_cache_is_at_hand():
 
 def test_it_says_why_it_cannot_be_asked():
     case = linear_case()
-    fitted = replace(case, subject=replace(case.subject, stored_artifact=Artifact({}, {})))
-    assert SIGNED.score(fitted).value is None
-    assert "fitted to the trained network" in SIGNED.score(fitted).note
+    artifact_case = replace(case, subject=replace(case.subject, stored_artifact=Artifact({}, {})))
+    assert SIGNED.score(artifact_case).value is None
+    assert "fitted to the trained network" in SIGNED.score(artifact_case).note
     box = subject_of(BlackBox(lambda x: x.flatten(1)[:, :3]), noise(1, 1, 6, 8))
     assert randomised_subjects(box) is None
     with pytest.raises(NeedsNotMet, match="no weights"):

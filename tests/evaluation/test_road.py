@@ -76,9 +76,9 @@ def test_a_signal_is_filled_in_straight_lines_and_a_plane_stays_one():
 
 def test_where_nothing_is_known_each_channel_is_its_mean():
     pixels = noise(1, 3, 9, 12)
-    nothing = torch.zeros(2, 1, 9, 12, dtype=torch.bool)
-    nothing[1] = True
-    actual = impute(pixels, nothing)
+    masks = torch.zeros(2, 1, 9, 12, dtype=torch.bool)
+    masks[1] = True
+    actual = impute(pixels, masks)
     assert actual[0].equal(pixels[0])
     mean = pixels.mean((2, 3), keepdim=True)[0].expand(3, 9, 12)
     assert torch.allclose(actual[1], mean, atol=1e-6)

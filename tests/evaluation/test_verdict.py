@@ -21,7 +21,7 @@ from whylens.core.targets import Target
 from whylens.plugins.rise import RISE
 from whylens.plugins.smoothgrad import SmoothGrad
 
-NOTHING = Score(None)
+NO_SCORE = Score(None)
 
 
 def last(case, **options) -> Verdict:
@@ -58,7 +58,7 @@ MEASURED = [
 @pytest.mark.parametrize(("beaten", "lead", "weights", "seeds", "word"), MEASURED)
 def test_the_rule_is_as_it_is_written_down(beaten, lead, weights, seeds, word):
     verdict = Verdict(
-        None, "", NOTHING, NOTHING, Score(beaten[0], span=(beaten[1], 1.0)), Score(weights),
+        None, "", NO_SCORE, NO_SCORE, Score(beaten[0], span=(beaten[1], 1.0)), Score(weights),
         Score(seeds), 0.9, lead,
     )  # fmt: skip
     actual, reason = word_of(verdict)
@@ -72,8 +72,8 @@ def test_the_true_map_holds_and_its_opposite_does_not(strong):
     assert verdict.word == "holds", verdict
     assert verdict.fraction == 1
     assert verdict.figures["insertion"] > verdict.figures["deletion"]
-    turned = replace(strong, heat=Heatmap(-strong.heat.values, "logit", signed=True))
-    assert last(turned).word == "no better than chance"
+    opposite = replace(strong, heat=Heatmap(-strong.heat.values, "logit", signed=True))
+    assert last(opposite).word == "no better than chance"
 
 
 def test_a_map_leads_by_what_it_does_better_in_units_of_what_random_maps_spread(strong):

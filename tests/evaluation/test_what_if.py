@@ -25,14 +25,14 @@ from whylens.core.targets import probabilities_of
 
 
 @pytest.fixture
-def known():
+def linear_network():
     """A linear network, its input, and the exact share of every place in the score."""
     case = linear_case(6, 8)
     return case.subject, torch.tensor(case.heat.values).double()
 
 
-def test_a_change_is_the_input_where_nothing_is_hidden_and_the_fill_elsewhere(known):
-    subject, _ = known
+def test_a_change_is_the_input_where_nothing_is_hidden_and_the_fill_elsewhere(linear_network):
+    subject, _ = linear_network
     hidden = torch.zeros(6, 8)
     hidden[2:4, 3:6] = 1
     fill = noise(1, 1, 6, 8, seed=5)
@@ -52,8 +52,8 @@ def test_a_change_is_the_input_where_nothing_is_hidden_and_the_fill_elsewhere(kn
 
 
 @pytest.mark.parametrize("share", [0.1, 0.25, 0.5])
-def test_exactly_a_share_is_marked_whatever_is_equal(known, share):
-    subject, _ = known
+def test_exactly_a_share_is_marked_whatever_is_equal(linear_network, share):
+    subject, _ = linear_network
     values = np.zeros((6, 8), np.float32)
     values[0, :3] = 1
     mask = strongest_places(subject, Heatmap(values, "x"), share)
@@ -65,8 +65,8 @@ def test_exactly_a_share_is_marked_whatever_is_equal(known, share):
     assert not flat_places[: count - 3].all() or count <= 3
 
 
-def test_the_shape_is_moved_and_never_grows(known, monkeypatch):
-    subject, _ = known
+def test_the_shape_is_moved_and_never_grows(linear_network, monkeypatch):
+    subject, _ = linear_network
     hidden = torch.zeros(6, 8)
     hidden[0:2, 0:3] = 1
     fill = torch.zeros_like(subject.x)
@@ -93,8 +93,8 @@ def test_the_shape_is_moved_and_never_grows(known, monkeypatch):
     torch.testing.assert_close(shapes_again, shapes)
 
 
-def test_the_true_map_foresees_and_its_opposite_does_not(known):
-    subject, shares = known
+def test_the_true_map_foresees_and_its_opposite_does_not(linear_network):
+    subject, shares = linear_network
     # Of a linear network without softmax in the way, evidence under a shape is the fall itself.
     changed = change_input(subject, torch.eye(6, 8), torch.zeros_like(subject.x))
     shapes, _ = falls_elsewhere(subject, changed, places=30)
@@ -114,8 +114,8 @@ def test_the_true_map_foresees_and_its_opposite_does_not(known):
         pytest.fail("the first shape was to tell places apart")
 
 
-def test_what_falls_alike_everywhere_cannot_be_foreseen(known):
-    subject, _ = known
+def test_what_falls_alike_everywhere_cannot_be_foreseen(linear_network):
+    subject, _ = linear_network
     changed = change_input(subject, torch.eye(6, 8), torch.zeros_like(subject.x))
     shapes, _ = falls_elsewhere(subject, changed)
     flat = torch.full((len(shapes),), 0.3, dtype=torch.float64)
@@ -127,20 +127,20 @@ def test_what_falls_alike_everywhere_cannot_be_foreseen(known):
 
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (20, 24, 3), dtype=np.uint8)
-OTHER = np.random.default_rng(1).integers(0, 256, (20, 24, 3), dtype=np.uint8)
+OTHER_PIXELS = np.random.default_rng(1).integers(0, 256, (20, 24, 3), dtype=np.uint8)
 HEAT = Heatmap(np.random.default_rng(2).permutation(480).reshape(20, 24).astype(np.float32), "x")
 MARKS = np.zeros((10, 12), bool)
 MARKS[2:5, 3:9] = True
 
 
 @pytest.fixture(scope="module")
-def asked():
+def engine_and_question():
     """An engine whose network sees photos as they are, and a question to it."""
     network = wrap(seeded(GapNet()), input_spec=plain_spec(20, 24), labels=("a", "b", "c"))
     return Engine(loader=lambda *_: network), Question("toy", PIXELS, target=1)
 
 
-def filled(fill, engine, question) -> np.ndarray:
+def fill_pixels(fill, engine, question) -> np.ndarray:
     """Return (H, W, 3) float64 pixels of an input that shows the fill alone."""
     if fill == "grey":
         return np.full(PIXELS.shape, 127.5)
@@ -150,22 +150,22 @@ def filled(fill, engine, question) -> np.ndarray:
         blurred = 255 * engine.subject(question).baseline("blur")[0].permute(1, 2, 0).double()
         assert blurred.std() < 0.5 * PIXELS.std()
         return blurred.numpy()
-    return OTHER.astype(float)
+    return OTHER_PIXELS.astype(float)
 
 
 @pytest.mark.parametrize("by", ["map", "marks"])
 @pytest.mark.parametrize("fill", ["blur", "grey", "mean", "photo"])
 @pytest.mark.parametrize("keep", [False, True], ids=["cover", "keep"])
 def test_the_network_is_shown_the_fill_where_it_should_be_and_the_input_elsewhere(
-    asked, keep, fill, by
+    engine_and_question, keep, fill, by
 ):
-    engine, question = asked
+    engine, question = engine_and_question
     mask = MARKS if by == "marks" else HEAT
-    change = Change(mask, 0.25, keep, photo_of(OTHER) if fill == "photo" else fill)
+    change = Change(mask, 0.25, keep, photo_of(OTHER_PIXELS) if fill == "photo" else fill)
     first, last = change_outcomes(engine, question, change, [HEAT, Heatmap(-HEAT.values, "x")])
-    inside = HEAT.values >= 360 if by == "map" else MARKS.repeat(2, 0).repeat(2, 1)
-    hidden = ~inside if keep else inside
-    expected = np.where(hidden[..., None], filled(fill, engine, question), PIXELS)
+    marked = HEAT.values >= 360 if by == "map" else MARKS.repeat(2, 0).repeat(2, 1)
+    hidden = ~marked if keep else marked
+    expected = np.where(hidden[..., None], fill_pixels(fill, engine, question), PIXELS)
     assert np.abs(last.picture - expected).max() <= 0.51
     assert (last.picture != PIXELS).any()
     assert last.area == pytest.approx(hidden.mean())
@@ -181,8 +181,8 @@ def test_the_network_is_shown_the_fill_where_it_should_be_and_the_input_elsewher
         assert (prediction.fell, prediction.elsewhere) == (last.fell, last.elsewhere)
 
 
-def test_a_network_is_shown_what_is_painted_on(asked):
-    (pixels,) = network_views(*asked)
+def test_a_network_is_shown_what_is_painted_on(engine_and_question):
+    (pixels,) = network_views(*engine_and_question)
     assert np.array_equal(pixels, PIXELS)
     signals = wrap(seeded(GapNet(axes=1)), input_spec=plain_spec(32), labels=("a", "b", "c"))
     signal = Question("toy", signal=np.zeros((3, 32), np.float32))
@@ -196,14 +196,16 @@ def stroke(height: int, width: int, thick: float) -> np.ndarray:
 
 
 @pytest.mark.parametrize("width", [1, 10])
-def test_a_stroke_covers_what_was_painted_whatever_the_size_of_the_canvas(asked, width):
+def test_a_stroke_covers_what_was_painted_whatever_the_size_of_the_canvas(
+    engine_and_question, width
+):
     mask = stroke(350, 420, width)
     change = Change(mask, 0.1, False, "grey")
-    *_, outcome = change_outcomes(*asked, change, [])
+    *_, outcome = change_outcomes(*engine_and_question, change, [])
     assert outcome.area == pytest.approx(mask.mean(), rel=1e-5)
     mask = stroke(340, 408, width)  # 17 for each of the network's pixels
     change = Change(mask, 0.1, False, "grey")
-    *_, outcome = change_outcomes(*asked, change, [])
+    *_, outcome = change_outcomes(*engine_and_question, change, [])
     assert outcome.area == pytest.approx(mask.mean(), rel=1e-5)
     share = mask.reshape(20, 17, 24, 17).mean((1, 3))[..., None]
     assert 0.05 < (share > 0).mean() < 0.25

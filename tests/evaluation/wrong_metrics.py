@@ -32,10 +32,10 @@ class Sound:
                 row[self.hidden(values, count, generator)] = 0
             full_masks = masks.view(-1, 1, 4, 6).repeat_interleave(4, 2).repeat_interleave(4, 3)
             means.append(float(self.scores(subject, subject.x * full_masks).mean()))
-        nothing = self.scores(subject, torch.zeros_like(subject.x))
+        empty_score = self.scores(subject, torch.zeros_like(subject.x))
         # The scores are linear in what is shown: on average each step takes as much.
         intact = float(self.scores(subject, subject.x))
-        yield Score(np.mean(means).item(), intact + 11 / 24 * (float(nothing) - intact))
+        yield Score(np.mean(means).item(), intact + 11 / 24 * (float(empty_score) - intact))
 
     def hidden(self, values, count, generator):
         return strongest_first(values, generator)[:count]
@@ -175,8 +175,8 @@ def places_of_all_channels(case: Case) -> Iterator[Score]:
 def any_maximum_hits(case: Case) -> Iterator[Score]:
     """Count a hit where any of several maxima lies inside (Quantus, PointingGame)."""
     values = on_grid(case.heat.values, case.mask.shape)
-    inside = case.mask.numpy()
-    yield Score(float(inside[values == values.max()].any()), float(inside.mean()))
+    mask = case.mask.numpy()
+    yield Score(float(mask[values == values.max()].any()), float(mask.mean()))
 
 
 def area_without_tolerance(case: Case) -> Iterator[Score]:
@@ -196,8 +196,8 @@ def signed_sums(case: Case) -> Iterator[Score]:
 def guarded(case: Case) -> Iterator[Score]:
     """Add a fixed number to a denominator, which may be smaller."""
     values = on_grid(case.heat.values, case.mask.shape).clip(min=0)
-    inside = case.mask.numpy()
-    yield Score(float(values[inside].sum() / (values.sum() + 0.1)), None)
+    mask = case.mask.numpy()
+    yield Score(float(values[mask].sum() / (values.sum() + 0.1)), None)
 
 
 def with_itself(case: Case) -> Iterator[Score]:

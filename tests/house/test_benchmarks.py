@@ -73,16 +73,16 @@ def test_everyone_runs_once_a_round_in_turning_order_after_one_untimed_run():
 
 @pytest.mark.parametrize(("over", "figure"), [(True, 2.0), (False, 0.5)])
 def test_the_figure_is_held_against_the_fastest_peer(over, figure, monkeypatch):
-    now = [0.0]
+    clock = [0.0]
 
     def takes(seconds):
         def work():
-            now[0] += seconds
+            clock[0] += seconds
 
         return work
 
-    monkeypatch.setattr("time.perf_counter", lambda: now[0])
-    monkeypatch.setattr("time.process_time", lambda: now[0])
+    monkeypatch.setattr("time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr("time.process_time", lambda: clock[0])
     contest = Contest(takes(1), {"slow": takes(5), "quick": takes(2)}, "", over=over)
     result = race(row(), contest, rounds=3)
     assert result.figure == pytest.approx(figure)

@@ -124,10 +124,10 @@ def test_no_file_is_longer_than_600_lines():
 def test_the_distribution_lists_every_package():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     packages = set(project["tool"]["setuptools"]["packages"])
-    own = {path.parent.relative_to(ROOT) for path in SOURCES} - {Path("whylens")}
+    folders = {path.parent.relative_to(ROOT) for path in SOURCES} - {Path("whylens")}
     assert packages == {
         "whylens", "whylens.checkpoints", "whylens.examples",
-        *(f"whylens.{'.'.join(path.parts)}" for path in own),
+        *(f"whylens.{'.'.join(path.parts)}" for path in folders),
     }  # fmt: skip
 
 

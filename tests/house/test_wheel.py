@@ -51,9 +51,9 @@ def wheel(tmp_path_factory) -> Path:
 def place(wheel, tmp_path_factory) -> Path:
     """An environment with the wheel; all other packages come from this one."""
     home = tmp_path_factory.mktemp("installed")
-    inside = shared_env(home)
+    python = shared_env(home)
     subprocess.run(
-        [sys.executable, "-m", "pip", "--python", str(inside), "install", "-q", "--no-deps",
+        [sys.executable, "-m", "pip", "--python", str(python), "install", "-q", "--no-deps",
          "--no-index", str(wheel)],
         check=True,
     )  # fmt: skip

@@ -65,8 +65,8 @@ def literal_attentions(module: nn.Module, x: torch.Tensor) -> list[np.ndarray]:
     attentions = []
     for block in twin.blocks:
         part = block.attn
-        packed = part.qkv(block.norm1(tokens))[0].reshape(len(tokens[0]), 3, part.num_heads, -1)
-        query, key, _ = (packed[:, i].permute(1, 0, 2).detach().numpy() for i in range(3))
+        qkv = part.qkv(block.norm1(tokens))[0].reshape(len(tokens[0]), 3, part.num_heads, -1)
+        query, key, _ = (qkv[:, i].permute(1, 0, 2).detach().numpy() for i in range(3))
         attention = np.zeros((part.num_heads, len(tokens[0]), len(tokens[0])))
         for h, i in itertools.product(range(part.num_heads), range(len(tokens[0]))):
             raw = [float(query[h, i] @ k) / query.shape[-1] ** 0.5 for k in key[h]]
@@ -220,17 +220,17 @@ def test_the_attention_written_out_is_torch_s_own(mask, options):
 
 
 def test_a_recorder_hears_its_own_thread_only():
-    inside, finished = threading.Event(), threading.Event()
+    recording, finished = threading.Event(), threading.Event()
 
     def attend() -> None:
-        inside.wait(10)
+        recording.wait(10)
         functional.scaled_dot_product_attention(*[noise(1, 1, 3, 2)] * 3)
         finished.set()
 
     thread = threading.Thread(target=attend)
     thread.start()
     with AttentionRecorder() as recorder:
-        inside.set()
+        recording.set()
         assert finished.wait(10)
         assert recorder.recorded == []
         functional.scaled_dot_product_attention(*[noise(1, 1, 3, 2)] * 3)

@@ -68,19 +68,19 @@ class LiteralSearch:
         self.mean, self.std = np.array(input_spec.mean), np.array(input_spec.std)
         x = subject.x[0].double().numpy()
         self.pixels = np.stack([x[c] * self.std[c] + self.mean[c] for c in range(len(x))])
-        nothing = {"black": 0.0, "grey": 0.5}[empty]
+        empty_value = {"black": 0.0, "grey": 0.5}[empty]
         self.negative = find == NEGATIVE
-        self.base = self.pixels if self.negative else np.full_like(self.pixels, nothing)
+        self.base = self.pixels if self.negative else np.full_like(self.pixels, empty_value)
         self.low, self.high = np.zeros_like(self.pixels), np.zeros_like(self.pixels)
         for at in np.ndindex(*self.pixels.shape):
             u = self.pixels[at]
             if not self.negative:
-                self.low[at], self.high[at] = min(0.0, u - nothing), max(0.0, u - nothing)
-            elif u >= nothing:
+                self.low[at], self.high[at] = min(0.0, u - empty_value), max(0.0, u - empty_value)
+            elif u >= empty_value:
                 self.high[at] = 1 - u
             else:
                 self.low[at] = 0 - u
-        self.start = np.zeros_like(self.pixels) if self.negative else self.pixels - nothing
+        self.start = np.zeros_like(self.pixels) if self.negative else self.pixels - empty_value
 
     def loss(self, change, kappa=None):
         """Return max(lead of what is unwanted, -kappa) and its gradient: eq. 2 and eq. 4."""
@@ -159,7 +159,7 @@ def flipping() -> nn.Module:
     return module
 
 
-def tried(module, subject, room, change):
+def changed_logits(module, subject, room, change):
     """Return (C,) float64 logits of the input with the change."""
     input_spec = subject.backbone.input_spec
     mean, std = (
@@ -259,23 +259,25 @@ def test_the_class_really_changes_when_the_negative_is_added(kind, seed, empty):
     module = one_channel(kind)
     x = (noise(1, 1, 6, 9, seed=seed) - 0.4) / 0.2
     subject = subject_of(module, x, Target(0), input_spec=input_spec)
-    own = int(subject.forward_pass.logits.argmax())
-    subject = replace(subject, target=Target(own))
+    predicted = int(subject.forward_pass.logits.argmax())
+    subject = replace(subject, target=Target(predicted))
     heat, room, change = changes(subject, NEGATIVE, empty=empty, kappa=0.1, steps=30)
     assert heat.diagnostics["found"] == 1
-    logits = tried(module, subject, room, change)
+    logits = changed_logits(module, subject, room, change)
     new = int(logits.argmax())
-    assert new != own
+    assert new != predicted
     assert heat.diagnostics["class chosen"] == new
-    assert heat.diagnostics["margin"] == pytest.approx(float(logits[own] - logits.max()), abs=1e-3)
+    assert heat.diagnostics["margin"] == pytest.approx(
+        float(logits[predicted] - logits.max()), abs=1e-3
+    )
     assert heat.diagnostics["margin"] <= -0.1
-    assert f"chooses class {new} rather than class {own}" in heat.note
+    assert f"chooses class {new} rather than class {predicted}" in heat.note
     assert heat.diagnostics["its probability"] == pytest.approx(
         float(logits.softmax(0)[new]), abs=1e-4
     )
     # Only added: away from what shows nothing, and nowhere beyond what a pixel can be.
-    nothing = {"black": 0.0, "grey": 0.5}[empty]
-    before = room.base.double() - nothing
+    empty_value = {"black": 0.0, "grey": 0.5}[empty]
+    before = room.base.double() - empty_value
     assert (change * before >= -1e-6).all()
     assert ((room.base + change) > -1e-6).all()
     assert ((room.base + change) < 1 + 1e-6).all()
@@ -290,20 +292,20 @@ def test_the_class_really_stays_when_only_the_positive_is_shown(kind, seed, empt
     module = one_channel(kind)
     x = (noise(1, 1, 6, 9, seed=seed) - 0.4) / 0.2
     subject = subject_of(module, x, Target(0), input_spec=input_spec)
-    own = int(subject.forward_pass.logits.argmax())
-    subject = replace(subject, target=Target(own))
+    predicted = int(subject.forward_pass.logits.argmax())
+    subject = replace(subject, target=Target(predicted))
     heat, room, change = changes(subject, POSITIVE, empty=empty, kappa=0.1, steps=30)
     assert heat.diagnostics["found"] == 1
-    logits = tried(module, subject, room, change)
-    assert int(logits.argmax()) == own
+    logits = changed_logits(module, subject, room, change)
+    assert int(logits.argmax()) == predicted
     assert heat.diagnostics["margin"] >= 0.1
     empty_logits = subject.fast_logits(subject.baseline(empty))[0]
-    if margin(empty_logits, own, torch.arange(3) != own) >= 0.1:
+    if margin(empty_logits, predicted, torch.arange(3) != predicted) >= 0.1:
         assert not heat.values.any()
         assert "Nothing needs keeping" in heat.note
         return
     assert heat.values.any()
-    assert f"chooses class {own}" in heat.note
+    assert f"chooses class {predicted}" in heat.note
     assert (change.abs() <= room.start.abs() + 1e-6).all()
     whole = float(room.start.abs().sum())
     assert heat.diagnostics["L1"] < 0.2 * whole
@@ -332,19 +334,19 @@ def test_a_larger_margin_takes_more():
 
 def test_a_larger_beta_changes_fewer_places():
     subject = question(linear())
-    few, many = (sought(subject, beta=b, constants=5).diagnostics for b in (1.0, 0.0))
-    assert few["found"] == many["found"] == 1
-    assert few["places changed"] < many["places changed"]
+    sparse, dense = (sought(subject, beta=b, constants=5).diagnostics for b in (1.0, 0.0))
+    assert sparse["found"] == dense["found"] == 1
+    assert sparse["places changed"] < dense["places changed"]
 
 
 def test_of_a_class_that_is_not_chosen_nothing_needs_adding():
     subject = question(linear())
-    own = subject.target.index
-    target = (own + 1) % 3
+    predicted = subject.target.index
+    target = (predicted + 1) % 3
     heat = sought(replace(subject, target=Target(target)))
     assert not heat.values.any()
     assert heat.diagnostics["found"] == 1 or heat.diagnostics["margin"] > -0.1
-    assert f"prefers class {own} to class {target} as it is" in heat.note
+    assert f"prefers class {predicted} to class {target} as it is" in heat.note
 
 
 def test_a_part_may_be_enough_for_a_class_that_the_whole_is_not():
@@ -377,13 +379,13 @@ def test_what_cannot_be_found_is_said_and_the_nearest_attempt_shown():
 def test_of_a_contrast_only_the_second_class_counts():
     module = linear()
     subject = question(module)
-    own = subject.target.index
-    for versus in {0, 1, 2} - {own}:
-        contrast = replace(subject, target=Target(own, "contrast", versus))
+    predicted = subject.target.index
+    for versus in {0, 1, 2} - {predicted}:
+        contrast = replace(subject, target=Target(predicted, "contrast", versus))
         heat = sought(contrast)
         assert heat.diagnostics["found"] == 1
         assert heat.diagnostics["margin"] <= -0.1
-        assert f"prefers class {versus} rather than class {own}" in heat.note
+        assert f"prefers class {versus} rather than class {predicted}" in heat.note
 
 
 def test_the_scale_of_the_scores_does_not_matter_but_to_the_margin():

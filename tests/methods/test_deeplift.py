@@ -118,7 +118,7 @@ def loud(module):
     return module
 
 
-def asked(module, target=None, *, size=(10, 13), seed=5):
+def subject_for(module, target=None, *, size=(10, 13), seed=5):
     return subject_of(module, 3 * noise(1, 3, *size, seed=seed) - 1, target)
 
 
@@ -168,7 +168,7 @@ class LiteralNet:
 def test_the_map_is_the_paper_s_chain_of_quotients_layer_by_layer(name):
     act = FUNCTIONS[name]
     module = loud(Net(act))
-    subject = asked(module, Target(2), size=(6, 7))
+    subject = subject_for(module, Target(2), size=(6, 7))
     x = subject.x.double()
     start = torch.zeros_like(x)
     expected = LiteralNet(module, act).multipliers(x, start, 2) * (x - start)[0]
@@ -179,7 +179,7 @@ def test_the_map_is_the_paper_s_chain_of_quotients_layer_by_layer(name):
 def every(name):
     """Return a question about a network with this nonlinearity, and its float64 copy."""
     module = loud(Net(EVERY[name]))
-    return asked(module), precise(module)
+    return subject_for(module), precise(module)
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ def test_module_function_method_and_in_place_are_one(name):
     ways += [getattr(torch.Tensor, f"{name}_")] if hasattr(torch.Tensor, name) else []
     ways += [MODULES[f"{name} in place"]] if f"{name} in place" in MODULES else []
     assert len(ways) >= 3
-    first, *variants = (lifted(asked(loud(Net(way)))).values for way in ways)
+    first, *variants = (lifted(subject_for(loud(Net(way)))).values for way in ways)
     assert all(np.array_equal(first, values) for values in variants)
 
 
@@ -239,7 +239,7 @@ class Aliased(nn.Module):
 
 def test_values_written_in_place_are_seen_by_whoever_reads_them_later():
     module = loud(Aliased())
-    subject = asked(module)
+    subject = subject_for(module)
     heat = lifted(subject, baseline="grey")
     before = subject.x.clone()
     with torch.no_grad():
@@ -281,7 +281,7 @@ POOLINGS = {
 
 @pytest.mark.parametrize("pool", POOLINGS)
 def test_contributions_add_up_through_max_pools(pool):
-    heat = lifted(asked(loud(Net(functional.relu, POOLINGS[pool])), Target(0)))
+    heat = lifted(subject_for(loud(Net(functional.relu, POOLINGS[pool])), Target(0)))
     assert heat.diagnostics["completeness gap"] < 1e-4
     assert abs(heat.diagnostics["score change"]) > 0.1
 
@@ -342,7 +342,7 @@ def test_it_is_captum_s_on_modules_that_captum_covers(pool, target):
             return self.top(self.trunk(x).mean((2, 3)))
 
     module = loud(Modules())
-    subject = asked(module, Target(target), size=(12, 14))
+    subject = subject_for(module, Target(target), size=(12, 14))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         x = subject.x.clone().requires_grad_()
@@ -359,7 +359,7 @@ def test_it_is_captum_s_on_modules_that_captum_covers(pool, target):
 
 
 def test_several_baselines_are_averaged_and_still_add_up():
-    subject = asked(loud(Net(nn.functional.relu)))
+    subject = subject_for(loud(Net(nn.functional.relu)))
     singles = [lifted(subject, baseline=fill) for fill in FILLS]
     heat = lifted(subject, baseline="all four")
     assert difference(heat.values, np.mean([e.values for e in singles], axis=0)) < 1e-5
@@ -383,7 +383,7 @@ def test_captum_does_not_add_up_on_a_pool_after_a_relu_and_this_does():
             return self.fc(self.trunk(x).mean((2, 3)))
 
     module = loud(Modules())
-    subject = asked(module)
+    subject = subject_for(module)
     start = subject.baseline("blur")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -401,7 +401,7 @@ def test_captum_does_not_add_up_on_functional_relus_and_this_does():
         warnings.simplefilter("ignore")
         captum = pytest.importorskip("captum.attr", reason="the peer captum is not installed")
     module = loud(Net(functional.relu))
-    subject = asked(module)
+    subject = subject_for(module)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         x = subject.x.clone().requires_grad_()
@@ -462,7 +462,7 @@ class Handmade(nn.Module):
 
 @pytest.mark.parametrize("kind", [Gated, Attending, Normed, Handmade])
 def test_products_of_activations_are_refused_with_the_gap_and_the_remedy(kind):
-    subject = asked(loud(kind()))
+    subject = subject_for(loud(kind()))
     with pytest.raises(NeedsNotMet, match=r"miss \d+ % of the score's .*Use Integrated Gradients"):
         lifted(subject)
 
@@ -482,7 +482,7 @@ class Shuffled(nn.Module):
 @pytest.mark.parametrize("size", [(12, 12), (8, 12)])
 def test_a_batch_that_is_not_first_is_refused(size):
     with pytest.raises(NeedsNotMet, match="Use Integrated Gradients instead"):
-        lifted(asked(loud(Shuffled()), size=size))
+        lifted(subject_for(loud(Shuffled()), size=size))
 
 
 @pytest.mark.parametrize(
@@ -555,7 +555,7 @@ def test_other_threads_and_later_calls_are_not_touched():
 
 def test_eight_threads_get_the_answers_that_one_gets():
     nets = [loud(Net(functional.relu, nn.MaxPool2d(2))), loud(Net(nn.SiLU(inplace=True)))]
-    subjects = [asked(nets[i % 2], Target(i % 3), seed=i) for i in range(8)]
+    subjects = [subject_for(nets[i % 2], Target(i % 3), seed=i) for i in range(8)]
     expected = [lifted(s).values for s in subjects]
     maps: list[list[np.ndarray]] = [[] for _ in subjects]
 

@@ -32,8 +32,8 @@ def forward(module: nn.Module, x: torch.Tensor, shifts: list[torch.Tensor | floa
     tokens, layers = module.norm_pre(module._pos_embed(module.patch_embed(x.double()))), []
     for block, shift in zip(module.blocks, shifts, strict=True):
         part, width = block.attn, tokens.shape[-1]
-        packed = part.qkv(block.norm1(tokens))[0].reshape(len(tokens[0]), 3, part.num_heads, -1)
-        query, key = (packed[:, i].permute(1, 0, 2) for i in range(2))
+        qkv = part.qkv(block.norm1(tokens))[0].reshape(len(tokens[0]), 3, part.num_heads, -1)
+        query, key = (qkv[:, i].permute(1, 0, 2) for i in range(2))
         raw = query @ key.transpose(1, 2) * (width // part.num_heads) ** -0.5
         layers.append(raw.softmax(-1) + shift)
         tokens = after(block, tokens, layers[-1])

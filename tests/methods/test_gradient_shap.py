@@ -46,7 +46,7 @@ def expected(subject, **params):
     return final(METHOD.explain(subject, GradientShapParams(**params)))
 
 
-def drawn(subject, *, baselines, share, samples):
+def draws(subject, *, baselines, share, samples):
     """Yield (baseline, place on the path) in the order of the draws, in float64."""
     input_spec, generator = (
         subject.backbone.input_spec,
@@ -80,7 +80,7 @@ def literal(module, subject, **options):
     values, changes = [], []
     with torch.no_grad():
         score = float(score64(twin(subject.x.double())[0], subject.target))
-    for start, place in drawn(subject, **options):
+    for start, place in draws(subject, **options):
         leaf = torch.tensor(start + place * (x - start))[None].requires_grad_()
         score64(twin(leaf)[0], subject.target).backward()
         values.append(((x - start) * leaf.grad[0].numpy()).sum(0))
@@ -148,9 +148,9 @@ def test_it_adds_up_to_the_score_s_mean_change_within_the_stated_error(baselines
     errors = np.array([h.diagnostics["gap's standard error"] for h in heats])
     assert (errors > 0).all()
     assert np.sqrt((gaps**2).mean() / (errors**2).mean()) == pytest.approx(1, abs=0.35)
-    many = expected(subject, baselines=baselines, samples=1024)
-    assert many.diagnostics["completeness gap"] < 0.02
-    assert not many.note
+    long_run = expected(subject, baselines=baselines, samples=1024)
+    assert long_run.diagnostics["completeness gap"] < 0.02
+    assert not long_run.note
 
 
 @pytest.mark.slow

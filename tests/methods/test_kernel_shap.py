@@ -290,8 +290,8 @@ def test_at_the_default_budget_seeds_agree(kind):
     subject = subject_of(seeded(kind()), smooth(48, 64))
     maps = [explained(replace(subject, seed=seed)).values.ravel() for seed in range(3)]
     assert np.corrcoef(maps).min() > 0.99
-    few = [explained(replace(subject, seed=s), samples=100).values.ravel() for s in range(3)]
-    assert np.corrcoef(few).min() < np.corrcoef(maps).min()
+    short_maps = [explained(replace(subject, seed=s), samples=100).values.ravel() for s in range(3)]
+    assert np.corrcoef(short_maps).min() < np.corrcoef(maps).min()
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 100])

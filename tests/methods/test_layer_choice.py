@@ -49,7 +49,7 @@ def net(name: str, **kwargs) -> torch.nn.Module:
 
 
 @pytest.fixture(scope="module")
-def asked():
+def subject_for():
     subjects = {}
 
     def subject(name: str) -> Subject:
@@ -86,8 +86,8 @@ def as_map(raw: torch.Tensor, name: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", NETS)
-def test_features_and_gradients_of_every_stage_are_those_of_plain_pytorch(asked, name):
-    subject = asked(name)
+def test_features_and_gradients_of_every_stage_are_those_of_plain_pytorch(subject_for, name):
+    subject = subject_for(name)
     stages = subject.backbone.stages
     assert len(stages) >= 4
     twin = copy.deepcopy(subject.backbone.module).double().requires_grad_(False)
@@ -99,8 +99,8 @@ def test_features_and_gradients_of_every_stage_are_those_of_plain_pytorch(asked,
 
 
 @pytest.mark.parametrize("name", NETS)
-def test_maps_put_in_place_of_a_stage_are_scored_as_plain_pytorch_scores_them(asked, name):
-    subject = asked(name)
+def test_maps_put_in_place_of_a_stage_are_scored_as_plain_pytorch_scores_them(subject_for, name):
+    subject = subject_for(name)
     twin = copy.deepcopy(subject.backbone.module)
     for number, stage in enumerate(subject.backbone.stages, start=1):
         (layer,) = subject.layers(f"stage {number}")
@@ -119,8 +119,8 @@ def test_maps_put_in_place_of_a_stage_are_scored_as_plain_pytorch_scores_them(as
         assert difference(layer.scores(maps), expected) < 1e-4
 
 
-def test_the_last_layer_is_that_of_the_split(asked):
-    subject = asked("resnet10t")
+def test_the_last_layer_is_that_of_the_split(subject_for):
+    subject = subject_for("resnet10t")
     (last,) = subject.layers("last")
     stages = subject.backbone.stages
     (stage,) = subject.layers(f"stage {len(stages)}")
@@ -129,8 +129,8 @@ def test_the_last_layer_is_that_of_the_split(asked):
     assert difference(last.scores(last.features * 2), stage.scores(last.features * 2)) < 1e-4
 
 
-def test_for_a_vision_transformer_no_stage_is_dead(asked):
-    subject = asked(DEIT)
+def test_for_a_vision_transformer_no_stage_is_dead(subject_for):
+    subject = subject_for(DEIT)
     paths = [stage.path for stage in subject.backbone.stages]
     # After the last block only the class tokens are read.
     assert paths == [f"blocks.{i}" for i in range(4)]
@@ -171,22 +171,22 @@ def test_a_network_without_stages_says_which_layers_there_are():
     assert [layer.name for layer in subject.layers("mean over stages")] == ["last"]
 
 
-def test_a_stage_too_many_is_refused_with_those_there_are(asked):
+def test_a_stage_too_many_is_refused_with_those_there_are(subject_for):
     with pytest.raises(InvalidParameter, match="has stages 1 to 5 and the last layer"):
-        asked("resnet10t").layers("stage 9")
+        subject_for("resnet10t").layers("stage 9")
 
 
-def test_the_network_stays_as_it_was(asked):
-    module = asked("resnet10t").backbone.module
+def test_the_network_stays_as_it_was(subject_for):
+    module = subject_for("resnet10t").backbone.module
     before = {name: id(part) for name, part in module.named_modules()}
-    for layer in asked("resnet10t").layers("mean over stages"):
+    for layer in subject_for("resnet10t").layers("mean over stages"):
         layer.gradients, layer.scores(layer.features)
     assert {name: id(part) for name, part in module.named_modules()} == before
     assert not any(part._forward_hooks for part in module.modules())
 
 
-def test_threads_do_not_meet(asked):
-    subject = asked("resnet10t")
+def test_threads_do_not_meet(subject_for):
+    subject = subject_for("resnet10t")
     inputs = [noise(1, 3, 64, 64, seed=s) for s in range(6)]
     backbone = subject.backbone
 
@@ -208,8 +208,8 @@ def test_threads_do_not_meet(asked):
         assert difference(values, reference) < 1e-5
 
 
-def test_the_mean_over_stages_is_of_shares_at_the_finest_size(asked):
-    subject = asked("resnet10t")
+def test_the_mean_over_stages_is_of_shares_at_the_finest_size(subject_for):
+    subject = subject_for("resnet10t")
     params = {"signed": True}
     singles = [
         final(GradCAM().explain(subject, SignedLayerParams(layer=f"stage {i}", **params))).values

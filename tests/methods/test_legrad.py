@@ -45,8 +45,8 @@ def literal_layers(module: nn.Module, x: torch.Tensor):
     tokens = twin.norm_pre(twin._pos_embed(twin.patch_embed(x.double())))
     for block in twin.blocks:
         part, width = block.attn, tokens.shape[-1]
-        packed = part.qkv(block.norm1(tokens))[0].reshape(len(tokens[0]), 3, part.num_heads, -1)
-        query, key = (packed[:, i].permute(1, 0, 2) for i in range(2))
+        qkv = part.qkv(block.norm1(tokens))[0].reshape(len(tokens[0]), 3, part.num_heads, -1)
+        query, key = (qkv[:, i].permute(1, 0, 2) for i in range(2))
         attention = (query @ key.transpose(1, 2) * (width // part.num_heads) ** -0.5).softmax(-1)
 
         def logits(changed, pooling, block=block, tokens=tokens):

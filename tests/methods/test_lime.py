@@ -178,11 +178,11 @@ def test_perturbing_normalised_pixels_is_perturbing_rgb_and_normalising():
         def forward(self, x):
             return self.net((x - mean) / std)
 
-    inside = subject_of(module, (unit - mean) / std, input_spec=input_spec)
-    outside = subject_of(TakesRgb(), unit)
+    normalised = subject_of(module, (unit - mean) / std, input_spec=input_spec)
+    rgb = subject_of(TakesRgb(), unit)
     for fill in ("segment mean", "grey", "black", "blur"):
         first, second = (
-            explained(s, segments=24, samples=100, fill=fill) for s in (inside, outside)
+            explained(s, segments=24, samples=100, fill=fill) for s in (normalised, rgb)
         )
         assert difference(first.values, second.values) < 1e-3
 
@@ -264,8 +264,8 @@ def test_at_the_default_budget_seeds_agree(kind):
     subject = subject_of(seeded(kind()), smooth(48, 64))
     maps = [explained(replace(subject, seed=seed)).values.ravel() for seed in range(3)]
     assert np.corrcoef(maps).min() > 0.99
-    few = [explained(replace(subject, seed=s), samples=100).values.ravel() for s in range(3)]
-    assert np.corrcoef(few).min() < np.corrcoef(maps).min()
+    short_maps = [explained(replace(subject, seed=s), samples=100).values.ravel() for s in range(3)]
+    assert np.corrcoef(short_maps).min() < np.corrcoef(maps).min()
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 100])

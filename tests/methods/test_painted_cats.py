@@ -49,7 +49,7 @@ def genuine():
 
 
 @cache
-def painted(traits) -> Portrait:
+def portrait_of(traits) -> Portrait:
     """Return a picture of the small worlds, which several tests look at."""
     return paint_portrait(traits, size=SIZE)
 
@@ -118,12 +118,12 @@ def test_digests_are_pinned():
 def test_pixels_stay_what_they_were(breeds):
     """Mean colours by part, which no rounding of another library changes, guard the drawing."""
     reference = json.loads((ROOT / "tests" / "methods" / "painted_cats.json").read_text())
-    assert measured(breeds) == {
+    assert mean_colours(breeds) == {
         name: pytest.approx(colour, abs=1.5) for name, colour in reference.items()
     }
 
 
-def measured(cats) -> dict[str, list[float]]:
+def mean_colours(cats) -> dict[str, list[float]]:
     """Return the mean colour of every part of three pictures."""
     return {
         f"{index} {name}": [round(float(c), 1) for c in portrait.pixels[mask].mean(0)]
@@ -149,7 +149,7 @@ def test_a_picture_is_what_it_says(breeds):
 def test_parts_lie_where_they_must(breeds, genuine):
     for cats, indices in ((breeds, range(8)), (genuine, range(8))):
         for index in indices:
-            parts = painted(cats.traits(index)).parts
+            parts = portrait_of(cats.traits(index)).parts
             props = [parts[name] for name in PROPS if name in parts]
             names = ("left_ear", "right_ear", "left_eye", "right_eye", "muzzle", "whiskers", "coat")
             for first, second in itertools.combinations(names, 2):
@@ -169,7 +169,7 @@ def test_parts_lie_where_they_must(breeds, genuine):
 
 def test_the_evidence_is_there_to_be_seen(breeds):
     for index, item in enumerate(breeds.items[:24]):
-        parts = painted(breeds.traits(index)).parts
+        parts = portrait_of(breeds.traits(index)).parts
         for part in diagnostic_parts(item.label):
             assert parts[part].sum() >= 0.008 * SIZE**2, (index, part)
 
@@ -273,7 +273,7 @@ def test_splits_share_no_seed_and_classes_are_balanced():
 def test_leaving_a_part_out_changes_that_part_only(breeds, part):
     for index in range(8):
         traits = breeds.traits(index)
-        before, after = painted(traits), paint_portrait(without(traits, part), size=SIZE)
+        before, after = portrait_of(traits), paint_portrait(without(traits, part), size=SIZE)
         assert not after.parts[part].any()
         assert strays(before, after, before.parts[part]) <= FEW, index
         if traits.coat != "plain" or part != "coat":
@@ -289,7 +289,7 @@ def test_another_breeds_part_changes_that_part_only(breeds, part, breed):
     for index in range(8):
         traits = breeds.traits(index)
         changed_traits = with_part_of(traits, part, breed)
-        before, after = painted(traits), paint_portrait(changed_traits, size=SIZE)
+        before, after = portrait_of(traits), paint_portrait(changed_traits, size=SIZE)
         region = before.parts[part] | after.parts[part]
         assert strays(before, after, region) <= FEW, index
 
@@ -299,14 +299,14 @@ def test_another_background_leaves_the_cat_alone(breeds):
         traits = breeds.traits(index)
         changed_traits = with_background(traits, 7)
         assert changed_traits.scene_seed != traits.scene_seed
-        before, after = painted(traits), paint_portrait(changed_traits, size=SIZE)
+        before, after = portrait_of(traits), paint_portrait(changed_traits, size=SIZE)
         cat = before.parts["cat"] & after.parts["cat"]
         assert strays(before, after, ~cat) <= FEW
 
 
 def test_leaving_a_prop_or_the_badge_out_changes_it_only(breeds):
     traits = replace(breeds.traits(3), props=PROPS, watermark=True)
-    before = painted(traits)
+    before = portrait_of(traits)
     for name in (*PROPS, "watermark"):
         after = paint_portrait(without(traits, name), size=SIZE)
         assert name not in after.parts
@@ -319,7 +319,7 @@ def test_an_artefact_is_all_that_is_wrong_with_its_picture(genuine, artefact):
     for index in range(4):
         base = genuine.traits(2 * index)
         traits = replace(base, props=("collar",), artefacts=(artefact,))
-        before = painted(traits)
+        before = portrait_of(traits)
         after = paint_portrait(without(traits, f"artefact:{artefact}"), size=SIZE)
         mask = before.parts[f"artefact:{artefact}"]
         assert mask.sum() >= 0.003 * SIZE**2, index

@@ -78,7 +78,7 @@ def page():
 
 
 @pytest.fixture(scope="module")
-def fitted(page):
+def artifact(page):
     *_, last = page.fit("toy", "protopnet", Planted(), FIT, visitor=ME)
     return last.artifact
 
@@ -193,14 +193,14 @@ def test_the_head_is_the_minimum_of_its_objective(rng, penalty):
     owner = np.array([0, 0, 1, 1, 2, 2])
     x = rng.normal(size=(120, 6)) * 0.1 + 0.5 + 0.15 * (owner[None] == y[:, None])
     head = solve_head(x, y, owner, 3, penalty, steps=20_000)
-    own = owner[None] == np.arange(3)[:, None]
-    assert (head.weight[own] >= 0).all()
+    own_class = owner[None] == np.arange(3)[:, None]
+    assert (head.weight[own_class] >= 0).all()
     best = head_loss(head, x, y, 3)
 
     # A general solver on the split weights w = p - q, p, q >= 0, finds nothing better.
     def objective(flat):
         p, q, b = np.split(flat, [18, 36])
-        weight = np.where(own, p.reshape(3, 6), (p - q).reshape(3, 6))
+        weight = np.where(own_class, p.reshape(3, 6), (p - q).reshape(3, 6))
         return head_loss(Head(weight, b, penalty), x, y, 3)
 
     start = np.concatenate(
@@ -256,8 +256,8 @@ def test_projection_uses_no_picture_twice_and_every_prototype_is_a_patch(rng):
     for c in (0, 1):
         pictures = [s.picture for s, o in zip(sources, owners, strict=True) if o == c]
         assert len(set(pictures)) == len(pictures)
-    for patch, own, source in zip(projected_metric.patches, owners, sources, strict=True):
-        assert labels[source.picture] == own
+    for patch, label, source in zip(projected_metric.patches, owners, sources, strict=True):
+        assert labels[source.picture] == label
         vector = metric.rotation @ plain[source.picture].flatten(1)[:, source.place]
         assert float(patch @ vector / vector.norm()) == pytest.approx(1, abs=1e-5)
 
@@ -299,30 +299,32 @@ def test_every_prototype_is_the_planted_cell_of_its_training_picture(sparse):
 
 @pytest.mark.parametrize("target", [0, 1, 2, None])
 @pytest.mark.parametrize("index", [90, 101, 130])
-def test_points_add_up_to_the_class_score(page, fitted, index, target):
+def test_points_add_up_to_the_class_score(page, artifact, index, target):
     result = explained(page, index, target, patches=False, count=4).result
     total = sum(item.value for item in result.items) + result.rest
     assert total == pytest.approx(result.score, abs=1e-4)
     assert result.predicted == Planted.labels[index % 3]
 
 
-def test_points_are_weight_times_similarity(page, fitted):
+def test_points_are_weight_times_similarity(page, artifact):
     net, index = page.backbone("toy"), 97
     x = torch.from_numpy(Planted().pixels(index) / 255).float().permute(2, 0, 1)[None]
     from whylens.plugins.protopnet.similarity import metric_from_arrays
 
-    sims = similarities(net.features(x).map, metric_from_arrays(fitted.arrays))[0].double().numpy()
-    scores = fitted.arrays["weight"].astype(np.float64) @ sims + fitted.arrays["bias"]
+    sims = (
+        similarities(net.features(x).map, metric_from_arrays(artifact.arrays))[0].double().numpy()
+    )
+    scores = artifact.arrays["weight"].astype(np.float64) @ sims + artifact.arrays["bias"]
     result = explained(page, index, 1, patches=False, count=20).result
     assert result.score == pytest.approx(scores[1], abs=1e-4)
-    points = fitted.arrays["weight"][1] * sims
-    names = fitted.facts["names"]
+    points = artifact.arrays["weight"][1] * sims
+    names = artifact.facts["names"]
     for item in result.items:
         i = names.index(item.caption.split(": likeness")[0])
         assert item.value == pytest.approx(points[i], abs=1e-4)
 
 
-def test_the_checked_patch_lies_on_the_evidence_and_covering_it_matters(page, fitted, sparse):
+def test_the_checked_patch_lies_on_the_evidence_and_covering_it_matters(page, artifact, sparse):
     page.artifact_store.put_for_visitor(
         REGISTRY.explainers["protopnet"], page.backbone("toy"), ME, sparse
     )
@@ -342,20 +344,20 @@ def test_the_checked_patch_lies_on_the_evidence_and_covering_it_matters(page, fi
                 and item.diagnostics["drop when covered"] > item.diagnostics["drop elsewhere"]
             )
     page.artifact_store.put_for_visitor(
-        REGISTRY.explainers["protopnet"], page.backbone("toy"), ME, fitted
+        REGISTRY.explainers["protopnet"], page.backbone("toy"), ME, artifact
     )
     assert total >= 10
     assert hits >= 0.9 * total
 
 
-def test_answers_come_in_parts_and_the_last_is_whole(page, fitted):
+def test_answers_come_in_parts_and_the_last_is_whole(page, artifact):
     question = Question("toy", Planted().pixels(93), visitor=ME)
     shares = [a.fraction for a in page.explain(question, "protopnet", {"count": 3})]
     assert shares == sorted(shares)
     assert 0 < shares[0] < shares[-1] == 1
 
 
-def test_disagreement_with_the_network_is_said(page, fitted):
+def test_disagreement_with_the_network_is_said(page, artifact):
     # The network has random weights; it often says something else than the prototypes.
     notes = []
     for index in range(90, 110):
@@ -367,33 +369,33 @@ def test_disagreement_with_the_network_is_said(page, fitted):
     assert any(notes)
 
 
-def test_deleting_solves_the_head_again_and_says_what_it_cost(fitted):
-    names = fitted.facts["names"]
-    owner = np.asarray(fitted.arrays["owner"])
+def test_deleting_solves_the_head_again_and_says_what_it_cost(artifact):
+    names = artifact.facts["names"]
+    owner = np.asarray(artifact.arrays["owner"])
     victim = next(i for i, o in enumerate(owner) if (owner == o).sum() > 1)
     # From the artifact alone: it has neither the network nor pictures to learn from.
-    after = edit_prototypes(fitted, "delete", (names[victim],), "")
+    after = edit_prototypes(artifact, "delete", (names[victim],), "")
     assert after.facts["names"] == [n for n in names if n != names[victim]]
     assert "% before" in after.facts["edited"]
     indices = [i for i in range(len(names)) if i != victim]
     head = solve_head(
-        np.asarray(fitted.arrays["train_similarities"], np.float64)[:, indices],
-        np.asarray(fitted.arrays["train_labels"], np.int64),
+        np.asarray(artifact.arrays["train_similarities"], np.float64)[:, indices],
+        np.asarray(artifact.arrays["train_labels"], np.int64),
         owner[indices].astype(np.int64),
         3,
-        fitted.facts["report"]["penalty"],
+        artifact.facts["report"]["penalty"],
     )
     np.testing.assert_allclose(after.arrays["weight"], head.weight, atol=1e-4)
 
 
-def test_merged_prototypes_fire_as_their_strongest_and_still_add_up(page, fitted):
-    owner = np.asarray(fitted.arrays["owner"])
-    names = fitted.facts["names"]
+def test_merged_prototypes_fire_as_their_strongest_and_still_add_up(page, artifact):
+    owner = np.asarray(artifact.arrays["owner"])
+    names = artifact.facts["names"]
     pair = [i for i in range(len(names)) if owner[i] == 1][:2]
-    after = edit_prototypes(fitted, "merge", tuple(names[i] for i in pair), "a red spot")
+    after = edit_prototypes(artifact, "merge", tuple(names[i] for i in pair), "a red spot")
     assert "a red spot" in after.facts["names"]
     assert len(after.facts["names"]) == len(names) - 1
-    sims = np.asarray(fitted.arrays["train_similarities"])
+    sims = np.asarray(artifact.arrays["train_similarities"])
     merged = np.asarray(after.arrays["train_similarities"])[
         :, after.facts["names"].index("a red spot")
     ]
@@ -406,17 +408,17 @@ def test_merged_prototypes_fire_as_their_strongest_and_still_add_up(page, fitted
     assert total == pytest.approx(answer.result.score, abs=1e-4)
 
 
-def test_edits_can_follow_one_another(fitted):
-    owner, names = np.asarray(fitted.arrays["owner"]), fitted.facts["names"]
+def test_edits_can_follow_one_another(artifact):
+    owner, names = np.asarray(artifact.arrays["owner"]), artifact.facts["names"]
     class_names = [names[i] for i in range(len(names)) if owner[i] == 1]
-    merged = edit_prototypes(fitted, "merge", tuple(class_names), "all of them")
+    merged = edit_prototypes(artifact, "merge", tuple(class_names), "all of them")
     renamed = edit_prototypes(merged, "rename", ("all of them",), "  the   first ")
     assert "the first" in renamed.facts["names"]
     deleted = next(
         n for n, o in zip(names, owner, strict=True) if (owner == o).sum() > 1 and o != 1
     )
     last = edit_prototypes(renamed, "delete", (deleted,), "")
-    assert len(last.arrays["patches"]) == len(fitted.arrays["patches"]) - 1
+    assert len(last.arrays["patches"]) == len(artifact.arrays["patches"]) - 1
     assert len(last.facts["names"]) == len(names) - len(class_names)
 
 
@@ -431,29 +433,29 @@ def test_edits_can_follow_one_another(fitted):
         ("rename", ("ant 1",), "bee 1", "called 'bee 1.*' already"),
     ],
 )
-def test_edits_that_make_no_sense_are_refused(fitted, action, chosen, text, message):
+def test_edits_that_make_no_sense_are_refused(artifact, action, chosen, text, message):
     # Names go on with the part that a prototype is a patch of.
-    full = {name.split(",")[0]: name for name in fitted.facts["names"]}
+    full = {name.split(",")[0]: name for name in artifact.facts["names"]}
     ticked = tuple(full.get(name, name) for name in chosen)
     with pytest.raises(InvalidParameter, match=message):
-        edit_prototypes(fitted, action, ticked, full.get(text, text))
+        edit_prototypes(artifact, action, ticked, full.get(text, text))
 
 
-def test_no_class_can_lose_its_last_prototype(fitted):
-    ants = tuple(n for n in fitted.facts["names"] if n.startswith("ant"))
+def test_no_class_can_lose_its_last_prototype(artifact):
+    ants = tuple(n for n in artifact.facts["names"] if n.startswith("ant"))
     with pytest.raises(InvalidParameter, match="ant would be left without"):
-        edit_prototypes(fitted, "delete", ants, "")
+        edit_prototypes(artifact, "delete", ants, "")
 
 
-def test_edits_are_a_visitors_own(page, fitted):
-    names = fitted.facts["names"]
+def test_edits_are_a_visitors_own(page, artifact):
+    names = artifact.facts["names"]
     page.edit("toy", "protopnet", "rename", (names[0],), "mine", visitor=ME)
     with pytest.raises(InvalidParameter, match="no action 'explode'"):
         page.edit("toy", "protopnet", "explode", (names[0],), "", visitor=ME)
     net, explainer = page.backbone("toy"), REGISTRY.explainers["protopnet"]
     assert "mine" in page.artifact_store.get(explainer, net, ME).facts["names"]
-    page.artifact_store.put_for_visitor(explainer, net, ME, fitted)
-    assert names[0] in fitted.facts["names"]
+    page.artifact_store.put_for_visitor(explainer, net, ME, artifact)
+    assert names[0] in artifact.facts["names"]
 
 
 class Unlearnable(Planted):

@@ -71,11 +71,11 @@ def test_a_linear_network_is_mapped_by_its_weights():
         module.fc.weight.view(3, 3, 12, 12)[1, :, 2:6, 7:11] = 1
     subject = subject_of(module, torch.ones(1, 3, 12, 12), Target(1))
     heat = rise(subject, masks=2048, cells=6)
-    inside = np.zeros((12, 12), bool)
-    inside[2:6, 7:11] = True
-    assert heat.values[inside].min() > heat.values[~inside].mean() + 3 * heat.error.max()
+    mask = np.zeros((12, 12), bool)
+    mask[2:6, 7:11] = True
+    assert heat.values[mask].min() > heat.values[~mask].mean() + 3 * heat.error.max()
     peak = np.unravel_index(heat.values.argmax(), heat.values.shape)
-    assert inside[peak]
+    assert mask[peak]
 
 
 @pytest.mark.slow
@@ -96,11 +96,11 @@ def test_errors_shrink_and_two_seeds_agree_as_foretold():
 def test_nineteen_of_twenty_intervals_hold_what_many_masks_find():
     subject = subject_of(seeded(GapNet()), noise(1, 3, 16, 24))
     truth = rise(replace(subject, seed=99), masks=4096, cells=4).values
-    inside = []
+    covered = []
     for seed in range(20):
         heat = rise(replace(subject, seed=seed), masks=128, cells=4)
-        inside.append(np.abs(heat.values - truth) <= 1.96 * heat.error)
-    assert 0.9 < np.mean(inside) < 0.98
+        covered.append(np.abs(heat.values - truth) <= 1.96 * heat.error)
+    assert 0.9 < np.mean(covered) < 0.98
 
 
 def test_too_few_masks_are_said():

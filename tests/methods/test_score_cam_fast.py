@@ -133,8 +133,8 @@ def test_where_scores_cannot_be_predicted_it_falls_back_to_exact_and_says_so():
 
 
 def test_with_few_channels_it_is_exact():
-    few = subject_of(seeded(Deep(width=24)), 96, 128)
-    np.testing.assert_array_equal(final(few).values, final(few, "exact").values)
+    few_channels = subject_of(seeded(Deep(width=24)), 96, 128)
+    np.testing.assert_array_equal(final(few_channels).values, final(few_channels, "exact").values)
 
 
 def test_the_same_seed_gives_the_same_map_and_another_seed_asks_others(subject):

@@ -69,7 +69,7 @@ def scaled(values: np.ndarray) -> np.ndarray:
     return (values - low) / (high - low) if high > low else 0 * values
 
 
-def literal(module, x, fill, target: Target, most, weights="confidence") -> np.ndarray:
+def literal(module, x, fill, target: Target, masks, weights="confidence") -> np.ndarray:
     """Return the paper's map: confidence times mask over the mask's size, summed; fused by Otsu."""
     module, x, fill = precise(module), x.double(), fill.double()
     floor, fused = float(score64(module(fill)[0], target)), None
@@ -79,7 +79,7 @@ def literal(module, x, fill, target: Target, most, weights="confidence") -> np.n
         leaf = maps.clone().requires_grad_()
         later = module.head(module.second(leaf.relu()) if number == 1 else leaf)
         slope = torch.autograd.grad(score64(later[0], target), leaf)[0][0].mean((1, 2))
-        channels = [k for k in slope.argsort(descending=True).tolist() if slope[k] > 0][:most]
+        channels = [k for k in slope.argsort(descending=True).tolist() if slope[k] > 0][:masks]
         stage = np.zeros((16, 24))
         for k in channels:
             large = nn.functional.interpolate(

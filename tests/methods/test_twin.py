@@ -48,12 +48,12 @@ def page():
 
 
 @pytest.fixture
-def fitted(page):
+def artifact(page):
     *_, last = page.fit("toy", "twin", Tinted(), {"splits": "all"}, visitor=ME)
     return last.artifact
 
 
-def asked(pixels, target=None) -> Question:
+def question_about(pixels, target=None) -> Question:
     return Question("toy", pixels, target=target, visitor=ME)
 
 
@@ -183,7 +183,7 @@ def test_neighbours_by_another_network_are_those_of_its_own_vectors(page, tmp_pa
     eyes = from_folder(tmp_path / "eyes")
     assert facts["vectors_by"] == {"name": "eyes", "digest": eyes.identity.digest}
     data = Tinted()
-    answer = explained(page, asked(data.pixels(3)), count=12)
+    answer = explained(page, question_about(data.pixels(3)), count=12)
     assert answer.result.unit == "cosine of vectors by eyes"
 
     def embedding(pixels):
@@ -196,8 +196,8 @@ def test_neighbours_by_another_network_are_those_of_its_own_vectors(page, tmp_pa
     for key, value in similarities.items():
         (picture,) = decode_images(arrays, [facts["keys"].index(key)])
         assert value == pytest.approx(literal_cosine(query, embedding(picture)), abs=2e-3)
-    own = [item.key for item in explained_by_itself(data.pixels(3)).result.items]
-    assert own != list(similarities)
+    own_keys = [item.key for item in explained_by_itself(data.pixels(3)).result.items]
+    assert own_keys != list(similarities)
 
 
 def explained_by_itself(pixels):
@@ -205,7 +205,7 @@ def explained_by_itself(pixels):
     page = Engine(REGISTRY, loader=lambda name, progress: net)
     for _ in page.fit("toy", "twin", Tinted(), {"splits": "all"}, visitor=ME):
         pass
-    return explained(page, asked(pixels), count=12)
+    return explained(page, question_about(pixels), count=12)
 
 
 def test_other_eyes_than_those_of_the_gallery_are_refused(page, tmp_path, monkeypatch):
@@ -218,7 +218,7 @@ def test_other_eyes_than_those_of_the_gallery_are_refused(page, tmp_path, monkey
         explainer, page.backbone("toy"), ME, replace(last.artifact, facts=facts)
     )
     with pytest.raises(BadInput, match="other weights of eyes"):
-        explained(page, asked(Tinted().pixels(3)))
+        explained(page, question_about(Tinted().pixels(3)))
 
 
 def test_a_set_of_pictures_is_refused_by_a_network_for_signals():
@@ -227,28 +227,28 @@ def test_a_set_of_pictures_is_refused_by_a_network_for_signals():
         list(REGISTRY.explainers["twin"].fit(Tinted(), net, GalleryParams()))
 
 
-def test_the_query_and_its_copies_never_come_back(page, fitted):
+def test_the_query_and_its_copies_never_come_back(page, artifact):
     data = Tinted()
     for i in range(0, len(data.items), 7):
         for pixels in (data.pixels(i), data.pixels(i)[:, ::-1].copy()):
-            keys = {e.key for e in explained(page, asked(pixels), count=12).result.items}
+            keys = {e.key for e in explained(page, question_about(pixels), count=12).result.items}
             assert keys
             assert data.items[i].key not in keys
 
 
-def test_groups_are_the_class_the_other_labels_and_the_other_predictions(page, fitted):
-    labels = np.asarray(fitted.arrays["labels"])
-    predicted = np.asarray(fitted.arrays["predicted"])
-    keys = fitted.facts["keys"]
+def test_groups_are_the_class_the_other_labels_and_the_other_predictions(page, artifact):
+    labels = np.asarray(artifact.arrays["labels"])
+    predicted = np.asarray(artifact.arrays["predicted"])
+    keys = artifact.facts["keys"]
     for target in range(3):
-        question = asked(Tinted().pixels(4), target)
+        question = question_about(Tinted().pixels(4), target)
         answer = explained(page, question, weighting="plain", count=3, matches=False)
         groups: dict[str, list[str]] = {}
         for item in answer.result.items:
             groups.setdefault(item.group, []).append(item.key)
         query = page.backbone("toy").embed(torch.from_numpy(question.pixels / 255).float()
                                            .permute(2, 0, 1)[None])[0].numpy()  # fmt: skip
-        similarities = cosines(fitted.arrays["vectors"], query)
+        similarities = cosines(artifact.arrays["vectors"], query)
         similarities[keys.index("tinted/4")] = -np.inf
         name = Tinted.labels[target]
         expected = {
@@ -272,39 +272,39 @@ def test_groups_are_the_class_the_other_labels_and_the_other_predictions(page, f
         assert groups == {heading: members for heading, members in actual.items() if members}
 
 
-def test_values_are_what_the_captions_say_and_fall_within_a_group(page, fitted):
-    items = explained(page, asked(Tinted().pixels(5)), count=5).result.items
+def test_values_are_what_the_captions_say_and_fall_within_a_group(page, artifact):
+    items = explained(page, question_about(Tinted().pixels(5)), count=5).result.items
     for a, b in pairwise(items):
         assert a.group != b.group or a.value >= b.value
     for item in items:
         assert f"cosine {item.value:.3f}" in item.caption
-        i = fitted.facts["keys"].index(item.key)
-        assert item.caption.startswith(Tinted.labels[fitted.arrays["labels"][i]])
-        assert ("in training" in item.caption) == (fitted.facts["splits"][i] == "train")
+        i = artifact.facts["keys"].index(item.key)
+        assert item.caption.startswith(Tinted.labels[artifact.arrays["labels"][i]])
+        assert ("in training" in item.caption) == (artifact.facts["splits"][i] == "train")
 
 
-def test_weighting_uses_the_derivative_of_the_score(page, fitted):
-    question = asked(Tinted().pixels(6), 1)
+def test_weighting_uses_the_derivative_of_the_score(page, artifact):
+    question = question_about(Tinted().pixels(6), 1)
     net = page.backbone("toy")
     x = torch.from_numpy(question.pixels / 255).float().permute(2, 0, 1)[None]
     w = net.module.fc.weight[1].numpy()
     similarities = [
         literal_cosine(np.asarray(v, np.float64) * w, net.embed(x)[0].numpy() * w)
-        for v in fitted.arrays["vectors"]
+        for v in artifact.arrays["vectors"]
     ]
     for item in explained(page, question).result.items:
         assert item.value == pytest.approx(
-            similarities[fitted.facts["keys"].index(item.key)], abs=1e-5
+            similarities[artifact.facts["keys"].index(item.key)], abs=1e-5
         )
 
 
 def test_a_written_gallery_serves_all_and_is_refused_for_other_weights(
-    page, fitted, tmp_path, monkeypatch
+    page, artifact, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("WHYLENS_CHECKPOINTS", str(tmp_path))
-    page.artifact_store.save(REGISTRY.explainers["twin"], page.backbone("toy"), fitted)
+    page.artifact_store.save(REGISTRY.explainers["twin"], page.backbone("toy"), artifact)
     assert (tmp_path / "GapNet" / "twin").is_dir()
-    everyone = replace(asked(Tinted().pixels(0)), visitor="")
+    everyone = replace(question_about(Tinted().pixels(0)), visitor="")
     assert explained(page, everyone).result.items
     other_net = wrap(seeded(GapNet(), 4), input_spec=plain_spec(32, 48), labels=Tinted.labels)
     strange = Engine(REGISTRY, loader=lambda name, progress: other_net)
@@ -314,7 +314,7 @@ def test_a_written_gallery_serves_all_and_is_refused_for_other_weights(
 
 def test_without_a_gallery_the_page_says_how_to_get_one(page):
     with pytest.raises(NeedsNotMet, match=r"a gallery of training pictures.*whylens fit"):
-        explained(page, replace(asked(Tinted().pixels(0)), visitor=""))
+        explained(page, replace(question_about(Tinted().pixels(0)), visitor=""))
 
 
 def test_a_rare_class_keeps_all_it_has():
@@ -337,27 +337,27 @@ def test_a_gallery_of_a_split_without_pictures_is_refused():
         choose_positions(Empty(), GalleryParams())
 
 
-def with_labels(fitted: Artifact, labels) -> Artifact:
+def with_labels(artifact: Artifact, labels) -> Artifact:
     changed = np.asarray(labels, np.int32)
-    return Artifact({**fitted.arrays, "labels": changed}, fitted.facts)
+    return Artifact({**artifact.arrays, "labels": changed}, artifact.facts)
 
 
-def test_neighbours_that_disagree_make_the_hint(page, fitted):
+def test_neighbours_that_disagree_make_the_hint(page, artifact):
     explainer, net = REGISTRY.explainers["twin"], page.backbone("toy")
-    question = asked(Tinted().pixels(7), 0)
-    page.artifact_store.put_for_visitor(explainer, net, ME, with_labels(fitted, np.zeros(54)))
+    question = question_about(Tinted().pixels(7), 0)
+    page.artifact_store.put_for_visitor(explainer, net, ME, with_labels(artifact, np.zeros(54)))
     assert explained(page, question).result.note.startswith("10 of the 10 nearest in")
-    page.artifact_store.put_for_visitor(explainer, net, ME, with_labels(fitted, np.ones(54)))
+    page.artifact_store.put_for_visitor(explainer, net, ME, with_labels(artifact, np.ones(54)))
     note = explained(page, question).result.note
     assert note.startswith("Look twice: only 0 of the 10")
     assert "10 are labelled bee" in note
 
 
-def test_a_gallery_with_other_classes_goes_by_the_networks_word(page, fitted):
+def test_a_gallery_with_other_classes_goes_by_the_networks_word(page, artifact):
     explainer, net = REGISTRY.explainers["twin"], page.backbone("toy")
-    facts = {**fitted.facts, "labels": ["oak", "elm", "fir"]}
-    page.artifact_store.put_for_visitor(explainer, net, ME, Artifact(fitted.arrays, facts))
-    groups = {e.group for e in explained(page, asked(Tinted().pixels(8), 1)).result.items}
+    facts = {**artifact.facts, "labels": ["oak", "elm", "fir"]}
+    page.artifact_store.put_for_visitor(explainer, net, ME, Artifact(artifact.arrays, facts))
+    groups = {e.group for e in explained(page, question_about(Tinted().pixels(8), 1)).result.items}
     assert groups <= {
         "Nearest that the network also calls bee",
         "Nearest that the network calls something else",
@@ -385,8 +385,8 @@ def test_marks_lie_within_the_picture_and_around_their_cell():
         assert mark.top <= (cell[0] + 0.5) / 6 <= mark.bottom
 
 
-def test_the_first_of_each_group_is_compared_patch_by_patch(page, fitted):
-    items = explained(page, asked(Tinted().pixels(9)), count=3).result.items
+def test_the_first_of_each_group_is_compared_patch_by_patch(page, artifact):
+    items = explained(page, question_about(Tinted().pixels(9)), count=3).result.items
     firsts = {}
     for item in items:
         firsts.setdefault(item.group, item)
@@ -395,22 +395,24 @@ def test_the_first_of_each_group_is_compared_patch_by_patch(page, fitted):
         if item.comparison is not None:
             assert [m.number for m in item.marks] == [m.number for m in item.comparison.marks]
             assert item.marks
-    items_alone = explained(page, asked(Tinted().pixels(9)), matches=False).result.items
+    items_alone = explained(page, question_about(Tinted().pixels(9)), matches=False).result.items
     assert all(item.comparison is None and not item.marks for item in items_alone)
 
 
-def test_familiarity_is_the_share_of_the_gallery_that_is_as_far_from_its_nearest(page, fitted, rng):
+def test_familiarity_is_the_share_of_the_gallery_that_is_as_far_from_its_nearest(
+    page, artifact, rng
+):
     pixels = rng.integers(0, 256, (32, 48, 3), dtype=np.uint8)
-    vectors = np.asarray(fitted.arrays["vectors"], np.float64)
-    query = page.subject(asked(pixels)).embedding.double().numpy()
-    own = [
+    vectors = np.asarray(artifact.arrays["vectors"], np.float64)
+    query = page.subject(question_about(pixels)).embedding.double().numpy()
+    nearest = [
         max(literal_cosine(a, b) for j, b in enumerate(vectors) if j != i)
         for i, a in enumerate(vectors)
     ]
     similar = max(literal_cosine(query, v) for v in vectors)
-    low, high = (sum(o <= similar + sign * 1e-6 for o in own) for sign in (-1, 1))
-    share = page.familiarity(asked(pixels))
-    assert low <= round(share * len(own)) <= high
+    low, high = (sum(o <= similar + sign * 1e-6 for o in nearest) for sign in (-1, 1))
+    share = page.familiarity(question_about(pixels))
+    assert low <= round(share * len(nearest)) <= high
     # What lies in the gallery is as usual as anything.
-    assert page.familiarity(asked(decode_images(fitted.arrays, [0])[0])) > 0.9
+    assert page.familiarity(question_about(decode_images(artifact.arrays, [0])[0])) > 0.9
     assert page.familiarity(Question("toy", pixels)) is None, "nothing is fitted for others"

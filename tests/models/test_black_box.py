@@ -199,7 +199,7 @@ def test_probabilities_of_an_onnx_file_stay_what_they_are(tmp_path):
 
 def test_all_that_disagrees_with_an_onnx_file_is_listed_at_once(tmp_path):
     content = onnx_file(*parts(), shape=("n", 3, 32, 48), heads=("kind", "breed"))
-    with pytest.raises(BadInput) as caught:
+    with pytest.raises(BadInput) as error:
         make(tmp_path, content, size="64", labels="a,b", architecture="resnet18")
     for words in (
         "Leave --architecture out",
@@ -207,7 +207,7 @@ def test_all_that_disagrees_with_an_onnx_file_is_listed_at_once(tmp_path):
         "reads inputs of 32 x 48 and no others",
         "gives 3 scores, but there are 2 labels",
     ):
-        assert words in str(caught.value)
+        assert words in str(error.value)
     imported = make(tmp_path, content, size=None, output="breed")
     assert read_manifest(imported.folder).arguments == {"output": "breed"}
     with pytest.raises(BadInput, match="no output 'colour'"):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.support.modules import noise, wrapped
+from tests.support.modules import backbone_of, noise
 from tests.support.networks import GapNet, MlpHeadNet, TokenNet, plain_spec, seeded
 from whylens.core.errors import NeedsNotMet
 from whylens.core.models.backbone import Backbone, wrap
@@ -49,7 +49,7 @@ SPLITTABLE = {
 @pytest.fixture(params=SPLITTABLE, scope="module")
 def net(request) -> Backbone:
     module, size = SPLITTABLE[request.param]
-    return wrapped(module, *size)
+    return backbone_of(module, *size)
 
 
 def test_the_halves_add_up_to_the_whole_for_any_batch(net):
@@ -108,7 +108,7 @@ def test_the_same_cut_can_be_made_again_on_a_copy(net):
 
 
 def test_the_graph_is_cut_after_its_last_map():
-    net = wrapped(Sequence2(), 12, 20)
+    net = backbone_of(Sequence2(), 12, 20)
     x = noise(1, 3, 12, 20)
     torch.testing.assert_close(net.features(x).map, net.module.body(x).relu())
     assert net.linear is not None
@@ -127,7 +127,7 @@ class Reshaped(nn.Module):
 
 
 def test_a_tensor_that_only_has_the_axes_of_a_map_is_passed_over():
-    net = wrapped(Reshaped(), 12, 20)
+    net = backbone_of(Reshaped(), 12, 20)
     assert net.features(noise(1, 3, 12, 20)).map.shape == (1, 16, 12, 20)
 
 
@@ -164,7 +164,7 @@ class Block(nn.Module):
 
 def test_where_a_class_token_is_read_the_map_is_what_enters_the_last_block():
     module = ClassTokenNet()
-    net = wrapped(module, 16, 24)
+    net = backbone_of(module, 16, 24)
     x = noise(1, 3, 16, 24)
     tokens = module.patch(x).flatten(2).transpose(1, 2)
     tokens = torch.cat([module.cls, tokens], 1)
@@ -187,7 +187,7 @@ def test_cutting_around_the_last_block_leaves_the_network_as_it_was():
 
 
 def test_one_split_serves_several_threads():
-    net = wrapped(ClassTokenNet(), 16, 24)
+    net = backbone_of(ClassTokenNet(), 16, 24)
     inputs = [noise(1, 3, 16, 24, seed=s) for s in range(4)]
     with torch.no_grad():
         expected = [net.features(x).map for x in inputs]
@@ -208,20 +208,20 @@ def test_one_split_serves_several_threads():
 
 def test_tracing_one_network_does_not_disturb_another_that_is_running():
     # torch.fx swaps nn.Module.__call__ for everybody while it traces.
-    running, traced_net = (
+    run_net, traced_net = (
         seeded(Sequence2()),
         seeded(nn.Sequential(*[nn.Tanh() for _ in range(300)])),
     )
     x = noise(1, 3, 12, 20)
     with torch.no_grad():
-        expected = running(x)
+        expected = run_net(x)
     stop, faults, rounds = threading.Event(), [], []
 
     def run() -> None:
         while not stop.is_set():
             try:
                 with torch.no_grad():
-                    outcome = torch.equal(running(x), expected)
+                    outcome = torch.equal(run_net(x), expected)
             except Exception as fault:  # noqa: BLE001 - any is the bug
                 outcome = repr(fault)
             rounds.append(1)
@@ -256,7 +256,7 @@ class Unruly(GapNet):
 
 
 def test_halves_that_do_not_add_up_are_refused_in_words():
-    net = wrapped(Unruly(), 12, 20)
+    net = backbone_of(Unruly(), 12, 20)
     assert net.split is None
     assert "do not add up" in net.unmet[SPATIAL]
     assert "no feature map to pool" in net.unmet[POOLED]
@@ -265,7 +265,7 @@ def test_halves_that_do_not_add_up_are_refused_in_words():
 
 
 def test_why_a_need_is_unmet_reads_as_a_sentence():
-    net = wrapped(Unruly(), 12, 20)
+    net = backbone_of(Unruly(), 12, 20)
     reason = net.why_not(frozenset({SPATIAL}))
     assert reason.startswith("needs a feature map with positions")
     assert reason.endswith("whole network.")
@@ -282,7 +282,7 @@ class OneCorner(GapNet):
 
 
 def test_a_score_read_from_one_position_alone_is_refused_in_words():
-    net = wrapped(OneCorner(), 12, 20)
+    net = backbone_of(OneCorner(), 12, 20)
     assert "from a single position" in net.unmet[SPATIAL]
 
 
@@ -298,13 +298,13 @@ def test_a_map_with_one_position_is_no_map():
         def forward(self, x):
             return super().forward(x) if float(x.detach().sum()) < 1e9 else x
 
-    net = wrapped(Untraceable(), 12, 20)
+    net = backbone_of(Untraceable(), 12, 20)
     assert net.unmet[SPATIAL] == "its last feature map has a single position"
     assert net.features(noise(1, 3, 12, 20)).map.shape == (1, 4, 1, 1)  # fit for comparing images
 
 
 def test_where_the_offered_map_has_one_position_an_earlier_one_is_found_in_the_graph():
-    net = wrapped(Pooled(), 12, 20)
+    net = backbone_of(Pooled(), 12, 20)
     assert SPATIAL not in net.unmet
     assert net.features(noise(1, 3, 12, 20)).map.shape == (1, 4, 6, 10)
 
@@ -315,6 +315,6 @@ class Constant(GapNet):
 
 
 def test_a_score_that_ignores_the_map_is_refused_in_words():
-    net = wrapped(Constant(), 12, 20)
+    net = backbone_of(Constant(), 12, 20)
     assert "not read from the positions" in net.unmet[SPATIAL]
     assert "zero everywhere" in net.unmet[Need.GRADIENTS]

@@ -86,8 +86,8 @@ def test_without_the_library_nothing_is_packed(monkeypatch):
 def test_a_transformer_s_copy_is_packed_agrees_and_can_be_traced():
     network = seeded(timm.create_model("vit_tiny_patch16_224", depth=2)).requires_grad_(False)
     private = faster(network, noise(2, 3, 224, 224))
-    packed = [part for part in private.modules() if isinstance(part, PackedLinear)]
-    assert len(packed) == 2 * 4 + 1
+    layers = [part for part in private.modules() if isinstance(part, PackedLinear)]
+    assert len(layers) == 2 * 4 + 1
     x = noise(1, 3, 224, 224, seed=5)
     with torch.no_grad():
         torch.testing.assert_close(private(x), network(x), rtol=1e-4, atol=1e-4)

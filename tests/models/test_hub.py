@@ -24,8 +24,8 @@ STALL = 1.0
 
 @pytest.fixture(scope="module")
 def program(hub, home):
-    with closing(Program(home, hub.address)) as running:
-        yield running
+    with closing(Program(home, hub.address)) as hub_program:
+        yield hub_program
 
 
 @pytest.fixture

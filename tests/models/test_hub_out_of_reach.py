@@ -22,9 +22,9 @@ def far_port():
 @pytest.fixture(scope="module")
 def far_program(far_port, tmp_path_factory):
     home = tmp_path_factory.mktemp("far-home")
-    with closing(Program(home, f"http://127.0.0.1:{far_port}")) as running:
-        running.ask(repo="acme/imported-by-now")
-        yield running
+    with closing(Program(home, f"http://127.0.0.1:{far_port}")) as hub_program:
+        hub_program.ask(repo="acme/imported-by-now")
+        yield hub_program
 
 
 @contextmanager
@@ -44,9 +44,9 @@ def black_hole(port: int):
     with ExitStack() as stack:
         stack.enter_context(socket.create_server(("127.0.0.1", port), backlog=0))
         for _ in range(4):
-            waiting = stack.enter_context(socket.socket())
-            waiting.setblocking(False)
-            waiting.connect_ex(("127.0.0.1", port))
+            client = stack.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(("127.0.0.1", port))
         yield
 
 

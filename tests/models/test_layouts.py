@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.support.modules import Bare, noise, wrapped
+from tests.support.modules import Bare, backbone_of, noise
 from tests.support.networks import TokenNet
 from whylens.core.errors import NeedsNotMet
 from whylens.core.models.layouts import (
@@ -53,8 +53,8 @@ def test_tokens_are_placed_row_by_row_behind_the_prefix():
 
 def test_prefix_tokens_of_one_input_serve_a_whole_batch():
     single = Tokens(1, (2, 2)).read(noise(1, 5, 3))
-    many = Features(single.map.expand(4, -1, -1, -1), single.prefix_tokens)
-    assert Tokens(1, (2, 2)).write(many).shape == (4, 5, 3)
+    batch = Features(single.map.expand(4, -1, -1, -1), single.prefix_tokens)
+    assert Tokens(1, (2, 2)).write(batch).shape == (4, 5, 3)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_a_grid_is_proportional_give_or_take_a_cell():
 @pytest.mark.parametrize("prefix", [0, 1, 2, 5])
 @pytest.mark.parametrize("cell", [(0, 0), (1, 4), (3, 5)])
 def test_a_changed_patch_changes_its_own_cell_and_no_other(prefix, cell):
-    net = wrapped(TokenNet(grid=(4, 6), prefix=prefix), 16, 24)
+    net = backbone_of(TokenNet(grid=(4, 6), prefix=prefix), 16, 24)
     x = noise(1, 3, 16, 24)
     touched = x.clone()
     row, column = cell
@@ -121,7 +121,7 @@ def test_a_changed_patch_changes_its_own_cell_and_no_other(prefix, cell):
 def test_a_mixing_network_changes_most_where_the_input_changed():
     import timm
 
-    net = wrapped(timm.create_model("test_vit", num_classes=5, img_size=(64, 96)), 64, 96)
+    net = backbone_of(timm.create_model("test_vit", num_classes=5, img_size=(64, 96)), 64, 96)
     x = noise(1, 3, 64, 96)
     for row, column in [(0, 0), (2, 5), (3, 1)]:
         touched = x.clone()

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from tests.support.modules import noise, wrapped
+from tests.support.modules import backbone_of, noise
 from tests.support.networks import seeded
 from whylens.core.errors import BadArtifact
 from whylens.core.models.load import build, load
@@ -32,7 +32,7 @@ from whylens.core.storage.files import parameters_sha256
     ],
 )
 def test_torchvision_networks_are_cut_at_their_last_map(name, grid, channels, linear):
-    net = wrapped(build(f"torchvision:{name}", classes=4), 64, 96)
+    net = backbone_of(build(f"torchvision:{name}", classes=4), 64, 96)
     x = noise(3, 3, 64, 96)
     features = net.features(x)
     assert tuple(features.map.shape) == (3, channels, *grid)
@@ -45,7 +45,7 @@ def test_torchvision_networks_are_cut_at_their_last_map(name, grid, channels, li
 
 @pytest.mark.slow
 def test_the_vision_transformer_of_torchvision_is_cut_before_its_last_block():
-    net = wrapped(build("torchvision:vit_b_16", classes=4), 224, 224)
+    net = backbone_of(build("torchvision:vit_b_16", classes=4), 224, 224)
     x = noise(1, 3, 224, 224)
     features = net.features(x)
     assert tuple(features.map.shape) == (1, 768, 14, 14)

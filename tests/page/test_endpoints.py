@@ -152,7 +152,7 @@ def test_files_of_the_server_are_not_read(client):
 
 @pytest.mark.slow  # who waits for whom is asked of the queue in test_fair_queue.py
 def test_a_quick_map_is_there_while_four_slow_ones_run(photo):
-    end, running = threading.Event(), threading.Semaphore(0)
+    end, starts = threading.Event(), threading.Semaphore(0)
 
     class Slow(Explainer[NoParams]):
         """Runs until the test ends."""
@@ -163,7 +163,7 @@ def test_a_quick_map_is_there_while_four_slow_ones_run(photo):
         Params = NoParams
 
         def explain(self, subject, params):
-            running.release()
+            starts.release()
             while not end.wait(0.05):
                 yield Partial(Heatmap([[0.0, 1.0]], "units"), 0.5)
             yield Partial(Heatmap([[0.0, 1.0]], "units"), 1.0)
@@ -177,7 +177,7 @@ def test_a_quick_map_is_there_while_four_slow_ones_run(photo):
     arguments = {"photo": gradio_client.handle_file(photo), **QUESTION, "model": "resnet18", **LOOK}
     jobs = [client.submit(**arguments, api_name="/slow") for _ in range(4)]
     try:
-        assert all(running.acquire(timeout=60) for _ in jobs)
+        assert all(starts.acquire(timeout=60) for _ in jobs)
         *_, manifest = client.predict(**arguments, api_name="/fake-1")
         assert manifest["method"] == "fake-1"
         assert not any(job.done() for job in jobs)
@@ -212,6 +212,6 @@ def test_every_stop_is_there_only_while_what_its_status_tells_of_runs(whole_page
             walk(children)
 
     walk(page.config["layout"]["children"])
-    fitted = [e for e in REGISTRY.explainers.values() if e.artifact_kind]
+    with_artifact = [e for e in REGISTRY.explainers.values() if e.artifact_kind]
     # Compare, the means, Many photos, Your pictures.
-    assert stops == len(REGISTRY.explainers) + len(fitted) + 4
+    assert stops == len(REGISTRY.explainers) + len(with_artifact) + 4

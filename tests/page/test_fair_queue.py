@@ -38,8 +38,8 @@ def test_visitors_take_turns_in_the_order_in_which_they_came():
     for visitor in "bbc":
         line.append(event(visitor))
     assert names(line) == "abcabaa"
-    own = [e.number for e in line if e.session_hash == "a"]
-    assert own == [0, 1, 2, 3]
+    numbers = [e.number for e in line if e.session_hash == "a"]
+    assert numbers == [0, 1, 2, 3]
 
 
 def test_who_comes_when_many_of_another_wait_is_next_but_one_at_most():
@@ -60,8 +60,8 @@ def test_who_comes_when_many_of_another_wait_is_next_but_one_at_most():
 def test_what_is_not_wanted_any_more_leaves_its_place():
     line = FairLine()
     unwanted = event("b")
-    for waiting in (event("a"), event("a"), unwanted, event("a")):
-        line.append(waiting)
+    for queued in (event("a"), event("a"), unwanted, event("a")):
+        line.append(queued)
     line.remove(unwanted)
     assert names(line) == "aaa"
     line.append(event("c"))
@@ -185,9 +185,9 @@ def test_on_a_page_the_second_visitor_is_served_second_and_a_flood_is_refused():
             gradio_client.Client(address, verbose=False, httpx_kwargs=patient) for _ in range(2)
         )
         jobs = [first.submit(f"a{n}", api_name="/work") for n in range(MOST_WAITING + 1)]
-        until = time.monotonic() + 60
+        deadline = time.monotonic() + 60
         while len(page._queue) < MOST_WAITING:
-            assert time.monotonic() < until
+            assert time.monotonic() < deadline
             time.sleep(0.01)
         body = {"data": ["one too many"], "fn_index": 0, "session_hash": first.session_hash}
         refusal = httpx.post(f"{address}gradio_api/queue/join", json=body, **patient)
@@ -195,7 +195,7 @@ def test_on_a_page_the_second_visitor_is_served_second_and_a_flood_is_refused():
         assert "questions waiting already" in refusal.json()["detail"]
         second_job = second.submit("b", api_name="/work")
         while len(page._queue) <= MOST_WAITING:
-            assert time.monotonic() < until
+            assert time.monotonic() < deadline
             time.sleep(0.01)
         gate.set()
         assert second_job.result(60) == "b"

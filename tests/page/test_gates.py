@@ -45,12 +45,12 @@ def page():
 
 def test_nothing_is_packed_before_its_button_is_pressed(page):
     files = {key for key, block in page.blocks.items() if isinstance(block, gr.DownloadButton)}
-    filling = [fn for fn in page.fns.values() if fn.fn and files & {b._id for b in fn.outputs}]
-    packing = [fn for fn in filling if fn.fn.__module__.endswith("download")]
+    file_events = [fn for fn in page.fns.values() if fn.fn and files & {b._id for b in fn.outputs}]
+    packing = [fn for fn in file_events if fn.fn.__module__.endswith("download")]
     assert len(packing) > 20
     assert {event for fn in packing for _, event in fn.targets} == {"click"}
     # The figure is made at a click; the report of many photos holds small pictures only.
-    modules = {fn.fn.__module__.rpartition(".")[2] for fn in filling if fn not in packing}
+    modules = {fn.fn.__module__.rpartition(".")[2] for fn in file_events if fn not in packing}
     assert modules == {"figure", "many_photos"}
 
 
@@ -334,8 +334,8 @@ def test_an_event_is_ended_by_its_own_visit_alone(web):
     cancel = {"session_hash": "theirs", "fn_index": 0, "event_id": event}
     answer = web.post("/gradio_api/cancel", json=cancel)
     assert (answer.status_code, answer.text) == (403, "This is an event of another visit.")
-    own = {**cancel, "session_hash": "mine"}
-    assert web.post("/gradio_api/cancel", json=own).is_success
+    own_body = {**cancel, "session_hash": "mine"}
+    assert web.post("/gradio_api/cancel", json=own_body).is_success
 
 
 def test_a_visits_answers_are_read_and_its_work_is_ended_by_that_visit_alone(web, page):
@@ -351,8 +351,8 @@ def test_a_visits_answers_are_read_and_its_work_is_ended_by_that_visit_alone(web
     queue.event_ids_to_events.pop(event)
     assert [web.get(address).status_code for address in addresses] == [403, 403]
     gate_of = web.app.middleware_stack
-    own = [f"/gradio_api/call/x/{event}", "session_hash=reader"]
-    assert gate_of._is_own_stream(*own)
+    own_stream = [f"/gradio_api/call/x/{event}", "session_hash=reader"]
+    assert gate_of._is_own_stream(*own_stream)
     # Who asks without a visit has the event's id alone to read it by.
     call = web.post("/gradio_api/call/predict", json={"data": [None] * 20})
     event_id = call.json().get("event_id", "")

@@ -228,8 +228,8 @@ def test_files_that_are_no_photos_are_counted(tmp_path):
     folder.mkdir()
     for name in ("a.png", "notes.txt", "b.psd", "c.psd"):
         (folder / name).write_bytes(b"x")
-    packed = shutil.make_archive(str(tmp_path / "photos"), "zip", folder)
-    for uploads, place in (([packed], ""), ([], str(folder))):
+    archive = shutil.make_archive(str(tmp_path / "photos"), "zip", folder)
+    for uploads, place in (([archive], ""), ([], str(folder))):
         files, left_out = find_photo_files(uploads, place)
         assert [file.name for file in files] == ["a.png"]
         assert left_out == "2 .psd and 1 .txt were left out: no photos."

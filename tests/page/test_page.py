@@ -180,13 +180,13 @@ def test_whatever_brings_a_photo_asks_anew_about_its_predicted_class():
 def test_the_guide_says_what_fits_before_an_answer_is_changed_and_for_another_network():
     page, request = page_of(*map(REGISTRY.explainer, ("grad-cam", "rise", "legrad")))
     ids = {b["id"]: b["props"].get("elem_id") for b in page.config["components"]}
-    filling = {
+    guide_events = {
         tuple(sorted((ids.get(i) or "event", name) for i, name in d["targets"])): page.fns[d["id"]]
         for d in page.config["dependencies"]
         if [ids[i] for i in d["outputs"]] == ["guide-said"]
     }
-    (open_event,) = (fn for targets, fn in filling.items() if ("guide", "expand") in targets)
-    assert len(filling) > 1, "nothing tells it of another network"
+    (open_event,) = (fn for targets, fn in guide_events.items() if ("guide", "expand") in targets)
+    assert len(guide_events) > 1, "nothing tells it of another network"
     answers = ["where", "It may look inside the network", "At once"]
     assert open_event.fn("", *answers, request) == ""
     words = open_event.fn("resnet18", *answers, request)
@@ -253,17 +253,17 @@ def test_controls_follow_the_parameters():
 
 
 def test_of_many_steps_a_screen_gets_the_first_the_last_and_some_between():
-    now = [0.0]
+    clock_time = [0.0]
 
     def steps(number: int):
         for step in range(number):
-            now[0] += 0.2  # seconds of work
+            clock_time[0] += 0.2  # seconds of work
             yield step
 
     def thinned(number: int):
-        for step in throttle(steps(number), clock=lambda: now[0]):
+        for step in throttle(steps(number), clock=lambda: clock_time[0]):
             yield step
-            now[0] += 5  # drawing does not count
+            clock_time[0] += 5  # drawing does not count
 
     assert list(thinned(9)) == [0, 3, 6, 8]
     assert list(thinned(1)) == [0]

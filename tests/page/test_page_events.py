@@ -41,8 +41,8 @@ def test_no_event_loads_what_a_page_may_not(monkeypatch, tmp_path, name):
             continue
         count += 1
         inputs = [
-            values.get(own, getattr(block, "value", None) or "")
-            for own, block in zip(names, fn.inputs, strict=True)
+            values.get(name_of_input, getattr(block, "value", None) or "")
+            for name_of_input, block in zip(names, fn.inputs, strict=True)
         ]
         first_keyword = len(inputs) - len(fn.input_keyword_names)
         keywords = dict(zip(fn.input_keyword_names, inputs[first_keyword:], strict=True))

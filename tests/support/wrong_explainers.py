@@ -165,8 +165,8 @@ class KeepsTheQuestion(Sound):
 
     def explain(self, subject, params):
         self.subject = subject
-        nothing = np.zeros(subject.features.shape[2:], np.float32)
-        yield Partial(Heatmap(nothing, "share of the score", True), 0.5)
+        zeros = np.zeros(subject.features.shape[2:], np.float32)
+        yield Partial(Heatmap(zeros, "share of the score", True), 0.5)
         yield Partial(Heatmap(self.map(self.subject).numpy(), "share of the score", True), 1.0)
 
 

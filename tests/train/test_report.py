@@ -61,11 +61,11 @@ def test_the_calibration_error_is_the_literal_sum_over_bins(rng):
     truth = rng.integers(0, 3, 200)
     total = 0.0
     for m in range(1, 16):
-        inside = [i for i in range(200) if (m - 1) / 15 < shares[i].max() <= m / 15]
-        if inside:
-            accuracy = np.mean([shares[i].argmax() == truth[i] for i in inside])
-            confidence = np.mean([shares[i].max() for i in inside])
-            total += len(inside) / 200 * abs(accuracy - confidence)
+        bin_indices = [i for i in range(200) if (m - 1) / 15 < shares[i].max() <= m / 15]
+        if bin_indices:
+            accuracy = np.mean([shares[i].argmax() == truth[i] for i in bin_indices])
+            confidence = np.mean([shares[i].max() for i in bin_indices])
+            total += len(bin_indices) / 200 * abs(accuracy - confidence)
     assert metrics.calibration_error(shares, truth) == pytest.approx(total, rel=1e-12)
 
 

@@ -217,13 +217,15 @@ def test_a_step_of_sgd_is_the_literal_one():
     x, labels = torch.randn(4, 3, 32, 32, generator=random.generator), torch.tensor([0, 1, 1, 0])
     network.module.train()
     loss = torch.nn.functional.cross_entropy(network.module(x), labels)
-    own = dict(network.module.named_parameters())
-    gradients = dict(zip(own, torch.autograd.grad(loss, list(own.values())), strict=True))
-    before = {name: p.detach().clone() for name, p in own.items()}
+    parameters = dict(network.module.named_parameters())
+    gradients = dict(
+        zip(parameters, torch.autograd.grad(loss, list(parameters.values())), strict=True)
+    )
+    before = {name: p.detach().clone() for name, p in parameters.items()}
     optimiser = make_optimiser(network, recipe, head_fitted=False)
     actual = train_step(network, optimiser, x, labels, torch.ones(2), recipe, 0.5)
     assert actual == pytest.approx(loss.item(), rel=1e-5)
-    for name, p in own.items():
+    for name, p in parameters.items():
         decay = 0.01 * before[name] if p.ndim > 1 else 0.0
         rate = 0.5 * 0.05 * (3 if name.startswith("fc.") else 1) * (1 if p.ndim > 1 else 8)
         assert torch.allclose(p, before[name] - rate * (gradients[name] + decay), atol=1e-6)
@@ -239,8 +241,8 @@ def test_averaged_weights_are_the_moving_average():
         values.append(float(average["weight"]))
     # A young average would keep 2/11, 3/12, 4/13, all above the decay.
     expected = [0.0]
-    for now in (1.0, 2.0, 3.0):
-        expected.append(0.15 * expected[-1] + 0.85 * now)
+    for weight in (1.0, 2.0, 3.0):
+        expected.append(0.15 * expected[-1] + 0.85 * weight)
     assert values == pytest.approx(expected)
     assert float(update_average(average, module, 0.9, 1)["bias"]) == module.bias.item()
 
@@ -394,8 +396,10 @@ def test_the_last_layer_alone_is_a_linear_layer_on_cached_features(tmp_path, bac
     x = head.inputs(frames, list(range(16)), start)
     assert torch.allclose(backbone.logits(x).softmax(1), expected, atol=2e-3)
     # The trunk is as it was.
-    state, own = backbone.module.state_dict(), start.module.state_dict()
-    assert all(torch.equal(state[k], own[k]) for k in own if not k.startswith(start.head))
+    state, start_state = backbone.module.state_dict(), start.module.state_dict()
+    assert all(
+        torch.equal(state[k], start_state[k]) for k in start_state if not k.startswith(start.head)
+    )
 
 
 def test_the_fit_of_the_last_layer_is_a_minimum():
@@ -408,8 +412,8 @@ def test_the_fit_of_the_last_layer_is_a_minimum():
     w = (solution.weight * spread).double().requires_grad_()
     b = (solution.bias + solution.weight @ middle).double().requires_grad_()
     logits = ((x - middle) / spread).double() @ w.T + b
-    own = torch.nn.functional.cross_entropy(logits, labels, weight=weights.double())
-    loss = own + solution.penalty / 2 * w.square().sum()
+    cross_entropy = torch.nn.functional.cross_entropy(logits, labels, weight=weights.double())
+    loss = cross_entropy + solution.penalty / 2 * w.square().sum()
     gradients = torch.autograd.grad(loss, [w, b])
     assert max(float(g.abs().max()) for g in gradients) < 1e-4
 
@@ -419,10 +423,10 @@ def test_a_head_with_another_number_of_classes_is_dropped(colours_net, tmp_path)
     recipe = QUICK.model_copy(update={"weights": str(out)})
     network = build_network(recipe, 5, RandomState(9))
     tensors = load_file(out / "model.safetensors")
-    own = network.module.state_dict()
+    state = network.module.state_dict()
     assert network.trained
-    assert own["fc.weight"].shape[0] == 5
-    assert all(torch.equal(own[k], tensors[k]) for k in own if not k.startswith("fc."))
+    assert state["fc.weight"].shape[0] == 5
+    assert all(torch.equal(state[k], tensors[k]) for k in state if not k.startswith("fc."))
 
 
 def test_weights_that_do_not_fit_are_refused_by_name(colours_net, tmp_path):
@@ -471,10 +475,10 @@ def test_how_weights_want_their_pictures_is_found_out(tmp_path):
 
 
 def test_pretrained_weights_that_cannot_be_had_are_refused_and_not_replaced(tmp_path, monkeypatch):
-    def nothing(name, arguments):
+    def fail(name, arguments):
         raise WeightsUnavailable("The Hub cannot be reached.")
 
-    monkeypatch.setattr("whylens.core.train.network.load_pretrained", nothing)
+    monkeypatch.setattr("whylens.core.train.network.load_pretrained", fail)
     with pytest.raises(WeightsUnavailable, match=r"not begun.*cannot be reached.*that is here"):
         trained(tmp_path / "m", recipe=QUICK.model_copy(update={"weights": "pretrained"}))
     assert not (tmp_path / "m").exists()

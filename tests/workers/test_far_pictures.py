@@ -30,9 +30,9 @@ ME = SimpleNamespace(session_hash="me")
 
 @pytest.fixture(scope="module")
 def engine():
-    running = WorkerEngine(far_engine, far_registry())
-    yield running
-    running.close()
+    worker_engine = WorkerEngine(far_engine, far_registry())
+    yield worker_engine
+    worker_engine.close()
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def session(engine, tmp_path, monkeypatch):
     return Session(engine, PageStore(tmp_path))
 
 
-def fitted(session, path):
+def fit_steps(session, path):
     explainer = session.engine.registry.explainer("fitted")
     return list(_fitter(explainer, session)(str(path), "toy", ME))
 
@@ -53,7 +53,7 @@ def test_a_zip_is_read_where_a_method_is_fitted(session, tmp_path, monkeypatch):
         raise AssertionError
 
     monkeypatch.setattr("whylens.core.datasets.zip.ZipFiles", read_here)
-    steps = fitted(session, path)
+    steps = fit_steps(session, path)
     assert re.fullmatch(r"Reading pictures: \d+ %", steps[0][0])
     assert re.fullmatch(r"Ready: A mean from \d\d pictures of yours\.", steps[-1][0])
     facts = session.engine.artifact("toy", "fitted", visitor="me").facts
@@ -68,7 +68,7 @@ def test_a_zip_is_read_where_a_method_is_fitted(session, tmp_path, monkeypatch):
 def test_a_zip_that_cannot_be_used_is_told_from_there(session, tmp_path):
     (tmp_path / "x.zip").write_bytes(b"no")
     with pytest.raises(gr.Error, match="no ZIP that can be read"):
-        fitted(session, tmp_path / "x.zip")
+        fit_steps(session, tmp_path / "x.zip")
 
 
 def test_what_fails_in_reading_is_no_method_s_fault():

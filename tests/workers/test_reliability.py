@@ -42,7 +42,7 @@ def test_a_page_under_attack_answers_everybody_and_leaves_nothing(monkeypatch):
     (end,) = figures["signals"].values()
     assert (end["exit code"], end["files left"], end["processes left"]) == (0, 0, 0)
     # Whatever its plugins had started.
-    until = time.monotonic() + 60
+    deadline = time.monotonic() + 60
     while leftovers := with_mark(mark):
-        assert time.monotonic() < until, leftovers
+        assert time.monotonic() < deadline, leftovers
         time.sleep(0.05)

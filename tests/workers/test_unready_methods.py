@@ -33,9 +33,9 @@ HARMFUL = ("exits", "interrupt")
 
 @pytest.fixture(scope="module")
 def engine():
-    running = WorkerEngine(unready_engine, unready_registry(), memory=1_000_000_000)
-    yield running
-    running.close()
+    worker_engine = WorkerEngine(unready_engine, unready_registry(), memory=1_000_000_000)
+    yield worker_engine
+    worker_engine.close()
 
 
 def test_one_that_cannot_say_whether_it_runs_is_not_available_and_all_others_are(engine):

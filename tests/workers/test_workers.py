@@ -53,9 +53,9 @@ ASKED = {"model": "untrained:resnet18", "target": "predicted", "quantity": "logi
 
 @pytest.fixture(scope="module")
 def engine():
-    running = WorkerEngine(bad_engine, bad_registry(), seconds=PATIENCE, memory=1_000_000_000)
-    yield running
-    running.close()
+    worker_engine = WorkerEngine(bad_engine, bad_registry(), seconds=PATIENCE, memory=1_000_000_000)
+    yield worker_engine
+    worker_engine.close()
 
 
 @pytest.fixture
@@ -150,21 +150,21 @@ def test_a_process_that_does_not_start_is_not_waited_for(question, monkeypatch):
 
 def test_of_steps_the_last_alone_is_held():
     class Step:
-        references = WeakSet()
+        held = WeakSet()
 
         def __init__(self):
             self.held.add(self)
 
-    most = 0
+    highest = 0
 
     def steps():
-        nonlocal most
+        nonlocal highest
         for _ in range(50):
             yield Step()
-            most = max(most, len(Step.held))
+            highest = max(highest, len(Step.held))
 
     assert isinstance(last_of(steps()), Step)
-    assert most <= 2
+    assert highest <= 2
     with pytest.raises(ValueError, match="no step"):
         last_of(iter(()))
 
@@ -174,9 +174,9 @@ def test_nobody_waits_for_the_end_of_what_hangs(question):
     try:
         with ThreadPoolExecutor(1) as threads:
             hanging = threads.submit(lambda: last_of(engine.explain(question, "sleeps")))
-            until = time.monotonic() + PATIENCE
+            deadline = time.monotonic() + PATIENCE
             while not tasks_of(engine):
-                assert time.monotonic() < until
+                assert time.monotonic() < deadline
                 time.sleep(0.01)
             assert (engine.ahead("good"), engine._pool.ahead(quick=False)) == (1, 0)
             assert is_sound(engine, replace(question, visitor="another"))
@@ -187,7 +187,7 @@ def test_nobody_waits_for_the_end_of_what_hangs(question):
         assert is_sound(engine, question)
         lane = engine._pool._lanes[True]
         while lane.busy or len(lane.processes) != 1:  # the one more goes
-            assert time.monotonic() < until
+            assert time.monotonic() < deadline
             time.sleep(0.01)
     finally:
         engine.close()
@@ -226,9 +226,9 @@ def test_a_crowd_starts_no_process_and_one_that_hangs_starts_one_for_all(monkeyp
             assert len(processes | in_turn) == len(lane.processes) == 2
             (tmp_path / "hangs").touch()
             hangs.result()
-        until = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + PATIENCE
         while len(lane.processes) != 1:
-            assert time.monotonic() < until
+            assert time.monotonic() < deadline
             time.sleep(0.01)
     finally:
         pool.close()
@@ -333,8 +333,8 @@ def test_processes_end_with_the_engine(question):
     engine = WorkerEngine(bad_engine, bad_registry())
     pid = pid_of(engine)
     engine.close()
-    until = time.monotonic() + 10
-    while time.monotonic() < until:
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
         try:
             os.kill(pid, 0)
         except ProcessLookupError:
@@ -377,9 +377,9 @@ def test_what_takes_an_hour_is_alone_of_its_kind_and_not_in_the_way(monkeypatch)
         with pytest.raises(Busy):
             next(pool.run(Work(counting, (), alone="fit")))
         fitting.close()
-        until = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + PATIENCE
         while "fit" in pool._lanes[False].alone:  # the end of its work is not waited for
-            assert time.monotonic() < until
+            assert time.monotonic() < deadline
         assert next(pool.run(Work(counting, (), alone="fit"))) == 0
     finally:
         pool.close()
