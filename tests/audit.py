@@ -28,18 +28,18 @@ def lines_of(report: str) -> tuple[list[str], int]:
         packages: list[dict[str, Any]] = json.loads(report)["dependencies"]
     except (ValueError, KeyError, TypeError):
         return [UNREACHED], 0
-    audited = [package for package in packages if "vulns" in package]
+    audits = [package for package in packages if "vulns" in package]
     faulty = [
         f"{package['name']} {package['version']}: {fault['id']}, mended in "
         f"{', '.join(fault['fix_versions']) or 'no version yet'}"
-        for package in audited
+        for package in audits
         for fault in package["vulns"]
     ]
-    if not audited:
+    if not audits:
         return [UNREACHED], 0
     count = len({line.partition(":")[0] for line in faulty})
     summary = (
-        f"{len(audited)} of {len(packages)} pinned packages looked up; {count} with known faults."
+        f"{len(audits)} of {len(packages)} pinned packages looked up; {count} with known faults."
     )
     return [*faulty, summary], count
 

@@ -68,18 +68,18 @@ def main() -> int:
                 work.append(pool.submit(_run, f"{title}, {name}", _pytest(*words), variables))
             explain = [sys.executable, "-m", "tests.processors", str(maps[name])]
             work.append(pool.submit(_run, f"maps, {name}", explain, variables))
-        failed = [name for job in work if (name := job.result())]
-        if not failed:
-            first, *further = settings
-            for setting in further:
-                failed += _differences(maps[first], maps[setting], f"{first} / {setting}")
+        failures = [name for job in work if (name := job.result())]
+        if not failures:
+            first, *other_settings = settings
+            for setting in other_settings:
+                failures += _differences(maps[first], maps[setting], f"{first} / {setting}")
     # As a shell starts what it puts into the background; children inherit it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     interrupted = _pytest("tests/cli", "tests/batch", "ctrl_c or still_starting")
-    failed += filter(None, [_run("Ctrl-C where SIGINT was ignored", interrupted, {})])
-    for title in failed:
+    failures += filter(None, [_run("Ctrl-C where SIGINT was ignored", interrupted, {})])
+    for title in failures:
         sys.stdout.write(f"FAILED: {title}\n")
-    return 1 if failed else 0
+    return 1 if failures else 0
 
 
 def _cpu_flags() -> list[str]:

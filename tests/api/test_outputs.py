@@ -317,8 +317,8 @@ def test_why_a_method_cannot_be_used_names_what_its_owner_can_change():
             whylens.explain(net, PHOTO, method, **PLAIN)
         return str(error.value)
 
-    traced = torch.jit.trace(Then(3).net.eval(), torch.zeros(1, 3, 32, 32))
-    assert "need the module that it was made from" in refusal(traced)
+    traced_net = torch.jit.trace(Then(3).net.eval(), torch.zeros(1, 3, 32, 32))
+    assert "need the module that it was made from" in refusal(traced_net)
     by_chance = Then(3, first=lambda x: x + torch.randn_like(x))
     assert "random in eval mode" in refusal(by_chance)
     assert "let its forward take any number" in refusal(ReadsOne(3))
@@ -358,5 +358,5 @@ def test_outputs_that_are_no_scores_are_refused_with_the_remedy(net, message):
 
 @pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
 def test_torchscript_is_named_in_the_notes():
-    scripted = torch.jit.script(Then(3).net.eval())
-    assert any("TorchScript" in n for n in whylens.load_model(scripted, **PLAIN).identity.notes)
+    scripted_net = torch.jit.script(Then(3).net.eval())
+    assert any("TorchScript" in n for n in whylens.load_model(scripted_net, **PLAIN).identity.notes)

@@ -185,16 +185,16 @@ def test_compare_is_one_row_and_each_map_has_its_own_colours_unless_shared(model
 
 def test_answers_become_figures(model, photo, why, tmp_path):
     pytest.importorskip("matplotlib", reason="Matplotlib is not installed")
-    path, cited = why.figure(tmp_path / "one.png", colormap="viridis")
+    path, citation = why.figure(tmp_path / "one.png", colormap="viridis")
     with Image.open(path) as picture:
         assert picture.width == round(85 / 25.4 * 300)
-    assert "Selvaraju" in cited.read_text()
+    assert "Selvaraju" in citation.read_text()
     row = whylens.compare(model, photo, ["grad-cam", "hires-cam"], target=0, shared=True)
-    path, cited = row.figure(tmp_path / "row.svg", original=False)
+    path, citation = row.figure(tmp_path / "row.svg", original=False)
     high = {f"> {scale.high:.4g}" for scale in row.scales()}
     assert len(high) == 1
     assert path.read_text().count(escape(high.pop())) >= 2
-    assert cited.read_text().count("@misc") == 2
+    assert citation.read_text().count("@misc") == 2
 
 
 def test_compare_fails_where_no_method_answers(model, photo):

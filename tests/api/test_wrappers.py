@@ -137,9 +137,9 @@ def test_one_of_several_outputs_is_explained_by_its_name(kind, net, pixels, tmp_
     assert str(why.prediction) == f"{keys[2]} {why.score:.4g} years"
     assert why.probability is None
     (path,) = (path for path in why.save(tmp_path) if path.name == "manifest.json")
-    described = json.loads(path.read_text())
-    assert described["model"]["output"] == keys[2]
-    assert f"unit='years', output={keys[2]!r}" in described["command"]
+    content = json.loads(path.read_text())
+    assert content["model"]["output"] == keys[2]
+    assert f"unit='years', output={keys[2]!r}" in content["command"]
 
 
 def test_an_output_is_found_behind_a_normalisation(net, pixels):
@@ -167,12 +167,12 @@ def test_an_output_that_is_no_scores_and_one_that_is_alone_are_refused_in_words(
     why = whylens.explain(
         maps, pixels, "occlusion", target=lambda y: y["map"].sum((1, 2, 3)), **PLAIN
     )
-    summed = whylens.explain(net, pixels, "occlusion", target=lambda y: y.sum(1), **PLAIN)
-    np.testing.assert_allclose(why.values, summed.values, atol=1e-6)
+    by_function = whylens.explain(net, pixels, "occlusion", target=lambda y: y.sum(1), **PLAIN)
+    np.testing.assert_allclose(why.values, by_function.values, atol=1e-6)
     by_output = whylens.explain(
         maps, pixels, "occlusion", target=lambda y: y.sum(1), output="kind", **PLAIN
     )
-    np.testing.assert_allclose(by_output.values, summed.values, atol=1e-6)
+    np.testing.assert_allclose(by_output.values, by_function.values, atol=1e-6)
 
 
 class Plain(nn.Module):
@@ -246,8 +246,8 @@ def test_a_network_that_normalises_by_itself_is_fed_pixels(shell, net, pixels):
 
 
 def test_a_shell_that_does_more_than_pass_on_stays(net, pixels):
-    doubled = Inside(net, lambda y: 2 * y)
-    assert np.allclose(grad_cam(doubled, pixels), 2 * grad_cam(net, pixels), rtol=1e-4)
+    doubled_net = Inside(net, lambda y: 2 * y)
+    assert np.allclose(grad_cam(doubled_net, pixels), 2 * grad_cam(net, pixels), rtol=1e-4)
 
 
 def test_scores_that_are_nowhere_are_named(net, pixels):
@@ -267,9 +267,9 @@ def test_distributed_data_parallel_is_unwrapped(net, pixels, tmp_path):
         "gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1
     )
     try:
-        parallel = nn.parallel.DistributedDataParallel(net)
-        assert np.array_equal(grad_cam(parallel, pixels), expected)
-        assert np.array_equal(grad_cam(Lightning(parallel), pixels), expected)
+        parallel_net = nn.parallel.DistributedDataParallel(net)
+        assert np.array_equal(grad_cam(parallel_net, pixels), expected)
+        assert np.array_equal(grad_cam(Lightning(parallel_net), pixels), expected)
     finally:
         torch.distributed.destroy_process_group()
 

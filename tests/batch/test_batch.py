@@ -178,19 +178,19 @@ def test_every_file_has_a_seed_of_its_own_that_no_other_file_changes(unbroken):
 
 
 def test_a_file_that_cannot_be_read_is_a_row_that_says_why(unbroken):
-    failed = [row for row in rows_of(unbroken) if row["status"] == "failed"]
-    assert {row["path"] for row in failed} == set(BROKEN)
-    errors = {row["path"]: row["error"] for row in failed}
+    failed_rows = [row for row in rows_of(unbroken) if row["status"] == "failed"]
+    assert {row["path"] for row in failed_rows} == set(BROKEN)
+    errors = {row["path"]: row["error"] for row in failed_rows}
     assert "not a readable PNG" in errors["broken.png"]
     assert "The file is empty" in errors["empty.bmp"]
-    for row in failed:
+    for row in failed_rows:
         assert row["map"] is None
         assert row["sha256"] == hashlib.sha256(BROKEN[row["path"]]).hexdigest()
     assert all(row["error"] is None for row in rows_of(unbroken) if row["status"] == "done")
 
 
 def test_peaks_lie_where_the_map_on_the_photo_has_them(engine, unbroken, place):
-    checked = 0
+    count = 0
     for row in rows_of(unbroken):
         if row["status"] == "done" and row["method"] == "grad-cam":
             pixels = read_photo((place / "photos" / row["path"]).read_bytes()).pixels
@@ -203,8 +203,8 @@ def test_peaks_lie_where_the_map_on_the_photo_has_them(engine, unbroken, place):
             best_y, best_x = np.unravel_index(values.argmax(), values.shape)
             assert abs(best_x + 0.5 - x) <= cell / 2 + 1
             assert abs(best_y + 0.5 - y) <= cell / 2 + 1
-            checked += 1
-    assert checked == len(PHOTOS)
+            count += 1
+    assert count == len(PHOTOS)
 
 
 @pytest.mark.parametrize("limit", [pytest.param(0, marks=pytest.mark.slow), 3])
@@ -323,8 +323,10 @@ def test_another_file_or_other_weights_are_another_plan(engine, place, tmp_path,
         run(explain_folder(request, Here(engine=engine)))
     (tmp_path / "2.png").rename(photos / "2.png")
     plan = read_plan(request.out)
-    changed = plan.model_copy(update={"model": plan.model.model_copy(update={"digest": "0" * 64})})
-    (request.out / "plan.json").write_text(changed.text())
+    changed_plan = plan.model_copy(
+        update={"model": plan.model.model_copy(update={"digest": "0" * 64})}
+    )
+    (request.out / "plan.json").write_text(changed_plan.text())
     with pytest.raises(BadInput, match=r"model\.digest was '0000"):
         run(explain_folder(request, Here(engine=engine)))
     with pytest.raises(BadArtifact, match="other network than the plan"):
@@ -448,11 +450,11 @@ def test_signals_are_explained_by_a_network_that_reads_them(engine, tmp_path, mo
     from whylens.core.models.random_weights import randomize_weights
 
     module = randomize_weights(build("signal_cnn", classes=3), seed=5)
-    described = {
+    description = {
         "architecture": "signal_cnn", "input_size": (40,), "mean": (0.0,), "std": (1.0,),
         "labels": ("x", "y", "z"), "licence": "none: random numbers", "trained": False,
     }  # fmt: skip
-    write_checkpoint(tmp_path / "checkpoints" / "waves", module.state_dict(), described)
+    write_checkpoint(tmp_path / "checkpoints" / "waves", module.state_dict(), description)
     monkeypatch.setenv("WHYLENS_CHECKPOINTS", str(tmp_path / "checkpoints"))
     data = tmp_path / "data"
     data.mkdir()
@@ -520,10 +522,10 @@ def test_names_that_are_no_text_and_links_to_nothing_are_rows_too(
     (photos / "gone.png").symlink_to(photos / "nowhere.png")
     request = replace(request_for(), folder=photos, methods={"grad-cam": {}})
     run(explain_folder(request, Here(engine=engine)))
-    missing, odd = rows_of(request.out)
-    assert (missing["path"], missing["status"]) == ("gone.png", "failed")
-    assert "No such file" in missing["error"]
-    assert (odd["path"], odd["status"]) == ("\\xff\\xfe.png", "done")
+    missing_row, odd_row = rows_of(request.out)
+    assert (missing_row["path"], missing_row["status"]) == ("gone.png", "failed")
+    assert "No such file" in missing_row["error"]
+    assert (odd_row["path"], odd_row["status"]) == ("\\xff\\xfe.png", "done")
 
 
 def test_a_file_too_large_is_not_even_read(tmp_path):

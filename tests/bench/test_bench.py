@@ -78,14 +78,14 @@ class Blocks(Dataset):
         masks = {name: place(i) for i, name in enumerate(LABELS)}
 
         def without(names):
-            removed = np.logical_or.reduce(
+            removed_mask = np.logical_or.reduce(
                 [masks[name] for name in names] or [np.zeros_like(pixels[..., 0], bool)]
             )
-            return np.where(removed[..., None], 0, pixels).astype(np.uint8)
+            return np.where(removed_mask[..., None], 0, pixels).astype(np.uint8)
 
         around = LABELS[(LABELS.index(label) + 1) % 3]
-        names_here = tuple(name for name in LABELS if name != around)
-        return Dissection(names_here, (around,), frozenset({label}), masks, without)
+        part_names = tuple(name for name in LABELS if name != around)
+        return Dissection(part_names, (around,), frozenset({label}), masks, without)
 
     def hybrid(self, index):
         pixels = self.pixels(index).copy()
@@ -189,14 +189,14 @@ def bench(engine):
 
 
 @pytest.fixture(scope="module")
-def finished(engine, bench, tmp_path_factory):
+def bench_run(engine, bench, tmp_path_factory):
     out = tmp_path_factory.mktemp("bench")
     shares, summary = finish(run_bench(engine, bench, out))
     return out, shares, summary
 
 
-def test_the_true_mask_beats_all_and_a_random_map_is_like_random_maps(finished):
-    _, shares, summary = finished
+def test_the_true_mask_beats_all_and_a_random_map_is_like_random_maps(bench_run):
+    _, shares, summary = bench_run
     rows = {row.method: row for row in summary.rows}
     assert [row.method for row in summary.rows] == [TRUE_MASK, RANDOM_MAP, EDGES, *METHODS]
     assert shares[0] == 0
@@ -242,8 +242,8 @@ def test_the_true_mask_beats_all_and_a_random_map_is_like_random_maps(finished):
     assert exact["mass-in-mask"].pictures == 7
 
 
-def test_a_method_that_fails_is_a_row_with_its_reason(finished):
-    _, _, summary = finished
+def test_a_method_that_fails_is_a_row_with_its_reason(bench_run):
+    _, _, summary = bench_run
     rows = {row.method: row for row in summary.rows}
     assert "of a stranger" in rows["broken"].reason
     assert rows["broken"].failed == 7
@@ -294,8 +294,8 @@ def test_a_hybrid_counts_where_each_class_loses_most_with_its_own_sign(falls, wh
     assert (measure._hybrid(plan, 0, torch.from_numpy) is not None) is whether
 
 
-def test_a_run_that_was_stopped_ends_with_the_same_file(finished, engine, bench, tmp_path):
-    out, _, summary = finished
+def test_a_run_that_was_stopped_ends_with_the_same_file(bench_run, engine, bench, tmp_path):
+    out, _, summary = bench_run
     work = run_bench(engine, bench, tmp_path)
     for _ in range(20):
         next(work)
@@ -417,15 +417,15 @@ def test_methods_of_many_steps_have_the_figures_that_repeat_them_where_these_are
     assert runs_metric(0, "stepping", "mass-in-mask") == [True] * 7
 
 
-def test_the_table_says_which_figures_methods_of_many_steps_have(finished):
-    _, _, summary = finished
+def test_the_table_says_which_figures_methods_of_many_steps_have(bench_run):
+    _, _, summary = bench_run
     assert "have no figures of whether a map depends on what was" in markdown([summary], ())
-    shortened = replace(summary, repeats=2)
-    assert "no more than the first 2 for the figures of whether" in markdown([shortened], ())
+    short_summary = replace(summary, repeats=2)
+    assert "no more than the first 2 for the figures of whether" in markdown([short_summary], ())
 
 
-def test_a_file_of_another_run_is_refused(finished, bench, engine, tmp_path):
-    out, _, _ = finished
+def test_a_file_of_another_run_is_refused(bench_run, bench, engine, tmp_path):
+    out, _, _ = bench_run
     with pytest.raises(BadInput, match="other weights, pictures or metrics"):
         finish(run_bench(engine, Bench("toy", "blocks", METHODS, pictures=6, few=2), out))
     (tmp_path / ROWS).write_text("nothing\n")
@@ -453,16 +453,16 @@ def test_a_data_set_without_evidence_or_with_other_classes_is_refused(engine, tm
         BenchPlan(other_engine, Bench("toy", "other", METHODS))
 
 
-def test_a_summary_comes_back_from_its_file(finished):
-    _, _, summary = finished
+def test_a_summary_comes_back_from_its_file(bench_run):
+    _, _, summary = bench_run
     assert read_summary(json.dumps(asdict(summary)).encode()) == summary
     for wrong in (b"{}", b"[]", b"", b'{"rows": [{}]}'):
         with pytest.raises(ValueError, match=r"."):
             read_summary(wrong)
 
 
-def test_classes_come_in_turn(finished):
-    out, _, _ = finished
+def test_classes_come_in_turn(bench_run):
+    out, _, _ = bench_run
     lines = [json.loads(line) for line in (out / ROWS).read_text().splitlines()[1:]]
     keys = list(dict.fromkeys(line["picture"] for line in lines if line["split"] == "test"))
     assert keys[:4] == ["test-0", "test-20", "test-40", "test-1"]

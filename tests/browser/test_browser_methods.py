@@ -55,18 +55,18 @@ def end_lines(page) -> None:
     Gradio's client opens one for nothing where an answer came before its event's number was read;
     it ends with the next event.
     """
-    opened_requests, ended = [], []
+    opened_requests, ended_requests = [], []
 
     def listener(requests):
         return lambda request: "/queue/data" in request.url and requests.append(request)
 
-    end = listener(ended)
+    end = listener(ended_requests)
     listeners = {"request": listener(opened_requests), "requestfinished": end, "requestfailed": end}
     for event, listen in listeners.items():
         page.on(event, listen)
     deadline = time.monotonic() + PATIENCE / SECONDS
     # Where a line was open before, the event that ends it opens none.
-    while not opened_requests or any(request not in ended for request in opened_requests):
+    while not opened_requests or any(request not in ended_requests for request in opened_requests):
         assert time.monotonic() < deadline
         page.evaluate("document.querySelector('#wake').click()")
         for _ in range(20):
@@ -111,8 +111,8 @@ def test_every_method_that_is_fitted_shows_pictures(browser, wide_address):
                 continue
             page.locator(f"#{name}-items input").first.check()
             page.click(f"#{name}-apply")
-            edited = page.locator(f"#{name}-edited textarea")
-            expect(edited).to_have_value(re.compile("before.*after"), timeout=PATIENCE)
+            edit_status = page.locator(f"#{name}-edited textarea")
+            expect(edit_status).to_have_value(re.compile("before.*after"), timeout=PATIENCE)
 
 
 @pytest.mark.slow  # one is opened and asked below

@@ -230,11 +230,11 @@ def test_ctrl_c_keeps_the_partial_map_and_says_so(place, monkeypatch, capsys, ha
     shutil.rmtree(place / "stopped", ignore_errors=True)
     before = signal.signal(signal.SIGINT, handler)
     try:
-        with pytest.raises(SystemExit) as ended:
+        with pytest.raises(SystemExit) as error:
             run_command_line()
     finally:
         signal.signal(signal.SIGINT, before)
-    assert ended.value.code == 130
+    assert error.value.code == 130
     assert "partial map is kept" in capsys.readouterr().err
     check_partial_map(place / "stopped")
 
@@ -263,11 +263,11 @@ def test_ctrl_c_ends_a_process_of_its_own(place, handler):
 def test_a_demo_that_is_still_starting_puts_visitors_files_away(monkeypatch, ending):
     from whylens.ui.page import server
 
-    ended = []
+    ends = []
     monkeypatch.setattr(server, "local_engine", lambda costs: Engine())
     monkeypatch.setattr(server, "warm_up", lambda engine: None)
     monkeypatch.setattr(
-        server, "build_page", lambda *_, **__: SimpleNamespace(close=lambda: ended.append(True))
+        server, "build_page", lambda *_, **__: SimpleNamespace(close=lambda: ends.append(True))
     )
     monkeypatch.setattr(server, "launch", lambda *_, **__: signal.raise_signal(ending))
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -277,7 +277,7 @@ def test_a_demo_that_is_still_starting_puts_visitors_files_away(monkeypatch, end
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    assert ended == [True]
+    assert ends == [True]
 
 
 ENDING = """

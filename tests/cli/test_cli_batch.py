@@ -181,11 +181,11 @@ def test_a_report_shows_every_file_with_its_map_and_can_be_had_afterwards(
     assert page.rows[-1][0] == "broken.png"
     assert "not a readable PNG" in page.rows[-1][-1]
     for name in ("ant/one.png", "bee/<b>two.png", "CAT/three.png"):
-        _, _, predicted, share, true, right, seconds, note = by_name[name]
-        assert predicted == rows[name]["predicted_label"]
+        _, _, predicted_label, share, true, right, seconds, note = by_name[name]
+        assert predicted_label == rows[name]["predicted_label"]
         assert share == f"{100 * rows[name]['predicted_probability']:.1f} %"
         assert true == name[:3].lower()
-        assert right == ("right" if predicted == true else "wrong")
+        assert right == ("right" if predicted_label == true else "wrong")
         assert float(seconds) >= 0
         assert note == (rows[name]["blank_because"] or "")
     photos = page.pictures()

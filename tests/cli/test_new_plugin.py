@@ -96,8 +96,8 @@ def test_the_package_is_as_ruff_wants_it(package):
     ruff = Path(sys.executable).with_name("ruff")
     assert len(LONGEST) == 30
     for words in (["check"], ["format", "--check"], ["check", "--config", ROOT / "pyproject.toml"]):
-        ignored = ["--ignore", "S101,I001,D102,D103"] if "--config" in words else []
-        command = [str(word) for word in (ruff, *words, *ignored, "--no-cache", package)]
+        ignore_option = ["--ignore", "S101,I001,D102,D103"] if "--config" in words else []
+        command = [str(word) for word in (ruff, *words, *ignore_option, "--no-cache", package)]
         run = subprocess.run(command, cwd=package, capture_output=True, text=True)
         assert run.returncode == 0, run.stdout + run.stderr
 
@@ -133,13 +133,13 @@ def test_the_packages_explainer_passes_the_conformance_tests(package, monkeypatc
     ((name, module),) = project["entry-points"]["whylens.explainers"].items()
     point = metadata.EntryPoint(name, module, "whylens.explainers")
     registry = load_registry([PluginSource(point, project["name"], "1")], strict=True)
-    candidate, passed = ExplainerUnderTest(registry.explainer(name)), set()
+    candidate, passed_ids = ExplainerUnderTest(registry.explainer(name)), set()
     for check in CHECKS:
         if not check.slow:
             with contextlib.suppress(NotApplicable):
                 check.run(candidate)
-                passed.add(check.number)
-    assert passed >= {1, 2, 3, 5, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17}
+                passed_ids.add(check.number)
+    assert passed_ids >= {1, 2, 3, 5, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17}
 
 
 class Environment:

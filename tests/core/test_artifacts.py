@@ -158,9 +158,11 @@ def test_what_is_missing_is_the_artifact_s_fault_and_not_a_method_s(folder):
 
 
 def test_killed_at_any_step_the_old_artifact_or_the_new_is_whole(folder, artifact, monkeypatch):
-    changed = Artifact({"labels": np.arange(3, dtype=np.int32)}, {"count": 3})
+    changed_artifact = Artifact({"labels": np.arange(3, dtype=np.int32)}, {"count": 3})
     outcomes, step = [], 1
-    while killed_at(step, monkeypatch, lambda: write_artifact(folder, changed, model="r", **BOUND)):
+    while killed_at(
+        step, monkeypatch, lambda: write_artifact(folder, changed_artifact, model="r", **BOUND)
+    ):
         assert is_artifact(folder)
         copy = read_artifact(folder, **BOUND)
         assert (copy.facts["count"], len(copy.arrays["labels"])) in ((7, 7), (3, 3))

@@ -21,12 +21,14 @@ def example(value=1.0, **kwargs) -> Example:
     return Example(GREY, kwargs.pop("caption", "a cat"), value, **kwargs)
 
 
-def changed(picture: Image.Image) -> np.ndarray:
+def changed_places(picture: Image.Image) -> np.ndarray:
     return np.argwhere((np.asarray(picture) != 128).any(2))
 
 
 def test_a_mark_is_drawn_at_its_box_and_nowhere_else():
-    places = changed(draw_marks(Image.fromarray(GREY), (NumberedBox(1, 0.2, 0.25, 0.6, 0.75),)))
+    places = changed_places(
+        draw_marks(Image.fromarray(GREY), (NumberedBox(1, 0.2, 0.25, 0.6, 0.75),))
+    )
     (top, left), (bottom, right) = places.min(0), places.max(0)
     assert abs(top - 0.25 * 59) <= 2
     assert abs(bottom - 0.75 * 59) <= 2

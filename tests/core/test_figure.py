@@ -73,7 +73,7 @@ def svg_of(path) -> tuple[ET.Element, list[str], list[np.ndarray]]:
 
 
 def test_an_svg_holds_the_pictures_pixel_for_pixel_and_text_as_text(answers, whole):
-    path, cited = whole("svg")
+    path, citation = whole("svg")
     root, texts, images = svg_of(path)
     assert float(root.attrib["width"].removesuffix("pt")) == pytest.approx(174 / 25.4 * 72, abs=0.2)
     for image, expected in zip(images, pictures(answers), strict=True):
@@ -90,7 +90,7 @@ def test_an_svg_holds_the_pictures_pixel_for_pixel_and_text_as_text(answers, who
     assert f"{100 * first.probability:.1f} %" in " ".join(texts)
     high = scales_together([answer.result for answer, _ in answers])[1].high
     assert any(text.endswith(f"{high:.4g}") for text in texts)
-    assert cited.read_text().count("@misc{") == 2
+    assert citation.read_text().count("@misc{") == 2
 
 
 def test_captions_of_a_row_begin_at_one_height_however_long_a_unit_is(answers, tmp_path):
@@ -144,8 +144,8 @@ def test_a_png_has_its_dots_and_the_pictures_of_the_page(answers, whole):
     height = round(side * 50 / 90)
     for number, expected in enumerate(pictures(answers)):
         left = number * (side + gap)
-        resized = Image.fromarray(expected).resize((side, height), Image.Resampling.LANCZOS)
-        assert np.array_equal(paper[:height, left : left + side], np.asarray(resized))
+        resized_picture = Image.fromarray(expected).resize((side, height), Image.Resampling.LANCZOS)
+        assert np.array_equal(paper[:height, left : left + side], np.asarray(resized_picture))
     assert (paper[:height, side : side + gap] == 255).all()
     bar = paper[height : height + 30, side + gap : 2 * side + gap]
     assert len(np.unique(bar.reshape(-1, 3), axis=0)) > 60

@@ -50,10 +50,10 @@ def test_the_errors_are_those_seen_over_many_repeats():
 
 def test_a_constant_added_to_all_scores_is_no_evidence():
     masks, scores = random_masks(40)
-    plain, raised = MaskedMeans((3, 4)), MaskedMeans((3, 4))
-    plain.add(masks, scores)
-    raised.add(masks, scores + 1000)
-    assert difference(raised.values(), plain.values()) < 1e-4
+    plain_means, raised_means = MaskedMeans((3, 4)), MaskedMeans((3, 4))
+    plain_means.add(masks, scores)
+    raised_means.add(masks, scores + 1000)
+    assert difference(raised_means.values(), plain_means.values()) < 1e-4
 
 
 def test_a_place_never_shown_says_nothing():

@@ -61,9 +61,9 @@ def test_the_faster_copy_counts_and_what_it_shares_counts_once():
     network = toy()
     module_bytes = sum(t.numel() * t.element_size() for t in network.module.state_dict().values())
     assert network.bytes == module_bytes
-    copied = network.prepare().bytes
+    copy_bytes = network.prepare().bytes
     assert network.fast_module is not network.module
-    assert module_bytes < copied <= 2.2 * module_bytes
+    assert module_bytes < copy_bytes <= 2.2 * module_bytes
 
 
 def test_what_is_loaded_at_once_fits_the_budget_together():
@@ -82,9 +82,9 @@ def test_what_is_loaded_at_once_fits_the_budget_together():
 
         return work
 
-    finished = threading.Event()
+    first_end = threading.Event()
     loading = threading.Thread(
-        target=cache.get, args=("a", make("a", first, finished)), kwargs={"expected": lambda: 60}
+        target=cache.get, args=("a", make("a", first, first_end)), kwargs={"expected": lambda: 60}
     )
     loading.start()
     assert first.wait(10)
@@ -96,7 +96,7 @@ def test_what_is_loaded_at_once_fits_the_budget_together():
     )
     two.start()
     assert not second.is_set()
-    finished.set()
+    first_end.set()
     loading.join(10)
     two.join(10)
     assert order == ["a", "b"]
@@ -104,15 +104,15 @@ def test_what_is_loaded_at_once_fits_the_budget_together():
 
 
 def test_a_value_that_is_replaced_or_forgotten_is_reported_once():
-    removed = []
-    cache: ByteLRU[str, list[int]] = ByteLRU(10, len, removed.append)
+    removals = []
+    cache: ByteLRU[str, list[int]] = ByteLRU(10, len, removals.append)
     first, second, third = [0] * 4, [0] * 5, [0] * 8
     for value in (first, first, second):
         cache.put("a", value)
     cache.put("b", third)
     cache.forget("b")
     cache.forget("b")
-    assert [id(value) for value in removed] == [id(first), id(second), id(third)]
+    assert [id(value) for value in removals] == [id(first), id(second), id(third)]
 
 
 def test_an_input_s_memory_is_known_before_anything_is_allocated():
@@ -191,5 +191,5 @@ def test_no_activation_outlives_its_explanation():
 
     usable = set(GRADIENT_METHODS) - set(page.unavailable("toy"))
     assert len(usable) > 12
-    grown = {name: -tensors_after(name) + tensors_after(name) for name in sorted(usable)}
-    assert not {name: count for name, count in grown.items() if count > 0}
+    growth = {name: -tensors_after(name) + tensors_after(name) for name in sorted(usable)}
+    assert not {name: count for name, count in growth.items() if count > 0}

@@ -426,8 +426,8 @@ def test_of_several_pictures_in_a_file_the_first_is_shown_and_said_so(kind):
 
 def test_a_colour_profile_that_changes_colours_is_said():
     assert read_photo(encoded(slope(), "PNG", icc_profile=srgb())).notes == ()
-    changed = read_photo(encoded(slope(), "PNG", icc_profile=swapped_primaries()))
-    assert changed.notes == ("Its colours were converted to sRGB from its own profile.",)
+    changed_photo = read_photo(encoded(slope(), "PNG", icc_profile=swapped_primaries()))
+    assert changed_photo.notes == ("Its colours were converted to sRGB from its own profile.",)
 
 
 def test_a_jpeg_without_its_last_bytes_is_read_with_a_note():
@@ -442,8 +442,8 @@ def test_a_jpeg_without_its_last_bytes_is_read_with_a_note():
     assert (part.pixels[:140] == read_photo(whole).pixels[:140]).all()
     orientation = Image.Exif()
     orientation[0x0112] = 6
-    rotated = encoded(slope(200, 160), "JPEG", quality=90, exif=orientation)
-    assert "cut off" in read_photo(rotated[: int(len(rotated) * 0.92)]).notes[0]
+    rotated_bytes = encoded(slope(200, 160), "JPEG", quality=90, exif=orientation)
+    assert "cut off" in read_photo(rotated_bytes[: int(len(rotated_bytes) * 0.92)]).notes[0]
     progressive = encoded(slope(200, 160), "JPEG", quality=90, progressive=True)
     assert "cut off" in read_photo(progressive[:-2]).notes[0]
     for data in (whole[: len(whole) // 2], progressive[: len(progressive) // 2]):

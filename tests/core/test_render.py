@@ -136,20 +136,20 @@ def test_a_map_of_single_pixels_is_told_from_a_map_of_regions(rng):
 
 def test_what_lies_under_a_map_is_the_photo_a_pale_one_or_nothing(photo, rng):
     seen_all, heat = whole_view(64, 48), Heatmap(np.eye(48, 64), "u")
-    plain, faded, map_alone = (
+    over_plain, over_faded, map_alone = (
         np.asarray(overlay(photo, heat, seen_all, Style(under=under))).astype(int)
         for under in ("photo", "faded", "alone")
     )
     away = np.eye(48, 64) == 0
-    assert np.array_equal(plain[away], photo[away])
+    assert np.array_equal(over_plain[away], photo[away])
     assert np.array_equal(
         map_alone, colour(np.eye(48, 64, dtype=np.float32), "heat", diverges=False)
     )
-    assert (faded[away].max(-1) <= 0.3 * 255 + 4).all()  # towards heat's black
-    assert faded[away].std() > 5  # the photo can still be made out
+    assert (over_faded[away].max(-1) <= 0.3 * 255 + 4).all()  # towards heat's black
+    assert over_faded[away].std() > 5  # the photo can still be made out
     top = colour(np.ones(1, np.float32), "heat", diverges=False)[0].astype(int)
-    assert np.abs(faded[~away] - top).max() < np.abs(plain[~away] - top).max()
-    for heatmap, expected in ((heat, faded), (Heatmap(np.ones((48, 64)), "u"), None)):
+    assert np.abs(over_faded[~away] - top).max() < np.abs(over_plain[~away] - top).max()
+    for heatmap, expected in ((heat, over_faded), (Heatmap(np.ones((48, 64)), "u"), None)):
         auto = np.asarray(overlay(photo, heatmap, seen_all, Style()))
         over_photo = np.asarray(overlay(photo, heatmap, seen_all, Style(under="photo")))
         assert np.array_equal(auto, over_photo if expected is None else expected)
@@ -171,17 +171,17 @@ def test_opacity_one_shows_the_colours_alone_where_the_map_is_strongest(photo):
     picture = overlay(photo, Heatmap(np.ones((3, 4)), "u"), seen_all, Style(opacity=1.0))
     top = colour(np.ones(1, np.float32), Style().colormap, diverges=False)[0]
     assert (np.asarray(picture) == top).all()
-    transparent = overlay(photo, Heatmap(np.ones((3, 4)), "u"), seen_all, Style(opacity=0.0))
-    assert np.array_equal(np.asarray(transparent), photo)
+    clear_overlay = overlay(photo, Heatmap(np.ones((3, 4)), "u"), seen_all, Style(opacity=0.0))
+    assert np.array_equal(np.asarray(clear_overlay), photo)
 
 
 def test_what_the_model_never_saw_is_hatched_and_the_rest_is_not(photo):
     picture = np.asarray(overlay(photo, Heatmap(np.zeros((4, 4)), "u"), view(), Style()))
     assert picture.shape == photo.shape
     assert np.array_equal(picture[:, 8:56], photo[:, 8:56])
-    hatched = picture[:, :8]
-    assert (hatched == 96).all(-1).any(), "no line"
-    assert not (hatched == photo[:, :8]).all(-1).any(), "unseen pixels shown as if seen"
+    hatching = picture[:, :8]
+    assert (hatching == 96).all(-1).any(), "no line"
+    assert not (hatching == photo[:, :8]).all(-1).any(), "unseen pixels shown as if seen"
 
 
 def test_a_shared_scale_makes_equal_values_equal_colours(photo):

@@ -146,9 +146,9 @@ def test_ticks_stand_where_the_curve_and_the_map_have_their_values():
     for value, x in zip(values[0], xs, strict=True):
         rows = np.flatnonzero(dark[top:-bottom, x]) + top
         assert np.abs(rows - ys[::-1][round(5 * float(value))]).min() <= 2
-    coloured = np.flatnonzero((interior[3] < 250).any(1)) + left + 1
-    assert coloured.mean() == pytest.approx(xs[7], abs=1)
-    assert np.ptp(coloured) + 1 == pytest.approx(plot[:, left:-right].shape[1] / 10, abs=2)
+    coloured_columns = np.flatnonzero((interior[3] < 250).any(1)) + left + 1
+    assert coloured_columns.mean() == pytest.approx(xs[7], abs=1)
+    assert np.ptp(coloured_columns) + 1 == pytest.approx(plot[:, left:-right].shape[1] / 10, abs=2)
 
 
 @pytest.mark.parametrize(

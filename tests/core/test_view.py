@@ -230,8 +230,8 @@ def test_a_bright_pixel_is_found_again_in_a_coarse_grid(size, input_spec, rng):
     tall, wide = input_spec.size
     for cells, (x, y) in product((7, 14), spots(view, rng)):
         light = luminance(dot(size, x, y), view, input_spec)
-        pooled = Image.fromarray(light).resize((cells, cells), Image.Resampling.BOX)
-        across, down = distance_to_peak(on_original(np.asarray(pooled), view)[0], x, y)
+        grid = Image.fromarray(light).resize((cells, cells), Image.Resampling.BOX)
+        across, down = distance_to_peak(on_original(np.asarray(grid), view)[0], x, y)
         # Half a cell, and a pixel for a dot that lies on the line between two.
         assert across <= wide / cells / 2 / view.scale_x + 1, (x, y, across)
         assert down <= tall / cells / 2 / view.scale_y + 1, (x, y, down)
@@ -301,12 +301,12 @@ def test_seen_is_exactly_what_the_crop_keeps(size, input_spec):
     view = view_of(size, input_spec)
     _, visible = on_original(np.ones((7, 7), np.float32), view)
     # Counted from timm's own integers: the resized size and the cut in whole input pixels.
-    for axis, (length, resized, kept_length) in enumerate(
+    for axis, (length, resized_length, kept_length) in enumerate(
         zip(size, view.whole_size, reversed(input_spec.size), strict=True)
     ):
-        cut = max(0, round((resized - kept_length) / 2))
-        places = (np.arange(length) + 0.5) * resized / length - cut
-        expected = (places >= 0) & (places < min(kept_length, resized))
+        cut = max(0, round((resized_length - kept_length) / 2))
+        places = (np.arange(length) + 0.5) * resized_length / length - cut
+        expected = (places >= 0) & (places < min(kept_length, resized_length))
         np.testing.assert_array_equal(visible.any(axis), expected)
     assert visible.sum() == visible.any(0).sum() * visible.any(1).sum()
     if input_spec.crop_mode == "border":
@@ -380,13 +380,13 @@ def test_a_fine_photo_has_no_more_detail_than_the_network_learnt_from(size, crop
     input_spec = spec_of(64, 64).model_copy(update={"crop": 1.0, "crop_mode": crop_mode})
     view = view_of(image.size, input_spec)
     sharp = np.asarray(model_view(image, view, input_spec), np.float64)
-    blurred = model_view(image, view, input_spec.model_copy(update={"detail": 32}))
+    blurred_view = model_view(image, view, input_spec.model_copy(update={"detail": 32}))
     if crop_mode != "border":  # whose padding stays as it is
-        halved = sharp.reshape(32, 2, 32, 2, 3).mean((1, 3)).round().astype(np.uint8)
-        expected = Image.fromarray(halved).resize((64, 64), Image.Resampling.BILINEAR)
-        assert levels(blurred, expected) <= 1
+        half_size = sharp.reshape(32, 2, 32, 2, 3).mean((1, 3)).round().astype(np.uint8)
+        expected = Image.fromarray(half_size).resize((64, 64), Image.Resampling.BILINEAR)
+        assert levels(blurred_view, expected) <= 1
     middle = np.s_[24:40, 24:40]  # inside of any padding
-    assert sharp[middle].std() > 1.3 * blurred[middle].std()
+    assert sharp[middle].std() > 1.3 * blurred_view[middle].std()
 
 
 def test_a_photo_with_as_little_detail_is_left_alone(rng):

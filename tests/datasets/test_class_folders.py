@@ -290,8 +290,8 @@ def test_what_names_may_read_as_otherwise_is_said(tmp_path):
     (note,) = ZipFiles(path).notes
     assert "'蝴蝶/1.png'" in note
     assert "code page 936, simplified Chinese" in note
-    misread = "蝴蝶".encode("gbk").decode("cp949")
-    assert f"or '{misread}/1.png' in code page 949, Korean" in note
+    misread_name = "蝴蝶".encode("gbk").decode("cp949")
+    assert f"or '{misread_name}/1.png' in code page 949, Korean" in note
 
 
 def test_what_has_no_label_is_no_class():

@@ -192,12 +192,12 @@ def test_any_set_of_signals_can_be_trained_on(tmp_path):
     assert DatasetSource("steps", "Steps.", lambda _: Steps(), kind="signals").names == ("steps",)
     accuracy = run(train_on_signals(Steps(), tmp_path / "m", epochs=6, seed=2))
     assert accuracy > 0.95
-    trained = from_folder(tmp_path / "m")
-    assert (trained.input_spec.size, trained.input_spec.channels) == ((24,), 2)
+    backbone = from_folder(tmp_path / "m")
+    assert (backbone.input_spec.size, backbone.input_spec.channels) == ((24,), 2)
     values = np.stack([Steps().signal(i) for i in range(200)])
-    assert np.allclose(trained.input_spec.mean, values.mean((0, 2)), rtol=1e-4)
-    assert np.allclose(trained.input_spec.std, values.std((0, 2)), rtol=1e-4)
-    assert "trained here on steps (not stated)" in trained.identity.licence
+    assert np.allclose(backbone.input_spec.mean, values.mean((0, 2)), rtol=1e-4)
+    assert np.allclose(backbone.input_spec.std, values.std((0, 2)), rtol=1e-4)
+    assert "trained here on steps (not stated)" in backbone.identity.licence
 
 
 def test_signals_without_a_test_are_refused_before_training(tmp_path):

@@ -212,9 +212,9 @@ def test_grey_images_without_splits_are_split_and_several_labels_refused(tmp_pat
     names = np.array(["cat", "dog"])[np.arange(40) % 2]
     for labels in (names, np.eye(2)[np.arange(40) % 2], (np.arange(40) % 2).astype(float)):
         np.savez(tmp_path / "n.npz", images=grey, labels=labels)
-        labelled = load_dataset(str(tmp_path / "n.npz"), {})
-        assert labelled.labels == (("cat", "dog") if labels is names else dataset.labels)
-        assert [item.label for item in labelled.items] == [item.label for item in dataset.items]
+        named_set = load_dataset(str(tmp_path / "n.npz"), {})
+        assert named_set.labels == (("cat", "dog") if labels is names else dataset.labels)
+        assert [item.label for item in named_set.items] == [item.label for item in dataset.items]
     np.save(tmp_path / "n.npy", grey)
     with pytest.raises(BadInput, match=r"n\.npy is a file\. Give a folder"):
         load_dataset(str(tmp_path / "n.npy"), {})

@@ -94,7 +94,9 @@ def test_shares_hold_within_each_class_and_groups_are_whole(seed):
     groups = [i // 2 for i in range(140)]
     splits = split_stratified(labels, groups, val=0.15, test=0.1, seed=seed)
     for label, size in ((0, 100), (1, 40)):
-        class_splits = [s for s, labelled in zip(splits, labels, strict=True) if labelled == label]
+        class_splits = [
+            s for s, item_label in zip(splits, labels, strict=True) if item_label == label
+        ]
         # Groups of two cannot fill an odd count.
         assert class_splits.count("val") == round(0.15 * size) // 2 * 2
         assert class_splits.count("test") == round(0.1 * size) // 2 * 2

@@ -59,10 +59,10 @@ def test_folders_are_classes_and_pictures_come_back_exactly(good):
 
 
 def test_the_digest_follows_the_contents(good, tmp_path):
-    changed = zip_at(
+    changed_zip = zip_at(
         tmp_path / "b.zip", {"set/cat/1.png": png("red"), "set/dog/1.png": png("black")}
     )
-    assert read_zip(good).digest == read_zip(good).digest != read_zip(changed).digest
+    assert read_zip(good).digest == read_zip(good).digest != read_zip(changed_zip).digest
 
 
 def test_large_pictures_are_kept_small(tmp_path):

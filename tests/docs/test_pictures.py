@@ -24,7 +24,7 @@ def shipped(monkeypatch):
     monkeypatch.delenv("WHYLENS_CHECKPOINTS", raising=False)
 
 
-def difference(picture: Image.Image, committed: Image.Image) -> float:
+def difference(picture: Image.Image, committed_picture: Image.Image) -> float:
     """Return the mean difference of 0 to 255 in blocks, in which letters and their fonts blur."""
     pair = [
         np.asarray(
@@ -33,7 +33,7 @@ def difference(picture: Image.Image, committed: Image.Image) -> float:
             ),
             float,
         )
-        for image in (picture, committed)
+        for image in (picture, committed_picture)
     ]
     return float(np.abs(pair[0] - pair[1]).mean())
 
@@ -41,21 +41,21 @@ def difference(picture: Image.Image, committed: Image.Image) -> float:
 def assert_shows(picture: Image.Image, name: str) -> None:
     """Fail where a picture in docs/ is of another size or clearly of something else."""
     remedy = f"Run `python -m tests.support.screenshots {name}`, and look at docs/{name}."
-    with Image.open(DOCS / name) as committed:
-        assert picture.size == committed.size, f"docs/{name} is of another size. {remedy}"
-        unlike = difference(picture, committed)
+    with Image.open(DOCS / name) as committed_picture:
+        assert picture.size == committed_picture.size, f"docs/{name} is of another size. {remedy}"
+        unlike = difference(picture, committed_picture)
     assert unlike < 4, f"docs/{name} is out of date: {unlike:.1f} of 255 off. {remedy}"
 
 
 def test_every_picture_that_is_shown_is_there_and_made_by_the_program():
-    linked = {
+    page_lines = {
         target.rsplit("/", 1)[-1]: page.name
         for page in PAGES
         for target in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", page.read_text(encoding="utf-8"))
         if not target.startswith("benchmark-")  # of test_benchmark_page.py
     }
     names = {shot.name for shot in SCREENSHOTS} | {STRIP, ROW} | OTHERS
-    assert set(linked) == names
+    assert set(page_lines) == names
     files = {path.name for path in DOCS.iterdir() if path.suffix in (".png", ".jpg", ".gif")}
     assert files == names
     assert all((DOCS / name).stat().st_size < MOST_BYTES for name in names)
@@ -63,12 +63,12 @@ def test_every_picture_that_is_shown_is_there_and_made_by_the_program():
 
 def test_what_a_picture_shows_is_told_from_another(rng):
     with Image.open(DOCS / "page.jpg") as page:
-        noisy = np.asarray(page.convert("RGB"), float) + rng.normal(0, 8, (page.height, 1, 1))
-        assert difference(Image.fromarray(noisy.clip(0, 255).astype(np.uint8)), page) < 4
-        changed = page.copy()
+        noisy_page = np.asarray(page.convert("RGB"), float) + rng.normal(0, 8, (page.height, 1, 1))
+        assert difference(Image.fromarray(noisy_page.clip(0, 255).astype(np.uint8)), page) < 4
+        changed_page = page.copy()
         with Image.open(DOCS / "twin.jpg") as twin:
-            changed.paste(twin.resize((760, 700)), (110, 140))
-        assert difference(changed, page) > 4
+            changed_page.paste(twin.resize((760, 700)), (110, 140))
+        assert difference(changed_page, page) > 4
 
 
 @pytest.mark.slow

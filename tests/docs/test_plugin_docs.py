@@ -103,16 +103,16 @@ def test_everything_that_a_question_offers_is_there(name):
 
 
 def test_every_public_name_is_there():
-    described = set(re.findall(r"^### `(\w+)`$", TEXT, re.MULTILINE))
-    (further,) = tables("## Everything else that `whylens` offers")
+    described_names = set(re.findall(r"^### `(\w+)`$", TEXT, re.MULTILINE))
+    (further_names,) = tables("## Everything else that `whylens` offers")
     for_plugins = {
         name
         for module, names in whylens._NAMES_BY_MODULE.items()
         if module.startswith("whylens.core.")
         for name in names
     }
-    assert described | set(further) == for_plugins <= set(whylens.__all__)
-    assert not described & set(further)
+    assert described_names | set(further_names) == for_plugins <= set(whylens.__all__)
+    assert not described_names & set(further_names)
 
 
 def test_every_conformance_test_is_there_with_its_own_sentence():

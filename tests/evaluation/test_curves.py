@@ -54,14 +54,14 @@ def final(scores):
 @pytest.fixture
 def lit_counts(monkeypatch):
     """For every input that a network is asked about, how many of its values are not 0."""
-    lit, fast_logits = [], Backbone.fast_logits
+    counts, fast_logits = [], Backbone.fast_logits
 
     def counting(backbone, x):
-        lit.extend(x.flatten(1).ne(0).sum(1).tolist())
+        counts.extend(x.flatten(1).ne(0).sum(1).tolist())
         return fast_logits(backbone, x)
 
     monkeypatch.setattr(Backbone, "fast_logits", counting)
-    return lit
+    return counts
 
 
 @pytest.mark.parametrize("mode", MEASURES)
@@ -100,11 +100,11 @@ def test_a_network_is_asked_what_is_written_out(mode, fill):
     expected = []
     for step in range(7):
         cells = sorted(np.ndindex(4, 6), key=lambda cell: -values[cell])[: 4 * step]
-        masked = x.double().clone() if mode == "deletion" else empty.clone()
+        masked_x = x.double().clone() if mode == "deletion" else empty.clone()
         for row, column in cells:
             area = (..., slice(2 * row, 2 * row + 2), slice(2 * column, 2 * column + 2))
-            masked[area] = (empty if mode == "deletion" else x.double())[area]
-        exponents = twin(masked)[0].detach().exp()
+            masked_x[area] = (empty if mode == "deletion" else x.double())[area]
+        exponents = twin(masked_x)[0].detach().exp()
         expected.append(float(exponents[2] / exponents.sum()))
     assert difference(score.curve, expected) < 1e-5
 
@@ -118,15 +118,15 @@ def test_a_linear_network_has_areas_in_closed_form():
     heat = Heatmap(weights.numpy(), "x")
     ask = {"fill": "black", "quantity": "logit"}
     ranks = np.arange(1, 13)
-    deleted, inserted = (
+    deletion_score, insertion_score = (
         final(deletion(subject, heat, **ask)),
         final(insertion(subject, heat, **ask)),
     )
-    assert deleted.value == pytest.approx(((13 - ranks) * (ranks - 0.5)).sum() / 12)
-    assert inserted.value == pytest.approx(((13 - ranks) * (12.5 - ranks)).sum() / 12)
+    assert deletion_score.value == pytest.approx(((13 - ranks) * (ranks - 0.5)).sum() / 12)
+    assert insertion_score.value == pytest.approx(((13 - ranks) * (12.5 - ranks)).sum() / 12)
     # Of pairs of a map and its negative, the mean is that of a constant order: half of all light.
-    assert deleted.chance == pytest.approx(weights.sum() / 2)
-    assert inserted.chance == pytest.approx(weights.sum() / 2)
+    assert deletion_score.chance == pytest.approx(weights.sum() / 2)
+    assert insertion_score.chance == pytest.approx(weights.sum() / 2)
 
 
 def test_a_map_that_is_mostly_zero_still_loses_exactly_k_places_at_each_step(lit_counts):

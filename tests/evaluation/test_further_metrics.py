@@ -92,8 +92,10 @@ def test_the_gap_of_a_method_that_promises_the_sum_is_the_one_that_it_states(met
     gap = answer.result.diagnostics["completeness gap"]
     score = completeness.METRIC.score(engine.case(answer))
     assert score.value == pytest.approx(gap, abs=1e-4)
-    doubled = replace(answer, result=replace(answer.result, values=2 * answer.result.values))
-    assert completeness.METRIC.score(engine.case(doubled)).value == pytest.approx(1, abs=0.05)
+    doubled_answer = replace(answer, result=replace(answer.result, values=2 * answer.result.values))
+    assert completeness.METRIC.score(engine.case(doubled_answer)).value == pytest.approx(
+        1, abs=0.05
+    )
 
 
 def test_a_method_that_promises_no_sum_is_not_asked_for_one():

@@ -98,13 +98,13 @@ def test_what_is_right_gets_1_and_what_is_turned_over_gets_0(metric):
     case = replace(linear_case(), mask=MASK)
     truth = MASK.numpy() - 0.5
     assert metric.score(replace(case, heat=Heatmap(truth, "x", True))).value == pytest.approx(1)
-    opposite = replace(case, heat=Heatmap(-truth, "x", True))
+    opposite_case = replace(case, heat=Heatmap(-truth, "x", True))
     if metric is POINTING_GAME:
         corner = torch.zeros(60, 80, dtype=torch.bool)
         corner[:20, :20] = True
         values = np.where(corner.numpy(), -1.0, np.linspace(0, 1, 80))
-        opposite = replace(case, mask=corner, heat=Heatmap(values, "x", True))
-    assert metric.score(opposite).value == 0
+        opposite_case = replace(case, mask=corner, heat=Heatmap(values, "x", True))
+    assert metric.score(opposite_case).value == 0
 
 
 @pytest.mark.parametrize("metric", ALL, ids=lambda m: m.name)

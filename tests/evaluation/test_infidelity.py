@@ -44,9 +44,9 @@ def test_it_is_the_correlation_of_the_sums_with_the_losses_written_out(grid):
     score = last(infidelity(subject, heat, windows=12, fill="black"))
     twin, total = precise(module), []
     for box in boxes:
-        masked = x.double().clone()
-        masked[(slice(None), slice(None), *box)] = 0
-        loss = float((twin(x.double()) - twin(masked))[0, 1])
+        masked_x = x.double().clone()
+        masked_x[(slice(None), slice(None), *box)] = 0
+        loss = float((twin(x.double()) - twin(masked_x))[0, 1])
         map_sum = 0.0
         for row in range(grid[0]):
             for column in range(grid[1]):
@@ -125,10 +125,10 @@ def test_scores_come_in_pieces_and_the_work_stops_between_them():
     work = infidelity(subject, random_map(subject), windows=12)
     batch_sizes.clear()
     first = next(work)
-    spent = sum(batch_sizes)
+    passes = sum(batch_sizes)
     work.close()
     assert first.fraction == pytest.approx(1 / 3)
-    assert sum(batch_sizes) == spent
+    assert sum(batch_sizes) == passes
 
 
 def test_it_says_why_it_says_nothing():

@@ -106,13 +106,13 @@ def test_a_strangers_map_is_judged_and_said_in_the_manifest(engine):
     verdict = steps[-1].verdict
     assert verdict.word is not None
     assert steps[-1].result is answer.result
-    described = json.loads(json.dumps(manifest(steps[-1], source="x", style=Style())))["scores"]
-    assert described["verdict"] == verdict.word
-    assert described["reason"] == verdict.reason
+    content = json.loads(json.dumps(manifest(steps[-1], source="x", style=Style())))["scores"]
+    assert content["verdict"] == verdict.word
+    assert content["reason"] == verdict.reason
     for name, value in verdict.figures.items():
-        assert described[name]["value"] == value
-        assert described[name]["chance"] == verdict.scores[name].chance
-    good = {name: score["good"] for name, score in described.items() if isinstance(score, dict)}
+        assert content[name]["value"] == value
+        assert content[name]["chance"] == verdict.scores[name].chance
+    good = {name: score["good"] for name, score in content.items() if isinstance(score, dict)}
     assert good == {
         "deletion": "low", "insertion": "high", "beats random maps": "high",
         "random weights": "near 0", "seeds": "high",
@@ -234,8 +234,8 @@ def test_agreement_is_spearman_on_the_coarser_grid(engine):
     answer = answer_of(engine, "good")
     maps = [replace(answer, result=Heatmap(v, "x")) for v in (fine, coarse, -fine)]
     matrix = agreements([*maps, answer_of(engine, "shows")])
-    pooled = fine.reshape(4, 2, 6, 2).mean((1, 3))
-    assert matrix[0, 1] == matrix[1, 0] == pytest.approx(rank_correlation(pooled, coarse))
+    coarse_grid = fine.reshape(4, 2, 6, 2).mean((1, 3))
+    assert matrix[0, 1] == matrix[1, 0] == pytest.approx(rank_correlation(coarse_grid, coarse))
     assert matrix[0, 2] == pytest.approx(-1)
     assert np.allclose(np.diag(matrix)[:3], 1)
     assert np.isnan(matrix[3]).all()
@@ -258,8 +258,8 @@ def test_maps_are_ranked_by_how_far_they_agree_with_the_others_on_average(engine
     assert order[-1] == "apart"
     assert order != list(values_by_name)
     pictures = replace(answer_of(engine, "shows"), method="shows")
-    ranked = ranked_answers([pictures, *maps], "Agrees")
-    assert [a.method for a in ranked] == [*order, "shows"]
+    ranking = ranked_answers([pictures, *maps], "Agrees")
+    assert [a.method for a in ranking] == [*order, "shows"]
     table = html.map_table(maps, scales_together([a.result for a in maps]), [""] * 4)
     assert "Agrees</th>" in table
     for name in values_by_name:

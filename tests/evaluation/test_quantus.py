@@ -24,9 +24,9 @@ def test_metrics_agree_with_quantus(case, stored):
     *_, hidden = deletion(case.subject, heat, **curves)
     *_, loss = aopc(case.subject, heat, **curves)
     # Quantus' curve lacks the input itself.
-    flipped = [hidden.curve[0], *figures.pop("deletion")]
-    assert hidden.curve == pytest.approx(flipped, abs=1e-5)
-    assert loss.value == pytest.approx(flipped[0] - np.mean(flipped), abs=1e-5)
+    probabilities = [hidden.curve[0], *figures.pop("deletion")]
+    assert hidden.curve == pytest.approx(probabilities, abs=1e-5)
+    assert loss.value == pytest.approx(probabilities[0] - np.mean(probabilities), abs=1e-5)
     actual = {
         "sparseness": sparseness(heat),
         "complexity": complexity(heat) * np.log(64),  # ours is a share of a flat map's

@@ -99,9 +99,11 @@ def test_the_curve_is_written_out_in_pixels_before_normalisation(order, sign):
         hidden = np.zeros((8, 12), bool)
         for row, column in cells[: round(24 * share)]:
             hidden[2 * row : 2 * row + 2, 2 * column : 2 * column + 2] = True
-        imputed = np.stack([dense(channel, hidden) for channel in pixels])
-        imputed += np.where(hidden, NOISE * (pixels.max() - pixels.min()) * speckle, 0)
-        exponents = twin(normalize(torch.from_numpy(imputed)[None], input_spec))[0].detach().exp()
+        imputed_pixels = np.stack([dense(channel, hidden) for channel in pixels])
+        imputed_pixels += np.where(hidden, NOISE * (pixels.max() - pixels.min()) * speckle, 0)
+        exponents = (
+            twin(normalize(torch.from_numpy(imputed_pixels)[None], input_spec))[0].detach().exp()
+        )
         expected.append(float(exponents[2] / exponents.sum()))
     assert difference(score.curve, expected) < 1e-3
     assert score.value == pytest.approx(np.mean(score.curve))
@@ -121,11 +123,11 @@ def test_a_linear_network_loses_what_the_filled_places_differ_by():
     ask = {"shares": (0.5,), "quantity": "logit", "chance": False}
     *_, score = road(subject, Heatmap(values, "x"), order="morf", **ask)
     hidden = values >= np.sort(values.ravel())[24]
-    imputed = dense(x[0, 0].double().numpy(), hidden)
+    imputed_pixels = dense(x[0, 0].double().numpy(), hidden)
     speckle = NOISE * float(x.max() - x.min()) * torch.randn(x.shape, generator=subject.generator())
-    imputed += np.where(hidden, speckle[0, 0].numpy(), 0)
+    imputed_pixels += np.where(hidden, speckle[0, 0].numpy(), 0)
     bias = float(module.fc.bias.detach()[1])
-    assert score.value == pytest.approx((imputed * weights.numpy()).sum() + bias, abs=2e-3)
+    assert score.value == pytest.approx((imputed_pixels * weights.numpy()).sum() + bias, abs=2e-3)
 
 
 @pytest.mark.parametrize(

@@ -89,21 +89,21 @@ def test_the_largest_change_is_that_of_the_noise_drawn():
     subject = subject_of(None, base.subject.x, base.subject.target, backbone=backbone)
     inputs = []
 
-    def recording(noisy):
-        inputs.append(noisy)
-        return contributions(noisy)
+    def recording(noisy_subject):
+        inputs.append(noisy_subject)
+        return contributions(noisy_subject)
 
     heat = contributions(subject)
     steps = list(max_sensitivity(subject, heat, recording, radius=0.05, draws=6))
     changes = []
-    for noisy in inputs:
-        noise_in_pixels = (noisy.x - subject.x) * 0.25
+    for noisy_subject in inputs:
+        noise_in_pixels = (noisy_subject.x - subject.x) * 0.25
         assert 0.04 < float(noise_in_pixels.abs().max()) <= 0.0500001
-        assert noisy.target == subject.target
-        assert noisy.seed == subject.seed
-        change = contributions(noisy).values.astype(float) - heat.values
+        assert noisy_subject.target == subject.target
+        assert noisy_subject.seed == subject.seed
+        change = contributions(noisy_subject).values.astype(float) - heat.values
         changes.append(np.sqrt((change**2).sum()) / np.sqrt((heat.values.astype(float) ** 2).sum()))
-    assert len({float(noisy.x.sum()) for noisy in inputs}) == 6
+    assert len({float(noisy_subject.x.sum()) for noisy_subject in inputs}) == 6
     assert [step.value for step in steps] == pytest.approx(np.maximum.accumulate(changes))
 
 
@@ -132,10 +132,10 @@ def test_the_map_of_a_convolution_moves_along_and_one_of_the_middle_does_not(siz
     marks = SHIFT_OVERLAP.score(Case(subject, heat, features_times_gradients))
     assert marks.value > 0.8 > 0.12 > marks.chance
     ramp = Heatmap(noise(*size, seed=9).numpy(), "x")
-    assert SHIFT_EQUIVARIANCE.score(Case(subject, ramp, lambda shifted: ramp)).value < 0.4
+    assert SHIFT_EQUIVARIANCE.score(Case(subject, ramp, lambda shifted_subject: ramp)).value < 0.4
     flat = Heatmap(np.ones(size), "x")
-    assert SHIFT_EQUIVARIANCE.score(Case(subject, flat, lambda shifted: flat)).value == 0
-    marks = SHIFT_OVERLAP.score(Case(subject, flat, lambda shifted: flat))
+    assert SHIFT_EQUIVARIANCE.score(Case(subject, flat, lambda shifted_subject: flat)).value == 0
+    marks = SHIFT_OVERLAP.score(Case(subject, flat, lambda shifted_subject: flat))
     assert marks.value == pytest.approx(marks.chance)
 
 
@@ -143,9 +143,9 @@ def test_the_agreement_is_that_of_the_places_that_both_inputs_show():
     case = linear_case(16, 32)  # its last map is the input itself: one stride is one place
     heat, expected = case.heat.values, []
     for axis in (0, 1):
-        rolled = case.subject.x.roll(1, axis + 2)
-        shifted = subject_of(case.subject.backbone.module, rolled, case.subject.target)
-        values = np.moveaxis(contributions(shifted).values, axis, 0)[1:]
+        rolled_x = case.subject.x.roll(1, axis + 2)
+        shifted_subject = subject_of(case.subject.backbone.module, rolled_x, case.subject.target)
+        values = np.moveaxis(contributions(shifted_subject).values, axis, 0)[1:]
         expected.append(spearmanr(np.moveaxis(heat, axis, 0)[:-1], values, axis=None).statistic)
     assert SHIFT_EQUIVARIANCE.score(case).value == pytest.approx(np.mean(expected), abs=1e-4)
 
@@ -155,9 +155,9 @@ def test_the_largest_change_agrees_with_captum_s():
     case = linear_case()
     subject, inputs = case.subject, []
 
-    def recording(noisy):
-        inputs.append(noisy.x)
-        return contributions(noisy)
+    def recording(noisy_subject):
+        inputs.append(noisy_subject.x)
+        return contributions(noisy_subject)
 
     score = MAX_SENSITIVITY.score(replace(case, explain=recording))
 
@@ -166,7 +166,9 @@ def test_the_largest_change_agrees_with_captum_s():
         questions = (
             replace(subject, forward_pass=ForwardPass(subject.backbone, r[None])) for r in x
         )
-        maps = [torch.tensor(contributions(noisy).values)[None] for noisy in questions]
+        maps = [
+            torch.tensor(contributions(noisy_subject).values)[None] for noisy_subject in questions
+        ]
         return (torch.stack(maps),)  # of a bare tensor captum's norms are too large by sqrt(10)
 
     reference = metrics.sensitivity_max(

@@ -72,8 +72,8 @@ def test_the_true_map_holds_and_its_opposite_does_not(strong):
     assert verdict.word == "holds", verdict
     assert verdict.fraction == 1
     assert verdict.figures["insertion"] > verdict.figures["deletion"]
-    opposite = replace(strong, heat=Heatmap(-strong.heat.values, "logit", signed=True))
-    assert last(opposite).word == "no better than chance"
+    opposite_case = replace(strong, heat=Heatmap(-strong.heat.values, "logit", signed=True))
+    assert last(opposite_case).word == "no better than chance"
 
 
 def test_a_map_leads_by_what_it_does_better_in_units_of_what_random_maps_spread(strong):
@@ -82,8 +82,8 @@ def test_a_map_leads_by_what_it_does_better_in_units_of_what_random_maps_spread(
     for fill in FILLS:
         setting = Setting(fill, steps=STEPS)
         *_, hidden = hiding_curve(strong.subject, values, setting)
-        *_, opposite = hiding_curve(strong.subject, -values, setting)
-        scores.append(opposite.area() - hidden.area())
+        *_, opposite_curve = hiding_curve(strong.subject, -values, setting)
+        scores.append(opposite_curve.area() - hidden.area())
         *_, random = random_maps(strong.subject, values, setting)
         chance.append(random.insertion - random.deletion)
     spread = np.sqrt((np.mean(chance, axis=0) ** 2).mean())

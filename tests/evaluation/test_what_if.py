@@ -36,18 +36,18 @@ def test_a_change_is_the_input_where_nothing_is_hidden_and_the_fill_elsewhere(li
     hidden = torch.zeros(6, 8)
     hidden[2:4, 3:6] = 1
     fill = noise(1, 1, 6, 8, seed=5)
-    changed = change_input(subject, hidden, fill)
+    changed_input = change_input(subject, hidden, fill)
     expected = torch.where(hidden.bool(), fill, subject.x)
-    torch.testing.assert_close(changed.x, expected)
+    torch.testing.assert_close(changed_input.x, expected)
     logits = subject.backbone.module(torch.cat([subject.x, expected])).detach()
     before, after = probabilities_of(logits, "classes").double()
-    assert changed.fell == pytest.approx(float(before[1] - after[1]), abs=1e-6)
-    for score in changed.before:
+    assert changed_input.fell == pytest.approx(float(before[1] - after[1]), abs=1e-6)
+    for score in changed_input.before:
         assert score.probability == pytest.approx(float(before[score.index]), abs=1e-6)
-    for score in changed.after:
+    for score in changed_input.after:
         assert score.probability == pytest.approx(float(after[score.index]), abs=1e-6)
-    assert int(after.argmax()) in {score.index for score in changed.after}
-    probabilities = [score.probability for score in changed.after]
+    assert int(after.argmax()) in {score.index for score in changed_input.after}
+    probabilities = [score.probability for score in changed_input.after]
     assert probabilities == sorted(probabilities, reverse=True)
 
 
@@ -70,7 +70,7 @@ def test_the_shape_is_moved_and_never_grows(linear_network, monkeypatch):
     hidden = torch.zeros(6, 8)
     hidden[0:2, 0:3] = 1
     fill = torch.zeros_like(subject.x)
-    changed = change_input(subject, hidden, fill)
+    changed_input = change_input(subject, hidden, fill)
     batch_sizes = []
 
     def counting(x):
@@ -79,7 +79,7 @@ def test_the_shape_is_moved_and_never_grows(linear_network, monkeypatch):
 
     logits = subject.fast_logits
     monkeypatch.setattr(type(subject), "fast_logits", lambda _, x: counting(x))
-    shapes, falls = falls_elsewhere(subject, changed, places=5)
+    shapes, falls = falls_elsewhere(subject, changed_input, places=5)
     assert sum(batch_sizes) == 5  # of the input itself, and of the shape where it is, all is known
     assert shapes.shape == (6, 6, 8)
     torch.testing.assert_close(shapes[0], hidden)
@@ -89,15 +89,15 @@ def test_the_shape_is_moved_and_never_grows(linear_network, monkeypatch):
     for shape, fall in zip(shapes, falls, strict=True):
         probability = probabilities_of(module(subject.x * (1 - shape)), "classes")[0, 1]
         assert float(fall) == pytest.approx(float(whole - probability), abs=1e-6)
-    shapes_again, _ = falls_elsewhere(subject, changed, places=5)
+    shapes_again, _ = falls_elsewhere(subject, changed_input, places=5)
     torch.testing.assert_close(shapes_again, shapes)
 
 
 def test_the_true_map_foresees_and_its_opposite_does_not(linear_network):
     subject, shares = linear_network
     # Of a linear network without softmax in the way, evidence under a shape is the fall itself.
-    changed = change_input(subject, torch.eye(6, 8), torch.zeros_like(subject.x))
-    shapes, _ = falls_elsewhere(subject, changed, places=30)
+    changed_input = change_input(subject, torch.eye(6, 8), torch.zeros_like(subject.x))
+    shapes, _ = falls_elsewhere(subject, changed_input, places=30)
     positive = shares - shares.min()
     falls = (shapes.double() * positive).flatten(1).sum(1)
     result = foresight(Heatmap(positive.float().numpy(), "x"), shapes, falls)
@@ -105,19 +105,21 @@ def test_the_true_map_foresees_and_its_opposite_does_not(linear_network):
     assert result.area == pytest.approx(6 / 48)
     assert result.evidence == pytest.approx(float(falls[0] / positive.sum()), rel=1e-5)
     lucky = falls[0] > falls[1:].mean()
-    opposite = foresight(Heatmap((positive.max() - positive).float().numpy(), "x"), shapes, falls)
-    assert opposite.agreement == pytest.approx(-1)
+    opposite_result = foresight(
+        Heatmap((positive.max() - positive).float().numpy(), "x"), shapes, falls
+    )
+    assert opposite_result.agreement == pytest.approx(-1)
     if (result.evidence > result.area) == bool(lucky):
         assert result.foresaw is True
-        assert opposite.foresaw is False
+        assert opposite_result.foresaw is False
     else:
         pytest.fail("the first shape was to tell places apart")
 
 
 def test_what_falls_alike_everywhere_cannot_be_foreseen(linear_network):
     subject, _ = linear_network
-    changed = change_input(subject, torch.eye(6, 8), torch.zeros_like(subject.x))
-    shapes, _ = falls_elsewhere(subject, changed)
+    changed_input = change_input(subject, torch.eye(6, 8), torch.zeros_like(subject.x))
+    shapes, _ = falls_elsewhere(subject, changed_input)
     flat = torch.full((len(shapes),), 0.3, dtype=torch.float64)
     result = foresight(Heatmap(np.random.default_rng(0).random((6, 8)), "x"), shapes, flat)
     assert result.foresaw is None
@@ -147,9 +149,11 @@ def fill_pixels(fill, engine, question) -> np.ndarray:
     if fill == "mean":
         return np.broadcast_to(PIXELS.mean((0, 1)), PIXELS.shape)
     if fill == "blur":
-        blurred = 255 * engine.subject(question).baseline("blur")[0].permute(1, 2, 0).double()
-        assert blurred.std() < 0.5 * PIXELS.std()
-        return blurred.numpy()
+        blurred_pixels = (
+            255 * engine.subject(question).baseline("blur")[0].permute(1, 2, 0).double()
+        )
+        assert blurred_pixels.std() < 0.5 * PIXELS.std()
+        return blurred_pixels.numpy()
     return OTHER_PIXELS.astype(float)
 
 
@@ -163,8 +167,8 @@ def test_the_network_is_shown_the_fill_where_it_should_be_and_the_input_elsewher
     mask = MARKS if by == "marks" else HEAT
     change = Change(mask, 0.25, keep, photo_of(OTHER_PIXELS) if fill == "photo" else fill)
     first, last = change_outcomes(engine, question, change, [HEAT, Heatmap(-HEAT.values, "x")])
-    marked = HEAT.values >= 360 if by == "map" else MARKS.repeat(2, 0).repeat(2, 1)
-    hidden = ~marked if keep else marked
+    marked_mask = HEAT.values >= 360 if by == "map" else MARKS.repeat(2, 0).repeat(2, 1)
+    hidden = ~marked_mask if keep else marked_mask
     expected = np.where(hidden[..., None], fill_pixels(fill, engine, question), PIXELS)
     assert np.abs(last.picture - expected).max() <= 0.51
     assert (last.picture != PIXELS).any()

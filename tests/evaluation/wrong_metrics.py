@@ -167,9 +167,9 @@ def places_of_all_channels(case: Case) -> Iterator[Score]:
     subject = case.subject
     values = torch.from_numpy(on_grid(case.heat.values, subject.size))
     order = values.expand(subject.x.shape[1:]).flatten().argsort(descending=True)
-    removed = torch.zeros(values.numel())
-    removed[order[: values.numel() // 2]] = 1
-    yield Score(float(subject.scores(subject.x * (1 - removed.view_as(values)))))
+    removed_places = torch.zeros(values.numel())
+    removed_places[order[: values.numel() // 2]] = 1
+    yield Score(float(subject.scores(subject.x * (1 - removed_places.view_as(values)))))
 
 
 def any_maximum_hits(case: Case) -> Iterator[Score]:
@@ -211,8 +211,10 @@ def samples_alike(case: Case) -> Iterator[Score]:
     subject, explain, changes = case.subject, require(case, "method"), []
     for _ in range(8):
         noise = 0.02 * torch.rand(subject.x.shape, generator=subject.generator())
-        noisy = replace(subject, forward_pass=ForwardPass(subject.backbone, subject.x + noise))
-        changes.append(np.abs(explain(noisy).values - case.heat.values).mean())
+        noisy_subject = replace(
+            subject, forward_pass=ForwardPass(subject.backbone, subject.x + noise)
+        )
+        changes.append(np.abs(explain(noisy_subject).values - case.heat.values).mean())
     yield Score(float(np.max(changes) / np.abs(case.heat.values).mean()))
 
 

@@ -78,11 +78,11 @@ def test_the_map_has_the_expected_grid_and_the_score_depends_on_all_of_it(case):
     leaf = features.map.detach().requires_grad_()
     logits = net.head(Features(leaf, features.prefix_tokens))
     score = logits[0].logsumexp(0) if specimen.best_patch else logits[0, 1]
-    depends = torch.autograd.grad(score, leaf)[0].abs().sum(1) > 0
+    depends_on_cell = torch.autograd.grad(score, leaf)[0].abs().sum(1) > 0
     if specimen.best_patch:
-        assert 2 <= int(depends.sum()) <= logits.shape[1]
+        assert 2 <= int(depends_on_cell.sum()) <= logits.shape[1]
     else:
-        assert depends.all(), "some position cannot matter"
+        assert depends_on_cell.all(), "some position cannot matter"
 
 
 def test_the_two_halves_add_up_to_the_whole(case):
@@ -108,8 +108,8 @@ def test_the_verdict_on_the_head_is_the_expected_one_and_its_weights_are_the_net
         return
     x = fresh(net)
     with torch.no_grad():
-        pooled = net.features(x).map.flatten(2).mean(-1)
-        close(pooled @ net.linear.weight.T + net.linear.bias, net.logits(x))
+        pooled_features = net.features(x).map.flatten(2).mean(-1)
+        close(pooled_features @ net.linear.weight.T + net.linear.bias, net.logits(x))
 
 
 def test_the_folded_copy_agrees_and_the_network_stays_as_it_was(case):

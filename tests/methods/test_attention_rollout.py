@@ -82,14 +82,14 @@ def literal_rollout(attentions: list[np.ndarray], fusion: str) -> np.ndarray:
     size = attentions[0].shape[-1]
     rolled = np.eye(size)
     for heads in attentions:
-        mixed = np.zeros((size, size))
+        matrix = np.zeros((size, size))
         for i, j in itertools.product(range(size), range(size)):
             among = heads[:, i, j]
-            fused = {"mean": among.mean(), "max": among.max(), "min": among.min()}[fusion]
-            mixed[i, j] = 0.5 * fused + 0.5 * (i == j)
+            fused_weight = {"mean": among.mean(), "max": among.max(), "min": among.min()}[fusion]
+            matrix[i, j] = 0.5 * fused_weight + 0.5 * (i == j)
         for i in range(size):
-            mixed[i] /= mixed[i].sum()
-        rolled = mixed @ rolled
+            matrix[i] /= matrix[i].sum()
+        rolled = matrix @ rolled
     return rolled
 
 
@@ -170,10 +170,8 @@ class Gazing(nn.Module):
     def features(self, x):
         tokens = functional.avg_pool2d(x, 4).flatten(2).transpose(1, 2)
         key = (40 * tokens.mean(-1, keepdim=True))[:, None]
-        attended = functional.scaled_dot_product_attention(
-            torch.ones_like(key), key, tokens[:, None]
-        )
-        return tokens + attended[:, 0]
+        output = functional.scaled_dot_product_attention(torch.ones_like(key), key, tokens[:, None])
+        return tokens + output[:, 0]
 
     def head(self, tokens):
         return self.fc(tokens.mean(1))

@@ -103,11 +103,11 @@ def test_a_head_with_one_output_explains_the_side_that_it_predicts(bias):
         module.fc.bias.fill_(bias)
     side = int(subject_of(module, x).forward_pass.logits[0].argmax())
     assert side == (bias > 0)
-    predicted, opposite = (subject_of(module, x, Target(i)) for i in (side, 1 - side))
-    assert predicted.score > 0 > opposite.score
+    predicted_side, opposite_side = (subject_of(module, x, Target(i)) for i in (side, 1 - side))
+    assert predicted_side.score > 0 > opposite_side.score
     half = literal(module, x, Target(0)) / 2
-    assert difference(cam(predicted).values, half if side else -half) < 1e-5
-    assert difference(cam(opposite).values, -cam(predicted).values) < 1e-6
+    assert difference(cam(predicted_side).values, half if side else -half) < 1e-5
+    assert difference(cam(opposite_side).values, -cam(predicted_side).values) < 1e-6
 
 
 class PooledHead(nn.Module):

@@ -259,19 +259,19 @@ def test_the_class_really_changes_when_the_negative_is_added(kind, seed, empty):
     module = one_channel(kind)
     x = (noise(1, 1, 6, 9, seed=seed) - 0.4) / 0.2
     subject = subject_of(module, x, Target(0), input_spec=input_spec)
-    predicted = int(subject.forward_pass.logits.argmax())
-    subject = replace(subject, target=Target(predicted))
+    best_class = int(subject.forward_pass.logits.argmax())
+    subject = replace(subject, target=Target(best_class))
     heat, room, change = changes(subject, NEGATIVE, empty=empty, kappa=0.1, steps=30)
     assert heat.diagnostics["found"] == 1
     logits = changed_logits(module, subject, room, change)
     new = int(logits.argmax())
-    assert new != predicted
+    assert new != best_class
     assert heat.diagnostics["class chosen"] == new
     assert heat.diagnostics["margin"] == pytest.approx(
-        float(logits[predicted] - logits.max()), abs=1e-3
+        float(logits[best_class] - logits.max()), abs=1e-3
     )
     assert heat.diagnostics["margin"] <= -0.1
-    assert f"chooses class {new} rather than class {predicted}" in heat.note
+    assert f"chooses class {new} rather than class {best_class}" in heat.note
     assert heat.diagnostics["its probability"] == pytest.approx(
         float(logits.softmax(0)[new]), abs=1e-4
     )
@@ -292,20 +292,20 @@ def test_the_class_really_stays_when_only_the_positive_is_shown(kind, seed, empt
     module = one_channel(kind)
     x = (noise(1, 1, 6, 9, seed=seed) - 0.4) / 0.2
     subject = subject_of(module, x, Target(0), input_spec=input_spec)
-    predicted = int(subject.forward_pass.logits.argmax())
-    subject = replace(subject, target=Target(predicted))
+    best_class = int(subject.forward_pass.logits.argmax())
+    subject = replace(subject, target=Target(best_class))
     heat, room, change = changes(subject, POSITIVE, empty=empty, kappa=0.1, steps=30)
     assert heat.diagnostics["found"] == 1
     logits = changed_logits(module, subject, room, change)
-    assert int(logits.argmax()) == predicted
+    assert int(logits.argmax()) == best_class
     assert heat.diagnostics["margin"] >= 0.1
     empty_logits = subject.fast_logits(subject.baseline(empty))[0]
-    if margin(empty_logits, predicted, torch.arange(3) != predicted) >= 0.1:
+    if margin(empty_logits, best_class, torch.arange(3) != best_class) >= 0.1:
         assert not heat.values.any()
         assert "Nothing needs keeping" in heat.note
         return
     assert heat.values.any()
-    assert f"chooses class {predicted}" in heat.note
+    assert f"chooses class {best_class}" in heat.note
     assert (change.abs() <= room.start.abs() + 1e-6).all()
     whole = float(room.start.abs().sum())
     assert heat.diagnostics["L1"] < 0.2 * whole
@@ -341,12 +341,12 @@ def test_a_larger_beta_changes_fewer_places():
 
 def test_of_a_class_that_is_not_chosen_nothing_needs_adding():
     subject = question(linear())
-    predicted = subject.target.index
-    target = (predicted + 1) % 3
+    best_class = subject.target.index
+    target = (best_class + 1) % 3
     heat = sought(replace(subject, target=Target(target)))
     assert not heat.values.any()
     assert heat.diagnostics["found"] == 1 or heat.diagnostics["margin"] > -0.1
-    assert f"prefers class {predicted} to class {target} as it is" in heat.note
+    assert f"prefers class {best_class} to class {target} as it is" in heat.note
 
 
 def test_a_part_may_be_enough_for_a_class_that_the_whole_is_not():
@@ -369,8 +369,8 @@ def test_what_cannot_be_found_is_said_and_the_nearest_attempt_shown():
     assert not heat.values.any()
     assert "did not find" in heat.note
     assert "class 0 has +6 logits" in heat.note
-    unreachable = OnePixel([-1.0, 0.0, 0.0], 5.0)
-    heat = sought(subject_of(unreachable, torch.tensor([[[0.4, 0.1, 0.9]]]), Target(0)))
+    one_pixel_net = OnePixel([-1.0, 0.0, 0.0], 5.0)
+    heat = sought(subject_of(one_pixel_net, torch.tensor([[[0.4, 0.1, 0.9]]]), Target(0)))
     assert heat.diagnostics["found"] == 0
     assert heat.values[0] > 0.3
     assert "did not find" in heat.note
@@ -379,13 +379,13 @@ def test_what_cannot_be_found_is_said_and_the_nearest_attempt_shown():
 def test_of_a_contrast_only_the_second_class_counts():
     module = linear()
     subject = question(module)
-    predicted = subject.target.index
-    for versus in {0, 1, 2} - {predicted}:
-        contrast = replace(subject, target=Target(predicted, "contrast", versus))
+    best_class = subject.target.index
+    for versus in {0, 1, 2} - {best_class}:
+        contrast = replace(subject, target=Target(best_class, "contrast", versus))
         heat = sought(contrast)
         assert heat.diagnostics["found"] == 1
         assert heat.diagnostics["margin"] <= -0.1
-        assert f"prefers class {versus} rather than class {predicted}" in heat.note
+        assert f"prefers class {versus} rather than class {best_class}" in heat.note
 
 
 def test_the_scale_of_the_scores_does_not_matter_but_to_the_margin():

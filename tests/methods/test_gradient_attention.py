@@ -55,12 +55,12 @@ def literal(module: nn.Module, x: torch.Tensor, target: Target, prefix: int, rea
     for heads, slopes in zip(*attention_and_slopes(module, x, target), strict=True):
         count, size, _ = heads.shape
         flow = np.eye(size) if flow is None else flow
-        mixed = np.zeros((size, size))
+        matrix = np.zeros((size, size))
         for i, j in itertools.product(range(size), range(size)):
-            mixed[i, j] = (
+            matrix[i, j] = (
                 sum(max(slopes[h, i, j] * heads[h, i, j], 0) for h in range(count)) / count
             )
-        flow = flow + mixed @ flow
+        flow = flow + matrix @ flow
     return (flow - np.eye(size))[list(readers)].mean(0)[prefix:]
 
 

@@ -170,16 +170,18 @@ def test_strata_make_it_steadier_than_plain_draws():
     module, subject = toy(2, MlpHeadNet), subject_of(toy(2, MlpHeadNet), picture(2))
     twin, x = precise(module), subject.x.double()
     fills = torch.cat([subject.baseline(f) for f in FILLS]).double()
-    generator, plain = torch.Generator().manual_seed(0), []
+    generator, plain_maps = torch.Generator().manual_seed(0), []
     for _ in range(40):
         fill_indices = torch.randint(4, (32,), generator=generator)
         start = fills[fill_indices]
         place = torch.rand(32, generator=generator, dtype=torch.float64).view(-1, 1, 1, 1)
         leaf = (start + place * (x - start)).requires_grad_()
         twin(leaf)[:, 1].sum().backward()
-        plain.append(((x - start) * leaf.grad).sum(1).mean(0).numpy())
-    stratified = [expected(replace(subject, seed=s), samples=32, noise=0).values for s in range(40)]
-    assert np.std(stratified, axis=0).mean() < 0.5 * np.std(plain, axis=0).mean()
+        plain_maps.append(((x - start) * leaf.grad).sum(1).mean(0).numpy())
+    stratified_maps = [
+        expected(replace(subject, seed=s), samples=32, noise=0).values for s in range(40)
+    ]
+    assert np.std(stratified_maps, axis=0).mean() < 0.5 * np.std(plain_maps, axis=0).mean()
 
 
 @pytest.mark.slow

@@ -186,11 +186,11 @@ def literal_blur(image: np.ndarray) -> np.ndarray:
     kernel /= kernel.sum()
     rows, columns = image.shape
     for _ in range(2):
-        blurred = np.zeros_like(image)
+        blurred_rows = np.zeros_like(image)
         for i in range(image.shape[0]):
             for n, weight in enumerate(kernel):
-                blurred[i] += weight * image[min(max(i + n - reach, 0), image.shape[0] - 1)]
-        image = blurred.T
+                blurred_rows[i] += weight * image[min(max(i + n - reach, 0), image.shape[0] - 1)]
+        image = blurred_rows.T
     assert image.shape == (rows, columns)
     return image
 

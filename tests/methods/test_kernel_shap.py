@@ -94,12 +94,12 @@ def test_values_are_shapley_s_formula_coalition_by_coalition(axes, target, kind)
     twin = precise(module)
 
     def worth(group) -> float:
-        masked = torch.full_like(x.double(), 0.5)
+        masked_x = torch.full_like(x.double(), 0.5)
         for region in group:
             mask = torch.from_numpy(labels == region)
-            masked[..., mask] = x.double()[..., mask]
+            masked_x[..., mask] = x.double()[..., mask]
         with torch.no_grad():
-            return float(score64(twin(masked)[0], target))
+            return float(score64(twin(masked_x)[0], target))
 
     heat = explained(subject, fill="grey", **options)
     assert difference(heat.values, fair_shares(worth, players)[labels]) < 1e-4

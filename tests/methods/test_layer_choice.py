@@ -107,10 +107,10 @@ def test_maps_put_in_place_of_a_stage_are_scored_as_plain_pytorch_scores_them(su
         maps = layer.features * torch.tensor([1.0, 0.5, 0.0]).view(3, 1, 1, 1)
 
         def replace_output(module, args, out):
-            scaled = out * torch.tensor([1.0, 0.5, 0.0]).view(3, *[1] * (out.ndim - 1))
+            scaled_maps = out * torch.tensor([1.0, 0.5, 0.0]).view(3, *[1] * (out.ndim - 1))
             if name == DEIT:
-                scaled[:, :2] = out[:, :2]
-            return scaled
+                scaled_maps[:, :2] = out[:, :2]
+            return scaled_maps
 
         hook = twin.get_submodule(stage.path).register_forward_hook(replace_output)
         with torch.no_grad():

@@ -49,8 +49,8 @@ def literal_layers(module: nn.Module, x: torch.Tensor):
         query, key = (qkv[:, i].permute(1, 0, 2) for i in range(2))
         attention = (query @ key.transpose(1, 2) * (width // part.num_heads) ** -0.5).softmax(-1)
 
-        def logits(changed, pooling, block=block, tokens=tokens):
-            out = after(block, tokens, changed)
+        def logits(attention_in, pooling, block=block, tokens=tokens):
+            out = after(block, tokens, attention_in)
             if pooling == "all tokens":
                 out = out.mean(1, keepdim=True) + 0 * out
             return twin.forward_head(twin.norm(out))[0]
@@ -109,9 +109,9 @@ def test_the_gradients_are_what_moving_the_attention_does(pooling):
         for place in steps:
             ends = []
             for step in (1e-5, -1e-5):
-                changed = attention.clone()
-                changed[place] += step
-                ends.append(float(logits(changed, pooling)[2].detach()))
+                changed_attention = attention.clone()
+                changed_attention[place] += step
+                ends.append(float(logits(changed_attention, pooling)[2].detach()))
             slope = (ends[0] - ends[1]) / 2e-5
             assert float(gradient[place]) == pytest.approx(slope, rel=2e-3, abs=1e-6)
 

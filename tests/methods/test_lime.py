@@ -65,12 +65,12 @@ def literal(module, x, target, labels, samples, ridge=1e-3):
     rows[0] = [1] * regions
     scores, weights = [], []
     for row in rows:
-        masked = x.clone()
+        masked_x = x.clone()
         for region, present in enumerate(row):
             if not present:
-                masked[..., torch.from_numpy(labels == region)] = 0
+                masked_x[..., torch.from_numpy(labels == region)] = 0
         with torch.no_grad():
-            scores.append(float(score64(twin(masked)[0], target)))
+            scores.append(float(score64(twin(masked_x)[0], target)))
         full_row = [1.0] * regions
         length = math.sqrt(sum(row)) * math.sqrt(regions)
         cosine = sum(a * b for a, b in zip(row, full_row, strict=True)) / length if length else 0.0
@@ -178,11 +178,12 @@ def test_perturbing_normalised_pixels_is_perturbing_rgb_and_normalising():
         def forward(self, x):
             return self.net((x - mean) / std)
 
-    normalised = subject_of(module, (unit - mean) / std, input_spec=input_spec)
-    rgb = subject_of(TakesRgb(), unit)
+    normalised_subject = subject_of(module, (unit - mean) / std, input_spec=input_spec)
+    rgb_subject = subject_of(TakesRgb(), unit)
     for fill in ("segment mean", "grey", "black", "blur"):
         first, second = (
-            explained(s, segments=24, samples=100, fill=fill) for s in (normalised, rgb)
+            explained(s, segments=24, samples=100, fill=fill)
+            for s in (normalised_subject, rgb_subject)
         )
         assert difference(first.values, second.values) < 1e-3
 

@@ -44,15 +44,15 @@ def test_otsu_s_threshold_parts_the_same_places_whatever_rounding_does(size):
     strong = values > threshold
     assert abs(threshold - skimage.threshold_otsu(values)) < 2 / 256  # to within its bins
     for seed in range(5):
-        rounded = shaken(values, seed)
-        assert np.array_equal(rounded > otsu_threshold(rounded), strong)
+        shaken_values = shaken(values, seed)
+        assert np.array_equal(shaken_values > otsu_threshold(shaken_values), strong)
 
 
 def test_of_two_thresholds_that_are_equally_good_the_lower_is_taken():
     values = np.repeat([0.0, 0.5, 1.0], 40)
     for seed in range(20):
-        rounded = np.repeat(shaken([0.0, 0.5, 1.0], seed), 40)
-        assert otsu_threshold(rounded) == pytest.approx(0.25, abs=1e-6)
+        shaken_values = np.repeat(shaken([0.0, 0.5, 1.0], seed), 40)
+        assert otsu_threshold(shaken_values) == pytest.approx(0.25, abs=1e-6)
     assert otsu_threshold(values) == 0.25
     assert otsu_threshold(shaken(np.full(50, 0.3), 1)) == 0.0  # of one value, rounding aside
 
@@ -61,8 +61,8 @@ def test_channels_whose_slope_is_rounding_do_not_speak():
     features = torch.rand(1, 4, 5, 5, generator=torch.Generator().manual_seed(1))
     slopes = torch.tensor([2e-9, 1.0, -2e-9, 1.0])
     for seed in range(10):
-        rounded = torch.tensor(shaken(slopes.numpy(), seed), dtype=torch.float32)
-        gradients = rounded[None, :, None, None].expand(1, 4, 5, 5)
+        shaken_slopes = torch.tensor(shaken(slopes.numpy(), seed), dtype=torch.float32)
+        gradients = shaken_slopes[None, :, None, None].expand(1, 4, 5, 5)
         assert positive_channels(gradients, features, 8) == [1, 3]
 
 
@@ -71,8 +71,8 @@ def test_a_balanced_principal_map_keeps_its_sign():
     features = (along[:, None] * torch.tensor([1.0, 0.5, -2.0])).T[None]
     expected = None
     for seed in range(20):
-        rounded = torch.tensor(shaken(features.numpy(), seed), dtype=torch.float32)
-        values, _ = principal_map(rounded)
+        shaken_features = torch.tensor(shaken(features.numpy(), seed), dtype=torch.float32)
+        values, _ = principal_map(shaken_features)
         expected = values if expected is None else expected
         assert torch.allclose(values, expected, atol=1e-4)
     assert expected[0] > 0

@@ -198,11 +198,11 @@ def test_a_cat_comes_apart_and_no_breed_is_left_without_a_sign(breeds, genuine):
         whole = breeds.pixels(index)
         assert (cat.without(frozenset()) == whole).all()
         for name in cat.own if index < 3 else ():
-            changed = (cat.without(frozenset({name})) != whole).any(-1)
+            changed_pixels = (cat.without(frozenset({name})) != whole).any(-1)
             # Nothing changes further off than a soft edge reaches.
             surroundings = ndimage.binary_dilation(cat.masks[name], iterations=3)
-            assert changed.any()
-            assert changed[~surroundings].mean() < 0.01
+            assert changed_pixels.any()
+            assert changed_pixels[~surroundings].mean() < 0.01
 
 
 def test_a_hybrid_has_a_sign_of_two_breeds_and_is_of_none(breeds):
@@ -212,9 +212,9 @@ def test_a_hybrid_has_a_sign_of_two_breeds_and_is_of_none(breeds):
         first, second = hybrid.labels
         assert first != second
         for mask, pixels in zip(hybrid.masks, hybrid.without, strict=True):
-            changed = (pixels != hybrid.pixels).any(-1)
-            assert changed.any()
-            assert changed[~ndimage.binary_dilation(mask, iterations=3)].mean() < 0.01
+            changed_pixels = (pixels != hybrid.pixels).any(-1)
+            assert changed_pixels.any()
+            assert changed_pixels[~ndimage.binary_dilation(mask, iterations=3)].mean() < 0.01
         assert not (hybrid.masks[0] & hybrid.masks[1]).any()
         pairs.add(hybrid.labels)
     assert len(pairs) > 6
@@ -223,10 +223,10 @@ def test_a_hybrid_has_a_sign_of_two_breeds_and_is_of_none(breeds):
 
 def test_neither_sign_of_a_hybrid_is_one_of_the_other_breed():
     for seed in range(400):
-        mixed, labels, (first, second) = mixed_cat(seed)
+        mixed_traits, labels, (first, second) = mixed_cat(seed)
         owner, guest = (BREEDS[label].signs for label in labels)
-        assert getattr(mixed, first) == owner[first] != guest.get(first)
-        assert getattr(mixed, second) == guest[second] != owner.get(second)
+        assert getattr(mixed_traits, first) == owner[first] != guest.get(first)
+        assert getattr(mixed_traits, second) == guest[second] != owner.get(second)
 
 
 def test_each_breed_has_evidence_of_its_own():
@@ -323,7 +323,7 @@ def test_an_artefact_is_all_that_is_wrong_with_its_picture(genuine, artefact):
         after = paint_portrait(without(traits, f"artefact:{artefact}"), size=SIZE)
         mask = before.parts[f"artefact:{artefact}"]
         assert mask.sum() >= 0.003 * SIZE**2, index
-        touched = mask
+        touched_mask = mask
         # What stands in for a part is drawn instead of it.
         for part, substitute in (
             ("whiskers", "melted_whiskers"),
@@ -331,8 +331,8 @@ def test_an_artefact_is_all_that_is_wrong_with_its_picture(genuine, artefact):
             ("eyes", "mismatched_eyes"),
         ):
             if artefact == substitute:
-                touched = touched | after.parts[part]
-        assert strays(before, after, touched) <= FEW, index
+                touched_mask = touched_mask | after.parts[part]
+        assert strays(before, after, touched_mask) <= FEW, index
         assert changed(before, after)[mask].mean() > 0.6
 
 

@@ -59,10 +59,10 @@ def literal(module, x, target, labels, repeats):
     means, errors = np.zeros(labels.shape), np.zeros(labels.shape)
     for region in range(int(labels.max()) + 1):
         inside, outside = np.flatnonzero(places == region), np.flatnonzero(places != region)
-        mixed = flat.repeat(repeats, 1, 1)
-        for draw in mixed:
+        copies = flat.repeat(repeats, 1, 1)
+        for draw in copies:
             draw[:, inside] = flat[:, rng.choice(outside, len(inside))]
-        falls = base - scores(mixed.view(repeats, *x.shape[1:]))
+        falls = base - scores(copies.view(repeats, *x.shape[1:]))
         means[labels == region] = np.mean(falls)
         errors[labels == region] = np.std(falls, ddof=1) / np.sqrt(repeats)
     return means, errors
@@ -119,10 +119,10 @@ def test_a_network_that_reads_one_region_peaks_on_it_whichever_it_is(cut):
         base = float(subject.scores(lit)[0])
         falls = []
         for label in labels.unique().tolist():
-            mixed = lit[0].flatten(1).clone()
+            flat_x = lit[0].flatten(1).clone()
             places, sources = sampler.sample(label)
-            mixed[:, places] = mixed[:, sources]
-            falls.append(base - float(subject.scores(mixed.view_as(lit))[0]))
+            flat_x[:, places] = flat_x[:, sources]
+            falls.append(base - float(subject.scores(flat_x.view_as(lit))[0]))
         assert int(np.argmax(falls)) == int(region)
         assert np.abs(np.delete(falls, int(region))).max() < 1e-6
         heat = explained(subject, segments=12, regions=cut)
@@ -154,9 +154,9 @@ def test_permuting_a_feature_map_over_positions_tells_nothing_of_a_pooled_head()
         features = module.features(x)
         flat = features.flatten(2)
         order = torch.randperm(flat.shape[2], generator=torch.Generator().manual_seed(1))
-        mixed = flat[..., order].view_as(features)
-        assert not torch.equal(mixed, features)
-        assert torch.allclose(module.head(mixed), module.head(features), atol=1e-6)
+        permuted_map = flat[..., order].view_as(features)
+        assert not torch.equal(permuted_map, features)
+        assert torch.allclose(module.head(permuted_map), module.head(features), atol=1e-6)
 
 
 @pytest.mark.slow

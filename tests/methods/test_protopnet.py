@@ -265,8 +265,8 @@ def test_projection_uses_no_picture_twice_and_every_prototype_is_a_patch(rng):
 def test_prototypes_that_meet_are_merged(rng):
     plain = torch.from_numpy(rng.normal(size=(1, 4, 1, 1)).astype(np.float32)).repeat(6, 1, 2, 2)
     cache = FeatureCache(plain, torch.zeros(6, 0, 4, 2, 2), torch.zeros(6, dtype=torch.long), 1)
-    merged, owners, _ = project(cache, random_metric(rng, patches=3), torch.zeros(3).long())
-    assert len(merged.patches) == len(owners) == 1
+    merged_metric, owners, _ = project(cache, random_metric(rng, patches=3), torch.zeros(3).long())
+    assert len(merged_metric.patches) == len(owners) == 1
 
 
 def test_planted_evidence_is_learnt_and_measured(sparse):
@@ -396,10 +396,10 @@ def test_merged_prototypes_fire_as_their_strongest_and_still_add_up(page, artifa
     assert "a red spot" in after.facts["names"]
     assert len(after.facts["names"]) == len(names) - 1
     sims = np.asarray(artifact.arrays["train_similarities"])
-    merged = np.asarray(after.arrays["train_similarities"])[
+    merged_similarities = np.asarray(after.arrays["train_similarities"])[
         :, after.facts["names"].index("a red spot")
     ]
-    np.testing.assert_array_equal(merged, sims[:, pair].max(1))
+    np.testing.assert_array_equal(merged_similarities, sims[:, pair].max(1))
     explainer, net = REGISTRY.explainers["protopnet"], page.backbone("toy")
     page.artifact_store.put_for_visitor(explainer, net, "other", after)
     question = Question("toy", Planted().pixels(91), visitor="other")
@@ -411,13 +411,15 @@ def test_merged_prototypes_fire_as_their_strongest_and_still_add_up(page, artifa
 def test_edits_can_follow_one_another(artifact):
     owner, names = np.asarray(artifact.arrays["owner"]), artifact.facts["names"]
     class_names = [names[i] for i in range(len(names)) if owner[i] == 1]
-    merged = edit_prototypes(artifact, "merge", tuple(class_names), "all of them")
-    renamed = edit_prototypes(merged, "rename", ("all of them",), "  the   first ")
-    assert "the first" in renamed.facts["names"]
-    deleted = next(
+    merged_artifact = edit_prototypes(artifact, "merge", tuple(class_names), "all of them")
+    renamed_artifact = edit_prototypes(
+        merged_artifact, "rename", ("all of them",), "  the   first "
+    )
+    assert "the first" in renamed_artifact.facts["names"]
+    deleted_name = next(
         n for n, o in zip(names, owner, strict=True) if (owner == o).sum() > 1 and o != 1
     )
-    last = edit_prototypes(renamed, "delete", (deleted,), "")
+    last = edit_prototypes(renamed_artifact, "delete", (deleted_name,), "")
     assert len(last.arrays["patches"]) == len(artifact.arrays["patches"]) - 1
     assert len(last.facts["names"]) == len(names) - len(class_names)
 

@@ -32,8 +32,8 @@ def test_the_map_is_a_head_s_attention_or_the_mean_of_all(kind):
 
 
 def test_shares_of_places_and_prefix_tokens_add_up_to_one():
-    averaged = raw_attention(subject_of(small("average"), X))
-    assert averaged.diagnostics["share of all places"] == pytest.approx(1, abs=1e-5)
+    mean_map = raw_attention(subject_of(small("average"), X))
+    assert mean_map.diagnostics["share of all places"] == pytest.approx(1, abs=1e-5)
     heat = raw_attention(subject_of(small("registers"), X))
     assert 0 < heat.diagnostics["share of all places"] < 1
     assert (heat.diagnostics["layers"], heat.diagnostics["heads"]) == (2, 2)

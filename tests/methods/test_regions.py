@@ -97,10 +97,10 @@ def test_scores_are_those_of_pictures_made_region_by_region(batch_size):
     assert max(len(piece) for piece in pieces) <= batch_size
     actual = torch.cat(pieces)
     for row, score in zip(coalitions, actual, strict=True):
-        masked = empty.clone()
+        masked_x = empty.clone()
         for region in row.nonzero()[:, 0].tolist():
-            masked[..., labels == region] = x[..., labels == region]
-        assert float(score) == pytest.approx(float(module(masked)[0, 1]), rel=1e-4)
+            masked_x[..., labels == region] = x[..., labels == region]
+        assert float(score) == pytest.approx(float(module(masked_x)[0, 1]), rel=1e-4)
 
 
 def test_masks_and_maps_put_a_region_s_number_on_its_places():

@@ -96,11 +96,11 @@ def test_errors_shrink_and_two_seeds_agree_as_foretold():
 def test_nineteen_of_twenty_intervals_hold_what_many_masks_find():
     subject = subject_of(seeded(GapNet()), noise(1, 3, 16, 24))
     truth = rise(replace(subject, seed=99), masks=4096, cells=4).values
-    covered = []
+    is_covered = []
     for seed in range(20):
         heat = rise(replace(subject, seed=seed), masks=128, cells=4)
-        covered.append(np.abs(heat.values - truth) <= 1.96 * heat.error)
-    assert 0.9 < np.mean(covered) < 0.98
+        is_covered.append(np.abs(heat.values - truth) <= 1.96 * heat.error)
+    assert 0.9 < np.mean(is_covered) < 0.98
 
 
 def test_too_few_masks_are_said():

@@ -52,16 +52,16 @@ def otsu(values: np.ndarray) -> float:
 
     The cases are such that no cut lies so near to that millionth that rounding could decide.
     """
-    ordered = np.sort(values, axis=None)
+    sorted_values = np.sort(values, axis=None)
     between = {}
-    for cut in range(1, len(ordered)):
-        low, high = ordered[:cut], ordered[cut:]
+    for cut in range(1, len(sorted_values)):
+        low, high = sorted_values[:cut], sorted_values[cut:]
         if high[0] - low[-1] > 1e-5:
             between[cut] = len(low) * len(high) * (high.mean() - low.mean()) ** 2
     losses = {cut: 1 - variance / max(between.values()) for cut, variance in between.items()}
     assert not any(8e-7 < share < 1.2e-6 for share in losses.values())
     cut = min(cut for cut, share in losses.items() if share <= 1e-6)
-    return (ordered[cut - 1] + ordered[cut]) / 2
+    return (sorted_values[cut - 1] + sorted_values[cut]) / 2
 
 
 def scaled(values: np.ndarray) -> np.ndarray:
@@ -72,7 +72,7 @@ def scaled(values: np.ndarray) -> np.ndarray:
 def literal(module, x, fill, target: Target, masks, weights="confidence") -> np.ndarray:
     """Return the paper's map: confidence times mask over the mask's size, summed; fused by Otsu."""
     module, x, fill = precise(module), x.double(), fill.double()
-    floor, fused = float(score64(module(fill)[0], target)), None
+    floor, fused_map = float(score64(module(fill)[0], target)), None
     for number in (1, 2):
         first = module.first(x).detach()
         maps = first if number == 1 else module.second(first.relu()).detach()
@@ -95,8 +95,10 @@ def literal(module, x, fill, target: Target, masks, weights="confidence") -> np.
             share = np.exp(logits[target.index]) / sum(np.exp(logits[c]) for c in classes)
             stage += share * mask[0, 0].numpy() / float(mask.sum())
         stage = scaled(stage)
-        fused = stage if fused is None else scaled((fused + stage) * (stage > otsu(stage)))
-    return fused
+        fused_map = (
+            stage if fused_map is None else scaled((fused_map + stage) * (stage > otsu(stage)))
+        )
+    return fused_map
 
 
 @pytest.mark.parametrize("weights", ["confidence", "rise"])

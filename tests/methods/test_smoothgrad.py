@@ -47,12 +47,12 @@ def literal(module, x, target, input_spec, *, share, samples, value, seed=0):
     grads = []
     for _ in range(samples):
         normal_noise = torch.randn(x.shape, generator=generator)[0].double().numpy()
-        noisy = np.empty_like(pixels)
+        noisy_pixels = np.empty_like(pixels)
         for c in range(len(std)):
             span = pixels if pixels.ndim == 3 else pixels[c]
             sigma = share * (span.max() - span.min())
-            noisy[c] = (pixels[c] + sigma * normal_noise[c] - mean[c]) / std[c]
-        leaf = torch.tensor(noisy)[None].requires_grad_()
+            noisy_pixels[c] = (pixels[c] + sigma * normal_noise[c] - mean[c]) / std[c]
+        leaf = torch.tensor(noisy_pixels)[None].requires_grad_()
         score64(twin(leaf)[0], target).backward()
         grads.append(leaf.grad[0].numpy())
     grads = np.stack(grads)

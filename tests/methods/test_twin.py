@@ -138,8 +138,8 @@ def test_copies_are_known_and_other_pictures_are_not(rng):
 def test_a_signal_written_as_decimals_is_known_again_and_its_neighbour_is_not(rng):
     signals = rng.normal(size=(30, 2, 40)).astype(np.float32)
     for i, signal in enumerate(signals):
-        rounded = np.round(signal, 3)
-        assert np.flatnonzero(same_signal(signals, rounded)).tolist() == [i]
+        rounded_signal = np.round(signal, 3)
+        assert np.flatnonzero(same_signal(signals, rounded_signal)).tolist() == [i]
         assert not same_signal(signals, signal + 0.05).any()
         assert not same_signal(signals, signal[:, ::-1]).any()
 
@@ -238,7 +238,7 @@ def test_the_query_and_its_copies_never_come_back(page, artifact):
 
 def test_groups_are_the_class_the_other_labels_and_the_other_predictions(page, artifact):
     labels = np.asarray(artifact.arrays["labels"])
-    predicted = np.asarray(artifact.arrays["predicted"])
+    predicted_labels = np.asarray(artifact.arrays["predicted"])
     keys = artifact.facts["keys"]
     for target in range(3):
         question = question_about(Tinted().pixels(4), target)
@@ -254,7 +254,7 @@ def test_groups_are_the_class_the_other_labels_and_the_other_predictions(page, a
         expected = {
             f"Nearest labelled {name}": labels == target,
             "Nearest with another label": labels != target,
-            "Nearest that the network calls something else": predicted != target,
+            "Nearest that the network calls something else": predicted_labels != target,
         }
         actual = {
             heading: [
@@ -338,8 +338,8 @@ def test_a_gallery_of_a_split_without_pictures_is_refused():
 
 
 def with_labels(artifact: Artifact, labels) -> Artifact:
-    changed = np.asarray(labels, np.int32)
-    return Artifact({**artifact.arrays, "labels": changed}, artifact.facts)
+    new_labels = np.asarray(labels, np.int32)
+    return Artifact({**artifact.arrays, "labels": new_labels}, artifact.facts)
 
 
 def test_neighbours_that_disagree_make_the_hint(page, artifact):

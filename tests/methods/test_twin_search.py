@@ -36,16 +36,16 @@ def found_of(expected, actual) -> float:
 
 
 @pytest.fixture(params=["classes", "sphere"])
-def indexed(request, rng):
+def vector_index(request, rng):
     pytest.importorskip("faiss")
     vectors, labels = vectors_of(request.param, rng)
     return vectors, labels, build_index(vectors, labels)
 
 
-def test_an_index_finds_the_ten_nearest_of_all_and_of_other_labels(indexed, rng):
-    vectors, labels, data = indexed
-    noisy = vectors[:40] + 0.02 * rng.normal(size=(40, WIDTH))
-    queries = list(noisy.astype(np.float32))
+def test_an_index_finds_the_ten_nearest_of_all_and_of_other_labels(vector_index, rng):
+    vectors, labels, data = vector_index
+    noisy_vectors = vectors[:40] + 0.02 * rng.normal(size=(40, WIDTH))
+    queries = list(noisy_vectors.astype(np.float32))
     for allowed_of in (lambda i: None, lambda i: labels != labels[i]):
         shares = []
         for i, query in enumerate(queries):
@@ -61,8 +61,8 @@ def test_an_index_finds_the_ten_nearest_of_all_and_of_other_labels(indexed, rng)
         assert np.mean(shares) >= 0.99
 
 
-def test_the_same_vectors_make_the_same_index(indexed):
-    vectors, labels, data = indexed
+def test_the_same_vectors_make_the_same_index(vector_index):
+    vectors, labels, data = vector_index
     assert np.array_equal(data, build_index(vectors, labels))
 
 
@@ -75,16 +75,16 @@ def test_structure_is_made_use_of_and_its_absence_noticed(rng):
     assert probes["classes"] < probes["sphere"] <= 64
 
 
-def test_an_index_is_read_where_it_lies_whatever_its_place_in_the_file(indexed, tmp_path):
-    vectors, _, data = indexed
+def test_an_index_is_read_where_it_lies_whatever_its_place_in_the_file(vector_index, tmp_path):
+    vectors, _, data = vector_index
     (tmp_path / "file").write_bytes(b"abc" + data.tobytes())
     mapped = np.memmap(tmp_path / "file", np.uint8, "r", 3, data.shape)
     query = vectors[7].astype(np.float32)
     assert search_index(mapped, query, 10).tolist() == search_index(data, query, 10).tolist()
 
 
-def test_large_groups_are_searched_by_the_index_and_small_ones_exactly(indexed, monkeypatch):
-    vectors, labels, data = indexed
+def test_large_groups_are_searched_by_the_index_and_small_ones_exactly(vector_index, monkeypatch):
+    vectors, labels, data = vector_index
     monkeypatch.setattr(search, "EXACT_LIMIT", 1000)
     monkeypatch.setattr(search, "SHORTLIST", 50)
     arrays = {"vectors": vectors, "index": data}
@@ -109,8 +109,8 @@ def test_large_groups_are_searched_by_the_index_and_small_ones_exactly(indexed, 
     assert np.mean(shares) >= 0.99
 
 
-def test_where_no_index_can_answer_the_search_is_exact(indexed, monkeypatch):
-    vectors, labels, data = indexed
+def test_where_no_index_can_answer_the_search_is_exact(vector_index, monkeypatch):
+    vectors, labels, data = vector_index
     query, weights = vectors[3].astype(np.float32), np.linspace(0, 1, WIDTH, dtype=np.float32)
     groups = [labels == 0]
     arrays = {"vectors": vectors, "index": data}

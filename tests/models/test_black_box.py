@@ -69,8 +69,8 @@ def test_what_looks_inside_says_that_a_function_cannot_be_looked_into(net):
     backbone = whylens.load_model(net.forward, size=SIZE)
     assert {Need.GRADIENTS, Need.SPATIAL_FEATURES} <= backbone.unmet.keys()
     assert (backbone.input_spec.mean, backbone.input_spec.std) == ((0.0,) * 3, (1.0,) * 3)
-    doubled = whylens.load_model(lambda batch: 2 * net(batch), size=SIZE)
-    assert len({backbone.identity.digest, doubled.identity.digest}) == 2
+    doubled_net = whylens.load_model(lambda batch: 2 * net(batch), size=SIZE)
+    assert len({backbone.identity.digest, doubled_net.identity.digest}) == 2
 
 
 def test_probabilities_of_a_function_stay_what_they_are(net):
@@ -224,9 +224,9 @@ def test_an_onnx_file_that_is_damaged_or_no_network_for_pictures_is_refused(tmp_
     path.write_bytes(path.read_bytes()[:-1] + b"\x0e")
     with pytest.raises(BadArtifact, match="another sha256"):
         from_folder(imported.folder)
-    described = json.loads((imported.folder / "model.json").read_text())
-    described["arguments"] = {"providers": "evil"}
-    (imported.folder / "model.json").write_text(json.dumps(described))
+    content = json.loads((imported.folder / "model.json").read_text())
+    content["arguments"] = {"providers": "evil"}
+    (imported.folder / "model.json").write_text(json.dumps(content))
     with pytest.raises(BadArtifact, match="'providers' says nothing"):
         from_folder(imported.folder)
     with pytest.raises(NotAllowed, match=r"whylens import net.onnx"):
@@ -234,6 +234,6 @@ def test_an_onnx_file_that_is_damaged_or_no_network_for_pictures_is_refused(tmp_
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(BadInput, match=r"extra \[onnx\]"):
         make(tmp_path, b"", out=tmp_path / "third")
-    (imported.folder / "model.json").write_text(json.dumps({**described, "arguments": {}}))
+    (imported.folder / "model.json").write_text(json.dumps({**content, "arguments": {}}))
     with pytest.raises(NotInstalled, match=r"extra \[onnx\]"):
         from_folder(imported.folder)

@@ -251,7 +251,7 @@ def test_a_write_that_is_cut_leaves_the_old_file_and_no_litter(tmp_path, monkeyp
 
 def test_a_checkpoint_cut_between_its_two_files_is_the_old_one(folder, weights, monkeypatch):
     before, write = from_folder(folder).identity.digest, files.write_atomically
-    changed = {k: v + 1 if v.is_floating_point() else v for k, v in weights.items()}
+    changed_weights = {k: v + 1 if v.is_floating_point() else v for k, v in weights.items()}
 
     def only_weights(path, content):
         if path.name == MANIFEST:
@@ -261,9 +261,9 @@ def test_a_checkpoint_cut_between_its_two_files_is_the_old_one(folder, weights, 
     with monkeypatch.context() as patch:
         patch.setattr(files, "write_atomically", only_weights)
         with pytest.raises(KeyboardInterrupt):
-            write_checkpoint(folder, changed, DESCRIPTION)
+            write_checkpoint(folder, changed_weights, DESCRIPTION)
     assert from_folder(folder).identity.digest == before
-    write_checkpoint(folder, changed, DESCRIPTION)
+    write_checkpoint(folder, changed_weights, DESCRIPTION)
     assert from_folder(folder).identity.digest != before
 
 

@@ -64,25 +64,25 @@ def test_fast_logits_agree_with_the_network(net):
 
 
 def test_a_graph_is_traced_once_for_all_its_cuts_and_for_copies(monkeypatch):
-    traced = []
+    traces = []
     monkeypatch.setattr(
-        "whylens.core.models.split.trace", lambda module: traced.append(module) or trace(module)
+        "whylens.core.models.split.trace", lambda module: traces.append(module) or trace(module)
     )
-    network, copied, x = Sequence2().eval(), Sequence2().eval(), noise(2, 3, 12, 20)
+    network, network_copy, x = Sequence2().eval(), Sequence2().eval(), noise(2, 3, 12, 20)
     split = find_split(network, x)
     with torch.no_grad():
-        for cut, whole in ((split, network), (split.recut(copied), copied)):
+        for cut, whole in ((split, network), (split.recut(network_copy), network_copy)):
             torch.testing.assert_close(cut.head(cut.features(x)), whole(x))
-    assert traced == [network]
+    assert traces == [network]
 
 
 def test_gradients_through_the_head_equal_those_of_the_whole_graph(net):
     x = noise(1, 3, *net.input_spec.size)
     with torch.no_grad():
         leaf = net.features(x)
-    detached = leaf.map.clone().requires_grad_()
+    detached_map = leaf.map.clone().requires_grad_()
     head_gradient = torch.autograd.grad(
-        net.head(Features(detached, leaf.prefix_tokens))[0, 1], detached
+        net.head(Features(detached_map, leaf.prefix_tokens))[0, 1], detached_map
     )[0]
     start = x.clone().requires_grad_()
     features = net.features(start)
@@ -168,8 +168,8 @@ def test_where_a_class_token_is_read_the_map_is_what_enters_the_last_block():
     x = noise(1, 3, 16, 24)
     tokens = module.patch(x).flatten(2).transpose(1, 2)
     tokens = torch.cat([module.cls, tokens], 1)
-    entering = module.blocks[1](module.blocks[0](tokens))
-    torch.testing.assert_close(Tokens(1, (4, 6)).write(net.features(x)), entering)
+    block_input = module.blocks[1](module.blocks[0](tokens))
+    torch.testing.assert_close(Tokens(1, (4, 6)).write(net.features(x)), block_input)
     leaf = net.features(x).map.detach().requires_grad_()
     score = net.head(Features(leaf, net.features(x).prefix_tokens))[0, 0]
     assert float(torch.autograd.grad(score, leaf)[0].abs().max()) > 0

@@ -52,24 +52,24 @@ def black_hole(port: int):
 
 @contextmanager
 def dripping_header(port: int):
-    ended = threading.Event()
+    end = threading.Event()
 
-    def drip(listening: socket.socket) -> None:
-        connection, _ = listening.accept()
+    def drip(server: socket.socket) -> None:
+        connection, _ = server.accept()
         with connection:
             connection.settimeout(20)
             connection.sendall(b"HTTP/1.1 200 OK\r\nX-Slow: ")
-            while not ended.wait(0.05):
+            while not end.wait(0.05):
                 connection.sendall(b"z")
 
-    with socket.create_server(("127.0.0.1", port)) as listening:
-        listening.settimeout(20)
-        thread = threading.Thread(target=drip, args=(listening,))
+    with socket.create_server(("127.0.0.1", port)) as server:
+        server.settimeout(20)
+        thread = threading.Thread(target=drip, args=(server,))
         thread.start()
         try:
             yield
         finally:
-            ended.set()
+            end.set()
             thread.join()
 
 

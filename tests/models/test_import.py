@@ -174,18 +174,18 @@ def test_an_input_that_the_network_cannot_take_is_refused_with_the_labels(tmp_pa
 def test_a_head_under_another_name_is_told_with_the_lines_that_rename_it(
     tmp_path, tensors, head_name
 ):
-    renamed = {
+    renamed_tensors = {
         (name.replace("fc.", f"{head_name}.", 1) if name.startswith("fc.") else name): tensor
         for name, tensor in tensors.items()
     }
-    save_file(renamed, tmp_path / "mine.safetensors")
+    save_file(renamed_tensors, tmp_path / "mine.safetensors")
     options = ImportOptions(tmp_path / "mine.safetensors", photo=PHOTO, architecture="test_resnet")
     with pytest.raises(BadInput, match=f"{re.escape(head_name)} may be its classifier") as error:
         import_weights(options)
     line = re.search(r"^ +(weights\[.*)$", str(error.value), re.MULTILINE)
     for part in ("weight", "bias"):
-        exec(line.group(1), {"weights": renamed, "part": part})
-    assert renamed.keys() == tensors.keys()
+        exec(line.group(1), {"weights": renamed_tensors, "part": part})
+    assert renamed_tensors.keys() == tensors.keys()
 
 
 # --- labels, and what the scores are of -----------------------------------------------------------

@@ -33,21 +33,23 @@ def test_what_a_kernel_reaches_and_reads_is_what_a_convolution_does(seed):
     kernel = Kernel(*(draw.randint(*r) for r in ((1, 4), (1, 3), (0, 2), (1, 2))))
     length, size = draw.randint(kernel.extent, 20), draw.randint(1, 6)
     starts = tuple(draw.randint(0, length - min(size, length)) for _ in range(5))
-    changed = Span(starts, min(size, length))
+    changed_span = Span(starts, min(size, length))
     x = torch.zeros(5, 1, length)
     for row, start in enumerate(starts):
-        x[row, :, start : start + changed.length] = 1
+        x[row, :, start : start + changed_span.length] = 1
     weight = torch.ones(1, 1, kernel.size)
     out = functional.conv1d(x, weight, None, kernel.stride, kernel.padding, kernel.dilation)
-    span = kernel.outputs_touching(changed, out.shape[-1])
+    span = kernel.outputs_touching(changed_span, out.shape[-1])
     assert min(span.starts) >= 0
     assert max(span.starts) + span.length <= out.shape[-1]
-    widest = 1
+    widest_span = 1
     for row, start in enumerate(span.starts):
-        touched = out[row, 0].nonzero()[:, 0].tolist()
-        assert set(touched) <= set(range(start, start + span.length))
-        widest = max([widest, *(touched[-1] - touched[0] + 1 for _ in touched[:1])])
-    assert span.length == widest or kernel.dilation > 1, "no larger than the largest needs"
+        touched_places = out[row, 0].nonzero()[:, 0].tolist()
+        assert set(touched_places) <= set(range(start, start + span.length))
+        widest_span = max(
+            [widest_span, *(touched_places[-1] - touched_places[0] + 1 for _ in touched_places[:1])]
+        )
+    assert span.length == widest_span or kernel.dilation > 1, "no larger than the largest needs"
     inputs = kernel.inputs_read(span)
     assert inputs.length == (span.length - 1) * kernel.stride + kernel.extent
     assert inputs.starts[0] == span.starts[0] * kernel.stride - kernel.padding
@@ -210,9 +212,11 @@ def compare(network, module, x, fill, boxes) -> None:
     actual = network.start(x).logits(boxes, fill)
     with torch.no_grad():
         expected = module(fill_boxes(x, fill, boxes))
-        unchanged = module(x)
+        plain_logits = module(x)
     assert actual.shape == expected.shape
-    assert float((expected - unchanged).abs().min(0).values.max()) > 0, "no window changes anything"
+    assert float((expected - plain_logits).abs().min(0).values.max()) > 0, (
+        "no window changes anything"
+    )
     assert float((actual - expected).abs().max()) <= 1e-4 * float(expected.abs().max())
 
 

@@ -108,10 +108,10 @@ def test_a_grid_is_proportional_give_or_take_a_cell():
 def test_a_changed_patch_changes_its_own_cell_and_no_other(prefix, cell):
     net = backbone_of(TokenNet(grid=(4, 6), prefix=prefix), 16, 24)
     x = noise(1, 3, 16, 24)
-    touched = x.clone()
+    changed_x = x.clone()
     row, column = cell
-    touched[..., 4 * row : 4 * row + 4, 4 * column : 4 * column + 4] += 1
-    change = (net.features(touched).map - net.features(x).map).abs().sum(1)[0]
+    changed_x[..., 4 * row : 4 * row + 4, 4 * column : 4 * column + 4] += 1
+    change = (net.features(changed_x).map - net.features(x).map).abs().sum(1)[0]
     assert tuple(change.shape) == (4, 6)
     assert change[cell] > 0
     change[cell] = 0
@@ -124,8 +124,8 @@ def test_a_mixing_network_changes_most_where_the_input_changed():
     net = backbone_of(timm.create_model("test_vit", num_classes=5, img_size=(64, 96)), 64, 96)
     x = noise(1, 3, 64, 96)
     for row, column in [(0, 0), (2, 5), (3, 1)]:
-        touched = x.clone()
-        touched[..., 16 * row : 16 * row + 16, 16 * column : 16 * column + 16] += 2
-        change = (net.features(touched).map - net.features(x).map).abs().sum(1)[0]
+        changed_x = x.clone()
+        changed_x[..., 16 * row : 16 * row + 16, 16 * column : 16 * column + 16] += 2
+        change = (net.features(changed_x).map - net.features(x).map).abs().sum(1)[0]
         assert tuple(change.shape) == (4, 6)
         assert divmod(int(change.argmax()), 6) == (row, column)

@@ -171,9 +171,9 @@ def test_a_file_of_weights_under_other_names_is_a_start(tmp_path):
     recipe = Recipe(backbone="resnet18", arguments=SLIM, weights=str(file))
     start = build_network(recipe, 2, RandomState(0))
     assert torch.equal(start.module.conv1.weight, module.conv1.weight)
-    missing = recipe.model_copy(update={"weights": str(tmp_path / "nope.safetensors")})
+    missing_recipe = recipe.model_copy(update={"weights": str(tmp_path / "nope.safetensors")})
     with pytest.raises(CoreError, match=r"nope\.safetensors cannot be read: No such file"):
-        build_network(missing, 2, RandomState(0))
+        build_network(missing_recipe, 2, RandomState(0))
 
 
 def test_a_head_on_random_features_is_noted():

@@ -39,8 +39,8 @@ def test_torchvision_networks_are_cut_at_their_last_map(name, grid, channels, li
     torch.testing.assert_close(net.head(features), net.logits(x), rtol=1e-3, atol=1e-5)
     assert (net.linear is not None) is linear
     if linear:
-        pooled = features.map.mean((2, 3)) @ net.linear.weight.T + net.linear.bias
-        torch.testing.assert_close(pooled, net.logits(x), rtol=1e-3, atol=1e-4)
+        pooled_logits = features.map.mean((2, 3)) @ net.linear.weight.T + net.linear.bias
+        torch.testing.assert_close(pooled_logits, net.logits(x), rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.slow

@@ -51,12 +51,12 @@ def test_what_cannot_be_answered_leaves_nothing_of_the_answer_before(photo, tmp_
         assert updates[2].visible
         assert all(button.visible for button in save.fn(request))
         failing = ask.fn(request, **form | wrong)
-        head, chips, picture, tiles, *further, cover = next(failing)
+        head, chips, picture, tiles, *other_updates, cover = next(failing)
         with pytest.raises(gr.Error):
             next(failing)
         assert words in head
         assert button in head
-        assert [chips, *further] == 6 * [""]
+        assert [chips, *other_updates] == 6 * [""]
         assert not any(part.visible for part in (picture, tiles, cover))
         assert not any(button.visible for button in save.fn(request))
         grid, legend, status, download = clear.fn(request, **form | wrong)
@@ -96,11 +96,11 @@ def test_a_card_shows_its_map_while_it_answers_the_question_and_puts_its_method_
     _, cards = after.fn(request, **values | {"target": "3"})
     assert "<img" not in cards
     (event_handler,) = events_filling(page, "compare-methods", "methods")
-    for cell, ticked in (("+fake-1", ["fake-2", "fake-1"]), ("+fake-2", []), ("+", ["fake-2"])):
+    for cell, names in (("+fake-1", ["fake-2", "fake-1"]), ("+fake-2", []), ("+", ["fake-2"])):
         event = type("Event", (), {"cell": cell})()
         methods, cards = event_handler.fn(request, event, **values)
-        assert methods == ticked
-        assert ("take out" in card_of(cards, "fake-1")) is ("fake-1" in ticked)
+        assert methods == names
+        assert ("take out" in card_of(cards, "fake-1")) is ("fake-1" in names)
 
 
 def test_a_tile_grows_and_what_it_shows_can_be_made_the_photo(photo):

@@ -60,8 +60,8 @@ def test_who_comes_when_many_of_another_wait_is_next_but_one_at_most():
 def test_what_is_not_wanted_any_more_leaves_its_place():
     line = FairLine()
     unwanted = event("b")
-    for queued in (event("a"), event("a"), unwanted, event("a")):
-        line.append(queued)
+    for queued_event in (event("a"), event("a"), unwanted, event("a")):
+        line.append(queued_event)
     line.remove(unwanted)
     assert names(line) == "aaa"
     line.append(event("c"))
@@ -100,10 +100,10 @@ def test_who_gives_no_name_is_one_visitor_with_all_of_the_same_address(page):
     named_body = {**nameless, "session_hash": "1.1.1.1"}
     assert script.post("/gradio_api/queue/join", json=named_body).status_code == 200
     assert second.post(path, json=body).status_code == 200
-    proxied = client("10.0.0.1")
+    proxied_client = client("10.0.0.1")
     forwarded = {"x-forwarded-for": "9.9.9.9, 1.1.1.1"}
-    assert proxied.post(path, json=body, headers=forwarded).status_code == 429
-    assert proxied.post(path, json=body).status_code == 200
+    assert proxied_client.post(path, json=body, headers=forwarded).status_code == 429
+    assert proxied_client.post(path, json=body).status_code == 200
     line = page._queue.event_queue_per_concurrency_id["slow"].queue
     first = [e.session_hash == "1.1.1.1" or e.request.client.host for e in line[:5]]
     assert first == ["1.1.1.1", True, "2.2.2.2", "10.0.0.1", "1.1.1.1"]
@@ -124,8 +124,8 @@ def test_what_nobody_reads_is_bounded(page, monkeypatch):
     assert set(queue.pending_event_ids_session) == set(queue.pending_messages_per_session)
     assert not queue.event_analytics
     events = queue.event_queue_per_concurrency_id["slow"].queue
-    absent = next(event for event in events if event.session_hash == "v0")
-    queue.send_message(absent, ProgressMessage(progress_data=[]))  # to nobody
+    absent_event = next(event for event in events if event.session_hash == "v0")
+    queue.send_message(absent_event, ProgressMessage(progress_data=[]))  # to nobody
     monkeypatch.setattr("whylens.ui.page.fair_queue.MOST_UNREAD", 3)
     answer = ask("first")
     assert (answer.status_code, "answers and steps wait" in answer.text) == (429, True)

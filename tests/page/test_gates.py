@@ -76,8 +76,8 @@ def test_a_body_of_many_values_is_refused_while_it_is_read(web):
     assert answer.status_code == 413
     assert "larger than 1 MB" in answer.text
     # What says how long it is need not be read at all.
-    announced = web.post("/gradio_api/queue/join", headers={"content-length": "1000000000"})
-    assert announced.status_code == 413
+    announced_answer = web.post("/gradio_api/queue/join", headers={"content-length": "1000000000"})
+    assert announced_answer.status_code == 413
 
 
 @pytest.fixture
@@ -165,8 +165,8 @@ def test_uploads_are_bounded_by_request_by_visitor_and_in_all(web, page, monkeyp
     assert upload(90_000, client("1.2.3.5")) == 200
     assert upload(90_000, client("1.2.3.5")) == 200
     assert upload(90_000, client("1.2.3.5"), **{"x-forwarded-for": "1.2.3.4"}) == 429
-    proxied = client("10.0.0.1")
-    assert upload(90_000, proxied, **{"x-forwarded-for": "6.6.6.6, 1.2.3.4"}) == 200
+    proxied_client = client("10.0.0.1")
+    assert upload(90_000, proxied_client, **{"x-forwarded-for": "6.6.6.6, 1.2.3.4"}) == 200
     full = Gate(web.app, Janitor([Path()], budget=50_000), page, local=True)
     assert upload(90_000, TestClient(full, "http://127.0.0.1", client=("9.9.9.9", 5))) == 507
 
@@ -463,8 +463,8 @@ def test_components_are_asked_for_nothing_but_drawings(web, page):
         return web.post("/gradio_api/component_server", data=data, files=files).status_code
 
     assert post(sound) == 200
-    for lacking in sound.keys() - {"index"}:
-        assert post({k: v for k, v in sound.items() if k != lacking}) == 400
+    for missing_field in sound.keys() - {"index"}:
+        assert post({k: v for k, v in sound.items() if k != missing_field}) == 400
     wrong = {"component_id": (dropdown, "x", -1, 10**8), "fn_name": ("launch",), "index": ("x", -1)}
     for name, values in wrong.items():
         assert {post({**sound, name: value}) for value in values} == {400}
@@ -484,11 +484,11 @@ def test_a_full_disk_is_said_and_a_fault_stays_one(web, page, tmp_path, monkeypa
         "The server's disk is full: it can take no file now. Try again later.",
     )
 
-    async def broken(scope, receive, send):
+    async def broken_app(scope, receive, send):
         await PlainTextResponse("Internal Server Error", 500)(scope, receive, send)
         raise ValueError("a fault")
 
-    gated = Gate(broken, Janitor([tmp_path]), page, local=True)
+    gated = Gate(broken_app, Janitor([tmp_path]), page, local=True)
     client = TestClient(gated, "http://127.0.0.1", raise_server_exceptions=False)
     assert client.get("/").status_code == 500
     with pytest.raises(ValueError, match="a fault"):

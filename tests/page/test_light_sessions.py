@@ -23,14 +23,14 @@ def page() -> gr.Blocks:
 
 
 def test_each_visitor_has_their_own_values_and_no_component_is_described(page, monkeypatch):
-    address, described = serve(page), []
+    address, descriptions = serve(page), []
     try:
         get_config = gr.Textbox.get_config
         monkeypatch.setattr(
-            gr.Textbox, "get_config", lambda self: described.append(self) or get_config(self)
+            gr.Textbox, "get_config", lambda self: descriptions.append(self) or get_config(self)
         )
         first, second = (gradio_client.Client(address, verbose=False) for _ in range(2))
-        described.clear()  # of the page as all get it
+        descriptions.clear()  # of the page as all get it
         for client, words, numbers in ((first, "one", (1, 2)), (second, "two", (1,))):
             for number in numbers:
                 after = client.predict(words, api_name="/more")
@@ -38,6 +38,6 @@ def test_each_visitor_has_their_own_values_and_no_component_is_described(page, m
         sessions = page.state_holder.session_data
         assert {first.session_hash, second.session_hash} <= set(sessions)
         assert [s.config_values for s in sessions.values() if any(s.config_values.values())] == []
-        assert described == []
+        assert descriptions == []
     finally:
         page.close()

@@ -141,11 +141,11 @@ def test_a_keyboard_that_passes_the_networks_field_changes_nothing():
     handler = page.fns[name_event["id"]].fn
     # A name that is none is told beside the field, which goes back to what is loaded.
     failing = handler("resnet51", "toy", None, None)
-    name, _, notice, *further = next(failing)
+    name, _, notice, *other_updates = next(failing)
     assert name == "toy"
     assert "Did you mean" in notice.value
     assert "toy is still loaded" in notice.value
-    assert all(update == gr.skip() for update in further)
+    assert all(update == gr.skip() for update in other_updates)
     with pytest.raises(gr.Error):
         next(failing)
     (updates,) = handler("toy", "toy", None, None)
@@ -260,11 +260,11 @@ def test_of_many_steps_a_screen_gets_the_first_the_last_and_some_between():
             clock_time[0] += 0.2  # seconds of work
             yield step
 
-    def thinned(number: int):
+    def thinned_steps(number: int):
         for step in throttle(steps(number), clock=lambda: clock_time[0]):
             yield step
             clock_time[0] += 5  # drawing does not count
 
-    assert list(thinned(9)) == [0, 3, 6, 8]
-    assert list(thinned(1)) == [0]
-    assert list(thinned(0)) == []
+    assert list(thinned_steps(9)) == [0, 3, 6, 8]
+    assert list(thinned_steps(1)) == [0]
+    assert list(thinned_steps(0)) == []

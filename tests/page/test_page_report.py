@@ -88,10 +88,10 @@ def test_figures_and_classes_are_on_the_tab(place):
 
 def test_without_a_report_the_tab_says_how_to_get_one(place):
     for name in ("toy", "resnet18.a1_in1k", "", None):
-        notice, body, *further = report._model_updates(report.BY_COMMAND, name)
+        notice, body, *other_updates = report._model_updates(report.BY_COMMAND, name)
         assert "whylens train" in value(notice)
         assert not body.visible
-        assert len(further) == 8
+        assert len(other_updates) == 8
 
 
 def test_a_damaged_report_is_words(place, monkeypatch, tmp_path):

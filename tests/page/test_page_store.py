@@ -99,9 +99,9 @@ def test_the_photo_is_shrunk_and_encoded_once_for_all_parts_of_an_answer(side, m
 
     backbone = wrap(seeded(GapNet()), input_spec=plain_spec(32, 32))
     engine = Engine(loader=lambda name, progress: backbone)
-    store, encoded, shrunk = stores.PageStore(), [], []
+    store, encodings, shrunk = stores.PageStore(), [], []
     picture, shrink = store.save_image, stores.shrunk
-    monkeypatch.setattr(store, "save_image", lambda image: encoded.append(1) or picture(image))
+    monkeypatch.setattr(store, "save_image", lambda image: encodings.append(1) or picture(image))
 
     def counting_shrink(pixels, longest):
         shrunk.append(pixels.shape[0] > longest)
@@ -118,9 +118,9 @@ def test_the_photo_is_shrunk_and_encoded_once_for_all_parts_of_an_answer(side, m
     first = parts(90)
     assert len(first) > 2
     paths = {store.photo_image(part.question.pixels) for part in first}
-    assert (len(paths), len(encoded), sum(shrunk)) == (1, 1, int(side > stores.SCREEN_SIDE))
+    assert (len(paths), len(encodings), sum(shrunk)) == (1, 1, int(side > stores.SCREEN_SIDE))
     other_paths = {store.photo_image(part.question.pixels) for part in parts(200)}
-    assert len(encoded) == 2
+    assert len(encodings) == 2
     assert not other_paths & paths
     Path(*paths).unlink()
     assert store.photo_image(first[0].question.pixels) in paths

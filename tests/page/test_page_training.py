@@ -131,9 +131,9 @@ def test_a_zip_becomes_a_model_with_a_report_that_is_chosen(place, fruit_zip):
     with Image.open(held_out_picture(session, fruit_zip, "", "fruits", "me")) as picture:
         pixels = np.asarray(picture)
     pictures = run_to_end(pictures_in_zip(training.Path(fruit_zip)))
-    tested = {item.key for item in report.items if item.split == "test"}
+    tested_keys = {item.key for item in report.items if item.split == "test"}
     keys = [i.key for n, i in enumerate(pictures.items) if (pictures.pixels(n) == pixels).all()]
-    assert set(keys) & tested
+    assert set(keys) & tested_keys
     assert held_out_picture(session, None, "/nowhere", "fruits", "me") is None
     assert held_out_picture(session, fruit_zip, "", "toy", "me") is None
     repeat = run(**work)
@@ -145,10 +145,10 @@ def test_a_zip_becomes_a_model_with_a_report_that_is_chosen(place, fruit_zip):
 def test_a_training_starts_from_the_network_for_photos_that_is_here(place, monkeypatch):
     assert training._starts() == training.STARTS, "nothing trained is here"
     monkeypatch.setenv("WHYLENS_CHECKPOINTS", f"{place}:{ROOT / 'checkpoints'}")
-    (_, first), *further = training._starts()
-    assert first == training.SHIPPED
-    assert [value for _, value in further] == [training.LOADED, "pretrained", training.RANDOM]
-    recipe = training._recipe(form_values(start=first))
+    (_, first_start), *other_starts = training._starts()
+    assert first_start == training.SHIPPED
+    assert [value for _, value in other_starts] == [training.LOADED, "pretrained", training.RANDOM]
+    recipe = training._recipe(form_values(start=first_start))
     assert recipe.weights == str(checkpoint_folders()["imagenet-lite0"])
     start_recipe = training._recipe(form_values(start=training.LOADED, model="resnet18.a1_in1k"))
     assert (start_recipe.backbone, start_recipe.weights) == ("resnet18.a1_in1k", "pretrained")
@@ -184,10 +184,10 @@ def test_a_folder_of_the_machine_is_not_read_where_only_zips_are_offered(place):
 
 
 def test_stop_keeps_the_best_so_far_and_goes_on_with_what_follows(place):
-    runner, followed = idle_runner(), []
+    runner, follow_ups = idle_runner(), []
 
     def follow_up(engine, dataset):
-        followed.append(dataset.name)
+        follow_ups.append(dataset.name)
         return iter(())
 
     steps = runner.run("me", colours, SLOW, place / "m", follow_up)
@@ -198,7 +198,7 @@ def test_stop_keeps_the_best_so_far_and_goes_on_with_what_follows(place):
             break
     assert "examining the best so far" in [step.message for step in steps]
     assert not read_report(place / "m").complete
-    assert followed == ["colours"]
+    assert follow_ups == ["colours"]
     assert not runner.stop("me")
 
 
@@ -240,10 +240,10 @@ def test_a_slow_screen_gets_the_newest_and_every_epoch(place):
     next(steps)
     assert runner.join(60)
     later_steps = list(steps)
-    ended = [
+    ended_epochs = [
         step.epoch for step in later_steps if "val_accuracy" in step.figures and step.fraction < 1
     ]
-    assert ended == [1, 2, 3]
+    assert ended_epochs == [1, 2, 3]
     assert later_steps[-1].fraction == 1.0
 
 

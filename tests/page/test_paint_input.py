@@ -86,10 +86,10 @@ def test_what_waits_for_its_question_is_bounded(editor):
 )
 def test_what_is_no_drawing_is_refused_in_words(editor, content, tmp_path, monkeypatch):
     content = content()
-    decoded, convert = [], Image.Image.convert
+    decodings, convert = [], Image.Image.convert
 
     def counting_convert(image, *args, **kwargs):
-        decoded.append(image.size)
+        decodings.append(image.size)
         return convert(image, *args, **kwargs)
 
     monkeypatch.setattr(Image.Image, "convert", counting_convert)
@@ -100,4 +100,4 @@ def test_what_is_no_drawing_is_refused_in_words(editor, content, tmp_path, monke
     path.write_bytes(content)
     with pytest.raises(gr.Error, match="drawing"):
         editor.preprocess(EditorData(layers=[FileData(path=str(path))] * 9))
-    assert (9000, 9000) not in decoded
+    assert (9000, 9000) not in decodings

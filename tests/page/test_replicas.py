@@ -114,12 +114,12 @@ def nginx(ports: list[int], place: Path, *, sticky: bool = True) -> Iterator[str
 
 def call_once(client: httpx.Client) -> tuple[bool, set[str]]:
     """Return whether one call through the queue succeeded, and which replicas took part."""
-    posted = client.post("/gradio_api/call/models", json={"data": []})
-    if posted.status_code != 200:
+    post_answer = client.post("/gradio_api/call/models", json={"data": []})
+    if post_answer.status_code != 200:
         return False, set()
-    replica_names = {posted.headers["X-Replica"]}
+    replica_names = {post_answer.headers["X-Replica"]}
     try:
-        answer = client.get(f"/gradio_api/call/models/{posted.json()['event_id']}")
+        answer = client.get(f"/gradio_api/call/models/{post_answer.json()['event_id']}")
     except httpx.RemoteProtocolError:  # a process that does not know the event breaks off
         return False, replica_names
     good = answer.status_code == 200 and "event: complete" in answer.text
@@ -207,6 +207,6 @@ def test_a_page_is_served_below_a_path(tmp_path):
         for link in set(links) - {"/manifest.json"}:  # of an app that Gradio's page could be
             assert client.get(str(httpx.URL(f"{address}/").join(link))).status_code == 200, link
         assert client.get("/config").json()["root"] == address
-        posted = client.post("/gradio_api/call/models", json={"data": []}).json()
-        answer = client.get(f"/gradio_api/call/models/{posted['event_id']}").text
+        post_answer = client.post("/gradio_api/call/models", json={"data": []}).json()
+        answer = client.get(f"/gradio_api/call/models/{post_answer['event_id']}").text
         assert "event: complete" in answer

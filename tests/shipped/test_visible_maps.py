@@ -28,7 +28,7 @@ def engine():
         yield shipped
 
 
-def changed(picture, reference) -> float:
+def changed_share(picture, reference) -> float:
     """Return the share of pixels in which two pictures differ to the eye."""
     first, second = (np.asarray(p, np.int16) for p in (picture, reference))
     return float((np.abs(first - second).max(-1) > SEEN).mean())
@@ -42,7 +42,7 @@ def check_visible(answer) -> None:
     ground = render_explanation(
         replace(answer, result=blank), Style(under="photo"), scale=scale_of(answer.result)
     )
-    assert changed(picture, ground) >= LEAST, f"{answer.method}: the photo looks unchanged"
+    assert changed_share(picture, ground) >= LEAST, f"{answer.method}: the photo looks unchanged"
     # Nor is it what lies under the map that makes the difference.
     for under in ("photo", "faded", "alone"):
         with_map, without = (
@@ -51,7 +51,7 @@ def check_visible(answer) -> None:
             )
             for result in (answer.result, blank)
         )
-        assert changed(with_map, without) >= LEAST / 2, f"{answer.method} over {under}"
+        assert changed_share(with_map, without) >= LEAST / 2, f"{answer.method} over {under}"
 
 
 def first_part(engine, question, method: str):

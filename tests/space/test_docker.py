@@ -42,7 +42,7 @@ def variables() -> dict[str, str]:
     return dict(pair.split("=", 1) for text in arguments("ENV") for pair in shlex.split(text))
 
 
-def copied() -> list[str]:
+def copied_paths() -> list[str]:
     return [source for text in arguments("COPY") for source in text.split()[:-1]]
 
 
@@ -81,7 +81,7 @@ def test_every_copied_path_exists_and_is_let_through():
     lines = (ROOT / ".dockerignore").read_text().splitlines()
     assert lines[1] == "*"
     exceptions = {line[1:] for line in lines if line.startswith("!")}
-    assert set(copied()) == exceptions
+    assert set(copied_paths()) == exceptions
     assert all((ROOT / name).exists() for name in exceptions)
 
 
@@ -125,7 +125,7 @@ def test_the_linter_has_no_complaint():
 def test_the_copied_files_serve_are_healthy_and_leave_nothing_behind(tmp_path):
     app, uploads = tmp_path / "app", tmp_path / "uploads"
     app.mkdir()
-    for name in copied():
+    for name in copied_paths():
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, app / name)
     port = str(free_port())

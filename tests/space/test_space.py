@@ -363,9 +363,9 @@ def test_a_clean_environment_starts_within_20_seconds(built, tmp_path):
     began = resource.getrusage(resource.RUSAGE_CHILDREN)
     with running_space(built, tmp_path, python, variables={"HF_HUB_OFFLINE": "1"}) as space:
         print(f"first page after {space.seconds:.1f} s")  # noqa: T201
-    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    end_usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     # A Space has its two cores for itself; here others may be at work, who cost time on the clock.
-    assert ended.ru_utime + ended.ru_stime - began.ru_utime - began.ru_stime <= 20
+    assert end_usage.ru_utime + end_usage.ru_stime - began.ru_utime - began.ru_stime <= 20
 
 
 def test_requirements_without_pins_of_their_own_are_those_of_the_project():

@@ -45,10 +45,15 @@ def _fit(dataset, backbone, params):
 
 def far_registry() -> Registry:
     """Return both, and a method that needs nothing."""
-    good, fitting = explainer_of("good", good_map), explainer_of("fitted", good_map)
-    type(fitting).artifact_kind, type(fitting).FitParams = "a mean", NoParams
-    fitting.fit = _fit
-    entries = {e.name: Entry(e, e.name, "a stranger's", "1") for e in (good, fitting)}
+    good_explainer, fitted_explainer = (
+        explainer_of("good", good_map),
+        explainer_of("fitted", good_map),
+    )
+    type(fitted_explainer).artifact_kind, type(fitted_explainer).FitParams = "a mean", NoParams
+    fitted_explainer.fit = _fit
+    entries = {
+        e.name: Entry(e, e.name, "a stranger's", "1") for e in (good_explainer, fitted_explainer)
+    }
     return Registry(entries, datasets={"far": DatasetSource("far", "x", _load)})
 
 

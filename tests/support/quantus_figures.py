@@ -68,8 +68,8 @@ def figures(case: Case) -> dict[str, object]:
 
     def explain(model, inputs, targets, **_):
         passes = (ForwardPass(subject.backbone, torch.as_tensor(x)[None]) for x in inputs)
-        noisy = (replace(subject, forward_pass=forward_pass) for forward_pass in passes)
-        return np.stack([contributions(variant).values[None] for variant in noisy])
+        noisy_subjects = (replace(subject, forward_pass=forward_pass) for forward_pass in passes)
+        return np.stack([contributions(variant).values[None] for variant in noisy_subjects])
 
     sizes = {"sparseness": quantus.Sparseness, "complexity": quantus.Complexity}
     masked = {

@@ -100,8 +100,8 @@ def precise(module: nn.Module) -> nn.Module:
 def score64(logits: torch.Tensor, target: Target) -> torch.Tensor:
     """Return the target score of (C,) logits, written out."""
     if target.quantity == "probability":
-        shifted = (logits - logits.max()).exp()
-        return shifted[target.index] / shifted.sum()
+        exponents = (logits - logits.max()).exp()
+        return exponents[target.index] / exponents.sum()
     if target.quantity == "contrast":
         return logits[target.index] - logits[target.versus]
     return logits[target.index]

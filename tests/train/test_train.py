@@ -62,8 +62,8 @@ def test_colours_are_learnt_and_the_page_can_load_the_network(colours_net):
     x = torch.from_numpy(load_batch(dataset, dataset.of("test"), backbone.input_spec)).permute(
         0, 3, 1, 2
     )
-    predicted = backbone.logits(normalize(x / 255, backbone.input_spec)).argmax(1).tolist()
-    assert predicted == [dataset.items[i].label for i in dataset.of("test")]
+    predicted_classes = backbone.logits(normalize(x / 255, backbone.input_spec)).argmax(1).tolist()
+    assert predicted_classes == [dataset.items[i].label for i in dataset.of("test")]
     fractions = [step.fraction for step in steps]
     assert fractions == sorted(fractions)
     assert fractions[-1] == 1.0
@@ -160,8 +160,8 @@ def test_weights_in_16_bits_are_what_is_reported(tmp_path):
         0, 3, 1, 2
     )
     shares = backbone.logits(normalize(x / 255, backbone.input_spec)).softmax(1).amax(1)
-    reported = [item.probability for item in report.items if item.split == "val"]
-    assert np.allclose(reported, shares, atol=1e-6)
+    probabilities = [item.probability for item in report.items if item.split == "val"]
+    assert np.allclose(probabilities, shares, atol=1e-6)
 
 
 def test_numbers_beyond_16_bits_stay_in_32(tmp_path):
@@ -269,8 +269,8 @@ def test_views_repeat_with_their_generator_and_mirror_half():
         generator = torch.Generator().manual_seed(3)
         return random_views(frames, (32, 32), recipe, crop=1.0, generator=generator)
 
-    mirrored = drawn_views(recipe)[:, 0, 0, 0] > drawn_views(recipe)[:, 0, 0, -1]
-    assert 160 < int(mirrored.sum()) < 240
+    is_mirrored = drawn_views(recipe)[:, 0, 0, 0] > drawn_views(recipe)[:, 0, 0, -1]
+    assert 160 < int(is_mirrored.sum()) < 240
     strong = recipe.model_copy(update={"strength": 1.0, "cutout": 0.3})
     assert torch.equal(drawn_views(strong), drawn_views(strong))
     assert 0 <= float(drawn_views(strong).min()) <= float(drawn_views(strong).max()) <= 1
@@ -329,11 +329,11 @@ def test_a_training_that_leaves_all_bounds_says_so_and_keeps_what_was(
 ):
     import whylens.core.train.run as module
 
-    learnt, steps = module.train_step, []
+    original_step, steps = module.train_step, []
 
     def exploding(*args):
         steps.append(1)
-        return loss if len(steps) > 3 * (epochs - 1) else learnt(*args)
+        return loss if len(steps) > 3 * (epochs - 1) else original_step(*args)
 
     monkeypatch.setattr(module, "train_step", exploding)
     monkeypatch.setattr(module, "LAST_BATCHES", 2)
@@ -567,9 +567,9 @@ def test_killed_at_any_moment_a_checkpoint_is_whole_or_absent(tmp_path):
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         )
-        ended = 0
-        while ended < rng.integers(1, 5):  # epochs; it goes on while this is read
-            ended += process.stdout.readline() == b"True\n"
+        ended_epochs = 0
+        while ended_epochs < rng.integers(1, 5):  # epochs; it goes on while this is read
+            ended_epochs += process.stdout.readline() == b"True\n"
         process.send_signal(signal.SIGKILL)
         process.wait()
         process.stdout.close()

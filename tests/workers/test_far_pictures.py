@@ -96,7 +96,7 @@ def test_the_pictures_of_class_means_are_read_there(session, monkeypatch):
 
 
 def test_a_set_is_described_as_it_is(engine):
-    remote, local = offered_pictures(engine, "far"), far_registry().datasets["far"].load("")
-    assert (remote.labels, remote.items) == (local.labels, local.items)
-    assert remote.content_digest(3) == local.content_digest(3)
+    remote_set, local_set = offered_pictures(engine, "far"), far_registry().datasets["far"].load("")
+    assert (remote_set.labels, remote_set.items) == (local_set.labels, local_set.items)
+    assert remote_set.content_digest(3) == local_set.content_digest(3)
     assert offered_pictures(engine, "another") is None

@@ -78,13 +78,13 @@ def test_memory_is_given_back_when_it_is_over(tmp_path, in_worker):
     try:
         train(RECIPE.model_copy(update={"epochs": 1}), "small")  # so that all is loaded
         before = memory_of(tree_of(os.getpid()))
-        watching = threading.Thread(target=watch)
-        watching.start()
+        watcher = threading.Thread(target=watch)
+        watcher.start()
         try:
             train(large, "large")
         finally:
             over.set()
-            watching.join()
+            watcher.join()
         assert max(readings) > 1.3 * before
         assert memory_of(tree_of(os.getpid())) < 1.2 * before
     finally:

@@ -72,16 +72,16 @@ def is_sound(engine, question) -> bool:
 
 
 def test_an_answer_is_that_of_an_engine_in_this_process(engine, question):
-    local = bad_engine()
-    assert engine.predict(question).classes == local.predict(question).classes
-    assert engine.card("toy") == local.card("toy")
-    assert engine.unavailable("toy") == local.unavailable("toy")
-    actual, expected = (last_of(e.explain(question, "good")) for e in (engine, local))
+    local_engine = bad_engine()
+    assert engine.predict(question).classes == local_engine.predict(question).classes
+    assert engine.card("toy") == local_engine.card("toy")
+    assert engine.unavailable("toy") == local_engine.unavailable("toy")
+    actual, expected = (last_of(e.explain(question, "good")) for e in (engine, local_engine))
     assert np.array_equal(actual.result.values, expected.result.values)
     assert actual.question is question
     assert replace(actual, seconds=0, result=None) == replace(expected, seconds=0, result=None)
     judgement = last_of(engine.judge(actual))
-    assert judgement.verdict.word == last_of(local.judge(expected)).verdict.word
+    assert judgement.verdict.word == last_of(local_engine.judge(expected)).verdict.word
     assert judgement.question is question
     # It takes longer to import than all else, and nothing of this needs it.
     assert "torch._dynamo" not in last_of(engine.run(modules, quick=True))
@@ -197,16 +197,16 @@ def test_a_crowd_starts_no_process_and_one_that_hangs_starts_one_for_all(monkeyp
     clock = SimpleNamespace(now=0.0)
     monotonic = SimpleNamespace(monotonic=lambda: clock.now)
     monkeypatch.setattr("whylens.core.workers.pool.time", monotonic)
-    pool, begun = WorkerPool(bad_engine, memory=1_000_000_000), Queue()
+    pool, starts = WorkerPool(bad_engine, memory=1_000_000_000), Queue()
     lane = pool._lanes[True]
 
     def ask(name):
         steps = pool.run(Work(until_there, (tmp_path / name,)), quick=True)
-        begun.put((name, next(steps)))
+        starts.put((name, next(steps)))
         return list(steps)
 
     def take(seconds):
-        name, process = begun.get(timeout=PATIENCE)
+        name, process = starts.get(timeout=PATIENCE)
         clock.now += seconds
         (tmp_path / name).touch()
         return process
@@ -218,7 +218,7 @@ def test_a_crowd_starts_no_process_and_one_that_hangs_starts_one_for_all(monkeyp
             in_turn = {take(0.8 * QUICK_PATIENCE) for _ in crowd}
             assert len(in_turn) == 1
             hangs = threads.submit(ask, "hangs")
-            _, hung = begun.get(timeout=PATIENCE)
+            _, hung = starts.get(timeout=PATIENCE)
             clock.now += 2 * QUICK_PATIENCE
             waits = [threads.submit(ask, name) for name in "fgh"]
             processes = {take(0.0) for _ in waits}
@@ -368,15 +368,15 @@ def test_what_takes_an_hour_is_alone_of_its_kind_and_not_in_the_way(monkeypatch)
     monkeypatch.setattr("whylens.core.workers.pool.SLOW_PATIENCE", 600.0)
     pool = WorkerPool(bad_engine, memory=1_000_000_000, busy_timeout=0.5)
     try:
-        fitting, loading = (pool.run(Work(counting, (), alone=name)) for name in ("fit", "load"))
-        assert next(fitting) == next(loading) == 0
+        fit_work, load_work = (pool.run(Work(counting, (), alone=name)) for name in ("fit", "load"))
+        assert next(fit_work) == next(load_work) == 0
         assert pool.ahead(quick=False) == 0
         stream = pool.run(Work(counting, ()))
         assert next(stream) == 0
         pool._lanes[False].patience = 0.1
         with pytest.raises(Busy):
             next(pool.run(Work(counting, (), alone="fit")))
-        fitting.close()
+        fit_work.close()
         deadline = time.monotonic() + PATIENCE
         while "fit" in pool._lanes[False].alone:  # the end of its work is not waited for
             assert time.monotonic() < deadline
