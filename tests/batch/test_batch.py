@@ -51,14 +51,14 @@ class Here:
 
     workers = 1
 
-    def __init__(self, most: int | None = None, engine: Engine | None = None) -> None:
-        self.most, self.engine = most, engine
+    def __init__(self, limit: int | None = None, engine: Engine | None = None) -> None:
+        self.limit, self.engine = limit, engine
 
     def run(self, job, parts):
         job = pickle.loads(pickle.dumps(job))  # as on its way into another process
         worker = Worker(job.folder, job.out, self.engine)
         for number, part in enumerate(parts):
-            if number == self.most:
+            if number == self.limit:
                 return
             yield worker.work(part)
 

@@ -385,10 +385,8 @@ def test_an_input_among_others_is_found_in_its_own_tile(tmp_path):
             continue
         x, size = mosaic.subject.x, (ROWS_HIGH, COLUMNS)
         tiles = [x[0, :, i : i + size[0], j : j + size[1]] for i in (0, 12) for j in (0, 18)]
-        sight_input = engine.subject(plan.question(sight)).x[0]
-        assert [bool((tile == sight_input).all()) for tile in tiles].index(
-            True
-        ) == sight.position % 4
+        pixels = engine.subject(plan.question(sight)).x[0]
+        assert [bool((tile == pixels).all()) for tile in tiles].index(True) == sight.position % 4
         assert sorted(int(backbone.logits(tile[None]).argmax()) for tile in tiles) == [0, 1, 2, 3]
         assert mosaic.tile.float().mean() == mosaic.chance == 1 / 4
         assert mosaic.subject.target.index == sight.index % 4

@@ -83,12 +83,12 @@ def literal(module, x, target, labels, samples, ridge=1e-3):
     )
     meat, over, under = np.zeros_like(bread), 0.0, 0.0
     for i in range(samples):
-        rest = [j for j in range(samples) if j != i]
-        without = solved([rows[j] for j in rest], score[rest], weight[rest], ridge)
+        fold = [j for j in range(samples) if j != i]
+        without = solved([rows[j] for j in fold], score[fold], weight[fold], ridge)
         residual = score[i] - design[i] @ without
         meat += (weight[i] * residual) ** 2 * np.outer(design[i], design[i])
         over += weight[i] * residual**2
-        under += weight[i] * (score[i] - np.average(score[rest], weights=weight[rest])) ** 2
+        under += weight[i] * (score[i] - np.average(score[fold], weights=weight[fold])) ** 2
     errors = np.sqrt(np.diag(bread @ meat @ bread))
     residual_sum = weight @ (score - design @ coefficients) ** 2
     spread = weight @ (score - np.average(score, weights=weight)) ** 2

@@ -58,10 +58,13 @@ def literal(module, x, target, labels, repeats):
     (base,) = scores(x)
     means, errors = np.zeros(labels.shape), np.zeros(labels.shape)
     for region in range(int(labels.max()) + 1):
-        inside, outside = np.flatnonzero(places == region), np.flatnonzero(places != region)
+        inner_places, outer_places = (
+            np.flatnonzero(places == region),
+            np.flatnonzero(places != region),
+        )
         copies = flat.repeat(repeats, 1, 1)
         for draw in copies:
-            draw[:, inside] = flat[:, rng.choice(outside, len(inside))]
+            draw[:, inner_places] = flat[:, rng.choice(outer_places, len(inner_places))]
         falls = base - scores(copies.view(repeats, *x.shape[1:]))
         means[labels == region] = np.mean(falls)
         errors[labels == region] = np.std(falls, ddof=1) / np.sqrt(repeats)
@@ -135,16 +138,16 @@ def test_a_region_takes_pixels_from_all_of_the_rest_and_none_of_its_own(labels):
     sampler = _ReplacementSampler(labels, torch.Generator().manual_seed(2))
     flat = labels.flatten()
     for region in range(int(labels.max()) + 1):
-        inside = flat == region
+        region_mask = flat == region
         counts = torch.zeros(len(flat))
         for _ in range(600):
             places, sources = sampler.sample(region)
-            assert places.sort().values.tolist() == inside.nonzero()[:, 0].tolist()
+            assert places.sort().values.tolist() == region_mask.nonzero()[:, 0].tolist()
             counts += sources.bincount(minlength=len(flat))
-        assert not counts[inside].any()
-        expected = 600 * int(inside.sum()) / int((~inside).sum())
+        assert not counts[region_mask].any()
+        expected = 600 * int(region_mask.sum()) / int((~region_mask).sum())
         # Five standard deviations of a count; a place left out would be nine or more away.
-        assert (counts[~inside] - expected).abs().max() < 5 * expected**0.5 < 0.6 * expected
+        assert (counts[~region_mask] - expected).abs().max() < 5 * expected**0.5 < 0.6 * expected
 
 
 def test_permuting_a_feature_map_over_positions_tells_nothing_of_a_pooled_head():

@@ -102,20 +102,20 @@ def literal(module, x, fill, target: Target, masks, weights="confidence") -> np.
 
 
 @pytest.mark.parametrize("weights", ["confidence", "rise"])
-@pytest.mark.parametrize("most", [8, 16])
+@pytest.mark.parametrize("masks", [8, 16])
 @pytest.mark.parametrize(
     "target",
     [Target(0), Target(1), Target(2), Target(1, "probability"), Target(0, "contrast", 2)],
     ids=["0", "1", "2", "probability", "contrast"],
 )
-def test_the_map_is_the_paper_s_written_out(subject, most, target, weights):
+def test_the_map_is_the_paper_s_written_out(subject, masks, target, weights):
     backbone = subject.backbone
     assert [stage.path for stage in backbone.stages] == ["first", "second"]
     subject = Subject(subject.forward_pass, target, 3)
     fill = subject.baseline("grey")
     with torch.enable_grad():
-        expected = literal(backbone.module, subject.x, fill, target, most, weights)
-    heat = final(METHOD.explain(subject, SISEParams(masks=most, fill="grey", weights=weights)))
+        expected = literal(backbone.module, subject.x, fill, target, masks, weights)
+    heat = final(METHOD.explain(subject, SISEParams(masks=masks, fill="grey", weights=weights)))
     assert expected.any()
     assert difference(heat.values, expected) < 1e-3
     unit = "probability" if weights == "confidence" else target.unit

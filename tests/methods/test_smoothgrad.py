@@ -143,11 +143,11 @@ def test_the_stated_error_is_the_spread_between_seeds():
     assert np.median(expected[loud] / spread[loud]) == pytest.approx(1, abs=0.05)
 
 
-@pytest.mark.parametrize("most", [64, pytest.param(256, marks=pytest.mark.slow)])
-def test_the_stated_correlation_is_the_one_between_seeds_and_rises_with_the_samples(most):
+@pytest.mark.parametrize("copies", [64, pytest.param(256, marks=pytest.mark.slow)])
+def test_the_stated_correlation_is_the_one_between_seeds_and_rises_with_the_samples(copies):
     subject = subject_of(toy(2, MlpHeadNet, width=8), picture(2))
     correlations = []
-    for samples in (4, 16, 64, 256)[: 3 if most == 64 else 4]:
+    for samples in (4, 16, 64, 256)[: 3 if copies == 64 else 4]:
         heats, between = maps_of_seeds(subject, 24, samples=samples, noise=0.3)
         expected = np.mean([h.diagnostics["expected agreement of seeds"] for h in heats])
         # What noise does to all places alike is in the errors, but no correlation can see it.
@@ -159,7 +159,7 @@ def test_the_stated_correlation_is_the_one_between_seeds_and_rises_with_the_samp
     )
     assert correlations == sorted(correlations)
     assert correlations[2] > 0.97
-    assert most == 64 or correlations[3] > 0.99
+    assert copies == 64 or correlations[3] > 0.99
 
 
 def test_a_correlation_below_0_99_is_said():

@@ -33,7 +33,7 @@ def engine():
         yield shipped
 
 
-def question_of(path) -> Question:
+def query_of(path) -> Question:
     return Question(NAME, read_photo(path.read_bytes()).pixels)
 
 
@@ -48,9 +48,7 @@ def test_it_names_what_its_examples_show(engine):
     assert {path.stem for path in EXAMPLES.glob("*.jpg")} == set(SHOWN)
     licences = (EXAMPLES / "LICENSE.md").read_text()
     for name, labels in SHOWN.items():
-        assert engine.predict(question_of(EXAMPLES / f"{name}.jpg")).classes[0].label in labels, (
-            name
-        )
+        assert engine.predict(query_of(EXAMPLES / f"{name}.jpg")).classes[0].label in labels, name
         assert f"| {name}.jpg |" in licences
 
 
@@ -58,7 +56,7 @@ def test_it_names_at_least_eleven_of_twelve_objects_among_its_best_five(engine, 
     entries = json.loads((shared / "photos" / "boxes.json").read_text())
     hits = 0
     for entry in entries:
-        best = engine.predict(question_of(shared / "photos" / entry["file"])).classes
+        best = engine.predict(query_of(shared / "photos" / entry["file"])).classes
         hits += sum(
             bool({score.label for score in best} & {item["label"], "tabby", "Egyptian cat"})
             for item in entry["objects"]
@@ -68,7 +66,7 @@ def test_it_names_at_least_eleven_of_twelve_objects_among_its_best_five(engine, 
 
 @pytest.mark.parametrize("quick", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_methods_explain_a_photo(engine, quick):
-    question = question_of(EXAMPLES / "squirrel.jpg")
+    question = query_of(EXAMPLES / "squirrel.jpg")
     for method in available(engine, NAME, quick=quick):
         answer = final_answer(engine, question, method, fewest=True)
         assert answer.finished

@@ -150,10 +150,10 @@ def test_a_process_that_does_not_start_is_not_waited_for(question, monkeypatch):
 
 def test_of_steps_the_last_alone_is_held():
     class Step:
-        held = WeakSet()
+        references = WeakSet()
 
         def __init__(self):
-            self.held.add(self)
+            self.references.add(self)
 
     highest = 0
 
@@ -161,7 +161,7 @@ def test_of_steps_the_last_alone_is_held():
         nonlocal highest
         for _ in range(50):
             yield Step()
-            highest = max(highest, len(Step.held))
+            highest = max(highest, len(Step.references))
 
     assert isinstance(last_of(steps()), Step)
     assert highest <= 2
