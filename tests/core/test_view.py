@@ -326,10 +326,8 @@ def test_what_is_cut_off_does_not_change_what_is_seen(rng):
         model_view(Image.fromarray(p), view, input_spec) for p in (pixels, changed_outside)
     )
     np.testing.assert_array_equal(expected, actual)
-    inverse = np.where(visible[..., None], 255 - pixels, pixels)
-    assert (model_view(Image.fromarray(inverse), view, input_spec) != expected).any(
-        -1
-    ).mean() > 0.95
+    image = np.where(visible[..., None], 255 - pixels, pixels)
+    assert (model_view(Image.fromarray(image), view, input_spec) != expected).any(-1).mean() > 0.95
 
 
 def test_a_map_of_a_large_photo_is_written_in_bands_without_a_seam(rng):
